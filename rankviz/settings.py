@@ -30,6 +30,9 @@ class Limits(BaseSettings):
 
     sweeps_per_visitor: Count | None = Field(None, description="Sweeps of one visitor that are queued or running")
     sweeps: Count | None = Field(None, description="Sweeps of all visitors that are queued or running")
+    first_sweeps: Count | None = Field(
+        None, description="The same where whoever starts one has none queued or running; at least as many as above"
+    )
     runs_per_sweep: Count = Field(256, description="Runs of one sweep")
     truncations: Count | None = Field(None, description="Lower ranks that the adapter of one run is truncated to")
     steps: Count = Field(1_000_000, description="Optimizer steps of one run")
@@ -45,7 +48,14 @@ class Limits(BaseSettings):
         2, description="Attempts of a run whose worker, node or job is lost; an error of the run itself is not retried"
     )
     runs_kept: Count | None = Field(None, description="Runs and probes of one visitor that are kept, queued ones too")
-    runs_in_total: Count | None = Field(None, description="The same of all visitors together")
+    runs_in_total: Count | None = Field(
+        None,
+        description="The same of all visitors together; the oldest ended runs that were imported or not completed make "
+        "room",
+    )
+    days_kept: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Days after its end for which a visitor's run or probe is kept"
+    )
     upload_mb: Count = Field(1000, description="MB (10^6 bytes) of one uploaded file")
     uploads_per_visitor: Count | None = Field(None, description="Uploaded files that are kept of one visitor")
     files_mb_per_visitor: Count | None = Field(
@@ -54,7 +64,11 @@ class Limits(BaseSettings):
         "much again of their downloads, of which the newest stays whatever its size",
     )
     result_files: Count = Field(500, description="Result files (added to the studies) that are kept of one visitor")
-    temp_mb: Count | None = Field(None, description="MB of all uploads and downloads that are kept for a while")
+    temp_mb: Count | None = Field(
+        None,
+        description="MB of all uploads and downloads that are kept for a while; the oldest downloads make room, then "
+        "uploads of the visitors who have most",
+    )
     import_mb: Count = Field(200, description="MB that one imported zip of runs unpacks to")
     runs_per_import: Count = Field(2048, description="Runs of one imported zip")
     events_per_run: Count = Field(2_000_000, description="Events in the journal of an imported run")
@@ -84,6 +98,7 @@ class SharedLimits(Limits):
 
     sweeps_per_visitor: Count | None = 2
     sweeps: Count | None = 20
+    first_sweeps: Count | None = 100
     runs_per_sweep: Count = 12
     truncations: Count | None = 12
     steps: Count = 200
@@ -94,6 +109,7 @@ class SharedLimits(Limits):
     run_minutes: Count | None = 20
     runs_kept: Count | None = 60
     runs_in_total: Count | None = 3_000
+    days_kept: Annotated[int, Field(ge=1)] | None = 30
     upload_mb: Count = 100
     uploads_per_visitor: Count | None = 20
     files_mb_per_visitor: Count | None = 300

@@ -26,7 +26,10 @@ def export_runs(stores: Sequence[RunStore], ids: Sequence[str], target: Path) ->
         archive.writestr(LOSSES, csv_text([row for record in records for row in loss_rows(record)]))
         for record in records:
             for name in ("request.json", "events.jsonl"):
-                archive.write(places[record.run_id].run_dir(record.run_id) / name, f"runs/{record.run_id}/{name}")
+                try:
+                    archive.write(places[record.run_id].run_dir(record.run_id) / name, f"runs/{record.run_id}/{name}")
+                except FileNotFoundError:  # removed meanwhile
+                    raise RunNotFoundError(record.run_id) from None
     return target
 
 

@@ -30,7 +30,7 @@ from rankviz.store.journal import (
 )
 from rankviz.store.long_lists import numbers_in
 from rankviz.store.ownership import NO_ONES, Ownership
-from rankviz.store.runs import RunStore
+from rankviz.store.runs import IMPORTED, RunStore
 
 MAX_ENTRIES = 4096
 MAX_ARCHIVE_BYTES = 100 * 10**6
@@ -126,7 +126,7 @@ def take_in(
         folders = named_anew(store, folders, strangers)
     requests = [folder.request for folder in folders]
     store.publish(
-        {folder.request.run_id: folder.files for folder in folders},
+        {folder.request.run_id: {**folder.files, IMPORTED: ""} for folder in folders},
         ownership,
         require=lambda: _refuse_used_names(requests, store, list(shipped), ownership),
     )

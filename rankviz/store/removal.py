@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Container, Sequence
@@ -26,14 +27,16 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) 
     """
     with store.publishing():
         data = {name for run_id in run_ids for name in _data_of(store, run_id, ended)}
-        for run_id in run_ids:
-            store.run_dir(run_id).rename(store.runs_dir / f"{ASIDE}{run_id}")
+        aside = {run_id: store.runs_dir / f"{ASIDE}{secrets.token_hex(4)}-{run_id}" for run_id in run_ids}
+        for run_id, folder in aside.items():
+            with contextlib.suppress(FileNotFoundError):  # somebody else has removed it meanwhile
+                store.run_dir(run_id).rename(folder)
         store.forget(run_ids)
         store.tell_of_all()
         for folder in _unused(store, data):
             shutil.rmtree(folder, ignore_errors=True)
-    for run_id in run_ids:
-        shutil.rmtree(store.runs_dir / f"{ASIDE}{run_id}", ignore_errors=True)
+    for folder in aside.values():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def tidy(store: RunStore) -> None:
@@ -85,7 +88,7 @@ def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[str]:
         record = store.record(run_id)
     except RunNotFoundError:
         return set()
-    if not record.state.ended and run_id not in ended:
+    if not record.state.ended and run_id not in ended and store.run_dir(run_id).is_dir():
         raise InvalidSettingError(f"{run_id!r} has not ended. Cancel it first, then delete it.")
     return {record.request.data} if isinstance(record, RunRecord) else set()
 

@@ -28,6 +28,8 @@ from rankviz.store.records import RunRecords, group
 
 FREQUENT = (StepLogged, StageProgressed)
 """Of runs that are looked at anyway while somebody works on them."""
+IMPORTED = "imported"
+"""A file in the folder of a run that came from a zip, and was not trained here since."""
 
 
 class RunStore(RunRecords):
@@ -194,8 +196,10 @@ class RunStore(RunRecords):
             return True
 
     def clear(self, run_id: str) -> None:
-        """Before another attempt: without the wish to cancel it, and without an adapter of the last one."""
-        (self.run_dir(run_id) / CANCEL).unlink(missing_ok=True)
+        """Before another attempt: without the wish to cancel it, and without an adapter of the last one. What it brings
+        is no copy."""
+        for name in (CANCEL, IMPORTED):
+            (self.run_dir(run_id) / name).unlink(missing_ok=True)
         shutil.rmtree(self.run_dir(run_id) / "adapter", ignore_errors=True)
 
 

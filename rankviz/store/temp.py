@@ -1,7 +1,7 @@
 """Everything that is written for a while, in one place: HOME/tmp.
 
 page/     what Gradio is given and gives: uploads and downloads, a folder each; removed when they are old, and
-          downloads (rankviz/store/downloads.py) when others need the room
+          sooner when others need the room (rankviz/store/making_room.py)
 owners/   whose an upload is: a folder a visitor, a small file an upload
 work/     what child processes unpack and write, a folder an app with a lock; removed when the app has ended
 """
@@ -23,7 +23,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from rankviz.errors import LimitError
-from rankviz.store import downloads
+from rankviz.store import downloads, making_room
 from rankviz.visitor import Visitor
 
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
@@ -104,18 +104,31 @@ class TempHome:
 
     def require_room(self, most_mb: int | None, coming_bytes: int = 0) -> float:
         """How many more bytes of uploads and downloads there is room for, beside those that are on their way.
-        The oldest downloads make some. LimitError where there is none all the same."""
+        The oldest downloads make some, then uploads of the visitors who have most. LimitError where there is none all
+        the same."""
         if most_mb is None:
             return math.inf
         left = most_mb * 10**6 - coming_bytes - self._whole_bytes()
         if left < 0:
-            left += downloads.make_room(self.page, -left)
+            older = making_room.oldest_first(downloads.all_in(self.page))
+            left += making_room.free([*older, *making_room.of_the_largest_first(self._uploads())], -left)
         if left < 0:
             raise LimitError(
-                f"Uploads and downloads take all of the {most_mb:,} MB that this server has for them. They are "
-                "removed after a while: try again later."
+                f"Uploads and downloads take all of the {most_mb:,} MB that this server has for them. The older ones "
+                "make room: try again in some minutes."
             )
         return left
+
+    def _uploads(self) -> dict[str, list[Path]]:
+        """The uploads that are here, by the visitors' folders."""
+        found = {}
+        for visitor in _inside(self.folder / "owners"):
+            paths = [path for record in _inside(visitor) if (path := _path_in(record))]
+            found[visitor.name] = [path for path in paths if self._is_upload(path)]
+        return found
+
+    def _is_upload(self, path: Path) -> bool:
+        return path.parent.parent == _resolved(self.page) and path.is_file() and not self.is_download(path)
 
     def _whole_bytes(self) -> int:
         """Of uploads and downloads. An upload has a folder once all of it is there."""

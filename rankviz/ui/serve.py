@@ -6,6 +6,7 @@ import socket
 import sys
 
 from rankviz.api import Api
+from rankviz.api.visitors.expiry import Expiry
 from rankviz.errors import UserError
 from rankviz.ui import network, zero_gpu
 from rankviz.ui.page import build_app
@@ -27,6 +28,7 @@ def serve() -> None:
         for line in network.announcement(host, port, network.own_address()):
             print(line, flush=True)
     api.workspace.temp.keep_clean(api.workspace.settings.temp_hours * 3600)
+    Expiry(api.workspace).keep_clean()
     api.workspace.work_queue()
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # what is imported stays: to look through it again takes 0.1 s, here and during answers

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
+from rankviz.core.runs.events import RunCancelled
 from rankviz.store import RunStore
-from rankviz.store.removal import ABANDONED_SECONDS, tidy
+from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
 from tests.support import questions
 from tests.support.hostile_disks import small_disk
 
@@ -83,3 +84,28 @@ def test_of_a_copy_that_fills_the_disk_nothing_stays(rows):
 
         assert [] == store.records()
         assert [] == [path for path in store.home.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_two_who_remove_the_same_runs_at_once_both_succeed(store):
+    sweep_id = store.create(questions.sweep(ranks=(4, 8)), "ann")
+    first, second = store.run_ids(sweep_id)
+    for run_id in (first, second):
+        store.append(run_id, RunCancelled(time=1.0))
+    remove(RunStore(store.home), [first])  # by another app
+
+    remove(store, [first, second])
+
+    assert [] == store.records()
+
+
+def test_a_run_is_removed_again_where_an_app_was_killed_while_it_removed_one_of_this_name(store):
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann"))
+    store.append(run_id, RunCancelled(time=1.0))
+    (store.runs_dir / f".gone-{run_id}").mkdir()
+    (store.runs_dir / f".gone-{run_id}" / "request.json").touch()
+
+    remove(store, [run_id])
+
+    assert [] == store.records()
+    tidy(store)
+    assert [] == list(store.runs_dir.glob(".gone-*"))

@@ -413,3 +413,16 @@ def test_a_run_is_exported_without_a_look_into_the_journals_of_other_stores(tmp_
 
     with zipfile.ZipFile(export_runs([Unread(home) for home in homes], ids, tmp_path / "runs.zip")) as archive:
         assert {f"runs/{run_id}/events.jsonl" for run_id in ids} <= set(archive.namelist())
+
+
+def test_an_export_of_a_run_that_is_removed_meanwhile_says_so_and_leaves_nothing(tmp_path):
+    here = RunStore(tmp_path / "here")
+    (run_id,) = here.run_ids(here.create(questions.sweep(ranks=(4,))))
+    here.append(run_id, RunCancelled(time=1.0))
+    here.record(run_id)
+    (here.run_dir(run_id) / "request.json").unlink()
+
+    with pytest.raises(RunNotFoundError, match=run_id):
+        export_runs([here], [run_id], tmp_path / "runs.zip")
+
+    assert not (tmp_path / "runs.zip").exists()

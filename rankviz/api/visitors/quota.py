@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.core.runs.limits import check_base
 from rankviz.errors import LimitError
+from rankviz.store import going
 
 if TYPE_CHECKING:
     from rankviz.api.models import Models
@@ -50,19 +51,40 @@ class Quota:
         with self._workspace.store.admission():
             records = self._workspace.store.records()
             self._require_place(records, sweep_id)
-            self.require_room(new)
+            self._require_disk(sweep_id)
+            self._require_runs(new, sweep_id)
             yield
 
     def require_room(self, new: int) -> None:
-        """LimitError where so many more runs cannot be kept for this visitor, or the disk is in use."""
-        limits = self._workspace.limits
-        owner = self._workspace.visitor.id
-        require_runs(self._workspace.store, owner, new, most=limits.runs_kept, most_in_total=limits.runs_in_total)
-        if limits.disk_mb is not None and (used := self._disk_bytes()) > limits.disk_mb * 10**6:
-            raise LimitError(
-                f"The runs on this server use {units.file_size(used)}, more than the {limits.disk_mb:,} MB that it "
-                "allows. Delete runs of yours, or try again later."
-            )
+        """LimitError where so many more runs cannot be kept for this visitor, whatever makes room, or the disk is in
+        use."""
+        if self._is_over_disk():
+            with self._workspace.store.admission():
+                self._require_disk()
+        self._require_runs(new, look_only=True)
+
+    def _require_runs(self, new: int, sweep_id: str = "", *, look_only: bool = False) -> None:
+        limits, owner = self._workspace.limits, self._workspace.visitor.id
+        most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
+        require_runs(self._workspace.store, owner, new, **most, besides=sweep_id, look_only=look_only)
+
+    def _require_disk(self, sweep_id: str = "") -> None:
+        """Where the disk is in use, what can be had again makes room."""
+        if not self._is_over_disk():
+            return
+        store = self._workspace.store
+        for each in going.replaceable(store, besides=sweep_id):
+            going.let_go(store, [each])
+            if not self._is_over_disk(anew=True):
+                return
+        raise LimitError(
+            f"The runs on this server use {units.file_size(self._disk_bytes())}, more than the "
+            f"{self._workspace.limits.disk_mb:,} MB that it allows. Delete runs of yours, or try again later."
+        )
+
+    def _is_over_disk(self, *, anew: bool = False) -> bool:
+        most_mb = self._workspace.limits.disk_mb
+        return most_mb is not None and self._disk_bytes(anew=anew) > most_mb * 10**6
 
     def check_base(self, base: str) -> None:
         """LimitError where the base model is too large, by its config, or by its files where the Hub gives them."""
@@ -99,15 +121,18 @@ class Quota:
                 f"This server allows {_sweeps(limits.sweeps_per_visitor)} queued or running per visitor (you have "
                 f"{len(mine):,}). Wait until one of yours has ended, or cancel one."
             )
-        if limits.sweeps is not None and len(queued) >= limits.sweeps:
+        most = limits.sweeps
+        if most and not mine:  # none for anybody stays none
+            most = None if limits.first_sweeps is None else max(most, limits.first_sweeps)
+        if most is not None and len(queued) >= most:
             raise LimitError(
-                f"This server allows {_sweeps(limits.sweeps)} queued or running in total, and so many are. Try again "
+                f"This server allows {_sweeps(most)} queued or running in total, and {len(queued):,} are. Try again "
                 "later."
             )
 
-    def _disk_bytes(self) -> int:
+    def _disk_bytes(self, *, anew: bool = False) -> int:
         at, used = self._disk
-        if time.monotonic() - at > DISK_SECONDS:
+        if anew or time.monotonic() - at > DISK_SECONDS:
             at, used = self._disk = time.monotonic(), _size_of(self._workspace.home)
         return used
 
@@ -126,8 +151,22 @@ def _size_of(folder: Path) -> int:
     return total
 
 
-def require_runs(store: RunStore, owner: str, new: int, *, most: int | None, most_in_total: int | None) -> None:
-    """LimitError where so many more runs cannot be kept for their owner, or for all."""
+def require_runs(
+    store: RunStore,
+    owner: str,
+    new: int,
+    *,
+    most: int | None,
+    most_in_total: int | None,
+    besides: str = "",
+    look_only: bool = False,
+) -> None:
+    """LimitError where so many more runs cannot be kept for their owner, or for all. Where all have too many, the
+    oldest that can be had again make room, in which case nobody else may be admitted meanwhile.
+
+    besides: the sweep to which they come.
+    look_only: nothing is removed.
+    """
     if most is None and most_in_total is None:
         return
     kept, in_total = store.counts(owner)
@@ -136,8 +175,12 @@ def require_runs(store: RunStore, owner: str, new: int, *, most: int | None, mos
             f"This server keeps at most {most:,} runs per visitor (you have {kept:,}, and this adds {new:,}). Export "
             "and delete some of yours first."
         )
-    if most_in_total is not None and in_total + new > most_in_total:
+    if most_in_total is None or (over := in_total + new - most_in_total) <= 0:
+        return
+    if not (replaced := going.for_room(store, over, besides)):
         raise LimitError(
             f"This server keeps at most {most_in_total:,} runs of all visitors, and {in_total:,} are there. Delete "
             "runs of yours, or try again later."
         )
+    if not look_only:
+        going.let_go(store, replaced)

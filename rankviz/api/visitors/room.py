@@ -48,7 +48,7 @@ class Room:
             if size > left:
                 raise LimitError(
                     f"This server keeps at most {most_mb:,} MB of a visitor's files: uploads, the data and journals of "
-                    f"their runs, and result files. {self._expiry} Runs stay until you delete them."
+                    f"their runs, and result files. {self._expiry}{self._expiry_of_runs}"
                 )
             held = min(max(size, up_to), left)
             self._coming_bytes[visitor_id] += held
@@ -95,3 +95,9 @@ class Room:
     @property
     def _expiry(self) -> str:
         return f"Your uploads are removed after {units.counted(self._workspace.settings.temp_hours, 'hour')}."
+
+    @property
+    def _expiry_of_runs(self) -> str:
+        days = self._workspace.limits.days_kept
+        after = "" if days is None else f", or until {units.counted(days, 'day')} after their end"
+        return f" Runs stay until you delete them{after}."

@@ -2,6 +2,7 @@
 
 import gradio as gr
 
+from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import quoted
@@ -21,6 +22,17 @@ def not_here(api: Api, run_or_sweep_id: str) -> str:
 def may_change(api: Api, sweep: Sweep) -> bool:
     """Whether whoever looks at it may cancel, extend, export and delete it."""
     return not sweep.recorded and api.runs.is_mine(sweep.sweep_id)
+
+
+def kept_words(api: Api) -> str:
+    """How long the runs of visitors stay; nothing on a page of one's own."""
+    days = api.workspace.limits.days_kept
+    if not api.workspace.shared or days is None:
+        return ""
+    return html.paragraphs(
+        f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
+        "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep."
+    )
 
 
 def share_box(api: Api, sweep: Sweep, mine: bool) -> gr.Checkbox:

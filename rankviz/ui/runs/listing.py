@@ -18,6 +18,8 @@ from rankviz.ui.runs.selection import NOTHING, Choice
 ANY_STATE = "any state"
 HEADERS = ("Sweep or run", "State", "α", "Learning rate", "Seed", "Loss", "Gain", "Adapter file", "Memory", "Time")
 HEADERS += ("Requested",)
+MOST_ROWS = 500
+"""Of one's own: a browser takes seconds to draw thousands."""
 INDENT = "\u2003\u2003"
 
 
@@ -49,8 +51,12 @@ def list_html(
     """
     filtering = bool(text) or state != ANY_STATE
     own, recorded = [], []
+    left_out = 0
     for sweep in sweeps:
         if matching := matching_of(sweep, text=text, state=state):
+            if len(own) >= MOST_ROWS and not sweep.recorded:
+                left_out += 1
+                continue
             is_open = filtering or sweep.sweep_id == choice.open_id
             rows = recorded if sweep.recorded else own
             owner, chosen = (owners or {}).get(sweep.sweep_id, ""), sweep.sweep_id == choice.sweep_id
@@ -59,7 +65,8 @@ def list_html(
     broken = [] if filtering else [Row(cells=_unreadable_cells(*each)) for each in (unreadable or {}).items()]
     if not (rows := [*own, *broken, *recorded]):
         return html.paragraphs("No run matches the filter.", css="rv-empty")
-    return html.table(HEADERS, rows, label="Sweeps and runs", left=2)
+    more = f"Not listed: {units.counted(left_out, 'older sweep')}. Use the filter to find them." if left_out else ""
+    return html.table(HEADERS, rows, label="Sweeps and runs", left=2) + (more and html.paragraphs(more, css="rv-empty"))
 
 
 def matching_of(sweep: Sweep, *, text: str, state: str) -> list[RunRecord]:

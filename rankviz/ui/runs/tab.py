@@ -14,7 +14,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.ui.parts import html, points, tables
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import editable, pickable, plain, remembered, selection
-from rankviz.ui.parts.owned import SHARE
+from rankviz.ui.parts.owned import SHARE, kept_words
 from rankviz.ui.runs import publish
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.listing import ANY_STATE, matching_runs
@@ -70,6 +70,7 @@ def build(api: Api) -> Running:
         bring = gr.UploadButton("Import a zip of runs", file_types=[".zip"], size="sm", elem_id="import-runs")
     table_file = tables.download_widgets("these runs", elem_id="runs-download", may_be_empty=True)
     w["table"] = editable(elem_id="runs-table")
+    plain(kept_words(api), elem_id="runs-kept")
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="unreadable-runs") as w["unreadable_box"]:
         w["unreadable"] = gr.Dropdown(
             [], value=None, label="Runs that cannot be read", interactive=True, elem_id="unreadable-run"

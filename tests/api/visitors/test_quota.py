@@ -1,6 +1,5 @@
 """What a server allows, refused before anything is queued, with the limit and what was asked."""
 
-import json
 import threading
 from pathlib import Path
 
@@ -14,23 +13,9 @@ from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import acting_as
 from tests.support import questions
-from tests.support.finished_runs import finished_events
+from tests.support.kept import ended, kept_data, upload_of
 from tests.support.probes import request as probe_request
 from tests.support.visitors import ADMIN, ANN, BEN
-
-
-@pytest.fixture
-def shared(tmp_path, monkeypatch):
-    """Makes a shared page with these limits, whose queue nobody works."""
-
-    def make(**limits):
-        for name, value in limits.items():
-            monkeypatch.setenv(f"RANKVIZ_MAX_{name.upper()}", str(value))
-        api = Api(home=tmp_path / "home", shared=True)
-        api.workspace.work_queue = lambda: None
-        return api
-
-    return make
 
 
 @pytest.fixture
@@ -39,15 +24,6 @@ def api(shared):
 
 
 SMALL = {"ranks": (4,), "max_steps": 2}
-
-
-def ended(store, owner, *ranks):
-    """A sweep whose runs have ended; its id."""
-    sweep_id = store.create(questions.sweep(ranks=ranks, max_steps=2), owner)
-    for run in store.sweep(sweep_id).runs:
-        for event in finished_events(run.request, 2.0):
-            store.append(run.run_id, event)
-    return sweep_id
 
 
 @pytest.mark.parametrize(
@@ -122,14 +98,35 @@ def test_probes_take_places_in_the_queue_too(api):
 
 
 def test_the_queue_of_all_visitors_is_bounded(shared):
-    api = shared(sweeps=3)
+    api = shared(sweeps=3, first_sweeps=3)
     for number in range(3):
         api.workspace.store.create(questions.sweep(**SMALL), f"visitor {number}")
 
     for visitor in (ANN, ADMIN):
         with acting_as(visitor), pytest.raises(LimitError) as refusal:
             api.runs.start(questions.sweep(**SMALL))
-        assert "allows 3 sweeps queued or running in total" in str(refusal.value)
+        assert "allows 3 sweeps queued or running in total, and 3 are" in str(refusal.value)
+
+
+def test_who_has_no_sweep_in_a_full_queue_gets_one_place(shared):
+    api = shared(sweeps=4, first_sweeps=6)
+    for number in range(4):
+        api.workspace.store.create(questions.sweep(**SMALL), f"visitor {number // 2}")
+
+    for visitor in (ANN, BEN):
+        with acting_as(visitor):
+            api.runs.start(questions.sweep(**SMALL))
+            with pytest.raises(LimitError, match="allows 4 sweeps queued or running in total"):
+                api.runs.start(questions.sweep(**SMALL))
+    with acting_as(ADMIN), pytest.raises(LimitError, match="allows 6 sweeps queued or running in total, and 6 are"):
+        api.runs.start(questions.sweep(**SMALL))
+
+
+def test_a_server_that_allows_no_sweeps_allows_no_first_one_either(shared):
+    api = shared(sweeps=0)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="allows 0 sweeps"):
+        api.runs.start(questions.sweep(**SMALL))
 
 
 def test_many_requests_at_once_get_no_more_places_than_one_after_another(api):
@@ -152,7 +149,7 @@ def test_many_requests_at_once_get_no_more_places_than_one_after_another(api):
     assert 2 == len(api.workspace.store.sweeps())
 
 
-def test_runs_are_kept_up_to_a_number_and_none_is_deleted_by_itself(shared):
+def test_runs_of_a_visitor_are_kept_up_to_a_number_and_none_makes_room_for_another(shared):
     api = shared(runs_kept=4)
     with acting_as(ANN):
         sweep_id = api.runs.start(questions.sweep(ranks=(4, 8, 16), max_steps=2))
@@ -175,15 +172,6 @@ def test_the_runs_of_all_visitors_together_are_bounded_too(shared):
         api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
     with acting_as(ANN):
         api.runs.start(questions.sweep(**SMALL))
-
-
-def upload_of(sweep_id, api, folder):
-    """BEN's sweep in a zip file that ANN uploaded. It is not here any more."""
-    with acting_as(BEN):
-        exported = api.runs.export([sweep_id], folder / "out.zip")
-        api.runs.delete(sweep_id)
-    api.workspace.temp.own(exported, ANN.id)
-    return exported
 
 
 def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_path, monkeypatch):
@@ -231,26 +219,6 @@ def test_the_journals_of_imported_runs_count_among_a_visitors_files(shared, tmp_
             api.runs.import_(exported)
 
     assert [] == store.records()
-
-
-@pytest.fixture
-def uploaded(tmp_path, monkeypatch):
-    """uploaded(api, visitor, kilobytes): the path of data that this visitor has uploaded."""
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
-
-    def upload(api, visitor, kilobytes, letter="x"):
-        path = tmp_path / "page" / f"{letter}{kilobytes}" / "mine.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"prompt": "a", "completion": letter * 1000}) + "\n")
-        path.write_text(path.read_text() * kilobytes)
-        api.workspace.temp.own(path, visitor.id)
-        return str(path)
-
-    return upload
-
-
-def kept_data(api):
-    return sorted(path.name for path in api.workspace.home.rglob("*") if path.is_file() and "data" in path.parts)
 
 
 @pytest.mark.parametrize("limits", [{"sweeps_per_visitor": 0}, {"runs_kept": 0}, {"disk_mb": 0}])

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import os
+import time
 
 import pytest
 
 from rankviz.machine import disk
+from rankviz.store.making_room import FRESH_SECONDS
 from rankviz.ui.requests.arriving import Arriving
 from rankviz.visitor import Visitor, home_of
 from tests.support.hostile_disks import fill, small_disk
@@ -253,3 +256,15 @@ def test_what_is_not_an_upload_passes_unchanged(shared):
     client, _ = shared()
 
     assert "components" in json.loads(client.get("/config").text)
+
+
+def test_who_has_little_uploads_also_where_others_have_filled_the_room_before(shared):
+    client, workspace = shared(temp_mb=3)
+    for number in range(3):
+        (path,) = send(client, f"visitor {number}", b"x" * 900_000, name=f"{number}.jsonl").json()
+        os.utime(path, (time.time() - FRESH_SECONDS - 60,) * 2)
+
+    assert 200 == send(client, "ben", b"y" * 500_000, name="mine.jsonl").status_code
+
+    assert {"mine.jsonl"} < set(left(workspace))
+    assert 3 == len(left(workspace))

@@ -6,7 +6,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import NotYoursError, RunNotFoundError
 from rankviz.ui import page
-from rankviz.ui.parts.owned import COPY_IT, OF_ANOTHER
+from rankviz.ui.parts.owned import COPY_IT, OF_ANOTHER, kept_words
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.listing import ANY_STATE
 from rankviz.ui.runs.view import runs_view
@@ -272,3 +272,8 @@ def test_a_run_of_a_sweep_that_cannot_be_read_is_deleted_with_it_and_says_at_its
         assert f"Run '{first}' cannot be read: " in text_of(drawn(api, first)["message"]).replace("&#x27;", "'")
         assert {first, second} == set(api.runs.delete(anns))
         assert {} == api.runs.unreadable()
+
+
+def test_a_visitor_reads_how_long_runs_stay(api, tmp_path):
+    assert "Your runs stay for 30 days after they end." in text_of(kept_words(api))
+    assert "" == kept_words(Api(home=tmp_path / "own", shared=False))

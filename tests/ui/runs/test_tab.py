@@ -12,12 +12,12 @@ from rankviz.errors import UserError
 from rankviz.ui.parts import live
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.detail import detail_html
-from rankviz.ui.runs.listing import ANY_STATE, list_html
+from rankviz.ui.runs.listing import ANY_STATE, MOST_ROWS, list_html
 from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train import tab as train
 from tests.support import questions
-from tests.support.finished_runs import finished, text_of
+from tests.support.finished_runs import finished, plain_sweep, text_of
 
 FORM = {
     "base": "embedded",
@@ -356,3 +356,15 @@ def test_recorded_runs_are_not_imported_as_ones_own(api, tmp_path):
     assert [] == other.runs.sweeps()
     assert [own.runs[0].run_id] == other.runs.import_(api.runs.export(both, tmp_path / "both.zip"))
     assert [own.sweep_id] == [sweep.sweep_id for sweep in other.runs.sweeps()]
+
+
+def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_the_filter():
+    many = [replace(plain_sweep({4: 2.0}), sweep_id=f"s{number}") for number in range(MOST_ROWS + 2)]
+    recorded = replace(plain_sweep({4: 2.0}), sweep_id="shipped", recorded=True)
+
+    table = listed([*many, recorded])
+
+    assert MOST_ROWS + 1 == table.count("<tr") - 1
+    assert "shipped" in table
+    assert "Not listed: 2 older sweeps. Use the filter to find them." in table
+    assert "Not listed" not in listed(many[2:])

@@ -1,0 +1,37 @@
+"""Shared pages with limits, and what visitors upload there."""
+
+import json
+
+import pytest
+
+from rankviz.api import Api
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """Makes a shared page with these limits, whose queue nobody works."""
+
+    def make(**limits):
+        for name, value in limits.items():
+            monkeypatch.setenv(f"RANKVIZ_MAX_{name.upper()}", str(value))
+        api = Api(home=tmp_path / "home", shared=True)
+        api.workspace.work_queue = lambda: None
+        return api
+
+    return make
+
+
+@pytest.fixture
+def uploaded(tmp_path, monkeypatch):
+    """uploaded(api, visitor, kilobytes): the path of data that this visitor has uploaded."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+
+    def upload(api, visitor, kilobytes, letter="x"):
+        path = tmp_path / "page" / f"{letter}{kilobytes}" / "mine.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"prompt": "a", "completion": letter * 1000}) + "\n")
+        path.write_text(path.read_text() * kilobytes)
+        api.workspace.temp.own(path, visitor.id)
+        return str(path)
+
+    return upload

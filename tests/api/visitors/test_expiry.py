@@ -1,0 +1,155 @@
+"""Runs of visitors that go some days after their end."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.api.visitors import expiry
+from rankviz.api.visitors.expiry import DAY, Expiry
+from rankviz.core.runs.events import RunCancelled
+from rankviz.store import RunStore
+from rankviz.visitor import HOST, acting_as
+from tests.support import questions
+from tests.support.finished_runs import finished
+from tests.support.kept import aged
+from tests.support.probes import request as probe_request
+from tests.support.visitors import ADMIN, ANN, BEN
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", shared=True)
+
+
+def sweep_of(api, visitor, days):
+    """A sweep of two runs that ended so many days ago; its id."""
+    with acting_as(visitor):
+        sweep_id = finished(api, {4: 2.0, 8: 1.9}).sweep_id
+    return aged(api, sweep_id, days * DAY)
+
+
+def here(api):
+    return {record.request.sweep_id for record in RunStore(api.workspace.home).records()}
+
+
+def test_what_a_visitor_and_the_admin_have_goes_after_some_days_and_the_hosts_own_stays(api):
+    old = [sweep_of(api, visitor, 31) for visitor in (ANN, ADMIN)]
+    young, hosts = sweep_of(api, ANN, 29), sweep_of(api, HOST, 31)
+
+    Expiry(api.workspace).remove(time.time())
+
+    assert {young, hosts} == here(api)
+    assert not any(name.startswith(tuple(old)) for name in os.listdir(api.workspace.store.runs_dir))
+
+
+def test_probes_go_too(api):
+    api.workspace.store.create_probe(probe_request("probe-1"), "{}", ANN.id)
+    api.workspace.store.append("probe-1", RunCancelled(time=1.0))
+    aged(api, "probe-1", 31 * DAY)
+
+    Expiry(api.workspace).remove(time.time())
+
+    assert set() == here(api)
+
+
+def test_a_sweep_goes_whole_after_the_last_of_its_runs(api):
+    sweep_id = sweep_of(api, ANN, 31)
+    os.utime(api.workspace.store.run_dir(api.workspace.store.run_ids(sweep_id)[1]) / "events.jsonl")
+
+    Expiry(api.workspace).remove(time.time())
+
+    assert 2 == len(api.workspace.store.run_ids(sweep_id))
+
+
+def test_what_waits_or_runs_stays_however_old_it_is(api):
+    sweep_id = aged(api, api.workspace.store.create(questions.sweep(ranks=(4, 8), max_steps=2), ANN.id), 300 * DAY)
+    first, _ = api.workspace.store.run_ids(sweep_id)
+    api.workspace.store.append(first, RunCancelled(time=1.0))
+    aged(api, sweep_id, 300 * DAY)
+
+    Expiry(api.workspace).remove(time.time())
+
+    assert 2 == len(api.workspace.store.run_ids(sweep_id))
+
+
+def test_a_run_whose_owner_is_not_known_stays_for_the_admin(api):
+    sweep_id = sweep_of(api, ANN, 31)
+    for run_id in api.workspace.store.run_ids(sweep_id):
+        (api.workspace.store.run_dir(run_id) / "owner.json").write_text("no json")
+
+    Expiry(api.workspace).remove(time.time())
+
+    assert {sweep_id} == here(api)
+
+
+@pytest.mark.parametrize(("shared", "days"), [(True, ""), (False, None)])
+def test_where_days_are_no_limit_nothing_goes(tmp_path, monkeypatch, shared, days):
+    if days is not None:
+        monkeypatch.setenv("RANKVIZ_MAX_DAYS_KEPT", days)
+    api = Api(home=tmp_path / "home", shared=shared)
+    sweep_id = sweep_of(api, ANN, 3000)
+
+    Expiry(api.workspace).remove(time.time())
+
+    assert {sweep_id} == here(api)
+
+
+def test_a_clock_that_jumps_ahead_removes_nothing(api, monkeypatch):
+    sweep_id = sweep_of(api, ANN, 1)
+    expires = Expiry(api.workspace)
+    true_time = time.time
+    monkeypatch.setattr(expiry.time, "time", lambda: true_time() + 5000 * DAY)
+
+    expires.remove(expires.now())
+    assert {sweep_id} == here(api)
+
+    monkeypatch.setattr(expiry.time, "time", lambda: true_time() - 5000 * DAY)
+    assert true_time() - 4999 * DAY > expires.now()
+
+
+def test_two_apps_on_one_folder_remove_at_once(api):
+    for _ in range(4):
+        sweep_of(api, ANN, 31)
+    young, errors = sweep_of(api, BEN, 1), []
+
+    def clean():
+        try:
+            Expiry(Api(home=api.workspace.home, shared=True).workspace).remove(time.time())
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=clean) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [] == errors
+    assert {young} == here(api)
+
+
+def test_an_old_sweep_that_was_resumed_meanwhile_stays(api):
+    sweep_id = aged(api, api.workspace.store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id), 31 * DAY)
+    (run_id,) = api.workspace.store.run_ids(sweep_id)
+    api.workspace.store.append(run_id, RunCancelled(time=1.0))
+    aged(api, sweep_id, 31 * DAY)
+    cleaning = threading.Thread(target=Expiry(api.workspace).remove, args=[time.time()])
+
+    with api.workspace.store.admission():
+        cleaning.start()
+        RunStore(api.workspace.home).requeue(run_id)
+    cleaning.join()
+
+    assert "queued" == RunStore(api.workspace.home).get(run_id).state
+
+
+def test_it_cleans_while_the_process_lives(api):
+    sweep_of(api, ANN, 31)
+
+    Expiry(api.workspace).keep_clean(every_seconds=0.01)
+
+    while here(api):
+        time.sleep(0.01)
