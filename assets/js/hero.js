@@ -63,10 +63,13 @@ window.RankVizHero = (() => {
     /* One after the other: of two changes at a time Plotly places the legend by the sizes of both. */
     let last = Promise.resolve();
     function redraw(change) {
-      const done = last.then(change).then(makeRoom).then(thin);
+      const done = last.then(change).then(makeRoom).then(thin).then(place);
       last = done.catch(() => {});
       return done;
     }
+
+    /* Plotly leaves a legend that has become lower where it was. */
+    const place = () => drawn.relayout(host, {});
 
     /* Only labels that have room: on a narrow chart those of the ranks would lie on one another. */
     function thin() {
