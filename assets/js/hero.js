@@ -48,7 +48,8 @@ window.RankVizHero = (() => {
     /* To this height, in these sizes of type. */
     function fit(height, titles, labels) {
       const size = (name) => parseFloat(getComputedStyle(host).getPropertyValue("--rv-" + name));
-      const [base, small] = [size(titles), size(labels)];
+      const small = size(labels) || size("small");
+      const base = size(titles) || small;
       host.style.height = height + "px";
       const sizes = { "font.size": base, "legend.font.size": small, "yaxis.title.text": titled(height, base) };
       for (const axis of ["xaxis", "yaxis"]) {
@@ -69,7 +70,7 @@ window.RankVizHero = (() => {
     }
 
     /* Plotly leaves a legend that has become lower where it was. */
-    const place = () => drawn.relayout(host, {});
+    const place = () => drawn.relayout(host, { "legend.y": 1 });
 
     /* Only labels that have room: on a narrow chart those of the ranks would lie on one another. */
     function thin() {
