@@ -87,9 +87,7 @@ def test_every_colour_can_be_seen_on_the_page(theme):
 @pytest.mark.parametrize("dark", ["", "_dark"], ids=["light", "dark"])
 @pytest.mark.parametrize("hover", ["", "_hover"], ids=["", "hover"])
 def test_the_words_of_a_filled_button_can_be_read(kind, dark, hover):
-    fill, text = (
-        colour_of(f"button_{kind}_{name}{hover}{dark}") for name in ("background_fill", "text_color")
-    )
+    fill, text = (colour_of(f"button_{kind}_{name}{hover}{dark}") for name in ("background_fill", "text_color"))
 
     assert contrast(fill, text) >= 4.5
 

@@ -176,7 +176,11 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> "go.Figure":
         [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
         uirevision=f"{info.x_title}|{info.y_title}",
-        x={"type": "log" if info.log_x else "linear", "range": x_range(info.xs, log=info.log_x), **(ticks if info.ticks else {})},
+        x={
+            "type": "log" if info.log_x else "linear",
+            "range": x_range(info.xs, log=info.log_x),
+            **(ticks if info.ticks else {}),
+        },
         y={"range": _y_range(info)},
         x_title=info.x_title,
         y_title=info.y_title,

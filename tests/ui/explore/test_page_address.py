@@ -23,9 +23,10 @@ ANSWERED = "!document.body.hasAttribute('data-asking')"
 
 def choose_model(page, name):
     page.locator("#model input").click()
+    page.keyboard.press("Control+A")
     page.keyboard.type(name)
     page.keyboard.press("Enter")
-    page.locator("#tradeoff [data-model]", has_text=name).wait_for()
+    page.locator("#tradeoff [data-model]", has_text=name).wait_for(state="attached")
 
 
 def choose_quality(page, key):
