@@ -5,7 +5,7 @@ bytes, as torch and nvidia-smi show it). Nothing else in RankViz divides by 1024
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 NOT_KNOWN = "not known"
 MIB = 2**20
@@ -44,11 +44,6 @@ def memory_change(size_bytes: float) -> str:
     """157,286,400 -> '+150 MiB'; less is '−150 MiB'."""
     mib = round(size_bytes / MIB)
     return f"{_sign(mib)}{abs(mib):,} MiB"
-
-
-def spare(size_bytes: float) -> str:
-    """13,958,643,712 -> '13.0 GiB to spare'; less than nothing is '13.0 GiB short'."""
-    return f"{gib(abs(size_bytes))} {'short' if size_bytes < 0 else 'to spare'}"
 
 
 def counted(value: int, noun: str, plural: str = "") -> str:
@@ -120,6 +115,13 @@ class Ends(Protocol):
     def high(self) -> float: ...
 
 
+class Size(NamedTuple):
+    """A range of bytes."""
+
+    low: float
+    high: float
+
+
 def span(values: Ends | None, text: Callable[[float], str]) -> str:
     """Low to high, with the unit once where both share it; "not known" for None."""
     if values is None:
@@ -137,6 +139,22 @@ def span(values: Ends | None, text: Callable[[float], str]) -> str:
 
 def memory_span(values: Ends | None) -> str:
     return span(values, memory_size)
+
+
+def gib_span(values: Ends) -> str:
+    """ "13.2 to 15.2 GiB", "−1.9 to 0.1 GiB"; one size where both ends read alike."""
+    low, high = gib(values.low), gib(values.high)
+    return low if low == high else f"{low.removesuffix(' GiB')} to {high}"
+
+
+def spare(values: Ends) -> str:
+    """ "13.2 to 15.2 GiB to spare"; of less than nothing "3.4 to 5.1 GiB short", "1.9 GiB short to 0.1 GiB to
+    spare"."""
+    if values.low >= 0:
+        return f"{gib_span(values)} to spare"
+    if values.high < 0:
+        return f"{gib_span(Size(-values.high, -values.low))} short"
+    return f"{gib(-values.low)} short to {gib(values.high)} to spare"
 
 
 def money_span(values: Ends | None) -> str:

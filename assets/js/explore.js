@@ -8,6 +8,7 @@ window.RankVizExplore = (() => {
   const BUSY_AFTER = 500;
   const params = new URL(location.href).searchParams;
   const state = { r: Number(params.get("r")) || 16, values: null, x: params.get("x"), y: params.get("y"), answer: null };
+  state.isYChosen = params.has("y");
   const mounted = {};
   const sections = {};
   let newest = 0;
@@ -28,7 +29,8 @@ window.RankVizExplore = (() => {
   }
 
   const notice = (text) => `<div class="rv-notice rv-error" role="alert"><p>${text}</p></div>`;
-  const axes = () => ({ x: state.x, y: state.y });
+  /* The quality that nobody has chosen is the usual one of each question. */
+  const axes = () => ({ x: state.x, y: state.isYChosen ? state.y : null });
 
   /* How long a model that is not in the catalogue took on this machine, where one was read before. */
   function usually() {
@@ -176,7 +178,7 @@ window.RankVizExplore = (() => {
       unwritten = { ...unwritten, ...address };
       return;
     }
-    const page = { ...address, x: state.x === "file" ? null : state.x, y: state.chosenY || params.has("y") ? state.y : null };
+    const page = { ...address, x: state.x === "file" ? null : state.x, y: state.isYChosen ? state.y : null };
     window.RankViz.remember(page);
   }
 

@@ -32,6 +32,15 @@
     document.removeEventListener("focus", stop, true);
   }
 
+  /* Chromium makes a list that scrolls a stop of its own, and the list goes when its box loses the focus. */
+  document.addEventListener(
+    "keydown",
+    (event) => {
+      if (event.key === "Tab") document.querySelectorAll("[role=listbox]").forEach((list) => (list.tabIndex = -1));
+    },
+    true,
+  );
+
   function restore() {
     timer = 0;
     if (!place || !document.hasFocus()) return;

@@ -4,6 +4,8 @@
 
 window.RankVizHero = (() => {
   const EVERY_RANK = "every rank";
+  const STOPS = "powers of two";
+  const GAP = 3;
   const LAST = 256; // of the chart
   const HOVER =
     "<b>r = %{customdata[0]}</b><br>%{customdata[6]}<br>%{customdata[1]} parameters, file %{customdata[2]}<br>" +
@@ -26,16 +28,71 @@ window.RankVizHero = (() => {
     host.dataset.height = HEIGHT;
     const TWO_LINES = 60;
 
-    function fitted(layout) {
-      if (host.clientWidth < NARROW) layout.yaxis.title.text = layout.yaxis.title.text.replace(" (", "<br>(");
-      return layout;
+    const LETTER = 0.44; // of the size of type
+    const DIGIT = 0.5;
+    const broken = (text, isTooLong) => (isTooLong ? text.replace(" (", "<br>(") : text);
+    const named = (size) =>
+      spec.data.map(({ name }) => broken(name || "", (name || "").length * LETTER * size + 50 > host.clientWidth));
+    function titled(height, size) {
+      const title = spec.layout.yaxis.title.text;
+      return broken(title, host.clientWidth < NARROW || title.length * LETTER * size > 0.75 * height);
     }
-    function makeRoom(P) {
+
+    function drawing() {
+      const layout = structuredClone(spec.layout);
+      layout.yaxis.title.text = titled(HEIGHT, layout.font.size);
+      const names = named(layout.legend.font.size);
+      return [spec.data.map((trace, i) => ({ ...trace, name: names[i], meta: trace.text })), layout];
+    }
+
+    /* To this height, in these sizes of type. */
+    function fit(height, titles, labels) {
+      const size = (name) => parseFloat(getComputedStyle(host).getPropertyValue("--rv-" + name));
+      const small = size(labels) || size("small");
+      const base = size(titles) || small;
+      host.style.height = height + "px";
+      const sizes = { "font.size": base, "legend.font.size": small, "yaxis.title.text": titled(height, base) };
+      for (const axis of ["xaxis", "yaxis"]) {
+        sizes[axis + ".tickfont.size"] = small;
+        sizes[axis + ".title.font.size"] = base;
+      }
+      // Without autosize Plotly would take the width of now for one that was asked for.
+      const layout = { height, autosize: true, ...sizes };
+      redraw(() => drawn.update(host, { "textfont.size": small, name: named(small) }, layout));
+    }
+
+    /* One after the other: of two changes at a time Plotly places the legend by the sizes of both. */
+    let last = Promise.resolve();
+    function redraw(change) {
+      const done = last.then(change).then(makeRoom).then(thin).then(place);
+      last = done.catch(() => {});
+      return done;
+    }
+
+    /* Plotly leaves a legend that has become lower where it was. */
+    const place = () => drawn.relayout(host, { "legend.y": 1 });
+
+    /* Only labels that have room: on a narrow chart those of the ranks would lie on one another. */
+    function thin() {
+      const at = host.data.findIndex((trace) => trace.name === STOPS);
+      if (at < 0) return;
+      const { size } = host._fullData[at].textfont;
+      let end = -Infinity;
+      const text = host.data[at].meta.map((label, i) => {
+        const [middle, half] = [pixel("xaxis", host.data[at].x[i]), DIGIT * size * (label.length / 2)];
+        if (middle - half < end) return "";
+        end = middle + half + GAP;
+        return label;
+      });
+      if (text.join() !== host.data[at].text.join()) return drawn.restyle(host, { text: [text] }, [at]);
+    }
+
+    function makeRoom() {
       if (document.body.classList.contains("rv-presenting")) return;
       const height = HEIGHT + Math.max(0, Math.round(host._fullLayout.legend?._height || 0) - TWO_LINES);
       if (height === host._fullLayout.height) return;
       host.style.height = height + "px";
-      P.relayout(host, { height, autosize: true });
+      return drawn.relayout(host, { height, autosize: true });
     }
 
     const axis = (name) => host._fullLayout?.[name];
@@ -52,10 +109,10 @@ window.RankVizHero = (() => {
         every.hovertemplate = HOVER;
       }
       const P = await window.RankViz.plotly;
-      await window.RankViz.withoutBase(() => P.react(host, spec.data, fitted(structuredClone(spec.layout)), CONFIG));
-      makeRoom(P);
-      if (!drawn) wire(P);
+      const isFirst = !drawn;
       drawn = P;
+      await redraw(() => window.RankViz.withoutBase(() => P.react(host, ...drawing(), CONFIG)));
+      if (isFirst) wire(P);
       element.querySelector("figure").removeAttribute("data-waiting");
       host.setAttribute("data-drawn", String(Number(host.getAttribute("data-drawn") || 0) + 1));
       move();
@@ -133,7 +190,7 @@ window.RankVizHero = (() => {
       new ResizeObserver(() => {
         if (host.clientWidth && host.clientWidth !== width) {
           width = host.clientWidth;
-          P.Plots.resize(host);
+          redraw(() => host.clientWidth && P.Plots.resize(host));
         }
       }).observe(host);
     }
@@ -165,7 +222,7 @@ window.RankVizHero = (() => {
       window.RankVizFiles.saveFigure(what, await window.RankViz.plotly, host, spec, title, CONFIG);
     });
     element.querySelector("select").addEventListener("change", (event) => {
-      explore.state.chosenY = true;
+      explore.state.isYChosen = true;
       explore.axis("y", event.target.value);
     });
 
@@ -182,6 +239,7 @@ window.RankVizHero = (() => {
     }
 
     explore.mount("hero", { answered: draw, ranked: move });
+    hero.fit = fit;
   }
 
   /* The rank that a key leads to; null for other keys. */
@@ -194,5 +252,6 @@ window.RankVizHero = (() => {
     return next === undefined ? null : Math.max(1, Math.min(Math.max(LAST, r), Math.floor(next)));
   }
 
-  return { chart, step };
+  const hero = { chart, step };
+  return hero;
 })();

@@ -60,38 +60,32 @@ window.RankVizPresent = (() => {
     draw();
   }
 
-  const size = (name) => parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--rv-" + name));
-
   const presenting = () => document.body.classList.contains("rv-presenting");
 
   /* The chart on the whole screen. It needs no network: the page holds every rank. */
   function present(on) {
     document.body.classList.toggle("rv-presenting", on);
+    if (on) scrollTo(0, 0);
     window.RankViz.remember({ present: on ? "1" : null });
     document.querySelectorAll("[data-presenting]").forEach((part) => (part.hidden = !on));
     fitScreen();
-    if (on) document.querySelector("#tradeoff .rv-grip")?.focus();
+    if (on) document.querySelector("#tradeoff .rv-grip")?.focus({ preventScroll: true });
     else document.querySelector("[data-present]:not([data-presenting])")?.focus({ preventScroll: true });
     if (on) return;
     if (document.fullscreenElement) document.exitFullscreen();
     explore.tell();
   }
+  const BELOW = 32; // the chart
+  const LOWEST = 220;
   function fitScreen() {
     const host = document.querySelector("#tradeoff .rv-plot");
     if (!host?._fullLayout) return;
-    const on = presenting();
-    const height = on ? Math.max(300, innerHeight - host.getBoundingClientRect().top - 70) : parseFloat(host.dataset.height);
-    host.style.height = height + "px";
-    const [base, small] = on ? ["huge", "huge"].map(size) : ["base", "small"].map(size);
-    const sizes = { "font.size": base, "legend.font.size": small };
-    for (const axis of ["xaxis", "yaxis"]) {
-      sizes[axis + ".tickfont.size"] = small;
-      sizes[axis + ".title.font.size"] = base;
-    }
-    // Without autosize Plotly would take the width of now for one that was asked for.
-    window.Plotly.update(host, { "textfont.size": small }, { height, autosize: true, ...sizes });
+    if (!presenting()) return window.RankVizHero.fit(parseFloat(host.dataset.height), "base", "small");
+    const top = host.getBoundingClientRect().top + scrollY;
+    window.RankVizHero.fit(Math.max(LOWEST, innerHeight - top - BELOW), "word", "word");
   }
   document.addEventListener("rv-drawn", () => presenting() && fitScreen());
+  addEventListener("resize", () => presenting() && fitScreen());
   document.addEventListener("fullscreenchange", () => {
     if (!document.fullscreenElement && presenting()) present(false);
   });

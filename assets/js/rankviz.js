@@ -92,29 +92,41 @@ window.RankViz = (() => {
     const box = element.querySelector("input[type=number]");
     const hint = element.querySelector(".rv-hint");
     let timer = 0;
+    let kept = Number(props.value); // the rank before what is being typed
 
     function paint(r) {
       slider.value = Math.min(MAX_STOP, Math.log2(r));
       slider.setAttribute("aria-valuetext", "r = " + r);
-      if (document.activeElement !== box || Number(box.value) !== r) box.value = r;
+      if (Number(box.value) !== r) box.value = r;
       element.querySelectorAll("[data-r]").forEach((stop) => {
         stop.classList.toggle("rv-on", Number(stop.dataset.r) === r);
       });
     }
     function choose(r) {
-      hint.textContent = "";
       paint(r);
       if (props.value === r) return;
+      hint.textContent = "";
       props.value = r;
       window.RankVizExplore.choose(r, "rank");
     }
     const isRank = (r) => Number.isInteger(r) && r >= 1 && r <= MAX_RANK;
+    /* The first digits of a number are ranks too: of one that cannot be, the rank before them stays. */
     function typed(final) {
       const r = Number(box.value);
-      if (isRank(r)) return choose(r);
-      hint.textContent = "Rank must be a whole number from 1 to " + MAX_RANK.toLocaleString("en") + ".";
-      if (final) paint(Number(props.value));
+      if (!isRank(r)) {
+        const written = box.value ? ` (got ${box.value})` : "";
+        if (final) choose(kept);
+        hint.textContent = `Rank must be a whole number from 1 to ${MAX_RANK.toLocaleString("en")}${written}.`;
+        if (final) hint.textContent += ` r = ${kept} is kept.`;
+        return;
+      }
+      hint.textContent = "";
+      choose(r);
+      if (!final) return;
+      kept = r;
+      box.value = r; // 1e2 is 100
     }
+    box.addEventListener("focus", () => (kept = Number(props.value)));
     slider.addEventListener("input", () => choose(2 ** Math.round(Number(slider.value))));
     slider.addEventListener("keydown", (event) => {
       const up = ["ArrowRight", "ArrowUp"].includes(event.key);

@@ -80,9 +80,9 @@ def _prices(options: list[str]) -> dict[str, float]:
 
 
 def _verdict(setting: "Setting") -> str:
-    spare, usable = setting.spare.expected, setting.answer.usable_bytes.expected
+    usable = setting.answer.usable_bytes.expected
     fit = FIT_WORDS[setting.row.fit]
-    return f"{fit} on {setting.gpu.name}, {units.spare(spare)} of {units.memory_size(usable)} usable"
+    return f"{fit} on {setting.gpu.name}, {units.spare(setting.spare)} of {units.memory_size(usable)} usable"
 
 
 def _limit_row(limit: "Limit") -> list[str]:
@@ -108,7 +108,7 @@ def _gpu_row(card: "Card") -> list[str]:
     return [
         card.gpu.name,
         FIT_WORDS.get(card.fit, ""),
-        units.spare(card.spare.expected),
+        units.spare(card.spare),
         f"{price.usd_per_hour:.2f}" if price else NOT_KNOWN,
         ", ".join(filter(None, (price.provider, price.checked))) if price else "",
         time_span(card.seconds),

@@ -72,6 +72,8 @@ def theme() -> gr.themes.Base:
         body_text_color_subdued_dark="*neutral_400",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
+        button_cancel_background_fill="#b91c1c",
+        button_cancel_background_fill_hover="#991b1b",
         checkbox_label_padding="4px 8px",
         checkbox_border_color="*neutral_500",
         checkbox_border_color_dark="*neutral_400",

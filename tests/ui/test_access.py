@@ -23,6 +23,7 @@ SECTIONS = {
 ADDRESSES = {
     "/?present=1": ".rv-presenting " + DRAWN,
     "/?tab=train": "#status .rv-empty, #status .rv-caption",
+    "/?model=foo/bar": "[data-stale] #slot-notice [role=alert]",
     f"/?tab=train&sweep={SWEEP}": "#train-words .rv-figure",
     f"/?tab=runs&run={SWEEP}-001-r1": "#run-detail table",
     "/?tab=adapter&adapter=sample": "#adapter-energy-kept .rv-plot[data-drawn]",
@@ -87,6 +88,24 @@ def test_the_chart_is_reached_by_keys_and_every_stop_shows_its_ring(page):
 
     page.wait_for_url("**r=32**")
     assert "32" == page.get_by_label("Rank r").input_value()
+
+
+def test_each_box_and_each_drop_down_is_one_stop_however_fast_the_key(page):
+    stop = f"({FOCUS}.id === 'rv-rank-box' ? 'Rank' : {FOCUS}.getAttribute('aria-label') || {FOCUS}.tagName)"
+    for wait in (0, 500):
+        page.goto("/")
+        page.locator(DRAWN).wait_for()
+        restored(page)
+        page.locator("#model input").focus()
+        page.wait_for_timeout(wait)
+        stops = []
+        for _ in range(7):
+            page.keyboard.press("Tab")
+            page.wait_for_timeout(wait)
+            stops.append(page.evaluate(stop))
+
+        assert "body" != focused(page)
+        assert ["Rank", "Rank, in powers of two", "Use case", "Target modules", "GPU", "Examples", "Epochs"] == stops
 
 
 def focused(page):

@@ -176,7 +176,11 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> "go.Figure":
         [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
         height=height,
         uirevision=f"{info.x_title}|{info.y_title}",
-        x={"type": "log" if info.log_x else "linear", "range": _x_range(info), **(ticks if info.ticks else {})},
+        x={
+            "type": "log" if info.log_x else "linear",
+            "range": x_range(info.xs, log=info.log_x),
+            **(ticks if info.ticks else {}),
+        },
         y={"range": _y_range(info)},
         x_title=info.x_title,
         y_title=info.y_title,
@@ -188,12 +192,12 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> "go.Figure":
     )
 
 
-def _x_range(info: HeroInfo) -> list[float] | None:
-    """A little more than all ranks, so that the ends can be grasped."""
-    xs = [x for x in info.xs if x is not None]
+def x_range(places: Sequence[float | None], *, log: bool) -> list[float] | None:
+    """A little more than all places, so that the ends can be grasped; None where no place is known."""
+    xs = [(log10(x) if log else x) for x in places if x is not None]
     if not xs:
         return None
-    low, high = (log10(xs[0]), log10(xs[-1])) if info.log_x else (min(xs), max(xs))
+    low, high = min(xs), max(xs)
     room = 0.04 * (high - low) or abs(high) * 0.05 or 1.0
     return [low - room, high + room]
 
@@ -249,13 +253,14 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             "textfont": {"size": SMALL},
             "marker": {"size": 6, "color": ESTIMATED},
             "hoverinfo": "skip",
+            "cliponaxis": False,
         },
     ]
 
 
 def _labels(xs: Sequence[float], texts: Sequence[str], info: HeroInfo) -> list[str]:
     """Only those that have room: on a cost that rank hardly moves, the low ranks lie on one another."""
-    low, high = _x_range(info)
+    low, high = x_range(info.xs, log=info.log_x)
     labels, last = [], float("-inf")
     for x, text in zip(xs, texts, strict=True):
         place = ((log10(x) if info.log_x else x) - low) / (high - low)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
 from rankviz.figures.forecast import forecast_info
 from rankviz.figures.hero.axes import X_AXES
-from rankviz.figures.hero.chart import DRAWN_RANKS, y_title
+from rankviz.figures.hero.chart import DRAWN_RANKS, x_range, y_title
 from rankviz.figures.studies import DASHES
 from rankviz.figures.style import CHOSEN, ESTIMATED, draw
 
@@ -93,13 +93,14 @@ def compare_figure(info: CompareInfo, *, height: int = 320) -> "go.Figure":
                 "cliponaxis": False,
             },
         ]
+    every = [x for each in info.pinned for x in each.xs]
     places, texts = [at for at, _ in info.ticks], [text for _, text in info.ticks]
     ticks = {"tickmode": "array", "tickvals": places, "ticktext": texts} if info.ticks else {}
     return draw(
         traces if not info.empty else [],
         height=height,
         uirevision=f"compare|{info.x_title}",
-        x={"type": "log" if info.log_x else "linear", **ticks},
+        x={"type": "log" if info.log_x else "linear", "range": x_range(every, log=info.log_x), **ticks},
         y={},
         x_title=info.x_title,
         y_title=info.y_title,

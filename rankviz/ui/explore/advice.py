@@ -28,6 +28,10 @@ SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
 """Between two sentences: a decimal point has no space behind it."""
 
 
+MOST_SENTENCES = 3
+"""Before the details."""
+
+
 def goal_of(values: Mapping[str, Any]) -> Goal:
     """What the widgets say of the use case; the core checks it."""
     return Goal(
@@ -45,19 +49,23 @@ def card(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
     """
     advice = answer.advice
     warnings = by_level(estimate.notes)[0]
+    warning = _first(warnings)
     more = len(warnings) - 1
     details = f"Details and {counted(more, 'more warning')}" if more > 0 else "Details"
     return (
         f'<div class="rv-advice"><h2>{escape(title(advice, r))}</h2>{html.named_values(settings(advice))}'
-        f"{html.paragraphs(' '.join(_short(answer)), _first(warnings), css='')}"
+        f"{html.paragraphs(' '.join(_short(answer, bool(warning))), warning, css='')}"
         f"{html.folded(details, _details(answer, estimate, r))}</div>"
     )
 
 
-def _short(answer: AdviceAnswer) -> Sequence[str]:
-    """At most three sentences: of a model with a sweep, what that says takes the place of how sure the advice is."""
-    sentences = main_sentences(answer.advice)
-    return (*sentences[:-1], own_sentence(answer.own)) if answer.own else sentences
+def _short(answer: AdviceAnswer, has_warning: bool) -> Sequence[str]:
+    """At most three sentences, a warning among them: of a model with a sweep, what that says takes the place of how
+    sure the advice is. The reason and the sweep come before what else there is."""
+    reason, *others = main_sentences(answer.advice)
+    if answer.own:
+        others = [own_sentence(answer.own), *others[:-1]]
+    return reason, *others[: MOST_SENTENCES - 1 - has_warning]
 
 
 def _first(warnings: Sequence[str]) -> str:

@@ -26,6 +26,24 @@ MAX_PIN_LENGTH = 2000
 LETTERS = "ABCD"
 HEIGHT = 320
 PROBLEM = "Cannot be shown"
+TITLES = {
+    "gpu": "GPU",
+    "usd": "$ per hour",
+    "prices": "Prices by GPU",
+    "rslora": "rsLoRA",
+    "dora": "DoRA",
+    "moe": "Experts",
+    "accum": "Accumulation",
+    "longest": "Longest example",
+    "example_tokens": "Tokens per example",
+    "file": "Data file",
+    "forgetting": "Abilities are kept",
+    "save": "modules_to_save",
+    "optim": "Optimizer",
+    "loss_path": "Loss",
+    "class": "Unsloth class",
+}
+"""Of settings whose name in an address is no title."""
 EMPTY = "Nothing is pinned. Press Pin beside the chart to keep a configuration here, then change the model or the rank."
 
 
@@ -51,7 +69,7 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
                 raise InvalidSettingError(" ".join(notes))
             tradeoff = api.tradeoffs.of(ask(values), values["use_case"], quality)
         except RankVizError as error:
-            columns.append((label, pin, {"model": html.Cell(values["model"]), PROBLEM: html.Cell(str(error))}))
+            columns.append((label, pin, {"Model": html.Cell(values["model"]), PROBLEM: html.Cell(str(error))}))
             continue
         tradeoffs.append((label, values["r"], tradeoff))
         columns.append((label, pin, _cells(values, record(tradeoff, values["r"]))))
@@ -78,7 +96,7 @@ def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, ht
     params = {name: text for name, text in link.write(values).items() if text is not None and name != "r"}
     figures = {name: html.Cell(*figure[:2]) for name, figure in zip(FIGURES, record["figures"], strict=True)}
     settings = {
-        "model": values["model"],
+        "Model": values["model"],
         "Rank": f"r = {values['r']}",
         **{name: text for name, text in params.items() if name not in ("model", "take")},
     }
@@ -94,6 +112,12 @@ def _cell(name: str, cells: Mapping[str, html.Cell]) -> html.Cell:
     if name in cells or PROBLEM in cells:
         return cells.get(name, html.Cell("–"))
     return html.Cell("" if name == PROBLEM else link.usual(name))
+
+
+def _title(name: str) -> str:
+    """ "max_length" is "Max length"."""
+    words = name.replace("_", " ")
+    return TITLES.get(name) or words[0].upper() + words[1:]
 
 
 def _table(columns: Sequence[tuple[str, str, Mapping[str, html.Cell]]]) -> str:
@@ -112,7 +136,7 @@ def _table(columns: Sequence[tuple[str, str, Mapping[str, html.Cell]]]) -> str:
         differs = len({cell.text for cell in shown}) > 1
         cells = "".join(f'<td class="rv-left" title="{escape(cell.title)}">{escape(cell.text)}</td>' for cell in shown)
         mark = '<span class="rv-unseen">differs: </span>' if differs else ""
-        title = escape(name.replace("_", " "))
+        title = escape(_title(name))
         body.append(f'<tr class="{"rv-differs" if differs else ""}"><th scope="row">{mark}{title}</th>{cells}</tr>')
     return (
         '<div class="rv-table-box" tabindex="0" role="region" aria-label="Pinned configurations">'

@@ -78,15 +78,11 @@ def verdict_html(result: FitAnswer) -> str:
     start, sentence = result.setting, escape(result.sentence)
     lead = f"<p>{sentence}</p>"
     if start.row.fit:
-        margin = start.spare
-        spare = html.rounded(units.spare, margin.expected, "bytes")
+        spare = html.rounded_span(units.spare, start.spare, "bytes")
         usable = html.rounded_span(memory_span, start.answer.usable_bytes, "bytes")
-        band = html.rounded_span(
-            lambda ends: f"(range: {units.gib(ends.low)} to {units.gib(ends.high)})", margin, "bytes"
-        )
         lead = (
             f"<p>{html.fit_chip(start.row.fit)} {html.tag('b', spare)} of {html.tag('span', usable)} usable on "
-            f"{escape(start.gpu.name)} {html.tag('span', band, 'rv-quiet-text')}. {sentence}</p>"
+            f"{escape(start.gpu.name)}. {sentence}</p>"
         )
     rule = "" if start.row.fit in (None, "fits", "tight") else html.paragraphs(RULE)
     return f'<div class="rv-verdict"><h2>Fit and changes at r = {start.r}</h2>{lead}{rule}</div>'
@@ -201,7 +197,7 @@ def _card_row(card: Card, chosen: Gpu | None) -> Row:
         cells=[
             gpu.name,
             html.FITS.get(card.fit) or Cell("✕ cannot run this", title=card.reason),
-            html.rounded(units.gib, card.spare.expected, "bytes") if card.spare else "",
+            html.rounded_span(units.gib_span, card.spare, "bytes") if card.spare else "",
             Cell(_price(price.usd_per_hour) if price else "", edit=gpu.id, title=f"$ per hour of the {gpu.name}"),
             ", ".join(filter(None, (price.provider, price.checked))) if price else NOT_KNOWN,
             html.rounded_span(time_span, card.seconds, "seconds"),

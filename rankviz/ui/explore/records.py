@@ -8,6 +8,7 @@ from typing import Any
 
 from rankviz import units
 from rankviz.core.cost.estimate import Estimate, RankEstimate
+from rankviz.core.cost.unsloth import stays_16_bit
 from rankviz.core.forecast.bands import RankForecast
 from rankviz.core.forecast.bent import BentRank
 from rankviz.core.forecast.tradeoff import Tradeoff
@@ -18,6 +19,8 @@ from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
 """The five figures, in their order."""
+BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for name in ("bf16", "fp16", "fp32")}
+"""What a precision loads the base in."""
 
 
 def records(tradeoff: Tradeoff) -> dict[str, Any]:
@@ -77,6 +80,7 @@ def _number(value: float) -> str:
 
 def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
     memory, duration, cost, gpu = rank.memory, rank.duration, rank.cost, estimate.gpu
+    base = _base(estimate)
     total = rank.adapter_parameters / estimate.model.total_parameters
     return [
         [
@@ -94,7 +98,7 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
         [
             memory_span(memory),
             f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}{_margin(rank)}",
-            f"on {gpu.name}, {units.spare(rank.margin_bytes)}" if gpu and rank.fit else "no GPU selected",
+            f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected",
             units.memory_size(memory.device),
         ],
         [
@@ -110,6 +114,12 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
             units.usd(cost.usd.expected) if cost else NOT_KNOWN,
         ],
     ]
+
+
+def _base(estimate: Estimate) -> str:
+    """ "4-bit base": how the base is loaded."""
+    setup = estimate.question.training
+    return f"{'16-bit' if stays_16_bit(estimate.model, setup) else BASES[setup.precision]} base"
 
 
 def _margin(rank: RankEstimate) -> str:

@@ -31,6 +31,7 @@ class Example(NamedTuple):
     sweep_id: str
     title: str
     lesson: str
+    caution: str = ""
 
 
 MATTERS = Example(
@@ -43,8 +44,8 @@ DOES_NOT_MATTER = Example(
     sweep_id="20261126-052035-4775",
     title="Rank does not matter here",
     lesson="The same word pairs, with an adapter on seven modules of every block: even the smallest rank has enough "
-    "parameters to store them. The two sweeps differ in learning rate and steps too, so compare ranks within a sweep "
-    "only.",
+    "parameters to store them.",
+    caution="The two sweeps differ in learning rate and steps too, so compare ranks within a sweep only.",
 )
 
 
@@ -112,12 +113,13 @@ def _drawn(api: Api, example: Example, verdict: Verdict, top: float) -> tuple[st
 
 
 def words_html(example: Example, verdict: Verdict, runs: Sequence[RunRecord], source: str) -> str:
-    """The verdict, how large the gap is beside the noise, the lesson, what was trained, and where the sweep opens."""
+    """The verdict, the lesson and where the sweep opens; in the details how large the gap is beside the noise, and what
+    was trained."""
     address = f"?tab=runs&amp;sweep={quote(example.sweep_id)}"
-    captions = gap_sentence(verdict), example.lesson, training_sentence(runs), rates_sentence(runs), source
+    details = gap_sentence(verdict), example.caution, training_sentence(runs), rates_sentence(runs), source
     return (
         f'<div class="rv-verdict">{html.paragraphs(sentences(verdict)[0], css="rv-headline")}'
-        f"{html.paragraphs(*captions)}"
+        f"{html.paragraphs(example.lesson)}{html.folded('Details', html.paragraphs(*details))}"
         f'<p class="rv-caption"><a href="{address}" aria-label="{escape(example.title)}: open on Runs">'
         "Open on Runs</a></p></div>"
     )

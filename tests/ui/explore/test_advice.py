@@ -90,8 +90,22 @@ def test_the_card_speaks_of_the_sweep_that_the_chart_goes_through(api, own):
     assert f"; r = {ranks})" in card(api, model=EMBEDDED)[0]
 
 
+LONG = {"gpu": "t4", "examples": 5000, "example_tokens": 400, "longest_tokens": 6683}
+"""A chat file with an example that is truncated, on a card that some models warn of."""
+
+
 @pytest.mark.parametrize("use_case", NAMES)
-def test_at_most_three_sentences_stand_before_the_warning(api, use_case):
-    for model in (EMBEDDED, "Qwen/Qwen3-8B", "google/gemma-3-4b-it"):
-        shown = card(api, model=model, use_case=use_case)[0].split(" Warning: ")[0].split(" all linear layers ")[1]
+@pytest.mark.parametrize("data", [{}, LONG], ids=["no data", "long examples"])
+def test_at_most_three_sentences_stand_before_the_details(api, use_case, data):
+    for model in (EMBEDDED, "Qwen/Qwen3-8B", "Qwen/Qwen3-4B", "google/gemma-3-4b-it", "openai/gpt-oss-20b"):
+        shown = card(api, model=model, use_case=use_case, **data)[0].split(" all linear layers ")[1]
         assert len(re.findall(r"\.(?= [A-Za-z]|$)", shown)) <= 3, shown
+
+
+def test_a_warning_takes_the_place_of_how_sure_the_advice_is_and_never_of_ones_own_sweep(api):
+    shown, details = card(api, model="Qwen/Qwen3-4B", **LONG)
+    assert "Warning: Examples above the maximum length" in shown and "How sure" not in shown
+    assert "Tinker SFT sweep swept" in details
+
+    finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1, 2))
+    assert "Your newest sweep of this model" in card(api, model=EMBEDDED, **LONG)[0]

@@ -1,6 +1,7 @@
 """What Explore's script gets for a question: all ranks with their costs, the chart, the words."""
 
 import json
+import re
 
 import pytest
 
@@ -9,7 +10,8 @@ from rankviz.errors import RankVizError
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.page import restore
-from rankviz.ui.parts.question import DEFAULTS
+from rankviz.ui.parts.question import DEFAULTS, ask
+from rankviz.units import GIB
 from tests.support.finished_runs import text_of
 
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
@@ -45,10 +47,36 @@ def test_a_rank_above_256_comes_with_its_half(api):
     assert "the reference" == shown["records"]["128"]["quality"]
 
 
+@pytest.mark.parametrize("gpu", ["l4", "t4", "a100-80gb"])
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-8B", "meta-llama/Llama-3.1-70B", "Qwen/Qwen3-14B"])
+def test_the_margin_is_what_the_memory_leaves_of_the_card(api, model, gpu):
+    shown = answer(api, {"values": {**LLAMA, "model": model, "gpu": gpu}})["records"]["16"]["figures"][2]
+    low, high = (float(end) for end in re.findall(r"[\d.]+", shown[0]))
+    usable = api.estimates.estimate(ask({**LLAMA, "gpu": gpu})).estimate.usable_bytes
+
+    left = (usable.low / GIB - high, usable.high / GIB - low)
+
+    words = shown[2].split(": ")[1]
+    signs = [-1 if "short" in words.split(" to ")[0] or "short" == words.split()[-1] else 1]
+    signs.append(1 if "spare" in words else -1)
+    ends = [float(end) for end in re.findall(r"[\d.]+", words)]
+    ends = ends if signs[0] == 1 or signs[1] == 1 else ends[::-1]
+    assert left == pytest.approx([sign * end for sign, end in zip(signs, ends, strict=True)], abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("precision", "base"), [("nf4-dq", "4-bit base"), ("int8", "8-bit base"), ("bf16", "bf16 base")]
+)
+def test_the_first_screen_says_how_the_base_is_loaded(api, precision, base):
+    values = {**LLAMA, "precision": precision, "framework": "trl"}
+
+    assert f", {base}: " in answer(api, {"values": values})["records"]["16"]["figures"][2][2]
+
+
 def test_without_a_gpu_time_and_cost_are_not_known(api):
     figures = answer(api, {"values": {**LLAMA, "gpu": "none"}})["records"]["16"]["figures"]
 
-    assert ["no GPU selected", "not known", "not known"] == [figures[2][2], figures[3][0], figures[4][0]]
+    assert ["4-bit base, no GPU selected", "not known", "not known"] == [figures[2][2], figures[3][0], figures[4][0]]
 
 
 def test_the_scale_follows_the_alpha_rule(api):

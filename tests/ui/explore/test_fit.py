@@ -40,8 +40,9 @@ def test_the_verdict_says_the_margin_against_usable_memory(api):
 
     text = text_of(shown(api).verdict)
 
-    margin, usable = setting.spare.expected / 2**30, setting.answer.usable_bytes.expected / 2**30
-    assert f"{margin:.1f} GiB to spare of {usable:.2f} GiB usable on L4" in text
+    low, high = setting.spare.low / 2**30, setting.spare.high / 2**30
+    usable = setting.answer.usable_bytes.expected / 2**30
+    assert f"{low:.1f} to {high:.1f} GiB to spare of {usable:.2f} GiB usable on L4" in text
 
 
 def test_the_rule_is_said_where_something_must_change(api):

@@ -108,8 +108,32 @@ def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(llama):
 
     choose_rank(llama, 5000)
 
-    llama.get_by_text("Rank must be a whole number from 1 to 1,024.").wait_for()
+    llama.get_by_text("Rank must be a whole number from 1 to 1,024 (got 5000). r = 16 is kept.").wait_for()
     assert "16" == llama.get_by_label("Rank r").input_value()
+
+
+@pytest.mark.parametrize("written", ["0", "-3", "3.7", "1025", ""])
+def test_what_is_typed_and_is_no_rank_leaves_the_rank_that_was(llama, written):
+    box = llama.get_by_label("Rank r")
+    figure(llama, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
+    box.click()
+    llama.keyboard.press("Control+A")
+    llama.keyboard.press("Delete")
+    llama.keyboard.type(written)
+    llama.keyboard.press("Enter")
+
+    llama.locator("#rv-rank-hint", has_text="r = 16 is kept.").wait_for()
+    assert "16" == box.input_value()
+    figure(llama, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
+    box.press("Tab")
+    assert "r = 16 is kept." in llama.locator("#rv-rank-hint").inner_text()
+
+
+def test_a_rank_in_another_spelling_is_written_as_a_whole_number(llama):
+    choose_rank(llama, "1e2")
+
+    figure(llama, "Trainable parameters").locator(".rv-value[title='262,144,000 parameters']").wait_for()
+    assert "100" == llama.get_by_label("Rank r").input_value()
 
 
 def test_a_ticked_module_becomes_the_choice_of_targets(page):

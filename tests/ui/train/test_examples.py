@@ -1,6 +1,7 @@
 """The two recorded sweeps in the empty state of Train."""
 
 import json
+import re
 
 import pytest
 
@@ -23,6 +24,14 @@ def test_each_example_has_its_verdict_its_lesson_and_a_way_to_the_sweep(api):
         assert sentences(api.verdicts.of_sweep(example.sweep_id).verdict)[0] in text_of(words)
         assert example.lesson in text_of(words)
         assert f"?tab=runs&amp;sweep={example.sweep_id}" in words
+
+
+def test_at_most_three_sentences_stand_before_the_details(api):
+    shown = empty_state(api)
+
+    for words in (shown.matters_words, shown.does_not_words):
+        before = text_of(words.split("<details")[0])
+        assert len(re.findall(r"\.(?= [A-Za-z]|$)", before)) <= 3, before
 
 
 def test_the_captions_say_what_differs_between_the_two_sweeps(api):
