@@ -6,7 +6,9 @@
   const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
   const NAMES = ["id", "name", "type", "aria-label", "data-pick", "data-tick", "data-edit", "data-r", "data-unpin", "data-do"];
   const HOMES = "[id], .block, .row, .column, figure, table, details";
+  const OPENS_NOTHING = ["Tab", "Shift", "Control", "Alt", "Meta", "Escape"];
   let place = null;
+  let unheard = null; // the box that has the focus without Gradio knowing it
   let timer = 0;
 
   const usable = (element) => element.isConnected && !element.disabled && element.checkVisibility();
@@ -30,7 +32,17 @@
     document.addEventListener("focus", stop, true);
     box.focus({ preventScroll: true });
     document.removeEventListener("focus", stop, true);
+    unheard = box;
   }
+
+  /* Now Gradio is to open the list, and to take what is typed. */
+  function tell(event) {
+    if (event.target !== unheard || OPENS_NOTHING.includes(event.key)) return;
+    unheard = null;
+    event.target.dispatchEvent(new FocusEvent("focus"));
+  }
+  document.addEventListener("keydown", tell, true);
+  document.addEventListener("pointerdown", tell, true);
 
   /* Chromium makes a list that scrolls a stop of its own, and the list goes when its box loses the focus. */
   document.addEventListener(
@@ -60,9 +72,13 @@
   const check = () => (timer ||= setTimeout(restore, 60));
 
   document.addEventListener("focusin", (event) => remember(event.target));
-  document.addEventListener("focusout", (event) => event.relatedTarget || check());
-  // A click beside everything means to leave; a click on a drop-down's list does not.
-  document.addEventListener("pointerdown", (event) => event.target.closest?.("[role=listbox]") || (place = null), true);
+  document.addEventListener("focusout", (event) => {
+    unheard = null;
+    if (!event.relatedTarget) check();
+  });
+  // A click beside everything means to leave; a click on a drop-down's list, or on what has the focus, does not.
+  const stays = (target) => target === document.activeElement || target.closest?.("[role=listbox]");
+  document.addEventListener("pointerdown", (event) => stays(event.target) || (place = null), true);
   document.addEventListener("DOMContentLoaded", () => {
     const attributeFilter = ["disabled", "hidden", "class", "open"];
     new MutationObserver(check).observe(document.body, { childList: true, subtree: true, attributes: true, attributeFilter });

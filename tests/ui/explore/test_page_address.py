@@ -27,6 +27,7 @@ def choose_model(page, name):
     page.keyboard.type(name)
     page.keyboard.press("Enter")
     page.locator("#tradeoff [data-model]", has_text=name).wait_for(state="attached")
+    page.wait_for_function("document.activeElement.closest('#model')")
 
 
 def choose_quality(page, key):
