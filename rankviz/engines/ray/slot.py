@@ -34,6 +34,8 @@ from rankviz.machine import cards
 
 SLOT_LOCK, KEEPER_LOCK, ENDED = "slot.lock", "keeper.lock", "ended.json"
 PIECE_BYTES = 2**22
+JOB_VARIABLE = "WORKER_JOB_FOLDER"
+"""Of the environment of everything that a job starts."""
 OMP_THREADS = "OMP_NUM_THREADS"
 
 
@@ -84,7 +86,7 @@ class Slot:
             keeper_lock = _locked(self._folder / KEEPER_LOCK)
             self._keeper = subprocess.Popen(
                 [sys.executable, "-m", "rankviz.engines.ray.keeper", str(self._folder), *worker],
-                env=_environment(),
+                env={**_environment(), JOB_VARIABLE: str(self._folder)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=(self._folder / "keeper.log").open("wb"),
@@ -173,9 +175,19 @@ def sweep(place: Path) -> None:
 
 
 def end_left(folder: Path) -> None:
-    """End what holds the lock of a worker whose keeper has gone."""
-    if worker := process.find(process.lock_file(folder)):
-        worker.end(0.0)
+    """End what a job has started and its keeper, which was killed, did not end: children have its variable."""
+    while left := [each for each in psutil.process_iter() if _is_of(each, folder)]:
+        for each in left:
+            with contextlib.suppress(psutil.Error):
+                each.kill()
+        time.sleep(0.02)
+
+
+def _is_of(each: psutil.Process, folder: Path) -> bool:
+    try:
+        return each.environ().get(JOB_VARIABLE) == str(folder) and each.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _locked(path: Path) -> int:
