@@ -1,5 +1,7 @@
-"""The contract of engines, on a Ray cluster of real node processes."""
+"""The contract of engines, on a Ray cluster of real node processes; some of it in every run of the tests, all of it by
+`make test-engines`."""
 
+import types
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +12,12 @@ from tests.engines import test_contract as contract
 from tests.engines.test_contract import supervise  # noqa: F401  a fixture
 from tests.support.ray_cluster import RayCluster, node_folder
 from tests.support.workers import processes_of
+
+ALWAYS = (
+    "test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_counts_twice",
+    "test_cancelling_a_sweep_leaves_no_process_anywhere",
+    "test_a_restarted_app_goes_on_with_what_still_runs",
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,4 +50,10 @@ def setting(cluster, store):
         process.kill()
 
 
-globals().update({name: test for name, test in vars(contract).items() if name.startswith("test_")})
+def copied(test):
+    """A test of the contract as one of this module, with marks of its own."""
+    same = types.FunctionType(test.__code__, test.__globals__, test.__name__, test.__defaults__, test.__closure__)
+    return same if test.__name__ in ALWAYS else pytest.mark.slow(same)
+
+
+globals().update({name: copied(test) for name, test in vars(contract).items() if name.startswith("test_")})
