@@ -1,5 +1,5 @@
-"""What is lost, and what is not: nodes, the head, the app. `make test-engines` runs it; minutes, with real node processes
-and the true worker."""
+"""What is lost, and what is not: nodes, the head, the app. `make test-engines` runs it: minutes, with real node
+processes and the true worker."""
 
 import json
 import os
@@ -28,9 +28,9 @@ from tests.support.workers import processes_of, states, sweep, wait_for, worker
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 SECONDS = 1200
 WITH_CHILDREN = (
-    "subprocess.Popen(['sleep', '901'], cwd=sys.argv[1])\n"
-    "    subprocess.Popen(['setsid', 'sh', '-c', 'sleep 902 & sleep 903'], cwd=sys.argv[1])\n"
-    "    time.sleep(900)"
+    "subprocess.Popen(['sleep', '901'], cwd=sys.argv[1]); "
+    "subprocess.Popen(['setsid', 'sh', '-c', 'sleep 902 & sleep 903'], cwd=sys.argv[1]); "
+    "time.sleep(900)"
 )
 
 
