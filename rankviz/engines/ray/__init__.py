@@ -5,6 +5,7 @@ line      to the driver, a process of its own: whatever becomes of the cluster, 
 driver    connects to the cluster, and answers the engine
 cluster   its nodes: how many slots there are, and why there is none
 follow    follows one job: makes its slot, sends the job, brings journals and adapters back
+mirror    a job's folder here, as its slot writes the one on its node
 slot      the actor on a node; it holds the GPU
 keeper    starts the worker there, and ends all of it when its slot is gone
 

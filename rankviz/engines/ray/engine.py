@@ -75,12 +75,12 @@ class Ray(Engine):
         self._line: Line | None = None
 
     def room(self) -> int:
-        """Where the cluster is not connected yet, one is tried: `start` then says why it waits."""
         jobs = sum(not (folder / RESULT).exists() for folder in self._folders())
         try:
-            return self._state().slots - jobs or (0 if jobs else 1)
+            slots = self._state().slots
         except EngineUnavailableError:
-            return 0 if jobs else 1
+            slots = 0
+        return slots - jobs if slots or jobs else 1  # one is tried where there is none: `start` then says why it waits
 
     def start(self, job: Job) -> Live | None:
         folder = self._folder(job)

@@ -44,8 +44,8 @@ class Look(NamedTuple):
 
     version: str
     node_id: str
-    where: str
-    """The GPUs it has, for people; empty where it has none."""
+    gpus: str
+    """Those it has, for people; empty where it has none."""
     has_job: bool
     ended: bool
     exit_code: int | None
@@ -81,9 +81,9 @@ class Slot:
             shutil.rmtree(aside, ignore_errors=True)
             with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
                 archive.extractall(aside, filter="data")
-            os.replace(aside, self._folder)
-            self._slot_lock = _locked(self._folder / SLOT_LOCK)
-            keeper_lock = _locked(self._folder / KEEPER_LOCK)
+            self._slot_lock = _locked(aside / SLOT_LOCK)
+            keeper_lock = _locked(aside / KEEPER_LOCK)
+            os.replace(aside, self._folder)  # which no other slot takes for one that was left
             self._keeper = subprocess.Popen(
                 [sys.executable, "-m", "rankviz.engines.ray.keeper", str(self._folder), *worker],
                 env={**_environment(), JOB_VARIABLE: str(self._folder)},
@@ -102,7 +102,7 @@ class Slot:
         return Look(
             version=__version__,
             node_id=_node_id(),
-            where=_gpus(),
+            gpus=_gpus(),
             has_job=self._folder.exists(),
             ended=ended,
             exit_code=exit_code,
@@ -167,9 +167,8 @@ class Slot:
 
 def sweep(place: Path) -> None:
     """End and remove what slots left whose keeper was killed too."""
-    for folder in place.iterdir():
-        locks = folder / SLOT_LOCK, folder / KEEPER_LOCK
-        if locks[0].exists() and not any(process.is_held(lock) for lock in locks):
+    for folder in place.glob("[!.]*"):
+        if not any(process.is_held(folder / lock) for lock in (SLOT_LOCK, KEEPER_LOCK)):
             end_left(folder)
             shutil.rmtree(folder, ignore_errors=True)
 

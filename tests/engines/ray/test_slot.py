@@ -11,7 +11,7 @@ import pytest
 
 from rankviz.core.runs.attempts import Attempt
 from rankviz.engines import Job, bundle
-from rankviz.engines.ray.follow import packed
+from rankviz.engines.ray.mirror import Mirror
 from rankviz.engines.ray.slot import Slot
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, processes_of, sweep, wait_for, worker
 
@@ -42,7 +42,7 @@ def run_id(store):
 def job(store, run_id, tmp_path):
     """A packed job of one run."""
     bundle.pack(store, Job(attempts=(Attempt(run_id, 1),)), tmp_path / "packed", engine="ray")
-    return packed(tmp_path / "packed")
+    return Mirror(tmp_path / "packed").packed()
 
 
 @pytest.fixture
