@@ -1,0 +1,79 @@
+"""What a run says while no slot has it."""
+
+import pytest
+
+from rankviz.engines import Attempt, Job
+from rankviz.engines.ray.engine import NO_ADDRESS, Ray
+from rankviz.errors import EngineUnavailableError
+from rankviz.supervisor import Supervisor
+from tests.support.ray_cluster import RayCluster
+from tests.support.workers import COMPLETE_ALL, states, sweep, wait_for
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One node without a label."""
+    cluster = RayCluster(1)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def supervise(store):
+    started = []
+
+    def start(engine) -> Supervisor:
+        supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
+        supervisor.start()
+        started.append(supervisor)
+        return supervisor
+
+    yield start
+    for supervisor in started:
+        supervisor.stop()
+
+
+def test_without_an_address_nothing_is_started_and_a_run_says_what_to_set(store):
+    engine = Ray(store)
+    (run_id,) = sweep(store, 4)
+
+    with pytest.raises(EngineUnavailableError, match="RANKVIZ_RAY_ADDRESS"):
+        engine.start(Job(attempts=(Attempt(run_id, 1),)))
+
+    assert [] == engine.live()
+    assert not (store.home / "ray-jobs").exists()
+
+
+def test_a_run_that_waits_for_an_address_shows_it(store, supervise):
+    (run_id,) = sweep(store, 4)
+
+    supervise(Ray(store))
+
+    wait_for(lambda: store.get(run_id).waits == NO_ADDRESS)
+    assert ("ray", 1) == (store.get(run_id).engine, store.get(run_id).attempt)
+
+
+@pytest.mark.slow
+def test_a_label_that_no_node_has_is_said_and_the_run_starts_once_one_has_it(store, supervise, cluster):
+    (run_id,) = sweep(store, 4)
+
+    supervisor = supervise(cluster.engine(store, COMPLETE_ALL, labels={"gpu": "h100"}))
+
+    wait_for(
+        lambda: store.get(run_id).waits.startswith("No node of the Ray cluster has slot 1 and the label gpu=h100.")
+    )
+    cluster.start_node("labelled", labels={"gpu": "h100"})
+    supervisor.settle(240)
+    assert (["completed"], "labelled") == (states(store, [run_id]), store.get(run_id).where)
+
+
+@pytest.mark.slow
+def test_a_wrong_token_is_refused_with_a_sentence(store, supervise, cluster):
+    (run_id,) = sweep(store, 4)
+    wrong = [*cluster.enter, "env", "-u", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN=" + "0" * 64]
+
+    supervisor = supervise(cluster.engine(store, COMPLETE_ALL, enter=wrong))
+
+    wait_for(lambda: "It wants its token" in store.get(run_id).waits)
+    supervisor.cancel(run_id)
+    assert ["cancelled"] == states(store, [run_id])
