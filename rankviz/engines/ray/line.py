@@ -18,7 +18,7 @@ from rankviz.errors import EngineUnavailableError
 from rankviz.paths import IMPORT_ROOT
 
 AGAIN_SECONDS = 5.0
-CONNECT_SECONDS = 90.0
+SLOW_SECONDS, CONNECT_SECONDS = 20.0, 90.0
 ANSWER_SECONDS = 10.0
 CONNECTING = "Connecting to Ray."
 
@@ -93,6 +93,8 @@ class Line:
                 word = f"The Ray cluster at {self._terms.address} does not answer."
             if word:
                 self._end(word)
+            elif time.monotonic() - self._since > SLOW_SECONDS:
+                self._trouble = f"Connecting to Ray. The cluster at {self._terms.address} has not answered yet."
         raise EngineUnavailableError(self._trouble)
 
     def _start(self) -> None:
