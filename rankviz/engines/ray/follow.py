@@ -28,7 +28,7 @@ from rankviz.engines.ray.slot import Look, Slot
 from rankviz.engines.ray.terms import RESULT, SEEN, JobState, Terms, read_end
 from rankviz.errors import EngineUnavailableError
 
-POLL_SECONDS = 0.1
+POLL_SECONDS, CALM_SECONDS = 0.1, 0.5
 SILENT_SECONDS, ANSWER_SECONDS, NEW_SECONDS = 10.0, 15.0, 3.0
 QUEUED = "Ray starts it as soon as it has a free place."
 STARTING = "Ray starts it."
@@ -52,6 +52,7 @@ class Follower:
         self._mirror = Mirror(folder)
         self._lock = threading.Lock()
         self._slot: Any = None
+        self._rest = POLL_SECONDS
         self._thread = threading.Thread(target=self._follow, name=f"follow-{folder.name}", daemon=True)
         self._thread.start()
 
@@ -139,7 +140,7 @@ class Follower:
                 self.state = self.state._replace(waits=f"Ray: {_first_line(error)}")
             except OSError as error:  # of the disk here, say; what is on the node stays there
                 self.state = self.state._replace(waits=f"What it wrote cannot be kept here: {error}.")
-            self.stopped.wait(POLL_SECONDS)
+            self.stopped.wait(self._rest)
 
     def _step(self) -> End | None:
         """Look once. How it ended, if it has and all of it is here."""
@@ -162,7 +163,9 @@ class Follower:
             return None
         (self.folder / SEEN).touch()
         self.state = JobState(where=where)
-        if self._take(look) or not look.ended:
+        has_news = self._take(look)
+        self._rest = POLL_SECONDS if has_news else min(2 * self._rest, CALM_SECONDS)
+        if has_news or not look.ended:
             return None
         for run_id in self._mirror.run_ids:
             self._bring(run_id, only="worker.log")
