@@ -26,9 +26,8 @@ from rankviz.store import RunStore
 
 MOST_BYTES = 2**30
 SENT = "It is sent to Ray."
-CANCEL_SECONDS = 60.0
+CANCEL_SECONDS = 90.0
 GIVEN_UP_SECONDS = 120.0
-"""A cancelled job of a cluster that could not be reached for so long is left to it."""
 HOME_FILE = "ray.id"
 ONE_GPU: Mapping[str, float] = MappingProxyType({"GPU": 1})
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
@@ -48,6 +47,7 @@ class Ray(Engine):
         labels: That a node must have.
         node_folder: Of the jobs on each node; empty: one among temporary files.
         sees_folders: Whether nodes see the folders of this machine under the same paths.
+        given_up_seconds: A cancelled job of a cluster that could not be reached for so long is left to it.
         worker: Instead of the true one.
         enter: Stands before the driver's command line.
     """
@@ -65,6 +65,7 @@ class Ray(Engine):
         labels: Mapping[str, str] = NO_LABELS,
         node_folder: str = "",
         sees_folders: bool = False,
+        given_up_seconds: float = GIVEN_UP_SECONDS,
         worker: Sequence[str] = (),
         enter: Sequence[str] = (),
     ):
@@ -72,6 +73,7 @@ class Ray(Engine):
         self._place = store.home / "ray-jobs"
         self._address, self._resources, self._labels = address, dict(resources), dict(labels)
         self._node_folder, self._worker, self._enter = node_folder, tuple(worker), tuple(enter)
+        self._given_up_seconds = given_up_seconds
         self._line: Line | None = None
 
     def room(self) -> int:
@@ -104,13 +106,14 @@ class Ray(Engine):
             if not self._is_given_up() or unless():
                 raise
             return End(why=LEFT)
-        is_needless = True
+        ended = None
         try:
-            is_needless = unless()
+            if not unless():
+                ended = self._ask("end", name, seconds=CANCEL_SECONDS)
         finally:
-            if is_needless:
+            if ended is None:
                 self._ask("resume", name)
-        return None if is_needless else self._ask("end", name, seconds=CANCEL_SECONDS)
+        return ended
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
         return bundle.since(self._folder(live.job), attempt.run_id, offset)
@@ -185,7 +188,7 @@ class Ray(Engine):
 
     def _is_given_up(self) -> bool:
         since = self._line.down_since if self._line else None
-        return since is not None and time.monotonic() - since > GIVEN_UP_SECONDS
+        return since is not None and time.monotonic() - since >= self._given_up_seconds
 
     def _home_id(self) -> str:
         """Of this runs folder, made once: slots of several on one cluster are told apart by it."""

@@ -29,7 +29,7 @@ from rankviz.engines.ray.terms import RESULT, SEEN, JobState, Terms, read_end
 from rankviz.errors import EngineUnavailableError
 
 POLL_SECONDS, CALM_SECONDS = 0.1, 0.5
-SILENT_SECONDS, ANSWER_SECONDS, NEW_SECONDS = 10.0, 15.0, 3.0
+SILENT_SECONDS, ANSWER_SECONDS, NEW_SECONDS = 10.0, 20.0, 3.0
 QUEUED = "Ray starts it as soon as it has a free place."
 STARTING = "Ray starts it."
 SILENT = "Its node does not answer. If Ray finds that the node has gone, the run is tried again elsewhere."
@@ -89,11 +89,11 @@ class Follower:
             _answer(self._slot.give_way.remote())
 
     def end(self) -> End:
-        """End the job and its slot; returns once no process is left."""
+        """End the job and its slot; returns once no process is left. EngineUnavailableError: not now."""
+        exit_code = _answer(self._slot.end.remote()) if self._is_there else None
         self.stopped.set()
         self._thread.join()
         if self.state.end is None:
-            exit_code = _answer(self._slot.end.remote()) if self._is_there else None
             self._finish(End(exit_code, why="The job was cancelled."))
         return self.state.end
 

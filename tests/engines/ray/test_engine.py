@@ -1,8 +1,11 @@
 """What a run says while no slot has it."""
 
+from contextlib import suppress
+
 import pytest
 
-from rankviz.engines import Attempt, Job
+from rankviz.core.runs.events import RunStarted
+from rankviz.engines import Attempt, Job, bundle
 from rankviz.engines.ray.engine import NO_ADDRESS, Ray
 from rankviz.errors import EngineUnavailableError
 from rankviz.supervisor import Supervisor
@@ -51,6 +54,26 @@ def test_a_run_that_waits_for_an_address_shows_it(store, supervise):
 
     wait_for(lambda: store.get(run_id).waits == NO_ADDRESS)
     assert ("ray", 1) == (store.get(run_id).engine, store.get(run_id).attempt)
+
+
+@pytest.mark.parametrize("given_up_seconds, states_after", [(3600, "running"), (0, "cancelled")])
+def test_a_run_of_a_cluster_that_is_away_waits_and_can_be_given_up_in_time(store, given_up_seconds, states_after):
+    (run_id,) = sweep(store, 4)
+    attempt = Attempt(run_id, 1)
+    engine = Ray(store, address="127.0.0.1:1", given_up_seconds=given_up_seconds)
+    bundle.pack(store, Job(attempts=(attempt,)), store.home / "ray-jobs" / f"{run_id}-a1", engine="ray")
+    store.begin(run_id)
+    store.append(run_id, RunStarted(time=1.0, attempt=1, environment={}))
+    supervisor = Supervisor(store, engines=[engine])
+
+    supervisor.tick()
+    assert "Ray" in store.get(run_id).waits
+    assert ("ray", "running") == (store.get(run_id).engine, store.get(run_id).state)
+
+    with suppress(EngineUnavailableError):
+        supervisor.cancel(run_id)
+    assert [states_after] == states(store, [run_id])
+    supervisor.stop()
 
 
 @pytest.mark.slow
