@@ -93,6 +93,10 @@ class RayCluster:
         except psutil.NoSuchProcess:
             return []
 
+    def slots(self) -> list[psutil.Process]:
+        """The actors that hold a place of some node."""
+        return [each for name in self.nodes for each in self.processes(name) if each.name().startswith("ray::Slot")]
+
     def lose_node(self, name: str) -> None:
         """As where its power fails, as far as Ray's own processes go: what they started is left to itself."""
         _kill([each for each in self.processes(name) if "ray::" not in each.name()])

@@ -1,13 +1,14 @@
 """The driver: `python -m rankviz.engines.ray.driver DESCRIPTOR`, a child of the page that holds the connection to Ray.
 
 Ray ends a driver whose head does not come back, and may keep it waiting for minutes: neither must happen to the page.
-DESCRIPTOR is a pipe to it, and its end is the driver's. Slots go on.
+DESCRIPTOR is a pipe to it, and its end is the driver's. Slots whose runs have not ended go on.
 """
 
 import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,7 +20,7 @@ from rankviz.engines.ray.follow import Follower, end_slot
 from rankviz.engines.ray.terms import State, Terms
 from rankviz.errors import EngineUnavailableError
 
-SCAN_SECONDS, NODES_SECONDS = 0.1, 2.0
+SCAN_SECONDS, NODES_SECONDS, PART_SECONDS = 0.1, 2.0, 60.0
 
 
 class Driver:
@@ -40,6 +41,16 @@ class Driver:
             raise EngineUnavailableError(self._cluster.silence)
         jobs = {name: follower.state for name, follower in self._followers.copy().items()}
         return State(self._cluster.slots, self._cluster.why_none, jobs)
+
+    def part(self) -> None:
+        """The page has gone. Slots whose runs have ended are ended still: it may be long until somebody else looks."""
+        with self._lock:  # and nothing new is followed
+            for follower in self._followers.values():
+                if not follower.is_done:
+                    follower.stopped.set()
+            deadline = time.monotonic() + PART_SECONDS
+            while any(follower.is_done for follower in self._followers.values()) and time.monotonic() < deadline:
+                time.sleep(SCAN_SECONDS)
 
     def of(self, name: str) -> Follower:
         """Of a job, which may have been packed just now."""
@@ -89,6 +100,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             what, given = pipe.recv()
         except EOFError:
+            driver.part()
             os._exit(0)  # Ray's own farewell may wait for a head that has gone
         pipe.send(_answered(driver, what, given))
 

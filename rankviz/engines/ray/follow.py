@@ -103,6 +103,11 @@ class Follower:
         end_slot(self.folder.name, self._terms.namespace)
 
     @property
+    def is_done(self) -> bool:
+        """Whether all its runs have ended, and only its slot is left."""
+        return self.state.end is None and self._mirror.is_complete()
+
+    @property
     def _has_answered(self) -> bool:
         """Whether its slot has, to this driver or an earlier one."""
         return (self.folder / SEEN).exists()

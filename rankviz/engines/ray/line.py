@@ -58,9 +58,13 @@ class Line:
             return answer
 
     def close(self) -> None:
-        """The driver ends; the slots go on."""
+        """The driver ends, as soon as it has ended the slots that are done; nobody waits for that."""
         with self._lock:
-            self._end("")
+            if self._process is not None:
+                self._pipe.close()
+                threading.Thread(target=self._process.wait, daemon=True).start()
+            self._process = self._pipe = None
+            self._ready, self._trouble = False, CONNECTING
             self._not_before = 0.0
             self.down_since = None
 
@@ -125,5 +129,5 @@ class Line:
             self._process.wait()
         self._process = self._pipe = None
         self._ready = False
-        self._trouble = trouble or CONNECTING
+        self._trouble = trouble
         self._not_before = time.monotonic() + AGAIN_SECONDS

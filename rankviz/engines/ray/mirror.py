@@ -45,6 +45,10 @@ class Mirror:
         """Of the journals, by run."""
         return {run_id: bundle.journal(self._folder, run_id).stat().st_size for run_id in self.run_ids}
 
+    def is_complete(self) -> bool:
+        """Whether every run has ended, and what it left is here."""
+        return all(_has_ended(bundle.journal(self._folder, run_id)) for run_id in self.run_ids)
+
     def take(self, journals: Mapping[str, bytes], bring: Callable[[str], None]) -> bool:
         """Write down whole lines that follow. Whether there were some. bring: brings the files of a run that ends."""
         for run_id, data in journals.items():
@@ -74,6 +78,10 @@ def _cut_stump(journal: Path) -> None:
     """A line that was being written when an earlier driver ended is read again."""
     data = journal.read_bytes()
     os.truncate(journal, data.rfind(b"\n") + 1)
+
+
+def _has_ended(journal: Path) -> bool:
+    return isinstance(parse_event(journal.read_bytes().splitlines()[-1]), LAST)
 
 
 def _is_plain(path: str) -> bool:

@@ -133,6 +133,7 @@ def test_a_node_that_dies_leaves_no_process_and_costs_one_attempt(store, cluster
     assert [[1, 2, 3]] * 2 == steps_of(store, run_ids)
     assert 2 == store.get(run_ids[0]).attempt
     assert [] == left(store)
+    wait_for(lambda: not cluster.slots(), SECONDS)
 
 
 def test_cancelling_leaves_no_process_on_any_node_whatever_it_started(store, cluster):
@@ -144,6 +145,7 @@ def test_cancelling_leaves_no_process_on_any_node_whatever_it_started(store, clu
 
         assert ["cancelled"] * 12 == states(store, run_ids)
         assert [] == left(store)
+        wait_for(lambda: not cluster.slots(), SECONDS)
 
 
 @pytest.mark.torch
@@ -165,7 +167,7 @@ def test_a_sweep_moves_to_ray_and_its_killed_app_costs_it_nothing(tmp_path, clus
     assert ["completed"] * 2 == [run.state for run in runs], [run.error for run in runs]
     assert [("ray", 2), ("ray", 2)] == [(run.engine, run.attempt) for run in runs]
     assert not any(event.lost for run_id in run_ids for event in store.events(run_id) if isinstance(event, RunRequeued))
-    assert [] == left(store)
+    wait_for(lambda: not (left(store) or cluster.slots()), SECONDS)  # although the last app has ended with its sweep
 
 
 def test_nothing_listens_beyond_loopback_and_only_ray_does(store, cluster):
