@@ -22,6 +22,7 @@ import psutil
 from rankviz.engines.ray.engine import Ray
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
+from tests.support.workers import name_of
 
 RAY = str(Path(sys.executable).with_name("ray"))
 START_SECONDS = 120.0
@@ -95,11 +96,11 @@ class RayCluster:
 
     def slots(self) -> list[psutil.Process]:
         """The actors that hold a place of some node."""
-        return [each for name in self.nodes for each in self.processes(name) if each.name().startswith("ray::Slot")]
+        return [each for name in self.nodes for each in self.processes(name) if name_of(each).startswith("ray::Slot")]
 
     def lose_node(self, name: str) -> None:
         """As where its power fails, as far as Ray's own processes go: what they started is left to itself."""
-        _kill([each for each in self.processes(name) if "ray::" not in each.name()])
+        _kill([each for each in self.processes(name) if "ray::" not in name_of(each)])
 
     def lose_head(self) -> None:
         """All processes of Ray's head."""

@@ -94,3 +94,11 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 def states(store: RunStore, run_ids: list[str]) -> list[str]:
     return [store.get(run_id).state.value for run_id in run_ids]
+
+
+def name_of(process: psutil.Process) -> str:
+    """Of its program; empty where it has just ended."""
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""

@@ -23,7 +23,7 @@ from tests.engines.test_contract import TWELVE, steps_of, three_steps
 from tests.support import questions
 from tests.support.ray_cluster import RayCluster, node_folder
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
-from tests.support.workers import processes_of, states, sweep, wait_for, worker
+from tests.support.workers import name_of, processes_of, states, sweep, wait_for, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 SECONDS = 1200
@@ -123,11 +123,11 @@ def test_a_node_that_dies_leaves_no_process_and_costs_one_attempt(store, cluster
     run_ids = sweep(store, 4, 8)
     hangs_once = f"while run_id.endswith('r4') and attempts[run_id] == '1': {WITH_CHILDREN}"
     with supervised(store, cluster.engine(store, worker(three_steps(hangs_once)))) as supervisor:
-        wait_for(lambda: sum(each.name() == "sleep" for each in left(store)) == 3, SECONDS)
+        wait_for(lambda: sum(name_of(each) == "sleep" for each in left(store)) == 3, SECONDS)
 
         cluster.lose_node(store.get(run_ids[0]).where)
 
-        wait_for(lambda: not any(each.name() == "sleep" for each in left(store)), SECONDS)
+        wait_for(lambda: not any(name_of(each) == "sleep" for each in left(store)), SECONDS)
         supervisor.settle(SECONDS)
     assert ["completed"] * 2 == states(store, run_ids)
     assert [[1, 2, 3]] * 2 == steps_of(store, run_ids)
@@ -139,7 +139,7 @@ def test_a_node_that_dies_leaves_no_process_and_costs_one_attempt(store, cluster
 def test_cancelling_leaves_no_process_on_any_node_whatever_it_started(store, cluster):
     run_ids = sweep(store, *TWELVE)
     with supervised(store, cluster.engine(store, worker(three_steps(WITH_CHILDREN)))) as supervisor:
-        wait_for(lambda: sum(each.name() == "sleep" for each in left(store)) == 9, SECONDS)
+        wait_for(lambda: sum(name_of(each) == "sleep" for each in left(store)) == 9, SECONDS)
 
         supervisor.cancel(store.get(run_ids[0]).request.sweep_id, timeout_seconds=SECONDS)
 

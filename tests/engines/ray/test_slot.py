@@ -13,7 +13,7 @@ from rankviz.core.runs.attempts import Attempt
 from rankviz.engines import Job, bundle
 from rankviz.engines.ray.mirror import Mirror
 from rankviz.engines.ray.slot import Slot
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, processes_of, sweep, wait_for, worker
+from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, name_of, processes_of, sweep, wait_for, worker
 
 NAME = "job-a1"
 WITH_CHILDREN = worker(
@@ -92,7 +92,7 @@ def left_in(place) -> list[psutil.Process]:
 
 def sleeping(place) -> int:
     """How many children of WITH_CHILDREN there are, at whatever depth."""
-    return sum(each.name() == "sleep" for each in left_in(place))
+    return sum(name_of(each) == "sleep" for each in left_in(place))
 
 
 def keeper_of(place) -> psutil.Process:
@@ -198,7 +198,9 @@ def test_what_both_left_is_ended_and_removed_by_the_next_slot(place, host, run_i
         os.kill(pid, signal.SIGSTOP)
     for pid in (process.pid, keeper.pid):
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not [each for each in left_in(place) if "-c" in each.cmdline() and each.name() != "sh"])
+    wait_for(
+        lambda: {"sleep", "sh", ""} >= {name_of(each) for each in left_in(place)}
+    )  # the kernel has ended the worker
     assert 3 == sleeping(place)
 
     Slot(str(place), "another-a1")
