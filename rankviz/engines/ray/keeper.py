@@ -1,4 +1,4 @@
-"""Starts a job's worker on a node and ends all of it: `python -m rankviz.engines.ray.keeper FOLDER [WORKER ...]`.
+"""Starts a job's worker on a node and ends all of it: `... ray.keeper FOLDER RUN_ID@N,RUN_ID@N WORKER ...`.
 
 It leaves its parent, so that nobody who ends the slot's children ends it. Its standard input is a pipe from the slot,
 which ends with the slot however that dies; then the worker is ended, with every process it has started. Should the
@@ -15,6 +15,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rankviz.core.runs.attempts import Attempt
+
+ENDED = "ended.json"
 GRACE_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 PR_SET_CHILD_SUBREAPER = 36
@@ -25,18 +28,16 @@ def main(argv: Sequence[str]) -> int:
         os._exit(0)
     import psutil
 
-    from rankviz.engines import bundle, process
-    from rankviz.engines.ray.slot import ENDED
+    from rankviz.engines import process
 
     # What the worker's children leave behind when they end becomes a child of this process, and not of init.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    folder = Path(argv[0])
-    job = bundle.read_job(folder)
+    folder, attempts = Path(argv[0]), [Attempt.parse(text) for text in argv[1].split(",")]
     worker = process.launch(
-        argv[1:] or [sys.executable, "-m", "rankviz.worker", job.kind],
+        argv[2:],
         home=folder,
-        attempts=job.attempts,
-        log=folder / "runs" / job.attempts[0].run_id / "worker.log",
+        attempts=attempts,
+        log=folder / "runs" / attempts[0].run_id / "worker.log",
         dies_with_parent=True,
     )
     while worker.alive() and not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:

@@ -30,9 +30,10 @@ import psutil
 from rankviz import __version__
 from rankviz.core.bounds import INSIDE
 from rankviz.engines import bundle, process
+from rankviz.engines.ray.keeper import ENDED
 from rankviz.machine import cards
 
-SLOT_LOCK, KEEPER_LOCK, ENDED = "slot.lock", "keeper.lock", "ended.json"
+SLOT_LOCK, KEEPER_LOCK = "slot.lock", "keeper.lock"
 PIECE_BYTES = 2**22
 JOB_VARIABLE = "WORKER_JOB_FOLDER"
 """Of the environment of everything that a job starts."""
@@ -83,9 +84,12 @@ class Slot:
                 archive.extractall(aside, filter="data")
             self._slot_lock = _locked(aside / SLOT_LOCK)
             keeper_lock = _locked(aside / KEEPER_LOCK)
+            job = bundle.read_job(aside)
+            attempts = [str(attempt) for attempt in job.attempts]
+            command = [*(worker or (sys.executable, "-m", "rankviz.worker", job.kind))]
             os.replace(aside, self._folder)  # which no other slot takes for one that was left
             self._keeper = subprocess.Popen(
-                [sys.executable, "-m", "rankviz.engines.ray.keeper", str(self._folder), *worker],
+                [sys.executable, "-m", "rankviz.engines.ray.keeper", str(self._folder), ",".join(attempts), *command],
                 env={**_environment(), JOB_VARIABLE: str(self._folder)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

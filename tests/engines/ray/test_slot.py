@@ -198,9 +198,8 @@ def test_what_both_left_is_ended_and_removed_by_the_next_slot(place, host, run_i
         os.kill(pid, signal.SIGSTOP)
     for pid in (process.pid, keeper.pid):
         os.kill(pid, signal.SIGKILL)
-    wait_for(
-        lambda: {"sleep", "sh", ""} >= {name_of(each) for each in left_in(place)}
-    )  # the kernel has ended the worker
+    # The kernel ends the worker.
+    wait_for(lambda: {"sleep", "sh", ""} >= {name_of(each) for each in left_in(place)})
     assert 3 == sleeping(place)
 
     Slot(str(place), "another-a1")
