@@ -1,9 +1,11 @@
 """The contract of engines, on a Ray cluster of real node processes; some of it in every run of the tests, all of it by
 `make test-engines`."""
 
+import contextlib
 import types
 from collections.abc import Sequence
 
+import psutil
 import pytest
 
 from rankviz.engines import Engine
@@ -47,7 +49,8 @@ def setting(cluster, store):
     setting = OnRay(cluster)
     yield setting
     for process in setting.processes(store):
-        process.kill()
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def copied(test):

@@ -1,5 +1,6 @@
 """A job's place on a node, without Ray: whatever dies, no process of the job is left."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,7 +52,8 @@ def place(tmp_path):
     place = tmp_path / "node"
     yield place
     for process in left_in(place):
-        process.kill()
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 @pytest.fixture
