@@ -113,7 +113,7 @@ def explain(error: Exception, address: str) -> str:
     elif "Version mismatch" in text:
         why = f"Ray and Python must have the same versions there and here. {text}"
     else:
-        why = f"Is its head running, and is this machine one of its nodes (ray start --address)? {text}"
+        why = f"Does its head run, is the token here the same, and is this machine one of its nodes? {text}"
     return f"The Ray cluster at {address} cannot be reached. {why}"[:900]
 
 

@@ -97,7 +97,7 @@ class Line:
                 word = f"The Ray cluster at {self._terms.address} does not answer."
             if word:
                 self._end(word)
-            elif time.monotonic() - self._since > SLOW_SECONDS:
+            elif self._trouble == CONNECTING and time.monotonic() - self._since > SLOW_SECONDS:
                 self._trouble = f"Connecting to Ray. The cluster at {self._terms.address} has not answered yet."
         raise EngineUnavailableError(self._trouble)
 

@@ -91,12 +91,24 @@ def test_a_label_that_no_node_has_is_said_and_the_run_starts_once_one_has_it(sto
 
 
 @pytest.mark.slow
+def test_without_a_token_a_run_says_where_it_is_looked_for(store, supervise, cluster):
+    (run_id,) = sweep(store, 4)
+    none = [*cluster.enter, "env", "-u", "RAY_AUTH_TOKEN_PATH", f"HOME={store.home}"]
+
+    supervisor = supervise(cluster.engine(store, COMPLETE_ALL, enter=none))
+
+    wait_for(lambda: "set RAY_AUTH_TOKEN_PATH" in store.get(run_id).waits)
+    supervisor.cancel(run_id)
+    assert ["cancelled"] == states(store, [run_id])
+
+
+@pytest.mark.slow
 def test_a_wrong_token_is_refused_with_a_sentence(store, supervise, cluster):
     (run_id,) = sweep(store, 4)
     wrong = [*cluster.enter, "env", "-u", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN=" + "0" * 64]
 
     supervisor = supervise(cluster.engine(store, COMPLETE_ALL, enter=wrong))
 
-    wait_for(lambda: "It wants its token" in store.get(run_id).waits)
+    wait_for(lambda: "cannot be reached. Does its head run, is the token here the same" in store.get(run_id).waits)
     supervisor.cancel(run_id)
     assert ["cancelled"] == states(store, [run_id])
