@@ -1,6 +1,7 @@
 # make run     set up and serve the page on 127.0.0.1:7860
 # make test    set up and run every test, on two workers (WORKERS=n: on n)
 # make test-gpu  the acceptance suite on one NVIDIA GPU, under ten minutes; says so where there is none
+# make test-engines  where runs execute, in full: Ray node processes that are killed, a tiny Llama on three nodes; minutes
 # make fuzz    broken input for every reader, 10,000 cases each (make test: 2,000); RANKVIZ_FUZZ_SEED=... repeats a run
 # make lint    style and imports
 # make assets  rebuild assets/ from the configs, the installed Unsloth and the dictionary
@@ -19,7 +20,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test test-slow test-gpu fuzz attacks load lint assets docs golden validate fidelity forecast bench setup setup-test
+.PHONY: run test test-slow test-gpu test-engines fuzz attacks load lint assets docs golden validate fidelity forecast bench setup setup-test
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -30,7 +31,7 @@ $(VENV)/.installed: requirements.txt requirements-train.txt pyproject.toml hatch
 	$(BIN)/python -m pip check
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt requirements-trackio.txt
+$(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt requirements-trackio.txt requirements-ray.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	$(BIN)/python -m pip check
 	command -v chromium || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
@@ -48,6 +49,9 @@ test-slow: setup-test
 
 test-gpu: setup
 	$(BIN)/python -m tests.gpu
+
+test-engines: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines -m "slow or not slow" -n0
 
 # Both write what they counted into docs/security.md.
 fuzz: setup-test

@@ -256,6 +256,13 @@ def bench_precision() -> None:
     runs.bench_precision()
 
 
+def bench_engines() -> None:
+    """Runs an hour on 1, 2, 4 and 8 places of each engine, beside what is ideal."""
+    from benchmarks import engines
+
+    engines.bench_engines()
+
+
 def main() -> None:
     # The light ones first: a child's peak memory counts this process's own at the time it was started.
     benches = {
@@ -269,6 +276,7 @@ def main() -> None:
         "adapters": bench_adapters,
         "fast": bench_fast,
         "precision": bench_precision,
+        "engines": bench_engines,
     }
     for name, bench in benches.items():
         if not sys.argv[1:] or name in sys.argv[1:]:

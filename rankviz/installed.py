@@ -56,6 +56,11 @@ def require_trackio() -> None:
         )
 
 
+def has_ray() -> bool:
+    """Whether runs can be sent to a Ray cluster."""
+    return _has(("ray",))
+
+
 @cache
 def _has(libraries: tuple[str, ...]) -> bool:
     return all(find_spec(name) is not None for name in libraries)

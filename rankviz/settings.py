@@ -167,6 +167,17 @@ class Settings(BaseSettings):
         "unsloth/unsloth:latest",
         description="The image of a Hugging Face job; one without Unsloth must have uv, which installs it",
     )
+    ray_address: str = Field("", description="The address of the head of a Ray cluster, such as 10.0.0.1:6379")
+    ray_resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {"GPU": 1.0}, min_length=1, description="What a job takes of a Ray node, as JSON, by Ray's names"
+    )
+    ray_labels: dict[str, str] = Field(
+        {}, description='Labels that a Ray node must have for a job, as JSON: `{"gpu": "l4"}`'
+    )
+    ray_node_folder: str = Field("", description="The folder of jobs on each Ray node; without it a temporary one")
+    ray_same_folders: bool = Field(
+        False, description="Whether Ray nodes see the folders of this machine under the same paths, as on a shared disk"
+    )
     temp_hours: Annotated[int, Field(ge=1)] = Field(24, description="Hours that uploads and downloads are kept")
     worker_niceness: Annotated[int, Field(ge=0, le=19)] | None = Field(
         None, description="How far the priority of a training is below that of the page; 10 on a shared page"

@@ -28,6 +28,7 @@ HOMES = {
     "peft": {"worker"},
     "trl": {"worker"},
     "unsloth": {"worker"},
+    "ray": {"engines"},
 }
 
 

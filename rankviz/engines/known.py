@@ -28,7 +28,20 @@ def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
     )
 
 
-KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {"local": _local, "hf-jobs": _hf_jobs}
+def _ray(store: RunStore, settings: Settings) -> Engine:
+    from rankviz.engines.ray.engine import Ray
+
+    return Ray(
+        store,
+        address=settings.ray_address,
+        resources=settings.ray_resources,
+        labels=settings.ray_labels,
+        node_folder=settings.ray_node_folder,
+        sees_folders=settings.ray_same_folders,
+    )
+
+
+KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {"local": _local, "hf-jobs": _hf_jobs, "ray": _ray}
 
 
 def require(name: str) -> str:

@@ -7,6 +7,7 @@ of the supervisor that launched it. The file says, as JSON, which process leads 
 """
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -25,6 +26,7 @@ from rankviz.core.runs.events import GPU_LOST, YIELD_FILE, YIELD_VARIABLE
 from rankviz.paths import IMPORT_ROOT
 
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.02
 
 
@@ -92,12 +94,14 @@ def launch(
     slot: int = 0,
     environment: Mapping[str, str] = NO_VARIABLES,
     niceness: int = 0,
+    dies_with_parent: bool = False,
 ) -> Worker | None:
     """Start `command HOME RUN_ID@ATTEMPT...` in HOME, its output going to `log`. OSError where it can't be started.
 
     None where some process still holds the lock, as the threads of a worker do for a moment after its leader has ended.
     slot: which of the workers of this machine it is; the lock is named by it. environment: its own variables.
-    niceness: how far its priority is below that of this process.
+    niceness: how far its priority is below that of this process. dies_with_parent: whether the kernel kills it when the
+    thread that calls this has ended.
     """
     lock = lock_file(home, slot)
     search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -126,6 +130,7 @@ def launch(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(fd,),
+                preexec_fn=_die_with_parent if dies_with_parent else None,
             )
         _write(fd, {"pid": popen.pid, "run_ids": texts})
         _prefer_when_memory_runs_out(popen.pid)
@@ -187,6 +192,10 @@ def describe_exit(exit_code: int | None) -> str:
     if exit_code == 0:
         return "The worker stopped before this run was done; the end of its log says what it did last."
     return f"The worker stopped with exit code {exit_code}; the end of its log says why."
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _prefer_when_memory_runs_out(pid: int) -> None:

@@ -1,5 +1,6 @@
 """Ends jobs, and says what becomes of the runs of those that ended."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from rankviz.core.runs.events import DISK_FULL, RunCancelled
 from rankviz.core.runs.record import RunState
 from rankviz.engines import End, Engine, Live
+from rankviz.errors import EngineUnavailableError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.supervisor.ends import Ends
@@ -74,7 +76,9 @@ class Ending:
         return end
 
     def end_run(self, engine: Engine, live: Live, run_id: str) -> None:
-        end = self.end(engine, live, unless=lambda: not self.unended([run_id]))
+        end = None
+        with contextlib.suppress(EngineUnavailableError):  # it is tried again
+            end = self.end(engine, live, unless=lambda: not self.unended([run_id]))
         if end is not None:
             error = (
                 f"This run took more than {self._run_minutes:g} minutes, the most that this server allows. Use fewer "

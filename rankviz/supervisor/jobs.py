@@ -24,6 +24,7 @@ class Jobs:
         self.away: dict[str, str] = {}
         """Why engines cannot be reached now, by name."""
         self._placed: dict[Attempt, tuple[str, ...]] = {}
+        self._refused: set[Attempt] = set()
 
     def __iter__(self) -> Iterator[tuple[Engine, Live]]:
         return iter([(self.engines[name], live) for name, jobs in self._live.items() for live in jobs])
@@ -55,17 +56,23 @@ class Jobs:
     def start(self, engine: Engine, job: Job) -> Live | None:
         """None where it has to wait; why is written down where the engine says it. OSError, EngineError: it cannot be
         started."""
-        if not engine.shares_disk:
+        if not engine.shares_disk and not self._refused.issuperset(job.attempts):
             self._write_places(engine.name, job.attempts)
         try:
             live = engine.start(job)
         except EngineUnavailableError as error:
+            self._refused.update(job.attempts)
             self._write_places(engine.name, job.attempts, waits=str(error))
             return None
+        self._refused.difference_update(job.attempts)
         if live is not None:
             self._live.setdefault(engine.name, []).append(live)
             self.place(engine, live)
         return live
+
+    def was_refused(self, attempt: Attempt) -> bool:
+        """Whether an engine has said that it did not start it, and that it has to wait."""
+        return attempt in self._refused
 
     def place(self, engine: Engine, live: Live) -> None:
         """Write down where a job is, where that is news."""
@@ -84,6 +91,7 @@ class Jobs:
         """Know nothing any more."""
         self._live.clear()
         self._placed.clear()
+        self._refused.clear()
         for engine in self.engines.values():
             engine.release()
 

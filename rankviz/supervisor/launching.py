@@ -142,6 +142,9 @@ class Launching:
 
     def _next_attempt(self, record: Record) -> Attempt:
         """One that an engine elsewhere had may still live there, so its number is not given again."""
+        current = Attempt(record.run_id, record.attempt)
+        if self._jobs.was_refused(current):
+            return current
         engine = self._jobs.engines.get(record.engine)
         used = bool(record.engine) and (engine is None or not engine.shares_disk)
-        return Attempt(record.run_id, following(record.attempt) if used else record.attempt)
+        return Attempt(record.run_id, following(record.attempt)) if used else current

@@ -179,7 +179,8 @@ class Supervisor:
                 self._cancel_where_reached(standing.unwanted)
             for engine, live in self._jobs:
                 if live.end is None and self._jobs.is_stale(live):
-                    self._ending.end(engine, live)
+                    with contextlib.suppress(EngineUnavailableError):  # it is tried again
+                        self._ending.end(engine, live)
                 elif self._jobs.copy(engine, live) and live.end is not None:
                     self._ending.ended(engine, live, live.end)
             self._bounds.check()

@@ -23,6 +23,8 @@ from tests.support.elsewhere import Elsewhere
 from tests.support.hub_jobs import StandInHub
 from tests.support.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
 
+SECONDS = 240
+"""Until all runs have ended, on a slow machine."""
 TWELVE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
@@ -134,7 +136,7 @@ def steps_of(store: RunStore, run_ids: Sequence[str]) -> list[list[int]]:
 def test_twelve_runs_complete_each_once(supervise, setting, store):
     run_ids = sweep(store, *TWELVE)
 
-    supervise(worker(three_steps("pass"))).settle()
+    supervise(worker(three_steps("pass"))).settle(SECONDS)
 
     assert ["completed"] * 12 == states(store, run_ids)
     assert [[1, 2, 3]] * 12 == steps_of(store, run_ids)
@@ -164,7 +166,7 @@ def test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_cou
     wait_for(lambda: len(store.get(unlucky).steps) == 2)
 
     os.kill(store.get(unlucky).environment["pid"], signal.SIGKILL)
-    supervisor.settle()
+    supervisor.settle(SECONDS)
 
     assert ["completed"] * 12 == states(store, run_ids)
     assert [[1, 2, 3]] * 12 == steps_of(store, run_ids)
@@ -178,7 +180,7 @@ def test_a_run_that_is_lost_each_time_fails_with_the_reason(supervise, setting, 
     run_ids = sweep(store, 4, 8)
     dies = "if run_id.endswith('r4'): os.kill(os.getpid(), signal.SIGKILL)"
 
-    supervise(worker(three_steps(dies))).settle()
+    supervise(worker(three_steps(dies))).settle(SECONDS)
 
     assert ["failed", "completed"] == states(store, run_ids)
     assert 2 == store.get(run_ids[0]).attempt
@@ -190,7 +192,7 @@ def test_an_error_of_the_run_itself_is_not_tried_again(supervise, setting, store
     run_ids = sweep(store, 4, 8)
     fails = "if run_id.endswith('r4'): write(run_id, RunFailed(time=time.time(), error='Out of memory.')); continue"
 
-    supervise(worker(three_steps(fails))).settle()
+    supervise(worker(three_steps(fails))).settle(SECONDS)
 
     assert ["failed", "completed"] == states(store, run_ids)
     assert (1, "Out of memory.") == (store.get(run_ids[0]).attempt, store.get(run_ids[0]).error)
@@ -215,7 +217,7 @@ def test_a_cancelled_run_takes_no_other_with_it(supervise, setting, store):
     wait_for(lambda: store.get(run_ids[0]).steps)
 
     supervisor.cancel(run_ids[0])
-    supervisor.settle()
+    supervisor.settle(SECONDS)
 
     assert ["cancelled", "completed"] == states(store, run_ids)
     assert [1, 2, 3] == steps_of(store, run_ids)[1]
@@ -231,7 +233,7 @@ def test_a_restarted_app_goes_on_with_what_still_runs(supervise, setting, store)
 
     second = supervise(waits)
     go.touch()
-    second.settle()
+    second.settle(SECONDS)
 
     assert ["completed"] * 2 == states(store, run_ids)
     assert [[1, 2, 3]] * 2 == steps_of(store, run_ids)
@@ -245,7 +247,7 @@ def test_what_ended_while_no_app_looked_is_settled_by_the_next(supervise, settin
     supervise_first.stop()
     os.kill(store.get(run_ids[0]).environment["pid"], signal.SIGKILL)
 
-    supervise(worker(three_steps("pass"))).settle()
+    supervise(worker(three_steps("pass"))).settle(SECONDS)
 
     assert ["completed"] * 2 == states(store, run_ids)
     assert [2, 1] == [store.get(run_id).lost_attempts + 1 for run_id in run_ids]
@@ -265,7 +267,7 @@ def test_a_late_event_of_an_earlier_attempt_is_kept_and_changes_nothing(supervis
     store.append(run_id, RunFailed(time=1.0, error="late", attempt=1))
     assert ("running", [1, 2]) == (store.get(run_id).state, steps_of(store, [run_id])[0])
     go.touch()
-    supervisor.settle()
+    supervisor.settle(SECONDS)
 
     assert (["completed"], [[1, 2, 3]]) == (states(store, [run_id]), steps_of(store, [run_id]))
     assert late in store.events(run_id)
@@ -280,7 +282,7 @@ def test_visitors_run_side_by_side(supervise, setting, store):
     supervisor = supervise(waits)
     wait_for(lambda: store.get(mine[0]).steps and store.get(theirs[0]).steps)
     go.touch()
-    supervisor.settle()
+    supervisor.settle(SECONDS)
 
     assert ["completed"] * 5 == states(store, [*mine, *theirs])
 
@@ -288,7 +290,7 @@ def test_visitors_run_side_by_side(supervise, setting, store):
 def test_every_line_of_a_run_says_whose_it_is(supervise, setting, store):
     (run_id,) = sweep(store, 4)
 
-    supervise(worker(three_steps("pass"))).settle()
+    supervise(worker(three_steps("pass"))).settle(SECONDS)
 
     events = store.events(run_id)
     assert {1} == {event.attempt for event in events}

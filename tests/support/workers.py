@@ -73,7 +73,7 @@ def supervise(store: RunStore, command: tuple[str, ...], **settings) -> Supervis
     return supervisor
 
 
-def wait_for(condition, seconds: float = 20.0) -> None:
+def wait_for(condition, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -94,3 +94,11 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 def states(store: RunStore, run_ids: list[str]) -> list[str]:
     return [store.get(run_id).state.value for run_id in run_ids]
+
+
+def name_of(process: psutil.Process) -> str:
+    """Of its program; empty where it has just ended."""
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""

@@ -1,0 +1,82 @@
+"""The cluster that is there already: connecting to it, and its nodes. None is ever started here."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+
+from rankviz.engines.ray.terms import Terms
+
+SILENT_SECONDS = 20.0
+INTERNAL = ("node:", "accelerator_type:", "object_store_memory", "memory")
+
+
+class Cluster:
+    """Connected to."""
+
+    def __init__(self, terms: Terms):
+        """Any error of Ray's where it cannot be reached."""
+        ray.init(address=terms.address, namespace=terms.namespace, log_to_driver=False)
+        self._terms = terms
+        self._nodes: Sequence[Mapping[str, Any]] = ()
+        self._seen_at = time.monotonic()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Ask the head for its nodes; it blocks where the head does not answer."""
+        self._nodes = ray.nodes()
+        self._seen_at = time.monotonic()
+
+    @property
+    def silence(self) -> str:
+        """That the head does not answer, as a sentence; empty where it does."""
+        seconds = time.monotonic() - self._seen_at
+        return f"The head of Ray at {self._terms.address} does not answer." if seconds > SILENT_SECONDS else ""
+
+    @property
+    def slots(self) -> int:
+        return slots(self._nodes, self._terms.resources, self._terms.labels)
+
+    @property
+    def why_none(self) -> str:
+        """Why there is no slot, as a sentence."""
+        return "" if self.slots else why_none(self._nodes, self._terms.resources, self._terms.labels)
+
+    def name_of(self, node_id: str) -> str:
+        """Of a node, for people."""
+        for node in self._nodes:
+            if node["NodeID"] == node_id:
+                name = node.get("NodeName") or ""
+                return name if name and name != node["NodeManagerAddress"] else node["NodeManagerHostname"]
+        return node_id[:8]
+
+
+def slots(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float], labels: Mapping[str, str]) -> int:
+    """How many slots with these resources the nodes with these labels have. nodes: as ray.nodes() lists them."""
+    return sum(_slots_of(node, resources) for node in nodes if node["Alive"] and _has(node, labels))
+
+
+def why_none(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float], labels: Mapping[str, str]) -> str:
+    """What no node has, and what the nodes have instead. Ray itself would wait for such a node for ever."""
+    needs = [f"{name} {amount:g}" for name, amount in resources.items()]
+    needs += [f"the label {name}={value}" for name, value in labels.items()]
+    there = [_described(node) for node in nodes if node["Alive"]]
+    has = "; ".join(there[:8]) + ("; …" if len(there) > 8 else "")
+    return f"No node of the Ray cluster has {' and '.join(needs)}. Its nodes have: {has or 'nothing'}."
+
+
+def _slots_of(node: Mapping[str, Any], resources: Mapping[str, float]) -> int:
+    return min(math.floor(node["Resources"].get(name, 0.0) / amount) for name, amount in resources.items())
+
+
+def _has(node: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    return labels.items() <= (node.get("Labels") or {}).items()
+
+
+def _described(node: Mapping[str, Any]) -> str:
+    parts = [f"{name} {amount:g}" for name, amount in node["Resources"].items() if not name.startswith(INTERNAL)]
+    labels = node.get("Labels") or {}
+    parts += [f"{name}={value}" for name, value in labels.items() if not name.startswith("ray.io/")]
+    return ", ".join(sorted(parts)) or "no resources"

@@ -1,0 +1,131 @@
+"""The driver: `python -m rankviz.engines.ray.driver DESCRIPTOR`, a child of the page that holds the connection to Ray.
+
+Ray ends a driver whose head does not come back, and may keep it waiting for minutes: neither must happen to the page.
+DESCRIPTOR is a pipe to it, and its end is the driver's. Slots whose runs have not ended go on.
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import ray
+
+from rankviz.engines.ray.cluster import Cluster
+from rankviz.engines.ray.follow import Follower, end_slot
+from rankviz.engines.ray.terms import State, Terms
+from rankviz.errors import EngineUnavailableError
+
+SCAN_SECONDS, NODES_SECONDS, PART_SECONDS = 0.1, 2.0, 60.0
+
+
+class Driver:
+    """Answers the engine."""
+
+    def __init__(self, terms: Terms):
+        self._terms, self._cluster = terms, Cluster(terms)
+        self._followers: dict[str, Follower] = {}
+        self._lock = threading.Lock()
+        self._end_strangers()
+        self._scan()
+        for loop in (self._scan_always, self._refresh_always):
+            threading.Thread(target=loop, daemon=True).start()
+
+    def state(self) -> State:
+        """What is known now, at once."""
+        if self._cluster.silence:
+            raise EngineUnavailableError(self._cluster.silence)
+        jobs = {name: follower.state for name, follower in self._followers.copy().items()}
+        return State(self._cluster.slots, self._cluster.why_none, jobs)
+
+    def part(self) -> None:
+        """The page has gone. Slots whose runs have ended are ended still: it may be long until somebody else looks."""
+        with self._lock:  # and nothing new is followed
+            for follower in self._followers.values():
+                if not follower.is_done:
+                    follower.stopped.set()
+            deadline = time.monotonic() + PART_SECONDS
+            while any(follower.is_done for follower in self._followers.values()) and time.monotonic() < deadline:
+                time.sleep(SCAN_SECONDS)
+
+    def of(self, name: str) -> Follower:
+        """Of a job, which may have been packed just now."""
+        self._scan()
+        return self._followers[name]
+
+    def _scan_always(self) -> None:
+        tick = threading.Event()
+        while not tick.wait(SCAN_SECONDS):
+            self._scan()
+
+    def _refresh_always(self) -> None:
+        tick = threading.Event()
+        while not tick.wait(NODES_SECONDS):
+            try:
+                self._cluster.refresh()
+            except Exception:  # whatever Ray raises there: state() says how long that has been so
+                logging.getLogger(__name__).exception("Ray's head does not answer")
+
+    def _scan(self) -> None:
+        """Follow new jobs, and drop those whose folder has gone."""
+        with self._lock:
+            there = {path.parent.name: path.parent for path in self._terms.jobs.glob("[!.]*/job.json")}
+            for name in self._followers.keys() - there.keys():
+                threading.Thread(target=self._followers.pop(name).drop, daemon=True).start()
+            for name in there.keys() - self._followers.keys():
+                self._followers[name] = Follower(there[name], self._terms, self._cluster)
+
+    def _end_strangers(self) -> None:
+        """Slots of jobs that were given up while the cluster could not be reached."""
+        for name in ray.util.list_named_actors():
+            if not (self._terms.jobs / name).exists():
+                threading.Thread(target=end_slot, args=(name, self._terms.namespace), daemon=True).start()
+
+
+def main(argv: Sequence[str]) -> int:
+    pipe = Connection(int(argv[0]))
+    terms: Terms = pipe.recv()
+    try:
+        driver = Driver(terms)
+    except Exception as error:
+        logging.getLogger(__name__).exception("Ray cannot be reached")
+        pipe.send(explain(error, terms.address))
+        return 1
+    pipe.send("")
+    while True:
+        try:
+            what, given = pipe.recv()
+        except EOFError:
+            driver.part()
+            os._exit(0)  # Ray's own farewell may wait for a head that has gone
+        pipe.send(_answered(driver, what, given))
+
+
+def explain(error: Exception, address: str) -> str:
+    """Why the cluster cannot be reached, in a sentence."""
+    text = " ".join(str(error).split())
+    if "token" in text.lower() or "Unauthenticated" in text:
+        why = "It wants its token: set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN as on its nodes."
+    elif "Version mismatch" in text:
+        why = f"Ray and Python must have the same versions there and here. {text}"
+    else:
+        why = f"Does its head run, is the token here the same, and is this machine one of its nodes? {text}"
+    return f"The Ray cluster at {address} cannot be reached. {why}"[:900]
+
+
+def _answered(driver: Driver, what: str, given: Sequence[Any]) -> Any:
+    try:
+        return driver.state() if what == "state" else getattr(driver.of(*given), what)()
+    except EngineUnavailableError as error:
+        return error
+    except Exception as error:
+        logging.getLogger(__name__).exception("%s", what)
+        return EngineUnavailableError(f"Ray: {type(error).__name__}: {str(error)[:300]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

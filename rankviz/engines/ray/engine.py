@@ -1,0 +1,208 @@
+"""The engine: each job is a folder in HOME/ray-jobs, which its driver sends to a slot and keeps up to date.
+
+ray-jobs/RUN_ID-aN/    the packed job, its journals as far as they have come, seen.json and result.json (terms)
+ray-jobs/driver.log
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from rankviz.core.runs.attempts import Attempt
+from rankviz.engines import bundle
+from rankviz.engines.engine import End, Engine, Job, Live
+from rankviz.engines.ray.line import ANSWER_SECONDS, Line
+from rankviz.engines.ray.terms import RESULT, JobState, State, Terms, read_end
+from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.installed import has_ray
+from rankviz.store import RunStore
+
+MOST_BYTES = 2**30
+SENT = "It is sent to Ray."
+CANCEL_SECONDS = 90.0
+GIVEN_UP_SECONDS = 120.0
+HOME_FILE = "ray.id"
+ONE_GPU: Mapping[str, float] = MappingProxyType({"GPU": 1})
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+NOT_INSTALLED = "Ray is not installed: run pip install '.[ray]' in the RankViz folder, or pip install ray."
+NO_ADDRESS = "Set RANKVIZ_RAY_ADDRESS to the address of a Ray cluster, such as 10.0.0.1:6379."
+LEFT = (
+    "The job was given up: its Ray cluster could not be reached. What still runs there ends when it is reached again."
+)
+
+
+class Ray(Engine):
+    """Slots of an existing cluster.
+
+    Args:
+        address: Of its head; empty: none is set up.
+        resources: Of one slot, by Ray's names.
+        labels: That a node must have.
+        node_folder: Of the jobs on each node; empty: one among temporary files.
+        sees_folders: Whether nodes see the folders of this machine under the same paths.
+        given_up_seconds: A cancelled job of a cluster that could not be reached for so long is left to it.
+        worker: Instead of the true one.
+        enter: Stands before the driver's command line.
+    """
+
+    name = "ray"
+    shares_disk = False
+    divides = True
+
+    def __init__(
+        self,
+        store: RunStore,
+        *,
+        address: str = "",
+        resources: Mapping[str, float] = ONE_GPU,
+        labels: Mapping[str, str] = NO_LABELS,
+        node_folder: str = "",
+        sees_folders: bool = False,
+        given_up_seconds: float = GIVEN_UP_SECONDS,
+        worker: Sequence[str] = (),
+        enter: Sequence[str] = (),
+    ):
+        self._store, self._sees_folders = store, sees_folders
+        self._place = store.home / "ray-jobs"
+        self._address, self._resources, self._labels = address, dict(resources), dict(labels)
+        self._node_folder, self._worker, self._enter = node_folder, tuple(worker), tuple(enter)
+        self._given_up_seconds = given_up_seconds
+        self._line: Line | None = None
+
+    def room(self) -> int:
+        jobs = sum(not (folder / RESULT).exists() for folder in self._folders())
+        try:
+            slots = self._state().slots
+        except EngineUnavailableError:
+            slots = 0
+        return slots - jobs if slots or jobs else 1  # one is tried where there is none: `start` then says why it waits
+
+    def start(self, job: Job) -> Live | None:
+        folder = self._folder(job)
+        if not folder.exists():
+            state = self._state()
+            if not state.slots:
+                raise EngineUnavailableError(state.why_none)
+            self._pack(job, folder)
+        return self._live(folder, self._known())
+
+    def live(self) -> Sequence[Live]:
+        folders = self._folders()
+        known = self._known() if folders else None
+        return [self._live(folder, known) for folder in folders]
+
+    def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
+        name = self._folder(live.job).name
+        try:
+            self._ask("pause", name, seconds=CANCEL_SECONDS)
+        except EngineUnavailableError:
+            if not self._is_given_up() or unless():
+                raise
+            return End(why=LEFT)
+        ended = None
+        try:
+            if not unless():
+                ended = self._ask("end", name, seconds=CANCEL_SECONDS)
+        finally:
+            if ended is None:
+                self._ask("resume", name)
+        return ended
+
+    def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
+        return bundle.since(self._folder(live.job), attempt.run_id, offset)
+
+    def collect(self, live: Live, attempt: Attempt, folder: Path) -> None:
+        bundle.collect(self._folder(live.job), attempt.run_id, folder)
+
+    def give_way(self, live: Live) -> None:
+        with contextlib.suppress(EngineUnavailableError):
+            self._ask("give_way", self._folder(live.job).name)
+
+    def forget(self, live: Live) -> None:
+        """The driver, as soon as there is one, ends the slot of a job whose folder has gone."""
+        gone = self._place / f".{secrets.token_hex(4)}"
+        os.replace(self._folder(live.job), gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def release(self) -> None:
+        if self._line is not None:
+            self._line.close()
+
+    def _pack(self, job: Job, folder: Path) -> None:
+        aside = self._place / f".{secrets.token_hex(4)}"
+        try:
+            bundle.pack(self._store, job, aside, engine=self.name, sees_folders=self._sees_folders)
+            size = sum(file.stat().st_size for file in aside.rglob("*"))
+            if size > MOST_BYTES:
+                raise EngineError(
+                    f"This job has {size / 1e6:,.0f} MB, and {MOST_BYTES / 1e6:,.0f} MB are sent at most."
+                )
+            os.replace(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _live(self, folder: Path, known: Mapping[str, JobState] | str) -> Live:
+        """known: of all jobs, or why nothing is known."""
+        live = Live(job=bundle.read_job(folder), handle=folder.name)
+        if (folder / RESULT).exists():
+            state = JobState(end=read_end(folder))
+        elif isinstance(known, str):
+            state = JobState(waits=known)
+        else:
+            state = known.get(folder.name, JobState(waits=SENT))
+        return replace(live, where=state.where, waits=state.waits, end=state.end)
+
+    def _known(self) -> Mapping[str, JobState] | str:
+        try:
+            return self._state().jobs
+        except EngineUnavailableError as error:
+            return str(error)
+
+    def _state(self) -> State:
+        return self._ask("state")
+
+    def _ask(self, what: str, *given: str, seconds: float = ANSWER_SECONDS) -> Any:
+        if self._line is None:
+            if not self._address:
+                raise EngineUnavailableError(NO_ADDRESS)
+            if not has_ray():
+                raise EngineUnavailableError(NOT_INSTALLED)
+            terms = Terms(
+                address=self._address,
+                namespace=f"rankviz-{self._home_id()}",
+                jobs=self._place,
+                resources=self._resources,
+                labels=self._labels,
+                node_folder=self._node_folder,
+                worker=self._worker,
+            )
+            self._line = Line(terms, self._place / "driver.log", self._enter)
+        return self._line.ask(what, *given, seconds=seconds)
+
+    def _is_given_up(self) -> bool:
+        since = self._line.down_since if self._line else None
+        return since is not None and time.monotonic() - since >= self._given_up_seconds
+
+    def _home_id(self) -> str:
+        """Of this runs folder, made once: slots of several on one cluster are told apart by it."""
+        file = self._store.home / HOME_FILE
+        if not file.exists():
+            file.write_text(secrets.token_hex(8))
+        return file.read_text().strip()
+
+    def _folders(self) -> Sequence[Path]:
+        return sorted(path.parent for path in self._place.glob(f"[!.]*/{bundle.JOB_FILE}"))
+
+    def _folder(self, job: Job) -> Path:
+        return self._place / job.name.replace("@", "-a")
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

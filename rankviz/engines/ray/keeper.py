@@ -1,0 +1,59 @@
+"""Starts a job's worker on a node and ends all of it: `... ray.keeper FOLDER RUN_ID@N,RUN_ID@N WORKER ...`.
+
+It leaves its parent, so that nobody who ends the slot's children ends it. Its standard input is a pipe from the slot,
+which ends with the slot however that dies; then the worker is ended, with every process it has started. Should the
+keeper be killed itself, the kernel kills the worker, and the next slot of the machine ends the worker's children.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rankviz.core.runs.attempts import Attempt
+
+ENDED = "ended.json"
+GRACE_SECONDS = 2.0
+LOOK_SECONDS = 0.1
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def main(argv: Sequence[str]) -> int:
+    if os.fork():
+        os._exit(0)
+    import psutil
+
+    from rankviz.engines import process
+
+    # What the worker's children leave behind when they end becomes a child of this process, and not of init.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    folder, attempts = Path(argv[0]), [Attempt.parse(text) for text in argv[1].split(",")]
+    worker = process.launch(
+        argv[2:],
+        home=folder,
+        attempts=attempts,
+        log=folder / "runs" / attempts[0].run_id / "worker.log",
+        dies_with_parent=True,
+    )
+    while worker.alive() and not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
+        pass
+    exit_code = worker.end(GRACE_SECONDS)
+    while children := psutil.Process().children(recursive=True):
+        for child in children:
+            with contextlib.suppress(psutil.Error):
+                child.send_signal(signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)
+    aside = folder / f".{ENDED}"
+    aside.write_text(json.dumps({"exit_code": exit_code}))
+    os.replace(aside, folder / ENDED)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

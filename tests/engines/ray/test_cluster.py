@@ -1,0 +1,43 @@
+"""How many slots the nodes of a cluster have, and why there is none."""
+
+from rankviz.engines.ray.cluster import slots, why_none
+
+
+def node(labels=None, alive=True, **resources):
+    """As ray.nodes() lists one."""
+    return {"Alive": alive, "Resources": {"memory": 1e9, "node:10.0.0.1": 1.0, **resources}, "Labels": labels or {}}
+
+
+def test_a_node_has_a_slot_for_each_gpu():
+    assert 5 == slots([node(GPU=4), node(GPU=1), node(CPU=8)], {"GPU": 1}, {})
+
+
+def test_a_slot_that_takes_two_gpus_fits_half_as_often():
+    assert 2 == slots([node(GPU=5), node(GPU=1)], {"GPU": 2}, {})
+
+
+def test_every_resource_of_a_slot_must_be_there():
+    assert 3 == slots([node(GPU=4, CPU=12)], {"GPU": 1, "CPU": 4}, {})
+
+
+def test_a_node_that_is_gone_has_none():
+    assert 1 == slots([node(GPU=1), node(GPU=1, alive=False)], {"GPU": 1}, {})
+
+
+def test_only_nodes_with_the_labels_have_slots():
+    nodes = [node({"gpu": "l4", "zone": "a"}, GPU=1), node({"gpu": "h100"}, GPU=1), node(GPU=1)]
+
+    assert 1 == slots(nodes, {"GPU": 1}, {"gpu": "l4"})
+
+
+def test_why_there_is_none_says_what_is_missing_and_what_there_is():
+    nodes = [node({"gpu": "l4", "ray.io/node-id": "ab"}, GPU=1, CPU=8), node(alive=False, GPU=8)]
+
+    assert (
+        "No node of the Ray cluster has GPU 1 and the label gpu=h100. Its nodes have: CPU 8, GPU 1, gpu=l4."
+        == why_none(nodes, {"GPU": 1}, {"gpu": "h100"})
+    )
+
+
+def test_a_cluster_without_nodes_says_that():
+    assert "No node of the Ray cluster has GPU 1. Its nodes have: nothing." == why_none([], {"GPU": 1}, {})

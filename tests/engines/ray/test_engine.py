@@ -1,0 +1,114 @@
+"""What a run says while no slot has it."""
+
+from contextlib import suppress
+
+import pytest
+
+from rankviz.core.runs.events import RunStarted
+from rankviz.engines import Attempt, Job, bundle
+from rankviz.engines.ray.engine import NO_ADDRESS, Ray
+from rankviz.errors import EngineUnavailableError
+from rankviz.supervisor import Supervisor
+from tests.support.ray_cluster import RayCluster
+from tests.support.workers import COMPLETE_ALL, states, sweep, wait_for
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One node without a label."""
+    cluster = RayCluster(1)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def supervise(store):
+    started = []
+
+    def start(engine) -> Supervisor:
+        supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
+        supervisor.start()
+        started.append(supervisor)
+        return supervisor
+
+    yield start
+    for supervisor in started:
+        supervisor.stop()
+
+
+def test_without_an_address_nothing_is_started_and_a_run_says_what_to_set(store):
+    engine = Ray(store)
+    (run_id,) = sweep(store, 4)
+
+    with pytest.raises(EngineUnavailableError, match="RANKVIZ_RAY_ADDRESS"):
+        engine.start(Job(attempts=(Attempt(run_id, 1),)))
+
+    assert [] == engine.live()
+    assert not (store.home / "ray-jobs").exists()
+
+
+def test_a_run_that_waits_for_an_address_shows_it(store, supervise):
+    (run_id,) = sweep(store, 4)
+
+    supervise(Ray(store))
+
+    wait_for(lambda: store.get(run_id).waits == NO_ADDRESS)
+    assert ("ray", 1) == (store.get(run_id).engine, store.get(run_id).attempt)
+
+
+@pytest.mark.parametrize("given_up_seconds, states_after", [(3600, "running"), (0, "cancelled")])
+def test_a_run_of_a_cluster_that_is_away_waits_and_can_be_given_up_in_time(store, given_up_seconds, states_after):
+    (run_id,) = sweep(store, 4)
+    attempt = Attempt(run_id, 1)
+    engine = Ray(store, address="127.0.0.1:1", given_up_seconds=given_up_seconds)
+    bundle.pack(store, Job(attempts=(attempt,)), store.home / "ray-jobs" / f"{run_id}-a1", engine="ray")
+    store.begin(run_id)
+    store.append(run_id, RunStarted(time=1.0, attempt=1, environment={}))
+    supervisor = Supervisor(store, engines=[engine])
+
+    supervisor.tick()
+    assert "Ray" in store.get(run_id).waits
+    assert ("ray", "running") == (store.get(run_id).engine, store.get(run_id).state)
+
+    with suppress(EngineUnavailableError):
+        supervisor.cancel(run_id)
+    assert [states_after] == states(store, [run_id])
+    supervisor.stop()
+
+
+@pytest.mark.slow
+def test_a_label_that_no_node_has_is_said_and_the_run_starts_once_one_has_it(store, supervise, cluster):
+    (run_id,) = sweep(store, 4)
+
+    supervisor = supervise(cluster.engine(store, COMPLETE_ALL, labels={"gpu": "h100"}))
+
+    wait_for(
+        lambda: store.get(run_id).waits.startswith("No node of the Ray cluster has slot 1 and the label gpu=h100.")
+    )
+    cluster.start_node("labelled", labels={"gpu": "h100"})
+    supervisor.settle(240)
+    assert (["completed"], "labelled") == (states(store, [run_id]), store.get(run_id).where)
+
+
+@pytest.mark.slow
+def test_without_a_token_a_run_says_where_it_is_looked_for(store, supervise, cluster):
+    (run_id,) = sweep(store, 4)
+    none = [*cluster.enter, "env", "-u", "RAY_AUTH_TOKEN_PATH", f"HOME={store.home}"]
+
+    supervisor = supervise(cluster.engine(store, COMPLETE_ALL, enter=none))
+
+    wait_for(lambda: "set RAY_AUTH_TOKEN_PATH" in store.get(run_id).waits)
+    supervisor.cancel(run_id)
+    assert ["cancelled"] == states(store, [run_id])
+
+
+@pytest.mark.slow
+def test_a_wrong_token_is_refused_with_a_sentence(store, supervise, cluster):
+    (run_id,) = sweep(store, 4)
+    wrong = [*cluster.enter, "env", "-u", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN=" + "0" * 64]
+
+    supervisor = supervise(cluster.engine(store, COMPLETE_ALL, enter=wrong))
+
+    wait_for(lambda: "cannot be reached. Does its head run, is the token here the same" in store.get(run_id).waits)
+    supervisor.cancel(run_id)
+    assert ["cancelled"] == states(store, [run_id])
