@@ -18,11 +18,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
+import pytest
 
 from rankviz.engines.ray.engine import Ray
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from tests.support.workers import name_of
+
+pytest.importorskip("ray", reason="Ray is not installed. make test-engines installs it.")
 
 RAY = str(Path(sys.executable).with_name("ray"))
 START_SECONDS = 120.0

@@ -1,6 +1,10 @@
 """How many slots the nodes of a cluster have, and why there is none."""
 
-from rankviz.engines.ray.cluster import slots, why_none
+import pytest
+
+pytest.importorskip("ray", reason="Ray is not installed. make test-engines installs it.")
+
+from rankviz.engines.ray.cluster import slots, why_none  # noqa: E402
 
 
 def node(labels=None, alive=True, **resources):
