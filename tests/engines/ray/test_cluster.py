@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed. make test-engines installs it.")
 
-from rankviz.engines.ray.cluster import slots, why_none  # noqa: E402
+from rankviz.engines.ray.cluster import slots, why_none
 
 
 def node(labels=None, alive=True, **resources):
