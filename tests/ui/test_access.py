@@ -32,12 +32,15 @@ ADDRESSES = {
 OF_GRADIO: set[tuple[str, str]] = set()
 """(rule, selector) of findings in Gradio's own markup that cannot be mended here."""
 FOCUS = "document.activeElement"
+STILL = "!document.getAnimations().some((each) => each instanceof CSSTransition)"
+"""No button fades from disabled to enabled."""
 MOST_STOPS = 10
 MOST_SHIFT = 0.1
 
 
 def serious(page):
     """{(rule, selector): the element} of axe's serious and critical findings, with all details open."""
+    page.wait_for_function(STILL)
     page.evaluate("document.querySelectorAll('.rv-details').forEach(details => details.open = true)")
     findings = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     return {
@@ -56,6 +59,7 @@ def test_axe_finds_nothing_serious(context, theme, width):
     found = {}
     page.goto(f"/?__theme={theme}{PINS}")
     page.locator(DRAWN).wait_for()
+    restored(page)
     found["Explore"] = serious(page)
     for section, landmark in SECTIONS.items():
         open_section(page, section)
