@@ -118,7 +118,7 @@ class RunRecords:
         return others
 
     def _has_folder(self, name: str) -> bool:
-        return bool(NAME.fullmatch(name)) and self.run_dir(name).is_dir()
+        return bool(name and NAME.fullmatch(name)) and self.run_dir(name).is_dir()  # a page may show none yet
 
     def run_ids(self, run_or_sweep_id: str) -> list[str]:
         """The run or the probe, or the runs of the sweep."""

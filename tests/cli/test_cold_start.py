@@ -22,7 +22,7 @@ OURS = {
     "rankviz.core.cost": "adapter assumptions data device duration estimate gpu memory notes predict question setup "
     "shapes stack unsloth work",
     "rankviz.core.cost.memory": "estimate loss parts peak",
-    "rankviz.core.cost.notes": "cards estimate published",
+    "rankviz.core.cost.notes": "cards estimate in_fp32 published truncation",
     "rankviz.core.lora": "config file_size moe notes pattern plan refusals resolve route saved saved_refusals targets",
     "rankviz.core.model": "activations json spec",
 }
