@@ -8,7 +8,7 @@
   const HOMES = "[id], .block, .row, .column, figure, table, details";
   const OPENS_NOTHING = ["Tab", "Shift", "Control", "Alt", "Meta", "Escape"];
   let place = null;
-  let unheard = null; // the box that has the focus without Gradio knowing it
+  let unnoticed = null; // the box that has the focus without Gradio knowing it
   let timer = 0;
 
   const usable = (element) => element.isConnected && !element.disabled && element.checkVisibility();
@@ -32,17 +32,17 @@
     document.addEventListener("focus", stop, true);
     box.focus({ preventScroll: true });
     document.removeEventListener("focus", stop, true);
-    unheard = box;
+    unnoticed = box;
   }
 
   /* Now Gradio is to open the list, and to take what is typed. */
-  function tell(event) {
-    if (event.target !== unheard || OPENS_NOTHING.includes(event.key)) return;
-    unheard = null;
+  function notify(event) {
+    if (event.target !== unnoticed || OPENS_NOTHING.includes(event.key)) return;
+    unnoticed = null;
     event.target.dispatchEvent(new FocusEvent("focus"));
   }
-  document.addEventListener("keydown", tell, true);
-  document.addEventListener("pointerdown", tell, true);
+  document.addEventListener("keydown", notify, true);
+  document.addEventListener("pointerdown", notify, true);
 
   /* Chromium makes a list that scrolls a stop of its own, and the list goes when its box loses the focus. */
   document.addEventListener(
@@ -73,7 +73,7 @@
 
   document.addEventListener("focusin", (event) => remember(event.target));
   document.addEventListener("focusout", (event) => {
-    unheard = null;
+    unnoticed = null;
     if (!event.relatedTarget) check();
   });
   // A click beside everything means to leave; a click on a drop-down's list, or on what has the focus, does not.

@@ -7,17 +7,9 @@ import pytest
 
 from rankviz.errors import LimitError
 from rankviz.store.downloads import KEPT, is_download
-from rankviz.store.temp import TempHome
 
 ANNA, BEN = "anna", "ben"
 MB = 10**6
-
-
-@pytest.fixture
-def temp(tmp_path, monkeypatch):
-    home = TempHome(tmp_path / "home")
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(home.folder / "page"))
-    return home
 
 
 @pytest.fixture

@@ -7,16 +7,8 @@ import pytest
 
 from rankviz.errors import LimitError
 from rankviz.store.making_room import FRESH_SECONDS
-from rankviz.store.temp import TempHome
 
 MB = 10**6
-
-
-@pytest.fixture
-def temp(tmp_path, monkeypatch):
-    home = TempHome(tmp_path / "home")
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(home.folder / "page"))
-    return home
 
 
 @pytest.fixture
