@@ -25,6 +25,7 @@ from rankviz.ui import health, identity, network
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
+from rankviz.ui.made_once import MadeOnce
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.requests import envelope
 from rankviz.ui.requests.bodies import Bodies
@@ -166,6 +167,7 @@ def launch_options(api: Api) -> dict[str, Any]:
                 Middleware(Bodies),
                 Middleware(Refusals),
                 Middleware(Uploads, workspace=api.workspace),
+                Middleware(MadeOnce),
                 Middleware(Head, tags=head(network.room_url(host, port, network.own_address()))),
             ],
         },

@@ -1,7 +1,9 @@
 """Models, data and numbers that strangers ask for: paths of the server, and sizes that no machine has."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from tests.attacks.watching import watched
@@ -163,3 +165,15 @@ def test_pages_that_are_opened_and_left_cost_little(during, ann, space, sessions
     during(lambda: [open_and_leave() for _ in range(sessions)])
 
     assert (space.rss.memory_info().rss - before) / sessions < SESSION_MB * 10**6
+
+
+def test_pages_asked_for_at_once_are_in_nobodys_way(space, during):
+    def ask(number):
+        headers = {"host": f"name-{number}.example"} if number % 3 == 0 else {}
+        return httpx.get(f"{space.url}{('/', '/config')[number % 2]}", headers=headers, timeout=120).status_code
+
+    def attack():
+        with ThreadPoolExecutor(60) as pool:
+            return set(pool.map(ask, range(300)))
+
+    assert {200} == during(attack)
