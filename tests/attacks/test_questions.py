@@ -1,6 +1,7 @@
 """Models, data and numbers that strangers ask for: paths of the server, and sizes that no machine has."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -167,10 +168,18 @@ def test_pages_that_are_opened_and_left_cost_little(during, ann, space, sessions
     assert (space.rss.memory_info().rss - before) / sessions < SESSION_MB * 10**6
 
 
-def test_pages_asked_for_at_once_are_in_nobodys_way(space, during):
+ALIKE = ("/", "/config", "/?page=x", "/?deep_link=x", "/gradio_api/info?all_endpoints=true")
+
+
+def test_pages_and_scripts_asked_for_at_once_are_in_nobodys_way(space, ann, during):
+    scripts = [f"/{path.removeprefix('./')}" for path in re.findall(r'(?:src|href)="([^"]+[.]js)"', ann.page.text)]
+    assert any("plotly" in path for path in scripts) and any("assets" in path for path in scripts)
+    addresses = [*ALIKE, *scripts]
+
     def ask(number):
         headers = {"host": f"name-{number}.example"} if number % 3 == 0 else {}
-        return httpx.get(f"{space.url}{('/', '/config')[number % 2]}", headers=headers, timeout=120).status_code
+        address = addresses[number % len(addresses)]
+        return httpx.get(f"{space.url}{address}", headers=headers, timeout=120).status_code
 
     def attack():
         with ThreadPoolExecutor(60) as pool:

@@ -1,4 +1,4 @@
-"""The page and its configuration, as many visitors ask for them."""
+"""The page, its configuration and its scripts, as many visitors ask for them."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,35 +6,42 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.ui.made_once import MAX_KEPT, MadeOnce
+from rankviz.ui.made_once import MadeOnce
 from rankviz.ui.visitors import Identified, Visitors
+
+PLAIN = {"accept-encoding": "identity"}
 
 
 class Gradio:
-    """Makes a page for each request, and counts them."""
+    """Makes an answer for each request, and counts them."""
 
     def __init__(self):
-        self.made, self.at_once, self.most_at_once, self.status = [], 0, 0, 200
+        self.made, self.at_once, self.most_at_once = [], 0, 0
+        self.status, self.more = 200, ""
         self._counting = threading.Lock()
 
     def page(self, request):
         with self._counting:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
-            self.made.append(str(request.url))
+            self.made.append(request.url.path)
             number = len(self.made)
         threading.Event().wait(0.01)
         with self._counting:
             self.at_once -= 1
-        return HTMLResponse(f"page {number} of {request.url.hostname}", self.status)
+        return HTMLResponse(f"page {number} of {request.url.hostname} {request.url.query}{self.more}", self.status)
 
     def config(self, request):
-        self.made.append(str(request.url))
+        self.made.append(request.url.path)
         return JSONResponse({"made": len(self.made)})
+
+    def script(self, request):
+        self.made.append(request.url.path)
+        return Response(f"// {len(self.made)} {request.headers.get('range')}" + "x" * 200_000)
 
 
 @pytest.fixture
@@ -42,9 +49,14 @@ def gradio():
     return Gradio()
 
 
-def client_of(gradio, *middleware):
-    routes = [Route("/", gradio.page, methods=["GET", "POST"]), Route("/config", gradio.config)]
-    return TestClient(Starlette(routes=routes, middleware=[*middleware, Middleware(MadeOnce)]))
+def client_of(gradio, *middleware, most_bytes=10**6):
+    routes = [
+        Route("/", gradio.page, methods=["GET", "POST"]),
+        Route("/config", gradio.config),
+        Route("/assets/{name}", gradio.script),
+    ]
+    once = Middleware(MadeOnce, most_bytes=most_bytes)
+    return TestClient(Starlette(routes=routes, middleware=[*middleware, once]))
 
 
 @pytest.fixture
@@ -53,40 +65,55 @@ def client(gradio):
         yield client
 
 
-@pytest.mark.parametrize("address", ["/", "/config"])
+@pytest.mark.parametrize("address", ["/", "/config", "/assets/index-1.js", "/assets/index-1.css"])
 def test_the_second_visitor_gets_what_was_made_for_the_first(client, gradio, address):
-    first, second = client.get(address), client.get(f"{address}?tab=runs&__theme=dark")
+    first, second = client.get(address), client.get(f"{address}?page=x&deep_link=y", headers={"range": "bytes=0-9"})
 
     assert first.content == second.content
     assert first.headers == second.headers
-    assert 1 == len(gradio.made)
+    assert [address] == gradio.made
 
 
-def test_each_name_of_the_server_has_a_page_of_its_own(client, gradio):
-    inside = client.get("/")
-    outside = client.get("/", headers={"x-forwarded-host": "rankviz.example"})
-    secure = client.get("/", headers={"x-forwarded-host": "rankviz.example", "x-forwarded-proto": "https"})
-    other = client.get("/", headers={"host": "other.example"})
-
-    assert 4 == len({answer.text for answer in (inside, outside, secure, other)})
-    assert inside.text == client.get("/").text
+def test_a_query_or_a_range_of_the_first_visitor_is_not_the_next_ones(client):
+    assert "x" not in client.get("/?page=x").text
+    assert "None" in client.get("/assets/index-1.js", headers={"range": "bytes=0-9"}).text
 
 
-def test_names_without_number_push_out_the_oldest_and_are_made_one_at_a_time(client, gradio):
-    first = client.get("/").text
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: client.get("/", headers={"host": f"{number}.example"}), range(MAX_KEPT)))
+def test_each_name_of_the_server_has_a_page_of_its_own_and_all_the_same_scripts(client, gradio):
+    names = [{}, {"x-forwarded-host": "rankviz.example"}, {"host": "other.example"}]
+    names += [names[1] | {"x-forwarded-proto": "https"}]
 
-    assert 1 == gradio.most_at_once
-    assert first != client.get("/").text
+    assert len(names) == len({client.get("/", headers=name).text for name in names})
+    assert 1 == len({client.get("/assets/index-1.js", headers=name).text for name in names})
+    assert client.get("/").text == client.get("/").text
 
 
-@pytest.mark.parametrize("query", ["deep_link=abc", "page=other", "all_endpoints=true"])
-def test_what_asks_for_more_than_the_page_is_made_anew(client, gradio, query):
-    first = client.get(f"/?{query}")
+def test_pages_of_names_without_number_push_out_the_oldest_and_are_made_one_at_a_time(gradio):
+    with client_of(gradio, most_bytes=200) as client:
+        first = client.get("/").text
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: client.get("/", headers={"host": f"{number}.example"}), range(16)))
 
-    assert first.text != client.get(f"/?{query}").text
-    assert first.text != client.get("/").text
+        assert 1 == gradio.most_at_once
+        assert first != client.get("/").text
+
+
+def test_it_is_compressed_for_who_takes_that(client, gradio):
+    gradio.more = "x" * 10_000
+    plain = client.get("/", headers=PLAIN)
+    small = client.get("/", headers={"accept-encoding": "br, gzip"})
+    again = client.get("/", headers={"accept-encoding": "gzip"})
+
+    assert "content-encoding" not in plain.headers
+    assert "gzip" == small.headers["content-encoding"] == again.headers["content-encoding"]
+    assert int(small.headers["content-length"]) < 1000 < int(plain.headers["content-length"])
+    assert "page 2" in small.text and small.text == again.text
+
+
+def test_a_long_answer_arrives_whole(client):
+    first = client.get("/assets/index-1.js")
+
+    assert f"// 1 None{'x' * 200_000}" == first.text == client.get("/assets/index-1.js").text
 
 
 def test_an_error_is_not_kept(client, gradio):
@@ -97,11 +124,24 @@ def test_an_error_is_not_kept(client, gradio):
     assert 200 == client.get("/").status_code
 
 
-def test_other_requests_go_through(client, gradio):
+def test_who_asks_for_the_headers_alone_does_not_have_the_page_made_again(client, gradio):
+    client.get("/")
+
+    assert 200 == client.head("/").status_code
+    assert 1 == len(gradio.made)
+
+
+@pytest.mark.parametrize("path", ["/assets/font.woff2", "/elsewhere.js"])
+def test_other_addresses_go_through(client, gradio, path):
+    answers = [client.get(path) for _ in range(2)]
+
+    assert answers[0].status_code == 404 or answers[0].text != answers[1].text
+
+
+def test_what_is_sent_goes_through(client, gradio):
     client.get("/")
 
     assert "page 2" in client.post("/").text
-    assert 404 == client.get("/elsewhere").status_code
 
 
 def test_the_cookie_of_one_visitor_is_not_sent_to_the_next(gradio):
