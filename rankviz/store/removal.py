@@ -39,6 +39,12 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) 
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def folders_of(store: RunStore, run_ids: Sequence[str]) -> list[Path]:
+    """What goes with all of these runs and probes, which have ended: their folders, and copies of data."""
+    data = {name for run_id in run_ids for name in _data_of(store, run_id, run_ids)}
+    return [*map(store.run_dir, run_ids), *_unused(store, data, besides=run_ids)]
+
+
 def tidy(store: RunStore) -> None:
     """Remove what an app that was killed left half removed or half written, and copies of data that no run names."""
     left = list(store.runs_dir.glob(f"{ASIDE}*"))
@@ -93,9 +99,10 @@ def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[str]:
     return {record.request.data} if isinstance(record, RunRecord) else set()
 
 
-def _unused(store: RunStore, data: set[str]) -> list[Path]:
-    """The folders of these copies that no run names any more. A request may name any path: only <digest> in a data
-    folder of this home is RankViz's own."""
-    used = {Path(record.request.data).parent for record in store.all()}
+def _unused(store: RunStore, data: set[str], besides: Sequence[str] = ()) -> list[Path]:
+    """The folders of these copies that no run names any more, besides some. A request may name any path: only <digest>
+    in a data folder of this home is RankViz's own."""
+    going = frozenset(besides)
+    used = {Path(record.request.data).parent for record in store.all() if record.run_id not in going}
     folders = {Path(name).parent for name in data} - used
     return [each for each in folders if is_data_folder(store.home, each.parent) and _DIGEST.fullmatch(each.name)]

@@ -10,6 +10,7 @@ from rankviz.api.visitors.expiry import Expiry
 from rankviz.errors import UserError
 from rankviz.ui import network, zero_gpu
 from rankviz.ui.page import build_app
+from rankviz.ui.requests import heads
 from rankviz.ui.theme import launch_options
 
 SWITCH_SECONDS = 0.001
@@ -35,6 +36,7 @@ def serve() -> None:
     app = build_app(api)
     zero_gpu.prepare(app)
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
+    heads.bound()
     app.launch(**options)
 
 

@@ -2,32 +2,48 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
+import orjson
 from gradio.server_messages import EventMessage, ProcessCompletedMessage, ProcessGeneratingMessage
 from gradio.utils import LRUCache
 
 MAX_ANSWERS = 200
 """Of all sessions. A browser fetches an answer as soon as it is there."""
+MAX_BYTES = 20_000_000
+"""Of the same, as they are sent; in memory they take some times as much. The newest is kept whatever its size."""
 MAX_SESSIONS = 2000
+MAX_MESSAGES = 500
+"""Of a session. An event has a few: its place in the queue, its start, its answer."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
 
 
 class Unread(LRUCache[str, asyncio.Queue[EventMessage]]):
     """The messages of each session, for Gradio's queue. Of more answers than there is room for, the oldest becomes an
-    error; of more sessions, the one that has been silent the longest is forgotten.
+    error; of more messages of one session, the oldest goes with its event; of more sessions, the most silent one.
 
     Args:
         events: Gradio's ids of unread events by session.
     """
 
-    def __init__(self, events: dict[str, set[str]], answers: int = MAX_ANSWERS, sessions: int = MAX_SESSIONS):
+    def __init__(
+        self,
+        events: dict[str, set[str]],
+        answers: int = MAX_ANSWERS,
+        size: int = MAX_BYTES,
+        sessions: int = MAX_SESSIONS,
+        messages: int = MAX_MESSAGES,
+    ):
         super().__init__(sessions)
         self._events = events
-        self._answers = Answers(answers)
+        self._answers = Answers(answers, size)
+        self._messages = messages
 
     def __setitem__(self, session: str, messages: asyncio.Queue[EventMessage]) -> None:
-        super().__setitem__(session, Messages(self._answers))
+        super().__setitem__(session, Messages(self._answers, self._messages, partial(self._drop, session)))
         for forgotten in [each for each in self._events if each not in self]:
             del self._events[forgotten]
 
@@ -40,34 +56,61 @@ class Unread(LRUCache[str, asyncio.Queue[EventMessage]]):
         """For an event whose session is forgotten: nobody reads it."""
         return asyncio.Queue()
 
+    def _drop(self, session: str, message: EventMessage) -> None:
+        self._events.get(session, set()).discard(message.event_id)
 
-class Answers(OrderedDict[int, Any]):
+
+class Answers:
     """The unread answers of all sessions, the oldest first."""
 
-    def __init__(self, most: int):
-        super().__init__()
-        self._most = most
+    def __init__(self, most: int, most_bytes: int):
+        self._most, self._most_bytes = most, most_bytes
+        self._kept: OrderedDict[int, tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
 
     def keep(self, message: Any) -> None:
-        self[id(message)] = message
-        while len(self) > self._most:
-            _, oldest = self.popitem(last=False)
+        size = _size(message.output)
+        self._kept[id(message)] = message, size
+        self._bytes += size
+        while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
+            oldest = next(iter(self._kept.values()))[0]
+            self.drop(oldest)
             oldest.output, oldest.success = {"error": TOO_LATE}, False
+
+    def drop(self, message: Any) -> None:
+        """It has been read, or is not among them."""
+        _, size = self._kept.pop(id(message), (None, 0))
+        self._bytes -= size
 
 
 class Messages(asyncio.Queue[EventMessage]):
-    """Of one session."""
+    """Of one session.
 
-    def __init__(self, answers: Answers):
+    Args:
+        most: Of more messages that nobody fetches the oldest is given to `drop`.
+    """
+
+    def __init__(self, answers: Answers, most: int, drop: Callable[[EventMessage], None]):
         super().__init__()
         self._answers = answers
+        self._most = most
+        self._drop = drop
 
     def _put(self, item: EventMessage) -> None:
+        if self.qsize() >= self._most:
+            self._drop(self._get())
         super()._put(item)
         if isinstance(item, ProcessCompletedMessage | ProcessGeneratingMessage):
             self._answers.keep(item)
 
     def _get(self) -> EventMessage:
         item = super()._get()
-        self._answers.pop(id(item), None)
+        self._answers.drop(item)
         return item
+
+
+def _size(output: Any) -> int:
+    """In bytes, as Gradio sends it; 0 of what it cannot send."""
+    with suppress(TypeError):
+        return len(orjson.dumps(output, default=str))
+    return 0

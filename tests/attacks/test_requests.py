@@ -3,6 +3,7 @@
 import json
 import secrets
 import socket
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,6 +45,11 @@ def test_a_key_that_no_browser_sends_is_not_kept(during, ann, space):
                 text = json.dumps({"fn_index": event, "data": [], "session_hash": "x", "event_id": "y", name: key})
                 for address in ("queue/join", "run/predict", "cancel"):
                     codes.append(ann.http.post(f"/gradio_api/{address}", content=text, headers=JSON).status_code)
+        odd = b"\xa0application/json", b"\x85application/json", b"application/x+json", b"text/plain", b""
+        for kind in odd:
+            text = json.dumps({"fn_index": event, "data": [], "session_hash": "\ud800"})
+            reply = ann.http.post("/gradio_api/queue/join", content=text, headers={b"content-type": kind})
+            codes.append(reply.status_code)
         for query in ("queue/data?session_hash=", "heartbeat/", "upload_progress?upload_id=", "call/models/"):
             codes.append(ann.http.get(f"/gradio_api/{query}{'x' * 65}").status_code)
         return codes
@@ -79,6 +85,30 @@ def raw(space, path):
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
+LONG = [f"/{name}/{'a' * 5000}" for name in ("svelte", "assets", "static", "rankviz", "gradio_api/file=", "x")]
+LONG += ["/assets/" + "a/" * 4000, f"/assets/{'ä' * 200}", "/assets/%00", "/" + "%2e%2e/" * 900]
+
+
+def test_an_address_of_any_length_is_an_answer_and_no_line_in_the_log(during, space):
+    malformed = b"\r\n", b"GET\r\n\r\n", b"\x16\x03\x01\x02\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"x" * 70_000
+    where = urlsplit(space.url)
+
+    def attack():
+        for request in malformed:
+            with socket.create_connection((where.hostname, where.port), timeout=60) as connection:
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
+                with suppress(ConnectionError):
+                    while connection.recv(65536):
+                        pass
+        return {raw(space, path)[9:12] for path in LONG}
+
+    before = len(space.log.read_text())
+
+    assert {b"400", b"403", b"404"} >= during(attack)
+    assert "" == space.log.read_text()[before:]
+
+
 def test_no_spelling_of_an_address_gives_the_file_of_another(during, ben, space):
     path = ben.upload("other.txt", b"a secret of another")
     folder, name = str(Path(path).parent), Path(path).name
@@ -109,6 +139,49 @@ def test_a_connection_that_is_cut_is_no_error_of_ours(during, space):
     during(attack)
 
     assert "" == space.log.read_text()[before:]
+
+
+ENDLESS_MB = 40
+
+
+@pytest.mark.parametrize("start", ["GET /", "GET / HTTP/1.1\r\nX-Long: ", "GET / HTTP/1.1\r\nX: y\r\nX: "])
+def test_an_address_or_header_without_end_is_not_read(during, space, start):
+    where = urlsplit(space.url)
+
+    def attack():
+        with socket.create_connection((where.hostname, where.port), timeout=60) as connection:
+            connection.sendall(start.encode())
+            sent_mb = 0
+            with suppress(ConnectionError):
+                while sent_mb < ENDLESS_MB:
+                    connection.sendall(b"x" * 10**6)
+                    sent_mb += 1
+            return sent_mb
+
+    assert during(attack) < ENDLESS_MB / 2
+
+
+STALLED = 60
+"""With all but the end of the largest body that is read."""
+
+
+def test_bodies_that_stall_do_not_add_up(during, ann, space):
+    where = urlsplit(space.url)
+    head = f"POST /gradio_api/queue/join HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: 3990000\r\n\r\n".encode() + b"x" * 3_989_000
+
+    def attack():
+        with ExitStack() as stack:
+            for _ in range(STALLED):
+                connection = stack.enter_context(socket.create_connection((where.hostname, where.port), timeout=60))
+                connection.sendall(request)
+            for _ in range(STALLED):  # meanwhile what was sent is read
+                ann.ask()
+            return space.rss.memory_info().rss
+
+    before = space.rss.memory_info().rss
+
+    assert during(attack) - before < KEPT_BYTES
 
 
 def test_what_there_is_not_is_a_sentence_and_no_line_in_the_log(during, ann, space):

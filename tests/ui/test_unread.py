@@ -42,11 +42,43 @@ def test_of_more_unread_answers_than_there_is_room_for_the_oldest_says_that_it_i
     assert [["2"], ["3"]] == [read(unread["ben"]), read(unread["ben"])]
 
 
+def test_large_answers_make_room_earlier_and_the_newest_stays_whatever_its_size():
+    unread = unread_of("ann", "ben", size=1000)
+    for session, text in (("ann", "a" * 400), ("ann", "b" * 400), ("ben", "c" * 400)):
+        unread[session].put_nowait(answer(text))
+
+    assert {"error": TOO_LATE} == read(unread["ann"])
+    assert ["b" * 400] == read(unread["ann"])
+
+    unread["ann"].put_nowait(answer("d" * 4000))
+
+    assert {"error": TOO_LATE} == read(unread["ben"])
+    assert ["d" * 4000] == read(unread["ann"])
+
+
+def test_what_cannot_be_sent_is_kept_all_the_same():
+    unread = unread_of("ann")
+    unread["ann"].put_nowait(answer("\ud800"))
+
+    assert ["\ud800"] == read(unread["ann"])
+
+
 def test_what_was_read_makes_room():
     unread = unread_of("ann", "ben", answers=1)
     for text in ("1", "2", "3"):
         unread["ben"].put_nowait(answer(text))
         assert [text] == read(unread["ben"])
+
+
+def test_of_more_messages_of_one_session_than_there_is_room_for_the_oldest_goes_with_its_event():
+    events = {"ann": {"1", "2", "3"}}
+    unread = unread_of("ann", events=events, messages=2)
+    for number in ("1", "2", "3"):
+        unread["ann"].put_nowait(ProcessCompletedMessage(event_id=number, output={"data": [number]}, success=True))
+
+    assert [["2"], ["3"]] == [read(unread["ann"]), read(unread["ann"])]
+    assert unread["ann"].empty()
+    assert {"ann": {"2", "3"}} == events
 
 
 def test_the_session_that_was_silent_the_longest_is_forgotten_with_the_ids_of_its_events():

@@ -17,6 +17,7 @@ from rankviz import units
 from rankviz.core.runs.limits import check_base
 from rankviz.errors import LimitError
 from rankviz.store import going
+from rankviz.store.removal import folders_of
 
 if TYPE_CHECKING:
     from rankviz.api.models import Models
@@ -69,14 +70,17 @@ class Quota:
         require_runs(self._workspace.store, owner, new, **most, besides=sweep_id, look_only=look_only)
 
     def _require_disk(self, sweep_id: str = "") -> None:
-        """Where the disk is in use, what can be had again makes room."""
+        """Where the disk is in use, what can be had again makes room; nothing goes where all of it is too little."""
         if not self._is_over_disk():
             return
         store = self._workspace.store
-        for each in going.replaceable(store, besides=sweep_id):
-            going.let_go(store, [each])
-            if not self._is_over_disk(anew=True):
-                return
+        replaceable = going.replaceable(store, besides=sweep_id)
+        folders = folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
+        if self._disk_bytes(anew=True) - sum(map(_size_of, folders)) <= self._workspace.limits.disk_mb * 10**6:
+            for each in replaceable:
+                going.let_go(store, [each])
+                if not self._is_over_disk(anew=True):
+                    return
         raise LimitError(
             f"The runs on this server use {units.file_size(self._disk_bytes())}, more than the "
             f"{self._workspace.limits.disk_mb:,} MB that it allows. Delete runs of yours, or try again later."

@@ -1,19 +1,27 @@
 """An upload as it comes in: every part of it is counted before it is passed on to Gradio, which writes it."""
 
+import time
 from typing import Any
 
+import anyio
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
 
+from rankviz import units
 from rankviz.api.workspace import Workspace
 from rankviz.errors import LimitError
 from rankviz.machine import disk
 
 STEP_BYTES = 4_000_000
 """What is held at once, so that the files that are there are not counted again for every packet."""
+
+
+PATIENCE_SECONDS = 60.0
+PACE_BYTES = 50_000
+"""A second, beyond that patience, or an upload that never ends would keep its room."""
 
 
 class Refused(MultiPartException):
@@ -34,6 +42,7 @@ class Arriving:
         self._most_bytes = workspace.limits.upload_mb * 10**6
         self._parser = self._parser_of(Headers(scope=scope))
         self._whole = False
+        self._began = time.monotonic()
         self._bytes = self._files = self._file_bytes = 0
         self._held_bytes = self._held_files = 0
         self._headers: list[tuple[bytearray, bytearray]] = []
@@ -53,20 +62,31 @@ class Arriving:
         """The same as `receive`, until too much comes."""
 
         async def counted() -> Any:
-            message = await receive()
             if self._whole:
-                return message
+                return await receive()
             try:
+                message = await self._next(receive)
                 if message["type"] == "http.disconnect":
                     raise Refused(400, "The upload was given up.")
                 await self._count(message.get("body", b""))
+                self._whole = not message.get("more_body", False)
+                if self._whole and self._parser.state != MultipartState.END:
+                    raise _no_upload("its end is missing.")
             except Refused as refused:
                 self.refused = refused
                 raise
-            self._whole = not message.get("more_body", False)
             return message
 
         return counted
+
+    async def _next(self, receive: Any) -> Any:
+        """Where a part comes in time. Of one's own machine, whenever it comes."""
+        if not self._workspace.shared:
+            return await receive()
+        with anyio.move_on_after(self._began + PATIENCE_SECONDS + self._bytes / PACE_BYTES - time.monotonic()):
+            return await receive()
+        pace = units.file_size(PACE_BYTES)
+        raise Refused(408, f"The upload came too slowly: this server waits for {pace} a second. Send a smaller file.")
 
     async def _count(self, data: bytes) -> None:
         self._bytes += len(data)

@@ -3,6 +3,7 @@ nobody else is answered. Uploads are counted as they come in (`arriving`)."""
 
 from typing import Any
 
+import anyio
 from starlette.responses import JSONResponse
 
 from rankviz.ui.requests.addresses import API, address_of, is_closed, is_upload
@@ -11,14 +12,21 @@ MAX_BODY_BYTES = 100_000
 """Of a question of Explore, a call by HTTP or MCP, and anything else that is not named here."""
 MAX_EVENT_BYTES = 4_000_000
 """Of an event of the page, which sends the values of its widgets."""
+MAX_SECONDS = 60.0
+MAX_BYTES = 40_000_000
+"""Of all bodies that are still coming. Of more, the one that began first is given up."""
 EVENTS = tuple(API + name for name in ("queue/join", "run/", "api/"))
 
 
 class Bodies:
     """ASGI middleware: answers 413 to a request that is too long, and 404 to one that the page has no use for."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, seconds: float = MAX_SECONDS, most_bytes: int = MAX_BYTES) -> None:
         self.app = app
+        self._seconds, self._most_bytes = seconds, most_bytes
+        self._coming: dict[anyio.CancelScope, int] = {}
+        """Bytes of each body so far, in the order in which they began."""
+        self._bytes = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or is_upload(scope):
@@ -27,23 +35,52 @@ class Bodies:
         if is_closed(address):
             return await JSONResponse({"detail": "This page has no such address."}, 404)(scope, receive, send)
         limit = MAX_EVENT_BYTES if address.startswith(EVENTS) else MAX_BODY_BYTES
-        body, more = b"", True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > limit:
-                text = f"The request is too long: at most {limit:,} bytes are read."
-                return await JSONResponse({"detail": text}, 413)(scope, receive, send)
-        read = False
+        try:
+            body = await self._read(receive, limit)
+        except TooLongError:
+            text = f"The request is too long: at most {limit:,} bytes are read."
+            return await JSONResponse({"detail": text}, 413)(scope, receive, send)
+        except TimeoutError:
+            text = "The request did not come in time. Send it again."
+            return await JSONResponse({"detail": text}, 408, {"connection": "close"})(scope, receive, send)
+        if body is not None:
+            await self.app(scope, _once(body, receive), send)
 
-        async def once() -> Any:
-            nonlocal read
-            if read:
-                return await receive()
-            read = True
-            return {"type": "http.request", "body": body, "more_body": False}
+    async def _read(self, receive: Any, limit: int) -> bytes | None:
+        """The whole body; None where whoever sends it has gone. TooLongError, or TimeoutError where it came too slowly,
+        or others needed its place."""
+        parts: list[bytes] = []
+        with anyio.move_on_after(self._seconds) as waiting:
+            self._coming[waiting] = 0
+            try:
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    parts.append(message.get("body", b""))
+                    self._coming[waiting] += len(parts[-1])
+                    self._bytes += len(parts[-1])
+                    if self._coming[waiting] > limit:
+                        raise TooLongError
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+                    if self._bytes > self._most_bytes:
+                        next(iter(self._coming)).cancel()
+            finally:
+                self._bytes -= self._coming.pop(waiting)
+        raise TimeoutError
 
-        await self.app(scope, once, send)
+
+class TooLongError(Exception):
+    """More has come than is read."""
+
+
+def _once(body: bytes, receive: Any) -> Any:
+    """A receive that gives the body, and after it what comes."""
+    message = {"type": "http.request", "body": body, "more_body": False}
+    given = iter([message])
+
+    async def read() -> Any:
+        return next(given, None) or await receive()
+
+    return read

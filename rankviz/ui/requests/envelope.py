@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import HTTPException, Request
 
 from rankviz.core.checks import shown
-from rankviz.ui.requests.addresses import API, address_of
+from rankviz.ui.requests.addresses import API, address_of, is_upload
 
 KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Browsers and Gradio's clients send random letters, digits and dashes."""
@@ -26,9 +26,10 @@ async def readable(request: Request) -> AsyncIterator[None]:
     """A dependency of all of Gradio's addresses: HTTPException for an envelope that no client sends, and for arguments
     that an endpoint does not have, which are read by name before anything of ours runs."""
     _require([*request.path_params.items(), *request.query_params.multi_items()])
-    if request.headers.get("content-type", "").lower().startswith("application/"):
-        with suppress(ValueError, RecursionError):  # FastAPI has refused it where it must be JSON
-            body = await request.json()  # which FastAPI has parsed already
+    if not is_upload(request.scope):
+        # Whatever its content type says: FastAPI reads some as JSON that do not look so, and refuses what must be JSON.
+        with suppress(ValueError, RecursionError):
+            body = await request.json()
             if isinstance(body, dict):
                 _require(body.items())
     by_name = request.method == "POST" and address_of(request.scope).startswith(BY_NAME)

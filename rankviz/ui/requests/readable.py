@@ -16,6 +16,9 @@ from rankviz.ui.requests.event_errors import logged
 
 HOSTS = (b"host", b"x-forwarded-host")
 ADDRESSES = (b"origin", b"x-gradio-server")
+MAX_PATH_BYTES = 2000
+MAX_NAME_BYTES = 255
+"""Of what stands between two slashes: no file has a longer name, and looking for one is an error."""
 NO_EVENT = "This page has no such event. Reload the page."
 
 
@@ -94,7 +97,7 @@ def _server(scope: Any) -> bytes:
 
 def _unreadable(scope: Any) -> str:
     """The name of what cannot be read; empty where all can. Empty headers and "null" are read as no address."""
-    if UNPRINTABLE.search(scope["path"]):
+    if UNPRINTABLE.search(scope["path"]) or not _is_short(scope["path"]):
         return "path"
     try:
         scope.get("query_string", b"").decode()
@@ -108,6 +111,11 @@ def _unreadable(scope: Any) -> str:
         if (name in HOSTS and not _is_address(f"http://{text}")) or (name in ADDRESSES and not _is_address(text)):
             return name.decode()
     return ""
+
+
+def _is_short(path: str) -> bool:
+    encoded = path.encode()
+    return len(encoded) <= MAX_PATH_BYTES and all(len(name) <= MAX_NAME_BYTES for name in encoded.split(b"/"))
 
 
 def _is_address(text: str) -> bool:

@@ -142,3 +142,14 @@ def test_where_the_runs_folder_is_over_its_size_what_was_not_trained_makes_room_
 
     assert {trained, mine} == sweeps_here(api)
     assert [] == kept_data(api)
+
+
+def test_nothing_goes_where_all_that_can_go_is_too_little(shared):
+    api = shared(disk_mb=2)
+    copy = imported(api, ended(api.workspace.store, BEN.id, 4))
+    (api.workspace.home / "else").write_bytes(b"x" * 3_000_000)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="more than the 2 MB"):
+        api.runs.start(ONE)
+
+    assert {copy} == sweeps_here(api)

@@ -77,3 +77,76 @@ def test_what_the_page_has_no_use_for_is_not_there(name):
     status, body, unread = ask(f"/gradio_api/{name}", b"x", b"x")
 
     assert (404, "This page has no such address.", 2) == (status, json.loads(body)["detail"], unread)
+
+
+class Coming:
+    """Requests whose bodies come when the test sends them."""
+
+    def __init__(self, **bounds):
+        self._bodies = Bodies(self._app, **bounds)
+        self.answers = {}
+
+    async def _app(self, scope, receive, send):
+        message = await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": message["body"]})
+
+    def begin(self, name):
+        """Returns what sends a part of its body, and its task."""
+        parts = asyncio.Queue()
+
+        async def send(message):
+            self.answers.setdefault(name, message.get("status"))
+
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "headers": []}
+        task = asyncio.create_task(self._bodies(scope, parts.get, send))
+
+        def part(body, more=True):
+            parts.put_nowait({"type": "http.request", "body": body, "more_body": more})
+
+        return part, task
+
+
+def run(test):
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, test).result()
+
+
+def test_a_body_that_does_not_end_is_given_up():
+    async def stalled():
+        coming = Coming(seconds=0.01)
+        part, task = coming.begin("slow")
+        part(b"x")
+        await task
+        return coming.answers
+
+    assert {"slow": 408} == run(stalled())
+
+
+def test_of_more_bytes_of_bodies_than_there_is_room_for_the_one_that_began_first_is_given_up():
+    async def crowd():
+        coming = Coming(most_bytes=25)
+        first, second, third = (coming.begin(name) for name in ("first", "second", "third"))
+        for part, _ in (second, first, third):
+            part(b"x" * 10)
+        await first[1]
+        given_up = dict(coming.answers)
+        for part, task in (second, third):
+            part(b"x", more=False)
+            await task
+        return given_up, coming.answers
+
+    assert ({"first": 408}, {"first": 408, "second": 200, "third": 200}) == run(crowd())
+
+
+def test_who_has_sent_all_needs_no_room_any_more():
+    async def one_after_another():
+        coming = Coming(most_bytes=25)
+        for name in "abcd":
+            part, task = coming.begin(name)
+            part(b"x" * 10)
+            part(b"x" * 10, more=False)
+            await task
+        return set(coming.answers.values())
+
+    assert {200} == run(one_after_another())

@@ -43,6 +43,20 @@ def test_a_key_is_at_most_64_letters_and_digits(client, name, value):
         assert len(reply.content) < 300
 
 
+KINDS = ["application/json", "\xa0application/json", "\x85application/json", "application/x+json", " application/json"]
+KINDS += ["text/plain", "application/JSON; charset=utf-16", "application\t/json", ""]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_is_checked_whatever_the_body_says_that_it_is(client, kind):
+    text = json.dumps(body(session_hash="\ud800"))
+
+    for address in ADDRESSES:
+        reply = client.post(f"/gradio_api/{address}", content=text, headers={"content-type": kind.encode("latin-1")})
+
+        assert 422 == reply.status_code, address
+
+
 @pytest.mark.parametrize("value", ["0", 10**10, 1.5, True, "\ud800"])
 @pytest.mark.parametrize("name", ["fn_index", "trigger_id"])
 def test_numbers_are_numbers(client, name, value):

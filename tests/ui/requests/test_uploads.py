@@ -9,6 +9,7 @@ import pytest
 
 from rankviz.machine import disk
 from rankviz.store.making_room import FRESH_SECONDS
+from rankviz.ui.requests import arriving
 from rankviz.ui.requests.arriving import Arriving
 from rankviz.visitor import Visitor, home_of
 from tests.support.hostile_disks import fill, small_disk
@@ -51,6 +52,21 @@ def test_what_has_no_parts_is_no_upload(shared, kind):
     refused = client.post("/gradio_api/upload", content=b"{}", headers={"who": "anna", "content-type": kind})
 
     assert (400, "This is no upload as browsers send it: it has no parts.") == (refused.status_code, refused.text)
+
+
+PART = b'--B\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\nhello'
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"--B", PART[:30], PART, PART + b"\r\n--B", PART + b"\r\n--B\r\n", PART + b"\r\n--B-"]
+)
+def test_an_upload_without_its_end_is_refused_and_nothing_of_it_stays(shared, body):
+    client, workspace = shared()
+
+    refused = client.post("/gradio_api/upload", content=body, headers=dict([FORM]) | {b"who": b"anna"})
+
+    assert (400, True) == (refused.status_code, refused.text.startswith("This is no upload as browsers send it"))
+    assert [] == [path for path in workspace.temp.page.rglob("*") if path.is_file()]
 
 
 def test_files_over_the_size_are_refused_before_they_are_read(shared):
@@ -114,9 +130,9 @@ def part(name, *contents):
     return [head, *contents, b"\r\n"]
 
 
-def stream(client, who, pieces, *, whole=True):
+def stream(client, who, pieces, *, whole=True, stalls=False):
     """(status, text, pieces that were read) of an upload that says nothing of its length; one that is not whole ends
-    as a browser does that is closed."""
+    as a browser does that is closed, or never."""
     pieces = [*pieces, b"--%s--\r\n" % BOUNDARY] if whole else pieces
     headers = {"host": "testserver", "who": who, "content-type": f"multipart/form-data; boundary={BOUNDARY.decode()}"}
     scope = {
@@ -127,6 +143,8 @@ def stream(client, who, pieces, *, whole=True):
     read, sent = [], []
 
     async def receive():
+        if len(read) == len(pieces) and stalls:
+            await asyncio.Event().wait()
         if len(read) == len(pieces):
             return {"type": "http.disconnect"}
         read.append(pieces[len(read)])
@@ -228,6 +246,18 @@ def test_who_announces_much_and_sends_nothing_keeps_nobody_out(shared):
     asyncio.run(waiting.begin())
 
     assert 200 == stream(client, "ben", part("a.csv", MB))[0]
+
+
+def test_an_upload_that_stalls_is_given_up_and_its_room_with_it(shared, monkeypatch):
+    monkeypatch.setattr(arriving, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(arriving, "PACE_BYTES", 10**9)
+    client, workspace = shared(temp_mb=3)
+
+    status, text, _ = stream(client, "anna", part("a.csv", MB, MB), whole=False, stalls=True)
+
+    assert (408, True) == (status, text.startswith("The upload came too slowly"))
+    assert [] == left(workspace)
+    assert 200 == stream(client, "ben", part("b.csv", MB, MB))[0]
 
 
 @pytest.mark.parametrize("is_shared", (True, False))
