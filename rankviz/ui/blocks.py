@@ -157,6 +157,8 @@ def _read(widgets: Sequence[Any], sent: Sequence[Any], state: SessionState) -> l
 
 
 def _value(widget: Any, sent: Any) -> Any:
+    if isinstance(widget, gr.Textbox) and sent is None:
+        sent = ""  # an empty field, as browsers send it
     if getattr(widget, "data_model", None) and sent is not None:
         sent = widget.data_model.model_validate(sent, context={"validate_meta": True})
     return widget.preprocess(sent)

@@ -11,10 +11,12 @@ import orjson
 from gradio.server_messages import EventMessage, ProcessCompletedMessage, ProcessGeneratingMessage
 from gradio.utils import LRUCache
 
-MAX_ANSWERS = 200
-"""Of all sessions. A browser fetches an answer as soon as it is there."""
+MAX_ANSWERS = 10_000
+"""Of all sessions. A browser fetches an answer as soon as it is there; a program may take some seconds."""
 MAX_BYTES = 20_000_000
 """Of the same, as they are sent; in memory they take some times as much. The newest is kept whatever its size."""
+LARGE_BYTES = 50_000
+"""Answers above it make room first, so that who leaves many of them does not push out the others'."""
 MAX_SESSIONS = 2000
 MAX_MESSAGES = 500
 """Of a session. An event has a few: its place in the queue, its start, its answer."""
@@ -61,26 +63,34 @@ class Unread(LRUCache[str, asyncio.Queue[EventMessage]]):
 
 
 class Answers:
-    """The unread answers of all sessions, the oldest first."""
+    """The unread answers of all sessions. Where they are too many or too large, the oldest of the large ones goes, or
+    else the oldest."""
 
-    def __init__(self, most: int, most_bytes: int):
-        self._most, self._most_bytes = most, most_bytes
-        self._kept: OrderedDict[int, tuple[Any, int]] = OrderedDict()
+    def __init__(self, most: int, most_bytes: int, large_bytes: int = LARGE_BYTES):
+        self._most, self._most_bytes, self._large_bytes = most, most_bytes, large_bytes
+        self._large: OrderedDict[int, tuple[Any, int]] = OrderedDict()
+        self._small: OrderedDict[int, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
 
     def keep(self, message: Any) -> None:
         size = _size(message.output)
-        self._kept[id(message)] = message, size
+        (self._large if size > self._large_bytes else self._small)[id(message)] = message, size
         self._bytes += size
-        while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
-            oldest = next(iter(self._kept.values()))[0]
+        while self._are_too_many:
+            lines = self._large, self._small
+            oldest = next(each for line in lines for each, _ in line.values() if each is not message)
             self.drop(oldest)
             oldest.output, oldest.success = {"error": TOO_LATE}, False
 
     def drop(self, message: Any) -> None:
         """It has been read, or is not among them."""
-        _, size = self._kept.pop(id(message), (None, 0))
-        self._bytes -= size
+        for line in (self._large, self._small):
+            self._bytes -= line.pop(id(message), (None, 0))[1]
+
+    @property
+    def _are_too_many(self) -> bool:
+        count = len(self._large) + len(self._small)
+        return count > self._most or (self._bytes > self._most_bytes and count > 1)
 
 
 class Messages(asyncio.Queue[EventMessage]):

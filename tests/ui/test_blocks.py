@@ -7,9 +7,11 @@ import gradio as gr
 import httpx
 import pytest
 from gradio.state_holder import SessionState
+from starlette.testclient import TestClient
 
 from rankviz import visitor
 from rankviz.api import Api
+from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.page import build_app
 from rankviz.ui.theme import launch_options
 from rankviz.ui.visitors import HEADER, visitors_of
@@ -153,3 +155,13 @@ def test_a_value_that_no_widget_sends_is_a_sentence_and_no_traceback(client, pag
     assert 422 == reply.status_code
     assert "must be a number or empty (got 'x')" in reply.json()["error"]
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_text_field_that_was_sent_as_nothing_is_an_empty_text():
+    with PageBlocks() as page:
+        given, shown = gr.Textbox(), gr.Textbox()
+        gr.Button().click(repr, given, shown, queue=False)
+    with TestClient(gr.routes.App.create_app(page)) as client:
+        reply = client.post("/gradio_api/run/predict", json={"fn_index": 0, "data": [None], "session_hash": "odd"})
+
+    assert ["''"] == reply.json()["data"]

@@ -5,7 +5,7 @@ import asyncio
 from gradio.server_messages import EstimationMessage, ProcessCompletedMessage
 
 from rankviz.ui.blocks import PageBlocks
-from rankviz.ui.unread import TOO_LATE, Unread
+from rankviz.ui.unread import LARGE_BYTES, TOO_LATE, Unread
 
 
 def answer(text):
@@ -54,6 +54,17 @@ def test_large_answers_make_room_earlier_and_the_newest_stays_whatever_its_size(
 
     assert {"error": TOO_LATE} == read(unread["ben"])
     assert ["d" * 4000] == read(unread["ann"])
+
+
+def test_of_many_large_answers_the_small_ones_of_others_stay():
+    unread = unread_of("ann", "ben", size=10 * LARGE_BYTES)
+    unread["ben"].put_nowait(answer("small"))
+    for number in range(50):
+        unread["ann"].put_nowait(answer(f"{number}" + "x" * LARGE_BYTES))
+
+    assert ["small"] == read(unread["ben"])
+    read_by_ann = [read(unread["ann"]) for _ in range(50)]
+    assert [{"error": TOO_LATE}] * 41 == read_by_ann[:41] and {"error": TOO_LATE} not in read_by_ann[41:]
 
 
 def test_what_cannot_be_sent_is_kept_all_the_same():

@@ -7,6 +7,7 @@ to independent runs is measured by `make fidelity`. Hand-worked in tests/core/ru
 
 import math
 from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from rankviz.core.runs.metric import LOSS, Metric
@@ -73,8 +74,8 @@ class Parting(NamedTuple):
 
 
 def fast_curve(run: RunRecord) -> FastCurve | None:
-    """Of a run that was cut, as far as it has got; None of any other. Parameters and bytes are in proportion to rank:
-    of the bytes the header, a few kB, is not."""
+    """Of a run that was cut, as far as it has got; None of any other. Of two cuts of one rank the later counts.
+    Parameters and bytes are in proportion to rank: of the bytes the header, a few kB, is not."""
     if not run.cuts or run.loss_after is None:
         return None
     top, parameters, size = run.request.r, run.trainable_parameters or 0, run.adapter_bytes or 0
@@ -89,14 +90,14 @@ def fast_curve(run: RunRecord) -> FastCurve | None:
             token_accuracy=cut.token_accuracy,
             exact_match=cut.exact_match,
         )
-        for cut in run.cuts
-        if math.isfinite(cut.loss)
+        for cut in {cut.r: cut for cut in run.cuts}.values()
+        if math.isfinite(cut.loss) and cut.r < top
     ]
     after = run.loss_after
     points.append(CurvePoint(top, after.loss, parameters, size, 0, "", after.token_accuracy, after.exact_match))
     return FastCurve(
         run_id=run.run_id,
-        points=tuple(sorted(points)),
+        points=tuple(sorted(points, key=attrgetter("r"))),
         base_loss=run.loss_before.loss if run.loss_before else None,
     )
 

@@ -54,6 +54,15 @@ def test_a_run_without_cuts_has_none():
     assert fast_curve(run(8, 1.7)) is None
 
 
+def test_of_two_cuts_of_one_rank_the_later_counts_and_a_cut_of_the_whole_rank_is_none():
+    """As a journal that was imported may have them."""
+    first, whole = TOP.cuts[1], replace(TOP.cuts[1], r=64, loss=9.0)
+    again = replace(first, loss=1.7)
+    curve = fast_curve(replace(TOP, cuts=(*TOP.cuts, again, whole)))
+
+    assert [(2, 1.640), (8, 1.7), (32, 1.601), (64, 1.600)] == [(point.r, point.loss) for point in curve.points]
+
+
 @pytest.mark.parametrize(("tolerance", "r"), [(0.02, 8), (0.05, 2), (0.0005, 64)])
 def test_the_pick_is_the_lowest_rank_within_the_tolerance_of_the_best(tolerance, r):
     assert r == pick(fast_curve(TOP), tolerance).r
