@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import socket
 import statistics
 import subprocess
@@ -27,12 +28,15 @@ sys.path.insert(0, str(ROOT))
 MODELS = ("Qwen/Qwen3-4B", "meta-llama/Llama-3.1-8B", "unsloth/Llama-3.1-8B", "Qwen/Qwen3-8B", "google/gemma-3-4b-it")
 RANKS = (1, 2, 4, 8, 16, 24, 32, 64, 128, 256)
 PICTURES = ("section-memory", "section-modules", "section-studies", "section-accuracy")
+ARRIVAL = ("page", "scripts", "page's events")
 NUMBERS = ("answer", "words", "compare", "section-fit")
 THINK_SECONDS = (0.5, 2.0)
 ARRIVE_SECONDS = 10
 STILL_SECONDS = 3
 STEPS = 1_000_000
 """Of the training, which is ended before."""
+SCRIPTS = re.compile(r'(?:src|href)="(?:\./)?([^":]+\.(?:js|css))"')
+"""And stylesheets, that the page names."""
 BEGIN_SECONDS, STEP_SECONDS = 600, 30
 PAGES = 40
 """Opened one after another and kept open, to see what one costs."""
@@ -56,7 +60,9 @@ class Visit:
     @contextlib.asynccontextmanager
     async def opened(self) -> Any:
         """The page with what it loads, and the stream that Gradio's front end keeps open where it is told to."""
-        await self.timed("page", self.http.get("/"))
+        page = await self.timed("page", self.http.get("/"))
+        for path in SCRIPTS.findall(page.text if page else ""):
+            await self.timed("scripts", self.http.get(path))
         async with contextlib.AsyncExitStack() as stack:
             if self.events.heartbeat:
                 stream = self.http.stream("GET", f"/gradio_api/heartbeat/{self.session}", timeout=None)
@@ -98,16 +104,18 @@ class Visit:
         body = {"fn_index": event, "data": self.events.data(event, values or {}), "session_hash": self.session}
         await self.timed(name, self.http.post("/gradio_api/run/predict", json=body))
 
-    async def timed(self, name: str, request: Any) -> None:
+    async def timed(self, name: str, request: Any) -> Any:
+        """Its reply; None where there was none."""
         start = time.perf_counter()
         try:
             reply = await request
         except Exception as error:
             self.errors.append(f"{name}: {error!r}")
-            return
+            return None
         self.seen[name].append(time.perf_counter() - start)
-        if reply.status_code != 200 or '"error":' in reply.text[:200]:
-            self.errors.append(f"{name}: {reply.status_code} {reply.text[:200]}")
+        if reply.status_code != 200 or b'"error":' in reply.content[:200]:
+            self.errors.append(f"{name}: {reply.status_code} {reply.content[:200]!r}")
+        return reply
 
 
 class App:
@@ -177,7 +185,7 @@ def report(seen: dict[str, list[float]], errors: list[str], seconds: float) -> N
     print(f"{count} requests in {seconds:.0f} s, {count / seconds:.0f} a second; {len(errors)} errors (to reach: 0)")
     for error in errors[:5]:
         print(f"  {error}")
-    groups = {"numbers": NUMBERS, "pictures": (*PICTURES, "runs"), "arrival (to reach: 2 s)": ("page", "page's events")}
+    groups = {"numbers": NUMBERS, "pictures": (*PICTURES, "runs"), "arrival (to reach: 2 s)": ARRIVAL}
     print(f"{'':24}{'count':>7}{'p50 ms':>9}{'p95 ms':>9}")
     for group, names in groups.items():
         _row(group.upper(), [each for name in names for each in seen[name]])
