@@ -12,6 +12,9 @@ IMPORT_ROOT = _PACKAGE.parent
 ASSETS = next(folder for folder in (_PACKAGE / "assets", IMPORT_ROOT / "assets") if folder.is_dir())
 """RankViz's own data: a wheel carries it inside the package, a checkout has it beside the package."""
 
+INTROSPECTED = "introspected"
+"""In the runs folder: what is remembered of models outside the catalogue."""
+
 
 def home() -> Path:
     """The runs folder: RANKVIZ_HOME, or ~/.rankviz. Not read with the other settings, since an estimate on the command

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rankviz import paths
 from rankviz.api.workspace import EMBEDDED_MODEL, Workspace
 from rankviz.catalog import models as catalog_models
 from rankviz.core.cost.adapter import plan_on
@@ -62,7 +63,7 @@ class Models:
 
     @property
     def _cache(self) -> Path:
-        return self._workspace.home / "introspected"
+        return self._workspace.home / paths.INTROSPECTED
 
     def _find(self, reference: Reference) -> ModelSpec:
         assets = self._workspace.assets

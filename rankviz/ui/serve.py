@@ -10,7 +10,7 @@ from rankviz.api.visitors.expiry import Expiry
 from rankviz.errors import UserError
 from rankviz.ui import network, zero_gpu
 from rankviz.ui.page import build_app
-from rankviz.ui.requests import heads
+from rankviz.ui.requests import heads, progress
 from rankviz.ui.theme import launch_options
 
 SWITCH_SECONDS = 0.001
@@ -37,6 +37,7 @@ def serve() -> None:
     zero_gpu.prepare(app)
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
     heads.bound()
+    progress.bound()
     app.launch(**options)
 
 

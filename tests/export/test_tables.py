@@ -10,13 +10,16 @@ from rankviz import __version__
 from rankviz.api import Api
 from rankviz.api.json import run_json
 from rankviz.core.cost.question import Question
-from rankviz.errors import InvalidSettingError, UserError
+from rankviz.errors import InvalidSettingError, NotYoursError, UserError
 from rankviz.export.tables import Table, ranks_table, runs_table, write_table
 from rankviz.ui.explore import sections
 from rankviz.ui.parts import tables
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs import listing
+from rankviz.visitor import acting_as
 from tests.support import questions
+from tests.support.finished_runs import finished
+from tests.support.visitors import ANN, BEN
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +132,16 @@ def test_a_sweeps_runs_are_named_after_it_and_without_one_the_page_says_so(api):
     assert f"sweep-{sweep.sweep_id}" == tables.sweep_runs(api, sweep_id=sweep.sweep_id).name
     with pytest.raises(UserError, match="No sweep yet: train one to download its runs"):
         tables.sweep_runs(api, sweep_id="")
+
+
+def test_the_runs_of_a_sweep_that_another_opened_are_shown_and_not_exported(tmp_path):
+    api = Api(home=tmp_path / "home", shared=True)
+    with acting_as(ANN):
+        sweep_id = finished(api, {4: 2.0, 8: 1.9}).sweep_id
+        api.runs.open_to_all(sweep_id, True)
+        assert [4, 8] == [row["r"] for row in tables.sweep_runs(api, sweep_id=sweep_id).rows]
+
+    with acting_as(BEN):
+        assert 2 == len(api.runs.sweep(sweep_id).runs)
+        with pytest.raises(NotYoursError):
+            tables.sweep_runs(api, sweep_id=sweep_id)

@@ -1,12 +1,18 @@
-"""Runs and probes of visitors go some days after their end, so that what nobody can delete any more fills no server."""
+"""Runs and probes of visitors go some days after their end, so that what nobody can delete any more fills no server;
+their result files as many days after they came, and with them what was remembered of the models that they asked for."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from rankviz import paths
+from rankviz.catalog import own_studies
 from rankviz.machine import disk
 from rankviz.store import going
 
@@ -32,10 +38,14 @@ class Expiry:
     def remove(self, now: float) -> None:
         """Remove what has been kept for long enough; nothing where days are no limit."""
         days, store = self._workspace.limits.days_kept, self._workspace.store
-        if days is None or not going.expired(store, now - days * DAY):
+        if days is None:
             return
-        with store.admission():  # looked at again: meanwhile one may have been resumed
-            going.let_go(store, going.expired(store, now - days * DAY))
+        before = now - days * DAY
+        for pattern in (f"visitors/*/{own_studies.FOLDER}/*", f"{paths.INTROSPECTED}/*"):
+            _remove_older(self._workspace.home.glob(pattern), before)
+        if going.expired(store, before):
+            with store.admission():  # looked at again: meanwhile one may have been resumed
+                going.let_go(store, going.expired(store, before))
 
     def keep_clean(self, every_seconds: float = LOOK_SECONDS) -> None:
         """Remove it again and again while this process lives."""
@@ -50,3 +60,10 @@ class Expiry:
 
         if self._workspace.limits.days_kept is not None:
             Thread(target=clean, name="old runs", daemon=True).start()
+
+
+def _remove_older(files: Iterable[Path], before: float) -> None:
+    for file in files:
+        with contextlib.suppress(OSError):  # gone meanwhile, or a read-only folder
+            if file.stat().st_mtime < before:
+                file.unlink()

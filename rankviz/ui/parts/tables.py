@@ -70,8 +70,11 @@ def written_table(api: Api, table: Table, kind: str) -> str:
 
 
 def sweep_runs(api: Api, *, sweep_id: str) -> Table:
-    """The runs of one sweep."""
+    """The runs of one sweep, of one's own or of a recorded one."""
     if not sweep_id:
         raise UserError("No sweep yet: train one to download its runs.")
-    runs = api.runs.sweep(sweep_id).runs
-    return runs_table([(run, run_json(api.runs.summary(run.run_id))) for run in runs], name=f"sweep-{sweep_id}")
+    sweep = api.runs.sweep(sweep_id)
+    if not sweep.recorded:
+        api.workspace.rights.required(sweep_id)
+    rows = [(run, run_json(api.runs.summary(run.run_id))) for run in sweep.runs]
+    return runs_table(rows, name=f"sweep-{sweep_id}")

@@ -11,7 +11,7 @@ from rankviz.api.visitors import expiry
 from rankviz.api.visitors.expiry import DAY, Expiry
 from rankviz.core.runs.events import RunCancelled
 from rankviz.store import RunStore
-from rankviz.visitor import HOST, acting_as
+from rankviz.visitor import HOST, acting_as, home_of
 from tests.support import questions
 from tests.support.finished_runs import finished
 from tests.support.kept import aged
@@ -53,6 +53,22 @@ def test_probes_go_too(api):
     Expiry(api.workspace).remove(time.time())
 
     assert set() == here(api)
+
+
+def test_result_files_of_visitors_and_remembered_models_go_too_and_the_hosts_files_stay(api):
+    home, now = api.workspace.home, time.time()
+    anns, models = home_of(home, ANN.id) / "evidence", home / "introspected"
+    for folder in (anns, models, home / "evidence"):
+        folder.mkdir(parents=True)
+        for days in (29, 31):
+            (folder / f"{days}.json").write_text("{}")
+            os.utime(folder / f"{days}.json", (now - days * DAY,) * 2)
+
+    Expiry(api.workspace).remove(now)
+
+    assert [["29.json"], ["29.json"], ["29.json", "31.json"]] == [
+        sorted(os.listdir(folder)) for folder in (anns, models, home / "evidence")
+    ]
 
 
 def test_a_sweep_goes_whole_after_the_last_of_its_runs(api):
