@@ -41,22 +41,6 @@ def tell_of_all(folder: Path) -> None:
         os.unlink(os.path.join(folder, FILE))
 
 
-def _append(path: str, data: bytes, most_bytes: int) -> bool:
-    """False where the file had gone when this was written, so that nobody may read it. OSError where it was not written
-    whole."""
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        if os.write(fd, data) != len(data):
-            raise OSError("not written whole")
-        state = os.fstat(fd)
-    finally:
-        os.close(fd)
-    if state.st_size > most_bytes:
-        os.unlink(path)
-        return True
-    return state.st_nlink > 0
-
-
 class Changes:
     """What is told, from when this began to read."""
 

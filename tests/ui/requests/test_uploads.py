@@ -8,7 +8,7 @@ import time
 import pytest
 
 from rankviz.machine import disk
-from rankviz.store.making_room import FRESH_SECONDS
+from rankviz.store.temp.making_room import FRESH_SECONDS
 from rankviz.ui.requests import arriving
 from rankviz.ui.requests.arriving import Arriving
 from rankviz.visitor import Visitor, home_of

@@ -1,10 +1,4 @@
-"""Everything that is written for a while, in one place: HOME/tmp.
-
-page/     what Gradio is given and gives: uploads and downloads, a folder each; removed when they are old, and
-          sooner when others need the room (rankviz/store/making_room.py)
-owners/   whose an upload is: a folder a visitor, a small file an upload
-work/     what child processes unpack and write, a folder an app with a lock; removed when the app has ended
-"""
+"""The home of temporary files: what is kept there, for whom, and until when."""
 
 import json
 import math
@@ -23,7 +17,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from rankviz.errors import LimitError
-from rankviz.store import downloads, making_room
+from rankviz.store.temp import downloads, making_room
 from rankviz.visitor import Visitor
 
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from rankviz.store.making_room import oldest_first, size_of
+from rankviz.store.temp.making_room import oldest_first, size_of
 
 FOLDER = "download-"
 KEPT = 4

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from rankviz.errors import LimitError
-from rankviz.store.downloads import KEPT, is_download
+from rankviz.store.temp.downloads import KEPT, is_download
 
 ANNA, BEN = "anna", "ben"
 MB = 10**6
