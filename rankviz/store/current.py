@@ -1,61 +1,26 @@
 """The records of all runs and probes in a folder, kept current by reading what was appended.
 
 Looked at are the runs that somebody works on, and those of which something was told (changes.py); all of them where
-that cannot be known, and once a minute, for what was written by hand or by an older version.
+that cannot be known, and a few at a time without a reason (rounds.py), for what was written by hand or by an older
+version.
 """
 
-import math
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from rankviz.core.runs.state import RunState
 from rankviz.errors import RunNotFoundError
 from rankviz.store.changes import Changes
+from rankviz.store.first_read import FirstRead, Reading, is_view
 from rankviz.store.journal import JournalReader, Record
+from rankviz.store.kept import CANCEL, Kept, Standing, begun_file
 from rankviz.store.left_on_disk import lighten
+from rankviz.store.rounds import Rounds
 
-LOOK_SECONDS = 60.0
-CANCEL = "cancel"
-"""The file in a run's folder by which somebody asks to cancel it."""
-
-
-def begun_file(attempt: int) -> str:
-    """The file in a run's folder by which somebody takes up an attempt."""
-    return "begun" if attempt == 1 else f"begun-{attempt}"
-
-
-@dataclass(slots=True)
-class Kept:
-    """What is known of one run."""
-
-    reader: JournalReader
-    is_begun: bool = False
-    """Whether somebody took it up and nobody has ended it."""
-    is_unwanted: bool = False
-    """Whether somebody asks to cancel it."""
-    looks: int = 0
-    """How often it was looked at with all that is in its folder."""
-
-    @property
-    def stand(self) -> tuple[object, ...]:
-        """What decides of its turn in the queue."""
-        return self.reader.record.state, self.reader.record.attempt, self.is_begun, self.is_unwanted
-
-
-class Standing(NamedTuple):
-    """What there is to do."""
-
-    at_work: Sequence[Record]
-    """Runs that somebody took up and nobody has ended, the oldest first."""
-    unwanted: Sequence[str]
-    """The names of those that somebody asks to cancel."""
-    has_unended: bool
-    """Whether any wait or run."""
+SETTLED_NANOSECONDS = 10**9
+"""What was made in a folder since its time was read has another time, where the time read is so old."""
 
 
 class Current:
@@ -69,7 +34,8 @@ class Current:
         self._folder = os.fspath(folder)
         self._open_reader = open_reader
         self._changes = Changes(folder)
-        self._lock = threading.RLock()
+        self._first = FirstRead()
+        self._lock = self._first.lock
         self._kept: dict[str, Kept] = {}
         self._by_sweep: dict[str, set[str]] = {}
         self._unended: set[str] = set()
@@ -78,10 +44,20 @@ class Current:
         self._order: Sequence[str] | None = None
         self._records: Sequence[Record] | None = None
         self._waiting: Sequence[Record] | None = None
-        self._look_at_all, self._stamp = -math.inf, 0
+        self._rounds, self._stamp = Rounds(), 0
         self._names: set[str] = set()
         self._looks = 0
         self._turns = 0
+
+    @property
+    def reading(self) -> Reading | None:
+        """How far another thread has read the folder for the first time; None where nobody does."""
+        return self._first.reading
+
+    def wait_until_read(self) -> None:
+        """Return once nobody reads the folder for the first time."""
+        with self._lock:
+            self._first.wait()
 
     def record(self, run_id: str) -> Record:
         """As it stands now. RunNotFoundError where there is none."""
@@ -122,7 +98,8 @@ class Current:
         """In the order they run, each as it stands now."""
         with self._lock:
             self._look()
-            for run_id in tuple(self._by_sweep.get(sweep_id, ())):
+            unread = self._names - self._kept.keys() if self.reading else ()
+            for run_id in (*self._by_sweep.get(sweep_id, ()), *(n for n in unread if n.startswith(f"{sweep_id}-"))):
                 self._look_at(run_id, with_marks=False)
             return self._of(self._by_sweep.get(sweep_id, set()))
 
@@ -182,19 +159,29 @@ class Current:
             self._turns += 1
 
     def _look(self) -> None:
-        named = self._changes.news()
-        stamp, now = self._folder_stamp(), time.monotonic()
-        is_due = named is None or now >= self._look_at_all
-        if is_due:
-            self._look_at_all = now + LOOK_SECONDS
-        if is_due or stamp != self._stamp:
+        """Make it what the folder says now. While another thread reads the folder for the first time, a view is content
+        with what it has read; whoever else asks waits."""
+        if self.reading and not self._first.is_mine:
+            if is_view():
+                return
+            self._first.wait()
+        named, stamp, begins = self._changes.news(), self._folder_stamp(), self._rounds.is_over
+        if named is None or stamp != self._stamp or begins:
             self._stamp = stamp
             self._names = self.ids()
             for gone in self._kept.keys() - self._names:
                 self.forget(gone)
-            named = self._names if is_due else named | (self._names - self._kept.keys())
+            named = named if named is None else named | (self._names - self._kept.keys())
+        if named is None or begins:
+            self._rounds.begin(self._names if named is not None else ())
+        if not self._first.is_done:
+            return self._first.read(self._names, self._look_at)
+        due = self._names if named is None else self._rounds.due()
+        named = named or frozenset()
         for run_id in self._at_work - named:
             self._look_at(run_id, with_marks=False)
+        for run_id in due - named:
+            self._look_at(run_id, with_marks=self._has_changed(run_id))
         for run_id in named:
             self._look_at(run_id)
 
@@ -212,6 +199,18 @@ class Current:
                 self._read(run_id, with_marks=with_marks)
         except RunNotFoundError:
             self.forget(run_id)  # someone else's folder, or one just deleted
+
+    def _has_changed(self, run_id: str) -> bool:
+        """Whether anything may have been made in its folder since a round last came to it."""
+        if (kept := self._kept.get(run_id)) is None:
+            return True
+        try:
+            at = os.stat(f"{self._folder}/{run_id}").st_mtime_ns
+        except FileNotFoundError:
+            return True
+        has_changed = at != kept.folder_time
+        kept.folder_time = at if time.time_ns() - at > SETTLED_NANOSECONDS else 0
+        return has_changed
 
     def _add(self, run_id: str) -> None:
         kept = Kept(self._open_reader(run_id))

@@ -64,6 +64,7 @@ def let_go(store: RunStore, going: Iterable[Going]) -> None:
 
 def _ended(store: RunStore) -> list[tuple[str, Sequence[RunRecord | ProbeRecord]]]:
     """The owner and the records of each sweep of which nothing waits or runs."""
+    store.wait_until_read()
     groups: dict[tuple[str, str], list[RunRecord | ProbeRecord]] = {}
     for record in store.records():
         groups.setdefault((store.ownership(record.run_id).owner, record.request.sweep_id), []).append(record)

@@ -12,7 +12,8 @@ from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.errors import BadAdapterError, RunNotFoundError, UserError
 from rankviz.store import left_on_disk
-from rankviz.store.current import Current, Standing, begun_file
+from rankviz.store.current import Current
+from rankviz.store.first_read import Reading
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -22,6 +23,7 @@ from rankviz.store.journal import (
     parse_lines,
     parse_request,
 )
+from rankviz.store.kept import Standing, begun_file
 from rankviz.store.ownership import FILE, NO_ONES, UNKNOWN, UNKNOWN_SENTENCE, Ownership, read_ownership
 
 LOG_TAIL_BYTES = 4000
@@ -38,6 +40,16 @@ class RunRecords:
         self._owners: dict[str, tuple[tuple[int, int], Ownership]] = {}
         self._listed: dict[str, tuple[int, Ownership]] = {}
         self._unowned: tuple[int, Sequence[str]] = -1, ()
+
+    @property
+    def reading(self) -> Reading | None:
+        """How far another thread has read the folder for the first time; None where nobody does. Views leave out what it
+        has not read yet (first_read.viewing), and all others wait."""
+        return self._current.reading
+
+    def wait_until_read(self) -> None:
+        """Return once nobody reads the folder for the first time, whoever asks."""
+        self._current.wait_until_read()
 
     def run_dir(self, run_id: str) -> Path:
         return self.runs_dir / run_id

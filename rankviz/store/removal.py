@@ -25,6 +25,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) 
 
     InvalidSettingError where one has not ended; then none is removed.
     """
+    store.wait_until_read()  # of copies of data it must be known who has them
     with store.publishing():
         data = {name for run_id in run_ids for name in _data_of(store, run_id, ended)}
         aside = {run_id: store.runs_dir / f"{ASIDE}{secrets.token_hex(4)}-{run_id}" for run_id in run_ids}
@@ -47,6 +48,7 @@ def folders_of(store: RunStore, run_ids: Sequence[str]) -> list[Path]:
 
 def tidy(store: RunStore) -> None:
     """Remove what an app that was killed left half removed or half written, and copies of data that no run names."""
+    store.wait_until_read()
     left = list(store.runs_dir.glob(f"{ASIDE}*"))
     for folder in store.runs_dir.glob(".new-*"):
         if _is_old(folder):  # otherwise published in a moment

@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import anyio.to_thread
@@ -11,6 +12,7 @@ from gradio.blocks import BlockFunction, BlocksConfig, convert_component_dict_to
 from gradio.state_holder import SessionState
 
 from rankviz.errors import UserError
+from rankviz.store.first_read import viewing
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
 from rankviz.ui.requests.event_errors import in_words
 from rankviz.ui.requests.event_gate import click_of, require_sendable
@@ -54,7 +56,9 @@ class PageBlocks(SmallBlocks):
     ) -> dict[str, Any]:
         function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         visitor = visitor_of(request[0] if isinstance(request, list) else request)
-        with acting_as(visitor), in_words(request, function.name):
+        # What goes past the queue draws, and is not to wait for runs that nobody has read yet.
+        draws = function.api_visibility == "private" and not function.queue
+        with acting_as(visitor), in_words(request, function.name), viewing() if draws else nullcontext():
             require_sendable(function, inputs, state)
             click = click_of(event_data) if function.collects_event_data else event_data
             return await super().process_api(function, inputs, state, request, *args, event_data=click, **kwargs)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,7 +17,7 @@ from rankviz.core.runs.record import RunState
 
 
 class Health(TypedDict):
-    """What the server says of itself. A count is None where the runs folder cannot be read."""
+    """What the server says of itself. A count is None where the runs folder cannot be read, or is not read yet."""
 
     version: str
     home_writable: bool
@@ -34,16 +35,13 @@ def routes(api: Api) -> list[Route]:
 def health(api: Api) -> Health:
     """The health of the server that this page belongs to: runs and probes of all visitors are counted together."""
     home = Path(api.workspace.home)
-    try:
+    health = Health(version=__version__, home_writable=writable(home), queued=None, running=None)
+    if api.workspace.store.reading:
+        return health
+    with suppress(OSError):
         states = Counter(record.state for record in api.workspace.store.records())
-    except OSError:
-        return Health(version=__version__, home_writable=writable(home), queued=None, running=None)
-    return Health(
-        version=__version__,
-        home_writable=writable(home),
-        queued=states[RunState.QUEUED],
-        running=states[RunState.RUNNING],
-    )
+        health |= {"queued": states[RunState.QUEUED], "running": states[RunState.RUNNING]}
+    return health
 
 
 def writable(folder: Path) -> bool:

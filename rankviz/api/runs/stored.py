@@ -52,6 +52,12 @@ class StoredRuns:
 
         return group(self._workspace.rights.own(self._workspace.store.all()))[::-1]
 
+    def reading(self) -> str:
+        """How much of the runs folder has been read since the app started, as a sentence; empty once that is all."""
+        if (reading := self._workspace.store.reading) is None:
+            return ""
+        return f"The runs folder is being read: {reading.done:,} of {reading.total:,} runs so far."
+
     def made(self) -> Sequence[Sweep]:
         """The sweeps that whoever asks made, the newest first. The admin of a shared page may change those of all."""
         return [sweep for sweep in self.sweeps() if not self.owner_of(sweep.runs[0].run_id)]

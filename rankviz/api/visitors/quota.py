@@ -50,6 +50,7 @@ class Quota:
             yield
             return
         with self._workspace.store.admission():
+            self._workspace.store.wait_until_read()
             records = self._workspace.store.records()
             self._require_place(records, sweep_id)
             self._require_disk(sweep_id)

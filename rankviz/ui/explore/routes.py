@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
+from rankviz.store.first_read import viewing
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.charts import json_text
@@ -53,7 +54,8 @@ def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, z
     if not isinstance(question, dict):
         return _json({"notice": notice_html("The request could not be read. Reload the page.", kind="error")}, 422)
     try:
-        return _json(view(question), 200, zipped)
+        with viewing():
+            return _json(view(question), 200, zipped)
     except RankVizError as error:
         return _json({"notice": notice_html(str(error), kind="error")}, 200)
 

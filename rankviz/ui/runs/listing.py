@@ -37,6 +37,7 @@ def list_html(
     choice: Choice = NOTHING,
     unreadable: Mapping[str, str] | None = None,
     owners: Mapping[str, str] | None = None,
+    note: str = "",
 ) -> str:
     """A row per sweep, and under the open one a row per run; with a filter, all runs that it lets through.
 
@@ -48,6 +49,7 @@ def list_html(
         choice: The sweep and the run that are shown, and the sweep that is open.
         unreadable: Folders that hold no run, with the reason of each; listed where nothing is filtered.
         owners: Whose each sweep is, where that is said.
+        note: A sentence above the list.
     """
     filtering = bool(text) or state != ANY_STATE
     own, recorded = [], []
@@ -63,10 +65,12 @@ def list_html(
             rows.append(_sweep_row(sweep, selected, is_open=is_open, chosen=chosen, owner=owner))
             rows += [_run_row(sweep, run, selected, choice.run_id) for run in matching if is_open]
     broken = [] if filtering else [Row(cells=_unreadable_cells(*each)) for each in (unreadable or {}).items()]
+    above = html.paragraphs(note, css="rv-empty") if note else ""
     if not (rows := [*own, *broken, *recorded]):
-        return html.paragraphs("No run matches the filter.", css="rv-empty")
+        return above + html.paragraphs("No run matches the filter.", css="rv-empty")
     more = f"Not listed: {units.counted(left_out, 'older sweep')}. Use the filter to find them." if left_out else ""
-    return html.table(HEADERS, rows, label="Sweeps and runs", left=2) + (more and html.paragraphs(more, css="rv-empty"))
+    below = html.paragraphs(more, css="rv-empty") if more else ""
+    return above + html.table(HEADERS, rows, label="Sweeps and runs", left=2) + below
 
 
 def matching_of(sweep: Sweep, *, text: str, state: str) -> list[RunRecord]:

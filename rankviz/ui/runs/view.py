@@ -73,12 +73,12 @@ def runs_view(
     if not showing:
         return RunsView(timer=gr.Timer(active=False))
     before, choice = Seen.of(seen), Choice(sweep_id, run_id, open_id)
-    sweeps, unreadable = all_sweeps(api), api.runs.unreadable()
+    reading, sweeps, unreadable = api.runs.reading(), all_sweeps(api), api.runs.unreadable()
     prints = tuple(live.fingerprint(sweep) for sweep in sweeps)
     chosen = next((sweep for sweep in sweeps if sweep.sweep_id == sweep_id), None) or _of_another(api, sweep_id)
     state_of_it = _state_of(api, chosen) if chosen else None
     of = {
-        "listed": (text, state, tuple(selected), choice, tuple(unreadable), prints),
+        "listed": (text, state, tuple(selected), choice, tuple(unreadable), prints, reading),
         "unreadable": tuple(unreadable),
         "overlaid": (x, y, tuple(selected), prints if selected else ()),
         "sweep": (sweep_id, tolerance, metric, state_of_it),
@@ -87,9 +87,9 @@ def runs_view(
     now = Seen(**{name: str(hash(each)) for name, each in of.items()})
     drawn: dict[str, Any] = {}
     if now.listed != before.listed:
-        own = bool(unreadable) or any(not sweep.recorded for sweep in sweeps)
+        own = bool(unreadable or reading) or any(not sweep.recorded for sweep in sweeps)
         owners = {sweep.sweep_id: api.runs.owner_of(sweep.runs[0].run_id) for sweep in sweeps}
-        filters = {"text": text, "state": state, "unreadable": unreadable, "owners": owners}
+        filters = {"text": text, "state": state, "unreadable": unreadable, "owners": owners, "note": reading}
         drawn["empty_box"] = gr.Row(visible=not own)
         drawn["table"] = list_html(sweeps, **filters, selected=selected, choice=choice)
     if now.unreadable != before.unreadable:

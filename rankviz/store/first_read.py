@@ -1,0 +1,77 @@
+"""Reads a folder for the first time, which may take a while, the newest runs first. Meanwhile views are made of what has
+been read; whoever counts, starts or removes runs waits."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+HELD_SECONDS = 0.02
+"""So long does it read while others wait, a long journal excepted."""
+PAUSE_SECONDS = 0.001
+"""Enough for one of them to go on."""
+
+_view: ContextVar[bool] = ContextVar("view", default=False)
+
+
+@contextmanager
+def viewing() -> Iterator[None]:
+    """Within it, somebody looks and changes nothing: runs that have not been read yet are left out."""
+    token = _view.set(True)
+    try:
+        yield
+    finally:
+        _view.reset(token)
+
+
+def is_view() -> bool:
+    return _view.get()
+
+
+class Reading(NamedTuple):
+    """How far it is."""
+
+    done: int
+    total: int
+    """Folders that may be of runs."""
+
+
+class FirstRead:
+    """Of one folder, by whichever thread is the first to ask."""
+
+    def __init__(self):
+        self.lock = threading.Condition(threading.RLock())
+        """Held by whoever looks at or changes what is known of the folder."""
+        self.reading: Reading | None = None
+        self.is_done = False
+        self._thread = 0
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread is at it."""
+        return self._thread == threading.get_ident()
+
+    def read(self, run_ids: Collection[str], look_at: Callable[[str], None]) -> None:
+        """Look at each, with the lock held, except for pauses in which others have it."""
+        self.reading, self._thread = Reading(0, len(run_ids)), threading.get_ident()
+        try:
+            self._read(run_ids, look_at)
+            self.is_done = True
+        finally:
+            self.reading, self._thread = None, 0
+            self.lock.notify_all()
+
+    def wait(self) -> None:
+        """Return once no other thread is at it. The lock is held, and free meanwhile."""
+        self.lock.wait_for(lambda: self.reading is None or self.is_mine)
+
+    def _read(self, run_ids: Collection[str], look_at: Callable[[str], None]) -> None:
+        since = time.monotonic()
+        for number, run_id in enumerate(sorted(run_ids, reverse=True)):
+            if time.monotonic() - since > HELD_SECONDS and threading.active_count() > 1:
+                self.reading = Reading(number, len(run_ids))
+                self.lock.wait(PAUSE_SECONDS)
+                since = time.monotonic()
+            look_at(run_id)
