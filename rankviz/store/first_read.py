@@ -1,5 +1,7 @@
-"""Reads a folder for the first time, which may take a while, the newest runs first. Meanwhile views are made of what has
-been read; whoever counts, starts or removes runs waits."""
+"""Reads a folder for the first time, which may take a while, the newest runs first.
+
+Meanwhile views are made of what has been read; whoever counts, starts or removes runs waits.
+"""
 
 import threading
 import time

@@ -9,6 +9,7 @@ from rankviz.store.journal import JournalReader, Record
 CANCEL = "cancel"
 """The file in a run's folder by which somebody asks to cancel it."""
 
+
 def begun_file(attempt: int) -> str:
     """The file in a run's folder by which somebody takes up an attempt."""
     return "begun" if attempt == 1 else f"begun-{attempt}"
