@@ -28,9 +28,12 @@ class Current:
 
     Args:
         open_reader: Of a run by its name; RunNotFoundError where its folder holds none.
+        clock: Seconds, by a clock that nobody sets.
     """
 
-    def __init__(self, folder: Path, open_reader: Callable[[str], JournalReader]):
+    def __init__(
+        self, folder: Path, open_reader: Callable[[str], JournalReader], clock: Callable[[], float] = time.monotonic
+    ):
         self._folder = os.fspath(folder)
         self._open_reader = open_reader
         self._changes = Changes(folder)
@@ -44,7 +47,7 @@ class Current:
         self._order: Sequence[str] | None = None
         self._records: Sequence[Record] | None = None
         self._waiting: Sequence[Record] | None = None
-        self._rounds, self._stamp = Rounds(), 0
+        self._rounds, self._stamp = Rounds(clock), 0
         self._names: set[str] = set()
         self._looks = 0
         self._turns = 0

@@ -1,7 +1,6 @@
 """Which runs are looked at without a reason, a few at a time: in about a minute every one of them, so that no look at
 many runs takes long."""
 
-import time
 from collections.abc import Callable, Collection, Set
 
 SECONDS = 60.0
@@ -16,7 +15,7 @@ class Rounds:
         clock: Seconds, by a clock that nobody sets.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, clock: Callable[[], float]):
         self._clock = clock
         self._left: list[str] = []
         self._size = 0

@@ -1,11 +1,13 @@
 """What is kept in memory of a folder of runs: it is read once, it is always what the journals say, and it is little."""
 
+import itertools
 import os
 import shutil
 import tracemalloc
 
 import pytest
 
+from rankviz.core.runs.attempts import RunRequeued
 from rankviz.core.runs.events import (
     Answered,
     Evaluated,
@@ -21,8 +23,11 @@ from rankviz.core.runs.state import RunState
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
 from rankviz.store.changes import FILE
-from rankviz.store.journal import line_of, parse_lines
+from rankviz.store.current import Current
+from rankviz.store.journal import JournalReader, line_of, new_record, parse_lines, parse_request
+from rankviz.store.kept import CANCEL
 from rankviz.store.removal import remove
+from rankviz.store.rounds import SECONDS
 from tests.support import questions
 from tests.support.opened_files import opened_files
 
@@ -55,6 +60,29 @@ def filled(store):
     store.append(run_ids[2], STARTED)
     store.records()
     return store, run_ids
+
+
+@pytest.fixture
+def watched(filled):
+    """What is known of the same runs, their names, and what looks at them every second until a round is over."""
+    store, run_ids = filled
+    now = itertools.count(1000.0)
+
+    def open_reader(run_id: str) -> JournalReader:
+        request = parse_request((store.run_dir(run_id) / "request.json").read_bytes())
+        return JournalReader(str(store.run_dir(run_id) / "events.jsonl"), new_record(request))
+
+    for run_id in run_ids:
+        os.utime(store.run_dir(run_id), (0, 0))  # long ago
+    current = Current(store.runs_dir, open_reader, now.__next__)
+
+    def a_round() -> None:
+        for _ in range(int(SECONDS)):
+            current.standing()
+
+    a_round()
+    a_round()
+    return current, run_ids, a_round
 
 
 def states(store: RunStore) -> list[str]:
@@ -161,6 +189,39 @@ def test_a_line_that_somebody_wrote_by_hand_into_a_journal_counts_when_the_run_i
 
     assert RunState.CANCELLED is store.get(run_ids[4]).state
     assert [*["completed"] * 2, "running", "queued", "cancelled"] == states(store)
+
+
+def test_a_round_opens_no_file_of_runs_in_which_nothing_was_written(watched, store):
+    current, run_ids, a_round = watched
+    looks = [current.looks(run_id) for run_id in run_ids]
+
+    with opened_files(store.runs_dir) as opened:
+        a_round()
+
+    assert [] == opened
+    assert looks == [current.looks(run_id) for run_id in run_ids]
+
+
+@pytest.mark.parametrize("waits", [3, 4])
+def test_what_somebody_makes_by_hand_in_the_folder_of_a_run_counts_after_a_round(watched, store, waits):
+    current, run_ids, a_round = watched
+    (store.run_dir(run_ids[waits]) / CANCEL).touch()
+    assert [] == current.standing().unwanted
+
+    a_round()
+
+    assert [run_ids[waits]] == current.standing().unwanted
+
+
+def test_an_event_that_somebody_appends_by_hand_counts_after_a_round(watched, store):
+    current, run_ids, a_round = watched
+    with (store.run_dir(run_ids[0]) / "events.jsonl").open("ab") as file:
+        file.write(line_of(RunRequeued(time=10.0)))
+    os.utime(store.run_dir(run_ids[0]), (0, 0))
+
+    a_round()
+
+    assert run_ids[0] == current.unended()[0].run_id
 
 
 def test_a_journal_cut_at_any_byte_is_what_its_whole_lines_say(store):

@@ -1,0 +1,40 @@
+"""A runs folder that is being read for the first time: another thread has read some runs and goes on when it may."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rankviz.store import RunStore
+from rankviz.store.journal import JournalReader
+
+READ = 60
+"""Runs that it reads first."""
+
+
+class SlowStore(RunStore):
+    def __init__(self, home: Path):
+        super().__init__(home)
+        self.goes_on = threading.Event()
+        self._reader = threading.Thread(target=self.records)
+        self._opened = 0
+
+    @contextmanager
+    def being_read(self) -> Iterator[None]:
+        """Within it, READ runs have been read, and no more are until `goes_on` is set."""
+        self._reader.start()
+        while self._opened < READ:
+            time.sleep(0.001)
+        try:
+            yield
+        finally:
+            self.goes_on.set()
+            self._reader.join()
+
+    def _open(self, run_id: str) -> JournalReader:
+        if threading.current_thread() is self._reader:
+            while self._opened >= READ and not self.goes_on.is_set():
+                self._current._lock.wait(0.001)  # as in a pause, in which others have the lock
+            self._opened += 1
+        return super()._open(run_id)

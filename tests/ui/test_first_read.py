@@ -1,0 +1,93 @@
+"""The page answers while the runs folder is read for the first time."""
+
+import asyncio
+from threading import Thread
+
+import gradio as gr
+import pytest
+
+from rankviz.api import Api
+from rankviz.store import RunStore
+from rankviz.store.first_read import is_view, viewing
+from rankviz.ui.blocks import PageBlocks
+from rankviz.ui.health import health
+from rankviz.ui.page import build_app
+from rankviz.ui.theme import launch_options
+from tests.support import questions
+from tests.support.finished_runs import text_of
+from tests.support.slow_store import READ, SlowStore
+from tests.support.stranger import Stranger
+from tests.ui.runs.test_tab import drawn
+
+
+@pytest.fixture
+def api(tmp_path):
+    """Of a folder of 100 runs, of which READ have been read and no more are."""
+    RunStore(tmp_path).create(questions.sweep(ranks=range(1, 101)))
+    api = Api(home=tmp_path, shared=False)
+    api.workspace.store = store = SlowStore(tmp_path)
+    with store.being_read():
+        yield api
+
+
+@pytest.fixture
+def visitor(api):
+    page = build_app(api)
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options(api))
+    visitor = Stranger(address)
+    yield visitor
+    visitor.close()
+    page.close()
+
+
+def test_a_page_opened_meanwhile_is_answered_with_all_that_it_loads(api, visitor):
+    assert [] == visitor.load()
+    assert 200 == visitor.ask().status_code
+
+    assert api.workspace.store.reading
+
+
+def test_the_list_of_runs_says_how_many_have_been_read(api):
+    with viewing():
+        table = text_of(drawn(api).table)
+
+    assert f"The runs folder is being read: {api.workspace.store.reading.done} of 100 runs so far." in table
+    assert f"{READ} queued" in table
+
+
+def test_the_list_is_drawn_anew_once_all_runs_are_read(api):
+    with viewing():
+        seen = drawn(api).seen
+    api.workspace.store.goes_on.set()
+    api.workspace.store.wait_until_read()
+
+    table = text_of(drawn(api, seen=seen).table)
+
+    assert "100 queued" in table
+    assert "being read" not in table
+
+
+def test_a_program_that_lists_runs_gets_all_of_them(api):
+    Thread(target=api.workspace.store.goes_on.set).start()
+
+    assert 100 == len(api.runs.sweeps()[0].runs)
+
+
+def test_the_health_of_the_server_has_no_counts_yet(api):
+    assert (None, None) == (health(api)["queued"], health(api)["running"])
+
+
+@pytest.mark.parametrize(
+    ("event", "draws"),
+    [
+        ({"api_visibility": "private", "queue": False}, True),
+        ({"api_visibility": "private", "queue": True}, False),
+        ({"api_visibility": "public", "queue": False}, False),
+    ],
+)
+def test_only_what_draws_the_page_is_content_with_runs_that_have_been_read(event, draws):
+    with PageBlocks(analytics_enabled=False) as page:
+        shown = gr.Textbox()
+        gr.Button("Go").click(lambda: str(is_view()), None, shown, **event)
+
+    assert str(draws) == asyncio.run(page.process_api(page.fns[0], []))["data"][0]
