@@ -164,11 +164,16 @@ window.RankViz = (() => {
 
   /* The ids that are ticked in tables. Here, so that two quick ticks are two, however late the answers come. */
   let select = null;
-  function selection(props, trigger) {
+  function selection(props, trigger, most, line) {
     select = (ids, on) => {
       const rest = props.value.filter((id) => !ids.includes(id));
-      props.value = on ? [...rest, ...ids] : rest;
+      const selected = on ? [...rest, ...ids] : rest;
+      const fits = selected.length <= most;
+      say(line, fits ? "" : `At most ${most} runs can be selected at once (these would be ${selected.length}).`);
+      if (!fits) return false;
+      props.value = selected;
       trigger("input");
+      return true;
     };
   }
 
@@ -185,7 +190,7 @@ window.RankViz = (() => {
     });
     element.addEventListener("change", (event) => {
       const ids = event.target.dataset?.tick;
-      if (ids) select(ids.split(" "), event.target.checked);
+      if (ids && !select(ids.split(" "), event.target.checked)) event.target.checked = false;
     });
   }
 

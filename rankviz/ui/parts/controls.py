@@ -6,6 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from rankviz.ui.requests.event_gate import MAX_TICKED
+
 STOPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 RANK_TEMPLATE = """
@@ -76,13 +78,13 @@ def remembered(value: str = "") -> gr.HTML:
     )
 
 
-def selection() -> gr.HTML:
+def selection(line_id: str) -> gr.HTML:
     """Invisible: a list of the ids that are ticked in the page's tables; `input` when it has changed. The browser keeps
-    it, in the order of ticks."""
+    it, in the order of ticks, and says in this line where a tick would be one too many."""
     return gr.HTML(
         value=[],
         html_template="<span hidden></span>",
-        js_on_load="RankViz.selection(props, trigger); // 'input'",
+        js_on_load=f"RankViz.selection(props, trigger, {MAX_TICKED}, {line_id!r}); // 'input'",
         apply_default_css=False,
         visible="hidden",
     )

@@ -31,6 +31,8 @@ FILES = (gr.File, gr.UploadButton, gr.DownloadButton)
 CLICK: Mapping[str, Any] = {"id": "", "text": ""}
 """What a click sends, as data of its event: of which row or point; what was written there."""
 CLICK_FORMS = {"id": str | float, "text": str}
+MAX_TICKED = 500
+"""Ids that are ticked in the page's tables: as many as a list has rows."""
 MAX_DEPTH = 4
 """Of the description of files, the only values of widgets that hold others."""
 
@@ -48,7 +50,7 @@ def require_sendable(function: BlockFunction, sent: Sequence[Any], state: Any) -
         if isinstance(widget, FILES):
             _require_shallow(value, name)
         elif kind := _kind(widget):
-            require(value, kind, name)
+            require(value, kind, name, MAX_TICKED if isinstance(widget, gr.HTML) else MAX_LIST)
             _require_choice(shown_now, value, name, may_be_empty=widget.value is None)
 
 

@@ -13,7 +13,7 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.core.runs.record import RunState
 from rankviz.ui.parts import html, points, tables
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import editable, pickable, plain, remembered, selection
+from rankviz.ui.parts.controls import busy_line, editable, pickable, plain, remembered, selection
 from rankviz.ui.parts.owned import SHARE, kept_words
 from rankviz.ui.runs import publish
 from rankviz.ui.runs import sweep as of_sweep
@@ -25,6 +25,7 @@ from rankviz.ui.wiring import action, clicked, on_any, quiet, wire, with_message
 
 POLL_SECONDS = 2.0
 SHOWING = "showing"
+SELECTION_LINE = "runs-too-many"
 METRIC_CHOICES = [(metric.label, metric.key) for metric in METRICS.values()]
 JUDGED = f"(metric, by, tolerance) => [metric, metric === by ? tolerance : {USUAL}[metric]]"
 """The usual tolerance of a metric that was just chosen, since nats say nothing of points. In the browser, so that no
@@ -70,6 +71,7 @@ def build(api: Api) -> Running:
         bring = gr.UploadButton("Import a zip of runs", file_types=[".zip"], size="sm", elem_id="import-runs")
     table_file = tables.download_widgets("these runs", elem_id="runs-download", may_be_empty=True)
     w["table"] = editable(elem_id="runs-table")
+    busy_line(SELECTION_LINE)
     plain(kept_words(api), elem_id="runs-kept")
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="unreadable-runs") as w["unreadable_box"]:
         w["unreadable"] = gr.Dropdown(
@@ -88,7 +90,7 @@ def build(api: Api) -> Running:
     cancel_words, cancel_it, leave_it = (w.pop(name) for name in ("cancel_words", "cancel_it", "leave_it"))
     shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
 
-    selected, showing, judged_by = selection(), remembered(), remembered(LOSS.key)
+    selected, showing, judged_by = selection(SELECTION_LINE), remembered(), remembered(LOSS.key)
     asked = gr.State("")
     w["seen"], w["timer"] = remembered(), gr.Timer(POLL_SECONDS, active=False)
     filters = {"text": text, "state": state}
