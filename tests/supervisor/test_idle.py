@@ -9,6 +9,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.engines import Attempt, Engine, Job, Live
 from rankviz.store import RunStore
+from rankviz.store.changes import FILE
 from rankviz.supervisor import Supervisor
 from tests.support import questions
 from tests.support.opened_files import opened_files
@@ -64,6 +65,16 @@ def test_a_look_at_runs_of_which_nothing_was_written_opens_no_file(busy):
         supervisor.tick()
 
     assert [] == opened
+
+
+def test_a_look_where_any_run_may_have_changed_opens_no_journal(busy):
+    store, _, supervisor = busy
+    store.tell_of_all()
+
+    with opened_files(store.runs_dir) as opened:
+        supervisor.tick()
+
+    assert {FILE} == set(opened)
 
 
 def test_a_look_reads_the_journal_of_the_run_that_goes_on_alone(busy):

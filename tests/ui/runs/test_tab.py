@@ -18,6 +18,7 @@ from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train import tab as train
 from tests.support import questions
 from tests.support.finished_runs import finished, plain_sweep, text_of
+from tests.support.opened_files import opened_files
 
 FORM = {
     "base": "embedded",
@@ -368,3 +369,25 @@ def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_th
     assert "shipped" in table
     assert "Not listed: 2 older sweeps. Use the filter to find them." in table
     assert "Not listed" not in listed(many[2:])
+
+
+def test_a_list_that_is_drawn_anew_opens_no_file_of_the_runs(api):
+    for _ in range(3):
+        finished(api, {4: 2.0, 16: 1.5})
+    drawn(api)
+
+    with opened_files(api.workspace.store.runs_dir) as opened:
+        drawn(api)
+        drawn(api, state="completed")
+
+    assert [] == opened
+
+
+def test_a_sweep_is_drawn_from_its_own_journals(api):
+    chosen, *_ = [finished(api, {4: 2.0, 16: 1.5}) for _ in range(3)]
+    drawn(api)
+
+    with opened_files(api.workspace.store.runs_dir) as opened:
+        drawn(api, sweep_id=chosen.sweep_id)
+
+    assert {run.run_id for run in chosen.runs} == {path.partition("/")[0] for path in opened}
