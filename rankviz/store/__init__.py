@@ -1,8 +1,8 @@
 """Runs and probes on disk: HOME/runs/<run_id>/{request.json, events.jsonl, worker.log, adapter/ or config.json}.
 
-`journal` is one run's file of events, `current` what is known of all runs, `records` reads the folder of them, `runs`
-writes there, `archive` takes them out as a zip, `imports` brings such a zip in. HOME/runs/.changed (`changes`) only
-says where to look; it may go at any time.
+`journal` is one run's file of events, `memory` what is known of all runs, `records` reads the folder of them, `runs`
+writes there, `archive` takes them out as a zip, `imports` brings such a zip in; `temp` is for files that are written
+for a while. HOME/runs/.changed (`memory.changes`) only says where to look; it may go at any time.
 What stands here is POSIX (Linux, macOS): one appending write a line, rename to publish.
 """
 

@@ -28,7 +28,7 @@ from rankviz.store.journal import (
     request_text,
     whole_lines,
 )
-from rankviz.store.long_lists import numbers_in
+from rankviz.store.memory.long_lists import numbers_in
 from rankviz.store.ownership import NO_ONES, Ownership
 from rankviz.store.runs import IMPORTED, RunStore
 

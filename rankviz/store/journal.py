@@ -27,7 +27,7 @@ from rankviz.core.runs.events import EVENT_TYPES, Answered, RunEvent, StageProgr
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 from rankviz.store.flat_requests import nested
-from rankviz.store.long_lists import Line, without_long_lists
+from rankviz.store.memory.long_lists import Line, without_long_lists
 
 LATEST = 60
 """Events of a run that are kept to be shown."""
@@ -158,7 +158,7 @@ class JournalReader:
     offset: int = 0
     latest: Sequence[RunEvent] | None = ()
     """The last events that counted, without steps, progress and answers, of which there are many; None of an ended run
-    (left_on_disk.py)."""
+    (memory/left_on_disk.py)."""
     most: float = math.inf
     """Bytes of the journal that are read."""
 

@@ -11,9 +11,6 @@ from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.errors import BadAdapterError, RunNotFoundError, UserError
-from rankviz.store import left_on_disk
-from rankviz.store.current import Current
-from rankviz.store.first_read import Reading
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -23,7 +20,10 @@ from rankviz.store.journal import (
     parse_lines,
     parse_request,
 )
-from rankviz.store.kept import Standing, begun_file
+from rankviz.store.memory import left_on_disk
+from rankviz.store.memory.current import Current
+from rankviz.store.memory.first_read import Reading
+from rankviz.store.memory.kept import Standing, begun_file
 from rankviz.store.ownership import FILE, NO_ONES, UNKNOWN, UNKNOWN_SENTENCE, Ownership, read_ownership
 
 LOG_TAIL_BYTES = 4000
@@ -31,7 +31,7 @@ LOG_TAIL_BYTES = 4000
 
 class RunRecords:
     """Every run and every probe under HOME/runs. Reading is cheap enough to be done each second by many pages, whatever
-    is there: only what was appended is read, and only where something was written (current.py)."""
+    is there: only what was appended is read, and only where something was written (memory/current.py)."""
 
     def __init__(self, home: Path):
         self.home = Path(home).expanduser().resolve()
@@ -44,7 +44,7 @@ class RunRecords:
     @property
     def reading(self) -> Reading | None:
         """How far another thread has read the folder for the first time; None where nobody does. Meanwhile views leave
-        out what it has not read yet (first_read.viewing), and all others wait."""
+        out what it has not read yet (memory.first_read.viewing), and all others wait."""
         return self._current.reading
 
     def wait_until_read(self) -> None:

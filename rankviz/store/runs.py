@@ -18,11 +18,12 @@ from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.core.runs.state import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
-from rankviz.store import changes, copies
+from rankviz.store import copies
 from rankviz.store.destination import ANYWHERE, Destination, write_destination
 from rankviz.store.durable import write_durably
 from rankviz.store.journal import append_events, request_text
-from rankviz.store.kept import CANCEL
+from rankviz.store.memory import changes
+from rankviz.store.memory.kept import CANCEL
 from rankviz.store.ownership import NO_ONES, Ownership, write_ownership
 from rankviz.store.records import RunRecords, group
 

@@ -12,7 +12,7 @@ from gradio.blocks import BlockFunction, BlocksConfig, convert_component_dict_to
 from gradio.state_holder import SessionState
 
 from rankviz.errors import UserError
-from rankviz.store.first_read import viewing
+from rankviz.store.memory.first_read import viewing
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
 from rankviz.ui.requests.event_errors import in_words
 from rankviz.ui.requests.event_gate import click_of, require_sendable

@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.store import RunStore
-from rankviz.store.first_read import is_view, viewing
+from rankviz.store.memory.first_read import is_view, viewing
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.health import health
 from rankviz.ui.page import build_app

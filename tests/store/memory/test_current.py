@@ -22,12 +22,12 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.state import RunState
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
-from rankviz.store.changes import FILE
-from rankviz.store.current import Current
 from rankviz.store.journal import JournalReader, line_of, new_record, parse_lines, parse_request
-from rankviz.store.kept import CANCEL
+from rankviz.store.memory.changes import FILE
+from rankviz.store.memory.current import Current
+from rankviz.store.memory.kept import CANCEL
+from rankviz.store.memory.rounds import SECONDS
 from rankviz.store.removal import remove
-from rankviz.store.rounds import SECONDS
 from tests.support import questions
 from tests.support.opened_files import opened_files
 

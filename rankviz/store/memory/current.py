@@ -12,12 +12,12 @@ from pathlib import Path
 
 from rankviz.core.runs.state import RunState
 from rankviz.errors import RunNotFoundError
-from rankviz.store.changes import Changes
-from rankviz.store.first_read import FirstRead, Reading, is_view
 from rankviz.store.journal import JournalReader, Record
-from rankviz.store.kept import CANCEL, Kept, Standing, begun_file
-from rankviz.store.left_on_disk import lighten
-from rankviz.store.rounds import Rounds
+from rankviz.store.memory.changes import Changes
+from rankviz.store.memory.first_read import FirstRead, Reading, is_view
+from rankviz.store.memory.kept import CANCEL, Kept, Standing, begun_file
+from rankviz.store.memory.left_on_disk import lighten
+from rankviz.store.memory.rounds import Rounds
 
 SETTLED_NANOSECONDS = 10**9
 """What was made in a folder since its time was read has another time, where the time read is so old."""

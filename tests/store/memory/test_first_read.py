@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
-from rankviz.store.first_read import HELD_SECONDS, FirstRead, viewing
+from rankviz.store.memory.first_read import HELD_SECONDS, FirstRead, viewing
 from tests.support import questions
 from tests.support.slow_store import READ, SlowStore
 
