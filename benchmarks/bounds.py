@@ -31,7 +31,6 @@ ROOT = Path(__file__).parents[1]
 SETTLE_SECONDS, IDLE_SECONDS = 20, 60
 MOST_MS, MOST_MB, MOST_PERCENT, MOST_WAIT_MS = 300, 300, 1, 1000
 TIMES = 20
-SELECTED = 250
 
 
 class Report:
@@ -83,6 +82,7 @@ def _milliseconds(call: Callable[[], object]) -> tuple[float, float]:
 def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> None:
     """In this process: what the page and the command line call, and a supervisor whose engine has all that run."""
     from rankviz.ui import page, serve  # noqa: F401 - all that the app imports
+    from rankviz.ui.requests.event_gate import MAX_TICKED
     from rankviz.ui.runs.sweep import sweep_view
     from rankviz.ui.runs.view import runs_view
 
@@ -106,18 +106,23 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
         event = RunCompleted(time=time.time(), train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="allocated")
         store.append(next(ends), event)
 
+    def any_may_have_changed() -> None:
+        store.tell_of_all()
+        store.tell(done)
+
     def tab(**changed: object) -> Callable[[], object]:
         return lambda: runs_view(api, **{**view, "sweep_id": "", **changed})
 
     report.time("list of sweeps", api.runs.sweeps)
     report.time("list of sweeps while all that run go on", api.runs.sweeps, before=go_on)
-    report.time("list of sweeps where any run may have changed", api.runs.sweeps, before=store.tell_of_all)
+    report.time("list of sweeps where any run may have changed", api.runs.sweeps, before=any_may_have_changed)
     report.time("one sweep", lambda: api.runs.sweep(done))
     report.time("Runs tab, all of it", tab())
     report.time("Runs tab with a sweep, all of it", tab(sweep_id=done))
-    report.time("Runs tab with a sweep where any run may have changed", tab(sweep_id=done), before=store.tell_of_all)
+    report.time("Runs tab with a sweep where any run may have changed", tab(sweep_id=done), before=any_may_have_changed)
     report.time("Runs tab, the queued runs", tab(state="queued"))
-    selected = [run.run_id for sweep in api.runs.sweeps()[-SELECTED // 10 :] for run in sweep.runs]
+    ended = (run.run_id for sweep in reversed(api.runs.sweeps()) for run in sweep.runs)
+    selected = list(itertools.islice(ended, MAX_TICKED))
     report.time(f"Runs tab with {len(selected)} runs selected", tab(selected=selected))
     report.time("Runs tab, nothing new", tab(sweep_id=done, seen=runs_view(api, **view, sweep_id=done).seen))
     report.time("chart and words of a sweep", lambda: sweep_view(api, api.runs.sweep(done), tolerance="0.02"))
@@ -129,7 +134,7 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
     supervisor = Supervisor(store, engines=[Held(running)])
     report.time("look of the supervisor", supervisor.tick)
     report.time("look of the supervisor while all that run go on", supervisor.tick, before=go_on)
-    report.time("look of the supervisor where any run may have changed", supervisor.tick, before=store.tell_of_all)
+    report.time("look of the supervisor where any run may have changed", supervisor.tick, before=any_may_have_changed)
     report.time("look of the supervisor after a run has ended", supervisor.tick, before=one_ends)
     report.time("last place in the queue after a run has ended", lambda: api.runs.waiting(newest), before=one_ends)
     supervisor.stop()

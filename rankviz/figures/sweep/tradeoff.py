@@ -1,6 +1,6 @@
 """Quality against cost: measured points, what none of them beats, and the smallest rank that is good enough."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
@@ -51,7 +51,7 @@ def tradeoff_info(
     *,
     x: str = "adapter",
     y: str = "loss",
-    run_ids: Sequence[str] | None = None,
+    run_ids: Collection[str] | None = None,
     usd_per_hour: float | None = None,
     tolerance: float | None = None,
 ) -> TradeoffInfo:

@@ -1,6 +1,6 @@
 """A training as it goes: loss by step, one line per run. Of a long run so many steps as a screen can show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite, log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +44,7 @@ MOST_NAMED = 8
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
-def training_info(sweeps: Sequence[Sweep], *, run_ids: Sequence[str] | None = None) -> TrainingInfo:
+def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = None) -> TrainingInfo:
     """Training loss by step of every run.
 
     Args:

@@ -4,7 +4,7 @@ Reads what the worker wrote and owns nothing: the page may be closed and finds t
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from html import escape
 
 from rankviz import units
@@ -116,7 +116,7 @@ def _where(sweep: Sweep) -> str:
     return f"Run {number} of {len(runs)}, {run_label(running, sweep)}: {doing or 'starting'}."
 
 
-def loss_chart(sweeps: Sequence[Sweep], run_ids: Sequence[str] | None = None) -> str:
+def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) -> str:
     """Training loss by step of every run, or of these runs."""
     info = training_info(sweeps, run_ids=run_ids)
     return chart_value(training_figure(info), info.rows, file="loss", source=info.source)

@@ -1,6 +1,6 @@
 """Shows the trade-off figure and the choice of its axes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from rankviz.core.runs.metric import LOSS, measured_metrics
@@ -31,7 +31,7 @@ def tradeoff_chart(
     *,
     x: str,
     y: str,
-    run_ids: Sequence[str] | None = None,
+    run_ids: Collection[str] | None = None,
     usd_per_hour: float | None = None,
     tolerance: float | None = None,
     height: int = 380,

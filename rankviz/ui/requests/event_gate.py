@@ -31,8 +31,8 @@ FILES = (gr.File, gr.UploadButton, gr.DownloadButton)
 CLICK: Mapping[str, Any] = {"id": "", "text": ""}
 """What a click sends, as data of its event: of which row or point; what was written there."""
 CLICK_FORMS = {"id": str | float, "text": str}
-MAX_TICKED = 500
-"""Ids that are ticked in the page's tables: as many as a list has rows."""
+MAX_TICKED = 300
+"""Ids that are ticked in the page's tables: as many as one chart shows, and more than a sweep has runs."""
 MAX_DEPTH = 4
 """Of the description of files, the only values of widgets that hold others."""
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rankviz import units
 from rankviz.api import Api
@@ -33,7 +33,7 @@ def list_html(
     *,
     text: str,
     state: str,
-    selected: Sequence[str],
+    selected: Collection[str],
     choice: Choice = NOTHING,
     unreadable: Mapping[str, str] | None = None,
     owners: Mapping[str, str] | None = None,
@@ -51,6 +51,7 @@ def list_html(
         owners: Whose each sweep is, where that is said.
         note: A sentence above the list.
     """
+    selected = frozenset(selected)  # each run of the folder is looked up in it
     filtering = bool(text) or state != ANY_STATE
     own, recorded = [], []
     left_out = 0
@@ -91,7 +92,7 @@ def _matches(run: RunRecord, text: str) -> bool:
     return all(word in names.lower() for word in words)
 
 
-def _sweep_row(sweep: Sweep, selected: Sequence[str], *, is_open: bool, chosen: bool, owner: str) -> Row:
+def _sweep_row(sweep: Sweep, selected: Collection[str], *, is_open: bool, chosen: bool, owner: str) -> Row:
     runs = sweep.runs
     losses = [run.loss_after.loss for run in runs if run.loss_after]
     gains = [run.gain for run in runs if run.gain is not None]
@@ -144,7 +145,7 @@ def _sweep_state(sweep: Sweep) -> str:
     return ", ".join(f"{counts[state]} {state.value}" for state in RunState if state in counts)
 
 
-def _run_row(sweep: Sweep, run: RunRecord, selected: Sequence[str], run_id: str) -> Row:
+def _run_row(sweep: Sweep, run: RunRecord, selected: Collection[str], run_id: str) -> Row:
     mine, cells = run.run_id, _run_cells(sweep, run)
     return Row(cells=cells, pick=mine, chosen=mine == run_id, ticks=[mine], ticked=mine in selected)
 

@@ -1,6 +1,6 @@
 """Which sweep and run the Runs tab shows, as clicks change them, and the selected runs on one chart."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,8 +45,9 @@ class Overlay(NamedTuple):
     y: str
 
 
-def overlay(sweeps: Sequence[Sweep], selected: Sequence[str], *, x: str, y: str, height: int) -> Overlay:
+def overlay(sweeps: Sequence[Sweep], selected: Collection[str], *, x: str, y: str, height: int) -> Overlay:
     """x, y: axes of the chart of quality and cost; a quality that these runs lack becomes the loss."""
+    selected = frozenset(selected)  # each run of the folder is looked up in it
     drawn = [sweep for sweep in sweeps if any(run.run_id in selected for run in sweep.runs)]
     runs = [run for sweep in drawn for run in sweep.runs if run.run_id in selected]
     qualities = points.quality_choices(runs)
