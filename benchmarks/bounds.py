@@ -82,7 +82,7 @@ def _milliseconds(call: Callable[[], object]) -> tuple[float, float]:
 def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> None:
     """In this process: what the page and the command line call, and a supervisor whose engine has all that run."""
     from rankviz.ui import page, serve  # noqa: F401 - all that the app imports
-    from rankviz.ui.requests.event_gate import MAX_TICKED
+    from rankviz.ui.endpoints.gate import MAX_LIST
     from rankviz.ui.runs.sweep import sweep_view
     from rankviz.ui.runs.view import runs_view
 
@@ -92,6 +92,7 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
     seconds = time.process_time()
     newest = api.runs.sweeps()[0].sweep_id
     print(f"first read of {len(store.records()):,} runs: {time.process_time() - seconds:.1f} s of a processor")
+    gc.freeze()  # again as the app does
     done, waits, oldest = "done-00000", "wait-00000", "once-00000"
     filters = {"text": "", "state": "any state", "x": "adapter", "y": "loss", "selected": []}
     view = {"showing": "yes", **filters, "run_id": "", "open_id": "", "metric": "loss", "tolerance": "0.02", "seen": ""}
@@ -122,7 +123,7 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
     report.time("Runs tab with a sweep where any run may have changed", tab(sweep_id=done), before=any_may_have_changed)
     report.time("Runs tab, the queued runs", tab(state="queued"))
     ended = (run.run_id for sweep in reversed(api.runs.sweeps()) for run in sweep.runs)
-    selected = list(itertools.islice(ended, MAX_TICKED))
+    selected = list(itertools.islice(ended, MAX_LIST))
     report.time(f"Runs tab with {len(selected)} runs selected", tab(selected=selected))
     report.time("Runs tab, nothing new", tab(sweep_id=done, seen=runs_view(api, **view, sweep_id=done).seen))
     report.time("chart and words of a sweep", lambda: sweep_view(api, api.runs.sweep(done), tolerance="0.02"))

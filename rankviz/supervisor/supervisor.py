@@ -191,8 +191,6 @@ class Supervisor:
 
     def _loop(self) -> None:
         complaint = ""
-        with contextlib.suppress(OSError):
-            self.store.standing()  # whoever supervises: no page is to be the first that reads all runs
         while not self._stopping.wait(self._poll_seconds):
             try:
                 self.tick()

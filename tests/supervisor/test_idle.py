@@ -1,7 +1,6 @@
 """A supervisor among many runs of which nothing was written reads nothing; `make bench bounds` says how long it takes.
 Counted in files opened, since a test cannot rely on the clock."""
 
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -65,21 +64,6 @@ def test_a_look_at_runs_of_which_nothing_was_written_opens_no_file(busy):
     with opened_files(store.runs_dir) as opened:
         supervisor.tick()
 
-    assert [] == opened
-
-
-def test_an_app_that_waits_to_supervise_has_read_the_runs_before_anybody_asks(busy):
-    store, running, _ = busy
-    waiting = Supervisor(RunStore(store.home), engines=[Held(running)])
-
-    with opened_files(store.runs_dir) as opened:
-        waiting.start()
-        while len([path for path in opened if path.endswith("request.json")]) < len(store.records()):
-            time.sleep(0.001)
-    waiting.stop()
-
-    with opened_files(store.runs_dir) as opened:
-        waiting.store.records()
     assert [] == opened
 
 

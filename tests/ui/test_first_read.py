@@ -1,6 +1,7 @@
 """The page answers while the runs folder is read for the first time."""
 
 import asyncio
+import gc
 from threading import Thread
 
 import gradio as gr
@@ -12,9 +13,11 @@ from rankviz.store.memory.first_read import is_view, viewing
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.health import health
 from rankviz.ui.page import build_app
+from rankviz.ui.serve import read_ahead
 from rankviz.ui.theme import launch_options
 from tests.support import questions
 from tests.support.finished_runs import text_of
+from tests.support.opened_files import opened_files
 from tests.support.slow_store import READ, SlowStore
 from tests.support.stranger import Stranger
 from tests.ui.runs.test_tab import drawn
@@ -65,6 +68,19 @@ def test_the_list_is_drawn_anew_once_all_runs_are_read(api):
 
     assert "100 queued" in table
     assert "being read" not in table
+
+
+def test_an_app_has_read_the_runs_before_anybody_asks(tmp_path):
+    store = RunStore(tmp_path)
+    store.create(questions.sweep(ranks=(4, 8)))
+    api, frozen = Api(home=tmp_path), gc.get_freeze_count()
+
+    read_ahead(api).join()
+
+    assert frozen < gc.get_freeze_count()  # what was read stays, and is not looked through again
+    with opened_files(store.runs_dir) as opened:
+        assert 2 == len(api.runs.sweeps()[0].runs)
+    assert [] == opened
 
 
 def test_a_program_that_lists_runs_gets_all_of_them(api):

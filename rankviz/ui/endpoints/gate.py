@@ -57,10 +57,10 @@ def uploaded(value: object) -> object:
     return value.get("path") if is_file else value
 
 
-def require(value: object, kind: Any, name: str, most: int = MAX_LIST) -> None:
-    """InvalidSettingError unless the value is of this type and no larger than an argument may be. most: of a list."""
+def require(value: object, kind: Any, name: str) -> None:
+    """InvalidSettingError unless the value is of this type and no larger than an argument may be."""
     if isinstance(value, list):
-        few(value, name, most)
+        few(value, name, MAX_LIST)
     if isinstance(value, dict):
         few(list(value), name, MAX_KEYS)
     options = get_args(kind) if isinstance(kind, UnionType) else (kind,)

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from rankviz.ui.requests.event_gate import MAX_TICKED
+from rankviz.ui.endpoints.gate import MAX_LIST
 
 STOPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -84,7 +84,7 @@ def selection(line_id: str) -> gr.HTML:
     return gr.HTML(
         value=[],
         html_template="<span hidden></span>",
-        js_on_load=f"RankViz.selection(props, trigger, {MAX_TICKED}, {line_id!r}); // 'input'",
+        js_on_load=f"RankViz.selection(props, trigger, {MAX_LIST}, {line_id!r}); // 'input'",
         apply_default_css=False,
         visible="hidden",
     )

@@ -31,8 +31,6 @@ FILES = (gr.File, gr.UploadButton, gr.DownloadButton)
 CLICK: Mapping[str, Any] = {"id": "", "text": ""}
 """What a click sends, as data of its event: of which row or point; what was written there."""
 CLICK_FORMS = {"id": str | float, "text": str}
-MAX_TICKED = 300
-"""Ids that are ticked in the page's tables: as many as one chart shows, and more than a sweep has runs."""
 MAX_DEPTH = 4
 """Of the description of files, the only values of widgets that hold others."""
 
@@ -50,7 +48,7 @@ def require_sendable(function: BlockFunction, sent: Sequence[Any], state: Any) -
         if isinstance(widget, FILES):
             _require_shallow(value, name)
         elif kind := _kind(widget):
-            require(value, kind, name, MAX_TICKED if isinstance(widget, gr.HTML) else MAX_LIST)
+            require(value, kind, name)
             _require_choice(shown_now, value, name, may_be_empty=widget.value is None)
 
 
