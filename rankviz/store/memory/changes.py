@@ -31,12 +31,26 @@ def tell(folder: Path, run_ids: Iterable[str], most_bytes: int = MOST_BYTES) -> 
             os.close(fd)
     except OSError:
         is_whole, size = False, 0
-    if not is_whole or size > most_bytes:
+    if not is_whole:
+        _drop(folder)
+    elif size > most_bytes:
         tell_of_all(folder)
 
 
 def tell_of_all(folder: Path) -> None:
-    """Something may have been written of any run; no name is left."""
+    """Something may have been written of any run; no name is left. Another file takes the place of this one at once: of
+    one that came and went between two looks nobody would know."""
+    path = os.path.join(folder, FILE)
+    try:
+        os.close(os.open(f"{path}-new", os.O_WRONLY | os.O_CREAT, 0o644))
+        os.replace(f"{path}-new", path)
+    except FileNotFoundError:
+        pass  # another writer was faster, or there is no such folder
+    except OSError:
+        _drop(folder)
+
+
+def _drop(folder: Path) -> None:
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(folder, FILE))
 
