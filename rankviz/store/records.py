@@ -48,7 +48,7 @@ class RunRecords:
         return self._current.reading
 
     def wait_until_read(self) -> None:
-        """Return once nobody reads the folder for the first time, whoever asks."""
+        """Return once the folder has been read for the first time, whoever asks."""
         self._current.wait_until_read()
 
     def run_dir(self, run_id: str) -> Path:

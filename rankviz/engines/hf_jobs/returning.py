@@ -40,6 +40,7 @@ def look(hub: Hub, papers: Papers, store: RunStore, owner: str) -> Sequence[Foun
     """The newest jobs of an account that are this page's and not here. EngineUnavailableError."""
     labels = papers.labels_of_home()
     here = {folder.name for folder in papers.folders()} | papers.forgotten()
+    store.wait_until_read()
     runs = {record.run_id for record in store.records()}
     found = []
     for seen in hub.find(labels)[-MOST:]:

@@ -58,9 +58,10 @@ class Current:
         return self._first.reading
 
     def wait_until_read(self) -> None:
-        """Return once nobody reads the folder for the first time."""
+        """Return once the folder has been read for the first time, by whomever."""
         with self._lock:
             self._first.wait()
+            self._look()
 
     def record(self, run_id: str) -> Record:
         """As it stands now. RunNotFoundError where there is none."""
