@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rankviz.api.adapters import Adapters
     from rankviz.api.advice import Advice
     from rankviz.api.data import Data
+    from rankviz.api.engines import Engines
     from rankviz.api.estimates import Estimates
     from rankviz.api.exports import Exports
     from rankviz.api.forecasts import Forecasts
@@ -137,6 +138,13 @@ class Api:
         from rankviz.api.jobs import Jobs
 
         return Jobs(self.workspace, self.runs, self.quota)
+
+    @cached_property
+    def engines(self) -> Engines:
+        """Where sweeps may run: here, on rented machines, on what the server's owner has set up."""
+        from rankviz.api.engines import Engines
+
+        return Engines(self.workspace, self.runs, self.jobs, self.preflight)
 
     @cached_property
     def forecasts(self) -> Forecasts:

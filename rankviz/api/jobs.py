@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rankviz import units
-from rankviz.api.runs.runs import Runs
+from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT, Runs
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, writes
+from rankviz.catalog import hardware
 from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.store.destination import Destination, read_destination
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.gpu import Gpu
     from rankviz.core.quantity import Range
     from rankviz.core.runs.request import SweepRequest
     from rankviz.core.runs.timing.sweep_time import ExpectedSweep
@@ -119,11 +119,9 @@ class Jobs:
     def check(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
         """Whether a sweep could start on such a machine, and what it would cost there."""
         if self._workspace.references.model(request.base).path:
-            raise InvalidSettingError(
-                "The base is a folder of this machine, and weights are not sent. Give it as a Hub id."
-            )
+            raise InvalidSettingError(FOLDER_IS_NOT_SENT)
         offer = self.offer(request, flavor, spend)
-        self._runs.check(request, self._workspace.device(self._environment(offer.flavor)))
+        self._runs.check(request, Destination(HF_JOBS), self._workspace.device(self._environment(offer.flavor)))
         return offer
 
     def start(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> str:
@@ -166,18 +164,10 @@ class Jobs:
 
     def _environment(self, flavor: Flavor) -> Mapping[str, Any]:
         """As a run there would find it."""
-        gpu = self._gpu(flavor)
+        if rows := hardware.gpus_of_model(self._workspace.gpus, flavor.gpu, flavor.memory_bytes):
+            return hardware.environment_of(rows[0])
         return {
             "device": "cuda" if flavor.gpu else "cpu",
-            "device_name": gpu.device_names[0] if gpu else flavor.label,
-            "device_memory_bytes": (gpu.usable_bytes or gpu.memory_bytes) if gpu else flavor.memory_bytes,
+            "device_name": flavor.label,
+            "device_memory_bytes": flavor.memory_bytes,
         }
-
-    def _gpu(self, flavor: Flavor) -> Gpu | None:
-        """The row of a flavor's GPU: named like it, with about its memory."""
-        for gpu in self._workspace.gpus:
-            name = gpu.name.replace("-", " ").lower()
-            same = flavor.gpu and f"{name} ".startswith(f"{flavor.gpu.lower()} ") and gpu.device_names
-            if same and (flavor.memory_bytes is None or abs(gpu.memory_bytes / flavor.memory_bytes - 1) < 0.1):
-                return gpu
-        return None

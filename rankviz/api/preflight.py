@@ -17,6 +17,7 @@ from rankviz.errors import InvalidSettingError, LimitError
 
 if TYPE_CHECKING:
     from rankviz.api.models import Models
+    from rankviz.core.cost.device import Device
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.model.spec import ModelSpec
 
@@ -58,11 +59,12 @@ class Preflight:
         if found := problems(self.before(training, base)):
             raise InvalidSettingError(" ".join(check.sentence for check in found))
 
-    def weight_bytes(self, training: TrainingSetup, base: str) -> int | None:
-        """Bytes that are still to be fetched of a base from the Hub; None of any other, and where the Hub does not
-        say. LimitError where too many others ask it."""
+    def weight_bytes(self, training: TrainingSetup, base: str, device: Device | None = None) -> int | None:
+        """Bytes that a training fetches of a base from the Hub; None of any other, and where the Hub does not say.
+        LimitError where too many others ask it. device: where it trains, if not here."""
         model = self._from_the_hub(base)
-        repository = _repository(base, model, training, on_gpu=uses_gpu(self.facts())) if model else ""
+        on_gpu = device.cuda if device else uses_gpu(self.facts())
+        repository = _repository(base, model, training, on_gpu=on_gpu) if model else ""
         return self._weight_bytes(repository, patient=True) if repository else None
 
     def warnings(self, training: TrainingSetup, base: str = "") -> Sequence[str]:

@@ -254,7 +254,8 @@ class Workspace:
         self.supervisor.start()
 
     def why_not_train(self) -> str:
-        """Why nothing can be trained here, and what to do instead; empty where something can be."""
+        """Why nothing can be trained on this machine, and what to do instead; empty where something can be. Engines
+        knows of other places."""
         from rankviz import installed
 
         if installed.on_zero_gpu():

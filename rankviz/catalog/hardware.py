@@ -5,8 +5,10 @@ an AssetError that names it.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from rankviz.catalog.accuracy import load_range_evidence
 from rankviz.core.accuracy.evidence import widths
@@ -71,6 +73,29 @@ def gpu_of_device(gpus: tuple[Gpu, ...], device_name: str, memory_bytes: int | N
         if fits and any(device == _words(name) for name in gpu.device_names):
             return gpu
     return None
+
+
+def gpus_of_model(gpus: Sequence[Gpu], model: str, memory_bytes: int | None = None) -> Sequence[Gpu]:
+    """The cards that a model may mean as clouds and schedulers name it, which is the beginning of a card's name: "L4",
+    "A100", "GeForce-RTX-4090". Several where it is sold with more than one memory or in more than one form.
+
+    memory_bytes: of the card as sold, where it is known.
+    """
+    words = _words(model)
+    return [
+        gpu
+        for gpu in gpus
+        if words
+        and gpu.device_names
+        and _words(gpu.name)[: len(words)] == words
+        and (memory_bytes is None or abs(gpu.memory_bytes / memory_bytes - 1) < MEMORY_TOLERANCE)
+    ]
+
+
+def environment_of(gpu: Gpu) -> Mapping[str, Any]:
+    """What a run on a machine with this card would find."""
+    memory_bytes = gpu.usable_bytes or gpu.memory_bytes
+    return {"device": "cuda", "device_name": gpu.device_names[0], "device_memory_bytes": memory_bytes}
 
 
 def read_rows(path: Path, key: str) -> list[dict]:

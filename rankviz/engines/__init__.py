@@ -5,6 +5,6 @@ and says which live.
 """
 
 from rankviz.core.runs.attempts import Attempt
-from rankviz.engines.engine import End, Engine, Job, Live
+from rankviz.engines.engine import End, Engine, Job, Live, Nodes
 
-__all__ = ["Attempt", "End", "Engine", "Job", "Live"]
+__all__ = ["Attempt", "End", "Engine", "Job", "Live", "Nodes"]

@@ -5,7 +5,7 @@ everywhere (`python -m rankviz.worker finetune HOME RUN_ID@ATTEMPT ...`) and kno
 is decided by its journal, never by an engine: an engine's word on a job only says whether somebody still writes.
 
 To add an engine: a class with this interface in a file of its own, a line in engines/known.py, and its place in the
-fixture of tests/engines/test_contract.py.
+fixture of tests/engines/test_contract.py. Train, the command line and the endpoints offer it as soon as it is set up.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +66,17 @@ class Live:
     """None while its worker lives or may still come to life."""
 
 
+class Nodes(NamedTuple):
+    """What an engine has for its jobs elsewhere, as far as it can be seen now."""
+
+    gpus: Sequence[str] = ()
+    """Models, as a table of GPUs begins their names: "L4", "A100"."""
+    has_gpu: bool = False
+    """Whether each job has a GPU there; False also where that is not known."""
+    trouble: str = ""
+    """Why no job would start there now, as a sentence."""
+
+
 class Engine(Protocol):
     """Where jobs run.
 
@@ -81,9 +92,28 @@ class Engine(Protocol):
     worker and supervisor from the same folder."""
     is_limited: bool = True
     """Whether the server's time limit of a run holds there. False where the owner of the runs pays for the place."""
+    sees_folders: bool = True
+    """Whether its workers see the folders of this machine under the same paths."""
     divides: bool = False
     """Whether a sweep is divided among its free places. False where a place costs money, and loading the base in each
     would too."""
+
+    about: str = ""
+    """What happens there and what that needs, in a sentence or two, for whoever chooses where to train."""
+
+    @property
+    def title(self) -> str:
+        """What that choice is called: "This machine", "Ray cluster 10.0.0.1:6379"."""
+        return self.name
+
+    def why_not(self) -> str:
+        """Why this server cannot use it, and what its owner does to change that, as a sentence; empty where it is set
+        up. It only looks at settings and at what is installed, and costs nothing."""
+        return ""
+
+    def nodes(self) -> Nodes:
+        """What it has elsewhere. May take some seconds, and keeps its answer for a while."""
+        return Nodes()
 
     def room(self) -> int:
         """How many more jobs it would start now."""

@@ -44,6 +44,7 @@ class Local(Engine):
     """
 
     name = LOCAL
+    title = "This machine"
     shares_disk = True
     divides = True
 

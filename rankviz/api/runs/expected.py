@@ -38,7 +38,7 @@ class ExpectedRuns(StoredRuns):
     def expected(self, request: SweepRequest, environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
         """Memory and time of a sweep before it is started.
 
-        environment: of the machine, as a run's own would be, where it is not this one but one that is paid for.
+        environment: of the machine, as a run's own would be, where it is not this one.
         """
         from rankviz import machine
         from rankviz.core.runs.estimate import precision_warning
@@ -64,12 +64,12 @@ class ExpectedRuns(StoredRuns):
             warning=precision_warning(runs[0], self._workspace.device(here), self._workspace.assumptions),
         )
 
-    def seconds_of(self, runs: Sequence[RunRequest]) -> Range | None:
-        """How long runs of one sweep take here; None where that is not known."""
+    def seconds_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> Range | None:
+        """How long runs of one sweep take; None where that is not known. environment: as in `expected`."""
         from rankviz import machine
 
-        here = machine.here()
-        paces = self._paces(runs[0], here, load_average=machine.load_average())
+        here = environment or machine.here()
+        paces = self._paces(runs[0], here, load_average=machine.load_average() if here == machine.here() else None)
         by_rank: dict[int, RunEstimate] = {}
         for run in runs:
             if run.r not in by_rank:

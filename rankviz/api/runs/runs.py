@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
 from rankviz.api.runs.expected import ExpectedRuns
+from rankviz.api.runs.machines import Machines
 from rankviz.api.runs.measured import Measured
 from rankviz.api.runs.waiting import Place, Waiting
 from rankviz.api.visitors.quota import Quota
@@ -25,14 +26,17 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
 from rankviz.errors import InvalidSettingError
 from rankviz.settings import paid_limits
-from rankviz.store.destination import ANYWHERE, Destination, read_destination
+from rankviz.store.destination import ANYWHERE, Destination
 
 if TYPE_CHECKING:
     from rankviz.core.cost.device import Device
+    from rankviz.core.quantity import Range
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.timing.progress import SweepProgress
+    from rankviz.engines import Engine
 
+FOLDER_IS_NOT_SENT = "The base is a folder of this machine, and weights are not sent. Give it as a Hub id."
 NOTHING_TO_RESUME = "Nothing to resume: no run of this sweep has failed or was cancelled."
 
 
@@ -60,68 +64,88 @@ class Runs(ExpectedRuns):
     def __init__(self, workspace: Workspace, models: Models, measured: Measured, preflight: Preflight, quota: Quota):
         super().__init__(workspace, models, measured, quota)
         self._preflight = preflight
-        self._waiting = Waiting(workspace, self.seconds_of, lambda sweep: self.progress(sweep).seconds_left)
+        self._machines = Machines(workspace)
+        self._waiting = Waiting(workspace, self._seconds_on, lambda sweep: self.progress(sweep).seconds_left)
 
-    def check(self, request: SweepRequest, device: Device | None = None) -> None:
-        """Whether a sweep could start here; where not, a RankVizError says what to change. Nothing is written.
+    def check(self, request: SweepRequest, destination: Destination = ANYWHERE, device: Device | None = None) -> None:
+        """Whether a sweep could start there; where not, a RankVizError says what to change. Nothing is written.
 
-        device: of a machine that whoever asks pays for, where it is to run on one; then this machine needs no trainer.
+        destination: the engine. On another than that of this machine, this one needs no trainer and no GPU.
+        device: what the sweep will find there, where whoever asks has chosen it; without it what is known of it.
         """
-        if device is not None:
-            limits = paid_limits(self._workspace.limits)
-            check_count(request.run_count, limits)
-            request.validate()
-            check_sweep(request.runs(sweep_id="asked", created_at=0.0), limits)
-            request.training.settle(device)
+        if self._machines.is_here(destination):
+            self._workspace.require_trainer()
+            self.check_limits(request)
+            here = self._workspace.here()
+            request.training.settle(here)
             self._check_data(request)
-            refuse_base(self._models.get(request.base), request.lora, request.training, device)
+            refuse_base(self._models.get(request.base), request.lora, request.training, here)
+            self._preflight.require(request.training, request.base)
+            self._require_download(request)
             return
-        self._workspace.require_trainer()
-        self.check_limits(request)
-        here = self._workspace.here()
-        request.training.settle(here)
+        engine = self._machines.engine(destination.engine)
+        if why_not := engine.why_not():
+            raise InvalidSettingError(why_not)
+        self.check_limits(request, paid=not engine.is_limited)
+        device = device or self._machines.device(engine.name)
+        request.training.settle(device)
         self._check_data(request)
-        refuse_base(self._models.get(request.base), request.lora, request.training, here)
-        self._preflight.require(request.training, request.base)
-        self._require_download(request)
+        self._require_there(request, engine, device)
 
-    def check_limits(self, request: SweepRequest) -> None:
-        """LimitError where a sweep is more than this server allows of one, whatever is queued and kept here."""
-        check_count(request.run_count, self._workspace.limits)  # before the larger number that any sweep may have
+    def check_limits(self, request: SweepRequest, *, paid: bool = False) -> None:
+        """LimitError where a sweep is more than this server allows of one, whatever is queued and kept here.
+
+        paid: whether whoever asks pays for its machine.
+        """
+        limits = paid_limits(self._workspace.limits) if paid else self._workspace.limits
+        check_count(request.run_count, limits)  # before the larger number that any sweep may have
         request.validate()
-        self._quota.check_base(request.base)  # first: no other setting would help
-        check_sweep(request.runs(sweep_id="asked", created_at=0.0), self._workspace.limits)
+        if not paid:
+            self._quota.check_base(request.base)  # first: no other setting would help
+        check_sweep(request.runs(sweep_id="asked", created_at=0.0), limits)
 
     def _check_data(self, request: SweepRequest) -> None:
         preview = self.preview(request.data)
         if request.exact_match_examples:
             preview.require_prompts()
 
-    def _require_run(self, run: RunRequest) -> None:
+    def _require_run(self, run: RunRequest, destination: Destination = ANYWHERE) -> None:
         """Of one that is already there, or is made of such: what `check` asks, since it may come from elsewhere."""
         self._quota.check_base(run.base)
         self.preview(run.data)
-        refuse_base(self._models.get(run.base), run.lora, run.training, self._workspace.here())
-        self._preflight.require(run.training, run.base)
-        self._require_download(run)
+        if self._machines.is_here(destination):
+            refuse_base(self._models.get(run.base), run.lora, run.training, self._workspace.here())
+            self._preflight.require(run.training, run.base)
+            self._require_download(run)
+        else:
+            engine = self._machines.engine(destination.engine)
+            self._require_there(run, engine, self._machines.device(engine.name))
 
-    def _require_download(self, request: RunRequest | SweepRequest) -> None:
+    def _require_there(self, request: RunRequest | SweepRequest, engine: Engine, device: Device) -> None:
+        """Of a base that is to be trained on another engine than that of this machine."""
+        if not engine.sees_folders and self._workspace.references.model(request.base).path:
+            raise InvalidSettingError(FOLDER_IS_NOT_SENT)
+        refuse_base(self._models.get(request.base), request.lora, request.training, device)
+        if engine.is_limited:
+            self._require_download(request, device)
+
+    def _require_download(self, request: RunRequest | SweepRequest, device: Device | None = None) -> None:
+        """device: where it is not fetched to this machine."""
         if self._workspace.limits.base_parameters is not None:
-            self._quota.check_download(self._preflight.weight_bytes(request.training, request.base))
+            self._quota.check_download(self._preflight.weight_bytes(request.training, request.base, device))
 
     @in_turn("starts")
     @writes
     def start(self, request: SweepRequest, destination: Destination = ANYWHERE, device: Device | None = None) -> str:
         """Queue a sweep and see that someone works the queue; returns its id.
 
-        destination: the engine, with its options, on which it is to run; device: as in `check`.
+        destination, device: as in `check`.
 
         It is checked before anything is queued. A file is copied into the runs folder, since an upload may not outlive
         the page.
         """
         owner, references = self._workspace.rights.somebody(), self._workspace.references
-        self.check(request, device)
-        _require_engine(destination)
+        self.check(request, destination, device)
         store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
         if base.path:
             request = replace(request, base=str(base.path.absolute()))  # the worker stands in another folder
@@ -150,10 +174,12 @@ class Runs(ExpectedRuns):
 
         It takes learning rate and seed from the best run at the highest rank. The sweep's other runs stay as they are.
         """
-        self._workspace.require_trainer()
+        destination = self._machines.destination(self.sweep(sweep_id))
+        if self._machines.is_here(destination):
+            self._workspace.require_trainer()
         request = self.added_request(sweep_id, r)
         self._required_run_ids(sweep_id)
-        self._require_run(request)
+        self._require_run(request, destination)
         with self._quota.admitting(new=1, sweep_id=sweep_id):
             runs = self.sweep(sweep_id).runs
             first = runs[0].run_id
@@ -188,11 +214,13 @@ class Runs(ExpectedRuns):
 
     def progress(self, sweep: Sweep) -> SweepProgress:
         """How far a sweep is and how long it still takes, from its own runs and from earlier ones on its machine."""
-        from rankviz import machine
         from rankviz.core.runs.timing.progress import progress_of
 
-        environment = next((run.environment for run in sweep.runs if run.environment), None) or machine.here()
-        progress = progress_of(sweep, time.time(), self._measured.completed_runs(environment))
+        environment = next((run.environment for run in sweep.runs if run.environment), None)
+        if environment is None and not sweep.recorded:
+            environment = self._machines.environment(self._machines.destination(sweep).engine, look=False)
+        earlier = self._measured.completed_runs(environment) if environment else ()
+        progress = progress_of(sweep, time.time(), earlier)
         if sweep.running and (trouble := self._workspace.why_not_write()):
             return replace(progress, trouble=trouble, stage_seconds_left=None, seconds_left=None)
         return progress
@@ -203,10 +231,14 @@ class Runs(ExpectedRuns):
         self._workspace.rights.seen(sweep_id)
         return self._waiting.place(sweep_id)
 
-    def queue_words(self) -> str:
-        """How many sweeps of all visitors wait or run, and how long one more would wait, as a sentence; empty where
-        there is none."""
-        return self._waiting.words()
+    def queue_words(self, engine: str = "") -> str:
+        """How many sweeps of all visitors wait or run on an engine, and how long one more would wait, as a sentence;
+        empty where there is none."""
+        return self._waiting.words(self._machines.engine(engine).name)
+
+    def _seconds_on(self, engine: str, runs: Sequence[RunRequest]) -> Range | None:
+        environment = self._machines.environment(engine, look=False)
+        return self.seconds_of(runs, environment) if environment else None
 
     @in_turn("changes")
     @writes
@@ -228,12 +260,10 @@ class Runs(ExpectedRuns):
         destination: where they run from now on; None is where they were to run.
         """
         self._required_run_ids(sweep_id)
-        if destination is not None:
-            _require_engine(destination)
-        else:
-            destination = read_destination(self._workspace.store.run_dir(self.sweep(sweep_id).runs[0].run_id))
+        destination = destination or self._machines.destination(self.sweep(sweep_id))
+        self._machines.engine(destination.engine)
         paid = destination.engine == HF_JOBS
-        if not paid:
+        if self._machines.is_here(destination):
             self._workspace.require_trainer()
         again = [run.run_id for run in self.sweep(sweep_id).resumable]
         if not again:
@@ -241,7 +271,7 @@ class Runs(ExpectedRuns):
         requests = [self.get(run_id).request for run_id in again]
         check_sweep(requests, paid_limits(self._workspace.limits) if paid else self._workspace.limits)
         for request in () if paid else _unlike(requests):
-            self._require_run(request)
+            self._require_run(request, destination)
         with self._quota.admitting(new=0, sweep_id=sweep_id):
             queued = [run_id for run_id in again if self._workspace.store.requeue(run_id, destination)]
         if not queued:
@@ -253,13 +283,6 @@ class Runs(ExpectedRuns):
         """One run: what was requested and measured, with the estimate beside it."""
         record = self.get(run_id)
         return RunSummary(record=record, estimate=self.expected_run(record), folder=self.folder(run_id))
-
-
-def _require_engine(destination: Destination) -> None:
-    from rankviz.engines.known import require
-
-    if destination.engine:
-        require(destination.engine)
 
 
 def _unlike(runs: Sequence[RunRequest]) -> Sequence[RunRequest]:

@@ -58,7 +58,7 @@ class Waiting:
     def __init__(
         self,
         workspace: Workspace,
-        time_of: Callable[[list[RunRequest]], Range | None],
+        time_of: Callable[[str, list[RunRequest]], Range | None],
         seconds_left: Callable[[Sweep], float | None],
     ):
         self._workspace = workspace
@@ -95,7 +95,7 @@ class Waiting:
         if len(running) + len(before) < places:
             return Place(ahead=0, seconds=NOW, trouble=trouble)
         with acting_as(HOST):
-            times = [*self._running_times(running), *self._times(before)]
+            times = [*self._running_times(running), *self._times(engine, before)]
         seconds = None if None in times else first_free(times, places)
         sweeps = len({record.request.sweep_id for record in running})
         return Place(ahead=sweeps + len(before), seconds=seconds, trouble=trouble)
@@ -109,23 +109,25 @@ class Waiting:
         engine = supervisor.engine_of(last)
         return engine, [batch for batch in before if supervisor.engine_of(batch) == engine]
 
-    def words(self) -> str:
-        """How many sweeps and probes of all visitors have not ended, and how long they take together, as a sentence
-        for who has not started one; empty where there is none."""
+    def words(self, engine: str) -> str:
+        """How many sweeps and probes of all visitors have not ended on an engine, and how long they take together, as a
+        sentence for who has not started one; empty where there is none."""
         from rankviz.supervisor import turns
 
         store = self._workspace.store
         records = store.unended()
-        running = [record for record in records if record.state == "running"]
+        supervisor = self._workspace.supervisor
+        running = [record for record in records if record.state == "running" and record.engine in ("", engine)]
         waiting = turns.batches(records, lambda run_id: store.listed_ownership(run_id).owner)
-        behind = [batch for batch in waiting if not self._is_with(batch, running)]
+        behind = [
+            batch for batch in waiting if not self._is_with(batch, running) and supervisor.engine_of(batch) == engine
+        ]
         count = len(behind) + len({record.request.sweep_id for record in running})
         if not count:
             return ""
-        supervisor = self._workspace.supervisor
-        places = max(supervisor.places(supervisor.engines[0].name), len(running))
+        places = max(supervisor.places(engine), len(running))
         with acting_as(HOST):
-            times = [*self._running_times(running), *self._times(behind)]
+            times = [*self._running_times(running), *self._times(engine, behind)]
         wait = "wait or run" if count > 1 else "waits or runs"
         seconds = None if None in times else first_free(times, places)
         return f"{units.counted(count, 'sweep')} {wait} here now. {wait_in_words(seconds)}"
@@ -146,28 +148,28 @@ class Waiting:
         left = self._seconds_left(self._workspace.store.sweep(request.sweep_id))
         return None if left is None else Range(0.0, left / jobs, left / jobs)
 
-    def _times(self, batches: Sequence[Batch]) -> list[Range | None]:
-        """Of each. What takes as long as another one is found out once."""
+    def _times(self, engine: str, batches: Sequence[Batch]) -> list[Range | None]:
+        """Of each on an engine. What takes as long as another one is found out once."""
         times, since, found = [], time.monotonic() - KNOWN_SECONDS, 0
         for batch in batches:
-            setting = _of(self._settings, batch.run_ids, lambda batch=batch: _setting(batch))
+            setting = engine, _of(self._settings, batch.run_ids, lambda batch=batch: _setting(batch))
             at, known = self._known.get(setting, (-math.inf, None))
             if at < since and found < MOST_AT_ONCE:
                 found += 1
-                known = self._bounded(batch)
+                known = self._bounded(engine, batch)
                 self._known[setting] = time.monotonic(), known
                 _drop_oldest(self._known)
             times.append(known)
         return times
 
-    def _bounded(self, batch: Batch) -> Range | None:
+    def _bounded(self, engine: str, batch: Batch) -> Range | None:
         """What it should take, and at most what the server lets it take."""
         requests = [record.request for record in batch.records]
         if hasattr(requests[0], "time_limit_seconds"):
             limit = requests[0].time_limit_seconds
             return Range(0.0, limit, limit)
         try:
-            seconds = self._time_of(requests)
+            seconds = self._time_of(engine, requests)
         except RankVizError:
             return None  # its base or its data has gone; the worker will say so
         if seconds is None or (minutes := self._workspace.limits.run_minutes) is None:

@@ -10,9 +10,8 @@ from rankviz.api import Api
 from rankviz.cli.plot import Plot, check, plot_sweep
 from rankviz.cli.runs.output import print_sweep, sweep_json
 from rankviz.cli.runs.watch import watch
-from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, print_json, print_notes
+from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, print_json
 from rankviz.core.lora.targets import targets_in
-from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.core.runs.request import (
     FAST_RANKS,
     QUICK_RANKS,
@@ -26,7 +25,6 @@ from rankviz.core.runs.request import (
     quick_look,
 )
 from rankviz.errors import InvalidSettingError
-from rankviz.store.destination import Destination
 
 
 def sweep(
@@ -142,7 +140,9 @@ def sweep(
     )
     if quick:
         request = quick_look(request, ranks)
-    sweep_id = _start(api, request, engine or api.workspace.settings.engine, flavor, spend)
+    for sentence in api.engines.check(request, engine, flavor, spend).sentences:
+        print(sentence, file=sys.stderr)
+    sweep_id = api.engines.start(request, engine, flavor, spend)
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)
     watch(api, sweep_id)
     runs = api.runs.sweep(sweep_id).runs
@@ -156,19 +156,3 @@ def sweep(
         print_sweep(api, sweep_id)
     if failed := next((run for run in runs if run.state == "failed"), None):
         fail(failed.error, 1)
-
-
-def _start(api: Api, request: SweepRequest, engine: str, flavor: str, spend: float | None) -> str:
-    """Say what it will take, and queue it; returns the sweep's id."""
-    if engine == HF_JOBS:
-        offer = api.jobs.check(request, flavor, spend)
-        for sentence in (*offer.expected.sentences, *offer.sentences):
-            print(sentence, file=sys.stderr)
-        return api.jobs.start(request, flavor, spend)
-    if flavor or spend is not None:
-        raise InvalidSettingError("--flavor and --spend need --engine hf-jobs.")
-    print_notes(api.preflight.warnings(request.training, request.base))
-    api.runs.check(request)
-    for sentence in api.runs.expected(request).sentences:
-        print(sentence, file=sys.stderr)
-    return api.runs.start(request, Destination(engine))

@@ -15,6 +15,8 @@ LOCAL = "local"
 """The engine of this machine."""
 HF_JOBS = "hf-jobs"
 """The engine of machines that Hugging Face rents out by the minute."""
+RAY = "ray"
+"""The engine of a Ray cluster."""
 MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
 AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]

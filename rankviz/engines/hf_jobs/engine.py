@@ -45,6 +45,8 @@ class HfJobs(Engine):
     """
 
     name = HF_JOBS
+    title = "Hugging Face Jobs"
+    about = "Your Hugging Face account pays. The data and RankViz's code go into a private repository of yours."
     shares_disk = False
     is_limited = False
 
@@ -65,7 +67,7 @@ class HfJobs(Engine):
         self.papers = Papers(store.home)
         self._store, self._image, self._at_once = store, image, at_once
         self._spend, self._flavor = spend, flavor
-        self._worker, self._sees_folders = worker, sees_folders
+        self._worker, self.sees_folders = worker, sees_folders
         self._poll_seconds = poll_seconds
         self._watches: dict[str, Watch] = {}
         self._coming: set[str] = set()
@@ -119,7 +121,7 @@ class HfJobs(Engine):
             sweep_id=sweep_id,
         )
         try:
-            bundle.pack(self._store, job, folder, engine=self.name, sees_folders=self._sees_folders)
+            bundle.pack(self._store, job, folder, engine=self.name, sees_folders=self.sees_folders)
             self.papers.write(folder, rented)
             self._send(hub, folder)
         except BaseException:

@@ -2,6 +2,7 @@
 
 engine    the interface of rankviz.engines; what it knows is in HOME/ray-jobs
 line      to the driver, a process of its own: whatever becomes of the cluster, the page lives
+sight     what the nodes have, before anything is queued; look is the child that looks
 driver    connects to the cluster, and answers the engine
 cluster   its nodes: how many slots there are, and why there is none
 follow    follows one job: makes its slot, sends the job, brings journals and adapters back
@@ -9,5 +10,5 @@ mirror    a job's folder here, as its slot writes the one on its node
 slot      the actor on a node; it holds the GPU
 keeper    starts the worker there, and ends all of it when its slot is gone
 
-Only driver, cluster and follow import ray, and a slot where it runs as an actor.
+Only driver, look, cluster and follow import ray, and a slot where it runs as an actor.
 """

@@ -10,7 +10,9 @@ import ray
 from rankviz.engines.ray.terms import Terms
 
 SILENT_SECONDS = 20.0
-INTERNAL = ("node:", "accelerator_type:", "object_store_memory", "memory")
+GPU, ACCELERATOR = "GPU", "accelerator_type:"
+"""Names of resources: a node with GPUs has one of the latter kind too, with the model."""
+INTERNAL = ("node:", ACCELERATOR, "object_store_memory", "memory")
 
 
 class Cluster:
@@ -40,6 +42,11 @@ class Cluster:
         return slots(self._nodes, self._terms.resources, self._terms.labels)
 
     @property
+    def gpus(self) -> Sequence[str]:
+        """Models of the GPUs of slots."""
+        return gpus(self._nodes, self._terms.resources, self._terms.labels)
+
+    @property
     def why_none(self) -> str:
         """Why there is no slot, as a sentence."""
         return "" if self.slots else why_none(self._nodes, self._terms.resources, self._terms.labels)
@@ -58,6 +65,17 @@ def slots(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float], la
     return sum(_slots_of(node, resources) for node in nodes if node["Alive"] and _has(node, labels))
 
 
+def gpus(
+    nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float], labels: Mapping[str, str]
+) -> Sequence[str]:
+    """Models of the GPUs that slots have, as Ray calls them; none where a slot takes no GPU."""
+    if GPU not in resources:
+        return ()
+    with_slots = [node for node in nodes if slots([node], resources, labels)]
+    names = {name for node in with_slots for name in node["Resources"] if name.startswith(ACCELERATOR)}
+    return sorted(name.removeprefix(ACCELERATOR) for name in names)
+
+
 def why_none(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float], labels: Mapping[str, str]) -> str:
     """What no node has, and what the nodes have instead. Ray itself would wait for such a node for ever."""
     needs = [f"{name} {amount:g}" for name, amount in resources.items()]
@@ -65,6 +83,18 @@ def why_none(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float],
     there = [_described(node) for node in nodes if node["Alive"]]
     has = "; ".join(there[:8]) + ("; …" if len(there) > 8 else "")
     return f"No node of the Ray cluster has {' and '.join(needs)}. Its nodes have: {has or 'nothing'}."
+
+
+def explain(error: Exception, address: str) -> str:
+    """Why the cluster cannot be reached, in a sentence."""
+    text = " ".join(str(error).split())
+    if "token" in text.lower() or "Unauthenticated" in text:
+        why = "It wants its token: set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN as on its nodes."
+    elif "Version mismatch" in text:
+        why = f"Ray and Python must have the same versions there and here. {text}"
+    else:
+        why = f"Does its head run, is the token here the same, and is this machine one of its nodes? {text}"
+    return f"The Ray cluster at {address} cannot be reached. {why}"[:900]
 
 
 def _slots_of(node: Mapping[str, Any], resources: Mapping[str, float]) -> int:

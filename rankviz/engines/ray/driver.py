@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 
-from rankviz.engines.ray.cluster import Cluster
+from rankviz.engines.ray.cluster import Cluster, explain
 from rankviz.engines.ray.follow import Follower, end_slot
 from rankviz.engines.ray.terms import State, Terms
 from rankviz.errors import EngineUnavailableError
@@ -103,18 +103,6 @@ def main(argv: Sequence[str]) -> int:
             driver.part()
             os._exit(0)  # Ray's own farewell may wait for a head that has gone
         pipe.send(_answered(driver, what, given))
-
-
-def explain(error: Exception, address: str) -> str:
-    """Why the cluster cannot be reached, in a sentence."""
-    text = " ".join(str(error).split())
-    if "token" in text.lower() or "Unauthenticated" in text:
-        why = "It wants its token: set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN as on its nodes."
-    elif "Version mismatch" in text:
-        why = f"Ray and Python must have the same versions there and here. {text}"
-    else:
-        why = f"Does its head run, is the token here the same, and is this machine one of its nodes? {text}"
-    return f"The Ray cluster at {address} cannot be reached. {why}"[:900]
 
 
 def _answered(driver: Driver, what: str, given: Sequence[Any]) -> Any:

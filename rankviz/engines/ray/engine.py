@@ -15,10 +15,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.attempts import RAY, Attempt
 from rankviz.engines import bundle
-from rankviz.engines.engine import End, Engine, Job, Live
+from rankviz.engines.engine import End, Engine, Job, Live, Nodes
 from rankviz.engines.ray.line import ANSWER_SECONDS, Line
+from rankviz.engines.ray.sight import Sight
 from rankviz.engines.ray.terms import RESULT, JobState, State, Terms, read_end
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.installed import has_ray
@@ -52,7 +53,7 @@ class Ray(Engine):
         enter: Stands before the driver's command line.
     """
 
-    name = "ray"
+    name = RAY
     shares_disk = False
     divides = True
 
@@ -69,12 +70,32 @@ class Ray(Engine):
         worker: Sequence[str] = (),
         enter: Sequence[str] = (),
     ):
-        self._store, self._sees_folders = store, sees_folders
+        self._store, self.sees_folders = store, sees_folders
         self._place = store.home / "ray-jobs"
         self._address, self._resources, self._labels = address, dict(resources), dict(labels)
         self._node_folder, self._worker, self._enter = node_folder, tuple(worker), tuple(enter)
         self._given_up_seconds = given_up_seconds
         self._line: Line | None = None
+        self._sight = Sight(address, resources, labels, enter)
+
+    @property
+    def title(self) -> str:
+        return f"Ray cluster {self._address}".strip()
+
+    @property
+    def about(self) -> str:
+        each = ", ".join(f"{name} {amount:g}" for name, amount in self._resources.items())
+        labels = "".join(f", on a node with {name}={value}" for name, value in self._labels.items())
+        sent = "" if self.sees_folders else " The base must be the embedded one or come from the Hub."
+        return f"The runs are sent to nodes of this cluster ({each} per worker{labels}), with their data.{sent}"
+
+    def why_not(self) -> str:
+        if not self._address:
+            return NO_ADDRESS
+        return "" if has_ray() else NOT_INSTALLED
+
+    def nodes(self) -> Nodes:
+        return Nodes(trouble=self.why_not()) if self.why_not() else self._sight.nodes()
 
     def room(self) -> int:
         jobs = sum(not (folder / RESULT).exists() for folder in self._folders())
@@ -138,7 +159,7 @@ class Ray(Engine):
     def _pack(self, job: Job, folder: Path) -> None:
         aside = self._place / f".{secrets.token_hex(4)}"
         try:
-            bundle.pack(self._store, job, aside, engine=self.name, sees_folders=self._sees_folders)
+            bundle.pack(self._store, job, aside, engine=self.name, sees_folders=self.sees_folders)
             size = sum(file.stat().st_size for file in aside.rglob("*"))
             if size > MOST_BYTES:
                 raise EngineError(
@@ -170,10 +191,8 @@ class Ray(Engine):
 
     def _ask(self, what: str, *given: str, seconds: float = ANSWER_SECONDS) -> Any:
         if self._line is None:
-            if not self._address:
-                raise EngineUnavailableError(NO_ADDRESS)
-            if not has_ray():
-                raise EngineUnavailableError(NOT_INSTALLED)
+            if why_not := self.why_not():
+                raise EngineUnavailableError(why_not)
             terms = Terms(
                 address=self._address,
                 namespace=f"rankviz-{self._home_id()}",
@@ -202,7 +221,3 @@ class Ray(Engine):
 
     def _folder(self, job: Job) -> Path:
         return self._place / job.name.replace("@", "-a")
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -103,14 +103,12 @@ class Line:
 
     def _start(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._pipe, theirs = Pipe()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*self._enter, sys.executable, "-m", "rankviz.engines.ray.driver", str(theirs.fileno())],
                 cwd=self._log.parent,
-                # A cluster that wants no token ignores it.
-                env={"RAY_AUTH_MODE": "token", **os.environ, "PYTHONPATH": os.pathsep.join(search_path)},
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -131,3 +129,9 @@ class Line:
         self._ready = False
         self._trouble = trouble
         self._not_before = time.monotonic() + AGAIN_SECONDS
+
+
+def environment() -> Mapping[str, str]:
+    """Of a process that connects to Ray. A cluster that wants no token ignores it."""
+    search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"RAY_AUTH_MODE": "token", **os.environ, "PYTHONPATH": os.pathsep.join(search_path)}

@@ -156,6 +156,9 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         answers: int = SHOWN_ANSWERS,
         rslora: bool = False,
         dora: bool = False,
+        engine: str = "",
+        flavor: str = "",
+        spend: float | None = None,
     ) -> StartedJSON:
         """Train one adapter per rank on the same data, to compare their held-out losses. Returns once it is queued.
 
@@ -179,6 +182,9 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             answers: Held-out prompts whose answers are kept as text; 0 for none.
             rslora: Scale by alpha / sqrt(r).
             dora: Add DoRA's magnitude vectors.
+            engine: Where it runs: local, hf-jobs, ray or what else this server offers; empty for its usual one.
+            flavor: With hf-jobs: the machine, such as l4x1; empty for the server's usual one.
+            spend: With hf-jobs: US dollars that the sweep may cost; empty for the server's usual limit.
         """
         one_of(mode, "mode", MODES)
         if mode != "fast" and independent:
@@ -211,11 +217,12 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         )
         if mode == "quick":
             request = quick_look(request, chosen)
-        sweep_id = api.runs.start(request)
+        plan = api.engines.check(request, engine, flavor, spend)
+        sweep_id = api.engines.start(request, engine, flavor, spend)
         return StartedJSON(
             sweep_id=sweep_id,
             run_ids=[each.run_id for each in api.runs.sweep(sweep_id).runs],
-            expected=list(api.runs.expected(request).sentences),
+            expected=list(plan.sentences),
             place=_place(api, sweep_id),
         )
 

@@ -128,7 +128,7 @@ def measure_note(api: Api, estimate: Estimate) -> str:
     On a machine of one's own Train says it."""
     if not api.workspace.shared:
         return ""
-    if api.workspace.why_not_train():
+    if api.engines.why_none():
         return html.paragraphs("Nothing can be trained on this page now: Train says why.")
     most, has = api.workspace.limits.base_parameters, estimate.model.total_parameters
     if most is None or has <= most:

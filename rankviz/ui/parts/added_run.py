@@ -13,7 +13,7 @@ from rankviz.units import time_span
 def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
     """Shown once all runs have ended, where one more pays for itself."""
     r = decision.forecast.third_run if decision else None
-    if r is None or not sweep.ended or not may_change(api, sweep) or api.workspace.why_not_train():
+    if r is None or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
         return gr.Button(visible=False)
     estimate = api.runs.expected_added(sweep.sweep_id, r)
     time = f" (training {time_span(estimate.seconds)})" if estimate and estimate.seconds else ""

@@ -13,6 +13,7 @@ from rankviz.core.cost.device import card
 from rankviz.core.cost.question import Question
 from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.checks import problems, warnings
+from rankviz.core.runs.attempts import HF_JOBS, LOCAL
 from rankviz.core.runs.labels import base_name
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.timing.sweep_time import ExpectedSweep
@@ -79,8 +80,14 @@ def preview(api: Api, **values: Any) -> Preview:
 
 def before(api: Api, **values: Any) -> Before:
     """Time and memory of these values, or what to correct, at the field where it is; and what holds of any values."""
-    queue = html.paragraphs(words) if api.workspace.shared and (words := api.runs.queue_words()) else ""
-    return _of_values(api, values)._replace(trainer=notice_html(api.workspace.why_not_train()), queue=queue)
+    trainer = notice_html(api.engines.why_none())
+    return _of_values(api, values)._replace(trainer=trainer, queue=queue_html(api, LOCAL))
+
+
+def queue_html(api: Api, engine: str) -> str:
+    """On a shared page, what waits on an engine already."""
+    words = api.runs.queue_words(engine) if api.workspace.shared and engine != HF_JOBS else ""
+    return html.paragraphs(words) if words else ""
 
 
 def _of_values(api: Api, values: Mapping[str, Any]) -> Before:
@@ -177,10 +184,10 @@ class Replaced(NamedTuple):
     asked_notebook: Any = gr.Button(visible=False)
 
 
-def trainable(api: Api, values: dict[str, Any]) -> tuple[dict[str, Any], Replaced]:
-    """The form as it is, or with the embedded model where this machine can train that, and not the base of the form;
-    then with the reason, and a notebook for that base."""
-    sentence = _obstacle_of(api, values)
+def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], Replaced]:
+    """The form as it is, or with the embedded model where this machine is to train and can train that, and not the base
+    of the form; then with the reason, and a notebook for that base."""
+    sentence = _obstacle_of(api, values) if engine == LOCAL else ""
     if not sentence or api.workspace.why_not_train():
         return values, Replaced()
     smaller, embedded = {**values, **{name: DEFAULTS[name] for name in SIZES}}, instead(values)

@@ -1,6 +1,7 @@
-"""Where a sweep of Train runs: on this machine, or on one of Hugging Face, with its price before the button.
+"""Where a sweep of Train runs: on this machine, on one that is rented, with its price before the button, or on what the
+owner of the server has set up.
 
-The choice is there for whoever can use it: a visitor who is logged in, or the owner of a machine with a token.
+The choice is there for whoever has one.
 """
 
 from collections.abc import Mapping
@@ -22,9 +23,7 @@ from rankviz.ui.train.before import Before
 from rankviz.ui.train.request import problem_in, request_of
 from rankviz.ui.wiring import notice_html
 
-PLACES = [("This machine", LOCAL), ("Hugging Face Jobs", HF_JOBS)]
 NAMES = ("engine", "flavor", "spend")
-ABOUT = "Your Hugging Face account pays. The data and RankViz's code go into a private repository of yours."
 
 
 class Choice(NamedTuple):
@@ -32,6 +31,7 @@ class Choice(NamedTuple):
 
     box: Any = gr.skip()
     engine: Any = gr.skip()
+    about: Any = gr.skip()
     terms: Any = gr.skip()
     flavor: Any = gr.skip()
 
@@ -39,34 +39,41 @@ class Choice(NamedTuple):
 def widgets(api: Api) -> dict[str, Any]:
     """Build the choice; hidden until it is known who looks at it."""
     w: dict[str, Any] = {}
+    places = [(engine.title, engine.name) for engine in api.engines.known()]
     with gr.Column(visible=False, elem_id="train-engine") as w["box"]:
-        w["engine"] = gr.Radio(PLACES, value=LOCAL, label="Runs on", elem_id="train-engine-choice")
-        with gr.Column(visible=False) as w["terms"]:
-            with gr.Row(elem_classes="rv-pair"):
-                w["flavor"] = gr.Dropdown(
-                    [], value=None, label="Machine", interactive=True, min_width=160, elem_id="train-flavor"
-                )
-                w["spend"] = gr.Number(
-                    api.workspace.settings.jobs_spend,
-                    label="Spending limit (US dollars)",
-                    min_width=100,
-                    elem_id="train-spend",
-                )
-            plain(html.paragraphs(ABOUT))
+        w["engine"] = gr.Radio(places, value=places[0][1], label="Runs on", elem_id="train-engine-choice")
+        with gr.Column(visible=False) as w["terms"], gr.Row(elem_classes="rv-pair"):
+            w["flavor"] = gr.Dropdown(
+                [], value=None, label="Machine", interactive=True, min_width=160, elem_id="train-flavor"
+            )
+            w["spend"] = gr.Number(
+                api.workspace.settings.jobs_spend,
+                label="Spending limit (US dollars)",
+                min_width=100,
+                elem_id="train-spend",
+            )
+        w["about"] = plain(elem_id="train-engine-about")
     return w
 
 
 def choice(api: Api, *, engine: str, flavor: str | None) -> Choice:
     """What is offered to whoever looks at the page. A choice that can stay is not sent back: it may be an older one."""
-    if api.jobs.why_not():
+    offered = api.engines.offered()
+    names = [each.name for each in offered]
+    if HF_JOBS in names:
+        with suppress(RankVizError):
+            api.jobs.bring_back()
+    if names in ([], [LOCAL]):
         return Choice(box=gr.Column(visible=False), engine=gr.Radio(value=LOCAL), terms=gr.Column(visible=False))
-    with suppress(RankVizError):
-        api.jobs.bring_back()
-    here = not api.workspace.why_not_train()
-    radio = gr.Radio(PLACES) if here else gr.Radio(PLACES[1:], value=HF_JOBS)
-    chosen = HF_JOBS if not here else engine
-    shown = Choice(box=gr.Column(visible=True), engine=radio, terms=gr.Column(visible=chosen == HF_JOBS))
-    if chosen != HF_JOBS:
+    chosen = next((each for each in offered if each.name == engine), offered[0])
+    moved = {} if chosen.name == engine else {"value": chosen.name}
+    shown = Choice(
+        box=gr.Column(visible=True),
+        engine=gr.Radio([(each.title, each.name) for each in offered], **moved),
+        about=html.paragraphs(chosen.about) if chosen.about else "",
+        terms=gr.Column(visible=chosen.name == HF_JOBS),
+    )
+    if chosen.name != HF_JOBS:
         return shown
     try:
         flavors = api.jobs.flavors()
@@ -80,23 +87,31 @@ def choice(api: Api, *, engine: str, flavor: str | None) -> Choice:
 
 
 def before_start(api: Api, *, engine: str, flavor: str | None, spend: float | None, **values: Any) -> Before:
-    """What stands around the button: of this machine, or time, memory and cost on the one that is rented."""
-    if engine != HF_JOBS:
+    """What stands around the button: of this machine, or time, memory and cost where it is to run."""
+    if engine == LOCAL:
         return before.before(api, **values)
+    queue = before.queue_html(api, engine)
     if problem := problem_in(values):
-        return before.wrong(*problem)
+        return before.wrong(*problem)._replace(queue=queue)
     try:
-        offer = api.jobs.check(request_of(values), flavor or "", spend)
+        plan = api.engines.check(request_of(values), engine, **_rented(engine, flavor, spend))
     except RankVizError as error:
-        return Before(notice=notice_html(str(error), kind="error"))
-    cost = f'<div id="train-cost">{html.paragraphs(*offer.sentences)}</div>'
-    return Before(expected=cost + notice_html(offer.expected.warning) + before.expected_html(offer.expected))
+        return Before(notice=notice_html(str(error), kind="error"), queue=queue)
+    cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
+    notes = notice_html(*plan.notes, plan.expected.warning if plan.expected else "")
+    expected = before.expected_html(plan.expected) if plan.expected else ""
+    not_known = html.paragraphs(plan.not_known) if plan.not_known else ""
+    return Before(expected=cost + notes + expected + not_known, queue=queue)
 
 
 def start(api: Api, values: Mapping[str, Any], *, engine: str, flavor: str | None, spend: float | None) -> str:
     """Queue the form's sweep where it is to run; returns its id."""
-    request = request_of(values)
-    return api.jobs.start(request, flavor or "", spend) if engine == HF_JOBS else api.runs.start(request)
+    return api.engines.start(request_of(values), engine, **_rented(engine, flavor, spend))
+
+
+def _rented(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
+    """What the widgets of a rented machine hold, where one is chosen."""
+    return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}
 
 
 def place_html(api: Api, sweep: Sweep) -> str:

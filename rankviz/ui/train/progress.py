@@ -67,7 +67,7 @@ def train_button(api: Api) -> dict[str, Any]:
     return {
         "value": TRAIN,
         "variant": "primary",
-        "interactive": not (api.workspace.why_not_train() and api.jobs.why_not()),
+        "interactive": not api.engines.why_none(),
     }
 
 
@@ -139,7 +139,7 @@ def empty_html(api: Api) -> str:
     first."""
     if newest := next(iter(api.runs.made()), None):
         return f'<div class="rv-empty"><p>{live.one_line(newest)}</p>{sweep_link(newest)}</div>'
-    empty = CANNOT_TRAIN if api.workspace.why_not_train() else EMPTY
+    empty = CANNOT_TRAIN if api.engines.why_none() else EMPTY
     return html.paragraphs(empty, css="rv-empty")
 
 
@@ -152,7 +152,7 @@ def _has_a_result(sweep: Sweep) -> bool:
 def resume_button(api: Api, sweep: Sweep) -> gr.Button:
     """Shown once all runs have ended and some did not complete."""
     again = len(sweep.resumable)
-    if not again or not sweep.ended or not may_change(api, sweep) or api.workspace.why_not_train():
+    if not again or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
         return gr.Button(visible=False)
     return gr.Button(live.again_label(again), visible=True)
 

@@ -7,6 +7,7 @@ from typing import Any
 from rankviz.api import Api
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in
+from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.request import (
     FAST_RANKS,
     QUICK_RANKS,
@@ -259,16 +260,17 @@ def _alpha_of(runs: Sequence[RunRequest]) -> tuple[str, float]:
     return "fixed", float(runs[0].lora.lora_alpha)
 
 
-def measuring(api: Api, values: Mapping[str, Any]) -> dict[str, Any]:
+def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL) -> dict[str, Any]:
     """The form that measures Explore's question in two runs, r = 4 and r = 64, with the recommended learning rate.
 
     values: of the widgets of question.DEFAULTS, and `data_file`, the file that was measured there. A DoRA adapter can't
-    be truncated, so its two runs are a sweep. What only a GPU can train becomes "auto" on a machine without one.
+    be truncated, so its two runs are a sweep. What only a GPU can train becomes "auto" where this machine is to train
+    and has none.
     """
     kept = values["data_file"] or ""
     targets = question.targets_of(values)
     custom = not isinstance(targets, str)
-    gpu = api.workspace.here().cuda
+    gpu = engine != LOCAL or api.workspace.here().cuda
     advice = api.advice.advise(question.ask(values), goal_of(values)).advice
     return {
         **DEFAULTS,

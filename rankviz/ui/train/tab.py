@@ -24,6 +24,8 @@ from rankviz.ui.train.progress import CANCEL, HEIGHT, progress, restoring_html, 
 from rankviz.ui.wiring import action, changes, notice_html, on_any, put, quiet, show, wire
 
 POLL_SECONDS = 1.0
+RUNS_ON = "runs_on"
+"""The name of that choice among those of Explore's question."""
 PRESSED = f"""() => RankViz.busy("train-busy",
   document.querySelector("#train-button").textContent.trim() === "{CANCEL}" ? "Cancelling …" : "Starting …")"""
 BASE_BUSY = """() =>
@@ -76,6 +78,8 @@ class Training(NamedTuple):
     """Takes values of request.DEFAULTS, as request.measuring makes them, and gives the updates of `form`."""
     replaced: dict[str, Any]
     """Widgets by the names of before.Replaced."""
+    engine: gr.Radio
+    """Where it is to run."""
     started: Any
     results: gr.HTML
     curve: gr.HTML
@@ -85,7 +89,7 @@ def build(api: Api) -> Training:
     samples = [(sample.title, sample.id) for sample in api.runs.samples()]
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
-            trainer = plain(notice_html(api.workspace.why_not_train()), elem_id="train-trainer")
+            trainer = plain(notice_html(api.engines.why_none()), elem_id="train-trainer")
             replaced_note = plain(elem_id="train-replaced")
             asked_notebook = gr.Button("", visible=False, size="sm", elem_id="train-asked-notebook")
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):
@@ -233,6 +237,7 @@ def build(api: Api) -> Training:
         form=fillable,
         fill_from=fill_from,
         replaced=replaced,
+        engine=place["engine"],
         started=started,
         results=results,
         curve=curve,
@@ -241,16 +246,17 @@ def build(api: Api) -> Training:
 
 def measuring(api: Api, training: Training, question: Mapping[str, Any], tabs: gr.Tabs) -> dict[str, Any]:
     """The event of Explore's button: the form filled with Explore's question, on Train, with no sweep shown. Where this
-    machine cannot train the model, with the embedded one."""
+    machine is to train and cannot train the model, with the embedded one."""
     shown = [training.sweep_id, training.seen, tabs]
 
     def fill(**values: Any) -> dict[Any, Any]:
-        form, replaced = before.trainable(api, request.measuring(api, values))
+        engine = values.pop(RUNS_ON)
+        form, replaced = before.trainable(api, request.measuring(api, values, engine), engine)
         filled = training.fill_from(form) | put(replaced._asdict(), training.replaced)
         return {**filled, **dict(zip(shown, ("", "", gr.Tabs(selected="train")), strict=True))}
 
     return {
-        "inputs_kwargs": dict(question),
+        "inputs_kwargs": {**question, RUNS_ON: training.engine},
         "outputs": [*training.form.values(), *training.replaced.values(), *shown],
         **action(fill),
     }

@@ -1,0 +1,119 @@
+"""Where a sweep may run, for whoever asks: this machine, one that they rent, or what the owner of this server has set
+up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rankviz.api.jobs import Jobs, Offer
+from rankviz.api.preflight import Preflight
+from rankviz.api.runs.machines import Machines
+from rankviz.api.runs.runs import Runs
+from rankviz.api.workspace import Workspace
+from rankviz.core.runs.attempts import HF_JOBS, LOCAL
+from rankviz.errors import InvalidSettingError
+from rankviz.store.destination import Destination
+
+if TYPE_CHECKING:
+    from rankviz.core.runs.record import Sweep
+    from rankviz.core.runs.request import SweepRequest
+    from rankviz.core.runs.timing.sweep_time import ExpectedSweep
+    from rankviz.engines import Engine
+
+NOT_KNOWN = "On {title}: time and memory are not known until a run has completed there."
+NO_SPEED = "The time there is not known until a run has completed there."
+DOES_NOT_RENT = "flavor and spend need the engine hf-jobs."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a sweep takes where it is to run."""
+
+    expected: ExpectedSweep | None
+    """None where nothing is known of the machines there."""
+    notes: Sequence[str] = ()
+    """What is worth knowing before it starts."""
+    not_known: str = ""
+    """What is not known, as a sentence."""
+    offer: Offer | None = None
+    """Of a machine that is rented."""
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """Notes, time and cost."""
+        expected = self.expected.sentences if self.expected else ()
+        cost = self.offer.sentences if self.offer else ()
+        return (*self.notes, *expected, *filter(None, [self.not_known]), *cost)
+
+
+class Engines:
+    """Of whoever asks: a visitor of a shared page, or the owner of this machine."""
+
+    def __init__(self, workspace: Workspace, runs: Runs, jobs: Jobs, preflight: Preflight):
+        self._workspace, self._runs, self._jobs, self._preflight = workspace, runs, jobs, preflight
+        self._machines = Machines(workspace)
+
+    def known(self) -> Sequence[Engine]:
+        """All, whether they can be used or not; the one first that runs have which name none."""
+        return self._workspace.supervisor.engines
+
+    def offered(self) -> Sequence[Engine]:
+        """Those that whoever asks can use."""
+        return [engine for engine in self.known() if not self.why_not(engine.name)]
+
+    def why_not(self, name: str) -> str:
+        """Why they cannot use one, and what to do, as a sentence; empty where they can."""
+        if name == LOCAL:
+            return self._workspace.why_not_train()
+        return self._workspace.why_not_write() or (
+            self._jobs.why_not() if name == HF_JOBS else self._machines.engine(name).why_not()
+        )
+
+    def why_none(self) -> str:
+        """Why nothing can be trained anywhere, and what to do instead; empty where something can be."""
+        return "" if self.offered() else self._workspace.why_not_train()
+
+    def why_not_more(self, sweep: Sweep) -> str:
+        """Why no run of a sweep can be queued where it is to run, as `why_not`."""
+        return self.why_not(self._machines.engine(self._machines.destination(sweep).engine).name)
+
+    def check(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
+        """What a sweep takes on an engine. A RankVizError says what to change where it could not start there.
+
+        Args:
+            engine: Its name; empty: the one of runs that name none.
+            flavor, spend: Machine and spending limit in US dollars, where one is rented; as the settings have them
+                where they are not given.
+        """
+        name = self._name(engine, flavor, spend)
+        if name == HF_JOBS:
+            offer = self._jobs.check(request, flavor, spend)
+            return Plan(expected=offer.expected, offer=offer)
+        self._runs.check(request, Destination(name))
+        if name == LOCAL:
+            return Plan(
+                expected=self._runs.expected(request),
+                notes=self._preflight.warnings(request.training, request.base),
+            )
+        there = self._machines.engine(name)
+        environment, trouble = self._machines.environment(name), there.nodes().trouble
+        notes = [f"{trouble.rstrip('.')}. The runs wait until that has changed."] if trouble else []
+        if environment is None:
+            return Plan(expected=None, notes=notes, not_known=NOT_KNOWN.format(title=there.title))
+        expected = self._runs.expected(request, environment)
+        return Plan(expected=expected, notes=notes, not_known="" if expected.time else NO_SPEED)
+
+    def start(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> str:
+        """Queue a sweep there; returns its id. As in `check`."""
+        name = self._name(engine, flavor, spend)
+        if name == HF_JOBS:
+            return self._jobs.start(request, flavor, spend)
+        return self._runs.start(request, Destination(name))
+
+    def _name(self, engine: str, flavor: str, spend: float | None) -> str:
+        name = self._machines.engine(engine).name
+        if name != HF_JOBS and (flavor or spend is not None):
+            raise InvalidSettingError(DOES_NOT_RENT)
+        return name
