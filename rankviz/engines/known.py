@@ -1,6 +1,6 @@
 """The engines that RankViz knows, by name. Each module is imported only where its engine is used."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rankviz.engines.engine import Engine
 from rankviz.errors import InvalidSettingError, quoted
@@ -44,10 +44,10 @@ def _ray(store: RunStore, settings: Settings) -> Engine:
 KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {"local": _local, "hf-jobs": _hf_jobs, "ray": _ray}
 
 
-def require(name: str) -> str:
+def require(name: str, known: Collection[str] = KNOWN) -> str:
     """The name of an engine that there is. InvalidSettingError where there is none of that name."""
-    if name not in KNOWN:
-        raise InvalidSettingError(f"There is no engine {quoted(name)}. Known: {', '.join(KNOWN)}.")
+    if name not in known:
+        raise InvalidSettingError(f"There is no engine {quoted(name)}. Known: {', '.join(known)}.")
     return name
 
 

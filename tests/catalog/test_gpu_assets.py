@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from rankviz.catalog.hardware import find_gpu, gpu_of_device, load_assumptions, load_gpus
+from rankviz.catalog.hardware import find_gpu, gpu_of_device, gpus_of_model, load_assumptions, load_gpus
 from rankviz.catalog.hardware_schema import check
 from rankviz.errors import AssetError, UnknownGpuError
 from tests.support.toy import ASSETS
@@ -220,3 +220,23 @@ def test_reading_a_broken_file_is_an_asset_error_too(tmp_path):
     (tmp_path / "gpus.json").unlink()
     with pytest.raises(AssetError, match="no such file"):
         check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "cards"),
+    [
+        ("L4", ["l4"]),
+        ("A10", ["a10"]),
+        ("A100", ["a100-40gb-sxm", "a100-80gb-sxm"]),
+        ("GeForce-RTX-4090", ["rtx-4090"]),
+        ("RTX-PRO-6000", ["rtx-pro-6000-blackwell"]),
+        ("GB300", []),
+        ("", []),
+    ],
+)
+def test_a_model_as_clouds_and_schedulers_name_it_is_each_card_that_it_may_mean(model, cards):
+    assert cards == [gpu.id for gpu in gpus_of_model(GPUS, model)]
+
+
+def test_of_a_model_with_known_memory_only_cards_with_that_remain():
+    assert ["a100-80gb-sxm"] == [gpu.id for gpu in gpus_of_model(GPUS, "A100", 80 * 10**9)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from rankviz.engines import Attempt, End, Engine, Job, Live, bundle
+from rankviz.engines import Attempt, End, Engine, Job, Live, Nodes, bundle
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 
@@ -21,12 +21,17 @@ class Elsewhere(Engine):
     """So many machines, played by folders below `place`."""
 
     name = "elsewhere"
+    title = "Other machines"
+    about = "They are in the other room."
     shares_disk = False
     divides = True
 
     def __init__(self, store: RunStore, place: Path, command: Sequence[str], machines: int = 2):
         self._store, self._place, self._command, self._machines = store, place, command, machines
-        self.reachable = True
+        self.seen = Nodes()
+
+    def nodes(self) -> Nodes:
+        return self.seen
 
     def room(self) -> int:
         return self._machines - sum(live.end is None for live in self.live())

@@ -25,8 +25,8 @@ class Machines:
 
     def engine(self, name: str) -> Engine:
         """Of this name; empty: the one of runs that name none. InvalidSettingError where there is none."""
-        name = require(name or self._workspace.settings.engine)
-        return next(engine for engine in self._workspace.supervisor.engines if engine.name == name)
+        known = {engine.name: engine for engine in self._workspace.supervisor.engines}
+        return known[require(name or self._workspace.settings.engine, known)]
 
     def is_here(self, destination: Destination) -> bool:
         """Whether runs with it are on this machine."""
@@ -67,7 +67,7 @@ class Machines:
         completed = [
             record
             for record in store.records()
-            if record.engine == name and record.environment and record.state == "completed"
+            if record.engine == name and record.environment.get("device_name") and record.state == "completed"
         ]
         for record in sorted(completed, key=lambda record: record.ended_at or 0.0, reverse=True):
             if read_destination(store.run_dir(record.run_id)).engine == name:

@@ -60,4 +60,4 @@ def test_a_machine_without_the_engine_is_a_mistake(tmp_path, hub):
     run = sweep("--flavor", "l4x1", hub=hub, home=tmp_path / "home")
 
     assert 2 == run.returncode
-    assert "--flavor and --spend need --engine hf-jobs." in run.stderr
+    assert "flavor and spend need the engine hf-jobs." in run.stderr

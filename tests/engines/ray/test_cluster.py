@@ -1,10 +1,10 @@
-"""How many slots the nodes of a cluster have, and why there is none."""
+"""How many slots the nodes of a cluster have, with which GPUs, and why there is none."""
 
 import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed. make test-engines installs it.")
 
-from rankviz.engines.ray.cluster import slots, why_none
+from rankviz.engines.ray.cluster import gpus, slots, why_none
 
 
 def node(labels=None, alive=True, **resources):
@@ -45,3 +45,28 @@ def test_why_there_is_none_says_what_is_missing_and_what_there_is():
 
 def test_a_cluster_without_nodes_says_that():
     assert "No node of the Ray cluster has GPU 1. Its nodes have: nothing." == why_none([], {"GPU": 1}, {})
+
+
+def test_the_gpus_of_slots_are_named_as_ray_names_them_each_once():
+    nodes = [
+        node(GPU=4, **{"accelerator_type:L4": 1.0}),
+        node(GPU=1, **{"accelerator_type:A100": 1.0}),
+        node(GPU=1, **{"accelerator_type:L4": 1.0}),
+    ]
+
+    assert ["A100", "L4"] == gpus(nodes, {"GPU": 1}, {})
+    assert ["L4"] == gpus(nodes, {"GPU": 2}, {})
+
+
+def test_a_node_that_is_gone_or_has_other_labels_names_no_gpu():
+    nodes = [
+        node({"zone": "a"}, GPU=1, **{"accelerator_type:L4": 1.0}),
+        node({"zone": "b"}, GPU=1, **{"accelerator_type:A100": 1.0}),
+        node({"zone": "a"}, alive=False, GPU=1, **{"accelerator_type:T4": 1.0}),
+    ]
+
+    assert ["L4"] == gpus(nodes, {"GPU": 1}, {"zone": "a"})
+
+
+def test_a_slot_that_takes_no_gpu_has_none():
+    assert () == gpus([node(GPU=1, slot=2, **{"accelerator_type:L4": 1.0})], {"slot": 1}, {})

@@ -58,8 +58,8 @@ def with_adapters(api, sweep):
 
 def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
     without_trainer = SimpleNamespace(
-        workspace=SimpleNamespace(why_not_train=lambda: "Training needs the trainer.", shared=False),
-        jobs=SimpleNamespace(why_not=lambda: "Nobody is logged in."),
+        workspace=SimpleNamespace(shared=False),
+        engines=SimpleNamespace(why_none=lambda: "Training needs the trainer."),
         runs=SimpleNamespace(made=lambda: []),
     )
 

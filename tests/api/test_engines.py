@@ -1,0 +1,263 @@
+"""Where a sweep may run: what is offered to whom, what it takes there, and what it does not take here."""
+
+import time
+
+import pytest
+
+from rankviz import machine
+from rankviz.api import Api
+from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
+from rankviz.core.cost.pace import LIBRARIES
+from rankviz.core.runs.attempts import AttemptPlaced
+from rankviz.core.runs.events import RunCompleted, RunStarted, StageReached
+from rankviz.core.runs.request import SweepRequest
+from rankviz.engines import Nodes
+from rankviz.engines.local import Local
+from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
+from rankviz.store.destination import Destination
+from rankviz.supervisor import Supervisor
+from rankviz.visitor import acting_as
+from tests.support import questions
+from tests.support.elsewhere import Elsewhere
+from tests.support.visitors import ANN
+from tests.support.workers import COMPLETE_ALL
+
+RAY = "RANKVIZ_RAY_ADDRESS"
+A_CPU = {"device": "cpu", "device_name": "a large CPU", "cpu_count": 64, "cpu_bf16": True}
+
+
+@pytest.fixture
+def no_trainer(monkeypatch):
+    """Nothing can be trained on this machine."""
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+
+
+def with_elsewhere(home, *, shared: bool) -> tuple[Api, Elsewhere]:
+    """A page whose owner has set up another engine beside this machine."""
+    api = Api(home=home / "home", shared=shared)
+    there = Elsewhere(api.workspace.store, home / "elsewhere", COMPLETE_ALL)
+    engines = [Local(api.workspace.home, commands={"finetune": COMPLETE_ALL}), there]
+    api.workspace.supervisor = Supervisor(api.workspace.store, engines=engines, poll_seconds=0.05)
+    return api, there
+
+
+@pytest.fixture
+def own(tmp_path):
+    api, there = with_elsewhere(tmp_path, shared=False)
+    yield api, there
+    api.workspace.supervisor.stop()
+
+
+def completed(api, engine, environment, *, destination=None, stages=()):
+    """A run that has completed there. stages: of 100 s each, before that."""
+    store = api.workspace.store
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "", destination or Destination(engine)))
+    measured = {"train_seconds": 9.0, "peak_memory_bytes": 1, "peak_memory_kind": "allocated"}
+    for event in (
+        AttemptPlaced(time=1.0, attempt=1, engine=engine),
+        RunStarted(time=2.0, environment=environment),
+        *(StageReached(time=100.0 * at, stage=stage) for at, stage in enumerate(stages, 1)),
+        RunCompleted(time=900.0, **measured),
+    ):
+        store.append(run_id, event)
+
+
+def titles(api):
+    return [engine.title for engine in api.engines.offered()]
+
+
+def test_a_page_whose_owner_has_set_up_nothing_offers_its_machine(tmp_path):
+    api = Api(home=tmp_path / "home", shared=False)
+
+    assert ["This machine"] == titles(api)
+    assert {"local", "hf-jobs", "ray"} <= {engine.name for engine in api.engines.known()}
+
+
+def test_what_the_owner_has_set_up_is_offered_by_name_to_every_visitor(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv(RAY, "10.0.0.1:6379")
+
+    with acting_as(ANN):
+        assert ["This machine", "Ray cluster 10.0.0.1:6379"] == titles(Api(home=tmp_path / "shared", shared=True))
+    assert ["This machine", "Ray cluster 10.0.0.1:6379"] == titles(Api(home=tmp_path / "own", shared=False))
+
+
+def test_the_engine_of_runs_that_name_none_is_offered_first(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv(RAY, "10.0.0.1:6379")
+    monkeypatch.setenv("RANKVIZ_ENGINE", "ray")
+
+    assert ["Ray cluster 10.0.0.1:6379", "This machine"] == titles(Api(home=tmp_path / "home", shared=False))
+
+
+def test_what_is_not_set_up_says_what_to_set_before_anything_is_queued(tmp_path):
+    api = Api(home=tmp_path / "home", shared=False)
+
+    with pytest.raises(InvalidSettingError, match="Set RANKVIZ_RAY_ADDRESS"):
+        api.engines.start(questions.sweep(), "ray")
+    with pytest.raises(InvalidSettingError, match="There is no engine 'moon'"):
+        api.engines.start(questions.sweep(), "moon")
+
+    assert [] == api.workspace.store.records()
+
+
+def test_a_machine_and_a_limit_are_for_what_is_rented(own):
+    api, _ = own
+
+    for given in ({"flavor": "l4x1"}, {"spend": 5.0}):
+        with pytest.raises(InvalidSettingError, match="need the engine hf-jobs"):
+            api.engines.check(questions.sweep(), "elsewhere", **given)
+
+
+def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):
+    api, _ = own
+
+    with pytest.raises(NotInstalledError):
+        api.engines.start(questions.sweep(ranks=(4,)))
+    sweep_id = api.engines.start(questions.sweep(ranks=(4,)), "elsewhere")
+    api.workspace.supervisor.settle()
+
+    assert ["completed"] == [run.state for run in api.runs.sweep(sweep_id).runs]
+    assert "" == api.engines.why_none()
+    assert ["Other machines"] == titles(api)
+
+
+def test_a_cancelled_run_of_such_a_sweep_needs_none_either(own, no_trainer):
+    api, _ = own
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)), "", Destination("elsewhere"))
+    api.runs.cancel(sweep_id)
+
+    api.runs.resume(sweep_id)
+    api.workspace.supervisor.settle()
+
+    assert ["completed"] == [run.state for run in api.runs.sweep(sweep_id).runs]
+
+
+def test_what_only_a_gpu_can_train_may_go_where_one_may_be(own):
+    api, _ = own
+    request = questions.sweep(precision="nf4-dq")
+
+    with pytest.raises(InvalidSettingError, match="There is no GPU here"):
+        api.engines.check(request)
+    api.engines.check(request, "elsewhere")
+
+
+def test_a_base_in_a_folder_is_refused_where_folders_are_not_seen(own, tmp_path):
+    api, there = own
+    there.sees_folders = False
+
+    with pytest.raises(InvalidSettingError, match=FOLDER_IS_NOT_SENT):
+        api.engines.check(SweepRequest(base=str(tmp_path), seeds=(0,)), "elsewhere")
+
+
+def test_the_limits_of_a_shared_page_hold_on_what_its_owner_has_set_up(tmp_path):
+    api, _ = with_elsewhere(tmp_path, shared=True)
+
+    with acting_as(ANN):
+        for settings in ({"base": "meta-llama/Llama-3.1-8B"}, {"max_steps": 400}):
+            with pytest.raises(LimitError):
+                api.engines.check(questions.sweep(**settings), "elsewhere")
+
+
+def test_what_is_not_known_of_the_machines_there_is_said_and_not_estimated_from_this_one(own):
+    api, _ = own
+
+    plan = api.engines.check(questions.sweep(), "elsewhere")
+
+    assert plan.expected is None
+    assert ["On Other machines: time and memory are not known until a run has completed there."] == list(plan.sentences)
+
+
+def test_a_gpu_that_the_engine_names_gives_time_and_memory(own):
+    api, there = own
+    there.seen = Nodes(gpus=["L4"], has_gpu=True)
+
+    plan = api.engines.check(questions.sweep(), "elsewhere")
+
+    assert ("NVIDIA L4", "") == (plan.expected.device_name, plan.not_known)
+    assert plan.sentences[0].startswith("3 runs on NVIDIA L4: estimated time ")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name"), [(["A100"], "A100"), (["A100", "L4"], "A100 or L4"), (["GB300"], "GB300"), ([], "a GPU")]
+)
+def test_a_gpu_of_which_there_are_several_or_that_no_row_has_gives_memory_alone(own, gpus, name):
+    api, there = own
+    there.seen = Nodes(gpus=gpus, has_gpu=True)
+
+    plan = api.engines.check(questions.sweep(), "elsewhere")
+
+    assert f"3 runs on {name}: time not known." == plan.expected.sentences[0]
+    assert "The time there is not known until a run has completed there." == plan.sentences[-1]
+    assert plan.expected.ranks[4].memory_bytes.low > 0
+
+
+def test_a_run_that_has_completed_there_says_what_the_next_will_find(own):
+    api, there = own
+    completed(api, "elsewhere", A_CPU)
+
+    assert api.engines.check(questions.sweep(), "elsewhere").sentences[0].startswith("3 runs on a large CPU: estimated")
+
+    there.seen = Nodes(gpus=["T4"], has_gpu=True)  # other nodes have come since
+    assert "Tesla T4" == api.engines.check(questions.sweep(), "elsewhere").expected.device_name
+
+
+def test_a_run_that_was_not_sent_there_says_nothing(own):
+    api, _ = own
+    completed(api, "elsewhere", A_CPU, destination=Destination("local"))
+
+    assert api.engines.check(questions.sweep(), "elsewhere").expected is None
+
+
+def test_why_nothing_would_start_there_now_is_a_note_and_the_runs_are_queued(own):
+    api, there = own
+    there.seen = Nodes(trouble="The other room is closed.")
+
+    notes = api.engines.check(questions.sweep(), "elsewhere").notes
+
+    assert ["The other room is closed. The runs wait until that has changed."] == notes
+
+
+def test_what_here_takes_is_as_before(own):
+    api, _ = own
+
+    plan = api.engines.check(questions.sweep())
+
+    assert plan.expected.sentences == api.runs.expected(questions.sweep()).sentences
+
+
+def test_the_wait_for_what_runs_elsewhere_is_not_told_from_this_machine(own):
+    api, _ = own
+    create = api.workspace.store.create
+    _, here = (create(questions.sweep(ranks=(4,)), "", Destination("local")) for _ in range(2))
+    _, there = (create(questions.sweep(ranks=(4,)), "", Destination("elsewhere")) for _ in range(2))
+
+    assert (1, 1) == (api.runs.waiting(here).ahead, api.runs.waiting(there).ahead)
+    assert api.runs.waiting(here).seconds.expected > 0
+    assert api.runs.waiting(there).seconds is None
+
+
+def test_what_is_queued_for_one_engine_is_not_in_the_way_on_another(own):
+    api, _ = own
+    api.workspace.store.create(questions.sweep(ranks=(4,)), "", Destination("elsewhere"))
+
+    assert "" == api.runs.queue_words("local")
+    assert "1 sweep waits or runs here now. Expected wait: not known." == api.runs.queue_words("elsewhere")
+
+
+def test_how_far_a_sweep_elsewhere_is_does_not_follow_from_runs_of_this_machine(own):
+    api, _ = own
+    here = {**machine.here(), "versions": machine.versions(LIBRARIES)}
+    completed(api, "local", here, stages=("importing Unsloth", "training"))
+    begun = [
+        api.workspace.store.create(questions.sweep(ranks=(8,), shown_answers=0), "", Destination(engine))
+        for engine in ("local", "elsewhere")
+    ]
+    for sweep_id in begun:
+        (run_id,) = api.workspace.store.run_ids(sweep_id)
+        api.workspace.store.append(run_id, StageReached(time=time.time(), stage="importing Unsloth"))
+
+    on_this_machine, there = (api.runs.progress(api.runs.sweep(sweep_id)) for sweep_id in begun)
+
+    assert on_this_machine.stage_seconds_left > 0
+    assert there.stage_seconds_left is None
