@@ -4,7 +4,7 @@ up."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rankviz.api.jobs import Jobs, Offer
@@ -89,14 +89,20 @@ class Engines:
         """
         name = self._name(engine, flavor, spend)
         if name == HF_JOBS:
-            offer = self._jobs.check(request, flavor, spend)
-            return Plan(expected=offer.expected, offer=offer)
+            return _rented(self._jobs.check(request, flavor, spend))
         self._runs.check(request, Destination(name))
+        plan = self.plan(request, name)
+        if name != LOCAL:
+            return plan
+        return replace(plan, notes=self._preflight.warnings(request.training, request.base))
+
+    def plan(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
+        """What a sweep takes there, of one that was checked. As in `check`."""
+        name = self._name(engine, flavor, spend)
+        if name == HF_JOBS:
+            return _rented(self._jobs.offer(request, flavor, spend))
         if name == LOCAL:
-            return Plan(
-                expected=self._runs.expected(request),
-                notes=self._preflight.warnings(request.training, request.base),
-            )
+            return Plan(expected=self._runs.expected(request))
         there = self._machines.engine(name)
         environment, trouble = self._machines.environment(name), there.nodes().trouble
         notes = [f"{trouble.rstrip('.')}. The runs wait until that has changed."] if trouble else []
@@ -117,3 +123,7 @@ class Engines:
         if name != HF_JOBS and (flavor or spend is not None):
             raise InvalidSettingError(DOES_NOT_RENT)
         return name
+
+
+def _rented(offer: Offer) -> Plan:
+    return Plan(expected=offer.expected, offer=offer)

@@ -12,15 +12,12 @@ from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import RunCompleted, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Nodes
-from rankviz.engines.local import Local
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
 from rankviz.store.destination import Destination
-from rankviz.supervisor import Supervisor
 from rankviz.visitor import acting_as
 from tests.support import questions
-from tests.support.elsewhere import Elsewhere
+from tests.support.elsewhere import page_with_elsewhere
 from tests.support.visitors import ANN
-from tests.support.workers import COMPLETE_ALL
 
 RAY = "RANKVIZ_RAY_ADDRESS"
 A_CPU = {"device": "cpu", "device_name": "a large CPU", "cpu_count": 64, "cpu_bf16": True}
@@ -32,18 +29,9 @@ def no_trainer(monkeypatch):
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
 
 
-def with_elsewhere(home, *, shared: bool) -> tuple[Api, Elsewhere]:
-    """A page whose owner has set up another engine beside this machine."""
-    api = Api(home=home / "home", shared=shared)
-    there = Elsewhere(api.workspace.store, home / "elsewhere", COMPLETE_ALL)
-    engines = [Local(api.workspace.home, commands={"finetune": COMPLETE_ALL}), there]
-    api.workspace.supervisor = Supervisor(api.workspace.store, engines=engines, poll_seconds=0.05)
-    return api, there
-
-
 @pytest.fixture
 def own(tmp_path):
-    api, there = with_elsewhere(tmp_path, shared=False)
+    api, there = page_with_elsewhere(tmp_path)
     yield api, there
     api.workspace.supervisor.stop()
 
@@ -151,7 +139,7 @@ def test_a_base_in_a_folder_is_refused_where_folders_are_not_seen(own, tmp_path)
 
 
 def test_the_limits_of_a_shared_page_hold_on_what_its_owner_has_set_up(tmp_path):
-    api, _ = with_elsewhere(tmp_path, shared=True)
+    api, _ = page_with_elsewhere(tmp_path, shared=True)
 
     with acting_as(ANN):
         for settings in ({"base": "meta-llama/Llama-3.1-8B"}, {"max_steps": 400}):

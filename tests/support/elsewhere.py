@@ -10,9 +10,13 @@ from pathlib import Path
 
 import psutil
 
+from rankviz.api import Api
 from rankviz.engines import Attempt, End, Engine, Job, Live, Nodes, bundle
+from rankviz.engines.local import Local
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
+from rankviz.supervisor import Supervisor
+from tests.support.workers import COMPLETE_ALL
 
 SAYS_ITS_CODE = '"$@"; echo $? > code'
 
@@ -98,3 +102,12 @@ def _processes(folder: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def page_with_elsewhere(place: Path, *, shared: bool = False) -> tuple[Api, Elsewhere]:
+    """A page whose owner has set up this engine beside the machine itself. Whatever runs completes at once."""
+    api = Api(home=place / "home", shared=shared)
+    there = Elsewhere(api.workspace.store, place / "elsewhere", COMPLETE_ALL)
+    here = Local(api.workspace.home, commands={"finetune": COMPLETE_ALL})
+    api.workspace.supervisor = Supervisor(api.workspace.store, engines=[here, there], poll_seconds=0.05)
+    return api, there

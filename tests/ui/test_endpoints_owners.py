@@ -7,9 +7,11 @@ import gradio as gr
 import pytest
 
 from rankviz.api import Api
+from rankviz.engines import Nodes
 from rankviz.supervisor import Supervisor
 from rankviz.visitor import NOBODY, acting_as
 from tests.support import questions
+from tests.support.elsewhere import page_with_elsewhere
 from tests.support.endpoints import functions_of
 from tests.support.finished_runs import finished
 from tests.support.visitors import ADMIN, ANN, BEN
@@ -127,12 +129,30 @@ def test_a_sweep_is_started_as_the_limits_allow_and_belongs_to_who_started_it(ca
     assert "mode must be one of sweep, quick, fast" in refuses(ANN, "start_sweep", mode="slow")
 
 
+def test_a_sweep_goes_where_it_is_to_run_and_says_what_it_takes_there(tmp_path):
+    api, there = page_with_elsewhere(tmp_path, shared=True)
+    there.seen = Nodes(gpus=["L4"], has_gpu=True)
+
+    with acting_as(ANN):
+        started = functions_of(api)["start_sweep"](mode="quick", steps=2, engine="elsewhere")
+        api.workspace.supervisor.settle()
+        runs = api.runs.sweep(started["sweep_id"]).runs
+    api.workspace.supervisor.stop()
+
+    assert ["elsewhere"] * 2 == [run.engine for run in runs]
+    assert "on NVIDIA L4: estimated time" in started["expected"][0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ({"mode": "quick", "seeds": 30}, "A quick look has one seed (got 30)."),
         ({"mode": "sweep", "ranks": [4, 8], "independent": [4]}, "independent belongs to the mode fast (got sweep)."),
         ({"seeds": 100}, "This server allows at most 12 runs per sweep (got 300)."),
+        ({"engine": "moon"}, "There is no engine 'moon'."),
+        ({"engine": "hf-jobs"}, "Log in with Hugging Face"),
+        ({"flavor": "l4x1"}, "flavor and spend need the engine hf-jobs."),
+        ({"spend": 5.0}, "flavor and spend need the engine hf-jobs."),
     ],
 )
 def test_no_argument_of_a_sweep_is_left_out_without_a_word(refuses, arguments, sentence):

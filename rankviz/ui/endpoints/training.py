@@ -217,12 +217,11 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         )
         if mode == "quick":
             request = quick_look(request, chosen)
-        plan = api.engines.check(request, engine, flavor, spend)
         sweep_id = api.engines.start(request, engine, flavor, spend)
         return StartedJSON(
             sweep_id=sweep_id,
             run_ids=[each.run_id for each in api.runs.sweep(sweep_id).runs],
-            expected=list(plan.sentences),
+            expected=list(api.engines.plan(request, engine, flavor, spend).sentences),
             place=_place(api, sweep_id),
         )
 
