@@ -31,7 +31,7 @@ $(VENV)/.installed: requirements.txt requirements-train.txt pyproject.toml hatch
 	$(BIN)/python -m pip check
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt requirements-trackio.txt
+$(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt requirements-trackio.txt requirements-ray.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	$(BIN)/python -m pip check
 	command -v chromium || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
@@ -50,8 +50,8 @@ test-slow: setup-test
 test-gpu: setup
 	$(BIN)/python -m tests.gpu
 
+# Each cluster has a network namespace of its own where this machine allows that (tests/support/ray_cluster.py).
 test-engines: setup-test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines -m "slow or not slow" -n0
 
 # Both write what they counted into docs/security.md.

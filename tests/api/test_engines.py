@@ -62,7 +62,6 @@ def test_a_page_whose_owner_has_set_up_nothing_offers_its_machine(tmp_path):
 
 
 def test_what_the_owner_has_set_up_is_offered_by_name_to_every_visitor(tmp_path, monkeypatch):
-    pytest.importorskip("ray")
     monkeypatch.setenv(RAY, "10.0.0.1:6379")
 
     with acting_as(ANN):
@@ -71,7 +70,6 @@ def test_what_the_owner_has_set_up_is_offered_by_name_to_every_visitor(tmp_path,
 
 
 def test_the_engine_of_runs_that_name_none_is_offered_first(tmp_path, monkeypatch):
-    pytest.importorskip("ray")
     monkeypatch.setenv(RAY, "10.0.0.1:6379")
     monkeypatch.setenv("RANKVIZ_ENGINE", "ray")
 

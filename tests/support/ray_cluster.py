@@ -1,7 +1,7 @@
 """A Ray cluster of real node processes on this machine, with a token, that nobody else can reach.
 
 It lies in a network namespace of its own, entered by `enter`, where this machine allows that; else its processes
-listen on loopback only.
+listen on loopback only. A guard ends all of them once the tests have gone, also where those were killed.
 """
 
 import contextlib
@@ -18,17 +18,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
-import pytest
 
 from rankviz.engines.ray.engine import Ray
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from tests.support.workers import name_of
 
-pytest.importorskip("ray", reason="Ray is not installed. make test-engines installs it.")
-
 RAY = str(Path(sys.executable).with_name("ray"))
-START_SECONDS = 120.0
+START_SECONDS = 300.0
+PLACE = "RAY_TMPDIR"
+"""The variable by which the guard knows the processes of a cluster."""
 LO_UP = "ip link set lo up && echo up && exec sleep 1000000"
 
 
@@ -42,15 +41,21 @@ class RayCluster:
     def __init__(self, *slots: int):
         self.place = Path(tempfile.mkdtemp(prefix="rv-"))  # short: sockets lie below it
         (self.place / "token").write_text(secrets.token_hex(32))
-        self._namespace = _namespace()
         self._environment = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.place / "token"),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_TMPDIR": str(self.place),
+            PLACE: str(self.place),
             "PYTHONPATH": str(IMPORT_ROOT),
             "OMP_NUM_THREADS": "1",
         }
+        self._guard = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.guard", PLACE, str(self.place)],
+            cwd=IMPORT_ROOT,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._namespace = _namespace({**os.environ, PLACE: str(self.place)})
         self.address = f"127.0.0.1:{_free_port()}"
         self.head: subprocess.Popen | None = None
         self.nodes: dict[str, subprocess.Popen] = {}
@@ -110,22 +115,20 @@ class RayCluster:
         _kill(self.processes())
 
     def close(self) -> None:
-        for name in self.nodes:
-            _kill(self.processes(name))
-        if self.head:
-            _kill(self.processes())
-        if self._namespace:
-            self._namespace.kill()
-            self._namespace.wait()
-        shutil.rmtree(self.place, ignore_errors=True)
+        """Returns once nothing is left of it."""
+        self._guard.stdin.close()
+        self._guard.wait()
+        for process in filter(None, [*self.nodes.values(), self.head, self._namespace]):
+            process.wait()
 
     def _start(self, *arguments: str) -> subprocess.Popen:
         """Returns once Ray says that it has started."""
         log = self.place / f"start-{secrets.token_hex(4)}.log"
         fixed = ("--node-ip-address", "127.0.0.1", "--object-store-memory", "80000000", "--disable-usage-stats")
+        ports = ("--min-worker-port", "0", "--max-worker-port", "0")  # free ones, whoever else is on this machine
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*self.enter, RAY, "start", "--block", *arguments, *fixed],
+                [*self.enter, RAY, "start", "--block", *arguments, *fixed, *ports],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -143,11 +146,13 @@ def node_folder(store: RunStore) -> Path:
     return store.home.parent / "on-ray"
 
 
-def _namespace() -> subprocess.Popen | None:
+def _namespace(environment: Mapping[str, str]) -> subprocess.Popen | None:
     """A process in a network namespace that has nothing but loopback; None where this machine does not allow it."""
     if shutil.which("unshare") is None or shutil.which("nsenter") is None:
         return None
-    process = subprocess.Popen(["unshare", "-n", "sh", "-c", LO_UP], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        ["unshare", "-n", "sh", "-c", LO_UP], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     if process.stdout.readline():
         return process
     process.wait()

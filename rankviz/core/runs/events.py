@@ -33,6 +33,8 @@ YIELD_FILE = "worker.yield"
 """In the runs folder: asks the worker to end before its next run, since somebody else waits."""
 YIELD_VARIABLE = "WORKER_YIELD_FILE"
 """Of the environment of a worker that has another name for it."""
+MODELS_VARIABLE = "WORKER_MODELS_FOLDER"
+"""Of the environment of a worker that keeps the embedded base elsewhere than in its runs folder, for other jobs too."""
 MAX_ANSWER_CHARACTERS = 1000
 MAX_ERROR_CHARACTERS = 4000
 MAX_LOG_CHARACTERS = 8000

@@ -21,11 +21,19 @@ class Sight:
     Args:
         address, resources, labels: As rankviz.engines.ray.terms has them.
         enter: Stands before the command line of who looks.
+        look_seconds: A cluster that has not answered by then is silent.
     """
 
-    def __init__(self, address: str, resources: Mapping[str, float], labels: Mapping[str, str], enter: Sequence[str]):
+    def __init__(
+        self,
+        address: str,
+        resources: Mapping[str, float],
+        labels: Mapping[str, str],
+        enter: Sequence[str] = (),
+        look_seconds: float = LOOK_SECONDS,
+    ):
         self._terms = {"address": address, "resources": dict(resources), "labels": dict(labels)}
-        self._enter = enter
+        self._enter, self._look_seconds = enter, look_seconds
         self._lock = threading.Lock()
         self._known, self._until = Nodes(), 0.0
 
@@ -50,7 +58,7 @@ class Sight:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                timeout=LOOK_SECONDS,
+                timeout=self._look_seconds,
             )
         except subprocess.TimeoutExpired:
             return silent

@@ -4,6 +4,7 @@ PLACE/NAME-aN/          the packed job (rankviz.engines.bundle), in which its wo
 PLACE/NAME-aN/slot.lock    held while the slot lives
 PLACE/NAME-aN/keeper.lock  held while its keeper lives
 PLACE/NAME-aN/ended.json   the worker's exit code, once all of it is gone
+PLACE/.models/             the embedded base, made once for all jobs of the machine
 
 The worker is started and ended by a keeper (rankviz.engines.ray.keeper), which outlives the slot just as long as it
 takes. Where both were killed, the next slot of the machine ends what is left.
@@ -29,11 +30,13 @@ import psutil
 
 from rankviz import __version__
 from rankviz.core.bounds import INSIDE
+from rankviz.core.runs.events import MODELS_VARIABLE
 from rankviz.engines import bundle, process
 from rankviz.engines.ray.keeper import ENDED
 from rankviz.machine import cards
 
 SLOT_LOCK, KEEPER_LOCK = "slot.lock", "keeper.lock"
+MODELS = ".models"
 PIECE_BYTES = 2**22
 JOB_VARIABLE = "WORKER_JOB_FOLDER"
 """Of the environment of everything that a job starts."""
@@ -90,7 +93,11 @@ class Slot:
             os.replace(aside, self._folder)  # which no other slot takes for one that was left
             self._keeper = subprocess.Popen(
                 [sys.executable, "-m", "rankviz.engines.ray.keeper", str(self._folder), ",".join(attempts), *command],
-                env={**_environment(), JOB_VARIABLE: str(self._folder)},
+                env={
+                    **_environment(),
+                    JOB_VARIABLE: str(self._folder),
+                    MODELS_VARIABLE: str((self._place / MODELS).absolute()),
+                },
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=(self._folder / "keeper.log").open("wb"),

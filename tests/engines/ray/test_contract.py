@@ -22,13 +22,6 @@ ALWAYS = (
 )
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    cluster = RayCluster(2)
-    yield cluster
-    cluster.close()
-
-
 class OnRay:
     """Two slots of one node."""
 
@@ -45,8 +38,8 @@ class OnRay:
 
 
 @pytest.fixture
-def setting(cluster, store):
-    setting = OnRay(cluster)
+def setting(two_slots, store):
+    setting = OnRay(two_slots)
     yield setting
     for process in setting.processes(store):
         with contextlib.suppress(psutil.Error):

@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 
 from rankviz.core.runs.events import RunStarted
-from rankviz.engines import Attempt, Job, Nodes, bundle
+from rankviz.engines import Attempt, Job, bundle
 from rankviz.engines.ray.engine import NO_ADDRESS, Ray
 from rankviz.errors import EngineUnavailableError
 from rankviz.supervisor import Supervisor
@@ -57,23 +57,6 @@ def test_it_is_called_by_its_address_and_says_what_it_takes_and_needs(store):
     )
     assert "" == engine.why_not()
     assert NO_ADDRESS == Ray(store).why_not() == Ray(store).nodes().trouble
-
-
-def test_before_anything_is_queued_its_nodes_are_seen_and_no_driver_is_started(store, cluster):
-    with_gpu = {"resources": {"slot": 1, "GPU": 1}}
-
-    assert Nodes() == cluster.engine(store).nodes()
-    nodes = cluster.engine(store, **with_gpu).nodes()
-
-    assert nodes.trouble.startswith("No node of the Ray cluster has slot 1 and GPU 1. Its nodes have: CPU 1, slot 1")
-    assert (True, []) == (nodes.has_gpu, list(nodes.gpus))
-    assert not (store.home / "ray-jobs").exists()
-
-
-def test_a_cluster_that_cannot_be_reached_is_said_before_anything_is_queued_too(store, cluster):
-    trouble = cluster.engine(store, address="127.0.0.1:1").nodes().trouble
-
-    assert "The Ray cluster at 127.0.0.1:1" in trouble
 
 
 def test_a_run_that_waits_for_an_address_shows_it(store, supervise):

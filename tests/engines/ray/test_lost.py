@@ -88,7 +88,7 @@ def test_twelve_runs_over_three_nodes_of_which_one_dies_have_the_losses_of_this_
     assert ["completed"] * 24 == [run.state for run in (*ours, *theirs)], [run.error for run in (*ours, *theirs)]
     assert [[step.loss for step in run.steps] for run in ours] == [[step.loss for step in run.steps] for run in theirs]
     assert [run.loss_after.loss for run in ours] == [run.loss_after.loss for run in theirs]
-    assert [_weights(here, run) for run in ours] == [_weights(there, run) for run in theirs]
+    assert [weights(here, run) for run in ours] == [weights(there, run) for run in theirs]
     lost = [run_id for run_id in spread for event in there.events(run_id) if isinstance(event, RunRequeued)]
     assert 1 == len(lost)
     assert 3 == len({event.where for run_id in spread for event in there.events(run_id) if getattr(event, "where", "")})
@@ -218,5 +218,5 @@ def _program(command: Sequence[str]) -> str:
     return Path(command[0]).name.partition("::")[0]
 
 
-def _weights(store: RunStore, run) -> bytes:
+def weights(store: RunStore, run) -> bytes:
     return (Path(store.run_dir(run.run_id)) / run.adapter_path / "adapter_model.safetensors").read_bytes()

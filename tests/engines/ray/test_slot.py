@@ -11,9 +11,11 @@ import psutil
 import pytest
 
 from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import StepLogged
 from rankviz.engines import Job, bundle
 from rankviz.engines.ray.mirror import Mirror
 from rankviz.engines.ray.slot import Slot
+from rankviz.store.journal import parse_lines
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, name_of, processes_of, sweep, wait_for, worker
 
 NAME = "job-a1"
@@ -101,6 +103,10 @@ def keeper_of(place) -> psutil.Process:
     return next(each for each in processes_of(place) if "rankviz.engines.ray.keeper" in each.cmdline())
 
 
+def is_step(event) -> bool:
+    return isinstance(event, StepLogged)
+
+
 def steps_in(place, run_id) -> bool:
     return b"StepLogged" in bundle.since(place / NAME, run_id, 0)
 
@@ -119,6 +125,24 @@ def test_a_job_runs_to_its_end_and_its_journal_comes_from_an_offset_on(place, jo
     assert [] == left_in(place)
     slot.close()
     assert [] == list(place.iterdir())
+
+
+def test_the_embedded_base_that_a_job_has_made_is_there_for_the_next_on_the_node(place, job, run_id):
+    makes = worker(
+        "folder = Path(os.environ['WORKER_MODELS_FOLDER'])\n"
+        "begin(run_ids[0])\n"
+        "step(run_ids[0], 2 if (folder / 'made').exists() else 1)\n"
+        "(folder / 'made').mkdir(parents=True, exist_ok=True)"
+    )
+    steps = []
+    for name in ("first-a1", "second-a1"):
+        slot = Slot(str(place), name)
+        slot.start(job, makes)
+        wait_for(lambda slot=slot: slot.look({}).ended)
+        steps += [event.step for event in parse_lines(slot.look({run_id: 0}).journals[run_id]).events if is_step(event)]
+        slot.close()
+
+    assert [1, 2] == steps
 
 
 def test_what_a_run_leaves_is_read_in_pieces(place, job, run_id):

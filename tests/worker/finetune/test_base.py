@@ -49,6 +49,15 @@ def test_a_model_converted_before_is_taken_as_it_is(tmp_path):
     )
 
 
+def test_the_embedded_model_may_be_kept_where_several_jobs_find_it(tmp_path, monkeypatch):
+    folder = tmp_path / "of all jobs" / "SmolLM2-135M-Instruct"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("WORKER_MODELS_FOLDER", str(folder.parent))
+
+    assert str(folder) == resolve(own(tmp_path, "embedded"), tmp_path / "job").name
+    assert not (tmp_path / "job").exists()
+
+
 def write_wheel(path, words):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("rankviz_test_data/words.txt", words)

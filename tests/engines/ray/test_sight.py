@@ -1,0 +1,39 @@
+"""What the nodes of a cluster have, seen before anything is queued."""
+
+import pytest
+
+from rankviz.engines import Nodes
+from rankviz.engines.ray.sight import Sight
+from tests.support.ray_cluster import RayCluster
+
+SECONDS = 300.0
+"""For a look, on a slow machine."""
+
+
+@pytest.fixture
+def sight(two_slots: RayCluster):
+    def of(address="", resources=None, labels=None, seconds=SECONDS):
+        return Sight(
+            address or two_slots.address, resources or {"slot": 1}, labels or {}, two_slots.enter, look_seconds=seconds
+        )
+
+    return of
+
+
+def test_where_there_are_slots_nothing_stands_in_the_way(sight):
+    assert Nodes(gpus=[]) == sight().nodes()
+
+
+def test_what_no_node_has_is_said(sight):
+    nodes = sight(resources={"slot": 1, "GPU": 1}).nodes()
+
+    assert nodes.has_gpu
+    assert nodes.trouble.startswith("No node of the Ray cluster has slot 1 and GPU 1. Its nodes have: CPU 1")
+
+
+def test_a_cluster_that_cannot_be_reached_is_said(sight):
+    assert sight(address="127.0.0.1:1").nodes().trouble.startswith("The Ray cluster at 127.0.0.1:1 ")
+
+
+def test_one_that_is_silent_is_not_waited_for(sight):
+    assert "does not answer" in sight(seconds=0.01).nodes().trouble
