@@ -23,7 +23,7 @@ from tests.support.elsewhere import Elsewhere
 from tests.support.hub_jobs import StandInHub
 from tests.support.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
 
-SECONDS = 240
+SECONDS = 600
 """Until all runs have ended, on a slow machine."""
 TWELVE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
@@ -156,6 +156,13 @@ def test_a_run_says_which_engine_has_it_and_where(supervise, setting, store):
     assert place.where
     assert place.job
     supervisor.cancel(run_id)
+
+
+def test_one_that_is_set_up_is_offered_under_a_name_of_its_own(setting, store):
+    engine = setting.engine(store, HANG_IN_EACH)
+
+    assert "" == engine.why_not()
+    assert engine.title not in ("", engine.name)
 
 
 def test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_counts_twice(supervise, setting, store):

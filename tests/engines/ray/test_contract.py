@@ -15,7 +15,9 @@ from tests.engines.test_contract import supervise  # noqa: F401  a fixture
 from tests.support.ray_cluster import RayCluster, node_folder
 from tests.support.workers import processes_of
 
+pytestmark = pytest.mark.timeout(1800)
 ALWAYS = (
+    "test_one_that_is_set_up_is_offered_under_a_name_of_its_own",
     "test_a_worker_killed_in_the_middle_costs_its_run_one_attempt_and_nothing_counts_twice",
     "test_cancelling_a_sweep_leaves_no_process_anywhere",
     "test_a_restarted_app_goes_on_with_what_still_runs",

@@ -11,7 +11,7 @@ from tests.support.ray_cluster import RayCluster
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.support.workers import wait_for
 
-HERE = {"for": "the lost"}
+HERE = {"for": "the-lost"}
 
 
 @pytest.fixture

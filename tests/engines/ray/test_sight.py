@@ -28,12 +28,10 @@ def test_what_no_node_has_is_said(sight):
     nodes = sight(resources={"slot": 1, "GPU": 1}).nodes()
 
     assert nodes.has_gpu
-    assert nodes.trouble.startswith("No node of the Ray cluster has slot 1 and GPU 1. Its nodes have: CPU 1")
+    assert nodes.trouble.startswith("No node of the Ray cluster has slot 1 and GPU 1. Its nodes have: ")
 
 
-def test_a_cluster_that_cannot_be_reached_is_said(sight):
-    assert sight(address="127.0.0.1:1").nodes().trouble.startswith("The Ray cluster at 127.0.0.1:1 ")
+def test_a_cluster_that_does_not_answer_in_time_is_said(sight):
+    trouble = sight(address="127.0.0.1:1", seconds=1.0).nodes().trouble
 
-
-def test_one_that_is_silent_is_not_waited_for(sight):
-    assert "does not answer" in sight(seconds=0.01).nodes().trouble
+    assert "The Ray cluster at 127.0.0.1:1 does not answer." == trouble
