@@ -24,7 +24,8 @@ from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from tests.support.workers import name_of
 
-RAY = str(Path(sys.executable).with_name("ray"))
+ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Then whoever connects to Ray finds it there, and not at the machine's own address."""
 START_SECONDS = 300.0
 PLACE = "RAY_TMPDIR"
 """The variable by which the guard knows the processes of a cluster."""
@@ -46,6 +47,7 @@ class RayCluster:
             "RAY_AUTH_TOKEN_PATH": str(self.place / "token"),
             "RAY_USAGE_STATS_ENABLED": "0",
             PLACE: str(self.place),
+            **ON_LOOPBACK,
             "PYTHONPATH": str(IMPORT_ROOT),
             "OMP_NUM_THREADS": "1",
         }
@@ -66,11 +68,6 @@ class RayCluster:
         except BaseException:
             self.close()
             raise
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether it has a network namespace of its own."""
-        return self._namespace is not None
 
     @property
     def enter(self) -> Sequence[str]:
@@ -126,9 +123,10 @@ class RayCluster:
         log = self.place / f"start-{secrets.token_hex(4)}.log"
         fixed = ("--node-ip-address", "127.0.0.1", "--object-store-memory", "80000000", "--disable-usage-stats")
         ports = ("--min-worker-port", "0", "--max-worker-port", "0")  # free ones, whoever else is on this machine
+        start = ["env", "-u", *ON_LOOPBACK, sys.executable, "-m", "tests.support.ray_start"]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*self.enter, RAY, "start", "--block", *arguments, *fixed, *ports],
+                [*self.enter, *start, "start", "--block", *arguments, *fixed, *ports],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
