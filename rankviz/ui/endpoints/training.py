@@ -156,8 +156,8 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         answers: int = SHOWN_ANSWERS,
         rslora: bool = False,
         dora: bool = False,
-        engine: str = "",
-        flavor: str = "",
+        engine: str | None = None,
+        flavor: str | None = None,
         spend: float | None = None,
     ) -> StartedJSON:
         """Train one adapter per rank on the same data, to compare their held-out losses. Returns once it is queued.
@@ -182,9 +182,9 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             answers: Held-out prompts whose answers are kept as text; 0 for none.
             rslora: Scale by alpha / sqrt(r).
             dora: Add DoRA's magnitude vectors.
-            engine: Where it runs: local, hf-jobs, ray or what else this server offers; empty for its usual one.
-            flavor: With hf-jobs: the machine, such as l4x1; empty for the server's usual one.
-            spend: With hf-jobs: US dollars that the sweep may cost; empty for the server's usual limit.
+            engine: Where it runs: local, hf-jobs, ray or what else this server offers; null for its usual one.
+            flavor: With hf-jobs: the machine, such as l4x1; null for the server's usual one.
+            spend: With hf-jobs: US dollars that the sweep may cost; null for the server's usual limit.
         """
         one_of(mode, "mode", MODES)
         if mode != "fast" and independent:
@@ -217,11 +217,12 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         )
         if mode == "quick":
             request = quick_look(request, chosen)
-        sweep_id = api.engines.start(request, engine, flavor, spend)
+        there = {"engine": engine or "", "flavor": flavor or "", "spend": spend}
+        sweep_id = api.engines.start(request, **there)
         return StartedJSON(
             sweep_id=sweep_id,
             run_ids=[each.run_id for each in api.runs.sweep(sweep_id).runs],
-            expected=list(api.engines.plan(request, engine, flavor, spend).sentences),
+            expected=list(api.engines.plan(request, **there).sentences),
             place=_place(api, sweep_id),
         )
 
