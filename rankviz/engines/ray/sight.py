@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from rankviz.engines.engine import Nodes
 from rankviz.engines.ray.line import environment
 
-LOOK_SECONDS = 30.0
+LOOK_SECONDS = 15.0
 KEPT_SECONDS = 60.0
 
 
