@@ -49,6 +49,13 @@ class ProbeRecord(Attempted):
         return self.request.probe_id
 
     @property
+    def attempt_seconds(self) -> float | None:
+        if self.started_at is None:
+            return None
+        lines = [each.time for each in (*self.measured, *self.did_not_fit, *self.skipped)]
+        return max(0.0, (self.ended_at or max([self.started_at, *lines])) - self.started_at)
+
+    @property
     def peak_kind(self) -> str | None:
         """What the peak is of; None before a depth was measured."""
         return self.measured[0].peak_kind if self.measured else None

@@ -5,6 +5,7 @@ a journal says whose it is. Only lines of the current attempt count. A late line
 thought lost, say, stays in the file and changes nothing.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -75,7 +76,7 @@ class RunRequeued(AttemptEvent):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attempted:
+class Attempted(ABC):
     """What the record of a run or a probe has of its attempts."""
 
     attempt: int = 1
@@ -88,6 +89,15 @@ class Attempted:
     """Of the current one's own journal elsewhere: how much of it is here."""
     requeued_at: float | None = None
     """When somebody asked for it again; None where nobody has."""
+    earlier_seconds: float = 0.0
+    """What its earlier attempts took, each from its first line to its last."""
+    untimed_attempts: int = 0
+    """Earlier ones of which nothing is here."""
+
+    @property
+    @abstractmethod
+    def attempt_seconds(self) -> float | None:
+        """What the current attempt took to its end, or to its last line; None where it has not begun."""
 
     @property
     def engine(self) -> str:
@@ -121,12 +131,25 @@ class Attempted:
         What has ended is begun again only where it is asked for."""
         if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not ended:
             kept = {"lost_attempts": self.lost_attempts, "requeued_at": self.requeued_at}
-            return {"attempt": event.attempt, "place": event, **kept}
+            return {"attempt": event.attempt, "place": event, **kept, **self._taken(self._untimed(event.attempt))}
         if isinstance(event, RunRequeued) and self.counts(event):
             lost = {"lost_attempts": self.lost_attempts + 1, "requeued_at": self.requeued_at}
             again = {"lost_attempts": 0, "requeued_at": event.time}
-            return {"attempt": following(self.attempt), **(lost if event.lost else again)}
+            return {"attempt": following(self.attempt), **(lost if event.lost else again), **self._taken()}
         return None
+
+    def _taken(self, untimed: int = 0) -> dict[str, Any]:
+        """What all attempts until now took."""
+        return {
+            "earlier_seconds": self.earlier_seconds + (self.attempt_seconds or 0.0),
+            "untimed_attempts": self.untimed_attempts + untimed,
+        }
+
+    def _untimed(self, attempt: int) -> int:
+        """How many attempts before this one are not here: a journal that came back from elsewhere begins with the one
+        that was going then."""
+        is_here = self.attempt > 1 or self.place is not None or self.attempt_seconds is not None
+        return attempt - self.attempt - (1 if is_here else 0)
 
 
 def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEvent]:
