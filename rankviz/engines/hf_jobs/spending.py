@@ -1,0 +1,80 @@
+"""What the jobs of each sweep have cost, in HOME/hf-jobs/spent.json, and the time that is left of a spending limit.
+
+A limit is that of a sweep, for all its jobs together: those that were lost or cancelled, and those before it moved to
+another engine and back.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from rankviz.engines.hf_jobs.prices import timeout_seconds
+from rankviz.errors import InvalidSettingError
+
+SPENT = "spent.json"
+
+
+class Bill(NamedTuple):
+    """Of the jobs of one sweep so far."""
+
+    usd: float
+    is_whole: bool
+    """False where a job is going whose time cannot be read now."""
+
+
+class Spending:
+    """Of one runs folder.
+
+    Args:
+        place: The folder of jobs.
+    """
+
+    def __init__(self, place: Path):
+        self._place = place
+
+    def jobs(self, sweep_id: str) -> Mapping[str, float]:
+        """US dollars of the jobs of a sweep that have been read, by the names of their folders."""
+        return self._all().get(sweep_id, {})
+
+    def add(self, sweep_id: str, job: str, usd: float) -> None:
+        """A job has ended and cost so much. Once, however often this is said."""
+        known = self._all()
+        write(self._place / SPENT, {**known, sweep_id: {**known.get(sweep_id, {}), job: usd}})
+
+    def bill(self, sweep_id: str, going: Mapping[str, float | None]) -> Bill | None:
+        """Of the jobs that were read and those that are going, of which it may not be known; None where there is none."""
+        ended = self.jobs(sweep_id)
+        if not ended and not going:
+            return None
+        known = {**ended, **{job: usd for job, usd in going.items() if usd is not None}}
+        return Bill(sum(known.values()), is_whole=known.keys() >= going.keys())
+
+    def seconds_left(self, sweep_id: str, usd: float, usd_per_minute: float) -> int:
+        """The time limit of a job that a spending limit still pays for. InvalidSettingError where that is too little."""
+        spent = sum(self.jobs(sweep_id).values())
+        try:
+            return timeout_seconds(usd - spent, usd_per_minute)
+        except InvalidSettingError as error:
+            if not spent or usd <= 0:
+                raise
+            raise InvalidSettingError(
+                f"The spending limit of {usd:.2f} US dollars is used up: this sweep's jobs have cost {spent:.2f}, and "
+                f"the rest does not pay for another one. Give a higher limit for the whole sweep."
+            ) from error
+
+    def _all(self) -> Mapping[str, Mapping[str, float]]:
+        try:
+            return json.loads((self._place / SPENT).read_text())
+        except (OSError, ValueError):
+            return {}
+
+
+def write(path: Path, content: Mapping) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    aside.write_text(json.dumps(content))
+    os.replace(aside, path)
