@@ -91,7 +91,7 @@ class Waiting:
         engine, before = self._on_one_engine(order[: place + 1])
         running = [record for record in running if record.engine in ("", engine)]
         places = max(self._workspace.supervisor.places(engine), len(running))
-        trouble = self._workspace.why_not_write()
+        trouble = self._workspace.why_not_write() or self._workspace.supervisor.away.get(engine, "")
         if len(running) + len(before) < places:
             return Place(ahead=0, seconds=NOW, trouble=trouble)
         with acting_as(HOST):

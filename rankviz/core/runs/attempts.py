@@ -83,6 +83,8 @@ class Attempted(ABC):
     """The number of the current one; what earlier ones wrote counts no more."""
     lost_attempts: int = 0
     """How many in a row were lost with the place where they ran; asking again starts anew."""
+    lost: str = ""
+    """Why the attempt before this one was lost, as a sentence; empty where it was not."""
     place: AttemptPlaced | None = None
     """Where the current one is; None while no engine has it, and in journals of before engines."""
     copied_bytes: int = 0
@@ -130,10 +132,10 @@ class Attempted(ABC):
         """The fields that a new record begins with, where this event begins another attempt; None where it does not.
         What has ended is begun again only where it is asked for."""
         if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not ended:
-            kept = {"lost_attempts": self.lost_attempts, "requeued_at": self.requeued_at}
+            kept = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
             return {"attempt": event.attempt, "place": event, **kept, **self._taken(self._untimed(event.attempt))}
         if isinstance(event, RunRequeued) and self.counts(event):
-            lost = {"lost_attempts": self.lost_attempts + 1, "requeued_at": self.requeued_at}
+            lost = {"lost_attempts": self.lost_attempts + 1, "lost": event.lost, "requeued_at": self.requeued_at}
             again = {"lost_attempts": 0, "requeued_at": event.time}
             return {"attempt": following(self.attempt), **(lost if event.lost else again), **self._taken()}
         return None

@@ -21,7 +21,7 @@ from rankviz.engines.hf_jobs.hub import IN, OUT, Hub
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.mirror import Mirror
 from rankviz.engines.hf_jobs.papers import Papers, Rented
-from rankviz.engines.hf_jobs.prices import Flavor, cost_of, timeout_seconds
+from rankviz.engines.hf_jobs.prices import Flavor, cost_of, seconds_left, timeout_seconds
 from rankviz.engines.hf_jobs.returning import Found
 from rankviz.engines.hf_jobs.spending import Bill, Spending
 from rankviz.engines.hf_jobs.watch import Watch
@@ -123,7 +123,7 @@ class HfJobs(Engine):
             account=hub.name,
             flavor=flavor.name,
             usd_per_minute=flavor.usd_per_minute,
-            timeout_seconds=self.spending.seconds_left(sweep_id, usd, flavor.usd_per_minute),
+            timeout_seconds=seconds_left(usd, self.bill(sweep_id).usd, flavor.usd_per_minute),
             sweep_id=sweep_id,
             limit_usd=usd,
         )
@@ -218,14 +218,13 @@ class HfJobs(Engine):
         finally:
             self._coming -= run_ids
 
-    def bill(self, sweep_id: str) -> Bill | None:
-        """What a sweep's jobs have cost so far, with those that run; None where nothing is known here of any."""
+    def bill(self, sweep_id: str) -> Bill:
+        """What a sweep's jobs have cost so far, with those that run."""
         return self.spending.bill(sweep_id, {each.name: self._cost(each) for each in self._folders_of(sweep_id)})
 
     def _cost(self, folder: Path) -> float | None:
         """US dollars of a job so far; None while its time cannot be read."""
-        watch = self._watches.get(folder.name)
-        seconds = watch.seconds if watch else None
+        seconds = watch.seconds if (watch := self._watches.get(folder.name)) else None
         return None if seconds is None else cost_of(seconds, self.papers.read(folder).usd_per_minute)
 
     def _folders_of(self, sweep_id: str) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""What the jobs of each sweep have cost, in HOME/hf-jobs/spent.json, and the time that is left of a spending limit.
+"""What the jobs of each sweep have cost, in HOME/hf-jobs/spent.json.
 
 A limit is that of a sweep, for all its jobs together: those that were lost or cancelled, and those before it moved to
 another engine and back.
@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from rankviz.engines.hf_jobs.prices import timeout_seconds
-from rankviz.errors import InvalidSettingError
-
 SPENT = "spent.json"
 
 
 class Bill(NamedTuple):
     """Of the jobs of one sweep so far."""
 
+    jobs: int
+    """How many are known here."""
     usd: float
     is_whole: bool
     """False where a job is going whose time cannot be read now."""
@@ -44,26 +43,11 @@ class Spending:
         known = self._all()
         write(self._place / SPENT, {**known, sweep_id: {**known.get(sweep_id, {}), job: usd}})
 
-    def bill(self, sweep_id: str, going: Mapping[str, float | None]) -> Bill | None:
-        """Of the jobs that were read and those that are going, of which it may not be known; None where there is none."""
+    def bill(self, sweep_id: str, going: Mapping[str, float | None]) -> Bill:
+        """Of the jobs that were read and those that are going, some of which may cost what is not known."""
         ended = self.jobs(sweep_id)
-        if not ended and not going:
-            return None
         known = {**ended, **{job: usd for job, usd in going.items() if usd is not None}}
-        return Bill(sum(known.values()), is_whole=known.keys() >= going.keys())
-
-    def seconds_left(self, sweep_id: str, usd: float, usd_per_minute: float) -> int:
-        """The time limit of a job that a spending limit still pays for. InvalidSettingError where that is too little."""
-        spent = sum(self.jobs(sweep_id).values())
-        try:
-            return timeout_seconds(usd - spent, usd_per_minute)
-        except InvalidSettingError as error:
-            if not spent or usd <= 0:
-                raise
-            raise InvalidSettingError(
-                f"The spending limit of {usd:.2f} US dollars is used up: this sweep's jobs have cost {spent:.2f}, and "
-                f"the rest does not pay for another one. Give a higher limit for the whole sweep."
-            ) from error
+        return Bill(len({*ended, *going}), sum(known.values()), is_whole=known.keys() >= going.keys())
 
     def _all(self) -> Mapping[str, Mapping[str, float]]:
         try:

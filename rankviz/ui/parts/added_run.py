@@ -25,4 +25,4 @@ def add_run(api: Api, sweep_id: str) -> None:
     decision = api.decisions.of(sweep_id)
     if decision is None or decision.forecast.third_run is None:
         raise UserError("No further run is offered for this sweep.")
-    api.runs.add(sweep_id, decision.forecast.third_run)
+    api.moves.add(sweep_id, decision.forecast.third_run)

@@ -13,6 +13,7 @@ from rankviz.ui.parts import html, live, points
 from rankviz.ui.parts.added_run import add_button, add_run
 from rankviz.ui.parts.curve import Curve, curve
 from rankviz.ui.parts.owned import may_change, share_box, words_on_owner
+from rankviz.ui.parts.place import place_html
 from rankviz.ui.parts.verdict import verdict_chart
 from rankviz.ui.runs.detail import environment_facts, facts_html, request_facts
 from rankviz.ui.runs.publish import box_of
@@ -88,7 +89,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
             **({} if known else {"value": by.key}),  # an answer that comes late must not undo a later choice
         ),
         tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
-        status=live.status_html(sweep, waiting=live.waiting_words(api, sweep)),
+        status=standing_html(api, sweep),
         resume=gr.Button(live.again_label(again), visible=bool(again) and mine),
         cancel=gr.Button(visible=mine and not sweep.ended),
         add=add_button(api, sweep, shown.decision),
@@ -110,6 +111,12 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         results=live.results_table(api, sweep),
         facts=facts_of(sweep),
     )
+
+
+def standing_html(api: Api, sweep: Sweep) -> str:
+    """Its state, why it waits, and what it has cost so far: all that changes while nothing happens."""
+    progress = None if sweep.ended else api.runs.progress(sweep)
+    return live.status_html(sweep, progress, api.runs.why_sweep_waits(sweep)) + place_html(api, sweep)
 
 
 def facts_of(sweep: Sweep) -> str:

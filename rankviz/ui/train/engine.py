@@ -6,7 +6,6 @@ The choice is there for whoever has one.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -14,7 +13,6 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.attempts import HF_JOBS, LOCAL
-from rankviz.core.runs.record import RunState, Sweep
 from rankviz.errors import RankVizError
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
@@ -112,14 +110,3 @@ def start(api: Api, values: Mapping[str, Any], *, engine: str, flavor: str | Non
 def _rented(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
     """What the widgets of a rented machine hold, where one is chosen."""
     return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}
-
-
-def place_html(api: Api, sweep: Sweep) -> str:
-    """What a sweep on a rented machine has cost so far, and why it waits; nothing of any other."""
-    if sweep.recorded or (spent := api.jobs.spent(sweep.sweep_id)) is None:
-        return ""
-    limit = api.jobs.limit(sweep.sweep_id)
-    most = f" of at most {units.usd(limit)}" if limit else ""
-    waits = next((run.waits for run in sweep.runs if run.waits and run.state is not RunState.COMPLETED), "")
-    words = f"Hugging Face Jobs: {units.usd(spent)}{most} so far. {'' if sweep.ended else waits}".strip()
-    return f'<p class="rv-caption">{escape(words)}</p>'

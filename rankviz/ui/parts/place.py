@@ -1,0 +1,25 @@
+"""Says what a sweep or a run has cost so far, and where it is, on whichever engine."""
+
+from html import escape
+
+from rankviz.api import Api
+from rankviz.core.runs.record import RunRecord, Sweep
+
+
+def place_html(api: Api, sweep: Sweep) -> str:
+    """What a sweep has cost so far, of a rented machine in US dollars; nothing of one that has not begun."""
+    spent = "" if sweep.recorded else api.spending.of_sweep(sweep).in_words
+    return f'<p class="rv-caption rv-spent">Cost so far: {escape(spent)}.</p>' if spent else ""
+
+
+def place_in_sentences(api: Api, run: RunRecord) -> str:
+    """Where a run is or was, why it waits, and what it has cost so far."""
+    sweep = api.runs.sweep(run.request.sweep_id)
+    if sweep.recorded:
+        return ""
+    sentences = [f"Place: {run.place_in_words}." if run.place_in_words else "", api.runs.why_waits(run)]
+    if spent := api.spending.of_run(run).in_words:
+        sentences.append(f"Cost so far: {spent}.")
+    if (of_sweep := api.spending.of_sweep(sweep)).rent:
+        sentences.append(f"Its sweep: {of_sweep.in_words}; a job is billed as a whole, not by run.")
+    return " ".join(filter(None, sentences))
