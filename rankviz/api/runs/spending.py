@@ -108,9 +108,9 @@ class Spending:
         return None
 
     def _rent(self, sweep: Sweep) -> Rent | None:
-        engine: HfJobs = next(each for each in self._workspace.supervisor.engines if each.name == HF_JOBS)
-        bill = engine.bill(sweep.sweep_id)
-        if bill.jobs:
+        engines = {engine.name: engine for engine in self._workspace.supervisor.engines}
+        engine: HfJobs | None = engines.get(HF_JOBS)
+        if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
             return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=self.limit(sweep))
         if any(run.engine == HF_JOBS and run.started_at for run in sweep.runs):
             return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say

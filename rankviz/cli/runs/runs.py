@@ -73,7 +73,7 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _facts(summary: "RunSummary", standing: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _facts(summary: "RunSummary", standing: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
     """Settings, measurements, and the estimate beside them, in words. standing: of what is not empty."""
     run, estimate = summary.record, summary.estimate
     request, completed = run.request, run.completed
@@ -81,7 +81,7 @@ def _facts(summary: "RunSummary", standing: Mapping[str, str]) -> Iterator[tuple
     yield "State", str(run.state)
     if run.place_in_words:
         yield "Place", run.place_in_words
-    yield from ((name, words) for name, words in standing.items() if words)
+    yield from ((name, words) for name, words in (standing or {}).items() if words)
     if run.error:
         yield "Error", run.error
     yield "Base model", request.base
