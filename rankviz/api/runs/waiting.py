@@ -74,7 +74,9 @@ class Waiting:
         store = self._workspace.store
         records = store.unended()
         running = [record for record in records if record.state == "running"]
-        if any(record.request.sweep_id == sweep_id for record in running):
+        taken = self._workspace.supervisor.taken or ()
+        started = [record for record in records if record.state == "running" or record.run_id in taken]
+        if any(record.request.sweep_id == sweep_id for record in started):
             return None
 
         def owner_of(run_id: str) -> str:

@@ -36,8 +36,7 @@ def watch(api: Api, sweep_id: str) -> None:
                     steps = run.request.max_steps
                     tasks[run.run_id] = display.add_task(_label(run.request), total=steps, count="", status="")
                 count = f"{run.steps_done}/{run.request.max_steps}"
-                known = status(run, progress) if run.state != "queued" else f"queued  {run.place_in_words}".strip()
-                display.update(tasks[run.run_id], completed=run.steps_done, count=count, status=known)
+                display.update(tasks[run.run_id], completed=run.steps_done, count=count, status=status(run, progress))
 
 
 def whole_status(api: Api, sweep: "Sweep", progress: SweepProgress) -> str:
@@ -59,9 +58,9 @@ def time_left(progress: SweepProgress) -> str:
 
 
 def status(run: "RunRecord", progress: SweepProgress) -> str:
-    """What a run is doing; of training its loss and pace."""
+    """What a run is doing; of training its loss and pace; of one that waits where it is to be."""
     if run.state.ended or not run.stage:
-        return str(run.state)
+        return "  ".join(filter(None, [str(run.state), "" if run.state.ended else run.place_in_words]))
     if run.stage == TRAINING and run.steps:
         last = run.steps[-1]
         pace = f"{run.tokens_per_second:,.0f} tokens/s" if run.tokens_per_second else ""

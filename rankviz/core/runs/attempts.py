@@ -117,12 +117,16 @@ class Attempted(ABC):
         return self.place.waits if self.place else ""
 
     @property
+    def engine_and_where(self) -> str:
+        """ "GPU 1", "ray: node-3"; empty where nothing is known."""
+        return ": ".join(filter(None, [self.engine if self.engine != LOCAL else "", self.where]))
+
+    @property
     def place_in_words(self) -> str:
         """Where it is or was and which attempt that is, short; empty where nothing is known."""
         if self.place is None and self.attempt == 1:
             return ""  # at once: lists ask for each
-        place = ": ".join(filter(None, [self.engine if self.engine != LOCAL else "", self.where]))
-        return ", ".join(filter(None, [place, f"attempt {self.attempt}" if self.attempt > 1 else ""]))
+        return ", ".join(filter(None, [self.engine_and_where, f"attempt {self.attempt}" if self.attempt > 1 else ""]))
 
     def counts(self, event: AttemptEvent) -> bool:
         """Whether an event is of the current attempt and has not been brought before."""

@@ -7,9 +7,21 @@ from rankviz.core.runs.record import RunRecord, Sweep
 
 
 def place_html(api: Api, sweep: Sweep) -> str:
-    """What a sweep has cost so far, of a rented machine in US dollars; nothing of one that has not begun."""
-    spent = "" if sweep.recorded else api.spending.of_sweep(sweep).in_words
-    return f'<p class="rv-caption rv-spent">Cost so far: {escape(spent)}.</p>' if spent else ""
+    """Where a sweep runs now, and what it has cost so far, of a rented machine in US dollars; nothing of one that has
+    not begun."""
+    if sweep.recorded:
+        return ""
+    spent = api.spending.of_sweep(sweep).in_words
+    sentences = [running_on(sweep), f"Cost so far: {spent}." if spent else ""]
+    words = " ".join(filter(None, sentences))
+    return f'<p class="rv-caption">{escape(words)}</p>' if words else ""
+
+
+def running_on(sweep: Sweep) -> str:
+    """ "Running on GPU 0 and GPU 1."; empty where nothing runs, or it is not known where."""
+    places = dict.fromkeys(run.engine_and_where for run in sweep.runs if run.state == "running")
+    named = list(filter(None, places))
+    return f"Running on {' and '.join(named)}." if named else ""
 
 
 def place_in_sentences(api: Api, run: RunRecord) -> str:

@@ -21,15 +21,18 @@ def terms_widgets(api: Api, *, limit_label: str, elem_id: str) -> tuple[Any, Any
     return box, flavor, spend
 
 
-def flavors(api: Api, chosen: str | None) -> Any:
+def flavors(api: Api, chosen: str | None, first: str = "") -> Any:
     """The machines with today's prices, for the drop-down. A choice that can stay is not sent back: it may be an older
-    one. What cannot be read changes nothing: that is said where the cost stands."""
+    one. What cannot be read changes nothing: that is said where the cost stands.
+
+    first: what is chosen where nothing is; without it, the machine of the settings.
+    """
     try:
         offered = api.jobs.flavors()
     except RankVizError:
         return gr.skip()
     names = [each.name for each in offered]
-    usual = api.workspace.settings.jobs_flavor
-    first = usual if usual in names else next(iter(names), None)
+    usual = first or api.workspace.settings.jobs_flavor
+    value = usual if usual in names else next(iter(names), None)
     choices = [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in offered]
-    return gr.Dropdown(choices, **({} if chosen in names else {"value": first}))
+    return gr.Dropdown(choices, **({} if chosen in names else {"value": value}))

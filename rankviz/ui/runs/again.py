@@ -60,7 +60,8 @@ def resume_or_ask(api: Api, sweep_id: str) -> Again:
     flavor = there.options.get("flavor") or api.workspace.settings.jobs_flavor
     shown = shown_there(api, sweep_id, engine=engine, flavor=flavor, spend=limit)
     chosen = gr.Radio([(each.title, each.name) for each in api.engines.offered()], value=engine)
-    return shown._replace(box=gr.Column(visible=True), engine=chosen, spend=limit)
+    machines = rented.flavors(api, None, first=flavor) if engine == HF_JOBS else gr.skip()
+    return shown._replace(box=gr.Column(visible=True), engine=chosen, flavor=machines, spend=limit)
 
 
 def shown_there(api: Api, sweep_id: str, *, engine: str, flavor: str | None, spend: float | None) -> Again:
