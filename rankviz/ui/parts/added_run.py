@@ -1,13 +1,17 @@
 """Offers one more run of a sweep, between two ranks that differ by more than the noise of their runs."""
 
+from collections.abc import Iterator
+from contextlib import suppress
+
 import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.forecast.decision import Decision
+from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.core.runs.record import Sweep
-from rankviz.errors import UserError
+from rankviz.errors import RankVizError, UserError
 from rankviz.ui.parts.owned import may_change
-from rankviz.units import time_span
+from rankviz.units import money_span, time_span
 
 
 def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
@@ -15,9 +19,19 @@ def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
     r = decision.forecast.third_run if decision else None
     if r is None or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
         return gr.Button(visible=False)
-    estimate = api.runs.expected_added(sweep.sweep_id, r)
-    time = f" (training {time_span(estimate.seconds)})" if estimate and estimate.seconds else ""
-    return gr.Button(f"Add a run at r = {r}{time}", visible=True)
+    takes = ", ".join(_takes(api, sweep.sweep_id, r))
+    return gr.Button(f"Add a run at r = {r}{takes and f' ({takes})'}", visible=True)
+
+
+def _takes(api: Api, sweep_id: str, r: int) -> Iterator[str]:
+    """Its training time, and the cost of a machine that is rented for it, as far as they are known. What stands in the
+    way is said when it is pressed."""
+    estimate = api.runs.expected_added(sweep_id, r)
+    if estimate and estimate.seconds:
+        yield f"training {time_span(estimate.seconds)}"
+    with suppress(RankVizError):
+        if api.moves.destination(sweep_id).engine == HF_JOBS and (usd := api.moves.check_added(sweep_id, r).offer.usd):
+            yield f"a job of {money_span(usd)}"
 
 
 def add_run(api: Api, sweep_id: str) -> None:

@@ -24,9 +24,7 @@ def url(hub, tmp_path_factory):
         yield url
 
 
-def test_a_sweep_goes_to_a_rented_machine_is_cancelled_there_and_goes_on_within_its_limit(
-    browser, url, hub
-):
+def test_a_sweep_goes_to_a_rented_machine_is_cancelled_there_and_goes_on_within_its_limit(browser, url, hub):
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(60_000)
     page.goto(f"{url}/?tab=train")

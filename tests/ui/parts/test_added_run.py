@@ -1,0 +1,53 @@
+"""What the button that adds a run says, and what it is not pressed for."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from rankviz.errors import InvalidSettingError
+from rankviz.store.destination import Destination
+from rankviz.ui.parts.added_run import add_button
+from tests.support import questions
+from tests.support.finished_runs import finished_events
+from tests.support.hub_jobs import page_on, stand_in_hub
+
+OFFERS_8 = SimpleNamespace(forecast=SimpleNamespace(third_run=8))
+
+
+@pytest.fixture
+def api(tmp_path):
+    with stand_in_hub(tmp_path / "hub") as hub, page_on(hub, tmp_path / "home") as api:
+        hub.holds.set()
+        yield api
+
+
+def finished_on(api, destination):
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), "", destination)
+    (run,) = store.sweep(sweep_id).runs
+    for event in finished_events(run.request, 2.0):
+        store.append(run.run_id, event)
+    return api.runs.sweep(sweep_id)
+
+
+def test_on_a_rented_machine_it_says_what_its_job_costs(api):
+    sweep = finished_on(api, Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
+
+    assert "a job of $0.0" in add_button(api, sweep, OFFERS_8).value
+
+
+def test_on_this_machine_it_has_no_price(api):
+    button = add_button(api, finished_on(api, Destination("local")), OFFERS_8)
+
+    assert button.value.startswith("Add a run at r = 8")
+    assert "$" not in button.value
+
+
+def test_where_too_little_is_left_it_is_there_and_says_so_when_it_is_pressed(api):
+    sweep = finished_on(api, Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
+    engine = next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs")
+    engine.spending.add(sweep.sweep_id, "a-job", 2.9)
+
+    assert "$" not in add_button(api, sweep, OFFERS_8).value
+    with pytest.raises(InvalidSettingError, match="is used up"):
+        api.moves.add(sweep.sweep_id, 8)
