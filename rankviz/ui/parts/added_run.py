@@ -1,17 +1,16 @@
 """Offers one more run of a sweep, between two ranks that differ by more than the noise of their runs."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.forecast.decision import Decision
-from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.core.runs.record import Sweep
-from rankviz.errors import RankVizError, UserError
+from rankviz.errors import UserError
+from rankviz.ui.parts import rented
 from rankviz.ui.parts.owned import may_change
-from rankviz.units import money_span, time_span
+from rankviz.units import time_span
 
 
 def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
@@ -24,14 +23,12 @@ def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
 
 
 def _takes(api: Api, sweep_id: str, r: int) -> Iterator[str]:
-    """Its training time, and the cost of a machine that is rented for it, as far as they are known. What stands in the
-    way is said when it is pressed."""
+    """Its training time, and the cost of a machine that is rented for it, as far as they are known."""
     estimate = api.runs.expected_added(sweep_id, r)
     if estimate and estimate.seconds:
         yield f"training {time_span(estimate.seconds)}"
-    with suppress(RankVizError):
-        if api.moves.destination(sweep_id).engine == HF_JOBS and (usd := api.moves.check_added(sweep_id, r).offer.usd):
-            yield f"a job of {money_span(usd)}"
+    if price := rented.job_price(api, sweep_id, lambda: api.moves.check_added(sweep_id, r)):
+        yield price
 
 
 def add_run(api: Api, sweep_id: str) -> None:

@@ -1,11 +1,15 @@
 """The choice of a rented machine and of what it may cost."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.api.engines import Plan
+from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.errors import RankVizError
 
 
@@ -19,6 +23,15 @@ def terms_widgets(api: Api, *, limit_label: str, elem_id: str) -> tuple[Any, Any
             api.workspace.settings.jobs_spend, label=limit_label, min_width=100, elem_id=f"{elem_id}-spend"
         )
     return box, flavor, spend
+
+
+def job_price(api: Api, sweep_id: str, check: Callable[[], Plan]) -> str:
+    """ "a job of $0.04 – 0.17", where a sweep is to go on on a rented machine; empty where it is not, and where that is
+    not known: what stands in the way is said when it is pressed. check: what it takes there."""
+    with suppress(RankVizError):
+        if api.moves.destination(sweep_id).engine == HF_JOBS and (offer := check().offer) and offer.usd:
+            return f"a job of {units.money_span(offer.usd)}"
+    return ""
 
 
 def flavors(api: Api, chosen: str | None, first: str = "") -> Any:

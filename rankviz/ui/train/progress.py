@@ -9,7 +9,7 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import RunNotFoundError, quoted
-from rankviz.ui.parts import html, live
+from rankviz.ui.parts import html, live, rented
 from rankviz.ui.parts.added_run import add_button
 from rankviz.ui.parts.curve import curve as by_rank
 from rankviz.ui.parts.owned import may_change
@@ -154,7 +154,8 @@ def resume_button(api: Api, sweep: Sweep) -> gr.Button:
     again = len(sweep.resumable)
     if not again or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
         return gr.Button(visible=False)
-    return gr.Button(live.again_label(again), visible=True)
+    price = rented.job_price(api, sweep.sweep_id, lambda: api.moves.check(sweep.sweep_id))
+    return gr.Button(live.again_label(again) + (price and f" ({price})"), visible=True)
 
 
 def sweep_link(sweep: Sweep) -> str:
