@@ -50,10 +50,12 @@ class Spending:
         return Bill(len({*ended, *going}), sum(known.values()), is_whole=known.keys() >= going.keys())
 
     def _all(self) -> Mapping[str, Mapping[str, float]]:
+        """Earlier versions kept one figure for all jobs of a sweep."""
         try:
-            return json.loads((self._place / SPENT).read_text())
+            known = json.loads((self._place / SPENT).read_text())
         except (OSError, ValueError):
             return {}
+        return {sweep_id: jobs if isinstance(jobs, dict) else {"": jobs} for sweep_id, jobs in known.items()}
 
 
 def write(path: Path, content: Mapping) -> None:
