@@ -50,7 +50,7 @@ def test_a_sweep_goes_to_a_rented_machine_is_cancelled_there_and_goes_on_within_
     again = page.locator("#sweep-again")
     again.get_by_text("for all jobs of this sweep, which have cost $0.0").wait_for()
     assert again.get_by_label("Hugging Face Jobs").is_checked()
-    assert again.get_by_label("Machine").input_value().startswith("l4x1")
+    assert again.get_by_label("Machine", exact=True).input_value().startswith("l4x1")
     page.locator("#sweep-again-go").click()
     again.wait_for(state="hidden")
     wait_for(lambda: len(hub.jobs) == 2)
