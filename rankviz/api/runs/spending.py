@@ -112,7 +112,7 @@ class Spending:
         engine: HfJobs | None = engines.get(HF_JOBS)
         if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
             return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=self.limit(sweep))
-        if any(run.engine == HF_JOBS and run.started_at for run in sweep.runs):
+        if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
             return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say
         return None
 

@@ -53,7 +53,8 @@ class ProbeRecord(Attempted):
         if self.started_at is None:
             return None
         lines = [each.time for each in (*self.measured, *self.did_not_fit, *self.skipped)]
-        return max(0.0, (self.ended_at or max([self.started_at, *lines])) - self.started_at)
+        last = max([self.started_at, *lines]) if self.ended_at is None else self.ended_at
+        return max(0.0, last - self.started_at)
 
     @property
     def peak_kind(self) -> str | None:

@@ -81,12 +81,12 @@ class RunRecord(Attempted):
     def attempt_seconds(self) -> float | None:
         if self.started_at is None:
             return None
-        last = self.ended_at or max(self._lines())
+        last = max(self._lines()) if self.ended_at is None else self.ended_at
         return max(0.0, last - self.started_at)
 
     def _lines(self) -> Iterator[float]:
         """When the current attempt wrote; the last of each kind."""
-        yield from filter(None, (self.started_at, self.loaded_at, self.stage_began_at))
+        yield from (at for at in (self.started_at, self.loaded_at, self.stage_began_at) if at is not None)
         lasts = (self.stage_progress, self.loss_before, self.loss_after, self.answered_before, self.answered_after)
         for event in (*lasts, *self.steps[-1:], *self.cuts[-1:]):
             if event is not None:

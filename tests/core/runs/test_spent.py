@@ -105,6 +105,12 @@ def test_a_clock_that_was_set_back_gives_no_time_below_zero():
     assert 0.0 == spent(begun(100.0), now=40.0).seconds
 
 
+def test_a_clock_that_stands_at_zero_is_a_time_too():
+    assert 10.0 == spent(begun(0.0), step(10.0), RunRequeued(time=20.0, attempt=1, lost="Gone.")).seconds
+    assert 0.0 == spent(begun(0.0), completed(0.0)).seconds
+    assert 0.0 == spent(begun(0.0), RunRequeued(time=20.0, attempt=1, lost="Gone.")).seconds
+
+
 def test_the_places_of_runs_are_named_unless_an_earlier_attempt_was_elsewhere():
     on = {name: ASKED.after_all([placed(where=name), begun(1.0)]) for name in ("GPU 0", "GPU 1")}
     moved = ASKED.after_all([begun(1.0), RunCancelled(time=2.0), RunRequeued(time=3.0, attempt=1), placed(2)])
