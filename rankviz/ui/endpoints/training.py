@@ -189,16 +189,18 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """
         return IdsJSON(run_ids=list(api.runs.cancel(id)))
 
-    def resume(sweep_id: str = "", engine: str = "", flavor: str = "", spend: float | None = None) -> IdsJSON:
+    def resume(
+        sweep_id: str = "", engine: str | None = None, flavor: str | None = None, spend: float | None = None
+    ) -> IdsJSON:
         """Queue the failed and cancelled runs of a sweep of yours again, there or elsewhere; completed runs stay.
 
         Args:
             sweep_id: From start_sweep or runs.
-            engine: Where they run from now on, as in start_sweep; empty for where they were to run.
-            flavor: With hf-jobs: the machine; empty for the one that the sweep has.
-            spend: With hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones included.
+            engine: Where they run from now on, as in start_sweep; null for where they were to run.
+            flavor: With hf-jobs: the machine; null for the one that the sweep has.
+            spend: With hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones too; null for its limit.
         """
-        return IdsJSON(run_ids=list(api.moves.resume(sweep_id, engine, flavor, spend)))
+        return IdsJSON(run_ids=list(api.moves.resume(sweep_id, engine or "", flavor or "", spend)))
 
     def delete(id: str = "") -> IdsJSON:
         """Delete a run or a sweep of yours that has ended, with its adapters and log.
