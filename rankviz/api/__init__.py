@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from rankviz.api.exports import Exports
     from rankviz.api.forecasts import Forecasts
     from rankviz.api.jobs import Jobs
+    from rankviz.api.moves import Moves
     from rankviz.api.preflight import Preflight
     from rankviz.api.probes import Probes
     from rankviz.api.runs.decisions import Decisions
     from rankviz.api.runs.measured import Measured
     from rankviz.api.runs.own_sweeps import OwnSweeps
     from rankviz.api.runs.runs import Runs
+    from rankviz.api.runs.spending import Spending
     from rankviz.api.runs.verdicts import Verdicts
     from rankviz.api.sinks import Sinks
     from rankviz.api.studies import Studies
@@ -133,6 +135,13 @@ class Api:
         return Runs(self.workspace, self.models, self.measured, self.preflight, self.quota)
 
     @cached_property
+    def spending(self) -> Spending:
+        """What runs have cost so far."""
+        from rankviz.api.runs.spending import Spending
+
+        return Spending(self.workspace, self.runs)
+
+    @cached_property
     def jobs(self) -> Jobs:
         """Runs on machines of Hugging Face, on the account of whoever asks."""
         from rankviz.api.jobs import Jobs
@@ -145,6 +154,13 @@ class Api:
         from rankviz.api.engines import Engines
 
         return Engines(self.workspace, self.runs, self.jobs, self.preflight)
+
+    @cached_property
+    def moves(self) -> Moves:
+        """Sweeps that go on: again, further, elsewhere."""
+        from rankviz.api.moves import Moves
+
+        return Moves(self.workspace, self.runs, self.jobs, self.engines, self.spending)
 
     @cached_property
     def forecasts(self) -> Forecasts:

@@ -3,8 +3,9 @@ up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rankviz.api.jobs import Jobs, Offer
@@ -17,6 +18,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.store.destination import Destination
 
 if TYPE_CHECKING:
+    from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import SweepRequest
     from rankviz.core.runs.timing.sweep_time import ExpectedSweep
@@ -87,38 +89,44 @@ class Engines:
             flavor, spend: Machine and spending limit in US dollars, where one is rented; as the settings have them
                 where they are not given.
         """
-        name = self._name(engine, flavor, spend)
+        name = self.name(engine, flavor, spend)
         if name == HF_JOBS:
             return _rented(self._jobs.check(request, flavor, spend))
         self._runs.check(request, Destination(name))
-        plan = self.plan(request, name)
-        if name != LOCAL:
-            return plan
-        return replace(plan, notes=self._preflight.warnings(request.training, request.base))
+        return self.with_warnings(self.plan(request, name), name, request.training, request.base)
+
+    def with_warnings(self, plan: Plan, name: str, training: TrainingSetup, base: str) -> Plan:
+        """With what this machine warns of, where it is to train."""
+        return replace(plan, notes=self._preflight.warnings(training, base)) if name == LOCAL else plan
 
     def plan(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
         """What a sweep takes there, of one that was checked. As in `check`."""
-        name = self._name(engine, flavor, spend)
+        name = self.name(engine, flavor, spend)
         if name == HF_JOBS:
             return _rented(self._jobs.offer(request, flavor, spend))
+        return self.plan_of(name, partial(self._runs.expected, request))
+
+    def plan_of(self, name: str, expected: Callable[..., ExpectedSweep]) -> Plan:
+        """The same on an engine that rents nothing. expected: what it takes in an environment; without one, here."""
         if name == LOCAL:
-            return Plan(expected=self._runs.expected(request))
+            return Plan(expected=expected())
         there = self._machines.engine(name)
         environment, trouble = self._machines.environment(name), there.nodes().trouble
         notes = [f"{trouble.rstrip('.')}. The runs wait until that has changed."] if trouble else []
         if environment is None:
             return Plan(expected=None, notes=notes, not_known=NOT_KNOWN.format(title=there.title))
-        expected = self._runs.expected(request, environment)
-        return Plan(expected=expected, notes=notes, not_known="" if expected.time else NO_SPEED)
+        found = expected(environment)
+        return Plan(expected=found, notes=notes, not_known="" if found.time else NO_SPEED)
 
     def start(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> str:
         """Queue a sweep there; returns its id. As in `check`."""
-        name = self._name(engine, flavor, spend)
+        name = self.name(engine, flavor, spend)
         if name == HF_JOBS:
             return self._jobs.start(request, flavor, spend)
         return self._runs.start(request, Destination(name))
 
-    def _name(self, engine: str, flavor: str, spend: float | None) -> str:
+    def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
+        """Of the engine that these mean. InvalidSettingError where it rents nothing and machine or limit are given."""
         name = self._machines.engine(engine).name
         if name != HF_JOBS and (flavor or spend is not None):
             raise InvalidSettingError(DOES_NOT_RENT)

@@ -13,11 +13,12 @@ from rankviz.api.workspace import Workspace, writes
 from rankviz.catalog import hardware
 from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
-from rankviz.store.destination import Destination, read_destination
+from rankviz.store.destination import Destination
 
 if TYPE_CHECKING:
+    from rankviz.core.cost.device import Device
     from rankviz.core.quantity import Range
-    from rankviz.core.runs.request import SweepRequest
+    from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.timing.sweep_time import ExpectedSweep
     from rankviz.engines.hf_jobs.engine import HfJobs
     from rankviz.engines.hf_jobs.hub import Hub
@@ -36,6 +37,9 @@ class Offer:
     usd: Range | None
     """None where the speed of its GPU is not known."""
     limit_usd: float
+    """Of the sweep, for all its jobs together."""
+    spent_usd: float = 0.0
+    """What its earlier jobs have cost."""
     timeout_seconds: int
     """The job's time limit, which the spending limit pays for."""
 
@@ -49,11 +53,13 @@ class Offer:
 
         price = f"{self.flavor.label} ({self.flavor.name}): {units.usd(self.flavor.usd_per_hour)} per hour today"
         yield f"{price}. Cost: {units.money_span(self.usd) if self.usd else 'not known'}."
-        if self.usd and self.usd.high > self.limit_usd:
+        if self.usd and self.usd.high > self.limit_usd - self.spent_usd:
             yield "The spending limit may end the job before all runs have completed. What has completed is kept."
+        spent = f" for all jobs of this sweep, which have cost {units.usd(self.spent_usd)}," if self.spent_usd else ""
         yield (
-            f"The limit of {units.usd(self.limit_usd)} ends the job after {units.duration(self.timeout_seconds)}. "
-            f"Billed by the minute, with starting: assumed {units.time_span(STARTING)}, not measured."
+            f"The limit of {units.usd(self.limit_usd)}{spent} ends the job after "
+            f"{units.duration(self.timeout_seconds)}. Billed by the minute, with starting: assumed "
+            f"{units.time_span(STARTING)}, not measured."
         )
 
 
@@ -101,47 +107,40 @@ class Jobs:
 
     def offer(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
         """What a sweep would cost. InvalidSettingError where there is no such machine or the limit is too low."""
-        from rankviz.engines.hf_jobs.prices import cost_range, timeout_seconds
-
-        rented, limit = self._engine.terms(self._require_login(), self.options(flavor, spend))
-        if rented.gpus > 1:
-            raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
-        expected = self._runs.expected(request, self._environment(rented))
-        seconds = expected.seconds
-        return Offer(
-            flavor=rented,
-            expected=expected,
-            usd=cost_range(seconds, rented.usd_per_minute) if seconds else None,
-            limit_usd=limit,
-            timeout_seconds=timeout_seconds(limit, rented.usd_per_minute),
-        )
+        rented, limit = self._terms(flavor, spend)
+        return _offer(rented, limit, self._runs.expected(request, self._environment(rented)))
 
     def check(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
         """Whether a sweep could start on such a machine, and what it would cost there."""
         if self._workspace.references.model(request.base).path:
             raise InvalidSettingError(FOLDER_IS_NOT_SENT)
         offer = self.offer(request, flavor, spend)
-        self._runs.check(request, Destination(HF_JOBS), self._workspace.device(self._environment(offer.flavor)))
+        self._runs.check(request, Destination(HF_JOBS), self.device(offer.flavor))
         return offer
+
+    def check_runs(self, runs: Sequence[RunRequest], flavor: str = "", spend: float | None = None) -> Offer:
+        """The same of runs of a sweep that is here. The limit is that of the whole sweep: what its jobs have cost is
+        part of it."""
+        rented, limit = self._terms(flavor, spend)
+        self._runs.check_runs(runs, Destination(HF_JOBS), self.device(rented))
+        expected, spent = self._runs.expected_of(runs, self._environment(rented)), self._engine.bill(runs[0].sweep_id)
+        return _offer(rented, limit, expected, spent.usd)
 
     def start(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> str:
         """Queue a sweep for such a machine; returns its id."""
         offer = self.check(request, flavor, spend)
-        device = self._workspace.device(self._environment(offer.flavor))
-        return self._runs.start(request, Destination(HF_JOBS, self.options(flavor, spend)), device)
+        there = Destination(HF_JOBS, self.options(flavor, spend))
+        return self._runs.start(request, there, self.device(offer.flavor))
 
-    def spent(self, sweep_id: str) -> float | None:
-        """US dollars of a sweep's jobs so far; None of one that has none."""
-        runs = self._runs.sweep(sweep_id).runs
-        if not any(run.engine == HF_JOBS for run in runs):
-            return None
-        return self._engine.spent(sweep_id)
+    def device(self, flavor: Flavor) -> Device:
+        """What a run finds on such a machine."""
+        return self._workspace.device(self._environment(flavor))
 
-    def limit(self, sweep_id: str) -> float | None:
-        """The spending limit of a sweep in US dollars; None of one that has none."""
-        runs = self._runs.sweep(sweep_id).runs
-        spend = read_destination(self._workspace.store.run_dir(runs[0].run_id)).options.get("spend", "")
-        return float(spend) if spend else None
+    def _terms(self, flavor: str, spend: float | None) -> tuple[Flavor, float]:
+        rented, limit = self._engine.terms(self._require_login(), self.options(flavor, spend))
+        if rented.gpus > 1:
+            raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
+        return rented, limit
 
     @property
     def _engine(self) -> HfJobs:
@@ -171,3 +170,17 @@ class Jobs:
             "device_name": flavor.label,
             "device_memory_bytes": flavor.memory_bytes,
         }
+
+
+def _offer(flavor: Flavor, limit_usd: float, expected: ExpectedSweep, spent_usd: float = 0.0) -> Offer:
+    from rankviz.engines.hf_jobs.prices import cost_range, seconds_left
+
+    seconds = expected.seconds
+    return Offer(
+        flavor=flavor,
+        expected=expected,
+        usd=cost_range(seconds, flavor.usd_per_minute) if seconds else None,
+        limit_usd=limit_usd,
+        spent_usd=spent_usd,
+        timeout_seconds=seconds_left(limit_usd, spent_usd, flavor.usd_per_minute),
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rankviz.api.advice import AdviceAnswer
     from rankviz.api.estimates import EstimateAnswer
-    from rankviz.api.runs.runs import RunSummary
+    from rankviz.api.runs.summary import RunSummary
     from rankviz.api.runs.verdicts import SweepVerdict
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.held_out_answers import HeldOutAnswer
@@ -74,6 +74,8 @@ def run_json(summary: RunSummary) -> dict[str, Any]:
         "where": summary.record.where or None,
         "attempt": summary.record.attempt,
         "waits": summary.record.waits or None,
+        "device_seconds": summary.device_time.seconds,
+        "device_seconds_is_whole": summary.device_time.is_whole,
         "folder": summary.folder and str(summary.folder),
         "adapter_folder": summary.adapter_folder and str(summary.adapter_folder),
         "answers": [_answer_json(each) for each in summary.record.answers],

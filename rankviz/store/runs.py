@@ -64,11 +64,11 @@ class RunStore(RunRecords):
         )
         return sweep_id
 
-    def add(self, request: RunRequest, ownership: Ownership = NO_ONES) -> None:
+    def add(self, request: RunRequest, ownership: Ownership = NO_ONES, destination: Destination = ANYWHERE) -> None:
         """Queue one more run of a sweep that exists; nothing of its other runs is rewritten. RunNotFoundError where the
         sweep has been deleted meanwhile."""
         self.publish(
-            {request.run_id: {"request.json": request_text(request)}},
+            {request.run_id: {"request.json": request_text(request), **destination.files}},
             ownership,
             require=lambda: self.sweep(request.sweep_id),
         )

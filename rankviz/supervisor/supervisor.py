@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from filelock import FileLock, Timeout
 
@@ -101,6 +101,16 @@ class Supervisor:
     def places(self, engine: str) -> int:
         """How many jobs an engine has at once; 1 where it was not asked yet."""
         return max(1, self._launching.places.get(engine, 1))
+
+    @property
+    def taken(self) -> Collection[str] | None:
+        """The runs that some job has; None where another process supervises."""
+        return self._jobs.run_ids if self._lock.is_locked else None
+
+    @property
+    def away(self) -> Mapping[str, str]:
+        """Why engines cannot be reached now, by name."""
+        return self._jobs.away.copy()
 
     @property
     def unwritten(self) -> Mapping[str, RunEvent]:

@@ -100,8 +100,7 @@ def test_a_sweep_keeps_its_machine_and_limit_and_no_token(own):
     run = own.runs.sweep(sweep_id).runs[0]
     destination = read_destination(own.workspace.store.run_dir(run.run_id))
     assert ("hf-jobs", {"flavor": "l4x1", "spend": "5"}) == (destination.engine, destination.options)
-    assert 5.0 == own.jobs.limit(sweep_id)
-    assert own.jobs.spent(sweep_id) is None or own.jobs.spent(sweep_id) >= 0
+    assert 5.0 == own.spending.limit(own.runs.sweep(sweep_id))
 
 
 def test_a_page_without_a_trainer_and_its_limits_do_not_stand_in_the_way_of_who_pays(shared):

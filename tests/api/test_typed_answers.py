@@ -14,7 +14,7 @@ from rankviz.api import Api
 from rankviz.api import json as api_json
 from rankviz.api.advice import AdviceAnswer
 from rankviz.api.estimates import EstimateAnswer
-from rankviz.api.runs.runs import RunSummary
+from rankviz.api.runs.summary import RunSummary
 from rankviz.api.runs.verdicts import SweepVerdict
 from rankviz.core.accuracy.report import AccuracyReport
 from rankviz.core.accuracy.similar import SimilarRows

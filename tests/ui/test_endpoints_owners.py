@@ -7,6 +7,7 @@ import gradio as gr
 import pytest
 
 from rankviz.api import Api
+from rankviz.core.runs.events import RunFailed
 from rankviz.engines import Nodes
 from rankviz.supervisor import Supervisor
 from rankviz.visitor import NOBODY, acting_as
@@ -123,10 +124,41 @@ def test_a_sweep_is_started_as_the_limits_allow_and_belongs_to_who_started_it(ca
     status = call(ANN, "status", started["sweep_id"])
     assert ({"queued"}, False) == ({run["state"] for run in status["runs"]}, status["ended"])
     assert status["in_words"].startswith("Place 2 in the queue: 1 sweep before it.")
+    assert status["waits"] == status["in_words"]
+    assert (0.0, None, "") == tuple(status["cost"][key] for key in ("device_seconds", "usd", "in_words"))
     assert "No run or sweep" in refuses(BEN, "cancel", started["sweep_id"])
     assert started["run_ids"] == call(ANN, "cancel", started["sweep_id"])["run_ids"]
     assert "This server allows at most 200 steps per run (got 300)." in refuses(ANN, "start_sweep", steps=300)
     assert "mode must be one of sweep, quick, fast" in refuses(ANN, "start_sweep", mode="slow")
+
+
+def test_a_sweep_that_has_ended_says_what_it_has_cost_and_waits_for_nothing(call, anns):
+    status = call(ANN, "status", anns)
+
+    assert (None, True) == (status["waits"], status["ended"])
+    assert (16.0, True) == tuple(status["cost"][key] for key in ("device_seconds", "device_seconds_is_whole"))
+    assert ({None}, {1}) == tuple({run[key] for run in status["runs"]} for key in ("where", "attempt"))
+
+
+def test_its_owner_resumes_a_sweep_on_another_engine(tmp_path):
+    api, _ = page_with_elsewhere(tmp_path, shared=True)
+    functions, store = functions_of(api), api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id)
+    (run_id,) = store.run_ids(sweep_id)
+    store.append(run_id, RunFailed(time=1.0, error="no luck"))
+
+    with acting_as(BEN), pytest.raises(gr.Error, match="No run or sweep"):
+        functions["resume"](sweep_id, engine="elsewhere")
+    with acting_as(ANN), pytest.raises(gr.Error, match=r"flavor and spend need the engine hf-jobs\."):
+        functions["resume"](sweep_id, engine="elsewhere", spend=5.0)
+    with acting_as(ANN):
+        assert [run_id] == functions["resume"](sweep_id, engine="elsewhere")["run_ids"]
+    api.workspace.supervisor.settle()
+    api.workspace.supervisor.stop()
+
+    assert ("completed", "elsewhere", 2) == tuple(
+        getattr(store.get(run_id), name) for name in ("state", "engine", "attempt")
+    )
 
 
 def test_a_sweep_goes_where_it_is_to_run_and_says_what_it_takes_there(tmp_path):

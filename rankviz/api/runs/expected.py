@@ -40,28 +40,32 @@ class ExpectedRuns(StoredRuns):
 
         environment: of the machine, as a run's own would be, where it is not this one.
         """
-        from rankviz import machine
-        from rankviz.core.runs.estimate import precision_warning
-        from rankviz.core.runs.timing.sweep_time import ExpectedSweep
-
         check_count(request.run_count, self._workspace.limits)
         runs = self._with_kept_data(request).runs(sweep_id="expected", created_at=0.0)
         if environment is None:
             self._quota.check_base(request.base)
             check_sweep(runs, self._workspace.limits)
-        here = environment or machine.here()
-        refuse_base(self._models.get(request.base), request.lora, request.training, self._workspace.device(here))
-        paces = self._paces(runs[0], here, load_average=None if environment else machine.load_average())
+        return self.expected_of(runs, environment)
+
+    def expected_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
+        """The same of runs of one sweep. environment: as in `expected`."""
+        from rankviz import machine
+        from rankviz.core.runs.estimate import precision_warning
+        from rankviz.core.runs.timing.sweep_time import ExpectedSweep
+
+        here, first = environment or machine.here(), runs[0]
+        refuse_base(self._models.get(first.base), first.lora, first.training, self._workspace.device(here))
+        paces = self._paces(first, here, load_average=None if environment else machine.load_average())
         by_rank = {run.r: self._estimate_run(run, here, paces) for run in runs}
         return ExpectedSweep(
             device_name=here["device_name"],
             runs=len(runs),
-            truncations=len(request.cut_ranks),
+            truncations=max(len(run.cut_ranks) for run in runs),
             ranks=by_rank,
             time=self._time(runs, [by_rank[run.r] for run in runs], here, paces),
             paces=paces,
-            first=runs[0],
-            warning=precision_warning(runs[0], self._workspace.device(here), self._workspace.assumptions),
+            first=first,
+            warning=precision_warning(first, self._workspace.device(here), self._workspace.assumptions),
         )
 
     def seconds_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> Range | None:

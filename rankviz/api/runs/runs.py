@@ -1,26 +1,21 @@
-"""Runs and sweeps: started, followed and cancelled."""
+"""Runs and sweeps: started, extended, cancelled and resumed."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
-from rankviz.api.runs.expected import ExpectedRuns
-from rankviz.api.runs.machines import Machines
+from rankviz.api.runs.followed import FollowedRuns
 from rankviz.api.runs.measured import Measured
-from rankviz.api.runs.waiting import Place, Waiting
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.runs.added import added_run
-from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.core.runs.base_check import refuse_base
-from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.limits import check_count, check_sweep
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, quick_look
@@ -30,42 +25,20 @@ from rankviz.store.destination import ANYWHERE, Destination
 
 if TYPE_CHECKING:
     from rankviz.core.cost.device import Device
-    from rankviz.core.quantity import Range
-    from rankviz.core.runs.record import Sweep
+    from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.request import RunRequest, SweepRequest
-    from rankviz.core.runs.timing.progress import SweepProgress
     from rankviz.engines import Engine
 
 FOLDER_IS_NOT_SENT = "The base is a folder of this machine, and weights are not sent. Give it as a Hub id."
 NOTHING_TO_RESUME = "Nothing to resume: no run of this sweep has failed or was cancelled."
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunSummary:
-    """A run, and the estimate beside it."""
-
-    record: RunRecord
-    estimate: RunEstimate | None
-    """None where its base model is not available."""
-    folder: Path | None = None
-    """Of the run: its request, journal, log and adapter. None on a shared page, whose visitors see no path of its
-    machine, and of a run that RankViz ships."""
-
-    @property
-    def adapter_folder(self) -> Path | None:
-        """Where the trained adapter is, as PEFT loads it; None where there is none, or no folder to show."""
-        adapter = self.folder / self.record.adapter_path if self.folder and self.record.adapter_path else None
-        return adapter if adapter and adapter.is_dir() else None
-
-
-class Runs(ExpectedRuns):
+class Runs(FollowedRuns):
     """What a rank buys, trained here."""
 
     def __init__(self, workspace: Workspace, models: Models, measured: Measured, preflight: Preflight, quota: Quota):
         super().__init__(workspace, models, measured, quota)
         self._preflight = preflight
-        self._machines = Machines(workspace)
-        self._waiting = Waiting(workspace, self._seconds_on, lambda sweep: self.progress(sweep).seconds_left)
 
     def check(self, request: SweepRequest, destination: Destination = ANYWHERE, device: Device | None = None) -> None:
         """Whether a sweep could start there; where not, a RankVizError says what to change. Nothing is written.
@@ -109,17 +82,27 @@ class Runs(ExpectedRuns):
         if request.exact_match_examples:
             preview.require_prompts()
 
-    def _require_run(self, run: RunRequest, destination: Destination = ANYWHERE) -> None:
-        """Of one that is already there, or is made of such: what `check` asks, since it may come from elsewhere."""
-        self._quota.check_base(run.base)
-        self.preview(run.data)
-        if self._machines.is_here(destination):
-            refuse_base(self._models.get(run.base), run.lora, run.training, self._workspace.here())
-            self._preflight.require(run.training, run.base)
-            self._require_download(run)
-        else:
-            engine = self._machines.engine(destination.engine)
-            self._require_there(run, engine, self._machines.device(engine.name))
+    def check_runs(
+        self, runs: Sequence[RunRequest], destination: Destination = ANYWHERE, device: Device | None = None
+    ) -> None:
+        """Whether runs that are here, or are made of such, could start there: what `check` asks, since they may come
+        from elsewhere."""
+        engine, is_here = self._machines.engine(destination.engine), self._machines.is_here(destination)
+        if is_here:
+            self._workspace.require_trainer()
+        elif why_not := engine.why_not():
+            raise InvalidSettingError(why_not)
+        check_sweep(runs, self._workspace.limits if engine.is_limited else paid_limits(self._workspace.limits))
+        for run in _unlike(runs):
+            if engine.is_limited:
+                self._quota.check_base(run.base)
+            self.preview(run.data)
+            if is_here:
+                refuse_base(self._models.get(run.base), run.lora, run.training, self._workspace.here())
+                self._preflight.require(run.training, run.base)
+                self._require_download(run)
+            else:
+                self._require_there(run, engine, device or self._machines.device(engine.name))
 
     def _require_there(self, request: RunRequest | SweepRequest, engine: Engine, device: Device) -> None:
         """Of a base that is to be trained on another engine than that of this machine."""
@@ -169,22 +152,22 @@ class Runs(ExpectedRuns):
 
     @in_turn("starts")
     @writes
-    def add(self, sweep_id: str, r: int) -> str:
-        """Queue one more run of a sweep, at another rank and with the same settings; returns the run's id.
+    def add(self, sweep_id: str, r: int, device: Device | None = None) -> str:
+        """Queue one more run of a sweep, at another rank and with the same settings, where the sweep's runs are to be;
+        returns the run's id. device: as in `check`.
 
         It takes learning rate and seed from the best run at the highest rank. The sweep's other runs stay as they are.
         """
-        destination = self._machines.destination(self.sweep(sweep_id))
-        if self._machines.is_here(destination):
-            self._workspace.require_trainer()
         request = self.added_request(sweep_id, r)
         self._required_run_ids(sweep_id)
-        self._require_run(request, destination)
+        destination = self._machines.destination(self.sweep(sweep_id))
+        self.check_runs([request], destination, device)
         with self._quota.admitting(new=1, sweep_id=sweep_id):
             runs = self.sweep(sweep_id).runs
-            first = runs[0].run_id
-            check_sweep([*(run.request for run in runs), request], self._workspace.limits)
-            self._workspace.store.add(request, self._workspace.store.ownership(first))
+            limits = self._workspace.limits
+            limits = limits if self._machines.engine(destination.engine).is_limited else paid_limits(limits)
+            check_sweep([*(run.request for run in runs), request], limits)
+            self._workspace.store.add(request, self._workspace.store.ownership(runs[0].run_id), destination)
         self._workspace.work_queue()
         return request.run_id
 
@@ -202,44 +185,6 @@ class Runs(ExpectedRuns):
         like = min(sweep.runs, key=_best_at_the_highest_rank).request
         return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
 
-    def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
-        """The sweep again and again until all its runs have ended."""
-        while True:
-            sweep = self.sweep(sweep_id)
-            yield sweep
-            if sweep.ended:
-                return
-            self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
-            time.sleep(every_seconds)
-
-    def progress(self, sweep: Sweep) -> SweepProgress:
-        """How far a sweep is and how long it still takes, from its own runs and from earlier ones on its machine."""
-        from rankviz.core.runs.timing.progress import progress_of
-
-        environment = next((run.environment for run in sweep.runs if run.environment), None)
-        if environment is None and not sweep.recorded:
-            environment = self._machines.environment(self._machines.destination(sweep).engine, look=False)
-        earlier = self._measured.completed_runs(environment) if environment else ()
-        progress = progress_of(sweep, time.time(), earlier)
-        if sweep.running and (trouble := self._workspace.why_not_write()):
-            return replace(progress, trouble=trouble, stage_seconds_left=None, seconds_left=None)
-        return progress
-
-    def waiting(self, sweep_id: str) -> Place | None:
-        """Where a sweep or a probe stands in the queue of all visitors, and how long it will wait; None where it does
-        not wait."""
-        self._workspace.rights.seen(sweep_id)
-        return self._waiting.place(sweep_id)
-
-    def queue_words(self, engine: str = "") -> str:
-        """How many sweeps of all visitors wait or run on an engine, and how long one more would wait, as a sentence;
-        empty where there is none."""
-        return self._waiting.words(self._machines.engine(engine).name)
-
-    def _seconds_on(self, engine: str, runs: Sequence[RunRequest]) -> Range | None:
-        environment = self._machines.environment(engine, look=False)
-        return self.seconds_of(runs, environment) if environment else None
-
     @in_turn("changes")
     @writes
     def cancel(self, run_or_sweep_id: str) -> Sequence[str]:
@@ -254,35 +199,30 @@ class Runs(ExpectedRuns):
 
     @in_turn("starts")
     @writes
-    def resume(self, sweep_id: str, destination: Destination | None = None) -> Sequence[str]:
+    def resume(
+        self, sweep_id: str, destination: Destination | None = None, device: Device | None = None
+    ) -> Sequence[str]:
         """Queue the failed and cancelled runs of a sweep again; completed runs stay. Returns their ids.
 
-        destination: where they run from now on; None is where they were to run.
+        destination: where they run from now on; None is where they were to run. device: as in `check`.
         """
         self._required_run_ids(sweep_id)
         destination = destination or self._machines.destination(self.sweep(sweep_id))
-        self._machines.engine(destination.engine)
-        paid = destination.engine == HF_JOBS
-        if self._machines.is_here(destination):
-            self._workspace.require_trainer()
-        again = [run.run_id for run in self.sweep(sweep_id).resumable]
-        if not again:
-            raise InvalidSettingError(NOTHING_TO_RESUME)
-        requests = [self.get(run_id).request for run_id in again]
-        check_sweep(requests, paid_limits(self._workspace.limits) if paid else self._workspace.limits)
-        for request in () if paid else _unlike(requests):
-            self._require_run(request, destination)
+        again = self.resumed_requests(sweep_id)
+        self.check_runs(again, destination, device)
         with self._quota.admitting(new=0, sweep_id=sweep_id):
-            queued = [run_id for run_id in again if self._workspace.store.requeue(run_id, destination)]
+            queued = [each.run_id for each in again if self._workspace.store.requeue(each.run_id, destination)]
         if not queued:
             raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
         self._workspace.work_queue()
         return queued
 
-    def summary(self, run_id: str) -> RunSummary:
-        """One run: what was requested and measured, with the estimate beside it."""
-        record = self.get(run_id)
-        return RunSummary(record=record, estimate=self.expected_run(record), folder=self.folder(run_id))
+    def resumed_requests(self, sweep_id: str) -> Sequence[RunRequest]:
+        """The runs that `resume` would queue. InvalidSettingError where there is none."""
+        again = [run.request for run in self.sweep(sweep_id).resumable]
+        if not again:
+            raise InvalidSettingError(NOTHING_TO_RESUME)
+        return again
 
 
 def _unlike(runs: Sequence[RunRequest]) -> Sequence[RunRequest]:

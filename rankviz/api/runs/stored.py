@@ -216,6 +216,10 @@ class StoredRuns:
         rights = self._rights
         return all(rights.mine(record.run_id) for record in rights.seen(run_or_sweep_id))
 
+    def require_mine(self, run_or_sweep_id: str) -> None:
+        """NotYoursError or RunNotFoundError where whoever asks may not change it; InvalidSettingError of what ships."""
+        self._required_run_ids(run_or_sweep_id)
+
     def is_open(self, run_or_sweep_id: str) -> bool:
         """Whether others may look at it, by its address."""
         records = self._workspace.rights.seen(run_or_sweep_id)

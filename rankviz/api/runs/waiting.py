@@ -74,7 +74,9 @@ class Waiting:
         store = self._workspace.store
         records = store.unended()
         running = [record for record in records if record.state == "running"]
-        if any(record.request.sweep_id == sweep_id for record in running):
+        taken = self._workspace.supervisor.taken or ()
+        started = [record for record in records if record.state == "running" or record.run_id in taken]
+        if any(record.request.sweep_id == sweep_id for record in started):
             return None
 
         def owner_of(run_id: str) -> str:
@@ -91,7 +93,7 @@ class Waiting:
         engine, before = self._on_one_engine(order[: place + 1])
         running = [record for record in running if record.engine in ("", engine)]
         places = max(self._workspace.supervisor.places(engine), len(running))
-        trouble = self._workspace.why_not_write()
+        trouble = self._workspace.why_not_write() or self._workspace.supervisor.away.get(engine, "")
         if len(running) + len(before) < places:
             return Place(ahead=0, seconds=NOW, trouble=trouble)
         with acting_as(HOST):

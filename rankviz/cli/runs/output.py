@@ -1,5 +1,6 @@
 """How commands show runs: a sweep as tables and sentences or as JSON."""
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.runs.decision import decision_keys, print_decision
 from rankviz.cli.shared import table
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
+from rankviz.core.runs.spent import device_time
 
 if TYPE_CHECKING:
     from rankviz.core.runs.fast_curve import FastCurve
@@ -18,14 +20,22 @@ if TYPE_CHECKING:
 
 def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     """A sweep's runs, fast curves and forecast, as `rankviz sweep --json` prints them."""
-    rows = [run_json(api.runs.summary(run.run_id)) for run in api.runs.sweep(sweep_id).runs]
+    sweep = api.runs.sweep(sweep_id)
+    rows = [run_json(api.runs.summary(run.run_id)) for run in sweep.runs]
     cuts = curve_points_json(api.runs.fast_curves(sweep_id))
-    return {"sweep_id": sweep_id, "runs": rows, "cuts": cuts, **decision_keys(api, sweep_id)}
+    standing = {"cost": api.spending.of_sweep(sweep).as_json(), "waits": api.runs.why_sweep_waits(sweep) or None}
+    return {"sweep_id": sweep_id, "runs": rows, "cuts": cuts, **decision_keys(api, sweep_id), **standing}
 
 
 def print_sweep(api: Api, sweep_id: str) -> None:
-    """A sweep's runs, fast curves and forecast as tables; what to train and to ship, and its verdict, in sentences."""
-    runs_table(api.runs.sweep(sweep_id).runs)
+    """A sweep's runs, fast curves and forecast as tables; what it has cost and why it waits, what to train and to ship,
+    and its verdict, in sentences."""
+    sweep = api.runs.sweep(sweep_id)
+    runs_table(sweep.runs)
+    if spent := api.spending.of_sweep(sweep).in_words:
+        print(f"Cost so far: {spent}.")
+    if waits := api.runs.why_sweep_waits(sweep):
+        print(waits)
     _curves_table(api.runs.fast_curves(sweep_id))
     print_decision(api, sweep_id)
     for metric in api.verdicts.metrics(sweep_id):
@@ -33,13 +43,15 @@ def print_sweep(api: Api, sweep_id: str) -> None:
 
 
 def runs_table(records: Sequence["RunRecord"]) -> None:
-    """A row for each run, with an accuracy's column where some run measured it."""
+    """A row for each run, with an accuracy's column where some run measured it, and where it is where that is known."""
+    placed = any(record.place_in_words for record in records)
     accuracies = [metric for metric in measured_metrics(records) if metric is not LOSS]
     table(
         units.counted(len(records), "run"),
         [
             "Run",
             "State",
+            *(["Place"] if placed else []),
             "r",
             "alpha",
             "lr",
@@ -50,16 +62,18 @@ def runs_table(records: Sequence["RunRecord"]) -> None:
             "Adapter file",
             "Peak memory",
             "Time",
+            "Cost so far",
         ],
-        [_run_row(record, accuracies) for record in records],
+        [_run_row(record, accuracies, placed=placed) for record in records],
     )
 
 
-def _run_row(record: "RunRecord", accuracies: Sequence[Metric]) -> list[str]:
+def _run_row(record: "RunRecord", accuracies: Sequence[Metric], *, placed: bool) -> list[str]:
     request, completed = record.request, record.completed
     return [
         record.run_id,
         str(record.state),
+        *([record.place_in_words] if placed else []),
         str(request.r),
         f"{request.lora.lora_alpha:g}",
         f"{request.learning_rate:g}",
@@ -70,6 +84,7 @@ def _run_row(record: "RunRecord", accuracies: Sequence[Metric]) -> list[str]:
         units.file_size(record.adapter_bytes) if record.adapter_bytes is not None else "",
         units.memory_size(completed.peak_memory_bytes) if completed else "",
         units.duration(completed.train_seconds) if completed else "",
+        device_time([record], time.time()).in_words,
     ]
 
 

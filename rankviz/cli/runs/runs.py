@@ -1,7 +1,7 @@
 """`rankviz runs ...`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,10 +16,10 @@ from rankviz.cli.runs.watch import watch
 from rankviz.cli.shared import Json, print_json, table
 from rankviz.cli.typer_options import Commands
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
-from rankviz.store.destination import Destination
 
 if TYPE_CHECKING:
-    from rankviz.api.runs.runs import RunSummary
+    from rankviz.api.engines import Plan
+    from rankviz.api.runs.summary import RunSummary
     from rankviz.core.runs.events import GreedyAnswer
     from rankviz.core.runs.record import RunRecord
 
@@ -47,22 +47,19 @@ def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], 
     if api.runs.is_sweep(run_id):
         return print_json(sweep_json(api, run_id)) if as_json else print_sweep(api, run_id)
     summary = api.runs.summary(run_id)
-    waits = _waits(api, summary.record)
+    record = summary.record
+    waits = api.runs.why_waits(record)
     if as_json:
         return print_json(run_json(summary) | {"waits": waits or None})
-    table(f"Run {run_id}", ["", "Value"], [list(fact) for fact in _facts(summary, waits)])
+    cost = api.spending.of_run(record).in_words
+    of_sweep = api.spending.of_sweep(api.runs.sweep(record.request.sweep_id))
+    rent = of_sweep.in_words if of_sweep.rent else ""
+    standing = {"Waits": waits, "Cost so far": cost, "Cost of its sweep so far": rent}
+    table(f"Run {run_id}", ["", "Value"], [list(fact) for fact in _facts(summary, standing)])
     for answer in summary.record.answers:
         print(f"\nPrompt      {_one_line(answer.prompt)}\nReference   {_one_line(answer.reference)}")
         for label, given in (("Base", answer.before), ("Trained", answer.after)):
             print(f"{label:12}{_answer(given)}")
-
-
-def _waits(api: Api, run: "RunRecord") -> str:
-    """Why a queued run has not begun: what its engine says, or its place in the queue."""
-    if run.state != "queued" or run.waits:
-        return run.waits
-    place = api.runs.waiting(run.request.sweep_id)
-    return place.sentence if place else ""
 
 
 def _answer(given: "GreedyAnswer | None") -> str:
@@ -76,16 +73,15 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _facts(summary: "RunSummary", waits: str = "") -> Iterator[tuple[str, str]]:
-    """Settings, measurements, and the estimate beside them, in words."""
+def _facts(summary: "RunSummary", standing: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
+    """Settings, measurements, and the estimate beside them, in words. standing: of what is not empty."""
     run, estimate = summary.record, summary.estimate
     request, completed = run.request, run.completed
     yield "Sweep", run.request.sweep_id
     yield "State", str(run.state)
     if run.place_in_words:
         yield "Place", run.place_in_words
-    if waits:
-        yield "Waits", waits
+    yield from ((name, words) for name, words in (standing or {}).items() if words)
     if run.error:
         yield "Error", run.error
     yield "Base model", request.base
@@ -144,7 +140,8 @@ def runs_add(
 ) -> None:
     """Add one run at another rank to a sweep, with the same base, data and settings, and follow it."""
     api = Api()
-    print(api.runs.add(sweep_id, r))
+    _announce(api.moves.check_added(sweep_id, r))
+    print(api.moves.add(sweep_id, r))
     watch(api, sweep_id)
 
 
@@ -152,11 +149,29 @@ def runs_add(
 def runs_resume(
     sweep_id: Annotated[str, typer.Argument(help="A sweep.")],
     engine: Annotated[str, typer.Option(help="Where they run from now on; without it where they were to run.")] = "",
+    flavor: Annotated[
+        str, typer.Option(help="With --engine hf-jobs: the machine; without it the one that the sweep has.")
+    ] = "",
+    spend: Annotated[
+        float | None,
+        typer.Option(
+            help="With --engine hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones included; "
+            "without it the limit that the sweep has.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Run the failed and cancelled runs of a sweep again; completed runs stay."""
+    """Run the failed and cancelled runs of a sweep again, there or elsewhere; completed runs stay."""
     api = Api()
-    api.runs.resume(sweep_id, Destination(engine) if engine else None)
+    _announce(api.moves.check(sweep_id, engine, flavor, spend))
+    api.moves.resume(sweep_id, engine, flavor, spend)
     watch(api, sweep_id)
+
+
+def _announce(plan: "Plan") -> None:
+    """What it will take, and cost, before it is queued."""
+    for sentence in plan.sentences:
+        print(sentence, file=sys.stderr)
 
 
 @runs.command("export")

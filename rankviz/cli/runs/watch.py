@@ -8,7 +8,7 @@ from rankviz.core.runs.stages import TRAINING
 from rankviz.core.runs.timing.progress import SweepProgress, stage_in_words
 
 if TYPE_CHECKING:
-    from rankviz.core.runs.record import RunRecord
+    from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.core.runs.request import RunRequest
 
 
@@ -28,13 +28,22 @@ def watch(api: Api, sweep_id: str) -> None:
         for sweep in api.runs.follow(sweep_id):
             progress = api.runs.progress(sweep)
             total = None if progress.share is None else 1.0
-            display.update(whole, total=total, completed=progress.share or 0.0, status=time_left(progress))
+            display.update(
+                whole, total=total, completed=progress.share or 0.0, status=whole_status(api, sweep, progress)
+            )
             for run in sweep.runs:  # one may have been added meanwhile
                 if run.run_id not in tasks:
                     steps = run.request.max_steps
                     tasks[run.run_id] = display.add_task(_label(run.request), total=steps, count="", status="")
                 count = f"{run.steps_done}/{run.request.max_steps}"
                 display.update(tasks[run.run_id], completed=run.steps_done, count=count, status=status(run, progress))
+
+
+def whole_status(api: Api, sweep: "Sweep", progress: SweepProgress) -> str:
+    """Of the whole sweep: its time left, what it has cost so far, and why it waits."""
+    spent = api.spending.of_sweep(sweep).in_words
+    parts = (time_left(progress), f"{spent} so far" if spent else "", api.runs.why_sweep_waits(sweep))
+    return "  ".join(filter(None, parts))
 
 
 def time_left(progress: SweepProgress) -> str:
@@ -49,9 +58,9 @@ def time_left(progress: SweepProgress) -> str:
 
 
 def status(run: "RunRecord", progress: SweepProgress) -> str:
-    """What a run is doing; of training its loss and pace."""
+    """What a run is doing; of training its loss and pace; of one that waits where it is to be."""
     if run.state.ended or not run.stage:
-        return str(run.state)
+        return "  ".join(filter(None, [str(run.state), "" if run.state.ended else run.place_in_words]))
     if run.stage == TRAINING and run.steps:
         last = run.steps[-1]
         pace = f"{run.tokens_per_second:,.0f} tokens/s" if run.tokens_per_second else ""

@@ -49,6 +49,14 @@ class ProbeRecord(Attempted):
         return self.request.probe_id
 
     @property
+    def attempt_seconds(self) -> float | None:
+        if self.started_at is None:
+            return None
+        lines = [each.time for each in (*self.measured, *self.did_not_fit, *self.skipped)]
+        last = max([self.started_at, *lines]) if self.ended_at is None else self.ended_at
+        return max(0.0, last - self.started_at)
+
+    @property
     def peak_kind(self) -> str | None:
         """What the peak is of; None before a depth was measured."""
         return self.measured[0].peak_kind if self.measured else None

@@ -5,6 +5,7 @@ a journal says whose it is. Only lines of the current attempt count. A late line
 thought lost, say, stays in the file and changes nothing.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -75,19 +76,30 @@ class RunRequeued(AttemptEvent):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attempted:
+class Attempted(ABC):
     """What the record of a run or a probe has of its attempts."""
 
     attempt: int = 1
     """The number of the current one; what earlier ones wrote counts no more."""
     lost_attempts: int = 0
     """How many in a row were lost with the place where they ran; asking again starts anew."""
+    lost: str = ""
+    """Why the attempt before this one was lost, as a sentence; empty where it was not."""
     place: AttemptPlaced | None = None
     """Where the current one is; None while no engine has it, and in journals of before engines."""
     copied_bytes: int = 0
     """Of the current one's own journal elsewhere: how much of it is here."""
     requeued_at: float | None = None
     """When somebody asked for it again; None where nobody has."""
+    earlier_seconds: float = 0.0
+    """What its earlier attempts took, each from its first line to its last."""
+    untimed_attempts: int = 0
+    """Earlier ones of which nothing is here."""
+
+    @property
+    @abstractmethod
+    def attempt_seconds(self) -> float | None:
+        """What the current attempt took to its end, or to its last line; None where it has not begun."""
 
     @property
     def engine(self) -> str:
@@ -105,12 +117,16 @@ class Attempted:
         return self.place.waits if self.place else ""
 
     @property
+    def engine_and_where(self) -> str:
+        """ "GPU 1", "ray: node-3"; empty where nothing is known."""
+        return ": ".join(filter(None, [self.engine if self.engine != LOCAL else "", self.where]))
+
+    @property
     def place_in_words(self) -> str:
         """Where it is or was and which attempt that is, short; empty where nothing is known."""
         if self.place is None and self.attempt == 1:
             return ""  # at once: lists ask for each
-        place = ": ".join(filter(None, [self.engine if self.engine != LOCAL else "", self.where]))
-        return ", ".join(filter(None, [place, f"attempt {self.attempt}" if self.attempt > 1 else ""]))
+        return ", ".join(filter(None, [self.engine_and_where, f"attempt {self.attempt}" if self.attempt > 1 else ""]))
 
     def counts(self, event: AttemptEvent) -> bool:
         """Whether an event is of the current attempt and has not been brought before."""
@@ -120,13 +136,26 @@ class Attempted:
         """The fields that a new record begins with, where this event begins another attempt; None where it does not.
         What has ended is begun again only where it is asked for."""
         if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not ended:
-            kept = {"lost_attempts": self.lost_attempts, "requeued_at": self.requeued_at}
-            return {"attempt": event.attempt, "place": event, **kept}
+            kept = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
+            return {"attempt": event.attempt, "place": event, **kept, **self._taken(self._untimed(event.attempt))}
         if isinstance(event, RunRequeued) and self.counts(event):
-            lost = {"lost_attempts": self.lost_attempts + 1, "requeued_at": self.requeued_at}
+            lost = {"lost_attempts": self.lost_attempts + 1, "lost": event.lost, "requeued_at": self.requeued_at}
             again = {"lost_attempts": 0, "requeued_at": event.time}
-            return {"attempt": following(self.attempt), **(lost if event.lost else again)}
+            return {"attempt": following(self.attempt), **(lost if event.lost else again), **self._taken()}
         return None
+
+    def _taken(self, untimed: int = 0) -> dict[str, Any]:
+        """What all attempts until now took."""
+        return {
+            "earlier_seconds": self.earlier_seconds + (self.attempt_seconds or 0.0),
+            "untimed_attempts": self.untimed_attempts + untimed,
+        }
+
+    def _untimed(self, attempt: int) -> int:
+        """How many attempts before this one are not here: a journal that came back from elsewhere begins with the one
+        that was going then."""
+        is_here = self.attempt > 1 or self.place is not None or self.attempt_seconds is not None
+        return attempt - self.attempt - (1 if is_here else 0)
 
 
 def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEvent]:

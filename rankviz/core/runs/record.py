@@ -1,6 +1,6 @@
 """A run, whose state is computed from its events. No code ever sets a state."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -76,6 +76,21 @@ class RunRecord(Attempted):
     @property
     def run_id(self) -> str:
         return self.request.run_id
+
+    @property
+    def attempt_seconds(self) -> float | None:
+        if self.started_at is None:
+            return None
+        last = max(self._lines()) if self.ended_at is None else self.ended_at
+        return max(0.0, last - self.started_at)
+
+    def _lines(self) -> Iterator[float]:
+        """When the current attempt wrote; the last of each kind."""
+        yield from (at for at in (self.started_at, self.loaded_at, self.stage_began_at) if at is not None)
+        lasts = (self.stage_progress, self.loss_before, self.loss_after, self.answered_before, self.answered_after)
+        for event in (*lasts, *self.steps[-1:], *self.cuts[-1:]):
+            if event is not None:
+                yield event.time
 
     @property
     def gain(self) -> float | None:

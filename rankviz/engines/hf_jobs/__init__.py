@@ -7,5 +7,6 @@ inside    runs in the job: the worker, its journals as lines of the log and as f
 mirror    a job's folder here, from both
 watch     follows one job in a thread of its own
 prices    what a job may cost, and the time that a spending limit pays for
+spending  what the jobs of a sweep have cost
 engine    the interface of rankviz.engines
 """

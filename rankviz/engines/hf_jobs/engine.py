@@ -8,7 +8,7 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from rankviz.engines.hf_jobs.hub import IN, OUT, Hub
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.mirror import Mirror
 from rankviz.engines.hf_jobs.papers import Papers, Rented
-from rankviz.engines.hf_jobs.prices import Flavor, cost_of, timeout_seconds
+from rankviz.engines.hf_jobs.prices import Flavor, cost_of, seconds_left, timeout_seconds
 from rankviz.engines.hf_jobs.returning import Found
+from rankviz.engines.hf_jobs.spending import Bill, Spending
 from rankviz.engines.hf_jobs.watch import Watch
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.store import RunStore
@@ -32,6 +33,7 @@ FLAVORS_SECONDS = 300.0
 CANCEL_SECONDS = 60.0
 NOT_KNOWN = "It is not known yet whether Hugging Face has started it."
 SCHEDULED = "Hugging Face looks for a free machine."
+ONE_AT_A_TIME = "It waits for another job of its sweep to end: the spending limit of a sweep pays for one at a time."
 
 
 class HfJobs(Engine):
@@ -65,6 +67,7 @@ class HfJobs(Engine):
     ):
         self.logins = logins
         self.papers = Papers(store.home)
+        self.spending = Spending(self.papers.place)
         self._store, self._image, self._at_once = store, image, at_once
         self._spend, self._flavor = spend, flavor
         self._worker, self.sees_folders = worker, sees_folders
@@ -109,16 +112,20 @@ class HfJobs(Engine):
             return None  # a job that has come back has them
         hub = self.logins.require(job.owner)
         flavor, usd = self.terms(hub, job.options)
-        sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
-        if self.papers.reopen(sweep_id):
+        first = self._store.record(job.attempts[0].run_id)
+        sweep_id = first.request.sweep_id
+        if any(self._folders_of(sweep_id)):
+            raise EngineUnavailableError(ONE_AT_A_TIME)
+        if self.papers.closed_at(sweep_id) > (first.requeued_at or first.request.created_at):
             raise EngineError(CANCELLED_THERE)
         rented = Rented(
             owner=job.owner,
             account=hub.name,
             flavor=flavor.name,
             usd_per_minute=flavor.usd_per_minute,
-            timeout_seconds=self.papers.seconds_left(sweep_id, usd, flavor.usd_per_minute),
+            timeout_seconds=seconds_left(usd, self.bill(sweep_id).usd, flavor.usd_per_minute),
             sweep_id=sweep_id,
+            limit_usd=usd,
         )
         try:
             bundle.pack(self._store, job, folder, engine=self.name, sees_folders=self.sees_folders)
@@ -185,7 +192,7 @@ class HfJobs(Engine):
         """What it made stays in the bucket, which is its owner's."""
         folder = self.papers.folder(live.job.name)
         rented = self.papers.read(folder)
-        self.papers.add(rented.sweep_id, self.cost(live.job.name))
+        self.spending.add(rented.sweep_id, folder.name, self._cost(folder) or 0.0)
         if live.end is not None and live.end.why == CANCELLED_THERE:
             self.papers.close(rented.sweep_id)
         if hub := self.logins.of(rented.owner):
@@ -200,7 +207,7 @@ class HfJobs(Engine):
 
     def returning(self, owner: str) -> Sequence[Found]:
         """Jobs of an owner that are this page's and that its runs folder does not know."""
-        return returning.look(self.logins.require(owner), self.papers, self._store, owner)
+        return returning.look(self.logins.require(owner), self.papers, self.spending, self._store, owner)
 
     def take(self, found: Found, owner: str) -> None:
         """Have such a job's runs here again, and follow it."""
@@ -211,16 +218,18 @@ class HfJobs(Engine):
         finally:
             self._coming -= run_ids
 
-    def cost(self, name: str) -> float:
-        """US dollars of a job so far, as far as it is known."""
-        folder = self.papers.folder(name)
-        watch, rented = self._watches.get(folder.name), self.papers.read(folder)
-        return cost_of(watch.seconds if watch else 0.0, rented.usd_per_minute)
+    def bill(self, sweep_id: str) -> Bill:
+        """What a sweep's jobs have cost so far, with those that run."""
+        return self.spending.bill(sweep_id, {each.name: self._cost(each) for each in self._folders_of(sweep_id)})
 
-    def spent(self, sweep_id: str) -> float:
-        """US dollars of a sweep's jobs so far, with those that run."""
-        running = [folder for folder in self.papers.folders() if self.papers.read(folder).sweep_id == sweep_id]
-        return self.papers.spent(sweep_id) + sum(self.cost(folder.name) for folder in running)
+    def _cost(self, folder: Path) -> float | None:
+        """US dollars of a job so far; None while its time cannot be read."""
+        seconds = watch.seconds if (watch := self._watches.get(folder.name)) else None
+        return None if seconds is None else cost_of(seconds, self.papers.read(folder).usd_per_minute)
+
+    def _folders_of(self, sweep_id: str) -> Iterator[Path]:
+        """Of the jobs of a sweep that have not been read to their end."""
+        return (folder for folder in self.papers.folders() if self.papers.read(folder).sweep_id == sweep_id)
 
     def _carried(self) -> set[str]:
         """Runs that some job has."""

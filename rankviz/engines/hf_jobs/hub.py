@@ -20,7 +20,8 @@ from rankviz.errors import EngineError, EngineUnavailableError
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
 IN, OUT = "/rankviz/in", "/rankviz/out"
 """Where a job has the two."""
-ENDED = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
+DELETED = "DELETED"
+ENDED = ("COMPLETED", "CANCELED", "ERROR", DELETED)
 READ_SECONDS = 30.0
 REJECTED = "Hugging Face does not accept this login any more. Log in again."
 NO_CREDIT = (
@@ -108,7 +109,7 @@ class Hub:
             try:
                 return _seen(self._api.inspect_job(job_id=job_id, namespace=self.name))
             except JobNotFoundError:
-                return Seen(job_id, "DELETED")
+                return Seen(job_id, DELETED)
 
     def find(self, labels: Mapping[str, str]) -> Sequence[Seen]:
         """Jobs that have all these labels; the newest last."""

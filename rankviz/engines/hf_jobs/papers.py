@@ -1,9 +1,9 @@
-"""What is written down of jobs, in HOME/hf-jobs: a folder for each, and what each sweep has cost. No token is.
+"""What is written down of jobs, in HOME/hf-jobs: a folder for each. No token is.
 
 hf-jobs/RUN_ID-aN/        the packed job, and what has come of it (mirror)
 hf-jobs/RUN_ID-aN/rented.json
 hf-jobs/forgotten         folders of jobs that have been read
-hf-jobs/spent.json        US dollars by sweep
+hf-jobs/spent.json        US dollars by sweep and job (spending)
 hf-jobs/closed-SWEEP      its owner cancelled its job on Hugging Face
 """
 
@@ -12,14 +12,14 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rankviz.engines.hf_jobs.prices import timeout_seconds
-from rankviz.errors import EngineError, InvalidSettingError
+from rankviz.engines.hf_jobs.spending import write
 
-RENTED, SPENT, FORGOTTEN = "rented.json", "spent.json", "forgotten"
+RENTED, FORGOTTEN = "rented.json", "forgotten"
 HOME_FILE = "hf-jobs.id"
 
 
@@ -35,6 +35,8 @@ class Rented:
     usd_per_minute: float
     timeout_seconds: int
     sweep_id: str
+    limit_usd: float | None = None
+    """The spending limit of its sweep; None of a job of an earlier version."""
 
 
 class Papers:
@@ -57,7 +59,7 @@ class Papers:
         return Rented(**json.loads((folder / RENTED).read_text()))
 
     def write(self, folder: Path, rented: Rented) -> None:
-        _write(folder / RENTED, asdict(rented))
+        write(folder / RENTED, asdict(rented))
 
     def labels(self, folder: Path) -> Mapping[str, str]:
         """By which a job is found among all of its account."""
@@ -77,44 +79,16 @@ class Papers:
         file = self.place / FORGOTTEN
         return set(file.read_text().split()) if file.exists() else set()
 
-    def spent(self, sweep_id: str) -> float:
-        """US dollars of the jobs of a sweep that have been read."""
-        return self._spent().get(sweep_id, 0.0)
-
-    def seconds_left(self, sweep_id: str, usd: float, usd_per_minute: float) -> int:
-        """The time that a spending limit pays for, after what earlier jobs of the sweep have cost. EngineError where
-        that is too little."""
-        spent = self.spent(sweep_id)
-        try:
-            return timeout_seconds(usd - spent, usd_per_minute)
-        except InvalidSettingError as error:
-            if not spent:
-                raise
-            raise EngineError(
-                f"The spending limit of {usd:.2f} US dollars is used up: this sweep's jobs have cost {spent:.2f}."
-            ) from error
-
-    def add(self, sweep_id: str, usd: float) -> None:
-        spent = self._spent()
-        _write(self.place / SPENT, {**spent, sweep_id: spent.get(sweep_id, 0.0) + usd})
-
     def close(self, sweep_id: str) -> None:
         """Its owner ended its job elsewhere: what is left of it does not start by itself."""
-        (self.place / f"closed-{sweep_id}").touch()
+        (self.place / f"closed-{sweep_id}").write_text(str(time.time()))
 
-    def reopen(self, sweep_id: str) -> bool:
-        """Whether it was closed; it no longer is."""
+    def closed_at(self, sweep_id: str) -> float:
+        """When that was last, unix seconds; what was queued later may start. 0 where it never was."""
         try:
-            (self.place / f"closed-{sweep_id}").unlink()
-        except FileNotFoundError:
-            return False
-        return True
-
-    def _spent(self) -> Mapping[str, float]:
-        try:
-            return json.loads((self.place / SPENT).read_text())
+            return float((self.place / f"closed-{sweep_id}").read_text())
         except (OSError, ValueError):
-            return {}
+            return 0.0
 
     def _home_id(self) -> str:
         """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""
@@ -125,10 +99,3 @@ class Papers:
             self._home.mkdir(parents=True, exist_ok=True)
             file.write_text(secrets.token_hex(8))
         return file.read_text().strip()
-
-
-def _write(path: Path, content: Mapping) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    aside.write_text(json.dumps(content))
-    os.replace(aside, path)

@@ -61,3 +61,17 @@ def timeout_seconds(usd: float, usd_per_minute: float) -> int:
             f"billed. Give at least {math.ceil(100 * least) / 100:.2f}, or choose a cheaper machine."
         )
     return seconds
+
+
+def seconds_left(usd: float, spent: float, usd_per_minute: float) -> int:
+    """The time limit of a job that the limit of its sweep still pays for, after what its other jobs have cost.
+    InvalidSettingError where that is too little."""
+    try:
+        return timeout_seconds(usd - spent, usd_per_minute)
+    except InvalidSettingError as error:
+        if not spent:
+            raise
+        raise InvalidSettingError(
+            f"The spending limit of {usd:.2f} US dollars is used up: this sweep's jobs have cost {spent:.2f}, and the "
+            "rest does not pay for another one. Give a higher limit for the whole sweep."
+        ) from error

@@ -6,14 +6,16 @@ What comes from an account is read as an import is. A job that was read and forg
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rankviz.core.runs.attempts import HF_JOBS, Attempt, AttemptPlaced
 from rankviz.core.runs.request import RunRequest
 from rankviz.engines.bundle import JOB_FILE
 from rankviz.engines.hf_jobs.hub import Hub, Seen
 from rankviz.engines.hf_jobs.papers import RENTED, Papers, Rented
+from rankviz.engines.hf_jobs.prices import cost_of
+from rankviz.engines.hf_jobs.spending import Spending
 from rankviz.errors import RankVizError
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination
@@ -35,19 +37,30 @@ class Found:
     requests: tuple[RunRequest, ...]
     rented: Rented
 
+    def without(self, run_ids: Collection[str]) -> "Found":
+        """The same job with the runs that are not among these."""
+        kept = [place for place, attempt in enumerate(self.attempts) if attempt.run_id not in run_ids]
+        attempts, requests = (tuple(each[place] for place in kept) for each in (self.attempts, self.requests))
+        return replace(self, attempts=attempts, requests=requests)
 
-def look(hub: Hub, papers: Papers, store: RunStore, owner: str) -> Sequence[Found]:
-    """The newest jobs of an account that are this page's and not here. EngineUnavailableError."""
-    labels = papers.labels_of_home()
+
+def look(hub: Hub, papers: Papers, spending: Spending, store: RunStore, owner: str) -> Sequence[Found]:
+    """The newest jobs of an account that are this page's and not here, each with the runs that no newer one has, and
+    what the others cost. EngineUnavailableError."""
     here = {folder.name for folder in papers.folders()} | papers.forgotten()
     store.wait_until_read()
     runs = {record.run_id for record in store.records()}
     found = []
-    for seen in hub.find(labels)[-MOST:]:
+    for seen in hub.find(papers.labels_of_home())[-1 : -MOST - 1 : -1]:
         name = seen.labels.get("job", "")
         job = _read(hub, seen, name, owner) if NAME.fullmatch(name) and name not in here else None
-        if job is not None and not runs & {attempt.run_id for attempt in job.attempts}:
-            found.append(job)
+        if job is None:
+            continue
+        if (missing := job.without(runs)).attempts:
+            found.append(missing)
+            runs |= {attempt.run_id for attempt in missing.attempts}
+        elif seen.ended:
+            spending.add(job.rented.sweep_id, name, cost_of(seen.seconds, job.rented.usd_per_minute))
     return found
 
 
@@ -64,13 +77,19 @@ def take(job: Found, papers: Papers, store: RunStore, owner: str) -> None:
             request.run_id: {
                 "request.json": request_text(request),
                 "events.jsonl": _placed(request, attempt, job.rented),
-                **Destination(HF_JOBS, {"flavor": job.rented.flavor}).files,
+                **Destination(HF_JOBS, _options(job.rented)).files,
             }
             for request, attempt in zip(job.requests, job.attempts, strict=True)
         },
         Ownership(owner),
     )
     papers.write(folder, job.rented)
+
+
+def _options(rented: Rented) -> Mapping[str, str]:
+    """As whoever queued the runs chose them."""
+    limit = {} if rented.limit_usd is None else {"spend": f"{rented.limit_usd:g}"}
+    return {"flavor": rented.flavor, **limit}
 
 
 def _placed(request: RunRequest, attempt: Attempt, rented: Rented) -> bytes:
@@ -110,4 +129,5 @@ def _plain(terms: Mapping) -> Mapping:
         "usd_per_minute": max(0.0, float(terms["usd_per_minute"])),
         "timeout_seconds": int(terms["timeout_seconds"]),
         "sweep_id": str(terms["sweep_id"])[:200],
+        "limit_usd": None if terms.get("limit_usd") is None else max(0.0, float(terms["limit_usd"])),
     }

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from rankviz.engines.hf_jobs import lines
-from rankviz.engines.hf_jobs.hub import Hub, Seen
+from rankviz.engines.hf_jobs.hub import DELETED, Hub, Seen
 from rankviz.engines.hf_jobs.mirror import Mirror
 from rankviz.errors import EngineError, EngineUnavailableError
 
@@ -51,6 +51,7 @@ class Watch:
         self._poll_seconds = poll_seconds
         self._bucket_at = -BUCKET_SECONDS
         self._seen_at = 0.0
+        self._billed = 0.0
         self._looks = 0
         self._log_is_read = False
         self._stopped = threading.Event()
@@ -68,15 +69,17 @@ class Watch:
         return self._thread.is_alive() and not self._stopped.is_set()
 
     def see(self, seen: Seen) -> None:
-        """The job was described so, just now."""
+        """The job was described so, just now. One that was deleted has no times any more: those before it stay."""
         self.seen, self._seen_at = seen, time.monotonic()
+        self._billed = max(self._billed, seen.seconds)
 
     @property
-    def seconds(self) -> float:
-        """What is billed of it so far, at most: its log is followed for minutes without a new description."""
-        if self.seen is None or self.seen.ended:
-            return self.seen.seconds if self.seen else 0.0
-        return self.seen.seconds + time.monotonic() - self._seen_at
+    def seconds(self) -> float | None:
+        """What is billed of it so far, at most: its log is followed for minutes without a new description. None while
+        it cannot be read."""
+        if self.seen is None or (self.trouble and not self.seen.ended):
+            return None
+        return self._billed + (0.0 if self.seen.ended else time.monotonic() - self._seen_at)
 
     def refresh(self) -> None:
         """Read what is new now. EngineUnavailableError where that cannot be."""
@@ -105,7 +108,7 @@ class Watch:
         self.see(self.hub.job(self.job_id))
         if self.seen.waits:
             return
-        if not self._log_is_read:
+        if not self._log_is_read and self.seen.stage != DELETED:  # it has no log any more
             over = self.seen.ended
             self._follow_log()
             if self._stopped.is_set():

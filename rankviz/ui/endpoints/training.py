@@ -2,7 +2,7 @@
 changed by their owner."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypedDict
 
@@ -25,42 +25,12 @@ from rankviz.core.runs.request import (
 )
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints.results import FileJSON, check_part, file
+from rankviz.ui.endpoints.standing import PlaceJSON, StatusJSON, place_json, status_json
 
 SHOWN_STEPS = 400
 """Of a run, of which some have thousands."""
 MODES = ("sweep", "quick", "fast")
 RANKS = dict(zip(MODES, (SWEEP_RANKS, QUICK_RANKS, FAST_RANKS), strict=True))
-
-
-class RunStateJSON(TypedDict):
-    """How far one run is."""
-
-    run_id: str
-    r: int
-    state: str
-    error: str | None
-
-
-class PlaceJSON(TypedDict):
-    """In the queue of all visitors: how many go first, and the seconds until its turn as low, expected and high."""
-
-    ahead: int
-    seconds: dict[str, float] | None
-    in_words: str
-
-
-class StatusJSON(TypedDict):
-    """How far a sweep is. place is null once it runs, and what is not known is null."""
-
-    sweep_id: str
-    ended: bool
-    yours: bool
-    shared: bool
-    place: PlaceJSON | None
-    share_done: float | None
-    seconds_left: float | None
-    in_words: str
-    runs: list[RunStateJSON]
 
 
 class StartedJSON(TypedDict):
@@ -115,22 +85,7 @@ def looking(api: Api) -> Sequence[Callable[..., Any]]:
         Args:
             sweep_id: From start_sweep, or the sweep_id of a run.
         """
-        sweep = api.runs.sweep(sweep_id)
-        progress, place = api.runs.progress(sweep), None if sweep.recorded else _place(api, sweep_id)
-        return StatusJSON(
-            sweep_id=sweep.sweep_id,
-            ended=sweep.ended,
-            yours=api.runs.is_mine(sweep_id),
-            shared=sweep.recorded or api.runs.is_open(sweep_id),
-            place=place,
-            share_done=progress.share,
-            seconds_left=progress.seconds_left,
-            in_words="All runs have ended." if sweep.ended else progress.sentence or (place or {}).get("in_words", ""),
-            runs=[
-                RunStateJSON(run_id=run.run_id, r=run.request.r, state=str(run.state), error=run.error or None)
-                for run in sweep.runs
-            ],
-        )
+        return status_json(api, sweep_id)
 
     return runs, run, status
 
@@ -223,7 +178,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             sweep_id=sweep_id,
             run_ids=[each.run_id for each in api.runs.sweep(sweep_id).runs],
             expected=list(api.engines.plan(request, **there).sentences),
-            place=_place(api, sweep_id),
+            place=place_json(api, sweep_id),
         )
 
     def cancel(id: str = "") -> IdsJSON:
@@ -234,13 +189,18 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """
         return IdsJSON(run_ids=list(api.runs.cancel(id)))
 
-    def resume(sweep_id: str = "") -> IdsJSON:
-        """Queue the failed and cancelled runs of a sweep of yours again.
+    def resume(
+        sweep_id: str = "", engine: str | None = None, flavor: str | None = None, spend: float | None = None
+    ) -> IdsJSON:
+        """Queue the failed and cancelled runs of a sweep of yours again, there or elsewhere; completed runs stay.
 
         Args:
             sweep_id: From start_sweep or runs.
+            engine: Where they run from now on, as in start_sweep; null for where they were to run.
+            flavor: With hf-jobs: the machine; null for the one that the sweep has.
+            spend: With hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones too; null for its limit.
         """
-        return IdsJSON(run_ids=list(api.runs.resume(sweep_id)))
+        return IdsJSON(run_ids=list(api.moves.resume(sweep_id, engine or "", flavor or "", spend)))
 
     def delete(id: str = "") -> IdsJSON:
         """Delete a run or a sweep of yours that has ended, with its adapters and log.
@@ -272,12 +232,3 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         return file(api.runs.zip_of(ids))
 
     return start_sweep, cancel, resume, delete, share, export_runs
-
-
-def _place(api: Api, sweep_id: str) -> PlaceJSON | None:
-    place = api.runs.waiting(sweep_id)
-    if place is None:
-        return None
-    return PlaceJSON(
-        ahead=place.ahead, seconds=asdict(place.seconds) if place.seconds else None, in_words=place.sentence
-    )

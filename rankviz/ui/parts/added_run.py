@@ -1,11 +1,14 @@
 """Offers one more run of a sweep, between two ranks that differ by more than the noise of their runs."""
 
+from collections.abc import Iterator
+
 import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import UserError
+from rankviz.ui.parts import rented
 from rankviz.ui.parts.owned import may_change
 from rankviz.units import time_span
 
@@ -15,9 +18,17 @@ def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
     r = decision.forecast.third_run if decision else None
     if r is None or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
         return gr.Button(visible=False)
-    estimate = api.runs.expected_added(sweep.sweep_id, r)
-    time = f" (training {time_span(estimate.seconds)})" if estimate and estimate.seconds else ""
-    return gr.Button(f"Add a run at r = {r}{time}", visible=True)
+    takes = ", ".join(_takes(api, sweep.sweep_id, r))
+    return gr.Button(f"Add a run at r = {r}{takes and f' ({takes})'}", visible=True)
+
+
+def _takes(api: Api, sweep_id: str, r: int) -> Iterator[str]:
+    """Its training time, and the cost of a machine that is rented for it, as far as they are known."""
+    estimate = api.runs.expected_added(sweep_id, r)
+    if estimate and estimate.seconds:
+        yield f"training {time_span(estimate.seconds)}"
+    if price := rented.job_price(api, sweep_id, lambda: api.moves.check_added(sweep_id, r)):
+        yield price
 
 
 def add_run(api: Api, sweep_id: str) -> None:
@@ -25,4 +36,4 @@ def add_run(api: Api, sweep_id: str) -> None:
     decision = api.decisions.of(sweep_id)
     if decision is None or decision.forecast.third_run is None:
         raise UserError("No further run is offered for this sweep.")
-    api.runs.add(sweep_id, decision.forecast.third_run)
+    api.moves.add(sweep_id, decision.forecast.third_run)

@@ -38,7 +38,7 @@ def status_html(sweep: Sweep, progress: SweepProgress | None = None, waiting: st
     """The sweep's state in one line; while it runs how far it is, its time left and the numbers of the current run.
 
     progress: as api.runs.progress has it, from earlier runs too; None takes it from this sweep alone.
-    waiting: of waiting_words.
+    waiting: why it waits, as api.runs.why_sweep_waits has it.
     """
     parts = [
         f'<div class="rv-status"><h2>{escape(sweep_title(sweep))}</h2>',
@@ -50,14 +50,6 @@ def status_html(sweep: Sweep, progress: SweepProgress | None = None, waiting: st
     if failed:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(failed.error)}</p></div>')
     return "".join(parts) + "</div>"
-
-
-def waiting_words(api: Api, sweep: Sweep) -> str:
-    """Its place in the queue and the wait, as a sentence; nothing of a sweep that does not wait."""
-    if sweep.ended or sweep.running:
-        return ""
-    place = api.runs.waiting(sweep.sweep_id)
-    return place.sentence if place else "It starts when the worker is free."
 
 
 def one_line(sweep: Sweep) -> str:

@@ -15,6 +15,7 @@ from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, rounded
 from rankviz.ui.parts.live import estimated
+from rankviz.ui.parts.place import place_in_sentences
 
 
 def detail_html(api: Api, run: RunRecord) -> str:
@@ -25,8 +26,8 @@ def detail_html(api: Api, run: RunRecord) -> str:
         f'<section class="rv-detail" aria-label="Run {escape(run.run_id)}"><h2>{escape(heading)}</h2>',
         html.paragraphs(_when(run)),
     ]
-    if run.place_in_words:
-        parts.append(html.paragraphs(f"Place: {run.place_in_words}. {run.waits}".strip()))
+    if place := place_in_sentences(api, run):
+        parts.append(html.paragraphs(place))
     if run.error:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(run.error)}</p></div>')
     if run.state is RunState.FAILED and run.log_tail:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
+from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import InvalidSettingError, UserError
@@ -13,6 +14,7 @@ from rankviz.ui.parts import html, live, points
 from rankviz.ui.parts.added_run import add_button, add_run
 from rankviz.ui.parts.curve import Curve, curve
 from rankviz.ui.parts.owned import may_change, share_box, words_on_owner
+from rankviz.ui.parts.place import place_html
 from rankviz.ui.parts.verdict import verdict_chart
 from rankviz.ui.runs.detail import environment_facts, facts_html, request_facts
 from rankviz.ui.runs.publish import box_of
@@ -43,6 +45,7 @@ class SweepView(NamedTuple):
     share: Any
     delete: Any
     sure: Any
+    again_box: Any
     publish: Any
     owner: str
     by_rank: str
@@ -88,8 +91,8 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
             **({} if known else {"value": by.key}),  # an answer that comes late must not undo a later choice
         ),
         tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
-        status=live.status_html(sweep, waiting=live.waiting_words(api, sweep)),
-        resume=gr.Button(live.again_label(again), visible=bool(again) and mine),
+        status=standing_html(api, sweep),
+        resume=gr.Button(_resume_label(api, again), visible=bool(again) and mine),
         cancel=gr.Button(visible=mine and not sweep.ended),
         add=add_button(api, sweep, shown.decision),
         ship=gr.Button(ship_label(shown.ship) if shown.ship else "", visible=readable and shown.ship is not None),
@@ -97,6 +100,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         share=share_box(api, sweep, mine),
         delete=gr.Button(visible=mine and sweep.ended),
         sure=gr.Row(visible=False),
+        again_box=gr.Column(visible=False),
         publish=box_of(api, sweep),
         owner=words_on_owner(api, sweep, mine),
         by_rank=shown.chart if points_there else "",
@@ -110,6 +114,18 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         results=live.results_table(api, sweep),
         facts=facts_of(sweep),
     )
+
+
+def standing_html(api: Api, sweep: Sweep) -> str:
+    """Its state, why it waits, and what it has cost so far: all that changes while nothing happens."""
+    progress = None if sweep.ended else api.runs.progress(sweep)
+    return live.status_html(sweep, progress, api.runs.why_sweep_waits(sweep)) + place_html(api, sweep)
+
+
+def _resume_label(api: Api, count: int) -> str:
+    """With dots where more is asked first."""
+    asks = [engine.name for engine in api.engines.offered()] not in ([], [LOCAL])
+    return live.again_label(count) + (" …" if asks else "")
 
 
 def facts_of(sweep: Sweep) -> str:
@@ -145,10 +161,6 @@ def shipped_adapter(
     if ship is None:
         raise UserError("This sweep has no adapter to download here: none was saved, or it was imported without it.")
     return str(api.adapters.zip_of_rank(ship.run_id, ship.r))
-
-
-def resume(api: Api, sweep_id: str) -> None:
-    api.runs.resume(sweep_id)
 
 
 def cancel_or_ask(api: Api, run_or_sweep_id: str) -> tuple[str, Any, str]:

@@ -15,7 +15,7 @@ from rankviz.ui.parts import html, points, tables
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy_line, editable, pickable, plain, remembered, selection
 from rankviz.ui.parts.owned import SHARE, kept_words
-from rankviz.ui.runs import publish
+from rankviz.ui.runs import again, publish
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.listing import ANY_STATE, matching_runs
 from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
@@ -84,7 +84,7 @@ def build(api: Api) -> Running:
     choice = sweep_id, run_id, open_id = remembered(), remembered(), remembered()
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
-        details, results_file = _sweep_widgets(w)
+        details, results_file, asks = _sweep_widgets(api, w)
         w["publish"], publishing = publish.build(api, sweep_id, run_id)
     delete_it, keep, delete_unreadable = (w.pop(name) for name in ("delete_it", "keep", "delete_unreadable"))
     cancel_words, cancel_it, leave_it = (w.pop(name) for name in ("cancel_words", "cancel_it", "leave_it"))
@@ -116,8 +116,8 @@ def build(api: Api) -> Running:
         chosen.append(opened)
     on_any(selected.input).then(**drawing)
     w["clear"].click(None, None, selected, js="() => [[]]").then(**drawing)
-    for button, does in ((w["resume"], of_sweep.resume), (w["add"], of_sweep.add)):
-        button.click(inputs=sweep_id, **action(partial(does, api))).then(**drawing)
+    w["add"].click(inputs=sweep_id, **action(partial(of_sweep.add, api))).then(**drawing)
+    _wire_again(api, w["resume"], asks, sweep_id, drawing)
     w["share"].input(inputs=[sweep_id, w["share"]], **action(partial(of_sweep.share, api))).then(**drawing)
     for button, asks in ((w["delete"], True), (keep, False)):
         button.click(partial(gr.Row, visible=asks), None, w["sure"], **quiet())
@@ -179,8 +179,22 @@ def _selected_widgets(w: dict[str, Any]) -> gr.Dropdown:
     return x
 
 
-def _sweep_widgets(w: dict[str, Any]) -> tuple[gr.Accordion, tables.Offer]:
-    """The chosen sweep: figure, answers, the chosen run, details."""
+def _wire_again(api: Api, resume: gr.Button, asks: dict[str, Any], sweep_id: gr.HTML, drawing: dict[str, Any]) -> None:
+    """The button that runs again what did not complete, and the choice of where."""
+    shown = [asks[name] for name in again.Again._fields]
+    chosen = [asks[name] for name in again.NAMES]
+    resume.click(inputs=sweep_id, outputs=shown, **action(partial(again.resume_or_ask, api))).then(**drawing)
+    terms = {name: asks[name] for name in again.NAMES}
+    moved = wire(partial(again.shown_there, api), inputs={"sweep_id": sweep_id, **terms}, outputs=asks)
+    on_any(asks["engine"].input, asks["flavor"].input, asks["spend"].input).then(**moved)
+    went = asks["go"].click(inputs=[sweep_id, *chosen], outputs=shown, **action(partial(again.resume_there, api)))
+    went.then(**drawing)
+    asks["leave"].click(lambda: gr.Column(visible=False), None, asks["box"], **quiet())
+
+
+def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, tables.Offer, dict[str, Any]]:
+    """The chosen sweep: figure, answers, the chosen run, details; with the table's file, and the choice of where what
+    did not complete goes on."""
     w["status"] = plain(elem_id="sweep-status")
     with gr.Row(elem_classes="rv-bar"):
         w["resume"] = gr.Button("Run failed and cancelled runs again", visible=False, size="sm", elem_id="sweep-resume")
@@ -190,6 +204,8 @@ def _sweep_widgets(w: dict[str, Any]) -> tuple[gr.Accordion, tables.Offer]:
         w["export"] = gr.Button("Download this sweep (zip)", visible=False, size="sm", elem_id="sweep-export")
         w["share"] = gr.Checkbox(False, label=SHARE, visible=False, elem_id="sweep-share")
         w["delete"] = gr.Button("Delete this sweep", visible=False, size="sm", elem_id="sweep-delete")
+    asks = again.widgets(api)
+    w["again_box"] = asks["box"]
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="sweep-sure") as w["sure"]:
         plain(html.paragraphs(of_sweep.SURE))
         w["delete_it"] = gr.Button("Delete", variant="stop", size="sm", elem_id="sweep-delete-it")
@@ -226,7 +242,7 @@ def _sweep_widgets(w: dict[str, Any]) -> tuple[gr.Accordion, tables.Offer]:
         )
         w["results"] = pickable(elem_id="sweep-results")
         w["facts"] = plain(elem_id="sweep-facts")
-    return details, results_file
+    return details, results_file, asks
 
 
 # A closure: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.

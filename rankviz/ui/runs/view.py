@@ -14,7 +14,7 @@ from rankviz.ui.parts.owned import not_here
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.runs.listing import all_sweeps, list_html
 from rankviz.ui.runs.selection import Choice, overlay
-from rankviz.ui.runs.sweep import HEIGHT, sweep_view
+from rankviz.ui.runs.sweep import HEIGHT, standing_html, sweep_view
 from rankviz.ui.wiring import notice_html
 
 NOTHING_OF_YOURS = (
@@ -33,6 +33,7 @@ class Seen(NamedTuple):
     unreadable: str = str(hash(()))
     overlaid: str = ""
     sweep: str = ""
+    standing: str = ""
     run: str = ""
 
     @classmethod
@@ -82,6 +83,7 @@ def runs_view(
         "unreadable": tuple(unreadable),
         "overlaid": (x, y, tuple(selected), prints if selected else ()),
         "sweep": (sweep_id, tolerance, metric, state_of_it),
+        "standing": (sweep_id, standing := standing_html(api, chosen) if chosen else ""),
         "run": (run_id, state_of_it),
     }
     now = Seen(**{name: str(hash(each)) for name, each in of.items()})
@@ -99,6 +101,8 @@ def runs_view(
         drawn |= _overlaid(sweeps, selected, x, y)
     if now.sweep != before.sweep:
         drawn |= _sweep(api, chosen, sweep_id, tolerance, metric)
+    if now.standing != before.standing:
+        drawn["status"] = standing
     if now.run != before.run:
         drawn |= _run(api, run_id)
     return RunsView(**drawn, seen=now.text, timer=gr.Timer(active=True))
@@ -107,7 +111,7 @@ def runs_view(
 def _state_of(api: Api, sweep: Sweep) -> tuple[int, bool, str]:
     """All that changes what is shown of it."""
     is_open = not sweep.recorded and api.runs.is_open(sweep.sweep_id)
-    return live.fingerprint(sweep), is_open, live.waiting_words(api, sweep)
+    return live.fingerprint(sweep), is_open, api.runs.why_sweep_waits(sweep)
 
 
 def _of_another(api: Api, sweep_id: str) -> Sweep | None:

@@ -6,17 +6,14 @@ The choice is there for whoever has one.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.attempts import HF_JOBS, LOCAL
-from rankviz.core.runs.record import RunState, Sweep
 from rankviz.errors import RankVizError
-from rankviz.ui.parts import html
+from rankviz.ui.parts import html, rented
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.train import before
 from rankviz.ui.train.before import Before
@@ -42,16 +39,9 @@ def widgets(api: Api) -> dict[str, Any]:
     places = [(engine.title, engine.name) for engine in api.engines.known()]
     with gr.Column(visible=False, elem_id="train-engine") as w["box"]:
         w["engine"] = gr.Radio(places, value=places[0][1], label="Runs on", elem_id="train-engine-choice")
-        with gr.Column(visible=False) as w["terms"], gr.Row(elem_classes="rv-pair"):
-            w["flavor"] = gr.Dropdown(
-                [], value=None, label="Machine", interactive=True, min_width=160, elem_id="train-flavor"
-            )
-            w["spend"] = gr.Number(
-                api.workspace.settings.jobs_spend,
-                label="Spending limit (US dollars)",
-                min_width=100,
-                elem_id="train-spend",
-            )
+        w["terms"], w["flavor"], w["spend"] = rented.terms_widgets(
+            api, limit_label="Spending limit (US dollars)", elem_id="train"
+        )
         w["about"] = plain(elem_id="train-engine-about")
     return w
 
@@ -75,15 +65,7 @@ def choice(api: Api, *, engine: str, flavor: str | None) -> Choice:
     )
     if chosen.name != HF_JOBS:
         return shown
-    try:
-        flavors = api.jobs.flavors()
-    except RankVizError:
-        return shown  # said where the cost stands
-    names = [each.name for each in flavors]
-    usual = api.workspace.settings.jobs_flavor
-    first = usual if usual in names else next(iter(names), None)
-    choices = [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in flavors]
-    return shown._replace(flavor=gr.Dropdown(choices, **({} if flavor in names else {"value": first})))
+    return shown._replace(flavor=rented.flavors(api, flavor))
 
 
 def before_start(api: Api, *, engine: str, flavor: str | None, spend: float | None, **values: Any) -> Before:
@@ -112,14 +94,3 @@ def start(api: Api, values: Mapping[str, Any], *, engine: str, flavor: str | Non
 def _rented(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
     """What the widgets of a rented machine hold, where one is chosen."""
     return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}
-
-
-def place_html(api: Api, sweep: Sweep) -> str:
-    """What a sweep on a rented machine has cost so far, and why it waits; nothing of any other."""
-    if sweep.recorded or (spent := api.jobs.spent(sweep.sweep_id)) is None:
-        return ""
-    limit = api.jobs.limit(sweep.sweep_id)
-    most = f" of at most {units.usd(limit)}" if limit else ""
-    waits = next((run.waits for run in sweep.runs if run.waits and run.state is not RunState.COMPLETED), "")
-    words = f"Hugging Face Jobs: {units.usd(spent)}{most} so far. {'' if sweep.ended else waits}".strip()
-    return f'<p class="rv-caption">{escape(words)}</p>'

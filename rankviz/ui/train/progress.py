@@ -9,11 +9,11 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import RunNotFoundError, quoted
-from rankviz.ui.parts import html, live
+from rankviz.ui.parts import html, live, rented
 from rankviz.ui.parts.added_run import add_button
 from rankviz.ui.parts.curve import curve as by_rank
 from rankviz.ui.parts.owned import may_change
-from rankviz.ui.train.engine import place_html
+from rankviz.ui.parts.place import place_html
 from rankviz.ui.train.result import adapters_html, answers_html
 from rankviz.ui.wiring import notice_html, unchanged
 
@@ -101,7 +101,7 @@ def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
     """One sweep. above: what stands over its state."""
     timer, now = gr.Timer(active=not sweep.ended), str(hash((above, live.fingerprint(sweep))))
     far = None if sweep.ended else api.runs.progress(sweep)
-    state = live.status_html(sweep, far, live.waiting_words(api, sweep))
+    state = live.status_html(sweep, far, api.runs.why_sweep_waits(sweep))
     status = above + state + place_html(api, sweep) + sweep_link(sweep)
     if now == seen:
         return unchanged(Progress, timer=timer, **({} if sweep.ended else {"status": status}))
@@ -154,7 +154,8 @@ def resume_button(api: Api, sweep: Sweep) -> gr.Button:
     again = len(sweep.resumable)
     if not again or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
         return gr.Button(visible=False)
-    return gr.Button(live.again_label(again), visible=True)
+    price = rented.job_price(api, sweep.sweep_id, lambda: api.moves.check(sweep.sweep_id))
+    return gr.Button(live.again_label(again) + (price and f" ({price})"), visible=True)
 
 
 def sweep_link(sweep: Sweep) -> str:

@@ -276,7 +276,7 @@ def cancel_runs(api: Api, run_or_sweep_id: str) -> None:
 
 
 def resume_runs(api: Api, sweep_id: str) -> None:
-    api.runs.resume(sweep_id)
+    api.moves.resume(sweep_id)
 
 
 def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:

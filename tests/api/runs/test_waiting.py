@@ -8,11 +8,16 @@ from rankviz.api import Api
 from rankviz.api.runs.waiting import first_free
 from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunStarted, StepLogged
-from rankviz.errors import RunNotFoundError
+from rankviz.core.runs.waits import AFTER_OTHERS
+from rankviz.errors import EngineUnavailableError, RunNotFoundError
+from rankviz.store.destination import Destination
+from rankviz.supervisor import Supervisor
 from rankviz.visitor import acting_as
 from tests.support import questions
+from tests.support.elsewhere import Elsewhere
 from tests.support.probes import request as probe_request
 from tests.support.visitors import ANN, BEN
+from tests.support.workers import wait_for, worker
 
 
 @pytest.fixture
@@ -160,3 +165,50 @@ def test_before_a_sweep_is_started_one_reads_how_many_go_first_and_how_long_they
 
     assert words.startswith("1 sweep waits or runs here now. Expected wait: up to ")
     assert waiting not in words
+
+
+@pytest.fixture
+def elsewhere(api, tmp_path):
+    """A page with one machine elsewhere, whose worker begins once the file `go` is there."""
+    go = str(tmp_path / "go")
+    command = worker(f"while not os.path.exists({go!r}): time.sleep(0.02)\nbegin(run_ids[0]) and time.sleep(600)")
+    there = Elsewhere(api.workspace.store, tmp_path / "elsewhere", command, machines=1)
+    there.name = "there"
+    api.workspace.supervisor = Supervisor(api.workspace.store, engines=[there], poll_seconds=0.05)
+    yield there
+    there.live = type(there).live.__get__(there)
+    for each in there.live():
+        there.cancel(each)
+    api.workspace.supervisor.stop()
+
+
+def test_a_sweep_says_step_by_step_why_it_has_not_begun(api, elsewhere, tmp_path):
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16)), ANN.id, Destination("there"))
+
+    with acting_as(ANN):
+        sweep = api.runs.sweep(sweep_id)
+        assert "Next in the queue." == api.runs.why_sweep_waits(sweep) == api.runs.why_waits(sweep.runs[0])
+        api.workspace.work_queue()
+        wait_for(lambda: api.workspace.supervisor.taken)
+
+        starting = "Its worker is starting on another machine."
+        wait_for(lambda: api.runs.why_sweep_waits(api.runs.sweep(sweep_id)) == starting)
+        assert api.runs.waiting(sweep_id) is None
+        (tmp_path / "go").touch()
+        wait_for(lambda: api.runs.sweep(sweep_id).running)
+
+        sweep = api.runs.sweep(sweep_id)
+        assert ("", AFTER_OTHERS) == tuple(api.runs.why_waits(run) for run in sweep.runs)
+        assert "" == api.runs.why_sweep_waits(sweep)
+
+
+def test_a_sweep_whose_engine_cannot_be_reached_says_why(api, elsewhere):
+    def away():
+        raise EngineUnavailableError("The network is down.")
+
+    elsewhere.live = away
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id, Destination("there"))
+
+    with acting_as(ANN):
+        api.workspace.work_queue()
+        wait_for(lambda: api.runs.why_sweep_waits(api.runs.sweep(sweep_id)) == "Waiting. The network is down.")

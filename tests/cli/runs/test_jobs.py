@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from rankviz.core.runs.events import RunFailed
+from rankviz.store import RunStore
+from tests.support import questions
 from tests.support.hub_jobs import stand_in_hub
 
 ROOT = Path(__file__).parents[3]
@@ -19,9 +22,13 @@ def hub(tmp_path):
 
 
 def sweep(*args: str, hub, home: Path, token: str = "hf_alice") -> subprocess.CompletedProcess:
+    return rankviz("sweep", "embedded", "--data", "phonemes", "-r", "4", *args, hub=hub, home=home, token=token)
+
+
+def rankviz(*args: str, hub, home: Path, token: str = "hf_alice") -> subprocess.CompletedProcess:
     hosts = {"HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HOME": str(home / "hf")}
     return subprocess.run(
-        [sys.executable, "-m", "rankviz", "sweep", "embedded", "--data", "phonemes", "-r", "4", *args],
+        [sys.executable, "-m", "rankviz", *args],
         cwd=ROOT,
         env={**os.environ, **hosts, "RANKVIZ_HOME": str(home)},
         capture_output=True,
@@ -61,3 +68,43 @@ def test_a_machine_without_the_engine_is_a_mistake(tmp_path, hub):
 
     assert 2 == run.returncode
     assert "flavor and spend need the engine hf-jobs." in run.stderr
+
+
+@pytest.fixture
+def failed(tmp_path):
+    """The id of a sweep of this machine whose run has failed."""
+    store = RunStore(tmp_path / "home")
+    sweep_id = store.create(questions.sweep(ranks=(4,)))
+    store.append(*store.run_ids(sweep_id), RunFailed(time=1.0, error="no luck"))
+    return sweep_id
+
+
+def test_a_sweep_moves_to_a_rented_machine_with_the_cost_before_it_starts(tmp_path, hub, failed):
+    hub.refuses["POST /api/jobs/"] = (402, "Payment required")
+    terms = ("--engine", "hf-jobs", "--flavor", "l4x1", "--spend", "5")
+
+    run = rankviz("runs", "resume", failed, *terms, hub=hub, home=tmp_path / "home")
+
+    assert "1x Nvidia L4 (l4x1): $0.80 per hour today. Cost: $" in run.stderr
+    assert "The limit of $5.00 ends the job after 6 h 5 min" in run.stderr
+    (record,) = RunStore(tmp_path / "home").all()
+    assert ("failed", 2, "hf-jobs") == (record.state, record.attempt, record.engine)
+    assert "it has no credit" in record.error
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        (("--flavor", "l4x1"), "flavor and spend need the engine hf-jobs."),
+        (("--engine", "local", "--spend", "5"), "flavor and spend need the engine hf-jobs."),
+        (("--engine", "hf-jobs", "--spend", "0.05"), "0.05 US dollars do not pay for a job"),
+        (("--engine", "hf-jobs", "--flavor", "h900"), "Hugging Face has no flavor 'h900'"),
+    ],
+)
+def test_where_it_cannot_go_it_stays_and_one_line_says_why(tmp_path, hub, failed, terms, words):
+    run = rankviz("runs", "resume", failed, *terms, hub=hub, home=tmp_path / "home")
+
+    assert 2 == run.returncode
+    assert words in run.stderr
+    (record,) = RunStore(tmp_path / "home").all()
+    assert ("failed", 1) == (record.state, record.attempt)

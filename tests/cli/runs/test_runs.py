@@ -9,7 +9,7 @@ from rankviz.cli import main
 from rankviz.cli.runs.output import print_sweep, sweep_json
 from rankviz.cli.runs.runs import _facts, runs_delete, runs_show
 from rankviz.core.runs.attempts import AttemptPlaced
-from rankviz.core.runs.events import Answered, GreedyAnswer
+from rankviz.core.runs.events import Answered, GreedyAnswer, RunCancelled, StageReached
 from rankviz.engines.known import require
 from rankviz.errors import InvalidSettingError
 from rankviz.store.destination import Destination, read_destination, write_destination
@@ -147,6 +147,38 @@ def test_a_run_says_where_it_is_and_why_it_waits(api, monkeypatch, capsys):
     assert ("ray", "node-3", 2, "No node is free.") == tuple(placed[key] for key in keys)
     assert "ray: node-3, attempt 2" in text
     assert "No node is free." in text
+
+
+def test_what_a_run_and_its_sweep_have_cost_so_far_is_shown(api, monkeypatch, capsys):
+    monkeypatch.setenv("RANKVIZ_HOME", str(api.workspace.home))
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,)))
+    (run_id,) = store.run_ids(sweep_id)
+    store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="local", where="GPU 1"))
+    store.append(run_id, StageReached(time=10.0, stage="loading the base"))
+    store.append(run_id, RunCancelled(time=1090.0))
+
+    for name in (run_id, sweep_id):
+        runs_show(name)
+    text = " ".join(capsys.readouterr().out.split())
+    runs_show(run_id, as_json=True)
+    run = json.loads(capsys.readouterr().out)
+    runs_show(sweep_id, as_json=True)
+    sweep = json.loads(capsys.readouterr().out)
+
+    assert "Cost so far 18 min on GPU 1" in text.replace("│", "").replace("  ", " ")
+    assert "Cost so far: 18 min on GPU 1." in text
+    assert (1080.0, True) == (run["device_seconds"], run["device_seconds_is_whole"])
+    assert {
+        "device_seconds": 1080.0,
+        "device_seconds_is_whole": True,
+        "attempts": 1,
+        "usd": None,
+        "usd_is_whole": True,
+        "limit_usd": None,
+        "in_words": "18 min on GPU 1",
+    } == sweep["cost"]
+    assert sweep["waits"] is None
 
 
 def test_a_sweep_goes_to_the_engine_that_was_named_and_to_no_unknown_one(api):

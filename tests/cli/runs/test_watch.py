@@ -1,6 +1,8 @@
 """What a sweep shows on the terminal while it runs."""
 
-from rankviz.cli.runs.watch import status, time_left
+from rankviz.api import Api
+from rankviz.cli.runs.watch import status, time_left, whole_status
+from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.timing.progress import progress_of
@@ -43,3 +45,37 @@ def test_training_is_shown_with_its_loss_and_pace_and_the_time_left_of_the_sweep
 def test_a_run_that_waits_or_has_ended_shows_its_state():
     assert ("queued", "") == shown(now=1.0)
     assert ("cancelled", "") == shown(LOADING, RunCancelled(time=12.0), now=15.0)
+
+
+def test_a_run_that_an_engine_has_shows_where():
+    placed = AttemptPlaced(time=1.0, attempt=2, engine="ray", where="node-3")
+
+    assert ("queued  ray: node-3, attempt 2", "") == shown(placed, now=1.0)
+
+
+def test_the_whole_sweep_shows_what_it_has_cost_and_why_it_waits(tmp_path):
+    api = Api(home=tmp_path)
+    store = api.workspace.store
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,))))
+    for event in (LOADING, RunRequeued(time=20.0, attempt=1, lost="The node has gone.")):
+        store.append(run_id, event)
+    waits = "No node of the Ray cluster has GPU 1."
+    store.append(run_id, AttemptPlaced(time=21.0, attempt=2, engine="ray", waits=waits))
+
+    (sweep,) = api.runs.sweeps()
+    words = whole_status(api, sweep, api.runs.progress(sweep))
+
+    assert f"The last attempt was lost: The node has gone. {waits}" == words
+
+
+def test_the_cost_so_far_stands_beside_the_time_left(tmp_path):
+    api = Api(home=tmp_path)
+    store = api.workspace.store
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,))))
+    for event in (AttemptPlaced(time=1.0, attempt=1, engine="local", where="GPU 1"), LOADING):
+        store.append(run_id, event)
+    store.append(run_id, RunCancelled(time=1090.0))
+
+    (sweep,) = api.runs.sweeps()
+
+    assert "18 min on GPU 1 so far" == whole_status(api, sweep, api.runs.progress(sweep))

@@ -3,10 +3,12 @@ What every engine must hold is in tests/engines/test_contract.py."""
 
 import re
 import shutil
+import time
 
 import pytest
 
-from rankviz.engines.hf_jobs.engine import HfJobs
+from rankviz.core.runs.events import RunFailed
+from rankviz.engines.hf_jobs.engine import ONE_AT_A_TIME, HfJobs
 from rankviz.engines.hf_jobs.hub import NO_CREDIT
 from rankviz.engines.hf_jobs.logins import LOGIN, Logins
 from rankviz.store import RunStore
@@ -24,6 +26,15 @@ SAVES_AN_ADAPTER = worker(
     "        (folder / 'adapter_model.safetensors').write_bytes(b'12345678')\n"
     "        write(run_id, AdapterSaved(time=time.time(), path='adapter', file_bytes=8))\n"
     "        complete(run_id)"
+)
+COMPLETE_THE_FIRST = worker(
+    "for run_id in run_ids:\n"
+    "    if begin(run_id):\n"
+    "        if run_id.endswith('-r2'):\n"
+    "            complete(run_id)\n"
+    "        else:\n"
+    "            step(run_id)\n"
+    "            time.sleep(60)"
 )
 WEIGHTS = "adapter/adapter_model.safetensors"
 
@@ -102,19 +113,80 @@ def test_what_a_job_cost_is_kept_when_it_has_been_read(supervise, store, hub):
 
     supervisor.settle()
 
-    spent = supervisor.engines[0].spent(store.get(run_id).request.sweep_id)
-    assert 0.013333 == pytest.approx(spent)
+    bill = supervisor.engines[0].bill(store.get(run_id).request.sweep_id)
+    assert (1, pytest.approx(0.013333), True) == bill
 
 
 def test_a_sweep_starts_no_job_that_its_spending_limit_does_not_pay_for_any_more(supervise, store, hub, logins):
     run_ids = sweep(store, 4, spend="2")
-    HfJobs(store, logins).papers.add(store.get(run_ids[0]).request.sweep_id, 1.9)
+    HfJobs(store, logins).spending.add(store.get(run_ids[0]).request.sweep_id, "an-earlier-job", 1.9)
 
     supervise().settle()
 
     assert ["failed"] == states(store, run_ids)
     assert "The spending limit of 2.00 US dollars is used up" in store.get(run_ids[0]).error
     assert {} == hub.jobs
+
+
+def test_a_sweep_without_jobs_has_no_bill(store, logins):
+    assert (0, 0, True) == HfJobs(store, logins).bill("20260101-000000-abcd")
+
+
+def test_a_job_that_runs_is_on_the_bill_and_while_it_cannot_be_read_the_bill_is_not_whole(
+    supervise, store, hub, logins
+):
+    (run_id,) = sweep(store, 4, flavor="l4x1")
+    engine = supervise(HANG_IN_EACH).engines[0]
+    sweep_id = store.get(run_id).request.sweep_id
+    wait_for(lambda: store.get(run_id).steps)
+
+    wait_for(lambda: engine.bill(sweep_id).usd >= 0.013333 and engine.bill(sweep_id).is_whole)
+    logins.forget("ann")
+
+    wait_for(lambda: engine.bill(sweep_id) == (1, 0.0, False))
+
+
+def test_each_job_of_a_sweep_is_on_the_bill_once(store, logins):
+    engine = HfJobs(store, logins)
+
+    for job, usd in (("r4-a1", 0.5), ("r4-a2", 0.25), ("r4-a1", 0.5)):
+        engine.spending.add("s", job, usd)
+
+    assert (2, 0.75, True) == engine.bill("s")
+
+
+def test_a_job_that_was_deleted_on_hugging_face_is_lost_and_keeps_what_it_has_cost(supervise, store, hub):
+    (run_id,) = sweep(store, 4, flavor="l4x1")
+    supervisor = supervise(HANG_IN_EACH)
+    engine, sweep_id = supervisor.engines[0], store.get(run_id).request.sweep_id
+    wait_for(lambda: store.get(run_id).steps and engine.bill(sweep_id).usd)
+
+    job = only_job(hub)
+    hub.end(job, "ERROR")
+    hub.jobs = {"another": job}
+    wait_for(lambda: store.get(run_id).attempt == 2)
+
+    assert 0.013333 <= engine.spending.jobs(sweep_id)[f"{run_id}-a1"]
+
+
+def test_two_jobs_of_a_sweep_never_run_at_once_since_each_would_have_the_whole_limit(supervise, store, hub):
+    first, second = sweep(store, 2, 4, spend="2")
+    store.begin(second)
+    store.append(second, RunFailed(time=time.time(), error="out of memory"))
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(first).steps)
+
+    store.requeue(second)
+    wait_for(lambda: store.get(second).waits == ONE_AT_A_TIME)
+    supervisor.cancel(first)
+    wait_for(lambda: len(hub.jobs) == 2)
+
+    one, two = hub.jobs.values()
+    assert "CANCELED" == one.stage
+    (spent,) = supervisor.engines[0].spending.jobs(store.get(first).request.sweep_id).values()
+    assert 0.013333 <= spent
+    assert int(60 * (2 - spent) / 0.013333 - 600) == two.spec["timeoutSeconds"]
+    supervisor.cancel(second)
 
 
 def test_an_adapter_is_here_when_its_run_has_completed(supervise, store, hub):
@@ -197,6 +269,19 @@ def test_a_job_that_its_owner_cancels_on_hugging_face_is_not_started_again_until
         store.requeue(run_id)
     wait_for(lambda: len(hub.jobs) == 2)
     supervisor.cancel(store.get(run_ids[0]).request.sweep_id)
+
+
+def test_a_run_that_was_the_only_one_of_such_a_job_starts_again_once_it_is_asked_for(supervise, store, hub):
+    (run_id,) = sweep(store, 4)
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).steps)
+    hub.end(only_job(hub), "CANCELED")
+    supervisor.settle()
+
+    store.requeue(run_id)
+
+    wait_for(lambda: len(hub.jobs) == 2 and store.get(run_id).steps)
+    supervisor.cancel(run_id)
 
 
 def test_what_its_machine_waits_for_is_said(supervise, store, hub):
@@ -351,6 +436,34 @@ def test_a_job_whose_page_lost_its_disk_comes_back_with_its_owner_and_is_not_sta
     assert ["completed"] * 2 == states(store, run_ids)
     assert {"ann"} == {store.ownership(run_id).owner for run_id in run_ids}
     assert 1 == len(hub.jobs)
+
+
+def test_a_run_that_was_tried_twice_comes_back_with_its_newest_job_and_both_are_on_the_bill(
+    supervise, store, hub, logins, tmp_path
+):
+    done, hangs = sweep(store, 2, 4, flavor="l4x1")
+    first = supervise(COMPLETE_THE_FIRST)
+    wait_for(lambda: store.get(hangs).steps)
+    first.cancel(hangs)
+    store.requeue(hangs)
+    wait_for(lambda: store.get(hangs).attempt == 2 and store.get(hangs).steps)
+    first.stop()
+    sweep_id = store.get(done).request.sweep_id
+    for name in ("runs", "hf-jobs"):
+        shutil.rmtree(store.home / name)
+    here = RunStore(store.home)
+    engine = HfJobs(here, logins, poll_seconds=0.1)
+
+    for found in engine.returning("ann"):
+        engine.take(found, "ann")
+    supervisor = Supervisor(here, engines=[engine], poll_seconds=0.05)
+    supervisor.start()
+    wait_for(lambda: here.get(hangs).steps and here.get(done).state == "completed")
+
+    assert (1, 2) == (here.get(done).attempt, here.get(hangs).attempt)
+    wait_for(lambda: engine.bill(sweep_id).usd >= 2 * 0.013333 and engine.bill(sweep_id).is_whole)
+    supervisor.cancel(hangs)
+    supervisor.stop()
 
 
 def test_a_job_that_has_come_back_is_not_found_again_nor_once_it_was_read(emptied, hub, tmp_path):

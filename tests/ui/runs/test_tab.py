@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from rankviz.ui.train import tab as train
 from tests.support import questions
 from tests.support.finished_runs import finished, plain_sweep, text_of
 from tests.support.opened_files import opened_files
+from tests.support.workers import wait_for
 
 FORM = {
     "base": "embedded",
@@ -391,3 +393,18 @@ def test_a_sweep_is_drawn_from_its_own_journals(api):
         drawn(api, sweep_id=chosen.sweep_id)
 
     assert {run.run_id for run in chosen.runs} == {path.partition("/")[0] for path in opened}
+
+
+def test_what_a_sweep_has_cost_goes_on_while_nothing_else_has_happened_and_nothing_else_is_drawn(api):
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4, 16), max_steps=4))
+    first = store.sweep(sweep_id).runs[0].run_id
+    store.append(first, RunStarted(time=time.time() - 20, environment={"device": "cpu"}))
+    before = drawn(api, sweep_id=sweep_id)._asdict()
+    assert "Cost so far: " in text_of(before["status"])
+
+    again: dict = {}
+    wait_for(lambda: again.update(drawn(api, sweep_id=sweep_id, seen=before["seen"])._asdict()) or "status" in again)
+
+    assert {"status", "seen", "timer"} == again.keys()
+    assert before["status"] != again["status"]

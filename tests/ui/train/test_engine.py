@@ -4,14 +4,11 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.attempts import HF_JOBS, LOCAL
-from rankviz.core.runs.events import AttemptPlaced
 from rankviz.engines import Nodes
 from rankviz.errors import EngineUnavailableError
-from rankviz.store.destination import Destination
-from rankviz.ui.train.engine import before_start, choice, place_html, start
+from rankviz.ui.train.engine import before_start, choice, start
 from rankviz.ui.train.progress import train_button
 from rankviz.visitor import Visitor, acting_as
-from tests.support import questions
 from tests.support.elsewhere import page_with_elsewhere
 from tests.support.finished_runs import text_of
 from tests.support.hub_jobs import page_on, stand_in_hub, use
@@ -167,7 +164,7 @@ def test_train_starts_where_it_is_to_run(api):
     sweep_id = start(api, FORM, engine=HF_JOBS, flavor="l4x1", spend=5.0)
 
     run = api.runs.sweep(sweep_id).runs[0]
-    assert 5.0 == api.jobs.limit(sweep_id)
+    assert 5.0 == api.spending.limit(api.runs.sweep(sweep_id))
     assert run.state == "queued"
 
 
@@ -179,21 +176,3 @@ def test_a_login_that_ended_meanwhile_starts_nothing(tmp_path, hub):
         start(api, FORM, engine=HF_JOBS, flavor="l4x1", spend=5.0)
 
     assert [] == api.workspace.store.records()
-
-
-def test_what_a_sweep_has_cost_and_why_it_waits_stand_with_its_state(api):
-    store = api.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(4,)), "", Destination(HF_JOBS, {"flavor": "l4x1", "spend": "5"}))
-    (run,) = store.sweep(sweep_id).runs
-    waits = "Hugging Face looks for a free machine."
-    store.append(run.run_id, AttemptPlaced(time=1.0, attempt=1, engine=HF_JOBS, where="l4x1", waits=waits))
-
-    shown = text_of(place_html(api, api.runs.sweep(sweep_id)))
-
-    assert "Hugging Face Jobs: $0.00 of at most $5.00 so far. Hugging Face looks for a free machine." == shown
-
-
-def test_a_sweep_of_this_machine_has_no_such_line(api):
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)))
-
-    assert "" == place_html(api, api.runs.sweep(sweep_id))

@@ -24,7 +24,7 @@ def url(hub, tmp_path_factory):
         yield url
 
 
-def test_a_sweep_goes_to_a_rented_machine_with_the_limit_that_was_given_and_is_cancelled_there(browser, url, hub):
+def test_a_sweep_goes_to_a_rented_machine_is_cancelled_there_and_goes_on_within_its_limit(browser, url, hub):
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(60_000)
     page.goto(f"{url}/?tab=train")
@@ -43,4 +43,19 @@ def test_a_sweep_goes_to_a_rented_machine_with_the_limit_that_was_given_and_is_c
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_text("cancelled").first.wait_for()
     wait_for(lambda: job.stage == "CANCELED")
+
+    page.get_by_role("link", name="Open this sweep on Runs").click()
+    page.locator("#sweep-status", has_text="of at most $5.00 on Hugging Face Jobs").wait_for()
+    page.locator("#sweep-resume").click()
+    again = page.locator("#sweep-again")
+    again.get_by_text("for all jobs of this sweep, which have cost $0.0").wait_for()
+    assert again.get_by_label("Hugging Face Jobs").is_checked()
+    assert again.get_by_label("Machine", exact=True).input_value().startswith("l4x1")
+    page.locator("#sweep-again-go").click()
+    again.wait_for(state="hidden")
+    wait_for(lambda: len(hub.jobs) == 2)
+    _, second = hub.jobs.values()
+    assert second.spec["timeoutSeconds"] < job.spec["timeoutSeconds"]
+    page.locator("#sweep-cancel").click()
+    wait_for(lambda: second.stage == "CANCELED")
     page.close()

@@ -1,0 +1,104 @@
+"""Runs and sweeps as they go: how far they are, where they stand in the queue, why they wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rankviz.api.models import Models
+from rankviz.api.runs.expected import ExpectedRuns
+from rankviz.api.runs.machines import Machines
+from rankviz.api.runs.measured import Measured
+from rankviz.api.runs.summary import RunSummary
+from rankviz.api.runs.waiting import Place, Waiting
+from rankviz.api.visitors.quota import Quota
+from rankviz.api.workspace import Workspace
+from rankviz.core.runs.spent import device_time
+from rankviz.core.runs.waits import AFTER_OTHERS, why_it_waits
+
+if TYPE_CHECKING:
+    from rankviz.core.quantity import Range
+    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.core.runs.request import RunRequest
+    from rankviz.core.runs.timing.progress import SweepProgress
+
+
+class FollowedRuns(ExpectedRuns):
+    """What becomes of runs, read again each time."""
+
+    def __init__(self, workspace: Workspace, models: Models, measured: Measured, quota: Quota):
+        super().__init__(workspace, models, measured, quota)
+        self._machines = Machines(workspace)
+        self._waiting = Waiting(workspace, self._seconds_on, lambda sweep: self.progress(sweep).seconds_left)
+
+    def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
+        """The sweep again and again until all its runs have ended."""
+        while True:
+            sweep = self.sweep(sweep_id)
+            yield sweep
+            if sweep.ended:
+                return
+            self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
+            time.sleep(every_seconds)
+
+    def progress(self, sweep: Sweep) -> SweepProgress:
+        """How far a sweep is and how long it still takes, from its own runs and from earlier ones on its machine."""
+        from rankviz.core.runs.timing.progress import progress_of
+
+        environment = next((run.environment for run in sweep.runs if run.environment), None)
+        if environment is None and not sweep.recorded:
+            environment = self._machines.environment(self._machines.destination(sweep).engine, look=False)
+        earlier = self._measured.completed_runs(environment) if environment else ()
+        progress = progress_of(sweep, time.time(), earlier)
+        if sweep.running and (trouble := self._workspace.why_not_write()):
+            return replace(progress, trouble=trouble, stage_seconds_left=None, seconds_left=None)
+        return progress
+
+    def waiting(self, sweep_id: str) -> Place | None:
+        """Where a sweep or a probe stands in the queue of all visitors, and how long it will wait; None where it does
+        not wait."""
+        self._workspace.rights.seen(sweep_id)
+        return self._waiting.place(sweep_id)
+
+    def why_waits(self, run: RunRecord) -> str:
+        """Why a run has not begun, in sentences: what its engine says, or its place in the queue; empty where it waits
+        for nothing."""
+        return self._why_wait(self.sweep(run.request.sweep_id), [run])
+
+    def why_sweep_waits(self, sweep: Sweep) -> str:
+        """The same of all runs of a sweep, without those that wait for one another."""
+        return self._why_wait(sweep, sweep.runs, without=AFTER_OTHERS)
+
+    def _why_wait(self, sweep: Sweep, runs: Sequence[RunRecord], without: str = "") -> str:
+        waiting = [run for run in runs if not run.state.ended] if not sweep.recorded else []
+        if not waiting:
+            return ""
+        taken = self._workspace.supervisor.taken
+        with_job = {run.run_id for run in waiting if (run.place and run.place.job)} if taken is None else taken
+        reasons = dict.fromkeys(why_it_waits(run, sweep, has_job=run.run_id in with_job) for run in waiting)
+        known = " ".join(reason for reason in reasons if reason not in ("", without))
+        if sweep.running or any(run.run_id in with_job or run.waits for run in waiting):
+            return known
+        place = self.waiting(sweep.sweep_id)
+        return f"{known} {place.sentence if place else 'It starts when a worker is free.'}".strip()
+
+    def queue_words(self, engine: str = "") -> str:
+        """How many sweeps of all visitors wait or run on an engine, and how long one more would wait, as a sentence;
+        empty where there is none."""
+        return self._waiting.words(self._machines.engine(engine).name)
+
+    def _seconds_on(self, engine: str, runs: Sequence[RunRequest]) -> Range | None:
+        environment = self._machines.environment(engine, look=False)
+        return self.seconds_of(runs, environment) if environment else None
+
+    def summary(self, run_id: str) -> RunSummary:
+        """One run: what was requested and measured, with the estimate beside it."""
+        record = self.get(run_id)
+        return RunSummary(
+            record=record,
+            estimate=self.expected_run(record),
+            device_time=device_time([record], time.time()),
+            folder=self.folder(run_id),
+        )

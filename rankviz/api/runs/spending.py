@@ -1,0 +1,128 @@
+"""What sweeps have cost so far: the time of devices over all attempts, and the US dollars of rented machines.
+
+A rented machine is billed as a whole, from its start to its end, and starting serves all runs of its job: its dollars
+are those of the sweep, and are not divided among runs. Machines of one's own have no price, so they have time only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rankviz import units
+from rankviz.core.runs.attempts import HF_JOBS
+from rankviz.core.runs.spent import DeviceTime, device_time, places_of
+from rankviz.store.destination import read_destination
+
+if TYPE_CHECKING:
+    from rankviz.api.runs.runs import Runs
+    from rankviz.api.workspace import Workspace
+    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.engines.hf_jobs.engine import HfJobs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rent:
+    """Of the machines of Hugging Face that a sweep has had."""
+
+    usd: float | None
+    """None where it is not known here."""
+    is_whole: bool
+    """False where it is more by what is not known now."""
+    limit_usd: float | None
+    """Of all its jobs together; None where it no longer has one."""
+
+    @property
+    def in_words(self) -> str:
+        """ "$0.40 of at most $5.00"."""
+        if self.usd is None or not (self.usd or self.is_whole):
+            return f"US dollars {units.NOT_KNOWN} here"
+        most = f" of at most {units.usd(self.limit_usd)}" if self.limit_usd else ""
+        return f"{'' if self.is_whole else 'at least '}{units.usd(self.usd)}{most}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spent:
+    """So far."""
+
+    time: DeviceTime
+    where: str
+    """Of the runs that have begun; empty where it is not known or was not the same for all their attempts."""
+    attempts: int
+    """Of all runs together."""
+    runs: int
+    rent: Rent | None = None
+    """None of a sweep that had no rented machine, and for whoever does not pay for it."""
+
+    @property
+    def in_words(self) -> str:
+        """ "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs"; "18 min on GPU 1"; empty where nothing has
+        begun."""
+        return ", ".join(filter(None, self._parts()))
+
+    def _parts(self) -> Iterator[str]:
+        if self.rent:
+            yield f"{self.rent.in_words} on Hugging Face Jobs"
+        if self.time.in_words:
+            where = f" on {self.where}" if self.where and not self.rent else ""
+            tried = f" in {self.attempts:,} attempts" if self.attempts > self.runs else ""
+            yield f"{self.time.in_words}{where or tried or (' in runs' if self.rent else '')}"
+
+    def as_json(self) -> dict[str, Any]:
+        """usd is None where no machine was rented, or where it is not known."""
+        rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
+        return {
+            "device_seconds": self.time.seconds,
+            "device_seconds_is_whole": self.time.is_whole,
+            "attempts": self.attempts,
+            "usd": rent.usd,
+            "usd_is_whole": rent.is_whole,
+            "limit_usd": rent.limit_usd,
+            "in_words": self.in_words,
+        }
+
+
+class Spending:
+    """Of whoever asks."""
+
+    def __init__(self, workspace: Workspace, runs: Runs):
+        self._workspace, self._runs = workspace, runs
+
+    def of_sweep(self, sweep: Sweep) -> Spent:
+        """Of all its runs."""
+        rent = None if sweep.recorded or not self._runs.is_mine(sweep.sweep_id) else self._rent(sweep)
+        return _spent(sweep.runs, rent)
+
+    def of_run(self, run: RunRecord) -> Spent:
+        """Its time alone: what a rented machine cost is its sweep's."""
+        return _spent([run])
+
+    def limit(self, sweep: Sweep) -> float | None:
+        """The spending limit in US dollars of the runs that are to be on a rented machine; None where none is."""
+        for run in sweep.runs:
+            destination = read_destination(self._workspace.store.run_dir(run.run_id))
+            if destination.engine == HF_JOBS and (spend := destination.options.get("spend")):
+                return float(spend)
+        return None
+
+    def _rent(self, sweep: Sweep) -> Rent | None:
+        engines = {engine.name: engine for engine in self._workspace.supervisor.engines}
+        engine: HfJobs | None = engines.get(HF_JOBS)
+        if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
+            return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=self.limit(sweep))
+        if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
+            return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say
+        return None
+
+
+def _spent(runs: Sequence[RunRecord], rent: Rent | None = None) -> Spent:
+    begun = [run for run in runs if run.started_at is not None or run.attempt > 1]
+    return Spent(
+        time=device_time(runs, time.time()),
+        where=places_of(runs),
+        attempts=sum(run.attempt for run in begun),
+        runs=len(begun),
+        rent=rent,
+    )

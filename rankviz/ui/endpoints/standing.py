@@ -1,0 +1,95 @@
+"""What endpoints say of a sweep as it goes: its place, its runs, what it waits for and what it has cost so far."""
+
+from dataclasses import asdict
+from typing import TypedDict
+
+from rankviz.api import Api
+
+
+class RunStateJSON(TypedDict):
+    """How far one run is."""
+
+    run_id: str
+    r: int
+    state: str
+    where: str | None
+    attempt: int
+    error: str | None
+
+
+class PlaceJSON(TypedDict):
+    """In the queue of all visitors: how many go first, and the seconds until its turn as low, expected and high."""
+
+    ahead: int
+    seconds: dict[str, float] | None
+    in_words: str
+
+
+class CostJSON(TypedDict):
+    """So far: seconds of devices in all attempts of all runs, and the US dollars of rented machines, null where there
+    was none or it is not known. What is not whole is at least so much."""
+
+    device_seconds: float
+    device_seconds_is_whole: bool
+    attempts: int
+    usd: float | None
+    usd_is_whole: bool
+    limit_usd: float | None
+    in_words: str
+
+
+class StatusJSON(TypedDict):
+    """How far a sweep is. place is null once it runs, waits where it waits for nothing, and what is not known is
+    null."""
+
+    sweep_id: str
+    ended: bool
+    yours: bool
+    shared: bool
+    place: PlaceJSON | None
+    share_done: float | None
+    seconds_left: float | None
+    in_words: str
+    waits: str | None
+    cost: CostJSON
+    runs: list[RunStateJSON]
+
+
+def status_json(api: Api, sweep_id: str) -> StatusJSON:
+    """Of one sweep."""
+    sweep = api.runs.sweep(sweep_id)
+    progress, place = api.runs.progress(sweep), None if sweep.recorded else place_json(api, sweep_id)
+    waits = api.runs.why_sweep_waits(sweep)
+    return StatusJSON(
+        sweep_id=sweep.sweep_id,
+        ended=sweep.ended,
+        yours=api.runs.is_mine(sweep_id),
+        shared=sweep.recorded or api.runs.is_open(sweep_id),
+        place=place,
+        share_done=progress.share,
+        seconds_left=progress.seconds_left,
+        in_words="All runs have ended." if sweep.ended else progress.sentence or waits,
+        waits=waits or None,
+        cost=CostJSON(**api.spending.of_sweep(sweep).as_json()),
+        runs=[
+            RunStateJSON(
+                run_id=run.run_id,
+                r=run.request.r,
+                state=str(run.state),
+                where=run.where or None,
+                attempt=run.attempt,
+                error=run.error or None,
+            )
+            for run in sweep.runs
+        ],
+    )
+
+
+def place_json(api: Api, sweep_id: str) -> PlaceJSON | None:
+    """Of a sweep; None where it does not wait."""
+    place = api.runs.waiting(sweep_id)
+    if place is None:
+        return None
+    return PlaceJSON(
+        ahead=place.ahead, seconds=asdict(place.seconds) if place.seconds else None, in_words=place.sentence
+    )

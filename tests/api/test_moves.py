@@ -1,0 +1,225 @@
+"""A sweep that goes on elsewhere: completed runs stay, the others go on as new attempts, and money has a limit."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.api.engines import DOES_NOT_RENT
+from rankviz.api.moves import NOT_THE_PAYER
+from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT, NOTHING_TO_RESUME
+from rankviz.core.runs.events import RunFailed
+from rankviz.core.runs.request import SweepRequest
+from rankviz.engines.hf_jobs.engine import HfJobs
+from rankviz.engines.hf_jobs.logins import Logins
+from rankviz.engines.local import Local
+from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotYoursError
+from rankviz.store.destination import Destination, read_destination
+from rankviz.supervisor import Supervisor
+from rankviz.visitor import Visitor, acting_as
+from tests.support import questions
+from tests.support.elsewhere import Elsewhere
+from tests.support.hub_jobs import page_on, stand_in_hub
+from tests.support.workers import wait_for, worker
+
+ON = {"local": {}, "elsewhere": {}, "hf-jobs": {"flavor": "l4x1", "spend": 5.0}}
+ADMIN = Visitor("", "admin", admin=True)
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with stand_in_hub(tmp_path / "hub") as hub:
+        yield hub
+
+
+@pytest.fixture
+def rented(tmp_path, hub):
+    """A page with the stand-in alone, where nothing starts."""
+    hub.holds.set()
+    with page_on(hub, tmp_path / "home") as api:
+        yield api
+
+
+@pytest.fixture
+def three(tmp_path, hub):
+    """A page with three places; a run at r = 2 completes everywhere, any other once the file `go` is there."""
+    command = worker(
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        f"        while not run_id.endswith('-r2') and not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.02)\n"
+        "        complete(run_id)"
+    )
+    api = Api(home=tmp_path / "home", shared=False)
+    store, logins = api.workspace.store, Logins(hub.url, of_machine=False)
+    logins.give("", "hf_alice")
+    engines = [
+        Local(store.home, commands={"finetune": command}),
+        Elsewhere(store, tmp_path / "elsewhere", command),
+        HfJobs(store, logins, worker=command, poll_seconds=0.1),
+    ]
+    api.workspace.supervisor = Supervisor(store, engines=engines, poll_seconds=0.05)
+    yield api
+    api.workspace.supervisor.stop()
+
+
+def failed(api, *ranks, owner="", destination=None, base="embedded"):
+    """The id of a sweep whose runs have failed."""
+    store = api.workspace.store
+    request = questions.sweep(ranks=ranks or (4,), base=base)
+    sweep_id = store.create(request, owner, destination or Destination("local"))
+    for run_id in store.run_ids(sweep_id):
+        store.append(run_id, RunFailed(time=1.0, error="no luck"))
+    return sweep_id
+
+
+def engine_of(api):
+    return next(each for each in api.workspace.supervisor.engines if isinstance(each, HfJobs))
+
+
+@pytest.mark.parametrize("first", ON)
+def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp_path, first):
+    store, order = three.workspace.store, [*ON, *ON]
+    second, third = order[order.index(first) + 1 : order.index(first) + 3]
+    sweep_id = three.engines.start(SweepRequest(ranks=(2, 4), seeds=(0,)), first, **ON[first])
+    done, moves = store.run_ids(sweep_id)
+
+    def runs_on(engine, attempt):
+        wait_for(lambda: (store.get(moves).state, store.get(moves).engine) == ("running", engine))
+        assert (attempt, "completed") == (store.get(moves).attempt, store.get(done).state)
+
+    runs_on(first, 1)
+    three.runs.cancel(sweep_id)
+    assert [moves] == list(three.moves.resume(sweep_id, second, **ON[second]))
+    runs_on(second, 2)
+    three.runs.cancel(sweep_id)
+    three.moves.resume(sweep_id, third, **ON[third])
+    runs_on(third, 3)
+    (tmp_path / "go").touch()
+    three.workspace.supervisor.settle()
+
+    stays, moved = store.get(done), store.get(moves)
+    assert (1, first, "completed", 3, third, "completed") == (
+        *(stays.attempt, stays.engine, stays.state),
+        *(moved.attempt, moved.engine, moved.state),
+    )
+    assert [[1], [1]] == [[step.step for step in run.steps] for run in (stays, moved)]
+    assert 0 == stays.unreadable_lines + moved.unreadable_lines
+    spent = three.spending.of_sweep(three.runs.sweep(sweep_id))
+    assert (4, True) == (spent.attempts, spent.time.is_whole)
+    assert 0.013333 <= spent.rent.usd
+    assert "on Hugging Face Jobs, " in spent.in_words
+
+
+def test_without_a_place_a_sweep_goes_on_where_it_was_with_its_machine_and_limit(rented):
+    there = Destination("hf-jobs", {"flavor": "t4-small", "spend": "3"})
+    sweep_id = failed(rented, destination=there)
+
+    plan = rented.moves.check(sweep_id)
+    rented.moves.resume(sweep_id)
+
+    assert ("t4-small", 3.0) == (plan.offer.flavor.name, plan.offer.limit_usd)
+    (run,) = rented.runs.sweep(sweep_id).runs
+    assert there == read_destination(rented.workspace.store.run_dir(run.run_id))
+
+
+def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_said(rented):
+    sweep_id = failed(rented, 4, 16)
+    engine_of(rented).spending.add(sweep_id, "an-earlier-job", 1.2)
+
+    offer = rented.moves.check(sweep_id, "hf-jobs", "l4x1", 5.0).offer
+
+    assert (5.0, 1.2) == (offer.limit_usd, offer.spent_usd)
+    assert int(60 * 3.8 / 0.013333 - 600) == offer.timeout_seconds
+    words = " ".join(offer.sentences)
+    assert (
+        "The limit of $5.00 for all jobs of this sweep, which have cost $1.20, ends the job after 4 h 35 min" in words
+    )
+
+
+def test_the_cost_of_going_on_is_that_of_what_did_not_complete(rented):
+    sweep_id = failed(rented, 4, 8, 16)
+    first, *_ = rented.workspace.store.run_ids(sweep_id)
+    rented.workspace.store.requeue(first)
+
+    expected = rented.moves.check(sweep_id, "hf-jobs", "l4x1", 5.0).offer.expected
+
+    assert ({8, 16}, 2, "NVIDIA L4") == (set(expected.ranks), expected.runs, expected.device_name)
+
+
+@pytest.mark.parametrize("action", ["check", "resume"])
+def test_a_limit_that_is_used_up_starts_nothing(rented, action):
+    sweep_id = failed(rented)
+    engine_of(rented).spending.add(sweep_id, "an-earlier-job", 1.9)
+
+    with pytest.raises(InvalidSettingError, match=r"of 2\.00 US dollars is used up: this sweep's jobs have cost 1\.90"):
+        getattr(rented.moves, action)(sweep_id, "hf-jobs", "l4x1", 2.0)
+
+    assert ["failed"] == [run.state for run in rented.runs.sweep(sweep_id).runs]
+
+
+@pytest.mark.parametrize("terms", [{"flavor": "l4x1"}, {"spend": 5.0}])
+def test_machine_and_limit_are_refused_where_nothing_is_rented(rented, terms):
+    for engine in ("local", ""):
+        with pytest.raises(InvalidSettingError, match=DOES_NOT_RENT):
+            rented.moves.resume(failed(rented), engine, **terms)
+
+
+def test_a_base_in_a_folder_stays_here(rented, tmp_path):
+    sweep_id = failed(rented, base=str(tmp_path))
+
+    with pytest.raises(InvalidSettingError, match=FOLDER_IS_NOT_SENT):
+        rented.moves.resume(sweep_id, "hf-jobs", "l4x1", 5.0)
+
+
+def test_an_engine_that_there_is_not_and_one_that_is_not_set_up_say_so(rented):
+    sweep_id = failed(rented)
+
+    with pytest.raises(InvalidSettingError, match="There is no engine 'moon'"):
+        rented.moves.resume(sweep_id, "moon")
+    with pytest.raises(InvalidSettingError, match="RANKVIZ_RAY_ADDRESS"):
+        rented.moves.resume(sweep_id, "ray")
+
+
+def test_without_a_login_a_sweep_stays_as_it_is(rented):
+    sweep_id = failed(rented)
+    engine_of(rented).logins.forget("")
+
+    with pytest.raises(EngineUnavailableError, match="HF_TOKEN"):
+        rented.moves.resume(sweep_id, "hf-jobs")
+
+    assert ["failed"] == [run.state for run in rented.runs.sweep(sweep_id).runs]
+
+
+def test_a_sweep_of_which_nothing_failed_has_nothing_to_resume(rented):
+    sweep_id = rented.workspace.store.create(questions.sweep(ranks=(4,)), "", Destination("hf-jobs"))
+
+    with pytest.raises(InvalidSettingError, match=NOTHING_TO_RESUME):
+        rented.moves.check(sweep_id)
+
+
+def test_another_s_sweep_moves_nowhere_and_the_admin_starts_no_job_that_its_owner_pays(tmp_path, hub):
+    with page_on(hub, tmp_path / "home", shared=True) as api:
+        sweep_id = failed(api, owner="hf:1", destination=Destination("hf-jobs"))
+        api.workspace.store.open_to_all(sweep_id, True)
+
+        with acting_as(Visitor("hf:2", "ben", token="hf_ben")), pytest.raises(NotYoursError):
+            api.moves.resume(sweep_id)
+        with acting_as(ADMIN), pytest.raises(InvalidSettingError, match=NOT_THE_PAYER):
+            api.moves.resume(sweep_id)
+
+
+def test_one_run_more_of_a_sweep_on_a_rented_machine_runs_there(rented):
+    sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "t4-small", "spend": "3"}))
+
+    run_id = rented.moves.add(sweep_id, 8)
+
+    destination = read_destination(rented.workspace.store.run_dir(run_id))
+    assert ("hf-jobs", {"flavor": "t4-small", "spend": "3"}) == (destination.engine, destination.options)
+
+
+def test_one_run_more_is_refused_where_too_little_is_left_of_the_limit(rented):
+    sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
+    engine_of(rented).spending.add(sweep_id, "an-earlier-job", 2.9)
+
+    with pytest.raises(InvalidSettingError, match=r"used up: this sweep's jobs have cost 2\.90"):
+        rented.moves.add(sweep_id, 8)
+
+    assert 1 == len(rented.runs.sweep(sweep_id).runs)

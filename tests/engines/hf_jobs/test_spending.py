@@ -1,0 +1,59 @@
+"""What the jobs of sweeps have cost, and the time that is left of a limit."""
+
+import json
+
+import pytest
+
+from rankviz.engines.hf_jobs.prices import seconds_left
+from rankviz.engines.hf_jobs.spending import SPENT, Spending
+from rankviz.errors import InvalidSettingError
+
+
+@pytest.fixture
+def spending(tmp_path):
+    return Spending(tmp_path / "hf-jobs")
+
+
+def test_a_bill_adds_what_has_ended_and_what_is_going(spending):
+    spending.add("s", "a-job", 0.5)
+    spending.add("another", "its-job", 9.0)
+
+    assert (2, 0.75, True) == spending.bill("s", {"a-second-job": 0.25})
+
+
+def test_a_job_that_is_going_is_on_the_bill_once_when_it_ends(spending):
+    spending.add("s", "a-job", 0.5)
+
+    assert (1, 0.5, True) == spending.bill("s", {"a-job": 0.5})
+
+
+def test_a_job_whose_cost_is_not_known_now_makes_the_bill_one_of_at_least_so_much(spending):
+    spending.add("s", "a-job", 0.5)
+
+    assert (2, 0.5, False) == spending.bill("s", {"a-second-job": None})
+
+
+def test_one_figure_for_all_jobs_of_a_sweep_is_still_read_and_added_to(spending, tmp_path):
+    (tmp_path / "hf-jobs").mkdir()
+    (tmp_path / "hf-jobs" / SPENT).write_text(json.dumps({"s": 0.4}))
+
+    spending.add("s", "a-job", 0.5)
+
+    assert pytest.approx(0.9) == spending.bill("s", {}).usd
+
+
+@pytest.mark.parametrize("content", ["", "{", "nonsense"])
+def test_what_cannot_be_read_is_no_bill(spending, tmp_path, content):
+    (tmp_path / "hf-jobs").mkdir()
+    (tmp_path / "hf-jobs" / SPENT).write_text(content)
+
+    assert (0, 0, True) == spending.bill("s", {})
+
+
+def test_what_was_spent_is_taken_off_the_limit():
+    # 60 minutes at 0.05 a minute, less the ten that a start may take.
+    assert 3000 == seconds_left(5.0, 2.0, 0.05)
+    with pytest.raises(InvalidSettingError, match=r"of 5\.00 US dollars is used up: this sweep's jobs have cost 4\.90"):
+        seconds_left(5.0, 4.9, 0.05)
+    with pytest.raises(InvalidSettingError, match="do not pay for a job"):
+        seconds_left(0.1, 0.0, 0.05)

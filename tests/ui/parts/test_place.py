@@ -1,0 +1,130 @@
+"""Where a sweep is and what it has cost so far, as the page says it."""
+
+import time
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
+from rankviz.core.runs.events import RunCompleted, RunStarted
+from rankviz.store.destination import Destination
+from rankviz.ui.parts.place import place_html, place_in_sentences
+from rankviz.visitor import Visitor, acting_as
+from tests.support import questions
+from tests.support.finished_runs import text_of
+from tests.support.hub_jobs import page_on, stand_in_hub
+
+DONE = {"train_seconds": 1.0, "peak_memory_bytes": 1, "peak_memory_kind": "GPU allocated"}
+THERE = Destination("hf-jobs", {"flavor": "l4x1", "spend": "5"})
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with stand_in_hub(tmp_path / "hub") as hub:
+        hub.holds.set()
+        yield hub
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "own", shared=False)
+
+
+def placed(engine, where, attempt=1, **fields):
+    return AttemptPlaced(time=1.0, attempt=attempt, engine=engine, where=where, **fields)
+
+
+def sweep_of(api, *journals, destination=None, owner=""):
+    """A sweep with a run for each journal."""
+    store = api.workspace.store
+    request = questions.sweep(ranks=tuple(2**n for n in range(1, len(journals) + 1)))
+    sweep_id = store.create(request, owner, destination or Destination())
+    for run_id, events in zip(store.run_ids(sweep_id), journals, strict=True):
+        for event in events:
+            store.append(run_id, event)
+    return api.runs.sweep(sweep_id)
+
+
+def begun(at=0.0, attempt=1):
+    return RunStarted(time=at, environment={}, attempt=attempt)
+
+
+def completed(at, attempt=1):
+    return RunCompleted(time=at, attempt=attempt, **DONE)
+
+
+def test_a_sweep_that_has_not_begun_has_cost_nothing_and_is_nowhere(api):
+    assert "" == place_html(api, sweep_of(api, []))
+
+
+def test_own_machines_have_a_time_and_no_price(api):
+    one = sweep_of(api, [placed("local", "GPU 1"), begun(1.0), completed(1081.0)])
+    two = sweep_of(api, *([placed("local", f"GPU {n}"), begun(1.0), completed(601.0)] for n in (0, 1)))
+
+    assert "Cost so far: 18 min on GPU 1." == text_of(place_html(api, one))
+    assert "Cost so far: 20 min on GPU 0, GPU 1." == text_of(place_html(api, two))
+
+
+def test_all_attempts_count_and_are_counted(api):
+    lost = RunRequeued(time=500.0, attempt=1, lost="The node has gone.")
+    journal = [placed("ray", "node-1"), begun(1.0), placed("ray", "node-1", job="a"), lost]
+    sweep = sweep_of(api, [*journal, placed("ray", "node-2", 2), begun(600.0, 2), completed(1200.0, 2)])
+
+    assert "Cost so far: 10 min in 2 attempts." == text_of(place_html(api, sweep))
+
+
+def test_what_runs_says_where(api):
+    now = time.time()
+    sweep = sweep_of(api, *([placed("ray", f"node-{n}"), begun(now)] for n in (1, 2)))
+
+    assert "Running on ray: node-1 and ray: node-2. Cost so far: " in text_of(place_html(api, sweep))
+
+
+def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):
+    with page_on(hub, tmp_path / "home") as api:
+        sweep = sweep_of(api, [placed("hf-jobs", "l4x1"), begun(1.0), completed(91.0)], destination=THERE)
+        engine = next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs")
+        engine.spending.add(sweep.sweep_id, "a-job", 0.4)
+
+        words = "$0.40 of at most $5.00 on Hugging Face Jobs, 2 min in runs"
+        assert f"Cost so far: {words}." == text_of(place_html(api, sweep))
+        of_run = place_in_sentences(api, sweep.runs[0])
+        assert f"Cost so far: 2 min on l4x1. Its sweep: {words}; a job is billed as a whole, not by run." in of_run
+
+
+def test_what_a_rented_machine_cost_is_not_zero_where_it_is_not_known(tmp_path, hub):
+    with page_on(hub, tmp_path / "home") as api:
+        sweep = sweep_of(api, [placed("hf-jobs", "l4x1"), begun(1.0), completed(91.0)], destination=THERE)
+
+        shown = text_of(place_html(api, sweep))
+
+    assert "Cost so far: US dollars not known here on Hugging Face Jobs, 2 min in runs." == shown
+
+
+def test_a_run_that_cannot_be_read_now_has_cost_at_least_what_is_known(api):
+    waits = "It waits for a login at Hugging Face."
+    sweep = sweep_of(api, [placed("ray", "n1"), begun(1.0), placed("ray", "n1", waits=waits)])
+
+    assert api.spending.of_sweep(sweep).time.is_whole is False
+    assert f"Place: ray: n1. {waits}" in place_in_sentences(api, sweep.runs[0])
+
+
+def test_who_may_only_read_a_sweep_does_not_see_what_its_owner_paid(tmp_path, hub):
+    with page_on(hub, tmp_path / "home", shared=True) as api, acting_as(Visitor("hf:1", "alice")):
+        journal = [placed("hf-jobs", "l4x1"), begun(1.0), completed(91.0)]
+        sweep = sweep_of(api, journal, destination=THERE, owner="hf:1")
+        next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs").spending.add(
+            sweep.sweep_id, "a-job", 0.4
+        )
+        api.runs.open_to_all(sweep.sweep_id, True)
+        assert "$0.40" in place_html(api, sweep)
+
+        with acting_as(Visitor("hf:2", "ben")):
+            assert "Cost so far: 2 min on l4x1." == text_of(place_html(api, sweep))
+
+
+def test_recorded_sweeps_say_nothing_of_it(api):
+    recorded = api.runs.recorded()[0]
+
+    assert "" == place_html(api, recorded)
+    assert "" == place_in_sentences(api, recorded.runs[0])

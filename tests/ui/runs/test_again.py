@@ -1,0 +1,109 @@
+"""Where what did not complete goes on: asked where there is a choice, with the cost before the button."""
+
+import pytest
+
+from rankviz.core.runs.events import RunFailed
+from rankviz.errors import InvalidSettingError
+from rankviz.store.destination import Destination, read_destination
+from rankviz.ui.runs.again import resume_or_ask, resume_there, shown_there
+from rankviz.ui.runs.sweep import sweep_view
+from tests.support import questions
+from tests.support.elsewhere import page_with_elsewhere
+from tests.support.finished_runs import text_of
+from tests.support.hub_jobs import page_on, stand_in_hub
+
+THERE = Destination("hf-jobs", {"flavor": "t4-small", "spend": "5"})
+HERE = Destination("local")
+
+
+@pytest.fixture
+def api(tmp_path):
+    with stand_in_hub(tmp_path / "hub") as hub, page_on(hub, tmp_path / "home") as api:
+        hub.holds.set()
+        yield api
+
+
+def failed(api, destination=HERE):
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,)), "", destination)
+    store.append(*store.run_ids(sweep_id), RunFailed(time=1.0, error="no luck"))
+    return sweep_id
+
+
+def state_of(api, sweep_id):
+    return [run.state.value for run in api.runs.sweep(sweep_id).runs]
+
+
+def test_with_this_machine_alone_the_runs_go_on_at_once(tmp_path):
+    api, _ = page_with_elsewhere(tmp_path)
+    api.workspace.supervisor = type(api.workspace.supervisor)(
+        api.workspace.store, engines=[api.workspace.supervisor.engines[0]], poll_seconds=0.05
+    )
+    sweep_id = failed(api)
+    assert "again …" not in str(sweep_view(api, api.runs.sweep(sweep_id), tolerance="0.02").resume.value)
+
+    shown = resume_or_ask(api, sweep_id)
+    api.workspace.supervisor.settle()
+    api.workspace.supervisor.stop()
+
+    assert (False, ["completed"]) == (shown.box.visible, state_of(api, sweep_id))
+
+
+def test_with_a_choice_it_is_asked_and_nothing_is_queued(api):
+    sweep_id = failed(api)
+
+    button = sweep_view(api, api.runs.sweep(sweep_id), tolerance="0.02").resume
+    shown = resume_or_ask(api, sweep_id)
+
+    assert "Train 1 failed or cancelled run again …" == button.value
+    assert (True, "local", False) == (shown.box.visible, shown.engine.value, shown.terms.visible)
+    assert ["This machine", "Hugging Face Jobs"] == [label for label, _ in shown.engine.choices]
+    assert ["failed"] == state_of(api, sweep_id)
+
+
+def test_where_the_sweep_was_is_chosen_first_with_its_machine_its_limit_and_the_cost(api):
+    shown = resume_or_ask(api, failed(api, THERE))
+
+    assert ("hf-jobs", "t4-small", 5.0, True) == (
+        *(shown.engine.value, shown.flavor.value),
+        *(shown.spend, shown.terms.visible),
+    )
+    words = text_of(shown.about)
+    assert "Nvidia T4 - small (t4-small): $0.40 per hour today. Cost: $0.0" in words
+    assert "The limit of $5.00 ends the job after" in words
+
+
+def test_a_place_that_is_chosen_shows_what_it_takes_there(api):
+    sweep_id = failed(api)
+
+    there = shown_there(api, sweep_id, engine="hf-jobs", flavor="l4x1", spend=3.0)
+    here = shown_there(api, sweep_id, engine="local", flavor="l4x1", spend=3.0)
+
+    assert ("The limit of $3.00" in text_of(there.about), there.terms.visible) == (True, True)
+    assert ("$" in text_of(here.about), "1 run on" in text_of(here.about), here.terms.visible) == (False, True, False)
+
+
+def test_what_stands_in_the_way_is_said_before_the_button(api):
+    shown = shown_there(api, failed(api), engine="hf-jobs", flavor="l4x1", spend=0.01)
+
+    assert "do not pay for a job" in text_of(shown.about)
+
+
+def test_the_button_moves_them_there(api):
+    sweep_id = failed(api)
+
+    shown = resume_there(api, sweep_id, "hf-jobs", "l4x1", 3.0)
+
+    (run,) = api.runs.sweep(sweep_id).runs
+    assert (False, "queued", 2) == (shown.box.visible, run.state, run.attempt)
+    there = read_destination(api.workspace.store.run_dir(run.run_id))
+    assert Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}) == there
+
+
+def test_a_limit_that_is_too_low_moves_nothing(api):
+    sweep_id = failed(api)
+
+    with pytest.raises(InvalidSettingError, match="do not pay for a job"):
+        resume_there(api, sweep_id, "hf-jobs", "l4x1", 0.01)
+
+    assert ["failed"] == state_of(api, sweep_id)
