@@ -178,6 +178,22 @@ class Settings(BaseSettings):
     ray_same_folders: bool = Field(
         False, description="Whether Ray nodes see the folders of this machine under the same paths, as on a shared disk"
     )
+    slurm_partition: str = Field("", description="The partition of Slurm jobs; without it the cluster's default")
+    slurm_options: list[str] = Field(
+        ["--gres=gpu:1"],
+        description='More options of sbatch, as JSON: `["--gres=gpu:1", "--time=4:00:00", "--account=lab"]`',
+    )
+    slurm_python: str = Field(
+        "",
+        description="The command that starts Python on a Slurm node, with RankViz installed: "
+        "`apptainer exec --nv rankviz.sif python`; without it the page's Python, by the same path",
+    )
+    slurm_at_once: Annotated[int, Field(ge=1)] = Field(
+        4, description="Slurm jobs of all visitors together, running or waiting in Slurm's queue"
+    )
+    slurm_poll_seconds: Annotated[float, Field(ge=1)] = Field(
+        10.0, description="Seconds between two questions to Slurm, each for all jobs at once"
+    )
     temp_hours: Annotated[int, Field(ge=1)] = Field(24, description="Hours that uploads and downloads are kept")
     worker_niceness: Annotated[int, Field(ge=0, le=19)] | None = Field(
         None, description="How far the priority of a training is below that of the page; 10 on a shared page"

@@ -41,7 +41,25 @@ def _ray(store: RunStore, settings: Settings) -> Engine:
     )
 
 
-KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {"local": _local, "hf-jobs": _hf_jobs, "ray": _ray}
+def _slurm(store: RunStore, settings: Settings) -> Engine:
+    from rankviz.engines.slurm.engine import Slurm
+
+    return Slurm(
+        store,
+        partition=settings.slurm_partition,
+        options=settings.slurm_options,
+        python=settings.slurm_python,
+        at_once=settings.slurm_at_once,
+        poll_seconds=settings.slurm_poll_seconds,
+    )
+
+
+KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {
+    "local": _local,
+    "hf-jobs": _hf_jobs,
+    "ray": _ray,
+    "slurm": _slurm,
+}
 
 
 def require(name: str) -> str:
