@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -45,6 +46,18 @@ TIMED_OUT = "Batch job submission failed: Socket timed out on send/recv operatio
 UNREACHABLE = "Unable to contact slurm controller (connect failure)"
 
 
+class Question(NamedTuple):
+    """A command as it was run."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    script: str
+    """What sbatch is given as a file, which it sends at once."""
+
+    def option(self, name: str) -> str:
+        return next(text.partition("=")[2] for text in self.arguments if text.startswith(f"--{name}="))
+
+
 @dataclass
 class BatchJob:
     """Of the queue, those that have ended too."""
@@ -52,9 +65,8 @@ class BatchJob:
     id: int
     name: str
     options: Mapping[str, str]
-    script: str
-    environment: Mapping[str, str]
-    """Of whoever sent it."""
+    question: Question
+    """By which it was sent."""
     state: str = "PENDING"
     is_completing: bool = False
     reason: str = "None"
@@ -84,8 +96,8 @@ class SlurmCluster:
         """While it is there, no job starts, for that reason."""
         self.faults: dict[str, Callable[[Callable[[], dict]], dict]] = {}
         """What happens instead of an answer, by command: it is given what would answer."""
-        self.asked: list[tuple[str, Sequence[str], Mapping[str, str]]] = []
-        """The commands that were run, their arguments and environments."""
+        self.asked: list[tuple[str, Question]] = []
+        """The commands that were run."""
         self._prints_lists, self._accounts = prints_lists, accounts
         self._ids = count(101)
         self._lock = threading.RLock()
@@ -101,6 +113,10 @@ class SlurmCluster:
         commands = Commands(f"{self.place / 'bin'}:{os.environ['PATH']}", seconds)
         settings = {"poll_seconds": 0.1, "at_once": len(self.nodes), **settings}
         return Slurm(store, commands=commands, worker=worker, **settings)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed.is_set()
 
     def close(self) -> None:
         """End all that still runs."""
@@ -162,45 +178,44 @@ class SlurmCluster:
         return found
 
     def _answer(self, asked: dict) -> dict:
-        name, arguments = asked["name"], asked["arguments"]
-        self.asked.append((name, arguments, asked["environment"]))
+        name = asked["name"]
+        question = Question(asked["arguments"], asked["environment"], _script(asked["arguments"]))
+        self.asked.append((name, question))
 
         def answer() -> dict:
             with self._lock:
-                return getattr(self, f"_{name}")(arguments, asked["environment"])
+                return getattr(self, f"_{name}")(question)
 
         return self.faults[name](answer) if name in self.faults else answer()
 
-    def _sbatch(self, arguments: Sequence[str], environment: Mapping[str, str]) -> dict:
-        options = dict(option.removeprefix("--").partition("=")[::2] for option in arguments[:-1])
+    def _sbatch(self, question: Question) -> dict:
+        options = dict(option.removeprefix("--").partition("=")[::2] for option in question.arguments[:-1])
         if options.get("partition", "gpu") != "gpu":
             return failure("sbatch", "Batch job submission failed: Invalid partition name specified")
         job = BatchJob(
             id=next(self._ids),
             name=options["job-name"],
             options=options,
-            script=Path(arguments[-1]).read_text(),
-            environment=environment,
+            question=question,
         )
         self.jobs.append(job)
         self.schedule()
         return success(f"{job.id}\n")
 
-    def _squeue(self, arguments: Sequence[str], environment: Mapping[str, str]) -> dict:
-        assert {"--me", "--states=all", "--json"} == set(arguments)
+    def _squeue(self, question: Question) -> dict:
         return success(json.dumps({"jobs": [self._row(job) for job in self.jobs if job.is_listed], "errors": []}))
 
-    def _sacct(self, arguments: Sequence[str], environment: Mapping[str, str]) -> dict:
+    def _sacct(self, question: Question) -> dict:
         if not self._accounts:
             return failure("sacct", "Slurm accounting storage is disabled")
-        (ids,) = (option.partition("=")[2].split(",") for option in arguments if option.startswith("--jobs="))
-        rows = [f"{job.id}|{_in_sacct(job.state)}|{job.node}\n" for job in self.jobs if str(job.id) in ids]
+        ids = question.option("jobs").split(",")
+        rows = [f"{job.id}|{job.name}|{_in_sacct(job.state)}|{job.node}\n" for job in self.jobs if str(job.id) in ids]
         return success("".join(rows))
 
-    def _scancel(self, arguments: Sequence[str], environment: Mapping[str, str]) -> dict:
-        *options, job_id = arguments
+    def _scancel(self, question: Question) -> dict:
         for job in self.jobs:
-            if str(job.id) == job_id and f"--name={job.name}" in options and not job.has_ended:
+            is_meant = (str(job.id), job.name) == (question.arguments[-1], question.option("name"))
+            if is_meant and not job.has_ended:
                 self._end(job, "CANCELLED", kill=False)
         return success("")
 
@@ -221,9 +236,9 @@ class SlurmCluster:
         job.state, job.reason, job.node = "RUNNING", "None", node
         folder = Path(job.options["chdir"])
         script = self.place / f"{job.id}.sh"
-        script.write_text(job.script)
+        script.write_text(job.question.script)
         own = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        environment = own if job.options.get("export") == "NONE" else job.environment
+        environment = own if job.options.get("export") == "NONE" else job.question.environment
         with contextlib.ExitStack() as stack:
             output = stack.enter_context((folder / job.options["output"]).open("ab")) if folder.is_dir() else None
             job.process = subprocess.Popen(
@@ -269,6 +284,11 @@ def success(text: str) -> dict:
 
 def failure(name: str, text: str) -> dict:
     return {"stdout": "", "stderr": f"{name}: error: {text}\n", "code": 1}
+
+
+def _script(arguments: Sequence[str]) -> str:
+    file = Path(arguments[-1])
+    return file.read_text() if file.is_file() else ""
 
 
 def _in_sacct(state: str) -> str:

@@ -79,8 +79,8 @@ class Commands:
             raise EngineUnavailableError(f"squeue --json printed something else: {problem}.") from None
 
     def ended(self, job_ids: Sequence[str]) -> Mapping[str, Seen]:
-        """What accounting has of jobs that squeue no longer lists, by id; nothing where it is off."""
-        columns = "--format=JobIDRaw,State,NodeList"
+        """What accounting has of jobs that squeue no longer lists, by name; nothing where it is off."""
+        columns = "--format=JobIDRaw,JobName,State,NodeList"
         try:
             done = self._run(
                 "sacct", "--allocations", "--parsable2", "--noheader", columns, f"--jobs={','.join(job_ids)}"
@@ -88,8 +88,8 @@ class Commands:
         except (subprocess.TimeoutExpired, EngineUnavailableError):
             return {}
         rows = [line.split("|") for line in done.stdout.splitlines()]
-        seen = [Seen(row[0], states.states_of(row[1]), nodes=row[2]) for row in rows if len(row) == 3]
-        return {each.id: each for each in seen if not each.states & states.HOLDS}
+        seen = {row[1]: Seen(row[0], states.states_of(row[2]), nodes=row[3]) for row in rows if len(row) == 4}
+        return {name: each for name, each in seen.items() if not each.states & states.HOLDS}
 
     def cancel(self, job_id: str, name: str) -> None:
         """Ask for the end of a job that has this id and this name. EngineUnavailableError."""

@@ -188,7 +188,7 @@ class Slurm(Engine):
     def _live(self, folder: Path, look: Look) -> Live:
         job, name = bundle.read_job(folder), self._job_name(folder)
         job_id = self._id(folder, look)
-        seen = look.listed.get(name) or look.ended.get(job_id)
+        seen = look.listed.get(name) or look.ended.get(name)
         if seen is not None:
             self._missing.pop(folder.name, None)
             waits = look.trouble or states.waits_of(seen)

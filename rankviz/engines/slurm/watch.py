@@ -22,7 +22,7 @@ class Look(NamedTuple):
     listed: Mapping[str, Seen] = {}
     """By name."""
     ended: Mapping[str, Seen] = {}
-    """By id, of those that are not listed any more."""
+    """Those that are not listed any more, as far as accounting has them."""
     trouble: str = ""
     """Why it said nothing, as a sentence."""
 

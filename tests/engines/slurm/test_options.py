@@ -1,0 +1,37 @@
+"""What the owner of a server may ask sbatch for."""
+
+import pytest
+
+from rankviz.engines.slurm.options import check_options, python_command
+from rankviz.errors import InvalidSettingError
+
+
+def test_options_of_resources_time_and_account_are_taken_as_they_are():
+    options = ["--gres=gpu:a100:1", "--time=4:00:00", "--account=lab", "--exclusive"]
+
+    assert tuple(options) == check_options(options)
+
+
+@pytest.mark.parametrize(
+    "option", ["--wrap=rm -rf ~", "--job-name=x", "--output=/tmp/x", "--export=ALL", "--requeue", "--array=1-9"]
+)
+def test_an_option_by_which_the_engine_finds_its_job_is_refused(option):
+    with pytest.raises(InvalidSettingError, match="RANKVIZ_SLURM_OPTIONS cannot have '--"):
+        check_options(["--time=5", option])
+
+
+@pytest.mark.parametrize("option", ["--tim=5", "-t5", "time=5", "--time 5", "script.sh", ""])
+def test_an_option_is_written_in_full(option):
+    with pytest.raises(InvalidSettingError, match="--name=value, with one of these names: account, "):
+        check_options([option])
+
+
+def test_a_python_may_be_a_command_of_several_words():
+    assert ["apptainer", "exec", "--nv", "my image.sif", "python"] == python_command(
+        "apptainer exec --nv 'my image.sif' python"
+    )
+
+
+def test_a_quote_that_does_not_close_is_refused():
+    with pytest.raises(InvalidSettingError, match="RANKVIZ_SLURM_PYTHON"):
+        python_command("python 'x")
