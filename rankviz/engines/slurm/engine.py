@@ -84,7 +84,8 @@ class Slurm(Engine):
         self._trouble: tuple[float, EngineUnavailableError] | None = None
 
     def room(self) -> int:
-        return self._at_once - len(self._folders())
+        """A job whose worker has ended takes no place any more, though Slurm has not said so yet."""
+        return self._at_once - sum(script.read_exit_code(folder) is None for folder in self._folders())
 
     def start(self, job: Job) -> Live | None:
         folder = self._folder(job)

@@ -402,6 +402,17 @@ def test_squeue_is_asked_for_all_jobs_at_once_and_no_sooner_than_the_server_want
     supervisor.settle()
 
 
+def test_the_place_of_a_job_whose_worker_has_ended_is_free_before_slurm_is_asked_again(store, supervise):
+    cluster = SlurmCluster(1)
+    run_ids = [*sweep(store, 4), *sweep(store, 8)]
+
+    supervise(cluster=cluster, poll_seconds=3600)
+    wait_for(lambda: states(store, run_ids) == ["completed"] * 2)
+
+    assert 1 == len(asked(cluster, "squeue"))
+    cluster.close()
+
+
 def test_without_jobs_slurm_is_not_asked(store, cluster):
     assert [] == cluster.engine(store).live()
     assert [] == cluster.asked
