@@ -113,9 +113,9 @@ def test_accounting_that_is_off_or_behind_knows_of_no_end(commands, script):
     assert {} == commands(sacct=script).ended(["7"])
 
 
-def test_a_machine_without_slurm_says_where_to_start_the_page(commands):
+def test_a_machine_without_slurm_says_where_to_start_the_page(tmp_path):
     with pytest.raises(EngineUnavailableError, match="There is no sbatch on this machine"):
-        commands().submit([])
+        Commands(str(tmp_path)).submit([])
 
 
 def test_a_command_gets_where_slurm_is_and_no_secret(commands, monkeypatch):
