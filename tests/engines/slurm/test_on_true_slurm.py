@@ -159,6 +159,21 @@ def test_a_job_waits_where_it_is_cancelled_before_it_starts(run, slurm, store):
     assert "CANCELLED" in slurm.run("squeue", "--me", "--states=CANCELLED", "--noheader", "--format=%T")
 
 
+def test_no_secret_of_the_page_reaches_a_job(slurm, store, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_quiet")
+    (run_id,) = sweep(store, 4)
+    prints = worker("print(dict(os.environ), flush=True)\nfor run_id in run_ids: begin(run_id) and complete(run_id)")
+    supervisor = Supervisor(store, engines=[slurm.engine(store, prints)], poll_seconds=0.05)
+    supervisor.start()
+
+    supervisor.settle(240)
+    supervisor.stop()
+
+    log = (store.run_dir(run_id) / "worker.log").read_text()
+    assert "SLURM_JOB_ID" in log
+    assert "quiet" not in log
+
+
 def test_a_folder_of_any_name_is_a_runs_folder(slurm, tmp_path):
     store = RunStore(tmp_path / 'it\'s "my" $(touch injected) %j; runs')
     run_ids = sweep(store, 4, 8)
