@@ -87,7 +87,7 @@ def test_one_job_carries_a_base_with_all_its_runs_by_the_options_of_the_server(s
     (job,) = cluster.jobs
     assert ["completed"] * 2 == states(store, run_ids)
     assert ("gpu", "gpu:1", "60") == tuple(job.options[name] for name in ("partition", "gres", "time"))
-    assert "no-requeue" in job.options
+    assert ("", "NONE") == (job.options["no-requeue"], job.options["export"])
     assert {"node-0"} == {store.get(run_id).where for run_id in run_ids}
 
 
@@ -256,6 +256,7 @@ def test_a_job_that_slurm_never_had_is_sent_again_after_a_while(store, cluster, 
     cluster.faults["sbatch"] = lambda answer: failure("sbatch", TIMED_OUT)
     supervisor = supervise(missing_seconds=0.5)
     wait_for(lambda: store.get(run_id).waits == "It is not known yet whether Slurm has the job.")
+    wait_for(lambda: len(asked(cluster, "sbatch")) == 3)
 
     del cluster.faults["sbatch"]
     supervisor.settle()
@@ -318,12 +319,14 @@ def test_while_slurm_cannot_be_asked_runs_go_on_and_nothing_is_decided(store, cl
     cluster.faults["squeue"] = lambda answer: failure("squeue", UNREACHABLE)
     wait_for(lambda: "Unable to contact slurm controller" in store.get(run_id).waits)
     supervisor.stop()
+    before = len(asked(cluster, "squeue"))
     supervise(waiting_for(go), missing_seconds=0.1)
+    wait_for(lambda: len(asked(cluster, "squeue")) > before + 1)
     go.touch()
     wait_for(lambda: states(store, [run_id]) == ["completed"])
 
-    assert 1 == len(cluster.jobs)
-    assert 1 == store.get(run_id).attempt
+    assert (1, 1) == (len(cluster.jobs), store.get(run_id).attempt)
+    assert "Unable to contact slurm controller" in store.get(run_id).waits
 
 
 def test_a_cancel_waits_until_slurm_can_be_asked(store, cluster, supervise):
