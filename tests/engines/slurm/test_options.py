@@ -13,7 +13,7 @@ def test_options_of_resources_time_and_account_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize(
-    "option", ["--wrap=rm -rf ~", "--job-name=x", "--output=/tmp/x", "--export=ALL", "--requeue", "--array=1-9"]
+    "option", ["--wrap=rm -rf ~", "--job-name=x", "--output=x.log", "--export=ALL", "--requeue", "--array=1-9"]
 )
 def test_an_option_by_which_the_engine_finds_its_job_is_refused(option):
     with pytest.raises(InvalidSettingError, match="RANKVIZ_SLURM_OPTIONS cannot have '--"):
