@@ -153,16 +153,16 @@ def test_a_run_that_needs_more_memory_than_was_asked_for_fails_with_the_option_t
     assert "--mem in RANKVIZ_SLURM_OPTIONS" in store.get(run_ids[0]).error
 
 
-def test_a_job_that_somebody_cancels_in_slurm_is_not_started_again(store, cluster, supervise):
-    (run_id,) = sweep(store, 4)
+def test_a_job_that_somebody_cancels_in_slurm_fails_the_run_that_it_was_at(store, cluster, supervise):
+    run_ids = sweep(store, 4, 8)
     supervisor = supervise(FIRST_HANGS)
-    wait_for(lambda: store.get(run_id).steps)
+    wait_for(lambda: store.get(run_ids[0]).steps)
 
     cluster.end(cluster.jobs[0], "CANCELLED")
     supervisor.settle()
 
-    assert "The job was cancelled in Slurm." == store.get(run_id).error
-    assert 1 == len(cluster.jobs)
+    assert ["failed", "completed"] == states(store, run_ids)
+    assert "The job was cancelled in Slurm." == store.get(run_ids[0]).error
 
 
 def test_a_run_says_why_it_waits_in_slurm_and_starts_there(store, cluster, supervise):
