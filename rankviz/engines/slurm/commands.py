@@ -11,7 +11,10 @@ from rankviz.engines.slurm import states
 from rankviz.engines.slurm.states import Seen
 from rankviz.errors import EngineError, EngineUnavailableError
 
-GIVEN = re.compile(r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF|SLURM_CONF_SERVER|SBATCH_\w+")
+GIVEN = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
+    "SBATCH_(ACCOUNT|PARTITION|QOS|RESERVATION|TIMELIMIT|CONSTRAINT|WCKEY)"
+)
 """The variables that a command gets. No other, so that no secret of the page reaches a plugin of Slurm's, and nothing
 of a job in which the page itself may run gets into its jobs."""
 MAY_HAVE_ARRIVED = re.compile(r"timed out|(send|receive|shutdown) failure|zero bytes|unexpected message", re.IGNORECASE)
@@ -89,7 +92,7 @@ class Commands:
             return {}
         rows = [line.split("|") for line in done.stdout.splitlines()]
         seen = {row[1]: Seen(row[0], states.states_of(row[2]), nodes=row[3]) for row in rows if len(row) == 4}
-        return {name: each for name, each in seen.items() if not each.states & states.HOLDS}
+        return {name: each for name, each in seen.items() if each.states & states.ENDED}
 
     def cancel(self, job_id: str, name: str) -> None:
         """Ask for the end of a job that has this id and this name. EngineUnavailableError."""

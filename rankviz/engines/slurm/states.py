@@ -20,10 +20,6 @@ class Seen(NamedTuple):
     nodes: str = ""
 
 
-_NOT_ENDED = """PENDING RUNNING CONFIGURING SUSPENDED STOPPED SIGNALING RESIZING STAGE_OUT REQUEUED REQUEUE_HOLD
-REQUEUE_FED RESV_DEL_HOLD SPECIAL_EXIT POWER_UP_NODE"""
-HOLDS = frozenset(_NOT_ENDED.split())
-"""The job has not ended."""
 NOT_YET_GONE = "COMPLETING"
 """Processes of it may be left."""
 OTHERS = {
@@ -43,6 +39,8 @@ OTHERS = {
 }
 """By the state of a job that another than its worker ended: whether that is lost, and a sentence. Memory that a job
 asked for is a limit of the run, so a second attempt would end the same way."""
+ENDED = frozenset({"COMPLETED", "FAILED", *OTHERS})
+"""With any other state, also one that is not known here, a job may go on."""
 REASONS = {
     "": "Slurm has not said yet when the job may start.",
     "None": "Slurm has not said yet when the job may start.",
@@ -72,7 +70,7 @@ def read_jobs(text: str, user: int) -> Mapping[str, Seen]:
         jobs = [(str(row["name"]), _seen(row)) for row in json.loads(text)["jobs"] if _number(row["user_id"]) == user]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no list of jobs: {error!r}") from None
-    return dict(sorted(jobs, key=lambda job: (bool(job[1].states & HOLDS), int(job[1].id))))
+    return dict(sorted(jobs, key=lambda job: (not job[1].states & ENDED, int(job[1].id))))
 
 
 def states_of(words: str | Sequence[str]) -> frozenset[str]:
@@ -100,7 +98,7 @@ def end_of(seen: Seen, exit_code: int | None, *, yields: bool) -> End | None:
         exit_code: Of its worker, negative where a signal ended it; None where that is not known.
         yields: Whether it was asked to end between two runs.
     """
-    if seen.states & HOLDS:
+    if not seen.states & ENDED:
         return None
     for state, (lost, why) in OTHERS.items():
         if state in seen.states:

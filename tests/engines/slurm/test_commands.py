@@ -119,7 +119,7 @@ def test_a_machine_without_slurm_says_where_to_start_the_page(tmp_path):
 
 
 def test_a_command_gets_where_slurm_is_and_no_secret(commands, monkeypatch):
-    for name in ("HF_TOKEN", "RANKVIZ_ADMIN_TOKEN", "SLURM_JOB_ID", "SLURM_CONF", "SBATCH_ACCOUNT"):
+    for name in ("HF_TOKEN", "RANKVIZ_ADMIN_TOKEN", "SLURM_JOB_ID", "SLURM_CONF", "SBATCH_ACCOUNT", "SBATCH_WAIT"):
         monkeypatch.setenv(name, "it")
 
     with pytest.raises(EngineUnavailableError) as caught:

@@ -76,6 +76,7 @@ def test_sacct_says_who_cancelled_a_job():
         ("CONFIGURING", "None", "The node is being made ready."),
         ("SUSPENDED", "None", "Slurm has suspended the job."),
         ("RUNNING", "None", ""),
+        ("A_STATE_OF_A_LATER_VERSION", "None", ""),
     ],
 )
 def test_why_a_job_waits(state, reason, sentence):
