@@ -33,6 +33,8 @@ ONE_GPU = ("--gres=gpu:1",)
 MISSING_SECONDS = 60.0
 """So long Slurm may not list a job that it may have; then it has none. Its commands and its controller give each other
 up much sooner (MessageTimeout, 10 s)."""
+REFUSED_POLLS = 3
+"""After Slurm has refused a job for now, the next is sent so many polls later: its data is packed for that."""
 CANCEL_SECONDS = 60.0
 """Slurm kills what has not ended 30 seconds after it was asked to (KillWait)."""
 HOME_FILE = "slurm.id"
@@ -82,6 +84,7 @@ class Slurm(Engine):
         self._sent: dict[str, float] = {}
         self._missing: dict[str, float] = {}
         self._trouble: tuple[float, EngineUnavailableError] | None = None
+        """Until when nothing is sent, and why."""
 
     def room(self) -> int:
         """A job whose worker has ended takes no place any more, though Slurm has not said so yet."""
@@ -90,7 +93,7 @@ class Slurm(Engine):
     def start(self, job: Job) -> Live | None:
         folder = self._folder(job)
         if not folder.exists():
-            if self._trouble is not None and time.monotonic() - self._trouble[0] < self._poll_seconds:
+            if self._trouble is not None and time.monotonic() < self._trouble[0]:
                 raise self._trouble[1]
             self._pack(job, folder)
             self._submit(job, folder)
@@ -168,7 +171,7 @@ class Slurm(Engine):
         except BaseException as error:
             self._remove(folder)
             if isinstance(error, EngineUnavailableError):
-                self._trouble = time.monotonic(), error
+                self._trouble = time.monotonic() + REFUSED_POLLS * self._poll_seconds, error
             raise
         self._write_id(folder, job_id)
 

@@ -16,7 +16,9 @@ cd {folder} || exit 1
 trap : TERM
 {exports}
 {command} < /dev/null
-echo $? >> {exit_code}
+code=$?
+echo $code > {exit_code}
+exit $code
 """
 """With a trap the shell outlives a SIGTERM, which ends the worker, and writes how that ended."""
 
@@ -39,8 +41,11 @@ def passed() -> Mapping[str, str]:
 def read_exit_code(folder: Path) -> int | None:
     """Of a job's worker, negative where a signal ended it; None where it has not ended, or without a word. The file is
     opened anew each time, for which a network disk asks its server."""
-    lines = (folder / EXIT_CODE).read_text().split()
-    if not lines:
+    try:
+        line = (folder / EXIT_CODE).read_text()
+    except FileNotFoundError:
         return None
-    code = int(lines[-1])
+    if not line.endswith("\n"):
+        return None
+    code = int(line)
     return 128 - code if code > 128 else code

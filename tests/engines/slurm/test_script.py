@@ -28,9 +28,10 @@ def run(folder, command, variables=None):
 )
 def test_the_exit_code_of_the_worker_is_written_down(tmp_path, program, exit_code):
     """Also where the script gets a SIGTERM, which Slurm sends to all of a job."""
-    run(tmp_path / "job", [sys.executable, "-c", program])
+    done = run(tmp_path / "job", [sys.executable, "-c", program])
 
     assert exit_code == read_exit_code(tmp_path / "job")
+    assert (exit_code if exit_code >= 0 else 128 - exit_code) == done.returncode
 
 
 def test_a_worker_that_cannot_be_started_has_a_shell_s_exit_code(tmp_path):
@@ -44,6 +45,7 @@ def test_before_the_worker_has_ended_there_is_none(tmp_path):
     (tmp_path / EXIT_CODE).touch()
 
     assert read_exit_code(tmp_path) is None
+    assert read_exit_code(tmp_path / "gone") is None
 
 
 def test_the_words_of_a_folder_a_command_and_a_variable_stay_words(tmp_path):
