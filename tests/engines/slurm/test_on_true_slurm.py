@@ -7,24 +7,25 @@ from collections.abc import Sequence
 import psutil
 import pytest
 
-from rankviz.core.runs.events import RunRequeued
 from rankviz.engines import Engine
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.engines import test_contract as contract
 from tests.engines.test_contract import supervise  # noqa: F401  a fixture
 from tests.support.true_slurm import TrueSlurm
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
+from tests.support.workers import (
+    COMPLETE_ALL,
+    FIRST_HANGS,
+    HANG_IN_EACH,
+    lost_reasons,
+    processes_of,
+    states,
+    sweep,
+    wait_for,
+    worker,
+)
 
 pytestmark = pytest.mark.slow
-
-FIRST_HANGS = worker(
-    "for run_id in run_ids:\n"
-    "    if begin(run_id):\n"
-    "        step(run_id)\n"
-    "        while attempts[run_id] == '1' and run_id.endswith('r4'): time.sleep(0.02)\n"
-    "        complete(run_id)"
-)
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +84,6 @@ def copied(test):
 
 
 globals().update({name: copied(test) for name, test in vars(contract).items() if name.startswith("test_")})
-
-
-def lost_reasons(store, run_id):
-    return [event.lost for event in store.events(run_id) if isinstance(event, RunRequeued)]
 
 
 def test_a_node_that_fails_costs_a_run_one_attempt_and_slurm_itself_repeats_nothing(run, slurm, store):
