@@ -2,8 +2,10 @@
 
 import pytest
 
+from rankviz.engines.known import engines
 from rankviz.engines.slurm.options import check_options, python_command
 from rankviz.errors import InvalidSettingError
+from rankviz.settings import Settings, read
 
 
 def test_options_of_resources_time_and_account_are_taken_as_they_are():
@@ -35,3 +37,16 @@ def test_a_python_may_be_a_command_of_several_words():
 def test_a_quote_that_does_not_close_is_refused():
     with pytest.raises(InvalidSettingError, match="RANKVIZ_SLURM_PYTHON"):
         python_command("python 'x")
+
+
+def test_slurm_is_the_engine_of_runs_that_name_none_where_the_server_says_so(store, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_ENGINE", "slurm")
+
+    assert "slurm" == engines(store, read(Settings))[0].name
+
+
+def test_a_server_with_a_wrong_option_says_so_when_it_starts(store, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_SLURM_OPTIONS", '["--wrap=x"]')
+
+    with pytest.raises(InvalidSettingError, match="RANKVIZ_SLURM_OPTIONS cannot have '--wrap=x'"):
+        engines(store, read(Settings))
