@@ -22,6 +22,7 @@ from tests.support.workers import (
     states,
     sweep,
     wait_for,
+    waiting_for,
     worker,
 )
 
@@ -121,6 +122,22 @@ def test_a_job_that_reaches_its_time_limit_fails_its_run(run, store):
 
     assert ["failed", "completed"] == states(store, run_ids)
     assert "The job reached its time limit in Slurm." in store.get(run_ids[0]).error
+
+
+def test_while_the_controller_is_away_a_run_goes_on_and_says_so(run, slurm, store):
+    (run_id,) = sweep(store, 4)
+    go = store.home.parent / "go"
+    supervisor = run(waiting_for(go), missing_seconds=1.0)
+    wait_for(lambda: store.get(run_id).steps)
+
+    slurm.stop_controller()
+    wait_for(lambda: "Unable to contact slurm controller" in store.get(run_id).waits)
+    go.touch()
+    wait_for(lambda: states(store, [run_id]) == ["completed"])
+    slurm.start_controller()
+    supervisor.settle(240)
+
+    assert 1 == store.get(run_id).attempt
 
 
 def test_a_full_cluster_is_said_and_then_the_run_starts(run, slurm, store):
