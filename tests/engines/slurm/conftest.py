@@ -9,11 +9,23 @@ from tests.support.workers import COMPLETE_ALL
 
 
 @pytest.fixture
-def cluster():
-    """Of two nodes; those that a test makes itself are closed too."""
-    cluster = SlurmCluster(2)
-    yield cluster
-    cluster.close()
+def make_cluster():
+    """Makes stand-ins; all are closed."""
+    made = []
+
+    def make(nodes: int, **settings) -> SlurmCluster:
+        made.append(SlurmCluster(nodes, **settings))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.close()
+
+
+@pytest.fixture
+def cluster(make_cluster):
+    """Of two nodes."""
+    return make_cluster(2)
 
 
 @pytest.fixture

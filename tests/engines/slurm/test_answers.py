@@ -7,7 +7,7 @@ import pytest
 from rankviz.engines import Attempt, Job
 from rankviz.engines.slurm.engine import JOB_ID
 from rankviz.errors import EngineError, EngineUnavailableError
-from tests.support.slurm_cluster import TIMED_OUT, UNREACHABLE, SlurmCluster, failure
+from tests.support.slurm_cluster import TIMED_OUT, UNREACHABLE, failure
 from tests.support.workers import HANG_IN_EACH, lost_reasons, processes_of, states, sweep, wait_for, waiting_for
 
 
@@ -141,15 +141,14 @@ def test_squeue_is_asked_for_all_jobs_at_once_and_no_sooner_than_the_server_want
     supervisor.settle()
 
 
-def test_the_place_of_a_job_whose_worker_has_ended_is_free_before_slurm_is_asked_again(store, supervise):
-    cluster = SlurmCluster(1)
+def test_the_place_of_a_job_whose_worker_has_ended_is_free_before_slurm_is_asked_again(store, supervise, make_cluster):
+    cluster = make_cluster(1)
     run_ids = [*sweep(store, 4), *sweep(store, 8)]
 
     supervise(cluster=cluster, poll_seconds=3600)
     wait_for(lambda: states(store, run_ids) == ["completed"] * 2)
 
     assert 1 == len(asked(cluster, "squeue"))
-    cluster.close()
 
 
 def test_without_jobs_slurm_is_not_asked(store, cluster):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.support.slurm_cluster import SlurmCluster
 from tests.support.workers import COMPLETE_ALL, FIRST_HANGS, lost_reasons, processes_of, states, sweep, wait_for
 
 
@@ -94,13 +93,12 @@ def test_a_job_that_slurm_has_forgotten_is_settled_by_its_exit_code(store, clust
     assert ["SIGKILL" in reason for reason in lost_reasons(store, run_id)] == [True]
 
 
-def test_where_accounting_is_on_it_says_how_a_forgotten_job_ended(store, supervise):
-    cluster = SlurmCluster(1, accounts=True)
+def test_where_accounting_is_on_it_says_how_a_forgotten_job_ended(store, supervise, make_cluster):
+    cluster = make_cluster(1, accounts=True)
     start = lambda command=COMPLETE_ALL, **settings: supervise(command, cluster=cluster, **settings)  # noqa: E731
     run_id = ended_while_no_app_looked(store, cluster, start, lambda job: cluster.end(job, "TIMEOUT"))
 
     start(missing_seconds=3600).settle()
-    cluster.close()
 
     assert ["failed"] == states(store, [run_id])
     assert "time limit" in store.get(run_id).error

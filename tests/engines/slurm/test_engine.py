@@ -6,7 +6,6 @@ import shutil
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.support import questions
-from tests.support.slurm_cluster import SlurmCluster
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
 
 HAS_A_CHILD_ELSEWHERE = worker(
@@ -31,13 +30,12 @@ def test_one_job_carries_a_base_with_all_its_runs_by_the_options_of_the_server(s
     assert {"node-0"} == {store.get(run_id).where for run_id in run_ids}
 
 
-def test_versions_of_slurm_that_print_a_state_as_text_are_read_too(store, supervise):
-    cluster = SlurmCluster(1, prints_lists=False)
+def test_versions_of_slurm_that_print_a_state_as_text_are_read_too(store, supervise, make_cluster):
+    cluster = make_cluster(1, prints_lists=False)
     run_ids = sweep(store, 4, 8)
 
     supervise(cluster=cluster).settle()
     wait_for(lambda: not any((store.home / "slurm-jobs").iterdir()))
-    cluster.close()
 
     assert ["completed"] * 2 == states(store, run_ids)
 
@@ -110,8 +108,8 @@ def test_cancel_ends_no_job_of_another_name(store, cluster, supervise):
     supervisor.cancel(others[0])
 
 
-def test_a_job_gives_way_between_two_runs_where_another_visitor_waits(store, supervise):
-    cluster = SlurmCluster(1)
+def test_a_job_gives_way_between_two_runs_where_another_visitor_waits(store, supervise, make_cluster):
+    cluster = make_cluster(1)
     mine = store.run_ids(store.create(questions.sweep(ranks=(1, 2)), "ann"))
     go = store.home.parent / "go"
     yields = worker(
@@ -129,7 +127,6 @@ def test_a_job_gives_way_between_two_runs_where_another_visitor_waits(store, sup
     go.touch()
 
     supervisor.settle()
-    cluster.close()
 
     started = [store.get(run_id).started_at for run_id in (mine[0], theirs[0], mine[1])]
     assert sorted(started) == started
