@@ -1,7 +1,8 @@
 # make run     set up and serve the page on 127.0.0.1:7860
 # make test    set up and run every test, on two workers (WORKERS=n: on n)
 # make test-gpu  the acceptance suite on one NVIDIA GPU, under ten minutes; says so where there is none
-# make test-engines  where runs execute, in full: Ray node processes that are killed, a tiny Llama on three nodes; minutes
+# make test-engines  where runs execute, in full: Ray node processes that are killed, a tiny Llama on three nodes, a true
+#              Slurm; minutes
 # make fuzz    broken input for every reader, 10,000 cases each (make test: 2,000); RANKVIZ_FUZZ_SEED=... repeats a run
 # make lint    style and imports
 # make assets  rebuild assets/ from the configs, the installed Unsloth and the dictionary
@@ -52,6 +53,7 @@ test-gpu: setup
 
 # Each cluster has a network namespace of its own where this machine allows that (tests/support/ray_cluster.py).
 test-engines: setup-test
+	command -v slurmctld || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client; }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines -m "slow or not slow" -n0
 
 # Both write what they counted into docs/security.md.

@@ -1,7 +1,7 @@
 """Runs an hour on 1, 2, 4 and 8 places, through each engine: `make bench engines`.
 
 The worker sleeps instead of training, so that what is measured is what the engines add. Ideal is the time of the sleeps
-divided by the places. Ray runs as node processes on this machine.
+divided by the places. Ray runs as node processes on this machine, Slurm is a stand-in.
 """
 
 import os
@@ -21,6 +21,7 @@ from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.support import questions
 from tests.support.ray_cluster import RayCluster
+from tests.support.slurm_cluster import SlurmCluster
 from tests.support.workers import worker
 
 PLACES = (1, 2, 4, 8)
@@ -30,6 +31,8 @@ RUNS_PER_PLACE = 4
 WARM_UP = 1000
 """The rank of a run before the others, which does not sleep: an app that has just started connects to Ray by it."""
 TARGET = 0.85
+POLL_SECONDS = 10.0
+"""As RANKVIZ_SLURM_POLL_SECONDS is, unless set."""
 SLEEPER = worker(
     "for run_id in run_ids:\n"
     "    if not begin(run_id): continue\n"
@@ -52,14 +55,15 @@ class Measured(NamedTuple):
 
 
 def bench_engines() -> None:
-    """A table for each engine, and what Ray adds to a run."""
-    results = {name: _bench(name, engine_for) for name, engine_for in (("local", _on_this_machine), ("ray", _on_ray))}
-    for places in PLACES:
-        local, ray = (results[name][places] for name in ("local", "ray"))
-        print(
-            f"ray beside local, {places} places: {(ray.seconds - local.seconds) / RUNS_PER_PLACE:+.2f} s a run, "
-            f"first step {ray.first_step - local.first_step:+.1f} s"
-        )
+    """A table for each engine, and what the others add to a run beside the local one."""
+    results = {name: _bench(name, engine_for) for name, engine_for in ENGINES.items()}
+    for name in [name for name in results if name != "local"]:
+        for places in PLACES:
+            local, other = results["local"][places], results[name][places]
+            print(
+                f"{name} beside local, {places} places: {(other.seconds - local.seconds) / RUNS_PER_PLACE:+.2f} s a "
+                f"run, first step {other.first_step - local.first_step:+.1f} s"
+            )
 
 
 def _bench(name: str, engine_for: Callable) -> dict[int, Measured]:
@@ -128,6 +132,19 @@ def _on_ray(places: int):
         yield lambda store: cluster.engine(store, SLEEPER)
     finally:
         cluster.close()
+
+
+@contextmanager
+def _on_slurm(places: int):
+    """So many nodes of a stand-in, which start what waits at once: what a true cluster's queue adds is not in it."""
+    cluster = SlurmCluster(places)
+    try:
+        yield lambda store: cluster.engine(store, SLEEPER, poll_seconds=POLL_SECONDS)
+    finally:
+        cluster.close()
+
+
+ENGINES = {"local": _on_this_machine, "ray": _on_ray, "slurm": _on_slurm}
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ A variable is RANKVIZ_ and the name of a field of Settings, or RANKVIZ_MAX_ and 
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rankviz import paths
 from rankviz.errors import InvalidSettingError, quoted
@@ -21,6 +22,19 @@ PORT = "GRADIO_SERVER_PORT"
 PAID_STEPS = 10_000
 """Of one run on a machine that its owner pays for: its journal is kept here."""
 Read = TypeVar("Read", bound=BaseSettings)
+
+
+def _from_json(value: object) -> object:
+    """Of a variable's text; JSON that cannot be read is an error of that variable."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("it must be JSON") from None
+
+
+Texts = Annotated[list[str], NoDecode, BeforeValidator(_from_json)]
+TextsByName = Annotated[dict[str, str], NoDecode, BeforeValidator(_from_json)]
+Amounts = Annotated[dict[str, Annotated[float, Field(gt=0)]], NoDecode, BeforeValidator(_from_json)]
 
 
 class Limits(BaseSettings):
@@ -168,15 +182,31 @@ class Settings(BaseSettings):
         description="The image of a Hugging Face job; one without Unsloth must have uv, which installs it",
     )
     ray_address: str = Field("", description="The address of the head of a Ray cluster, such as 10.0.0.1:6379")
-    ray_resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    ray_resources: Amounts = Field(
         {"GPU": 1.0}, min_length=1, description="What a job takes of a Ray node, as JSON, by Ray's names"
     )
-    ray_labels: dict[str, str] = Field(
+    ray_labels: TextsByName = Field(
         {}, description='Labels that a Ray node must have for a job, as JSON: `{"gpu": "l4"}`'
     )
     ray_node_folder: str = Field("", description="The folder of jobs on each Ray node; without it a temporary one")
     ray_same_folders: bool = Field(
         False, description="Whether Ray nodes see the folders of this machine under the same paths, as on a shared disk"
+    )
+    slurm_partition: str = Field("", description="The partition of Slurm jobs; without it the cluster's default")
+    slurm_options: Texts = Field(
+        ["--gres=gpu:1"],
+        description='More options of sbatch, as JSON: `["--gres=gpu:1", "--time=4:00:00", "--account=lab"]`',
+    )
+    slurm_python: str = Field(
+        "",
+        description="The command that starts Python on a Slurm node, with RankViz installed: "
+        "`apptainer exec --nv rankviz.sif python`; without it the page's Python, by the same path",
+    )
+    slurm_at_once: Annotated[int, Field(ge=1)] = Field(
+        4, description="Slurm jobs of all visitors together, running or waiting in Slurm's queue"
+    )
+    slurm_poll_seconds: Annotated[float, Field(ge=1)] = Field(
+        10.0, description="Seconds between two questions to Slurm, each for all jobs at once"
     )
     temp_hours: Annotated[int, Field(ge=1)] = Field(24, description="Hours that uploads and downloads are kept")
     worker_niceness: Annotated[int, Field(ge=0, le=19)] | None = Field(

@@ -34,6 +34,28 @@ def test_a_limit_that_is_no_number_is_refused_by_name(monkeypatch):
         read(Limits)
 
 
+@pytest.mark.parametrize(
+    "name, text, value",
+    [
+        ("SLURM_OPTIONS", '["--gres=gpu:1"]', ["--gres=gpu:1"]),
+        ("RAY_LABELS", '{"gpu": "l4"}', {"gpu": "l4"}),
+        ("RAY_RESOURCES", '{"GPU": 2}', {"GPU": 2.0}),
+    ],
+)
+def test_lists_and_names_with_values_are_json(monkeypatch, name, text, value):
+    monkeypatch.setenv(f"RANKVIZ_{name}", text)
+
+    assert value == getattr(read(Settings), name.lower())
+
+
+@pytest.mark.parametrize("name", ["SLURM_OPTIONS", "RAY_LABELS", "RAY_RESOURCES"])
+def test_one_that_is_no_json_is_refused_by_name(monkeypatch, name):
+    monkeypatch.setenv(f"RANKVIZ_{name}", "--gres=gpu:1")
+
+    with pytest.raises(InvalidSettingError, match=f"RANKVIZ_{name} cannot be '--gres=gpu:1': .*it must be JSON"):
+        read(Settings)
+
+
 @pytest.mark.parametrize("text", ["", "abc", "99999", "0", "-1", "7860.5", "²", " 7860", "1" * 5000])
 def test_a_port_that_is_none_is_a_sentence(monkeypatch, text):
     monkeypatch.setenv(PORT, text)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from rankviz.core.runs.attempts import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.engines.engine import Engine
 from rankviz.errors import InvalidSettingError, quoted
 from rankviz.settings import Settings
@@ -41,7 +42,26 @@ def _ray(store: RunStore, settings: Settings) -> Engine:
     )
 
 
-KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {"local": _local, "hf-jobs": _hf_jobs, "ray": _ray}
+def _slurm(store: RunStore, settings: Settings) -> Engine:
+    from rankviz.engines.slurm.engine import Slurm
+
+    return Slurm(
+        store,
+        partition=settings.slurm_partition,
+        options=settings.slurm_options,
+        python=settings.slurm_python,
+        at_once=settings.slurm_at_once,
+        poll_seconds=settings.slurm_poll_seconds,
+        is_set_up=bool(settings.slurm_partition) or settings.engine == SLURM,
+    )
+
+
+KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {
+    LOCAL: _local,
+    HF_JOBS: _hf_jobs,
+    RAY: _ray,
+    SLURM: _slurm,
+}
 
 
 def require(name: str, known: Collection[str] = KNOWN) -> str:

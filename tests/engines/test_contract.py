@@ -21,6 +21,7 @@ from rankviz.supervisor import Supervisor
 from tests.support import questions
 from tests.support.elsewhere import Elsewhere
 from tests.support.hub_jobs import StandInHub
+from tests.support.slurm_cluster import SlurmCluster
 from tests.support.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
 
 SECONDS = 600
@@ -87,7 +88,25 @@ class OnHuggingFace:
             self.hub.close()
 
 
-ENGINES = {"local": OnThisMachine, "elsewhere": OnOthers, "hf-jobs": OnHuggingFace}
+class OnSlurm:
+    """Two nodes of a stand-in for a cluster, one job each."""
+
+    at_once = 2
+
+    def __init__(self) -> None:
+        self.cluster = SlurmCluster(2)
+
+    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
+        return self.cluster.engine(store, command)
+
+    def processes(self, store: RunStore) -> list:
+        return processes_of(store.home / "slurm-jobs")
+
+    def close(self) -> None:
+        self.cluster.close()
+
+
+ENGINES = {"local": OnThisMachine, "elsewhere": OnOthers, "hf-jobs": OnHuggingFace, "slurm": OnSlurm}
 
 
 @pytest.fixture(params=ENGINES)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 
+from rankviz.core.runs.events import RunRequeued
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.support import questions
@@ -49,6 +50,15 @@ def worker(program: str) -> tuple[str, ...]:
 
 COMPLETE_ALL = worker("for run_id in run_ids:\n    begin(run_id) and complete(run_id)")
 HANG_IN_EACH = worker("for run_id in run_ids:\n    if begin(run_id):\n        step(run_id)\n        time.sleep(60)")
+
+FIRST_HANGS = worker(
+    "for run_id in run_ids:\n"
+    "    if begin(run_id):\n"
+    "        step(run_id)\n"
+    "        while attempts[run_id] == '1' and run_id.endswith('r4'): time.sleep(0.02)\n"
+    "        complete(run_id)"
+)
+"""A worker that holds the first attempt of the run with r = 4."""
 
 
 def waiting_for(go: Path) -> tuple[str, ...]:
@@ -102,3 +112,8 @@ def name_of(process: psutil.Process) -> str:
         return process.name()
     except psutil.Error:
         return ""
+
+
+def lost_reasons(store: RunStore, run_id: str) -> list[str]:
+    """Why attempts of a run were lost."""
+    return [event.lost for event in store.events(run_id) if isinstance(event, RunRequeued)]

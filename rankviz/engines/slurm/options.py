@@ -1,0 +1,44 @@
+"""Options of sbatch that the owner of a server may set, and the command that starts Python on the nodes."""
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from rankviz.engines.engine import Nodes
+from rankviz.errors import InvalidSettingError, quoted
+
+_NAMES = """account begin constraint cores-per-socket cpus-per-gpu cpus-per-task deadline exclude exclusive gpu-freq
+gpus gpus-per-node gres hint licenses mail-type mail-user mem mem-per-cpu mem-per-gpu nice nodelist prefer qos
+reservation time time-min tmp wckey"""
+ALLOWED = frozenset(_NAMES.split())
+"""What a job gets and when it may start; not what it runs, how it is named and where its output goes, by which the
+engine finds it. Whole names only: sbatch takes abbreviations too."""
+
+
+GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
+
+
+def nodes_of(options: Sequence[str]) -> Nodes:
+    """What a job has on its node, as far as the options ask for it."""
+    asked = [match for option in options if (match := GPU.fullmatch(option))]
+    return Nodes(gpus=[match["model"].upper() for match in asked if match["model"]], has_gpu=bool(asked))
+
+
+def check_options(options: Sequence[str]) -> Sequence[str]:
+    """The same options. InvalidSettingError names the first that cannot be set."""
+    for option in options:
+        name = option.removeprefix("--").partition("=")[0]
+        if not option.startswith("--") or name not in ALLOWED:
+            raise InvalidSettingError(
+                f"RANKVIZ_SLURM_OPTIONS cannot have {quoted(option)}. Write each option as --name=value, with one of "
+                f"these names: {', '.join(sorted(ALLOWED))}."
+            )
+    return tuple(options)
+
+
+def python_command(text: str) -> Sequence[str]:
+    """The words of a command line. InvalidSettingError where its quotes do not close."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(text)}: {error}.") from None

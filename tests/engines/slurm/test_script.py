@@ -1,0 +1,74 @@
+"""The batch script, run by a shell as a node runs it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rankviz.engines.slurm.script import EXIT_CODE, batch_script, passed, read_exit_code
+
+HOSTILE = """a b'c"d$(touch injected)`touch injected`;touch injected\\%j"""
+
+
+def run(folder, command, variables=None):
+    folder.mkdir()
+    (folder / EXIT_CODE).touch()
+    (folder / "batch.sh").write_text(batch_script(folder, command, variables or {}))
+    return subprocess.run(["sh", folder / "batch.sh"], cwd=folder.parent, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "program, exit_code",
+    [
+        ("pass", 0),
+        ("raise SystemExit(3)", 3),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -9),
+        ("import os, signal; os.kill(os.getppid(), signal.SIGTERM); raise SystemExit(4)", 4),
+    ],
+)
+def test_the_exit_code_of_the_worker_is_written_down(tmp_path, program, exit_code):
+    """Also where the script gets a SIGTERM, which Slurm sends to all of a job."""
+    done = run(tmp_path / "job", [sys.executable, "-c", program])
+
+    assert exit_code == read_exit_code(tmp_path / "job")
+    assert (exit_code if exit_code >= 0 else 128 - exit_code) == done.returncode
+
+
+def test_a_worker_that_cannot_be_started_has_a_shell_s_exit_code(tmp_path):
+    done = run(tmp_path / "job", [str(tmp_path / "no-python")])
+
+    assert 127 == read_exit_code(tmp_path / "job")
+    assert "no-python" in done.stderr
+
+
+def test_before_the_worker_has_ended_there_is_none(tmp_path):
+    (tmp_path / EXIT_CODE).touch()
+
+    assert read_exit_code(tmp_path) is None
+    assert read_exit_code(tmp_path / "gone") is None
+
+
+def test_the_words_of_a_folder_a_command_and_a_variable_stay_words(tmp_path):
+    folder = tmp_path / HOSTILE.replace("/", "")
+
+    done = run(
+        folder, [sys.executable, "-c", "import os, sys; print(sys.argv[1], os.environ['V'])", HOSTILE], {"V": HOSTILE}
+    )
+
+    assert (f"{HOSTILE} {HOSTILE}\n", 0) == (done.stdout, read_exit_code(folder))
+    assert [] == [*tmp_path.rglob("injected")]
+
+
+def test_where_its_folder_has_gone_nothing_is_run(tmp_path):
+    script = batch_script(tmp_path / "gone", ["touch", str(tmp_path / "ran")], {})
+
+    assert 1 == subprocess.run(["sh", "-c", script], capture_output=True).returncode
+    assert [] == [*tmp_path.iterdir()]
+
+
+def test_where_bases_are_is_passed_on_and_no_token(monkeypatch):
+    monkeypatch.setenv("HF_HOME", "/disk/hub")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+
+    assert "/disk/hub" == passed()["HF_HOME"]
+    assert "hf_secret" not in passed().values()
