@@ -88,7 +88,7 @@ class Visit:
             await self.section(self.random.choice(PICTURES))
         else:
             for event in self.events.of("Runs", "select"):
-                await self.call("runs", event, {"showing": "showing"})
+                await self.call("runs", event, {"runs-showing": "showing"})
 
     async def answer(self, name: str, **more: Any) -> None:
         body = {"values": {"model": self.model, "r": self.r}, **more}

@@ -61,7 +61,12 @@ def verdict_json(answer: SweepVerdict) -> dict[str, Any]:
 
 
 def run_json(summary: RunSummary) -> dict[str, Any]:
-    """What was requested and measured, flat, with the estimate beside it."""
+    """What was requested and measured, flat, with the estimate and the answers beside it."""
+    return {**listed_run_json(summary), "answers": [_answer_json(each) for each in summary.record.answers]}
+
+
+def listed_run_json(summary: RunSummary) -> dict[str, Any]:
+    """The same without the answers, which are long and stand in the journals."""
     from rankviz.store.archive import summary_row
 
     row = summary_row(summary.record)
@@ -78,7 +83,6 @@ def run_json(summary: RunSummary) -> dict[str, Any]:
         "device_seconds_is_whole": summary.device_time.is_whole,
         "folder": summary.folder and str(summary.folder),
         "adapter_folder": summary.adapter_folder and str(summary.adapter_folder),
-        "answers": [_answer_json(each) for each in summary.record.answers],
         "estimate": asdict(summary.estimate) if summary.estimate else None,
     }
 

@@ -105,11 +105,11 @@ class StoredRuns:
         return self._shown(record)
 
     def _shown(self, record: RunRecord) -> RunRecord:
-        """As whoever asks may read it: what a program wrote about a failure names places of its machine, which are
-        only for the owner of the run."""
+        """As whoever asks may read it: what a program wrote about a failure names places of its machine, and answers
+        quote the data, which are only for the owner of the run."""
         if self._workspace.rights.mine(record.run_id):
             return record
-        return _without_places(record)
+        return replace(_without_places(record), answered_before=None, answered_after=None)
 
     def folder(self, run_id: str) -> Path | None:
         """The folder of a run on this machine; None on a shared page, and of a run that RankViz ships."""
@@ -144,8 +144,9 @@ class StoredRuns:
         events = self._workspace.store.latest(run_id)
         if self._workspace.rights.mine(run_id):
             return events
-        from rankviz.core.runs.events import RunFailed
+        from rankviz.core.runs.events import Answered, RunFailed
 
+        events = [event for event in events if not isinstance(event, Answered)]
         return [_without_places(event) if isinstance(event, RunFailed) else event for event in events]
 
     def fast_curves(self, sweep_id: str) -> Sequence[FastCurve]:

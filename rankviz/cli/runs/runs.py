@@ -9,7 +9,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import run_json
+from rankviz.api.json import listed_run_json, run_json
 from rankviz.cli.runs.output import print_sweep, runs_table, sweep_json
 from rankviz.cli.runs.publish import runs_publish
 from rankviz.cli.runs.watch import watch
@@ -34,7 +34,7 @@ def runs_list(as_json: Json = False) -> None:
     api = Api()
     records = [run for sweep in api.runs.sweeps() for run in sweep.runs]
     if as_json:
-        return print_json([run_json(api.runs.summary(run.run_id)) for run in records])
+        return print_json([listed_run_json(api.runs.summary(run.run_id)) for run in records])
     runs_table(records)
     for run_id, reason in api.runs.unreadable().items():
         print(f"Run {run_id} cannot be read. {reason}", file=sys.stderr)

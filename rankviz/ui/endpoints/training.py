@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.json import run_json
+from rankviz.api.json import listed_run_json, run_json
 from rankviz.core.checks import one_of
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import targets_in
@@ -57,7 +57,7 @@ class SharedJSON(TypedDict):
 
 def looking(api: Api) -> Sequence[Callable[..., Any]]:
     def runs(limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
-        """Your runs, the newest sweep first: settings, measurements and estimate.
+        """Your runs, the newest sweep first: settings, measurements and estimate, without answers to prompts.
 
         Args:
             limit: How many, 1 to 500.
@@ -65,10 +65,10 @@ def looking(api: Api) -> Sequence[Callable[..., Any]]:
         """
         check_part(limit, offset)
         ids = (run.run_id for sweep in api.runs.sweeps() for run in sweep.runs)
-        return [run_json(api.runs.summary(run_id)) for run_id in islice(ids, offset, offset + limit)]
+        return [listed_run_json(api.runs.summary(run_id)) for run_id in islice(ids, offset, offset + limit)]
 
     def run(run_id: str = "") -> dict[str, Any]:
-        """One run: settings, measurements and estimate, and its training loss by step.
+        """One run: settings, measurements and estimate, answers to prompts, and its training loss by step.
 
         Args:
             run_id: An id from `runs`.

@@ -71,10 +71,15 @@ def editable(value: str = "", *, elem_id: str) -> gr.HTML:
     )
 
 
-def remembered(value: str = "") -> gr.HTML:
+def remembered(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
     """Invisible: a text that is part of the question, set from elsewhere on the page."""
     return gr.HTML(
-        value=value, html_template="<span hidden></span>", js_on_load=None, apply_default_css=False, visible="hidden"
+        value=value,
+        html_template="<span hidden></span>",
+        js_on_load=None,
+        apply_default_css=False,
+        visible="hidden",
+        elem_id=elem_id,
     )
 
 

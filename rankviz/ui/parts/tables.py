@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.api.json import run_json
+from rankviz.api.json import listed_run_json
 from rankviz.errors import UserError
 from rankviz.export.tables import Table, file_name, runs_table, write_table
 from rankviz.ui.parts.controls import pickable
@@ -76,5 +76,5 @@ def sweep_runs(api: Api, *, sweep_id: str) -> Table:
     sweep = api.runs.sweep(sweep_id)
     if not sweep.recorded:
         api.workspace.rights.required(sweep_id)
-    rows = [(run, run_json(api.runs.summary(run.run_id))) for run in sweep.runs]
+    rows = [(run, listed_run_json(api.runs.summary(run.run_id))) for run in sweep.runs]
     return runs_table(rows, name=f"sweep-{sweep_id}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import run_json
+from rankviz.api.json import listed_run_json
 from rankviz.core.runs.labels import base_name, data_name, sweep_title
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.export.tables import Table
@@ -81,7 +81,7 @@ def matching_of(sweep: Sweep, *, text: str, state: str) -> list[RunRecord]:
 def matching_runs(api: Api, *, text: str, state: str) -> Table:
     """The runs that the filter lets through, as a file has them."""
     records = [run for sweep in all_sweeps(api) for run in matching_of(sweep, text=text, state=state)]
-    return measured_table([(run, run_json(api.runs.summary(run.run_id))) for run in records])
+    return measured_table([(run, listed_run_json(api.runs.summary(run.run_id))) for run in records])
 
 
 def _matches(run: RunRecord, text: str) -> bool:

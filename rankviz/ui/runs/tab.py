@@ -90,7 +90,8 @@ def build(api: Api) -> Running:
     cancel_words, cancel_it, leave_it = (w.pop(name) for name in ("cancel_words", "cancel_it", "leave_it"))
     shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
 
-    selected, showing, judged_by = selection(SELECTION_LINE), remembered(), remembered(LOSS.key)
+    selected, judged_by = selection(SELECTION_LINE), remembered(LOSS.key)
+    showing = remembered(elem_id="runs-showing")
     asked = gr.State("")
     w["seen"], w["timer"] = remembered(), gr.Timer(POLL_SECONDS, active=False)
     filters = {"text": text, "state": state}

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.json import run_json
+from rankviz.api.json import listed_run_json, run_json
 from rankviz.catalog import own_studies
-from rankviz.core.runs.events import RunCancelled, RunFailed
+from rankviz.core.runs.events import Answered, GreedyAnswer, RunCancelled, RunFailed
 from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
@@ -370,3 +370,29 @@ def test_who_looks_at_the_failed_run_of_another_sees_no_place_of_the_server(api)
         seen = [api.runs.get(run_id), *api.runs.sweep(sweep_id).runs, *api.runs.events(run_id)]
 
     assert {("There is no file '…/base.bin' (file:…/x), r/s 4", "")} == {(each.error, each.log_tail) for each in seen}
+
+
+def test_who_looks_at_the_run_of_another_sees_no_row_of_its_data(api):
+    sweep_id = sweep_of(api, BEN, ended=False)
+    run_id = first_run(api, sweep_id)
+    answer = GreedyAnswer(place=0, prompt="a secret", reference="another", text="a third", ended=True)
+    for when in ("before", "after"):
+        api.workspace.store.append(run_id, Answered(time=5.0, when=when, answers=(answer,), seconds=1.0))
+    with acting_as(BEN):
+        api.runs.open_to_all(sweep_id, True)
+        assert "a secret" in str(run_json(api.runs.summary(run_id)))
+
+    with acting_as(ANN):
+        seen = [api.runs.summary(run_id), api.runs.get(run_id), *api.runs.sweep(sweep_id).runs]
+        jsons = [run_json(api.runs.summary(run_id)), api.runs.events(run_id)]
+
+    assert {()} == {each.answers for each in (seen[0].record, *seen[1:])}
+    assert not [text for text in ("a secret", "another", "a third") if text in str(jsons)]
+
+
+def test_a_list_of_runs_leaves_the_answers_out(api):
+    sweep_id = sweep_of(api, BEN)
+    with acting_as(BEN):
+        summary = api.runs.summary(first_run(api, sweep_id))
+
+    assert {"answers"} == run_json(summary).keys() - listed_run_json(summary).keys()
