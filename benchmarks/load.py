@@ -87,7 +87,7 @@ class Visit:
         elif kind < 0.92:
             await self.section(self.random.choice(PICTURES))
         else:
-            for event in self.events.of("Runs", "select"):
+            for event in self.events.of("Filter", "change"):
                 await self.call("runs", event, {"runs-showing": "showing"})
 
     async def answer(self, name: str, **more: Any) -> None:
