@@ -4,34 +4,15 @@ Nothing is fetched here but the list of a repository's files with their sizes. O
 counted, so a base that is there already is no download.
 """
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rankviz.core.runs.stages import DOWNLOADING, LOADING
+from rankviz.folder_sizes import bytes_on_disk
 from rankviz.worker.stages import Stages
 
 LEAST_BYTES = 5 * 10**6
 """Less is configuration and tokenizer, which are not worth a stage."""
-_BLOCK_BYTES = 512
-"""Of st_blocks, whatever the file system's own blocks are."""
-
-
-def bytes_in(folder: Path) -> int:
-    """Of all files, as bytes_by_file."""
-    return sum(bytes_by_file(folder))
-
-
-def bytes_by_file(folder: Path) -> Iterator[int]:
-    """On disk: a file that was given its length before its content counts what has been written."""
-    for place, _, names in os.walk(folder):  # which passes over folders that vanish meanwhile
-        for name in names:
-            path = Path(place, name)
-            try:
-                if path.is_file() and not path.is_symlink():
-                    yield path.stat().st_blocks * _BLOCK_BYTES
-            except OSError:
-                continue  # moved into place meanwhile
 
 
 class HubDownload:
@@ -47,14 +28,14 @@ class HubDownload:
 
     def of(self, repository: str) -> None:
         """Watch this repository from now on: Unsloth may take another one than was named."""
-        self._had = self._seen = bytes_in(self._folder(repository))
+        self._had = self._seen = bytes_on_disk(self._folder(repository))
         self._downloading, self._size, self._repository = False, None, repository
 
     def look(self) -> None:
         """Say what has come since `of`, and that loading goes on once nothing comes any more."""
         if not self._repository:
             return
-        had_seen, self._seen = self._seen, bytes_in(self._folder(self._repository))
+        had_seen, self._seen = self._seen, bytes_on_disk(self._folder(self._repository))
         come = self._seen - self._had
         if not self._downloading and come >= LEAST_BYTES and self._seen > had_seen:
             self._downloading = True

@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 from rankviz.errors import UserError
-from rankviz.worker.downloads import bytes_by_file
+from rankviz.folder_sizes import written_by_file
 from rankviz.worker.stages import Progress, silent
 
 POLL_SECONDS = 0.2
@@ -74,7 +74,7 @@ def _download(requirement: str, folder: Path, scratch: Path, progress: Progress)
             except subprocess.TimeoutExpired:
                 printed = (scratch / "stdout").read_text(errors="replace")
                 total = announced_bytes(printed)
-                come = max((come, *bytes_by_file(scratch)))
+                come = max((come, *written_by_file(scratch)))
                 progress(min(come, total or come), total, "bytes")
         return pip.returncode, (scratch / "stderr").read_text(errors="replace")
 

@@ -8,7 +8,8 @@ import sys
 import threading
 
 from rankviz.core.runs.events import StageProgressed, StageReached
-from rankviz.worker.downloads import HubDownload, bytes_in, weight_bytes
+from rankviz.folder_sizes import bytes_on_disk
+from rankviz.worker.downloads import HubDownload, weight_bytes
 from rankviz.worker.stages import Stages
 
 MB = 10**6
@@ -111,11 +112,11 @@ def test_a_download_is_a_stage_of_its_own_with_the_bytes_that_are_missing(tmp_pa
     download = HubDownload(Stages(events.append, every_seconds=0.0), tmp_path, {"owner/name": 40 * MB}.get)
 
     download.of("owner/name")
-    had = bytes_in(cache.blobs)
+    had = bytes_on_disk(cache.blobs)
     download.look()
     assert [] == events
     cache.holds("part-2.incomplete", 12 * MB)
-    come = bytes_in(cache.blobs) - had
+    come = bytes_on_disk(cache.blobs) - had
     download.look()
     assert ["downloading the base", (come, 40 * MB - had, "bytes")] == words(events)
     (cache.blobs / "part-2.incomplete").unlink()
@@ -149,7 +150,7 @@ def test_where_the_hub_does_not_say_how_much_comes_the_total_is_not_known(tmp_pa
         cache.holds("part-1.incomplete", 6 * MB)
         download.look()
 
-        assert (bytes_in(cache.blobs), None, "bytes") == words(events)[-1]
+        assert (bytes_on_disk(cache.blobs), None, "bytes") == words(events)[-1]
 
 
 def test_another_repository_than_was_named_is_watched_from_then_on(tmp_path):
@@ -171,7 +172,7 @@ def test_a_file_with_its_length_but_without_its_content_counts_nothing(tmp_path)
     with (tmp_path / "sparse.incomplete").open("wb") as file:
         file.truncate(50 * MB)
 
-    assert bytes_in(tmp_path) < MB
+    assert bytes_on_disk(tmp_path) < MB
 
 
 def test_the_weights_of_a_repository_are_its_safetensors_or_else_pytorchs_files():

@@ -7,15 +7,14 @@ two requests at once do not both take the last place.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankviz import units
 from rankviz.core.runs.limits import check_base
 from rankviz.errors import LimitError
+from rankviz.folder_sizes import bytes_on_disk
 from rankviz.store import going
 from rankviz.store.removal import folders_of
 
@@ -77,7 +76,7 @@ class Quota:
         store = self._workspace.store
         replaceable = going.replaceable(store, besides=sweep_id)
         folders = folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
-        if self._disk_bytes(anew=True) - sum(map(_size_of, folders)) <= self._workspace.limits.disk_mb * 10**6:
+        if self._disk_bytes(anew=True) - sum(map(bytes_on_disk, folders)) <= self._workspace.limits.disk_mb * 10**6:
             for each in replaceable:
                 going.let_go(store, [each])
                 if not self._is_over_disk(anew=True):
@@ -138,22 +137,12 @@ class Quota:
     def _disk_bytes(self, *, anew: bool = False) -> int:
         at, used = self._disk
         if anew or time.monotonic() - at > DISK_SECONDS:
-            at, used = self._disk = time.monotonic(), _size_of(self._workspace.home)
+            at, used = self._disk = time.monotonic(), bytes_on_disk(self._workspace.home)
         return used
 
 
 def _sweeps(count: int) -> str:
     return units.counted(count, "sweep")
-
-
-def _size_of(folder: Path) -> int:
-    """Bytes on the disk of the files below a folder; one that goes meanwhile counts nothing."""
-    total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(path, name)).st_blocks * 512
-    return total
 
 
 def require_runs(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rankviz import units
 from rankviz.errors import LimitError
+from rankviz.folder_sizes import bytes_in
 from rankviz.visitor import data_folder, home_of
 
 if TYPE_CHECKING:
@@ -85,7 +86,6 @@ class Room:
     def used_bytes(self, visitor_id: str) -> int:
         """Of all files of a visitor that are here."""
         from rankviz.catalog import own_studies
-        from rankviz.store.temp import bytes_in
 
         home, temp, store = self._workspace.home, self._workspace.temp, self._workspace.store
         folders = data_folder(home, visitor_id), home_of(home, visitor_id) / own_studies.FOLDER

@@ -22,6 +22,7 @@ from rankviz.engines.ray.line import ANSWER_SECONDS, Line
 from rankviz.engines.ray.sight import Sight
 from rankviz.engines.ray.terms import RESULT, JobState, State, Terms, read_end
 from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.folder_sizes import bytes_in
 from rankviz.installed import has_ray
 from rankviz.store import RunStore
 
@@ -160,7 +161,7 @@ class Ray(Engine):
         aside = self._place / f".{secrets.token_hex(4)}"
         try:
             bundle.pack(self._store, job, aside, engine=self.name, sees_folders=self.sees_folders)
-            size = sum(file.stat().st_size for file in aside.rglob("*"))
+            size = bytes_in(aside)
             if size > MOST_BYTES:
                 raise EngineError(
                     f"This job has {size / 1e6:,.0f} MB, and {MOST_BYTES / 1e6:,.0f} MB are sent at most."

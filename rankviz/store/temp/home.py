@@ -17,6 +17,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from rankviz.errors import LimitError
+from rankviz.folder_sizes import bytes_in
 from rankviz.store.temp import downloads, making_room
 from rankviz.visitor import Visitor
 
@@ -239,13 +240,3 @@ def _age(path: Path) -> float:
     with suppress(OSError):
         return now - max(each.stat().st_mtime for each in (path, *path.rglob("*")))
     return 0.0 if path.exists() else math.inf
-
-
-def bytes_in(folder: Path) -> int:
-    """Of the files below a folder; one that goes meanwhile counts nothing."""
-    total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(path, name)).st_size
-    return total

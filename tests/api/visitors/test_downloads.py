@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.visitors.rights import Rights
-from rankviz.store.temp import bytes_in
+from rankviz.folder_sizes import bytes_in
 from rankviz.visitor import Visitor, acting_as
 from tests.support.finished_runs import finished
 from tests.support.visitors import ANN, BEN
