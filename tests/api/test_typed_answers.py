@@ -58,6 +58,7 @@ def test_no_operation_returns_a_dict_of_anything():
         "json.estimate_json",
         "json.advice_json",
         "json.verdict_json",
+        "json.listed_run_json",
         "json.run_json",
         "json.curve_points_json",
         "data.MeasuredData.as_json",

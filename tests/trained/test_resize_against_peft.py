@@ -3,6 +3,8 @@
 The truncated product is made apart, by dense SVD of what PEFT itself calls the adapter's delta weight.
 """
 
+import json
+
 import pytest
 
 from rankviz.trained.read import read_adapter
@@ -197,10 +199,10 @@ def test_through_the_adapter_tab_and_back_into_peft(tmp_path):
     model.save_pretrained(tmp_path / "mine")
     api = Api(home=tmp_path / "home", shared=False)
     source = shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path, "mine")
-    slider, *_ = tab.opened(api, [source])
+    slider, *_ = tab.opened(api, json.dumps([str(source)]))
     options = {"mode": tab.BY_RANK, "r": slider.value - 1, "energy": 99.0, "dtype": tab.AS_IT_IS}
 
-    path, _ = tab.zip_of(api, [source], *options.values())
+    path, _ = tab.zip_of(api, json.dumps([str(source)]), *options.values())
     shutil.unpack_archive(path, tmp_path / "unpacked")
     (folder,) = (tmp_path / "unpacked").iterdir()
     loaded = PeftModel.from_pretrained(base("llama"), folder).eval()

@@ -168,3 +168,22 @@ def test_of_two_quick_clicks_the_last_one_opens(page, counted_sweep):
 
     assert page.url.endswith(f"sweep={last}")
     assert "true" == page.locator(f"#runs-table tr[data-pick='{last}'] button").get_attribute("aria-expanded")
+
+
+def test_an_adapter_that_was_asked_for_before_does_not_take_the_place_of_the_newer_one(page):
+    page.goto("/?tab=adapter")
+    page.locator("#adapter-sample").wait_for()
+    late = Late(page, with_value="no such adapter")
+    page.locator("#adapter-ref input").fill("no such adapter")
+    page.locator("#adapter-ref input").press("Enter")
+    late.wait()
+
+    page.locator("#adapter-sample").click()
+    page.wait_for_url("**adapter=sample*")
+    sample = page.get_by_text("Trained with r = 16")
+    sample.wait_for()
+    late.arrive()
+
+    assert sample.is_visible()
+    assert 0 == page.locator("#adapter-notice .rv-error").count()
+    assert "adapter=sample" in page.url

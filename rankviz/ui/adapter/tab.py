@@ -4,7 +4,9 @@ What is shown follows from where the adapter is and what it is to be truncated t
 the same. Uploads have no address.
 """
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,13 +22,18 @@ from rankviz.ui.adapter.answer import shown
 from rankviz.ui.adapter.resize import AS_IT_IS, BY_ENERGY, BY_RANK, resize_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain
+from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain, remembered
 from rankviz.ui.wiring import action, clicked, notice_html, put, quiet, wire
 
 READING = "Reading the adapter…"
 BUSY_OF_THE_ADDRESS = f"""() => {{
   if (new URL(location.href).searchParams.get("adapter")) RankViz.busy("adapter-busy", "{READING}");
 }}"""
+
+
+OF_TEXT = "(text, source) => text || source"
+OF_FILES = "(files, source) => files?.length ? JSON.stringify(files.map((file) => file.path)) : source"
+"""Where the adapter is; removing the files from the box changes nothing."""
 
 
 class Adapting(NamedTuple):
@@ -38,7 +45,8 @@ class Adapting(NamedTuple):
     """Its outputs."""
     choices: dict[str, Any]
     """Finds this machine's runs anew, and says what to do while no adapter is open."""
-    source: gr.State
+    source: gr.HTML
+    """Set in the browser, so in the order of clicks."""
     opened: Sequence[Any]
     """Events after which another adapter is shown: the address is to name it."""
 
@@ -111,7 +119,7 @@ def build(api: Api) -> Adapting:
                     )
                     table = pickable(elem_id="adapter-table")
                     pattern = copyable(elem_id="adapter-pattern")
-    source, cell, detailed = gr.State(""), gr.State(""), gr.State(False)
+    source, cell, detailed = remembered(elem_id="adapter-source"), gr.State(""), gr.State(False)
 
     outputs = {
         "notice": notice, "top": top, "sample": sample, "parts": parts, "energy_chart": energy_chart,
@@ -119,15 +127,19 @@ def build(api: Api) -> Adapting:
         "pattern": pattern,
     }  # fmt: skip
     inputs = {"source": source, "mode": mode, "r": r, "energy": energy, "dtype": dtype, "cell": cell}
-    drawing = wire(partial(shown, api), inputs=inputs | {"detailed": detailed}, outputs=outputs)
+    drawing = wire(partial(_shown, api), inputs=inputs | {"detailed": detailed}, outputs=outputs)
     opening = {"fn": partial(opened, api), "inputs": source, "outputs": [r, cell, made], **quiet()}
 
     opened_by = []
-    for event, widget in ((files.change, files), (ref.submit, ref), (runs.input, runs)):
+    for event, widget, script in (
+        (files.change, files, OF_FILES),
+        (ref.submit, ref, OF_TEXT),
+        (runs.input, runs, OF_TEXT),
+    ):
         event(**busy("adapter-busy", READING))
-        opened_by.append(event(source_of, widget, source, **quiet()))
+        opened_by.append(event(None, [widget, source], source, js=script))
     sample.click(**busy("adapter-busy", READING))
-    opened_by.append(sample.click(lambda: (SAMPLE, SAMPLE), None, [source, runs], **quiet()))
+    opened_by.append(sample.click(None, None, [source, runs], js=f"() => [{SAMPLE!r}, {SAMPLE!r}]"))
     opened_by = [located.then(**opening).then(**drawing).then(**done("adapter-busy")) for located in opened_by]
 
     mode.change(by_mode, mode, [r, energy], **quiet()).then(**drawing)
@@ -151,7 +163,7 @@ def build(api: Api) -> Adapting:
     def load(request: gr.Request) -> dict[Any, Any]:
         return put(restored(api, request.query_params.get("adapter", "")[:300]), filled)
 
-    def choose_from(shown: str | list[str], request: gr.Request) -> list[Any]:
+    def choose_from(shown: str, request: gr.Request) -> list[Any]:
         return offered(api, shown or request.query_params.get("adapter", ""))
 
     return Adapting(
@@ -170,29 +182,37 @@ def restored(api: Api, ref: str) -> dict[str, Any]:
     values = {"source": ref, "ref": "" if ref == SAMPLE else ref, "runs": run_choices(api, chosen=ref)}
     slider, cell, _ = opened(api, ref)
     at = {"mode": BY_RANK, "r": _first_rank(api, ref), "energy": 99.0, "dtype": AS_IT_IS, "cell": cell}
-    return values | {"r": slider} | shown(api, source=ref, detailed=False, **at)._asdict()
+    return values | {"r": slider} | _shown(api, source=ref, detailed=False, **at)._asdict()
 
 
-def _first_rank(api: Api, source: str | list[str]) -> int:
+def _first_rank(api: Api, source: str) -> int:
     """The rank that is selected first; 1 for what cannot be read, which the view says."""
     try:
-        return api.adapters.proposed_rank(source)
+        return api.adapters.proposed_rank(ref_of(source))
     except RankVizError:
         return 1
 
 
-def source_of(value: str | list[str] | None) -> Any:
-    """Where the adapter is; removing the files from the box changes nothing."""
-    return value if value else gr.skip()
+def ref_of(source: str) -> str | list[str]:
+    """What the page remembers as the source, a text, as the API takes it: files are a JSON list of paths."""
+    with suppress(ValueError, RecursionError):
+        paths = json.loads(source)
+        if isinstance(paths, list) and all(isinstance(path, str) for path in paths):
+            return paths
+    return source
 
 
-def opened(api: Api, source: str | list[str]) -> list[Any]:
+def _shown(api: Api, *, source: str, **settings: Any) -> Any:
+    return shown(api, source=ref_of(source), **settings)
+
+
+def opened(api: Api, source: str) -> list[Any]:
     """The slider for this adapter, at the rank that holds 99 % of its energy; no module is chosen yet."""
     made = html.paragraphs(view.CAUTION)
     if not source:
         return [gr.skip(), "", made]
     try:
-        spectrum = api.adapters.spectrum(source)
+        spectrum = api.adapters.spectrum(ref_of(source))
     except RankVizError:  # the view shows it
         return [gr.skip(), "", made]
     highest, first = max(2, spectrum.r - 1), _first_rank(api, source)
@@ -221,11 +241,12 @@ def _open() -> tuple[Any, bool]:
     return gr.Accordion(open=True), True
 
 
-def address_of(source: str | list[str]) -> str:
-    return link.address({"adapter": source if isinstance(source, str) and source else None})
+def address_of(source: str) -> str:
+    ref = ref_of(source)
+    return link.address({"adapter": ref if isinstance(ref, str) and ref else None})
 
 
-def offered(api: Api, source: str | list[str]) -> list[Any]:
+def offered(api: Api, source: str) -> list[Any]:
     """The adapters to choose from, and what to do while none is open. The page is built without: it reads files.
 
     source: of the adapter that is shown, or will be as the address names it.
@@ -246,8 +267,9 @@ def _run_text(run: Any) -> str:
     return f"r = {run.request.r}, {base_name(run.request.base)} on {data_name(run.request.data)}"
 
 
-def zip_of(api: Api, source: str | list[str], mode: str, r: float, energy: float, dtype: str) -> tuple[str, str]:
+def zip_of(api: Api, source: str, mode: str, r: float, energy: float, dtype: str) -> tuple[str, str]:
     """The resized adapter's zip, and a sentence about it."""
-    plan = api.adapters.plan_resize(source, **resize_of(mode, r, energy, dtype)._asdict())
-    path = api.adapters.zip_resized(source, plan)
+    ref = ref_of(source)
+    plan = api.adapters.plan_resize(ref, **resize_of(mode, r, energy, dtype)._asdict())
+    path = api.adapters.zip_resized(ref, plan)
     return str(path), notice_html(resize.resized_text(path.name, plan))

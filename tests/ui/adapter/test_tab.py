@@ -231,7 +231,7 @@ def _texts(view) -> list[str]:
 
 def test_only_what_has_an_address_is_in_the_address():
     assert '{"adapter": "owner/name"}' == adapter.address_of("owner/name")
-    assert '{"adapter": null}' == adapter.address_of(["uploaded.zip"])
+    assert '{"adapter": null}' == adapter.address_of('["uploaded.zip"]')
 
 
 def test_an_untrained_adapter_says_that_it_does_nothing(api, tmp_path):
