@@ -34,7 +34,8 @@ def _from_json(value: object) -> object:
 
 Texts = Annotated[list[str], NoDecode, BeforeValidator(_from_json)]
 TextsByName = Annotated[dict[str, str], NoDecode, BeforeValidator(_from_json)]
-Amounts = Annotated[dict[str, Annotated[float, Field(gt=0)]], NoDecode, BeforeValidator(_from_json)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Amounts = Annotated[dict[str, Amount], NoDecode, BeforeValidator(_from_json)]
 
 
 class Limits(BaseSettings):
@@ -173,7 +174,7 @@ class Settings(BaseSettings):
         3, description="Runs that a worker must have at least for a sweep to be divided among free GPUs"
     )
     jobs_flavor: str = Field("l4x1", description="The machine of a sweep on Hugging Face Jobs that names none")
-    jobs_spend: Annotated[float, Field(gt=0)] = Field(
+    jobs_spend: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         2.0, description="US dollars that a sweep on Hugging Face Jobs may cost where it gives no limit"
     )
     jobs_at_once: Annotated[int, Field(ge=1)] = Field(8, description="Hugging Face jobs of all visitors together")
@@ -192,7 +193,9 @@ class Settings(BaseSettings):
     ray_same_folders: bool = Field(
         False, description="Whether Ray nodes see the folders of this machine under the same paths, as on a shared disk"
     )
-    slurm_partition: str = Field("", description="The partition of Slurm jobs; without it the cluster's default")
+    slurm_partition: Annotated[str, Field(pattern=r"^([\w.,][\w.,-]*)?$", max_length=200)] = Field(
+        "", description="The partition of Slurm jobs; without it the cluster's default"
+    )
     slurm_options: Texts = Field(
         ["--gres=gpu:1"],
         description='More options of sbatch, as JSON: `["--gres=gpu:1", "--time=4:00:00", "--account=lab"]`',
@@ -205,7 +208,7 @@ class Settings(BaseSettings):
     slurm_at_once: Annotated[int, Field(ge=1)] = Field(
         4, description="Slurm jobs of all visitors together, running or waiting in Slurm's queue"
     )
-    slurm_poll_seconds: Annotated[float, Field(ge=1)] = Field(
+    slurm_poll_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
         10.0, description="Seconds between two questions to Slurm, each for all jobs at once"
     )
     temp_hours: Annotated[int, Field(ge=1)] = Field(24, description="Hours that uploads and downloads are kept")

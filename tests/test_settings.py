@@ -82,3 +82,20 @@ def test_the_page_ends_with_that_sentence(text):
 
     assert (1, 1) == (run.returncode, len(run.stderr.splitlines()))
     assert run.stderr.startswith("GRADIO_SERVER_PORT must be a whole number")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("JOBS_SPEND", "inf"),
+        ("RAY_RESOURCES", '{"GPU": 1e400}'),
+        ("SLURM_POLL_SECONDS", "inf"),
+        ("SLURM_PARTITION", "gpu --wrap=x"),
+        ("SLURM_PARTITION", "-gpu"),
+    ],
+)
+def test_what_no_engine_could_use_is_refused_at_the_start(name, text, monkeypatch):
+    monkeypatch.setenv(f"RANKVIZ_{name}", text)
+
+    with pytest.raises(InvalidSettingError, match=f"RANKVIZ_{name}"):
+        read(Settings)

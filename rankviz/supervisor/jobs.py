@@ -12,6 +12,8 @@ from rankviz.store import RunStore
 from rankviz.store.journal import Record
 from rankviz.supervisor.copying import Copying
 
+BROKEN = "The engine {name} has an error ({error}): the log of the app has it."
+
 
 class Jobs:
     """Of all engines. What an engine that cannot be reached has stays as it was."""
@@ -25,6 +27,7 @@ class Jobs:
         """Why engines cannot be reached now, by name."""
         self._placed: dict[Attempt, tuple[str, ...]] = {}
         self._refused: set[Attempt] = set()
+        self._logged: set[str] = set()
 
     def __iter__(self) -> Iterator[tuple[Engine, Live]]:
         return iter([(self.engines[name], live) for name, jobs in self._live.items() for live in jobs])
@@ -40,7 +43,7 @@ class Jobs:
     def look(self) -> None:
         """Ask every engine what it has, and write down where that is."""
         for name, engine in self.engines.items():
-            with self._reaching(name):
+            with self.reaching(name):
                 self._live[name] = list(engine.live())
                 for live in self._live[name]:
                     if live.end is None:
@@ -48,7 +51,7 @@ class Jobs:
 
     def copy(self, engine: Engine, live: Live) -> bool:
         """Bring what is new of a job. Whether its engine could be reached."""
-        with self._reaching(engine.name):
+        with self.reaching(engine.name):
             self.copying.copy(engine, live)
             return True
         return False
@@ -83,7 +86,7 @@ class Jobs:
         self.copying.forget(live)
         for attempt in live.job.attempts:
             self._placed.pop(attempt, None)
-        with self._reaching(engine.name):
+        with self.reaching(engine.name):
             engine.forget(live)
         self._live[engine.name] = [each for each in self._live[engine.name] if each.job.name != live.job.name]
 
@@ -134,13 +137,22 @@ class Jobs:
             self._placed[attempt] = known
 
     @contextlib.contextmanager
-    def _reaching(self, name: str) -> Iterator[None]:
-        """Around what asks an engine: where it cannot be reached, that is remembered and said once."""
+    def reaching(self, name: str) -> Iterator[None]:
+        """Around what asks an engine: where it cannot be reached, that is remembered and said once. So is an error in
+        its code, which keeps its own runs waiting and no others. OSError: of the disk, which all share."""
         try:
             yield
         except EngineUnavailableError as error:
             if self.away.get(name) != str(error):
                 logging.getLogger(__name__).warning("Engine %s cannot be reached. %s", name, error)
             self.away[name] = str(error)
+        except OSError:
+            raise
+        except Exception as error:
+            reason = BROKEN.format(name=name, error=type(error).__name__)
+            if reason not in self._logged:
+                logging.getLogger(__name__).exception("Engine %s stumbled", name)
+            self._logged.add(reason)
+            self.away[name] = reason
         else:
             self.away.pop(name, None)

@@ -57,16 +57,19 @@ class Launching:
 
     def launch(self) -> None:
         """Start what there is room for."""
-        reached = [engine for name, engine in self._jobs.engines.items() if name not in self._jobs.away]
-        live = [engine.name for engine, _ in self._jobs]
-        rooms = {engine.name: engine.room() for engine in reached}
+        live, rooms = [engine.name for engine, _ in self._jobs], {}
+        for name, engine in self._jobs.engines.items():
+            if name not in self._jobs.away:
+                with self._jobs.reaching(name):
+                    rooms[name] = engine.room()
         self.places = {name: live.count(name) + room for name, room in rooms.items()}
         if not any(room > 0 for room in rooms.values()):
             return
         queue = self._line()
         for name, batches in queue.by_engine.items():
-            if name in self._jobs.engines and name not in self._jobs.away:
-                self._fill(self._jobs.engines[name], batches, queue.served)
+            if name in rooms:
+                with self._jobs.reaching(name):
+                    self._fill(self._jobs.engines[name], batches, queue.served)
             elif name not in self._jobs.engines:
                 end = End(why=f"There is no engine {quoted(name)} here. Known: {', '.join(self._jobs.engines)}.")
                 self._outcomes.give_up([record for batch in batches for record in batch.records], end)

@@ -6,7 +6,9 @@ import pytest
 
 from rankviz.core.runs.events import AttemptPlaced, RunRequeued
 from rankviz.errors import EngineUnavailableError
+from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
+from tests.support import questions
 from tests.support.elsewhere import Elsewhere
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, states, sweep, wait_for
 
@@ -38,6 +40,47 @@ def test_a_run_that_is_refused_again_and_again_stays_one_attempt_and_says_why_on
     supervisor.stop()
     assert (["completed"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
     assert "" == store.get(run_id).waits
+
+
+class Broken(Elsewhere):
+    """With a mistake in its code."""
+
+    name = "broken"
+    where = ""
+
+    def live(self):
+        return self._or_stumble("live", super().live)
+
+    def room(self):
+        return self._or_stumble("room", super().room)
+
+    def start(self, job):
+        return self._or_stumble("start", lambda: super(Broken, self).start(job))
+
+    def _or_stumble(self, where, answer):
+        if self.where == where:
+            raise ZeroDivisionError
+        return answer()
+
+
+@pytest.mark.parametrize("where", ["live", "room", "start"])
+def test_an_engine_with_a_mistake_keeps_the_runs_of_no_other_waiting_and_is_in_the_log_once(
+    store, tmp_path, caplog, where
+):
+    broken = Broken(store, tmp_path / "broken", COMPLETE_ALL)
+    broken.where = where
+    supervisor = Supervisor(store, engines=[Elsewhere(store, tmp_path / "elsewhere", COMPLETE_ALL), broken])
+    (there,) = store.run_ids(store.create(questions.sweep(ranks=(8,)), destination=Destination("broken")))
+    (here,) = sweep(store, 4)
+
+    wait_for(lambda: supervisor.tick() or states(store, [here]) == ["completed"])
+
+    assert ["queued"] == states(store, [there])
+    assert "The engine broken has an error (ZeroDivisionError)" in supervisor.away["broken"]
+    assert 1 == caplog.text.count("Traceback")
+    broken.where = ""
+    wait_for(lambda: supervisor.tick() or states(store, [there]) == ["completed"])
+    supervisor.stop()
 
 
 class Holding(Elsewhere):

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from rankviz.engines import Engine
 
 FOLDER_IS_NOT_SENT = "The base is a folder of this machine, and weights are not sent. Give it as a Hub id."
-NOTHING_TO_RESUME = "Nothing to resume: no run of this sweep has failed or was cancelled."
+NOTHING_TO_RESUME = (
+    "Nothing to resume: no run of this sweep has failed or was cancelled. To move runs that wait, cancel them first."
+)
 
 
 class Runs(FollowedRuns):

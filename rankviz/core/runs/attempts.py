@@ -17,8 +17,9 @@ LOCAL = "local"
 HF_JOBS = "hf-jobs"
 """The engine of machines that Hugging Face rents out by the minute."""
 RAY = "ray"
-SLURM = "slurm"
 """The engine of a Ray cluster."""
+SLURM = "slurm"
+"""The engine of a Slurm cluster."""
 MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
 AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]

@@ -34,7 +34,10 @@ HOME_FILE = "ray.id"
 ONE_GPU: Mapping[str, float] = MappingProxyType({"GPU": 1})
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 NOT_INSTALLED = "Ray is not installed: run pip install '.[ray]' in the RankViz folder, or pip install ray."
-NO_ADDRESS = "Set RANKVIZ_RAY_ADDRESS to the address of a Ray cluster, such as 10.0.0.1:6379."
+NO_ADDRESS = (
+    "Set RANKVIZ_RAY_ADDRESS to the address of a Ray cluster, such as 10.0.0.1:6379. If a page works on this runs "
+    "folder, set it there, and start the page again."
+)
 LEFT = (
     "The job was given up: its Ray cluster could not be reached. What still runs there ends when it is reached again."
 )

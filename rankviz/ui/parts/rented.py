@@ -49,3 +49,8 @@ def flavors(api: Api, chosen: str | None, first: str = "") -> Any:
     value = usual if usual in names else next(iter(names), None)
     choices = [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in offered]
     return gr.Dropdown(choices, **({} if chosen in names else {"value": value}))
+
+
+def terms(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
+    """What the widgets hold, where a rented machine is chosen."""
+    return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}

@@ -74,7 +74,7 @@ def shown_there(api: Api, sweep_id: str, *, engine: str, flavor: str | None, spe
         go=gr.Button(live.again_label(again)),
     )
     try:
-        plan = api.moves.check(sweep_id, engine, **_terms(engine, flavor, spend))
+        plan = api.moves.check(sweep_id, engine, **rented.terms(engine, flavor, spend))
     except RankVizError as error:
         return shown._replace(about=notice_html(str(error), kind="error"))
     about = next(each.about for each in api.engines.known() if each.name == engine)
@@ -83,10 +83,5 @@ def shown_there(api: Api, sweep_id: str, *, engine: str, flavor: str | None, spe
 
 def resume_there(api: Api, sweep_id: str, engine: str, flavor: str | None, spend: float | None) -> Again:
     """Queue them there; the choice goes."""
-    api.moves.resume(sweep_id, engine, **_terms(engine, flavor, spend))
+    api.moves.resume(sweep_id, engine, **rented.terms(engine, flavor, spend))
     return HIDDEN
-
-
-def _terms(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
-    """What the widgets of a rented machine hold, where one is chosen."""
-    return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}

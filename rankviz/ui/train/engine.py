@@ -76,7 +76,7 @@ def before_start(api: Api, *, engine: str, flavor: str | None, spend: float | No
     if problem := problem_in(values):
         return before.wrong(*problem)._replace(queue=queue)
     try:
-        plan = api.engines.check(request_of(values), engine, **_rented(engine, flavor, spend))
+        plan = api.engines.check(request_of(values), engine, **rented.terms(engine, flavor, spend))
     except RankVizError as error:
         return Before(notice=notice_html(str(error), kind="error"), queue=queue)
     cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
@@ -88,9 +88,4 @@ def before_start(api: Api, *, engine: str, flavor: str | None, spend: float | No
 
 def start(api: Api, values: Mapping[str, Any], *, engine: str, flavor: str | None, spend: float | None) -> str:
     """Queue the form's sweep where it is to run; returns its id."""
-    return api.engines.start(request_of(values), engine, **_rented(engine, flavor, spend))
-
-
-def _rented(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
-    """What the widgets of a rented machine hold, where one is chosen."""
-    return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}
+    return api.engines.start(request_of(values), engine, **rented.terms(engine, flavor, spend))
