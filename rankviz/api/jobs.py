@@ -39,7 +39,7 @@ class Offer:
     limit_usd: float
     """Of the sweep, for all its jobs together."""
     spent_usd: float = 0.0
-    """What its earlier jobs have cost."""
+    """What its earlier jobs have cost, at most."""
     timeout_seconds: int
     """The job's time limit, which the spending limit pays for."""
 
@@ -95,7 +95,7 @@ class Jobs:
 
     def flavors(self) -> Sequence[Flavor]:
         """Machines with one GPU, with today's prices; the cheapest first."""
-        return [each for each in self._engine.flavors(self._require_login()) if each.gpus == 1]
+        return [each for each in self._engine.offers.flavors(self._require_login()) if each.gpus == 1]
 
     def options(self, flavor: str = "", spend: float | None = None) -> Mapping[str, str]:
         """As a run's destination has them; what is empty is as the settings have it."""
@@ -123,8 +123,8 @@ class Jobs:
         part of it."""
         rented, limit = self._terms(flavor, spend)
         self._runs.check_runs(runs, Destination(HF_JOBS), self.device(rented))
-        expected, spent = self._runs.expected_of(runs, self._environment(rented)), self._engine.bill(runs[0].sweep_id)
-        return _offer(rented, limit, expected, spent.usd)
+        expected, bill = self._runs.expected_of(runs, self._environment(rented)), self._engine.bill(runs[0].sweep_id)
+        return _offer(rented, limit, expected, bill.most_usd, is_whole=bill.is_whole)
 
     def start(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> str:
         """Queue a sweep for such a machine; returns its id."""
@@ -137,7 +137,7 @@ class Jobs:
         return self._workspace.device(self._environment(flavor))
 
     def _terms(self, flavor: str, spend: float | None) -> tuple[Flavor, float]:
-        rented, limit = self._engine.terms(self._require_login(), self.options(flavor, spend))
+        rented, limit = self._engine.offers.terms(self._require_login(), self.options(flavor, spend))
         if rented.gpus > 1:
             raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
         return rented, limit
@@ -172,7 +172,9 @@ class Jobs:
         }
 
 
-def _offer(flavor: Flavor, limit_usd: float, expected: ExpectedSweep, spent_usd: float = 0.0) -> Offer:
+def _offer(
+    flavor: Flavor, limit_usd: float, expected: ExpectedSweep, spent_usd: float = 0.0, *, is_whole: bool = True
+) -> Offer:
     from rankviz.engines.hf_jobs.prices import cost_range, seconds_left
 
     seconds = expected.seconds
@@ -182,5 +184,5 @@ def _offer(flavor: Flavor, limit_usd: float, expected: ExpectedSweep, spent_usd:
         usd=cost_range(seconds, flavor.usd_per_minute) if seconds else None,
         limit_usd=limit_usd,
         spent_usd=spent_usd,
-        timeout_seconds=seconds_left(limit_usd, spent_usd, flavor.usd_per_minute),
+        timeout_seconds=seconds_left(limit_usd, spent_usd, flavor.usd_per_minute, is_whole=is_whole),
     )

@@ -15,7 +15,7 @@ def end_of(seen: Seen, exit_code: int | None, last_words: str, rented: Rented) -
     if seen.stage == "CANCELED":
         return End(why=CANCELLED_THERE)
     words = seen.message.lower()
-    if "timeout" in words or "timed out" in words or seen.seconds >= rented.timeout_seconds:
+    if "timeout" in words or "timed out" in words or (seen.seconds or 0.0) >= rented.timeout_seconds:
         return End(
             why=(
                 f"The job reached its time limit of {rented.timeout_seconds / 60:.0f} minutes, which the spending "

@@ -1,39 +1,47 @@
 """The engine: jobs on Hugging Face, paid by whoever started their runs.
 
-Reading happens in threads (watch) into folders here (mirror), so that nothing waits for a network but starting and
+Starting and reading happen in threads (watch) into folders here (mirror), so that nothing waits for a network but
 cancelling.
 """
 
-import contextlib
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rankviz import units
 from rankviz.core.runs.attempts import HF_JOBS, Attempt
 from rankviz.engines import bundle
 from rankviz.engines.engine import End, Engine, Job, Live
-from rankviz.engines.hf_jobs import code, returning
+from rankviz.engines.hf_jobs import returning
 from rankviz.engines.hf_jobs.ends import CANCELLED_THERE, end_of
-from rankviz.engines.hf_jobs.hub import IN, OUT, Hub
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.mirror import Mirror
+from rankviz.engines.hf_jobs.missing import Missing
+from rankviz.engines.hf_jobs.offers import Offers
 from rankviz.engines.hf_jobs.papers import Papers, Rented
-from rankviz.engines.hf_jobs.prices import Flavor, cost_of, seconds_left, timeout_seconds
+from rankviz.engines.hf_jobs.prices import seconds_left
+from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.returning import Found
-from rankviz.engines.hf_jobs.spending import Bill, Spending
-from rankviz.engines.hf_jobs.watch import Watch
-from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, quoted
+from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending, span_of
+from rankviz.engines.hf_jobs.watch import Watch, unsend
+from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.store import RunStore
 
 IMAGE = "unsloth/unsloth:latest"
-FLAVORS_SECONDS = 300.0
 CANCEL_SECONDS = 60.0
-NOT_KNOWN = "It is not known yet whether Hugging Face has started it."
+LOOKS = 6
+"""So many times rarer than jobs, those that are missing are looked for."""
+CANCELLED = "The job was cancelled."
+SENT = "It is sent to Hugging Face."
 SCHEDULED = "Hugging Face looks for a free machine."
 ONE_AT_A_TIME = "It waits for another job of its sweep to end: the spending limit of a sweep pays for one at a time."
+NOT_KNOWN = (
+    "It is not known yet whether Hugging Face has started it: the answer was lost. RankViz looks for it, and starts it "
+    "again once it is listed nowhere for {}."
+)
+NO_PLACE = "It waits for another job to end: of all visitors together, {} run at the same time."
 
 
 class HfJobs(Engine):
@@ -44,6 +52,7 @@ class HfJobs(Engine):
         at_once: Jobs of all owners together.
         worker: Instead of the true one.
         sees_folders: Whether jobs see the folders of this machine, as those of a stand-in do.
+        look_seconds: A job whose start was not answered and that is listed nowhere for so long is started again.
     """
 
     name = HF_JOBS
@@ -64,44 +73,23 @@ class HfJobs(Engine):
         worker: Sequence[str] = (),
         sees_folders: bool = False,
         poll_seconds: float = 5.0,
+        look_seconds: float = LOOK_SECONDS,
     ):
         self.logins = logins
         self.papers = Papers(store.home)
         self.spending = Spending(self.papers.place)
         self._store, self._image, self._at_once = store, image, at_once
-        self._spend, self._flavor = spend, flavor
+        self.offers = Offers(spend=spend, flavor=flavor, retry_seconds=poll_seconds)
         self._worker, self.sees_folders = worker, sees_folders
-        self._poll_seconds = poll_seconds
+        self._poll_seconds, self._look_seconds = poll_seconds, look_seconds
+        self._missing = Missing(self.papers, lambda owner: self.logins.of(owner), self.spending, LOOKS * poll_seconds)
         self._watches: dict[str, Watch] = {}
         self._coming: set[str] = set()
         """Runs that are being taken from a job that has come back."""
-        self._flavors: tuple[float, Sequence[Flavor]] = (-FLAVORS_SECONDS, ())
-
-    def flavors(self, hub: Hub) -> Sequence[Flavor]:
-        """What can be rented now; asked once in some minutes."""
-        at, flavors = self._flavors
-        if time.monotonic() - at > FLAVORS_SECONDS:
-            flavors = hub.flavors()
-            self._flavors = time.monotonic(), flavors
-        return flavors
-
-    def terms(self, hub: Hub, options: Mapping[str, str]) -> tuple[Flavor, float]:
-        """The machine and the spending limit in US dollars that these options name. InvalidSettingError."""
-        name, spend = options.get("flavor") or self._flavor, options.get("spend") or self._spend
-        flavors = self.flavors(hub)
-        flavor = next((each for each in flavors if each.name == name), None)
-        if flavor is None:
-            known = ", ".join(each.name for each in flavors)
-            raise InvalidSettingError(f"Hugging Face has no flavor {quoted(name)}. It has: {known}.")
-        try:
-            usd = float(spend)
-        except ValueError:
-            raise InvalidSettingError(f"The spending limit must be a number of US dollars (got {spend!r}).") from None
-        timeout_seconds(usd, flavor.usd_per_minute)
-        return flavor, usd
 
     def room(self) -> int:
-        return self._at_once - len(list(self.papers.folders()))
+        """One at least: `start` says why a job waits."""
+        return max(1, self._at_once - self._going())
 
     def start(self, job: Job) -> Live | None:
         folder = self.papers.folder(job.name)
@@ -111,64 +99,58 @@ class HfJobs(Engine):
         if self._carried() & {attempt.run_id for attempt in job.attempts}:
             return None  # a job that has come back has them
         hub = self.logins.require(job.owner)
-        flavor, usd = self.terms(hub, job.options)
         first = self._store.record(job.attempts[0].run_id)
         sweep_id = first.request.sweep_id
         if any(self._folders_of(sweep_id)):
             raise EngineUnavailableError(ONE_AT_A_TIME)
-        if self.papers.closed_at(sweep_id) > (first.requeued_at or first.request.created_at):
-            raise EngineError(CANCELLED_THERE)
+        if self._going(job.owner) >= self._at_once:
+            raise EngineUnavailableError(NO_PLACE.format(self._at_once))
+        closed_at, why = self.papers.closed(sweep_id)
+        if closed_at > (first.requeued_at or first.request.created_at):
+            raise EngineError(why or CANCELLED_THERE)
+        self.offers.require(hub)
+        flavor, usd = self.offers.terms(hub, job.options)
+        bill = self.bill(sweep_id)
         rented = Rented(
+            is_asked=False,
             owner=job.owner,
             account=hub.name,
             flavor=flavor.name,
             usd_per_minute=flavor.usd_per_minute,
-            timeout_seconds=seconds_left(usd, self.bill(sweep_id).usd, flavor.usd_per_minute),
+            timeout_seconds=seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole),
             sweep_id=sweep_id,
             limit_usd=usd,
         )
         try:
             bundle.pack(self._store, job, folder, engine=self.name, sees_folders=self.sees_folders)
             self.papers.write(folder, rented)
-            self._send(hub, folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        try:
-            seen = hub.run(
-                image=self._image,
-                command=code.command(
-                    f"{IN}/{code.archive()[0]}",
-                    f"{IN}/{folder.name}",
-                    f"{OUT}/{folder.name}",
-                    self._worker,
-                ),
-                flavor=flavor.name,
-                timeout=rented.timeout_seconds,
-                labels={**self.papers.labels(folder), "name": f"rankviz-{sweep_id}"[:100]},
-            )
-        except EngineError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        except EngineUnavailableError:
-            return self._live(folder)  # it may have been started: the watch looks for it by its labels
-        self.papers.write(folder, replace(rented, job_id=seen.id))
         return self._live(folder)
 
     def live(self) -> Sequence[Live]:
         for folder in list(self.papers.folders()):
             watch = self._watches.get(folder.name)
-            if watch is not None and watch.absent:
-                self._drop(folder)
+            if watch is not None and watch.renting.is_over:
+                self._give_up(folder, watch.renting)
+        self._missing.look()
         return [self._live(folder) for folder in self.papers.folders()]
 
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         folder = self.papers.folder(live.job.name)
         rented = self.papers.read(folder)
+        watch = self._watch(folder, rented)
         if not rented.job_id:
-            raise EngineUnavailableError(NOT_KNOWN)
+            if unless():
+                return None
+            if watch.renting.stop() or watch.renting.refusal if watch else not rented.is_asked:
+                return End(why=CANCELLED)
+            rented = replace(rented, job_id=watch.renting.wait(CANCEL_SECONDS) if watch else "")
+        if not rented.job_id:
+            raise EngineUnavailableError(self._not_known)
         hub = self.logins.require(rented.owner)
-        if (watch := self._watch(folder, rented)) is not None:
+        if watch is not None:
             watch.refresh()
         if unless():
             return None
@@ -180,7 +162,7 @@ class HfJobs(Engine):
             time.sleep(min(1.0, self._poll_seconds))
         if watch is not None:
             watch.see(seen)
-        return End(why="The job was cancelled.")
+        return End(why=CANCELLED)
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
         return bundle.since(self.papers.folder(live.job.name), attempt.run_id, offset)
@@ -192,11 +174,12 @@ class HfJobs(Engine):
         """What it made stays in the bucket, which is its owner's."""
         folder = self.papers.folder(live.job.name)
         rented = self.papers.read(folder)
-        self.spending.add(rented.sweep_id, folder.name, self._cost(folder) or 0.0)
+        if rented.job_id:
+            self.spending.add(rented.sweep_id, folder.name, self._cost(folder))
         if live.end is not None and live.end.why == CANCELLED_THERE:
-            self.papers.close(rented.sweep_id)
+            self.papers.close(rented.sweep_id, CANCELLED_THERE)
         if hub := self.logins.of(rented.owner):
-            threading.Thread(target=_unsend, args=(hub, folder.name), daemon=True).start()
+            unsend(hub, folder.name, self._watches.get(folder.name))
         self.papers.forget(folder)
         self._drop(folder)
 
@@ -204,6 +187,7 @@ class HfJobs(Engine):
         for watch in self._watches.values():
             watch.stop()
         self._watches.clear()
+        self._missing.stop()
 
     def returning(self, owner: str) -> Sequence[Found]:
         """Jobs of an owner that are this page's and that its runs folder does not know."""
@@ -222,10 +206,20 @@ class HfJobs(Engine):
         """What a sweep's jobs have cost so far, with those that run."""
         return self.spending.bill(sweep_id, {each.name: self._cost(each) for each in self._folders_of(sweep_id)})
 
-    def _cost(self, folder: Path) -> float | None:
-        """US dollars of a job so far; None while its time cannot be read."""
-        seconds = watch.seconds if (watch := self._watches.get(folder.name)) else None
-        return None if seconds is None else cost_of(seconds, self.papers.read(folder).usd_per_minute)
+    def _cost(self, folder: Path) -> Cost:
+        """Of a job so far."""
+        watch, rented = self._watches.get(folder.name), self.papers.read(folder)
+        span = watch.span if watch else span_of(None if rented.is_asked else 0.0, rented.timeout_seconds)
+        return span.cost(rented.usd_per_minute)
+
+    def _going(self, owner: str | None = None) -> int:
+        """Jobs that are followed, with those of an owner that cannot be: these take nobody else's place."""
+        places = 0
+        for folder in self.papers.folders():
+            watch = self._watches.get(folder.name)
+            is_followed = watch is not None and not watch.is_foreign
+            places += not watch.has_ended if is_followed else self.papers.read(folder).owner == owner
+        return places
 
     def _folders_of(self, sweep_id: str) -> Iterator[Path]:
         """Of the jobs of a sweep that have not been read to their end."""
@@ -236,14 +230,17 @@ class HfJobs(Engine):
         jobs = (bundle.read_job(folder) for folder in self.papers.folders())
         return self._coming | {attempt.run_id for job in jobs for attempt in job.attempts}
 
-    def _send(self, hub: Hub, folder: Path) -> None:
-        hub.make_places()
-        path, data = code.archive()
-        files: dict[str, bytes | Path] = {} if hub.has_sent(path) else {path: data}
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                files[f"{folder.name}/{file.relative_to(folder).as_posix()}"] = file
-        hub.send(files, f"Job {folder.name}")
+    def _give_up(self, folder: Path, renting: Renting) -> None:
+        """Of a job that does not come: its runs are free again."""
+        if renting.refusal:
+            self.papers.close(renting.rented.sweep_id, renting.refusal)
+        else:
+            self.papers.miss(folder)
+        self._drop(folder)
+
+    @property
+    def _not_known(self) -> str:
+        return NOT_KNOWN.format(units.duration(self._look_seconds))
 
     def _live(self, folder: Path) -> Live:
         rented = self.papers.read(folder)
@@ -253,10 +250,10 @@ class HfJobs(Engine):
             handle=rented.job_id,
             where=rented.flavor,
         )
-        if watch is None:
+        if watch is None or watch.is_foreign:
             return replace(live, waits=self.logins.sentence(rented.owner))
         if not rented.job_id:
-            return replace(live, waits=watch.trouble or NOT_KNOWN)
+            return replace(live, waits=self._not_known if watch.renting.is_lost else watch.trouble or SENT)
         if watch.done:
             return replace(live, end=end_of(watch.seen, watch.exit_code, watch.last_words, rented))
         scheduled = watch.seen is None or watch.seen.waits
@@ -265,26 +262,20 @@ class HfJobs(Engine):
     def _watch(self, folder: Path, rented: Rented) -> Watch | None:
         """None where nobody is logged in whose job it is; what was read until then stays."""
         watch, hub = self._watches.get(folder.name), self.logins.of(rented.owner)
-        if watch is not None and (watch.done or watch.absent or (watch.lives and watch.hub is hub)):
+        if watch is not None and (
+            watch.done or watch.renting.is_over or (watch.hub is hub and (watch.lives or watch.is_foreign))
+        ):
             return watch
         if watch is not None:
             watch.stop()
             del self._watches[folder.name]
-        if hub is None or hub.name != rented.account:
+        if hub is None:
             return None
-
-        def found(job_id: str) -> None:
-            self.papers.write(folder, replace(rented, job_id=job_id))
-
-        watch = self._watches[folder.name] = Watch(
-            hub,
-            rented.job_id,
-            Mirror(folder, bundle.read_job(folder).attempts),
-            folder=folder.name,
-            labels=self.papers.labels(folder),
-            found=found,
-            poll_seconds=self._poll_seconds,
-        )
+        terms = {"image": self._image, "worker": self._worker, "look_seconds": self._look_seconds}
+        renting = Renting(hub, self.papers, folder, **terms)
+        mirror = Mirror(folder, bundle.read_job(folder).attempts)
+        watch = Watch(hub, renting, mirror, folder=folder.name, poll_seconds=self._poll_seconds)
+        self._watches[folder.name] = watch
         watch.start()
         return watch
 
@@ -292,9 +283,3 @@ class HfJobs(Engine):
         if watch := self._watches.pop(folder.name, None):
             watch.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _unsend(hub: Hub, folder: str) -> None:
-    """What was sent has been read; the repository's history has it still."""
-    with contextlib.suppress(EngineError, EngineUnavailableError):
-        hub.unsend(folder)

@@ -37,8 +37,8 @@ class Seen:
     id: str
     stage: str
     message: str = ""
-    seconds: float = 0.0
-    """Since it was created; what is billed is no more."""
+    seconds: float | None = None
+    """Since it was created; what is billed is no more. None where it is not known: of one that was deleted, say."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -245,7 +245,7 @@ class Hub:
 def _seen(job: Any) -> Seen:
     spent = job.durations.total_secs if job.durations else None
     stage = getattr(job.status.stage, "value", job.status.stage)
-    return Seen(job.id, stage, str(job.status.message or "")[:300], float(spent or 0.0), job.labels or {})
+    return Seen(job.id, stage, str(job.status.message or "")[:300], spent, job.labels or {})
 
 
 def _flavor(hardware: Any) -> Flavor | None:

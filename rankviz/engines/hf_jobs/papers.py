@@ -4,7 +4,8 @@ hf-jobs/RUN_ID-aN/        the packed job, and what has come of it (mirror)
 hf-jobs/RUN_ID-aN/rented.json
 hf-jobs/forgotten         folders of jobs that have been read
 hf-jobs/spent.json        US dollars by sweep and job (spending)
-hf-jobs/closed-SWEEP      its owner cancelled its job on Hugging Face
+hf-jobs/closed-SWEEP      when and why its runs were not to start again by themselves
+hf-jobs/missing/NAME.json the rented.json of a job that was asked for and is nowhere (missing)
 """
 
 import hashlib
@@ -13,13 +14,13 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rankviz.engines.hf_jobs.spending import write
 
-RENTED, FORGOTTEN = "rented.json", "forgotten"
+RENTED, FORGOTTEN, MISSING = "rented.json", "forgotten", "missing"
 HOME_FILE = "hf-jobs.id"
 
 
@@ -29,6 +30,8 @@ class Rented:
 
     job_id: str = ""
     """Empty as long as it is not known whether the job was started."""
+    is_asked: bool = True
+    """Whether Hugging Face may have been asked for it; False while it is sent."""
     owner: str = ""
     account: str
     flavor: str
@@ -56,7 +59,7 @@ class Papers:
         return self.place / name.replace("@", "-a")
 
     def read(self, folder: Path) -> Rented:
-        return Rented(**json.loads((folder / RENTED).read_text()))
+        return read_rented(folder / RENTED)
 
     def write(self, folder: Path, rented: Rented) -> None:
         write(folder / RENTED, asdict(rented))
@@ -79,16 +82,26 @@ class Papers:
         file = self.place / FORGOTTEN
         return set(file.read_text().split()) if file.exists() else set()
 
-    def close(self, sweep_id: str) -> None:
-        """Its owner ended its job elsewhere: what is left of it does not start by itself."""
-        (self.place / f"closed-{sweep_id}").write_text(str(time.time()))
+    def miss(self, folder: Path) -> None:
+        """A job that was asked for is nowhere: it is looked for still."""
+        (self.place / MISSING).mkdir(exist_ok=True)
+        os.replace(folder / RENTED, self.place / MISSING / f"{folder.name}.json")
 
-    def closed_at(self, sweep_id: str) -> float:
-        """When that was last, unix seconds; what was queued later may start. 0 where it never was."""
+    def missing(self) -> Sequence[Path]:
+        """Files of such jobs."""
+        return sorted((self.place / MISSING).glob("*.json"))
+
+    def close(self, sweep_id: str, why: str) -> None:
+        """What is left of a sweep does not start by itself."""
+        (self.place / f"closed-{sweep_id}").write_text(f"{time.time()}\n{why}")
+
+    def closed(self, sweep_id: str) -> tuple[float, str]:
+        """When that was last, unix seconds, and why; what was queued later may start. 0 where it never was."""
         try:
-            return float((self.place / f"closed-{sweep_id}").read_text())
+            at, _, why = (self.place / f"closed-{sweep_id}").read_text().partition("\n")
+            return float(at), why
         except (OSError, ValueError):
-            return 0.0
+            return 0.0, ""
 
     def _home_id(self) -> str:
         """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""
@@ -99,3 +112,7 @@ class Papers:
             self._home.mkdir(parents=True, exist_ok=True)
             file.write_text(secrets.token_hex(8))
         return file.read_text().strip()
+
+
+def read_rented(file: Path) -> Rented:
+    return Rented(**json.loads(file.read_text()))

@@ -63,15 +63,25 @@ def timeout_seconds(usd: float, usd_per_minute: float) -> int:
     return seconds
 
 
-def seconds_left(usd: float, spent: float, usd_per_minute: float) -> int:
-    """The time limit of a job that the limit of its sweep still pays for, after what its other jobs have cost.
-    InvalidSettingError where that is too little."""
+def longest_seconds(timeout: int) -> float:
+    """The most that a job with this time limit is billed for."""
+    return timeout + STARTING.high
+
+
+def seconds_left(usd: float, spent: float, usd_per_minute: float, *, is_whole: bool = True) -> int:
+    """The time limit of a job that the limit of its sweep still pays for, after what its other jobs have cost, at most.
+    InvalidSettingError where that is too little.
+
+    Args:
+        is_whole: Whether `spent` is what they have cost, and not only the most that it can be.
+    """
     try:
         return timeout_seconds(usd - spent, usd_per_minute)
     except InvalidSettingError as error:
         if not spent:
             raise
+        cost = "have cost" if is_whole else "may have cost up to"
         raise InvalidSettingError(
-            f"The spending limit of {usd:.2f} US dollars is used up: this sweep's jobs have cost {spent:.2f}, and the "
+            f"The spending limit of {usd:.2f} US dollars is used up: this sweep's jobs {cost} {spent:.2f}, and the "
             "rest does not pay for another one. Give a higher limit for the whole sweep."
         ) from error

@@ -14,8 +14,7 @@ from rankviz.core.runs.request import RunRequest
 from rankviz.engines.bundle import JOB_FILE
 from rankviz.engines.hf_jobs.hub import Hub, Seen
 from rankviz.engines.hf_jobs.papers import RENTED, Papers, Rented
-from rankviz.engines.hf_jobs.prices import cost_of
-from rankviz.engines.hf_jobs.spending import Spending
+from rankviz.engines.hf_jobs.spending import Cost, Spending, span_of
 from rankviz.errors import RankVizError
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination
@@ -60,7 +59,7 @@ def look(hub: Hub, papers: Papers, spending: Spending, store: RunStore, owner: s
             found.append(missing)
             runs |= {attempt.run_id for attempt in missing.attempts}
         elif seen.ended:
-            spending.add(job.rented.sweep_id, name, cost_of(seen.seconds, job.rented.usd_per_minute))
+            spending.add(job.rented.sweep_id, name, _cost(seen, job.rented))
     return found
 
 
@@ -120,6 +119,10 @@ def _read(hub: Hub, seen: Seen, name: str, owner: str) -> Found | None:
     if not attempts or not same or not all(isinstance(request, RunRequest) for request in requests):
         return None
     return Found(name, attempts, requests, rented)
+
+
+def _cost(seen: Seen, rented: Rented) -> Cost:
+    return span_of(seen.seconds, rented.timeout_seconds).cost(rented.usd_per_minute)
 
 
 def _plain(terms: Mapping) -> Mapping:

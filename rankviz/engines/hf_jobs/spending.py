@@ -7,11 +7,36 @@ another engine and back.
 import json
 import os
 import secrets
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from rankviz.engines.hf_jobs.prices import cost_of, longest_seconds
+
 SPENT = "spent.json"
+
+
+class Cost(NamedTuple):
+    """Of one job, in US dollars: at least and at most."""
+
+    least: float
+    most: float
+
+
+class Span(NamedTuple):
+    """What one job is billed for, in seconds: at least and at most."""
+
+    least: float
+    most: float
+
+    def cost(self, usd_per_minute: float) -> Cost:
+        return Cost(cost_of(self.least, usd_per_minute), cost_of(self.most, usd_per_minute))
+
+
+def span_of(seconds: float | None, timeout: int) -> Span:
+    """Of a job that has ended, of which Hugging Face may not say how long it took."""
+    return Span(0.0, longest_seconds(timeout)) if seconds is None else Span(seconds, seconds)
 
 
 class Bill(NamedTuple):
@@ -20,8 +45,11 @@ class Bill(NamedTuple):
     jobs: int
     """How many are known here."""
     usd: float
+    """At least."""
     is_whole: bool
-    """False where a job is going whose time cannot be read now."""
+    """False where the time of a job is not known, or not now."""
+    most_usd: float
+    """What counts against a limit."""
 
 
 class Spending:
@@ -33,29 +61,37 @@ class Spending:
 
     def __init__(self, place: Path):
         self._place = place
+        self._lock = threading.Lock()
 
-    def jobs(self, sweep_id: str) -> Mapping[str, float]:
-        """US dollars of the jobs of a sweep that have been read, by the names of their folders."""
-        return self._all().get(sweep_id, {})
+    def jobs(self, sweep_id: str) -> Mapping[str, Cost]:
+        """Of the jobs of a sweep that have been read, by the names of their folders."""
+        return {job: _cost(usd) for job, usd in self._all().get(sweep_id, {}).items()}
 
-    def add(self, sweep_id: str, job: str, usd: float) -> None:
+    def add(self, sweep_id: str, job: str, cost: Cost) -> None:
         """A job has ended and cost so much. Once, however often this is said."""
-        known = self._all()
-        write(self._place / SPENT, {**known, sweep_id: {**known.get(sweep_id, {}), job: usd}})
+        with self._lock:
+            known = self._all()
+            usd = cost.least if cost.least == cost.most else cost
+            write(self._place / SPENT, {**known, sweep_id: {**known.get(sweep_id, {}), job: usd}})
 
-    def bill(self, sweep_id: str, going: Mapping[str, float | None]) -> Bill:
-        """Of the jobs that were read and those that are going, some of which may cost what is not known."""
-        ended = self.jobs(sweep_id)
-        known = {**ended, **{job: usd for job, usd in going.items() if usd is not None}}
-        return Bill(len({*ended, *going}), sum(known.values()), is_whole=known.keys() >= going.keys())
+    def bill(self, sweep_id: str, going: Mapping[str, Cost]) -> Bill:
+        """Of the jobs that were read and those that are going."""
+        jobs = {**self.jobs(sweep_id), **going}
+        least, most = (sum(cost[which] for cost in jobs.values()) for which in (0, 1))
+        return Bill(len(jobs), least, is_whole=all(cost.least == cost.most for cost in jobs.values()), most_usd=most)
 
-    def _all(self) -> Mapping[str, Mapping[str, float]]:
+    def _all(self) -> Mapping[str, Mapping[str, float | list[float]]]:
         """Earlier versions kept one figure for all jobs of a sweep."""
         try:
             known = json.loads((self._place / SPENT).read_text())
         except (OSError, ValueError):
             return {}
         return {sweep_id: jobs if isinstance(jobs, dict) else {"": jobs} for sweep_id, jobs in known.items()}
+
+
+def _cost(usd: float | list[float]) -> Cost:
+    """As written down: one figure where it is known."""
+    return Cost(*usd) if isinstance(usd, list) else Cost(usd, usd)
 
 
 def write(path: Path, content: Mapping) -> None:

@@ -1,12 +1,16 @@
-"""Follows one job in a thread of its own, since every call may take seconds: its log, its bucket, its stage."""
+"""Gets one job going and follows it in a thread of its own, since every call may take minutes: its log, its bucket, its
+stage."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
 
 from rankviz.engines.hf_jobs import lines
 from rankviz.engines.hf_jobs.hub import DELETED, Hub, Seen
 from rankviz.engines.hf_jobs.mirror import Mirror
+from rankviz.engines.hf_jobs.prices import longest_seconds
+from rankviz.engines.hf_jobs.renting import Renting
+from rankviz.engines.hf_jobs.spending import Span
 from rankviz.errors import EngineError, EngineUnavailableError
 
 LATE_LOOKS = 5
@@ -19,39 +23,31 @@ class Watch:
     """Of one job.
 
     Args:
-        job_id: Empty where it is not known whether the job was started; then it is looked for by its labels.
         folder: Of the bucket.
     """
 
-    def __init__(
-        self,
-        hub: Hub,
-        job_id: str,
-        mirror: Mirror,
-        *,
-        folder: str,
-        labels: Mapping[str, str],
-        found: Callable[[str], None],
-        poll_seconds: float,
-    ):
+    def __init__(self, hub: Hub, renting: Renting, mirror: Mirror, *, folder: str, poll_seconds: float):
         self.hub = hub
-        self.job_id = job_id
+        self.renting = renting
         self.seen: Seen | None = None
         self.exit_code: int | None = None
         self.last_words = ""
         """The last line of its log that is no journal's."""
         self.trouble = ""
         """Why it cannot be followed now, as a sentence."""
-        self.absent = False
-        """Whether no such job was ever started."""
+        self.is_foreign = False
+        """Whether its owner is logged in with another account."""
         self.done = False
         """Whether it has ended, and what there is of it is here."""
-        self._mirror, self._folder, self._labels = mirror, folder, labels
-        self._found = found
+        self._mirror, self._folder = mirror, folder
         self._poll_seconds = poll_seconds
         self._bucket_at = -BUCKET_SECONDS
-        self._seen_at = 0.0
-        self._billed = 0.0
+        self._billed: float | None = None
+        """Seconds, when it was last described with them."""
+        self._billed_at = 0.0
+        self._is_billed = False
+        """Whether that is all."""
+        self._ended_at: float | None = None
         self._looks = 0
         self._log_is_read = False
         self._stopped = threading.Event()
@@ -61,25 +57,53 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """It ends at the next line or look; nobody waits for that."""
+        """It asks for nothing any more, and ends at the next line or look; nobody waits for that."""
         self._stopped.set()
+        self.renting.stop()
+
+    def join(self) -> None:
+        """Return when its thread has ended."""
+        self._thread.join()
+
+    @property
+    def job_id(self) -> str:
+        """Empty as long as it is not known."""
+        return self.renting.rented.job_id
 
     @property
     def lives(self) -> bool:
         return self._thread.is_alive() and not self._stopped.is_set()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job has, as far as is known; what it left may still be on its way."""
+        return self._ended_at is not None
+
     def see(self, seen: Seen) -> None:
-        """The job was described so, just now. One that was deleted has no times any more: those before it stay."""
-        self.seen, self._seen_at = seen, time.monotonic()
-        self._billed = max(self._billed, seen.seconds)
+        """The job was described so, just now."""
+        now = time.monotonic()
+        if seen.seconds is not None:
+            self._billed, self._billed_at = max(self._billed or 0.0, seen.seconds), now
+            self._is_billed = seen.ended
+        if seen.ended and self._ended_at is None:
+            self._ended_at = now
+        self.seen = seen
 
     @property
-    def seconds(self) -> float | None:
-        """What is billed of it so far, at most: its log is followed for minutes without a new description. None while
-        it cannot be read."""
-        if self.seen is None or (self.trouble and not self.seen.ended):
-            return None
-        return self._billed + (0.0 if self.seen.ended else time.monotonic() - self._seen_at)
+    def span(self) -> Span:
+        """What is billed of it so far. Its log is followed for minutes without a new description: it counts as running
+        meanwhile. One that has ended without its times, as a deleted one, ran until then at most."""
+        rented = self.renting.rented
+        if not rented.is_asked:
+            return Span(0.0, 0.0)
+        longest = longest_seconds(rented.timeout_seconds)
+        if self._billed is None:
+            return Span(0.0, longest)
+        if self._is_billed:
+            return Span(self._billed, self._billed)
+        since = (self._ended_at or time.monotonic()) - self._billed_at
+        most = max(self._billed, min(longest, self._billed + since))
+        return Span(self._billed if self.trouble or self.has_ended else most, most)
 
     def refresh(self) -> None:
         """Read what is new now. EngineUnavailableError where that cannot be."""
@@ -87,24 +111,27 @@ class Watch:
         self._read_bucket(final=False)
 
     def _loop(self) -> None:
-        while not self._stopped.is_set() and not (self.done or self.absent):
+        while not self._stopped.is_set() and not (self.done or self.is_foreign or self.renting.is_over):
             try:
                 self._look()
                 self.trouble = ""
             except (EngineUnavailableError, EngineError) as error:
                 self.trouble = str(error)
+            except (OSError, ValueError):
+                if not self._stopped.is_set():  # or its folder has gone meanwhile
+                    raise
             if self.hub.rejected:
                 return
             self._stopped.wait(self._poll_seconds)
 
     def _look(self) -> None:
+        if self.hub.name != self.renting.rented.account:
+            self.is_foreign = True
+            return
         if not self.job_id:
-            jobs = self.hub.find(self._labels)
-            if not jobs:
-                self.absent = True
-                return
-            self.job_id = jobs[-1].id
-            self._found(self.job_id)
+            self.renting.step()
+        if not self.job_id:
+            return
         self.see(self.hub.job(self.job_id))
         if self.seen.waits:
             return
@@ -158,3 +185,16 @@ class Watch:
             self._mirror.bridge()
         if self._mirror.release(final=last) and (last or self._mirror.is_complete):
             self.done = True
+
+
+def unsend(hub: Hub, folder: str, watch: Watch | None) -> None:
+    """Remove in a thread what was sent of a job and has been read, or is not needed; the repository's history has it
+    still."""
+
+    def remove() -> None:
+        if watch is not None:
+            watch.join()  # or it would be sent afterwards
+        with contextlib.suppress(EngineError, EngineUnavailableError):
+            hub.unsend(folder)
+
+    threading.Thread(target=remove, daemon=True).start()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.engines.hf_jobs.prices import seconds_left
-from rankviz.engines.hf_jobs.spending import SPENT, Spending
+from rankviz.engines.hf_jobs.spending import SPENT, Cost, Spending
 from rankviz.errors import InvalidSettingError
 
 
@@ -15,29 +15,31 @@ def spending(tmp_path):
 
 
 def test_a_bill_adds_what_has_ended_and_what_is_going(spending):
-    spending.add("s", "a-job", 0.5)
-    spending.add("another", "its-job", 9.0)
+    spending.add("s", "a-job", Cost(0.5, 0.5))
+    spending.add("another", "its-job", Cost(9.0, 9.0))
 
-    assert (2, 0.75, True) == spending.bill("s", {"a-second-job": 0.25})
+    assert (2, 0.75, True, 0.75) == spending.bill("s", {"a-second-job": Cost(0.25, 0.25)})
 
 
 def test_a_job_that_is_going_is_on_the_bill_once_when_it_ends(spending):
-    spending.add("s", "a-job", 0.5)
+    spending.add("s", "a-job", Cost(0.5, 0.5))
 
-    assert (1, 0.5, True) == spending.bill("s", {"a-job": 0.5})
+    assert (1, 0.5, True, 0.5) == spending.bill("s", {"a-job": Cost(0.5, 0.5)})
 
 
-def test_a_job_whose_cost_is_not_known_now_makes_the_bill_one_of_at_least_so_much(spending):
-    spending.add("s", "a-job", 0.5)
+def test_a_job_whose_cost_is_not_known_makes_the_bill_one_of_at_least_so_much_and_counts_with_the_most(spending):
+    spending.add("s", "a-job", Cost(0.5, 0.5))
 
-    assert (2, 0.5, False) == spending.bill("s", {"a-second-job": None})
+    assert (2, 0.5, False, 2.5) == spending.bill("s", {"a-second-job": Cost(0.0, 2.0)})
+    spending.add("s", "a-second-job", Cost(0.25, 1.25))
+    assert (2, 0.75, False, 1.75) == spending.bill("s", {})
 
 
 def test_one_figure_for_all_jobs_of_a_sweep_is_still_read_and_added_to(spending, tmp_path):
     (tmp_path / "hf-jobs").mkdir()
     (tmp_path / "hf-jobs" / SPENT).write_text(json.dumps({"s": 0.4}))
 
-    spending.add("s", "a-job", 0.5)
+    spending.add("s", "a-job", Cost(0.5, 0.5))
 
     assert pytest.approx(0.9) == spending.bill("s", {}).usd
 
@@ -47,7 +49,7 @@ def test_what_cannot_be_read_is_no_bill(spending, tmp_path, content):
     (tmp_path / "hf-jobs").mkdir()
     (tmp_path / "hf-jobs" / SPENT).write_text(content)
 
-    assert (0, 0, True) == spending.bill("s", {})
+    assert (0, 0, True, 0) == spending.bill("s", {})
 
 
 def test_what_was_spent_is_taken_off_the_limit():
@@ -57,3 +59,5 @@ def test_what_was_spent_is_taken_off_the_limit():
         seconds_left(5.0, 4.9, 0.05)
     with pytest.raises(InvalidSettingError, match="do not pay for a job"):
         seconds_left(0.1, 0.0, 0.05)
+    with pytest.raises(InvalidSettingError, match=r"this sweep's jobs may have cost up to 4\.90"):
+        seconds_left(5.0, 4.9, 0.05, is_whole=False)
