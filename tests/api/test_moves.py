@@ -10,6 +10,7 @@ from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.logins import Logins
+from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.engines.local import Local
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotYoursError
 from rankviz.store.destination import Destination, read_destination
@@ -122,7 +123,7 @@ def test_without_a_place_a_sweep_goes_on_where_it_was_with_its_machine_and_limit
 
 def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_said(rented):
     sweep_id = failed(rented, 4, 16)
-    engine_of(rented).spending.add(sweep_id, "an-earlier-job", 1.2)
+    engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(1.2, 1.2))
 
     offer = rented.moves.check(sweep_id, "hf-jobs", "l4x1", 5.0).offer
 
@@ -147,7 +148,7 @@ def test_the_cost_of_going_on_is_that_of_what_did_not_complete(rented):
 @pytest.mark.parametrize("action", ["check", "resume"])
 def test_a_limit_that_is_used_up_starts_nothing(rented, action):
     sweep_id = failed(rented)
-    engine_of(rented).spending.add(sweep_id, "an-earlier-job", 1.9)
+    engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(1.9, 1.9))
 
     with pytest.raises(InvalidSettingError, match=r"of 2\.00 US dollars is used up: this sweep's jobs have cost 1\.90"):
         getattr(rented.moves, action)(sweep_id, "hf-jobs", "l4x1", 2.0)
@@ -217,7 +218,7 @@ def test_one_run_more_of_a_sweep_on_a_rented_machine_runs_there(rented):
 
 def test_one_run_more_is_refused_where_too_little_is_left_of_the_limit(rented):
     sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
-    engine_of(rented).spending.add(sweep_id, "an-earlier-job", 2.9)
+    engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(2.9, 2.9))
 
     with pytest.raises(InvalidSettingError, match=r"used up: this sweep's jobs have cost 2\.90"):
         rented.moves.add(sweep_id, 8)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +26,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from rankviz.api import Api
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.logins import Logins
+from rankviz.store import RunStore
+from rankviz.store.destination import Destination
+from tests.support import questions
 
 HARDWARE = [
     ("cpu-basic", "CPU Basic", 167, None),
@@ -90,6 +93,12 @@ class StandInHub:
         """What the bucket shows instead of a file, by the end of its path; None: nothing."""
         self.loses_answers = False
         """Whether a job is started and the answer says 503."""
+        self.lists_nothing = False
+        """Whether lists of jobs are empty, as for a while after a start."""
+        self.gives_no_times = False
+        """Whether it does not say how long jobs have taken."""
+        self.hangs: set[str] = set()
+        """Beginnings of "METHOD /path" that are answered once they are no longer here."""
         self.drops_log = False
         """Whether logs are empty."""
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -97,6 +106,7 @@ class StandInHub:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
+        self.hangs.clear()
         for job in self.jobs.values():
             if job.process:
                 _kill(job.process)
@@ -189,6 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         call = f"{method} {path}"
         self.hub.calls.append(call)
+        while any(call.startswith(start) for start in self.hub.hangs.copy()):
+            time.sleep(0.02)
         user = self.hub.tokens.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
         refused = next((each for start, each in self.hub.refuses.items() if call.startswith(start)), None)
         if refused:
@@ -235,7 +247,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _listed(self, namespace: str, query: Mapping[str, list[str]]) -> list[dict]:
         wanted = dict(each.split("=", 1) for each in query.get("label", ()))
         jobs = [job for job in self.hub.jobs.values() if job.namespace == namespace]
-        return [job.json() for job in jobs if wanted.items() <= (job.spec.get("labels") or {}).items()]
+        if self.hub.lists_nothing:
+            return []
+        return [self._described(job) for job in jobs if wanted.items() <= (job.spec.get("labels") or {}).items()]
+
+    def _described(self, job: StandInJob) -> dict:
+        return {**job.json(), **({"durations": None} if self.hub.gives_no_times else {})}
 
     def _of_job(self, job_id: str, rest: list[str]) -> None:
         job = self.hub.jobs.get(job_id)
@@ -245,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._log(job)
         if rest == ["cancel"] and job.ended is None:
             self.hub.end(job, "CANCELED")
-        self._json(job.json())
+        self._json(self._described(job))
 
     def _log(self, job: StandInJob) -> None:
         """As server-sent events, until the job ends."""
@@ -368,3 +385,14 @@ def use(api: Api, hub: StandInHub, token: str = "") -> HfJobs:
     if token:
         engine.logins.give("", token)
     return engine
+
+
+def sweep(store: RunStore, *ranks: int, owner: str = "ann", engine: str = "hf-jobs", **options: str) -> Sequence[str]:
+    """Queue one for the stand-in; ids of its runs."""
+    return store.run_ids(store.create(questions.sweep(ranks=ranks), owner, Destination(engine, options)))
+
+
+def only_job(hub: StandInHub) -> StandInJob:
+    """The one that was ever started."""
+    (job,) = hub.jobs.values()
+    return job

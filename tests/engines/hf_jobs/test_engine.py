@@ -13,11 +13,9 @@ from rankviz.engines.hf_jobs.hub import NO_CREDIT
 from rankviz.engines.hf_jobs.logins import LOGIN, Logins
 from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.store import RunStore
-from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.hub_jobs import TIMEOUT, stand_in_hub
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, states, wait_for, waiting_for, worker
+from tests.support.hub_jobs import TIMEOUT, only_job, sweep
+from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for, worker
 
 SAVES_AN_ADAPTER = worker(
     "for run_id in run_ids:\n"
@@ -38,45 +36,6 @@ COMPLETE_THE_FIRST = worker(
     "            time.sleep(60)"
 )
 WEIGHTS = "adapter/adapter_model.safetensors"
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with stand_in_hub(tmp_path / "hub") as hub:
-        yield hub
-
-
-@pytest.fixture
-def logins(hub):
-    logins = Logins(hub.url, of_machine=False)
-    logins.give("ann", "hf_alice")
-    return logins
-
-
-@pytest.fixture
-def supervise(store, logins):
-    started = []
-
-    def start(command=COMPLETE_ALL, logins=logins, **settings):
-        here = RunStore(store.home)
-        engine = HfJobs(here, logins, worker=command, poll_seconds=0.1, **settings)
-        supervisor = Supervisor(here, engines=[engine], poll_seconds=0.05, max_attempts=2)
-        supervisor.start()
-        started.append(supervisor)
-        return supervisor
-
-    yield start
-    for supervisor in started:
-        supervisor.stop()
-
-
-def sweep(store, *ranks, owner="ann", **options):
-    return store.run_ids(store.create(questions.sweep(ranks=ranks), owner, Destination("hf-jobs", options)))
-
-
-def only_job(hub):
-    (job,) = hub.jobs.values()
-    return job
 
 
 def texts_below(folder):

@@ -1,0 +1,41 @@
+import pytest
+
+from rankviz.engines.hf_jobs.engine import HfJobs
+from rankviz.engines.hf_jobs.logins import Logins
+from rankviz.engines.local import Local
+from rankviz.store import RunStore
+from rankviz.supervisor import Supervisor
+from tests.support.hub_jobs import stand_in_hub
+from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with stand_in_hub(tmp_path / "hub") as hub:
+        yield hub
+
+
+@pytest.fixture
+def logins(hub):
+    logins = Logins(hub.url, of_machine=False)
+    logins.give("ann", "hf_alice")
+    return logins
+
+
+@pytest.fixture
+def supervise(store, logins):
+    """Starts a supervisor that rents from the stand-in, and trains on this machine too, where runs hang."""
+    started = []
+
+    def start(command=COMPLETE_ALL, logins=logins, **settings):
+        here = RunStore(store.home)
+        engine = HfJobs(here, logins, worker=command, poll_seconds=0.1, **settings)
+        local = Local(here.home, commands={"finetune": HANG_IN_EACH}, grace_seconds=0.2)
+        supervisor = Supervisor(here, engines=[engine, local], poll_seconds=0.05, max_attempts=2)
+        supervisor.start()
+        started.append(supervisor)
+        return supervisor
+
+    yield start
+    for supervisor in started:
+        supervisor.stop()
