@@ -31,6 +31,7 @@ from rankviz.store import RunStore
 
 IMAGE = "unsloth/unsloth:latest"
 CANCEL_SECONDS = 60.0
+ANSWER_SECONDS = 10.0
 LOOKS = 6
 """So many times rarer than jobs, those that are missing are looked for."""
 CANCELLED = "The job was cancelled."
@@ -146,7 +147,7 @@ class HfJobs(Engine):
                 return None
             if watch.renting.stop() or watch.renting.refusal if watch else not rented.is_asked:
                 return End(why=CANCELLED)
-            rented = replace(rented, job_id=watch.renting.wait(CANCEL_SECONDS) if watch else "")
+            rented = replace(rented, job_id=watch.renting.wait(ANSWER_SECONDS) if watch else "")
         if not rented.job_id:
             raise EngineUnavailableError(self._not_known)
         hub = self.logins.require(rented.owner)

@@ -55,7 +55,7 @@ class Missing:
         for job in jobs:
             if job.ended:
                 span = span_of(job.seconds, rented.timeout_seconds)
-                self._spending.add(rented.sweep_id, f"{file.stem}-{job.id}", span.cost(rented.usd_per_minute))
+                self._spending.add(rented.sweep_id, file.stem, span.cost(rented.usd_per_minute))
             else:
                 hub.cancel(job.id)
         could_run = file.stat().st_mtime + longest_seconds(rented.timeout_seconds) > time.time()

@@ -5,12 +5,13 @@ another engine and back.
 """
 
 import json
+import math
 import os
 import secrets
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.engines.hf_jobs.prices import cost_of, longest_seconds
 
@@ -65,7 +66,8 @@ class Spending:
 
     def jobs(self, sweep_id: str) -> Mapping[str, Cost]:
         """Of the jobs of a sweep that have been read, by the names of their folders."""
-        return {job: _cost(usd) for job, usd in self._all().get(sweep_id, {}).items()}
+        costs = {job: _cost(usd) for job, usd in self._all().get(sweep_id, {}).items()}
+        return {job: cost for job, cost in costs.items() if cost is not None}
 
     def add(self, sweep_id: str, job: str, cost: Cost) -> None:
         """A job has ended and cost so much. Once, however often this is said."""
@@ -80,18 +82,25 @@ class Spending:
         least, most = (sum(cost[which] for cost in jobs.values()) for which in (0, 1))
         return Bill(len(jobs), least, is_whole=all(cost.least == cost.most for cost in jobs.values()), most_usd=most)
 
-    def _all(self) -> Mapping[str, Mapping[str, float | list[float]]]:
+    def _all(self) -> Mapping[str, Mapping[str, Any]]:
         """Earlier versions kept one figure for all jobs of a sweep."""
         try:
             known = json.loads((self._place / SPENT).read_text())
         except (OSError, ValueError):
             return {}
+        if not isinstance(known, dict):
+            return {}
         return {sweep_id: jobs if isinstance(jobs, dict) else {"": jobs} for sweep_id, jobs in known.items()}
 
 
-def _cost(usd: float | list[float]) -> Cost:
-    """As written down: one figure where it is known."""
-    return Cost(*usd) if isinstance(usd, list) else Cost(usd, usd)
+def _cost(usd: Any) -> Cost | None:
+    """As written down: one figure where it is known. None of what is no cost."""
+    figures = usd if isinstance(usd, list) else [usd, usd]
+    try:
+        cost = Cost(*map(float, figures))
+    except (TypeError, ValueError):
+        return None
+    return cost if 0.0 <= cost.least <= cost.most < math.inf else None
 
 
 def write(path: Path, content: Mapping) -> None:

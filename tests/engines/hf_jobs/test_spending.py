@@ -44,7 +44,9 @@ def test_one_figure_for_all_jobs_of_a_sweep_is_still_read_and_added_to(spending,
     assert pytest.approx(0.9) == spending.bill("s", {}).usd
 
 
-@pytest.mark.parametrize("content", ["", "{", "nonsense"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "nonsense", "[]", '"x"', '{"s": {"j": -1}}', '{"s": {"j": NaN}}', '{"s": null}']
+)
 def test_what_cannot_be_read_is_no_bill(spending, tmp_path, content):
     (tmp_path / "hf-jobs").mkdir()
     (tmp_path / "hf-jobs" / SPENT).write_text(content)
