@@ -96,8 +96,8 @@ class Papers:
         (self.place / f"closed-{sweep_id}").write_text(f"{time.time()}\n{why}")
 
     def closed(self, sweep_id: str) -> tuple[float, str]:
-        """When that was last, unix seconds, and why; what was queued later may start. 0 where it never was, or where the
-        clock was ahead then."""
+        """When that was last, unix seconds, and why; what was queued later may start. 0 where it never was, or where
+        the clock was ahead then."""
         try:
             at, _, why = (self.place / f"closed-{sweep_id}").read_text().partition("\n")
             return (float(at), why) if float(at) <= time.time() else (0.0, "")

@@ -231,6 +231,17 @@ def test_a_job_that_its_owner_cancels_on_hugging_face_is_not_started_again_until
     supervisor.cancel(store.get(run_ids[0]).request.sweep_id)
 
 
+def test_a_clock_that_was_ahead_when_a_job_was_cancelled_keeps_no_run_from_starting(store, logins):
+    papers = HfJobs(store, logins).papers
+    papers.place.mkdir()
+    papers.close("s", "It was cancelled.")
+    assert "It was cancelled." == papers.closed("s")[1]
+
+    (papers.place / "closed-s").write_text(f"{time.time() + 86400}\nIt was cancelled.")
+
+    assert (0.0, "") == papers.closed("s")
+
+
 def test_a_run_that_was_the_only_one_of_such_a_job_starts_again_once_it_is_asked_for(supervise, store, hub):
     (run_id,) = sweep(store, 4)
     supervisor = supervise(HANG_IN_EACH)
