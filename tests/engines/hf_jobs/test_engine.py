@@ -124,7 +124,7 @@ def test_a_job_that_was_deleted_on_hugging_face_is_lost_and_keeps_what_it_has_co
     job = only_job(hub)
     hub.end(job, "ERROR")
     hub.jobs = {"another": job}
-    wait_for(lambda: store.get(run_id).attempt == 2)
+    wait_for(lambda: store.get(run_id).attempt == 2 and f"{run_id}-a1" in engine.spending.jobs(sweep_id))
 
     assert 0.013333 <= engine.spending.jobs(sweep_id)[f"{run_id}-a1"].least
 
@@ -233,7 +233,7 @@ def test_a_job_that_its_owner_cancels_on_hugging_face_is_not_started_again_until
 
 def test_a_clock_that_was_ahead_when_a_job_was_cancelled_keeps_no_run_from_starting(store, logins):
     papers = HfJobs(store, logins).papers
-    papers.place.mkdir()
+    papers.place.mkdir(parents=True)
     papers.close("s", "It was cancelled.")
     assert "It was cancelled." == papers.closed("s")[1]
 
