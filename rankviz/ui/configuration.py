@@ -34,8 +34,9 @@ FALSE_WITHOUT = (
     "event_specific_args",
 )
 EVENT_DEFAULTS = {"connection": "sse"}
+COMPONENT_DEFAULTS = {"key": None}
 PROP_DEFAULTS = {"visible": True, "_selectable": False, "equal_height": False, "show_progress": False}
-"""What the front end takes these properties for, where they are absent."""
+"""What the front end takes a component's key and these properties for, where they are absent."""
 HTML_DEFAULTS = {
     "html_template": "${value}",
     "css_template": "",
@@ -79,6 +80,7 @@ class SmallConfig(BlocksConfig):
         for component in config["components"]:
             if component["id"] not in described:
                 _remove(component, (*DESCRIPTIONS, *UNREAD_OF_COMPONENTS))
+                _remove_defaults(component, COMPONENT_DEFAULTS)
                 _remove(component["props"], UNREAD_PROPS)
                 _remove_defaults(component["props"], PROP_DEFAULTS)
                 if component["type"] == "html":
