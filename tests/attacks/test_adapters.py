@@ -37,7 +37,8 @@ def named_a(r=4, module=MODULE):
 def opened(stranger, data, name="adapter.zip"):
     """What the Adapter tab says of an uploaded file."""
     path = stranger.upload(name, data)
-    answers = stranger.run("adapter-files", "change", adapter_files=[file_data(path, name)])
+    files = {"adapter_files": [file_data(path, name)], "adapter_source": json.dumps([path])}
+    answers = stranger.run("adapter-files", "change", **files)
     return " ".join(answer.text for answer in answers)
 
 
@@ -148,7 +149,7 @@ def test_a_deep_configuration_is_a_sentence(during, ann, tmp_path):
     "ref", ["/etc", "~/../etc", "~root", "../..", "file:///etc", "~nosuchuser", "A" * 5000, "a\x00b", "\ud800"]
 )
 def test_no_path_of_the_server_is_an_adapter(during, ann, ref):
-    said = during(lambda: " ".join(answer.text for answer in ann.run("adapter-ref", "submit", adapter_ref=ref)))
+    said = during(lambda: " ".join(answer.text for answer in ann.run("adapter-ref", "submit", adapter_source=ref)))
 
     assert "rv-error" in said or "Not done" in said or len(said) > 20
     assert "adapter_config.json is missing" not in said
@@ -175,7 +176,7 @@ def test_an_imported_path_that_leaves_the_runs_folder_gives_no_adapter(during, a
 
     def at_every_door(run_id, path):
         imported(ann, runs_zip((run_id, run_files(run_id, events=lambda lines: leaving(lines, kind, path)))))
-        said = [answer.text for answer in ann.run("adapter-ref", "submit", adapter_ref=run_id)]
+        said = [answer.text for answer in ann.run("adapter-ref", "submit", adapter_source=run_id)]
         said += [ann.endpoint("spectrum", run_id).text, ann.endpoint("resize", run_id, 2).text]
         ann.load(f"?tab=runs&sweep={run_id}-sweep&run={run_id}")
         return [*said, ann.press("sweep-ship").text]

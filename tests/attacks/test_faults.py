@@ -19,7 +19,7 @@ def everything(stranger, name):
     """The errors of all that writes."""
     said = [stranger.press("train-button", train_steps=2).error]
     said.append(stranger.press("probe-button", model="HuggingFaceTB/SmolLM2-135M").error)
-    said.append(stranger.press("adapter-sample").error)
+    said.append(stranger.press("adapter-sample", adapter_source="sample").error)
     reply = stranger.http.post("/gradio_api/upload", files={"files": ("runs.zip", runs_zip((name, run_files(name))))})
     if reply.status_code != 200:
         return [*said, reply.text]

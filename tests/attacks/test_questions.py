@@ -158,7 +158,7 @@ def test_pages_that_are_opened_and_left_cost_little(during, ann, space, sessions
     def open_and_leave():
         ann.become_another()
         assert [] == ann.load()
-        ann.press("adapter-sample")
+        ann.press("adapter-sample", adapter_source="sample")
 
     during(lambda: [open_and_leave() for _ in range(FIRST_PAGES)])
     before = space.rss.memory_info().rss
