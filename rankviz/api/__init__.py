@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from rankviz.api.exports import Exports
     from rankviz.api.forecasts import Forecasts
     from rankviz.api.jobs import Jobs
-    from rankviz.api.moves import Moves
     from rankviz.api.preflight import Preflight
     from rankviz.api.probes import Probes
     from rankviz.api.runs.decisions import Decisions
     from rankviz.api.runs.measured import Measured
+    from rankviz.api.runs.moves import Moves
     from rankviz.api.runs.own_sweeps import OwnSweeps
     from rankviz.api.runs.runs import Runs
     from rankviz.api.runs.spending import Spending
@@ -158,7 +158,7 @@ class Api:
     @cached_property
     def moves(self) -> Moves:
         """Sweeps that go on: again, further, elsewhere."""
-        from rankviz.api.moves import Moves
+        from rankviz.api.runs.moves import Moves
 
         return Moves(self.workspace, self.runs, self.jobs, self.engines, self.spending)
 

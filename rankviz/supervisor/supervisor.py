@@ -103,7 +103,7 @@ class Supervisor:
         return max(1, self._launching.places.get(engine, 1))
 
     @property
-    def taken(self) -> Collection[str] | None:
+    def with_job(self) -> Collection[str] | None:
         """The runs that some job has; None where another process supervises."""
         return self._jobs.run_ids if self._lock.is_locked else None
 

@@ -15,7 +15,7 @@ from rankviz.api.runs.summary import RunSummary
 from rankviz.api.runs.waiting import Place, Waiting
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
-from rankviz.core.runs.spent import device_time
+from rankviz.core.runs.timing.spent import device_time
 from rankviz.core.runs.waits import AFTER_OTHERS, why_it_waits
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ class FollowedRuns(ExpectedRuns):
         waiting = [run for run in runs if not run.state.ended] if not sweep.recorded else []
         if not waiting:
             return ""
-        taken = self._workspace.supervisor.taken
-        with_job = {run.run_id for run in waiting if (run.place and run.place.job)} if taken is None else taken
+        with_job = self._workspace.supervisor.with_job
+        if with_job is None:
+            with_job = {run.run_id for run in waiting if run.place and run.place.job}
         reasons = dict.fromkeys(why_it_waits(run, sweep, has_job=run.run_id in with_job) for run in waiting)
         known = " ".join(reason for reason in reasons if reason not in ("", without))
         if sweep.running or any(run.run_id in with_job or run.waits for run in waiting):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import units
 from rankviz.core.runs.attempts import HF_JOBS
-from rankviz.core.runs.spent import DeviceTime, device_time, places_of
+from rankviz.core.runs.timing.spent import DeviceTime, device_time, places_of
 from rankviz.store.destination import read_destination
 
 if TYPE_CHECKING:

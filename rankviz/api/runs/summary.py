@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.spent import DeviceTime
+from rankviz.core.runs.timing.spent import DeviceTime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

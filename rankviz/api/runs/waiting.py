@@ -74,8 +74,8 @@ class Waiting:
         store = self._workspace.store
         records = store.unended()
         running = [record for record in records if record.state == "running"]
-        taken = self._workspace.supervisor.taken or ()
-        started = [record for record in records if record.state == "running" or record.run_id in taken]
+        with_job = self._workspace.supervisor.with_job or ()
+        started = [record for record in records if record.state == "running" or record.run_id in with_job]
         if any(record.request.sweep_id == sweep_id for record in started):
             return None
 

@@ -10,7 +10,7 @@ from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.runs.decision import decision_keys, print_decision
 from rankviz.cli.shared import table
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
-from rankviz.core.runs.spent import device_time
+from rankviz.core.runs.timing.spent import device_time
 
 if TYPE_CHECKING:
     from rankviz.core.runs.fast_curve import FastCurve

@@ -189,7 +189,7 @@ def test_a_sweep_says_step_by_step_why_it_has_not_begun(api, elsewhere, tmp_path
         sweep = api.runs.sweep(sweep_id)
         assert "Next in the queue." == api.runs.why_sweep_waits(sweep) == api.runs.why_waits(sweep.runs[0])
         api.workspace.work_queue()
-        wait_for(lambda: api.workspace.supervisor.taken)
+        wait_for(lambda: api.workspace.supervisor.with_job)
 
         starting = "Its worker is starting on another machine."
         wait_for(lambda: api.runs.why_sweep_waits(api.runs.sweep(sweep_id)) == starting)

@@ -7,6 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCompleted, RunStarted
+from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.store.destination import Destination
 from rankviz.ui.parts.place import place_html, place_in_sentences
 from rankviz.visitor import Visitor, acting_as
@@ -84,7 +85,7 @@ def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):
     with page_on(hub, tmp_path / "home") as api:
         sweep = sweep_of(api, [placed("hf-jobs", "l4x1"), begun(1.0), completed(91.0)], destination=THERE)
         engine = next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs")
-        engine.spending.add(sweep.sweep_id, "a-job", 0.4)
+        engine.spending.add(sweep.sweep_id, "a-job", Cost(0.4, 0.4))
 
         words = "$0.40 of at most $5.00 on Hugging Face Jobs, 2 min in runs"
         assert f"Cost so far: {words}." == text_of(place_html(api, sweep))
@@ -114,7 +115,7 @@ def test_who_may_only_read_a_sweep_does_not_see_what_its_owner_paid(tmp_path, hu
         journal = [placed("hf-jobs", "l4x1"), begun(1.0), completed(91.0)]
         sweep = sweep_of(api, journal, destination=THERE, owner="hf:1")
         next(each for each in api.workspace.supervisor.engines if each.name == "hf-jobs").spending.add(
-            sweep.sweep_id, "a-job", 0.4
+            sweep.sweep_id, "a-job", Cost(0.4, 0.4)
         )
         api.runs.open_to_all(sweep.sweep_id, True)
         assert "$0.40" in place_html(api, sweep)

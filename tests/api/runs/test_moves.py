@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.engines import DOES_NOT_RENT
-from rankviz.api.moves import NOT_THE_PAYER
+from rankviz.api.runs.moves import NOT_THE_PAYER
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT, NOTHING_TO_RESUME
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest

@@ -6,7 +6,7 @@ from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.spent import device_time, places_of
+from rankviz.core.runs.timing.spent import device_time, places_of
 from tests.support import questions
 from tests.support.probes import request as probe_request
 
