@@ -10,7 +10,6 @@ import contextlib
 import gc
 import itertools
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from benchmarks.many_runs import Held, Sizes, held_by_a_worker, make_home, step
 from rankviz.api import Api
 from rankviz.core.runs.events import RunCompleted
 from rankviz.supervisor import Supervisor
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 SETTLE_SECONDS, IDLE_SECONDS = 20, 60
@@ -191,7 +191,7 @@ def _longest_answer(url: str) -> tuple[float, float]:
 @contextlib.contextmanager
 def _serving(home: Path) -> Iterator[tuple[psutil.Process, str, float]]:
     """An app's process, its address, and how long it took to answer."""
-    port = _free_port()
+    port = free_port()
     environment = {**os.environ, "RANKVIZ_HOME": str(home), "GRADIO_SERVER_PORT": str(port), "RANKVIZ_SHARED": "0"}
     command = [sys.executable, "-m", "rankviz", "serve"]
     app = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -214,12 +214,6 @@ def _answers(url: str) -> bool:
     with contextlib.suppress(OSError):
         return urllib.request.urlopen(f"{url}/rankviz/health", timeout=60).status == 200
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 def bench_bounds(sizes: Sizes | None = None) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 ESTIMATE = (sys.executable, "-m", "rankviz", "estimate", "meta-llama/Llama-3.1-8B", "--json")
@@ -60,14 +61,14 @@ def page_starts(rounds: int, home: str) -> Pair:
 @contextmanager
 def our_page(home: str) -> Iterator[tuple[str, float]]:
     """Its address, and the seconds until it answered."""
-    port = _free_port()
+    port = free_port()
     with _serving([sys.executable, "app.py"], port, RANKVIZ_HOME=home, GRADIO_SERVER_PORT=str(port)) as seconds:
         yield f"http://127.0.0.1:{port}/", seconds
 
 
 @contextmanager
 def bare_page() -> Iterator[tuple[str, float]]:
-    port = _free_port()
+    port = free_port()
     with _serving([sys.executable, "benchmarks/bare_page.py", str(port)], port) as seconds:
         yield f"http://127.0.0.1:{port}/", seconds
 
@@ -101,9 +102,3 @@ def _answers(port: int) -> bool:
             return answer.status == 200
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]

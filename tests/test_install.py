@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,6 +18,7 @@ from packaging.utils import canonicalize_name
 from rankviz import store
 from rankviz.paths import ASSETS
 from rankviz.store import RunStore
+from tests.support.ports import free_port
 from tests.support.saved_adapters import two_blocks
 
 ROOT = Path(__file__).parents[1]
@@ -75,9 +75,7 @@ def light(tmp_path_factory) -> Environment:
 @pytest.fixture(scope="module")
 def page(light) -> Iterator[str]:
     """Where `rankviz serve` answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [light.folder / "bin" / "rankviz", "serve", "--port", str(port)]
     process = subprocess.Popen(
         command, cwd=light.folder, env=light.variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

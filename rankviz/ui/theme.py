@@ -180,4 +180,6 @@ def launch_options(api: Api) -> dict[str, Any]:
         "ssr_mode": False,
         "pwa": False,
         "max_file_size": f"{api.workspace.limits.upload_mb}mb",
+        # Gradio would ask itself for the page, and give up where that takes 3 s, as on a machine that is busy at start.
+        "_frontend": False,
     }

@@ -1,7 +1,6 @@
 """A running shared app in a process of its own, over HTTP."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock
 
+from tests.support.ports import free_port
 from tests.support.workers import processes_of
 
 ROOT = Path(__file__).parents[2]
@@ -35,9 +35,7 @@ class Space:
         self.home, self.temp, self.log = home or folder / "home", folder / "temp", folder / "app.log"
         for each in (self.home, self.temp):
             each.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.queue = None if trains else FileLock(self.home / "supervisor.lock")
         if self.queue:

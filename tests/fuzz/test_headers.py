@@ -9,10 +9,10 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import UserError
 from rankviz.ui.page import build_app
-from rankviz.ui.theme import launch_options
 from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER
 from tests.fuzz import mutate
 from tests.support.code_errors import none_logged
+from tests.support.serving import launched
 
 HEADERS = {
     "host": "page.example:7860",
@@ -132,13 +132,8 @@ def app(tmp_path_factory):
     """Everything that a request passes, without a server."""
     api = Api(home=tmp_path_factory.mktemp("home"), shared=True)
     api.workspace.work_queue = lambda: None
-    page = build_app(api)
-    page.api_open = False
-    made, _, _ = page.launch(
-        prevent_thread_lock=True, quiet=True, inbrowser=False, **{**launch_options(api), "server_port": None}
-    )
-    yield made
-    page.close()
+    with launched(build_app(api), api) as (made, _):
+        yield made
 
 
 def scope_of(rng):

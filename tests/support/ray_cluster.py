@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import psutil
 from rankviz.engines.ray.engine import Ray
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
+from tests.support.ports import free_port
 from tests.support.workers import name_of
 
 ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -58,7 +58,7 @@ class RayCluster:
             start_new_session=True,
         )
         self._namespace = _namespace({**os.environ, PLACE: str(self.place)})
-        self.address = f"127.0.0.1:{_free_port()}"
+        self.address = f"127.0.0.1:{free_port()}"
         self.head: subprocess.Popen | None = None
         self.nodes: dict[str, subprocess.Popen] = {}
         try:
@@ -155,12 +155,6 @@ def _namespace(environment: Mapping[str, str]) -> subprocess.Popen | None:
         return process
     process.wait()
     return None
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def _kill(processes: Sequence[psutil.Process]) -> None:

@@ -1,7 +1,6 @@
-"""The app in a process of its own."""
+"""The app in a process of its own, and its page in the test's own."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -9,6 +8,11 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from rankviz.api import Api
+from rankviz.ui.theme import launch_options
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
@@ -22,9 +26,7 @@ def serving(
 
     environment: beside the usual variables.
     """
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     usual = {**os.environ, "GRADIO_SERVER_PORT": str(port), "RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     log = (home / "app.log").open("w")
     app = subprocess.Popen([python, "app.py"], cwd=ROOT, env={**usual, **(environment or {})}, stdout=log, stderr=log)
@@ -35,6 +37,18 @@ def serving(
     finally:
         app.terminate()
         app.wait(20)
+
+
+@contextmanager
+def launched(page: Any, api: Api) -> Iterator[tuple[Any, str]]:
+    """The page served in this process; yields what serves it, and where it answers."""
+    options = {**launch_options(api), "server_name": "127.0.0.1", "server_port": free_port()}
+    page.api_open = False
+    try:
+        app, address, _ = page.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **options)
+        yield app, address
+    finally:
+        page.close()
 
 
 def _wait_for(url: str, app: subprocess.Popen) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,15 +13,14 @@ from rankviz.core.runs.events import StageReached
 from rankviz.core.runs.record import RunState
 from rankviz.store import RunStore
 from tests.support import questions
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
 def serving(home: Path, **variables: str):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     env = os.environ | {"RANKVIZ_HOME": str(home), "GRADIO_SERVER_PORT": str(port), **variables}
     process = subprocess.Popen(
         [sys.executable, "app.py"], cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

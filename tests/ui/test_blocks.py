@@ -6,6 +6,7 @@ import tracemalloc
 import gradio as gr
 import httpx
 import pytest
+from gradio import networking
 from gradio.state_holder import SessionState
 from starlette.testclient import TestClient
 
@@ -13,8 +14,8 @@ from rankviz import visitor
 from rankviz.api import Api
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.page import build_app
-from rankviz.ui.theme import launch_options
 from rankviz.ui.visitors import HEADER, visitors_of
+from tests.support.serving import launched
 from tests.support.stranger import Events
 
 STATE_KILOBYTES = 200
@@ -33,12 +34,8 @@ def page(api):
 
 @pytest.fixture(scope="module")
 def client(api, page):
-    options = launch_options(api) | {"server_port": None}
-    page.api_open = False
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **options)
-    with httpx.Client(base_url=address, timeout=30) as client:
+    with launched(page, api) as (_, address), httpx.Client(base_url=address, timeout=None) as client:
         yield client
-    page.close()
 
 
 @pytest.fixture
@@ -165,3 +162,10 @@ def test_a_text_field_that_was_sent_as_nothing_is_an_empty_text():
         reply = client.post("/gradio_api/run/predict", json={"fn_index": 0, "data": [None], "session_hash": "odd"})
 
     assert ["''"] == reply.json()["data"]
+
+
+def test_a_page_starts_where_its_first_answer_takes_long(api, monkeypatch):
+    monkeypatch.setattr(networking, "url_ok", lambda url: False)
+
+    with launched(build_app(api), api) as (_, address):
+        assert 200 == httpx.get(address, timeout=None).status_code

@@ -14,10 +14,10 @@ from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.health import health
 from rankviz.ui.page import build_app
 from rankviz.ui.serve import read_ahead
-from rankviz.ui.theme import launch_options
 from tests.support import questions
 from tests.support.finished_runs import text_of
 from tests.support.opened_files import opened_files
+from tests.support.serving import launched
 from tests.support.slow_store import READ, SlowStore
 from tests.support.stranger import Stranger
 from tests.ui.runs.test_tab import drawn
@@ -35,12 +35,10 @@ def api(tmp_path):
 
 @pytest.fixture
 def visitor(api):
-    page = build_app(api)
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, inbrowser=False, **launch_options(api))
-    visitor = Stranger(address)
-    yield visitor
-    visitor.close()
-    page.close()
+    with launched(build_app(api), api) as (_, address):
+        visitor = Stranger(address)
+        yield visitor
+        visitor.close()
 
 
 def test_a_page_opened_meanwhile_is_answered_with_all_that_it_loads(api, visitor):

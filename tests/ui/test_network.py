@@ -1,7 +1,6 @@
 """Where others reach the page, and what the terminal says of it."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from rankviz.errors import UserError
 from rankviz.ui.network import announcement, own_address, room_url
 from rankviz.ui.serve import check_address
 from rankviz.ui.theme import head
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,9 +64,7 @@ def test_a_host_that_is_none_is_a_sentence(host):
 
 
 def test_the_terminal_says_so_before_the_page_runs(tmp_path):
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = str(sock.getsockname()[1])
+    port = str(free_port())
     environment = {
         **os.environ,
         "RANKVIZ_HOME": str(tmp_path),
