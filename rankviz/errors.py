@@ -21,6 +21,7 @@ RankVizError
   + StorageError              the runs folder cannot be written: its disk is full, or it is read-only
   + EngineError               an engine refused a job, or lost what it made; says why
   + EngineUnavailableError    an engine cannot be reached or has no room; its jobs go on, and it is asked again
+      + EngineEndingError     it is ending a job, which takes a while
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
 
@@ -140,6 +141,10 @@ class EngineError(RankVizError):
 
 class EngineUnavailableError(RankVizError):
     """An engine cannot be reached, or cannot start a job now; the message says why. It is asked again later."""
+
+
+class EngineEndingError(EngineUnavailableError):
+    """A job is being ended, and that takes a while. It is asked again soon."""
 
 
 class WorkerError(RankVizError):

@@ -61,7 +61,8 @@ window.RankViz = (() => {
       wired = true;
       host.on("plotly_click", (event) => {
         const point = event.points[0];
-        if (point.customdata !== undefined) trigger("select", { id: point.customdata, x: point.x, y: point.y });
+        const id = point.customdata ?? point.data.meta; // of a point, or of all its trace
+        if (id !== undefined) trigger("select", { id, x: point.x, y: point.y });
       });
       let width = host.clientWidth;
       new ResizeObserver(() => {

@@ -20,12 +20,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced
 from rankviz.core.runs.events import AdapterCut, AdapterSaved
 from rankviz.core.runs.request import RunRequest
-from rankviz.engines.engine import Job
+from rankviz.engines.engine import End, Job, Kind, Live
 from rankviz.errors import BadAdapterError, EngineError
 from rankviz.paths import ASSETS
 from rankviz.references import References
@@ -68,9 +69,34 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
 
 
 def read_job(folder: Path) -> Job:
-    """The job of a packed folder."""
-    content = json.loads((folder / JOB_FILE).read_text())
-    return Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
+    """The job of a packed folder. EngineError where that cannot be read."""
+    try:
+        content = json.loads((folder / JOB_FILE).read_text())
+        job = Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise EngineError(f"What is written down of its job cannot be read ({folder.name}/{JOB_FILE}).") from None
+    if not job.attempts or job.kind not in get_args(Kind):
+        raise EngineError(f"What is written down of its job makes no sense ({folder.name}/{JOB_FILE}).")
+    return job
+
+
+def unreadable(folder: Path, why: str) -> Live:
+    """A job of which no more is known than what its folder is called and which runs it had. They end, since another job
+    could run beside this one."""
+    name, _, number = folder.name.rpartition("-a")
+    others = sorted({path.name for path in (folder / "runs").glob("*")} - {name})
+    attempts = (Attempt(name, int(number)), *(Attempt(run_id, 0) for run_id in others))
+    return Live(job=Job(attempts=attempts), handle="", end=End(why=why, is_final=True))
+
+
+def folders_in(place: Path) -> Sequence[Path]:
+    """Of the jobs that lie there, in the order of their names."""
+    return sorted(path.parent for path in place.glob(f"[!.]*-a[0-9]*/{JOB_FILE}"))
+
+
+def folder_of(job: Job, place: Path) -> Path:
+    """Where a job lies or is to lie."""
+    return place / job.name.replace("@", "-a")
 
 
 def arguments(job: Job, folder: str | Path) -> Sequence[str]:

@@ -49,6 +49,8 @@ class End(NamedTuple):
     """A sentence for whoever started the runs."""
     gave_way: bool = False
     """Whether it ended between two runs since it was asked to."""
+    is_final: bool = False
+    """Whether the runs of the job that have not begun fail with this too, and do not go to another job."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +138,8 @@ class Engine(Protocol):
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         """End a job with every process it started, and return once they are gone. None, and nothing is ended, where
         `unless` is true; an engine that can, stops the job first, so that what its journal says stays true meanwhile.
-        A remote engine calls `unless` after it has read the newest events."""
+        A remote engine calls `unless` after it has read the newest events. EngineEndingError where all that takes a
+        while: it goes on, and this is called again."""
         ...
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:

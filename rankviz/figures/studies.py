@@ -298,7 +298,7 @@ def _lines(group: Sequence[PublishedLine], dash: str, *, by_rank: bool) -> dict[
             "thickness": 1.2,
             "width": 4,
         },
-        "customdata": [group[0].study] * len(points),
+        "meta": group[0].study,
         "hovertext": [p.text if p else "" for p in points],
         "hoverinfo": "text",
     }

@@ -1,6 +1,5 @@
 """Ends jobs, and says what becomes of the runs of those that ended."""
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from rankviz.core.runs.events import DISK_FULL, RunCancelled
 from rankviz.core.runs.record import RunState
 from rankviz.engines import End, Engine, Live
-from rankviz.errors import EngineUnavailableError
+from rankviz.errors import EngineEndingError, EngineUnavailableError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.supervisor.ends import Ends
@@ -33,6 +32,8 @@ class Ending:
         self._store, self._jobs, self._ends, self._outcomes = store, jobs, ends, outcomes
         self._run_minutes = run_minutes
         self._room_seconds, self._not_before = room_seconds, -math.inf
+        self._too_long: set[str] = set()
+        """Jobs that are being ended since a run of theirs took too long."""
 
     @property
     def may_start(self) -> bool:
@@ -45,23 +46,36 @@ class Ending:
 
     def cancel(self, run_ids: Sequence[str]) -> None:
         """Whoever begins a run owns its journal: a queued run is begun here and cancelled, one that a worker has begun
-        is cancelled once that worker is gone. A job of which nothing is left is ended too."""
+        is cancelled once that worker is gone. A job of which nothing is left is ended too. EngineUnavailableError where
+        a job could not be ended, and EngineEndingError where one has not ended yet, after all others."""
         begun = set()
         for run_id in run_ids:
             if self._store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
                 self._ends.of(run_id, self._cancelled(run_id))
             else:
                 begun.add(run_id)
+        troubles = []
         for engine, live in self._jobs:
             ids = {record.run_id for record in self._jobs.records(live)}
-            if ending := begun & ids:
-                self.end(engine, live, unless=lambda ids=ending: not self.unended(ids))
-            elif ids & set(run_ids) and not self.unended(ids):
-                self.end(engine, live)
+            try:
+                if ending := begun & ids:
+                    self.end(engine, live, unless=lambda ids=ending: not self.unended(ids))
+                elif ids & set(run_ids) and not self.unended(ids):
+                    self.end(engine, live)
+            except EngineUnavailableError as error:
+                troubles.append(error)
         taken = self._jobs.run_ids
         for run_id in begun:
             if run_id not in taken and self.unended([run_id]):
                 self._ends.of(run_id, self._cancelled(run_id))
+        if troubles:
+            raise min(troubles, key=lambda error: isinstance(error, EngineEndingError))
+
+    def is_needless(self, live: Live) -> bool:
+        """Whether a job has nothing to do: its runs were given to others, or all of them ended before it began."""
+        if self._jobs.is_stale(live):
+            return True
+        return bool(live.waits) and not any(not record.state.ended for record in self._jobs.records(live))
 
     def end(self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         """End a job, unless what is new of it says that this is not needed. Its runs are for the caller to settle."""
@@ -76,18 +90,23 @@ class Ending:
         return end
 
     def end_run(self, engine: Engine, live: Live, run_id: str) -> None:
-        end = None
-        with contextlib.suppress(EngineUnavailableError):  # it is tried again
+        """It took too long."""
+        try:
             end = self.end(engine, live, unless=lambda: not self.unended([run_id]))
+        except EngineEndingError:
+            self._too_long.add(live.job.name)
+            return
+        except EngineUnavailableError:  # it is tried again
+            return
+        self._too_long.discard(live.job.name)
         if end is not None:
-            error = (
-                f"This run took more than {self._run_minutes:g} minutes, the most that this server allows. Use fewer "
-                "steps, fewer held-out examples, a smaller batch or a smaller base."
-            )
-            self._settle(engine, live, end._replace(why=error, lost=False))
+            self._settle(engine, live, self._of_one_that_took_too_long(end))
 
     def ended(self, engine: Engine, live: Live, end: End) -> None:
-        """By itself."""
+        """By itself, or since it took too long."""
+        if live.job.name in self._too_long:
+            self._too_long.remove(live.job.name)
+            end = self._of_one_that_took_too_long(end)
         is_full = end.exit_code != 0 and engine.shares_disk and disk.is_full(self._store.home)
         if end.exit_code == DISK_FULL or is_full:
             self._not_before = time.monotonic() + self._room_seconds
@@ -127,9 +146,19 @@ class Ending:
         left = [r for r in records if r.state is RunState.QUEUED and r.run_id not in self._ends.unwritten]
         if not left or end.gave_way or end.why == disk.FULL_SENTENCE:
             return
+        if end.is_final:
+            self._outcomes.give_up(left, end)
+            return
         completed = again or any(record.state is RunState.COMPLETED for record in records)
         if self._outcomes.count(left[0].request.sweep_id, completed=completed):
             self._outcomes.give_up(left, given_up(end))
+
+    def _of_one_that_took_too_long(self, end: End) -> End:
+        error = (
+            f"This run took more than {self._run_minutes:g} minutes, the most that this server allows. Use fewer "
+            "steps, fewer held-out examples, a smaller batch or a smaller base."
+        )
+        return end._replace(why=error, lost=False)
 
     def _cancelled(self, run_id: str) -> RunCancelled:
         """What happened, now."""

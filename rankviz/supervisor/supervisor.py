@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from rankviz.core.runs.events import RunEvent
 from rankviz.engines import Engine
 from rankviz.engines.local import COMMANDS, Local
-from rankviz.errors import EngineUnavailableError, WorkerError
+from rankviz.errors import EngineEndingError, EngineUnavailableError, WorkerError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.removal import tidy
@@ -88,6 +88,8 @@ class Supervisor:
         self._bounds = Bounds(self._jobs, self._launching, **minutes, end_run=self._ending.end_run)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._complaint = ""
+        """Why cancelling waits, as the log has it."""
 
     @property
     def engines(self) -> Sequence[Engine]:
@@ -149,32 +151,34 @@ class Supervisor:
     def cancel(self, run_or_sweep_id: str, timeout_seconds: float = 15.0) -> None:
         """Cancel a run, or all runs of a sweep. Returns when they have ended and no process of theirs is left; a run
         that has ended already stays as it ended. Works from any process: where another one supervises, it is asked by
-        a marker in the run's folder. Needs no room on the disk: what cannot be written down yet is in `unwritten`."""
+        a marker in the run's folder. Needs no room on the disk: what cannot be written down yet is in `unwritten`.
+
+        EngineUnavailableError, WorkerError where they have not ended in that time; then they end as soon as they can.
+        """
         self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
 
     def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 15.0, *, by_admin: bool = False) -> None:
         """The same of these runs. by_admin: where they are another's, who will read it."""
         deadline = time.monotonic() + timeout_seconds
-        marked = False
         if by_admin:
-            with contextlib.suppress(OSError):  # without room nobody reads who it was, but the run ends
-                for run_id in run_ids:
-                    self.store.ask_to_cancel(run_id, BY_ADMIN)
-        while waiting := [run_id for run_id in self._ending.unended(run_ids) if not self._ends.has(run_id)]:
-            with self._mutex:
-                supervised_before = self._lock.is_locked
-                if self._acquire():
-                    self._ending.cancel(waiting)
-                    if not supervised_before and self._thread is None:
-                        self._release()
-                    continue
-            if not marked:
-                for run_id in waiting:
-                    self.store.ask_to_cancel(run_id)
-                marked = True
-            if time.monotonic() > deadline:
-                raise WorkerError("The app that supervises this run has not cancelled it: is it stopped or hanging?")
-            time.sleep(self._poll_seconds / 4)
+            self._ask_to_cancel(run_ids, BY_ADMIN)
+        marked = supervises = False
+        try:
+            while waiting := [run_id for run_id in self._ending.unended(run_ids) if not self._ends.has(run_id)]:
+                with self._mutex:
+                    supervised = self._lock.is_locked
+                    trouble = self._cancel_here(waiting)
+                    supervises |= self._lock.is_locked and not supervised and self._thread is None
+                    if trouble and not marked:  # in here, or a look would say first how these runs ended
+                        self._ask_to_cancel(waiting)
+                        marked = True
+                if trouble:
+                    if time.monotonic() > deadline or not isinstance(trouble, EngineEndingError | WorkerError):
+                        raise trouble
+                    time.sleep(self._poll_seconds / 4)
+        finally:
+            if supervises:
+                self._release()
 
     def tick(self) -> None:
         """Look once: cancel what was asked, bring what is new, settle what ended, end what takes too long, start what
@@ -188,7 +192,7 @@ class Supervisor:
             if standing.unwanted:
                 self._cancel_where_reached(standing.unwanted)
             for engine, live in self._jobs:
-                if live.end is None and self._jobs.is_stale(live):
+                if live.end is None and self._ending.is_needless(live):
                     with contextlib.suppress(EngineUnavailableError):  # it is tried again
                         self._ending.end(engine, live)
                 elif self._jobs.copy(engine, live) and live.end is not None:
@@ -238,8 +242,25 @@ class Supervisor:
             self._bounds.forget()
             self._lock.release()
 
+    def _cancel_here(self, run_ids: Sequence[str]) -> EngineUnavailableError | WorkerError | None:
+        """Why that was not possible now."""
+        if not self._acquire():
+            return WorkerError("The app that supervises this run has not cancelled it: is it stopped or hanging?")
+        try:
+            self._ending.cancel(run_ids)
+        except EngineUnavailableError as error:
+            return error
+        return None
+
     def _cancel_where_reached(self, run_ids: Sequence[str]) -> None:
         try:
             self._ending.cancel(run_ids)
         except EngineUnavailableError as error:
-            logging.getLogger(__name__).warning("Cancelling waits. %s", error)
+            if self._complaint != (complaint := str(error)):
+                logging.getLogger(__name__).warning("Cancelling waits. %s", complaint)
+            self._complaint = complaint
+
+    def _ask_to_cancel(self, run_ids: Sequence[str], word: str = "") -> None:
+        with contextlib.suppress(OSError):  # without room nobody reads it, but while this waits the runs end
+            for run_id in run_ids:
+                self.store.ask_to_cancel(run_id, word)

@@ -5,15 +5,18 @@ from rankviz.engines.hf_jobs.hub import Seen
 from rankviz.engines.hf_jobs.papers import Rented
 from rankviz.engines.process import describe_exit
 
+CANCELLED = "The job was cancelled."
 CANCELLED_THERE = "Its job was cancelled on Hugging Face. Resume the sweep to start it again."
 
 
 def end_of(seen: Seen, exit_code: int | None, last_words: str, rented: Rented) -> End:
     """exit_code: of the worker, where the log says it; last_words: its last line that is no journal's."""
+    if rented.is_ending:
+        return End(why=CANCELLED)
     if exit_code is not None:
         return End(exit_code, lost=exit_code < 0, why=describe_exit(exit_code))
     if seen.stage == "CANCELED":
-        return End(why=CANCELLED_THERE)
+        return End(why=CANCELLED_THERE, is_final=True)
     words = seen.message.lower()
     if "timeout" in words or "timed out" in words or (seen.seconds or 0.0) >= rented.timeout_seconds:
         return End(

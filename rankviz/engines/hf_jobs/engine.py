@@ -1,13 +1,13 @@
 """The engine: jobs on Hugging Face, paid by whoever started their runs.
 
-Starting and reading happen in threads (watch) into folders here (mirror), so that nothing waits for a network but
-cancelling.
+All calls happen in threads (watch, cancelling) and what they bring is in folders here (mirror), so that nothing waits
+for a network.
 """
 
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 
 from rankviz import units
@@ -15,7 +15,8 @@ from rankviz.core.runs.attempts import HF_JOBS, Attempt
 from rankviz.engines import bundle
 from rankviz.engines.engine import End, Engine, Job, Live
 from rankviz.engines.hf_jobs import returning
-from rankviz.engines.hf_jobs.ends import CANCELLED_THERE, end_of
+from rankviz.engines.hf_jobs.cancelling import ENDING, Cancelling
+from rankviz.engines.hf_jobs.ends import CANCELLED, end_of
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.mirror import Mirror
 from rankviz.engines.hf_jobs.missing import Missing
@@ -24,17 +25,14 @@ from rankviz.engines.hf_jobs.papers import Papers, Rented
 from rankviz.engines.hf_jobs.prices import seconds_left
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.returning import Found
-from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending, span_of
+from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending
 from rankviz.engines.hf_jobs.watch import Watch, unsend
-from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
 from rankviz.store import RunStore
 
 IMAGE = "unsloth/unsloth:latest"
-CANCEL_SECONDS = 60.0
-ANSWER_SECONDS = 10.0
 LOOKS = 6
 """So many times rarer than jobs, those that are missing are looked for."""
-CANCELLED = "The job was cancelled."
 SENT = "It is sent to Hugging Face."
 SCHEDULED = "Hugging Face looks for a free machine."
 ONE_AT_A_TIME = "It waits for another job of its sweep to end: the spending limit of a sweep pays for one at a time."
@@ -85,6 +83,7 @@ class HfJobs(Engine):
         self._poll_seconds, self._look_seconds = poll_seconds, look_seconds
         self._missing = Missing(self.papers, lambda owner: self.logins.of(owner), self.spending, LOOKS * poll_seconds)
         self._watches: dict[str, Watch] = {}
+        self._cancelling: dict[str, Cancelling] = {}
         self._coming: set[str] = set()
         """Runs that are being taken from a job that has come back."""
 
@@ -100,15 +99,11 @@ class HfJobs(Engine):
         if self._carried() & {attempt.run_id for attempt in job.attempts}:
             return None  # a job that has come back has them
         hub = self.logins.require(job.owner)
-        first = self._store.record(job.attempts[0].run_id)
-        sweep_id = first.request.sweep_id
+        sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
         if any(self._folders_of(sweep_id)):
             raise EngineUnavailableError(ONE_AT_A_TIME)
         if self._going(job.owner) >= self._at_once:
             raise EngineUnavailableError(NO_PLACE.format(self._at_once))
-        closed_at, why = self.papers.closed(sweep_id)
-        if closed_at > (first.requeued_at or first.request.created_at):
-            raise EngineError(why or CANCELLED_THERE)
         self.offers.require(hub)
         flavor, usd = self.offers.terms(hub, job.options)
         bill = self.bill(sweep_id)
@@ -133,37 +128,42 @@ class HfJobs(Engine):
     def live(self) -> Sequence[Live]:
         for folder in list(self.papers.folders()):
             watch = self._watches.get(folder.name)
-            if watch is not None and watch.renting.is_over:
-                self._give_up(folder, watch.renting)
+            if watch is not None and watch.renting.absent:
+                self.papers.miss(folder)  # its runs are free again
+                self._drop(folder)
         self._missing.look()
-        return [self._live(folder) for folder in self.papers.folders()]
+        return [*map(self._live, self.papers.folders()), *starmap(bundle.unreadable, self.papers.unreadable())]
 
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         folder = self.papers.folder(live.job.name)
-        rented = self.papers.read(folder)
-        watch = self._watch(folder, rented)
-        if not rented.job_id:
+        watch = self._watch(folder, self.papers.read(folder))
+        if watch is None or watch.is_foreign:
+            return self._cancel_without_login(live, unless)
+        renting = watch.renting
+        if not renting.rented.job_id:
             if unless():
                 return None
-            if watch.renting.stop() or watch.renting.refusal if watch else not rented.is_asked:
+            if renting.stop() or renting.is_over:
                 return End(why=CANCELLED)
-            rented = replace(rented, job_id=watch.renting.wait(ANSWER_SECONDS) if watch else "")
-        if not rented.job_id:
-            raise EngineUnavailableError(self._not_known)
-        hub = self.logins.require(rented.owner)
-        if watch is not None:
-            watch.refresh()
-        if unless():
-            return None
-        hub.cancel(rented.job_id)
-        deadline = time.monotonic() + CANCEL_SECONDS
-        while not (seen := hub.job(rented.job_id)).ended:
-            if time.monotonic() > deadline:
-                raise EngineUnavailableError("Hugging Face has not ended the job yet.")
-            time.sleep(min(1.0, self._poll_seconds))
-        if watch is not None:
-            watch.see(seen)
-        return End(why=CANCELLED)
+            raise EngineUnavailableError(self._not_known) if renting.is_lost else EngineEndingError(ENDING)
+        if folder.name not in self._cancelling:
+            self._cancelling[folder.name] = Cancelling(watch, self._poll_seconds)
+        try:
+            ended = self._cancelling[folder.name].look(unless)
+        except EngineEndingError:
+            raise
+        except (EngineError, EngineUnavailableError) as error:
+            del self._cancelling[folder.name]
+            raise EngineUnavailableError(str(error)) from error
+        del self._cancelling[folder.name]
+        return End(why=CANCELLED) if ended else None
+
+    def _cancel_without_login(self, live: Live, unless: Callable[[], bool]) -> End | None:
+        """Of an owner who is not logged in. A job that runs can be ended by nobody else."""
+        rented = self.papers.read(self.papers.folder(live.job.name))
+        if rented.is_asked:
+            raise EngineUnavailableError(self.logins.sentence(rented.owner))
+        return None if unless() else End(why=CANCELLED)
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
         return bundle.since(self.papers.folder(live.job.name), attempt.run_id, offset)
@@ -174,13 +174,12 @@ class HfJobs(Engine):
     def forget(self, live: Live) -> None:
         """What it made stays in the bucket, which is its owner's."""
         folder = self.papers.folder(live.job.name)
-        rented = self.papers.read(folder)
-        if rented.job_id:
-            self.spending.add(rented.sweep_id, folder.name, self._cost(folder))
-        if live.end is not None and live.end.why == CANCELLED_THERE:
-            self.papers.close(rented.sweep_id, CANCELLED_THERE)
-        if hub := self.logins.of(rented.owner):
-            unsend(hub, folder.name, self._watches.get(folder.name))
+        if not self.papers.trouble(folder):
+            rented = self.papers.read(folder)
+            if rented.job_id:
+                self.spending.add(rented.sweep_id, folder.name, self._cost(folder))
+            if hub := self.logins.of(rented.owner):
+                unsend(hub, folder.name, self._watches.get(folder.name))
         self.papers.forget(folder)
         self._drop(folder)
 
@@ -188,6 +187,7 @@ class HfJobs(Engine):
         for watch in self._watches.values():
             watch.stop()
         self._watches.clear()
+        self._cancelling.clear()
         self._missing.stop()
 
     def returning(self, owner: str) -> Sequence[Found]:
@@ -210,8 +210,7 @@ class HfJobs(Engine):
     def _cost(self, folder: Path) -> Cost:
         """Of a job so far."""
         watch, rented = self._watches.get(folder.name), self.papers.read(folder)
-        span = watch.span if watch else span_of(None if rented.is_asked else 0.0, rented.timeout_seconds)
-        return span.cost(rented.usd_per_minute)
+        return (watch or rented).span.cost(rented.usd_per_minute)
 
     def _going(self, owner: str | None = None) -> int:
         """Jobs that are followed, with those of an owner that cannot be: these take nobody else's place."""
@@ -231,14 +230,6 @@ class HfJobs(Engine):
         jobs = (bundle.read_job(folder) for folder in self.papers.folders())
         return self._coming | {attempt.run_id for job in jobs for attempt in job.attempts}
 
-    def _give_up(self, folder: Path, renting: Renting) -> None:
-        """Of a job that does not come: its runs are free again."""
-        if renting.refusal:
-            self.papers.close(renting.rented.sweep_id, renting.refusal)
-        else:
-            self.papers.miss(folder)
-        self._drop(folder)
-
     @property
     def _not_known(self) -> str:
         return NOT_KNOWN.format(units.duration(self._look_seconds))
@@ -251,12 +242,14 @@ class HfJobs(Engine):
             handle=rented.job_id,
             where=rented.flavor,
         )
+        if rented.refusal:
+            return replace(live, end=End(why=rented.refusal, is_final=True))
         if watch is None or watch.is_foreign:
             return replace(live, waits=self.logins.sentence(rented.owner))
-        if not rented.job_id:
-            return replace(live, waits=self._not_known if watch.renting.is_lost else watch.trouble or SENT)
         if watch.done:
             return replace(live, end=end_of(watch.seen, watch.exit_code, watch.last_words, rented))
+        if not rented.job_id:
+            return replace(live, waits=self._not_known if watch.renting.is_lost else watch.trouble or SENT)
         scheduled = watch.seen is None or watch.seen.waits
         return replace(live, waits=watch.trouble or (SCHEDULED if scheduled else ""))
 
@@ -281,6 +274,7 @@ class HfJobs(Engine):
         return watch
 
     def _drop(self, folder: Path) -> None:
+        self._cancelling.pop(folder.name, None)
         if watch := self._watches.pop(folder.name, None):
             watch.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -23,6 +23,9 @@ IN, OUT = "/rankviz/in", "/rankviz/out"
 DELETED = "DELETED"
 ENDED = ("COMPLETED", "CANCELED", "ERROR", DELETED)
 READ_SECONDS = 30.0
+CALL_SECONDS = 120.0
+"""A call without any word from Hugging Face for so long counts as not answered. By itself huggingface_hub waits for
+ever."""
 REJECTED = "Hugging Face does not accept this login any more. Log in again."
 NO_CREDIT = (
     "Hugging Face does not start jobs for this account: it has no credit. Add some at "
@@ -215,8 +218,9 @@ class Hub:
     def _reaching(self) -> Iterator[None]:
         """Around every call."""
         import httpx
-        from huggingface_hub import errors
+        from huggingface_hub import errors, get_session
 
+        get_session().timeout = CALL_SECONDS
         try:
             yield
         except errors.HfHubHTTPError as error:

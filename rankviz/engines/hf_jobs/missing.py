@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rankviz.engines.hf_jobs.hub import Hub
-from rankviz.engines.hf_jobs.papers import Papers, read_rented
+from rankviz.engines.hf_jobs.papers import Papers, Rented
 from rankviz.engines.hf_jobs.prices import longest_seconds
 from rankviz.engines.hf_jobs.spending import Spending, span_of
 from rankviz.errors import EngineError, EngineUnavailableError
@@ -42,15 +42,14 @@ class Missing:
 
     def _loop(self, stopped: threading.Event) -> None:
         while not stopped.is_set() and (files := self._papers.missing()):
-            for file in files:
-                hub = self._hub_of(read_rented(file).owner)
+            for file, rented in files.items():
+                hub = self._hub_of(rented.owner)
                 with contextlib.suppress(EngineError, EngineUnavailableError):
-                    if hub is not None and hub.name == read_rented(file).account:
-                        self._look_for(hub, file)
+                    if hub is not None and hub.name == rented.account:
+                        self._look_for(hub, file, rented)
             stopped.wait(self._seconds)
 
-    def _look_for(self, hub: Hub, file: Path) -> None:
-        rented = read_rented(file)
+    def _look_for(self, hub: Hub, file: Path, rented: Rented) -> None:
         jobs = hub.find(self._papers.labels(file.with_suffix("")))
         for job in jobs:
             if job.ended:

@@ -4,10 +4,10 @@ hf-jobs/RUN_ID-aN/        the packed job, and what has come of it (mirror)
 hf-jobs/RUN_ID-aN/rented.json
 hf-jobs/forgotten         folders of jobs that have been read
 hf-jobs/spent.json        US dollars by sweep and job (spending)
-hf-jobs/closed-SWEEP      when and why its runs were not to start again by themselves
 hf-jobs/missing/NAME.json the rented.json of a job that was asked for and is nowhere (missing)
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,11 +17,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-from rankviz.engines.hf_jobs.spending import write
+from rankviz.core.bounds import Between, Moment, Prose, Seconds, Word
+from rankviz.core.from_json import build
+from rankviz.core.runs.attempts import MAX_REASON_CHARACTERS
+from rankviz.engines import bundle
+from rankviz.engines.hf_jobs.spending import Span, span_of, span_since, write
+from rankviz.errors import EngineError
 
 RENTED, FORGOTTEN, MISSING = "rented.json", "forgotten", "missing"
+LOOK_THERE = "Look at https://huggingface.co/settings/jobs whether the job still runs, and end it there."
 HOME_FILE = "hf-jobs.id"
+
+Usd = Annotated[float, Between(0, 10**6)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,12 +43,29 @@ class Rented:
     """Whether Hugging Face may have been asked for it; False while it is sent."""
     owner: str = ""
     account: str
-    flavor: str
-    usd_per_minute: float
-    timeout_seconds: int
-    sweep_id: str
-    limit_usd: float | None = None
+    flavor: Word
+    usd_per_minute: Usd
+    timeout_seconds: Annotated[int, Between(0, 10**9)]
+    sweep_id: Word
+    limit_usd: Usd | None = None
     """The spending limit of its sweep; None of a job of an earlier version."""
+    refusal: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
+    """Why Hugging Face does not start it, as a sentence."""
+    is_ending: bool = False
+    """Whether RankViz has asked Hugging Face to end it."""
+    billed_seconds: Seconds | None = None
+    """When it was last described with them; None where it never was."""
+    billed_at: Moment = 0.0
+    """When that was, unix seconds."""
+
+    @property
+    def span(self) -> Span:
+        """What is billed of it, as far as is written down."""
+        if not self.is_asked:
+            return Span(0.0, 0.0)
+        if self.billed_seconds is None:
+            return span_of(None, self.timeout_seconds)
+        return span_since(self.billed_seconds, time.time() - self.billed_at, self.timeout_seconds)
 
 
 class Papers:
@@ -51,8 +77,20 @@ class Papers:
 
     def folders(self) -> Iterator[Path]:
         """Of jobs that were started, or that somebody was about to start."""
-        if self.place.is_dir():
-            yield from (path.parent for path in sorted(self.place.glob(f"*/{RENTED}")))
+        return (folder for folder in self._all() if not self.trouble(folder))
+
+    def unreadable(self) -> Iterator[tuple[Path, str]]:
+        """Other folders of jobs, and why they cannot be read."""
+        return ((folder, trouble) for folder in self._all() if (trouble := self.trouble(folder)))
+
+    def trouble(self, folder: Path) -> str:
+        """Why what is written down of a job cannot be read; empty where it can."""
+        try:
+            self.read(folder)
+            bundle.read_job(folder)
+        except EngineError as error:
+            return f"{error} {LOOK_THERE}"
+        return ""
 
     def folder(self, name: str) -> Path:
         """Of a job by its name, RUN_ID@N."""
@@ -87,22 +125,16 @@ class Papers:
         (self.place / MISSING).mkdir(exist_ok=True)
         os.replace(folder / RENTED, self.place / MISSING / f"{folder.name}.json")
 
-    def missing(self) -> Sequence[Path]:
-        """Files of such jobs."""
-        return sorted((self.place / MISSING).glob("*.json"))
+    def missing(self) -> Mapping[Path, Rented]:
+        """Files of such jobs, as far as they can be read."""
+        found = {}
+        for file in sorted((self.place / MISSING).glob("*.json")):
+            with contextlib.suppress(EngineError):
+                found[file] = read_rented(file)
+        return found
 
-    def close(self, sweep_id: str, why: str) -> None:
-        """What is left of a sweep does not start by itself."""
-        (self.place / f"closed-{sweep_id}").write_text(f"{time.time()}\n{why}")
-
-    def closed(self, sweep_id: str) -> tuple[float, str]:
-        """When that was last, unix seconds, and why; what was queued later may start. 0 where it never was, or where
-        the clock was ahead then."""
-        try:
-            at, _, why = (self.place / f"closed-{sweep_id}").read_text().partition("\n")
-            return (float(at), why) if float(at) <= time.time() else (0.0, "")
-        except (OSError, ValueError):
-            return 0.0, ""
+    def _all(self) -> Sequence[Path]:
+        return [path.parent for path in sorted(self.place.glob(f"*-a[0-9]*/{RENTED}"))]
 
     def _home_id(self) -> str:
         """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""
@@ -116,4 +148,8 @@ class Papers:
 
 
 def read_rented(file: Path) -> Rented:
-    return Rented(**json.loads(file.read_text()))
+    """EngineError where it cannot be read."""
+    try:
+        return build(Rented, json.loads(file.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        raise EngineError(f"What is written down of its job cannot be read ({file.parent.name}/{file.name}).") from None

@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rankviz.engines.hf_jobs import code
 from rankviz.engines.hf_jobs.hub import IN, OUT, Hub
-from rankviz.engines.hf_jobs.papers import Papers, Rented
+from rankviz.engines.hf_jobs.papers import Papers
 from rankviz.errors import EngineError
 
 LOOK_SECONDS = 300.0
@@ -32,8 +33,6 @@ class Renting:
         self, hub: Hub, papers: Papers, folder: Path, *, image: str, worker: Sequence[str], look_seconds: float
     ):
         self.rented = papers.read(folder)
-        self.refusal = ""
-        """Why Hugging Face does not start it, as a sentence."""
         self.absent = False
         """Whether it was asked for and is nowhere."""
         self._hub, self._papers, self._folder = hub, papers, folder
@@ -41,7 +40,7 @@ class Renting:
         self._look_seconds = look_seconds
         self._nowhere_since: float | None = None
         self._stopped = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._answered = threading.Event()
         if self.rented.is_asked:
             self._answered.set()
@@ -49,23 +48,25 @@ class Renting:
     @property
     def is_over(self) -> bool:
         """Whether no job of this folder comes any more."""
-        return self.absent or bool(self.refusal)
+        return self.absent or bool(self.rented.refusal)
 
     @property
     def is_lost(self) -> bool:
         """Whether it was asked for and nobody knows what became of that."""
         return self._answered.is_set() and self.rented.is_asked and not self.rented.job_id
 
-    def wait(self, seconds: float) -> str:
-        """The job's id, once Hugging Face has answered; empty where it is lost, or was not answered in time."""
-        self._answered.wait(seconds)
-        return self.rented.job_id
-
     def stop(self) -> bool:
         """From now on it is not asked for. Whether it never was."""
         with self._lock:
             self._stopped = True
             return not self.rented.is_asked
+
+    def note(self, **news: Any) -> None:
+        """Write down what is new of `rented`."""
+        with self._lock:
+            self.rented = replace(self.rented, **news)
+            if self._folder.is_dir():
+                self._papers.write(self._folder, self.rented)
 
     def step(self) -> None:
         """One try; `rented` has the job's id once it is known. EngineUnavailableError: try again later."""
@@ -76,7 +77,7 @@ class Renting:
             self._send()
             self._ask()
         except EngineError as error:
-            self.refusal = str(error)
+            self.note(refusal=str(error))
 
     def _send(self) -> None:
         self._hub.make_places()
@@ -91,7 +92,7 @@ class Renting:
         with self._lock:
             if self._stopped:
                 return
-            self._note(replace(self.rented, is_asked=True))
+            self.note(is_asked=True)
         try:
             seen = self._hub.run(
                 image=self._image,
@@ -102,7 +103,7 @@ class Renting:
                 timeout=self.rented.timeout_seconds,
                 labels={**self._labels, "name": f"rankviz-{self.rented.sweep_id}"[:100]},
             )
-            self._note(replace(self.rented, job_id=seen.id))
+            self.note(job_id=seen.id)
         finally:
             self._answered.set()
 
@@ -112,7 +113,7 @@ class Renting:
             if not twin.ended:
                 self._hub.cancel(twin.id)
         if jobs:
-            self._note(replace(self.rented, job_id=jobs[-1].id))
+            self.note(job_id=jobs[-1].id)
         elif self._nowhere_since is None:
             self._nowhere_since = time.monotonic()
         else:
@@ -121,8 +122,3 @@ class Renting:
     @property
     def _labels(self) -> Mapping[str, str]:
         return self._papers.labels(self._folder)
-
-    def _note(self, rented: Rented) -> None:
-        self.rented = rented
-        if self._folder.is_dir():
-            self._papers.write(self._folder, rented)

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from rankviz.core.from_json import build
 from rankviz.core.runs.attempts import HF_JOBS, Attempt, AttemptPlaced
 from rankviz.core.runs.request import RunRequest
 from rankviz.engines.bundle import JOB_FILE
@@ -23,6 +24,8 @@ from rankviz.store.ownership import Ownership
 
 MOST = 20
 """The newest jobs that are looked at."""
+TERMS = ("flavor", "usd_per_minute", "timeout_seconds", "sweep_id", "limit_usd")
+"""What is taken from what a job carries."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
@@ -112,7 +115,8 @@ def _read(hub: Hub, seen: Seen, name: str, owner: str) -> Found | None:
         job, terms = json.loads(text(JOB_FILE)), json.loads(text(RENTED))
         attempts = tuple(Attempt.parse(each) for each in job["attempts"])
         requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in attempts)
-        rented = Rented(**{**_plain(terms), "owner": owner, "account": hub.name, "job_id": seen.id})
+        own = {"owner": owner, "account": hub.name, "job_id": seen.id}
+        rented = build(Rented, {**{name: terms[name] for name in TERMS}, **own})
     except (ValueError, KeyError, TypeError, RankVizError):
         return None
     same = all(r.run_id == a.run_id and a.number > 0 for r, a in zip(requests, attempts, strict=True))
@@ -123,14 +127,3 @@ def _read(hub: Hub, seen: Seen, name: str, owner: str) -> Found | None:
 
 def _cost(seen: Seen, rented: Rented) -> Cost:
     return span_of(seen.seconds, rented.timeout_seconds).cost(rented.usd_per_minute)
-
-
-def _plain(terms: Mapping) -> Mapping:
-    """What a job costs and where, with their types."""
-    return {
-        "flavor": str(terms["flavor"])[:100],
-        "usd_per_minute": max(0.0, float(terms["usd_per_minute"])),
-        "timeout_seconds": int(terms["timeout_seconds"]),
-        "sweep_id": str(terms["sweep_id"])[:200],
-        "limit_usd": None if terms.get("limit_usd") is None else max(0.0, float(terms["limit_usd"])),
-    }

@@ -14,8 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankviz.engines.hf_jobs.prices import cost_of, longest_seconds
+from rankviz.errors import EngineUnavailableError
 
 SPENT = "spent.json"
+UNREADABLE = (
+    "What jobs have cost cannot be read, so none starts. The owner of the server can mend {}, or remove it: then "
+    "spending limits count from 0."
+)
 
 
 class Cost(NamedTuple):
@@ -38,6 +43,11 @@ class Span(NamedTuple):
 def span_of(seconds: float | None, timeout: int) -> Span:
     """Of a job that has ended, of which Hugging Face may not say how long it took."""
     return Span(0.0, longest_seconds(timeout)) if seconds is None else Span(seconds, seconds)
+
+
+def span_since(billed: float, since: float, timeout: int) -> Span:
+    """Of a job that was described with so many seconds, so many seconds ago."""
+    return Span(billed, max(billed, min(longest_seconds(timeout), billed + since)))
 
 
 class Bill(NamedTuple):
@@ -65,42 +75,41 @@ class Spending:
         self._lock = threading.Lock()
 
     def jobs(self, sweep_id: str) -> Mapping[str, Cost]:
-        """Of the jobs of a sweep that have been read, by the names of their folders."""
-        costs = {job: _cost(usd) for job, usd in self._all().get(sweep_id, {}).items()}
-        return {job: cost for job, cost in costs.items() if cost is not None}
+        """Of the jobs of a sweep that have been read, by the names of their folders. EngineUnavailableError where what
+        is written down cannot be read."""
+        return self._all().get(sweep_id, {})
 
     def add(self, sweep_id: str, job: str, cost: Cost) -> None:
         """A job has ended and cost so much. Once, however often this is said."""
         with self._lock:
             known = self._all()
-            usd = cost.least if cost.least == cost.most else cost
-            write(self._place / SPENT, {**known, sweep_id: {**known.get(sweep_id, {}), job: usd}})
+            write(self._place / SPENT, {**known, sweep_id: {**known.get(sweep_id, {}), job: cost}})
 
     def bill(self, sweep_id: str, going: Mapping[str, Cost]) -> Bill:
-        """Of the jobs that were read and those that are going."""
+        """Of the jobs that were read and those that are going. EngineUnavailableError, as of `jobs`."""
         jobs = {**self.jobs(sweep_id), **going}
         least, most = (sum(cost[which] for cost in jobs.values()) for which in (0, 1))
         return Bill(len(jobs), least, is_whole=all(cost.least == cost.most for cost in jobs.values()), most_usd=most)
 
-    def _all(self) -> Mapping[str, Mapping[str, Any]]:
-        """Earlier versions kept one figure for all jobs of a sweep."""
+    def _all(self) -> Mapping[str, Mapping[str, Cost]]:
+        """Earlier versions kept one figure for all jobs of a sweep, and one for the cost of a job that is known."""
+        file = self._place / SPENT
         try:
-            known = json.loads((self._place / SPENT).read_text())
-        except (OSError, ValueError):
+            known = json.loads(file.read_text())
+            jobs = {sweep_id: jobs if isinstance(jobs, dict) else {"": jobs} for sweep_id, jobs in known.items()}
+            return {sweep_id: {job: _cost(usd) for job, usd in costs.items()} for sweep_id, costs in jobs.items()}
+        except FileNotFoundError:
             return {}
-        if not isinstance(known, dict):
-            return {}
-        return {sweep_id: jobs if isinstance(jobs, dict) else {"": jobs} for sweep_id, jobs in known.items()}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            raise EngineUnavailableError(UNREADABLE.format(file)) from None
 
 
-def _cost(usd: Any) -> Cost | None:
-    """As written down: one figure where it is known. None of what is no cost."""
-    figures = usd if isinstance(usd, list) else [usd, usd]
-    try:
-        cost = Cost(*map(float, figures))
-    except (TypeError, ValueError):
-        return None
-    return cost if 0.0 <= cost.least <= cost.most < math.inf else None
+def _cost(usd: Any) -> Cost:
+    """As written down. ValueError, TypeError where it is none."""
+    cost = Cost(*map(float, usd if isinstance(usd, list) else [usd, usd]))
+    if not 0.0 <= cost.least <= cost.most < math.inf:
+        raise ValueError(usd)
+    return cost
 
 
 def write(path: Path, content: Mapping) -> None:

@@ -8,13 +8,14 @@ import time
 from rankviz.engines.hf_jobs import lines
 from rankviz.engines.hf_jobs.hub import DELETED, Hub, Seen
 from rankviz.engines.hf_jobs.mirror import Mirror
-from rankviz.engines.hf_jobs.prices import longest_seconds
 from rankviz.engines.hf_jobs.renting import Renting
-from rankviz.engines.hf_jobs.spending import Span
+from rankviz.engines.hf_jobs.spending import Span, span_since
 from rankviz.errors import EngineError, EngineUnavailableError
 
 LATE_LOOKS = 5
 """After a job has ended, its bucket is looked at so often for files that its journals name."""
+NOTED_SECONDS = 10.0
+"""How often is written down what is billed of a job that runs, for other processes and later ones."""
 BUCKET_SECONDS = 10.0
 """While a job writes, its bucket is read no sooner than so long after the last time."""
 
@@ -42,9 +43,11 @@ class Watch:
         self._mirror, self._folder = mirror, folder
         self._poll_seconds = poll_seconds
         self._bucket_at = -BUCKET_SECONDS
-        self._billed: float | None = None
-        """Seconds, when it was last described with them."""
-        self._billed_at = 0.0
+        rented = renting.rented
+        self._billed = rented.billed_seconds
+        """When it was last described with them."""
+        self._billed_at = time.monotonic() - max(0.0, time.time() - rented.billed_at)
+        self._noted_at = -NOTED_SECONDS
         self._is_billed = False
         """Whether that is all."""
         self._ended_at: float | None = None
@@ -85,6 +88,9 @@ class Watch:
         if seen.seconds is not None:
             self._billed, self._billed_at = max(self._billed or 0.0, seen.seconds), now
             self._is_billed = seen.ended
+            if seen.ended or now - self._noted_at >= NOTED_SECONDS:
+                self._noted_at = now
+                self.renting.note(billed_seconds=self._billed, billed_at=time.time())
         if seen.ended and self._ended_at is None:
             self._ended_at = now
         self.seen = seen
@@ -94,16 +100,14 @@ class Watch:
         """What is billed of it so far. Its log is followed for minutes without a new description: it counts as running
         meanwhile. One that has ended without its times, as a deleted one, ran until then at most."""
         rented = self.renting.rented
-        if not rented.is_asked:
-            return Span(0.0, 0.0)
-        longest = longest_seconds(rented.timeout_seconds)
-        if self._billed is None:
-            return Span(0.0, longest)
+        if self._billed is None or not rented.is_asked:
+            return rented.span
         if self._is_billed:
             return Span(self._billed, self._billed)
         since = (self._ended_at or time.monotonic()) - self._billed_at
-        most = max(self._billed, min(longest, self._billed + since))
-        return Span(self._billed if self.trouble or self.has_ended else most, most)
+        most = span_since(self._billed, since, rented.timeout_seconds).most
+        is_followed = self.seen is not None and not self.trouble and not self.has_ended
+        return Span(most if is_followed else self._billed, most)
 
     def refresh(self) -> None:
         """Read what is new now. EngineUnavailableError where that cannot be."""

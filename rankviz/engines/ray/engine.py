@@ -102,7 +102,7 @@ class Ray(Engine):
         return Nodes(trouble=self.why_not()) if self.why_not() else self._sight.nodes()
 
     def room(self) -> int:
-        jobs = sum(not (folder / RESULT).exists() for folder in self._folders())
+        jobs = sum(not (folder / RESULT).exists() for folder in bundle.folders_in(self._place))
         try:
             slots = self._state().slots
         except EngineUnavailableError:
@@ -110,7 +110,7 @@ class Ray(Engine):
         return slots - jobs if slots or jobs else 1  # one is tried where there is none: `start` then says why it waits
 
     def start(self, job: Job) -> Live | None:
-        folder = self._folder(job)
+        folder = bundle.folder_of(job, self._place)
         if not folder.exists():
             state = self._state()
             if not state.slots:
@@ -119,12 +119,12 @@ class Ray(Engine):
         return self._live(folder, self._known())
 
     def live(self) -> Sequence[Live]:
-        folders = self._folders()
+        folders = bundle.folders_in(self._place)
         known = self._known() if folders else None
         return [self._live(folder, known) for folder in folders]
 
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
-        name = self._folder(live.job).name
+        name = bundle.folder_of(live.job, self._place).name
         try:
             self._ask("pause", name, seconds=CANCEL_SECONDS)
         except EngineUnavailableError:
@@ -141,19 +141,19 @@ class Ray(Engine):
         return ended
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
-        return bundle.since(self._folder(live.job), attempt.run_id, offset)
+        return bundle.since(bundle.folder_of(live.job, self._place), attempt.run_id, offset)
 
     def collect(self, live: Live, attempt: Attempt, folder: Path) -> None:
-        bundle.collect(self._folder(live.job), attempt.run_id, folder)
+        bundle.collect(bundle.folder_of(live.job, self._place), attempt.run_id, folder)
 
     def give_way(self, live: Live) -> None:
         with contextlib.suppress(EngineUnavailableError):
-            self._ask("give_way", self._folder(live.job).name)
+            self._ask("give_way", bundle.folder_of(live.job, self._place).name)
 
     def forget(self, live: Live) -> None:
         """The driver, as soon as there is one, ends the slot of a job whose folder has gone."""
         gone = self._place / f".{secrets.token_hex(4)}"
-        os.replace(self._folder(live.job), gone)
+        os.replace(bundle.folder_of(live.job, self._place), gone)
         shutil.rmtree(gone, ignore_errors=True)
 
     def release(self) -> None:
@@ -175,7 +175,10 @@ class Ray(Engine):
 
     def _live(self, folder: Path, known: Mapping[str, JobState] | str) -> Live:
         """known: of all jobs, or why nothing is known."""
-        live = Live(job=bundle.read_job(folder), handle=folder.name)
+        try:
+            live = Live(job=bundle.read_job(folder), handle=folder.name)
+        except EngineError as error:
+            return bundle.unreadable(folder, str(error))
         if (folder / RESULT).exists():
             state = JobState(end=read_end(folder))
         elif isinstance(known, str):
@@ -219,9 +222,3 @@ class Ray(Engine):
         if not file.exists():
             file.write_text(secrets.token_hex(8))
         return file.read_text().strip()
-
-    def _folders(self) -> Sequence[Path]:
-        return sorted(path.parent for path in self._place.glob(f"[!.]*/{bundle.JOB_FILE}"))
-
-    def _folder(self, job: Job) -> Path:
-        return self._place / job.name.replace("@", "-a")

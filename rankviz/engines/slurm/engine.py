@@ -25,7 +25,7 @@ from rankviz.engines.slurm.commands import Commands, NotAnsweredError
 from rankviz.engines.slurm.options import check_options, nodes_of, python_command
 from rankviz.engines.slurm.states import Seen
 from rankviz.engines.slurm.watch import Look, Watch
-from rankviz.errors import EngineUnavailableError
+from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 
@@ -35,11 +35,10 @@ MISSING_SECONDS = 60.0
 up much sooner (MessageTimeout, 10 s)."""
 REFUSED_POLLS = 3
 """After Slurm has refused a job for now, the next is sent so many polls later: its data is packed for that."""
-CANCEL_SECONDS = 60.0
-"""Slurm kills what has not ended 30 seconds after it was asked to (KillWait)."""
 HOME_FILE = "slurm.id"
 BATCH, JOB_ID = "batch.sh", "job_id"
 SENT = "It is sent to Slurm."
+ENDING = "Slurm has not ended the job yet."
 NOT_KNOWN = "It is not known yet whether Slurm has the job."
 NOT_SET_UP = (
     "Set RANKVIZ_SLURM_PARTITION to a partition of the cluster, or RANKVIZ_ENGINE=slurm for its default partition."
@@ -89,6 +88,8 @@ class Slurm(Engine):
         self._watch = Watch(self._commands, poll_seconds)
         self._sent: dict[str, float] = {}
         self._missing: dict[str, float] = {}
+        self._look_again: dict[str, float] = {}
+        """From when on it is to be seen whether jobs that are cancelled have ended."""
         self._trouble: tuple[float, EngineUnavailableError] | None = None
         """Until when nothing is sent, and why."""
 
@@ -109,10 +110,10 @@ class Slurm(Engine):
 
     def room(self) -> int:
         """A job whose worker has ended takes no place any more, though Slurm has not said so yet."""
-        return self._at_once - sum(script.read_exit_code(folder) is None for folder in self._folders())
+        return self._at_once - sum(script.read_exit_code(folder) is None for folder in bundle.folders_in(self._place))
 
     def start(self, job: Job) -> Live | None:
-        folder = self._folder(job)
+        folder = bundle.folder_of(job, self._place)
         if not folder.exists():
             if self._trouble is not None and time.monotonic() < self._trouble[0]:
                 raise self._trouble[1]
@@ -121,7 +122,7 @@ class Slurm(Engine):
         return self._live(folder, self._look([folder]))
 
     def live(self) -> Sequence[Live]:
-        folders = self._folders()
+        folders = bundle.folders_in(self._place)
         if not folders:
             return []
         look = self._look(folders)
@@ -132,32 +133,34 @@ class Slurm(Engine):
         return [self._live(folder, look) for folder in folders]
 
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
-        folder = self._folder(live.job)
-        name, look = self._job_name(folder), self._watch.fresh()
+        folder = bundle.folder_of(live.job, self._place)
+        name = self._job_name(folder)
+        look = self._watch.since(self._look_again.setdefault(folder.name, time.monotonic()))
+        if look is None:
+            raise EngineEndingError(ENDING)
         if not self._id(folder, look):
             raise EngineUnavailableError(NOT_KNOWN)
         if unless():
+            del self._look_again[folder.name]
             return None
-        if name in look.listed:
-            self._commands.cancel(look.listed[name].id, name)
-        deadline = time.monotonic() + CANCEL_SECONDS
-        while (seen := self._watch.fresh().listed.get(name)) and _end(folder, seen) is None:
-            if time.monotonic() > deadline:
-                raise EngineUnavailableError("Slurm has not ended the job yet.")
-            time.sleep(min(1.0, self._poll_seconds))
-        return End(script.read_exit_code(folder), why="The job was cancelled.")
+        if (seen := look.listed.get(name)) is None or _end(folder, seen) is not None:
+            return End(script.read_exit_code(folder), why="The job was cancelled.")
+        if not states.is_ending(seen):
+            self._commands.cancel(seen.id, name)
+        self._look_again[folder.name] = time.monotonic() + min(1.0, self._poll_seconds)
+        raise EngineEndingError(ENDING)
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
-        return bundle.since(self._folder(live.job), attempt.run_id, offset)
+        return bundle.since(bundle.folder_of(live.job, self._place), attempt.run_id, offset)
 
     def collect(self, live: Live, attempt: Attempt, folder: Path) -> None:
-        bundle.collect(self._folder(live.job), attempt.run_id, folder)
+        bundle.collect(bundle.folder_of(live.job, self._place), attempt.run_id, folder)
 
     def give_way(self, live: Live) -> None:
-        (self._folder(live.job) / YIELD_FILE).touch()
+        (bundle.folder_of(live.job, self._place) / YIELD_FILE).touch()
 
     def forget(self, live: Live) -> None:
-        self._remove(self._folder(live.job))
+        self._remove(bundle.folder_of(live.job, self._place))
 
     def _pack(self, job: Job, folder: Path) -> None:
         aside = self._aside()
@@ -211,8 +214,13 @@ class Slurm(Engine):
         return self._watch.latest(filter(None, map(_job_id, folders)))
 
     def _live(self, folder: Path, look: Look) -> Live:
-        job, name = bundle.read_job(folder), self._job_name(folder)
-        job_id = self._id(folder, look)
+        name, job_id = self._job_name(folder), self._id(folder, look)
+        try:
+            job = bundle.read_job(folder)
+        except EngineError as error:
+            if name in look.listed:
+                self._commands.cancel(look.listed[name].id, name)
+            return bundle.unreadable(folder, str(error))
         seen = look.listed.get(name) or look.ended.get(name)
         if seen is not None:
             self._missing.pop(folder.name, None)
@@ -257,12 +265,6 @@ class Slurm(Engine):
             file.write_text(secrets.token_hex(8))
         return hashlib.sha256(f"{self._place} {file.read_text()}".encode()).hexdigest()[:12]
 
-    def _folders(self) -> list[Path]:
-        return sorted(path.parent for path in self._place.glob(f"[!.]*/{bundle.JOB_FILE}"))
-
-    def _folder(self, job: Job) -> Path:
-        return self._place / job.name.replace("@", "-a")
-
     def _aside(self) -> Path:
         return self._place / f".{secrets.token_hex(4)}"
 
@@ -271,6 +273,7 @@ class Slurm(Engine):
         removed too."""
         self._sent.pop(folder.name, None)
         self._missing.pop(folder.name, None)
+        self._look_again.pop(folder.name, None)
         os.replace(folder, self._aside())
         for gone in self._place.glob(".*"):
             shutil.rmtree(gone, ignore_errors=True)

@@ -91,6 +91,11 @@ def waits_of(seen: Seen) -> str:
     return ""
 
 
+def is_ending(seen: Seen) -> bool:
+    """Whether it has ended, or was told to."""
+    return bool(seen.states & {*ENDED, NOT_YET_GONE})
+
+
 def end_of(seen: Seen, exit_code: int | None, *, yields: bool) -> End | None:
     """How a job ended; None while it may have processes.
 

@@ -47,11 +47,13 @@ class Watch:
             self._begin(job_ids)
         return self._look
 
-    def fresh(self) -> Look:
-        """A look that begins now. EngineUnavailableError."""
-        if self._thread is not None:
-            self._thread.join()
-        self._begin(()).join()
+    def since(self, moment: float) -> Look | None:
+        """A look that began then or later; None where there is none yet, and then it begins. EngineUnavailableError."""
+        if time.monotonic() < moment or self._is_looking:
+            return None
+        if self._began < moment:
+            self._begin(())
+            return None
         if self._look.trouble:
             raise EngineUnavailableError(self._look.trouble)
         return self._look

@@ -67,7 +67,7 @@ def dashed_line(line: FastCurveLine, metric: Metric) -> dict[str, Any]:
         "y": [p.value for p in line.points],
         "mode": "lines+markers",
         "name": line.label,
-        "customdata": [line.run_id for _ in line.points],
+        "meta": line.run_id,
         "line": {"color": FAST_CURVE, "width": 2, "dash": "dash"},
         "marker": {"color": FAST_CURVE, "size": 8, "symbol": "x-thin-open", "line": {"width": 2}},
         "hovertext": [f"<b>r = {p.r}</b><br>{metric.text(p.value)}<br>{p.detail}" for p in line.points],

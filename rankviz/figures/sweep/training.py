@@ -37,7 +37,7 @@ class TrainingInfo(NamedTuple):
 MOST_POINTS = 1000
 """Of one curve, which is wider than a figure has pixels."""
 LEAST_POINTS = 40
-ALL_POINTS = 12_000
+ALL_POINTS = 8_000
 """Of all curves of a figure, as long as that leaves each of them LEAST_POINTS."""
 MOST_NAMED = 8
 """With more curves than this the legend names ranks, which look alike, and the hover names runs."""
@@ -141,7 +141,7 @@ def _line(curve: LossCurve, ranks: Sequence[int]) -> dict[str, Any]:
         "y": list(curve.losses),
         "mode": "lines",
         "name": curve.label,
-        "customdata": [curve.run_id] * len(curve.steps),
+        "meta": curve.run_id,
         "line": {
             "color": rgba(MEASURED, strength),
             "width": 1.4 + 0.25 * min(6, log2(curve.r)),

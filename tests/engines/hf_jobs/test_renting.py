@@ -1,9 +1,21 @@
 """How a job comes to Hugging Face: asked for once, looked for where the answer was lost, in nobody's way."""
 
+import time
+from contextlib import suppress
+from dataclasses import replace
+
 import pytest
 
-from rankviz.engines.hf_jobs.engine import NO_PLACE, SENT
+from rankviz.core.runs.attempts import Attempt
+from rankviz.engines.engine import Job
+from rankviz.engines.hf_jobs import hub as hub_calls
+from rankviz.engines.hf_jobs.engine import NO_PLACE, SENT, HfJobs
+from rankviz.engines.hf_jobs.hub import NO_CREDIT
+from rankviz.engines.hf_jobs.logins import Logins
+from rankviz.engines.hf_jobs.offers import ASKED
 from rankviz.engines.hf_jobs.prices import longest_seconds
+from rankviz.errors import EngineUnavailableError
+from rankviz.store import RunStore
 from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for
 
@@ -131,7 +143,7 @@ def test_a_run_without_a_place_says_so_and_starts_when_a_job_has_ended(supervise
     assert 1 == store.get(theirs).attempt
 
 
-def test_a_job_that_was_deleted_while_nobody_looked_costs_at_most_its_time_limit_and_not_nothing(supervise, store, hub):
+def test_a_job_that_was_deleted_while_nobody_looked_costs_what_was_known_or_more(supervise, store, hub):
     (run_id,) = sweep(store, 4, flavor="l4x1", spend="2")
     sweep_id = store.get(run_id).request.sweep_id
     first = supervise(HANG_IN_EACH)
@@ -140,14 +152,66 @@ def test_a_job_that_was_deleted_while_nobody_looked_costs_at_most_its_time_limit
     hub.end(only_job(hub), "CANCELED")
     hub.jobs = {}
 
+    papers = first.engines[0].papers
+    folder = papers.folder(f"{run_id}@1")
+    papers.write(folder, replace(papers.read(folder), billed_at=time.time() - 600))
     second = supervise()
     second.settle()
 
-    bill = second.engines[0].bill(sweep_id)
-    assert (1, 0.0, False) == bill[:3]
-    assert pytest.approx(2.0, abs=0.013333) == bill.most_usd
-    assert ["failed"] == states(store, [run_id])
-    assert "jobs may have cost up to" in store.get(run_id).error
+    cost = second.engines[0].spending.jobs(sweep_id)[folder.name]
+    assert (pytest.approx(0.013333), pytest.approx(11 * 0.013333)) == cost
+    assert ["completed"] == states(store, [run_id])
+
+
+def test_what_a_job_costs_is_known_to_a_process_that_does_not_follow_it(supervise, store, hub):
+    (run_id,) = sweep(store, 4, flavor="l4x1", spend="2")
+    supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).steps)
+
+    other = HfJobs(RunStore(store.home), Logins(hub.url, of_machine=False))
+
+    bill = other.bill(store.get(run_id).request.sweep_id)
+    assert (1, pytest.approx(0.013333)) == bill[:2]
+    assert pytest.approx(0.013333, abs=0.013333) == bill.most_usd
+
+
+def test_an_answer_that_never_comes_counts_as_lost(supervise, store, hub, monkeypatch):
+    monkeypatch.setattr(hub_calls, "CALL_SECONDS", 0.5)
+    (run_id,) = sweep(store, 4)
+    hub.hangs.add(START)
+    hub.lists_nothing = True
+    supervisor = supervise()
+
+    wait_for(lambda: "the answer was lost" in store.get(run_id).waits)
+
+    hub.hangs.clear()
+    hub.lists_nothing = False
+    supervisor.settle()
+    assert ["completed"] == states(store, [run_id])
+    assert 1 == len(hub.jobs)
+
+
+def started(engine, job):
+    with suppress(EngineUnavailableError):
+        return engine.start(job)
+
+
+def test_a_refusal_is_known_after_a_restart_and_is_final(supervise, store, hub, logins):
+    (run_id,) = sweep(store, 4)
+    hub.refuses["POST /api/jobs/"] = (402, "Payment required")
+    engine = HfJobs(store, logins, poll_seconds=0.1)
+    job = Job(attempts=(Attempt(run_id, 1),), owner="ann", options={"flavor": "l4x1"})
+    with pytest.raises(EngineUnavailableError, match=ASKED):
+        engine.start(job)
+    wait_for(lambda: started(engine, job))
+    wait_for(lambda: engine.live()[0].end)
+    engine.release()
+    hub.refuses.clear()
+    logins.forget("ann")
+
+    supervise().settle()
+
+    assert (NO_CREDIT, 1) == (store.get(run_id).error, store.get(run_id).attempt)
     assert {} == hub.jobs
 
 

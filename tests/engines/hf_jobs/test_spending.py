@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.engines.hf_jobs.prices import seconds_left
 from rankviz.engines.hf_jobs.spending import SPENT, Cost, Spending
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import EngineUnavailableError, InvalidSettingError
 
 
 @pytest.fixture
@@ -45,13 +45,30 @@ def test_one_figure_for_all_jobs_of_a_sweep_is_still_read_and_added_to(spending,
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "nonsense", "[]", '"x"', '{"s": {"j": -1}}', '{"s": {"j": NaN}}', '{"s": null}']
+    "content",
+    [
+        "",
+        "{",
+        "nonsense",
+        "[]",
+        '"x"',
+        '{"s": {"j": -1}}',
+        '{"s": {"j": NaN}}',
+        '{"s": null}',
+        '{"s": {"j": [1]}}',
+        "[" * 5000,
+    ],
 )
-def test_what_cannot_be_read_is_no_bill(spending, tmp_path, content):
+def test_what_cannot_be_read_is_no_bill_of_nothing_and_stays_as_it_is(spending, tmp_path, content):
     (tmp_path / "hf-jobs").mkdir()
-    (tmp_path / "hf-jobs" / SPENT).write_text(content)
+    file = tmp_path / "hf-jobs" / SPENT
+    file.write_text(content)
 
-    assert (0, 0, True, 0) == spending.bill("s", {})
+    with pytest.raises(EngineUnavailableError, match="What jobs have cost cannot be read, so none starts"):
+        spending.bill("s", {})
+    with pytest.raises(EngineUnavailableError):
+        spending.add("s", "a-job", Cost(0.5, 0.5))
+    assert content == file.read_text()
 
 
 def test_what_was_spent_is_taken_off_the_limit():

@@ -32,7 +32,7 @@ def test_a_loss_curve_ends_in_its_held_out_loss():
 
     assert (3.0, 2.5) == named(figure, "r = 4").y
     assert (2.75,) == named(figure, "held-out loss").y
-    assert ("a", "a") == named(figure, "r = 4").customdata
+    assert "a" == named(figure, "r = 4").meta
 
 
 def test_many_loss_curves_are_named_by_rank_once_each():

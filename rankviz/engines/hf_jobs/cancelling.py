@@ -1,0 +1,56 @@
+"""Ends one job on Hugging Face. Every call there may take minutes, so each step has a thread of its own."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from rankviz.engines.hf_jobs.watch import Watch
+from rankviz.errors import EngineEndingError
+
+ENDING = "Hugging Face has not ended the job yet."
+
+
+class Cancelling:
+    """Of one job, whose id is known. First what is new of it is read, then it is ended."""
+
+    def __init__(self, watch: Watch, poll_seconds: float):
+        self._watch, self._poll_seconds = watch, poll_seconds
+        self._step = _in_thread(watch.refresh)
+        self._is_asked = False
+
+    def look(self, unless: Callable[[], bool]) -> bool:
+        """Whether the job has ended by this; False where it is not needed any more, since `unless` is true.
+        EngineEndingError: not yet. EngineError, EngineUnavailableError: a step failed."""
+        if not self._step.done():
+            raise EngineEndingError(ENDING)
+        self._step.result()
+        if self._is_asked:
+            return True
+        if unless():
+            return False
+        self._watch.renting.note(is_ending=True)
+        self._is_asked, self._step = True, _in_thread(self._end)
+        raise EngineEndingError(ENDING)
+
+    def _end(self) -> None:
+        hub, job_id = self._watch.hub, self._watch.job_id
+        if not self._watch.has_ended:
+            hub.cancel(job_id)
+        while not self._watch.has_ended:
+            time.sleep(min(1.0, self._poll_seconds))
+            self._watch.see(hub.job(job_id))
+
+
+def _in_thread(call: Callable[[], None]) -> Future[None]:
+    """Not one of an executor, whose threads keep a process from ending."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="rankviz-job-end", daemon=True).start()
+    return future

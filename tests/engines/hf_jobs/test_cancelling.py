@@ -1,0 +1,100 @@
+"""Jobs are ended while nothing else waits, and runs that were not meant to end go to another job."""
+
+import pytest
+
+from rankviz.engines.hf_jobs.cancelling import ENDING
+from rankviz.errors import EngineEndingError, EngineUnavailableError
+from tests.support.hub_jobs import only_job, sweep
+from tests.support.workers import HANG_IN_EACH, states, wait_for
+
+
+@pytest.fixture
+def going(supervise, store):
+    """(supervisor, the two runs of a job whose first one trains)."""
+    run_ids = sweep(store, 2, 4)
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    return supervisor, run_ids
+
+
+def cancel_of(hub):
+    return f"POST /api/jobs/alice/{only_job(hub).id}/cancel"
+
+
+def test_while_hugging_face_does_not_end_a_job_runs_elsewhere_start_and_are_cancelled(going, store, hub):
+    supervisor, there = going
+    hub.hangs.add(cancel_of(hub))
+
+    with pytest.raises(EngineEndingError, match=ENDING):
+        supervisor.cancel(store.get(there[0]).request.sweep_id, timeout_seconds=0.2)
+    (here,) = sweep(store, 2, owner="ben", engine="local")
+    wait_for(lambda: store.get(here).steps)
+    supervisor.cancel(here)
+
+    assert ["running", "cancelled"] == states(store, [there[0], here])
+    hub.hangs.clear()
+    supervisor.settle()
+    assert ["cancelled"] * 2 == states(store, there)
+    assert "CANCELED" == only_job(hub).stage
+
+
+def test_a_job_that_could_not_be_ended_is_ended_as_soon_as_it_can_be(going, store, hub):
+    supervisor, (first, second) = going
+    hub.refuses[cancel_of(hub)] = (503, "busy")
+
+    with pytest.raises(EngineUnavailableError, match="busy"):
+        supervisor.cancel(store.get(first).request.sweep_id)
+    hub.refuses.clear()
+    supervisor.settle()
+
+    assert ["cancelled"] * 2 == states(store, [first, second])
+    assert "CANCELED" == only_job(hub).stage
+
+
+def test_what_was_not_cancelled_of_a_job_goes_to_another_also_after_a_restart(going, supervise, store, hub):
+    supervisor, (first, second) = going
+    job = only_job(hub)
+    hub.hangs.add(cancel_of(hub))
+    with pytest.raises(EngineEndingError):
+        supervisor.cancel(first, timeout_seconds=0.2)
+    wait_for(lambda: cancel_of(hub) in hub.calls)
+    supervisor.stop()
+    hub.hangs.clear()
+    wait_for(lambda: job.stage == "CANCELED")
+
+    supervise().settle()
+
+    assert ["cancelled", "completed"] == states(store, [first, second])
+    assert [1, 2] == [store.get(run_id).attempt for run_id in (first, second)]
+
+
+def test_a_job_that_ends_by_itself_while_it_is_to_be_ended_is_not_ended(going, store, hub):
+    supervisor, _ = going
+    engine = supervisor.engines[0]
+    supervisor.stop()
+    (live,) = engine.live()
+    wait_for(lambda: not engine.live()[0].waits)
+
+    def cancelled():
+        try:
+            return engine.cancel(live, unless=lambda: True) is None
+        except EngineEndingError:
+            return False
+
+    wait_for(cancelled)
+
+    assert cancel_of(hub) not in hub.calls
+    engine.release()
+
+
+def test_a_job_that_waits_for_a_machine_is_ended_when_its_runs_are_cancelled(supervise, store, hub):
+    run_ids = sweep(store, 2, 4)
+    hub.holds.set()
+    supervisor = supervise()
+    wait_for(lambda: "free machine" in store.get(run_ids[0]).waits)
+
+    supervisor.cancel(store.get(run_ids[0]).request.sweep_id)
+
+    assert ["cancelled"] * 2 == states(store, run_ids)
+    wait_for(lambda: only_job(hub).stage == "CANCELED")
+    supervisor.settle()
