@@ -173,7 +173,7 @@ class SlurmCluster:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get(MARK) == f"{self.place} {job.id}":
+                if process.environ().get(MARK) == f"{self.place} {job.name}":
                     found += [process] if process.status() != psutil.STATUS_ZOMBIE else []
         return found
 
@@ -244,7 +244,7 @@ class SlurmCluster:
             job.process = subprocess.Popen(
                 ["sh", str(script)],
                 cwd=folder if folder.is_dir() else self.place,
-                env={**environment, "SLURM_JOB_ID": str(job.id), MARK: f"{self.place} {job.id}"},
+                env={**environment, "SLURM_JOB_ID": str(job.id), MARK: f"{self.place} {job.name}"},
                 stdin=subprocess.DEVNULL,
                 stdout=output or subprocess.DEVNULL,
                 stderr=subprocess.STDOUT,
