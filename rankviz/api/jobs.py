@@ -40,6 +40,8 @@ class Offer:
     """Of the sweep, for all its jobs together."""
     spent_usd: float = 0.0
     """What its earlier jobs have cost, at most."""
+    spent_is_whole: bool = True
+    """Whether that is what they have cost."""
     timeout_seconds: int
     """The job's time limit, which the spending limit pays for."""
 
@@ -55,7 +57,8 @@ class Offer:
         yield f"{price}. Cost: {units.money_span(self.usd) if self.usd else 'not known'}."
         if self.usd and self.usd.high > self.limit_usd - self.spent_usd:
             yield "The spending limit may end the job before all runs have completed. What has completed is kept."
-        spent = f" for all jobs of this sweep, which have cost {units.usd(self.spent_usd)}," if self.spent_usd else ""
+        cost = "have cost" if self.spent_is_whole else "may have cost up to"
+        spent = f" for all jobs of this sweep, which {cost} {units.usd(self.spent_usd)}," if self.spent_usd else ""
         yield (
             f"The limit of {units.usd(self.limit_usd)}{spent} ends the job after "
             f"{units.duration(self.timeout_seconds)}. Billed by the minute, with starting: assumed "
@@ -144,8 +147,7 @@ class Jobs:
 
     @property
     def _engine(self) -> HfJobs:
-        engines = {engine.name: engine for engine in self._workspace.supervisor.engines}
-        return engines[HF_JOBS]
+        return self._workspace.supervisor.engine(HF_JOBS)
 
     def _login(self) -> Hub | None:
         visitor = self._workspace.visitor
@@ -184,5 +186,6 @@ def _offer(
         usd=cost_range(seconds, flavor.usd_per_minute) if seconds else None,
         limit_usd=limit_usd,
         spent_usd=spent_usd,
+        spent_is_whole=is_whole,
         timeout_seconds=seconds_left(limit_usd, spent_usd, flavor.usd_per_minute, is_whole=is_whole),
     )

@@ -96,6 +96,10 @@ class Supervisor:
         """Where it may run."""
         return tuple(self._jobs.engines.values())
 
+    def engine(self, name: str) -> Engine | None:
+        """The one of that name; None where it is not among them."""
+        return self._jobs.engines.get(name)
+
     def engine_of(self, batch: Batch) -> str:
         """The name of the engine on which this is to run."""
         return self._launching.engine_of(batch)
@@ -255,6 +259,8 @@ class Supervisor:
     def _cancel_where_reached(self, run_ids: Sequence[str]) -> None:
         try:
             self._ending.cancel(run_ids)
+        except EngineEndingError:
+            pass
         except EngineUnavailableError as error:
             if self._complaint != (complaint := str(error)):
                 logging.getLogger(__name__).warning("Cancelling waits. %s", complaint)

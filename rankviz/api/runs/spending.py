@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rankviz import units
 from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.core.runs.timing.spent import DeviceTime, device_time, places_of
+from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import read_destination
 
 if TYPE_CHECKING:
@@ -108,10 +109,12 @@ class Spending:
         return None
 
     def _rent(self, sweep: Sweep) -> Rent | None:
-        engines = {engine.name: engine for engine in self._workspace.supervisor.engines}
-        engine: HfJobs | None = engines.get(HF_JOBS)
-        if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
-            return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=self.limit(sweep))
+        engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)
+        try:
+            if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
+                return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=self.limit(sweep))
+        except EngineUnavailableError:  # what jobs have cost cannot be read
+            return Rent(usd=None, is_whole=False, limit_usd=self.limit(sweep))
         if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
             return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say
         return None

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from rankviz.engines.hf_jobs.watch import Watch
 from rankviz.errors import EngineEndingError
 
-ENDING = "Hugging Face has not ended the job yet."
+ENDING = "Hugging Face has not ended the job yet. What you cancelled ends with it."
 
 
 class Cancelling:

@@ -1,0 +1,102 @@
+"""Jobs whose engine takes a while to end them: nothing waits for that, and what becomes of their runs stays right."""
+
+import pytest
+
+from rankviz.errors import EngineEndingError
+from rankviz.store import RunStore
+from rankviz.supervisor import Supervisor
+from tests.support import questions
+from tests.support.elsewhere import Elsewhere
+from tests.support.workers import HANG_IN_EACH, states, sweep, wait_for
+
+
+class Slow(Elsewhere):
+    """Ends a job once `ends_now` is set, and says so when it is asked again. Until then that takes a while."""
+
+    ends_now = False
+
+    def cancel(self, live, unless=lambda: False):
+        if unless():
+            return None
+        if not self.ends_now:
+            raise EngineEndingError("It takes a while.")
+        if next(each for each in self.live() if each.job.name == live.job.name).end is None:
+            super().cancel(live)
+            raise EngineEndingError("It has only just ended.")
+        return super().cancel(live)
+
+
+@pytest.fixture
+def supervise(store, tmp_path):
+    started = []
+
+    def start(**settings):
+        here = RunStore(store.home)
+        engine = Slow(here, tmp_path / "elsewhere", HANG_IN_EACH)
+        supervisor = Supervisor(here, engines=[engine], poll_seconds=0.02, **settings)
+        started.append(supervisor)
+        return supervisor, engine
+
+    yield start
+    for supervisor in started:
+        supervisor.stop()
+        for live in supervisor.engines[0].live():
+            Elsewhere.cancel(supervisor.engines[0], live)
+
+
+@pytest.mark.parametrize("in_thread", [True, False])
+def test_whoever_cancels_waits_a_while_and_is_told_and_the_run_is_cancelled_later(supervise, store, in_thread):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise()
+    if in_thread:
+        supervisor.start()
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+
+    with pytest.raises(EngineEndingError, match="It takes a while"):
+        supervisor.cancel(run_id, timeout_seconds=0.1)
+    assert ["running"] == states(store, [run_id])
+    engine.ends_now = True
+
+    supervisor.settle()
+    assert ["cancelled"] == states(store, [run_id])
+
+
+def test_a_run_is_cancelled_while_whoever_asks_for_it_waits(supervise, store):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise()
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    engine.ends_now = True
+
+    supervisor.cancel(run_id)
+
+    assert ["cancelled"] == states(store, [run_id])
+
+
+def test_jobs_that_end_slowly_keep_no_other_from_being_ended(supervise, store):
+    sweep_id = store.create(questions.sweep(ranks=tuple(range(1, 7))))
+    run_ids = store.run_ids(sweep_id)
+    supervisor, engine = supervise()
+    wait_for(lambda: supervisor.tick() or sum(bool(store.get(run_id).steps) for run_id in run_ids) == 2)
+    slow, other = (live.job.name for live in engine.live())
+    asked = []
+    cancel = engine.cancel
+
+    def watched(live, unless=lambda: False):
+        asked.append(live.job.name)
+        return cancel(live, unless)
+
+    engine.cancel = watched
+    with pytest.raises(EngineEndingError):
+        supervisor.cancel(sweep_id, timeout_seconds=0)
+
+    assert {slow, other} == set(asked)
+
+
+def test_a_run_that_took_too_long_says_so_also_where_its_job_ends_slowly(supervise, store):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise(run_minutes=0.001)
+    engine.ends_now = True
+
+    wait_for(lambda: supervisor.tick() or store.get(run_id).state.ended)
+
+    assert "took more than 0.001 minutes" in store.get(run_id).error
