@@ -140,6 +140,10 @@ window.RankVizHero = (() => {
       const median = shown?.median;
       dot.hidden = median == null;
       if (median != null) dot.style.top = pixel("yaxis", median) - top + "px";
+      // The number of the chosen rank stands at the handle; at its point it would lie under the dot.
+      host.querySelectorAll(".textpoint").forEach((number) => {
+        number.style.visibility = number.textContent === String(r) ? "hidden" : "";
+      });
       grip.setAttribute("aria-valuenow", String(r));
       grip.setAttribute("aria-valuemax", String(Math.max(LAST, r)));
       if (shown) {
