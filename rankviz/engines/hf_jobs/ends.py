@@ -21,9 +21,10 @@ def end_of(seen: Seen, exit_code: int | None, last_words: str, rented: Rented) -
     if "timeout" in words or "timed out" in words or (seen.seconds or 0.0) >= rented.timeout_seconds:
         return End(
             why=(
-                f"The job reached its time limit of {rented.timeout_seconds / 60:.0f} minutes, which the spending "
-                "limit pays for. Give a higher limit, fewer steps or a faster machine."
-            )
+                f"Hugging Face ended the job for its time limit ({rented.timeout_seconds / 60:.0f} minutes, which the "
+                "spending limit pays for). Resume the sweep with a higher limit or a faster machine."
+            ),
+            is_final=True,
         )
     said = ". ".join(each.rstrip(".") for each in (seen.message, last_words) if each)
     why = f"The job ended on Hugging Face before its runs did ({seen.stage.lower()})."

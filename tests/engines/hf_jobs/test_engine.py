@@ -203,15 +203,15 @@ def test_a_machine_that_is_lost_costs_its_run_one_attempt(supervise, store, hub,
 
 
 def test_a_job_that_reaches_its_time_limit_is_not_started_again(supervise, store, hub):
-    (run_id,) = sweep(store, 4, spend="2")
+    run_ids = sweep(store, 4, 8, spend="2")
     supervisor = supervise(HANG_IN_EACH)
-    wait_for(lambda: store.get(run_id).steps)
+    wait_for(lambda: store.get(run_ids[0]).steps)
 
     hub.end(only_job(hub), "ERROR", TIMEOUT)
     supervisor.settle()
 
-    assert ["failed"] == states(store, [run_id])
-    assert "which the spending limit pays for" in store.get(run_id).error
+    assert ["failed"] * 2 == states(store, run_ids)
+    assert all("which the spending limit pays for" in store.get(run_id).error for run_id in run_ids)
     assert 1 == len(hub.jobs)
 
 
