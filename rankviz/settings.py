@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -36,6 +37,22 @@ Texts = Annotated[list[str], NoDecode, BeforeValidator(_from_json)]
 TextsByName = Annotated[dict[str, str], NoDecode, BeforeValidator(_from_json)]
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amounts = Annotated[dict[str, Amount], NoDecode, BeforeValidator(_from_json)]
+
+
+REASONS = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "it must be a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "it must be a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "it must be 1 or 0"),
+    **dict.fromkeys(("dict_type", "list_type", "string_type"), "it must be JSON of another kind"),
+    "greater_than": "it must be more than {gt:g}",
+    "greater_than_equal": "it must be at least {ge:g}",
+    "less_than": "it must be less than {lt:g}",
+    "less_than_equal": "it must be at most {le:g}",
+    "string_pattern_mismatch": "it has a letter that cannot stand there",
+    "string_too_long": "it may have {max_length} letters",
+    "too_short": "it must have an entry",
+}
+"""Of pydantic's types of errors; of others its own words are shown."""
 
 
 class Limits(BaseSettings):
@@ -244,13 +261,28 @@ def read(kind: type[Read], **given: object) -> Read:
         settings = kind(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        name = f"{prefix}{first['loc'][0]}".upper()
-        raise InvalidSettingError(f"{name} cannot be {first['input']!r}: {first['msg']}.") from None
+        field, *inside = map(str, first["loc"])
+        name, place = f"{prefix}{field}".upper(), f" ({', '.join(inside)})" if inside else ""
+        raise InvalidSettingError(
+            f"{name} cannot be {quoted(first['input'])}{place}: {_reason(first)}. It holds: {_about(kind, field)}."
+        ) from None
     for field, value in settings:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise InvalidSettingError(f"{prefix}{field.upper()} has bytes that are no text.")
     return settings
+
+
+def _about(kind: type[BaseSettings], field: str) -> str:
+    """A class that changes a default has no description of its own."""
+    fields = (each.model_fields[field] for each in kind.__mro__ if field in getattr(each, "model_fields", {}))
+    return next((each.description for each in fields if each.description), "")
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """Of an error of pydantic, in words."""
+    words = REASONS.get(error["type"], error["msg"].removeprefix("Value error, "))
+    return words.format(**error.get("ctx", {}))
 
 
 def port() -> int:

@@ -1,6 +1,7 @@
 """What the environment of a server may say."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.errors import InvalidSettingError
-from rankviz.settings import PORT, Limits, Settings, port, read
+from rankviz.settings import PORT, Limits, Settings, SharedLimits, port, read
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +47,33 @@ def test_lists_and_names_with_values_are_json(monkeypatch, name, text, value):
     monkeypatch.setenv(f"RANKVIZ_{name}", text)
 
     assert value == getattr(read(Settings), name.lower())
+
+
+PYDANTIC = re.compile("[Ii]nput|[Ss]hould|Value error|validation|parse|instance")
+
+
+@pytest.mark.parametrize("kind", [Settings, Limits, SharedLimits])
+@pytest.mark.parametrize("text", ["-1", "0", "1e400", "nan", "many", "-", "{}", "[]", "[1]", '{"GPU": 0}', "x" * 5000])
+def test_whatever_a_variable_holds_is_taken_or_refused_in_plain_words(monkeypatch, kind, text):
+    for field in kind.model_fields:
+        name = f"{kind.model_config['env_prefix']}{field}".upper()
+        with monkeypatch.context() as set_to:
+            set_to.setenv(name, text)
+            try:
+                read(kind)
+            except InvalidSettingError as error:
+                refused, _, about = str(error).partition(". It holds: ")
+                assert refused.startswith(f"{name} cannot be ")
+                assert len(refused) < 300
+                assert about.strip(".")
+                assert not PYDANTIC.search(refused.removeprefix(name))
+
+
+def test_a_wrong_value_inside_says_where(monkeypatch):
+    monkeypatch.setenv("RANKVIZ_RAY_RESOURCES", '{"GPU": 0}')
+
+    with pytest.raises(InvalidSettingError, match=r"_RESOURCES cannot be .0. \(GPU\): it must be more than 0\."):
+        read(Settings)
 
 
 @pytest.mark.parametrize("name", ["SLURM_OPTIONS", "RAY_LABELS", "RAY_RESOURCES"])
