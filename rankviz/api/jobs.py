@@ -12,7 +12,7 @@ from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, writes
 from rankviz.catalog import hardware
 from rankviz.core.runs.attempts import HF_JOBS
-from rankviz.errors import EngineUnavailableError, InvalidSettingError
+from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.store.destination import Destination
 
 if TYPE_CHECKING:
@@ -87,13 +87,24 @@ class Jobs:
         if hub is None or hub.was_searched:
             return ()
         hub.was_searched = True
-        owner, brought = self._workspace.rights.somebody().id, []
-        for found in self._engine.returning(owner):
-            with self._quota.admitting(new=len(found.requests)):
-                self._engine.take(found, owner)
+        owner, brought, refusal = self._workspace.rights.somebody().id, [], None
+        try:
+            jobs = self._engine.returning(owner)
+        except BaseException:
+            hub.was_searched = False
+            raise
+        for found in jobs:
+            try:
+                with self._quota.admitting(new=len(found.requests)):
+                    self._engine.take(found, owner)
+            except (LimitError, EngineError) as error:
+                refusal = error
+                continue
             brought += [request.run_id for request in found.requests]
         if brought:
             self._workspace.work_queue()
+        if refusal and not brought:
+            raise refusal
         return brought
 
     def flavors(self) -> Sequence[Flavor]:
@@ -154,7 +165,10 @@ class Jobs:
         if not self._workspace.shared:
             return self._engine.logins.of("")
         if visitor.token:
-            return self._engine.logins.give(visitor.id, visitor.token, visitor.name, visitor.token_expires_at)
+            login = visitor.token, visitor.name, visitor.token_expires_at
+            if visitor.also:  # what they made before they logged in
+                self._engine.logins.give(visitor.also, *login)
+            return self._engine.logins.give(visitor.id, *login)
         return self._engine.logins.of(visitor.id) if visitor.id else None
 
     def _require_login(self) -> Hub:

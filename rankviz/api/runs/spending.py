@@ -101,12 +101,14 @@ class Spending:
         return _spent([run])
 
     def limit(self, sweep: Sweep) -> float | None:
-        """The spending limit in US dollars of the runs that are to be on a rented machine; None where none is."""
+        """The spending limit in US dollars of the runs that are to be on a rented machine, or else of those that were;
+        None where none was."""
         for run in sweep.runs:
             destination = read_destination(self._workspace.store.run_dir(run.run_id))
             if destination.engine == HF_JOBS and (spend := destination.options.get("spend")):
                 return float(spend)
-        return None
+        engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)
+        return engine.papers.limit(sweep.sweep_id) if engine else None
 
     def _rent(self, sweep: Sweep) -> Rent | None:
         engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)

@@ -29,6 +29,7 @@ class Cancelling:
             return True
         if unless():
             return False
+        # Before it is asked for, and until that has failed: how the job ends is told by it.
         self._watch.renting.note(is_ending=True)
         self._is_asked, self._step = True, _in_thread(self._end)
         raise EngineEndingError(ENDING)
@@ -36,7 +37,11 @@ class Cancelling:
     def _end(self) -> None:
         hub, job_id = self._watch.hub, self._watch.job_id
         if not self._watch.has_ended:
-            hub.cancel(job_id)
+            try:
+                hub.cancel(job_id)
+            except BaseException:
+                self._watch.renting.note(is_ending=False)
+                raise
         while not self._watch.has_ended:
             time.sleep(min(1.0, self._poll_seconds))
             self._watch.see(hub.job(job_id))

@@ -6,13 +6,20 @@ from rankviz.engines.hf_jobs.papers import Rented
 from rankviz.engines.process import describe_exit
 
 CANCELLED = "The job was cancelled."
+RESUME = "Resume the sweep to start what is left."
 CANCELLED_THERE = "Its job was cancelled on Hugging Face. Resume the sweep to start it again."
 
 
 def end_of(seen: Seen, exit_code: int | None, last_words: str, rented: Rented) -> End:
-    """exit_code: of the worker, where the log says it; last_words: its last line that is no journal's."""
+    """exit_code: of the worker, where the log says it; last_words: its last line that is no journal's. What came back
+    to an emptied runs folder is not tried again by itself: how often it was tried is not known here."""
     if rented.is_ending:
         return End(why=CANCELLED)
+    end = _end_of(seen, exit_code, last_words, rented)
+    return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if rented.has_returned else end
+
+
+def _end_of(seen: Seen, exit_code: int | None, last_words: str, rented: Rented) -> End:
     if exit_code is not None:
         return End(exit_code, lost=exit_code < 0, why=describe_exit(exit_code))
     if seen.stage == "CANCELED":

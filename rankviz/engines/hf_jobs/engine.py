@@ -4,7 +4,7 @@ All calls happen in threads (watch, cancelling) and what they bring is in folder
 for a network.
 """
 
-import shutil
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import starmap
@@ -22,25 +22,28 @@ from rankviz.engines.hf_jobs.mirror import Mirror
 from rankviz.engines.hf_jobs.missing import Missing
 from rankviz.engines.hf_jobs.offers import Offers
 from rankviz.engines.hf_jobs.papers import Papers, Rented
-from rankviz.engines.hf_jobs.prices import seconds_left
+from rankviz.engines.hf_jobs.prices import MOST_SECONDS, seconds_left
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.returning import Found
 from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending
 from rankviz.engines.hf_jobs.watch import Watch, unsend
-from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
+from rankviz.engines.hf_jobs.words import (
+    NO_PLACE,
+    NOT_KNOWN,
+    ONE_AT_A_TIME,
+    SCHEDULED,
+    SENT,
+    TOO_MANY_MISSING,
+    USED_UP,
+)
+from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError, InvalidSettingError
 from rankviz.store import RunStore
 
 IMAGE = "unsloth/unsloth:latest"
 LOOKS = 6
 """So many times rarer than jobs, those that are missing are looked for."""
-SENT = "It is sent to Hugging Face."
-SCHEDULED = "Hugging Face looks for a free machine."
-ONE_AT_A_TIME = "It waits for another job of its sweep to end: the spending limit of a sweep pays for one at a time."
-NOT_KNOWN = (
-    "It is not known yet whether Hugging Face has started it: the answer was lost. RankViz looks for it, and starts it "
-    "again once it is listed nowhere for {}."
-)
-NO_PLACE = "It waits for another job to end: of all visitors together, {} run at the same time."
+MOST_MISSING = 2
+"""So many jobs of a sweep may be missing at the same time, each with its limit."""
 
 
 class HfJobs(Engine):
@@ -84,8 +87,6 @@ class HfJobs(Engine):
         self._missing = Missing(self.papers, lambda owner: self.logins.of(owner), self.spending, LOOKS * poll_seconds)
         self._watches: dict[str, Watch] = {}
         self._cancelling: dict[str, Cancelling] = {}
-        self._coming: set[str] = set()
-        """Runs that are being taken from a job that has come back."""
 
     def room(self) -> int:
         """One at least: `start` says why a job waits."""
@@ -95,41 +96,49 @@ class HfJobs(Engine):
         folder = self.papers.folder(job.name)
         if folder in self.papers.folders():
             return self._live(folder)
-        shutil.rmtree(folder, ignore_errors=True)  # of a start that was cut off before anything was rented
+        self.papers.remove(folder)  # of a start that was cut off before anything was rented
         if self._carried() & {attempt.run_id for attempt in job.attempts}:
             return None  # a job that has come back has them
         hub = self.logins.require(job.owner)
         sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
         if any(self._folders_of(sweep_id)):
             raise EngineUnavailableError(ONE_AT_A_TIME)
+        if sum(lost.sweep_id == sweep_id for lost in self.papers.missing().values()) >= MOST_MISSING:
+            raise EngineError(TOO_MANY_MISSING)
         if self._going(job.owner) >= self._at_once:
             raise EngineUnavailableError(NO_PLACE.format(self._at_once))
         self.offers.require(hub)
         flavor, usd = self.offers.terms(hub, job.options)
         bill = self.bill(sweep_id)
+        try:
+            seconds = seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole)
+        except InvalidSettingError as error:  # who looks at a run of another sees no dollars
+            raise EngineError(USED_UP) from error
         rented = Rented(
             is_asked=False,
             owner=job.owner,
             account=hub.name,
             flavor=flavor.name,
             usd_per_minute=flavor.usd_per_minute,
-            timeout_seconds=seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole),
+            timeout_seconds=seconds,
             sweep_id=sweep_id,
             limit_usd=usd,
         )
         try:
             bundle.pack(self._store, job, folder, engine=self.name, sees_folders=self.sees_folders)
             self.papers.write(folder, rented)
+            self.papers.note_limit(sweep_id, usd)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.papers.remove(folder)
             raise
         return self._live(folder)
 
     def live(self) -> Sequence[Live]:
+        returning.settle(self.papers, self._store)
         for folder in list(self.papers.folders()):
             watch = self._watches.get(folder.name)
             if watch is not None and watch.renting.absent:
-                self.papers.miss(folder)  # its runs are free again
+                self.papers.miss(folder.name, watch.renting.rented)  # its runs are free again
                 self._drop(folder)
         self._missing.look()
         return [*map(self._live, self.papers.folders()), *starmap(bundle.unreadable, self.papers.unreadable())]
@@ -146,17 +155,14 @@ class HfJobs(Engine):
             if renting.stop() or renting.is_over:
                 return End(why=CANCELLED)
             raise EngineUnavailableError(self._not_known) if renting.is_lost else EngineEndingError(ENDING)
-        if folder.name not in self._cancelling:
-            self._cancelling[folder.name] = Cancelling(watch, self._poll_seconds)
+        cancelling = self._cancelling.pop(folder.name, None) or Cancelling(watch, self._poll_seconds)
         try:
-            ended = self._cancelling[folder.name].look(unless)
+            return End(why=CANCELLED) if cancelling.look(unless) else None
         except EngineEndingError:
+            self._cancelling[folder.name] = cancelling  # whatever else there is, the next look begins anew
             raise
-        except (EngineError, EngineUnavailableError) as error:
-            del self._cancelling[folder.name]
+        except EngineError as error:
             raise EngineUnavailableError(str(error)) from error
-        del self._cancelling[folder.name]
-        return End(why=CANCELLED) if ended else None
 
     def _cancel_without_login(self, live: Live, unless: Callable[[], bool]) -> End | None:
         """Of an owner who is not logged in. A job that runs can be ended by nobody else."""
@@ -174,7 +180,9 @@ class HfJobs(Engine):
     def forget(self, live: Live) -> None:
         """What it made stays in the bucket, which is its owner's."""
         folder = self.papers.folder(live.job.name)
-        if not self.papers.trouble(folder):
+        if self.papers.trouble(folder):
+            self._give_up(folder, live)
+        else:
             rented = self.papers.read(folder)
             if rented.job_id:
                 self.spending.add(rented.sweep_id, folder.name, self._cost(folder))
@@ -182,6 +190,25 @@ class HfJobs(Engine):
                 unsend(hub, folder.name, self._watches.get(folder.name))
         self.papers.forget(folder)
         self._drop(folder)
+
+    def _give_up(self, folder: Path, live: Live) -> None:
+        """Of a job whose papers cannot be read: it may run, so it is looked for by its labels and ended. Until it is
+        found it may have cost all that its sweep may."""
+        run_id = live.job.attempts[0].run_id
+        with contextlib.suppress(EngineError):
+            return self.papers.miss(folder.name, self.papers.read(folder))
+        sweep_id = self._store.record(run_id).request.sweep_id
+        limit = self.papers.limit(sweep_id) or 0.0
+        self.spending.add(sweep_id, folder.name, Cost(0.0, limit))
+        rented = Rented(
+            owner=self._store.ownership(run_id).owner,
+            account="",
+            flavor="",
+            usd_per_minute=0.0,
+            timeout_seconds=MOST_SECONDS,
+            sweep_id=sweep_id,
+        )
+        self.papers.miss(folder.name, rented)
 
     def release(self) -> None:
         for watch in self._watches.values():
@@ -196,12 +223,7 @@ class HfJobs(Engine):
 
     def take(self, found: Found, owner: str) -> None:
         """Have such a job's runs here again, and follow it."""
-        run_ids = {attempt.run_id for attempt in found.attempts}
-        self._coming |= run_ids
-        try:
-            returning.take(found, self.papers, self._store, owner)
-        finally:
-            self._coming -= run_ids
+        returning.take(found, self.papers, self._store, owner)
 
     def bill(self, sweep_id: str) -> Bill:
         """What a sweep's jobs have cost so far, with those that run."""
@@ -227,8 +249,8 @@ class HfJobs(Engine):
 
     def _carried(self) -> set[str]:
         """Runs that some job has."""
-        jobs = (bundle.read_job(folder) for folder in self.papers.folders())
-        return self._coming | {attempt.run_id for job in jobs for attempt in job.attempts}
+        jobs = (bundle.read_job(folder) for folder in self.papers.folders(coming=True))
+        return {attempt.run_id for job in jobs for attempt in job.attempts}
 
     @property
     def _not_known(self) -> str:
@@ -277,4 +299,4 @@ class HfJobs(Engine):
         self._cancelling.pop(folder.name, None)
         if watch := self._watches.pop(folder.name, None):
             watch.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        self.papers.remove(folder)

@@ -45,17 +45,17 @@ class Missing:
             for file, rented in files.items():
                 hub = self._hub_of(rented.owner)
                 with contextlib.suppress(EngineError, EngineUnavailableError):
-                    if hub is not None and hub.name == rented.account:
+                    if hub is not None and rented.account in (hub.name, ""):
                         self._look_for(hub, file, rented)
             stopped.wait(self._seconds)
 
     def _look_for(self, hub: Hub, file: Path, rented: Rented) -> None:
         jobs = hub.find(self._papers.labels(file.with_suffix("")))
         for job in jobs:
-            if job.ended:
+            if job.ended and rented.usd_per_minute:
                 span = span_of(job.seconds, rented.timeout_seconds)
                 self._spending.add(rented.sweep_id, file.stem, span.cost(rented.usd_per_minute))
-            else:
+            if not job.ended:
                 hub.cancel(job.id)
         could_run = file.stat().st_mtime + longest_seconds(rented.timeout_seconds) > time.time()
         if all(job.ended for job in jobs) and (jobs or not could_run):

@@ -4,15 +4,18 @@ hf-jobs/RUN_ID-aN/        the packed job, and what has come of it (mirror)
 hf-jobs/RUN_ID-aN/rented.json
 hf-jobs/forgotten         folders of jobs that have been read
 hf-jobs/spent.json        US dollars by sweep and job (spending)
-hf-jobs/missing/NAME.json the rented.json of a job that was asked for and is nowhere (missing)
+hf-jobs/missing/NAME.json the rented.json of a job that may run and is nowhere (missing)
+hf-jobs/limit-SWEEP       the spending limit that a sweep was given last, in US dollars
 """
 
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +30,7 @@ from rankviz.engines.hf_jobs.spending import Span, span_of, span_since, write
 from rankviz.errors import EngineError
 
 RENTED, FORGOTTEN, MISSING = "rented.json", "forgotten", "missing"
+GONE = ".gone-"
 LOOK_THERE = "Look at https://huggingface.co/settings/jobs whether the job still runs, and end it there."
 HOME_FILE = "hf-jobs.id"
 
@@ -51,6 +55,10 @@ class Rented:
     """The spending limit of its sweep; None of a job of an earlier version."""
     refusal: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
     """Why Hugging Face does not start it, as a sentence."""
+    has_returned: bool = False
+    """Whether it came back from its account after this runs folder had been emptied."""
+    is_coming: bool = False
+    """Whether it is just coming back, and its runs may not be here yet."""
     is_ending: bool = False
     """Whether RankViz has asked Hugging Face to end it."""
     billed_seconds: Seconds | None = None
@@ -75,9 +83,10 @@ class Papers:
         self._home = home
         self.place = home / "hf-jobs"
 
-    def folders(self) -> Iterator[Path]:
-        """Of jobs that were started, or that somebody was about to start."""
-        return (folder for folder in self._all() if not self.trouble(folder))
+    def folders(self, *, coming: bool = False) -> Iterator[Path]:
+        """Of jobs that were started, or that somebody was about to start. coming: with those that are coming back."""
+        readable = (folder for folder in self._all() if not self.trouble(folder))
+        return (folder for folder in readable if coming or not self.read(folder).is_coming)
 
     def unreadable(self) -> Iterator[tuple[Path, str]]:
         """Other folders of jobs, and why they cannot be read."""
@@ -118,12 +127,29 @@ class Papers:
     def forgotten(self) -> set[str]:
         """Names of the folders of jobs that were read."""
         file = self.place / FORGOTTEN
-        return set(file.read_text().split()) if file.exists() else set()
+        return set(file.read_text(errors="replace").split()) if file.exists() else set()
 
-    def miss(self, folder: Path) -> None:
+    def miss(self, name: str, rented: Rented) -> None:
         """A job that was asked for is nowhere: it is looked for still."""
-        (self.place / MISSING).mkdir(exist_ok=True)
-        os.replace(folder / RENTED, self.place / MISSING / f"{folder.name}.json")
+        write(self.place / MISSING / f"{name}.json", asdict(rented))
+
+    def remove(self, folder: Path) -> None:
+        """In one step, so that nobody reads half of it later."""
+        with contextlib.suppress(OSError):
+            os.replace(folder, self.place / f"{GONE}{secrets.token_hex(4)}")
+        for gone in self.place.glob(f"{GONE}*"):
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def note_limit(self, sweep_id: str, usd: float) -> None:
+        (self.place / f"limit-{sweep_id}").write_text(repr(usd))
+
+    def limit(self, sweep_id: str) -> float | None:
+        """The spending limit that a sweep was given last; None where it has had no job here."""
+        try:
+            usd = float((self.place / f"limit-{sweep_id}").read_text())
+        except (OSError, ValueError):
+            return None
+        return usd if 0 < usd < math.inf else None
 
     def missing(self) -> Mapping[Path, Rented]:
         """Files of such jobs, as far as they can be read."""
@@ -134,7 +160,7 @@ class Papers:
         return found
 
     def _all(self) -> Sequence[Path]:
-        return [path.parent for path in sorted(self.place.glob(f"*-a[0-9]*/{RENTED}"))]
+        return [path.parent for path in sorted(self.place.glob(f"[!.]*-a[0-9]*/{RENTED}"))]
 
     def _home_id(self) -> str:
         """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""

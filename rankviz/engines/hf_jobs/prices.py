@@ -9,6 +9,8 @@ from rankviz.errors import InvalidSettingError
 STARTING = Range(120.0, 300.0, 600.0)
 """Seconds that a job is billed for before its base is loaded: pulling the image, packages, the base's download. A
 choice, not a measurement; a job that has run says what it was."""
+MOST_SECONDS = 7 * 24 * 3600
+"""No job takes longer, whatever its limit."""
 LEAST_SECONDS = 300
 """A job with less time than this would hardly begin."""
 
@@ -53,7 +55,7 @@ def timeout_seconds(usd: float, usd_per_minute: float) -> int:
     if not math.isfinite(usd) or usd <= 0:
         raise InvalidSettingError(f"The spending limit must be above 0 US dollars (got {usd:g}).")
     paid = 60.0 * usd / usd_per_minute if usd_per_minute else 24 * 3600.0
-    seconds = math.floor(min(paid, 7 * 24 * 3600.0) - STARTING.high)
+    seconds = math.floor(min(paid, MOST_SECONDS) - STARTING.high)
     if seconds < LEAST_SECONDS:
         least = math.ceil((STARTING.high + LEAST_SECONDS) / 60.0) * usd_per_minute
         raise InvalidSettingError(

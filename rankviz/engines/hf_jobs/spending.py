@@ -18,8 +18,8 @@ from rankviz.errors import EngineUnavailableError
 
 SPENT = "spent.json"
 UNREADABLE = (
-    "What jobs have cost cannot be read, so none starts. The owner of the server can mend {}, or remove it: then "
-    "spending limits count from 0."
+    "What jobs have cost cannot be read, so none starts. The owner of the server can mend hf-jobs/{} in the runs "
+    "folder, or remove it: then spending limits count from 0."
 )
 
 
@@ -101,7 +101,7 @@ class Spending:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-            raise EngineUnavailableError(UNREADABLE.format(file)) from None
+            raise EngineUnavailableError(UNREADABLE.format(SPENT)) from None
 
 
 def _cost(usd: Any) -> Cost:

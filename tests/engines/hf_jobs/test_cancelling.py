@@ -1,11 +1,14 @@
 """Jobs are ended while nothing else waits, and runs that were not meant to end go to another job."""
 
+import contextlib
+
 import pytest
 
 from rankviz.engines.hf_jobs.cancelling import ENDING
+from rankviz.engines.hf_jobs.watch import Watch
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for
+from tests.support.workers import HANG_IN_EACH, states, wait_for, worker
 
 
 @pytest.fixture
@@ -98,3 +101,49 @@ def test_a_job_that_waits_for_a_machine_is_ended_when_its_runs_are_cancelled(sup
     assert ["cancelled"] * 2 == states(store, run_ids)
     wait_for(lambda: only_job(hub).stage == "CANCELED")
     supervisor.settle()
+
+
+def test_after_a_cancel_that_was_refused_the_job_ends_as_it_does(supervise, store, hub, tmp_path):
+    run_ids = sweep(store, 2, 4)
+    go = tmp_path / "go"
+    first_waits = worker(
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        step(run_id)\n"
+        f"        while run_id.endswith('r4') or not os.path.exists({str(go)!r}): time.sleep(0.02)\n"
+        "        complete(run_id)"
+    )
+    supervisor = supervise(first_waits)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    hub.refuses[cancel_of(hub)] = (503, "busy")
+    with pytest.raises(EngineUnavailableError):
+        supervisor.cancel(run_ids[0])
+    go.touch()
+    wait_for(lambda: store.get(run_ids[0]).state.ended and store.get(run_ids[1]).steps)
+    supervisor.stop()
+
+    assert not supervisor.engines[0].papers.read(next(supervisor.engines[0].papers.folders())).is_ending
+    supervise()
+    hub.end(only_job(hub), "ERROR", "The node was lost")
+
+    wait_for(lambda: store.get(run_ids[1]).attempt == 2)
+    assert "The node was lost" in store.get(run_ids[1]).lost
+
+
+@pytest.mark.parametrize("error", [ValueError("nonsense"), OSError(28, "No space left on device")])
+def test_a_step_that_fails_in_any_way_is_taken_anew_at_the_next_look(going, store, hub, monkeypatch, error):
+    supervisor, run_ids = going
+    refresh, failures = Watch.refresh, [error]
+
+    def failing(watch):
+        if failures:
+            raise failures.pop()
+        refresh(watch)
+
+    monkeypatch.setattr(Watch, "refresh", failing)
+    with contextlib.suppress(Exception):
+        supervisor.cancel(run_ids[0], timeout_seconds=0.2)
+    store.ask_to_cancel(run_ids[0])
+
+    wait_for(lambda: store.get(run_ids[0]).state == "cancelled")
+    supervisor.cancel(run_ids[1])

@@ -2,19 +2,18 @@
 What every engine must hold is in tests/engines/test_contract.py."""
 
 import re
-import shutil
 import time
 
 import pytest
 
 from rankviz.core.runs.events import RunFailed
 from rankviz.engines.hf_jobs.ends import CANCELLED_THERE
-from rankviz.engines.hf_jobs.engine import ONE_AT_A_TIME, HfJobs
+from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.hub import NO_CREDIT
 from rankviz.engines.hf_jobs.logins import LOGIN, Logins
 from rankviz.engines.hf_jobs.spending import Cost
+from rankviz.engines.hf_jobs.words import ONE_AT_A_TIME, USED_UP
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.hub_jobs import TIMEOUT, only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for, worker
 
@@ -26,15 +25,6 @@ SAVES_AN_ADAPTER = worker(
     "        (folder / 'adapter_model.safetensors').write_bytes(b'12345678')\n"
     "        write(run_id, AdapterSaved(time=time.time(), path='adapter', file_bytes=8))\n"
     "        complete(run_id)"
-)
-COMPLETE_THE_FIRST = worker(
-    "for run_id in run_ids:\n"
-    "    if begin(run_id):\n"
-    "        if run_id.endswith('-r2'):\n"
-    "            complete(run_id)\n"
-    "        else:\n"
-    "            step(run_id)\n"
-    "            time.sleep(60)"
 )
 WEIGHTS = "adapter/adapter_model.safetensors"
 
@@ -85,7 +75,7 @@ def test_a_sweep_starts_no_job_that_its_spending_limit_does_not_pay_for_any_more
     supervise().settle()
 
     assert ["failed"] == states(store, run_ids)
-    assert "The spending limit of 2.00 US dollars is used up" in store.get(run_ids[0]).error
+    assert USED_UP.rstrip(".") in store.get(run_ids[0]).error
     assert {} == hub.jobs
 
 
@@ -368,93 +358,3 @@ def test_what_was_sent_is_removed_once_it_has_been_read_and_the_bucket_is_left_t
     sent = hub.folder("dataset", "alice/rankviz-jobs")
     wait_for(lambda: not (sent / f"{run_id}-a1").exists())
     assert (hub.folder("bucket", "alice/rankviz-runs") / f"{run_id}-a1" / "runs" / run_id / "events.jsonl").exists()
-
-
-@pytest.fixture
-def emptied(store, hub, logins, supervise, tmp_path):
-    """A home that knows nothing of a job which it started before its disk was emptied: (store, engine, run ids)."""
-    run_ids = sweep(store, 2, 4, flavor="l4x1")
-    first = supervise(waiting_for(tmp_path / "go"))
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    first.stop()
-    for name in ("runs", "hf-jobs"):
-        shutil.rmtree(store.home / name)
-    here = RunStore(store.home)
-    return here, HfJobs(here, logins, poll_seconds=0.1), run_ids
-
-
-def test_a_job_whose_page_lost_its_disk_comes_back_with_its_owner_and_is_not_started_again(emptied, hub, tmp_path):
-    store, engine, run_ids = emptied
-
-    (found,) = engine.returning("ann")
-    engine.take(found, "ann")
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
-    supervisor.start()
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    (tmp_path / "go").touch()
-    supervisor.settle()
-    supervisor.stop()
-
-    assert ["completed"] * 2 == states(store, run_ids)
-    assert {"ann"} == {store.ownership(run_id).owner for run_id in run_ids}
-    assert 1 == len(hub.jobs)
-
-
-def test_a_run_that_was_tried_twice_comes_back_with_its_newest_job_and_both_are_on_the_bill(
-    supervise, store, hub, logins, tmp_path
-):
-    done, hangs = sweep(store, 2, 4, flavor="l4x1")
-    first = supervise(COMPLETE_THE_FIRST)
-    wait_for(lambda: store.get(hangs).steps)
-    first.cancel(hangs)
-    store.requeue(hangs)
-    wait_for(lambda: store.get(hangs).attempt == 2 and store.get(hangs).steps)
-    first.stop()
-    sweep_id = store.get(done).request.sweep_id
-    for name in ("runs", "hf-jobs"):
-        shutil.rmtree(store.home / name)
-    here = RunStore(store.home)
-    engine = HfJobs(here, logins, poll_seconds=0.1)
-
-    for found in engine.returning("ann"):
-        engine.take(found, "ann")
-    supervisor = Supervisor(here, engines=[engine], poll_seconds=0.05)
-    supervisor.start()
-    wait_for(lambda: here.get(hangs).steps and here.get(done).state == "completed")
-
-    assert (1, 2) == (here.get(done).attempt, here.get(hangs).attempt)
-    wait_for(lambda: engine.bill(sweep_id).usd >= 2 * 0.013333 and engine.bill(sweep_id).is_whole)
-    supervisor.cancel(hangs)
-    supervisor.stop()
-
-
-def test_a_job_that_has_come_back_is_not_found_again_nor_once_it_was_read(emptied, hub, tmp_path):
-    store, engine, _ = emptied
-    (found,) = engine.returning("ann")
-    engine.take(found, "ann")
-
-    assert [] == engine.returning("ann")
-    (live,) = engine.live()
-    hub.end(only_job(hub), "CANCELED")
-    engine.forget(live)
-    shutil.rmtree(store.runs_dir)
-    assert [] == HfJobs(RunStore(store.home), engine.logins).returning("ann")
-
-
-def test_a_job_comes_back_to_its_own_page_and_owner_only(emptied, hub, logins, tmp_path):
-    _, engine, _ = emptied
-    logins.give("ben", "hf_ben")
-    elsewhere = RunStore(tmp_path / "elsewhere")
-    elsewhere.home.mkdir()
-
-    assert [] == engine.returning("ben")
-    assert [] == HfJobs(elsewhere, logins).returning("ann")
-    engine.release()
-
-
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"attempts": ["../../x@1"]}', b'{"attempts": []}'])
-def test_what_cannot_be_read_of_a_job_does_not_come_back(emptied, hub, content):
-    _, engine, _ = emptied
-    hub.shows["job.json"] = content
-
-    assert [] == engine.returning("ann")

@@ -9,11 +9,12 @@ import pytest
 from rankviz.core.runs.attempts import Attempt
 from rankviz.engines.engine import Job
 from rankviz.engines.hf_jobs import hub as hub_calls
-from rankviz.engines.hf_jobs.engine import NO_PLACE, SENT, HfJobs
+from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.hub import NO_CREDIT
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.offers import ASKED
 from rankviz.engines.hf_jobs.prices import longest_seconds
+from rankviz.engines.hf_jobs.words import NO_PLACE, SENT, TOO_MANY_MISSING
 from rankviz.errors import EngineUnavailableError
 from rankviz.store import RunStore
 from tests.support.hub_jobs import only_job, sweep
@@ -67,6 +68,17 @@ def test_a_job_that_shows_up_after_its_runs_went_to_another_is_ended_and_is_on_t
     wait_for(lambda: supervisor.engines[0].bill(sweep_id).jobs == 2)
     assert ("RUNNING", 2) == (second.stage, store.get(run_id).attempt)
     supervisor.cancel(run_id)
+
+
+def test_answers_that_are_lost_again_and_again_start_two_jobs_at_most(supervise, store, hub):
+    (run_id,) = sweep(store, 4, spend="2")
+    hub.loses_answers = hub.lists_nothing = True
+
+    supervise(HANG_IN_EACH, look_seconds=0.3).settle()
+
+    assert ["failed"] == states(store, [run_id])
+    assert TOO_MANY_MISSING.rstrip(".") in store.get(run_id).error
+    assert 2 == len(hub.jobs)
 
 
 def test_a_page_that_stopped_between_asking_and_the_answer_does_not_ask_again(supervise, store, hub):
