@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from rankviz import units
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT, Runs
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from rankviz.engines.hf_jobs.hub import Hub
     from rankviz.engines.hf_jobs.prices import Flavor
 
+SEARCH_AGAIN_SECONDS = 60.0
+"""After a search for jobs that have come back has failed."""
 LOG_IN = "Log in with Hugging Face (at the top of the page) to train on its machines, on your account."
 SET_TOKEN = "Set HF_TOKEN, or run `hf auth login`, to train on machines of Hugging Face, on your account."
 
@@ -71,6 +75,8 @@ class Jobs:
 
     def __init__(self, workspace: Workspace, runs: Runs, quota: Quota):
         self._workspace, self._runs, self._quota = workspace, runs, quota
+        self._not_before: WeakKeyDictionary[Hub, float] = WeakKeyDictionary()
+        """When those are looked through again whose search has failed."""
 
     def why_not(self) -> str:
         """Why they cannot rent a machine, and what to do; empty where they can. A visitor's login, which this request
@@ -84,7 +90,7 @@ class Jobs:
         """Have the runs of one's jobs here again that this page started and does not know: the disk of a Space is
         emptied by a restart. Returns their ids. Looks once for each login."""
         hub = self._login()
-        if hub is None or hub.was_searched:
+        if hub is None or hub.was_searched or time.monotonic() < self._not_before.get(hub, 0.0):
             return ()
         hub.was_searched = True
         owner, brought, refusal = self._workspace.rights.somebody().id, [], None
@@ -92,6 +98,7 @@ class Jobs:
             jobs = self._engine.returning(owner)
         except BaseException:
             hub.was_searched = False
+            self._not_before[hub] = time.monotonic() + SEARCH_AGAIN_SECONDS
             raise
         for found in jobs:
             try:

@@ -1,6 +1,7 @@
 """Machines of Hugging Face, for whoever has a login there: what they cost, and who may use what."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from rankviz.api import Api
 from rankviz.api.jobs import LOG_IN, SET_TOKEN
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
-from rankviz.store.destination import read_destination
+from rankviz.store.destination import Destination, read_destination
 from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
 from tests.support.hub_jobs import page_on, stand_in_hub, use
@@ -155,3 +156,37 @@ def test_a_login_serves_its_visitor_s_job_after_the_request_is_over(shared, hub)
 
     wait_for(lambda: hub.jobs)
     assert ["alice"] == [job.namespace for job in hub.jobs.values()]
+
+
+def test_a_search_for_jobs_that_failed_is_made_again_after_a_while(shared, hub, monkeypatch):
+    hub.refuses["GET /api/jobs/alice"] = (503, "busy")
+    with acting_as(ALICE), pytest.raises(EngineUnavailableError):
+        shared.jobs.bring_back()
+    hub.refuses.clear()
+    before = hub.calls.count("GET /api/jobs/alice")
+    with acting_as(ALICE):
+        shared.jobs.bring_back()
+    assert before == hub.calls.count("GET /api/jobs/alice")
+
+    monkeypatch.setattr(shared.jobs, "_not_before", {})
+    with acting_as(ALICE):
+        shared.jobs.bring_back()
+        shared.jobs.bring_back()
+
+    assert before + 1 == hub.calls.count("GET /api/jobs/alice")
+
+
+def test_what_was_queued_before_the_login_goes_with_it(shared, hub):
+    cookie = Visitor("cookie-1")
+    with acting_as(cookie):
+        sweep_id = shared.workspace.store.create(
+            questions.sweep(ranks=(4,)), cookie.id, Destination("hf-jobs", {"flavor": "l4x1", "spend": "2"})
+        )
+    shared.workspace.work_queue()
+
+    with acting_as(replace(ALICE, also=cookie.id)):
+        assert "" == shared.jobs.why_not()
+
+    wait_for(lambda: hub.jobs)
+    assert ["alice"] == [job.namespace for job in hub.jobs.values()]
+    shared.workspace.supervisor.cancel(sweep_id)

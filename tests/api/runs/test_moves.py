@@ -121,6 +121,15 @@ def test_without_a_place_a_sweep_goes_on_where_it_was_with_its_machine_and_limit
     assert there == read_destination(rented.workspace.store.run_dir(run.run_id))
 
 
+def test_a_sweep_that_was_elsewhere_meanwhile_keeps_the_limit_it_had(rented):
+    sweep_id = failed(rented, destination=Destination("local"))
+    engine_of(rented).papers.place.mkdir(parents=True)
+    engine_of(rented).papers.note_limit(sweep_id, 1.0)
+
+    assert "1" == rented.moves.destination(sweep_id, "hf-jobs").options["spend"]
+    assert "4" == rented.moves.destination(sweep_id, "hf-jobs", spend=4.0).options["spend"]
+
+
 def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_said(rented):
     sweep_id = failed(rented, 4, 16)
     engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(1.2, 1.2))
