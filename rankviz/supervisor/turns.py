@@ -1,4 +1,4 @@
-"""Whose turn it is: who has fewest places now, then who was served longest ago; of each visitor, the oldest sweep first.
+"""Whose turn it is: who has fewest places, then who was served longest ago; of each visitor, the oldest sweep first.
 
 When somebody was served last is read from the journals, so that a restart changes no order; whoever was served and then
 deleted it is remembered as long as the supervisor runs.
