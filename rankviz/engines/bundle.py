@@ -7,12 +7,15 @@
     data/DIGEST/FILE                what the runs train on
 
 `python -m rankviz.worker finetune FOLDER RUN_ID@ATTEMPT ...` runs it (`arguments`), and leaves worker.log, adapter/ and
-cuts/ beside the journals. What comes back was written elsewhere: it is read as an import is, and no link is followed.
+cuts/ beside the journals. What comes back was written elsewhere: it is read as an import is, no link is followed, and
+whatever is wrong with it is a matter of its own run.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -27,7 +30,7 @@ from rankviz.core.runs.attempts import Attempt, AttemptPlaced
 from rankviz.core.runs.events import AdapterCut, AdapterSaved
 from rankviz.core.runs.request import RunRequest
 from rankviz.engines.engine import End, Job, Kind, Live
-from rankviz.errors import BadAdapterError, EngineError
+from rankviz.errors import BadAdapterError, EngineError, quoted
 from rankviz.paths import ASSETS
 from rankviz.references import References
 from rankviz.store import RunStore
@@ -36,11 +39,20 @@ from rankviz.store.records import path_in_run
 from rankviz.visitor import Visitor
 
 JOB_FILE = "job.json"
+FOLDER = re.compile(r"[^.].*-a[0-9]+")
+"""How a job's folder is called; another, such as a copy that somebody made of one, is none."""
 LOG_BYTES = 2**20
 """Of a log so much is brought back, its end."""
 WEIGHTS = "adapter_model.safetensors"
 MAX_FILES = 2000
 """Of an adapter and its cuts."""
+OF_NAMES = (
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY),
+    *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
+)
+"""Errors of a file that is not there, or is not what it should be: trying again changes nothing."""
+ADAPTER = re.compile(r"adapter|cuts/[A-Za-z0-9_-]+")
+"""Where a worker saves adapters. Other names of a run's folder are RankViz's own."""
 
 
 def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: bool = False) -> None:
@@ -91,7 +103,7 @@ def unreadable(folder: Path, why: str) -> Live:
 
 def folders_in(place: Path) -> Sequence[Path]:
     """Of the jobs that lie there, in the order of their names."""
-    return sorted(path.parent for path in place.glob(f"[!.]*-a[0-9]*/{JOB_FILE}"))
+    return sorted(path.parent for path in place.glob(f"*/{JOB_FILE}") if FOLDER.fullmatch(path.parent.name))
 
 
 def folder_of(job: Job, place: Path) -> Path:
@@ -109,18 +121,33 @@ def journal(folder: Path, run_id: str) -> Path:
 
 
 def since(folder: Path, run_id: str, offset: int, most: int = 2**22) -> bytes:
-    """What a run's journal in a folder holds from an offset on; nothing where it is not there."""
+    """What a run's journal in a folder holds from an offset on; nothing where it is not there, or no plain file."""
+    path = journal(folder, run_id)
+    if not _is_file(path):
+        return b""
     try:
-        with journal(folder, run_id).open("rb") as file:
+        with path.open("rb") as file:
             file.seek(offset)
             return file.read(most)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in OF_NAMES:
+            raise
         return b""
 
 
 def collect(folder: Path, run_id: str, target: Path) -> None:
     """Copy what a run left in a folder into the run's own: the adapters that its journal names, whole, and the end of
-    its log. EngineError where one is not there as the journal says."""
+    its log. EngineError where one is not there as the journal says, or cannot be copied; OSError where that may go
+    better later."""
+    try:
+        _collect(folder, run_id, target)
+    except OSError as error:
+        if error.errno not in OF_NAMES:
+            raise
+        raise EngineError(f"What it left cannot be copied ({error.strerror}).") from error
+
+
+def _collect(folder: Path, run_id: str, target: Path) -> None:
     source = folder / "runs" / run_id
     _copy_log(source / "worker.log", target / "worker.log")
     if problem := missing(folder, run_id):
@@ -140,6 +167,8 @@ def collect(folder: Path, run_id: str, target: Path) -> None:
 def missing(folder: Path, run_id: str) -> str:
     """Which adapter is not there as the run's journal says, as a sentence; empty where all are."""
     for relative, size in _saved(folder, run_id).items():
+        if not ADAPTER.fullmatch(relative):
+            return f"The journal names the adapter {quoted(relative)}, and no worker saves one there."
         try:
             weights = path_in_run(folder / "runs" / run_id, relative) / WEIGHTS
         except BadAdapterError as error:

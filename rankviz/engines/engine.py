@@ -84,7 +84,8 @@ class Engine(Protocol):
 
     Called by one supervisor, from one thread at a time, some times a second: what asks a network keeps its answer for a
     while. Any method may raise EngineUnavailableError where the place cannot be reached: then nothing is decided of its
-    jobs until it can be. A class that inherits from this one has the methods below with a body.
+    jobs until it can be. An error that is not named below counts as that too, is logged with its traceback, and keeps
+    no other engine's jobs waiting. A class that inherits from this one has the methods below with a body.
     """
 
     name: str

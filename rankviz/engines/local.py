@@ -4,8 +4,10 @@ Its workers write into the store's own run folders. Which live is told by their 
 restarted app finds them, also where it was killed.
 """
 
+import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,7 @@ from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.events import GPU_LOST
 from rankviz.engines import process
 from rankviz.engines.engine import End, Engine, Job, Kind, Live
+from rankviz.errors import EngineEndingError
 from rankviz.machine import cards
 
 COMMANDS: Mapping[Kind, Sequence[str]] = {
@@ -23,12 +26,37 @@ COMMANDS: Mapping[Kind, Sequence[str]] = {
 }
 
 
+PATIENCE_SECONDS = 1.0
+"""So long a killed worker is waited for."""
+MOST_REST_SECONDS = 300.0
+
+
 class Slot(NamedTuple):
     """A place for one worker."""
 
     number: int
     where: str
     environment: Mapping[str, str]
+
+
+class Rest(NamedTuple):
+    """A place that has lost a worker is left alone for a while."""
+
+    seconds: float
+    until: float
+    """By the monotonic clock."""
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.until
+
+    def another(self, first_seconds: float) -> "Rest":
+        """After one more worker was lost."""
+        seconds = min(max(first_seconds, 2 * self.seconds), MOST_REST_SECONDS)
+        return Rest(seconds, time.monotonic() + seconds)
+
+
+NO_REST = Rest(0.0, 0.0)
 
 
 class Local(Engine):
@@ -41,6 +69,8 @@ class Local(Engine):
         most_gpus: Of several GPUs so many are used; None is all that fit (machine.cards.usable).
         gpus: Their names as CUDA_VISIBLE_DEVICES has them, instead of those that the driver reports.
         niceness: How far the priority of a worker is below that of this process.
+        rest_seconds: Of several GPUs, one whose worker was lost is given no other for so long, twice as long each time
+            that happens again, so that the others get the work.
     """
 
     name = LOCAL
@@ -57,6 +87,7 @@ class Local(Engine):
         most_gpus: int | None = None,
         gpus: Sequence[str] = (),
         niceness: int = 0,
+        rest_seconds: float = 10.0,
     ):
         self._home = home
         self._commands = commands
@@ -64,7 +95,9 @@ class Local(Engine):
         self._most_gpus = most_gpus
         self._gpus = tuple(gpus)
         self._niceness = niceness
+        self._rest_seconds = rest_seconds
         self._workers: dict[Path, process.Worker] = {}
+        self._rests: dict[Path, Rest] = {}
 
     def room(self) -> int:
         return len(self._free())
@@ -96,18 +129,24 @@ class Local(Engine):
 
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         worker = self._worker(live)
-        worker.pause()
-        if unless():
-            worker.resume()
+        if not worker.look_again and not _stopped_unless(worker, unless):
             return None
-        exit_code = worker.end(self._grace_seconds)
+        exit_code = worker.end(self._grace_seconds, PATIENCE_SECONDS)
         return End(exit_code, why=process.describe_exit(exit_code))
 
     def give_way(self, live: Live) -> None:
         self._yield_file(self._worker(live)).touch()
 
     def forget(self, live: Live) -> None:
-        self._workers.pop(self._worker(live).lock)
+        lock = self._worker(live).lock
+        del self._workers[lock]
+        if live.end is not None and not live.end.lost:
+            self._rests.pop(lock, None)
+        elif live.end is not None and len(self._slots) > 1:
+            self._rests[lock] = rest = self._rest(lock).another(self._rest_seconds)
+            logging.getLogger(__name__).warning(
+                "%s has lost its worker and rests for %g s. %s", live.where, rest.seconds, live.end.why
+            )
 
     def release(self) -> None:
         self._workers.clear()
@@ -129,8 +168,13 @@ class Local(Engine):
         ]
 
     def _free(self) -> Sequence[Slot]:
-        busy = self._workers.keys()
-        return [slot for slot in self._slots if process.lock_file(self._home, slot.number) not in busy]
+        """Those that lost fewer workers first."""
+        locks = {process.lock_file(self._home, slot.number): slot for slot in self._slots}
+        free = [lock for lock in locks if lock not in self._workers and self._rest(lock).is_over]
+        return [locks[lock] for lock in sorted(free, key=lambda lock: self._rest(lock).seconds)]
+
+    def _rest(self, lock: Path) -> Rest:
+        return self._rests.get(lock, NO_REST)
 
     def _worker(self, live: Live) -> process.Worker:
         return next(worker for worker in self._workers.values() if worker.attempts == live.job.attempts)
@@ -144,9 +188,12 @@ class Local(Engine):
             end=None if worker.alive() else self._end(worker),
         )
 
-    def _end(self, worker: process.Worker) -> End:
-        """What is left of it is ended too."""
-        exit_code = worker.end(self._grace_seconds)
+    def _end(self, worker: process.Worker) -> End | None:
+        """What is left of it is ended too; None until that has gone."""
+        try:
+            exit_code = worker.end(self._grace_seconds, PATIENCE_SECONDS)
+        except EngineEndingError:
+            return None
         return End(
             exit_code,
             lost=exit_code is None or exit_code < 0 or exit_code == GPU_LOST,
@@ -156,6 +203,18 @@ class Local(Engine):
 
     def _yield_file(self, worker: process.Worker) -> Path:
         return self._home / worker.lock.name.replace(".lock", ".yield")
+
+
+def _stopped_unless(worker: process.Worker, needless: Callable[[], bool]) -> bool:
+    """Whether a worker was stopped where it stands and is to be ended."""
+    worker.pause()
+    is_needless = True
+    try:
+        is_needless = needless()
+    finally:
+        if is_needless:
+            worker.resume()
+    return not is_needless
 
 
 def _label(card: cards.Card) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -23,10 +24,16 @@ import psutil
 
 from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import GPU_LOST, YIELD_FILE, YIELD_VARIABLE
+from rankviz.errors import EngineEndingError
 from rankviz.paths import IMPORT_ROOT
 
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 PR_SET_PDEATHSIG = 1
+LOOK_SECONDS = 1.0
+UNKILLED = (
+    "The worker has been killed and has not ended yet: it may wait for a driver or a disk. Its place stays taken until "
+    "it has."
+)
 _POLL_SECONDS = 0.02
 
 
@@ -38,6 +45,8 @@ class Worker:
     attempts: tuple[Attempt, ...]
     pid: int | None
     popen: subprocess.Popen | None = None
+    look_again: float = 0.0
+    """When it is to be seen whether what was killed has gone, by the monotonic clock; 0 until that is in question."""
 
     def alive(self) -> bool:
         if self.popen is not None:
@@ -53,19 +62,36 @@ class Worker:
     def resume(self) -> None:
         self._signal(signal.SIGCONT, self._processes())
 
-    def end(self, grace_seconds: float) -> int | None:
-        """End every process of it and return the leader's exit code (None: not known) once all are gone."""
+    def end(self, grace_seconds: float, patience_seconds: float = math.inf) -> int | None:
+        """End every process of it and return the leader's exit code (None: not known) once all are gone.
+
+        EngineEndingError where one is still there so long after it was killed, as while it waits for a driver or a
+        disk. Then this waits no more: it looks once a second, as often as it is called.
+        """
+        if time.monotonic() < self.look_again:
+            raise EngineEndingError(UNKILLED)
         processes = self._processes()
+        if self.look_again:
+            self._signal(signal.SIGKILL, processes)
+        else:
+            processes = self._end_within(grace_seconds, patience_seconds, processes)
+        if any(_lives(pid) for pid in processes):
+            self.look_again = time.monotonic() + LOOK_SECONDS
+            raise EngineEndingError(UNKILLED)
+        return self.popen.wait() if self.popen is not None else None
+
+    def _end_within(self, grace_seconds: float, patience_seconds: float, processes: set[int]) -> set[int]:
+        """What was there in that time."""
         self._signal(signal.SIGTERM, processes)
         # A stopped process takes SIGTERM only once it goes on.
         self._signal(signal.SIGCONT, processes)
         deadline = time.monotonic() + grace_seconds
-        while any(_lives(pid) for pid in processes):
+        while any(_lives(pid) for pid in processes) and time.monotonic() < deadline + patience_seconds:
             if time.monotonic() > deadline:
                 self._signal(signal.SIGKILL, processes)
             time.sleep(_POLL_SECONDS)
             processes |= self._processes()
-        return self.popen.wait() if self.popen is not None else None
+        return processes
 
     def _processes(self) -> set[int]:
         """The group, the leader's descendants that left it, and whoever else holds the lock."""

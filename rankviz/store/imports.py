@@ -35,6 +35,8 @@ from rankviz.store.runs import IMPORTED, RunStore
 MAX_ENTRIES = 4096
 MAX_ARCHIVE_BYTES = 100 * 10**6
 MAX_DIRECTORY_BYTES = 10**6
+MAX_IMPORTED_ATTEMPTS = 10**5
+"""Far below core.runs.attempts.MAX_ATTEMPTS, so that a run can be tried again here as often as anybody likes."""
 MAX_RATIO = 200
 """Unpacked to packed bytes of a file of more than RATIO_BYTES; journals of real runs are below 20."""
 RATIO_BYTES = 10**6
@@ -207,7 +209,13 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> F
         raise LimitError(f"Run {run_id!r} in the zip has {lines:,} events; at most {limits.events:,} are imported.")
     events = [parse_event(line) for _, line in whole_lines(BytesIO(journal))]
     known = [event for event in events if event is not None]
-    if not RunRecord(request=request).after_all(known).state.ended:
+    record = RunRecord(request=request).after_all(known)
+    if record.attempt > MAX_IMPORTED_ATTEMPTS:
+        raise LimitError(
+            f"Run {run_id!r} in the zip says that it was tried {record.attempt:,} times; at most "
+            f"{MAX_IMPORTED_ATTEMPTS:,} are imported."
+        )
+    if not record.state.ended:
         raise InvalidSettingError(f"Run {run_id!r} in the zip has not ended; only ended runs can be imported.")
     if (numbers := sum(map(numbers_in, known))) > limits.example_numbers:
         raise LimitError(

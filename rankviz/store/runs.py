@@ -192,15 +192,15 @@ class RunStore(RunRecords):
                 return False
             if destination is not None:
                 write_destination(self.run_dir(run_id), destination)
+            (self.run_dir(run_id) / CANCEL).unlink(missing_ok=True)
             self.clear(run_id)
             self.append(run_id, RunRequeued(time=time.time(), attempt=record.attempt))
             return True
 
     def clear(self, run_id: str) -> None:
-        """Before another attempt: without the wish to cancel it, and without an adapter of the last one. What it brings
-        is no copy."""
-        for name in (CANCEL, IMPORTED):
-            (self.run_dir(run_id) / name).unlink(missing_ok=True)
+        """Before another attempt: without an adapter of the last one. What it brings is no copy. A wish to cancel it
+        stays."""
+        (self.run_dir(run_id) / IMPORTED).unlink(missing_ok=True)
         shutil.rmtree(self.run_dir(run_id) / "adapter", ignore_errors=True)
 
 

@@ -65,17 +65,20 @@ class Bounds:
             here = [live for each, live in jobs if each is engine]
             served = {self._owner_of(live) for live in here}
             owners = {batch.owner for batch in waiting.get(name, ())} - served
-            for live in [live for each, live in over if each is engine][: len(owners)]:
-                engine.give_way(live)
+            with self._jobs.reaching(name):
+                for live in [live for each, live in over if each is engine][: len(owners)]:
+                    engine.give_way(live)
 
     def _divide(self, jobs: list[tuple[Engine, Live]]) -> None:
-        """A sweep gives way to itself where a place has become free, nothing waits for it, and what is left of the
-        sweep is worth two."""
+        """A sweep gives way to itself where a place has become free, nothing waits for that engine, and what is left of
+        the sweep is worth two."""
         for engine, live in jobs:
-            if engine.divides and engine.name not in self._jobs.away and engine.room() > 0:
+            if engine.divides and engine.name not in self._jobs.away:
                 left = sum(record.state is RunState.QUEUED for record in self._jobs.records(live))
-                if left >= 2 * self._launching.split_runs and not self._launching.waiting():
-                    engine.give_way(live)
+                if left >= 2 * self._launching.split_runs and not self._launching.waiting().get(engine.name):
+                    with self._jobs.reaching(engine.name):
+                        if engine.room() > 0:
+                            engine.give_way(live)
 
     def _owner_of(self, live: Live) -> str:
         return self._launching.owner_of(live.job.attempts[0].run_id)

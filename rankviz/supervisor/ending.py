@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from rankviz.core.runs.events import DISK_FULL, RunCancelled
+from rankviz.core.runs.events import DISK_FULL
 from rankviz.core.runs.record import RunState
 from rankviz.engines import End, Engine, Live
 from rankviz.errors import EngineEndingError, EngineUnavailableError
@@ -13,9 +13,6 @@ from rankviz.store import RunStore
 from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
-
-BY_ADMIN = "by the admin"
-"""What stands in the file of whoever asks to cancel a run that is another's."""
 
 
 class Ending:
@@ -51,7 +48,7 @@ class Ending:
         begun = set()
         for run_id in run_ids:
             if self._store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
-                self._ends.of(run_id, self._cancelled(run_id))
+                self._outcomes.cancelled(run_id)
             else:
                 begun.add(run_id)
         troubles = []
@@ -67,7 +64,7 @@ class Ending:
         taken = self._jobs.run_ids
         for run_id in begun:
             if run_id not in taken and self.unended([run_id]):
-                self._ends.of(run_id, self._cancelled(run_id))
+                self._outcomes.cancelled(run_id)
         if troubles:
             raise min(troubles, key=lambda error: isinstance(error, EngineEndingError))
 
@@ -84,7 +81,8 @@ class Ending:
             self._jobs.copying.copy(engine, live)
             return unless()
 
-        end = live.end or engine.cancel(live, is_needless)
+        with self._jobs.asking(engine.name):
+            end = live.end or engine.cancel(live, is_needless)
         if end is not None:
             self._jobs.forget(engine, live)
         return end
@@ -111,7 +109,8 @@ class Ending:
         if end.exit_code == DISK_FULL or is_full:
             self._not_before = time.monotonic() + self._room_seconds
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
-        self._settle(engine, live, end)
+        if not self._jobs.is_settled(live):
+            self._settle(engine, live, end)
         self._jobs.forget(engine, live)
 
     def settle_orphans(self, at_work: Iterable[Record]) -> None:
@@ -124,6 +123,7 @@ class Ending:
             if record.run_id not in taken
             and record.state in ((RunState.RUNNING,) if taken else (RunState.RUNNING, RunState.QUEUED))
             and record.engine in reached
+            and self._outcomes.begun(record.run_id)
         ]
         self._outcomes.settle(orphans, ORPHANED)
 
@@ -140,8 +140,9 @@ class Ending:
         """What becomes of the runs of a job that has ended."""
         run_ids = [record.run_id for record in self._jobs.records(live)]
         for run_id in self.unended(run_ids):
-            self._jobs.copying.collect_log(engine, live, run_id)
-        again = self._outcomes.settle(run_ids, end)
+            with self._jobs.reaching(engine.name):
+                self._jobs.copying.collect_log(engine, live, run_id)
+        again = self._outcomes.settle(self._at_stake(run_ids, end), end)
         records = [self._store.record(run_id) for run_id in run_ids]
         left = [r for r in records if r.state is RunState.QUEUED and r.run_id not in self._ends.unwritten]
         if not left or end.gave_way or end.why == disk.FULL_SENTENCE:
@@ -149,9 +150,19 @@ class Ending:
         if end.is_final:
             self._outcomes.give_up(left, end)
             return
-        completed = again or any(record.state is RunState.COMPLETED for record in records)
-        if self._outcomes.count(left[0].request.sweep_id, completed=completed):
+        completed = any(record.state is RunState.COMPLETED for record in records)
+        if (completed or not again) and self._outcomes.count(left[0].request.sweep_id, completed=completed):
             self._outcomes.give_up(left, given_up(end))
+
+    def _at_stake(self, run_ids: Sequence[str], end: End) -> Sequence[str]:
+        """Those of a job's runs that its end is the end of: what had begun, and where the job was lost before it began
+        any, the first, so that no job is tried for ever."""
+        begun = [run_id for run_id in run_ids if self._outcomes.begun(run_id)]
+        records = [self._store.record(run_id) for run_id in run_ids]
+        came_to_one = begun or any(record.state in (RunState.COMPLETED, RunState.FAILED) for record in records)
+        if came_to_one or not end.lost or end.is_final:
+            return begun
+        return [record.run_id for record in records if record.state is RunState.QUEUED][:1]
 
     def _of_one_that_took_too_long(self, end: End) -> End:
         error = (
@@ -159,7 +170,3 @@ class Ending:
             "steps, fewer held-out examples, a smaller batch or a smaller base."
         )
         return end._replace(why=error, lost=False)
-
-    def _cancelled(self, run_id: str) -> RunCancelled:
-        """What happened, now."""
-        return RunCancelled(time=time.time(), by_admin=self._store.cancel_word(run_id) == BY_ADMIN)

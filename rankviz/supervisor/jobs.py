@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced
 from rankviz.engines import Engine, Job, Live
-from rankviz.errors import EngineUnavailableError, RunNotFoundError
+from rankviz.errors import EngineEndingError, EngineUnavailableError, RunNotFoundError
+from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.journal import Record
 from rankviz.supervisor.copying import Copying
 
+NEWS_SECONDS = 60.0
 BROKEN = "The engine {name} has an error ({error}): the log of the app has it."
 
 
@@ -27,7 +29,9 @@ class Jobs:
         """Why engines cannot be reached now, by name."""
         self._placed: dict[Attempt, tuple[str, ...]] = {}
         self._refused: set[Attempt] = set()
-        self._logged: set[str] = set()
+        self._settled: set[str] = set()
+        self._logged: dict[tuple[str, str], float] = {}
+        """When engines last had troubles that are in the log."""
 
     def __iter__(self) -> Iterator[tuple[Engine, Live]]:
         return iter([(self.engines[name], live) for name, jobs in self._live.items() for live in jobs])
@@ -82,21 +86,29 @@ class Jobs:
         self._write_places(engine.name, live.job.attempts, live.where, live.handle, live.waits)
 
     def forget(self, engine: Engine, live: Live) -> None:
-        """It has ended, and all of it has been read."""
+        """It has ended, and what becomes of its runs is settled."""
         self.copying.forget(live)
         for attempt in live.job.attempts:
             self._placed.pop(attempt, None)
+        self._settled.add(live.job.name)
         with self.reaching(engine.name):
             engine.forget(live)
+            self._settled.remove(live.job.name)
         self._live[engine.name] = [each for each in self._live[engine.name] if each.job.name != live.job.name]
+
+    def is_settled(self, live: Live) -> bool:
+        """Whether it was to be forgotten, and its engine could not do that yet."""
+        return live.job.name in self._settled
 
     def release(self) -> None:
         """Know nothing any more."""
         self._live.clear()
+        self._settled.clear()
         self._placed.clear()
         self._refused.clear()
-        for engine in self.engines.values():
-            engine.release()
+        for name, engine in self.engines.items():
+            with self.reaching(name):
+                engine.release()
 
     def records(self, live: Live) -> list[Record]:
         """The runs of a job whose current attempt it has, without those that were deleted."""
@@ -138,21 +150,40 @@ class Jobs:
 
     @contextlib.contextmanager
     def reaching(self, name: str) -> Iterator[None]:
-        """Around what asks an engine: where it cannot be reached, that is remembered and said once. So is an error in
-        its code, which keeps its own runs waiting and no others. OSError: of the disk, which all share."""
+        """Around what asks an engine: where it cannot be reached, that is remembered. OSError: the disk is full or
+        read-only, which all share."""
         try:
-            yield
+            with self.asking(name):
+                yield
         except EngineUnavailableError as error:
-            if self.away.get(name) != str(error):
-                logging.getLogger(__name__).warning("Engine %s cannot be reached. %s", name, error)
             self.away[name] = str(error)
-        except OSError:
-            raise
-        except Exception as error:
-            reason = BROKEN.format(name=name, error=type(error).__name__)
-            if reason not in self._logged:
-                logging.getLogger(__name__).exception("Engine %s stumbled", name)
-            self._logged.add(reason)
-            self.away[name] = reason
         else:
             self.away.pop(name, None)
+
+    @contextlib.contextmanager
+    def asking(self, name: str) -> Iterator[None]:
+        """The same, and EngineUnavailableError goes on. An error in an engine's code is one too: it keeps its own runs
+        waiting and no others. Each is logged once, as long as it comes again and again."""
+        try:
+            yield
+        except EngineEndingError:
+            raise
+        except EngineUnavailableError as error:
+            if self._is_news(name, str(error)):
+                logging.getLogger(__name__).warning("Engine %s cannot be reached. %s", name, error)
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and (error.errno in disk.FULL or disk.trouble(self._store.home)):
+                raise
+            reason = BROKEN.format(name=name, error=type(error).__name__)
+            if self._is_news(name, reason):
+                logging.getLogger(__name__).exception("Engine %s stumbled", name)
+            raise EngineUnavailableError(reason) from error
+
+    def _is_news(self, name: str, trouble: str) -> bool:
+        """Whether that engine has not had that trouble for a while."""
+        now = time.monotonic()
+        self._logged = {known: at for known, at in self._logged.items() if now - at < NEWS_SECONDS}
+        is_news = (name, trouble) not in self._logged
+        self._logged[name, trouble] = now
+        return is_news

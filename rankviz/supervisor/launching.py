@@ -1,6 +1,7 @@
 """Gives what waits to engines that have room, visitor by visitor."""
 
 import time
+from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -117,10 +118,15 @@ class Launching:
         room, waiting = engine.room(), list(batches)
         if room < 1:
             return
-        order = turns.in_turn(waiting, {**served, **self._served})
+        order = turns.in_turn(waiting, {**served, **self._served}, self._places_of_owners(engine))
         for part in turns.parts(order, room, least=self.split_runs) if engine.divides else order:
             if room > 0 and self._start(engine, part):
                 room -= 1
+
+    def _places_of_owners(self, engine: Engine) -> Mapping[str, int]:
+        """How many jobs each visitor has there now."""
+        here = [live for each, live in self._jobs if each is engine and live.end is None and live.job.attempts]
+        return Counter(self.owner_of(live.job.attempts[0].run_id) for live in here)
 
     def _start(self, engine: Engine, batch: Batch) -> bool:
         destination = read_destination(self._store.run_dir(batch.run_ids[0]))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.attempts import MAX_REASON_CHARACTERS, RunRequeued
-from rankviz.core.runs.events import RunFailed
+from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.engines import End
 from rankviz.store import RunStore
@@ -13,6 +13,8 @@ from rankviz.supervisor.ends import Ends
 
 BARREN_JOBS = 2
 """So many jobs of a sweep in a row that complete no run, and the rest of the sweep is given up."""
+BY_ADMIN = "by the admin"
+"""What stands in the file of whoever asks to cancel a run that is another's."""
 ORPHANED = End(
     lost=True,
     why=(
@@ -35,27 +37,34 @@ class Outcomes:
         self._store, self._ends, self._max_attempts = store, ends, max_attempts
         self._barren: dict[str, int] = {}
 
-    def begun(self, record: Record) -> bool:
-        """Whether somebody took it up and nobody has said how it ended."""
+    def begun(self, run_id: str) -> bool:
+        """Whether somebody took it up and nobody has said how it ended, as it stands."""
+        record = self._store.record(run_id)
         if record.state is RunState.QUEUED:
-            return self._store.has_begun(record.run_id)
+            return self._store.has_begun(run_id)
         return record.state is RunState.RUNNING
 
     def settle(self, run_ids: Iterable[str], end: End) -> bool:
-        """Nobody is left to end these runs, so this does, for those that somebody had begun. Whether some are tried
-        again."""
+        """Nobody is left to end these runs, so this does. Whether some are tried again. Whoever asked to cancel one
+        gets that."""
         again = False
         for run_id in run_ids:
-            record = self._store.record(run_id)
-            if not self.begun(record) or run_id in self._ends.unwritten:
+            if run_id in self._ends.unwritten:
                 continue
-            if end.lost and record.lost_attempts + 1 < self._max_attempts:
+            if self._store.cancel_word(run_id) is not None:
+                self.cancelled(run_id)
+            elif end.lost and self._store.record(run_id).lost_attempts + 1 < self._max_attempts:
                 self._store.clear(run_id)
                 self._ends.of(run_id, RunRequeued(time=time.time(), lost=end.why[:MAX_REASON_CHARACTERS]))
                 again = True
             else:
                 self._ends.failed(run_id, failed(end), log_of=run_id)
         return again
+
+    def cancelled(self, run_id: str) -> None:
+        """It was cancelled, now."""
+        by_admin = self._store.cancel_word(run_id) == BY_ADMIN
+        self._ends.of(run_id, RunCancelled(time=time.time(), by_admin=by_admin))
 
     def count(self, sweep_id: str, *, completed: bool) -> bool:
         """A job of this sweep has ended. Whether the rest is to be given up."""

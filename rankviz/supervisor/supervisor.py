@@ -23,13 +23,16 @@ from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.removal import tidy
 from rankviz.supervisor.bounds import Bounds
-from rankviz.supervisor.ending import BY_ADMIN, Ending
+from rankviz.supervisor.ending import Ending
 from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.launching import Launching
-from rankviz.supervisor.outcomes import Outcomes
+from rankviz.supervisor.outcomes import BY_ADMIN, Outcomes
 from rankviz.supervisor.turns import Batch
 
+NOT_CANCELLED = "The app that supervises this run is asked to cancel it, and has not done so yet. "
+OR_HANGS = "It goes on trying, unless it is stopped or hangs."
+KEPT = "The wish to cancel is kept, and tried again until it is done."
 WORKER_COMMAND, PROBE_COMMAND = COMMANDS["finetune"], COMMANDS["probe"]
 
 
@@ -88,8 +91,6 @@ class Supervisor:
         self._bounds = Bounds(self._jobs, self._launching, **minutes, end_run=self._ending.end_run)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._complaint = ""
-        """Why cancelling waits, as the log has it."""
 
     @property
     def engines(self) -> Sequence[Engine]:
@@ -165,7 +166,8 @@ class Supervisor:
         """The same of these runs. by_admin: where they are another's, who will read it."""
         deadline = time.monotonic() + timeout_seconds
         if by_admin:
-            self._ask_to_cancel(run_ids, BY_ADMIN)
+            with contextlib.suppress(OSError):
+                self._ask_to_cancel(run_ids, BY_ADMIN)
         marked = supervises = False
         try:
             while waiting := [run_id for run_id in self._ending.unended(run_ids) if not self._ends.has(run_id)]:
@@ -174,10 +176,14 @@ class Supervisor:
                     trouble = self._cancel_here(waiting)
                     supervises |= self._lock.is_locked and not supervised and self._thread is None
                     if trouble and not marked:  # in here, or a look would say first how these runs ended
-                        self._ask_to_cancel(waiting)
+                        needless = (OSError,) if self._lock.is_locked else ()  # here they end while this waits
+                        with contextlib.suppress(*needless):
+                            self._ask_to_cancel(waiting)
                         marked = True
                 if trouble:
-                    if time.monotonic() > deadline or not isinstance(trouble, EngineEndingError | WorkerError):
+                    if not isinstance(trouble, EngineEndingError | WorkerError):
+                        raise self._with_what_is_kept(trouble, waiting)
+                    if time.monotonic() > deadline:
                         raise trouble
                     time.sleep(self._poll_seconds / 4)
         finally:
@@ -194,7 +200,8 @@ class Supervisor:
             self._jobs.look()
             standing = self.store.standing()
             if standing.unwanted:
-                self._cancel_where_reached(standing.unwanted)
+                with contextlib.suppress(EngineUnavailableError):  # it is tried again
+                    self._ending.cancel(standing.unwanted)
             for engine, live in self._jobs:
                 if live.end is None and self._ending.is_needless(live):
                     with contextlib.suppress(EngineUnavailableError):  # it is tried again
@@ -249,24 +256,18 @@ class Supervisor:
     def _cancel_here(self, run_ids: Sequence[str]) -> EngineUnavailableError | WorkerError | None:
         """Why that was not possible now."""
         if not self._acquire():
-            return WorkerError("The app that supervises this run has not cancelled it: is it stopped or hanging?")
+            waits = filter(None, (self.store.record(run_id).waits for run_id in run_ids))
+            return WorkerError(NOT_CANCELLED + next(waits, OR_HANGS))
         try:
             self._ending.cancel(run_ids)
         except EngineUnavailableError as error:
             return error
         return None
 
-    def _cancel_where_reached(self, run_ids: Sequence[str]) -> None:
-        try:
-            self._ending.cancel(run_ids)
-        except EngineEndingError:
-            pass
-        except EngineUnavailableError as error:
-            if self._complaint != (complaint := str(error)):
-                logging.getLogger(__name__).warning("Cancelling waits. %s", complaint)
-            self._complaint = complaint
+    def _with_what_is_kept(self, trouble: EngineUnavailableError, run_ids: Sequence[str]) -> EngineUnavailableError:
+        is_kept = all(self.store.cancel_word(run_id) is not None for run_id in run_ids)
+        return EngineUnavailableError(f"{trouble} {KEPT}") if is_kept else trouble
 
     def _ask_to_cancel(self, run_ids: Sequence[str], word: str = "") -> None:
-        with contextlib.suppress(OSError):  # without room nobody reads it, but while this waits the runs end
-            for run_id in run_ids:
-                self.store.ask_to_cancel(run_id, word)
+        for run_id in run_ids:
+            self.store.ask_to_cancel(run_id, word)

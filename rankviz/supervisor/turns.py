@@ -1,4 +1,4 @@
-"""Whose turn it is. Among visitors, the one served longest ago; of each visitor, the oldest sweep or probe first.
+"""Whose turn it is: who has fewest places, then who was served longest ago; of each visitor, the oldest sweep first.
 
 When somebody was served last is read from the journals, so that a restart changes no order; whoever was served and then
 deleted it is remembered as long as the supervisor runs.
@@ -7,12 +7,14 @@ deleted it is remembered as long as the supervisor runs.
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.record import RunRecord, RunState
 
 Record = RunRecord | ProbeRecord
+NO_PLACES: Mapping[str, int] = MappingProxyType({})
 
 
 class Batch(NamedTuple):
@@ -52,16 +54,21 @@ def served_at(
     return last
 
 
-def in_turn(waiting: Sequence[Batch], served: Mapping[str, float]) -> list[Batch]:
-    """The order in which they are taken up if nothing more comes."""
+def in_turn(
+    waiting: Sequence[Batch], served: Mapping[str, float], places: Mapping[str, int] = NO_PLACES
+) -> list[Batch]:
+    """The order in which they are taken up if nothing more comes and nothing ends.
+
+    places: How many each visitor has now.
+    """
     lines: dict[str, deque[tuple[int, Batch]]] = {}
     for place, batch in enumerate(waiting):
         lines.setdefault(batch.owner, deque()).append((place, batch))
-    rounds, order = dict.fromkeys(lines, 0), []
+    has, order = {owner: places.get(owner, 0) for owner in lines}, []
     while lines:
-        owner = min(lines, key=lambda each: (rounds[each], served.get(each, -math.inf), lines[each][0][0]))
+        owner = min(lines, key=lambda each: (has[each], served.get(each, -math.inf), lines[each][0][0]))
         order.append(lines[owner].popleft()[1])
-        rounds[owner] += 1
+        has[owner] += 1
         if not lines[owner]:
             del lines[owner]
     return order

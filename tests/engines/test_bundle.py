@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced
 from rankviz.core.runs.events import AdapterCut, AdapterSaved
 from rankviz.engines import Job
-from rankviz.engines.bundle import arguments, collect, journal, pack, read_job, since
+from rankviz.engines.bundle import arguments, collect, folders_in, journal, pack, read_job, since
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
@@ -205,6 +206,50 @@ def test_no_link_is_followed(far, tmp_path, linked):
     assert not any(b"secrets" == (here / file).read_bytes() for file in brought(here))
 
 
+@pytest.mark.parametrize(
+    "name", ["owner.json", "engine.json", "request.json", "worker.log", "cuts", "adapter/x", "cuts/a/b"]
+)
+def test_a_journal_that_names_a_file_of_rankviz_as_an_adapter_brings_nothing(far, name):
+    folder, run_id, run, here = far
+    (here / "owner.json").write_text("{}")
+    if (run / name).is_file():
+        (run / name).unlink()
+    (run / name).mkdir(parents=True, exist_ok=True)
+    (run / name / "adapter_model.safetensors").write_bytes(b"weights")
+    append_event(run / "events.jsonl", AdapterSaved(time=2.0, path=name, file_bytes=7))
+
+    with pytest.raises(EngineError, match="no worker saves one there"):
+        collect(folder, run_id, here)
+
+    assert ["owner.json", "request.json"] == [file for file in brought(here) if file != "worker.log"]
+
+
+@pytest.mark.parametrize("taken", ["adapter", "cuts", "worker.log"])
+def test_what_cannot_be_copied_here_is_the_trouble_of_that_run_alone(far, taken):
+    folder, run_id, _, here = far
+    if taken == "worker.log":
+        (here / taken).mkdir()
+    else:
+        (here / taken).write_text("a file")
+
+    with pytest.raises(EngineError, match="What it left cannot be copied"):
+        collect(folder, run_id, here)
+
+
+@pytest.mark.parametrize("odd", ["folder", "pipe", "link", "no folder"])
+def test_a_journal_that_is_no_plain_file_holds_nothing(far, tmp_path, odd):
+    folder, run_id, run, _ = far
+    if odd == "no folder":
+        shutil.rmtree(run)
+        run.write_text("a file")
+    else:
+        journal(folder, run_id).rename(tmp_path / "journal")
+        make = {"folder": Path.mkdir, "pipe": os.mkfifo, "link": lambda path: path.symlink_to(tmp_path / "journal")}
+        make[odd](journal(folder, run_id))
+
+    assert b"" == since(folder, run_id, 0)
+
+
 def test_a_run_without_an_adapter_brings_its_log(store, tmp_path):
     (run_id,) = sweep(store, 4)
     packed(store, [run_id], tmp_path / "sent")
@@ -220,3 +265,11 @@ def test_an_attempt_is_placed_once_in_what_is_sent(store, tmp_path):
     packed(store, [run_id], tmp_path / "sent")
 
     assert [AttemptPlaced] == [type(event) for event in RunStore(tmp_path / "sent").events(run_id)]
+
+
+def test_a_copy_that_somebody_made_of_a_job_is_none(tmp_path):
+    for name in ("run-a1", "run-a1.bak", "run-a1 (copy)", ".run-a2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "job.json").write_text("?")
+
+    assert [tmp_path / "run-a1"] == list(folders_in(tmp_path))

@@ -35,7 +35,8 @@ class OnThisMachine:
     at_once = 2
 
     def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
-        return Local(store.home, commands={"finetune": command}, grace_seconds=2.0, gpus=("0", "1"))
+        commands = {"finetune": command}
+        return Local(store.home, commands=commands, grace_seconds=2.0, gpus=("0", "1"), rest_seconds=0.1)
 
     def processes(self, store: RunStore) -> list:
         return processes_of(store.home)

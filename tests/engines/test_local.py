@@ -1,14 +1,18 @@
 """Workers of one machine: one a GPU, each with a lock of its own; the GPUs are names, as nvidia-smi gives them."""
 
+import psutil
 import pytest
 
 from rankviz.core.preflight.facts import Card, Driver
-from rankviz.engines import Attempt, Job
-from rankviz.engines.local import Local
+from rankviz.engines import Attempt, Job, process
+from rankviz.engines.local import Local, Slot
+from rankviz.errors import EngineEndingError, RunNotFoundError
 from rankviz.machine.cards import only, usable
+from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
 from tests.support import questions
-from tests.support.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
+from tests.support.elsewhere import Elsewhere
+from tests.support.workers import HANG_IN_EACH, lost_reasons, processes_of, states, sweep, wait_for, worker
 
 SAYS_ITS_GPU = (
     "for run_id in run_ids:\n"
@@ -97,6 +101,120 @@ def test_a_gpu_that_becomes_free_takes_half_of_what_is_left(store):
     assert {"GPU 0", "GPU 1"} == {store.get(run_id).where for run_id in long}
 
 
+def test_what_waits_for_another_engine_keeps_no_gpu_idle(store, tmp_path):
+    class Away(Elsewhere):
+        def room(self):
+            return 0
+
+    away = store.run_ids(store.create(questions.sweep(ranks=(4,)), destination=Destination("elsewhere")))
+    long, short = sweep(store, *range(1, 13)), sweep(store, 64)
+    program = (
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        step(run_id)\n"
+        "        while not run_id.endswith('r64'): time.sleep(0.02)\n"
+        "        complete(run_id)\n"
+    )
+    here = Local(store.home, commands={"finetune": worker(program)}, gpus=("0", "1"))
+    supervisor = Supervisor(store, engines=[here, Away(store, tmp_path / "elsewhere", HANG_IN_EACH)])
+    wait_for(lambda: supervisor.tick() or states(store, short) == ["completed"])
+
+    wait_for(lambda: supervisor.tick() or (store.home / "worker.yield").exists(), 20)
+
+    supervisor.cancel_runs([*away, *long])
+    supervisor.stop()
+
+
+GPU_1_FAILS = (
+    "for run_id in run_ids:\n"
+    "    if begin(run_id):\n"
+    "        if os.environ['CUDA_VISIBLE_DEVICES'] == '1': os._exit(75)\n"
+    "        step(run_id)\n"
+    "        while run_id.endswith('r4') and not (store.home / 'go').exists(): time.sleep(0.02)\n"
+    "        complete(run_id)\n"
+)
+
+
+def test_a_gpu_that_has_lost_a_worker_rests_and_the_others_get_the_work(store):
+    busy, *others = (sweep(store, rank) for rank in (4, 8, 16, 32))
+    engine = Local(store.home, commands={"finetune": worker(GPU_1_FAILS)}, gpus=("0", "1"), rest_seconds=60)
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, max_attempts=3)
+    wait_for(lambda: supervisor.tick() or lost_reasons(store, others[0][0]))
+    for _ in range(10):
+        supervisor.tick()
+
+    assert ["running", *["queued"] * 3] == states(store, [run_id for each in (busy, *others) for run_id in each])
+    assert 0 == engine.room()
+    (store.home / "go").touch()
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["completed"] * 3 == states(store, [run_id for each in others for run_id in each])
+    assert [2, 1, 1] == [store.get(run_id).attempt for each in others for run_id in each]
+
+
+def test_a_rest_is_doubled_each_time_up_to_some_minutes_and_ends_with_a_worker_that_is_not_lost(store):
+    engine = Local(store.home, commands={"finetune": worker("raise SystemExit(int(Path('code').read_text()))")})
+    engine._slots = [Slot(0, "GPU 0", {}), Slot(1, "GPU 1", {})]
+    (run_id,) = sweep(store, 4)
+    rests = []
+
+    for code in (75, 75, 75, 75, 75, 75, 75, 0, 75):
+        (store.home / "code").write_text(str(code))
+        engine._rests = {lock: rest._replace(until=0.0) for lock, rest in engine._rests.items()}
+        engine._workers[engine._home / "worker-1.lock"] = None  # the other GPU is busy
+        engine.start(Job(attempts=(Attempt(run_id, 1),)))
+        del engine._workers[engine._home / "worker-1.lock"]
+        wait_for(lambda: engine.live()[0].end is not None)
+        engine.forget(engine.live()[0])
+        rests.append(sum(rest.seconds for rest in engine._rests.values()))
+
+    assert [10, 20, 40, 80, 160, 300, 300, 0, 10] == rests
+
+
+def test_a_worker_that_cannot_be_killed_keeps_its_gpu_and_nothing_else(store, monkeypatch):
+    """In a driver, say: pretended, since no test can have such a process."""
+    program = (
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        step(run_id)\n"
+        "        while run_id.endswith('r4'): time.sleep(0.02)\n"
+        "        complete(run_id)\n"
+    )
+    engine = Local(store.home, commands={"finetune": worker(program)}, gpus=("0", "1"), grace_seconds=0.1)
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02)
+    (stuck,) = sweep(store, 4)
+    wait_for(lambda: supervisor.tick() or store.get(stuck).steps)
+    pids, lives = {store.get(stuck).environment["pid"]}, process._lives
+    monkeypatch.setattr(process, "_lives", lambda pid: pid in pids or lives(pid))
+
+    with pytest.raises(EngineEndingError, match="has been killed and has not ended yet"):
+        supervisor.cancel(stuck, timeout_seconds=0)
+    (other,) = sweep(store, 8)
+    wait_for(lambda: supervisor.tick() or states(store, [other]) == ["completed"], 30)
+
+    wait_for(lambda: supervisor.tick() or engine.room() == 1)
+    assert (["running"], "GPU 1") == (states(store, [stuck]), store.get(other).where)
+    pids.clear()
+    wait_for(lambda: supervisor.tick() or states(store, [stuck]) == ["cancelled"], 30)
+    supervisor.stop()
+
+
+def test_a_worker_is_not_left_stopped_where_it_is_not_known_whether_it_is_to_end(store):
+    (run_id,) = sweep(store, 4)
+    engine = Local(store.home, commands={"finetune": worker("time.sleep(60)")}, gpus=("0",))
+    live = engine.start(Job(attempts=(Attempt(run_id, 1),)))
+
+    def unknown():
+        raise RunNotFoundError(run_id)
+
+    with pytest.raises(RunNotFoundError):
+        engine.cancel(live, unknown)
+
+    assert psutil.STATUS_STOPPED != psutil.Process(int(live.handle)).status()
+    engine.cancel(live)
+
+
 def test_a_visitor_with_one_sweep_gets_the_second_gpu_before_another_of_the_first(store):
     first, second = (store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann")) for _ in range(2))
     other = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ben"))
@@ -136,7 +254,8 @@ def test_a_worker_that_gave_way_is_not_lost(store):
 
     wait_for(lambda: engine.live()[0].end is not None)
 
-    assert (0, False, True) == engine.live()[0].end[:2] + engine.live()[0].end[3:]
+    end = engine.live()[0].end
+    assert (0, False, True) == (end.exit_code, end.lost, end.gave_way)
 
 
 def card(index, name="L4", gib=24):

@@ -126,6 +126,18 @@ def test_each_limit_of_an_import_is_named(tmp_path):
     assert [] == store.all()
 
 
+@pytest.mark.parametrize("requeued", ['"AttemptPlaced", "engine": "ray", "attempt": 100001', '"RunRequeued"'])
+def test_an_attempt_after_which_few_are_left_is_not_imported(tmp_path, requeued):
+    store, one = RunStore(tmp_path), '{"event": "RunRequeued", "time": 1.0}\n'
+    last = '{"event": "RunCancelled", "time": 1.0, "attempt": 100001}\n'
+    journal = one * 100_000 if "RunRequeued" in requeued else f'{{"event": {requeued}, "time": 1.0}}\n'
+
+    with pytest.raises(LimitError, match="says that it was tried 100,001 times; at most 100,000 are imported"):
+        import_runs(store, made(tmp_path, ("a", "s"), journal=journal + last, packing=zipfile.ZIP_STORED))
+
+    assert [] == store.all()
+
+
 @pytest.mark.parametrize(
     ("more", "packing", "message"),
     [

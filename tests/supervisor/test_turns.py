@@ -254,3 +254,34 @@ def test_a_run_that_was_lost_with_its_worker_keeps_its_place(store):
         store.append(run_id, RunRequeued(time=time.time(), lost="The node has gone."))
 
     assert [*lost, *later] == [run for batch in batches(store.records(), lambda _: "one") for run in batch.run_ids]
+
+
+def test_who_has_fewest_places_now_goes_first_and_then_who_was_served_longest_ago():
+    waiting = [Batch(owner, f"{owner}{place}", ()) for place, owner in enumerate("aabcc")]
+
+    order = in_turn(waiting, {"a": 1.0, "b": 9.0, "c": 5.0}, {"a": 1})
+
+    assert ["c3", "b2", "a0", "c4", "a1"] == [batch.sweep_id for batch in order]
+
+
+def test_a_gpu_goes_to_who_has_none_and_not_to_who_was_served_longer_ago(store):
+    """Ann has one GPU and waits for another; Ben's run on the other one ends, and he waits too."""
+    long, more = queued(store, "ann"), queued(store, "ann")
+    short, again = queued(store, "ben", 8), queued(store, "ben", 16)
+    waits = worker(
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        step(run_id)\n"
+        "        while not (store.home / ('short' if run_id.endswith('r8') else 'go')).exists(): time.sleep(0.02)\n"
+        "        complete(run_id)"
+    )
+    supervisor = Supervisor(store, engines=[Local(store.home, commands={"finetune": waits}, gpus=("0", "1"))])
+    wait_for(lambda: supervisor.tick() or all(store.get(run_id).steps for run_id in (*long, *short)))
+
+    (store.home / "short").touch()
+    wait_for(lambda: supervisor.tick() or store.get(again[0]).steps or store.get(more[0]).steps)
+
+    assert ["running", "queued", "running"] == states(store, [*long, *more, *again])
+    (store.home / "go").touch()
+    supervisor.settle()
+    supervisor.stop()

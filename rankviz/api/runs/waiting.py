@@ -82,16 +82,17 @@ class Waiting:
         def owner_of(run_id: str) -> str:
             return store.listed_ownership(run_id).owner
 
-        waiting = turns.batches(records, owner_of)
+        waiting = [batch for batch in turns.batches(records, owner_of) if not self._is_with(batch, running)]
+        asked = next((batch for batch in waiting if batch.sweep_id == sweep_id), None)
+        if asked is None:
+            return None
+        engine, waiting = self._on_its_engine(asked, waiting)
+        running = [record for record in running if record.engine in ("", engine)]
         owners = {batch.owner for batch in waiting}
         now = time.time()
         served = turns.served_at(store.records(), owners, owner_of, now=now) if len(owners) > 1 else {}
-        order = [batch for batch in turns.in_turn(waiting, served) if not self._is_with(batch, running)]
-        place = next((at for at, batch in enumerate(order) if batch.sweep_id == sweep_id), None)
-        if place is None:
-            return None
-        engine, before = self._on_one_engine(order[: place + 1])
-        running = [record for record in running if record.engine in ("", engine)]
+        order = turns.in_turn(waiting, served, Counter(owner_of(record.run_id) for record in running))
+        before = order[: order.index(asked)]
         places = max(self._workspace.supervisor.places(engine), len(running))
         trouble = self._workspace.why_not_write() or self._workspace.supervisor.away.get(engine, "")
         if len(running) + len(before) < places:
@@ -102,14 +103,13 @@ class Waiting:
         sweeps = len({record.request.sweep_id for record in running})
         return Place(ahead=sweeps + len(before), seconds=seconds, trouble=trouble)
 
-    def _on_one_engine(self, order: Sequence[Batch]) -> tuple[str, Sequence[Batch]]:
-        """The engine of the last one, and what goes there before it."""
+    def _on_its_engine(self, asked: Batch, waiting: Sequence[Batch]) -> tuple[str, Sequence[Batch]]:
+        """The engine of one that waits, and what waits for that."""
         supervisor = self._workspace.supervisor
-        *before, last = order
         if len(supervisor.engines) == 1:
-            return supervisor.engines[0].name, before
-        engine = supervisor.engine_of(last)
-        return engine, [batch for batch in before if supervisor.engine_of(batch) == engine]
+            return supervisor.engines[0].name, waiting
+        engine = supervisor.engine_of(asked)
+        return engine, [batch for batch in waiting if supervisor.engine_of(batch) == engine]
 
     def words(self, engine: str) -> str:
         """How many sweeps and probes of all visitors have not ended on an engine, and how long they take together, as a

@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.runs.waiting import first_free
 from rankviz.core.quantity import Range
-from rankviz.core.runs.events import RunStarted, StepLogged
+from rankviz.core.runs.events import RunCancelled, RunStarted, StepLogged
 from rankviz.core.runs.waits import AFTER_OTHERS
 from rankviz.errors import EngineUnavailableError, RunNotFoundError
 from rankviz.store.destination import Destination
@@ -141,6 +141,21 @@ def test_with_several_places_a_sweep_waits_for_the_first_that_is_free(api, monke
     assert "Next in the queue." == places[0].sentence  # the first probe and it, one each
     assert 3 == places[1].ahead
     assert places[1].seconds.expected <= places[1].seconds.high <= 40.0 + 60.0  # one probe behind the other
+
+
+def test_who_has_a_place_now_stands_behind_who_has_none(api):
+    running, more = sweep_of(api, ANN), sweep_of(api, ANN)
+    begin(api, running)
+    done, other = sweep_of(api, BEN), sweep_of(api, BEN)
+    ended = begin(api, done)  # after Ann was served
+    api.workspace.store.append(ended, RunCancelled(time=time.time()))
+
+    with acting_as(ANN):
+        behind = api.runs.waiting(more)
+    with acting_as(BEN):
+        before = api.runs.waiting(other)
+
+    assert [1, 2] == [before.ahead, behind.ahead]
 
 
 @pytest.mark.parametrize(
