@@ -46,7 +46,7 @@ class Ending:
         is cancelled once that worker is gone. A job of which nothing is left is ended too. EngineUnavailableError where
         a job could not be ended, and EngineEndingError where one has not ended yet, after all others."""
         begun = set()
-        for run_id in run_ids:
+        for run_id in self.unended(run_ids):
             if self._store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
                 self._outcomes.cancelled(run_id)
             else:
@@ -69,10 +69,13 @@ class Ending:
             raise min(troubles, key=lambda error: isinstance(error, EngineEndingError))
 
     def is_needless(self, live: Live) -> bool:
-        """Whether a job has nothing to do: its runs were given to others, or all of them ended before it began."""
+        """Whether a job has nothing to do: its runs were given to others, or have ended and some were cancelled or none
+        begun. One that has done all its runs ends by itself."""
         if self._jobs.is_stale(live):
             return True
-        return bool(live.waits) and not any(not record.state.ended for record in self._jobs.records(live))
+        states = {record.state for record in self._jobs.records(live)}
+        has_ended = bool(states) and all(state.ended for state in states)
+        return has_ended and (RunState.CANCELLED in states or bool(live.waits))
 
     def end(self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         """End a job, unless what is new of it says that this is not needed. Its runs are for the caller to settle."""

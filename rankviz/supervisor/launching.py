@@ -15,7 +15,7 @@ from rankviz.store.destination import read_destination
 from rankviz.supervisor import turns
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.outcomes import Outcomes, Record
-from rankviz.supervisor.turns import Batch
+from rankviz.supervisor.turns import Batch, Place
 
 
 class Queue(NamedTuple):
@@ -52,7 +52,7 @@ class Launching:
         self._unwritten = unwritten
         self._served: dict[str, float] = {}
         self._queue = Queue()
-        self._engines: dict[str, tuple[int | None, str]] = {}
+        self._known: dict[str, tuple[int | None, Place]] = {}
         self.places: dict[str, int] = {}
         """How many jobs an engine had and would have started when it was last asked, by its name."""
 
@@ -81,11 +81,15 @@ class Launching:
 
     def engine_of(self, batch: Batch) -> str:
         """Its name."""
-        run_id = batch.run_ids[0]
-        looks, known = self._store.looks(run_id), self._engines.get(run_id)
+        return self.place_of(batch.run_ids[0])[0] or self._default
+
+    def place_of(self, run_id: str) -> Place:
+        """Where it is to be."""
+        looks, known = self._store.looks(run_id), self._known.get(run_id)
         if known is None or known[0] != looks:
-            known = self._engines[run_id] = looks, read_destination(self._store.run_dir(run_id)).engine
-        return known[1] or self._default
+            there = read_destination(self._store.run_dir(run_id))
+            known = self._known[run_id] = looks, (there.engine, tuple(sorted(there.options.items())))
+        return known[1]
 
     def owner_of(self, run_id: str) -> str:
         return self._store.listed_ownership(run_id).owner
@@ -103,7 +107,7 @@ class Launching:
                     and not self._store.is_begun(record.run_id)
                 ]
                 made_of = self._store.turns(), taken, unwritten
-            waiting = turns.batches(free, self.owner_of)
+            waiting = turns.batches(free, self.owner_of, self.place_of)
             owners = {batch.owner for batch in waiting}
             served: Mapping[str, float] = {}
             if len(owners) > 1:
@@ -129,21 +133,19 @@ class Launching:
         return Counter(self.owner_of(live.job.attempts[0].run_id) for live in here)
 
     def _start(self, engine: Engine, batch: Batch) -> bool:
-        destination = read_destination(self._store.run_dir(batch.run_ids[0]))
         job = Job(
             attempts=tuple(self._next_attempt(record) for record in batch.records),
             kind="probe" if isinstance(batch.records[0], ProbeRecord) else "finetune",
             owner=batch.owner,
-            options=destination.options,
+            options=dict(self.place_of(batch.run_ids[0])[1]),
         )
         try:
             live = self._jobs.start(engine, job)
         except (OSError, EngineError, UserError) as error:
             if isinstance(error, OSError) and error.errno in disk.FULL:
                 raise
-            self._outcomes.give_up(
-                batch.records, End(why=f"The worker could not be started: {str(error).rstrip('.')}.")
-            )
+            because = "" if isinstance(error, EngineError) else "The worker could not be started: "
+            self._outcomes.give_up(batch.records, End(why=f"{because}{str(error).rstrip('.')}."))
             return False
         if live is not None:
             self._served[batch.owner] = time.time()

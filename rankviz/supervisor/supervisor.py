@@ -28,7 +28,7 @@ from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.launching import Launching
 from rankviz.supervisor.outcomes import BY_ADMIN, Outcomes
-from rankviz.supervisor.turns import Batch
+from rankviz.supervisor.turns import Batch, Place
 
 NOT_CANCELLED = "The app that supervises this run is asked to cancel it, and has not done so yet. "
 OR_HANGS = "It goes on trying, unless it is stopped or hangs."
@@ -105,6 +105,10 @@ class Supervisor:
         """The name of the engine on which this is to run."""
         return self._launching.engine_of(batch)
 
+    def place_of(self, run_id: str) -> Place:
+        """Where a run that waits is to be."""
+        return self._launching.place_of(run_id)
+
     def places(self, engine: str) -> int:
         """How many jobs an engine has at once; 1 where it was not asked yet."""
         return max(1, self._launching.places.get(engine, 1))
@@ -169,11 +173,12 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 self._ask_to_cancel(run_ids, BY_ADMIN)
         marked = supervises = False
+        trouble = None
         try:
-            while waiting := [run_id for run_id in self._ending.unended(run_ids) if not self._ends.has(run_id)]:
+            while (waiting := self._unended(run_ids)) or isinstance(trouble, EngineEndingError):
                 with self._mutex:
                     supervised = self._lock.is_locked
-                    trouble = self._cancel_here(waiting)
+                    trouble = self._cancel_here(run_ids)
                     supervises |= self._lock.is_locked and not supervised and self._thread is None
                     if trouble and not marked:  # in here, or a look would say first how these runs ended
                         needless = (OSError,) if self._lock.is_locked else ()  # here they end while this waits
@@ -189,6 +194,10 @@ class Supervisor:
         finally:
             if supervises:
                 self._release()
+
+    def _unended(self, run_ids: Sequence[str]) -> Sequence[str]:
+        """Also those of which it is only to be written down that they have ended are left out."""
+        return [run_id for run_id in self._ending.unended(run_ids) if not self._ends.has(run_id)]
 
     def tick(self) -> None:
         """Look once: cancel what was asked, bring what is new, settle what ended, end what takes too long, start what

@@ -14,6 +14,8 @@ from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.record import RunRecord, RunState
 
 Record = RunRecord | ProbeRecord
+Place = tuple[str, tuple[tuple[str, str], ...]]
+"""The name of an engine, empty for that of the settings, and the options for it."""
 NO_PLACES: Mapping[str, int] = MappingProxyType({})
 
 
@@ -29,13 +31,15 @@ class Batch(NamedTuple):
         return tuple(record.run_id for record in self.records)
 
 
-def batches(records: Iterable[Record], owner_of: Callable[[str], str]) -> list[Batch]:
-    """What waits, what was queued first at the front. A run that was resumed waits since then, whenever it was made."""
-    waiting: dict[tuple[str, str], list[Record]] = {}
+def batches(records: Iterable[Record], owner_of: Callable[[str], str], place_of: Callable[[str], Place]) -> list[Batch]:
+    """What waits, what was queued first at the front. A run that was resumed waits since then, whenever it was made.
+    Runs of one sweep that are to be in different places are not together."""
+    waiting: dict[tuple[str, str, Place], list[Record]] = {}
     for record in sorted(records, key=_queued_at):
         if record.state is RunState.QUEUED:
-            waiting.setdefault((owner_of(record.run_id), record.request.sweep_id), []).append(record)
-    return [Batch(owner, sweep_id, tuple(group)) for (owner, sweep_id), group in waiting.items()]
+            key = owner_of(record.run_id), record.request.sweep_id, place_of(record.run_id)
+            waiting.setdefault(key, []).append(record)
+    return [Batch(owner, sweep_id, tuple(group)) for (owner, sweep_id, _), group in waiting.items()]
 
 
 def _queued_at(record: Record) -> float:

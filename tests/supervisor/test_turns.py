@@ -12,13 +12,17 @@ from rankviz.core.runs.record import RunState
 from rankviz.engines.local import Local
 from rankviz.engines.process import yield_file
 from rankviz.store import RunStore, import_runs
+from rankviz.store.destination import Destination, write_destination
 from rankviz.store.journal import request_text
 from rankviz.store.removal import remove
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.turns import Batch, batches, in_turn, parts, served_at
 from tests.support import questions
+from tests.support.elsewhere import Elsewhere
 from tests.support.finished_runs import finished_events
 from tests.support.workers import COMPLETE_ALL, states, supervise, wait_for, worker
+
+ANYWHERE = ("", ())
 
 
 def queued(store, owner, *ranks):
@@ -34,6 +38,32 @@ def order_of(*owners, served=None):
 def started(store, run_ids):
     """These runs in the order in which they began."""
     return sorted(run_ids, key=lambda run_id: store.get(run_id).started_at)
+
+
+def test_runs_of_a_sweep_that_are_to_be_in_different_places_go_to_different_jobs(store):
+    sweep_id = store.create(questions.sweep(ranks=(2, 4, 8)), "ann")
+    two, four, eight = store.run_ids(sweep_id)
+    for run_id, there in ((two, Destination("local")), (four, Destination("far", {"flavor": "a"}))):
+        write_destination(store.run_dir(run_id), there)
+    write_destination(store.run_dir(eight), Destination("far", {"flavor": "b"}))
+    supervisor = Supervisor(store)
+
+    parts = batches(store.records(), lambda _: "ann", supervisor.place_of)
+
+    assert [(two,), (four,), (eight,)] == [batch.run_ids for batch in parts]
+    assert ["local", "far", "far"] == [supervisor.engine_of(batch) for batch in parts]
+
+
+def test_a_run_that_was_moved_starts_though_the_others_of_its_sweep_wait_elsewhere(store, tmp_path):
+    there, here = store.run_ids(store.create(questions.sweep(ranks=(2, 4)), "ann", Destination("elsewhere")))
+    write_destination(store.run_dir(here), Destination("local"))
+    local = Local(store.home, commands={"finetune": COMPLETE_ALL})
+    supervisor = Supervisor(store, engines=[Elsewhere(store, tmp_path / "elsewhere", COMPLETE_ALL, machines=0), local])
+
+    wait_for(lambda: supervisor.tick() or store.get(here).state.ended)
+    supervisor.stop()
+
+    assert ["queued", "completed"] == states(store, [there, here])
 
 
 def test_visitors_take_turns_and_each_ones_oldest_goes_first():
@@ -79,7 +109,7 @@ def test_an_intruder_in_a_sweep_of_another_visitor_is_a_batch_of_its_own(store):
     owners = dict.fromkeys(mine, "ann") | {theirs: "ben", mine[1]: "ben"}
 
     assert [("ann", (mine[0],)), ("ben", (mine[1],)), ("ben", (theirs,))] == [
-        (batch.owner, batch.run_ids) for batch in batches(store.records(), owners.get)
+        (batch.owner, batch.run_ids) for batch in batches(store.records(), owners.get, lambda _: ANYWHERE)
     ]
 
 
@@ -229,7 +259,9 @@ def test_a_run_that_is_asked_for_again_waits_behind_who_came_before_whenever_it_
         store.append(run_id, RunCancelled(time=1.0))
         store.requeue(run_id)
 
-    assert [*first, *old] == [run for batch in batches(store.records(), lambda _: "one") for run in batch.run_ids]
+    assert [*first, *old] == [
+        run for batch in batches(store.records(), lambda _: "one", lambda _: ANYWHERE) for run in batch.run_ids
+    ]
 
 
 def test_an_imported_run_waits_since_it_was_asked_for_here_and_not_since_its_file_says(store, tmp_path):
@@ -243,7 +275,9 @@ def test_an_imported_run_waits_since_it_was_asked_for_here_and_not_since_its_fil
 
     store.requeue("old")
 
-    assert [first, "old"] == [run for batch in batches(store.records(), lambda _: "one") for run in batch.run_ids]
+    assert [first, "old"] == [
+        run for batch in batches(store.records(), lambda _: "one", lambda _: ANYWHERE) for run in batch.run_ids
+    ]
 
 
 def test_a_run_that_was_lost_with_its_worker_keeps_its_place(store):
@@ -253,7 +287,9 @@ def test_a_run_that_was_lost_with_its_worker_keeps_its_place(store):
         store.append(run_id, RunStarted(time=1.0, environment={}))
         store.append(run_id, RunRequeued(time=time.time(), lost="The node has gone."))
 
-    assert [*lost, *later] == [run for batch in batches(store.records(), lambda _: "one") for run in batch.run_ids]
+    assert [*lost, *later] == [
+        run for batch in batches(store.records(), lambda _: "one", lambda _: ANYWHERE) for run in batch.run_ids
+    ]
 
 
 def test_who_has_fewest_places_now_goes_first_and_then_who_was_served_longest_ago():

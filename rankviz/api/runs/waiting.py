@@ -82,7 +82,11 @@ class Waiting:
         def owner_of(run_id: str) -> str:
             return store.listed_ownership(run_id).owner
 
-        waiting = [batch for batch in turns.batches(records, owner_of) if not self._is_with(batch, running)]
+        waiting = [
+            batch
+            for batch in turns.batches(records, owner_of, self._workspace.supervisor.place_of)
+            if not self._is_with(batch, running)
+        ]
         asked = next((batch for batch in waiting if batch.sweep_id == sweep_id), None)
         if asked is None:
             return None
@@ -120,7 +124,7 @@ class Waiting:
         records = store.unended()
         supervisor = self._workspace.supervisor
         running = [record for record in records if record.state == "running" and record.engine in ("", engine)]
-        waiting = turns.batches(records, lambda run_id: store.listed_ownership(run_id).owner)
+        waiting = turns.batches(records, lambda run_id: store.listed_ownership(run_id).owner, supervisor.place_of)
         behind = [
             batch for batch in waiting if not self._is_with(batch, running) and supervisor.engine_of(batch) == engine
         ]

@@ -8,7 +8,7 @@ from rankviz.engines.hf_jobs.cancelling import ENDING
 from rankviz.engines.hf_jobs.watch import Watch
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for, worker
+from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for, worker
 
 
 @pytest.fixture
@@ -147,3 +147,47 @@ def test_a_step_that_fails_in_any_way_is_taken_anew_at_the_next_look(going, stor
 
     wait_for(lambda: store.get(run_ids[0]).state == "cancelled")
     supervisor.cancel(run_ids[1])
+
+
+def test_a_job_that_has_begun_no_run_is_ended_when_its_runs_are_cancelled(supervise, store, hub):
+    run_ids = sweep(store, 2, 4)
+    supervisor = supervise(worker("time.sleep(60)"))
+    wait_for(lambda: hub.jobs and only_job(hub).stage == "RUNNING" and not store.get(run_ids[0]).waits)
+
+    supervisor.cancel(store.get(run_ids[0]).request.sweep_id)
+
+    assert (["cancelled"] * 2, "CANCELED") == (states(store, run_ids), only_job(hub).stage)
+    supervisor.settle()
+
+
+def test_a_job_that_has_only_cancelled_runs_left_is_ended(supervise, store, hub, tmp_path):
+    first, second = sweep(store, 2, 4)
+    supervisor = supervise(waiting_for(tmp_path / "go"))
+    wait_for(lambda: store.get(first).steps)
+    supervisor.cancel(second)
+    assert "RUNNING" == only_job(hub).stage
+
+    hub.hangs.add(cancel_of(hub))
+    go = tmp_path / "go"
+    go.touch()
+    wait_for(lambda: store.get(first).state == "completed")
+    wait_for(lambda: cancel_of(hub) in hub.calls)
+    hub.hangs.clear()
+
+    supervisor.settle()
+    assert ["completed", "cancelled"] == states(store, [first, second])
+
+
+def test_a_job_is_found_after_its_runs_were_cancelled_and_is_ended(supervise, store, hub):
+    (run_id,) = sweep(store, 4)
+    hub.loses_answers = hub.lists_nothing = True
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: "RankViz looks for it" in store.get(run_id).waits)
+    with contextlib.suppress(EngineUnavailableError):
+        supervisor.cancel(run_id, timeout_seconds=0.2)
+
+    hub.lists_nothing = False
+
+    wait_for(lambda: only_job(hub).stage == "CANCELED")
+    supervisor.settle()
+    assert ["cancelled"] == states(store, [run_id])
