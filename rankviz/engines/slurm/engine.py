@@ -171,7 +171,7 @@ class Slurm(Engine):
         try:
             bundle.collect(bundle.folder_of(live.job, self._place.path), attempt.run_id, folder)
         except OSError as error:
-            if error.errno in disk.FULL:
+            if disk.is_of_writing(error, folder):
                 raise
             raise EngineError(f"What the job wrote cannot be read ({error.strerror or error}).") from None
 
@@ -284,7 +284,8 @@ class Slurm(Engine):
 
     def _remove(self, folder: Path) -> None:
         """One that may run is looked for."""
-        seen = self._watch.look.listed.get(name := self._place.name_of(folder.name)) or self._watch.look.ended.get(name)
+        name, look = self._place.name_of(folder.name), self._watch.look
+        seen = look.listed.get(name) or look.ended.get(name)
         has_ended = papers.read_exit_code(folder) is not None or (seen and _end(folder, seen) is not None)
         if papers.is_asked(folder) and not has_ended:
             self._missing.note(folder.name)

@@ -70,8 +70,10 @@ class Sending:
         return self._answered.get(folder.name, 0.0)
 
     def forget(self, folder: Path) -> None:
-        self.refusals.pop(folder.name, None)
-        self._answered.pop(folder.name, None)
+        with self._lock:
+            self._waiting = [each for each in self._waiting if each != folder]
+            self.refusals.pop(folder.name, None)
+            self._answered.pop(folder.name, None)
 
     def _begin(self) -> None:
         self._now = None
@@ -85,6 +87,8 @@ class Sending:
             self.trouble = ""
         except EngineUnavailableError as error:
             self._pause(str(error))
+        except FileNotFoundError:
+            pass  # the folder has gone meanwhile
         except OSError as error:
             self._pause(disk.explain(error))
         except EngineError as error:

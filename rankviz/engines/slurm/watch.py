@@ -71,7 +71,8 @@ class Watch:
         if self._looking is not None:
             if not self._looking.done():
                 return
-            self._looking.result()
+            looked, self._looking = self._looking, None
+            looked.result()
         if (now := time.monotonic()) - self._began >= seconds:
             self._began = now
             self._looking = in_thread(lambda: self._ask(now))
