@@ -32,6 +32,7 @@ def test_a_job_that_counted_as_lost_and_shows_up_is_ended(store, cluster, superv
     cluster.faults.clear()
     wait_for(lambda: cluster.jobs[0].has_ended)
     wait_for(lambda: not missing_in(store))
+    wait_for(lambda: store.get(run_id).steps)
 
     assert ["CANCELLED", "RUNNING"] == [job.state for job in cluster.jobs]
     supervisor.cancel(run_id)
