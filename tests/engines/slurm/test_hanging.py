@@ -131,7 +131,7 @@ def test_a_scancel_that_hangs_is_said_and_asked_for_again(store, cluster, superv
     supervisor = supervise(HANG_IN_EACH)
     wait_for(lambda: store.get(run_id).steps)
     supervisor.stop()
-    engine = cluster.engine(store, seconds=0.5)
+    engine = cluster.engine(store, seconds=3.0)
     (live,) = engine.live()
 
     hang("scancel")
