@@ -1,5 +1,6 @@
 """Slurm's commands, each with a limit of time: sbatch, squeue, sacct, scancel."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -27,6 +28,8 @@ WILL_NOT_BE_TAKEN = re.compile(
 )
 """What it says of a job that is wrong as it is. All else may pass: a limit of submitted jobs, a partition that is down.
 Compared with Slurm's own table of errors (slurm_errno.c)."""
+KILLED_SECONDS = 1.0
+"""So long what a command has started is waited for once it was killed."""
 NEEDED = ("sbatch", "squeue", "scancel")
 NOT_HERE = (
     "There is no {name} on this machine. Start RankViz where Slurm's commands are, such as a login node of the cluster."
@@ -98,8 +101,11 @@ class Commands:
         except (subprocess.TimeoutExpired, EngineUnavailableError):
             return {}
         rows = [line.split("|") for line in done.stdout.splitlines()]
-        seen = {row[1]: Seen(row[0], states.states_of(row[2]), nodes=row[3]) for row in rows if len(row) == 4}
-        return {name: each for name, each in seen.items() if each.states & states.ENDED}
+        jobs = {
+            name: Seen(job_id, states.states_of(state), nodes=states.on_one_line(nodes))
+            for job_id, name, state, nodes in (row for row in rows if len(row) == 4)
+        }
+        return {name: seen for name, seen in jobs.items() if seen.states & states.ENDED}
 
     def cancel(self, job_id: str, name: str) -> None:
         """Ask for the end of a job that has this id and this name. EngineUnavailableError."""
@@ -130,8 +136,9 @@ class Commands:
         try:
             stdout, stderr = process.communicate(timeout=self._seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # one may not let itself be killed
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate(timeout=KILLED_SECONDS)
             raise
         return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-EXIT_CODE = "exit_code"
-"""In a job's folder; empty until the worker has ended. Independent of Slurm's accounting, which may be off."""
+from rankviz.engines.slurm.papers import EXIT_CODE
+
 PASSED = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "XDG_CACHE_HOME")
 """Of the page's variables, those that the worker gets too: where bases are. No token is among them, since Slurm keeps
 scripts and environments where operators read them. The Hub's client finds that of `hf auth login` in the home
@@ -36,16 +36,3 @@ def batch_script(folder: Path, command: Sequence[str], variables: Mapping[str, s
 def passed() -> Mapping[str, str]:
     """The page's variables that a worker gets too."""
     return {name: os.environ[name] for name in PASSED if name in os.environ}
-
-
-def read_exit_code(folder: Path) -> int | None:
-    """Of a job's worker, negative where a signal ended it; None where it has not ended, or without a word. The file is
-    opened anew each time, for which a network disk asks its server."""
-    try:
-        line = (folder / EXIT_CODE).read_text()
-    except FileNotFoundError:
-        return None
-    if not line.endswith("\n"):
-        return None
-    code = int(line)
-    return 128 - code if code > 128 else code

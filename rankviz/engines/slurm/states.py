@@ -68,14 +68,19 @@ def read_jobs(text: str, user: int) -> Mapping[str, Seen]:
     newest. ValueError: it printed something else."""
     try:
         jobs = [(str(row["name"]), _seen(row)) for row in json.loads(text)["jobs"] if _number(row["user_id"]) == user]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no list of jobs: {error!r}") from None
     return dict(sorted(jobs, key=lambda job: (not job[1].states & ENDED, int(job[1].id))))
 
 
 def states_of(words: str | Sequence[str]) -> frozenset[str]:
     """Of a text, as older versions print it, sacct's "CANCELLED by 1000" among them; or of a list of texts."""
-    return frozenset([words.split(" ")[0]] if isinstance(words, str) else words)
+    return frozenset([words.split(" ")[0]] if isinstance(words, str) else map(str, words))
+
+
+def on_one_line(text: Any) -> str:
+    """What Slurm says of a node or a reason, as a journal takes it."""
+    return printable(" ".join(str(text or "").split()), 200)
 
 
 def waits_of(seen: Seen) -> str:
@@ -138,8 +143,8 @@ def _seen(row: Mapping[str, Any]) -> Seen:
     return Seen(
         id=str(_number(row["job_id"])),
         states=states_of(row["job_state"]),
-        reason=str(row.get("state_reason") or ""),
-        nodes=str(row.get("nodes") or ""),
+        reason=on_one_line(row.get("state_reason")),
+        nodes=on_one_line(row.get("nodes")),
     )
 
 

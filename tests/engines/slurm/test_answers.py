@@ -5,8 +5,7 @@ import time
 import pytest
 
 from rankviz.engines import Attempt, Job
-from rankviz.engines.slurm.engine import JOB_ID
-from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.errors import EngineUnavailableError
 from tests.support.slurm_cluster import TIMED_OUT, UNREACHABLE, failure
 from tests.support.workers import HANG_IN_EACH, lost_reasons, processes_of, states, sweep, wait_for, waiting_for
 
@@ -25,8 +24,12 @@ def test_a_job_whose_answer_was_lost_is_found_by_its_name_and_not_sent_twice(sto
 
     (run_id,) = sweep(store, 4)
     cluster.faults["sbatch"] = loses
+    go = store.home.parent / "go"
 
-    supervise(seconds=3.0 if is_hanging else 60.0).settle()
+    supervisor = supervise(waiting_for(go), seconds=3.0 if is_hanging else 60.0)
+    wait_for(lambda: store.get(run_id).place and store.get(run_id).place.job)
+    go.touch()
+    supervisor.settle()
 
     (job,) = cluster.jobs
     assert (["completed"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
@@ -104,6 +107,7 @@ def test_while_slurm_cannot_be_asked_runs_go_on_and_nothing_is_decided(store, cl
     before = len(asked(cluster, "squeue"))
     supervise(waiting_for(go), missing_seconds=0.1)
     wait_for(lambda: len(asked(cluster, "squeue")) > before + 1)
+    wait_for(lambda: "Unable to contact slurm controller" in store.get(run_id).waits)
     go.touch()
     wait_for(lambda: states(store, [run_id]) == ["completed"])
 
@@ -162,9 +166,13 @@ def test_a_job_that_cannot_be_sent_leaves_no_folder(store, cluster):
         "sbatch", "Batch job submission failed: Invalid qos specification"
     )
     engine = cluster.engine(store)
+    engine.start(Job(attempts=(Attempt(run_id, 1),)))
+    assert 1 == engine.room()
 
-    with pytest.raises(EngineError):
-        engine.start(Job(attempts=(Attempt(run_id, 1),)))
+    wait_for(lambda: engine.live()[0].end)
+    (live,) = engine.live()
+    engine.forget(live)
 
+    assert "Invalid qos specification" in live.end.why
     assert 2 == engine.room()
-    assert [] == [*(store.home / "slurm-jobs").glob(f"*/{JOB_ID}")]
+    assert [] == [*(store.home / "slurm-jobs").iterdir()]

@@ -93,11 +93,26 @@ def test_a_command_that_hangs_is_ended_with_what_it_started(commands, tmp_path):
     wait_for(lambda: not processes_of(tmp_path))
 
 
+def test_a_command_that_leaves_something_behind_is_not_waited_for(commands, tmp_path):
+    """Which keeps its output open."""
+    leaves = commands(seconds=0.5, squeue=f"setsid sh -c 'sleep 602; : {tmp_path}' & sleep 603")
+
+    began = time.monotonic()
+    with pytest.raises(EngineUnavailableError, match="does not answer"):
+        leaves.jobs()
+
+    assert time.monotonic() - began < 60
+    for process in processes_of(tmp_path):
+        for each in (*process.children(), process):
+            each.kill()
+
+
 @pytest.mark.parametrize(
     "script, sentence",
     [
         ("echo 'squeue: error: slurm_load_jobs error: Zero Bytes' >&2; exit 1", "Zero Bytes"),
         ("echo JOBID PARTITION NAME", "printed something else"),
+        ("head -c 200000 /dev/zero | tr '\\0' '['", "printed something else"),
         ("exit 1", "it says nothing"),
     ],
 )

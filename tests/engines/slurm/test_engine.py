@@ -74,7 +74,7 @@ def test_a_job_that_waits_in_slurm_is_taken_out_of_its_queue_by_cancel(store, cl
     (run_id,) = sweep(store, 4)
     cluster.reason = "Priority"
     supervisor = supervise()
-    wait_for(lambda: store.get(run_id).waits)
+    wait_for(lambda: store.get(run_id).waits == "Other jobs of the cluster go first.")
 
     supervisor.cancel(run_id)
     wait_for(lambda: cluster.jobs[0].state == "CANCELLED")

@@ -165,7 +165,7 @@ def test_a_job_waits_where_it_is_cancelled_before_it_starts(run, slurm, store):
     (run_id,) = sweep(store, 4)
     slurm.run("sbatch", "--partition=first", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 600")
     supervisor = run(HANG_IN_EACH)
-    wait_for(lambda: store.get(run_id).waits)
+    wait_for(lambda: store.get(run_id).place and store.get(run_id).place.job)
 
     supervisor.cancel(run_id, timeout_seconds=120)
 

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from rankviz.engines.slurm.script import EXIT_CODE, batch_script, passed, read_exit_code
+from rankviz.engines.slurm.papers import EXIT_CODE, read_exit_code
+from rankviz.engines.slurm.script import batch_script, passed
 
 HOSTILE = """a b'c"d$(touch injected)`touch injected`;touch injected\\%j"""
 

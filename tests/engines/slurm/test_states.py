@@ -47,10 +47,37 @@ def test_of_two_jobs_with_one_name_the_one_that_has_not_ended_counts():
     assert ["8", "8"] == [read(*order)["mine"].id for order in (rows, rows[::-1])]
 
 
-@pytest.mark.parametrize("text", ["", "slurm_load_jobs error", "{}", "[]", '{"jobs": [{}]}', '{"jobs": [7]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "slurm_load_jobs error", "{}", "[]", '{"jobs": [{}]}', '{"jobs": [7]}', '{"jobs": null}', "\0"),
+        "[" * 200_000,
+        '{"jobs": [{"user_id": Infinity}]}',
+        '{"jobs": [{"user_id": {"number": {}}}]}',
+        '{"jobs": [{"user_id": 1000, "name": "mine", "job_id": "x"}]}',
+        '{"jobs": [{"user_id": 1000, "name": "mine", "job_id": 7, "job_state": 5}]}',
+    ],
+    ids=lambda text: text[:20],
+)
 def test_what_is_no_list_of_jobs_is_an_error(text):
     with pytest.raises(ValueError):
         read_jobs(text, user=ME)
+
+
+@pytest.mark.parametrize("words", [["FAILED", 5], ["FAILED", None, []], ["FAILED", {"a": 1}]])
+def test_a_list_of_states_with_something_else_in_it_still_says_the_state(words):
+    (seen,) = read(row(job_state=words)).values()
+
+    assert end_of(seen, 1, yields=False).exit_code == 1
+    assert "FAILED" in end_of(seen, None, yields=False).why
+
+
+def test_what_slurm_says_of_nodes_and_reasons_fits_on_a_line_of_a_journal():
+    (seen,) = read(row(nodes="node\n1 \ud800\x00" + "x" * 999, state_reason={"a": "\n"})).values()
+
+    assert "node 1 \ufffd\ufffdxx" == seen.nodes[:11]
+    assert 200 == len(seen.nodes)
+    assert "\n" not in seen.reason
 
 
 def test_sacct_says_who_cancelled_a_job():

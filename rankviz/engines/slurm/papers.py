@@ -1,0 +1,71 @@
+"""What is written down of a job in its folder beside the job itself.
+
+    job_id       there as soon as sbatch is to be called, empty until it has answered
+    exit_code    the worker's, written by batch.sh; empty until the worker has ended
+    worker.yield where the worker is to end between two runs
+
+What cannot be read counts as not known, and costs its own job only.
+"""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+from rankviz.core.runs.events import YIELD_FILE
+
+JOB_ID, EXIT_CODE = "job_id", "exit_code"
+"""The exit code is independent of Slurm's accounting, which may be off."""
+SIGNALS = frozenset(signal.Signals)
+
+
+def is_asked(folder: Path) -> bool:
+    """Whether Slurm may have the job."""
+    return os.path.lexists(folder / JOB_ID)
+
+
+def ask(folder: Path) -> None:
+    """From now on it may. OSError where that cannot be written down."""
+    (folder / JOB_ID).touch(exist_ok=False)
+
+
+def unask(folder: Path) -> None:
+    """Slurm does not have it."""
+    with contextlib.suppress(OSError):
+        (folder / JOB_ID).unlink()
+
+
+def read_id(folder: Path) -> str:
+    """Slurm's number; empty where it is not known."""
+    text = _read(folder / JOB_ID)
+    return text if text.isascii() and text.isdigit() else ""
+
+
+def write_id(folder: Path, job_id: str) -> None:
+    """Where that cannot be written down, the job is found by its name."""
+    aside = folder / f".{JOB_ID}"
+    with contextlib.suppress(OSError):
+        aside.write_text(job_id)
+        os.replace(aside, folder / JOB_ID)
+
+
+def read_exit_code(folder: Path) -> int | None:
+    """Of a job's worker, negative where a signal ended it; None where it has not ended, or without a word. The file is
+    opened anew each time, for which a network disk asks its server."""
+    text = _read(folder / EXIT_CODE)
+    line = text.removesuffix("\n")
+    if line == text or not (line.isascii() and line.isdigit() and len(line) <= 3):
+        return None
+    code = int(line)
+    return 128 - code if code - 128 in SIGNALS else code
+
+
+def yields(folder: Path) -> bool:
+    return os.path.exists(folder / YIELD_FILE)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, ValueError):
+        return ""

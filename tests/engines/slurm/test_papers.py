@@ -1,0 +1,70 @@
+"""What is written down in a job's folder, where a network disk, a full one or somebody has spoilt it."""
+
+import pytest
+
+from rankviz.engines.slurm import papers
+from tests.support.workers import states, sweep, wait_for, waiting_for
+
+SPOILT = [b"", b"\0\0\n", b"\xff\xfe\n", b"1e3\n", b"-1\n", b"99999\n", "\u0661\n".encode(), b"7 8\n"]
+
+
+def folder_instead(file):
+    file.unlink(missing_ok=True)
+    file.mkdir()
+
+
+@pytest.mark.parametrize("content", SPOILT)
+def test_an_exit_code_or_a_number_that_makes_no_sense_is_not_known(tmp_path, content):
+    (tmp_path / papers.EXIT_CODE).write_bytes(content)
+    (tmp_path / papers.JOB_ID).write_bytes(content)
+
+    assert (None, "") == (papers.read_exit_code(tmp_path), papers.read_id(tmp_path))
+    assert papers.is_asked(tmp_path)
+
+
+def test_a_folder_in_their_place_is_not_known_either_and_cannot_be_written(tmp_path):
+    folder_instead(tmp_path / papers.EXIT_CODE)
+    folder_instead(tmp_path / papers.JOB_ID)
+    papers.write_id(tmp_path, "7")
+    papers.unask(tmp_path)
+
+    assert (None, "") == (papers.read_exit_code(tmp_path), papers.read_id(tmp_path))
+    assert papers.is_asked(tmp_path)
+
+
+@pytest.mark.parametrize("line, code", [("0", 0), ("1", 1), ("137", -9), ("143", -15), ("200", 200), ("255", 255)])
+def test_an_exit_code_above_128_is_a_signal_where_there_is_one(tmp_path, line, code):
+    (tmp_path / papers.EXIT_CODE).write_text(f"{line}\n")
+
+    assert code == papers.read_exit_code(tmp_path)
+
+
+def test_a_job_is_asked_for_once(tmp_path):
+    papers.ask(tmp_path)
+    with pytest.raises(FileExistsError):
+        papers.ask(tmp_path)
+
+    assert "" == papers.read_id(tmp_path)
+    papers.write_id(tmp_path, "7")
+    assert "7" == papers.read_id(tmp_path)
+    papers.unask(tmp_path)
+    assert not papers.is_asked(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["exit_code", "job_id", "batch.sh", "runs/{run_id}/events.jsonl", "worker.yield"])
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_file_that_is_spoilt_costs_its_own_job_at_most(store, cluster, supervise, name, is_folder):
+    (theirs,), (mine,) = sweep(store, 4), sweep(store, 8)
+    go = store.home.parent / "go"
+    supervisor = supervise(waiting_for(go))
+    wait_for(lambda: all(store.get(run_id).steps for run_id in (theirs, mine)))
+
+    file = store.home / "slurm-jobs" / f"{theirs}-a1" / name.format(run_id=theirs)
+    folder_instead(file) if is_folder else file.write_bytes(b"\0\xff\n")
+    go.touch()
+    wait_for(lambda: states(store, [mine]) == ["completed"])
+    (later,) = sweep(store, 16)
+    wait_for(lambda: states(store, [later]) == ["completed"])
+    supervisor.settle()
+
+    assert states(store, [theirs])[0] in ("completed", "failed")
