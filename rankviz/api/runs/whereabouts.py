@@ -1,0 +1,58 @@
+"""Where runs are, are to be, or were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rankviz.core.runs.attempts import LOCAL
+from rankviz.core.runs.places import Place, all_in_words, place_of, with_attempt
+from rankviz.core.runs.timing.spent import DeviceTime, times_by_engine
+from rankviz.store.destination import read_destination
+from rankviz.store.runs import IMPORTED
+
+if TYPE_CHECKING:
+    from rankviz.api.workspace import Workspace
+    from rankviz.core.runs.record import RunRecord, Sweep
+
+NOWHERE = Place()
+
+
+class Whereabouts:
+    """Of runs in one runs folder and of those that ship. "This machine" in an imported journal is another one, which is
+    not known here."""
+
+    def __init__(self, workspace: Workspace):
+        self._workspace = workspace
+
+    def of(self, run: RunRecord) -> Place:
+        """Of a run that no engine has yet: where it is to be."""
+        if run.place is None and run.state == "queued":
+            there = read_destination(self._workspace.store.run_dir(run.run_id))
+            return Place(there.engine or self._workspace.settings.engine, there.options.get("flavor", ""))
+        place = place_of(run)
+        return NOWHERE if self._is_of_another_machine(run, place.engine) else place
+
+    def in_words(self, run: RunRecord) -> str:
+        """ "Ray cluster, node-0, attempt 2"; empty where nothing is known."""
+        return with_attempt(self.of(run), run)
+
+    def of_sweep(self, sweep: Sweep) -> str:
+        """ "Ray cluster (node-0 and node-1) and this machine": while some of its runs run, where these are; empty where
+        nothing is known, and of a recorded sweep."""
+        if sweep.recorded:
+            return ""
+        running = [run for run in sweep.runs if run.state == "running"]
+        waiting = [run for run in sweep.runs if not run.state.ended]
+        return all_in_words(self.of(run) for run in running or waiting or sweep.runs)
+
+    def times(self, run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
+        """Of all attempts of a run until now, unix seconds, by the name of the engine; empty where it is not known."""
+        return {
+            "" if self._is_of_another_machine(run, engine) else engine: spent
+            for engine, spent in times_by_engine(run, now).items()
+        }
+
+    def _is_of_another_machine(self, run: RunRecord, engine: str) -> bool:
+        is_ended_here = engine == LOCAL and run.state.ended
+        return is_ended_here and (self._workspace.store.run_dir(run.run_id) / IMPORTED).exists()
