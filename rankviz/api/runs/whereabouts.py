@@ -26,12 +26,17 @@ class Whereabouts:
         self._workspace = workspace
 
     def of(self, run: RunRecord) -> Place:
-        """Of a run that no engine has yet: where it is to be."""
-        if run.place is None and run.state == "queued":
-            there = read_destination(self._workspace.store.run_dir(run.run_id))
-            return Place(there.engine or self._workspace.settings.engine, there.options.get("flavor", ""))
+        """Of a run that no engine has or had yet: where it is or was to be."""
         place = place_of(run)
-        return NOWHERE if self._is_of_another_machine(run, place.engine) else place
+        if run.begun_attempts and run.state.ended:
+            return NOWHERE if self._is_of_another_machine(run, place.engine) else place
+        return place if place.where or run.state == "running" else self._destination(run, place.engine)
+
+    def _destination(self, run: RunRecord, engine: str) -> Place:
+        """engine: the one that has it; empty where none has."""
+        there = read_destination(self._workspace.store.run_dir(run.run_id))
+        chosen = there.engine or ("" if run.state.ended else self._workspace.settings.engine)
+        return Place(engine or chosen, there.options.get("flavor", "") if engine in ("", chosen) else "")
 
     def in_words(self, run: RunRecord) -> str:
         """ "Ray cluster, node-0, attempt 2"; empty where nothing is known."""

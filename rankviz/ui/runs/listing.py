@@ -114,7 +114,7 @@ def _sweep_row(sweep: Sweep, selected: Collection[str], *, is_open: bool, chosen
     peaks = [run.completed.peak_memory_bytes for run in runs if run.completed]
     cells = (
         Cell(sweep_title(sweep), title=sweep.sweep_id, kind="wrap", sub=_setting(sweep, owner)),
-        Cell(_sweep_state(sweep), kind="left", sub=Cell(place, kind="wrap")),
+        Cell(_sweep_state(sweep), kind="narrow", sub=place),
         Cell(_each(runs, lambda run: run.request.lora.lora_alpha)),
         Cell(_each(runs, lambda run: run.request.learning_rate)),
         Cell(_each(runs, lambda run: run.request.seed)),
@@ -171,7 +171,7 @@ def _run_cells(sweep: Sweep, run: RunRecord, place: str) -> Sequence[Cell]:
         state = f"running, step {run.steps[-1].step} of {request.max_steps}"
     return (
         Cell(f"{INDENT}r = {request.r}", title=f"{run.run_id}: {base_name(request.base)} on {data_name(request.data)}"),
-        Cell(state, sub=place, title=run.waits),
+        Cell(state, kind="narrow", sub=place, title=run.waits),
         Cell(f"{request.lora.lora_alpha:g}"),
         Cell(f"{request.learning_rate:g}"),
         Cell(str(request.seed)),

@@ -62,7 +62,7 @@ def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
 
 def _turn(api: Api, shown: Sweep) -> str:
     """Of a sweep that waits, where that is for others; Train says in sentences what else it waits for."""
-    place = None if shown.running else api.runs.waiting(shown.sweep_id)
+    place = None if shown.running or any(run.waits for run in shown.runs) else api.runs.waiting(shown.sweep_id)
     if place is None or place.trouble:
         return ""
     return f"{units.counted(place.ahead, 'sweep')} before it" if place.ahead else "next"
