@@ -8,7 +8,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.runs.decision import decision_keys, print_decision
-from rankviz.cli.runs.tables import Column, print_rows, terminal_width
+from rankviz.cli.runs.tables import Column, one_line, print_rows, terminal_width
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.labels import run_label
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
@@ -87,7 +87,7 @@ def errors_in_words(sweep: "Sweep") -> Sequence[str]:
     for run in sweep.runs:
         if run.state == "failed":
             labels.setdefault(run.error, []).append(run_label(run, sweep))
-    return [f"{_failed(runs, len(sweep.runs))}: {error}" for error, runs in labels.items()]
+    return [f"{_failed(runs, len(sweep.runs))}: {one_line(' '.join(error.split()))}" for error, runs in labels.items()]
 
 
 def _failed(labels: Sequence[str], runs: int) -> str:

@@ -12,7 +12,7 @@ from rankviz.api import Api
 from rankviz.api.json import listed_run_json, run_json
 from rankviz.cli.runs.output import print_sweep, runs_table, sweep_json
 from rankviz.cli.runs.publish import runs_publish
-from rankviz.cli.runs.tables import print_facts, terminal_width
+from rankviz.cli.runs.tables import one_line, print_facts, terminal_width
 from rankviz.cli.runs.watch import watch
 from rankviz.cli.shared import Json, options_as_typed, print_json
 from rankviz.cli.typer_options import Commands
@@ -60,7 +60,7 @@ def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], 
     facts = list(_facts(summary, {"Place": place} | standing))
     print_facts(f"Run {run_id}", facts, terminal_width())
     for answer in summary.record.answers:
-        print(f"\nPrompt      {_one_line(answer.prompt)}\nReference   {_one_line(answer.reference)}")
+        print(f"\nPrompt      {one_line(answer.prompt)}\nReference   {one_line(answer.reference)}")
         for label, given in (("Base", answer.before), ("Trained", answer.after)):
             print(f"{label:12}{_answer(given)}")
 
@@ -68,12 +68,7 @@ def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], 
 def _answer(given: "GreedyAnswer | None") -> str:
     if given is None:
         return units.NOT_KNOWN
-    return _one_line(given.text) + ("" if given.ended else " … (cut off)")
-
-
-def _one_line(text: str) -> str:
-    """With its line breaks spelled, and without what a terminal would take for commands."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return one_line(given.text) + ("" if given.ended else " … (cut off)")
 
 
 def _facts(summary: "RunSummary", standing: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:

@@ -27,6 +27,11 @@ class Column(NamedTuple):
         return max(map(len, [*self.title.split(), *self.cells]), default=0)
 
 
+def one_line(text: str) -> str:
+    """With its line breaks spelled, and without what a terminal would take for commands."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def terminal_width() -> int | None:
     """In characters; None of a pipe or a file."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -34,7 +39,11 @@ def terminal_width() -> int | None:
 
 def print_rows(title: str, columns: Sequence[Column], width: int | None) -> None:
     """A table within so many characters; columns that have no room are named below it, empty ones left out."""
-    columns = [column for column in columns if not column.order or any(column.cells)]
+    columns = [
+        column._replace(cells=[one_line(cell) for cell in column.cells])
+        for column in columns
+        if not column.order or any(column.cells)
+    ]
     shown = _fitting(columns, width)
     heads = [textwrap.wrap(column.title, column.width or 1) or [""] for column in shown]
     height = max(map(len, heads))
@@ -54,7 +63,7 @@ def print_facts(title: str, facts: Sequence[tuple[str, str]], width: int | None)
     for name, value in facts:
         before = f"{GAP}{name.ljust(name_width)}{GAP}"
         room = None if width is None else max(LEAST_VALUE, width - len(before))
-        print(before + _wrapped(value, room).replace("\n", "\n" + " " * len(before)))
+        print(before + _wrapped(one_line(" ".join(value.split())), room).replace("\n", "\n" + " " * len(before)))
     print()
 
 

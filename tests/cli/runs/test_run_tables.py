@@ -85,3 +85,12 @@ def test_runs_that_failed_otherwise_are_named(tmp_path):
     assert ["2 runs failed (r = 2; r = 16): No wheel.", "1 run failed (r = 4): Out of memory."] == errors_in_words(
         sweep
     )
+
+
+def test_what_a_journal_says_gives_a_terminal_no_commands(tmp_path, capsys):
+    print_rows("1 run", [Column("Run", [ID]), Column("Place", ["node\x1b[2J"], 1)], 80)
+    print_facts("Run", [("Error", "no\x1b]0;luck")], 80)
+    lines = errors_in_words(failed(Api(home=tmp_path), "no\x1b[2J\nluck"))
+
+    assert "\x1b" not in capsys.readouterr().out
+    assert ("\x1b" in lines[0], len(lines[0].splitlines())) == (False, 1)
