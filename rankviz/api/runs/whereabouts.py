@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.places import Place, all_in_words, place_of, with_attempt
 from rankviz.core.runs.timing.spent import DeviceTime, times_by_engine
-from rankviz.store.destination import read_destination
+from rankviz.store.destination import ANYWHERE, Destination, read_destination
 from rankviz.store.runs import IMPORTED
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord, Sweep
 
 NOWHERE = Place()
+MOST_CHOSEN = 10_000
+"""Runs whose destinations are kept in memory: a page asks for those that wait each second."""
 
 
 class Whereabouts:
@@ -24,6 +26,7 @@ class Whereabouts:
 
     def __init__(self, workspace: Workspace):
         self._workspace = workspace
+        self._chosen: dict[str, tuple[int, Destination]] = {}
 
     def of(self, run: RunRecord) -> Place:
         """Of a run that no engine has or had yet: where it is or was to be."""
@@ -34,7 +37,12 @@ class Whereabouts:
 
     def _destination(self, run: RunRecord, engine: str) -> Place:
         """engine: the one that has it; empty where none has."""
-        there = read_destination(self._workspace.store.run_dir(run.run_id))
+        attempt, there = self._chosen.get(run.run_id, (0, ANYWHERE))
+        if attempt != run.attempt:  # another is chosen for another attempt only
+            there = read_destination(self._workspace.store.run_dir(run.run_id))
+            if len(self._chosen) >= MOST_CHOSEN:
+                self._chosen.clear()
+            self._chosen[run.run_id] = run.attempt, there
         chosen = there.engine or ("" if run.state.ended else self._workspace.settings.engine)
         return Place(engine or chosen, there.options.get("flavor", "") if engine in ("", chosen) else "")
 

@@ -23,7 +23,7 @@ def watch(api: Api, sweep_id: str) -> None:
     """A bar for the whole sweep and one for each run on stderr, read from the journals, until all have ended."""
     from rich.console import Console
 
-    with _bars(Console(stderr=True)) as display:
+    with bars(Console(stderr=True)) as display:
         whole, tasks = display.add_task("all runs", total=None, count="", status=""), {}
         for sweep in api.runs.follow(sweep_id):
             progress = api.runs.progress(sweep)
@@ -40,7 +40,7 @@ def watch(api: Api, sweep_id: str) -> None:
                 display.update(tasks[run.run_id], completed=run.steps_done, **shown)
 
 
-def _bars(console: "Console") -> "Progress":
+def bars(console: "Console") -> "Progress":
     """Bars that keep their width, with sentences (`below`) under them that may be long."""
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column
@@ -54,12 +54,11 @@ def _bars(console: "Console") -> "Progress":
             yield from map(Text, self.below)
 
     width = max(LEAST_BAR, min(MOST_BAR, console.width // 4))
-    fixed = {"bar": Column(width=width, no_wrap=True), "count": Column(no_wrap=True)}
     return Bars(
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-        BarColumn(width, table_column=fixed["bar"]),
-        TextColumn("{task.fields[count]}", table_column=fixed["count"]),
-        TextColumn("{task.fields[status]}", markup=False, table_column=Column()),
+        TextColumn("{task.description}"),
+        BarColumn(width, table_column=Column(width=width, no_wrap=True)),
+        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[status]}", markup=False, table_column=Column()),  # which alone takes several lines
         console=console,
     )
 

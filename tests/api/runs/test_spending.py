@@ -93,6 +93,15 @@ def test_what_waits_is_where_it_is_to_be(api, destination, words):
     assert (destination.engine or "local") == api.runs.summary(queued.runs[0].run_id).place.engine
 
 
+def test_a_sweep_that_is_resumed_elsewhere_is_to_be_there(api):
+    sweep = sweep_of(api, [RunFailed(time=1.0, error="no luck")], destination=Destination("slurm"))
+    assert "Slurm cluster" == api.whereabouts.of_sweep(sweep)
+
+    api.workspace.store.requeue(sweep.runs[0].run_id, Destination("ray"))
+
+    assert "Ray cluster" == api.whereabouts.of_sweep(api.runs.sweep(sweep.sweep_id))
+
+
 def test_while_some_runs_run_a_sweep_is_where_these_are(api):
     begun = list(attempt("ray", "node-7", 1, 1.0, 2.0))[:2]
 

@@ -1,7 +1,12 @@
 """What a sweep shows on the terminal while it runs."""
 
+import io
+
+import pytest
+from rich.console import Console
+
 from rankviz.api import Api
-from rankviz.cli.runs.watch import standing, status, time_left
+from rankviz.cli.runs.watch import bars, standing, status, time_left
 from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
@@ -78,3 +83,16 @@ def test_the_cost_so_far_stands_beside_the_time_left(tmp_path):
     (sweep,) = api.runs.sweeps()
 
     assert ["Cost so far: 18 min on this machine."] == standing(api, sweep)
+
+
+@pytest.mark.parametrize(("width", "bar"), [(80, 20), (180, 40), (30, 10)])
+def test_bars_keep_their_width_beside_long_sentences(width, bar):
+    screen = io.StringIO()
+    display = bars(Console(file=screen, width=width))
+    display.add_task("r 4  lr 0.001", total=40, completed=40, count="40/40", status="no luck " * 20)
+    display.below = ["It waits. " * 20]
+
+    display.console.print(display)
+
+    assert bar == screen.getvalue().count("━")
+    assert 20 == screen.getvalue().count("It waits.")
