@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rankviz.api.runs.runs import Runs
     from rankviz.api.runs.spending import Spending
     from rankviz.api.runs.verdicts import Verdicts
+    from rankviz.api.runs.whereabouts import Whereabouts
     from rankviz.api.sinks import Sinks
     from rankviz.api.studies import Studies
     from rankviz.api.tradeoffs import Tradeoffs
@@ -139,7 +140,14 @@ class Api:
         """What runs have cost so far."""
         from rankviz.api.runs.spending import Spending
 
-        return Spending(self.workspace, self.runs)
+        return Spending(self.workspace, self.runs, self.whereabouts)
+
+    @cached_property
+    def whereabouts(self) -> Whereabouts:
+        """Where runs are, are to be, or were."""
+        from rankviz.api.runs.whereabouts import Whereabouts
+
+        return Whereabouts(self.workspace)
 
     @cached_property
     def jobs(self) -> Jobs:

@@ -14,7 +14,7 @@ from rankviz.api.runs.machines import Machines
 from rankviz.api.runs.runs import Runs
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.attempts import HF_JOBS, LOCAL
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import NotRentedError
 from rankviz.store.destination import Destination
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 NOT_KNOWN = "On {title}: time and memory are not known until a run has completed there."
 NO_SPEED = "The time there is not known until a run has completed there."
-DOES_NOT_RENT = "flavor and spend need the engine hf-jobs."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,10 +125,10 @@ class Engines:
         return self._runs.start(request, Destination(name))
 
     def name(self, engine: str, flavor: str = "", spend: float | None = None) -> str:
-        """Of the engine that these mean. InvalidSettingError where it rents nothing and machine or limit are given."""
+        """Of the engine that these mean. NotRentedError where it rents nothing and machine or limit are given."""
         name = self._machines.engine(engine).name
         if name != HF_JOBS and (flavor or spend is not None):
-            raise InvalidSettingError(DOES_NOT_RENT)
+            raise NotRentedError
         return name
 
 

@@ -75,9 +75,9 @@ def listed_run_json(summary: RunSummary) -> dict[str, Any]:
     return {
         **row,
         "error": summary.record.error or None,
-        "engine": summary.record.engine or None,
-        "where": summary.record.where or None,
-        "attempt": summary.record.attempt,
+        "engine": summary.place.engine or None,
+        "where": summary.place.where or None,
+        "attempt": summary.record.shown_attempt,
         "waits": summary.record.waits or None,
         "device_seconds": summary.device_time.seconds,
         "device_seconds_is_whole": summary.device_time.is_whole,

@@ -2,10 +2,12 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from rankviz.cli.options import Argument, Option
+from rankviz.errors import NotRentedError
 
 Json = Annotated[bool, Option("--json", help="Print JSON instead of a table.")]
 Model = Annotated[str, Argument(help="A catalogue id, a Hub id, a folder or a config.json.")]
@@ -19,6 +21,15 @@ Flag = Annotated[bool | None, Option(help="Unsloth's flag.")]
 def fail(message: str, code: int) -> None:
     print(" ".join(message.split()), file=sys.stderr)
     sys.exit(code)
+
+
+@contextmanager
+def options_as_typed() -> Iterator[None]:
+    """Names options in errors as they are typed, not as operations call them."""
+    try:
+        yield
+    except NotRentedError as error:
+        raise NotRentedError("--flavor and --spend need --engine hf-jobs.") from error
 
 
 def print_notes(notes: Iterable[str]) -> None:

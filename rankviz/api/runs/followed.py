@@ -13,6 +13,7 @@ from rankviz.api.runs.machines import Machines
 from rankviz.api.runs.measured import Measured
 from rankviz.api.runs.summary import RunSummary
 from rankviz.api.runs.waiting import Place, Waiting
+from rankviz.api.runs.whereabouts import Whereabouts
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.timing.spent import device_time
@@ -30,7 +31,7 @@ class FollowedRuns(ExpectedRuns):
 
     def __init__(self, workspace: Workspace, models: Models, measured: Measured, quota: Quota):
         super().__init__(workspace, models, measured, quota)
-        self._machines = Machines(workspace)
+        self._machines, self._whereabouts = Machines(workspace), Whereabouts(workspace)
         self._waiting = Waiting(workspace, self._seconds_on, lambda sweep: self.progress(sweep).seconds_left)
 
     def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
@@ -101,5 +102,6 @@ class FollowedRuns(ExpectedRuns):
             record=record,
             estimate=self.expected_run(record),
             device_time=device_time([record], time.time()),
+            place=self._whereabouts.of(record),
             folder=self.folder(run_id),
         )

@@ -7,21 +7,25 @@ are those of the sweep, and are not divided among runs. Machines of one's own ha
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rankviz import units
 from rankviz.core.runs.attempts import HF_JOBS
-from rankviz.core.runs.timing.spent import DeviceTime, device_time, places_of
+from rankviz.core.runs.places import title
+from rankviz.core.runs.timing.spent import DeviceTime
 from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import read_destination
 
 if TYPE_CHECKING:
     from rankviz.api.runs.runs import Runs
+    from rankviz.api.runs.whereabouts import Whereabouts
     from rankviz.api.workspace import Workspace
     from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.engines.hf_jobs.engine import HfJobs
+
+USD_NOT_KNOWN = f"US dollars: {units.NOT_KNOWN} here"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,39 +41,53 @@ class Rent:
 
     @property
     def in_words(self) -> str:
-        """ "$0.40 of at most $5.00"."""
+        """ "$0.40 of at most $5.00 on Hugging Face Jobs"; empty where it is not known."""
         if self.usd is None or not (self.usd or self.is_whole):
-            return f"US dollars {units.NOT_KNOWN} here"
+            return ""
         most = f" of at most {units.usd(self.limit_usd)}" if self.limit_usd else ""
-        return f"{'' if self.is_whole else 'at least '}{units.usd(self.usd)}{most}"
+        return f"{'' if self.is_whole else 'at least '}{units.usd(self.usd)}{most} on {title(HF_JOBS)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
     """So far."""
 
-    time: DeviceTime
-    where: str
-    """Of the runs that have begun; empty where it is not known or was not the same for all their attempts."""
+    times: Mapping[str, DeviceTime]
+    """By the name of the engine; empty where that is not known."""
     attempts: int
-    """Of all runs together."""
+    """Those of all runs together that have begun."""
     runs: int
+    """Those that have begun."""
     rent: Rent | None = None
     """None of a sweep that had no rented machine, and for whoever does not pay for it."""
 
     @property
+    def time(self) -> DeviceTime:
+        """On all engines together."""
+        return sum(self.times.values(), DeviceTime())
+
+    @property
     def in_words(self) -> str:
-        """ "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs"; "18 min on GPU 1"; empty where nothing has
-        begun."""
-        return ", ".join(filter(None, self._parts()))
+        """ "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs"; "24 s on Ray cluster, 62 s on this machine";
+        empty where nothing has begun."""
+        known = ", ".join(self._parts())
+        return "; ".join(filter(None, [known, USD_NOT_KNOWN if self.rent and not self.rent.in_words else ""]))
 
     def _parts(self) -> Iterator[str]:
-        if self.rent:
-            yield f"{self.rent.in_words} on Hugging Face Jobs"
-        if self.time.in_words:
-            where = f" on {self.where}" if self.where and not self.rent else ""
-            tried = f" in {self.attempts:,} attempts" if self.attempts > self.runs else ""
-            yield f"{self.time.in_words}{where or tried or (' in runs' if self.rent else '')}"
+        rent = self.rent.in_words if self.rent else ""
+        if rent:
+            yield rent
+        for engine, spent in self.times.items():
+            if spent.in_words:
+                there = " there" if len(self.times) > 1 else ""
+                yield f"{spent.in_words} in runs{there}" if rent and engine == HF_JOBS else self._on(engine, spent)
+        if self.attempts > self.runs:
+            yield f"in {self.attempts:,} attempts"
+
+    def _on(self, engine: str, spent: DeviceTime) -> str:
+        if engine and spent.seconds:
+            return f"{spent.in_words} on {title(engine)}"
+        return f"{spent.in_words} elsewhere" if spent.seconds and len(self.times) > 1 else spent.in_words
 
     def as_json(self) -> dict[str, Any]:
         """usd is None where no machine was rented, or where it is not known."""
@@ -88,17 +106,17 @@ class Spent:
 class Spending:
     """Of whoever asks."""
 
-    def __init__(self, workspace: Workspace, runs: Runs):
-        self._workspace, self._runs = workspace, runs
+    def __init__(self, workspace: Workspace, runs: Runs, whereabouts: Whereabouts):
+        self._workspace, self._runs, self._whereabouts = workspace, runs, whereabouts
 
     def of_sweep(self, sweep: Sweep) -> Spent:
         """Of all its runs."""
         rent = None if sweep.recorded or not self._runs.is_mine(sweep.sweep_id) else self._rent(sweep)
-        return _spent(sweep.runs, rent)
+        return self._spent(sweep.runs, rent)
 
     def of_run(self, run: RunRecord) -> Spent:
         """Its time alone: what a rented machine cost is its sweep's."""
-        return _spent([run])
+        return self._spent([run])
 
     def limit(self, sweep: Sweep) -> float | None:
         """The spending limit in US dollars of the runs that are to be on a rented machine, or else of those that were;
@@ -121,13 +139,11 @@ class Spending:
             return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say
         return None
 
-
-def _spent(runs: Sequence[RunRecord], rent: Rent | None = None) -> Spent:
-    begun = [run for run in runs if run.started_at is not None or run.attempt > 1]
-    return Spent(
-        time=device_time(runs, time.time()),
-        where=places_of(runs),
-        attempts=sum(run.attempt for run in begun),
-        runs=len(begun),
-        rent=rent,
-    )
+    def _spent(self, runs: Sequence[RunRecord], rent: Rent | None = None) -> Spent:
+        times: dict[str, DeviceTime] = {}
+        now = time.time()
+        for run in runs:
+            for engine, spent in self._whereabouts.times(run, now).items():
+                times[engine] = times.get(engine, DeviceTime()) + spent
+        attempts = [run.begun_attempts for run in runs]
+        return Spent(times=times, attempts=sum(attempts), runs=sum(map(bool, attempts)), rent=rent)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.places import Place
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.timing.spent import DeviceTime
 
@@ -17,6 +18,8 @@ class RunSummary:
     """None where its base model is not available."""
     device_time: DeviceTime
     """Of all its attempts until now."""
+    place: Place
+    """Where it is, is to be, or was."""
     folder: Path | None = None
     """Of the run: its request, journal, log and adapter. None on a shared page, whose visitors see no path of its
     machine, and of a run that RankViz ships."""

@@ -1,21 +1,27 @@
 """How commands show runs: a sweep as tables and sentences or as JSON."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.runs.decision import decision_keys, print_decision
-from rankviz.cli.shared import table
+from rankviz.cli.runs.tables import Column, one_line, print_rows, terminal_width
+from rankviz.core.runs.attempts import LOCAL
+from rankviz.core.runs.labels import run_label
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
+from rankviz.core.runs.places import title
 from rankviz.core.runs.timing.spent import device_time
 
 if TYPE_CHECKING:
     from rankviz.core.runs.fast_curve import FastCurve
     from rankviz.core.runs.metric import Measured
-    from rankviz.core.runs.record import RunRecord
+    from rankviz.core.runs.record import RunRecord, Sweep
+
+MOST_NAMED = 4
+"""Runs that failed alike."""
 
 
 def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
@@ -28,10 +34,12 @@ def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
 
 
 def print_sweep(api: Api, sweep_id: str) -> None:
-    """A sweep's runs, fast curves and forecast as tables; what it has cost and why it waits, what to train and to ship,
-    and its verdict, in sentences."""
+    """A sweep's runs, fast curves and forecast as tables; why runs failed, what it has cost and why it waits, what to
+    train and to ship, and its verdict, in sentences."""
     sweep = api.runs.sweep(sweep_id)
-    runs_table(sweep.runs)
+    runs_table(api, sweep.runs)
+    for line in errors_in_words(sweep):
+        print(line)
     if spent := api.spending.of_sweep(sweep).in_words:
         print(f"Cost so far: {spent}.")
     if waits := api.runs.why_sweep_waits(sweep):
@@ -42,69 +50,72 @@ def print_sweep(api: Api, sweep_id: str) -> None:
         _print_verdict(api, sweep_id, metric)
 
 
-def runs_table(records: Sequence["RunRecord"]) -> None:
-    """A row for each run, with an accuracy's column where some run measured it, and where it is where that is known."""
-    placed = any(record.place_in_words for record in records)
+def runs_table(api: Api, records: Sequence["RunRecord"]) -> None:
+    """A row for each run, with an accuracy's column where some run measured it, and where it is where that tells
+    something."""
+    places = [api.whereabouts.in_words(record) for record in records]
+    placed = any(place not in ("", title(LOCAL)) for place in places)
     accuracies = [metric for metric in measured_metrics(records) if metric is not LOSS]
-    table(
-        units.counted(len(records), "run"),
-        [
-            "Run",
-            "State",
-            *(["Place"] if placed else []),
-            "r",
-            "alpha",
-            "lr",
-            "seed",
-            "Loss before",
-            "Loss after",
-            *(metric.label for metric in accuracies),
-            "Adapter file",
-            "Peak memory",
-            "Time",
-            "Cost so far",
-        ],
-        [_run_row(record, accuracies, placed=placed) for record in records],
-    )
 
+    def column(name: str, order: int, cell: Callable[["RunRecord"], str], is_text: bool = False) -> Column:
+        return Column(name, [cell(record) for record in records], order, is_text)
 
-def _run_row(record: "RunRecord", accuracies: Sequence[Metric], *, placed: bool) -> list[str]:
-    request, completed = record.request, record.completed
-    return [
-        record.run_id,
-        str(record.state),
-        *([record.place_in_words] if placed else []),
-        str(request.r),
-        f"{request.lora.lora_alpha:g}",
-        f"{request.learning_rate:g}",
-        str(request.seed),
-        f"{record.loss_before.loss:.4f}" if record.loss_before else "",
-        f"{record.loss_after.loss:.4f}" if record.loss_after else "",
-        *_values(record.loss_after, accuracies),
-        units.file_size(record.adapter_bytes) if record.adapter_bytes is not None else "",
-        units.memory_size(completed.peak_memory_bytes) if completed else "",
-        units.duration(completed.train_seconds) if completed else "",
-        device_time([record], time.time()).in_words,
+    columns = [
+        column("Run", 0, lambda run: run.run_id, True),
+        column("State", 0, lambda run: str(run.state), True),
+        *([Column("Place", places, 3, True)] if placed else []),
+        column("r", 1, lambda run: str(run.request.r)),
+        column("alpha", 9, lambda run: f"{run.request.lora.lora_alpha:g}"),
+        column("lr", 4, lambda run: f"{run.request.learning_rate:g}"),
+        column("seed", 5, lambda run: str(run.request.seed)),
+        column("Loss before", 10, lambda run: f"{run.loss_before.loss:.4f}" if run.loss_before else ""),
+        column("Loss after", 2, lambda run: f"{run.loss_after.loss:.4f}" if run.loss_after else ""),
+        *(column(each.label, 8, lambda run, each=each: _value(run.loss_after, each)) for each in accuracies),
+        column("Adapter file", 11, lambda run: "" if run.adapter_bytes is None else units.file_size(run.adapter_bytes)),
+        column(
+            "Peak memory", 12, lambda run: units.memory_size(run.completed.peak_memory_bytes) if run.completed else ""
+        ),
+        column("Time", 6, lambda run: units.duration(run.completed.train_seconds) if run.completed else ""),
+        column("Cost so far", 7, lambda run: device_time([run], time.time()).in_words),
     ]
+    print_rows(units.counted(len(records), "run"), columns, terminal_width())
+
+
+def errors_in_words(sweep: "Sweep") -> Sequence[str]:
+    """A line for each error of its failed runs, the same one once."""
+    labels: dict[str, list[str]] = {}
+    for run in sweep.runs:
+        if run.state == "failed":
+            labels.setdefault(run.error, []).append(run_label(run, sweep))
+    return [f"{_failed(runs, len(sweep.runs))}: {one_line(' '.join(error.split()))}" for error, runs in labels.items()]
+
+
+def _failed(labels: Sequence[str], runs: int) -> str:
+    """ "2 runs failed (r = 4, seed 0; r = 4, seed 1)"; without their names where these are all, or many."""
+    named = f" ({'; '.join(labels)})" if len(labels) < runs and len(labels) <= MOST_NAMED else ""
+    return f"{units.counted(len(labels), 'run')} failed{named}"
 
 
 def _curves_table(curves: Sequence["FastCurve"]) -> None:
-    if curves:
-        shown = [m for m in METRICS.values() if any(m.of(p) is not None for curve in curves for p in curve.points)]
-        table(
-            "Fast curve: the adapter of the highest rank, truncated",
-            ["Run", "r", *(metric.label for metric in shown), "Recovery steps"],
-            [
-                [curve.run_id, str(point.r), *_values(point, shown), str(point.recovery_steps)]
-                for curve in curves
-                for point in curve.points
-            ],
-        )
+    if not curves:
+        return
+    shown = [m for m in METRICS.values() if any(m.of(p) is not None for curve in curves for p in curve.points)]
+    points = [(curve.run_id, point) for curve in curves for point in curve.points]
+    columns = [
+        Column("Run", [run_id for run_id, _ in points], 0, True),
+        Column("r", [str(point.r) for _, point in points]),
+        *(
+            Column(metric.label, [_value(point, metric) for _, point in points], at)
+            for at, metric in enumerate(shown, 1)
+        ),
+        Column("Recovery steps", [str(point.recovery_steps) for _, point in points], len(METRICS) + 1),
+    ]
+    print_rows("Fast curve: the adapter of the highest rank, truncated", columns, terminal_width())
 
 
-def _values(measured: "Measured | None", metrics: Sequence[Metric]) -> list[str]:
-    """Empty cells for what is not known."""
-    return ["" if (value := metric.of(measured)) is None else metric.text(value) for metric in metrics]
+def _value(measured: "Measured | None", metric: Metric) -> str:
+    """Empty where it is not known."""
+    return "" if (value := metric.of(measured)) is None else metric.text(value)
 
 
 def _print_verdict(api: Api, sweep_id: str, metric: Metric) -> None:

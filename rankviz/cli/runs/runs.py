@@ -12,8 +12,9 @@ from rankviz.api import Api
 from rankviz.api.json import listed_run_json, run_json
 from rankviz.cli.runs.output import print_sweep, runs_table, sweep_json
 from rankviz.cli.runs.publish import runs_publish
+from rankviz.cli.runs.tables import one_line, print_facts, terminal_width
 from rankviz.cli.runs.watch import watch
-from rankviz.cli.shared import Json, print_json, table
+from rankviz.cli.shared import Json, options_as_typed, print_json
 from rankviz.cli.typer_options import Commands
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
 
@@ -35,7 +36,7 @@ def runs_list(as_json: Json = False) -> None:
     records = [run for sweep in api.runs.sweeps() for run in sweep.runs]
     if as_json:
         return print_json([listed_run_json(api.runs.summary(run.run_id)) for run in records])
-    runs_table(records)
+    runs_table(api, records)
     for run_id, reason in api.runs.unreadable().items():
         print(f"Run {run_id} cannot be read. {reason}", file=sys.stderr)
 
@@ -55,9 +56,11 @@ def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], 
     of_sweep = api.spending.of_sweep(api.runs.sweep(record.request.sweep_id))
     rent = of_sweep.in_words if of_sweep.rent else ""
     standing = {"Waits": waits, "Cost so far": cost, "Cost of its sweep so far": rent}
-    table(f"Run {run_id}", ["", "Value"], [list(fact) for fact in _facts(summary, standing)])
+    place = api.whereabouts.in_words(record)
+    facts = list(_facts(summary, {"Place": place} | standing))
+    print_facts(f"Run {run_id}", facts, terminal_width())
     for answer in summary.record.answers:
-        print(f"\nPrompt      {_one_line(answer.prompt)}\nReference   {_one_line(answer.reference)}")
+        print(f"\nPrompt      {one_line(answer.prompt)}\nReference   {one_line(answer.reference)}")
         for label, given in (("Base", answer.before), ("Trained", answer.after)):
             print(f"{label:12}{_answer(given)}")
 
@@ -65,12 +68,7 @@ def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], 
 def _answer(given: "GreedyAnswer | None") -> str:
     if given is None:
         return units.NOT_KNOWN
-    return _one_line(given.text) + ("" if given.ended else " … (cut off)")
-
-
-def _one_line(text: str) -> str:
-    """With its line breaks spelled, and without what a terminal would take for commands."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return one_line(given.text) + ("" if given.ended else " … (cut off)")
 
 
 def _facts(summary: "RunSummary", standing: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
@@ -79,8 +77,6 @@ def _facts(summary: "RunSummary", standing: Mapping[str, str] | None = None) -> 
     request, completed = run.request, run.completed
     yield "Sweep", run.request.sweep_id
     yield "State", str(run.state)
-    if run.place_in_words:
-        yield "Place", run.place_in_words
     yield from ((name, words) for name, words in (standing or {}).items() if words)
     if run.error:
         yield "Error", run.error
@@ -163,7 +159,8 @@ def runs_resume(
 ) -> None:
     """Run the failed and cancelled runs of a sweep again, there or elsewhere; completed runs stay."""
     api = Api()
-    _announce(api.moves.check(sweep_id, engine, flavor, spend))
+    with options_as_typed():
+        _announce(api.moves.check(sweep_id, engine, flavor, spend))
     api.moves.resume(sweep_id, engine, flavor, spend)
     watch(api, sweep_id)
 

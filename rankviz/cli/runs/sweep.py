@@ -10,7 +10,7 @@ from rankviz.api import Api
 from rankviz.cli.plot import Plot, check, plot_sweep
 from rankviz.cli.runs.output import print_sweep, sweep_json
 from rankviz.cli.runs.watch import watch
-from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, print_json
+from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, options_as_typed, print_json
 from rankviz.core.lora.targets import targets_in
 from rankviz.core.runs.request import (
     FAST_RANKS,
@@ -140,7 +140,9 @@ def sweep(
     )
     if quick:
         request = quick_look(request, ranks)
-    for sentence in api.engines.check(request, engine, flavor, spend).sentences:
+    with options_as_typed():
+        plan = api.engines.check(request, engine, flavor, spend)
+    for sentence in plan.sentences:
         print(sentence, file=sys.stderr)
     sweep_id = api.engines.start(request, engine, flavor, spend)
     print(f"Sweep {sweep_id}. Ctrl-C stops the display; the runs go on.", file=sys.stderr)

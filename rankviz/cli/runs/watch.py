@@ -1,5 +1,6 @@
 """How commands show a sweep while it runs: the stage and step of each run, and the time left of all."""
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rankviz import units
@@ -8,42 +9,64 @@ from rankviz.core.runs.stages import TRAINING
 from rankviz.core.runs.timing.progress import SweepProgress, stage_in_words
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress
+
     from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.core.runs.request import RunRequest
+
+LEAST_BAR, MOST_BAR = 10, 40
+"""Characters."""
 
 
 def watch(api: Api, sweep_id: str) -> None:
     """A bar for the whole sweep and one for each run on stderr, read from the journals, until all have ended."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[count]}"),
-        TextColumn("{task.fields[status]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as display:
+    with bars(Console(stderr=True)) as display:
         whole, tasks = display.add_task("all runs", total=None, count="", status=""), {}
         for sweep in api.runs.follow(sweep_id):
             progress = api.runs.progress(sweep)
             total = None if progress.share is None else 1.0
-            display.update(
-                whole, total=total, completed=progress.share or 0.0, status=whole_status(api, sweep, progress)
-            )
+            display.below = standing(api, sweep)
+            display.update(whole, total=total, completed=progress.share or 0.0, status=time_left(progress))
             for run in sweep.runs:  # one may have been added meanwhile
                 if run.run_id not in tasks:
                     steps = run.request.max_steps
                     tasks[run.run_id] = display.add_task(_label(run.request), total=steps, count="", status="")
                 count = f"{run.steps_done}/{run.request.max_steps}"
-                display.update(tasks[run.run_id], completed=run.steps_done, count=count, status=status(run, progress))
+                place = api.whereabouts.in_words(run)
+                shown = {"count": count, "status": status(run, progress, place)}
+                display.update(tasks[run.run_id], completed=run.steps_done, **shown)
 
 
-def whole_status(api: Api, sweep: "Sweep", progress: SweepProgress) -> str:
-    """Of the whole sweep: its time left, what it has cost so far, and why it waits."""
+def bars(console: "Console") -> "Progress":
+    """Bars that keep their width, with sentences (`below`) under them that may be long."""
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Bars(Progress):
+        below: Sequence[str] = ()
+
+        def get_renderables(self) -> "Iterable[RenderableType]":
+            yield self.make_tasks_table(self.tasks)
+            yield from map(Text, self.below)
+
+    width = max(LEAST_BAR, min(MOST_BAR, console.width // 4))
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(width, table_column=Column(width=width, no_wrap=True)),
+        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[status]}", markup=False, table_column=Column()),  # which alone takes several lines
+        console=console,
+    )
+
+
+def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
+    """What a sweep has cost so far, and why it waits, as sentences."""
     spent = api.spending.of_sweep(sweep).in_words
-    parts = (time_left(progress), f"{spent} so far" if spent else "", api.runs.why_sweep_waits(sweep))
-    return "  ".join(filter(None, parts))
+    return list(filter(None, [f"Cost so far: {spent}." if spent else "", api.runs.why_sweep_waits(sweep)]))
 
 
 def time_left(progress: SweepProgress) -> str:
@@ -57,10 +80,10 @@ def time_left(progress: SweepProgress) -> str:
     return "time left not known yet"
 
 
-def status(run: "RunRecord", progress: SweepProgress) -> str:
-    """What a run is doing; of training its loss and pace; of one that waits where it is to be."""
+def status(run: "RunRecord", progress: SweepProgress, place: str = "") -> str:
+    """What a run is doing; of training its loss and pace; of one that waits where it is to be (place)."""
     if run.state.ended or not run.stage:
-        return "  ".join(filter(None, [str(run.state), "" if run.state.ended else run.place_in_words]))
+        return "  ".join(filter(None, [str(run.state), "" if run.state.ended else place]))
     if run.stage == TRAINING and run.steps:
         last = run.steps[-1]
         pace = f"{run.tokens_per_second:,.0f} tokens/s" if run.tokens_per_second else ""

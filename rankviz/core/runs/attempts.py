@@ -22,6 +22,8 @@ SLURM = "slurm"
 """The engine of a Slurm cluster."""
 MAX_ATTEMPTS = 10**6
 MAX_REASON_CHARACTERS = 1000
+MOST_STAYS = 20
+"""Places of earlier attempts that one run remembers; what is more is added to one without a name."""
 AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]
 
 
@@ -77,6 +79,16 @@ class RunRequeued(AttemptEvent):
     """Why the last attempt was lost, where that is the reason; empty where somebody asked again."""
 
 
+class Stay(NamedTuple):
+    """What the attempts that have begun in one place took there."""
+
+    engine: str
+    where: str
+    seconds: float = 0.0
+    """Each attempt from its first line to its last."""
+    attempts: int = 0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempted(ABC):
     """What the record of a run or a probe has of its attempts."""
@@ -93,8 +105,8 @@ class Attempted(ABC):
     """Of the current one's own journal elsewhere: how much of it is here."""
     requeued_at: float | None = None
     """When somebody asked for it again; None where nobody has."""
-    earlier_seconds: float = 0.0
-    """What its earlier attempts took, each from its first line to its last."""
+    earlier: tuple[Stay, ...] = ()
+    """Its earlier attempts that had begun, by place; the place of the last one is last."""
     untimed_attempts: int = 0
     """Earlier ones of which nothing is here."""
 
@@ -119,16 +131,15 @@ class Attempted(ABC):
         return self.place.waits if self.place else ""
 
     @property
-    def engine_and_where(self) -> str:
-        """ "GPU 1", "ray: node-3"; empty where nothing is known."""
-        return ": ".join(filter(None, [self.engine if self.engine != LOCAL else "", self.where]))
+    def begun_attempts(self) -> int:
+        """How many have begun, those that are not here included."""
+        return self.shown_attempt - (self.attempt_seconds is None)
 
     @property
-    def place_in_words(self) -> str:
-        """Where it is or was and which attempt that is, short; empty where nothing is known."""
-        if self.place is None and self.attempt == 1:
-            return ""  # at once: lists ask for each
-        return ", ".join(filter(None, [self.engine_and_where, f"attempt {self.attempt}" if self.attempt > 1 else ""]))
+    def shown_attempt(self) -> int:
+        """Which one the current attempt is among those that have begun: one that ended before it began is not counted
+        for people."""
+        return 1 + self.untimed_attempts + sum(stay.attempts for stay in self.earlier)
 
     def counts(self, event: AttemptEvent) -> bool:
         """Whether an event is of the current attempt and has not been brought before."""
@@ -148,10 +159,17 @@ class Attempted(ABC):
 
     def _taken(self, untimed: int = 0) -> dict[str, Any]:
         """What all attempts until now took."""
-        return {
-            "earlier_seconds": self.earlier_seconds + (self.attempt_seconds or 0.0),
-            "untimed_attempts": self.untimed_attempts + untimed,
-        }
+        return {"earlier": self._stays(), "untimed_attempts": self.untimed_attempts + untimed}
+
+    def _stays(self) -> tuple[Stay, ...]:
+        if (seconds := self.attempt_seconds) is None:
+            return self.earlier
+        known = {(stay.engine, stay.where): stay for stay in self.earlier}
+        here = self.engine, self.where
+        if here not in known and len(known) >= MOST_STAYS:
+            here = "", ""
+        before = known.pop(here, Stay(*here))
+        return (*known.values(), before._replace(seconds=before.seconds + seconds, attempts=before.attempts + 1))
 
     def _untimed(self, attempt: int) -> int:
         """How many attempts before this one are not here: a journal that came back from elsewhere begins with the one

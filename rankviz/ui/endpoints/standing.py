@@ -1,19 +1,27 @@
 """What endpoints say of a sweep as it goes: its place, its runs, what it waits for and what it has cost so far."""
 
+import time
 from dataclasses import asdict
 from typing import TypedDict
 
 from rankviz.api import Api
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.timing.spent import device_time
 
 
 class RunStateJSON(TypedDict):
-    """How far one run is."""
+    """How far one run is, and where: engine and where it is, is to be, or was. attempt counts those that began; waits
+    is what its engine says of it."""
 
     run_id: str
     r: int
     state: str
+    engine: str | None
     where: str | None
     attempt: int
+    waits: str | None
+    device_seconds: float
+    device_seconds_is_whole: bool
     error: str | None
 
 
@@ -22,7 +30,6 @@ class PlaceJSON(TypedDict):
 
     ahead: int
     seconds: dict[str, float] | None
-    in_words: str
 
 
 class CostJSON(TypedDict):
@@ -68,20 +75,26 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
         place=place,
         share_done=progress.share,
         seconds_left=progress.seconds_left,
-        in_words="All runs have ended." if sweep.ended else progress.sentence or waits,
+        in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
         waits=waits or None,
         cost=CostJSON(**api.spending.of_sweep(sweep).as_json()),
-        runs=[
-            RunStateJSON(
-                run_id=run.run_id,
-                r=run.request.r,
-                state=str(run.state),
-                where=run.where or None,
-                attempt=run.attempt,
-                error=run.error or None,
-            )
-            for run in sweep.runs
-        ],
+        runs=[_run_json(api, run) for run in sweep.runs],
+    )
+
+
+def _run_json(api: Api, run: RunRecord) -> RunStateJSON:
+    place, spent = api.whereabouts.of(run), device_time([run], time.time())
+    return RunStateJSON(
+        run_id=run.run_id,
+        r=run.request.r,
+        state=str(run.state),
+        engine=place.engine or None,
+        where=place.where or None,
+        attempt=run.shown_attempt,
+        waits=run.waits or None,
+        device_seconds=spent.seconds,
+        device_seconds_is_whole=spent.is_whole,
+        error=run.error or None,
     )
 
 
@@ -90,6 +103,4 @@ def place_json(api: Api, sweep_id: str) -> PlaceJSON | None:
     place = api.runs.waiting(sweep_id)
     if place is None:
         return None
-    return PlaceJSON(
-        ahead=place.ahead, seconds=asdict(place.seconds) if place.seconds else None, in_words=place.sentence
-    )
+    return PlaceJSON(ahead=place.ahead, seconds=asdict(place.seconds) if place.seconds else None)

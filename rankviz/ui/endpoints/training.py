@@ -34,12 +34,14 @@ RANKS = dict(zip(MODES, (SWEEP_RANKS, QUICK_RANKS, FAST_RANKS), strict=True))
 
 
 class StartedJSON(TypedDict):
-    """A sweep that is queued now; expected says what it will take, in sentences."""
+    """A sweep that is queued now, and on which engine; expected says what it will take, in sentences."""
 
     sweep_id: str
+    engine: str
     run_ids: list[str]
     expected: list[str]
     place: PlaceJSON | None
+    waits: str | None
 
 
 class IdsJSON(TypedDict):
@@ -174,11 +176,14 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             request = quick_look(request, chosen)
         there = {"engine": engine or "", "flavor": flavor or "", "spend": spend}
         sweep_id = api.engines.start(request, **there)
+        sweep = api.runs.sweep(sweep_id)
         return StartedJSON(
             sweep_id=sweep_id,
-            run_ids=[each.run_id for each in api.runs.sweep(sweep_id).runs],
+            engine=api.engines.name(**there),
+            run_ids=[each.run_id for each in sweep.runs],
             expected=list(api.engines.plan(request, **there).sentences),
             place=place_json(api, sweep_id),
+            waits=api.runs.why_sweep_waits(sweep) or None,
         )
 
     def cancel(id: str = "") -> IdsJSON:

@@ -13,6 +13,7 @@ from rankviz.core.quantity import Range
 from rankviz.core.runs import events
 from rankviz.core.runs.labels import run_label, sweep_title
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
+from rankviz.core.runs.places import Place
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.stages import TRAINING
 from rankviz.core.runs.timing.progress import SweepProgress, progress_of
@@ -28,10 +29,11 @@ def fingerprint(sweep: Sweep) -> int:
     """Of what is shown of a sweep; while it stays the same there is nothing to draw. A number, since each open page
     keeps some."""
     runs = (
-        (run.state.value, run.place_in_words, run.waits, run.stage, len(run.steps), len(run.cuts), run.ended_at or 0.0)
+        (run.state.value, (run.attempt, run.engine, run.where), run.waits, run.stage, len(run.steps), len(run.cuts))
         for run in sweep.runs
     )
-    return hash((sweep.sweep_id, *runs))
+    ends = (run.ended_at or 0.0 for run in sweep.runs)
+    return hash((sweep.sweep_id, *runs, *ends))
 
 
 def status_html(sweep: Sweep, progress: SweepProgress | None = None, waiting: str = "") -> str:
@@ -160,7 +162,7 @@ def in_words(event: events.RunEvent) -> str:
         case events.RunRequeued(lost=lost):
             return f"queued again: {lost}" if lost else "queued again"
         case events.AttemptPlaced(engine=engine, where=where, waits=waits):
-            place = f"given to {engine}{where and f' ({where})'}"
+            place = f"given to {Place(engine, where).in_words}"
             return f"{place}. {waits}" if waits else place
     return ""
 

@@ -1,27 +1,37 @@
 """Says what a sweep or a run has cost so far, and where it is, on whichever engine."""
 
+from collections.abc import Callable
 from html import escape
 
 from rankviz.api import Api
+from rankviz.core.runs.attempts import LOCAL
+from rankviz.core.runs.places import title
 from rankviz.core.runs.record import RunRecord, Sweep
 
 
 def place_html(api: Api, sweep: Sweep) -> str:
-    """Where a sweep runs now, and what it has cost so far, of a rented machine in US dollars; nothing of one that has
-    not begun."""
+    """Where a sweep runs, waits or ran, and what it has cost so far, of a rented machine in US dollars."""
     if sweep.recorded:
         return ""
     spent = api.spending.of_sweep(sweep).in_words
-    sentences = [running_on(sweep), f"Cost so far: {spent}." if spent else ""]
+    sentences = [standing_on(api, sweep), f"Cost so far: {spent}." if spent else ""]
     words = " ".join(filter(None, sentences))
     return f'<p class="rv-caption">{escape(words)}</p>' if words else ""
 
 
-def running_on(sweep: Sweep) -> str:
-    """ "Running on GPU 0 and GPU 1."; empty where nothing runs, or it is not known where."""
-    places = dict.fromkeys(run.engine_and_where for run in sweep.runs if run.state == "running")
-    named = list(filter(None, places))
-    return f"Running on {' and '.join(named)}." if named else ""
+def standing_on(api: Api, sweep: Sweep) -> str:
+    """ "Running on this machine (GPU 0 and GPU 1)."; empty where that goes without saying."""
+    doing = "Running" if sweep.running else "Ran" if sweep.ended else "Queued"
+    if sweep.ended and not any(run.begun_attempts for run in sweep.runs):
+        doing = "It was to run"
+    return f"{doing} on {words}." if (words := telling(api)(api.whereabouts.of_sweep(sweep))) else ""
+
+
+def telling(api: Api) -> Callable[[str], str]:
+    """A place in words as it is; "" instead of this machine, where whoever asks can train nowhere else."""
+    others = any(engine.name != LOCAL and not api.engines.why_not(engine.name) for engine in api.engines.known())
+    silent = "" if others else title(LOCAL)
+    return lambda place: "" if place == silent else place
 
 
 def place_in_sentences(api: Api, run: RunRecord) -> str:
@@ -29,7 +39,8 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
     sweep = api.runs.sweep(run.request.sweep_id)
     if sweep.recorded:
         return ""
-    sentences = [f"Place: {run.place_in_words}." if run.place_in_words else "", api.runs.why_waits(run)]
+    place = telling(api)(api.whereabouts.in_words(run))
+    sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run)]
     if spent := api.spending.of_run(run).in_words:
         sentences.append(f"Cost so far: {spent}.")
     if (of_sweep := api.spending.of_sweep(sweep)).rent:

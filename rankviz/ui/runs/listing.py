@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
@@ -23,6 +24,16 @@ MOST_ROWS = 500
 INDENT = "\u2003\u2003"
 
 
+class Places(NamedTuple):
+    """What is said of them, in words; empty where nothing is."""
+
+    of_sweep: Callable[[Sweep], str]
+    of_run: Callable[[RunRecord], str]
+
+
+NO_PLACES = Places(lambda sweep: "", lambda run: "")
+
+
 def all_sweeps(api: Api) -> list[Sweep]:
     """One's own, newest first, then the recorded ones."""
     return [*api.runs.sweeps(), *api.runs.recorded()]
@@ -37,6 +48,7 @@ def list_html(
     choice: Choice = NOTHING,
     unreadable: Mapping[str, str] | None = None,
     owners: Mapping[str, str] | None = None,
+    places: Places = NO_PLACES,
     note: str = "",
 ) -> str:
     """A row per sweep, and under the open one a row per run; with a filter, all runs that it lets through.
@@ -49,6 +61,7 @@ def list_html(
         choice: The sweep and the run that are shown, and the sweep that is open.
         unreadable: Folders that hold no run, with the reason of each; listed where nothing is filtered.
         owners: Whose each sweep is, where that is said.
+        places: Where sweeps and runs are.
         note: A sentence above the list.
     """
     selected = frozenset(selected)  # each run of the folder is looked up in it
@@ -63,8 +76,9 @@ def list_html(
             is_open = filtering or sweep.sweep_id == choice.open_id
             rows = recorded if sweep.recorded else own
             owner, chosen = (owners or {}).get(sweep.sweep_id, ""), sweep.sweep_id == choice.sweep_id
-            rows.append(_sweep_row(sweep, selected, is_open=is_open, chosen=chosen, owner=owner))
-            rows += [_run_row(sweep, run, selected, choice.run_id) for run in matching if is_open]
+            place = f"on {words}" if (words := places.of_sweep(sweep)) else ""
+            rows.append(_sweep_row(sweep, selected, is_open=is_open, chosen=chosen, owner=owner, place=place))
+            rows += [_run_row(sweep, run, selected, choice.run_id, places) for run in matching if is_open]
     broken = [] if filtering else [Row(cells=_unreadable_cells(*each)) for each in (unreadable or {}).items()]
     above = html.paragraphs(note, css="rv-empty") if note else ""
     if not (rows := [*own, *broken, *recorded]):
@@ -92,7 +106,7 @@ def _matches(run: RunRecord, text: str) -> bool:
     return all(word in names.lower() for word in words)
 
 
-def _sweep_row(sweep: Sweep, selected: Collection[str], *, is_open: bool, chosen: bool, owner: str) -> Row:
+def _sweep_row(sweep: Sweep, selected: Collection[str], *, is_open: bool, chosen: bool, owner: str, place: str) -> Row:
     runs = sweep.runs
     losses = [run.loss_after.loss for run in runs if run.loss_after]
     gains = [run.gain for run in runs if run.gain is not None]
@@ -100,7 +114,7 @@ def _sweep_row(sweep: Sweep, selected: Collection[str], *, is_open: bool, chosen
     peaks = [run.completed.peak_memory_bytes for run in runs if run.completed]
     cells = (
         Cell(sweep_title(sweep), title=sweep.sweep_id, kind="wrap", sub=_setting(sweep, owner)),
-        Cell(_sweep_state(sweep), kind="left"),
+        Cell(_sweep_state(sweep), kind="narrow", sub=place),
         Cell(_each(runs, lambda run: run.request.lora.lora_alpha)),
         Cell(_each(runs, lambda run: run.request.learning_rate)),
         Cell(_each(runs, lambda run: run.request.seed)),
@@ -145,19 +159,19 @@ def _sweep_state(sweep: Sweep) -> str:
     return ", ".join(f"{counts[state]} {state.value}" for state in RunState if state in counts)
 
 
-def _run_row(sweep: Sweep, run: RunRecord, selected: Collection[str], run_id: str) -> Row:
-    mine, cells = run.run_id, _run_cells(sweep, run)
+def _run_row(sweep: Sweep, run: RunRecord, selected: Collection[str], run_id: str, places: Places) -> Row:
+    mine, cells = run.run_id, _run_cells(sweep, run, "" if sweep.recorded else places.of_run(run))
     return Row(cells=cells, pick=mine, chosen=mine == run_id, ticks=[mine], ticked=mine in selected)
 
 
-def _run_cells(sweep: Sweep, run: RunRecord) -> Sequence[Cell]:
+def _run_cells(sweep: Sweep, run: RunRecord, place: str) -> Sequence[Cell]:
     request, done = run.request, run.completed
     state = "recorded" if sweep.recorded else run.state.value
     if run.state is RunState.RUNNING and run.steps:
         state = f"running, step {run.steps[-1].step} of {request.max_steps}"
     return (
         Cell(f"{INDENT}r = {request.r}", title=f"{run.run_id}: {base_name(request.base)} on {data_name(request.data)}"),
-        Cell(state, sub=run.place_in_words if not sweep.recorded else "", title=run.waits),
+        Cell(state, kind="narrow", sub=place, title=run.waits),
         Cell(f"{request.lora.lora_alpha:g}"),
         Cell(f"{request.learning_rate:g}"),
         Cell(str(request.seed)),

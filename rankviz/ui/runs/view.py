@@ -11,8 +11,9 @@ from rankviz.core.runs.record import Sweep
 from rankviz.errors import RankVizError, quoted
 from rankviz.ui.parts import html, live
 from rankviz.ui.parts.owned import not_here
+from rankviz.ui.parts.place import telling
 from rankviz.ui.runs.detail import detail_html
-from rankviz.ui.runs.listing import all_sweeps, list_html
+from rankviz.ui.runs.listing import Places, all_sweeps, list_html
 from rankviz.ui.runs.selection import Choice, overlay
 from rankviz.ui.runs.sweep import HEIGHT, standing_html, sweep_view
 from rankviz.ui.wiring import notice_html
@@ -91,7 +92,10 @@ def runs_view(
     if now.listed != before.listed:
         own = bool(unreadable or reading) or any(not sweep.recorded for sweep in sweeps)
         owners = {sweep.sweep_id: api.runs.owner_of(sweep.runs[0].run_id) for sweep in sweeps}
+        told, there = telling(api), api.whereabouts
+        places = Places(lambda sweep: told(there.of_sweep(sweep)), lambda run: told(there.in_words(run)))
         filters = {"text": text, "state": state, "unreadable": unreadable, "owners": owners, "note": reading}
+        filters |= {"places": places}
         drawn["empty_box"] = gr.Row(visible=not own)
         drawn["table"] = list_html(sweeps, **filters, selected=selected, choice=choice)
     if now.unreadable != before.unreadable:

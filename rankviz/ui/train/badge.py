@@ -49,16 +49,32 @@ def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
     """The sweep that runs, else the oldest one that waits; nothing where there is none. unfinished: newest first."""
     if not unfinished:
         return ""
-    shown = next((sweep for sweep in unfinished if sweep.running), unfinished[-1])
-    words = in_words(api.runs.progress(shown))
-    if not shown.running and (place := api.runs.waiting(shown.sweep_id)):
-        words += f", {units.counted(place.ahead, 'sweep')} before it" if place.ahead else ", next"
-    if len(unfinished) > 1:
-        words += f", {units.counted(len(unfinished) - 1, 'more sweep')} queued"
+    running = [sweep for sweep in unfinished if sweep.running]
+    shown = running[0] if running else unfinished[-1]
+    words = ", ".join(
+        filter(None, [in_words(api.runs.progress(shown)), _turn(api, shown), _others(running, unfinished)])
+    )
     return (
         f'<button type="button" class="rv-button" data-pick="{escape(shown.sweep_id)}" title="Open on Train">'
         f"{escape(words)}</button>"
     )
+
+
+def _turn(api: Api, shown: Sweep) -> str:
+    """Of a sweep that waits, where that is for others; Train says in sentences what else it waits for."""
+    place = None if shown.running or any(run.waits for run in shown.runs) else api.runs.waiting(shown.sweep_id)
+    if place is None or place.trouble:
+        return ""
+    return f"{units.counted(place.ahead, 'sweep')} before it" if place.ahead else "next"
+
+
+def _others(running: Sequence[Sweep], unfinished: Sequence[Sweep]) -> str:
+    """How many more there are of each kind, beside the one that is shown."""
+    more = max(0, len(running) - 1)
+    waiting = len(unfinished) - more - 1
+    if not more:
+        return f"{units.counted(waiting, 'more sweep')} queued" if waiting else ""
+    return f"{units.counted(more, 'more sweep')} running" + (f", {waiting:,} queued" if waiting else "")
 
 
 def in_words(progress: SweepProgress) -> str:

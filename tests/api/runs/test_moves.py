@@ -3,7 +3,6 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.engines import DOES_NOT_RENT
 from rankviz.api.runs.moves import NOT_THE_PAYER
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT, NOTHING_TO_RESUME
 from rankviz.core.runs.events import RunFailed
@@ -12,7 +11,7 @@ from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.engines.local import Local
-from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotYoursError
+from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotRentedError, NotYoursError
 from rankviz.store.destination import Destination, read_destination
 from rankviz.supervisor import Supervisor
 from rankviz.visitor import Visitor, acting_as
@@ -168,7 +167,7 @@ def test_a_limit_that_is_used_up_starts_nothing(rented, action):
 @pytest.mark.parametrize("terms", [{"flavor": "l4x1"}, {"spend": 5.0}])
 def test_machine_and_limit_are_refused_where_nothing_is_rented(rented, terms):
     for engine in ("local", ""):
-        with pytest.raises(InvalidSettingError, match=DOES_NOT_RENT):
+        with pytest.raises(NotRentedError):
             rented.moves.resume(failed(rented), engine, **terms)
 
 

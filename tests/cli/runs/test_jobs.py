@@ -67,7 +67,7 @@ def test_a_machine_without_the_engine_is_a_mistake(tmp_path, hub):
     run = sweep("--flavor", "l4x1", hub=hub, home=tmp_path / "home")
 
     assert 2 == run.returncode
-    assert "flavor and spend need the engine hf-jobs." in run.stderr
+    assert "--flavor and --spend need --engine hf-jobs." in run.stderr
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ def test_a_sweep_moves_to_a_rented_machine_with_the_cost_before_it_starts(tmp_pa
 @pytest.mark.parametrize(
     ("terms", "words"),
     [
-        (("--flavor", "l4x1"), "flavor and spend need the engine hf-jobs."),
-        (("--engine", "local", "--spend", "5"), "flavor and spend need the engine hf-jobs."),
+        (("--flavor", "l4x1"), "--flavor and --spend need --engine hf-jobs."),
+        (("--engine", "local", "--spend", "5"), "--flavor and --spend need --engine hf-jobs."),
         (("--engine", "hf-jobs", "--spend", "0.05"), "0.05 US dollars do not pay for a job"),
         (("--engine", "hf-jobs", "--flavor", "h900"), "Hugging Face has no flavor 'h900'"),
     ],

@@ -1,7 +1,12 @@
 """What a sweep shows on the terminal while it runs."""
 
+import io
+
+import pytest
+from rich.console import Console
+
 from rankviz.api import Api
-from rankviz.cli.runs.watch import status, time_left, whole_status
+from rankviz.cli.runs.watch import bars, standing, status, time_left
 from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
@@ -22,10 +27,10 @@ TRAINING = (
 )
 
 
-def shown(*events, now):
+def shown(*events, now, place=""):
     run = RunRecord(request=questions.run(max_steps=40)).after_all(events)
     progress = progress_of(Sweep(sweep_id="s", runs=(run,)), now)
-    return status(run, progress), time_left(progress)
+    return status(run, progress, place), time_left(progress)
 
 
 def test_a_stage_is_shown_with_what_it_has_done_and_its_time():
@@ -50,7 +55,7 @@ def test_a_run_that_waits_or_has_ended_shows_its_state():
 def test_a_run_that_an_engine_has_shows_where():
     placed = AttemptPlaced(time=1.0, attempt=2, engine="ray", where="node-3")
 
-    assert ("queued  ray: node-3, attempt 2", "") == shown(placed, now=1.0)
+    assert ("queued  Ray cluster, node-3", "") == shown(placed, now=1.0, place="Ray cluster, node-3")
 
 
 def test_the_whole_sweep_shows_what_it_has_cost_and_why_it_waits(tmp_path):
@@ -63,9 +68,8 @@ def test_the_whole_sweep_shows_what_it_has_cost_and_why_it_waits(tmp_path):
     store.append(run_id, AttemptPlaced(time=21.0, attempt=2, engine="ray", waits=waits))
 
     (sweep,) = api.runs.sweeps()
-    words = whole_status(api, sweep, api.runs.progress(sweep))
 
-    assert f"The last attempt was lost: The node has gone. {waits}" == words
+    assert [f"The last attempt was lost: The node has gone. {waits}"] == standing(api, sweep)
 
 
 def test_the_cost_so_far_stands_beside_the_time_left(tmp_path):
@@ -78,4 +82,17 @@ def test_the_cost_so_far_stands_beside_the_time_left(tmp_path):
 
     (sweep,) = api.runs.sweeps()
 
-    assert "18 min on GPU 1 so far" == whole_status(api, sweep, api.runs.progress(sweep))
+    assert ["Cost so far: 18 min on this machine."] == standing(api, sweep)
+
+
+@pytest.mark.parametrize(("width", "bar"), [(80, 20), (180, 40), (30, 10)])
+def test_bars_keep_their_width_beside_long_sentences(width, bar):
+    screen = io.StringIO()
+    display = bars(Console(file=screen, width=width))
+    display.add_task("r 4  lr 0.001", total=40, completed=40, count="40/40", status="no luck " * 20)
+    display.below = ["It waits. " * 20]
+
+    display.console.print(display)
+
+    assert bar == screen.getvalue().count("━")
+    assert 20 == screen.getvalue().count("It waits.")

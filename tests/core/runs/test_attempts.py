@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.runs.attempts import MAX_ATTEMPTS, Attempt, AttemptPlaced, RunRequeued, counting
+from rankviz.core.runs.attempts import MAX_ATTEMPTS, MOST_STAYS, Attempt, AttemptPlaced, RunRequeued, counting
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord
 from tests.support import questions
@@ -26,6 +26,10 @@ def step(number, *, attempt=0, offset=0):
 
 def placed(attempt, **fields):
     return AttemptPlaced(time=1.0, attempt=attempt, engine="ray", **fields)
+
+
+def begun(attempt):
+    return RunStarted(time=1.0, environment={}, attempt=attempt)
 
 
 def steps(*events):
@@ -86,17 +90,13 @@ def test_two_attempts_that_write_at_the_same_time_count_once():
 def test_a_place_says_where_the_current_attempt_is():
     record = ASKED.after_all([placed(1, waits="No node is free."), placed(1, where="node-3", job="slot-0")])
 
-    assert ("ray", "node-3", "", "ray: node-3") == (record.engine, record.where, record.waits, record.place_in_words)
+    assert ("ray", "node-3", "") == (record.engine, record.where, record.waits)
 
 
 def test_a_place_of_a_later_attempt_begins_it():
     record = ASKED.after_all([placed(1), step(1, attempt=1), placed(3, where="node-4"), step(1, attempt=3)])
 
-    assert (3, [1], "ray: node-4, attempt 3") == (
-        record.attempt,
-        [each.step for each in record.steps],
-        record.place_in_words,
-    )
+    assert (3, [1], "node-4") == (record.attempt, [each.step for each in record.steps], record.where)
 
 
 def test_a_place_of_an_earlier_attempt_is_late():
@@ -136,3 +136,22 @@ def test_the_events_that_count_are_those_of_the_attempt_that_was_current():
     first, late, second = step(1, attempt=1), step(2, attempt=1), step(1, attempt=2)
 
     assert [first, LOST, second] == list(counting([first, LOST, late, second], 1))
+
+
+def test_an_attempt_that_never_began_is_not_counted():
+    failed, again = RunFailed(time=2.0, error="Not started."), RunRequeued(time=3.0)
+    never = ASKED.after_all([placed(1), failed, again])
+    once = ASKED.after_all([placed(1), begun(1), failed, again, placed(2), RunFailed(time=5.0, error="Not started.")])
+
+    assert (2, 0, 1) == (never.attempt, never.begun_attempts, never.shown_attempt)
+    assert (2, 1, 2) == (once.attempt, once.begun_attempts, once.shown_attempt)
+    assert 2 == once.after_all([again, placed(3), begun(3)]).begun_attempts
+
+
+def test_earlier_attempts_are_remembered_by_place_and_only_so_many_places():
+    tries = [[placed(n, where=f"node-{n % 30}"), begun(n), RunRequeued(time=3.0)] for n in range(1, 61)]
+    record = ASKED.after_all([event for events in tries for event in events])
+
+    assert (61, 60) == (record.attempt, record.begun_attempts)
+    assert MOST_STAYS + 1 == len(record.earlier)
+    assert ("", "") == record.earlier[-1][:2]

@@ -127,6 +127,12 @@ def test_a_fast_curve_is_drawn_where_its_points_were_counted_and_picks_by_what_i
     assert [] == rank_curve_info(sweep, None, metric=EXACT_MATCH).lines
 
 
+def test_the_axis_has_as_many_digits_as_its_ticks_need_and_no_letters():
+    axis = rank_curve_figure(rank_curve_info(plain_sweep({4: 5.6311, 16: 5.6315}), None)).layout.yaxis
+
+    assert (None, "none") == (axis.tickformat, axis.exponentformat)
+
+
 def test_without_points_the_figure_is_axes_and_a_sentence():
     assert "Points appear here as runs finish." == rank_curve_figure(RankCurveInfo()).layout.annotations[0].text
 

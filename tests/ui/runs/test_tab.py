@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
+from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StepLogged
 from rankviz.errors import UserError
+from rankviz.store.destination import Destination
 from rankviz.ui.parts import live
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.detail import detail_html
@@ -183,6 +185,32 @@ def test_a_sweep_is_one_row_and_opens_onto_its_runs(api):
     shown = text_of(listed([sweep]))
     assert "SmolLM2-135M-Instruct on phonemes, r = 4, 16 2 runs, 2 steps, targets unsloth 2 completed" in shown
     assert "1.5000 lowest 6.0000 largest 4.0 MB – 16.0 MB 2.00 GiB highest peak 16 s" in shown
+
+
+def test_the_list_says_where_sweeps_and_runs_are(api):
+    there = Destination("hf-jobs", {"flavor": "l4x1", "spend": "5"})
+    api.workspace.store.create(questions.sweep(ranks=(4,)), destination=there)
+    moved = api.workspace.store.create(questions.sweep(ranks=(4, 16)))
+    first, _ = api.workspace.store.run_ids(moved)
+    api.workspace.store.append(first, AttemptPlaced(time=1.0, attempt=1, engine="ray", where="node-3"))
+
+    shown = text_of(drawn(api, open_id=moved).table)
+
+    assert "1 queued on Hugging Face Jobs (l4x1)" in shown
+    assert "2 queued on Ray cluster (node-3) and this machine" in shown
+    assert "queued Ray cluster, node-3" in shown
+
+
+def test_where_there_is_this_machine_alone_it_goes_without_saying(api):
+    running = api.workspace.store.create(questions.sweep(ranks=(4,)))
+    (run_id,) = api.workspace.store.run_ids(running)
+    api.workspace.store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="local", where="this machine"))
+    api.workspace.store.append(run_id, RunStarted(time=2.0, environment={}))
+
+    view = drawn(api, open_id=running, sweep_id=running)
+
+    assert "this machine" not in text_of(view.table)
+    assert "Running on" not in text_of(view.status)
 
 
 def test_recorded_sweeps_stand_at_the_end_and_are_marked(api):

@@ -3,7 +3,7 @@
 An attempt counts from its first line to its end; one that was lost, to its last line, since nobody saw its end.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rankviz import units
@@ -25,28 +25,31 @@ class DeviceTime:
             return "" if self.is_whole else units.NOT_KNOWN
         return f"{'' if self.is_whole else 'at least '}{units.duration(self.seconds)}"
 
+    def __add__(self, other: "DeviceTime") -> "DeviceTime":
+        return DeviceTime(seconds=self.seconds + other.seconds, is_whole=self.is_whole and other.is_whole)
+
 
 def device_time(runs: Iterable[RunRecord], now: float) -> DeviceTime:
-    """Of all attempts of these runs until now, unix seconds.
+    """Of all attempts of these runs until now, unix seconds."""
+    return sum((time for run in runs for time in times_by_engine(run, now).values()), DeviceTime())
+
+
+def times_by_engine(run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
+    """Of all attempts of a run until now, unix seconds, by the name of the engine; empty where it is not known.
 
     What runs counts to its last line only while its engine cannot read it: then it waits for something.
     """
-    seconds, is_whole = 0.0, True
-    for run in runs:
-        seconds += run.earlier_seconds + (run.attempt_seconds or 0.0)
-        is_whole = is_whole and not run.untimed_attempts
-        if run.started_at is not None and run.ended_at is None:
-            if run.waits:
-                is_whole = False
-            else:
-                seconds += max(0.0, now - run.started_at - run.attempt_seconds)
-    return DeviceTime(seconds=seconds, is_whole=is_whole)
+    times: dict[str, DeviceTime] = {}
 
+    def add(engine: str, seconds: float, is_whole: bool = True) -> None:
+        times[engine] = times.get(engine, DeviceTime()) + DeviceTime(seconds=seconds, is_whole=is_whole)
 
-def places_of(runs: Iterable[RunRecord]) -> str:
-    """Where the runs that have begun are or were, for people: "GPU 1", "GPU 0, GPU 1"; empty where it is not known, or
-    where earlier attempts were elsewhere."""
-    begun = [run for run in runs if run.started_at is not None or run.earlier_seconds]
-    if any(run.attempt > 1 or not run.where for run in begun):
-        return ""
-    return ", ".join(dict.fromkeys(run.where for run in begun))
+    for stay in run.earlier:
+        add(stay.engine, stay.seconds)
+    if run.untimed_attempts:
+        add(run.engine, 0.0, is_whole=False)
+    if run.attempt_seconds is not None:
+        is_read = run.ended_at is not None or not run.waits
+        goes_on = run.ended_at is None and is_read
+        add(run.engine, max(run.attempt_seconds, now - run.started_at if goes_on else 0.0), is_read)
+    return times

@@ -6,7 +6,7 @@ from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.timing.spent import device_time, places_of
+from rankviz.core.runs.timing.spent import device_time, times_by_engine
 from tests.support import questions
 from tests.support.probes import request as probe_request
 
@@ -111,17 +111,17 @@ def test_a_clock_that_stands_at_zero_is_a_time_too():
     assert 0.0 == spent(begun(0.0), RunRequeued(time=20.0, attempt=1, lost="Gone.")).seconds
 
 
-def test_the_places_of_runs_are_named_unless_an_earlier_attempt_was_elsewhere():
-    on = {name: ASKED.after_all([placed(where=name), begun(1.0)]) for name in ("GPU 0", "GPU 1")}
-    moved = ASKED.after_all([begun(1.0), RunCancelled(time=2.0), RunRequeued(time=3.0, attempt=1), placed(2)])
+def test_the_time_of_a_run_that_moved_is_told_by_engine():
+    gone = RunRequeued(time=100.0, attempt=1, lost="The node has gone.")
+    there = [AttemptPlaced(time=1.0, attempt=1, engine="ray", where="node-1"), begun(10.0), step(34.0), gone]
+    run = ASKED.after_all([*there, placed(2), begun(200.0, 2), completed(262.0, 2)])
 
-    assert "GPU 0, GPU 1" == places_of([on["GPU 0"], on["GPU 1"], on["GPU 0"], ASKED])
-    assert "" == places_of([on["GPU 0"], moved])
-    assert "" == places_of([ASKED])
+    assert {"ray": 24.0, "local": 62.0} == {name: time.seconds for name, time in times_by_engine(run, 1000.0).items()}
+    assert {"": 900.0} == {name: time.seconds for name, time in times_by_engine(ASKED.after(begun(100.0)), 1e3).items()}
 
 
 def test_a_probe_keeps_the_time_of_its_earlier_attempts_as_a_run_does():
     lost = RunRequeued(time=50.0, attempt=1, lost="Gone.")
     record = ProbeRecord(request=probe_request()).after_all([begun(10.0), lost])
 
-    assert (0.0, None) == (record.earlier_seconds, record.attempt_seconds)
+    assert ([0.0], None) == ([stay.seconds for stay in record.earlier], record.attempt_seconds)

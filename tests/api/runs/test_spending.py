@@ -1,0 +1,146 @@
+"""What sweeps have cost so far, in words and as JSON, and where they are."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.api.runs.spending import Rent, Spent
+from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
+from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted
+from rankviz.core.runs.places import Place
+from rankviz.core.runs.timing.spent import DeviceTime
+from rankviz.store.destination import Destination
+from rankviz.store.runs import IMPORTED
+from tests.support import questions
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def sweep_of(api, *journals, destination=None):
+    store = api.workspace.store
+    request = questions.sweep(ranks=tuple(2**n for n in range(1, len(journals) + 1)))
+    sweep_id = store.create(request, "", destination or Destination())
+    for run_id, events in zip(store.run_ids(sweep_id), journals, strict=True):
+        for event in events:
+            store.append(run_id, event)
+    return api.runs.sweep(sweep_id)
+
+
+def attempt(engine, where, number, began, ended, failed=""):
+    yield AttemptPlaced(time=began, attempt=number, engine=engine, where=where)
+    yield RunStarted(time=began, environment={}, attempt=number)
+    if failed:
+        yield RunFailed(time=ended, attempt=number, error=failed)
+        yield RunRequeued(time=ended, attempt=number)
+        return
+    done = {"train_seconds": 1.0, "peak_memory_bytes": 1, "peak_memory_kind": "GPU allocated"}
+    yield RunCompleted(time=ended, attempt=number, **done)
+
+
+def not_begun(engine, number):
+    yield AttemptPlaced(time=1.0, attempt=number, engine=engine, where="node-0")
+    yield RunFailed(time=2.0, attempt=number, error="Not started.")
+    yield RunRequeued(time=3.0, attempt=number)
+
+
+def test_attempts_that_never_began_are_not_counted(api):
+    """Six runs on Ray of which two had begun, resumed: nothing has started again yet."""
+    sweep = sweep_of(
+        api,
+        *(attempt("ray", "node-0", 1, 1.0, 13.0, "no luck") for _ in range(2)),
+        *(not_begun("ray", 1) for _ in range(4)),
+    )
+    spent = api.spending.of_sweep(sweep)
+
+    assert (2, 2, "24 s on Ray cluster") == (spent.attempts, spent.runs, spent.in_words)
+    assert [2, 2, 1, 1, 1, 1] == [run.shown_attempt for run in sweep.runs]
+
+
+def test_a_sweep_that_never_ran_has_no_attempts(api):
+    sweep = sweep_of(api, not_begun("ray", 1), not_begun("ray", 1))
+
+    assert (0, 0.0, "") == tuple(
+        api.spending.of_sweep(sweep).as_json()[key] for key in ("attempts", "device_seconds", "in_words")
+    )
+
+
+def test_the_time_of_a_sweep_that_moved_is_named_engine_by_engine(api):
+    moved = [*attempt("ray", "node-0", 1, 1.0, 25.0, "no luck"), *attempt("local", "this machine", 2, 30.0, 92.0)]
+    sweep = sweep_of(api, moved, attempt("ray", "node-1", 1, 1.0, 11.0))
+
+    assert "34 s on Ray cluster, 62 s on this machine, in 3 attempts" == api.spending.of_sweep(sweep).in_words
+    assert "this machine and Ray cluster (node-1)" == api.whereabouts.of_sweep(sweep)
+    assert "this machine, attempt 2" == api.whereabouts.in_words(sweep.runs[0])
+
+
+@pytest.mark.parametrize(
+    ("destination", "words"),
+    [
+        (Destination(), "this machine"),
+        (Destination("slurm"), "Slurm cluster"),
+        (Destination("hf-jobs", {"flavor": "l4x1", "spend": "5"}), "Hugging Face Jobs (l4x1)"),
+    ],
+)
+def test_what_waits_is_where_it_is_to_be(api, destination, words):
+    queued = sweep_of(api, [], destination=destination)
+    given = sweep_of(
+        api, [AttemptPlaced(time=1.0, attempt=1, engine=destination.engine or "local")], destination=destination
+    )
+
+    assert words == api.whereabouts.of_sweep(queued) == api.whereabouts.of_sweep(given)
+    assert (destination.engine or "local") == api.runs.summary(queued.runs[0].run_id).place.engine
+
+
+def test_a_sweep_that_is_resumed_elsewhere_is_to_be_there(api):
+    sweep = sweep_of(api, [RunFailed(time=1.0, error="no luck")], destination=Destination("slurm"))
+    assert "Slurm cluster" == api.whereabouts.of_sweep(sweep)
+
+    api.workspace.store.requeue(sweep.runs[0].run_id, Destination("ray"))
+
+    assert "Ray cluster" == api.whereabouts.of_sweep(api.runs.sweep(sweep.sweep_id))
+
+
+def test_while_some_runs_run_a_sweep_is_where_these_are(api):
+    begun = list(attempt("ray", "node-7", 1, 1.0, 2.0))[:2]
+
+    assert "Ray cluster (node-7)" == api.whereabouts.of_sweep(
+        sweep_of(api, begun, [], attempt("slurm", "n", 1, 1.0, 2.0))
+    )
+
+
+def test_this_machine_in_an_imported_journal_is_not_this_one(api):
+    sweep = sweep_of(api, attempt("local", "GPU 1", 1, 1.0, 61.0))
+    (api.workspace.store.run_dir(sweep.runs[0].run_id) / IMPORTED).touch()
+
+    assert ("", Place()) == (api.whereabouts.of_sweep(sweep), api.whereabouts.of(sweep.runs[0]))
+    assert "60 s" == api.spending.of_sweep(sweep).in_words
+
+
+def test_a_recorded_sweep_is_nowhere(api):
+    assert "" == api.whereabouts.of_sweep(api.runs.recorded()[0])
+
+
+@pytest.mark.parametrize(
+    ("rent", "words"),
+    [
+        (Rent(usd=0.4, is_whole=True, limit_usd=5.0), "$0.40 of at most $5.00 on Hugging Face Jobs, 39 s in runs"),
+        (Rent(usd=0.03, is_whole=False, limit_usd=None), "at least $0.03 on Hugging Face Jobs, 39 s in runs"),
+        (Rent(usd=0.0, is_whole=False, limit_usd=5.0), "39 s on Hugging Face Jobs; US dollars: not known here"),
+        (Rent(usd=None, is_whole=False, limit_usd=None), "39 s on Hugging Face Jobs; US dollars: not known here"),
+        (None, "39 s on Hugging Face Jobs"),
+    ],
+)
+def test_what_a_rented_machine_cost_is_said_as_far_as_it_is_known(rent, words):
+    times = {"hf-jobs": DeviceTime(seconds=39.0)}
+
+    assert words == Spent(times=times, attempts=1, runs=1, rent=rent).in_words
+
+
+def test_of_a_sweep_that_left_a_rented_machine_both_are_told():
+    times = {"hf-jobs": DeviceTime(seconds=39.0), "ray": DeviceTime(seconds=24.0, is_whole=False)}
+    spent = Spent(times=times, attempts=3, runs=2, rent=Rent(usd=0.4, is_whole=True, limit_usd=None))
+
+    words = "$0.40 on Hugging Face Jobs, 39 s in runs there, at least 24 s on Ray cluster, in 3 attempts"
+    assert (words, 63.0, False) == (spent.in_words, spent.time.seconds, spent.time.is_whole)
