@@ -108,8 +108,8 @@ class Ending:
         if live.job.name in self._too_long:
             self._too_long.remove(live.job.name)
             end = self._of_one_that_took_too_long(end)
-        is_full = end.exit_code != 0 and engine.shares_disk and disk.is_full(self._store.home)
-        if end.exit_code == DISK_FULL or is_full:
+        is_full = end.exit_code == DISK_FULL or (end.exit_code != 0 and disk.is_full(self._store.home))
+        if engine.shares_disk and is_full:
             self._not_before = time.monotonic() + self._room_seconds
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
         if not self._jobs.is_settled(live):

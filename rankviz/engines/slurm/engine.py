@@ -190,7 +190,8 @@ class Slurm(Engine):
         try:
             bundle.pack(self._store, job, aside, engine=self.name, sees_folders=True)
             (aside / papers.EXIT_CODE).touch()
-            (aside / BATCH).write_text(script.batch_script(folder, self._command(job, folder), self._variables()))
+            command, models = self._command(job, folder), self._store.home.absolute() / "models"
+            (aside / BATCH).write_text(script.batch_script(folder, command, self._variables(), models))
             os.replace(aside, folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -1,10 +1,12 @@
 """The batch script, run by a shell as a node runs it."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
+from rankviz.core.runs.events import MODELS_VARIABLE
 from rankviz.engines.slurm.papers import EXIT_CODE, read_exit_code
 from rankviz.engines.slurm.script import batch_script, passed
 
@@ -14,7 +16,7 @@ HOSTILE = """a b'c"d$(touch injected)`touch injected`;touch injected\\%j"""
 def run(folder, command, variables=None):
     folder.mkdir()
     (folder / EXIT_CODE).touch()
-    (folder / "batch.sh").write_text(batch_script(folder, command, variables or {}))
+    (folder / "batch.sh").write_text(batch_script(folder, command, variables or {}, folder.parent / "models"))
     return subprocess.run(["sh", folder / "batch.sh"], cwd=folder.parent, capture_output=True, text=True)
 
 
@@ -61,7 +63,7 @@ def test_the_words_of_a_folder_a_command_and_a_variable_stay_words(tmp_path):
 
 
 def test_where_its_folder_has_gone_nothing_is_run(tmp_path):
-    script = batch_script(tmp_path / "gone", ["touch", str(tmp_path / "ran")], {})
+    script = batch_script(tmp_path / "gone", ["touch", str(tmp_path / "ran")], {}, tmp_path / "models")
 
     assert 1 == subprocess.run(["sh", "-c", script], capture_output=True).returncode
     assert [] == [*tmp_path.iterdir()]
@@ -73,3 +75,20 @@ def test_where_bases_are_is_passed_on_and_no_token(monkeypatch):
 
     assert "/disk/hub" == passed()["HF_HOME"]
     assert "hf_secret" not in passed().values()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_embedded_base_is_that_of_the_runs_folder_or_else_one_of_the_node(tmp_path, is_there):
+    home = tmp_path / HOSTILE.replace("/", "")
+    (home / "slurm-jobs").mkdir(parents=True)
+    if is_there:
+        (home / "models" / "SmolLM2").mkdir(parents=True)
+    folder = home / "slurm-jobs" / "job"
+    folder.mkdir()
+    program = f"import os; open('models', 'w').write(os.environ[{MODELS_VARIABLE!r}])"
+    (folder / "batch.sh").write_text(batch_script(folder, [sys.executable, "-c", program], {}, home / "models"))
+
+    subprocess.run(["sh", folder / "batch.sh"], check=True)
+
+    of_node = home / "slurm-jobs" / "models" / os.uname().nodename
+    assert str(home / "models" if is_there else of_node) == (folder / "models").read_text()
