@@ -78,8 +78,14 @@ class RayCluster:
 
     def engine(self, store: RunStore, worker: Sequence[str] = (), **settings) -> Ray:
         """Of a runs folder; what its slots write lies beside that."""
-        given = {"address": self.address, "resources": {"slot": 1}, "sees_folders": True, "enter": self.enter}
-        return Ray(store, node_folder=str(node_folder(store)), worker=worker, **given | settings)
+        given = {
+            "address": self.address,
+            "resources": {"slot": 1},
+            "node_folder": str(node_folder(store)),
+            "sees_folders": True,
+            "enter": self.enter,
+        }
+        return Ray(store, worker=worker, **given | settings)
 
     def start_head(self) -> None:
         port = self.address.rpartition(":")[2]

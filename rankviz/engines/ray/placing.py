@@ -131,7 +131,7 @@ class Place:
             if self._without != self._cluster.alone.now().keys():
                 return None
             if time.monotonic() - since > 2.0:
-                self._say(self._cluster.why_none or f"{QUEUED} {self._cluster.why_alone}".strip())
+                self._say_what_it_waits_for()
         raise StoppedError
 
     def _send(self, look: Look, mirror: Mirror) -> End | None:
@@ -145,6 +145,7 @@ class Place:
         self._refusals += 1
         if self._refusals >= MOST_PLACES:
             return End(lost=True, why=f"{', '.join(map(self._cluster.name_of, node_ids))}: {why}".removeprefix(": "))
+        self._say_what_it_waits_for()
         return self._unmake()
 
     def _why_not_made(self, error: str) -> tuple[Sequence[str], str]:
@@ -156,9 +157,12 @@ class Place:
             cause = f"It cannot import RankViz: install the same version there. {cause}"
         return self._cluster.at(error), cause
 
+    def _say_what_it_waits_for(self) -> None:
+        self._say(self._cluster.why_none or f"{QUEUED} {self._cluster.why_alone}".strip())
+
     def _unmake(self) -> None:
         """End a slot that has begun nothing; returns once another may have its name."""
-        end_slot(self._folder.name, self._terms.namespace)
+        end_slot(self._folder.name, self._terms.namespace, seconds=0.0)
         (self._folder / SEEN).unlink(missing_ok=True)
         self.slot = None
         with contextlib.suppress(ValueError):

