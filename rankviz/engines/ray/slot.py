@@ -193,7 +193,11 @@ class Slot:
         return FULL.format(place=self._place) if is_full else ""
 
     def _explain(self, error: OSError) -> str:
-        return FULL.format(place=self._place) if error.errno in disk.FULL else f"It cannot begin a job: {error}."
+        return (
+            FULL.format(place=self._place)
+            if error.errno in disk.FULL
+            else f"It cannot begin a job: {str(error)[:500]}."
+        )
 
 
 def sweep(place: Path) -> None:

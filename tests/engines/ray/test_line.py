@@ -32,6 +32,8 @@ def line(tmp_path):
     wait_for(lambda: answer(line, "state") == ("state", ()))
     yield line
     line.close()
+    for process in processes_of(tmp_path):
+        process.kill()
 
 
 def answer(line, *question):
