@@ -23,7 +23,7 @@ from rankviz.engines.ray.alone import FIRST_SECONDS
 from rankviz.engines.ray.line import Line
 from rankviz.engines.ray.sight import Sight
 from rankviz.engines.ray.terms import RESULT, JobState, State, Terms, read_end
-from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
 from rankviz.folder_sizes import bytes_in
 from rankviz.installed import has_ray
 from rankviz.store import RunStore
@@ -31,6 +31,7 @@ from rankviz.store import RunStore
 MOST_BYTES = 2**30
 SENT = "It is sent to Ray."
 GIVEN_UP_SECONDS = 120.0
+ENDING_SECONDS = 1.0
 HOME_FILE = "ray.id"
 ONE_GPU: Mapping[str, float] = MappingProxyType({"GPU": 1})
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
@@ -84,8 +85,10 @@ class Ray(Engine):
         self._given_up_seconds, self._alone_seconds = given_up_seconds, alone_seconds
         self._away_since: float | None = None
         """Since when the cluster could not be asked."""
+        self._unwanted: dict[str, Callable[[], bool]] = {}
+        """Jobs that are to end, by their folders, and what says that one need not."""
         self._ending: set[str] = set()
-        """Jobs that are being ended, by their folders."""
+        """Those of them that end for certain."""
         self._line: Line | None = None
         self._sight = Sight(address, resources, labels, enter)
 
@@ -128,10 +131,28 @@ class Ray(Engine):
     def live(self) -> Sequence[Live]:
         folders = bundle.folders_in(self._place)
         known = self._known() if folders else None
-        return [self._live(folder, known) for folder in folders]
+        jobs = [self._live(folder, known) for folder in folders]
+        for live in jobs:  # also where nobody asks any more, since all runs have ended
+            if live.end is None and live.handle in self._unwanted:
+                with contextlib.suppress(EngineUnavailableError):
+                    self._end(live, self._unwanted[live.handle])
+        return jobs
 
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
-        name = bundle.folder_of(live.job, self._place).name
+        """Most jobs end in the second that this waits when it is asked first."""
+        until = time.monotonic() + (0.0 if live.handle in self._unwanted else ENDING_SECONDS)
+        while True:
+            try:
+                return self._end(live, unless)
+            except EngineEndingError:
+                if time.monotonic() >= until:
+                    raise
+            time.sleep(0.02)
+
+    def _end(self, live: Live, unless: Callable[[], bool]) -> End | None:
+        """The next step of ending a job: it is stopped, and what is new of it is read; then it is ended."""
+        name = live.handle
+        self._unwanted.pop(name, None)
         try:
             if name not in self._ending:
                 self._ask("pause", name)
@@ -141,9 +162,10 @@ class Ray(Engine):
                 self._ending.add(name)
             return self._ask("end", name)
         except EngineUnavailableError:
-            if not self._is_given_up() or unless():
-                raise
-            return End(why=LEFT)
+            if self._is_given_up() and not unless():
+                return End(why=LEFT)
+            self._unwanted[name] = unless
+            raise
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
         return bundle.since(bundle.folder_of(live.job, self._place), attempt.run_id, offset)
@@ -159,6 +181,7 @@ class Ray(Engine):
         """The driver, as soon as there is one, ends the slot of a job whose folder has gone."""
         folder = bundle.folder_of(live.job, self._place)
         self._ending.discard(folder.name)
+        self._unwanted.pop(folder.name, None)
         os.replace(folder, self._place / f".{secrets.token_hex(4)}")
         for gone in self._place.glob(".*"):  # also what an app that was killed has left
             shutil.rmtree(gone, ignore_errors=True)
@@ -166,6 +189,7 @@ class Ray(Engine):
     def release(self) -> None:
         self._away_since = None
         self._ending.clear()
+        self._unwanted.clear()
         if self._line is not None:
             self._line.close()
 

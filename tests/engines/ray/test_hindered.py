@@ -242,3 +242,21 @@ def test_a_driver_that_stands_still_keeps_nobody_waiting_and_loses_no_run(tmp_pa
     go.touch()
     wait_for(lambda: store.get(run_id).state.ended)
     assert (["completed"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
+
+
+@pytest.mark.slow
+def test_a_job_of_which_nothing_is_known_to_have_begun_ends_too_though_its_runs_are_cancelled_at_once(
+    two_slots, store, supervise
+):
+    supervisor = supervise(two_slots.engine(store, HANG_IN_EACH))
+    run_ids = sweep(store, 4, 8)
+    wait_for(lambda: len(left(store)) >= 2)
+    for slot in two_slots.slots():
+        slot.send_signal(signal.SIGSTOP)
+
+    supervisor.cancel_runs([run_id for run_id in run_ids if store.get(run_id).state.value == "queued"], 5.0)
+    time.sleep(3.0)
+    for slot in two_slots.slots():
+        slot.send_signal(signal.SIGCONT)
+
+    wait_for(lambda: not left(store) and not two_slots.slots(), 60)
