@@ -12,6 +12,7 @@ TOGETHER = {
     "tests/worker/finetune/test_finetune.py": "a tiny sweep",
     "tests/worker/finetune/test_truncate.py": "a tiny sweep",
     "tests/engines/ray/test_contract.py": "a Ray cluster",
+    "tests/engines/ray/test_hindered.py": "a Ray cluster",
     "tests/engines/ray/test_sight.py": "a Ray cluster",
 }
 """Files that share fixtures of the session: one app and one browser, one trained sweep, one Ray cluster."""

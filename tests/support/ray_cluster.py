@@ -29,6 +29,7 @@ ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 START_SECONDS = 300.0
 PLACE = "RAY_TMPDIR"
 """The variable by which the guard knows the processes of a cluster."""
+MOUNTED = 'mount -t tmpfs -o size=12k tmpfs {folder} && exec "$@"'
 LO_UP = "ip link set lo up && echo up && exec sleep 1000000"
 
 
@@ -77,18 +78,28 @@ class RayCluster:
 
     def engine(self, store: RunStore, worker: Sequence[str] = (), **settings) -> Ray:
         """Of a runs folder; what its slots write lies beside that."""
-        given = {"address": self.address, "resources": {"slot": 1}, "sees_folders": True, "enter": self.enter}
-        return Ray(store, node_folder=str(node_folder(store)), worker=worker, **given | settings)
+        given = {
+            "address": self.address,
+            "resources": {"slot": 1},
+            "node_folder": str(node_folder(store)),
+            "sees_folders": True,
+            "enter": self.enter,
+        }
+        return Ray(store, worker=worker, **given | settings)
 
     def start_head(self) -> None:
         port = self.address.rpartition(":")[2]
         self.head = self._start("--head", "--port", port, "--num-cpus", "0", "--include-dashboard", "false")
 
-    def start_node(self, name: str, slots: int = 1, labels: Mapping[str, str] | None = None) -> None:
+    def start_node(
+        self, name: str, slots: int = 1, labels: Mapping[str, str] | None = None, small_disk: Path | None = None
+    ) -> None:
+        """small_disk: a folder that this node alone sees as a disk with hardly any room."""
         resources = f'{{"slot": {slots}}}'
         labelled = ["--labels", ",".join(f"{key}={value}" for key, value in labels.items())] if labels else []
         address = ("--address", self.address, "--node-name", name)
-        self.nodes[name] = self._start(*address, "--num-cpus", "1", "--resources", resources, *labelled)
+        enter = ("unshare", "-m", "sh", "-c", MOUNTED.format(folder=small_disk), "sh") if small_disk else ()
+        self.nodes[name] = self._start(*address, "--num-cpus", "1", "--resources", resources, *labelled, enter=enter)
 
     def processes(self, name: str = "") -> list[psutil.Process]:
         """Of a node, or of the head; the one that was started first."""
@@ -118,7 +129,7 @@ class RayCluster:
         for process in filter(None, [*self.nodes.values(), self.head, self._namespace]):
             process.wait()
 
-    def _start(self, *arguments: str) -> subprocess.Popen:
+    def _start(self, *arguments: str, enter: Sequence[str] = ()) -> subprocess.Popen:
         """Returns once Ray says that it has started."""
         log = self.place / f"start-{secrets.token_hex(4)}.log"
         fixed = ("--node-ip-address", "127.0.0.1", "--object-store-memory", "80000000", "--disable-usage-stats")
@@ -126,7 +137,7 @@ class RayCluster:
         start = ["env", "-u", *ON_LOOPBACK, sys.executable, "-m", "tests.support.ray_start"]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*self.enter, *start, "start", "--block", *arguments, *fixed, *ports],
+                [*self.enter, *enter, *start, "start", "--block", *arguments, *fixed, *ports],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

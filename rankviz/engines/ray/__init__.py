@@ -5,10 +5,13 @@ line      to the driver, a process of its own: whatever becomes of the cluster, 
 sight     what the nodes have, before anything is queued; look is the child that looks
 driver    connects to the cluster, and answers the engine
 cluster   its nodes: how many slots there are, and why there is none
-follow    follows one job: makes its slot, sends the job, brings journals and adapters back
+alone     nodes that have failed, and get no job for a while
+follow    follows one job: brings journals and adapters back, and ends it, in steps
+placing   its slot: made on a node that can begin the job, and given it
 mirror    a job's folder here, as its slot writes the one on its node
 slot      the actor on a node; it holds the GPU
+kept      what it knows of its keeper
 keeper    starts the worker there, and ends all of it when its slot is gone
 
-Only driver, look, cluster and follow import ray, and a slot where it runs as an actor.
+Only driver, look, cluster, follow and placing import ray, and a slot where it runs as an actor.
 """

@@ -1,18 +1,21 @@
 """The cluster that is there already: connecting to it, and its nodes. None is ever started here."""
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 
+from rankviz.engines.ray.alone import LeftAlone
 from rankviz.engines.ray.terms import Terms
 
 SILENT_SECONDS = 20.0
 GPU, ACCELERATOR = "GPU", "accelerator_type:"
 """Names of resources: a node with GPUs has one of the latter kind too, with the model."""
 INTERNAL = ("node:", ACCELERATOR, "object_store_memory", "memory")
+ADDRESS = re.compile(r"\bip[=:] ?([\da-fA-F.:]+\b)")
 
 
 class Cluster:
@@ -22,6 +25,7 @@ class Cluster:
         """Any error of Ray's where it cannot be reached."""
         ray.init(address=terms.address, namespace=terms.namespace, log_to_driver=False)
         self._terms = terms
+        self.alone = LeftAlone(terms.alone_seconds)
         self._nodes: Sequence[Mapping[str, Any]] = ()
         self._seen_at = time.monotonic()
         self.refresh()
@@ -39,7 +43,10 @@ class Cluster:
 
     @property
     def slots(self) -> int:
-        return slots(self._nodes, self._terms.resources, self._terms.labels)
+        """Of nodes that are not left alone."""
+        alone = self.alone.now()
+        nodes = [node for node in self._nodes if node["NodeID"] not in alone]
+        return slots(nodes, self._terms.resources, self._terms.labels)
 
     @property
     def gpus(self) -> Sequence[str]:
@@ -49,7 +56,15 @@ class Cluster:
     @property
     def why_none(self) -> str:
         """Why there is no slot, as a sentence."""
-        return "" if self.slots else why_none(self._nodes, self._terms.resources, self._terms.labels)
+        if self.slots:
+            return ""
+        return self.why_alone or why_none(self._nodes, self._terms.resources, self._terms.labels)
+
+    @property
+    def why_alone(self) -> str:
+        """Which nodes are left alone, as sentences; empty where none is."""
+        alone = [(self.name_of(node_id), failure) for node_id, failure in self.alone.now().items()]
+        return " ".join(f"{name} gets no job for {failure.seconds:g} s. {failure.why}" for name, failure in alone[:4])
 
     def name_of(self, node_id: str) -> str:
         """Of a node, for people."""
@@ -58,6 +73,11 @@ class Cluster:
                 name = node.get("NodeName") or ""
                 return name if name and name != node["NodeManagerAddress"] else node["NodeManagerHostname"]
         return node_id[:8]
+
+    def at(self, text: str) -> Sequence[str]:
+        """Ids of the living nodes whose address an error of Ray's names."""
+        addresses = set(ADDRESS.findall(text))
+        return [node["NodeID"] for node in self._nodes if node["Alive"] and node["NodeManagerAddress"] in addresses]
 
 
 def slots(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float], labels: Mapping[str, str]) -> int:

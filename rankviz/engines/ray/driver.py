@@ -4,6 +4,7 @@ Ray ends a driver whose head does not come back, and may keep it waiting for min
 DESCRIPTOR is a pipe to it, and its end is the driver's. Slots whose runs have not ended go on.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -16,9 +17,10 @@ from typing import Any
 import ray
 
 from rankviz.engines.ray.cluster import Cluster, explain
-from rankviz.engines.ray.follow import Follower, end_slot
+from rankviz.engines.ray.follow import Follower
+from rankviz.engines.ray.placing import end_slot
 from rankviz.engines.ray.terms import State, Terms
-from rankviz.errors import EngineUnavailableError
+from rankviz.errors import EngineError, EngineUnavailableError
 
 SCAN_SECONDS, NODES_SECONDS, PART_SECONDS = 0.1, 2.0, 60.0
 
@@ -39,15 +41,17 @@ class Driver:
         """What is known now, at once."""
         if self._cluster.silence:
             raise EngineUnavailableError(self._cluster.silence)
-        jobs = {name: follower.state for name, follower in self._followers.copy().items()}
-        return State(self._cluster.slots, self._cluster.why_none, jobs)
+        jobs, alone = self._followers.copy(), self._cluster.alone.now()
+        elsewhere = sum(job.node_id in alone and job.state.end is None for job in jobs.values())
+        states = {name: follower.state for name, follower in jobs.items()}
+        return State(self._cluster.slots + elsewhere, self._cluster.why_none, states)
 
     def part(self) -> None:
         """The page has gone. Slots whose runs have ended are ended still: it may be long until somebody else looks."""
         with self._lock:  # and nothing new is followed
             for follower in self._followers.values():
                 if not follower.is_done:
-                    follower.stopped.set()
+                    follower.part()
             deadline = time.monotonic() + PART_SECONDS
             while any(follower.is_done for follower in self._followers.values()) and time.monotonic() < deadline:
                 time.sleep(SCAN_SECONDS)
@@ -77,7 +81,8 @@ class Driver:
             for name in self._followers.keys() - there.keys():
                 threading.Thread(target=self._followers.pop(name).drop, daemon=True).start()
             for name in there.keys() - self._followers.keys():
-                self._followers[name] = Follower(there[name], self._terms, self._cluster)
+                with contextlib.suppress(EngineError, OSError):  # a job that cannot be read: the engine says so
+                    self._followers[name] = Follower(there[name], self._terms, self._cluster)
 
     def _end_strangers(self) -> None:
         """Slots of jobs that were given up while the cluster could not be reached."""

@@ -5,6 +5,7 @@ ray-jobs/driver.log
 """
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
@@ -18,18 +19,19 @@ from typing import Any
 from rankviz.core.runs.attempts import RAY, Attempt
 from rankviz.engines import bundle
 from rankviz.engines.engine import End, Engine, Job, Live, Nodes
-from rankviz.engines.ray.line import ANSWER_SECONDS, Line
+from rankviz.engines.ray.alone import FIRST_SECONDS
+from rankviz.engines.ray.line import Line
 from rankviz.engines.ray.sight import Sight
 from rankviz.engines.ray.terms import RESULT, JobState, State, Terms, read_end
-from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
 from rankviz.folder_sizes import bytes_in
 from rankviz.installed import has_ray
 from rankviz.store import RunStore
 
 MOST_BYTES = 2**30
 SENT = "It is sent to Ray."
-CANCEL_SECONDS = 90.0
 GIVEN_UP_SECONDS = 120.0
+ENDING_SECONDS = 1.0
 HOME_FILE = "ray.id"
 ONE_GPU: Mapping[str, float] = MappingProxyType({"GPU": 1})
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
@@ -53,6 +55,7 @@ class Ray(Engine):
         node_folder: Of the jobs on each node; empty: one among temporary files.
         sees_folders: Whether nodes see the folders of this machine under the same paths.
         given_up_seconds: A cancelled job of a cluster that could not be reached for so long is left to it.
+        alone_seconds: A node that has failed gets no job for so long at first.
         worker: Instead of the true one.
         enter: Stands before the driver's command line.
     """
@@ -71,6 +74,7 @@ class Ray(Engine):
         node_folder: str = "",
         sees_folders: bool = False,
         given_up_seconds: float = GIVEN_UP_SECONDS,
+        alone_seconds: float = FIRST_SECONDS,
         worker: Sequence[str] = (),
         enter: Sequence[str] = (),
     ):
@@ -78,7 +82,13 @@ class Ray(Engine):
         self._place = store.home / "ray-jobs"
         self._address, self._resources, self._labels = address, dict(resources), dict(labels)
         self._node_folder, self._worker, self._enter = node_folder, tuple(worker), tuple(enter)
-        self._given_up_seconds = given_up_seconds
+        self._given_up_seconds, self._alone_seconds = given_up_seconds, alone_seconds
+        self._away_since: float | None = None
+        """Since when the cluster could not be asked."""
+        self._unwanted: dict[str, Callable[[], bool]] = {}
+        """Jobs that are to end, by their folders, and what says that one need not."""
+        self._ending: set[str] = set()
+        """Those of them that end for certain."""
         self._line: Line | None = None
         self._sight = Sight(address, resources, labels, enter)
 
@@ -121,24 +131,41 @@ class Ray(Engine):
     def live(self) -> Sequence[Live]:
         folders = bundle.folders_in(self._place)
         known = self._known() if folders else None
-        return [self._live(folder, known) for folder in folders]
+        jobs = [self._live(folder, known) for folder in folders]
+        for live in jobs:  # also where nobody asks any more, since all runs have ended
+            if live.end is None and live.handle in self._unwanted:
+                with contextlib.suppress(EngineUnavailableError):
+                    self._end(live, self._unwanted[live.handle])
+        return jobs
 
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
-        name = bundle.folder_of(live.job, self._place).name
+        """Most jobs end in the second that this waits when it is asked first."""
+        until = time.monotonic() + (0.0 if live.handle in self._unwanted else ENDING_SECONDS)
+        while True:
+            try:
+                return self._end(live, unless)
+            except EngineEndingError:
+                if time.monotonic() >= until:
+                    raise
+            time.sleep(0.02)
+
+    def _end(self, live: Live, unless: Callable[[], bool]) -> End | None:
+        """The next step of ending a job: it is stopped, and what is new of it is read; then it is ended."""
+        name = live.handle
+        self._unwanted.pop(name, None)
         try:
-            self._ask("pause", name, seconds=CANCEL_SECONDS)
+            if name not in self._ending:
+                self._ask("pause", name)
+                if unless():
+                    self._ask("resume", name)
+                    return None
+                self._ending.add(name)
+            return self._ask("end", name)
         except EngineUnavailableError:
-            if not self._is_given_up() or unless():
-                raise
-            return End(why=LEFT)
-        ended = None
-        try:
-            if not unless():
-                ended = self._ask("end", name, seconds=CANCEL_SECONDS)
-        finally:
-            if ended is None:
-                self._ask("resume", name)
-        return ended
+            if self._is_given_up() and not unless():
+                return End(why=LEFT)
+            self._unwanted[name] = unless
+            raise
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
         return bundle.since(bundle.folder_of(live.job, self._place), attempt.run_id, offset)
@@ -152,11 +179,17 @@ class Ray(Engine):
 
     def forget(self, live: Live) -> None:
         """The driver, as soon as there is one, ends the slot of a job whose folder has gone."""
-        gone = self._place / f".{secrets.token_hex(4)}"
-        os.replace(bundle.folder_of(live.job, self._place), gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        folder = bundle.folder_of(live.job, self._place)
+        self._ending.discard(folder.name)
+        self._unwanted.pop(folder.name, None)
+        os.replace(folder, self._place / f".{secrets.token_hex(4)}")
+        for gone in self._place.glob(".*"):  # also what an app that was killed has left
+            shutil.rmtree(gone, ignore_errors=True)
 
     def release(self) -> None:
+        self._away_since = None
+        self._ending.clear()
+        self._unwanted.clear()
         if self._line is not None:
             self._line.close()
 
@@ -194,9 +227,15 @@ class Ray(Engine):
             return str(error)
 
     def _state(self) -> State:
-        return self._ask("state")
+        try:
+            state = self._ask("state")
+        except EngineUnavailableError:
+            self._away_since = self._away_since or time.monotonic()
+            raise
+        self._away_since = None
+        return state
 
-    def _ask(self, what: str, *given: str, seconds: float = ANSWER_SECONDS) -> Any:
+    def _ask(self, what: str, *given: str) -> Any:
         if self._line is None:
             if why_not := self.why_not():
                 raise EngineUnavailableError(why_not)
@@ -207,18 +246,18 @@ class Ray(Engine):
                 resources=self._resources,
                 labels=self._labels,
                 node_folder=self._node_folder,
+                alone_seconds=self._alone_seconds,
                 worker=self._worker,
             )
             self._line = Line(terms, self._place / "driver.log", self._enter)
-        return self._line.ask(what, *given, seconds=seconds)
+        return self._line.ask(what, *given)
 
     def _is_given_up(self) -> bool:
-        since = self._line.down_since if self._line else None
-        return since is not None and time.monotonic() - since >= self._given_up_seconds
+        return self._away_since is not None and time.monotonic() - self._away_since >= self._given_up_seconds
 
     def _home_id(self) -> str:
-        """Of this runs folder, made once: slots of several on one cluster are told apart by it."""
+        """Of this runs folder, and of no copy of it: the slots of several on one cluster are told apart by it."""
         file = self._store.home / HOME_FILE
         if not file.exists():
             file.write_text(secrets.token_hex(8))
-        return file.read_text().strip()
+        return hashlib.sha256(f"{self._place.absolute()} {file.read_text()}".encode()).hexdigest()[:12]

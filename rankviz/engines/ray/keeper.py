@@ -3,6 +3,9 @@
 It leaves its parent, so that nobody who ends the slot's children ends it. Its standard input is a pipe from the slot,
 which ends with the slot however that dies; then the worker is ended, with every process it has started. Should the
 keeper be killed itself, the kernel kills the worker, and the next slot of the machine ends the worker's children.
+
+It says two lines of JSON on its standard output: [errno, why] where the worker could not be started, else [null, ""];
+and once all of it is gone, the worker's exit code.
 """
 
 import contextlib
@@ -14,10 +17,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from rankviz.core.runs.attempts import Attempt
+from rankviz.engines import process
+from rankviz.engines.process import Worker
+from rankviz.errors import EngineEndingError
 
-ENDED = "ended.json"
 GRACE_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 PR_SET_CHILD_SUBREAPER = 36
@@ -26,33 +34,50 @@ PR_SET_CHILD_SUBREAPER = 36
 def main(argv: Sequence[str]) -> int:
     if os.fork():
         os._exit(0)
-    import psutil
-
-    from rankviz.engines import process
-
     # What the worker's children leave behind when they end becomes a child of this process, and not of init.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     folder, attempts = Path(argv[0]), [Attempt.parse(text) for text in argv[1].split(",")]
-    worker = process.launch(
-        argv[2:],
-        home=folder,
-        attempts=attempts,
-        log=folder / "runs" / attempts[0].run_id / "worker.log",
-        dies_with_parent=True,
-    )
+    try:
+        worker = process.launch(
+            argv[2:],
+            home=folder,
+            attempts=attempts,
+            log=folder / "runs" / attempts[0].run_id / "worker.log",
+            dies_with_parent=True,
+        )
+    except OSError as error:
+        _end_children()
+        _say([error.errno, str(error)])
+        return 1
+    _say([None, ""])
     while worker.alive() and not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
         pass
-    exit_code = worker.end(GRACE_SECONDS)
+    exit_code = _end(worker)
+    _end_children()
+    _say(exit_code)
+    return 0
+
+
+def _end(worker: Worker) -> int | None:
+    """However long that takes."""
+    while True:
+        with contextlib.suppress(EngineEndingError):
+            return worker.end(GRACE_SECONDS)
+
+
+def _end_children() -> None:
     while children := psutil.Process().children(recursive=True):
         for child in children:
             with contextlib.suppress(psutil.Error):
                 child.send_signal(signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(-1, 0)
-    aside = folder / f".{ENDED}"
-    aside.write_text(json.dumps({"exit_code": exit_code}))
-    os.replace(aside, folder / ENDED)
-    return 0
+
+
+def _say(word: Any) -> None:
+    """To the slot; nobody hears it where that has gone."""
+    with contextlib.suppress(OSError):
+        os.write(1, json.dumps(word).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,10 @@ from rankviz.paths import IMPORT_ROOT
 
 AGAIN_SECONDS = 5.0
 SLOW_SECONDS, CONNECT_SECONDS = 20.0, 90.0
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 1.0
+"""So long somebody waits for an answer."""
+SILENT_SECONDS = 10.0
+"""A driver that owes an answer for so long is ended."""
 CONNECTING = "Connecting to Ray."
 
 
@@ -40,21 +43,16 @@ class Line:
         self._ready = False
         self._since = self._not_before = 0.0
         self._trouble = CONNECTING
-        self.down_since: float | None = None
-        """Since when, by time.monotonic(), it could not be asked; None where it can be."""
+        self._asked_at: float | None = None
+        """Of the question whose answer the driver owes."""
 
-    def ask(self, what: str, *given: Any, seconds: float = ANSWER_SECONDS) -> Any:
-        """What the driver answers. EngineUnavailableError where there is none, or not in time."""
+    def ask(self, what: str, *given: Any) -> Any:
+        """What the driver answers. EngineUnavailableError where there is none, or not at once."""
         with self._lock:
-            try:
-                self._require()
-                answer = self._exchange((what, given), seconds)
-                if isinstance(answer, Exception):
-                    raise answer
-            except EngineUnavailableError:
-                self.down_since = self.down_since or time.monotonic()
-                raise
-            self.down_since = None
+            self._require()
+            answer = self._exchange((what, given))
+            if isinstance(answer, Exception):
+                raise answer
             return answer
 
     def close(self) -> None:
@@ -66,18 +64,30 @@ class Line:
             self._process = self._pipe = None
             self._ready, self._trouble = False, CONNECTING
             self._not_before = 0.0
-            self.down_since = None
 
-    def _exchange(self, question: Any, seconds: float) -> Any:
+    def _exchange(self, question: Any) -> Any:
+        """An answer that comes too late is of no use: what it was about is asked again."""
         try:
-            self._pipe.send(question)
-            if self._pipe.poll(seconds):
-                return self._pipe.recv()
-            trouble = "The driver of Ray does not answer; it is started again."
+            if self._asked_at is None or self._answer(0.0):
+                self._pipe.send(question)
+                self._asked_at = time.monotonic()
+                if answer := self._answer(ANSWER_SECONDS):
+                    return answer[0]
+            trouble = "The driver of Ray does not answer."
+            if time.monotonic() - self._asked_at < SILENT_SECONDS:
+                raise EngineUnavailableError(trouble)
+            trouble = f"{trouble} It is started again."
         except (EOFError, OSError):
             trouble = "Ray has ended its driver, as it does when its head has gone; it is started again."
         self._end(trouble)
         raise EngineUnavailableError(trouble)
+
+    def _answer(self, seconds: float) -> Sequence[Any]:
+        """The one that is owed; nothing where it has not come by then."""
+        if not self._pipe.poll(seconds):
+            return ()
+        self._asked_at = None
+        return (self._pipe.recv(),)
 
     def _require(self) -> None:
         """Start it, or see whether it has connected."""
@@ -116,7 +126,7 @@ class Line:
                 pass_fds=(theirs.fileno(),),
             )
         theirs.close()
-        self._since = time.monotonic()
+        self._since, self._asked_at = time.monotonic(), None
         self._pipe.send(self._terms)
 
     def _end(self, trouble: str) -> None:
@@ -124,7 +134,7 @@ class Line:
             self._pipe.close()
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-            self._process.wait()
+            threading.Thread(target=self._process.wait, daemon=True).start()
         self._process = self._pipe = None
         self._ready = False
         self._trouble = trouble

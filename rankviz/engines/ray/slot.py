@@ -1,10 +1,10 @@
 """A slot: the actor that holds a GPU of a node for one job, and the job's folder there.
 
-PLACE/NAME-aN/          the packed job (rankviz.engines.bundle), in which its worker writes
-PLACE/NAME-aN/slot.lock    held while the slot lives
-PLACE/NAME-aN/keeper.lock  held while its keeper lives
-PLACE/NAME-aN/ended.json   the worker's exit code, once all of it is gone
-PLACE/.models/             the embedded base, made once for all jobs of the machine
+PLACE/NAME/             the packed job (rankviz.engines.bundle), in which its worker writes
+PLACE/NAME/slot.lock    held while the slot lives
+PLACE/NAME/keeper.lock  held while its keeper lives
+PLACE/.NAME/            a job that is being unpacked
+PLACE/.models/          the embedded base, made once for all jobs of the machine
 
 The worker is started and ended by a keeper (rankviz.engines.ray.keeper), which outlives the slot just as long as it
 takes. Where both were killed, the next slot of the machine ends what is left.
@@ -13,10 +13,8 @@ takes. Where both were killed, the next slot of the machine ends what is left.
 import contextlib
 import fcntl
 import io
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -30,17 +28,22 @@ import psutil
 
 from rankviz import __version__
 from rankviz.core.bounds import INSIDE
-from rankviz.core.runs.events import MODELS_VARIABLE
+from rankviz.core.runs.events import DISK_FULL, MODELS_VARIABLE
 from rankviz.engines import bundle, process
-from rankviz.engines.ray.keeper import ENDED
-from rankviz.machine import cards
+from rankviz.engines.ray.kept import Kept
+from rankviz.machine import cards, disk
 
 SLOT_LOCK, KEEPER_LOCK = "slot.lock", "keeper.lock"
 MODELS = ".models"
+UNPACK_SECONDS = 60.0
+"""A folder that is made for a job has a lock long before."""
+LEFT_SECONDS = 10.0
+"""What was killed so long ago and has not ended cannot be ended now."""
 PIECE_BYTES = 2**22
 JOB_VARIABLE = "WORKER_JOB_FOLDER"
 """Of the environment of everything that a job starts."""
 OMP_THREADS = "OMP_NUM_THREADS"
+FULL = "The disk with {place} is full. Free some space on it."
 
 
 class Look(NamedTuple):
@@ -51,8 +54,12 @@ class Look(NamedTuple):
     gpus: str
     """Those it has, for people; empty where it has none."""
     has_job: bool
+    is_gone: bool
+    """Whether journals are no longer there that were: somebody has cleaned up."""
     ended: bool
     exit_code: int | None
+    trouble: str
+    """Why it ended, as a sentence, where that is the node's fault and not that of the job."""
     gave_way: bool
     journals: Mapping[str, bytes]
     """What each holds from the given offset on, by run."""
@@ -67,56 +74,64 @@ class Slot:
 
     def __init__(self, place: str, name: str):
         self._place = Path(place or Path(tempfile.gettempdir()) / f"rankviz-ray-{os.getuid()}")
+        self._folder = self._place / name
+        self._lock = threading.Lock()
+        self._keeper: Kept | None = None
+        threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+
+    def start(self, packed: bytes, worker: Sequence[str]) -> str:
+        """Begin a packed job, once; worker: instead of the true one. Why this node cannot, as a sentence; empty where
+        it has begun."""
+        with self._lock:
+            if self._keeper is not None:
+                return ""
+            try:
+                self._begin(packed, worker)
+            except OSError as error:
+                return self._explain(error)
+            return ""
+
+    def _begin(self, packed: bytes, worker: Sequence[str]) -> None:
         self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._place.stat().st_uid != os.getuid():
             raise PermissionError(f"The folder {self._place} belongs to another user of this machine.")
         sweep(self._place)
-        self._folder = self._place / name
-        self._lock = threading.Lock()
-        self._keeper: subprocess.Popen | None = None
-        threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
-
-    def start(self, packed: bytes, worker: Sequence[str]) -> None:
-        """Begin a packed job, once; worker: instead of the true one."""
-        with self._lock:
-            if self._folder.exists():
-                return
-            aside = self._folder.with_name(f".{self._folder.name}")
-            shutil.rmtree(aside, ignore_errors=True)
+        aside = self._folder.with_name(f".{self._folder.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.ExitStack() as undo:
+            undo.callback(shutil.rmtree, aside, ignore_errors=True)
+            aside.mkdir()
+            locks = [_locked(aside / name, undo) for name in (SLOT_LOCK, KEEPER_LOCK)]
             with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
                 archive.extractall(aside, filter="data")
-            self._slot_lock = _locked(aside / SLOT_LOCK)
-            keeper_lock = _locked(aside / KEEPER_LOCK)
             job = bundle.read_job(aside)
-            attempts = [str(attempt) for attempt in job.attempts]
-            command = [*(worker or (sys.executable, "-m", "rankviz.worker", job.kind))]
             os.replace(aside, self._folder)  # which no other slot takes for one that was left
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-m", "rankviz.engines.ray.keeper", str(self._folder), ",".join(attempts), *command],
-                env={
-                    **_environment(),
-                    JOB_VARIABLE: str(self._folder),
-                    MODELS_VARIABLE: str((self._place / MODELS).absolute()),
-                },
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=(self._folder / "keeper.log").open("wb"),
-                start_new_session=True,
-                pass_fds=(keeper_lock,),
-            )
-            os.close(keeper_lock)  # it is the keeper's from here on
-            self._keeper.wait()  # what was started here has left a process that is nobody's child, and the pipe to it
+            undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            attempts = ",".join(map(str, job.attempts))
+            command = [*(worker or (sys.executable, "-m", "rankviz.worker", job.kind))]
+            variables = {
+                **_environment(),
+                JOB_VARIABLE: str(self._folder),
+                MODELS_VARIABLE: str((self._place / MODELS).absolute()),
+            }
+            arguments = [str(self._folder), attempts, *command]
+            self._keeper = Kept(arguments, variables, self._folder / "keeper.log", locks[1])
+            undo.pop_all()
+        os.close(locks[1])  # it is the keeper's from here on
 
     def look(self, offsets: Mapping[str, int]) -> Look:
         """What is new. Whether it has ended is read first: then the journals are whole."""
         ended, exit_code = self._ended()
+        sizes = {run_id: _size(bundle.journal(self._folder, run_id)) for run_id in offsets}
         return Look(
             version=__version__,
             node_id=_node_id(),
             gpus=_gpus(),
-            has_job=self._folder.exists(),
+            has_job=self._keeper is not None,
+            is_gone=self._keeper is not None and any(sizes[run_id] < offset for run_id, offset in offsets.items()),
             ended=ended,
             exit_code=exit_code,
+            trouble=self._trouble(exit_code) if ended else "",
             gave_way=exit_code == 0 and process.yield_file(self._folder).exists(),
             journals={run_id: bundle.since(self._folder, run_id, offset) for run_id, offset in offsets.items()},
         )
@@ -137,7 +152,7 @@ class Slot:
     def end(self) -> int | None:
         """End every process of the job; its exit code, once they are gone."""
         if self._keeper is not None:
-            self._keeper.stdin.close()
+            self._keeper.end()
         while True:
             ended, exit_code = self._ended()
             if ended or self._keeper is None:
@@ -162,35 +177,57 @@ class Slot:
 
     def close(self) -> None:
         """All of it has been read."""
-        self.end()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with self._lock:
+            if self._keeper is not None:
+                self.end()
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     def _ended(self) -> tuple[bool, int | None]:
         if self._keeper is None:
             return False, None
-        if process.is_held(self._folder / KEEPER_LOCK):
-            return False, None
-        with contextlib.suppress(FileNotFoundError):
-            return True, json.loads((self._folder / ENDED).read_text())["exit_code"]
-        end_left(self._folder)
-        return True, None
+        ended, exit_code = self._keeper.ended()
+        return ended and (exit_code is not None or end_left(self._folder)), exit_code
+
+    def _trouble(self, exit_code: int | None) -> str:
+        is_full = exit_code == DISK_FULL or (exit_code != 0 and disk.is_full(self._place))
+        return FULL.format(place=self._place) if is_full else ""
+
+    def _explain(self, error: OSError) -> str:
+        return (
+            FULL.format(place=self._place)
+            if error.errno in disk.FULL
+            else f"It cannot begin a job: {str(error)[:500]}."
+        )
 
 
 def sweep(place: Path) -> None:
-    """End and remove what slots left whose keeper was killed too."""
-    for folder in place.glob("[!.]*"):
-        if not any(process.is_held(folder / lock) for lock in (SLOT_LOCK, KEEPER_LOCK)):
-            end_left(folder)
+    """End and remove what slots left whose keeper was killed too, also jobs that they were unpacking."""
+    for folder in place.iterdir():
+        if folder.name != MODELS and not _is_in_use(folder) and end_left(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def end_left(folder: Path) -> None:
-    """End what a job has started and its keeper, which was killed, did not end: children have its variable."""
+def end_left(folder: Path) -> bool:
+    """End what a job has started and its keeper, which was killed, did not end: children have its variable. Whether all
+    of it has ended."""
+    deadline = time.monotonic() + LEFT_SECONDS
     while left := [each for each in psutil.process_iter() if _is_of(each, folder)]:
+        if time.monotonic() > deadline:
+            return False
         for each in left:
             with contextlib.suppress(psutil.Error):
                 each.kill()
         time.sleep(0.02)
+    return True
+
+
+def _is_in_use(folder: Path) -> bool:
+    if any(process.is_held(folder / lock) for lock in (SLOT_LOCK, KEEPER_LOCK)):
+        return True
+    try:
+        return folder.name.startswith(".") and time.time() - folder.stat().st_mtime < UNPACK_SECONDS
+    except FileNotFoundError:
+        return True
 
 
 def _is_of(each: psutil.Process, folder: Path) -> bool:
@@ -200,8 +237,18 @@ def _is_of(each: psutil.Process, folder: Path) -> bool:
         return False
 
 
-def _locked(path: Path) -> int:
+def _size(path: Path) -> int:
+    """-1 where it is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _locked(path: Path, undo: contextlib.ExitStack) -> int:
+    """A descriptor with which it is, until that is undone."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    undo.callback(os.close, descriptor)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return descriptor
 

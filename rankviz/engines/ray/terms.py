@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankviz.engines.engine import End
+from rankviz.engines.ray.alone import FIRST_SECONDS
 
 RESULT = "result.json"
 """In a job's folder here: how it ended."""
 SEEN = "seen"
-"""In a job's folder here: its slot has answered once. Such a slot is never made again."""
+"""In a job's folder here: its slot was given the job. Such a slot is never made again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +30,8 @@ class Terms:
     """That a node must have."""
     node_folder: str = ""
     """On each node; empty: one among temporary files."""
+    alone_seconds: float = FIRST_SECONDS
+    """A node that has failed gets no job for so long at first."""
     worker: Sequence[str] = ()
     """Instead of the true one."""
 

@@ -88,6 +88,25 @@ def test_a_run_of_a_cluster_that_is_away_waits_and_can_be_given_up_in_time(store
     supervisor.stop()
 
 
+def test_a_run_that_is_cancelled_while_its_cluster_is_away_is_given_up_in_time_by_itself(store):
+    (run_id,) = sweep(store, 4)
+    engine = Ray(store, address="127.0.0.1:1", given_up_seconds=2.0)
+    bundle.pack(store, Job(attempts=(Attempt(run_id, 1),)), store.home / "ray-jobs" / f"{run_id}-a1", engine="ray")
+    store.begin(run_id)
+    store.append(run_id, RunStarted(time=1.0, attempt=1, environment={}))
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
+    supervisor.start()
+    wait_for(lambda: "Ray" in store.get(run_id).waits)
+
+    with suppress(EngineUnavailableError):
+        supervisor.cancel(run_id, timeout_seconds=0.1)
+
+    wait_for(lambda: store.get(run_id).state.ended, 60)
+    assert ["cancelled"] == states(store, [run_id])
+    assert [] == list((store.home / "ray-jobs").glob("*-a1"))
+    supervisor.stop()
+
+
 @pytest.mark.slow
 def test_a_label_that_no_node_has_is_said_and_the_run_starts_once_one_has_it(store, supervise, cluster):
     (run_id,) = sweep(store, 4)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from rankviz.engines import Job, bundle
 from rankviz.engines.ray.mirror import Mirror
 from rankviz.engines.ray.slot import Slot
 from rankviz.store.journal import parse_lines
+from tests.support.hostile_disks import fill, small_disk
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, name_of, processes_of, sweep, wait_for, worker
 
 NAME = "job-a1"
@@ -216,7 +218,7 @@ def test_a_killed_keeper_takes_the_worker_with_it_and_the_job_is_lost(place, job
     wait_for(lambda: not left_in(place))
 
 
-def test_what_both_left_is_ended_and_removed_by_the_next_slot(place, host, run_id):
+def test_what_both_left_is_ended_and_removed_by_the_next_slot(place, job, host, run_id):
     process = host(WITH_CHILDREN)
     wait_for(lambda: sleeping(place) == 3)
     keeper = keeper_of(place)
@@ -228,17 +230,97 @@ def test_what_both_left_is_ended_and_removed_by_the_next_slot(place, host, run_i
     wait_for(lambda: {"sleep", "sh", ""} >= {name_of(each) for each in left_in(place)})
     assert 3 == sleeping(place)
 
-    Slot(str(place), "another-a1")
+    another = Slot(str(place), "another-a1")
+    another.start(job, COMPLETE_ALL)
 
+    assert 0 == sleeping(place)
+    assert [place / "another-a1"] == list(place.iterdir())
+    another.close()
+
+
+def test_a_slot_leaves_the_jobs_of_living_slots_alone(place, job, host, run_id):
+    host(HANG_IN_EACH)
+    wait_for(lambda: steps_in(place, run_id))
+    keeper = keeper_of(place)
+
+    another = Slot(str(place), "another-a1")
+    another.start(job, COMPLETE_ALL)
+    wait_for(lambda: another.look({}).ended)
+
+    assert (place / NAME).is_dir()
+    assert keeper.is_running()
+
+
+def test_a_job_that_a_killed_slot_was_unpacking_is_removed_by_the_next_slot_but_not_one_that_is_unpacked_now(
+    place, job, run_id
+):
+    for name in (".left-a1", ".now-a1"):
+        (place / name / "runs").mkdir(parents=True)
+    os.utime(place / ".left-a1", (1.0, 1.0))
+
+    slot = Slot(str(place), NAME)
+    slot.start(job, COMPLETE_ALL)
+
+    assert {".now-a1", NAME} == {path.name for path in place.iterdir()}
+    slot.close()
+
+
+def test_a_job_whose_folder_is_removed_while_it_runs_is_gone_and_not_begun_again(place, job, run_id):
+    slot = Slot(str(place), NAME)
+    slot.start(job, HANG_IN_EACH)
+    wait_for(lambda: steps_in(place, run_id))
+    read = {run_id: len(slot.look({run_id: 0}).journals[run_id])}
+    assert not slot.look(read).is_gone
+
+    shutil.rmtree(place / NAME)
+
+    assert "" == slot.start(job, HANG_IN_EACH)
+    assert (True, True) == (slot.look(read).has_job, slot.look(read).is_gone)
+    slot.close()
     assert [] == left_in(place)
     assert [] == list(place.iterdir())
 
 
-def test_a_slot_leaves_the_jobs_of_living_slots_alone(place, host, run_id):
-    host(HANG_IN_EACH)
-    wait_for(lambda: steps_in(place, run_id))
+def test_a_node_whose_disk_is_full_says_so_and_keeps_nothing_of_the_job(job, run_id):
+    with small_disk(1) as disk:
+        filler = fill(disk)
+        slot = Slot(str(disk / "node"), NAME)
 
-    Slot(str(place), "another-a1")
+        assert f"The disk with {disk / 'node'} is full. Free some space on it." == slot.start(job, COMPLETE_ALL)
+        assert [] == list((disk / "node").iterdir())
+        assert not slot.look({run_id: 0}).has_job
 
-    assert (place / NAME).is_dir()
-    assert keeper_of(place).is_running()
+        filler.unlink()
+        assert "" == slot.start(job, COMPLETE_ALL)
+        wait_for(lambda: slot.look({}).ended)
+        slot.close()
+
+
+@pytest.mark.parametrize("exit_code", [1, 74])
+def test_a_job_that_fills_the_disk_of_its_node_has_an_exit_code_and_says_that(job, run_id, exit_code):
+    fills = worker(
+        "begin(run_ids[0])\n"
+        "try:\n"
+        "    with (store.run_dir(run_ids[0]) / 'adapter').open('wb', buffering=0) as file:\n"
+        "        while True: file.write(bytes(65_536))\n"
+        f"except OSError: sys.exit({exit_code})"
+    )
+    with small_disk(2) as disk:
+        slot = Slot(str(disk), NAME)
+        slot.start(job, fills)
+        wait_for(lambda: slot.look({}).ended)
+
+        look = slot.look({run_id: 0})
+        assert (exit_code, f"The disk with {disk} is full. Free some space on it.") == (look.exit_code, look.trouble)
+        slot.close()
+        assert [] == list(disk.iterdir())
+
+
+def test_a_worker_that_cannot_be_started_leaves_nothing_and_says_why(place, job, run_id):
+    slot = Slot(str(place), NAME)
+
+    why = slot.start(job, ["/no/such/program"])
+
+    assert "It cannot begin a job: [Errno 2] " in why and "/no/such/program" in why
+    assert [] == list(place.iterdir())
+    assert [] == left_in(place)
