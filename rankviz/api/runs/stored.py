@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from rankviz.api.visitors import private
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.bounds import without_places
@@ -107,6 +108,7 @@ class StoredRuns:
     def _shown(self, record: RunRecord) -> RunRecord:
         """As whoever asks may read it: what a program wrote about a failure names places of its machine, and answers
         quote the data, which are only for the owner of the run."""
+        record = private.shown(self._workspace, record)
         if self._workspace.rights.mine(record.run_id):
             return record
         return replace(_without_places(record), answered_before=None, answered_after=None)
@@ -141,7 +143,7 @@ class StoredRuns:
         if self._is_recorded(run_id):
             return self._recorded_store.latest(run_id)
         self.get(run_id)
-        events = self._workspace.store.latest(run_id)
+        events = [private.shown(self._workspace, event) for event in self._workspace.store.latest(run_id)]
         if self._workspace.rights.mine(run_id):
             return events
         from rankviz.core.runs.events import Answered, RunFailed

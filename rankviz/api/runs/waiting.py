@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rankviz import units
+from rankviz.api.visitors import private
 from rankviz.core.quantity import Range
 from rankviz.errors import RankVizError
 from rankviz.visitor import HOST, acting_as
@@ -93,7 +94,8 @@ class Waiting:
         engine, before = self._on_one_engine(order[: place + 1])
         running = [record for record in running if record.engine in ("", engine)]
         places = max(self._workspace.supervisor.places(engine), len(running))
-        trouble = self._workspace.why_not_write() or self._workspace.supervisor.away.get(engine, "")
+        away = private.told(self._workspace, self._workspace.supervisor.away.get(engine, ""))
+        trouble = self._workspace.why_not_write() or away
         if len(running) + len(before) < places:
             return Place(ahead=0, seconds=NOW, trouble=trouble)
         with acting_as(HOST):

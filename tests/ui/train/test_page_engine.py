@@ -40,7 +40,7 @@ def test_a_sweep_goes_to_a_rented_machine_is_cancelled_there_and_goes_on_within_
     page.get_by_text("Hugging Face looks for a free machine").wait_for()
     (job,) = hub.jobs.values()
     assert ("l4x1", int(60 * 5 / 0.013333 - 600)) == (job.spec["flavor"], job.spec["timeoutSeconds"])
-    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.locator("#train-cancel", has_text="on Hugging Face Jobs").click()
     page.get_by_text("cancelled").first.wait_for()
     wait_for(lambda: job.stage == "CANCELED")
 
