@@ -78,22 +78,29 @@ def resume_or_ask(api: Api, sweep_id: str) -> Again:
     if chosen["engine"] == HF_JOBS:
         flavor = there.options.get("flavor") or api.workspace.settings.jobs_flavor
     spend = chosen.get("spend", api.workspace.settings.jobs_spend)
-    shown = shown_there(api, sweep_id, engine=chosen["engine"], flavor=flavor, spend=spend)
-    machines = chosen.get("flavor", gr.skip()) if shown.flavor == gr.skip() else shown.flavor
+    shown = shown_there(api, sweep_id, engine=chosen["engine"], flavor=flavor, spend=spend, is_new=True)
     places = gr.Radio(where.choices(offered), value=chosen["engine"])
-    return shown._replace(box=gr.Column(visible=True), engine=places, flavor=machines, spend=spend)
+    return shown._replace(box=gr.Column(visible=True), engine=places, spend=spend)
 
 
-def shown_there(api: Api, sweep_id: str, *, engine: str, flavor: str | None, spend: float | None) -> Again:
-    """What stands around the button, where it is chosen so; the button is off where they cannot go on there."""
+def shown_there(
+    api: Api, sweep_id: str, *, engine: str, flavor: str | None, spend: float | None, is_new: bool = False
+) -> Again:
+    """What stands around the button, where it is chosen so; the button is off where they cannot go on there.
+
+    is_new: where the drop-down of machines does not hold the choice yet.
+    """
     again = live.again_label(len(api.runs.sweep(sweep_id).resumable))
     shown = Again(terms=gr.Column(visible=engine == HF_JOBS))
     check = partial(api.moves.check, sweep_id)
     found = where.find(api, ("again", sweep_id), check, engine=engine, flavor=flavor, spend=spend)
     if found is None:
         asking = where.asking_html(api, engine)
-        return shown._replace(about=asking, go=gr.Button(again, interactive=False), again=gr.Timer(active=True))
-    shown = shown._replace(flavor=found.machines, go=gr.Button(again, interactive=found.may_start))
+        machines = where.machine(flavor) if is_new and flavor else gr.skip()
+        go = gr.Button(again, interactive=False)
+        return shown._replace(about=asking, go=go, flavor=machines, again=gr.Timer(active=True))
+    machines = where.machines(api, found, flavor, is_new=is_new)
+    shown = shown._replace(flavor=machines, go=gr.Button(again, interactive=found.may_start))
     if found.plan is None:
         return shown._replace(about=notice_html(str(found.error), kind="error"))
     about = where.about_html(api.engines.place(engine).about)

@@ -5,7 +5,8 @@ Train has it before a sweep starts, and both Train and Runs where one goes on.
 """
 
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from html import escape
 from typing import Any, NamedTuple
 
@@ -32,8 +33,8 @@ class Found(NamedTuple):
 
     plan: Plan | None = None
     error: RankVizError | None = None
-    machines: Any = gr.skip()
-    """Of the drop-down, with today's prices, where they are rented."""
+    machines: Sequence[tuple[str, str]] = ()
+    """Choices of the drop-down, where they are rented."""
 
     @property
     def may_start(self) -> bool:
@@ -96,7 +97,7 @@ def find(
     """
 
     def ask() -> Found:
-        machines = flavors(api, flavor) if engine == HF_JOBS else gr.skip()
+        machines = _machines(api) if engine == HF_JOBS else ()
         try:
             return Found(check(engine, **terms(engine, flavor, spend)), None, machines)
         except RankVizError as error:
@@ -112,18 +113,24 @@ def asking_html(api: Api, engine: str) -> str:
     return f'<div class="rv-caption" role="status"><p>Asking {escape(title)} for time, memory and cost …</p></div>'
 
 
-def flavors(api: Api, chosen: str | None) -> Any:
-    """The machines with today's prices, for the drop-down. A choice that can stay is not sent back: it may be an older
-    one. What cannot be read changes nothing: that is said where the cost stands."""
-    try:
-        offered = api.jobs.flavors()
-    except RankVizError:
+def _machines(api: Api) -> list[tuple[str, str]]:
+    """What can be rented, with today's prices. What cannot be read is said where the cost stands."""
+    with suppress(RankVizError):
+        return [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in api.jobs.flavors()]
+    return []
+
+
+def machines(api: Api, found: Found, chosen: str | None, *, is_new: bool = False) -> Any:
+    """The drop-down of machines. A choice that can stay is not sent back, as it may be an older one.
+
+    is_new: where the drop-down does not hold the choice yet.
+    """
+    names = [name for _, name in found.machines]
+    if not names:
         return gr.skip()
-    names = [each.name for each in offered]
     usual = api.workspace.settings.jobs_flavor
-    value = usual if usual in names else next(iter(names), None)
-    choices = [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in offered]
-    return gr.Dropdown(choices, **({} if chosen in names else {"value": value}))
+    value = next(name for name in (chosen, usual, names[0]) if name in names)
+    return gr.Dropdown(list(found.machines), **({} if value == chosen and not is_new else {"value": value}))
 
 
 def machine(flavor: str) -> gr.Dropdown:

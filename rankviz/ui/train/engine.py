@@ -73,15 +73,15 @@ def _there(api: Api, engine: str, flavor: str | None, spend: float | None, value
         start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
         asking = where.asking_html(api, engine)
         return Before(expected=asking, queue=queue, start=start, again=gr.Timer(active=True))
-    start = gr.Button(interactive=found.may_start)
+    start, machines = gr.Button(interactive=found.may_start), where.machines(api, found, flavor)
     if found.plan is None:
         notice = notice_html(str(found.error), kind="error")
-        return Before(notice=notice, queue=queue, start=start, flavor=found.machines)
+        return Before(notice=notice, queue=queue, start=start, flavor=machines)
     plan = found.plan
     cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
     notes = notice_html(*plan.notes, plan.expected.warning if plan.expected else "")
     expected = before.expected_html(plan.expected, plan.not_known) if plan.expected else html.paragraphs(plan.not_known)
-    return Before(expected=cost + notes + expected, queue=queue, start=start, flavor=found.machines)
+    return Before(expected=cost + notes + expected, queue=queue, start=start, flavor=machines)
 
 
 def start(api: Api, values: Mapping[str, Any], *, engine: str, flavor: str | None, spend: float | None) -> str:

@@ -8,7 +8,6 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.runs.attempts import LOCAL
-from rankviz.core.runs.labels import sweep_title
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import RunNotFoundError, quoted
 from rankviz.ui.parts import again, html, live, where
@@ -70,7 +69,8 @@ def cancel_button(api: Api, sweep: Sweep) -> gr.Button:
     """Of one's own sweep that waits or runs; it names what it cancels."""
     if sweep.ended or not is_ones_own(api, sweep):  # another's is cancelled on Runs
         return gr.Button(visible=False)
-    return gr.Button(f"Cancel {sweep_title(sweep)}{_on(api, sweep)}", visible=True)
+    ranks = ", ".join(map(str, sorted({run.request.r for run in sweep.runs})))
+    return gr.Button(f"Cancel this sweep (r = {ranks}{_on(api, sweep)})", visible=True)
 
 
 def is_ones_own(api: Api, sweep: Sweep) -> bool:

@@ -137,7 +137,7 @@ def test_while_a_sweep_runs_one_button_cancels_it_one_trains_more_and_the_loss_i
     shown = progress(api, sweep_id=sweep_id, seen="")
 
     assert ("Train another sweep", True) == (shown.start.value, shown.cancel.visible)
-    assert "Cancel SmolLM2-135M-Instruct on phonemes, r = 4, 16" == shown.cancel.value
+    assert "Cancel this sweep (r = 4, 16)" == shown.cancel.value
     assert shown.loss
     assert ("", "", "", "") == (shown.curve, shown.words, shown.answers, shown.adapters)
     assert shown.timer.active
@@ -228,7 +228,7 @@ def test_another_sweep_starts_while_one_waits_and_cancel_ends_the_shown_one_alon
     second, _ = start(api, **FORM, engine="local", flavor=None, spend=2.0)
 
     assert "on Other machines" in progress(api, sweep_id=first, seen="").cancel.value
-    assert progress(api, sweep_id=second, seen="").cancel.value.endswith("on this machine")
+    assert progress(api, sweep_id=second, seen="").cancel.value.endswith("on this machine)")
     cancel_runs(api, first)
 
     assert (True, False) == (api.runs.sweep(first).ended, api.runs.sweep(second).ended)
