@@ -51,7 +51,10 @@ class StoredRuns:
         """All sweeps of whoever asks, the newest first."""
         from rankviz.store.records import group
 
-        return group(self._workspace.rights.own(self._workspace.store.all()))[::-1]
+        own = self._workspace.rights.own(self._workspace.store.all())
+        if not self._workspace.visitor.admin:
+            own = [private.shown(self._workspace, record) for record in own]
+        return group(own)[::-1]
 
     def reading(self) -> str:
         """How much of the runs folder has been read since the app started, as a sentence; empty once that is all."""

@@ -31,6 +31,8 @@ def shown(workspace: Workspace, item: Any) -> Any:
         return item
     known = {name: getattr(item, name) for name in TEXTS if name in item.__dataclass_fields__}
     changed = {name: new for name, text in known.items() if text and (new := told(workspace, text)) != text}
+    if changed.get("where") == HIDDEN:
+        changed["where"] = ""
     place = getattr(item, "place", None)
     if place is not None and (place_shown := shown(workspace, place)) is not place:
         changed["place"] = place_shown
@@ -39,8 +41,8 @@ def shown(workspace: Workspace, item: Any) -> Any:
 
 def without_private(text: str, settings: Settings) -> str:
     """The same text, without addresses of the server's engines and without names of its site."""
-    for name in sorted(set(_names(settings)), key=len, reverse=True):
-        text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", HIDDEN, text)
+    if names := sorted(set(_names(settings)), key=len, reverse=True):
+        text = re.sub(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])", HIDDEN, text)
     return ADDRESS.sub(HIDDEN, text)
 
 

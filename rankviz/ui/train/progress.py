@@ -42,6 +42,7 @@ class Progress(NamedTuple):
     cancel: Any = gr.Button(visible=False)
     add: Any = gr.Button(visible=False)
     resume: Any = gr.Button(visible=False)
+    again_box: Any = gr.Column(visible=False)
     loss: str = ""
     curve: str = ""
     words: str = ""

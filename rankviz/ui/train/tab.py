@@ -169,6 +169,7 @@ def build(api: Api) -> Training:
         "cancel": cancel,
         "add": add,
         "resume": resume,
+        "again_box": asks["box"],
         "loss": loss,
         "curve": curve,
         "words": words,
