@@ -1,6 +1,7 @@
 """Where a sweep may run: what is offered to whom, what it takes there, and what it does not take here."""
 
 import time
+from threading import Event
 
 import pytest
 
@@ -17,7 +18,7 @@ from rankviz.store.destination import Destination
 from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
 from tests.support.elsewhere import page_with_elsewhere
-from tests.support.visitors import ANN
+from tests.support.visitors import ANN, BEN
 
 RAY = "RANKVIZ_RAY_ADDRESS"
 A_CPU = {"device": "cpu", "device_name": "a large CPU", "cpu_count": 64, "cpu_bf16": True}
@@ -102,7 +103,7 @@ def test_what_a_cluster_says_of_itself_is_told_to_visitors_without_them(tmp_path
     with acting_as(ANN):
         (note,) = shared.engines.plan(questions.sweep(), "ray").notes
 
-    assert "The Ray cluster at … does not answer. The runs wait until that has changed." == note
+    assert "The Ray cluster does not answer. The runs wait until that has changed." == note
 
 
 def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tmp_path, monkeypatch):
@@ -305,3 +306,29 @@ def test_how_far_a_sweep_elsewhere_is_does_not_follow_from_runs_of_this_machine(
 
     assert on_this_machine.stage_seconds_left > 0
     assert there.stage_seconds_left is None
+
+
+def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that_nothing_is_known(own):
+    api, there = own
+    trouble, looks, slow = Nodes(trouble="It does not answer."), [], Event()
+
+    def nodes():
+        looks.append(1)
+        if len(looks) > 1:
+            return trouble if slow.is_set() else Nodes()
+        slow.wait(10)
+        return trouble
+
+    there.nodes = nodes
+
+    def asked(by):
+        with acting_as(by):
+            return api.engines.ask("elsewhere", "question", lambda: api.engines.plan(questions.sweep(), "elsewhere"))
+
+    api.engines.beside.soon_seconds = 1.0
+    assert [None, None] == [asked(visitor) for visitor in (ANN, BEN)]
+    slow.set()
+    api.engines.beside.soon_seconds = 10.0
+
+    for visitor in (ANN, BEN):
+        assert ["It does not answer. The runs wait until that has changed."] == asked(visitor).get().notes

@@ -41,6 +41,8 @@ def shown(workspace: Workspace, item: Any) -> Any:
 
 def without_private(text: str, settings: Settings) -> str:
     """The same text, without addresses of the server's engines and without names of its site."""
+    if settings.ray_address:
+        text = text.replace(f" at {settings.ray_address}", "")
     if names := sorted(set(_names(settings)), key=len, reverse=True):
         text = re.sub(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])", HIDDEN, text)
     return ADDRESS.sub(HIDDEN, text)
