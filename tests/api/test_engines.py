@@ -308,8 +308,8 @@ def test_how_far_a_sweep_elsewhere_is_does_not_follow_from_runs_of_this_machine(
     assert there.stage_seconds_left is None
 
 
-def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that_nothing_is_known(own):
-    api, there = own
+def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that_nothing_is_known(tmp_path):
+    api, there = page_with_elsewhere(tmp_path, shared=True)
     trouble, looks, slow = Nodes(trouble="It does not answer."), [], Event()
 
     def nodes():
