@@ -84,7 +84,9 @@ def about_html(about: str) -> str:
     """What happens there. An option of a command stays on one line."""
     if not about:
         return ""
-    words = OPTION.sub(lambda option: f'<span class="rv-option">{option[0]}</span>', escape(about, quote=False))
+    words = OPTION.sub(
+        lambda option: f'<span style="display: inline-block">{option[0]}</span>', escape(about, quote=False)
+    )
     return f'<div class="rv-caption"><p>{words}</p></div>'
 
 

@@ -175,7 +175,7 @@ def test_an_unknown_speed_is_said_once_and_above_the_table(with_elsewhere):
 
 
 def test_an_option_of_a_cluster_is_not_broken():
-    assert '<span class="rv-option">(--gres=gpu:1,</span> &lt;x&gt;)' in about_html("(--gres=gpu:1, <x>)")
+    assert '<span style="display: inline-block">(--gres=gpu:1,</span> &lt;x&gt;)' in about_html("(--gres=gpu:1, <x>)")
 
 
 def test_an_opened_sweep_is_where_it_is_with_its_machine_and_limit(api):
