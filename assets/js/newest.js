@@ -1,5 +1,7 @@
 /* The newest question wins. The server answers questions that are on their way together in any order; of those about
    the same part of the page only the newest is answered here, and what someone has written since stays as written.
+   Where a place to train is chosen (boxes with the class rv-where), an answer about another choice says nothing any
+   more, though the next question waits for it: a price must not stand under the name of another place.
    Loaded in <head>, before Gradio asks anything. */
 "use strict";
 
@@ -24,10 +26,17 @@
 
   const withId = (list, id) => list.find((each) => each.id === id);
 
+  const writtenAt = (id) => {
+    const box = withId(window.gradio_config.components, id);
+    return written[box?.props.elem_id || "component-" + id];
+  };
+  const isOfAPlace = (id) =>
+    withId(window.gradio_config.components, id)?.props.elem_classes?.includes("rv-where");
+
   /* Without the value, where the box has been written into since. With other choices comes another value too. */
   function unlessWritten(update, id, moment) {
     const box = withId(window.gradio_config.components, id);
-    const since = written[box?.props.elem_id || "component-" + id] > moment;
+    const since = writtenAt(id) > moment;
     if (!since || !BOXES.includes(box.type) || update?.choices) return update;
     const { value, ...rest } = update?.__type__ === "update" ? update : UNCHANGED;
     return rest;
@@ -36,14 +45,14 @@
   window.fetch = async (url, options) => {
     if (!String(url).includes("/run/predict")) return send(url, options);
     const { fn_index } = JSON.parse(options.body);
-    const { outputs } = withId(window.gradio_config.dependencies, fn_index);
+    const { inputs, outputs } = withId(window.gradio_config.dependencies, fn_index);
     const part = outputs.join(); // events that draw the same have the same outputs
     const moment = (asked[part] = ++now);
     const response = await send(url, options);
     const read = response.json.bind(response);
     response.json = async () => {
       const answer = await read();
-      const isNewest = asked[part] === moment;
+      const isNewest = asked[part] === moment && !inputs.some((id) => isOfAPlace(id) && writtenAt(id) > moment);
       const data = answer.data?.map((each, i) => (isNewest ? unlessWritten(each, outputs[i], moment) : UNCHANGED));
       return data ? { ...answer, data } : answer;
     };

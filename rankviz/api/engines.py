@@ -3,17 +3,20 @@ up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz.api.beside import Answer, Beside
 from rankviz.api.jobs import Jobs, Offer
 from rankviz.api.preflight import Preflight
 from rankviz.api.runs.machines import Machines
 from rankviz.api.runs.runs import Runs
+from rankviz.api.visitors import private
 from rankviz.api.workspace import Workspace
-from rankviz.core.runs.attempts import HF_JOBS, LOCAL
+from rankviz.core.runs.attempts import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.errors import NotRentedError
 from rankviz.store.destination import Destination
 
@@ -25,7 +28,21 @@ if TYPE_CHECKING:
     from rankviz.engines import Engine
 
 NOT_KNOWN = "On {title}: time and memory are not known until a run has completed there."
-NO_SPEED = "The time there is not known until a run has completed there."
+NO_SPEED = "It is known once a run has completed there."
+
+KINDS = {RAY: "Ray cluster", SLURM: "Slurm cluster"}
+"""What visitors of a shared page read of a place that its owner has set up, and nothing else of it."""
+ABOUT_KINDS = "The runs are sent to nodes of this cluster, with their data."
+
+
+class Place(NamedTuple):
+    """A place to choose."""
+
+    name: str
+    """Of its engine."""
+    title: str
+    about: str
+    """What happens there and what that needs, in a sentence or two; empty where that is plain."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +63,7 @@ class Plan:
         """Notes, time and cost."""
         expected = self.expected.sentences if self.expected else ()
         cost = self.offer.sentences if self.offer else ()
-        return (*self.notes, *expected, *filter(None, [self.not_known]), *cost)
+        return (*self.notes, *expected[:1], *filter(None, [self.not_known]), *expected[1:], *cost)
 
 
 class Engines:
@@ -55,14 +72,50 @@ class Engines:
     def __init__(self, workspace: Workspace, runs: Runs, jobs: Jobs, preflight: Preflight):
         self._workspace, self._runs, self._jobs, self._preflight = workspace, runs, jobs, preflight
         self._machines = Machines(workspace)
+        self._looks: dict[str, Lock] = {}
+        self.beside = Beside()
 
     def known(self) -> Sequence[Engine]:
         """All, whether they can be used or not; the one first that runs have which name none."""
         return self._workspace.supervisor.engines
 
-    def offered(self) -> Sequence[Engine]:
+    def offered(self) -> Sequence[Place]:
         """Those that whoever asks can use."""
-        return [engine for engine in self.known() if not self.why_not(engine.name)]
+        return [self.place(engine.name) for engine in self.known() if not self.why_not(engine.name)]
+
+    def place(self, name: str) -> Place:
+        """As whoever asks may know it: addresses, accounts and options are for the owner of the server alone."""
+        engine = self._machines.engine(name)
+        if engine.name not in KINDS:
+            return Place(engine.name, engine.title, engine.about)
+        if not self._workspace.visitor.admin:
+            return Place(engine.name, KINDS[engine.name], ABOUT_KINDS)
+        about = self._about_ray() if engine.name == RAY else engine.about
+        return Place(engine.name, engine.title, about)
+
+    def _about_ray(self) -> str:
+        settings = self._workspace.settings
+        each = " and ".join(f"{amount:g} {name}" for name, amount in settings.ray_resources.items())
+        labels = " and ".join(f"{name}={value}" for name, value in settings.ray_labels.items())
+        where = f" on a node with {labels}" if labels else ""
+        sent = "" if settings.ray_same_folders else " The base must be the embedded one or come from the Hub."
+        return f"{ABOUT_KINDS} Each worker takes {each}{where}.{sent}"
+
+    def ask(self, name: str, question: Hashable, work: Callable[[], Any]) -> Answer | None:
+        """The answer to a question that an engine may take seconds for; None while it is being asked, so that nobody
+        waits: ask again. question: the same for the same answer."""
+
+        def asked() -> Any:
+            self._look(name)
+            return work()
+
+        return self.beside.ask((name, self._workspace.visitor.id), question, asked)
+
+    def _look(self, name: str) -> None:
+        """At the nodes of an engine, one at a time: who comes meanwhile would be told that nothing is known of them."""
+        engine = self._machines.engine(name)
+        with self._looks.setdefault(engine.name, Lock()):
+            engine.nodes()
 
     def why_not(self, name: str) -> str:
         """Why they cannot use one, and what to do, as a sentence; empty where they can."""
@@ -111,9 +164,10 @@ class Engines:
             return Plan(expected=expected())
         there = self._machines.engine(name)
         environment, trouble = self._machines.environment(name), there.nodes().trouble
+        trouble = private.told(self._workspace, trouble)
         notes = [f"{trouble.rstrip('.')}. The runs wait until that has changed."] if trouble else []
         if environment is None:
-            return Plan(expected=None, notes=notes, not_known=NOT_KNOWN.format(title=there.title))
+            return Plan(expected=None, notes=notes, not_known=NOT_KNOWN.format(title=self.place(name).title))
         found = expected(environment)
         return Plan(expected=found, notes=notes, not_known="" if found.time else NO_SPEED)
 

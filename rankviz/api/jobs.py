@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from rankviz import units
-from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT, Runs
+from rankviz.api.runs.runs import Runs
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, writes
 from rankviz.catalog import hardware
@@ -134,7 +134,7 @@ class Jobs:
     def check(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
         """Whether a sweep could start on such a machine, and what it would cost there."""
         if self._workspace.references.model(request.base).path:
-            raise InvalidSettingError(FOLDER_IS_NOT_SENT)
+            raise InvalidSettingError(self._runs.folder_is_not_sent(request, HF_JOBS))
         offer = self.offer(request, flavor, spend)
         self._runs.check(request, Destination(HF_JOBS), self.device(offer.flavor))
         return offer

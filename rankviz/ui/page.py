@@ -21,7 +21,7 @@ from rankviz.ui.parts.owned import not_here
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.sweep import USUAL, default_tolerance
-from rankviz.ui.train import badge
+from rankviz.ui.train import badge, scripts
 from rankviz.ui.train import tab as train
 from rankviz.ui.wiring import clicked, notice_html, on_any, put, quiet, with_messages
 
@@ -100,7 +100,7 @@ def build_app(api: Api) -> gr.Blocks:
             tab.select(None, None, running.showing, js=script)
         to = {name: on_any(opened(name).submit) for name in link.TABS[1:]}
         to["guide"].then(**rules)
-        to["train"].then(**training.draw).then(None, js=train.FOLD_AS_RESTORED)
+        to["train"].then(**training.draw).then(None, js=scripts.FOLD_AS_RESTORED)
         for event in training.opened:
             to["train"].then(**event)
         # What is shown by default is named too, so that a copied link shows others the same.
@@ -112,7 +112,7 @@ def build_app(api: Api) -> gr.Blocks:
         measuring = gr.on([exploring.measure.click], **train.measuring(api, training, asked, tabs))
         training.started.then(**running_now.draw)
         picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **clicked())
-        measuring.success(**training.draw).then(None, js=train.READY)
+        measuring.success(**training.draw).then(None, js=scripts.READY)
         picked.then(**training.draw)
         picked.then(**training.fill)
         for after in (measuring.success, picked.then, training.started.success):

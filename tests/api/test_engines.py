@@ -1,6 +1,7 @@
 """Where a sweep may run: what is offered to whom, what it takes there, and what it does not take here."""
 
 import time
+from threading import Event
 
 import pytest
 
@@ -9,15 +10,15 @@ from rankviz.api import Api
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
 from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.attempts import AttemptPlaced
-from rankviz.core.runs.events import RunCompleted, RunStarted, StageReached
+from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Nodes
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
 from rankviz.store.destination import Destination
-from rankviz.visitor import acting_as
+from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
 from tests.support.elsewhere import page_with_elsewhere
-from tests.support.visitors import ANN
+from tests.support.visitors import ANN, BEN
 
 RAY = "RANKVIZ_RAY_ADDRESS"
 A_CPU = {"device": "cpu", "device_name": "a large CPU", "cpu_count": 64, "cpu_bf16": True}
@@ -61,12 +62,70 @@ def test_a_page_whose_owner_has_set_up_nothing_offers_its_machine(tmp_path):
     assert {"local", "hf-jobs", "ray"} <= {engine.name for engine in api.engines.known()}
 
 
-def test_what_the_owner_has_set_up_is_offered_by_name_to_every_visitor(tmp_path, monkeypatch):
+def set_up(monkeypatch):
+    """Both kinds of clusters, with names that are the owner's own."""
     monkeypatch.setenv(RAY, "10.0.0.1:6379")
+    monkeypatch.setenv("RANKVIZ_SLURM_PARTITION", "lab-gpus")
+    monkeypatch.setenv("RANKVIZ_SLURM_OPTIONS", '["--time=4:00:00", "--account=lab-secret", "--qos=premium"]')
+    monkeypatch.setattr("rankviz.engines.slurm.commands.Commands.why_not", lambda commands: "")
+
+
+PRIVATE = ("10.0.0.1", "6379", "lab-", "premium", "--")
+
+
+def test_what_the_owner_has_set_up_is_offered_to_every_visitor_without_addresses_and_accounts(tmp_path, monkeypatch):
+    set_up(monkeypatch)
+    shared = Api(home=tmp_path / "shared", shared=True)
 
     with acting_as(ANN):
-        assert ["This machine", "Ray cluster 10.0.0.1:6379"] == titles(Api(home=tmp_path / "shared", shared=True))
-    assert ["This machine", "Ray cluster 10.0.0.1:6379"] == titles(Api(home=tmp_path / "own", shared=False))
+        offered = shared.engines.offered()
+        assert ["This machine", "Ray cluster", "Slurm cluster"] == [place.title for place in offered]
+        assert not [word for word in PRIVATE for place in offered if word in place.title + place.about]
+
+
+def test_the_owner_reads_all_of_it(tmp_path, monkeypatch):
+    set_up(monkeypatch)
+    own, shared = Api(home=tmp_path / "own", shared=False), Api(home=tmp_path / "shared", shared=True)
+
+    with acting_as(Visitor("", admin=True)):
+        assert titles(own) == titles(shared)
+    assert ["This machine", "Ray cluster 10.0.0.1:6379", "Slurm cluster, partition lab-gpus"] == titles(own)
+    assert "--account=lab-secret" in own.engines.place("slurm").about
+    assert "Each worker takes 1 GPU. " in own.engines.place("ray").about
+
+
+def test_what_a_cluster_says_of_itself_is_told_to_visitors_without_them(tmp_path, monkeypatch):
+    set_up(monkeypatch)
+    shared = Api(home=tmp_path / "shared", shared=True)
+    ray = next(engine for engine in shared.engines.known() if engine.name == "ray")
+    monkeypatch.setattr(ray, "nodes", lambda: Nodes(trouble="The Ray cluster at 10.0.0.1:6379 does not answer."))
+
+    with acting_as(ANN):
+        (note,) = shared.engines.plan(questions.sweep(), "ray").notes
+
+    assert "The Ray cluster does not answer. The runs wait until that has changed." == note
+
+
+def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tmp_path, monkeypatch):
+    set_up(monkeypatch)
+    shared = Api(home=tmp_path / "shared", shared=True)
+    store = shared.workspace.store
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), ANN.id, Destination("slurm")))
+    waits = "Slurm does not take the job now: Invalid account lab-secret on 10.0.0.7"
+    store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="slurm", where="10.0.0.7", waits=waits))
+
+    with acting_as(ANN):
+        waiting = shared.runs.get(run_id)
+        assert (waiting,) == shared.runs.sweeps()[0].runs
+        store.append(run_id, RunFailed(time=2.0, error="sbatch --account=lab-secret was refused."))
+        failed = shared.runs.get(run_id)
+        events = shared.runs.events(run_id)
+    with acting_as(Visitor("", admin=True)):
+        assert waits == shared.runs.get(run_id).place.waits
+
+    assert ("Slurm does not take the job now: Invalid account … on …", "") == (waiting.waits, waiting.where)
+    assert "sbatch … was refused." == failed.error
+    assert not [word for word in ("lab-secret", "10.0.0.7") for event in events if word in str(event)]
 
 
 def test_the_engine_of_runs_that_name_none_is_offered_first(tmp_path, monkeypatch):
@@ -174,7 +233,7 @@ def test_a_gpu_of_which_there_are_several_or_that_no_row_has_gives_memory_alone(
     plan = api.engines.check(questions.sweep(), "elsewhere")
 
     assert f"3 runs on {name}: time not known." == plan.expected.sentences[0]
-    assert "The time there is not known until a run has completed there." == plan.sentences[-1]
+    assert "It is known once a run has completed there." == plan.sentences[-1]
     assert plan.expected.ranks[4].memory_bytes.low > 0
 
 
@@ -247,3 +306,29 @@ def test_how_far_a_sweep_elsewhere_is_does_not_follow_from_runs_of_this_machine(
 
     assert on_this_machine.stage_seconds_left > 0
     assert there.stage_seconds_left is None
+
+
+def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that_nothing_is_known(tmp_path):
+    api, there = page_with_elsewhere(tmp_path, shared=True)
+    trouble, looks, slow = Nodes(trouble="It does not answer."), [], Event()
+
+    def nodes():
+        looks.append(1)
+        if len(looks) > 1:
+            return trouble if slow.is_set() else Nodes()
+        slow.wait(10)
+        return trouble
+
+    there.nodes = nodes
+
+    def asked(by):
+        with acting_as(by):
+            return api.engines.ask("elsewhere", "question", lambda: api.engines.plan(questions.sweep(), "elsewhere"))
+
+    api.engines.beside.soon_seconds = 1.0
+    assert [None, None] == [asked(visitor) for visitor in (ANN, BEN)]
+    slow.set()
+    api.engines.beside.soon_seconds = 10.0
+
+    for visitor in (ANN, BEN):
+        assert ["It does not answer. The runs wait until that has changed."] == asked(visitor).get().notes

@@ -279,7 +279,7 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.get_by_role("button", name="Train", exact=True).click()
     page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for(timeout=60_000)
     page.wait_for_url("**sweep=**")
-    page.get_by_role("button", name="Cancel", exact=True).wait_for()
+    page.get_by_role("button", name="Cancel this sweep (r = 2, 8)").wait_for()
     page.locator("#badge button").wait_for()
     page.reload()
 

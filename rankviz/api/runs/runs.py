@@ -15,10 +15,11 @@ from rankviz.api.runs.measured import Measured
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.runs.added import added_run
+from rankviz.core.runs.attempts import RAY
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.limits import check_count, check_sweep
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import QUICK_RANKS, quick_look
+from rankviz.core.runs.request import QUICK_RANKS, SweepRequest, quick_look
 from rankviz.errors import InvalidSettingError
 from rankviz.settings import paid_limits
 from rankviz.store.destination import ANYWHERE, Destination
@@ -26,13 +27,12 @@ from rankviz.store.destination import ANYWHERE, Destination
 if TYPE_CHECKING:
     from rankviz.core.cost.device import Device
     from rankviz.core.runs.estimate import RunEstimate
-    from rankviz.core.runs.request import RunRequest, SweepRequest
+    from rankviz.core.runs.request import RunRequest
     from rankviz.engines import Engine
 
-FOLDER_IS_NOT_SENT = "The base is a folder of this machine, and weights are not sent. Give it as a Hub id."
-NOTHING_TO_RESUME = (
-    "Nothing to resume: no run of this sweep has failed or was cancelled. To move runs that wait, cancel them first."
-)
+FOLDER_IS_NOT_SENT = "The base is a folder of this machine, and weights are not sent."
+NOTHING_TO_RESUME = "Nothing to resume: no run of this sweep has failed or was cancelled."
+CANCEL_FIRST = "To move runs that wait, cancel them first."
 
 
 class Runs(FollowedRuns):
@@ -109,10 +109,17 @@ class Runs(FollowedRuns):
     def _require_there(self, request: RunRequest | SweepRequest, engine: Engine, device: Device) -> None:
         """Of a base that is to be trained on another engine than that of this machine."""
         if not engine.sees_folders and self._workspace.references.model(request.base).path:
-            raise InvalidSettingError(FOLDER_IS_NOT_SENT)
+            raise InvalidSettingError(self.folder_is_not_sent(request, engine.name))
         refuse_base(self._models.get(request.base), request.lora, request.training, device)
         if engine.is_limited:
             self._require_download(request, device)
+
+    def folder_is_not_sent(self, request: RunRequest | SweepRequest, engine: str) -> str:
+        """With what to do instead. A sweep that is here keeps its base."""
+        new = isinstance(request, SweepRequest)
+        instead = "Give it as a Hub id." if new else "Choose a place that sees this folder."
+        same = "If the nodes have the same disk, set RANKVIZ_RAY_SAME_FOLDERS."
+        return " ".join([FOLDER_IS_NOT_SENT, instead, *([same] if engine == RAY else [])])
 
     def _require_download(self, request: RunRequest | SweepRequest, device: Device | None = None) -> None:
         """device: where it is not fetched to this machine."""
@@ -223,7 +230,7 @@ class Runs(FollowedRuns):
         """The runs that `resume` would queue. InvalidSettingError where there is none."""
         again = [run.request for run in self.sweep(sweep_id).resumable]
         if not again:
-            raise InvalidSettingError(NOTHING_TO_RESUME)
+            raise InvalidSettingError(NOTHING_TO_RESUME + ("" if self.sweep(sweep_id).ended else f" {CANCEL_FIRST}"))
         return again
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from rankviz.api.visitors import private
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.bounds import without_places
@@ -50,7 +51,10 @@ class StoredRuns:
         """All sweeps of whoever asks, the newest first."""
         from rankviz.store.records import group
 
-        return group(self._workspace.rights.own(self._workspace.store.all()))[::-1]
+        own = self._workspace.rights.own(self._workspace.store.all())
+        if not self._workspace.visitor.admin:
+            own = [private.shown(self._workspace, record) for record in own]
+        return group(own)[::-1]
 
     def reading(self) -> str:
         """How much of the runs folder has been read since the app started, as a sentence; empty once that is all."""
@@ -107,6 +111,7 @@ class StoredRuns:
     def _shown(self, record: RunRecord) -> RunRecord:
         """As whoever asks may read it: what a program wrote about a failure names places of its machine, and answers
         quote the data, which are only for the owner of the run."""
+        record = private.shown(self._workspace, record)
         if self._workspace.rights.mine(record.run_id):
             return record
         return replace(_without_places(record), answered_before=None, answered_after=None)
@@ -141,7 +146,7 @@ class StoredRuns:
         if self._is_recorded(run_id):
             return self._recorded_store.latest(run_id)
         self.get(run_id)
-        events = self._workspace.store.latest(run_id)
+        events = [private.shown(self._workspace, event) for event in self._workspace.store.latest(run_id)]
         if self._workspace.rights.mine(run_id):
             return events
         from rankviz.core.runs.events import Answered, RunFailed

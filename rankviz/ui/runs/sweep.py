@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import InvalidSettingError, UserError
-from rankviz.ui.parts import html, live, points
+from rankviz.ui.parts import again, html, live, points
 from rankviz.ui.parts.added_run import add_button, add_run
 from rankviz.ui.parts.curve import Curve, curve
 from rankviz.ui.parts.owned import may_change, share_box, words_on_owner
@@ -79,7 +78,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         unknown = notice_html(f"{by.label} was not measured in this sweep. {LOSS.label} is shown.")
         by, tolerance = LOSS, default_tolerance(LOSS.key)
     shown, problem = curve_within(api, sweep, tolerance, by)
-    again, mine = len(sweep.resumable), may_change(api, sweep)
+    mine = may_change(api, sweep)
     readable = mine or sweep.recorded
     compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
     points_there = any(run.loss_after for run in sweep.runs)
@@ -92,7 +91,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         ),
         tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
         status=standing_html(api, sweep),
-        resume=gr.Button(_resume_label(api, again), visible=bool(again) and mine),
+        resume=gr.Button(again.label(api, sweep), visible=bool(sweep.resumable) and mine),
         cancel=gr.Button(visible=mine and not sweep.ended),
         add=add_button(api, sweep, shown.decision),
         ship=gr.Button(ship_label(shown.ship) if shown.ship else "", visible=readable and shown.ship is not None),
@@ -120,12 +119,6 @@ def standing_html(api: Api, sweep: Sweep) -> str:
     """Its state, why it waits, and what it has cost so far: all that changes while nothing happens."""
     progress = None if sweep.ended else api.runs.progress(sweep)
     return live.status_html(sweep, progress, api.runs.why_sweep_waits(sweep)) + place_html(api, sweep)
-
-
-def _resume_label(api: Api, count: int) -> str:
-    """With dots where more is asked first."""
-    asks = [engine.name for engine in api.engines.offered()] not in ([], [LOCAL])
-    return live.again_label(count) + (" …" if asks else "")
 
 
 def facts_of(sweep: Sweep) -> str:

@@ -11,11 +11,11 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.core.runs.record import RunState
-from rankviz.ui.parts import html, points, tables
+from rankviz.ui.parts import again, html, points, tables
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy_line, editable, pickable, plain, remembered, selection
 from rankviz.ui.parts.owned import SHARE, kept_words
-from rankviz.ui.runs import again, publish
+from rankviz.ui.runs import publish
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.listing import ANY_STATE, matching_runs
 from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
@@ -118,7 +118,7 @@ def build(api: Api) -> Running:
     on_any(selected.input).then(**drawing)
     w["clear"].click(None, None, selected, js="() => [[]]").then(**drawing)
     w["add"].click(inputs=sweep_id, **action(partial(of_sweep.add, api))).then(**drawing)
-    _wire_again(api, w["resume"], asks, sweep_id, drawing)
+    again.connect(api, w["resume"], asks, sweep_id, drawing)
     w["share"].input(inputs=[sweep_id, w["share"]], **action(partial(of_sweep.share, api))).then(**drawing)
     for button, asks in ((w["delete"], True), (keep, False)):
         button.click(partial(gr.Row, visible=asks), None, w["sure"], **quiet())
@@ -180,19 +180,6 @@ def _selected_widgets(w: dict[str, Any]) -> gr.Dropdown:
     return x
 
 
-def _wire_again(api: Api, resume: gr.Button, asks: dict[str, Any], sweep_id: gr.HTML, drawing: dict[str, Any]) -> None:
-    """The button that runs again what did not complete, and the choice of where."""
-    shown = [asks[name] for name in again.Again._fields]
-    chosen = [asks[name] for name in again.NAMES]
-    resume.click(inputs=sweep_id, outputs=shown, **action(partial(again.resume_or_ask, api))).then(**drawing)
-    terms = {name: asks[name] for name in again.NAMES}
-    moved = wire(partial(again.shown_there, api), inputs={"sweep_id": sweep_id, **terms}, outputs=asks)
-    on_any(asks["engine"].input, asks["flavor"].input, asks["spend"].input).then(**moved)
-    went = asks["go"].click(inputs=[sweep_id, *chosen], outputs=shown, **action(partial(again.resume_there, api)))
-    went.then(**drawing)
-    asks["leave"].click(lambda: gr.Column(visible=False), None, asks["box"], **quiet())
-
-
 def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, tables.Offer, dict[str, Any]]:
     """The chosen sweep: figure, answers, the chosen run, details; with the table's file, and the choice of where what
     did not complete goes on."""
@@ -205,7 +192,7 @@ def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, tables.Of
         w["export"] = gr.Button("Download this sweep (zip)", visible=False, size="sm", elem_id="sweep-export")
         w["share"] = gr.Checkbox(False, label=SHARE, visible=False, elem_id="sweep-share")
         w["delete"] = gr.Button("Delete this sweep", visible=False, size="sm", elem_id="sweep-delete")
-    asks = again.widgets(api)
+    asks = again.widgets(api, elem_id="sweep-again")
     w["again_box"] = asks["box"]
     with gr.Row(visible=False, elem_classes="rv-bar", elem_id="sweep-sure") as w["sure"]:
         plain(html.paragraphs(of_sweep.SURE))

@@ -60,6 +60,11 @@ class Before(NamedTuple):
     """Why nothing at all can be trained here, at the top."""
     queue: str = ""
     """On a shared page, what waits already."""
+    start: Any = gr.Button(interactive=True)
+    flavor: Any = gr.skip()
+    """The machines that can be rented."""
+    again: Any = gr.Timer(active=False)
+    """Runs while another place is being asked."""
 
 
 def preview(api: Api, **values: Any) -> Preview:
@@ -123,8 +128,8 @@ def wrong(field: str, sentence: str) -> Before:
     return Before(expected=html.paragraphs(CORRECT), **{where: notice_html(sentence, kind="error")})
 
 
-def expected_html(expected: ExpectedSweep) -> str:
-    """Estimated time and memory in two sentences; each rank and part folded."""
+def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
+    """Estimated time and memory in two sentences; each rank and part folded. not_known: of the time, as a sentence."""
     first, *rest = expected.sentences
     memory = [run.memory_bytes for run in expected.ranks.values()]
     low, high = min(memory, key=lambda each: each.low), max(memory, key=lambda each: each.high)
@@ -142,6 +147,7 @@ def expected_html(expected: ExpectedSweep) -> str:
     time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
     words = f"Memory: {units.memory_size(low.low)} to {units.memory_size(high.high)}."
     bytes_ = f"{exact(low.low)} to {exact(high.high, 'bytes')}"
+    first = f"{first} {not_known}".rstrip()
     return html.paragraphs(Cell(first, title=time), Cell(words, title=bytes_)) + html.folded(
         "Parts and ranks",
         html.paragraphs(*(sentence for sentence in rest if sentence != expected.warning))

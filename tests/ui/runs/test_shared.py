@@ -12,7 +12,7 @@ from rankviz.ui.runs.listing import ANY_STATE
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train import badge
 from rankviz.ui.train import tab as train
-from rankviz.ui.train.progress import CANCEL, TRAIN, progress
+from rankviz.ui.train.progress import TRAIN, TRAIN_ANOTHER, progress
 from rankviz.visitor import acting_as
 from tests.support import questions
 from tests.support.finished_runs import finished, text_of
@@ -156,9 +156,10 @@ def test_train_shows_a_shared_sweep_without_what_would_change_it(api):
     sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id)
     share(api, sweep_id)
 
-    for visitor, button in ((ANN, CANCEL), (BEN, TRAIN)):
+    for visitor, button in ((ANN, TRAIN_ANOTHER), (BEN, TRAIN)):
         with acting_as(visitor):
-            assert button == progress(api, sweep_id=sweep_id, seen="").start.value
+            shown = progress(api, sweep_id=sweep_id, seen="")
+            assert (button, visitor is ANN) == (shown.start.value, shown.cancel.visible)
     with acting_as(BEN):
         assert train.form_of(api, sweep_id) is None
     with acting_as(ANN):
@@ -223,12 +224,12 @@ def test_nothing_of_a_stranger_is_taken_by_default(api, anns, waiting):
         assert anns not in progress(api, sweep_id="", seen="").status
         own = api.workspace.store.create(questions.sweep(ranks=(8,)), ADMIN.id)
         assert own == page.restore(api, {"tab": "train"}).training_sweep
-        assert CANCEL == progress(api, sweep_id=own, seen="").start.value
+        assert progress(api, sweep_id=own, seen="").cancel.visible
 
 
 def test_what_the_admin_cancels_of_another_is_asked_about_first_and_its_owner_reads_who_did_it(api, waiting):
     with acting_as(ADMIN):
-        assert TRAIN == progress(api, sweep_id=waiting, seen="").start.value
+        assert not progress(api, sweep_id=waiting, seen="").cancel.visible
         asked, row, words = of_sweep.cancel_or_ask(api, waiting)
         assert (waiting, True) == (asked, row.visible)
         assert f"{waiting} belongs to visitor ann. Cancel it?" == text_of(words)

@@ -12,7 +12,7 @@ from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS as EXPLORE
 from rankviz.ui.train import before
 from rankviz.ui.train.allowed import allowed_html
-from rankviz.ui.train.progress import train_button
+from rankviz.ui.train.engine import before_start
 from rankviz.ui.train.request import DEFAULTS, request_of
 from rankviz.visitor import acting_as
 from tests.support import questions
@@ -45,7 +45,7 @@ def test_on_zero_gpu_nothing_trains_and_train_says_what_to_do_instead(tmp_path, 
 
     assert ON_ZERO_GPU == api.workspace.why_not_train()
     assert INSTEAD in ON_ZERO_GPU
-    assert not train_button(api)["interactive"]
+    assert not before_start(api, engine="local", flavor=None, spend=None, **DEFAULTS).start.interactive
     with acting_as(ANN), pytest.raises(NotInstalledError, match="ZeroGPU"):
         api.runs.start(request_of(DEFAULTS))
 

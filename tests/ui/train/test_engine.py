@@ -1,13 +1,17 @@
 """Where a sweep of Train runs: the choice, and what a rented machine costs before the button."""
 
+from threading import Event
+
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.attempts import HF_JOBS, LOCAL
 from rankviz.engines import Nodes
 from rankviz.errors import EngineUnavailableError
+from rankviz.ui.parts.where import about_html
 from rankviz.ui.train.engine import before_start, choice, start
-from rankviz.ui.train.progress import train_button
+from rankviz.ui.train.progress import progress
+from rankviz.ui.train.tab import place_of
 from rankviz.visitor import Visitor, acting_as
 from tests.support.elsewhere import page_with_elsewhere
 from tests.support.finished_runs import text_of
@@ -25,6 +29,7 @@ def hub(tmp_path):
 @pytest.fixture
 def api(tmp_path, hub):
     with page_on(hub, tmp_path / "home") as api:
+        api.engines.beside.soon_seconds = 60.0
         yield api
 
 
@@ -33,28 +38,31 @@ def test_who_has_no_login_sees_no_choice(tmp_path, hub):
     use(api, hub)
 
     with acting_as(Visitor("hf:1", "alice")):
-        assert not choice(api, engine=LOCAL, flavor=None).box.visible
+        assert not choice(api, engine=LOCAL).box.visible
     with acting_as(Visitor("hf:1", "alice", token="hf_alice")):
-        assert choice(api, engine=LOCAL, flavor=None).box.visible
+        assert choice(api, engine=LOCAL).box.visible
 
 
 def test_machines_are_offered_with_their_prices_once_they_are_chosen(api):
-    here, there = choice(api, engine=LOCAL, flavor=None), choice(api, engine=HF_JOBS, flavor=None)
+    here, there = choice(api, engine=LOCAL), choice(api, engine=HF_JOBS)
+    machines = before_start(api, engine=HF_JOBS, flavor=None, spend=5.0, **FORM).flavor
 
     assert (False, True) == (here.terms.visible, there.terms.visible)
-    assert [("t4-small, $0.40/h", "t4-small"), ("l4x1, $0.80/h", "l4x1")] == there.flavor.choices[:2]
-    assert "l4x1" == there.flavor.value
+    assert [("t4-small, $0.40/h", "t4-small"), ("l4x1, $0.80/h", "l4x1")] == machines.choices[:2]
+    assert "l4x1" == machines.value
 
 
 def test_a_chosen_machine_stays_chosen_and_is_not_sent_back_since_it_may_be_another_one_by_then(api):
-    view = choice(api, engine=HF_JOBS, flavor="t4-small")
+    places = choice(api, engine=HF_JOBS).engine
+    machines = before_start(api, engine=HF_JOBS, flavor="t4-small", spend=5.0, **FORM).flavor
 
-    assert not {"value"} & (view.engine._constructor_args[0].keys() | view.flavor._constructor_args[0].keys())
+    assert not {"value"} & (places._constructor_args[0].keys() | machines._constructor_args[0].keys())
 
 
 @pytest.fixture
 def with_elsewhere(tmp_path):
     api, there = page_with_elsewhere(tmp_path / "page")
+    api.engines.beside.soon_seconds = 60.0
     yield api, there
     api.workspace.supervisor.stop()
 
@@ -65,7 +73,7 @@ def value_of(update):
 
 
 def test_where_only_this_machine_trains_there_is_no_choice(tmp_path):
-    shown = choice(Api(home=tmp_path / "home", shared=False), engine=LOCAL, flavor=None)
+    shown = choice(Api(home=tmp_path / "home", shared=False), engine=LOCAL)
 
     assert not shown.box.visible
 
@@ -73,7 +81,7 @@ def test_where_only_this_machine_trains_there_is_no_choice(tmp_path):
 def test_what_the_owner_has_set_up_is_offered_by_name_with_what_it_needs(with_elsewhere):
     api, _ = with_elsewhere
 
-    shown = choice(api, engine="elsewhere", flavor=None)
+    shown = choice(api, engine="elsewhere")
 
     assert [("This machine", LOCAL), ("Other machines", "elsewhere")] == shown.engine.choices
     assert "They are in the other room." == text_of(shown.about)
@@ -86,11 +94,12 @@ def test_where_this_machine_has_no_trainer_the_other_place_is_chosen_and_nothing
     api, _ = with_elsewhere
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
 
-    shown = choice(api, engine=LOCAL, flavor=None)
+    shown = choice(api, engine=LOCAL)
+    around = before_start(api, engine="elsewhere", flavor=None, spend=2.0, **FORM)
 
     assert ([("Other machines", "elsewhere")], "elsewhere") == (shown.engine.choices, value_of(shown.engine))
-    assert "" == before_start(api, engine="elsewhere", flavor=None, spend=2.0, **FORM).trainer
-    assert train_button(api)["interactive"]
+    assert ("", True) == (around.trainer, around.start.interactive)
+    assert "93 MB" not in progress(api, sweep_id="", seen="").status
 
 
 def test_nothing_is_estimated_from_this_machine_for_another(with_elsewhere):
@@ -137,6 +146,47 @@ def test_a_limit_that_pays_for_nothing_is_said_before_the_button(api):
     shown = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=0.01, **FORM)
 
     assert "do not pay for a job" in text_of(shown.notice)
+    assert not shown.start.interactive
+
+
+def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_no_paid_job_starts(api, monkeypatch):
+    answers, check = Event(), api.engines.check
+    monkeypatch.setattr(api.engines, "check", lambda *given, **terms: answers.wait(30) and check(*given, **terms))
+    api.engines.beside.soon_seconds = 0.05
+
+    asking = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=5.0, **FORM)
+    answers.set()
+    api.engines.beside.soon_seconds = 60.0
+    known = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=5.0, **FORM)
+
+    assert "Asking Hugging Face Jobs for time, memory and cost …" == text_of(asking.expected)
+    assert (True, False) == (asking.again.active, asking.start.interactive)
+    assert (False, True) == (known.again.active, known.start.interactive)
+
+
+def test_an_unknown_speed_is_said_once_and_above_the_table(with_elsewhere):
+    api, there = with_elsewhere
+    there.seen = Nodes(has_gpu=True)
+
+    words = text_of(before_start(api, engine="elsewhere", flavor=None, spend=2.0, **FORM).expected)
+
+    assert words.startswith("2 runs on a GPU: time not known. It is known once a run has completed there. Memory: ")
+    assert 1 == words.count("known once")
+
+
+def test_an_option_of_a_cluster_is_not_broken():
+    assert '<span style="display: inline-block">(--gres=gpu:1,</span> &lt;x&gt;)' in about_html("(--gres=gpu:1, <x>)")
+
+
+def test_an_opened_sweep_is_where_it_is_with_its_machine_and_limit(api):
+    there = start(api, FORM, engine=HF_JOBS, flavor="t4-small", spend=5.0)
+    here = start(api, FORM, engine=LOCAL, flavor=None, spend=None)
+
+    place = place_of(api, there)
+
+    assert (HF_JOBS, "t4-small", 5.0) == (place["engine"], place["flavor"].value, place["spend"])
+    assert {"engine": LOCAL} == place_of(api, here)
+    assert {} == place_of(api, api.runs.recorded()[0].sweep_id)
 
 
 def test_an_empty_spending_limit_is_that_of_the_settings(api):
@@ -157,7 +207,8 @@ def test_where_hugging_face_cannot_be_reached_that_is_said_and_this_machine_can_
     shown = before_start(api, engine=HF_JOBS, flavor=None, spend=5.0, **FORM)
 
     assert "Hugging Face cannot be reached" in text_of(shown.notice)
-    assert choice(api, engine=HF_JOBS, flavor=None).box.visible
+    assert shown.start.interactive, "it may answer in a moment"
+    assert choice(api, engine=HF_JOBS).box.visible
 
 
 def test_train_starts_where_it_is_to_run(api):

@@ -5,6 +5,7 @@ import pytest
 from tests.support.hub_jobs import StandInHub
 from tests.support.serving import serving
 from tests.support.workers import wait_for
+from tests.ui.test_page_newest import Late
 
 pytestmark = pytest.mark.browser
 
@@ -40,7 +41,7 @@ def test_a_sweep_goes_to_a_rented_machine_is_cancelled_there_and_goes_on_within_
     page.get_by_text("Hugging Face looks for a free machine").wait_for()
     (job,) = hub.jobs.values()
     assert ("l4x1", int(60 * 5 / 0.013333 - 600)) == (job.spec["flavor"], job.spec["timeoutSeconds"])
-    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.locator("#train-cancel", has_text="on Hugging Face Jobs").click()
     page.get_by_text("cancelled").first.wait_for()
     wait_for(lambda: job.stage == "CANCELED")
 
@@ -58,4 +59,54 @@ def test_a_sweep_goes_to_a_rented_machine_is_cancelled_there_and_goes_on_within_
     assert second.spec["timeoutSeconds"] < job.spec["timeoutSeconds"]
     page.locator("#sweep-cancel").click()
     wait_for(lambda: second.stage == "CANCELED")
+    page.close()
+
+
+def test_no_price_stands_under_another_place_though_its_answer_comes_late(browser, url):
+    page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=url)
+    page.set_default_timeout(60_000)
+    page.goto("/?tab=train")
+    page.locator("#expected", has_text="on ").wait_for()
+    page.evaluate(
+        """() => {
+          window.seen = "";
+          const note = () => (window.seen += document.querySelector("#expected").innerText + "|");
+          new MutationObserver(note).observe(document.querySelector("#expected"), { childList: true, subtree: true });
+        }"""
+    )
+    late = Late(page, of="expected", with_value="hf-jobs")
+    places = page.locator("#train-engine-choice")
+    places.get_by_label("Hugging Face Jobs").check()
+    late.wait()
+
+    places.get_by_label("This machine").check()
+    page.locator("#expected", has_text="Asking for time, memory and cost there …").wait_for()
+    late.arrive()
+
+    page.locator("#expected", has_text="estimated time").wait_for()
+    assert "$" not in page.evaluate("window.seen")
+    page.close()
+
+
+def test_an_opened_sweep_that_waits_there_is_chosen_there_and_another_can_start_here(browser, url, hub):
+    page = browser.new_page(viewport={"width": 390, "height": 844}, base_url=url)
+    page.set_default_timeout(60_000)
+    page.goto("/?tab=train")
+    page.get_by_label("Hugging Face Jobs").check()
+    page.get_by_role("combobox", name="Machine").click()
+    page.get_by_role("option", name="t4-small").click()
+    page.locator("#train-cost", has_text="t4-small").wait_for()
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.locator("#train-cancel", has_text="on Hugging Face Jobs").wait_for()
+
+    page.goto("/?tab=train")  # with the sweep that waits, and a form from it
+
+    page.locator("#train-cost", has_text="t4-small").wait_for()
+    assert page.locator("#train-engine-choice").get_by_label("Hugging Face Jobs").is_checked()
+    assert page.get_by_role("combobox", name="Machine").input_value().startswith("t4-small")
+    page.get_by_role("button", name="Train another sweep").wait_for()
+    page.locator("#train-cancel").click()
+    page.get_by_text("cancelled").first.wait_for()
+    page.locator("#train-resume").click()
+    page.locator("#train-again").get_by_text("for all jobs of this sweep").wait_for()
     page.close()

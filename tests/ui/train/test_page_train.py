@@ -63,7 +63,7 @@ def test_a_wrong_number_is_told_under_its_field_and_stays_as_typed(page):
     page.locator("#train-problem-numbers .rv-notice").wait_for(state="hidden")
 
 
-def test_the_line_on_every_tab_opens_what_trains_with_its_form_and_the_same_button_cancels_and_trains(page, home):
+def test_the_line_on_every_tab_opens_what_trains_with_its_form_and_is_cancelled_beside_a_button_that_trains(page, home):
     sweep_id = RunStore(home).create(questions.sweep(ranks=(2, 8), max_steps=7, data="pairs"))
     page.goto("/?tab=guide")
 
@@ -72,7 +72,7 @@ def test_the_line_on_every_tab_opens_what_trains_with_its_form_and_the_same_butt
     page.wait_for_url(f"**sweep={sweep_id}**")
     page.wait_for_function("document.querySelector('#train-steps input')?.value === '7'")
     assert page.get_by_label("Random word pairs").is_checked()
-    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.locator("#train-cancel").click()
     page.locator("#status", has_text="2 runs cancelled").wait_for()
     page.get_by_role("button", name="Train", exact=True).wait_for()
     page.get_by_role("button", name="Train 2 failed or cancelled runs again").wait_for()
@@ -93,7 +93,7 @@ def test_an_address_with_a_sweep_never_shows_the_empty_state_and_brings_the_form
 
     page.locator("#status h2", has_text="r = 2, 8").wait_for()
     page.wait_for_function("document.querySelector('#train-steps input')?.value === '9'")
-    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.locator("#train-cancel").click()
     page.locator("#status", has_text="2 runs cancelled").wait_for()
     seen = page.evaluate("window.seenTexts")
     assert "Reading the runs of this machine" in seen

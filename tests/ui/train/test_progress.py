@@ -21,9 +21,10 @@ from rankviz.core.runs.events import (
 from rankviz.ui.train import badge
 from rankviz.ui.train.progress import progress
 from rankviz.ui.train.result import adapters_html, answers_html
-from rankviz.ui.train.tab import form_of, pressed
+from rankviz.ui.train.tab import cancel_runs, form_of, start
 from rankviz.visitor import acting_as
 from tests.support import questions
+from tests.support.elsewhere import page_with_elsewhere
 from tests.support.finished_runs import finished, text_of
 from tests.support.train_form import FORM
 from tests.support.visitors import ANN
@@ -60,7 +61,7 @@ def with_adapters(api, sweep):
 def test_where_nothing_can_be_trained_the_empty_page_points_to_the_one_note_that_says_why():
     without_trainer = SimpleNamespace(
         workspace=SimpleNamespace(shared=False),
-        engines=SimpleNamespace(why_none=lambda: "Training needs the trainer."),
+        engines=SimpleNamespace(why_none=lambda: "Training needs the trainer.", offered=lambda: []),
         runs=SimpleNamespace(made=lambda: []),
     )
 
@@ -76,7 +77,7 @@ def test_before_anything_ran_there_is_something_to_read_and_no_figure(api):
 
     assert "two recorded sweeps to read" in text_of(shown.status)
     assert ("", "", "") == (shown.loss, shown.curve, shown.results)
-    assert ("Train", "primary") == (shown.start.value, shown.start.variant)
+    assert ("Train", False) == (shown.start.value, shown.cancel.visible)
     assert not shown.runs_fold.visible
 
 
@@ -120,7 +121,7 @@ def test_a_sweep_that_was_deleted_is_one_sentence_and_the_form_stays(api, others
     sentence = f"Sweep '{deleted}' is not here: it may have been deleted. The form stays as it is."
     assert 1 == text_of(shown.status).replace("&#x27;", "'").count(sentence)
     assert form_of(api, deleted) is None
-    assert ("Train", "primary") == (shown.start.value, shown.start.variant)
+    assert ("Train", False) == (shown.start.value, shown.cancel.visible)
     assert all(sweep.sweep_id in shown.status for sweep in left)
     assert bool(left) is bool(shown.curve)
 
@@ -131,12 +132,13 @@ def test_until_the_page_is_restored_nothing_replaces_the_waiting_line(api):
     assert ["update"] == list({each["__type__"] for each in shown})
 
 
-def test_while_a_sweep_runs_the_button_cancels_and_the_loss_is_drawn_before_there_is_a_result(api):
+def test_while_a_sweep_runs_one_button_cancels_it_one_trains_more_and_the_loss_is_drawn(api):
     sweep_id, _ = running(api)
 
     shown = progress(api, sweep_id=sweep_id, seen="")
 
-    assert ("Cancel", "stop") == (shown.start.value, shown.start.variant)
+    assert ("Train another sweep", True) == (shown.start.value, shown.cancel.visible)
+    assert "Cancel this sweep (r = 4, 16)" == shown.cancel.value
     assert shown.loss
     assert ("", "", "", "") == (shown.curve, shown.words, shown.answers, shown.adapters)
     assert shown.timer.active
@@ -214,20 +216,23 @@ def test_after_an_end_of_any_kind_the_button_trains_again(api, ending, words):
 
     shown = progress(api, sweep_id=sweep_id, seen="")
 
-    assert "Train" == shown.start.value
+    assert ("Train", False) == (shown.start.value, shown.cancel.visible)
     assert "Train 2 failed or cancelled runs again" == shown.resume.value
     assert words in shown.status
     assert not shown.timer.active
 
 
-def test_the_button_does_what_it_said_when_it_was_pressed(api):
-    sweep_id = queued(api)
+def test_another_sweep_starts_while_one_waits_and_cancel_ends_the_shown_one_alone(tmp_path):
+    api, _ = page_with_elsewhere(tmp_path)
+    api.workspace.work_queue = lambda: None
+    first, _ = start(api, **FORM, engine="elsewhere", flavor=None, spend=2.0)
+    second, _ = start(api, **FORM, engine="local", flavor=None, spend=2.0)
 
-    shown, _ = pressed(api, pressed="Cancel", shown=sweep_id, **FORM)
+    assert "on Other machines" in progress(api, sweep_id=first, seen="").cancel.value
+    assert progress(api, sweep_id=second, seen="").cancel.value.endswith("on this machine)")
+    cancel_runs(api, first)
 
-    assert sweep_id == shown
-    assert api.runs.sweep(sweep_id).ended
-    assert [sweep_id] == [sweep.sweep_id for sweep in api.runs.sweeps()]
+    assert (True, False) == (api.runs.sweep(first).ended, api.runs.sweep(second).ended)
 
 
 def test_a_reopened_page_has_the_form_of_the_sweep_that_it_shows(api):

@@ -1,11 +1,14 @@
 """Where what did not complete goes on: asked where there is a choice, with the cost before the button."""
 
+from threading import Event
+
 import pytest
 
+from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import InvalidSettingError
 from rankviz.store.destination import Destination, read_destination
-from rankviz.ui.runs.again import resume_or_ask, resume_there, shown_there
+from rankviz.ui.parts.again import resume_or_ask, resume_there, shown_there
 from rankviz.ui.runs.sweep import sweep_view
 from tests.support import questions
 from tests.support.elsewhere import page_with_elsewhere
@@ -20,6 +23,7 @@ HERE = Destination("local")
 def api(tmp_path):
     with stand_in_hub(tmp_path / "hub") as hub, page_on(hub, tmp_path / "home") as api:
         hub.holds.set()
+        api.engines.beside.soon_seconds = 60.0
         yield api
 
 
@@ -87,6 +91,36 @@ def test_what_stands_in_the_way_is_said_before_the_button(api):
     shown = shown_there(api, failed(api), engine="hf-jobs", flavor="l4x1", spend=0.01)
 
     assert "do not pay for a job" in text_of(shown.about)
+    assert not shown.go.interactive
+
+
+def test_a_place_that_cannot_take_the_sweep_says_why_and_the_button_is_off(api, tmp_path):
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,), base=str(tmp_path)), "", HERE)
+    store.append(*store.run_ids(sweep_id), RunFailed(time=1.0, error="no luck"))
+
+    there = shown_there(api, sweep_id, engine="hf-jobs", flavor="l4x1", spend=5.0)
+    other = shown_there(api, failed(api), engine="hf-jobs", flavor="l4x1", spend=5.0)
+
+    words = text_of(there.about)
+    assert f"{FOLDER_IS_NOT_SENT} Choose a place that sees this folder." == words
+    assert (False, True) == (there.go.interactive, other.go.interactive)
+
+
+def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_the_page_asks_again(api, monkeypatch):
+    sweep_id, answers = failed(api), Event()
+    api.engines.beside.soon_seconds = 0.05
+    check = api.moves.check
+    monkeypatch.setattr(api.moves, "check", lambda *given, **terms: answers.wait(30) and check(*given, **terms))
+
+    asking = shown_there(api, sweep_id, engine="hf-jobs", flavor="l4x1", spend=5.0)
+    answers.set()
+    api.engines.beside.soon_seconds = 60.0
+    known = shown_there(api, sweep_id, engine="hf-jobs", flavor="l4x1", spend=5.0)
+
+    assert "Asking Hugging Face Jobs for time, memory and cost …" == text_of(asking.about)
+    assert (True, False) == (asking.again.active, asking.go.interactive)
+    assert (False, True, True) == (known.again.active, known.go.interactive, "$0.80" in text_of(known.about))
 
 
 def test_the_button_moves_them_there(api):

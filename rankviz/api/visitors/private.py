@@ -1,0 +1,61 @@
+"""What the owner of a shared page has set up is their own: its visitors read neither addresses nor accounts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankviz.api.workspace import Workspace
+    from rankviz.settings import Settings
+
+HIDDEN = "…"
+ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.]\w)")
+NAMING = ("account", "exclude", "licenses", "mail-user", "nodelist", "qos", "reservation", "wckey")
+"""Options of sbatch whose values are names of the site."""
+
+TEXTS = ("error", "log_tail", "lost", "waits", "where")
+"""Of a run and its events: what an engine has written of its place."""
+
+
+def told(workspace: Workspace, text: str) -> str:
+    """A text of the server's engines, as whoever asks may read it."""
+    return text if workspace.visitor.admin else without_private(text, workspace.settings)
+
+
+def shown(workspace: Workspace, item: Any) -> Any:
+    """The same of a run or an event."""
+    if workspace.visitor.admin:
+        return item
+    known = {name: getattr(item, name) for name in TEXTS if name in item.__dataclass_fields__}
+    changed = {name: new for name, text in known.items() if text and (new := told(workspace, text)) != text}
+    if changed.get("where") == HIDDEN:
+        changed["where"] = ""
+    place = getattr(item, "place", None)
+    if place is not None and (place_shown := shown(workspace, place)) is not place:
+        changed["place"] = place_shown
+    return replace(item, **changed) if changed else item
+
+
+def without_private(text: str, settings: Settings) -> str:
+    """The same text, without addresses of the server's engines and without names of its site."""
+    if settings.ray_address:
+        text = text.replace(f" at {settings.ray_address}", "")
+    if names := sorted(set(_names(settings)), key=len, reverse=True):
+        text = re.sub(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])", HIDDEN, text)
+    return ADDRESS.sub(HIDDEN, text)
+
+
+def _names(settings: Settings) -> Iterator[str]:
+    if settings.ray_address:
+        yield settings.ray_address
+        yield settings.ray_address.rpartition(":")[0] or settings.ray_address
+    if settings.slurm_partition:
+        yield settings.slurm_partition
+    for option in settings.slurm_options:
+        name, _, value = option.partition("=")
+        if value and name.lstrip("-") in NAMING:
+            yield option
+            yield value

@@ -1,0 +1,159 @@
+"""The choice of where a sweep runs: on this machine, on one that is rented, or on what the owner of the server has set
+up; with what it takes there, which is asked for beside the page.
+
+Train has it before a sweep starts, and both Train and Runs where one goes on.
+"""
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from html import escape
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from rankviz import units
+from rankviz.api import Api
+from rankviz.api.engines import Place, Plan
+from rankviz.core.runs.attempts import HF_JOBS, LOCAL
+from rankviz.errors import EngineUnavailableError, HubUnavailableError, RankVizError
+from rankviz.ui.parts.controls import plain
+
+NAMES = ("engine", "flavor", "spend")
+ASK_AGAIN_SECONDS = 0.7
+BOX = "rv-where"
+"""Of the boxes of the choice: what was asked about another choice is no longer answered (assets/js/newest.js)."""
+ASKING = '<div class="rv-caption" role="status"><p>Asking for time, memory and cost there …</p></div>'
+OPTION = re.compile(r"\(?--[\w-]+(?:=[^\s,)]+)?[,)]*")
+"""Of a command, with the marks that touch it."""
+
+
+class Found(NamedTuple):
+    """What a sweep takes in the place that is chosen, or why it cannot run there."""
+
+    plan: Plan | None = None
+    error: RankVizError | None = None
+    machines: Sequence[tuple[str, str]] = ()
+    """Choices of the drop-down, where they are rented."""
+
+    @property
+    def may_start(self) -> bool:
+        """Whether it is worth a try: what cannot be reached now may be in a moment."""
+        return self.error is None or isinstance(self.error, EngineUnavailableError | HubUnavailableError)
+
+
+def widgets(api: Api, *, limit_label: str, elem_id: str) -> dict[str, Any]:
+    """Build it: the places, machine and limit of a rented one, what happens there, and the timer that asks again."""
+    w: dict[str, Any] = {}
+    known = [api.engines.place(engine.name) for engine in api.engines.known()]
+    w["engine"] = gr.Radio(
+        choices(known), value=known[0].name, label="Runs on", elem_id=f"{elem_id}-choice", elem_classes=BOX
+    )
+    with gr.Column(visible=False) as w["terms"], gr.Row(elem_classes="rv-pair"):
+        w["flavor"] = gr.Dropdown(
+            [],
+            value=None,
+            label="Machine",
+            interactive=True,
+            min_width=160,
+            elem_id=f"{elem_id}-flavor",
+            elem_classes=BOX,
+        )
+        w["spend"] = gr.Number(
+            api.workspace.settings.jobs_spend,
+            label=limit_label,
+            min_width=100,
+            elem_id=f"{elem_id}-spend",
+            elem_classes=BOX,
+        )
+    w["about"] = plain(elem_id=f"{elem_id}-about")
+    w["again"] = gr.Timer(ASK_AGAIN_SECONDS, active=False)
+    return w
+
+
+def choices(places: list[Place]) -> list[tuple[str, str]]:
+    return [(place.title, place.name) for place in places]
+
+
+def is_asked(api: Api) -> bool:
+    """Whether there is more to choose than this machine."""
+    return [place.name for place in api.engines.offered()] not in ([], [LOCAL])
+
+
+def about_html(about: str) -> str:
+    """What happens there. An option of a command stays on one line."""
+    if not about:
+        return ""
+    words = OPTION.sub(
+        lambda option: f'<span style="display: inline-block">{option[0]}</span>', escape(about, quote=False)
+    )
+    return f'<div class="rv-caption"><p>{words}</p></div>'
+
+
+def find(
+    api: Api, question: Hashable, check: Callable[..., Plan], *, engine: str, flavor: str | None, spend: float | None
+) -> Found | None:
+    """What a sweep takes there; None while that is being asked.
+
+    question: the same for the same sweep. check: what it takes on an engine, by its name and terms.
+    """
+
+    def ask() -> Found:
+        machines = _machines(api) if engine == HF_JOBS else ()
+        try:
+            return Found(check(engine, **terms(engine, flavor, spend)), None, machines)
+        except RankVizError as error:
+            return Found(None, error, machines)
+
+    answer = api.engines.ask(engine, (engine, flavor, spend, question), ask)
+    return answer and answer.get()
+
+
+def asking_html(api: Api, engine: str) -> str:
+    """While it is being asked."""
+    title = api.engines.place(engine).title
+    return f'<div class="rv-caption" role="status"><p>Asking {escape(title)} for time, memory and cost …</p></div>'
+
+
+def _machines(api: Api) -> list[tuple[str, str]]:
+    """What can be rented, with today's prices. What cannot be read is said where the cost stands."""
+    with suppress(RankVizError):
+        return [(f"{each.name}, {units.usd(each.usd_per_hour)}/h", each.name) for each in api.jobs.flavors()]
+    return []
+
+
+def machines(api: Api, found: Found, chosen: str | None, *, is_new: bool = False) -> Any:
+    """The drop-down of machines. A choice that can stay is not sent back, as it may be an older one.
+
+    is_new: where the drop-down does not hold the choice yet.
+    """
+    names = [name for _, name in found.machines]
+    if not names:
+        return gr.skip()
+    usual = api.workspace.settings.jobs_flavor
+    value = next(name for name in (chosen, usual, names[0]) if name in names)
+    return gr.Dropdown(list(found.machines), **({} if value == chosen and not is_new else {"value": value}))
+
+
+def machine(flavor: str) -> gr.Dropdown:
+    """The drop-down with a machine that a sweep has, before prices are known."""
+    return gr.Dropdown([(flavor, flavor)], value=flavor)
+
+
+def terms(engine: str, flavor: str | None, spend: float | None) -> dict[str, Any]:
+    """What the widgets hold, where a rented machine is chosen."""
+    return {"flavor": flavor or "", "spend": spend} if engine == HF_JOBS else {}
+
+
+def of_sweep(api: Api, sweep_id: str) -> dict[str, Any]:
+    """Updates of the choice to where a sweep is, with its machine and limit; none where whoever asks cannot choose
+    that."""
+    there = api.moves.destination(sweep_id)
+    engine = api.engines.name(there.engine)
+    if engine not in [place.name for place in api.engines.offered()]:
+        return {}
+    if engine != HF_JOBS:
+        return {"engine": engine}
+    limit = api.spending.limit(api.runs.sweep(sweep_id)) or api.workspace.settings.jobs_spend
+    flavor = there.options.get("flavor") or api.workspace.settings.jobs_flavor
+    return {"engine": engine, "flavor": machine(flavor), "spend": limit}
