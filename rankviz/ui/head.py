@@ -1,4 +1,4 @@
-"""Writes into the HTML of the page what the browser is to fetch at once.
+"""Writes into the HTML of the page what the browser is to fetch at once, and leaves out what it does not read.
 
 What Gradio is given as `head` it adds only when its own scripts have run, which is when the page's first numbers should
 stand there already.
@@ -10,6 +10,8 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 
 BEFORE = b"<script>window.gradio_config"
+UNREAD = b',"api_visibility":"private"'
+"""Of each event. Gradio's clients read it, which ask for /config; its front end looks for "public" alone."""
 
 
 def is_page(scope: Mapping[str, Any]) -> bool:
@@ -20,7 +22,7 @@ def is_page(scope: Mapping[str, Any]) -> bool:
 
 
 class Head:
-    """ASGI middleware: the address of the page is answered with these tags before Gradio's first script."""
+    """ASGI middleware: the address of the page is answered with these tags before Gradio's first script, without UNREAD."""
 
     def __init__(self, app: Any, tags: str) -> None:
         self.app = app
@@ -40,7 +42,7 @@ class Head:
             parts.append(message.get("body", b""))
             if message.get("more_body"):
                 return
-            body = b"".join(parts).replace(BEFORE, self.tags + BEFORE, 1)
+            body = b"".join(parts).replace(UNREAD, b"").replace(BEFORE, self.tags + BEFORE, 1)
             MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
             await send(start)
             await send({"type": "http.response.body", "body": body})
