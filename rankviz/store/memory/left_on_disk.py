@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from rankviz.core.runs.events import StepLogged
 from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.thinned import Few
+from rankviz.core.runs.timing.times import usual_seconds
 from rankviz.errors import RunNotFoundError
 from rankviz.store.journal import JournalReader, Record, Request, new_record
 
@@ -34,6 +36,9 @@ class StepsOnDisk(Sequence):
     length: int
     first: StepLogged
     last: StepLogged
+    usual_seconds: float | None
+    """As core.runs.timing.times has it."""
+    few: Few
 
     def __len__(self) -> int:
         return self.length
@@ -60,7 +65,14 @@ def lighten(reader: JournalReader) -> None:
     if not isinstance(record, RunRecord) or not record.state.ended or not isinstance(record.steps, tuple):
         return
     if record.steps:
-        steps = StepsOnDisk(_part(reader), len(record.steps), record.steps[0], record.steps[-1])
+        steps = StepsOnDisk(
+            part=_part(reader),
+            length=len(record.steps),
+            first=record.steps[0],
+            last=record.steps[-1],
+            usual_seconds=usual_seconds(record.steps),
+            few=Few.of(record.steps),
+        )
         reader.record = replace(record, steps=steps)
     reader.latest = None
 

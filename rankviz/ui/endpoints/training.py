@@ -73,7 +73,7 @@ def looking(api: Api) -> Sequence[Callable[..., Any]]:
         Args:
             run_id: An id from `runs`.
         """
-        from rankviz.figures.sweep.training import thinned
+        from rankviz.core.runs.thinned import thinned
 
         summary = api.runs.summary(run_id)
         steps = thinned(summary.record.steps, SHOWN_STEPS)
