@@ -96,10 +96,16 @@ class FollowedRuns(ExpectedRuns):
 
     def summary(self, run_id: str) -> RunSummary:
         """One run: what was requested and measured, with the estimate beside it."""
-        record = self.get(run_id)
-        return RunSummary(
-            record=record,
-            estimate=self.expected_run(record),
-            device_time=device_time([record], time.time()),
-            folder=self.folder(run_id),
-        )
+        (summary,) = self.summaries([self.get(run_id)])
+        return summary
+
+    def summaries(self, runs: Sequence[RunRecord]) -> Iterator[RunSummary]:
+        """The same of several runs, as `get`, `sweep` and `sweeps` have them, each as it is asked for."""
+        now = time.time()
+        for run, estimate in zip(runs, self.expected_runs(runs), strict=True):
+            yield RunSummary(
+                record=run,
+                estimate=estimate,
+                device_time=device_time([run], now),
+                folder=self.folder(run.run_id),
+            )

@@ -64,8 +64,8 @@ def looking(api: Api) -> Sequence[Callable[..., Any]]:
             offset: How many to leave out before them.
         """
         check_part(limit, offset)
-        ids = (run.run_id for sweep in api.runs.sweeps() for run in sweep.runs)
-        return [listed_run_json(api.runs.summary(run_id)) for run_id in islice(ids, offset, offset + limit)]
+        every = (run for sweep in api.runs.sweeps() for run in sweep.runs)
+        return [*map(listed_run_json, api.runs.summaries(list(islice(every, offset, offset + limit))))]
 
     def run(run_id: str = "") -> dict[str, Any]:
         """One run: settings, measurements and estimate, answers to prompts, and its training loss by step.
