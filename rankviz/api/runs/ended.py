@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import accumulate, islice
 from operator import is_
 from typing import TYPE_CHECKING, TypeAlias
@@ -70,6 +71,7 @@ class EndedHere:
         timings = map(self._timing_of, self._by_end[end - 1 :: -1] if end else ())
         return tuple(islice(filter(None, timings), MOST_RUNS))[::-1]
 
+    @cached_property
     def completed(self) -> Sequence[RunRecord]:
         """The latest MOST_RUNS completed runs, the oldest sweep first."""
         return [run for run in self._records if isinstance(run, RunRecord) and run.completed][-MOST_RUNS:]

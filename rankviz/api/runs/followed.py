@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from rankviz.core.runs.request import RunRequest
     from rankviz.core.runs.timing.progress import SweepProgress
 
+MOST_SHARE = 0.04
+"""Of a processor, for following a sweep."""
+LONGEST_PAUSE = 5.0
+
 
 class FollowedRuns(ExpectedRuns):
     """What becomes of runs, read again each time."""
@@ -34,14 +39,18 @@ class FollowedRuns(ExpectedRuns):
         self._waiting = Waiting(workspace, self._seconds_on, lambda sweep: self.progress(sweep).seconds_left)
 
     def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
-        """The sweep again and again until all its runs have ended."""
-        while True:
+        """The sweep again and again until all its runs have ended; less often where a look takes long, such as among
+        thousands of runs."""
+        used = 0.0
+        for look in itertools.count():
+            began = time.process_time()
             sweep = self.sweep(sweep_id)
             yield sweep
             if sweep.ended:
                 return
             self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
-            time.sleep(every_seconds)
+            time.sleep(max(every_seconds, min(LONGEST_PAUSE, used / MOST_SHARE)))
+            used = time.process_time() - began if look else 0.0  # the first one reads the runs folder
 
     def progress(self, sweep: Sweep) -> SweepProgress:
         """How far a sweep is and how long it still takes, from its own runs and from earlier ones on its machine."""

@@ -36,8 +36,7 @@ Machine: TypeAlias = tuple[Any, ...]
 """As core.cost.pace.machine_of has it."""
 
 
-MOST_FORMULAS = 1000
-"""What the formulas say of unlike runs is a kilobyte each."""
+MOST_FORMULAS = 1000  # of unlike runs, a kilobyte each
 
 
 class Evidence(NamedTuple):
@@ -58,7 +57,7 @@ class Measured:
         self._machines: dict[tuple[str, float], Machine] = {}
         self._ended: tuple[int | None, Mapping[Machine, EndedHere]] = None, {}
         self._formulas = Known(MOST_FORMULAS)
-        self._workloads: dict[Workload, Workload] = {}
+        self._workloads: dict[Workload, Workload] = {}  # one for all its like
         self._names: tuple[int, dict[str, bool]] = 0, {}
         self._here: dict[tuple[str, float | None], bool] = {}
 
@@ -203,7 +202,7 @@ class Measured:
         from rankviz.core.cost.pace import machine_of
 
         ended = self._ended_by_machine().get(machine_of(self._with_versions(environment)))
-        return ended.completed() if ended else ()
+        return ended.completed if ended else ()
 
     def _made_here(self, record: RunRecord | ProbeRecord) -> bool:
         """On a shared page, whether a worker of this machine made it: what somebody imports may say anything of this
@@ -288,16 +287,14 @@ class Measured:
         from rankviz.core.runs.timing.sweep_time import formula_times
         from rankviz.core.runs.timing.times import evaluated, timing_of
 
-        device, assume = self._workspace.device(record.environment), self._workspace.assumptions
-        request = record.request
+        device, request = self._workspace.device(record.environment), record.request
         if (model := self._models.at_hand(request.base)) is None:
             return None
         rows = self.row_tokens(request)
-        seconds = self.formulas(model, request, device, rows).formula_seconds
-        if seconds is None:
+        if (seconds := self.formulas(model, request, device, rows).formula_seconds) is None:
             return None
-        expected = formula_times(model, request, seconds, assume)
+        expected = formula_times(model, request, seconds, self._workspace.assumptions)
         workload = workload_of(model, request, device, rows)
-        timing = timing_of(record, self._workloads.setdefault(workload, workload), expected)  # one for all its like
+        timing = timing_of(record, self._workloads.setdefault(workload, workload), expected)
         cpus = record.environment.get("cpu_count") or 1
         return timing and Finished(timing=timing, expected=expected, evaluated=evaluated(record), cpus=cpus)

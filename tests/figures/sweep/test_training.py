@@ -77,8 +77,8 @@ def test_many_runs_share_the_points_of_a_figure():
 
     info = training_info([sweep])
 
-    assert {True} == {len(curve.steps) <= 200 for curve in info.curves}
-    assert "At most 200 steps" in info.source
+    assert {True} == {len(curve.steps) <= 133 for curve in info.curves}
+    assert "At most 133 steps" in info.source
 
 
 def test_a_short_run_is_drawn_whole_and_a_loss_that_is_no_number_has_no_marker():
