@@ -8,7 +8,9 @@ import pytest
 from scipy import stats
 
 from rankviz.errors import BadDataError, InvalidSettingError
+from rankviz.figures.sweep.verdict import verdict_info
 from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, judge, sentences
+from tests.support.effort import calls_of
 from tests.support.verdict_tables import run, table
 
 # Differences of two ranks, three seeds × four examples: mean 3, seed means 2, 3, 4, example means 7/3, 3, 4, 8/3.
@@ -231,3 +233,16 @@ def test_the_headline_names_each_rank_that_cannot_be_distinguished_once():
         "r = 8 has the lowest loss. The smallest rank that cannot be distinguished from it is r = 2. r = 32 cannot be "
         "distinguished from the best rank either."
     ) == first
+
+
+def test_a_verdict_on_many_ranks_is_work_in_proportion_to_their_pairs():
+    few, many = (
+        table(
+            {r: [[1.0 + luck / 9 + r * seed % 7] * 2 for seed, luck in enumerate((1, 2, 4))] for r in range(1, n + 1)}
+        )
+        for n in (8, 32)
+    )
+
+    work = [calls_of(lambda runs=runs: verdict_info(judge(runs))) for runs in (few, many)]
+
+    assert work[1] / work[0] < 1.2 * (32 * 31) / (8 * 7)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rankviz.verdict import CANT_TELL, EQUAL, RunLosses, borrow, judge, noise_of, sentences
-from rankviz.verdict.noise import PairNoise, RunNoise
+from rankviz.verdict.choosing import compare
+from rankviz.verdict.noise import PairNoise, RunNoise, fit
 from rankviz.verdict.power import SEEDS, chance_to_tell, needed
 from tests.support.verdict_tables import planted, table
 
@@ -111,3 +112,12 @@ def test_nothing_is_borrowed_where_the_noise_is_known_or_no_sweep_repeats():
     assert borrow([("c", noise_of(one))], same_setting=True) is None
     known = judge(table({4: [[1.0], [2.0]], 16: [[1.0], [2.5]]}))
     assert "For comparison" not in " ".join(sentences(known, lent))
+
+
+def test_the_noise_that_is_lent_is_that_of_the_whole_fit():
+    generator = np.random.default_rng(3)
+    runs = planted(generator, {4: 2.0, 8: 1.9, 16: 1.8}, seeds=4, examples=16)[:-1]
+    noise = fit(compare(runs)).runs
+
+    assert (noise.variance, noise.freedom) == noise_of(runs)
+    assert noise_of(table({4: [[1.0], [1.0]], 16: [[2.0], [2.0]]})) is None  # copies of one run
