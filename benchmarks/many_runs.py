@@ -9,15 +9,17 @@ import fcntl
 import itertools
 import json
 import os
+import random
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from rankviz import machine
 from rankviz.core.cost.pace import LIBRARIES
-from rankviz.core.runs.events import RunEvent, RunStarted, StageReached, StepLogged
+from rankviz.core.runs.events import Evaluated, RunEvent, RunStarted, StageReached, StepLogged
 from rankviz.core.runs.request import SHORT_TRAINING, RunRequest, SweepRequest
 from rankviz.engines import Attempt, Engine, Job, Live
 from rankviz.paths import ASSETS
@@ -94,7 +96,39 @@ def make_home(home: Path, sizes: Sizes) -> list[str]:
     return running
 
 
-def _made_here(events: Sequence[RunEvent]) -> bytes:
+def add_large(store: RunStore, sweep_id: str, finished: int) -> str:
+    """One more sweep, of as many runs as a server allows of one, so many of them finished and the next at work;
+    returns that one, or an empty text. Each run has losses of its own."""
+    recorded = RunStore(ASSETS / "recorded")
+    shipped = next(record for record in recorded.all() if record.completed and len(record.loss_after.example_losses))
+    template = SweepRequest(
+        ranks=tuple(range(1, 65)), seeds=(0, 1, 2, 3), base="embedded", data="pairs", training=shipped.request.training
+    )
+    now, events = time.time(), recorded.events(shipped.run_id)
+    folders = {}
+    for number, request in enumerate(template.runs(sweep_id=sweep_id, created_at=now)):
+        files: dict[str, str | bytes] = {"request.json": request_text(request)}
+        if number < finished:
+            files["events.jsonl"] = _made_here(_moved(events, random.Random(number), number - finished))
+        elif number == finished:
+            files |= {"events.jsonl": b"".join(map(line_of, _begun(now))), "begun": ""}
+        folders[request.run_id] = files
+    _write(store, folders)
+    store.tell(*folders)
+    return list(folders)[finished] if finished < len(folders) else ""
+
+
+def _moved(events: Sequence[RunEvent], luck: random.Random, minutes: int) -> Iterator[RunEvent]:
+    """The same run by another seed, so many minutes later."""
+    for event in events:
+        moved = replace(event, time=event.time + 60 * minutes)
+        if isinstance(event, Evaluated) and event.when == "after":
+            losses = tuple(loss + luck.gauss(0, 0.05) for loss in event.example_losses)
+            moved = replace(moved, example_losses=losses, loss=fmean(losses))
+        yield moved
+
+
+def _made_here(events: Iterable[RunEvent]) -> bytes:
     """A journal as it would be had the run been trained on this machine, which its times then count for."""
     here = {**machine.here(), "versions": machine.versions(LIBRARIES)}
     changed = (

@@ -110,6 +110,7 @@ def read_rows(path: Path, key: str) -> list[dict]:
         ) from None
 
 
+@lru_cache(maxsize=1000)
 def _words(name: str) -> tuple[str, ...]:
     plain = "".join(letter if letter.isalnum() else " " for letter in name.casefold())
     return tuple(word for word in plain.split() if word not in MAKERS)

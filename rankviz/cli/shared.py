@@ -18,6 +18,10 @@ VisionFlag = Annotated[bool | None, Option(help="Unsloth's flag for whole multim
 Flag = Annotated[bool | None, Option(help="Unsloth's flag.")]
 
 
+MOST_STYLED = 500
+"""Rows of a table."""
+
+
 def fail(message: str, code: int) -> None:
     print(" ".join(message.split()), file=sys.stderr)
     sys.exit(code)
@@ -39,11 +43,15 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 def print_json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=1)
-    print()
+    print(json.dumps(value, indent=1))
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], *, notes: list[str] | None = None) -> None:
+    """A table on stdout, the first column on the left. One of many rows is neither styled nor made to fit a terminal,
+    which would take seconds."""
+    if len(rows) > MOST_STYLED:
+        print(plain_table(title, columns, rows), *(f"- {note}\n" for note in notes or []), sep="", end="")
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -58,3 +66,27 @@ def table(title: str, columns: list[str], rows: list[list[str]], *, notes: list[
     console.print(table)
     for note in notes or []:
         console.print(f"- {note}", markup=False, highlight=False)
+
+
+def plain_table(title: str, columns: list[str], rows: list[list[str]]) -> str:
+    """As a styled one looks in a file, where it has the room."""
+    from rich.cells import cell_len
+
+    def padded(cell: str, width: int, *, left: bool) -> str:
+        pad = " " * (width - (len(cell) if cell.isascii() else cell_len(cell)))
+        return cell + pad if left else pad + cell
+
+    lines = [[_printable(cell) for cell in row] for row in (columns, *rows)]
+    widths = [
+        max(len(each) if each.isascii() else cell_len(each) for each in column) for column in zip(*lines, strict=True)
+    ]
+    width = sum(widths) + 3 * (len(columns) - 1) + 4
+    head, *body = (
+        f"  {'   '.join(padded(cell, widths[i], left=i == 0) for i, cell in enumerate(line))}  \n" for line in lines
+    )
+    blank = " " * width + "\n"
+    return "".join([title.ljust(width), "\n", blank, head, f" {'─' * (width - 2)} \n", *body, blank])
+
+
+def _printable(cell: str) -> str:
+    return cell if cell.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in cell)

@@ -5,8 +5,9 @@ CSV has no comments, so sources are columns; Parquet has them in its metadata to
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
 
 KINDS = ("csv", "parquet")
+PART = 500
+"""Rows that are written at once."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth")
 
 
@@ -30,6 +33,20 @@ class Table:
     rows: Sequence[Mapping[str, Any]]
     sources: Mapping[str, Any] = field(default_factory=dict)
     """Of the whole table; also the last columns of every row."""
+
+
+class Rows(Sequence[Mapping[str, Any]]):
+    """Many rows in little room: those with the same columns share their names."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]):
+        shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._rows = [(shared.setdefault(names := tuple(row), names), tuple(row.values())) for row in rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: int) -> Mapping[str, Any]:
+        return dict(zip(*self._rows[place], strict=True))
 
 
 def ranks_table(estimate: Estimate, basis: Basis) -> Table:
@@ -60,7 +77,7 @@ def ranks_table(estimate: Estimate, basis: Basis) -> Table:
     return Table(name="ranks", rows=[{**_flat(row), **settings, **sources} for row in values["ranks"]], sources=sources)
 
 
-def runs_table(records: Sequence[tuple[RunRecord, Mapping[str, Any]]], name: str = "runs") -> Table:
+def runs_table(records: Iterable[tuple[RunRecord, Mapping[str, Any]]], name: str = "runs") -> Table:
     """Measured runs, a row a run, with where and by which versions it was measured.
 
     records: each with its summary, as api.runs.summary has it.
@@ -68,7 +85,7 @@ def runs_table(records: Sequence[tuple[RunRecord, Mapping[str, Any]]], name: str
     sources = _made()
     return Table(
         name=name,
-        rows=[{**_flat(summary), **_measured(record), **sources} for record, summary in records],
+        rows=Rows({**_flat(summary), **_measured(record), **sources} for record, summary in records),
         sources=sources,
     )
 
@@ -118,7 +135,7 @@ def write_table(table: Table, kind: str, folder: Path) -> Path:
     """The table as a file in this folder; returns its path."""
     path = folder / file_name(table, kind)
     if kind == "csv":
-        path.write_text(csv_text(table.rows), encoding="utf-8", newline="")
+        _write_csv(table.rows, path)
         return path
     installed.require_pyarrow()
     import pandas as pd
@@ -131,6 +148,16 @@ def write_table(table: Table, kind: str, folder: Path) -> Path:
     about = json.dumps({"table": table.name, **table.sources}, ensure_ascii=False).encode()
     pq.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), b"rankviz": about}), path)
     return path
+
+
+def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """In parts: the whole text of thousands of rows is never in memory."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    left = iter(rows)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(csv_text(list(islice(left, PART)), columns))
+        while part := list(islice(left, PART)):
+            file.write(csv_text(part, columns, header=False))
 
 
 def _column(values: Sequence[Any]) -> Any:

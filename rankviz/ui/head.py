@@ -22,7 +22,7 @@ def is_page(scope: Mapping[str, Any]) -> bool:
 
 
 class Head:
-    """ASGI middleware: the address of the page is answered with these tags before Gradio's first script, without UNREAD."""
+    """ASGI middleware: the address of the page is answered with these tags before Gradio's first script."""
 
     def __init__(self, app: Any, tags: str) -> None:
         self.app = app

@@ -29,23 +29,25 @@ class Borrowed:
         return student_t_quantile((1 + CONFIDENCE) / 2, self.freedom) * math.sqrt(2) * self.sd
 
 
-def borrow(sweeps: Iterable[tuple[str, Sequence[RunLosses]]], *, same_setting: bool) -> Borrowed | None:
-    """From (id, runs) of sweeps; sweeps without repeated runs are skipped; None where no sweep is left."""
-    from rankviz.verdict.noise import fit
+def noise_of(runs: Sequence[RunLosses]) -> tuple[float, int] | None:
+    """What the runs of a sweep say of the noise between runs: variance and degrees of freedom; None without repeated
+    runs."""
+    from rankviz.verdict.noise import between_runs
 
-    measured = []
-    for sweep_id, runs in sweeps:
-        try:
-            noise = fit(compare(runs)).runs
-        except BadDataError:
-            continue
-        if noise is not None:
-            measured.append((sweep_id, noise))
+    try:
+        return between_runs(compare(runs))
+    except BadDataError:
+        return None
+
+
+def borrow(noises: Iterable[tuple[str, tuple[float, int] | None]], *, same_setting: bool) -> Borrowed | None:
+    """From (id, noise_of) of sweeps; None where none has noise."""
+    measured = [(sweep_id, noise) for sweep_id, noise in noises if noise is not None]
     if not measured:
         return None
-    freedom = sum(noise.freedom for _, noise in measured)
+    freedom = sum(repeats for _, (_, repeats) in measured)
     return Borrowed(
-        sd=math.sqrt(sum(noise.variance * noise.freedom for _, noise in measured) / freedom),
+        sd=math.sqrt(sum(variance * repeats for _, (variance, repeats) in measured) / freedom),
         freedom=freedom,
         sweeps=tuple(sweep_id for sweep_id, _ in measured),
         same_setting=same_setting,

@@ -6,7 +6,7 @@ equally for all ranks where equally many were tried.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -34,9 +34,14 @@ class Comparison:
     diverged: tuple[RunLosses, ...]
     notes: tuple[str, ...]
     """What was left out and why, in sentences."""
+    _seeds_of: dict[int, tuple[str, ...]] = field(init=False, repr=False)
+
+    def __post_init__(self):
+        of = {r: tuple(seed for seed in self.seeds if (r, seed) in self.losses) for r in self.ranks}
+        object.__setattr__(self, "_seeds_of", of)
 
     def seeds_of(self, r: int) -> tuple[str, ...]:
-        return tuple(seed for seed in self.seeds if (r, seed) in self.losses)
+        return self._seeds_of[r]  # every two ranks are compared by them
 
     @property
     def balanced(self) -> bool:

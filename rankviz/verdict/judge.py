@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.core.runs.metric import LOSS, Metric
@@ -111,7 +112,11 @@ class Verdict:
         return self.metric.turned(loss)
 
     def pair(self, r: int, s: int) -> Pair:
-        return next(pair for pair in self.pairs if (pair.r, pair.s) == (min(r, s), max(r, s)))
+        return self._by_ranks[min(r, s), max(r, s)]
+
+    @cached_property
+    def _by_ranks(self) -> dict[tuple[int, int], Pair]:
+        return {(pair.r, pair.s): pair for pair in self.pairs}
 
     def above_best(self, r: int) -> AboveBest:
         """How far the rank's loss is above the best rank's, with the interval of that difference."""
@@ -204,8 +209,8 @@ def _pair(compared: Comparison, noise: LossFit, r: int, s: int, tolerance: float
     from rankviz.verdict.noise import half_width, standard_error
 
     difference = noise.losses[r] - noise.losses[s]
-    common = len(set(compared.seeds_of(r)) & set(compared.seeds_of(s)))
     of_pair = noise.pairs.get((r, s))
+    common = of_pair.seeds if of_pair else len(set(compared.seeds_of(r)) & set(compared.seeds_of(s)))
     if of_pair is None:
         return Pair(
             r=r, s=s, difference=difference, low=None, high=None, standard_error=None, call=CANT_TELL, seeds=common

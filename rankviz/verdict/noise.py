@@ -34,6 +34,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from statistics import fmean
 
 import numpy as np
@@ -113,19 +114,16 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
     cells = sorted(compared.losses)
     ranks, seeds = list(compared.ranks), list(compared.seeds)
     means = np.array([compared.losses[cell].mean() for cell in cells])
+    places = {r: place for place, r in enumerate(ranks)}
     design = np.zeros((len(cells), len(ranks) + len(seeds)))
     for row, (r, seed) in enumerate(cells):
-        design[row, ranks.index(r)] = design[row, len(ranks) + seeds.index(seed)] = 1
-    shared = {
-        (r, s): [seed for seed in compared.seeds_of(r) if seed in compared.seeds_of(s)]
-        for i, r in enumerate(ranks)
-        for s in ranks[i + 1 :]
-    }
+        design[row, places[r]] = design[row, len(ranks) + seeds.index(seed)] = 1
+    ran = {r: set(compared.seeds_of(r)) for r in ranks}
+    shared = {(r, s): [seed for seed in compared.seeds_of(r) if seed in ran[s]] for r, s in combinations(ranks, 2)}
     inverse = np.linalg.pinv(design.T @ design)
     effects = inverse @ design.T @ means
     freedom = len(cells) - int(np.linalg.matrix_rank(design))
-    within = {r: np.array([m for (rank, _), m in zip(cells, means, strict=True) if rank == r]) for r in ranks}
-    repeats = sum(len(mine) - 1 for mine in within.values())
+    within = _within(compared)
     repeated = {pair for pair, common in shared.items() if len(common) > 1}
     copies = bool(repeated) and _copies(compared)
     if not repeated or (copies and not (counted and _nearly_uniform(compared))):
@@ -139,7 +137,7 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
         unit**2 / (4 * (compared.examples + 1)),
     )
     least = rest_variance / compared.examples if counted else 0.0
-    variance = sum(float(((mine - mine.mean()) ** 2).sum()) for mine in within.values()) / repeats
+    variance, repeats = _variance(within)
     return LossFit(
         losses=_adjusted(compared, effects, within),
         runs=RunNoise(
@@ -153,14 +151,37 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
         pairs={
             (r, s): PairNoise(
                 seeds=len(shared[r, s]),
-                weight=_weight(inverse, ranks.index(r), ranks.index(s)),
+                weight=_weight(inverse, places[r], places[s]),
                 examples_variance=of_examples,
-                unit=unit if _odd(differences[r, s]) < FEW_DIFFER else 0.0,
+                unit=unit if unit and _odd(differences[r, s]) < FEW_DIFFER else 0.0,
             )
             for (r, s), (of_examples, _) in tables.items()
         },
         assumed=copies,
     )
+
+
+def between_runs(compared: Comparison) -> tuple[float, int] | None:
+    """Variance of one run's loss over seeds and its degrees of freedom, as `fit` has them; None where it has none.
+    A hundredth of the work: nothing is known of pairs of ranks."""
+    ran = [set(compared.seeds_of(r)) for r in compared.ranks]
+    if not any(len(mine & others) > 1 for mine, others in combinations(ran, 2)) or _copies(compared):
+        return None
+    return _variance(_within(compared))
+
+
+def _within(compared: Comparison) -> dict[int, np.ndarray]:
+    """Of each rank, the means of its runs."""
+    means: dict[int, list[float]] = {r: [] for r in compared.ranks}
+    for r, seed in sorted(compared.losses):
+        means[r].append(compared.losses[r, seed].mean())
+    return {r: np.array(mine) for r, mine in means.items()}
+
+
+def _variance(within: Mapping[int, np.ndarray]) -> tuple[float, int]:
+    """Between the runs of a rank, pooled over ranks, and its degrees of freedom."""
+    repeats = sum(len(mine) - 1 for mine in within.values())
+    return sum(float(((mine - mine.mean()) ** 2).sum()) for mine in within.values()) / repeats, repeats
 
 
 def _adjusted(compared: Comparison, effects: np.ndarray, within: Mapping[int, np.ndarray]) -> dict[int, float]:

@@ -231,3 +231,10 @@ def test_the_headline_names_each_rank_that_cannot_be_distinguished_once():
         "r = 8 has the lowest loss. The smallest rank that cannot be distinguished from it is r = 2. r = 32 cannot be "
         "distinguished from the best rank either."
     ) == first
+
+
+def test_each_pair_of_ranks_is_found_in_either_order():
+    verdict = judge(table({r: [[luck / r, luck] for luck in (1.1, 2.2, 4.4)] for r in (2, 4, 8, 16)}))
+
+    for pair in verdict.pairs:
+        assert verdict.pair(pair.r, pair.s) is pair is verdict.pair(pair.s, pair.r)

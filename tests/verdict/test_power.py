@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from rankviz.verdict import CANT_TELL, EQUAL, RunLosses, borrow, judge, sentences
-from rankviz.verdict.noise import PairNoise, RunNoise
+from rankviz.verdict import CANT_TELL, EQUAL, RunLosses, borrow, judge, noise_of, sentences
+from rankviz.verdict.choosing import compare
+from rankviz.verdict.noise import PairNoise, RunNoise, fit
 from rankviz.verdict.power import SEEDS, chance_to_tell, needed
 from tests.support.verdict_tables import planted, table
 
@@ -94,7 +95,7 @@ def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():
     three = table({4: [[1.0], [2.0], [3.0]], 16: [[1.0], [2.0], [3.0]]})
     one = [RunLosses(r=4, seed="0", losses={"0": 1.0}), RunLosses(r=8, seed="0", losses={"0": 2.0})]
 
-    lent = borrow([("a", two), ("b", three), ("c", one)], same_setting=False)
+    lent = borrow([("a", noise_of(two)), ("b", noise_of(three)), ("c", noise_of(one))], same_setting=False)
 
     assert (pytest.approx(1.0), 6, ("a", "b")) == (lent.sd, lent.freedom, lent.sweeps)
     assert pytest.approx(2.4469 * 2**0.5, rel=1e-4) == lent.difference  # Student's t at 2.5 % with 6 degrees
@@ -106,8 +107,17 @@ def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():
 
 def test_nothing_is_borrowed_where_the_noise_is_known_or_no_sweep_repeats():
     one = [RunLosses(r=4, seed="0", losses={"0": 1.0}), RunLosses(r=8, seed="0", losses={"0": 2.0})]
-    lent = borrow([("a", table({4: [[1.0], [3.0]], 16: [[2.0], [2.0]]}))], same_setting=True)
+    lent = borrow([("a", noise_of(table({4: [[1.0], [3.0]], 16: [[2.0], [2.0]]})))], same_setting=True)
 
-    assert borrow([("c", one)], same_setting=True) is None
+    assert borrow([("c", noise_of(one))], same_setting=True) is None
     known = judge(table({4: [[1.0], [2.0]], 16: [[1.0], [2.5]]}))
     assert "For comparison" not in " ".join(sentences(known, lent))
+
+
+def test_the_noise_that_is_lent_is_that_of_the_whole_fit():
+    generator = np.random.default_rng(3)
+    runs = planted(generator, {4: 2.0, 8: 1.9, 16: 1.8}, seeds=4, examples=16)[:-1]
+    noise = fit(compare(runs)).runs
+
+    assert (noise.variance, noise.freedom) == noise_of(runs)
+    assert noise_of(table({4: [[1.0], [1.0]], 16: [[2.0], [2.0]]})) is None  # copies of one run

@@ -9,7 +9,7 @@ from rankviz.errors import RankVizError
 if TYPE_CHECKING:
     from rankviz.api.forecasts import Forecasts
     from rankviz.api.runs.runs import Runs
-    from rankviz.api.runs.verdicts import Verdicts
+    from rankviz.api.runs.verdicts import SweepVerdict, Verdicts
     from rankviz.core.forecast.decision import Decision
 
 
@@ -21,13 +21,16 @@ class Decisions:
         self._verdicts = verdicts
         self._forecasts = forecasts
 
-    def of(self, sweep_id: str, tolerance: float | str | None = None) -> Decision | None:
+    def of(
+        self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
+    ) -> Decision | None:
         """The forecast between a sweep's runs, what to train next and what to ship; None as long as fewer than two
         ranks have finished runs, or where the base model is not available.
 
         Args:
             sweep_id: One's own sweep or a recorded one.
             tolerance: As for a verdict.
+            judged: That verdict, where it is known.
         """
         from rankviz.core.forecast.decision import decide
 
@@ -36,7 +39,7 @@ class Decisions:
             forecast = self._forecasts.bent(sweep_id)
         except RankVizError:
             return None
-        judged = self._verdicts.of_sweep(sweep_id, tolerance)
+        judged = judged or self._verdicts.of_sweep(sweep_id, tolerance)
         if judged is None:
             return decide(sweep.runs, forecast)
         verdict = judged.verdict

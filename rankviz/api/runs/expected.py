@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankviz.api.models import Models
+from rankviz.api.runs.estimator import Estimator
 from rankviz.api.runs.measured import Measured
 from rankviz.api.runs.stored import StoredRuns
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.base_check import refuse_base
-from rankviz.core.runs.estimate import RunEstimate, estimate_run
+from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.limits import check_count, check_sweep
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import BadDataError, RankVizError
@@ -55,8 +56,9 @@ class ExpectedRuns(StoredRuns):
 
         here, first = environment or machine.here(), runs[0]
         refuse_base(self._models.get(first.base), first.lora, first.training, self._workspace.device(here))
-        paces = self._paces(first, here, load_average=None if environment else machine.load_average())
-        by_rank = {run.r: self._estimate_run(run, here, paces) for run in runs}
+        estimator = self._estimator()
+        paces = estimator.paces(first, here, load_average=None if environment else machine.load_average())
+        by_rank = {run.r: estimator.estimate(run, here, paces) for run in runs}
         return ExpectedSweep(
             device_name=here["device_name"],
             runs=len(runs),
@@ -72,13 +74,10 @@ class ExpectedRuns(StoredRuns):
         """How long runs of one sweep take; None where that is not known. environment: as in `expected`."""
         from rankviz import machine
 
-        here = environment or machine.here()
-        paces = self._paces(runs[0], here, load_average=machine.load_average() if here == machine.here() else None)
-        by_rank: dict[int, RunEstimate] = {}
-        for run in runs:
-            if run.r not in by_rank:
-                by_rank[run.r] = self._estimate_run(run, here, paces)
-        time = self._time(runs, [by_rank[run.r] for run in runs], here, paces)
+        here, estimator = environment or machine.here(), self._estimator()
+        average = machine.load_average() if here == machine.here() else None
+        paces = estimator.paces(runs[0], here, load_average=average)
+        time = self._time(runs, [estimator.estimate(run, here, paces) for run in runs], here, paces)
         return time.total if time else None
 
     def _time(
@@ -132,34 +131,22 @@ class ExpectedRuns(StoredRuns):
         memory_bytes is of what the run measures: a process's resident set on a CPU, what is allocated on a GPU.
         seconds is training alone, from what had finished on its machine before it began.
         """
+        (estimate,) = self.expected_runs([record])
+        return estimate
+
+    def expected_runs(self, records: Iterable[RunRecord]) -> Iterator[RunEstimate | None]:
+        """The same of several runs, each as it is asked for."""
         from rankviz.core.runs.timing.times import load_average_of
 
-        try:
-            average = load_average_of(record)
-            paces = self._paces(record.request, record.environment, before=record.started_at, load_average=average)
-            return self._estimate_run(record.request, record.environment, paces)
-        except RankVizError:
-            return None
+        estimator = self._estimator()
+        for record in records:
+            request, environment, average = record.request, record.environment, load_average_of(record)
+            try:
+                paces = estimator.paces(request, environment, before=record.started_at, load_average=average)
+                estimate = estimator.estimate(request, environment, paces)
+            except RankVizError:
+                estimate = None
+            yield estimate
 
-    def _paces(self, request: RunRequest, environment: Mapping[str, Any], **when: float | None) -> Paces:
-        """The same for every rank of a sweep."""
-        from rankviz.core.runs.estimate import workload_of
-
-        model, device = self._models.get(request.base), self._workspace.device(environment)
-        workload = workload_of(model, request, device, self._measured.row_tokens(request))
-        return self._measured.paces(workload, environment, **when)
-
-    def _estimate_run(self, request: RunRequest, environment: Mapping[str, Any], paces: Paces) -> RunEstimate:
-        model, device = self._models.get(request.base), self._workspace.device(environment)
-        rows = self._measured.row_tokens(request)
-        training = request.training.without_auto(device)
-        tokens = training.per_device_train_batch_size * (rows.expected if rows else training.max_length)
-        memory = self._measured.memory(model, request.lora, training, tokens, environment)
-        estimate = estimate_run(model, request, device, self._workspace.assumptions, rows, memory, paces)
-        return replace(
-            estimate, timed_by=self._named(estimate.timed_by), calibrated_by=self._named(estimate.calibrated_by)
-        )
-
-    def _named(self, run_ids: Sequence[str]) -> tuple[str, ...]:
-        """Times and memory of everybody's runs are used, and only one's own are named."""
-        return tuple(run_id if self._workspace.rights.mine(run_id) else "" for run_id in run_ids)
+    def _estimator(self) -> Estimator:
+        return Estimator(self._workspace, self._models, self._measured)

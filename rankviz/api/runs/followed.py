@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from rankviz.core.runs.request import RunRequest
     from rankviz.core.runs.timing.progress import SweepProgress
 
+MOST_SHARE = 0.04
+"""Of a processor, for following a sweep."""
+LONGEST_PAUSE = 5.0
+
 
 class FollowedRuns(ExpectedRuns):
     """What becomes of runs, read again each time."""
@@ -35,14 +40,18 @@ class FollowedRuns(ExpectedRuns):
         self._waiting = Waiting(workspace, self._seconds_on, lambda sweep: self.progress(sweep).seconds_left)
 
     def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
-        """The sweep again and again until all its runs have ended."""
-        while True:
+        """The sweep again and again until all its runs have ended; less often where a look takes long, such as among
+        thousands of runs."""
+        used = 0.0
+        for look in itertools.count():
+            began = time.process_time()
             sweep = self.sweep(sweep_id)
             yield sweep
             if sweep.ended:
                 return
             self._workspace.work_queue()  # whoever held the queue may have gone meanwhile
-            time.sleep(every_seconds)
+            time.sleep(max(every_seconds, min(LONGEST_PAUSE, used / MOST_SHARE)))
+            used = time.process_time() - began if look else 0.0  # the first one reads the runs folder
 
     def progress(self, sweep: Sweep) -> SweepProgress:
         """How far a sweep is and how long it still takes, from its own runs and from earlier ones on its machine."""
@@ -97,11 +106,17 @@ class FollowedRuns(ExpectedRuns):
 
     def summary(self, run_id: str) -> RunSummary:
         """One run: what was requested and measured, with the estimate beside it."""
-        record = self.get(run_id)
-        return RunSummary(
-            record=record,
-            estimate=self.expected_run(record),
-            device_time=device_time([record], time.time()),
-            place=self._whereabouts.of(record),
-            folder=self.folder(run_id),
-        )
+        (summary,) = self.summaries([self.get(run_id)])
+        return summary
+
+    def summaries(self, runs: Sequence[RunRecord]) -> Iterator[RunSummary]:
+        """The same of several runs, as `get`, `sweep` and `sweeps` have them, each as it is asked for."""
+        now = time.time()
+        for run, estimate in zip(runs, self.expected_runs(runs), strict=True):
+            yield RunSummary(
+                record=run,
+                estimate=estimate,
+                device_time=device_time([run], now),
+                place=self._whereabouts.of(run),
+                folder=self.folder(run.run_id),
+            )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rankviz.api.models import Models
+from rankviz.api.runs.known import Known
 from rankviz.api.workspace import Workspace
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
@@ -17,30 +16,35 @@ from rankviz.errors import RankVizError
 from rankviz.visitor import HOST, acting_as
 
 if TYPE_CHECKING:
+    from rankviz.api.runs.ended import EndedHere
     from rankviz.core.cost.calibration import Calibration, MemoryCalibration
+    from rankviz.core.cost.device import Device
     from rankviz.core.cost.pace import Paces, Timing, Workload
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.cost.slowdown import Others
     from rankviz.core.lora.config import LoraConfig
     from rankviz.core.probe.record import ProbeRecord
+    from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
     from rankviz.core.runs.timing.replay import Finished
     from rankviz.dataset import Preview
 
-MOST_RUNS = 200
-"""The latest finished runs and probes that are looked at."""
 FORGOTTEN_SECONDS = 3600.0
 """Of a worker that ended so long ago nothing is left in a load average, which is over a minute."""
 Machine: TypeAlias = tuple[Any, ...]
 """As core.cost.pace.machine_of has it."""
 
 
-class Ended(NamedTuple):
-    """What has ended, as it stood at one time of the queue."""
+MOST_FORMULAS = 1000  # of unlike runs, a kilobyte each
 
-    turns: int | None = None
-    by_machine: Mapping[Machine, Sequence[RunRecord | ProbeRecord]] = MappingProxyType({})
+
+class Evidence(NamedTuple):
+    """What there is to learn from, as it stood at one time of the queue."""
+
+    ended: Mapping[Machine, EndedHere]
+    at_work: Sequence[tuple[Machine | None, RunRecord | ProbeRecord]]
+    """With their machine; None where it is not known yet."""
 
 
 class Measured:
@@ -51,7 +55,9 @@ class Measured:
         self._models = models
         self._timings: dict[tuple[str, float], Timing | None] = {}
         self._machines: dict[tuple[str, float], Machine] = {}
-        self._ended = Ended()
+        self._ended: tuple[int | None, Mapping[Machine, EndedHere]] = None, {}
+        self._formulas = Known(MOST_FORMULAS)
+        self._workloads: dict[Workload, Workload] = {}  # one for all its like
         self._names: tuple[int, dict[str, bool]] = 0, {}
         self._here: dict[tuple[str, float | None], bool] = {}
 
@@ -87,6 +93,14 @@ class Measured:
         ]
         return calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)
 
+    def evidence(self) -> Evidence:
+        """What `paces` looks at. Whoever asks for those of many runs asks for it once."""
+        from rankviz.core.cost.pace import machine_of
+
+        at_work = self._workspace.store.standing().at_work
+        where = (machine_of(run.environment) if run.environment else None for run in at_work)
+        return Evidence(self._ended_by_machine(), list(zip(where, at_work, strict=True)))
+
     def paces(
         self,
         workload: Workload,
@@ -94,42 +108,37 @@ class Measured:
         *,
         before: float | None = None,
         load_average: float | None = None,
+        evidence: Evidence | None = None,
     ) -> Paces:
         """What has finished on this device says of the time of such a run.
 
         before: leaves out what ended later (unix seconds), for the estimate beside a run that has ended itself.
         load_average: of the machine at that time, or now; None where it is not known.
+        evidence: as it is now, where that is known.
         """
-        from rankviz.core.cost.pace import machine_of, paces
+        from rankviz.core.cost.pace import Paces, machine_of
 
-        here = machine_of(self._with_versions(environment))
-        ended = self._ended_on(here)
-        at_work = [
-            run
-            for run in self._workspace.store.standing().at_work
-            if not run.environment or machine_of(run.environment) == here
-        ]
-        others = self._others([*ended, *at_work], environment, load_average, before or time.time())
-        return paces(self._timings_of(ended, before), workload, self._workspace.assumptions, others)
+        here, evidence = machine_of(self._with_versions(environment)), evidence or self.evidence()
+        others = self._others(evidence, here, environment, load_average, before or time.time())
+        if (ended := evidence.ended.get(here)) is None:
+            return Paces(others=others)
+        return ended.paces(workload, self._workspace.assumptions, before, others)
 
-    def _timings_of(self, ended: Sequence[RunRecord | ProbeRecord], before: float | None) -> Sequence[Timing]:
-        """The latest, the oldest first."""
-        latest = [run for run in ended if run.ended_at and (before is None or run.ended_at <= before)]
-        latest.sort(key=lambda record: record.ended_at, reverse=True)
-        timings = (timing for timing in map(self._timing, latest) if timing)
-        return tuple(itertools.islice(timings, MOST_RUNS))[::-1]
+    def _ended_by_machine(self) -> Mapping[Machine, EndedHere]:
+        """What has ended, by its machine, without what ended before anybody knew where it ran. Found anew once
+        something begins or ends."""
+        from rankviz.api.runs.ended import EndedHere
 
-    def _ended_on(self, machine: Machine) -> Sequence[RunRecord | ProbeRecord]:
-        """What has ended on a machine, in the order of the store, without what ended before anybody knew where it ran.
-        Found anew once something begins or ends."""
         store, turns = self._workspace.store, self._workspace.store.turns()
-        if self._ended.turns != turns:
+        if self._ended[0] != turns:
             by_machine: dict[Machine, list[RunRecord | ProbeRecord]] = {}
             for record in store.records():
                 if record.ended_at and record.environment and self._made_here(record):
                     by_machine.setdefault(self._machine_of(record), []).append(record)
-            self._ended = Ended(turns, by_machine)
-        return self._ended.by_machine.get(machine, ())
+            known = self._ended[1]
+            ended = {here: EndedHere(some, self._timing, known.get(here)) for here, some in by_machine.items()}
+            self._ended = turns, ended
+        return self._ended[1]
 
     def _machine_of(self, record: RunRecord | ProbeRecord) -> Machine:
         from rankviz.core.cost.pace import machine_of
@@ -141,22 +150,25 @@ class Measured:
 
     def _others(
         self,
-        records: Sequence[RunRecord | ProbeRecord],
+        evidence: Evidence,
+        here: Machine,
         environment: Mapping[str, Any],
         load_average: float | None,
         at: float,
     ) -> Others | None:
-        """Programs beside the workers of these runs; None on a GPU, whose time they hardly move."""
+        """Programs beside one's own workers; None on a GPU, whose time they hardly move."""
         from rankviz.core.cost.slowdown import others
         from rankviz.core.runs.record import RunRecord
-        from rankviz.core.runs.timing.times import spell_of
+        from rankviz.core.runs.timing.times import began_at, spell_of
 
         if load_average is None or environment.get("device") != "cpu":
             return None
-        since = at - FORGOTTEN_SECONDS
-        runs = [run for run in records if isinstance(run, RunRecord) and (run.ended_at is None or run.ended_at > since)]
-        spells = [spell for run in runs if (spell := spell_of(run, now=at))]
-        return others(load_average, at, environment.get("cpu_count") or 1, spells)
+        ended = evidence.ended.get(here)
+        runs = list(ended.at_work(at - FORGOTTEN_SECONDS, at)) if ended else []
+        for where, run in evidence.at_work:
+            if isinstance(run, RunRecord) and where in (None, here) and (began_at(run) or at) < at:
+                runs.append(run)
+        return others(load_average, at, environment.get("cpu_count") or 1, [spell_of(run, now=at) for run in runs])
 
     def of_question(
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
@@ -188,10 +200,9 @@ class Measured:
     def completed_runs(self, environment: Mapping[str, Any]) -> Sequence[RunRecord]:
         """The latest completed runs on the machine of this environment, the oldest sweep first."""
         from rankviz.core.cost.pace import machine_of
-        from rankviz.core.runs.record import RunRecord
 
-        ended = self._ended_on(machine_of(self._with_versions(environment)))
-        return [run for run in ended if isinstance(run, RunRecord) and run.completed][-MOST_RUNS:]
+        ended = self._ended_by_machine().get(machine_of(self._with_versions(environment)))
+        return ended.completed if ended else ()
 
     def _made_here(self, record: RunRecord | ProbeRecord) -> bool:
         """On a shared page, whether a worker of this machine made it: what somebody imports may say anything of this
@@ -202,6 +213,14 @@ class Measured:
         if key not in self._here:
             self._here[key] = self._workspace.store.has_begun(record.run_id)
         return self._here[key]
+
+    def formulas(self, model: ModelSpec, request: RunRequest, device: Device, rows: Range | None) -> RunEstimate:
+        """The estimate of a run before anything that was measured here moves it. Runs that differ only by what it does
+        not depend on have the same one. rows: as row_tokens has them."""
+        from rankviz.core.runs.estimate import estimate_run
+
+        key, assume = (model, request.lora, request.training, device, rows), self._workspace.assumptions
+        return self._formulas.of(key, lambda: estimate_run(model, request, device, assume, rows))
 
     def row_tokens(self, request: RunRequest) -> Range | None:
         """Tokens of a row of a run's data after padding; None where the data has gone since."""
@@ -263,20 +282,19 @@ class Measured:
         return finished and finished.timing
 
     def _finished(self, record: RunRecord) -> Finished | None:
-        from rankviz.core.runs.estimate import estimate_run, workload_of
+        from rankviz.core.runs.estimate import workload_of
         from rankviz.core.runs.timing.replay import Finished
         from rankviz.core.runs.timing.sweep_time import formula_times
         from rankviz.core.runs.timing.times import evaluated, timing_of
 
-        device, assume = self._workspace.device(record.environment), self._workspace.assumptions
-        request = record.request
+        device, request = self._workspace.device(record.environment), record.request
         if (model := self._models.at_hand(request.base)) is None:
             return None
         rows = self.row_tokens(request)
-        seconds = estimate_run(model, request, device, assume, rows).formula_seconds
-        if seconds is None:
+        if (seconds := self.formulas(model, request, device, rows).formula_seconds) is None:
             return None
-        expected = formula_times(model, request, seconds, assume)
-        timing = timing_of(record, workload_of(model, request, device, rows), expected)
+        expected = formula_times(model, request, seconds, self._workspace.assumptions)
+        workload = workload_of(model, request, device, rows)
+        timing = timing_of(record, self._workloads.setdefault(workload, workload), expected)
         cpus = record.environment.get("cpu_count") or 1
         return timing and Finished(timing=timing, expected=expected, evaluated=evaluated(record), cpus=cpus)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -139,7 +139,11 @@ class StoredRuns:
         return RunStore(self._workspace.assets / "recorded")
 
     def _is_recorded(self, run_id: str) -> bool:
-        return any(record.run_id == run_id for sweep in self._recorded for record in sweep.runs)
+        return run_id in self._recorded_ids
+
+    @cached_property
+    def _recorded_ids(self) -> Set[str]:
+        return frozenset(record.run_id for sweep in self._recorded for record in sweep.runs)
 
     def events(self, run_id: str) -> Sequence[RunEvent]:
         """What happened last in a run, in order, without its steps."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import is_not
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from rankviz.api.runs.known import Known
 from rankviz.api.runs.runs import Runs
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
     from rankviz.core.runs.fast_curve import Reading
     from rankviz.core.runs.record import Sweep
     from rankviz.verdict import Borrowed, Verdict
+
+Noise: TypeAlias = tuple[float, int]
+"""As verdict.noise_of has it."""
+MOST_NOISES = 2000
+"""Of sweeps whose runs are in memory anyway."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +41,7 @@ class Verdicts:
     def __init__(self, workspace: Workspace, runs: Runs):
         self._workspace = workspace
         self._runs = runs
+        self._noises = Known(MOST_NOISES)
 
     def of_sweep(
         self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss"
@@ -63,16 +71,18 @@ class Verdicts:
         """What the runs of a sweep can be compared by, as far as they have been evaluated; the loss always."""
         return measured_metrics(self._runs.sweep(sweep_id).runs)
 
-    def fast_curve(self, sweep_id: str, tolerance: float | str | None = None) -> Reading | None:
+    def fast_curve(
+        self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
+    ) -> Reading | None:
         """What the best fast curve of a sweep shows; None of a sweep without one. tolerance: nats, or a share of the
-        gain."""
+        gain. judged: of_sweep of the same, where it is known."""
         from rankviz.core.runs.fast_curve import read
 
         sweep = self._runs.sweep(sweep_id)
         curve = next(iter(self._runs.fast_curves(sweep_id)), None)
         if curve is None:
             return None
-        judged = self.of_sweep(sweep_id, tolerance)
+        judged = judged or self.of_sweep(sweep_id, tolerance)
         if judged is None:
             return read(curve, sweep.runs, run_sd=None)
         verdict = judged.verdict
@@ -109,14 +119,25 @@ class Verdicts:
         alike = [other for other in others if _setting(other) == _setting(sweep)]
         same_task = [other for other in others if _task(other) == _task(sweep)]
 
-        def losses(sweeps: Sequence[Sweep]):
-            return ((other.sweep_id, verdict.losses_of(other.runs, metric)) for other in sweeps)
+        def noises(sweeps: Sequence[Sweep]) -> Iterator[tuple[str, Noise | None]]:
+            return ((other.sweep_id, self._noise_of(other, metric)) for other in sweeps)
 
         return (
-            verdict.borrow(losses(alike), same_setting=True)
-            or verdict.borrow(losses(same_task), same_setting=False)
-            or verdict.borrow(losses(others), same_setting=False)
+            verdict.borrow(noises(alike), same_setting=True)
+            or verdict.borrow(noises(same_task), same_setting=False)
+            or verdict.borrow(noises(others), same_setting=False)
         )
+
+    def _noise_of(self, sweep: Sweep, metric: Metric) -> Noise | None:
+        """Found anew once one of its runs has changed."""
+        from rankviz import verdict
+
+        key = sweep.sweep_id, metric.key
+        runs, noise = self._noises.get(key) or ((), None)
+        if len(runs) != len(sweep.runs) or any(map(is_not, runs, sweep.runs)):
+            noise = verdict.noise_of(verdict.losses_of(sweep.runs, metric))
+            self._noises.keep(key, (sweep.runs, noise))
+        return noise
 
 
 def metric_named(key: str) -> Metric:

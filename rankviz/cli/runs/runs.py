@@ -35,7 +35,7 @@ def runs_list(as_json: Json = False) -> None:
     api = Api()
     records = [run for sweep in api.runs.sweeps() for run in sweep.runs]
     if as_json:
-        return print_json([listed_run_json(api.runs.summary(run.run_id)) for run in records])
+        return print_json([*map(listed_run_json, api.runs.summaries(records))])
     runs_table(api, records)
     for run_id, reason in api.runs.unreadable().items():
         print(f"Run {run_id} cannot be read. {reason}", file=sys.stderr)

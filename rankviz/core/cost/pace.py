@@ -20,6 +20,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import islice, takewhile
 from typing import Any, Literal
 
 from rankviz.core.cost import slowdown
@@ -195,39 +196,61 @@ def _finished(text: str) -> str:
 
 def paces(timings: Sequence[Timing], workload: Workload, assume: Assumptions, others: Others | None = None) -> Paces:
     """The pace of each part from what has finished on this machine, in any order. others: on this machine now."""
-    ordered = sorted(timings, key=lambda timing: timing.ended_at)
-    return Paces(**{part: _pace(part, ordered, workload, assume, others) for part in PARTS}, others=others)
+    latest = sorted(timings, key=lambda timing: timing.ended_at)[::-1]
+    reach = math.log(assume.value("here-base-reach"))
+    workloads = {id(timing.workload): timing.workload for timing in latest}  # those of a sweep are one
+    reached = {key: there for key, there in workloads.items() if abs(_log_sizes(there, workload)) <= reach}
+    loading = {key: _differences(there, workload, "load") for key, there in reached.items()}
+    working = {key: _differences(there, workload, "training") for key, there in reached.items()}
+    found = {}
+    for part in PARTS:
+        differs = loading if part == "load" else working
+        near = _nearest(part, latest, differs)
+        found[part] = _pace(part, latest, near, differs, workload, assume, others) if near else None
+    return Paces(**found, others=others)
+
+
+def _nearest(part: Part, latest: Sequence[Timing], differs: Mapping[int, tuple[Difference, ...]]) -> Sequence[Timing]:
+    """The LATEST of those that differ least, the oldest first; without those whose slowdown is not known, where it is
+    known of some. latest: the latest first. differs: by the id of a workload; without those that are out of reach."""
+    nearest, near, known = len(Difference), [], []
+    for timing in latest:
+        if part not in timing.ratios or (of := differs.get(id(timing.workload))) is None or of[-1] > nearest:
+            continue
+        if of[-1] < nearest:
+            nearest, near, known = of[-1], [], []
+        near.append(timing)
+        if part in timing.slowdowns:
+            known.append(timing)
+        if nearest is Difference.NONE and len(known) == LATEST:
+            break
+    return (known or near)[:LATEST][::-1]
 
 
 def _pace(
-    part: Part, timings: Sequence[Timing], workload: Workload, assume: Assumptions, others: Others | None
-) -> Pace | None:
-    reach = math.log(assume.value("here-base-reach"))
-    measured = [
-        (_differences(timing.workload, workload, part), timing)
-        for timing in timings
-        if part in timing.ratios and abs(_log_sizes(timing.workload, workload)) <= reach
-    ]
-    if not measured:
-        return None
-    nearest = min(max(differs) for differs, _ in measured)
-    near = [(differs, timing) for differs, timing in measured if max(differs) == nearest]
-    known = [(differs, timing) for differs, timing in near if part in timing.slowdowns]
-    near = (known or near)[-LATEST:]
-    logs = [math.log(timing.ratios[part] / timing.slowdowns.get(part, 1.0)) for _, timing in near]
+    part: Part,
+    latest: Sequence[Timing],
+    near: Sequence[Timing],
+    differs: Mapping[int, tuple[Difference, ...]],
+    workload: Workload,
+    assume: Assumptions,
+    others: Others | None,
+) -> Pace:
+    known = part in near[0].slowdowns
+    logs = [math.log(timing.ratios[part] / timing.slowdowns.get(part, 1.0)) for timing in near]
     centre = middle(logs)
-    noise = math.log(assume.value(_noise(part, known=bool(known))))
+    noise = math.log(assume.value(_noise(part, known=known)))
     width = math.hypot(
         noise * math.sqrt(LATEST / len(near)),
-        max(_width(timing.workload, workload, differs, assume) for differs, timing in near),
+        max(_width(timing.workload, workload, differs[id(timing.workload)], assume) for timing in near),
     )
     disagreement = assume.value("here-disagreement") * middle([abs(log - centre) for log in logs])
     return Pace(
         idle=math.exp(centre),
         spread=math.exp(max(width, disagreement)),
-        slowdown=_next_slowdown(part, timings, others, assume) if known else slowdown.NONE,
-        differs=nearest,
-        sources=tuple(timing for _, timing in near),
+        slowdown=_next_slowdown(part, latest, others, assume) if known else slowdown.NONE,
+        differs=differs[id(near[0].workload)][-1],
+        sources=tuple(near),
     )
 
 
@@ -238,17 +261,18 @@ def _noise(part: Part, *, known: bool) -> str:
     return "here-idle-noise" if known else "here-time-noise"
 
 
-def _next_slowdown(part: Part, timings: Sequence[Timing], others: Others | None, assume: Assumptions) -> Range:
-    last = [timing for timing in timings if part in timing.slowdowns]
+def _next_slowdown(part: Part, latest: Sequence[Timing], others: Others | None, assume: Assumptions) -> Range:
+    since = others.at - slowdown.RECENT_SECONDS if others else -math.inf
+    recent = takewhile(lambda timing: timing.ended_at > since, latest)
+    last = list(islice((timing.slowdowns[part] for timing in recent if part in timing.slowdowns), slowdown.LAST))[::-1]
     if others is None:
-        return slowdown.expected([timing.slowdowns[part] for timing in last], None)
+        return slowdown.expected(last, None)
     threads = others.cpus if part in ALL_CPUS else 1
-    recent = [timing.slowdowns[part] for timing in last if timing.ended_at > others.at - slowdown.RECENT_SECONDS]
-    return slowdown.expected(recent, others.slowdown(threads, assume.value("here-others-drift")))
+    return slowdown.expected(last, others.slowdown(threads, assume.value("here-others-drift")))
 
 
 def _differences(there: Workload, here: Workload, part: Part) -> tuple[Difference, ...]:
-    """All of them. Loading reads no rows, so it is the same whatever the data."""
+    """All of them, the largest last. Loading reads no rows, so it is the same whatever the data."""
     rows = part != "load" and (there.data != here.data or abs(_log_tokens(there, here)) > math.log(SAME_TOKENS))
     return (
         Difference.NONE,

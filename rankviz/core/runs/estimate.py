@@ -53,12 +53,11 @@ def estimate_run(
     assumptions: Assumptions,
     row_tokens: Range | None = None,
     calibration: MemoryCalibration | None = None,
-    paces: Paces | None = None,
 ) -> RunEstimate:
-    """What the run should come to.
+    """What the run should come to, its time by the formulas alone.
 
     row_tokens: tokens of a row after padding to the longest of its batch; None spreads the range up to max_length.
-    calibration: what probes here say of its memory. paces: what has finished here says of its time.
+    calibration: what probes here say of its memory.
     """
     training, r = request.training.without_auto(device), request.lora.r
     longest = training.max_length
@@ -70,7 +69,6 @@ def estimate_run(
     low, expected, high = (memory for memory, _ in ends)
     durations = [duration for _, duration in ends]
     formulas = None if None in durations else Range(durations[0].low, durations[1].expected, durations[2].high)
-    pace = paces.training if paces else None
     plan = plan_on(model, request.lora, training, device)
     dtype = adapter_dtype(training.framework, training.precision, cuda=device.cuda)
     return RunEstimate(
@@ -78,12 +76,18 @@ def estimate_run(
         adapter_bytes=plan.file_bytes(r, DTYPE_BYTES[dtype]),
         memory_bytes=Range(round(low.low), round(expected.expected), round(high.high)),
         memory_kind="GPU allocated" if device.cuda else "process resident",
-        seconds=pace.of(formulas) if pace and formulas else formulas,
+        seconds=formulas,
         formula_seconds=formulas,
         calibrated_by=calibration.probe_ids if calibration else (),
-        timed_by=paces.source_ids if paces and formulas else (),
-        timed_in_words=paces.in_words if paces and formulas else "",
     )
+
+
+def paced(estimate: RunEstimate, paces: Paces) -> RunEstimate:
+    """The estimate with its time moved by what has finished here."""
+    if (formulas := estimate.formula_seconds) is None:
+        return estimate
+    seconds = paces.training.of(formulas) if paces.training else formulas
+    return replace(estimate, seconds=seconds, timed_by=paces.source_ids, timed_in_words=paces.in_words)
 
 
 def workload_of(model: ModelSpec, request: RunRequest, device: Device, row_tokens: Range | None) -> Workload:

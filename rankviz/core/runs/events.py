@@ -5,9 +5,10 @@ when it is read is said beside it (core.bounds); a line that does not fit is no 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import gt
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from rankviz.core.bounds import (
     Between,
@@ -77,6 +78,20 @@ class AdapterAttached(AttemptEvent):
     trainable_parameters: Count
 
 
+class Matches(NamedTuple):
+    """Prompts that were answered, and those whose answer is the reference."""
+
+    answered: int
+    right: int
+
+
+def matches_of(examples: Sequence[int | None]) -> Matches:
+    """Of example_exact_matches. A list that is left on the disk (store/memory/long_lists.py) keeps them in memory."""
+    if (kept := getattr(examples, "matches", None)) is not None:
+        return kept
+    return Matches(sum(match is not None for match in examples), sum(filter(None, examples)))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOut(AttemptEvent):
     """The held-out examples under an adapter. Counts of what was not measured are None or empty, never 0: no run of
@@ -109,14 +124,13 @@ class HeldOut(AttemptEvent):
     @property
     def answered(self) -> int:
         """Prompts that were answered."""
-        return sum(match is not None for match in self.example_exact_matches)
+        return matches_of(self.example_exact_matches).answered
 
     @property
     def exact_match(self) -> float | None:
         """Share of answered prompts whose answer is the reference; None where none was answered."""
-        if not self.answered or math.isnan(self.loss):
-            return None
-        return sum(filter(None, self.example_exact_matches)) / self.answered
+        answered, right = matches_of(self.example_exact_matches)
+        return None if not answered or math.isnan(self.loss) else right / answered
 
     def contradiction(self) -> str:
         """Why the counts cannot be of the same examples; empty where they can."""

@@ -1,5 +1,7 @@
 """What sweeps and runs are called, in figures, tables and lists."""
 
+from collections.abc import Mapping, Sequence
+
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.units import counted
 
@@ -38,10 +40,21 @@ def data_name(data: str) -> str:
 
 def run_label(run: RunRecord, sweep: Sweep) -> str:
     """The rank, and what else differs within the sweep."""
+    return run_labels(sweep, [run])[run.run_id]
+
+
+def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping[str, str]:
+    """The same of several runs, by their ids: of all of the sweep, or of these."""
+    has_rates = len({run.request.learning_rate for run in sweep.runs}) > 1
+    has_seeds = len({run.request.seed for run in sweep.runs}) > 1
+    return {run.run_id: _label(run, has_rates, has_seeds) for run in (sweep.runs if runs is None else runs)}
+
+
+def _label(run: RunRecord, has_rates: bool, has_seeds: bool) -> str:
     parts = [f"r = {run.request.r}"]
-    if len({other.request.learning_rate for other in sweep.runs}) > 1:
+    if has_rates:
         parts.append(f"lr {run.request.learning_rate:g}")
-    if len({other.request.seed for other in sweep.runs}) > 1:
+    if has_seeds:
         parts.append(f"seed {run.request.seed}")
     return ", ".join(parts)
 

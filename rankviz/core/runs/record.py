@@ -1,6 +1,6 @@
 """A run, whose state is computed from its events. No code ever sets a state."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -30,6 +30,13 @@ from rankviz.core.runs.state import RunState, StageTime
 
 MAX_STAGES = 5000
 """Of one run whose times are kept; one that truncates to a thousand ranks goes through fewer."""
+
+
+def median_seconds(steps: Sequence[StepLogged]) -> float | None:
+    """Of the steps after the first; None of fewer than two. Steps that are left on the disk
+    (store/memory/left_on_disk.py) keep it in memory."""
+    ends = [step.seconds for step in steps]
+    return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,8 +131,7 @@ class RunRecord(Attempted):
     @property
     def step_seconds(self) -> float | None:
         """Median seconds of the steps after the first; None before the second is done."""
-        ends = [step.seconds for step in self.steps]
-        return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
+        return self.steps.median_seconds if hasattr(self.steps, "median_seconds") else median_seconds(self.steps)
 
     @property
     def tokens_per_second(self) -> float | None:

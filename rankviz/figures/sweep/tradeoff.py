@@ -1,6 +1,7 @@
 """Quality against cost: measured points, what none of them beats, and the smallest rank that is good enough."""
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
@@ -38,6 +39,7 @@ class TradeoffInfo(NamedTuple):
     """The points as a table."""
 
 
+NONE_KNOWN: Mapping[str, Verdict] = MappingProxyType({})
 NOISE_WIDTHS = 3
 """An axis that shows less than so many widths of the noise would make a picture of noise alone."""
 ONE_TWO_FIVE = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 5)]
@@ -54,6 +56,7 @@ def tradeoff_info(
     run_ids: Collection[str] | None = None,
     usd_per_hour: float | None = None,
     tolerance: float | None = None,
+    verdicts: Mapping[str, Verdict] = NONE_KNOWN,
 ) -> TradeoffInfo:
     """Finished runs of the sweeps, one group per sweep, since only within a sweep are base, data, order and held-out
     set the same.
@@ -65,6 +68,7 @@ def tradeoff_info(
         run_ids: Only these runs; None means all.
         usd_per_hour: For x = "money".
         tolerance: Values that differ by no more than so many nats, or points, are equal in practice; None: as usual.
+        verdicts: On all runs of a sweep within this tolerance, by its id, where it is known.
     """
     if x not in COST_AXES or y not in QUALITY_AXES:
         raise InvalidSettingError(
@@ -82,10 +86,11 @@ def tradeoff_info(
         empty = {"empty": f"None of these runs measured {quality.metric.noun}."}
     for sweep in sweeps:
         runs = [run for run in sweep.runs if run_ids is None or run.run_id in run_ids]
-        losses = losses_of(runs, quality.metric)
-        if all(run.diverged for run in losses):
-            continue
-        verdict = judge(losses, tolerance=tolerance, metric=quality.metric)
+        if (verdict := verdicts.get(sweep.sweep_id)) is None:
+            losses = losses_of(runs, quality.metric)
+            if all(run.diverged for run in losses):
+                continue
+            verdict = judge(losses, tolerance=tolerance, metric=quality.metric)
         if ranks := by_rank(measured_points(runs, cost, quality, price), verdict.rates):
             groups.append(point_group(sweep, ranks, verdict, cost, quality))
             notes.append(_note(sweep, ranks, verdict))

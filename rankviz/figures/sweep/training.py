@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from math import isfinite, log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rankviz.core.runs.events import StepLogged
-from rankviz.core.runs.labels import data_name, run_label, sweep_title
+from rankviz.core.runs.labels import data_name, run_labels, sweep_title
 from rankviz.core.runs.record import Sweep
+from rankviz.core.runs.thinned import FEW, thinned
 from rankviz.figures.style import MEASURED, draw, rgba
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ class TrainingInfo(NamedTuple):
 
 MOST_POINTS = 1000
 """Of one curve, which is wider than a figure has pixels."""
-LEAST_POINTS = 40
 ALL_POINTS = 8_000
-"""Of all curves of a figure, as long as that leaves each of them LEAST_POINTS."""
+"""Of all curves of a figure, as long as that leaves each of them FEW."""
 MOST_NAMED = 8
 """With more curves than this the legend names ranks, which look alike, and the hover names runs."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -54,22 +53,23 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
     pairs = [(run, sweep) for sweep in sweeps for run in sweep.runs if run_ids is None or run.run_id in run_ids]
     if not pairs:
         return TrainingInfo([])
-    each = min(MOST_POINTS, max(LEAST_POINTS, ALL_POINTS // len(pairs)))
+    each = min(MOST_POINTS, max(FEW, ALL_POINTS // len(pairs)))
     shown = [thinned(run.steps, each) for run, _ in pairs]
     left_out = any(len(steps) < len(run.steps) for steps, (run, _) in zip(shown, pairs, strict=True))
     several = len(sweeps) > 1
+    labels = {run_id: label for sweep in sweeps for run_id, label in run_labels(sweep).items()}
     ended = all(run.state.ended for run, _ in pairs)
     return TrainingInfo(
         curves=[
             LossCurve(
                 run_id=run.run_id,
-                label=(f"{data_name(run.request.data)}: " if several else "") + run_label(run, sweep),
+                label=(f"{data_name(run.request.data)}: " if several else "") + labels[run.run_id],
                 r=run.request.r,
                 steps=[step.step for step in steps],
                 losses=[step.loss for step in steps],
                 final=run.loss_after.loss if run.loss_after and isfinite(run.loss_after.loss) else None,
             )
-            for steps, (run, sweep) in zip(shown, pairs, strict=True)
+            for steps, (run, _) in zip(shown, pairs, strict=True)
         ],
         max_steps=max(run.request.max_steps for run, _ in pairs),
         **({"empty": "No step was logged."} if ended else {}),
@@ -89,26 +89,6 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
     )
 
 
-def thinned(steps: Sequence[StepLogged], most: int) -> Sequence[StepLogged]:
-    """At most so many of these steps: the first and the last, and of equal parts between them the lowest and the
-    highest loss, so that no peak is lost. most: at least 4."""
-    if len(steps) <= most:
-        return steps
-    first, *between, last = steps
-    parts = (most - 2) // 2
-    kept = [first]
-    for part in range(parts):
-        some = between[part * len(between) // parts : (part + 1) * len(between) // parts]
-        known = [step for step in some if isfinite(step.loss)]
-        ends = {min(known, key=_loss).step, max(known, key=_loss).step} if known else {some[0].step}
-        kept += [step for step in some if step.step in ends]
-    return [*kept, last]
-
-
-def _loss(step: StepLogged) -> float:
-    return step.loss
-
-
 def training_figure(info: TrainingInfo, *, height: int = 320) -> "go.Figure":
     """Training loss by step. Measured is vermilion, so runs differ by strength of the colour (rank) and by dash."""
     begun = [curve for curve in info.curves if curve.steps]
@@ -116,7 +96,7 @@ def training_figure(info: TrainingInfo, *, height: int = 320) -> "go.Figure":
     ended = [curve for curve in begun if curve.final is not None]
     lines = [_line(curve, ranks) for curve in begun]
     if len(begun) > MOST_NAMED:
-        firsts = {r: next(i for i, curve in enumerate(begun) if curve.r == r) for r in ranks}
+        firsts = {curve.r: i for i, curve in reversed(list(enumerate(begun)))}
         for i, (curve, line) in enumerate(zip(begun, lines, strict=True)):
             line |= {"name": f"r = {curve.r}", "legendgroup": str(curve.r), "showlegend": firsts[curve.r] == i}
     return draw(

@@ -14,7 +14,7 @@ from rankviz.core.runs.state import RunState
 from rankviz.errors import RunNotFoundError
 from rankviz.store.journal import JournalReader, Record
 from rankviz.store.memory.changes import Changes
-from rankviz.store.memory.first_read import FirstRead, Reading, is_view
+from rankviz.store.memory.first_read import FirstRead, Reading, is_view, naming
 from rankviz.store.memory.kept import CANCEL, Kept, Standing, begun_file
 from rankviz.store.memory.left_on_disk import lighten
 from rankviz.store.memory.rounds import Rounds
@@ -49,6 +49,7 @@ class Current:
         self._waiting: Sequence[Record] | None = None
         self._rounds, self._stamp = Rounds(clock), 0
         self._names: set[str] = set()
+        self._searched: tuple[str, int] | None = None
         self._looks = 0
         self._turns = 0
 
@@ -99,13 +100,26 @@ class Current:
             return Standing(self._of(self._at_work), sorted(self._unwanted), bool(self._unended))
 
     def of_sweep(self, sweep_id: str) -> Sequence[Record]:
-        """In the order they run, each as it stands now."""
+        """In the order they run, each as it stands now. Only these are read as long as nobody has asked for all."""
         with self._lock:
+            if self._first.is_ahead:
+                return self._alone(sweep_id)
             self._look()
             unread = self._names - self._kept.keys() if self.reading else ()
             for run_id in (*self._by_sweep.get(sweep_id, ()), *(n for n in unread if n.startswith(f"{sweep_id}-"))):
                 self._look_at(run_id, with_marks=False)
             return self._of(self._by_sweep.get(sweep_id, set()))
+
+    def _alone(self, sweep_id: str) -> Sequence[Record]:
+        search = sweep_id, self._folder_stamp()
+        if self._searched != search:
+            self._searched = search
+            asked = set(naming(self._folder, self.ids(), sweep_id))
+        else:
+            asked = set(self._by_sweep.get(sweep_id, ()))
+        for run_id in asked:
+            self._look_at(run_id)
+        return self._of(self._by_sweep.get(sweep_id, set()))
 
     def sweep_ids(self) -> set[str]:
         with self._lock:

@@ -3,12 +3,15 @@
 Meanwhile views are made of what has been read; whoever counts, starts or removes runs waits.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
+
+from rankviz.store.journal import MAX_REQUEST_BYTES
 
 HELD_SECONDS = 0.02
 """So long does it read while others wait, a long journal excepted."""
@@ -51,6 +54,11 @@ class FirstRead:
         self._thread = 0
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether nobody has asked for all runs yet."""
+        return not self.is_done and self.reading is None
+
+    @property
     def is_mine(self) -> bool:
         """Whether this thread is at it."""
         return self._thread == threading.get_ident()
@@ -77,3 +85,13 @@ class FirstRead:
                 self.lock.wait(PAUSE_SECONDS)
                 since = time.monotonic()
             look_at(run_id)
+
+
+def naming(folder: str, run_ids: Iterable[str], sweep_id: str) -> Iterator[str]:
+    """Those whose request names this sweep, and maybe a few more: their requests are searched, and not parsed, which is
+    twenty times as fast."""
+    text = f'"{sweep_id}"'.encode()
+    for run_id in run_ids:
+        with contextlib.suppress(OSError), open(f"{folder}/{run_id}/request.json", "rb", buffering=0) as file:
+            if text in file.read(MAX_REQUEST_BYTES):
+                yield run_id

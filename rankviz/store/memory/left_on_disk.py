@@ -9,7 +9,9 @@ from threading import Lock
 from typing import NamedTuple
 
 from rankviz.core.runs.events import StepLogged
-from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.record import RunRecord, median_seconds
+from rankviz.core.runs.thinned import Few
+from rankviz.core.runs.timing.times import usual_seconds
 from rankviz.errors import RunNotFoundError
 from rankviz.store.journal import JournalReader, Record, Request, new_record
 
@@ -34,11 +36,18 @@ class StepsOnDisk(Sequence):
     length: int
     first: StepLogged
     last: StepLogged
+    median_seconds: float | None
+    """What tables, estimates and charts need of all steps of every run: as core.runs.record has it; as
+    core.runs.timing.times has it; the points of a chart of many runs."""
+    usual_seconds: float | None
+    few: Few
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, place):
+        if isinstance(place, slice) and len(wanted := range(self.length)[place]) < self.length:
+            return tuple(self[each] for each in wanted)
         if place in (0, -self.length):
             return self.first
         if place in (-1, self.length - 1):
@@ -60,7 +69,15 @@ def lighten(reader: JournalReader) -> None:
     if not isinstance(record, RunRecord) or not record.state.ended or not isinstance(record.steps, tuple):
         return
     if record.steps:
-        steps = StepsOnDisk(_part(reader), len(record.steps), record.steps[0], record.steps[-1])
+        steps = StepsOnDisk(
+            part=_part(reader),
+            length=len(record.steps),
+            first=record.steps[0],
+            last=record.steps[-1],
+            median_seconds=median_seconds(record.steps),
+            usual_seconds=usual_seconds(record.steps),
+            few=Few.of(record.steps),
+        )
         reader.record = replace(record, steps=steps)
     reader.latest = None
 

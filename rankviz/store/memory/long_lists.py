@@ -11,7 +11,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from rankviz.core.from_json import build
-from rankviz.core.runs.events import EVENT_TYPES, Answered, HeldOut, RunEvent
+from rankviz.core.runs.events import EVENT_TYPES, Answered, HeldOut, Matches, RunEvent, matches_of
 from rankviz.errors import RunNotFoundError
 
 SHORT = 16
@@ -35,6 +35,8 @@ class LongList(Sequence):
     line: Line
     name: str
     count: int
+    matches: Matches | None = None
+    """Of example_exact_matches."""
 
     def __len__(self) -> int:
         return self.count
@@ -57,7 +59,11 @@ def without_long_lists(event: RunEvent, line: Line) -> RunEvent:
         return event
     most = 0 if isinstance(event, Answered) else SHORT
     long = {name: values for name, values in _lists_in(event).items() if len(values) > most}
-    return replace(event, **{name: LongList(line, name, len(values)) for name, values in long.items()})
+    return replace(event, **{name: _left(line, name, values) for name, values in long.items()})
+
+
+def _left(line: Line, name: str, values: Sequence) -> LongList:
+    return LongList(line, name, len(values), matches_of(values) if name == "example_exact_matches" else None)
 
 
 def numbers_in(event: RunEvent) -> int:

@@ -66,8 +66,8 @@ def looking(api: Api) -> Sequence[Callable[..., Any]]:
             offset: How many to leave out before them.
         """
         check_part(limit, offset)
-        ids = (run.run_id for sweep in api.runs.sweeps() for run in sweep.runs)
-        return [listed_run_json(api.runs.summary(run_id)) for run_id in islice(ids, offset, offset + limit)]
+        every = (run for sweep in api.runs.sweeps() for run in sweep.runs)
+        return [*map(listed_run_json, api.runs.summaries(list(islice(every, offset, offset + limit))))]
 
     def run(run_id: str = "") -> dict[str, Any]:
         """One run: settings, measurements and estimate, answers to prompts, and its training loss by step.
@@ -75,7 +75,7 @@ def looking(api: Api) -> Sequence[Callable[..., Any]]:
         Args:
             run_id: An id from `runs`.
         """
-        from rankviz.figures.sweep.training import thinned
+        from rankviz.core.runs.thinned import thinned
 
         summary = api.runs.summary(run_id)
         steps = thinned(summary.record.steps, SHOWN_STEPS)

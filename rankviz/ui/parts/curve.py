@@ -54,10 +54,11 @@ def curve(
     """As far as the sweep has got. tolerance: what counts as equal, as api.verdicts.of_sweep takes it. A fast curve is
     read by its loss in every metric, with the usual tolerance where another metric is shown."""
     judged = api.verdicts.of_sweep(sweep.sweep_id, tolerance, metric.key)
-    reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance if metric is LOSS else None)
+    by_loss = judged if metric is LOSS else None
+    reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance if metric is LOSS else None, by_loss)
     verdict = judged.verdict if judged else None
     compares = verdict is not None and (len(verdict.ranks) > 1 or reading is None)
-    decision = api.decisions.of(sweep.sweep_id, tolerance) if metric is LOSS else None
+    decision = api.decisions.of(sweep.sweep_id, tolerance, by_loss) if metric is LOSS else None
     ship = shipped(verdict, decision, reading)
     here = ship is None or api.adapters.is_here(ship.run_id, ship.r)
     answers = summary(

@@ -11,7 +11,8 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs import events
-from rankviz.core.runs.labels import run_label, sweep_title
+from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.labels import run_label, run_labels, sweep_title
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.places import Place
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
@@ -118,8 +119,9 @@ def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) 
 
 def events_html(api: Api, sweep: Sweep) -> str:
     """What happened, newest first, in words."""
+    labels = run_labels(sweep)
     lines = [
-        (event.time, run_label(run, sweep), words)
+        (event.time, labels[run.run_id], words)
         for run in sweep.runs
         if run.state is not RunState.QUEUED
         for event in api.runs.events(run.run_id)
@@ -183,8 +185,8 @@ def results_table(api: Api, sweep: Sweep, *, chosen: str = "") -> str:
     return "<h2>Measured (estimate below)</h2>" + html.table(
         (*QUALITY_HEADERS, *(metric.label for metric in accuracies), *COST_HEADERS),
         [
-            Row(cells=measured_cells(api, run, accuracies), pick=run.run_id, chosen=run.run_id == chosen)
-            for run in sweep.runs
+            Row(cells=_measured_cells(run, estimate, accuracies), pick=run.run_id, chosen=run.run_id == chosen)
+            for run, estimate in zip(sweep.runs, api.runs.expected_runs(sweep.runs), strict=True)
         ],
         label="Runs of this sweep, measured and estimated",
         left=2,
@@ -199,8 +201,8 @@ def accuracy_cell(run: RunRecord, metric: Metric) -> Cell:
     )
 
 
-def measured_cells(api: Api, run: RunRecord, accuracies: Sequence[Metric]) -> Sequence[Cell]:
-    estimate, done = api.runs.expected_run(run), run.completed
+def _measured_cells(run: RunRecord, estimate: RunEstimate | None, accuracies: Sequence[Metric]) -> Sequence[Cell]:
+    done = run.completed
     return (
         Cell(f"r = {run.request.r}"),
         Cell(run.state.value, kind="left"),

@@ -76,5 +76,5 @@ def sweep_runs(api: Api, *, sweep_id: str) -> Table:
     sweep = api.runs.sweep(sweep_id)
     if not sweep.recorded:
         api.workspace.rights.required(sweep_id)
-    rows = [(run, listed_run_json(api.runs.summary(run.run_id))) for run in sweep.runs]
+    rows = ((each.record, listed_run_json(each)) for each in api.runs.summaries(sweep.runs))
     return runs_table(rows, name=f"sweep-{sweep_id}")

@@ -95,7 +95,7 @@ def matching_of(sweep: Sweep, *, text: str, state: str) -> list[RunRecord]:
 def matching_runs(api: Api, *, text: str, state: str) -> Table:
     """The runs that the filter lets through, as a file has them."""
     records = [run for sweep in all_sweeps(api) for run in matching_of(sweep, text=text, state=state)]
-    return measured_table([(run, listed_run_json(api.runs.summary(run.run_id))) for run in records])
+    return measured_table((each.record, listed_run_json(each)) for each in api.runs.summaries(records))
 
 
 def _matches(run: RunRecord, text: str) -> bool:

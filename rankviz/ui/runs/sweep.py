@@ -69,8 +69,13 @@ def tolerance_label(metric: Metric) -> str:
     return f"Tolerance: counts as equal within ({metric.units}, or 2% of the gain over the base)"
 
 
-def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key) -> SweepView:
-    """The sweep as far as it has got, judged by a metric (its key) within a tolerance (as written in the box)."""
+def sweep_view(
+    api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key, standing: str | None = None
+) -> SweepView:
+    """The sweep as far as it has got, judged by a metric (its key) within a tolerance (as written in the box).
+
+    standing: standing_html of it, where it is known.
+    """
     offered, by = measured_metrics(sweep.runs), METRICS[metric]
     known = by in offered or not any(run.loss_after for run in sweep.runs)
     unknown = ""
@@ -90,7 +95,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
             **({} if known else {"value": by.key}),  # an answer that comes late must not undo a later choice
         ),
         tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
-        status=standing_html(api, sweep),
+        status=standing_html(api, sweep) if standing is None else standing,
         resume=gr.Button(again.label(api, sweep), visible=bool(sweep.resumable) and mine),
         cancel=gr.Button(visible=mine and not sweep.ended),
         add=add_button(api, sweep, shown.decision),
@@ -105,14 +110,18 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         by_rank=shown.chart if points_there else "",
         summary=unknown + problem + shown.summary,
         above_best=verdict_chart(shown.verdict, height=HEIGHT) if compares else "",
-        tradeoff=points.tradeoff_chart([sweep], x="adapter", y=by.key, tolerance=shown.within, height=HEIGHT).chart
-        if compares
-        else "",
+        tradeoff=_tradeoff(sweep, shown, by) if compares else "",
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         words=shown.details + shown.truncated,
         results=live.results_table(api, sweep),
         facts=facts_of(sweep),
     )
+
+
+def _tradeoff(sweep: Sweep, shown: Curve, by: Metric) -> str:
+    verdicts = {sweep.sweep_id: shown.verdict}
+    within = {"tolerance": shown.within, "verdicts": verdicts}
+    return points.tradeoff_chart([sweep], x="adapter", y=by.key, **within, height=HEIGHT).chart
 
 
 def standing_html(api: Api, sweep: Sweep) -> str:

@@ -104,7 +104,7 @@ def runs_view(
     if now.overlaid != before.overlaid:
         drawn |= _overlaid(sweeps, selected, x, y)
     if now.sweep != before.sweep:
-        drawn |= _sweep(api, chosen, sweep_id, tolerance, metric)
+        drawn |= _sweep(api, chosen, sweep_id, tolerance, metric, standing)
     if now.standing != before.standing:
         drawn["status"] = standing
     if now.run != before.run:
@@ -140,14 +140,15 @@ def _overlaid(sweeps: Sequence[Sweep], selected: Sequence[str], x: str, y: str) 
     }
 
 
-def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric: str) -> dict[str, Any]:
+def _sweep(api: Api, chosen: Sweep | None, sweep_id: str, tolerance: str, metric: str, standing: str) -> dict[str, Any]:
     if chosen is None:
         reason = api.runs.unreadable().get(sweep_id)
         words = f"Run {quoted(sweep_id)} cannot be read: {reason}" if reason else not_here(api, sweep_id)
         gone = notice_html(words, kind="error") if sweep_id else ""
         message = gone or html.paragraphs(CHOOSE, css="rv-empty")
         return {"message": message, "sweep_box": gr.Column(visible=False)}
-    return {"message": "", **sweep_view(api, chosen, tolerance=tolerance, metric=metric)._asdict()}
+    view = sweep_view(api, chosen, tolerance=tolerance, metric=metric, standing=standing)
+    return {"message": "", **view._asdict()}
 
 
 def _run(api: Api, run_id: str) -> dict[str, Any]:

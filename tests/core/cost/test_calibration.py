@@ -17,7 +17,7 @@ from rankviz.core.probe.calibrate import applies, calibrate, timing_of
 from rankviz.core.probe.estimate import ProbeEstimate, estimate_probe
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.quantity import Range
-from rankviz.core.runs.estimate import estimate_run, workload_of
+from rankviz.core.runs.estimate import estimate_run, paced, workload_of
 from rankviz.core.runs.events import ProbeCompleted, RunStarted
 from rankviz.ui.train.before import before as before_button
 from tests.support import questions
@@ -127,7 +127,7 @@ def test_a_runs_estimate_at_the_probes_own_setting_is_what_the_probe_measured():
     pace = paces([timing_of(probe, smol, by_formulas)], workload_of(smol, run_request, CPU, rows), ASSUMPTIONS)
 
     plain = estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows)
-    moved = estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows, calibrated, pace)
+    moved = paced(estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows, calibrated), pace)
 
     assert 2100 * MIB == pytest.approx(moved.memory_bytes.expected, rel=1e-6)
     assert 30.0 == pytest.approx(moved.seconds.expected)

@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 
@@ -20,9 +21,11 @@ from rankviz.core.runs.events import (
 )
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.state import RunState
+from rankviz.core.runs.thinned import FEW, thinned
+from rankviz.core.runs.timing.times import times_of
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
-from rankviz.store.journal import JournalReader, line_of, new_record, parse_lines, parse_request
+from rankviz.store.journal import JournalReader, line_of, new_record, parse_lines, parse_request, request_text
 from rankviz.store.memory.changes import FILE
 from rankviz.store.memory.current import Current
 from rankviz.store.memory.kept import CANCEL
@@ -309,3 +312,53 @@ def test_a_long_run_that_has_ended_takes_a_few_kilobytes(store):
 
     assert each < 20_000
     assert answers == reader.get(run_ids[1]).answered_after.answers
+
+
+def test_tables_charts_and_estimates_of_ended_runs_read_no_journal(store):
+    (run_id,) = queued(store, 4)
+    values = tuple([1, 0] * 20)
+    after = Evaluated(
+        time=8.0, when="after", loss=2.0, tokens=100, examples=40, seconds=1.0, example_exact_matches=values
+    )
+    for event in (STARTED, *map(step, range(1, 101)), after, DONE):
+        store.append(run_id, event)
+    whole = RunRecord(request=store.get(run_id).request).after_all(store.events(run_id))
+
+    with opened_files(store.runs_dir) as opened:
+        run = store.get(run_id)
+        drawn = [(each.step, each.loss, each.learning_rate) for each in thinned(run.steps, FEW)]
+        measured = run.step_seconds, run.loss_after.answered, run.loss_after.exact_match
+        times, lasts = times_of(run), run.steps[-1:]
+
+    assert [] == opened
+    assert [(each.step, each.loss, each.learning_rate) for each in thinned(whole.steps, FEW)] == drawn
+    assert (1.0, 40, 0.5) == measured
+    assert (times_of(whole), whole.steps[-1:]) == (times, lasts)
+
+
+def test_one_sweep_is_read_alone_as_long_as_nobody_asks_for_all(store):
+    mine, other = queued(store, 4, 8), queued(store, 4, 8)
+    for run_id in (*mine, *other):
+        finish(store, run_id)
+    fresh = RunStore(store.home)
+
+    with opened_files(store.runs_dir) as opened:
+        sweep = fresh.sweep(store.get(mine[0]).request.sweep_id)
+
+    assert (mine, {"completed"}) == ([run.run_id for run in sweep.runs], {run.state for run in sweep.runs})
+    assert [] == [path for path in opened if path.startswith(tuple(other)) and not path.endswith("request.json")]
+    assert sorted([*mine, *other]) == sorted(record.run_id for record in fresh.records())
+
+
+def test_a_sweep_that_is_read_alone_has_runs_of_any_name_and_is_read_as_it_goes_on(store):
+    (run_id,) = queued(store, 4)
+    request = replace(store.get(run_id).request, run_id="imported-by-hand")
+    store.publish({"imported-by-hand": {"request.json": request_text(request)}})
+    fresh = RunStore(store.home)
+
+    assert {run_id, "imported-by-hand"} == {run.run_id for run in fresh.sweep(request.sweep_id).runs}
+    finish(store, run_id)
+
+    assert fresh.sweep(request.sweep_id).runs[0].state is RunState.COMPLETED
+    with pytest.raises(RunNotFoundError):
+        fresh.sweep("no-such-sweep")

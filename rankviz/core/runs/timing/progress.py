@@ -126,6 +126,7 @@ class _Known:
     def __init__(self, sweep: Sweep, earlier: Iterable[RunRecord]):
         first = sweep.runs[0].request if sweep.runs else None
         others = [run for run in earlier if run.request.sweep_id != sweep.sweep_id]
+        alike = _Alike(first)
         self._own = _middle_of(each for run in sweep.runs for each in _measured(run))
         self._earlier = _middle_of(
             (kind, seconds)
@@ -133,7 +134,7 @@ class _Known:
             for kind, seconds in _measured(run)
             if kind == IMPORTING
             or (kind in LOADING_STAGES and _same_base(run.request, first))
-            or _same_work(run.request, first)
+            or alike.works_as(run.request)
         )
         self._trained = any(TRAINING in (run.stage, *(each.stage for each in run.ended_stages)) for run in sweep.runs)
 
@@ -230,18 +231,26 @@ def _same_base(a: RunRequest, b: RunRequest) -> bool:
     return (a.base, a.training.precision, a.lora.unsloth_class) == (b.base, b.training.precision, b.lora.unsloth_class)
 
 
-def _same_work(a: RunRequest, b: RunRequest) -> bool:
-    """Whether a step, an evaluation and an answer take as long, apart from the rank, which hardly moves them."""
-    return _work(a) == _work(b)
+class _Alike:
+    """Whether a step, an evaluation and an answer take as long, apart from the rank, which hardly moves them. Requests
+    share their settings (store/journal.py), so few have to be compared."""
+
+    def __init__(self, request: RunRequest | None):
+        self._work = _work(request) if request else None
+        self._known: dict[tuple[object, ...], bool] = {}
+
+    def works_as(self, other: RunRequest) -> bool:
+        key = id(other.lora), id(other.training), *_counts(other)
+        if key not in self._known:
+            self._known[key] = _work(other) == self._work
+        return self._known[key]
 
 
 def _work(request: RunRequest) -> tuple[object, ...]:
-    return (
-        request.base,
-        request.data,
-        replace(request.training, max_steps=1),
-        replace(request.lora, r=1, lora_alpha=1.0),
-        request.held_out_examples,
-        request.exact_match_examples,
-        request.shown_answers,
-    )
+    lora = replace(request.lora, r=1, lora_alpha=1.0)
+    return *_counts(request), replace(request.training, max_steps=1), lora
+
+
+def _counts(request: RunRequest) -> tuple[object, ...]:
+    counts = request.held_out_examples, request.exact_match_examples, request.shown_answers
+    return request.base, request.data, *counts

@@ -110,16 +110,22 @@ def _less(whole: Use | None, *parts: Use | None) -> Use | None:
 def _training_seconds(run: RunRecord) -> float | None:
     """At the pace of the steps that compiled nothing: a run of many steps would otherwise be announced from a short one
     with its compilation in each step. None of a run too short to tell."""
+    usual = run.steps.usual_seconds if hasattr(run.steps, "usual_seconds") else usual_seconds(run.steps)
+    return None if usual is None else min(run.completed.train_seconds, usual * run.steps[-1].step)
+
+
+def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
+    """Of a step that compiled nothing; None of too few to tell. Steps that are left on the disk keep it in memory
+    (store/memory/left_on_disk.py): it is needed of every run."""
     later = [
         (after.seconds - before.seconds) / (after.step - before.step)
-        for before, after in pairwise(run.steps)
+        for before, after in pairwise(steps)
         if after.step > before.step
     ]
     if len(later) < LEAST_LATER_STEPS:
         return None
     longest = COMPILED * median(later)
-    usual = [seconds for seconds in later if seconds <= longest]
-    return min(run.completed.train_seconds, fmean(usual) * run.steps[-1].step)
+    return fmean(seconds for seconds in later if seconds <= longest)
 
 
 def _seconds_of_one_example(run: RunRecord) -> float | None:
