@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 OURS = {
     "rankviz": "api catalog cli core errors paths references units visitor",
     "rankviz.api": "accuracy estimates json models runs workspace",
-    "rankviz.api.runs": "measured",
+    "rankviz.api.runs": "known measured",
     "rankviz.catalog": "accuracy hardware models",
     "rankviz.cli": "asking estimates options plot shared",
     "rankviz.core": "accuracy bounds checks cost lora model note quantity",

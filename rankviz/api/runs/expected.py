@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz.api.models import Models
 from rankviz.api.runs.estimator import Estimator
+from rankviz.api.runs.machines import Machines
 from rankviz.api.runs.measured import Measured
 from rankviz.api.runs.stored import StoredRuns
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
+from rankviz.core.runs.attempts import HF_JOBS, LOCAL
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.limits import check_count, check_sweep
-from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import BadDataError, RankVizError
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ class ExpectedRuns(StoredRuns):
         super().__init__(workspace, quota)
         self._models = models
         self._measured = measured
+        self._machines = Machines(workspace)
         self._kept: dict[tuple[str, str, int, int], Path] = {}
 
     def expected(self, request: SweepRequest, environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
@@ -135,18 +140,31 @@ class ExpectedRuns(StoredRuns):
         return estimate
 
     def expected_runs(self, records: Iterable[RunRecord]) -> Iterator[RunEstimate | None]:
-        """The same of several runs, each as it is asked for."""
+        """The same of several runs, each as it is asked for. There is none of one that waits for an engine of which no
+        machine is known."""
         from rankviz.core.runs.timing.times import load_average_of
 
-        estimator = self._estimator()
+        estimator, there = self._estimator(), functools.cache(self._environment_on)
         for record in records:
-            request, environment, average = record.request, record.environment, load_average_of(record)
-            try:
-                paces = estimator.paces(request, environment, before=record.started_at, load_average=average)
-                estimate = estimator.estimate(request, environment, paces)
-            except RankVizError:
-                estimate = None
+            request, average, estimate = record.request, load_average_of(record), None
+            waits = record.state is RunState.QUEUED
+            with contextlib.suppress(RankVizError):
+                environment = there(self._engine_of(record)) if waits else record.environment
+                if environment is not None:
+                    paces = estimator.paces(request, environment, before=record.started_at, load_average=average)
+                    estimate = estimator.estimate(request, environment, paces)
             yield estimate
+
+    def _engine_of(self, record: RunRecord) -> str:
+        """Of a run that waits."""
+        return self._workspace.supervisor.place_of(record.run_id)[0] or self._workspace.settings.engine
+
+    def _environment_on(self, engine: str) -> Mapping[str, Any] | None:
+        """What a run finds there, as far as that is known without asking anybody. Which machine is rented is chosen for
+        each sweep."""
+        if engine == LOCAL:
+            return {}
+        return None if engine == HF_JOBS else self._machines.environment(engine, look=False)
 
     def _estimator(self) -> Estimator:
         return Estimator(self._workspace, self._models, self._measured)

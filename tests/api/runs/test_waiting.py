@@ -14,7 +14,7 @@ from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
 from rankviz.visitor import acting_as
 from tests.support import questions
-from tests.support.elsewhere import Elsewhere
+from tests.support.elsewhere import Elsewhere, page_with_elsewhere
 from tests.support.probes import request as probe_request
 from tests.support.visitors import ANN, BEN
 from tests.support.workers import wait_for, worker
@@ -227,3 +227,12 @@ def test_a_sweep_whose_engine_cannot_be_reached_says_why(api, elsewhere):
     with acting_as(ANN):
         api.workspace.work_queue()
         wait_for(lambda: api.runs.why_sweep_waits(api.runs.sweep(sweep_id)) == "Waiting. The network is down.")
+
+
+@pytest.mark.parametrize(("engine", "is_known"), [("local", True), ("elsewhere", False), ("hf-jobs", False)])
+def test_of_a_run_that_waits_for_a_machine_that_is_not_known_nothing_is_estimated(tmp_path, engine, is_known):
+    api, _ = page_with_elsewhere(tmp_path)
+    store = api.workspace.store
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,), base="embedded"), "", Destination(engine)))
+
+    assert is_known is (api.runs.summary(run_id).estimate is not None)
