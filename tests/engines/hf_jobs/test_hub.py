@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import huggingface_hub
 import pytest
+from huggingface_hub.utils._http import default_client_factory
 
 from rankviz.engines.hf_jobs import hub as hub_module
 from rankviz.engines.hf_jobs import log
@@ -111,20 +112,20 @@ def test_a_log_that_is_followed_takes_no_connection_of_other_calls_and_ends_when
     supervise(HANG_IN_EACH)
     wait_for(lambda: any(job.log for job in hub.jobs.values()))
     (job_id,) = hub.jobs
-    api, logs = Hub("hf_alice", "alice", hub.url), []
+    api = Hub("hf_alice", "alice", hub.url)
+    logs, read = [api.log(job_id) for _ in range(5)], [[] for _ in range(5)]
     huggingface_hub.set_client_factory(lambda: httpx.Client(limits=httpx.Limits(max_connections=3)))
     try:
-        for _ in range(5):
-            logs.append(api.log(job_id))
-        threads = [threading.Thread(target=list, args=(api.lines(each),), daemon=True) for each in logs]
+        threads = [
+            threading.Thread(target=lines.extend, args=(api.lines(log),), daemon=True)
+            for log, lines in zip(logs, read, strict=True)
+        ]
         for thread in threads:
             thread.start()
-        wait_for(lambda: sum(call.endswith("/logs") for call in hub.calls) >= 6)
+        wait_for(lambda: all(read))
         assert job_id == api.job(job_id).id
         for each in logs:
             each.close()
         wait_for(lambda: not any(thread.is_alive() for thread in threads))
     finally:
-        from huggingface_hub.utils._http import default_client_factory
-
         huggingface_hub.set_client_factory(default_client_factory)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from rankviz.engines.hf_jobs import log
 from rankviz.engines.hf_jobs import watch as watch_module
 from rankviz.engines.hf_jobs.answers import Seen
 from rankviz.engines.hf_jobs.papers import Rented
@@ -110,12 +111,11 @@ def test_one_who_logs_out_leaves_no_thread_and_no_connection(supervise, store, h
     assert only_job(hub).ended is None
 
 
-def test_of_a_log_that_is_too_long_the_rest_is_read_from_the_bucket(supervise, store, monkeypatch):
-    from rankviz.engines.hf_jobs import log
-
+def test_of_a_log_that_is_too_long_the_rest_is_read_from_the_bucket(supervise, store, hub, monkeypatch):
     monkeypatch.setattr(log, "MAX_BYTES", 0)
     run_ids = sweep(store, 2, 4)
 
     supervise().settle()
 
     assert ["completed"] * 2 == states(store, run_ids)
+    assert 1 == sum(call.endswith("/logs") for call in hub.calls)
