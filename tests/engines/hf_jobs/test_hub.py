@@ -122,7 +122,7 @@ def test_a_log_that_is_followed_takes_no_connection_of_other_calls_and_ends_when
         ]
         for thread in threads:
             thread.start()
-        wait_for(lambda: all(read))
+        wait_for(lambda: all("StepLogged" in "".join(lines) for lines in read))
         assert job_id == api.job(job_id).id
         for each in logs:
             each.close()
