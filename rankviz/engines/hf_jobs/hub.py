@@ -8,20 +8,20 @@ own file system does.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from rankviz.engines.hf_jobs import answers
+from rankviz.engines.hf_jobs.answers import DELETED, Seen
+from rankviz.engines.hf_jobs.log import Log
 from rankviz.engines.hf_jobs.prices import Flavor
 from rankviz.errors import EngineError, EngineUnavailableError
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
 IN, OUT = "/rankviz/in", "/rankviz/out"
 """Where a job has the two."""
-DELETED = "DELETED"
-ENDED = ("COMPLETED", "CANCELED", "ERROR", DELETED)
 READ_SECONDS = 30.0
 CALL_SECONDS = 120.0
 """A call without any word from Hugging Face for so long counts as not answered. By itself huggingface_hub waits for
@@ -31,26 +31,11 @@ NO_CREDIT = (
     "Hugging Face does not start jobs for this account: it has no credit. Add some at "
     "https://huggingface.co/settings/billing."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A job as the Hub described it."""
-
-    id: str
-    stage: str
-    message: str = ""
-    seconds: float | None = None
-    """Since it was created; what is billed is no more. None where it is not known: of one that was deleted, say."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> bool:
-        return self.stage in ENDED
-
-    @property
-    def waits(self) -> bool:
-        return self.stage == "SCHEDULING"
+UNREADABLE = "Hugging Face answered something that cannot be read ({}). RankViz asks again."
+READ_BYTES = 2**22
+"""That are read of a file at once. A line of a journal has fewer."""
+MAX_LISTED = 20_000
+"""Files of one folder, or jobs of one account."""
 
 
 class Hub:
@@ -67,21 +52,29 @@ class Hub:
         self.rejected = False
         self.was_searched = False
         """Whether its account was looked through for jobs that have come back."""
-        self._given_name = name
+        self._name = name
         self._api = HfApi(endpoint=endpoint, token=token)
 
-    @cached_property
+    @property
     def name(self) -> str:
         """Of the account."""
-        if self._given_name:
-            return self._given_name
-        with self._reaching():
-            return self._api.whoami()["name"]
+        if not self._name:
+            with self._reaching():
+                self._name = answers.text(self._api.whoami()["name"])
+        return self._name
+
+    def is_of(self, name: str) -> bool:
+        """Whether this is known to be the account of that name."""
+        return bool(name) and name == self._name
+
+    def renew(self, token: str) -> None:
+        """From now on the same account is asked with this token."""
+        self.token = self._api.token = token
 
     def flavors(self) -> Sequence[Flavor]:
         """What can be rented now, with today's prices; the cheapest first."""
         with self._reaching():
-            found = [_flavor(each) for each in self._api.list_jobs_hardware()]
+            found = [answers.flavor(each) for each in self._api.list_jobs_hardware()]
         return sorted((each for each in found if each), key=lambda each: (each.usd_per_minute, each.name))
 
     def run(self, *, image: str, command: Sequence[str], flavor: str, timeout: int, labels: Mapping[str, str]) -> Seen:
@@ -102,7 +95,7 @@ class Hub:
                 volumes=volumes,
                 namespace=self.name,
             )
-        return _seen(job)
+            return answers.seen(job)
 
     def job(self, job_id: str) -> Seen:
         """As it is now; DELETED where the Hub does not know it."""
@@ -110,20 +103,28 @@ class Hub:
 
         with self._reaching():
             try:
-                return _seen(self._api.inspect_job(job_id=job_id, namespace=self.name))
+                return answers.seen(self._api.inspect_job(job_id=job_id, namespace=self.name))
             except JobNotFoundError:
                 return Seen(job_id, DELETED)
 
     def find(self, labels: Mapping[str, str]) -> Sequence[Seen]:
         """Jobs that have all these labels; the newest last."""
         with self._reaching():
-            jobs = list(self._api.list_jobs(labels=dict(labels), namespace=self.name))
-        return [_seen(job) for job in sorted(jobs, key=lambda job: str(job.created_at))]
+            jobs = list(islice(self._api.list_jobs(labels=dict(labels), namespace=self.name), MAX_LISTED))
+            return [answers.seen(job) for job in sorted(jobs, key=lambda job: str(job.created_at))]
 
-    def logs(self, job_id: str) -> Iterator[str]:
-        """Lines of a job's log from its beginning, as they come, until it ends or the connection does."""
+    def log(self, job_id: str) -> Log:
+        """A job's log from its beginning; `lines` reads it."""
+        from huggingface_hub.utils import build_hf_headers
+
+        url = f"{self._api.endpoint}/api/jobs/{self.name}/{quote(job_id)}/logs"
+        headers = {**build_hf_headers(token=self.token), "Accept-Encoding": "identity"}
+        return Log(url, headers, self._require)
+
+    def lines(self, log: Log) -> Iterator[str]:
+        """As they come."""
         with self._reaching():
-            yield from self._api.fetch_job_logs(job_id=job_id, namespace=self.name, follow=True)
+            yield from log
 
     def cancel(self, job_id: str) -> None:
         with self._reaching():
@@ -153,40 +154,44 @@ class Hub:
             self._api.delete_folder(folder, self._repository, repo_type="dataset", commit_message=f"Read: {folder}")
 
     def sent(self, path: str) -> bytes:
-        """A file of the repository; nothing where it is not there."""
+        """The beginning of a file of the repository; nothing where it is not there."""
         url = f"{self._api.endpoint}/datasets/{self._repository}/resolve/main/{quote(path)}"
-        with self._getting(url, {}) as response:
-            if response.status_code == 404:
-                return b""
-            self._require(response)
-            return response.read()
+        return b"".join(self._chunks(url, 0, READ_BYTES))
 
     def files(self, folder: str) -> Mapping[str, int]:
-        """Sizes of the bucket's files below a folder, by their paths in it."""
+        """Sizes of the bucket's files below a folder, by their paths in it; of the first where there are very many."""
         from huggingface_hub import BucketFile
 
         with self._reaching():
             tree = self._api.list_bucket_tree(f"{self.name}/{BUCKET}", prefix=folder, recursive=True)
-            found = {each.path: each.size for each in tree if isinstance(each, BucketFile)}
+            files = [each for each in islice(tree, MAX_LISTED) if isinstance(each, BucketFile)]
+            found = {answers.text(each.path): int(each.size) for each in files}
         start = f"{folder}/"
         return {path.removeprefix(start): size for path, size in found.items() if path.startswith(start)}
 
     def read(self, path: str, offset: int) -> bytes:
-        """A file of the bucket from an offset on; nothing where it is not there, or has no more."""
-        with self._getting(self._in_bucket(path), {"Range": f"bytes={offset}-"}) as response:
-            if response.status_code in (404, 416):
-                return b""
-            self._require(response)
-            data = response.read()
-        return data if response.status_code == 206 or not offset else data[offset:]
+        """READ_BYTES at most of a file of the bucket from an offset on; nothing where it is not there, or has no
+        more."""
+        return b"".join(self._chunks(self._in_bucket(path), offset, READ_BYTES))
 
-    def fetch(self, path: str, target: Path) -> None:
-        """Write a file of the bucket into a new one here."""
-        with self._getting(self._in_bucket(path), {}) as response:
+    def fetch(self, path: str, target: Path, offset: int, most: int) -> None:
+        """Write so many bytes at most of a file of the bucket into a new one here."""
+        with target.open("wb") as file:
+            for chunk in self._chunks(self._in_bucket(path), offset, most):
+                file.write(chunk)
+
+    def _chunks(self, url: str, offset: int, most: int) -> Iterator[bytes]:
+        with self._getting(url, {"Range": f"bytes={offset}-"}) as response:
+            if response.status_code in (404, 416):
+                return
             self._require(response)
-            with target.open("wb") as file:
-                for chunk in response.iter_bytes():
-                    file.write(chunk)
+            before = 0 if response.status_code == 206 else offset
+            for chunk in response.iter_raw():
+                wanted = chunk[before:][:most]
+                before, most = max(0, before - len(chunk)), most - len(wanted)
+                yield wanted
+                if not most:
+                    return
 
     def _in_bucket(self, path: str) -> str:
         return f"{self._api.endpoint}/buckets/{self.name}/{BUCKET}/resolve/{quote(path)}"
@@ -221,19 +226,22 @@ class Hub:
         from huggingface_hub import errors, get_session
 
         get_session().timeout = CALL_SECONDS
+        token = self.token
         try:
             yield
         except errors.HfHubHTTPError as error:
-            raise self._refused(error) from error
+            raise self._refused(error, token) from error
         except (httpx.HTTPError, errors.OfflineModeIsEnabled, OSError) as error:
             raise EngineUnavailableError(f"Hugging Face cannot be reached ({type(error).__name__}).") from error
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise EngineUnavailableError(UNREADABLE.format(type(error).__name__)) from error
 
-    def _refused(self, error: Any) -> EngineError | EngineUnavailableError:
+    def _refused(self, error: Any, token: str) -> EngineError | EngineUnavailableError:
         code = error.response.status_code if error.response is not None else 0
-        words = (getattr(error, "server_message", None) or str(error).splitlines()[0])[:300]
         if code == 401:
-            self.rejected = True
+            self.rejected = self.rejected or token == self.token  # or it has been renewed meanwhile
             return EngineUnavailableError(REJECTED)
+        words = (getattr(error, "server_message", None) or (str(error).splitlines() or [""])[0])[:300]
         if code == 402:
             return EngineError(NO_CREDIT)
         if code == 403:
@@ -244,33 +252,3 @@ class Hub:
         if code in (408, 409, 412, 423, 429) or code >= 500:
             return EngineUnavailableError(f"Hugging Face answered {code}: {words}")
         return EngineError(f"Hugging Face refused it ({code}: {words}).")
-
-
-def _seen(job: Any) -> Seen:
-    spent = job.durations.total_secs if job.durations else None
-    stage = getattr(job.status.stage, "value", job.status.stage)
-    return Seen(job.id, stage, str(job.status.message or "")[:300], spent, job.labels or {})
-
-
-def _flavor(hardware: Any) -> Flavor | None:
-    """None of what is not billed by the minute."""
-    if hardware.unit_label != "minute":
-        return None
-    card = hardware.accelerator
-    return Flavor(
-        name=hardware.name,
-        label=hardware.pretty_name,
-        usd_per_minute=hardware.unit_cost_micro_usd / 1e6,
-        gpu=card.model if card else "",
-        gpus=int(card.quantity or 1) if card else 0,
-        memory_bytes=_bytes(card.vram) if card else None,
-    )
-
-
-def _bytes(text: str | None) -> int | None:
-    """Of "24 GB"; a card's label means GiB."""
-    number, _, unit = (text or "").partition(" ")
-    try:
-        return round(float(number) * 2**30) if unit == "GB" else None
-    except ValueError:
-        return None

@@ -13,6 +13,8 @@ from rankviz.core.runs.attempts import Attempt
 MARK = "RANKVIZ "
 MAX_TEXT = 4000
 """A longer line of a journal is written in pieces, since logs cut long lines."""
+MAX_CODE = 2**32
+"""Windows has such."""
 
 
 class Piece(NamedTuple):
@@ -38,15 +40,16 @@ def ended(exit_code: int) -> str:
 
 
 def read(line: str) -> Piece | int | None:
-    """What a line of a log has: a piece, an exit code, or nothing of ours."""
+    """What a line of a log has: a piece, an exit code, or nothing of ours. A job may print anything."""
     at = line.find(MARK)
     if at < 0:
         return None
     try:
         row = json.loads(line[at + len(MARK) :])
         if "exit_code" in row:
-            return int(row["exit_code"])
+            return int(row["exit_code"]) if abs(row["exit_code"]) <= MAX_CODE else None
         attempt = Attempt(str(row["run"]), int(row["attempt"]))
-        return Piece(attempt, int(row["offset"]), row["text"].encode("latin-1"))
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeError, RecursionError):
+        piece = Piece(attempt, int(row["offset"]), row["text"].encode("latin-1"))
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
+    return piece if piece.offset >= 0 and len(piece.data) <= MAX_TEXT else None

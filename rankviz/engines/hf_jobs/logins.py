@@ -15,6 +15,8 @@ LOGIN = (
     "It waits for its owner's login at Hugging Face: the page keeps no token. Log in, and what the job did meanwhile "
     "is read."
 )
+MAX_REJECTED = 20
+"""Of one owner, that are remembered."""
 NO_TOKEN = "It waits for a login at Hugging Face: set HF_TOKEN, or run `hf auth login`."
 
 
@@ -22,6 +24,10 @@ NO_TOKEN = "It waits for a login at Hugging Face: set HF_TOKEN, or run `hf auth 
 class _Login:
     hub: Hub
     expires_at: float
+
+    @property
+    def is_over(self) -> bool:
+        return self.hub.rejected or self.expires_at <= time.time()
 
 
 @dataclass
@@ -36,13 +42,24 @@ class Logins:
     endpoint: str | None = None
     of_machine: bool = True
     _known: dict[str, _Login] = field(default_factory=dict)
+    _rejected: dict[str, set[str]] = field(default_factory=dict)
+    """Tokens of an owner that Hugging Face did not accept, and that take nobody's place."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def give(self, owner: str, token: str, name: str = "", expires_at: float = float("inf")) -> Hub:
-        """A visitor has logged in. name: of the account; it is asked for where it is not given. Returns its Hub."""
+        """A visitor has logged in. name: of the account; it is asked for where it is not given. Returns its Hub.
+
+        One who is logged in twice, on a laptop and on a phone, has one Hub, which what works goes on with: it takes the
+        token that lasts longer."""
         with self._lock:
             known = self._known.get(owner)
-            if known is None or known.hub.token != token or known.hub.rejected:
+            if known is not None and not known.is_over and known.hub.token != token and known.hub.is_of(name):
+                if expires_at > known.expires_at and token not in self._rejected.get(owner, ()):
+                    known.hub.renew(token)
+                    known.expires_at = expires_at
+                return known.hub
+            if known is None or known.is_over or known.hub.token != token:
+                self._drop(owner)
                 known = self._known[owner] = _Login(Hub(token, name, self.endpoint), expires_at)
             known.expires_at = expires_at
             return known.hub
@@ -50,14 +67,15 @@ class Logins:
     def forget(self, owner: str) -> None:
         """They have logged out."""
         with self._lock:
-            self._known.pop(owner, None)
+            self._drop(owner)
+            self._rejected.pop(owner, None)
 
     def of(self, owner: str) -> Hub | None:
         """None where nobody is logged in, or the login has ended."""
         with self._lock:
             known = self._known.get(owner)
-            if known is not None and (known.hub.rejected or known.expires_at <= time.time()):
-                del self._known[owner]
+            if known is not None and known.is_over:
+                self._drop(owner)
                 known = None
         if known is None and not owner and self.of_machine and (token := machine_token()):
             return self.give("", token)
@@ -69,6 +87,14 @@ class Logins:
         if hub is None:
             raise EngineUnavailableError(self.sentence(owner))
         return hub
+
+    def _drop(self, owner: str) -> None:
+        known = self._known.pop(owner, None)
+        if known is not None and known.hub.rejected:
+            rejected = self._rejected.setdefault(owner, set())
+            if len(rejected) >= MAX_REJECTED:
+                rejected.clear()
+            rejected.add(known.hub.token)
 
     def sentence(self, owner: str) -> str:
         """Why a job of theirs waits where nobody is logged in."""

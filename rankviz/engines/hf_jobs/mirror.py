@@ -2,131 +2,126 @@
 
 It is the packed job (rankviz.engines.bundle): each journal grows as the one in the job did. A piece of a journal has
 its place in bytes, so what came by the log, by the bucket, or by both counts once. The line that ends a run is held
-back until the files that its journal names are here.
+back until the files that its journal names are here. What comes is its owner's: nothing of it may be of any length.
 """
 
 import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from heapq import heappop, heappush
 from pathlib import Path, PurePosixPath
 
 from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.attempts import Attempt
-from rankviz.core.runs.events import ProbeCompleted, RunCompleted, RunFailed
 from rankviz.engines import bundle
+from rankviz.engines.hf_jobs.growing import Bounds, Growing
+from rankviz.engines.hf_jobs.hub import READ_BYTES
 from rankviz.engines.hf_jobs.lines import Piece
-from rankviz.store.journal import parse_event
+from rankviz.settings import Settings
 
-LAST = (RunCompleted, RunFailed, ProbeCompleted)
 LOG, JOURNAL = "worker.log", "events.jsonl"
-MAX_PIECES = 100_000
-"""That wait for what stands before them."""
+TOO_LARGE = "Its adapters have {:,} files of {:,.0f} MB in all, more than this server takes ({:,} files, {:,.0f} MB)."
+TOO_MUCH = "The adapters of its job are more than this server takes of one ({:,.0f} MB)."
 
-
-class _Journal:
-    """One journal: whole lines on the disk, what follows in memory."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.tail = b""
-        self.later: list[tuple[int, bytes]] = []
-        """A heap of what came before what stands before it."""
-        self.last = b""
-        """The line that ends the run, while it is held back."""
-        self.ended = False
-
-    @property
-    def size(self) -> int:
-        on_disk = self.path.stat().st_size if self.path.exists() else 0
-        return on_disk + len(self.last) + len(self.tail)
-
-    def put(self, offset: int, data: bytes) -> None:
-        if self.ended:
-            return
-        if len(self.later) < MAX_PIECES:
-            heappush(self.later, (offset, data))
-        while self.later and self.later[0][0] <= self.size:
-            at, known = heappop(self.later)
-            self._add(known[self.size - at :])
-
-    def bridge(self) -> None:
-        """What is missing does not come any more: a line that is no event takes its place."""
-        while self.later:
-            at, data = heappop(self.later)
-            self._add(b" " * (at - self.size - 1) + b"\n")
-            self.put(at, data)
-
-    def release(self) -> None:
-        line, self.last = self.last, b""
-        self._write(line)
-
-    def _add(self, data: bytes) -> None:
-        self.tail += data
-        while b"\n" in self.tail:
-            line, self.tail = self.tail.split(b"\n", 1)
-            if isinstance(parse_event(line), LAST):
-                self.last, self.ended, self.tail = line + b"\n", True, b""
-                self.later.clear()
-            else:
-                self._write(line + b"\n")
-
-    def _write(self, data: bytes) -> None:
-        with self.path.open("ab") as file:
-            file.write(data)
+Fetch = Callable[[str, Path, int, int], None]
+"""Writes a file of the bucket into a new one here: its path, the target, the offset, bytes at most."""
 
 
 class Mirror:
-    """Of one job. Its methods may be called from several threads."""
+    """Of one job. Its methods may be called from several threads.
 
-    def __init__(self, folder: Path, attempts: Sequence[Attempt]):
+    Args:
+        bounds: Of what is taken; those of this server's settings where none are given. A run that has more fails.
+    """
+
+    def __init__(self, folder: Path, attempts: Sequence[Attempt], bounds: Bounds | None = None):
         self.folder = folder
+        self._bounds = bounds or Bounds.of(Settings().limits)
         self._attempts = {attempt.run_id: attempt for attempt in attempts}
-        self._journals = {run: _Journal(bundle.journal(folder, run)) for run in self._attempts}
+        self._journals = {run: Growing(bundle.journal(folder, run), self._bounds) for run in self._attempts}
+        self._fetched_bytes = 0
         self._lock = threading.Lock()
 
-    def take(self, piece: Piece) -> None:
-        """Of the log."""
+    def take(self, piece: Piece) -> bool:
+        """Of the log. Whether an end is held back since."""
         with self._lock:
-            if self._attempts.get(piece.attempt.run_id) == piece.attempt:
-                self._journals[piece.attempt.run_id].put(piece.offset, piece.data)
+            if self._attempts.get(piece.attempt.run_id) != piece.attempt:
+                return False
+            journal = self._journals[piece.attempt.run_id]
+            had_ended = journal.ended
+            journal.put(piece.offset, piece.data)
+            return journal.ended and not had_ended
 
     @property
-    def has_gap(self) -> bool:
-        """Whether something came whose beginning is missing."""
+    def waits(self) -> bool:
+        """For the bucket: whether an end is held back, or something came whose beginning is missing."""
         with self._lock:
-            return any(journal.later for journal in self._journals.values())
+            return any(journal.last or journal.later for journal in self._journals.values())
 
     def fill(self, read: Callable[[str, int], bytes], *, final: bool) -> None:
         """From the bucket: whole lines that follow. While the job writes, none that is not JSON: a file may be read as
-        it is written."""
+        it is written. read: gives READ_BYTES at most."""
         for run_id, journal in self._journals.items():
             with self._lock:
-                offset = journal.size - len(journal.tail)
-            data = read(f"runs/{run_id}/{JOURNAL}", offset)
-            whole = data[: data.rfind(b"\n") + 1]
-            if not final:
-                whole = b"".join(_readable(whole))
-            if whole:
+                goes_on = not journal.ended
+            while goes_on:
                 with self._lock:
-                    journal.put(offset, whole)
+                    offset = journal.whole_size
+                data = read(f"runs/{run_id}/{JOURNAL}", offset)
+                whole = data[: data.rfind(b"\n") + 1] or (data if len(data) >= READ_BYTES else b"")
+                taken = whole if final else b"".join(_readable(whole))
+                with self._lock:
+                    journal.put(offset, taken)
+                    goes_on = len(data) >= READ_BYTES and taken == whole and not journal.ended
 
     @property
     def is_complete(self) -> bool:
         """Whether every run has ended."""
-        return all(journal.ended for journal in self._journals.values())
+        with self._lock:
+            return all(journal.ended for journal in self._journals.values())
 
-    def bring(self, files: Mapping[str, int], fetch: Callable[[str, Path], None], *, logs: bool) -> None:
-        """From the bucket: the files of runs whose end is held back, as far as they are there. files: sizes by path;
-        logs: with the logs of all runs."""
+    def bring(self, files: Mapping[str, int], fetch: Fetch, *, logs: bool) -> None:
+        """From the bucket: the adapters of runs whose end is held back, as far as they are there. files: sizes by path;
+        logs: with the end of the log of each run."""
+        for run_id, journal in self._journals.items():
+            start = f"runs/{run_id}/"
+            if journal.last:
+                here = {path: size for path, size in files.items() if path.startswith(start) and _is_plain(path)}
+                named = {path: size for path, size in here.items() if journal.names(path.removeprefix(start))}
+                self._bring(journal, named, fetch)
+            size = files.get(start + LOG, 0) if logs else 0
+            if size:
+                most = min(size, bundle.LOG_BYTES)
+                self._fetch(start + LOG, size - most, most, fetch)
+
+    def _bring(self, journal: Growing, files: Mapping[str, int], fetch: Fetch) -> None:
+        in_all, most = sum(files.values()), self._bounds.adapter_bytes
+        if in_all > most or len(files) > bundle.MAX_FILES:
+            sentence = TOO_LARGE.format(len(files), in_all / 1e6, bundle.MAX_FILES, most / 1e6)
+            return self._fail(journal, sentence)
         for path, size in files.items():
-            _, run_id, name = (*path.split("/", 2), "", "")[:3]
-            journal = self._journals.get(run_id) if path.startswith("runs/") else None
-            wanted = journal is not None and (bool(journal.last) or (logs and name == LOG)) and name != JOURNAL
-            target = self.folder / path
-            if wanted and _is_plain(path) and not (target.exists() and target.stat().st_size == size):
-                _fetch(path, target, fetch)
+            if self._fetched_bytes + size > self._bounds.job_bytes:
+                return self._fail(journal, TOO_MUCH.format(self._bounds.job_bytes / 1e6))
+            self._fetch(path, 0, size, fetch)
+
+    def _fetch(self, path: str, offset: int, most: int, fetch: Fetch) -> None:
+        """Unless it is here."""
+        target = self.folder / path
+        if target.exists() and target.stat().st_size == most:
+            return
+        self._fetched_bytes += most
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.part")
+        try:
+            fetch(path, aside, offset, most)
+            os.replace(aside, target)
+        finally:
+            if aside.exists():
+                aside.unlink()
+
+    def _fail(self, journal: Growing, why: str) -> None:
+        with self._lock:
+            journal.fail(why)
 
     def release(self, *, final: bool) -> bool:
         """Let the ends be read of runs whose files are here; with `final` of all. Whether none is held back."""
@@ -157,14 +152,3 @@ def _readable(data: bytes) -> list[bytes]:
 
 def _is_plain(path: str) -> bool:
     return bool(INSIDE.fullmatch(path)) and ".." not in PurePosixPath(path).parts
-
-
-def _fetch(path: str, target: Path, fetch: Callable[[str, Path], None]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.part")
-    try:
-        fetch(path, aside)
-        os.replace(aside, target)
-    finally:
-        if aside.exists():
-            aside.unlink()

@@ -1,5 +1,6 @@
 """What can be rented now. Before a job starts this is asked in a thread, so that no other run waits for a network."""
 
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,48 @@ from rankviz.engines.hf_jobs.prices import Flavor, timeout_seconds
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, quoted
 
 FRESH_SECONDS = 300.0
+PAUSE_SECONDS = 30.0
+"""After an error that nobody expected, they are asked for no sooner."""
+WAIT_SECONDS = 5.0
+"""The longest wait for them. Whoever comes later does not wait at all."""
 ASKED = "Hugging Face is asked for its machines and their prices."
+SLOW = "Hugging Face has not told its machines and their prices yet. Try again in a moment."
+UNEXPECTED = "Its machines and their prices could not be read, because of an error of RankViz ({})."
+_logger = logging.getLogger(__name__)
+
+
+class _Question:
+    """Asked once for all who wait."""
+
+    def __init__(self, hub: Hub):
+        self.hub = hub
+        self.since = time.monotonic()
+        self.flavors: Sequence[Flavor] = ()
+        self.error: Exception | None = None
+        self._done = threading.Event()
+        threading.Thread(target=self._ask, name="machines of Hugging Face", daemon=True).start()
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was answered, and the answer is still fresh."""
+        return self._done.is_set() and self.error is None and time.monotonic() - self.since < FRESH_SECONDS
+
+    @property
+    def goes_on(self) -> bool:
+        return not self._done.is_set()
+
+    def wait(self) -> None:
+        """EngineUnavailableError where that takes long."""
+        if not self._done.wait(max(0.0, self.since + WAIT_SECONDS - time.monotonic())):
+            raise EngineUnavailableError(SLOW)
+
+    def _ask(self) -> None:
+        try:
+            self.flavors = self.hub.flavors()
+        except Exception as error:
+            self.error = error
+        finally:
+            self._done.set()
 
 
 class Offers:
@@ -23,16 +65,27 @@ class Offers:
 
     def __init__(self, *, spend: float, flavor: str, retry_seconds: float):
         self._spend, self._flavor, self._retry_seconds = spend, flavor, retry_seconds
-        self._flavors: tuple[float, Sequence[Flavor]] = (-FRESH_SECONDS, ())
+        self._question: _Question | None = None
+        self._lock = threading.Lock()
         self._troubles: WeakKeyDictionary[Hub, str] = WeakKeyDictionary()
         """Why an account could not be asked, when that was tried last; empty where it could."""
         self._asking: WeakKeyDictionary[Hub, threading.Thread] = WeakKeyDictionary()
 
     def flavors(self, hub: Hub) -> Sequence[Flavor]:
-        """What can be rented now; asked once in some minutes."""
-        if not self._are_fresh:
-            self._flavors = time.monotonic(), hub.flavors()
-        return self._flavors[1]
+        """What can be rented now; asked once in some minutes, with the login of whoever comes first. Others who come
+        meanwhile wait for the same answer, and ask with theirs where there was none. EngineUnavailableError."""
+        until = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < until:
+            with self._lock:
+                question = self._question
+                if question is None or not (question.goes_on or question.is_good):
+                    question = self._question = _Question(hub)
+            question.wait()
+            if question.error is None:
+                return question.flavors
+            if question.hub is hub:
+                raise question.error
+        raise EngineUnavailableError(SLOW)
 
     def terms(self, hub: Hub, options: Mapping[str, str]) -> tuple[Flavor, float]:
         """The machine and the spending limit in US dollars that these options name. InvalidSettingError."""
@@ -61,7 +114,7 @@ class Offers:
 
     @property
     def _are_fresh(self) -> bool:
-        return time.monotonic() - self._flavors[0] < FRESH_SECONDS
+        return self._question is not None and self._question.is_good
 
     def _ask(self, hub: Hub) -> None:
         try:
@@ -71,3 +124,7 @@ class Offers:
         except (EngineError, EngineUnavailableError) as error:
             self._troubles[hub] = str(error)
             time.sleep(self._retry_seconds)
+        except Exception as error:
+            _logger.exception("The machines of Hugging Face could not be read")
+            self._troubles[hub] = UNEXPECTED.format(type(error).__name__)
+            time.sleep(max(self._retry_seconds, PAUSE_SECONDS))

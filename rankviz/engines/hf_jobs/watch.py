@@ -2,11 +2,15 @@
 stage."""
 
 import contextlib
+import logging
 import threading
 import time
+from pathlib import Path
 
 from rankviz.engines.hf_jobs import lines
-from rankviz.engines.hf_jobs.hub import DELETED, Hub, Seen
+from rankviz.engines.hf_jobs.answers import DELETED, Seen
+from rankviz.engines.hf_jobs.hub import Hub
+from rankviz.engines.hf_jobs.log import Log
 from rankviz.engines.hf_jobs.mirror import Mirror
 from rankviz.engines.hf_jobs.renting import Renting
 from rankviz.engines.hf_jobs.spending import Span, span_since
@@ -18,6 +22,10 @@ NOTED_SECONDS = 10.0
 """How often is written down what is billed of a job that runs, for other processes and later ones."""
 BUCKET_SECONDS = 10.0
 """While a job writes, its bucket is read no sooner than so long after the last time."""
+PAUSE_SECONDS = 30.0
+"""After an error that nobody expected, it is tried again no sooner."""
+UNEXPECTED = "RankViz could not follow it, because of an error of its own ({}). It tries again."
+_logger = logging.getLogger(__name__)
 
 
 class Watch:
@@ -52,6 +60,7 @@ class Watch:
         """Whether that is all."""
         self._ended_at: float | None = None
         self._looks = 0
+        self._log: Log | None = None
         self._log_is_read = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"rankviz-job-{folder}", daemon=True)
@@ -60,8 +69,10 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """It asks for nothing any more, and ends at the next line or look; nobody waits for that."""
+        """It asks for nothing any more, closes the log and ends; nobody waits for that."""
         self._stopped.set()
+        if self._log is not None:
+            self._log.close()
         self.renting.stop()
 
     def join(self) -> None:
@@ -116,17 +127,20 @@ class Watch:
 
     def _loop(self) -> None:
         while not self._stopped.is_set() and not (self.done or self.is_foreign or self.renting.is_over):
+            pause = self._poll_seconds
             try:
                 self._look()
                 self.trouble = ""
             except (EngineUnavailableError, EngineError) as error:
                 self.trouble = str(error)
-            except (OSError, ValueError):
-                if not self._stopped.is_set():  # or its folder has gone meanwhile
-                    raise
+            except Exception as error:
+                if self._stopped.is_set():  # its folder may have gone meanwhile
+                    return
+                _logger.exception("A job on Hugging Face could not be followed")
+                self.trouble, pause = UNEXPECTED.format(type(error).__name__), max(pause, PAUSE_SECONDS)
             if self.hub.rejected:
                 return
-            self._stopped.wait(self._poll_seconds)
+            self._stopped.wait(pause)
 
     def _look(self) -> None:
         if self.hub.name != self.renting.rented.account:
@@ -141,29 +155,36 @@ class Watch:
             return
         if not self._log_is_read and self.seen.stage != DELETED:  # it has no log any more
             over = self.seen.ended
-            self._follow_log()
+            is_cut = self._follow_log()
             if self._stopped.is_set():
                 return
-            self._log_is_read = over or self.exit_code is not None
+            self._log_is_read = over or is_cut or self.exit_code is not None
             self.see(self.hub.job(self.job_id))
         if self.seen.ended:
             self._take_rest()
         else:
             self._read_bucket(final=False)
 
-    def _follow_log(self) -> None:
-        for line in self.hub.logs(self.job_id):
+    def _follow_log(self) -> bool:
+        """Whether it is longer than is read: then the bucket has the rest."""
+        self._log = log = self.hub.log(self.job_id)
+        if self._stopped.is_set():  # before there was anything to close
+            return False
+        self.trouble = ""  # the log may go on for hours
+        for line in self.hub.lines(log):
             if self._stopped.is_set():
-                return
+                break
             read = lines.read(line)
             if isinstance(read, lines.Piece):
-                self._mirror.take(read)
+                if self._mirror.take(read):
+                    self._mirror.release(final=False)
             elif read is not None:
                 self.exit_code = read
             elif line.strip():
                 self.last_words = line.strip()[:300]
-            if not self._mirror.release(final=False) or self._mirror.has_gap:
+            if self._mirror.waits:
                 self._read_bucket(final=False, patient=True)
+        return log.is_cut
 
     def _read_bucket(self, *, final: bool, patient: bool = False) -> None:
         if patient and time.monotonic() - self._bucket_at < min(BUCKET_SECONDS, self._poll_seconds):
@@ -171,9 +192,12 @@ class Watch:
         self._mirror.fill(lambda path, offset: self.hub.read(f"{self._folder}/{path}", offset), final=final)
         if final or not self._mirror.release(final=False):
             files = self.hub.files(self._folder)
-            self._mirror.bring(files, lambda path, target: self.hub.fetch(f"{self._folder}/{path}", target), logs=final)
+            self._mirror.bring(files, self._fetch, logs=final)
         self._mirror.release(final=False)
         self._bucket_at = time.monotonic()
+
+    def _fetch(self, path: str, target: Path, offset: int, most: int) -> None:
+        self.hub.fetch(f"{self._folder}/{path}", target, offset, most)
 
     def _take_rest(self) -> None:
         """Of a job that has ended. Files may become visible a little later."""

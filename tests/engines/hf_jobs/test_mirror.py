@@ -106,12 +106,12 @@ def test_what_the_log_left_out_is_filled_from_the_bucket(folder):
     mirror = mirror_of(folder)
     mirror.take(piece(JOURNAL, len(STEPS[0])))
 
-    assert mirror.has_gap
+    assert mirror.waits
     assert b"" == here(folder)
     mirror.fill(bucket(STEPS[0]), final=False)
 
     assert JOURNAL == here(folder)
-    assert not mirror.has_gap
+    assert not mirror.waits
 
 
 def test_a_half_written_file_of_the_bucket_gives_its_whole_lines(folder):
@@ -150,11 +150,11 @@ def test_an_end_is_held_back_until_its_adapter_is_here_whole(folder):
     files = {"runs/r4/adapter/adapter_model.safetensors": 2}
     mirror.take(piece(journal, 0))
 
-    mirror.bring(files, lambda path, target: target.write_bytes(b"12"), logs=False)
+    mirror.bring(files, lambda path, target, *_: target.write_bytes(b"12"), logs=False)
     assert not mirror.release(final=False)
     assert SAVED == here(folder)
     files["runs/r4/adapter/adapter_model.safetensors"] = 4
-    mirror.bring(files, lambda path, target: target.write_bytes(b"1234"), logs=False)
+    mirror.bring(files, lambda path, target, *_: target.write_bytes(b"1234"), logs=False)
 
     assert mirror.release(final=False)
     assert journal == here(folder)
@@ -175,7 +175,7 @@ def test_nothing_is_written_outside_the_folder(folder):
     mirror.take(piece(SAVED + DONE, 0))
     names = ("runs/r4/../../../out", "runs/r4/.hidden", "runs/r5/adapter/a", "out", "runs/r4/events.jsonl")
 
-    mirror.bring(dict.fromkeys(names, 1), lambda path, target: pytest.fail(path), logs=True)
+    mirror.bring(dict.fromkeys(names, 1), lambda path, target, *_: pytest.fail(path), logs=True)
 
 
 def test_pieces_of_other_runs_and_attempts_are_left_out(folder):

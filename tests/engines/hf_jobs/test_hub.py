@@ -1,0 +1,131 @@
+"""Whatever the Hub answers, and however much, is one kind of error, or is taken as far as it goes."""
+
+import contextlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import huggingface_hub
+import pytest
+from huggingface_hub.utils._http import default_client_factory
+
+from rankviz.engines.hf_jobs import hub as hub_module
+from rankviz.engines.hf_jobs import log
+from rankviz.engines.hf_jobs.hub import Hub
+from rankviz.errors import EngineUnavailableError
+from tests.support.hub_jobs import sweep
+from tests.support.workers import HANG_IN_EACH, wait_for
+
+CALLS = {
+    "whoami": lambda hub: Hub("hf_alice", endpoint=hub._api.endpoint).name,
+    "flavors": lambda hub: hub.flavors(),
+    "run": lambda hub: hub.run(image="i", command=["c"], flavor="f", timeout=60, labels={}),
+    "job": lambda hub: hub.job("1"),
+    "find": lambda hub: hub.find({"a": "b"}),
+    "cancel": lambda hub: hub.cancel("1"),
+    "make_places": lambda hub: hub.make_places(),
+    "send": lambda hub: hub.send({"a": b"b"}, "m"),
+    "files": lambda hub: hub.files("f"),
+}
+
+
+@contextlib.contextmanager
+def answering(body, status=200):
+    """A server that says the same to everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(body)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield Hub("hf_alice", "alice", f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("body", [b"<html>Sign in to the network</html>", b"[1]", b'{"name": 1}'])
+@pytest.mark.parametrize("call", [name for name in CALLS if name != "cancel"])
+def test_an_answer_that_cannot_be_read_is_asked_for_again(call, body):
+    with answering(body) as hub, pytest.raises(EngineUnavailableError):
+        CALLS[call](hub)
+
+
+def test_of_a_file_no_more_is_read_or_fetched_than_was_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(hub_module, "READ_BYTES", 1000)
+    with answering(bytes(range(250)) * 100, 206) as hub:
+        assert 1000 == len(hub.read("f", 0))
+        assert 1000 == len(hub.sent("f"))
+        hub.fetch("f", tmp_path / "f", 0, 70)
+        assert bytes(range(70)) == (tmp_path / "f").read_bytes()
+    with answering(bytes(range(250)), 200) as hub:  # where it does not know Range
+        assert bytes(range(240, 250)) == hub.read("f", 240)
+
+
+def test_the_word_of_an_old_token_does_not_end_a_login_that_was_renewed():
+    with answering(b"{}", 401) as hub:
+        with pytest.raises(EngineUnavailableError), hub._reaching():
+            hub.renew("hf_new")
+            hub._api.inspect_job(job_id="1", namespace="alice", token="hf_old")
+        assert not hub.rejected
+        with pytest.raises(EngineUnavailableError):
+            hub.job("1")
+        assert hub.rejected
+
+
+def event(text):
+    return b'data: {"data": "' + text + b'"}\n\n'
+
+
+def test_of_a_log_lines_that_are_too_long_are_left_out(monkeypatch):
+    monkeypatch.setattr(log, "MAX_LINE_BYTES", 100)
+    body = event(b"a") + event(b"x" * 1000) + b"data: {\n: keep-alive\n\n" + event(b"b")
+    with answering(body) as hub:
+        assert ["a", "b"] == list(hub.lines(hub.log("1")))
+
+
+def test_a_log_without_end_is_cut(monkeypatch):
+    monkeypatch.setattr(log, "MAX_BYTES", 100_000)
+    with answering(event(b"a") * 100_000) as hub:
+        read = hub.log("1")
+        assert len(list(hub.lines(read))) < 10_000
+        assert read.is_cut
+
+
+def test_a_log_that_is_followed_takes_no_connection_of_other_calls_and_ends_when_it_is_closed(supervise, store, hub):
+    sweep(store, 4)
+    supervise(HANG_IN_EACH)
+    wait_for(lambda: any(job.log for job in hub.jobs.values()))
+    (job_id,) = hub.jobs
+    api = Hub("hf_alice", "alice", hub.url)
+    logs, read = [api.log(job_id) for _ in range(5)], [[] for _ in range(5)]
+    huggingface_hub.set_client_factory(lambda: httpx.Client(limits=httpx.Limits(max_connections=3)))
+    try:
+        threads = [
+            threading.Thread(target=lines.extend, args=(api.lines(log),), daemon=True)
+            for log, lines in zip(logs, read, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: all("StepLogged" in "".join(lines) for lines in read))
+        assert job_id == api.job(job_id).id
+        for each in logs:
+            each.close()
+        wait_for(lambda: not any(thread.is_alive() for thread in threads))
+    finally:
+        huggingface_hub.set_client_factory(default_client_factory)

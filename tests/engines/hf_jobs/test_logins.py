@@ -1,0 +1,51 @@
+"""One account that is logged in on two devices: what works is not begun anew for that."""
+
+import time
+
+from rankviz.engines.hf_jobs.logins import Logins
+
+SOON, LATER = time.time() + 1000, time.time() + 2000
+
+
+def logins_with(token, expires_at):
+    logins = Logins("http://127.0.0.1:9", of_machine=False)
+    return logins, logins.give("ann", token, "alice", expires_at)
+
+
+def test_another_token_of_the_account_goes_to_the_same_hub_which_takes_the_one_that_lasts_longer():
+    logins, hub = logins_with("hf_1", SOON)
+
+    for token, expires_at in (("hf_2", LATER), ("hf_1", SOON), ("hf_2", LATER), ("hf_3", SOON)):
+        assert hub is logins.give("ann", token, "alice", expires_at)
+
+    assert "hf_2" == hub.token
+    assert hub is logins.of("ann")
+
+
+def test_another_account_has_another_hub():
+    logins, hub = logins_with("hf_1", SOON)
+
+    assert hub is not logins.give("ann", "hf_2", "ben", LATER)
+    assert "ben" == logins.of("ann").name
+
+
+def test_after_a_login_was_rejected_or_has_ended_the_other_token_takes_its_place():
+    logins, hub = logins_with("hf_1", SOON)
+    hub.rejected = True
+    second = logins.give("ann", "hf_2", "alice", SOON)
+
+    assert second is not hub
+    assert second is logins.of("ann")
+
+    logins, hub = logins_with("hf_1", time.time() - 1)
+    assert hub is not logins.give("ann", "hf_2", "alice", SOON)
+
+
+def test_a_token_that_was_rejected_takes_no_place_of_one_that_works():
+    logins, hub = logins_with("hf_1", LATER)
+    hub.rejected = True
+    assert logins.of("ann") is None
+    works = logins.give("ann", "hf_2", "alice", SOON)
+
+    assert works is logins.give("ann", "hf_1", "alice", LATER)
+    assert "hf_2" == works.token

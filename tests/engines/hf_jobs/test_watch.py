@@ -1,0 +1,121 @@
+"""A job is followed to its end, whatever goes wrong meanwhile."""
+
+import threading
+import time
+
+import pytest
+
+from rankviz.engines.hf_jobs import log
+from rankviz.engines.hf_jobs import watch as watch_module
+from rankviz.engines.hf_jobs.answers import Seen
+from rankviz.engines.hf_jobs.papers import Rented
+from rankviz.engines.hf_jobs.watch import Watch
+from tests.support.hub_jobs import only_job, sweep
+from tests.support.workers import HANG_IN_EACH, states, wait_for
+
+
+class Hub:
+    """Knows one job; while `error` is set, it raises that."""
+
+    name, rejected = "alice", False
+
+    def __init__(self, error=None):
+        self.error, self.calls = error, 0
+
+    def job(self, job_id):
+        self.calls += 1
+        if self.error:
+            raise self.error
+        return Seen(job_id, "SCHEDULING")
+
+
+class Renting:
+    rented = Rented(
+        owner="ann",
+        account="alice",
+        job_id="1",
+        is_asked=True,
+        flavor="l4x1",
+        usd_per_minute=0.01,
+        timeout_seconds=600,
+        sweep_id="s",
+    )
+    is_over = False
+
+    def stop(self):
+        pass
+
+    def note(self, **news):
+        pass
+
+
+@pytest.fixture
+def watching():
+    started = []
+
+    def watch(hub):
+        started.append(Watch(hub, Renting(), None, folder="f", poll_seconds=0.01))
+        started[-1].start()
+        return started[-1]
+
+    yield watch
+    for each in started:
+        each.stop()
+        each.join()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyError("id"), OSError("no space"), AssertionError()])
+def test_an_error_that_nobody_expected_is_its_trouble_and_after_a_pause_it_goes_on(watching, monkeypatch, error):
+    monkeypatch.setattr(watch_module, "PAUSE_SECONDS", 0.4)
+    hub = Hub(error)
+    watch = watching(hub)
+
+    wait_for(lambda: watch.trouble)
+    time.sleep(0.2)
+    assert f"an error of its own ({type(error).__name__})" in watch.trouble
+    assert watch.lives
+    assert 1 == hub.calls
+    hub.error = None
+
+    wait_for(lambda: watch.seen and not watch.trouble)
+
+
+def threads_of_jobs():
+    return sum(thread.name.startswith("rankviz-job-") for thread in threading.enumerate())
+
+
+def test_one_who_is_logged_in_twice_has_one_thread_that_follows_the_job(supervise, store, hub, logins):
+    hub.tokens["hf_alice2"] = "alice"
+    (run_id,) = sweep(store, 4)
+    supervise(HANG_IN_EACH)
+    logins.give("ann", "hf_alice", "alice")
+    wait_for(lambda: store.get(run_id).steps)
+    before = sum(call.endswith("/logs") for call in hub.calls)
+
+    for number in range(10):
+        logins.give("ann", ("hf_alice2", "hf_alice")[number % 2], "alice")
+        time.sleep(0.1)
+
+    assert 1 == threads_of_jobs()
+    assert before == sum(call.endswith("/logs") for call in hub.calls)
+
+
+def test_one_who_logs_out_leaves_no_thread_and_no_connection(supervise, store, hub, logins):
+    (run_id,) = sweep(store, 4)
+    supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).steps)
+
+    logins.forget("ann")
+
+    wait_for(lambda: not threads_of_jobs())
+    assert only_job(hub).ended is None
+
+
+def test_of_a_log_that_is_too_long_the_rest_is_read_from_the_bucket(supervise, store, hub, monkeypatch):
+    monkeypatch.setattr(log, "MAX_BYTES", 0)
+    run_ids = sweep(store, 2, 4)
+
+    supervise().settle()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert 1 == sum(call.endswith("/logs") for call in hub.calls)
