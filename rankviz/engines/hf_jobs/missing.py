@@ -44,7 +44,7 @@ class Missing:
         while not stopped.is_set() and (files := self._papers.missing()):
             for file, rented in files.items():
                 hub = self._hub_of(rented.owner)
-                with contextlib.suppress(EngineError, EngineUnavailableError):
+                with contextlib.suppress(EngineError, EngineUnavailableError, OSError):
                     if hub is not None and rented.account in (hub.name, ""):
                         self._look_for(hub, file, rented)
             stopped.wait(self._seconds)

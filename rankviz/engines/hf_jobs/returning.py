@@ -25,6 +25,8 @@ from rankviz.store.destination import Destination
 from rankviz.store.journal import line_of, parse_request, request_text
 from rankviz.store.ownership import Ownership
 
+MOST_RUNS = 1000
+"""Of one job."""
 COMING_SECONDS = 60.0
 """So long it may take to make the runs of a job that has come back."""
 MOST = 20
@@ -142,7 +144,7 @@ def _read(hub: Hub, seen: Seen, name: str, owner: str) -> Found | None:
 
     try:
         job, terms = json.loads(text(JOB_FILE)), json.loads(text(RENTED))
-        attempts = tuple(Attempt.parse(each) for each in job["attempts"])
+        attempts = tuple(Attempt.parse(each) for each in job["attempts"][:MOST_RUNS])
         requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in attempts)
         own = {"owner": owner, "account": hub.name, "job_id": seen.id}
         rented = build(Rented, {**{name: terms[name] for name in TERMS}, **own})
