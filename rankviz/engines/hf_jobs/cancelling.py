@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from rankviz.engines.hf_jobs.watch import Watch
+from rankviz.engines.hf_jobs.following.watch import Watch
 from rankviz.errors import EngineEndingError
 
 ENDING = "Hugging Face has not ended the job yet. What you cancelled ends with it."

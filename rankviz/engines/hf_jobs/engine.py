@@ -14,11 +14,12 @@ from rankviz import units
 from rankviz.core.runs.attempts import HF_JOBS, Attempt
 from rankviz.engines import bundle
 from rankviz.engines.engine import End, Engine, Job, Live
-from rankviz.engines.hf_jobs import returning
+from rankviz.engines.hf_jobs import returning, words
 from rankviz.engines.hf_jobs.cancelling import ENDING, Cancelling
 from rankviz.engines.hf_jobs.ends import CANCELLED, end_of
+from rankviz.engines.hf_jobs.following.mirror import Mirror
+from rankviz.engines.hf_jobs.following.watch import Watch, unsend
 from rankviz.engines.hf_jobs.logins import Logins
-from rankviz.engines.hf_jobs.mirror import Mirror
 from rankviz.engines.hf_jobs.missing import Missing
 from rankviz.engines.hf_jobs.offers import Offers
 from rankviz.engines.hf_jobs.papers import Papers, Rented
@@ -26,16 +27,6 @@ from rankviz.engines.hf_jobs.prices import MOST_SECONDS, seconds_left
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.returning import Found
 from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending
-from rankviz.engines.hf_jobs.watch import Watch, unsend
-from rankviz.engines.hf_jobs.words import (
-    NO_PLACE,
-    NOT_KNOWN,
-    ONE_AT_A_TIME,
-    SCHEDULED,
-    SENT,
-    TOO_MANY_MISSING,
-    USED_UP,
-)
 from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError, InvalidSettingError
 from rankviz.store import RunStore
 
@@ -102,18 +93,18 @@ class HfJobs(Engine):
         hub = self.logins.require(job.owner)
         sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
         if any(self._folders_of(sweep_id)):
-            raise EngineUnavailableError(ONE_AT_A_TIME)
+            raise EngineUnavailableError(words.ONE_AT_A_TIME)
         if sum(lost.sweep_id == sweep_id for lost in self.papers.missing().values()) >= MOST_MISSING:
-            raise EngineError(TOO_MANY_MISSING)
+            raise EngineError(words.TOO_MANY_MISSING)
         if self._going(job.owner) >= self._at_once:
-            raise EngineUnavailableError(NO_PLACE.format(self._at_once))
+            raise EngineUnavailableError(words.NO_PLACE.format(self._at_once))
         self.offers.require(hub)
         flavor, usd = self.offers.terms(hub, job.options)
         bill = self.bill(sweep_id)
         try:
             seconds = seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole)
         except InvalidSettingError as error:  # who looks at a run of another sees no dollars
-            raise EngineError(USED_UP) from error
+            raise EngineError(words.USED_UP) from error
         rented = Rented(
             is_asked=False,
             owner=job.owner,
@@ -254,7 +245,7 @@ class HfJobs(Engine):
 
     @property
     def _not_known(self) -> str:
-        return NOT_KNOWN.format(units.duration(self._look_seconds))
+        return words.NOT_KNOWN.format(units.duration(self._look_seconds))
 
     def _live(self, folder: Path) -> Live:
         rented = self.papers.read(folder)
@@ -271,9 +262,9 @@ class HfJobs(Engine):
         if watch.done:
             return replace(live, end=end_of(watch.seen, watch.exit_code, watch.last_words, rented))
         if not rented.job_id:
-            return replace(live, waits=self._not_known if watch.renting.is_lost else watch.trouble or SENT)
+            return replace(live, waits=self._not_known if watch.renting.is_lost else watch.trouble or words.SENT)
         scheduled = watch.seen is None or watch.seen.waits
-        return replace(live, waits=watch.trouble or (SCHEDULED if scheduled else ""))
+        return replace(live, waits=watch.trouble or (words.SCHEDULED if scheduled else ""))
 
     def _watch(self, folder: Path, rented: Rented) -> Watch | None:
         """None where nobody is logged in whose job it is; what was read until then stays."""

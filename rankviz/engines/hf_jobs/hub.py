@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from rankviz.engines.hf_jobs import answers
 from rankviz.engines.hf_jobs.answers import DELETED, Seen
-from rankviz.engines.hf_jobs.log import Log
+from rankviz.engines.hf_jobs.following.log import Log
 from rankviz.engines.hf_jobs.prices import Flavor
 from rankviz.errors import EngineError, EngineUnavailableError
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import ProbeCompleted, RunCompleted, RunFailed
 from rankviz.engines import bundle
-from rankviz.engines.hf_jobs import lines
+from rankviz.engines.hf_jobs.following import lines
 from rankviz.store.journal import parse_lines
 
 LOOK_SECONDS, WRITE_SECONDS = 0.3, 5.0

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from rankviz.engines.hf_jobs.cancelling import ENDING
-from rankviz.engines.hf_jobs.watch import Watch
+from rankviz.engines.hf_jobs.following.watch import Watch
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for, worker

@@ -8,10 +8,10 @@ import pytest
 from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import RunFailed
 from rankviz.engines import bundle
-from rankviz.engines.hf_jobs import growing, mirror
-from rankviz.engines.hf_jobs.growing import Bounds
-from rankviz.engines.hf_jobs.lines import Piece
-from rankviz.engines.hf_jobs.mirror import Mirror
+from rankviz.engines.hf_jobs.following import growing, mirror
+from rankviz.engines.hf_jobs.following.growing import Bounds
+from rankviz.engines.hf_jobs.following.lines import Piece
+from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.settings import SharedLimits
 from rankviz.store.journal import MAX_LINE_BYTES, parse_lines
 from tests.engines.hf_jobs.test_mirror import DONE, SAVED, STEPS, bucket

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub.utils._http import default_client_factory
 
 from rankviz.engines.hf_jobs import hub as hub_module
-from rankviz.engines.hf_jobs import log
+from rankviz.engines.hf_jobs.following import log
 from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.errors import EngineUnavailableError
 from tests.support.hub_jobs import sweep

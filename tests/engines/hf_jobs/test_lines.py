@@ -1,8 +1,8 @@
 import pytest
 
 from rankviz.core.runs.attempts import Attempt
-from rankviz.engines.hf_jobs import lines
-from rankviz.engines.hf_jobs.lines import Piece
+from rankviz.engines.hf_jobs.following import lines
+from rankviz.engines.hf_jobs.following.lines import Piece
 
 ATTEMPT = Attempt("r4", 2)
 

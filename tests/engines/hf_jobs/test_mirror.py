@@ -6,8 +6,8 @@ import pytest
 
 from rankviz.core.runs.attempts import Attempt
 from rankviz.engines import bundle
-from rankviz.engines.hf_jobs.lines import Piece
-from rankviz.engines.hf_jobs.mirror import Mirror
+from rankviz.engines.hf_jobs.following.lines import Piece
+from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.store.journal import parse_lines
 
 ATTEMPT = Attempt("r4", 1)

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from rankviz.engines.hf_jobs import log
-from rankviz.engines.hf_jobs import watch as watch_module
 from rankviz.engines.hf_jobs.answers import Seen
+from rankviz.engines.hf_jobs.following import log
+from rankviz.engines.hf_jobs.following import watch as watch_module
+from rankviz.engines.hf_jobs.following.watch import Watch
 from rankviz.engines.hf_jobs.papers import Rented
-from rankviz.engines.hf_jobs.watch import Watch
 from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for
 

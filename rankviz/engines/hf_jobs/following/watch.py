@@ -7,11 +7,11 @@ import threading
 import time
 from pathlib import Path
 
-from rankviz.engines.hf_jobs import lines
 from rankviz.engines.hf_jobs.answers import DELETED, Seen
+from rankviz.engines.hf_jobs.following import lines
+from rankviz.engines.hf_jobs.following.log import Log
+from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.engines.hf_jobs.hub import Hub
-from rankviz.engines.hf_jobs.log import Log
-from rankviz.engines.hf_jobs.mirror import Mirror
 from rankviz.engines.hf_jobs.renting import Renting
 from rankviz.engines.hf_jobs.spending import Span, span_since
 from rankviz.errors import EngineError, EngineUnavailableError

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.attempts import Attempt
 from rankviz.engines import bundle
-from rankviz.engines.hf_jobs.growing import Bounds, Growing
+from rankviz.engines.hf_jobs.following.growing import Bounds, Growing
+from rankviz.engines.hf_jobs.following.lines import Piece
 from rankviz.engines.hf_jobs.hub import READ_BYTES
-from rankviz.engines.hf_jobs.lines import Piece
 from rankviz.settings import Settings
 
 LOG, JOURNAL = "worker.log", "events.jsonl"

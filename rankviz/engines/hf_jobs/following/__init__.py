@@ -1,0 +1,1 @@
+"""What a job does, followed: its log, its journals in the bucket, its stage."""
