@@ -1,13 +1,13 @@
 """Ends one job on Hugging Face. Every call there may take minutes, so each step has a thread of its own."""
 
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from rankviz.engines.hf_jobs.following.watch import Watch
+from rankviz.engines.in_thread import in_thread
 from rankviz.errors import EngineEndingError
 
+NAME = "rankviz-job-end"
 ENDING = "Hugging Face has not ended the job yet. What you cancelled ends with it."
 
 
@@ -16,7 +16,7 @@ class Cancelling:
 
     def __init__(self, watch: Watch, poll_seconds: float):
         self._watch, self._poll_seconds = watch, poll_seconds
-        self._step = _in_thread(watch.refresh)
+        self._step = in_thread(watch.refresh, NAME)
         self._is_asked = False
 
     def look(self, unless: Callable[[], bool]) -> bool:
@@ -31,7 +31,7 @@ class Cancelling:
             return False
         # Before it is asked for, and until that has failed: how the job ends is told by it.
         self._watch.renting.note(is_ending=True)
-        self._is_asked, self._step = True, _in_thread(self._end)
+        self._is_asked, self._step = True, in_thread(self._end, NAME)
         raise EngineEndingError(ENDING)
 
     def _end(self) -> None:
@@ -45,17 +45,3 @@ class Cancelling:
         while not self._watch.has_ended:
             time.sleep(min(1.0, self._poll_seconds))
             self._watch.see(hub.job(job_id))
-
-
-def _in_thread(call: Callable[[], None]) -> Future[None]:
-    """Not one of an executor, whose threads keep a process from ending."""
-    future: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="rankviz-job-end", daemon=True).start()
-    return future

@@ -1,24 +1,11 @@
-"""Calls of Slurm's commands, each in a thread of its own, since any of them may hang."""
+"""Ends jobs of Slurm. Each command has a thread of its own, since any may hang."""
 
-import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 
+from rankviz.engines.in_thread import in_thread
 from rankviz.engines.slurm.commands import Commands
 
-
-def in_thread(call: Callable[[], None]) -> Future[None]:
-    """Not one of an executor, whose threads keep a process from ending."""
-    future: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="rankviz-slurm", daemon=True).start()
-    return future
+NAME = "rankviz-slurm"
 
 
 class Cancels:
@@ -34,7 +21,7 @@ class Cancels:
         has failed since the last time; then it is asked anew the next time."""
         asked = self._asked.get(name)
         if asked is None:
-            self._asked[name] = in_thread(lambda: self._commands.cancel(job_id, name))
+            self._asked[name] = in_thread(lambda: self._commands.cancel(job_id, name), NAME)
         elif asked.done():
             del self._asked[name]
             asked.result()

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import NamedTuple
 
-from rankviz.engines.slurm.calls import in_thread
+from rankviz.engines.in_thread import in_thread
+from rankviz.engines.slurm.calls import NAME
 from rankviz.engines.slurm.commands import Commands
 from rankviz.engines.slurm.states import Seen
 from rankviz.errors import EngineUnavailableError
@@ -75,7 +76,7 @@ class Watch:
             looked.result()
         if (now := time.monotonic()) - self._began >= seconds:
             self._began = now
-            self._looking = in_thread(lambda: self._ask(now))
+            self._looking = in_thread(lambda: self._ask(now), NAME)
 
     def _ask(self, began: float) -> None:
         try:
@@ -86,7 +87,7 @@ class Watch:
         self._look = Look(began, listed)
         unlisted = self._job_ids - {seen.id for seen in listed.values()}
         if unlisted and (self._accounting is None or self._accounting.done()):
-            self._accounting = in_thread(lambda: self._account(unlisted))
+            self._accounting = in_thread(lambda: self._account(unlisted), NAME)
 
     def _account(self, job_ids: frozenset[str]) -> None:
         self._accounts = self._commands.ended(sorted(job_ids)), job_ids
