@@ -4,7 +4,7 @@ import time
 
 from rankviz.engines.hf_jobs.logins import Logins
 
-SOON, LATER = time.time() + 1000, time.time() + 2000
+SOON, LATER = time.time() + 1e6, time.time() + 2e6
 
 
 def logins_with(token, expires_at):
