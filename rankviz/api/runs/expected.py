@@ -147,7 +147,7 @@ class ExpectedRuns(StoredRuns):
         estimator, there = self._estimator(), functools.cache(self._environment_on)
         for record in records:
             request, average, estimate = record.request, load_average_of(record), None
-            waits = record.state is RunState.QUEUED
+            waits = record.state is RunState.QUEUED and not record.environment
             with contextlib.suppress(RankVizError):
                 environment = there(self._engine_of(record)) if waits else record.environment
                 if environment is not None:
