@@ -71,11 +71,13 @@ class Ending:
     def is_needless(self, live: Live) -> bool:
         """Whether a job has nothing to do: its runs were given to others, or have ended and some were cancelled or none
         begun. One that has done all its runs ends by itself."""
-        if self._jobs.is_stale(live):
-            return True
-        states = {record.state for record in self._jobs.records(live)}
-        has_ended = bool(states) and all(state.ended for state in states)
-        return has_ended and (RunState.CANCELLED in states or bool(live.waits))
+        states = set()
+        for record in self._jobs.each_record(live):
+            if not record.state.ended:
+                return False
+            states.add(record.state)
+        is_given_up = not states and bool(live.job.attempts)
+        return is_given_up or RunState.CANCELLED in states or (bool(states) and bool(live.waits))
 
     def end(self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         """End a job, unless what is new of it says that this is not needed. Its runs are for the caller to settle."""

@@ -112,11 +112,11 @@ class Jobs:
 
     def records(self, live: Live) -> list[Record]:
         """The runs of a job whose current attempt it has, without those that were deleted."""
-        return [record for attempt in live.job.attempts if (record := self._current(attempt)) is not None]
+        return list(self.each_record(live))
 
-    def is_stale(self, live: Live) -> bool:
-        """Whether all its attempts have been given up for others."""
-        return bool(live.job.attempts) and not self.records(live)
+    def each_record(self, live: Live) -> Iterator[Record]:
+        """The same, one after the other: of thousands the first may be enough."""
+        return (record for attempt in live.job.attempts if (record := self._current(attempt)) is not None)
 
     def _current(self, attempt: Attempt) -> Record | None:
         with contextlib.suppress(RunNotFoundError):
