@@ -112,7 +112,7 @@ class Advice:
     def _own_result(self, model: str) -> OwnResult | None:
         """What the verdict on the sweep that leads for a model answers."""
         from rankviz.core.advice.own_words import OwnResult
-        from rankviz.core.runs.labels import made_of
+        from rankviz.core.runs.words.labels import made_of
 
         sweep = self._own.leading(model)
         if sweep is None:

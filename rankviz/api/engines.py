@@ -9,13 +9,13 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rankviz.api.beside import Answer, Beside
 from rankviz.api.jobs import Jobs, Offer
 from rankviz.api.preflight import Preflight
 from rankviz.api.runs.machines import Machines
 from rankviz.api.runs.runs import Runs
 from rankviz.api.visitors import private
 from rankviz.api.workspace import Workspace
+from rankviz.beside import Answer, Beside
 from rankviz.core.runs.attempts import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.errors import NotRentedError
 from rankviz.store.destination import Destination

@@ -39,7 +39,7 @@ def plot_estimate(plot: Path, estimate: "Estimate", basis: str) -> None:
 def plot_sweep(plot: Path, sweep: "Sweep", verdict: "Verdict | None", decision: "Decision | None" = None) -> None:
     """Quality against adapter size; of a fast curve or a quick look the loss by rank, with the forecast of decision."""
     from rankviz import figures
-    from rankviz.core.runs.labels import sweep_title
+    from rankviz.core.runs.words.labels import sweep_title
 
     title = sweep_title(sweep)
     if any(run.cuts for run in sweep.runs):

@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from rankviz.api.beside import Beside
+from rankviz.beside import Beside
 from rankviz.errors import LimitError
 from rankviz.visitor import acting_as, current
 from tests.support.visitors import ANN

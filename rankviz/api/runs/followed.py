@@ -18,7 +18,7 @@ from rankviz.api.runs.whereabouts import Whereabouts
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.timing.spent import device_time
-from rankviz.core.runs.waits import AFTER_OTHERS, why_it_waits
+from rankviz.core.runs.words.waits import AFTER_OTHERS, why_it_waits
 
 if TYPE_CHECKING:
     from rankviz.core.quantity import Range

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import units
 from rankviz.core.runs.attempts import HF_JOBS
-from rankviz.core.runs.places import title
 from rankviz.core.runs.timing.spent import DeviceTime
+from rankviz.core.runs.words.places import title
 from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import read_destination
 

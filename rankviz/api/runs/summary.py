@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankviz.core.runs.estimate import RunEstimate
-from rankviz.core.runs.places import Place
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.timing.spent import DeviceTime
+from rankviz.core.runs.words.places import Place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

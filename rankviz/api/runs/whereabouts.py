@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rankviz.core.runs.attempts import LOCAL
-from rankviz.core.runs.places import Place, all_in_words, place_of, with_attempt
 from rankviz.core.runs.timing.spent import DeviceTime, times_by_engine
+from rankviz.core.runs.words.places import Place, all_in_words, place_of, with_attempt
 from rankviz.store.destination import ANYWHERE, Destination, read_destination
 from rankviz.store.runs import IMPORTED
 

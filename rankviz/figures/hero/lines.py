@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from rankviz.core.forecast.tradeoff import SHORTFALL_SCORE, SHORTFALLS, PublishedLine, Tradeoff
 from rankviz.core.runs.fast_curve import fast_curves
-from rankviz.core.runs.labels import made_of
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.words.labels import made_of
 from rankviz.figures.studies import shapes_of
 
 SWEEPS_DRAWN = 3

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rankviz.core.runs.labels import sweep_label
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import (
     RankGroup,
     TradeoffPoint,
     pareto_front,
 )
+from rankviz.core.runs.words.labels import sweep_label
 from rankviz.figures.sweep.axes import CostAxis, QualityAxis
 from rankviz.verdict import Verdict
 

@@ -6,10 +6,10 @@ from math import log2, log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
-from rankviz.core.runs.labels import sweep_title
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank
+from rankviz.core.runs.words.labels import sweep_title
 from rankviz.figures.forecast import ForecastRank, forecast_info
 from rankviz.figures.style import MEASURED, NEUTRAL, draw, line_label, rgba, vertical_line
 from rankviz.figures.sweep.calls import MARKS, calls_of

@@ -5,7 +5,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
-from rankviz.core.runs.labels import base_name, data_name
 from rankviz.core.runs.metric import measured_metrics
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.tradeoff import (
@@ -13,6 +12,7 @@ from rankviz.core.runs.tradeoff import (
     by_rank,
     learning_rate_note,
 )
+from rankviz.core.runs.words.labels import base_name, data_name
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, draw, named_band, rgba
 from rankviz.figures.sweep.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis

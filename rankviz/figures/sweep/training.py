@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from math import isfinite, log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rankviz.core.runs.labels import data_name, run_labels, sweep_title
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.thinned import FEW, thinned
+from rankviz.core.runs.words.labels import data_name, run_labels, sweep_title
 from rankviz.figures.style import MEASURED, draw, rgba
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from html import escape
 
 from rankviz.api import Api
 from rankviz.core.runs.attempts import LOCAL
-from rankviz.core.runs.places import title
 from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.words.places import title
 
 
 def place_html(api: Api, sweep: Sweep) -> str:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json import listed_run_json
-from rankviz.core.runs.labels import base_name, data_name, sweep_title
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
+from rankviz.core.runs.words.labels import base_name, data_name, sweep_title
 from rankviz.export.tables import Table
 from rankviz.export.tables import runs_table as measured_table
 from rankviz.ui.parts import html

@@ -14,9 +14,9 @@ from rankviz.core.cost.question import Question
 from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.checks import problems, warnings
 from rankviz.core.runs.attempts import HF_JOBS, LOCAL
-from rankviz.core.runs.labels import base_name
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.timing.sweep_time import ExpectedSweep
+from rankviz.core.runs.words.labels import base_name
 from rankviz.errors import LimitError, RankVizError, UserError
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row, exact, exact_span, rounded, rounded_span

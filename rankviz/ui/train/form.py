@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.core.lora.config import UNSLOTH_CLASSES
-from rankviz.core.runs.labels import data_name
 from rankviz.core.runs.request import VERDICT_SEEDS
+from rankviz.core.runs.words.labels import data_name
 from rankviz.dataset import SUFFIXES
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rankviz.core.runs.labels import sweep_title
 from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.words.labels import sweep_title
 from tests.support import questions
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunStarted
-from rankviz.core.runs.places import Place, all_in_words, place_of, with_attempt
 from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.words.places import Place, all_in_words, place_of, with_attempt
 from tests.support import questions
 
 ASKED = RunRecord(request=questions.run(run_id="r"))

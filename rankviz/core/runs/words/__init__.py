@@ -1,0 +1,1 @@
+"""What runs and sweeps are called, where they are and why they wait, in words."""
