@@ -39,17 +39,22 @@ def emptied(store, hub, logins, supervise, tmp_path):
     return here, HfJobs(here, logins, poll_seconds=0.1), run_ids
 
 
+def goes_on(store, engine, run_ids, go):
+    """The job trains its runs to their end, and is read."""
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
+    supervisor.start()
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    go.touch()
+    supervisor.settle()
+    supervisor.stop()
+
+
 def test_a_job_whose_page_lost_its_disk_comes_back_with_its_owner_and_is_not_started_again(emptied, hub, tmp_path):
     store, engine, run_ids = emptied
 
     (found,) = engine.returning("ann")
     engine.take(found, "ann")
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
-    supervisor.start()
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    (tmp_path / "go").touch()
-    supervisor.settle()
-    supervisor.stop()
+    goes_on(store, engine, run_ids, tmp_path / "go")
 
     assert ["completed"] * 2 == states(store, run_ids)
     assert {"ann"} == {store.ownership(run_id).owner for run_id in run_ids}
@@ -168,12 +173,7 @@ def test_two_who_take_a_job_at_the_same_time_have_it_once(emptied, hub, tmp_path
     with pytest.raises(EngineError, match="here already"):
         engine.take(same, "ann")
 
-    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
-    supervisor.start()
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    (tmp_path / "go").touch()
-    supervisor.settle()
-    supervisor.stop()
+    goes_on(store, engine, run_ids, tmp_path / "go")
     assert (["completed"] * 2, 1) == (states(store, run_ids), len(hub.jobs))
 
 
