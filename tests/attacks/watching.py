@@ -16,8 +16,9 @@ import psutil
 
 from tests.support.stranger import Stranger
 
-LIMIT_SECONDS = 1.0
-"""An estimate of another visitor takes less while an attack runs."""
+LIMIT_SECONDS = 5.0 if "PYTEST_XDIST_WORKER" in os.environ else 1.0
+"""An estimate of another visitor takes less while an attack runs (`make attacks`). Where other tests have the same
+processors (`make test`), only what waits for a lock or a network is told from what is slow."""
 SLOWER = 20
 """On a machine that is busy with something else: less than so many times what the slowest took without the attack."""
 ALONE = 8

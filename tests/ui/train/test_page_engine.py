@@ -88,6 +88,26 @@ def test_no_price_stands_under_another_place_though_its_answer_comes_late(browse
     page.close()
 
 
+@pytest.mark.parametrize("touched", ["Tab", "Period"])
+def test_the_price_comes_though_the_box_of_the_limit_was_touched_before_its_answer(browser, url, touched):
+    """Left, or written into without another number: Gradio asks nothing more."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=url)
+    page.set_default_timeout(60_000)
+    page.goto("/?tab=train")
+    page.get_by_label("Hugging Face Jobs").check()
+    page.locator("#train-cost", has_text="The limit of $2.00").wait_for()
+    limit = page.get_by_label("Spending limit (US dollars)")
+    late = Late(page, of="expected", with_value=7)
+    limit.fill("7")
+    late.wait()
+
+    limit.press(touched)
+    late.arrive()
+
+    page.locator("#train-cost", has_text="The limit of $7.00").wait_for()
+    page.close()
+
+
 def test_an_opened_sweep_that_waits_there_is_chosen_there_and_another_can_start_here(browser, url, hub):
     page = browser.new_page(viewport={"width": 390, "height": 844}, base_url=url)
     page.set_default_timeout(60_000)
