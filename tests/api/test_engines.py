@@ -8,7 +8,7 @@ import pytest
 from rankviz import machine
 from rankviz.api import Api
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
-from rankviz.core.cost.pace import LIBRARIES
+from rankviz.core.cost.pace.workload import LIBRARIES
 from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest

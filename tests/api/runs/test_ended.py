@@ -6,7 +6,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.runs.ended import MOST_RUNS, EndedHere
-from rankviz.core.cost.pace import Timing, Workload
+from rankviz.core.cost.pace.paces import Timing
+from rankviz.core.cost.pace.workload import Workload
 from rankviz.core.runs.events import RunCompleted, RunStarted, StageReached
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.timing.times import began_at

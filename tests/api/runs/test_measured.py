@@ -7,8 +7,8 @@ import pytest
 
 from rankviz import machine
 from rankviz.api import Api
-from rankviz.core.cost.pace import LIBRARIES, Workload
-from rankviz.core.cost.slowdown import UNSURE, Others
+from rankviz.core.cost.pace.slowdown import UNSURE, Others
+from rankviz.core.cost.pace.workload import LIBRARIES, Workload
 from rankviz.core.runs.estimate import workload_of
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
 from rankviz.visitor import acting_as
