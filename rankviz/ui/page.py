@@ -108,8 +108,8 @@ def build_app(api: Api) -> gr.Blocks:
         shown = to["runs"].then(None, None, running.showing, js=f"() => {runs.SHOWING!r}")
         shown.then(**running.draw).then(_opened_address, opened_runs, where, **quiet())
         to["adapter"].then(**adapting.choices)
-        asked = {**exploring.question, "data_file": exploring.data_file}
-        measuring = gr.on([exploring.measure.click], **train.measuring(api, training, asked, tabs))
+        question_inputs = {**exploring.question, "data_file": exploring.data_file}
+        measuring = gr.on([exploring.measure.click], **train.measuring(api, training, question_inputs, tabs))
         training.started.then(**running_now.draw)
         picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **clicked())
         measuring.success(**training.draw).then(None, js=scripts.READY)

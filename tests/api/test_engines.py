@@ -321,14 +321,14 @@ def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that
 
     there.nodes = nodes
 
-    def asked(by):
+    def planned(by):
         with acting_as(by):
             return api.engines.ask("elsewhere", "question", lambda: api.engines.plan(questions.sweep(), "elsewhere"))
 
     api.engines.beside.soon_seconds = 1.0
-    assert [None, None] == [asked(visitor) for visitor in (ANN, BEN)]
+    assert [None, None] == [planned(visitor) for visitor in (ANN, BEN)]
     slow.set()
     api.engines.beside.soon_seconds = 10.0
 
     for visitor in (ANN, BEN):
-        assert ["It does not answer. The runs wait until that has changed."] == asked(visitor).get().notes
+        assert ["It does not answer. The runs wait until that has changed."] == planned(visitor).get().notes
