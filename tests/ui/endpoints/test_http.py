@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 from tests.support.serving import serving
 from tests.support.workers import wait_for
 
-PAGE = Path(__file__).parents[2] / "docs" / "http_and_mcp.md"
+PAGE = Path(__file__).parents[3] / "docs" / "http_and_mcp.md"
 DOCUMENTED_AT = "http://127.0.0.1:7860"
 
 
