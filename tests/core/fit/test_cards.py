@@ -1,4 +1,4 @@
-"""The table of GPUs: verdict, total and price, at ones own prices too."""
+"""The table of GPUs: verdict, total and price, at one's own prices too."""
 
 import pytest
 
