@@ -8,8 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def rankviz(*args: str, home: Path | None = None, seconds: float = 60) -> subprocess.CompletedProcess:
-    env = os.environ | ({"RANKVIZ_HOME": str(home)} if home else {})
-    return subprocess.run(
-        [sys.executable, "-m", "rankviz", *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=seconds
-    )
+def rankviz(
+    *args: object, home: Path | None = None, seconds: float = 60, **environment: str
+) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "rankviz", *map(str, args)]
+    env = os.environ | ({"RANKVIZ_HOME": str(home)} if home else {}) | environment
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=seconds)
