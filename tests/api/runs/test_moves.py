@@ -92,6 +92,7 @@ def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp
     three.runs.cancel(sweep_id)
     three.moves.resume(sweep_id, third, **ON[third])
     runs_on(third, 3)
+    assert third == three.moves.destination(sweep_id).engine
     (tmp_path / "go").touch()
     three.workspace.supervisor.settle()
 
@@ -158,7 +159,7 @@ def test_a_limit_that_is_used_up_starts_nothing(rented, action):
     sweep_id = failed(rented)
     engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(1.9, 1.9))
 
-    with pytest.raises(InvalidSettingError, match=r"of 2\.00 US dollars is used up: this sweep's jobs have cost 1\.90"):
+    with pytest.raises(InvalidSettingError, match=r"of \$2\.00 is used up: this sweep's jobs have cost \$1\.90"):
         getattr(rented.moves, action)(sweep_id, "hf-jobs", "l4x1", 2.0)
 
     assert ["failed"] == [run.state for run in rented.runs.sweep(sweep_id).runs]
@@ -228,7 +229,7 @@ def test_one_run_more_is_refused_where_too_little_is_left_of_the_limit(rented):
     sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
     engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(2.9, 2.9))
 
-    with pytest.raises(InvalidSettingError, match=r"used up: this sweep's jobs have cost 2\.90"):
+    with pytest.raises(InvalidSettingError, match=r"used up: this sweep's jobs have cost \$2\.90"):
         rented.moves.add(sweep_id, 8)
 
     assert 1 == len(rented.runs.sweep(sweep_id).runs)
