@@ -7,6 +7,15 @@ from importlib.util import find_spec
 from rankviz.errors import NotInstalledError
 
 TRAINER = ("torch", "transformers", "peft", "trl", "unsloth", "datasets")
+INSTEAD = (
+    "To train, take a notebook for Colab (Export on Explore), or install RankViz on a machine of your own. You can "
+    "import on Runs what you train there."
+)
+ON_ZERO_GPU = (
+    "This Space runs on ZeroGPU. It lends a GPU for about a minute at a time, and a training needs it for longer, so "
+    f"nothing can be trained here; all else works. {INSTEAD} The Space can also be duplicated with other hardware."
+)
+NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here; all else works. {INSTEAD}"
 
 
 def missing_trainer(activity: str) -> str:
@@ -22,6 +31,15 @@ def missing_trainer(activity: str) -> str:
 def on_zero_gpu() -> bool:
     """Whether this is a Space on ZeroGPU."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("", "0", "false")
+
+
+def why_not_train(*, shared: bool) -> str:
+    """Why nothing can be trained here whatever the disk has room for, and what to do instead; empty where something
+    can be. shared: whether strangers use this page, who cannot install anything."""
+    if on_zero_gpu():
+        return ON_ZERO_GPU
+    missing = missing_trainer("Training")
+    return NO_TRAINER_HERE if missing and shared else missing
 
 
 def require_trainer(activity: str) -> None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
@@ -22,6 +23,10 @@ Count = Annotated[int, Field(ge=0)]
 PORT = "GRADIO_SERVER_PORT"
 PAID_STEPS = 10_000
 """Of one run on a machine that its owner pays for: its journal is kept here."""
+JOBS_IMAGE, JOBS_FLAVOR, JOBS_SPEND, JOBS_AT_ONCE = "unsloth/unsloth:latest", "l4x1", 2.0, 8
+SLURM_OPTIONS, SLURM_AT_ONCE, SLURM_POLL_SECONDS = ("--gres=gpu:1",), 4, 10.0
+RAY_RESOURCES: Mapping[str, float] = MappingProxyType({"GPU": 1.0})
+"""What engines do where neither the environment nor a sweep says otherwise."""
 Read = TypeVar("Read", bound=BaseSettings)
 
 
@@ -190,18 +195,20 @@ class Settings(BaseSettings):
     split_runs: Annotated[int, Field(ge=1)] = Field(
         3, description="Runs that a worker must have at least for a sweep to be divided among free GPUs"
     )
-    jobs_flavor: str = Field("l4x1", description="The machine of a sweep on Hugging Face Jobs that names none")
+    jobs_flavor: str = Field(JOBS_FLAVOR, description="The machine of a sweep on Hugging Face Jobs that names none")
     jobs_spend: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        2.0, description="US dollars that a sweep on Hugging Face Jobs may cost where it gives no limit"
+        JOBS_SPEND, description="US dollars that a sweep on Hugging Face Jobs may cost where it gives no limit"
     )
-    jobs_at_once: Annotated[int, Field(ge=1)] = Field(8, description="Hugging Face jobs of all visitors together")
+    jobs_at_once: Annotated[int, Field(ge=1)] = Field(
+        JOBS_AT_ONCE, description="Hugging Face jobs of all visitors together"
+    )
     jobs_image: str = Field(
-        "unsloth/unsloth:latest",
+        JOBS_IMAGE,
         description="The image of a Hugging Face job; one without Unsloth must have uv, which installs it",
     )
     ray_address: str = Field("", description="The address of the head of a Ray cluster, such as 10.0.0.1:6379")
     ray_resources: Amounts = Field(
-        {"GPU": 1.0}, min_length=1, description="What a job takes of a Ray node, as JSON, by Ray's names"
+        dict(RAY_RESOURCES), min_length=1, description="What a job takes of a Ray node, as JSON, by Ray's names"
     )
     ray_labels: TextsByName = Field(
         {}, description='Labels that a Ray node must have for a job, as JSON: `{"gpu": "l4"}`'
@@ -214,7 +221,7 @@ class Settings(BaseSettings):
         "", description="The partition of Slurm jobs; without it the cluster's default"
     )
     slurm_options: Texts = Field(
-        ["--gres=gpu:1"],
+        [*SLURM_OPTIONS],
         description='More options of sbatch, as JSON: `["--gres=gpu:1", "--time=4:00:00", "--account=lab"]`',
     )
     slurm_python: str = Field(
@@ -223,10 +230,10 @@ class Settings(BaseSettings):
         "`apptainer exec --nv rankviz.sif python`; without it the page's Python, by the same path",
     )
     slurm_at_once: Annotated[int, Field(ge=1)] = Field(
-        4, description="Slurm jobs of all visitors together, running or waiting in Slurm's queue"
+        SLURM_AT_ONCE, description="Slurm jobs of all visitors together, running or waiting in Slurm's queue"
     )
     slurm_poll_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
-        10.0, description="Seconds between two questions to Slurm, each for all jobs at once"
+        SLURM_POLL_SECONDS, description="Seconds between two questions to Slurm, each for all jobs at once"
     )
     temp_hours: Annotated[int, Field(ge=1)] = Field(24, description="Hours that uploads and downloads are kept")
     worker_niceness: Annotated[int, Field(ge=0, le=19)] | None = Field(

@@ -60,10 +60,10 @@ def test_a_child_reads_what_it_is_asked_from_a_folder_that_is_gone_afterwards():
     some = running(code)
 
     with some.turn():
-        said = some.ask("read", {"path": "a.zip"}, about="a.zip", error=BadAdapterError)
+        reply = some.ask("read", {"path": "a.zip"}, about="a.zip", error=BadAdapterError)
 
-    assert {"path": "a.zip"} == json.loads(said["asked"])
-    assert not Path(said["at"]).exists()
+    assert {"path": "a.zip"} == json.loads(reply["asked"])
+    assert not Path(reply["at"]).exists()
 
 
 def test_an_error_of_ours_comes_out_as_it_went_in():

@@ -108,14 +108,14 @@ def test_the_wheel_holds_the_package_and_its_assets_and_nothing_else(light):
 def test_the_wheel_asks_for_what_the_requirements_files_list(light):
     archive = zipfile.ZipFile(light.wheel)
     (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-    asked = [Requirement(line) for line in message_from_bytes(archive.read(name)).get_all("Requires-Dist")]
+    required = [Requirement(line) for line in message_from_bytes(archive.read(name)).get_all("Requires-Dist")]
 
     files = {f"requirements-{extra}.txt": f'extra == "{extra}"' for extra in ("train", "trackio", "ray")}
     for file, marker in ({"requirements.txt": None} | files).items():
         lines = (ROOT / file).read_text().splitlines()
         listed = {canonicalize_name(Requirement(line).name) for line in lines if not line.startswith("#")}
         assert listed == {
-            canonicalize_name(each.name) for each in asked if marker == (each.marker and str(each.marker))
+            canonicalize_name(each.name) for each in required if marker == (each.marker and str(each.marker))
         }
 
 

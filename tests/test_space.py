@@ -160,7 +160,7 @@ def read(url: str) -> bytes:
 def test_app_py_serves_a_space_as_it_is_built(python, tmp_path):
     with serving(tmp_path, SPACE, python) as address:
         page, health = read(address), json.loads(read(f"{address}/rankviz/health"))
-        estimated = json.loads(asked(address, {"values": {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}}))
+        estimated = json.loads(answer_to(address, {"values": {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}}))
         checked = health_check(address)
         log = DROPPED_LOOP.sub("", (tmp_path / "app.log").read_text())
 
@@ -171,18 +171,18 @@ def test_app_py_serves_a_space_as_it_is_built(python, tmp_path):
     assert "Traceback" not in log
 
 
-def asked(address: str, question: dict) -> bytes:
+def answer_to(address: str, question: dict) -> bytes:
     body = json.dumps(question).encode()
     return read(urllib.request.Request(f"{address}/rankviz/answer", body, {"Content-Type": "application/json"}))
 
 
 @pytest.mark.install
 def test_zero_gpu_hears_of_the_start_or_it_would_end_the_space(python, tmp_path):
-    heard = []
+    paths = []
 
     class DeviceApi(BaseHTTPRequestHandler):
         def do_POST(self):
-            heard.append(self.path)
+            paths.append(self.path)
             self.send_response(200)
             self.end_headers()
 
@@ -198,4 +198,4 @@ def test_zero_gpu_hears_of_the_start_or_it_would_end_the_space(python, tmp_path)
     server.shutdown()
     server.server_close()
 
-    assert ["/startup-report"] == heard
+    assert ["/startup-report"] == paths

@@ -137,7 +137,7 @@ class Adapters:
         """The adapter in a new file or folder: resized, or as it is where there is no plan."""
         from rankviz.trained.transfer import plan_json
 
-        asked = {
+        request = {
             "paths": [str(path.absolute()) for path in source.paths],
             "target": str(target),
             "max_bytes": self._max_bytes,
@@ -146,7 +146,7 @@ class Adapters:
         }
         children = self._workspace.children
         with children.turn():
-            children.ask("resize", asked, about=target.name, error=BadAdapterError)
+            children.ask("resize", request, about=target.name, error=BadAdapterError)
         return target
 
     def is_here(self, run_id: str, r: int) -> bool:
@@ -221,13 +221,13 @@ class Adapters:
         from rankviz.core.spectrum.choices import Truncation
         from rankviz.trained.transfer import outline_from, plan_from, spectrum_from
 
-        asked = {
+        request = {
             "paths": [str(path.absolute()) for path in source.paths],
             "max_bytes": self._max_bytes,
             "max_values": self._workspace.limits.adapter_values,
         }
         about = source.name or source.paths[0].name
-        reply = self._workspace.children.ask("adapter", asked, about=about, error=BadAdapterError, key=key)
+        reply = self._workspace.children.ask("adapter", request, about=about, error=BadAdapterError, key=key)
         trained = {"name": source.name, "training_steps": source.run.steps_done or None} if source.run else {}
         values = spectrum_from(reply["spectrum"] | trained)
         planned = [(Truncation(*each), plan_from(result)) for each, result in reply["truncations"]]

@@ -46,9 +46,9 @@ class DataFiles:
         children = self._workspace.children
         with children.turn(repr(key)):
             if key not in self._looks:  # while this one waited
-                asked = {"data": data, "assets": str(self._workspace.assets)}
+                request = {"data": data, "assets": str(self._workspace.assets)}
                 about = Path(data).name[:80]
-                reply = children.ask("data", asked, about=about, error=BadDataError, key=repr(key))
+                reply = children.ask("data", request, about=about, error=BadDataError, key=repr(key))
                 self._remember(key, look_from(reply))
             return self._looks[key]
 

@@ -105,11 +105,11 @@ class Engines:
         """The answer to a question that an engine may take seconds for; None while it is being asked, so that nobody
         waits: ask again. question: the same for the same answer."""
 
-        def asked() -> Any:
+        def answer() -> Any:
             self._look(name)
             return work()
 
-        return self.beside.ask((name, self._workspace.visitor.id), question, asked)
+        return self.beside.ask((name, self._workspace.visitor.id), question, answer)
 
     def _look(self, name: str) -> None:
         """At the nodes of an engine, one at a time: who comes meanwhile would be told that nothing is known of them."""
@@ -164,7 +164,7 @@ class Engines:
             return Plan(expected=expected())
         there = self._machines.engine(name)
         environment, trouble = self._machines.environment(name), there.nodes().trouble
-        trouble = private.told(self._workspace, trouble)
+        trouble = private.shown_text(self._workspace, trouble)
         notes = [f"{trouble.rstrip('.')}. The runs wait until that has changed."] if trouble else []
         if environment is None:
             return Plan(expected=None, notes=notes, not_known=NOT_KNOWN.format(title=self.place(name).title))

@@ -56,10 +56,6 @@ class EstimateAnswer:
         """Trainable parameters as a share of the base model's."""
         return rank.adapter_parameters / self.estimate.model.total_parameters
 
-    def half_and_double(self, r: int) -> tuple[RankEstimate, ...]:
-        """Half of a rank and twice that rank, as far as the question has them."""
-        return tuple(rank for rank in self.estimate.ranks if rank.r in (r // 2, 2 * r))
-
 
 class AdapterDetail(NamedTuple):
     """One adapter looked at closely."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankviz.child import Bounds
-from rankviz.children import READING, Children
+from rankviz.children import READING, Children, Work
 from rankviz.fair_line import MAX_OF_A_VISITOR, FairLine
 from rankviz.hub.door import Copies, Door, open_door
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 NewFolder = Callable[[], AbstractContextManager[Path]]
 """Gives a folder for what a process writes."""
+PUBLISHING = Work(
+    "publishes",
+    "Publishing",
+    "publishes at most {at_once} runs or sweeps at once, and is busy with others",
+    "try again later, or publish less at once",
+)
+"""How errors call what the senders do."""
 OPERATIONS = 5
 """That start runs at once, and the same of those that change some. What is heavy in them has places of its own."""
 OPERATIONS_WAITING = 4
@@ -47,6 +54,12 @@ def door(limits: Limits, temp: TempHome, new_folder: NewFolder, *, shared: bool)
 
     copies = Copies(temp.copies, lambda: temp.require_room(limits.temp_mb), temp.drop_copies) if shared else None
     return open_door(limits.hub_lookups, each=_each(shared), download_bounds=bounds, folder=new_folder, copies=copies)
+
+
+def publishing(limits: Limits, new_folder: NewFolder) -> Children:
+    """The processes that publish runs."""
+    bounds = Bounds(seconds=limits.send_seconds, memory_bytes=limits.child_memory_mb * 10**6)
+    return Children(bounds, limits.sends, new_folder, work=PUBLISHING)
 
 
 def operations(does: str, *, shared: bool) -> FairLine:

@@ -134,7 +134,7 @@ class Sinks:
         with senders.turn(), self._workspace.work() as folder:
             stage_file = folder / "stage"
             on_start(stage_file)
-            asked = {
+            request = {
                 "home": str(self._workspace.home.absolute()),
                 "assets": str(self._workspace.assets.absolute()),
                 "shared": self._workspace.shared,
@@ -147,7 +147,7 @@ class Sinks:
                 "use_login": use_login and not self._workspace.shared,
             }
             secret = token.value if token else ""
-            return Publication(**senders.ask("publish", asked, about=name, error=PublishError, secret=secret))
+            return Publication(**senders.ask("publish", request, about=name, error=PublishError, secret=secret))
 
     def start(
         self, name: str, destination: Destination, token: Token | None = None, *, use_login: bool = False

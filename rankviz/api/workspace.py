@@ -37,23 +37,6 @@ __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
 EMBEDDED_MODEL = "HuggingFaceTB/SmolLM2-135M"
 """The catalogue row with the shapes of the embedded base, SmolLM2-135M-Instruct."""
 
-INSTEAD = (
-    "To train, take a notebook for Colab (Export on Explore), or install RankViz on a machine of your own. You can "
-    "import on Runs what you train there."
-)
-ON_ZERO_GPU = (
-    "This Space runs on ZeroGPU. It lends a GPU for about a minute at a time, and a training needs it for longer, so "
-    f"nothing can be trained here; all else works. {INSTEAD} The Space can also be duplicated with other hardware."
-)
-NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here; all else works. {INSTEAD}"
-PUBLISHING = (
-    "publishes",
-    "Publishing",
-    "publishes at most {at_once} runs or sweeps at once, and is busy with others",
-    "try again later, or publish less at once",
-)
-"""How errors call what the senders do."""
-
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -189,11 +172,9 @@ class Workspace:
     @cached_property
     def senders(self) -> Children:
         """The processes that publish runs."""
-        from rankviz.children import Bounds, Children, Work
+        from rankviz.api import places
 
-        limits = self.limits
-        bounds = Bounds(seconds=limits.send_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-        return Children(bounds, limits.sends, self.work, work=Work(*PUBLISHING))
+        return places.publishing(self.limits, self.work)
 
     @cached_property
     def data_files(self) -> DataFiles:
@@ -258,17 +239,14 @@ class Workspace:
         knows of other places."""
         from rankviz import installed
 
-        if installed.on_zero_gpu():
-            return ON_ZERO_GPU
-        missing = installed.missing_trainer("Training")
-        return NO_TRAINER_HERE if missing and self.shared else missing or self.why_not_write()
+        return installed.why_not_train(shared=self.shared) or self.why_not_write()
 
     def require_trainer(self) -> None:
         """NotInstalledError where nothing can be trained here, whatever is done about the disk."""
         from rankviz import installed
 
-        if installed.on_zero_gpu() or installed.missing_trainer("Training"):
-            raise NotInstalledError(self.why_not_train())
+        if message := installed.why_not_train(shared=self.shared):
+            raise NotInstalledError(message)
 
     def why_not_write(self) -> str:
         """Why nothing can be kept in the runs folder and how to change that; empty where it can."""

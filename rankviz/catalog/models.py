@@ -114,9 +114,9 @@ def full_name(rows: Sequence[ModelRow], ref: str) -> str:
     """The Hub id that a name of `find_model` means: the id or alias itself, or the first that ends in it."""
     row = find_model(rows, ref)
     names = (row.id, *row.aliases)
-    asked = ref.lower()
-    exact = (name for name in names if name.lower() == asked)
-    ending = (name for name in names if name.lower().split("/")[-1] == asked)
+    wanted = ref.lower()
+    exact = (name for name in names if name.lower() == wanted)
+    ending = (name for name in names if name.lower().split("/")[-1] == wanted)
     return (next(exact, None) or next(ending)).removesuffix(WHOLE)
 
 

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Annotated
 
 from rankviz.cli.options import Option
-from rankviz.cli.shared import Flag, Model, Targets, UnslothClass, VisionFlag, print_notes
+from rankviz.cli.shared import (
+    Accum,
+    Batch,
+    Flag,
+    Model,
+    Targets,
+    UnslothClass,
+    UseDora,
+    UseRslora,
+    VisionFlag,
+    print_notes,
+)
 from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import ASSUMED_EPOCHS, ASSUMED_STEPS, Question
 from rankviz.core.cost.setup import TrainingSetup
@@ -20,8 +31,8 @@ def question(
     r: Annotated[list[int] | None, Option("-r", "--rank", help="Rank; repeatable.")] = None,
     targets: Targets = "unsloth",
     alpha: Annotated[str, Option(help="r, 2r or a number.")] = "r",
-    rslora: Annotated[bool, Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
-    dora: Annotated[bool, Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
+    rslora: UseRslora = False,
+    dora: UseDora = False,
     modules_to_save: Annotated[str, Option(help="Modules to train and save in full: lm_head,embed_tokens.")] = "",
     moe: Annotated[
         str, Option(help="Experts: default, linear-only, peft-remap, unsloth or target-parameters.")
@@ -33,8 +44,8 @@ def question(
     finetune_mlp_modules: Flag = None,
     precision: Annotated[str, Option(help="bf16, fp16, fp32, nf4, nf4-dq or int8.")] = "nf4-dq",
     framework: Annotated[str, Option(help="unsloth, trl or peft.")] = "unsloth",
-    batch: Annotated[int, Option(help="Batch size per micro-step.")] = 2,
-    accum: Annotated[int, Option(help="Micro-steps per optimizer step.")] = 4,
+    batch: Batch = 2,
+    accum: Accum = 4,
     max_length: Annotated[int, Option(help="Tokens per example, padding included.")] = 2048,
     optim: Annotated[str, Option(help="adamw_8bit, adamw_torch, paged_adamw_8bit or sgd.")] = "adamw_8bit",
     checkpointing: Annotated[str, Option(help="unsloth, hf or none.")] = "unsloth",

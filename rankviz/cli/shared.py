@@ -12,11 +12,13 @@ from rankviz.errors import NotRentedError
 Json = Annotated[bool, Option("--json", help="Print JSON instead of a table.")]
 Model = Annotated[str, Argument(help="A catalogue id, a Hub id, a folder or a config.json.")]
 Targets = Annotated[str, Option(help="all-linear, attention, mlp, qv, unsloth, or module names: NAME,NAME.")]
-
+UseRslora = Annotated[bool, Option("--rslora", help="Scale by alpha / sqrt(r).")]
+UseDora = Annotated[bool, Option("--dora", help="Add DoRA's magnitude vectors.")]
 UnslothClass = Annotated[str, Option(help="Under Unsloth: FastLanguageModel or FastModel.")]
 VisionFlag = Annotated[bool | None, Option(help="Unsloth's flag for whole multimodal models.")]
 Flag = Annotated[bool | None, Option(help="Unsloth's flag.")]
-
+Batch = Annotated[int, Option(help="Batch size per micro-step.")]
+Accum = Annotated[int, Option(help="Micro-steps per optimizer step.")]
 
 MOST_STYLED = 500
 """Rows of a table."""

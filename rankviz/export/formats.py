@@ -42,7 +42,7 @@ class Format(NamedTuple):
     """Its own rule from names to modules, if it has one."""
 
 
-def _asked(model: ModelSpec, question: Question) -> Framework:
+def _of_question(model: ModelSpec, question: Question) -> Framework:
     return question.training.framework
 
 
@@ -65,8 +65,8 @@ def _of_llamafactory(model: ModelSpec, question: Question) -> Framework:
 
 FORMATS = {
     "colab": Format("Notebook for Colab", "rankviz_colab.ipynb", colab, _always("unsloth")),
-    "script": Format("Script for the chosen framework", "train.py", script, _asked),
-    "notebook": Format("Notebook for the chosen framework", "train.ipynb", notebook, _asked),
+    "script": Format("Script for the chosen framework", "train.py", script, _of_question),
+    "notebook": Format("Notebook for the chosen framework", "train.ipynb", notebook, _of_question),
     "unsloth": Format("Unsloth script", "train_unsloth.py", script, _always("unsloth")),
     "trl": Format("TRL script", "train_trl.py", script, _always("trl")),
     "peft": Format("PEFT script", "train_peft.py", script, _always("peft")),

@@ -72,8 +72,8 @@ class Door:
     def config(self, repo_id: str, suggestions: Sequence[str] = ()) -> Iterator[HubConfig]:
         """A model's config.json, which is there for the time being, and what is known beside it."""
         with self._lookups.folder() as folder:
-            asked = {"repo_id": repo_id, "suggestions": list(suggestions), "folder": str(folder)}
-            reply = self._ask(self._lookups, "config", asked, remote.unavailable(repo_id, suggestions))
+            request = {"repo_id": repo_id, "suggestions": list(suggestions), "folder": str(folder)}
+            reply = self._ask(self._lookups, "config", request, remote.unavailable(repo_id, suggestions))
             yield HubConfig(**{**reply, "path": Path(reply["path"])})
 
     def adapter(self, repo_id: str, *, max_bytes: int) -> Path:
@@ -83,8 +83,8 @@ class Door:
             if self._copies:
                 self._copies.require_room()
             copies = self._copies.start if self._copies else ""
-            asked = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies}
-            reply = self._ask(self._downloads, "adapter", asked, adapter.unavailable(repo_id), BadAdapterError)
+            request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies}
+            reply = self._ask(self._downloads, "adapter", request, adapter.unavailable(repo_id), BadAdapterError)
             if self._copies:
                 self._copies.drop_old()
             return Path(reply["folder"])
@@ -124,9 +124,9 @@ class Door:
             self._asking.release()
 
     def _ask_again(self) -> None:
-        self._answer = (time.monotonic(), self._asked())
+        self._answer = (time.monotonic(), self._ask_for_answer())
 
-    def _asked(self) -> HubAnswer:
+    def _ask_for_answer(self) -> HubAnswer:
         try:
             answer = HubAnswer(
                 **self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
@@ -141,20 +141,20 @@ class Door:
         self,
         children: Children,
         what: str,
-        asked: Mapping[str, Any],
+        request: Mapping[str, Any],
         unavailable: str,
         error: type[RankVizError] = HubSilentError,
         *,
         patient: bool = True,
     ) -> Any:
         """unavailable: said where the Hub is. error: raised where a bound is reached."""
-        key = f"{what} {asked['repo_id']}"
+        key = f"{what} {request['repo_id']}"
         self._require_sound(unavailable)
         with children.turn(key, patient=patient):
             self._require_sound(unavailable)  # while this one waited
             try:
-                about = f"{asked['repo_id']} from the Hub"
-                return children.ask("hub", {"what": what, **asked}, about=about, error=error, key=key)
+                about = f"{request['repo_id']} from the Hub"
+                return children.ask("hub", {"what": what, **request}, about=about, error=error, key=key)
             except HubSilentError:
                 self._silent_since = time.monotonic()
                 raise HubSilentError(unavailable) from None

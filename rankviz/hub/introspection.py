@@ -41,8 +41,8 @@ def introspect_config(path: Path, *, cache: Path | None = None, children: Childr
     children = children or Children(BOUNDS)
     with children.turn(key):
         if (facts := _read(remembered)) is None:  # while this one waited
-            asked, began = {"config": str(path.resolve())}, time.monotonic()
-            facts = children.ask("introspect", asked, about=path.name, error=BadConfigError, key=key)
+            request, began = {"config": str(path.resolve())}, time.monotonic()
+            facts = children.ask("introspect", request, about=path.name, error=BadConfigError, key=key)
             if remembered is not None:
                 _write(remembered, facts)
                 _note_seconds(cache, time.monotonic() - began)

@@ -194,8 +194,8 @@ def in_words(repo_id: str, token: str | None) -> Iterator[None]:
         if isinstance(cause, HTTPError | ConnectionError):
             raise HubUnavailableError("The Hub cannot be reached: check the network and try again.") from None
         if isinstance(cause, ValueError):  # an answer that is none, or LFS's own refusal
-            said = _without(str(cause).splitlines()[-1] if str(cause) else "", token)
-            raise HubUnavailableError(f"The Hub gave an answer that cannot be used: {said}") from None
+            message = _without(str(cause).splitlines()[-1] if str(cause) else "", token)
+            raise HubUnavailableError(f"The Hub gave an answer that cannot be used: {message}") from None
         raise
 
 
@@ -207,8 +207,8 @@ def _of_the_hub(error: BaseException) -> BaseException:
 def _refusal(error: Any, repo_id: str, token: str | None) -> RankVizError:
     status = error.response.status_code
     owner = repo_id.split("/")[0]
-    said = _without(error.server_message or "", token)
-    quoted = f' The Hub says: "{said}"' if said else ""
+    message = _without(error.server_message or "", token)
+    quoted = f' The Hub says: "{message}"' if message else ""
     if status == 401:
         return PublishError("The Hub does not accept this token: it is wrong, or has expired. Make a new one.")
     if status in NO_ROOM:

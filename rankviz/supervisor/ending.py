@@ -61,9 +61,9 @@ class Ending:
                     self.end(engine, live)
             except EngineUnavailableError as error:
                 troubles.append(error)
-        taken = self._jobs.run_ids
+        in_jobs = self._jobs.run_ids
         for run_id in begun:
-            if run_id not in taken and self.unended([run_id]):
+            if run_id not in in_jobs and self.unended([run_id]):
                 self._outcomes.cancelled(run_id)
         if troubles:
             raise min(troubles, key=lambda error: isinstance(error, EngineEndingError))
@@ -121,12 +121,12 @@ class Ending:
     def settle_orphans(self, at_work: Iterable[Record]) -> None:
         """Of runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
         may still live. A queued run is looked at while no job is there: one that was taken up and wrote nothing."""
-        taken, reached = self._jobs.run_ids, {"", *self._jobs.engines} - self._jobs.away.keys()
+        in_jobs, reached = self._jobs.run_ids, {"", *self._jobs.engines} - self._jobs.away.keys()
         orphans = [
             record.run_id
             for record in at_work
-            if record.run_id not in taken
-            and record.state in ((RunState.RUNNING,) if taken else (RunState.RUNNING, RunState.QUEUED))
+            if record.run_id not in in_jobs
+            and record.state in ((RunState.RUNNING,) if in_jobs else (RunState.RUNNING, RunState.QUEUED))
             and record.engine in reached
             and self._outcomes.begun(record.run_id)
         ]

@@ -96,17 +96,17 @@ class Launching:
 
     def _line(self) -> Queue:
         """What no job has, as it stands: made anew where something came, went, began or ended."""
-        taken, unwritten = frozenset(self._jobs.run_ids), frozenset(self._unwritten)
-        if self._queue.made_of != (self._store.turns(), taken, unwritten):
+        in_jobs, unwritten = frozenset(self._jobs.run_ids), frozenset(self._unwritten)
+        if self._queue.made_of != (self._store.turns(), in_jobs, unwritten):
             with self._store.publishing():
                 free = [
                     record
                     for record in self._store.unended()
-                    if record.run_id not in taken
+                    if record.run_id not in in_jobs
                     and record.run_id not in unwritten
                     and not self._store.is_begun(record.run_id)
                 ]
-                made_of = self._store.turns(), taken, unwritten
+                made_of = self._store.turns(), in_jobs, unwritten
             waiting = turns.batches(free, self.owner_of, self.place_of)
             owners = {batch.owner for batch in waiting}
             served: Mapping[str, float] = {}

@@ -20,7 +20,6 @@ CLASSES: dict[str, Callable[[str], bool]] = {
     "S": lambda c: not c.isspace(),
 }
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a"}
-OPERATORS = "*+?{"
 
 Test = Callable[[str], bool]
 Part = tuple[str, Any]

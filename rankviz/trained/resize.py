@@ -38,7 +38,6 @@ class ResizePlan:
     """Of all updates together; None where there is none."""
     parameters: int
     """Of all factors."""
-    parameters_before: int
     file_bytes: int
     file_bytes_before: int
     config: Mapping[str, Any]
@@ -78,15 +77,13 @@ def plan(
         wanted | {module.name: module.r for module in adapter.left_alone},
         {module.name: module.scale for module in every},
     )
-    sizes = {module: (module.r, wanted.get(module.name, module.r)) for module in every}
     kept = fsum(layer.kept[wanted[layer.module]] for layer in spectrum.layers)
     return ResizePlan(
         by_module=wanted,
         ranks=ranks,
         dtype=code,
         energy_kept=kept / spectrum.kept[-1] if spectrum.kept[-1] else None,
-        parameters=sum(_parameters(module, k) for module, (_, k) in sizes.items()),
-        parameters_before=sum(_parameters(module, r) for module, (r, _) in sizes.items()),
+        parameters=sum(_parameters(module, wanted.get(module.name, module.r)) for module in every),
         file_bytes=file_bytes(_layout(adapter, wanted, code), adapter.metadata),
         file_bytes_before=adapter.file_bytes,
         config={**adapter.raw_config, **ranks._asdict()},

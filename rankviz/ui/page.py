@@ -23,7 +23,7 @@ from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.sweep import USUAL, default_tolerance
 from rankviz.ui.train import badge, scripts
 from rankviz.ui.train import tab as train
-from rankviz.ui.wiring import clicked, notice_html, on_any, put, quiet, with_messages
+from rankviz.ui.wiring import clicked, notice_html, on_any, put, quiet
 
 JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
   metric: metric === "{LOSS.key}" ? null : metric,
@@ -108,8 +108,8 @@ def build_app(api: Api) -> gr.Blocks:
         shown = to["runs"].then(None, None, running.showing, js=f"() => {runs.SHOWING!r}")
         shown.then(**running.draw).then(_opened_address, opened_runs, where, **quiet())
         to["adapter"].then(**adapting.choices)
-        asked = {**exploring.question, "data_file": exploring.data_file}
-        measuring = gr.on([exploring.measure.click], **train.measuring(api, training, asked, tabs))
+        question_inputs = {**exploring.question, "data_file": exploring.data_file}
+        measuring = gr.on([exploring.measure.click], **train.measuring(api, training, question_inputs, tabs))
         training.started.then(**running_now.draw)
         picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **clicked())
         measuring.success(**training.draw).then(None, js=scripts.READY)
@@ -216,7 +216,7 @@ def _opening(api: Api) -> Any:
         sweep_id = api.runs.get(run_id).request.sweep_id
         return sweep_id, run_id, sweep_id, runs.SHOWING, gr.Tabs(selected="runs")
 
-    return with_messages(opened)
+    return opened
 
 
 def _opened_address(sweep_id: str, run_id: str) -> str:

@@ -1,7 +1,6 @@
 """Connects a view (a plain function that returns a named tuple) with the page's widgets, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
 from html import escape
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,24 +21,6 @@ def notice_html(*sentences: str, kind: str = "note") -> str:
     return f'<div class="rv-notice rv-{kind}" role="{role}">{text}</div>'
 
 
-def with_messages(function: Callable) -> Callable:
-    """A RankVizError becomes a gr.Error, the only exception whose text Gradio shows; others stay tracebacks."""
-
-    @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except RankVizError as error:
-            raise toast(error) from error
-
-    return call
-
-
-def toast(error: RankVizError) -> gr.Error:
-    """The error as Gradio shows it."""
-    return gr.Error(str(error), duration=10, title="Not done", print_exception=False)
-
-
 def put(values: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[Any, Any]:
     """What an event returns: each value goes into the widget of its name; widgets without a value are unchanged."""
     return {widget: values[name] if name in values else gr.skip() for name, widget in outputs.items()}
@@ -55,7 +36,8 @@ def wire(
 ) -> dict[str, Any]:
     """An event's arguments: call view with the widgets' values by name, put its fields into widgets by name.
 
-    notice: where the text of a RankVizError goes, with everything else unchanged; without one it is a toast.
+    notice: where the text of a RankVizError goes, with everything else unchanged; without one it is a toast, as of
+        every event (ui.requests.event_errors).
     silent: another view of the same inputs shows the error.
     """
 
@@ -66,7 +48,7 @@ def wire(
             if silent:
                 return {widget: gr.skip() for widget in outputs.values()}
             if notice is None:
-                raise toast(error) from error
+                raise
             return {notice: notice_html(str(error), kind="error")}
         fields = put(shown._asdict(), outputs)
         return fields if notice is None else {notice: "", **fields}
@@ -132,4 +114,4 @@ def clicked() -> dict[str, Any]:
 
 def action(function: Callable) -> dict[str, Any]:
     """An event that does something and may fail. It goes through the queue: Gradio shows toasts only there."""
-    return {**quiet(), "fn": with_messages(function), "trigger_mode": "once", "queue": True}
+    return {**quiet(), "fn": function, "trigger_mode": "once", "queue": True}

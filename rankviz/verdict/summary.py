@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rankviz import units
-from rankviz.core.forecast.bent import BentRank
 from rankviz.core.forecast.decision import Decision, FinishedAdapter
+from rankviz.core.forecast.mixture import BentRank
 from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.metric import LOSS
 from rankviz.core.spectrum.spectrum import FEW_STEPS

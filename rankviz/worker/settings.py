@@ -41,8 +41,10 @@ class Settings:
     @property
     def effective_checkpointing(self) -> Checkpointing:
         """What the run really does: Unsloth offloads from 512 tokens only."""
-        asked = self.training.gradient_checkpointing
-        return "hf" if asked == "unsloth" and self.training.max_length < LEAST_OFFLOADED_LENGTH else asked
+        checkpointing = self.training.gradient_checkpointing
+        return (
+            "hf" if checkpointing == "unsloth" and self.training.max_length < LEAST_OFFLOADED_LENGTH else checkpointing
+        )
 
     @property
     def placement(self) -> dict[str, Any]:

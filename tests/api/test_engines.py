@@ -8,7 +8,7 @@ import pytest
 from rankviz import machine
 from rankviz.api import Api
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
-from rankviz.core.cost.pace import LIBRARIES
+from rankviz.core.cost.pace.workload import LIBRARIES
 from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest
@@ -321,14 +321,14 @@ def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that
 
     there.nodes = nodes
 
-    def asked(by):
+    def planned(by):
         with acting_as(by):
             return api.engines.ask("elsewhere", "question", lambda: api.engines.plan(questions.sweep(), "elsewhere"))
 
     api.engines.beside.soon_seconds = 1.0
-    assert [None, None] == [asked(visitor) for visitor in (ANN, BEN)]
+    assert [None, None] == [planned(visitor) for visitor in (ANN, BEN)]
     slow.set()
     api.engines.beside.soon_seconds = 10.0
 
     for visitor in (ANN, BEN):
-        assert ["It does not answer. The runs wait until that has changed."] == asked(visitor).get().notes
+        assert ["It does not answer. The runs wait until that has changed."] == planned(visitor).get().notes

@@ -19,10 +19,10 @@ TOO_OLD = Driver(
 
 
 class OnAnOldDriver(Preflight):
-    def facts(self, **asked):
+    def facts(self, **options):
         software = Software(torch="2.14.1", torch_cuda=(13, 0), compiler="cc", has_headers=True)
         software = replace(software, bitsandbytes="0.50.2", bitsandbytes_cuda=((13, 0),))
-        return replace(super().facts(**asked), driver=TOO_OLD, card=TOO_OLD.cards[0], software=software)
+        return replace(super().facts(**options), driver=TOO_OLD, card=TOO_OLD.cards[0], software=software)
 
 
 @pytest.fixture
@@ -64,10 +64,10 @@ class PlayedHub:
     """Answers as the door to the Hub."""
 
     def __init__(self, answer, sizes=()):
-        self.answer, self.sizes, self.asked = answer, dict(sizes), 0
+        self.answer, self.sizes, self.questions = answer, dict(sizes), 0
 
     def reached(self):
-        self.asked += 1
+        self.questions += 1
         return self.answer
 
     def weight_bytes(self, repo_id, *, patient):
@@ -85,7 +85,7 @@ def test_only_a_base_that_must_be_fetched_asks_the_hub(api, monkeypatch, tmp_pat
 
     for base in ("", "embedded", str(tmp_path), "Qwen/Qwen3-0.6B"):
         assert [] == list(api.preflight.warnings(training, base))
-    assert 0 == api.workspace.hub.asked
+    assert 0 == api.workspace.hub.questions
     (warning,) = api.preflight.warnings(training, "Qwen/Qwen3-4B")
 
     assert warning.startswith("The Hugging Face Hub does not answer (hub: x).")

@@ -27,17 +27,17 @@ READ_ONLY_PAGE = "This page can save nothing now, so nothing can be trained here
 
 def refusals(api, **more):
     """What each operation says."""
-    asked = {
+    operations = {
         "start": lambda: api.runs.start(questions.sweep(ranks=(4,), max_steps=2)),
         "probe": lambda: api.probes.start(questions.probe("HuggingFaceTB/SmolLM2-135M")),
     }
-    said = {}
-    for name, ask in (asked | more).items():
+    messages = {}
+    for name, ask in (operations | more).items():
         try:
-            said[name] = ask() and "done"
+            messages[name] = ask() and "done"
         except (StorageError, InvalidSettingError) as error:
-            said[name] = str(error)
-    return said
+            messages[name] = str(error)
+    return messages
 
 
 def test_on_a_full_disk_every_operation_says_so_and_a_deletion_makes_room():
@@ -50,13 +50,13 @@ def test_on_a_full_disk_every_operation_says_so_and_a_deletion_makes_room():
         weights.write_bytes(b"x" * 3_000_000)
         fill(folder)
 
-        said = refusals(
+        messages = refusals(
             api,
             add=lambda: api.runs.add(sweep.sweep_id, 32),
             export=lambda: api.runs.export([sweep.sweep_id], folder / "out.zip"),
         )
-        assert disk.FULL_SENTENCE == said.pop("export")
-        assert {"start", "probe", "add"} == {name for name, text in said.items() if "free. Make room" in text}
+        assert disk.FULL_SENTENCE == messages.pop("export")
+        assert {"start", "probe", "add"} == {name for name, text in messages.items() if "free. Make room" in text}
         assert disk.FULL_SENTENCE == api.workspace.why_not_train() == api.workspace.why_not_write()
         assert api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B")).estimate.ranks
         assert api.verdicts.of_sweep(sweep.sweep_id)

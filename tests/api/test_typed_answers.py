@@ -96,12 +96,10 @@ def test_an_answer_is_frozen(answer):
     assert is_dataclass(answer) and answer.__dataclass_params__.frozen
 
 
-def test_an_estimate_has_the_chosen_rank_and_its_half_and_double(api):
+def test_an_estimate_has_each_rank_and_its_share_of_the_base(api):
     answer = api.estimates.estimate(QUESTION)
 
     assert 8 == answer.rank(8).r
-    assert [4, 16] == [rank.r for rank in answer.half_and_double(8)]
-    assert [8] == [rank.r for rank in answer.half_and_double(4)]
     assert 100 * answer.share(answer.rank(8)) == pytest.approx(
         api_json.estimate_json(answer)["ranks"][1]["adapter_percent"], rel=1e-12
     )

@@ -60,15 +60,15 @@ def test_names_of_any_length_come_back_in_short(during, ann):
 @pytest.mark.parametrize("field", FIELDS)
 def test_patterns_of_an_adapter_stop_nobody(during, ann, field):
     def attack():
-        said = []
+        texts = []
         for pattern in PATTERNS:
             value = {pattern: 4} if field.endswith("_pattern") else pattern
             for given in (value, [pattern]) if field not in ("rank_pattern", "alpha_pattern") else (value,):
                 text = json.dumps(CONFIG | {field: given})
-                said.append(opened(ann, zip_of({"adapter_config.json": text, "adapter_model.safetensors": named_a()})))
-        return said
+                texts.append(opened(ann, zip_of({"adapter_config.json": text, "adapter_model.safetensors": named_a()})))
+        return texts
 
-    assert all(len(said) > 20 for said in during(attack))
+    assert all(len(text) > 20 for text in during(attack))
 
 
 BOMBS = {
@@ -84,10 +84,10 @@ def test_a_zip_that_unpacks_to_far_more_leaves_nothing(during, ann, space, tmp_p
     before = used(space.temp)
     data = adapter_zip(tmp_path, BOMBS[bomb].items())
 
-    said = during(lambda: opened(ann, data))
+    answer = during(lambda: opened(ann, data))
 
     # What is no part of an adapter is never unpacked, so a file beside it does no harm.
-    assert bomb == "a file beside" or "rv-error" in said
+    assert bomb == "a file beside" or "rv-error" in answer
     assert used(space.temp) - before < 20 * 10**6 + len(data)
 
 
@@ -131,10 +131,10 @@ CONFIGS = {
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_configuration_of_other_values_is_read_or_a_sentence(during, ann, tmp_path, config):
-    said = during(lambda: opened(ann, adapter_zip(tmp_path, **CONFIGS[config])))
+    answer = during(lambda: opened(ann, adapter_zip(tmp_path, **CONFIGS[config])))
 
-    assert "rv-" in said
-    assert "root:" not in said
+    assert "rv-" in answer
+    assert "root:" not in answer
 
 
 def test_a_deep_configuration_is_a_sentence(during, ann, tmp_path):
@@ -149,10 +149,10 @@ def test_a_deep_configuration_is_a_sentence(during, ann, tmp_path):
     "ref", ["/etc", "~/../etc", "~root", "../..", "file:///etc", "~nosuchuser", "A" * 5000, "a\x00b", "\ud800"]
 )
 def test_no_path_of_the_server_is_an_adapter(during, ann, ref):
-    said = during(lambda: " ".join(answer.text for answer in ann.run("adapter-ref", "submit", adapter_source=ref)))
+    answer = during(lambda: " ".join(each.text for each in ann.run("adapter-ref", "submit", adapter_source=ref)))
 
-    assert "rv-error" in said or "Not done" in said or len(said) > 20
-    assert "adapter_config.json is missing" not in said
+    assert "rv-error" in answer or "Not done" in answer or len(answer) > 20
+    assert "adapter_config.json is missing" not in answer
 
 
 LEAVING = {
@@ -176,10 +176,10 @@ def test_an_imported_path_that_leaves_the_runs_folder_gives_no_adapter(during, a
 
     def at_every_door(run_id, path):
         imported(ann, runs_zip((run_id, run_files(run_id, events=lambda lines: leaving(lines, kind, path)))))
-        said = [answer.text for answer in ann.run("adapter-ref", "submit", adapter_source=run_id)]
-        said += [ann.endpoint("spectrum", run_id).text, ann.endpoint("resize", run_id, 2).text]
+        texts = [answer.text for answer in ann.run("adapter-ref", "submit", adapter_source=run_id)]
+        texts += [ann.endpoint("spectrum", run_id).text, ann.endpoint("resize", run_id, 2).text]
         ann.load(f"?tab=runs&sweep={run_id}-sweep&run={run_id}")
-        return [*said, ann.press("sweep-ship").text]
+        return [*texts, ann.press("sweep-ship").text]
 
     def attack():
         paths = {f"{name}-{i}": of(secret) for i, of in enumerate(LEAVING.values())}

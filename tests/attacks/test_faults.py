@@ -17,14 +17,14 @@ from tests.support.stranger import Stranger, file_data
 
 def everything(stranger, name):
     """The errors of all that writes."""
-    said = [stranger.press("train-button", train_steps=2).error]
-    said.append(stranger.press("probe-button", model="HuggingFaceTB/SmolLM2-135M").error)
-    said.append(stranger.press("adapter-sample", adapter_source="sample").error)
+    errors = [stranger.press("train-button", train_steps=2).error]
+    errors.append(stranger.press("probe-button", model="HuggingFaceTB/SmolLM2-135M").error)
+    errors.append(stranger.press("adapter-sample", adapter_source="sample").error)
     reply = stranger.http.post("/gradio_api/upload", files={"files": ("runs.zip", runs_zip((name, run_files(name))))})
     if reply.status_code != 200:
-        return [*said, reply.text]
+        return [*errors, reply.text]
     data = file_data(reply.json()[0], "runs.zip")
-    return [*said, *(answer.error for answer in stranger.run("import-runs", "upload", import_runs=data))]
+    return [*errors, *(answer.error for answer in stranger.run("import-runs", "upload", import_runs=data))]
 
 
 def test_on_a_full_disk_the_page_goes_on_and_with_room_everything_does(tmp_path, name):
@@ -33,10 +33,10 @@ def test_on_a_full_disk_the_page_goes_on_and_with_room_everything_does(tmp_path,
         imported(ann, runs_zip((f"{name}-1", run_files(f"{name}-1"))))
         filler = fill(folder)
 
-        said = watched(space, ben, "a disk that is full", lambda: everything(ann, f"{name}-2"))
+        errors = watched(space, ben, "a disk that is full", lambda: everything(ann, f"{name}-2"))
 
-        assert disk.FOR_VISITORS[disk.FULL_SENTENCE] in " ".join(said), said
-        assert "Internal Server Error" not in " ".join(said), said
+        assert disk.FOR_VISITORS[disk.FULL_SENTENCE] in " ".join(errors), errors
+        assert "Internal Server Error" not in " ".join(errors), errors
         assert f"{name}-1" in sweeps_of(ann)
         assert f"{name}-2" not in sweeps_of(ann)
         filler.unlink()
@@ -48,10 +48,10 @@ def test_on_a_read_only_folder_the_page_goes_on_and_says_why_nothing_is_kept(tmp
     with read_only_folder() as home, Space(tmp_path, home=home, trains=True, before=obey_modes) as space:
         ann, ben = Stranger(space.url), Stranger(space.url)
 
-        said = watched(space, ben, "a runs folder that is read-only", lambda: everything(ann, name))
+        errors = watched(space, ben, "a runs folder that is read-only", lambda: everything(ann, name))
 
-        assert disk.FOR_VISITORS[disk.READ_ONLY_SENTENCE] in " ".join(said), said
-        assert "Internal Server Error" not in " ".join(said), said
+        assert disk.FOR_VISITORS[disk.READ_ONLY_SENTENCE] in " ".join(errors), errors
+        assert "Internal Server Error" not in " ".join(errors), errors
         assert 20 > len(space.log.read_text().splitlines()), space.log.read_text()[-2000:]
 
 
@@ -63,9 +63,9 @@ def test_two_apps_on_one_folder_share_its_runs_and_take_no_import_twice(tmp_path
         watched(second, ben, "two apps on one folder", lambda: imported(ann, runs_zip((name, run_files(name)))))
         assert name in sweeps_of(again)
         assert name not in sweeps_of(ben)
-        said = imported(again, runs_zip((name, run_files(name))))
+        answer = imported(again, runs_zip((name, run_files(name))))
 
-        assert "is here already" in said
+        assert "is here already" in answer
         assert "" == again.endpoint("delete", kept_as(again, name)).error
         assert name not in sweeps_of(ann)
         assert [] == ann.load("?tab=runs")

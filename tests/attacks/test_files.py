@@ -47,13 +47,13 @@ def test_a_parquet_file_of_anything_is_a_sentence(during, ann, kind):
     def attack():
         path = ann.upload("d.parquet", PARQUET[kind])
         data = file_data(path, "d.parquet")
-        said = [answer.text for answer in ann.run(MEASURE, "upload", named={MEASURE: data})]
-        return [*said, ann.press("train-button", train_data="own", train_file=data, train_steps=2).error]
+        texts = [answer.text for answer in ann.run(MEASURE, "upload", named={MEASURE: data})]
+        return [*texts, ann.press("train-button", train_data="own", train_file=data, train_steps=2).error]
 
-    said = during(attack)
+    texts = during(attack)
 
-    assert "d.parquet" in " ".join(said)
-    assert said[-1]
+    assert "d.parquet" in " ".join(texts)
+    assert texts[-1]
     assert "[[]]" == json.dumps(ann.endpoint("runs").data)
 
 
@@ -77,12 +77,12 @@ def test_a_result_file_of_infinite_values_is_a_sentence(during, ann, value):
             end = min(sample.find(mark, place) % len(sample) for mark in ",}\n")
             broken = sample[: place + 2] + INFINITE[value] + sample[end:]
             files.append(file_data(ann.upload(f"r{place}.json", broken.encode()), f"r{place}.json"))
-        return " ".join(answer.text for answer in ann.run(RESULTS, "upload", named={RESULTS: files}))
+        return " ".join(each.text for each in ann.run(RESULTS, "upload", named={RESULTS: files}))
 
-    said = during(attack)
+    answer = during(attack)
 
-    assert "json" in said
-    assert "Infinity" not in said
+    assert "json" in answer
+    assert "Infinity" not in answer
 
 
 def kept_as(stranger, name):

@@ -40,10 +40,10 @@ def test_a_silent_hub_keeps_nobody_waiting(space, hub, during):
         with ThreadPoolExecutor(ASKED) as pool:
             return list(pool.map(lambda number: unknown(space, number), range(ASKED)))
 
-    said = during(attack, readers_at_once=PROCESSES)
+    texts = during(attack, readers_at_once=PROCESSES)
 
-    busy = [text for text in said if "looks up at most 2 at once" in text and "Try again in a moment" in text]
-    silent = [text for text in said if "the Hub cannot be reached" in text]
+    busy = [text for text in texts if "looks up at most 2 at once" in text and "Try again in a moment" in text]
+    silent = [text for text in texts if "the Hub cannot be reached" in text]
     assert ASKED == len(busy) + len(silent)
     assert busy and silent
     assert len(hub) < 10

@@ -151,15 +151,15 @@ def test_what_was_imported_cannot_be_trained_again_past_the_limits(during, ann, 
     requests += [training(per_device_train_batch_size=4096, max_length=4096), setting(data="~/../etc/passwd")]
 
     def attack():
-        said = []
+        errors = []
         for i, change in enumerate(requests):
             imported(ann, poisoned(f"{name}-{i}", change, cancelled))
-            said.append(resumed(ann, f"{name}-{i}-sweep"))
-        return said
+            errors.append(resumed(ann, f"{name}-{i}-sweep"))
+        return errors
 
-    for said in during(attack):
-        assert said, "resumed"
-        assert ROOT_LINE not in said
+    for error in during(attack):
+        assert error, "resumed"
+        assert ROOT_LINE not in error
     assert not [path for path in space.home.rglob("events.jsonl") if '"RunQueued"' in path.read_text()]
 
 
@@ -175,9 +175,9 @@ def test_an_import_of_endless_steps_is_bounded(during, ann, name, steps):
         row = json.loads(lines[4])
         return [*lines[:4], *(json.dumps(row | {"step": i + 1}) for i in range(steps)), *lines[6:]]
 
-    said = during(lambda: imported(ann, poisoned(name, None, many)))
+    answer = during(lambda: imported(ann, poisoned(name, None, many)))
 
-    assert len(said) < 2 * 10**6
+    assert len(answer) < 2 * 10**6
     assert len(ann.endpoint("runs").text) < 10**6
 
 

@@ -90,16 +90,16 @@ def test_a_disk_that_becomes_full_in_a_run_is_said_and_the_queue_goes_on_with_ro
         def attack():
             filler = fill(folder)
             wait_for(lambda: worker_of(space.home) is None)
-            said = ann.press("train-button", train_steps=2).error
+            error = ann.press("train-button", train_steps=2).error
             filler.unlink()
             wait_for(lambda: has_ended(space.home, sweep_id))
-            return said
+            return error
 
-        said = watched_in_a_run(space, ben, "a disk that becomes full in a run", attack)
+        error = watched_in_a_run(space, ben, "a disk that becomes full in a run", attack)
 
         runs = RunStore(space.home).sweep(sweep_id).runs
         assert {disk.FULL_SENTENCE} >= {run.error for run in runs if run.error}, [run.error for run in runs]
-        assert said
+        assert error
         later = started(ben)
         wait_for(lambda: has_ended(space.home, later))
         assert ["completed"] * 2 == states(space.home, later)

@@ -149,8 +149,8 @@ def test_tables_have_a_row_a_rank():
 
 
 def test_tight_is_shown_as_a_kind_of_fitting_with_its_meaning():
-    asked = ("openai/gpt-oss-20b", "-r", "8", "--batch", "1", "--max-length", "1024", "--gpu", "T4")
-    estimate, fit = (rankviz(command, *asked).stdout for command in ("estimate", "fit"))
+    arguments = ("openai/gpt-oss-20b", "-r", "8", "--batch", "1", "--max-length", "1024", "--gpu", "T4")
+    estimate, fit = (rankviz(command, *arguments).stdout for command in ("estimate", "fit"))
 
     assert re.search(r"^\s+8 .* fits, tight\s*$", estimate, re.M)
     assert "- Tight: less than 5 % to spare on this GPU." in estimate
@@ -170,16 +170,18 @@ def test_fit_says_what_fits_what_a_change_costs_and_which_gpus_do():
 
 
 def test_without_a_length_estimate_and_fit_assume_what_the_page_does_and_say_so():
-    asked = ("Qwen/Qwen3-4B", "--gpu", "L4", "--json")
-    assumed, given = (json.loads(rankviz("estimate", *asked, *more).stdout) for more in ((), ("--steps", "1000")))
-    fit_assumed, fit_given = (json.loads(rankviz("fit", *asked, *more).stdout) for more in ((), ("--steps", "1000")))
+    arguments = ("Qwen/Qwen3-4B", "--gpu", "L4", "--json")
+    assumed, given = (json.loads(rankviz("estimate", *arguments, *more).stdout) for more in ((), ("--steps", "1000")))
+    fit_assumed, fit_given = (
+        json.loads(rankviz("fit", *arguments, *more).stdout) for more in ((), ("--steps", "1000"))
+    )
 
     sentence = "Time and cost assume 1,000 optimizer steps: no number of steps or tokens was given."
     assert given["ranks"] == assumed["ranks"]
     assert [sentence, *given["notes"]] == assumed["notes"]
     assert {**fit_given, "notes": [sentence]} == fit_assumed
     assert [] == fit_given["notes"]
-    assert sentence in rankviz("fit", *asked[:-1]).stdout
+    assert sentence in rankviz("fit", *arguments[:-1]).stdout
 
 
 def test_fit_takes_the_options_of_estimate_and_ones_own_prices():

@@ -40,17 +40,17 @@ def main() -> int:
 def measure(check: AcceptanceCheck, bench: Bench) -> dict:
     started = time.monotonic()
     try:
-        said, ok = check.measure(bench)
+        measured, ok = check.measure(bench)
     except Exception as error:  # one check that breaks must not hide what the others say
-        said, ok = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}", False
+        measured, ok = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}", False
     seconds = time.monotonic() - started
     print(f"{'passed' if ok else 'FAILED':<7} {check.number:>2}  {check.what:<32} {seconds:>5.0f} s", flush=True)
-    print(f"            expected {check.expected}\n            measured {said}", flush=True)
+    print(f"            expected {check.expected}\n            measured {measured}", flush=True)
     return {
         "number": check.number,
         "what": check.what,
         "expected": check.expected,
-        "measured": said,
+        "measured": measured,
         "ok": bool(ok),
         "seconds": round(seconds, 1),
     }

@@ -28,7 +28,7 @@ LONG_STEPS = 5_000
 
 
 class Measured(NamedTuple):
-    said: str
+    text: str
     ok: bool
 
 
@@ -86,12 +86,12 @@ def same_seed(bench: Bench) -> Measured:
 def step_times(bench: Bench) -> Measured:
     """Beside them the same without Unsloth's compiled blocks, which tells what these cost a short run."""
     runs = [_completed(run) for run in bench.main[:3]]
-    said = [_step_words(f"r {run.r}", run) for run in runs]
+    parts = [_step_words(f"r {run.r}", run) for run in runs]
     if not bench.cpu:
-        said.append(_step_words("r 4 with UNSLOTH_BLOCK_COMPILE=0", _completed(bench.uncompiled)))
+        parts.append(_step_words("r 4 with UNSLOTH_BLOCK_COMPILE=0", _completed(bench.uncompiled)))
     # On a CPU nothing is compiled, so the first step is as the others.
     compiled = bench.cpu or runs[0].first_step_seconds > 3 * runs[0].step_seconds
-    return Measured("; ".join(said), compiled and all(len(run.steps) == bench.many_steps for run in runs))
+    return Measured("; ".join(parts), compiled and all(len(run.steps) == bench.many_steps for run in runs))
 
 
 def _step_words(name: str, run: RunRecord) -> str:
@@ -111,14 +111,14 @@ def truncated(bench: Bench) -> Measured:
 
 def precisions(bench: Bench) -> Measured:
     runs = [bench.in_16_bit, *(bench.together(bench.embedded(16, precision=p))[0] for p in ("fp16", "int8"))]
-    said = [
+    parts = [
         f"{run.request.training.precision}: {run.environment.get('base_dtype')} under "
         f"{run.environment.get('mixed_precision')}"
         if run.state is RunState.COMPLETED
         else f"{run.error}"
         for run in runs
     ]
-    return Measured("; ".join(said), all(run.state is RunState.COMPLETED for run in runs))
+    return Measured("; ".join(parts), all(run.state is RunState.COMPLETED for run in runs))
 
 
 def variants(bench: Bench) -> Measured:
@@ -137,17 +137,17 @@ def offloading(bench: Bench) -> Measured:
 
 
 def whole_models(bench: Bench) -> Measured:
-    said, ok = [], True
+    parts, ok = [], True
     for name in (ONE_B, EIGHT_B):
         full = probed(bench, name).full
         static = full.static_bytes - 4 * full.trainable_parameters  # the adapter is fp32
         low, high = expected_bytes(bench, probed(bench, name))
-        said.append(
+        parts.append(
             f"{name}: base {units.file_size(static)}, peak {units.file_size(full.peak_bytes)} "
             f"(estimate {units.file_size(low)} to {units.file_size(high)})"
         )
         ok = ok and _near(static, NF4_BYTES[name], 0.1) and low <= full.peak_bytes <= high
-    return Measured("; ".join(said), ok)
+    return Measured("; ".join(parts), ok)
 
 
 def out_of_memory(bench: Bench) -> Measured:
@@ -191,12 +191,12 @@ def cancelled(bench: Bench) -> Measured:
 
 def probes(bench: Bench) -> Measured:
     frameworks = ("peft",) if bench.cpu else ("unsloth", "trl", "peft")
-    said, ok = [], True
+    parts, ok = [], True
     for framework in frameworks:
         record = probed(bench, bench_model(bench), framework)
         ok = ok and record.state is RunState.COMPLETED and len(record.measured) >= 2
-        said.append(f"{framework}: {_probe_words(record)}")
-    return Measured("; ".join(said), ok)
+        parts.append(f"{framework}: {_probe_words(record)}")
+    return Measured("; ".join(parts), ok)
 
 
 def bench_model(bench: Bench) -> str:

@@ -79,14 +79,14 @@ def test_after_a_silence_nobody_waits_for_a_while(monkeypatch):
     with played_hub.silent(monkeypatch) as connections:
         with pytest.raises(HubSilentError, match=r"'someone/first' is not in the catalogue, and the Hub cannot be"):
             config_of(some, "someone/first")
-        asked = len(connections)
+        connected = len(connections)
 
         with pytest.raises(HubSilentError, match=r"'someone/second' .* The catalogue has 'a/close'"):
             config_of(some, "someone/second")
         with pytest.raises(HubSilentError, match="'someone/adapter' cannot be downloaded"):
             some.adapter("someone/adapter", max_bytes=10**6)
         assert some.weight_bytes("someone/second", patient=True) is None
-        assert asked == len(connections)
+        assert connected == len(connections)
 
 
 def test_a_while_later_the_hub_is_asked_again(monkeypatch, model):
@@ -166,10 +166,10 @@ def test_a_hub_that_does_not_answer_is_not_reached_nor_asked_for_models(monkeypa
     some = door()
     with played_hub.silent(monkeypatch) as connections:
         assert not some.reached().reached
-        asked = len(connections)
+        connected = len(connections)
         with pytest.raises(HubSilentError):
             config_of(some, "someone/model")
-        assert asked == len(connections)
+        assert connected == len(connections)
 
 
 def test_offline_nothing_is_asked(monkeypatch):
@@ -185,16 +185,16 @@ def test_offline_nothing_is_asked(monkeypatch):
 
 
 def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
-    told = []
+    calls = []
     some = door(
-        copies=Copies(str(tmp_path / "kept" / "hub-"), *(partial(told.append, what) for what in ("room", "old")))
+        copies=Copies(str(tmp_path / "kept" / "hub-"), *(partial(calls.append, what) for what in ("room", "old")))
     )
     with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub:
         folder = some.adapter("someone/adapter", max_bytes=10**6)
-        asked = len(hub.asked)
+        requests = len(hub.asked)
 
         assert folder == some.adapter("someone/adapter", max_bytes=10**6)
-        assert (asked, ["room", "old"]) == (len(hub.asked), told)
+        assert (requests, ["room", "old"]) == (len(hub.asked), calls)
     assert (tmp_path / "kept", "adapter") == (folder.parents[1], folder.name)
     assert {CONFIG, WEIGHTS} == {path.name for path in folder.iterdir()}
 

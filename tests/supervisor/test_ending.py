@@ -78,18 +78,18 @@ def test_jobs_that_end_slowly_keep_no_other_from_being_ended(supervise, store):
     supervisor, engine = supervise()
     wait_for(lambda: supervisor.tick() or sum(bool(store.get(run_id).steps) for run_id in run_ids) == 2)
     slow, other = (live.job.name for live in engine.live())
-    asked = []
+    cancelled = []
     cancel = engine.cancel
 
     def watched(live, unless=lambda: False):
-        asked.append(live.job.name)
+        cancelled.append(live.job.name)
         return cancel(live, unless)
 
     engine.cancel = watched
     with pytest.raises(EngineEndingError):
         supervisor.cancel(sweep_id, timeout_seconds=0)
 
-    assert {slow, other} == set(asked)
+    assert {slow, other} == set(cancelled)
 
 
 def test_a_run_that_took_too_long_says_so_also_where_its_job_ends_slowly(supervise, store):

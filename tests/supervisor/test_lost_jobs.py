@@ -193,9 +193,9 @@ def test_who_cancels_while_an_engine_is_away_leaves_a_wish_and_is_told_what_is_t
     engine.waits = waits
     supervisor.tick()
 
-    with pytest.raises(WorkerError, match="is asked to cancel it, and has not done so yet") as told:
+    with pytest.raises(WorkerError, match="is asked to cancel it, and has not done so yet") as error:
         Supervisor(store, engines=[engine]).cancel(run_id, timeout_seconds=0.1)
-    assert str(told.value).endswith(waits or "It goes on trying, unless it is stopped or hangs.")
+    assert str(error.value).endswith(waits or "It goes on trying, unless it is stopped or hangs.")
     with pytest.raises(EngineUnavailableError, match=r"does not answer. The wish to cancel is kept"):
         supervisor.cancel(run_id)
     for _ in range(5):

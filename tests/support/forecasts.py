@@ -1,7 +1,7 @@
 """Small tables of bands by hand, and measured ranks."""
 
 from rankviz.core.forecast.bands import GRID, LEVELS, Band, Bands
-from rankviz.core.forecast.bent import MeasuredRank
+from rankviz.core.forecast.mixture import MeasuredRank
 
 MEDIAN = (4.0, 3.5, 3.0, 2.5, 2.0, 1.0, 0.5, 0.0, -0.5)
 

@@ -82,7 +82,7 @@ def answering(monkeypatch: Any, **repositories: Path) -> Iterator[PlayedHub]:
 def silent(monkeypatch: Any, drip_seconds: float | None = None) -> Iterator[list[socket.socket]]:
     """A Hub that takes connections and never answers, or sends a byte of a header now and then; yields the
     connections."""
-    taken: list[socket.socket] = []
+    connections: list[socket.socket] = []
     over = threading.Event()
     listening = socket.create_server(("127.0.0.1", 0), backlog=100)
 
@@ -97,18 +97,18 @@ def silent(monkeypatch: Any, drip_seconds: float | None = None) -> Iterator[list
         with suppress(OSError):
             while True:
                 connection, _ = listening.accept()
-                taken.append(connection)
+                connections.append(connection)
                 if drip_seconds:
                     threading.Thread(target=drip, args=(connection,), daemon=True).start()
 
     threading.Thread(target=take, daemon=True).start()
     _use(monkeypatch, f"http://127.0.0.1:{listening.getsockname()[1]}")
     try:
-        yield taken
+        yield connections
     finally:
         over.set()
         listening.close()
-        for each in taken:
+        for each in connections:
             each.close()
 
 

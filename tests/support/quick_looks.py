@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from rankviz.core.forecast.bent import BentForecast, BentRank
+from rankviz.core.forecast.bent import BentForecast
+from rankviz.core.forecast.mixture import BentRank
 from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.record import RunRecord
 from tests.support.finished_runs import plain_sweep

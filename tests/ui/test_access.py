@@ -34,7 +34,6 @@ OF_GRADIO: set[tuple[str, str]] = set()
 FOCUS = "document.activeElement"
 STILL = "!document.getAnimations().some((each) => each instanceof CSSTransition)"
 """No button fades from disabled to enabled."""
-MOST_STOPS = 10
 MOST_SHIFT = 0.1
 
 

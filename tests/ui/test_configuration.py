@@ -58,11 +58,11 @@ def test_the_html_of_the_page_has_at_most_250_kilobytes(address):
 
 def test_endpoints_are_told_to_those_who_call_them_and_not_in_the_page(address):
     page = urllib.request.urlopen(address).read().decode()
-    told = json.load(urllib.request.urlopen(f"{address}/gradio_api/info"))["named_endpoints"]
+    described = json.load(urllib.request.urlopen(f"{address}/gradio_api/info"))["named_endpoints"]
     events = json.load(urllib.request.urlopen(f"{address}/config"))["dependencies"]
 
     assert "finetune_vision_layers" not in page
-    assert "/estimate" in told
+    assert "/estimate" in described
     assert "estimate" in [event.get("api_name") for event in events]
 
 

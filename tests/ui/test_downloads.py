@@ -29,13 +29,13 @@ def doors(api):
 
 
 def refusals(doors):
-    said = {}
+    messages = {}
     for name, door in doors.items():
         try:
             door()
         except StorageError as error:
-            said[name] = str(error)
-    return said
+            messages[name] = str(error)
+    return messages
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def test_on_a_full_disk_every_file_to_download_is_refused_with_the_reason(small)
         pass
     fill(folder)
 
-    said = refusals(doors(api))
+    messages = refusals(doors(api))
 
-    assert dict.fromkeys(doors(api), disk.FULL_SENTENCE) == said
+    assert dict.fromkeys(doors(api), disk.FULL_SENTENCE) == messages
     assert [] == [path for path in api.workspace.temp.page.rglob("*") if path.is_file()]
 
 

@@ -63,9 +63,9 @@ def test_a_file_that_a_client_claims_to_have_uploaded_is_a_path_like_any_other(e
     forged = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
 
     for name, argument in (("spectrum", "adapter"), ("resize", "adapter")):
-        with pytest.raises(gr.Error, match="it reads no files of its machine"):
+        with pytest.raises(InvalidSettingError, match="it reads no files of its machine"):
             endpoints[name](**{argument: forged})
-    with pytest.raises(gr.Error, match="model must be a text"):
+    with pytest.raises(InvalidSettingError, match="model must be a text"):
         endpoints["estimate"](model=forged)
 
 
@@ -84,9 +84,9 @@ def test_every_argument_of_every_endpoint_refuses_what_is_hostile_with_a_sentenc
     function = endpoints[name]
     for argument, parameter in inspect.signature(function).parameters.items():
         for value in HOSTILE:
-            with pytest.raises(gr.Error, match=argument) as refusal:
+            with pytest.raises(InvalidSettingError, match=argument) as refusal:
                 function(**{argument: value})
-            assert len(refusal.value.message) < 400, parameter
+            assert len(str(refusal.value)) < 400, parameter
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)

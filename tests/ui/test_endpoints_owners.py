@@ -3,12 +3,12 @@
 import json
 import zipfile
 
-import gradio as gr
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed
 from rankviz.engines import Nodes
+from rankviz.errors import RankVizError
 from rankviz.supervisor import Supervisor
 from rankviz.visitor import NOBODY, acting_as
 from tests.support import questions
@@ -58,9 +58,9 @@ def busy(api, call):
 @pytest.fixture
 def refuses(call):
     def refused(visitor, name, *args, **kwargs):
-        with pytest.raises(gr.Error) as error:
+        with pytest.raises(RankVizError) as error:
             call(visitor, name, *args, **kwargs)
-        return error.value.message
+        return str(error.value)
 
     return refused
 
@@ -151,9 +151,9 @@ def test_its_owner_resumes_a_sweep_on_another_engine(tmp_path):
     (run_id,) = store.run_ids(sweep_id)
     store.append(run_id, RunFailed(time=1.0, error="no luck"))
 
-    with acting_as(BEN), pytest.raises(gr.Error, match="No run or sweep"):
+    with acting_as(BEN), pytest.raises(RankVizError, match="No run or sweep"):
         functions["resume"](sweep_id, engine="elsewhere")
-    with acting_as(ANN), pytest.raises(gr.Error, match=r"flavor and spend need the engine hf-jobs\."):
+    with acting_as(ANN), pytest.raises(RankVizError, match=r"flavor and spend need the engine hf-jobs\."):
         functions["resume"](sweep_id, engine="elsewhere", spend=5.0)
     with acting_as(ANN):
         assert [run_id] == functions["resume"](sweep_id, engine="elsewhere")["run_ids"]

@@ -13,14 +13,14 @@ from rankviz.ui import health
 from tests.support import questions
 
 
-def asked(api):
+def health_of(api):
     answer = TestClient(Starlette(routes=health.routes(api))).get("/rankviz/health")
     assert 200 == answer.status_code
     return answer.json()
 
 
 def test_an_empty_folder_is_healthy_and_has_nothing_to_do(tmp_path):
-    assert {"version": __version__, "home_writable": True, "queued": 0, "running": 0} == asked(Api(home=tmp_path))
+    assert {"version": __version__, "home_writable": True, "queued": 0, "running": 0} == health_of(Api(home=tmp_path))
 
 
 def test_runs_of_all_visitors_are_counted_and_none_is_named(tmp_path):
@@ -30,13 +30,13 @@ def test_runs_of_all_visitors_are_counted_and_none_is_named(tmp_path):
     run = store.sweep(store.create(questions.sweep(ranks=(16,)), "another")).runs[0].run_id
     store.append(run, StageReached(time=time.time(), stage="training"))
 
-    answer = asked(api)
+    answer = health_of(api)
 
     assert {"version": __version__, "home_writable": True, "queued": 2, "running": 1} == answer
 
 
 def test_the_folder_need_not_be_there_yet(tmp_path):
-    assert asked(Api(home=tmp_path / "a" / "b"))["home_writable"] is True
+    assert health_of(Api(home=tmp_path / "a" / "b"))["home_writable"] is True
     assert not (tmp_path / "a").exists()
 
 
@@ -44,13 +44,13 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     not_a_folder = tmp_path / "file"
     not_a_folder.write_text("")
 
-    assert asked(Api(home=not_a_folder / "home"))["home_writable"] is False
+    assert health_of(Api(home=not_a_folder / "home"))["home_writable"] is False
     assert health.writable(Path("/proc")) is False
 
 
 def test_counts_that_cannot_be_had_are_unknown_and_not_0(tmp_path):
     (tmp_path / "runs").write_text("no folder")
 
-    answer = asked(Api(home=tmp_path))
+    answer = health_of(Api(home=tmp_path))
 
     assert (None, None) == (answer["queued"], answer["running"])

@@ -126,15 +126,15 @@ def test_what_someone_enters_while_an_answer_comes_stays(page):
 )
 def test_a_tab_of_the_address_is_drawn_once(page, tab, part, drawn):
     """Not when Gradio selects it, and once more when the page has been restored."""
-    asked = []
-    page.on("request", lambda request: asked.append(request) if "/run/predict" in request.url else None)
+    requests = []
+    page.on("request", lambda request: requests.append(request) if "/run/predict" in request.url else None)
 
     page.goto(f"/?tab={tab}")
     page.locator(drawn).first.wait_for()
     page.wait_for_timeout(2000)  # what is asked as the page opens has been asked by then
 
     events = events_of(page, part)
-    assert 1 == len([request for request in asked if request.post_data_json["fn_index"] in events])
+    assert 1 == len([request for request in requests if request.post_data_json["fn_index"] in events])
 
 
 def test_each_of_two_quick_ticks_counts(page, counted_sweep):

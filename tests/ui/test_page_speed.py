@@ -17,13 +17,13 @@ def test_a_rank_takes_at_most_two_requests(page):
     for r in WARMING_UP:
         with page.expect_response("**/rankviz/words"):  # by then the page has asked what it asks as it opens
             _choose_and_see(page, r)
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
 
     for r in RANKS:
         _choose_and_see(page, r)
 
-    assert len(asked) <= 2 * len(RANKS), asked
+    assert len(requests) <= 2 * len(RANKS), requests
 
 
 def _choose_and_see(page, r):

@@ -150,10 +150,12 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, message
     assert message in run.stderr
 
 
-def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, tokens=(), **asked):
+def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, tokens=(), **settings):
     """A sweep whose runs were evaluated example by example: loss of the rank, of the seed, and of the pair. tokens: of
     each of the four examples."""
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(losses), seeds=seeds, max_steps=steps, **asked))
+    sweep_id = api.workspace.store.create(
+        questions.sweep(ranks=tuple(losses), seeds=seeds, max_steps=steps, **settings)
+    )
     for run in api.workspace.store.sweep(sweep_id).runs:
         r, seed = run.request.r, run.request.seed
         each = tuple(losses[r] + 0.1 * seed + 0.01 * ((r + seed) % 3) + 0.3 * example for example in range(4))

@@ -11,14 +11,14 @@ def settings(*, cuda=True, **training) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("asked", "max_length", "done"),
+    ("checkpointing", "max_length", "done"),
     [("unsloth", 511, "hf"), ("unsloth", 512, "unsloth"), ("hf", 256, "hf"), ("none", 4096, "none")],
 )
-def test_unsloths_checkpointing_offloads_from_512_tokens_on(asked, max_length, done):
-    found = settings(gradient_checkpointing=asked, max_length=max_length)
+def test_unsloths_checkpointing_offloads_from_512_tokens_on(checkpointing, max_length, done):
+    found = settings(gradient_checkpointing=checkpointing, max_length=max_length)
 
     assert done == found.effective_checkpointing
-    assert {"unsloth": "unsloth", "hf": True, "none": False}[asked] == found.gradient_checkpointing
+    assert {"unsloth": "unsloth", "hf": True, "none": False}[checkpointing] == found.gradient_checkpointing
 
 
 def test_on_a_gpu_the_whole_base_goes_on_one_card_and_on_a_cpu_nothing_is_said():

@@ -246,8 +246,8 @@ def test_a_download_by_the_hubs_own_client_is_followed(tmp_path):
         server.shutdown()
 
     assert 0 == done.returncode, done.stderr[-2000:]
-    first, *told, last = json.loads(done.stdout)
+    first, *reports, last = json.loads(done.stdout)
     assert ("downloading the base", "loading the base") == (first, last)
-    assert {24_000_000} == {total for _, total in told}
+    assert {24_000_000} == {total for _, total in reports}
     assert half_told.exists()
-    assert [come for come, _ in told] == sorted(come for come, _ in told)
+    assert [come for come, _ in reports] == sorted(come for come, _ in reports)

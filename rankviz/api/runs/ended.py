@@ -11,13 +11,14 @@ from operator import is_
 from typing import TYPE_CHECKING, TypeAlias
 
 from rankviz.api.runs.known import Known
-from rankviz.core.cost.pace import Paces, Timing, Workload, paces
+from rankviz.core.cost.pace.paces import Paces, Timing, paces
+from rankviz.core.cost.pace.workload import Workload
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.timing.times import began_at
 
 if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.core.cost.slowdown import Others
+    from rankviz.core.cost.pace.slowdown import Others
     from rankviz.core.probe.record import ProbeRecord
 
 MOST_RUNS = 200
@@ -60,7 +61,7 @@ class EndedHere:
         self, workload: Workload, assume: Assumptions, before: float | None = None, others: Others | None = None
     ) -> Paces:
         """What they say of the time of such a run (core.cost.pace). before: only what had ended by then, unix seconds.
-        others: as core.cost.pace.paces takes it."""
+        others: as core.cost.pace.paces.paces takes it."""
         if before is None:
             return paces(self._latest(len(self._ends)), workload, assume, others)
         end = bisect_right(self._ends, before)

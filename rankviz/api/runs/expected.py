@@ -25,7 +25,7 @@ from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import BadDataError, RankVizError
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.pace import Paces
+    from rankviz.core.cost.pace.paces import Paces
     from rankviz.core.quantity import Range
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.timing.sweep_time import ExpectedSweep, SweepTime

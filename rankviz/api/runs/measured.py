@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from rankviz.api.runs.ended import EndedHere
     from rankviz.core.cost.calibration import Calibration, MemoryCalibration
     from rankviz.core.cost.device import Device
-    from rankviz.core.cost.pace import Paces, Timing, Workload
+    from rankviz.core.cost.pace.paces import Paces, Timing
+    from rankviz.core.cost.pace.slowdown import Others
+    from rankviz.core.cost.pace.workload import Workload
     from rankviz.core.cost.setup import TrainingSetup
-    from rankviz.core.cost.slowdown import Others
     from rankviz.core.lora.config import LoraConfig
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.runs.estimate import RunEstimate
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 FORGOTTEN_SECONDS = 3600.0
 """Of a worker that ended so long ago nothing is left in a load average, which is over a minute."""
 Machine: TypeAlias = tuple[Any, ...]
-"""As core.cost.pace.machine_of has it."""
+"""As core.cost.pace.workload.machine_of has it."""
 
 
 MOST_FORMULAS = 1000  # of unlike runs, a kilobyte each
@@ -95,7 +96,7 @@ class Measured:
 
     def evidence(self) -> Evidence:
         """What `paces` looks at. Whoever asks for those of many runs asks for it once."""
-        from rankviz.core.cost.pace import machine_of
+        from rankviz.core.cost.pace.workload import machine_of
 
         at_work = self._workspace.store.standing().at_work
         where = (machine_of(run.environment) if run.environment else None for run in at_work)
@@ -116,7 +117,8 @@ class Measured:
         load_average: of the machine at that time, or now; None where it is not known.
         evidence: as it is now, where that is known.
         """
-        from rankviz.core.cost.pace import Paces, machine_of
+        from rankviz.core.cost.pace.paces import Paces
+        from rankviz.core.cost.pace.workload import machine_of
 
         here, evidence = machine_of(self._with_versions(environment)), evidence or self.evidence()
         others = self._others(evidence, here, environment, load_average, before or time.time())
@@ -141,7 +143,7 @@ class Measured:
         return self._ended[1]
 
     def _machine_of(self, record: RunRecord | ProbeRecord) -> Machine:
-        from rankviz.core.cost.pace import machine_of
+        from rankviz.core.cost.pace.workload import machine_of
 
         key = record.run_id, record.ended_at
         if key not in self._machines:
@@ -157,7 +159,7 @@ class Measured:
         at: float,
     ) -> Others | None:
         """Programs beside one's own workers; None on a GPU, whose time they hardly move."""
-        from rankviz.core.cost.slowdown import others
+        from rankviz.core.cost.pace.slowdown import others
         from rankviz.core.runs.record import RunRecord
         from rankviz.core.runs.timing.times import began_at, spell_of
 
@@ -175,7 +177,7 @@ class Measured:
     ) -> Calibration | None:
         """What was measured here, for an estimate without data; None where nothing comparable was."""
         from rankviz.core.cost.calibration import Calibration
-        from rankviz.core.cost.pace import Workload, kernels
+        from rankviz.core.cost.pace.workload import Workload, kernels
 
         tokens = training.tokens_per_micro_step
         workload = Workload(
@@ -199,7 +201,7 @@ class Measured:
 
     def completed_runs(self, environment: Mapping[str, Any]) -> Sequence[RunRecord]:
         """The latest completed runs on the machine of this environment, the oldest sweep first."""
-        from rankviz.core.cost.pace import machine_of
+        from rankviz.core.cost.pace.workload import machine_of
 
         ended = self._ended_by_machine().get(machine_of(self._with_versions(environment)))
         return ended.completed if ended else ()
@@ -250,7 +252,7 @@ class Measured:
 
     def _with_versions(self, environment: Mapping[str, Any]) -> Mapping[str, Any]:
         from rankviz import machine
-        from rankviz.core.cost.pace import LIBRARIES
+        from rankviz.core.cost.pace.workload import LIBRARIES
 
         return {"versions": machine.versions(LIBRARIES), **environment}
 

@@ -172,10 +172,10 @@ class StoredRuns:
         names = dict.fromkeys(ids)  # each is looked up once, however often it comes
         run_ids = [run_id for name in names for run_id in shipped.get(name) or self._required_run_ids(name)]
         homes = [str(self._recorded_store.home), str(self._workspace.store.home)]
-        asked = {"homes": homes, "run_ids": run_ids, "target": str(Path(target).absolute())}
+        request = {"homes": homes, "run_ids": run_ids, "target": str(Path(target).absolute())}
         children = self._workspace.children
         with children.turn():
-            children.ask("export", asked, about="these runs", error=InvalidSettingError)
+            children.ask("export", request, about="these runs", error=InvalidSettingError)
         return Path(target)
 
     def zip_of(self, ids: Sequence[str]) -> Path:
@@ -192,7 +192,7 @@ class StoredRuns:
         source = self._workspace.references.file(source)
         if not source.is_file():  # said with the path as it was given; the child gets the absolute one
             raise InvalidSettingError(f"There is no file {quoted(str(source))}.")
-        asked = {
+        request = {
             "home": str(self._workspace.home.absolute()),
             "assets": str(self._workspace.assets.absolute()),
             "source": str(source.absolute()),
@@ -213,8 +213,8 @@ class StoredRuns:
         with children.turn(key):
             self._quota.require_room(1)  # others may have come before
             left = self._workspace.room.left_bytes(owner.id)
-            asked["most_bytes"] = None if math.isinf(left) else left
-            reply = children.ask("import", asked, about=source.name, error=InvalidSettingError, key=key)
+            request["most_bytes"] = None if math.isinf(left) else left
+            reply = children.ask("import", request, about=source.name, error=InvalidSettingError, key=key)
         if refused := reply["refused"]:  # for what is here, which may change; so it is no failure to be remembered
             raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
         return reply["run_ids"]

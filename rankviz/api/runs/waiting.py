@@ -88,18 +88,18 @@ class Waiting:
             for batch in turns.batches(records, owner_of, self._workspace.supervisor.place_of)
             if not self._is_with(batch, running)
         ]
-        asked = next((batch for batch in waiting if batch.sweep_id == sweep_id), None)
-        if asked is None:
+        own = next((batch for batch in waiting if batch.sweep_id == sweep_id), None)
+        if own is None:
             return None
-        engine, waiting = self._on_its_engine(asked, waiting)
+        engine, waiting = self._on_its_engine(own, waiting)
         running = [record for record in running if record.engine in ("", engine)]
         owners = {batch.owner for batch in waiting}
         now = time.time()
         served = turns.served_at(store.records(), owners, owner_of, now=now) if len(owners) > 1 else {}
         order = turns.in_turn(waiting, served, Counter(owner_of(record.run_id) for record in running))
-        before = order[: order.index(asked)]
+        before = order[: order.index(own)]
         places = max(self._workspace.supervisor.places(engine), len(running))
-        away = private.told(self._workspace, self._workspace.supervisor.away.get(engine, ""))
+        away = private.shown_text(self._workspace, self._workspace.supervisor.away.get(engine, ""))
         trouble = self._workspace.why_not_write() or away
         if len(running) + len(before) < places:
             return Place(ahead=0, seconds=NOW, trouble=trouble)
@@ -109,12 +109,12 @@ class Waiting:
         sweeps = len({record.request.sweep_id for record in running})
         return Place(ahead=sweeps + len(before), seconds=seconds, trouble=trouble)
 
-    def _on_its_engine(self, asked: Batch, waiting: Sequence[Batch]) -> tuple[str, Sequence[Batch]]:
+    def _on_its_engine(self, own: Batch, waiting: Sequence[Batch]) -> tuple[str, Sequence[Batch]]:
         """The engine of one that waits, and what waits for that."""
         supervisor = self._workspace.supervisor
         if len(supervisor.engines) == 1:
             return supervisor.engines[0].name, waiting
-        engine = supervisor.engine_of(asked)
+        engine = supervisor.engine_of(own)
         return engine, [batch for batch in waiting if supervisor.engine_of(batch) == engine]
 
     def words(self, engine: str) -> str:

@@ -20,7 +20,7 @@ TEXTS = ("error", "log_tail", "lost", "waits", "where")
 """Of a run and its events: what an engine has written of its place."""
 
 
-def told(workspace: Workspace, text: str) -> str:
+def shown_text(workspace: Workspace, text: str) -> str:
     """A text of the server's engines, as whoever asks may read it."""
     return text if workspace.visitor.admin else without_private(text, workspace.settings)
 
@@ -30,7 +30,7 @@ def shown(workspace: Workspace, item: Any) -> Any:
     if workspace.visitor.admin:
         return item
     known = {name: getattr(item, name) for name in TEXTS if name in item.__dataclass_fields__}
-    changed = {name: new for name, text in known.items() if text and (new := told(workspace, text)) != text}
+    changed = {name: new for name, text in known.items() if text and (new := shown_text(workspace, text)) != text}
     if changed.get("where") == HIDDEN:
         changed["where"] = ""
     place = getattr(item, "place", None)

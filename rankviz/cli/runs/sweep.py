@@ -10,7 +10,20 @@ from rankviz.api import Api
 from rankviz.cli.plot import Plot, check, plot_sweep
 from rankviz.cli.runs.output import print_sweep, sweep_json
 from rankviz.cli.runs.watch import watch
-from rankviz.cli.shared import Flag, Json, Targets, UnslothClass, VisionFlag, fail, options_as_typed, print_json
+from rankviz.cli.shared import (
+    Accum,
+    Batch,
+    Flag,
+    Json,
+    Targets,
+    UnslothClass,
+    UseDora,
+    UseRslora,
+    VisionFlag,
+    fail,
+    options_as_typed,
+    print_json,
+)
 from rankviz.core.lora.targets import targets_in
 from rankviz.core.runs.request import (
     FAST_RANKS,
@@ -33,8 +46,8 @@ def sweep(
     r: Annotated[list[int] | None, typer.Option("-r", "--rank", help="Rank; repeatable.")] = None,
     targets: Targets = "unsloth",
     alpha: Annotated[str, typer.Option(help="A number for all ranks, r or 2r.")] = "32",
-    rslora: Annotated[bool, typer.Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
-    dora: Annotated[bool, typer.Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
+    rslora: UseRslora = False,
+    dora: UseDora = False,
     unsloth_class: UnslothClass = "FastLanguageModel",
     finetune_vision_layers: VisionFlag = None,
     finetune_language_layers: Flag = None,
@@ -60,8 +73,8 @@ def sweep(
     anchor: Annotated[
         list[int] | None, typer.Option(help="With --fast: a rank that is also trained independently; repeatable.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Batch size per micro-step.")] = 8,
-    accum: Annotated[int, typer.Option(help="Micro-steps per optimizer step.")] = 1,
+    batch: Batch = 8,
+    accum: Accum = 1,
     max_length: Annotated[int, typer.Option(help="Maximum tokens per example.")] = 256,
     held_out: Annotated[int, typer.Option(help="Number of held-out examples.")] = 64,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16.")] = "auto",

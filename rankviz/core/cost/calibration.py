@@ -20,7 +20,7 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import DurationEstimate, cost
 from rankviz.core.cost.estimate import Estimate, RankEstimate, fit
 from rankviz.core.cost.memory.estimate import MemoryEstimate
-from rankviz.core.cost.pace import Paces
+from rankviz.core.cost.pace.paces import Paces
 from rankviz.core.quantity import Range
 from rankviz.units import counted
 

@@ -22,8 +22,8 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import DurationEstimate, duration_at, duration_terms
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.memory.estimate import MemoryEstimate
-from rankviz.core.cost.memory.parts import trained_bytes
 from rankviz.core.cost.memory.peak import MemoryTerms, memory_at, memory_terms
+from rankviz.core.cost.memory.weights import trained_bytes
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import ModelShape, model_shape
 from rankviz.core.cost.stack import DTYPE_BYTES, Stack

@@ -161,8 +161,8 @@ class Stack:
     def offloads(self) -> bool:
         """Unsloth moves layer inputs to pinned host memory (unsloth_zoo/gradient_checkpointing.py)."""
         setup = self.setup
-        asked = setup.framework == "unsloth" and setup.gradient_checkpointing == "unsloth"
-        return asked and setup.max_length >= OFFLOAD_MIN_LENGTH
+        is_set = setup.framework == "unsloth" and setup.gradient_checkpointing == "unsloth"
+        return is_set and setup.max_length >= OFFLOAD_MIN_LENGTH
 
 
 def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:

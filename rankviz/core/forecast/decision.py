@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from rankviz import units
-from rankviz.core.forecast.bent import BentForecast, BentRank
+from rankviz.core.forecast.bent import BentForecast
+from rankviz.core.forecast.mixture import BentRank
 from rankviz.core.forecast.own_runs import has_loss, measured_cells
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.record import RunRecord

@@ -79,11 +79,6 @@ class RankLine:
     errors_published: bool = False
     """Whether any standard error came with the results, rather than from the size of the test set."""
 
-    @property
-    def best_known(self) -> tuple[int, float]:
-        """The highest rank and its value: what the others are compared with, chosen before looking."""
-        return self.ranks[-1], self.values[-1]
-
 
 def rank_lines(evidence: Evidence) -> tuple[RankLine, ...]:
     """All lines that a forecast is fitted to, in the order of the evidence."""

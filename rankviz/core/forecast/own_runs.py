@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from rankviz.core.forecast.bent import TOO_FEW, MeasuredRank
 from rankviz.core.forecast.bent_words import no_finite_loss
+from rankviz.core.forecast.mixture import TOO_FEW, MeasuredRank
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
 

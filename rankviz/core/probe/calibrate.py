@@ -5,7 +5,8 @@ from typing import Any
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.calibration import MemoryCalibration
-from rankviz.core.cost.pace import Timing, Workload, kernels, machine_of
+from rankviz.core.cost.pace.paces import Timing
+from rankviz.core.cost.pace.workload import Workload, kernels, machine_of
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec

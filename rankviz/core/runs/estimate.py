@@ -16,7 +16,8 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.calibration import MemoryCalibration
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.memory.estimate import MemoryEstimate
-from rankviz.core.cost.pace import Paces, Workload, kernels
+from rankviz.core.cost.pace.paces import Paces
+from rankviz.core.cost.pace.workload import Workload, kernels
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.stack import DTYPE_BYTES, stack_on
 from rankviz.core.lora.config import adapter_dtype

@@ -29,10 +29,9 @@ from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.returning import Found
 from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending
 from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError, InvalidSettingError
-from rankviz.settings import Limits
+from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND, Limits
 from rankviz.store import RunStore
 
-IMAGE = "unsloth/unsloth:latest"
 LOOKS = 6
 """So many times rarer than jobs, those that are missing are looked for."""
 MOST_MISSING = 2
@@ -62,11 +61,11 @@ class HfJobs(Engine):
         store: RunStore,
         logins: Logins,
         *,
-        image: str = IMAGE,
-        at_once: int = 8,
+        image: str = JOBS_IMAGE,
+        at_once: int = JOBS_AT_ONCE,
         bounds: Bounds = Bounds.of(Limits()),  # noqa: B008
-        spend: float = 2.0,
-        flavor: str = "l4x1",
+        spend: float = JOBS_SPEND,
+        flavor: str = JOBS_FLAVOR,
         worker: Sequence[str] = (),
         sees_folders: bool = False,
         poll_seconds: float = 5.0,

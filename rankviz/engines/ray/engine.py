@@ -26,6 +26,7 @@ from rankviz.engines.ray.terms import RESULT, JobState, State, Terms, read_end
 from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
 from rankviz.folder_sizes import bytes_in
 from rankviz.installed import has_ray
+from rankviz.settings import RAY_RESOURCES
 from rankviz.store import RunStore
 
 MOST_BYTES = 2**30
@@ -33,7 +34,6 @@ SENT = "It is sent to Ray."
 GIVEN_UP_SECONDS = 120.0
 ENDING_SECONDS = 1.0
 HOME_FILE = "ray.id"
-ONE_GPU: Mapping[str, float] = MappingProxyType({"GPU": 1})
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 NOT_INSTALLED = "Ray is not installed: run pip install '.[ray]' in the RankViz folder, or pip install ray."
 NO_ADDRESS = (
@@ -69,7 +69,7 @@ class Ray(Engine):
         store: RunStore,
         *,
         address: str = "",
-        resources: Mapping[str, float] = ONE_GPU,
+        resources: Mapping[str, float] = RAY_RESOURCES,
         labels: Mapping[str, str] = NO_LABELS,
         node_folder: str = "",
         sees_folders: bool = False,

@@ -13,15 +13,15 @@ class Cancels:
 
     def __init__(self, commands: Commands):
         self._commands = commands
-        self._asked: dict[str, Future[None]] = {}
+        self._cancels: dict[str, Future[None]] = {}
         """By name."""
 
     def ask(self, job_id: str, name: str) -> None:
         """See to it that this job is asked to end, which is at most once at a time. EngineUnavailableError where that
         has failed since the last time; then it is asked anew the next time."""
-        asked = self._asked.get(name)
-        if asked is None:
-            self._asked[name] = in_thread(lambda: self._commands.cancel(job_id, name), NAME)
-        elif asked.done():
-            del self._asked[name]
-            asked.result()
+        cancel = self._cancels.get(name)
+        if cancel is None:
+            self._cancels[name] = in_thread(lambda: self._commands.cancel(job_id, name), NAME)
+        elif cancel.done():
+            del self._cancels[name]
+            cancel.result()

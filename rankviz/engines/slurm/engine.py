@@ -32,9 +32,9 @@ from rankviz.engines.slurm.watch import Look, Watch
 from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
 from rankviz.machine import disk
 from rankviz.paths import IMPORT_ROOT
+from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
 from rankviz.store import RunStore
 
-ONE_GPU = ("--gres=gpu:1",)
 MISSING_SECONDS = 60.0
 """So long Slurm may not list a job that it may have; then it has none. Its commands and its controller give each other
 up much sooner (MessageTimeout, 10 s)."""
@@ -78,10 +78,10 @@ class Slurm(Engine):
         store: RunStore,
         *,
         partition: str = "",
-        options: Sequence[str] = ONE_GPU,
+        options: Sequence[str] = SLURM_OPTIONS,
         python: str = "",
-        at_once: int = 4,
-        poll_seconds: float = 10.0,
+        at_once: int = SLURM_AT_ONCE,
+        poll_seconds: float = SLURM_POLL_SECONDS,
         is_set_up: bool = True,
         missing_seconds: float = MISSING_SECONDS,
         commands: Commands | None = None,

@@ -20,8 +20,8 @@ GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus)(?:[:=](?P<model>[A-Za-z]\w*))?(?:
 
 def nodes_of(options: Sequence[str]) -> Nodes:
     """What a job has on its node, as far as the options ask for it."""
-    asked = [match for option in options if (match := GPU.fullmatch(option))]
-    return Nodes(gpus=[match["model"].upper() for match in asked if match["model"]], has_gpu=bool(asked))
+    gpus = [match for option in options if (match := GPU.fullmatch(option))]
+    return Nodes(gpus=[match["model"].upper() for match in gpus if match["model"]], has_gpu=bool(gpus))
 
 
 def check_options(options: Sequence[str]) -> Sequence[str]:

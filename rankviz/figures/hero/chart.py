@@ -17,9 +17,8 @@ from rankviz.core.runs.metric import METRICS
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.forecast import ForecastRank, bands, forecast_info
 from rankviz.figures.hero.axes import X_AXES
-from rankviz.figures.hero.lines import HeroLine, published_lines, run_lines
-from rankviz.figures.studies import DASHES
-from rankviz.figures.style import ESTIMATED, FAST_CURVE, MEASURED, PUBLISHED, SMALL, draw, rgba
+from rankviz.figures.hero.lines import HeroLine, line_traces, published_lines, run_lines
+from rankviz.figures.style import ESTIMATED, SMALL, draw
 from rankviz.units import rounded_percent
 
 if TYPE_CHECKING:
@@ -143,24 +142,6 @@ def _rows(
     return rows
 
 
-LOOKS: Mapping[str, Mapping[str, Any]] = {
-    "published": {
-        "mode": "lines+markers",
-        "line": {"color": rgba(PUBLISHED, 0.55), "width": 1.2},
-        "marker": {"size": 8, "color": PUBLISHED, "line": {"width": 1.4}},
-    },
-    "runs": {
-        "mode": "markers",
-        "marker": {"size": 11, "color": MEASURED, "line": {"color": "white", "width": 1}},
-    },
-    "fast": {
-        "mode": "lines+markers",
-        "line": {"color": FAST_CURVE, "width": 1.6, "dash": "dash"},
-        "marker": {"size": 6, "color": FAST_CURVE},
-    },
-}
-"""How each kind of line is drawn: estimated is a band, measured filled, published open, a fast curve dashed."""
-RUN_SHAPES = ("circle", "square", "diamond")
 EVERY_RANK = "every rank"
 """The trace that the page fills with all costs of a rank, for its hover."""
 
@@ -173,7 +154,7 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> "go.Figure":
         "ticktext": [text for _, text in info.ticks],
     }
     return draw(
-        [*_band_traces(info), *_line_traces(info.lines)] if not info.empty else [],
+        [*_band_traces(info), *line_traces(info.lines)] if not info.empty else [],
         height=height,
         uirevision=f"{info.x_title}|{info.y_title}",
         x={
@@ -268,36 +249,3 @@ def _labels(xs: Sequence[float], texts: Sequence[str], info: HeroInfo) -> list[s
         labels.append(text if has_room else "")
         last = place if has_room else last
     return labels
-
-
-def _line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
-    """Lines of one study share its marker and differ in their dashes; each sweep has a marker of its own."""
-    runs, dashes = iter(RUN_SHAPES * len(lines)), iter(DASHES * len(lines))
-    return [_line_trace(line, next(runs) if line.kind == "runs" else line.shape, next(dashes)) for line in lines]
-
-
-def _line_trace(line: HeroLine, shape: str, dash: str) -> dict[str, Any]:
-    look = dict(LOOKS[line.kind])
-    if line.kind == "published":
-        look["line"] = {**look["line"], "dash": dash}
-    colour = PUBLISHED if line.kind == "published" else MEASURED
-    return {
-        "type": "scatter",
-        "name": line.label,
-        "x": [point.x for point in line.points],
-        "y": [point.y for point in line.points],
-        **look,
-        "marker": {**look["marker"], "symbol": f"{shape}-open" if line.kind == "published" else shape},
-        "error_y": {
-            "type": "data",
-            "array": [point.error or 0 for point in line.points],
-            "visible": any(point.error for point in line.points),
-            "color": rgba(colour, 0.6),
-            "thickness": 1.2,
-            "width": 3,
-        },
-        "customdata": [[point.r, point.run_id] for point in line.points],
-        "hovertext": [f"<b>{line.label}, r = {point.r}</b><br>{point.text}" for point in line.points],
-        "hoverinfo": "text",
-        "cliponaxis": False,
-    }

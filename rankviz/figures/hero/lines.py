@@ -7,14 +7,16 @@ forecast's median there.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite, log
 from statistics import NormalDist, fmean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.core.forecast.tradeoff import SHORTFALL_SCORE, SHORTFALLS, PublishedLine, Tradeoff
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words.labels import made_of
-from rankviz.figures.studies import shapes_of
+from rankviz.figures.studies import DASHES
+from rankviz.figures.study_lines import shapes_of
+from rankviz.figures.style import FAST_CURVE, MEASURED, PUBLISHED, rgba
 
 SWEEPS_DRAWN = 3
 REACH = NormalDist().inv_cdf(0.9)
@@ -164,3 +166,56 @@ def _fast_curves(
         )
         for curve in fast_curves(sweep.runs)[:1]
     ]
+
+
+LOOKS: Mapping[str, Mapping[str, Any]] = {
+    "published": {
+        "mode": "lines+markers",
+        "line": {"color": rgba(PUBLISHED, 0.55), "width": 1.2},
+        "marker": {"size": 8, "color": PUBLISHED, "line": {"width": 1.4}},
+    },
+    "runs": {
+        "mode": "markers",
+        "marker": {"size": 11, "color": MEASURED, "line": {"color": "white", "width": 1}},
+    },
+    "fast": {
+        "mode": "lines+markers",
+        "line": {"color": FAST_CURVE, "width": 1.6, "dash": "dash"},
+        "marker": {"size": 6, "color": FAST_CURVE},
+    },
+}
+"""How each kind of line is drawn: estimated is a band, measured filled, published open, a fast curve dashed."""
+RUN_SHAPES = ("circle", "square", "diamond")
+
+
+def line_traces(lines: Sequence[HeroLine]) -> list[dict[str, Any]]:
+    """Lines of one study share its marker and differ in their dashes; each sweep has a marker of its own."""
+    runs, dashes = iter(RUN_SHAPES * len(lines)), iter(DASHES * len(lines))
+    return [_line_trace(line, next(runs) if line.kind == "runs" else line.shape, next(dashes)) for line in lines]
+
+
+def _line_trace(line: HeroLine, shape: str, dash: str) -> dict[str, Any]:
+    look = dict(LOOKS[line.kind])
+    if line.kind == "published":
+        look["line"] = {**look["line"], "dash": dash}
+    colour = PUBLISHED if line.kind == "published" else MEASURED
+    return {
+        "type": "scatter",
+        "name": line.label,
+        "x": [point.x for point in line.points],
+        "y": [point.y for point in line.points],
+        **look,
+        "marker": {**look["marker"], "symbol": f"{shape}-open" if line.kind == "published" else shape},
+        "error_y": {
+            "type": "data",
+            "array": [point.error or 0 for point in line.points],
+            "visible": any(point.error for point in line.points),
+            "color": rgba(colour, 0.6),
+            "thickness": 1.2,
+            "width": 3,
+        },
+        "customdata": [[point.r, point.run_id] for point in line.points],
+        "hovertext": [f"<b>{line.label}, r = {point.r}</b><br>{point.text}" for point in line.points],
+        "hoverinfo": "text",
+        "cliponaxis": False,
+    }

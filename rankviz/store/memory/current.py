@@ -114,10 +114,10 @@ class Current:
         search = sweep_id, self._folder_stamp()
         if self._searched != search:
             self._searched = search
-            asked = set(naming(self._folder, self.ids(), sweep_id))
+            run_ids = set(naming(self._folder, self.ids(), sweep_id))
         else:
-            asked = set(self._by_sweep.get(sweep_id, ()))
-        for run_id in asked:
+            run_ids = set(self._by_sweep.get(sweep_id, ()))
+        for run_id in run_ids:
             self._look_at(run_id)
         return self._of(self._by_sweep.get(sweep_id, set()))
 

@@ -12,7 +12,6 @@ from rankviz.api import Api
 from rankviz.ui.endpoints import adapters, cost, quality, training
 from rankviz.ui.endpoints.gate import checked
 from rankviz.ui.endpoints.results import as_json
-from rankviz.ui.wiring import with_messages
 
 
 def publish(api: Api) -> None:
@@ -21,7 +20,7 @@ def publish(api: Api) -> None:
     kinds = (cost.operations, quality.operations, training.looking, training.changing, adapters.operations)
     for operation in chain.from_iterable(kind(api) for kind in kinds):
         gr.api(
-            with_messages(as_json(checked(operation))),
+            as_json(checked(operation)),
             api_name=operation.__name__,
             queue=True,
             concurrency_limit=None,

@@ -10,7 +10,7 @@ from rankviz import units
 from rankviz.core.cost.estimate import Estimate, RankEstimate
 from rankviz.core.cost.unsloth import stays_16_bit
 from rankviz.core.forecast.bands import RankForecast
-from rankviz.core.forecast.bent import BentRank
+from rankviz.core.forecast.mixture import BentRank
 from rankviz.core.forecast.tradeoff import Tradeoff
 from rankviz.core.forecast.words import UNIT_WORDS
 from rankviz.core.quantity import Range

@@ -139,8 +139,8 @@ class Arriving:
 
     def _end_headers(self) -> None:
         """Gradio keeps a part that is no file in memory, and reads none."""
-        said = [bytes(value) for name, value in self._headers if name.lower() == b"content-disposition"]
-        if not said or b"filename" not in parse_options_header(said[-1])[1]:
+        dispositions = [bytes(value) for name, value in self._headers if name.lower() == b"content-disposition"]
+        if not dispositions or b"filename" not in parse_options_header(dispositions[-1])[1]:
             raise _no_upload("a part of it is no file.")
 
     def _count_part(self, data: bytes, start: int, end: int) -> None:

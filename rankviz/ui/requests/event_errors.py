@@ -14,7 +14,6 @@ from typing import Any
 import gradio as gr
 
 from rankviz.errors import RankVizError
-from rankviz.ui.wiring import toast
 
 LOG = logging.getLogger("rankviz.ui")
 REFUSED = "rankviz.refused"
@@ -33,7 +32,7 @@ def in_words(request: Any, name: str) -> Iterator[None]:
         if hasattr(inner, "scope"):
             inner.scope[REFUSED] = True
         if isinstance(error, RankVizError):
-            raise toast(error) from error
+            raise gr.Error(str(error), duration=10, title="Not done", print_exception=False) from error
         error.print_exception = False
         raise
     except Exception as error:

@@ -21,7 +21,7 @@ from rankviz.ui.runs.listing import ANY_STATE, matching_runs
 from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
 from rankviz.ui.runs.sweep import HEIGHT, USUAL, default_tolerance, tolerance_label
 from rankviz.ui.runs.view import NOTHING_OF_YOURS, runs_view
-from rankviz.ui.wiring import action, clicked, on_any, quiet, wire, with_messages
+from rankviz.ui.wiring import action, clicked, on_any, quiet, wire
 
 POLL_SECONDS = 2.0
 SHOWING = "showing"
@@ -238,7 +238,7 @@ def _choosing(api: Api) -> Any:
     def chosen(event: gr.EventData, sweep_id: str, run_id: str, open_id: str) -> Choice:
         return choice_of(api, clicked_id(event), Choice(sweep_id, run_id, open_id))
 
-    return with_messages(chosen)
+    return chosen
 
 
 def clicked_id(event: gr.EventData) -> str:

@@ -184,7 +184,7 @@ def instead(values: Mapping[str, Any]) -> dict[str, Any]:
 class Replaced(NamedTuple):
     """What stands above the button where the form has the embedded model in place of the one that was asked for."""
 
-    asked: dict[str, Any] | None = None
+    original: dict[str, Any] | None = None
     """The form as it was asked for; None where nothing was replaced."""
     replaced: str = ""
     asked_notebook: Any = gr.Button(visible=False)
@@ -226,11 +226,11 @@ def _notebook_label(request: SweepRequest) -> str:
     return f"Notebook for Colab: {base_name(request.base)}, r = {max(request.ranks)}"
 
 
-def replaced_notebook(api: Api, asked: Mapping[str, Any] | None) -> str:
+def replaced_notebook(api: Api, original: Mapping[str, Any] | None) -> str:
     """The notebook of the form as it was before its base was replaced."""
-    if asked is None:
+    if original is None:
         raise UserError("No base model was replaced. Press Notebook beside Train.")
-    return notebook(api, **asked)
+    return notebook(api, **original)
 
 
 def notebook(api: Api, **values: Any) -> str:

@@ -148,14 +148,14 @@ def build(api: Api) -> Training:
         outputs=list(fillable.values()),
         **quiet(),
     )
-    asked = gr.State(None)
-    replaced = {"asked": asked, "replaced": replaced_note, "asked_notebook": asked_notebook}
+    original = gr.State(None)
+    replaced = {"original": original, "replaced": replaced_note, "asked_notebook": asked_notebook}
     w["base"].input(before.Replaced, None, list(replaced.values()), **quiet())
     for written in (
         gr.on(
             [w["notebook"].click], inputs_kwargs=form, outputs=notebook_file, **action(partial(before.notebook, api))
         ),
-        asked_notebook.click(inputs=asked, outputs=notebook_file, **action(partial(before.replaced_notebook, api))),
+        asked_notebook.click(inputs=original, outputs=notebook_file, **action(partial(before.replaced_notebook, api))),
     ):
         written.success(
             None, js="() => { setTimeout(() => document.querySelector('#train-notebook-file').click(), 60); }"

@@ -91,8 +91,8 @@ class SweepData:
         if not count:
             return {}
         rows = ((place, self.dataset.examples[i]) for place, i in enumerate(self._held_out_rows))
-        asked = ((place, ask(example, self.tokenizer, self.max_length)) for place, example in rows)
-        if found := dict(islice(((place, each) for place, each in asked if each), count)):
+        prompts = ((place, ask(example, self.tokenizer, self.max_length)) for place, example in rows)
+        if found := dict(islice(((place, each) for place, each in prompts if each), count)):
             return found
         raise BadDataError(
             f"Exact match needs held-out rows with a prompt, and an answer within {self.max_length} tokens; there is "

@@ -1,7 +1,7 @@
 """Loads the base and the data, and trains runs on them. Importing this module imports Unsloth."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -37,21 +37,17 @@ from rankviz.core.runs.stages import (
     SAVING,
     TOKENIZING,
     TRAINING,
-    answering,
-    counting_exact,
     truncating,
 )
-from rankviz.core.runs.timing.sweep_time import SHOWN_SECONDS
 from rankviz.dataset import Dataset
 from rankviz.machine import load_average
 from rankviz.worker import device
 from rankviz.worker.environment import machine, model_fingerprint
-from rankviz.worker.finetune.answers import exact_matches, shown_answers
 from rankviz.worker.finetune.attach import Hooks, attach, detach
 from rankviz.worker.finetune.base import Base
-from rankviz.worker.finetune.data import Question, ShownQuestion, SweepData
-from rankviz.worker.finetune.evaluation import evaluate
+from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.load import load_base
+from rankviz.worker.finetune.measure import HeldOutMeasure
 from rankviz.worker.finetune.saving import save
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
 from rankviz.worker.finetune.truncate import Truncator
@@ -77,10 +73,7 @@ class Session:
     memory: Memory
     environment: dict[str, Any]
     hooks: Hooks
-    questions: dict[int, Question]
-    """Held-out prompts to be answered, by place; none where exact match was not requested."""
-    shown: Mapping[int, ShownQuestion]
-    """Held-out prompts whose answers are kept as text, by place."""
+    measure: HeldOutMeasure
     base_loss: Evaluated | None = None
     base_answers: Answered | None = None
     loading: dict[str, float | None] = field(default_factory=dict)
@@ -100,6 +93,7 @@ class Session:
         stages.begin(TOKENIZING)
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         questions, shown = data.questions(request.exact_match_examples), data.shown_questions(request.shown_answers)
+        measure = HeldOutMeasure(tokenizer, data, settings, questions, shown)
         environment = {
             **machine(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
@@ -120,7 +114,7 @@ class Session:
             # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
             spec, left_out = text_part(spec), second_towers(spec)
         hooks = Hooks(model)
-        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, environment, hooks, questions, shown)
+        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, environment, hooks, measure)
 
     def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
         """One run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not needs
@@ -155,10 +149,10 @@ class Session:
             )
             peak_bytes, peak_reserved_bytes = self.memory.peak(), self.memory.peak_reserved()
             stages.begin(EVALUATING_ADAPTER)
-            evaluation = self._evaluate(adapter, "after", stages)
+            evaluation = self.measure.evaluate(adapter, "after", stages)
             log(evaluation)
-            if self.shown:
-                log(self._answer(adapter, evaluation, stages))
+            if self.measure.shown:
+                log(self.measure.answer(adapter, evaluation, stages))
             stages.begin(SAVING)
             save(adapter, run_dir / "adapter", self.base)
             file_bytes = (run_dir / "adapter" / "adapter_model.safetensors").stat().st_size
@@ -222,7 +216,7 @@ class Session:
                 )
                 truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
                 truncator.save(r, run_dir / path, self.base)
-            evaluation = self._evaluate(adapter, "after", stages)
+            evaluation = self.measure.evaluate(adapter, "after", stages)
             measured = {f.name: getattr(evaluation, f.name) for f in fields(HeldOut)}
             log(
                 AdapterCut(
@@ -243,60 +237,13 @@ class Session:
         """Loss and answers of the base: with B = 0 the adapter adds nothing, so one measurement serves all runs."""
         if self.base_loss is None:
             stages.begin(EVALUATING_BASE)
-            self.base_loss = self._evaluate(adapter, "before", stages)
+            self.base_loss = self.measure.evaluate(adapter, "before", stages)
             log(self.base_loss)
         else:
             spent = {"seconds": 0.0, "own_cpu_seconds": 0.0, "waited_cpu_seconds": 0.0}
             log(replace(self.base_loss, time=time.time(), **spent, exact_match_seconds=None, reused=True))
         if self.base_answers is not None:
             log(replace(self.base_answers, time=time.time(), seconds=0.0, reused=True))
-        elif self.shown:
-            self.base_answers = self._answer(adapter, self.base_loss, stages)
+        elif self.measure.shown:
+            self.base_answers = self.measure.answer(adapter, self.base_loss, stages)
             log(self.base_answers)
-
-    def _answer(self, model: Any, evaluation: Evaluated, stages: Stages) -> Answered:
-        """evaluation: of the same model, just before."""
-        stages.begin(answering(len(self.shown)))
-        started = time.monotonic()
-        answers = shown_answers(
-            model,
-            self.tokenizer,
-            self.shown,
-            autocast=self.settings.mixed_precision,
-            cached=not self.settings.cuda,
-            seconds=max(SHOWN_SECONDS, evaluation.seconds),
-            progress=stages.progress,
-        )
-        return Answered(time=time.time(), when=evaluation.when, answers=answers, seconds=time.monotonic() - started)
-
-    def _evaluate(self, model: Any, when: str, stages: Stages) -> Evaluated:
-        autocast = self.settings.mixed_precision
-        clock = ProcessorClock()
-        evaluation = evaluate(
-            model,
-            self.data.held_out,
-            when=when,
-            pad_token_id=self.tokenizer.pad_token_id,
-            autocast=autocast,
-            progress=stages.progress,
-        )
-        evaluation = replace(evaluation, **clock.read().fields)
-        if not self.questions:
-            return evaluation
-        stages.begin(counting_exact(len(self.questions)))
-        started = time.monotonic()
-        matches = exact_matches(
-            model,
-            self.tokenizer,
-            self.questions,
-            examples=len(self.data.held_out),
-            autocast=autocast,
-            cached=not self.settings.cuda,
-            progress=stages.progress,
-        )
-        return replace(
-            evaluation,
-            time=time.time(),
-            example_exact_matches=matches,
-            exact_match_seconds=time.monotonic() - started,
-        )

@@ -9,7 +9,7 @@ Attention is fused and without a mask, experts run as transformers runs them unl
 attention as it runs it without optional kernels, which hold less. What is alive only inside the model but outside its
 blocks isn't counted. Where a model can't be run without data there is no answer, nor for one with Mamba blocks: without
 its kernels Mamba-2 makes a state for each pair of positions of a chunk, 8 MB a token in Nemotron 3 Nano, and nobody
-trains so. The formulas of core.cost.memory.parts then go without.
+trains so. The formulas of core.cost.memory.blocks then go without.
 """
 
 import math

@@ -71,8 +71,8 @@ class Probe:
     def limit_bytes(self) -> int:
         """Of this machine's own memory, for one process. With a GPU the limit that was asked for is the card's, which
         the process keeps itself: torch for CUDA alone takes some GiB here."""
-        asked = None if self._cuda else self.request.memory_limit_bytes
-        return asked or self.free_bytes
+        limit = None if self._cuda else self.request.memory_limit_bytes
+        return limit or self.free_bytes
 
     def run(self) -> None:
         """Measure what fits; what is known not to fit isn't tried."""

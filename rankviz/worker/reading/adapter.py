@@ -13,8 +13,10 @@ from rankviz.worker.answering import answer, request_in
 
 
 def main(argv: Sequence[str]) -> int:
-    asked = request_in(argv[0])
-    return answer(lambda: opened([Path(path) for path in asked["paths"]], asked["max_bytes"], asked["max_values"]))
+    request = request_in(argv[0])
+    return answer(
+        lambda: opened([Path(path) for path in request["paths"]], request["max_bytes"], request["max_values"])
+    )
 
 
 def opened(paths: Sequence[Path], max_bytes: int, max_values: int) -> Mapping[str, Any]:

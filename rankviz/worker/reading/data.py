@@ -8,5 +8,5 @@ from rankviz.worker.answering import answer, request_in
 
 
 def main(argv: Sequence[str]) -> int:
-    asked = request_in(argv[0])
-    return answer(lambda: look_json(look(asked["data"], Path(asked["assets"]))))
+    request = request_in(argv[0])
+    return answer(lambda: look_json(look(request["data"], Path(request["assets"]))))

@@ -9,8 +9,8 @@ from rankviz.worker.answering import answer, request_in
 
 
 def main(argv: Sequence[str]) -> int:
-    asked = request_in(argv[0])
-    return answer(lambda: written(**asked))
+    request = request_in(argv[0])
+    return answer(lambda: written(**request))
 
 
 def written(homes: Sequence[str], run_ids: Sequence[str], target: str) -> Mapping[str, Any]:

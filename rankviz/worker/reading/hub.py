@@ -21,8 +21,8 @@ OWN_FOLDERS = {"HF_XET_CACHE": "xet", "HF_ASSETS_CACHE": "assets"}
 def main(argv: Sequence[str]) -> int:
     folder = Path(argv[0])
     os.environ.update(SETTINGS | {name: str(folder / part) for name, part in OWN_FOLDERS.items()})
-    asked = request_in(argv[0])
-    return answer(lambda: WHAT[asked.pop("what")](folder, **asked))
+    request = request_in(argv[0])
+    return answer(lambda: WHAT[request.pop("what")](folder, **request))
 
 
 def config(work: Path, repo_id: str, suggestions: Sequence[str], folder: str) -> Mapping[str, Any]:

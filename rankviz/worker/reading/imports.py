@@ -14,17 +14,17 @@ from rankviz.worker.answering import answer, error_json, request_in
 
 
 def main(argv: Sequence[str]) -> int:
-    asked = request_in(argv[0])
-    return answer(lambda: imported(asked))
+    request = request_in(argv[0])
+    return answer(lambda: imported(request))
 
 
-def imported(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+def imported(request: Mapping[str, Any]) -> Mapping[str, Any]:
     """All runs of the zip, or none. An error is of the zip; for what is in the runs folder it is refused."""
-    shipped = store.recorded(Path(asked["assets"]))
-    folders = store.read_export(Path(asked["source"]), shipped, store.ImportLimits(*asked["limits"]))
+    shipped = store.recorded(Path(request["assets"]))
+    folders = store.read_export(Path(request["source"]), shipped, store.ImportLimits(*request["limits"]))
     try:
-        _require_bytes(folders, asked["most_bytes"])
-        run_ids = _import(asked, folders, shipped)
+        _require_bytes(folders, request["most_bytes"])
+        run_ids = _import(request, folders, shipped)
     except UserError as error:
         return {"run_ids": [], "refused": error_json(error)}
     return {"run_ids": run_ids, "refused": None}
@@ -39,9 +39,9 @@ def _require_bytes(folders: Sequence[Any], most_bytes: float | None) -> None:
         )
 
 
-def _import(asked: Mapping[str, Any], folders: Sequence[Any], shipped: Sequence[Sweep]) -> Sequence[str]:
-    workspace, owner = Workspace(Path(asked["home"])), asked["owner"]
+def _import(request: Mapping[str, Any], folders: Sequence[Any], shipped: Sequence[Sweep]) -> Sequence[str]:
+    workspace, owner = Workspace(Path(request["home"])), request["owner"]
     with workspace.writing(), workspace.store.admission():
-        most, most_in_total = asked["most"], asked["most_in_total"]
+        most, most_in_total = request["most"], request["most_in_total"]
         require_runs(workspace.store, owner, len(folders), most=most, most_in_total=most_in_total)
-        return store.take_in(workspace.store, folders, shipped, Ownership(owner), asked["strangers"])
+        return store.take_in(workspace.store, folders, shipped, Ownership(owner), request["strangers"])

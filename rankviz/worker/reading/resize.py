@@ -12,8 +12,8 @@ from rankviz.worker.answering import answer, request_in
 
 
 def main(argv: Sequence[str]) -> int:
-    asked = request_in(argv[0])
-    return answer(lambda: written(**asked))
+    request = request_in(argv[0])
+    return answer(lambda: written(**request))
 
 
 def written(

@@ -42,30 +42,30 @@ class Job:
 
 
 def main(argv: Sequence[str]) -> int:
-    asked = request_in(argv[0])
-    return answer(lambda: published(asked, Path(argv[0])))
+    request = request_in(argv[0])
+    return answer(lambda: published(request, Path(argv[0])))
 
 
-def published(asked: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+def published(request: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """url, updated and private of what is there now."""
     files = folder / "files"
     files.mkdir()
     job = Job(
-        api=Api(home=Path(asked["home"]), assets=Path(asked["assets"]), shared=asked["shared"]),
-        destination=Destination(**asked["destination"]),
-        run_ids=asked["run_ids"],
-        name=asked["name"],
+        api=Api(home=Path(request["home"]), assets=Path(request["assets"]), shared=request["shared"]),
+        destination=Destination(**request["destination"]),
+        run_ids=request["run_ids"],
+        name=request["name"],
         folder=files,
-        stage_file=Path(asked["stage_file"]),
+        stage_file=Path(request["stage_file"]),
     )
-    if not asked["use_login"]:  # then nothing in this process finds it
+    if not request["use_login"]:  # then nothing in this process finds it
         for name in LOGIN_VARIABLES:
             os.environ.pop(name, None)
     hub.use_http()
-    with acting_as(Visitor(**asked["visitor"])), _disk_in_words():
+    with acting_as(Visitor(**request["visitor"])), _disk_in_words():
         job.on_stage("writing the files")
         sweep = facts_of(job.api, job.name, job.run_ids, job.destination)
-        return SENDERS[job.destination.to](job, sweep, given_token() if asked["has_token"] else None)
+        return SENDERS[job.destination.to](job, sweep, given_token() if request["has_token"] else None)
 
 
 def given_token() -> str:

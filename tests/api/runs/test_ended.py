@@ -6,7 +6,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.runs.ended import MOST_RUNS, EndedHere
-from rankviz.core.cost.pace import Timing, Workload
+from rankviz.core.cost.pace.paces import Timing
+from rankviz.core.cost.pace.workload import Workload
 from rankviz.core.runs.events import RunCompleted, RunStarted, StageReached
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.timing.times import began_at
@@ -37,10 +38,10 @@ class Timed:
     """Counts what is asked of it."""
 
     def __init__(self):
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self, run):
-        self.asked += 1
+        self.calls += 1
         return Timing(
             source_id=run.run_id,
             kind="run",
@@ -66,12 +67,12 @@ def test_the_same_question_is_answered_from_memory_also_after_another_run_has_en
     timed, runs = Timed(), [ended(at) for at in range(1000, 1008)]
     here = EndedHere(runs, timed)
     first = factor(here, 1003.0)
-    asked = timed.asked
+    calls = timed.calls
 
     later = EndedHere([*runs, ended(2000)], timed, here)
 
     assert first == factor(later, 1003.0)
-    assert asked == timed.asked
+    assert calls == timed.calls
 
 
 def test_what_comes_from_elsewhere_and_ended_before_changes_what_was_known():
@@ -89,7 +90,7 @@ def test_no_more_than_the_latest_runs_are_looked_at():
 
     factor(here, None)
 
-    assert MOST_RUNS == timed.asked
+    assert MOST_RUNS == timed.calls
 
 
 def test_runs_at_work_at_a_time_are_those_that_a_look_at_each_finds():

@@ -7,8 +7,8 @@ import pytest
 
 from rankviz import machine
 from rankviz.api import Api
-from rankviz.core.cost.pace import LIBRARIES, Workload
-from rankviz.core.cost.slowdown import UNSURE, Others
+from rankviz.core.cost.pace.slowdown import UNSURE, Others
+from rankviz.core.cost.pace.workload import LIBRARIES, Workload
 from rankviz.core.runs.estimate import workload_of
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
 from rankviz.visitor import acting_as
@@ -30,8 +30,8 @@ def finish(
 ):
     """One run that took these seconds, on the journal of a sweep of its own; returns its record. slowed: how many times
     longer other programs made its training, with two threads; None is a journal without that."""
-    asked = {"ranks": (16,), "max_steps": 40, "shown_answers": 0, **settings}
-    sweep_id = api.workspace.store.create(questions.sweep(**asked))
+    chosen = {"ranks": (16,), "max_steps": 40, "shown_answers": 0, **settings}
+    sweep_id = api.workspace.store.create(questions.sweep(**chosen))
     (run,) = api.workspace.store.sweep(sweep_id).runs
     training = compiling + step * run.request.max_steps
     began = ended_at - (load + training + 2 * evaluation + 1)

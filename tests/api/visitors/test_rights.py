@@ -89,8 +89,8 @@ def test_what_another_made_is_answered_as_if_it_were_not_there(api, tmp_path):
                 ask(sweep_id)
             with pytest.raises(RunNotFoundError) as absent:
                 api.runs.sweep("20200101-000000-aaaa")
-            said = str(refusal.value).replace(run_id, "X").replace(sweep_id, "X")
-            assert str(absent.value).replace("20200101-000000-aaaa", "X") == said, name
+            message = str(refusal.value).replace(run_id, "X").replace(sweep_id, "X")
+            assert str(absent.value).replace("20200101-000000-aaaa", "X") == message, name
         assert not api.adapters.is_here(run_id, 4)
 
 
@@ -357,14 +357,14 @@ def test_a_shared_page_names_the_file_of_a_run_without_its_place(api, tmp_path):
 def test_who_looks_at_the_failed_run_of_another_sees_no_place_of_the_server(api):
     sweep_id = sweep_of(api, BEN, ended=False)
     run_id = first_run(api, sweep_id)
-    told = {
+    failure = {
         "error": "There is no file '/srv/secret/base.bin' (file:///srv/secret/x), r/s 4",
         "log_tail": "/srv/secret/log",
     }
-    api.workspace.store.append(run_id, RunFailed(time=5.0, **told))
+    api.workspace.store.append(run_id, RunFailed(time=5.0, **failure))
     with acting_as(BEN):
         api.runs.open_to_all(sweep_id, True)
-        assert told["log_tail"] == api.runs.get(run_id).log_tail
+        assert failure["log_tail"] == api.runs.get(run_id).log_tail
 
     with acting_as(ANN):
         seen = [api.runs.get(run_id), *api.runs.sweep(sweep_id).runs, *api.runs.events(run_id)]

@@ -11,7 +11,8 @@ from rankviz.core.cost.calibration import Calibration, MemoryCalibration, calibr
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.estimate import estimate
 from rankviz.core.cost.memory.estimate import MemoryEstimate
-from rankviz.core.cost.pace import LIBRARIES, Difference, Timing, Workload, paces
+from rankviz.core.cost.pace.paces import Timing, paces
+from rankviz.core.cost.pace.workload import LIBRARIES, Difference, Workload
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.probe.calibrate import applies, calibrate, timing_of
 from rankviz.core.probe.estimate import ProbeEstimate, estimate_probe

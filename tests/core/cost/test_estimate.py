@@ -15,9 +15,10 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.estimate import FIT_WORDS, Fit, as_json, estimate, fit, spare, tight_meaning, usable_memory
 from rankviz.core.cost.full_finetuning import full_finetuning
-from rankviz.core.cost.pace import Timing, Workload, paces
+from rankviz.core.cost.pace.paces import Timing, paces
+from rankviz.core.cost.pace.slowdown import Others
+from rankviz.core.cost.pace.workload import Workload
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.slowdown import Others
 from rankviz.core.cost.tokens import characters, token_range
 from rankviz.core.model.spec import UnslothCheckpoint
 from rankviz.core.probe.calibrate import applies, calibrate

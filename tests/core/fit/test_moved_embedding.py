@@ -11,7 +11,7 @@ MODELS = ("openai/gpt-oss-20b", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-14B", "meta-ll
 CARDS = ("T4", "V100", "L4", "RTX 4090")
 
 
-def asked(model_id, gpu, ranks, **training):
+def question_of(model_id, gpu, ranks, **training):
     return question(
         model_id, ranks=ranks, gpu=gpu, target_modules="unsloth", framework="unsloth", precision="nf4-dq", **training
     )
@@ -22,7 +22,7 @@ def asked(model_id, gpu, ranks, **training):
 @pytest.mark.parametrize("batch, length", [(1, 1024), (2, 2048)])
 def test_the_high_end_never_falls_as_rank_grows(model_id, gpu, batch, length):
     setup = {"per_device_train_batch_size": batch, "max_length": length, "max_steps": 10}
-    ranks = API.estimates.estimate(asked(model_id, gpu, RANKS, **setup)).estimate.ranks
+    ranks = API.estimates.estimate(question_of(model_id, gpu, RANKS, **setup)).estimate.ranks
 
     high = [rank.memory.high for rank in ranks]
     assert sorted(high) == high
@@ -33,8 +33,8 @@ def test_the_high_end_never_falls_as_rank_grows(model_id, gpu, batch, length):
 @pytest.mark.parametrize("batch, length", [(1, 1024), (2, 2048)])
 def test_the_largest_rank_is_no_smaller_than_any_that_an_estimate_lets_fit(model_id, gpu, batch, length):
     setup = {"per_device_train_batch_size": batch, "max_length": length, "max_steps": 10}
-    ranks = API.estimates.estimate(asked(model_id, gpu, RANKS, **setup)).estimate.ranks
-    limits = {each.option: each for each in API.estimates.fit(asked(model_id, gpu, (2,), **setup), 2).limits}
+    ranks = API.estimates.estimate(question_of(model_id, gpu, RANKS, **setup)).estimate.ranks
+    limits = {each.option: each for each in API.estimates.fit(question_of(model_id, gpu, (2,), **setup), 2).limits}
 
     surely = [rank.r for rank in ranks if rank.fit in ("fits", "tight")]
     expected = [rank.r for rank in ranks if rank.margin_bytes >= 0]
@@ -44,7 +44,7 @@ def test_the_largest_rank_is_no_smaller_than_any_that_an_estimate_lets_fit(model
 
 def test_a_rank_that_needs_less_than_a_lower_one_says_why():
     """gpt-oss-20b on a V100: at r = 1 the embedding stays on the card, from r = 2 on it is moved."""
-    answer = API.estimates.fit(asked("openai/gpt-oss-20b", "V100", (2,), max_steps=10), 2)
+    answer = API.estimates.fit(question_of("openai/gpt-oss-20b", "V100", (2,), max_steps=10), 2)
     limit = answer.limits[0]
 
     assert limit.surely is None
@@ -56,7 +56,7 @@ def test_a_larger_card_of_the_same_kind_has_no_worse_verdict():
     """gpt-oss-20b, r = 8, 1 x 1,024 tokens: the V100 has at least what a T4 has."""
     setup = {"per_device_train_batch_size": 1, "max_length": 1024, "max_steps": 10}
     verdicts = {
-        gpu: API.estimates.estimate(asked("openai/gpt-oss-20b", gpu, (8,), **setup)).estimate.ranks[0].fit
+        gpu: API.estimates.estimate(question_of("openai/gpt-oss-20b", gpu, (8,), **setup)).estimate.ranks[0].fit
         for gpu in ("T4", "V100")
     }
 

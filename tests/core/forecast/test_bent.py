@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from rankviz.core.forecast.bent import MeasuredRank, Shape, bent_forecast, conditioned, third_run
+from rankviz.core.forecast.bent import bent_forecast, third_run
+from rankviz.core.forecast.mixture import MeasuredRank, Shape, conditioned
 from rankviz.errors import InvalidSettingError
 from tests.support.forecasts import bands, measured
 

@@ -72,8 +72,8 @@ def test_a_driver_that_is_too_old_for_torchs_cuda_is_a_problem():
     old = gpu(driver=("535.183", (12, 2)))
 
     assert ["driver"] == [check.name for check in problems(checks(old))]
-    said = sentence(old, "driver")
-    assert said.startswith(
+    message = sentence(old, "driver")
+    assert message.startswith(
         "This driver is too old for this torch: Driver 535.183 runs CUDA up to 12.2, torch 2.14.1+cu130 is built for "
         "CUDA 13.0. Install driver 580 or newer"
     )

@@ -142,16 +142,16 @@ def test_of_a_bucket_only_what_a_journal_names_is_fetched(folder):
 
 def test_of_a_log_only_its_end_is_fetched(folder, monkeypatch):
     monkeypatch.setattr(bundle, "LOG_BYTES", 100)
-    asked = []
+    fetches = []
 
     def fetch(path, target, offset, most):
-        asked.append((path, offset, most))
+        fetches.append((path, offset, most))
         target.write_bytes(b"1" * most)
 
     for _ in range(2):
         Mirror(folder, ATTEMPTS[:1], BOUNDS).bring({"runs/r4/worker.log": 10**12}, fetch, logs=True)
 
-    assert [("runs/r4/worker.log", 10**12 - 100, 100)] == asked
+    assert [("runs/r4/worker.log", 10**12 - 100, 100)] == fetches
 
 
 @pytest.mark.parametrize(

@@ -175,12 +175,12 @@ def test_nothing_listens_beyond_loopback_and_only_ray_does(store, cluster):
     with supervised(store, cluster.engine(store, worker(three_steps("time.sleep(900)")))) as supervisor:
         wait_for(lambda: is_running(store, run_id), SECONDS)
 
-        heard = listeners(cluster)
+        listening = listeners(cluster)
 
         supervisor.cancel(run_id, timeout_seconds=SECONDS)
-    assert heard
-    assert {"127.0.0.1", "::ffff:127.0.0.1"} >= {address for address, _ in heard}
-    assert {"gcs_server", "raylet", "ray", "driver"} >= {program for _, program in heard}
+    assert listening
+    assert {"127.0.0.1", "::ffff:127.0.0.1"} >= {address for address, _ in listening}
+    assert {"gcs_server", "raylet", "ray", "driver"} >= {program for _, program in listening}
 
 
 def rankviz(cluster: RayCluster, store: RunStore, *words: str) -> subprocess.Popen:

@@ -10,7 +10,7 @@ from tests.support.slurm_cluster import TIMED_OUT, UNREACHABLE, failure
 from tests.support.workers import HANG_IN_EACH, lost_reasons, processes_of, states, sweep, wait_for, waiting_for
 
 
-def asked(cluster, name):
+def questions_to(cluster, name):
     return [question for command, question in cluster.asked if command == name]
 
 
@@ -41,7 +41,7 @@ def test_a_job_that_slurm_never_had_is_sent_again_after_a_while(store, cluster, 
     cluster.faults["sbatch"] = lambda answer: failure("sbatch", TIMED_OUT)
     supervisor = supervise(missing_seconds=0.5)
     wait_for(lambda: store.get(run_id).waits == "It is not known yet whether Slurm has the job.")
-    wait_for(lambda: len(asked(cluster, "sbatch")) == 3)
+    wait_for(lambda: len(questions_to(cluster, "sbatch")) == 3)
 
     del cluster.faults["sbatch"]
     supervisor.settle()
@@ -75,7 +75,7 @@ def test_a_job_that_slurm_refuses_for_good_fails_its_runs_with_slurm_s_reason(st
 
     assert ["failed"] * 2 == states(store, run_ids)
     assert "Invalid partition name specified" in store.get(run_ids[0]).error
-    assert 1 == len(asked(cluster, "sbatch"))
+    assert 1 == len(questions_to(cluster, "sbatch"))
 
 
 def test_a_job_that_slurm_refuses_for_now_waits_and_is_not_sent_again_at_once(store, cluster, supervise):
@@ -86,7 +86,7 @@ def test_a_job_that_slurm_refuses_for_now_waits_and_is_not_sent_again_at_once(st
     began = time.monotonic()
     supervisor = supervise(poll_seconds=0.5)
     wait_for(lambda: all("job submit limit" in store.get(run_id).waits for run_id in run_ids))
-    wait_for(lambda: len(asked(cluster, "sbatch")) == 3)
+    wait_for(lambda: len(questions_to(cluster, "sbatch")) == 3)
     assert time.monotonic() - began >= 3.0
     del cluster.faults["sbatch"]
     supervisor.settle()
@@ -104,9 +104,9 @@ def test_while_slurm_cannot_be_asked_runs_go_on_and_nothing_is_decided(store, cl
     cluster.faults["squeue"] = lambda answer: failure("squeue", UNREACHABLE)
     wait_for(lambda: "Unable to contact slurm controller" in store.get(run_id).waits)
     supervisor.stop()
-    before = len(asked(cluster, "squeue"))
+    before = len(questions_to(cluster, "squeue"))
     supervise(waiting_for(go), missing_seconds=0.1)
-    wait_for(lambda: len(asked(cluster, "squeue")) > before + 1)
+    wait_for(lambda: len(questions_to(cluster, "squeue")) > before + 1)
     wait_for(lambda: "Unable to contact slurm controller" in store.get(run_id).waits)
     go.touch()
     wait_for(lambda: states(store, [run_id]) == ["completed"])
@@ -138,7 +138,7 @@ def test_squeue_is_asked_for_all_jobs_at_once_and_no_sooner_than_the_server_want
     began = time.monotonic()
     supervisor = supervise(waiting_for(go), poll_seconds=0.5)
     wait_for(lambda: all(store.get(run_id).steps for run_id in run_ids))
-    wait_for(lambda: len(asked(cluster, "squeue")) == 4)
+    wait_for(lambda: len(questions_to(cluster, "squeue")) == 4)
 
     assert time.monotonic() - began >= 1.5
     go.touch()
@@ -152,7 +152,7 @@ def test_the_place_of_a_job_whose_worker_has_ended_is_free_before_slurm_is_asked
     supervise(cluster=cluster, poll_seconds=3600)
     wait_for(lambda: states(store, run_ids) == ["completed"] * 2)
 
-    assert 1 == len(asked(cluster, "squeue"))
+    assert 1 == len(questions_to(cluster, "squeue"))
 
 
 def test_without_jobs_slurm_is_not_asked(store, cluster):

@@ -38,7 +38,7 @@ def start(engine, run_id, number=1):
     return engine.start(Job(attempts=(Attempt(run_id, number),)))
 
 
-def asked(cluster, name):
+def questions_to(cluster, name):
     return [question for command, question in cluster.asked if command == name]
 
 
@@ -71,14 +71,14 @@ def test_while_jobs_are_sent_they_say_so_and_take_the_places_of_the_server(store
     assert [SENT] * 2 == [live.waits for live in lives]
     assert 0 == engine.room()
     assert [SENT] * 2 == [live.waits for live in at_once(engine.live)]
-    assert [] == asked(cluster, "squeue")
+    assert [] == questions_to(cluster, "squeue")
 
 
 def test_a_job_that_was_not_sent_yet_is_cancelled_at_once_and_never_sent(store, cluster, hang):
     hang("sbatch")
     engine = cluster.engine(store, seconds=1.0)
     first, second = [start(engine, run_id) for run_id in sweep(store, 4, 8)]
-    wait_for(lambda: asked(cluster, "sbatch"))
+    wait_for(lambda: questions_to(cluster, "sbatch"))
 
     with pytest.raises(EngineEndingError):
         at_once(lambda: engine.cancel(first))
@@ -87,7 +87,7 @@ def test_a_job_that_was_not_sent_yet_is_cancelled_at_once_and_never_sent(store, 
     wait_for(lambda: at_once(engine.live)[0].waits != SENT)
 
     assert "The job was cancelled." == end.why
-    assert 1 == len(asked(cluster, "sbatch"))
+    assert 1 == len(questions_to(cluster, "sbatch"))
 
 
 def test_a_local_run_of_another_goes_on_while_slurm_hangs(store, cluster, hang):
@@ -153,11 +153,11 @@ def test_an_sacct_that_hangs_keeps_no_job_from_being_seen(store, cluster, superv
     cluster.jobs[0].is_listed = False
 
     wait_for(lambda: {live.where for live in at_once(engine.live)} == {"", cluster.jobs[1].node}, 60)
-    wait_for(lambda: asked(cluster, "sacct"))
-    before = len(asked(cluster, "squeue")), len(asked(cluster, "sacct"))
-    wait_for(lambda: at_once(engine.live) and len(asked(cluster, "squeue")) >= before[0] + 4)
+    wait_for(lambda: questions_to(cluster, "sacct"))
+    before = len(questions_to(cluster, "squeue")), len(questions_to(cluster, "sacct"))
+    wait_for(lambda: at_once(engine.live) and len(questions_to(cluster, "squeue")) >= before[0] + 4)
 
-    assert len(asked(cluster, "sacct")) <= before[1] + 1
+    assert len(questions_to(cluster, "sacct")) <= before[1] + 1
     assert [None, None] == [live.end for live in engine.live()]
     for job in cluster.jobs:
         cluster.end(job, "CANCELLED")
@@ -182,7 +182,7 @@ def test_a_job_that_is_refused_for_now_keeps_its_attempt_also_over_a_restart(sto
     cluster.faults["sbatch"] = lambda answer: failure("sbatch", LIMIT)
     first = supervise()
     wait_for(lambda: "job submit limit" in store.get(run_id).waits)
-    wait_for(lambda: len(asked(cluster, "sbatch")) == 3)
+    wait_for(lambda: len(questions_to(cluster, "sbatch")) == 3)
     first.stop()
 
     del cluster.faults["sbatch"]
@@ -196,7 +196,7 @@ def test_a_job_that_is_refused_again_and_again_lets_others_be_tried(store, clust
     refused, others = sweep(store, 4), sweep(store, 8)
 
     def refuses_one(answer):
-        is_refused = refused[0] in asked(cluster, "sbatch")[-1].option("job-name")
+        is_refused = refused[0] in questions_to(cluster, "sbatch")[-1].option("job-name")
         return failure("sbatch", LIMIT) if is_refused else answer()
 
     cluster.faults["sbatch"] = refuses_one
@@ -237,9 +237,9 @@ def test_while_cancels_wait_slurm_is_asked_no_more_than_it_may(store, cluster, s
 
     for run_id in run_ids:
         store.ask_to_cancel(run_id)
-    before, began = len(asked(cluster, "squeue")), time.monotonic()
+    before, began = len(questions_to(cluster, "squeue")), time.monotonic()
     time.sleep(3.0)
-    looks, seconds = len(asked(cluster, "squeue")) - before, time.monotonic() - began
+    looks, seconds = len(questions_to(cluster, "squeue")) - before, time.monotonic() - began
     cluster.faults.clear()
     wait_for(lambda: states(store, run_ids) == ["cancelled"] * 2)
 

@@ -86,14 +86,14 @@ def test_a_name_counts_once_it_is_there_to_its_end(tmp_path):
     tell(tmp_path, [])
     changes = Changes(tmp_path)
     changes.news()
-    told = []
+    news = []
 
     for byte in b"first\nsecond\n":
         with (tmp_path / FILE).open("ab") as file:
             file.write(bytes([byte]))
-        told.append(changes.news())
+        news.append(changes.news())
 
-    assert [{"first"}, {"second"}] == [names for names in told if names]
+    assert [{"first"}, {"second"}] == [names for names in news if names]
 
 
 def test_a_file_cut_at_any_byte_is_a_reason_to_look_at_all_runs(tmp_path):

@@ -68,9 +68,9 @@ def test_each_answer_is_made_for_the_visitor_who_asks(tmp_path, monkeypatch):
     visitors, addresses = Visitors("0" * 64), routes(Api(home=tmp_path, shared=True))
     app = Starlette(routes=addresses, middleware=[Middleware(Identified, visitors=visitors)])
 
-    asked = [
+    visitor_ids = [
         TestClient(app).post(route.path, json={}, headers={HEADER: visitors.token(f"v{number}")}).json()["asks"]
         for number, route in enumerate(addresses)
     ]
 
-    assert [f"v{number}" for number in range(len(addresses))] == asked
+    assert [f"v{number}" for number in range(len(addresses))] == visitor_ids

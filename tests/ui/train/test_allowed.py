@@ -5,8 +5,9 @@ from contextlib import nullcontext
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.workspace import EMBEDDED, INSTEAD, ON_ZERO_GPU
+from rankviz.api.workspace import EMBEDDED
 from rankviz.errors import NotInstalledError
+from rankviz.installed import INSTEAD, ON_ZERO_GPU
 from rankviz.machine import disk
 from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS as EXPLORE

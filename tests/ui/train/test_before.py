@@ -123,14 +123,14 @@ def test_what_stands_in_the_way_comes_with_two_ways_out(api, monkeypatch):
 
 def test_a_base_that_cannot_be_trained_here_is_replaced_at_once_with_the_reason_and_its_notebook(api, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    asked = {**FORM, "base": HUGE}
+    values = {**FORM, "base": HUGE}
 
-    form, replaced = trainable(api, asked)
+    form, replaced = trainable(api, values)
 
-    assert ("embedded", asked["data"], asked["max_steps"]) == (form["base"], form["data"], form["max_steps"])
+    assert ("embedded", values["data"], values["max_steps"]) == (form["base"], form["data"], form["max_steps"])
     assert "Llama-3.1-405B cannot be trained here now" in replaced.replaced
     assert "The form has the embedded model SmolLM2-135M-Instruct instead" in replaced.replaced
-    assert asked == replaced.asked
+    assert values == replaced.original
     assert ("Notebook for Colab: Llama-3.1-405B, r = 16", True) == (
         replaced.asked_notebook.value,
         replaced.asked_notebook.visible,
@@ -138,17 +138,17 @@ def test_a_base_that_cannot_be_trained_here_is_replaced_at_once_with_the_reason_
 
 
 def test_a_form_that_can_be_trained_here_or_is_wrong_stays_as_it_is(api):
-    for asked in (FORM, {**FORM, "base": HUGE, "learning_rates": "fast"}):
-        form, replaced = trainable(api, asked)
+    for values in (FORM, {**FORM, "base": HUGE, "learning_rates": "fast"}):
+        form, replaced = trainable(api, values)
 
-        assert (asked, None, "") == (form, replaced.asked, replaced.replaced)
+        assert (values, None, "") == (form, replaced.original, replaced.replaced)
         assert not replaced.asked_notebook.visible
 
 
 def test_the_embedded_model_takes_the_form_over_with_settings_that_it_can_train(api):
-    asked = {**FORM, "base": HUGE, "precision": "nf4", "preset": "custom", "names": "experts", "max_steps": 7}
+    values = {**FORM, "base": HUGE, "precision": "nf4", "preset": "custom", "names": "experts", "max_steps": 7}
 
-    request = request_of(instead(asked))
+    request = request_of(instead(values))
 
     assert ("embedded", "unsloth", "auto", 7) == (
         request.base,

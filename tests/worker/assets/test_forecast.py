@@ -7,9 +7,9 @@ import pytest
 
 from rankviz.catalog.forecast import lines_hash, load_bands, read_forecast
 from rankviz.catalog.studies import load_evidence
-from rankviz.core.forecast.bent import SHAPE, Shape
 from rankviz.core.forecast.curve import GRID, left
 from rankviz.core.forecast.lines import RankLine, rank_lines
+from rankviz.core.forecast.mixture import SHAPE, Shape
 from rankviz.core.runs.fidelity import Case
 from rankviz.paths import ASSETS
 from rankviz.worker.assets.forecast import draws

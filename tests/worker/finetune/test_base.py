@@ -88,7 +88,7 @@ def test_while_a_wheel_comes_its_bytes_are_told(tmp_path):
     """The server sends the second half only once the first has been told."""
     wheel = write_wheel(tmp_path / "rankviz_test_data-1.0-py3-none-any.whl", "x" * 4_000_000).read_bytes()
     (tmp_path / "aside").mkdir()
-    told, half_told = [], threading.Event()
+    reports, half_told = [], threading.Event()
 
     class Server(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -103,7 +103,7 @@ def test_while_a_wheel_comes_its_bytes_are_told(tmp_path):
             pass
 
     def progress(*so_far):
-        told.append(so_far)
+        reports.append(so_far)
         if so_far[0] > 1_000_000:
             half_told.set()
 
@@ -113,12 +113,12 @@ def test_while_a_wheel_comes_its_bytes_are_told(tmp_path):
         path = fetch_member(address, "rankviz_test_data/words.txt", tmp_path / "aside", progress)
         server.shutdown()
 
-    done = [each for each, _, _ in told]
+    done = [each for each, _, _ in reports]
     assert 4_000_000 == path.stat().st_size
     assert half_told.is_set()
     assert sorted(done) == done
     assert done[-1] <= 4_000_000
-    assert (4_000_000, "bytes") == told[-1][1:]
+    assert (4_000_000, "bytes") == reports[-1][1:]
 
 
 def fill_with_wheel(folder, content=b"gguf"):

@@ -19,10 +19,10 @@ def shown(count, reference):
 def test_an_answer_is_the_text_of_the_greedy_tokens_and_says_whether_the_model_ended_it(answering, tokenizer, cached):
     from rankviz.worker.finetune.answers import shown_answers
 
-    asked = shown(6, reference=52)
-    expected = {place: generated(answering, each.question.prompt, 60) for place, each in asked.items()}
+    questions = shown(6, reference=52)
+    expected = {place: generated(answering, each.question.prompt, 60) for place, each in questions.items()}
 
-    answers = shown_answers(answering, tokenizer, asked, cached=cached, seconds=3600)
+    answers = shown_answers(answering, tokenizer, questions, cached=cached, seconds=3600)
 
     assert list(range(6)) == [each.place for each in answers]
     assert [tokenizer.decode(expected[i], skip_special_tokens=True).strip() for i in range(6)] == [
@@ -37,22 +37,24 @@ def test_an_answer_is_the_text_of_the_greedy_tokens_and_says_whether_the_model_e
 def test_an_answer_ends_a_little_after_the_longest_reference_and_at_its_limit(answering, tokenizer, reference, most):
     from rankviz.worker.finetune.answers import shown_answers
 
-    told = []
-    shown_answers(answering, tokenizer, shown(1, reference), seconds=3600, progress=lambda *so_far: told.append(so_far))
+    progress = []
+    shown_answers(
+        answering, tokenizer, shown(1, reference), seconds=3600, progress=lambda *so_far: progress.append(so_far)
+    )
 
-    assert {(most, "tokens")} == {(total, unit) for _, total, unit in told}
-    assert [done for done, _, _ in told] == list(range(1, len(told) + 1))
+    assert {(most, "tokens")} == {(total, unit) for _, total, unit in progress}
+    assert [done for done, _, _ in progress] == list(range(1, len(progress) + 1))
 
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_where_time_is_up_each_answer_still_has_its_first_token(answering, tokenizer, cached):
     from rankviz.worker.finetune.answers import shown_answers
 
-    asked = shown(6, reference=52)
+    questions = shown(6, reference=52)
 
-    answers = shown_answers(answering, tokenizer, asked, cached=cached, seconds=0.0)
+    answers = shown_answers(answering, tokenizer, questions, cached=cached, seconds=0.0)
 
-    first = [tokenizer.decode(generated(answering, asked[i].question.prompt, 1)).strip() for i in range(6)]
+    first = [tokenizer.decode(generated(answering, questions[i].question.prompt, 1)).strip() for i in range(6)]
     assert first == [each.text for each in answers]
     assert not any(each.ended for each in answers)
 

@@ -9,8 +9,8 @@
     device    = reserved + CUDA context, which is what nvidia-smi shows
 
 Without checkpointing, what all blocks keep takes the place of the checkpoints. The formulas of the parts and where
-they were read are in parts.py; each constant and each width of a band is a row of assumptions.json. Left out:
-images, several GPUs, other programs' memory.
+they were read are in weights.py, blocks.py and loss.py; each constant and each width of a band is a row of
+assumptions.json. Left out: images, several GPUs, other programs' memory.
 
 What doesn't depend on rank is worked out once (`memory_terms`); a rank then costs a few multiplications
 (`memory_at`). Hand-worked in tests/core/cost/memory/test_peak.py.
@@ -20,10 +20,10 @@ import math
 from typing import NamedTuple
 
 from rankviz.core.cost import unsloth
-from rankviz.core.cost.memory import parts
+from rankviz.core.cost.memory import blocks, weights
 from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.memory.loss import LossMoment, held_logits_bytes, loss_moments
-from rankviz.core.cost.memory.parts import TrainedBytes
+from rankviz.core.cost.memory.weights import TrainedBytes
 from rankviz.core.cost.shapes import ModelShape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec
@@ -81,46 +81,46 @@ def memory_terms(
     the CUDA context of such cards was measured.
     """
     assume, setup = stack.assume, stack.setup
-    plain = parts.base_bytes(model, shape, stack)
+    plain = weights.base_bytes(model, shape, stack)
     extra = unsloth.extra_bytes(model, stack, plain)
-    base = plain + round(extra.expected) + parts.raised_bytes(model, stack)
+    base = plain + round(extra.expected) + weights.raised_bytes(model, stack)
     context = assume.range_of(f"context-bytes-{cards}", "context-bytes")
-    each = [parts.kept_bytes(kind, model, stack) for kind in shape.kinds]
+    each = [blocks.kept_bytes(kind, model, stack) for kind in shape.kinds]
     kept = (0.0, 0.0)
     if setup.gradient_checkpointing == "none":
         counts = [kind.count for kind in shape.kinds]
         kept = tuple(sum(n * one[i] for n, one in zip(counts, each, strict=True)) for i in (0, 1))
         each = [(0.0, 0.0)] * len(each)
-    gradients = [parts.backward_bytes(kind, model, stack) for kind in shape.kinds]
+    gradients = [blocks.backward_bytes(kind, model, stack) for kind in shape.kinds]
     free = math.inf if usable_bytes is None else usable_bytes - context.expected - base
     slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
     slack = "eager" if setup.attn_implementation == "eager" else slack
-    previous = sum(kind.count * parts.quantized_inputs(kind, stack) for kind in shape.kinds)
+    previous = sum(kind.count * blocks.quantized_inputs(kind, stack) for kind in shape.kinds)
     return MemoryTerms(
         base_weights=base,
         checkpoint_bytes=plain,
         base_extra=extra,
-        adapter=parts.trained_bytes(stack, stack.habits.adapter_bytes),
-        saved=parts.trained_bytes(stack, stack.habits.saved_bytes),
-        checkpoints=parts.checkpoint_bytes(model, shape, stack),
+        adapter=weights.trained_bytes(stack, stack.habits.adapter_bytes),
+        saved=weights.trained_bytes(stack, stack.habits.saved_bytes),
+        checkpoints=blocks.checkpoint_bytes(model, shape, stack),
         blocks=tuple((*one, more) for one, more in zip(each, gradients, strict=True)),
         kept=kept,
         loss=tuple(loss_moments(model, stack, usable_bytes, previous)),
         free=free,
-        embedding=parts.movable_embedding_bytes(model, stack),
+        embedding=weights.movable_embedding_bytes(model, stack),
         reserve=unsloth.training_reserve_bytes(model, stack),
         held_logits=held_logits_bytes(model, stack),
-        dequantized=parts.dequantized_bytes(model, shape, stack),
+        dequantized=weights.dequantized_bytes(model, shape, stack),
         with_gradients=stack.habits.unsloth_kernels,
         in_windows=stack.habits.windows_experts,
-        standing=parts.standing_bytes(shape, stack),
-        merged=parts.merged_bytes(shape, stack),
+        standing=weights.standing_bytes(shape, stack),
+        merged=weights.merged_bytes(shape, stack),
         slack=assume.range(f"allocator-slack-{slack}"),
         slack_static=assume.range("allocator-slack-static"),
         context=context,
         static_bytes_off=assume.first("width-static", "width-static-unmeasured"),
         width_static=0.0,
-        width_working=parts.working_width(model, shape, stack),
+        width_working=blocks.working_width(model, shape, stack),
     )
 
 

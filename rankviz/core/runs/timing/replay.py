@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.pace import Difference, Timing, paces
-from rankviz.core.cost.slowdown import Others, Spell, others
+from rankviz.core.cost.pace.paces import Timing, paces
+from rankviz.core.cost.pace.slowdown import Others, Spell, others
+from rankviz.core.cost.pace.workload import Difference
 from rankviz.core.quantity import Range, middle
 from rankviz.core.runs.timing.times import FormulaTimes
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from rankviz import units
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import load_seconds
-from rankviz.core.cost.pace import Paces
+from rankviz.core.cost.pace.paces import Paces
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec

@@ -10,8 +10,8 @@ A run of fewer than LEAST_LATER_STEPS steps after the first cannot tell its pace
 and its rest are not known. Truncated adapters of a fast curve are left out of all four: they are evaluated and partly
 trained at once.
 
-How much longer other programs made each part (core/cost/slowdown.py) is known of runs on a CPU whose journal has the
-processor time of their worker.
+How much longer other programs made each part (core/cost/pace/slowdown.py) is known of runs on a CPU whose journal has
+the processor time of their worker.
 """
 
 import math
@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean, median
 
-from rankviz.core.cost.pace import Part, Timing, Workload
-from rankviz.core.cost.slowdown import Spell, slowdown
+from rankviz.core.cost.pace.paces import Timing
+from rankviz.core.cost.pace.slowdown import Spell, slowdown
+from rankviz.core.cost.pace.workload import Part, Workload
 from rankviz.core.runs.events import Evaluated, RunCompleted, StepLogged
 from rankviz.core.runs.record import RunRecord
 

@@ -12,7 +12,7 @@ from itertools import product
 from statistics import fmean, median
 from typing import Any
 
-from rankviz.core.forecast.bent import SHAPE, MeasuredRank, Shape, conditioned
+from rankviz.core.forecast.mixture import SHAPE, MeasuredRank, Shape, conditioned
 from rankviz.core.forecast.own_runs import has_loss
 from rankviz.core.runs.fidelity import Case
 from rankviz.core.runs.record import Sweep

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankviz.core.forecast.bands import LOSS
-from rankviz.core.forecast.bent import MeasuredRank, third_run
+from rankviz.core.forecast.bent import third_run
 from rankviz.core.forecast.lines import RankLine
+from rankviz.core.forecast.mixture import MeasuredRank
 from rankviz.core.runs.fidelity import Case, from_json
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.store import recorded

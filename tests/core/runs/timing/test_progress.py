@@ -189,9 +189,9 @@ def test_each_stage_of_a_first_start_interrupts_getting_the_base(stage):
 
     # the import 12, loading 5, tokenizing 1, attaching 1, and the run; how long this stage takes is not known
     assert progress_of(sweep(begun), 9.0, [EARLIER]).seconds_left is None
-    told = replace(begun, stage_progress=progressed(10.0, 1, 2))
+    downloading = replace(begun, stage_progress=progressed(10.0, 1, 2))
     assert 1 + 1 + 12 + 5 + 2 + 10 + 120 + 8 + 2 == pytest.approx(
-        progress_of(sweep(told), 10.0, [EARLIER]).seconds_left
+        progress_of(sweep(downloading), 10.0, [EARLIER]).seconds_left
     )
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.run_times import by_recording, groups, of_home, read, write
-from rankviz.core.cost.pace import Difference, Timing, Workload
-from rankviz.core.cost.slowdown import UNSURE
+from rankviz.core.cost.pace.paces import Timing
+from rankviz.core.cost.pace.slowdown import UNSURE
+from rankviz.core.cost.pace.workload import Difference, Workload
 from rankviz.core.runs.timing.replay import Finished, coverage, replay
 from rankviz.core.runs.timing.times import FormulaTimes
 from rankviz.paths import ASSETS

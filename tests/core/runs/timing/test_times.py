@@ -5,8 +5,8 @@ from itertools import accumulate
 
 import pytest
 
-from rankviz.core.cost.pace import Workload
-from rankviz.core.cost.slowdown import Spell
+from rankviz.core.cost.pace.slowdown import Spell
+from rankviz.core.cost.pace.workload import Workload
 from rankviz.core.runs.events import (
     AdapterCut,
     Answered,

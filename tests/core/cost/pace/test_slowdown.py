@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rankviz.core.cost.slowdown import NONE, UNSURE, Others, Spell, expected, others, slowdown
+from rankviz.core.cost.pace.slowdown import NONE, UNSURE, Others, Spell, expected, others, slowdown
 from rankviz.core.quantity import Range
 
 

@@ -13,75 +13,26 @@ micro-step, another base model, other kernels (precision, optimizer, checkpointi
 range. Slowdowns by other programs are known of runs on a CPU (slowdown.py); where one of the nearest has its own, those
 without are left out, and where none has, the ratios are taken as they are. Widths are rows here-* of assumptions.json;
 how many of the runs that followed were inside is in docs/method.md. Left out: a second machine of the same kind whose
-runs were imported, which counts as this one. Hand-worked in tests/core/cost/test_pace.py.
+runs were imported, which counts as this one. Hand-worked in tests/core/cost/pace/test_paces.py.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from itertools import islice, takewhile
-from typing import Any, Literal
+from typing import Literal
 
-from rankviz.core.cost import slowdown
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.slowdown import Others
+from rankviz.core.cost.pace import slowdown
+from rankviz.core.cost.pace.slowdown import Others
+from rankviz.core.cost.pace.workload import PARTS, Difference, Part, Workload, differences, log_sizes, width_of
 from rankviz.core.quantity import Range, middle
 from rankviz.units import counted
 
 LATEST = 3
 """So many of the nearest runs count: with more a change of the machine is followed too slowly."""
-SAME_TOKENS = 1.1
-"""Times more or fewer tokens per micro-step that still count as the same."""
-LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
-"""Versions that memory and time depend on."""
-Part = Literal["load", "training", "evaluation", "rest"]
-PARTS: tuple[Part, ...] = ("load", "training", "evaluation", "rest")
 ALL_CPUS: tuple[Part, ...] = ("training", "evaluation")
 """Parts that compute on all processors; the others mostly on one."""
-
-
-def machine_of(environment: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What must be equal for two environments to be the same machine: device, number of CPUs, versions of LIBRARIES."""
-    versions = environment.get("versions", {})
-    return (
-        *(environment.get(name) for name in ("device", "device_name", "cpu_count")),
-        *(versions.get(name) for name in LIBRARIES),
-    )
-
-
-def kernels(setup: TrainingSetup, *, use_dora: bool) -> tuple[str, ...]:
-    """What must be the same for memory and time to be made of the same parts. setup: with nothing "auto" in it."""
-    checkpointing = setup.gradient_checkpointing
-    if checkpointing == "unsloth" and setup.framework != "unsloth":
-        checkpointing = "hf"
-    dora = "dora" if use_dora else "lora"
-    return setup.framework, setup.precision, setup.optim, checkpointing, setup.loss_path, dora
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Workload:
-    """What is trained, as far as the pace of a machine may depend on it."""
-
-    base: str
-    """Id of the ModelSpec."""
-    parameters: int
-    """Of the base."""
-    kernels: tuple[str, ...]
-    data: str = ""
-    """As a run's request names it; empty for a probe and for an estimate without data."""
-    tokens: float
-    """Of a micro-step, as expected before it runs."""
-
-
-class Difference(IntEnum):
-    """What a finished run or probe has otherwise than what is asked, the least first."""
-
-    NONE = 0
-    TOKENS = 1
-    BASE = 2
-    KERNELS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,9 +150,9 @@ def paces(timings: Sequence[Timing], workload: Workload, assume: Assumptions, ot
     latest = sorted(timings, key=lambda timing: timing.ended_at)[::-1]
     reach = math.log(assume.value("here-base-reach"))
     workloads = {id(timing.workload): timing.workload for timing in latest}  # those of a sweep are one
-    reached = {key: there for key, there in workloads.items() if abs(_log_sizes(there, workload)) <= reach}
-    loading = {key: _differences(there, workload, "load") for key, there in reached.items()}
-    working = {key: _differences(there, workload, "training") for key, there in reached.items()}
+    reached = {key: there for key, there in workloads.items() if abs(log_sizes(there, workload)) <= reach}
+    loading = {key: differences(there, workload, "load") for key, there in reached.items()}
+    working = {key: differences(there, workload, "training") for key, there in reached.items()}
     found = {}
     for part in PARTS:
         differs = loading if part == "load" else working
@@ -242,7 +193,7 @@ def _pace(
     noise = math.log(assume.value(_noise(part, known=known)))
     width = math.hypot(
         noise * math.sqrt(LATEST / len(near)),
-        max(_width(timing.workload, workload, differs[id(timing.workload)], assume) for timing in near),
+        max(width_of(timing.workload, workload, differs[id(timing.workload)], assume) for timing in near),
     )
     disagreement = assume.value("here-disagreement") * middle([abs(log - centre) for log in logs])
     return Pace(
@@ -269,37 +220,3 @@ def _next_slowdown(part: Part, latest: Sequence[Timing], others: Others | None, 
         return slowdown.expected(last, None)
     threads = others.cpus if part in ALL_CPUS else 1
     return slowdown.expected(last, others.slowdown(threads, assume.value("here-others-drift")))
-
-
-def _differences(there: Workload, here: Workload, part: Part) -> tuple[Difference, ...]:
-    """All of them, the largest last. Loading reads no rows, so it is the same whatever the data."""
-    rows = part != "load" and (there.data != here.data or abs(_log_tokens(there, here)) > math.log(SAME_TOKENS))
-    return (
-        Difference.NONE,
-        *([Difference.TOKENS] if rows else []),
-        *([Difference.BASE] if there.base != here.base else []),
-        *([Difference.KERNELS] if there.kernels != here.kernels else []),
-    )
-
-
-def _width(there: Workload, here: Workload, differs: Sequence[Difference], assume: Assumptions) -> float:
-    """What differs, as a half-width of ln seconds."""
-    widths = {
-        Difference.NONE: 0.0,
-        Difference.TOKENS: math.hypot(
-            assume.value("here-data-width"), assume.value("here-tokens-width") * _log_tokens(there, here)
-        ),
-        Difference.BASE: math.hypot(
-            assume.value("here-base-width"), assume.value("here-size-width") * _log_sizes(there, here)
-        ),
-        Difference.KERNELS: assume.value("here-kernels-width"),
-    }
-    return math.hypot(*(widths[each] for each in differs))
-
-
-def _log_tokens(there: Workload, here: Workload) -> float:
-    return math.log(there.tokens / here.tokens)
-
-
-def _log_sizes(there: Workload, here: Workload) -> float:
-    return math.log(there.parameters / here.parameters)

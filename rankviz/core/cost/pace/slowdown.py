@@ -12,7 +12,8 @@ or with a disk that is waited for, only what it waited is taken off.
 Now is as if all threads had fair shares; drift (here-others-drift of assumptions.json) is how many times more or fewer
 others may come. Left out: GPUs, whose time the processor's load hardly moves; priorities; a worker with fewer threads
 than CPUs, which meets less slowdown; shared memory bandwidth, of which a process counts nothing. The load average is of
-the last minute, so a program that has just begun or ended is not seen. Hand-worked in tests/core/cost/test_slowdown.py.
+the last minute, so a program that has just begun or ended is not seen. Hand-worked in
+tests/core/cost/pace/test_slowdown.py.
 """
 
 import math

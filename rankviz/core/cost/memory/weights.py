@@ -1,0 +1,119 @@
+"""Bytes of weights in the memory estimate: of the base, of what is trained, and copies of them.
+
+Every function says where its formula was read.
+"""
+
+from typing import NamedTuple
+
+from rankviz.core.cost.memory.blocks import own_blocks
+from rankviz.core.cost.memory.loss import dequantized_width
+from rankviz.core.cost.shapes import ModelShape
+from rankviz.core.cost.stack import Stack
+from rankviz.core.model.spec import ModelSpec
+
+
+class TrainedBytes(NamedTuple):
+    """Bytes for each trainable parameter."""
+
+    weight: float
+    gradient: float
+    optimizer: float
+    temporary: float
+    """Copies that the optimizer's step makes and drops."""
+
+
+def trained_bytes(stack: Stack, weight_bytes: int) -> TrainedBytes:
+    """Weight, gradient and optimizer states of one parameter, in the parameter's dtype.
+
+    AdamW keeps two states; bitsandbytes' 8-bit form two bytes and two fp32 maxima for each 256 parameters. Plain PEFT
+    on a 16-bit base: 4 + 4 + 8 = 16; Unsloth with adamw_8bit: 4 + 4 + 2.03. Left out: tensors under 4,096 elements
+    keep fp32 states in bitsandbytes; paged states may sit in host memory.
+    """
+    states = {
+        "adamw_torch": weight_bytes * stack.assume.value("adam-states"),
+        "adamw_8bit": stack.assume.value("adam-8bit-bytes"),
+        "paged_adamw_8bit": stack.assume.value("adam-8bit-bytes"),
+        "sgd": 0.0,
+    }
+    copies = stack.assume.value("adam-temporary-copies") if stack.setup.optim == "adamw_torch" else 0.0
+    return TrainedBytes(
+        weight=weight_bytes,
+        gradient=weight_bytes,
+        optimizer=states[stack.setup.optim],
+        temporary=copies * weight_bytes,
+    )
+
+
+def raised_bytes(model: ModelSpec, stack: Stack) -> int:
+    """What an embedding in fp32 takes more than the checkpoint's 16 bit."""
+    return 2 * model.vocab_size * model.hidden_size if stack.habits.fp32_embedding else 0
+
+
+def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
+    """Frozen weights as a checkpoint holds them: what a quantizer reaches at its width, the rest (embeddings, head,
+    norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4 is 4 bits and an fp32 maximum for 64 weights,
+    double quantization makes that maximum 8 bits (bitsandbytes functional.quantize_4bit); int8 keeps an fp32 scale for
+    each output row. What Unsloth raises after loading is `raised_bytes`.
+    """
+    setup, habits = stack.setup, stack.habits
+    embedding = model.vocab_size * model.hidden_size
+    head = embedding if habits.unties_head and model.tie_word_embeddings else 0
+    if not setup.quantized:
+        return (model.total_parameters + head) * stack.compute_bytes
+    left_alone = _unquantized(model, stack)
+    quantized = model.total_parameters + head - left_alone
+    width = habits.weight_bytes or stack.assume.value(f"weight-bytes-{setup.precision}")
+    scales = 4 * shape.linear_rows if setup.precision == "int8" else 0
+    return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else 2)
+
+
+def _unquantized(model: ModelSpec, stack: Stack) -> int:
+    """Parameters that the program's quantizer leaves in 16 bit."""
+    habits = stack.habits
+    if habits.quantizes_every_linear:
+        linear = sum(each.parameters for each in model.layers if each.kind in ("linear", "conv1d", "experts"))
+        own_head = 0 if model.tie_word_embeddings else model.vocab_size * model.hidden_size
+        return max(0, model.total_parameters - linear - own_head)
+    experts = sum(layer.parameters for layer in model.layers if layer.kind == "experts")
+    return model.unquantized_parameters - (experts if habits.quantizes_experts else 0)
+
+
+def movable_embedding_bytes(model: ModelSpec, stack: Stack) -> int:
+    """The input embedding, where Unsloth may move it to host memory; 0 elsewhere."""
+    moves = stack.habits.moves_embedding and not model.tie_word_embeddings
+    return stack.compute_bytes * model.vocab_size * model.hidden_size if moves else 0
+
+
+def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """One whole weight in 16 bit, which bitsandbytes makes for each product and drops after it; of quantized experts
+    the larger of a block's two stacks, since a backward pass unpacks them anew
+    (unsloth_zoo/temporary_patches/moe_utils.py, _moe_recompute_enabled)."""
+    if not stack.setup.quantized:
+        return 0.0
+    largest = shape.largest_linear
+    if stack.habits.quantizes_experts and not stack.habits.one_expert_at_a_time:
+        stacks = (e.num_experts * e.in_features * e.out_features for e in model.layers if e.kind == "experts")
+        largest = max(largest, *stacks)
+    return float(dequantized_width(stack) * largest)
+
+
+def standing_bytes(shape: ModelShape, stack: Stack) -> float:
+    """The buffer that Unsloth's own families unpack weights into, allocated once at the size of the largest
+    (kernels/utils.py, WEIGHT_BUFFERS)."""
+    if not (own_blocks(stack) and stack.setup.precision in ("nf4", "nf4-dq")):
+        return 0.0
+    return float(stack.compute_bytes * shape.largest_linear)
+
+
+def merged_bytes(shape: ModelShape, stack: Stack) -> float:
+    """DoRA's merged weight for its norm, and PEFT's merged experts (ParamWrapper adds the adapter to the whole expert
+    parameter, and its gradient is as large)."""
+    merged = stack.assume.value("dora-norm-bytes") * shape.largest_targeted if stack.use_dora else 0.0
+    if not stack.habits.unsloth_kernels:
+        experts = [kind.targeted_expert_weights for kind in shape.kinds]
+        if stack.setup.gradient_checkpointing == "none":
+            most = sum(kind.count * kind.targeted_expert_weights for kind in shape.kinds)
+        else:
+            most = max(experts, default=0)
+        merged += stack.assume.value("merged-experts-copies") * stack.compute_bytes * most
+    return merged

@@ -1,0 +1,85 @@
+"""Notes on the experts of a mixture-of-experts model: whether they carry LoRA, by which way, and at which rank."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
+from rankviz.core.lora.moe import expert_parameters, not_rewritten
+from rankviz.core.lora.route import Route
+from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, listed
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.note import Caution
+
+if TYPE_CHECKING:
+    from rankviz.core.lora.plan import Adapted
+
+
+def moe_notes(
+    model: ModelSpec, requested: tuple[str, ...] | str, adapted: Sequence["Adapted"], scheme: str, route: Route
+) -> Iterator[str]:
+    """All that apply. scheme: one of core.lora.moe; "dense" of a model without experts."""
+    if scheme == "dense":
+        if model.peft_remap and not route.unsloth_on_gpu:
+            yield (
+                f"PEFT {PEFT_VERSION} rewrites targets that name expert projections in {model.model_type} models. This "
+                "one has no experts, so its dense layers with these names carry no LoRA."
+            )
+        return
+    experts = [a for a in adapted if a.layer.kind == "experts"]
+    names = listed(name.rsplit(".", 1)[-1] for name in expert_parameters(model))
+    factor = max((a.rank_factor // a.layer.num_experts for a in experts), default=1)
+    if not experts:
+        why = {
+            "linear-only": f"PEFT {PEFT_VERSION} reaches them only through target_parameters",
+            "peft-remap": "these targets name none of them",
+            "unsloth": "these targets name none of them",
+        }[scheme if scheme in ("linear-only", "peft-remap") else "unsloth"]
+        yield Caution(
+            f"No adapter on the experts: {names} are fused parameters, and {why}. Attention and dense layers only."
+        )
+        if scheme == "linear-only" and model.peft_remap:
+            yield (
+                f"Plain PEFT {PEFT_VERSION} on transformers 5 rewrites targets that name expert projections of this "
+                "family (scheme peft-remap): leaving the experts out takes targets that name none of them."
+            )
+        return
+    reach = listed(dict.fromkeys(a.layer.name for a in experts))
+    if factor == 2:
+        yield Caution(
+            f"MoE scheme peft-remap: PEFT {PEFT_VERSION} on transformers 5 silently rewrites these targets. Each "
+            f"expert's {reach} carry LoRA, gate_up_proj at rank 2r"
+            + (", and so does the router" if any(a.layer.kind == "router" for a in adapted) else "")
+            + ("" if route.unsloth_on_gpu else "; shared experts and dense first layers lose theirs")
+            + "."
+        )
+    elif experts[0].split:
+        yield (
+            f"MoE scheme unsloth: in 4 bit Unsloth {UNSLOTH_VERSION} loads a checkpoint in which each expert's {reach} "
+            "is a linear layer of its own, at rank r. Counts are those of 16 bit; the file has one pair an expert."
+        )
+    elif scheme == "unsloth" and route.unsloth_on_gpu:
+        yield (
+            f"MoE scheme unsloth: Unsloth {UNSLOTH_VERSION} names the experts' {reach} in target_parameters, at rank r "
+            f"an expert, and keeps PEFT {PEFT_VERSION} from rewriting the targets."
+        )
+    else:
+        yield (
+            f"MoE scheme {scheme}: the experts' {reach} carry LoRA at rank r an expert, through target_parameters "
+            f"(PEFT {PEFT_VERSION})."
+        )
+        left = _left_to_experts(model, adapted, requested) if scheme == "unsloth" else ()
+        if left:
+            yield (
+                f"{listed(left)} carry no LoRA outside the experts: PEFT {PEFT_VERSION} takes these names for those of "
+                "experts and would train the experts at rank 2r, so RankViz and its exports leave the names out."
+            )
+
+
+def _left_to_experts(model, adapted, requested):
+    """Names of linear layers that PEFT takes for those of experts."""
+    names, reached = not_rewritten(model, requested), {a.layer.path for a in adapted}
+    if names == requested or not model.peft_remap:
+        return ()
+    wanted = Matcher(requested if requested != ALL_LINEAR else [layer.name for layer in model.layers])
+    linear = [layer for layer in model.layers if layer.kind in LINEAR_KINDS and layer.path not in reached]
+    return dict.fromkeys(layer.name for layer in linear if layer.name not in names and wanted.hits_path(layer.path))

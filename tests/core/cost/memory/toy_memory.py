@@ -1,0 +1,40 @@
+"""Stacks, shapes and estimates of the toy."""
+
+from rankviz.core.cost.memory.peak import memory_at, memory_terms
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.shapes import model_shape
+from rankviz.core.cost.stack import Stack
+from rankviz.core.model.activations import ActivationBytes, BlockActivations
+from tests.support.toy import ASSUMPTIONS, TOY, adapted
+
+
+def stack(framework="peft", use_dora=False, **setup):
+    fields = {
+        "precision": "bf16",
+        "optim": "adamw_torch",
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 1,
+        "max_length": 10,
+        "gradient_checkpointing": "hf",
+        "loss_path": "full",
+    }
+    setup = TrainingSetup(**{"framework": framework, **fields, **setup})
+    return Stack(setup=setup, use_dora=use_dora, assume=ASSUMPTIONS)
+
+
+def shape_of(model, names=("q_proj", "v_proj")):
+    return model_shape(model, adapted(model, *names))
+
+
+def estimate(model=TOY, r=2, parameters=100, saved=0, usable=None, names=("q_proj", "v_proj"), **more):
+    terms = memory_terms(model, shape_of(model, names), stack(**more), usable)
+    return memory_at(terms, r, parameters, saved)
+
+
+HELD = BlockActivations(
+    blocks=(0, 1),
+    bf16=ActivationBytes(kept=500, gradients=300, own_input=32),
+    autocast=ActivationBytes(kept=700, gradients=350),
+    fp32=ActivationBytes(kept=900, gradients=600, own_input=64),
+)
+"""A Llama block of the toy's widths keeps 416 in 16 bit, 64 + 576 in fp32, and comes to 240 gradients."""
