@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -154,7 +155,14 @@ class Jobs:
         """Queue a sweep for such a machine; returns its id."""
         offer = self.check(request, flavor, spend)
         there = Destination(HF_JOBS, self.options(flavor, spend))
-        return self._runs.start(request, there, self.device(offer.flavor))
+        sweep_id = self._runs.start(request, there, self.device(offer.flavor))
+        self.note_limit(sweep_id, offer)
+        return sweep_id
+
+    def note_limit(self, sweep_id: str, offer: Offer) -> None:
+        """Of a sweep that was queued with this offer. It keeps it when it moves away and back before its first job."""
+        with suppress(OSError):  # its runs have it too
+            self._engine.papers.note_limit(sweep_id, offer.limit_usd)
 
     def device(self, flavor: Flavor) -> Device:
         """What a run finds on such a machine."""

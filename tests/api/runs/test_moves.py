@@ -123,11 +123,33 @@ def test_without_a_place_a_sweep_goes_on_where_it_was_with_its_machine_and_limit
 
 def test_a_sweep_that_was_elsewhere_meanwhile_keeps_the_limit_it_had(rented):
     sweep_id = failed(rented, destination=Destination("local"))
-    engine_of(rented).papers.place.mkdir(parents=True)
     engine_of(rented).papers.note_limit(sweep_id, 1.0)
 
     assert "1" == rented.moves.destination(sweep_id, "hf-jobs").options["spend"]
     assert "4" == rented.moves.destination(sweep_id, "hf-jobs", spend=4.0).options["spend"]
+
+
+def test_a_sweep_that_had_no_job_yet_keeps_its_limit_when_it_moves_away_and_back(rented):
+    sweep_id = rented.engines.start(SweepRequest(ranks=(2,), seeds=(0,)), "hf-jobs", flavor="t4-small", spend=1.0)
+    rented.runs.cancel(sweep_id)
+    rented.workspace.store.requeue(rented.workspace.store.run_ids(sweep_id)[0], Destination("local"))
+    rented.runs.cancel(sweep_id)
+
+    assert "1" == rented.moves.destination(sweep_id, "hf-jobs").options["spend"]
+
+
+def test_place_machine_and_limit_are_those_that_a_part_was_given_last(rented):
+    store = rented.workspace.store
+    sweep_id = failed(rented, 4, 8, 16, destination=Destination("hf-jobs", {"flavor": "l4x1", "spend": "10"}))
+    rented.moves.resume(sweep_id, "hf-jobs", "t4-small", 3.0)
+    rented.runs.cancel(sweep_id)
+    second = store.run_ids(sweep_id)[1]
+    store.requeue(second, Destination("hf-jobs", {"flavor": "a100-large", "spend": "9"}))
+
+    there = rented.moves.destination(sweep_id)
+
+    assert ("hf-jobs", "a100-large") == (there.engine, there.options["flavor"])
+    assert 3.0 == rented.spending.limit(rented.runs.sweep(sweep_id))
 
 
 def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_said(rented):
