@@ -7,8 +7,8 @@ from rankviz.store import RunStore
 from tests.support.workers import processes_of
 
 TOGETHER = {
-    "tests/ui/test_page.py": "the page",
-    "tests/ui/test_page_files.py": "the page",
+    "tests/ui/page/test_page.py": "the page",
+    "tests/ui/page/test_files.py": "the page",
     "tests/worker/finetune/test_finetune.py": "a tiny sweep",
     "tests/worker/finetune/test_truncate.py": "a tiny sweep",
     "tests/engines/ray/test_contract.py": "a Ray cluster",

@@ -1,14 +1,11 @@
 """Where a sweep may run: what is offered to whom, what it takes there, and what it does not take here."""
 
-import time
 from threading import Event
 
 import pytest
 
-from rankviz import machine
 from rankviz.api import Api
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
-from rankviz.core.cost.pace.workload import LIBRARIES
 from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest
@@ -28,13 +25,6 @@ A_CPU = {"device": "cpu", "device_name": "a large CPU", "cpu_count": 64, "cpu_bf
 def no_trainer(monkeypatch):
     """Nothing can be trained on this machine."""
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
-
-
-@pytest.fixture
-def own(tmp_path):
-    api, there = page_with_elsewhere(tmp_path)
-    yield api, there
-    api.workspace.supervisor.stop()
 
 
 def completed(api, engine, environment, *, destination=None, stages=()):
@@ -202,110 +192,6 @@ def test_the_limits_of_a_shared_page_hold_on_what_its_owner_has_set_up(tmp_path)
         for settings in ({"base": "meta-llama/Llama-3.1-8B"}, {"max_steps": 400}):
             with pytest.raises(LimitError):
                 api.engines.check(questions.sweep(**settings), "elsewhere")
-
-
-def test_what_is_not_known_of_the_machines_there_is_said_and_not_estimated_from_this_one(own):
-    api, _ = own
-
-    plan = api.engines.check(questions.sweep(), "elsewhere")
-
-    assert plan.expected is None
-    assert ["On Other machines: time and memory are not known until a run has completed there."] == list(plan.sentences)
-
-
-def test_a_gpu_that_the_engine_names_gives_time_and_memory(own):
-    api, there = own
-    there.seen = Nodes(gpus=["L4"], has_gpu=True)
-
-    plan = api.engines.check(questions.sweep(), "elsewhere")
-
-    assert ("NVIDIA L4", "") == (plan.expected.device_name, plan.not_known)
-    assert plan.sentences[0].startswith("3 runs on NVIDIA L4: estimated time ")
-
-
-@pytest.mark.parametrize(
-    ("gpus", "name"), [(["A100"], "A100"), (["A100", "L4"], "A100 or L4"), (["GB300"], "GB300"), ([], "a GPU")]
-)
-def test_a_gpu_of_which_there_are_several_or_that_no_row_has_gives_memory_alone(own, gpus, name):
-    api, there = own
-    there.seen = Nodes(gpus=gpus, has_gpu=True)
-
-    plan = api.engines.check(questions.sweep(), "elsewhere")
-
-    assert f"3 runs on {name}: time not known." == plan.expected.sentences[0]
-    assert "It is known once a run has completed there." == plan.sentences[-1]
-    assert plan.expected.ranks[4].memory_bytes.low > 0
-
-
-def test_a_run_that_has_completed_there_says_what_the_next_will_find(own):
-    api, there = own
-    completed(api, "elsewhere", A_CPU)
-
-    assert api.engines.check(questions.sweep(), "elsewhere").sentences[0].startswith("3 runs on a large CPU: estimated")
-
-    there.seen = Nodes(gpus=["T4"], has_gpu=True)  # other nodes have come since
-    assert "Tesla T4" == api.engines.check(questions.sweep(), "elsewhere").expected.device_name
-
-
-def test_a_run_that_was_not_sent_there_says_nothing(own):
-    api, _ = own
-    completed(api, "elsewhere", A_CPU, destination=Destination("local"))
-
-    assert api.engines.check(questions.sweep(), "elsewhere").expected is None
-
-
-def test_why_nothing_would_start_there_now_is_a_note_and_the_runs_are_queued(own):
-    api, there = own
-    there.seen = Nodes(trouble="The other room is closed.")
-
-    notes = api.engines.check(questions.sweep(), "elsewhere").notes
-
-    assert ["The other room is closed. The runs wait until that has changed."] == notes
-
-
-def test_what_here_takes_is_as_before(own):
-    api, _ = own
-
-    plan = api.engines.check(questions.sweep())
-
-    assert plan.expected.sentences == api.runs.expected(questions.sweep()).sentences
-
-
-def test_the_wait_for_what_runs_elsewhere_is_not_told_from_this_machine(own):
-    api, _ = own
-    create = api.workspace.store.create
-    _, here = (create(questions.sweep(ranks=(4,)), "", Destination("local")) for _ in range(2))
-    _, there = (create(questions.sweep(ranks=(4,)), "", Destination("elsewhere")) for _ in range(2))
-
-    assert (1, 1) == (api.runs.waiting(here).ahead, api.runs.waiting(there).ahead)
-    assert api.runs.waiting(here).seconds.expected > 0
-    assert api.runs.waiting(there).seconds is None
-
-
-def test_what_is_queued_for_one_engine_is_not_in_the_way_on_another(own):
-    api, _ = own
-    api.workspace.store.create(questions.sweep(ranks=(4,)), "", Destination("elsewhere"))
-
-    assert "" == api.runs.queue_words("local")
-    assert "1 sweep waits or runs here now. Expected wait: not known." == api.runs.queue_words("elsewhere")
-
-
-def test_how_far_a_sweep_elsewhere_is_does_not_follow_from_runs_of_this_machine(own):
-    api, _ = own
-    here = {**machine.here(), "versions": machine.versions(LIBRARIES)}
-    completed(api, "local", here, stages=("importing Unsloth", "training"))
-    begun = [
-        api.workspace.store.create(questions.sweep(ranks=(8,), shown_answers=0), "", Destination(engine))
-        for engine in ("local", "elsewhere")
-    ]
-    for sweep_id in begun:
-        (run_id,) = api.workspace.store.run_ids(sweep_id)
-        api.workspace.store.append(run_id, StageReached(time=time.time(), stage="importing Unsloth"))
-
-    on_this_machine, there = (api.runs.progress(api.runs.sweep(sweep_id)) for sweep_id in begun)
-
-    assert on_this_machine.stage_seconds_left > 0
-    assert there.stage_seconds_left is None
 
 
 def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that_nothing_is_known(tmp_path):

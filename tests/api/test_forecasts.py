@@ -80,11 +80,14 @@ def test_the_name_decides_whether_a_model_is_a_base_model(api):
 
 
 def test_the_forecast_and_an_exported_script_agree_on_every_name_that_is_known(api):
+    known = set()
     for row in api.models.all():
         for name in (row.id, *row.aliases):
             words = api.forecasts.of(name, metric="loss").sentences[0]
             if (chat := is_chat_model(name)) is not None:
+                known.add(chat)
                 assert chat is has_chat_template(name) is ("(instruction-tuned" in words)
+    assert {False, True} == known
 
 
 def test_a_model_whose_name_says_nothing_is_a_base_model_with_a_note(api, tmp_path):

@@ -1,34 +1,24 @@
 """The export in each format: the adapter that was requested, or a note that says what it is instead."""
 
-import ast
 import json
 import re
 
-import nbformat
 import pytest
 import yaml
 
-from rankviz.api import Api
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_VERSION
 from rankviz.errors import InvalidSettingError
-from rankviz.export import FORMATS, LEARNING_RATE, script
-from rankviz.export.code import install
-from rankviz.export.code.notebook import colab, notebook
+from rankviz.export import FORMATS, LEARNING_RATE
 from rankviz.export.code.script import header
 from rankviz.export.lora_config import adapter_config
 from tests.support import questions
 from tests.support.recipes import SETTINGS, made
 
 MOE = "Qwen/Qwen3-30B-A3B"
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    return Api(home=tmp_path_factory.mktemp("home"))
 
 
 def test_the_learning_rate_is_the_one_given_or_that_of_the_use_case(api):
@@ -151,66 +141,6 @@ def test_the_learning_rate_is_2e_4_unless_one_is_given(api):
     assert 1e-5 == yaml.safe_load(api.exports.write(question, 8, "axolotl", 1e-5).text)["learning_rate"]
 
 
-def test_steps_are_as_asked_or_what_the_tokens_come_to(api):
-    tokens = TrainingSetup(tokens=1_000_000, per_device_train_batch_size=2, max_length=1000)
-
-    # 2 · 4 · 1000 tokens a step.
-    assert "max_steps=125," in api.exports.write(Question(model_id="Qwen/Qwen3-4B", training=tokens), 8).text
-
-
-@pytest.mark.parametrize(
-    ("name", "epochs", "length"),
-    [("axolotl", "num_epochs", "sequence_len"), ("llamafactory", "num_train_epochs", "cutoff_len")],
-)
-def test_data_set_epochs_and_length_of_a_configuration_file(api, name, epochs, length):
-    """5,000 examples on 8 a step are 625 steps an epoch, and 5 % of 1,250 steps are warmup."""
-    data = TrainingData(examples=5000, longest_tokens=1000, epochs=2)
-    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
-    config = yaml.safe_load(api.exports.write(question, 8, name).text)
-
-    assert (2, 1024, 62) == (config[epochs], config[length], config["warmup_steps"])
-    assert "max_steps" not in config
-
-
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "adapter-config"])
-def test_a_file_says_how_many_steps_its_held_out_rows_leave(api, name):
-    """5 % of 5,000 examples are 250; 4,750 are 594 steps of 8, and all 5,000 are 625."""
-    data = TrainingData(examples=5000, mean_tokens=300, longest_tokens=1000, epochs=1)
-    written = api.exports.write(Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data)), 8, name)
-
-    held_out = (
-        "This file holds out 250 of 5,000 examples and trains about 594 steps. The estimate is for all examples, 625"
-    )
-    assert 1 == sum(note.startswith(held_out) for note in written.notes)
-    assert "holds out 250 of 5,000 examples" in written.text
-
-
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "adapter-config"])
-def test_a_file_that_truncates_says_so_in_the_words_of_the_estimate(api, name):
-    data = TrainingData(examples=5000, longest_tokens=6683, epochs=1, longest_is_upper=True)
-    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
-    written = api.exports.write(question, 8, name)
-
-    sentence = "Examples above the maximum length of 2,048 tokens are truncated: the longest may have up to 6,683."
-    (note,) = [note for note in written.notes if note.startswith(sentence)]
-    assert note in api.estimates.estimate(question).estimate.notes
-    assert sentence in written.text.replace("\n# ", " ")
-
-
-def test_a_file_that_truncates_nothing_says_nothing_of_it(api):
-    data = TrainingData(examples=5000, longest_tokens=2048, epochs=1)
-    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
-
-    assert "truncated" not in api.exports.write(question, 8, "script").text
-
-
-def test_steps_that_were_set_are_not_changed_by_held_out_rows(api):
-    data = TrainingData(examples=5000)
-    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data, max_steps=60))
-
-    assert "holds out" not in " ".join(api.exports.write(question, 8).notes)
-
-
 @pytest.mark.parametrize("name", ["script", "colab", "trl", "peft"])
 def test_a_script_reads_the_measured_file_in_its_form_and_marks_the_upper_estimate(api, name):
     data = TrainingData(
@@ -291,53 +221,6 @@ def test_llamafactory_gets_a_second_file_and_the_others_none(api):
     beside = {name: [file for file, _ in api.exports.write(question, 8, name).beside] for name in FORMATS}
 
     assert {"llamafactory": ["dataset_info.json"]} == {name: files for name, files in beside.items() if files}
-
-
-@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
-def test_the_notebook_is_valid_and_its_code_is_the_scripts(framework):
-    recipe = made(framework=framework, notes=("Something is otherwise.",))
-
-    book = nbformat.reads(notebook(recipe), as_version=4)
-    nbformat.validate(book)
-    first, *rest = [cell.source for cell in book.cells if cell.cell_type == "code"]
-    assert install.notebook_cell(framework) == first
-    assert script(recipe).endswith("\n" + "\n\n".join(rest) + "\n")
-    assert "Something is otherwise." in book.cells[0].source
-    for code in rest:
-        compile(code, "cell", "exec")
-
-
-def test_a_notebook_for_colab_is_valid_and_says_how_to_open_it_and_asks_for_the_file():
-    book = nbformat.reads(colab(made(notes=("Something is otherwise.",))), as_version=4)
-    nbformat.validate(book)
-    code = [cell.source for cell in book.cells if cell.cell_type == "code"]
-
-    assert "File > Upload notebook" in book.cells[0].source
-    assert "Something is otherwise." in book.cells[0].source
-    assert "T4" == book.metadata.colab.gpuType
-    assert code[0].startswith("from importlib.metadata import version")
-    assert "data_file = next(iter(files.upload()))" in code[1]
-    assert "files.download" in code[-1]
-
-
-@pytest.mark.parametrize("written", [notebook, colab])
-def test_names_are_defined_before_a_cell_uses_them(written):
-    """From top to bottom: what a cell loads, it or one before has bound, or Python itself."""
-    for framework in ("unsloth", "trl", "peft"):
-        for changes in SETTINGS.values():
-            bound = set(dir(__builtins__)) | set(__builtins__)
-            book = nbformat.reads(written(made(**{**changes, "framework": framework})), as_version=4)
-            for cell in [cell for cell in book.cells if cell.cell_type == "code"][1:]:
-                tree = ast.parse(cell.source)
-                names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-                imported = [
-                    a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names
-                ]
-                imported += [a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
-                bound |= {*imported, *(node.id for node in names if isinstance(node.ctx, ast.Store))}
-                bound |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-                bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-                assert {node.id for node in names} <= bound
 
 
 @pytest.mark.parametrize(

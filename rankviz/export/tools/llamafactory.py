@@ -1,6 +1,7 @@
 """Writes a configuration for LLaMA-Factory: `llamafactory-cli train llamafactory.yaml`.
 
-tests/export/tools/test_llamafactory.py gives it to the parser of the pinned LLaMA-Factory, which knows every argument.
+tests/export/tools/test_llamafactory_itself.py gives it to the parser of the pinned LLaMA-Factory, which knows every
+argument.
 """
 
 import json

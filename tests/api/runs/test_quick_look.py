@@ -58,6 +58,7 @@ def test_several_seeds_and_ranks_give_a_decision_too(api):
 
 
 def test_recorded_sweeps_have_one_answer_for_verdict_and_training(api):
+    compared = []
     for sweep in api.runs.recorded():
         verdict, decision = api.verdicts.of_sweep(sweep.sweep_id).verdict, api.decisions.of(sweep.sweep_id)
 
@@ -66,7 +67,9 @@ def test_recorded_sweeps_have_one_answer_for_verdict_and_training(api):
         means = {run.r: run.loss for run in decision.forecast.runs}
         for rank in decision.forecast.ranks:
             if rank.r in means:
+                compared.append(sweep.sweep_id)
                 assert rank.low_80 <= means[rank.r] <= rank.high_80
+    assert {sweep.sweep_id for sweep in api.runs.recorded()} == set(compared)
 
 
 def test_without_its_base_model_a_sweep_is_shown_without_a_forecast(api, tmp_path):

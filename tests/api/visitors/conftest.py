@@ -35,3 +35,8 @@ def uploaded(tmp_path, monkeypatch):
         return str(path)
 
     return upload
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path / "home", shared=True)

@@ -5,40 +5,17 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.json import listed_run_json, run_json
 from rankviz.catalog import own_studies
-from rankviz.core.runs.events import Answered, GreedyAnswer, RunCancelled, RunFailed
+from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import NOBODY, acting_as
+from tests.api.visitors.owned import first_run, sweep_of
 from tests.catalog.test_peft_results import result
 from tests.support import questions
-from tests.support.finished_runs import finished_events
 from tests.support.probes import request as probe_request
 from tests.support.visitors import ADMIN, ANN, BEN
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", shared=True)
-
-
-def sweep_of(api, owner, *ranks, ended=True, **settings):
-    """The id of a sweep that this visitor made."""
-    store = api.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=ranks or (4,), max_steps=2, **settings), owner.id)
-    for run in store.sweep(sweep_id).runs if ended else ():
-        for event in finished_events(run.request, 2.0):
-            store.append(run.run_id, event)
-        adapter = store.run_dir(run.run_id) / "adapter"
-        adapter.mkdir()
-        (adapter / "adapter_config.json").write_text("{}")
-    return sweep_id
-
-
-def first_run(api, sweep_id):
-    return api.workspace.store.sweep(sweep_id).runs[0].run_id
 
 
 def changes(api, tmp_path):
@@ -131,56 +108,6 @@ def test_the_owner_and_the_admin_may_change_a_sweep(api, tmp_path):
             assert 1 == len(api.runs.delete(sweep_id))
             with pytest.raises(RunNotFoundError):
                 api.runs.sweep(sweep_id)
-
-
-def test_an_imported_run_belongs_to_who_imports_it(api, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    sweep_id = sweep_of(api, BEN)
-    with acting_as(BEN):
-        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
-        api.runs.delete(sweep_id)
-    api.workspace.temp.own(exported, ANN.id)
-
-    with acting_as(ANN):
-        (run_id,) = api.runs.import_(exported)
-        assert [run_id] == [run.run_id for sweep in api.runs.sweeps() for run in sweep.runs]
-    with acting_as(BEN), pytest.raises(RunNotFoundError):
-        api.runs.get(run_id)
-
-
-def test_a_zip_that_another_exported_is_imported_under_new_names_whether_theirs_are_here_or_not(
-    api, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    sweep_id = sweep_of(api, ANN, 4, 8)
-    with acting_as(ANN):
-        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
-    api.workspace.temp.own(exported, BEN.id)
-
-    with acting_as(BEN):
-        copied = api.runs.import_(exported)
-        with pytest.raises(InvalidSettingError, match=f"{copied[0]!r} is here already"):
-            api.runs.import_(exported)
-        api.runs.delete(api.runs.get(copied[0]).request.sweep_id)
-    with acting_as(ANN):
-        api.runs.delete(sweep_id)
-    with acting_as(BEN):
-        assert copied == api.runs.import_(exported)
-        (copy,) = api.runs.sweeps()
-        assert [4, 8] == [run.request.r for run in copy.runs]
-        assert sweep_id != copy.sweep_id
-
-
-def test_an_export_of_ones_own_is_refused_as_a_copy(api, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    sweep_id = sweep_of(api, ANN)
-    with acting_as(ANN):
-        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
-        api.workspace.temp.own(exported, ANN.id)
-        with pytest.raises(InvalidSettingError, match="is here already; nothing was imported"):
-            api.runs.import_(exported)
-
-        assert [sweep_id] == [sweep.sweep_id for sweep in api.runs.sweeps()]
 
 
 def test_a_visitor_who_cannot_be_told_keeps_nothing_here(api, tmp_path):
@@ -329,70 +256,3 @@ def test_on_ones_own_machine_everything_may_be_changed(tmp_path):
     assert [sweep_id] == [sweep.sweep_id for sweep in api.runs.sweeps()]
     assert api.runs.is_mine(sweep_id)
     assert 1 == len(api.runs.delete(sweep_id))
-
-
-def test_an_estimate_from_everybodys_runs_names_ones_own_alone(api):
-    sweeps = [sweep_of(api, ANN), sweep_of(api, BEN)]
-    ids = [first_run(api, sweep_id) for sweep_id in sweeps]
-
-    with acting_as(ANN):
-        answer = run_json(api.runs.summary(ids[0]))
-        assert (ids[0], "") == api.runs._estimator()._named(ids)
-        assert ids[1] not in json.dumps(answer)
-
-
-def test_a_shared_page_names_the_file_of_a_run_without_its_place(api, tmp_path):
-    rows = tmp_path / "mine.jsonl"
-    rows.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
-    kept = api.workspace.store.keep(rows, ANN.id)
-    sweep_id = sweep_of(api, ANN, data=str(kept))
-
-    with acting_as(ANN):
-        answer = run_json(api.runs.summary(first_run(api, sweep_id)))
-
-    assert "mine.jsonl" == answer["data"]
-    assert str(tmp_path) not in json.dumps(answer)
-
-
-def test_who_looks_at_the_failed_run_of_another_sees_no_place_of_the_server(api):
-    sweep_id = sweep_of(api, BEN, ended=False)
-    run_id = first_run(api, sweep_id)
-    failure = {
-        "error": "There is no file '/srv/secret/base.bin' (file:///srv/secret/x), r/s 4",
-        "log_tail": "/srv/secret/log",
-    }
-    api.workspace.store.append(run_id, RunFailed(time=5.0, **failure))
-    with acting_as(BEN):
-        api.runs.open_to_all(sweep_id, True)
-        assert failure["log_tail"] == api.runs.get(run_id).log_tail
-
-    with acting_as(ANN):
-        seen = [api.runs.get(run_id), *api.runs.sweep(sweep_id).runs, *api.runs.events(run_id)]
-
-    assert {("There is no file '…/base.bin' (file:…/x), r/s 4", "")} == {(each.error, each.log_tail) for each in seen}
-
-
-def test_who_looks_at_the_run_of_another_sees_no_row_of_its_data(api):
-    sweep_id = sweep_of(api, BEN, ended=False)
-    run_id = first_run(api, sweep_id)
-    answer = GreedyAnswer(place=0, prompt="a secret", reference="another", text="a third", ended=True)
-    for when in ("before", "after"):
-        api.workspace.store.append(run_id, Answered(time=5.0, when=when, answers=(answer,), seconds=1.0))
-    with acting_as(BEN):
-        api.runs.open_to_all(sweep_id, True)
-        assert "a secret" in str(run_json(api.runs.summary(run_id)))
-
-    with acting_as(ANN):
-        seen = [api.runs.summary(run_id), api.runs.get(run_id), *api.runs.sweep(sweep_id).runs]
-        jsons = [run_json(api.runs.summary(run_id)), api.runs.events(run_id)]
-
-    assert {()} == {each.answers for each in (seen[0].record, *seen[1:])}
-    assert not [text for text in ("a secret", "another", "a third") if text in str(jsons)]
-
-
-def test_a_list_of_runs_leaves_the_answers_out(api):
-    sweep_id = sweep_of(api, BEN)
-    with acting_as(BEN):
-        summary = api.runs.summary(first_run(api, sweep_id))
-
-    assert {"answers"} == run_json(summary).keys() - listed_run_json(summary).keys()

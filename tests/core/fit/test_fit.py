@@ -1,4 +1,4 @@
-"""FitAnswer on the toy: what fits, what a knob costs, the smallest change, which GPUs, three methods.
+"""FitAnswer on the toy: what fits, what a knob costs, three methods.
 
 Cards are made to measure from the estimate's own figures, so that nothing here depends on a constant's value.
 """
@@ -7,63 +7,14 @@ import json
 
 import pytest
 
-from rankviz.core.cost.gpu import Price
 from rankviz.core.cost.setup import MAX_BATCH
-from rankviz.core.fit.decide import decide
 from rankviz.core.fit.json import as_json
 from rankviz.core.fit.limits import largest
 from rankviz.core.fit.setting import changed, keeping_tokens, setting
-from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
+from tests.core.fit.toy_fits import WIDE, card_for, knob_of, limit_of, on, question
 from tests.support import questions
-from tests.support.toy import ASSUMPTIONS, TOY, gpu, layer, model
-
-WIDE = model(
-    (
-        layer("self_attn.q_proj", 2048, 2048),
-        layer("self_attn.k_proj", 2048, 512),
-        layer("self_attn.v_proj", 2048, 512),
-        layer("self_attn.o_proj", 2048, 2048),
-        layer("mlp.gate_proj", 2048, 8192, part="mlp"),
-        layer("mlp.up_proj", 2048, 8192, part="mlp"),
-        layer("mlp.down_proj", 8192, 2048, part="mlp"),
-    ),
-    hidden_size=2048,
-    intermediate_size=8192,
-    num_attention_heads=16,
-    num_key_value_heads=4,
-    head_dim=128,
-    vocab_size=32_000,
-    id="toy/wide",
-)
-"""Wide enough for activations and adapters to count beside the CUDA context."""
-
-
-def question(**more):
-    training = {"max_steps": 10, "gradient_checkpointing": "hf", "framework": "trl", **more.pop("training", {})}
-    return questions.question(**{"model_id": "toy/wide", "target_modules": "all-linear", **training} | more)
-
-
-def on(question, card, spec=WIDE, gpus=None, prices=None):
-    return decide(spec, question, card, gpus or (card,), ASSUMPTIONS, prices)
-
-
-def needs(question, spec=WIDE) -> Range:
-    """The band around nvidia-smi's figure, on a card with room to spare."""
-    return setting(spec, question, gpu(usable_bytes=2**40), ASSUMPTIONS).row.memory.device_band
-
-
-def card_for(question, **more):
-    """A card that surely holds this, to the byte."""
-    return gpu(usable_bytes=int(needs(question).high) + 1, **more)
-
-
-def limit_of(decided, option):
-    return next(limit for limit in decided.limits if limit.option == option)
-
-
-def knob_of(decided, **change):
-    return next(knob for knob in decided.knobs if dict(knob.change) == change)
+from tests.support.toy import ASSUMPTIONS, TOY, gpu
 
 
 @pytest.mark.parametrize(("edge", "ceiling", "last"), [(0, 9, None), (1, 9, 1), (5, 9, 5), (8, 9, 8), (99, 9, 9)])
@@ -192,156 +143,6 @@ def test_a_card_without_bf16_is_offered_fp16():
 
     assert "16-bit base (fp16)" in {knob.label for knob in decided.knobs}
     assert ["nf4-dq", "fp16", "fp32"] == [method.precision for method in decided.methods]
-
-
-def test_what_fits_needs_no_change():
-    decided = on(question(), gpu())
-
-    assert not decided.remedy.needed
-    assert "It fits without changes." == decided.sentence
-
-
-def test_what_fits_tight_says_how_little_is_to_spare():
-    decided = on(question(), card_for(question()))
-
-    assert "tight" == decided.setting.row.fit
-    assert "It fits without changes, with less than 5 % to spare." == decided.sentence
-
-
-HEAVY = {"loss_path": "full", "optim": "adamw_torch", "per_device_train_batch_size": 4}
-
-
-def test_of_changes_that_keep_the_result_the_one_that_adds_no_time_comes_first():
-    """A smaller batch would do as well, but launches more kernels."""
-    chosen = question(training=HEAVY)
-    either = max(needs(changed(chosen, change)).high for change in ({"loss_path": "fused"}, {"batch": 1, "accum": 16}))
-
-    decided = on(chosen, gpu(usable_bytes=int(either) + 1))
-
-    assert {"loss_path": "fused"} == dict(decided.remedy.smallest.change)
-    assert decided.sentence.startswith("Smallest change that makes it fit: a fused loss (")
-
-
-def test_what_keeps_the_result_comes_before_what_does_not_though_it_takes_time():
-    """A rank of 1 would do as well, and save time."""
-    chosen = question(ranks=(256,))
-    either = max(needs(changed(chosen, change)).high for change in ({"r": 1}, {"batch": 1, "accum": 8}))
-
-    decided = on(chosen, gpu(usable_bytes=int(either) + 1))
-
-    assert {"batch": 1, "accum": 8} == dict(decided.remedy.smallest.change)
-    assert decided.remedy.smallest.seconds > 0
-
-
-@pytest.mark.parametrize(
-    ("change", "label"),
-    [
-        ({"r": 64}, "r = 64"),
-        ({"targets": "attention"}, "attention targets only"),
-        ({"precision": "nf4-dq"}, "4-bit base (NF4)"),
-    ],
-)
-def test_where_nothing_else_is_enough_what_is_learned_changes(change, label):
-    """One row of one token, so that only weights count."""
-    tiny = {"per_device_train_batch_size": 1, "max_length": 1, "precision": "bf16", "optim": "adamw_8bit"}
-    chosen = question(ranks=(256 if "r" in change else 1,), training=tiny)
-
-    decided = on(chosen, card_for(changed(chosen, change)))
-
-    assert label == decided.remedy.smallest.label
-    assert not decided.remedy.smallest.same_result
-
-
-def test_rows_are_never_cut_to_less_than_half():
-    chosen = question(training={"per_device_train_batch_size": 1, "max_length": 4096})
-
-    half, quarter = (on(chosen, card_for(changed(chosen, {"max_length": n}))) for n in (2048, 1024))
-
-    assert 2048 == half.remedy.smallest.change["max_length"]
-    assert quarter.remedy.smallest is None or "max_length" not in quarter.remedy.smallest.change
-
-
-def test_a_smaller_batch_is_the_largest_part_of_it_that_fits():
-    chosen = question(training={"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1})
-
-    decided = on(chosen, card_for(changed(chosen, {"batch": 5})))
-
-    assert {"batch": 4, "accum": 3} == dict(decided.remedy.smallest.change)
-
-
-def test_where_nothing_is_enough_what_helps_most_is_named_and_the_cheapest_gpu_that_fits():
-    dear = gpu(id="dear", name="Dear card", usable_bytes=2**40, prices=(priced(9.0),))
-    cheap = gpu(id="cheap", name="Cheap card", usable_bytes=2**40, prices=(priced(2.0),))
-    small = gpu(id="small", usable_bytes=2**20)
-
-    decided = on(question(training=HEAVY), small, gpus=(dear, cheap, small))
-
-    assert decided.remedy.smallest is None
-    assert min(k.device_bytes for k in decided.knobs) >= decided.remedy.helps_most.device_bytes
-    assert decided.sentence.startswith("No single change makes it fit: ")
-    assert "the cheapest GPU that fits is the Cheap card, about $" in decided.sentence
-
-
-def priced(usd_per_hour):
-    return Price(usd_per_hour=usd_per_hour, provider="Toy cloud", source="made up", checked="2026-11-25")
-
-
-def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
-    roomy = 2**40
-    cards = (
-        gpu(id="a-small", usable_bytes=2**20),
-        gpu(id="b-unpriced", usable_bytes=roomy, prices=()),
-        gpu(id="c-dear", usable_bytes=roomy, prices=(priced(4.0),)),
-        gpu(id="d-slow-but-cheap-an-hour", usable_bytes=roomy, prices=(priced(1.0),), bf16_flops_per_second=1e11),
-        gpu(id="e-cheap", usable_bytes=roomy, prices=(priced(2.0),)),
-        gpu(id="f-unknown-speed", usable_bytes=roomy, bf16_flops_per_second=None),
-        gpu(id="g-no-bf16", usable_bytes=roomy, supports_bf16=False),
-    )
-
-    decided = on(question(training={"precision": "bf16"}), cards[4], gpus=cards)
-
-    names = [card.gpu.id for card in decided.cards]
-    assert ["e-cheap", "c-dear", "d-slow-but-cheap-an-hour"] == names[:3]
-    assert {"b-unpriced", "f-unknown-speed"} == set(names[3:5])
-    assert ["a-small", "g-no-bf16"] == names[5:]
-    assert [None, None] == [card.usd for card in decided.cards[3:5]]
-    assert "Choose precision fp16" in decided.cards[-1].reason
-
-
-def test_the_margin_is_against_usable_memory_at_both_ends_of_the_band():
-    card = gpu(usable_bytes=22 * 2**30)
-
-    spare = on(question(), card).setting.spare
-
-    band = needs(question())
-    assert (22 * 2**30 - band.high, 22 * 2**30 - band.low) == (spare.low, spare.high)
-
-
-def test_ones_own_prices_replace_the_tables_and_reorder_it():
-    cheap, dear = gpu(id="cheap", prices=(priced(1.0),)), gpu(id="dear", prices=(priced(2.0),))
-
-    decided = on(question(), cheap, gpus=(cheap, dear), prices={"dear": 0.5})
-
-    assert ["dear", "cheap"] == [card.gpu.id for card in decided.cards]
-    assert "your own price" == decided.cards[0].price.provider
-    assert pytest.approx(decided.cards[0].usd.expected * 2) == decided.cards[1].usd.expected
-
-
-def test_the_questions_own_price_holds_for_its_card_alone():
-    here, there = gpu(id="here"), gpu(id="there")
-
-    decided = on(question(gpu="here", usd_per_hour=0.1), here, gpus=(here, there))
-
-    assert {"here": 0.1, "there": 3.6} == {card.gpu.id: card.price.usd_per_hour for card in decided.cards}
-
-
-@pytest.mark.parametrize("price", [-0.5, float("nan"), float("inf"), "cheap", True])
-def test_a_price_that_cant_be_names_the_card_and_what_to_give(price):
-    with pytest.raises(InvalidSettingError) as error:
-        on(question(), gpu(), prices={"toy-card": price})
-
-    message = f"The price per hour of the Toy card must be a number from 0 to 1,000,000 (got {price!r})."
-    assert message == str(error.value)
 
 
 def test_three_methods_at_the_same_rank_and_batch():

@@ -150,6 +150,7 @@ def test_a_step_that_fails_in_any_way_is_taken_anew_at_the_next_look(going, stor
     store.ask_to_cancel(run_ids[0])
 
     wait_for(lambda: store.get(run_ids[0]).state == "cancelled")
+    assert [] == failures
     supervisor.cancel(run_ids[1])
 
 

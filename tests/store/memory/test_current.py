@@ -14,9 +14,7 @@ from rankviz.core.runs.events import (
     Evaluated,
     GreedyAnswer,
     RunCancelled,
-    RunCompleted,
     RunFailed,
-    RunStarted,
     StepLogged,
 )
 from rankviz.core.runs.record import RunRecord
@@ -31,11 +29,9 @@ from rankviz.store.memory.current import Current
 from rankviz.store.memory.kept import CANCEL
 from rankviz.store.memory.rounds import SECONDS
 from rankviz.store.removal import remove
+from tests.store.written_runs import DONE, STARTED
 from tests.support import questions
 from tests.support.opened_files import opened_files
-
-STARTED = RunStarted(time=1.0, environment={"device": "cpu"})
-DONE = RunCompleted(time=9.0, train_seconds=8.0, peak_memory_bytes=100, peak_memory_kind="process resident")
 
 
 def step(number: int) -> StepLogged:

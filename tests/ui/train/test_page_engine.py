@@ -5,7 +5,7 @@ import pytest
 from tests.support.hub_jobs import StandInHub
 from tests.support.serving import serving
 from tests.support.workers import wait_for
-from tests.ui.test_page_newest import Late
+from tests.ui.page.test_newest import Late
 
 pytestmark = pytest.mark.browser
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.endpoints import ENDPOINTS
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RUN_SECONDS = 150
 LANDMARKS = {
     "explore": "#figures .rv-figure",

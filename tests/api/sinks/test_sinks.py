@@ -3,8 +3,6 @@ token."""
 
 import csv
 import json
-import os
-import time
 
 import pytest
 
@@ -20,42 +18,11 @@ from rankviz.errors import (
 )
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.visitor import HOST, acting_as
-from tests.support.hub_stand_in import EXPIRED, TOKEN, Repository, hub_stand_in
+from tests.api.sinks.publishing import ALICES, PLACE, publish, wait_until
+from tests.support.hub_stand_in import EXPIRED, TOKEN, Repository
 from tests.support.published import FOLDER_OF_THE_BASE, trained
 from tests.support.saved_adapters import two_blocks
 from tests.support.visitors import ADMIN, ANN, BEN
-
-ALICES = Token(TOKEN)
-SERVERS = "hf_theServersOwnToken0123456789"
-PLACE = Destination(to=DATASET, name="alice/ranks")
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    with hub_stand_in() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        yield hub
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", shared=True)
-
-
-@pytest.fixture
-def sweep(api):
-    with acting_as(ANN):
-        return trained(api)
-
-
-def publish(api, name, to=DATASET, token=ALICES, visitor=ANN, **more):
-    with acting_as(visitor):
-        return api.sinks.publish(name, Destination(to=to, name="alice/ranks", **more), token)
-
-
-def everything_below(folder):
-    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 def test_a_sweep_becomes_a_private_dataset_of_tables_requests_and_a_card(api, hub, sweep):
@@ -172,74 +139,6 @@ def test_a_hub_that_hangs_is_given_up_after_the_limit(api, hub, sweep, monkeypat
 
     with pytest.raises(PublishError, match=f"Publishing {sweep.sweep_id} took more than 20 s, so RankViz stopped"):
         publish(Api(home=api.workspace.home, shared=True), sweep.sweep_id)
-
-
-def test_the_token_is_in_no_file_no_text_and_no_environment(api, hub, sweep):
-    seen = []
-
-    def look(stage_file):
-        seen.append(stage_file)
-
-    with acting_as(ANN):
-        api.sinks.publish(sweep.sweep_id, PLACE, ALICES, on_start=look)
-
-    assert {TOKEN} == hub.tokens
-    assert seen and not seen[0].exists()
-    assert TOKEN.encode() not in everything_below(api.workspace.home)
-    assert TOKEN not in str(os.environ)
-    assert "Token(...)" == repr(ALICES) == str(ALICES) == f"{ALICES}"
-    assert not any(TOKEN in path for _, path in hub.asked)
-    assert all(TOKEN.encode() not in c for r in hub.repositories.values() for c in r.files.values())
-
-
-def test_while_it_is_sent_the_token_is_in_no_file_no_argument_and_no_environment_of_a_process(api, hub, sweep):
-    hub.faults["/commit/"] = (0, "")
-    with acting_as(ANN):
-        sending = api.sinks.start(sweep.sweep_id, PLACE, ALICES)
-    wait_until(lambda: any("/commit/" in path for _, path in hub.asked) or sending.ended_at)
-
-    held = everything_below(api.workspace.home) + processes()
-    hub.faults.clear()
-    hub.hangs.set()
-    wait_until(lambda: sending.ended_at)
-
-    assert b"rankviz.worker" in held
-    assert TOKEN.encode() not in held
-
-
-def test_on_a_shared_page_the_servers_own_login_is_never_used(api, hub, sweep, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", SERVERS)
-    hub.owners[SERVERS] = {"alice"}
-
-    for use_login in (False, True):
-        with acting_as(ANN), pytest.raises(InvalidSettingError, match="Log in at Hugging Face, or give a token of"):
-            api.sinks.publish(sweep.sweep_id, PLACE, None, use_login=use_login)
-    publish(api, sweep.sweep_id)
-
-    assert not api.sinks.has_login()
-    assert {TOKEN} == hub.tokens
-
-
-def test_on_ones_own_machine_its_login_is_used_when_that_is_chosen_and_not_otherwise(tmp_path, hub, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    api = Api(home=tmp_path / "home", shared=False)
-    sweep = trained(api)
-
-    with pytest.raises(InvalidSettingError, match="Give a Hugging Face token with the right to write, or use this"):
-        api.sinks.publish(sweep.sweep_id, PLACE)
-    api.sinks.publish(sweep.sweep_id, PLACE, use_login=True)
-
-    assert api.sinks.has_login()
-    assert {TOKEN} == hub.tokens
-    assert "datasets/alice/ranks" in hub.repositories
-
-
-@pytest.mark.parametrize("value", ["", "short", "hf_with a space in it", "hf_line\nbreak12345", "ü" * 20, "x" * 501])
-def test_what_can_be_no_token_is_refused_without_being_repeated(api, sweep, value):
-    with acting_as(ANN), pytest.raises(InvalidSettingError, match="This is not a Hugging Face token") as refusal:
-        api.sinks.check(sweep.sweep_id, PLACE, Token(value))
-
-    assert not value or value not in str(refusal.value)
 
 
 def test_only_the_owner_publishes_not_who_reads_it_by_a_link_nor_the_admin(api, sweep):
@@ -368,23 +267,3 @@ def test_tables_are_csv_where_pyarrow_is_not_installed(api, sweep, tmp_path, mon
     assert [("4", "1", "5.0"), ("4", "2", "4.0"), ("16", "1", "5.0"), ("16", "2", "4.0")] == [
         (row["r"], row["step"], row["loss"]) for row in rows
     ]
-
-
-def wait_until(happens) -> None:
-    deadline = time.monotonic() + 120
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def processes() -> bytes:
-    """Arguments and environments of our own processes."""
-    found = b""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        for name in ("cmdline", "environ"):
-            try:
-                with open(f"/proc/{pid}/{name}", "rb") as file:
-                    found += file.read()
-            except OSError:
-                continue
-    return found

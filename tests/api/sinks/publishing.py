@@ -1,0 +1,42 @@
+"""What is published where, and looks at what that leaves behind."""
+
+import os
+import time
+
+from rankviz.sinks import DATASET, Destination, Token
+from rankviz.visitor import acting_as
+from tests.support.hub_stand_in import TOKEN
+from tests.support.visitors import ANN
+
+ALICES = Token(TOKEN)
+SERVERS = "hf_theServersOwnToken0123456789"
+PLACE = Destination(to=DATASET, name="alice/ranks")
+
+
+def publish(api, name, to=DATASET, token=ALICES, visitor=ANN, **more):
+    with acting_as(visitor):
+        return api.sinks.publish(name, Destination(to=to, name="alice/ranks", **more), token)
+
+
+def everything_below(folder):
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def wait_until(happens) -> None:
+    deadline = time.monotonic() + 120
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def processes() -> bytes:
+    """Arguments and environments of our own processes."""
+    found = b""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        for name in ("cmdline", "environ"):
+            try:
+                with open(f"/proc/{pid}/{name}", "rb") as file:
+                    found += file.read()
+            except OSError:
+                continue
+    return found

@@ -1,0 +1,84 @@
+"""The token that publishes: where it never is, whose it is, and which is refused."""
+
+import os
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import (
+    InvalidSettingError,
+)
+from rankviz.sinks import Token
+from rankviz.visitor import acting_as
+from tests.api.sinks.publishing import ALICES, PLACE, SERVERS, everything_below, processes, publish, wait_until
+from tests.support.hub_stand_in import TOKEN
+from tests.support.published import trained
+from tests.support.visitors import ANN
+
+
+def test_the_token_is_in_no_file_no_text_and_no_environment(api, hub, sweep):
+    seen = []
+
+    def look(stage_file):
+        seen.append(stage_file)
+
+    with acting_as(ANN):
+        api.sinks.publish(sweep.sweep_id, PLACE, ALICES, on_start=look)
+
+    assert {TOKEN} == hub.tokens
+    assert seen and not seen[0].exists()
+    assert TOKEN.encode() not in everything_below(api.workspace.home)
+    assert TOKEN not in str(os.environ)
+    assert "Token(...)" == repr(ALICES) == str(ALICES) == f"{ALICES}"
+    assert not any(TOKEN in path for _, path in hub.asked)
+    assert all(TOKEN.encode() not in c for r in hub.repositories.values() for c in r.files.values())
+
+
+def test_while_it_is_sent_the_token_is_in_no_file_no_argument_and_no_environment_of_a_process(api, hub, sweep):
+    hub.faults["/commit/"] = (0, "")
+    with acting_as(ANN):
+        sending = api.sinks.start(sweep.sweep_id, PLACE, ALICES)
+    wait_until(lambda: any("/commit/" in path for _, path in hub.asked) or sending.ended_at)
+
+    held = everything_below(api.workspace.home) + processes()
+    hub.faults.clear()
+    hub.hangs.set()
+    wait_until(lambda: sending.ended_at)
+
+    assert b"rankviz.worker" in held
+    assert TOKEN.encode() not in held
+
+
+def test_on_a_shared_page_the_servers_own_login_is_never_used(api, hub, sweep, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", SERVERS)
+    hub.owners[SERVERS] = {"alice"}
+
+    for use_login in (False, True):
+        with acting_as(ANN), pytest.raises(InvalidSettingError, match="Log in at Hugging Face, or give a token of"):
+            api.sinks.publish(sweep.sweep_id, PLACE, None, use_login=use_login)
+    publish(api, sweep.sweep_id)
+
+    assert not api.sinks.has_login()
+    assert {TOKEN} == hub.tokens
+
+
+def test_on_ones_own_machine_its_login_is_used_when_that_is_chosen_and_not_otherwise(tmp_path, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    api = Api(home=tmp_path / "home", shared=False)
+    sweep = trained(api)
+
+    with pytest.raises(InvalidSettingError, match="Give a Hugging Face token with the right to write, or use this"):
+        api.sinks.publish(sweep.sweep_id, PLACE)
+    api.sinks.publish(sweep.sweep_id, PLACE, use_login=True)
+
+    assert api.sinks.has_login()
+    assert {TOKEN} == hub.tokens
+    assert "datasets/alice/ranks" in hub.repositories
+
+
+@pytest.mark.parametrize("value", ["", "short", "hf_with a space in it", "hf_line\nbreak12345", "ü" * 20, "x" * 501])
+def test_what_can_be_no_token_is_refused_without_being_repeated(api, sweep, value):
+    with acting_as(ANN), pytest.raises(InvalidSettingError, match="This is not a Hugging Face token") as refusal:
+        api.sinks.check(sweep.sweep_id, PLACE, Token(value))
+
+    assert not value or value not in str(refusal.value)

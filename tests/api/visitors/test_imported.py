@@ -1,0 +1,58 @@
+"""Whose an imported run is, under which name, and what is a copy."""
+
+import pytest
+
+from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.visitor import acting_as
+from tests.api.visitors.owned import sweep_of
+from tests.support.visitors import ANN, BEN
+
+
+def test_an_imported_run_belongs_to_who_imports_it(api, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    sweep_id = sweep_of(api, BEN)
+    with acting_as(BEN):
+        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
+        api.runs.delete(sweep_id)
+    api.workspace.temp.own(exported, ANN.id)
+
+    with acting_as(ANN):
+        (run_id,) = api.runs.import_(exported)
+        assert [run_id] == [run.run_id for sweep in api.runs.sweeps() for run in sweep.runs]
+    with acting_as(BEN), pytest.raises(RunNotFoundError):
+        api.runs.get(run_id)
+
+
+def test_a_zip_that_another_exported_is_imported_under_new_names_whether_theirs_are_here_or_not(
+    api, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    sweep_id = sweep_of(api, ANN, 4, 8)
+    with acting_as(ANN):
+        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
+    api.workspace.temp.own(exported, BEN.id)
+
+    with acting_as(BEN):
+        copied = api.runs.import_(exported)
+        with pytest.raises(InvalidSettingError, match=f"{copied[0]!r} is here already"):
+            api.runs.import_(exported)
+        api.runs.delete(api.runs.get(copied[0]).request.sweep_id)
+    with acting_as(ANN):
+        api.runs.delete(sweep_id)
+    with acting_as(BEN):
+        assert copied == api.runs.import_(exported)
+        (copy,) = api.runs.sweeps()
+        assert [4, 8] == [run.request.r for run in copy.runs]
+        assert sweep_id != copy.sweep_id
+
+
+def test_an_export_of_ones_own_is_refused_as_a_copy(api, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    sweep_id = sweep_of(api, ANN)
+    with acting_as(ANN):
+        exported = api.runs.export([sweep_id], tmp_path / "out.zip")
+        api.workspace.temp.own(exported, ANN.id)
+        with pytest.raises(InvalidSettingError, match="is here already; nothing was imported"):
+            api.runs.import_(exported)
+
+        assert [sweep_id] == [sweep.sweep_id for sweep in api.runs.sweeps()]

@@ -1,0 +1,131 @@
+"""How many runs and files of a visitor are kept, and of all together."""
+
+from pathlib import Path
+
+import pytest
+
+from rankviz.core.runs.events import RunCancelled
+from rankviz.errors import LimitError
+from rankviz.visitor import acting_as
+from tests.api.visitors.test_quota import SMALL
+from tests.support import questions
+from tests.support.kept import ended, kept_data, upload_of
+from tests.support.visitors import ANN, BEN
+
+
+def test_runs_of_a_visitor_are_kept_up_to_a_number_and_none_makes_room_for_another(shared):
+    api = shared(runs_kept=4)
+    with acting_as(ANN):
+        sweep_id = api.runs.start(questions.sweep(ranks=(4, 8, 16), max_steps=2))
+        for run in api.runs.sweep(sweep_id).runs:
+            api.workspace.store.append(run.run_id, RunCancelled(time=1.0))
+
+        with pytest.raises(LimitError) as refusal:
+            api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
+        assert "keeps at most 4 runs per visitor (you have 3, and this adds 2)" in str(refusal.value)
+        assert 3 == len(api.runs.sweep(sweep_id).runs)
+        api.runs.delete(api.runs.sweep(sweep_id).runs[0].run_id)
+        api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
+
+
+def test_the_runs_of_all_visitors_together_are_bounded_too(shared):
+    api = shared(runs_in_total=3)
+    api.workspace.store.create(questions.sweep(ranks=(4, 8), max_steps=2), BEN.id)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="at most 3 runs of all visitors, and 2 are there"):
+        api.runs.start(questions.sweep(ranks=(4, 8), max_steps=2))
+    with acting_as(ANN):
+        api.runs.start(questions.sweep(**SMALL))
+
+
+def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    api = shared(runs_kept=2)
+    store = api.workspace.store
+    exported = upload_of(ended(store, BEN.id, 4, 8, 16), api, tmp_path)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="keeps at most 2 runs per visitor"):
+        api.runs.import_(exported)
+
+    assert [] == store.records()
+
+
+def test_an_import_over_the_number_of_all_visitors_runs_is_taken_back_whole(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    api = shared(runs_in_total=3)
+    store = api.workspace.store
+    exported = upload_of(ended(store, BEN.id, 4, 8, 16), api, tmp_path)
+    ended(store, BEN.id, 4)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="at most 3 runs of all visitors, and 1 are there"):
+        api.runs.import_(exported)
+
+    assert 1 == len(store.records())
+    assert [] == [path for path in store.runs_dir.iterdir() if path.name.startswith(".new-")]
+
+
+def test_the_journals_of_imported_runs_count_among_a_visitors_files(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    api = shared(files_mb_per_visitor=1)
+    store = api.workspace.store
+    sweep_id = ended(store, BEN.id, 4)
+    journal = store.run_dir(store.run_ids(sweep_id)[0]) / "events.jsonl"
+    stage = b'{"event": "StageReached", "time": 1.0, "stage": "loading"}\n'
+    journal.write_bytes(stage * 11_000 + journal.read_bytes())
+    exported = upload_of(sweep_id, api, tmp_path)
+
+    with acting_as(ANN):
+        (run_id,) = api.runs.import_(exported)
+        assert 600_000 < api.workspace.room.used_bytes(ANN.id)
+        api.runs.delete(run_id)
+        api.workspace.room.hold(ANN.id, 500_000)
+        with pytest.raises(LimitError, match=r"These runs take .* and this server has .* left for files of yours"):
+            api.runs.import_(exported)
+
+    assert [] == store.records()
+
+
+@pytest.mark.parametrize("limits", [{"sweeps_per_visitor": 0}, {"runs_kept": 0}, {"disk_mb": 0}])
+def test_of_a_sweep_that_is_refused_no_copy_of_its_data_stays(shared, uploaded, limits):
+    api = shared(**limits)
+
+    with acting_as(ANN), pytest.raises(LimitError):
+        api.runs.start(questions.sweep(**SMALL, data=uploaded(api, ANN, 10)))
+
+    assert [] == kept_data(api)
+
+
+def test_the_data_of_a_sweep_that_is_queued_stays_as_long_as_it_does(shared, uploaded):
+    api = shared()
+
+    with acting_as(ANN):
+        sweep_id = api.runs.start(questions.sweep(**SMALL, data=uploaded(api, ANN, 10)))
+        assert ["mine.jsonl"] == kept_data(api)
+        assert Path(api.runs.sweep(sweep_id).runs[0].request.data).is_file()
+        api.runs.cancel(sweep_id)
+        api.runs.delete(sweep_id)
+    assert [] == kept_data(api)
+
+
+def test_data_that_runs_keep_count_among_a_visitors_files_and_once_each(shared, uploaded):
+    api = shared(files_mb_per_visitor=1, sweeps_per_visitor=9)
+    first = uploaded(api, ANN, 400)
+
+    with acting_as(ANN):
+        api.runs.start(questions.sweep(**SMALL, data=first))
+        api.runs.start(questions.sweep(**SMALL, data=first))
+        with pytest.raises(LimitError, match="at most 1 MB of a visitor's files"):
+            api.runs.start(questions.sweep(**SMALL, data=uploaded(api, ANN, 150, "y")))
+    with acting_as(BEN):
+        api.runs.start(questions.sweep(**SMALL, data=uploaded(api, BEN, 400, "z")))
+
+    assert 2 == len(kept_data(api))
+
+
+def test_nothing_new_starts_where_the_runs_folder_is_over_its_size(shared, tmp_path):
+    api = shared(disk_mb=1)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "large").write_bytes(b"x" * 2_000_000)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="more than the 1 MB that it allows"):
+        api.runs.start(questions.sweep(**SMALL))

@@ -1,0 +1,58 @@
+"""Notebooks of the export: valid, in the order in which a cell uses names, with what a script cannot say above it."""
+
+import ast
+
+import nbformat
+import pytest
+
+from rankviz.export import script
+from rankviz.export.code import install
+from rankviz.export.code.notebook import colab, notebook
+from tests.support.recipes import SETTINGS, made
+
+
+@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
+def test_the_notebook_is_valid_and_its_code_is_the_scripts(framework):
+    recipe = made(framework=framework, notes=("Something is otherwise.",))
+
+    book = nbformat.reads(notebook(recipe), as_version=4)
+    nbformat.validate(book)
+    first, *rest = [cell.source for cell in book.cells if cell.cell_type == "code"]
+    assert install.notebook_cell(framework) == first
+    assert script(recipe).endswith("\n" + "\n\n".join(rest) + "\n")
+    assert "Something is otherwise." in book.cells[0].source
+    for code in rest:
+        compile(code, "cell", "exec")
+
+
+def test_a_notebook_for_colab_is_valid_and_says_how_to_open_it_and_asks_for_the_file():
+    book = nbformat.reads(colab(made(notes=("Something is otherwise.",))), as_version=4)
+    nbformat.validate(book)
+    code = [cell.source for cell in book.cells if cell.cell_type == "code"]
+
+    assert "File > Upload notebook" in book.cells[0].source
+    assert "Something is otherwise." in book.cells[0].source
+    assert "T4" == book.metadata.colab.gpuType
+    assert code[0].startswith("from importlib.metadata import version")
+    assert "data_file = next(iter(files.upload()))" in code[1]
+    assert "files.download" in code[-1]
+
+
+@pytest.mark.parametrize("written", [notebook, colab])
+def test_names_are_defined_before_a_cell_uses_them(written):
+    """From top to bottom: what a cell loads, it or one before has bound, or Python itself."""
+    for framework in ("unsloth", "trl", "peft"):
+        for changes in SETTINGS.values():
+            bound = set(dir(__builtins__)) | set(__builtins__)
+            book = nbformat.reads(written(made(**{**changes, "framework": framework})), as_version=4)
+            for cell in [cell for cell in book.cells if cell.cell_type == "code"][1:]:
+                tree = ast.parse(cell.source)
+                names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+                imported = [
+                    a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names
+                ]
+                imported += [a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+                bound |= {*imported, *(node.id for node in names if isinstance(node.ctx, ast.Store))}
+                bound |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+                bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+                assert {node.id for node in names} <= bound

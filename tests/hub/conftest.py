@@ -1,0 +1,13 @@
+"""A small model that the real worker has laid out, once a module."""
+
+import pytest
+
+from rankviz.hub.local import model_from_path
+from tests.hub.layouts import config_file
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory):
+    """(the folder of a config.json, the cache that holds what the real worker made of it, the model)"""
+    folder, cache = tmp_path_factory.mktemp("llama"), tmp_path_factory.mktemp("cache")
+    return folder, cache, model_from_path(config_file(folder), cache=cache)

@@ -1,0 +1,143 @@
+"""What an adapter can be resized to: choices with exact sizes, and what is recommended after how many steps."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from rankviz.trained.read import read_adapter
+from rankviz.ui.adapter import tab as adapter
+from tests.support.finished_runs import finished, text_of
+from tests.support.saved_adapters import two_blocks
+from tests.ui.adapter.views import figure, shown
+
+
+def test_what_a_resize_comes_to_is_what_the_zip_then_holds(api, tmp_path):
+    folder = str(two_blocks(tmp_path / "mine"))
+
+    text = text_of(shown(api, folder, r=1).sizes)
+    path, words = adapter.zip_of(api, folder, adapter.BY_RANK, 1, 99, adapter.AS_IT_IS)
+    after = read_adapter([Path(path)])
+
+    # (12 + 10) and (12 + 6), twice
+    assert "Parameters 80" in text
+    assert f"File {after.file.file_bytes:,} bytes" in text
+    assert f"mine-r1.zip has r = 1 and {after.file.file_bytes:,} bytes of weights" in text_of(words)
+    assert ("mine-r1", 1, 80) == (after.name, after.r, sum(t.size for pair in after.pairs.values() for t in pair))
+
+
+def test_the_slider_ends_below_the_adapters_rank_and_starts_where_99_percent_are_kept(api, tmp_path):
+    slider, cell, _ = adapter.opened(api, str(two_blocks(tmp_path / "mine")))
+
+    assert (3, 3, "") == (slider.maximum, slider.value, cell)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": adapter.BY_ENERGY, "energy": 0}, "above 0 % and at most 100 % (got 0 %)"),
+        ({"mode": adapter.BY_ENERGY, "energy": 101}, "above 0 % and at most 100 % (got 101 %)"),
+        ({"r": 4}, "a resize only lowers the rank: give a rank from 1 to 3"),
+    ],
+)
+def test_a_resize_that_cannot_be_says_why_beside_a_spectrum_that_stays(api, tmp_path, settings, message):
+    view = shown(api, str(two_blocks(tmp_path / "mine")), **settings)
+
+    assert message in text_of(view.choices)
+    assert not view.make.interactive
+    assert "Trained with r = 4" in text_of(view.top)
+
+
+def test_the_sample_opens_with_its_training_and_choices_with_exact_sizes(api):
+    view = shown(api, "sample", r=3)
+
+    assert "400 steps on phonemes" in text_of(view.top)
+    assert ["r2", "r3", "r8", "e99"] == re.findall('data-pick="([^"]+)"', view.choices)
+    assert 1 == view.choices.count('class="rv-chosen"')
+    plan = api.adapters.plan_resize("sample", r=3)
+    assert f'title="{plan.file_bytes:,} bytes"' in view.choices
+    assert "Resize to r = 3 and download (361.1 kB)" == view.make.value
+
+
+def test_a_rank_of_ones_own_gets_a_row_of_its_own(api):
+    view = shown(api, "sample", r=5)
+
+    assert ["r2", "r3", "r8", "e99", "r5"] == re.findall('data-pick="([^"]+)"', view.choices)
+    assert "r = 5" in text_of(view.choices.split('class="rv-chosen"')[1])
+
+
+def test_a_wrong_energy_leaves_the_picture_at_99_percent(api, tmp_path):
+    heat = figure(shown(api, str(two_blocks(tmp_path / "mine")), mode=adapter.BY_ENERGY, energy=0).heat)["data"][0]
+
+    assert "rank for 99 %" == heat["colorbar"]["title"]["text"]
+
+
+def test_a_choice_sets_the_rank_or_the_energy():
+    def choice(name):
+        return adapter.choose(SimpleNamespace(_data={"id": name}))
+
+    assert [adapter.BY_RANK, 8] == choice("r8")[:2]
+    assert [adapter.BY_ENERGY, 99.0] == choice("e99")[::2]
+    assert adapter.BY_RANK not in choice("<script>")
+
+
+def test_details_are_made_when_they_are_opened(api, tmp_path):
+    folder = str(two_blocks(tmp_path / "mine"))
+
+    closed, opened = shown(api, folder, detailed=False), shown(api, folder, detailed=True)
+
+    texts = [{name for name, value in view._asdict().items() if isinstance(value, str)} for view in (closed, opened)]
+    assert {"values", "table", "pattern"} == texts[1] - texts[0]
+
+
+def test_an_adapter_that_pefts_init_forbids_to_resize_offers_no_choice(api, tmp_path):
+    view = shown(api, str(two_blocks(tmp_path / "mine", init_lora_weights="pissa")))
+
+    assert "data-pick" not in view.choices
+    assert "cannot be resized" in text_of(view.choices)
+    assert not view.make.interactive
+
+
+def test_steps_of_a_checkpoint_are_shown(api, tmp_path):
+    folder = two_blocks(tmp_path / "checkpoint-1200")
+    (folder / "trainer_state.json").write_text('{"global_step": 1200}')
+
+    assert "checkpoint-1200, " in text_of(shown(api, str(folder)).top)
+    assert "1,200 steps" in text_of(shown(api, str(folder)).top)
+
+
+def test_the_steps_of_a_run_are_those_of_its_journal(api):
+    (run,) = finished(api, {4: 1.0}).runs
+    two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
+
+    assert 2 == api.adapters.spectrum(run.run_id).training_steps
+    assert "It was trained for 2 steps only: below about 200" in text_of(shown(api, run.run_id).top)
+    assert run.run_id == api.adapters.trained_by(run.run_id).run_id
+
+
+def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_selected(api, tmp_path):
+    (run,) = finished(api, {4: 1.0}).runs
+    two_blocks(api.workspace.store.run_dir(run.run_id) / "adapter")
+
+    slider, _, _ = adapter.opened(api, run.run_id)
+    view = shown(api, run.run_id)
+
+    assert 2 == slider.value
+    assert "After 2 steps, the ranks below are mostly noise, so none is recommended." in text_of(view.choices)
+    assert "secondary" == view.make.variant
+
+
+@pytest.mark.parametrize(("steps", "known"), [(1200, True), (None, False)])
+def test_after_enough_or_an_unknown_number_of_steps_a_rank_is_offered_and_an_unknown_number_is_named(
+    api, tmp_path, steps, known
+):
+    folder = two_blocks(tmp_path / "mine")
+    if steps:
+        (folder / "trainer_state.json").write_text(f'{{"global_step": {steps}}}')
+
+    view = shown(api, str(folder))
+
+    assert ("primary", 3) == (view.make.variant, adapter.opened(api, str(folder))[0].value)
+    assert "noise" not in view.choices
+    assert known is ("The number of training steps is not known" not in text_of(view.top))
