@@ -108,7 +108,7 @@ def test_train_opens_from_explore_within_the_limits_and_says_which_stood_in_the_
 
     assert changed.items() <= form.items()
     assert limit in text_of(replaced.replaced)
-    assert values == replaced.asked
+    assert values == replaced.original
 
 
 def test_explore_says_under_its_button_which_limit_stands_in_the_way_and_what_is_trained(tmp_path):
