@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -137,6 +138,7 @@ class Jobs:
             raise InvalidSettingError(self._runs.folder_is_not_sent(request, HF_JOBS))
         offer = self.offer(request, flavor, spend)
         self._runs.check(request, Destination(HF_JOBS), self.device(offer.flavor))
+        self._require_room(request.runs(sweep_id="asked", created_at=0.0), offer)
         return offer
 
     def check_runs(self, runs: Sequence[RunRequest], flavor: str = "", spend: float | None = None) -> Offer:
@@ -145,13 +147,22 @@ class Jobs:
         rented, limit = self._terms(flavor, spend)
         self._runs.check_runs(runs, Destination(HF_JOBS), self.device(rented))
         expected, bill = self._runs.expected_of(runs, self._environment(rented)), self._engine.bill(runs[0].sweep_id)
-        return _offer(rented, limit, expected, bill.most_usd, is_whole=bill.is_whole)
+        offer = _offer(rented, limit, expected, bill.most_usd, is_whole=bill.is_whole)
+        self._require_room(runs, offer)
+        return offer
 
     def start(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> str:
         """Queue a sweep for such a machine; returns its id."""
         offer = self.check(request, flavor, spend)
         there = Destination(HF_JOBS, self.options(flavor, spend))
-        return self._runs.start(request, there, self.device(offer.flavor))
+        sweep_id = self._runs.start(request, there, self.device(offer.flavor))
+        self.note_limit(sweep_id, offer)
+        return sweep_id
+
+    def note_limit(self, sweep_id: str, offer: Offer) -> None:
+        """Of a sweep that was queued with this offer. It keeps it when it moves away and back before its first job."""
+        with suppress(OSError):  # its runs have it too
+            self._engine.papers.note_limit(sweep_id, offer.limit_usd)
 
     def device(self, flavor: Flavor) -> Device:
         """What a run finds on such a machine."""
@@ -162,6 +173,12 @@ class Jobs:
         if rented.gpus > 1:
             raise InvalidSettingError(f"{rented.name} has {rented.gpus} GPUs, and a job uses one. Choose one with one.")
         return rented, limit
+
+    def _require_room(self, runs: Sequence[RunRequest], offer: Offer) -> None:
+        """Of the adapters of these runs, and of what they are truncated to, on this server."""
+        ranks = offer.expected.ranks
+        sizes = [ranks[run.r].adapter_bytes * (run.r + sum(run.cut_ranks)) // run.r for run in runs]
+        self._engine.bounds.require(sizes)
 
     @property
     def _engine(self) -> HfJobs:

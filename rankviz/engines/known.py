@@ -16,6 +16,7 @@ def _local(store: RunStore, settings: Settings) -> Engine:
 
 
 def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
+    from rankviz.engines.hf_jobs.bounds import Bounds
     from rankviz.engines.hf_jobs.engine import HfJobs
     from rankviz.engines.hf_jobs.logins import Logins
 
@@ -26,6 +27,7 @@ def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
         at_once=settings.jobs_at_once,
         spend=settings.jobs_spend,
         flavor=settings.jobs_flavor,
+        bounds=Bounds.of(settings.limits),
     )
 
 

@@ -7,14 +7,11 @@ the measured figure is at most what is predicted, and the row is drawn as such.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rankviz import units
 from rankviz.core.accuracy.report import AccuracyReport, ReportRow
-from rankviz.figures.style import ESTIMATED, MEASURED, NEUTRAL, draw, rgba
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from rankviz.figures.style import ESTIMATED, MEASURED, NEUTRAL, Drawing, draw, figure, rgba
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-down", "star", "hexagon", "cross", "pentagon")
 BOUND_SYMBOL = "triangle-up"
@@ -153,7 +150,8 @@ def _hover(row: ReportRow, measured: float, predicted: float, text: Callable[[fl
     )
 
 
-def accuracy_figure(info: AccuracyInfo, *, height: int = 460) -> "go.Figure":
+@figure
+def accuracy_figure(info: AccuracyInfo, *, height: int = 460) -> Drawing:
     """Logarithmic on both axes. A filled marker counts, an open one is shown only: its setting is not fully known. An
     open triangle that points up may lie anywhere above the line, its length being only a cap."""
     groups = sorted({(not point.scored, point.bound, point.group) for point in info.points})

@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import log2
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.core.forecast.bands import Forecast
 from rankviz.core.forecast.bent import BentForecast
 from rankviz.core.forecast.words import UNIT_WORDS
-from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, draw, rgba, vertical_line
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, Drawing, draw, figure, rgba, vertical_line
 
 EXTRAPOLATED = ", extrapolated"
 """What the name of a trace ends with where no line has a point."""
@@ -101,7 +98,8 @@ def _rows(forecast: Forecast | BentForecast) -> Sequence[Mapping[str, object]]:
     ]
 
 
-def forecast_figure(info: ForecastInfo, *, height: int = 320) -> "go.Figure":
+@figure
+def forecast_figure(info: ForecastInfo, *, height: int = 320) -> Drawing:
     """Estimated is a band and a line, measured is a marker."""
     ranks = sorted({rank.r for rank in info.ranks} | {run.r for run in info.runs})
     return draw(

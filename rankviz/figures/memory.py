@@ -1,14 +1,11 @@
 """What a rank costs in memory: by component, against what the card can use. Estimated, so slate."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.core.cost.estimate import Estimate, memory_json
-from rankviz.figures.style import CHOSEN, NEUTRAL, draw, rgba, vertical_line
+from rankviz.figures.style import CHOSEN, LEGEND, NEUTRAL, Drawing, draw, figure, rgba, vertical_line
 from rankviz.units import GIB, memory_size
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 
 class MemoryBar(NamedTuple):
@@ -66,7 +63,8 @@ def memory_info(estimate: Estimate, *, chosen_r: int | None = None) -> MemoryInf
     )
 
 
-def memory_figure(info: MemoryInfo, *, height: int = 340) -> "go.Figure":
+@figure
+def memory_figure(info: MemoryInfo, *, height: int = 340) -> Drawing:
     """One stacked bar per rank against the card's usable memory, with the range of what the card would show."""
     bars, usable = info.bars, info.usable_bytes
     labels = [f"<b>{bar.r}</b>" if bar.r == info.chosen_r else str(bar.r) for bar in bars]
@@ -97,7 +95,7 @@ def memory_figure(info: MemoryInfo, *, height: int = 340) -> "go.Figure":
         shapes=shapes,
         annotations=notes,
         barmode="stack",
-        legend_traceorder="normal",
+        legend=LEGEND | {"traceorder": "normal"},
         bargap=0.35,
     )
 

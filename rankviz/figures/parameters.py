@@ -1,14 +1,11 @@
 """Where an adapter's parameters are: by module and block. Counted, not measured, so slate."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.figures.style import ESTIMATED, draw, rgba
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from rankviz.figures.style import ESTIMATED, Drawing, draw, figure, rgba
 
 
 class ParametersInfo(NamedTuple):
@@ -41,7 +38,8 @@ def parameters_info(plan: AdapterPlan, r: int) -> ParametersInfo:
     )
 
 
-def parameters_figure(info: ParametersInfo, *, height: int = 340) -> "go.Figure":
+@figure
+def parameters_figure(info: ParametersInfo, *, height: int = 340) -> Drawing:
     """An empty cell is a module that the block lacks."""
     every = max(1, -(-len(info.blocks) // 8))
     cells = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.advice.reasons import metric_in_words
@@ -19,10 +19,7 @@ from rankviz.figures.study_lines import (
     rows_of,
     shapes_of,
 )
-from rankviz.figures.style import CHOSEN, PUBLISHED, SMALL, draw, rgba, vertical_line
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from rankviz.figures.style import CHOSEN, PUBLISHED, SMALL, Drawing, draw, figure, rgba, vertical_line
 
 
 class StudiesInfo(NamedTuple):
@@ -126,7 +123,8 @@ def _size_ticks(x: str) -> Sequence[tuple[float, str]]:
     return [(tick, short(int(tick)).replace(".00", "").replace(".0 ", " ")) for tick in SIZE_TICKS]
 
 
-def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies") -> "go.Figure":
+@figure
+def studies_figure(info: StudiesInfo, *, height: int = 440, name: str = "studies") -> Drawing:
     """A logarithmic x axis. name: tells figures apart that stand side by side."""
     by_label: dict[str, list[PublishedLine]] = {}
     for line in info.lines:

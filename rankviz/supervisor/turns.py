@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.runs.attempts import queued_at
 from rankviz.core.runs.record import RunRecord, RunState
 
 Record = RunRecord | ProbeRecord
@@ -35,15 +36,11 @@ def batches(records: Iterable[Record], owner_of: Callable[[str], str], place_of:
     """What waits, what was queued first at the front. A run that was resumed waits since then, whenever it was made.
     Runs of one sweep that are to be in different places are not together."""
     waiting: dict[tuple[str, str, Place], list[Record]] = {}
-    for record in sorted(records, key=_queued_at):
+    for record in sorted(records, key=queued_at):
         if record.state is RunState.QUEUED:
             key = owner_of(record.run_id), record.request.sweep_id, place_of(record.run_id)
             waiting.setdefault(key, []).append(record)
     return [Batch(owner, sweep_id, tuple(group)) for (owner, sweep_id, _), group in waiting.items()]
-
-
-def _queued_at(record: Record) -> float:
-    return record.request.created_at if record.requeued_at is None else record.requeued_at
 
 
 def served_at(

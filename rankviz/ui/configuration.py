@@ -35,7 +35,13 @@ FALSE_WITHOUT = (
 )
 EVENT_DEFAULTS = {"connection": "sse"}
 COMPONENT_DEFAULTS = {"key": None}
-PROP_DEFAULTS = {"visible": True, "_selectable": False, "equal_height": False, "show_progress": False}
+PROP_DEFAULTS = {
+    "visible": True,
+    "_selectable": False,
+    "equal_height": False,
+    "show_progress": False,
+    "variant": "default",  # of rows and columns
+}
 """What the front end takes a component's key and these properties for, where they are absent."""
 HTML_DEFAULTS = {
     "html_template": "${value}",

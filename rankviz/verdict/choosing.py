@@ -34,11 +34,14 @@ class Comparison:
     diverged: tuple[RunLosses, ...]
     notes: tuple[str, ...]
     """What was left out and why, in sentences."""
+    means: dict[tuple[int, str], float] = field(init=False, repr=False)
+    """Of (rank, seed), over the examples."""
     _seeds_of: dict[int, tuple[str, ...]] = field(init=False, repr=False)
 
     def __post_init__(self):
         of = {r: tuple(seed for seed in self.seeds if (r, seed) in self.losses) for r in self.ranks}
         object.__setattr__(self, "_seeds_of", of)
+        object.__setattr__(self, "means", {cell: float(values.mean()) for cell, values in self.losses.items()})
 
     def seeds_of(self, r: int) -> tuple[str, ...]:
         return self._seeds_of[r]  # every two ranks are compared by them
@@ -53,25 +56,24 @@ def compare(runs: Sequence[RunLosses]) -> Comparison:
     import numpy as np
 
     diverged = tuple(run for run in runs if run.diverged)
-    finite = [run for run in runs if not run.diverged]
+    finite = [run for run in runs if run not in diverged] if diverged else runs
     if not finite:
         raise BadDataError("No run has a finite loss on all its examples, so nothing can be compared: train again.")
-    common = set.intersection(*(set(run.losses) for run in finite))
+    common = set(finite[0].losses).intersection(*(run.losses for run in finite))
     if not common:
         raise BadDataError("No example is in every run: evaluate all runs on the same examples, under the same names.")
     order = [example for example in finite[0].losses if example in common]
-    means = {id(run): fmean(run.losses[example] for example in order) for run in finite}
     by_rank: dict[int, dict[float | None, list[RunLosses]]] = defaultdict(lambda: defaultdict(list))
     for run in finite:
         by_rank[run.r][run.learning_rate].append(run)
-    chosen = {r: _best_rate(rates, means, diverged) for r, rates in sorted(by_rank.items())}
+    chosen = {r: _best_rate(rates, order, diverged) for r, rates in sorted(by_rank.items())}
     kept = [run for r, rate in chosen.items() for run in by_rank[r][rate]]
     ranks = tuple(chosen)
     return Comparison(
         ranks=ranks,
         seeds=tuple(dict.fromkeys(run.seed for run in sorted(kept, key=lambda run: (len(run.seed), run.seed)))),
         examples=len(order),
-        losses={(run.r, run.seed): np.array([run.losses[example] for example in order]) for run in kept},
+        losses={(run.r, run.seed): np.fromiter(map(run.losses.__getitem__, order), float) for run in kept},
         rates=chosen,
         rates_tried={r: len({run.learning_rate for run in runs if run.r == r}) for r in ranks},
         diverged=diverged,
@@ -79,8 +81,10 @@ def compare(runs: Sequence[RunLosses]) -> Comparison:
     )
 
 
-def _best_rate(rates: dict, means: dict[int, float], diverged: Iterable[RunLosses]) -> float | None:
+def _best_rate(rates: dict, examples: Sequence[str], diverged: Iterable[RunLosses]) -> float | None:
     """The lowest mean over the seeds that the rates share. A rate at which a run diverged only where all have one."""
+    if len(rates) == 1:
+        return next(iter(rates))
     r = next(iter(rates.values()))[0].r
     bad = {run.learning_rate for run in diverged if run.r == r}
     steady = {rate: runs for rate, runs in rates.items() if rate not in bad} or rates
@@ -88,7 +92,7 @@ def _best_rate(rates: dict, means: dict[int, float], diverged: Iterable[RunLosse
 
     def mean(rate: float | None) -> float:
         runs = [run for run in steady[rate] if run.seed in shared] or steady[rate]
-        return fmean(means[id(run)] for run in runs)
+        return fmean(fmean(map(run.losses.__getitem__, examples)) for run in runs)
 
     return min(steady, key=lambda rate: (mean(rate), rate or 0))
 
@@ -105,7 +109,7 @@ def _notes(
         yield f"These runs diverged and are left out, so their ranks look more stable than they are: {names}."
         if gone := sorted({run.r for run in diverged} - set(ranks)):
             yield f"Every run of {_ranks(gone)} diverged: its loss is not known."
-    everything = len(set.union(*(set(run.losses) for run in finite)))
+    everything = len(set().union(*(run.losses for run in finite)))
     if everything > examples:
         missing = everything - examples
         verb = "is" if missing == 1 else "are"

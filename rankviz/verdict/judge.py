@@ -184,7 +184,7 @@ def judge(
             RankLoss(
                 r=r,
                 loss=noise.losses[r],
-                run_losses={seed: float(compared.losses[r, seed].mean()) for seed in compared.seeds_of(r)},
+                run_losses={seed: compared.means[r, seed] for seed in compared.seeds_of(r)},
                 learning_rate=compared.rates[r],
                 learning_rates_tried=compared.rates_tried[r],
                 call=calls[r],

@@ -13,6 +13,7 @@ import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 
@@ -55,7 +56,7 @@ class RunLosses:
 
     @property
     def diverged(self) -> bool:
-        return not all(math.isfinite(loss) for loss in self.losses.values())
+        return not all(map(math.isfinite, self.losses.values()))
 
     @property
     def name(self) -> str:
@@ -118,8 +119,8 @@ def _by_example(measured: Evaluated, metric: Metric, by_tokens: bool) -> dict[st
     by_tokens: whether an example's loss weighs as much as it has target tokens.
     """
     if metric is LOSS:
-        losses = {str(i): loss for i, loss in enumerate(measured.example_losses)}
-        counts = {str(i): tokens for i, tokens in enumerate(measured.example_tokens)}
+        losses = dict(zip(_names(len(measured.example_losses)), measured.example_losses, strict=True))
+        counts = dict(zip(_names(len(measured.example_tokens)), measured.example_tokens, strict=True))
         return _weighed(losses, counts, fmean(counts.values())) if by_tokens and losses else losses
     if metric is TOKEN_ACCURACY:
         counts = measured.example_tokens
@@ -129,6 +130,12 @@ def _by_example(measured: Evaluated, metric: Metric, by_tokens: bool) -> dict[st
         matches = enumerate(measured.example_exact_matches)
         errors = {str(i): metric.turned(100.0 * match) for i, match in matches if match is not None}
     return dict.fromkeys(errors, math.nan) if math.isnan(measured.loss) else errors
+
+
+@lru_cache(maxsize=8)
+def _names(examples: int) -> Sequence[str]:
+    """By number."""
+    return tuple(map(str, range(examples)))
 
 
 def _weighed(losses: Mapping[str, float], tokens: Mapping[str, int], usual: float) -> dict[str, float]:

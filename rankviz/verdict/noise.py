@@ -31,16 +31,18 @@ tests/verdict/test_planted.py simulates; tests/verdict/test_judge.py works a sma
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import combinations
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
 from rankviz.verdict.choosing import Comparison
 from rankviz.verdict.distributions import studentized_range_quantile
+from rankviz.verdict.effects import Effects, effects_of
 
 CONFIDENCE = 0.95
 FEW_FREEDOM = 4
@@ -48,6 +50,8 @@ FEW_DIFFER = 5
 """Examples: with so many or more, a share is about normal, and the variances are enough."""
 ALL_POINTS = 100.0
 """Between a right and a wrong example."""
+AT_ONCE = 1_000_000
+"""Differences of single losses that are held together."""
 MANY = 1e4
 """Degrees of freedom from which on a quantile no longer changes in its third digit."""
 
@@ -71,7 +75,7 @@ class RunNoise:
         """Standard deviation of one run's loss over seeds."""
         return math.sqrt(self.variance)
 
-    @property
+    @cached_property
     def ways(self) -> tuple[tuple[float, float, int], ...]:
         """The intervals to choose the narrowest of: variance of one run, its freedom as a count, its risk."""
         risk = 1 - CONFIDENCE
@@ -111,39 +115,30 @@ class LossFit:
 
 def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
     """counted: values are counts of right and wrong."""
-    cells = sorted(compared.losses)
-    ranks, seeds = list(compared.ranks), list(compared.seeds)
-    means = np.array([compared.losses[cell].mean() for cell in cells])
-    places = {r: place for place, r in enumerate(ranks)}
-    design = np.zeros((len(cells), len(ranks) + len(seeds)))
-    for row, (r, seed) in enumerate(cells):
-        design[row, places[r]] = design[row, len(ranks) + seeds.index(seed)] = 1
-    ran = {r: set(compared.seeds_of(r)) for r in ranks}
-    shared = {(r, s): [seed for seed in compared.seeds_of(r) if seed in ran[s]] for r, s in combinations(ranks, 2)}
-    inverse = np.linalg.pinv(design.T @ design)
-    effects = inverse @ design.T @ means
-    freedom = len(cells) - int(np.linalg.matrix_rank(design))
-    within = _within(compared)
-    repeated = {pair for pair, common in shared.items() if len(common) > 1}
-    copies = bool(repeated) and _copies(compared)
-    if not repeated or (copies and not (counted and _nearly_uniform(compared))):
-        return LossFit(losses=_adjusted(compared, effects, within), runs=None, pairs={}, copies=copies)
-    differences = {pair: _differences(compared, *pair, shared[pair]) for pair in sorted(repeated)}
-    tables = {pair: _two_way(each) for pair, each in differences.items()}
-    unit = _unit(differences.values()) if counted and compared.examples > 1 else 0.0
-    residual = means - design @ effects
+    common = cache(lambda mine, others: tuple(seed for seed in mine if seed in others))
+    shared = {(r, s): common(compared.seeds_of(r), compared.seeds_of(s)) for r, s in combinations(compared.ranks, 2)}
+    shared = {pair: seeds for pair, seeds in shared.items() if len(seeds) > 1}
+    effects, within = effects_of(compared), _within(compared)
+    losses = _adjusted(compared, effects, within)
+    copies = bool(shared) and _copies(compared)
+    if not shared or (copies and not (counted and _nearly_uniform(compared))):
+        return LossFit(losses=losses, runs=None, pairs={}, copies=copies)
+    tables = _tables(compared, shared, counted=counted and compared.examples > 1)
+    unit = max(table.largest for table in tables.values())
+    unit = (unit or ALL_POINTS) if counted and compared.examples > 1 else 0.0
     rest_variance = max(
-        fmean(rest / 2 for _, rest in tables.values()),  # two losses make a difference
+        fmean(table.rest / 2 for table in tables.values()),  # two losses make a difference
         unit**2 / (4 * (compared.examples + 1)),
     )
     least = rest_variance / compared.examples if counted else 0.0
     variance, repeats = _variance(within)
+    places = {r: place for place, r in enumerate(compared.ranks)}
     return LossFit(
-        losses=_adjusted(compared, effects, within),
+        losses=losses,
         runs=RunNoise(
-            ranks=len({r for pair in repeated for r in pair}),
-            paired_variance=max(least, float(residual @ residual) / freedom),
-            paired_freedom=freedom,
+            ranks=len({r for pair in shared for r in pair}),
+            paired_variance=max(least, effects.residual / effects.freedom),
+            paired_freedom=effects.freedom,
             variance=max(least, variance),
             freedom=repeats,
             rest_variance=rest_variance,
@@ -151,11 +146,11 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
         pairs={
             (r, s): PairNoise(
                 seeds=len(shared[r, s]),
-                weight=_weight(inverse, places[r], places[s]),
-                examples_variance=of_examples,
-                unit=unit if unit and _odd(differences[r, s]) < FEW_DIFFER else 0.0,
+                weight=effects.weights[places[r]][places[s]],
+                examples_variance=table.examples,
+                unit=unit if unit and table.odd < FEW_DIFFER else 0.0,
             )
-            for (r, s), (of_examples, _) in tables.items()
+            for (r, s), table in tables.items()
         },
         assumed=copies,
     )
@@ -172,10 +167,7 @@ def between_runs(compared: Comparison) -> tuple[float, int] | None:
 
 def _within(compared: Comparison) -> dict[int, np.ndarray]:
     """Of each rank, the means of its runs."""
-    means: dict[int, list[float]] = {r: [] for r in compared.ranks}
-    for r, seed in sorted(compared.losses):
-        means[r].append(compared.losses[r, seed].mean())
-    return {r: np.array(mine) for r, mine in means.items()}
+    return {r: np.array([compared.means[r, seed] for seed in sorted(compared.seeds_of(r))]) for r in compared.ranks}
 
 
 def _variance(within: Mapping[int, np.ndarray]) -> tuple[float, int]:
@@ -184,14 +176,13 @@ def _variance(within: Mapping[int, np.ndarray]) -> tuple[float, int]:
     return sum(float(((mine - mine.mean()) ** 2).sum()) for mine in within.values()) / repeats, repeats
 
 
-def _adjusted(compared: Comparison, effects: np.ndarray, within: Mapping[int, np.ndarray]) -> dict[int, float]:
+def _adjusted(compared: Comparison, effects: Effects, within: Mapping[int, np.ndarray]) -> dict[int, float]:
     """Plain means where no run is missing, or where ranks share no seed to be adjusted by."""
     plain = {r: float(mine.mean()) for r, mine in within.items()}
     common = set.intersection(*(set(compared.seeds_of(r)) for r in compared.ranks))
     if compared.balanced or not common:
         return plain
-    seeds = effects[len(compared.ranks) :].mean()
-    return {r: float(effects[i] + seeds) for i, r in enumerate(compared.ranks)}
+    return {r: float(each + effects.seeds.mean()) for r, each in zip(compared.ranks, effects.ranks, strict=True)}
 
 
 def _copies(compared: Comparison) -> bool:
@@ -213,31 +204,51 @@ def _odd(values: np.ndarray) -> int:
     return int(np.count_nonzero((np.atleast_2d(values) != np.median(values)).any(axis=0)))
 
 
-def _unit(differences: Iterable[np.ndarray]) -> float:
-    return max(float(np.abs(each).max()) for each in differences) or ALL_POINTS
+class _Table(NamedTuple):
+    """Of the differences between two ranks, seeds × examples."""
+
+    examples: float
+    """(MS_example - MS_rest) / (n m), not below 0; 0 of one example."""
+    rest: float
+    """MS_rest; 0 of one example."""
+    largest: float = 0.0
+    odd: int = 0
+    """Examples that do not differ as most do."""
 
 
-def _differences(compared: Comparison, r: int, s: int, seeds: Sequence[str]) -> np.ndarray:
-    """Seeds × examples."""
-    return np.array([compared.losses[r, seed] - compared.losses[s, seed] for seed in seeds])
+def _tables(
+    compared: Comparison, shared: Mapping[tuple[int, int], tuple[str, ...]], *, counted: bool
+) -> dict[tuple[int, int], _Table]:
+    """Of each pair, by the seeds that it shares. counted: `largest` and `odd` too."""
+    alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    for (r, s), seeds in shared.items():
+        alike.setdefault((r, seeds), []).append(s)
+    of_rank = cache(lambda r, seeds: np.array([compared.losses[r, seed] for seed in seeds]))
+    tables = {}
+    for (r, seeds), every in alike.items():
+        some = max(1, AT_ONCE // of_rank(r, seeds).size)
+        for others in (every[place : place + some] for place in range(0, len(every), some)):
+            differences = of_rank(r, seeds) - np.array([of_rank(s, seeds) for s in others])
+            columns = [*_two_way(differences), *(_counts(differences) if counted else ())]
+            tables |= {(r, s): _Table(*row) for s, *row in zip(others, *columns, strict=True)}
+    return dict(sorted(tables.items()))
 
 
-def _weight(inverse: np.ndarray, i: int, j: int) -> float:
-    """Variance of the difference of two effects, over that of one run."""
-    return float(inverse[i, i] + inverse[j, j] - 2 * inverse[i, j])
-
-
-def _two_way(differences: np.ndarray) -> tuple[float, float]:
-    """Of a table of seeds × examples: (MS_example - MS_rest) / (n m), not below 0, and MS_rest; 0 of one example."""
-    n, m = differences.shape
+def _two_way(differences: np.ndarray) -> tuple[Sequence[float], Sequence[float]]:
+    """differences: pairs × seeds × examples."""
+    pairs, n, m = differences.shape
     if m == 1:
-        return 0.0, 0.0
-    centred = differences - differences.mean()
-    by_example = centred.mean(axis=0)
-    rest = centred - by_example - centred.mean(axis=1, keepdims=True)
-    ms_example = n * float(by_example @ by_example) / (m - 1)
-    ms_rest = float((rest**2).sum()) / ((m - 1) * (n - 1))
-    return max(0.0, ms_example - ms_rest) / (n * m), ms_rest
+        return [0.0] * pairs, [0.0] * pairs
+    centred = differences - differences.mean(axis=(1, 2), keepdims=True)
+    by_example = centred.mean(axis=1, keepdims=True)
+    rest = centred - by_example - centred.mean(axis=2, keepdims=True)
+    ms_example = n * (by_example**2).sum(axis=(1, 2)) / (m - 1)
+    ms_rest = (rest**2).sum(axis=(1, 2)) / ((m - 1) * (n - 1))
+    return (np.maximum(0.0, ms_example - ms_rest) / (n * m)).tolist(), ms_rest.tolist()
+
+
+def _counts(differences: np.ndarray) -> tuple[Sequence[float], Sequence[int]]:
+    return np.abs(differences).max(axis=(1, 2)).tolist(), [_odd(each) for each in differences]
 
 
 def half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:

@@ -86,7 +86,7 @@ def test_a_limit_below_the_highest_cost_is_said(own):
 def test_a_machine_that_there_is_not_and_a_limit_that_pays_for_nothing_are_refused(own):
     with pytest.raises(InvalidSettingError, match="has no flavor 'h900'"):
         own.jobs.check(REQUEST, "h900")
-    with pytest.raises(InvalidSettingError, match="do not pay for a job"):
+    with pytest.raises(InvalidSettingError, match=r"\$0.05 does not pay for a job"):
         own.jobs.check(REQUEST, "l4x1", 0.05)
 
 
@@ -113,6 +113,17 @@ def test_a_page_without_a_trainer_and_its_limits_do_not_stand_in_the_way_of_who_
         offer = shared.jobs.check(large, "a100-large", 5.0)
 
     assert offer.usd.low > 0
+
+
+def test_adapters_that_are_too_large_for_a_shared_page_are_refused_before_anything_is_paid(shared):
+    one = SweepRequest(base="meta-llama/Llama-3.1-8B", ranks=(256,), seeds=(0,))
+    many = replace(one, ranks=(64, 128, 160), seeds=(0, 1), learning_rates=(1e-4, 2e-4))
+
+    with acting_as(ALICE):
+        with pytest.raises(LimitError, match=r"of one run take 2\.68 GB, .* at most 2\.00 GB .* lower rank"):
+            shared.jobs.check(one, "a100-large", 50.0)
+        with pytest.raises(LimitError, match=r"of one sweep take .* at most 10\.00 GB .* fewer"):
+            shared.jobs.check(many, "a100-large", 50.0)
 
 
 def test_how_much_is_kept_on_a_shared_page_stays_limited(shared):

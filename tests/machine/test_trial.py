@@ -39,7 +39,7 @@ def test_a_process_that_hangs_is_stopped_and_says_where():
     *_, last = run(TORCH + "say(starting='importing Unsloth')\ntime.sleep(60)", timeout_s=1.0)
 
     assert (False, "It was stopped at its time limit while importing Unsloth") == (last.ok, last.found)
-    assert last.seconds < 20
+    assert last.seconds < 50
 
 
 def test_a_program_that_is_not_there_is_told_too():

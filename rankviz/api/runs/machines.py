@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device, card
-from rankviz.core.runs.attempts import LOCAL
+from rankviz.core.runs.attempts import LOCAL, queued_at
 from rankviz.engines import Engine, Nodes
 from rankviz.engines.known import require
 from rankviz.store.destination import Destination, read_destination
@@ -33,8 +33,10 @@ class Machines:
         return (destination.engine or self._workspace.settings.engine) == LOCAL
 
     def destination(self, sweep: Sweep) -> Destination:
-        """Where the runs of a sweep are to be."""
-        return read_destination(self._workspace.store.run_dir(sweep.runs[0].run_id))
+        """Where a sweep goes on: where the run was to be that somebody asked for last. When a sweep moves, what has
+        completed stays where it was."""
+        last = max(sweep.runs, key=queued_at)
+        return read_destination(self._workspace.store.run_dir(last.run_id))
 
     def environment(self, name: str, *, look: bool = True) -> Mapping[str, Any] | None:
         """What a run on an engine will find there: as the newest run that has completed there, or as its engine sees

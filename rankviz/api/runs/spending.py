@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rankviz import units
-from rankviz.core.runs.attempts import HF_JOBS
+from rankviz.core.runs.attempts import HF_JOBS, queued_at
 from rankviz.core.runs.timing.spent import DeviceTime
 from rankviz.core.runs.words.places import title
 from rankviz.errors import EngineUnavailableError
@@ -119,14 +119,16 @@ class Spending:
         return self._spent([run])
 
     def limit(self, sweep: Sweep) -> float | None:
-        """The spending limit in US dollars of the runs that are to be on a rented machine, or else of those that were;
-        None where none was."""
-        for run in sweep.runs:
+        """The spending limit in US dollars that it was given last, also where it is on another engine now; None where
+        it never had one."""
+        engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)
+        if engine and (given := engine.papers.limit(sweep.sweep_id)) is not None:
+            return given
+        for run in sorted(sweep.runs, key=queued_at, reverse=True):  # before its first job, of an earlier version
             destination = read_destination(self._workspace.store.run_dir(run.run_id))
             if destination.engine == HF_JOBS and (spend := destination.options.get("spend")):
                 return float(spend)
-        engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)
-        return engine.papers.limit(sweep.sweep_id) if engine else None
+        return None
 
     def _rent(self, sweep: Sweep) -> Rent | None:
         engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)

@@ -178,6 +178,11 @@ class Attempted(ABC):
         return attempt - self.attempt - (1 if is_here else 0)
 
 
+def queued_at(record: Any) -> float:
+    """When somebody asked for a run or a probe last, by its record; unix seconds."""
+    return record.request.created_at if record.requeued_at is None else record.requeued_at
+
+
 def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEvent]:
     """The events that count, where so many attempts have begun before them."""
     for event in events:

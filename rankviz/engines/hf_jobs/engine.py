@@ -15,6 +15,7 @@ from rankviz.core.runs.attempts import HF_JOBS, Attempt
 from rankviz.engines import bundle
 from rankviz.engines.engine import End, Engine, Job, Live
 from rankviz.engines.hf_jobs import returning, words
+from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.engines.hf_jobs.cancelling import ENDING, Cancelling
 from rankviz.engines.hf_jobs.ends import CANCELLED, end_of
 from rankviz.engines.hf_jobs.following.mirror import Mirror
@@ -28,7 +29,7 @@ from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.returning import Found
 from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending
 from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError, InvalidSettingError
-from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND
+from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND, Limits
 from rankviz.store import RunStore
 
 LOOKS = 6
@@ -43,6 +44,7 @@ class HfJobs(Engine):
     Args:
         image: In which they run; one with Unsloth, or one with uv.
         at_once: Jobs of all owners together.
+        bounds: Of what is taken of a job.
         worker: Instead of the true one.
         sees_folders: Whether jobs see the folders of this machine, as those of a stand-in do.
         look_seconds: A job whose start was not answered and that is listed nowhere for so long is started again.
@@ -61,6 +63,7 @@ class HfJobs(Engine):
         *,
         image: str = JOBS_IMAGE,
         at_once: int = JOBS_AT_ONCE,
+        bounds: Bounds = Bounds.of(Limits()),  # noqa: B008
         spend: float = JOBS_SPEND,
         flavor: str = JOBS_FLAVOR,
         worker: Sequence[str] = (),
@@ -68,7 +71,7 @@ class HfJobs(Engine):
         poll_seconds: float = 5.0,
         look_seconds: float = LOOK_SECONDS,
     ):
-        self.logins = logins
+        self.logins, self.bounds = logins, bounds
         self.papers = Papers(store.home)
         self.spending = Spending(self.papers.place)
         self._store, self._image, self._at_once = store, image, at_once
@@ -280,7 +283,7 @@ class HfJobs(Engine):
             return None
         terms = {"image": self._image, "worker": self._worker, "look_seconds": self._look_seconds}
         renting = Renting(hub, self.papers, folder, **terms)
-        mirror = Mirror(folder, bundle.read_job(folder).attempts)
+        mirror = Mirror(folder, bundle.read_job(folder).attempts, self.bounds)
         watch = Watch(hub, renting, mirror, folder=folder.name, poll_seconds=self._poll_seconds)
         self._watches[folder.name] = watch
         watch.start()

@@ -141,10 +141,11 @@ class Papers:
             shutil.rmtree(gone, ignore_errors=True)
 
     def note_limit(self, sweep_id: str, usd: float) -> None:
+        self.place.mkdir(parents=True, exist_ok=True)
         (self.place / f"limit-{sweep_id}").write_text(repr(usd))
 
     def limit(self, sweep_id: str) -> float | None:
-        """The spending limit that a sweep was given last; None where it has had no job here."""
+        """The spending limit that a sweep was given last; None where it had none here."""
         try:
             usd = float((self.place / f"limit-{sweep_id}").read_text())
         except (OSError, ValueError):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from rankviz import units
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
@@ -59,8 +60,8 @@ def timeout_seconds(usd: float, usd_per_minute: float) -> int:
     if seconds < LEAST_SECONDS:
         least = math.ceil((STARTING.high + LEAST_SECONDS) / 60.0) * usd_per_minute
         raise InvalidSettingError(
-            f"{usd:.2f} US dollars do not pay for a job: starting may take {STARTING.high / 60:.0f} minutes and is "
-            f"billed. Give at least {math.ceil(100 * least) / 100:.2f}, or choose a cheaper machine."
+            f"{units.usd(usd)} does not pay for a job: starting may take {STARTING.high / 60:.0f} minutes and is "
+            f"billed. Give at least {units.usd(math.ceil(100 * least) / 100)}, or choose a cheaper machine."
         )
     return seconds
 
@@ -84,6 +85,6 @@ def seconds_left(usd: float, spent: float, usd_per_minute: float, *, is_whole: b
             raise
         cost = "have cost" if is_whole else "may have cost up to"
         raise InvalidSettingError(
-            f"The spending limit of {usd:.2f} US dollars is used up: this sweep's jobs {cost} {spent:.2f}, and the "
-            "rest does not pay for another one. Give a higher limit for the whole sweep."
+            f"The spending limit of {units.usd(usd)} is used up: this sweep's jobs {cost} {units.usd(spent)}, and "
+            "the rest does not pay for another one. Give a higher limit for the whole sweep."
         ) from error

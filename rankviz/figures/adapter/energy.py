@@ -1,15 +1,12 @@
 """The share of a trained adapter's energy that each rank keeps: of all updates together, and of the weakest module."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.core.spectrum.spectrum import NEARLY_ALL, Spectrum
 from rankviz.core.spectrum.thin import spaced
-from rankviz.figures.style import CHOSEN, MEASURED, SMALL, draw, rgba, vertical_line
+from rankviz.figures.style import CHOSEN, MEASURED, SMALL, Drawing, draw, figure, rgba, vertical_line
 from rankviz.units import rounded_percent as percent
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 FEW = 32
 """Up to this rank the axis is linear; above, in powers of two."""
@@ -55,7 +52,8 @@ def energy_info(spectrum: Spectrum, *, r: int | None = None) -> EnergyInfo:
     )
 
 
-def energy_figure(info: EnergyInfo, *, height: int = 300) -> "go.Figure":
+@figure
+def energy_figure(info: EnergyInfo, *, height: int = 300) -> Drawing:
     """Two measured lines by rank, the rank to truncate to, and where nearly all of the energy is. A click on a point
     reports its rank."""
     lines = [

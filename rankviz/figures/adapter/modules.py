@@ -4,17 +4,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import chain
 from math import floor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.core.spectrum.grid import Grid, grid
 from rankviz.core.spectrum.spectrum import NEARLY_ALL, SHARES, LayerSpectrum, Spectrum
 from rankviz.core.spectrum.thin import MOST_POINTS, grouped
-from rankviz.figures.style import CHOSEN, MEASURED, SMALL, draw, rgba
+from rankviz.figures.style import CHOSEN, MEASURED, SMALL, Drawing, draw, figure, rgba
 from rankviz.units import rounded_percent as percent
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 
 MOST_ROWS = 64
 """Of the map: more cannot be told apart."""
@@ -175,7 +171,8 @@ def _row(layer: LayerSpectrum, ranks: Mapping[str, int]) -> dict[str, object]:
     }
 
 
-def modules_figure(info: ModulesInfo, *, height: int = 340, empty: str = "No adapter yet.") -> "go.Figure":
+@figure
+def modules_figure(info: ModulesInfo, *, height: int = 340, empty: str = "No adapter yet.") -> Drawing:
     """One cell per module and block; a cell without an update has a ×."""
     every = max(1, -(-len(info.blocks) // 8))
     return draw(

@@ -3,16 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.core.lora.targets import listed
 from rankviz.core.spectrum.grid import grid
 from rankviz.core.spectrum.spectrum import NEARLY_ALL, LayerSpectrum, Spectrum
 from rankviz.core.spectrum.thin import MOST_POINTS, QUANTILES, quantiles, spaced
-from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, draw, rgba, vertical_line
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, Drawing, draw, figure, rgba, vertical_line
 
 
 class SpectrumLine(NamedTuple):
@@ -99,7 +96,8 @@ def _line(name: str, values: Sequence[float]) -> SpectrumLine:
     return SpectrumLine(name, [values[i - 1] for i in index], index)
 
 
-def spectrum_figure(info: SpectrumInfo, *, height: int = 340) -> "go.Figure":
+@figure
+def spectrum_figure(info: SpectrumInfo, *, height: int = 340) -> Drawing:
     """Singular values on a logarithmic axis; those of other blocks are drawn faintly."""
     traces = []
     if info.others:

@@ -7,7 +7,7 @@ once.
 
 from collections.abc import Mapping, Sequence
 from math import log10
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.forecast.curve import GRID
@@ -18,11 +18,8 @@ from rankviz.errors import InvalidSettingError
 from rankviz.figures.forecast import ForecastRank, bands, forecast_info
 from rankviz.figures.hero.axes import X_AXES
 from rankviz.figures.hero.lines import HeroLine, line_traces, published_lines, run_lines
-from rankviz.figures.style import ESTIMATED, SMALL, draw
+from rankviz.figures.style import ESTIMATED, SMALL, Drawing, draw, figure
 from rankviz.units import rounded_percent
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 DRAWN_RANKS = frozenset([*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16)])
 """Enough for a smooth band on any axis."""
@@ -146,7 +143,8 @@ EVERY_RANK = "every rank"
 """The trace that the page fills with all costs of a rank, for its hover."""
 
 
-def hero_figure(info: HeroInfo, *, height: int = 400) -> "go.Figure":
+@figure
+def hero_figure(info: HeroInfo, *, height: int = 400) -> Drawing:
     """The band below, lines over it, runs on top."""
     ticks = {
         "tickmode": "array",

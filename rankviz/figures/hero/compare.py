@@ -1,17 +1,14 @@
 """Up to four pinned configurations on one chart: every rank of each at its cost, the pinned rank marked."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
 from rankviz.figures.forecast import forecast_info
 from rankviz.figures.hero.axes import X_AXES
 from rankviz.figures.hero.chart import DRAWN_RANKS, x_range, y_title
 from rankviz.figures.studies import DASHES
-from rankviz.figures.style import CHOSEN, ESTIMATED, draw
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from rankviz.figures.style import CHOSEN, ESTIMATED, Drawing, draw, figure
 
 SHAPES = ("circle", "square", "diamond", "triangle-up")
 
@@ -63,7 +60,8 @@ def compare_info(tradeoffs: Sequence[tuple[str, int, Tradeoff]], *, x: str = "fi
     )
 
 
-def compare_figure(info: CompareInfo, *, height: int = 320) -> "go.Figure":
+@figure
+def compare_figure(info: CompareInfo, *, height: int = 320) -> Drawing:
     """A line a configuration, estimated; the pinned rank of each is a mark with its letter."""
     traces: list[dict[str, Any]] = []
     for each, dash, shape in zip(info.pinned, DASHES, SHAPES, strict=False):

@@ -11,7 +11,7 @@ from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank
 from rankviz.core.runs.words.labels import sweep_title
 from rankviz.figures.forecast import ForecastRank, forecast_info
-from rankviz.figures.style import MEASURED, NEUTRAL, draw, line_label, rgba, vertical_line
+from rankviz.figures.style import MEASURED, NEUTRAL, Drawing, draw, figure, line_label, rgba, vertical_line
 from rankviz.figures.sweep.calls import MARKS, calls_of
 from rankviz.figures.sweep.fast_curve import (
     WHAT_A_FAST_CURVE_IS,
@@ -25,8 +25,6 @@ from rankviz.units import counted
 from rankviz.verdict import Verdict
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from rankviz.core.forecast.bent import BentForecast
 
 
@@ -181,7 +179,8 @@ def _rows(
     return [{name: row.get(name, "") for name in ("kind", "r", column, *COLUMNS)} for row in rows]
 
 
-def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> "go.Figure":
+@figure
+def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> Drawing:
     """Runs and truncated adapters are never joined. The band lies under both. Runs have the marks of the verdict."""
     ranks = info.ranks
     return draw(

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.runs.metric import measured_metrics
@@ -14,14 +14,11 @@ from rankviz.core.runs.tradeoff import (
 )
 from rankviz.core.runs.words.labels import base_name, data_name
 from rankviz.errors import InvalidSettingError
-from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, draw, named_band, rgba
+from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, Drawing, draw, figure, named_band, rgba
 from rankviz.figures.sweep.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
 from rankviz.figures.sweep.points import PointGroup, measured_points, point_group
 from rankviz.units import counted
 from rankviz.verdict import Verdict, headline, judge, losses_of
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 
 class TradeoffInfo(NamedTuple):
@@ -156,7 +153,8 @@ def _row(sweep: Sweep, rank: RankGroup, cost: CostAxis, quality: QualityAxis) ->
     }
 
 
-def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> "go.Figure":
+@figure
+def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> Drawing:
     """Each group has its own marker shape; points of different groups are never joined."""
     groups = [group for group in info.groups if group.points]
     traces, shapes = [], []

@@ -2,15 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from math import isfinite, log2
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.thinned import FEW, thinned
 from rankviz.core.runs.words.labels import data_name, run_labels, sweep_title
-from rankviz.figures.style import MEASURED, draw, rgba
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from rankviz.figures.style import MEASURED, Drawing, draw, figure, rgba
 
 
 class LossCurve(NamedTuple):
@@ -89,7 +86,8 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
     )
 
 
-def training_figure(info: TrainingInfo, *, height: int = 320) -> "go.Figure":
+@figure
+def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
     """Training loss by step. Measured is vermilion, so runs differ by strength of the colour (rank) and by dash."""
     begun = [curve for curve in info.curves if curve.steps]
     ranks = sorted({curve.r for curve in begun})

@@ -1,15 +1,12 @@
 """How far each rank lies above the best: differences paired by seed, with their intervals and the tolerance."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rankviz.core.runs.metric import LOSS, Metric
-from rankviz.figures.style import MEASURED, NEUTRAL, draw, named_band, rgba
+from rankviz.figures.style import MEASURED, NEUTRAL, Drawing, draw, figure, named_band, rgba
 from rankviz.figures.sweep.calls import BEST, MARKS
 from rankviz.verdict import RankLoss, Verdict
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 
 class Difference(NamedTuple):
@@ -87,7 +84,8 @@ def _row(verdict: Verdict, rank: RankLoss) -> dict[str, object]:
     return {name: "" if value is None else value for name, value in row.items()}
 
 
-def verdict_figure(info: VerdictInfo, *, height: int = 260) -> "go.Figure":
+@figure
+def verdict_figure(info: VerdictInfo, *, height: int = 260) -> Drawing:
     """Ranks from left to right, evenly; zero is the best, the grey band what counts as equal."""
     differences = info.differences
     return draw(

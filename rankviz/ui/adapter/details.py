@@ -32,7 +32,7 @@ def values_chart(spectrum: Spectrum, chosen: LayerSpectrum, ranks: Mapping[str, 
     """The singular values of one module."""
     info = spectrum_info(spectrum, module=chosen.name, r=ranks.get(chosen.name))
     return chart_value(
-        spectrum_figure(info, height=VALUES_HEIGHT), info.rows, file="singular-values", source=info.source
+        spectrum_figure.drawing(info, height=VALUES_HEIGHT), info.rows, file="singular-values", source=info.source
     )
 
 

@@ -104,7 +104,9 @@ def _named(names: Sequence[str]) -> str:
 def energy_chart(spectrum: Spectrum, r: int | None) -> str:
     """The energy that each rank keeps."""
     info = energy_info(spectrum, r=r)
-    return chart_value(energy_figure(info, height=ENERGY_HEIGHT), info.rows, file="energy-by-rank", source=info.source)
+    return chart_value(
+        energy_figure.drawing(info, height=ENERGY_HEIGHT), info.rows, file="energy-by-rank", source=info.source
+    )
 
 
 def heat_chart(
@@ -112,4 +114,6 @@ def heat_chart(
 ) -> str:
     """Every module by block. chosen: the name of the framed one."""
     info = modules_info(spectrum, r=r, energy=energy, ranks=ranks, chosen=chosen)
-    return chart_value(modules_figure(info, height=HEAT_HEIGHT), info.rows, file="adapter-modules", source=info.source)
+    return chart_value(
+        modules_figure.drawing(info, height=HEAT_HEIGHT), info.rows, file="adapter-modules", source=info.source
+    )

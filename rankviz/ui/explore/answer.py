@@ -117,10 +117,10 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
 
 
 def _chart(tradeoff: Tradeoff, info: HeroInfo) -> dict[str, Any]:
-    figure = hero_figure(info, height=HERO_HEIGHT)
+    drawing = hero_figure.drawing(info, height=HERO_HEIGHT)
     model = tradeoff.estimate.model.id
     source = " ".join([f"{model}.", *info.sentences])
-    return {**chart_json(figure, info.rows, file=f"trade-off-{tradeoff.quality}", source=source), "xs": info.xs}
+    return {**chart_json(drawing, info.rows, file=f"trade-off-{tradeoff.quality}", source=source), "xs": info.xs}
 
 
 def measure_note(api: Api, estimate: Estimate) -> str:

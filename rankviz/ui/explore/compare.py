@@ -78,9 +78,9 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _chart(tradeoffs: Sequence[tuple[str, int, Tradeoff]], x: str) -> dict[str, Any]:
     info = compare_info(tradeoffs, x=x)
-    figure = compare_figure(info, height=HEIGHT)
+    drawing = compare_figure.drawing(info, height=HEIGHT)
     source = " ".join(tradeoffs[0][2].forecast.sentences)
-    return chart_json(figure, info.rows, file="compare", source=source)
+    return chart_json(drawing, info.rows, file="compare", source=source)
 
 
 def _pins(pins: Any) -> list[str]:

@@ -22,11 +22,13 @@ def memory_picture(api: Api, **values: Any) -> Picture:
     answer = api.estimates.estimate(question)
     info = memory_info(answer.estimate, chosen_r=values["r"])
     basis = f"{info.source} Framework: {FRAMEWORKS[question.training.framework]}. {in_words(answer.basis)}"
-    return Picture(chart_value(memory_figure(info, height=MEMORY_HEIGHT), info.rows, file="memory", source=basis))
+    return Picture(
+        chart_value(memory_figure.drawing(info, height=MEMORY_HEIGHT), info.rows, file="memory", source=basis)
+    )
 
 
 def modules_picture(api: Api, **values: Any) -> Picture:
     """Adapter parameters by module and block, at the chosen rank."""
     info = parameters_info(api.estimates.estimate(ask(values)).estimate.plan, values["r"])
-    figure = parameters_figure(info, height=MEMORY_HEIGHT)
-    return Picture(chart_value(figure, info.rows, file="modules", source=info.source))
+    drawing = parameters_figure.drawing(info, height=MEMORY_HEIGHT)
+    return Picture(chart_value(drawing, info.rows, file="modules", source=info.source))

@@ -108,8 +108,8 @@ def _nearest(near: Sequence[Near]) -> list[Near]:
 
 
 def _chart(info: StudiesInfo, name: str) -> str:
-    figure = studies_figure(info, height=HEIGHT, name=name)
-    return chart_value(figure, info.rows, file=f"evidence-{name}", source=info.source)
+    drawing = studies_figure.drawing(info, height=HEIGHT, name=name)
+    return chart_value(drawing, info.rows, file=f"evidence-{name}", source=info.source)
 
 
 def _summary(api: Api, r: int, infos: Iterable[StudiesInfo]) -> str:

@@ -88,7 +88,7 @@ def _on_cards(report: AccuracyReport) -> Sequence[Score]:
 
 
 def accuracy_chart(info: AccuracyInfo) -> str:
-    return chart_value(accuracy_figure(info, height=HEIGHT), info.rows, file="validation", source=info.source)
+    return chart_value(accuracy_figure.drawing(info, height=HEIGHT), info.rows, file="validation", source=info.source)
 
 
 def summary(report: AccuracyReport) -> str:

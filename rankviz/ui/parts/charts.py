@@ -12,6 +12,7 @@ import gradio as gr
 
 from rankviz import __version__
 from rankviz.core.cells import csv_text
+from rankviz.figures.style import Drawing
 
 MENU = """
 <details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
@@ -50,12 +51,12 @@ def chart(title: str, *, height: int, elem_id: str, optional: bool = False) -> g
     )
 
 
-def chart_value(figure, rows: Sequence[Mapping[str, object]], *, file: str, source: str = "") -> str:
+def chart_value(drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str = "") -> str:
     """A figure and its data, as chart() draws them and offers them for download.
 
     source: what it rests on, in a sentence or two; it goes into every file beside the address of the view.
     """
-    return json_text(chart_json(figure, rows, file=file, source=source))
+    return json_text(chart_json(drawing, rows, file=file, source=source))
 
 
 def json_text(value: object, **how: object) -> str:
@@ -75,12 +76,12 @@ def finite(value: object) -> object:
     return [finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def chart_json(figure, rows: Sequence[Mapping[str, object]], *, file: str, source: str = "") -> dict[str, object]:
+def chart_json(
+    drawing: Drawing, rows: Sequence[Mapping[str, object]], *, file: str, source: str = ""
+) -> dict[str, object]:
     """The same, before it is written as text."""
-    drawn = figure.to_dict()
     return {
-        "data": drawn["data"],
-        "layout": drawn["layout"],
+        **drawing,
         "csv": csv_text(rows),
         "file": f"rankviz-{file}",
         "source": source,

@@ -84,7 +84,9 @@ def curve(
         picked=decision.train_rank if decision and not judged_by_seeds else None,
     )
     return Curve(
-        chart=chart_value(rank_curve_figure(info, height=height), info.rows, file="rank-curve", source=info.source),
+        chart=chart_value(
+            rank_curve_figure.drawing(info, height=height), info.rows, file="rank-curve", source=info.source
+        ),
         summary=summary_html(answers),
         details="".join(details),
         verdict=verdict if compares else None,

@@ -114,7 +114,7 @@ def _where(sweep: Sweep) -> str:
 def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) -> str:
     """Training loss by step of every run, or of these runs."""
     info = training_info(sweeps, run_ids=run_ids)
-    return chart_value(training_figure(info), info.rows, file="loss", source=info.source)
+    return chart_value(training_figure.drawing(info), info.rows, file="loss", source=info.source)
 
 
 def events_html(api: Api, sweep: Sweep) -> str:

@@ -43,4 +43,6 @@ def tradeoff_chart(
     shown = {"x": x, "y": y, "run_ids": run_ids, "usd_per_hour": usd_per_hour}
     info = tradeoff_info(sweeps, **shown, tolerance=tolerance, verdicts=verdicts)
     caption = " ".join(info.notes)
-    return Drawn(chart_value(tradeoff_figure(info, height=height), info.rows, file="tradeoff", source=caption), caption)
+    return Drawn(
+        chart_value(tradeoff_figure.drawing(info, height=height), info.rows, file="tradeoff", source=caption), caption
+    )

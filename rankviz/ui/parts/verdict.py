@@ -38,4 +38,4 @@ def verdict_html(verdict: Verdict | None, borrowed: Borrowed | None = None) -> s
 def verdict_chart(verdict: Verdict | None, *, height: int = 260) -> str:
     """The same as a figure, with its data as CSV."""
     info = verdict_info(verdict)
-    return chart_value(verdict_figure(info, height=height), info.rows, file="verdict", source=info.source)
+    return chart_value(verdict_figure.drawing(info, height=height), info.rows, file="verdict", source=info.source)

@@ -107,9 +107,10 @@ def _drawn(api: Api, example: Example, verdict: Verdict, top: float) -> tuple[st
     """(the figure, the words under it). top: where the axis of losses ends, in nats."""
     sweep = api.runs.sweep(example.sweep_id)
     info = rank_curve_info(sweep, verdict)
-    figure = rank_curve_figure(info, height=HEIGHT).update_yaxes(range=[0, top])
-    drawing = chart_value(figure, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source)
-    return drawing, words_html(example, verdict, sweep.runs, info.source)
+    drawing = rank_curve_figure.drawing(info, height=HEIGHT)
+    drawing["layout"]["yaxis"]["range"] = [0, top]
+    chart = chart_value(drawing, info.rows, file=f"rank-curve-{example.sweep_id}", source=info.source)
+    return chart, words_html(example, verdict, sweep.runs, info.source)
 
 
 def words_html(example: Example, verdict: Verdict, runs: Sequence[RunRecord], source: str) -> str:

@@ -92,6 +92,7 @@ def test_a_sweep_moves_on_between_places_and_what_has_completed_stays(three, tmp
     three.runs.cancel(sweep_id)
     three.moves.resume(sweep_id, third, **ON[third])
     runs_on(third, 3)
+    assert third == three.moves.destination(sweep_id).engine
     (tmp_path / "go").touch()
     three.workspace.supervisor.settle()
 
@@ -122,11 +123,33 @@ def test_without_a_place_a_sweep_goes_on_where_it_was_with_its_machine_and_limit
 
 def test_a_sweep_that_was_elsewhere_meanwhile_keeps_the_limit_it_had(rented):
     sweep_id = failed(rented, destination=Destination("local"))
-    engine_of(rented).papers.place.mkdir(parents=True)
     engine_of(rented).papers.note_limit(sweep_id, 1.0)
 
     assert "1" == rented.moves.destination(sweep_id, "hf-jobs").options["spend"]
     assert "4" == rented.moves.destination(sweep_id, "hf-jobs", spend=4.0).options["spend"]
+
+
+def test_a_sweep_that_had_no_job_yet_keeps_its_limit_when_it_moves_away_and_back(rented):
+    sweep_id = rented.engines.start(SweepRequest(ranks=(2,), seeds=(0,)), "hf-jobs", flavor="t4-small", spend=1.0)
+    rented.runs.cancel(sweep_id)
+    rented.workspace.store.requeue(rented.workspace.store.run_ids(sweep_id)[0], Destination("local"))
+    rented.runs.cancel(sweep_id)
+
+    assert "1" == rented.moves.destination(sweep_id, "hf-jobs").options["spend"]
+
+
+def test_place_machine_and_limit_are_those_that_a_part_was_given_last(rented):
+    store = rented.workspace.store
+    sweep_id = failed(rented, 4, 8, 16, destination=Destination("hf-jobs", {"flavor": "l4x1", "spend": "10"}))
+    rented.moves.resume(sweep_id, "hf-jobs", "t4-small", 3.0)
+    rented.runs.cancel(sweep_id)
+    second = store.run_ids(sweep_id)[1]
+    store.requeue(second, Destination("hf-jobs", {"flavor": "a100-large", "spend": "9"}))
+
+    there = rented.moves.destination(sweep_id)
+
+    assert ("hf-jobs", "a100-large") == (there.engine, there.options["flavor"])
+    assert 3.0 == rented.spending.limit(rented.runs.sweep(sweep_id))
 
 
 def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_said(rented):
@@ -158,7 +181,7 @@ def test_a_limit_that_is_used_up_starts_nothing(rented, action):
     sweep_id = failed(rented)
     engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(1.9, 1.9))
 
-    with pytest.raises(InvalidSettingError, match=r"of 2\.00 US dollars is used up: this sweep's jobs have cost 1\.90"):
+    with pytest.raises(InvalidSettingError, match=r"of \$2\.00 is used up: this sweep's jobs have cost \$1\.90"):
         getattr(rented.moves, action)(sweep_id, "hf-jobs", "l4x1", 2.0)
 
     assert ["failed"] == [run.state for run in rented.runs.sweep(sweep_id).runs]
@@ -228,7 +251,7 @@ def test_one_run_more_is_refused_where_too_little_is_left_of_the_limit(rented):
     sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
     engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(2.9, 2.9))
 
-    with pytest.raises(InvalidSettingError, match=r"used up: this sweep's jobs have cost 2\.90"):
+    with pytest.raises(InvalidSettingError, match=r"used up: this sweep's jobs have cost \$2\.90"):
         rented.moves.add(sweep_id, 8)
 
     assert 1 == len(rented.runs.sweep(sweep_id).runs)

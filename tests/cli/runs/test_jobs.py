@@ -52,7 +52,7 @@ def test_a_limit_that_pays_for_nothing_is_a_mistake_of_one_line(tmp_path, hub):
     run = sweep("--engine", "hf-jobs", "--spend", "0.05", hub=hub, home=tmp_path / "home")
 
     assert 2 == run.returncode
-    assert "0.05 US dollars do not pay for a job" in run.stderr
+    assert "$0.05 does not pay for a job" in run.stderr
     assert {} == hub.jobs
 
 
@@ -97,7 +97,7 @@ def test_a_sweep_moves_to_a_rented_machine_with_the_cost_before_it_starts(tmp_pa
     [
         (("--flavor", "l4x1"), "--flavor and --spend need --engine hf-jobs."),
         (("--engine", "local", "--spend", "5"), "--flavor and --spend need --engine hf-jobs."),
-        (("--engine", "hf-jobs", "--spend", "0.05"), "0.05 US dollars do not pay for a job"),
+        (("--engine", "hf-jobs", "--spend", "0.05"), "$0.05 does not pay for a job"),
         (("--engine", "hf-jobs", "--flavor", "h900"), "Hugging Face has no flavor 'h900'"),
     ],
 )

@@ -8,8 +8,9 @@ import pytest
 from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import RunFailed
 from rankviz.engines import bundle
+from rankviz.engines.hf_jobs import bounds
+from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.engines.hf_jobs.following import growing, mirror
-from rankviz.engines.hf_jobs.following.growing import Bounds
 from rankviz.engines.hf_jobs.following.lines import Piece
 from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.settings import SharedLimits
@@ -196,4 +197,4 @@ def test_the_bounds_are_those_of_imports_and_adapters():
     shared = Bounds.of(SharedLimits())
 
     assert Bounds(journal_bytes=50 * 10**6, journal_lines=20_000, adapter_bytes=2 * 10**9, job_bytes=10**10) == shared
-    assert len(json.dumps("x" * growing.EVENT_BYTES)) * shared.journal_lines < shared.journal_bytes
+    assert len(json.dumps("x" * bounds.EVENT_BYTES)) * shared.journal_lines < shared.journal_bytes

@@ -6,8 +6,10 @@ import pytest
 
 from rankviz.core.runs.attempts import Attempt
 from rankviz.engines import bundle
+from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.engines.hf_jobs.following.lines import Piece
 from rankviz.engines.hf_jobs.following.mirror import Mirror
+from rankviz.settings import Limits
 from rankviz.store.journal import parse_lines
 
 ATTEMPT = Attempt("r4", 1)
@@ -50,7 +52,7 @@ def folder(tmp_path):
 
 
 def mirror_of(folder):
-    return Mirror(folder, [ATTEMPT])
+    return Mirror(folder, [ATTEMPT], Bounds.of(Limits()))
 
 
 def piece(journal, start, end=None):

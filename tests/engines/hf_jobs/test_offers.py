@@ -57,7 +57,7 @@ def test_while_hugging_face_does_not_answer_nobody_waits_long_and_later_ones_not
     for _ in range(20):
         with pytest.raises(EngineUnavailableError, match=SLOW):
             machines.flavors(SlowHub())
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5.0
     assert 1 == hub.asked
 
     hub.may.set()

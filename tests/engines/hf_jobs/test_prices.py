@@ -27,7 +27,7 @@ def test_a_spending_limit_is_a_number_above_zero(usd):
 
 
 def test_a_limit_that_pays_for_no_more_than_the_start_is_refused_with_what_would_do():
-    with pytest.raises(InvalidSettingError, match=r"Give at least 0\.15"):
+    with pytest.raises(InvalidSettingError, match=r"Give at least \$0\.15"):
         timeout_seconds(0.14, 0.01)
 
     assert 300 == timeout_seconds(0.15, 0.01)

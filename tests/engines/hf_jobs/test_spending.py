@@ -74,9 +74,9 @@ def test_what_cannot_be_read_is_no_bill_of_nothing_and_stays_as_it_is(spending, 
 def test_what_was_spent_is_taken_off_the_limit():
     # 60 minutes at 0.05 a minute, less the ten that a start may take.
     assert 3000 == seconds_left(5.0, 2.0, 0.05)
-    with pytest.raises(InvalidSettingError, match=r"of 5\.00 US dollars is used up: this sweep's jobs have cost 4\.90"):
+    with pytest.raises(InvalidSettingError, match=r"of \$5\.00 is used up: this sweep's jobs have cost \$4\.90"):
         seconds_left(5.0, 4.9, 0.05)
-    with pytest.raises(InvalidSettingError, match="do not pay for a job"):
+    with pytest.raises(InvalidSettingError, match="does not pay for a job"):
         seconds_left(0.1, 0.0, 0.05)
-    with pytest.raises(InvalidSettingError, match=r"this sweep's jobs may have cost up to 4\.90"):
+    with pytest.raises(InvalidSettingError, match=r"this sweep's jobs may have cost up to \$4\.90"):
         seconds_left(5.0, 4.9, 0.05, is_whole=False)

@@ -14,7 +14,7 @@ from tests.support import questions
 from tests.support.slurm_cluster import UNREACHABLE, failure, success
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, lost_reasons, states, sweep, wait_for, waiting_for
 
-SHORT = 1.0
+SHORT = 5.0
 """Seconds in which what waits for no command is done, on a slow machine."""
 LIMIT = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit)"
 

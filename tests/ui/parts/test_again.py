@@ -90,7 +90,7 @@ def test_a_place_that_is_chosen_shows_what_it_takes_there(api):
 def test_what_stands_in_the_way_is_said_before_the_button(api):
     shown = shown_there(api, failed(api), engine="hf-jobs", flavor="l4x1", spend=0.01)
 
-    assert "do not pay for a job" in text_of(shown.about)
+    assert "does not pay for a job" in text_of(shown.about)
     assert not shown.go.interactive
 
 
@@ -137,7 +137,7 @@ def test_the_button_moves_them_there(api):
 def test_a_limit_that_is_too_low_moves_nothing(api):
     sweep_id = failed(api)
 
-    with pytest.raises(InvalidSettingError, match="do not pay for a job"):
+    with pytest.raises(InvalidSettingError, match="does not pay for a job"):
         resume_there(api, sweep_id, "hf-jobs", "l4x1", 0.01)
 
     assert ["failed"] == state_of(api, sweep_id)

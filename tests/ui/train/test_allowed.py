@@ -34,6 +34,7 @@ def test_a_shared_page_says_its_limits(tmp_path, monkeypatch):
     assert words.startswith("This page is shared. It allows at most: 12 runs per sweep, 50 steps per run, rank 256, ")
     assert "1 minute per run" in words
     assert "tokens per batch" not in words
+    assert words.endswith("which you pay for: 10,000 steps per run, and no limit on base, batch and minutes.")
 
 
 def test_a_page_of_ones_own_says_none(tmp_path):

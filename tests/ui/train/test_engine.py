@@ -145,7 +145,7 @@ def test_the_cost_stands_before_the_button_as_a_range(api):
 def test_a_limit_that_pays_for_nothing_is_said_before_the_button(api):
     shown = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=0.01, **FORM)
 
-    assert "do not pay for a job" in text_of(shown.notice)
+    assert "does not pay for a job" in text_of(shown.notice)
     assert not shown.start.interactive
 
 

@@ -142,7 +142,7 @@ def test_a_probe_that_takes_too_long_ends_at_its_limit_with_a_sentence(tmp_path)
 
     assert RunState.FAILED is record.state
     assert record.error.startswith("The time limit of 1.0 s was reached with 2 blocks (")
-    assert record.ended_at - record.started_at < 10
+    assert record.ended_at - record.started_at < 60
 
 
 @pytest.mark.parametrize(

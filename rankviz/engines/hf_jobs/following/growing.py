@@ -2,50 +2,24 @@
 
 import re
 import time
-from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, ProbeCompleted, RunCompleted, RunFailed
-from rankviz.settings import Limits
+from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.store.journal import MAX_LINE_BYTES, line_of, parse_event, whole_lines
 
 LAST = (RunCompleted, RunFailed, ProbeCompleted)
 LOUD = re.compile(rb'"(?:RunCompleted|RunFailed|ProbeCompleted|AdapterSaved|AdapterCut)"')
 """What a line has that matters here; others are not parsed."""
-EVENT_BYTES = 500
-"""Of an event where there are many."""
 MAX_LATER_BYTES = 16 * 10**6
 PIECE_BYTES = 200
 """That a piece takes beside its text."""
 GAP_BYTES = 2**16
 """Of a line that stands where something never came: readers take no line of any length."""
 TOO_LONG = "Its journal is longer than this server takes: {:,} lines, {:,.0f} MB, or one line of {:,.0f} MB."
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bounds:
-    """Of what is taken of one job."""
-
-    journal_bytes: int
-    journal_lines: int
-    adapter_bytes: int
-    """Of a run: its adapter and what it was cut to."""
-    job_bytes: int
-    """Of the adapters of all runs, those that were fetched again counted again."""
-
-    @classmethod
-    def of(cls, limits: Limits) -> "Bounds":
-        """As imports are bound. Ranks that an adapter is cut to are lower, together about its size again."""
-        adapter = limits.adapter_mb * 10**6
-        return cls(
-            journal_bytes=max(limits.import_mb * 10**6, limits.events_per_run * EVENT_BYTES),
-            journal_lines=limits.events_per_run,
-            adapter_bytes=2 * adapter,
-            job_bytes=10 * adapter,
-        )
 
 
 class Growing:

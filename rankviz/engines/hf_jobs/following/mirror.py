@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.attempts import Attempt
 from rankviz.engines import bundle
-from rankviz.engines.hf_jobs.following.growing import Bounds, Growing
+from rankviz.engines.hf_jobs.bounds import Bounds
+from rankviz.engines.hf_jobs.following.growing import Growing
 from rankviz.engines.hf_jobs.following.lines import Piece
 from rankviz.engines.hf_jobs.hub import READ_BYTES
-from rankviz.settings import Settings
 
 LOG, JOURNAL = "worker.log", "events.jsonl"
 TOO_LARGE = "Its adapters have {:,} files of {:,.0f} MB in all, more than this server takes ({:,} files, {:,.0f} MB)."
@@ -31,12 +31,12 @@ class Mirror:
     """Of one job. Its methods may be called from several threads.
 
     Args:
-        bounds: Of what is taken; those of this server's settings where none are given. A run that has more fails.
+        bounds: Of what is taken. A run that has more fails.
     """
 
-    def __init__(self, folder: Path, attempts: Sequence[Attempt], bounds: Bounds | None = None):
+    def __init__(self, folder: Path, attempts: Sequence[Attempt], bounds: Bounds):
         self.folder = folder
-        self._bounds = bounds or Bounds.of(Settings().limits)
+        self._bounds = bounds
         self._attempts = {attempt.run_id: attempt for attempt in attempts}
         self._journals = {run: Growing(bundle.journal(folder, run), self._bounds) for run in self._attempts}
         self._fetched_bytes = 0
