@@ -55,10 +55,10 @@ def timeout_seconds(usd: float, usd_per_minute: float) -> int:
     Starting is billed, and may not count against Hugging Face's time limit: the most that it is expected to take is
     kept back.
     """
-    if usd > MOST_USD:
-        raise InvalidSettingError(f"The spending limit must be at most {MOST_USD:,} US dollars (got {usd:g}).")
     if not math.isfinite(usd) or usd <= 0:
         raise InvalidSettingError(f"The spending limit must be above 0 US dollars (got {usd:g}).")
+    if usd > MOST_USD:
+        raise InvalidSettingError(f"The spending limit must be at most {MOST_USD:,} US dollars (got {usd:g}).")
     paid = 60.0 * usd / usd_per_minute if usd_per_minute else 24 * 3600.0
     seconds = math.floor(min(paid, MOST_SECONDS) - STARTING.high)
     if seconds < LEAST_SECONDS:
