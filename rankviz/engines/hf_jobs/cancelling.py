@@ -72,7 +72,7 @@ class Cancelling:
                 if not watch.wait(seconds):
                     raise EngineUnavailableError(LEFT)
                 seconds = min(2 * seconds, self._poll_seconds)
-                with suppress(EngineError, EngineUnavailableError):  # it is asked again
+                with suppress(EngineError, EngineUnavailableError, OSError):  # it is asked again
                     watch.see(watch.hub.job(watch.job_id))
         except BaseException as error:
             if isinstance(error, EngineError | EngineDeclinedError):

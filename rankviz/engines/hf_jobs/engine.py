@@ -158,7 +158,7 @@ class HfJobs(Engine):
             is_ended = cancelling.look(unless)
         except EngineError as error:
             raise EngineUnavailableError(str(error)) from error
-        del self._cancelling[folder.name]
+        self._cancelling.pop(folder.name, None)
         return End(why=CANCELLED) if is_ended else None
 
     def _cancel_without_login(self, live: Live, why: str, unless: Callable[[], bool]) -> End | None:

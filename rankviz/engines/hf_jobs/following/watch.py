@@ -141,19 +141,18 @@ class Watch:
             self._unknown_since = now
         if self._unknown_since is not None and now - self._unknown_since < self._look_seconds:
             raise EngineUnavailableError(UNKNOWN)
+        self._ended_at = (self._ended_at or now) if seen.ended else None
+        self.seen, news = seen, {}
+        if not seen.ended and self.renting.rented.is_ending and now - self._ending_at > ENDING_SECONDS:
+            news["is_ending"] = False
         if seen.seconds is not None:
             self._billed, self._billed_at = max(self._billed or 0.0, seen.seconds), now
             self._is_billed = seen.ended
             if seen.ended or now - self._noted_at >= NOTED_SECONDS:
                 self._noted_at = now
-                self.renting.note(billed_seconds=self._billed, billed_at=time.time())
-        if not seen.ended:
-            self._ended_at = None
-            if self.renting.rented.is_ending and now - self._ending_at > ENDING_SECONDS:
-                self.renting.note(is_ending=False)
-        elif self._ended_at is None:
-            self._ended_at = now
-        self.seen = seen
+                news |= {"billed_seconds": self._billed, "billed_at": time.time()}
+        if news:
+            self.renting.note(**news)
 
     @property
     def span(self) -> Span:
