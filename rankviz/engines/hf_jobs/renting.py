@@ -69,15 +69,16 @@ class Renting:
             self._is_withdrawn = self._is_stopped = True
 
     def note(self, **news: Any) -> None:
-        """Write down what is new of `rented`, which has it also where that fails."""
+        """Write down what is new of `rented`, which has it also where that fails. A job that is found once nobody wants
+        it any more is to be ended."""
         with self._lock:
             self.rented = replace(self.rented, **news)
-            if not self._folder.is_dir():
-                return
-            if not self._is_stopped:
+            if self._folder.is_dir() and not self._is_stopped:
                 self._papers.write(self._folder, self.rented)
-            elif "job_id" in news:
+            elif self._folder.is_dir() and "job_id" in news:
                 self._papers.write(self._folder, replace(self._papers.read(self._folder), **news))
+            elif "job_id" in news:
+                self._papers.miss(self._folder.name, self.rented)
 
     def step(self) -> None:
         """One try; `rented` has the job's id once it is known. EngineUnavailableError: try again later."""

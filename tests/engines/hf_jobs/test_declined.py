@@ -10,7 +10,7 @@ from rankviz.errors import EngineUnavailableError
 from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for
 
-START = "POST /api/jobs/alice"
+START, LIST = "POST /api/jobs/alice", "GET /api/jobs/alice"
 COMMIT = "POST /api/datasets/alice/rankviz-jobs/commit"
 
 
@@ -101,6 +101,25 @@ def test_a_job_is_looked_for_before_it_is_asked_for_where_what_was_written_down_
     wait_for(lambda: json.loads(file.read_text())["job_id"] == only_job(hub).id)
     supervisor.cancel(run_id)
     assert ("CANCELED", 1) == (only_job(hub).stage, hub.calls.count(START))
+
+
+def test_a_job_that_is_found_as_its_run_is_cancelled_is_ended(supervise, store, hub):
+    (run_id,) = sweep(store, 4, spend="2")
+    first = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).steps)
+    first.stop()
+    file = store.home / "hf-jobs" / f"{run_id}-a1" / RENTED
+    rented = json.loads(file.read_text())
+    file.write_text(json.dumps({**rented, "is_asked": False, "job_id": "", "billed_seconds": None, "billed_at": 0.0}))
+    hub.hangs.add(LIST)
+    before = hub.calls.count(LIST)
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: hub.calls.count(LIST) > before)
+
+    supervisor.cancel(run_id)
+    hub.hangs.clear()
+
+    wait_for(lambda: only_job(hub).stage == "CANCELED" and not supervisor.engines[0].papers.missing())
 
 
 def test_what_an_earlier_login_is_told_late_changes_nothing_of_a_job_that_runs(supervise, store, hub, logins):
