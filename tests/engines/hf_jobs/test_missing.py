@@ -56,6 +56,7 @@ def test_a_job_whose_folder_is_still_here_is_left_to_who_follows_it(tmp_path):
     papers, spending, looking = missing(tmp_path, {"ann": hub})
     rented = Rented(owner="ann", account="alice", **TERMS)
     papers.miss("r4-a1", rented)
+    (papers.place / "r4-a1").mkdir()
     papers.write(papers.place / "r4-a1", rented)
 
     looking._look_for(hub, *next(iter(papers.missing().items())))
