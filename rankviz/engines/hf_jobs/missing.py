@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rankviz.engines.hf_jobs.answers import DELETED, Seen
+from rankviz.engines.hf_jobs.answers import Seen
 from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.engines.hf_jobs.papers import Papers, Rented
 from rankviz.engines.hf_jobs.prices import MOST_SECONDS, longest_seconds
@@ -70,10 +70,11 @@ class Missing:
         folder = self._papers.place / file.stem
         if folder.exists():  # its runs have not gone on without it yet
             return
-        jobs = list(hub.find(self._papers.labels(folder)))
-        if rented.job_id and rented.job_id not in {job.id for job in jobs}:
+        labels = self._papers.labels(folder)
+        jobs = list(hub.find(labels))
+        if rented.job_id and not jobs:
             job = hub.job(rented.job_id)
-            jobs += [] if job.stage == DELETED else [job]
+            jobs = [job] if labels.items() <= job.labels.items() else []
         for job in jobs:
             if not job.ended:
                 hub.cancel(job.id)
