@@ -23,6 +23,7 @@ RankVizError
   + EngineError               an engine refused a job, or lost what it made; says why
   + EngineUnavailableError    an engine cannot be reached or has no room; its jobs go on, and it is asked again
       + EngineEndingError     it is ending a job, which takes a while
+      + EngineDeclinedError   it does not do it now, and has done nothing
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
 
@@ -153,6 +154,10 @@ class EngineUnavailableError(RankVizError):
 
 class EngineEndingError(EngineUnavailableError):
     """A job is being ended, and that takes a while. It is asked again soon."""
+
+
+class EngineDeclinedError(EngineUnavailableError):
+    """It does not do it now, and has done nothing of it; where an answer was lost, that is not known."""
 
 
 class WorkerError(RankVizError):

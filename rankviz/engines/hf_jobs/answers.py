@@ -21,6 +21,7 @@ class Seen:
     seconds: float | None = None
     """Since it was created; what is billed is no more. None where it is not known: of one that was deleted, say."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    flavor: str = ""
 
     @property
     def ended(self) -> bool:
@@ -37,7 +38,8 @@ def seen(job: Any) -> Seen:
     stage = getattr(job.status.stage, "value", job.status.stage)
     labels = {str(name): str(value) for name, value in (job.labels or {}).items()}
     seconds = None if spent is None else float(spent)
-    return Seen(text(job.id), text(stage), str(job.status.message or "")[:300], seconds, labels)
+    message = str(job.status.message or "")[:300]
+    return Seen(text(job.id), text(stage), message, seconds, labels, str(job.flavor or ""))
 
 
 def text(value: Any) -> str:

@@ -1,47 +1,82 @@
 """Ends one job on Hugging Face. Every call there may take minutes, so each step has a thread of its own."""
 
+import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 
-from rankviz.engines.hf_jobs.following.watch import Watch
+from rankviz.engines.hf_jobs.following.watch import LEFT, Watch
 from rankviz.engines.in_thread import in_thread
-from rankviz.errors import EngineEndingError
+from rankviz.errors import EngineDeclinedError, EngineEndingError, EngineError, EngineUnavailableError
 
 NAME = "rankviz-job-end"
+NEWS_SECONDS = 5.0
+"""So long it is waited for what is new of a job. Then it is ended, whatever its bucket says: it costs money."""
+MOST_PAUSE_SECONDS = 60.0
+"""After Hugging Face has refused to end it again and again."""
+READING = "What the job did last is read. Then Hugging Face is asked to end it."
+ASKING = "Hugging Face is asked to end the job, and has not answered yet."
 ENDING = "Hugging Face has not ended the job yet. What you cancelled ends with it."
+FETCHING = "The job has ended. What its runs have completed is still fetched."
 
 
 class Cancelling:
-    """Of one job, whose id is known. First what is new of it is read, then it is ended."""
+    """Of one job, whose id is known. First what is new of it is read, as far as that does not take long, then it is
+    ended, then what its completed runs left is fetched. Where Hugging Face refuses, all begins anew after a pause."""
 
     def __init__(self, watch: Watch, poll_seconds: float):
-        self._watch, self._poll_seconds = watch, poll_seconds
-        self._step = in_thread(watch.refresh, NAME)
-        self._is_asked = False
+        self.watch = watch
+        self._poll_seconds = poll_seconds
+        self._pause = poll_seconds
+        self._not_before = -math.inf
+        self._is_taken = False
+        """Whether Hugging Face has answered that it ends it."""
+        self._begin()
 
     def look(self, unless: Callable[[], bool]) -> bool:
         """Whether the job has ended by this; False where it is not needed any more, since `unless` is true.
-        EngineEndingError: not yet. EngineError, EngineUnavailableError: a step failed."""
-        if not self._step.done():
-            raise EngineEndingError(ENDING)
-        self._step.result()
-        if self._is_asked:
-            return True
-        if unless():
-            return False
-        # Before it is asked for, and until that has failed: how the job ends is told by it.
-        self._watch.renting.note(is_ending=True)
-        self._is_asked, self._step = True, in_thread(self._end, NAME)
-        raise EngineEndingError(ENDING)
+        EngineEndingError: not yet. EngineError, EngineUnavailableError: Hugging Face does not end it now."""
+        if self._end is None:
+            if not self._news.done() and time.monotonic() < self._until:
+                raise EngineEndingError(READING)
+            if unless():
+                return False
+            self._end = in_thread(self._end_it, NAME)
+            raise EngineEndingError(ASKING)
+        if not self._end.done():
+            raise EngineEndingError(ENDING if self._is_taken else ASKING)
+        if self._end.exception() is not None and time.monotonic() >= self._not_before:
+            self._begin()
+            raise EngineEndingError(READING)
+        self._end.result()
+        if self.watch.holds_back:
+            raise EngineEndingError(FETCHING)
+        unless()  # which takes over what has been fetched
+        return True
 
-    def _end(self) -> None:
-        hub, job_id = self._watch.hub, self._watch.job_id
-        if not self._watch.has_ended:
-            try:
-                hub.cancel(job_id)
-            except BaseException:
-                self._watch.renting.note(is_ending=False)
-                raise
-        while not self._watch.has_ended:
-            time.sleep(min(1.0, self._poll_seconds))
-            self._watch.see(hub.job(job_id))
+    def _begin(self) -> None:
+        self._news = in_thread(self.watch.refresh, NAME)
+        self._until = time.monotonic() + NEWS_SECONDS
+        self._end: Future[None] | None = None
+
+    def _end_it(self) -> None:
+        """Until it has ended, or its owner has left."""
+        watch, seconds = self.watch, min(1.0, self._poll_seconds)
+        try:
+            if not watch.has_ended:
+                watch.note_ending()
+                watch.hub.cancel(watch.job_id)
+            self._is_taken = True
+            while not watch.has_ended:
+                if not watch.wait(seconds):
+                    raise EngineUnavailableError(LEFT)
+                seconds = min(2 * seconds, self._poll_seconds)
+                with suppress(EngineError, EngineUnavailableError, OSError):  # it is asked again
+                    watch.see(watch.hub.job(watch.job_id))
+        except BaseException as error:
+            if isinstance(error, EngineError | EngineDeclinedError):
+                watch.renting.note(is_ending=False)
+            self._not_before = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, MOST_PAUSE_SECONDS)
+            raise

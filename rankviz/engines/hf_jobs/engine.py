@@ -15,8 +15,9 @@ from rankviz.core.runs.attempts import HF_JOBS, Attempt
 from rankviz.engines import bundle
 from rankviz.engines.engine import End, Engine, Job, Live
 from rankviz.engines.hf_jobs import returning, words
+from rankviz.engines.hf_jobs.answers import DELETED
 from rankviz.engines.hf_jobs.bounds import Bounds
-from rankviz.engines.hf_jobs.cancelling import ENDING, Cancelling
+from rankviz.engines.hf_jobs.cancelling import Cancelling
 from rankviz.engines.hf_jobs.ends import CANCELLED, end_of
 from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.engines.hf_jobs.following.watch import Watch, unsend
@@ -24,7 +25,7 @@ from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.missing import Missing
 from rankviz.engines.hf_jobs.offers import Offers
 from rankviz.engines.hf_jobs.papers import Papers, Rented
-from rankviz.engines.hf_jobs.prices import MOST_SECONDS, seconds_left
+from rankviz.engines.hf_jobs.prices import seconds_left
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.returning import Found
 from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending
@@ -47,7 +48,8 @@ class HfJobs(Engine):
         bounds: Of what is taken of a job.
         worker: Instead of the true one.
         sees_folders: Whether jobs see the folders of this machine, as those of a stand-in do.
-        look_seconds: A job whose start was not answered and that is listed nowhere for so long is started again.
+        look_seconds: A job whose start was not answered and that is listed nowhere for so long is started again, and
+            one that Hugging Face does not know for so long counts as deleted.
     """
 
     name = HF_JOBS
@@ -95,7 +97,7 @@ class HfJobs(Engine):
             return None  # a job that has come back has them
         hub = self.logins.require(job.owner)
         sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
-        if any(self._folders_of(sweep_id)):
+        if any(rented.sweep_id == sweep_id for _, rented in self._rented()):
             raise EngineUnavailableError(words.ONE_AT_A_TIME)
         if sum(lost.sweep_id == sweep_id for lost in self.papers.missing().values()) >= MOST_MISSING:
             raise EngineError(words.TOO_MANY_MISSING)
@@ -141,28 +143,28 @@ class HfJobs(Engine):
         folder = self.papers.folder(live.job.name)
         watch = self._watch(folder, self.papers.read(folder))
         if watch is None or watch.is_foreign:
-            return self._cancel_without_login(live, unless)
+            return self._cancel_without_login(live, self._needed_login(live.job.owner, watch), unless)
         renting = watch.renting
         if not renting.rented.job_id:
             if unless():
                 return None
-            if renting.stop() or renting.is_over:
+            if renting.withdraw() or renting.is_over:
                 return End(why=CANCELLED)
-            raise EngineUnavailableError(self._not_known) if renting.is_lost else EngineEndingError(ENDING)
-        cancelling = self._cancelling.pop(folder.name, None) or Cancelling(watch, self._poll_seconds)
+            raise EngineUnavailableError(self._not_known) if renting.is_lost else EngineEndingError(words.NOT_ASKED_YET)
+        cancelling = self._cancelling.get(folder.name)
+        if cancelling is None or cancelling.watch is not watch:  # of a login that has ended
+            cancelling = self._cancelling[folder.name] = Cancelling(watch, self._poll_seconds)
         try:
-            return End(why=CANCELLED) if cancelling.look(unless) else None
-        except EngineEndingError:
-            self._cancelling[folder.name] = cancelling  # whatever else there is, the next look begins anew
-            raise
+            is_ended = cancelling.look(unless)
         except EngineError as error:
             raise EngineUnavailableError(str(error)) from error
+        self._cancelling.pop(folder.name, None)
+        return End(why=CANCELLED) if is_ended else None
 
-    def _cancel_without_login(self, live: Live, unless: Callable[[], bool]) -> End | None:
+    def _cancel_without_login(self, live: Live, why: str, unless: Callable[[], bool]) -> End | None:
         """Of an owner who is not logged in. A job that runs can be ended by nobody else."""
-        rented = self.papers.read(self.papers.folder(live.job.name))
-        if rented.is_asked:
-            raise EngineUnavailableError(self.logins.sentence(rented.owner))
+        if self.papers.read(self.papers.folder(live.job.name)).is_asked:
+            raise EngineUnavailableError(why)
         return None if unless() else End(why=CANCELLED)
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
@@ -177,32 +179,23 @@ class HfJobs(Engine):
         if self.papers.trouble(folder):
             self._give_up(folder, live)
         else:
-            rented = self.papers.read(folder)
+            rented, watch = self.papers.read(folder), self._watches.get(folder.name)
             if rented.job_id:
-                self.spending.add(rented.sweep_id, folder.name, self._cost(folder))
+                self.spending.add(rented.sweep_id, folder.name, self._cost(folder, rented))
+                if watch and watch.seen and watch.seen.stage == DELETED:
+                    self.papers.miss(folder.name, rented)  # it may still run
             if hub := self.logins.of(rented.owner):
-                unsend(hub, folder.name, self._watches.get(folder.name))
+                unsend(hub, folder.name, watch)
         self.papers.forget(folder)
         self._drop(folder)
 
     def _give_up(self, folder: Path, live: Live) -> None:
-        """Of a job whose papers cannot be read: it may run, so it is looked for by its labels and ended. Until it is
-        found it may have cost all that its sweep may."""
+        """Of a job whose papers cannot be read: it may run, so it is looked for by its labels and ended."""
         run_id = live.job.attempts[0].run_id
         with contextlib.suppress(EngineError):
             return self.papers.miss(folder.name, self.papers.read(folder))
         sweep_id = self._store.record(run_id).request.sweep_id
-        limit = self.papers.limit(sweep_id) or 0.0
-        self.spending.add(sweep_id, folder.name, Cost(0.0, limit))
-        rented = Rented(
-            owner=self._store.ownership(run_id).owner,
-            account="",
-            flavor="",
-            usd_per_minute=0.0,
-            timeout_seconds=MOST_SECONDS,
-            sweep_id=sweep_id,
-        )
-        self.papers.miss(folder.name, rented)
+        self._missing.give_up(folder.name, self._store.ownership(run_id).owner, sweep_id)
 
     def release(self) -> None:
         for watch in self._watches.values():
@@ -221,30 +214,36 @@ class HfJobs(Engine):
 
     def bill(self, sweep_id: str) -> Bill:
         """What a sweep's jobs have cost so far, with those that run."""
-        return self.spending.bill(sweep_id, {each.name: self._cost(each) for each in self._folders_of(sweep_id)})
+        going = {each.name: self._cost(each, rented) for each, rented in self._rented() if rented.sweep_id == sweep_id}
+        return self.spending.bill(sweep_id, going)
 
-    def _cost(self, folder: Path) -> Cost:
+    def _cost(self, folder: Path, rented: Rented) -> Cost:
         """Of a job so far."""
-        watch, rented = self._watches.get(folder.name), self.papers.read(folder)
-        return (watch or rented).span.cost(rented.usd_per_minute)
+        return (self._watches.get(folder.name) or rented).span.cost(rented.usd_per_minute)
 
     def _going(self, owner: str | None = None) -> int:
         """Jobs that are followed, with those of an owner that cannot be: these take nobody else's place."""
         places = 0
-        for folder in self.papers.folders():
+        for folder, rented in self._rented():
             watch = self._watches.get(folder.name)
             is_followed = watch is not None and not watch.is_foreign
-            places += not watch.has_ended if is_followed else self.papers.read(folder).owner == owner
+            places += not watch.has_ended if is_followed else rented.owner == owner
         return places
 
-    def _folders_of(self, sweep_id: str) -> Iterator[Path]:
-        """Of the jobs of a sweep that have not been read to their end."""
-        return (folder for folder in self.papers.folders() if self.papers.read(folder).sweep_id == sweep_id)
+    def _rented(self) -> Iterator[tuple[Path, Rented]]:
+        """Jobs that have not been read to their end. Any thread may ask: one that has just been is left out."""
+        for folder in self.papers.folders():
+            with contextlib.suppress(EngineError):
+                yield folder, self.papers.read(folder)
 
     def _carried(self) -> set[str]:
         """Runs that some job has."""
         jobs = (bundle.read_job(folder) for folder in self.papers.folders(coming=True))
         return {attempt.run_id for job in jobs for attempt in job.attempts}
+
+    def _needed_login(self, owner: str, watch: Watch | None) -> str:
+        """Why a job waits that nobody can follow."""
+        return words.ANOTHER_ACCOUNT if watch else self.logins.sentence(owner)
 
     @property
     def _not_known(self) -> str:
@@ -261,9 +260,9 @@ class HfJobs(Engine):
         if rented.refusal:
             return replace(live, end=End(why=rented.refusal, is_final=True))
         if watch is None or watch.is_foreign:
-            return replace(live, waits=self.logins.sentence(rented.owner))
+            return replace(live, waits=self._needed_login(rented.owner, watch))
         if watch.done:
-            return replace(live, end=end_of(watch.seen, watch.exit_code, watch.last_words, rented))
+            return replace(live, end=end_of(watch.seen, watch.exit_code, watch.last_words, watch.renting.rented))
         if not rented.job_id:
             return replace(live, waits=self._not_known if watch.renting.is_lost else watch.trouble or words.SENT)
         scheduled = watch.seen is None or watch.seen.waits
@@ -284,7 +283,8 @@ class HfJobs(Engine):
         terms = {"image": self._image, "worker": self._worker, "look_seconds": self._look_seconds}
         renting = Renting(hub, self.papers, folder, **terms)
         mirror = Mirror(folder, bundle.read_job(folder).attempts, self.bounds)
-        watch = Watch(hub, renting, mirror, folder=folder.name, poll_seconds=self._poll_seconds)
+        seconds = {"poll_seconds": self._poll_seconds, "look_seconds": self._look_seconds}
+        watch = Watch(hub, renting, mirror, folder=folder.name, **seconds)
         self._watches[folder.name] = watch
         watch.start()
         return watch

@@ -8,6 +8,7 @@ own file system does.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from http.cookiejar import DefaultCookiePolicy
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rankviz.engines.hf_jobs import answers
 from rankviz.engines.hf_jobs.answers import DELETED, Seen
 from rankviz.engines.hf_jobs.following.log import Log
 from rankviz.engines.hf_jobs.prices import Flavor
-from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
 IN, OUT = "/rankviz/in", "/rankviz/out"
@@ -31,6 +32,7 @@ NO_CREDIT = (
     "Hugging Face does not start jobs for this account: it has no credit. Add some at "
     "https://huggingface.co/settings/billing."
 )
+NOT_REACHED = "Hugging Face cannot be reached ({})."
 UNREADABLE = "Hugging Face answered something that cannot be read ({}). RankViz asks again."
 READ_BYTES = 2**22
 """That are read of a file at once. A line of a journal has fewer."""
@@ -39,7 +41,8 @@ MAX_LISTED = 20_000
 
 
 class Hub:
-    """Of one token. EngineUnavailableError: try again later. EngineError: the Hub refused.
+    """Of one token. EngineUnavailableError: try again later. EngineError: the Hub refused. After that and after
+    EngineDeclinedError nothing was done; after another EngineUnavailableError nobody knows.
 
     Args:
         name: Of the account; whoami is asked where it is not given.
@@ -98,7 +101,7 @@ class Hub:
             return answers.seen(job)
 
     def job(self, job_id: str) -> Seen:
-        """As it is now; DELETED where the Hub does not know it."""
+        """As it is now; DELETED where the Hub does not know it. Any answer 404 says that, also for a job that lives."""
         from huggingface_hub.errors import JobNotFoundError
 
         with self._reaching():
@@ -221,18 +224,22 @@ class Hub:
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Around every call."""
+        """Around every call. huggingface_hub has one client for all visitors, which so keeps nobody's cookies."""
         import httpx
         from huggingface_hub import errors, get_session
 
-        get_session().timeout = CALL_SECONDS
+        session = get_session()
+        session.timeout = CALL_SECONDS
+        session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
         token = self.token
         try:
             yield
         except errors.HfHubHTTPError as error:
             raise self._refused(error, token) from error
-        except (httpx.HTTPError, errors.OfflineModeIsEnabled, OSError) as error:
-            raise EngineUnavailableError(f"Hugging Face cannot be reached ({type(error).__name__}).") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout, errors.OfflineModeIsEnabled) as error:
+            raise EngineDeclinedError(NOT_REACHED.format(type(error).__name__)) from error
+        except (httpx.HTTPError, OSError) as error:
+            raise EngineUnavailableError(NOT_REACHED.format(type(error).__name__)) from error
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise EngineUnavailableError(UNREADABLE.format(type(error).__name__)) from error
 
@@ -240,7 +247,7 @@ class Hub:
         code = error.response.status_code if error.response is not None else 0
         if code == 401:
             self.rejected = self.rejected or token == self.token  # or it has been renewed meanwhile
-            return EngineUnavailableError(REJECTED)
+            return EngineDeclinedError(REJECTED)
         words = (getattr(error, "server_message", None) or (str(error).splitlines() or [""])[0])[:300]
         if code == 402:
             return EngineError(NO_CREDIT)
@@ -249,6 +256,8 @@ class Hub:
                 f"Hugging Face did not allow it ({words}). The login or token needs the scopes jobs and "
                 "contribute-repos, and write access to a bucket of yours."
             )
-        if code in (408, 409, 412, 423, 429) or code >= 500:
+        if code in (409, 412, 423, 429):
+            return EngineDeclinedError(f"Hugging Face answered {code}: {words}")
+        if code == 408 or code >= 500:
             return EngineUnavailableError(f"Hugging Face answered {code}: {words}")
         return EngineError(f"Hugging Face refused it ({code}: {words}).")

@@ -1,4 +1,4 @@
-"""Jobs that were asked for and were nowhere for minutes, whose runs have gone to another job.
+"""Jobs that Hugging Face did not list for minutes, or did not know any more, and whose runs have gone on without them.
 
 Where one shows up late after all, it is ended, and what it has cost is on the bill of its sweep.
 """
@@ -6,18 +6,21 @@ Where one shows up late after all, it is ended, and what it has cost is on the b
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from rankviz.engines.hf_jobs.answers import Seen
 from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.engines.hf_jobs.papers import Papers, Rented
-from rankviz.engines.hf_jobs.prices import longest_seconds
-from rankviz.engines.hf_jobs.spending import Spending, span_of
+from rankviz.engines.hf_jobs.prices import MOST_SECONDS, longest_seconds
+from rankviz.engines.hf_jobs.spending import Cost, Spending, span_of
 from rankviz.errors import EngineError, EngineUnavailableError
+
+NAME = "rankviz-jobs-missing"
 
 
 class Missing:
-    """Looks for them in a thread, as long as they could run.
+    """Looks for them as long as they could run, in a thread for each owner: nobody waits for another's account.
 
     Args:
         hub_of: Of an owner who is logged in.
@@ -28,35 +31,68 @@ class Missing:
         self._papers, self._hub_of, self._spending = papers, hub_of, spending
         self._seconds = seconds
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: dict[str, threading.Thread] = {}
 
     def look(self) -> None:
         """See to it that somebody looks where some are missing."""
-        if (self._thread is None or not self._thread.is_alive()) and self._papers.missing():
-            self._stopped = threading.Event()
-            self._thread = threading.Thread(target=self._loop, args=(self._stopped,), daemon=True)
-            self._thread.start()
+        for owner in {rented.owner for rented in self._papers.missing().values()}:
+            thread = self._threads.get(owner)
+            if thread is None or not thread.is_alive():
+                arguments = owner, self._stopped
+                self._threads[owner] = threading.Thread(target=self._loop, args=arguments, name=NAME, daemon=True)
+                self._threads[owner].start()
 
     def stop(self) -> None:
         self._stopped.set()
+        self._stopped = threading.Event()
+        self._threads.clear()
 
-    def _loop(self, stopped: threading.Event) -> None:
-        while not stopped.is_set() and (files := self._papers.missing()):
+    def give_up(self, name: str, owner: str, sweep_id: str) -> None:
+        """A job of which no more is known. Until it is found it may have cost all that its sweep may."""
+        limit = self._papers.limit(sweep_id) or 0.0
+        self._spending.add(sweep_id, name, Cost(0.0, limit))
+        terms = {"flavor": "", "usd_per_minute": 0.0, "timeout_seconds": MOST_SECONDS}
+        self._papers.miss(name, Rented(owner=owner, account="", sweep_id=sweep_id, **terms))
+
+    def _loop(self, owner: str, stopped: threading.Event) -> None:
+        while not stopped.is_set() and (files := self._of(owner)):
+            hub = self._hub_of(owner)
             for file, rented in files.items():
-                hub = self._hub_of(rented.owner)
                 with contextlib.suppress(EngineError, EngineUnavailableError, OSError):
-                    if hub is not None and rented.account in (hub.name, ""):
+                    if hub is not None and not stopped.is_set() and rented.account in (hub.name, ""):
                         self._look_for(hub, file, rented)
             stopped.wait(self._seconds)
 
+    def _of(self, owner: str) -> Mapping[Path, Rented]:
+        return {file: rented for file, rented in self._papers.missing().items() if rented.owner == owner}
+
     def _look_for(self, hub: Hub, file: Path, rented: Rented) -> None:
-        jobs = hub.find(self._papers.labels(file.with_suffix("")))
+        folder = self._papers.place / file.stem
+        if folder.exists():  # its runs have not gone on without it yet
+            return
+        labels = self._papers.labels(folder)
+        jobs = list(hub.find(labels))
+        if rented.job_id and not jobs:
+            job = hub.job(rented.job_id)
+            jobs = [job] if labels.items() <= job.labels.items() else []
         for job in jobs:
-            if job.ended and rented.usd_per_minute:
-                span = span_of(job.seconds, rented.timeout_seconds)
-                self._spending.add(rented.sweep_id, file.stem, span.cost(rented.usd_per_minute))
             if not job.ended:
                 hub.cancel(job.id)
         could_run = file.stat().st_mtime + longest_seconds(rented.timeout_seconds) > time.time()
-        if all(job.ended for job in jobs) and (jobs or not could_run):
-            file.unlink()
+        if not all(job.ended for job in jobs) or (not jobs and could_run):
+            return
+        if jobs:
+            self._spending.add(rented.sweep_id, file.stem, _cost(hub, jobs, rented))
+        file.unlink()
+
+
+def _cost(hub: Hub, jobs: Sequence[Seen], rented: Rented) -> Cost:
+    """Of jobs that have ended. Where their price is not written down, it is today's."""
+    today = {} if rented.usd_per_minute else {each.name: each.usd_per_minute for each in hub.flavors()}
+    costs = []
+    for job in jobs:
+        price = rented.usd_per_minute or today.get(job.flavor)
+        if price is None:
+            raise EngineError("Its machine has no price any more.")
+        costs.append(span_of(job.seconds, rented.timeout_seconds).cost(price))
+    return Cost(sum(cost.least for cost in costs), sum(cost.most for cost in costs))

@@ -26,6 +26,7 @@ from rankviz.core.bounds import Between, Moment, Prose, Seconds, Word
 from rankviz.core.from_json import build
 from rankviz.core.runs.attempts import MAX_REASON_CHARACTERS
 from rankviz.engines import bundle
+from rankviz.engines.hf_jobs.prices import MOST_USD
 from rankviz.engines.hf_jobs.spending import Span, span_of, span_since, write
 from rankviz.errors import EngineError
 
@@ -34,7 +35,7 @@ GONE = ".gone-"
 LOOK_THERE = "Look at https://huggingface.co/settings/jobs whether the job still runs, and end it there."
 HOME_FILE = "hf-jobs.id"
 
-Usd = Annotated[float, Between(0, 10**6)]
+Usd = Annotated[float, Between(0, MOST_USD)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,8 +86,10 @@ class Papers:
 
     def folders(self, *, coming: bool = False) -> Iterator[Path]:
         """Of jobs that were started, or that somebody was about to start. coming: with those that are coming back."""
-        readable = (folder for folder in self._all() if not self.trouble(folder))
-        return (folder for folder in readable if coming or not self.read(folder).is_coming)
+        for folder in self._all():
+            with contextlib.suppress(EngineError):  # another thread may just remove it
+                if not self.trouble(folder) and (coming or not self.read(folder).is_coming):
+                    yield folder
 
     def unreadable(self) -> Iterator[tuple[Path, str]]:
         """Other folders of jobs, and why they cannot be read."""

@@ -10,6 +10,8 @@ from rankviz.errors import InvalidSettingError
 STARTING = Range(120.0, 300.0, 600.0)
 """Seconds that a job is billed for before its base is loaded: pulling the image, packages, the base's download. A
 choice, not a measurement; a job that has run says what it was."""
+MOST_USD = 10**6
+"""No sweep may cost more, whatever its owner says."""
 MOST_SECONDS = 7 * 24 * 3600
 """No job takes longer, whatever its limit."""
 LEAST_SECONDS = 300
@@ -55,6 +57,8 @@ def timeout_seconds(usd: float, usd_per_minute: float) -> int:
     """
     if not math.isfinite(usd) or usd <= 0:
         raise InvalidSettingError(f"The spending limit must be above 0 US dollars (got {usd:g}).")
+    if usd > MOST_USD:
+        raise InvalidSettingError(f"The spending limit must be at most {MOST_USD:,} US dollars (got {usd:g}).")
     paid = 60.0 * usd / usd_per_minute if usd_per_minute else 24 * 3600.0
     seconds = math.floor(min(paid, MOST_SECONDS) - STARTING.high)
     if seconds < LEAST_SECONDS:

@@ -1,10 +1,11 @@
 """Gets one packed job to Hugging Face: it is sent, asked for once, and looked for where the answer was lost.
 
-Asking twice would pay twice. So it is written down before it is asked for, and from then on it is only looked for, by
-its labels; one that is nowhere after some minutes counts as never started, and its runs go to a new job with labels of
-its own.
+Asking twice would pay twice. So it is looked for by its labels and then written down before it is asked for, and from
+then on it is only looked for; one that is nowhere after some minutes counts as never started, and its runs go to a new
+job with labels of its own. Where Hugging Face answers that it does not start it now, it is asked again later.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 from rankviz.engines.hf_jobs import code
 from rankviz.engines.hf_jobs.hub import IN, OUT, Hub
 from rankviz.engines.hf_jobs.papers import Papers
-from rankviz.errors import EngineError
+from rankviz.errors import EngineDeclinedError, EngineError
 
 LOOK_SECONDS = 300.0
 """How late Hugging Face may list a job that it has started."""
@@ -39,7 +40,7 @@ class Renting:
         self._image, self._worker = image, worker
         self._look_seconds = look_seconds
         self._nowhere_since: float | None = None
-        self._stopped = False
+        self._is_sent = self._is_withdrawn = self._is_stopped = False
         self._lock = threading.RLock()
         self._answered = threading.Event()
         if self.rented.is_asked:
@@ -55,18 +56,29 @@ class Renting:
         """Whether it was asked for and nobody knows what became of that."""
         return self._answered.is_set() and self.rented.is_asked and not self.rented.job_id
 
-    def stop(self) -> bool:
+    def withdraw(self) -> bool:
         """From now on it is not asked for. Whether it never was."""
         with self._lock:
-            self._stopped = True
+            self._is_withdrawn = True
             return not self.rented.is_asked
 
+    def stop(self) -> None:
+        """Another one goes on with it, whose word counts from now on: nothing is asked for or written down any more,
+        except the id of a job that was asked for."""
+        with self._lock:
+            self._is_withdrawn = self._is_stopped = True
+
     def note(self, **news: Any) -> None:
-        """Write down what is new of `rented`."""
+        """Write down what is new of `rented`, which has it also where that fails. A job that is found once nobody wants
+        it any more is to be ended."""
         with self._lock:
             self.rented = replace(self.rented, **news)
-            if self._folder.is_dir():
+            if self._folder.is_dir() and not self._is_stopped:
                 self._papers.write(self._folder, self.rented)
+            elif self._folder.is_dir() and "job_id" in news:
+                self._papers.write(self._folder, replace(self._papers.read(self._folder), **news))
+            elif "job_id" in news:
+                self._papers.miss(self._folder.name, self.rented)
 
     def step(self) -> None:
         """One try; `rented` has the job's id once it is known. EngineUnavailableError: try again later."""
@@ -74,7 +86,11 @@ class Renting:
             self._look()
             return
         try:
-            self._send()
+            if self._find():  # what was written down of it may have been lost with the machine's power
+                return
+            if not self._is_sent:
+                self._send()
+                self._is_sent = True
             self._ask()
         except EngineError as error:
             self.note(refusal=str(error))
@@ -89,32 +105,50 @@ class Renting:
         self._hub.send(files, f"Job {self._folder.name}")
 
     def _ask(self) -> None:
+        name = self._folder.name
+        command = code.command(f"{IN}/{code.archive()[0]}", f"{IN}/{name}", f"{OUT}/{name}", self._worker)
+        labels = {**self._labels, "name": f"rankviz-{self.rented.sweep_id}"[:100]}
         with self._lock:
-            if self._stopped:
+            if self._is_withdrawn:
                 return
-            self.note(is_asked=True)
+            try:
+                self.note(is_asked=True)
+            except BaseException:
+                self.rented = replace(self.rented, is_asked=False)
+                raise
         try:
             seen = self._hub.run(
                 image=self._image,
-                command=code.command(
-                    f"{IN}/{code.archive()[0]}", f"{IN}/{self._folder.name}", f"{OUT}/{self._folder.name}", self._worker
-                ),
+                command=command,
                 flavor=self.rented.flavor,
                 timeout=self.rented.timeout_seconds,
-                labels={**self._labels, "name": f"rankviz-{self.rented.sweep_id}"[:100]},
+                labels=labels,
             )
-            self.note(job_id=seen.id)
-        finally:
+        except (EngineDeclinedError, EngineError):
+            self.note(is_asked=False)
+            raise
+        except BaseException:
             self._answered.set()
+            raise
+        self._answered.set()
+        self.note(job_id=seen.id)
 
-    def _look(self) -> None:
+    def _find(self) -> bool:
+        """Whether it is listed."""
         jobs = self._hub.find(self._labels)
         for twin in jobs[:-1]:
             if not twin.ended:
-                self._hub.cancel(twin.id)
+                with contextlib.suppress(EngineError):  # it has ended meanwhile
+                    self._hub.cancel(twin.id)
         if jobs:
-            self.note(job_id=jobs[-1].id)
-        elif self._nowhere_since is None:
+            self.note(is_asked=True, job_id=jobs[-1].id)
+            self._answered.set()
+        return bool(jobs)
+
+    def _look(self) -> None:
+        if self._find():
+            return
+        if self._nowhere_since is None:
             self._nowhere_since = time.monotonic()
         else:
             self.absent = time.monotonic() - self._nowhere_since >= self._look_seconds

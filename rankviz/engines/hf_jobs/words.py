@@ -7,9 +7,14 @@ NOT_KNOWN = (
     "It is not known yet whether Hugging Face has started it: the answer was lost. RankViz looks for it, and starts it "
     "again once it is listed nowhere for {}."
 )
+NOT_ASKED_YET = "Hugging Face has not answered yet that it starts the job. It is ended once that is known."
+ANOTHER_ACCOUNT = (
+    "Its job is of another account of Hugging Face than the one that is logged in now. Log in with that one, or give "
+    "its token, and what the job did is read."
+)
 TOO_MANY_MISSING = (
-    "Hugging Face was asked for a job of this sweep twice, and it is not known whether it has started them. Look at "
-    "https://huggingface.co/settings/jobs, and resume the sweep later."
+    "Hugging Face was asked for two jobs of this sweep that it does not list, and it is not known whether they run. "
+    "Look at https://huggingface.co/settings/jobs, and resume the sweep later."
 )
 USED_UP = (
     "The spending limit of its sweep does not pay for another job. Resume the sweep with a higher limit, which is that "

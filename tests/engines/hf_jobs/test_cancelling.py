@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
-from rankviz.engines.hf_jobs.cancelling import ENDING
-from rankviz.engines.hf_jobs.following.watch import Watch
+from rankviz.engines.hf_jobs.cancelling import ASKING
+from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for, worker
@@ -39,7 +39,7 @@ def test_while_hugging_face_does_not_end_a_job_runs_elsewhere_start_and_are_canc
     supervisor, there = going
     hub.hangs.add(cancel_of(hub))
 
-    with pytest.raises(EngineEndingError, match=ENDING):
+    with pytest.raises(EngineEndingError, match=ASKING):
         supervisor.cancel(store.get(there[0]).request.sweep_id, timeout_seconds=0.2)
     (here,) = sweep(store, 2, owner="ben", engine="local")
     wait_for(lambda: store.get(here).steps)
@@ -126,7 +126,6 @@ def test_after_a_cancel_that_was_refused_the_job_ends_as_it_does(supervise, stor
     wait_for(lambda: store.get(run_ids[0]).state.ended and store.get(run_ids[1]).steps)
     supervisor.stop()
 
-    assert not supervisor.engines[0].papers.read(next(supervisor.engines[0].papers.folders())).is_ending
     supervise()
     hub.end(only_job(hub), "ERROR", "The node was lost")
 
@@ -137,14 +136,14 @@ def test_after_a_cancel_that_was_refused_the_job_ends_as_it_does(supervise, stor
 @pytest.mark.parametrize("error", [ValueError("nonsense"), OSError(28, "No space left on device")])
 def test_a_step_that_fails_in_any_way_is_taken_anew_at_the_next_look(going, store, hub, monkeypatch, error):
     supervisor, run_ids = going
-    refresh, failures = Watch.refresh, [error]
+    cancel, failures = Hub.cancel, [error]
 
-    def failing(watch):
+    def failing(hub, job_id):
         if failures:
             raise failures.pop()
-        refresh(watch)
+        cancel(hub, job_id)
 
-    monkeypatch.setattr(Watch, "refresh", failing)
+    monkeypatch.setattr(Hub, "cancel", failing)
     with contextlib.suppress(Exception):
         supervisor.cancel(run_ids[0], timeout_seconds=0.2)
     store.ask_to_cancel(run_ids[0])

@@ -108,7 +108,7 @@ def test_each_job_of_a_sweep_is_on_the_bill_once(store, logins):
 
 def test_a_job_that_was_deleted_on_hugging_face_is_lost_and_keeps_what_it_has_cost(supervise, store, hub):
     (run_id,) = sweep(store, 4, flavor="l4x1")
-    supervisor = supervise(HANG_IN_EACH)
+    supervisor = supervise(HANG_IN_EACH, look_seconds=0.5)
     engine, sweep_id = supervisor.engines[0], store.get(run_id).request.sweep_id
     wait_for(lambda: store.get(run_id).steps and engine.bill(sweep_id).usd)
 

@@ -12,7 +12,7 @@ from huggingface_hub.utils._http import default_client_factory
 from rankviz.engines.hf_jobs import hub as hub_module
 from rankviz.engines.hf_jobs.following import log
 from rankviz.engines.hf_jobs.hub import Hub
-from rankviz.errors import EngineUnavailableError
+from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
 from tests.support.hub_jobs import sweep
 from tests.support.workers import HANG_IN_EACH, wait_for
 
@@ -30,8 +30,8 @@ CALLS = {
 
 
 @contextlib.contextmanager
-def answering(body, status=200):
-    """A server that says the same to everything."""
+def answering(body, status=200, cookies=None):
+    """A server that says the same to everything, and gives a cookie where it is to collect those that come back."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -40,6 +40,9 @@ def answering(body, status=200):
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            if cookies is not None:
+                cookies.append(self.headers.get("Cookie"))
+                self.send_header("Set-Cookie", "session=of-alice; Path=/")
             self.end_headers()
             with contextlib.suppress(OSError):
                 self.wfile.write(body)
@@ -64,6 +67,44 @@ def answering(body, status=200):
 def test_an_answer_that_cannot_be_read_is_asked_for_again(call, body):
     with answering(body) as hub, pytest.raises(EngineUnavailableError):
         CALLS[call](hub)
+
+
+def test_no_visitor_sends_the_cookies_of_another():
+    cookies = []
+    with answering(b"[]", cookies=cookies) as hub:
+        hub.find({"a": "b"})
+        Hub("hf_ben", "ben", hub._api.endpoint).find({"a": "b"})
+        hub.read("f", 0)
+    assert [None] * 3 == cookies
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, EngineDeclinedError),
+        (409, EngineDeclinedError),
+        (423, EngineDeclinedError),
+        (429, EngineDeclinedError),
+        (404, EngineError),
+        (402, EngineError),
+        (408, EngineUnavailableError),
+        (500, EngineUnavailableError),
+        (503, EngineUnavailableError),
+    ],
+)
+def test_which_answers_say_that_nothing_was_done(status, error):
+    with answering(b"{}", status) as hub, pytest.raises((EngineError, EngineUnavailableError)) as raised:
+        CALLS["run"](hub)
+    assert error is raised.type
+
+
+def test_where_nobody_listens_nothing_was_done():
+    with answering(b"{}") as hub:
+        gone = Hub("hf_alice", "alice", "http://127.0.0.1:9")
+        with pytest.raises(EngineDeclinedError):
+            CALLS["run"](gone)
+        with pytest.raises(EngineUnavailableError):
+            CALLS["run"](hub)
 
 
 def test_of_a_file_no_more_is_read_or_fetched_than_was_asked_for(monkeypatch, tmp_path):

@@ -2,7 +2,13 @@
 
 import time
 
+import pytest
+
 from rankviz.engines.hf_jobs.logins import Logins
+from rankviz.engines.hf_jobs.words import ANOTHER_ACCOUNT
+from rankviz.errors import EngineUnavailableError
+from tests.support.hub_jobs import only_job, sweep
+from tests.support.workers import HANG_IN_EACH, wait_for
 
 SOON, LATER = time.time() + 1e6, time.time() + 2e6
 
@@ -49,3 +55,17 @@ def test_a_token_that_was_rejected_takes_no_place_of_one_that_works():
 
     assert works is logins.give("ann", "hf_1", "alice", LATER)
     assert "hf_2" == works.token
+
+
+def test_where_another_account_is_logged_in_that_is_said_and_nothing_is_asked_of_it(supervise, store, hub, logins):
+    (run_id,) = sweep(store, 4)
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).steps)
+
+    logins.forget("ann")
+    logins.give("ann", "hf_ben")
+
+    wait_for(lambda: store.get(run_id).waits == ANOTHER_ACCOUNT)
+    with pytest.raises(EngineUnavailableError, match="another account"):
+        supervisor.cancel(run_id, timeout_seconds=0.2)
+    assert only_job(hub).ended is None

@@ -1,7 +1,7 @@
 import pytest
 
 from rankviz.core.quantity import Range
-from rankviz.engines.hf_jobs.prices import cost_of, cost_range, timeout_seconds
+from rankviz.engines.hf_jobs.prices import MOST_USD, cost_of, cost_range, timeout_seconds
 from rankviz.errors import InvalidSettingError
 
 
@@ -29,6 +29,12 @@ def test_no_job_takes_longer_than_a_week_and_on_a_machine_without_a_price_none_l
 def test_a_spending_limit_is_a_number_above_zero(usd):
     with pytest.raises(InvalidSettingError, match="above 0"):
         timeout_seconds(usd, 0.01)
+
+
+def test_a_spending_limit_is_no_more_than_can_be_written_down_of_it():
+    with pytest.raises(InvalidSettingError, match="at most 1,000,000 US dollars"):
+        timeout_seconds(MOST_USD + 1.0, 0.01)
+    assert 0 < timeout_seconds(MOST_USD, 0.01)
 
 
 def test_a_limit_that_pays_for_no_more_than_the_start_is_refused_with_what_would_do():

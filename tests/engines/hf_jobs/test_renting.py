@@ -167,7 +167,7 @@ def test_a_job_that_was_deleted_while_nobody_looked_costs_what_was_known_or_more
     papers = first.engines[0].papers
     folder = papers.folder(f"{run_id}@1")
     papers.write(folder, replace(papers.read(folder), billed_at=time.time() - 600))
-    second = supervise()
+    second = supervise(look_seconds=0.5)
     second.settle()
 
     cost = second.engines[0].spending.jobs(sweep_id)[folder.name]

@@ -4,9 +4,13 @@ import json
 
 import pytest
 
+from rankviz.engines.hf_jobs.engine import HfJobs
+from rankviz.engines.hf_jobs.papers import Papers, Rented
 from rankviz.engines.hf_jobs.prices import seconds_left
 from rankviz.engines.hf_jobs.spending import SPENT, Cost, Spending
-from rankviz.errors import EngineUnavailableError, InvalidSettingError
+from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError
+
+RENTED = Rented(account="alice", flavor="l4x1", usd_per_minute=0.01, timeout_seconds=600, sweep_id="s")
 
 
 @pytest.fixture
@@ -80,3 +84,26 @@ def test_what_was_spent_is_taken_off_the_limit():
         seconds_left(0.1, 0.0, 0.05)
     with pytest.raises(InvalidSettingError, match=r"this sweep's jobs may have cost up to \$4\.90"):
         seconds_left(5.0, 4.9, 0.05, is_whole=False)
+
+
+def test_a_bill_that_another_thread_asks_for_as_a_job_ends_has_no_error(store, logins, monkeypatch):
+    engine = HfJobs(store, logins)
+    folder = engine.papers.place / "r4-a1"
+    (folder / "runs").mkdir(parents=True)
+    (folder / "job.json").write_text('{"kind": "finetune", "attempts": ["r4@1"]}')
+    engine.papers.write(folder, RENTED)
+    read, reads = Papers.read, []
+
+    def removed_at(number):
+        def of(papers, folder):
+            reads.append(folder)
+            if len(reads) >= number:
+                raise EngineError("gone")
+            return read(papers, folder)
+
+        return of
+
+    for number in range(1, 6):
+        reads.clear()
+        monkeypatch.setattr(Papers, "read", removed_at(number))
+        assert engine.bill(RENTED.sweep_id).jobs <= 1

@@ -12,7 +12,7 @@ from rankviz.engines.hf_jobs.following import lines
 from rankviz.engines.hf_jobs.following.log import Log
 from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.engines.hf_jobs.hub import Hub
-from rankviz.engines.hf_jobs.renting import Renting
+from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.spending import Span, span_since
 from rankviz.errors import EngineError, EngineUnavailableError
 
@@ -24,6 +24,13 @@ BUCKET_SECONDS = 10.0
 """While a job writes, its bucket is read no sooner than so long after the last time."""
 PAUSE_SECONDS = 30.0
 """After an error that nobody expected, it is tried again no sooner."""
+ENDING_SECONDS = 60.0
+"""Hugging Face has ended a job by then. One that still runs was not ended by RankViz."""
+UNKNOWN = (
+    "Hugging Face does not know its job just now. RankViz goes on asking; a job that stays unknown for some minutes "
+    "counts as deleted."
+)
+LEFT = "Its login has ended, or another one has taken its place."
 UNEXPECTED = "RankViz could not follow it, because of an error of its own ({}). It tries again."
 _logger = logging.getLogger(__name__)
 
@@ -33,9 +40,19 @@ class Watch:
 
     Args:
         folder: Of the bucket.
+        look_seconds: A job that Hugging Face does not know for so long counts as deleted.
     """
 
-    def __init__(self, hub: Hub, renting: Renting, mirror: Mirror, *, folder: str, poll_seconds: float):
+    def __init__(
+        self,
+        hub: Hub,
+        renting: Renting,
+        mirror: Mirror,
+        *,
+        folder: str,
+        poll_seconds: float,
+        look_seconds: float = LOOK_SECONDS,
+    ):
         self.hub = hub
         self.renting = renting
         self.seen: Seen | None = None
@@ -49,7 +66,10 @@ class Watch:
         self.done = False
         """Whether it has ended, and what there is of it is here."""
         self._mirror, self._folder = mirror, folder
-        self._poll_seconds = poll_seconds
+        self._poll_seconds, self._look_seconds = poll_seconds, look_seconds
+        self._unknown_since: float | None = None
+        self._ending_at = time.monotonic()
+        """When it was last known that RankViz may have asked Hugging Face to end it."""
         self._bucket_at = -BUCKET_SECONDS
         rented = renting.rented
         self._billed = rented.billed_seconds
@@ -93,18 +113,46 @@ class Watch:
         """Whether the job has, as far as is known; what it left may still be on its way."""
         return self._ended_at is not None
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether runs have completed whose files are not here yet, and may still come."""
+        return self._mirror.waits and not self.done
+
+    def wait(self, seconds: float) -> bool:
+        """False once it was stopped."""
+        return not self._stopped.wait(seconds)
+
+    def note_ending(self) -> None:
+        """Before Hugging Face is asked to end the job: how it ends is told by it. EngineUnavailableError where this
+        login has ended."""
+        self._ending_at = time.monotonic()
+        with contextlib.suppress(OSError):  # a full disk keeps no job going
+            self.renting.note(is_ending=True)
+        if self._stopped.is_set():
+            raise EngineUnavailableError(LEFT)
+
     def see(self, seen: Seen) -> None:
-        """The job was described so, just now."""
+        """The job was described so, just now. EngineUnavailableError where it is not known, and was known not long ago:
+        it may still run."""
         now = time.monotonic()
+        if seen.stage != DELETED:
+            self._unknown_since = None
+        elif self._unknown_since is None:
+            self._unknown_since = now
+        if self._unknown_since is not None and now - self._unknown_since < self._look_seconds:
+            raise EngineUnavailableError(UNKNOWN)
+        self._ended_at = (self._ended_at or now) if seen.ended else None
+        self.seen, news = seen, {}
+        if not seen.ended and self.renting.rented.is_ending and now - self._ending_at > ENDING_SECONDS:
+            news["is_ending"] = False
         if seen.seconds is not None:
             self._billed, self._billed_at = max(self._billed or 0.0, seen.seconds), now
             self._is_billed = seen.ended
             if seen.ended or now - self._noted_at >= NOTED_SECONDS:
                 self._noted_at = now
-                self.renting.note(billed_seconds=self._billed, billed_at=time.time())
-        if seen.ended and self._ended_at is None:
-            self._ended_at = now
-        self.seen = seen
+                news |= {"billed_seconds": self._billed, "billed_at": time.time()}
+        if news:
+            self.renting.note(**news)
 
     @property
     def span(self) -> Span:

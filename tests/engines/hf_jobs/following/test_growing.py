@@ -15,7 +15,7 @@ from rankviz.engines.hf_jobs.following.lines import Piece
 from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.settings import SharedLimits
 from rankviz.store.journal import MAX_LINE_BYTES, parse_lines
-from tests.engines.hf_jobs.test_mirror import DONE, SAVED, STEPS, bucket
+from tests.engines.hf_jobs.following.test_mirror import DONE, SAVED, STEPS, bucket
 
 ATTEMPTS = [Attempt("r4", 1), Attempt("r8", 1)]
 BOUNDS = Bounds(journal_bytes=10**8, journal_lines=10**7, adapter_bytes=1000, job_bytes=2500)

@@ -2,14 +2,16 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
-from rankviz.engines.hf_jobs.answers import Seen
+from rankviz.engines.hf_jobs.answers import DELETED, Seen
 from rankviz.engines.hf_jobs.following import log
 from rankviz.engines.hf_jobs.following import watch as watch_module
 from rankviz.engines.hf_jobs.following.watch import Watch
 from rankviz.engines.hf_jobs.papers import Rented
+from rankviz.errors import EngineUnavailableError
 from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for
 
@@ -46,7 +48,7 @@ class Renting:
         pass
 
     def note(self, **news):
-        pass
+        self.rented = replace(self.rented, **news)
 
 
 @pytest.fixture
@@ -78,6 +80,36 @@ def test_an_error_that_nobody_expected_is_its_trouble_and_after_a_pause_it_goes_
     hub.error = None
 
     wait_for(lambda: watch.seen and not watch.trouble)
+
+
+def test_a_job_counts_as_deleted_only_after_minutes_and_lives_where_it_is_seen_again():
+    watch = Watch(Hub(), Renting(), None, folder="f", poll_seconds=0.01, look_seconds=0.2)
+    runs, unknown = Seen("1", "RUNNING"), Seen("1", DELETED)
+
+    for seen in (unknown, runs, unknown):
+        if seen is runs:
+            time.sleep(0.3)
+            watch.see(seen)
+        else:
+            with pytest.raises(EngineUnavailableError, match="does not know its job just now"):
+                watch.see(seen)
+        assert not watch.has_ended
+    time.sleep(0.3)
+    watch.see(unknown)
+    assert watch.has_ended
+    watch.see(runs)
+    assert not watch.has_ended
+
+
+def test_a_job_that_still_runs_when_it_should_have_ended_was_not_ended_by_rankviz(monkeypatch):
+    watch = Watch(Hub(), Renting(), None, folder="f", poll_seconds=0.01)
+    watch.note_ending()
+
+    watch.see(Seen("1", "RUNNING"))
+    assert watch.renting.rented.is_ending
+    monkeypatch.setattr(watch_module, "ENDING_SECONDS", -1.0)
+    watch.see(Seen("1", "RUNNING"))
+    assert not watch.renting.rented.is_ending
 
 
 def threads_of_jobs():

@@ -1,0 +1,171 @@
+"""A job is ended whatever else Hugging Face does not do: it costs money until then."""
+
+import threading
+import time
+
+import pytest
+
+from rankviz.engines.hf_jobs import cancelling
+from rankviz.engines.hf_jobs.cancelling import ENDING, FETCHING, NAME, READING, Cancelling
+from rankviz.engines.hf_jobs.papers import Papers
+from rankviz.errors import EngineDeclinedError, EngineEndingError, EngineUnavailableError
+from tests.support.hub_jobs import only_job, sweep
+from tests.support.workers import HANG_IN_EACH, states, wait_for, worker
+
+FIRST_SAVES = worker(
+    "for run_id in run_ids:\n"
+    "    if begin(run_id):\n"
+    "        if run_id.endswith('r4'):\n"
+    "            step(run_id)\n"
+    "            time.sleep(60)\n"
+    "        folder = store.run_dir(run_id) / 'adapter'\n"
+    "        folder.mkdir()\n"
+    "        (folder / 'adapter_model.safetensors').write_bytes(b'12345678')\n"
+    "        write(run_id, AdapterSaved(time=time.time(), path='adapter', file_bytes=8))\n"
+    "        complete(run_id)"
+)
+BUCKET = ("GET /buckets/", "GET /api/buckets/")
+
+
+@pytest.fixture
+def going(supervise, store):
+    """(supervisor, the two runs of a job whose first one trains)."""
+    run_ids = sweep(store, 2, 4)
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    return supervisor, run_ids
+
+
+def cancel_of(hub):
+    return f"POST /api/jobs/alice/{only_job(hub).id}/cancel"
+
+
+@pytest.mark.parametrize("code", [503, 403, None])
+def test_a_job_is_ended_also_where_its_bucket_cannot_be_read(going, store, hub, monkeypatch, code):
+    supervisor, run_ids = going
+    monkeypatch.setattr(cancelling, "NEWS_SECONDS", 0.3)
+    if code is None:
+        hub.hangs.update(BUCKET)
+    else:
+        hub.refuses.update(dict.fromkeys(BUCKET, (code, "no bucket")))
+
+    supervisor.cancel(store.get(run_ids[0]).request.sweep_id)
+
+    assert (["cancelled"] * 2, "CANCELED") == (states(store, run_ids), only_job(hub).stage)
+
+
+def test_before_hugging_face_was_asked_to_end_a_job_nobody_says_so(going, store, hub, monkeypatch):
+    supervisor, run_ids = going
+    monkeypatch.setattr(cancelling, "NEWS_SECONDS", 60.0)
+    hub.hangs.update(BUCKET)
+
+    with pytest.raises(EngineEndingError, match=READING):
+        supervisor.cancel(store.get(run_ids[0]).request.sweep_id, timeout_seconds=0.3)
+
+    assert cancel_of(hub) not in hub.calls
+    hub.hangs.clear()
+    supervisor.settle()
+
+
+def test_a_job_that_hugging_face_does_not_know_just_now_is_ended_all_the_same(going, store, hub):
+    supervisor, run_ids = going
+    job = only_job(hub)
+    hub.refuses[f"GET /api/jobs/alice/{job.id}"] = (404, "Not found")
+
+    with pytest.raises(EngineEndingError, match=ENDING):
+        supervisor.cancel(store.get(run_ids[0]).request.sweep_id, timeout_seconds=1.0)
+    assert "CANCELED" == job.stage
+    hub.refuses.clear()
+    supervisor.settle()
+
+    assert ["cancelled"] * 2 == states(store, run_ids)
+
+
+def test_a_job_is_ended_also_where_the_disk_is_full(going, store, hub, monkeypatch):
+    _, run_ids = going
+    write = Papers.write
+
+    def full(papers, folder, rented):
+        if rented.is_ending:
+            raise OSError(28, "No space left on device")
+        write(papers, folder, rented)
+
+    monkeypatch.setattr(Papers, "write", full)
+    store.ask_to_cancel(run_ids[0])
+
+    wait_for(lambda: only_job(hub).stage == "CANCELED")
+
+
+def test_what_a_run_has_completed_is_fetched_after_its_job_was_ended(supervise, store, hub):
+    first, second = sweep(store, 2, 4)
+    hub.refuses.update(dict.fromkeys(BUCKET, (503, "no bucket")))
+    supervisor = supervise(FIRST_SAVES)
+    wait_for(lambda: store.get(first).steps and any(second in line for line in only_job(hub).log))
+
+    with pytest.raises(EngineEndingError, match=FETCHING):
+        supervisor.cancel(store.get(first).request.sweep_id, timeout_seconds=2.0)
+    assert "CANCELED" == only_job(hub).stage
+    hub.refuses.clear()
+    supervisor.settle()
+
+    assert "completed" == store.get(first).state
+    assert b"12345678" == (store.run_dir(first) / "adapter/adapter_model.safetensors").read_bytes()
+    assert "cancelled" == store.get(second).state
+
+
+class Watch:
+    """Of a job that runs, on a Hub that declines to end it."""
+
+    job_id, has_ended, holds_back = "1", False, False
+
+    def __init__(self):
+        self.hub = self.renting = self
+        self.asked = 0
+
+    def refresh(self):
+        pass
+
+    def note_ending(self):
+        pass
+
+    def note(self, **news):
+        pass
+
+    def cancel(self, job_id):
+        self.asked += 1
+        raise EngineDeclinedError("too many")
+
+
+def test_where_hugging_face_declines_to_end_a_job_it_is_asked_again_after_a_pause_that_grows(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(cancelling.time, "monotonic", lambda: clock[0])
+    watch, asked = Watch(), []
+    ending = Cancelling(watch, 5.0)
+
+    for _ in range(1000):
+        for _ in range(5):
+            with pytest.raises(EngineUnavailableError):
+                ending.look(lambda: False)
+            for step in (ending._news, ending._end):
+                if step is not None:
+                    step.exception(10)
+        asked.append(watch.asked)
+        clock[0] += 0.2
+
+    assert 1 == asked[20]
+    assert 7 == asked[-1]  # in 200 s: after 0, 5, 15, 35, 75, 135 and 195 s
+
+
+def test_whoever_has_logged_out_is_asked_for_nothing_more(going, store, hub, logins, monkeypatch):
+    supervisor, run_ids = going
+    monkeypatch.setattr(hub, "end", lambda *_: None)  # it takes the cancel and does not end the job
+    with pytest.raises(EngineEndingError, match=ENDING):
+        supervisor.cancel(store.get(run_ids[0]).request.sweep_id, timeout_seconds=0.5)
+
+    logins.forget("ann")
+
+    wait_for(lambda: not any(thread.name == NAME for thread in threading.enumerate()))
+    time.sleep(0.3)
+    before = len(hub.calls)
+    time.sleep(0.5)
+    assert before == len(hub.calls)
