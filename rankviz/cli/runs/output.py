@@ -27,7 +27,10 @@ MOST_NAMED = 4
 def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     """A sweep's runs, fast curves and forecast, as `rankviz sweep --json` prints them."""
     sweep = api.runs.sweep(sweep_id)
-    rows = [*map(run_json, api.runs.summaries(sweep.runs))]
+    waits = api.runs.why_each_waits(sweep)
+    rows = [
+        run_json(summary) | {"waits": waits.get(summary.record.run_id)} for summary in api.runs.summaries(sweep.runs)
+    ]
     cuts = curve_points_json(api.runs.fast_curves(sweep_id))
     standing = {"cost": api.spending.of_sweep(sweep).as_json(), "waits": api.runs.why_sweep_waits(sweep) or None}
     return {"sweep_id": sweep_id, "runs": rows, "cuts": cuts, **decision_keys(api, sweep_id), **standing}
