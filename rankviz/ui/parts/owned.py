@@ -7,6 +7,7 @@ from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import EngineUnavailableError, WorkerError, quoted
 from rankviz.ui.parts import html
+from rankviz.ui.requests.event_errors import toast
 
 SHARE = "Share: anyone who has the link can read this sweep"
 COPY_IT = "Copy link, at the top of the page, copies the address of this sweep."
@@ -33,7 +34,7 @@ def cancel(api: Api, run_or_sweep_id: str) -> None:
         runs = api.runs.sweep(run_or_sweep_id).runs if is_sweep else [api.runs.get(run_or_sweep_id)]
         if not api.runs.are_unwanted(runs):
             raise
-        gr.Info(str(error), duration=10, title="Cancel requested")
+        gr.Info(toast(error), duration=10, title="Cancel requested")
 
 
 def kept_words(api: Api) -> str:

@@ -13,9 +13,9 @@ def place_html(api: Api, sweep: Sweep) -> str:
     """Where a sweep runs, waits or ran, and what it has cost so far, of a rented machine in US dollars."""
     if sweep.recorded:
         return ""
-    spent = api.spending.of_sweep(sweep).in_words
-    sentences = [standing_on(api, sweep), f"Cost so far: {spent}." if spent else ""]
-    words = " ".join(filter(None, sentences))
+    standing = standing_on(api, sweep)
+    spent = api.spending.of_sweep(sweep).in_words_after(api.whereabouts.engine_of_sweep(sweep) if standing else "")
+    words = " ".join(filter(None, [standing, f"Cost so far: {spent}." if spent else ""]))
     return f'<p class="rv-caption">{escape(words)}</p>' if words else ""
 
 
@@ -40,9 +40,10 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
     if sweep.recorded:
         return ""
     place = telling(api)(api.whereabouts.in_words(run))
+    named = api.whereabouts.of(run).engine if place else ""
     sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run)]
-    if spent := api.spending.of_run(run).in_words:
+    if spent := api.spending.of_run(run).in_words_after(named):
         sentences.append(f"Cost so far: {spent}.")
     if (of_sweep := api.spending.of_sweep(sweep)).rent:
-        sentences.append(f"Its sweep: {of_sweep.in_words}; a job is billed as a whole, not by run.")
+        sentences.append(f"Its sweep: {of_sweep.in_words_after(named)}; a job is billed as a whole, not by run.")
     return " ".join(filter(None, sentences))
