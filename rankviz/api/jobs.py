@@ -21,6 +21,7 @@ from rankviz.store.destination import Destination
 if TYPE_CHECKING:
     from rankviz.core.cost.device import Device
     from rankviz.core.quantity import Range
+    from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.timing.sweep_time import ExpectedSweep
     from rankviz.engines.hf_jobs.engine import HfJobs
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SEARCH_AGAIN_SECONDS = 60.0
 """After a search for jobs that have come back has failed."""
+ENDS_EARLY = "The limit ends the job after {}, probably before all runs have completed; what has completed is kept."
 LOG_IN = "Log in with Hugging Face (at the top of the page) to train on its machines, on your account."
 SET_TOKEN = "Set HF_TOKEN, or run `hf auth login`, to train on machines of Hugging Face, on your account."
 
@@ -163,6 +165,27 @@ class Jobs:
         """Of a sweep that was queued with this offer. It keeps it when it moves away and back before its first job."""
         with suppress(OSError):  # its runs have it too
             self._engine.papers.note_limit(sweep_id, offer.limit_usd)
+
+    def ends_early(self, sweep: Sweep) -> str:
+        """That the time limit of a sweep's job is shorter than what its runs still take, as a sentence; empty where it
+        is not, and where that is not known."""
+        running = sweep.running
+        if running is None or running.engine != HF_JOBS or not self._runs.is_mine(sweep.sweep_id):
+            return ""
+        with suppress(EngineError):  # papers that cannot be read
+            for folder in self._engine.papers.folders():
+                rented = self._engine.papers.read(folder)
+                if rented.sweep_id == sweep.sweep_id and rented.job_id == (running.place and running.place.job):
+                    return self._ends_early(sweep, running, rented.timeout_seconds)
+        return ""
+
+    def _ends_early(self, sweep: Sweep, running: RunRecord, timeout_seconds: int) -> str:
+        together = [run for run in sweep.runs if run.place and run.place.job == running.place.job and run.started_at]
+        so_far = time.time() - min(run.started_at for run in together)
+        left = self._runs.progress(sweep).seconds_left
+        if left is None or so_far + left <= timeout_seconds:
+            return ""
+        return ENDS_EARLY.format(units.duration(timeout_seconds))
 
     def device(self, flavor: Flavor) -> Device:
         """What a run finds on such a machine."""

@@ -137,8 +137,9 @@ def events_html(api: Api, sweep: Sweep) -> str:
                 lines.append((event.time, labels[run.run_id], words))
                 before = words
     lines.sort(key=lambda line: line[0], reverse=True)
+    at_time = time.strftime
     items = "".join(
-        f"<li><time>{time.strftime('%H:%M:%S', time.localtime(at))}</time> <b>{escape(label)}</b> {html.prose(words)}</li>"
+        f"<li><time>{at_time('%H:%M:%S', time.localtime(at))}</time> <b>{escape(label)}</b> {html.prose(words)}</li>"
         for at, label, words in lines[:EVENTS_SHOWN]
     )
     return f'<ol class="rv-events">{items}</ol>' if items else html.paragraphs("No events yet.")

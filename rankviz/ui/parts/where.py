@@ -25,7 +25,7 @@ ASK_AGAIN_SECONDS = 0.7
 BOX = "rv-where"
 """Of the boxes of the choice: what was asked about another choice is no longer answered (assets/js/newest.js)."""
 ASKING = '<div class="rv-caption" role="status"><p>Asking for time, memory and cost there …</p></div>'
-NO_FLAVOR = "Hugging Face has no machine {}, which RANKVIZ_JOBS_FLAVOR names. {} is chosen instead."
+NO_FLAVOR = "Hugging Face has no machine {}, which RANKVIZ_JOBS_FLAVOR names. Choose one of the list."
 OPTION = re.compile(r"\(?--[\w-]+(?:=[^\s,)]+)?[,)]*")
 """Of a command, with the marks that touch it."""
 
@@ -138,11 +138,11 @@ def machines(api: Api, found: Found, chosen: str | None, *, is_new: bool = False
 
 
 def note(api: Api, found: Found) -> str:
-    """What is wrong with the settings of this page, for its owner; another machine is chosen instead."""
+    """What is wrong with the settings of this page, for its owner: another machine is chosen."""
     names, usual = [name for _, name in found.machines], api.workspace.settings.jobs_flavor
     if not names or usual in names or not api.workspace.visitor.admin:
         return ""
-    return notice_html(NO_FLAVOR.format(quoted(usual), names[0]))
+    return notice_html(NO_FLAVOR.format(quoted(usual)))
 
 
 def machine(flavor: str) -> gr.Dropdown:
