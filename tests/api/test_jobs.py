@@ -10,11 +10,11 @@ import pytest
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.jobs import ENDS_EARLY, LOG_IN, SET_TOKEN
+from rankviz.api.jobs import ENDS_EARLY, LOG_IN, SET_TOKEN, STILL_COSTS
 from rankviz.api.runs.spending import Spent
 from rankviz.cli.runs.watch import standing
 from rankviz.core.runs.attempts import AttemptPlaced
-from rankviz.core.runs.events import RunStarted
+from rankviz.core.runs.events import RunCancelled, RunStarted
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.store.destination import Destination, read_destination
@@ -234,3 +234,22 @@ def test_a_job_whose_limit_is_shorter_than_what_its_runs_still_take_says_so(own,
     sentence = ENDS_EARLY.format(units.duration(seconds))
     assert (sentence if says else "") == words
     assert says is (sentence in text_of(place_html(own, sweep))) is (sentence in standing(own, sweep))
+
+
+def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_to_do(own, monkeypatch):
+    store = own.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,)), "", Destination("hf-jobs"))
+    (run_id,) = store.run_ids(sweep_id)
+    store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="hf-jobs", where="l4x1", job="a-job"))
+    engine, jobs = own.workspace.supervisor.engine("hf-jobs"), [Path("a-job")]
+    rented = SimpleNamespace(sweep_id=sweep_id, is_asked=True, refusal="", owner="")
+    monkeypatch.setattr(engine.papers, "folders", lambda: jobs)
+    monkeypatch.setattr(engine.papers, "read", lambda folder: rented)
+    assert "" == own.jobs.still_costs(own.runs.sweep(sweep_id))
+
+    store.append(run_id, RunCancelled(time=2.0))
+    assert STILL_COSTS == own.jobs.still_costs(own.runs.sweep(sweep_id))
+    monkeypatch.setattr(engine.logins, "of", lambda owner: None)
+    assert f"{STILL_COSTS} {engine.logins.sentence('')}" == own.jobs.still_costs(own.runs.sweep(sweep_id))
+    jobs.clear()
+    assert "" == own.jobs.still_costs(own.runs.sweep(sweep_id))

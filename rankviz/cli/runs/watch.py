@@ -66,10 +66,13 @@ def bars(console: "Console") -> "Progress":
 
 
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
-    """What a sweep has cost so far, that its job ends before its runs do, and why it waits, as sentences."""
+    """What a sweep has cost so far, that its job ends before its runs do or after them, and why it waits, as
+    sentences."""
     spent = api.spending.of_sweep(sweep).in_words
     cost = f"Cost so far: {spent}." if spent else ""
-    return list(filter(None, [cost, api.jobs.ends_early(sweep), api.runs.why_sweep_waits(sweep)]))
+    return list(
+        filter(None, [cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep), api.runs.why_sweep_waits(sweep)])
+    )
 
 
 def time_left(progress: SweepProgress) -> str:

@@ -66,7 +66,8 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
     """Of one sweep."""
     sweep = api.runs.sweep(sweep_id)
     progress, place = api.runs.progress(sweep), None if sweep.recorded else place_json(api, sweep_id)
-    waits, each_waits = api.runs.why_sweep_waits(sweep), api.runs.why_each_waits(sweep)
+    waits = api.runs.why_sweep_waits(sweep) or api.jobs.still_costs(sweep)
+    each_waits = api.runs.why_each_waits(sweep)
     return StatusJSON(
         sweep_id=sweep.sweep_id,
         ended=sweep.ended,

@@ -32,9 +32,9 @@ def cancel(api: Api, run_or_sweep_id: str) -> None:
     except (EngineUnavailableError, WorkerError) as error:
         is_sweep = api.runs.is_sweep(run_or_sweep_id)
         runs = api.runs.sweep(run_or_sweep_id).runs if is_sweep else [api.runs.get(run_or_sweep_id)]
-        if not api.runs.are_unwanted(runs):
+        if not all(run.state.ended for run in runs) and not api.runs.are_unwanted(runs):
             raise
-        gr.Info(toast(error), duration=10, title="Cancel requested")
+        gr.Info(toast(error), duration=10)
 
 
 def kept_words(api: Api) -> str:

@@ -11,13 +11,13 @@ from rankviz.core.runs.words.places import title
 
 def place_html(api: Api, sweep: Sweep) -> str:
     """Where a sweep runs, waits or ran, and what it has cost so far, of a rented machine in US dollars; that its job
-    ends before its runs do."""
+    ends before its runs do, or after them."""
     if sweep.recorded:
         return ""
     standing = standing_on(api, sweep)
     spent = api.spending.of_sweep(sweep).in_words_after(api.whereabouts.engine_of_sweep(sweep) if standing else "")
     cost = f"Cost so far: {spent}." if spent else ""
-    words = " ".join(filter(None, [standing, cost, api.jobs.ends_early(sweep)]))
+    words = " ".join(filter(None, [standing, cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep)]))
     return f'<p class="rv-caption">{escape(words)}</p>' if words else ""
 
 
