@@ -1,12 +1,12 @@
 """Says what a sweep or a run has cost so far, and where it is, on whichever engine."""
 
 from collections.abc import Callable
-from html import escape
 
 from rankviz.api import Api
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words.places import title
+from rankviz.ui.parts import html
 
 
 def place_html(api: Api, sweep: Sweep) -> str:
@@ -18,7 +18,7 @@ def place_html(api: Api, sweep: Sweep) -> str:
     spent = api.spending.of_sweep(sweep).in_words_after(api.whereabouts.engine_of_sweep(sweep) if standing else "")
     cost = f"Cost so far: {spent}." if spent else ""
     words = " ".join(filter(None, [standing, cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep)]))
-    return f'<p class="rv-caption">{escape(words)}</p>' if words else ""
+    return f'<p class="rv-caption">{html.prose(words)}</p>' if words else ""
 
 
 def standing_on(api: Api, sweep: Sweep) -> str:

@@ -177,7 +177,7 @@ def _run_cells(sweep: Sweep, run: RunRecord, place: str) -> Sequence[Cell]:
         state = f"running, step {run.steps[-1].step} of {request.max_steps}"
     return (
         Cell(f"{INDENT}r = {request.r}", title=f"{run.run_id}: {base_name(request.base)} on {data_name(request.data)}"),
-        Cell(state, kind="narrow", sub=place, title=run.waits),
+        Cell(state, kind="narrow", sub=place, title=run.waits.replace("`", "")),
         Cell(f"{request.lora.lora_alpha:g}"),
         Cell(f"{request.learning_rate:g}"),
         Cell(str(request.seed)),
