@@ -4,12 +4,14 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 FORMULA = re.compile(
     r"""^(?=[\t\r\n] | [\ "]* [=+\-@＝＋－＠]) | (?<=.[;|\t\r\n]) (?=[\s"]* [=+\-@＝＋－＠])""", re.VERBOSE | re.DOTALL
 )
 """Where a spreadsheet may take a text, or what follows a separator of its own in it, for a formula (owasp.org, CSV
 Injection)."""
+INERT = frozenset({int, float, type(None)})
 
 
 def cell(value: object) -> object:
@@ -29,5 +31,9 @@ def csv_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = (), 
     writer = csv.writer(out, lineterminator="\n")
     if header:
         writer.writerow(map(cell, names))
-    writer.writerows([cell(row.get(name)) for name in names] for row in rows)
+    of_text = cache(cell)  # a column has the same texts again and again
+    writer.writerows(
+        [value if type(value) in INERT else (of_text if type(value) is str else cell)(value) for value in values]
+        for values in (map(row.get, names) for row in rows)
+    )
     return out.getvalue()

@@ -205,7 +205,7 @@ def is_held(lock: Path) -> bool:
 def describe_exit(exit_code: int | None) -> str:
     """What an exit code means, in a sentence that says what to do next."""
     if exit_code is None:
-        return "The worker stopped without an error; the end of its log shows what it did last."
+        return "The worker stopped, and nobody saw how; the end of its log shows what it did last."
     if exit_code == -signal.SIGKILL:
         return (
             "The worker was killed (SIGKILL), most likely because the machine ran out of memory. Choose a smaller "

@@ -1,25 +1,13 @@
 """The command line, as others script against it: JSON keys, exit codes, one line on stderr."""
 
 import json
-import os
 import re
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from rankviz.api import Api
-
-ROOT = Path(__file__).parents[2]
-
-
-def rankviz(*args: str, home: Path | None = None, seconds: float = 60) -> subprocess.CompletedProcess:
-    env = os.environ | ({"RANKVIZ_HOME": str(home)} if home else {})
-    return subprocess.run(
-        [sys.executable, "-m", "rankviz", *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=seconds
-    )
+from tests.cli.command import rankviz
 
 
 def test_an_estimate_as_json_has_the_contracts_keys_and_exact_numbers():
@@ -252,71 +240,3 @@ def test_the_list_of_studies_counts_studies_not_their_base_models(tmp_path):
     text = rankviz("evidence", "list", home=tmp_path).stdout
 
     assert f"{len(Api().studies.all().studies)} studies" == text.splitlines()[0].strip()
-
-
-def test_the_doctor_says_what_this_machine_trains_on(tmp_path):
-    run = rankviz("doctor", "--quick", "--json", home=tmp_path / "home")
-
-    answer = json.loads(run.stdout)
-    assert {"ready", "device", "device_name", "device_memory_bytes", "driver", "torch", "torch_cuda", "checks"} == set(
-        answer
-    )
-    assert {"ok", "warning", "problem", "not needed"} >= {check["state"] for check in answer["checks"]}
-    assert {"trainer", "device", "bf16", "disk", "Hub"} <= {check["name"] for check in answer["checks"]}
-    assert answer["ready"] == (0 == run.returncode)
-
-
-def test_the_doctors_exit_code_is_1_where_training_would_fail(tmp_path):
-    """No GPU is needed to see it: without the trainer's libraries nothing trains."""
-    hidden = (
-        "import sys, importlib.util as u; find = u.find_spec; "
-        "u.find_spec = lambda name, *a: None if name == 'unsloth' else find(name, *a); "
-        "sys.argv = ['rankviz', 'doctor', '--quick']; from rankviz.cli import main; main()"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", hidden],
-        cwd=ROOT,
-        env=os.environ | {"RANKVIZ_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert 1 == run.returncode, run.stderr
-    assert "Not ready: 1 problem to solve first." in run.stdout
-
-
-def test_an_export_for_llamafactory_writes_the_datas_description_beside_it(tmp_path):
-    arguments = ("export", "Qwen/Qwen3-4B", "-r", "8", "--format", "llamafactory", "-o", str(tmp_path / "lf.yaml"))
-
-    run = rankviz(*arguments)
-
-    assert [str(tmp_path / "lf.yaml"), str(tmp_path / "dataset_info.json")] == run.stdout.splitlines()
-    assert {"train", "chats"} == set(json.loads((tmp_path / "dataset_info.json").read_text()))
-
-
-def test_a_notebook_for_colab_is_filled_from_a_data_file(tmp_path):
-    rows = [{"instruction": "Say the letter.", "input": letter, "output": letter * 3} for letter in "abcdefgh"]
-    data = tmp_path / "mine.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    arguments = ("export", "Qwen/Qwen3-4B", "-r", "8", "--format", "colab", "--data", str(data), "--epochs", "3")
-
-    code = "".join("".join(cell["source"]) for cell in json.loads(rankviz(*arguments).stdout)["cells"])
-
-    assert 'data_file = "mine.jsonl"' in code
-    assert 'form = "instruction"' in code
-    assert "num_train_epochs=3," in code
-    assert "max_length=64," in code
-    assert "# Your data, 8 examples, " in code
-
-
-def test_an_export_leaves_a_file_that_was_there_and_says_what_to_add(tmp_path):
-    (tmp_path / "dataset_info.json").write_text("{}")
-    arguments = ("export", "Qwen/Qwen3-4B", "-r", "8", "--format", "llamafactory", "-o", str(tmp_path / "lf.yaml"))
-
-    run = rankviz(*arguments)
-
-    assert "{}" == (tmp_path / "dataset_info.json").read_text()
-    assert "is unchanged. Add these entries to it" in run.stderr
-    assert '"chats"' in run.stderr

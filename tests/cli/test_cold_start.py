@@ -14,16 +14,17 @@ ROOT = Path(__file__).parents[2]
 OURS = {
     "rankviz": "api catalog cli core errors paths references units visitor",
     "rankviz.api": "accuracy estimates json models runs workspace",
-    "rankviz.api.runs": "known measured",
+    "rankviz.api.runs": "data_tokens known measured",
     "rankviz.catalog": "accuracy hardware models",
     "rankviz.cli": "asking estimates options plot shared",
     "rankviz.core": "accuracy bounds checks cost lora model note quantity",
     "rankviz.core.accuracy": "basis evidence",
     "rankviz.core.cost": "adapter assumptions data device duration estimate gpu memory notes predict question setup "
     "shapes stack unsloth work",
-    "rankviz.core.cost.memory": "estimate loss parts peak",
+    "rankviz.core.cost.memory": "blocks estimate loss peak weights",
     "rankviz.core.cost.notes": "cards estimate in_fp32 published truncation",
-    "rankviz.core.lora": "config file_size moe notes pattern plan refusals resolve route saved saved_refusals targets",
+    "rankviz.core.lora": "config file_size moe moe_notes notes pattern plan refusals resolve route saved "
+    "saved_refusals targets",
     "rankviz.core.model": "activations json spec",
 }
 LIBRARY = ("bisect", "contextlib", "contextvars", "dataclasses", "json", "math", "pathlib", "typing")

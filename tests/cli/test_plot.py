@@ -1,10 +1,7 @@
 """`--plot FILE` of estimate, sweep and spectrum."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +11,9 @@ from rankviz.cli.plot import plot_sweep
 from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.record import Sweep
 from rankviz.verdict import judge, losses_of
+from tests.cli.command import rankviz
 from tests.support.finished_runs import plain_sweep
 from tests.support.saved_adapters import two_blocks
-
-ROOT = Path(__file__).parents[2]
-
-
-def rankviz(*args: object, home: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "rankviz", *map(str, args)]
-    environment = os.environ | {"RANKVIZ_HOME": str(home)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 
 
 def figure_of(page: Path) -> tuple[list[dict], dict]:

@@ -11,7 +11,7 @@ from rankviz.api import Api
 from rankviz.cli.runs.output import print_sweep
 from rankviz.cli.shared import MOST_STYLED, plain_table, table
 from rankviz.paths import ASSETS
-from tests.cli.test_cli import rankviz
+from tests.cli.command import rankviz
 
 RECORDED = sorted((ASSETS / "recorded" / "runs").iterdir())
 SWEEP, FAST = "20261125-110136-ad44", "20261125-102247-feeb"

@@ -1,22 +1,14 @@
 """`rankviz spectrum` and `rankviz resize`, as processes."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
+from tests.cli import command
 from tests.support.saved_adapters import two_blocks
 
-ROOT = Path(__file__).parents[2]
-
-
-def rankviz(*arguments, home: Path) -> subprocess.CompletedProcess:
-    environment = os.environ | {"RANKVIZ_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "rankviz", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+rankviz = partial(command.rankviz, seconds=600, HF_HUB_OFFLINE="1")
 
 
 def test_spectrum_json_has_the_keys_that_others_script_against(tmp_path):

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from rankviz.engines.process import lock_file
+from rankviz.engines.process import is_held, lock_file
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, states, supervise, sweep, wait_for, waiting_for, worker
@@ -150,6 +150,7 @@ def test_a_worker_that_died_while_nobody_watched_leaves_its_run_orphaned_and_the
     wait_for(lambda: store.get(run_ids[0]).steps)
     first.stop()
     os.kill(store.get(run_ids[0]).environment["pid"], signal.SIGKILL)
+    wait_for(lambda: not is_held(lock_file(store.home)))
 
     second = supervise(RunStore(store.home), COMPLETE_ALL)
     second.settle()

@@ -35,6 +35,8 @@ def test_the_address_names_what_differs():
         {"usd_per_hour": 12345.678},
         {"usd_per_hour": 1_000_000.0},
         {"batch": 4096, "accumulation": 65_536, "max_length": 4_194_304},
+        {"r": 1, "batch": 1, "accumulation": 1, "max_length": 1},
+        {"examples": 1, "example_tokens": 1, "longest_tokens": 1},
         {"alpha_rule": "fixed", "alpha_fixed": 1_000_000},
         {"length": 10**14, "length_unit": "tokens"},
         {"prices": "l4:0.75,t4:0.2"},

@@ -5,24 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from rankviz.api import Api
 from rankviz.api.json import verdict_json
 from rankviz.core.runs.events import Evaluated
 from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.errors import BadDataError, InvalidSettingError
 from rankviz.verdict import CANT_TELL, judge, losses_of, read_table, sentences
-from tests.cli.test_cli import rankviz
+from tests.cli.command import rankviz
 from tests.support import questions
 from tests.support.finished_runs import finished
 from tests.support.verdict_tables import table
 from tests.verdict.test_accuracy_rates import answers
 
 HEAD = "rank,seed,example,correct\n"
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", shared=False)
 
 
 def counted_sweep(api, hits, *, seeds=(0, 1, 2), loss=1.0):

@@ -67,7 +67,7 @@ class Estimator:
         return (
             self._once(("model", request.base), lambda: self._models.get(request.base)),
             self._once(_machine(environment), lambda: self._workspace.device(environment)),
-            self._once(("rows", request.data), lambda: self._measured.row_tokens(request)),
+            self._once(("rows", request.data), lambda: self._measured.tokens.of_rows(request)),
         )
 
     def _named(self, run_ids: Sequence[str]) -> tuple[str, ...]:

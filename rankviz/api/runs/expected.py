@@ -100,7 +100,7 @@ class ExpectedRuns(StoredRuns):
     def _has_prompts(self, run: RunRequest) -> bool:
         """Whether its data can be read and has a row to answer."""
         try:
-            return bool(self._measured.answer_tokens(run))
+            return bool(self._measured.tokens.of_answers(run))
         except BadDataError:
             return False
 
@@ -110,7 +110,7 @@ class ExpectedRuns(StoredRuns):
         """What a greedy answer costs in passes over a row; None where the data cannot be read."""
         from rankviz.core.runs.timing.sweep_time import answer_passes
 
-        tokens, rows = self._measured.answer_tokens(run), self._measured.row_tokens(run)
+        tokens, rows = self._measured.tokens.of_answers(run), self._measured.tokens.of_rows(run)
         if tokens is None or rows is None:
             return None
         return answer_passes(tokens, rows, answers=answers, cuda=here.get("device") == "cuda", most=most)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rankviz.api.models import Models
+from rankviz.api.runs.data_tokens import DataTokens
 from rankviz.api.runs.known import Known
 from rankviz.api.workspace import Workspace
 from rankviz.core.model.spec import ModelSpec
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
     from rankviz.core.runs.timing.replay import Finished
-    from rankviz.dataset import Preview
 
 FORGOTTEN_SECONDS = 3600.0
 """Of a worker that ended so long ago nothing is left in a load average, which is over a minute."""
@@ -54,6 +54,7 @@ class Measured:
     def __init__(self, workspace: Workspace, models: Models):
         self._workspace = workspace
         self._models = models
+        self.tokens = DataTokens(workspace)
         self._timings: dict[tuple[str, float], Timing | None] = {}
         self._machines: dict[tuple[str, float], Machine] = {}
         self._ended: tuple[int | None, Mapping[Machine, EndedHere]] = None, {}
@@ -218,37 +219,11 @@ class Measured:
 
     def formulas(self, model: ModelSpec, request: RunRequest, device: Device, rows: Range | None) -> RunEstimate:
         """The estimate of a run before anything that was measured here moves it. Runs that differ only by what it does
-        not depend on have the same one. rows: as row_tokens has them."""
+        not depend on have the same one. rows: as DataTokens.of_rows has them."""
         from rankviz.core.runs.estimate import estimate_run
 
         key, assume = (model, request.lora, request.training, device, rows), self._workspace.assumptions
         return self._formulas.of(key, lambda: estimate_run(model, request, device, assume, rows))
-
-    def row_tokens(self, request: RunRequest) -> Range | None:
-        """Tokens of a row of a run's data after padding; None where the data has gone since."""
-        from rankviz.core.runs.estimate import row_tokens
-
-        try:
-            preview = self._preview(request.data)
-        except RankVizError:
-            return None
-        return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
-
-    def answer_tokens(self, request: RunRequest) -> Range | None:
-        """Tokens of a reference answer of a run's data; None where the data cannot be read. BadDataError where no row
-        has a prompt to answer."""
-        from rankviz.core.runs.estimate import row_tokens
-
-        try:
-            preview = self._preview(request.data)
-        except RankVizError:
-            return None
-        preview.require_prompts()
-        assume = self._workspace.assumptions
-        return row_tokens(preview.mean_answer_characters, preview.longest_answer_characters, assume)
-
-    def _preview(self, data: str) -> Preview:
-        return self._workspace.data_files.look(self._workspace.references.data(data).text).preview
 
     def _with_versions(self, environment: Mapping[str, Any]) -> Mapping[str, Any]:
         from rankviz import machine
@@ -292,7 +267,7 @@ class Measured:
         device, request = self._workspace.device(record.environment), record.request
         if (model := self._models.at_hand(request.base)) is None:
             return None
-        rows = self.row_tokens(request)
+        rows = self.tokens.of_rows(request)
         if (seconds := self.formulas(model, request, device, rows).formula_seconds) is None:
             return None
         expected = formula_times(model, request, seconds, self._workspace.assumptions)

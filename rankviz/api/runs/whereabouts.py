@@ -31,7 +31,7 @@ class Whereabouts:
     def of(self, run: RunRecord) -> Place:
         """Of a run that no engine has or had yet: where it is or was to be."""
         place = place_of(run)
-        if run.begun_attempts and run.state.ended:
+        if run.state.ended and run.begun_attempts:
             return NOWHERE if self._is_of_another_machine(run, place.engine) else place
         return place if place.where or run.state == "running" else self._destination(run, place.engine)
 

@@ -26,16 +26,15 @@ from rankviz.cli.shared import (
 )
 from rankviz.core.lora.targets import targets_in
 from rankviz.core.runs.request import (
-    FAST_RANKS,
-    QUICK_RANKS,
+    MODE_RANKS,
     SHORT_TRAINING,
     SHOWN_ANSWERS,
-    SWEEP_RANKS,
     VERDICT_SEEDS,
     SweepRequest,
     fast_ranks,
     first_seeds,
     quick_look,
+    usual_seeds,
 )
 from rankviz.errors import InvalidSettingError
 
@@ -110,7 +109,8 @@ def sweep(
     from rankviz.core.lora.config import LoraConfig
 
     check(plot)
-    ranks, cut_ranks = tuple(r or (QUICK_RANKS if quick else FAST_RANKS if fast else SWEEP_RANKS)), ()
+    mode = "quick" if quick else "fast" if fast else "sweep"
+    ranks, cut_ranks = tuple(r or MODE_RANKS[mode]), ()
     if quick and fast:
         raise InvalidSettingError("--quick includes what --fast does: give one of them.")
     if quick and seeds not in (None, 1):
@@ -119,7 +119,6 @@ def sweep(
         raise InvalidSettingError("--anchor needs --fast.")
     if fast:
         ranks, cut_ranks = fast_ranks(ranks, anchor or ())
-    count = seeds if seeds is not None else 1 if fast or quick else VERDICT_SEEDS
     api = Api()
     request = SweepRequest(
         base=model,
@@ -128,7 +127,7 @@ def sweep(
         cut_ranks=cut_ranks,
         alpha=alpha,
         learning_rates=tuple(lr or (1e-3,)),
-        seeds=first_seeds(count),
+        seeds=first_seeds(usual_seeds(mode) if seeds is None else seeds),
         held_out_examples=held_out,
         exact_match_examples=exact_match,
         shown_answers=answers,

@@ -27,6 +27,8 @@ FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
 """What a sweep and a fast curve compare unless other ranks are given."""
 QUICK_RANKS = (4, 64)
 """What a quick look trains: the forecast between two runs needs their losses at a low and at a high rank."""
+MODE_RANKS = {"sweep": SWEEP_RANKS, "quick": QUICK_RANKS, "fast": FAST_RANKS}
+"""By what is trained: each rank, two ranks for a quick look, or the highest alone for a fast curve."""
 RECOVERED_BELOW = 8
 """Truncating to lower ranks than this loses enough for a few steps of training to pay (`make fidelity`)."""
 RECOVERY_SHARE = 0.04
@@ -235,6 +237,11 @@ class SweepRequest:
             raise InvalidSettingError(
                 "A fast curve truncates B·A, and a DoRA adapter is more than that. Turn DoRA off."
             )
+
+
+def usual_seeds(mode: str) -> int:
+    """How many seeds a sweep has unless a number is given. mode: a key of MODE_RANKS, or a single run."""
+    return VERDICT_SEEDS if mode == "sweep" else 1
 
 
 def first_seeds(count: int) -> tuple[int, ...]:

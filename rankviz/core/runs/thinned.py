@@ -59,6 +59,6 @@ class Few:
         return cls(array("d", (n for step in thinned(steps, FEW) for n in (step.step, step.loss, step.learning_rate))))
 
     def __iter__(self) -> Iterator[Point]:
-        for place in range(0, len(self.numbers), 3):
-            step, loss, learning_rate = self.numbers[place : place + 3]
+        numbers = iter(self.numbers)
+        for step, loss, learning_rate in zip(numbers, numbers, numbers, strict=True):
             yield Point(int(step), loss, learning_rate)

@@ -132,9 +132,10 @@ class Current:
             return run_id in self._at_work
 
     def turns(self) -> int:
-        """A number that grows whenever a run comes, goes, begins or ends: while it stays the queue does too."""
+        """A number that grows whenever a run comes, goes, begins or ends: while it stays the queue does too. The end of
+        a run at work counts once somebody has looked at those."""
         with self._lock:
-            self._look()
+            self._look(at_work=False)
             return self._turns
 
     def ids(self) -> set[str]:
@@ -176,9 +177,9 @@ class Current:
             self._order = self._records = self._waiting = None
             self._turns += 1
 
-    def _look(self) -> None:
+    def _look(self, *, at_work: bool = True) -> None:
         """Make it what the folder says now. While another thread reads the folder for the first time, a view is content
-        with what it has read; whoever else asks waits."""
+        with what it has read; whoever else asks waits. at_work: the runs that somebody works on are read too."""
         if self.reading and not self._first.is_mine:
             if is_view():
                 return
@@ -196,10 +197,11 @@ class Current:
             return self._first.read(self._names, self._look_at)
         due = self._names if named is None else self._rounds.due()
         named = named or frozenset()
-        for run_id in self._at_work - named:
+        for run_id in self._at_work - named if at_work else ():
             self._look_at(run_id, with_marks=False)
         for run_id in due - named:
-            self._look_at(run_id, with_marks=self._has_changed(run_id))
+            if (has_changed := self._has_changed(run_id)) or self._kept[run_id].has_journal:
+                self._look_at(run_id, with_marks=has_changed)
         for run_id in named:
             self._look_at(run_id)
 
@@ -236,6 +238,7 @@ class Current:
         self._by_sweep.setdefault(kept.reader.record.request.sweep_id, set()).add(run_id)
         self._order = self._records = self._waiting = None
         self._turns += 1
+        self._has_changed(run_id)  # not since now
         self._read(run_id, with_marks=True)
 
     def _read(self, run_id: str, *, with_marks: bool = False) -> None:
@@ -257,6 +260,7 @@ class Current:
         elif with_marks:
             kept.is_begun = self._has(run_id, begun_file(record.attempt)) or record.state is RunState.RUNNING
             kept.is_unwanted = self._has(run_id, CANCEL)
+            kept.has_journal = bool(kept.reader.offset) or os.path.exists(kept.reader.journal)
             if not (kept.is_begun or kept.reader.offset) and not self._has(run_id, ""):
                 raise RunNotFoundError(run_id)
         elif record.state is RunState.RUNNING:

@@ -24,6 +24,8 @@ class Kept:
     """Whether somebody took it up and nobody has ended it."""
     is_unwanted: bool = False
     """Whether somebody asks to cancel it."""
+    has_journal: bool = True
+    """False: there was none when all that is in its folder was looked at last."""
     looks: int = 0
     """How often it was looked at with all that is in its folder."""
     folder_time: int = 0

@@ -22,7 +22,7 @@ from rankviz.ui.adapter.answer import shown
 from rankviz.ui.adapter.resize import AS_IT_IS, BY_ENERGY, BY_RANK, resize_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain, remembered
+from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, pickable, plain, remembered
 from rankviz.ui.wiring import action, clicked, notice_html, put, quiet, wire
 
 READING = "Reading the adapter…"
@@ -74,7 +74,7 @@ def build(api: Api) -> Adapting:
             with gr.Row(elem_classes="rv-bar"):
                 sample = gr.Button("Open the sample adapter", variant="primary", elem_id="adapter-sample")
             # Not inside the parts: what becomes visible there shows it too.
-            zipped = gr.DownloadButton("zip", visible="hidden", elem_id="adapter-zip")
+            zipped = file_button("adapter-zip")
             with gr.Column(visible=False, elem_id="adapter-parts") as parts:
                 with gr.Row(elem_classes="rv-charts"):
                     energy_chart = chart(

@@ -12,16 +12,14 @@ from rankviz.core.checks import one_of
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import targets_in
 from rankviz.core.runs.request import (
-    FAST_RANKS,
-    QUICK_RANKS,
+    MODE_RANKS,
     SHORT_TRAINING,
     SHOWN_ANSWERS,
-    SWEEP_RANKS,
-    VERDICT_SEEDS,
     SweepRequest,
     fast_ranks,
     first_seeds,
     quick_look,
+    usual_seeds,
 )
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints.results import FileJSON, check_part, file
@@ -29,8 +27,6 @@ from rankviz.ui.endpoints.standing import PlaceJSON, StatusJSON, place_json, sta
 
 SHOWN_STEPS = 400
 """Of a run, of which some have thousands."""
-MODES = ("sweep", "quick", "fast")
-RANKS = dict(zip(MODES, (SWEEP_RANKS, QUICK_RANKS, FAST_RANKS), strict=True))
 
 
 class StartedJSON(TypedDict):
@@ -143,12 +139,12 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             flavor: With hf-jobs: the machine, such as l4x1; null for the server's usual one.
             spend: With hf-jobs: US dollars that the sweep may cost; null for the server's usual limit.
         """
-        one_of(mode, "mode", MODES)
+        one_of(mode, "mode", tuple(MODE_RANKS))
         if mode != "fast" and independent:
             raise InvalidSettingError(f"independent belongs to the mode fast (got {mode}).")
         if mode == "quick" and seeds not in (None, 1):
             raise InvalidSettingError(f"A quick look has one seed (got {seeds}). Choose the mode sweep for more.")
-        chosen, truncated = tuple(ranks or RANKS[mode]), ()
+        chosen, truncated = tuple(ranks or MODE_RANKS[mode]), ()
         if mode == "fast":
             chosen, truncated = fast_ranks(chosen, independent or ())
         request = SweepRequest(
@@ -158,7 +154,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             cut_ranks=truncated,
             alpha=str(alpha),
             learning_rates=tuple(learning_rates),
-            seeds=first_seeds(seeds if seeds is not None else VERDICT_SEEDS if mode == "sweep" else 1),
+            seeds=first_seeds(usual_seeds(mode) if seeds is None else seeds),
             held_out_examples=held_out,
             exact_match_examples=exact_match,
             shown_answers=answers,

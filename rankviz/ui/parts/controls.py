@@ -83,6 +83,12 @@ def remembered(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
     )
 
 
+def file_button(elem_id: str) -> gr.DownloadButton:
+    """Invisible: hands a file to the browser once a script clicks it. Gradio shows again what is hidden in an accordion
+    that comes later, so a class hides it too."""
+    return gr.DownloadButton("file", visible="hidden", elem_id=elem_id, elem_classes="rv-unseen")
+
+
 def selection(line_id: str) -> gr.HTML:
     """Invisible: a list of the ids that are ticked in the page's tables; `input` when it has changed. The browser keeps
     it, in the order of ticks, and says in this line where a tick would be one too many."""

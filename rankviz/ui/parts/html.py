@@ -5,10 +5,17 @@ gr.HTML puts its value into the page as it is, so nothing else in ui/ writes a t
 
 import re
 from collections.abc import Callable, Sequence
-from html import escape
+from html import escape as escaped
 from typing import Any, NamedTuple
 
 from rankviz.core.cost.estimate import FIT_WORDS
+
+SPECIAL = re.compile("[&<>\"']")
+
+
+def escape(text: str) -> str:
+    """As the standard library does; most texts have nothing to be escaped."""
+    return escaped(text) if SPECIAL.search(text) else text
 
 
 class Cell(NamedTuple):
@@ -90,36 +97,40 @@ def table(headers: Sequence[str], rows: Sequence[Row], *, label: str, left: int 
 
 
 def _row(row: Row, *, left: int, ticking: bool) -> str:
-    cells = [cell if isinstance(cell, Cell) else Cell(cell) for cell in row.cells]
     parts = []
     if ticking:
         box = (
             f'<input type="checkbox" data-tick="{escape(" ".join(row.ticks))}" '
-            f'aria-label="Show {escape(cells[0].text)}"{" checked" if row.ticked else ""}>'
+            f'aria-label="Show {escape(_text(row.cells[0]))}"{" checked" if row.ticked else ""}>'
         )
         parts.append(f'<td class="rv-left">{box}</td>')
-    for i, cell in enumerate(cells):
-        text = escape(cell.text)
-        if cell.href.startswith("https://"):
-            text = f'<a href="{escape(cell.href)}" target="_blank" rel="noopener">{text}</a>'
-        if cell.edit:
+    for i, cell in enumerate(row.cells):
+        text, title, kind, sub, edit, href, column = cell if isinstance(cell, Cell) else Cell(cell)
+        text, title = escape(text), escape(title)
+        if href.startswith("https://"):
+            text = f'<a href="{escape(href)}" target="_blank" rel="noopener">{text}</a>'
+        if edit:
             text = (
-                f'<input class="rv-edit" inputmode="decimal" data-edit="{escape(cell.edit)}" value="{text}" '
-                f'aria-label="{escape(cell.title)}">'
+                f'<input class="rv-edit" inputmode="decimal" data-edit="{escape(edit)}" value="{text}" '
+                f'aria-label="{title}">'
             )
         if row.pick and i == 0:
             state = ' aria-pressed="true"' if row.chosen else ""
             if row.opened is not None:
                 state = f' aria-expanded="{str(row.opened).lower()}"'
             text = f'<button type="button"{state}>{text}</button>'
-        if cell.sub:
-            text += tag("span", cell.sub, "rv-under")
-        classes = ("rv-left " if i < left or cell.kind else "") + (f"rv-{cell.kind}" if cell.kind else "")
-        title = f' title="{escape(cell.title)}"' if cell.title else ""
-        column = f' data-column="{escape(cell.column)}"' if cell.column else ""
-        parts.append(f'<td class="{classes}"{title}{column}>{text}</td>')
+        if sub:
+            text += tag("span", sub, "rv-under")
+        classes = ("rv-left " if i < left or kind else "") + (f"rv-{kind}" if kind else "")
+        hover = f' title="{title}"' if title else ""
+        named = f' data-column="{escape(column)}"' if column else ""
+        parts.append(f'<td class="{classes}"{hover}{named}>{text}</td>')
     pick = f' data-pick="{escape(row.pick)}"' if row.pick else ""
     return f'<tr class="{"rv-chosen" if row.chosen else ""}"{pick}>{"".join(parts)}</tr>'
+
+
+def _text(cell: Cell | str) -> str:
+    return cell.text if isinstance(cell, Cell) else cell
 
 
 class Figure(NamedTuple):

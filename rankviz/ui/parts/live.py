@@ -29,12 +29,14 @@ EVENTS_SHOWN = 60
 def fingerprint(sweep: Sweep) -> int:
     """Of what is shown of a sweep; while it stays the same there is nothing to draw. A number, since each open page
     keeps some."""
-    runs = (
-        (run.state.value, (run.attempt, run.engine, run.where), run.waits, run.stage, len(run.steps), len(run.cuts))
+    runs = [
+        (
+            *(str(run.state), run.attempt, run.place and (run.place.engine, run.place.where, run.place.waits)),
+            *(run.stage, len(run.steps), len(run.cuts), run.ended_at),
+        )
         for run in sweep.runs
-    )
-    ends = (run.ended_at or 0.0 for run in sweep.runs)
-    return hash((sweep.sweep_id, *runs, *ends))
+    ]
+    return hash((sweep.sweep_id, *runs))
 
 
 def status_html(sweep: Sweep, progress: SweepProgress | None = None, waiting: str = "") -> str:

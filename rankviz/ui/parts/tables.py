@@ -10,7 +10,7 @@ from rankviz.api import Api
 from rankviz.api.json import listed_run_json
 from rankviz.errors import UserError
 from rankviz.export.tables import Table, file_name, runs_table, write_table
-from rankviz.ui.parts.controls import pickable
+from rankviz.ui.parts.controls import file_button, pickable
 from rankviz.ui.wiring import action, quiet
 
 MENU = (
@@ -37,7 +37,7 @@ def download_widgets(label: str, *, elem_id: str, may_be_empty: bool = False) ->
     return Offer(
         pickable("" if may_be_empty else markup, elem_id=elem_id),
         markup,
-        gr.DownloadButton("file", visible="hidden", elem_id=f"{elem_id}-file"),
+        file_button(f"{elem_id}-file"),
     )
 
 

@@ -89,7 +89,10 @@ def list_html(
 
 
 def matching_of(sweep: Sweep, *, text: str, state: str) -> list[RunRecord]:
-    return [run for run in sweep.runs if state in (ANY_STATE, run.state) and _matches(run, text)]
+    words = (text or "").lower().split()
+    if state == ANY_STATE and not words:
+        return list(sweep.runs)
+    return [run for run in sweep.runs if state in (ANY_STATE, run.state) and _matches(run, words)]
 
 
 def matching_runs(api: Api, *, text: str, state: str) -> Table:
@@ -98,9 +101,7 @@ def matching_runs(api: Api, *, text: str, state: str) -> Table:
     return measured_table((each.record, listed_run_json(each)) for each in api.runs.summaries(records))
 
 
-def _matches(run: RunRecord, text: str) -> bool:
-    if not (words := (text or "").lower().split()):
-        return True
+def _matches(run: RunRecord, words: Sequence[str]) -> bool:
     request = run.request
     names = f"{run.run_id} {request.sweep_id} {base_name(request.base)} {request.data} r={request.r} r = {request.r}"
     return all(word in names.lower() for word in words)

@@ -13,7 +13,7 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.core.runs.record import RunState
 from rankviz.ui.parts import again, html, points, tables
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy_line, editable, pickable, plain, remembered, selection
+from rankviz.ui.parts.controls import busy_line, editable, file_button, pickable, plain, remembered, selection
 from rankviz.ui.parts.owned import SHARE, kept_words
 from rankviz.ui.runs import publish
 from rankviz.ui.runs import sweep as of_sweep
@@ -80,7 +80,7 @@ def build(api: Api) -> Running:
         w["delete_unreadable"] = gr.Button("Delete this run", variant="stop", size="sm", elem_id="unreadable-delete")
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         x = _selected_widgets(w)
-    zipped = gr.DownloadButton("zip", visible="hidden", elem_id="runs-zip")
+    zipped = file_button("runs-zip")
     choice = sweep_id, run_id, open_id = remembered(), remembered(), remembered()
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
@@ -88,7 +88,7 @@ def build(api: Api) -> Running:
         w["publish"], publishing = publish.build(api, sweep_id, run_id)
     delete_it, keep, delete_unreadable = (w.pop(name) for name in ("delete_it", "keep", "delete_unreadable"))
     cancel_words, cancel_it, leave_it = (w.pop(name) for name in ("cancel_words", "cancel_it", "leave_it"))
-    shipped = gr.DownloadButton("adapter", visible="hidden", elem_id="sweep-adapter-file")
+    shipped = file_button("sweep-adapter-file")
 
     selected, judged_by = selection(SELECTION_LINE), remembered(LOSS.key)
     showing = remembered(elem_id="runs-showing")

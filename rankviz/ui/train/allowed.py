@@ -1,7 +1,11 @@
 """Says beside the form what a run may be on this page, before someone asks for more."""
 
+from collections.abc import Iterator
+
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.runs.attempts import HF_JOBS
+from rankviz.settings import paid_limits
 from rankviz.ui.parts import html
 
 
@@ -19,4 +23,11 @@ def allowed_html(api: Api) -> str:
         limits.run_minutes is not None and f"{units.counted(limits.run_minutes, 'minute')} per run",
         limits.sweeps_per_visitor is not None and f"{units.counted(limits.sweeps_per_visitor, 'sweep')} at once",
     ]
-    return html.paragraphs(f"This page is shared. It allows at most: {', '.join(part for part in known if part)}.")
+    shared = f"This page is shared. It allows at most: {', '.join(part for part in known if part)}."
+    return html.paragraphs(shared, *_where_you_pay(api))
+
+
+def _where_you_pay(api: Api) -> Iterator[str]:
+    if HF_JOBS in (engine.name for engine in api.engines.known()):
+        steps = units.counted(paid_limits(api.workspace.limits).steps, "step")
+        yield f"On Hugging Face Jobs, which you pay for: {steps} per run, and no limit on base, batch and minutes."

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.core.lora.config import UNSLOTH_CLASSES
-from rankviz.core.runs.request import VERDICT_SEEDS
+from rankviz.core.runs.request import usual_seeds
 from rankviz.core.runs.words.labels import data_name
 from rankviz.dataset import SUFFIXES
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
 from rankviz.ui.parts.question import PARTS, TARGETS
-from rankviz.ui.train.request import DEFAULTS, KEPT_FILE, MODE_RANKS, OWN_FILE
+from rankviz.ui.train.request import DEFAULTS, FORM_RANKS, KEPT_FILE, OWN_FILE
 
 BASES = [("SmolLM2-135M-Instruct (embedded)", "embedded")]
 ALPHA_RULES = [("Fixed", "fixed"), ("α = r", "r"), ("α = 2r", "2r")]
@@ -165,12 +165,12 @@ class Mode(NamedTuple):
 def mode_chosen(mode: str, ranks: Sequence[str] | None = None) -> Mode:
     """Ranks and seeds that suit the mode; both can be changed, except that a quick look has one seed. Ranks that are
     the default of no mode were chosen by someone, and stay."""
-    usual = [[str(r) for r in each] for each in MODE_RANKS.values()]
-    chosen = {} if ranks and sorted(ranks, key=int) not in usual else {"value": [str(r) for r in MODE_RANKS[mode]]}
+    usual = [[str(r) for r in each] for each in FORM_RANKS.values()]
+    chosen = {} if ranks and sorted(ranks, key=int) not in usual else {"value": [str(r) for r in FORM_RANKS[mode]]}
     return Mode(
         ranks=gr.CheckboxGroup(label=_ranks_label(mode), **chosen),
         independent=gr.Textbox(visible=mode == "fast"),
-        seeds=gr.Number(VERDICT_SEEDS if mode == "sweep" else 1, visible=mode != "quick"),
+        seeds=gr.Number(usual_seeds(mode), visible=mode != "quick"),
         mode_note=html.paragraphs(MODE_NOTES[mode]),
     )
 

@@ -9,10 +9,9 @@ from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.request import (
-    FAST_RANKS,
+    MODE_RANKS,
     QUICK_RANKS,
     SHORT_TRAINING,
-    SWEEP_RANKS,
     RunRequest,
     SweepRequest,
     fast_ranks,
@@ -28,7 +27,7 @@ from rankviz.ui.parts.question import CUSTOM, DEFAULT_PARTS, PARTS, flags_of
 OWN_FILE = "own"
 KEPT_FILE = "kept"
 """The file of the run that the form shows, or of Explore's question: its path is in the value `kept`."""
-MODE_RANKS = {"quick": QUICK_RANKS, "fast": FAST_RANKS, "sweep": SWEEP_RANKS, "single": (16,)}
+FORM_RANKS = {**MODE_RANKS, "single": (16,)}
 PRECISIONS = ("auto", "nf4-dq", "nf4", "bf16", "fp16", "fp32")
 START = SweepRequest(seeds=(0,))
 MAX_TEXT = 2000

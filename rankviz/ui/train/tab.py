@@ -15,7 +15,7 @@ from rankviz.errors import RankVizError
 from rankviz.ui.parts import again, tables, where
 from rankviz.ui.parts.added_run import add_run
 from rankviz.ui.parts.charts import chart
-from rankviz.ui.parts.controls import busy, busy_line, copyable, done, pickable, plain, remembered
+from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, pickable, plain, remembered
 from rankviz.ui.parts.owned import cancel as cancel_runs
 from rankviz.ui.parts.owned import may_change
 from rankviz.ui.train import before, engine, examples, request
@@ -104,7 +104,7 @@ def build(api: Api) -> Training:
                 results = pickable(elem_id="train-results")
             with gr.Accordion("Events", open=False, visible=False) as events_fold:
                 events = plain(elem_id="train-events")
-    notebook_file = gr.DownloadButton("notebook", visible="hidden", elem_id="train-notebook-file")
+    notebook_file = file_button("train-notebook-file")
 
     w |= {"trainer": trainer, "queue": queue, "flavor": place["flavor"], "again": place["again"]}
     form = {name: w[name] for name in request.DEFAULTS}

@@ -19,11 +19,6 @@ from tests.support.probes import request as probe_request
 from tests.support.visitors import ADMIN, ANN, BEN
 
 
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path / "home", shared=True)
-
-
 def sweep_of(api, visitor, days):
     """A sweep of two runs that ended so many days ago; its id."""
     with acting_as(visitor):

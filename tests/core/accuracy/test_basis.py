@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.core.accuracy.basis import basis_of, in_words
 from rankviz.core.accuracy.evidence import AccuracyByKind, KindAccuracy
-from tests.core.cost.memory.test_peak import stack
+from tests.core.cost.memory.toy_memory import stack
 
 
 def evidence(kind, settings, group, mean_abs_error):

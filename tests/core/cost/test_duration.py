@@ -9,7 +9,7 @@ from rankviz.core.cost.gpu import Price
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.work import work_of
 from rankviz.core.quantity import Range
-from tests.core.cost.memory.test_peak import shape_of, stack
+from tests.core.cost.memory.toy_memory import shape_of, stack
 from tests.support.toy import ASSUMPTIONS, TOY, gpu
 
 

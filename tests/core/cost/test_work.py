@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.core.cost.stack import Habits, Stack
 from rankviz.core.cost.work import work_of
-from tests.core.cost.memory.test_peak import shape_of, stack
+from tests.core.cost.memory.toy_memory import shape_of, stack
 from tests.support.toy import ASSUMPTIONS, TOY, model
 
 

@@ -20,6 +20,11 @@ def test_a_spending_limit_pays_for_a_time_limit_and_for_the_longest_start():
     assert (100 - 10) * 60 == timeout_seconds(1.0, 0.01)
 
 
+def test_no_job_takes_longer_than_a_week_and_on_a_machine_without_a_price_none_longer_than_a_day():
+    assert 604_800 - 600 == timeout_seconds(1e6, 0.01)
+    assert 86_400 - 600 == timeout_seconds(1.0, 0.0)
+
+
 @pytest.mark.parametrize("usd", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_spending_limit_is_a_number_above_zero(usd):
     with pytest.raises(InvalidSettingError, match="above 0"):

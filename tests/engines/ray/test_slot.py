@@ -124,7 +124,7 @@ def test_a_job_runs_to_its_end_and_its_journal_comes_from_an_offset_on(place, jo
     assert (0, False) == (whole.exit_code, whole.gave_way)
     assert b"RunCompleted" in whole.journals[run_id]
     assert whole.journals[run_id][100:] == slot.look({run_id: 100}).journals[run_id]
-    assert [] == left_in(place)
+    wait_for(lambda: not left_in(place))
     slot.close()
     assert [] == list(place.iterdir())
 
@@ -277,7 +277,7 @@ def test_a_job_whose_folder_is_removed_while_it_runs_is_gone_and_not_begun_again
     assert "" == slot.start(job, HANG_IN_EACH)
     assert (True, True) == (slot.look(read).has_job, slot.look(read).is_gone)
     slot.close()
-    assert [] == left_in(place)
+    wait_for(lambda: not left_in(place))
     assert [] == list(place.iterdir())
 
 
@@ -323,4 +323,4 @@ def test_a_worker_that_cannot_be_started_leaves_nothing_and_says_why(place, job,
 
     assert "It cannot begin a job: [Errno 2] " in why and "/no/such/program" in why
     assert [] == list(place.iterdir())
-    assert [] == left_in(place)
+    wait_for(lambda: not left_in(place))

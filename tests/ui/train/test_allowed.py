@@ -34,6 +34,7 @@ def test_a_shared_page_says_its_limits(tmp_path, monkeypatch):
     assert words.startswith("This page is shared. It allows at most: 12 runs per sweep, 50 steps per run, rank 256, ")
     assert "1 minute per run" in words
     assert "tokens per batch" not in words
+    assert words.endswith("which you pay for: 10,000 steps per run, and no limit on base, batch and minutes.")
 
 
 def test_a_page_of_ones_own_says_none(tmp_path):
@@ -107,7 +108,7 @@ def test_train_opens_from_explore_within_the_limits_and_says_which_stood_in_the_
 
     assert changed.items() <= form.items()
     assert limit in text_of(replaced.replaced)
-    assert values == replaced.asked
+    assert values == replaced.original
 
 
 def test_explore_says_under_its_button_which_limit_stands_in_the_way_and_what_is_trained(tmp_path):

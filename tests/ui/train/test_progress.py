@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import (
     Answered,
     GreedyAnswer,
@@ -18,7 +17,6 @@ from rankviz.core.runs.events import (
     StageReached,
     StepLogged,
 )
-from rankviz.ui.train import badge
 from rankviz.ui.train.progress import progress
 from rankviz.ui.train.result import adapters_html, answers_html
 from rankviz.ui.train.tab import cancel_runs, form_of, start
@@ -28,11 +26,6 @@ from tests.support.elsewhere import page_with_elsewhere
 from tests.support.finished_runs import finished, text_of
 from tests.support.train_form import FORM
 from tests.support.visitors import ANN
-
-
-@pytest.fixture
-def api(tmp_path):
-    return Api(home=tmp_path, shared=False)
 
 
 def queued(api, **settings):
@@ -293,36 +286,3 @@ def _answered(run):
         answered("after", f"yes {run.request.r}" if run.request.r > 4 else " ", ended=True),
     )
     return replace(run, answered_before=before, answered_after=after)
-
-
-def test_the_badge_says_which_run_trains_and_how_far_and_leads_to_it(api):
-    assert "" == badge.now(api).line
-    sweep_id, _ = running(api)
-    queued(api)
-
-    line = badge.now(api).line
-
-    assert "Training r = 4, 16: run 1 of 2, 1 more sweep queued" == text_of(line), "the time left is not known yet"
-    assert f'data-pick="{sweep_id}"' in line
-
-
-def test_the_badge_counts_what_runs_as_running(api):
-    running(api), running(api)
-    assert "Training r = 4, 16: run 1 of 2, 1 more sweep running" == text_of(badge.now(api).line)
-    queued(api)
-
-    assert "Training r = 4, 16: run 1 of 2, 1 more sweep running, 1 queued" == text_of(badge.now(api).line)
-
-
-def test_what_an_engine_that_does_not_answer_has_is_not_next(api):
-    (run_id, _) = api.workspace.store.run_ids(queued(api))
-    placed = AttemptPlaced(time=1.0, attempt=1, engine="ray", waits="The Ray cluster does not answer.")
-    api.workspace.store.append(run_id, placed)
-
-    assert "Queued r = 4, 16: 2 runs" == text_of(badge.now(api).line)
-
-
-def test_the_badge_of_a_sweep_that_waits_says_so(api):
-    queued(api)
-
-    assert "Queued r = 4, 16: 2 runs, next" == text_of(badge.now(api).line)

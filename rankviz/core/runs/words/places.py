@@ -46,7 +46,7 @@ def with_attempt(place: Place, run: Attempted) -> str:
 def all_in_words(places: Iterable[Place]) -> str:
     """ "Ray cluster (node-0 and node-1) and this machine"; empty where nothing is known."""
     by_engine: dict[str, dict[str, None]] = {}
-    for place in places:
+    for place in dict.fromkeys(places):  # of most runs of a sweep the same
         if place.engine or place.where:
             named = {place.where} - {"", title(place.engine)}
             by_engine.setdefault(title(place.engine), {}).update(dict.fromkeys(named))

@@ -1,0 +1,16 @@
+"""The command line in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def rankviz(
+    *args: object, home: Path | None = None, seconds: float = 60, **environment: str
+) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "rankviz", *map(str, args)]
+    env = os.environ | ({"RANKVIZ_HOME": str(home)} if home else {}) | environment
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=seconds)

@@ -1,0 +1,75 @@
+"""What is folded away is there when it is opened, however little a sweep has of it, and what is hidden stays so."""
+
+import time
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import RunFailed
+from rankviz.ui.page import build_app
+from tests.support import questions
+from tests.support.finished_runs import finished_events
+from tests.support.serving import launched
+from tests.support.workers import supervise, worker
+
+pytestmark = pytest.mark.browser
+
+STEPS_WITHOUT_END = worker(
+    "for run_id in run_ids:\n"
+    "    begin(run_id)\n"
+    "    for number in range(1, 10_000):\n"
+    "        step(run_id, number)\n"
+    "        time.sleep(0.2)"
+)
+
+
+@pytest.fixture
+def broken_off(home):
+    """The id of a sweep whose first run failed after a step, and whose second one never began."""
+    api = Api(home=home)
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4, 16), max_steps=4), "")
+    first, second = store.sweep(sweep_id).runs
+    for event in finished_events(first.request, 2.0)[:5]:
+        store.append(first.run_id, event)
+    for run in (first, second):
+        store.append(run.run_id, RunFailed(time=time.time(), error="The machine stopped."))
+    yield sweep_id
+    api.runs.delete(sweep_id)
+
+
+def test_the_details_of_a_sweep_without_charts_stay_open(page, broken_off):
+    page.goto(f"/?tab=runs&sweep={broken_off}")
+    details = page.get_by_role("button", name="Details")
+
+    details.click()
+
+    page.locator("#sweep-facts", has_text="Learning rate").wait_for()
+    assert details.is_visible()
+
+
+@pytest.fixture
+def training(tmp_path):
+    """A page's own Api, with a sweep of which the first run trains; and the sweep's id."""
+    api = Api(home=tmp_path, shared=False)
+    store = api.workspace.store
+    api.workspace.supervisor = supervise(store, STEPS_WITHOUT_END)
+    yield api, store.create(questions.sweep(ranks=(4, 16), max_steps=10_000), "")
+    api.workspace.supervisor.stop()
+
+
+def test_the_button_behind_a_download_stays_hidden_while_a_run_trains(browser, training):
+    api, sweep_id = training
+    with launched(build_app(api), api) as (_, url):
+        page = browser.new_page(base_url=url)
+        page.set_default_timeout(60_000)
+        page.goto(f"/?tab=train&sweep={sweep_id}")
+        fold = page.get_by_role("button", name="Runs: measured and estimated")
+        page.locator("#status", has_text="step").wait_for()
+
+        fold.click()
+        page.locator("#train-results", has_text="r = 16").wait_for()
+
+        page.wait_for_timeout(3000)  # it is drawn a few times
+        assert page.locator("#results-download-file").is_hidden()
+        page.close()
