@@ -206,7 +206,9 @@ class Settings(BaseSettings):
         JOBS_IMAGE,
         description="The image of a Hugging Face job; one without Unsloth must have uv, which installs it",
     )
-    ray_address: str = Field("", description="The address of the head of a Ray cluster, such as 10.0.0.1:6379")
+    ray_address: Annotated[str, Field(pattern=r"^(auto|[\w.-]+:\d{1,5}|\[[\da-fA-F:]+\]:\d{1,5})?$")] = Field(
+        "", description="The address of the head of a Ray cluster, such as 10.0.0.1:6379"
+    )
     ray_resources: Amounts = Field(
         dict(RAY_RESOURCES), min_length=1, description="What a job takes of a Ray node, as JSON, by Ray's names"
     )

@@ -21,14 +21,18 @@ from rankviz.store.destination import Destination
 if TYPE_CHECKING:
     from rankviz.core.cost.device import Device
     from rankviz.core.quantity import Range
+    from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.timing.sweep_time import ExpectedSweep
     from rankviz.engines.hf_jobs.engine import HfJobs
     from rankviz.engines.hf_jobs.hub import Hub
+    from rankviz.engines.hf_jobs.papers import Rented
     from rankviz.engines.hf_jobs.prices import Flavor
 
 SEARCH_AGAIN_SECONDS = 60.0
 """After a search for jobs that have come back has failed."""
+ENDS_EARLY = "The limit ends the job after {}, probably before all runs have completed; what has completed is kept."
+STILL_COSTS = "Its job on Hugging Face is to be ended, and has not ended yet: it costs until then."
 LOG_IN = "Log in with Hugging Face (at the top of the page) to train on its machines, on your account."
 SET_TOKEN = "Set HF_TOKEN, or run `hf auth login`, to train on machines of Hugging Face, on your account."
 
@@ -163,6 +167,38 @@ class Jobs:
         """Of a sweep that was queued with this offer. It keeps it when it moves away and back before its first job."""
         with suppress(OSError):  # its runs have it too
             self._engine.papers.note_limit(sweep_id, offer.limit_usd)
+
+    def ends_early(self, sweep: Sweep) -> str:
+        """That the time limit of a sweep's job is shorter than what its runs still take, as a sentence; empty where it
+        is not, and where that is not known."""
+        running = sweep.running
+        if running is None or running.engine != HF_JOBS or (rented := self._job_of(sweep)) is None:
+            return ""
+        if rented.job_id != running.place.job:
+            return ""
+        together = [run.started_at for run in sweep.runs if run.place and run.place.job == rented.job_id]
+        so_far = time.time() - min(filter(None, together), default=time.time())
+        left = self._runs.progress(sweep).seconds_left
+        ends_early = left is not None and so_far + left > rented.timeout_seconds
+        return ENDS_EARLY.format(units.duration(rented.timeout_seconds)) if ends_early else ""
+
+    def still_costs(self, sweep: Sweep) -> str:
+        """That the job of a sweep that was cancelled has not ended yet, and what to do, as sentences."""
+        if not sweep.ended or not any(run.state == "cancelled" and run.engine == HF_JOBS for run in sweep.runs):
+            return ""
+        rented = self._job_of(sweep)
+        if rented is None or not rented.is_asked or rented.refusal:
+            return ""
+        logins = self._engine.logins
+        return f"{STILL_COSTS} {'' if logins.of(rented.owner) else logins.sentence(rented.owner)}".strip()
+
+    def _job_of(self, sweep: Sweep) -> Rented | None:
+        """That has not been read to its end, of a sweep of whoever asks."""
+        if self._runs.is_mine(sweep.sweep_id):
+            with suppress(EngineError):  # papers that cannot be read
+                jobs = map(self._engine.papers.read, self._engine.papers.folders())
+                return next((rented for rented in jobs if rented.sweep_id == sweep.sweep_id), None)
+        return None
 
     def device(self, flavor: Flavor) -> Device:
         """What a run finds on such a machine."""

@@ -66,6 +66,9 @@ KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {
 }
 
 
+RAY_NOWHERE = "RANKVIZ_ENGINE is ray, so RANKVIZ_RAY_ADDRESS must be the address of a Ray cluster. It is not set."
+
+
 def require(name: str, known: Collection[str] = KNOWN) -> str:
     """The name of an engine that there is. InvalidSettingError where there is none of that name."""
     if name not in known:
@@ -76,4 +79,6 @@ def require(name: str, known: Collection[str] = KNOWN) -> str:
 def engines(store: RunStore, settings: Settings) -> Sequence[Engine]:
     """The one that runs have which name none comes first. One that is not set up here says so when it is used."""
     first = require(settings.engine)
+    if first == RAY and not settings.ray_address:
+        raise InvalidSettingError(RAY_NOWHERE)
     return [KNOWN[name](store, settings) for name in (first, *(name for name in KNOWN if name != first))]

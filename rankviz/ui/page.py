@@ -181,7 +181,7 @@ def restore(api: Api, params: Mapping[str, str]) -> Restored:
             sweep_id = api.runs.get(run_id).request.sweep_id
         except RankVizError:
             run_id, missing = "", run_id
-    if missing:
+    if missing and tab != "runs":  # which says so itself
         notes.append(not_here(api, missing))
     metric = params.get("metric", LOSS.key)
     if metric not in METRICS:

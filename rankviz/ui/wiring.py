@@ -1,12 +1,12 @@
 """Connects a view (a plain function that returns a named tuple) with the page's widgets, by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
 
 from rankviz.errors import RankVizError
+from rankviz.ui.parts.html import prose
 
 View = Callable[..., NamedTuple]
 Shown = TypeVar("Shown", bound=NamedTuple)
@@ -17,7 +17,7 @@ def notice_html(*sentences: str, kind: str = "note") -> str:
     if not any(sentences):
         return ""
     role = "alert" if kind == "error" else "status"
-    text = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence)
+    text = "".join(f"<p>{prose(sentence)}</p>" for sentence in sentences if sentence)
     return f'<div class="rv-notice rv-{kind}" role="{role}">{text}</div>'
 
 

@@ -1,5 +1,6 @@
 """Where a sweep may run: what is offered to whom, what it takes there, and what it does not take here."""
 
+from contextlib import nullcontext
 from threading import Event
 
 import pytest
@@ -11,6 +12,7 @@ from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageR
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Nodes
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
+from rankviz.settings import Settings, read
 from rankviz.store.destination import Destination
 from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
@@ -123,6 +125,24 @@ def test_the_engine_of_runs_that_name_none_is_offered_first(tmp_path, monkeypatc
     monkeypatch.setenv("RANKVIZ_ENGINE", "ray")
 
     assert ["Ray cluster 10.0.0.1:6379", "This machine"] == titles(Api(home=tmp_path / "home", shared=False))
+
+
+def test_a_page_whose_own_engine_has_no_address_does_not_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_ENGINE", "ray")
+
+    with pytest.raises(InvalidSettingError, match="RANKVIZ_ENGINE is ray, so RANKVIZ_RAY_ADDRESS must be"):
+        titles(Api(home=tmp_path / "home", shared=False))
+
+
+@pytest.mark.parametrize(
+    ("address", "is_one"),
+    [("10.0.0.1:6379", True), ("head.lab:6379", True), ("[fe80::1]:6379", True), ("auto", True), ("http://x y", False)],
+)
+def test_an_address_that_is_none_is_refused_by_the_name_of_its_variable(monkeypatch, address, is_one):
+    monkeypatch.setenv(RAY, address)
+
+    with nullcontext() if is_one else pytest.raises(InvalidSettingError, match=RAY):
+        assert address == read(Settings).ray_address
 
 
 def test_what_is_not_set_up_says_what_to_set_before_anything_is_queued(tmp_path):

@@ -1,17 +1,27 @@
 """Machines of Hugging Face, for whoever has a login there: what they cost, and who may use what."""
 
 import shutil
+import time
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from rankviz import units
 from rankviz.api import Api
-from rankviz.api.jobs import LOG_IN, SET_TOKEN
+from rankviz.api.jobs import ENDS_EARLY, LOG_IN, SET_TOKEN, STILL_COSTS
+from rankviz.api.runs.spending import Spent
+from rankviz.cli.runs.watch import standing
+from rankviz.core.runs.attempts import AttemptPlaced
+from rankviz.core.runs.events import RunCancelled, RunStarted
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.store.destination import Destination, read_destination
+from rankviz.ui.parts.place import place_html
 from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
+from tests.support.finished_runs import text_of
 from tests.support.hub_jobs import page_on, stand_in_hub, use
 from tests.support.workers import wait_for
 
@@ -201,3 +211,45 @@ def test_what_was_queued_before_the_login_goes_with_it(shared, hub):
     wait_for(lambda: hub.jobs)
     assert ["alice"] == [job.namespace for job in hub.jobs.values()]
     shared.workspace.supervisor.cancel(sweep_id)
+
+
+@pytest.mark.parametrize(("seconds", "says"), [(3000, True), (8400, True), (9000, False)])
+def test_a_job_whose_limit_is_shorter_than_what_its_runs_still_take_says_so(own, monkeypatch, seconds, says):
+    """A run that began 100 s ago and takes 8,800 s more."""
+    store, now = own.workspace.store, time.time()
+    sweep_id = store.create(questions.sweep(ranks=(4,)), "", Destination("hf-jobs"))
+    (run_id,) = store.run_ids(sweep_id)
+    store.append(run_id, AttemptPlaced(time=now - 110, attempt=1, engine="hf-jobs", where="l4x1", job="a-job"))
+    store.append(run_id, RunStarted(time=now - 100, environment={}))
+    monkeypatch.setattr(own.runs, "progress", lambda sweep: SimpleNamespace(seconds_left=8800.0))
+    papers = own.workspace.supervisor.engine("hf-jobs").papers
+    rented = SimpleNamespace(sweep_id=sweep_id, job_id="a-job", timeout_seconds=seconds)
+    monkeypatch.setattr(papers, "folders", lambda: [Path("a-job")])
+    monkeypatch.setattr(papers, "read", lambda folder: rented)
+    monkeypatch.setattr(own.spending, "of_sweep", lambda sweep: Spent(times={}, attempts_of_each=[]))
+
+    sweep = own.runs.sweep(sweep_id)
+    words = own.jobs.ends_early(sweep)
+
+    sentence = ENDS_EARLY.format(units.duration(seconds))
+    assert (sentence if says else "") == words
+    assert says is (sentence in text_of(place_html(own, sweep))) is (sentence in standing(own, sweep))
+
+
+def test_a_cancelled_sweep_whose_job_goes_on_says_that_it_still_costs_and_what_to_do(own, monkeypatch):
+    store = own.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,)), "", Destination("hf-jobs"))
+    (run_id,) = store.run_ids(sweep_id)
+    store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="hf-jobs", where="l4x1", job="a-job"))
+    engine, jobs = own.workspace.supervisor.engine("hf-jobs"), [Path("a-job")]
+    rented = SimpleNamespace(sweep_id=sweep_id, is_asked=True, refusal="", owner="")
+    monkeypatch.setattr(engine.papers, "folders", lambda: jobs)
+    monkeypatch.setattr(engine.papers, "read", lambda folder: rented)
+    assert "" == own.jobs.still_costs(own.runs.sweep(sweep_id))
+
+    store.append(run_id, RunCancelled(time=2.0))
+    assert STILL_COSTS == own.jobs.still_costs(own.runs.sweep(sweep_id))
+    monkeypatch.setattr(engine.logins, "of", lambda owner: None)
+    assert f"{STILL_COSTS} {engine.logins.sentence('')}" == own.jobs.still_costs(own.runs.sweep(sweep_id))
+    jobs.clear()
+    assert "" == own.jobs.still_costs(own.runs.sweep(sweep_id))

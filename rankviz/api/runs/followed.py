@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.models import Models
 from rankviz.api.runs.expected import ExpectedRuns
@@ -18,7 +19,7 @@ from rankviz.api.runs.whereabouts import Whereabouts
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.timing.spent import device_time
-from rankviz.core.runs.words.waits import AFTER_OTHERS, why_it_waits
+from rankviz.core.runs.words.waits import AFTER_OTHERS, cancel_in_words, why_it_waits
 
 if TYPE_CHECKING:
     from rankviz.core.quantity import Range
@@ -29,6 +30,18 @@ if TYPE_CHECKING:
 MOST_SHARE = 0.04
 """Of a processor, for following a sweep."""
 LONGEST_PAUSE = 5.0
+
+
+class _Standing(NamedTuple):
+    """Of one sweep."""
+
+    unended: Sequence[RunRecord]
+    reasons: Mapping[str, str]
+    """Why each of those has not begun, as its journal and its sweep say it; empty where they say nothing."""
+    with_engine: Set[str]
+    """Those that an engine has."""
+    unwanted: Sequence[RunRecord]
+    """Those that somebody asks to cancel."""
 
 
 class FollowedRuns(ExpectedRuns):
@@ -73,27 +86,51 @@ class FollowedRuns(ExpectedRuns):
         return self._waiting.place(sweep_id)
 
     def why_waits(self, run: RunRecord) -> str:
-        """Why a run has not begun, in sentences: what its engine says, or its place in the queue; empty where it waits
-        for nothing."""
-        return self._why_wait(self.sweep(run.request.sweep_id), [run])
+        """Why a run has not begun, in sentences: what its engine says, or its place in the queue; that somebody asks to
+        cancel it; empty where it waits for nothing."""
+        return self.why_each_waits(self.sweep(run.request.sweep_id)).get(run.run_id, "")
+
+    def why_each_waits(self, sweep: Sweep) -> Mapping[str, str]:
+        """The same of each run of a sweep that waits for something, by its id."""
+        standing = self._standing(sweep)
+        place = functools.cache(lambda: self._place_in_words(sweep))
+        each = {}
+        for run in standing.unended:
+            asked = cancel_in_words([run], [run]) if run in standing.unwanted else ""
+            queued = "" if sweep.running or run.run_id in standing.with_engine else place()
+            if words := " ".join(filter(None, [asked, standing.reasons[run.run_id], queued])):
+                each[run.run_id] = words
+        return each
 
     def why_sweep_waits(self, sweep: Sweep) -> str:
         """The same of all runs of a sweep, without those that wait for one another."""
-        return self._why_wait(sweep, sweep.runs, without=AFTER_OTHERS)
-
-    def _why_wait(self, sweep: Sweep, runs: Sequence[RunRecord], without: str = "") -> str:
-        waiting = [run for run in runs if not run.state.ended] if not sweep.recorded else []
-        if not waiting:
+        standing = self._standing(sweep)
+        if not standing.unended:
             return ""
+        reasons = [reason for reason in dict.fromkeys(standing.reasons.values()) if reason != AFTER_OTHERS]
+        place = "" if sweep.running or standing.with_engine else self._place_in_words(sweep)
+        return " ".join(filter(None, [cancel_in_words(standing.unwanted, standing.unended), *reasons, place]))
+
+    def are_unwanted(self, runs: Sequence[RunRecord]) -> bool:
+        """Whether some of these runs have not ended, and somebody asks to cancel all of those."""
+        unended = [run for run in runs if not run.state.ended]
+        return bool(unended) and len(self._unwanted(unended)) == len(unended)
+
+    def _unwanted(self, unended: Sequence[RunRecord]) -> Sequence[RunRecord]:
+        return [run for run in unended if self._workspace.store.cancel_word(run.run_id) is not None]
+
+    def _standing(self, sweep: Sweep) -> _Standing:
+        unended = [run for run in sweep.runs if not run.state.ended and not sweep.recorded]
         with_job = self._workspace.supervisor.with_job
         if with_job is None:
-            with_job = {run.run_id for run in waiting if run.place and run.place.job}
-        reasons = dict.fromkeys(why_it_waits(run, sweep, has_job=run.run_id in with_job) for run in waiting)
-        known = " ".join(reason for reason in reasons if reason not in ("", without))
-        if sweep.running or any(run.run_id in with_job or run.waits for run in waiting):
-            return known
+            with_job = {run.run_id for run in unended if run.place and run.place.job}
+        reasons = {run.run_id: why_it_waits(run, sweep, has_job=run.run_id in with_job) for run in unended}
+        with_engine = {run.run_id for run in unended if run.run_id in with_job or run.waits}
+        return _Standing(unended, reasons, with_engine, self._unwanted(unended))
+
+    def _place_in_words(self, sweep: Sweep) -> str:
         place = self.waiting(sweep.sweep_id)
-        return f"{known} {place.sentence if place else 'It starts when a worker is free.'}".strip()
+        return place.sentence if place else "It starts when a worker is free."
 
     def queue_words(self, engine: str = "") -> str:
         """How many sweeps of all visitors wait or run on an engine, and how long one more would wait, as a sentence;

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.engines.hf_jobs.engine import HfJobs
 
-USD_NOT_KNOWN = f"US dollars: {units.NOT_KNOWN} here"
+USD_NOT_KNOWN = f"in US dollars {units.NOT_KNOWN} here"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,11 +41,11 @@ class Rent:
 
     @property
     def in_words(self) -> str:
-        """ "$0.40 of at most $5.00 on Hugging Face Jobs"; empty where it is not known."""
+        """ "$0.40 of at most $5.00"; empty where it is not known."""
         if self.usd is None or not (self.usd or self.is_whole):
             return ""
         most = f" of at most {units.usd(self.limit_usd)}" if self.limit_usd else ""
-        return f"{'' if self.is_whole else 'at least '}{units.usd(self.usd)}{most} on {title(HF_JOBS)}"
+        return f"{'' if self.is_whole else 'at least '}{units.usd(self.usd)}{most}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,10 +54,8 @@ class Spent:
 
     times: Mapping[str, DeviceTime]
     """By the name of the engine; empty where that is not known."""
-    attempts: int
-    """Those of all runs together that have begun."""
-    runs: int
-    """Those that have begun."""
+    attempts_of_each: Sequence[int]
+    """That have begun, of each run of which one has."""
     rent: Rent | None = None
     """None of a sweep that had no rented machine, and for whoever does not pay for it."""
 
@@ -67,22 +65,39 @@ class Spent:
         return sum(self.times.values(), DeviceTime())
 
     @property
+    def attempts(self) -> int:
+        """Of all runs together."""
+        return sum(self.attempts_of_each)
+
+    @property
     def in_words(self) -> str:
         """ "$0.40 of at most $5.00 on Hugging Face Jobs, 18 min in runs"; "24 s on Ray cluster, 62 s on this machine";
         empty where nothing has begun."""
-        known = ", ".join(self._parts())
+        return self.in_words_after("")
+
+    def in_words_after(self, engine: str) -> str:
+        """The same after a sentence that names one engine alone, which is not named again where there is no other."""
+        is_named = {*self.times, *([HF_JOBS] if self.rent else [])} == {engine}
+        known = ", ".join(self._parts(is_named))
         return "; ".join(filter(None, [known, USD_NOT_KNOWN if self.rent and not self.rent.in_words else ""]))
 
-    def _parts(self) -> Iterator[str]:
+    def _parts(self, is_named: bool) -> Iterator[str]:
         rent = self.rent.in_words if self.rent else ""
         if rent:
-            yield rent
+            yield rent if is_named else f"{rent} on {title(HF_JOBS)}"
         for engine, spent in self.times.items():
             if spent.in_words:
                 there = " there" if len(self.times) > 1 else ""
-                yield f"{spent.in_words} in runs{there}" if rent and engine == HF_JOBS else self._on(engine, spent)
-        if self.attempts > self.runs:
-            yield f"in {self.attempts:,} attempts"
+                on = spent.in_words if is_named else self._on(engine, spent)
+                yield f"{spent.in_words} in runs{there}" if rent and engine == HF_JOBS else on
+        if again := [attempts for attempts in self.attempts_of_each if attempts > 1]:
+            yield self._in_attempts(again)
+
+    def _in_attempts(self, again: Sequence[int]) -> str:
+        """ "in 2 attempts" of one run alone; else "1 run in 2 attempts", "3 runs in up to 4 attempts"."""
+        most = f"{'up to ' if len(set(again)) > 1 else ''}{max(again):,} attempts"
+        each = " each" if len(again) > 1 and len(set(again)) == 1 else ""
+        return f"{units.counted(len(again), 'run')} in {most}{each}" if len(self.attempts_of_each) > 1 else f"in {most}"
 
     def _on(self, engine: str, spent: DeviceTime) -> str:
         if engine and spent.seconds:
@@ -147,5 +162,5 @@ class Spending:
         for run in runs:
             for engine, spent in self._whereabouts.times(run, now).items():
                 times[engine] = times.get(engine, DeviceTime()) + spent
-        attempts = [run.begun_attempts for run in runs]
-        return Spent(times=times, attempts=sum(attempts), runs=sum(map(bool, attempts)), rent=rent)
+        attempts = [run.begun_attempts for run in runs if run.begun_attempts]
+        return Spent(times=times, attempts_of_each=attempts, rent=rent)

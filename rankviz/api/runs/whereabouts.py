@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rankviz.core.runs.attempts import LOCAL
@@ -53,11 +53,19 @@ class Whereabouts:
     def of_sweep(self, sweep: Sweep) -> str:
         """ "Ray cluster (node-0 and node-1) and this machine": while some of its runs run, where these are; empty where
         nothing is known, and of a recorded sweep."""
+        return all_in_words(self._of_each(sweep))
+
+    def engine_of_sweep(self, sweep: Sweep) -> str:
+        """The name of the only engine that `of_sweep` names; empty where it names several or none."""
+        engines = {place.engine for place in self._of_each(sweep)}
+        return engines.pop() if len(engines) == 1 else ""
+
+    def _of_each(self, sweep: Sweep) -> Sequence[Place]:
         if sweep.recorded:
-            return ""
+            return ()
         running = [run for run in sweep.runs if run.state == "running"]
         waiting = [run for run in sweep.runs if not run.state.ended]
-        return all_in_words(self.of(run) for run in running or waiting or sweep.runs)
+        return [self.of(run) for run in running or waiting or sweep.runs]
 
     def times(self, run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
         """Of all attempts of a run until now, unix seconds, by the name of the engine; empty where it is not known."""

@@ -9,6 +9,7 @@ from rankviz.api import Api
 from rankviz.api.json import curve_points_json, run_json
 from rankviz.cli.runs.decision import decision_keys, print_decision
 from rankviz.cli.runs.tables import Column, one_line, print_rows, terminal_width
+from rankviz.cli.runs.watch import standing
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.timing.spent import device_time
@@ -27,7 +28,10 @@ MOST_NAMED = 4
 def sweep_json(api: Api, sweep_id: str) -> dict[str, Any]:
     """A sweep's runs, fast curves and forecast, as `rankviz sweep --json` prints them."""
     sweep = api.runs.sweep(sweep_id)
-    rows = [*map(run_json, api.runs.summaries(sweep.runs))]
+    waits = api.runs.why_each_waits(sweep)
+    rows = [
+        run_json(summary) | {"waits": waits.get(summary.record.run_id)} for summary in api.runs.summaries(sweep.runs)
+    ]
     cuts = curve_points_json(api.runs.fast_curves(sweep_id))
     standing = {"cost": api.spending.of_sweep(sweep).as_json(), "waits": api.runs.why_sweep_waits(sweep) or None}
     return {"sweep_id": sweep_id, "runs": rows, "cuts": cuts, **decision_keys(api, sweep_id), **standing}
@@ -40,10 +44,8 @@ def print_sweep(api: Api, sweep_id: str) -> None:
     runs_table(api, sweep.runs)
     for line in errors_in_words(sweep):
         print(line)
-    if spent := api.spending.of_sweep(sweep).in_words:
-        print(f"Cost so far: {spent}.")
-    if waits := api.runs.why_sweep_waits(sweep):
-        print(waits)
+    for sentence in standing(api, sweep):
+        print(sentence)
     _curves_table(api.runs.fast_curves(sweep_id))
     print_decision(api, sweep_id)
     for metric in api.verdicts.metrics(sweep_id):

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.stages import TRAINING
 from rankviz.core.runs.timing.progress import SweepProgress, stage_in_words
+from rankviz.core.runs.words.places import title
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -64,9 +66,13 @@ def bars(console: "Console") -> "Progress":
 
 
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
-    """What a sweep has cost so far, and why it waits, as sentences."""
+    """What a sweep has cost so far, that its job ends before its runs do or after them, and why it waits, as
+    sentences."""
     spent = api.spending.of_sweep(sweep).in_words
-    return list(filter(None, [f"Cost so far: {spent}." if spent else "", api.runs.why_sweep_waits(sweep)]))
+    cost = f"Cost so far: {spent}." if spent else ""
+    return list(
+        filter(None, [cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep), api.runs.why_sweep_waits(sweep)])
+    )
 
 
 def time_left(progress: SweepProgress) -> str:
@@ -81,15 +87,21 @@ def time_left(progress: SweepProgress) -> str:
 
 
 def status(run: "RunRecord", progress: SweepProgress, place: str = "") -> str:
-    """What a run is doing; of training its loss and pace; of one that waits where it is to be (place)."""
-    if run.state.ended or not run.stage:
-        return "  ".join(filter(None, [str(run.state), "" if run.state.ended else place]))
+    """What a run is doing; of training its loss and pace; and where it is or is to be (place), of one that runs without
+    this machine, which goes without saying."""
+    if run.state.ended:
+        return str(run.state)
+    return "  ".join(filter(None, [*_doing(run, progress), "" if run.stage and place == title(LOCAL) else place]))
+
+
+def _doing(run: "RunRecord", progress: SweepProgress) -> Sequence[str]:
+    if not run.stage:
+        return [str(run.state)]
     if run.stage == TRAINING and run.steps:
         last = run.steps[-1]
         pace = f"{run.tokens_per_second:,.0f} tokens/s" if run.tokens_per_second else ""
-        return f"loss {last.loss:.3f}  {pace}  {units.memory_size(last.memory_bytes)}"
-    so_far = f"  {units.duration(progress.stage_seconds)}" if progress.stage_seconds is not None else ""
-    return stage_in_words(run) + so_far
+        return [f"loss {last.loss:.3f}", pace, units.memory_size(last.memory_bytes)]
+    return [stage_in_words(run), units.duration(progress.stage_seconds) if progress.stage_seconds is not None else ""]
 
 
 def _label(request: "RunRequest") -> str:

@@ -157,6 +157,7 @@ class RunRecord(Attempted):
             case RunStarted():
                 return replace(
                     self,
+                    place=self._place_once_begun(),
                     state=RunState.RUNNING,
                     started_at=self.started_at or event.time,
                     loaded_at=self.loaded_at or event.time,
@@ -166,6 +167,7 @@ class RunRecord(Attempted):
                 loading = self.loaded_at is None
                 return replace(
                     self,
+                    place=self._place_once_begun(),
                     state=RunState.RUNNING,
                     started_at=self.started_at or event.time,
                     load_began_at=self.load_began_at or (event.time if loading else None),
@@ -229,6 +231,12 @@ class RunRecord(Attempted):
             record = record.after(event)
             copied_bytes = max(copied_bytes, record.copied_bytes)
         return record._with_steps(steps)
+
+    def _place_once_begun(self) -> AttemptPlaced | None:
+        """What its engine said before the first line of the worker is old: it was sent, or looked for a machine."""
+        return (
+            replace(self.place, waits="") if self.place and self.place.waits and self.started_at is None else self.place
+        )
 
     def _with_stage_ended(self, at: float) -> tuple[StageTime, ...]:
         """A clock that was set back meanwhile gives no time below 0."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from rankviz.engines.hf_jobs.hub import Hub
-from rankviz.engines.hf_jobs.prices import Flavor, timeout_seconds
+from rankviz.engines.hf_jobs.prices import Flavor, require_limit
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, quoted
 
 FRESH_SECONDS = 300.0
@@ -99,7 +99,7 @@ class Offers:
             usd = float(spend)
         except ValueError:
             raise InvalidSettingError(f"The spending limit must be a number of US dollars (got {spend!r}).") from None
-        timeout_seconds(usd, flavor.usd_per_minute)
+        require_limit(usd)
         return flavor, usd
 
     def require(self, hub: Hub) -> None:

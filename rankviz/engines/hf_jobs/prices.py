@@ -14,6 +14,8 @@ MOST_USD = 10**6
 """No sweep may cost more, whatever its owner says."""
 MOST_SECONDS = 7 * 24 * 3600
 """No job takes longer, whatever its limit."""
+DIGITS = 6
+"""Of what is rounded up or down, so that 0.31 - 0.11 pays for what 0.2 pays for."""
 LEAST_SECONDS = 300
 """A job with less time than this would hardly begin."""
 
@@ -49,25 +51,17 @@ def cost_range(training: Range, usd_per_minute: float) -> Range:
     return Range(*(cost_of(each, usd_per_minute) for each in (seconds.low, seconds.expected, seconds.high)))
 
 
-def timeout_seconds(usd: float, usd_per_minute: float) -> int:
-    """The time limit that a job gets from a spending limit. InvalidSettingError where the limit is too low.
-
-    Starting is billed, and may not count against Hugging Face's time limit: the most that it is expected to take is
-    kept back.
-    """
+def require_limit(usd: float) -> None:
+    """InvalidSettingError of what is no spending limit."""
     if not math.isfinite(usd) or usd <= 0:
         raise InvalidSettingError(f"The spending limit must be above 0 US dollars (got {usd:g}).")
     if usd > MOST_USD:
         raise InvalidSettingError(f"The spending limit must be at most {MOST_USD:,} US dollars (got {usd:g}).")
-    paid = 60.0 * usd / usd_per_minute if usd_per_minute else 24 * 3600.0
-    seconds = math.floor(min(paid, MOST_SECONDS) - STARTING.high)
-    if seconds < LEAST_SECONDS:
-        least = math.ceil((STARTING.high + LEAST_SECONDS) / 60.0) * usd_per_minute
-        raise InvalidSettingError(
-            f"{units.usd(usd)} does not pay for a job: starting may take {STARTING.high / 60:.0f} minutes and is "
-            f"billed. Give at least {units.usd(math.ceil(100 * least) / 100)}, or choose a cheaper machine."
-        )
-    return seconds
+
+
+def timeout_seconds(usd: float, usd_per_minute: float) -> int:
+    """The time limit that a job gets from a spending limit. InvalidSettingError where the limit is too low."""
+    return seconds_left(usd, 0.0, usd_per_minute)
 
 
 def longest_seconds(timeout: int) -> float:
@@ -77,18 +71,28 @@ def longest_seconds(timeout: int) -> float:
 
 def seconds_left(usd: float, spent: float, usd_per_minute: float, *, is_whole: bool = True) -> int:
     """The time limit of a job that the limit of its sweep still pays for, after what its other jobs have cost, at most.
-    InvalidSettingError where that is too little.
+    InvalidSettingError where that is too little; it says what would do.
+
+    Starting is billed, and may not count against Hugging Face's time limit: the most that it is expected to take is
+    kept back.
 
     Args:
         is_whole: Whether `spent` is what they have cost, and not only the most that it can be.
     """
-    try:
-        return timeout_seconds(usd - spent, usd_per_minute)
-    except InvalidSettingError as error:
-        if not spent:
-            raise
-        cost = "have cost" if is_whole else "may have cost up to"
+    require_limit(usd)
+    paid = 60.0 * (usd - spent) / usd_per_minute if usd_per_minute else 24 * 3600.0
+    seconds = math.floor(round(min(paid, MOST_SECONDS) - STARTING.high, DIGITS))
+    if seconds >= LEAST_SECONDS:
+        return seconds
+    least = spent + math.ceil((STARTING.high + LEAST_SECONDS) / 60.0) * usd_per_minute
+    starting = f"starting may take {STARTING.high / 60:.0f} minutes and is billed"
+    at_least = f"Give at least {units.usd(math.ceil(round(100 * least, DIGITS)) / 100)}"
+    if not spent:
         raise InvalidSettingError(
-            f"The spending limit of {units.usd(usd)} is used up: this sweep's jobs {cost} {units.usd(spent)}, and "
-            "the rest does not pay for another one. Give a higher limit for the whole sweep."
-        ) from error
+            f"{units.usd(usd)} does not pay for a job: {starting}. {at_least}, or choose a cheaper machine."
+        )
+    cost = "have cost" if is_whole else "may have cost up to"
+    raise InvalidSettingError(
+        f"The spending limit of {units.usd(usd)} is used up: this sweep's jobs {cost} {units.usd(spent)}, and the rest "
+        f"does not pay for another one: {starting}. {at_least} for the whole sweep, or choose a cheaper machine."
+    )

@@ -28,6 +28,7 @@ WILL_NOT_BE_TAKEN = re.compile(
 )
 """What it says of a job that is wrong as it is. All else may pass: a limit of submitted jobs, a partition that is down.
 Compared with Slurm's own table of errors (slurm_errno.c)."""
+CHANGE = " Change {}, and start RankViz again."
 KILLED_SECONDS = 1.0
 """So long what a command has started is waited for once it was killed."""
 NEEDED = ("sbatch", "squeue", "scancel")
@@ -73,7 +74,7 @@ class Commands:
         if done.returncode <= 0 or MAY_HAVE_ARRIVED.search(problem):
             raise NotAnsweredError
         if WILL_NOT_BE_TAKEN.search(problem):
-            raise EngineError(f"Slurm does not take the job: {problem}")
+            raise EngineError(f"Slurm does not take the job: {problem}{_what_to_change(problem)}")
         raise EngineUnavailableError(f"Slurm does not take the job now: {problem}")
 
     def jobs(self) -> Mapping[str, Seen]:
@@ -141,6 +142,13 @@ class Commands:
                 process.communicate(timeout=KILLED_SECONDS)
             raise
         return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def _what_to_change(problem: str) -> str:
+    """The setting that is wrong, as a sentence."""
+    is_partition = "partition" in problem.lower() and "account" not in problem.lower()
+    options = "RANKVIZ_SLURM_OPTIONS"
+    return CHANGE.format(f"RANKVIZ_SLURM_PARTITION or {options}" if is_partition else options)
 
 
 def _problem(text: str) -> str:

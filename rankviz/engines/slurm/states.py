@@ -61,6 +61,16 @@ REASONS = {
     "NodeDown": "A node that the job asks for is down.",
 }
 """By the reason of a job that waits."""
+LIMITS = ("QOS", "Assoc")
+"""How a reason begins that names a limit, of which Slurm has dozens."""
+LIMIT = (
+    "Jobs of this user, account or QOS are at a limit of the cluster ({}). It starts once some of them have ended. If "
+    "it asks for more than the limit, ask for less in RANKVIZ_SLURM_OPTIONS."
+)
+UNKNOWN_REASON = (
+    "The cluster has a limit or a condition that holds the job: {}. Ask its administrators, or set other options in "
+    "RANKVIZ_SLURM_OPTIONS."
+)
 
 
 def read_jobs(text: str, user: int) -> Mapping[str, Seen]:
@@ -89,7 +99,8 @@ def waits_of(seen: Seen) -> str:
         if "CONFIGURING" in seen.states:
             return "The node is being made ready."
         reason, _, more = seen.reason.partition(",")
-        sentence = REASONS.get(reason, f"The cluster has a limit or a condition that holds the job: {seen.reason}.")
+        otherwise = LIMIT if reason.startswith(LIMITS) else UNKNOWN_REASON
+        sentence = REASONS.get(reason, otherwise.format(seen.reason))
         return printable(f"{sentence} ({seen.reason})" if more else sentence, 300)
     if seen.states & {"SUSPENDED", "STOPPED"}:
         return "Slurm has suspended the job."

@@ -11,7 +11,7 @@ from rankviz.core.runs.timing.spent import device_time
 
 class RunStateJSON(TypedDict):
     """How far one run is, and where: engine and where it is, is to be, or was. attempt counts those that began; waits
-    is what its engine says of it."""
+    says why it waits, in sentences."""
 
     run_id: str
     r: int
@@ -66,7 +66,8 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
     """Of one sweep."""
     sweep = api.runs.sweep(sweep_id)
     progress, place = api.runs.progress(sweep), None if sweep.recorded else place_json(api, sweep_id)
-    waits = api.runs.why_sweep_waits(sweep)
+    waits = api.runs.why_sweep_waits(sweep) or api.jobs.still_costs(sweep)
+    each_waits = api.runs.why_each_waits(sweep)
     return StatusJSON(
         sweep_id=sweep.sweep_id,
         ended=sweep.ended,
@@ -78,11 +79,11 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
         waits=waits or None,
         cost=CostJSON(**api.spending.of_sweep(sweep).as_json()),
-        runs=[_run_json(api, run) for run in sweep.runs],
+        runs=[_run_json(api, run, each_waits.get(run.run_id)) for run in sweep.runs],
     )
 
 
-def _run_json(api: Api, run: RunRecord) -> RunStateJSON:
+def _run_json(api: Api, run: RunRecord, waits: str | None) -> RunStateJSON:
     place, spent = api.whereabouts.of(run), device_time([run], time.time())
     return RunStateJSON(
         run_id=run.run_id,
@@ -91,7 +92,7 @@ def _run_json(api: Api, run: RunRecord) -> RunStateJSON:
         engine=place.engine or None,
         where=place.where or None,
         attempt=run.shown_attempt,
-        waits=run.waits or None,
+        waits=waits,
         device_seconds=spent.seconds,
         device_seconds_is_whole=spent.is_whole,
         error=run.error or None,

@@ -104,7 +104,7 @@ def shown_there(
     if found.plan is None:
         return shown._replace(about=notice_html(str(found.error), kind="error"))
     about = where.about_html(api.engines.place(engine).about)
-    return shown._replace(about=html.paragraphs(*found.plan.sentences) + about)
+    return shown._replace(about=where.note(api, found) + html.paragraphs(*found.plan.sentences) + about)
 
 
 def resume_there(api: Api, sweep_id: str, engine: str, flavor: str | None, spend: float | None) -> Again:

@@ -35,6 +35,7 @@ class Cell(NamedTuple):
     """What names the text where a phone shows the cells of a row one under the other."""
 
 
+COMMAND = re.compile("`([^`]+)`")
 NATS = "{:.4f}".format
 """How a loss is written."""
 PER_TOKEN = "nats per token"
@@ -174,8 +175,14 @@ def fit_chip(fit: str | None) -> str:
     return f'<span class="rv-fit rv-fit-{escape(fit)}">{FITS[fit]}</span>' if fit in FITS else ""
 
 
+def prose(text: str) -> str:
+    """A sentence of RankViz's, with `commands` as code."""
+    return COMMAND.sub(r"<code>\1</code>", escape(text))
+
+
 def paragraphs(*sentences: str | Cell, css: str = "rv-caption") -> str:
-    return f'<div class="{css}">' + "".join(tag("p", s) for s in sentences if s) + "</div>"
+    shown = (tag("p", each) if isinstance(each, Cell) else f"<p>{prose(each)}</p>" for each in sentences if each)
+    return f'<div class="{css}">{"".join(shown)}</div>'
 
 
 def bullet_list(items: Sequence[str]) -> str:

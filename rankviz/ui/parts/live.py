@@ -47,13 +47,13 @@ def status_html(sweep: Sweep, progress: SweepProgress | None = None, waiting: st
     """
     parts = [
         f'<div class="rv-status"><h2>{escape(sweep_title(sweep))}</h2>',
-        f'<p role="status">{escape(" ".join(filter(None, [_where(sweep), waiting])))}</p>',
+        f'<p role="status">{html.prose(" ".join(filter(None, [_where(sweep), waiting])))}</p>',
     ]
     if not sweep.ended:
         parts.append(_how_far(sweep, progress or progress_of(sweep, time.time())))
     failed = next((run for run in sweep.runs if run.state is RunState.FAILED), None)
     if failed:
-        parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(failed.error)}</p></div>')
+        parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{html.prose(failed.error)}</p></div>')
     return "".join(parts) + "</div>"
 
 
@@ -103,14 +103,23 @@ def _where(sweep: Sweep) -> str:
         ended = ", ".join([f"{units.counted(first, 'run')} {state}", *(f"{n} {state}" for n, state in others)])
         if any(run.cancelled_by_admin for run in runs):
             ended += " (cancelled by the admin)"
-        duration = f" in {units.duration(sweep.seconds_in_runs)}" if sweep.seconds_in_runs else ""
         recorded = "Recorded by RankViz and shipped with it: " if sweep.recorded else ""
-        return f"{recorded}{ended}{duration}."
+        return f"{recorded}{ended}{_took(sweep)}."
     if running is None:
         return "Queued."
     number = runs.index(running) + 1
     doing = running.stage if running.steps_done in (0, running.request.max_steps) else "training"
     return f"Run {number} of {len(runs)}, {run_label(running, sweep)}: {doing or 'starting'}."
+
+
+def _took(sweep: Sweep) -> str:
+    """The time of its runs. "Cancelled in 7 min" would be how long it took to cancel them."""
+    if not sweep.seconds_in_runs:
+        return ""
+    took, begun = units.duration(sweep.seconds_in_runs), sum(run.started_at is not None for run in sweep.runs)
+    if all(run.state is RunState.COMPLETED for run in sweep.runs):
+        return f" in {took}"
+    return f". {'The run' if len(sweep.runs) == 1 else units.counted(begun, 'run')} took {took}"
 
 
 def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) -> str:
@@ -122,16 +131,17 @@ def loss_chart(sweeps: Sequence[Sweep], run_ids: Collection[str] | None = None) 
 def events_html(api: Api, sweep: Sweep) -> str:
     """What happened, newest first, in words."""
     labels = run_labels(sweep)
-    lines = [
-        (event.time, labels[run.run_id], words)
-        for run in sweep.runs
-        if run.state is not RunState.QUEUED
-        for event in api.runs.events(run.run_id)
-        if (words := in_words(event))
-    ]
+    lines = []
+    for run in sweep.runs:
+        before = ""
+        for event in api.runs.events(run.run_id) if run.state is not RunState.QUEUED else ():
+            if (words := in_words(event)) and words != before:  # a place is written anew with its job
+                lines.append((event.time, labels[run.run_id], words))
+                before = words
     lines.sort(key=lambda line: line[0], reverse=True)
+    at_time = time.strftime
     items = "".join(
-        f"<li><time>{time.strftime('%H:%M:%S', time.localtime(at))}</time> <b>{escape(label)}</b> {escape(words)}</li>"
+        f"<li><time>{at_time('%H:%M:%S', time.localtime(at))}</time> <b>{escape(label)}</b> {html.prose(words)}</li>"
         for at, label, words in lines[:EVENTS_SHOWN]
     )
     return f'<ol class="rv-events">{items}</ol>' if items else html.paragraphs("No events yet.")

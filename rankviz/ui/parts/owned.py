@@ -5,8 +5,9 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
-from rankviz.errors import quoted
+from rankviz.errors import EngineUnavailableError, WorkerError, quoted
 from rankviz.ui.parts import html
+from rankviz.ui.requests.event_errors import toast
 
 SHARE = "Share: anyone who has the link can read this sweep"
 COPY_IT = "Copy link, at the top of the page, copies the address of this sweep."
@@ -22,6 +23,18 @@ def not_here(api: Api, run_or_sweep_id: str) -> str:
 def may_change(api: Api, sweep: Sweep) -> bool:
     """Whether whoever looks at it may cancel, extend, export and delete it."""
     return not sweep.recorded and api.runs.is_mine(sweep.sweep_id)
+
+
+def cancel(api: Api, run_or_sweep_id: str) -> None:
+    """Cancel a run or a sweep. Where that is not possible now and the wish is kept, a note says so, and no error."""
+    try:
+        api.runs.cancel(run_or_sweep_id)
+    except (EngineUnavailableError, WorkerError) as error:
+        is_sweep = api.runs.is_sweep(run_or_sweep_id)
+        runs = api.runs.sweep(run_or_sweep_id).runs if is_sweep else [api.runs.get(run_or_sweep_id)]
+        if not all(run.state.ended for run in runs) and not api.runs.are_unwanted(runs):
+            raise
+        gr.Info(toast(error), duration=10)
 
 
 def kept_words(api: Api) -> str:

@@ -1,22 +1,24 @@
 """Says what a sweep or a run has cost so far, and where it is, on whichever engine."""
 
 from collections.abc import Callable
-from html import escape
 
 from rankviz.api import Api
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words.places import title
+from rankviz.ui.parts import html
 
 
 def place_html(api: Api, sweep: Sweep) -> str:
-    """Where a sweep runs, waits or ran, and what it has cost so far, of a rented machine in US dollars."""
+    """Where a sweep runs, waits or ran, and what it has cost so far, of a rented machine in US dollars; that its job
+    ends before its runs do, or after them."""
     if sweep.recorded:
         return ""
-    spent = api.spending.of_sweep(sweep).in_words
-    sentences = [standing_on(api, sweep), f"Cost so far: {spent}." if spent else ""]
-    words = " ".join(filter(None, sentences))
-    return f'<p class="rv-caption">{escape(words)}</p>' if words else ""
+    standing = standing_on(api, sweep)
+    spent = api.spending.of_sweep(sweep).in_words_after(api.whereabouts.engine_of_sweep(sweep) if standing else "")
+    cost = f"Cost so far: {spent}." if spent else ""
+    words = " ".join(filter(None, [standing, cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep)]))
+    return f'<p class="rv-caption">{html.prose(words)}</p>' if words else ""
 
 
 def standing_on(api: Api, sweep: Sweep) -> str:
@@ -40,9 +42,10 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
     if sweep.recorded:
         return ""
     place = telling(api)(api.whereabouts.in_words(run))
+    named = api.whereabouts.of(run).engine if place else ""
     sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run)]
-    if spent := api.spending.of_run(run).in_words:
+    if spent := api.spending.of_run(run).in_words_after(named):
         sentences.append(f"Cost so far: {spent}.")
     if (of_sweep := api.spending.of_sweep(sweep)).rent:
-        sentences.append(f"Its sweep: {of_sweep.in_words}; a job is billed as a whole, not by run.")
+        sentences.append(f"Its sweep: {of_sweep.in_words_after(named)}; a job is billed as a whole, not by run.")
     return " ".join(filter(None, sentences))

@@ -16,14 +16,16 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.engines import Place, Plan
 from rankviz.core.runs.attempts import HF_JOBS, LOCAL
-from rankviz.errors import EngineUnavailableError, HubUnavailableError, RankVizError
+from rankviz.errors import EngineUnavailableError, HubUnavailableError, RankVizError, quoted
 from rankviz.ui.parts.controls import plain
+from rankviz.ui.wiring import notice_html
 
 NAMES = ("engine", "flavor", "spend")
 ASK_AGAIN_SECONDS = 0.7
 BOX = "rv-where"
 """Of the boxes of the choice: what was asked about another choice is no longer answered (assets/js/newest.js)."""
 ASKING = '<div class="rv-caption" role="status"><p>Asking for time, memory and cost there …</p></div>'
+NO_FLAVOR = "Hugging Face has no machine {}, which RANKVIZ_JOBS_FLAVOR names. Choose one of the list."
 OPTION = re.compile(r"\(?--[\w-]+(?:=[^\s,)]+)?[,)]*")
 """Of a command, with the marks that touch it."""
 
@@ -133,6 +135,14 @@ def machines(api: Api, found: Found, chosen: str | None, *, is_new: bool = False
     usual = api.workspace.settings.jobs_flavor
     value = next(name for name in (chosen, usual, names[0]) if name in names)
     return gr.Dropdown(list(found.machines), **({} if value == chosen and not is_new else {"value": value}))
+
+
+def note(api: Api, found: Found) -> str:
+    """What is wrong with the settings of this page, for its owner: another machine is chosen."""
+    names, usual = [name for _, name in found.machines], api.workspace.settings.jobs_flavor
+    if not names or usual in names or not api.workspace.visitor.admin:
+        return ""
+    return notice_html(NO_FLAVOR.format(quoted(usual)))
 
 
 def machine(flavor: str) -> gr.Dropdown:

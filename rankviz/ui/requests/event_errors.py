@@ -32,13 +32,18 @@ def in_words(request: Any, name: str) -> Iterator[None]:
         if hasattr(inner, "scope"):
             inner.scope[REFUSED] = True
         if isinstance(error, RankVizError):
-            raise gr.Error(str(error), duration=10, title="Not done", print_exception=False) from error
+            raise gr.Error(toast(error), duration=10, title="Not done", print_exception=False) from error
         error.print_exception = False
         raise
     except Exception as error:
         number = logged(error, name)
         text = f"RankViz could not do that: an error in its code, number {number} in the app's log. Reload the page."
         raise gr.Error(text, title="Not done", print_exception=False) from error
+
+
+def toast(error: Exception) -> str:
+    """Its words without the marks of commands, which a toast would show as they are."""
+    return str(error).replace("`", "")
 
 
 def logged(error: Exception, name: str) -> str:

@@ -29,7 +29,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
     if place := place_in_sentences(api, run):
         parts.append(html.paragraphs(place))
     if run.error:
-        parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{escape(run.error)}</p></div>')
+        parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{html.prose(run.error)}</p></div>')
     if run.state is RunState.FAILED and run.log_tail:
         parts.append(html.preformatted(run.log_tail, title="Last lines of the worker's log"))
     parts.append(

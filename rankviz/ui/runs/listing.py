@@ -123,12 +123,18 @@ def _sweep_row(sweep: Sweep, selected: Collection[str], *, is_open: bool, chosen
         rounded(NATS, max(gains, default=None), PER_TOKEN, sub="largest" if len(gains) > 1 else ""),
         Cell(_span(sizes), title=f"{min(sizes):,} to {max(sizes):,} bytes" if sizes else ""),
         rounded(units.memory_size, max(peaks, default=None), "bytes", sub="highest peak" if len(peaks) > 1 else ""),
-        rounded(units.duration, sweep.seconds_in_runs or None, "seconds"),
+        _time(sweep),
         Cell(_when(runs[0])),
     )
     ids = [run.run_id for run in runs]
     ticked = all(run_id in selected for run_id in ids)
     return Row(cells=cells, pick=sweep.sweep_id, chosen=chosen, ticks=ids, ticked=ticked, opened=is_open)
+
+
+def _time(sweep: Sweep) -> Cell:
+    """Of its runs; while they have not ended, to the last line of each."""
+    seconds = sum(run.attempt_seconds or 0.0 for run in sweep.runs)
+    return rounded(units.duration, seconds or None, "seconds", sub="" if sweep.ended or not seconds else "so far")
 
 
 def _setting(sweep: Sweep, owner: str) -> str:
@@ -172,7 +178,7 @@ def _run_cells(sweep: Sweep, run: RunRecord, place: str) -> Sequence[Cell]:
         state = f"running, step {run.steps[-1].step} of {request.max_steps}"
     return (
         Cell(f"{INDENT}r = {request.r}", title=f"{run.run_id}: {base_name(request.base)} on {data_name(request.data)}"),
-        Cell(state, kind="narrow", sub=place, title=run.waits),
+        Cell(state, kind="narrow", sub=place, title=run.waits.replace("`", "")),
         Cell(f"{request.lora.lora_alpha:g}"),
         Cell(f"{request.learning_rate:g}"),
         Cell(str(request.seed)),

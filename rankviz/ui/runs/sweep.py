@@ -12,6 +12,7 @@ from rankviz.errors import InvalidSettingError, UserError
 from rankviz.ui.parts import again, html, live, points
 from rankviz.ui.parts.added_run import add_button, add_run
 from rankviz.ui.parts.curve import Curve, curve
+from rankviz.ui.parts.owned import cancel as cancel_runs
 from rankviz.ui.parts.owned import may_change, share_box, words_on_owner
 from rankviz.ui.parts.place import place_html
 from rankviz.ui.parts.verdict import verdict_chart
@@ -86,6 +87,7 @@ def sweep_view(
     mine = may_change(api, sweep)
     readable = mine or sweep.recorded
     compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
+    is_unwanted = api.runs.are_unwanted(sweep.runs)
     points_there = any(run.loss_after for run in sweep.runs)
     return SweepView(
         sweep_box=gr.Column(visible=True),
@@ -96,8 +98,8 @@ def sweep_view(
         ),
         tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
         status=standing_html(api, sweep) if standing is None else standing,
-        resume=gr.Button(again.label(api, sweep), visible=bool(sweep.resumable) and mine),
-        cancel=gr.Button(visible=mine and not sweep.ended),
+        resume=gr.Button(again.label(api, sweep), visible=bool(sweep.resumable) and mine and not is_unwanted),
+        cancel=gr.Button(visible=mine and not sweep.ended and not is_unwanted),
         add=add_button(api, sweep, shown.decision),
         ship=gr.Button(ship_label(shown.ship) if shown.ship else "", visible=readable and shown.ship is not None),
         export=gr.Button(visible=readable and any(run.state.ended for run in sweep.runs)),
@@ -173,7 +175,7 @@ def cancel_or_ask(api: Api, run_or_sweep_id: str) -> tuple[str, Any, str]:
 
 
 def cancel(api: Api, run_or_sweep_id: str) -> tuple[str, Any, str]:
-    api.runs.cancel(run_or_sweep_id)
+    cancel_runs(api, run_or_sweep_id)
     return NOT_ASKING
 
 

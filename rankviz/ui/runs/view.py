@@ -158,5 +158,5 @@ def _run(api: Api, run_id: str) -> dict[str, Any]:
         run = api.runs.get(run_id)
     except RankVizError as error:
         return {"detail": notice_html(str(error), kind="error"), "cancel_run": gr.Button(visible=False)}
-    can_end = not run.state.ended and api.runs.is_mine(run_id)
+    can_end = not run.state.ended and api.runs.is_mine(run_id) and not api.runs.are_unwanted([run])
     return {"detail": detail_html(api, run), "cancel_run": gr.Button(visible=can_end)}

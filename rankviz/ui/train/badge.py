@@ -14,6 +14,8 @@ from rankviz.ui.parts.controls import pickable
 from rankviz.ui.wiring import wire
 
 RUNNING_SECONDS = 3.0
+MOST_RANKS = 3
+"""That are named one by one."""
 IDLE_SECONDS = 30.0
 """A training may be started on the command line or on another page too."""
 
@@ -52,7 +54,7 @@ def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
     running = [sweep for sweep in unfinished if sweep.running]
     shown = running[0] if running else unfinished[-1]
     words = ", ".join(
-        filter(None, [in_words(api.runs.progress(shown)), _turn(api, shown), _others(running, unfinished)])
+        filter(None, [in_words(shown, api.runs.progress(shown)), _turn(api, shown), _others(running, unfinished)])
     )
     return (
         f'<button type="button" class="rv-button" data-pick="{escape(shown.sweep_id)}" title="Open on Train">'
@@ -77,13 +79,15 @@ def _others(running: Sequence[Sweep], unfinished: Sequence[Sweep]) -> str:
     return f"{units.counted(more, 'more sweep')} running" + (f", {waiting:,} queued" if waiting else "")
 
 
-def in_words(progress: SweepProgress) -> str:
-    """ "Training: run 1 of 2, 34 %, time left about 3 min"; without what is not known yet."""
+def in_words(sweep: Sweep, progress: SweepProgress) -> str:
+    """ "Training r = 4, 64: run 1 of 2, 34 %, time left about 3 min"; without what is not known yet."""
+    ranks = sorted({run.request.r for run in sweep.runs})
+    shown = ", ".join(map(str, ranks)) if len(ranks) <= MOST_RANKS else f"{ranks[0]} to {ranks[-1]}"
     if progress.number is None:
-        return f"Queued: {units.counted(progress.runs, 'run')}"
+        return f"Queued r = {shown}: {units.counted(progress.runs, 'run')}"
     share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
     left = "" if progress.seconds_left is None else f", time left about {units.duration(progress.seconds_left)}"
-    return f"Training: run {progress.number} of {progress.runs}{share}{left}"
+    return f"Training r = {shown}: run {progress.number} of {progress.runs}{share}{left}"
 
 
 def chosen(event: gr.EventData) -> tuple[str, str, Any]:

@@ -81,7 +81,7 @@ def _there(api: Api, engine: str, flavor: str | None, spend: float | None, value
     cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
     notes = notice_html(*plan.notes, plan.expected.warning if plan.expected else "")
     expected = before.expected_html(plan.expected, plan.not_known) if plan.expected else html.paragraphs(plan.not_known)
-    return Before(expected=cost + notes + expected, queue=queue, start=start, flavor=machines)
+    return Before(expected=where.note(api, found) + cost + notes + expected, queue=queue, start=start, flavor=machines)
 
 
 def start(api: Api, values: Mapping[str, Any], *, engine: str, flavor: str | None, spend: float | None) -> str:

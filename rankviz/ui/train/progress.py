@@ -67,8 +67,8 @@ NOT_CHOSEN = {
 
 
 def cancel_button(api: Api, sweep: Sweep) -> gr.Button:
-    """Of one's own sweep that waits or runs; it names what it cancels."""
-    if sweep.ended or not is_ones_own(api, sweep):  # another's is cancelled on Runs
+    """Of one's own sweep that waits or runs and is not asked to be cancelled yet; it names what it cancels."""
+    if sweep.ended or not is_ones_own(api, sweep) or api.runs.are_unwanted(sweep.runs):  # another's: on Runs
         return gr.Button(visible=False)
     ranks = ", ".join(map(str, sorted({run.request.r for run in sweep.runs})))
     return gr.Button(f"Cancel this sweep (r = {ranks}{_on(api, sweep)})", visible=True)
@@ -115,7 +115,8 @@ def shown_sweep(api: Api, sweep_id: str) -> Sweep | None:
 
 def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
     """One sweep. above: what stands over its state."""
-    timer, now = gr.Timer(active=not sweep.ended), str(hash((above, live.fingerprint(sweep))))
+    timer, is_unwanted = gr.Timer(active=not sweep.ended), api.runs.are_unwanted(sweep.runs)
+    now = str(hash((above, live.fingerprint(sweep), is_unwanted)))
     far = None if sweep.ended else api.runs.progress(sweep)
     state = live.status_html(sweep, far, api.runs.why_sweep_waits(sweep))
     status = above + state + place_html(api, sweep) + sweep_link(sweep)

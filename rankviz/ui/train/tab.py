@@ -16,6 +16,7 @@ from rankviz.ui.parts import again, tables, where
 from rankviz.ui.parts.added_run import add_run
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, pickable, plain, remembered
+from rankviz.ui.parts.owned import cancel as cancel_runs
 from rankviz.ui.parts.owned import may_change
 from rankviz.ui.train import before, engine, examples, request
 from rankviz.ui.train import form as train_form
@@ -248,10 +249,6 @@ def start(api: Api, **values: Any) -> tuple[str, str]:
     """Start these settings, beside whatever waits or runs already; the new sweep is shown."""
     terms = {name: values.pop(name) for name in where.NAMES}
     return engine.start(api, values, **terms), ""
-
-
-def cancel_runs(api: Api, run_or_sweep_id: str) -> None:
-    api.runs.cancel(run_or_sweep_id)
 
 
 def place_of(api: Api, sweep_id: str) -> dict[str, Any]:

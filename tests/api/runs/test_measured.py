@@ -9,6 +9,7 @@ from rankviz import machine
 from rankviz.api import Api
 from rankviz.core.cost.pace.slowdown import UNSURE, Others
 from rankviz.core.cost.pace.workload import LIBRARIES, Workload
+from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.estimate import workload_of
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
 from rankviz.visitor import acting_as
@@ -88,6 +89,22 @@ def test_after_three_runs_a_like_run_is_announced_as_what_they_took(api):
     )
     assert "from 3 finished runs here." in announced.sentences[0]
     assert announced.sentences[1].startswith("Loading ")
+
+
+def test_runs_that_finished_on_nodes_of_a_cluster_are_not_called_those_of_here(api):
+    store = api.workspace.store
+    append, placed = store.append, set()
+
+    def on_a_node(run_id, event):
+        if run_id not in placed:
+            placed.add(run_id)
+            append(run_id, AttemptPlaced(time=1.0, engine="slurm", where="node-0", attempt=1))
+        append(run_id, event)
+
+    store.append = on_a_node
+    finish(api, 1000.0)
+
+    assert "from 1 finished run." in expected(api).sentences[0]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])

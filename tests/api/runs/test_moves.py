@@ -187,6 +187,17 @@ def test_a_limit_that_is_used_up_starts_nothing(rented, action):
     assert ["failed"] == [run.state for run in rented.runs.sweep(sweep_id).runs]
 
 
+@pytest.mark.parametrize("limit", [0.05, 0.20])
+def test_a_limit_that_is_too_low_is_told_at_once_what_would_do_with_what_was_spent(rented, limit):
+    sweep_id = failed(rented)
+    engine_of(rented).spending.add(sweep_id, "an-earlier-job", Cost(0.11, 0.11))
+
+    with pytest.raises(InvalidSettingError, match=r"Give at least \$0\.31 for the whole sweep"):
+        rented.moves.check(sweep_id, "hf-jobs", "l4x1", limit)
+
+    rented.moves.check(sweep_id, "hf-jobs", "l4x1", 0.31)
+
+
 @pytest.mark.parametrize("terms", [{"flavor": "l4x1"}, {"spend": 5.0}])
 def test_machine_and_limit_are_refused_where_nothing_is_rented(rented, terms):
     for engine in ("local", ""):

@@ -54,7 +54,7 @@ def test_attempts_that_never_began_are_not_counted(api):
     )
     spent = api.spending.of_sweep(sweep)
 
-    assert (2, 2, "24 s on Ray cluster") == (spent.attempts, spent.runs, spent.in_words)
+    assert ([1, 1], "24 s on Ray cluster") == (spent.attempts_of_each, spent.in_words)
     assert [2, 2, 1, 1, 1, 1] == [run.shown_attempt for run in sweep.runs]
 
 
@@ -70,7 +70,7 @@ def test_the_time_of_a_sweep_that_moved_is_named_engine_by_engine(api):
     moved = [*attempt("ray", "node-0", 1, 1.0, 25.0, "no luck"), *attempt("local", "this machine", 2, 30.0, 92.0)]
     sweep = sweep_of(api, moved, attempt("ray", "node-1", 1, 1.0, 11.0))
 
-    assert "34 s on Ray cluster, 62 s on this machine, in 3 attempts" == api.spending.of_sweep(sweep).in_words
+    assert "34 s on Ray cluster, 62 s on this machine, 1 run in 2 attempts" == api.spending.of_sweep(sweep).in_words
     assert "this machine and Ray cluster (node-1)" == api.whereabouts.of_sweep(sweep)
     assert "this machine, attempt 2" == api.whereabouts.in_words(sweep.runs[0])
 
@@ -127,20 +127,53 @@ def test_a_recorded_sweep_is_nowhere(api):
     [
         (Rent(usd=0.4, is_whole=True, limit_usd=5.0), "$0.40 of at most $5.00 on Hugging Face Jobs, 39 s in runs"),
         (Rent(usd=0.03, is_whole=False, limit_usd=None), "at least $0.03 on Hugging Face Jobs, 39 s in runs"),
-        (Rent(usd=0.0, is_whole=False, limit_usd=5.0), "39 s on Hugging Face Jobs; US dollars: not known here"),
-        (Rent(usd=None, is_whole=False, limit_usd=None), "39 s on Hugging Face Jobs; US dollars: not known here"),
+        (Rent(usd=0.0, is_whole=False, limit_usd=5.0), "39 s on Hugging Face Jobs; in US dollars not known here"),
+        (Rent(usd=None, is_whole=False, limit_usd=None), "39 s on Hugging Face Jobs; in US dollars not known here"),
         (None, "39 s on Hugging Face Jobs"),
     ],
 )
 def test_what_a_rented_machine_cost_is_said_as_far_as_it_is_known(rent, words):
     times = {"hf-jobs": DeviceTime(seconds=39.0)}
 
-    assert words == Spent(times=times, attempts=1, runs=1, rent=rent).in_words
+    assert words == Spent(times=times, attempts_of_each=[1], rent=rent).in_words
 
 
 def test_of_a_sweep_that_left_a_rented_machine_both_are_told():
     times = {"hf-jobs": DeviceTime(seconds=39.0), "ray": DeviceTime(seconds=24.0, is_whole=False)}
-    spent = Spent(times=times, attempts=3, runs=2, rent=Rent(usd=0.4, is_whole=True, limit_usd=None))
+    spent = Spent(times=times, attempts_of_each=[2, 1], rent=Rent(usd=0.4, is_whole=True, limit_usd=None))
 
-    words = "$0.40 on Hugging Face Jobs, 39 s in runs there, at least 24 s on Ray cluster, in 3 attempts"
+    words = "$0.40 on Hugging Face Jobs, 39 s in runs there, at least 24 s on Ray cluster, 1 run in 2 attempts"
     assert (words, 63.0, False) == (spent.in_words, spent.time.seconds, spent.time.is_whole)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "words"),
+    [
+        ([1, 1], ""),
+        ([2], ", in 2 attempts"),
+        ([2, 1], ", 1 run in 2 attempts"),
+        ([2, 2, 1], ", 2 runs in 2 attempts each"),
+        ([2, 4, 1], ", 2 runs in up to 4 attempts"),
+    ],
+)
+def test_it_is_said_how_many_runs_were_tried_again(attempts, words):
+    spent = Spent(times={"ray": DeviceTime(seconds=39.0)}, attempts_of_each=attempts)
+
+    assert (f"39 s on Ray cluster{words}", sum(attempts)) == (spent.in_words, spent.as_json()["attempts"])
+
+
+def test_a_place_that_the_sentence_before_names_alone_is_not_named_again():
+    rent = Rent(usd=0.4, is_whole=True, limit_usd=5.0)
+    jobs, none_known = {"hf-jobs": DeviceTime(seconds=39.0)}, Rent(usd=None, is_whole=False, limit_usd=None)
+    spent = Spent(times=jobs, attempts_of_each=[1], rent=rent)
+    moved = Spent(times={"ray": DeviceTime(seconds=24.0)}, attempts_of_each=[1], rent=rent)
+
+    assert "$0.40 of at most $5.00, 39 s in runs" == spent.in_words_after("hf-jobs")
+    assert spent.in_words == spent.in_words_after("")
+    assert (
+        moved.in_words
+        == moved.in_words_after("ray")
+        == "$0.40 of at most $5.00 on Hugging Face Jobs, 24 s on Ray cluster"
+    )
+    nothing = Spent(times={}, attempts_of_each=[], rent=none_known)
+    assert "in US dollars not known here" == nothing.in_words_after("hf-jobs")

@@ -12,6 +12,7 @@ from rankviz.core.runs.words.waits import AFTER_OTHERS
 from rankviz.errors import EngineUnavailableError, RunNotFoundError
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
+from rankviz.ui.endpoints.standing import status_json
 from rankviz.visitor import acting_as
 from tests.support import questions
 from tests.support.elsewhere import Elsewhere, page_with_elsewhere
@@ -227,6 +228,18 @@ def test_a_sweep_whose_engine_cannot_be_reached_says_why(api, elsewhere):
     with acting_as(ANN):
         api.workspace.work_queue()
         wait_for(lambda: api.runs.why_sweep_waits(api.runs.sweep(sweep_id)) == "Waiting. The network is down.")
+
+
+def test_each_run_that_waits_says_why_in_the_status(api):
+    first, second = sweep_of(api, ANN, 4, 8), sweep_of(api, ANN, 16)
+    begin(api, first)
+
+    with acting_as(ANN):
+        of_first, of_second = (status_json(api, sweep_id) for sweep_id in (first, second))
+
+    assert [None, AFTER_OTHERS] == [run["waits"] for run in of_first["runs"]]
+    assert [of_second["waits"]] == [run["waits"] for run in of_second["runs"]]
+    assert of_second["waits"].startswith("Place 2 in the queue")
 
 
 @pytest.mark.parametrize(("engine", "is_known"), [("local", True), ("elsewhere", False), ("hf-jobs", False)])

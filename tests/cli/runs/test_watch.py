@@ -58,6 +58,15 @@ def test_a_run_that_an_engine_has_shows_where():
     assert ("queued  Ray cluster, node-3", "") == shown(placed, now=1.0, place="Ray cluster, node-3")
 
 
+@pytest.mark.parametrize("events", [(LOADING,), TRAINING])
+def test_a_run_that_runs_elsewhere_says_where(events):
+    words, _ = shown(*events, now=45.0, place="Slurm cluster, node-1")
+    here, _ = shown(*events, now=45.0, place="this machine")
+
+    assert f"{here}  Slurm cluster, node-1" == words
+    assert "this machine" not in here
+
+
 def test_the_whole_sweep_shows_what_it_has_cost_and_why_it_waits(tmp_path):
     api = Api(home=tmp_path)
     store = api.workspace.store

@@ -1,7 +1,7 @@
 import pytest
 
 from rankviz.core.quantity import Range
-from rankviz.engines.hf_jobs.prices import MOST_USD, cost_of, cost_range, timeout_seconds
+from rankviz.engines.hf_jobs.prices import MOST_USD, cost_of, cost_range, seconds_left, timeout_seconds
 from rankviz.errors import InvalidSettingError
 
 
@@ -42,3 +42,11 @@ def test_a_limit_that_pays_for_no_more_than_the_start_is_refused_with_what_would
         timeout_seconds(0.14, 0.01)
 
     assert 300 == timeout_seconds(0.15, 0.01)
+
+
+@pytest.mark.parametrize("usd", [0.05, 0.20, 0.30])
+def test_after_earlier_jobs_the_first_refusal_names_the_limit_that_would_do(usd):
+    with pytest.raises(InvalidSettingError, match=r"jobs have cost \$0\.11, .* Give at least \$0\.31 for the whole"):
+        seconds_left(usd, 0.11, 0.2 / 15)
+
+    assert 300 == seconds_left(0.31, 0.11, 0.2 / 15)

@@ -75,6 +75,7 @@ def test_a_job_that_slurm_refuses_for_good_fails_its_runs_with_slurm_s_reason(st
 
     assert ["failed"] * 2 == states(store, run_ids)
     assert "Invalid partition name specified" in store.get(run_ids[0]).error
+    assert "Change RANKVIZ_SLURM_PARTITION or RANKVIZ_SLURM_OPTIONS" in store.get(run_ids[0]).error
     assert 1 == len(questions_to(cluster, "sbatch"))
 
 

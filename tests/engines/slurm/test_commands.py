@@ -32,20 +32,30 @@ def test_a_job_that_was_sent_has_a_number(commands, printed):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "setting"),
     [
-        "Batch job submission failed: Invalid partition name specified",
-        "Batch job submission failed: Invalid account or account/partition combination specified",
-        "Batch job submission failed: Requested node configuration is not available",
-        "Batch job submission failed: User.s group not permitted to use this partition",
-        "Invalid --time specification",
+        (
+            "Batch job submission failed: Invalid partition name specified",
+            "RANKVIZ_SLURM_PARTITION or RANKVIZ_SLURM_OPTIONS",
+        ),
+        (
+            "Batch job submission failed: Invalid account or account/partition combination specified",
+            "RANKVIZ_SLURM_OPTIONS",
+        ),
+        ("Batch job submission failed: Requested node configuration is not available", "RANKVIZ_SLURM_OPTIONS"),
+        (
+            "Batch job submission failed: User.s group not permitted to use this partition",
+            "RANKVIZ_SLURM_PARTITION or RANKVIZ_SLURM_OPTIONS",
+        ),
+        ("Invalid --time specification", "RANKVIZ_SLURM_OPTIONS"),
     ],
 )
-def test_a_job_that_is_wrong_as_it_is_cannot_be_started(commands, text):
+def test_a_job_that_is_wrong_as_it_is_cannot_be_started(commands, text, setting):
     with pytest.raises(EngineError) as caught:
         commands(sbatch=refuses(text)).submit([])
 
-    assert f"Slurm does not take the job: {text}." == str(caught.value)
+    change = f"Change {setting}, and start RankViz again."
+    assert f"Slurm does not take the job: {text}. {change}" == str(caught.value)
 
 
 @pytest.mark.parametrize(

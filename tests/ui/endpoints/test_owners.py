@@ -123,9 +123,8 @@ def test_a_sweep_is_started_as_the_limits_allow_and_belongs_to_who_started_it(ca
     status = call(ANN, "status", started["sweep_id"])
     assert ({"queued"}, False) == ({run["state"] for run in status["runs"]}, status["ended"])
     assert status["waits"].startswith("Place 2 in the queue: 1 sweep before it.")
-    assert 1 == json.dumps(status).count("1 sweep before it"), "once"
     assert ("local", "Queued.") == (started["engine"], status["in_words"])
-    assert {("local", 1, 0.0, None)} == {
+    assert {("local", 1, 0.0, status["waits"])} == {
         tuple(run[key] for key in ("engine", "attempt", "device_seconds", "waits")) for run in status["runs"]
     }
     assert (0.0, None, "") == tuple(status["cost"][key] for key in ("device_seconds", "usd", "in_words"))

@@ -256,7 +256,7 @@ def test_an_address_with_an_unknown_sweep_says_so_and_shows_the_page(api):
 
 
 def test_an_address_with_an_unknown_run_says_so_above_the_tabs(api):
-    restored = page.restore(api, {"tab": "runs", "run": "nosuch"})
+    restored = page.restore(api, {"tab": "train", "run": "nosuch"})
 
     assert "No run or sweep &#x27;nosuch&#x27; here." in restored.notice
     assert "" == restored.run

@@ -13,16 +13,16 @@ def test_the_badge_says_which_run_trains_and_how_far_and_leads_to_it(api):
 
     line = badge.now(api).line
 
-    assert "Training: run 1 of 2, 1 more sweep queued" == text_of(line), "the time left is not known yet"
+    assert "Training r = 4, 16: run 1 of 2, 1 more sweep queued" == text_of(line), "the time left is not known yet"
     assert f'data-pick="{sweep_id}"' in line
 
 
 def test_the_badge_counts_what_runs_as_running(api):
     running(api), running(api)
-    assert "Training: run 1 of 2, 1 more sweep running" == text_of(badge.now(api).line)
+    assert "Training r = 4, 16: run 1 of 2, 1 more sweep running" == text_of(badge.now(api).line)
     queued(api)
 
-    assert "Training: run 1 of 2, 1 more sweep running, 1 queued" == text_of(badge.now(api).line)
+    assert "Training r = 4, 16: run 1 of 2, 1 more sweep running, 1 queued" == text_of(badge.now(api).line)
 
 
 def test_what_an_engine_that_does_not_answer_has_is_not_next(api):
@@ -30,10 +30,10 @@ def test_what_an_engine_that_does_not_answer_has_is_not_next(api):
     placed = AttemptPlaced(time=1.0, attempt=1, engine="ray", waits="The Ray cluster does not answer.")
     api.workspace.store.append(run_id, placed)
 
-    assert "Queued: 2 runs" == text_of(badge.now(api).line)
+    assert "Queued r = 4, 16: 2 runs" == text_of(badge.now(api).line)
 
 
 def test_the_badge_of_a_sweep_that_waits_says_so(api):
     queued(api)
 
-    assert "Queued: 2 runs, next" == text_of(badge.now(api).line)
+    assert "Queued r = 4, 16: 2 runs, next" == text_of(badge.now(api).line)

@@ -1,5 +1,6 @@
 """Where a sweep of Train runs: the choice, and what a rented machine costs before the button."""
 
+from html import unescape
 from threading import Event
 
 import pytest
@@ -50,6 +51,16 @@ def test_machines_are_offered_with_their_prices_once_they_are_chosen(api):
     assert (False, True) == (here.terms.visible, there.terms.visible)
     assert [("t4-small, $0.40/h", "t4-small"), ("l4x1, $0.80/h", "l4x1")] == machines.choices[:2]
     assert "l4x1" == machines.value
+
+
+def test_a_machine_of_the_settings_that_there_is_not_is_said_where_another_is_chosen(tmp_path, hub, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_JOBS_FLAVOR", "zzz")
+    with page_on(hub, tmp_path / "other") as api:
+        api.engines.beside.soon_seconds = 60.0
+        shown = before_start(api, engine=HF_JOBS, flavor="t4-small", spend=5.0, **FORM)
+
+    said = "Hugging Face has no machine 'zzz', which RANKVIZ_JOBS_FLAVOR names. Choose one of the list."
+    assert said in unescape(text_of(shown.expected))
 
 
 def test_a_chosen_machine_stays_chosen_and_is_not_sent_back_since_it_may_be_another_one_by_then(api):

@@ -2,6 +2,11 @@
 
 import pytest
 
+from rankviz.api import Api
+from rankviz.api.jobs import STILL_COSTS
+from rankviz.engines.hf_jobs.words import SCHEDULED
+from rankviz.store.destination import Destination
+from tests.support import questions
 from tests.support.hub_jobs import StandInHub
 from tests.support.serving import serving
 from tests.support.workers import wait_for
@@ -46,7 +51,7 @@ def test_a_sweep_goes_to_a_rented_machine_is_cancelled_there_and_goes_on_within_
     wait_for(lambda: job.stage == "CANCELED")
 
     page.get_by_role("link", name="Open this sweep on Runs").click()
-    page.locator("#sweep-status", has_text="of at most $5.00 on Hugging Face Jobs").wait_for()
+    page.locator("#sweep-status", has_text="on Hugging Face Jobs (l4x1). Cost so far: $0.0").wait_for()
     page.locator("#sweep-resume").click()
     again = page.locator("#sweep-again")
     again.get_by_text("for all jobs of this sweep, which have cost $0.0").wait_for()
@@ -129,4 +134,34 @@ def test_an_opened_sweep_that_waits_there_is_chosen_there_and_another_can_start_
     page.get_by_text("cancelled").first.wait_for()
     page.locator("#train-resume").click()
     page.locator("#train-again").get_by_text("for all jobs of this sweep").wait_for()
+    page.close()
+
+
+def test_a_cancel_that_waits_for_a_login_is_kept_and_said_and_is_no_error(browser, hub, tmp_path):
+    """The app is started again without the token of the job's owner."""
+    login = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_alice", "HF_HOME": str(tmp_path / "hf")}
+    jobs = len(hub.jobs)
+    with serving(tmp_path, login):
+        api = Api(home=tmp_path)
+        sweep_id = api.workspace.store.create(
+            questions.sweep(ranks=(4, 16)), "", Destination("hf-jobs", {"flavor": "l4x1", "spend": "5"})
+        )
+        wait_for(lambda: len(hub.jobs) > jobs, 60)
+        wait_for(lambda: api.runs.sweep(sweep_id).runs[0].waits == SCHEDULED)
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.set_default_timeout(60_000)
+    with serving(tmp_path, {**login, "HF_TOKEN": ""}) as url:
+        page.goto(f"{url}/?tab=runs&sweep={sweep_id}")
+        page.locator("#sweep-cancel").click()
+
+        toast = page.locator(".toast-wrap", has_text="The wish to cancel is kept")
+        toast.wait_for()
+        still = page.locator(
+            "#sweep-status", has_text=f"{STILL_COSTS} It waits for a login at Hugging Face: set HF_TOKEN"
+        )
+        still.wait_for()
+        assert "Error" not in toast.inner_text()
+        page.locator("#sweep-cancel").wait_for(state="hidden")
+        page.reload()
+        still.wait_for()
     page.close()

@@ -54,6 +54,8 @@ class Timing:
     """Of the machine, when it began."""
     threads: float = 0.0
     """That ran or wanted to run, on average."""
+    is_here: bool = True
+    """False where another engine than that of this machine had it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,13 +105,15 @@ class Paces:
 
     @property
     def in_words(self) -> str:
-        """What the time of training rests on, such as "from 3 finished runs here"; "" where on nothing."""
+        """What the time of training rests on, such as "from 3 finished runs here", without "here" where some were
+        elsewhere; "" where on nothing."""
         if self.training is None:
             return ""
         kinds = [timing.kind for timing in self.training.sources]
         named = [counted(kinds.count(kind), kind) for kind in ("run", "probe") if kind in kinds]
         first, *others = named
-        return f"from {' and '.join([f'{_finished(first)}', *others])} here{OTHER[self.training.differs]}"
+        here = " here" if all(timing.is_here for timing in self.training.sources) else ""
+        return f"from {' and '.join([f'{_finished(first)}', *others])}{here}{OTHER[self.training.differs]}"
 
     @property
     def busy_in_words(self) -> str:

@@ -23,6 +23,7 @@ from statistics import fmean, median
 from rankviz.core.cost.pace.paces import Timing
 from rankviz.core.cost.pace.slowdown import Spell, slowdown
 from rankviz.core.cost.pace.workload import Part, Workload
+from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.events import Evaluated, RunCompleted, StepLogged
 from rankviz.core.runs.record import RunRecord
 
@@ -176,6 +177,7 @@ def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Tim
         began_at=began_at(run),
         load_average=load_average_of(run),
         threads=spell_of(run).threads,
+        is_here=run.engine in ("", LOCAL),
     )
 
 

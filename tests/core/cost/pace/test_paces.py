@@ -201,6 +201,7 @@ def test_a_sentence_says_how_busy_the_machine_is(finished, now, words):
         (timings(1.0), "from 1 finished run here"),
         (timings(1.0, 1.0, 1.0, 1.0), "from 3 finished runs here"),
         (timings(1.0, kind="probe"), "from 1 finished probe here"),
+        ([replace(each, is_here=False) for each in timings(1.0, 1.0)], "from 2 finished runs"),
         ([*timings(1.0, 1.0), *timings(1.0, kind="probe")], "from 2 finished runs and 1 probe here"),
         (
             timings(1.0, workload=replace(HERE, base="b")),

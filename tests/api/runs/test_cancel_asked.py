@@ -1,0 +1,75 @@
+"""A wish to cancel that cannot be fulfilled now is kept, and said wherever the sweep is shown."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.cli.runs.output import print_sweep
+from rankviz.cli.runs.watch import standing
+from rankviz.core.runs.attempts import AttemptPlaced
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.words.waits import cancel_in_words
+from rankviz.errors import EngineUnavailableError
+from rankviz.store.destination import Destination
+from rankviz.supervisor import Supervisor
+from rankviz.supervisor.supervisor import KEPT
+from rankviz.ui.endpoints.standing import status_json
+from rankviz.ui.parts.owned import cancel
+from rankviz.ui.runs.sweep import standing_html, sweep_view
+from rankviz.ui.train.progress import cancel_button
+from tests.support import questions
+from tests.support.elsewhere import Elsewhere
+from tests.support.workers import wait_for, worker
+
+
+@pytest.fixture
+def wished(tmp_path):
+    """A sweep of two runs whose first one runs elsewhere, and of which a cancel was asked that is not possible now:
+    its id, and its page."""
+    api = Api(home=tmp_path / "home")
+    elsewhere = Elsewhere(api.workspace.store, tmp_path / "elsewhere", worker("begin(run_ids[0]) and time.sleep(600)"))
+    elsewhere.name = "there"
+    api.workspace.supervisor = Supervisor(api.workspace.store, engines=[elsewhere], poll_seconds=0.05)
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16)), "", Destination("there"))
+    api.workspace.work_queue()
+    wait_for(lambda: api.runs.sweep(sweep_id).running)
+
+    def no_login(live, unless):
+        raise EngineUnavailableError("It waits for a login.")
+
+    elsewhere.cancel = no_login
+    yield sweep_id, api
+    api.workspace.supervisor.stop()
+    for live in elsewhere.live():
+        Elsewhere.cancel(elsewhere, live)
+
+
+def test_a_wish_to_cancel_that_is_kept_is_said_wherever_the_sweep_is_shown(wished, monkeypatch, capsys):
+    sweep_id, api = wished
+    running = api.runs.sweep(sweep_id).runs[0].run_id
+    notes = []
+    monkeypatch.setattr("gradio.Info", lambda message, **more: notes.append(message))
+    assert not api.runs.are_unwanted(api.runs.sweep(sweep_id).runs)
+
+    cancel(api, sweep_id)  # the page's button: a note and no error
+
+    assert [f"It waits for a login. {KEPT}"] == notes
+    asked = "A cancel was requested. The job goes on until that is done."
+    sweep = api.runs.sweep(sweep_id)
+    assert asked == api.runs.why_sweep_waits(sweep) == api.runs.why_waits(sweep.runs[0])
+    status = status_json(api, sweep_id)
+    assert [asked, asked] == [status["waits"], next(run for run in status["runs"] if run["run_id"] == running)["waits"]]
+    assert asked in standing_html(api, sweep)
+    assert asked in standing(api, sweep)
+    print_sweep(api, sweep_id)
+    assert asked in capsys.readouterr().out
+    assert [False, False] == [sweep_view(api, sweep, tolerance="").cancel.visible, cancel_button(api, sweep).visible]
+
+
+def test_a_rented_job_costs_until_it_is_cancelled():
+    place = AttemptPlaced(time=1.0, engine="hf-jobs", attempt=1)
+    rented = RunRecord(request=questions.run(), place=place)
+    own = RunRecord(request=questions.run())
+
+    assert "" == cancel_in_words([], [rented])
+    words = "A cancel was requested of 1 run. The job goes on, and costs, until that is done."
+    assert words == cancel_in_words([rented], [rented, own])

@@ -1,0 +1,80 @@
+"""What Runs says of times, of places and of what is not here."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.attempts import AttemptPlaced
+from rankviz.core.runs.events import RunCancelled, RunStarted, StageReached
+from rankviz.ui.page import restore
+from rankviz.ui.parts import live
+from rankviz.ui.runs.listing import ANY_STATE, list_html
+from rankviz.ui.runs.view import runs_view
+from tests.support import questions
+from tests.support.finished_runs import text_of
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path)
+
+
+def listed(sweeps):
+    return list_html(sweeps, text="", state=ANY_STATE, selected=())
+
+
+def message_on(api, sweep_id):
+    """What stands in the place of a sweep on Runs."""
+    choices = {"text": "", "state": ANY_STATE, "x": "adapter", "y": "loss", "selected": (), "run_id": "", "open_id": ""}
+    judged = {"metric": "loss", "tolerance": "0.02", "seen": "", "showing": "showing"}
+    return runs_view(api, **choices, **judged, sweep_id=sweep_id).message
+
+
+def test_a_sweep_that_has_not_ended_shows_its_time_so_far(api):
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4, 16), max_steps=4))
+    first, second = (run.run_id for run in store.sweep(sweep_id).runs)
+    store.append(first, RunStarted(time=100.0, environment={"device": "cpu"}))
+    store.append(first, RunCancelled(time=160.0))
+    store.append(second, RunStarted(time=200.0, environment={"device": "cpu"}))
+    store.append(second, StageReached(time=230.0, stage="training"))
+
+    assert "2 min so far" in text_of(listed(api.runs.sweeps()))
+    store.append(second, RunCancelled(time=260.0))
+    assert "so far" not in text_of(listed(api.runs.sweeps()))
+
+
+def test_the_time_of_cancelled_runs_is_not_how_long_it_took_to_cancel_them(api):
+    store = api.workspace.store
+    first, second = store.run_ids(sweep_id := store.create(questions.sweep(ranks=(4, 16), max_steps=4)))
+    store.append(first, RunStarted(time=100.0, environment={"device": "cpu"}))
+    for run_id in (first, second):
+        store.append(run_id, RunCancelled(time=520.0))
+
+    assert "2 runs cancelled. 1 run took 7 min." in text_of(live.status_html(api.runs.sweep(sweep_id)))
+
+
+def test_what_an_engine_said_before_the_run_began_is_old_and_said_once(api):
+    store = api.workspace.store
+    first, _ = store.run_ids(sweep_id := store.create(questions.sweep(ranks=(4, 16), max_steps=4)))
+    for job in ("", "17"):
+        sent = AttemptPlaced(time=1.0, attempt=1, engine="slurm", job=job, waits="It is sent to Slurm.")
+        store.append(first, sent)
+    assert "It is sent to Slurm." == api.runs.get(first).waits
+
+    store.append(first, StageReached(time=2.0, attempt=1, stage="importing Unsloth"))
+
+    sweep = api.runs.sweep(sweep_id)
+    assert "It is sent to Slurm." not in live.status_html(sweep, waiting=api.runs.why_sweep_waits(sweep))
+    assert 1 == live.events_html(api, sweep).count("given to Slurm cluster. It is sent to Slurm.")
+    login = AttemptPlaced(time=3.0, attempt=1, engine="slurm", job="17", waits="Run `squeue`.")
+    store.append(first, login)
+    sweep = api.runs.sweep(sweep_id)
+    assert "Run <code>squeue</code>." in live.status_html(sweep, waiting=api.runs.why_sweep_waits(sweep))
+
+
+def test_an_address_of_a_sweep_that_is_not_here_is_answered_once(api):
+    gone = "20200101-000000-dead"
+
+    assert "" == restore(api, {"tab": "runs", "sweep": gone}).notice
+    assert gone in text_of(message_on(api, gone))
+    assert gone in restore(api, {"tab": "explore", "sweep": gone}).notice
