@@ -155,7 +155,7 @@ def far(store, tmp_path):
     (run / "worker.log").write_text("hello\n")
     loss = {"loss": 1.0, "tokens": 1, "examples": 1, "example_losses": (1.0,), "seconds": 1.0}
     append_event(run / "events.jsonl", AdapterSaved(time=1.0, path="adapter", file_bytes=7))
-    append_event(run / "events.jsonl", AdapterCut(time=1.0, r=2, path="cuts/r2", **loss))
+    append_event(run / "events.jsonl", AdapterCut(time=1.0, r=2, path="cuts/r2", file_bytes=3, **loss))
     return folder, run_id, run, store.run_dir(run_id)
 
 
@@ -178,9 +178,18 @@ def test_adapters_that_the_journal_names_come_back_with_the_log(far):
     ] == brought(here)
 
 
-def test_an_adapter_that_did_not_arrive_whole_is_refused_and_leaves_none(far):
+@pytest.mark.parametrize(
+    "file",
+    [
+        "adapter/adapter_model.safetensors",
+        "adapter/adapter_config.json",
+        "cuts/r2/adapter_model.safetensors",
+        "cuts/r2/adapter_config.json",
+    ],
+)
+def test_an_adapter_that_did_not_arrive_whole_is_refused_and_leaves_none(far, file):
     folder, run_id, run, here = far
-    (run / "adapter/adapter_model.safetensors").write_bytes(b"weigh")
+    (run / file).write_bytes((run / file).read_bytes()[:-1])
 
     with pytest.raises(EngineError, match="did not arrive whole"):
         collect(folder, run_id, here)

@@ -191,7 +191,7 @@ class HfJobs(Engine):
         run_id = live.job.attempts[0].run_id
         with contextlib.suppress(EngineError):
             return self.papers.miss(folder.name, self.papers.read(folder))
-        sweep_id = self._store.record(run_id).request.sweep_id
+        sweep_id = self.papers.sweep_of(folder)
         limit = self.papers.limit(sweep_id) or 0.0
         self.spending.add(sweep_id, folder.name, Cost(0.0, limit))
         rented = Rented(
