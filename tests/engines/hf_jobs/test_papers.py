@@ -11,7 +11,6 @@ from rankviz.engines.hf_jobs.spending import SPENT
 from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for
 
-
 RENTED_JOB = Rented(account="alice", flavor="l4x1", usd_per_minute=0.01, timeout_seconds=600, sweep_id="s", owner="ann")
 
 

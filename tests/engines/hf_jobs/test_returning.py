@@ -233,7 +233,7 @@ def test_a_job_comes_back_under_its_own_name_only(emptied, hub, label):
 def test_a_job_with_a_run_of_another_visitor_does_not_come_back(emptied, hub):
     store, engine, _ = emptied
     (found,) = engine.returning("ann")
-    first, second = found.requests
+    _, second = found.requests
     theirs = replace(second, sweep_id="another")
     store.publish({second.run_id: {"request.json": returning.request_text(theirs)}}, Ownership("ben"))
 
