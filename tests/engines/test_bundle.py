@@ -13,7 +13,7 @@ import pytest
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced
 from rankviz.core.runs.events import AdapterCut, AdapterSaved
 from rankviz.engines import Job
-from rankviz.engines.bundle import arguments, collect, folders_in, journal, pack, read_job, since
+from rankviz.engines.bundle import arguments, collect, folder_of, folders_in, journal, pack, read_job, since
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
@@ -282,3 +282,13 @@ def test_a_copy_that_somebody_made_of_a_job_is_none(tmp_path):
         (tmp_path / name / "job.json").write_text("?")
 
     assert [tmp_path / "run-a1"] == list(folders_in(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["{}7", "{}-a2", "copy-of-{}"])
+def test_a_copy_under_a_name_that_a_job_could_have_is_none_either(store, tmp_path, name):
+    (run_id,) = sweep(store, 4)
+    folder = folder_of(Job(attempts=(Attempt(run_id, 2),)), tmp_path)
+    packed(store, [run_id], folder)
+    shutil.copytree(folder, tmp_path / name.format(folder.name))
+
+    assert [folder] == list(folders_in(tmp_path))
