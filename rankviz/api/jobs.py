@@ -93,26 +93,27 @@ class Jobs:
     @writes
     def bring_back(self) -> Sequence[str]:
         """Have the runs of one's jobs here again that this page started and does not know: the disk of a Space is
-        emptied by a restart. Returns their ids. Looks once for each login."""
+        emptied by a restart. Returns their ids. Looks once for each login, and again where not all could
+        come."""
         hub = self._login()
         if hub is None or hub.was_searched or time.monotonic() < self._not_before.get(hub, 0.0):
             return ()
         hub.was_searched = True
-        owner, brought, refusal = self._workspace.rights.somebody().id, [], None
+        owner, brought, refusal, is_whole = self._workspace.rights.somebody().id, [], None, False
         try:
-            jobs = self._engine.returning(owner)
-        except BaseException:
-            hub.was_searched = False
-            self._not_before[hub] = time.monotonic() + SEARCH_AGAIN_SECONDS
-            raise
-        for found in jobs:
-            try:
-                with self._quota.admitting(new=len(found.requests)):
-                    self._engine.take(found, owner)
-            except (LimitError, EngineError) as error:
-                refusal = error
-                continue
-            brought += [request.run_id for request in found.requests]
+            for found in self._engine.returning(owner):
+                try:
+                    with self._quota.admitting(new=len(found.requests)):
+                        self._engine.take(found, owner)
+                except (LimitError, EngineError) as error:
+                    refusal = error
+                    continue
+                brought += [request.run_id for request in found.requests]
+            is_whole = refusal is None
+        finally:
+            hub.was_searched = is_whole
+            if not is_whole:
+                self._not_before[hub] = time.monotonic() + SEARCH_AGAIN_SECONDS
         if brought:
             self._workspace.work_queue()
         if refusal and not brought:

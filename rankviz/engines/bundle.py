@@ -34,6 +34,7 @@ from rankviz.errors import BadAdapterError, EngineError, quoted
 from rankviz.paths import ASSETS
 from rankviz.references import References
 from rankviz.store import RunStore
+from rankviz.store.durable import write_durably
 from rankviz.store.journal import append_event, parse_lines, request_text
 from rankviz.store.records import path_in_run
 from rankviz.visitor import Visitor
@@ -43,7 +44,7 @@ FOLDER = re.compile(r"[^.].*-a[0-9]+")
 """How a job's folder is called; another, such as a copy that somebody made of one, is none."""
 LOG_BYTES = 2**20
 """Of a log so much is brought back, its end."""
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 MAX_FILES = 2000
 """Of an adapter and its cuts."""
 OF_NAMES = (
@@ -77,7 +78,7 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
         placed = AttemptPlaced(time=time.time(), attempt=attempt.number or record.attempt, engine=engine)
         append_event(journal(folder, attempt.run_id), placed)
     content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts]}
-    (folder / JOB_FILE).write_text(json.dumps(content))
+    write_durably(folder / JOB_FILE, json.dumps(content))
 
 
 def read_job(folder: Path) -> Job:
@@ -103,7 +104,17 @@ def unreadable(folder: Path, why: str) -> Live:
 
 def folders_in(place: Path) -> Sequence[Path]:
     """Of the jobs that lie there, in the order of their names."""
-    return sorted(path.parent for path in place.glob(f"*/{JOB_FILE}") if FOLDER.fullmatch(path.parent.name))
+    return sorted(path.parent for path in place.glob(f"*/{JOB_FILE}") if is_folder_of_job(path.parent))
+
+
+def is_folder_of_job(folder: Path) -> bool:
+    """By its name. One whose job has another name is a copy that somebody made, and none."""
+    if not FOLDER.fullmatch(folder.name):
+        return False
+    try:
+        return folder_of(read_job(folder), folder.parent) == folder
+    except EngineError:
+        return True
 
 
 def folder_of(job: Job, place: Path) -> Path:
@@ -175,6 +186,8 @@ def missing(folder: Path, run_id: str) -> str:
             return str(error)
         if not _is_file(weights) or (size is not None and weights.stat().st_size != size):
             return f"{relative}/{WEIGHTS} did not arrive whole."
+        if not _is_whole(weights.with_name(CONFIG)):
+            return f"{relative}/{CONFIG} did not arrive whole."
     return ""
 
 
@@ -202,10 +215,8 @@ def _saved(folder: Path, run_id: str) -> dict[str, int | None]:
     """Folders of adapters by the journal, with the bytes of their weights where it has them."""
     saved: dict[str, int | None] = {}
     for event in parse_lines(since(folder, run_id, 0, most=2**30)).events:
-        if isinstance(event, AdapterSaved) and event.path:
+        if isinstance(event, AdapterSaved | AdapterCut) and event.path:
             saved[event.path] = event.file_bytes
-        elif isinstance(event, AdapterCut) and event.path:
-            saved[event.path] = None
     return saved
 
 
@@ -230,6 +241,14 @@ def _copy_files(source: Path, target: Path) -> None:
 
 def _files(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.rglob("*")) if _is_file(file))
+
+
+def _is_whole(config: Path) -> bool:
+    """False where it is the beginning of an adapter's settings."""
+    try:
+        return not _is_file(config) or isinstance(json.loads(config.read_bytes()), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _is_file(path: Path) -> bool:

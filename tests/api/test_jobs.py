@@ -197,6 +197,30 @@ def test_a_search_for_jobs_that_failed_is_made_again_after_a_while(shared, hub, 
     assert before + 1 == hub.calls.count("GET /api/jobs/alice")
 
 
+def test_a_job_that_could_not_be_taken_is_looked_for_again_after_a_while(shared, hub, monkeypatch):
+    with acting_as(ALICE):
+        shared.jobs.start(REQUEST, "l4x1", 5.0)
+        wait_for(lambda: hub.jobs)
+    shared.workspace.supervisor.stop()
+    for name in ("runs", "hf-jobs"):
+        shutil.rmtree(shared.workspace.home / name)
+    again = Api(home=shared.workspace.home, shared=True)
+    engine = use(again, hub)
+
+    def refuse(*_):
+        raise LimitError("You have too many runs here.")
+
+    with acting_as(ALICE):
+        with monkeypatch.context() as full:
+            full.setattr(engine, "take", refuse)
+            with pytest.raises(LimitError):
+                again.jobs.bring_back()
+        assert () == again.jobs.bring_back()
+        monkeypatch.setattr(again.jobs, "_not_before", {})
+        assert 2 == len(again.jobs.bring_back())
+    again.workspace.supervisor.stop()
+
+
 def test_what_was_queued_before_the_login_goes_with_it(shared, hub):
     cookie = Visitor("cookie-1")
     with acting_as(cookie):

@@ -13,7 +13,7 @@ import pytest
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced
 from rankviz.core.runs.events import AdapterCut, AdapterSaved
 from rankviz.engines import Job
-from rankviz.engines.bundle import arguments, collect, folders_in, journal, pack, read_job, since
+from rankviz.engines.bundle import arguments, collect, folder_of, folders_in, journal, pack, read_job, since
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
@@ -155,7 +155,7 @@ def far(store, tmp_path):
     (run / "worker.log").write_text("hello\n")
     loss = {"loss": 1.0, "tokens": 1, "examples": 1, "example_losses": (1.0,), "seconds": 1.0}
     append_event(run / "events.jsonl", AdapterSaved(time=1.0, path="adapter", file_bytes=7))
-    append_event(run / "events.jsonl", AdapterCut(time=1.0, r=2, path="cuts/r2", **loss))
+    append_event(run / "events.jsonl", AdapterCut(time=1.0, r=2, path="cuts/r2", file_bytes=3, **loss))
     return folder, run_id, run, store.run_dir(run_id)
 
 
@@ -178,9 +178,18 @@ def test_adapters_that_the_journal_names_come_back_with_the_log(far):
     ] == brought(here)
 
 
-def test_an_adapter_that_did_not_arrive_whole_is_refused_and_leaves_none(far):
+@pytest.mark.parametrize(
+    "file",
+    [
+        "adapter/adapter_model.safetensors",
+        "adapter/adapter_config.json",
+        "cuts/r2/adapter_model.safetensors",
+        "cuts/r2/adapter_config.json",
+    ],
+)
+def test_an_adapter_that_did_not_arrive_whole_is_refused_and_leaves_none(far, file):
     folder, run_id, run, here = far
-    (run / "adapter/adapter_model.safetensors").write_bytes(b"weigh")
+    (run / file).write_bytes((run / file).read_bytes()[:-1])
 
     with pytest.raises(EngineError, match="did not arrive whole"):
         collect(folder, run_id, here)
@@ -273,3 +282,13 @@ def test_a_copy_that_somebody_made_of_a_job_is_none(tmp_path):
         (tmp_path / name / "job.json").write_text("?")
 
     assert [tmp_path / "run-a1"] == list(folders_in(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["{}7", "{}-a2", "copy-of-{}"])
+def test_a_copy_under_a_name_that_a_job_could_have_is_none_either(store, tmp_path, name):
+    (run_id,) = sweep(store, 4)
+    folder = folder_of(Job(attempts=(Attempt(run_id, 2),)), tmp_path)
+    packed(store, [run_id], folder)
+    shutil.copytree(folder, tmp_path / name.format(folder.name))
+
+    assert [folder] == list(folders_in(tmp_path))

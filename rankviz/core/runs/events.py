@@ -221,6 +221,8 @@ class AdapterCut(HeldOut):
     """Steps that it and the higher cuts it was made of were trained on before it was evaluated."""
     path: PathInside = ""
     """Of its adapter, relative to the run's directory, where it was trained on; any other is a resize away."""
+    file_bytes: Bytes | None = None
+    """Of adapter_model.safetensors there; None in journals of earlier versions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

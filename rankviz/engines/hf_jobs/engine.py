@@ -194,8 +194,8 @@ class HfJobs(Engine):
         run_id = live.job.attempts[0].run_id
         with contextlib.suppress(EngineError):
             return self.papers.miss(folder.name, self.papers.read(folder))
-        sweep_id = self._store.record(run_id).request.sweep_id
-        self._missing.give_up(folder.name, self._store.ownership(run_id).owner, sweep_id)
+        owner = self._store.ownership(run_id).owner
+        self._missing.give_up(folder.name, owner, self.papers.sweep_of(folder))
 
     def release(self) -> None:
         for watch in self._watches.values():

@@ -1,4 +1,5 @@
-"""What is written down of jobs, in HOME/hf-jobs: a folder for each. No token is.
+"""What is written down of jobs, in HOME/hf-jobs: a folder for each. No token is. Each file is on the disk, whole, when
+its call returns: what a job costs goes on while this machine is without power.
 
 hf-jobs/RUN_ID-aN/        the packed job, and what has come of it (mirror)
 hf-jobs/RUN_ID-aN/rented.json
@@ -16,6 +17,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,15 +27,19 @@ from typing import Annotated
 from rankviz.core.bounds import Between, Moment, Prose, Seconds, Word
 from rankviz.core.from_json import build
 from rankviz.core.runs.attempts import MAX_REASON_CHARACTERS
+from rankviz.core.runs.request import RunRequest
 from rankviz.engines import bundle
 from rankviz.engines.hf_jobs.prices import MOST_USD
 from rankviz.engines.hf_jobs.spending import Span, span_of, span_since, write
-from rankviz.errors import EngineError
+from rankviz.errors import EngineError, UserError
+from rankviz.store.durable import replace_durably
+from rankviz.store.journal import parse_request
 
 RENTED, FORGOTTEN, MISSING = "rented.json", "forgotten", "missing"
 GONE = ".gone-"
 LOOK_THERE = "Look at https://huggingface.co/settings/jobs whether the job still runs, and end it there."
 HOME_FILE = "hf-jobs.id"
+HOME_ID = re.compile(r"[0-9a-f]{16}\s*")
 
 Usd = Annotated[float, Between(0, MOST_USD)]
 
@@ -83,6 +89,7 @@ class Papers:
     def __init__(self, home: Path):
         self._home = home
         self.place = home / "hf-jobs"
+        self._lock = threading.Lock()
 
     def folders(self, *, coming: bool = False) -> Iterator[Path]:
         """Of jobs that were started, or that somebody was about to start. coming: with those that are coming back."""
@@ -111,8 +118,17 @@ class Papers:
     def read(self, folder: Path) -> Rented:
         return read_rented(folder / RENTED)
 
+    def sweep_of(self, folder: Path) -> str:
+        """Of the runs of a job whose papers cannot be read, by their requests in it; empty where those cannot be
+        either."""
+        for file in sorted((folder / "runs").glob("*/request.json")):
+            with contextlib.suppress(OSError, ValueError, UserError):
+                if isinstance(request := parse_request(file.read_bytes()), RunRequest):
+                    return request.sweep_id
+        return ""
+
     def write(self, folder: Path, rented: Rented) -> None:
-        write(folder / RENTED, asdict(rented))
+        replace_durably(folder / RENTED, json.dumps(asdict(rented)))
 
     def labels(self, folder: Path) -> Mapping[str, str]:
         """By which a job is found among all of its account."""
@@ -124,8 +140,9 @@ class Papers:
 
     def forget(self, folder: Path) -> None:
         """A job has been read, and does not come back."""
-        with (self.place / FORGOTTEN).open("a") as file:
-            file.write(f"{folder.name}\n")
+        with self._lock:
+            if folder.name not in (known := self.forgotten()):
+                replace_durably(self.place / FORGOTTEN, "".join(f"{name}\n" for name in sorted({*known, folder.name})))
 
     def forgotten(self) -> set[str]:
         """Names of the folders of jobs that were read."""
@@ -133,8 +150,9 @@ class Papers:
         return set(file.read_text(errors="replace").split()) if file.exists() else set()
 
     def miss(self, name: str, rented: Rented) -> None:
-        """A job that was asked for is nowhere: it is looked for still."""
+        """A job that was asked for is nowhere: it is looked for still, and what it did does not come back."""
         write(self.place / MISSING / f"{name}.json", asdict(rented))
+        self.forget(self.folder(name))
 
     def remove(self, folder: Path) -> None:
         """In one step, so that nobody reads half of it later."""
@@ -145,7 +163,7 @@ class Papers:
 
     def note_limit(self, sweep_id: str, usd: float) -> None:
         self.place.mkdir(parents=True, exist_ok=True)
-        (self.place / f"limit-{sweep_id}").write_text(repr(usd))
+        replace_durably(self.place / f"limit-{sweep_id}", repr(usd))
 
     def limit(self, sweep_id: str) -> float | None:
         """The spending limit that a sweep was given last; None where it had none here."""
@@ -164,17 +182,21 @@ class Papers:
         return found
 
     def _all(self) -> Sequence[Path]:
-        return [path.parent for path in sorted(self.place.glob(f"[!.]*-a[0-9]*/{RENTED}"))]
+        folders = (path.parent for path in sorted(self.place.glob(f"*/{RENTED}")))
+        return [folder for folder in folders if bundle.is_folder_of_job(folder)]
 
     def _home_id(self) -> str:
         """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""
         if space := os.environ.get("SPACE_ID"):
             return hashlib.sha256(space.encode()).hexdigest()[:16]
         file = self._home / HOME_FILE
-        if not file.exists():
-            self._home.mkdir(parents=True, exist_ok=True)
-            file.write_text(secrets.token_hex(8))
-        return file.read_text().strip()
+        with self._lock:
+            known = file.read_text(errors="replace") if file.exists() else ""
+            if not HOME_ID.fullmatch(known):
+                known = secrets.token_hex(8)
+                self._home.mkdir(parents=True, exist_ok=True)
+                replace_durably(file, known)
+            return known.strip()
 
 
 def read_rented(file: Path) -> Rented:

@@ -3,6 +3,7 @@
 What comes from an account is read as an import is. A job that was read and forgotten here is not brought again.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -19,9 +20,10 @@ from rankviz.engines.bundle import JOB_FILE, read_job
 from rankviz.engines.hf_jobs.hub import Hub, Seen
 from rankviz.engines.hf_jobs.papers import RENTED, Papers, Rented
 from rankviz.engines.hf_jobs.spending import Cost, Spending, span_of
-from rankviz.errors import EngineError, RankVizError
+from rankviz.errors import EngineError, RunNotFoundError, UserError
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination
+from rankviz.store.durable import write_durably
 from rankviz.store.journal import line_of, parse_request, request_text
 from rankviz.store.ownership import Ownership
 
@@ -30,7 +32,8 @@ MOST_RUNS = 1000
 COMING_SECONDS = 60.0
 """So long it may take to make the runs of a job that has come back."""
 MOST = 20
-"""The newest jobs that are looked at."""
+"""The newest jobs that are looked at, with the older ones of their sweeps, which share their limits."""
+MOST_IN_ALL = 200
 TERMS = ("flavor", "usd_per_minute", "timeout_seconds", "sweep_id", "limit_usd")
 """What is taken from what a job carries."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -43,33 +46,46 @@ class Found:
     name: str
     """Of its folder."""
     attempts: tuple[Attempt, ...]
+    """The first names the job."""
     requests: tuple[RunRequest, ...]
+    """Of the runs that come back."""
     rented: Rented
 
     def without(self, run_ids: Collection[str]) -> "Found":
-        """The same job with the runs that are not among these."""
-        kept = [place for place, attempt in enumerate(self.attempts) if attempt.run_id not in run_ids]
-        attempts, requests = (tuple(each[place] for place in kept) for each in (self.attempts, self.requests))
-        return replace(self, attempts=attempts, requests=requests)
+        """The same job without these runs. Its first attempt stays: where that run has a newer one, it changes
+        nothing."""
+        first, *others = self.attempts
+        kept = (first, *(attempt for attempt in others if attempt.run_id not in run_ids))
+        requests = tuple(request for request in self.requests if request.run_id not in run_ids)
+        return replace(self, attempts=kept, requests=requests)
 
 
 def look(hub: Hub, papers: Papers, spending: Spending, store: RunStore, owner: str) -> Sequence[Found]:
     """The newest jobs of an account that are this page's and not here, each with the runs that no newer one has, and
-    what the others cost. Nothing of an account counts for a sweep of somebody else. EngineUnavailableError."""
+    what the others cost. Nothing of an account counts for a run or a sweep of somebody else. EngineUnavailableError,
+    EngineError where a job cannot be looked at: then none comes yet, since it may have the newest attempt of a run."""
     here = {folder.name for folder in papers.folders(coming=True)} | papers.forgotten()
     store.wait_until_read()
     records = store.records()
     runs = {record.run_id for record in records}
-    others = {each.request.sweep_id for each in records if store.listed_ownership(each.run_id).owner != owner}
-    found = []
-    for seen in hub.find(papers.labels_of_home())[-1 : -MOST - 1 : -1]:
-        name = seen.labels.get("job", "")
-        job = _read(hub, seen, name, owner) if NAME.fullmatch(name) and name not in here else None
-        if job is None or job.rented.sweep_id in others:
+    theirs = [each for each in records if store.listed_ownership(each.run_id).owner != owner]
+    others = {name for each in theirs for name in (each.run_id, each.request.sweep_id)}
+    found, sweeps, looked_at = [], set(), 0
+    for place, seen in enumerate(reversed(hub.find(papers.labels_of_home()))):
+        name, sweep = seen.labels.get("job", ""), seen.labels.get("name")
+        if not NAME.fullmatch(name) or name in here or (place >= MOST and sweep not in sweeps):
             continue
-        if (missing := job.without(runs)).attempts:
+        if (looked_at := looked_at + 1) > MOST_IN_ALL:
+            break
+        job = _read(hub, seen, name, owner)
+        if job is None or papers.folder(str(job.attempts[0])).name != name:
+            continue
+        if not others.isdisjoint({job.rented.sweep_id, *(attempt.run_id for attempt in job.attempts)}):
+            continue
+        sweeps.add(sweep)
+        if (missing := job.without(runs)).requests:
             found.append(missing)
-            runs |= {attempt.run_id for attempt in missing.attempts}
+            runs |= {request.run_id for request in missing.requests}
         elif seen.ended:
             spending.add(job.rented.sweep_id, name, _cost(seen, job.rented))
     return found
@@ -82,23 +98,26 @@ def take(job: Found, papers: Papers, store: RunStore, owner: str) -> None:
     rented = replace(job.rented, has_returned=True)
     for attempt in job.attempts:
         (aside / "runs" / attempt.run_id).mkdir(parents=True)
+    for request in job.requests:
+        (aside / "runs" / request.run_id / "request.json").write_text(request_text(request))
     content = {"kind": "finetune", "attempts": [str(attempt) for attempt in job.attempts]}
-    (aside / JOB_FILE).write_text(json.dumps(content))
+    write_durably(aside / JOB_FILE, json.dumps(content))
     papers.write(aside, replace(rented, is_coming=True))
     try:
         os.rename(aside, folder)
     except OSError:
         shutil.rmtree(aside, ignore_errors=True)
         raise EngineError("This job is here already.") from None
+    attempts = {attempt.run_id: attempt for attempt in job.attempts}
     try:
         store.publish(
             {
                 request.run_id: {
                     "request.json": request_text(request),
-                    "events.jsonl": _placed(request, attempt, job.rented),
+                    "events.jsonl": _placed(request, attempts[request.run_id], job.rented),
                     **Destination(HF_JOBS, _options(job.rented)).files,
                 }
-                for request, attempt in zip(job.requests, job.attempts, strict=True)
+                for request in job.requests
             },
             Ownership(owner),
         )
@@ -109,14 +128,20 @@ def take(job: Found, papers: Papers, store: RunStore, owner: str) -> None:
 
 
 def settle(papers: Papers, store: RunStore) -> None:
-    """Of jobs that were coming when the app was killed: they are here if their runs are, and else come again."""
+    """Of jobs that were coming when the app was killed: they are here if some run of theirs is, and else come again."""
     for folder in list(papers.folders(coming=True)):
         rented = papers.read(folder)
         if rented.is_coming and time.time() - (folder / RENTED).stat().st_mtime > COMING_SECONDS:
-            if all(store.run_dir(attempt.run_id).is_dir() for attempt in read_job(folder).attempts):
+            if any(_is_here(store, attempt) for attempt in read_job(folder).attempts):
                 papers.write(folder, replace(rented, is_coming=False))
             else:
                 papers.remove(folder)
+
+
+def _is_here(store: RunStore, attempt: Attempt) -> bool:
+    with contextlib.suppress(RunNotFoundError):
+        return store.record(attempt.run_id).attempt == attempt.number
+    return False
 
 
 def _options(rented: Rented) -> Mapping[str, str]:
@@ -137,7 +162,8 @@ def _placed(request: RunRequest, attempt: Attempt, rented: Rented) -> bytes:
 
 
 def _read(hub: Hub, seen: Seen, name: str, owner: str) -> Found | None:
-    """From the bucket, or from what was sent where it has not begun; None where it cannot be read."""
+    """From the bucket, or from what was sent where it has not begun; None where that makes no sense.
+    EngineUnavailableError, EngineError where it cannot be had."""
 
     def text(path: str) -> bytes:
         return hub.read(f"{name}/{path}", 0) or hub.sent(f"{name}/{path}")
@@ -148,7 +174,7 @@ def _read(hub: Hub, seen: Seen, name: str, owner: str) -> Found | None:
         requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in attempts)
         own = {"owner": owner, "account": hub.name, "job_id": seen.id}
         rented = build(Rented, {**{name: terms[name] for name in TERMS}, **own})
-    except (ValueError, KeyError, TypeError, RankVizError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
         return None
     if not attempts or not all(isinstance(request, RunRequest) for request in requests):
         return None

@@ -6,8 +6,6 @@ another engine and back.
 
 import json
 import math
-import os
-import secrets
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, NamedTuple
 
 from rankviz.engines.hf_jobs.prices import cost_of, longest_seconds
 from rankviz.errors import EngineUnavailableError
+from rankviz.store.durable import replace_durably
 
 SPENT = "spent.json"
 UNREADABLE = (
@@ -113,8 +112,6 @@ def _cost(usd: Any) -> Cost:
 
 
 def write(path: Path, content: Mapping) -> None:
-    """Whole or not at all."""
+    """On the disk when this returns, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    aside.write_text(json.dumps(content))
-    os.replace(aside, path)
+    replace_durably(path, json.dumps(content))

@@ -7,8 +7,8 @@ from typing import Any
 from rankviz.worker.finetune.base import Base
 
 
-def save(adapter: Any, folder: Path, base: Base, **changed: Any) -> None:
-    """Write the adapter's files.
+def save(adapter: Any, folder: Path, base: Base, **changed: Any) -> int:
+    """Write the adapter's files; returns the bytes of its weights.
 
     PEFT names the base in two of them by where it was loaded from, which for the embedded model is a folder of this
     machine.
@@ -23,3 +23,4 @@ def save(adapter: Any, folder: Path, base: Base, **changed: Any) -> None:
         values["base_model_name_or_path"] = base.published_as
         card.write_text(card.read_text(encoding="utf-8").replace(base.name, base.published_as), encoding="utf-8")
     config.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
+    return (folder / "adapter_model.safetensors").stat().st_size

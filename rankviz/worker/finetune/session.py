@@ -154,8 +154,7 @@ class Session:
             if self.measure.shown:
                 log(self.measure.answer(adapter, evaluation, stages))
             stages.begin(SAVING)
-            save(adapter, run_dir / "adapter", self.base)
-            file_bytes = (run_dir / "adapter" / "adapter_model.safetensors").stat().st_size
+            file_bytes = save(adapter, run_dir / "adapter", self.base)
             log(AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
             if request.cut_ranks:
                 self._cut(adapter, request, log, stages, run_dir)
@@ -195,7 +194,7 @@ class Session:
         rows_a_step = request.training.rows_per_step
         for r in request.cut_ranks:
             stages.begin(truncating(r))
-            started, steps, path = time.monotonic(), request.recovery_steps(r), ""
+            started, steps, path, file_bytes = time.monotonic(), request.recovery_steps(r), "", None
             truncator.truncate(r)
             if steps:
                 seen = (request.max_steps + recovered) * rows_a_step
@@ -215,7 +214,7 @@ class Session:
                     log=lambda step, steps=steps: stages.progress(step.step, steps, "recovery steps"),
                 )
                 truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
-                truncator.save(r, run_dir / path, self.base)
+                file_bytes = truncator.save(r, run_dir / path, self.base)
             evaluation = self.measure.evaluate(adapter, "after", stages)
             measured = {f.name: getattr(evaluation, f.name) for f in fields(HeldOut)}
             log(
@@ -227,6 +226,7 @@ class Session:
                     example_losses=evaluation.example_losses,
                     recovery_steps=recovered,
                     path=path,
+                    file_bytes=file_bytes,
                 )
             )
 

@@ -45,8 +45,9 @@ class Truncator:
                 weight.grad = None
                 weight.data = torch.from_numpy(factor).to(weight)
 
-    def save(self, k: int, folder: Path, base: Base) -> None:
-        """The adapter as it now is, truncated to rank k and perhaps trained on, as PEFT loads one of rank k."""
+    def save(self, k: int, folder: Path, base: Base) -> int:
+        """The adapter as it now is, truncated to rank k and perhaps trained on, as PEFT loads one of rank k; returns
+        the bytes of its weights."""
         config = self._model.peft_config[ADAPTER]
         scale = config.lora_alpha / (sqrt(config.r) if config.use_rslora else config.r)
-        save(self._model, folder, base, r=k, lora_alpha=alpha_for(scale, k, use_rslora=config.use_rslora))
+        return save(self._model, folder, base, r=k, lora_alpha=alpha_for(scale, k, use_rslora=config.use_rslora))

@@ -1,13 +1,17 @@
 """What is written down of jobs and cannot be read: it costs its own runs, and no others."""
 
 import json
+import os
+import shutil
 
 import pytest
 
-from rankviz.engines.hf_jobs.papers import RENTED
+from rankviz.engines.hf_jobs.papers import FORGOTTEN, HOME_FILE, RENTED, Papers, Rented
 from rankviz.engines.hf_jobs.spending import SPENT
-from tests.support.hub_jobs import sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for
+from tests.support.hub_jobs import only_job, sweep
+from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for
+
+RENTED_JOB = Rented(account="alice", flavor="l4x1", usd_per_minute=0.01, timeout_seconds=600, sweep_id="s", owner="ann")
 
 
 @pytest.mark.parametrize("file", [RENTED, "job.json"])
@@ -49,3 +53,95 @@ def test_where_what_was_spent_cannot_be_read_runs_wait_and_say_so(supervise, sto
     supervisor.settle()
 
     assert ["completed"] == states(store, [run_id])
+
+
+@pytest.mark.parametrize("name", ["{}.bak", "{}-a2", "{}7", "copy-of-{}"])
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_copy_that_somebody_made_of_a_folder_is_no_job(supervise, store, hub, tmp_path, name, is_damaged):
+    (run_id,) = sweep(store, 4)
+    first = supervise(waiting_for(tmp_path / "go"))
+    wait_for(lambda: store.get(run_id).steps)
+    first.stop()
+    (folder,) = first.engines[0].papers.folders()
+    copy = folder.with_name(name.format(folder.name))
+    shutil.copytree(folder, copy)
+    if is_damaged:
+        (copy / RENTED).write_text("")
+    (tmp_path / "go").touch()
+
+    supervisor = supervise(waiting_for(tmp_path / "go"))
+    supervisor.settle()
+
+    engine = supervisor.engines[0]
+    assert (["completed"], {}) == (states(store, [run_id]), supervisor.away)
+    assert ({folder.name}, {}) == (engine.papers.forgotten(), engine.papers.missing())
+    bill = engine.bill(store.get(run_id).request.sweep_id)
+    assert (1, True) == (bill.jobs, bill.is_whole)
+    assert copy.is_dir()
+
+
+def test_a_job_that_cannot_be_read_and_whose_runs_were_deleted_keeps_nobody_waiting(supervise, store, hub, logins):
+    logins.give("", "hf_alice")
+    (lost,) = sweep(store, 4, owner="", spend="2")
+    first = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(lost).steps)
+    first.stop()
+    sweep_id = store.get(lost).request.sweep_id
+    (store.home / "hf-jobs" / f"{lost}-a1" / RENTED).write_text("")
+    shutil.rmtree(store.run_dir(lost))
+    (other,) = sweep(store, 2)
+
+    supervisor = supervise()
+    supervisor.settle()
+
+    assert (["completed"], {}) == (states(store, [other]), supervisor.away)
+    first_job, _ = hub.jobs.values()
+    wait_for(lambda: first_job.stage == "CANCELED")
+    assert supervisor.engines[0].bill(sweep_id).most_usd > 0
+
+
+def test_what_is_written_down_of_a_job_is_on_the_disk_before_it_counts(supervise, store, hub, monkeypatch):
+    synced, replaced, unsynced = set(), set(), set()
+    sync, replace = os.fsync, os.replace
+
+    def note_sync(descriptor):
+        sync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def note_replace(source, target):
+        if os.path.isfile(source):
+            replaced.add(os.path.basename(target))
+            if os.stat(source).st_ino not in synced:
+                unsynced.add(str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    (run_id,) = sweep(store, 4)
+    supervise().settle()
+
+    limit = f"limit-{store.get(run_id).request.sweep_id}"
+    assert {RENTED, FORGOTTEN, SPENT, limit, HOME_FILE} <= replaced
+    assert set() == {target for target in unsynced if "worker.log" not in target}
+    assert only_job(hub).stage == "COMPLETED"
+
+
+def test_a_folder_that_has_gone_is_not_made_again_by_what_comes_late(store):
+    papers = Papers(store.home)
+    folder = papers.folder("r4@1")
+
+    with pytest.raises(FileNotFoundError):
+        papers.write(folder, RENTED_JOB)
+
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"\n", b"a b"])
+def test_a_name_of_the_runs_folder_that_cannot_be_read_is_made_anew(store, content):
+    store.home.mkdir(parents=True, exist_ok=True)
+    (store.home / HOME_FILE).write_bytes(content)
+
+    label = Papers(store.home).labels_of_home()["home"]
+
+    assert 16 == len(label)
+    assert label == Papers(store.home).labels_of_home()["home"]

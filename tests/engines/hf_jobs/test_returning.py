@@ -8,11 +8,11 @@ import pytest
 
 from rankviz.engines.hf_jobs import returning
 from rankviz.engines.hf_jobs.engine import HfJobs
-from rankviz.errors import EngineError
+from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.store import RunStore
 from rankviz.store.ownership import Ownership
 from rankviz.supervisor import Supervisor
-from tests.support.hub_jobs import only_job, sweep
+from tests.support.hub_jobs import StandInJob, only_job, sweep
 from tests.support.workers import states, wait_for, waiting_for, worker
 
 COMPLETE_THE_FIRST = worker(
@@ -210,3 +210,109 @@ def test_an_app_that_is_killed_while_it_takes_a_job_starts_no_second_one(emptied
         assert again.attempts == found.attempts
     supervisor.stop()
     assert 1 == len(hub.jobs)
+
+
+def labelled(hub, label):
+    """The only job has another label, and its folders another name."""
+    spec = only_job(hub).spec
+    for place in (hub.folder("bucket", "alice/rankviz-runs"), hub.folder("dataset", "alice/rankviz-jobs")):
+        shutil.copytree(place / spec["labels"]["job"], place / label)
+    spec["labels"]["job"] = label
+
+
+@pytest.mark.parametrize(
+    "label", ["forgotten", "missing", "x", "x-a1", "limit-{sweep}", "{sweep}-009-r8-a1", "{run}-a2"]
+)
+def test_a_job_comes_back_under_its_own_name_only(emptied, hub, label):
+    _, engine, run_ids = emptied
+    labelled(hub, label.format(sweep=run_ids[0].removesuffix("-001-r2"), run=run_ids[0]))
+
+    assert [] == engine.returning("ann")
+
+
+def test_a_job_with_a_run_of_another_visitor_does_not_come_back(emptied, hub):
+    store, engine, _ = emptied
+    (found,) = engine.returning("ann")
+    _, second = found.requests
+    theirs = replace(second, sweep_id="another")
+    store.publish({second.run_id: {"request.json": returning.request_text(theirs)}}, Ownership("ben"))
+
+    assert [] == engine.returning("ann")
+
+
+def test_a_job_whose_first_run_has_a_newer_one_comes_back_under_its_name(emptied, hub, tmp_path):
+    store, engine, (first, second) = emptied
+    (found,) = engine.returning("ann")
+    text = returning.request_text(found.requests[0])
+    store.publish({first: {"request.json": text}}, Ownership("ann"))
+    store.begin(first)
+    store.append(first, returning.AttemptPlaced(time=1.0, attempt=2, engine="local"))
+
+    (found,) = engine.returning("ann")
+    engine.take(found, "ann")
+    (tmp_path / "go").touch()
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
+    supervisor.start()
+    wait_for(lambda: store.get(second).state == "completed")
+    supervisor.stop()
+
+    assert (f"{first}-a1", 1) == (found.name, len(found.requests))
+    assert (2, []) == (store.get(first).attempt, list(store.get(first).steps))
+
+
+@pytest.mark.parametrize("code", [403, 503])
+def test_a_job_that_cannot_be_looked_at_now_is_not_passed_over(emptied, hub, code):
+    _, engine, _ = emptied
+    hub.refuses["GET /buckets/alice"] = code, "busy"
+
+    with pytest.raises((EngineError, EngineUnavailableError)):
+        engine.returning("ann")
+    hub.refuses.clear()
+
+    assert 1 == len(engine.returning("ann"))
+
+
+def test_of_a_sweep_that_comes_back_older_jobs_are_on_the_bill_however_many_there_are_of_others(
+    supervise, store, hub, logins
+):
+    done, hangs = sweep(store, 2, 4, flavor="l4x1", spend="2")
+    first = supervise(COMPLETE_THE_FIRST)
+    wait_for(lambda: store.get(hangs).steps)
+    older = only_job(hub)
+    first.cancel(hangs)
+    older.created -= 6000  # of $2, it has cost $1.33
+    for number in range(returning.MOST):
+        spec = {**older.spec, "labels": {**older.spec["labels"], "job": f"other-{number}", "name": "rankviz-other"}}
+        created = older.created + 1 + number
+        hub.jobs[f"j{number}"] = StandInJob(f"j{number}", "alice", spec, created, stage="COMPLETED", ended=created)
+    store.requeue(hangs)
+    wait_for(lambda: store.get(hangs).attempt == 2 and store.get(hangs).steps)
+    first.stop()
+    sweep_id = store.get(done).request.sweep_id
+    for name in ("runs", "hf-jobs"):
+        shutil.rmtree(store.home / name)
+    here = RunStore(store.home)
+    engine = HfJobs(here, logins, poll_seconds=0.1)
+
+    for found in engine.returning("ann"):
+        engine.take(found, "ann")
+    engine.live()
+
+    assert engine.bill(sweep_id).jobs == 2
+    wait_for(lambda: engine.bill(sweep_id).usd >= 1.33)
+    engine.release()
+
+
+def test_a_job_that_was_given_up_does_not_bring_back_a_run_that_was_deleted(supervise, store, hub, logins):
+    (run_id,) = sweep(store, 4)
+    hub.loses_answers = hub.lists_nothing = True
+    first = supervise(waiting_for(store.home / "never"), look_seconds=0.3)
+    wait_for(lambda: hub.jobs)
+    hub.loses_answers = False
+    wait_for(lambda: len(hub.jobs) == 2 and store.get(run_id).steps)
+    first.cancel(run_id)
+    first.stop()
+    shutil.rmtree(store.run_dir(run_id))
+    hub.lists_nothing = False
+
+    assert [] == HfJobs(RunStore(store.home), logins).returning("ann")

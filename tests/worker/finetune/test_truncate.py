@@ -153,6 +153,8 @@ def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(swept):
     run = sweep.runs[-1]
     assert RunState.COMPLETED is run.state, run.error + run.log_tail
     assert [(8, 0, ""), (4, 2, "cuts/r4"), (1, 4, "cuts/r1")] == [(c.r, c.recovery_steps, c.path) for c in run.cuts]
+    sizes = [(store.run_dir(run.run_id) / f"cuts/r{r}/adapter_model.safetensors").stat().st_size for r in (4, 1)]
+    assert [None, *sizes] == [cut.file_bytes for cut in run.cuts]
     for r in (1, 4, 8):
         saved = read_adapter([Api(home=store.home).adapters.zip_of_rank(run.run_id, r)])
         assert {r} == {module.r for module in saved.modules}

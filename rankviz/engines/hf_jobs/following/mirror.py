@@ -5,8 +5,10 @@ its place in bytes, so what came by the log, by the bucket, or by both counts on
 back until the files that its journal names are here. What comes is its owner's: nothing of it may be of any length.
 """
 
+import glob
 import json
 import os
+import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -28,7 +30,8 @@ Fetch = Callable[[str, Path, int, int], None]
 
 
 class Mirror:
-    """Of one job. Its methods may be called from several threads.
+    """Of one job. Its methods may be called from several threads. One that is closed changes nothing any more, so that
+    another may take over its folder.
 
     Args:
         bounds: Of what is taken. A run that has more fails.
@@ -40,12 +43,21 @@ class Mirror:
         self._attempts = {attempt.run_id: attempt for attempt in attempts}
         self._journals = {run: Growing(bundle.journal(folder, run), self._bounds) for run in self._attempts}
         self._fetched_bytes = 0
+        self._closed = False
         self._lock = threading.Lock()
+        """Held for moments, and while a journal is written."""
+        self._bringing = threading.Lock()
+        """Held while files are fetched."""
+
+    def close(self) -> None:
+        """Another one has this folder from now on, or nobody. Returns at once, also while files are fetched."""
+        with self._lock:
+            self._closed = True
 
     def take(self, piece: Piece) -> bool:
         """Of the log. Whether an end is held back since."""
         with self._lock:
-            if self._attempts.get(piece.attempt.run_id) != piece.attempt:
+            if self._closed or self._attempts.get(piece.attempt.run_id) != piece.attempt:
                 return False
             journal = self._journals[piece.attempt.run_id]
             had_ended = journal.ended
@@ -63,7 +75,7 @@ class Mirror:
         it is written. read: gives READ_BYTES at most."""
         for run_id, journal in self._journals.items():
             with self._lock:
-                goes_on = not journal.ended
+                goes_on = not (self._closed or journal.ended)
             while goes_on:
                 with self._lock:
                     offset = journal.whole_size
@@ -71,6 +83,8 @@ class Mirror:
                 whole = data[: data.rfind(b"\n") + 1] or (data if len(data) >= READ_BYTES else b"")
                 taken = whole if final else b"".join(_readable(whole))
                 with self._lock:
+                    if self._closed:
+                        return
                     journal.put(offset, taken)
                     goes_on = len(data) >= READ_BYTES and taken == whole and not journal.ended
 
@@ -82,7 +96,15 @@ class Mirror:
 
     def bring(self, files: Mapping[str, int], fetch: Fetch, *, logs: bool) -> None:
         """From the bucket: the adapters of runs whose end is held back, as far as they are there. files: sizes by path;
-        logs: with the end of the log of each run."""
+        logs: with the end of the log of each run. One thread brings them: another waits where it brings the logs too,
+        and else leaves them to the first."""
+        if self._bringing.acquire(blocking=logs):
+            try:
+                self._bring_all(files, fetch, logs=logs)
+            finally:
+                self._bringing.release()
+
+    def _bring_all(self, files: Mapping[str, int], fetch: Fetch, *, logs: bool) -> None:
         for run_id, journal in self._journals.items():
             start = f"runs/{run_id}/"
             if journal.last:
@@ -105,27 +127,35 @@ class Mirror:
             self._fetch(path, 0, size, fetch)
 
     def _fetch(self, path: str, offset: int, most: int, fetch: Fetch) -> None:
-        """Unless it is here."""
+        """Unless it is here. What is fetched has a name of its own: a mirror that was closed meanwhile may still write
+        another part of the same file."""
         target = self.folder / path
-        if target.exists() and target.stat().st_size == most:
-            return
+        aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        with self._lock:
+            if self._closed or (target.exists() and target.stat().st_size == most):
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+                left.unlink(missing_ok=True)
         self._fetched_bytes += most
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.part")
         try:
             fetch(path, aside, offset, most)
-            os.replace(aside, target)
+            with self._lock:
+                if not self._closed:
+                    os.replace(aside, target)
         finally:
-            if aside.exists():
-                aside.unlink()
+            aside.unlink(missing_ok=True)
 
     def _fail(self, journal: Growing, why: str) -> None:
         with self._lock:
-            journal.fail(why)
+            if not self._closed:
+                journal.fail(why)
 
     def release(self, *, final: bool) -> bool:
         """Let the ends be read of runs whose files are here; with `final` of all. Whether none is held back."""
         with self._lock:
+            if self._closed:
+                return False
             for run_id, journal in self._journals.items():
                 if journal.last and (final or not bundle.missing(self.folder, run_id)):
                     journal.release()
@@ -134,7 +164,7 @@ class Mirror:
     def bridge(self) -> None:
         """The job has ended, and what has not come does not come any more."""
         with self._lock:
-            for journal in self._journals.values():
+            for journal in () if self._closed else self._journals.values():
                 journal.bridge()
 
 

@@ -93,6 +93,7 @@ class Watch:
         self._stopped.set()
         if self._log is not None:
             self._log.close()
+        self._mirror.close()
         self.renting.stop()
 
     def join(self) -> None:
@@ -203,10 +204,11 @@ class Watch:
             return
         if not self._log_is_read and self.seen.stage != DELETED:  # it has no log any more
             over = self.seen.ended
-            is_cut = self._follow_log()
+            with contextlib.suppress(EngineError, EngineUnavailableError):  # the bucket has it too; it is tried again
+                is_cut = self._follow_log()
+                self._log_is_read = over or is_cut or self.exit_code is not None
             if self._stopped.is_set():
                 return
-            self._log_is_read = over or is_cut or self.exit_code is not None
             self.see(self.hub.job(self.job_id))
         if self.seen.ended:
             self._take_rest()

@@ -1,6 +1,7 @@
 """What comes by the log, by the bucket, or by both, in any order and in part, counts once."""
 
 import json
+import threading
 
 import pytest
 
@@ -196,3 +197,116 @@ def test_pieces_may_come_in_any_order(folder):
         mirror.take(piece(STEPS[0] * 5, number * size, (number + 1) * size))
 
     assert STEPS[0] * 5 == here(folder)
+
+
+WEIGHTS = "runs/r4/adapter/adapter_model.safetensors"
+
+
+class Slow:
+    """Fetches 4 bytes: the first two, and the others once it may go on."""
+
+    def __init__(self):
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+        self.fetched = 0
+
+    def __call__(self, path, target, *_):
+        self.fetched += 1
+        with target.open("wb") as file:
+            file.write(b"12")
+            file.flush()
+            self.begun.set()
+            assert self.goes_on.wait(30)
+            file.write(b"34")
+
+
+@pytest.fixture
+def slow():
+    fetch = Slow()
+    yield fetch
+    fetch.goes_on.set()
+
+
+def bringing(mirror, fetch, *, logs=False):
+    thread = threading.Thread(target=mirror.bring, args=({WEIGHTS: 4}, fetch), kwargs={"logs": logs})
+    thread.start()
+    return thread
+
+
+def waiting_mirror(folder):
+    mirror = mirror_of(folder)
+    mirror.take(piece(SAVED + DONE, 0))
+    return mirror
+
+
+def test_while_one_thread_fetches_an_adapter_another_leaves_it_to_that_one(folder, slow):
+    mirror = waiting_mirror(folder)
+    first = bringing(mirror, slow)
+    assert slow.begun.wait(30)
+
+    mirror.bring({WEIGHTS: 4}, lambda *_: pytest.fail("fetched twice"), logs=False)
+    assert not mirror.release(final=False)
+    slow.goes_on.set()
+    first.join()
+
+    assert b"1234" == (folder / WEIGHTS).read_bytes()
+    assert mirror.release(final=False)
+
+
+def test_who_reads_a_job_to_its_end_waits_for_what_another_thread_fetches(folder, slow):
+    mirror = waiting_mirror(folder)
+    first = bringing(mirror, slow)
+    assert slow.begun.wait(30)
+
+    last = bringing(mirror, slow, logs=True)
+    last.join(0.2)
+    assert last.is_alive()
+    slow.goes_on.set()
+    first.join()
+    last.join()
+
+    assert (1, b"1234") == (slow.fetched, (folder / WEIGHTS).read_bytes())
+
+
+def test_a_mirror_that_was_closed_changes_nothing_while_another_has_its_folder(folder, slow):
+    old = waiting_mirror(folder)
+    thread = bringing(old, slow)
+    assert slow.begun.wait(30)
+
+    old.close()
+    new = waiting_mirror(folder)
+    new.bring({WEIGHTS: 4}, lambda path, target, *_: target.write_bytes(b"abcd"), logs=False)
+    slow.goes_on.set()
+    thread.join()
+    old.take(piece(SAVED + DONE, 0))
+    old.fill(bucket(JOURNAL), final=True)
+    old.bridge()
+
+    assert not old.release(final=True)
+    assert ["adapter_model.safetensors"] == [file.name for file in (folder / WEIGHTS).parent.iterdir()]
+    assert b"abcd" == (folder / WEIGHTS).read_bytes()
+    assert (SAVED, True, SAVED + DONE) == (here(folder), new.release(final=False), here(folder))
+
+
+def test_what_a_killed_app_fetched_in_part_is_removed(folder):
+    left = folder / WEIGHTS
+    left.parent.mkdir(parents=True)
+    left.with_name(".adapter_model.safetensors.1234abcd.part").write_bytes(b"12")
+
+    waiting_mirror(folder).bring({WEIGHTS: 4}, lambda path, target, *_: target.write_bytes(b"1234"), logs=False)
+
+    assert ["adapter_model.safetensors"] == [file.name for file in left.parent.iterdir()]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"r": 4, "lora', b"[]"])
+def test_an_end_is_held_back_until_the_settings_of_its_adapter_are_here_whole(folder, content):
+    mirror, config = waiting_mirror(folder), "runs/r4/adapter/adapter_config.json"
+    contents = {WEIGHTS: b"1234", config: content}
+
+    def bring():
+        sizes = {path: len(data) for path, data in contents.items()}
+        mirror.bring(sizes, lambda path, target, *_: target.write_bytes(contents[path]), logs=False)
+        return mirror.release(final=False)
+
+    assert not bring()
+    contents[config] = b'{"r": 4, "lora_alpha": 8}'
+    assert bring()

@@ -7,13 +7,16 @@ from dataclasses import replace
 import pytest
 
 from rankviz.engines.hf_jobs.answers import DELETED, Seen
+from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.engines.hf_jobs.following import log
 from rankviz.engines.hf_jobs.following import watch as watch_module
+from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.engines.hf_jobs.following.watch import Watch
 from rankviz.engines.hf_jobs.papers import Rented
 from rankviz.errors import EngineUnavailableError
+from rankviz.settings import Limits
 from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for
+from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for
 
 
 class Hub:
@@ -52,11 +55,12 @@ class Renting:
 
 
 @pytest.fixture
-def watching():
+def watching(tmp_path):
     started = []
 
     def watch(hub):
-        started.append(Watch(hub, Renting(), None, folder="f", poll_seconds=0.01))
+        mirror = Mirror(tmp_path, [], Bounds.of(Limits()))
+        started.append(Watch(hub, Renting(), mirror, folder="f", poll_seconds=0.01))
         started[-1].start()
         return started[-1]
 
@@ -151,3 +155,31 @@ def test_of_a_log_that_is_too_long_the_rest_is_read_from_the_bucket(supervise, s
 
     assert ["completed"] * 2 == states(store, run_ids)
     assert 1 == sum(call.endswith("/logs") for call in hub.calls)
+
+
+@pytest.mark.parametrize("code", [403, 404, 500])
+def test_where_the_log_is_refused_a_job_is_followed_by_its_bucket(supervise, store, hub, tmp_path, code):
+    hub.refuses[f"GET /api/jobs/alice/{1:024x}/logs"] = code, "no log"
+    run_ids = sweep(store, 2, 4)
+
+    supervisor = supervise(waiting_for(tmp_path / "go"))
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    assert only_job(hub).ended is None
+    assert "" == store.get(run_ids[0]).waits
+    (tmp_path / "go").touch()
+    supervisor.settle()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert [] == [*supervisor.engines[0].papers.folders()]
+
+
+def test_a_log_that_is_refused_for_a_moment_is_still_read(supervise, store, hub):
+    hub.refuses[f"GET /api/jobs/alice/{1:024x}/logs"] = 503, "busy"
+    hub.refuses["GET /buckets/"] = 503, "busy"
+    (run_id,) = sweep(store, 4)
+
+    supervise(HANG_IN_EACH)
+    wait_for(lambda: sum(call.endswith("/logs") for call in hub.calls) > 1)
+    hub.refuses.pop(f"GET /api/jobs/alice/{1:024x}/logs")
+
+    wait_for(lambda: store.get(run_id).steps)
