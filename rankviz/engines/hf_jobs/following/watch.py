@@ -20,6 +20,8 @@ LATE_LOOKS = 5
 """After a job has ended, its bucket is looked at so often for files that its journals name."""
 NOTED_SECONDS = 10.0
 """How often is written down what is billed of a job that runs, for other processes and later ones."""
+SEEN_SECONDS = 30.0
+"""While its log is followed, a job is looked at no sooner: its log does not say what is billed."""
 BUCKET_SECONDS = 10.0
 """While a job writes, its bucket is read no sooner than so long after the last time."""
 PAUSE_SECONDS = 30.0
@@ -220,7 +222,7 @@ class Watch:
         self._log = log = self.hub.log(self.job_id)
         if self._stopped.is_set():  # before there was anything to close
             return False
-        self.trouble = ""  # the log may go on for hours
+        self.trouble, seen_at = "", time.monotonic()  # the log may go on for hours
         for line in self.hub.lines(log):
             if self._stopped.is_set():
                 break
@@ -234,6 +236,10 @@ class Watch:
                 self.last_words = line.strip()[:300]
             if self._mirror.waits:
                 self._read_bucket(final=False, patient=True)
+            if time.monotonic() - seen_at >= SEEN_SECONDS:
+                seen_at = time.monotonic()
+                with contextlib.suppress(EngineError, EngineUnavailableError):  # its log goes on
+                    self.see(self.hub.job(self.job_id))
         return log.is_cut
 
     def _read_bucket(self, *, final: bool, patient: bool = False) -> None:

@@ -116,6 +116,39 @@ def test_a_job_that_still_runs_when_it_should_have_ended_was_not_ended_by_rankvi
     assert not watch.renting.rented.is_ending
 
 
+def test_what_is_billed_of_a_job_is_known_to_other_processes_while_its_log_is_followed(watching, monkeypatch):
+    monkeypatch.setattr(watch_module, "SEEN_SECONDS", 0.0)
+    monkeypatch.setattr(watch_module, "NOTED_SECONDS", 0.0)
+    hub = Talking()
+
+    watch = watching(hub)
+
+    wait_for(lambda: (watch.renting.rented.billed_seconds or 0) > 5)
+    assert 1 == hub.logs
+
+
+class Talking(Hub):
+    """Its job's log goes on and on, and each look finds it billed for one second more."""
+
+    logs = 0
+
+    def job(self, job_id):
+        self.calls += 1
+        return Seen(job_id, "RUNNING", seconds=float(self.calls))
+
+    def log(self, job_id):
+        self.logs += 1
+        return self
+
+    def lines(self, log):
+        while True:
+            yield "a word"
+            time.sleep(0.01)
+
+    def close(self):
+        pass
+
+
 def threads_of_jobs():
     return sum(thread.name.startswith("rankviz-job-") for thread in threading.enumerate())
 
