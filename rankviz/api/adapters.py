@@ -240,11 +240,11 @@ class Adapters:
     def _source(self, ref: Ref, max_bytes: int) -> Source:
         if isinstance(ref, Path):
             ref = str(ref)
-        if not isinstance(ref, str):
-            return Source([self._workspace.references.file(path) for path in ref])
-        ref = ref.strip()
+        ref = ref.strip() if isinstance(ref, str) else list(ref)
         if not ref:
             raise BadAdapterError("No adapter given: give its files, a run's id or a Hub id.")
+        if isinstance(ref, list):
+            return Source([self._workspace.references.file(path) for path in ref])
         if ref == SAMPLE:
             return Source([self._run_adapter(self.sample(), self._sample_store)], SAMPLE, self.sample())
         if ref.startswith(HUB_ADDRESS):

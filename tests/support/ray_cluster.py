@@ -26,7 +26,7 @@ from tests.support.workers import name_of
 
 ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Then whoever connects to Ray finds it there, and not at the machine's own address."""
-START_SECONDS = 300.0
+START_SECONDS, STARTS = 300.0, 3
 PLACE = "RAY_TMPDIR"
 """The variable by which the guard knows the processes of a cluster."""
 MOUNTED = 'mount -t tmpfs -o size=12k tmpfs {folder} && exec "$@"'
@@ -130,7 +130,15 @@ class RayCluster:
             process.wait()
 
     def _start(self, *arguments: str, enter: Sequence[str] = ()) -> subprocess.Popen:
-        """Returns once Ray says that it has started."""
+        """Returns once Ray says that it has started. On a busy machine Ray may give up after half a minute."""
+        for _ in range(STARTS):
+            process, log = self._try_to_start(arguments, enter)
+            if process.poll() is None:
+                return process
+        raise AssertionError(log)
+
+    def _try_to_start(self, arguments: Sequence[str], enter: Sequence[str]) -> tuple[subprocess.Popen, str]:
+        """The process, which has started or has ended, and its log."""
         log = self.place / f"start-{secrets.token_hex(4)}.log"
         fixed = ("--node-ip-address", "127.0.0.1", "--object-store-memory", "80000000", "--disable-usage-stats")
         ports = ("--min-worker-port", "0", "--max-worker-port", "0")  # free ones, whoever else is on this machine
@@ -144,10 +152,10 @@ class RayCluster:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
-        while "Ray runtime started" not in log.read_text():
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        while "Ray runtime started" not in log.read_text() and process.poll() is None:
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        return process
+        return process, log.read_text()
 
 
 def node_folder(store: RunStore) -> Path:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rankviz.errors import BadAdapterError
 from rankviz.trained.read import read_adapter
 from rankviz.ui.adapter import tab as adapter
 from tests.support.finished_runs import finished, text_of
@@ -31,6 +32,20 @@ def test_the_slider_ends_below_the_adapters_rank_and_starts_where_99_percent_are
     slider, cell, _ = adapter.opened(api, str(two_blocks(tmp_path / "mine")))
 
     assert (3, 3, "") == (slider.maximum, slider.value, cell)
+
+
+@pytest.mark.parametrize("source", ["[]", " [ ] "])
+def test_where_no_file_is_left_the_tab_is_as_at_the_beginning(api, source):
+    slider, *_ = adapter.opened(api, source)
+
+    assert {"__type__": "update"} == slider
+    assert "Open a trained LoRA adapter" in text_of(shown(api, adapter.ref_of(source)).top)
+
+
+@pytest.mark.parametrize("ref", [[], (), " "])
+def test_no_file_is_no_adapter(api, ref):
+    with pytest.raises(BadAdapterError, match="No adapter given"):
+        api.adapters.spectrum(ref)
 
 
 @pytest.mark.parametrize(
