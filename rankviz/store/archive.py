@@ -112,5 +112,5 @@ def loss_rows(record: RunRecord) -> list[dict[str, object]]:
 
 
 def _side_by_side(losses: Sequence[float], *counts: Sequence[int | None]) -> Iterator[tuple[float | int | None, ...]]:
-    """Counts that were not kept are None."""
-    return zip(losses, *(each or [None] * len(losses) for each in counts), strict=True)
+    """Counts that were not kept, or not of each example, are None."""
+    return zip(losses, *(each if len(each) == len(losses) else [None] * len(losses) for each in counts), strict=True)
