@@ -5,8 +5,8 @@ from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.local import Local
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support.hub_jobs import stand_in_hub
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH
+from tests.support.hub_jobs import stand_in_hub, sweep
+from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, wait_for
 
 
 @pytest.fixture
@@ -39,3 +39,12 @@ def supervise(store, logins):
     yield start
     for supervisor in started:
         supervisor.stop()
+
+
+@pytest.fixture
+def going(supervise, store):
+    """(supervisor, the two runs of a job whose first one trains)."""
+    run_ids = sweep(store, 2, 4)
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    return supervisor, run_ids

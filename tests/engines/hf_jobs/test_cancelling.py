@@ -11,15 +11,6 @@ from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for, worker
 
 
-@pytest.fixture
-def going(supervise, store):
-    """(supervisor, the two runs of a job whose first one trains)."""
-    run_ids = sweep(store, 2, 4)
-    supervisor = supervise(HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    return supervisor, run_ids
-
-
 def first_waits_for(go):
     """A worker that holds the run at r = 2 until the file is there, and the one at r = 4 for good."""
     return worker(

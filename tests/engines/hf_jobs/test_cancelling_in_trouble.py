@@ -10,7 +10,7 @@ from rankviz.engines.hf_jobs.cancelling import ENDING, FETCHING, NAME, READING, 
 from rankviz.engines.hf_jobs.papers import Papers
 from rankviz.errors import EngineDeclinedError, EngineEndingError, EngineUnavailableError
 from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for, worker
+from tests.support.workers import states, wait_for, worker
 
 FIRST_SAVES = worker(
     "for run_id in run_ids:\n"
@@ -25,15 +25,6 @@ FIRST_SAVES = worker(
     "        complete(run_id)"
 )
 BUCKET = ("GET /buckets/", "GET /api/buckets/")
-
-
-@pytest.fixture
-def going(supervise, store):
-    """(supervisor, the two runs of a job whose first one trains)."""
-    run_ids = sweep(store, 2, 4)
-    supervisor = supervise(HANG_IN_EACH)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-    return supervisor, run_ids
 
 
 def cancel_of(hub):

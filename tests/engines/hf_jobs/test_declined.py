@@ -87,7 +87,9 @@ def test_where_the_home_has_no_readable_id_nothing_is_asked_for(supervise, store
     assert (["cancelled"], {}) == (states(store, [run_id]), supervisor.engines[0].papers.missing())
 
 
-def test_a_job_is_looked_for_before_it_is_asked_for_where_what_was_written_down_of_it_was_lost(supervise, store, hub):
+@pytest.fixture
+def unwritten(supervise, store):
+    """(a run whose job trains, the file that knows nothing of that job any more)."""
     (run_id,) = sweep(store, 4, spend="2")
     first = supervise(HANG_IN_EACH)
     wait_for(lambda: store.get(run_id).steps)
@@ -95,6 +97,13 @@ def test_a_job_is_looked_for_before_it_is_asked_for_where_what_was_written_down_
     file = store.home / "hf-jobs" / f"{run_id}-a1" / RENTED
     rented = json.loads(file.read_text())
     file.write_text(json.dumps({**rented, "is_asked": False, "job_id": "", "billed_seconds": None, "billed_at": 0.0}))
+    return run_id, file
+
+
+def test_a_job_is_looked_for_before_it_is_asked_for_where_what_was_written_down_of_it_was_lost(
+    supervise, unwritten, hub
+):
+    run_id, file = unwritten
 
     supervisor = supervise(HANG_IN_EACH)
 
@@ -103,14 +112,8 @@ def test_a_job_is_looked_for_before_it_is_asked_for_where_what_was_written_down_
     assert ("CANCELED", 1) == (only_job(hub).stage, hub.calls.count(START))
 
 
-def test_a_job_that_is_found_as_its_run_is_cancelled_is_ended(supervise, store, hub):
-    (run_id,) = sweep(store, 4, spend="2")
-    first = supervise(HANG_IN_EACH)
-    wait_for(lambda: store.get(run_id).steps)
-    first.stop()
-    file = store.home / "hf-jobs" / f"{run_id}-a1" / RENTED
-    rented = json.loads(file.read_text())
-    file.write_text(json.dumps({**rented, "is_asked": False, "job_id": "", "billed_seconds": None, "billed_at": 0.0}))
+def test_a_job_that_is_found_as_its_run_is_cancelled_is_ended(supervise, store, unwritten, hub):
+    run_id, _ = unwritten
     hub.hangs.add(LIST)
     before = hub.calls.count(LIST)
     supervisor = supervise(HANG_IN_EACH)
