@@ -53,6 +53,8 @@ class StandInJob:
     ended: float | None = None
     process: subprocess.Popen | None = None
     log: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while it begins or ends."""
 
     def json(self) -> dict:
         return {
@@ -124,26 +126,19 @@ class StandInHub:
 
     def end(self, job: StandInJob, stage: str, message: str = "") -> None:
         """As where its machine is lost, its time is over, or somebody cancels it."""
-        job.stage, job.message, job.ended = stage, message, time.time()
-        if job.process:
-            _kill(job.process)
+        with job.lock:
+            job.stage, job.message, job.ended = stage, message, time.time()
+            if job.process:
+                _kill(job.process)
 
     def _run(self, job: StandInJob) -> None:
         while self.holds.is_set() and job.stage == "SCHEDULING":
             time.sleep(0.02)
-        if job.stage != "SCHEDULING":
-            return
-        command = [self._mounted(text, job.spec["volumes"]) for text in job.spec["command"]]
-        job.process = subprocess.Popen(
-            command,
-            cwd=self.place,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        job.stage = "RUNNING"
+        with job.lock:  # one that is ended meanwhile does not begin
+            if job.stage != "SCHEDULING":
+                return
+            job.process = self._begin(job)
+            job.stage = "RUNNING"
         timer = threading.Timer(job.spec.get("timeoutSeconds", 1800), self.end, (job, "ERROR", TIMEOUT))
         timer.daemon = True
         timer.start()
@@ -152,9 +147,22 @@ class StandInHub:
         code = job.process.wait()
         timer.cancel()
         _kill(job.process)
-        if job.stage == "RUNNING":
-            job.ended = time.time()
-            job.stage, job.message = ("COMPLETED", "") if code == 0 else ("ERROR", f"Job failed with exit code: {code}")
+        with job.lock:
+            if job.stage == "RUNNING":
+                job.ended = time.time()
+                failed = "ERROR", f"Job failed with exit code: {code}"
+                job.stage, job.message = ("COMPLETED", "") if code == 0 else failed
+
+    def _begin(self, job: StandInJob) -> subprocess.Popen:
+        return subprocess.Popen(
+            [self._mounted(text, job.spec["volumes"]) for text in job.spec["command"]],
+            cwd=self.place,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     def _mounted(self, text: str, volumes: list[Mapping]) -> str:
         for volume in volumes:
