@@ -3,7 +3,8 @@
 # make test-gpu  the acceptance suite on one NVIDIA GPU, under ten minutes; says so where there is none
 # make test-engines  where runs execute, in full: Ray node processes that are killed, a tiny Llama on three nodes, a true
 #              Slurm; minutes
-# make fuzz    broken input for every reader, 10,000 cases each (make test: 2,000); RANKVIZ_FUZZ_SEED=... repeats a run
+# make fuzz    broken input for every reader, 10,000 new cases each (make test: 2,000, the same each time);
+#              RANKVIZ_FUZZ_SEED=... repeats a run
 # make lint    style and imports
 # make assets  rebuild assets/ from the configs, the installed Unsloth and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
@@ -59,7 +60,7 @@ test-engines: setup-test
 # Both write what they counted into docs/security.md.
 fuzz: setup-test
 	mkdir -p build && rm -f build/fuzz.jsonl
-	RANKVIZ_FUZZ_CASES=10000 RANKVIZ_FUZZ_REPORT=build/fuzz.jsonl $(BIN)/python -m pytest tests/fuzz -n $(WORKERS) --timeout 3600
+	RANKVIZ_FUZZ_SEED=$${RANKVIZ_FUZZ_SEED:-$$(date +%s)} RANKVIZ_FUZZ_CASES=10000 RANKVIZ_FUZZ_REPORT=build/fuzz.jsonl $(BIN)/python -m pytest tests/fuzz -n $(WORKERS) --timeout 3600
 	$(BIN)/python -m tests.withstood fuzz build/fuzz.jsonl
 
 attacks: setup-test

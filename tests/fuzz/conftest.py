@@ -1,12 +1,11 @@
 """The fixture `fuzz`: every case of a reader gives a result or an error of ours, within its bounds.
 
-RANKVIZ_FUZZ_CASES says how many a reader, RANKVIZ_FUZZ_SEED from which seed (else a new one, which a failure names),
-RANKVIZ_FUZZ_REPORT a file that counts are added to.
+RANKVIZ_FUZZ_CASES says how many a reader, RANKVIZ_FUZZ_SEED from which seed (a failure names it), RANKVIZ_FUZZ_REPORT a
+file that counts are added to.
 """
 
 import json
 import os
-import secrets
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -16,7 +15,8 @@ import pytest
 from tests.fuzz.bounded import case, run_cases
 
 CASES = int(os.environ.get("RANKVIZ_FUZZ_CASES", 2000))
-SEED = os.environ.get("RANKVIZ_FUZZ_SEED") or secrets.token_hex(4)
+SEED = os.environ.get("RANKVIZ_FUZZ_SEED", "1")
+"""A change is judged by the same cases as the one before; `make fuzz` tries new ones."""
 SHOWN = 5
 
 
