@@ -91,7 +91,7 @@ def page(light) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
 
 
 def test_the_wheel_holds_the_package_and_its_assets_and_nothing_else(light):

@@ -16,7 +16,7 @@ def test_a_question_that_takes_long_is_answered_later_and_the_newest_of_those_th
 
     def work(name):
         worked.append(name)
-        go.wait(10)
+        go.wait(120)
         return name
 
     assert [None] * 4 == [
@@ -24,7 +24,7 @@ def test_a_question_that_takes_long_is_answered_later_and_the_newest_of_those_th
     ]
     assert "other" == beside.ask("another line", "other", lambda: "other").get()
     go.set()
-    beside.soon_seconds = 10
+    beside.soon_seconds = 120
 
     assert "third" == beside.ask("line", "third", partial(work, "third")).get()
     assert ["first", "third"] == worked

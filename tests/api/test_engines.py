@@ -222,7 +222,7 @@ def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that
         looks.append(1)
         if len(looks) > 1:
             return trouble if slow.is_set() else Nodes()
-        slow.wait(10)
+        slow.wait(120)
         return trouble
 
     there.nodes = nodes

@@ -227,7 +227,7 @@ def test_an_error_of_the_run_itself_is_not_tried_again(supervise, setting, store
 
 def test_cancelling_a_sweep_leaves_no_process_anywhere(supervise, setting, store):
     run_ids = sweep(store, *TWELVE)
-    with_a_child = worker(three_steps("subprocess.Popen(['sleep', '61']); time.sleep(60)"))
+    with_a_child = worker(three_steps("subprocess.Popen(['sleep', '61']); time.sleep(600)"))
     supervisor = supervise(with_a_child)
     wait_for(lambda: sum(bool(store.get(run_id).steps) for run_id in run_ids) == setting.at_once)
     assert setting.processes(store)

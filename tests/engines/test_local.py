@@ -117,7 +117,7 @@ def test_what_waits_for_another_engine_keeps_no_gpu_idle(store, tmp_path):
     supervisor = Supervisor(store, engines=[here, Away(store, tmp_path / "elsewhere", HANG_IN_EACH)])
     wait_for(lambda: supervisor.tick() or states(store, short) == ["completed"])
 
-    wait_for(lambda: supervisor.tick() or (store.home / "worker.yield").exists(), 20)
+    wait_for(lambda: supervisor.tick() or (store.home / "worker.yield").exists())
 
     supervisor.cancel_runs([*away, *long])
     supervisor.stop()
@@ -189,18 +189,18 @@ def test_a_worker_that_cannot_be_killed_keeps_its_gpu_and_nothing_else(store, mo
     with pytest.raises(EngineEndingError, match="has been killed and has not ended yet"):
         supervisor.cancel(stuck, timeout_seconds=0)
     (other,) = sweep(store, 8)
-    wait_for(lambda: supervisor.tick() or states(store, [other]) == ["completed"], 30)
+    wait_for(lambda: supervisor.tick() or states(store, [other]) == ["completed"])
 
     wait_for(lambda: supervisor.tick() or engine.room() == 1)
     assert (["running"], "GPU 1") == (states(store, [stuck]), store.get(other).where)
     pids.clear()
-    wait_for(lambda: supervisor.tick() or states(store, [stuck]) == ["cancelled"], 30)
+    wait_for(lambda: supervisor.tick() or states(store, [stuck]) == ["cancelled"])
     supervisor.stop()
 
 
 def test_a_worker_is_not_left_stopped_where_it_is_not_known_whether_it_is_to_end(store):
     (run_id,) = sweep(store, 4)
-    engine = Local(store.home, commands={"finetune": worker("time.sleep(60)")}, gpus=("0",))
+    engine = Local(store.home, commands={"finetune": worker("time.sleep(600)")}, gpus=("0",))
     live = engine.start(Job(attempts=(Attempt(run_id, 1),)))
 
     def unknown():

@@ -28,7 +28,7 @@ def test_cancel_of_a_running_run_leaves_no_process_and_the_others_go_on(store):
         "for run_id in run_ids:\n"
         "    begin(run_id)\n"
         "    if run_id.endswith('r4'):\n"
-        "        subprocess.Popen(['sleep', '61']); step(run_id); time.sleep(60)\n"
+        "        subprocess.Popen(['sleep', '61']); step(run_id); time.sleep(600)\n"
         "    complete(run_id)"
     )
     supervisor = supervise(store, hang_at_rank_4_with_a_child)
@@ -63,7 +63,7 @@ def test_cancel_of_a_sweep_ends_the_running_and_the_queued(store):
 
 def test_a_worker_deaf_to_sigterm_is_killed_within_the_grace(store):
     run_ids = sweep(store, 4)
-    deaf = worker("signal.signal(signal.SIGTERM, signal.SIG_IGN); begin(run_ids[0]); step(run_ids[0]); time.sleep(60)")
+    deaf = worker("signal.signal(signal.SIGTERM, signal.SIG_IGN); begin(run_ids[0]); step(run_ids[0]); time.sleep(600)")
     supervisor = supervise(store, deaf, grace_seconds=0.3)
     wait_for(lambda: store.get(run_ids[0]).steps)
 

@@ -60,7 +60,7 @@ def test_how_a_worker_ended_is_kept_until_it_can_be_written_down(store):
 
 def test_a_run_is_cancelled_without_room_to_write_it_down_leaves_no_process_and_ends_later(store):
     (run_id,) = sweep(store, 4)
-    supervisor = supervise(store, worker("begin(run_ids[0])\n" + JOURNAL_BECOMES_FULL + "time.sleep(60)"))
+    supervisor = supervise(store, worker("begin(run_ids[0])\n" + JOURNAL_BECOMES_FULL + "time.sleep(600)"))
     wait_for(lambda: store.get(run_id).environment)
     pid = store.get(run_id).environment["pid"]
     (store.home / "seen").touch()

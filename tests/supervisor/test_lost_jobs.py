@@ -163,7 +163,7 @@ def test_an_engine_that_stumbles_over_a_file_keeps_no_other_waiting(store, tmp_p
             (folder / "go").touch()
 
     (here,) = sweep(store, 4)
-    wait_for(lambda: supervisor.tick() or states(store, [here]) == ["completed"], 20)
+    wait_for(lambda: supervisor.tick() or states(store, [here]) == ["completed"])
     supervisor.stop()
 
     assert 1 >= caplog.text.count("Traceback")

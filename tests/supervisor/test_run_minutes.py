@@ -15,17 +15,17 @@ def test_a_run_that_takes_too_long_fails_with_the_limit_and_the_rest_of_its_swee
         "for run_id in run_ids:\n"
         "    if begin(run_id):\n"
         "        step(run_id)\n"
-        "        if run_id.endswith('r4'): time.sleep(60)\n"
+        "        if run_id.endswith('r4'): time.sleep(600)\n"
         "        complete(run_id)"
     )
 
-    supervisor = supervise(store, hangs_at_rank_4, run_minutes=0.01)
+    supervisor = supervise(store, hangs_at_rank_4, run_minutes=0.05)
     supervisor.settle()
     supervisor.stop()
 
     assert ["failed", "completed"] == states(store, run_ids)
     assert store.get(run_ids[0]).error.startswith(
-        "This run took more than 0.01 minutes, the most that this server allows. Use fewer steps"
+        "This run took more than 0.05 minutes, the most that this server allows. Use fewer steps"
     )
 
 

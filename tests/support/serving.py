@@ -36,7 +36,7 @@ def serving(
         yield url
     finally:
         app.terminate()
-        app.wait(20)
+        app.wait(120)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def worker(program: str) -> tuple[str, ...]:
 
 
 COMPLETE_ALL = worker("for run_id in run_ids:\n    begin(run_id) and complete(run_id)")
-HANG_IN_EACH = worker("for run_id in run_ids:\n    if begin(run_id):\n        step(run_id)\n        time.sleep(60)")
+HANG_IN_EACH = worker("for run_id in run_ids:\n    if begin(run_id):\n        step(run_id)\n        time.sleep(600)")
 
 FIRST_HANGS = worker(
     "for run_id in run_ids:\n"

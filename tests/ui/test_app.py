@@ -29,10 +29,10 @@ def serving(home: Path, **variables: str):
         yield f"http://127.0.0.1:{port}/"
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(120)
 
 
-def until(condition, seconds: float = 40.0):
+def until(condition, seconds: float = 240.0):
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, "it never happened"

@@ -51,7 +51,7 @@ def test_while_one_thread_waits_another_one_watches():
         looked.set()
 
     with stages.watched(look):
-        assert looked.wait(20)
+        assert looked.wait(120)
     written = len(events)
 
     assert (1, None, "modules") == words(events)[-1]
@@ -72,7 +72,7 @@ def test_while_modules_are_imported_their_number_is_told(monkeypatch):
     with stages.imports(len(sys.modules) + 10):
         for number in range(3):
             monkeypatch.setitem(sys.modules, f"module_{number}", None)
-        assert written.wait(20)
+        assert written.wait(120)
 
     assert (3, 10, "Python modules") == words(events)[-1]
 
@@ -89,7 +89,7 @@ def test_an_import_that_loads_more_than_usual_is_never_beyond_its_total(monkeypa
     with Stages(log, every_seconds=0.0).imports(len(sys.modules) + 1):
         for number in range(3):
             monkeypatch.setitem(sys.modules, f"module_{number}", None)
-        assert written.wait(20)
+        assert written.wait(120)
 
     assert (3, 3, "Python modules") == words(events)[-1]
 

@@ -166,7 +166,7 @@ def test_a_probe_waits_its_turn_behind_runs_and_lands_in_the_same_store(store):
 
 def test_a_probe_is_cancelled_as_a_run_is(store):
     store.create_probe(request(), "{}")
-    supervisor = supervise(store, (), probe_command=worker("begin(run_ids[0]); time.sleep(60)"))
+    supervisor = supervise(store, (), probe_command=worker("begin(run_ids[0]); time.sleep(600)"))
     wait_for(lambda: store.probe("probe-1").state is RunState.RUNNING)
 
     supervisor.cancel("probe-1")

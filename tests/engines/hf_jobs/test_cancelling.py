@@ -146,7 +146,7 @@ def test_a_step_that_fails_in_any_way_is_taken_anew_at_the_next_look(going, stor
 
 def test_a_job_that_has_begun_no_run_is_ended_when_its_runs_are_cancelled(supervise, store, hub):
     run_ids = sweep(store, 2, 4)
-    supervisor = supervise(worker("time.sleep(60)"))
+    supervisor = supervise(worker("time.sleep(600)"))
     wait_for(lambda: hub.jobs and only_job(hub).stage == "RUNNING" and not store.get(run_ids[0]).waits)
 
     supervisor.cancel(store.get(run_ids[0]).request.sweep_id)

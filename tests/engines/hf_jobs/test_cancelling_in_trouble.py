@@ -17,7 +17,7 @@ FIRST_SAVES = worker(
     "    if begin(run_id):\n"
     "        if run_id.endswith('r4'):\n"
     "            step(run_id)\n"
-    "            time.sleep(60)\n"
+    "            time.sleep(600)\n"
     "        folder = store.run_dir(run_id) / 'adapter'\n"
     "        folder.mkdir()\n"
     "        (folder / 'adapter_model.safetensors').write_bytes(b'12345678')\n"

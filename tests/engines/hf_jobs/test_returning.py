@@ -22,7 +22,7 @@ COMPLETE_THE_FIRST = worker(
     "            complete(run_id)\n"
     "        else:\n"
     "            step(run_id)\n"
-    "            time.sleep(60)"
+    "            time.sleep(600)"
 )
 
 

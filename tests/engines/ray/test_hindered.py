@@ -82,7 +82,7 @@ def test_a_slot_that_stands_still_keeps_nobody_waiting_and_what_was_cancelled_en
         with suppress(EngineUnavailableError):
             supervisor.cancel(run_id, timeout_seconds=1.0)
         (other,) = on(store, "local", 4, owner="ben")
-        wait_for(lambda: store.get(other).state.ended, 60)
+        wait_for(lambda: store.get(other).state.ended)
         time.sleep(3.0)
         assert ["running", "completed"] == states(store, [run_id, other])
         assert supervisor.longest < 5.0
@@ -101,7 +101,7 @@ def test_a_run_waits_for_room_on_the_disk_of_its_only_node_and_loses_no_attempt(
         supervise(with_disk(two_slots, store, COMPLETE_ALL, disk / "jobs", alone_seconds=2.0))
         run_ids = sweep(store, 4, 8)
         full = f"node-0 gets no job for 2 s. The disk with {disk / 'jobs'} is full. Free some space on it."
-        wait_for(lambda: full in [store.get(run_id).waits for run_id in run_ids], 60)
+        wait_for(lambda: full in [store.get(run_id).waits for run_id in run_ids])
 
         filler.unlink()
 
@@ -234,7 +234,7 @@ def test_a_driver_that_stands_still_keeps_nobody_waiting_and_loses_no_run(tmp_pa
         if "rankviz.engines.ray.driver" in process.cmdline():
             os.kill(process.pid, signal.SIGSTOP)
     (other,) = on(store, "local", 4)
-    wait_for(lambda: store.get(other).state.ended, 60)
+    wait_for(lambda: store.get(other).state.ended)
     assert ["running", "completed"] == states(store, [run_id, other])
     assert supervisor.longest < 5.0
 
@@ -260,4 +260,4 @@ def test_a_job_of_which_nothing_is_known_to_have_begun_ends_too_though_its_runs_
     for slot in two_slots.slots():
         slot.send_signal(signal.SIGCONT)
 
-    wait_for(lambda: not left(store) and not two_slots.slots(), 60)
+    wait_for(lambda: not left(store) and not two_slots.slots())

@@ -25,7 +25,7 @@ WITH_CHILDREN = worker(
     "begin(run_ids[0]); step(run_ids[0])\n"
     "subprocess.Popen(['sleep', '71'])\n"
     "subprocess.Popen(['setsid', 'sh', '-c', 'sleep 72 & sleep 73'])\n"
-    "time.sleep(60)"
+    "time.sleep(600)"
 )
 HOST = """
 import sys

@@ -152,7 +152,7 @@ def test_an_sacct_that_hangs_keeps_no_job_from_being_seen(store, cluster, superv
     engine = cluster.engine(store, missing_seconds=0.0)
     cluster.jobs[0].is_listed = False
 
-    wait_for(lambda: {live.where for live in at_once(engine.live)} == {"", cluster.jobs[1].node}, 60)
+    wait_for(lambda: {live.where for live in at_once(engine.live)} == {"", cluster.jobs[1].node})
     wait_for(lambda: questions_to(cluster, "sacct"))
     before = len(questions_to(cluster, "squeue")), len(questions_to(cluster, "sacct"))
     wait_for(lambda: at_once(engine.live) and len(questions_to(cluster, "squeue")) >= before[0] + 4)

@@ -11,6 +11,7 @@ from tests.support import questions
 from tests.support.finished_runs import finished_events
 from tests.support.serving import launched
 from tests.support.workers import supervise, worker
+from tests.ui.conftest import WAIT_MILLISECONDS
 
 pytestmark = pytest.mark.browser
 
@@ -62,7 +63,7 @@ def test_the_button_behind_a_download_stays_hidden_while_a_run_trains(browser, t
     api, sweep_id = training
     with launched(build_app(api), api) as (_, url):
         page = browser.new_page(base_url=url)
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(WAIT_MILLISECONDS)
         page.goto(f"/?tab=train&sweep={sweep_id}")
         fold = page.get_by_role("button", name="Runs: measured and estimated")
         page.locator("#status", has_text="step").wait_for()

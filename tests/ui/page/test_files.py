@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.support.pages import LLAMA, open_section
+from tests.ui.conftest import WAIT_MILLISECONDS
 
 pytestmark = pytest.mark.browser
 
@@ -51,6 +52,7 @@ def test_an_html_file_draws_itself_without_any_network(llama, tmp_path):
     path = downloaded(llama, "#memory .rv-menu", "[data-do=html]", tmp_path)
 
     opened = llama.context.browser.new_page()
+    opened.set_default_timeout(WAIT_MILLISECONDS)
     requested = []
     opened.on("request", lambda request: requested.append(request.url))
     opened.goto(path.as_uri())

@@ -8,6 +8,7 @@ import pytest
 from tests.support.pages import LLAMA, figure
 from tests.support.proxy import proxy
 from tests.support.serving import serving
+from tests.ui.conftest import WAIT_MILLISECONDS
 
 PATH = "/team/rankviz"
 
@@ -30,7 +31,7 @@ def below(tmp_path_factory):
 @pytest.mark.parametrize("path", ["taken off", "left on"])
 def test_the_page_works_below_a_path(browser, below, path):
     context = browser.new_context(viewport={"width": 1400, "height": 900})
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(WAIT_MILLISECONDS)
     page = context.new_page()
     outside, failed, errors = [], [], []
     page.on("request", lambda request: outside.append(request.url) if _is_outside(request.url, below[path]) else None)

@@ -10,6 +10,7 @@ from tests.support import questions
 from tests.support.hub_jobs import StandInHub
 from tests.support.serving import serving
 from tests.support.workers import wait_for
+from tests.ui.conftest import WAIT_MILLISECONDS
 from tests.ui.page.test_newest import Late
 
 pytestmark = pytest.mark.browser
@@ -32,7 +33,7 @@ def url(hub, tmp_path_factory):
 
 def test_a_sweep_goes_to_a_rented_machine_is_cancelled_there_and_goes_on_within_its_limit(browser, url, hub):
     page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(WAIT_MILLISECONDS)
     page.goto(f"{url}/?tab=train")
 
     page.get_by_label("Hugging Face Jobs").check()
@@ -69,7 +70,7 @@ def test_a_sweep_goes_to_a_rented_machine_is_cancelled_there_and_goes_on_within_
 
 def test_no_price_stands_under_another_place_though_its_answer_comes_late(browser, url):
     page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=url)
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(WAIT_MILLISECONDS)
     page.goto("/?tab=train")
     page.locator("#expected", has_text="on ").wait_for()
     page.evaluate(
@@ -97,7 +98,7 @@ def test_no_price_stands_under_another_place_though_its_answer_comes_late(browse
 def test_the_price_comes_though_the_box_of_the_limit_was_touched_before_its_answer(browser, url, touched):
     """Left, or written into without another number: Gradio asks nothing more."""
     page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=url)
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(WAIT_MILLISECONDS)
     page.goto("/?tab=train")
     page.get_by_label("Hugging Face Jobs").check()
     page.locator("#train-cost", has_text="The limit of $2.00").wait_for()
@@ -115,7 +116,7 @@ def test_the_price_comes_though_the_box_of_the_limit_was_touched_before_its_answ
 
 def test_an_opened_sweep_that_waits_there_is_chosen_there_and_another_can_start_here(browser, url, hub):
     page = browser.new_page(viewport={"width": 390, "height": 844}, base_url=url)
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(WAIT_MILLISECONDS)
     page.goto("/?tab=train")
     page.get_by_label("Hugging Face Jobs").check()
     page.get_by_role("combobox", name="Machine").click()
@@ -146,10 +147,10 @@ def test_a_cancel_that_waits_for_a_login_is_kept_and_said_and_is_no_error(browse
         sweep_id = api.workspace.store.create(
             questions.sweep(ranks=(4, 16)), "", Destination("hf-jobs", {"flavor": "l4x1", "spend": "5"})
         )
-        wait_for(lambda: len(hub.jobs) > jobs, 60)
+        wait_for(lambda: len(hub.jobs) > jobs)
         wait_for(lambda: api.runs.sweep(sweep_id).runs[0].waits == SCHEDULED)
     page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(WAIT_MILLISECONDS)
     with serving(tmp_path, {**login, "HF_TOKEN": ""}) as url:
         page.goto(f"{url}/?tab=runs&sweep={sweep_id}")
         page.locator("#sweep-cancel").click()

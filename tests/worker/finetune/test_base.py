@@ -215,7 +215,7 @@ def test_what_another_worker_is_converting_stays(tmp_path, monkeypatch):
     waiting = []
     monkeypatch.setattr(base, "_convert", convert)
     first = base.embedded_folder(tmp_path)
-    waiting[0].join(20)
+    waiting[0].join(120)
 
     assert [first] == second
 
