@@ -49,7 +49,7 @@ def test_a_silent_hub_keeps_nobody_waiting(space, hub, during):
     assert len(hub) < 10
 
 
-def test_starts_of_models_that_nobody_has_are_in_nobodys_way(space, ann, ben, during):
+def test_starts_of_models_that_nobody_has_block_nobody(space, ann, ben, during):
     sweep_id = ben.endpoint("start_sweep").data[0]["sweep_id"]
 
     def start(number):

@@ -171,7 +171,7 @@ def test_pages_that_are_opened_and_left_cost_little(during, ann, space, sessions
 ALIKE = ("/", "/config", "/?page=x", "/?deep_link=x", "/gradio_api/info?all_endpoints=true")
 
 
-def test_pages_and_scripts_asked_for_at_once_are_in_nobodys_way(space, ann, during):
+def test_pages_and_scripts_asked_for_at_once_block_nobody(space, ann, during):
     scripts = [f"/{path.removeprefix('./')}" for path in re.findall(r'(?:src|href)="([^"]+[.]js)"', ann.page.text)]
     assert any("plotly" in path for path in scripts) and any("assets" in path for path in scripts)
     addresses = [*ALIKE, *scripts]
