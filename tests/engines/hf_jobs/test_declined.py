@@ -1,6 +1,7 @@
 """Where Hugging Face does not start a job now, nothing was started: the same attempt is asked for again."""
 
 import json
+import threading
 
 import pytest
 
@@ -28,6 +29,25 @@ def test_a_start_that_is_declined_is_asked_for_again_and_sent_once(supervise, st
     assert (["completed"], 1, 1) == (states(store, [run_id]), store.get(run_id).attempt, len(hub.jobs))
     assert {} == supervisor.engines[0].papers.missing()
     assert 1 == sum(call.startswith(COMMIT) for call in hub.calls[: hub.calls.index(START) + 4])
+
+
+def test_the_longer_a_start_is_declined_the_more_rarely_it_is_asked_for(supervise, store, hub, monkeypatch):
+    pauses, wait = [], threading.Event.wait
+    monkeypatch.setattr(watch_module, "DECLINED_SECONDS", 0.5)
+
+    def noted(event, seconds=None):
+        if threading.current_thread().name.startswith("rankviz-job-"):
+            pauses.append(seconds)
+        return wait(event, seconds)
+
+    monkeypatch.setattr(threading.Event, "wait", noted)
+    sweep(store, 4)
+    hub.refuses[START] = (429, "not now")
+    supervise()
+
+    wait_for(lambda: len(pauses) >= 5)
+
+    assert [0.1, 0.2, 0.4, 0.5, 0.5] == pauses[:5]
 
 
 def test_after_a_login_that_is_refused_the_next_one_asks_at_once(supervise, store, hub, logins):

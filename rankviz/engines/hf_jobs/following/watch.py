@@ -14,7 +14,7 @@ from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.spending import Span, span_since
-from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
 
 LATE_LOOKS = 5
 """After a job has ended, its bucket is looked at so often for files that its journals name."""
@@ -26,6 +26,8 @@ BUCKET_SECONDS = 10.0
 """While a job writes, its bucket is read no sooner than so long after the last time."""
 PAUSE_SECONDS = 30.0
 """After an error that nobody expected, it is tried again no sooner."""
+DECLINED_SECONDS = 60.0
+"""While Hugging Face declines, as where it is asked too often, it is asked half as often each time, down to this."""
 ENDING_SECONDS = 60.0
 """Hugging Face has ended a job by then. One that still runs was not ended by RankViz."""
 UNKNOWN = (
@@ -177,11 +179,16 @@ class Watch:
         self._read_bucket(final=False)
 
     def _loop(self) -> None:
+        declined_pause = 0.0
         while not self._stopped.is_set() and not (self.done or self.is_foreign or self.renting.is_over):
             pause = self._poll_seconds
             try:
                 self._look()
-                self.trouble = ""
+                self.trouble, declined_pause = "", 0.0
+            except EngineDeclinedError as error:
+                self.trouble = str(error)
+                declined_pause = min(2 * declined_pause or pause, DECLINED_SECONDS)
+                pause = max(pause, declined_pause)
             except (EngineUnavailableError, EngineError) as error:
                 self.trouble = str(error)
             except Exception as error:
