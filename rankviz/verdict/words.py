@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 
 from rankviz.core.runs.metric import LOSS
+from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.units import counted
 from rankviz.verdict.borrowed import Borrowed
 from rankviz.verdict.distributions import expected_maximum
@@ -209,11 +210,17 @@ def _borrowed(verdict: Verdict, borrowed: Borrowed | None) -> Iterable[str]:
     where = (
         "with the same base, data and steps" if borrowed.same_setting else "with another base, data or number of steps"
     )
+    assumed = ""
+    if verdict.metric is LOSS:
+        assumed = (
+            f" Forecasts between runs and fast curves assume {TOLERANCE_NATS:g} nats, the value they were checked with"
+            f"{'; where runs vary more, they are less certain than they look' * (borrowed.sd > TOLERANCE_NATS)}."
+        )
     yield (
         f"For comparison: in {counted(count, 'other sweep')} {where}, the {verdict.metric.noun} of one run varied with "
         f"its seed by {verdict.metric.amount(borrowed.sd)} (standard deviation), so two runs of equal rank may differ "
         f"by {borrowed.difference:.{verdict.metric.digits}f}. This gives a scale for these {verdict.metric.nouns}, "
-        "not a verdict."
+        f"not a verdict.{assumed}"
     )
 
 

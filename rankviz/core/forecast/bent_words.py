@@ -3,16 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from rankviz.core.forecast.bands import Bands
+from rankviz.core.runs.tradeoff import NOISE_NOT_MEASURED
 from rankviz.units import counted
 
 
 def basis_words(ranks: Sequence[int], noise: float, known: bool, without: Sequence[int]) -> Iterable[str]:
     """What the band rests on. noise: of one run, nats. without: ranks whose runs ended without a finite loss."""
-    origin = "measured by the repeats of this sweep" if known else "borrowed from other sweeps"
-    yield (
-        f"Held-out loss in nats between your runs at r = {', '.join(map(str, ranks))}. The noise of one run "
-        f"({noise:.3f} nats) is {origin}."
-    )
+    if known:
+        origin = f"The noise of one run ({noise:.3f} nats) is measured by the repeats of this sweep."
+    else:
+        origin = f"{NOISE_NOT_MEASURED} The band assumes {noise:g} nats, the value with which such bands were checked."
+    yield f"Held-out loss in nats between your runs at r = {', '.join(map(str, ranks))}. {origin}"
     yield (
         "The band shows where one more run would land. Nothing is forecast below your lowest or above your highest "
         "rank."

@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
+from rankviz.core.lora.targets import listed
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RECOVERED_BELOW
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+from rankviz.core.runs.tradeoff import NOISE_NOT_MEASURED, TOLERANCE_NATS
 
 ALARM_STANDARD_ERRORS = 2.0
 
@@ -159,8 +160,8 @@ def read(
     sentences = in_words(curve, apart, {run.request.r for run in independent}, tolerance)
     if independent and not run_sd:
         sentences.append(
-            f"The noise between runs is not measured in this sweep. {TOLERANCE_NATS:g} nats are assumed, as measured "
-            "in other short runs."
+            f"{NOISE_NOT_MEASURED} To compare the curve with runs, {TOLERANCE_NATS:g} nats are assumed, as for the "
+            "forecast between runs."
         )
     return Reading(curve, tolerance, pick(curve, tolerance), shippable(curve, tolerance), tuple(sentences))
 
@@ -199,17 +200,17 @@ def in_words(
             )
     if chosen.r < top.r and chosen.r not in independent:
         sentences.append(
-            f"To ship r = {chosen.r}, train at r = {top.r} and use the truncated adapter. A run of r = {chosen.r} from "
-            "the start may end higher or lower; an independent run at that rank would show it."
+            f"A run of r = {chosen.r} from the start may end higher or lower than the truncated adapter; an "
+            "independent run at that rank would show it."
         )
     lower = [point.r for point in curve.points if point.r < chosen.r]
     if lower:
         ranks = f"r = {lower[-1]}" if len(lower) == 1 else f"r = {lower[0]} to {lower[-1]}"
-        checked = (
-            "the independent runs above check this" if independent else "independent runs or a sweep can check this"
-        )
+        check = "independent runs or a sweep can check this"
+        if ran := [str(r) for r in lower if r in independent]:
+            check = f"of these ranks, {'only ' * (len(ran) < len(lower))}r = {listed(ran)} also ran independently"
         sentences.append(
-            f"This does not rule out {ranks}: an independent run may learn what the truncated adapter loses; {checked}."
+            f"This does not rule out {ranks}: an independent run may learn what the truncated adapter loses; {check}."
         )
     if any(point.recovery_steps for point in curve.points):
         steps = max(point.recovery_steps for point in curve.points)

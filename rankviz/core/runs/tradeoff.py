@@ -14,6 +14,8 @@ from typing import NamedTuple, TypeVar
 TOLERANCE_NATS = 0.02
 """Differences surely smaller than this don't matter, unless another tolerance is chosen: about the standard deviation
 of one short run."""
+NOISE_NOT_MEASURED = "This sweep has too few repeats to measure the noise of one run."
+"""What stands before a noise that is assumed."""
 
 
 class TradeoffPoint(NamedTuple):

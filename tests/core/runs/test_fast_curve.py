@@ -5,7 +5,16 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.runs.events import AdapterCut, Evaluated
-from rankviz.core.runs.fast_curve import fast_curve, fast_curves, in_words, independent_runs, partings, pick, shippable
+from rankviz.core.runs.fast_curve import (
+    fast_curve,
+    fast_curves,
+    in_words,
+    independent_runs,
+    partings,
+    pick,
+    read,
+    shippable,
+)
 from rankviz.core.runs.record import RunRecord
 from tests.support import questions
 
@@ -106,11 +115,36 @@ def test_a_low_rank_is_never_advised_against_on_the_curve_alone():
 
 
 @pytest.mark.parametrize(("independent", "times"), [((), 1), ((2,), 1), ((8,), 0)])
-def test_what_is_shipped_is_the_cut_unless_a_run_of_that_rank_was_seen(independent, times):
+def test_a_curve_says_what_it_does_not_show_of_its_pick_and_leaves_what_to_ship_to_the_answers(independent, times):
     text = " ".join(in_words(fast_curve(TOP), (), independent))
 
-    assert times == text.count(
-        "To ship r = 8, train at r = 64 and use the truncated adapter. A run of r = 8 from the start may end"
+    assert times == text.count("A run of r = 8 from the start may end higher or lower than the truncated adapter")
+    assert "ship" not in text
+
+
+@pytest.mark.parametrize(
+    ("independent", "check"),
+    [
+        ({2, 8}, "of these ranks, only r = 2 also ran independently."),
+        ({2, 4}, "of these ranks, r = 2 and 4 also ran independently."),
+        ({8}, "independent runs or a sweep can check this."),
+    ],
+)
+def test_only_lower_ranks_that_ran_are_named_as_a_check(independent, check):
+    curve = fast_curve(run(64, 1.5, cuts={8: 1.51, 4: 1.6, 2: 1.7}))
+
+    (sentence,) = (each for each in in_words(curve, (), independent) if "does not rule out" in each)
+
+    assert sentence.startswith("This does not rule out r = 2 to 4: ")
+    assert sentence.endswith(check)
+
+
+def test_where_no_noise_is_measured_the_curve_assumes_that_of_the_forecast():
+    reading = read(fast_curve(TOP), [TOP, run(2, 1.7, run_id="low")], run_sd=None)
+
+    assert reading.sentences[-1].endswith(
+        "measure the noise of one run. To compare the curve with runs, 0.02 nats are assumed, as for the forecast "
+        "between runs."
     )
 
 
