@@ -14,6 +14,9 @@ from rankviz.verdict.noise import CONFIDENCE
 from rankviz.verdict.words import ENOUGH_SEEDS, names
 
 SETTLED, PARTLY, OPEN, UNTESTED = "Settled", "Partly settled", "Not settled", "Not tested"
+SHIP = "Ship now"
+TOO_SHORT = "Too few steps"
+"""Instead of SETTLED and PARTLY: the test holds for so short a training, and says little of a longer one."""
 
 
 class Answer(NamedTuple):
@@ -67,17 +70,26 @@ def summary(
         steps: Of its shortest run.
         not_here: Why the adapter to ship cannot be downloaded, as a sentence.
     """
-    answers = _answers(verdict, decision, reading)
-    more = {"Ship now": not_here, "How sure": _few(steps)}
-    return tuple(each._replace(sentence=f"{each.sentence} {more.get(each.about, '')}".rstrip()) for each in answers)
+    return tuple(
+        _after_few(each, steps) if each.about == "How sure" else _elsewhere(each, not_here)
+        for each in _answers(verdict, decision, reading)
+    )
 
 
-def _few(steps: int) -> str:
+def _after_few(answer: Answer, steps: int) -> Answer:
     if steps >= FEW_STEPS:
-        return ""
-    return (
+        return answer
+    only = (
         f"Training had only {units.counted(steps, 'step')}: this says little, and longer training may change the ranks."
     )
+    value = TOO_SHORT if answer.value in (SETTLED, PARTLY) else answer.value
+    return answer._replace(value=value, sentence=f"{answer.sentence} {only}")
+
+
+def _elsewhere(answer: Answer, not_here: str) -> Answer:
+    if answer.about != SHIP or not not_here:
+        return answer
+    return answer._replace(about="Would ship", sentence=f"{answer.sentence} {not_here}")
 
 
 def _answers(verdict: Verdict | None, decision: Decision | None, reading: Reading | None) -> tuple[Answer, ...]:
@@ -139,13 +151,13 @@ def _ship(ship: FinishedAdapter | None) -> Answer | None:
         loss += f", the best of {ship.seeds} seeds (mean {ship.mean_loss:.4f})"
     if ship.made == "trained":
         return Answer(
-            "Ship now",
+            SHIP,
             f"r = {ship.r}, {size}",
             f"The adapter that was trained at this rank: {loss}.",
             ship.adapter_bytes,
         )
     start = f"The adapter that was trained at r = {ship.trained_r}, truncated to r = {ship.r}"
-    return Answer("Ship now", f"r = {ship.r}, about {size}", f"{start}: {loss}.", ship.adapter_bytes)
+    return Answer(SHIP, f"r = {ship.r}, about {size}", f"{start}: {loss}.", ship.adapter_bytes)
 
 
 def _enough(reading: Reading) -> Answer:
@@ -163,14 +175,14 @@ def _truncated(reading: Reading) -> Answer:
     if point is None:
         size = units.file_size(top.adapter_bytes)
         return Answer(
-            "Ship now",
+            SHIP,
             f"r = {top.r}, {size}",
             f"The adapter as trained: held-out loss {top.loss:.4f}.",
             top.adapter_bytes,
         )
     size = units.file_size(point.adapter_bytes)
     loss = f"The adapter truncated to r = {point.r}: measured held-out loss {point.loss:.4f}."
-    return Answer("Ship now", f"r = {point.r}, about {size}", loss, point.adapter_bytes)
+    return Answer(SHIP, f"r = {point.r}, about {size}", loss, point.adapter_bytes)
 
 
 def _one_training(reading: Reading) -> Answer:

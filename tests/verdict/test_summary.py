@@ -99,7 +99,7 @@ def test_a_difference_of_nats_is_explained_as_perplexity():
     assert "1e+18 nats" == LOSS.explained(1e18, ".3g")
 
 
-def test_after_few_steps_how_sure_says_that_it_says_little(api):
+def test_after_few_steps_nothing_is_called_settled(api):
     sweep = finished(api, {4: 2.0, 64: 1.5}, seeds=(0, 1, 2))
     verdict, decision = api.verdicts.of_sweep(sweep.sweep_id).verdict, api.decisions.of(sweep.sweep_id)
 
@@ -109,3 +109,15 @@ def test_after_few_steps_how_sure_says_that_it_says_little(api):
         "Training had only 12 steps: this says little, and longer training may change the ranks."
     )
     assert "step" not in enough.sentence
+    assert ("Too few steps", "Settled") == (few.value, enough.value)
+    assert "Not tested" == summary(judge(table({4: [[2.0]], 8: [[2.1]]})), None, None, steps=12)[-1].value
+
+
+def test_an_adapter_that_is_not_here_would_ship(api):
+    sweep = finished(api, {4: 2.0, 64: 1.5})
+    verdict, decision = api.verdicts.of_sweep(sweep.sweep_id).verdict, api.decisions.of(sweep.sweep_id)
+
+    ship = summary(verdict, decision, None, not_here="It is elsewhere.")[1]
+
+    assert ("Would ship", "r = 64, 64.0 MB") == ship[:2]
+    assert ship.sentence.endswith("1.5000. It is elsewhere.")

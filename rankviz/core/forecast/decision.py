@@ -217,7 +217,7 @@ def _ship_sentences(decision: Decision) -> Iterable[str]:
     if ship is None:
         return
     best = min(decision.adapters, key=lambda each: each.expected)
-    yield f"To ship now: {_named(ship)}, held-out loss {ship.loss:.4f}."
+    yield f"To ship: {_named(ship)}, held-out loss {ship.loss:.4f}."
     if ship.mean_loss is not None:
         yield f"It is the best of {ship.seeds} seeds, and their mean is {ship.mean_loss:.4f}."
     if ship is not best:

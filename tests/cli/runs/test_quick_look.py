@@ -52,4 +52,4 @@ def test_a_quick_look_trains_truncates_and_decides_and_takes_one_more_run(tmp_pa
     assert look["runs"] == after["runs"][:2]
     assert 1 == len({each["loss_before"] for each in after["runs"]})
     assert [4] == [rank["r"] for rank in after["forecast"]["ranks"] if rank["r"] == 4 and rank["measured"]]
-    assert "To train next: " in printed and "To ship now: " in printed
+    assert "To train next: " in printed and "To ship: " in printed

@@ -73,8 +73,7 @@ def test_a_truncated_adapter_is_shipped_with_its_measured_loss_and_no_promise_of
     first, why, promise = decide(quick_look_runs(1.9, 1.8, {8: 1.815}), forecast(FALLING)).ship_sentences
 
     assert (
-        "To ship now: the adapter of the run at r = 64, truncated to r = 8 (about 8.0 MB), held-out loss 1.8150."
-        == first
+        "To ship: the adapter of the run at r = 64, truncated to r = 8 (about 8.0 MB), held-out loss 1.8150." == first
     )
     assert why.endswith("within 0.02 nats of the best one: the adapter of the run at r = 64 (64.0 MB), at 1.8000.")
     assert "This loss was measured. A new run at r = 8 may end higher or lower." == promise

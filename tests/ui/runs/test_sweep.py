@@ -106,11 +106,11 @@ def test_the_words_name_the_rank_that_is_enough_and_what_the_curve_does_not_say(
     assert "Can't tell" not in text
 
 
-def test_an_anchor_far_below_the_cut_raises_the_step_size_alarm_on_borrowed_noise(api):
+def test_an_anchor_far_below_the_cut_raises_the_step_size_alarm_on_assumed_noise(api):
     text = text_of(curve(api, fast(api, cuts=CUTS, independent={2: 3.3})).words)
 
     assert "Step-size alarm at r = 2" in text
-    assert "The noise between runs is not measured in this sweep. 0.02 nats are assumed" in text
+    assert "too few repeats to measure the noise of one run. To compare the curve with runs, 0.02 nats" in text
 
 
 @pytest.mark.parametrize(
@@ -164,10 +164,11 @@ def test_the_button_offers_what_ship_now_names(api):
 def test_an_adapter_that_is_not_here_is_named_without_a_button_and_with_the_reason(api):
     imported = shown(api, finished(api, {4: 2.0, 16: 1.5}), tolerance="0.02")
     recorded = next(
-        view for sweep in api.runs.recorded() if "Ship now" in (view := shown(api, sweep, tolerance="0.02")).summary
+        view for sweep in api.runs.recorded() if "Would ship" in (view := shown(api, sweep, tolerance="0.02")).summary
     )
 
     assert "The files of this adapter are not on this machine." in text_of(imported.summary)
+    assert "Ship now" not in imported.summary + recorded.summary
     assert "The recording does not include this adapter." in text_of(recorded.summary)
     assert not imported.ship.visible
     assert not recorded.ship.visible
@@ -369,7 +370,7 @@ def test_the_tolerance_of_the_page_decides_the_rank_to_train_and_to_ship(api):
     near, far = (text_of(curve(api, sweep, tolerance).words) for tolerance in ("0.02", "0.2"))
 
     assert "truncated to r = 8 (about 8.0 MB), held-out loss 1.6120." in near
-    assert "To ship now: the adapter of the run at r = 4 (4.0 MB), held-out loss 1.7500." in far
+    assert "To ship: the adapter of the run at r = 4 (4.0 MB), held-out loss 1.7500." in far
 
 
 def test_one_rank_has_no_band_and_no_decision(api):
@@ -409,7 +410,7 @@ def test_three_answers_come_before_the_details_and_all_sentences_are_in_them(api
     view = shown(api, fast(api, cuts=CUTS, independent={4: 1.75}), tolerance="0.02")
 
     assert text_of(view.summary).startswith("Train next r = ")
-    assert ["Train next", "Ship now", "How sure"] == re.findall("<h2>(.*?)</h2>", view.summary)
+    assert ["Train next", "Would ship", "How sure"] == re.findall("<h2>(.*?)</h2>", view.summary)
     assert "What to train" in view.words and "Forecast by rank" in view.words and "Fast curve by rank" in view.words
 
 

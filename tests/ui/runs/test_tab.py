@@ -349,7 +349,7 @@ def test_train_shows_a_quick_look_with_its_band_both_answers_and_the_run_that_wo
 
     words = text_of(shown.words)
     assert f"What to train To train next: one more run at r = {third}" in words
-    assert "What to ship To ship now: the adapter of the run at r = 64 (64.0 MB), held-out loss 1.6000." in words
+    assert "What to ship To ship: the adapter of the run at r = 64 (64.0 MB), held-out loss 1.6000." in words
     assert "Forecast by rank" in words
     assert '"name": "estimated band"' in shown.curve
     assert shown.add.visible
