@@ -55,11 +55,15 @@ class Findings:
 
     @property
     def shown(self) -> tuple[Near, ...]:
-        """A few to show: the lead, then the nearest base of each other study."""
-        of_study: dict[str, Near] = {}
-        for near in (*([self.lead.near] if self.lead else []), *self.near):
-            of_study.setdefault(near.line.study.study_id, near)
-        return tuple(of_study.values())[:NEAREST_SHOWN]
+        """A few to show: the lead and the study of the same model that it goes before, then the nearest base of each
+        other study."""
+        shown = [near for near in (self.lead.near, self.lead.passed) if near] if self.lead else []
+        studies = {near.line.study.study_id for near in shown}
+        for near in self.near:
+            if (study_id := near.line.study.study_id) not in studies:
+                studies.add(study_id)
+                shown.append(near)
+        return tuple(shown[:NEAREST_SHOWN])
 
     @property
     def similar(self) -> Near | None:

@@ -6,7 +6,7 @@ core.studies.nearest decides.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from rankviz.core.forecast.lines import BROKEN, points_scale
@@ -31,6 +31,9 @@ class Lead:
 
     near: Near
     line: Line
+    passed: Near | None = None
+    """A study of the same model that does not lead, since it has too few ranks or another kind of task; None where the
+    lead is of the same model, or nothing is."""
 
     @property
     def is_tuned_loss(self) -> bool:
@@ -76,7 +79,11 @@ def leading(near: Sequence[Near]) -> Lead | None:
     Left out: a study of another kind of task that did not tune the learning rate at each rank, which says neither rank
     nor rate; generations that broke at low ranks; and losses that are none per token.
     """
-    return min((Lead(near=one, line=line_of(one)) for one in near if _may_lead(one)), key=_order, default=None)
+    leads = [Lead(near=one, line=line_of(one)) for one in near if _may_lead(one)]
+    lead = min(leads, key=_order, default=None)
+    if lead is None or lead.near.same_model:
+        return lead
+    return replace(lead, passed=next((each.near for each in leads if each.near.same_model), None))
 
 
 def _may_lead(near: Near) -> bool:

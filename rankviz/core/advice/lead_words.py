@@ -1,7 +1,7 @@
 """The lead in sentences: what the nearest published line says of the recommended rank, and how sure that makes it."""
 
 from rankviz.core.advice.advice import Advice
-from rankviz.core.advice.lead import Lead
+from rankviz.core.advice.lead import ENOUGH_RANKS, Lead, line_of
 from rankviz.core.forecast.words import UNIT_WORDS
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.findings import TOLERANCE
@@ -23,7 +23,17 @@ def lead_sentence(lead: Lead, r: int) -> str:
     """ "r = 16 ended 0.8 % of the loss short of the best rank, r = 128, in the nearest study: …", without a full
     stop."""
     not_run = "" if r in lead.line.ranks else f", which did not run r = {r}"
-    return f"{result_words(lead, r)} in the nearest study{not_run}: {who(lead)}"
+    return f"{result_words(lead, r)} in the nearest study{_passing(lead)}{not_run}: {who(lead)}"
+
+
+def _passing(lead: Lead) -> str:
+    """Among which it is the nearest, where a study of the same model is nearer."""
+    if lead.passed is None:
+        return ""
+    if not lead.passed.same_task:
+        return " of this kind of task (that of the same model is on another kind)"
+    ran = listed(map(str, line_of(lead.passed).ranks))
+    return f" with {ENOUGH_RANKS} ranks or more (that of the same model ran r = {ran} only)"
 
 
 def result_words(lead: Lead, r: int) -> str:
@@ -31,7 +41,8 @@ def result_words(lead: Lead, r: int) -> str:
     best, unit = lead.line.best.rank, UNITS[lead.metric]
     worse = [reading for reading in lead.at(r) if reading.r != best]
     if not worse:
-        return f"r = {best} was the best rank of {listed(map(str, lead.line.ranks))}"
+        highest = ", the highest that it ran," if best == lead.line.ranks[-1] else ""
+        return f"r = {best} was the best rank of {listed(map(str, lead.line.ranks))}{highest}"
     if all(reading.short < NO_MORE_THAN / 2 for reading in worse):
         ranks = " and ".join(f"r = {reading.r}" for reading in worse)
         return f"{ranks} came within {NO_MORE_THAN:g} {unit} of the best rank, r = {best},"

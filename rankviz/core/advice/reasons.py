@@ -49,8 +49,8 @@ def capacity_in_words(advice: Advice) -> str:
     cap = advice.capacity
     holds = (
         f"Capacity at r = {cap.r}: {units.count(cap.parameters)} parameters hold what about "
-        f"{units.count(cap.holds_tokens)} tokens can teach (published figures: {cap.bits_per_parameter:g} bits per "
-        f"parameter, {cap.bits_per_token:g} bits per token)."
+        f"{units.count(cap.holds_tokens)} tokens can teach (published figures: {_bits(cap.bits_per_parameter)} per "
+        f"parameter, {_bits(cap.bits_per_token)} per token)."
     )
     if cap.tokens is None:
         return f"{holds} The size of your data is not known: give the number of examples."
@@ -61,6 +61,10 @@ def capacity_in_words(advice: Advice) -> str:
     more = f"r = {advice.holds_from} would hold them" if advice.holds_from else "no usual rank holds them"
     better = " Give the number of examples and their tokens for a better figure." if cap.at_most else ""
     return f"{holds} {yours}: {more}. Above its capacity LoRA learns, but more slowly.{better}"
+
+
+def _bits(value: float) -> str:
+    return f"{value:g} bit{'s' * (value != 1)}"
 
 
 def _enough(enough: RankEnough, advice: Advice) -> Reason:

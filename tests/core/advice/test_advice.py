@@ -231,3 +231,7 @@ def test_full_fine_tuning_is_the_reason_where_it_is_the_measure():
     texts = given(Goal(use_case="near-full"), points=[*SWEEP, full])
 
     assert "full fine-tuning was better than every rank in 1 of 1 similar published trainings" == general(texts)
+
+
+def test_one_bit_is_no_bits():
+    assert "2 bits per parameter, 1 bit per token)" in capacity_in_words(given())

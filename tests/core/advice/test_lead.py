@@ -84,7 +84,9 @@ def test_a_rank_that_was_not_run_is_placed_between_its_neighbours():
         result_words(lead, 8)
     )
     assert "r = 16 ended 0.8 % of the loss short of the best rank, r = 64," == result_words(lead, 32)
-    assert "r = 64 was the best rank of 4, 16 and 64" == result_words(lead, 128)
+    assert "r = 64 was the best rank of 4, 16 and 64, the highest that it ran," == result_words(lead, 64)
+    inner = lead_of([point(4, 1.02), point(16, 1.0), point(64, 1.01)])
+    assert "r = 16 was the best rank of 4, 16 and 64" == result_words(inner, 16)
 
 
 def test_a_score_is_in_points_not_in_percent():
@@ -104,6 +106,37 @@ def test_the_same_kind_of_task_goes_before_the_same_model():
     lead = lead_of(points, studies=studies, models=models)
 
     assert ("relative", False, True) == (lead.line.study.study_id, lead.near.same_model, lead.speaks_for_rank)
+
+
+@pytest.mark.parametrize(
+    ("own", "points", "why"),
+    [
+        ({}, SWEEP[:2], "the nearest study with 3 ranks or more (that of the same model ran r = 4 and 16 only)"),
+        (
+            {"task_kind": "complex"},
+            SWEEP,
+            "the nearest study of this kind of task (that of the same model is on another kind)",
+        ),
+    ],
+)
+def test_where_the_study_of_the_same_model_does_not_lead_it_is_shown_and_the_reason_is_given(own, points, why):
+    published = [replace(p, study_id="own") for p in points]
+    published += [replace(p, study_id="relative", base_model="toy/Big-2B") for p in SWEEP]
+    models = [base(), base("toy/Big-2B", model_id="toy/Big-2B", parameters=2 * 10**9)]
+
+    advice = given(points=published, studies=[study("own", **own), study("relative")], models=models)
+
+    assert f"in {why}: Relative on Big-2B" in main_sentences(advice)[0]
+    assert ["relative", "own"] == [near.line.study.study_id for near in advice.findings.shown]
+
+
+def test_the_study_of_the_same_model_is_shown_beside_a_lead_of_the_same_study():
+    points = [*SWEEP[:2], *(replace(p, base_model="toy/Big-2B") for p in SWEEP)]
+    models = [base(), base("toy/Big-2B", model_id="toy/Big-2B", parameters=2 * 10**9)]
+
+    shown = given(points=points, models=models).findings.shown
+
+    assert ["toy/Big-2B", "toy/Small-1B"] == [near.line.model.base_model for near in shown]
 
 
 @pytest.mark.parametrize(
