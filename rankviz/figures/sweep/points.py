@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.tradeoff import (
     RankGroup,
     TradeoffPoint,
     pareto_front,
 )
-from rankviz.core.runs.words.labels import sweep_label
 from rankviz.figures.sweep.axes import CostAxis, QualityAxis
 from rankviz.verdict import Verdict
 
@@ -61,12 +60,12 @@ def measured_points(
 
 
 def point_group(
-    sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict, cost: CostAxis, quality: QualityAxis
+    label: str, ranks: Sequence[RankGroup], verdict: Verdict, cost: CostAxis, quality: QualityAxis
 ) -> PointGroup:
-    """The ranks of one sweep, with what the verdict says of them."""
+    """The ranks of the sweep of this name, with what the verdict says of them."""
     front = {rank.r for rank in pareto_front(ranks)}
     return PointGroup(
-        label=sweep_label(sweep),
+        label=label,
         points=[_plotted(rank, cost, quality) for rank in ranks],
         front=[i for i, rank in enumerate(ranks) if rank.r in front],
         smallest_good=_smallest_good(ranks, verdict),

@@ -12,7 +12,7 @@ from rankviz.core.runs.tradeoff import (
     by_rank,
     learning_rate_note,
 )
-from rankviz.core.runs.words.labels import base_name, data_name
+from rankviz.core.runs.words.labels import base_name, data_name, sweep_label, sweep_title, told_apart
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, Drawing, draw, figure, named_band, rgba
 from rankviz.figures.sweep.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis
@@ -81,6 +81,7 @@ def tradeoff_info(
     all_runs = [run for sweep in sweeps for run in sweep.runs if run.loss_after]
     if all_runs and quality.metric not in measured_metrics(all_runs):
         empty = {"empty": f"None of these runs measured {quality.metric.noun}."}
+    labels, titles_of = told_apart(sweeps, sweep_label), told_apart(sweeps, sweep_title)
     for sweep in sweeps:
         runs = [run for run in sweep.runs if run_ids is None or run.run_id in run_ids]
         if (verdict := verdicts.get(sweep.sweep_id)) is None:
@@ -89,8 +90,8 @@ def tradeoff_info(
                 continue
             verdict = judge(losses, tolerance=tolerance, metric=quality.metric)
         if ranks := by_rank(measured_points(runs, cost, quality, price), verdict.rates):
-            groups.append(point_group(sweep, ranks, verdict, cost, quality))
-            notes.append(_note(sweep, ranks, verdict))
+            groups.append(point_group(labels[sweep.sweep_id], ranks, verdict, cost, quality))
+            notes.append(_note(titles_of[sweep.sweep_id], sweep, ranks, verdict))
             rows += [_row(sweep, rank, cost, quality) for rank in ranks]
     if x == "money":
         notes.append(f"Price: {units.usd(usd_per_hour)} per hour.")
@@ -116,12 +117,11 @@ def _y_range(groups: Sequence[PointGroup]) -> tuple[float, float] | None:
     return middle - span / 2, middle + span / 2
 
 
-def _note(sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict) -> str:
+def _note(title: str, sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict) -> str:
     start = "Recorded by RankViz on a CPU (not your run): " if sweep.recorded else ""
-    request = sweep.runs[0].request
-    setting = f"{start}{base_name(request.base)} on {data_name(request.data)}, {counted(request.max_steps, 'step')}."
+    setting = f"{start}{title}, {counted(sweep.runs[0].request.max_steps, 'step')}."
     if len(ranks) < 2:
-        return f"{setting} Only one rank has finished."
+        return f"{setting} Only r = {ranks[0].r} is shown, so no ranks are compared."
     notes = [setting, headline(verdict)]
     if verdict.noise_width is not None:
         notes.append(

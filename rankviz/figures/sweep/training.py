@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.thinned import FEW, thinned
-from rankviz.core.runs.words.labels import data_name, run_labels, sweep_title
+from rankviz.core.runs.words.labels import data_name, made_of, run_labels, sweep_title, told_apart
 from rankviz.figures.style import MEASURED, Drawing, draw, figure, rgba
 
 
@@ -53,20 +53,24 @@ def training_info(sweeps: Sequence[Sweep], *, run_ids: Collection[str] | None = 
     each = min(MOST_POINTS, max(FEW, ALL_POINTS // len(pairs)))
     shown = [thinned(run.steps, each) for run, _ in pairs]
     left_out = any(len(steps) < len(run.steps) for steps, (run, _) in zip(shown, pairs, strict=True))
-    several = len(sweeps) > 1
+    names = (
+        told_apart(sweeps, lambda sweep: data_name(sweep.runs[0].request.data), made_of, sweep_title)
+        if len(sweeps) > 1
+        else {}
+    )
     labels = {run_id: label for sweep in sweeps for run_id, label in run_labels(sweep).items()}
     ended = all(run.state.ended for run, _ in pairs)
     return TrainingInfo(
         curves=[
             LossCurve(
                 run_id=run.run_id,
-                label=(f"{data_name(run.request.data)}: " if several else "") + labels[run.run_id],
+                label=(f"{names[sweep.sweep_id]}: " if names else "") + labels[run.run_id],
                 r=run.request.r,
                 steps=[step.step for step in steps],
                 losses=[step.loss for step in steps],
                 final=run.loss_after.loss if run.loss_after and isfinite(run.loss_after.loss) else None,
             )
-            for steps, (run, _) in zip(shown, pairs, strict=True)
+            for steps, (run, sweep) in zip(shown, pairs, strict=True)
         ],
         max_steps=max(run.request.max_steps for run, _ in pairs),
         **({"empty": "No step was logged."} if ended else {}),
@@ -92,7 +96,7 @@ def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
     begun = [curve for curve in info.curves if curve.steps]
     ranks = sorted({curve.r for curve in begun})
     ended = [curve for curve in begun if curve.final is not None]
-    lines = [_line(curve, ranks) for curve in begun]
+    lines = [_line(curve, ranks, dash) for curve, dash in zip(begun, _dashes(begun, ranks), strict=True)]
     if len(begun) > MOST_NAMED:
         firsts = {curve.r: i for i, curve in reversed(list(enumerate(begun)))}
         for i, (curve, line) in enumerate(zip(begun, lines, strict=True)):
@@ -110,9 +114,17 @@ def training_figure(info: TrainingInfo, *, height: int = 320) -> Drawing:
     )
 
 
-def _line(curve: LossCurve, ranks: Sequence[int]) -> dict[str, Any]:
-    place = ranks.index(curve.r)
-    strength = 1.0 if len(ranks) == 1 else 0.55 + 0.45 * place / (len(ranks) - 1)
+def _dashes(curves: Sequence[LossCurve], ranks: Sequence[int]) -> Sequence[str]:
+    """Of each rank; where the legend names several runs of a rank, of each among those of its rank."""
+    if len(curves) > MOST_NAMED or len(ranks) == len(curves):
+        places = [ranks.index(curve.r) for curve in curves]
+    else:
+        places = [sum(other.r == curve.r for other in curves[:i]) for i, curve in enumerate(curves)]
+    return [DASHES[place % len(DASHES)] for place in places]
+
+
+def _line(curve: LossCurve, ranks: Sequence[int], dash: str) -> dict[str, Any]:
+    strength = 1.0 if len(ranks) == 1 else 0.55 + 0.45 * ranks.index(curve.r) / (len(ranks) - 1)
     return {
         "type": "scatter",
         "x": list(curve.steps),
@@ -123,7 +135,7 @@ def _line(curve: LossCurve, ranks: Sequence[int]) -> dict[str, Any]:
         "line": {
             "color": rgba(MEASURED, strength),
             "width": 1.4 + 0.25 * min(6, log2(curve.r)),
-            "dash": DASHES[place % len(DASHES)],
+            "dash": dash,
         },
         "hovertemplate": f"{curve.label}<br>step %{{x}}: %{{y:.4f}}<extra></extra>",
     }

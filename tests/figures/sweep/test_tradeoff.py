@@ -72,7 +72,20 @@ def test_only_the_named_runs_are_shown_and_the_table_has_a_row_per_point():
         (row["r"], row["adapter_file"], row["held_out_loss"], row["recorded"]) for row in shown.rows
     ]
     assert shown.notes[0].startswith("Recorded by RankViz on a CPU (not your run): SmolLM2-135M-Instruct on phonemes")
-    assert shown.notes[0].endswith("Only one rank has finished.")
+    assert shown.notes[0].endswith("2 steps. Only r = 4 is shown, so no ranks are compared.")
+
+
+def test_sweeps_of_one_base_and_data_are_told_apart_by_their_ranks_and_equal_ones_by_their_ids():
+    low, high = plain_sweep({4: 2.0, 16: 1.5}), replace(plain_sweep({4: 2.0, 64: 1.5}), sweep_id="s2")
+    same = replace(low, sweep_id="s3")
+
+    apart, alike = tradeoff_info([low, high]), tradeoff_info([low, same])
+
+    assert ["on phonemes, r = 4, 16, 2 steps", "on phonemes, r = 4, 64, 2 steps"] == [
+        note[len("SmolLM2-135M-Instruct ") :].split(".")[0] for note in apart.notes
+    ]
+    assert ["s1", "s3"] == [group.label[-3:-1] for group in alike.groups]
+    assert ["(s1), 2 steps" in alike.notes[0], "(s3), 2 steps" in alike.notes[1]] == [True, True]
 
 
 @pytest.mark.parametrize("axes", [{"x": "colour"}, {"y": "colour"}])

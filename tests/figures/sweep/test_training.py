@@ -35,6 +35,28 @@ def test_a_loss_curve_ends_in_its_held_out_loss():
     assert "a" == named(figure, "r = 4").meta
 
 
+def test_runs_of_one_rank_that_the_legend_names_differ_by_dash():
+    several = training_info([plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1))])
+    one_each = training_info([plain_sweep({4: 2.0, 16: 1.5})])
+
+    def dashes(info):
+        return [line.line.dash for line in training_figure(info).data if line.mode == "lines"]
+
+    assert ["solid", "dash"] == dashes(one_each)
+    assert {(4, "solid"), (4, "dash"), (16, "solid"), (16, "dash")} == {
+        (curve.r, dash) for curve, dash in zip(several.curves, dashes(several), strict=True)
+    }
+
+
+def test_curves_of_several_sweeps_say_which_sweep_they_are_of():
+    low, high = plain_sweep({4: 2.0}), replace(plain_sweep({4: 1.9, 16: 1.5}), sweep_id="s2")
+
+    labels = [curve.label for curve in training_info([low, high]).curves]
+
+    assert len(set(labels)) == len(labels)
+    assert "SmolLM2-135M-Instruct on phonemes, r = 4, 16: r = 16" == labels[-1]
+
+
 def test_many_loss_curves_are_named_by_rank_once_each():
     curves = [
         LossCurve(run_id=f"{r}-{seed}", label=f"r = {r}, seed {seed}", r=r, steps=[1], losses=[2.0])

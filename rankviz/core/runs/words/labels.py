@@ -1,6 +1,6 @@
 """What sweeps and runs are called, in figures, tables and lists."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.units import counted
@@ -24,6 +24,15 @@ def sweep_title(sweep: Sweep) -> str:
 def sweep_label(sweep: Sweep) -> str:
     """The title, marked where the sweep ships with RankViz."""
     return sweep_title(sweep) + (" (recorded)" if sweep.recorded else "")
+
+
+def told_apart(sweeps: Sequence[Sweep], *names: Callable[[Sweep], str]) -> Mapping[str, str]:
+    """Names of sweeps by id: the first of these that tells all apart, else the last with the id."""
+    for name in (*names, lambda sweep: f"{names[-1](sweep)} ({sweep.sweep_id})"):
+        by_id = {sweep.sweep_id: name(sweep) for sweep in sweeps}
+        if len(set(by_id.values())) == len(by_id):
+            break
+    return by_id
 
 
 def base_name(base: str) -> str:
