@@ -75,6 +75,16 @@ class Spent:
         empty where nothing has begun."""
         return self.in_words_after("")
 
+    @property
+    def called(self) -> str:
+        """What in_words is; a machine of one's own has no price."""
+        return "Cost so far" if self.rent else "Machine time so far"
+
+    def sentence(self, engine: str = "") -> str:
+        """ "Machine time so far: 18 min on this machine."; empty where nothing has begun. engine: as below."""
+        words = self.in_words_after(engine)
+        return f"{self.called}: {words}." if words else ""
+
     def in_words_after(self, engine: str) -> str:
         """The same after a sentence that names one engine alone, which is not named again where there is no other."""
         is_named = {*self.times, *([HF_JOBS] if self.rent else [])} == {engine}

@@ -77,8 +77,8 @@ def runs_table(api: Api, records: Sequence["RunRecord"]) -> None:
         column(
             "Peak memory", 12, lambda run: units.memory_size(run.completed.peak_memory_bytes) if run.completed else ""
         ),
-        column("Time", 6, lambda run: units.duration(run.completed.train_seconds) if run.completed else ""),
-        column("Cost so far", 7, lambda run: device_time([run], time.time()).in_words),
+        column("Training time", 6, lambda run: units.duration(run.completed.train_seconds) if run.completed else ""),
+        column("Machine time", 7, lambda run: device_time([run], time.time()).in_words),
     ]
     print_rows(units.counted(len(records), "run"), columns, terminal_width())
 

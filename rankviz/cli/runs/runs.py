@@ -52,10 +52,10 @@ def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], 
     waits = api.runs.why_waits(record)
     if as_json:
         return print_json(run_json(summary) | {"waits": waits or None})
-    cost = api.spending.of_run(record).in_words
+    spent = api.spending.of_run(record)
     of_sweep = api.spending.of_sweep(api.runs.sweep(record.request.sweep_id))
     rent = of_sweep.in_words if of_sweep.rent else ""
-    standing = {"Waits": waits, "Cost so far": cost, "Cost of its sweep so far": rent}
+    standing = {"Waits": waits, spent.called: spent.in_words, "Cost of its sweep so far": rent}
     place = api.whereabouts.in_words(record)
     facts = list(_facts(summary, {"Place": place} | standing))
     print_facts(f"Run {run_id}", facts, terminal_width())

@@ -68,8 +68,7 @@ def bars(console: "Console") -> "Progress":
 def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
     """What a sweep has cost so far, that its job ends before its runs do or after them, and why it waits, as
     sentences."""
-    spent = api.spending.of_sweep(sweep).in_words
-    cost = f"Cost so far: {spent}." if spent else ""
+    cost = api.spending.of_sweep(sweep).sentence()
     return list(
         filter(None, [cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep), api.runs.why_sweep_waits(sweep)])
     )

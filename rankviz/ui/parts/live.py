@@ -188,7 +188,7 @@ def accuracies_in_words(measured: events.HeldOut) -> str:
 
 
 QUALITY_HEADERS = ("Rank", "State", "Learning rate", "Seed", "Held-out loss", "Gain")
-COST_HEADERS = ("Parameters", "Adapter file", "Peak memory", "Time")
+COST_HEADERS = ("Parameters", "Adapter file", "Peak memory", "Training time")
 
 
 def results_table(api: Api, sweep: Sweep, *, chosen: str = "") -> str:

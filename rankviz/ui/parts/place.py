@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.record import RunRecord, Sweep
@@ -15,8 +16,11 @@ def place_html(api: Api, sweep: Sweep) -> str:
     if sweep.recorded:
         return ""
     standing = standing_on(api, sweep)
-    spent = api.spending.of_sweep(sweep).in_words_after(api.whereabouts.engine_of_sweep(sweep) if standing else "")
-    cost = f"Cost so far: {spent}." if spent else ""
+    spent = api.spending.of_sweep(sweep)
+    cost = spent.sentence(api.whereabouts.engine_of_sweep(sweep) if standing else "")
+    once = not spent.rent and spent.attempts == len(spent.attempts_of_each)
+    if sweep.ended and once and spent.time.in_words == units.duration(sweep.seconds_in_runs):
+        cost = ""  # the sentence that it has ended tells this time
     words = " ".join(filter(None, [standing, cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep)]))
     return f'<p class="rv-caption">{html.prose(words)}</p>' if words else ""
 
@@ -43,9 +47,8 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
         return ""
     place = telling(api)(api.whereabouts.in_words(run))
     named = api.whereabouts.of(run).engine if place else ""
-    sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run)]
-    if spent := api.spending.of_run(run).in_words_after(named):
-        sentences.append(f"Cost so far: {spent}.")
+    spent = api.spending.of_run(run).sentence(named)
+    sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run), spent]
     if (of_sweep := api.spending.of_sweep(sweep)).rent:
         sentences.append(f"Its sweep: {of_sweep.in_words_after(named)}; a job is billed as a whole, not by run.")
     return " ".join(filter(None, sentences))

@@ -17,8 +17,8 @@ from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, rounded
 from rankviz.ui.runs.selection import NOTHING, Choice
 
 ANY_STATE = "any state"
-HEADERS = ("Sweep or run", "State", "α", "Learning rate", "Seed", "Loss", "Gain", "Adapter file", "Memory", "Time")
-HEADERS += ("Requested",)
+HEADERS = ("Sweep or run", "State", "α", "Learning rate", "Seed", "Loss", "Gain", "Adapter file", "Memory")
+HEADERS += ("Run time", "Requested")
 MOST_ROWS = 500
 """Of one's own: a browser takes seconds to draw thousands."""
 INDENT = "\u2003\u2003"
@@ -186,7 +186,7 @@ def _run_cells(sweep: Sweep, run: RunRecord, place: str) -> Sequence[Cell]:
         rounded(NATS, run.gain, PER_TOKEN),
         rounded(units.file_size, run.adapter_bytes or None, "bytes"),
         rounded(units.memory_size, done and done.peak_memory_bytes, "bytes"),
-        rounded(units.duration, done and done.train_seconds, "seconds"),
+        rounded(units.duration, run.attempt_seconds, "seconds"),
         Cell(_when(run)),
     )
 

@@ -166,8 +166,9 @@ def test_what_a_run_and_its_sweep_have_cost_so_far_is_shown(api, monkeypatch, ca
     runs_show(sweep_id, as_json=True)
     sweep = json.loads(capsys.readouterr().out)
 
-    assert "Cost so far 18 min on this machine" in text
-    assert "Cost so far: 18 min on this machine." in text
+    assert "Machine time so far 18 min on this machine" in text
+    assert "Cost" not in text
+    assert "Machine time so far: 18 min on this machine." in text
     assert (1080.0, True) == (run["device_seconds"], run["device_seconds_is_whole"])
     assert {
         "device_seconds": 1080.0,

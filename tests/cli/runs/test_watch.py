@@ -91,7 +91,7 @@ def test_the_cost_so_far_stands_beside_the_time_left(tmp_path):
 
     (sweep,) = api.runs.sweeps()
 
-    assert ["Cost so far: 18 min on this machine."] == standing(api, sweep)
+    assert ["Machine time so far: 18 min on this machine."] == standing(api, sweep)
 
 
 @pytest.mark.parametrize(("width", "bar"), [(80, 20), (180, 40), (30, 10)])

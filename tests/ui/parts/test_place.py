@@ -9,6 +9,7 @@ from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCompleted, RunStarted
 from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.store.destination import Destination
+from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.place import place_html, place_in_sentences
 from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
@@ -59,11 +60,18 @@ def test_a_sweep_that_has_not_begun_has_cost_nothing_and_is_nowhere(api):
 
 
 def test_own_machines_have_a_time_and_no_price(api):
-    one = sweep_of(api, [placed("local", "GPU 1"), begun(1.0), completed(1081.0)])
-    two = sweep_of(api, *([placed("local", f"GPU {n}"), begun(1.0), completed(601.0)] for n in (0, 1)))
+    journals = [placed("local", "GPU 0"), begun(1.0), completed(601.0)], [placed("local", "GPU 1"), begun(1.0)]
+    sweep = sweep_of(api, *journals)
 
-    assert "Ran on this machine (GPU 1). Cost so far: 18 min." == text_of(place_html(api, one))
-    assert "Ran on this machine (GPU 0 and GPU 1). Cost so far: 20 min." == text_of(place_html(api, two))
+    assert "Running on this machine (GPU 1). Machine time so far: " in text_of(place_html(api, sweep))
+    assert "Machine time so far: 10 min." in place_in_sentences(api, sweep.runs[0])
+
+
+def test_the_time_of_a_sweep_that_ended_at_the_first_attempt_is_told_once(api):
+    sweep = sweep_of(api, *([placed("local", f"GPU {n}"), begun(1.0), completed(601.0)] for n in (0, 1)))
+
+    assert "2 runs completed in 20 min." in text_of(status_html(sweep))
+    assert "Ran on this machine (GPU 0 and GPU 1)." == text_of(place_html(api, sweep))
 
 
 def test_all_attempts_count_and_are_counted(api):
@@ -71,14 +79,14 @@ def test_all_attempts_count_and_are_counted(api):
     journal = [placed("ray", "node-1"), begun(1.0), placed("ray", "node-1", job="a"), lost]
     sweep = sweep_of(api, [*journal, placed("ray", "node-2", 2), begun(600.0, 2), completed(1200.0, 2)])
 
-    assert "Ran on Ray cluster (node-2). Cost so far: 10 min, in 2 attempts." == text_of(place_html(api, sweep))
+    assert "Ran on Ray cluster (node-2). Machine time so far: 10 min, in 2 attempts." == text_of(place_html(api, sweep))
 
 
 def test_what_runs_says_where(api):
     now = time.time()
     sweep = sweep_of(api, *([placed("ray", f"node-{n}"), begun(now)] for n in (1, 2)))
 
-    assert "Running on Ray cluster (node-1 and node-2). Cost so far: " in text_of(place_html(api, sweep))
+    assert "Running on Ray cluster (node-1 and node-2). Machine time so far: " in text_of(place_html(api, sweep))
 
 
 def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):
@@ -90,7 +98,7 @@ def test_a_rented_machine_has_a_price_of_the_whole_sweep(tmp_path, hub):
         words = "$0.40 of at most $5.00, 2 min in runs"
         assert f"Ran on Hugging Face Jobs (l4x1). Cost so far: {words}." == text_of(place_html(api, sweep))
         of_run = place_in_sentences(api, sweep.runs[0])
-        assert f"Cost so far: 2 min. Its sweep: {words}; a job is billed as a whole, not by run." in of_run
+        assert f"Machine time so far: 2 min. Its sweep: {words}; a job is billed as a whole, not by run." in of_run
 
 
 def test_what_a_rented_machine_cost_is_not_zero_where_it_is_not_known(tmp_path, hub):
@@ -121,7 +129,7 @@ def test_who_may_only_read_a_sweep_does_not_see_what_its_owner_paid(tmp_path, hu
         assert "$0.40" in place_html(api, sweep)
 
         with acting_as(Visitor("hf:2", "ben")):
-            assert text_of(place_html(api, sweep)).endswith("Cost so far: 2 min.")
+            assert text_of(place_html(api, sweep)).endswith("Ran on Hugging Face Jobs (l4x1).")
 
 
 def test_recorded_sweeps_say_nothing_of_it(api):

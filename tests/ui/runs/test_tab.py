@@ -429,7 +429,7 @@ def test_what_a_sweep_has_cost_goes_on_while_nothing_else_has_happened_and_nothi
     first = store.sweep(sweep_id).runs[0].run_id
     store.append(first, RunStarted(time=time.time() - 20, environment={"device": "cpu"}))
     before = drawn(api, sweep_id=sweep_id)._asdict()
-    assert "Cost so far: " in text_of(before["status"])
+    assert "Machine time so far: " in text_of(before["status"])
 
     again: dict = {}
     wait_for(lambda: again.update(drawn(api, sweep_id=sweep_id, seen=before["seen"])._asdict()) or "status" in again)
