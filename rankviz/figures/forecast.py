@@ -11,6 +11,7 @@ from rankviz.core.forecast.bent import BentForecast
 from rankviz.core.forecast.words import UNIT_WORDS
 from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, Drawing, draw, figure, rgba, vertical_line
 
+INNER = "50 % band"
 EXTRAPOLATED = ", extrapolated"
 """What the name of a trace ends with where no line has a point."""
 EMPTY = "There is no forecast yet. It needs finished runs at two ranks."
@@ -133,13 +134,13 @@ def bands(ranks: Sequence[ForecastRank], xs: Mapping[int, float] | None = None) 
     for stretch, extrapolated in _stretches(ranks):
         traces += [
             _band(stretch, xs, "low_80", "high_80", "80 % band", 0.16, extrapolated),
-            _band(stretch, xs, "low_50", "high_50", "50 % band", 0.26, extrapolated),
+            _band(stretch, xs, "low_50", "high_50", INNER, 0.26, extrapolated),
             _median(stretch, xs, extrapolated),
         ]
     names: set[str] = set()
     for trace in traces:
         # One hatched entry explains them all, so that the legend leaves room on a phone.
-        trace["showlegend"] = trace["name"] not in {*names, f"50 % band{EXTRAPOLATED}", f"median{EXTRAPOLATED}"}
+        trace["showlegend"] = trace["name"] not in {*names, f"{INNER}{EXTRAPOLATED}", f"median{EXTRAPOLATED}"}
         trace["legendrank"] = 1001 if trace["name"].endswith(EXTRAPOLATED) else 1000
         names.add(trace["name"])
     return traces

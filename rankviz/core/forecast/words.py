@@ -25,6 +25,8 @@ KINDS = {
     LOSS: "held-out loss",
 }
 UNIT_WORDS = {"points": "points", "percent_of_loss": "% of the loss"}
+QUALITY_WORDS = {"points": "scores", "percent_of_loss": "losses"}
+"""What its points are."""
 NOT_A_CHOICE = (
     "The forecast shows what published runs did. It has not been shown to choose a better rank than a fixed rank of "
     "the same size does."

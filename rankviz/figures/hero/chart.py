@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.forecast.curve import GRID
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, Tradeoff
-from rankviz.core.forecast.words import UNIT_WORDS
+from rankviz.core.forecast.words import QUALITY_WORDS, UNIT_WORDS
 from rankviz.core.runs.metric import METRICS
 from rankviz.errors import InvalidSettingError
-from rankviz.figures.forecast import ForecastRank, bands, forecast_info
+from rankviz.figures.forecast import INNER, ForecastRank, bands, forecast_info
 from rankviz.figures.hero.axes import X_AXES
 from rankviz.figures.hero.lines import HeroLine, line_traces, published_lines, run_lines
 from rankviz.figures.style import ESTIMATED, SMALL, Drawing, draw, figure
@@ -96,7 +96,7 @@ def _band_label(tradeoff: Tradeoff) -> str:
         return f"forecast between {'recorded' if recorded else 'your'} runs, 80 % band"
     if forecast.coverage_80_left_out is None:
         return "forecast, 80 % band (not checked)"
-    held = f"held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen points"
+    held = f"held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen {QUALITY_WORDS[forecast.unit]}"
     return f"forecast, 80 % band ({held}{'' if forecast.validated else ', not validated'})"
 
 
@@ -196,7 +196,8 @@ def _y_range(info: HeroInfo) -> list[float] | None:
 
 
 def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
-    """One entry of the legend for band and median; the ranks that a band has by name; every rank, for the hover."""
+    """An entry of the legend for the band and the median, and one for the inner band; the ranks that a band has by
+    name; every rank, for the hover."""
     if not info.band:
         return []
     xs = dict(zip(RANKS, info.xs, strict=True))
@@ -207,6 +208,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
     traces = [
         {**piece, "name": info.band_label, "legendgroup": "band", "hoverinfo": "skip"}
         | {"showlegend": place == entry, "legendrank": 1}
+        | ({"name": INNER, "legendgroup": INNER, "showlegend": True} if place == entry + 1 else {})
         for place, piece in enumerate(pieces)
     ]
     stops = [rank for rank in info.band if rank.r in GRID]

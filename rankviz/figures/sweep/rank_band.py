@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rankviz.figures.forecast import ForecastRank, bands
+from rankviz.figures.forecast import INNER, ForecastRank, bands
 
-NAME = "estimated band"
+NAME = "estimated, 80 % band"
 
 
 def band_traces(ranks: Sequence[ForecastRank]) -> Sequence[dict[str, Any]]:
-    """Bands of 80 and 50 % and the median, with one entry of the legend for all."""
+    """Bands of 80 and 50 % and the median, with an entry of the legend for each band."""
     return [
-        trace | {"name": NAME, "legendgroup": NAME, "showlegend": place == 0}
+        trace if trace["name"] == INNER else trace | {"name": NAME, "legendgroup": NAME, "showlegend": place == 0}
         for place, trace in enumerate(bands(ranks))
     ]
 
@@ -20,6 +20,6 @@ def band_rows(ranks: Sequence[ForecastRank]) -> Sequence[dict[str, object]]:
     """The band as rows of the figure's CSV; the loss is the median."""
     bounds = ("low_50", "high_50", "low_80", "high_80")
     return [
-        {"kind": NAME, "r": rank.r, "loss": rank.median, **{name: getattr(rank, name) for name in bounds}}
+        {"kind": "estimated band", "r": rank.r, "loss": rank.median, **{name: getattr(rank, name) for name in bounds}}
         for rank in ranks
     ]

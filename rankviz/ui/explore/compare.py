@@ -15,7 +15,7 @@ from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.figures import X_LABELS, compare_figure, compare_info
 from rankviz.ui import link
 from rankviz.ui.explore.answer import X_DEFAULT
-from rankviz.ui.explore.records import FIGURES, record
+from rankviz.ui.explore.records import FIGURES, FORECAST, record
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_json
@@ -102,7 +102,7 @@ def _cells(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, ht
     }
     judged = {
         "Fit": html.Cell(html.FITS.get(record["fit"], "")),
-        "Forecast": html.Cell(record["quality"], title=record["quality_exact"]),
+        FORECAST: html.Cell(record["quality"], title=record["quality_exact"]),
     }
     return {name: html.Cell(text) for name, text in settings.items()} | figures | judged
 
@@ -122,7 +122,7 @@ def _title(name: str) -> str:
 
 def _table(columns: Sequence[tuple[str, str, Mapping[str, html.Cell]]]) -> str:
     """Settings first, figures last; a row in which the columns differ is marked."""
-    ends = [*FIGURES, "Fit", "Forecast"]
+    ends = [*FIGURES, "Fit", FORECAST]
     names = list(dict.fromkeys(name for _, _, cells in columns for name in cells if name not in ends)) + ends
     head = "".join(
         f'<th scope="col" class="rv-left">{escape(label)} '

@@ -8,7 +8,7 @@ from html import escape
 import gradio as gr
 
 from rankviz.figures import X_LABELS
-from rankviz.ui.explore.records import FIGURES
+from rankviz.ui.explore.records import FIGURES, FORECAST
 from rankviz.ui.parts.charts import MENU
 
 HERO_TITLE = "Cost and quality by rank"
@@ -18,7 +18,7 @@ FIGURE = (
     '<div class="rv-figure"><h2>{name}</h2><div class="rv-value">–</div><div class="rv-sub"></div>'
     '<dl class="rv-steps"></dl></div>'
 )
-RANK_HEADERS = ("r", "Trainable parameters", "Share", "Adapter file", "GPU memory", "Time", "Cost", "Fit", "Forecast")
+RANK_HEADERS = ("r", "Trainable parameters", "Share", "Adapter file", "GPU memory", "Time", "Cost", "Fit", FORECAST)
 RANKS = """
 <div class="rv-table-box" tabindex="0" role="region" aria-label="All ranks"><table class="rv-table">
 <thead><tr>{headers}</tr></thead><tbody></tbody></table></div>

@@ -19,6 +19,8 @@ from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 FIGURES = ("Trainable parameters", "Adapter file", "GPU memory", "Time", "Cost")
 """The five figures, in their order."""
+FORECAST = "Forecast: median (80 % band)"
+"""What quality_text is called."""
 BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for name in ("bf16", "fp16", "fp32")}
 """What a precision loads the base in."""
 

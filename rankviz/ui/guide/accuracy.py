@@ -13,7 +13,7 @@ from rankviz.figures import AccuracyInfo, accuracy_figure, accuracy_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.parts.html import Figure, Row, rounded
+from rankviz.ui.parts.html import Row, rounded
 from rankviz.ui.wiring import wire
 from rankviz.units import rounded_percent as percent
 
@@ -59,27 +59,8 @@ def details(report: AccuracyReport) -> Details:
 
 
 def accuracy_html(report: AccuracyReport) -> str:
-    """How far off memory and time have been: four figures and three sentences."""
-    return f"<h2>Accuracy of these numbers</h2>{figures_html(report)}{html.paragraphs(summary(report))}"
-
-
-def figures_html(report: AccuracyReport) -> str:
-    """Errors and shares are those of sources that have not been seen."""
-    every, time = report.left_out.overall, report.left_out.time
-    furthest = max(score.mean_abs_error for score in _on_cards(report))
-    return html.figures(
-        [
-            Figure("Parameters and file", "exact", sub="equal to PEFT, Unsloth and saved files"),
-            Figure(
-                "Memory, mean error", percent(every.mean_abs_error), sub=f"{percent(furthest)} for the worst source"
-            ),
-            Figure(
-                "Memory inside its range", percent(every.inside_band, 0), sub=f"±{percent(every.mean_half_width)} wide"
-            ),
-            Figure("Time, mean error", percent(time.mean_abs_error, 0), sub=f"{time.rows} timings"),
-            Figure("Time inside its range", percent(time.inside_range, 0), sub="predicted in the same way"),
-        ]
-    )
+    """What the errors of memory and time rest on; numbers.py shows the errors."""
+    return f"<h2>Accuracy of these numbers</h2>{html.paragraphs(summary(report))}"
 
 
 def _on_cards(report: AccuracyReport) -> Sequence[Score]:
@@ -92,11 +73,13 @@ def accuracy_chart(info: AccuracyInfo) -> str:
 
 
 def summary(report: AccuracyReport) -> str:
-    """What the figures rest on, in three sentences."""
-    every = report.left_out.overall
+    """What the errors rest on, in three sentences."""
+    every, on_cards = report.left_out.overall, _on_cards(report)
+    furthest = max(score.mean_abs_error for score in on_cards)
     return (
         f"{every.rows} published memory peaks on GPUs are counted: {every.settings} setups from "
-        f"{len(_on_cards(report))} sources, each source predicted without its own measurements. With all sources seen, "
+        f"{len(on_cards)} sources, each source predicted without its own measurements; the mean error is "
+        f"{percent(furthest)} for the worst source. With all sources seen, "
         f"the mean error is {percent(report.overall.mean_abs_error)} for memory and "
         f"{percent(report.time.mean_abs_error)} for time. To compare measurements of your own, run rankviz validate "
         "FILE.csv."

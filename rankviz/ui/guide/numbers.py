@@ -1,6 +1,7 @@
 """Shows how each number is computed and how far off it has been: a table, and the methods folded below it."""
 
 from rankviz.api import Api
+from rankviz.core.forecast.words import KINDS, QUALITY_WORDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.ui.parts import html
@@ -81,8 +82,10 @@ def numbers_html(api: Api, *, model: str, use_case: str) -> str:
         (
             "Quality forecast",
             "80 % band",
-            f"{percent(held, 0)} of left-out points inside the band" if held is not None else "not known",
-            f"{forecast.studies} publications of {forecast.kind} tasks, each left out in turn",
+            f"{percent(held, 0)} of left-out {QUALITY_WORDS[forecast.unit]} inside the band"
+            if held is not None
+            else "not known",
+            f"{forecast.studies} publications on {KINDS[forecast.kind]}, each left out in turn",
         ),
         ("Held-out loss", "measured", "the noise of a run", "repeat it with other seeds"),
     ]

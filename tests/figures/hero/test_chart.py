@@ -84,7 +84,9 @@ def test_the_legend_says_how_often_the_band_held_and_whether_it_is_validated(api
     score = figures.hero_info(api.tradeoffs.of(QWEN, quality="score"))
     loss = figures.hero_info(api.tradeoffs.of(QWEN, quality="percent"))
 
-    assert "forecast, 80 % band (held 78 % of unseen points)" == score.band_label
+    assert "forecast, 80 % band (held 78 % of unseen scores)" == score.band_label
+    assert "% of unseen losses" in loss.band_label
+    assert "50 % band" in {trace.name for trace in figures.hero_figure(loss).data if trace.showlegend}
     assert loss.band_label.endswith("not validated)")
 
 

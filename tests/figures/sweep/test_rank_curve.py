@@ -143,7 +143,7 @@ def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():
     info = rank_curve_info(sweep, verdict_of(sweep), forecast=forecast({4: 1.9, 16: 1.7, 64: 1.6}))
     figure = rank_curve_figure(info)
 
-    assert ["estimated band", "fast curve", "measured runs"] == [
+    assert ["estimated, 80 % band", "50 % band", "fast curve", "measured runs"] == [
         trace.name for trace in figure.data if trace.showlegend is not False
     ]
     wide, narrow, median = figure.data[:3]

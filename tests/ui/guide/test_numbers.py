@@ -35,7 +35,8 @@ def test_each_number_has_its_error_and_the_methods_are_folded_below(api):
     assert f"{100 * unseen.overall.mean_abs_error:.1f} % on average" in words
     assert f"{unseen.overall.rows} published peaks" in words
     assert f"{unseen.time.rows} timings" in words
-    assert f"{100 * forecast.coverage_80_left_out:.0f} % of left-out points inside the band" in words
+    assert f"{100 * forecast.coverage_80_left_out:.0f} % of left-out scores inside the band" in words
+    assert "publications on instruction tuning" in words
     for number in ("Trainable parameters", "Adapter file", "Memory", "Time", "Cost", "Quality forecast"):
         assert number in words
         assert f"<dt>{number}" in fold

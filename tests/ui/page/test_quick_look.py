@@ -36,8 +36,10 @@ def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_run
     page.wait_for_url("**sweep=**")
     page.locator("#status", has_text="2 runs completed").wait_for(timeout=RUN_MILLISECONDS)
 
-    page.wait_for_function(f"{NAMES}?.includes('estimated band')")
-    assert ["estimated band", "fast curve", "measured runs"] == list(dict.fromkeys(page.evaluate(NAMES)))
+    page.wait_for_function(f"{NAMES}?.includes('estimated, 80 % band')")
+    assert ["estimated, 80 % band", "50 % band", "fast curve", "measured runs"] == list(
+        dict.fromkeys(page.evaluate(NAMES))
+    )
     ranks = page.evaluate("document.querySelector('#train-curve .rv-plot').data[2].x")
     assert [2, 4, 8] == list(ranks)
     words = page.locator("#train-words")
@@ -45,7 +47,7 @@ def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_run
     words.get_by_role("heading", name="Ship now").wait_for()
     page.locator("#status").get_by_role("link", name="Open this sweep on Runs").click()
     page.locator("#sweep-summary", has_text="Ship now").wait_for()
-    page.wait_for_function(f"{NAMES.replace('train', 'sweep')}?.includes('estimated band')")
+    page.wait_for_function(f"{NAMES.replace('train', 'sweep')}?.includes('estimated, 80 % band')")
 
 
 @pytest.mark.parametrize(("tab", "status", "part"), [("train", "#status", "train"), ("runs", "#sweep-status", "sweep")])

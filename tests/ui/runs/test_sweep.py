@@ -83,7 +83,7 @@ def test_the_curve_is_a_dashed_line_of_its_own_and_runs_are_markers(api):
     drawn = json.loads(curve(api, fast(api, cuts=CUTS, independent={2: 1.69})).chart)["data"]
 
     *band, line, markers = drawn
-    assert {"estimated band"} == {trace["name"] for trace in band}
+    assert {"estimated, 80 % band", "50 % band"} == {trace["name"] for trace in band}
     assert ([2, 8, 32, 64], "dash") == (line["x"], line["line"]["dash"])
     assert ([2, 64], "markers") == (markers["x"], markers["mode"])
 
@@ -378,7 +378,7 @@ def test_one_rank_has_no_band_and_no_decision(api):
 
     assert drawn.decision is None
     assert "What to train" not in text_of(drawn.words)
-    assert "estimated band" not in drawn.chart
+    assert "80 % band" not in drawn.chart
 
 
 def test_the_address_holds_what_a_sweep_is_judged_by(api):

@@ -351,7 +351,7 @@ def test_train_shows_a_quick_look_with_its_band_both_answers_and_the_run_that_wo
     assert f"What to train To train next: one more run at r = {third}" in words
     assert "What to ship To ship: the adapter of the run at r = 64 (64.0 MB), held-out loss 1.6000." in words
     assert "Forecast by rank" in words
-    assert '"name": "estimated band"' in shown.curve
+    assert '"name": "estimated, 80 % band"' in shown.curve
     assert shown.add.visible
     assert shown.add.value.startswith(f"Add a run at r = {third} (training ")
 
