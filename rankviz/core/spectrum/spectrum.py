@@ -208,10 +208,10 @@ def _used(spectrum: Spectrum) -> str:
     if high >= spectrum.r:
         return f"{trained}. {most} of the update's energy needs the full rank; r = {low} keeps {some}."
     lower = "" if low == high else f", r = {low} keeps {some}"
-    least = floor(1000 * spectrum.weakest(high)) / 10
+    least = floor(1e4 * spectrum.weakest(high)) / 100
     return (
         f"{trained}; r = {high} keeps {most} of the update's energy{lower}. "
-        f"At r = {high} every module keeps at least {least:.1f} % of its own energy."
+        f"At r = {high} every module keeps at least {least:.2f} % of its own energy."
     )
 
 

@@ -20,12 +20,6 @@ HEADERS = (
     "Module", "r", *(f"Rank for {percent(share, 0)}" for share in SHARES), "Effective rank", "Stable rank", "Norm",
     "Truncated to", "Energy kept",
 )  # fmt: skip
-WHAT_RANKS_MEAN = (
-    "Energy: the squared singular values of the update, scale · B·A; truncation keeps the largest (Eckart and Young "
-    "1936).",
-    "Effective rank: the exponential of the entropy of the singular values (Roy and Vetterli 2007).",
-    "Stable rank: squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007).",
-)
 
 
 def values_chart(spectrum: Spectrum, chosen: LayerSpectrum, ranks: Mapping[str, int]) -> str:
@@ -50,7 +44,7 @@ def table_html(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectr
     rows = [
         Row(cells=_cells(layer, ranks.get(layer.name)), pick=layer.name, chosen=layer is chosen) for layer in layers
     ]
-    return html.table(HEADERS, rows, label="Modules") + html.paragraphs(more, *WHAT_RANKS_MEAN)
+    return html.table(HEADERS, rows, label="Modules") + html.paragraphs(more)
 
 
 def _cells(layer: LayerSpectrum, k: int | None) -> Sequence[Cell | str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.core.runs.words.labels import base_name, data_name
 from rankviz.core.spectrum.spectrum import FAINT, MOST, NEARLY_ALL, Spectrum, Spread, in_words, spread
+from rankviz.core.spectrum.terms import TERMS
 from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
@@ -68,6 +69,7 @@ def top_html(spectrum: Spectrum, run: "RunRecord | None") -> str:
     return (
         f"{html.paragraphs(Cell(_origin(spectrum, run), title=exact(spectrum.file_bytes, 'bytes')))}{html.figures(row)}"
         f'<div class="rv-advice"><p>{escape(in_words(spectrum))}</p></div>'
+        f"{html.paragraphs(*(f'{term.name}: {term.meaning} [{term.source}]' for term in TERMS))}"
     )
 
 

@@ -8,6 +8,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.advice.rules import SETTINGS
+from rankviz.core.spectrum.terms import TERMS
 from rankviz.ui.guide import accuracy
 from rankviz.ui.guide.numbers import numbers_html
 from rankviz.ui.guide.rank import evidence_html, rules_html, what_is_html
@@ -49,10 +50,14 @@ def _section(title: str, body: str) -> str:
 
 
 def settings_html() -> str:
-    """Each setting in two sentences with its source."""
+    """Each setting, and each measure of an adapter, in two sentences with its source."""
     items = "".join(
         f"<dt>{escape(s.name)} <i>{escape(s.value)}</i></dt><dd>{escape(s.meaning)}{linked(s.source)}</dd>"
         for s in SETTINGS
+    )
+    items += "".join(
+        f"<dt>{term.name} <i>of an adapter</i></dt><dd>{escape(term.meaning)}{linked(term.source)}</dd>"
+        for term in TERMS
     )
     return f'<h2>Terms</h2><dl class="rv-how">{items}</dl>'
 

@@ -67,7 +67,7 @@ def test_in_words():
 
     assert (
         "Trained with r = 4; r = 2 keeps 99 % of the update's energy, r = 1 keeps 90 %. "
-        "At r = 2 every module keeps at least 99.9 % of its own energy." == in_words(spectrum)
+        "At r = 2 every module keeps at least 99.99 % of its own energy." == in_words(spectrum)
     )
     assert "needs the full rank; r = 2 keeps 90 %" in in_words(adapter(layer("q", 3.0, 3.0, 1.4)))
     assert "Even 90 % of the update's energy needs the full rank" in in_words(adapter(layer("q", 1.0, 1.0)))
@@ -87,7 +87,7 @@ def test_in_words():
             "The number of training steps is not known: below about 200, these ranks mostly reflect the random start, "
             "not the task.",
         ),
-        (200, "At r = 2 every module keeps at least 100.0 % of its own energy."),
+        (200, "At r = 2 every module keeps at least 100.00 % of its own energy."),
     ],
 )
 def test_ranks_after_few_or_unknown_steps_are_said_to_be_those_of_the_random_start(steps, end):

@@ -72,6 +72,13 @@ def test_sources_are_links_where_they_have_an_address():
     assert terms.count("<dt>") == terms.count("rv-under")
 
 
+def test_the_measures_of_an_adapter_are_among_the_terms():
+    terms = text_of(guide.settings_html())
+
+    for name in ("Energy", "Effective rank", "Stable rank"):
+        assert f"{name} of an adapter" in terms
+
+
 def test_the_guide_of_an_unknown_model_is_an_error_and_no_table(api):
     with pytest.raises(RankVizError):
         guide.guide(api, **QWEN | {"model": "no/such-model-here"})
