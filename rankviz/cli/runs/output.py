@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from rankviz import units
@@ -13,7 +14,7 @@ from rankviz.cli.runs.watch import standing
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.timing.spent import device_time
-from rankviz.core.runs.words.labels import run_label
+from rankviz.core.runs.words.labels import run_label, sweep_title
 from rankviz.core.runs.words.places import title
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def print_sweep(api: Api, sweep_id: str) -> None:
     """A sweep's runs, fast curves and forecast as tables; why runs failed, what it has cost and why it waits, what to
     train and to ship, and its verdict, in sentences."""
     sweep = api.runs.sweep(sweep_id)
-    runs_table(api, sweep.runs)
+    runs_table(api, [sweep])
     for line in errors_in_words(sweep):
         print(line)
     for sentence in standing(api, sweep):
@@ -52,9 +53,11 @@ def print_sweep(api: Api, sweep_id: str) -> None:
         _print_verdict(api, sweep_id, metric)
 
 
-def runs_table(api: Api, records: Sequence["RunRecord"]) -> None:
-    """A row for each run, with an accuracy's column where some run measured it, and where it is where that tells
-    something."""
+def runs_table(api: Api, sweeps: Sequence["Sweep"]) -> None:
+    """A row for each run under the title of its sweep, with an accuracy's column where some run measured it, and where
+    it is where that tells something."""
+    records = [run for sweep in sweeps for run in sweep.runs]
+    firsts = accumulate((len(sweep.runs) for sweep in sweeps), initial=0)
     places = [api.whereabouts.in_words(record) for record in records]
     placed = any(place not in ("", title(LOCAL)) for place in places)
     accuracies = [metric for metric in measured_metrics(records) if metric is not LOSS]
@@ -80,7 +83,8 @@ def runs_table(api: Api, records: Sequence["RunRecord"]) -> None:
         column("Training time", 6, lambda run: units.duration(run.completed.train_seconds) if run.completed else ""),
         column("Machine time", 7, lambda run: device_time([run], time.time()).in_words),
     ]
-    print_rows(units.counted(len(records), "run"), columns, terminal_width())
+    titles = dict(zip(firsts, map(sweep_title, sweeps), strict=False))
+    print_rows(units.counted(len(records), "run"), columns, terminal_width(), titles)
 
 
 def errors_in_words(sweep: "Sweep") -> Sequence[str]:

@@ -33,10 +33,11 @@ runs.command("publish")(runs_publish)
 def runs_list(as_json: Json = False) -> None:
     """List all runs, newest first."""
     api = Api()
-    records = [run for sweep in api.runs.sweeps() for run in sweep.runs]
+    sweeps = api.runs.sweeps()
     if as_json:
+        records = [run for sweep in sweeps for run in sweep.runs]
         return print_json([*map(listed_run_json, api.runs.summaries(records))])
-    runs_table(api, records)
+    runs_table(api, sweeps)
     for run_id, reason in api.runs.unreadable().items():
         print(f"Run {run_id} cannot be read. {reason}", file=sys.stderr)
 

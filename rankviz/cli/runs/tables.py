@@ -3,7 +3,8 @@
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 GAP = "  "
@@ -37,8 +38,11 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def print_rows(title: str, columns: Sequence[Column], width: int | None) -> None:
-    """A table within so many characters; columns that have no room are named below it, empty ones left out."""
+def print_rows(
+    title: str, columns: Sequence[Column], width: int | None, above: Mapping[int, str] = MappingProxyType({})
+) -> None:
+    """A table within so many characters; columns that have no room are named below it, empty ones left out. above:
+    lines that stand above rows, by the row's place."""
     columns = [
         column._replace(cells=[one_line(cell) for cell in column.cells])
         for column in columns
@@ -50,7 +54,9 @@ def print_rows(title: str, columns: Sequence[Column], width: int | None) -> None
     print(f"{title}\n")
     _print_lines(shown, [[""] * (height - len(head)) + head for head in heads])
     print(GAP + GAP.join("-" * column.width for column in shown))
-    _print_lines(shown, [column.cells for column in shown])
+    _print_lines(
+        shown, [column.cells for column in shown], {at: _wrapped(one_line(x), width) for at, x in above.items()}
+    )
     if left_out := [column.title for column in columns if column not in shown]:
         print(_wrapped(f"No room here for: {', '.join(left_out)}. A wider terminal and --json have all.", width))
     print()
@@ -77,9 +83,13 @@ def _fitting(columns: Sequence[Column], width: int | None) -> Sequence[Column]:
     return [column for column in columns if column in kept]
 
 
-def _print_lines(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
+def _print_lines(
+    columns: Sequence[Column], cells: Sequence[Sequence[str]], above: Mapping[int, str] = MappingProxyType({})
+) -> None:
     widths = [column.width for column in columns]
-    for row in zip(*cells, strict=True):
+    for at, row in enumerate(zip(*cells, strict=True)):
+        if at in above:
+            print(above[at])
         texts = [
             f"{text:{'<' if column.is_text else '>'}{width}}"
             for column, width, text in zip(columns, widths, row, strict=True)

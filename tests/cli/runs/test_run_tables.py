@@ -1,13 +1,16 @@
 """How runs are printed where a terminal has little room."""
 
+from dataclasses import replace
+
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli.runs.output import errors_in_words, print_sweep
+from rankviz.cli.runs.output import errors_in_words, print_sweep, runs_table
 from rankviz.cli.runs.tables import Column, print_facts, print_rows
 from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import RunCancelled, RunFailed
 from tests.support import questions
+from tests.support.finished_runs import plain_sweep
 
 ID = "20261127-021932-cb5d-001-r16"
 COLUMNS = [
@@ -39,6 +42,23 @@ def test_columns_without_room_are_named_and_empty_ones_are_not(capsys, width, le
 
     assert (f"No room here for: {left_out}. " in printed) is bool(left_out)
     assert "Exact match" not in printed
+
+
+def test_the_runs_of_each_sweep_stand_below_its_base_and_data(tmp_path, capsys):
+    sweeps = [plain_sweep({4: 2.0, 16: 1.5}), replace(plain_sweep({64: 1.5}), sweep_id="s2")]
+
+    runs_table(Api(home=tmp_path), sweeps)
+    lines = capsys.readouterr().out.splitlines()
+
+    titles = [place for place, line in enumerate(lines) if line.startswith("SmolLM2-135M-Instruct on phonemes, r = ")]
+    assert [3, 2] == [titles[1] - titles[0], len(lines) - 1 - titles[1]]
+    assert "SmolLM2-135M-Instruct on phonemes, r = 64" == lines[titles[1]]
+
+
+def test_a_title_above_rows_is_no_wider_than_the_terminal(capsys):
+    print_rows("1 run", COLUMNS, 60, {0: "A base on data, " * 9})
+
+    assert 60 >= max(map(len, capsys.readouterr().out.splitlines()))
 
 
 def test_a_pipe_gets_every_column_and_every_value_on_one_line(capsys):
