@@ -288,8 +288,12 @@ def _about(kind: type[BaseSettings], field: str) -> str:
     return next((each.description for each in fields if each.description), "")
 
 
+def why_refused(error: BaseException | None) -> str:
+    """Of an error of pydantic, in words; empty of any other."""
+    return _reason(error.errors()[0]) if isinstance(error, ValidationError) else ""
+
+
 def _reason(error: Mapping[str, Any]) -> str:
-    """Of an error of pydantic, in words."""
     words = REASONS.get(error["type"], error["msg"].removeprefix("Value error, "))
     return words.format(**error.get("ctx", {}))
 

@@ -52,15 +52,19 @@ def _print(answer: "Forecast", model: str) -> None:
         [
             [
                 str(rank.r),
-                f"{rank.median:.2f}",
-                f"{rank.low_50:.2f} to {rank.high_50:.2f}",
-                f"{rank.low_80:.2f} to {rank.high_80:.2f}",
+                _signed(f"{rank.median:.2f}"),
+                _signed(f"{rank.low_50:.2f} to {rank.high_50:.2f}"),
+                _signed(f"{rank.low_80:.2f} to {rank.high_80:.2f}"),
                 "extrapolated" if rank.extrapolated else str(rank.lines_at_rank),
             ]
             for rank in answer.ranks
         ],
         notes=list(answer.sentences),
     )
+
+
+def _signed(numbers: str) -> str:
+    return numbers.replace("-", "−")
 
 
 def print_bent(bent: "BentForecast") -> None:

@@ -81,7 +81,7 @@ def shown(value: object) -> str:
         return "nothing"
     if isinstance(value, int) and abs(value) >= 10**SHOWN:
         return f"a number of more than {SHOWN} digits"
-    return f"{value:,}" if is_number(value) else _SHORT.repr(value)
+    return f"{value:,}".removesuffix(".0") if is_number(value) else _SHORT.repr(value)
 
 
 _SHORT = reprlib.Repr()

@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,20 @@ def ask_hub(session: Any = None) -> HubAnswer:
     try:
         answer = (session or get_session()).head(endpoint, timeout=TIMEOUT_S, follow_redirects=True)
     except (HTTPError, OSError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return HubAnswer(endpoint=endpoint, reached=False, reason=first_line)
+        return HubAnswer(endpoint=endpoint, reached=False, reason=_why(error))
     if answer.status_code >= 500:
         return HubAnswer(endpoint=endpoint, reached=False, reason=f"status {answer.status_code}")
     return HubAnswer(endpoint=endpoint, reached=True)
+
+
+def _why(error: BaseException) -> str:
+    """What lies below an error of httpx: of the system its words without the number."""
+    below = error.__cause__ or error.__context__
+    if isinstance(error, socket.gaierror):
+        return "no machine of this name is found; check the network and the name"
+    if below is not None:
+        return _why(below)
+    return getattr(error, "strerror", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def cache_folder() -> Path:

@@ -144,7 +144,7 @@ def _refuse_large(source: Path) -> None:
         file.seek(max(0, size - _END_BYTES))
         end = file.read(_END_BYTES)
     if len(end) < _END_BYTES or not end.startswith(_END) or end[-2:] != b"\0\0":
-        raise zipfile.BadZipFile("it is not a zip file, or one with a comment")
+        raise zipfile.BadZipFile("it is no zip file, or it has a comment, which no RankViz export has")
     if int.from_bytes(end[12:16], "little") > MAX_DIRECTORY_BYTES or b"\xff\xff" in (end[8:10], end[10:12]):
         raise LimitError(f"{source.name} holds more than {MAX_ENTRIES:,} files: not a RankViz export.")
 

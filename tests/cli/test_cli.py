@@ -49,7 +49,9 @@ def test_what_is_not_known_is_null():
         (("estimate", "Qwen/Qwen3-4B", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
         (("estimate", "Qwen/Qwen3-4B", "--no-finetune-mlp-modules"), "takes no finetune_mlp_modules for qwen3"),
         (("estimate", "Qwen/Qwen3-4B", "-r", "0"), "1 to 1,024"),
-        (("estimate", "Qwen/Qwen3-4B", "-r", "many"), "integer"),
+        (("estimate", "Qwen/Qwen3-4B", "-r", "many"), "it must be a whole number"),
+        (("serve", "--port", "99999"), "it must be at most 65535"),
+        (("estimate", "Qwen/Qwen3-4B", "--alpha", "0"), "Alpha must be a number above 0 and at most 1,000,000 (got 0)"),
         (("estimate", "Qwen/Qwen3-4B", "--gpu", "abacus"), "L4"),
         (("estimate", "Qwen/Qwen3-4B", "--gpu", "T4", "--precision", "bf16"), "fp16"),
         (("estimate", "Qwen/Qwen3-4B", "--gpu", "L4", "--usd-per-hour", "-1"), "price"),
@@ -240,3 +242,9 @@ def test_the_list_of_studies_counts_studies_not_their_base_models(tmp_path):
     text = rankviz("evidence", "list", home=tmp_path).stdout
 
     assert f"{len(Api().studies.all().studies)} studies" == text.splitlines()[0].strip()
+
+
+def test_a_forecast_has_the_minus_sign_of_other_answers():
+    printed = rankviz("forecast", "Qwen/Qwen3-4B").stdout
+
+    assert "−0.46 to 8.00" in printed and "-0." not in printed

@@ -165,7 +165,7 @@ def test_a_zip_with_a_comment_may_hide_another_table_of_contents(tmp_path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.comment = b"PK\x05\x06" + b"\0" * 40
 
-    with pytest.raises(InvalidSettingError, match="one with a comment"):
+    with pytest.raises(InvalidSettingError, match="or it has a comment"):
         import_runs(RunStore(tmp_path), path)
 
 

@@ -139,8 +139,9 @@ def lora_alpha(alpha: str, r: int) -> float:
         value = float(rule)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and 0 < value <= MAX_ALPHA):
+    if math.isnan(value):
         raise InvalidSettingError(
             f"Alpha must be r, 2r or a number above 0 and at most {MAX_ALPHA:,} (got {quoted(alpha)})."
         )
+    number(value, "Alpha", 0, MAX_ALPHA, above=True)
     return value

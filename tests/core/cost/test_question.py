@@ -16,7 +16,8 @@ from tests.support.toy import gpu
         ({"ranks": (8.5,)}, "Rank must be a whole number from 1 to 1,024 (got 8.5)."),
         ({"ranks": (True,)}, "Rank must be a whole number from 1 to 1,024 (got True)."),
         ({"alpha": "3r"}, "Alpha must be r, 2r or a number above 0 and at most 1,000,000 (got '3r')."),
-        ({"alpha": "-4"}, "Alpha must be r, 2r or a number above 0 and at most 1,000,000 (got '-4')."),
+        ({"alpha": "0"}, "Alpha must be a number above 0 and at most 1,000,000 (got 0)."),
+        ({"alpha": "-4"}, "Alpha must be a number above 0 and at most 1,000,000 (got -4)."),
         ({"alpha": "nan"}, "Alpha must be r, 2r or a number above 0 and at most 1,000,000 (got 'nan')."),
         (
             {"target_modules": ()},
