@@ -119,6 +119,10 @@ class NotYoursError(UserError):
 class LimitError(UserError):
     """More than this server gives a visitor, or all together; the message names the limit."""
 
+    def __init__(self, message: str, limit: str = ""):
+        self.limit = limit
+        super().__init__(message)
+
 
 class NotInstalledError(UserError):
     """The light install lacks a library for this; the message says how to add it."""

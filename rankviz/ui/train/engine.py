@@ -17,7 +17,7 @@ from rankviz.ui.train.before import Before
 from rankviz.ui.train.request import problem_in, request_of
 from rankviz.ui.wiring import notice_html
 
-ASKED = f"() => [{where.ASKING!r}, '', '']"
+ASKED = f"() => [{where.ASKING!r}, '', '', '']"
 """As soon as another place is chosen nothing is said of the one before."""
 
 
@@ -56,7 +56,7 @@ def choice(api: Api, *, engine: str) -> Choice:
 
 def before_start(api: Api, *, engine: str, flavor: str | None, spend: float | None, **values: Any) -> Before:
     """What stands around the button: of this machine, or time, memory and cost where it is to run. The button is off
-    where nothing can be trained at all, and where another place cannot take this sweep."""
+    where nothing can be trained at all, and where these settings are refused."""
     never = bool(api.engines.why_none())
     shown = before.before(api, **values) if engine == LOCAL else _there(api, engine, flavor, spend, values)
     return shown._replace(start=gr.Button(interactive=False)) if never else shown
@@ -73,15 +73,16 @@ def _there(api: Api, engine: str, flavor: str | None, spend: float | None, value
         start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
         asking = where.asking_html(api, engine)
         return Before(expected=asking, queue=queue, start=start, again=gr.Timer(active=True))
-    start, machines = gr.Button(interactive=found.may_start), where.machines(api, found, flavor)
+    machines = where.machines(api, found, flavor)
     if found.plan is None:
-        notice = notice_html(str(found.error), kind="error")
-        return Before(notice=notice, queue=queue, start=start, flavor=machines)
+        return before.wrong(before.field_of(found.error), found.error)._replace(queue=queue, flavor=machines)
     plan = found.plan
     cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
     notes = notice_html(*plan.notes, plan.expected.warning if plan.expected else "")
     expected = before.expected_html(plan.expected, plan.not_known) if plan.expected else html.paragraphs(plan.not_known)
-    return Before(expected=where.note(api, found) + cost + notes + expected, queue=queue, start=start, flavor=machines)
+    expected = where.note(api, found) + cost + notes + expected
+    breakdown = before.breakdown_html(plan.expected) if plan.expected else ""
+    return Before(expected=expected, breakdown=breakdown, queue=queue, flavor=machines)
 
 
 def start(api: Api, values: Mapping[str, Any], *, engine: str, flavor: str | None, spend: float | None) -> str:

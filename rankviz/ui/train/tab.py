@@ -67,16 +67,17 @@ def build(api: Api) -> Training:
                 w = train_form.form_widgets(samples, shared=api.workspace.shared)
             place = engine.widgets(api)
             with gr.Column(elem_id="train-before"):
+                w["breakdown"] = plain(elem_id="train-breakdown")
+                plain(allowed_html(api), elem_id="train-allowed")
+            with gr.Column(elem_id="train-bar"):
+                queue = plain(elem_id="train-queue")
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
-                plain(allowed_html(api), elem_id="train-allowed")
                 with gr.Row(elem_classes="rv-bar"):
                     w["embedded"] = gr.Button(
                         "Use the embedded model instead", visible=False, size="sm", elem_id="train-embedded"
                     )
                     w["notebook"] = gr.Button("", visible=False, size="sm", elem_id="train-notebook")
-            with gr.Column(elem_id="train-bar"):
-                queue = plain(elem_id="train-queue")
                 busy_line("train-busy")
                 w["start"] = gr.Button(
                     TRAIN, variant="primary", interactive=not api.engines.why_none(), elem_id="train-button"
@@ -134,7 +135,7 @@ def build(api: Api) -> Training:
         inputs={"engine": place["engine"]},
         outputs={name: place[name] for name in engine.Choice._fields},
     )
-    place["engine"].input(None, None, [w["expected"], w["notice"], place["about"]], js=engine.ASKED)
+    place["engine"].input(None, None, [w["expected"], w["notice"], w["breakdown"], place["about"]], js=engine.ASKED)
     place["engine"].change(**choosing)
     on_any(*changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
     place["again"].tick(**estimating)

@@ -85,11 +85,25 @@ def test_before_a_sweep_is_started_the_queue_stands_above_the_button(tmp_path):
         )
 
 
-def test_what_is_over_a_limit_is_said_before_the_button(tmp_path):
+@pytest.mark.parametrize(
+    ("asked", "limit", "field"),
+    [
+        (ASKED_LLAMA, "at most 1,000,000,000 parameters", "base_problem"),
+        ({"max_steps": 500}, "at most 200 steps per run", "numbers_problem"),
+        ({"other_ranks": "512", "ranks": ["4"]}, "at most 256 as the rank", "ranks_problem"),
+        ({"mode": "sweep", "seeds": 7}, "at most 12 runs per sweep", "ranks_problem"),
+        ({"batch": 64, "max_length": 4096}, "tokens per batch", "notice"),
+    ],
+)
+def test_what_is_over_a_limit_is_said_before_the_button_and_under_its_field(tmp_path, asked, limit, field):
     api = Api(home=tmp_path, shared=True)
 
     with acting_as(ANN):
-        assert "at most 1,000,000,000 parameters" in text_of(before.before(api, **ASKED_LLAMA).notice)
+        shown = before.before(api, **{**DEFAULTS, **asked})
+
+    assert limit in text_of(shown.notice)
+    assert shown.notice == getattr(shown, field)
+    assert not shown.start.interactive
 
 
 @pytest.mark.parametrize(
