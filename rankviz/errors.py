@@ -70,8 +70,8 @@ class GatedModelError(UserError):
     def __init__(self, model_id: str):
         self.model_id = model_id
         super().__init__(
-            f"{quoted(model_id)} is gated or private on the Hub. Accept its licence there and set HF_TOKEN, "
-            "or upload its config.json here."
+            f"{quoted(model_id)} is gated or private on the Hub. Upload its config.json here; or, on your own machine, "
+            "accept its licence there and set HF_TOKEN."
         )
 
 

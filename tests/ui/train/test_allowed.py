@@ -11,7 +11,7 @@ from rankviz.installed import INSTEAD, ON_ZERO_GPU
 from rankviz.machine import disk
 from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS as EXPLORE
-from rankviz.ui.train import before
+from rankviz.ui.train import allowed, before
 from rankviz.ui.train.allowed import allowed_html
 from rankviz.ui.train.engine import before_start
 from rankviz.ui.train.request import DEFAULTS, request_of
@@ -28,6 +28,7 @@ def test_a_shared_page_says_its_limits(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKVIZ_MAX_STEPS", "50")
     monkeypatch.setenv("RANKVIZ_MAX_RUN_MINUTES", "1")
     monkeypatch.setenv("RANKVIZ_MAX_TOKENS_PER_BATCH", "")
+    monkeypatch.setattr(allowed, "login_is_on", lambda: True)
 
     words = text_of(allowed_html(Api(home=tmp_path, shared=True)))
 
@@ -35,6 +36,10 @@ def test_a_shared_page_says_its_limits(tmp_path, monkeypatch):
     assert "1 minute per run" in words
     assert "tokens per batch" not in words
     assert words.endswith("which you pay for: 10,000 steps per run, and no limit on base, batch and minutes.")
+
+
+def test_where_nobody_can_log_in_nothing_is_said_of_machines_to_rent(tmp_path):
+    assert "Hugging Face" not in allowed_html(Api(home=tmp_path, shared=True))
 
 
 def test_a_page_of_ones_own_says_none(tmp_path):
