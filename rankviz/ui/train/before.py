@@ -13,7 +13,7 @@ from rankviz.core.cost.device import card
 from rankviz.core.cost.question import Question
 from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.checks import problems, warnings
-from rankviz.core.runs.attempts import HF_JOBS, LOCAL
+from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.timing.sweep_time import ExpectedSweep
 from rankviz.core.runs.words.labels import base_name
@@ -68,8 +68,6 @@ class Before(NamedTuple):
     notebook: Any = gr.Button(visible=False)
     trainer: str = ""
     """Why nothing at all can be trained here, at the top."""
-    queue: str = ""
-    """On a shared page, what waits already."""
     start: Any = gr.Button(interactive=True)
     flavor: Any = gr.skip()
     """The machines that can be rented."""
@@ -96,13 +94,7 @@ def preview(api: Api, **values: Any) -> Preview:
 def before(api: Api, **values: Any) -> Before:
     """Time and memory of these values, or what to correct, at the field where it is; and what holds of any values."""
     trainer = notice_html(api.engines.why_none())
-    return _of_values(api, values)._replace(trainer=trainer, queue=queue_html(api, LOCAL))
-
-
-def queue_html(api: Api, engine: str) -> str:
-    """On a shared page, what waits on an engine already."""
-    words = api.runs.queue_words(engine) if api.workspace.shared and engine != HF_JOBS else ""
-    return html.paragraphs(words) if words else ""
+    return _of_values(api, values)._replace(trainer=trainer)
 
 
 def _of_values(api: Api, values: Mapping[str, Any]) -> Before:

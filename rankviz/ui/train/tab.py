@@ -26,6 +26,8 @@ from rankviz.ui.train.scripts import BASE_BUSY, FOLD, IN_VIEW
 from rankviz.ui.wiring import action, changes, notice_html, on_any, put, quiet, show, wire
 
 POLL_SECONDS = 1.0
+QUEUE_SECONDS = 5.0
+"""Others come and go while somebody fills the form."""
 RUNS_ON = "runs_on"
 """The name of that choice among those of Explore's question."""
 
@@ -107,7 +109,7 @@ def build(api: Api) -> Training:
                 events = plain(elem_id="train-events")
     notebook_file = file_button("train-notebook-file")
 
-    w |= {"trainer": trainer, "queue": queue, "flavor": place["flavor"], "again": place["again"]}
+    w |= {"trainer": trainer, "flavor": place["flavor"], "again": place["again"]}
     form = {name: w[name] for name in request.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"]}
     w["data"].change(lambda data: gr.File(visible=data == request.OWN_FILE), w["data"], w["file"], **quiet())
@@ -139,6 +141,7 @@ def build(api: Api) -> Training:
     place["engine"].change(**choosing)
     on_any(*changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
     place["again"].tick(**estimating)
+    queueing = wire(partial(engine.queue, api), inputs={"engine": place["engine"]}, outputs={"queue": queue})
 
     def fill_from(values: Mapping[str, Any]) -> dict[Any, Any]:
         return put(train_form.filled(values, samples), fillable)
@@ -198,6 +201,10 @@ def build(api: Api) -> Training:
     cancelled = cancel.click(inputs=sweep_id, **action(partial(cancel_runs, api)))
     cancelled.then(**drawing).then(**done("train-busy"))
     started.then(**done("train-busy"))
+    if api.workspace.shared:
+        gr.Timer(QUEUE_SECONDS).tick(**queueing)
+        for changed in (place["engine"].change, started.then, cancelled.then):
+            changed(**queueing)
     started.success(before.Replaced, None, list(replaced.values()), **quiet())
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
     tables.offer(api, results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
@@ -216,7 +223,7 @@ def build(api: Api) -> Training:
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        opened=(previewing, choosing, estimating, recorded_examples),
+        opened=(previewing, choosing, estimating, recorded_examples, *([queueing] if api.workspace.shared else [])),
         fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
         form=fillable,
         fill_from=fill_from,

@@ -13,7 +13,7 @@ from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS as EXPLORE
 from rankviz.ui.train import allowed, before
 from rankviz.ui.train.allowed import allowed_html
-from rankviz.ui.train.engine import before_start
+from rankviz.ui.train.engine import before_start, queue
 from rankviz.ui.train.request import DEFAULTS, request_of
 from rankviz.visitor import acting_as
 from tests.support import questions
@@ -78,16 +78,19 @@ def test_why_nothing_trains_stands_at_the_top_as_soon_as_it_is_so_and_goes_with_
             assert "The disk of this page is full. Try later." == text_of(before.before(api, **values).trainer)
 
 
-def test_before_a_sweep_is_started_the_queue_stands_above_the_button(tmp_path):
+def test_before_a_sweep_is_started_the_queue_stands_above_the_button_and_then_its_state_says_it(tmp_path):
     api = Api(home=tmp_path, shared=True)
     with acting_as(ANN):
-        assert "" == before.before(api, **DEFAULTS).queue
+        assert "" == queue(api, engine="local").queue
     api.workspace.store.create(questions.sweep(ranks=(4,)), "ben")
 
     with acting_as(ANN):
-        assert text_of(before.before(api, **DEFAULTS).queue).startswith(
+        assert text_of(queue(api, engine="local").queue).startswith(
             "1 sweep waits or runs here now. Expected wait: up to "
         )
+    api.workspace.store.create(questions.sweep(ranks=(8,)), ANN.id)
+    with acting_as(ANN):
+        assert "" == queue(api, engine="local").queue
 
 
 @pytest.mark.parametrize(
