@@ -76,8 +76,8 @@ def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
 
 
 def time_left(progress: SweepProgress) -> str:
-    """Of the whole sweep, or else of its stage; empty while no run of it is running."""
-    if progress.number is None:
+    """Of the whole sweep, or else of its stage; empty while no run of it is running, and with a trouble."""
+    if progress.number is None or progress.trouble:
         return ""
     if progress.seconds_left is not None:
         return f"about {units.duration(progress.seconds_left)} left"
