@@ -77,7 +77,8 @@ def trained(home, owner):
 
 
 def test_the_queue_of_others_stands_as_it_is_now_though_nobody_touches_the_form(visitor, shared_home):
-    page = visitor().open("/?tab=train")
+    page = visitor().page
+    page.goto("/?tab=train")
     page.locator("#expected", has_text="2 runs").wait_for()
     assert page.locator("#train-queue").is_hidden()
     store = RunStore(shared_home)
