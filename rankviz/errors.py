@@ -70,8 +70,8 @@ class GatedModelError(UserError):
     def __init__(self, model_id: str):
         self.model_id = model_id
         super().__init__(
-            f"{quoted(model_id)} is gated or private on the Hub. Accept its licence there and set HF_TOKEN, "
-            "or upload its config.json here."
+            f"{quoted(model_id)} is gated or private on the Hub. Upload its config.json here; or, on your own machine, "
+            "accept its licence there and set HF_TOKEN."
         )
 
 
@@ -118,6 +118,10 @@ class NotYoursError(UserError):
 
 class LimitError(UserError):
     """More than this server gives a visitor, or all together; the message names the limit."""
+
+    def __init__(self, message: str, limit: str = ""):
+        self.limit = limit
+        super().__init__(message)
 
 
 class NotInstalledError(UserError):

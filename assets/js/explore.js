@@ -44,6 +44,7 @@ window.RankVizExplore = (() => {
     const chosen = choices;
     const began = performance.now();
     const busy = setInterval(() => {
+      if (mine !== newest) return;
       const seconds = Math.round((performance.now() - began) / 1000);
       line("model-busy", `Reading the layers of this model … ${seconds ? seconds + " s." : ""}${usually()}`);
     }, BUSY_AFTER);

@@ -122,7 +122,7 @@ class Engines:
         if name == LOCAL:
             return self._workspace.why_not_train()
         return self._workspace.why_not_write() or (
-            self._jobs.why_not() if name == HF_JOBS else self._machines.engine(name).why_not()
+            self._jobs.why_not() if name == HF_JOBS else self._machines.why_not(name)
         )
 
     def why_none(self) -> str:

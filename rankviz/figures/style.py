@@ -133,26 +133,13 @@ def _title(text: str) -> dict[str, Any]:
     return {"text": text, "standoff": 8, "font": {"size": BASE}}
 
 
-def vertical_line(x: float, colour: str) -> dict[str, Any]:
-    """A shape over the whole height."""
+def vertical_line(x: float, colour: str, name: str = "") -> dict[str, Any]:
+    """A shape over the whole height, with its words (name) in the legend: beside it they would cross a mark."""
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper"} | {
         "line": {"color": colour, "width": 1.2},
         "layer": "below",
-    }
-
-
-def line_label(x: float, text: str, *, left: bool = False) -> dict[str, Any]:
-    """The words of a vertical line, at its top; left: on its left side. On a logarithmic axis x is the logarithm."""
-    return {
-        "x": x,
-        "y": 1,
-        "yref": "paper",
-        "yanchor": "top",
-        "text": text,
-        "showarrow": False,
-        "align": "right" if left else "left",
-        "xanchor": "right" if left else "left",
-        "xshift": -5 if left else 5,
+        "name": name,
+        "showlegend": bool(name),
     }
 
 

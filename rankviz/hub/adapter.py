@@ -48,8 +48,8 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
         return _publish(weights.parent, copy) if copy else weights.parent
     except errors.GatedRepoError:
         raise BadAdapterError(
-            f"{repo_id!r} is gated or private on the Hub: accept its licence there and set HF_TOKEN, or download it "
-            "and give its files."
+            f"{repo_id!r} is gated or private on the Hub: download it and give its files; or, on your own machine, "
+            "accept its licence there and set HF_TOKEN."
         ) from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError):
         raise BadAdapterError(

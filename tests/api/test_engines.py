@@ -7,10 +7,12 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
+from rankviz.api.visitors import private
 from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Nodes
+from rankviz.engines.slurm import states
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
 from rankviz.settings import Settings, read
 from rankviz.store.destination import Destination
@@ -118,6 +120,36 @@ def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tm
     assert ("Slurm does not take the job now: Invalid account … on …", "") == (waiting.waits, waiting.where)
     assert "sbatch … was refused." == failed.error
     assert not [word for word in ("lab-secret", "10.0.0.7") for event in events if word in str(event)]
+
+
+ADVICE = ("RANKVIZ_", "scontrol", "--time", "--mem")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*states.REASONS.values(), states.LIMIT, states.UNKNOWN_REASON, *(why for _, why in states.OTHERS.values())],
+)
+def test_no_visitor_is_told_to_change_a_setting_of_the_server(tmp_path, text):
+    shared = Api(home=tmp_path, shared=True)
+
+    with acting_as(ANN):
+        shown = private.shown_text(shared.workspace, text)
+    with acting_as(Visitor("", admin=True)):
+        assert text == private.shown_text(shared.workspace, text)
+
+    assert shown.startswith(text[:10])
+    assert not [word for word in ADVICE if word in shown]
+
+
+def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):
+    monkeypatch.setattr("rankviz.engines.slurm.commands.Commands.why_not", lambda commands: "")
+    shared = Api(home=tmp_path, shared=True)
+
+    for engine in ("slurm", "ray"):
+        with acting_as(ANN), pytest.raises(InvalidSettingError, match="This page cannot use that engine now"):
+            shared.engines.start(questions.sweep(), engine)
+        with acting_as(Visitor("", admin=True)), pytest.raises(InvalidSettingError, match=r"(?i)set RANKVIZ_|pip"):
+            shared.engines.start(questions.sweep(), engine)
 
 
 def test_the_engine_of_runs_that_name_none_is_offered_first(tmp_path, monkeypatch):

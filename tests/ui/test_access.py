@@ -15,8 +15,8 @@ SECTIONS = {
     "Memory": "#memory .rv-plot[data-drawn]",
     "Modules": "#module-map .rv-plot[data-drawn]",
     "Studies": "#section-studies .rv-plot[data-drawn]",
-    "Accuracy": "#rests-on details",
-    "Probe": "#probe",
+    "Accuracy": "#rests-on table",
+    "Probe": "#probe-button",
     "Export": "#section-export .rv-code",
     "Compare": "#compare table",
 }

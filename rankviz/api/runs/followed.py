@@ -75,8 +75,11 @@ class FollowedRuns(ExpectedRuns):
             environment = self._machines.environment(self._machines.destination(sweep).engine, look=False)
         earlier = self._measured.completed_runs(environment) if environment else ()
         progress = progress_of(sweep, time.time(), earlier)
-        if sweep.running and (trouble := self._workspace.why_not_write()):
-            return replace(progress, trouble=trouble, stage_seconds_left=None, seconds_left=None)
+        trouble = self._workspace.why_not_write()
+        if not trouble and self.are_unwanted(sweep.runs):
+            trouble = cancel_in_words(sweep.runs, sweep.runs)
+        if sweep.running and trouble:
+            return replace(progress, trouble=trouble, stage_seconds_left=None, seconds_left=None, share=None)
         return progress
 
     def waiting(self, sweep_id: str) -> Place | None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
     from rankviz.core.runs.record import Sweep
 
+NOT_HERE = "This page cannot use that engine now."
+"""For visitors, who cannot set it up."""
+
 
 class Machines:
     """This one, and those of other engines."""
@@ -27,6 +30,11 @@ class Machines:
         """Of this name; empty: the one of runs that name none. InvalidSettingError where there is none."""
         known = {engine.name: engine for engine in self._workspace.supervisor.engines}
         return known[require(name or self._workspace.settings.engine, known)]
+
+    def why_not(self, name: str) -> str:
+        """Why the engine of this name cannot be used, as whoever asks may read it; empty where it can be."""
+        why_not = self.engine(name).why_not()
+        return why_not if self._workspace.visitor.admin else why_not and NOT_HERE
 
     def is_here(self, destination: Destination) -> bool:
         """Whether runs with it are on this machine."""

@@ -59,7 +59,7 @@ class Runs(FollowedRuns):
             self._require_download(request)
             return
         engine = self._machines.engine(destination.engine)
-        if why_not := engine.why_not():
+        if why_not := self._machines.why_not(engine.name):
             raise InvalidSettingError(why_not)
         self.check_limits(request, paid=not engine.is_limited)
         device = device or self._machines.device(engine.name)
@@ -92,7 +92,7 @@ class Runs(FollowedRuns):
         engine, is_here = self._machines.engine(destination.engine), self._machines.is_here(destination)
         if is_here:
             self._workspace.require_trainer()
-        elif why_not := engine.why_not():
+        elif why_not := self._machines.why_not(engine.name):
             raise InvalidSettingError(why_not)
         check_sweep(runs, self._workspace.limits if engine.is_limited else paid_limits(self._workspace.limits))
         for run in _unlike(runs):
@@ -119,7 +119,9 @@ class Runs(FollowedRuns):
         new = isinstance(request, SweepRequest)
         instead = "Give it as a Hub id." if new else "Choose a place that sees this folder."
         same = "If the nodes have the same disk, set RANKVIZ_RAY_SAME_FOLDERS."
-        return " ".join([FOLDER_IS_NOT_SENT, instead, *([same] if engine == RAY else [])])
+        return " ".join(
+            [FOLDER_IS_NOT_SENT, instead, *([same] if engine == RAY and self._workspace.visitor.admin else [])]
+        )
 
     def _require_download(self, request: RunRequest | SweepRequest, device: Device | None = None) -> None:
         """device: where it is not fetched to this machine."""

@@ -1,4 +1,5 @@
-"""What the owner of a shared page has set up is their own: its visitors read neither addresses nor accounts."""
+"""What the owner of a shared page has set up is their own: its visitors read neither addresses nor accounts, and are
+not told to change a setting."""
 
 from __future__ import annotations
 
@@ -15,6 +16,10 @@ HIDDEN = "…"
 ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.]\w)")
 NAMING = ("account", "exclude", "licenses", "mail-user", "nodelist", "qos", "reservation", "wckey")
 """Options of sbatch whose values are names of the site."""
+
+SENTENCE_ENDS = re.compile(r"(?<=[.!?]) +(?=[A-Z`])")
+FOR_OWNER = re.compile(r"\bRANKVIZ_[A-Z]|\bscontrol\b")
+"""In a sentence that only the owner can act on."""
 
 TEXTS = ("error", "log_tail", "lost", "waits", "where")
 """Of a run and its events: what an engine has written of its place."""
@@ -40,12 +45,17 @@ def shown(workspace: Workspace, item: Any) -> Any:
 
 
 def without_private(text: str, settings: Settings) -> str:
-    """The same text, without addresses of the server's engines and without names of its site."""
+    """The same text, without addresses of the server's engines, names of its site, and advice to its owner."""
+    text = "\n".join(map(_without_advice, text.split("\n")))
     if settings.ray_address:
         text = text.replace(f" at {settings.ray_address}", "")
     if names := sorted(set(_names(settings)), key=len, reverse=True):
         text = re.sub(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])", HIDDEN, text)
     return ADDRESS.sub(HIDDEN, text)
+
+
+def _without_advice(line: str) -> str:
+    return " ".join(each for each in SENTENCE_ENDS.split(line) if not FOR_OWNER.search(each))
 
 
 def _names(settings: Settings) -> Iterator[str]:

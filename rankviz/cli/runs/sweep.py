@@ -38,11 +38,15 @@ from rankviz.core.runs.request import (
 )
 from rankviz.errors import InvalidSettingError
 
+RANKS_HELP = "Rank; repeatable. Without it: {sweep}; with --quick {quick}; with --fast {fast}.".format(
+    **{mode: ", ".join(map(str, ranks)) for mode, ranks in MODE_RANKS.items()}
+)
+
 
 def sweep(
     model: Annotated[str, typer.Argument(help='"embedded" (SmolLM2-135M-Instruct), a folder, or a Hub id.')],
     data: Annotated[str, typer.Option(help="phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file.")],
-    r: Annotated[list[int] | None, typer.Option("-r", "--rank", help="Rank; repeatable.")] = None,
+    r: Annotated[list[int] | None, typer.Option("-r", "--rank", help=RANKS_HELP)] = None,
     targets: Targets = "unsloth",
     alpha: Annotated[str, typer.Option(help="A number for all ranks, r or 2r.")] = "32",
     rslora: UseRslora = False,
@@ -53,7 +57,7 @@ def sweep(
     finetune_attention_modules: Flag = None,
     finetune_mlp_modules: Flag = None,
     steps: Annotated[int, typer.Option(help="Optimizer steps per run.")] = 40,
-    lr: Annotated[list[float] | None, typer.Option(help="Learning rate; repeatable.")] = None,
+    lr: Annotated[list[float] | None, typer.Option(help="Learning rate; repeatable. Without it: 1e-3.")] = None,
     seeds: Annotated[
         int | None,
         typer.Option(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.cli.shared import fail
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.stages import TRAINING
 from rankviz.core.runs.timing.progress import SweepProgress, stage_in_words
@@ -17,12 +18,21 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.core.runs.request import RunRequest
 
+STOPPED = "The runs go on. `rankviz runs watch {id}` shows them again, `rankviz runs cancel {id}` ends them."
 LEAST_BAR, MOST_BAR = 10, 40
 """Characters."""
 
 
 def watch(api: Api, sweep_id: str) -> None:
-    """A bar for the whole sweep and one for each run on stderr, read from the journals, until all have ended."""
+    """A bar for the whole sweep and one for each run on stderr, read from the journals, until all have ended. Ctrl-C
+    ends the command with what to do next, and the runs go on."""
+    try:
+        _watch(api, sweep_id)
+    except KeyboardInterrupt:
+        fail(STOPPED.format(id=sweep_id), 130)
+
+
+def _watch(api: Api, sweep_id: str) -> None:
     from rich.console import Console
 
     with bars(Console(stderr=True)) as display:
@@ -75,8 +85,8 @@ def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
 
 
 def time_left(progress: SweepProgress) -> str:
-    """Of the whole sweep, or else of its stage; empty while no run of it is running."""
-    if progress.number is None:
+    """Of the whole sweep, or else of its stage; empty while no run of it is running, and with a trouble."""
+    if progress.number is None or progress.trouble:
         return ""
     if progress.seconds_left is not None:
         return f"about {units.duration(progress.seconds_left)} left"

@@ -24,7 +24,7 @@ class RunLimits(Protocol):
 
 def check_count(runs: int, limits: RunLimits) -> None:
     """LimitError where a sweep has more runs than the server allows."""
-    _most(runs, limits.runs_per_sweep, "runs per sweep", "Use fewer ranks, learning rates or seeds.")
+    _most(runs, limits, "runs_per_sweep", "runs per sweep", "Use fewer ranks, learning rates or seeds.")
 
 
 def check_sweep(runs: Sequence[RunRequest], limits: RunLimits) -> None:
@@ -36,26 +36,27 @@ def check_sweep(runs: Sequence[RunRequest], limits: RunLimits) -> None:
 
 def check_run(run: RunRequest, limits: RunLimits) -> None:
     """LimitError where one run is more than the server allows; of its base check_base knows."""
-    _most(run.r, limits.rank, "as the rank", "Choose a lower rank.")
-    _most(len(run.cut_ranks), limits.truncations, "lower ranks to truncate to", "Choose fewer ranks.")
-    _most(run.max_steps, limits.steps, "steps per run", "Choose fewer steps.")
+    _most(run.r, limits, "rank", "as the rank", "Choose a lower rank.")
+    _most(len(run.cut_ranks), limits, "truncations", "lower ranks to truncate to", "Choose fewer ranks.")
+    _most(run.max_steps, limits, "steps", "steps per run", "Choose fewer steps.")
     check_batch(run.training.tokens_per_micro_step, limits)
     tokens = run.held_out_examples * run.training.max_length
     advice = "Choose fewer held-out examples or a shorter length."
-    _most(tokens, limits.held_out_tokens, "held-out tokens (held-out examples × maximum length)", advice)
+    _most(tokens, limits, "held_out_tokens", "held-out tokens (held-out examples × maximum length)", advice)
 
 
 def check_batch(tokens: int, limits: RunLimits) -> None:
     """LimitError where a batch has too many tokens."""
     advice = "Choose a smaller batch or a shorter length."
-    _most(tokens, limits.tokens_per_batch, "tokens per batch (batch size × maximum length)", advice)
+    _most(tokens, limits, "tokens_per_batch", "tokens per batch (batch size × maximum length)", advice)
 
 
 def check_base(parameters: int, limits: RunLimits) -> None:
     """LimitError where the base model has too many parameters."""
-    _most(parameters, limits.base_parameters, "parameters of the base model", "Choose a smaller base.")
+    _most(parameters, limits, "base_parameters", "parameters of the base model", "Choose a smaller base.")
 
 
-def _most(value: int, limit: int | None, what: str, advice: str) -> None:
+def _most(value: int, limits: RunLimits, name: str, what: str, advice: str) -> None:
+    limit = getattr(limits, name)
     if limit is not None and value > limit:
-        raise LimitError(f"This server allows at most {limit:,} {what} (got {value:,}). {advice}")
+        raise LimitError(f"This server allows at most {limit:,} {what} (got {value:,}). {advice}", name)

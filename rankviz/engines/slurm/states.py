@@ -28,12 +28,13 @@ OTHERS = {
     "BOOT_FAIL": (True, "The node did not boot."),
     "TIMEOUT": (
         False,
-        "The job reached its time limit in Slurm. Set a longer --time in RANKVIZ_SLURM_OPTIONS, or use fewer steps.",
+        "The job reached its time limit in Slurm. Use fewer steps. A longer limit is --time in RANKVIZ_SLURM_OPTIONS.",
     ),
     "DEADLINE": (False, "The job reached its deadline in Slurm."),
     "OUT_OF_MEMORY": (
         False,
-        "The job used more memory than it had asked Slurm for. Set a larger --mem in RANKVIZ_SLURM_OPTIONS.",
+        "The job used more memory than it had asked Slurm for. Use a smaller batch or a shorter length. More memory is "
+        "--mem in RANKVIZ_SLURM_OPTIONS.",
     ),
     "CANCELLED": (False, "The job was cancelled in Slurm."),
 }
@@ -54,7 +55,9 @@ REASONS = {
     "Licenses": "No licence is free.",
     "PartitionDown": "The partition is down.",
     "PartitionInactive": "The partition is inactive.",
-    "PartitionTimeLimit": "The job asks for more time than its partition allows. Set a shorter --time.",
+    "PartitionTimeLimit": (
+        "The job asks for more time than its partition allows. Set a shorter --time in RANKVIZ_SLURM_OPTIONS."
+    ),
     "PartitionNodeLimit": "The partition has too few nodes for the job.",
     "BadConstraints": "No node has what the job asks for.",
     "Reservation": "The job waits for its reservation.",
@@ -64,11 +67,11 @@ REASONS = {
 LIMITS = ("QOS", "Assoc")
 """How a reason begins that names a limit, of which Slurm has dozens."""
 LIMIT = (
-    "Jobs of this user, account or QOS are at a limit of the cluster ({}). It starts once some of them have ended. If "
-    "it asks for more than the limit, ask for less in RANKVIZ_SLURM_OPTIONS."
+    "Jobs of this user, account or QOS are at a limit of the cluster ({}). The job starts once some of them have "
+    "ended. If it asks for more than the limit, ask for less in RANKVIZ_SLURM_OPTIONS."
 )
 UNKNOWN_REASON = (
-    "The cluster has a limit or a condition that holds the job: {}. Ask its administrators, or set other options in "
+    "The cluster has a limit or a condition that holds the job: {}. Ask its administrators. Other options are set in "
     "RANKVIZ_SLURM_OPTIONS."
 )
 

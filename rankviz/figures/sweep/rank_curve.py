@@ -2,7 +2,7 @@
 runs as a band."""
 
 from collections.abc import Mapping, Sequence
-from math import log2, log10
+from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
@@ -11,7 +11,7 @@ from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank
 from rankviz.core.runs.words.labels import sweep_title
 from rankviz.figures.forecast import ForecastRank, forecast_info
-from rankviz.figures.style import MEASURED, NEUTRAL, Drawing, draw, figure, line_label, rgba, vertical_line
+from rankviz.figures.style import MEASURED, NEUTRAL, Drawing, draw, figure, rgba, vertical_line
 from rankviz.figures.sweep.calls import MARKS, calls_of
 from rankviz.figures.sweep.fast_curve import (
     WHAT_A_FAST_CURVE_IS,
@@ -196,16 +196,9 @@ def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> Drawing:
         x_title="LoRA rank r",
         y_title=info.metric.title,
         message="" if ranks else EMPTY,
-        shapes=[vertical_line(info.picked, NEUTRAL)] if info.picked else [],
-        annotations=[_picked_label(info, info.picked)] if info.picked else [],
+        shapes=[vertical_line(info.picked, NEUTRAL, f"r = {info.picked}: {info.picked_as}")] if info.picked else [],
         showlegend=True,
     )
-
-
-def _picked_label(info: RankCurveInfo, picked: int) -> dict[str, Any]:
-    """On two lines, since a narrow screen has no room for one beside a rank in the middle."""
-    on_the_right = picked * picked >= info.ranks[0] * info.ranks[-1]
-    return line_label(log10(picked), f"r = {picked}:<br>{info.picked_as}", left=on_the_right)
 
 
 def _marked(runs: Sequence[RunPoint], metric: Metric) -> list[dict[str, Any]]:

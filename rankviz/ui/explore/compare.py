@@ -44,7 +44,10 @@ TITLES = {
     "class": "Unsloth class",
 }
 """Of settings whose name in an address is no title."""
-EMPTY = "Nothing is pinned. Press Pin beside the chart to keep a configuration here, then change the model or the rank."
+EMPTY = (
+    "Nothing is pinned. Press “Pin to compare” beside the chart to keep a configuration here, then change the model or "
+    "the rank."
+)
 
 
 def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,15 +67,16 @@ def compare(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     for letter, pin in zip(LETTERS, pins, strict=False):
         values, notes = question_of(api, dict(parse_qsl(pin.lstrip("?"))))
         label = f"{letter}: {values['model'].rsplit('/', 1)[-1]}"
+        title = f"{label}, r = {values['r']}"
         try:
             if notes:
                 raise InvalidSettingError(" ".join(notes))
             tradeoff = api.tradeoffs.of(ask(values), values["use_case"], quality)
         except RankVizError as error:
-            columns.append((label, pin, {"Model": html.Cell(values["model"]), PROBLEM: html.Cell(str(error))}))
+            columns.append((title, pin, {"Model": html.Cell(values["model"]), PROBLEM: html.Cell(str(error))}))
             continue
         tradeoffs.append((label, values["r"], tradeoff))
-        columns.append((label, pin, _cells(values, record(tradeoff, values["r"]))))
+        columns.append((title, pin, _cells(values, record(tradeoff, values["r"]))))
     return {"html": _table(columns), "chart": _chart(tradeoffs, x) if tradeoffs else None}
 
 

@@ -177,7 +177,7 @@ def cards_html(result: FitAnswer) -> str:
     """Every GPU of the table, those that fit first. A click selects one; its price can be edited."""
     rows = [_card_row(card, result.setting.gpu) for card in result.cards]
     table = html.table(
-        ["GPU", "Fit", "Margin", "$ per hour", "Price source", "Time", "Total cost"],
+        ["GPU", "Fit", "Total cost", "Time", "$ per hour", "Margin", "Price source"],
         rows,
         label="GPUs, cheapest first",
         left=2,
@@ -197,11 +197,11 @@ def _card_row(card: Card, chosen: Gpu | None) -> Row:
         cells=[
             gpu.name,
             html.FITS.get(card.fit) or Cell("✕ cannot run this", title=card.reason),
-            html.rounded_span(units.gib_span, card.spare, "bytes") if card.spare else "",
-            Cell(_price(price.usd_per_hour) if price else "", edit=gpu.id, title=f"$ per hour of the {gpu.name}"),
-            ", ".join(filter(None, (price.provider, price.checked))) if price else NOT_KNOWN,
-            html.rounded_span(time_span, card.seconds, "seconds"),
             html.rounded_span(money_span, card.usd, "$"),
+            html.rounded_span(time_span, card.seconds, "seconds"),
+            Cell(_price(price.usd_per_hour) if price else "", edit=gpu.id, title=f"$ per hour of the {gpu.name}"),
+            html.rounded_span(units.gib_span, card.spare, "bytes") if card.spare else "",
+            ", ".join(filter(None, (price.provider, price.checked))) if price else NOT_KNOWN,
         ],
         pick=urlencode({"gpu": gpu.id}),
         chosen=gpu == chosen,

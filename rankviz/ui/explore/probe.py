@@ -43,8 +43,6 @@ SETTINGS = (
 
 
 class Probing(NamedTuple):
-    section: Any
-    """Opened once there is something to see."""
     panel: str
     cancel: Any
     seen: str
@@ -53,7 +51,7 @@ class Probing(NamedTuple):
 
 def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     """The section; returns the event that draws it. w: the question's widgets."""
-    with gr.Accordion("Probe on this machine (no download)", open=False, elem_id="probe") as section:
+    with gr.Column(elem_id="probe"):
         plain(html.paragraphs(about(api)))
         with gr.Row(elem_classes="rv-bar"):
             batch = gr.Number(1, label="Probe batch", precision=0, min_width=90)
@@ -70,7 +68,7 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
     drawing = wire(
         partial(probing, api),
         inputs={"model": w["model"], "seen": seen},
-        outputs={"section": section, "panel": panel, "cancel": cancel, "seen": seen, "timer": timer},
+        outputs={"panel": panel, "cancel": cancel, "seen": seen, "timer": timer},
         silent=True,
     )
     begin = wire(
@@ -136,15 +134,14 @@ def probing(api: Api, *, model: str, seen: str) -> Probing:
     record = api.probes.newest(model or "")
     if record is None:
         empty = html.paragraphs("No probe of this model on this machine yet.", css="rv-empty")
-        return Probing(gr.skip(), empty, gr.Button(visible=False), "", gr.Timer(active=False))
+        return Probing(empty, gr.Button(visible=False), "", gr.Timer(active=False))
     going = not record.state.ended
     elapsed = _elapsed(record) if going else ""
     now = f"{record.run_id} {record.state.value} {record.stage} {len(record.measured)} {elapsed}"
     timer = gr.Timer(active=going)
     if now == seen:
-        return Probing(gr.skip(), gr.skip(), gr.skip(), gr.skip(), timer)
-    section = gr.Accordion(open=True) if not seen else gr.skip()
-    return Probing(section, panel_html(api, record), gr.Button(visible=going), now, timer)
+        return Probing(gr.skip(), gr.skip(), gr.skip(), timer)
+    return Probing(panel_html(api, record), gr.Button(visible=going), now, timer)
 
 
 def panel_html(api: Api, record: ProbeRecord) -> str:

@@ -169,10 +169,10 @@ def left_out_html(rows: Sequence[ReportRow]) -> str:
 
 
 def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:
-    """Under an estimate: what it rests on in a sentence, and the measured rows most like it, folded."""
+    """Under an estimate: what it rests on in a sentence, and the measured rows most like it."""
     if not rows:
         return html.paragraphs(summary)
-    body = html.table(
+    return html.paragraphs(summary) + html.table(
         ["Measured setup", "Measured", "Predicted without its source", "Error"],
         [
             Row(
@@ -187,7 +187,6 @@ def rests_on_html(rows: Sequence[ReportRow], summary: str) -> str:
         ],
         label="Measured rows most like this estimate",
     )
-    return html.folded(summary, body)
 
 
 def _signed(share: float) -> str:

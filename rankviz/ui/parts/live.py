@@ -68,15 +68,17 @@ def again_label(count: int) -> str:
 
 
 def _how_far(sweep: Sweep, progress: SweepProgress) -> str:
-    """A bar, the time left, and what is known of the current run. The bar is the stage's while no more is known."""
+    """A bar, the time left, and what is known of the current run. The bar is the stage's while no more is known. With a
+    trouble nobody knows how far it is."""
     running, whole = sweep.running, progress.share
     last = running.steps[-1] if running and running.steps else None
-    pace, left = running.tokens_per_second if running else None, progress.seconds_left
+    pace = running.tokens_per_second if running else None
+    words, left = progress.left_in_words, progress.seconds_left
     shares = (whole, progress.stage_share, sweep.share_done or None if running else sweep.share_done)
-    share = next((known for known in shares if known is not None), None)
+    share = None if progress.trouble else next((known for known in shares if known is not None), None)
     of_stage = whole is None and progress.stage_share is not None
     known = [
-        ("Time left", Cell(progress.left_in_words, title="" if left is None else exact(left, "seconds"))),
+        ("Time left", "" if progress.trouble else Cell(words, title="" if left is None else exact(left, "seconds"))),
         ("This stage", _stage_so_far(progress) if running else ""),
         ("Step", f"{last.step} of {running.request.max_steps}" if last and running.stage != TRAINING else ""),
         ("Training loss", rounded(NATS, last.loss, PER_TOKEN) if last else ""),

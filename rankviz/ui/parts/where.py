@@ -40,8 +40,13 @@ class Found(NamedTuple):
 
     @property
     def may_start(self) -> bool:
-        """Whether it is worth a try: what cannot be reached now may be in a moment."""
-        return self.error is None or isinstance(self.error, EngineUnavailableError | HubUnavailableError)
+        """Whether it is worth a try."""
+        return self.error is None or may_pass(self.error)
+
+
+def may_pass(error: RankVizError) -> bool:
+    """Whether a try may succeed though nothing is changed: what cannot be reached now may be in a moment."""
+    return isinstance(error, EngineUnavailableError | HubUnavailableError)
 
 
 def widgets(api: Api, *, limit_label: str, elem_id: str) -> dict[str, Any]:

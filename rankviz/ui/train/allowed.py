@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.settings import paid_limits
 from rankviz.ui.parts import html
+from rankviz.ui.visitors import login_is_on
 
 
 def allowed_html(api: Api) -> str:
@@ -28,6 +28,6 @@ def allowed_html(api: Api) -> str:
 
 
 def _where_you_pay(api: Api) -> Iterator[str]:
-    if HF_JOBS in (engine.name for engine in api.engines.known()):
+    if login_is_on():  # the account that pays
         steps = units.counted(paid_limits(api.workspace.limits).steps, "step")
         yield f"On Hugging Face Jobs, which you pay for: {steps} per run, and no limit on base, batch and minutes."

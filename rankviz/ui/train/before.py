@@ -13,12 +13,12 @@ from rankviz.core.cost.device import card
 from rankviz.core.cost.question import Question
 from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.checks import problems, warnings
-from rankviz.core.runs.attempts import HF_JOBS, LOCAL
+from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.timing.sweep_time import ExpectedSweep
 from rankviz.core.runs.words.labels import base_name
 from rankviz.errors import LimitError, RankVizError, UserError
-from rankviz.ui.parts import html
+from rankviz.ui.parts import html, where
 from rankviz.ui.parts.html import Cell, Row, exact, exact_span, rounded, rounded_span
 from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.train.form import NOTED
@@ -37,7 +37,14 @@ FORMS = (
     "Upload a file to see its first examples. Its rows have text, instruction and output, prompt and completion, "
     "messages, or conversations (ShareGPT)."
 )
-CORRECT = "Correct the marked setting to see the time and memory."
+LIMITED = {
+    "base_parameters": "base",
+    "rank": "ranks",
+    "truncations": "ranks",
+    "runs_per_sweep": "ranks",
+    "steps": "numbers",
+}
+"""The field to change, by the limit that is passed; of the others it may be folded."""
 
 
 class Preview(NamedTuple):
@@ -49,6 +56,9 @@ class Before(NamedTuple):
 
     expected: str = ""
     notice: str = ""
+    """Why it cannot start, in the same sight as the button."""
+    breakdown: str = ""
+    """What the estimate is made of, folded."""
     base_problem: str = ""
     data_problem: str = ""
     ranks_problem: str = ""
@@ -58,8 +68,6 @@ class Before(NamedTuple):
     notebook: Any = gr.Button(visible=False)
     trainer: str = ""
     """Why nothing at all can be trained here, at the top."""
-    queue: str = ""
-    """On a shared page, what waits already."""
     start: Any = gr.Button(interactive=True)
     flavor: Any = gr.skip()
     """The machines that can be rented."""
@@ -86,13 +94,7 @@ def preview(api: Api, **values: Any) -> Preview:
 def before(api: Api, **values: Any) -> Before:
     """Time and memory of these values, or what to correct, at the field where it is; and what holds of any values."""
     trainer = notice_html(api.engines.why_none())
-    return _of_values(api, values)._replace(trainer=trainer, queue=queue_html(api, LOCAL))
-
-
-def queue_html(api: Api, engine: str) -> str:
-    """On a shared page, what waits on an engine already."""
-    words = api.runs.queue_words(engine) if api.workspace.shared and engine != HF_JOBS else ""
-    return html.paragraphs(words) if words else ""
+    return _of_values(api, values)._replace(trainer=trainer)
 
 
 def _of_values(api: Api, values: Mapping[str, Any]) -> Before:
@@ -102,17 +104,19 @@ def _of_values(api: Api, values: Mapping[str, Any]) -> Before:
     try:
         api.models.get(request.base)
     except RankVizError as error:
-        return wrong("base", str(error))
+        return wrong("base", error)
     try:
         request.training.settle(api.workspace.here())
+        api.runs.preview(request.data)
         expected = api.runs.expected(request)
     except RankVizError as error:
-        return wrong("more", str(error))
+        return wrong(field_of(error), error)
     checks = api.preflight.before(request.training, request.base)
     sentence = obstacle(api, request, expected, checks)
     noted = [check.sentence for check in warnings(checks) if check.name != HUB]
     shown = {
         "expected": notice_html(*noted, expected.warning) + expected_html(expected),
+        "breakdown": breakdown_html(expected),
         "notice": notice_html(sentence, kind="error"),
     }
     never = bool(api.workspace.why_not_train())
@@ -122,17 +126,31 @@ def _of_values(api: Api, values: Mapping[str, Any]) -> Before:
     return Before(**shown, embedded=gr.Button(visible=not never), notebook=notebook)
 
 
-def wrong(field: str, sentence: str) -> Before:
-    """What is wrong, in the line under its field; above the button for a setting that may be folded."""
-    where = f"{field}_problem" if field in NOTED else "notice"
-    return Before(expected=html.paragraphs(CORRECT), **{where: notice_html(sentence, kind="error")})
+def wrong(field: str, error: RankVizError) -> Before:
+    """What is wrong, above the button, which is off, and in the line under its field where that is always open."""
+    sentence = notice_html(str(error), kind="error")
+    start = gr.Button(interactive=where.may_pass(error))
+    return Before(notice=sentence, start=start, **({f"{field}_problem": sentence} if field in NOTED else {}))
+
+
+def field_of(error: RankVizError) -> str:
+    """Where to change what a valid request is refused for."""
+    return LIMITED.get(error.limit, "more") if isinstance(error, LimitError) else "more"
 
 
 def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
-    """Estimated time and memory in two sentences; each rank and part folded. not_known: of the time, as a sentence."""
-    first, *rest = expected.sentences
+    """Estimated time and memory in two sentences. not_known: of the time, as a sentence."""
     memory = [run.memory_bytes for run in expected.ranks.values()]
     low, high = min(memory, key=lambda each: each.low), max(memory, key=lambda each: each.high)
+    time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
+    words = f"Memory: {units.memory_size(low.low)} to {units.memory_size(high.high)}."
+    bytes_ = f"{exact(low.low)} to {exact(high.high, 'bytes')}"
+    first = f"{expected.sentences[0]} {not_known}".rstrip()
+    return html.paragraphs(Cell(first, title=time), Cell(words, title=bytes_))
+
+
+def breakdown_html(expected: ExpectedSweep) -> str:
+    """Each part of the time and each rank, folded."""
     rows = [
         Row(
             cells=[
@@ -144,13 +162,9 @@ def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
         )
         for r, run in expected.ranks.items()
     ]
-    time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
-    words = f"Memory: {units.memory_size(low.low)} to {units.memory_size(high.high)}."
-    bytes_ = f"{exact(low.low)} to {exact(high.high, 'bytes')}"
-    first = f"{first} {not_known}".rstrip()
-    return html.paragraphs(Cell(first, title=time), Cell(words, title=bytes_)) + html.folded(
+    return html.folded(
         "Parts and ranks",
-        html.paragraphs(*(sentence for sentence in rest if sentence != expected.warning))
+        html.paragraphs(*(sentence for sentence in expected.sentences[1:] if sentence != expected.warning))
         + html.table(["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank"),
     )
 

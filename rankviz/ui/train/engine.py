@@ -17,7 +17,7 @@ from rankviz.ui.train.before import Before
 from rankviz.ui.train.request import problem_in, request_of
 from rankviz.ui.wiring import notice_html
 
-ASKED = f"() => [{where.ASKING!r}, '', '']"
+ASKED = f"() => [{where.ASKING!r}, '', '', '']"
 """As soon as another place is chosen nothing is said of the one before."""
 
 
@@ -54,34 +54,47 @@ def choice(api: Api, *, engine: str) -> Choice:
     )
 
 
+class Queue(NamedTuple):
+    queue: str
+
+
+def queue(api: Api, *, engine: str) -> Queue:
+    """On a shared page, what waits on an engine already, for who waits for nothing yet: of a sweep of one's own, its
+    state says it."""
+    if engine == HF_JOBS or any(not sweep.ended for sweep in api.runs.made()):
+        return Queue("")
+    words = api.runs.queue_words(engine)
+    return Queue(html.paragraphs(words) if words else "")
+
+
 def before_start(api: Api, *, engine: str, flavor: str | None, spend: float | None, **values: Any) -> Before:
     """What stands around the button: of this machine, or time, memory and cost where it is to run. The button is off
-    where nothing can be trained at all, and where another place cannot take this sweep."""
+    where nothing can be trained at all, and where these settings are refused."""
     never = bool(api.engines.why_none())
     shown = before.before(api, **values) if engine == LOCAL else _there(api, engine, flavor, spend, values)
     return shown._replace(start=gr.Button(interactive=False)) if never else shown
 
 
 def _there(api: Api, engine: str, flavor: str | None, spend: float | None, values: Mapping[str, Any]) -> Before:
-    queue = before.queue_html(api, engine)
     if problem := problem_in(values):
-        return before.wrong(*problem)._replace(queue=queue)
+        return before.wrong(*problem)
     request = request_of(values)
     check = partial(api.engines.check, request)
     found = where.find(api, ("start", repr(request)), check, engine=engine, flavor=flavor, spend=spend)
     if found is None:
         start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
         asking = where.asking_html(api, engine)
-        return Before(expected=asking, queue=queue, start=start, again=gr.Timer(active=True))
-    start, machines = gr.Button(interactive=found.may_start), where.machines(api, found, flavor)
+        return Before(expected=asking, start=start, again=gr.Timer(active=True))
+    machines = where.machines(api, found, flavor)
     if found.plan is None:
-        notice = notice_html(str(found.error), kind="error")
-        return Before(notice=notice, queue=queue, start=start, flavor=machines)
+        return before.wrong(before.field_of(found.error), found.error)._replace(flavor=machines)
     plan = found.plan
     cost = f'<div id="train-cost">{html.paragraphs(*plan.offer.sentences)}</div>' if plan.offer else ""
     notes = notice_html(*plan.notes, plan.expected.warning if plan.expected else "")
     expected = before.expected_html(plan.expected, plan.not_known) if plan.expected else html.paragraphs(plan.not_known)
-    return Before(expected=where.note(api, found) + cost + notes + expected, queue=queue, start=start, flavor=machines)
+    expected = where.note(api, found) + cost + notes + expected
+    breakdown = before.breakdown_html(plan.expected) if plan.expected else ""
+    return Before(expected=expected, breakdown=breakdown, flavor=machines)
 
 
 def start(api: Api, values: Mapping[str, Any], *, engine: str, flavor: str | None, spend: float | None) -> str:

@@ -78,14 +78,14 @@ def request_of(values: Mapping[str, Any]) -> SweepRequest:
     return request
 
 
-def problem_in(values: Mapping[str, Any]) -> tuple[str, str] | None:
+def problem_in(values: Mapping[str, Any]) -> tuple[str, InvalidSettingError] | None:
     """(the field, what to change there) of the first wrong value; None where the values make a request."""
     request = START
     for field, change in _changes(values):
         try:
             request = change(request)
         except InvalidSettingError as error:
-            return field, str(error)
+            return field, error
     return None
 
 

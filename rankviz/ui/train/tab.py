@@ -26,6 +26,8 @@ from rankviz.ui.train.scripts import BASE_BUSY, FOLD, IN_VIEW
 from rankviz.ui.wiring import action, changes, notice_html, on_any, put, quiet, show, wire
 
 POLL_SECONDS = 1.0
+QUEUE_SECONDS = 5.0
+"""Others come and go while somebody fills the form."""
 RUNS_ON = "runs_on"
 """The name of that choice among those of Explore's question."""
 
@@ -67,16 +69,17 @@ def build(api: Api) -> Training:
                 w = train_form.form_widgets(samples, shared=api.workspace.shared)
             place = engine.widgets(api)
             with gr.Column(elem_id="train-before"):
+                w["breakdown"] = plain(elem_id="train-breakdown")
+                plain(allowed_html(api), elem_id="train-allowed")
+            with gr.Column(elem_id="train-bar"):
+                queue = plain(elem_id="train-queue")
                 w["expected"] = plain(elem_id="expected")
                 w["notice"] = plain(elem_id="train-notice")
-                plain(allowed_html(api), elem_id="train-allowed")
                 with gr.Row(elem_classes="rv-bar"):
                     w["embedded"] = gr.Button(
                         "Use the embedded model instead", visible=False, size="sm", elem_id="train-embedded"
                     )
                     w["notebook"] = gr.Button("", visible=False, size="sm", elem_id="train-notebook")
-            with gr.Column(elem_id="train-bar"):
-                queue = plain(elem_id="train-queue")
                 busy_line("train-busy")
                 w["start"] = gr.Button(
                     TRAIN, variant="primary", interactive=not api.engines.why_none(), elem_id="train-button"
@@ -106,7 +109,7 @@ def build(api: Api) -> Training:
                 events = plain(elem_id="train-events")
     notebook_file = file_button("train-notebook-file")
 
-    w |= {"trainer": trainer, "queue": queue, "flavor": place["flavor"], "again": place["again"]}
+    w |= {"trainer": trainer, "flavor": place["flavor"], "again": place["again"]}
     form = {name: w[name] for name in request.DEFAULTS}
     fillable = {**form, "mode_note": w["mode_note"]}
     w["data"].change(lambda data: gr.File(visible=data == request.OWN_FILE), w["data"], w["file"], **quiet())
@@ -134,10 +137,11 @@ def build(api: Api) -> Training:
         inputs={"engine": place["engine"]},
         outputs={name: place[name] for name in engine.Choice._fields},
     )
-    place["engine"].input(None, None, [w["expected"], w["notice"], place["about"]], js=engine.ASKED)
+    place["engine"].input(None, None, [w["expected"], w["notice"], w["breakdown"], place["about"]], js=engine.ASKED)
     place["engine"].change(**choosing)
     on_any(*changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
     place["again"].tick(**estimating)
+    queueing = wire(partial(engine.queue, api), inputs={"engine": place["engine"]}, outputs={"queue": queue})
 
     def fill_from(values: Mapping[str, Any]) -> dict[Any, Any]:
         return put(train_form.filled(values, samples), fillable)
@@ -197,6 +201,10 @@ def build(api: Api) -> Training:
     cancelled = cancel.click(inputs=sweep_id, **action(partial(cancel_runs, api)))
     cancelled.then(**drawing).then(**done("train-busy"))
     started.then(**done("train-busy"))
+    if api.workspace.shared:
+        gr.Timer(QUEUE_SECONDS).tick(**queueing)
+        for changed in (place["engine"].change, started.then, cancelled.then):
+            changed(**queueing)
     started.success(before.Replaced, None, list(replaced.values()), **quiet())
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
     tables.offer(api, results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
@@ -215,7 +223,7 @@ def build(api: Api) -> Training:
         sweep_id=sweep_id,
         seen=seen,
         draw=drawing,
-        opened=(previewing, choosing, estimating, recorded_examples),
+        opened=(previewing, choosing, estimating, recorded_examples, *([queueing] if api.workspace.shared else [])),
         fill={"fn": fill, "inputs": sweep_id, "outputs": filled, **quiet()},
         form=fillable,
         fill_from=fill_from,

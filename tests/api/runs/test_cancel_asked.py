@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.cli.runs.output import print_sweep
-from rankviz.cli.runs.watch import standing
+from rankviz.cli.runs.watch import standing, time_left
 from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.words.waits import cancel_in_words
@@ -13,6 +13,7 @@ from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.supervisor import KEPT
 from rankviz.ui.endpoints.standing import status_json
+from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.owned import cancel
 from rankviz.ui.runs.sweep import standing_html, sweep_view
 from rankviz.ui.train.progress import cancel_button
@@ -56,6 +57,9 @@ def test_a_wish_to_cancel_that_is_kept_is_said_wherever_the_sweep_is_shown(wishe
     asked = "A cancel was requested. The job goes on until that is done."
     sweep = api.runs.sweep(sweep_id)
     assert asked == api.runs.why_sweep_waits(sweep) == api.runs.why_waits(sweep.runs[0])
+    progress = api.runs.progress(sweep)
+    assert (asked, None, None, "") == (progress.trouble, progress.seconds_left, progress.share, time_left(progress))
+    assert "Time left" not in status_html(sweep, progress)
     status = status_json(api, sweep_id)
     assert [asked, asked] == [status["waits"], next(run for run in status["runs"] if run["run_id"] == running)["waits"]]
     assert asked in standing_html(api, sweep)

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from rankviz.api import Api
-from rankviz.cli.runs.watch import bars, standing, status, time_left
+from rankviz.cli.runs.sweep import RANKS_HELP
+from rankviz.cli.runs.watch import bars, standing, status, time_left, watch
 from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
@@ -105,3 +106,25 @@ def test_bars_keep_their_width_beside_long_sentences(width, bar):
 
     assert bar == screen.getvalue().count("━")
     assert 20 == screen.getvalue().count("It waits.")
+
+
+def test_ctrl_c_says_how_to_see_the_runs_again_and_how_to_end_them(tmp_path, monkeypatch, capsys):
+    api = Api(home=tmp_path)
+
+    def interrupted(sweep_id):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api.runs, "follow", interrupted)
+
+    with pytest.raises(SystemExit, match="130"):
+        watch(api, "20260101-000000-abcd")
+
+    *_, last = capsys.readouterr().err.splitlines()
+    assert "The runs go on. `rankviz runs watch 20260101-000000-abcd` shows them again, " in last
+    assert last.endswith("`rankviz runs cancel 20260101-000000-abcd` ends them.")
+
+
+def test_what_a_sweep_trains_without_ranks_is_in_its_help():
+    expected = "Rank; repeatable. Without it: 4, 16, 64; with --quick 4, 64; with --fast 1, 2, 4, 8, 16, 32, 64."
+
+    assert expected == RANKS_HELP

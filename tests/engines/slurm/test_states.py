@@ -98,14 +98,14 @@ def test_sacct_says_who_cancelled_a_job():
         (
             "PENDING",
             "QOSMaxGRESPerUser",
-            "Jobs of this user, account or QOS are at a limit of the cluster (QOSMaxGRESPerUser). It starts once some "
-            "of them have ended. If it asks for more than the limit, ask for less in RANKVIZ_SLURM_OPTIONS.",
+            "Jobs of this user, account or QOS are at a limit of the cluster (QOSMaxGRESPerUser). The job starts "
+            "once some of them have ended. If it asks for more than the limit, ask for less in RANKVIZ_SLURM_OPTIONS.",
         ),
         (
             "PENDING",
             "AReasonOfALaterVersion",
             "The cluster has a limit or a condition that holds the job: AReasonOfALaterVersion. Ask its "
-            "administrators, or set other options in RANKVIZ_SLURM_OPTIONS.",
+            "administrators. Other options are set in RANKVIZ_SLURM_OPTIONS.",
         ),
         ("CONFIGURING", "None", "The node is being made ready."),
         ("SUSPENDED", "None", "Slurm has suspended the job."),

@@ -67,7 +67,7 @@ def test_the_figure_draws_lines_dashed_runs_as_markers_and_the_rank_as_a_line():
     assert ((2, 8, 64), "dash") == (line.x, line.line.dash)
     assert ((2, 64), "markers") == (markers.x, markers.mode)
     assert 8 == figure.layout.shapes[0].x0
-    assert ["r = 8:<br>enough for this adapter"] == [note.text for note in figure.layout.annotations]
+    assert ["r = 8: enough for this adapter"] == [line.name for line in figure.layout.shapes if line.showlegend]
 
 
 def test_runs_have_the_marks_of_the_verdict_and_the_legend_its_words():
@@ -81,7 +81,8 @@ def test_runs_have_the_marks_of_the_verdict_and_the_legend_its_words():
         "measured: equal within the tolerance": ("square", (64,)),
     } == {trace.name: (trace.marker.symbol, trace.x) for trace in figure.data}
     assert figure.layout.showlegend
-    assert ["r = 16:<br>smallest rank to consider"] == [note.text for note in figure.layout.annotations]
+    assert ["r = 16: smallest rank to consider"] == [line.name for line in figure.layout.shapes if line.showlegend]
+    assert () == figure.layout.annotations
 
 
 def counted(sweep, accuracies):
@@ -171,12 +172,10 @@ def test_the_band_is_in_the_table_beside_what_was_measured_and_nothing_of_it_wit
     assert set(without[0]) == set(with_band[0])
 
 
-def test_the_words_of_a_rank_in_the_middle_or_right_of_it_stand_on_its_left():
+def test_the_words_of_a_rank_stand_in_the_legend_where_they_cross_no_mark():
     sweep = plain_sweep({4: 2.5, 8: 2.0, 16: 1.5})
 
-    sides = [
-        rank_curve_figure(rank_curve_info(sweep, verdict_of(sweep), picked=r)).layout.annotations[0].xanchor
-        for r in (4, 8, 16)
-    ]
+    figures = [rank_curve_figure(rank_curve_info(sweep, verdict_of(sweep), picked=r)) for r in (4, 8, 16)]
 
-    assert ["left", "right", "right"] == sides
+    assert [()] * 3 == [figure.layout.annotations for figure in figures]
+    assert [True] * 3 == [figure.layout.shapes[0].showlegend for figure in figures]

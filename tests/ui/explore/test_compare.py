@@ -22,7 +22,7 @@ def test_columns_have_letters_figures_and_a_way_to_open_them(api):
     shown = compare(api, {"pins": [LLAMA, QWEN]})
 
     text = text_of(shown["html"])
-    assert "A: Llama-3.1-8B" in text and "B: Qwen3-8B" in text
+    assert "A: Llama-3.1-8B, r = 16" in text and "B: Qwen3-8B, r = 64" in text
     assert "41.94 M" in text
     assert 'href="?model=Qwen/Qwen3-8B&amp;r=64&amp;dora=1"' in shown["html"]
 
@@ -43,7 +43,7 @@ def test_their_ranks_are_on_one_chart(api):
 
 
 def test_nothing_pinned_says_how_to_pin(api):
-    assert "Press Pin" in compare(api, {"pins": []})["html"]
+    assert "Press “Pin to compare”" in compare(api, {"pins": []})["html"]
 
 
 @pytest.mark.parametrize("pins", [None, "x", [1], ["?r=8"] * 5, ["?" + "x" * 3000]])

@@ -395,3 +395,24 @@ def test_a_refused_model_dims_the_numbers_of_the_other_one(page):
     page.locator("#slot-notice [role=alert]").wait_for()
     assert page.evaluate("document.body.hasAttribute('data-stale')")
     assert 1 == page.get_by_role("alert").count()
+
+
+def test_a_model_that_is_no_longer_asked_for_is_not_read_in_the_words_under_its_box(page):
+    page.goto(LLAMA)
+    figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
+    restored(page)
+    held = []
+    page.route("**/rankviz/answer", lambda route: route.continue_() if held else held.append(route))
+
+    page.locator("#model input").click()
+    page.keyboard.type("someone/slow")
+    page.keyboard.press("Enter")
+    page.locator("#model-busy", has_text="Reading the layers").wait_for()
+    page.locator("#model input").click()
+    page.keyboard.type("Qwen3-4-Bee")
+    page.keyboard.press("Enter")
+    page.locator("#slot-notice [role=alert]").wait_for()
+
+    page.wait_for_timeout(1500)  # the first one still waits
+    assert "" == page.locator("#model-busy").inner_text()
+    held[0].continue_()

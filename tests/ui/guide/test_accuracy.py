@@ -63,18 +63,18 @@ def test_details_have_both_charts_and_all_tables():
     assert "24" in text_of(details.tables) and "Rows that are not counted, and why" in details.tables
 
 
-def test_the_fold_shows_rows_escaped_and_how_far_off_they_were():
+def test_the_measured_rows_are_shown_unfolded_and_escaped_with_how_far_off_they_were():
     shown = accuracy.rests_on_html([ROW], "Rests on <this>.")
 
     assert "Rests on &lt;this&gt;." in shown and "a/&lt;b&gt;" in shown
     assert "+50.0 %" in shown
     assert "+25.0 %" in accuracy.rests_on_html([replace(ROW, left_out_bytes=2.5 * 2**30)], "")
     assert "at most" in accuracy.rests_on_html([replace(ROW, bound=True)], "")
-    assert "<details" in shown
+    assert "<table" in shown and "<details" not in shown
 
 
 def test_without_rows_the_sentence_stands_alone():
-    assert "<details" not in accuracy.rests_on_html([], "Nothing measured.")
+    assert "<table" not in accuracy.rests_on_html([], "Nothing measured.")
 
 
 def test_a_probe_of_all_blocks_shows_what_two_depths_made_of_it():

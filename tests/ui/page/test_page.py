@@ -89,6 +89,20 @@ def test_a_phone_scrolls_down_only_on_every_tab(context, theme):
     assert (theme == "dark") is dark
 
 
+def test_on_a_phone_words_wrap_in_tables_and_a_wider_table_has_a_shade_at_its_edge(context):
+    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/?tab=guide")
+    page.locator(LANDMARKS["guide"]).first.wait_for()
+    page.locator("[aria-label='How far off each number has been']").wait_for()
+    boxes = page.locator("#rules .rv-table-box, [aria-label='How far off each number has been']").evaluate_all(
+        """boxes => boxes.map(box => [box.scrollWidth > box.clientWidth, getComputedStyle(box).backgroundAttachment])"""
+    )
+    page.close()
+
+    assert [[True, "local, scroll"], [False, "local, scroll"]] == boxes
+
+
 def test_named_endpoints_answer(address):
     from gradio_client import Client
 
@@ -275,7 +289,7 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.get_by_label("Seeds").fill("1")
     page.get_by_label("Steps per run").fill("6")
     # q and o 128, k and v 96, three of 192, in 2 blocks: 2,048 a unit of r.
-    page.locator("#expected", has_text="16,384").wait_for()
+    page.locator("#train-breakdown", has_text="16,384").wait_for()
 
     page.get_by_role("button", name="Train", exact=True).click()
     page.locator("#status", has_text="tiny-llama on letters.jsonl, r = 2, 8").wait_for()

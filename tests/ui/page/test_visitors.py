@@ -76,6 +76,21 @@ def trained(home, owner):
     return sweep_id
 
 
+def test_the_queue_of_others_stands_as_it_is_now_though_nobody_touches_the_form(visitor, shared_home):
+    page = visitor().page
+    page.goto("/?tab=train")
+    page.locator("#expected", has_text="2 runs").wait_for()
+    assert page.locator("#train-queue").is_hidden()
+    store = RunStore(shared_home)
+
+    sweep_id = store.create(questions.sweep(ranks=(4,)), "ben")
+
+    page.locator("#train-queue", has_text="1 sweep waits or runs here now").wait_for()
+    for run_id in store.run_ids(sweep_id):
+        store.ask_to_cancel(run_id)
+    page.locator("#train-queue").wait_for(state="hidden")
+
+
 def test_a_sweep_is_its_owners_until_it_is_shared_and_then_others_read_it(visitor, shared_home):
     ann, ben = visitor(), visitor()
     assert ann.id != ben.id

@@ -11,9 +11,9 @@ from rankviz.installed import INSTEAD, ON_ZERO_GPU
 from rankviz.machine import disk
 from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS as EXPLORE
-from rankviz.ui.train import before
+from rankviz.ui.train import allowed, before
 from rankviz.ui.train.allowed import allowed_html
-from rankviz.ui.train.engine import before_start
+from rankviz.ui.train.engine import before_start, queue
 from rankviz.ui.train.request import DEFAULTS, request_of
 from rankviz.visitor import acting_as
 from tests.support import questions
@@ -28,6 +28,7 @@ def test_a_shared_page_says_its_limits(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKVIZ_MAX_STEPS", "50")
     monkeypatch.setenv("RANKVIZ_MAX_RUN_MINUTES", "1")
     monkeypatch.setenv("RANKVIZ_MAX_TOKENS_PER_BATCH", "")
+    monkeypatch.setattr(allowed, "login_is_on", lambda: True)
 
     words = text_of(allowed_html(Api(home=tmp_path, shared=True)))
 
@@ -35,6 +36,10 @@ def test_a_shared_page_says_its_limits(tmp_path, monkeypatch):
     assert "1 minute per run" in words
     assert "tokens per batch" not in words
     assert words.endswith("which you pay for: 10,000 steps per run, and no limit on base, batch and minutes.")
+
+
+def test_where_nobody_can_log_in_nothing_is_said_of_machines_to_rent(tmp_path):
+    assert "Hugging Face" not in allowed_html(Api(home=tmp_path, shared=True))
 
 
 def test_a_page_of_ones_own_says_none(tmp_path):
@@ -73,23 +78,40 @@ def test_why_nothing_trains_stands_at_the_top_as_soon_as_it_is_so_and_goes_with_
             assert "The disk of this page is full. Try later." == text_of(before.before(api, **values).trainer)
 
 
-def test_before_a_sweep_is_started_the_queue_stands_above_the_button(tmp_path):
+def test_before_a_sweep_is_started_the_queue_stands_above_the_button_and_then_its_state_says_it(tmp_path):
     api = Api(home=tmp_path, shared=True)
     with acting_as(ANN):
-        assert "" == before.before(api, **DEFAULTS).queue
+        assert "" == queue(api, engine="local").queue
     api.workspace.store.create(questions.sweep(ranks=(4,)), "ben")
 
     with acting_as(ANN):
-        assert text_of(before.before(api, **DEFAULTS).queue).startswith(
+        assert text_of(queue(api, engine="local").queue).startswith(
             "1 sweep waits or runs here now. Expected wait: up to "
         )
+    api.workspace.store.create(questions.sweep(ranks=(8,)), ANN.id)
+    with acting_as(ANN):
+        assert "" == queue(api, engine="local").queue
 
 
-def test_what_is_over_a_limit_is_said_before_the_button(tmp_path):
+@pytest.mark.parametrize(
+    ("asked", "limit", "field"),
+    [
+        (ASKED_LLAMA, "at most 1,000,000,000 parameters", "base_problem"),
+        ({"max_steps": 500}, "at most 200 steps per run", "numbers_problem"),
+        ({"other_ranks": "512", "ranks": ["4"]}, "at most 256 as the rank", "ranks_problem"),
+        ({"mode": "sweep", "seeds": 7}, "at most 12 runs per sweep", "ranks_problem"),
+        ({"batch": 64, "max_length": 4096}, "tokens per batch", "notice"),
+    ],
+)
+def test_what_is_over_a_limit_is_said_before_the_button_and_under_its_field(tmp_path, asked, limit, field):
     api = Api(home=tmp_path, shared=True)
 
     with acting_as(ANN):
-        assert "at most 1,000,000,000 parameters" in text_of(before.before(api, **ASKED_LLAMA).notice)
+        shown = before.before(api, **{**DEFAULTS, **asked})
+
+    assert limit in text_of(shown.notice)
+    assert shown.notice == getattr(shown, field)
+    assert not shown.start.interactive
 
 
 @pytest.mark.parametrize(

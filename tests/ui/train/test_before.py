@@ -47,12 +47,12 @@ def test_a_bad_row_is_named_in_the_preview(api, tmp_path):
 
 
 def test_what_a_sweep_will_take_stands_before_the_button(api):
-    shown = text_of(before(api, **FORM).expected)
+    shown = before(api, **FORM)
 
-    assert shown.startswith("2 runs on ")
+    assert text_of(shown.expected).startswith("2 runs on ")
     # SmolLM2-135M: 305,280 a unit of r.
-    assert "1,221,120" in shown
-    assert "4,884,480" in shown
+    assert "1,221,120" in text_of(shown.breakdown)
+    assert "4,884,480" in text_of(shown.breakdown)
 
 
 def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
@@ -72,12 +72,24 @@ def test_both_runs_of_a_quick_look_and_its_truncations_are_in_the_time_before_th
     assert times[0].training.expected > times[1].training.expected  # the lowest ranks are trained on
 
 
-def test_a_wrong_setting_is_said_under_its_field_and_no_time_is_shown(api):
+def test_a_wrong_setting_is_said_under_its_field_and_above_the_button_which_is_off(api):
     shown = before(api, **{**FORM, "learning_rates": "fast"})
 
     assert "Learning rates must be numbers" in text_of(shown.numbers_problem)
-    assert "" == shown.notice == shown.base_problem
-    assert "Correct the marked setting" in text_of(shown.expected)
+    assert shown.numbers_problem == shown.notice
+    assert ("", "", "") == (shown.base_problem, shown.expected, shown.breakdown)
+    assert not shown.start.interactive
+    assert before(api, **FORM).start.interactive
+
+
+def test_a_file_that_cannot_be_read_is_said_above_the_button_too(api, tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"prompt": "a"}\n')
+
+    shown = before(api, **{**FORM, "data": "own", "file": str(bad)})
+
+    assert text_of(shown.notice).startswith("bad.jsonl has the columns prompt; ")
+    assert not shown.start.interactive
 
 
 def test_a_wrong_setting_that_may_be_folded_is_said_above_the_button(api):

@@ -38,7 +38,6 @@ def test_a_base_that_cannot_be_fetched_offers_two_ways_on(page):
     page.locator("#train-base input").press("Enter")
 
     page.locator("#train-notice", has_text="Qwen3-4B cannot be trained here now").wait_for()
-    assert page.locator("#train-bar").bounding_box()["height"] < 100, "only the button covers what scrolls"
     with page.expect_download() as download:
         page.get_by_role("button", name="Notebook for Colab: Qwen3-4B, r = 64").click()
     assert download.value.suggested_filename.endswith(".ipynb")
@@ -48,6 +47,30 @@ def test_a_base_that_cannot_be_fetched_offers_two_ways_on(page):
     page.locator("#expected", has_text="2 runs").wait_for()
     page.locator("#train-notice .rv-notice").wait_for(state="hidden")
     assert page.get_by_role("button", name="Use the embedded model instead").is_hidden()
+
+
+def test_what_a_training_takes_or_why_it_cannot_start_is_in_sight_with_the_button(page):
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.goto("/?tab=train")
+
+    def is_in_sight(of):
+        page.wait_for_function(
+            """of => {
+              const { top, bottom, height } = document.querySelector(of).getBoundingClientRect();
+              return height > 0 && top >= 0 && bottom <= innerHeight;
+            }""",
+            arg=of,
+        )
+
+    page.locator("#expected", has_text="2 runs").wait_for()
+    is_in_sight("#expected")
+    is_in_sight("#train-button")
+    assert page.locator("#train-bar").bounding_box()["height"] < 200, "the bar covers what scrolls"
+    page.get_by_label("Steps per run").fill("0")
+    page.locator("#train-notice", has_text="Steps must be").wait_for()
+    page.mouse.wheel(0, -5000)
+    is_in_sight("#train-notice")
+    assert page.get_by_role("button", name="Train", exact=True).is_disabled()
 
 
 def test_a_wrong_number_is_told_under_its_field_and_stays_as_typed(page):

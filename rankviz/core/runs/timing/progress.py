@@ -64,7 +64,7 @@ class SweepProgress:
     share: float | None
     """Of the whole sweep's time; None where that is not known yet."""
     trouble: str = ""
-    """Why nothing can be written down of it, its end among it, as a sentence."""
+    """Why it is not known when it ends, as a sentence: nothing can be written down of it, or it is to be cancelled."""
 
     @property
     def sentence(self) -> str:
