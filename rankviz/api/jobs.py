@@ -90,6 +90,10 @@ class Jobs:
             return LOG_IN if self._workspace.shared else SET_TOKEN
         return ""
 
+    def log_out(self, visitor_id: str) -> None:
+        """They have: what they have running goes on without being followed, and starts nothing."""
+        self._engine.logins.forget(visitor_id)
+
     @writes
     def bring_back(self) -> Sequence[str]:
         """Have the runs of one's jobs here again that this page started and does not know: the disk of a Space is
@@ -125,11 +129,13 @@ class Jobs:
         return [each for each in self._engine.offers.flavors(self._require_login()) if each.gpus == 1]
 
     def options(self, flavor: str = "", spend: float | None = None) -> Mapping[str, str]:
-        """As a run's destination has them; what is empty is as the settings have it."""
+        """As a run's destination has them; what is empty is as the settings have it. On a shared page who asks pays,
+        whoever made the sweep: in the same browser that may have been somebody who was not logged in."""
         settings = self._workspace.settings
         return {
             "flavor": flavor or settings.jobs_flavor,
             "spend": f"{settings.jobs_spend if spend is None else spend:g}",
+            **({"payer": self._workspace.visitor.id} if self._workspace.shared else {}),
         }
 
     def offer(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
@@ -222,15 +228,14 @@ class Jobs:
         return self._workspace.supervisor.engine(HF_JOBS)
 
     def _login(self) -> Hub | None:
+        """The one that this request brings, on a shared page. One that is kept serves what was queued with it alone:
+        whoever has the cookie of a browser may be somebody else."""
         visitor = self._workspace.visitor
         if not self._workspace.shared:
             return self._engine.logins.of("")
-        if visitor.token:
-            login = visitor.token, visitor.name, visitor.token_expires_at
-            if visitor.also:  # what they made before they logged in
-                self._engine.logins.give(visitor.also, *login)
-            return self._engine.logins.give(visitor.id, *login)
-        return self._engine.logins.of(visitor.id) if visitor.id else None
+        if not visitor.token:
+            return None
+        return self._engine.logins.give(visitor.id, visitor.token, visitor.name, visitor.token_expires_at)
 
     def _require_login(self) -> Hub:
         hub = self._login()

@@ -1,5 +1,6 @@
 """Who a visitor of a shared page is: what is believed, and what is not."""
 
+import asyncio
 import stat
 
 import pytest
@@ -10,6 +11,7 @@ from rankviz.ui.visitors import (
     COOKIE,
     KEY_FILE,
     LOGIN_VARIABLES,
+    Identified,
     Visitors,
     cookie,
     kept_key,
@@ -222,3 +224,19 @@ def test_the_key_and_the_token_of_the_settings_are_used(tmp_path, monkeypatch):
 
 def test_a_request_that_nobody_has_identified_is_nobodys():
     assert NOBODY == visitor_of_scope(scope())
+
+
+@pytest.mark.parametrize("address", ["/logout", "/stays", "/changes"])
+def test_a_request_that_ends_a_login_says_whose(address):
+    ended, session = [], {"oauth_info": {"userinfo": {"sub": "123", "preferred_username": "ann"}}}
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/logout":
+            scope["session"].pop("oauth_info")
+        elif scope["path"] == "/changes":
+            scope["session"]["oauth_info"] = {"userinfo": {"sub": "456", "preferred_username": "ben"}}
+
+    identified = Identified(app, Visitors(KEY, logins=True), log_out=ended.append)
+    asyncio.run(identified({**scope(session=session), "type": "http", "path": address}, None, None))
+
+    assert ([] if address == "/stays" else ["hf:123"]) == ended

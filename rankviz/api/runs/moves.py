@@ -70,7 +70,8 @@ class Moves:
 
     def add(self, sweep_id: str, r: int) -> str:
         """Queue it; returns its id."""
-        return self._runs.add(sweep_id, r, self._device(self.check_added(sweep_id, r)))
+        plan, there = self.check_added(sweep_id, r), self.destination(sweep_id)
+        return self._runs.add(sweep_id, r, there, self._device(plan))
 
     def _plan(self, sweep: Sweep, runs: Sequence[RunRequest], there: Destination) -> Plan:
         name = self._engines.name(there.engine)

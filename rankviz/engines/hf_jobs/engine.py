@@ -95,13 +95,14 @@ class HfJobs(Engine):
         self.papers.remove(folder)  # of a start that was cut off before anything was rented
         if self._carried() & {attempt.run_id for attempt in job.attempts}:
             return None  # a job that has come back has them
-        hub = self.logins.require(job.owner)
+        payer = job.options.get("payer", job.owner)
+        hub = self.logins.require(payer)
         sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
         if any(rented.sweep_id == sweep_id for _, rented in self._rented()):
             raise EngineUnavailableError(words.ONE_AT_A_TIME)
         if sum(lost.sweep_id == sweep_id for lost in self.papers.missing().values()) >= MOST_MISSING:
             raise EngineError(words.TOO_MANY_MISSING)
-        if self._going(job.owner) >= self._at_once:
+        if self._going(payer) >= self._at_once:
             raise EngineUnavailableError(words.NO_PLACE.format(self._at_once))
         self.offers.require(hub)
         flavor, usd = self.offers.terms(hub, job.options)
@@ -112,7 +113,7 @@ class HfJobs(Engine):
             raise EngineError(words.USED_UP) from error
         rented = Rented(
             is_asked=False,
-            owner=job.owner,
+            owner=payer,
             account=hub.name,
             flavor=flavor.name,
             usd_per_minute=flavor.usd_per_minute,
