@@ -167,13 +167,14 @@ class Jobs:
         offer = self.check(request, flavor, spend)
         there = Destination(HF_JOBS, self.options(flavor, spend))
         sweep_id = self._runs.start(request, there, self.device(offer.flavor))
-        self.note_limit(sweep_id, offer)
+        with suppress(OSError):  # its runs have it too
+            self.note_limit(sweep_id, offer)
         return sweep_id
 
     def note_limit(self, sweep_id: str, offer: Offer) -> None:
-        """Of a sweep that was queued with this offer. It keeps it when it moves away and back before its first job."""
-        with suppress(OSError):  # its runs have it too
-            self._engine.papers.note_limit(sweep_id, offer.limit_usd)
+        """Of a sweep that goes on with this offer: each later job of it is within this limit, also of runs that were
+        queued with another one, and where it moves away and back before its first job. OSError."""
+        self._engine.papers.note_limit(sweep_id, offer.limit_usd)
 
     def ends_early(self, sweep: Sweep) -> str:
         """That the time limit of a sweep's job is shorter than what its runs still take, as a sentence; empty where it

@@ -25,11 +25,10 @@ from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.missing import Missing
 from rankviz.engines.hf_jobs.offers import Offers
 from rankviz.engines.hf_jobs.papers import Papers, Rented
-from rankviz.engines.hf_jobs.prices import seconds_left
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.returning import Found
 from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending
-from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError, InvalidSettingError
+from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND, Limits
 from rankviz.store import RunStore
 
@@ -105,12 +104,8 @@ class HfJobs(Engine):
         if self._going(payer) >= self._at_once:
             raise EngineUnavailableError(words.NO_PLACE.format(self._at_once))
         self.offers.require(hub)
-        flavor, usd = self.offers.terms(hub, job.options)
-        bill = self.bill(sweep_id)
-        try:
-            seconds = seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole)
-        except InvalidSettingError as error:  # who looks at a run of another sees no dollars
-            raise EngineError(words.USED_UP) from error
+        limit, bill = self.papers.limit(sweep_id), self.bill(sweep_id)
+        flavor, usd, seconds = self.offers.within(hub, job.options, limit, bill)
         rented = Rented(
             is_asked=False,
             owner=payer,
@@ -124,7 +119,7 @@ class HfJobs(Engine):
         try:
             bundle.pack(self._store, job, folder, engine=self.name, sees_folders=self.sees_folders)
             self.papers.write(folder, rented)
-            self.papers.note_limit(sweep_id, usd)
+            self.papers.note_limit(sweep_id, usd, anew=False)
         except BaseException:
             self.papers.remove(folder)
             raise

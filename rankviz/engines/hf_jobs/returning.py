@@ -124,6 +124,8 @@ def take(job: Found, papers: Papers, store: RunStore, owner: str) -> None:
     except BaseException:
         papers.remove(folder)
         raise
+    if rented.limit_usd:
+        papers.note_limit(rented.sweep_id, rented.limit_usd, anew=False)  # the newest job of a sweep comes first
     papers.write(folder, rented)
 
 
