@@ -88,6 +88,8 @@ class HfJobs(Engine):
         return max(1, self._at_once - self._going())
 
     def start(self, job: Job) -> Live | None:
+        if job.kind != "finetune":
+            raise EngineError(words.NO_PROBES)
         folder = self.papers.folder(job.name)
         if folder in self.papers.folders():
             return self._live(folder)

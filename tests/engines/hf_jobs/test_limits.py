@@ -78,7 +78,7 @@ def test_a_sweep_whose_limit_cannot_be_read_waits_and_says_what_to_do(supervise,
 
 
 def test_a_sweep_that_comes_back_has_the_limit_that_its_newest_job_had(supervise, store, hub, logins, tmp_path):
-    one, two = sweep(store, 4, 8, flavor="l4x1", spend="50")
+    one, _ = sweep(store, 4, 8, flavor="l4x1", spend="50")
     sweep_id = store.get(one).request.sweep_id
     first = supervise(waiting_for(tmp_path / "go"))
     wait_for(lambda: store.get(one).steps)
