@@ -180,8 +180,9 @@ class HfJobs(Engine):
             rented, watch = self.papers.read(folder), self._watches.get(folder.name)
             if rented.job_id:
                 self.spending.add(rented.sweep_id, folder.name, self._cost(folder, rented))
-                if watch and watch.seen and watch.seen.stage == DELETED:
-                    self.papers.miss(folder.name, rented)  # it may still run
+            is_known = rented.job_id and not (watch and watch.seen and watch.seen.stage == DELETED)
+            if rented.is_asked and not is_known:
+                self.papers.miss(folder.name, rented)  # it may still run
             if hub := self.logins.of(rented.owner):
                 unsend(hub, folder.name, watch)
         self.papers.forget(folder)
