@@ -109,7 +109,7 @@ class Jobs:
                 try:
                     with self._quota.admitting(new=len(found.requests)):
                         self._engine.take(found, owner)
-                except (LimitError, EngineError) as error:
+                except (LimitError, EngineError, OSError) as error:
                     refusal = error
                     continue
                 brought += [request.run_id for request in found.requests]

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,3 +105,21 @@ def test_after_a_logout_nothing_that_waits_is_started(shared, hub):
         assert "" == shared.jobs.why_not()
         wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
         shared.runs.cancel(sweep_id)
+
+
+def test_a_job_that_cannot_be_taken_keeps_no_other_from_coming_back(shared, monkeypatch):
+    engine, taken = shared.workspace.supervisor.engine("hf-jobs"), []
+
+    damaged, good = (SimpleNamespace(requests=[SimpleNamespace(run_id=name)]) for name in ("r2", "r4"))
+
+    def take(found, owner):
+        if found is damaged:
+            raise OSError("Not now.")
+        taken.append(found)
+
+    monkeypatch.setattr(engine, "returning", lambda owner: [damaged, good])
+    monkeypatch.setattr(engine, "take", take)
+
+    with acting_as(ALICE):
+        assert ["r4"] == shared.jobs.bring_back()
+    assert [good] == taken

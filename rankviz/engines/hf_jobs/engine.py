@@ -28,9 +28,10 @@ from rankviz.engines.hf_jobs.papers import Papers, Rented
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.returning import Found
 from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending
-from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
+from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError, RunNotFoundError
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND, Limits
 from rankviz.store import RunStore
+from rankviz.store.destination import read_destination
 
 LOOKS = 6
 """So many times rarer than jobs, those that are missing are looked for."""
@@ -79,7 +80,9 @@ class HfJobs(Engine):
         self.offers = Offers(spend=spend, flavor=flavor, retry_seconds=poll_seconds)
         self._worker, self.sees_folders = worker, sees_folders
         self._poll_seconds, self._look_seconds = poll_seconds, look_seconds
-        self._missing = Missing(self.papers, lambda owner: self.logins.of(owner), self.spending, LOOKS * poll_seconds)
+        self._missing = Missing(
+            self.papers, lambda owner: self.logins.of(owner), self.spending, LOOKS * poll_seconds, self._whose
+        )
         self._watches: dict[str, Watch] = {}
         self._cancelling: dict[str, Cancelling] = {}
 
@@ -93,7 +96,6 @@ class HfJobs(Engine):
         folder = self.papers.folder(job.name)
         if folder in self.papers.folders():
             return self._live(folder)
-        self.papers.remove(folder)  # of a start that was cut off before anything was rented
         if self._carried() & {attempt.run_id for attempt in job.attempts}:
             return None  # a job that has come back has them
         payer = job.options.get("payer", job.owner)
@@ -106,8 +108,7 @@ class HfJobs(Engine):
         if self._going(payer) >= self._at_once:
             raise EngineUnavailableError(words.NO_PLACE.format(self._at_once))
         self.offers.require(hub)
-        limit, bill = self.papers.limit(sweep_id), self.bill(sweep_id)
-        flavor, usd, seconds = self.offers.within(hub, job.options, limit, bill)
+        flavor, usd, seconds = self.offers.within(hub, job.options, self.papers.limit(sweep_id), self.bill(sweep_id))
         rented = Rented(
             is_asked=False,
             owner=payer,
@@ -118,13 +119,10 @@ class HfJobs(Engine):
             sweep_id=sweep_id,
             limit_usd=usd,
         )
-        try:
-            bundle.pack(self._store, job, folder, engine=self.name, sees_folders=self.sees_folders)
-            self.papers.write(folder, rented)
+        with self.papers.making(folder) as aside:
+            bundle.pack(self._store, job, aside, engine=self.name, sees_folders=self.sees_folders)
+            self.papers.write(aside, rented)
             self.papers.note_limit(sweep_id, usd, anew=False)
-        except BaseException:
-            self.papers.remove(folder)
-            raise
         return self._live(folder)
 
     def live(self) -> Sequence[Live]:
@@ -175,7 +173,7 @@ class HfJobs(Engine):
         """What it made stays in the bucket, which is its owner's."""
         folder = self.papers.folder(live.job.name)
         if self.papers.trouble(folder):
-            self._give_up(folder, live)
+            self._give_up(folder)
         else:
             rented, watch = self.papers.read(folder), self._watches.get(folder.name)
             if rented.job_id:
@@ -188,13 +186,20 @@ class HfJobs(Engine):
         self.papers.forget(folder)
         self._drop(folder)
 
-    def _give_up(self, folder: Path, live: Live) -> None:
+    def _give_up(self, folder: Path) -> None:
         """Of a job whose papers cannot be read: it may run, so it is looked for by its labels and ended."""
-        run_id = live.job.attempts[0].run_id
-        with contextlib.suppress(EngineError):
-            return self.papers.miss(folder.name, self.papers.read(folder))
-        owner = self._store.ownership(run_id).owner
-        self._missing.give_up(folder.name, owner, self.papers.sweep_of(folder))
+        try:
+            self._missing.lose(folder.name, self.papers.read(folder))
+        except EngineError:
+            self._missing.give_up(folder.name, self.papers.sweep_of(folder))
+
+    def _whose(self, name: str) -> tuple[str, str]:
+        """Payer and sweep of a job by the name of its folder; empty where its first run is not here any more."""
+        run_id = name.rpartition("-a")[0]
+        payer = read_destination(self._store.run_dir(run_id)).options.get("payer")
+        with contextlib.suppress(RunNotFoundError):
+            return payer or self._store.ownership(run_id).owner, self._store.record(run_id).request.sweep_id
+        return "", ""
 
     def release(self) -> None:
         for watch in self._watches.values():

@@ -134,6 +134,20 @@ class Papers:
     def write(self, folder: Path, rented: Rented) -> None:
         replace_durably(folder / RENTED, json.dumps(asdict(rented)))
 
+    @contextlib.contextmanager
+    def making(self, folder: Path) -> Iterator[Path]:
+        """A place aside, which becomes the folder of a job once all of it is written there. EngineError where that job
+        is here already."""
+        aside = self.place / f".{secrets.token_hex(4)}"
+        try:
+            yield aside
+            try:
+                os.rename(aside, folder)
+            except OSError:
+                raise EngineError("This job is here already.") from None
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
     def labels(self, folder: Path) -> Mapping[str, str]:
         """By which a job is found among all of its account."""
         return {**self.labels_of_home(), "job": re.sub(r"[^A-Za-z0-9_-]", "_", folder.name)[-100:]}
@@ -193,9 +207,20 @@ class Papers:
                 found[file] = read_rented(file)
         return found
 
+    def damaged(self) -> Sequence[str]:
+        """Names of those whose files cannot be read."""
+        names = []
+        for file in sorted((self.place / MISSING).glob("*.json")):
+            try:
+                read_rented(file)
+            except EngineError:
+                if file.exists() and bundle.FOLDER.fullmatch(file.stem):
+                    names.append(file.stem)
+        return names
+
     def _all(self) -> Sequence[Path]:
-        folders = (path.parent for path in sorted(self.place.glob(f"*/{RENTED}")))
-        return [folder for folder in folders if bundle.is_folder_of_job(folder)]
+        """Whatever has gone of what was in them."""
+        return [path for path in sorted(self.place.glob("*-a*")) if bundle.is_folder_of_job(path) and path.is_dir()]
 
     def _home_id(self) -> str:
         """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""
