@@ -8,6 +8,7 @@ import pytest
 from rankviz.core.runs.events import RunFailed
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.papers import NO_LIMIT
+from rankviz.engines.hf_jobs.words import USED_UP
 from rankviz.store import RunStore
 from tests.support import questions
 from tests.support.hub_jobs import only_job, page_on, sweep
@@ -95,3 +96,18 @@ def test_a_sweep_that_comes_back_has_the_limit_that_its_newest_job_had(supervise
         engine.take(found, "ann")
 
     assert 3.0 == engine.papers.limit(sweep_id)
+
+
+@pytest.mark.parametrize(("usd", "says"), [(3.0, ""), (0.1, USED_UP)])
+def test_a_limit_that_was_lowered_holds_for_a_job_that_hugging_face_declines(supervise, store, hub, usd, says):
+    (run_id,) = sweep(store, 4, flavor="l4x1", spend="50")
+    hub.refuses["POST /api/jobs/"] = (429, "busy")
+    engine = supervise(HANG_IN_EACH).engines[0]
+    wait_for(lambda: "busy" in store.get(run_id).waits)
+
+    engine.papers.note_limit(store.get(run_id).request.sweep_id, usd)
+    hub.refuses.clear()
+    wait_for(lambda: hub.jobs or store.get(run_id).state.ended)
+
+    assert [job.spec["timeoutSeconds"] <= seconds_for(usd) for job in hub.jobs.values()] == ([] if says else [True])
+    assert says == (store.get(run_id).error or "")
