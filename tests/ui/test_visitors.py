@@ -4,6 +4,10 @@ import asyncio
 import stat
 
 import pytest
+from fastapi import FastAPI
+from gradio import oauth
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
 
 from rankviz.api import Api
 from rankviz.ui.visitors import (
@@ -240,3 +244,19 @@ def test_a_request_that_ends_a_login_says_whose(address):
     asyncio.run(identified({**scope(session=session), "type": "http", "path": address}, None, None))
 
     assert ([] if address == "/stays" else ["hf:123"]) == ended
+
+
+@pytest.mark.filterwarnings("ignore:Gradio does not support OAuth")
+def test_gradio_s_own_button_ends_a_login(monkeypatch):
+    info = {"access_token": "hf_secret", "userinfo": {"sub": "123", "preferred_username": "ann"}}
+    monkeypatch.setattr(oauth, "_get_mocked_oauth_info", lambda: info)
+    ended = []
+    app = FastAPI(middleware=[Middleware(Identified, visitors=Visitors(KEY, logins=True), log_out=ended.append)])
+    oauth.attach_oauth(app)
+    browser = TestClient(app, base_url="https://page.example", follow_redirects=False)
+
+    browser.get("/login/callback")
+    assert [] == ended
+    browser.get("/logout")
+
+    assert ["hf:123"] == ended
