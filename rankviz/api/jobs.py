@@ -90,6 +90,10 @@ class Jobs:
             return LOG_IN if self._workspace.shared else SET_TOKEN
         return ""
 
+    def log_out(self, visitor_id: str) -> None:
+        """They have: what they have running goes on without being followed, and starts nothing."""
+        self._engine.logins.forget(visitor_id)
+
     @writes
     def bring_back(self) -> Sequence[str]:
         """Have the runs of one's jobs here again that this page started and does not know: the disk of a Space is
@@ -105,7 +109,7 @@ class Jobs:
                 try:
                     with self._quota.admitting(new=len(found.requests)):
                         self._engine.take(found, owner)
-                except (LimitError, EngineError) as error:
+                except (LimitError, EngineError, OSError) as error:
                     refusal = error
                     continue
                 brought += [request.run_id for request in found.requests]
@@ -125,11 +129,13 @@ class Jobs:
         return [each for each in self._engine.offers.flavors(self._require_login()) if each.gpus == 1]
 
     def options(self, flavor: str = "", spend: float | None = None) -> Mapping[str, str]:
-        """As a run's destination has them; what is empty is as the settings have it."""
+        """As a run's destination has them; what is empty is as the settings have it. On a shared page who asks pays,
+        whoever made the sweep: in the same browser that may have been somebody who was not logged in."""
         settings = self._workspace.settings
         return {
             "flavor": flavor or settings.jobs_flavor,
             "spend": f"{settings.jobs_spend if spend is None else spend:g}",
+            **({"payer": self._workspace.visitor.id} if self._workspace.shared else {}),
         }
 
     def offer(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
@@ -161,13 +167,14 @@ class Jobs:
         offer = self.check(request, flavor, spend)
         there = Destination(HF_JOBS, self.options(flavor, spend))
         sweep_id = self._runs.start(request, there, self.device(offer.flavor))
-        self.note_limit(sweep_id, offer)
+        with suppress(OSError):  # its runs have it too
+            self.note_limit(sweep_id, offer)
         return sweep_id
 
     def note_limit(self, sweep_id: str, offer: Offer) -> None:
-        """Of a sweep that was queued with this offer. It keeps it when it moves away and back before its first job."""
-        with suppress(OSError):  # its runs have it too
-            self._engine.papers.note_limit(sweep_id, offer.limit_usd)
+        """Of a sweep that goes on with this offer: each later job of it is within this limit, also of runs that were
+        queued with another one, and where it moves away and back before its first job. OSError."""
+        self._engine.papers.note_limit(sweep_id, offer.limit_usd)
 
     def ends_early(self, sweep: Sweep) -> str:
         """That the time limit of a sweep's job is shorter than what its runs still take, as a sentence; empty where it
@@ -222,15 +229,14 @@ class Jobs:
         return self._workspace.supervisor.engine(HF_JOBS)
 
     def _login(self) -> Hub | None:
+        """The one that this request brings, on a shared page. One that is kept serves what was queued with it alone:
+        whoever has the cookie of a browser may be somebody else."""
         visitor = self._workspace.visitor
         if not self._workspace.shared:
             return self._engine.logins.of("")
-        if visitor.token:
-            login = visitor.token, visitor.name, visitor.token_expires_at
-            if visitor.also:  # what they made before they logged in
-                self._engine.logins.give(visitor.also, *login)
-            return self._engine.logins.give(visitor.id, *login)
-        return self._engine.logins.of(visitor.id) if visitor.id else None
+        if not visitor.token:
+            return None
+        return self._engine.logins.give(visitor.id, visitor.token, visitor.name, visitor.token_expires_at)
 
     def _require_login(self) -> Hub:
         hub = self._login()

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from rankviz.core.probe.request import ProbeRequest
-from rankviz.core.runs.attempts import RunRequeued
+from rankviz.core.runs.attempts import LOCAL, RunRequeued
 from rankviz.core.runs.events import RunEvent, StageProgressed, StepLogged
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
@@ -74,8 +74,8 @@ class RunStore(RunRecords):
         )
 
     def create_probe(self, request: ProbeRequest, config: str, owner: str = "") -> None:
-        """Queue a probe, with the config.json of its model beside it."""
-        files = {"request.json": request_text(request), "config.json": config}
+        """Queue a probe of this machine, with the config.json of its model beside it."""
+        files = {"request.json": request_text(request), "config.json": config, **Destination(LOCAL).files}
         self.publish({request.probe_id: files}, Ownership(owner))
 
     def publish(

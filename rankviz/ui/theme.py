@@ -163,7 +163,7 @@ def launch_options(api: Api) -> dict[str, Any]:
             ],
             "middleware": [
                 Middleware(Answered),
-                *([Middleware(Identified, visitors=visitors)] if visitors else []),
+                *([Middleware(Identified, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
                 Middleware(Bodies),
                 Middleware(Refusals),
                 Middleware(Uploads, workspace=api.workspace),

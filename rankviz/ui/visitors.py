@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -109,6 +109,12 @@ class Visitors:
             )
         return Visitor(cookie_id, admin=admin)
 
+    def login_id(self, scope: Mapping[str, Any]) -> str:
+        """The id of who is logged in in the browser that sent a request, whatever page had it send that; empty where
+        nobody is."""
+        profile = self._profile(scope)
+        return f"hf:{profile['sub']}" if profile else ""
+
     def _by_header(self, headers: Headers) -> Visitor | None:
         """None where no header is meant for us: an access token of the Hub is for the Space's own door."""
         if (token := headers.get(HEADER)) is not None:
@@ -198,18 +204,26 @@ def cookie(scope: Mapping[str, Any], name: str, value: str, seconds: int) -> str
 
 
 class Identified:
-    """ASGI middleware: says of each request who sent it, and gives each new visitor of the page a cookie."""
+    """ASGI middleware: says of each request who sent it, and gives each new visitor of the page a cookie.
 
-    def __init__(self, app: Any, visitors: Visitors) -> None:
+    Args:
+        log_out: Called with the id of a login that a request has ended.
+    """
+
+    def __init__(self, app: Any, visitors: Visitors, log_out: Callable[[str], None] = lambda visitor_id: None) -> None:
         self.app = app
         self.visitors = visitors
+        self.log_out = log_out
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         scope[MARK] = self.visitors.of(scope)
         gives = is_page(scope) and not is_foreign(scope)
+        login = self.visitors.login_id(scope)
         await self.app(scope, receive, self._with_cookie(scope, send) if gives else send)
+        if login and login != self.visitors.login_id(scope):  # Gradio's address /logout takes it out of the session
+            self.log_out(login)
 
     def _with_cookie(self, scope: Any, send: Any) -> Any:
         """Renewed at each visit."""

@@ -146,7 +146,7 @@ def test_how_much_is_kept_on_a_shared_page_stays_limited(shared):
 def test_a_space_whose_disk_was_emptied_has_its_jobs_again_when_their_owner_returns(shared, hub, tmp_path):
     with acting_as(ALICE):
         sweep_id = shared.jobs.start(REQUEST, "l4x1", 5.0)
-        wait_for(lambda: hub.jobs)
+        wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
         run_ids = [run.run_id for run in shared.runs.sweep(sweep_id).runs]
     shared.workspace.supervisor.stop()
     for name in ("runs", "hf-jobs"):
@@ -199,8 +199,8 @@ def test_a_search_for_jobs_that_failed_is_made_again_after_a_while(shared, hub, 
 
 def test_a_job_that_could_not_be_taken_is_looked_for_again_after_a_while(shared, hub, monkeypatch):
     with acting_as(ALICE):
-        shared.jobs.start(REQUEST, "l4x1", 5.0)
-        wait_for(lambda: hub.jobs)
+        sweep_id = shared.jobs.start(REQUEST, "l4x1", 5.0)
+        wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
     shared.workspace.supervisor.stop()
     for name in ("runs", "hf-jobs"):
         shutil.rmtree(shared.workspace.home / name)
@@ -219,22 +219,6 @@ def test_a_job_that_could_not_be_taken_is_looked_for_again_after_a_while(shared,
         monkeypatch.setattr(again.jobs, "_not_before", {})
         assert 2 == len(again.jobs.bring_back())
     again.workspace.supervisor.stop()
-
-
-def test_what_was_queued_before_the_login_goes_with_it(shared, hub):
-    cookie = Visitor("cookie-1")
-    with acting_as(cookie):
-        sweep_id = shared.workspace.store.create(
-            questions.sweep(ranks=(4,)), cookie.id, Destination("hf-jobs", {"flavor": "l4x1", "spend": "2"})
-        )
-    shared.workspace.work_queue()
-
-    with acting_as(replace(ALICE, also=cookie.id)):
-        assert "" == shared.jobs.why_not()
-
-    wait_for(lambda: hub.jobs)
-    assert ["alice"] == [job.namespace for job in hub.jobs.values()]
-    shared.workspace.supervisor.cancel(sweep_id)
 
 
 @pytest.mark.parametrize(("seconds", "says"), [(3000, True), (8400, True), (9000, False)])

@@ -93,6 +93,8 @@ class StandInHub:
         """While it is set, jobs stay in SCHEDULING."""
         self.shows: dict[str, bytes | None] = {}
         """What the bucket shows instead of a file, by the end of its path; None: nothing."""
+        self.public: set[str] = set()
+        """Names of repositories and buckets that everybody can read."""
         self.loses_answers = False
         """Whether a job is started and the answer says 503."""
         self.lists_nothing = False
@@ -234,6 +236,11 @@ class _Handler(BaseHTTPRequestHandler):
                 wanted = json.loads(body)
                 self.hub.folder("dataset", f"{user}/{wanted['name']}").mkdir(parents=True, exist_ok=True)
                 self._json({"url": f"{self.hub.url}/datasets/{user}/{wanted['name']}"})
+            case ["GET", "api", "datasets", owner, name]:
+                self._json({"id": f"{owner}/{name}", "private": name not in self.hub.public})
+            case ["GET", "api", "buckets", owner, name]:
+                made = {"createdAt": "2026-01-01T00:00:00.000Z", "size": 0, "totalFiles": 0}
+                self._json({"id": f"{owner}/{name}", "private": name not in self.hub.public, **made})
             case ["POST", "api", "datasets", owner, name, "preupload", "main"]:
                 files = json.loads(body)["files"]
                 kept = [{"path": each["path"], "uploadMode": "regular", "shouldIgnore": False} for each in files]

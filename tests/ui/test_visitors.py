@@ -1,8 +1,13 @@
 """Who a visitor of a shared page is: what is believed, and what is not."""
 
+import asyncio
 import stat
 
 import pytest
+from fastapi import FastAPI
+from gradio import oauth
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
 
 from rankviz.api import Api
 from rankviz.ui.visitors import (
@@ -10,6 +15,7 @@ from rankviz.ui.visitors import (
     COOKIE,
     KEY_FILE,
     LOGIN_VARIABLES,
+    Identified,
     Visitors,
     cookie,
     kept_key,
@@ -222,3 +228,35 @@ def test_the_key_and_the_token_of_the_settings_are_used(tmp_path, monkeypatch):
 
 def test_a_request_that_nobody_has_identified_is_nobodys():
     assert NOBODY == visitor_of_scope(scope())
+
+
+@pytest.mark.parametrize("address", ["/logout", "/stays", "/changes"])
+def test_a_request_that_ends_a_login_says_whose(address):
+    ended, session = [], {"oauth_info": {"userinfo": {"sub": "123", "preferred_username": "ann"}}}
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/logout":
+            scope["session"].pop("oauth_info")
+        elif scope["path"] == "/changes":
+            scope["session"]["oauth_info"] = {"userinfo": {"sub": "456", "preferred_username": "ben"}}
+
+    identified = Identified(app, Visitors(KEY, logins=True), log_out=ended.append)
+    asyncio.run(identified({**scope(session=session), "type": "http", "path": address}, None, None))
+
+    assert ([] if address == "/stays" else ["hf:123"]) == ended
+
+
+@pytest.mark.filterwarnings("ignore:Gradio does not support OAuth")
+def test_gradio_s_own_button_ends_a_login(monkeypatch):
+    info = {"access_token": "hf_secret", "userinfo": {"sub": "123", "preferred_username": "ann"}}
+    monkeypatch.setattr(oauth, "_get_mocked_oauth_info", lambda: info)
+    ended = []
+    app = FastAPI(middleware=[Middleware(Identified, visitors=Visitors(KEY, logins=True), log_out=ended.append)])
+    oauth.attach_oauth(app)
+    browser = TestClient(app, base_url="https://page.example", follow_redirects=False)
+
+    browser.get("/login/callback")
+    assert [] == ended
+    browser.get("/logout")
+
+    assert ["hf:123"] == ended

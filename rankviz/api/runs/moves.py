@@ -58,10 +58,9 @@ class Moves:
         """Queue them there; completed runs stay. Returns their ids."""
         there = self.destination(sweep_id, engine, flavor, spend)
         plan = self._plan(self._runs.sweep(sweep_id), self._runs.resumed_requests(sweep_id), there)
-        queued = self._runs.resume(sweep_id, there, self._device(plan))
-        if plan.offer:
+        if plan.offer:  # first: a job may start as soon as they are queued
             self._jobs.note_limit(sweep_id, plan.offer)
-        return queued
+        return self._runs.resume(sweep_id, there, self._device(plan))
 
     def check_added(self, sweep_id: str, r: int) -> Plan:
         """What one more run of a sweep takes where the sweep is, within what is left of its spending limit."""
@@ -70,7 +69,8 @@ class Moves:
 
     def add(self, sweep_id: str, r: int) -> str:
         """Queue it; returns its id."""
-        return self._runs.add(sweep_id, r, self._device(self.check_added(sweep_id, r)))
+        plan, there = self.check_added(sweep_id, r), self.destination(sweep_id)
+        return self._runs.add(sweep_id, r, there, self._device(plan))
 
     def _plan(self, sweep: Sweep, runs: Sequence[RunRequest], there: Destination) -> Plan:
         name = self._engines.name(there.engine)

@@ -163,15 +163,16 @@ class Runs(FollowedRuns):
 
     @in_turn("starts")
     @writes
-    def add(self, sweep_id: str, r: int, device: Device | None = None) -> str:
-        """Queue one more run of a sweep, at another rank and with the same settings, where the sweep's runs are to be;
-        returns the run's id. device: as in `check`.
+    def add(self, sweep_id: str, r: int, destination: Destination | None = None, device: Device | None = None) -> str:
+        """Queue one more run of a sweep, at another rank and with the same settings; returns the run's id.
+
+        destination: where it runs; None is where the sweep's runs are to be. device: as in `check`.
 
         It takes learning rate and seed from the best run at the highest rank. The sweep's other runs stay as they are.
         """
         request = self.added_request(sweep_id, r)
         self._required_run_ids(sweep_id)
-        destination = self._machines.destination(self.sweep(sweep_id))
+        destination = destination or self._machines.destination(self.sweep(sweep_id))
         self.check_runs([request], destination, device)
         with self._quota.admitting(new=1, sweep_id=sweep_id):
             runs = self.sweep(sweep_id).runs

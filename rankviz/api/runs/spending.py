@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -147,8 +148,9 @@ class Spending:
         """The spending limit in US dollars that it was given last, also where it is on another engine now; None where
         it never had one."""
         engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)
-        if engine and (given := engine.papers.limit(sweep.sweep_id)) is not None:
-            return given
+        with suppress(EngineUnavailableError):  # what is written down of it cannot be read
+            if engine and (given := engine.papers.limit(sweep.sweep_id)) is not None:
+                return given
         for run in sorted(sweep.runs, key=queued_at, reverse=True):  # before its first job, of an earlier version
             destination = read_destination(self._workspace.store.run_dir(run.run_id))
             if destination.engine == HF_JOBS and (spend := destination.options.get("spend")):

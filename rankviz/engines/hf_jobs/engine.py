@@ -25,13 +25,13 @@ from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.missing import Missing
 from rankviz.engines.hf_jobs.offers import Offers
 from rankviz.engines.hf_jobs.papers import Papers, Rented
-from rankviz.engines.hf_jobs.prices import seconds_left
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.returning import Found
 from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending
-from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError, InvalidSettingError
+from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError, RunNotFoundError
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND, Limits
 from rankviz.store import RunStore
+from rankviz.store.destination import read_destination
 
 LOOKS = 6
 """So many times rarer than jobs, those that are missing are looked for."""
@@ -80,7 +80,9 @@ class HfJobs(Engine):
         self.offers = Offers(spend=spend, flavor=flavor, retry_seconds=poll_seconds)
         self._worker, self.sees_folders = worker, sees_folders
         self._poll_seconds, self._look_seconds = poll_seconds, look_seconds
-        self._missing = Missing(self.papers, lambda owner: self.logins.of(owner), self.spending, LOOKS * poll_seconds)
+        self._missing = Missing(
+            self.papers, lambda owner: self.logins.of(owner), self.spending, LOOKS * poll_seconds, self._whose
+        )
         self._watches: dict[str, Watch] = {}
         self._cancelling: dict[str, Cancelling] = {}
 
@@ -89,30 +91,27 @@ class HfJobs(Engine):
         return max(1, self._at_once - self._going())
 
     def start(self, job: Job) -> Live | None:
+        if job.kind != "finetune":
+            raise EngineError(words.NO_PROBES)
         folder = self.papers.folder(job.name)
         if folder in self.papers.folders():
             return self._live(folder)
-        self.papers.remove(folder)  # of a start that was cut off before anything was rented
         if self._carried() & {attempt.run_id for attempt in job.attempts}:
             return None  # a job that has come back has them
-        hub = self.logins.require(job.owner)
+        payer = job.options.get("payer", job.owner)
+        hub = self.logins.require(payer)
         sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
         if any(rented.sweep_id == sweep_id for _, rented in self._rented()):
             raise EngineUnavailableError(words.ONE_AT_A_TIME)
         if sum(lost.sweep_id == sweep_id for lost in self.papers.missing().values()) >= MOST_MISSING:
             raise EngineError(words.TOO_MANY_MISSING)
-        if self._going(job.owner) >= self._at_once:
+        if self._going(payer) >= self._at_once:
             raise EngineUnavailableError(words.NO_PLACE.format(self._at_once))
         self.offers.require(hub)
-        flavor, usd = self.offers.terms(hub, job.options)
-        bill = self.bill(sweep_id)
-        try:
-            seconds = seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole)
-        except InvalidSettingError as error:  # who looks at a run of another sees no dollars
-            raise EngineError(words.USED_UP) from error
+        flavor, usd, seconds = self.offers.within(hub, job.options, self.papers.limit(sweep_id), self.bill(sweep_id))
         rented = Rented(
             is_asked=False,
-            owner=job.owner,
+            owner=payer,
             account=hub.name,
             flavor=flavor.name,
             usd_per_minute=flavor.usd_per_minute,
@@ -120,13 +119,10 @@ class HfJobs(Engine):
             sweep_id=sweep_id,
             limit_usd=usd,
         )
-        try:
-            bundle.pack(self._store, job, folder, engine=self.name, sees_folders=self.sees_folders)
-            self.papers.write(folder, rented)
-            self.papers.note_limit(sweep_id, usd)
-        except BaseException:
-            self.papers.remove(folder)
-            raise
+        with self.papers.making(folder) as aside:
+            bundle.pack(self._store, job, aside, engine=self.name, sees_folders=self.sees_folders)
+            self.papers.write(aside, rented)
+            self.papers.note_limit(sweep_id, usd, anew=False)
         return self._live(folder)
 
     def live(self) -> Sequence[Live]:
@@ -177,25 +173,33 @@ class HfJobs(Engine):
         """What it made stays in the bucket, which is its owner's."""
         folder = self.papers.folder(live.job.name)
         if self.papers.trouble(folder):
-            self._give_up(folder, live)
+            self._give_up(folder)
         else:
             rented, watch = self.papers.read(folder), self._watches.get(folder.name)
             if rented.job_id:
                 self.spending.add(rented.sweep_id, folder.name, self._cost(folder, rented))
-                if watch and watch.seen and watch.seen.stage == DELETED:
-                    self.papers.miss(folder.name, rented)  # it may still run
+            is_known = rented.job_id and not (watch and watch.seen and watch.seen.stage == DELETED)
+            if rented.is_asked and not is_known:
+                self.papers.miss(folder.name, rented)  # it may still run
             if hub := self.logins.of(rented.owner):
                 unsend(hub, folder.name, watch)
         self.papers.forget(folder)
         self._drop(folder)
 
-    def _give_up(self, folder: Path, live: Live) -> None:
+    def _give_up(self, folder: Path) -> None:
         """Of a job whose papers cannot be read: it may run, so it is looked for by its labels and ended."""
-        run_id = live.job.attempts[0].run_id
-        with contextlib.suppress(EngineError):
-            return self.papers.miss(folder.name, self.papers.read(folder))
-        owner = self._store.ownership(run_id).owner
-        self._missing.give_up(folder.name, owner, self.papers.sweep_of(folder))
+        try:
+            self._missing.lose(folder.name, self.papers.read(folder))
+        except EngineError:
+            self._missing.give_up(folder.name, self.papers.sweep_of(folder))
+
+    def _whose(self, name: str) -> tuple[str, str]:
+        """Payer and sweep of a job by the name of its folder; empty where its first run is not here any more."""
+        run_id = name.rpartition("-a")[0]
+        payer = read_destination(self._store.run_dir(run_id)).options.get("payer")
+        with contextlib.suppress(RunNotFoundError):
+            return payer or self._store.ownership(run_id).owner, self._store.record(run_id).request.sweep_id
+        return "", ""
 
     def release(self) -> None:
         for watch in self._watches.values():

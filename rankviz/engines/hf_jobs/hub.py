@@ -32,6 +32,10 @@ NO_CREDIT = (
     "Hugging Face does not start jobs for this account: it has no credit. Add some at "
     "https://huggingface.co/settings/billing."
 )
+PUBLIC = (
+    "Others can read {} on Hugging Face, so nothing is sent there. Make it private in its settings, or rename it, and "
+    "resume the sweep."
+)
 NOT_REACHED = "Hugging Face cannot be reached ({})."
 UNREADABLE = "Hugging Face answered something that cannot be read ({}). RankViz asks again."
 READ_BYTES = 2**22
@@ -134,10 +138,18 @@ class Hub:
             self._api.cancel_job(job_id=job_id, namespace=self.name)
 
     def make_places(self) -> None:
-        """The repository and the bucket, both private, where they are not there."""
+        """The repository and the bucket, both private, where they are not there. EngineError where one is not
+        private."""
+        bucket = f"{self.name}/{BUCKET}"
         with self._reaching():
             self._api.create_repo(self._repository, repo_type="dataset", private=True, exist_ok=True)
-            self._api.create_bucket(f"{self.name}/{BUCKET}", private=True, exist_ok=True)
+            self._api.create_bucket(bucket, private=True, exist_ok=True)
+            places = {
+                f"datasets/{self._repository}": self._api.dataset_info(self._repository, expand=["private"]).private,
+                f"buckets/{bucket}": self._api.bucket_info(bucket).private,
+            }
+        if public := [place for place, private in places.items() if private is not True]:
+            raise EngineError(PUBLIC.format(" and ".join(public)))
 
     def has_sent(self, path: str) -> bool:
         with self._reaching():

@@ -71,14 +71,17 @@ class Logins:
             self._rejected.pop(owner, None)
 
     def of(self, owner: str) -> Hub | None:
-        """None where nobody is logged in, or the login has ended."""
+        """None where nobody is logged in, or the login has ended. The token of this machine is read each time: it may
+        be another account's by now."""
+        if not owner and self.of_machine:
+            if token := machine_token():
+                return self.give("", token)
+            self.forget("")
         with self._lock:
             known = self._known.get(owner)
             if known is not None and known.is_over:
                 self._drop(owner)
                 known = None
-        if known is None and not owner and self.of_machine and (token := machine_token()):
-            return self.give("", token)
         return known.hub if known else None
 
     def require(self, owner: str) -> Hub:

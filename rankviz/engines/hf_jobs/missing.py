@@ -12,8 +12,8 @@ from pathlib import Path
 from rankviz.engines.hf_jobs.answers import Seen
 from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.engines.hf_jobs.papers import Papers, Rented
-from rankviz.engines.hf_jobs.prices import MOST_SECONDS, longest_seconds
-from rankviz.engines.hf_jobs.spending import Cost, Spending, span_of
+from rankviz.engines.hf_jobs.prices import MOST_SECONDS, MOST_USD, longest_seconds
+from rankviz.engines.hf_jobs.spending import Cost, Span, Spending, span_of
 from rankviz.errors import EngineError, EngineUnavailableError
 
 NAME = "rankviz-jobs-missing"
@@ -25,16 +25,27 @@ class Missing:
     Args:
         hub_of: Of an owner who is logged in.
         seconds: Between two looks.
+        whose: Owner and sweep of a job by the name of its folder, empty where they are not known.
     """
 
-    def __init__(self, papers: Papers, hub_of: Callable[[str], Hub | None], spending: Spending, seconds: float):
+    def __init__(
+        self,
+        papers: Papers,
+        hub_of: Callable[[str], Hub | None],
+        spending: Spending,
+        seconds: float,
+        whose: Callable[[str], tuple[str, str]],
+    ):
         self._papers, self._hub_of, self._spending = papers, hub_of, spending
-        self._seconds = seconds
+        self._seconds, self._whose = seconds, whose
         self._stopped = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
 
     def look(self) -> None:
         """See to it that somebody looks where some are missing."""
+        for name in self._papers.damaged():
+            with contextlib.suppress(EngineUnavailableError, OSError):  # it is tried again
+                self.give_up(name)
         for owner in {rented.owner for rented in self._papers.missing().values()}:
             thread = self._threads.get(owner)
             if thread is None or not thread.is_alive():
@@ -47,10 +58,21 @@ class Missing:
         self._stopped = threading.Event()
         self._threads.clear()
 
-    def give_up(self, name: str, owner: str, sweep_id: str) -> None:
+    def lose(self, name: str, rented: Rented) -> None:
+        """A job that nobody follows any more. Until it is found it may have cost all that its time limit allows."""
+        if rented.is_asked:
+            span = Span(rented.span.least, longest_seconds(rented.timeout_seconds))
+            self._spending.add(rented.sweep_id, name, span.cost(rented.usd_per_minute))
+        self._papers.miss(name, rented)
+
+    def give_up(self, name: str, sweep_id: str = "") -> None:
         """A job of which no more is known. Until it is found it may have cost all that its sweep may."""
-        limit = self._papers.limit(sweep_id) or 0.0
-        self._spending.add(sweep_id, name, Cost(0.0, limit))
+        owner, sweep = self._whose(name)
+        sweep_id, limit = sweep_id or sweep, None
+        with contextlib.suppress(EngineUnavailableError):
+            limit = self._papers.limit(sweep_id)
+        known = self._spending.jobs(sweep_id).get(name, Cost(0.0, 0.0))
+        self._spending.add(sweep_id, name, Cost(known.least, max(known.most, limit or MOST_USD)))
         terms = {"flavor": "", "usd_per_minute": 0.0, "timeout_seconds": MOST_SECONDS}
         self._papers.miss(name, Rented(owner=owner, account="", sweep_id=sweep_id, **terms))
 

@@ -6,8 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
+from rankviz.engines.hf_jobs import words
 from rankviz.engines.hf_jobs.hub import Hub
-from rankviz.engines.hf_jobs.prices import Flavor, require_limit
+from rankviz.engines.hf_jobs.prices import Flavor, require_limit, seconds_left
+from rankviz.engines.hf_jobs.spending import Bill
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, quoted
 
 FRESH_SECONDS = 300.0
@@ -101,6 +103,21 @@ class Offers:
             raise InvalidSettingError(f"The spending limit must be a number of US dollars (got {spend!r}).") from None
         require_limit(usd)
         return flavor, usd
+
+    def within(
+        self, hub: Hub, options: Mapping[str, str], limit: float | None, bill: Bill
+    ) -> tuple[Flavor, float, int]:
+        """The same of a sweep that has this bill, with the job's time limit in seconds. EngineError where the rest does
+        not pay for a job.
+
+        Args:
+            limit: That its sweep was given last, maybe after these options, in US dollars; None where it had none.
+        """
+        flavor, usd = self.terms(hub, options if limit is None else {**options, "spend": repr(limit)})
+        try:
+            return flavor, usd, seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole)
+        except InvalidSettingError as error:  # who looks at a run of another sees no dollars
+            raise EngineError(words.USED_UP) from error
 
     def require(self, hub: Hub) -> None:
         """EngineUnavailableError, and they are asked for, unless machines and the account's name are here."""

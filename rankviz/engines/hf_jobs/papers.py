@@ -31,13 +31,17 @@ from rankviz.core.runs.request import RunRequest
 from rankviz.engines import bundle
 from rankviz.engines.hf_jobs.prices import MOST_USD
 from rankviz.engines.hf_jobs.spending import Span, span_of, span_since, write
-from rankviz.errors import EngineError, UserError
+from rankviz.errors import EngineError, EngineUnavailableError, UserError
 from rankviz.store.durable import replace_durably
 from rankviz.store.journal import parse_request
 
 RENTED, FORGOTTEN, MISSING = "rented.json", "forgotten", "missing"
 GONE = ".gone-"
 LOOK_THERE = "Look at https://huggingface.co/settings/jobs whether the job still runs, and end it there."
+NO_LIMIT = (
+    "The spending limit of its sweep cannot be read any more, so no job of it starts. Cancel it, and resume it with a "
+    "limit."
+)
 HOME_FILE = "hf-jobs.id"
 HOME_ID = re.compile(r"[0-9a-f]{16}\s*")
 
@@ -130,6 +134,20 @@ class Papers:
     def write(self, folder: Path, rented: Rented) -> None:
         replace_durably(folder / RENTED, json.dumps(asdict(rented)))
 
+    @contextlib.contextmanager
+    def making(self, folder: Path) -> Iterator[Path]:
+        """A place aside, which becomes the folder of a job once all of it is written there. EngineError where that job
+        is here already."""
+        aside = self.place / f".{secrets.token_hex(4)}"
+        try:
+            yield aside
+            try:
+                os.rename(aside, folder)
+            except OSError:
+                raise EngineError("This job is here already.") from None
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
     def labels(self, folder: Path) -> Mapping[str, str]:
         """By which a job is found among all of its account."""
         return {**self.labels_of_home(), "job": re.sub(r"[^A-Za-z0-9_-]", "_", folder.name)[-100:]}
@@ -161,17 +179,25 @@ class Papers:
         for gone in self.place.glob(f"{GONE}*"):
             shutil.rmtree(gone, ignore_errors=True)
 
-    def note_limit(self, sweep_id: str, usd: float) -> None:
-        self.place.mkdir(parents=True, exist_ok=True)
-        replace_durably(self.place / f"limit-{sweep_id}", repr(usd))
+    def note_limit(self, sweep_id: str, usd: float, *, anew: bool = True) -> None:
+        """anew: also where the sweep was given one before."""
+        file = self.place / f"limit-{sweep_id}"
+        if anew or not file.exists():
+            self.place.mkdir(parents=True, exist_ok=True)
+            replace_durably(file, repr(usd))
 
     def limit(self, sweep_id: str) -> float | None:
-        """The spending limit that a sweep was given last; None where it had none here."""
+        """The spending limit that a sweep was given last; None where it had none here. EngineUnavailableError where
+        that cannot be read."""
         try:
             usd = float((self.place / f"limit-{sweep_id}").read_text())
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return None
-        return usd if 0 < usd < math.inf else None
+        except (OSError, ValueError):
+            usd = math.nan
+        if not 0 < usd < math.inf:
+            raise EngineUnavailableError(NO_LIMIT)
+        return usd
 
     def missing(self) -> Mapping[Path, Rented]:
         """Files of such jobs, as far as they can be read."""
@@ -181,9 +207,20 @@ class Papers:
                 found[file] = read_rented(file)
         return found
 
+    def damaged(self) -> Sequence[str]:
+        """Names of those whose files cannot be read."""
+        names = []
+        for file in sorted((self.place / MISSING).glob("*.json")):
+            try:
+                read_rented(file)
+            except EngineError:
+                if file.exists() and bundle.FOLDER.fullmatch(file.stem):
+                    names.append(file.stem)
+        return names
+
     def _all(self) -> Sequence[Path]:
-        folders = (path.parent for path in sorted(self.place.glob(f"*/{RENTED}")))
-        return [folder for folder in folders if bundle.is_folder_of_job(folder)]
+        """Whatever has gone of what was in them."""
+        return [path for path in sorted(self.place.glob("*-a*")) if bundle.is_folder_of_job(path) and path.is_dir()]
 
     def _home_id(self) -> str:
         """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""

@@ -6,6 +6,7 @@ job with labels of its own. Where Hugging Face answers that it does not start it
 """
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rankviz.engines.hf_jobs import code
+from rankviz.engines.hf_jobs import code, words
 from rankviz.engines.hf_jobs.hub import IN, OUT, Hub
 from rankviz.engines.hf_jobs.papers import Papers
+from rankviz.engines.hf_jobs.prices import LEAST_SECONDS
 from rankviz.errors import EngineDeclinedError, EngineError
 
 LOOK_SECONDS = 300.0
@@ -91,6 +93,7 @@ class Renting:
             if not self._is_sent:
                 self._send()
                 self._is_sent = True
+            self._lower()
             self._ask()
         except EngineError as error:
             self.note(refusal=str(error))
@@ -103,6 +106,18 @@ class Renting:
             if file.is_file():
                 files[f"{self._folder.name}/{file.relative_to(self._folder).as_posix()}"] = file
         self._hub.send(files, f"Job {self._folder.name}")
+
+    def _lower(self) -> None:
+        """To a limit that its sweep was given while it was sent. EngineError where that pays for no job any more."""
+        rented, limit = self.rented, self._papers.limit(self.rented.sweep_id)
+        if limit is None or rented.limit_usd is None or limit >= rented.limit_usd:
+            return
+        seconds = rented.timeout_seconds
+        if rented.usd_per_minute:
+            seconds -= math.ceil(60.0 * (rented.limit_usd - limit) / rented.usd_per_minute)
+        if seconds < LEAST_SECONDS:
+            raise EngineError(words.USED_UP)
+        self.note(timeout_seconds=seconds, limit_usd=limit)
 
     def _ask(self) -> None:
         name = self._folder.name

@@ -5,10 +5,7 @@ What comes from an account is read as an import is. A job that was read and forg
 
 import contextlib
 import json
-import os
 import re
-import secrets
-import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +17,7 @@ from rankviz.engines.bundle import JOB_FILE, read_job
 from rankviz.engines.hf_jobs.hub import Hub, Seen
 from rankviz.engines.hf_jobs.papers import RENTED, Papers, Rented
 from rankviz.engines.hf_jobs.spending import Cost, Spending, span_of
-from rankviz.errors import EngineError, RunNotFoundError, UserError
+from rankviz.errors import RunNotFoundError, UserError
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination
 from rankviz.store.durable import write_durably
@@ -94,20 +91,15 @@ def look(hub: Hub, papers: Papers, spending: Spending, store: RunStore, owner: s
 def take(job: Found, papers: Papers, store: RunStore, owner: str) -> None:
     """Make its runs, and the folder that its watch fills. Nothing of it is started. The folder comes first: a run that
     no job has would be started. EngineError where somebody else is just taking it."""
-    folder, aside = papers.place / job.name, papers.place / f".{secrets.token_hex(4)}"
-    rented = replace(job.rented, has_returned=True)
-    for attempt in job.attempts:
-        (aside / "runs" / attempt.run_id).mkdir(parents=True)
-    for request in job.requests:
-        (aside / "runs" / request.run_id / "request.json").write_text(request_text(request))
-    content = {"kind": "finetune", "attempts": [str(attempt) for attempt in job.attempts]}
-    write_durably(aside / JOB_FILE, json.dumps(content))
-    papers.write(aside, replace(rented, is_coming=True))
-    try:
-        os.rename(aside, folder)
-    except OSError:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise EngineError("This job is here already.") from None
+    folder, rented = papers.place / job.name, replace(job.rented, has_returned=True)
+    with papers.making(folder) as aside:
+        for attempt in job.attempts:
+            (aside / "runs" / attempt.run_id).mkdir(parents=True)
+        for request in job.requests:
+            (aside / "runs" / request.run_id / "request.json").write_text(request_text(request))
+        content = {"kind": "finetune", "attempts": [str(attempt) for attempt in job.attempts]}
+        write_durably(aside / JOB_FILE, json.dumps(content))
+        papers.write(aside, replace(rented, is_coming=True))
     attempts = {attempt.run_id: attempt for attempt in job.attempts}
     try:
         store.publish(
@@ -124,6 +116,8 @@ def take(job: Found, papers: Papers, store: RunStore, owner: str) -> None:
     except BaseException:
         papers.remove(folder)
         raise
+    if rented.limit_usd:
+        papers.note_limit(rented.sweep_id, rented.limit_usd, anew=False)  # the newest job of a sweep comes first
     papers.write(folder, rented)
 
 
@@ -177,6 +171,8 @@ def _read(hub: Hub, seen: Seen, name: str, owner: str) -> Found | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
         return None
     if not attempts or not all(isinstance(request, RunRequest) for request in requests):
+        return None
+    if len({attempt.run_id for attempt in attempts}) < len(attempts):
         return None
     same = all(r.run_id == a.run_id and a.number > 0 for r, a in zip(requests, attempts, strict=True))
     if not same or {request.sweep_id for request in requests} != {rented.sweep_id}:

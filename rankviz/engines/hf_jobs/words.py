@@ -2,6 +2,7 @@
 
 SENT = "It is sent to Hugging Face."
 SCHEDULED = "Hugging Face looks for a free machine."
+NO_PROBES = "A probe measures the machine that RankViz is on, and no machine is rented for one."
 ONE_AT_A_TIME = "It waits for another job of its sweep to end: the spending limit of a sweep pays for one at a time."
 NOT_KNOWN = (
     "It is not known yet whether Hugging Face has started it: the answer was lost. RankViz looks for it, and starts it "

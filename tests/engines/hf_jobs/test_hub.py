@@ -11,10 +11,10 @@ from huggingface_hub.utils._http import default_client_factory
 
 from rankviz.engines.hf_jobs import hub as hub_module
 from rankviz.engines.hf_jobs.following import log
-from rankviz.engines.hf_jobs.hub import Hub
+from rankviz.engines.hf_jobs.hub import BUCKET, REPOSITORY, Hub
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
 from tests.support.hub_jobs import sweep
-from tests.support.workers import HANG_IN_EACH, wait_for
+from tests.support.workers import HANG_IN_EACH, states, wait_for
 
 CALLS = {
     "whoami": lambda hub: Hub("hf_alice", endpoint=hub._api.endpoint).name,
@@ -170,3 +170,16 @@ def test_a_log_that_is_followed_takes_no_connection_of_other_calls_and_ends_when
         wait_for(lambda: not any(thread.is_alive() for thread in threads))
     finally:
         huggingface_hub.set_client_factory(default_client_factory)
+
+
+@pytest.mark.parametrize("name", [REPOSITORY, BUCKET])
+def test_nothing_is_sent_where_others_can_read_it(supervise, store, hub, name):
+    (run_id,) = sweep(store, 4)
+    hub.public = {name}
+
+    supervise().settle()
+
+    assert ["failed"] == states(store, [run_id])
+    assert f"alice/{name} on Hugging Face, so nothing is sent there" in store.get(run_id).error
+    assert {} == hub.jobs
+    assert not [path for path in hub.folder("dataset", "alice/rankviz-jobs").rglob("*") if path.is_file()]

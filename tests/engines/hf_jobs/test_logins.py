@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from rankviz.engines.hf_jobs.logins import Logins
+from rankviz.engines.hf_jobs.logins import NO_TOKEN, Logins
 from rankviz.engines.hf_jobs.words import ANOTHER_ACCOUNT
 from rankviz.errors import EngineUnavailableError
 from tests.support.hub_jobs import only_job, sweep
@@ -69,3 +69,24 @@ def test_where_another_account_is_logged_in_that_is_said_and_nothing_is_asked_of
     with pytest.raises(EngineUnavailableError, match="another account"):
         supervisor.cancel(run_id, timeout_seconds=0.2)
     assert only_job(hub).ended is None
+
+
+def test_on_one_s_own_page_whoever_is_logged_in_on_the_machine_now_pays(supervise, store, hub, monkeypatch):
+    token = ["hf_alice"]
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: token[0])
+    supervisor = supervise(HANG_IN_EACH, logins=Logins(hub.url, of_machine=True))
+    (first,) = sweep(store, 2, owner="")
+    wait_for(lambda: store.get(first).steps)
+    supervisor.cancel(first)
+
+    token[0] = "hf_ben"
+    (second,) = sweep(store, 4, owner="")
+    wait_for(lambda: store.get(second).steps)
+    token[0] = None
+    (third,) = sweep(store, 8, owner="")
+    wait_for(lambda: store.get(third).waits == store.get(second).waits == NO_TOKEN)
+
+    assert ["alice", "ben"] == [job.namespace for job in hub.jobs.values()]
+    token[0] = "hf_ben"
+    supervisor.cancel(third)
+    supervisor.cancel(second)

@@ -11,11 +11,12 @@ from rankviz.engines.hf_jobs.spending import SPENT
 from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for
 
+GONE = "the file is not there"
 RENTED_JOB = Rented(account="alice", flavor="l4x1", usd_per_minute=0.01, timeout_seconds=600, sweep_id="s", owner="ann")
 
 
 @pytest.mark.parametrize("file", [RENTED, "job.json"])
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"account": 1}', "[" * 5000, None])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"account": 1}', "[" * 5000, None, GONE])
 def test_a_job_that_cannot_be_read_ends_its_runs_with_where_to_look_and_no_others(supervise, store, hub, file, content):
     lost = sweep(store, 2, 4, flavor="l4x1", spend="2")
     first = supervise(HANG_IN_EACH)
@@ -24,6 +25,8 @@ def test_a_job_that_cannot_be_read_ends_its_runs_with_where_to_look_and_no_other
     path = store.home / "hf-jobs" / f"{lost[0]}-a1" / file
     known = json.loads(path.read_text())
     path.write_text(json.dumps({**known, "timeout_seconds": -1, "attempts": 3}) if content is None else content)
+    if content is GONE:
+        path.unlink()
     other = sweep(store, 8)
 
     supervisor = supervise()

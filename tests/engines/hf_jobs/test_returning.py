@@ -1,6 +1,7 @@
 """Jobs that come back to a runs folder which knows nothing of them: each once, to its owner, and started again only
 when somebody asks for that."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -316,3 +317,25 @@ def test_a_job_that_was_given_up_does_not_bring_back_a_run_that_was_deleted(supe
     hub.lists_nothing = False
 
     assert [] == HfJobs(RunStore(store.home), logins).returning("ann")
+
+
+def test_a_job_that_names_a_run_twice_does_not_come_back(emptied, hub):
+    _, engine, _ = emptied
+    label = only_job(hub).spec["labels"]["job"]
+    for place in (hub.folder("bucket", "alice/rankviz-runs"), hub.folder("dataset", "alice/rankviz-jobs")):
+        for file in place.glob(f"{label}/job.json"):
+            content = json.loads(file.read_text())
+            file.write_text(json.dumps({**content, "attempts": [*content["attempts"], content["attempts"][-1]]}))
+
+    assert [] == engine.returning("ann")
+
+
+def test_of_a_job_that_cannot_be_taken_nothing_is_left(emptied):
+    _, engine, _ = emptied
+    (found,) = engine.returning("ann")
+    twice = replace(found, attempts=(*found.attempts, found.attempts[-1]))
+
+    with pytest.raises(OSError, match="File exists"):
+        engine.take(twice, "ann")
+
+    assert not [path for path in engine.papers.place.iterdir() if path.is_dir()]

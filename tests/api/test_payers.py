@@ -1,0 +1,125 @@
+"""Who pays on a shared page: the login that a request brings, and nobody because of a browser's cookie."""
+
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from rankviz.core.runs.events import RunFailed
+from rankviz.core.runs.request import SweepRequest
+from rankviz.engines.hf_jobs.logins import LOGIN
+from rankviz.errors import EngineUnavailableError
+from rankviz.store.destination import Destination, read_destination
+from rankviz.visitor import Visitor, acting_as
+from tests.support import questions
+from tests.support.hub_jobs import page_on, stand_in_hub
+from tests.support.workers import wait_for
+
+COOKIE = Visitor("cookie-1")
+ALICE = Visitor("hf:1", "alice", also=COOKIE.id, token="hf_alice")
+BEN = Visitor("hf:2", "ben", also=COOKIE.id, token="hf_ben")
+REQUEST = SweepRequest(ranks=(4,), seeds=(0,))
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with stand_in_hub(tmp_path / "hub") as hub:
+        hub.holds.set()
+        yield hub
+
+
+@pytest.fixture
+def shared(tmp_path, hub):
+    with page_on(hub, tmp_path / "home", shared=True) as api:
+        yield api
+
+
+def logins_of(api):
+    return api.workspace.supervisor.engine("hf-jobs").logins
+
+
+def payers(hub):
+    return [job.namespace for job in hub.jobs.values()]
+
+
+@pytest.mark.parametrize("visitor", [COOKIE, replace(ALICE, token="")])
+def test_whoever_has_a_browser_s_cookie_rents_nothing_with_the_login_that_was_in_it(shared, hub, visitor):
+    with acting_as(ALICE):
+        assert "" == shared.jobs.why_not()
+
+    with acting_as(visitor):
+        assert shared.jobs.why_not()
+        assert "hf-jobs" not in [place.name for place in shared.engines.offered()]
+        with pytest.raises(EngineUnavailableError):
+            shared.engines.start(REQUEST, "hf-jobs", "l4x1", 5.0)
+
+
+def test_what_a_cookie_has_queued_is_not_paid_by_who_logs_in_with_its_browser(shared, hub):
+    store = shared.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,)), COOKIE.id, Destination("hf-jobs", {"flavor": "l4x1"}))
+    (run_id,) = store.run_ids(sweep_id)
+    with acting_as(ALICE):
+        assert "" == shared.jobs.why_not()
+    shared.workspace.work_queue()
+
+    wait_for(lambda: store.get(run_id).waits == LOGIN)
+    assert {} == hub.jobs
+
+
+def test_a_sweep_of_a_cookie_that_goes_on_there_is_paid_by_whoever_asked_for_that(shared, hub):
+    store = shared.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,)), COOKIE.id, Destination("local"))
+    (run_id,) = store.run_ids(sweep_id)
+    store.begin(run_id)
+    store.append(run_id, RunFailed(time=time.time(), error="out of memory"))
+
+    with acting_as(BEN):
+        assert "" == shared.jobs.why_not()
+    with acting_as(ALICE):
+        shared.moves.resume(sweep_id, "hf-jobs", "l4x1", 2.0)
+    with acting_as(BEN):
+        added = shared.moves.add(sweep_id, 8)
+
+    wait_for(lambda: hub.jobs)
+    assert ["alice"] == payers(hub)
+    assert "hf:2" == read_destination(store.run_dir(added)).options["payer"]
+
+
+def test_after_a_logout_nothing_that_waits_is_started(shared, hub):
+    shared.workspace.supervisor.engine("hf-jobs")._at_once = 1
+    with acting_as(ALICE):
+        sweep_id = shared.jobs.start(REQUEST, "l4x1", 5.0)
+        wait_for(lambda: hub.jobs)
+        second = shared.jobs.start(REQUEST, "l4x1", 5.0)
+        store = shared.workspace.store
+
+    shared.jobs.log_out(ALICE.id)
+
+    assert logins_of(shared).of(ALICE.id) is logins_of(shared).of(COOKIE.id) is None
+    (waits,) = store.run_ids(second)
+    wait_for(lambda: store.get(waits).waits == LOGIN)
+    assert 1 == len(hub.jobs)
+    with acting_as(ALICE):
+        shared.runs.cancel(second)
+        assert "" == shared.jobs.why_not()
+        wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
+        shared.runs.cancel(sweep_id)
+
+
+def test_a_job_that_cannot_be_taken_keeps_no_other_from_coming_back(shared, monkeypatch):
+    engine, taken = shared.workspace.supervisor.engine("hf-jobs"), []
+
+    damaged, good = (SimpleNamespace(requests=[SimpleNamespace(run_id=name)]) for name in ("r2", "r4"))
+
+    def take(found, owner):
+        if found is damaged:
+            raise OSError("Not now.")
+        taken.append(found)
+
+    monkeypatch.setattr(engine, "returning", lambda owner: [damaged, good])
+    monkeypatch.setattr(engine, "take", take)
+
+    with acting_as(ALICE):
+        assert ["r4"] == shared.jobs.bring_back()
+    assert [good] == taken

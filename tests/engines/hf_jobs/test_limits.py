@@ -1,0 +1,113 @@
+"""The spending limit that a sweep was given last is that of each later job, whatever its runs were queued with."""
+
+import shutil
+import time
+
+import pytest
+
+from rankviz.core.runs.events import RunFailed
+from rankviz.engines.hf_jobs.engine import HfJobs
+from rankviz.engines.hf_jobs.papers import NO_LIMIT
+from rankviz.engines.hf_jobs.words import USED_UP
+from rankviz.store import RunStore
+from tests.support import questions
+from tests.support.hub_jobs import only_job, page_on, sweep
+from tests.support.workers import HANG_IN_EACH, wait_for, waiting_for
+
+
+def seconds_for(usd):
+    """The time limit of a job on an l4x1."""
+    return int(60 * usd / 0.013333 - 600)
+
+
+def test_a_limit_that_was_lowered_holds_for_a_run_that_was_queued_before(hub, tmp_path):
+    hub.holds.set()
+    with page_on(hub, tmp_path / "home") as api:
+        engine = api.workspace.supervisor.engine("hf-jobs")
+        engine._at_once = 1
+        first = api.engines.start(questions.sweep(ranks=(2,)), "hf-jobs", "l4x1", 2.0)
+        wait_for(lambda: "free machine" in api.runs.sweep(first).runs[0].waits)
+        sweep_id = api.engines.start(questions.sweep(ranks=(4, 8)), "hf-jobs", "l4x1", 50.0)
+        api.runs.cancel(api.workspace.store.run_ids(sweep_id)[0])
+
+        api.moves.resume(sweep_id, "hf-jobs", "l4x1", 3.0)
+        api.runs.cancel(first)
+
+        def waiting_there():
+            return [run.run_id for run in api.runs.sweep(sweep_id).runs if "free machine" in run.waits]
+
+        for jobs in (2, 3):  # one of each run
+            wait_for(lambda jobs=jobs: len(hub.jobs) == jobs)
+            assert [*hub.jobs.values()][-1].spec["timeoutSeconds"] <= seconds_for(3.0)
+            wait_for(waiting_there)
+            api.runs.cancel(waiting_there()[0])
+
+        assert 3.0 == engine.papers.limit(sweep_id)
+
+
+def test_a_limit_is_given_before_a_job_can_start_with_it(hub, tmp_path, monkeypatch):
+    with page_on(hub, tmp_path / "home") as api:
+        store = api.workspace.store
+        sweep_id = store.create(questions.sweep(ranks=(4,)))
+        (run_id,) = store.run_ids(sweep_id)
+        store.begin(run_id)
+        store.append(run_id, RunFailed(time=time.time(), error="out of memory"))
+        papers, known = api.workspace.supervisor.engine("hf-jobs").papers, []
+        requeue = store.requeue
+        monkeypatch.setattr(store, "requeue", lambda *a: known.append(papers.limit(sweep_id)) or requeue(*a))
+
+        api.moves.resume(sweep_id, "hf-jobs", "l4x1", 3.0)
+
+        assert [3.0] == known
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "-1", "nan"])
+def test_a_sweep_whose_limit_cannot_be_read_waits_and_says_what_to_do(supervise, store, hub, logins, content):
+    (run_id,) = sweep(store, 4, flavor="l4x1", spend="50")
+    papers = HfJobs(store, logins).papers
+    sweep_id = store.get(run_id).request.sweep_id
+    papers.note_limit(sweep_id, 3.0)
+    (papers.place / f"limit-{sweep_id}").write_text(content)
+
+    supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).waits == NO_LIMIT)
+    assert {} == hub.jobs
+    papers.note_limit(sweep_id, 3.0)
+
+    wait_for(lambda: hub.jobs)
+    assert seconds_for(3.0) == only_job(hub).spec["timeoutSeconds"]
+
+
+def test_a_sweep_that_comes_back_has_the_limit_that_its_newest_job_had(supervise, store, hub, logins, tmp_path):
+    one, _ = sweep(store, 4, 8, flavor="l4x1", spend="50")
+    sweep_id = store.get(one).request.sweep_id
+    first = supervise(waiting_for(tmp_path / "go"))
+    wait_for(lambda: store.get(one).steps)
+    first.cancel(sweep_id)
+    first.engines[0].papers.note_limit(sweep_id, 3.0)
+    store.requeue(one)
+    wait_for(lambda: store.get(one).attempt == 2 and store.get(one).steps)
+    first.stop()
+    for name in ("runs", "hf-jobs"):
+        shutil.rmtree(store.home / name)
+    engine = HfJobs(RunStore(store.home), logins, poll_seconds=0.1)
+
+    for found in engine.returning("ann"):
+        engine.take(found, "ann")
+
+    assert 3.0 == engine.papers.limit(sweep_id)
+
+
+@pytest.mark.parametrize(("usd", "says"), [(3.0, ""), (0.1, USED_UP)])
+def test_a_limit_that_was_lowered_holds_for_a_job_that_hugging_face_declines(supervise, store, hub, usd, says):
+    (run_id,) = sweep(store, 4, flavor="l4x1", spend="50")
+    hub.refuses["POST /api/jobs/"] = (429, "busy")
+    engine = supervise(HANG_IN_EACH).engines[0]
+    wait_for(lambda: "busy" in store.get(run_id).waits)
+
+    engine.papers.note_limit(store.get(run_id).request.sweep_id, usd)
+    hub.refuses.clear()
+    wait_for(lambda: hub.jobs or store.get(run_id).state.ended)
+
+    assert [job.spec["timeoutSeconds"] <= seconds_for(usd) for job in hub.jobs.values()] == ([] if says else [True])
+    assert says == (store.get(run_id).error or "")
