@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from rankviz.verdict import CANT_TELL, EQUAL, RunLosses, borrow, judge, noise_of, sentences
+from rankviz.verdict import CANT_TELL, EQUAL, borrow, judge, noise_of, sentences
 from rankviz.verdict.choosing import compare
 from rankviz.verdict.noise import PairNoise, RunNoise, fit
 from rankviz.verdict.power import SEEDS, chance_to_tell, needed
-from tests.support.verdict_tables import planted, table
+from tests.support.verdict_tables import planted, run, table
 
 RUN, LIKES, REST, EXAMPLES = 0.02, 0.05, 0.1, 64
 
@@ -93,7 +93,7 @@ def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():
     """Runs at 1, 3 and at 2, 2 vary by 2 and 0: variance 1 with 2 degrees; at 1, 2, 3 twice: variance 1 with 4."""
     two = table({4: [[1.0], [3.0]], 16: [[2.0], [2.0]]})
     three = table({4: [[1.0], [2.0], [3.0]], 16: [[1.0], [2.0], [3.0]]})
-    one = [RunLosses(r=4, seed="0", losses={"0": 1.0}), RunLosses(r=8, seed="0", losses={"0": 2.0})]
+    one = [run(4, 0, [1.0]), run(8, 0, [2.0])]
 
     lent = borrow([("a", noise_of(two)), ("b", noise_of(three)), ("c", noise_of(one))], same_setting=False)
 
@@ -106,7 +106,7 @@ def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():
 
 
 def test_nothing_is_borrowed_where_the_noise_is_known_or_no_sweep_repeats():
-    one = [RunLosses(r=4, seed="0", losses={"0": 1.0}), RunLosses(r=8, seed="0", losses={"0": 2.0})]
+    one = [run(4, 0, [1.0]), run(8, 0, [2.0])]
     lent = borrow([("a", noise_of(table({4: [[1.0], [3.0]], 16: [[2.0], [2.0]]})))], same_setting=True)
 
     assert borrow([("c", noise_of(one))], same_setting=True) is None

@@ -49,7 +49,7 @@ def test_a_verdict_an_export_and_an_import_have_every_number(store, run_id, tmp_
     assert LOSSES[-3:] == record.loss_after.example_losses[-3:]
     assert (2 / 3, 15_000) == (record.loss_after.exact_match, record.loss_after.answered)
     (losses,) = verdict.losses_of([record])
-    assert list(LOSSES) == list(losses.losses.values())
+    assert list(LOSSES) == losses.losses.tolist()
 
     export_runs([store], [run_id], tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
