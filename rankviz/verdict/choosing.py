@@ -7,14 +7,13 @@ equally for all ranks where equally many were tried.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from statistics import fmean
 
 import numpy as np
 
 from rankviz.errors import BadDataError
 from rankviz.units import counted
-from rankviz.verdict.losses import RunLosses
+from rankviz.verdict.losses import Run, RunLosses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +29,7 @@ class Comparison:
     """Of (rank, seed), over the examples in one order."""
     rates: dict[int, float | None]
     rates_tried: dict[int, int]
-    diverged: tuple[RunLosses, ...]
+    diverged: tuple[Run, ...]
     notes: tuple[str, ...]
     """What was left out and why, in sentences."""
     means: dict[tuple[int, str], float] = field(init=False, repr=False)
@@ -52,12 +51,12 @@ class Comparison:
 
 def compare(runs: Sequence[RunLosses]) -> Comparison:
     """Every rank that has a finite run; BadDataError where there is none, or no example that all share."""
-    diverged = tuple(run for run in runs if run.diverged)
-    finite = [run for run in runs if not run.diverged] if diverged else runs
+    finite = [run for run in runs if not run.diverged]
+    diverged = tuple(Run(r=run.r, seed=run.seed, learning_rate=run.learning_rate) for run in runs if run.diverged)
     if not finite:
         raise BadDataError("No run has a finite loss on all its examples, so nothing can be compared: train again.")
-    everything = len(reduce(np.union1d, (run.examples for run in finite)))
-    common = reduce(np.intersect1d, (run.examples for run in finite))
+    examples, runs_of = np.unique(np.concatenate([run.examples for run in finite]), return_counts=True)
+    common = examples[runs_of == len(finite)]
     if not len(common):
         raise BadDataError("No example is in every run: evaluate all runs on the same examples, under the same names.")
     finite = [run if len(run.examples) == len(common) else _of(run, common) for run in finite]
@@ -75,7 +74,7 @@ def compare(runs: Sequence[RunLosses]) -> Comparison:
         rates=chosen,
         rates_tried={r: len({run.learning_rate for run in runs if run.r == r}) for r in ranks},
         diverged=diverged,
-        notes=tuple(_notes(kept, diverged, ranks, examples=len(common), everything=everything)),
+        notes=tuple(_notes(kept, diverged, ranks, examples=len(common), everything=len(examples))),
     )
 
 
@@ -84,7 +83,7 @@ def _of(run: RunLosses, examples: np.ndarray) -> RunLosses:
     return replace(run, losses=run.losses[np.searchsorted(run.examples, examples)], examples=examples)
 
 
-def _best_rate(rates: dict, diverged: Iterable[RunLosses]) -> float | None:
+def _best_rate(rates: dict, diverged: Iterable[Run]) -> float | None:
     """The lowest mean over the seeds that the rates share. A rate at which a run diverged only where all have one."""
     if len(rates) == 1:
         return next(iter(rates))
@@ -101,7 +100,7 @@ def _best_rate(rates: dict, diverged: Iterable[RunLosses]) -> float | None:
 
 
 def _notes(
-    kept: Sequence[RunLosses], diverged: Sequence[RunLosses], ranks: Sequence[int], *, examples: int, everything: int
+    kept: Sequence[RunLosses], diverged: Sequence[Run], ranks: Sequence[int], *, examples: int, everything: int
 ) -> Iterable[str]:
     """everything: examples that are in any run."""
     if diverged:

@@ -23,12 +23,23 @@ from rankviz.core.runs.record import RunRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunLosses:
-    """One run's held-out losses in nats a token, or its errors in points."""
+class Run:
+    """One run of a sweep or of a file."""
 
     r: int
     seed: str
     learning_rate: float | None = None
+
+    @property
+    def name(self) -> str:
+        rate = "" if self.learning_rate is None else f" at learning rate {self.learning_rate:g}"
+        return f"r = {self.r}, seed {self.seed}{rate}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunLosses(Run):
+    """Its held-out losses in nats a token, or its errors in points."""
+
     losses: np.ndarray = field(compare=False)
     """Of each of its examples."""
     examples: np.ndarray = field(compare=False)
@@ -37,11 +48,6 @@ class RunLosses:
     @property
     def diverged(self) -> bool:
         return not np.isfinite(self.losses).all()
-
-    @property
-    def name(self) -> str:
-        rate = "" if self.learning_rate is None else f" at learning rate {self.learning_rate:g}"
-        return f"r = {self.r}, seed {self.seed}{rate}"
 
 
 def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLosses, ...]:
