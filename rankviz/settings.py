@@ -116,7 +116,7 @@ class Limits(BaseSettings):
     )
     disk_mb: Count | None = Field(None, description="MB in use in the runs folder, beyond which nothing new starts")
     introspections: Annotated[int, Field(ge=1)] = Field(
-        2, description="Models, adapters and imports that are read at once"
+        2, description="Models, adapters, imports and large sweeps that are read at once"
     )
     child_seconds: Annotated[int, Field(ge=1)] = Field(120, description="Seconds that reading one of them may take")
     child_memory_mb: Annotated[int, Field(ge=256)] = Field(16_000, description="MB of memory that reading one may take")

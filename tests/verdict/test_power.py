@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rankviz.verdict import CANT_TELL, EQUAL, borrow, judge, noise_of, sentences
+from rankviz.verdict import CANT_TELL, EQUAL, borrow, judge, noise_of, power, sentences
 from rankviz.verdict.choosing import compare
 from rankviz.verdict.noise import PairNoise, RunNoise, fit
 from rankviz.verdict.power import SEEDS, chance_to_tell, needed
@@ -87,6 +87,16 @@ def test_a_pair_that_is_told_needs_nothing():
 
     assert EQUAL == verdict.pairs[0].call
     assert verdict.needed(verdict.pairs[0]) is None
+
+
+def test_the_noises_own_interval_is_found_once_for_all_pairs(monkeypatch):
+    asked, exact = [], power.chi_squared_quantile
+    monkeypatch.setattr(power, "chi_squared_quantile", lambda p, freedom: asked.append(p) or exact(p, freedom))
+    power._noise_interval.cache_clear()
+    verdict = judge(planted(np.random.default_rng(5), dict.fromkeys((4, 8, 16, 32), 2.0)))
+
+    assert 2 < sum(verdict.needed(pair) is not None for pair in verdict.pairs)
+    assert 2 == len(asked)
 
 
 def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():

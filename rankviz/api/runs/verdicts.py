@@ -26,8 +26,8 @@ Noise: TypeAlias = tuple[float, int]
 MOST_NOISES = 2000
 """Of sweeps whose runs are in memory anyway."""
 MOST_VERDICTS = 32
-MANY_NUMBERS = 100_000
-"""Of held-out examples. Fewer are compared in a few hundredths of a second."""
+MANY_NUMBERS, MANY_PAIRS = 50_000, 50
+"""Of held-out examples, and of ranks. Fewer are compared in a few hundredths of a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,8 +81,12 @@ class Verdicts:
                 f"These runs have {numbers:,} numbers of held-out examples; this server compares at most "
                 f"{self._workspace.limits.example_numbers:,}. Export them to compare them on a machine of your own."
             )
-        with self._turn(numbers):
+        with self._turn_if(numbers > MANY_NUMBERS):
             yield
+
+    def saying(self, answer: SweepVerdict) -> AbstractContextManager[None]:
+        """Around what is said of each pair of ranks, such as how many more seeds would decide it: the same line."""
+        return self._turn_if(len(answer.verdict.pairs) > MANY_PAIRS)
 
     def _allows(self, numbers: int) -> bool:
         if numbers <= MANY_NUMBERS:
@@ -90,8 +94,8 @@ class Verdicts:
         most = self._workspace.limits.example_numbers
         return most is None or numbers <= most
 
-    def _turn(self, numbers: int) -> AbstractContextManager[None]:
-        return self._workspace.children.turn() if numbers > MANY_NUMBERS else nullcontext()
+    def _turn_if(self, much: bool) -> AbstractContextManager[None]:
+        return self._workspace.children.turn() if much else nullcontext()
 
     def _judged(self, sweep: Sweep, tolerance: float | str | None, metric: Metric) -> Verdict | None:
         from rankviz import verdict
@@ -158,7 +162,7 @@ class Verdicts:
 
         def noises(sweeps: Sequence[Sweep]) -> Sequence[tuple[str, Noise | None]]:
             new = [each for each in sweeps if _known(self._noises, (each.sweep_id, metric.key), each) is None]
-            with self._turn(sum(_numbers(each.runs) for each in new)):
+            with self._turn_if(sum(_numbers(each.runs) for each in new) > MANY_NUMBERS):
                 return [(each.sweep_id, self._noise_of(each, metric)) for each in sweeps]
 
         return (

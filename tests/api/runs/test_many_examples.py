@@ -16,6 +16,7 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.runs.events import Evaluated
 from rankviz.errors import LimitError
 from rankviz.fair_line import MAX_OF_A_VISITOR
+from rankviz.ui.endpoints import quality
 from rankviz.visitor import acting_as
 from tests.support import questions
 from tests.support.finished_runs import finished_events
@@ -86,6 +87,17 @@ def test_one_on_many_takes_a_turn_and_is_kept_until_a_run_changes(api, turns):
         api.runs.delete(api.runs.sweep(sweep_id).runs[0].run_id)
     judged(api, sweep_id)
     assert 3 == len(turns)
+
+
+def test_what_is_said_of_many_pairs_takes_a_turn_too(api, turns, monkeypatch):
+    monkeypatch.setattr(verdicts, "MANY_PAIRS", 1)
+    few, many = sweep_of(api, 1, seeds=(0, 1)), sweep_of(api, 3)
+    (endpoint,) = (each for each in quality.operations(api) if each.__name__ == "verdict")
+    with acting_as(ANN):
+        endpoint(few)
+        assert [] == turns
+        endpoint(many)
+    assert 2 == len(turns)
 
 
 def test_of_one_visitors_verdicts_one_is_made_at_a_time_and_many_at_once_are_refused(api, monkeypatch):
