@@ -43,6 +43,8 @@ class Curve(NamedTuple):
     """Of a sweep with finished runs at two ranks, by loss; None where another metric is shown."""
     ship: Shipped | None
     """What the summary says to ship; None where it says nothing of it, or where its files are not here."""
+    why_not: str = ""
+    """Why its runs cannot be compared here or now."""
 
     @property
     def words(self) -> str:
@@ -119,6 +121,7 @@ def _unjudged(why: str, metric: Metric) -> Curve:
         truncated="",
         decision=None,
         ship=None,
+        why_not=why,
     )
 
 

@@ -17,6 +17,7 @@ from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.runs.listing import ANY_STATE, MOST_ROWS, list_html
 from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
+from rankviz.ui.runs.sweep import shipped_adapter
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train import tab as train
 from tests.support import questions
@@ -451,4 +452,6 @@ def test_what_cannot_be_compared_is_shown_with_the_reason_and_the_rest_goes_on(a
     assert "This server is busy." in view.caption
     assert ("", "", True) == (view.by_rank, view.curve, view.selected_box.visible)
     assert "1.5" in text_of(view.results)
+    with pytest.raises(UserError, match="This server is busy"):
+        shipped_adapter(api, sweep.sweep_id)
     assert sweep.sweep_id in view.table
