@@ -32,7 +32,10 @@ class Work(NamedTuple):
 
     does: str = "reads"
     doing: str = "Reading"
-    busy: str = "reads at most {at_once} at once of models, adapters, data files and imports, and is busy with others"
+    busy: str = (
+        "reads at most {at_once} at once of models, adapters, data files, imports and large sweeps, and is busy with "
+        "others"
+    )
     advice: str = "check what is in it"
 
     def is_busy(self, at_once: int) -> str:

@@ -110,9 +110,13 @@ class Limits(BaseSettings):
     runs_per_import: Count = Field(2048, description="Runs of one imported zip")
     events_per_run: Count = Field(2_000_000, description="Events in the journal of an imported run")
     events_per_import: Count = Field(20_000_000, description="Events in the journals of one imported zip of runs")
+    example_numbers: Count | None = Field(
+        None,
+        description="Numbers of held-out examples (losses, tokens, matches) in an imported zip, and in runs compared",
+    )
     disk_mb: Count | None = Field(None, description="MB in use in the runs folder, beyond which nothing new starts")
     introspections: Annotated[int, Field(ge=1)] = Field(
-        2, description="Models, adapters and imports that are read at once"
+        2, description="Models, adapters, imports and large sweeps that are read at once"
     )
     child_seconds: Annotated[int, Field(ge=1)] = Field(120, description="Seconds that reading one of them may take")
     child_memory_mb: Annotated[int, Field(ge=256)] = Field(16_000, description="MB of memory that reading one may take")
@@ -156,6 +160,7 @@ class SharedLimits(Limits):
     runs_per_import: Count = 60
     events_per_run: Count = 20_000
     events_per_import: Count = 40_000
+    example_numbers: Count | None = 5_000_000
     disk_mb: Count | None = 20_000
     introspections: Annotated[int, Field(ge=1)] = 1
     child_seconds: Annotated[int, Field(ge=1)] = 60

@@ -16,7 +16,7 @@ from rankviz.core.cost.estimate import Fit, RankEstimate
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, LimitError
 
 if TYPE_CHECKING:
     from rankviz.api.runs.own_sweeps import OwnSweeps
@@ -117,7 +117,10 @@ class Advice:
         sweep = self._own.leading(model)
         if sweep is None:
             return None
-        judged = self._verdicts.of_sweep(sweep.sweep_id)
+        try:
+            judged = self._verdicts.of_sweep(sweep.sweep_id)
+        except LimitError:  # the advice needs no verdict
+            judged = None
         verdict = judged.verdict if judged else None
         return OwnResult(
             recorded=sweep.recorded,

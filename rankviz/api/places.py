@@ -37,7 +37,8 @@ OPERATION_SECONDS = 60.0
 
 
 def reading(limits: Limits, new_folder: NewFolder, *, shared: bool) -> Children:
-    """The processes that read models, adapters, data files and imports."""
+    """The processes that read models, adapters, data files and imports. Whoever compares a large sweep stands in the
+    same line."""
     bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
     busy = READING.is_busy(limits.introspections)
     line = FairLine(limits.introspections, busy=busy, seconds=bounds.seconds, each=_each(shared))

@@ -23,7 +23,7 @@ def export_runs(stores: Sequence[RunStore], ids: Sequence[str], target: Path) ->
         raise InvalidSettingError("None of these runs has ended yet: export them when they have.")
     with _whole(target), zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(SUMMARY, csv_text([summary_row(record) for record in records]))
-        archive.writestr(LOSSES, csv_text([row for record in records for row in loss_rows(record)]))
+        _write_losses(archive, records)
         for record in records:
             for name in ("request.json", "events.jsonl"):
                 try:
@@ -56,6 +56,16 @@ def _located(stores: Sequence[RunStore], name: str) -> dict[str, RunStore]:
         except RunNotFoundError:
             continue
     return dict.fromkeys(last.run_ids(name), last)
+
+
+def _write_losses(archive: zipfile.ZipFile, records: Sequence[RunRecord]) -> None:
+    """Run by run: the examples of all may be millions."""
+    has_header = False
+    with archive.open(LOSSES, "w") as file:
+        for record in records:
+            rows = loss_rows(record)
+            file.write(csv_text(rows, header=not has_header).encode())
+            has_header = has_header or bool(rows)
 
 
 def summary_row(record: RunRecord) -> dict[str, object]:

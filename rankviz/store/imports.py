@@ -66,8 +66,10 @@ class ImportLimits(NamedTuple):
     """Lines of one journal."""
     events_in_all: int = 20_000_000
     """Lines of all its journals: whoever lists runs reads each line once."""
+    example_numbers_in_all: int | None = None
+    """In the example_ lists of all its journals."""
     example_numbers: int = 1_000_000
-    """In the example_ lists of one journal: two evaluations of 100,000 examples have 800,000."""
+    """In those of one journal: two evaluations of 100,000 examples have 800,000."""
 
 
 class Folder(NamedTuple):
@@ -75,6 +77,8 @@ class Folder(NamedTuple):
 
     request: RunRequest
     files: Mapping[str, bytes]
+    example_numbers: int
+    """In the example_ lists of its journal."""
 
 
 def import_runs(
@@ -112,7 +116,16 @@ def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) ->
             f"The runs in the zip have {lines:,} events together; at most {limits.events_in_all:,} are imported at "
             "once. Export fewer runs at a time."
         )
-    return [_checked(run_id, files, limits) for run_id, files in own.items()]
+    folders, numbers, most = [], 0, limits.example_numbers_in_all
+    for run_id, files in own.items():
+        folders.append(folder := _checked(run_id, files, limits))
+        numbers += folder.example_numbers
+        if most is not None and numbers > most:
+            raise LimitError(
+                f"The runs in the zip list more than {most:,} numbers of held-out examples together, the most that are "
+                "imported at once. Export fewer runs at a time."
+            )
+    return folders
 
 
 def take_in(
@@ -223,7 +236,7 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> F
             f"{limits.example_numbers:,} are imported."
         )
     written = b"".join(b"\n" if event is None else line_of(event) for event in events)
-    return Folder(request, {"request.json": request_text(request).encode(), "events.jsonl": written})
+    return Folder(request, {"request.json": request_text(request).encode(), "events.jsonl": written}, numbers)
 
 
 def _refuse_used_names(

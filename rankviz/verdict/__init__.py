@@ -7,8 +7,9 @@ between runs, over all pairs of ranks at once. Nothing here trains, stores or dr
 from rankviz.verdict.as_json import verdict_json
 from rankviz.verdict.borrowed import Borrowed, borrow, noise_of
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, judge
-from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses, read_table
+from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of
 from rankviz.verdict.summary import Answer, Shipped, shipped, summary
+from rankviz.verdict.table import read_losses, read_table
 from rankviz.verdict.words import headline, sentences
 
 __all__ = [

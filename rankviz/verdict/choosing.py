@@ -6,16 +6,14 @@ equally for all ranks where equally many were tried.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from rankviz.errors import BadDataError
 from rankviz.units import counted
-from rankviz.verdict.losses import RunLosses
-
-if TYPE_CHECKING:
-    import numpy as np
+from rankviz.verdict.losses import Run, RunLosses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,11 +25,11 @@ class Comparison:
     """All that any of them ran with."""
     examples: int
     """Common to all runs."""
-    losses: "dict[tuple[int, str], np.ndarray]"
+    losses: dict[tuple[int, str], np.ndarray]
     """Of (rank, seed), over the examples in one order."""
     rates: dict[int, float | None]
     rates_tried: dict[int, int]
-    diverged: tuple[RunLosses, ...]
+    diverged: tuple[Run, ...]
     notes: tuple[str, ...]
     """What was left out and why, in sentences."""
     means: dict[tuple[int, str], float] = field(init=False, repr=False)
@@ -53,35 +51,39 @@ class Comparison:
 
 def compare(runs: Sequence[RunLosses]) -> Comparison:
     """Every rank that has a finite run; BadDataError where there is none, or no example that all share."""
-    import numpy as np
-
-    diverged = tuple(run for run in runs if run.diverged)
-    finite = [run for run in runs if run not in diverged] if diverged else runs
+    finite = [run for run in runs if not run.diverged]
+    diverged = tuple(Run(r=run.r, seed=run.seed, learning_rate=run.learning_rate) for run in runs if run.diverged)
     if not finite:
         raise BadDataError("No run has a finite loss on all its examples, so nothing can be compared: train again.")
-    common = set(finite[0].losses).intersection(*(run.losses for run in finite))
-    if not common:
+    examples, runs_of = np.unique(np.concatenate([run.examples for run in finite]), return_counts=True)
+    common = examples[runs_of == len(finite)]
+    if not len(common):
         raise BadDataError("No example is in every run: evaluate all runs on the same examples, under the same names.")
-    order = [example for example in finite[0].losses if example in common]
+    finite = [run if len(run.examples) == len(common) else _of(run, common) for run in finite]
     by_rank: dict[int, dict[float | None, list[RunLosses]]] = defaultdict(lambda: defaultdict(list))
     for run in finite:
         by_rank[run.r][run.learning_rate].append(run)
-    chosen = {r: _best_rate(rates, order, diverged) for r, rates in sorted(by_rank.items())}
+    chosen = {r: _best_rate(rates, diverged) for r, rates in sorted(by_rank.items())}
     kept = [run for r, rate in chosen.items() for run in by_rank[r][rate]]
     ranks = tuple(chosen)
     return Comparison(
         ranks=ranks,
         seeds=tuple(dict.fromkeys(run.seed for run in sorted(kept, key=lambda run: (len(run.seed), run.seed)))),
-        examples=len(order),
-        losses={(run.r, run.seed): np.fromiter(map(run.losses.__getitem__, order), float) for run in kept},
+        examples=len(common),
+        losses={(run.r, run.seed): run.losses for run in kept},
         rates=chosen,
         rates_tried={r: len({run.learning_rate for run in runs if run.r == r}) for r in ranks},
         diverged=diverged,
-        notes=tuple(_notes(finite, kept, diverged, ranks, len(order))),
+        notes=tuple(_notes(kept, diverged, ranks, examples=len(common), everything=len(examples))),
     )
 
 
-def _best_rate(rates: dict, examples: Sequence[str], diverged: Iterable[RunLosses]) -> float | None:
+def _of(run: RunLosses, examples: np.ndarray) -> RunLosses:
+    """The same run on some of its examples."""
+    return replace(run, losses=run.losses[np.searchsorted(run.examples, examples)], examples=examples)
+
+
+def _best_rate(rates: dict, diverged: Iterable[Run]) -> float | None:
     """The lowest mean over the seeds that the rates share. A rate at which a run diverged only where all have one."""
     if len(rates) == 1:
         return next(iter(rates))
@@ -92,24 +94,20 @@ def _best_rate(rates: dict, examples: Sequence[str], diverged: Iterable[RunLosse
 
     def mean(rate: float | None) -> float:
         runs = [run for run in steady[rate] if run.seed in shared] or steady[rate]
-        return fmean(fmean(map(run.losses.__getitem__, examples)) for run in runs)
+        return fmean(fmean(run.losses) for run in runs)
 
     return min(steady, key=lambda rate: (mean(rate), rate or 0))
 
 
 def _notes(
-    finite: Sequence[RunLosses],
-    kept: Sequence[RunLosses],
-    diverged: Sequence[RunLosses],
-    ranks: Sequence[int],
-    examples: int,
+    kept: Sequence[RunLosses], diverged: Sequence[Run], ranks: Sequence[int], *, examples: int, everything: int
 ) -> Iterable[str]:
+    """everything: examples that are in any run."""
     if diverged:
         names = "; ".join(run.name for run in diverged)
         yield f"These runs diverged and are left out, so their ranks look more stable than they are: {names}."
         if gone := sorted({run.r for run in diverged} - set(ranks)):
             yield f"Every run of {_ranks(gone)} diverged: its loss is not known."
-    everything = len(set().union(*(run.losses for run in finite)))
     if everything > examples:
         missing = everything - examples
         verb = "is" if missing == 1 else "are"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.verdict.choosing import Comparison, compare
-from rankviz.verdict.losses import RunLosses
+from rankviz.verdict.losses import Run, RunLosses
 from rankviz.verdict.tolerance import tolerance_in
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Verdict:
     """Why no verdict is possible, in a few words; empty where one is."""
     notes: tuple[str, ...]
     """What was left out and why, in sentences."""
-    diverged: tuple[RunLosses, ...]
+    diverged: tuple[Run, ...]
     noise: LossFit
 
     @property

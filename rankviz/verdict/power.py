@@ -8,6 +8,7 @@ runs, so seeds are a range: its ends use the ends of the noise's own 80 % interv
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from rankviz.verdict.distributions import chi_squared_quantile, noncentral_t_cdf, normal_cdf
 from rankviz.verdict.noise import PairNoise, RunNoise, least_half_width, quantile
@@ -105,6 +106,7 @@ def _equal(difference: float, half: float, error: float, tolerance: float) -> fl
     return normal_cdf((room - difference) / error) - normal_cdf((-room - difference) / error)
 
 
+@lru_cache(maxsize=64)
 def _noise_interval(freedom: int) -> tuple[float, float]:
     return tuple(freedom / chi_squared_quantile(p, freedom) for p in (1 - NOISE_TAIL, NOISE_TAIL))
 

@@ -1,6 +1,7 @@
 """Runs that strangers import: records that no run could have, other people's ids, paths, and far too much of each."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -193,6 +194,54 @@ def test_many_runs_within_the_limits_are_bounded_together(during, ann, name):
     answer = during(lambda: imported(ann, runs_zip(*runs)))
 
     assert "at most 40,000 are imported at once" in answer
+    assert name not in ann.endpoint("runs").text
+
+
+def measured(name, runs, **lists):
+    """A sweep of so many runs, three of each rank, with these lists of held-out examples."""
+    (examples,) = {len(each) for each in lists.values()}
+    counts = {"examples": examples, "tokens": 3 * examples, "correct_tokens": examples, **lists}
+
+    def change(number):
+        return lambda row: row | {"lora": row["lora"] | {"r": number // 3 + 1}, "seed": number % 3}
+
+    def files(number):
+        events = line("Evaluated", **counts)
+        return run_files(f"{name}-{number}", f"{name}-sweep", change=change(number), events=events)
+
+    return runs_zip(*((f"{name}-{number}", files(number)) for number in range(runs)))
+
+
+def test_verdicts_on_many_examples_hold_nobody(during, ann, name):
+    """45 at once, each within another tolerance; what each cost grew with the square of the examples."""
+    examples = 16_000
+    data = measured(name, 12, example_tokens=[3] * examples, example_correct_tokens=[1, 2] * (examples // 2))
+    imported(ann, data)
+    (runs,) = ann.endpoint("runs").data
+    (sweep_id,) = {run["sweep_id"] for run in runs if name in run["run_id"]}
+
+    def judged(number):
+        body = {"sweep_id": sweep_id, "tolerance": 0.001 * (number + 1), "metric": "token_accuracy"}
+        event = ann.http.post("/gradio_api/call/v2/verdict", json=body).json()["event_id"]
+        return ann.http.get(f"/gradio_api/call/verdict/{event}").text
+
+    def attack():
+        with ThreadPoolExecutor(45) as pool:
+            return list(pool.map(judged, range(45)))
+
+    answers = during(attack)
+
+    assert any(f'"examples": {examples}' in answer for answer in answers)
+    assert [] == [answer for answer in answers if "event: complete" not in answer and "Try again" not in answer]
+
+
+def test_a_zip_of_more_examples_than_are_compared_brings_nothing(during, ann, name):
+    """1.2 MB, with six million matches; a verdict on them took 0.5 GB."""
+    data = measured(name, 60, example_exact_matches=[1, 0] * 50_000)
+
+    answer = during(lambda: imported(ann, data))
+
+    assert "more than 5,000,000 numbers of held-out examples together" in answer
     assert name not in ann.endpoint("runs").text
 
 

@@ -216,3 +216,13 @@ def test_so_many_numbers_of_examples_are_imported_with_a_run(tmp_path):
     with pytest.raises(LimitError, match="lists 12 numbers of held-out examples; at most 11"):
         import_runs(RunStore(tmp_path), path, limits=ImportLimits(example_numbers=11))
     assert ["a"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(example_numbers=12))
+
+
+def test_so_many_numbers_of_examples_are_imported_at_once(tmp_path):
+    measured = {"event": "Evaluated", "time": 1, "when": "after", "loss": 2.0, "tokens": 9, "examples": 3, "seconds": 1}
+    journal = f"{json.dumps(measured | {'example_losses': [1.0, 2.0, 3.0]})}\n{CANCELLED}"
+    path = made(tmp_path, ("a", "s"), ("b", "s"), journal=journal)
+
+    with pytest.raises(LimitError, match="more than 5 numbers of held-out examples together"):
+        import_runs(RunStore(tmp_path), path, limits=ImportLimits(example_numbers_in_all=5))
+    assert ["a", "b"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(example_numbers_in_all=6))

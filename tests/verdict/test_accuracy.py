@@ -48,14 +48,14 @@ def test_an_examples_errors_weigh_as_many_tokens_as_it_has(api):
     (run,) = losses_of(api.runs.sweep(counted_sweep(api, {4: (1, 1, 2, 1)}, seeds=(0,))).runs, TOKEN_ACCURACY)
 
     # Two tokens an example on average: one wrong token of it is 50, and the mean of 0, 50, 0 and 100 is 3 of 8 wrong.
-    assert {"0": 0.0, "1": 50.0, "2": 0.0, "3": 100.0} == run.losses
-    assert 100 * (1 - 5 / 8) == np.mean(list(run.losses.values()))
+    assert [0.0, 50.0, 0.0, 100.0] == run.losses.tolist()
+    assert 100 * (1 - 5 / 8) == run.losses.mean()
 
 
 def test_an_answer_is_right_or_wrong_and_what_was_not_answered_counts_nowhere(api):
     (run,) = losses_of(api.runs.sweep(counted_sweep(api, {4: (1, 1, 2, 3)}, seeds=(0,))).runs, EXACT_MATCH)
 
-    assert {"0": 0.0, "1": 100.0, "2": 0.0} == run.losses
+    assert ([0, 1, 2], [0.0, 100.0, 0.0]) == (run.examples.tolist(), run.losses.tolist())
 
 
 def test_a_run_that_diverged_is_left_out_of_an_accuracy_too(api):
@@ -149,7 +149,7 @@ def test_a_file_of_right_and_wrong_answers_is_judged_in_points(tmp_path):
     runs, metric = read_table(write(tmp_path, HEAD + "4,0,a,1\n4,0,b,0\n8,0,a,True\n8,0,b,1.0\n"))
 
     assert CORRECT is metric
-    assert [{"a": 0.0, "b": 100.0}, {"a": 0.0, "b": 0.0}] == [run.losses for run in runs]
+    assert [[0.0, 100.0], [0.0, 0.0]] == [run.losses.tolist() for run in runs]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_mistake_in_it_is_named(text, message, tmp_path):
 
 def test_the_command_prints_accuracies_and_points(tmp_path):
     runs = answers(np.random.default_rng(3), {4: 0.2, 16: 0.8})
-    rows = [f"{r.r},{r.seed},{i},{int(error == 0)}" for r in runs for i, error in r.losses.items()]
+    rows = [f"{r.r},{r.seed},{i},{int(error == 0)}" for r in runs for i, error in enumerate(r.losses)]
     path = write(tmp_path, HEAD + "\n".join(rows) + "\n")
 
     printed = " ".join(rankviz("verdict", str(path)).stdout.split())

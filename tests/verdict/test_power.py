@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from rankviz.verdict import CANT_TELL, EQUAL, RunLosses, borrow, judge, noise_of, sentences
+from rankviz.verdict import CANT_TELL, EQUAL, borrow, judge, noise_of, power, sentences
 from rankviz.verdict.choosing import compare
 from rankviz.verdict.noise import PairNoise, RunNoise, fit
 from rankviz.verdict.power import SEEDS, chance_to_tell, needed
-from tests.support.verdict_tables import planted, table
+from tests.support.verdict_tables import planted, run, table
 
 RUN, LIKES, REST, EXAMPLES = 0.02, 0.05, 0.1, 64
 
@@ -89,11 +89,21 @@ def test_a_pair_that_is_told_needs_nothing():
     assert verdict.needed(verdict.pairs[0]) is None
 
 
+def test_the_noises_own_interval_is_found_once_for_all_pairs(monkeypatch):
+    asked, exact = [], power.chi_squared_quantile
+    monkeypatch.setattr(power, "chi_squared_quantile", lambda p, freedom: asked.append(p) or exact(p, freedom))
+    power._noise_interval.cache_clear()
+    verdict = judge(planted(np.random.default_rng(5), dict.fromkeys((4, 8, 16, 32), 2.0)))
+
+    assert 2 < sum(verdict.needed(pair) is not None for pair in verdict.pairs)
+    assert 2 == len(asked)
+
+
 def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():
     """Runs at 1, 3 and at 2, 2 vary by 2 and 0: variance 1 with 2 degrees; at 1, 2, 3 twice: variance 1 with 4."""
     two = table({4: [[1.0], [3.0]], 16: [[2.0], [2.0]]})
     three = table({4: [[1.0], [2.0], [3.0]], 16: [[1.0], [2.0], [3.0]]})
-    one = [RunLosses(r=4, seed="0", losses={"0": 1.0}), RunLosses(r=8, seed="0", losses={"0": 2.0})]
+    one = [run(4, 0, [1.0]), run(8, 0, [2.0])]
 
     lent = borrow([("a", noise_of(two)), ("b", noise_of(three)), ("c", noise_of(one))], same_setting=False)
 
@@ -109,7 +119,7 @@ def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():
 
 
 def test_nothing_is_borrowed_where_the_noise_is_known_or_no_sweep_repeats():
-    one = [RunLosses(r=4, seed="0", losses={"0": 1.0}), RunLosses(r=8, seed="0", losses={"0": 2.0})]
+    one = [run(4, 0, [1.0]), run(8, 0, [2.0])]
     lent = borrow([("a", noise_of(table({4: [[1.0], [3.0]], 16: [[2.0], [2.0]]})))], same_setting=True)
 
     assert borrow([("c", noise_of(one))], same_setting=True) is None

@@ -20,7 +20,7 @@ def write(folder, text):
 
 
 def csv_of(runs):
-    rows = [f"{run.r},{run.seed},{example},{loss!r}" for run in runs for example, loss in run.losses.items()]
+    rows = [f"{run.r},{run.seed},{example},{loss}" for run in runs for example, loss in enumerate(run.losses)]
     return HEAD + "\n".join(rows) + "\n"
 
 
@@ -29,14 +29,14 @@ def test_a_file_becomes_runs_whatever_the_order_of_its_rows_and_columns(tmp_path
 
     first, second = read_losses(path)
 
-    assert (4, "0", 1e-3, {"a": 2.5, "b": 1.5}) == (first.r, first.seed, first.learning_rate, first.losses)
+    assert (4, "0", 1e-3, [2.5, 1.5]) == (first.r, first.seed, first.learning_rate, first.losses.tolist())
     assert (False, True) == (first.diverged, second.diverged)
 
 
 def test_a_rank_may_be_written_as_pandas_writes_it_beside_an_empty_cell(tmp_path):
     (run,) = read_losses(write(tmp_path, HEAD + "4.0,0,a,1.5\n4,0,b,2.5\n"))
 
-    assert (4, {"a": 1.5, "b": 2.5}) == (run.r, run.losses)
+    assert (4, [1.5, 2.5]) == (run.r, run.losses.tolist())
     assert int is type(run.r)
 
 

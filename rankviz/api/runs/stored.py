@@ -203,6 +203,7 @@ class StoredRuns:
                 limits.runs_per_import,
                 limits.events_per_run,
                 limits.events_per_import,
+                limits.example_numbers,
             ],
             "most": limits.runs_kept,
             "most_in_total": limits.runs_in_total,

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from operator import is_not
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rankviz.api.runs.known import Known
 from rankviz.api.runs.runs import Runs
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.store.memory.long_lists import numbers_in
 
 if TYPE_CHECKING:
     from rankviz.core.runs.fast_curve import Reading
-    from rankviz.core.runs.record import Sweep
+    from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.verdict import Borrowed, Verdict
 
 Noise: TypeAlias = tuple[float, int]
 """As verdict.noise_of has it."""
 MOST_NOISES = 2000
 """Of sweeps whose runs are in memory anyway."""
+MOST_VERDICTS = 32
+MANY_NUMBERS, MANY_PAIRS = 50_000, 50
+"""Of held-out examples, and of ranks. Fewer are compared in a few hundredths of a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +47,7 @@ class Verdicts:
         self._workspace = workspace
         self._runs = runs
         self._noises = Known(MOST_NOISES)
+        self._verdicts = Known(MOST_VERDICTS)
 
     def of_sweep(
         self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss"
@@ -54,18 +60,53 @@ class Verdicts:
                 "2%" of the gain over the base. None: 0.02 nats or 1 point.
             metric: "loss", "token_accuracy" or "exact_match"; InvalidSettingError where no run of the sweep has it.
         """
-        from rankviz import verdict
-
         sweep, by = self._runs.sweep(sweep_id), metric_named(metric)
-        runs = verdict.losses_of(sweep.runs, by)
-        if not runs and by not in measured_metrics(sweep.runs) and any(run.loss_after for run in sweep.runs):
-            raise InvalidSettingError(_not_measured(by))
-        if not any(not run.diverged for run in runs):
+        key = sweep_id, by.key, repr(tolerance)
+        if (known := _known(self._verdicts, key, sweep)) is None:
+            with self.comparing(sweep.runs):
+                known = _known(self._verdicts, key, sweep) or self._verdicts.keep(
+                    key, (sweep.runs, self._judged(sweep, tolerance, by))
+                )
+        if (result := known[1]) is None:
             return None
-        base = verdict.base_loss_of(sweep.runs, by)
-        result = verdict.judge(runs, tolerance=tolerance, base_loss=base, metric=by)
         borrowed = self._borrowed(sweep, by) if result.unknown else None
         return SweepVerdict(sweep_id=sweep_id, verdict=result, borrowed=borrowed)
+
+    @contextmanager
+    def comparing(self, runs: Iterable[RunRecord]) -> Iterator[None]:
+        """Around what compares runs by their held-out examples. Where these are many, visitors stand in the line for
+        what is read; LimitError where there is no place in it, or where they are more than this server compares."""
+        if not self._allows(numbers := _numbers(runs)):
+            raise LimitError(
+                f"These runs have {numbers:,} numbers of held-out examples; this server compares at most "
+                f"{self._workspace.limits.example_numbers:,}. Export them to compare them on a machine of your own."
+            )
+        with self._turn_if(numbers > MANY_NUMBERS):
+            yield
+
+    def saying(self, answer: SweepVerdict) -> AbstractContextManager[None]:
+        """Around what is said of each pair of ranks, such as how many more seeds would decide it: the same line."""
+        return self._turn_if(len(answer.verdict.pairs) > MANY_PAIRS)
+
+    def _allows(self, numbers: int) -> bool:
+        if numbers <= MANY_NUMBERS:
+            return True
+        most = self._workspace.limits.example_numbers
+        return most is None or numbers <= most
+
+    def _turn_if(self, much: bool) -> AbstractContextManager[None]:
+        return self._workspace.children.turn() if much else nullcontext()
+
+    def _judged(self, sweep: Sweep, tolerance: float | str | None, metric: Metric) -> Verdict | None:
+        from rankviz import verdict
+
+        runs = verdict.losses_of(sweep.runs, metric)
+        if not runs and metric not in measured_metrics(sweep.runs) and any(run.loss_after for run in sweep.runs):
+            raise InvalidSettingError(_not_measured(metric))
+        if all(run.diverged for run in runs):
+            return None
+        base = verdict.base_loss_of(sweep.runs, metric)
+        return verdict.judge(runs, tolerance=tolerance, base_loss=base, metric=metric)
 
     def metrics(self, sweep_id: str) -> Sequence[Metric]:
         """What the runs of a sweep can be compared by, as far as they have been evaluated; the loss always."""
@@ -119,8 +160,10 @@ class Verdicts:
         alike = [other for other in others if _setting(other) == _setting(sweep)]
         same_task = [other for other in others if _task(other) == _task(sweep)]
 
-        def noises(sweeps: Sequence[Sweep]) -> Iterator[tuple[str, Noise | None]]:
-            return ((other.sweep_id, self._noise_of(other, metric)) for other in sweeps)
+        def noises(sweeps: Sequence[Sweep]) -> Sequence[tuple[str, Noise | None]]:
+            new = [each for each in sweeps if _known(self._noises, (each.sweep_id, metric.key), each) is None]
+            with self._turn_if(sum(_numbers(each.runs) for each in new) > MANY_NUMBERS):
+                return [(each.sweep_id, self._noise_of(each, metric)) for each in sweeps]
 
         return (
             verdict.borrow(noises(alike), same_setting=True)
@@ -129,15 +172,28 @@ class Verdicts:
         )
 
     def _noise_of(self, sweep: Sweep, metric: Metric) -> Noise | None:
-        """Found anew once one of its runs has changed."""
+        """None also of runs that are too many to be compared."""
         from rankviz import verdict
 
         key = sweep.sweep_id, metric.key
-        runs, noise = self._noises.get(key) or ((), None)
-        if len(runs) != len(sweep.runs) or any(map(is_not, runs, sweep.runs)):
-            noise = verdict.noise_of(verdict.losses_of(sweep.runs, metric))
-            self._noises.keep(key, (sweep.runs, noise))
-        return noise
+        if (known := _known(self._noises, key, sweep)) is None:
+            few = self._allows(_numbers(sweep.runs))
+            noise = verdict.noise_of(verdict.losses_of(sweep.runs, metric)) if few else None
+            known = self._noises.keep(key, (sweep.runs, noise))
+        return known[1]
+
+
+def _known(kept: Known, key: Hashable, sweep: Sweep) -> tuple[Sequence[RunRecord], Any] | None:
+    """The runs of which something was found, and that; None once one of them has changed."""
+    known = kept.get(key)
+    if known is None or len(known[0]) != len(sweep.runs) or any(map(is_not, known[0], sweep.runs)):
+        return None
+    return known
+
+
+def _numbers(runs: Iterable[RunRecord]) -> int:
+    """What is read of the held-out examples of these runs."""
+    return sum(numbers_in(run.loss_after) for run in runs if run.loss_after)
 
 
 def metric_named(key: str) -> Metric:

@@ -75,7 +75,8 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         answer = api.verdicts.of_sweep(sweep_id, tolerance, metric)
         if answer is None:
             raise InvalidSettingError("No run of this sweep has been evaluated yet. Ask again later.")
-        return {**verdict_json(answer), "in_words": sentences(answer.verdict, answer.borrowed)}
+        with api.verdicts.saying(answer):
+            return {**verdict_json(answer), "in_words": sentences(answer.verdict, answer.borrowed)}
 
     return models, studies, verdict
 

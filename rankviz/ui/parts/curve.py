@@ -10,6 +10,7 @@ from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.fidelity import Fidelity, SettingFidelity
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import Sweep
+from rankviz.errors import LimitError
 from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.figures.sweep.fast_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
 from rankviz.ui.parts import html
@@ -17,6 +18,7 @@ from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.decision import decision_html
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, exact, rounded
 from rankviz.ui.parts.verdict import summary_html, verdict_html
+from rankviz.ui.wiring import notice_html
 from rankviz.verdict import Shipped, Verdict, shipped, summary
 
 NOT_RECORDED = "The recording does not include this adapter."
@@ -41,6 +43,8 @@ class Curve(NamedTuple):
     """Of a sweep with finished runs at two ranks, by loss; None where another metric is shown."""
     ship: Shipped | None
     """What the summary says to ship; None where it says nothing of it, or where its files are not here."""
+    why_not: str = ""
+    """Why its runs cannot be compared here or now."""
 
     @property
     def words(self) -> str:
@@ -53,6 +57,13 @@ def curve(
 ) -> Curve:
     """As far as the sweep has got. tolerance: what counts as equal, as api.verdicts.of_sweep takes it. A fast curve is
     read by its loss in every metric, with the usual tolerance where another metric is shown."""
+    try:
+        return _judged(api, sweep, tolerance, height=height, metric=metric)
+    except LimitError as error:
+        return _unjudged(str(error), metric)
+
+
+def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: int, metric: Metric) -> Curve:
     judged = api.verdicts.of_sweep(sweep.sweep_id, tolerance, metric.key)
     by_loss = judged if metric is LOSS else None
     reading = api.verdicts.fast_curve(sweep.sweep_id, tolerance if metric is LOSS else None, by_loss)
@@ -95,6 +106,22 @@ def curve(
         truncated=truncated_table(reading) if reading else "",
         decision=decision,
         ship=ship if here else None,
+    )
+
+
+def _unjudged(why: str, metric: Metric) -> Curve:
+    """Of runs that cannot be compared here or now."""
+    return Curve(
+        chart="",
+        summary=notice_html(why, kind="error"),
+        details="",
+        verdict=None,
+        within=metric.tolerance,
+        reading=None,
+        truncated="",
+        decision=None,
+        ship=None,
+        why_not=why,
     )
 
 

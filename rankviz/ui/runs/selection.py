@@ -45,14 +45,15 @@ class Overlay(NamedTuple):
     y: str
 
 
-def overlay(sweeps: Sequence[Sweep], selected: Collection[str], *, x: str, y: str, height: int) -> Overlay:
+def overlay(api: Api, sweeps: Sequence[Sweep], selected: Collection[str], *, x: str, y: str, height: int) -> Overlay:
     """x, y: axes of the chart of quality and cost; a quality that these runs lack becomes the loss."""
     selected = frozenset(selected)  # each run of the folder is looked up in it
     drawn = [sweep for sweep in sweeps if any(run.run_id in selected for run in sweep.runs)]
     runs = [run for sweep in drawn for run in sweep.runs if run.run_id in selected]
     qualities = points.quality_choices(runs)
     y = y if y in dict(qualities).values() else "loss"
-    tradeoff = points.tradeoff_chart(drawn, x=x, y=y, run_ids=selected, height=height)
+    with api.verdicts.comparing(runs):
+        tradeoff = points.tradeoff_chart(drawn, x=x, y=y, run_ids=selected, height=height)
     return Overlay(
         heading=f"{counted(len(runs), 'selected run')} of {counted(len(drawn), 'sweep')}",
         curve=tradeoff.chart,

@@ -161,10 +161,11 @@ def shipped_adapter(
     api: Api, sweep_id: str, tolerance: str = default_tolerance(LOSS.key), metric: str = LOSS.key
 ) -> str:
     """The adapter that the answer on shipping names, as a zip that PEFT's loader takes once unpacked."""
-    ship = curve_within(api, api.runs.sweep(sweep_id), tolerance, METRICS[metric])[0].ship
-    if ship is None:
-        raise UserError("This sweep has no adapter to download here: none was saved, or it was imported without it.")
-    return str(api.adapters.zip_of_rank(ship.run_id, ship.r))
+    shown, _ = curve_within(api, api.runs.sweep(sweep_id), tolerance, METRICS[metric])
+    if shown.ship is None:
+        none = "This sweep has no adapter to download here: none was saved, or it was imported without it."
+        raise UserError(shown.why_not or none)
+    return str(api.adapters.zip_of_rank(shown.ship.run_id, shown.ship.r))
 
 
 def cancel_or_ask(api: Api, run_or_sweep_id: str) -> tuple[str, Any, str]:

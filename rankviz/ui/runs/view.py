@@ -8,7 +8,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
-from rankviz.errors import RankVizError, quoted
+from rankviz.errors import LimitError, RankVizError, quoted
 from rankviz.ui.parts import html, live
 from rankviz.ui.parts.owned import not_here
 from rankviz.ui.parts.place import telling
@@ -102,7 +102,7 @@ def runs_view(
         drawn["unreadable_box"] = gr.Row(visible=bool(unreadable))
         drawn["unreadable"] = gr.Dropdown(choices=list(unreadable), value=None)
     if now.overlaid != before.overlaid:
-        drawn |= _overlaid(sweeps, selected, x, y)
+        drawn |= _overlaid(api, sweeps, selected, x, y)
     if now.sweep != before.sweep:
         drawn |= _sweep(api, chosen, sweep_id, tolerance, metric, standing)
     if now.standing != before.standing:
@@ -126,10 +126,15 @@ def _of_another(api: Api, sweep_id: str) -> Sweep | None:
         return None
 
 
-def _overlaid(sweeps: Sequence[Sweep], selected: Sequence[str], x: str, y: str) -> dict[str, Any]:
+def _overlaid(api: Api, sweeps: Sequence[Sweep], selected: Sequence[str], x: str, y: str) -> dict[str, Any]:
     if not selected:
         return {"selected_box": gr.Column(visible=False)}
-    over = overlay(sweeps, selected, x=x, y=y, height=HEIGHT)
+    try:
+        over = overlay(api, sweeps, selected, x=x, y=y, height=HEIGHT)
+    except LimitError as error:
+        nothing = dict.fromkeys(("selected_title", "curve", "selected_loss"), "")
+        notice = notice_html(str(error), kind="error")
+        return {"selected_box": gr.Column(visible=True), **nothing, "caption": notice}
     return {
         "selected_box": gr.Column(visible=True),
         "selected_title": html.titled(over.heading, ""),

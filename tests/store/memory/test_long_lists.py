@@ -19,6 +19,8 @@ from rankviz.store.removal import remove
 from tests.support import questions
 
 COUNT = 20_000
+ROW_BYTES = 1000
+"""Of an example's row in memory, and of its text."""
 LOSSES = tuple(2.0 + place / 7 for place in range(COUNT))
 
 
@@ -49,7 +51,7 @@ def test_a_verdict_an_export_and_an_import_have_every_number(store, run_id, tmp_
     assert LOSSES[-3:] == record.loss_after.example_losses[-3:]
     assert (2 / 3, 15_000) == (record.loss_after.exact_match, record.loss_after.answered)
     (losses,) = verdict.losses_of([record])
-    assert list(LOSSES) == list(losses.losses.values())
+    assert list(LOSSES) == losses.losses.tolist()
 
     export_runs([store], [run_id], tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
@@ -86,6 +88,25 @@ def test_of_what_was_read_the_latest_numbers_are_kept(store, run_id, monkeypatch
         assert LOSSES == tuple(store.get(run_id).loss_after.example_losses)
 
     assert 1 == len(lists._kept)
+
+
+def test_an_export_has_the_examples_of_one_run_in_memory_at_a_time(store, tmp_path):
+    run_ids = store.run_ids(store.create(questions.sweep(ranks=tuple(range(1, 9)))))
+    for run_id in run_ids:
+        store.append(run_id, evaluated())
+        store.append(run_id, RunCancelled(time=2.0))
+
+    tracemalloc.start()
+    try:
+        export_runs([store], run_ids, tmp_path / "a.zip")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 2 * ROW_BYTES * COUNT
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        rows = list(csv.DictReader(io.TextIOWrapper(archive.open("losses.csv"))))
+    assert 8 * list(LOSSES) == [float(row["loss"]) for row in rows]
 
 
 def test_a_short_list_is_in_the_record(store, run_id):

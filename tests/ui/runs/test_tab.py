@@ -10,13 +10,14 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StepLogged
-from rankviz.errors import UserError
+from rankviz.errors import LimitError, UserError
 from rankviz.store.destination import Destination
 from rankviz.ui.parts import live
 from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.runs.listing import ANY_STATE, MOST_ROWS, list_html
 from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
+from rankviz.ui.runs.sweep import shipped_adapter
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train import tab as train
 from tests.support import questions
@@ -436,3 +437,21 @@ def test_what_a_sweep_has_cost_goes_on_while_nothing_else_has_happened_and_nothi
 
     assert {"status", "seen", "timer"} == again.keys()
     assert before["status"] != again["status"]
+
+
+def test_what_cannot_be_compared_is_shown_with_the_reason_and_the_rest_goes_on(api, monkeypatch):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    def busy(runs):
+        raise LimitError("This server is busy.")
+
+    monkeypatch.setattr(api.verdicts, "comparing", busy)
+    view = drawn(api, sweep_id=sweep.sweep_id, selected=[run.run_id for run in sweep.runs])
+
+    assert "This server is busy." in view.summary
+    assert "This server is busy." in view.caption
+    assert ("", "", True) == (view.by_rank, view.curve, view.selected_box.visible)
+    assert "1.5" in text_of(view.results)
+    with pytest.raises(UserError, match="This server is busy"):
+        shipped_adapter(api, sweep.sweep_id)
+    assert sweep.sweep_id in view.table

@@ -1,0 +1,160 @@
+"""Verdicts on runs with many held-out examples: one visitor makes one at a time, each is made once, and there is an
+end of what is compared."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Event
+
+import pytest
+
+from rankviz import verdict
+from rankviz.api import Api
+from rankviz.api.runs import verdicts
+from rankviz.core.advice.use_case import Goal
+from rankviz.core.runs.events import Evaluated
+from rankviz.errors import LimitError
+from rankviz.fair_line import MAX_OF_A_VISITOR
+from rankviz.ui.endpoints import quality
+from rankviz.visitor import acting_as
+from tests.support import questions
+from tests.support.finished_runs import finished_events
+from tests.support.visitors import ANN
+
+EXAMPLES = 20
+MODEL = "HuggingFaceTB/SmolLM2-135M"
+MANY, MOST = 2 * EXAMPLES, 6 * EXAMPLES
+
+
+@pytest.fixture
+def api(tmp_path, monkeypatch):
+    """Of a shared page on which the examples of three runs are many, and those of seven too many."""
+    monkeypatch.setattr(verdicts, "MANY_NUMBERS", MANY)
+    monkeypatch.setenv("RANKVIZ_MAX_EXAMPLE_NUMBERS", str(MOST))
+    api = Api(home=tmp_path, shared=True)
+    monkeypatch.setattr(api.runs, "recorded", lambda: ())
+    return api
+
+
+def sweep_of(api, runs, *, seeds=(0,)):
+    """Of ANN: so many ranks."""
+    request = questions.sweep(ranks=tuple(range(1, runs + 1)), max_steps=2, seeds=seeds, base=MODEL)
+    sweep_id = api.workspace.store.create(request, ANN.id)
+    for run in api.workspace.store.sweep(sweep_id).runs:
+        for event in finished_events(run.request, 2.0):
+            if isinstance(event, Evaluated) and event.when == "after":
+                event = replace(event, example_losses=tuple(2.0 + i / run.request.r for i in range(EXAMPLES)))
+            api.workspace.store.append(run.run_id, event)
+    return sweep_id
+
+
+@pytest.fixture
+def turns(api, monkeypatch):
+    """Those that were taken in the line for what is read."""
+    taken = []
+
+    @contextmanager
+    def turn():
+        taken.append("turn")
+        yield
+
+    monkeypatch.setattr(api.workspace.children, "turn", turn)
+    return taken
+
+
+def judged(api, sweep_id, *arguments, visitor=ANN):
+    with acting_as(visitor):
+        return api.verdicts.of_sweep(sweep_id, *arguments)
+
+
+def test_a_verdict_on_few_examples_stands_in_no_line(api, turns):
+    judged(api, sweep_of(api, 2))
+
+    assert [] == turns
+
+
+def test_one_on_many_takes_a_turn_and_is_kept_until_a_run_changes(api, turns):
+    sweep_id = sweep_of(api, 4)
+    first = judged(api, sweep_id).verdict
+    assert [first] == [judged(api, sweep_id).verdict] == [judged(api, sweep_id, None, "loss").verdict]
+    assert 1 == len(turns)
+
+    judged(api, sweep_id, 0.5)
+    assert 2 == len(turns)
+
+    with acting_as(ANN):
+        api.runs.delete(api.runs.sweep(sweep_id).runs[0].run_id)
+    judged(api, sweep_id)
+    assert 3 == len(turns)
+
+
+def test_what_is_said_of_many_pairs_takes_a_turn_too(api, turns, monkeypatch):
+    monkeypatch.setattr(verdicts, "MANY_PAIRS", 1)
+    few, many = sweep_of(api, 1, seeds=(0, 1)), sweep_of(api, 3)
+    (endpoint,) = (each for each in quality.operations(api) if each.__name__ == "verdict")
+    with acting_as(ANN):
+        endpoint(few)
+        assert [] == turns
+        endpoint(many)
+    assert 2 == len(turns)
+
+
+def test_of_one_visitors_verdicts_one_is_made_at_a_time_and_many_at_once_are_refused(api, monkeypatch):
+    sweep_id, few = sweep_of(api, 3), sweep_of(api, 2)
+    go_on, judging, judge = Event(), [], verdict.judge
+
+    def held(*arguments, **named):
+        judging.append(named["tolerance"])
+        assert go_on.wait(60)
+        return judge(*arguments, **named)
+
+    with ThreadPoolExecutor(31) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(verdict, "judge", held)
+            many = [pool.submit(judged, api, sweep_id, 0.001 * (i + 1)) for i in range(30)]
+            wait_until(lambda: 30 - MAX_OF_A_VISITOR == sum(each.done() for each in many))
+            wait_until(lambda: judging)
+            refused = [each for each in many if each.done()]
+            assert 1 == len(judging)
+            go_on.set()
+            assert MAX_OF_A_VISITOR == sum(each.exception() is None for each in many)
+        for each in refused:
+            with pytest.raises(LimitError, match="Try again in a minute"):
+                each.result()
+    assert judged(api, few)
+
+
+def wait_until(happens) -> None:
+    deadline = time.monotonic() + 300
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_noise_of_many_others_takes_a_turn_once(api, turns):
+    alone = sweep_of(api, 2)
+    for _ in range(2):
+        sweep_of(api, 1, seeds=(0, 1))
+
+    for tolerance in (0.1, 0.2):
+        judged(api, alone, tolerance)
+
+    assert ["turn"] == turns
+
+
+def test_runs_with_too_many_examples_are_not_compared_and_the_limit_is_named(api):
+    sweep_id = sweep_of(api, 7)
+
+    with pytest.raises(LimitError, match=r"have 140 numbers of held-out examples; this server compares at most 120\."):
+        judged(api, sweep_id)
+    with acting_as(ANN), pytest.raises(LimitError), api.verdicts.comparing(api.runs.sweep(sweep_id).runs):
+        pass
+
+
+def test_whoever_has_such_a_sweep_gets_advice_and_other_verdicts(api):
+    alone = sweep_of(api, 2)
+    sweep_of(api, 7)
+    with acting_as(ANN):
+        assert 7 == len(api.advice.advise(questions.question(MODEL), Goal()).own.ranks)
+    assert judged(api, alone).verdict.unknown
