@@ -36,10 +36,13 @@ def seen(job: Any) -> Seen:
     """Of huggingface_hub's description of a job."""
     spent = job.durations.total_secs if job.durations else None
     stage = getattr(job.status.stage, "value", job.status.stage)
-    labels = {str(name): str(value) for name, value in (job.labels or {}).items()}
     seconds = None if spent is None else float(spent)
     message = str(job.status.message or "")[:300]
-    return Seen(text(job.id), text(stage), message, seconds, labels, str(job.flavor or ""))
+    return Seen(text(job.id), text(stage), message, seconds, labels(job), str(job.flavor or ""))
+
+
+def labels(job: Any) -> Mapping[str, str]:
+    return {str(name): str(value) for name, value in (job.labels or {}).items()}
 
 
 def text(value: Any) -> str:

@@ -111,9 +111,10 @@ class Hub:
                 return Seen(job_id, DELETED)
 
     def find(self, labels: Mapping[str, str]) -> Sequence[Seen]:
-        """Jobs that have all these labels; the newest last."""
+        """Jobs that have all these labels, whatever else Hugging Face lists; the newest last."""
         with self._reaching():
-            jobs = list(islice(self._api.list_jobs(labels=dict(labels), namespace=self.name), MAX_LISTED))
+            listed = islice(self._api.list_jobs(labels=dict(labels), namespace=self.name), MAX_LISTED)
+            jobs = [job for job in listed if labels.items() <= answers.labels(job).items()]
             return [answers.seen(job) for job in sorted(jobs, key=lambda job: str(job.created_at))]
 
     def log(self, job_id: str) -> Log:
