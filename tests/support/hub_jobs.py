@@ -50,6 +50,7 @@ class StandInJob:
     created: float
     stage: str = "SCHEDULING"
     message: str = ""
+    started: float | None = None
     ended: float | None = None
     process: subprocess.Popen | None = None
     log: list[str] = field(default_factory=list)
@@ -69,7 +70,15 @@ class StandInJob:
             "volumes": self.spec.get("volumes"),
             "status": {"stage": self.stage, "message": self.message or None},
             "owner": {"id": "1", "name": self.namespace, "type": "user"},
-            "durations": {"totalSecs": math.ceil((self.ended or time.time()) - self.created)},
+            "durations": self._durations(),
+        }
+
+    def _durations(self) -> dict:
+        now = self.ended or time.time()
+        return {
+            "totalSecs": math.ceil(now - self.created),
+            "schedulingSecs": self.started and math.ceil(self.started - self.created),
+            "runningSecs": self.started and math.ceil(now - self.started),
         }
 
 
@@ -142,7 +151,7 @@ class StandInHub:
             if job.stage != "SCHEDULING":
                 return
             job.process = self._begin(job)
-            job.stage = "RUNNING"
+            job.stage, job.started = "RUNNING", time.time()
         timer = threading.Timer(job.spec.get("timeoutSeconds", 1800), self.end, (job, "ERROR", TIMEOUT))
         timer.daemon = True
         timer.start()

@@ -1,4 +1,4 @@
-"""What a job costs: billed by the minute, from when its machine starts until it ends."""
+"""What a job costs: billed by the minute, from when its machine starts until it ends, and not while it waits for one."""
 
 import math
 from dataclasses import dataclass
