@@ -116,6 +116,8 @@ class StandInHub:
         """So many cancels are answered 200 and end nothing."""
         self.drops_log = False
         """Whether logs are empty."""
+        self.keeps_logs_open = False
+        """Whether logs go on with comments after their last line, for ever."""
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -299,9 +301,11 @@ class _Handler(BaseHTTPRequestHandler):
                 over, lines = job.ended is not None, [] if self.hub.drops_log else job.log[sent:]
                 for line in lines:
                     self.wfile.write(f"data: {json.dumps({'data': line, 'timestamp': ''})}\n\n".encode())
+                if self.hub.keeps_logs_open and not lines:
+                    self.wfile.write(b": keep-alive\n\n")
                 self.wfile.flush()
                 sent += len(lines)
-                if over:
+                if over and not self.hub.keeps_logs_open:
                     break
                 time.sleep(0.02)
         except OSError:

@@ -24,8 +24,8 @@ FETCHING = "The job has ended. What its runs have completed is still fetched."
 
 class Cancelling:
     """Of one job, whose id is known. First what is new of it is read, as far as that does not take long, then it is
-    ended, then what its completed runs left is fetched. Where Hugging Face refuses, or the job runs on all the same, all
-    begins anew after a pause."""
+    ended, then what its completed runs left is fetched. Where Hugging Face refuses, or the job runs on all the same,
+    all begins anew after a pause."""
 
     def __init__(self, watch: Watch, poll_seconds: float):
         self.watch = watch

@@ -1,4 +1,4 @@
-"""What a job costs: billed by the minute, from when its machine starts until it ends, and not while it waits for one."""
+"""What a job costs: billed by the minute, from when its machine starts until it ends; waiting for one is not."""
 
 import math
 from dataclasses import dataclass

@@ -25,7 +25,11 @@ def test_a_worker_that_was_killed_is_lost():
 
 
 def test_a_job_whose_time_was_over_is_not_tried_again_nor_followed_by_another_whatever_hugging_face_calls_it():
-    for seen in (Seen("1", "ERROR", "Job timeout"), Seen("1", "ERROR", "It timed out"), Seen("1", "ERROR", "", 1.0, 3600.0)):
+    for seen in (
+        Seen("1", "ERROR", "Job timeout"),
+        Seen("1", "ERROR", "It timed out"),
+        Seen("1", "ERROR", "", 1.0, 3600.0),
+    ):
         end = end_of(seen, None, "", RENTED)
         assert (False, True) == (end.lost, end.is_final)
         assert "for its time limit (60 minutes" in end.why

@@ -137,7 +137,7 @@ def test_of_a_log_lines_that_are_too_long_are_left_out(monkeypatch):
     monkeypatch.setattr(log, "MAX_LINE_BYTES", 100)
     body = event(b"a") + event(b"x" * 1000) + b"data: {\n: keep-alive\n\n" + event(b"b")
     with answering(body) as hub:
-        assert ["a", "b"] == list(hub.lines(hub.log("1")))
+        assert ["a", "", "b"] == list(hub.lines(hub.log("1")))
 
 
 def test_a_log_without_end_is_cut(monkeypatch):

@@ -43,7 +43,9 @@ def test_jobs_of_the_account_that_are_not_rankviz_s_are_left_alone_also_where_hu
 ):
     hub.lists_all = True
     other = {"dockerImage": "i", "command": ["sleep", "600"], "flavor": "a100-large", "volumes": []}
-    others = [hub.start("alice", {**other, "labels": labels}) for labels in (None, {}, {"app": "rankviz"}, {"job": "1"})]
+    others = [
+        hub.start("alice", {**other, "labels": labels}) for labels in (None, {}, {"app": "rankviz"}, {"job": "1"})
+    ]
     wait_for(lambda: all(job.stage == "RUNNING" for job in others))
     (run_id,) = sweep(store, 4)
     supervisor = supervise(HANG_IN_EACH)
