@@ -2,12 +2,17 @@
 of it."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rankviz.engines.hf_jobs.prices import STARTING, Flavor
 
+NOT_FOR_PEOPLE = re.compile(
+    r"\s*(?:\(?\b(?:request|trace|cf)[ -]?id\b\s*[:=]\s*[^\s)]+\)?|https?://\S+)", re.IGNORECASE
+)
+"""In what Hugging Face says: of each answer another, or nothing to read."""
 DELETED = "DELETED"
 ENDED = ("COMPLETED", "CANCELED", "ERROR", DELETED)
 
@@ -41,7 +46,7 @@ def seen(job: Any) -> Seen:
     return Seen(
         id=text(job.id),
         stage=stage,
-        message=str(job.status.message or "")[:300],
+        message=plain(job.status.message or ""),
         seconds=_billed(job.durations, stage),
         running_seconds=_seconds(job.durations and job.durations.running_secs),
         labels=labels(job),
@@ -60,6 +65,11 @@ def _billed(durations: Any, stage: str) -> float | None:
 
 def _seconds(value: Any) -> float | None:
     return float(value) if value is not None and 0 <= value < math.inf else None
+
+
+def plain(words: Any) -> str:
+    """What Hugging Face says, in one line of a sentence."""
+    return " ".join(NOT_FOR_PEOPLE.sub("", str(words)).split())[:300]
 
 
 def labels(job: Any) -> Mapping[str, str]:

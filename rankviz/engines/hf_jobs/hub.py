@@ -245,11 +245,11 @@ class Hub:
             raise EngineUnavailableError(UNREADABLE.format(type(error).__name__)) from error
 
     def _refused(self, error: Any, token: str) -> EngineError | EngineUnavailableError:
-        code = error.response.status_code if error.response is not None else 0
+        code = error.response.status_code
         if code == 401:
             self.rejected = self.rejected or token == self.token  # or it has been renewed meanwhile
             return EngineDeclinedError(REJECTED)
-        words = (getattr(error, "server_message", None) or (str(error).splitlines() or [""])[0])[:300]
+        words = answers.plain(error.server_message or error.response.reason_phrase)
         if code == 402:
             return EngineError(NO_CREDIT)
         if code == 403:
