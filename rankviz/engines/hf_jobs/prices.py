@@ -1,4 +1,4 @@
-"""What a job costs: billed by the minute, from when its machine starts until it ends; waiting for one is not."""
+"""What a job costs: billed by the minute, from when its machine starts until it ends."""
 
 import math
 from dataclasses import dataclass
