@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import ProbeCompleted, RunCompleted, RunEvent, RunFailed
+from rankviz.core.runs.record import RunState
 from rankviz.engines import Engine, Live
 from rankviz.errors import EngineError, EngineUnavailableError, RunNotFoundError
 from rankviz.store import RunStore
@@ -37,6 +38,8 @@ class Copying:
         self._store = store
         self._read: dict[Attempt, int] = {}
         """How far journals elsewhere were read; lines that are no event leave no offset in the journal here."""
+        self._over: set[Attempt] = set()
+        """Of runs that nobody wants, those that have ended all the same."""
 
     def copy(self, engine: Engine, live: Live) -> None:
         """What is new of a job's attempts. They run in order, so those after the first that goes on are asked only once
@@ -46,6 +49,16 @@ class Copying:
         for attempt in live.job.attempts:
             if self._is_current(attempt) and not self._copy(engine, live, attempt) and live.end is None:
                 return
+
+    def is_in_vain(self, engine: Engine, live: Live) -> bool:
+        """Whether a job is at a run that was cancelled as it waited, of which the job knows nothing, and the next one
+        that is wanted has not begun. EngineUnavailableError: later."""
+        is_at_one = False
+        for attempt in () if engine.shares_disk else live.job.attempts:
+            if self._is_current(attempt):
+                return is_at_one and self._store.record(attempt.run_id).state is RunState.QUEUED
+            is_at_one = is_at_one or (self._is_unwanted(attempt) and self._goes_on(engine, live, attempt))
+        return False
 
     def collect_log(self, engine: Engine, live: Live, run_id: str) -> None:
         """Of a run whose journal does not end, as far as it is there."""
@@ -59,6 +72,7 @@ class Copying:
     def forget(self, live: Live) -> None:
         for attempt in live.job.attempts:
             self._read.pop(attempt, None)
+        self._over.difference_update(live.job.attempts)
 
     def _is_current(self, attempt: Attempt) -> bool:
         try:
@@ -66,6 +80,22 @@ class Copying:
         except RunNotFoundError:
             return False
         return record.attempt == attempt.number and not record.state.ended
+
+    def _is_unwanted(self, attempt: Attempt) -> bool:
+        try:
+            record = self._store.record(attempt.run_id)
+        except RunNotFoundError:
+            return True
+        return record.attempt != attempt.number or record.state is RunState.CANCELLED
+
+    def _goes_on(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
+        if attempt in self._over:
+            return False
+        events = list(stamped(engine.events(live, attempt, 0), attempt, 0))
+        if any(isinstance(event, LAST) for event in events):
+            self._over.add(attempt)
+            return False
+        return bool(events)
 
     def _copy(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
         """Whether that ends it."""

@@ -79,6 +79,16 @@ class Ending:
         is_given_up = not states and bool(live.job.attempts)
         return is_given_up or RunState.CANCELLED in states or (bool(states) and bool(live.waits))
 
+    def is_in_vain(self, engine: Engine, live: Live) -> bool:
+        """Whether a job is at a run that nobody wants any more, while others of it wait."""
+        with self._jobs.reaching(engine.name):
+            return self._jobs.copying.is_in_vain(engine, live)
+        return False
+
+    def end_in_vain(self, engine: Engine, live: Live) -> None:
+        """End such a job: the others go on in another one."""
+        self.end(engine, live, unless=lambda: not self.is_in_vain(engine, live))
+
     def end(self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         """End a job, unless what is new of it says that this is not needed. Its runs are for the caller to settle."""
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced
 from rankviz.engines import Engine, Job, Live
@@ -14,7 +16,28 @@ from rankviz.store.journal import Record
 from rankviz.supervisor.copying import Copying
 
 NEWS_SECONDS = 60.0
+FREE_REASONS = 8
+"""So many reasons why an attempt waits are written down as they come. Then 1, 2, 4, ... 256 seconds are between two."""
 BROKEN = "The engine {name} has an error ({error}): the log of the app has it."
+
+
+class _Placed(NamedTuple):
+    """Where an attempt is, as it was written down last."""
+
+    known: tuple[str, ...] = ()
+    """Engine, place, job, and why it waits."""
+    reasons: int = 0
+    """Why it waited, so far."""
+    at: float = -math.inf
+
+    def is_due(self, known: tuple[str, ...]) -> bool:
+        """Whether something else is written down now. Why it waits may be in other words at each look."""
+        later = self.reasons - FREE_REASONS
+        is_only_that = bool(known[-1]) and known[:-1] == self.known[:-1]
+        return not is_only_that or later < 0 or time.monotonic() - self.at >= 2.0 ** min(later, 8)
+
+    def after(self, known: tuple[str, ...]) -> "_Placed":
+        return _Placed(known, self.reasons + bool(known[-1]), time.monotonic())
 
 
 class Jobs:
@@ -27,7 +50,7 @@ class Jobs:
         self._live: dict[str, list[Live]] = {}
         self.away: dict[str, str] = {}
         """Why engines cannot be reached now, by name."""
-        self._placed: dict[Attempt, tuple[str, ...]] = {}
+        self._placed: dict[Attempt, _Placed] = {}
         self._refused: set[Attempt] = set()
         self._settled: set[str] = set()
         self._logged: dict[tuple[str, str], float] = {}
@@ -130,7 +153,8 @@ class Jobs:
     ) -> None:
         for attempt in attempts:
             known = engine, where, job, waits
-            if self._placed.get(attempt) == known:
+            before = self._placed.get(attempt, _Placed())
+            if known == before.known or not before.is_due(known):
                 continue
             with contextlib.suppress(RunNotFoundError, FileNotFoundError):
                 record = self._store.record(attempt.run_id)
@@ -146,7 +170,7 @@ class Jobs:
                         waits=waits,
                     )
                     self._store.append(attempt.run_id, event)
-            self._placed[attempt] = known
+            self._placed[attempt] = before.after(known)
 
     @contextlib.contextmanager
     def reaching(self, name: str) -> Iterator[None]:

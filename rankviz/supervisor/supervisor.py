@@ -215,6 +215,9 @@ class Supervisor:
                 if live.end is None and self._ending.is_needless(live):
                     with contextlib.suppress(EngineUnavailableError):  # it is tried again
                         self._ending.end(engine, live)
+                elif live.end is None and self._ending.is_in_vain(engine, live):
+                    with contextlib.suppress(EngineUnavailableError):  # it is tried again
+                        self._ending.end_in_vain(engine, live)
                 elif self._jobs.copy(engine, live) and live.end is not None:
                     self._ending.ended(engine, live, live.end)
             self._bounds.check()

@@ -1,13 +1,14 @@
 """What an engine that cannot be reached does not do: neither start a run nor end one."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from rankviz.core.runs.events import AttemptPlaced, RunRequeued
 from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import Destination
-from rankviz.supervisor import Supervisor
+from rankviz.supervisor import Supervisor, jobs
 from tests.support import questions
 from tests.support.elsewhere import Elsewhere
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, states, sweep, wait_for
@@ -39,6 +40,38 @@ def test_a_run_that_is_refused_again_and_again_stays_one_attempt_and_says_why_on
     supervisor.settle()
     supervisor.stop()
     assert (["completed"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
+    assert "" == store.get(run_id).waits
+
+
+class Wordy(Refusing):
+    """Gives another reason each time."""
+
+    asked = 0
+
+    def start(self, job):
+        self.asked += 1
+        self.reason = self.reason and f"It does not answer (request {self.asked})."
+        return super().start(job)
+
+
+def test_a_reason_in_other_words_each_time_is_written_down_more_and_more_rarely(store, tmp_path, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(time=time.time, monotonic=lambda: clock[0]))
+    (run_id,) = sweep(store, 4)
+    engine = Wordy(store, tmp_path / "elsewhere", COMPLETE_ALL)
+    supervisor = Supervisor(store, engines=[engine])
+
+    for _ in range(1000):
+        supervisor.tick()
+        clock[0] += 1.0
+
+    assert 1000 == engine.asked
+    assert store.get(run_id).waits.startswith("It does not answer (request ")
+    # The place, 8 reasons, then after 1, 2, 4, ... 256 s, and in the rest of 1,000 s again after 256 s.
+    assert 1 + 8 + 9 + 1 == sum(isinstance(event, AttemptPlaced) for event in store.events(run_id))
+    engine.reason = ""
+    wait_for(lambda: supervisor.tick() or states(store, [run_id]) == ["completed"])
+    supervisor.stop()
     assert "" == store.get(run_id).waits
 
 

@@ -50,6 +50,7 @@ class StandInJob:
     created: float
     stage: str = "SCHEDULING"
     message: str = ""
+    started: float | None = None
     ended: float | None = None
     process: subprocess.Popen | None = None
     log: list[str] = field(default_factory=list)
@@ -69,7 +70,15 @@ class StandInJob:
             "volumes": self.spec.get("volumes"),
             "status": {"stage": self.stage, "message": self.message or None},
             "owner": {"id": "1", "name": self.namespace, "type": "user"},
-            "durations": {"totalSecs": math.ceil((self.ended or time.time()) - self.created)},
+            "durations": self._durations(),
+        }
+
+    def _durations(self) -> dict:
+        now = self.ended or time.time()
+        return {
+            "totalSecs": math.ceil(now - self.created),
+            "schedulingSecs": self.started and math.ceil(self.started - self.created),
+            "runningSecs": self.started and math.ceil(now - self.started),
         }
 
 
@@ -99,12 +108,18 @@ class StandInHub:
         """Whether a job is started and the answer says 503."""
         self.lists_nothing = False
         """Whether lists of jobs are empty, as for a while after a start."""
+        self.lists_all = False
+        """Whether lists of jobs have those with other labels too."""
         self.gives_no_times = False
         """Whether it does not say how long jobs have taken."""
         self.hangs: set[str] = set()
         """Beginnings of "METHOD /path" that are answered once they are no longer here."""
+        self.drops_cancels = 0
+        """So many cancels are answered 200 and end nothing."""
         self.drops_log = False
         """Whether logs are empty."""
+        self.keeps_logs_open = False
+        """Whether logs go on with comments after their last line, for ever."""
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -140,7 +155,7 @@ class StandInHub:
             if job.stage != "SCHEDULING":
                 return
             job.process = self._begin(job)
-            job.stage = "RUNNING"
+            job.stage, job.started = "RUNNING", time.time()
         timer = threading.Timer(job.spec.get("timeoutSeconds", 1800), self.end, (job, "ERROR", TIMEOUT))
         timer.daemon = True
         timer.start()
@@ -260,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json({"error": f"The stand-in has no {call}"}, 404)
 
     def _listed(self, namespace: str, query: Mapping[str, list[str]]) -> list[dict]:
-        wanted = dict(each.split("=", 1) for each in query.get("label", ()))
+        wanted = {} if self.hub.lists_all else dict(each.split("=", 1) for each in query.get("label", ()))
         jobs = [job for job in self.hub.jobs.values() if job.namespace == namespace]
         if self.hub.lists_nothing:
             return []
@@ -275,8 +290,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json({"error": "Job not found"}, 404, {"X-Error-Code": "JobNotFound"})
         if rest == ["logs"]:
             return self._log(job)
-        if rest == ["cancel"] and job.ended is None:
-            self.hub.end(job, "CANCELED")
+        if rest == ["cancel"]:
+            self.hub.drops_cancels -= 1
+            if self.hub.drops_cancels < 0 and job.ended is None:
+                self.hub.end(job, "CANCELED")
         self._json(self._described(job))
 
     def _log(self, job: StandInJob) -> None:
@@ -291,9 +308,11 @@ class _Handler(BaseHTTPRequestHandler):
                 over, lines = job.ended is not None, [] if self.hub.drops_log else job.log[sent:]
                 for line in lines:
                     self.wfile.write(f"data: {json.dumps({'data': line, 'timestamp': ''})}\n\n".encode())
+                if self.hub.keeps_logs_open and not lines:
+                    self.wfile.write(b": keep-alive\n\n")
                 self.wfile.flush()
                 sent += len(lines)
-                if over:
+                if over and not self.hub.keeps_logs_open:
                     break
                 time.sleep(0.02)
         except OSError:

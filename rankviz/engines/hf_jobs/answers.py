@@ -1,12 +1,18 @@
 """What the Hub answers, read: jobs and machines. What cannot be read raises whatever it raises; `Hub` makes one error
 of it."""
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rankviz.engines.hf_jobs.prices import Flavor
+from rankviz.engines.hf_jobs.prices import STARTING, Flavor
 
+NOT_FOR_PEOPLE = re.compile(
+    r"\s*(?:\(?\b(?:request|trace|cf)[ -]?id\b\s*[:=]\s*[^\s)]+\)?|https?://\S+)", re.IGNORECASE
+)
+"""In what Hugging Face says: of each answer another, or nothing to read."""
 DELETED = "DELETED"
 ENDED = ("COMPLETED", "CANCELED", "ERROR", DELETED)
 
@@ -19,7 +25,9 @@ class Seen:
     stage: str
     message: str = ""
     seconds: float | None = None
-    """Since it was created; what is billed is no more. None where it is not known: of one that was deleted, say."""
+    """What is billed is no more. None where it is not known: of one that was deleted, say."""
+    running_seconds: float | None = None
+    """How long it has run; None where it has not, or where that is not known."""
     labels: Mapping[str, str] = field(default_factory=dict)
     flavor: str = ""
 
@@ -34,12 +42,38 @@ class Seen:
 
 def seen(job: Any) -> Seen:
     """Of huggingface_hub's description of a job."""
-    spent = job.durations.total_secs if job.durations else None
-    stage = getattr(job.status.stage, "value", job.status.stage)
-    labels = {str(name): str(value) for name, value in (job.labels or {}).items()}
-    seconds = None if spent is None else float(spent)
-    message = str(job.status.message or "")[:300]
-    return Seen(text(job.id), text(stage), message, seconds, labels, str(job.flavor or ""))
+    stage = text(getattr(job.status.stage, "value", job.status.stage))
+    return Seen(
+        id=text(job.id),
+        stage=stage,
+        message=plain(job.status.message or ""),
+        seconds=_billed(job.durations, stage),
+        running_seconds=_seconds(job.durations and job.durations.running_secs),
+        labels=labels(job),
+        flavor=str(job.flavor or ""),
+    )
+
+
+def _billed(durations: Any, stage: str) -> float | None:
+    """Starting is billed, and is the end of the time in which a job waits for its machine, which is not."""
+    total = _seconds(durations and durations.total_secs)
+    running = _seconds(durations and durations.running_secs)
+    if total is None or (running is None and stage in ("RUNNING", "COMPLETED")):  # it ran, and for how long is not said
+        return total
+    return min(total, (running or 0.0) + STARTING.high)
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if value is not None and 0 <= value < math.inf else None
+
+
+def plain(words: Any) -> str:
+    """What Hugging Face says, in one line of a sentence."""
+    return " ".join(NOT_FOR_PEOPLE.sub("", str(words)).split())[:300]
+
+
+def labels(job: Any) -> Mapping[str, str]:
+    return {str(name): str(value) for name, value in (job.labels or {}).items()}
 
 
 def text(value: Any) -> str:

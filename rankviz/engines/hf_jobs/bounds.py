@@ -22,7 +22,7 @@ class Bounds:
     adapter_bytes: int
     """Of a run: its adapter and what it was truncated to."""
     job_bytes: int
-    """Of the adapters of all runs, those that were fetched again counted again."""
+    """Of the adapters of all runs, those that were fetched again counted again, and a try that failed not."""
 
     @classmethod
     def of(cls, limits: Limits) -> "Bounds":

@@ -18,20 +18,20 @@ MOST_PAUSE_SECONDS = 60.0
 READING = "What the job did last is read. Then Hugging Face is asked to end it."
 ASKING = "Hugging Face is asked to end the job, and has not answered yet."
 ENDING = "Hugging Face has not ended the job yet. What you cancelled ends with it."
+GOES_ON = "Hugging Face answered that it ends the job, and the job still runs. It is asked again."
 FETCHING = "The job has ended. What its runs have completed is still fetched."
 
 
 class Cancelling:
     """Of one job, whose id is known. First what is new of it is read, as far as that does not take long, then it is
-    ended, then what its completed runs left is fetched. Where Hugging Face refuses, all begins anew after a pause."""
+    ended, then what its completed runs left is fetched. Where Hugging Face refuses, or the job runs on all the same,
+    all begins anew after a pause."""
 
     def __init__(self, watch: Watch, poll_seconds: float):
         self.watch = watch
         self._poll_seconds = poll_seconds
         self._pause = poll_seconds
         self._not_before = -math.inf
-        self._is_taken = False
-        """Whether Hugging Face has answered that it ends it."""
         self._begin()
 
     def look(self, unless: Callable[[], bool]) -> bool:
@@ -59,9 +59,11 @@ class Cancelling:
         self._news = in_thread(self.watch.refresh, NAME)
         self._until = time.monotonic() + NEWS_SECONDS
         self._end: Future[None] | None = None
+        self._is_taken = False
+        """Whether Hugging Face has answered that it ends it."""
 
     def _end_it(self) -> None:
-        """Until it has ended, or its owner has left."""
+        """Until it has ended, or runs on, or its owner has left."""
         watch, seconds = self.watch, min(1.0, self._poll_seconds)
         try:
             if not watch.has_ended:
@@ -74,6 +76,8 @@ class Cancelling:
                 seconds = min(2 * seconds, self._poll_seconds)
                 with suppress(EngineError, EngineUnavailableError, OSError):  # it is asked again
                     watch.see(watch.hub.job(watch.job_id))
+                if not (watch.has_ended or watch.renting.rented.is_ending):
+                    raise EngineUnavailableError(GOES_ON)
         except BaseException as error:
             if isinstance(error, EngineError | EngineDeclinedError):
                 watch.renting.note(is_ending=False)

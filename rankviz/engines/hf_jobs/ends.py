@@ -27,7 +27,7 @@ def _end_of(seen: Seen, exit_code: int | None, last_words: str, rented: Rented) 
     if seen.stage == "CANCELED":
         return End(why=CANCELLED_THERE, is_final=True)
     words, had_failed = seen.message.lower(), exit_code is not None and exit_code >= 0
-    is_over = (seen.seconds or 0.0) >= rented.timeout_seconds and not had_failed
+    is_over = (seen.running_seconds or 0.0) >= rented.timeout_seconds and not had_failed
     if "timeout" in words or "timed out" in words or is_over:
         return End(
             why=(

@@ -115,9 +115,10 @@ class Hub:
                 return Seen(job_id, DELETED)
 
     def find(self, labels: Mapping[str, str]) -> Sequence[Seen]:
-        """Jobs that have all these labels; the newest last."""
+        """Jobs that have all these labels, whatever else Hugging Face lists; the newest last."""
         with self._reaching():
-            jobs = list(islice(self._api.list_jobs(labels=dict(labels), namespace=self.name), MAX_LISTED))
+            listed = islice(self._api.list_jobs(labels=dict(labels), namespace=self.name), MAX_LISTED)
+            jobs = [job for job in listed if labels.items() <= answers.labels(job).items()]
             return [answers.seen(job) for job in sorted(jobs, key=lambda job: str(job.created_at))]
 
     def log(self, job_id: str) -> Log:
@@ -256,11 +257,11 @@ class Hub:
             raise EngineUnavailableError(UNREADABLE.format(type(error).__name__)) from error
 
     def _refused(self, error: Any, token: str) -> EngineError | EngineUnavailableError:
-        code = error.response.status_code if error.response is not None else 0
+        code = error.response.status_code
         if code == 401:
             self.rejected = self.rejected or token == self.token  # or it has been renewed meanwhile
             return EngineDeclinedError(REJECTED)
-        words = (getattr(error, "server_message", None) or (str(error).splitlines() or [""])[0])[:300]
+        words = answers.plain(error.server_message or error.response.reason_phrase)
         if code == 402:
             return EngineError(NO_CREDIT)
         if code == 403:

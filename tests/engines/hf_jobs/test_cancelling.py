@@ -183,3 +183,51 @@ def test_a_job_is_found_after_its_runs_were_cancelled_and_is_ended(supervise, st
     wait_for(lambda: only_job(hub).stage == "CANCELED")
     supervisor.settle()
     assert ["cancelled"] == states(store, [run_id])
+
+
+def each_waits_for(place):
+    """A worker that holds each run until a file there has its rank."""
+    return worker(
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        step(run_id)\n"
+        f"        while not os.path.exists(os.path.join({str(place)!r}, run_id.rpartition('-')[2])): time.sleep(0.02)\n"
+        "        complete(run_id)"
+    )
+
+
+def test_a_job_that_begins_a_run_that_was_cancelled_as_it_waited_is_ended_and_the_others_go_on(
+    supervise, store, hub, tmp_path
+):
+    first, unwanted, last = sweep(store, 2, 4, 8)
+    supervisor = supervise(each_waits_for(tmp_path))
+    wait_for(lambda: store.get(first).steps)
+    supervisor.cancel(unwanted)
+    job = only_job(hub)
+
+    (tmp_path / "r2").touch()
+    wait_for(lambda: job.stage == "CANCELED")
+    (tmp_path / "r8").touch()
+    supervisor.settle()
+
+    assert ["completed", "cancelled", "completed"] == states(store, [first, unwanted, last])
+    assert (2, [1, 1, 2]) == (len(hub.jobs), [store.get(run_id).attempt for run_id in (first, unwanted, last)])
+
+
+def test_a_job_that_is_past_a_run_that_was_cancelled_goes_on(supervise, store, hub, tmp_path):
+    first, unwanted, last = sweep(store, 2, 4, 8)
+    (tmp_path / "r4").touch()
+    supervisor = supervise(each_waits_for(tmp_path))
+    wait_for(lambda: store.get(first).steps)
+    supervisor.cancel(unwanted)
+    supervisor.stop()
+    (tmp_path / "r2").touch()
+    wait_for(lambda: any(last in line for line in only_job(hub).log))
+
+    supervisor = supervise(each_waits_for(tmp_path))
+    wait_for(lambda: store.get(last).steps)
+    (tmp_path / "r8").touch()
+    supervisor.settle()
+
+    assert ["completed", "cancelled", "completed"] == states(store, [first, unwanted, last])
+    assert ("COMPLETED", 1) == (only_job(hub).stage, store.get(last).attempt)

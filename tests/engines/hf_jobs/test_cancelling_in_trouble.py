@@ -7,6 +7,7 @@ import pytest
 
 from rankviz.engines.hf_jobs import cancelling
 from rankviz.engines.hf_jobs.cancelling import ENDING, FETCHING, NAME, READING, Cancelling
+from rankviz.engines.hf_jobs.following import watch as watch_module
 from rankviz.engines.hf_jobs.papers import Papers
 from rankviz.errors import EngineDeclinedError, EngineEndingError, EngineUnavailableError
 from tests.support.hub_jobs import only_job, sweep
@@ -102,6 +103,39 @@ def test_what_a_run_has_completed_is_fetched_after_its_job_was_ended(supervise, 
     assert "completed" == store.get(first).state
     assert b"12345678" == (store.run_dir(first) / "adapter/adapter_model.safetensors").read_bytes()
     assert "cancelled" == store.get(second).state
+
+
+def test_a_job_that_runs_on_after_hugging_face_said_that_it_ends_it_is_asked_for_again(going, store, hub, monkeypatch):
+    supervisor, run_ids = going
+    monkeypatch.setattr(watch_module, "ENDING_SECONDS", 0.3)
+    hub.drops_cancels = 2
+    for run_id in run_ids:
+        store.ask_to_cancel(run_id)
+
+    supervisor.settle()
+
+    assert (["cancelled"] * 2, "CANCELED") == (states(store, run_ids), only_job(hub).stage)
+    assert hub.calls.count(cancel_of(hub)) >= 3
+
+
+def test_a_job_that_runs_on_and_whose_runs_are_not_to_end_any_more_is_left_alone(going, store, hub, monkeypatch):
+    supervisor, _ = going
+    engine = supervisor.engines[0]
+    supervisor.stop()
+    monkeypatch.setattr(watch_module, "ENDING_SECONDS", 0.3)
+    hub.drops_cancels = 10**6
+    (live,) = engine.live()
+
+    def cancelled():
+        try:
+            return engine.cancel(live, unless=lambda: cancel_of(hub) in hub.calls) is None
+        except EngineUnavailableError:
+            return False
+
+    wait_for(cancelled)
+
+    assert 1 == hub.calls.count(cancel_of(hub))
+    engine.release()
 
 
 class Watch:

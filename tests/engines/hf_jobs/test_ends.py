@@ -25,10 +25,34 @@ def test_a_worker_that_was_killed_is_lost():
 
 
 def test_a_job_whose_time_was_over_is_not_tried_again_nor_followed_by_another_whatever_hugging_face_calls_it():
-    for seen in (Seen("1", "ERROR", "Job timeout"), Seen("1", "ERROR", "It timed out"), Seen("1", "ERROR", "", 3600.0)):
+    for seen in (
+        Seen("1", "ERROR", "Job timeout"),
+        Seen("1", "ERROR", "It timed out"),
+        Seen("1", "ERROR", "", 1.0, 3600.0),
+    ):
         end = end_of(seen, None, "", RENTED)
         assert (False, True) == (end.lost, end.is_final)
         assert "for its time limit (60 minutes" in end.why
+
+
+def test_a_job_that_waited_for_its_machine_for_longer_than_its_limit_is_not_over_and_its_waiting_is_not_billed(
+    supervise, store, hub
+):
+    run_ids = sweep(store, 2, 4, flavor="l4x1", spend="2")
+    hub.holds.set()
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: "free machine" in store.get(run_ids[0]).waits)
+    job = only_job(hub)
+    job.created -= 3 * 3600
+    hub.holds.clear()
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    hub.holds.set()
+
+    hub.end(job, "ERROR", "The node was lost")
+
+    wait_for(lambda: store.get(run_ids[0]).attempt == 2 and len(hub.jobs) == 2)
+    (cost,) = supervisor.engines[0].spending.jobs(store.get(run_ids[0]).request.sweep_id).values()
+    assert cost.most < 1.0
 
 
 def test_a_job_that_its_owner_cancelled_is_not_tried_again():
@@ -38,7 +62,7 @@ def test_a_job_that_its_owner_cancelled_is_not_tried_again():
 @pytest.mark.parametrize("exit_code", [-15, -9, 143])
 def test_a_job_that_hugging_face_ended_by_a_signal_is_not_tried_again(exit_code):
     assert (False, CANCELLED_THERE) == end_of(Seen("1", "CANCELED"), exit_code, "", RENTED)[1:3]
-    for seen in (Seen("1", "ERROR", "Job timeout"), Seen("1", "ERROR", "", 3600.0 if exit_code < 0 else 1.0)):
+    for seen in (Seen("1", "ERROR", "Job timeout"), Seen("1", "ERROR", "", 1.0, 3600.0 if exit_code < 0 else 1.0)):
         end = end_of(seen, exit_code, "", RENTED)
         assert not end.lost
         assert end.is_final == ("time limit" in end.why)

@@ -30,7 +30,7 @@ CALLS = {
 
 
 @contextlib.contextmanager
-def answering(body, status=200, cookies=None):
+def answering(body, status=200, cookies=None, headers=None):
     """A server that says the same to everything, and gives a cookie where it is to collect those that come back."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -39,7 +39,8 @@ def answering(body, status=200, cookies=None):
         def answer(self):
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+                self.send_header(name, value)
             if cookies is not None:
                 cookies.append(self.headers.get("Cookie"))
                 self.send_header("Set-Cookie", "session=of-alice; Path=/")
@@ -98,6 +99,26 @@ def test_which_answers_say_that_nothing_was_done(status, error):
     assert error is raised.type
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"<html>Bad Gateway of a proxy</html>", "Hugging Face answered 502: Bad Gateway"),
+        (b"{}", "Hugging Face answered 502: Bad Gateway"),
+        (
+            b'{"error": "Too busy (Request ID: Root=1-67;ab-1). See\\nhttps://huggingface.co/x?y=1 now"}',
+            "Hugging Face answered 502: Too busy. See now",
+        ),
+        (b'{"error": "The request id is missing"}', "Hugging Face answered 502: The request id is missing"),
+    ],
+)
+def test_what_hugging_face_answers_is_told_without_addresses_and_numbers_of_requests(body, said):
+    headers = {"x-request-id": "Root=1-67abcdef", "Content-Type": "text/html"}
+    with answering(body, 502, headers=headers) as hub, pytest.raises(EngineUnavailableError) as raised:
+        hub.job("1")
+
+    assert said == str(raised.value)
+
+
 def test_where_nobody_listens_nothing_was_done():
     with answering(b"{}") as hub:
         gone = Hub("hf_alice", "alice", "http://127.0.0.1:9")
@@ -137,7 +158,7 @@ def test_of_a_log_lines_that_are_too_long_are_left_out(monkeypatch):
     monkeypatch.setattr(log, "MAX_LINE_BYTES", 100)
     body = event(b"a") + event(b"x" * 1000) + b"data: {\n: keep-alive\n\n" + event(b"b")
     with answering(body) as hub:
-        assert ["a", "b"] == list(hub.lines(hub.log("1")))
+        assert ["a", "", "b"] == list(hub.lines(hub.log("1")))
 
 
 def test_a_log_without_end_is_cut(monkeypatch):

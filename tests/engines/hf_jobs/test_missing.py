@@ -73,7 +73,7 @@ def test_a_job_that_is_listed_nowhere_is_looked_for_by_its_id(tmp_path):
     hub = Hub("alice")
     papers, spending, looking = missing(tmp_path, {"ann": hub})
     labels = papers.labels(papers.place / "r4-a1")
-    hub.find, hub.job = lambda labels: [], lambda job_id: Seen(job_id, hub.stage, "", 61.0, labels)
+    hub.find, hub.job = lambda labels: [], lambda job_id: Seen(job_id, hub.stage, seconds=61.0, labels=labels)
     papers.miss("r4-a1", Rented(owner="ann", account="alice", job_id="1", **TERMS))
 
     looking.look()

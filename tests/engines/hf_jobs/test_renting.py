@@ -38,6 +38,24 @@ def test_a_job_whose_answer_was_lost_and_that_is_listed_late_is_not_started_twic
     assert (1, 1) == (store.get(run_id).attempt, len(hub.jobs))
 
 
+def test_jobs_of_the_account_that_are_not_rankviz_s_are_left_alone_also_where_hugging_face_lists_them(
+    supervise, store, hub
+):
+    hub.lists_all = True
+    other = {"dockerImage": "i", "command": ["sleep", "600"], "flavor": "a100-large", "volumes": []}
+    others = [
+        hub.start("alice", {**other, "labels": labels}) for labels in (None, {}, {"app": "rankviz"}, {"job": "1"})
+    ]
+    wait_for(lambda: all(job.stage == "RUNNING" for job in others))
+    (run_id,) = sweep(store, 4)
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).steps)
+
+    supervisor.cancel(run_id)
+
+    assert ["RUNNING"] * 4 + ["CANCELED"] == [job.stage for job in hub.jobs.values()]
+
+
 def test_a_job_whose_fate_is_not_known_counts_with_its_whole_time_limit(supervise, store, hub):
     (run_id,) = sweep(store, 4, flavor="l4x1", spend="2")
     hub.loses_answers = hub.lists_nothing = True

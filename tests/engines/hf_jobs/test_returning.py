@@ -281,7 +281,7 @@ def test_of_a_sweep_that_comes_back_older_jobs_are_on_the_bill_however_many_ther
     wait_for(lambda: store.get(hangs).steps)
     older = only_job(hub)
     first.cancel(hangs)
-    older.created -= 6000  # of $2, it has cost $1.33
+    older.created, older.started = older.created - 6000, older.started - 6000  # of $2, it has cost $1.33
     for number in range(returning.MOST):
         spec = {**older.spec, "labels": {**older.spec["labels"], "job": f"other-{number}", "name": "rankviz-other"}}
         created = older.created + 1 + number

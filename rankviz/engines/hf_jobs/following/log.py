@@ -22,6 +22,7 @@ STARTED = "===== Job started"
 
 class Log:
     """Of one job. Iterating reads it once, from its beginning, until it ends, the connection breaks or it is closed.
+    Where Hugging Face says that there is nothing new, that is an empty line.
 
     Args:
         require: Raises what an answer that is no log means.
@@ -79,7 +80,9 @@ def _short_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _words(line: bytes) -> str | None:
-    """Of a server-sent event with a line of the log; None of any other."""
+    """Of a server-sent event with a line of the log; nothing of a comment; None of any other."""
+    if line.startswith(b":"):
+        return ""
     if not line.startswith(b"data: {"):
         return None
     try:

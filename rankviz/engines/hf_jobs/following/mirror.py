@@ -122,9 +122,14 @@ class Mirror:
             sentence = TOO_LARGE.format(len(files), in_all / 1e6, bundle.MAX_FILES, most / 1e6)
             return self._fail(journal, sentence)
         for path, size in files.items():
-            if self._fetched_bytes + size > self._bounds.job_bytes:
-                return self._fail(journal, TOO_MUCH.format(self._bounds.job_bytes / 1e6))
-            self._fetch(path, 0, size, fetch)
+            if not self._is_here(path, size):
+                if self._fetched_bytes + size > self._bounds.job_bytes:
+                    return self._fail(journal, TOO_MUCH.format(self._bounds.job_bytes / 1e6))
+                self._fetch(path, 0, size, fetch)
+
+    def _is_here(self, path: str, size: int) -> bool:
+        target = self.folder / path
+        return target.exists() and target.stat().st_size == size
 
     def _fetch(self, path: str, offset: int, most: int, fetch: Fetch) -> None:
         """Unless it is here. What is fetched has a name of its own: a mirror that was closed meanwhile may still write
@@ -132,16 +137,16 @@ class Mirror:
         target = self.folder / path
         aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         with self._lock:
-            if self._closed or (target.exists() and target.stat().st_size == most):
+            if self._closed or self._is_here(path, most):
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
             for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
                 left.unlink(missing_ok=True)
-        self._fetched_bytes += most
         try:
             fetch(path, aside, offset, most)
             with self._lock:
                 if not self._closed:
+                    self._fetched_bytes += aside.stat().st_size
                     os.replace(aside, target)
         finally:
             aside.unlink(missing_ok=True)

@@ -21,7 +21,8 @@ LATE_LOOKS = 5
 NOTED_SECONDS = 10.0
 """How often is written down what is billed of a job that runs, for other processes and later ones."""
 SEEN_SECONDS = 30.0
-"""While its log is followed, a job is looked at no sooner: its log does not say what is billed."""
+"""While its log is followed, a job is looked at no sooner: its log does not say what is billed. One that has ended and
+whose log has said nothing for so long says nothing more, also where its log stays open."""
 BUCKET_SECONDS = 10.0
 """While a job writes, its bucket is read no sooner than so long after the last time."""
 PAUSE_SECONDS = 30.0
@@ -214,8 +215,8 @@ class Watch:
         if not self._log_is_read and self.seen.stage != DELETED:  # it has no log any more
             over = self.seen.ended
             with contextlib.suppress(EngineError, EngineUnavailableError):  # the bucket has it too; it is tried again
-                is_cut = self._follow_log()
-                self._log_is_read = over or is_cut or self.exit_code is not None
+                is_read = self._follow_log()
+                self._log_is_read = over or is_read or self.exit_code is not None
             if self._stopped.is_set():
                 return
             self.see(self.hub.job(self.job_id))
@@ -225,11 +226,12 @@ class Watch:
             self._read_bucket(final=False)
 
     def _follow_log(self) -> bool:
-        """Whether it is longer than is read: then the bucket has the rest."""
+        """Whether no more of it is to be read: it says nothing more, or is too long, and the bucket has the rest."""
         self._log = log = self.hub.log(self.job_id)
         if self._stopped.is_set():  # before there was anything to close
             return False
         self.trouble, seen_at = "", time.monotonic()  # the log may go on for hours
+        spoke_at = seen_at
         for line in self.hub.lines(log):
             if self._stopped.is_set():
                 break
@@ -241,12 +243,18 @@ class Watch:
                 self.exit_code = read
             elif line.strip():
                 self.last_words = line.strip()[:300]
+            spoke_at = time.monotonic() if line else spoke_at
             if self._mirror.waits:
                 self._read_bucket(final=False, patient=True)
             if time.monotonic() - seen_at >= SEEN_SECONDS:
                 seen_at = time.monotonic()
+                is_silent = seen_at - spoke_at >= SEEN_SECONDS
                 with contextlib.suppress(EngineError, EngineUnavailableError):  # its log goes on
                     self.see(self.hub.job(self.job_id))
+                    if self.has_ended and is_silent:
+                        return True
+                    if is_silent:
+                        self._read_bucket(final=False)
         return log.is_cut
 
     def _read_bucket(self, *, final: bool, patient: bool = False) -> None:

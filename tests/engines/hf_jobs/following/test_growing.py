@@ -1,18 +1,21 @@
 """What comes of a job is its owner's: nothing of it may be of any length, and what has more fails alone."""
 
+import contextlib
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
 from rankviz.core.runs.attempts import Attempt
-from rankviz.core.runs.events import RunFailed
+from rankviz.core.runs.events import RunCompleted, RunFailed
 from rankviz.engines import bundle
 from rankviz.engines.hf_jobs import bounds
 from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.engines.hf_jobs.following import growing, mirror
 from rankviz.engines.hf_jobs.following.lines import Piece
 from rankviz.engines.hf_jobs.following.mirror import Mirror
+from rankviz.errors import EngineUnavailableError
 from rankviz.settings import SharedLimits
 from rankviz.store.journal import MAX_LINE_BYTES, parse_lines
 from tests.engines.hf_jobs.following.test_mirror import DONE, SAVED, STEPS, bucket
@@ -173,13 +176,51 @@ def test_files_that_never_become_whole_are_not_fetched_for_ever(folder):
 
     def fetch(path, target, offset, most):
         fetched.append(path)
-        target.write_bytes(b"1")
+        target.write_bytes(b"1" * (most - 1))
 
     for _ in range(10):
         brought.bring({"runs/r4/adapter/a": 900}, fetch, logs=False)
 
     assert 2 == len(fetched)
     assert "more than this server takes of one" in failure(folder)
+
+
+@pytest.mark.parametrize("error", [EngineUnavailableError("busy"), None], ids=["refused", "listed and not there"])
+def test_tries_that_brought_nothing_count_nothing(folder, error):
+    brought, tries = Mirror(folder, ATTEMPTS[:1], replace(BOUNDS, job_bytes=10)), []
+    brought.take(Piece(ATTEMPTS[0], 0, SAVED + DONE))
+
+    def fetch(path, target, offset, most):
+        tries.append(path)
+        target.write_bytes(b"1234" if len(tries) == 9 else b"")
+        if error and len(tries) < 9:
+            raise error
+
+    for _ in range(9):
+        with contextlib.suppress(EngineUnavailableError):
+            brought.bring({"runs/r4/adapter/adapter_model.safetensors": 4}, fetch, logs=False)
+
+    assert brought.release(final=False)
+    assert isinstance(events(folder)[-1], RunCompleted)
+
+
+def test_what_is_here_already_counts_once(folder):
+    brought = Mirror(folder, ATTEMPTS[:1], replace(BOUNDS, job_bytes=1000))
+    brought.take(Piece(ATTEMPTS[0], 0, SAVED + DONE))
+    contents = {"a": b"1" * 900, "adapter_config.json": b"{", "adapter_model.safetensors": b"1234"}
+
+    def fetch(path, target, *_):
+        target.write_bytes(contents[path.rpartition("/")[2]])
+
+    def bring():
+        brought.bring({f"runs/r4/adapter/{name}": len(data) for name, data in contents.items()}, fetch, logs=False)
+        return brought.release(final=False)
+
+    assert not bring()
+    contents["adapter_config.json"] = b"{}"
+
+    assert bring()
+    assert isinstance(events(folder)[-1], RunCompleted)
 
 
 def test_after_a_restart_a_run_that_has_ended_stays_so(folder):

@@ -149,6 +149,41 @@ class Talking(Hub):
         pass
 
 
+@pytest.fixture
+def endless_logs(hub, monkeypatch):
+    monkeypatch.setattr(watch_module, "SEEN_SECONDS", 0.3)
+    hub.keeps_logs_open = True
+
+
+def test_a_job_that_is_lost_while_its_log_stays_open_and_says_nothing_is_seen_to_have_ended(
+    going, store, hub, endless_logs
+):
+    _, run_ids = going
+
+    hub.end(only_job(hub), "ERROR", "The node was lost")
+
+    wait_for(lambda: store.get(run_ids[0]).attempt == 2)
+    assert "The node was lost" in store.get(run_ids[0]).lost
+
+
+def test_a_job_that_has_done_all_and_whose_log_stays_open_is_read_to_its_end(supervise, store, hub, endless_logs):
+    run_ids = sweep(store, 2, 4)
+
+    supervise().settle()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+
+
+def test_a_job_whose_log_stays_open_and_says_nothing_is_followed_by_its_bucket(supervise, store, hub, endless_logs):
+    hub.drops_log = True
+    (run_id,) = sweep(store, 4)
+
+    supervise(HANG_IN_EACH)
+
+    wait_for(lambda: store.get(run_id).steps)
+    assert only_job(hub).ended is None
+
+
 def threads_of_jobs():
     return sum(thread.name.startswith("rankviz-job-") for thread in threading.enumerate())
 
