@@ -153,6 +153,7 @@ def launch_options(api: Api) -> dict[str, Any]:
         "css_paths": list(STYLESHEETS),
         "app_kwargs": {
             "lifespan": before_all,
+            "openapi_url": None,  # Gradio describes the endpoints at an address of its own
             "exception_handlers": {RequestValidationError: unfit},
             "dependencies": [Depends(envelope.readable)],
             "routes": [
