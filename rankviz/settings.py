@@ -21,6 +21,7 @@ from rankviz.errors import InvalidSettingError, quoted
 
 Count = Annotated[int, Field(ge=0)]
 PORT = "GRADIO_SERVER_PORT"
+MIN_SECRET, SHARED_NICENESS = 16, 10
 PAID_STEPS = 10_000
 """Of one run on a machine that its owner pays for: its journal is kept here."""
 JOBS_IMAGE, JOBS_FLAVOR, JOBS_SPEND, JOBS_AT_ONCE = "unsloth/unsloth:latest", "l4x1", 2.0, 8
@@ -42,7 +43,6 @@ Texts = Annotated[list[str], NoDecode, BeforeValidator(_from_json)]
 TextsByName = Annotated[dict[str, str], NoDecode, BeforeValidator(_from_json)]
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amounts = Annotated[dict[str, Amount], NoDecode, BeforeValidator(_from_json)]
-
 
 REASONS = {
     **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "it must be a whole number"),
@@ -172,9 +172,6 @@ class SharedLimits(Limits):
     adapter_values: Count = 100_000
 
 
-SHARED_NICENESS = 10
-
-
 def paid_limits(limits: Limits) -> Limits:
     """Of runs on a machine that their owner pays for: what this server keeps of them is limited, not what they need."""
     needs = ("tokens_per_batch", "held_out_tokens", "base_parameters", "run_minutes")
@@ -246,9 +243,7 @@ class Settings(BaseSettings):
     worker_niceness: Annotated[int, Field(ge=0, le=19)] | None = Field(
         None, description="How far the priority of a training is below that of the page; 10 on a shared page"
     )
-    admin_token: SecretStr | None = Field(
-        None, description="Who knows it may see and end everything: make it long and random"
-    )
+    admin_token: SecretStr | None = Field(None, description="Who knows it may see and end everything: make it random")
     cookie_key: SecretStr | None = Field(
         None, description="Signs the cookies of visitors; without it a key is made and kept in the runs folder"
     )
@@ -281,9 +276,13 @@ def read(kind: type[Read], **given: object) -> Read:
             f"{name} cannot be {quoted(first['input'])}{place}: {_reason(first)}. It holds: {_about(kind, field)}."
         ) from None
     for field, value in settings:
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        secret, name = isinstance(value, SecretStr), f"{prefix}{field}".upper()
+        text = value.get_secret_value() if secret else value
         if isinstance(text, str) and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise InvalidSettingError(f"{prefix}{field.upper()} has bytes that are no text.")
+            raise InvalidSettingError(f"{name} has bytes that are no text.")
+        if secret and len(text.strip()) < MIN_SECRET:
+            why = f"it must have at least {MIN_SECRET} letters; `openssl rand -hex 32` makes one"
+            raise InvalidSettingError(f"{name} cannot be so short: {why}. It holds: {_about(kind, field)}.")
     return settings
 
 

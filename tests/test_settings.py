@@ -22,10 +22,20 @@ def test_bytes_that_are_no_text_are_refused_by_the_name_of_the_variable(monkeypa
         read(Settings)
 
 
-def test_a_secret_may_have_any_letters(monkeypatch):
-    monkeypatch.setenv("RANKVIZ_COOKIE_KEY", "Schlüssel 鍵")
+@pytest.mark.parametrize("name", ["COOKIE_KEY", "ADMIN_TOKEN"])
+@pytest.mark.parametrize("text", ["x", " " * 64, "fifteen letters", f"{'guessable':^64}", "\t\n"])
+def test_a_secret_that_can_be_guessed_is_refused_without_being_shown(monkeypatch, name, text):
+    monkeypatch.setenv(f"RANKVIZ_{name}", text)
 
-    assert "Schlüssel 鍵" == read(Settings).cookie_key.get_secret_value()
+    with pytest.raises(InvalidSettingError, match=f"^RANKVIZ_{name} cannot be so short: .* 16 letters") as refused:
+        read(Settings)
+    assert "guessable" not in str(refused.value) and "fifteen" not in str(refused.value)
+
+
+def test_a_secret_may_have_any_letters(monkeypatch):
+    monkeypatch.setenv("RANKVIZ_COOKIE_KEY", "Ein Schlüssel: 鍵鍵鍵")
+
+    assert "Ein Schlüssel: 鍵鍵鍵" == read(Settings).cookie_key.get_secret_value()
 
 
 def test_a_limit_that_is_no_number_is_refused_by_name(monkeypatch):

@@ -4,7 +4,9 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rankviz import installed
 from rankviz.dataset.rows import CONVERSATIONS, REQUIRED
@@ -18,12 +20,37 @@ MAX_UNPACKED_BYTES = 10 * MAX_FILE_BYTES
 PARQUET_BATCH = 1024
 
 
+class TwiceError(ValueError):
+    """A name that stands twice, in quotes."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; TwiceError where one would replace another."""
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        _require_once([name for name, _ in pairs])
+    return row
+
+
+def _require_once(names: Sequence[str]) -> None:
+    """TwiceError for the first name that is there more than once. Columns without a name are read by nobody."""
+    for name, times in Counter(names).items():
+        if times > 1 and name:
+            raise TwiceError(quoted(name))
+
+
+JSON = json.JSONDecoder(object_pairs_hook=_once)
+"""One for all rows: making one takes as long as reading a short row."""
+
+
 def _read_jsonl(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
     for number, line in enumerate(_decode(content, name).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = JSON.decode(line)
+        except TwiceError as column:
+            raise BadDataError(f"Row {number} of {name} has {column} twice: keep one of the two.") from None
         except (ValueError, RecursionError) as error:
             hint = " The file seems to hold one JSON array: name it .json, or write one object per line."
             more = hint if line.strip() == "[" else ""
@@ -44,7 +71,9 @@ def _read_json(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
             "allowed: write one object per line (JSONL)."
         )
     try:
-        rows = json.loads(_decode(content, name))
+        rows = JSON.decode(_decode(content, name))
+    except TwiceError as column:
+        raise BadDataError(f"A row of {name} has {column} twice: keep one of the two.") from None
     except (ValueError, RecursionError) as error:
         raise BadDataError(f"{name} is not a JSON array ({error}).") from None
     for number, row in enumerate(rows, start=1):
@@ -58,10 +87,13 @@ def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
     reader = csv.DictReader(io.StringIO(_decode(content, name), newline=""), strict=True)
     number = 0
     try:
+        _require_once(reader.fieldnames or ())
         for number, row in enumerate(reader, start=1):
             if None in row:
                 raise BadDataError(f"Row {number} of {name} has more cells than the header: check the quotes.")
             yield number, row
+    except TwiceError as column:
+        raise BadDataError(f"The header of {name} has the column {column} twice: rename one of the two.") from None
     except csv.Error as error:
         raise BadDataError(f"Row {number + 1} of {name} cannot be read as CSV: {error}.") from None
 
@@ -81,11 +113,14 @@ def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
             )
         known = {column for required in REQUIRED.values() for column in required}
         known |= {"input", CONVERSATIONS}
+        _require_once(file.schema_arrow.names)
         columns = [column for column in file.schema_arrow.names if column in known] or None
         for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
+    except TwiceError as column:
+        raise BadDataError(f"{name} has the column {column} twice: rename one of the two.") from None
     except UnicodeDecodeError:
         raise BadDataError(f"{name} has texts that are not UTF-8, after row {number:,}: save it as UTF-8.") from None
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:

@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -14,6 +15,7 @@ from gradio.state_holder import SessionState
 from rankviz.errors import UserError
 from rankviz.store.memory.first_read import viewing
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
+from rankviz.ui.requests import sessions
 from rankviz.ui.requests.event_errors import in_words
 from rankviz.ui.requests.event_gate import click_of, require_sendable
 from rankviz.ui.unread import Unread
@@ -29,8 +31,9 @@ class PageBlocks(SmallBlocks):
         self.default_config = PageConfig(self)
 
     def queue(self, *args: Any, **options: Any) -> Any:
-        """Gradio's, with an end to what it keeps of answers that nobody fetches."""
+        """Gradio's, with an end to what it keeps of answers that nobody fetches, each session of one visitor."""
         super().queue(*args, **options)
+        self._queue.push = partial(sessions.push, self._queue.push)
         self._queue.pending_messages_per_session = Unread(self._queue.pending_event_ids_session)
         return self
 

@@ -30,6 +30,7 @@ from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.requests import envelope
 from rankviz.ui.requests.bodies import Bodies
 from rankviz.ui.requests.event_errors import Refusals
+from rankviz.ui.requests.mcp import Mcp
 from rankviz.ui.requests.readable import Answered, before_all, unfit
 from rankviz.ui.requests.uploads import Uploads
 from rankviz.ui.visitors import Identified, visitors_of
@@ -153,6 +154,7 @@ def launch_options(api: Api) -> dict[str, Any]:
         "css_paths": list(STYLESHEETS),
         "app_kwargs": {
             "lifespan": before_all,
+            "openapi_url": None,  # Gradio describes the endpoints at an address of its own
             "exception_handlers": {RequestValidationError: unfit},
             "dependencies": [Depends(envelope.readable)],
             "routes": [
@@ -165,6 +167,7 @@ def launch_options(api: Api) -> dict[str, Any]:
                 Middleware(Answered),
                 *([Middleware(Identified, visitors=visitors, log_out=api.jobs.log_out)] if visitors else []),
                 Middleware(Bodies),
+                Middleware(Mcp),
                 Middleware(Refusals),
                 Middleware(Uploads, workspace=api.workspace),
                 Middleware(MadeOnce),

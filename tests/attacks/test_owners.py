@@ -150,3 +150,27 @@ def test_queued_sweeps_of_one_visitor_have_an_end(during, ann, name):
 
     assert 28 <= len([error for error in refused if error])
     assert any("2" in error for error in refused)
+
+
+def test_the_name_of_a_session_or_event_gives_no_answer_of_it(during, ann, ben, name):
+    """Read, ended or held open by another visitor, the answers come to who asked."""
+    imported(ben, runs_zip((name, run_files(name))))
+
+    def attack():
+        event = ben.http.post("/gradio_api/call/v2/run", json={"run_id": name}).json()["event_id"]
+        body = {"data": [name], "fn_index": ben.events.api("run"), "session_hash": ben.session}
+        joined = ben.http.post("/gradio_api/queue/join", json=body).json()["event_id"]
+        cancel = {"session_hash": ben.session, "fn_index": body["fn_index"], "event_id": joined}
+        return [
+            ann.http.get(f"/gradio_api/call/run/{event}").text,
+            ann.http.post("/gradio_api/cancel", json=cancel).text,
+            ann.http.get(f"/gradio_api/heartbeat/{ben.session}").text,
+            ann.http.get("/gradio_api/queue/data", params={"session_hash": ben.session}).text,
+            ben.http.get(f"/gradio_api/call/run/{event}").text,
+        ]
+
+    *theirs, answer = during(attack)
+
+    assert [] == [text for text in theirs if name in text]
+    assert name in answer
+    assert name in ben.endpoint("run", name).text

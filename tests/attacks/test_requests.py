@@ -50,7 +50,7 @@ def test_a_key_that_no_browser_sends_is_not_kept(during, ann, space):
             text = json.dumps({"fn_index": event, "data": [], "session_hash": "\ud800"})
             reply = ann.http.post("/gradio_api/queue/join", content=text, headers={b"content-type": kind})
             codes.append(reply.status_code)
-        for query in ("queue/data?session_hash=", "heartbeat/", "upload_progress?upload_id=", "call/models/"):
+        for query in ("queue/data?session_hash=", "upload_progress?upload_id=", "call/models/"):
             codes.append(ann.http.get(f"/gradio_api/{query}{'x' * 65}").status_code)
         return codes
 

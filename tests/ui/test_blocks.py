@@ -79,7 +79,7 @@ def call(client, function, token):
         assert 200 == answer.status_code, (function.name, answer.text)
         return
     assert 200 == client.post("/gradio_api/queue/join", json=body, headers=headers).status_code
-    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": "page"}) as stream:
+    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": "page"}, headers=headers) as stream:
         for line in stream.iter_lines():
             if line.startswith("data:") and "process_completed" == json.loads(line[5:])["msg"]:
                 assert json.loads(line[5:])["success"], (function.name, line)
@@ -106,7 +106,8 @@ def test_an_open_page_keeps_the_components_that_changed_on_it_and_no_others(page
         body = {"fn_index": event, "data": events.data(event, {}), "session_hash": "opened"}
         assert 200 == client.post("/gradio_api/run/predict", json=body).status_code
 
-    kept = page.app.state_holder.session_data["opened"].blocks_config.blocks
+    states = page.app.state_holder.session_data
+    (kept,) = [state.blocks_config.blocks for name, state in states.items() if name.endswith(":opened")]
     outputs = {output._id for event in at_start for output in page.fns[event].outputs if not output.stateful}
     assert {"measure", "modules"} <= {component.elem_id for component in kept.values()}
     assert len(kept) < len(outputs) / 4

@@ -75,6 +75,28 @@ SIZE_KEYS = frozenset(
 )
 WHOLE_KEYS = SIZE_KEYS | LAYER_KEYS | EXPERT_KEYS
 """What is a whole number, or a list of them, or null."""
+DIVISORS = frozenset(("hidden_size", "n_embd", "d_model", "vocab_size"))
+DIVISOR_ENDS = ("heads", "n_head", "head_dim", "patch_size", "merge_size", "stride")
+"""Of keys of numbers that others are divided by, so that there is at least one."""
+
+_DTYPES = ("auto", "bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2")
+_ROPES = (
+    *("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "axial", "mrope", "xdrope", "su"),
+)
+_ACTIVATIONS = (
+    *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"),
+    *("gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu"),
+    *("relu2", "relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh", "xielu"),
+)
+WORDS = {
+    **dict.fromkeys(("dtype", "torch_dtype"), _DTYPES),
+    "rope_type": _ROPES,
+    **dict.fromkeys(("hidden_act", "hidden_activation", "activation_function"), _ACTIVATIONS),
+}
+"""By key: the texts that transformers knows. tests/core/model/test_config_check.py compares them with its own."""
+
+
+ROPES, QUANTIZATION = ("rope_scaling", "rope_parameters"), "quantization_config"
 
 
 def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
@@ -126,7 +148,9 @@ def _check(config: dict[str, Any], name: str) -> None:
                         f"{name}: {key} has {len(value):,} entries; no model has more than {MAX_LIST:,}."
                     )
                 within = value.items() if isinstance(value, dict) else ((key, each) for each in value)
-                left.extend((inner, each, depth + 1) for inner, each in within)
+                left.extend((_within(key, inner), each, depth + 1) for inner, each in within)
+            case _ if key in WORDS and value is not None:
+                _check_word(key, value, name)
             case str() if key not in WHOLE_KEYS:
                 if len(value) > MAX_TEXT or HALVES.search(value):
                     raise BadConfigError(f"{name}: {key} is no text that a model's config.json has.")
@@ -143,6 +167,19 @@ def _check(config: dict[str, Any], name: str) -> None:
         )
 
 
+def _within(key: str, inner: str) -> str:
+    """The name of a value inside another, where its own says too little. How weights are packed has other words."""
+    if key in ROPES and inner == "type":
+        return "rope_type"
+    return f"{QUANTIZATION}.{inner}" if key.startswith(QUANTIZATION) and inner != key else inner
+
+
+def _check_word(key: str, value: Any, name: str) -> None:
+    word = value.removeprefix("torch.") if isinstance(value, str) else value
+    if word not in WORDS[key]:
+        raise BadConfigError(f"{name}: {key} is {shown(value)}; it should be one of {', '.join(WORDS[key])}.")
+
+
 def _check_number(key: str, value: Any, name: str) -> None:
     if value is None:
         return
@@ -153,6 +190,6 @@ def _check_number(key: str, value: Any, name: str) -> None:
             raise BadConfigError(f"{name}: {key} is not a number.")
         return
     most = next(kind.most for kind in KINDS if kind.fits(key))
-    least = 0 if key in WHOLE_KEYS else -most
+    least = 1 if key in DIVISORS or key.endswith(DIVISOR_ENDS) else 0 if key in WHOLE_KEYS else -most
     if not least <= value <= most:
         raise BadConfigError(f"{name}: {key} is {shown(value)}; RankViz takes {least:,} to {most:,}.")

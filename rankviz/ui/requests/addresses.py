@@ -14,6 +14,7 @@ CLOSED = (
     "custom_component/",
     "deep_link",
     "dev/",
+    "heartbeat/",
     "process_recording",
     "profiling/",
     "proxy=",
@@ -23,6 +24,9 @@ CLOSED = (
     "vibe-",
 )
 """What Gradio serves for components and modes that this page does not have."""
+NO_LOGIN = ("/login", "/login/")
+"""A form of Gradio's own `auth`; a login at Hugging Face has addresses below it."""
+MONITORING = "/monitoring"
 
 
 def address_of(scope: Mapping[str, Any]) -> str:
@@ -37,7 +41,7 @@ def is_upload(scope: Mapping[str, Any]) -> bool:
 
 def is_closed(address: str) -> bool:
     """Whether it is of no use on this page."""
-    return address.startswith(tuple(API + name for name in CLOSED))
+    return address in NO_LOGIN or address.startswith((MONITORING, *(API + name for name in CLOSED)))
 
 
 def file_in(address: str) -> str | None:

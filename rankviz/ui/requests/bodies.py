@@ -44,7 +44,7 @@ class Bodies:
             text = "The request did not come in time. Send it again."
             return await JSONResponse({"detail": text}, 408, {"connection": "close"})(scope, receive, send)
         if body is not None:
-            await self.app(scope, _once(body, receive), send)
+            await self.app(scope, once(body, receive), send)
 
     async def _read(self, receive: Any, limit: int) -> bytes | None:
         """The whole body; None where whoever sends it has gone. TooLongError, or TimeoutError where it came too slowly,
@@ -75,7 +75,7 @@ class TooLongError(Exception):
     """More has come than is read."""
 
 
-def _once(body: bytes, receive: Any) -> Any:
+def once(body: bytes, receive: Any) -> Any:
     """A receive that gives the body, and after it what comes."""
     message = {"type": "http.request", "body": body, "more_body": False}
     given = iter([message])

@@ -1,22 +1,26 @@
-"""Checks what a request says beside its data: of which session, event or upload it is. Gradio keeps these texts as
-keys, some for as long as it runs."""
+"""Checks what a request says beside its data: of which session, event or upload it is, and that it is its visitor's.
+Gradio keeps these texts as keys, some for as long as it runs."""
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from fastapi import HTTPException, Request
+from starlette.datastructures import QueryParams
 
 from rankviz.core.checks import shown
 from rankviz.ui.requests.addresses import API, address_of, is_upload
+from rankviz.ui.requests.sessions import is_anothers, own
 
 KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Browsers and Gradio's clients send random letters, digits and dashes."""
-KEYS = ("session_hash", "event_id", "upload_id")
+SESSION = "session_hash"
+KEYS = (SESSION, "event_id", "upload_id")
 NUMBERS = ("fn_index", "trigger_id")
 BY_NAME = f"{API}call/v2/"
 NO_ENDPOINT = f"There is no endpoint of this name, or it has other arguments: {API}info lists all."
+NO_EVENT = "You have no such event here. Call the endpoint, and read its answer with the same cookie or header."
 TOKENS = ("oauth_token",)
 MAX_NUMBER = 10**9
 MAX_TOKEN = 10_000
@@ -25,13 +29,22 @@ MAX_TOKEN = 10_000
 async def readable(request: Request) -> AsyncIterator[None]:
     """A dependency of all of Gradio's addresses: HTTPException for an envelope that no client sends, and for arguments
     that an endpoint does not have, which are read by name before anything of ours runs."""
-    _require([*request.path_params.items(), *request.query_params.multi_items()])
+    query = request.query_params.multi_items()
+    _require([*request.path_params.items(), *query])
+    _require_own(request.path_params, request)
+    named = [(name, own(value, request.scope) if name == SESSION else value) for name, value in query]
+    request._query_params = QueryParams(named)  # Starlette has read the query, and FastAPI takes it from here
     if not is_upload(request.scope):
         # Whatever its content type says: FastAPI reads some as JSON that do not look so, and refuses what must be JSON.
-        with suppress(ValueError, RecursionError):
+        # A form was read before this, to its end: RuntimeError.
+        body = None
+        with suppress(ValueError, RecursionError, RuntimeError):
             body = await request.json()
-            if isinstance(body, dict):
-                _require(body.items())
+        if isinstance(body, dict):
+            _require(body.items())
+            _require_own(body, request)
+            if body.get(SESSION) is not None:  # the same dict that FastAPI checks and hands on
+                body[SESSION] = own(body[SESSION], request.scope)
     by_name = request.method == "POST" and address_of(request.scope).startswith(BY_NAME)
     try:
         yield
@@ -39,6 +52,12 @@ async def readable(request: Request) -> AsyncIterator[None]:
         if not by_name:
             raise
         raise HTTPException(422, NO_ENDPOINT) from None
+
+
+def _require_own(fields: Mapping[str, Any], request: Request) -> None:
+    event_id = fields.get("event_id")
+    if event_id is not None and is_anothers(event_id, request.app.get_blocks()._queue, request.scope):
+        raise HTTPException(404, NO_EVENT)
 
 
 def _require(fields: Iterable[tuple[str, Any]]) -> None:

@@ -87,5 +87,7 @@ def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, ZeroDivisionError):
+        return "a number that others are divided by is 0"
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rankviz.core.model.config_check import parse_config
+from rankviz.core.model.config_check import WORDS, parse_config
 from rankviz.errors import BadConfigError
 from rankviz.paths import ASSETS
 
@@ -51,6 +51,46 @@ def test_what_no_model_has_is_refused_in_a_sentence(change):
     assert str(refused.value).isprintable()
 
 
+DIVIDING = ["num_attention_heads", "num_key_value_heads", "n_head", "head_dim", "hidden_size", "vocab_size"]
+DIVIDING += ["encoder_attention_heads", "linear_num_value_heads", "patch_size", "spatial_merge_size"]
+
+
+@pytest.mark.parametrize("least", [0, -1])
+@pytest.mark.parametrize("key", DIVIDING)
+def test_a_number_that_others_are_divided_by_is_at_least_1(key, least):
+    for change in ({key: least}, {"vision_config": {key: least}}, {key: [2, least]}):
+        with pytest.raises(BadConfigError, match=f"{key} is {least}; RankViz takes 1 to"):
+            parse_config(json.dumps(LLAMA | change).encode())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"dtype": "os.system"}, "dtype is 'os.system'; it should be one of auto, bfloat16"),
+        ({"torch_dtype": [1]}, "torch_dtype is 1; it should be one of auto, bfloat16"),
+        ({"text_config": {"dtype": "bfloat17"}}, "dtype is 'bfloat17'; it should be one of"),
+        ({"rope_scaling": {"rope_type": "evil"}}, "rope_type is 'evil'; it should be one of default, linear"),
+        ({"rope_scaling": {"type": "evil"}}, "rope_type is 'evil'; it should be one of default, linear"),
+        ({"rope_parameters": {"full_attention": {"rope_type": 5}}}, "rope_type is 5; it should be one of"),
+        ({"hidden_act": "evil"}, "hidden_act is 'evil'; it should be one of gelu, gelu_10"),
+    ],
+)
+def test_a_text_of_which_there_are_few_is_one_of_them(change, sentence):
+    with pytest.raises(BadConfigError, match=sentence):
+        parse_config(json.dumps(LLAMA | change).encode())
+
+
+@pytest.mark.torch
+def test_every_text_that_transformers_knows_is_taken():
+    import torch
+    from transformers.activations import ACT2FN
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    assert set(ACT2FN) == set(WORDS["hidden_act"])
+    assert set(ROPE_INIT_FUNCTIONS) <= set(WORDS["rope_type"])
+    assert all(getattr(torch, name).is_floating_point for name in WORDS["dtype"] if name != "auto")
+
+
 def test_a_deep_config_is_refused():
     deep = json.dumps(LLAMA)[:-1] + ', "x": ' + '{"a":' * 100 + "1" + "}" * 101
 
@@ -61,6 +101,9 @@ def test_a_deep_config_is_refused():
 def test_what_real_configs_have_is_read():
     """Infinite limits of Mamba, large bases of RoPE, token ids of -1, floats of layers, and nothing given."""
     change = {"time_step_limit": [0.0, float("inf")], "rope_theta": 5_000_000_000, "pad_token_id": -1}
+    change |= {"dtype": "torch.bfloat16", "torch_dtype": None, "rope_scaling": {"type": "su"}, "hidden_act": "silu"}
+    change |= {"quantization_config": {"dtype": "int4", "groups": {"type": "int", "dtype": "int4"}}}
+    change |= {"num_experts": 0, "num_shared_heads": None, "intermediate_size": 0}
     change |= {"scale_layers": 0.5, "num_experts": None, "max_position_embeddings": 10_485_760}
 
     assert 10_485_760 == parse_config(json.dumps(LLAMA | change).encode())["max_position_embeddings"]

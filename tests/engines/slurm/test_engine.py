@@ -171,7 +171,7 @@ def test_a_copy_of_a_runs_folder_does_not_touch_the_jobs_of_the_original(store, 
 
 def test_no_secret_of_the_page_reaches_slurm_or_a_job(store, cluster, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_quiet")
-    monkeypatch.setenv("RANKVIZ_ADMIN_TOKEN", "admin_quiet")
+    monkeypatch.setenv("RANKVIZ_ADMIN_TOKEN", "admin_quiet_and_long")
     (run_id,) = sweep(store, 4)
     prints = worker(
         "print(dict(os.environ), flush=True)\nfor run_id in run_ids:\n    begin(run_id) and complete(run_id)"

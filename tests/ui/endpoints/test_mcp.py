@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import gradio as gr
+import httpx
 import pytest
 
 from rankviz.errors import UserError
@@ -53,9 +54,14 @@ def python(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(python, tmp_path_factory):
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def address(python, home):
     shared = {"SPACE_ID": "someone/rankviz", "GRADIO_MCP_SERVER": "True"}
-    with serving(tmp_path_factory.mktemp("home"), shared, python) as url:
+    with serving(home, shared, python) as url:
         yield url
 
 
@@ -129,6 +135,43 @@ def test_a_sweep_is_started_by_a_visitor_and_not_by_nobody(ask, token):
     assert sweep_id not in others
     _, [[failed, _], [_, deleted]] = ask(["cancel", {"id": sweep_id}], ["delete", {"id": sweep_id}], token=token)
     assert not failed and sweep_id in deleted
+
+
+def request(method, params):
+    return json.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}).encode()
+
+
+NO_MESSAGES = {
+    b"": "no JSON",
+    b"\xff": "no JSON",
+    b"[" * 5000 + b"]" * 5000: "no JSON",
+    b"[]": "none of JSON-RPC",
+    b'{"jsonrpc": "2.0"}': "none of JSON-RPC",
+    request("tools/call", {"name": "run", "arguments": {"run_id": "\ud800"}}): "half of a character",
+    request("tools/call", {"name": "estimate", "arguments": [1]}): "other params",
+    request("x" * 90_000, {}): "no method",
+    request("completion/complete", {}): "other params",
+    request("prompts/get", {"name": "x"}): "no prompts or resources",
+    request("resources/read", {"uri": "file:///etc/passwd"}): "no prompts or resources",
+    b'{"jsonrpc": "2.0", "method": "notifications/nothing"}': "no method",
+}
+
+
+@pytest.mark.install
+def test_a_message_that_cannot_be_read_is_a_sentence_and_no_line_in_the_log(address, home):
+    headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+    before = (home / "app.log").stat().st_size
+
+    replies = {
+        body: httpx.post(f"{address}/gradio_api/mcp/", content=body, headers=headers, timeout=60)
+        for body in (*NO_MESSAGES, request("tools/call", {"name": "nothing", "arguments": {}}))
+    }
+
+    for body, words in NO_MESSAGES.items():
+        assert 400 == replies[body].status_code, body[:100]
+        assert words in replies[body].json()["error"]["message"], body[:100]
+        assert len(replies[body].content) < 400
+    assert before == (home / "app.log").stat().st_size
 
 
 @pytest.mark.parametrize("login", [{"auth": ("ann", "secret")}, {"auth_dependency": lambda request: "ann"}])

@@ -8,11 +8,16 @@ from rankviz.ui.requests.addresses import API, address_of, file_in, is_closed, i
 
 OPEN = {
     "api/{api_name}", "app_id", "call/v2/{api_name}", "call/v2/{api_name}/{event_id}", "call/{api_name}",
-    "call/{api_name}/{event_id}", "cancel", "file/{path:path}", "file={path_or_url:path}", "heartbeat/{session_hash}",
+    "call/{api_name}/{event_id}", "cancel", "file/{path:path}", "file={path_or_url:path}",
     "info", "login_check", "openapi.json", "queue/data", "queue/join", "queue/status", "reset", "run/{api_name}",
     "runs", "startup-events", "theme.css", "token", "upload", "upload_progress", "user",
 }  # fmt: skip
 """Of Gradio's addresses. A new one has to be looked at: what it opens, keeps and reads."""
+OPEN_AT_ROOT = {
+    "", "assets/{path:path}", "config", "favicon.ico", "logout", "manifest.json", "pwa_icon", "pwa_icon/{size}",
+    "robots.txt", "static/{path:path}", "svelte/{path:path}", "theme.css",
+}  # fmt: skip
+"""The same beside them; the file that describes them is turned off at the launch."""
 
 
 def scope(path, root="", method="POST"):
@@ -27,10 +32,12 @@ def routes_in(routes):
 def test_every_address_of_gradios_is_known_here_as_open_or_closed():
     with gr.Blocks(analytics_enabled=False) as page:
         gr.Textbox()
-    paths = [getattr(route, "path", "") for route in routes_in(App.create_app(page).routes)]
+    routes = routes_in(App.create_app(page, app_kwargs={"openapi_url": None}).routes)
+    paths = [getattr(route, "path", "") for route in routes]
     names = {path.removeprefix(API).rstrip("/") for path in paths if path.startswith(API)}
 
     assert OPEN == {name for name in names if not is_closed(API + name)}
+    assert OPEN_AT_ROOT == {path.strip("/") for path in paths if not path.startswith(API) and not is_closed(path)}
     assert {"component_server", "deep_link", "process_recording", "proxy={url_path:path}"} <= names - OPEN
 
 
@@ -52,3 +59,9 @@ def test_a_file_is_what_follows_the_first_mark_at_the_start():
     assert "/d/gradio_api/file=/k/a.txt" == file_in("/gradio_api/file//d/gradio_api/file=/k/a.txt")
     assert "" == file_in("/gradio_api/file=")
     assert file_in("/x/gradio_api/file=/k/a.txt") is file_in("/file=/k/a.txt") is None
+
+
+@pytest.mark.parametrize("path", ["/login", "/login/", "/monitoring", "/monitoring/summary"])
+def test_a_login_and_figures_that_the_page_does_not_have_are_closed(path):
+    assert is_closed(path)
+    assert not is_closed("/login/huggingface") and not is_closed("/logout")

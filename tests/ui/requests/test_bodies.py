@@ -37,7 +37,7 @@ def ask(path, *parts, method="POST"):
     return answers[0]["status"], answers[1]["body"], len(waiting)
 
 
-PATHS = ["/gradio_api/call/v2/estimate", "/gradio_api/mcp/", "/gradio_api/reset", "/gradio_api/cancel", "/login", "/x"]
+PATHS = ["/gradio_api/call/v2/estimate", "/gradio_api/mcp/", "/gradio_api/reset", "/gradio_api/cancel", "/logout", "/x"]
 PATHS += ["/rankviz/answer", "/rankviz/admin", "/gradio_api/upload/", "/gradio_api/nothing/gradio_api/queue/join"]
 
 

@@ -93,3 +93,9 @@ def test_an_endpoint_or_argument_that_there_is_not_is_a_sentence(client, name, a
     reply = client.post(f"/gradio_api/call/v2/{name}", json=arguments)
 
     assert (422, envelope.NO_ENDPOINT) == (reply.status_code, reply.json()["detail"])
+
+
+def test_a_form_is_not_read_as_json(client):
+    reply = client.post("/login", data={"username": "a", "password": "b"}, follow_redirects=False)
+
+    assert 302 == reply.status_code

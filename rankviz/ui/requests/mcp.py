@@ -1,0 +1,80 @@
+"""Reads what is sent to the MCP server before its library does, which writes kilobytes into the log for each request
+that it cannot read."""
+
+import json
+import logging
+from importlib.util import find_spec
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from rankviz.ui.requests.addresses import API, address_of
+from rankviz.ui.requests.bodies import once
+
+ADDRESS = f"{API}mcp"
+TOOLS_ONLY = ("prompts/get", "resources/read")
+PARSE_ERROR, INVALID_REQUEST, INVALID_PARAMS = -32700, -32600, -32602
+"""Of JSON-RPC."""
+
+
+class Fault(Exception):
+    """What is wrong with a message, in a sentence."""
+
+    def __init__(self, code: int, sentence: str, message_id: str | int | None = None):
+        super().__init__(sentence)
+        self.code, self.message_id = code, message_id
+
+
+class Mcp:
+    """ASGI middleware: answers a message that the library could not read, or that asks for what there is not, with an
+    error of JSON-RPC. The library's log has errors only: its warnings are of what others sent."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self._is_installed = find_spec("mcp") is not None
+        logging.getLogger("mcp").setLevel(logging.ERROR)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        to_mcp = scope["type"] == "http" and scope["method"] == "POST" and address_of(scope).startswith(ADDRESS)
+        if not (to_mcp and self._is_installed):
+            return await self.app(scope, receive, send)
+        body = await Request(scope, receive).body()
+        try:
+            _require(body)
+        except Fault as fault:
+            error = {"code": fault.code, "message": str(fault)}
+            answer = {"jsonrpc": "2.0", "id": fault.message_id, "error": error}
+            return await JSONResponse(answer, 400)(scope, receive, send)
+        await self.app(scope, once(body, receive), send)
+
+
+def _require(body: bytes) -> None:
+    """Fault unless the library takes it, read in the same steps."""
+    from mcp.types import ClientNotification, ClientRequest, JSONRPCMessage, JSONRPCNotification, JSONRPCRequest
+
+    try:
+        message = json.loads(body)
+        json.dumps(message, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Fault(
+            PARSE_ERROR, "A text of the message has half of a character, as \\ud800 is: leave it out."
+        ) from None
+    except (ValueError, RecursionError):
+        raise Fault(PARSE_ERROR, "The message is no JSON that can be read: send one JSON object, in UTF-8.") from None
+    try:
+        read = JSONRPCMessage.model_validate(message).root
+    except (ValueError, RecursionError):
+        text = 'The message is none of JSON-RPC: it needs "jsonrpc", "method", and an "id" where it asks for something.'
+        raise Fault(INVALID_REQUEST, text) from None
+    kind = {JSONRPCRequest: ClientRequest, JSONRPCNotification: ClientNotification}.get(type(read))
+    if kind is None:
+        return
+    message_id = getattr(read, "id", None)
+    try:
+        kind.model_validate(read.model_dump(by_alias=True, mode="json", exclude_none=True))
+    except (ValueError, RecursionError):
+        text = f"MCP has no method {read.method[:100]!r}, or it takes other params: tools/list names the tools."
+        raise Fault(INVALID_PARAMS, text, message_id) from None
+    if read.method in TOOLS_ONLY:
+        raise Fault(INVALID_PARAMS, "There are no prompts or resources here: tools/list names the tools.", message_id)
