@@ -1,4 +1,4 @@
-"""The tables of variables in docs/spaces_and_engines.md, from the fields of rankviz/settings.py."""
+"""The tables of variables in docs/spaces_and_engines.md, from the fields of rankviz.settings."""
 
 from typing import Any
 

@@ -7,6 +7,7 @@ when it is read is said beside it (core.bounds); a line that does not fit is no 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import gt
 from typing import Annotated, Literal, NamedTuple
 
@@ -22,6 +23,7 @@ from rankviz.core.bounds import (
     Seconds,
     Word,
 )
+from rankviz.core.quantity import middle
 from rankviz.core.runs.attempts import AttemptEvent, AttemptPlaced, RunRequeued
 from rankviz.core.runs.environment import Environment
 from rankviz.core.runs.probe_events import DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted
@@ -206,6 +208,13 @@ class StepLogged(AttemptEvent):
     other steps, and in journals of before 26 November 2026."""
     waited_cpu_seconds: Seconds | None = None
     """How long its threads were ready in `seconds` while other programs had the processors; None where not counted."""
+
+
+def median_seconds(steps: Sequence[StepLogged]) -> float | None:
+    """Of the steps after the first; None of fewer than two. Steps that are left on the disk
+    (store/memory/left_on_disk.py) keep it in memory."""
+    ends = [step.seconds for step in steps]
+    return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

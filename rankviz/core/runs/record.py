@@ -1,11 +1,9 @@
 """A run, whose state is computed from its events. No code ever sets a state."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from rankviz.core.lora.config import MAX_RANK
-from rankviz.core.quantity import middle
 from rankviz.core.runs.attempts import Attempted, AttemptPlaced
 from rankviz.core.runs.environment import Environment
 from rankviz.core.runs.events import (
@@ -22,6 +20,7 @@ from rankviz.core.runs.events import (
     StageProgressed,
     StageReached,
     StepLogged,
+    median_seconds,
 )
 from rankviz.core.runs.held_out_answers import HeldOutAnswer, before_and_after
 from rankviz.core.runs.request import RunRequest
@@ -30,13 +29,6 @@ from rankviz.core.runs.state import RunState, StageTime
 
 MAX_STAGES = 5000
 """Of one run whose times are kept; one that truncates to a thousand ranks goes through fewer."""
-
-
-def median_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Of the steps after the first; None of fewer than two. Steps that are left on the disk
-    (store/memory/left_on_disk.py) keep it in memory."""
-    ends = [step.seconds for step in steps]
-    return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from rankviz.core.runs.events import StepLogged
-from rankviz.core.runs.record import RunRecord, median_seconds
+from rankviz.core.runs.events import StepLogged, median_seconds
+from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.thinned import Few
 from rankviz.core.runs.timing.times import usual_seconds
 from rankviz.errors import RunNotFoundError

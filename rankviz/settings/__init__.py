@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rankviz import paths
 from rankviz.errors import InvalidSettingError, quoted
+from rankviz.settings.reasons import reason
 
 Count = Annotated[int, Field(ge=0)]
 PORT = "GRADIO_SERVER_PORT"
@@ -43,21 +44,6 @@ Texts = Annotated[list[str], NoDecode, BeforeValidator(_from_json)]
 TextsByName = Annotated[dict[str, str], NoDecode, BeforeValidator(_from_json)]
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amounts = Annotated[dict[str, Amount], NoDecode, BeforeValidator(_from_json)]
-
-REASONS = {
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "it must be a whole number"),
-    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "it must be a number"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "it must be 1 or 0"),
-    **dict.fromkeys(("dict_type", "list_type", "string_type"), "it must be JSON of another kind"),
-    "greater_than": "it must be more than {gt:g}",
-    "greater_than_equal": "it must be at least {ge:g}",
-    "less_than": "it must be less than {lt:g}",
-    "less_than_equal": "it must be at most {le:g}",
-    "string_pattern_mismatch": "it has a letter that cannot stand there",
-    "string_too_long": "it may have {max_length} letters",
-    "too_short": "it must have an entry",
-}
-"""Of pydantic's types of errors; of others its own words are shown."""
 
 
 class Limits(BaseSettings):
@@ -273,7 +259,7 @@ def read(kind: type[Read], **given: object) -> Read:
         field, *inside = map(str, first["loc"])
         name, place = f"{prefix}{field}".upper(), f" ({', '.join(inside)})" if inside else ""
         raise InvalidSettingError(
-            f"{name} cannot be {quoted(first['input'])}{place}: {_reason(first)}. It holds: {_about(kind, field)}."
+            f"{name} cannot be {quoted(first['input'])}{place}: {reason(first)}. It holds: {_about(kind, field)}."
         ) from None
     for field, value in settings:
         secret, name = isinstance(value, SecretStr), f"{prefix}{field}".upper()
@@ -290,16 +276,6 @@ def _about(kind: type[BaseSettings], field: str) -> str:
     """A class that changes a default has no description of its own."""
     fields = (each.model_fields[field] for each in kind.__mro__ if field in getattr(each, "model_fields", {}))
     return next((each.description for each in fields if each.description), "")
-
-
-def why_refused(error: BaseException | None) -> str:
-    """Of an error of pydantic, in words; empty of any other."""
-    return _reason(error.errors()[0]) if isinstance(error, ValidationError) else ""
-
-
-def _reason(error: Mapping[str, Any]) -> str:
-    words = REASONS.get(error["type"], error["msg"].removeprefix("Value error, "))
-    return words.format(**error.get("ctx", {}))
 
 
 def port() -> int:
