@@ -58,6 +58,8 @@ def read_table(path: Path) -> tuple[tuple[RunLosses, ...], Metric]:
             reader = csv.DictReader(file, skipinitialspace=True)
             names = [(name or "").strip() for name in reader.fieldnames or ()]
             given = [name for name in VALUES if name in names]
+            if twice := next((name for name in (*COLUMNS, *VALUES, RATE, TOKENS) if names.count(name) > 1), None):
+                raise BadDataError(f"{path.name} has the column {twice} twice: rename one of the two.")
             missing = [name for name in COLUMNS if name not in names] + ([] if given else ["loss"])
             if missing:
                 raise BadDataError(

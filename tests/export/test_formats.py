@@ -159,7 +159,7 @@ def test_a_script_reads_the_measured_file_in_its_form_and_marks_the_upper_estima
     ("values", "sentence"),
     [
         ({"format_name": "word"}, "No format 'word': choose one of colab, script, notebook"),
-        ({"learning_rate": -1.0}, r"Learning rate must be a number above 0 and at most 1 \(got -1.0\)"),
+        ({"learning_rate": -1.0}, r"Learning rate must be a number above 0 and at most 1 \(got -1\)"),
         ({"learning_rate": float("nan")}, r"Learning rate must be .* \(got nan\)"),
     ],
 )

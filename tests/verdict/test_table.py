@@ -45,6 +45,7 @@ def test_a_rank_may_be_written_as_pandas_writes_it_beside_an_empty_cell(tmp_path
     [
         ("rank,seed,loss\n4,0,1.5\n", "losses.csv has no column example: the first line must name rank, seed"),
         (HEAD, "losses.csv has no rows"),
+        ("rank,seed,example,loss,loss \n4,0,a,1,2\n", "losses.csv has the column loss twice: rename one of the two."),
         (
             "rank,seed,example,loss,target_tokens\n4,0,a,1.5,0\n",
             "losses.csv, row 2, column target_tokens: '0' is not a whole number above 0",

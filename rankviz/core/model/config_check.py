@@ -76,8 +76,9 @@ SIZE_KEYS = frozenset(
 WHOLE_KEYS = SIZE_KEYS | LAYER_KEYS | EXPERT_KEYS
 """What is a whole number, or a list of them, or null."""
 DIVISORS = frozenset(("hidden_size", "n_embd", "d_model", "vocab_size"))
-DIVISOR_ENDS = ("heads", "n_head", "head_dim", "patch_size", "merge_size", "stride")
-"""Of keys of numbers that others are divided by, so that there is at least one."""
+DIVISOR_ENDS = ("heads", "n_head", "patch_size", "merge_size", "stride")
+"""Of keys of numbers that others are divided by, so that there is at least one. A head_dim may be 0: GLM-5 names its
+sizes of heads otherwise."""
 
 _DTYPES = ("auto", "bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2")
 _ROPES = (

@@ -1,5 +1,6 @@
 """Every number, list and text of a config.json has a limit, whatever its key; every shipped config passes."""
 
+import contextlib
 import json
 
 import pytest
@@ -51,7 +52,7 @@ def test_what_no_model_has_is_refused_in_a_sentence(change):
     assert str(refused.value).isprintable()
 
 
-DIVIDING = ["num_attention_heads", "num_key_value_heads", "n_head", "head_dim", "hidden_size", "vocab_size"]
+DIVIDING = ["num_attention_heads", "num_key_value_heads", "n_head", "hidden_size", "vocab_size"]
 DIVIDING += ["encoder_attention_heads", "linear_num_value_heads", "patch_size", "spatial_merge_size"]
 
 
@@ -89,6 +90,35 @@ def test_every_text_that_transformers_knows_is_taken():
     assert set(ACT2FN) == set(WORDS["hidden_act"])
     assert set(ROPE_INIT_FUNCTIONS) <= set(WORDS["rope_type"])
     assert all(getattr(torch, name).is_floating_point for name in WORDS["dtype"] if name != "auto")
+
+
+NOT_TAKEN = {"doge", "lxmert", "musicflamingo"}
+"""16,384 experts; an object, or 1200.0, where others have a whole number."""
+
+
+@pytest.mark.torch
+def test_what_transformers_itself_writes_of_every_kind_of_model_is_taken(monkeypatch):
+    from huggingface_hub import constants
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    configs = {}
+    for kind in CONFIG_MAPPING:
+        with contextlib.suppress(Exception):  # some cannot be made without arguments
+            configs[kind] = json.dumps(CONFIG_MAPPING[kind]().to_dict())
+
+    refused = {kind for kind, text in configs.items() if not is_taken(text)}
+
+    assert len(configs) > 300
+    assert refused == NOT_TAKEN
+
+
+def is_taken(text):
+    try:
+        parse_config(text.encode())
+    except BadConfigError:
+        return False
+    return True
 
 
 def test_a_deep_config_is_refused():
