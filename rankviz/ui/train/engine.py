@@ -84,7 +84,7 @@ def _there(api: Api, engine: str, flavor: str | None, spend: float | None, value
     if found is None:
         start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
         asking = where.asking_html(api, engine)
-        return Before(expected=asking, start=start, again=gr.Timer(active=True))
+        return Before(expected=asking, start=start, again=gr.Timer(where.ASK_AGAIN_SECONDS, active=True))
     machines = where.machines(api, found, flavor)
     if found.plan is None:
         return before.wrong(before.field_of(found.error), found.error)._replace(flavor=machines)
