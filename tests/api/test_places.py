@@ -118,3 +118,18 @@ def test_on_ones_own_machine_all_wait(tmp_path):
         go_on.set()
 
     assert [None] * 40 == [each.result() for each in all_of_them]
+
+
+def test_on_a_page_of_ones_own_more_of_what_its_owner_asks_may_wait_than_of_a_visitor(tmp_path):
+    line = Api(home=tmp_path).workspace.children.line
+    waits = MAX_OF_A_VISITOR + 1
+
+    def take_a_turn():
+        with line.turn():
+            pass
+
+    with ThreadPoolExecutor(waits) as pool:
+        with line.turn():
+            asked = [pool.submit(take_a_turn) for _ in range(waits)]
+            wait_until(lambda: line.length + sum(each.done() for each in asked) > waits)
+        assert [None] * waits == [each.exception() for each in asked]

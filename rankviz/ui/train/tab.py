@@ -21,11 +21,10 @@ from rankviz.ui.parts.owned import may_change
 from rankviz.ui.train import before, engine, examples, request
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.allowed import allowed_html
-from rankviz.ui.train.progress import HEIGHT, TRAIN, progress, restoring_html
+from rankviz.ui.train.progress import HEIGHT, POLL_SECONDS, TRAIN, progress, restoring_html
 from rankviz.ui.train.scripts import BASE_BUSY, FOLD, IN_VIEW
 from rankviz.ui.wiring import action, changes, notice_html, on_any, put, quiet, show, wire
 
-POLL_SECONDS = 1.0
 QUEUE_SECONDS = 5.0
 """Others come and go while somebody fills the form."""
 RUNS_ON = "runs_on"
