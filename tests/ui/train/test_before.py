@@ -109,14 +109,16 @@ def test_what_may_pass_by_itself_leaves_the_button_on_and_a_busy_server_is_asked
 
 
 def test_a_busy_server_replaces_no_base(api, monkeypatch):
-    def busy(request):
-        raise BusyError("Busy.")
+    def busy_with_it(request):
+        if request.base == HUGE:
+            raise BusyError("Busy.")
 
-    monkeypatch.setattr(api.runs, "check_limits", busy)
+    monkeypatch.setattr(api.runs, "check_limits", busy_with_it)
+    values = {**FORM, "base": HUGE}
 
-    form, replaced = trainable(api, FORM)
+    form, replaced = trainable(api, values)
 
-    assert (FORM, None) == (form, replaced.original)
+    assert (values, None) == (form, replaced.original)
 
 
 def test_a_file_that_cannot_be_read_is_said_above_the_button_too(api, tmp_path):
