@@ -83,7 +83,7 @@ class Children:
 
     @contextlib.contextmanager
     def turn(self, key: str = "", *, patient: bool = True) -> Iterator[None]:
-        """Within it this thread may run a child. LimitError as of a FairLine.
+        """Within it this thread may run a child. BusyError as of a FairLine.
 
         key: of what will be asked. Where that failed a while ago, its error comes at once, and no place is taken.
         """

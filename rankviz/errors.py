@@ -14,6 +14,7 @@ RankVizError
     - RunNotFoundError        no such run or sweep, or none that this visitor may see
     - NotYoursError           it may be seen and not changed: it belongs to another visitor
     - LimitError              more than this server gives a visitor, or all together; names the limit
+        BusyError             others have all places now; try again later
     - NotInstalledError       the light install lacks a library for this; says how to add it
     - PublishError            the Hub or Trackio refuses what is published; says what to do
   + AssetError                RankViz's own data is broken: file, row, field, remedy
@@ -119,9 +120,16 @@ class NotYoursError(UserError):
 class LimitError(UserError):
     """More than this server gives a visitor, or all together; the message names the limit."""
 
+    limit = ""
+    """Also of one that a child raised."""
+
     def __init__(self, message: str, limit: str = ""):
         self.limit = limit
         super().__init__(message)
+
+
+class BusyError(LimitError):
+    """Others have all places now, which passes by itself."""
 
 
 class NotInstalledError(UserError):

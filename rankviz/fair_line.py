@@ -14,7 +14,7 @@ from threading import Condition
 from typing import Literal
 
 from rankviz import visitor
-from rankviz.errors import LimitError
+from rankviz.errors import BusyError
 
 MAX_WAITING = 8
 MAX_OF_A_VISITOR = 4
@@ -62,14 +62,14 @@ class FairLine:
 
     @contextmanager
     def turn(self, *, patient: bool = True) -> Iterator[None]:
-        """Within it this thread is in. LimitError where there is no place in the line, or the wait is too long; of one
+        """Within it this thread is in. BusyError where there is no place in the line, or the wait is too long; of one
         who is not patient, where there would be any."""
         ticket = self._join()
         try:
             with self._changed:
                 self._changed.wait_for(lambda: ticket.state != "waits", self._seconds if patient else 0)
                 if ticket.state != "in":
-                    raise LimitError(self._busy)
+                    raise BusyError(self._busy)
             yield
         finally:
             with self._changed:
@@ -91,7 +91,7 @@ class FairLine:
         with self._changed:
             mine = sum(each.visitor_id == ticket.visitor_id for each in self._tickets)
             if self._of_a_visitor is not None and mine >= self._of_a_visitor:
-                raise LimitError(self._busy)
+                raise BusyError(self._busy)
             self._tickets.append(ticket)
             self._let_in_the_next()
             if self._waiting is not None and len(self._in_state("waits")) > self._waiting:

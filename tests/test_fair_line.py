@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from rankviz.errors import LimitError
+from rankviz.errors import BusyError
 from rankviz.fair_line import FairLine
 from rankviz.visitor import Visitor, acting_as
 
@@ -104,7 +104,7 @@ def test_who_has_too_many_in_the_line_is_refused_at_once_and_others_are_not():
         for name in ("a1", "a2", "a3"):
             line.comes(name)
 
-        with pytest.raises(LimitError, match=BUSY):
+        with pytest.raises(BusyError, match=BUSY):
             line.comes("a4").result(60)
         assert not line.comes("b1").done()
 
@@ -114,7 +114,7 @@ def test_in_a_full_line_the_last_of_who_waits_most_makes_room():
         first = {name: line.comes(name) for name in ("x1", "a1", "a2", "a3")}
         newcomer = line.comes("b1")
 
-        with pytest.raises(LimitError):
+        with pytest.raises(BusyError):
             first["a3"].result(60)
         assert not newcomer.done()
 
@@ -124,14 +124,14 @@ def test_in_a_line_full_of_as_many_visitors_the_newcomer_is_refused():
         for name in ("a1", "b1", "c1"):
             line.comes(name)
 
-        with pytest.raises(LimitError):
+        with pytest.raises(BusyError):
             line.comes("d1").result(60)
 
 
 def test_who_waits_too_long_is_refused_and_leaves_no_trace():
     line = FairLine(1, busy=BUSY, seconds=0.2)
 
-    with line.turn(), pytest.raises(LimitError, match=BUSY), acting_as(Visitor("b")), line.turn():
+    with line.turn(), pytest.raises(BusyError, match=BUSY), acting_as(Visitor("b")), line.turn():
         pass
 
     assert 0 == line.length
@@ -142,7 +142,7 @@ def test_who_waits_too_long_is_refused_and_leaves_no_trace():
 def test_who_is_not_patient_is_refused_where_there_would_be_a_wait():
     line = FairLine(1, busy=BUSY, seconds=60)
 
-    with line.turn(patient=False), pytest.raises(LimitError), acting_as(Visitor("b")), line.turn(patient=False):
+    with line.turn(patient=False), pytest.raises(BusyError), acting_as(Visitor("b")), line.turn(patient=False):
         pass
 
 

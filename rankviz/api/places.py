@@ -41,7 +41,8 @@ def reading(limits: Limits, new_folder: NewFolder, *, shared: bool) -> Children:
     same line."""
     bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
     busy = READING.is_busy(limits.introspections)
-    line = FairLine(limits.introspections, busy=busy, seconds=bounds.seconds, each=_each(shared))
+    mine = MAX_OF_A_VISITOR if shared else None
+    line = FairLine(limits.introspections, busy=busy, seconds=bounds.seconds, each=_each(shared), of_a_visitor=mine)
     return Children(bounds, folder=new_folder, line=line)
 
 

@@ -118,3 +118,18 @@ def test_on_ones_own_machine_all_wait(tmp_path):
         go_on.set()
 
     assert [None] * 40 == [each.result() for each in all_of_them]
+
+
+def test_on_a_page_of_ones_own_more_of_what_its_owner_asks_may_wait_than_of_a_visitor(tmp_path):
+    line, many, go_on = Api(home=tmp_path).workspace.children.line, MAX_OF_A_VISITOR + 1, Event()
+
+    def stand() -> None:
+        with line.turn():
+            assert go_on.wait(60)
+
+    with ThreadPoolExecutor(many) as pool:
+        all_of_them = [pool.submit(stand) for _ in range(many)]
+        wait_until(lambda: line.length + sum(each.done() for each in all_of_them) == many)
+        go_on.set()
+
+    assert [None] * many == [each.exception() for each in all_of_them]

@@ -10,7 +10,7 @@ from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.fidelity import Fidelity, SettingFidelity
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import Sweep
-from rankviz.errors import LimitError
+from rankviz.errors import BusyError, LimitError
 from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.figures.sweep.fast_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
 from rankviz.ui.parts import html
@@ -45,6 +45,8 @@ class Curve(NamedTuple):
     """What the summary says to ship; None where it says nothing of it, or where its files are not here."""
     why_not: str = ""
     """Why its runs cannot be compared here or now."""
+    is_busy: bool = False
+    """Whether that passes by itself: it is to be drawn again."""
 
     @property
     def words(self) -> str:
@@ -60,7 +62,7 @@ def curve(
     try:
         return _judged(api, sweep, tolerance, height=height, metric=metric)
     except LimitError as error:
-        return _unjudged(str(error), metric)
+        return _unjudged(error, metric)
 
 
 def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: int, metric: Metric) -> Curve:
@@ -109,11 +111,11 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: in
     )
 
 
-def _unjudged(why: str, metric: Metric) -> Curve:
+def _unjudged(why: LimitError, metric: Metric) -> Curve:
     """Of runs that cannot be compared here or now."""
     return Curve(
         chart="",
-        summary=notice_html(why, kind="error"),
+        summary=notice_html(str(why), kind="error"),
         details="",
         verdict=None,
         within=metric.tolerance,
@@ -121,7 +123,8 @@ def _unjudged(why: str, metric: Metric) -> Curve:
         truncated="",
         decision=None,
         ship=None,
-        why_not=why,
+        why_not=str(why),
+        is_busy=isinstance(why, BusyError),
     )
 
 

@@ -16,12 +16,22 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.engines import Place, Plan
 from rankviz.core.runs.attempts import HF_JOBS, LOCAL
-from rankviz.errors import EngineUnavailableError, HubUnavailableError, RankVizError, quoted
+from rankviz.errors import (
+    BusyError,
+    EngineUnavailableError,
+    HubUnavailableError,
+    RankVizError,
+    StorageError,
+    WorkerError,
+    quoted,
+)
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.wiring import notice_html
 
 NAMES = ("engine", "flavor", "spend")
 ASK_AGAIN_SECONDS = 0.7
+BUSY_SECONDS = 15.0
+"""Until it is asked again where others have all places."""
 BOX = "rv-where"
 """Of the boxes of the choice: what was asked about another choice is no longer answered (assets/js/newest.js)."""
 ASKING = '<div class="rv-caption" role="status"><p>Asking for time, memory and cost there …</p></div>'
@@ -45,8 +55,8 @@ class Found(NamedTuple):
 
 
 def may_pass(error: RankVizError) -> bool:
-    """Whether a try may succeed though nothing is changed: what cannot be reached now may be in a moment."""
-    return isinstance(error, EngineUnavailableError | HubUnavailableError)
+    """Whether a try may succeed though nothing is changed: what cannot be reached or done now may be in a moment."""
+    return isinstance(error, BusyError | EngineUnavailableError | HubUnavailableError | StorageError | WorkerError)
 
 
 def widgets(api: Api, *, limit_label: str, elem_id: str) -> dict[str, Any]:

@@ -4,18 +4,18 @@ that it cannot read."""
 import json
 import logging
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, get_args
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from rankviz.ui.requests.addresses import API, address_of
 from rankviz.ui.requests.bodies import once
 
 ADDRESS = f"{API}mcp"
 TOOLS_ONLY = ("prompts/get", "resources/read")
-PARSE_ERROR, INVALID_REQUEST, INVALID_PARAMS = -32700, -32600, -32602
-"""Of JSON-RPC."""
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
+"""Of JSON-RPC. Only the first two are errors of HTTP too."""
 
 
 class Fault(Exception):
@@ -28,7 +28,8 @@ class Fault(Exception):
 
 class Mcp:
     """ASGI middleware: answers a message that the library could not read, or that asks for what there is not, with an
-    error of JSON-RPC. The library's log has errors only: its warnings are of what others sent."""
+    error of JSON-RPC, and such a notification with nothing. The library's log has errors only: its warnings are of what
+    others sent."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -43,9 +44,12 @@ class Mcp:
         try:
             _require(body)
         except Fault as fault:
+            is_read = fault.code not in (PARSE_ERROR, INVALID_REQUEST)
+            if is_read and fault.message_id is None:
+                return await Response(status_code=202)(scope, receive, send)
             error = {"code": fault.code, "message": str(fault)}
             answer = {"jsonrpc": "2.0", "id": fault.message_id, "error": error}
-            return await JSONResponse(answer, 400)(scope, receive, send)
+            return await JSONResponse(answer, 200 if is_read else 400)(scope, receive, send)
         await self.app(scope, once(body, receive), send)
 
 
@@ -74,7 +78,11 @@ def _require(body: bytes) -> None:
     try:
         kind.model_validate(read.model_dump(by_alias=True, mode="json", exclude_none=True))
     except (ValueError, RecursionError):
-        text = f"MCP has no method {read.method[:100]!r}, or it takes other params: tools/list names the tools."
-        raise Fault(INVALID_PARAMS, text, message_id) from None
+        kinds = get_args(kind.model_fields["root"].annotation)
+        if any(read.method in get_args(each.model_fields["method"].annotation) for each in kinds):
+            text = f"The method {read.method!r} takes other params: tools/list names the tools and theirs."
+            raise Fault(INVALID_PARAMS, text, message_id) from None
+        text = f"MCP has no method {read.method[:100]!r}: tools/list names the tools."
+        raise Fault(METHOD_NOT_FOUND, text, message_id) from None
     if read.method in TOOLS_ONLY:
         raise Fault(INVALID_PARAMS, "There are no prompts or resources here: tools/list names the tools.", message_id)

@@ -30,7 +30,8 @@ NOT_ASKING = ("", gr.Row(visible=False), "")
 
 
 class SweepView(NamedTuple):
-    """Everything that the tab shows of one sweep, by the names of its widgets."""
+    """Everything that the tab shows of one sweep, by the names of its widgets, and whether it lacks its verdict as the
+    server is busy."""
 
     sweep_box: Any
     metric: Any
@@ -56,6 +57,7 @@ class SweepView(NamedTuple):
     words: str
     results: str
     facts: str
+    is_busy: bool
 
 
 def default_tolerance(metric: str) -> str:
@@ -117,6 +119,7 @@ def sweep_view(
         words=shown.details + shown.truncated,
         results=live.results_table(api, sweep),
         facts=facts_of(sweep),
+        is_busy=shown.is_busy,
     )
 
 

@@ -20,10 +20,9 @@ from rankviz.ui.runs import sweep as of_sweep
 from rankviz.ui.runs.listing import ANY_STATE, matching_runs
 from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
 from rankviz.ui.runs.sweep import HEIGHT, USUAL, default_tolerance, tolerance_label
-from rankviz.ui.runs.view import NOTHING_OF_YOURS, runs_view
+from rankviz.ui.runs.view import NOTHING_OF_YOURS, POLL_SECONDS, runs_view
 from rankviz.ui.wiring import action, clicked, on_any, quiet, wire
 
-POLL_SECONDS = 2.0
 SHOWING = "showing"
 SELECTION_LINE = "runs-too-many"
 METRIC_CHOICES = [(metric.label, metric.key) for metric in METRICS.values()]

@@ -8,8 +8,8 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
-from rankviz.errors import LimitError, RankVizError, quoted
-from rankviz.ui.parts import html, live
+from rankviz.errors import BusyError, LimitError, RankVizError, quoted
+from rankviz.ui.parts import html, live, where
 from rankviz.ui.parts.owned import not_here
 from rankviz.ui.parts.place import telling
 from rankviz.ui.runs.detail import detail_html
@@ -21,6 +21,9 @@ from rankviz.ui.wiring import notice_html
 NOTHING_OF_YOURS = (
     "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
 )
+BUSY = "busy"
+"""For the hash of what was drawn without its verdict, as others had all places: it is drawn again."""
+POLL_SECONDS = 2.0
 CHOOSE = "Click a sweep in the list to read it."
 
 
@@ -103,13 +106,18 @@ def runs_view(
         drawn["unreadable"] = gr.Dropdown(choices=list(unreadable), value=None)
     if now.overlaid != before.overlaid:
         drawn |= _overlaid(api, sweeps, selected, x, y)
+        if drawn.pop("is_busy", False):
+            now = now._replace(overlaid=BUSY)
     if now.sweep != before.sweep:
         drawn |= _sweep(api, chosen, sweep_id, tolerance, metric, standing)
+        if drawn.pop("is_busy", False):
+            now = now._replace(sweep=BUSY)
     if now.standing != before.standing:
         drawn["status"] = standing
     if now.run != before.run:
         drawn |= _run(api, run_id)
-    return RunsView(**drawn, seen=now.text, timer=gr.Timer(active=True))
+    seconds = where.BUSY_SECONDS if BUSY in now else POLL_SECONDS
+    return RunsView(**drawn, seen=now.text, timer=gr.Timer(seconds, active=True))
 
 
 def _state_of(api: Api, sweep: Sweep) -> tuple[int, bool, str]:
@@ -134,7 +142,8 @@ def _overlaid(api: Api, sweeps: Sequence[Sweep], selected: Sequence[str], x: str
     except LimitError as error:
         nothing = dict.fromkeys(("selected_title", "curve", "selected_loss"), "")
         notice = notice_html(str(error), kind="error")
-        return {"selected_box": gr.Column(visible=True), **nothing, "caption": notice}
+        is_busy = isinstance(error, BusyError)
+        return {"selected_box": gr.Column(visible=True), **nothing, "caption": notice, "is_busy": is_busy}
     return {
         "selected_box": gr.Column(visible=True),
         "selected_title": html.titled(over.heading, ""),

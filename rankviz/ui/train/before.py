@@ -17,7 +17,7 @@ from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.timing.sweep_time import ExpectedSweep
 from rankviz.core.runs.words.labels import base_name
-from rankviz.errors import LimitError, RankVizError, UserError
+from rankviz.errors import BusyError, LimitError, RankVizError, UserError
 from rankviz.ui.parts import html, where
 from rankviz.ui.parts.html import Cell, Row, exact, exact_span, rounded, rounded_span
 from rankviz.ui.parts.question import CUSTOM
@@ -72,7 +72,7 @@ class Before(NamedTuple):
     flavor: Any = gr.skip()
     """The machines that can be rented."""
     again: Any = gr.Timer(active=False)
-    """Runs while another place is being asked."""
+    """Runs while another place is being asked, and slowly where others have all places."""
 
 
 def preview(api: Api, **values: Any) -> Preview:
@@ -127,10 +127,13 @@ def _of_values(api: Api, values: Mapping[str, Any]) -> Before:
 
 
 def wrong(field: str, error: RankVizError) -> Before:
-    """What is wrong, above the button, which is off, and in the line under its field where that is always open."""
+    """What is wrong, above the button, which is off unless it may pass, and in the line under its field where that is
+    always open."""
     sentence = notice_html(str(error), kind="error")
     start = gr.Button(interactive=where.may_pass(error))
-    return Before(notice=sentence, start=start, **({f"{field}_problem": sentence} if field in NOTED else {}))
+    again = gr.Timer(where.BUSY_SECONDS, active=isinstance(error, BusyError))
+    beneath = {f"{field}_problem": sentence} if field in NOTED else {}
+    return Before(notice=sentence, start=start, again=again, **beneath)
 
 
 def field_of(error: RankVizError) -> str:
@@ -225,6 +228,8 @@ def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
         request = request_of(values)
         api.runs.check_limits(request)
         expected = api.runs.expected(request)
+    except BusyError:
+        return ""
     except LimitError as error:
         return str(error)
     except RankVizError:

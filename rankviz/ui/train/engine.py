@@ -17,6 +17,10 @@ from rankviz.ui.train.before import Before
 from rankviz.ui.train.request import problem_in, request_of
 from rankviz.ui.wiring import notice_html
 
+QUEUE_SECONDS = 5.0
+"""Others come and go while somebody fills the form."""
+IDLE_SECONDS = 30.0
+"""Where there is nothing to say: every open page asks, on whichever tab."""
 ASKED = f"() => [{where.ASKING!r}, '', '', '']"
 """As soon as another place is chosen nothing is said of the one before."""
 
@@ -56,15 +60,16 @@ def choice(api: Api, *, engine: str) -> Choice:
 
 class Queue(NamedTuple):
     queue: str
+    asks: gr.Timer
 
 
 def queue(api: Api, *, engine: str) -> Queue:
     """On a shared page, what waits on an engine already, for who waits for nothing yet: of a sweep of one's own, its
-    state says it."""
+    state says it. With when to look again."""
     if engine == HF_JOBS or any(not sweep.ended for sweep in api.runs.made()):
-        return Queue("")
+        return Queue("", gr.Timer(IDLE_SECONDS))
     words = api.runs.queue_words(engine)
-    return Queue(html.paragraphs(words) if words else "")
+    return Queue(html.paragraphs(words) if words else "", gr.Timer(QUEUE_SECONDS if words else IDLE_SECONDS))
 
 
 def before_start(api: Api, *, engine: str, flavor: str | None, spend: float | None, **values: Any) -> Before:
@@ -84,7 +89,7 @@ def _there(api: Api, engine: str, flavor: str | None, spend: float | None, value
     if found is None:
         start = gr.Button(interactive=engine != HF_JOBS)  # nobody pays what they have not read
         asking = where.asking_html(api, engine)
-        return Before(expected=asking, start=start, again=gr.Timer(active=True))
+        return Before(expected=asking, start=start, again=gr.Timer(where.ASK_AGAIN_SECONDS, active=True))
     machines = where.machines(api, found, flavor)
     if found.plan is None:
         return before.wrong(before.field_of(found.error), found.error)._replace(flavor=machines)

@@ -20,6 +20,7 @@ from rankviz.ui.wiring import notice_html, unchanged
 
 TRAIN, TRAIN_ANOTHER = "Train", "Train another sweep"
 HEIGHT = 320
+POLL_SECONDS = 1.0
 EMPTY = (
     "Nothing trained yet. Press Train: the embedded model and the sample data need no access to the Hub.{} You can "
     "close or reload the page while it trains. Until then, here are two recorded sweeps to read."
@@ -115,7 +116,7 @@ def shown_sweep(api: Api, sweep_id: str) -> Sweep | None:
 
 def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
     """One sweep. above: what stands over its state."""
-    timer, is_unwanted = gr.Timer(active=not sweep.ended), api.runs.are_unwanted(sweep.runs)
+    timer, is_unwanted = gr.Timer(POLL_SECONDS, active=not sweep.ended), api.runs.are_unwanted(sweep.runs)
     now = str(hash((above, live.fingerprint(sweep), is_unwanted)))
     far = None if sweep.ended else api.runs.progress(sweep)
     state = live.status_html(sweep, far, api.runs.why_sweep_waits(sweep))
@@ -124,6 +125,7 @@ def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
         return unchanged(Progress, timer=timer, **({} if sweep.ended else {"status": status}))
     mine = may_change(api, sweep)
     drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
+    is_busy = drawn is not None and drawn.is_busy
     stepped = any(run.steps for run in sweep.runs)
     return Progress(
         status=status,
@@ -140,8 +142,8 @@ def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
         results=live.results_table(api, sweep),
         events_fold=gr.Accordion(visible=True),
         events=live.events_html(api, sweep),
-        seen=now,
-        timer=timer,
+        seen="" if is_busy else now,
+        timer=gr.Timer(where.BUSY_SECONDS, active=True) if is_busy else timer,
     )
 
 

@@ -21,13 +21,10 @@ from rankviz.ui.parts.owned import may_change
 from rankviz.ui.train import before, engine, examples, request
 from rankviz.ui.train import form as train_form
 from rankviz.ui.train.allowed import allowed_html
-from rankviz.ui.train.progress import HEIGHT, TRAIN, progress, restoring_html
+from rankviz.ui.train.progress import HEIGHT, POLL_SECONDS, TRAIN, progress, restoring_html
 from rankviz.ui.train.scripts import BASE_BUSY, FOLD, IN_VIEW
 from rankviz.ui.wiring import action, changes, notice_html, on_any, put, quiet, show, wire
 
-POLL_SECONDS = 1.0
-QUEUE_SECONDS = 5.0
-"""Others come and go while somebody fills the form."""
 RUNS_ON = "runs_on"
 """The name of that choice among those of Explore's question."""
 
@@ -141,7 +138,9 @@ def build(api: Api) -> Training:
     place["engine"].change(**choosing)
     on_any(*changes({**form, **terms})).then(**estimating).then(**done("base-busy"))
     place["again"].tick(**estimating)
-    queueing = wire(partial(engine.queue, api), inputs={"engine": place["engine"]}, outputs={"queue": queue})
+    asks_queue = gr.Timer(engine.IDLE_SECONDS, active=api.workspace.shared)
+    queued = {"queue": queue, "asks": asks_queue}
+    queueing = wire(partial(engine.queue, api), inputs={"engine": place["engine"]}, outputs=queued)
 
     def fill_from(values: Mapping[str, Any]) -> dict[Any, Any]:
         return put(train_form.filled(values, samples), fillable)
@@ -202,7 +201,7 @@ def build(api: Api) -> Training:
     cancelled.then(**drawing).then(**done("train-busy"))
     started.then(**done("train-busy"))
     if api.workspace.shared:
-        gr.Timer(QUEUE_SECONDS).tick(**queueing)
+        asks_queue.tick(**queueing)
         for changed in (place["engine"].change, started.then, cancelled.then):
             changed(**queueing)
     started.success(before.Replaced, None, list(replaced.values()), **quiet())

@@ -148,13 +148,15 @@ NO_MESSAGES = {
     b"[]": "none of JSON-RPC",
     b'{"jsonrpc": "2.0"}': "none of JSON-RPC",
     request("tools/call", {"name": "run", "arguments": {"run_id": "\ud800"}}): "half of a character",
-    request("tools/call", {"name": "estimate", "arguments": [1]}): "other params",
-    request("x" * 90_000, {}): "no method",
-    request("completion/complete", {}): "other params",
-    request("prompts/get", {"name": "x"}): "no prompts or resources",
-    request("resources/read", {"uri": "file:///etc/passwd"}): "no prompts or resources",
-    b'{"jsonrpc": "2.0", "method": "notifications/nothing"}': "no method",
 }
+REFUSED = {
+    request("tools/call", {"name": "estimate", "arguments": [1]}): (-32602, "other params"),
+    request("x" * 90_000, {}): (-32601, "no method"),
+    request("completion/complete", {}): (-32602, "other params"),
+    request("prompts/get", {"name": "x"}): (-32602, "no prompts or resources"),
+    request("resources/read", {"uri": "file:///etc/passwd"}): (-32602, "no prompts or resources"),
+}
+NOTIFICATION = b'{"jsonrpc": "2.0", "method": "notifications/nothing"}'
 
 
 @pytest.mark.install
@@ -164,13 +166,20 @@ def test_a_message_that_cannot_be_read_is_a_sentence_and_no_line_in_the_log(addr
 
     replies = {
         body: httpx.post(f"{address}/gradio_api/mcp/", content=body, headers=headers, timeout=60)
-        for body in (*NO_MESSAGES, request("tools/call", {"name": "nothing", "arguments": {}}))
+        for body in (*NO_MESSAGES, *REFUSED, NOTIFICATION, request("tools/call", {"name": "nothing", "arguments": {}}))
     }
 
     for body, words in NO_MESSAGES.items():
         assert 400 == replies[body].status_code, body[:100]
         assert words in replies[body].json()["error"]["message"], body[:100]
         assert len(replies[body].content) < 400
+    for body, (code, words) in REFUSED.items():
+        error = replies[body].json()["error"]
+        assert (200, code) == (replies[body].status_code, error["code"]), body[:100]
+        assert words in error["message"], body[:100]
+        assert 7 == replies[body].json()["id"]
+        assert len(replies[body].content) < 400
+    assert (202, b"") == (replies[NOTIFICATION].status_code, replies[NOTIFICATION].content)
     assert before == (home / "app.log").stat().st_size
 
 

@@ -85,7 +85,7 @@ def test_the_queue_of_others_stands_as_it_is_now_though_nobody_touches_the_form(
 
     sweep_id = store.create(questions.sweep(ranks=(4,)), "ben")
 
-    page.locator("#train-queue", has_text="1 sweep waits or runs here now").wait_for()
+    page.locator("#train-queue", has_text="1 sweep waits or runs here now").wait_for(timeout=60_000)
     for run_id in store.run_ids(sweep_id):
         store.ask_to_cancel(run_id)
     page.locator("#train-queue").wait_for(state="hidden")

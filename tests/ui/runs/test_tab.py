@@ -10,7 +10,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StepLogged
-from rankviz.errors import LimitError, UserError
+from rankviz.errors import BusyError, LimitError, UserError
 from rankviz.store.destination import Destination
 from rankviz.ui.parts import live
 from rankviz.ui.runs import sweep as of_sweep
@@ -437,6 +437,28 @@ def test_what_a_sweep_has_cost_goes_on_while_nothing_else_has_happened_and_nothi
 
     assert {"status", "seen", "timer"} == again.keys()
     assert before["status"] != again["status"]
+
+
+def test_a_verdict_for_which_the_server_is_busy_is_drawn_later(api, monkeypatch):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+    asked = {"sweep_id": sweep.sweep_id, "selected": [run.run_id for run in sweep.runs]}
+
+    def busy(runs):
+        raise BusyError("This server is busy.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api.verdicts, "comparing", busy)
+        first = drawn(api, **asked)
+        still = drawn(api, **asked, seen=first.seen)
+    later = drawn(api, **asked, seen=still.seen)
+    again = drawn(api, **asked, seen=later.seen)
+
+    for view in (first, still):
+        assert "This server is busy." in view.summary
+        assert "This server is busy." in view.caption
+    assert later.by_rank and later.curve
+    assert first.timer.value > later.timer.value
+    assert {"seen", "timer"} == again._asdict().keys()
 
 
 def test_what_cannot_be_compared_is_shown_with_the_reason_and_the_rest_goes_on(api, monkeypatch):

@@ -81,13 +81,14 @@ def test_why_nothing_trains_stands_at_the_top_as_soon_as_it_is_so_and_goes_with_
 def test_before_a_sweep_is_started_the_queue_stands_above_the_button_and_then_its_state_says_it(tmp_path):
     api = Api(home=tmp_path, shared=True)
     with acting_as(ANN):
-        assert "" == queue(api, engine="local").queue
+        nothing = queue(api, engine="local")
+        assert "" == nothing.queue
     api.workspace.store.create(questions.sweep(ranks=(4,)), "ben")
 
     with acting_as(ANN):
-        assert text_of(queue(api, engine="local").queue).startswith(
-            "1 sweep waits or runs here now. Expected wait: up to "
-        )
+        others = queue(api, engine="local")
+        assert text_of(others.queue).startswith("1 sweep waits or runs here now. Expected wait: up to ")
+        assert others.asks.value < nothing.asks.value
     api.workspace.store.create(questions.sweep(ranks=(8,)), ANN.id)
     with acting_as(ANN):
         assert "" == queue(api, engine="local").queue

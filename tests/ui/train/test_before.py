@@ -7,6 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.preflight.check import Check
+from rankviz.errors import BusyError, LimitError, StorageError, WorkerError
 from rankviz.ui.train.before import before, instead, notebook, obstacle, preview, trainable
 from rankviz.ui.train.request import request_of
 from tests.support.finished_runs import text_of
@@ -80,6 +81,44 @@ def test_a_wrong_setting_is_said_under_its_field_and_above_the_button_which_is_o
     assert ("", "", "") == (shown.base_problem, shown.expected, shown.breakdown)
     assert not shown.start.interactive
     assert before(api, **FORM).start.interactive
+
+
+@pytest.mark.parametrize(
+    ("error", "may_start", "asks_again"),
+    [
+        (BusyError("Busy."), True, True),
+        (WorkerError("Killed."), True, False),
+        (StorageError("Full."), True, False),
+        (LimitError("Too large."), False, False),
+    ],
+)
+@pytest.mark.parametrize(("part", "name"), [("models", "get"), ("runs", "preview")])
+def test_what_may_pass_by_itself_leaves_the_button_on_and_a_busy_server_is_asked_again(
+    api, monkeypatch, part, name, error, may_start, asks_again
+):
+    def fails(*arguments):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(getattr(api, part), name, fails)
+        shown = before(api, **FORM)
+
+    assert str(error) in text_of(shown.notice)
+    assert (may_start, asks_again) == (shown.start.interactive, shown.again.active)
+    assert not before(api, **FORM).again.active
+
+
+def test_a_busy_server_replaces_no_base(api, monkeypatch):
+    def busy_with_it(request):
+        if request.base == HUGE:
+            raise BusyError("Busy.")
+
+    monkeypatch.setattr(api.runs, "check_limits", busy_with_it)
+    values = {**FORM, "base": HUGE}
+
+    form, replaced = trainable(api, values)
+
+    assert (values, None) == (form, replaced.original)
 
 
 def test_a_file_that_cannot_be_read_is_said_above_the_button_too(api, tmp_path):

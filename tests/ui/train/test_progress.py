@@ -17,6 +17,7 @@ from rankviz.core.runs.events import (
     StageReached,
     StepLogged,
 )
+from rankviz.errors import BusyError
 from rankviz.ui.train.progress import progress
 from rankviz.ui.train.result import adapters_html, answers_html
 from rankviz.ui.train.tab import cancel_runs, form_of, start
@@ -123,6 +124,23 @@ def test_until_the_page_is_restored_nothing_replaces_the_waiting_line(api):
     shown = progress(api, sweep_id=None, seen="")
 
     assert ["update"] == list({each["__type__"] for each in shown})
+
+
+def test_a_verdict_for_which_the_server_is_busy_is_drawn_later(api, monkeypatch):
+    sweep_id = finished(api, {4: 2.0, 16: 1.5}).sweep_id
+
+    def busy(runs):
+        raise BusyError("This server is busy.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api.verdicts, "comparing", busy)
+        first = progress(api, sweep_id=sweep_id, seen="")
+    later = progress(api, sweep_id=sweep_id, seen=first.seen)
+
+    assert "This server is busy." in first.words
+    assert (True, False) == (first.timer.active, later.timer.active)
+    assert first.timer.value > later.timer.value
+    assert later.curve and later.seen
 
 
 def test_while_a_sweep_runs_one_button_cancels_it_one_trains_more_and_the_loss_is_drawn(api):
