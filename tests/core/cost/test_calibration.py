@@ -158,7 +158,7 @@ def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(
     assert ("probe-1",) == after.ranks[16].calibrated_by
     assert after.ranks[16].memory_bytes != before.ranks[16].memory_bytes
     assert ("probe-1",) == after.ranks[16].timed_by
-    assert "Memory is calibrated by pr" in before_button(api, **FORM).expected
+    assert "Memory is calibrated by pr" in before_button(api, **FORM).breakdown
 
 
 def test_runs_that_finished_on_this_gpu_move_time_and_cost_and_leave_memory():

@@ -87,7 +87,7 @@ def test_the_weights_are_gone_afterwards(probed):
     api, record = probed
 
     left = {path.name for path in api.workspace.store.run_dir(record.run_id).iterdir()}
-    assert {"request.json", "config.json", "events.jsonl", "worker.log", "begun"} == left
+    assert {"request.json", "config.json", "engine.json", "events.jsonl", "worker.log", "begun"} == left
 
 
 def test_the_summary_has_the_extrapolation_beside_the_measurement_and_the_estimate(probed):
