@@ -69,15 +69,15 @@ class Ending:
             raise min(troubles, key=lambda error: isinstance(error, EngineEndingError))
 
     def is_needless(self, live: Live) -> bool:
-        """Whether a job has nothing to do: its runs were given to others, or have ended and some were cancelled or none
-        begun. One that has done all its runs ends by itself."""
-        states = set()
+        """Whether a job has nothing to do: its runs have ended, and some were given to others, cancelled, or none begun.
+        One that has done all its runs ends by itself."""
+        states = []
         for record in self._jobs.each_record(live):
             if not record.state.ended:
                 return False
-            states.add(record.state)
-        is_given_up = not states and bool(live.job.attempts)
-        return is_given_up or RunState.CANCELLED in states or (bool(states) and bool(live.waits))
+            states.append(record.state)
+        is_given_away = len(states) < len(live.job.attempts)
+        return is_given_away or RunState.CANCELLED in states or (bool(states) and bool(live.waits))
 
     def is_in_vain(self, engine: Engine, live: Live) -> bool:
         """Whether a job is at a run that nobody wants any more, while others of it wait."""

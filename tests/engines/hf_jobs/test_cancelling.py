@@ -7,6 +7,7 @@ import pytest
 from rankviz.engines.hf_jobs.cancelling import ASKING
 from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.errors import EngineEndingError, EngineUnavailableError
+from rankviz.store.destination import Destination
 from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for, worker
 
@@ -231,3 +232,20 @@ def test_a_job_that_is_past_a_run_that_was_cancelled_goes_on(supervise, store, h
 
     assert ["completed", "cancelled", "completed"] == states(store, [first, unwanted, last])
     assert ("COMPLETED", 1) == (only_job(hub).stage, store.get(last).attempt)
+
+
+def test_a_run_that_was_cancelled_and_resumed_as_it_waited_is_trained_once(supervise, store, hub, tmp_path):
+    first, again = sweep(store, 2, 4)
+    supervisor = supervise(each_waits_for(tmp_path))
+    wait_for(lambda: store.get(first).steps)
+    supervisor.cancel(again)
+    store.requeue(again, Destination("hf-jobs"))
+    job = only_job(hub)
+
+    (tmp_path / "r2").touch()
+    wait_for(lambda: job.stage == "CANCELED", seconds=30)
+    (tmp_path / "r4").touch()
+    supervisor.settle()
+
+    assert ["completed"] * 2 == states(store, [first, again])
+    assert (2, 2) == (len(hub.jobs), store.get(again).attempt)
