@@ -9,7 +9,7 @@ from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from rankviz.store.destination import Destination
 from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for, worker
+from tests.support.workers import HANG_IN_EACH, each_waits_for, states, wait_for, worker
 
 
 def first_waits_for(go):
@@ -184,17 +184,6 @@ def test_a_job_is_found_after_its_runs_were_cancelled_and_is_ended(supervise, st
     wait_for(lambda: only_job(hub).stage == "CANCELED")
     supervisor.settle()
     assert ["cancelled"] == states(store, [run_id])
-
-
-def each_waits_for(place):
-    """A worker that holds each run until a file there has its rank."""
-    return worker(
-        "for run_id in run_ids:\n"
-        "    if begin(run_id):\n"
-        "        step(run_id)\n"
-        f"        while not os.path.exists(os.path.join({str(place)!r}, run_id.rpartition('-')[2])): time.sleep(0.02)\n"
-        "        complete(run_id)"
-    )
 
 
 def test_a_job_that_begins_a_run_that_was_cancelled_as_it_waited_is_ended_and_the_others_go_on(
