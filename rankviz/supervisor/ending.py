@@ -71,8 +71,8 @@ class Ending:
             raise min(troubles, key=lambda error: isinstance(error, EngineEndingError))
 
     def is_needless(self, live: Live) -> bool:
-        """Whether a job has nothing to do: its runs have ended, and some were given to others, cancelled, or none begun.
-        One that has done all its runs ends by itself."""
+        """Whether a job has nothing to do: its runs have ended, and some were given to others or cancelled, or none
+        begun. One that has done all its runs ends by itself."""
         states = []
         for record in self._jobs.each_record(live):
             if not record.state.ended:
