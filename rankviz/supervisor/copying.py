@@ -38,8 +38,8 @@ class Copying:
         self._store = store
         self._read: dict[Attempt, int] = {}
         """How far journals elsewhere were read; lines that are no event leave no offset in the journal here."""
-        self._over: set[Attempt] = set()
-        """Of runs that nobody wants, those that have ended all the same."""
+        self._unwanted: dict[Attempt, tuple[int, bool]] = {}
+        """How far journals of runs that nobody wants were read, and whether these go on."""
 
     def copy(self, engine: Engine, live: Live) -> None:
         """What is new of a job's attempts. They run in order, so those after the first that goes on are asked only once
@@ -57,7 +57,7 @@ class Copying:
         for attempt in () if engine.shares_disk else live.job.attempts:
             if self._is_current(attempt):
                 return is_at_one and self._store.record(attempt.run_id).state is RunState.QUEUED
-            is_at_one = is_at_one or (self._is_unwanted(attempt) and self._goes_on(engine, live, attempt))
+            is_at_one = self._is_unwanted(attempt) and (self._goes_on(engine, live, attempt) or is_at_one)
         return False
 
     def collect_log(self, engine: Engine, live: Live, run_id: str) -> None:
@@ -72,7 +72,7 @@ class Copying:
     def forget(self, live: Live) -> None:
         for attempt in live.job.attempts:
             self._read.pop(attempt, None)
-        self._over.difference_update(live.job.attempts)
+            self._unwanted.pop(attempt, None)
 
     def _is_current(self, attempt: Attempt) -> bool:
         try:
@@ -89,13 +89,12 @@ class Copying:
         return record.attempt != attempt.number or record.state is RunState.CANCELLED
 
     def _goes_on(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
-        if attempt in self._over:
-            return False
-        events = list(stamped(engine.events(live, attempt, 0), attempt, 0))
-        if any(isinstance(event, LAST) for event in events):
-            self._over.add(attempt)
-            return False
-        return bool(events)
+        offset, goes_on = self._unwanted.get(attempt, (0, False))
+        data = engine.events(live, attempt, offset)
+        for event in stamped(data, attempt, offset):
+            goes_on = not isinstance(event, LAST)
+        self._unwanted[attempt] = offset + data.rfind(b"\n") + 1, goes_on
+        return goes_on
 
     def _copy(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
         """Whether that ends it."""

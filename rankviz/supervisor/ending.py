@@ -31,6 +31,8 @@ class Ending:
         self._room_seconds, self._not_before = room_seconds, -math.inf
         self._too_long: set[str] = set()
         """Jobs that are being ended since a run of theirs took too long."""
+        self._in_vain: set[str] = set()
+        """Jobs that are being ended since they were at a run that nobody wants."""
 
     @property
     def may_start(self) -> bool:
@@ -69,15 +71,15 @@ class Ending:
             raise min(troubles, key=lambda error: isinstance(error, EngineEndingError))
 
     def is_needless(self, live: Live) -> bool:
-        """Whether a job has nothing to do: its runs were given to others, or have ended and some were cancelled or none
+        """Whether a job has nothing to do: its runs have ended, and some were given to others or cancelled, or none
         begun. One that has done all its runs ends by itself."""
-        states = set()
+        states = []
         for record in self._jobs.each_record(live):
             if not record.state.ended:
                 return False
-            states.add(record.state)
-        is_given_up = not states and bool(live.job.attempts)
-        return is_given_up or RunState.CANCELLED in states or (bool(states) and bool(live.waits))
+            states.append(record.state)
+        is_given_away = len(states) < len(live.job.attempts)
+        return is_given_away or RunState.CANCELLED in states or (bool(states) and bool(live.waits))
 
     def is_in_vain(self, engine: Engine, live: Live) -> bool:
         """Whether a job is at a run that nobody wants any more, while others of it wait."""
@@ -87,7 +89,11 @@ class Ending:
 
     def end_in_vain(self, engine: Engine, live: Live) -> None:
         """End such a job: the others go on in another one."""
-        self.end(engine, live, unless=lambda: not self.is_in_vain(engine, live))
+        self._in_vain.add(live.job.name)
+        end = self.end(engine, live, unless=lambda: not self.is_in_vain(engine, live))
+        self._in_vain.discard(live.job.name)
+        if end is not None:
+            self._begin_anew(live)
 
     def end(self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         """End a job, unless what is new of it says that this is not needed. Its runs are for the caller to settle."""
@@ -116,7 +122,7 @@ class Ending:
             self._settle(engine, live, self._of_one_that_took_too_long(end))
 
     def ended(self, engine: Engine, live: Live, end: End) -> None:
-        """By itself, or since it took too long."""
+        """By itself, or since it took too long, or was at a run that nobody wants."""
         if live.job.name in self._too_long:
             self._too_long.remove(live.job.name)
             end = self._of_one_that_took_too_long(end)
@@ -124,9 +130,13 @@ class Ending:
         if engine.shares_disk and is_full:
             self._not_before = time.monotonic() + self._room_seconds
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
-        if not self._jobs.is_settled(live):
+        may_be_by_us = (end.lost or end.exit_code is None) and not end.is_final
+        if live.job.name in self._in_vain and may_be_by_us:
+            self._begin_anew(live)
+        elif not self._jobs.is_settled(live):
             self._settle(engine, live, end)
         self._jobs.forget(engine, live)
+        self._in_vain.discard(live.job.name)
 
     def settle_orphans(self, at_work: Iterable[Record]) -> None:
         """Of runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
@@ -150,6 +160,11 @@ class Ending:
             if run_id in self._jobs.run_ids:
                 raise
             return True
+
+    def _begin_anew(self, live: Live) -> None:
+        """What such a job has begun meanwhile."""
+        run_ids = [record.run_id for record in self._jobs.records(live)]
+        self._outcomes.begin_anew([run_id for run_id in run_ids if self._outcomes.begun(run_id)])
 
     def _settle(self, engine: Engine, live: Live, end: End) -> None:
         """What becomes of the runs of a job that has ended."""

@@ -61,6 +61,15 @@ class Outcomes:
                 self._ends.failed(run_id, failed(end), log_of=run_id)
         return again
 
+    def begin_anew(self, run_ids: Iterable[str]) -> None:
+        """These runs wait again, and that is no loss of theirs. Whoever asked to cancel one gets that."""
+        for run_id in run_ids:
+            if self._store.cancel_word(run_id) is not None:
+                self.cancelled(run_id)
+            elif run_id not in self._ends.unwritten:
+                self._store.clear(run_id)
+                self._ends.of(run_id, RunRequeued(time=time.time()))
+
     def cancelled(self, run_id: str) -> None:
         """It was cancelled, now."""
         by_admin = self._store.cancel_word(run_id) == BY_ADMIN

@@ -100,7 +100,7 @@ class Visitors:
         cookie_id, admin = self.cookie_id(scope), self._is_admin(HTTPConnection(scope).cookies.get(ADMIN_COOKIE, ""))
         if profile := self._profile(scope):
             return Visitor(
-                f"hf:{profile['sub']}",
+                self.login_id(scope),
                 profile["name"],
                 admin,
                 also=cookie_id,
@@ -110,10 +110,11 @@ class Visitors:
         return Visitor(cookie_id, admin=admin)
 
     def login_id(self, scope: Mapping[str, Any]) -> str:
-        """The id of who is logged in in the browser that sent a request, whatever page had it send that; empty where
-        nobody is."""
-        profile = self._profile(scope)
-        return f"hf:{profile['sub']}" if profile else ""
+        """The id of who has logged in in the browser that sent a request, whatever page had it send that; empty where
+        nobody has. One whose time is over has not logged out."""
+        user = _oauth_info(scope).get("userinfo") or {} if self.logins else {}
+        sub = user.get("sub")
+        return f"hf:{sub}" if sub and isinstance(sub, str) else ""
 
     def _by_header(self, headers: Headers) -> Visitor | None:
         """None where no header is meant for us: an access token of the Hub is for the Space's own door."""
@@ -133,17 +134,12 @@ class Visitors:
 
     def _profile(self, scope: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Of who is logged in at Hugging Face."""
-        if not self.logins:
+        info = _oauth_info(scope)
+        expires_at = info.get("expires_at", math.inf)
+        if not self.login_id(scope) or expires_at < time.time():
             return None
-        info = scope.get("session", {}).get("oauth_info") or {}
-        if (expires_at := info.get("expires_at", math.inf)) < time.time():
-            return None
-        user = info.get("userinfo") or {}
-        sub, name = user.get("sub"), user.get("preferred_username")
-        if not isinstance(sub, str) or not sub:
-            return None
-        token = str(info.get("access_token") or "")
-        return {"sub": sub, "name": str(name or "")[:80], "token": token, "expires_at": expires_at}
+        token, name = str(info.get("access_token") or ""), info["userinfo"].get("preferred_username")
+        return {"name": str(name or "")[:80], "token": token, "expires_at": expires_at}
 
 
 def visitors_of(api: Api) -> Visitors:
@@ -174,6 +170,11 @@ def kept_key(home: Path) -> str:
         return kept.read_text().strip() or made
     except (OSError, UnicodeError):
         return made
+
+
+def _oauth_info(scope: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What Gradio's session has of a login."""
+    return scope.get("session", {}).get("oauth_info") or {}
 
 
 def is_foreign(scope: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.core.runs.attempts import Attempt, RunRequeued
-from rankviz.core.runs.events import RunCompleted, RunFailed, StepLogged
+from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, StepLogged
 from rankviz.engines import Engine, Job, Live
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.store import RunStore
@@ -141,3 +141,31 @@ def test_runs_after_the_first_that_goes_on_are_asked_only_once_the_job_has_ended
     Copying(store).copy(far, Live(job=job, handle="1"))
 
     assert [(first, 0)] == far.asked
+
+
+def test_a_job_is_not_at_a_run_that_nobody_wants_once_a_later_one_of_it_has_completed(store):
+    unwanted, done, last = sweep(store, 4, 8, 16)
+    store.append(unwanted, RunCancelled(time=1.0))
+    far, copying = Far(lines(step(1))), Copying(store)
+
+    def is_in_vain(*run_ids):
+        return copying.is_in_vain(far, Live(job=Job(attempts=tuple(Attempt(each, 1) for each in run_ids)), handle="1"))
+
+    assert is_in_vain(unwanted, done, last)
+    store.append(done, RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="x"))
+    assert not is_in_vain(unwanted, done, last)
+
+
+def test_a_journal_of_a_run_that_nobody_wants_is_read_once(store):
+    unwanted, last = sweep(store, 4, 8)
+    store.append(unwanted, RunCancelled(time=1.0))
+    far, copying = Far(lines(step(1))), Copying(store)
+    live = Live(job=Job(attempts=(Attempt(unwanted, 1), Attempt(last, 1))), handle="1")
+
+    assert copying.is_in_vain(far, live)
+    assert copying.is_in_vain(far, live)
+    far.data += lines(DONE)
+    assert not copying.is_in_vain(far, live)
+
+    whole = len(lines(step(1)))
+    assert [(unwanted, 0), (unwanted, whole), (unwanted, whole)] == far.asked

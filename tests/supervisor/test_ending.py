@@ -7,7 +7,7 @@ from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.support import questions
 from tests.support.elsewhere import Elsewhere
-from tests.support.workers import HANG_IN_EACH, states, sweep, wait_for
+from tests.support.workers import HANG_IN_EACH, each_waits_for, states, sweep, wait_for
 
 
 class Slow(Elsewhere):
@@ -100,3 +100,37 @@ def test_a_run_that_took_too_long_says_so_also_where_its_job_ends_slowly(supervi
     wait_for(lambda: supervisor.tick() or store.get(run_id).state.ended)
 
     assert "took more than 0.001 minutes" in store.get(run_id).error
+
+
+@pytest.mark.parametrize("while_it_is_asked", [True, False])
+def test_a_run_that_begins_while_its_job_is_ended_for_an_unwanted_one_begins_anew(
+    supervise, store, tmp_path, while_it_is_asked
+):
+    first, unwanted, last = sweep(store, 2, 4, 8)
+    supervisor, engine = supervise()
+    engine._command = each_waits_for(tmp_path)
+    wait_for(lambda: supervisor.tick() or store.get(first).steps)
+    supervisor.cancel(unwanted)
+    asked = []
+
+    def cancel(live, unless=lambda: False):
+        if unless():
+            return None
+        asked.append(live)
+        (tmp_path / "r4").touch()
+        if not while_it_is_asked:
+            raise EngineEndingError("It takes a while.")
+        wait_for(lambda: unless() and store.get(last).steps)
+        return Elsewhere.cancel(engine, live)
+
+    engine.cancel = cancel
+    (tmp_path / "r2").touch()
+    wait_for(lambda: supervisor.tick() or asked, seconds=30)
+    if not while_it_is_asked:
+        wait_for(lambda: supervisor.tick() or store.get(last).steps)
+        Elsewhere.cancel(engine, asked[0])
+    (tmp_path / "r8").touch()
+    supervisor.settle()
+
+    assert ["completed", "cancelled", "completed"] == states(store, [first, unwanted, last])
+    assert (0, "") == (store.get(last).lost_attempts, store.get(last).lost)

@@ -72,6 +72,17 @@ def waiting_for(go: Path) -> tuple[str, ...]:
     )
 
 
+def each_waits_for(place: Path) -> tuple[str, ...]:
+    """A worker that holds each run until a file there has its rank."""
+    return worker(
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        step(run_id)\n"
+        f"        while not os.path.exists(os.path.join({str(place)!r}, run_id.rpartition('-')[2])): time.sleep(0.02)\n"
+        "        complete(run_id)"
+    )
+
+
 def sweep(store: RunStore, *ranks: int) -> list[str]:
     """Queue a sweep over these ranks and return its run ids."""
     return store.run_ids(store.create(questions.sweep(ranks=ranks)))

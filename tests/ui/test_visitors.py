@@ -246,6 +246,18 @@ def test_a_request_that_ends_a_login_says_whose(address):
     assert ([] if address == "/stays" else ["hf:123"]) == ended
 
 
+def test_a_login_whose_time_is_over_when_a_request_returns_has_not_been_ended_by_it():
+    ended, session = [], {"oauth_info": {**SESSION["oauth_info"], "expires_at": 4e9}}
+
+    async def app(scope, receive, send):
+        session["oauth_info"]["expires_at"] = 1
+
+    identified = Identified(app, Visitors(KEY, logins=True), log_out=ended.append)
+    asyncio.run(identified({**scope(session=session), "type": "http", "path": "/heartbeat"}, None, None))
+
+    assert [] == ended
+
+
 @pytest.mark.filterwarnings("ignore:Gradio does not support OAuth")
 def test_gradio_s_own_button_ends_a_login(monkeypatch):
     info = {"access_token": "hf_secret", "userinfo": {"sub": "123", "preferred_username": "ann"}}

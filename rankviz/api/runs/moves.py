@@ -51,12 +51,12 @@ class Moves:
     def check(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Plan:
         """What the failed and cancelled runs of a sweep take there. A RankVizError says what to change where they
         cannot go on there."""
-        there = self.destination(sweep_id, engine, flavor, spend)
+        there = self._there(sweep_id, engine, flavor, spend)
         return self._plan(self._runs.sweep(sweep_id), self._runs.resumed_requests(sweep_id), there)
 
     def resume(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Sequence[str]:
         """Queue them there; completed runs stay. Returns their ids."""
-        there = self.destination(sweep_id, engine, flavor, spend)
+        there = self._there(sweep_id, engine, flavor, spend)
         plan = self._plan(self._runs.sweep(sweep_id), self._runs.resumed_requests(sweep_id), there)
         if plan.offer:  # first: a job may start as soon as they are queued
             self._jobs.note_limit(sweep_id, plan.offer)
@@ -65,12 +65,19 @@ class Moves:
     def check_added(self, sweep_id: str, r: int) -> Plan:
         """What one more run of a sweep takes where the sweep is, within what is left of its spending limit."""
         sweep = self._runs.sweep(sweep_id)
-        return self._plan(sweep, [self._runs.added_request(sweep_id, r)], self.destination(sweep_id))
+        return self._plan(sweep, [self._runs.added_request(sweep_id, r)], self._there(sweep_id))
 
     def add(self, sweep_id: str, r: int) -> str:
         """Queue it; returns its id."""
         plan, there = self.check_added(sweep_id, r), self.destination(sweep_id)
         return self._runs.add(sweep_id, r, there, self._device(plan))
+
+    def _there(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Destination:
+        """The same for runs that start: EngineUnavailableError where the limit cannot be read and none is given."""
+        there = self.destination(sweep_id, engine, flavor, spend)
+        if spend is None and self._engines.name(there.engine) == HF_JOBS:
+            self._spending.given_limit(self._runs.sweep(sweep_id))
+        return there
 
     def _plan(self, sweep: Sweep, runs: Sequence[RunRequest], there: Destination) -> Plan:
         name = self._engines.name(there.engine)

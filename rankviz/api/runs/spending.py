@@ -145,12 +145,17 @@ class Spending:
         return self._spent([run])
 
     def limit(self, sweep: Sweep) -> float | None:
+        """As `given_limit`, and None where that cannot be read."""
+        with suppress(EngineUnavailableError):
+            return self.given_limit(sweep)
+        return None
+
+    def given_limit(self, sweep: Sweep) -> float | None:
         """The spending limit in US dollars that it was given last, also where it is on another engine now; None where
-        it never had one."""
+        it never had one. EngineUnavailableError where what is written down of it cannot be read."""
         engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)
-        with suppress(EngineUnavailableError):  # what is written down of it cannot be read
-            if engine and (given := engine.papers.limit(sweep.sweep_id)) is not None:
-                return given
+        if engine and (given := engine.papers.limit(sweep.sweep_id)) is not None:
+            return given
         for run in sorted(sweep.runs, key=queued_at, reverse=True):  # before its first job, of an earlier version
             destination = read_destination(self._workspace.store.run_dir(run.run_id))
             if destination.engine == HF_JOBS and (spend := destination.options.get("spend")):

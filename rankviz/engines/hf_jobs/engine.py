@@ -193,13 +193,13 @@ class HfJobs(Engine):
         except EngineError:
             self._missing.give_up(folder.name, self.papers.sweep_of(folder))
 
-    def _whose(self, name: str) -> tuple[str, str]:
-        """Payer and sweep of a job by the name of its folder; empty where its first run is not here any more."""
-        run_id = name.rpartition("-a")[0]
-        payer = read_destination(self._store.run_dir(run_id)).options.get("payer")
+    def _whose(self, name: str) -> tuple[str, str, str]:
+        """Payer, sweep and limit of a job by the name of its folder; empty where its first run has them no more."""
+        options = read_destination(self._store.run_dir(run_id := name.rpartition("-a")[0])).options
+        payer, usd = options.get("payer"), options.get("spend", "")
         with contextlib.suppress(RunNotFoundError):
-            return payer or self._store.ownership(run_id).owner, self._store.record(run_id).request.sweep_id
-        return "", ""
+            return payer or self._store.ownership(run_id).owner, self._store.record(run_id).request.sweep_id, usd
+        return "", "", usd
 
     def release(self) -> None:
         for watch in self._watches.values():

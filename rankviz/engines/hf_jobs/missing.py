@@ -25,7 +25,8 @@ class Missing:
     Args:
         hub_of: Of an owner who is logged in.
         seconds: Between two looks.
-        whose: Owner and sweep of a job by the name of its folder, empty where they are not known.
+        whose: Owner and sweep of a job by the name of its folder, and the limit in US dollars with which its first run
+            was queued; each is empty where it is not known.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Missing:
         hub_of: Callable[[str], Hub | None],
         spending: Spending,
         seconds: float,
-        whose: Callable[[str], tuple[str, str]],
+        whose: Callable[[str], tuple[str, str, str]],
     ):
         self._papers, self._hub_of, self._spending = papers, hub_of, spending
         self._seconds, self._whose = seconds, whose
@@ -67,12 +68,12 @@ class Missing:
 
     def give_up(self, name: str, sweep_id: str = "") -> None:
         """A job of which no more is known. Until it is found it may have cost all that its sweep may."""
-        owner, sweep = self._whose(name)
+        owner, sweep, usd = self._whose(name)
         sweep_id, limit = sweep_id or sweep, None
         with contextlib.suppress(EngineUnavailableError):
             limit = self._papers.limit(sweep_id)
         known = self._spending.jobs(sweep_id).get(name, Cost(0.0, 0.0))
-        self._spending.add(sweep_id, name, Cost(known.least, max(known.most, limit or MOST_USD)))
+        self._spending.add(sweep_id, name, Cost(known.least, max(known.most, limit or float(usd or MOST_USD))))
         terms = {"flavor": "", "usd_per_minute": 0.0, "timeout_seconds": MOST_SECONDS}
         self._papers.miss(name, Rented(owner=owner, account="", sweep_id=sweep_id, **terms))
 

@@ -10,6 +10,7 @@ hf-jobs/limit-SWEEP       the spending limit that a sweep was given last, in US 
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -37,6 +38,8 @@ from rankviz.store.journal import parse_request
 
 RENTED, FORGOTTEN, MISSING = "rented.json", "forgotten", "missing"
 GONE = ".gone-"
+LEFT_SECONDS = 24 * 3600
+"""What is made takes less, unless whoever makes it was killed."""
 LOOK_THERE = "Look at https://huggingface.co/settings/jobs whether the job still runs, and end it there."
 NO_LIMIT = (
     "The spending limit of its sweep cannot be read any more, so no job of it starts. Cancel it, and resume it with a "
@@ -143,8 +146,10 @@ class Papers:
             yield aside
             try:
                 os.rename(aside, folder)
-            except OSError:
-                raise EngineError("This job is here already.") from None
+            except OSError as error:
+                if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise EngineError("This job is here already.") from None
+                raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -178,6 +183,13 @@ class Papers:
             os.replace(folder, self.place / f"{GONE}{secrets.token_hex(4)}")
         for gone in self.place.glob(f"{GONE}*"):
             shutil.rmtree(gone, ignore_errors=True)
+
+    def remove_left(self) -> None:
+        """What `making` has left where it was killed: it has somebody's data."""
+        for aside in self.place.glob(".????????"):
+            with contextlib.suppress(OSError):
+                if aside.is_dir() and time.time() - aside.stat().st_mtime > LEFT_SECONDS:
+                    shutil.rmtree(aside, ignore_errors=True)
 
     def note_limit(self, sweep_id: str, usd: float, *, anew: bool = True) -> None:
         """anew: also where the sweep was given one before."""

@@ -123,6 +123,7 @@ def take(job: Found, papers: Papers, store: RunStore, owner: str) -> None:
 
 def settle(papers: Papers, store: RunStore) -> None:
     """Of jobs that were coming when the app was killed: they are here if some run of theirs is, and else come again."""
+    papers.remove_left()
     for folder in list(papers.folders(coming=True)):
         rented = papers.read(folder)
         if rented.is_coming and time.time() - (folder / RENTED).stat().st_mtime > COMING_SECONDS:

@@ -9,6 +9,7 @@ from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.logins import Logins
+from rankviz.engines.hf_jobs.papers import NO_LIMIT
 from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.engines.local import Local
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotRentedError, NotYoursError
@@ -127,6 +128,19 @@ def test_a_sweep_that_was_elsewhere_meanwhile_keeps_the_limit_it_had(rented):
 
     assert "1" == rented.moves.destination(sweep_id, "hf-jobs").options["spend"]
     assert "4" == rented.moves.destination(sweep_id, "hf-jobs", spend=4.0).options["spend"]
+
+
+def test_a_limit_that_cannot_be_read_has_to_be_given(rented):
+    sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "t4-small", "spend": "50"}))
+    papers = engine_of(rented).papers
+    papers.note_limit(sweep_id, 1.0)
+    (papers.place / f"limit-{sweep_id}").write_text("nonsense")
+
+    with pytest.raises(EngineUnavailableError, match=NO_LIMIT):
+        rented.moves.resume(sweep_id)
+    assert "hf-jobs" == rented.moves.destination(sweep_id).engine
+    rented.moves.resume(sweep_id, spend=2.0)
+    assert 2.0 == papers.limit(sweep_id)
 
 
 def test_a_sweep_that_had_no_job_yet_keeps_its_limit_when_it_moves_away_and_back(rented):

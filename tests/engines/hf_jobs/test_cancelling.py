@@ -7,8 +7,9 @@ import pytest
 from rankviz.engines.hf_jobs.cancelling import ASKING
 from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.errors import EngineEndingError, EngineUnavailableError
+from rankviz.store.destination import Destination
 from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for, worker
+from tests.support.workers import HANG_IN_EACH, each_waits_for, states, wait_for, worker
 
 
 def first_waits_for(go):
@@ -185,17 +186,6 @@ def test_a_job_is_found_after_its_runs_were_cancelled_and_is_ended(supervise, st
     assert ["cancelled"] == states(store, [run_id])
 
 
-def each_waits_for(place):
-    """A worker that holds each run until a file there has its rank."""
-    return worker(
-        "for run_id in run_ids:\n"
-        "    if begin(run_id):\n"
-        "        step(run_id)\n"
-        f"        while not os.path.exists(os.path.join({str(place)!r}, run_id.rpartition('-')[2])): time.sleep(0.02)\n"
-        "        complete(run_id)"
-    )
-
-
 def test_a_job_that_begins_a_run_that_was_cancelled_as_it_waited_is_ended_and_the_others_go_on(
     supervise, store, hub, tmp_path
 ):
@@ -230,4 +220,21 @@ def test_a_job_that_is_past_a_run_that_was_cancelled_goes_on(supervise, store, h
     supervisor.settle()
 
     assert ["completed", "cancelled", "completed"] == states(store, [first, unwanted, last])
-    assert ("COMPLETED", 1) == (only_job(hub).stage, store.get(last).attempt)
+    assert (1, 1) == (len(hub.jobs), store.get(last).attempt)
+
+
+def test_a_run_that_was_cancelled_and_resumed_as_it_waited_is_trained_once(supervise, store, hub, tmp_path):
+    first, again = sweep(store, 2, 4)
+    supervisor = supervise(each_waits_for(tmp_path))
+    wait_for(lambda: store.get(first).steps)
+    supervisor.cancel(again)
+    store.requeue(again, Destination("hf-jobs"))
+    job = only_job(hub)
+
+    (tmp_path / "r2").touch()
+    wait_for(lambda: job.stage == "CANCELED", seconds=30)
+    (tmp_path / "r4").touch()
+    supervisor.settle()
+
+    assert ["completed"] * 2 == states(store, [first, again])
+    assert (2, 2) == (len(hub.jobs), store.get(again).attempt)

@@ -20,6 +20,7 @@ def test_until_such_a_job_is_found_its_sweep_starts_no_other(supervise, store, h
     path.write_text("")
     if is_gone:
         path.unlink()
+        (store.home / "hf-jobs" / f"limit-{sweep_id}").unlink()
     hub.hangs.add("GET /api/jobs/alice")
 
     engine = supervise(HANG_IN_EACH).engines[0]

@@ -33,7 +33,7 @@ class Hub:
 def missing(home, hubs):
     papers = Papers(home)
     spending = Spending(papers.place)
-    return papers, spending, Missing(papers, hubs.get, spending, 0.02, lambda name: ("ann", "s"))
+    return papers, spending, Missing(papers, hubs.get, spending, 0.02, lambda name: ("ann", "s", "5"))
 
 
 def test_nobody_waits_for_the_account_of_another(tmp_path):

@@ -1,13 +1,17 @@
 """What is written down of jobs and cannot be read: it costs its own runs, and no others."""
 
+import errno
 import json
 import os
 import shutil
+import time
 
 import pytest
 
-from rankviz.engines.hf_jobs.papers import FORGOTTEN, HOME_FILE, RENTED, Papers, Rented
+from rankviz.engines.hf_jobs import returning
+from rankviz.engines.hf_jobs.papers import FORGOTTEN, HOME_FILE, LEFT_SECONDS, RENTED, Papers, Rented
 from rankviz.engines.hf_jobs.spending import SPENT
+from rankviz.errors import EngineError
 from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for
 
@@ -148,3 +152,31 @@ def test_a_name_of_the_runs_folder_that_cannot_be_read_is_made_anew(store, conte
 
     assert 16 == len(label)
     assert label == Papers(store.home).labels_of_home()["home"]
+
+
+@pytest.mark.parametrize(
+    "number, error", [(errno.ENOTEMPTY, EngineError), (errno.EEXIST, EngineError), (errno.ENOSPC, OSError)]
+)
+def test_a_job_is_here_already_only_where_its_folder_is(store, monkeypatch, number, error):
+    papers = Papers(store.home)
+
+    def rename(*paths):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(error), papers.making(papers.folder("run@1")) as aside:
+        aside.mkdir(parents=True)
+    assert [] == list(papers.place.iterdir())
+
+
+def test_what_was_half_made_by_somebody_who_was_killed_is_removed(store):
+    papers = Papers(store.home)
+    old, new, job = (papers.place / name for name in (".01234567", ".89abcdef", "run-a1"))
+    for folder in (old, new, job):
+        folder.mkdir(parents=True)
+    for folder in (old, job):
+        os.utime(folder, (0, time.time() - LEFT_SECONDS - 60))
+
+    returning.settle(papers, store)
+
+    assert {new, job} == set(papers.place.iterdir())
