@@ -143,7 +143,7 @@ class Supervisor:
             self._thread = None
         self._release()
 
-    def settle(self, timeout_seconds: float = 60.0) -> None:
+    def settle(self, timeout_seconds: float = 600.0) -> None:
         """Return once every run has ended and no job is left; TimeoutError if that takes longer."""
         deadline = time.monotonic() + timeout_seconds
         while True:

@@ -53,7 +53,7 @@ def test_cancel_of_a_sweep_ends_the_running_and_the_queued(store):
     wait_for(lambda: store.get(run_ids[0]).steps)
 
     supervisor.cancel(sweep_id)
-    supervisor.settle(5)
+    supervisor.settle()
     supervisor.stop()
 
     assert ["cancelled"] * 3 == states(store, run_ids)

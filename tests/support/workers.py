@@ -94,7 +94,7 @@ def supervise(store: RunStore, command: tuple[str, ...], **settings) -> Supervis
     return supervisor
 
 
-def wait_for(condition, seconds: float = 300.0) -> None:
+def wait_for(condition, seconds: float = 900.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

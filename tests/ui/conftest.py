@@ -7,7 +7,7 @@ from tests.support.finished_runs import counted
 from tests.support.pages import LLAMA, choose_rank, chromium, figure, open_section
 from tests.support.serving import serving
 
-WAIT_MILLISECONDS = 180_000
+WAIT_MILLISECONDS = 300_000
 """Far more than a page needs: another test may have the machine to itself meanwhile."""
 
 

@@ -37,7 +37,7 @@ def run_here(store: RunStore, *run_ids: str) -> None:
     log = store.home / "worker.log"
     with log.open("wb") as output:
         done = subprocess.run(
-            command, cwd=store.home, env=environment(), stdout=output, stderr=output, timeout=500, check=False
+            command, cwd=store.home, env=environment(), stdout=output, stderr=output, timeout=1200, check=False
         )
     assert 0 == done.returncode, log.read_text()[-3000:]
 
@@ -307,7 +307,7 @@ def told(tiny, tmp_path_factory):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1200,
         check=False,
     )
     assert 0 == done.returncode, done.stderr[-3000:]

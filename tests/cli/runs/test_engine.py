@@ -21,7 +21,7 @@ def test_an_engine_that_cannot_be_used_is_a_mistake_of_one_line(tmp_path, engine
         env={**os.environ, "RANKVIZ_HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
 
     assert 2 == run.returncode

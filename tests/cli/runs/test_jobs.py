@@ -33,7 +33,7 @@ def rankviz(*args: str, hub, home: Path, token: str = "hf_alice") -> subprocess.
         env={**os.environ, **hosts, "RANKVIZ_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
 
 

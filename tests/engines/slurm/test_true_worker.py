@@ -31,7 +31,7 @@ def test_a_sweep_trained_in_a_job_has_the_losses_and_adapters_of_one_trained_her
     supervisor = Supervisor(store, engines=[Local(store.home), cluster.engine(store)], poll_seconds=0.1)
 
     supervisor.start()
-    supervisor.settle(timeout_seconds=500)
+    supervisor.settle(timeout_seconds=1200)
     supervisor.stop()
 
     runs = [store.get(run_id) for run_id in (*here, *there)]

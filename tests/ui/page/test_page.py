@@ -12,7 +12,7 @@ from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.ui.conftest import WAIT_MILLISECONDS
 
 ROOT = Path(__file__).parents[3]
-RUN_SECONDS = 150
+RUN_SECONDS = 900
 LANDMARKS = {
     "explore": "#figures .rv-figure",
     "train": "#train-button",

@@ -9,7 +9,7 @@ from tests.support import questions
 from tests.support.finished_runs import finished_events
 from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
 
-RUN_MILLISECONDS = 200_000
+RUN_MILLISECONDS = 900_000
 NAMES = "document.querySelector('#train-curve .rv-plot').data?.map(trace => trace.name)"
 
 pytestmark = pytest.mark.browser
