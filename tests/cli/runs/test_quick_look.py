@@ -33,10 +33,10 @@ def test_a_quick_look_trains_truncates_and_decides_and_takes_one_more_run(tmp_pa
     base, data = make_tiny_llama(tmp_path / "tiny-llama"), write_tiny_data(tmp_path / "letters.jsonl")
     options = ("--data", str(data), "--quick", "-r", "2", "-r", "8", "--steps", "6", "--lr", "1e-2", "--held-out", "16")
 
-    run = rankviz("sweep", str(base), *options, "--json", home=tmp_path / "home", seconds=300)
+    run = rankviz("sweep", str(base), *options, "--json", home=tmp_path / "home", seconds=1200)
     assert 0 == run.returncode, run.stderr
     look = json.loads(run.stdout)
-    added = rankviz("runs", "add", look["sweep_id"], "-r", "4", home=tmp_path / "home", seconds=300)
+    added = rankviz("runs", "add", look["sweep_id"], "-r", "4", home=tmp_path / "home", seconds=1200)
     after = json.loads(rankviz("runs", "show", look["sweep_id"], "--json", home=tmp_path / "home").stdout)
     printed = rankviz("runs", "show", look["sweep_id"], home=tmp_path / "home").stdout
 
