@@ -12,7 +12,7 @@ from rankviz import children
 from rankviz.api import Api
 from rankviz.children import Bounds, Children
 from rankviz.core.cost.question import Question
-from rankviz.errors import BadAdapterError, BadDataError, InvalidSettingError, LimitError, RankVizError, WorkerError
+from rankviz.errors import BadAdapterError, BadDataError, BusyError, InvalidSettingError, RankVizError, WorkerError
 from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.visitor import Visitor, acting_as
 from tests.support.finished_runs import finished
@@ -53,12 +53,12 @@ def test_while_the_files_of_one_visitor_hang_another_gets_an_estimate(tmp_path):
             with acting_as(BEN):
                 answer = api.estimates.estimate(Question(model_id="Qwen/Qwen3-4B", ranks=(8,)))
             assert [8] == [row.r for row in answer.estimate.ranks]
-            assert {LimitError} == {type(each.result()) for each in reading if each.done()}
+            assert {BusyError} == {type(each.result()) for each in reading if each.done()}
         finally:
             go_on.touch()
 
     kinds = [type(each.result()) for each in reading]
-    assert (MAX_OF_A_VISITOR, 20 - MAX_OF_A_VISITOR) == (kinds.count(WorkerError), kinds.count(LimitError))
+    assert (MAX_OF_A_VISITOR, 20 - MAX_OF_A_VISITOR) == (kinds.count(WorkerError), kinds.count(BusyError))
 
 
 def test_an_adapter_of_more_values_than_the_server_reads_is_a_sentence(tmp_path, monkeypatch):
