@@ -90,8 +90,11 @@ def test_a_job_is_ended_also_where_the_disk_is_full(going, store, hub, monkeypat
 
 def test_what_a_run_has_completed_is_fetched_after_its_job_was_ended(supervise, store, hub):
     first, second = sweep(store, 2, 4)
-    hub.refuses.update(dict.fromkeys(BUCKET, (503, "no bucket")))
+    hub.holds.set()
     supervisor = supervise(FIRST_SAVES)
+    wait_for(lambda: hub.jobs)
+    hub.refuses.update(dict.fromkeys(BUCKET, (503, "no bucket")))
+    hub.holds.clear()
     wait_for(lambda: store.get(first).steps and any(second in line for line in only_job(hub).log))
 
     with pytest.raises(EngineEndingError, match=FETCHING):
