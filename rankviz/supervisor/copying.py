@@ -86,7 +86,7 @@ class Copying:
             record = self._store.record(attempt.run_id)
         except RunNotFoundError:
             return True
-        return record.attempt != attempt.number or record.state is RunState.CANCELLED
+        return record.attempt == attempt.number and record.state is RunState.CANCELLED
 
     def _goes_on(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
         offset, goes_on = self._unwanted.get(attempt, (0, False))
