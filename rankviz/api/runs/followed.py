@@ -75,10 +75,12 @@ class FollowedRuns(ExpectedRuns):
             environment = self._machines.environment(self._machines.destination(sweep).engine, look=False)
         earlier = self._measured.completed_runs(environment) if environment else ()
         progress = progress_of(sweep, time.time(), earlier)
+        if not sweep.running:
+            return progress
         trouble = self._workspace.why_not_write()
         if not trouble and self.are_unwanted(sweep.runs):
             trouble = cancel_in_words(sweep.runs, sweep.runs)
-        if sweep.running and trouble:
+        if trouble:
             return replace(progress, trouble=trouble, stage_seconds_left=None, seconds_left=None, share=None)
         return progress
 
