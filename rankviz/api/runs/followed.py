@@ -50,7 +50,7 @@ class FollowedRuns(ExpectedRuns):
     def __init__(self, workspace: Workspace, models: Models, measured: Measured, quota: Quota):
         super().__init__(workspace, models, measured, quota)
         self._machines, self._whereabouts = Machines(workspace), Whereabouts(workspace)
-        self._waiting = Waiting(workspace, self._seconds_on, lambda sweep: self.progress(sweep).seconds_left)
+        self._waiting = Waiting(workspace, self._seconds_on, lambda sweep: self._pace(sweep).seconds_left)
 
     def follow(self, sweep_id: str, every_seconds: float = 0.3) -> Iterator[Sweep]:
         """The sweep again and again until all its runs have ended; less often where a look takes long, such as among
@@ -68,13 +68,7 @@ class FollowedRuns(ExpectedRuns):
 
     def progress(self, sweep: Sweep) -> SweepProgress:
         """How far a sweep is and how long it still takes, from its own runs and from earlier ones on its machine."""
-        from rankviz.core.runs.timing.progress import progress_of
-
-        environment = next((run.environment for run in sweep.runs if run.environment), None)
-        if environment is None and not sweep.recorded:
-            environment = self._machines.environment(self._machines.destination(sweep).engine, look=False)
-        earlier = self._measured.completed_runs(environment) if environment else ()
-        progress = progress_of(sweep, time.time(), earlier)
+        progress = self._pace(sweep)
         if not sweep.running:
             return progress
         trouble = self._workspace.why_not_write()
@@ -83,6 +77,16 @@ class FollowedRuns(ExpectedRuns):
         if trouble:
             return replace(progress, trouble=trouble, stage_seconds_left=None, seconds_left=None, share=None)
         return progress
+
+    def _pace(self, sweep: Sweep) -> SweepProgress:
+        """The same, whatever anybody wishes."""
+        from rankviz.core.runs.timing.progress import progress_of
+
+        environment = next((run.environment for run in sweep.runs if run.environment), None)
+        if environment is None and not sweep.recorded:
+            environment = self._machines.environment(self._machines.destination(sweep).engine, look=False)
+        earlier = self._measured.completed_runs(environment) if environment else ()
+        return progress_of(sweep, time.time(), earlier)
 
     def waiting(self, sweep_id: str) -> Place | None:
         """Where a sweep or a probe stands in the queue of all visitors, and how long it will wait; None where it does
