@@ -29,6 +29,16 @@ def store(tmp_path):
         process.kill()
 
 
+@pytest.fixture
+def hub(tmp_path):
+    """A stand-in for the Hub whose jobs wait for a machine."""
+    from tests.support.hub_jobs import stand_in_hub
+
+    with stand_in_hub(tmp_path / "hub") as hub:
+        hub.holds.set()
+        yield hub
+
+
 @pytest.fixture(autouse=True)
 def no_loop_of_the_browser(request):
     """Playwright's event loop counts as running in its thread until the session ends, and asyncio.run() refuses to run

@@ -22,19 +22,12 @@ from rankviz.ui.parts.place import place_html
 from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
 from tests.support.finished_runs import text_of
-from tests.support.hub_jobs import page_on, stand_in_hub, use
+from tests.support.hub_jobs import page_on, use
 from tests.support.workers import wait_for
 
 ALICE = Visitor("hf:1", "alice", token="hf_alice")
 BEN = Visitor("hf:2", "ben")
 REQUEST = SweepRequest(ranks=(4, 16), seeds=(0,))
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with stand_in_hub(tmp_path / "hub") as hub:
-        hub.holds.set()
-        yield hub
 
 
 @pytest.fixture

@@ -13,20 +13,13 @@ from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import Destination, read_destination
 from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
-from tests.support.hub_jobs import page_on, stand_in_hub
+from tests.support.hub_jobs import page_on
 from tests.support.workers import wait_for
 
 COOKIE = Visitor("cookie-1")
 ALICE = Visitor("hf:1", "alice", also=COOKIE.id, token="hf_alice")
 BEN = Visitor("hf:2", "ben", also=COOKIE.id, token="hf_ben")
 REQUEST = SweepRequest(ranks=(4,), seeds=(0,))
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with stand_in_hub(tmp_path / "hub") as hub:
-        hub.holds.set()
-        yield hub
 
 
 @pytest.fixture

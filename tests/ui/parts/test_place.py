@@ -14,17 +14,10 @@ from rankviz.ui.parts.place import place_html, place_in_sentences
 from rankviz.visitor import Visitor, acting_as
 from tests.support import questions
 from tests.support.finished_runs import text_of
-from tests.support.hub_jobs import page_on, stand_in_hub
+from tests.support.hub_jobs import page_on
 
 DONE = {"train_seconds": 1.0, "peak_memory_bytes": 1, "peak_memory_kind": "GPU allocated"}
 THERE = Destination("hf-jobs", {"flavor": "l4x1", "spend": "5"})
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with stand_in_hub(tmp_path / "hub") as hub:
-        hub.holds.set()
-        yield hub
 
 
 @pytest.fixture

@@ -16,15 +16,8 @@ from rankviz.ui.train.tab import place_of
 from rankviz.visitor import Visitor, acting_as
 from tests.support.elsewhere import page_with_elsewhere
 from tests.support.finished_runs import text_of
-from tests.support.hub_jobs import page_on, stand_in_hub, use
+from tests.support.hub_jobs import page_on, use
 from tests.support.train_form import FORM
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with stand_in_hub(tmp_path / "hub") as hub:
-        hub.holds.set()
-        yield hub
 
 
 @pytest.fixture
