@@ -53,11 +53,12 @@ def advice_json(answer: AdviceAnswer) -> dict[str, Any]:
     }
 
 
-def verdict_json(answer: SweepVerdict) -> dict[str, Any]:
-    """The verdict on a sweep; that on a table is rankviz.verdict's."""
+def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> dict[str, Any]:
+    """The verdict on a sweep, as rankviz.verdict has it; that on a table is its own."""
     from rankviz import verdict
 
-    return {"sweep_id": answer.sweep_id, **verdict.verdict_json(answer.verdict, answer.borrowed)}
+    said = verdict.verdict_json(answer.verdict, answer.borrowed, would_tell=would_tell)
+    return {"sweep_id": answer.sweep_id, **said}
 
 
 def run_json(summary: RunSummary) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from rankviz.api.workspace import writes
-from rankviz.errors import InvalidSettingError, LimitError, NotYoursError, PublishError, RankVizError
+from rankviz.errors import BusyError, InvalidSettingError, LimitError, NotYoursError, PublishError, RankVizError
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, RunFacts, SweepFacts, Token
 from rankviz.sinks.facts import hub_base
 
@@ -236,7 +236,12 @@ def facts_of(api: Api, name: str, run_ids: Sequence[str], destination: Destinati
 
     records = [api.runs.get(run_id) for run_id in run_ids]
     sweep_id = records[0].request.sweep_id
-    judged = api.verdicts.of_sweep(sweep_id)
+    try:
+        judged = api.verdicts.of_sweep(sweep_id)
+    except BusyError:  # nothing is published yet, so it can wait for its verdict
+        raise
+    except LimitError:  # there will be none here
+        judged = None
     compares = judged is not None and len(judged.verdict.ranks) > 1
     return SweepFacts(
         id=name,

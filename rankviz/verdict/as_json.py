@@ -9,9 +9,12 @@ from rankviz.verdict.noise import CONFIDENCE
 from rankviz.verdict.words import headline, sentences
 
 
-def verdict_json(verdict: Verdict, borrowed: Borrowed | None = None) -> dict[str, Any]:
+def verdict_json(verdict: Verdict, borrowed: Borrowed | None = None, *, would_tell: bool = True) -> dict[str, Any]:
     """The verdict as JSON; what is not known is null. Losses are nats, the mean over examples; of an accuracy there are
-    values in percent instead. Differences are nats or points, and above zero is worse."""
+    values in percent instead. Differences are nats or points, and above zero is worse.
+
+    would_tell: Whether to find what would decide each pair, which takes a while of many.
+    """
     return {
         "metric": verdict.metric.key,
         "unit": verdict.metric.units,
@@ -19,7 +22,7 @@ def verdict_json(verdict: Verdict, borrowed: Borrowed | None = None) -> dict[str
         "best": verdict.best,
         "smallest_indistinguishable": verdict.smallest_indistinguishable,
         "indistinguishable_from_best": list(verdict.indistinguishable_from_best),
-        "pairs": [_pair(verdict, pair) for pair in verdict.pairs],
+        "pairs": [_pair(verdict, pair, would_tell) for pair in verdict.pairs],
         "ranks": [_rank(verdict, rank) for rank in verdict.ranks],
         "can_tell": not verdict.unknown,
         "why_not": verdict.unknown or None,
@@ -45,8 +48,8 @@ def _rank(verdict: Verdict, rank: RankLoss) -> dict[str, Any]:
     return asdict(rank) | losses | values | {"seeds": len(rank.run_losses)} | _above_best(verdict, rank.r)
 
 
-def _pair(verdict: Verdict, pair: Pair) -> dict[str, Any]:
-    need = verdict.needed(pair)
+def _pair(verdict: Verdict, pair: Pair, would_tell: bool) -> dict[str, Any]:
+    need = verdict.needed(pair) if would_tell else None
     return {**asdict(pair), "would_tell": asdict(need) if need else None}
 
 

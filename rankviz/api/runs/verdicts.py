@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from operator import is_not
 from pathlib import Path
@@ -13,7 +13,7 @@ from rankviz.api.runs.known import Known
 from rankviz.api.runs.runs import Runs
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
-from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.errors import BusyError, InvalidSettingError, LimitError, RunNotFoundError
 from rankviz.store.memory.long_lists import numbers_in
 
 if TYPE_CHECKING:
@@ -65,12 +65,11 @@ class Verdicts:
         if (known := _known(self._verdicts, key, sweep)) is None:
             with self.comparing(sweep.runs):
                 known = _known(self._verdicts, key, sweep) or self._verdicts.keep(
-                    key, (sweep.runs, self._judged(sweep, tolerance, by))
+                    key, (_compared(sweep), self._judged(sweep, tolerance, by))
                 )
         if (result := known[1]) is None:
             return None
-        borrowed = self._borrowed(sweep, by) if result.unknown else None
-        return SweepVerdict(sweep_id=sweep_id, verdict=result, borrowed=borrowed)
+        return SweepVerdict(sweep_id=sweep_id, verdict=result, borrowed=self._borrowed(sweep, by, result))
 
     @contextmanager
     def comparing(self, runs: Iterable[RunRecord]) -> Iterator[None]:
@@ -84,9 +83,17 @@ class Verdicts:
         with self._turn_if(numbers > MANY_NUMBERS):
             yield
 
-    def saying(self, answer: SweepVerdict) -> AbstractContextManager[None]:
-        """Around what is said of each pair of ranks, such as how many more seeds would decide it: the same line."""
-        return self._turn_if(len(answer.verdict.pairs) > MANY_PAIRS)
+    @contextmanager
+    def saying(self, answer: SweepVerdict) -> Iterator[bool]:
+        """Around what is said of each pair of ranks, such as how many more seeds would decide it: the same line. False
+        where there is no place in it: the verdict is then told without."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._turn_if(len(answer.verdict.pairs) > MANY_PAIRS))
+            except BusyError:
+                yield False
+            else:
+                yield True
 
     def _allows(self, numbers: int) -> bool:
         if numbers <= MANY_NUMBERS:
@@ -123,7 +130,8 @@ class Verdicts:
         curve = next(iter(self._runs.fast_curves(sweep_id)), None)
         if curve is None:
             return None
-        judged = judged or self.of_sweep(sweep_id, tolerance)
+        with suppress(LimitError):  # the curve can be read without
+            judged = judged or self.of_sweep(sweep_id, tolerance)
         if judged is None:
             return read(curve, sweep.runs, run_sd=None)
         verdict = judged.verdict
@@ -151,7 +159,17 @@ class Verdicts:
         base = base_loss if by is LOSS else base_accuracy
         return verdict.judge(runs, tolerance=tolerance, base_loss=base if base is None else by.turned(base), metric=by)
 
-    def _borrowed(self, sweep: Sweep, metric: Metric) -> Borrowed | None:
+    def _borrowed(self, sweep: Sweep, metric: Metric, result: Verdict) -> Borrowed | None:
+        """For a verdict that lacks its own noise; None where there is no place to read what others have: it only gives
+        a scale."""
+        if not result.unknown:
+            return None
+        try:
+            return self._noise_of_others(sweep, metric)
+        except LimitError:
+            return None
+
+    def _noise_of_others(self, sweep: Sweep, metric: Metric) -> Borrowed | None:
         """From sweeps of the same setting if there are any, or else of the same base and data, or else from all others:
         noise depends on the task most of all."""
         from rankviz import verdict
@@ -172,23 +190,30 @@ class Verdicts:
         )
 
     def _noise_of(self, sweep: Sweep, metric: Metric) -> Noise | None:
-        """None also of runs that are too many to be compared."""
+        """None also of runs that are too many to be compared, or that have been deleted meanwhile."""
         from rankviz import verdict
 
         key = sweep.sweep_id, metric.key
         if (known := _known(self._noises, key, sweep)) is None:
-            few = self._allows(_numbers(sweep.runs))
-            noise = verdict.noise_of(verdict.losses_of(sweep.runs, metric)) if few else None
-            known = self._noises.keep(key, (sweep.runs, noise))
+            noise = None
+            with suppress(RunNotFoundError):
+                if self._allows(_numbers(sweep.runs)):
+                    noise = verdict.noise_of(verdict.losses_of(sweep.runs, metric))
+            known = self._noises.keep(key, (_compared(sweep), noise))
         return known[1]
 
 
-def _known(kept: Known, key: Hashable, sweep: Sweep) -> tuple[Sequence[RunRecord], Any] | None:
-    """The runs of which something was found, and that; None once one of them has changed."""
-    known = kept.get(key)
-    if known is None or len(known[0]) != len(sweep.runs) or any(map(is_not, known[0], sweep.runs)):
+def _known(kept: Known, key: Hashable, sweep: Sweep) -> tuple[Sequence, Any] | None:
+    """What was compared, and what was found; None once a run has changed in what is compared."""
+    known, compared = kept.get(key), _compared(sweep)
+    if known is None or len(known[0]) != len(compared) or any(map(is_not, known[0], compared)):
         return None
     return known
+
+
+def _compared(sweep: Sweep) -> Sequence:
+    """All that a verdict on a sweep depends on: the same objects whoever asks, and however far a run has trained."""
+    return [each for run in sweep.runs for each in (run.request, run.loss_before, run.loss_after)]
 
 
 def _numbers(runs: Iterable[RunRecord]) -> int:

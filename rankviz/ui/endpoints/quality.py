@@ -11,6 +11,8 @@ from rankviz.core.studies.nearest import Near
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints.results import part
 
+WITHOUT = "What would decide each pair is not told: this server is busy with others. Ask again in a minute."
+
 
 class PointJSON(TypedDict):
     """One value; the standard error is null where the study has one run, or does not give it."""
@@ -75,8 +77,9 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         answer = api.verdicts.of_sweep(sweep_id, tolerance, metric)
         if answer is None:
             raise InvalidSettingError("No run of this sweep has been evaluated yet. Ask again later.")
-        with api.verdicts.saying(answer):
-            return {**verdict_json(answer), "in_words": sentences(answer.verdict, answer.borrowed)}
+        with api.verdicts.saying(answer) as has_place:
+            in_words = [*sentences(answer.verdict, answer.borrowed), *([] if has_place else [WITHOUT])]
+            return {**verdict_json(answer, would_tell=has_place), "in_words": in_words}
 
     return models, studies, verdict
 

@@ -1,6 +1,7 @@
 """Verdicts on runs with many held-out examples: one visitor makes one at a time, each is made once, and there is an
 end of what is compared."""
 
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,14 +14,17 @@ from rankviz import verdict
 from rankviz.api import Api
 from rankviz.api.runs import verdicts
 from rankviz.core.advice.use_case import Goal
+from rankviz.core.runs import fast_curve
 from rankviz.core.runs.events import Evaluated
-from rankviz.errors import LimitError
+from rankviz.core.runs.fast_curve import FastCurve
+from rankviz.errors import BusyError, LimitError
 from rankviz.fair_line import MAX_OF_A_VISITOR
+from rankviz.store.memory import long_lists
 from rankviz.ui.endpoints import quality
 from rankviz.visitor import acting_as
 from tests.support import questions
 from tests.support.finished_runs import finished_events
-from tests.support.visitors import ANN
+from tests.support.visitors import ANN, BEN
 
 EXAMPLES = 20
 MODEL = "HuggingFaceTB/SmolLM2-135M"
@@ -44,7 +48,8 @@ def sweep_of(api, runs, *, seeds=(0,)):
     for run in api.workspace.store.sweep(sweep_id).runs:
         for event in finished_events(run.request, 2.0):
             if isinstance(event, Evaluated) and event.when == "after":
-                event = replace(event, example_losses=tuple(2.0 + i / run.request.r for i in range(EXAMPLES)))
+                own = 2.0 + 5.0 * ((run.request.seed + run.request.r) % 2)
+                event = replace(event, example_losses=tuple(own + i / run.request.r for i in range(EXAMPLES)))
             api.workspace.store.append(run.run_id, event)
     return sweep_id
 
@@ -140,6 +145,82 @@ def test_the_noise_of_many_others_takes_a_turn_once(api, turns):
     for tolerance in (0.1, 0.2):
         judged(api, alone, tolerance)
 
+    assert ["turn"] == turns
+
+
+@pytest.fixture
+def busy(api, monkeypatch):
+    """Others have all places in the line for what is read."""
+
+    @contextmanager
+    def turn():
+        raise BusyError("Try again in a minute.")
+        yield
+
+    return lambda: monkeypatch.setattr(api.workspace.children, "turn", turn)
+
+
+def test_a_verdict_is_told_without_the_noise_of_others_where_the_line_is_full(api, busy):
+    alone = sweep_of(api, 2)
+    for _ in range(2):
+        sweep_of(api, 1, seeds=(0, 1))
+    busy()
+
+    answer = judged(api, alone)
+
+    assert "each rank has one run" == answer.verdict.unknown
+    assert answer.borrowed is None
+
+
+def test_it_is_told_without_the_noise_of_a_sweep_that_is_deleted_meanwhile(api, monkeypatch):
+    alone, other = sweep_of(api, 2), sweep_of(api, 1, seeds=(0, 1))
+    monkeypatch.setattr(long_lists, "_lists", long_lists._Lists())
+    listed = api.runs.sweeps
+
+    def then_deleted():
+        sweeps = listed()
+        for run in api.workspace.store.sweep(other).runs:
+            shutil.rmtree(api.workspace.store.run_dir(run.run_id))
+        return sweeps
+
+    monkeypatch.setattr(api.runs, "sweeps", then_deleted)
+
+    answer = judged(api, alone)
+
+    assert answer.verdict.unknown
+    assert answer.borrowed is None
+
+
+def test_it_is_told_without_what_would_decide_each_pair_where_the_line_is_full(api, busy, monkeypatch):
+    sweep_id = sweep_of(api, 3, seeds=(0, 1))
+    (endpoint,) = (each for each in quality.operations(api) if each.__name__ == "verdict")
+    monkeypatch.setattr(verdicts, "MANY_PAIRS", 1)
+    with acting_as(ANN):
+        told = endpoint(sweep_id)
+        busy()
+        briefly = endpoint(sweep_id)
+
+    assert any(pair["would_tell"] for pair in told["pairs"])
+    without = [pair | {"would_tell": None} for pair in told["pairs"]]
+    assert told | {"pairs": without, "in_words": [*told["in_words"], quality.WITHOUT]} == briefly
+
+
+def test_a_verdict_on_accuracy_is_drawn_without_that_by_loss_where_the_line_is_full(api, busy, monkeypatch):
+    sweep_id = sweep_of(api, 4)
+    monkeypatch.setattr(api.runs, "fast_curves", lambda sweep_id: [FastCurve(run_id="", points=(), base_loss=None)])
+    monkeypatch.setattr(fast_curve, "read", lambda curve, runs, run_sd: run_sd)
+    busy()
+
+    with acting_as(ANN):
+        assert api.verdicts.fast_curve(sweep_id) is None
+
+
+def test_whoever_has_the_address_of_a_sweep_gets_the_verdict_of_its_owner(api, turns):
+    sweep_id = sweep_of(api, 4)
+    with acting_as(ANN):
+        api.runs.open_to_all(sweep_id, True)
+
+    assert judged(api, sweep_id).verdict is judged(api, sweep_id, visitor=BEN).verdict
     assert ["turn"] == turns
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import (
+    BusyError,
     HubUnavailableError,
     InvalidSettingError,
     LimitError,
@@ -267,3 +268,19 @@ def test_tables_are_csv_where_pyarrow_is_not_installed(api, sweep, tmp_path, mon
     assert [("4", "1", "5.0"), ("4", "2", "4.0"), ("16", "1", "5.0"), ("16", "2", "4.0")] == [
         (row["r"], row["step"], row["loss"]) for row in rows
     ]
+
+
+def test_runs_that_are_too_much_to_compare_are_published_without_a_verdict(api, sweep, monkeypatch):
+    from rankviz.api.sinks import facts_of
+
+    def refused(sweep_id):
+        raise error
+
+    monkeypatch.setattr(api.verdicts, "of_sweep", refused)
+    run_ids = [run.run_id for run in sweep.runs]
+    with acting_as(ANN):
+        error = LimitError("At most 5,000,000.")
+        assert () == facts_of(api, sweep.sweep_id, run_ids, PLACE).verdict
+        error = BusyError("Try again in a minute.")  # nothing has been published
+        with pytest.raises(BusyError):
+            facts_of(api, sweep.sweep_id, run_ids, PLACE)
