@@ -24,8 +24,8 @@ CLOSED = (
     "vibe-",
 )
 """What Gradio serves for components and modes that this page does not have."""
-NO_LOGIN = ("/login", "/login/")
-"""A form of Gradio's own `auth`; a login at Hugging Face has addresses below it."""
+LOGIN = ("/login", "/login/")
+"""Where the form of Gradio's own `auth` is sent; a login at Hugging Face has addresses below it."""
 MONITORING = "/monitoring"
 
 
@@ -39,9 +39,11 @@ def is_upload(scope: Mapping[str, Any]) -> bool:
     return scope["method"] == "POST" and address_of(scope) == UPLOAD
 
 
-def is_closed(address: str) -> bool:
-    """Whether it is of no use on this page."""
-    return address in NO_LOGIN or address.startswith((MONITORING, *(API + name for name in CLOSED)))
+def is_closed(address: str, *, asks_login: bool = False) -> bool:
+    """Whether it is of no use on this page. asks_login: whether Gradio asks for a name and a password."""
+    if address in LOGIN:
+        return not asks_login
+    return address.startswith((MONITORING, *(API + name for name in CLOSED)))
 
 
 def file_in(address: str) -> str | None:

@@ -32,7 +32,7 @@ class Bodies:
         if scope["type"] != "http" or is_upload(scope):
             return await self.app(scope, receive, send)
         address = address_of(scope)
-        if is_closed(address):
+        if is_closed(address, asks_login=getattr(scope.get("app"), "auth", None) is not None):
             return await JSONResponse({"detail": "This page has no such address."}, 404)(scope, receive, send)
         limit = MAX_EVENT_BYTES if address.startswith(EVENTS) else MAX_BODY_BYTES
         try:

@@ -2,9 +2,13 @@
 
 import gradio as gr
 import pytest
+from fastapi import FastAPI
 from gradio.routes import App
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
 
 from rankviz.ui.requests.addresses import API, address_of, file_in, is_closed, is_upload
+from rankviz.ui.requests.bodies import Bodies
 
 OPEN = {
     "api/{api_name}", "app_id", "call/v2/{api_name}", "call/v2/{api_name}/{event_id}", "call/{api_name}",
@@ -64,4 +68,19 @@ def test_a_file_is_what_follows_the_first_mark_at_the_start():
 @pytest.mark.parametrize("path", ["/login", "/login/", "/monitoring", "/monitoring/summary"])
 def test_a_login_and_figures_that_the_page_does_not_have_are_closed(path):
     assert is_closed(path)
+    assert is_closed(path, asks_login=True) == path.startswith("/monitoring")
     assert not is_closed("/login/huggingface") and not is_closed("/logout")
+
+
+@pytest.mark.parametrize(
+    "auth", [None, ("ann", "secret"), lambda name, password: (name, password) == ("ann", "secret")]
+)
+def test_whoever_embeds_the_page_with_a_login_of_gradios_can_log_in(auth):
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.Textbox()
+    bounded = {"openapi_url": None, "middleware": [Middleware(Bodies)]}
+    client = TestClient(gr.mount_gradio_app(FastAPI(), page, "/ranks", auth=auth, app_kwargs=bounded))
+
+    answers = [client.post("/ranks/login", data={"username": "ann", "password": word}) for word in ("secret", "wrong")]
+
+    assert ([404, 404] if auth is None else [200, 400]) == [answer.status_code for answer in answers]
