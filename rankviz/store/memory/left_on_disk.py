@@ -1,11 +1,10 @@
 """The steps of ended runs stay in the journal, and so do their latest events: they are read again when somebody looks
 at the run. Of what was read again, the latest runs stay in memory."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 from rankviz.core.runs.events import StepLogged, median_seconds
@@ -14,6 +13,7 @@ from rankviz.core.runs.thinned import Few
 from rankviz.core.runs.timing.times import usual_seconds
 from rankviz.errors import RunNotFoundError
 from rankviz.store.journal import JournalReader, Record, Request, new_record
+from rankviz.store.memory.read_again import ReadAgain
 
 KEPT_EVENTS = 50_000
 """Steps and latest events, of all runs that were read again."""
@@ -52,10 +52,10 @@ class StepsOnDisk(Sequence):
             return self.first
         if place in (-1, self.length - 1):
             return self.last
-        return _again.read(self.part).record.steps[place]
+        return _read(self.part).record.steps[place]
 
     def __iter__(self):
-        return iter(_again.read(self.part).record.steps)
+        return iter(_read(self.part).record.steps)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)
@@ -84,34 +84,15 @@ def lighten(reader: JournalReader) -> None:
 
 def latest(reader: JournalReader) -> Sequence:
     """The run's latest events, wherever they are."""
-    return _again.read(_part(reader)).latest if reader.latest is None else reader.latest
+    return _read(_part(reader)).latest if reader.latest is None else reader.latest
 
 
 def _part(reader: JournalReader) -> Part:
     return Part(reader.journal, reader.offset, reader.record.request)
 
 
-class _Again:
-    """What was read again, by journal, the latest at the end."""
-
-    def __init__(self):
-        self._kept: OrderedDict[tuple[str, int], JournalReader] = OrderedDict()
-        self._events = 0
-        self._lock = Lock()
-
-    def read(self, part: Part) -> JournalReader:
-        key = part.journal, part.size
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = _whole(part)
-                self._events += _events_in(self._kept[key])
-            self._kept.move_to_end(key)
-            while len(self._kept) > 1 and self._events > KEPT_EVENTS:
-                self._events -= _events_in(self._kept.popitem(last=False)[1])
-            return self._kept[key]
-
-
-_again = _Again()
+def _read(part: Part) -> JournalReader:
+    return _again.of((part.journal, part.size), partial(_whole, part))
 
 
 def _whole(part: Part) -> JournalReader:
@@ -128,3 +109,6 @@ def _whole(part: Part) -> JournalReader:
 def _events_in(reader: JournalReader) -> int:
     record: Record = reader.record
     return len(reader.latest) + (len(record.steps) if isinstance(record, RunRecord) else 0)
+
+
+_again = ReadAgain(_events_in, KEPT_EVENTS)

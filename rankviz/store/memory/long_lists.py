@@ -3,16 +3,16 @@ verdict or an export needs them. Of what was read, the latest million numbers st
 
 import json
 import os
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 from rankviz.core.from_json import build
 from rankviz.core.runs.events import EVENT_TYPES, Answered, HeldOut, Matches, RunEvent, matches_of
 from rankviz.errors import RunNotFoundError
+from rankviz.store.memory.read_again import ReadAgain
 
 SHORT = 16
 """Lists of at most so many numbers stay in the record."""
@@ -42,10 +42,10 @@ class LongList(Sequence):
         return self.count
 
     def __getitem__(self, place):
-        return _lists.of(self.line)[self.name][place]
+        return _of(self.line)[self.name][place]
 
     def __iter__(self):
-        return iter(_lists.of(self.line)[self.name])
+        return iter(_of(self.line)[self.name])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)
@@ -77,30 +77,15 @@ def _lists_in(event: HeldOut | Answered) -> Mapping[str, Sequence]:
     return {each.name: getattr(event, each.name) for each in fields(event) if each.name.startswith("example_")}
 
 
-class _Lists:
-    """By line, the latest at the end."""
-
-    def __init__(self):
-        self._kept: OrderedDict[Line, Mapping[str, Sequence]] = OrderedDict()
-        self._numbers = 0
-        self._lock = Lock()
-
-    def of(self, line: Line) -> Mapping[str, Sequence]:
-        with self._lock:
-            if line not in self._kept:
-                self._kept[line] = _read(line)
-                self._numbers += _count(self._kept[line])
-            self._kept.move_to_end(line)
-            while len(self._kept) > 1 and self._numbers > KEPT_NUMBERS:
-                self._numbers -= _count(self._kept.popitem(last=False)[1])
-            return self._kept[line]
-
-
-_lists = _Lists()
-
-
 def _count(lists: Mapping[str, Sequence]) -> int:
     return sum(map(len, lists.values()))
+
+
+_lists = ReadAgain(_count, KEPT_NUMBERS)
+
+
+def _of(line: Line) -> Mapping[str, Sequence]:
+    return _lists.of(line, partial(_read, line))
 
 
 def _read(line: Line) -> Mapping[str, Sequence]:

@@ -174,7 +174,7 @@ def test_a_verdict_is_told_without_the_noise_of_others_where_the_line_is_full(ap
 
 def test_it_is_told_without_the_noise_of_a_sweep_that_is_deleted_meanwhile(api, monkeypatch):
     alone, other = sweep_of(api, 2), sweep_of(api, 1, seeds=(0, 1))
-    monkeypatch.setattr(long_lists, "_lists", long_lists._Lists())
+    long_lists._lists._kept.clear()
     listed = api.runs.sweeps
 
     def then_deleted():

@@ -15,6 +15,7 @@ from rankviz.store import RunStore, export_runs, import_runs
 from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, whole_lines
 from rankviz.store.memory import long_lists
 from rankviz.store.memory.long_lists import SHORT, LongList
+from rankviz.store.memory.read_again import ReadAgain
 from rankviz.store.removal import remove
 from tests.support import questions
 
@@ -79,8 +80,7 @@ def test_a_record_and_its_latest_events_take_no_memory_for_them(store, run_id):
 
 
 def test_of_what_was_read_the_latest_numbers_are_kept(store, run_id, monkeypatch):
-    monkeypatch.setattr(long_lists, "KEPT_NUMBERS", 100_000)
-    monkeypatch.setattr(long_lists, "_lists", lists := long_lists._Lists())
+    monkeypatch.setattr(long_lists, "_lists", lists := ReadAgain(long_lists._count, 100_000))
     for _ in range(5):
         store.requeue(run_id)
         store.append(run_id, replace(evaluated(), attempt=store.get(run_id).attempt))
