@@ -5,7 +5,7 @@ CSV has no comments, so sources are columns; Parquet has them in its metadata to
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,8 +20,8 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
 
 KINDS = ("csv", "parquet")
-PART = 500
-"""Rows that are written at once."""
+PART, PARQUET_PART = 500, 10_000
+"""Rows that are written at once: of a CSV file, and of a Parquet file."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "unsloth")
 
 
@@ -134,15 +134,15 @@ def file_name(table: Table, kind: str) -> str:
 def write_table(table: Table, kind: str, folder: Path) -> Path:
     """The table as a file in this folder; returns its path."""
     path = folder / file_name(table, kind)
+    columns = dict.fromkeys(name for row in table.rows for name in row)
     if kind == "csv":
-        _write_csv(table.rows, path)
+        _write_csv(table.rows, list(columns), path)
         return path
     installed.require_pyarrow()
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = dict.fromkeys(name for row in table.rows for name in row)
     frame = pd.DataFrame({name: _column([row.get(name) for row in table.rows]) for name in columns})
     arrow = pa.Table.from_pandas(frame, preserve_index=False)
     about = json.dumps({"table": table.name, **table.sources}, ensure_ascii=False).encode()
@@ -150,14 +150,32 @@ def write_table(table: Table, kind: str, folder: Path) -> Path:
     return path
 
 
-def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """In parts: the whole text of thousands of rows is never in memory."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    left = iter(rows)
+def write_rows(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type], path: Path) -> None:
+    """Any number of rows as a CSV or a Parquet file, by its name: never all in memory. columns: with what each holds;
+    None is not known."""
+    if path.suffix == ".csv":
+        return _write_csv(rows, list(columns), path)
+    installed.require_pyarrow()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+    with pq.ParquetWriter(path, schema) as writer:
+        for part in _parts(rows, PARQUET_PART):
+            writer.write_table(pa.Table.from_pylist(part, schema))
+
+
+def _write_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(csv_text(list(islice(left, PART)), columns))
-        while part := list(islice(left, PART)):
-            file.write(csv_text(part, columns, header=False))
+        for at, part in enumerate(_parts(rows, PART)):
+            file.write(csv_text(part, columns, header=not at))
+
+
+def _parts(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[Sequence[Mapping[str, Any]]]:
+    left = iter(rows)
+    while part := list(islice(left, size)):
+        yield part
 
 
 def _column(values: Sequence[Any]) -> Any:

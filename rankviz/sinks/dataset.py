@@ -2,37 +2,50 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rankviz import installed
-from rankviz.export.tables import Table, write_table
+from rankviz.export.tables import Table, write_rows, write_table
 from rankviz.sinks.cards import dataset_card
 from rankviz.sinks.facts import RunFacts, SweepFacts, data_label, public_environment, public_request
-from rankviz.store.archive import loss_rows, summary_row
+from rankviz.store.archive import LOSS_COLUMNS, loss_rows, summary_row
 
 RUNS, STEPS, HELD_OUT = "runs", "losses_by_step", "held_out_losses"
 
 
+STEP_COLUMNS = {
+    "run_id": str,
+    "r": int,
+    "learning_rate": float,
+    "seed": int,
+    "step": int,
+    "loss": float,
+    "step_learning_rate": float,
+    "tokens": int,
+    "seconds": float,
+    "memory_bytes": int,
+}
+HELD_OUT_COLUMNS = {"run_id": str, **LOSS_COLUMNS}
+
+
 def write_dataset(sweep: SweepFacts, folder: Path) -> Sequence[str]:
     """Write the files of a sweep's dataset into a folder; returns their names. Tables are Parquet, or CSV where pyarrow
-    is not installed."""
+    is not installed. The steps and the examples of one run at a time are in memory."""
     kind = "parquet" if installed.has_pyarrow() else "csv"
-    tables = {
-        RUNS: [_run_row(run) for run in sweep.runs],
-        STEPS: [row for run in sweep.runs for row in _step_rows(run)],
-        HELD_OUT: [{"run_id": run.record.run_id, **row} for run in sweep.runs for row in loss_rows(run.record)],
-    }
-    names = {name: _written(name, rows, kind, folder) for name, rows in tables.items() if rows}
+    runs = write_table(Table(name=RUNS, rows=[_run_row(run) for run in sweep.runs]), kind, folder)
+    names = {RUNS: runs.rename(folder / f"{RUNS}.{kind}").name}
+    steps = (row for run in sweep.runs for row in _step_rows(run))
+    held_out = ({"run_id": run.record.run_id, **row} for run in sweep.runs for row in loss_rows(run.record))
+    for name, rows, columns in ((STEPS, steps, STEP_COLUMNS), (HELD_OUT, held_out, HELD_OUT_COLUMNS)):
+        if first := next(rows, None):
+            names[name] = f"{name}.{kind}"
+            write_rows(chain([first], rows), columns, folder / names[name])
     details = {run.record.run_id: _details(run) for run in sweep.runs}
     (folder / "requests.json").write_text(json.dumps(details, indent=1), encoding="utf-8")
     (folder / "README.md").write_text(dataset_card(sweep, names), encoding="utf-8")
     return [*names.values(), "requests.json", "README.md"]
-
-
-def _written(name: str, rows: Sequence[Mapping[str, Any]], kind: str, folder: Path) -> str:
-    written = write_table(Table(name=name, rows=rows), kind, folder)
-    return written.rename(folder / f"{name}.{kind}").name
 
 
 def _run_row(run: RunFacts) -> Mapping[str, Any]:

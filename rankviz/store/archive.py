@@ -12,6 +12,18 @@ from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store.runs import RunStore
 
 SUMMARY, LOSSES = "summary.csv", "losses.csv"
+LOSS_COLUMNS = {
+    "sweep_id": str,
+    "rank": int,
+    "learning_rate": float,
+    "seed": int,
+    "example": int,
+    "loss": float,
+    "target_tokens": int,
+    "correct_tokens": int,
+    "exact_match": int,
+}
+"""Of loss_rows, with what each holds; None is not known."""
 
 
 def export_runs(stores: Sequence[RunStore], ids: Sequence[str], target: Path) -> Path:

@@ -1,14 +1,18 @@
 """What a dataset and an adapter hold: tables, cards with metadata that YAML reads, and nothing private."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from rankviz import installed
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import BadAdapterError, InvalidSettingError
+from rankviz.sinks import dataset
 from rankviz.sinks.adapter import CONFIG, WEIGHTS, public_config, write_adapter
 from rankviz.sinks.dataset import write_dataset
 from rankviz.sinks.facts import RunFacts, SweepFacts, hub_base, public_environment, public_request, without_paths
@@ -18,6 +22,8 @@ from tests.support.saved_adapters import two_blocks
 
 BASE = "owner/base"
 FOLDER = "/data/of/ann"
+EXAMPLES, ROW_BYTES = 10_000, 1000
+"""Of one run, and of an example's row in memory and its text."""
 
 
 def facts(*, data="phonemes", seeds=(0,), verdict=("r = 16 is best.", "Worse: r = 4.")):
@@ -68,6 +74,40 @@ def test_the_tables_hold_a_row_a_run_a_row_a_step_and_a_row_a_held_out_example(t
     assert [5.0, 4.0, 5.0, 4.0] == list(table["losses_by_step"]["loss"])
     assert [1.0, 3.0, 1.0, 3.0] == list(table["held_out_losses"]["loss"])
     assert {BASE} == set(table["runs"]["base"])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_the_steps_and_examples_of_one_run_at_a_time_are_in_memory(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(installed, "has_pyarrow", lambda: kind == "parquet")
+    write_dataset(facts(), tmp_path)  # what the libraries take once
+    (one,) = facts().runs[1:]
+    lists = {"example_losses": (1.5,) * EXAMPLES, "example_tokens": (2,) * EXAMPLES}
+    run = replace(one, record=replace(one.record, loss_after=replace(one.record.loss_after, **lists)))
+
+    tracemalloc.start()
+    try:
+        write_dataset(replace(facts(), runs=[run] * 10), tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 2 * ROW_BYTES * EXAMPLES
+    read = {"parquet": pd.read_parquet, "csv": pd.read_csv}[kind]
+    table = read(tmp_path / f"held_out_losses.{kind}")
+    assert [*dataset.HELD_OUT_COLUMNS] == list(table)
+    assert (10 * EXAMPLES, 15.0 * EXAMPLES) == (len(table), table["loss"].sum())
+    assert [*dataset.STEP_COLUMNS] == list(read(tmp_path / f"losses_by_step.{kind}"))
+
+
+def test_what_is_not_known_of_any_example_is_an_empty_column_of_its_kind(tmp_path):
+    (run, _) = facts().runs
+    measured = replace(run.record.loss_after, example_losses=(1.0, 3.0), examples=2)
+
+    write_dataset(replace(facts(), runs=[replace(run, record=replace(run.record, loss_after=measured))]), tmp_path)
+
+    examples = pq.read_table(tmp_path / "held_out_losses.parquet")
+    assert [None, None] == examples["exact_match"].to_pylist()
+    assert "int64" == str(examples.schema.field("exact_match").type)
 
 
 def test_a_data_file_is_known_by_its_name_without_its_folder(tmp_path):
