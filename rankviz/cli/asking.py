@@ -20,7 +20,7 @@ from rankviz.cli.shared import (
     print_notes,
 )
 from rankviz.core.cost.data import TrainingData
-from rankviz.core.cost.question import ASSUMED_EPOCHS, ASSUMED_STEPS, Question
+from rankviz.core.cost.question import ASSUMED_EPOCHS, ASSUMED_RANK, ASSUMED_STEPS, Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
@@ -28,7 +28,9 @@ from rankviz.core.lora.targets import names_in, targets_in
 
 def question(
     model: Model,
-    r: Annotated[list[int] | None, Option("-r", "--rank", help="Rank; repeatable.")] = None,
+    r: Annotated[
+        list[int] | None, Option("-r", "--rank", help=f"Rank; repeatable. Without it: {ASSUMED_RANK}.")
+    ] = None,
     targets: Targets = "unsloth",
     alpha: Annotated[str, Option(help="r, 2r or a number.")] = "r",
     rslora: UseRslora = False,
@@ -74,7 +76,7 @@ def question(
     """The question of these options; the core checks it."""
     return Question(
         model_id=model,
-        ranks=tuple(r or (16,)),
+        ranks=tuple(r or (ASSUMED_RANK,)),
         alpha=alpha,
         lora=LoraConfig(
             target_modules=targets_in(targets),

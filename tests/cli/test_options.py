@@ -82,3 +82,12 @@ def test_every_option_of_an_estimate_is_declared_for_both_readers():
     parameters = inspect.signature(estimate).parameters.values()
 
     assert [] == [each.name for each in parameters if declared(each) is None]
+
+
+def test_the_help_of_an_estimate_names_the_rank_that_it_takes_without_one():
+    from rankviz.cli.asking import question
+    from rankviz.cli.options import declared
+
+    (rank,) = question("gpt2").ranks
+
+    assert f"Without it: {rank}." in declared(inspect.signature(question).parameters["r"]).more["help"]

@@ -11,6 +11,8 @@ from rankviz.errors import InvalidSettingError
 
 MAX_USD_PER_HOUR = 1_000_000
 MAX_ALPHA_TEXT = 40
+ASSUMED_RANK = 16
+"""Where none is given."""
 ASSUMED_STEPS = 1_000
 """Optimizer steps where no length and no number of examples is given: on the page, at the endpoints, and for
 `rankviz estimate` and `rankviz fit`."""
@@ -26,7 +28,7 @@ class Question:
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The adapter; its r and lora_alpha are set for each of `ranks`."""
     training: TrainingSetup = field(default_factory=TrainingSetup)
-    ranks: tuple[int, ...] = (16,)
+    ranks: tuple[int, ...] = (ASSUMED_RANK,)
     alpha: str = "r"
     """"r", "2r" or a number, as written."""
     gpu: str | None = None
