@@ -80,7 +80,14 @@ DIVISOR_ENDS = ("heads", "n_head", "patch_size", "merge_size", "stride")
 """Of keys of numbers that others are divided by, so that there is at least one. A head_dim may be 0: GLM-5 names its
 sizes of heads otherwise."""
 
-_DTYPES = ("auto", "bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2")
+DTYPES = ("dtype", "torch_dtype")
+"""Keys of what weights are stored in."""
+MODEL_DTYPES = ("bfloat16", "float16", "float32", "float64", "half", "float", "double")
+"""In which a model can be made."""
+_DTYPES = (
+    *("auto", *MODEL_DTYPES, "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
+    *("float4_e2m1fn_x2", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+)
 _ROPES = (
     *("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "axial", "mrope", "xdrope", "su"),
 )
@@ -90,7 +97,7 @@ _ACTIVATIONS = (
     *("relu2", "relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh", "xielu"),
 )
 WORDS = {
-    **dict.fromkeys(("dtype", "torch_dtype"), _DTYPES),
+    **dict.fromkeys(DTYPES, _DTYPES),
     "rope_type": _ROPES,
     **dict.fromkeys(("hidden_act", "hidden_activation", "activation_function"), _ACTIVATIONS),
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from rankviz.core.model.config_check import DTYPES, MODEL_DTYPES
 from rankviz.errors import BadConfigError
 
 DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers")
@@ -37,7 +38,7 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
         # Its reader of files, since JSON as transformers 5 writes it has objects in place of infinite numbers.
         with TemporaryDirectory() as folder:
             file = Path(folder, "config.json")
-            file.write_text(json.dumps(config))
+            file.write_text(json.dumps(_makeable(config)))
             read, _ = PreTrainedConfig.get_config_dict(file, local_files_only=True)
         parsed = AutoConfig.for_model(**read)
     except MemoryError:
@@ -62,6 +63,24 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
                 f"transformers cannot build a {model_type!r} model from this config.json: {_one_line(error)}"
             ) from error
     raise BadConfigError(f"{model_type!r} has no model that writes text: RankViz knows causal and image-text models.")
+
+
+def _makeable(value: Any) -> Any:
+    """The same config with bf16 for weights that are stored in what no model is made in: fp8 and packed ones, which are
+    unpacked to train on them."""
+    match value:
+        case dict():
+            return {key: _dtype(each) if key in DTYPES else _makeable(each) for key, each in value.items()}
+        case list():
+            return [_makeable(each) for each in value]
+    return value
+
+
+def _dtype(name: Any) -> Any:
+    if not isinstance(name, str):
+        return name
+    name = name.removeprefix("torch.")
+    return name if name in MODEL_DTYPES else "bfloat16"
 
 
 def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
