@@ -6,6 +6,7 @@ import subprocess
 import urllib.error
 import urllib.request
 import zipfile
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,23 @@ def test_the_documented_way_to_a_token_gives_one_that_holds(address):
     assert [] == visitor.predict(api_name="/runs")
     with pytest.raises(AppError, match="No run or sweep 'x' here"):
         visitor.predict("x", api_name="/cancel")
+
+
+def test_the_documented_python_client_with_a_header_is_one_visitor(address):
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
+    (block,) = [block for block in blocks if "/rankviz/visitor" in block]
+
+    exec(block.replace(DOCUMENTED_AT, address), made := {})
+
+    mine = client(address, made["visitor"])
+    assert made["started"]["run_ids"] == mine.predict(made["started"]["sweep_id"], api_name="/cancel")["run_ids"]
+
+
+def test_a_header_that_is_given_with_a_call_alone_asks_for_the_answer_as_somebody_else(address):
+    job = client(address).submit(api_name="/runs", headers={"X-RankViz-Visitor": token_of(address)})
+
+    with pytest.raises(CancelledError):
+        job.result()
 
 
 ROWS = "".join(json.dumps({"prompt": f"{n}:", "completion": "yes"}) + "\n" for n in range(200))
