@@ -83,22 +83,22 @@ class StoredRuns:
 
     def sweep(self, sweep_id: str) -> Sweep:
         """One sweep, recorded ones among them, and those that others opened."""
-        for sweep in self.recorded():
-            if sweep.sweep_id == sweep_id:
-                return sweep
+        if sweep_id in self._recorded_sweep_ids:
+            return next(sweep for sweep in self.recorded() if sweep.sweep_id == sweep_id)
         sweep = self._workspace.store.sweep(sweep_id)
         if not (runs := self._workspace.rights.visible(sweep.runs)):
             raise RunNotFoundError(sweep_id)
         return replace(sweep, runs=tuple(map(self._shown, runs)))
 
     def is_sweep(self, run_or_sweep_id: str) -> bool:
-        """Whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's."""
+        """Whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's. A run is looked for
+        first: for a sweep, the requests of all runs may be searched."""
         try:
-            self.sweep(run_or_sweep_id)
-        except RunNotFoundError:
             self.get(run_or_sweep_id)
-            return False
-        return True
+        except RunNotFoundError:
+            self.sweep(run_or_sweep_id)
+            return True
+        return False
 
     def get(self, run_id: str) -> RunRecord:
         """One run, recorded ones among them, and those that others opened."""
@@ -143,7 +143,12 @@ class StoredRuns:
 
     @cached_property
     def _recorded_ids(self) -> Set[str]:
-        return frozenset(record.run_id for sweep in self._recorded for record in sweep.runs)
+        """Of runs. None is read for that: most often one's own are meant."""
+        return frozenset(folder.name for folder in self._recorded_store.runs_dir.glob("*"))
+
+    @cached_property
+    def _recorded_sweep_ids(self) -> Set[str]:
+        return frozenset(run_id.rsplit("-", 2)[0] for run_id in self._recorded_ids)
 
     def events(self, run_id: str) -> Sequence[RunEvent]:
         """What happened last in a run, in order, without its steps."""
@@ -263,7 +268,7 @@ class StoredRuns:
 
     def _ships(self, name: str) -> bool:
         """Whether a run or a sweep of this name is a recorded one."""
-        return self._is_recorded(name) or any(sweep.sweep_id == name for sweep in self._recorded)
+        return self._is_recorded(name) or name in self._recorded_sweep_ids
 
     def _required_run_ids(self, name: str) -> list[str]:
         """Of what whoever asks may change; NotYoursError or RunNotFoundError where they may not."""

@@ -1,0 +1,58 @@
+"""What of the runs folder is read for one run, and for one sweep."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import RunNotFoundError
+from rankviz.paths import ASSETS
+from tests.support.finished_runs import finished
+from tests.support.opened_files import opened_files
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Of two finished sweeps of two runs each."""
+    api = Api(home=tmp_path, shared=False)
+    for _ in range(2):
+        finished(api, {4: 2.0, 16: 1.5})
+    return tmp_path
+
+
+def first_of(folder):
+    return min(path.parent.name for path in folder.glob("runs/*/events.jsonl"))
+
+
+def test_one_run_is_found_without_a_look_at_others_or_at_those_that_ship(folder):
+    run_id = first_of(folder)
+    api = Api(home=folder, shared=False)
+
+    with opened_files(folder / "runs") as opened, opened_files(ASSETS / "recorded") as shipped:
+        assert not api.runs.is_sweep(run_id)
+        assert run_id == api.runs.get(run_id).run_id
+
+    assert {run_id} == {path.split("/")[0] for path in opened}
+    assert [] == shipped
+
+
+def test_one_sweep_is_found_without_reading_the_journals_of_others_or_of_those_that_ship(folder):
+    run_id = first_of(folder)
+    sweep_id, api = run_id.rsplit("-", 2)[0], Api(home=folder, shared=False)
+
+    with opened_files(folder / "runs") as opened, opened_files(ASSETS / "recorded") as shipped:
+        assert api.runs.is_sweep(sweep_id)
+        runs = api.runs.sweep(sweep_id).runs
+
+    assert {run.run_id for run in runs} == {path.split("/")[0] for path in opened if path.endswith("events.jsonl")}
+    assert [] == shipped
+
+
+def test_those_that_ship_are_known_by_their_names(folder):
+    api = Api(home=folder, shared=False)
+
+    for sweep in api.runs.recorded():
+        assert api.runs.is_sweep(sweep.sweep_id)
+        assert sweep is api.runs.sweep(sweep.sweep_id)
+        assert not api.runs.is_sweep(sweep.runs[0].run_id)
+    for name in ("nothing", ASSETS.name, api.runs.recorded()[0].sweep_id[:-1]):
+        with pytest.raises(RunNotFoundError):
+            api.runs.is_sweep(name)
