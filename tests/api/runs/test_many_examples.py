@@ -191,6 +191,23 @@ def test_it_is_told_without_the_noise_of_a_sweep_that_is_deleted_meanwhile(api, 
     assert answer.borrowed is None
 
 
+def test_advice_is_given_without_the_verdict_on_a_sweep_that_is_deleted_meanwhile(api, monkeypatch):
+    sweep_id = sweep_of(api, 2)
+    listed = api.runs.sweeps
+
+    def then_deleted():
+        sweeps = listed()
+        for run in api.workspace.store.sweep(sweep_id).runs:
+            shutil.rmtree(api.workspace.store.run_dir(run.run_id))
+        monkeypatch.setattr(api.runs, "sweeps", listed)
+        return sweeps
+
+    monkeypatch.setattr(api.runs, "sweeps", then_deleted)
+
+    with acting_as(ANN):
+        assert [1, 2] == api.advice.advise(questions.question(MODEL), Goal()).own.ranks
+
+
 def test_it_is_told_without_what_would_decide_each_pair_where_the_line_is_full(api, busy, monkeypatch):
     sweep_id = sweep_of(api, 3, seeds=(0, 1))
     (endpoint,) = (each for each in quality.operations(api) if each.__name__ == "verdict")
