@@ -9,6 +9,8 @@ API = "/gradio_api/"
 UPLOAD = f"{API}upload"
 FILES = (f"{API}file=", f"{API}file/")
 """What follows is the path of a file that Gradio opens."""
+ANSWERS = ("/rankviz/answer", "/rankviz/words", "/rankviz/compare")
+"""Beside Gradio's own addresses: what the page's script asks."""
 CLOSED = (
     "component_server",
     "custom_component/",
@@ -44,6 +46,11 @@ def is_closed(address: str, *, asks_login: bool = False) -> bool:
     if address in LOGIN:
         return not asks_login
     return address.startswith((MONITORING, *(API + name for name in CLOSED)))
+
+
+def is_answer(address: str) -> bool:
+    """Whether the page itself answers, to whom Gradio would let in."""
+    return address in ANSWERS
 
 
 def file_in(address: str) -> str | None:

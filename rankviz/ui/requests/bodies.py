@@ -6,7 +6,8 @@ from typing import Any
 import anyio
 from starlette.responses import JSONResponse
 
-from rankviz.ui.requests.addresses import API, address_of, is_closed, is_upload
+from rankviz.ui.requests.addresses import API, address_of, is_answer, is_closed, is_upload
+from rankviz.ui.requests.login import asks_password, is_let_in
 
 MAX_BODY_BYTES = 100_000
 """Of a question of Explore, a call by HTTP or MCP, and anything else that is not named here."""
@@ -19,7 +20,8 @@ EVENTS = tuple(API + name for name in ("queue/join", "run/", "api/"))
 
 
 class Bodies:
-    """ASGI middleware: answers 413 to a request that is too long, and 404 to one that the page has no use for."""
+    """ASGI middleware: answers 413 to a request that is too long, 404 to one that the page has no use for, and 401 to
+    a question of who has to log in."""
 
     def __init__(self, app: Any, seconds: float = MAX_SECONDS, most_bytes: int = MAX_BYTES) -> None:
         self.app = app
@@ -32,8 +34,10 @@ class Bodies:
         if scope["type"] != "http" or is_upload(scope):
             return await self.app(scope, receive, send)
         address = address_of(scope)
-        if is_closed(address, asks_login=getattr(scope.get("app"), "auth", None) is not None):
+        if is_closed(address, asks_login=asks_password(scope)):
             return await JSONResponse({"detail": "This page has no such address."}, 404)(scope, receive, send)
+        if is_answer(address) and not await is_let_in(scope):
+            return await JSONResponse({"detail": "Log in first."}, 401)(scope, receive, send)
         limit = MAX_EVENT_BYTES if address.startswith(EVENTS) else MAX_BODY_BYTES
         try:
             body = await self._read(receive, limit)

@@ -1,0 +1,60 @@
+"""Where a host embeds the page with a login, nothing is answered before it."""
+
+import gradio as gr
+import pytest
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+
+from rankviz.api import Api
+from rankviz.ui.explore.routes import routes
+from rankviz.ui.requests.addresses import ANSWERS
+from rankviz.ui.requests.bodies import Bodies
+
+
+async def by_header(request):
+    return request.headers.get("who")
+
+
+@pytest.fixture
+def embedded(tmp_path):
+    """Makes a client of a host's own app, with the page below it."""
+
+    def make(**login):
+        with gr.Blocks(analytics_enabled=False) as page:
+            gr.Textbox()
+        own = {"openapi_url": None, "middleware": [Middleware(Bodies)], "routes": routes(Api(home=tmp_path))}
+        host = gr.mount_gradio_app(FastAPI(), page, "/ranks", app_kwargs=own, **login)
+        return TestClient(host, base_url="https://testserver")  # whose cookies are secure
+
+    return make
+
+
+def answers(client, **headers):
+    return {client.post(f"/ranks{address}", json={}, headers=headers).status_code for address in ANSWERS}
+
+
+def test_every_answer_beside_gradios_is_known(tmp_path):
+    assert set(ANSWERS) == {route.path for route in routes(Api(home=tmp_path))}
+
+
+def test_without_a_login_all_are_answered(embedded):
+    assert 401 not in answers(embedded())
+
+
+def test_with_a_password_only_who_has_logged_in_is_answered(embedded):
+    client = embedded(auth=("ann", "secret"))
+
+    assert {401} == answers(client)
+    client.cookies.set("access-token-", "x")
+    assert {401} == answers(client)
+    client.post("/ranks/login", data={"username": "ann", "password": "secret"})
+    assert 401 not in answers(client)
+
+
+def test_with_a_login_of_the_hosts_only_whom_it_knows_is_answered(embedded):
+    for user_of in (by_header, lambda request: request.headers.get("who")):
+        client = embedded(auth_dependency=user_of)
+
+        assert {401} == answers(client)
+        assert 401 not in answers(client, who="ann")
