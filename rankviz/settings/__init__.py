@@ -106,7 +106,7 @@ class Limits(BaseSettings):
     disk_mb: Count | None = Field(
         None,
         description="MB in the runs folder, with the adapters that queued runs will save, beyond which nothing new "
-        "starts",
+        "starts; bases from the Hub that nobody waits for make room, then runs",
     )
     introspections: Annotated[int, Field(ge=1)] = Field(
         2, description="Models, adapters, imports and large sweeps that are read at once"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rankviz import units
 from rankviz.api.visitors.adapters import Adapters
+from rankviz.api.visitors.bases import Bases
 from rankviz.core.runs.limits import check_base
 from rankviz.errors import LimitError
 from rankviz.folder_sizes import bytes_on_disk
@@ -39,6 +40,7 @@ class Quota:
     def __init__(self, workspace: Workspace, models: Models):
         self._workspace = workspace
         self._models = models
+        self.bases = Bases(workspace, models)
         self._adapters = Adapters(workspace, models)
         self._disk: tuple[float, int] = (-DISK_SECONDS, 0)
 
@@ -75,22 +77,26 @@ class Quota:
         require_runs(self._workspace.store, owner, new, **most, besides=sweep_id, look_only=look_only)
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
-        """Where the disk is in use, what can be had again makes room; nothing goes where all of it is too little."""
+        """Where the disk is in use, what can be had again makes room: bases from the Hub, then runs, of which nothing
+        goes where all of it is too little."""
         if not self._is_over_disk(runs):
+            return
+        self.bases.make_room(lambda: not self._is_over_disk(runs, anew=True), runs)
+        if not self._is_over_disk(runs, anew=True):
             return
         store = self._workspace.store
         replaceable = going.replaceable(store, besides=sweep_id)
         folders = folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
-        over = self._disk_bytes(runs, anew=True) - self._workspace.limits.disk_mb * 10**6
+        over = self._disk_bytes(runs) - self._workspace.limits.disk_mb * 10**6
         if over <= sum(map(bytes_on_disk, folders)):
             for each in replaceable:
                 going.let_go(store, [each])
                 if not self._is_over_disk(runs, anew=True):
                     return
         raise LimitError(
-            f"The runs on this server use {units.file_size(self._disk_bytes(runs))} with what queued runs will save, "
-            f"more than the {self._workspace.limits.disk_mb:,} MB that it allows. Delete runs of yours, or try again "
-            "later."
+            f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk_bytes(runs))} with what "
+            f"queued runs will save, more than the {self._workspace.limits.disk_mb:,} MB that it allows. Delete runs "
+            "of yours, or try again later."
         )
 
     def _is_over_disk(self, runs: Sequence[RunRequest] = (), *, anew: bool = False) -> bool:
