@@ -1,6 +1,5 @@
 """Whether the Hugging Face Hub answers, where its cache is, and what of a model is still to be fetched."""
 
-import errno
 import json
 import os
 import re
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.core.preflight.facts import HubAnswer
-from rankviz.errors import HubSilentError
+from rankviz.errors import OF_THE_DISK, HubSilentError
 
 TIMEOUT_S = 3.0
 CACHE_VARIABLE = "HF_HUB_CACHE"
@@ -18,9 +17,6 @@ WEIGHT_FILES = {
     "bin": re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin"),
 }
 """By format, the one that transformers prefers first; other files of a repository are not fetched to load it."""
-
-
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def silence(error: Exception, sentence: str) -> Exception:
