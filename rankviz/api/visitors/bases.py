@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from rankviz import units
 from rankviz.catalog import models as catalog_models
-from rankviz.core.preflight.checks import LOW_DISK_BYTES
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import RankVizError
 from rankviz.machine import disk
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rankviz.core.runs.request import RunRequest
 
 LOOK_SECONDS = 60.0
+LEAST_FREE_BYTES = 6 * units.GB
+"""As much as the next base may take, by the limits of a shared page."""
 
 
 class Bases:
@@ -46,7 +48,7 @@ class Bases:
         """The same where the disk has little room left, since then nothing could be trained any more."""
         home = self._workspace.home
         with contextlib.suppress(FileNotFoundError):  # nothing was written yet
-            self.make_room(lambda: shutil.disk_usage(home).free >= LOW_DISK_BYTES)
+            self.make_room(lambda: shutil.disk_usage(home).free >= LEAST_FREE_BYTES)
 
     def keep_room(self, every_seconds: float = LOOK_SECONDS) -> None:
         """Look for it again and again while this process lives."""

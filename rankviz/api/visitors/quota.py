@@ -152,7 +152,16 @@ class Quota:
         at, used = self._disk
         if anew or time.monotonic() - at > DISK_SECONDS:
             at, used = self._disk = time.monotonic(), bytes_on_disk(self._workspace.home)
-        return used + self._adapters.queued_bytes() + self._adapters.coming_bytes(runs)
+        return used + self._coming_bytes(runs)
+
+    def _coming_bytes(self, runs: Sequence[RunRequest]) -> int:
+        """What these runs and all that are queued will save. Whoever has none queued, and wants no more than a share of
+        the place, is not kept out by what others have queued."""
+        limits, new = self._workspace.limits, self._adapters.coming_bytes(runs)
+        share = limits.disk_mb * 10**6 / limits.first_sweeps if limits.first_sweeps else 0
+        if 0 < new <= share and not self._workspace.rights.made_by_visitor(self._workspace.store.unended()):
+            return new
+        return new + self._adapters.queued_bytes()
 
 
 def _sweeps(count: int) -> str:

@@ -88,6 +88,20 @@ def test_the_disk_of_all_has_room_for_what_queued_runs_will_save(shared):
         assert "more than the 12 MB that it allows. Delete runs of yours, or try again later." in str(refusal.value)
 
 
+def test_what_others_have_queued_keeps_nobody_out_who_has_none_queued_and_wants_no_more_than_a_share(shared):
+    api = shared(disk_mb=12, first_sweeps=2, sweeps=9)
+    for visitor in (ANN, BEN):
+        with acting_as(visitor):
+            api.runs.start(R4)
+
+    with acting_as(CARL):
+        with pytest.raises(LimitError, match="with what queued runs will save"):
+            api.runs.start(questions.sweep(ranks=(4, 5), max_steps=2))
+        api.runs.start(R4)
+        with pytest.raises(LimitError, match="with what queued runs will save"):
+            api.runs.start(R4)
+
+
 def test_what_a_running_run_has_saved_already_is_not_to_come_any_more(shared):
     api = shared(disk_mb=12)
     with acting_as(ANN):
