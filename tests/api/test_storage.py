@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -178,15 +179,27 @@ def test_a_visitor_who_starts_a_sweep_on_a_full_disk_reads_nothing_for_the_opera
     assert any("RANKVIZ_HOME" in sentence for sentence in for_admin)
 
 
-def test_an_adapter_for_which_the_disk_has_no_room_is_no_broken_zip_and_is_read_once_there_is(tmp_path):
+@pytest.fixture
+def packed(tmp_path):
+    """A zip that unpacks to 2 MB."""
     a, b = factors(4000, 64, 4000)
     tensors = {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b}
-    packed = files.pack(save(tmp_path / "mine", tensors, CONFIG | {"r": 64}), tmp_path / "mine.zip")
+    return files.pack(save(tmp_path / "mine", tensors, CONFIG | {"r": 64}), tmp_path / "mine.zip")
+
+
+@contextmanager
+def nearly_full():
+    """A folder with room for a question, and not for an adapter; and the file that takes the rest."""
     with small_disk(8) as folder:
-        api = Api(home=folder / "home", shared=False)
         (folder / "home").mkdir()
         filler = fill(folder)
         os.truncate(filler, filler.stat().st_size - 500_000)
+        yield folder / "home", filler
+
+
+def test_an_adapter_for_which_the_disk_has_no_room_is_no_broken_zip_and_is_read_once_there_is(packed):
+    with nearly_full() as (home, filler):
+        api = Api(home=home, shared=False)
 
         for _ in range(2):
             with pytest.raises(StorageError) as refusal:
@@ -194,3 +207,15 @@ def test_an_adapter_for_which_the_disk_has_no_room_is_no_broken_zip_and_is_read_
             assert disk.FULL_SENTENCE == str(refusal.value)
         filler.unlink()
         assert api.adapters.spectrum(packed)
+
+
+def test_a_visitor_is_not_told_to_free_the_disk_of_the_page(packed, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(packed.parent))
+    with nearly_full() as (home, _), acting_as(ANN):
+        api = Api(home=home, shared=True)
+        api.workspace.temp.own(packed, ANN.id)
+
+        with pytest.raises(StorageError) as refusal:
+            api.adapters.spectrum(packed)
+
+    assert FULL == str(refusal.value)
