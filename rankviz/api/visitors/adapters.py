@@ -42,7 +42,7 @@ class Adapters:
             raise LimitError(
                 f"This server keeps at most {most_mb:,} MB of the adapters of a visitor's runs, those that queued runs "
                 f"will save included (yours take {units.file_size(kept)}, and this adds {units.file_size(new)}). "
-                "Delete some of your runs first, or choose lower ranks."
+                "Delete some of your runs first, or choose fewer or lower ranks."
             )
 
     def queued_bytes(self) -> int:
