@@ -122,7 +122,8 @@ class Children:
             with self.folder() as folder:
                 (Path(folder) / REQUEST).write_text(json.dumps(request), encoding="utf-8")
                 ended = run([*self._worker, operation, str(folder)], self.bounds, folder=Path(folder), secret=secret)
-            return answer(ended, about=about, error=error, work=self._work)
+                # Within the block, so that who gave the folder can say what its disk has refused.
+                return answer(ended, about=about, error=error, work=self._work)
         except (UserError, WorkerError, HubUnavailableError) as failure:
             if key:
                 self._failed[key] = time.monotonic(), failure

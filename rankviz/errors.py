@@ -28,10 +28,16 @@ RankVizError
   + WorkerError               a worker process failed: exit code and the tail of its log
 """
 
+import errno
+
 LONGEST = 4000
 """Characters of a message, whatever it quotes."""
 SHOWN = 200
 """Characters of a name that somebody gave, in a message."""
+
+
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""Of an OSError that something could not be written, which says nothing of what was read for it."""
 
 
 def quoted(name: object) -> str:

@@ -15,6 +15,7 @@ from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, writes
 from rankviz.catalog import hardware
 from rankviz.core.runs.attempts import HF_JOBS
+from rankviz.core.runs.estimate import saved_bytes
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.store.destination import Destination
 
@@ -107,7 +108,7 @@ class Jobs:
         try:
             for found in self._engine.returning(owner):
                 try:
-                    with self._quota.admitting(new=len(found.requests)):
+                    with self._quota.admitting(new=len(found.requests), runs=found.requests):
                         self._engine.take(found, owner)
                 except (LimitError, EngineError, OSError) as error:
                     refusal = error
@@ -221,8 +222,7 @@ class Jobs:
     def _require_room(self, runs: Sequence[RunRequest], offer: Offer) -> None:
         """Of the adapters of these runs, and of what they are truncated to, on this server."""
         ranks = offer.expected.ranks
-        sizes = [ranks[run.r].adapter_bytes * (run.r + sum(run.cut_ranks)) // run.r for run in runs]
-        self._engine.bounds.require(sizes)
+        self._engine.bounds.require([saved_bytes(run, ranks[run.r].adapter_bytes) for run in runs])
 
     @property
     def _engine(self) -> HfJobs:

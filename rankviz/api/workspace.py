@@ -265,6 +265,8 @@ class Workspace:
         """Around what writes into the runs folder or among uploads and downloads: StorageError where that fails."""
         try:
             yield
+        except StorageError as error:  # of a child
+            raise StorageError(self.of_disk(str(error))) from error
         except OSError as error:
             from rankviz.machine import disk
 

@@ -1,24 +1,22 @@
 """Whether the Hugging Face Hub answers, where its cache is, and what of a model is still to be fetched."""
 
-import errno
 import json
+import os
 import re
 import socket
 from pathlib import Path
 from typing import Any
 
 from rankviz.core.preflight.facts import HubAnswer
-from rankviz.errors import HubSilentError
+from rankviz.errors import OF_THE_DISK, HubSilentError
 
 TIMEOUT_S = 3.0
+CACHE_VARIABLE = "HF_HUB_CACHE"
 WEIGHT_FILES = {
     "safetensors": re.compile(r"model(\.safetensors)?(-\d+-of-\d+)?\.safetensors"),
     "bin": re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin"),
 }
 """By format, the one that transformers prefers first; other files of a repository are not fetched to load it."""
-
-
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def silence(error: Exception, sentence: str) -> Exception:
@@ -68,10 +66,11 @@ def _why(error: BaseException) -> str:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: HF_HUB_CACHE, or hub/ in HF_HOME."""
+    """Where downloads are kept: HF_HUB_CACHE, or hub/ in HF_HOME. The variable may have been set since the Hub's client
+    has read it."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE)
+    return Path(os.environ.get(CACHE_VARIABLE) or constants.HF_HUB_CACHE)
 
 
 def has_weights(repo_id: str) -> bool:
@@ -81,7 +80,7 @@ def has_weights(repo_id: str) -> bool:
         from huggingface_hub import errors, try_to_load_from_cache
 
         try:
-            path = try_to_load_from_cache(repo_id, name)
+            path = try_to_load_from_cache(repo_id, name, cache_dir=cache_folder())
         except errors.HFValidationError:
             return None
         return path if isinstance(path, str) else None
@@ -109,6 +108,7 @@ def weight_bytes_to_fetch(repo_id: str, api: Any = None) -> int | None:
     for pattern in WEIGHT_FILES.values():
         files = [each for each in info.siblings or () if pattern.fullmatch(each.rfilename)]
         if files:
-            missing = [each for each in files if not isinstance(try_to_load_from_cache(repo_id, each.rfilename), str)]
+            paths = [try_to_load_from_cache(repo_id, each.rfilename, cache_dir=cache_folder()) for each in files]
+            missing = [each for each, path in zip(files, paths, strict=True) if not isinstance(path, str)]
             return None if any(each.size is None for each in missing) else sum(each.size for each in missing)
     return None

@@ -86,6 +86,9 @@ class Limits(BaseSettings):
         description="MB of all files of one visitor: uploads, the data and journals of runs, and result files; and as "
         "much again of their downloads, of which the newest stays whatever its size",
     )
+    adapters_mb_per_visitor: Count | None = Field(
+        None, description="MB of the adapters of one visitor's runs, those that queued runs will save included"
+    )
     result_files: Count = Field(500, description="Result files (added to the studies) that are kept of one visitor")
     temp_mb: Count | None = Field(
         None,
@@ -100,7 +103,11 @@ class Limits(BaseSettings):
         None,
         description="Numbers of held-out examples (losses, tokens, matches) in an imported zip, and in runs compared",
     )
-    disk_mb: Count | None = Field(None, description="MB in use in the runs folder, beyond which nothing new starts")
+    disk_mb: Count | None = Field(
+        None,
+        description="MB in the runs folder, with the adapters that queued runs will save, beyond which nothing new "
+        "starts; bases from the Hub that nobody waits for make room, then runs",
+    )
     introspections: Annotated[int, Field(ge=1)] = Field(
         2, description="Models, adapters, imports and large sweeps that are read at once"
     )
@@ -140,6 +147,7 @@ class SharedLimits(Limits):
     upload_mb: Count = 100
     uploads_per_visitor: Count | None = 20
     files_mb_per_visitor: Count | None = 300
+    adapters_mb_per_visitor: Count | None = 2_000
     result_files: Count = 50
     temp_mb: Count | None = 5_000
     import_mb: Count = 50

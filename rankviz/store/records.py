@@ -11,6 +11,7 @@ from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.errors import BadAdapterError, RunNotFoundError, UserError
+from rankviz.folder_sizes import bytes_in
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -162,6 +163,10 @@ class RunRecords:
                 with contextlib.suppress(OSError):  # not begun, or gone meanwhile
                     total += self._journal(run_id).stat().st_size
         return total
+
+    def adapter_bytes(self, run_id: str) -> int:
+        """Of the adapter that a run has saved, and of those that it was truncated to."""
+        return sum(bytes_in(self.run_dir(run_id) / name) for name in ("adapter", "cuts"))
 
     def ownership(self, run_id: str) -> Ownership:
         """Whose a run or a probe is, and whether others may look at it."""

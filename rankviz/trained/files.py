@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rankviz.core.bounds import printable
-from rankviz.errors import SHOWN, BadAdapterError
+from rankviz.errors import OF_THE_DISK, SHOWN, BadAdapterError
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -144,6 +144,8 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
             for state in (m for m in members if m.filename == beside and m.file_size <= MAX_STATE_BYTES):
                 _unpack(archive, state, Path(unpacked.name) / TRAINER_STATE)
     except (*UNZIPPING, OSError) as error:
+        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+            raise
         raise BadAdapterError(f"{path.name} cannot be read as a zip ({error}): zip the folder again.") from None
     folder = Path(unpacked.name)
     steps = steps_in(folder / TRAINER_STATE)

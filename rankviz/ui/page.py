@@ -37,7 +37,6 @@ def build_app(api: Api) -> gr.Blocks:
         title="RankViz: what a LoRA rank costs, and what it buys",
         analytics_enabled=False,
         fill_width=True,
-        delete_cache=(3600, 86400),
     ) as app:
         with gr.Row(elem_classes="rv-top"):
             header()

@@ -10,6 +10,7 @@ from threading import Thread
 from rankviz.api import Api
 from rankviz.api.visitors.expiry import Expiry
 from rankviz.errors import UserError
+from rankviz.hub import cache
 from rankviz.ui import network, zero_gpu
 from rankviz.ui.page import build_app
 from rankviz.ui.requests import heads, progress
@@ -24,6 +25,8 @@ def serve() -> None:
     """Build the page on the default runs folder, continue its queue and serve until the process ends."""
     api = Api()
     api.workspace.temp.use_for_gradio()
+    if api.workspace.shared:
+        cache.use_own(api.workspace.home)
     options = launch_options(api)
     host, port = options["server_name"], options["server_port"]
     check_address(host, port)
@@ -32,6 +35,7 @@ def serve() -> None:
             print(line, flush=True)
     api.workspace.temp.keep_clean(api.workspace.settings.temp_hours * 3600)
     Expiry(api.workspace).keep_clean()
+    api.quota.bases.keep_room()
     read_ahead(api)
     api.workspace.work_queue()
     sys.setswitchinterval(SWITCH_SECONDS)

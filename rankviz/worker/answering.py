@@ -1,7 +1,6 @@
 """How a short-lived child answers: one JSON object on standard output, an error of ours with exit code 2."""
 
 import contextlib
-import errno
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.children import REQUEST
-from rankviz.errors import RankVizError
+from rankviz.errors import OF_THE_DISK, RankVizError
 from rankviz.machine import disk
 
 TOO_LARGE = "It needs more memory than RankViz allows for reading it."
@@ -29,7 +28,7 @@ def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARG
     except OSError as error:
         if error.errno in disk.FULL:
             reply, code = {"error": "StorageError", "message": disk.FULL_SENTENCE}, 2
-        elif error.errno in (errno.EROFS, errno.EFBIG):
+        elif error.errno in OF_THE_DISK:
             reply, code = {"error": "RankVizError", "message": f"It cannot be unpacked here: {error.strerror}."}, 2
         else:
             raise

@@ -2,9 +2,11 @@
 
 import errno
 import json
+import os
 import re
 import shutil
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -15,10 +17,12 @@ from rankviz.core.runs.events import RunStarted, StageReached
 from rankviz.core.runs.stages import SAVING
 from rankviz.errors import InvalidSettingError, StorageError
 from rankviz.machine import disk
+from rankviz.trained import files
 from rankviz.visitor import acting_as
 from tests.support import questions
 from tests.support.finished_runs import finished
 from tests.support.hostile_disks import fill, read_only_folder, small_disk, without_rights
+from tests.support.saved_adapters import CONFIG, Q, factors, save
 from tests.support.visitors import ADMIN, ANN
 
 FULL = "The disk of this page is full. Try later."
@@ -173,3 +177,45 @@ def test_a_visitor_who_starts_a_sweep_on_a_full_disk_reads_nothing_for_the_opera
 
     assert {FULL} == set(checks)
     assert any("RANKVIZ_HOME" in sentence for sentence in for_admin)
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """A zip that unpacks to 2 MB."""
+    a, b = factors(4000, 64, 4000)
+    tensors = {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b}
+    return files.pack(save(tmp_path / "mine", tensors, CONFIG | {"r": 64}), tmp_path / "mine.zip")
+
+
+@contextmanager
+def nearly_full():
+    """A folder with room for a question, and not for an adapter; and the file that takes the rest."""
+    with small_disk(8) as folder:
+        (folder / "home").mkdir()
+        filler = fill(folder)
+        os.truncate(filler, filler.stat().st_size - 500_000)
+        yield folder / "home", filler
+
+
+def test_an_adapter_for_which_the_disk_has_no_room_is_no_broken_zip_and_is_read_once_there_is(packed):
+    with nearly_full() as (home, filler):
+        api = Api(home=home, shared=False)
+
+        for _ in range(2):
+            with pytest.raises(StorageError) as refusal:
+                api.adapters.spectrum(packed)
+            assert disk.FULL_SENTENCE == str(refusal.value)
+        filler.unlink()
+        assert api.adapters.spectrum(packed)
+
+
+def test_a_visitor_is_not_told_to_free_the_disk_of_the_page(packed, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(packed.parent))
+    with nearly_full() as (home, _), acting_as(ANN):
+        api = Api(home=home, shared=True)
+        api.workspace.temp.own(packed, ANN.id)
+
+        with pytest.raises(StorageError) as refusal:
+            api.adapters.spectrum(packed)
+
+    assert FULL == str(refusal.value)

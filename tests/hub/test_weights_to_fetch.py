@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import file_download
 
 from rankviz.hub.reach import has_weights, weight_bytes_to_fetch
 
@@ -15,7 +15,7 @@ REPO, COMMIT = "someone/model", "a" * 40
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache; the function that it returns puts files into it."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     folder = tmp_path / file_download.repo_folder_name(repo_id=REPO, repo_type="model")
 
     def put(**files):

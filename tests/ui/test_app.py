@@ -72,3 +72,20 @@ def test_options_are_not_ignored_but_those_of_rankviz_serve():
         "app.py takes no options. Start with `rankviz serve`, which has them: rankviz serve --host 0.0.0.0"
         == done.stderr.strip().splitlines()[-1]
     )
+
+
+def test_a_shared_page_keeps_bases_in_its_runs_folder_and_ones_own_where_all_programs_do(tmp_path):
+    shows = "print(os.environ.get('HF_HUB_CACHE'), flush=True), os._exit(0)"
+    code = f"import os; from rankviz.ui import serve; serve.build_app = lambda api: ({shows}); serve.serve()"
+    env = {name: value for name, value in os.environ.items() if name != "HF_HUB_CACHE"}
+    env |= {"RANKVIZ_HOME": str(tmp_path), "GRADIO_SERVER_PORT": str(free_port())}
+
+    def cache(shared: str) -> str:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, cwd=ROOT, env=env | {"RANKVIZ_SHARED": shared}, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip().splitlines()[-1]
+
+    assert str(tmp_path / "hub") == cache("true")
+    assert "None" == cache("false")

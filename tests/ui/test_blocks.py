@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from pathlib import Path
 
 import gradio as gr
 import httpx
@@ -17,6 +18,7 @@ from rankviz.ui.page import build_app
 from rankviz.ui.visitors import HEADER, visitors_of
 from tests.support.serving import launched
 from tests.support.stranger import Events
+from tests.support.uploads import send
 
 STATE_KILOBYTES = 200
 """Of an open page."""
@@ -170,3 +172,13 @@ def test_a_page_starts_where_its_first_answer_takes_long(api, monkeypatch):
 
     with launched(build_app(api), api) as (_, address):
         assert 200 == httpx.get(address, timeout=None).status_code
+
+
+def test_a_server_that_stops_leaves_uploads_as_long_as_they_are_to_be_kept(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(page, "max_file_size", None, raising=False)  # launch sets it
+
+    with TestClient(gr.routes.App.create_app(page)) as client:
+        (path,) = send(client, "").json()
+
+    assert "rows" == Path(path).read_text()

@@ -143,9 +143,10 @@ class Runs(FollowedRuns):
         store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
         if base.path:
             request = replace(request, base=str(base.path.absolute()))  # the worker stands in another folder
+        runs = request.runs(sweep_id="asked", created_at=0.0)
         copied = file.stat().st_size if file and not store.kept_path(file, owner.id).exists() else 0
         with (
-            self._quota.admitting(new=len(request.runs(sweep_id="asked", created_at=0.0))),
+            self._quota.admitting(new=len(runs), runs=runs),
             self._workspace.room.holding(copied),
         ):
             sweep_id = store.create(request, owner.id, destination, data=file)
@@ -174,7 +175,7 @@ class Runs(FollowedRuns):
         self._required_run_ids(sweep_id)
         destination = destination or self._machines.destination(self.sweep(sweep_id))
         self.check_runs([request], destination, device)
-        with self._quota.admitting(new=1, sweep_id=sweep_id):
+        with self._quota.admitting(new=1, runs=[request], sweep_id=sweep_id):
             runs = self.sweep(sweep_id).runs
             limits = self._workspace.limits
             limits = limits if self._machines.engine(destination.engine).is_limited else paid_limits(limits)
@@ -222,7 +223,7 @@ class Runs(FollowedRuns):
         destination = destination or self._machines.destination(self.sweep(sweep_id))
         again = self.resumed_requests(sweep_id)
         self.check_runs(again, destination, device)
-        with self._quota.admitting(new=0, sweep_id=sweep_id):
+        with self._quota.admitting(new=0, runs=again, sweep_id=sweep_id):
             queued = [each.run_id for each in again if self._workspace.store.requeue(each.run_id, destination)]
         if not queued:
             raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile

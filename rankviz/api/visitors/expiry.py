@@ -15,6 +15,7 @@ from rankviz import paths
 from rankviz.catalog import own_studies
 from rankviz.machine import disk
 from rankviz.store import going
+from rankviz.store.clock import Clock
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
@@ -28,12 +29,7 @@ class Expiry:
 
     def __init__(self, workspace: Workspace):
         self._workspace = workspace
-        self._began = time.time(), time.monotonic()
-
-    def now(self) -> float:
-        """Unix seconds. A clock that jumps ahead while this process lives is not believed: what is removed is gone."""
-        at, since = self._began
-        return min(time.time(), at + time.monotonic() - since)
+        self.clock = Clock()
 
     def remove(self, now: float) -> None:
         """Remove what has been kept for long enough; nothing where days are no limit."""
@@ -54,7 +50,7 @@ class Expiry:
             while True:
                 time.sleep(every_seconds)  # first: a clock may be set soon after a machine has started
                 try:
-                    self.remove(self.now())
+                    self.remove(self.clock.now())
                 except OSError as error:  # a read-only folder, say
                     logging.getLogger(__name__).warning("Old runs stay. %s", disk.explain(error))
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rankviz import units
+from rankviz.api.visitors.adapters import Adapters
+from rankviz.api.visitors.bases import Bases
 from rankviz.core.runs.limits import check_base
 from rankviz.errors import LimitError
 from rankviz.folder_sizes import bytes_on_disk
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.runs.record import RunRecord
+    from rankviz.core.runs.request import RunRequest
     from rankviz.store import RunStore
 
 DISK_SECONDS = 20.0
@@ -37,12 +40,15 @@ class Quota:
     def __init__(self, workspace: Workspace, models: Models):
         self._workspace = workspace
         self._models = models
+        self.bases = Bases(workspace, models)
+        self._adapters = Adapters(workspace, models)
         self._disk: tuple[float, int] = (-DISK_SECONDS, 0)
 
     @contextlib.contextmanager
-    def admitting(self, *, new: int, sweep_id: str = "") -> Iterator[None]:
+    def admitting(self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> Iterator[None]:
         """Within it, `new` runs or probes may be queued; LimitError where the visitor or the server has no room.
 
+        runs: what is to be trained, also where it is kept already.
         sweep_id: the sweep that they belong to, where it is there already.
         """
         if self._limitless:
@@ -52,7 +58,8 @@ class Quota:
             self._workspace.store.wait_until_read()
             records = self._workspace.store.records()
             self._require_place(records, sweep_id)
-            self._require_disk(sweep_id)
+            self._adapters.require_room(runs)
+            self._require_disk(runs, sweep_id)
             self._require_runs(new, sweep_id)
             yield
 
@@ -69,26 +76,32 @@ class Quota:
         most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
         require_runs(self._workspace.store, owner, new, **most, besides=sweep_id, look_only=look_only)
 
-    def _require_disk(self, sweep_id: str = "") -> None:
-        """Where the disk is in use, what can be had again makes room; nothing goes where all of it is too little."""
-        if not self._is_over_disk():
+    def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
+        """Where the disk is in use, what can be had again makes room: bases from the Hub, then runs, of which nothing
+        goes where all of it is too little."""
+        if not self._is_over_disk(runs):
+            return
+        self.bases.make_room(lambda: not self._is_over_disk(runs, anew=True), runs)
+        if not self._is_over_disk(runs, anew=True):
             return
         store = self._workspace.store
         replaceable = going.replaceable(store, besides=sweep_id)
         folders = folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
-        if self._disk_bytes(anew=True) - sum(map(bytes_on_disk, folders)) <= self._workspace.limits.disk_mb * 10**6:
+        over = self._disk_bytes(runs) - self._workspace.limits.disk_mb * 10**6
+        if over <= sum(map(bytes_on_disk, folders)):
             for each in replaceable:
                 going.let_go(store, [each])
-                if not self._is_over_disk(anew=True):
+                if not self._is_over_disk(runs, anew=True):
                     return
         raise LimitError(
-            f"The runs on this server use {units.file_size(self._disk_bytes())}, more than the "
-            f"{self._workspace.limits.disk_mb:,} MB that it allows. Delete runs of yours, or try again later."
+            f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk_bytes(runs))} with what "
+            f"queued runs will save, more than the {self._workspace.limits.disk_mb:,} MB that it allows. Delete runs "
+            "of yours, or try again later."
         )
 
-    def _is_over_disk(self, *, anew: bool = False) -> bool:
+    def _is_over_disk(self, runs: Sequence[RunRequest] = (), *, anew: bool = False) -> bool:
         most_mb = self._workspace.limits.disk_mb
-        return most_mb is not None and self._disk_bytes(anew=anew) > most_mb * 10**6
+        return most_mb is not None and self._disk_bytes(runs, anew=anew) > most_mb * 10**6
 
     def check_base(self, base: str) -> None:
         """LimitError where the base model is too large, by its config, or by its files where the Hub gives them."""
@@ -109,8 +122,8 @@ class Quota:
     @property
     def _limitless(self) -> bool:
         limits = self._workspace.limits
-        given = (limits.sweeps, limits.sweeps_per_visitor, limits.runs_kept, limits.runs_in_total, limits.disk_mb)
-        return all(limit is None for limit in given)
+        counts = (limits.sweeps, limits.sweeps_per_visitor, limits.runs_kept, limits.runs_in_total)
+        return all(limit is None for limit in (*counts, limits.adapters_mb_per_visitor, limits.disk_mb))
 
     def _require_place(self, records: Sequence[RunRecord | ProbeRecord], sweep_id: str) -> None:
         """In the queue, for one more sweep or probe; one that is in it has its place."""
@@ -134,11 +147,21 @@ class Quota:
                 "later."
             )
 
-    def _disk_bytes(self, *, anew: bool = False) -> int:
+    def _disk_bytes(self, runs: Sequence[RunRequest], *, anew: bool = False) -> int:
+        """What is there, and what these runs and all that are queued will save."""
         at, used = self._disk
         if anew or time.monotonic() - at > DISK_SECONDS:
             at, used = self._disk = time.monotonic(), bytes_on_disk(self._workspace.home)
-        return used
+        return used + self._coming_bytes(runs)
+
+    def _coming_bytes(self, runs: Sequence[RunRequest]) -> int:
+        """What these runs and all that are queued will save. Whoever has none queued, and wants no more than a share of
+        the place, is not kept out by what others have queued."""
+        limits, new = self._workspace.limits, self._adapters.coming_bytes(runs)
+        share = limits.disk_mb * 10**6 / limits.first_sweeps if limits.first_sweeps else 0
+        if 0 < new <= share and not self._workspace.rights.made_by_visitor(self._workspace.store.unended()):
+            return new
+        return new + self._adapters.queued_bytes()
 
 
 def _sweeps(count: int) -> str:

@@ -15,7 +15,7 @@ from rankviz.core.preflight.facts import HUB_DISK, Card, Facts, Wanted
 
 BF16_CAPABILITY = (8, 0)
 LEAST_DISK_BYTES = units.GB
-MAKE_ROOM = "Make room, or move the folder: RANKVIZ_HOME names that of runs, HF_HOME that of models."
+MAKE_ROOM = "Make room, or move the folder: RANKVIZ_HOME names that of runs, HF_HUB_CACHE that of models."
 LOW_DISK_BYTES = 5 * units.GB
 
 

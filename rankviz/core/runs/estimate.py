@@ -21,6 +21,7 @@ from rankviz.core.cost.pace.workload import Workload, kernels
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.stack import DTYPE_BYTES, stack_on
 from rankviz.core.lora.config import adapter_dtype
+from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.core.runs.request import RunRequest
@@ -71,16 +72,28 @@ def estimate_run(
     durations = [duration for _, duration in ends]
     formulas = None if None in durations else Range(durations[0].low, durations[1].expected, durations[2].high)
     plan = plan_on(model, request.lora, training, device)
-    dtype = adapter_dtype(training.framework, training.precision, cuda=device.cuda)
     return RunEstimate(
         adapter_parameters=plan.parameters(r),
-        adapter_bytes=plan.file_bytes(r, DTYPE_BYTES[dtype]),
+        adapter_bytes=adapter_bytes(plan, request, device),
         memory_bytes=Range(round(low.low), round(expected.expected), round(high.high)),
         memory_kind="GPU allocated" if device.cuda else "process resident",
         seconds=formulas,
         formula_seconds=formulas,
         calibrated_by=calibration.probe_ids if calibration else (),
     )
+
+
+def adapter_bytes(plan: AdapterPlan, request: RunRequest, device: Device) -> int:
+    """Of the file that the run saves."""
+    training = request.training.without_auto(device)
+    dtype = adapter_dtype(training.framework, training.precision, cuda=device.cuda)
+    return plan.file_bytes(request.lora.r, DTYPE_BYTES[dtype])
+
+
+def saved_bytes(request: RunRequest, adapter_bytes: int) -> int:
+    """The same with what the adapter is truncated to and saved: where it was trained a little more."""
+    cuts = sum(r for r in request.cut_ranks if request.recovery_steps(r))
+    return adapter_bytes * (request.r + cuts) // request.r
 
 
 def paced(estimate: RunEstimate, paces: Paces) -> RunEstimate:

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from rankviz.errors import LimitError
 from rankviz.folder_sizes import bytes_in
+from rankviz.store.clock import Clock
 from rankviz.store.temp import downloads, making_room
 from rankviz.visitor import Visitor
 
@@ -55,10 +56,23 @@ class TempHome:
         return Path(os.environ.get(GRADIO_FOLDER) or Path(tempfile.gettempdir()) / "gradio")
 
     def use_for_gradio(self) -> None:
-        """Let Gradio keep its files here, unless it was told of another place. Before a page is built."""
+        """Let Gradio keep its files here, or in a folder of their own where it was told of another place: others may
+        use that too. Before a page is built."""
+        if self._has_page:
+            return
+        page = self.page / self._own if os.environ.get(GRADIO_FOLDER) else self.folder / "page"
         with suppress(OSError):  # where nothing can be written, Gradio has its own place
-            (self.folder / "page").mkdir(parents=True, exist_ok=True)
-            os.environ.setdefault(GRADIO_FOLDER, str(self.folder / "page"))
+            page.mkdir(parents=True, exist_ok=True)
+            os.environ[GRADIO_FOLDER] = str(page)
+
+    @property
+    def _own(self) -> str:
+        return f"rankviz-{_name(str(self.folder.absolute()))}"
+
+    @property
+    def _has_page(self) -> bool:
+        """Whether all that lies there is of this runs folder."""
+        return self.page == self.folder / "page" or self.page.name == self._own
 
     def keep_download(self, written: Path, visitor_id: str, most_bytes: float = math.inf) -> Path:
         """Move a file to where one visitor fetches it. Beside it the newest few of their downloads stay, as long as all
@@ -93,8 +107,8 @@ class TempHome:
 
     def drop_copies(self) -> None:
         """Of the adapters from the Hub only the newest few stay."""
-        copies = [(_age(path), path) for path in _inside(self.page) if path.name.startswith(COPY)]
-        for _, path in sorted(copies)[KEPT_COPIES:]:
+        copies = [(_written_at(path), path) for path in _inside(self.page) if path.name.startswith(COPY)]
+        for _, path in sorted(copies, reverse=True)[KEPT_COPIES:]:
             shutil.rmtree(path, ignore_errors=True)
 
     def require_room(self, most_mb: int | None, coming_bytes: int = 0) -> float:
@@ -180,19 +194,21 @@ class TempHome:
     def _record(self, path: Path, visitor_id: str) -> Path:
         return self.folder / "owners" / _name(visitor_id) / _name(str(_resolved(path)))
 
-    def clean(self, keep_seconds: float) -> None:
-        """Remove what is older, and what apps that have ended left. Another app's work stays."""
+    def clean(self, keep_seconds: float, now: float | None = None) -> None:
+        """Remove what is older, and what apps that have ended left. Another app's work stays. now: unix seconds."""
+        now = time.time() if now is None else now
         for app in _inside(self.folder / "work"):
-            if not app.name.startswith(NEW) or _age(app) > keep_seconds:
+            if not app.name.startswith(NEW) or now - _written_at(app) > keep_seconds:
                 _clean_work(app)
-        for each in _inside(self.folder / "page"):
-            if each.is_dir() and _age(each) > keep_seconds:
+        for each in _inside(self.page) if self._has_page else ():
+            age = now - _written_at(each)
+            if each.is_dir() and age > keep_seconds:
                 shutil.rmtree(each, ignore_errors=True)
-            elif each.is_file() and _age(each) > PARTIAL_SECONDS:
+            elif each.is_file() and age > PARTIAL_SECONDS:
                 each.unlink(missing_ok=True)
         for visitor in _inside(self.folder / "owners"):
             for record in _inside(visitor):
-                if _age(record) > keep_seconds and not ((path := _path_in(record)) and path.is_file()):
+                if now - _written_at(record) > keep_seconds and not ((path := _path_in(record)) and path.is_file()):
                     record.unlink(missing_ok=True)
             with suppress(OSError):  # somebody's, who still has files
                 visitor.rmdir()
@@ -200,10 +216,11 @@ class TempHome:
     def keep_clean(self, keep_seconds: float, every_seconds: float = CLEAN_SECONDS) -> None:
         """Clean now, and again and again while this process lives."""
         self._mine  # noqa: B018 - taken before others are removed
+        clock = Clock()
 
         def clean() -> None:
             while True:
-                self.clean(keep_seconds)
+                self.clean(keep_seconds, clock.now())
                 time.sleep(every_seconds)
 
         Thread(target=clean, name="temporary files", daemon=True).start()
@@ -234,9 +251,9 @@ def _inside(folder: Path) -> list[Path]:
     return []
 
 
-def _age(path: Path) -> float:
-    """Seconds since anything in it was written."""
-    now = time.time()
+def _written_at(path: Path) -> float:
+    """When anything in it was written last, unix seconds; infinity where that cannot be read, and 0 where it has
+    gone."""
     with suppress(OSError):
-        return now - max(each.stat().st_mtime for each in (path, *path.rglob("*")))
-    return 0.0 if path.exists() else math.inf
+        return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+    return math.inf if path.exists() else 0.0

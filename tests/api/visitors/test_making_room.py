@@ -13,7 +13,7 @@ from tests.support.finished_runs import finished_events
 from tests.support.kept import aged, ended, imported, kept_data, sweeps_here, upload_of
 from tests.support.visitors import ADMIN, ANN, BEN, CARL
 
-ONE, TWO, THREE = (questions.sweep(ranks=ranks, max_steps=2) for ranks in ((4,), (4, 8), (4, 8, 16)))
+LOW, ONE, TWO, THREE = (questions.sweep(ranks=ranks, max_steps=2) for ranks in ((1,), (4,), (4, 8), (4, 8, 16)))
 
 
 def test_where_all_visitors_have_too_many_the_oldest_imported_sweep_makes_room_whole(shared):
@@ -133,12 +133,12 @@ def test_where_the_runs_folder_is_over_its_size_what_was_not_trained_makes_room_
     shared(disk_mb=2, files_mb_per_visitor=9)
     api, trained = shared(), None
     with acting_as(BEN):
-        api.runs.cancel(api.runs.start(replace(ONE, data=uploaded(api, BEN, 3000))))
+        api.runs.cancel(api.runs.start(replace(LOW, data=uploaded(api, BEN, 3000))))
         trained = ended(api.workspace.store, BEN.id, 4)
     api = shared()  # looks at the size of the folder anew
 
     with acting_as(ANN):
-        mine = api.runs.start(ONE)
+        mine = api.runs.start(LOW)
 
     assert {trained, mine} == sweeps_here(api)
     assert [] == kept_data(api)

@@ -13,6 +13,7 @@ from rankviz.errors import LimitError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store.temp.home import KEPT_COPIES, TempHome
 from rankviz.visitor import NOBODY, Visitor
+from tests.support.workers import wait_for
 
 ANNA, BEN = Visitor("anna"), Visitor("ben")
 HOUR = 3600
@@ -39,16 +40,51 @@ def make_old(path: Path, seconds: float) -> None:
         os.utime(each, (time.time() - seconds,) * 2)
 
 
-def test_gradio_keeps_its_files_here_unless_it_was_told_otherwise(tmp_path, monkeypatch):
+def test_gradio_keeps_its_files_here_or_in_a_folder_of_their_own_where_it_was_told_to(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
     monkeypatch.delenv("GRADIO_TEMP_DIR")
     temp = TempHome(tmp_path)
 
     temp.use_for_gradio()
     assert tmp_path / "tmp" / "page" == temp.page
+    temp.use_for_gradio()
+    assert tmp_path / "tmp" / "page" == temp.page
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path / "elsewhere")
     temp.use_for_gradio()
-    assert tmp_path / "elsewhere" == temp.page
+    temp.use_for_gradio()
+    assert tmp_path / "elsewhere" == temp.page.parent
+    assert temp.page.is_dir()
+
+
+def test_what_is_old_goes_elsewhere_too_and_nothing_of_others_there(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(elsewhere))
+    temp = TempHome(tmp_path / "home")
+    temp.use_for_gradio()
+    old, new = upload(temp, "old.zip", ANNA), upload(temp, "new.zip", ANNA)
+    others = elsewhere / "of-another-program" / "file"
+    others.parent.mkdir()
+    others.touch()
+    for path in (old.parent, others.parent):
+        make_old(path, 3 * HOUR)
+
+    temp.clean(2 * HOUR)
+    TempHome(tmp_path / "another").clean(0)
+
+    assert (False, True, True) == (old.exists(), new.exists(), others.exists())
+
+
+def test_a_clock_that_jumps_ahead_removes_no_upload(temp, monkeypatch):
+    path, real = upload(temp, "a.zip", ANNA), time.time
+    temp.keep_clean(24 * HOUR, every_seconds=0.01)
+
+    monkeypatch.setattr(time, "time", lambda: real() + 48 * HOUR)
+    for name in ("first", "second"):  # once the second has gone, all was looked at after the clock had jumped
+        left = temp.folder / "work" / name
+        left.mkdir()
+        wait_for(lambda left=left: not left.exists())
+
+    assert path.exists()
 
 
 def test_an_upload_is_of_who_uploaded_it(temp):

@@ -1,0 +1,85 @@
+"""Bases that others have trained: they make room, and those that somebody waits for stay."""
+
+import shutil
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import LimitError
+from rankviz.hub import cache
+from rankviz.visitor import acting_as
+from tests.support import questions
+from tests.support.hub_cache import put, repositories
+from tests.support.visitors import ANN, BEN
+from tests.support.workers import wait_for
+
+MB = 10**6
+LOW = questions.sweep(ranks=(1,), max_steps=2)
+"""Whose adapter takes 1.2 MB."""
+
+
+@pytest.fixture
+def page(shared, tmp_path, monkeypatch):
+    """Makes a shared page that keeps bases below its runs folder, with limits."""
+    monkeypatch.setenv("HF_HUB_CACHE", "")
+    monkeypatch.delenv("HF_HUB_CACHE")
+
+    def make(**limits):
+        api = shared(**limits)
+        cache.use_own(api.workspace.home)
+        return api
+
+    return make
+
+
+def test_bases_that_nobody_waits_for_make_room_and_those_of_queued_runs_stay(page, tmp_path):
+    api, hub = page(disk_mb=10), tmp_path / "home" / "hub"
+    put(hub, "HuggingFaceTB/SmolLM2-360M", 3 * MB, age=3000)
+    put(hub, "someone/old", 3 * MB, age=2000)
+    put(hub, "someone/older", 3 * MB, age=2500)
+    api.workspace.store.create(questions.sweep(base="smollm2-360m", ranks=(1,)), BEN.id)
+
+    with acting_as(ANN):
+        api.runs.start(LOW)
+
+    assert ["HuggingFaceTB/SmolLM2-360M", "someone/old"] == repositories(hub)
+
+
+def test_bases_count_in_the_size_of_the_runs_folder(page, tmp_path):
+    api, hub = page(disk_mb=3), tmp_path / "home" / "hub"
+    put(hub, "HuggingFaceTB/SmolLM2-360M", 3 * MB)
+    api.workspace.store.create(questions.sweep(base="HuggingFaceTB/SmolLM2-360M", ranks=(1,)), BEN.id)
+
+    with acting_as(ANN), pytest.raises(LimitError, match=r"and bases from the Hub, use .* more than the 3 MB"):
+        api.runs.start(LOW)
+
+    assert ["HuggingFaceTB/SmolLM2-360M"] == repositories(hub)
+
+
+def test_where_the_disk_has_little_room_bases_go_by_themselves(page, tmp_path, monkeypatch):
+    api, hub = page(), tmp_path / "home" / "hub"
+    put(hub, "someone/old", 1000, age=2000)
+    put(hub, "someone/new", 1000)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(
+        "rankviz.api.visitors.bases.shutil.disk_usage",
+        lambda folder: usage._replace(free=10**9 if len(repositories(hub)) == 2 else 10**12),
+    )
+
+    api.quota.bases.keep_room(every_seconds=0.01)
+
+    wait_for(lambda: ["someone/new"] == repositories(hub))
+
+
+def test_on_ones_own_machine_no_base_ever_goes(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_MAX_DISK_MB", "3")
+    home = tmp_path / "home"
+    monkeypatch.setenv("HF_HUB_CACHE", str(home / "hub"))
+    put(home / "hub", "someone/old", 3 * MB, age=2000)
+    api = Api(home=home, shared=False)
+
+    api.quota.bases.make_room(lambda: False)
+    with pytest.raises(LimitError):
+        api.runs.start(LOW)
+
+    assert ["someone/old"] == repositories(home / "hub")

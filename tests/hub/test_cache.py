@@ -1,0 +1,52 @@
+"""The cache of a shared page, and that of others, which is left alone."""
+
+import os
+
+import pytest
+
+from rankviz.hub import cache, reach
+from tests.support.hub_cache import put, repositories
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", "")
+    monkeypatch.delenv("HF_HUB_CACHE")
+
+
+def test_a_page_of_its_own_keeps_bases_below_the_runs_folder(tmp_path):
+    cache.use_own(tmp_path)
+
+    assert str(tmp_path / "hub") == os.environ["HF_HUB_CACHE"]
+    assert tmp_path / "hub" == reach.cache_folder()
+    assert cache.is_own(tmp_path)
+
+
+def test_a_place_that_the_owner_gave_stays_and_is_theirs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "theirs"))
+    put(tmp_path / "theirs", "someone/model", 1000)
+
+    cache.use_own(tmp_path)
+    cache.make_room(tmp_path, (), lambda: False)
+
+    assert not cache.is_own(tmp_path)
+    assert ["someone/model"] == repositories(tmp_path / "theirs")
+
+
+def test_what_was_used_longest_ago_goes_first_with_all_that_was_fetched_of_it(tmp_path):
+    cache.use_own(tmp_path)
+    put(tmp_path / "hub", "a/new", 1000, age=10)
+    old = put(tmp_path / "hub", "b/old", 1000, age=1000)
+    put(tmp_path / "hub", "c/older", 1000, age=2000)
+    put(tmp_path / "hub", "d/waited-for", 1000, age=3000)
+    (old / "blobs" / "half.incomplete").write_bytes(b"x" * 500)
+
+    cache.make_room(tmp_path, {"D/Waited-For"}, lambda: len(repositories(tmp_path / "hub")) <= 2)
+
+    assert ["a/new", "d/waited-for"] == repositories(tmp_path / "hub")
+
+
+def test_where_nothing_was_fetched_there_is_nothing_to_remove(tmp_path):
+    cache.use_own(tmp_path)
+
+    cache.make_room(tmp_path, (), lambda: False)
