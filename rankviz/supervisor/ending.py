@@ -14,6 +14,10 @@ from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
 
+DONE_SECONDS = 60.0
+"""A job that has done its runs ends by itself. One that goes on for so long hangs, or trains what has ended here, and
+may cost money."""
+
 
 class Ending:
     """Of all jobs.
@@ -33,6 +37,8 @@ class Ending:
         """Jobs that are being ended since a run of theirs took too long."""
         self._in_vain: set[str] = set()
         """Jobs that are being ended since they were at a run that nobody wants."""
+        self._done_at: dict[str, float] = {}
+        """When it was first seen that all runs of a job had ended."""
 
     @property
     def may_start(self) -> bool:
@@ -72,14 +78,17 @@ class Ending:
 
     def is_needless(self, live: Live) -> bool:
         """Whether a job has nothing to do: its runs have ended, and some were given to others or cancelled, or none
-        begun. One that has done all its runs ends by itself."""
+        begun, or it goes on all the same."""
         states = []
         for record in self._jobs.each_record(live):
             if not record.state.ended:
                 return False
             states.append(record.state)
         is_given_away = len(states) < len(live.job.attempts)
-        return is_given_away or RunState.CANCELLED in states or (bool(states) and bool(live.waits))
+        if is_given_away or RunState.CANCELLED in states or (states and live.waits):
+            return True
+        now = time.monotonic()
+        return bool(states) and now - self._done_at.setdefault(live.job.name, now) >= DONE_SECONDS
 
     def is_in_vain(self, engine: Engine, live: Live) -> bool:
         """Whether a job is at a run that nobody wants any more, while others of it wait."""
@@ -105,7 +114,7 @@ class Ending:
         with self._jobs.asking(engine.name):
             end = live.end or engine.cancel(live, is_needless)
         if end is not None:
-            self._jobs.forget(engine, live)
+            self._forget(engine, live)
         return end
 
     def end_run(self, engine: Engine, live: Live, run_id: str) -> None:
@@ -135,8 +144,7 @@ class Ending:
             self._begin_anew(live)
         elif not self._jobs.is_settled(live):
             self._settle(engine, live, end)
-        self._jobs.forget(engine, live)
-        self._in_vain.discard(live.job.name)
+        self._forget(engine, live)
 
     def settle_orphans(self, at_work: Iterable[Record]) -> None:
         """Of runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
@@ -151,6 +159,12 @@ class Ending:
             and self._outcomes.begun(record.run_id)
         ]
         self._outcomes.settle(orphans, ORPHANED)
+
+    def _forget(self, engine: Engine, live: Live) -> None:
+        """It has ended."""
+        self._jobs.forget(engine, live)
+        self._in_vain.discard(live.job.name)
+        self._done_at.pop(live.job.name, None)
 
     def _begin(self, run_id: str) -> bool:
         """Where there is no room for the mark, a run that no job has is nobody else's."""
