@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from rankviz.core.runs.events import DISK_FULL
 from rankviz.core.runs.record import RunState
@@ -64,7 +64,7 @@ class Ending:
             ids = {record.run_id for record in self._jobs.records(live)}
             try:
                 if ending := begun & ids:
-                    self.end(engine, live, unless=lambda ids=ending: not self.unended(ids))
+                    self.end(engine, live, unless=lambda ids=ending: not self.unended(ids), but=ending)
                 elif ids & set(run_ids) and not self.unended(ids):
                     self.end(engine, live)
             except EngineUnavailableError as error:
@@ -99,13 +99,18 @@ class Ending:
     def end_in_vain(self, engine: Engine, live: Live) -> None:
         """End such a job: the others go on in another one."""
         self._in_vain.add(live.job.name)
-        end = self.end(engine, live, unless=lambda: not self.is_in_vain(engine, live))
+        self.end(engine, live, unless=lambda: not self.is_in_vain(engine, live))
         self._in_vain.discard(live.job.name)
-        if end is not None:
-            self._begin_anew(live)
 
-    def end(self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
-        """End a job, unless what is new of it says that this is not needed. Its runs are for the caller to settle."""
+    def end(
+        self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False, but: Collection[str] = ()
+    ) -> End | None:
+        """End a job, unless what is new of it says that this is not needed. Whatever it has begun meanwhile waits for
+        another job.
+
+        Args:
+            but: Runs that are for the caller to settle.
+        """
 
         def is_needless() -> bool:
             self._jobs.copying.copy(engine, live)
@@ -114,13 +119,14 @@ class Ending:
         with self._jobs.asking(engine.name):
             end = live.end or engine.cancel(live, is_needless)
         if end is not None:
+            self._begin_anew(live, but)
             self._forget(engine, live)
         return end
 
     def end_run(self, engine: Engine, live: Live, run_id: str) -> None:
         """It took too long."""
         try:
-            end = self.end(engine, live, unless=lambda: not self.unended([run_id]))
+            end = self.end(engine, live, unless=lambda: not self.unended([run_id]), but=[run_id])
         except EngineEndingError:
             self._too_long.add(live.job.name)
             return
@@ -131,7 +137,7 @@ class Ending:
             self._settle(engine, live, self._of_one_that_took_too_long(end))
 
     def ended(self, engine: Engine, live: Live, end: End) -> None:
-        """By itself, or since it took too long, or was at a run that nobody wants."""
+        """By itself, or since RankViz has ended it, maybe before a restart of the app."""
         if live.job.name in self._too_long:
             self._too_long.remove(live.job.name)
             end = self._of_one_that_took_too_long(end)
@@ -140,7 +146,7 @@ class Ending:
             self._not_before = time.monotonic() + self._room_seconds
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
         may_be_by_us = (end.lost or end.exit_code is None) and not end.is_final
-        if live.job.name in self._in_vain and may_be_by_us:
+        if end.by_us or (live.job.name in self._in_vain and may_be_by_us):
             self._begin_anew(live)
         elif not self._jobs.is_settled(live):
             self._settle(engine, live, end)
@@ -175,9 +181,9 @@ class Ending:
                 raise
             return True
 
-    def _begin_anew(self, live: Live) -> None:
-        """What such a job has begun meanwhile."""
-        run_ids = [record.run_id for record in self._jobs.records(live)]
+    def _begin_anew(self, live: Live, but: Collection[str] = ()) -> None:
+        """What a job has begun that was ended for others."""
+        run_ids = [record.run_id for record in self._jobs.records(live) if record.run_id not in but]
         self._outcomes.begin_anew([run_id for run_id in run_ids if self._outcomes.begun(run_id)])
 
     def _settle(self, engine: Engine, live: Live, end: End) -> None:
@@ -213,4 +219,4 @@ class Ending:
             f"This run took more than {self._run_minutes:g} minutes, the most that this server allows. Use fewer "
             "steps, fewer held-out examples, a smaller batch or a smaller base."
         )
-        return end._replace(why=error, lost=False)
+        return end._replace(why=error, lost=False, by_us=False)
