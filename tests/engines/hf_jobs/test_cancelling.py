@@ -223,8 +223,9 @@ def test_a_job_that_is_past_a_run_that_was_cancelled_goes_on(supervise, store, h
     assert (1, 1) == (len(hub.jobs), store.get(last).attempt)
 
 
-def test_a_run_that_was_cancelled_and_resumed_as_it_waited_is_trained_once(supervise, store, hub, tmp_path):
-    first, again = sweep(store, 2, 4)
+@pytest.mark.parametrize("ranks", [(2, 4), (2, 4, 8)])
+def test_a_run_that_was_cancelled_and_resumed_as_it_waited_is_trained_once(supervise, store, hub, tmp_path, ranks):
+    first, again, *_ = run_ids = sweep(store, *ranks)
     supervisor = supervise(each_waits_for(tmp_path))
     wait_for(lambda: store.get(first).steps)
     supervisor.cancel(again)
@@ -233,10 +234,11 @@ def test_a_run_that_was_cancelled_and_resumed_as_it_waited_is_trained_once(super
 
     (tmp_path / "r2").touch()
     wait_for(lambda: job.stage == "CANCELED", seconds=30)
-    (tmp_path / "r4").touch()
+    for rank in ("r4", "r8"):
+        (tmp_path / rank).touch()
     supervisor.settle()
 
-    assert ["completed"] * 2 == states(store, [first, again])
+    assert ["completed"] * len(ranks) == states(store, run_ids)
     assert (2, 2) == (len(hub.jobs), store.get(again).attempt)
 
 
