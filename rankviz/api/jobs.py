@@ -236,7 +236,8 @@ class Jobs:
             return self._engine.logins.of("")
         if not visitor.token:
             return None
-        return self._engine.logins.give(visitor.id, visitor.token, visitor.name, visitor.token_expires_at)
+        given = visitor.id, visitor.token, visitor.name, visitor.token_expires_at
+        return self._engine.logins.give(*given, came_at=visitor.came_at)
 
     def _require_login(self) -> Hub:
         hub = self._login()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rankviz.api.jobs import LOG_IN
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines.hf_jobs.logins import LOGIN
@@ -93,11 +94,26 @@ def test_after_a_logout_nothing_that_waits_is_started(shared, hub):
     (waits,) = store.run_ids(second)
     wait_for(lambda: store.get(waits).waits == LOGIN)
     assert 1 == len(hub.jobs)
-    with acting_as(ALICE):
+    with acting_as(replace(ALICE, came_at=time.monotonic())):
         shared.runs.cancel(second)
         assert "" == shared.jobs.why_not()
         wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
         shared.runs.cancel(sweep_id)
+
+
+def test_a_request_that_came_before_a_logout_brings_the_login_not_back(shared, hub):
+    before = replace(ALICE, came_at=time.monotonic())
+    with acting_as(before):
+        assert "" == shared.jobs.why_not()
+
+        shared.jobs.log_out(ALICE.id)
+
+        assert LOG_IN == shared.jobs.why_not()
+        with pytest.raises(EngineUnavailableError):
+            shared.jobs.start(REQUEST, "l4x1", 5.0)
+    assert logins_of(shared).of(ALICE.id) is None
+    with acting_as(replace(ALICE, came_at=time.monotonic())):
+        assert "" == shared.jobs.why_not()
 
 
 def test_a_job_that_cannot_be_taken_keeps_no_other_from_coming_back(shared, monkeypatch):
