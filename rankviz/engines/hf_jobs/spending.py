@@ -87,12 +87,10 @@ class Spending:
         Args:
             payer: Whose jobs; None: everybody's.
         """
-        found: dict[str, Cost] = {}
-        wanted = None if payer is None else (sweep_id, purse(sweep_id, payer))
-        for name, jobs in self._all().items():
-            if name in wanted if wanted else name == sweep_id or name.startswith(f"{sweep_id}-"):
-                found |= jobs
-        return found
+        known = self._all()
+        everybody = [name for name in known if name.startswith(f"{sweep_id}-")]
+        names = (sweep_id, *(everybody if payer is None else [purse(sweep_id, payer)]))
+        return {job: cost for name in names for job, cost in known.get(name, {}).items()}
 
     def add(self, sweep_id: str, job: str, cost: Cost, payer: str = "") -> None:
         """A job has ended and cost so much. Once, however often this is said."""
