@@ -4,6 +4,7 @@ Operations ask `current()` for it, so that it need not be handed through every o
 files are kept.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,6 +29,8 @@ class Visitor:
     """Of a login at Hugging Face, for this request: kept in memory, never written down."""
     token_expires_at: float = field(default=float("inf"), repr=False, compare=False)
     """Unix seconds."""
+    came_at: float = field(default_factory=time.monotonic, repr=False, compare=False)
+    """When this request came, by a clock that nobody sets."""
 
     def owns(self, owner: str) -> bool:
         """Whether what belongs to `owner` may be changed. What has no owner is the admin's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -52,6 +52,8 @@ class Offer:
     """What its earlier jobs have cost, at most."""
     spent_is_whole: bool = True
     """Whether that is what they have cost."""
+    most_usd: float = 0.0
+    """Of the sweep, where a job of it runs that was started with a higher limit."""
     timeout_seconds: int
     """The job's time limit, which the spending limit pays for."""
 
@@ -74,6 +76,9 @@ class Offer:
             f"{units.duration(self.timeout_seconds)}. Billed by the minute, with starting: assumed "
             f"{units.time_span(STARTING)}, not measured."
         )
+        if self.most_usd > self.limit_usd:
+            most = units.usd(self.most_usd)
+            yield f"A job of this sweep was started with the limit of {most} and keeps it: at most {most} in all."
 
 
 class Jobs:
@@ -136,7 +141,7 @@ class Jobs:
         return {
             "flavor": flavor or settings.jobs_flavor,
             "spend": f"{settings.jobs_spend if spend is None else spend:g}",
-            **({"payer": self._workspace.visitor.id} if self._workspace.shared else {}),
+            **({"payer": self._workspace.payer} if self._workspace.shared else {}),
         }
 
     def offer(self, request: SweepRequest, flavor: str = "", spend: float | None = None) -> Offer:
@@ -158,8 +163,10 @@ class Jobs:
         part of it."""
         rented, limit = self._terms(flavor, spend)
         self._runs.check_runs(runs, Destination(HF_JOBS), self.device(rented))
-        expected, bill = self._runs.expected_of(runs, self._environment(rented)), self._engine.bill(runs[0].sweep_id)
+        sweep_id, expected = runs[0].sweep_id, self._runs.expected_of(runs, self._environment(rented))
+        bill = self._engine.bill(sweep_id, self._workspace.payer)
         offer = _offer(rented, limit, expected, bill.most_usd, is_whole=bill.is_whole)
+        offer = replace(offer, most_usd=limit + self._engine.papers.more_usd(sweep_id, self._workspace.payer, limit))
         self._require_room(runs, offer)
         return offer
 
@@ -175,7 +182,7 @@ class Jobs:
     def note_limit(self, sweep_id: str, offer: Offer) -> None:
         """Of a sweep that goes on with this offer: each later job of it is within this limit, also of runs that were
         queued with another one, and where it moves away and back before its first job. OSError."""
-        self._engine.papers.note_limit(sweep_id, offer.limit_usd)
+        self._engine.papers.note_limit(sweep_id, offer.limit_usd, self._workspace.payer)
 
     def ends_early(self, sweep: Sweep) -> str:
         """That the time limit of a sweep's job is shorter than what its runs still take, as a sentence; empty where it
@@ -236,7 +243,8 @@ class Jobs:
             return self._engine.logins.of("")
         if not visitor.token:
             return None
-        return self._engine.logins.give(visitor.id, visitor.token, visitor.name, visitor.token_expires_at)
+        given = visitor.id, visitor.token, visitor.name, visitor.token_expires_at
+        return self._engine.logins.give(*given, came_at=visitor.came_at)
 
     def _require_login(self) -> Hub:
         hub = self._login()

@@ -104,6 +104,11 @@ class Workspace:
             return asking  # on every server; the settings need not be read for that
         return asking or NOBODY if self.shared else HOST
 
+    @property
+    def payer(self) -> str:
+        """Who pays for a machine that whoever asks rents; empty on one's own page."""
+        return self.visitor.id if self.shared else ""
+
     @cached_property
     def references(self) -> References:
         """What whoever asks may name a model, data or an adapter by."""

@@ -51,6 +51,8 @@ class End(NamedTuple):
     """Whether it ended between two runs since it was asked to."""
     is_final: bool = False
     """Whether the runs of the job that have not begun fail with this too, and do not go to another job."""
+    by_us: bool = False
+    """Whether RankViz has ended it: what it had begun and is still wanted begins anew, and that is no loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

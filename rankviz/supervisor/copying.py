@@ -51,8 +51,8 @@ class Copying:
                 return
 
     def is_in_vain(self, engine: Engine, live: Live) -> bool:
-        """Whether a job is at a run that was cancelled as it waited, of which the job knows nothing, and the next one
-        that is wanted has not begun. EngineUnavailableError: later."""
+        """Whether a job is at a run that was cancelled as it waited, maybe resumed since, of which the job knows
+        nothing, and the next one that is wanted has not begun. EngineUnavailableError: later."""
         is_at_one = False
         for attempt in () if engine.shares_disk else live.job.attempts:
             if self._is_current(attempt):
@@ -86,7 +86,7 @@ class Copying:
             record = self._store.record(attempt.run_id)
         except RunNotFoundError:
             return True
-        return record.attempt == attempt.number and record.state is RunState.CANCELLED
+        return record.attempt != attempt.number or record.state is RunState.CANCELLED
 
     def _goes_on(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
         offset, goes_on = self._unwanted.get(attempt, (0, False))

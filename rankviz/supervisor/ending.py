@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from rankviz.core.runs.events import DISK_FULL
 from rankviz.core.runs.record import RunState
@@ -13,6 +13,10 @@ from rankviz.store import RunStore
 from rankviz.supervisor.ends import Ends
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
+
+DONE_SECONDS = 60.0
+"""A job that has done its runs ends by itself. One that goes on for so long hangs, or trains what has ended here, and
+may cost money."""
 
 
 class Ending:
@@ -33,6 +37,8 @@ class Ending:
         """Jobs that are being ended since a run of theirs took too long."""
         self._in_vain: set[str] = set()
         """Jobs that are being ended since they were at a run that nobody wants."""
+        self._done_at: dict[str, float] = {}
+        """When it was first seen that all runs of a job had ended."""
 
     @property
     def may_start(self) -> bool:
@@ -58,7 +64,7 @@ class Ending:
             ids = {record.run_id for record in self._jobs.records(live)}
             try:
                 if ending := begun & ids:
-                    self.end(engine, live, unless=lambda ids=ending: not self.unended(ids))
+                    self.end(engine, live, unless=lambda ids=ending: not self.unended(ids), but=ending)
                 elif ids & set(run_ids) and not self.unended(ids):
                     self.end(engine, live)
             except EngineUnavailableError as error:
@@ -72,14 +78,17 @@ class Ending:
 
     def is_needless(self, live: Live) -> bool:
         """Whether a job has nothing to do: its runs have ended, and some were given to others or cancelled, or none
-        begun. One that has done all its runs ends by itself."""
+        begun, or it goes on all the same."""
         states = []
         for record in self._jobs.each_record(live):
             if not record.state.ended:
                 return False
             states.append(record.state)
         is_given_away = len(states) < len(live.job.attempts)
-        return is_given_away or RunState.CANCELLED in states or (bool(states) and bool(live.waits))
+        if is_given_away or RunState.CANCELLED in states or (states and live.waits):
+            return True
+        now = time.monotonic()
+        return bool(states) and now - self._done_at.setdefault(live.job.name, now) >= DONE_SECONDS
 
     def is_in_vain(self, engine: Engine, live: Live) -> bool:
         """Whether a job is at a run that nobody wants any more, while others of it wait."""
@@ -90,13 +99,18 @@ class Ending:
     def end_in_vain(self, engine: Engine, live: Live) -> None:
         """End such a job: the others go on in another one."""
         self._in_vain.add(live.job.name)
-        end = self.end(engine, live, unless=lambda: not self.is_in_vain(engine, live))
+        self.end(engine, live, unless=lambda: not self.is_in_vain(engine, live))
         self._in_vain.discard(live.job.name)
-        if end is not None:
-            self._begin_anew(live)
 
-    def end(self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
-        """End a job, unless what is new of it says that this is not needed. Its runs are for the caller to settle."""
+    def end(
+        self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False, but: Collection[str] = ()
+    ) -> End | None:
+        """End a job, unless what is new of it says that this is not needed. Whatever it has begun meanwhile waits for
+        another job.
+
+        Args:
+            but: Runs that are for the caller to settle.
+        """
 
         def is_needless() -> bool:
             self._jobs.copying.copy(engine, live)
@@ -105,13 +119,14 @@ class Ending:
         with self._jobs.asking(engine.name):
             end = live.end or engine.cancel(live, is_needless)
         if end is not None:
-            self._jobs.forget(engine, live)
+            self._begin_anew(live, but)
+            self._forget(engine, live)
         return end
 
     def end_run(self, engine: Engine, live: Live, run_id: str) -> None:
         """It took too long."""
         try:
-            end = self.end(engine, live, unless=lambda: not self.unended([run_id]))
+            end = self.end(engine, live, unless=lambda: not self.unended([run_id]), but=[run_id])
         except EngineEndingError:
             self._too_long.add(live.job.name)
             return
@@ -122,7 +137,7 @@ class Ending:
             self._settle(engine, live, self._of_one_that_took_too_long(end))
 
     def ended(self, engine: Engine, live: Live, end: End) -> None:
-        """By itself, or since it took too long, or was at a run that nobody wants."""
+        """By itself, or since RankViz has ended it, maybe before a restart of the app."""
         if live.job.name in self._too_long:
             self._too_long.remove(live.job.name)
             end = self._of_one_that_took_too_long(end)
@@ -131,12 +146,11 @@ class Ending:
             self._not_before = time.monotonic() + self._room_seconds
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
         may_be_by_us = (end.lost or end.exit_code is None) and not end.is_final
-        if live.job.name in self._in_vain and may_be_by_us:
+        if end.by_us or (live.job.name in self._in_vain and may_be_by_us):
             self._begin_anew(live)
         elif not self._jobs.is_settled(live):
             self._settle(engine, live, end)
-        self._jobs.forget(engine, live)
-        self._in_vain.discard(live.job.name)
+        self._forget(engine, live)
 
     def settle_orphans(self, at_work: Iterable[Record]) -> None:
         """Of runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
@@ -152,6 +166,12 @@ class Ending:
         ]
         self._outcomes.settle(orphans, ORPHANED)
 
+    def _forget(self, engine: Engine, live: Live) -> None:
+        """It has ended."""
+        self._jobs.forget(engine, live)
+        self._in_vain.discard(live.job.name)
+        self._done_at.pop(live.job.name, None)
+
     def _begin(self, run_id: str) -> bool:
         """Where there is no room for the mark, a run that no job has is nobody else's."""
         try:
@@ -161,9 +181,9 @@ class Ending:
                 raise
             return True
 
-    def _begin_anew(self, live: Live) -> None:
-        """What such a job has begun meanwhile."""
-        run_ids = [record.run_id for record in self._jobs.records(live)]
+    def _begin_anew(self, live: Live, but: Collection[str] = ()) -> None:
+        """What a job has begun that was ended for others."""
+        run_ids = [record.run_id for record in self._jobs.records(live) if record.run_id not in but]
         self._outcomes.begin_anew([run_id for run_id in run_ids if self._outcomes.begun(run_id)])
 
     def _settle(self, engine: Engine, live: Live, end: End) -> None:
@@ -199,4 +219,4 @@ class Ending:
             f"This run took more than {self._run_minutes:g} minutes, the most that this server allows. Use fewer "
             "steps, fewer held-out examples, a smaller batch or a smaller base."
         )
-        return end._replace(why=error, lost=False)
+        return end._replace(why=error, lost=False, by_us=False)

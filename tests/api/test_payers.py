@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from rankviz.api.jobs import LOG_IN
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines.hf_jobs.logins import LOGIN
+from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import Destination, read_destination
 from rankviz.visitor import Visitor, acting_as
@@ -93,11 +95,26 @@ def test_after_a_logout_nothing_that_waits_is_started(shared, hub):
     (waits,) = store.run_ids(second)
     wait_for(lambda: store.get(waits).waits == LOGIN)
     assert 1 == len(hub.jobs)
-    with acting_as(ALICE):
+    with acting_as(replace(ALICE, came_at=time.monotonic())):
         shared.runs.cancel(second)
         assert "" == shared.jobs.why_not()
         wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
         shared.runs.cancel(sweep_id)
+
+
+def test_a_request_that_came_before_a_logout_brings_the_login_not_back(shared, hub):
+    before = replace(ALICE, came_at=time.monotonic())
+    with acting_as(before):
+        assert "" == shared.jobs.why_not()
+
+        shared.jobs.log_out(ALICE.id)
+
+        assert LOG_IN == shared.jobs.why_not()
+        with pytest.raises(EngineUnavailableError):
+            shared.jobs.start(REQUEST, "l4x1", 5.0)
+    assert logins_of(shared).of(ALICE.id) is None
+    with acting_as(replace(ALICE, came_at=time.monotonic())):
+        assert "" == shared.jobs.why_not()
 
 
 def test_a_job_that_cannot_be_taken_keeps_no_other_from_coming_back(shared, monkeypatch):
@@ -116,3 +133,35 @@ def test_a_job_that_cannot_be_taken_keeps_no_other_from_coming_back(shared, monk
     with acting_as(ALICE):
         assert ["r4"] == shared.jobs.bring_back()
     assert [good] == taken
+
+
+def test_each_payer_of_a_sweep_has_a_limit_of_their_own_for_their_jobs(shared, hub):
+    hub.holds.set()
+    store, engine = shared.workspace.store, shared.workspace.supervisor.engine("hf-jobs")
+    sweep_id = store.create(questions.sweep(ranks=(4,)), COOKIE.id, Destination("local"))
+    (run_id,) = store.run_ids(sweep_id)
+    store.begin(run_id)
+    store.append(run_id, RunFailed(time=time.time(), error="out of memory"))
+    engine.spending.add(sweep_id, "an-earlier-job", Cost(0.5, 0.5), BEN.id)
+    own = shared.workspace.settings.jobs_spend
+
+    def limit():
+        return shared.spending.limit(shared.runs.sweep(sweep_id))
+
+    with acting_as(ALICE):
+        assert 0.0 == shared.moves.check(sweep_id, "hf-jobs", "l4x1", 3.0).offer.spent_usd
+        shared.moves.resume(sweep_id, "hf-jobs", "l4x1", 3.0)
+        wait_for(lambda: hub.jobs)
+    with acting_as(BEN):
+        assert 0.5 == shared.moves.check_added(sweep_id, 8).offer.spent_usd
+        shared.moves.add(sweep_id, 8)
+        assert own == limit()
+        assert 3.0 + own == shared.spending.of_sweep(shared.runs.sweep(sweep_id)).rent.limit_usd
+    with acting_as(ALICE):
+        assert 3.0 == limit()
+        shared.runs.cancel(run_id)
+
+    wait_for(lambda: len(hub.jobs) == 2)
+    assert ["alice", "ben"] == payers(hub)
+    limits = [job.spec["timeoutSeconds"] for job in hub.jobs.values()]
+    assert [int(60 * usd / 0.013333 - 600) for usd in (3.0, own - 0.5)] == limits

@@ -70,6 +70,8 @@ class Moves:
     def add(self, sweep_id: str, r: int) -> str:
         """Queue it; returns its id."""
         plan, there = self.check_added(sweep_id, r), self.destination(sweep_id)
+        if plan.offer:
+            self._jobs.note_limit(sweep_id, plan.offer)
         return self._runs.add(sweep_id, r, there, self._device(plan))
 
     def _there(self, sweep_id: str, engine: str = "", flavor: str = "", spend: float | None = None) -> Destination:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
     from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.engines.hf_jobs.engine import HfJobs
+    from rankviz.engines.hf_jobs.spending import Bill
 
 USD_NOT_KNOWN = f"in US dollars {units.NOT_KNOWN} here"
 
@@ -38,7 +39,7 @@ class Rent:
     is_whole: bool
     """False where it is more by what is not known now."""
     limit_usd: float | None
-    """Of all its jobs together; None where it no longer has one."""
+    """The most that all its jobs together can cost, of all who pay for them; None where it no longer has a limit."""
 
     @property
     def in_words(self) -> str:
@@ -151,14 +152,16 @@ class Spending:
         return None
 
     def given_limit(self, sweep: Sweep) -> float | None:
-        """The spending limit in US dollars that it was given last, also where it is on another engine now; None where
-        it never had one. EngineUnavailableError where what is written down of it cannot be read."""
+        """The spending limit in US dollars that whoever asks gave it last, also where it is on another engine now; None
+        where they never gave one. EngineUnavailableError where what is written down of it cannot be read."""
         engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)
-        if engine and (given := engine.papers.limit(sweep.sweep_id)) is not None:
+        payer = self._workspace.payer
+        if engine and (given := engine.papers.limit(sweep.sweep_id, payer)) is not None:
             return given
         for run in sorted(sweep.runs, key=queued_at, reverse=True):  # before its first job, of an earlier version
             destination = read_destination(self._workspace.store.run_dir(run.run_id))
-            if destination.engine == HF_JOBS and (spend := destination.options.get("spend")):
+            is_mine = destination.options.get("payer", payer) == payer
+            if destination.engine == HF_JOBS and is_mine and (spend := destination.options.get("spend")):
                 return float(spend)
         return None
 
@@ -166,11 +169,18 @@ class Spending:
         engine: HfJobs | None = self._workspace.supervisor.engine(HF_JOBS)
         try:
             if engine and (bill := engine.bill(sweep.sweep_id)).jobs:
-                return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=self.limit(sweep))
+                return Rent(usd=bill.usd, is_whole=bill.is_whole, limit_usd=self._most(engine, sweep, bill))
         except EngineUnavailableError:  # what jobs have cost cannot be read
             return Rent(usd=None, is_whole=False, limit_usd=self.limit(sweep))
         if any(run.engine == HF_JOBS and run.started_at is not None for run in sweep.runs):
             return Rent(usd=None, is_whole=False, limit_usd=None)  # it was imported, say
+        return None
+
+    def _most(self, engine: HfJobs, sweep: Sweep, bill: Bill) -> float | None:
+        """What its jobs can cost, of all who pay for them; None where a limit cannot be read, or there is none."""
+        with suppress(EngineUnavailableError):
+            if limit := sum(engine.papers.limits(sweep.sweep_id)) or self.limit(sweep):
+                return max(limit + engine.papers.more_usd(sweep.sweep_id), bill.most_usd)
         return None
 
     def _spent(self, runs: Sequence[RunRecord], rent: Rent | None = None) -> Spent:

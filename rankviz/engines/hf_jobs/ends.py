@@ -15,11 +15,13 @@ CANCELLED_THERE = "Its job was cancelled on Hugging Face. Resume the sweep to st
 def end_of(seen: Seen, exit_code: int | None, last_words: str, rented: Rented) -> End:
     """exit_code: of the worker, where the log says it; last_words: its last line that is no journal's. What came back
     to an emptied runs folder is not tried again by itself: how often it was tried is not known here. RankViz may have
-    wanted to end a job that then ended in another way."""
+    wanted to end a job that then ended in another way: one that is lost may have ended by that."""
     if rented.is_ending and (seen.stage in ("CANCELED", DELETED) or exit_code == -signal.SIGTERM):
-        return End(why=CANCELLED)
+        return End(why=CANCELLED, by_us=True)
     end = _end_of(seen, exit_code, last_words, rented)
-    return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if rented.has_returned else end
+    if rented.has_returned and not (rented.is_ending and end.lost):
+        return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}")
+    return end
 
 
 def _end_of(seen: Seen, exit_code: int | None, last_words: str, rented: Rented) -> End:

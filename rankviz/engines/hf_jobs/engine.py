@@ -108,7 +108,8 @@ class HfJobs(Engine):
         if self._going(payer) >= self._at_once:
             raise EngineUnavailableError(words.NO_PLACE.format(self._at_once))
         self.offers.require(hub)
-        flavor, usd, seconds = self.offers.within(hub, job.options, self.papers.limit(sweep_id), self.bill(sweep_id))
+        limit, bill = self.papers.limit(sweep_id, payer), self.bill(sweep_id, payer)
+        flavor, usd, seconds = self.offers.within(hub, job.options, limit, bill)
         rented = Rented(
             is_asked=False,
             owner=payer,
@@ -122,7 +123,7 @@ class HfJobs(Engine):
         with self.papers.making(folder) as aside:
             bundle.pack(self._store, job, aside, engine=self.name, sees_folders=self.sees_folders)
             self.papers.write(aside, rented)
-            self.papers.note_limit(sweep_id, usd, anew=False)
+            self.papers.note_limit(sweep_id, usd, payer, anew=False)
         return self._live(folder)
 
     def live(self) -> Sequence[Live]:
@@ -177,7 +178,7 @@ class HfJobs(Engine):
         else:
             rented, watch = self.papers.read(folder), self._watches.get(folder.name)
             if rented.job_id:
-                self.spending.add(rented.sweep_id, folder.name, self._cost(folder, rented))
+                self.spending.add(rented.sweep_id, folder.name, self._cost(folder, rented), rented.owner)
             is_known = rented.job_id and not (watch and watch.seen and watch.seen.stage == DELETED)
             if rented.is_asked and not is_known:
                 self.papers.miss(folder.name, rented)  # it may still run
@@ -216,10 +217,10 @@ class HfJobs(Engine):
         """Have such a job's runs here again, and follow it."""
         returning.take(found, self.papers, self._store, owner)
 
-    def bill(self, sweep_id: str) -> Bill:
-        """What a sweep's jobs have cost so far, with those that run."""
-        going = {each.name: self._cost(each, rented) for each, rented in self._rented() if rented.sweep_id == sweep_id}
-        return self.spending.bill(sweep_id, going)
+    def bill(self, sweep_id: str, payer: str | None = None) -> Bill:
+        """What a sweep's jobs have cost so far, with those that run. payer: of theirs; None: of all."""
+        jobs = [each for each in self._rented() if each[1].sweep_id == sweep_id and payer in (None, each[1].owner)]
+        return self.spending.bill(sweep_id, {each.name: self._cost(each, rented) for each, rented in jobs}, payer)
 
     def _cost(self, folder: Path, rented: Rented) -> Cost:
         """Of a job so far."""
@@ -288,8 +289,7 @@ class HfJobs(Engine):
         renting = Renting(hub, self.papers, folder, **terms)
         mirror = Mirror(folder, bundle.read_job(folder).attempts, self.bounds)
         seconds = {"poll_seconds": self._poll_seconds, "look_seconds": self._look_seconds}
-        watch = Watch(hub, renting, mirror, folder=folder.name, **seconds)
-        self._watches[folder.name] = watch
+        watch = self._watches[folder.name] = Watch(hub, renting, mirror, folder=folder.name, **seconds)
         watch.start()
         return watch
 

@@ -4,6 +4,7 @@ On a shared page each visitor's token serves that visitor's jobs only. On a mach
 login of this machine.
 """
 
+import math
 import threading
 import time
 from dataclasses import dataclass, field
@@ -44,14 +45,25 @@ class Logins:
     _known: dict[str, _Login] = field(default_factory=dict)
     _rejected: dict[str, set[str]] = field(default_factory=dict)
     """Tokens of an owner that Hugging Face did not accept, and that take nobody's place."""
+    _ended_at: dict[str, float] = field(default_factory=dict)
+    """When an owner logged out last, by the clock of requests."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def give(self, owner: str, token: str, name: str = "", expires_at: float = float("inf")) -> Hub:
-        """A visitor has logged in. name: of the account; it is asked for where it is not given. Returns its Hub.
+    def give(
+        self, owner: str, token: str, name: str = "", expires_at: float = math.inf, *, came_at: float = math.inf
+    ) -> Hub | None:
+        """A visitor has logged in. Returns their Hub; None where they have logged out since.
 
         One who is logged in twice, on a laptop and on a phone, has one Hub, which what works goes on with: it takes the
-        token that lasts longer."""
+        token that lasts longer.
+
+        Args:
+            name: Of the account; it is asked for where it is not given.
+            came_at: When the request came that brings the token.
+        """
         with self._lock:
+            if came_at <= self._ended_at.get(owner, -math.inf):
+                return None
             known = self._known.get(owner)
             if known is not None and not known.is_over and known.hub.token != token and known.hub.is_of(name):
                 if expires_at > known.expires_at and token not in self._rejected.get(owner, ()):
@@ -65,8 +77,9 @@ class Logins:
             return known.hub
 
     def forget(self, owner: str) -> None:
-        """They have logged out."""
+        """They have logged out. A request that came before brings no login back, however long it takes."""
         with self._lock:
+            self._ended_at[owner] = time.monotonic()
             self._drop(owner)
             self._rejected.pop(owner, None)
 

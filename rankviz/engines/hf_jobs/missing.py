@@ -63,7 +63,7 @@ class Missing:
         """A job that nobody follows any more. Until it is found it may have cost all that its time limit allows."""
         if rented.is_asked:
             span = Span(rented.span.least, longest_seconds(rented.timeout_seconds))
-            self._spending.add(rented.sweep_id, name, span.cost(rented.usd_per_minute))
+            self._spending.add(rented.sweep_id, name, span.cost(rented.usd_per_minute), rented.owner)
         self._papers.miss(name, rented)
 
     def give_up(self, name: str, sweep_id: str = "") -> None:
@@ -71,9 +71,10 @@ class Missing:
         owner, sweep, usd = self._whose(name)
         sweep_id, limit = sweep_id or sweep, None
         with contextlib.suppress(EngineUnavailableError):
-            limit = self._papers.limit(sweep_id)
-        known = self._spending.jobs(sweep_id).get(name, Cost(0.0, 0.0))
-        self._spending.add(sweep_id, name, Cost(known.least, max(known.most, limit or float(usd or MOST_USD))))
+            limit = self._papers.limit(sweep_id, owner)
+        known = self._spending.jobs(sweep_id, owner).get(name, Cost(0.0, 0.0))
+        most = max(known.most, limit or float(usd or MOST_USD))
+        self._spending.add(sweep_id, name, Cost(known.least, most), owner)
         terms = {"flavor": "", "usd_per_minute": 0.0, "timeout_seconds": MOST_SECONDS}
         self._papers.miss(name, Rented(owner=owner, account="", sweep_id=sweep_id, **terms))
 
@@ -105,7 +106,7 @@ class Missing:
         if not all(job.ended for job in jobs) or (not jobs and could_run):
             return
         if jobs:
-            self._spending.add(rented.sweep_id, file.stem, _cost(hub, jobs, rented))
+            self._spending.add(rented.sweep_id, file.stem, _cost(hub, jobs, rented), rented.owner)
         file.unlink()
 
 

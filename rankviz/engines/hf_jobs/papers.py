@@ -6,7 +6,7 @@ hf-jobs/RUN_ID-aN/rented.json
 hf-jobs/forgotten         folders of jobs that have been read
 hf-jobs/spent.json        US dollars by sweep and job (spending)
 hf-jobs/missing/NAME.json the rented.json of a job that may run and is nowhere (missing)
-hf-jobs/limit-SWEEP       the spending limit that a sweep was given last, in US dollars
+hf-jobs/limit-SWEEP       the spending limit that a sweep was given last, in US dollars; -PAYER of each payer
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from rankviz.core.runs.attempts import MAX_REASON_CHARACTERS
 from rankviz.core.runs.request import RunRequest
 from rankviz.engines import bundle
 from rankviz.engines.hf_jobs.prices import MOST_USD
-from rankviz.engines.hf_jobs.spending import Span, span_of, span_since, write
+from rankviz.engines.hf_jobs.spending import Span, purse, span_of, span_since, write
 from rankviz.errors import EngineError, EngineUnavailableError, UserError
 from rankviz.store.durable import replace_durably
 from rankviz.store.journal import parse_request
@@ -191,25 +191,36 @@ class Papers:
                 if aside.is_dir() and time.time() - aside.stat().st_mtime > LEFT_SECONDS:
                     shutil.rmtree(aside, ignore_errors=True)
 
-    def note_limit(self, sweep_id: str, usd: float, *, anew: bool = True) -> None:
+    def note_limit(self, sweep_id: str, usd: float, payer: str = "", *, anew: bool = True) -> None:
         """anew: also where the sweep was given one before."""
-        file = self.place / f"limit-{sweep_id}"
+        file = self.place / f"limit-{purse(sweep_id, payer)}"
         if anew or not file.exists():
             self.place.mkdir(parents=True, exist_ok=True)
             replace_durably(file, repr(usd))
 
-    def limit(self, sweep_id: str) -> float | None:
-        """The spending limit that a sweep was given last; None where it had none here. EngineUnavailableError where
-        that cannot be read."""
-        try:
-            usd = float((self.place / f"limit-{sweep_id}").read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError):
-            usd = math.nan
-        if not 0 < usd < math.inf:
-            raise EngineUnavailableError(NO_LIMIT)
-        return usd
+    def limit(self, sweep_id: str, payer: str = "") -> float | None:
+        """The spending limit that somebody gave a sweep last, or in earlier versions whoever was last; None where it
+        had none here. EngineUnavailableError where that cannot be read."""
+        files = (self.place / f"limit-{name}" for name in (purse(sweep_id, payer), sweep_id))
+        return next((read_limit(file) for file in files if file.exists()), None)
+
+    def limits(self, sweep_id: str) -> Sequence[float]:
+        """That of each who pays for a sweep. EngineUnavailableError, as of `limit`."""
+        files = sorted(self.place.glob(f"limit-{sweep_id}-*")) or self.place.glob(f"limit-{sweep_id}")
+        return [read_limit(file) for file in files]
+
+    def more_usd(self, sweep_id: str, payer: str | None = None, limit: float | None = None) -> float:
+        """By how much jobs that run may exceed the limit of their payer, which was higher when they started, in US
+        dollars. payer: only of theirs; limit: instead of the one that was given last. EngineUnavailableError, as of
+        `limit`."""
+        more = 0.0
+        for folder in self.folders():
+            with contextlib.suppress(EngineError):  # another thread may just remove it
+                rented = self.read(folder)
+                if rented.sweep_id == sweep_id and payer in (None, rented.owner) and rented.is_asked:
+                    had = rented.limit_usd or 0.0
+                    more += max(0.0, had - (limit or self.limit(sweep_id, rented.owner) or had))
+        return more
 
     def missing(self) -> Mapping[Path, Rented]:
         """Files of such jobs, as far as they can be read."""
@@ -246,6 +257,17 @@ class Papers:
                 self._home.mkdir(parents=True, exist_ok=True)
                 replace_durably(file, known)
             return known.strip()
+
+
+def read_limit(file: Path) -> float:
+    """In US dollars. EngineUnavailableError where it cannot be read."""
+    try:
+        usd = float(file.read_text())
+    except (OSError, ValueError):
+        usd = math.nan
+    if not 0 < usd < math.inf:
+        raise EngineUnavailableError(NO_LIMIT)
+    return usd
 
 
 def read_rented(file: Path) -> Rented:

@@ -109,7 +109,7 @@ class Renting:
 
     def _lower(self) -> None:
         """To a limit that its sweep was given while it was sent. EngineError where that pays for no job any more."""
-        rented, limit = self.rented, self._papers.limit(self.rented.sweep_id)
+        rented, limit = self.rented, self._papers.limit(self.rented.sweep_id, self.rented.owner)
         if limit is None or rented.limit_usd is None or limit >= rented.limit_usd:
             return
         seconds = rented.timeout_seconds

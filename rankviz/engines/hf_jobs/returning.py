@@ -84,7 +84,7 @@ def look(hub: Hub, papers: Papers, spending: Spending, store: RunStore, owner: s
             found.append(missing)
             runs |= {request.run_id for request in missing.requests}
         elif seen.ended:
-            spending.add(job.rented.sweep_id, name, _cost(seen, job.rented))
+            spending.add(job.rented.sweep_id, name, _cost(seen, job.rented), owner)
     return found
 
 
@@ -117,7 +117,7 @@ def take(job: Found, papers: Papers, store: RunStore, owner: str) -> None:
         papers.remove(folder)
         raise
     if rented.limit_usd:
-        papers.note_limit(rented.sweep_id, rented.limit_usd, anew=False)  # the newest job of a sweep comes first
+        papers.note_limit(rented.sweep_id, rented.limit_usd, owner, anew=False)  # the newest job comes first
     papers.write(folder, rented)
 
 

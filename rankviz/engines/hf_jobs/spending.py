@@ -1,9 +1,10 @@
 """What the jobs of each sweep have cost, in HOME/hf-jobs/spent.json.
 
 A limit is that of a sweep, for all its jobs together: those that were lost or cancelled, and those before it moved to
-another engine and back.
+another engine and back. Where several pay for jobs of one sweep, each has a limit of their own for theirs.
 """
 
+import hashlib
 import json
 import math
 import threading
@@ -20,6 +21,12 @@ UNREADABLE = (
     "What jobs have cost cannot be read, so none starts. The owner of the server can mend hf-jobs/{} in the runs "
     "folder, or remove it: then spending limits count from 0."
 )
+
+
+def purse(sweep_id: str, payer: str) -> str:
+    """What somebody pays of a sweep is written down under this name. Of the owner of a machine it is the sweep's, and
+    so was everybody's in earlier versions."""
+    return f"{sweep_id}-{hashlib.sha256(payer.encode()).hexdigest()[:16]}" if payer else sweep_id
 
 
 class Cost(NamedTuple):
@@ -50,7 +57,7 @@ def span_since(billed: float, since: float, timeout: int) -> Span:
 
 
 class Bill(NamedTuple):
-    """Of the jobs of one sweep so far."""
+    """Of the jobs of one sweep so far, or of those that one pays."""
 
     jobs: int
     """How many are known here."""
@@ -73,20 +80,28 @@ class Spending:
         self._place = place
         self._lock = threading.Lock()
 
-    def jobs(self, sweep_id: str) -> Mapping[str, Cost]:
+    def jobs(self, sweep_id: str, payer: str | None = None) -> Mapping[str, Cost]:
         """Of the jobs of a sweep that have been read, by the names of their folders. EngineUnavailableError where what
-        is written down cannot be read."""
-        return self._all().get(sweep_id, {})
+        is written down cannot be read.
 
-    def add(self, sweep_id: str, job: str, cost: Cost) -> None:
+        Args:
+            payer: Whose jobs; None: everybody's.
+        """
+        known = self._all()
+        everybody = [name for name in known if name.startswith(f"{sweep_id}-")]
+        names = (sweep_id, *(everybody if payer is None else [purse(sweep_id, payer)]))
+        return {job: cost for name in names for job, cost in known.get(name, {}).items()}
+
+    def add(self, sweep_id: str, job: str, cost: Cost, payer: str = "") -> None:
         """A job has ended and cost so much. Once, however often this is said."""
+        name = purse(sweep_id, payer)
         with self._lock:
             known = self._all()
-            write(self._place / SPENT, {**known, sweep_id: {**known.get(sweep_id, {}), job: cost}})
+            write(self._place / SPENT, {**known, name: {**known.get(name, {}), job: cost}})
 
-    def bill(self, sweep_id: str, going: Mapping[str, Cost]) -> Bill:
-        """Of the jobs that were read and those that are going. EngineUnavailableError, as of `jobs`."""
-        jobs = {**self.jobs(sweep_id), **going}
+    def bill(self, sweep_id: str, going: Mapping[str, Cost], payer: str | None = None) -> Bill:
+        """Of the jobs that were read and those that are going. As `jobs`."""
+        jobs = {**self.jobs(sweep_id, payer), **going}
         least, most = (sum(cost[which] for cost in jobs.values()) for which in (0, 1))
         return Bill(len(jobs), least, is_whole=all(cost.least == cost.most for cost in jobs.values()), most_usd=most)
 

@@ -113,7 +113,7 @@ class Follower:
         self._place.stopped.set()
         self._thread.join()
         if self.state.end is None:
-            self._finish(End(exit_code, why="The job was cancelled."))
+            self._finish(End(exit_code, why="The job was cancelled.", by_us=True))
         return self.state.end
 
     def _await_slot(self) -> None:

@@ -223,8 +223,9 @@ def test_a_job_that_is_past_a_run_that_was_cancelled_goes_on(supervise, store, h
     assert (1, 1) == (len(hub.jobs), store.get(last).attempt)
 
 
-def test_a_run_that_was_cancelled_and_resumed_as_it_waited_is_trained_once(supervise, store, hub, tmp_path):
-    first, again = sweep(store, 2, 4)
+@pytest.mark.parametrize("ranks", [(2, 4), (2, 4, 8)])
+def test_a_run_that_was_cancelled_and_resumed_as_it_waited_is_trained_once(supervise, store, hub, tmp_path, ranks):
+    first, again, *_ = run_ids = sweep(store, *ranks)
     supervisor = supervise(each_waits_for(tmp_path))
     wait_for(lambda: store.get(first).steps)
     supervisor.cancel(again)
@@ -233,8 +234,60 @@ def test_a_run_that_was_cancelled_and_resumed_as_it_waited_is_trained_once(super
 
     (tmp_path / "r2").touch()
     wait_for(lambda: job.stage == "CANCELED", seconds=30)
-    (tmp_path / "r4").touch()
+    for rank in ("r4", "r8"):
+        (tmp_path / rank).touch()
     supervisor.settle()
 
-    assert ["completed"] * 2 == states(store, [first, again])
+    assert ["completed"] * len(ranks) == states(store, run_ids)
     assert (2, 2) == (len(hub.jobs), store.get(again).attempt)
+
+
+@pytest.fixture
+def begins_the_last(supervise, store, hub, tmp_path):
+    """(supervisor, its three runs, what lets the job begin the last one as it is being ended)."""
+    first, _, last = run_ids = sweep(store, 2, 4, 8)
+    supervisor = supervise(each_waits_for(tmp_path))
+    wait_for(lambda: store.get(first).steps)
+    hub.hangs.add(cancel_of(hub))
+
+    def go_on():
+        wait_for(lambda: cancel_of(hub) in hub.calls)
+        for rank in ("r2", "r4"):
+            (tmp_path / rank).touch()
+        wait_for(lambda: store.get(last).steps)
+
+    return supervisor, run_ids, go_on
+
+
+def test_after_a_restart_too_a_run_that_began_while_its_job_was_ended_for_another_begins_anew(
+    begins_the_last, supervise, store, hub, tmp_path
+):
+    supervisor, (first, unwanted, last), go_on = begins_the_last
+    supervisor.cancel(unwanted)
+    (tmp_path / "r2").touch()
+    go_on()
+    supervisor.stop()
+    hub.hangs.clear()
+    wait_for(lambda: only_job(hub).stage == "CANCELED")
+    (tmp_path / "r8").touch()
+
+    supervise(each_waits_for(tmp_path)).settle()
+
+    assert ["completed", "cancelled", "completed"] == states(store, [first, unwanted, last])
+    assert (2, 0, "") == (store.get(last).attempt, store.get(last).lost_attempts, store.get(last).lost)
+
+
+def test_a_run_that_began_while_its_job_was_ended_for_a_cancelled_one_begins_anew(
+    begins_the_last, store, hub, tmp_path
+):
+    supervisor, (first, between, last), go_on = begins_the_last
+    with pytest.raises(EngineEndingError):
+        supervisor.cancel(first, timeout_seconds=0.2)
+    go_on()
+
+    hub.hangs.clear()
+    (tmp_path / "r8").touch()
+    supervisor.settle()
+
+    assert ["completed"] * 3 == states(store, [first, between, last])
+    assert (2, 0, "") == (store.get(last).attempt, store.get(last).lost_attempts, store.get(last).lost)

@@ -4,6 +4,7 @@ ended."""
 import pytest
 
 from rankviz.engines.hf_jobs.papers import RENTED
+from rankviz.engines.hf_jobs.spending import purse
 from tests.support.hub_jobs import sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for
 
@@ -20,7 +21,7 @@ def test_until_such_a_job_is_found_its_sweep_starts_no_other(supervise, store, h
     path.write_text("")
     if is_gone:
         path.unlink()
-        (store.home / "hf-jobs" / f"limit-{sweep_id}").unlink()
+        (store.home / "hf-jobs" / f"limit-{purse(sweep_id, 'ann')}").unlink()
     hub.hangs.add("GET /api/jobs/alice")
 
     engine = supervise(HANG_IN_EACH).engines[0]

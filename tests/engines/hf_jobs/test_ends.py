@@ -76,6 +76,16 @@ def test_a_job_that_was_to_be_ended_and_ended_otherwise_ends_as_it_did():
     assert end_of(Seen("1", "ERROR", "The node was lost"), None, "", rented).lost
 
 
+@pytest.mark.parametrize("has_returned", [True, False])
+@pytest.mark.parametrize(("stage", "exit_code"), [("CANCELED", None), ("ERROR", None), ("ERROR", -9), ("ERROR", -15)])
+def test_what_is_left_of_a_job_that_was_to_be_ended_is_not_given_up(stage, exit_code, has_returned):
+    rented = replace(RENTED, is_ending=True, has_returned=has_returned)
+
+    end = end_of(Seen("1", stage), exit_code, "", rented)
+
+    assert (True, False) == (end.by_us or end.lost, end.is_final)
+
+
 def test_a_job_that_ended_without_a_word_is_lost_and_what_its_log_said_last_is_told():
     end = end_of(Seen("1", "ERROR", "exit code: 127"), None, "uv: not found", RENTED)
 

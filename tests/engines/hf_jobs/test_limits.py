@@ -8,6 +8,7 @@ import pytest
 from rankviz.core.runs.events import RunFailed
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.papers import NO_LIMIT
+from rankviz.engines.hf_jobs.spending import purse
 from rankviz.engines.hf_jobs.words import USED_UP
 from rankviz.store import RunStore
 from tests.support import questions
@@ -66,13 +67,13 @@ def test_a_sweep_whose_limit_cannot_be_read_waits_and_says_what_to_do(supervise,
     (run_id,) = sweep(store, 4, flavor="l4x1", spend="50")
     papers = HfJobs(store, logins).papers
     sweep_id = store.get(run_id).request.sweep_id
-    papers.note_limit(sweep_id, 3.0)
-    (papers.place / f"limit-{sweep_id}").write_text(content)
+    papers.place.mkdir()
+    (papers.place / f"limit-{purse(sweep_id, 'ann')}").write_text(content)
 
     supervise(HANG_IN_EACH)
     wait_for(lambda: store.get(run_id).waits == NO_LIMIT)
     assert {} == hub.jobs
-    papers.note_limit(sweep_id, 3.0)
+    papers.note_limit(sweep_id, 3.0, "ann")
 
     wait_for(lambda: hub.jobs)
     assert seconds_for(3.0) == only_job(hub).spec["timeoutSeconds"]
@@ -84,7 +85,7 @@ def test_a_sweep_that_comes_back_has_the_limit_that_its_newest_job_had(supervise
     first = supervise(waiting_for(tmp_path / "go"))
     wait_for(lambda: store.get(one).steps)
     first.cancel(sweep_id)
-    first.engines[0].papers.note_limit(sweep_id, 3.0)
+    first.engines[0].papers.note_limit(sweep_id, 3.0, "ann")
     store.requeue(one)
     wait_for(lambda: store.get(one).attempt == 2 and store.get(one).steps)
     first.stop()
@@ -95,7 +96,7 @@ def test_a_sweep_that_comes_back_has_the_limit_that_its_newest_job_had(supervise
     for found in engine.returning("ann"):
         engine.take(found, "ann")
 
-    assert 3.0 == engine.papers.limit(sweep_id)
+    assert 3.0 == engine.papers.limit(sweep_id, "ann")
 
 
 @pytest.mark.parametrize(("usd", "says"), [(3.0, ""), (0.1, USED_UP)])
@@ -105,9 +106,33 @@ def test_a_limit_that_was_lowered_holds_for_a_job_that_hugging_face_declines(sup
     engine = supervise(HANG_IN_EACH).engines[0]
     wait_for(lambda: "busy" in store.get(run_id).waits)
 
-    engine.papers.note_limit(store.get(run_id).request.sweep_id, usd)
+    engine.papers.note_limit(store.get(run_id).request.sweep_id, usd, "ann")
     hub.refuses.clear()
     wait_for(lambda: hub.jobs or store.get(run_id).state.ended)
 
     assert [job.spec["timeoutSeconds"] <= seconds_for(usd) for job in hub.jobs.values()] == ([] if says else [True])
     assert says == (store.get(run_id).error or "")
+
+
+def test_a_limit_that_is_lowered_while_a_job_runs_says_what_that_job_may_take(hub, tmp_path):
+    with page_on(hub, tmp_path / "home") as api:
+        hub.holds.set()
+        sweep_id = api.engines.start(questions.sweep(ranks=(4, 8)), "hf-jobs", "l4x1", 50.0)
+        runs = api.workspace.store.run_ids(sweep_id)
+        wait_for(lambda: hub.jobs and "free machine" in api.workspace.store.get(runs[0]).waits)
+        api.runs.cancel(runs[1])
+        keeps = "A job of this sweep was started with the limit of $50.00 and keeps it: at most $50.00 in all."
+
+        def says(usd):
+            return keeps in api.moves.check(sweep_id, "hf-jobs", "l4x1", usd).offer.sentences
+
+        assert (True, False, False) == (says(30.0), says(50.0), says(60.0))
+        api.moves.resume(sweep_id, "hf-jobs", "l4x1", 30.0)
+
+        def most():
+            return api.spending.of_sweep(api.runs.sweep(sweep_id)).rent.limit_usd
+
+        assert (50.0, 30.0) == (most(), api.spending.limit(api.runs.sweep(sweep_id)))
+        api.runs.cancel(sweep_id)
+        api.workspace.supervisor.settle()
+        assert 30.0 == most()

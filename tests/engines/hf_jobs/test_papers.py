@@ -10,7 +10,7 @@ import pytest
 
 from rankviz.engines.hf_jobs import returning
 from rankviz.engines.hf_jobs.papers import FORGOTTEN, HOME_FILE, LEFT_SECONDS, RENTED, Papers, Rented
-from rankviz.engines.hf_jobs.spending import SPENT
+from rankviz.engines.hf_jobs.spending import SPENT, purse
 from rankviz.errors import EngineError
 from tests.support.hub_jobs import only_job, sweep
 from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for
@@ -127,7 +127,7 @@ def test_what_is_written_down_of_a_job_is_on_the_disk_before_it_counts(supervise
     (run_id,) = sweep(store, 4)
     supervise().settle()
 
-    limit = f"limit-{store.get(run_id).request.sweep_id}"
+    limit = f"limit-{purse(store.get(run_id).request.sweep_id, 'ann')}"
     assert {RENTED, FORGOTTEN, SPENT, limit, HOME_FILE} <= replaced
     assert set() == {target for target in unsynced if "worker.log" not in target}
     assert only_job(hub).stage == "COMPLETED"

@@ -252,6 +252,7 @@ def test_a_job_whose_first_run_has_a_newer_one_comes_back_under_its_name(emptied
     (found,) = engine.returning("ann")
     engine.take(found, "ann")
     (tmp_path / "go").touch()
+    wait_for(lambda: only_job(hub).ended)
     supervisor = Supervisor(store, engines=[engine], poll_seconds=0.05)
     supervisor.start()
     wait_for(lambda: store.get(second).state == "completed")
