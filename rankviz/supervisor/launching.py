@@ -119,13 +119,15 @@ class Launching:
         return self._queue
 
     def _fill(self, engine: Engine, batches: Sequence[Batch], served: Mapping[str, float]) -> None:
-        room, waiting = engine.room(), list(batches)
+        room = engine.room()
         if room < 1:
             return
+        sound = engine.sound_room()
+        waiting = batches if sound >= room else [part for batch in batches for part in batch.apart()]
         order = turns.in_turn(waiting, {**served, **self._served}, self._places_of_owners(engine))
         for part in turns.parts(order, room, least=self.split_runs) if engine.divides else order:
-            if room > 0 and self._start(engine, part):
-                room -= 1
+            if room > 0 and (sound > 0 or not part.was_lost) and self._start(engine, part):
+                room, sound = room - 1, sound - 1
 
     def _places_of_owners(self, engine: Engine) -> Mapping[str, int]:
         """How many jobs each visitor has there now."""

@@ -31,6 +31,16 @@ class Batch(NamedTuple):
     def run_ids(self) -> tuple[str, ...]:
         return tuple(record.run_id for record in self.records)
 
+    @property
+    def was_lost(self) -> bool:
+        """Whether some of them have been lost with their place."""
+        return any(record.lost_attempts for record in self.records)
+
+    def apart(self) -> "list[Batch]":
+        """What was lost with its place, and what was not."""
+        groups = ([record for record in self.records if bool(record.lost_attempts) is lost] for lost in (True, False))
+        return [self._replace(records=tuple(group)) for group in groups if group]
+
 
 def batches(records: Iterable[Record], owner_of: Callable[[str], str], place_of: Callable[[str], Place]) -> list[Batch]:
     """What waits, what was queued first at the front. A run that was resumed waits since then, whenever it was made.
