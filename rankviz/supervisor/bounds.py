@@ -37,7 +37,7 @@ class Bounds:
 
     def check(self) -> None:
         """End the run that takes longer than it may, and ask jobs to end after their run where others wait."""
-        jobs = [(engine, live) for engine, live in self._jobs if live.end is None and live.job.attempts]
+        jobs = [(engine, live) for engine, live in self._jobs if live.end is None and self._has_begun(live)]
         self._clocks = {live.job.name: self._clocks.get(live.job.name, (Stopwatch(), Stopwatch())) for _, live in jobs}
         over = []
         for engine, live in jobs:
@@ -47,24 +47,28 @@ class Bounds:
                 self._end_run(engine, live, running.run_id)
             elif turn.minutes(live.job.name) >= self._turn_minutes:
                 over.append((engine, live))
-        self._take_turns(over, jobs)
+        self._take_turns(over)
         self._divide(jobs)
 
     def _running(self, live: Live) -> Record | None:
         return next((record for record in self._jobs.records(live) if record.state is RunState.RUNNING), None)
 
+    def _has_begun(self, live: Live) -> bool:
+        """Whether it has its place: one that waits in the queue of a cluster has none, and nothing to give. One that
+        has begun may wait too, as while its cluster does not answer."""
+        has_run = (record.attempt_seconds is not None for record in self._jobs.each_record(live))
+        return bool(live.job.attempts) and (not live.waits or any(has_run))
+
     def forget(self) -> None:
         self._clocks.clear()
 
-    def _take_turns(self, over: list[tuple[Engine, Live]], jobs: list[tuple[Engine, Live]]) -> None:
+    def _take_turns(self, over: list[tuple[Engine, Live]]) -> None:
         """As many jobs whose turn is over give way as visitors wait who have none on that engine."""
         if not over:
             return
         waiting = self._launching.waiting()
         for name, engine in self._jobs.engines.items():
-            here = [live for each, live in jobs if each is engine]
-            served = {self._owner_of(live) for live in here}
-            owners = {batch.owner for batch in waiting.get(name, ())} - served
+            owners = {batch.owner for batch in waiting.get(name, ())} - self._launching.places_of_owners(engine).keys()
             with self._jobs.reaching(name):
                 for live in [live for each, live in over if each is engine][: len(owners)]:
                     engine.give_way(live)
@@ -79,6 +83,3 @@ class Bounds:
                     with self._jobs.reaching(engine.name):
                         if engine.room() > 0:
                             engine.give_way(live)
-
-    def _owner_of(self, live: Live) -> str:
-        return self._launching.owner_of(live.job.attempts[0].run_id)
