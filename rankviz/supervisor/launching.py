@@ -129,8 +129,9 @@ class Launching:
             return
         sound = engine.sound_room()
         waiting = batches if sound >= room else [part for batch in batches for part in batch.apart()]
-        order = turns.in_turn(waiting, {**served, **self._served}, self.places_of_owners(engine))
-        for part in turns.parts(order, room, least=self.split_runs) if engine.divides else order:
+        places = self.places_of_owners(engine)
+        order = turns.in_turn(waiting, {**served, **self._served}, places)
+        for part in turns.parts(order, room, places, least=self.split_runs) if engine.divides else order:
             if room > 0 and (sound > 0 or not part.was_lost) and self._start(engine, part):
                 room, sound = room - 1, sound - 1
 
