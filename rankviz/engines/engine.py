@@ -161,7 +161,7 @@ class Engine(Protocol):
         """Ask the job to end before its next run, since somebody else waits."""
 
     def forget(self, live: Live) -> None:
-        """All of an ended job has been read: what is left of it there may go."""
+        """All of an ended job has been read: what is left of it there may go. Its end says what it was taken for."""
 
     def release(self) -> None:
         """This supervisor stops, and its jobs go on: keep nothing in memory that another may change."""

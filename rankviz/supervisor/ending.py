@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from rankviz.core.runs.events import DISK_FULL
 from rankviz.core.runs.record import RunState
@@ -122,7 +123,8 @@ class Ending:
             self._settle(engine, live, self._of_one_that_took_too_long(end))
 
     def ended(self, engine: Engine, live: Live, end: End) -> None:
-        """By itself, or since it took too long, or was at a run that nobody wants."""
+        """By itself, or since it took too long, or was at a run that nobody wants. Where nobody saw how, its place
+        was not lost if it ended no run."""
         if live.job.name in self._too_long:
             self._too_long.remove(live.job.name)
             end = self._of_one_that_took_too_long(end)
@@ -130,12 +132,14 @@ class Ending:
         if engine.shares_disk and is_full:
             self._not_before = time.monotonic() + self._room_seconds
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
+        if end.exit_code is None and not self._at_stake([record.run_id for record in self._jobs.records(live)], end):
+            end = end._replace(lost=False)
         may_be_by_us = (end.lost or end.exit_code is None) and not end.is_final
         if live.job.name in self._in_vain and may_be_by_us:
             self._begin_anew(live)
         elif not self._jobs.is_settled(live):
             self._settle(engine, live, end)
-        self._jobs.forget(engine, live)
+        self._jobs.forget(engine, replace(live, end=end))
         self._in_vain.discard(live.job.name)
 
     def settle_orphans(self, at_work: Iterable[Record]) -> None:

@@ -1,5 +1,8 @@
 """A GPU that loses each worker, beside others that work, and runs that every worker is lost with."""
 
+import os
+import signal
+
 import pytest
 
 from rankviz.engines.local import Local
@@ -77,3 +80,49 @@ def test_where_every_gpu_is_dead_a_sweep_fails(supervise, store):
 
     assert ["failed"] * 8 == states(store, run_ids)
     assert "Not started: 2 workers in a row completed no run" in store.get(run_ids[-1]).error
+
+
+HOLDS_EACH = (
+    "for run_id in run_ids:\n"
+    "    if begin(run_id):\n"
+    "        step(run_id)\n"
+    "        while not (store.home / 'go').exists(): time.sleep(0.02)\n"
+    "        complete(run_id)\n"
+)
+
+
+@pytest.fixture
+def found(supervise, store):
+    """A supervisor of workers on both GPUs that an earlier one started, and their runs."""
+    run_ids = [*sweep(store, 4), *sweep(store, 8)]
+    earlier = supervise(HOLDS_EACH)
+    wait_for(lambda: earlier.tick() or all(store.get(run_id).steps for run_id in run_ids))
+    earlier.stop()
+    return supervise(HOLDS_EACH, max_attempts=2), run_ids
+
+
+def test_a_gpu_whose_worker_ended_well_after_a_restart_of_the_app_does_not_rest(found, store, caplog):
+    supervisor, run_ids = found
+    supervisor.tick()
+
+    (store.home / "go").touch()
+    supervisor.settle()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert "has lost its worker" not in caplog.text
+
+
+def test_a_gpu_whose_worker_was_lost_in_a_run_after_a_restart_of_the_app_rests(found, store, caplog):
+    supervisor, run_ids = found
+    supervisor.tick()
+    lost = store.get(run_ids[1])
+
+    os.kill(lost.environment["pid"], signal.SIGKILL)
+    wait_for(lambda: supervisor.tick() or "has lost its worker" in caplog.text)
+    (store.home / "go").touch()
+    supervisor.settle()
+
+    assert ["completed"] * 2 == states(store, run_ids)
+    assert 1 == caplog.text.count("has lost its worker")
+    assert f"{lost.where} has lost its worker" in caplog.text
+    assert lost.where != store.get(lost.run_id).where
