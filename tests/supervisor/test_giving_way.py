@@ -85,8 +85,8 @@ def test_a_turn_begins_with_the_first_run_and_not_while_the_job_waits_in_its_clu
 
 @pytest.fixture
 def divisible(start, store, tmp_path):
-    """A supervisor and its machines, which are at the first runs of sweeps of 8, 10 and 8, and those runs."""
-    sweeps = [queued(store, "ann", *range(first, last)) for first, last in ((1, 9), (11, 21), (31, 39))]
+    """A supervisor and its machines, which are at the first runs of sweeps of 9, 10 and 8, and those runs."""
+    sweeps = [queued(store, "ann", *range(first, last)) for first, last in ((1, 10), (11, 21), (31, 39))]
     supervisor, engine = start(3)
     (tmp_path / "node").touch()
     first = [run_ids[0] for run_ids in sweeps]
