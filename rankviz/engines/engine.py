@@ -124,6 +124,11 @@ class Engine(Protocol):
         """How many more jobs it would start now."""
         ...
 
+    def sound_room(self) -> int:
+        """How many of those would start where the last job was not lost: runs that were lost wait for such a place. All
+        of them where no place of the engine is so, or it cannot tell."""
+        return self.room()
+
     def start(self, job: Job) -> Live | None:
         """Start a job. None where that has to wait a moment; EngineUnavailableError where it waits for something that
         its owner should know of, and then the others' jobs are tried. OSError or EngineError: it cannot be started at
@@ -158,7 +163,7 @@ class Engine(Protocol):
         """Ask the job to end before its next run, since somebody else waits."""
 
     def forget(self, live: Live) -> None:
-        """All of an ended job has been read: what is left of it there may go."""
+        """All of an ended job has been read: what is left of it there may go. Its end says what it was taken for."""
 
     def release(self) -> None:
         """This supervisor stops, and its jobs go on: keep nothing in memory that another may change."""

@@ -70,7 +70,8 @@ class Local(Engine):
         gpus: Their names as CUDA_VISIBLE_DEVICES has them, instead of those that the driver reports.
         niceness: How far the priority of a worker is below that of this process.
         rest_seconds: Of several GPUs, one whose worker was lost is given no other for so long, twice as long each time
-            that happens again, so that the others get the work.
+            that happens again, so that the others get the work. Until a worker there ends well, it is given no run that
+            was lost, as long as another one is sound.
     """
 
     name = LOCAL
@@ -101,6 +102,12 @@ class Local(Engine):
 
     def room(self) -> int:
         return len(self._free())
+
+    def sound_room(self) -> int:
+        free = self._free()
+        if not any(self._is_sound(slot) for slot in self._slots):
+            return len(free)
+        return sum(self._is_sound(slot) for slot in free)
 
     def start(self, job: Job) -> Live | None:
         slot = self._free()[0]
@@ -172,6 +179,12 @@ class Local(Engine):
         locks = {process.lock_file(self._home, slot.number): slot for slot in self._slots}
         free = [lock for lock in locks if lock not in self._workers and self._rest(lock).is_over]
         return [locks[lock] for lock in sorted(free, key=lambda lock: self._rest(lock).seconds)]
+
+    def _is_sound(self, slot: Slot) -> bool:
+        """Whether it neither lost its last worker nor has one that cannot be killed."""
+        lock = process.lock_file(self._home, slot.number)
+        worker = self._workers.get(lock)
+        return not self._rest(lock).seconds and not (worker and worker.look_again)
 
     def _rest(self, lock: Path) -> Rest:
         return self._rests.get(lock, NO_REST)

@@ -34,10 +34,12 @@ class Bounds:
         self._run_minutes, self._turn_minutes = run_minutes, turn_minutes
         self._end_run = end_run
         self._clocks: dict[str, tuple[Stopwatch, Stopwatch]] = {}
+        self._dividing: set[str] = set()
+        """Jobs that were asked to give way to their own sweep."""
 
     def check(self) -> None:
         """End the run that takes longer than it may, and ask jobs to end after their run where others wait."""
-        jobs = [(engine, live) for engine, live in self._jobs if live.end is None and live.job.attempts]
+        jobs = [(engine, live) for engine, live in self._jobs if live.end is None and self._has_begun(live)]
         self._clocks = {live.job.name: self._clocks.get(live.job.name, (Stopwatch(), Stopwatch())) for _, live in jobs}
         over = []
         for engine, live in jobs:
@@ -47,38 +49,53 @@ class Bounds:
                 self._end_run(engine, live, running.run_id)
             elif turn.minutes(live.job.name) >= self._turn_minutes:
                 over.append((engine, live))
-        self._take_turns(over, jobs)
+        self._take_turns(over)
         self._divide(jobs)
 
     def _running(self, live: Live) -> Record | None:
         return next((record for record in self._jobs.records(live) if record.state is RunState.RUNNING), None)
 
+    def _has_begun(self, live: Live) -> bool:
+        """Whether it has its place: one that waits in the queue of a cluster has none, and nothing to give. One that
+        has begun may wait too, as while its cluster does not answer."""
+        has_run = (record.attempt_seconds is not None for record in self._jobs.each_record(live))
+        return bool(live.job.attempts) and (not live.waits or any(has_run))
+
     def forget(self) -> None:
         self._clocks.clear()
+        self._dividing.clear()
 
-    def _take_turns(self, over: list[tuple[Engine, Live]], jobs: list[tuple[Engine, Live]]) -> None:
+    def _take_turns(self, over: list[tuple[Engine, Live]]) -> None:
         """As many jobs whose turn is over give way as visitors wait who have none on that engine."""
         if not over:
             return
         waiting = self._launching.waiting()
         for name, engine in self._jobs.engines.items():
-            here = [live for each, live in jobs if each is engine]
-            served = {self._owner_of(live) for live in here}
-            owners = {batch.owner for batch in waiting.get(name, ())} - served
+            owners = {batch.owner for batch in waiting.get(name, ())} - self._launching.places_of_owners(engine).keys()
             with self._jobs.reaching(name):
                 for live in [live for each, live in over if each is engine][: len(owners)]:
                     engine.give_way(live)
 
     def _divide(self, jobs: list[tuple[Engine, Live]]) -> None:
-        """A sweep gives way to itself where a place has become free, nothing waits for that engine, and what is left of
-        the sweep is worth two."""
-        for engine, live in jobs:
-            if engine.divides and engine.name not in self._jobs.away:
-                left = sum(record.state is RunState.QUEUED for record in self._jobs.records(live))
-                if left >= 2 * self._launching.split_runs and not self._launching.waiting().get(engine.name):
-                    with self._jobs.reaching(engine.name):
-                        if engine.room() > 0:
-                            engine.give_way(live)
+        """Where places have become free and nothing waits for that engine, sweeps give way to themselves: the one with
+        most left first, and no more than these places are enough for."""
+        self._dividing &= {live.job.name for _, live in jobs}
+        least = self._launching.split_runs
+        for name, engine in self._jobs.engines.items():
+            if not engine.divides or name in self._jobs.away:
+                continue
+            left = [(self._left(live), live) for each, live in jobs if each is engine]
+            worth_two = [(runs, live) for runs, live in left if runs >= 2 * least]
+            if not worth_two or self._launching.waiting().get(name):
+                continue
+            worth_two.sort(key=lambda each: (each[1].job.name not in self._dividing, -each[0]))
+            with self._jobs.reaching(name):
+                room = engine.sound_room()
+                for runs, live in worth_two:
+                    if room > 0 or live.job.name in self._dividing:
+                        engine.give_way(live)
+                        self._dividing.add(live.job.name)
+                        room -= runs // least - 1
 
-    def _owner_of(self, live: Live) -> str:
-        return self._launching.owner_of(live.job.attempts[0].run_id)
+    def _left(self, live: Live) -> int:
+        return sum(record.state is RunState.QUEUED for record in self._jobs.records(live))

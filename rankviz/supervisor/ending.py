@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 from rankviz.core.runs.events import DISK_FULL
 from rankviz.core.runs.record import RunState
@@ -137,7 +138,8 @@ class Ending:
             self._settle(engine, live, self._of_one_that_took_too_long(end))
 
     def ended(self, engine: Engine, live: Live, end: End) -> None:
-        """By itself, or since RankViz has ended it, maybe before a restart of the app."""
+        """By itself, or since RankViz has ended it, maybe before a restart of the app. Where nobody saw how, its place
+        was not lost if it ended no run."""
         if live.job.name in self._too_long:
             self._too_long.remove(live.job.name)
             end = self._of_one_that_took_too_long(end)
@@ -145,12 +147,14 @@ class Ending:
         if engine.shares_disk and is_full:
             self._not_before = time.monotonic() + self._room_seconds
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
+        if end.exit_code is None and not self._at_stake([record.run_id for record in self._jobs.records(live)], end):
+            end = end._replace(lost=False)
         may_be_by_us = (end.lost or end.exit_code is None) and not end.is_final
         if end.by_us or (live.job.name in self._in_vain and may_be_by_us):
             self._begin_anew(live)
         elif not self._jobs.is_settled(live):
             self._settle(engine, live, end)
-        self._forget(engine, live)
+        self._forget(engine, replace(live, end=end))
 
     def settle_orphans(self, at_work: Iterable[Record]) -> None:
         """Of runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,

@@ -94,6 +94,11 @@ class Launching:
     def owner_of(self, run_id: str) -> str:
         return self._store.listed_ownership(run_id).owner
 
+    def places_of_owners(self, engine: Engine) -> Mapping[str, int]:
+        """How many jobs each visitor has there now."""
+        here = [live for each, live in self._jobs if each is engine and live.end is None and live.job.attempts]
+        return Counter(self.owner_of(live.job.attempts[0].run_id) for live in here)
+
     def _line(self) -> Queue:
         """What no job has, as it stands: made anew where something came, went, began or ended."""
         in_jobs, unwritten = frozenset(self._jobs.run_ids), frozenset(self._unwritten)
@@ -119,18 +124,16 @@ class Launching:
         return self._queue
 
     def _fill(self, engine: Engine, batches: Sequence[Batch], served: Mapping[str, float]) -> None:
-        room, waiting = engine.room(), list(batches)
+        room = engine.room()
         if room < 1:
             return
-        order = turns.in_turn(waiting, {**served, **self._served}, self._places_of_owners(engine))
-        for part in turns.parts(order, room, least=self.split_runs) if engine.divides else order:
-            if room > 0 and self._start(engine, part):
-                room -= 1
-
-    def _places_of_owners(self, engine: Engine) -> Mapping[str, int]:
-        """How many jobs each visitor has there now."""
-        here = [live for each, live in self._jobs if each is engine and live.end is None and live.job.attempts]
-        return Counter(self.owner_of(live.job.attempts[0].run_id) for live in here)
+        sound = engine.sound_room()
+        waiting = batches if sound >= room else [part for batch in batches for part in batch.apart()]
+        places = self.places_of_owners(engine)
+        order = turns.in_turn(waiting, {**served, **self._served}, places)
+        for part in turns.parts(order, room, places, least=self.split_runs) if engine.divides else order:
+            if room > 0 and (sound > 0 or not part.was_lost) and self._start(engine, part):
+                room, sound = room - 1, sound - 1
 
     def _start(self, engine: Engine, batch: Batch) -> bool:
         job = Job(

@@ -4,8 +4,9 @@ When somebody was served last is read from the journals, so that a restart chang
 deleted it is remembered as long as the supervisor runs.
 """
 
+import itertools
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -30,6 +31,16 @@ class Batch(NamedTuple):
     @property
     def run_ids(self) -> tuple[str, ...]:
         return tuple(record.run_id for record in self.records)
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether some of them have been lost with their place."""
+        return any(record.lost_attempts for record in self.records)
+
+    def apart(self) -> "list[Batch]":
+        """What was lost with its place, and what was not."""
+        groups = ([record for record in self.records if bool(record.lost_attempts) is lost] for lost in (True, False))
+        return [self._replace(records=tuple(group)) for group in groups if group]
 
 
 def batches(records: Iterable[Record], owner_of: Callable[[str], str], place_of: Callable[[str], Place]) -> list[Batch]:
@@ -75,15 +86,26 @@ def in_turn(
     return order
 
 
-def parts(order: Sequence[Batch], room: int, *, least: int) -> list[Batch]:
-    """What is started where there is room for so many: the first in the order, and where fewer wait than there is room
-    for, the one with most runs is halved until its halves would have fewer than `least`."""
-    chosen = list(order)
-    while len(chosen) < room:
-        place = max(range(len(chosen)), key=lambda at: len(chosen[at].records), default=None)
-        if place is None or (half := len(chosen[place].records) // 2) < max(1, least):
+def parts(order: Sequence[Batch], room: int, places: Mapping[str, int] = NO_PLACES, *, least: int) -> list[Batch]:
+    """What is started where there is room for so many: the first in the order. Where fewer wait, they are divided into
+    parts alike in size with at least `least` runs each: of the visitor who would have fewest places, the batch whose
+    parts are largest gets one more.
+
+    places: How many each visitor has now.
+    """
+    numbers, has = [1] * len(order), Counter(places)
+    has.update(batch.owner for batch in order)
+    while sum(numbers) < room:
+        divisible = [at for at, batch in enumerate(order) if len(batch.records) >= least * (numbers[at] + 1)]
+        if not divisible:
             break
-        batch = chosen[place]
-        first, second = (batch._replace(records=part) for part in (batch.records[:-half], batch.records[-half:]))
-        chosen[place : place + 1] = [first, second]
-    return chosen
+        at = min(divisible, key=lambda at: (has[order[at].owner], -len(order[at].records) / numbers[at]))
+        numbers[at] += 1
+        has[order[at].owner] += 1
+    return [part for batch, number in zip(order, numbers, strict=True) for part in _divided(batch, number)]
+
+
+def _divided(batch: Batch, number: int) -> list[Batch]:
+    """Into so many parts, of which some have one run more than others."""
+    ends = [math.ceil(len(batch.records) * part / number) for part in range(number + 1)]
+    return [batch._replace(records=batch.records[start:end]) for start, end in itertools.pairwise(ends)]

@@ -82,6 +82,12 @@ def test_one_visitor_alone_is_served_in_the_order_of_asking():
     [
         ([54], 2, 3, [27, 27]),
         ([54], 4, 3, [14, 13, 14, 13]),
+        ([12], 3, 3, [4, 4, 4]),
+        ([54], 3, 3, [18, 18, 18]),
+        ([54], 6, 3, [9] * 6),
+        ([54], 7, 3, [8, 8, 8, 7, 8, 8, 7]),
+        ([12], 8, 3, [3, 3, 3, 3]),
+        ([54, 12], 4, 3, [18, 18, 18, 12]),
         ([5], 2, 3, [5]),
         ([6], 4, 3, [3, 3]),
         ([8, 2], 2, 3, [8, 2]),
@@ -268,3 +274,13 @@ def test_a_gpu_goes_to_who_has_none_and_not_to_who_was_served_longer_ago(store):
     (store.home / "go").touch()
     supervisor.settle()
     supervisor.stop()
+
+
+def test_free_places_go_to_the_sweep_of_who_has_fewest():
+    order = [Batch("ann", "a", tuple(range(54))), Batch("ben", "b", tuple(range(12)))]
+
+    alike = [(part.owner, len(part.records)) for part in parts(order, 4, least=3)]
+    to_ben = [(part.owner, len(part.records)) for part in parts(order, 4, {"ann": 2}, least=3)]
+
+    assert [("ann", 27), ("ann", 27), ("ben", 6), ("ben", 6)] == alike
+    assert [("ann", 54), ("ben", 4), ("ben", 4), ("ben", 4)] == to_ben
