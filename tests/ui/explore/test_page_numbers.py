@@ -8,9 +8,10 @@ pytestmark = pytest.mark.browser
 
 SEEN = """() => {
   const [host, grip] = [".rv-plot", ".rv-grip"].map((css) => document.querySelector("#tradeoff " + css));
-  const numbers = [...host.querySelectorAll(".textpoint text")].filter((each) => getComputedStyle(each).visibility !== "hidden");
-  const marks = [...host.querySelectorAll(".scatterlayer .points path, .scatterlayer path.point")];
-  const seen = marks.filter((each) => getComputedStyle(each).fillOpacity !== "0" || getComputedStyle(each).stroke !== "none");
+  const all = (css) => [...host.querySelectorAll(css)].map((each) => [each, getComputedStyle(each)]);
+  const drawn = (pairs, isSeen) => pairs.filter(([, style]) => isSeen(style)).map(([each]) => each);
+  const numbers = drawn(all(".textpoint text"), (style) => style.visibility !== "hidden");
+  const seen = drawn(all(".scatterlayer path.point"), (style) => style.fillOpacity !== "0" || style.stroke !== "none");
   const boxOf = (each) => each.getBoundingClientRect();
   const over = (a, b) => a.left < b.right && b.left < a.right && a.top + 3 < b.bottom && b.top < a.bottom - 3;
   const middle = boxOf(grip).left + boxOf(grip).width / 2;
