@@ -123,7 +123,7 @@ def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
     status = above + state + place_html(api, sweep) + sweep_link(sweep)
     if now == seen:
         return unchanged(Progress, timer=timer, **({} if sweep.ended else {"status": status}))
-    mine, resume = may_change(api, sweep), resume_button(api, sweep)
+    mine, asks_again = may_change(api, sweep), may_resume(api, sweep) and seen.startswith(sweep.sweep_id)
     drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
     is_busy = drawn is not None and drawn.is_busy
     stepped = any(run.steps for run in sweep.runs)
@@ -132,8 +132,8 @@ def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
         start=gr.Button(TRAIN_ANOTHER if not sweep.ended and is_ones_own(api, sweep) else TRAIN),
         cancel=cancel_button(api, sweep),
         add=add_button(api, sweep, drawn.decision if drawn else None),
-        resume=resume,
-        again_box=gr.skip() if resume.visible and seen.startswith(sweep.sweep_id) else gr.Column(visible=False),
+        resume=resume_button(api, sweep),
+        again_box=gr.skip() if asks_again else gr.Column(visible=False),
         loss=live.loss_chart([sweep]) if stepped else "",
         curve=drawn.chart if drawn else "",
         words=drawn.words if drawn else "",
@@ -169,11 +169,13 @@ def _has_a_result(sweep: Sweep) -> bool:
     return len(evaluated) > 1 or any(run.cuts for run in sweep.runs) or (bool(evaluated) and sweep.ended)
 
 
+def may_resume(api: Api, sweep: Sweep) -> bool:
+    """Whether all runs have ended, and some that did not complete can go on here."""
+    return bool(sweep.resumable) and sweep.ended and may_change(api, sweep) and not api.engines.why_none()
+
+
 def resume_button(api: Api, sweep: Sweep) -> gr.Button:
-    """Shown once all runs have ended and some did not complete."""
-    if not sweep.resumable or not sweep.ended or not may_change(api, sweep) or api.engines.why_none():
-        return gr.Button(visible=False)
-    return gr.Button(again.label(api, sweep), visible=True)
+    return gr.Button(again.label(api, sweep), visible=True) if may_resume(api, sweep) else gr.Button(visible=False)
 
 
 def sweep_link(sweep: Sweep) -> str:
