@@ -188,10 +188,7 @@ window.RankVizExplore = (() => {
   function slot(name, text) {
     html[name] = text;
     const place = document.getElementById("slot-" + name);
-    if (!place) return;
-    const opened = [...place.querySelectorAll("details")].map((fold) => fold.open);
-    place.innerHTML = text;
-    place.querySelectorAll("details").forEach((fold, i) => (fold.open = opened[i] || fold.open));
+    if (place) place.innerHTML = text;
   }
 
   function line(id, content) {

@@ -6,6 +6,9 @@ window.RankVizHero = (() => {
   const EVERY_RANK = "every rank";
   const STOPS = "powers of two";
   const GAP = 3;
+  /* Where Plotly writes a number beside its point: top and bottom of its digits, in sizes of type beyond the mark. */
+  const SIDES = { "top center": [-1.3, -0.5], "bottom center": [0, 0.8] };
+  const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   const LAST = 256; // of the chart
   const HOVER =
     "<b>r = %{customdata[0]}</b><br>%{customdata[6]}<br>%{customdata[1]} parameters, file %{customdata[2]}<br>" +
@@ -72,19 +75,39 @@ window.RankVizHero = (() => {
     /* Plotly leaves a legend that has become lower where it was. */
     const place = () => drawn.relayout(host, { "legend.y": 1 });
 
-    /* Only labels that have room: on a narrow chart those of the ranks would lie on one another. */
+    /* Only labels that have room, above their points or else below: they lie neither on one another nor on a mark. */
     function thin() {
       const at = host.data.findIndex((trace) => trace.name === STOPS);
       if (at < 0) return;
-      const { size } = host._fullData[at].textfont;
-      let end = -Infinity;
-      const text = host.data[at].meta.map((label, i) => {
-        const [middle, half] = [pixel("xaxis", host.data[at].x[i]), DIGIT * size * (label.length / 2)];
-        if (middle - half < end) return "";
-        end = middle + half + GAP;
-        return label;
+      const { x, y, textfont, marker } = host._fullData[at];
+      const marks = markBoxes();
+      const shown = host.data[at].meta.map((label, i) => {
+        const half = DIGIT * textfont.size * (label.length / 2);
+        const [middle, point] = [pixel("xaxis", x[i]), pixel("yaxis", y[i])];
+        const side = Object.keys(SIDES).find((each) => {
+          const beyond = Math.sign(SIDES[each][0] + SIDES[each][1]) * (marker.size / 2 + GAP);
+          const [top, bottom] = SIDES[each].map((share) => point + beyond + share * textfont.size);
+          const box = { left: middle - half - GAP, right: middle + half + GAP, top, bottom };
+          return !marks.some((mark) => overlap(box, mark)) && marks.push(box);
+        });
+        return label && side ? { label, side } : { label: "", side: "top center" };
       });
-      if (text.join() !== host.data[at].text.join()) return drawn.restyle(host, { text: [text] }, [at]);
+      const text = shown.map(({ label }) => label);
+      const textposition = shown.map(({ side }) => side);
+      Object.assign(spec.data[at], { text, textposition }); // for the files
+      if (text.join() === host.data[at].text.join() && textposition.join() === String(host.data[at].textposition)) return;
+      return drawn.restyle(host, { text: [text], textposition: [textposition] }, [at]);
+    }
+
+    /* Where marks are, in pixels of the chart. */
+    function markBoxes() {
+      const marked = host._fullData.filter(({ mode, name }) => mode?.includes("markers") && name !== EVERY_RANK);
+      return marked.flatMap(({ x, y, marker }) =>
+        [...x].map((value, i) => {
+          const [middle, point, half] = [pixel("xaxis", value), pixel("yaxis", y[i]), marker.size / 2];
+          return { left: middle - half, right: middle + half, top: point - half, bottom: point + half };
+        }),
+      );
     }
 
     function makeRoom() {
@@ -140,10 +163,7 @@ window.RankVizHero = (() => {
       const median = shown?.median;
       dot.hidden = median == null;
       if (median != null) dot.style.top = pixel("yaxis", median) - top + "px";
-      // The number of the chosen rank stands at the handle; at its point it would lie under the dot.
-      host.querySelectorAll(".textpoint").forEach((number) => {
-        number.style.visibility = number.textContent === String(r) ? "hidden" : "";
-      });
+      hideNumbers(r);
       grip.setAttribute("aria-valuenow", String(r));
       grip.setAttribute("aria-valuemax", String(Math.max(LAST, r)));
       if (shown) {
@@ -157,6 +177,19 @@ window.RankVizHero = (() => {
       const at = spec.layout.xaxis.type === "log" ? Math.log10(known) : known;
       const note = { x: at, y: 1, yref: "paper", yanchor: "bottom", text: "r = " + r, showarrow: false };
       spec.layout.annotations = [note];
+    }
+
+    /* The number of the chosen rank stands at the handle, and no number is read under that. */
+    function hideNumbers(r) {
+      const { left, width, top, bottom } = grip.getBoundingClientRect();
+      const middle = left + width / 2;
+      const parts = [...grip.children].map((part) => part.getBoundingClientRect());
+      const handle = [{ left: middle - 1, right: middle + 1, top, bottom }, ...parts];
+      host.querySelectorAll(".textpoint").forEach((number) => {
+        const box = number.getBoundingClientRect();
+        const isUnder = number.textContent === String(r) || handle.some((part) => overlap(box, part));
+        number.style.visibility = isUnder ? "hidden" : "";
+      });
     }
 
     function nearest(clientX) {

@@ -57,6 +57,8 @@ BASE = 13
 MEDIUM = 14
 LARGE = 16
 
+BELOW_MARKS = 6
+"""Pixels between the x axis, on which a mark may lie, and its numbers, beside Plotly's own few."""
 FONT = "Source Sans Pro, ui-sans-serif, system-ui, sans-serif"
 LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": SMALL}}
 NO_TEMPLATE = {"data": {"scatter": [{"type": "scatter"}]}}
@@ -113,7 +115,7 @@ def draw(
         "legend": LEGEND,
         "uirevision": uirevision,
         "dragmode": "zoom",
-        "xaxis": {**axis, **x, "title": _title(x_title)},
+        "xaxis": {**axis, "ticklabelstandoff": BELOW_MARKS, **x, "title": _title(x_title)},
         "yaxis": {**axis, **y, "title": _title(y_title)},
         **layout,
     }

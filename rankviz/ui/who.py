@@ -26,7 +26,8 @@ DOOR = '<a href="rankviz/admin">Admin</a>'
 def login(api: Api) -> None:
     """The button in the header, where people can log in."""
     if api.workspace.shared and login_is_on():
-        gr.LoginButton(size="sm", min_width=160, scale=0, elem_id="login")
+        # Gradio's icon is a file of this machine, which the page hands out to nobody.
+        gr.LoginButton(size="sm", min_width=160, scale=0, icon=None, elem_id="login")
 
 
 def build(api: Api) -> dict[str, Any] | None:

@@ -18,10 +18,12 @@ from rankviz.ui.wiring import wire
 
 COLOURS = """
 <h2>Colours</h2>
-<p class="rv-caption"><span class="rv-dot rv-dot-estimated"></span>estimated: a line or a bar &emsp; <span
-class="rv-dot"></span>measured: a filled marker &emsp; <span class="rv-dot rv-dot-published"></span>published: an open
-marker, one shape per study &emsp; <span class="rv-dot rv-dot-fast"></span>fast curve: dashed &emsp; <span
-class="rv-dot rv-dot-chosen"></span>chosen rank: a thin line and a bold row</p>
+<p class="rv-caption rv-colours">
+<span><span class="rv-dot rv-dot-estimated"></span>estimated: a line or a bar</span> &emsp;
+<span><span class="rv-dot"></span>measured: a filled marker</span> &emsp;
+<span><span class="rv-dot rv-dot-published"></span>published: an open marker, one shape per study</span> &emsp;
+<span><span class="rv-dot rv-dot-fast"></span>fast curve: dashed</span> &emsp;
+<span><span class="rv-dot rv-dot-chosen"></span>chosen rank: a thin line and a bold row</span></p>
 """
 
 

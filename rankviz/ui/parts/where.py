@@ -32,6 +32,8 @@ NAMES = ("engine", "flavor", "spend")
 ASK_AGAIN_SECONDS = 0.7
 BUSY_SECONDS = 15.0
 """Until it is asked again where others have all places."""
+BUSY = "busy"
+"""For the hash of what was drawn without its verdict, as others had all places: it is drawn again."""
 BOX = "rv-where"
 """Of the boxes of the choice: what was asked about another choice is no longer answered (assets/js/newest.js)."""
 ASKING = '<div class="rv-caption" role="status"><p>Asking for time, memory and cost there …</p></div>'

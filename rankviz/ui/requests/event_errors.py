@@ -16,6 +16,8 @@ import gradio as gr
 from rankviz.errors import RankVizError
 
 LOG = logging.getLogger("rankviz.ui")
+TITLE = "Not done"
+"""Over the sentence (on the page by assets/js/toasts.js)."""
 REFUSED = "rankviz.refused"
 """Stands in the ASGI scope of a request whose event was refused."""
 _logged: set[tuple[str, int, type]] = set()
@@ -32,13 +34,13 @@ def in_words(request: Any, name: str) -> Iterator[None]:
         if hasattr(inner, "scope"):
             inner.scope[REFUSED] = True
         if isinstance(error, RankVizError):
-            raise gr.Error(toast(error), duration=10, title="Not done", print_exception=False) from error
-        error.print_exception = False
+            raise gr.Error(toast(error), duration=10, title=TITLE, print_exception=False) from error
+        error.title, error.print_exception = TITLE, False
         raise
     except Exception as error:
         number = logged(error, name)
         text = f"RankViz could not do that: an error in its code, number {number} in the app's log. Reload the page."
-        raise gr.Error(text, title="Not done", print_exception=False) from error
+        raise gr.Error(text, title=TITLE, print_exception=False) from error
 
 
 def toast(error: Exception) -> str:

@@ -46,6 +46,7 @@ class SweepView(NamedTuple):
     share: Any
     delete: Any
     sure: Any
+    """This question and the next stay as they are: they go when they are answered, and with their buttons."""
     again_box: Any
     publish: Any
     owner: str
@@ -90,6 +91,7 @@ def sweep_view(
     readable = mine or sweep.recorded
     compares = shown.verdict is not None and len(shown.verdict.ranks) > 1
     is_unwanted = api.runs.are_unwanted(sweep.runs)
+    can_resume, can_delete = bool(sweep.resumable) and mine and not is_unwanted, mine and sweep.ended
     points_there = any(run.loss_after for run in sweep.runs)
     return SweepView(
         sweep_box=gr.Column(visible=True),
@@ -100,15 +102,15 @@ def sweep_view(
         ),
         tolerance=gr.Textbox(label=tolerance_label(by), **({} if known else {"value": tolerance})),
         status=standing_html(api, sweep) if standing is None else standing,
-        resume=gr.Button(again.label(api, sweep), visible=bool(sweep.resumable) and mine and not is_unwanted),
+        resume=gr.Button(again.label(api, sweep), visible=can_resume),
         cancel=gr.Button(visible=mine and not sweep.ended and not is_unwanted),
         add=add_button(api, sweep, shown.decision),
         ship=gr.Button(ship_label(shown.ship) if shown.ship else "", visible=readable and shown.ship is not None),
         export=gr.Button(visible=readable and any(run.state.ended for run in sweep.runs)),
         share=share_box(api, sweep, mine),
-        delete=gr.Button(visible=mine and sweep.ended),
-        sure=gr.Row(visible=False),
-        again_box=gr.Column(visible=False),
+        delete=gr.Button(visible=can_delete),
+        sure=gr.skip() if can_delete else gr.Row(visible=False),
+        again_box=gr.skip() if can_resume else gr.Column(visible=False),
         publish=box_of(api, sweep),
         owner=words_on_owner(api, sweep, mine),
         by_rank=shown.chart if points_there else "",

@@ -21,9 +21,9 @@ from rankviz.ui.wiring import notice_html
 NOTHING_OF_YOURS = (
     "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
 )
-BUSY = "busy"
-"""For the hash of what was drawn without its verdict, as others had all places: it is drawn again."""
 POLL_SECONDS = 2.0
+NO_QUESTIONS = {"sure": gr.Row(visible=False), "again_box": gr.Column(visible=False)}
+"""They are about the chosen sweep. A drawing of the same sweep leaves them as they are."""
 CHOOSE = "Click a sweep in the list to read it."
 
 
@@ -36,6 +36,7 @@ class Seen(NamedTuple):
     listed: str = ""
     unreadable: str = str(hash(()))
     overlaid: str = ""
+    chosen: str = ""
     sweep: str = ""
     standing: str = ""
     run: str = ""
@@ -86,6 +87,7 @@ def runs_view(
         "listed": (text, state, tuple(selected), choice, tuple(unreadable), prints, reading),
         "unreadable": tuple(unreadable),
         "overlaid": (x, y, tuple(selected), prints if selected else ()),
+        "chosen": sweep_id,
         "sweep": (sweep_id, tolerance, metric, state_of_it),
         "standing": (sweep_id, standing := standing_html(api, chosen) if chosen else ""),
         "run": (run_id, state_of_it),
@@ -107,16 +109,18 @@ def runs_view(
     if now.overlaid != before.overlaid:
         drawn |= _overlaid(api, sweeps, selected, x, y)
         if drawn.pop("is_busy", False):
-            now = now._replace(overlaid=BUSY)
+            now = now._replace(overlaid=where.BUSY)
     if now.sweep != before.sweep:
         drawn |= _sweep(api, chosen, sweep_id, tolerance, metric, standing)
         if drawn.pop("is_busy", False):
-            now = now._replace(sweep=BUSY)
+            now = now._replace(sweep=where.BUSY)
+    if now.chosen != before.chosen:
+        drawn |= NO_QUESTIONS
     if now.standing != before.standing:
         drawn["status"] = standing
     if now.run != before.run:
         drawn |= _run(api, run_id)
-    seconds = where.BUSY_SECONDS if BUSY in now else POLL_SECONDS
+    seconds = where.BUSY_SECONDS if where.BUSY in now else POLL_SECONDS
     return RunsView(**drawn, seen=now.text, timer=gr.Timer(seconds, active=True))
 
 

@@ -117,13 +117,13 @@ def shown_sweep(api: Api, sweep_id: str) -> Sweep | None:
 def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
     """One sweep. above: what stands over its state."""
     timer, is_unwanted = gr.Timer(POLL_SECONDS, active=not sweep.ended), api.runs.are_unwanted(sweep.runs)
-    now = str(hash((above, live.fingerprint(sweep), is_unwanted)))
+    now = f"{sweep.sweep_id} {hash((above, live.fingerprint(sweep), is_unwanted))}"
     far = None if sweep.ended else api.runs.progress(sweep)
     state = live.status_html(sweep, far, api.runs.why_sweep_waits(sweep))
     status = above + state + place_html(api, sweep) + sweep_link(sweep)
     if now == seen:
         return unchanged(Progress, timer=timer, **({} if sweep.ended else {"status": status}))
-    mine = may_change(api, sweep)
+    mine, asks_again = may_change(api, sweep), may_resume(api, sweep) and seen.startswith(sweep.sweep_id)
     drawn = by_rank(api, sweep, height=HEIGHT) if _has_a_result(sweep) else None
     is_busy = drawn is not None and drawn.is_busy
     stepped = any(run.steps for run in sweep.runs)
@@ -133,6 +133,7 @@ def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
         cancel=cancel_button(api, sweep),
         add=add_button(api, sweep, drawn.decision if drawn else None),
         resume=resume_button(api, sweep),
+        again_box=gr.skip() if asks_again else gr.Column(visible=False),
         loss=live.loss_chart([sweep]) if stepped else "",
         curve=drawn.chart if drawn else "",
         words=drawn.words if drawn else "",
@@ -142,7 +143,7 @@ def _drawn(api: Api, sweep: Sweep, seen: str, *, above: str = "") -> Progress:
         results=live.results_table(api, sweep),
         events_fold=gr.Accordion(visible=True),
         events=live.events_html(api, sweep),
-        seen="" if is_busy else now,
+        seen=f"{sweep.sweep_id} {where.BUSY}" if is_busy else now,
         timer=gr.Timer(where.BUSY_SECONDS, active=True) if is_busy else timer,
     )
 
@@ -168,11 +169,13 @@ def _has_a_result(sweep: Sweep) -> bool:
     return len(evaluated) > 1 or any(run.cuts for run in sweep.runs) or (bool(evaluated) and sweep.ended)
 
 
+def may_resume(api: Api, sweep: Sweep) -> bool:
+    """Whether all runs have ended, and some that did not complete can go on here."""
+    return bool(sweep.resumable) and sweep.ended and may_change(api, sweep) and not api.engines.why_none()
+
+
 def resume_button(api: Api, sweep: Sweep) -> gr.Button:
-    """Shown once all runs have ended and some did not complete."""
-    if not sweep.resumable or not sweep.ended or not may_change(api, sweep) or api.engines.why_none():
-        return gr.Button(visible=False)
-    return gr.Button(again.label(api, sweep), visible=True)
+    return gr.Button(again.label(api, sweep), visible=True) if may_resume(api, sweep) else gr.Button(visible=False)
 
 
 def sweep_link(sweep: Sweep) -> str:

@@ -50,7 +50,7 @@ def test_who_logs_in_finds_their_runs_in_any_browser_until_they_log_out(browser,
     page.goto("/?tab=runs")
     line.get_by_text(ANONYMOUS).wait_for()
     page.locator("#runs-table tbody tr").first.wait_for()
-    before = row.count()
+    before, pictures = row.count(), page.locator("#login img").count()
     page.get_by_role("button", name="Sign in with Hugging Face").click()
     line.get_by_text("You are ann.").wait_for()
     page.goto("/?tab=runs")
@@ -58,7 +58,7 @@ def test_who_logs_in_finds_their_runs_in_any_browser_until_they_log_out(browser,
     page.get_by_role("button", name="Logout (ann)").click()
     line.get_by_text(ANONYMOUS).wait_for()
 
-    assert 0 == before
+    assert (0, 0) == (before, pictures)
     assert [] == thrown
     context.close()
 

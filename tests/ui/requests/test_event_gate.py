@@ -88,6 +88,15 @@ def test_a_choice_is_empty_only_where_the_page_starts_without_one():
     assert "None" == page_with(lambda: gr.Dropdown(["a"], value=None, label="Data type"))(None)
 
 
+def test_every_refusal_has_the_same_heading():
+    with pytest.raises(gr.Error) as of_gradio:
+        page_with(dtype)()
+    with pytest.raises(gr.Error) as of_ours:
+        page_with(dtype)("int4")
+
+    assert ["Not done"] * 2 == [of_gradio.value.title, of_ours.value.title]
+
+
 def test_too_few_values_are_a_sentence():
     assert "The request could not be read. Reload the page." == refusal(page_with(dtype))
 

@@ -176,12 +176,12 @@ def test_on_a_machine_of_ones_own_nothing_is_shared_and_everything_can_be_delete
     assert "" == view["owner"]
 
 
-def test_what_an_open_page_sends_of_the_drawn_runs_is_six_numbers(api, anns):
+def test_what_an_open_page_sends_of_the_drawn_runs_is_seven_numbers(api, anns):
     with acting_as(ANN):
-        assert 6 == len([int(part) for part in drawn(api, anns)["seen"].split()])
+        assert 7 == len([int(part) for part in drawn(api, anns)["seen"].split()])
 
 
-@pytest.mark.parametrize("text", ["", "1 2", "what is no such text, and longer"])
+@pytest.mark.parametrize("text", ["", "1 2", "what is no such text, and longer still"])
 def test_where_nothing_was_drawn_everything_is(api, anns, text):
     with acting_as(ANN):
         assert drawn(api, anns).keys() == drawn(api, anns, seen=text).keys()

@@ -5,6 +5,7 @@ import re
 import time
 from dataclasses import replace
 
+import gradio as gr
 import pytest
 
 from rankviz.api import Api
@@ -21,7 +22,7 @@ from rankviz.ui.runs.sweep import shipped_adapter
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train import tab as train
 from tests.support import questions
-from tests.support.finished_runs import finished, plain_sweep, text_of
+from tests.support.finished_runs import finished, finished_events, plain_sweep, text_of
 from tests.support.opened_files import opened_files
 from tests.support.workers import wait_for
 
@@ -459,6 +460,51 @@ def test_a_verdict_for_which_the_server_is_busy_is_drawn_later(api, monkeypatch)
     assert later.by_rank and later.curve
     assert first.timer.value > later.timer.value
     assert {"seen", "timer"} == again._asdict().keys()
+
+
+def test_a_question_that_was_opened_stays_open_until_it_is_answered_or_another_sweep_is_chosen(api, monkeypatch):
+    """A busy server draws the same sweep again and again, and a tolerance draws it anew."""
+    sweep_id, other = partly_failed(api).sweep_id, finished(api, {4: 2.0}).sweep_id
+
+    def busy(runs):
+        raise BusyError("This server is busy.")
+
+    monkeypatch.setattr(api.verdicts, "comparing", busy)
+    first = drawn(api, sweep_id=sweep_id)
+    again = drawn(api, sweep_id=sweep_id, seen=first.seen)
+    written = drawn(api, sweep_id=sweep_id, seen=again.seen, tolerance="0.5")
+    others = drawn(api, sweep_id=other, seen=written.seen)
+    shown = train.progress(api, sweep_id=sweep_id, seen="")
+    shown_again = train.progress(api, sweep_id=sweep_id, seen=shown.seen)
+
+    assert "This server is busy." in again.summary and "This server is busy." in shown_again.words
+    for closed in (first.sure, first.again_box, others.sure, others.again_box, shown.again_box):
+        assert closed.visible is False
+    for kept in (again.sure, again.again_box, written.sure, written.again_box, shown_again.again_box):
+        assert gr.skip() == kept
+
+
+def test_a_question_goes_with_its_button(api):
+    sweep = partly_failed(api)
+    first = drawn(api, sweep_id=sweep.sweep_id)
+    for run in sweep.resumable:
+        api.workspace.store.requeue(run.run_id)
+
+    resumed = drawn(api, sweep_id=sweep.sweep_id, seen=first.seen)
+
+    assert (False, False) == (resumed.sure.visible, resumed.again_box.visible)
+
+
+def partly_failed(api):
+    """A sweep of three runs that has ended, the last one without a result."""
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4, 16, 64), max_steps=2))
+    *completed, failed = store.sweep(sweep_id).runs
+    for run in completed:
+        for event in finished_events(run.request, 2.0):
+            store.append(run.run_id, event)
+    store.append(failed.run_id, RunFailed(time=9.0, error="no luck"))
+    return store.sweep(sweep_id)
 
 
 def test_what_cannot_be_compared_is_shown_with_the_reason_and_the_rest_goes_on(api, monkeypatch):

@@ -1,0 +1,19 @@
+"""What a refusal looks like."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_refusal_is_headed_for_what_it_is(page, tmp_path):
+    (tmp_path / "runs.zip").write_text("no zip")
+    page.goto("/?tab=runs")
+    page.locator("#runs-table tbody tr").first.wait_for()
+
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Import a zip of runs").click()
+    chooser.value.set_files(tmp_path / "runs.zip")
+
+    toast = page.get_by_test_id("toast-body")
+    toast.get_by_text("runs.zip cannot be read as a RankViz export").wait_for()
+    assert "Not done" == toast.locator(".toast-title").inner_text().strip()
