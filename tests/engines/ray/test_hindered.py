@@ -15,6 +15,7 @@ from rankviz.core.runs.events import RunStarted
 from rankviz.engines import Live
 from rankviz.engines.local import Local
 from rankviz.engines.ray.engine import Ray
+from rankviz.engines.ray.slot import own_folder
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination
@@ -100,7 +101,8 @@ def test_a_run_waits_for_room_on_the_disk_of_its_only_node_and_loses_no_attempt(
         filler = fill(disk)
         supervise(with_disk(two_slots, store, COMPLETE_ALL, disk / "jobs", alone_seconds=2.0))
         run_ids = sweep(store, 4, 8)
-        full = f"node-0 gets no job for 2 s. The disk with {disk / 'jobs'} is full. Free some space on it."
+        place = own_folder(str(disk / "jobs"))
+        full = f"node-0 gets no job for 2 s. The disk with {place} is full. Free some space on it."
         wait_for(lambda: full in [store.get(run_id).waits for run_id in run_ids])
 
         filler.unlink()
@@ -150,7 +152,8 @@ def test_a_run_that_fills_the_disk_of_its_node_is_tried_again_and_the_reason_is_
         supervisor.settle(SECONDS)
 
         assert ["completed"] == states(store, [run_id])
-        assert [f"node-0: The disk with {disk} is full. Free some space on it."] == lost_reasons(store, run_id)
+        full = f"node-0: The disk with {own_folder(str(disk))} is full. Free some space on it."
+        assert [full] == lost_reasons(store, run_id)
 
 
 @pytest.mark.slow
