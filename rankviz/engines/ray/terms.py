@@ -1,10 +1,11 @@
 """What the engine and its driver say to each other, through a pipe."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+from pydantic import TypeAdapter
 
 from rankviz.engines.engine import End
 from rankviz.engines.ray.alone import FIRST_SECONDS
@@ -13,6 +14,7 @@ RESULT = "result.json"
 """In a job's folder here: how it ended."""
 SEEN = "seen"
 """In a job's folder here: its slot was given the job. Such a slot is never made again."""
+UNREADABLE = "How its job ended can no longer be read ({name}/{result} in ray-jobs)."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,5 +58,8 @@ class State(NamedTuple):
 
 
 def read_end(folder: Path) -> End:
-    """How the job of a folder here ended."""
-    return End(**json.loads((folder / RESULT).read_text()))
+    """How the job of a folder here ended; it is lost where that cannot be read any more."""
+    try:
+        return TypeAdapter(End).validate_json((folder / RESULT).read_bytes(), strict=True)
+    except (OSError, ValueError):
+        return End(lost=True, why=UNREADABLE.format(name=folder.name, result=RESULT))
