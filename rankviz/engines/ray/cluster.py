@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -100,7 +100,7 @@ def why_none(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float],
     """What no node has, and what the nodes have instead. Ray itself would wait for such a node for ever."""
     needs = [f"{name} {amount:g}" for name, amount in resources.items()]
     needs += [f"the label {name}={value}" for name, value in labels.items()]
-    there = [_described(node) for node in nodes if node["Alive"]]
+    there = [_described(node, resources) for node in nodes if node["Alive"]]
     has = "; ".join(there[:8]) + ("; …" if len(there) > 8 else "")
     return f"No node of the Ray cluster has {' and '.join(needs)}. Its nodes have: {has or 'nothing'}."
 
@@ -125,8 +125,10 @@ def _has(node: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return labels.items() <= (node.get("Labels") or {}).items()
 
 
-def _described(node: Mapping[str, Any]) -> str:
-    parts = [f"{name} {amount:g}" for name, amount in node["Resources"].items() if not name.startswith(INTERNAL)]
+def _described(node: Mapping[str, Any], asked: Container[str]) -> str:
+    """asked: resources that are named in any case."""
+    named = [name for name in node["Resources"] if name in asked or not name.startswith(INTERNAL)]
+    parts = [f"{name} {node['Resources'][name]:g}" for name in named]
     labels = node.get("Labels") or {}
     parts += [f"{name}={value}" for name, value in labels.items() if not name.startswith("ray.io/")]
     return ", ".join(sorted(parts)) or "no resources"

@@ -26,6 +26,7 @@ SENDING = "It is sent to its node."
 SILENT = "Its node does not answer. If Ray finds that the node has gone, the run is tried again elsewhere."
 DIED = "Its place in the Ray cluster was lost: the node has gone, or its memory ran out."
 NOT_THERE = "Its place in the Ray cluster is no longer there: the cluster was started anew, or its node was lost."
+REFUSED = "Ray does not take RANKVIZ_RAY_RESOURCES or RANKVIZ_RAY_LABELS as they are: {}"
 IN_CREATION = "creation task"
 """Of Ray's message where a slot could not be made, and not where one was lost."""
 
@@ -57,11 +58,16 @@ class Place:
 
     def look(self, mirror: Mirror) -> Look | End | None:
         """What the slot says of the job. None while no worker has it; how it ended, if that is so for good."""
-        if self.slot is None:
+        if self.slot is None and self.has_job:
             try:
-                self.slot = self._find() if self.has_job else self._make()
+                self.slot = self._find()
             except ValueError:
                 return End(lost=True, why=NOT_THERE)
+        if self.slot is None:
+            try:
+                self.slot = self._make()
+            except ValueError as error:
+                return End(why=REFUSED.format(error)[:500], is_final=True)
         if not self.has_job:
             return self._give(mirror)
         look = self.get(self.slot.look.remote(mirror.sizes()))
@@ -102,6 +108,7 @@ class Place:
                 max_concurrency=8,
                 num_cpus=needs.pop("CPU", 0),
                 num_gpus=needs.pop("GPU", 0),
+                memory=needs.pop("memory", None),
                 resources=needs or None,
                 label_selector={**elsewhere, **self._terms.labels} or None,
             )

@@ -30,6 +30,12 @@ def test_only_nodes_with_the_labels_have_slots():
     assert 1 == slots(nodes, {"GPU": 1}, {"gpu": "l4"})
 
 
+def test_a_resource_that_is_asked_for_is_named_though_ray_gives_it_to_every_node():
+    assert "No node of the Ray cluster has GPU 1 and memory 2e+09. Its nodes have: GPU 1, memory 1e+09." == why_none(
+        [node(GPU=1)], {"GPU": 1, "memory": 2e9}, {}
+    )
+
+
 def test_why_there_is_none_says_what_is_missing_and_what_there_is():
     nodes = [node({"gpu": "l4", "ray.io/node-id": "ab"}, GPU=1, CPU=8), node(alive=False, GPU=8)]
 
