@@ -1,11 +1,10 @@
 """What the engine and its driver say to each other, through a pipe."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
-
-from pydantic import TypeAdapter
 
 from rankviz.engines.engine import End
 from rankviz.engines.ray.alone import FIRST_SECONDS
@@ -60,6 +59,9 @@ class State(NamedTuple):
 def read_end(folder: Path) -> End:
     """How the job of a folder here ended; it is lost where that cannot be read any more."""
     try:
-        return TypeAdapter(End).validate_json((folder / RESULT).read_bytes(), strict=True)
-    except (OSError, ValueError):
-        return End(lost=True, why=UNREADABLE.format(name=folder.name, result=RESULT))
+        end = End(**json.loads((folder / RESULT).read_bytes()))
+        if isinstance(end.why, str) and isinstance(end.exit_code, int | None):
+            return end
+    except (OSError, ValueError, TypeError, RecursionError):
+        pass
+    return End(lost=True, why=UNREADABLE.format(name=folder.name, result=RESULT))
