@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from typing import Any
 
 import ray
@@ -44,8 +44,16 @@ class Cluster:
     @property
     def slots(self) -> int:
         """Of nodes that are not left alone."""
-        alone = self.alone.now()
-        nodes = [node for node in self._nodes if node["NodeID"] not in alone]
+        return self._slots_without(self.alone.now())
+
+    def avoided(self, *, was_lost: bool) -> Set[str]:
+        """Ids of nodes that get no job now. was_lost: one with a run that was lost does not go to a node either that
+        failed lately, as long as another has slots: it would be lost with that again."""
+        lately = self.alone.lately()
+        return lately if was_lost and self._slots_without(lately) else self.alone.now().keys()
+
+    def _slots_without(self, node_ids: Container[str]) -> int:
+        nodes = [node for node in self._nodes if node["NodeID"] not in node_ids]
         return slots(nodes, self._terms.resources, self._terms.labels)
 
     @property

@@ -36,6 +36,8 @@ class Follower:
         self.state = JobState(waits=STARTING)
         self.node_id = ""
         """Of the node that has the job, once that is known."""
+        self._began: float | None = None
+        """When it was first seen there, by the monotonic clock."""
         self._mirror = Mirror(folder)
         self._lock = threading.Lock()
         self._place = Place(folder, terms, cluster, self._wait_for)
@@ -158,7 +160,7 @@ class Follower:
         look = self._place.look(self._mirror)
         if not isinstance(look, Look):
             return look
-        self.node_id = look.node_id
+        self.node_id, self._began = look.node_id, self._began or time.monotonic()
         self.state = JobState(where=self._place.name_of(look))
         if look.is_gone:
             return End(lost=True, why=GONE.format(where=self.state.where))
@@ -173,11 +175,11 @@ class Follower:
     def _ended(self, look: Look) -> End:
         """By itself. What its node is to blame for is tried again, elsewhere as far as there is another node."""
         if look.trouble:
-            self._cluster.alone.add(look.node_id, look.trouble)
+            self._cluster.alone.add(look.node_id, look.trouble, self._began)
             return End(lost=True, why=f"{self.state.where}: {look.trouble}")
         why = process.describe_exit(look.exit_code)
         if look.exit_code == GPU_LOST:
-            self._cluster.alone.add(look.node_id, why)
+            self._cluster.alone.add(look.node_id, why, self._began)
         lost = look.exit_code is None or look.exit_code < 0 or look.exit_code == GPU_LOST
         return End(look.exit_code, lost=lost, why=why, gave_way=look.gave_way)
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 import psutil
 import pytest
 
-from rankviz.core.runs.events import RunStarted
+from rankviz.core.runs.events import GPU_LOST, RunStarted
 from rankviz.engines import Live
 from rankviz.engines.local import Local
 from rankviz.engines.ray.engine import Ray
@@ -264,3 +264,28 @@ def test_a_job_of_which_nothing_is_known_to_have_begun_ends_too_though_its_runs_
         slot.send_signal(signal.SIGCONT)
 
     wait_for(lambda: not left(store) and not two_slots.slots())
+
+
+@pytest.mark.slow
+def test_a_run_that_was_lost_with_a_bad_node_waits_for_a_good_one_that_is_busy(tmp_path, store, supervise):
+    go, only_there = tmp_path / "go", tmp_path / "only-there"
+    only_there.mkdir()
+    *python, program = waiting_for(go)
+    dies = f"import os, sys\nif os.path.ismount({str(only_there)!r}): sys.exit({GPU_LOST})\n"
+    cluster = RayCluster(1)
+    try:
+        supervise(cluster.engine(store, (*python, dies + program), alone_seconds=0.1), max_attempts=2)
+        (first,) = on(store, "ray", 4)
+        wait_for(lambda: store.get(first).steps)
+        cluster.start_node("bad", small_disk=only_there)
+        (second,) = on(store, "ray", 8)
+        waits = "It was lost before, so it waits for another node than bad."
+        wait_for(lambda: store.get(second).state.ended or store.get(second).waits.endswith(waits))
+
+        go.touch()
+
+        wait_for(lambda: store.get(second).state.ended)
+        assert ["completed"] * 2 == states(store, [first, second])
+        assert 1 == len(lost_reasons(store, second))
+    finally:
+        cluster.close()
