@@ -51,6 +51,7 @@ def test_a_limit_that_is_no_number_is_refused_by_name(monkeypatch):
         ("SLURM_OPTIONS", '["--gres=gpu:1"]', ["--gres=gpu:1"]),
         ("RAY_LABELS", '{"gpu": "l4"}', {"gpu": "l4"}),
         ("RAY_RESOURCES", '{"GPU": 2}', {"GPU": 2.0}),
+        ("RAY_RESOURCES", '{"GPU": 0.5, "CPU": 1.5, "memory": 16e9}', {"GPU": 0.5, "CPU": 1.5, "memory": 16e9}),
     ],
 )
 def test_lists_and_names_with_values_are_json(monkeypatch, name, text, value):
@@ -83,6 +84,22 @@ def test_a_wrong_value_inside_says_where(monkeypatch):
     monkeypatch.setenv("RANKVIZ_RAY_RESOURCES", '{"GPU": 0}')
 
     with pytest.raises(InvalidSettingError, match=r"_RESOURCES cannot be .0. \(GPU\): it must be more than 0\."):
+        read(Settings)
+
+
+@pytest.mark.parametrize(
+    "resources, why",
+    [
+        ('{"GPU": 1, "object_store_memory": 1e9}', "object_store_memory is for Ray alone"),
+        ('{"bundle": 1}', "bundle is for Ray alone"),
+        ('{"GPU": 1.5}', "more than one GPU must be a whole number of them"),
+        ('{"{x}": 0.00001}', "each must be at least 0.0001"),
+    ],
+)
+def test_resources_that_ray_does_not_give_are_refused_with_a_sentence(monkeypatch, resources, why):
+    monkeypatch.setenv("RANKVIZ_RAY_RESOURCES", resources)
+
+    with pytest.raises(InvalidSettingError, match=re.escape(f": {why}. It holds: ")):
         read(Settings)
 
 

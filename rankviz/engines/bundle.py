@@ -66,12 +66,13 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
         sees_folders: Whether who runs it sees the folders of this machine under the same paths.
     """
     folder.mkdir(parents=True)
+    sent: dict[Path, Path] = {}
     for attempt in job.attempts:
         record = store.record(attempt.run_id)
         request, target = record.request, folder / "runs" / attempt.run_id
         target.mkdir(parents=True)
         if isinstance(request, RunRequest):
-            request = _travelling(store, request, folder, sees_folders=sees_folders)
+            request = _travelling(store, request, folder, sent, sees_folders=sees_folders)
         else:
             shutil.copyfile(store.run_dir(attempt.run_id) / "config.json", target / "config.json")
         (target / "request.json").write_text(request_text(request), encoding="utf-8")
@@ -191,8 +192,13 @@ def missing(folder: Path, run_id: str) -> str:
     return ""
 
 
-def _travelling(store: RunStore, request: RunRequest, folder: Path, *, sees_folders: bool) -> RunRequest:
-    """The request as it can be read in the folder, with its data there."""
+def _travelling(
+    store: RunStore, request: RunRequest, folder: Path, sent: dict[Path, Path], *, sees_folders: bool
+) -> RunRequest:
+    """The request as it can be read in the folder, with its data there.
+
+    sent: Files of data that are there already, by where they were copied from; this adds its own.
+    """
     owner = store.ownership(request.run_id).owner
     known = References(store.home, ASSETS, stranger=lambda: Visitor(owner) if owner else None)
     base, data = known.model(request.base), known.data(request.data)
@@ -202,13 +208,22 @@ def _travelling(store: RunStore, request: RunRequest, folder: Path, *, sees_fold
         )
     if data.path is None:
         return request
-    content = data.path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    kept = Path("data") / digest / f"data{data.path.suffix}"
-    if not (folder / kept).exists():
-        (folder / kept).parent.mkdir(parents=True)
-        (folder / kept).write_bytes(content)
-    return replace(request, data=str(kept))
+    if data.path not in sent:
+        sent[data.path] = _copy_data(data.path, folder)
+    return replace(request, data=str(sent[data.path]))
+
+
+def _copy_data(file: Path, folder: Path) -> Path:
+    """A copy in the folder, by what it contains; returns its path there."""
+    aside = folder / "data" / secrets.token_hex(4)
+    aside.parent.mkdir(exist_ok=True)
+    shutil.copyfile(file, aside)
+    with aside.open("rb") as copy:
+        digest = hashlib.file_digest(copy, "sha256").hexdigest()[:16]
+    path = Path("data") / digest / f"data{file.suffix}"
+    (folder / path).parent.mkdir(exist_ok=True)
+    os.replace(aside, folder / path)
+    return path
 
 
 def _saved(folder: Path, run_id: str) -> dict[str, int | None]:

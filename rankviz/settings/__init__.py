@@ -13,11 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, TypeVar
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rankviz import paths
 from rankviz.errors import InvalidSettingError, quoted
+from rankviz.settings.ray_amounts import as_ray_takes
 from rankviz.settings.reasons import reason
 
 Count = Annotated[int, Field(ge=0)]
@@ -43,7 +44,7 @@ def _from_json(value: object) -> object:
 Texts = Annotated[list[str], NoDecode, BeforeValidator(_from_json)]
 TextsByName = Annotated[dict[str, str], NoDecode, BeforeValidator(_from_json)]
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Amounts = Annotated[dict[str, Amount], NoDecode, BeforeValidator(_from_json)]
+Amounts = Annotated[dict[str, Amount], NoDecode, BeforeValidator(_from_json), AfterValidator(as_ray_takes)]
 
 
 class Limits(BaseSettings):

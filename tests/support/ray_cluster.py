@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from rankviz.engines.ray.engine import Ray
+from rankviz.engines.ray.slot import own_folder
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from tests.support.ports import free_port
@@ -81,7 +82,7 @@ class RayCluster:
         given = {
             "address": self.address,
             "resources": {"slot": 1},
-            "node_folder": str(node_folder(store)),
+            "node_folder": str(node_folder(store).parent),
             "sees_folders": True,
             "enter": self.enter,
         }
@@ -160,7 +161,7 @@ class RayCluster:
 
 def node_folder(store: RunStore) -> Path:
     """Of the jobs of a runs folder, on each node."""
-    return store.home.parent / "on-ray"
+    return own_folder(str(store.home.parent / "on-ray"))
 
 
 def _namespace(environment: Mapping[str, str]) -> subprocess.Popen | None:

@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from typing import Any
 
 import ray
@@ -44,8 +44,16 @@ class Cluster:
     @property
     def slots(self) -> int:
         """Of nodes that are not left alone."""
-        alone = self.alone.now()
-        nodes = [node for node in self._nodes if node["NodeID"] not in alone]
+        return self._slots_without(self.alone.now())
+
+    def avoided(self, *, was_lost: bool) -> Set[str]:
+        """Ids of nodes that get no job now. was_lost: one with a run that was lost does not go to a node either that
+        failed lately, as long as another has slots: it would be lost with that again."""
+        lately = self.alone.lately()
+        return lately if was_lost and self._slots_without(lately) else self.alone.now().keys()
+
+    def _slots_without(self, node_ids: Container[str]) -> int:
+        nodes = [node for node in self._nodes if node["NodeID"] not in node_ids]
         return slots(nodes, self._terms.resources, self._terms.labels)
 
     @property
@@ -100,7 +108,7 @@ def why_none(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float],
     """What no node has, and what the nodes have instead. Ray itself would wait for such a node for ever."""
     needs = [f"{name} {amount:g}" for name, amount in resources.items()]
     needs += [f"the label {name}={value}" for name, value in labels.items()]
-    there = [_described(node) for node in nodes if node["Alive"]]
+    there = [_described(node, resources) for node in nodes if node["Alive"]]
     has = "; ".join(there[:8]) + ("; …" if len(there) > 8 else "")
     return f"No node of the Ray cluster has {' and '.join(needs)}. Its nodes have: {has or 'nothing'}."
 
@@ -125,8 +133,10 @@ def _has(node: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return labels.items() <= (node.get("Labels") or {}).items()
 
 
-def _described(node: Mapping[str, Any]) -> str:
-    parts = [f"{name} {amount:g}" for name, amount in node["Resources"].items() if not name.startswith(INTERNAL)]
+def _described(node: Mapping[str, Any], asked: Container[str]) -> str:
+    """asked: resources that are named in any case."""
+    named = [name for name in node["Resources"] if name in asked or not name.startswith(INTERNAL)]
+    parts = [f"{name} {node['Resources'][name]:g}" for name in named]
     labels = node.get("Labels") or {}
     parts += [f"{name}={value}" for name, value in labels.items() if not name.startswith("ray.io/")]
     return ", ".join(sorted(parts)) or "no resources"

@@ -4,7 +4,6 @@ Ray ends a driver whose head does not come back, and may keep it waiting for min
 DESCRIPTOR is a pipe to it, and its end is the driver's. Slots whose runs have not ended go on.
 """
 
-import contextlib
 import logging
 import os
 import sys
@@ -31,6 +30,8 @@ class Driver:
     def __init__(self, terms: Terms):
         self._terms, self._cluster = terms, Cluster(terms)
         self._followers: dict[str, Follower] = {}
+        self._unreadable: set[str] = set()
+        """Jobs of which the engine says so, and whose slots have been ended."""
         self._lock = threading.Lock()
         self._end_strangers()
         self._scan()
@@ -80,15 +81,21 @@ class Driver:
             there = {path.parent.name: path.parent for path in self._terms.jobs.glob("[!.]*/job.json")}
             for name in self._followers.keys() - there.keys():
                 threading.Thread(target=self._followers.pop(name).drop, daemon=True).start()
-            for name in there.keys() - self._followers.keys():
-                with contextlib.suppress(EngineError, OSError):  # a job that cannot be read: the engine says so
+            for name in there.keys() - self._followers.keys() - self._unreadable:
+                try:
                     self._followers[name] = Follower(there[name], self._terms, self._cluster)
+                except EngineError:
+                    self._unreadable.add(name)
+                    self._end_slot(name)
 
     def _end_strangers(self) -> None:
         """Slots of jobs that were given up while the cluster could not be reached."""
         for name in ray.util.list_named_actors():
             if not (self._terms.jobs / name).exists():
-                threading.Thread(target=end_slot, args=(name, self._terms.namespace), daemon=True).start()
+                self._end_slot(name)
+
+    def _end_slot(self, name: str) -> None:
+        threading.Thread(target=end_slot, args=(name, self._terms.namespace), daemon=True).start()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -28,6 +28,7 @@ from rankviz.folder_sizes import bytes_in
 from rankviz.installed import has_ray
 from rankviz.settings import RAY_RESOURCES
 from rankviz.store import RunStore
+from rankviz.store.durable import replace_durably
 
 MOST_BYTES = 2**30
 SENT = "It is sent to Ray."
@@ -259,5 +260,5 @@ class Ray(Engine):
         """Of this runs folder, and of no copy of it: the slots of several on one cluster are told apart by it."""
         file = self._store.home / HOME_FILE
         if not file.exists():
-            file.write_text(secrets.token_hex(8))
-        return hashlib.sha256(f"{self._place.absolute()} {file.read_text()}".encode()).hexdigest()[:12]
+            replace_durably(file, secrets.token_hex(8))
+        return hashlib.sha256(f"{self._place.absolute()} ".encode() + file.read_bytes()).hexdigest()[:12]

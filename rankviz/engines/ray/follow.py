@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import threading
 import time
 from pathlib import Path
@@ -19,12 +18,14 @@ from rankviz.engines.ray.placing import DIED, NEW_SECONDS, POLL_SECONDS, SILENT,
 from rankviz.engines.ray.slot import Look
 from rankviz.engines.ray.steps import Steps
 from rankviz.engines.ray.terms import RESULT, JobState, Terms, read_end
+from rankviz.store.durable import replace_durably
 
 CALM_SECONDS, ANSWER_SECONDS = 0.5, 20.0
 PAUSED_SECONDS = 10.0
 """A job that was stopped, and of which nobody has asked anything for so long, goes on."""
 STARTING = "Ray starts it."
 GONE = "The folder of the job was removed on {where} while it ran."
+GONE_HERE = "A file of the job in ray-jobs was removed while it ran ({name})."
 
 
 class Follower:
@@ -35,6 +36,8 @@ class Follower:
         self.state = JobState(waits=STARTING)
         self.node_id = ""
         """Of the node that has the job, once that is known."""
+        self._began: float | None = None
+        """When it was first seen there, by the monotonic clock."""
         self._mirror = Mirror(folder)
         self._lock = threading.Lock()
         self._place = Place(folder, terms, cluster, self._wait_for)
@@ -141,6 +144,8 @@ class Follower:
             except RayTaskError as error:
                 end = End(lost=True, why=f"The node could not run it: {error.cause!r}."[:500])
                 continue
+            except FileNotFoundError as error:
+                end = end or End(lost=True, why=GONE_HERE.format(name=Path(error.filename or "").name))
             except RayError as error:
                 self._wait_for(f"Ray: {_first_line(error)}")
             except OSError as error:  # of the disk here, say; what is on the node stays there
@@ -151,10 +156,11 @@ class Follower:
         """Look once. How it ended, if it has and all of it is here."""
         if (self.folder / RESULT).exists():
             return read_end(self.folder)
+        self._mirror.open()
         look = self._place.look(self._mirror)
         if not isinstance(look, Look):
             return look
-        self.node_id = look.node_id
+        self.node_id, self._began = look.node_id, self._began or time.monotonic()
         self.state = JobState(where=self._place.name_of(look))
         if look.is_gone:
             return End(lost=True, why=GONE.format(where=self.state.where))
@@ -169,11 +175,11 @@ class Follower:
     def _ended(self, look: Look) -> End:
         """By itself. What its node is to blame for is tried again, elsewhere as far as there is another node."""
         if look.trouble:
-            self._cluster.alone.add(look.node_id, look.trouble)
+            self._cluster.alone.add(look.node_id, look.trouble, self._began)
             return End(lost=True, why=f"{self.state.where}: {look.trouble}")
         why = process.describe_exit(look.exit_code)
         if look.exit_code == GPU_LOST:
-            self._cluster.alone.add(look.node_id, why)
+            self._cluster.alone.add(look.node_id, why, self._began)
         lost = look.exit_code is None or look.exit_code < 0 or look.exit_code == GPU_LOST
         return End(look.exit_code, lost=lost, why=why, gave_way=look.gave_way)
 
@@ -188,9 +194,7 @@ class Follower:
         be left to do it."""
         seconds = ANSWER_SECONDS if self._place.has_job else NEW_SECONDS
         end_slot(self.folder.name, self._terms.namespace, seconds)
-        aside = self.folder / f".{RESULT}"
-        aside.write_text(json.dumps(end._asdict()))
-        os.replace(aside, self.folder / RESULT)
+        replace_durably(self.folder / RESULT, json.dumps(end._asdict()))
         self.state = JobState(where=self.state.where, end=end)
 
     def _wait_for(self, what: str) -> None:

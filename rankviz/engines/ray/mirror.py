@@ -29,8 +29,14 @@ class Mirror:
         self._folder = folder
         self.run_ids: Sequence[str] = [attempt.run_id for attempt in bundle.read_job(folder).attempts]
         self._brought: dict[str, int] = {}
-        for run_id in self.run_ids:
-            _cut_stump(bundle.journal(folder, run_id))
+        self._is_open = False
+
+    def open(self) -> None:
+        """Before anything is brought. A line that was being written when an earlier driver ended is read again.
+        FileNotFoundError where a journal has gone."""
+        for run_id in () if self._is_open else self.run_ids:
+            _cut_stump(bundle.journal(self._folder, run_id))
+        self._is_open = True
 
     def packed(self) -> bytes:
         """What is sent of it."""
@@ -75,13 +81,16 @@ class Mirror:
 
 
 def _cut_stump(journal: Path) -> None:
-    """A line that was being written when an earlier driver ended is read again."""
     data = journal.read_bytes()
     os.truncate(journal, data.rfind(b"\n") + 1)
 
 
 def _has_ended(journal: Path) -> bool:
-    return isinstance(parse_event(journal.read_bytes().splitlines()[-1]), LAST)
+    try:
+        last = journal.read_bytes().splitlines()[-1:]
+    except OSError:
+        return False
+    return any(isinstance(parse_event(line), LAST) for line in last)
 
 
 def _is_plain(path: str) -> bool:

@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayError
 
 from rankviz import __version__
+from rankviz.engines import bundle
 from rankviz.engines.engine import End
 from rankviz.engines.ray.cluster import Cluster
 from rankviz.engines.ray.mirror import Mirror
@@ -22,10 +23,12 @@ MOST_PLACES = 5
 """So many in a row may be unable to begin a job; then it is lost."""
 NODE_LABEL = "ray.io/node-id"
 QUEUED = "Ray starts it as soon as it has a free place."
+ELSEWHERE = "It was lost before, so it waits for another node than {}."
 SENDING = "It is sent to its node."
 SILENT = "Its node does not answer. If Ray finds that the node has gone, the run is tried again elsewhere."
 DIED = "Its place in the Ray cluster was lost: the node has gone, or its memory ran out."
 NOT_THERE = "Its place in the Ray cluster is no longer there: the cluster was started anew, or its node was lost."
+REFUSED = "Ray does not take RANKVIZ_RAY_RESOURCES or RANKVIZ_RAY_LABELS as they are: {}"
 IN_CREATION = "creation task"
 """Of Ray's message where a slot could not be made, and not where one was lost."""
 
@@ -47,7 +50,8 @@ class Place:
         self.stopped = threading.Event()
         self.slot: Any = None
         self._without: Set[str] = frozenset()
-        """Nodes that were left alone when the slot was made."""
+        """Nodes that were avoided when the slot was made."""
+        self._was_lost = any(attempt.number > 1 for attempt in bundle.read_job(folder).attempts)
         self._refusals = 0
 
     @property
@@ -55,13 +59,22 @@ class Place:
         """Whether the slot was given the job, by this driver or an earlier one."""
         return (self._folder / SEEN).exists()
 
+    @property
+    def _avoided(self) -> Set[str]:
+        return self._cluster.avoided(was_lost=self._was_lost)
+
     def look(self, mirror: Mirror) -> Look | End | None:
         """What the slot says of the job. None while no worker has it; how it ended, if that is so for good."""
-        if self.slot is None:
+        if self.slot is None and self.has_job:
             try:
-                self.slot = self._find() if self.has_job else self._make()
+                self.slot = self._find()
             except ValueError:
                 return End(lost=True, why=NOT_THERE)
+        if self.slot is None:
+            try:
+                self.slot = self._make()
+            except ValueError as error:
+                return End(why=REFUSED.format(error)[:500], is_final=True)
         if not self.has_job:
             return self._give(mirror)
         look = self.get(self.slot.look.remote(mirror.sizes()))
@@ -88,7 +101,7 @@ class Place:
         return slot
 
     def _make(self) -> Any:
-        needs, self._without = dict(self._terms.resources), self._cluster.alone.now().keys()
+        needs, self._without = dict(self._terms.resources), self._avoided
         elsewhere = {NODE_LABEL: f"!in({','.join(self._without)})"} if self._without else {}
         return (
             ray.remote(Slot)
@@ -102,6 +115,7 @@ class Place:
                 max_concurrency=8,
                 num_cpus=needs.pop("CPU", 0),
                 num_gpus=needs.pop("GPU", 0),
+                memory=needs.pop("memory", None),
                 resources=needs or None,
                 label_selector={**elsewhere, **self._terms.labels} or None,
             )
@@ -123,12 +137,12 @@ class Place:
         return self._refused([look.node_id], why)
 
     def _first_look(self, mirror: Mirror) -> Look | None:
-        """None where the slot has no place yet and is to be made anew: by now other nodes are left alone."""
+        """None where the slot has no place yet and is to be made anew: by now other nodes are avoided."""
         reference, since = self.slot.look.remote(mirror.sizes()), time.monotonic()
         while not self.stopped.is_set():
             if ray.wait([reference], timeout=0.2)[0]:
                 return ray.get(reference)
-            if self._without != self._cluster.alone.now().keys():
+            if self._without != self._avoided:
                 return None
             if time.monotonic() - since > 2.0:
                 self._say_what_it_waits_for()
@@ -158,7 +172,10 @@ class Place:
         return self._cluster.at(error), cause
 
     def _say_what_it_waits_for(self) -> None:
-        self._say(self._cluster.why_none or f"{QUEUED} {self._cluster.why_alone}".strip())
+        others = sorted(map(self._cluster.name_of, self._avoided - self._cluster.alone.now().keys()))
+        elsewhere = ELSEWHERE.format(", ".join(others)) if others else ""
+        words = filter(None, [QUEUED, self._cluster.why_alone, elsewhere])
+        self._say(self._cluster.why_none or " ".join(words))
 
     def _unmake(self) -> None:
         """End a slot that has begun nothing; returns once another may have its name."""

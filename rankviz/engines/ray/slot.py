@@ -1,10 +1,11 @@
 """A slot: the actor that holds a GPU of a node for one job, and the job's folder there.
 
-PLACE/NAME/             the packed job (rankviz.engines.bundle), in which its worker writes
-PLACE/NAME/slot.lock    held while the slot lives
-PLACE/NAME/keeper.lock  held while its keeper lives
-PLACE/.NAME/            a job that is being unpacked
-PLACE/.models/          the embedded base, made once for all jobs of the machine
+PLACE/rankviz-ray-UID/      of RankViz alone, for one user of the machine; in it
+    NAME/                   the packed job (rankviz.engines.bundle), in which its worker writes
+    NAME/slot.lock          held while the slot lives
+    NAME/keeper.lock        held while its keeper lives
+    .NAME/                  a job that is being unpacked
+    .models/                the embedded base, made once for all jobs of the machine
 
 The worker is started and ended by a keeper (rankviz.engines.ray.keeper), which outlives the slot just as long as it
 takes. Where both were killed, the next slot of the machine ends what is left.
@@ -15,6 +16,7 @@ import fcntl
 import io
 import os
 import shutil
+import stat
 import sys
 import tarfile
 import tempfile
@@ -69,11 +71,12 @@ class Slot:
     """Of one job; its methods are called from several threads.
 
     Args:
-        place: Of all jobs on this machine; empty: a folder of its own among temporary files.
+        place: Of all jobs on this machine, among whatever else lies there; empty: that of temporary files.
+        name: As bundle.FOLDER has it.
     """
 
     def __init__(self, place: str, name: str):
-        self._place = Path(place or Path(tempfile.gettempdir()) / f"rankviz-ray-{os.getuid()}")
+        self._place = own_folder(place)
         self._folder = self._place / name
         self._lock = threading.Lock()
         self._keeper: Kept | None = None
@@ -93,8 +96,9 @@ class Slot:
 
     def _begin(self, packed: bytes, worker: Sequence[str]) -> None:
         self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._place.stat().st_uid != os.getuid():
-            raise PermissionError(f"The folder {self._place} belongs to another user of this machine.")
+        there = self._place.lstat()  # not what a link of somebody else's leads to
+        if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid():
+            raise PermissionError(f"{self._place} is a link, or belongs to another user of this machine")
         sweep(self._place)
         aside = self._folder.with_name(f".{self._folder.name}")
         shutil.rmtree(aside, ignore_errors=True)
@@ -200,10 +204,15 @@ class Slot:
         )
 
 
+def own_folder(place: str) -> Path:
+    """RankViz's own in a place that is given, or else among temporary files."""
+    return Path(place or tempfile.gettempdir()) / f"rankviz-ray-{os.getuid()}"
+
+
 def sweep(place: Path) -> None:
     """End and remove what slots left whose keeper was killed too, also jobs that they were unpacking."""
     for folder in place.iterdir():
-        if folder.name != MODELS and not _is_in_use(folder) and end_left(folder):
+        if _is_of_job(folder) and not _is_in_use(folder) and end_left(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -219,6 +228,11 @@ def end_left(folder: Path) -> bool:
                 each.kill()
         time.sleep(0.02)
     return True
+
+
+def _is_of_job(folder: Path) -> bool:
+    is_folder = folder.is_dir() and not folder.is_symlink()
+    return is_folder and bundle.FOLDER.fullmatch(folder.name.removeprefix(".")) is not None
 
 
 def _is_in_use(folder: Path) -> bool:

@@ -13,6 +13,7 @@ RESULT = "result.json"
 """In a job's folder here: how it ended."""
 SEEN = "seen"
 """In a job's folder here: its slot was given the job. Such a slot is never made again."""
+UNREADABLE = "How its job ended can no longer be read ({name}/{result} in ray-jobs)."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,5 +57,11 @@ class State(NamedTuple):
 
 
 def read_end(folder: Path) -> End:
-    """How the job of a folder here ended."""
-    return End(**json.loads((folder / RESULT).read_text()))
+    """How the job of a folder here ended; it is lost where that cannot be read any more."""
+    try:
+        end = End(**json.loads((folder / RESULT).read_bytes()))
+        if isinstance(end.why, str) and isinstance(end.exit_code, int | None):
+            return end
+    except (OSError, ValueError, TypeError, RecursionError):
+        pass
+    return End(lost=True, why=UNREADABLE.format(name=folder.name, result=RESULT))

@@ -241,8 +241,13 @@ def _path_in(record: Path) -> Path | None:
 
 
 def _clean_work(app: Path) -> None:
-    with suppress(Timeout, OSError), FileLock(app / LOCK).acquire(timeout=0):
-        shutil.rmtree(app, ignore_errors=True)
+    """Unless the app lives. What has no lock is somebody else's, where the runs folder lies among other things."""
+    with suppress(Timeout, OSError):
+        if not (app / LOCK).exists():
+            app.rmdir()  # which takes empty ones alone
+            return
+        with FileLock(app / LOCK).acquire(timeout=0):
+            shutil.rmtree(app, ignore_errors=True)
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -44,6 +44,19 @@ def test_jobs_that_fail_there_at_the_same_time_count_once():
     assert [30.0, 30.0, 30.0, 60.0] == lengths(LeftAlone(30.0, clock), clock, 0.0, 1.0, 29.0, 31.0)
 
 
+def test_jobs_that_fail_there_after_hours_double_that_too():
+    clock = Clock()
+    alone = LeftAlone(30.0, clock)
+    found = []
+
+    for began, failed in ((0.0, 4000.0), (4031.0, 8000.0), (8061.0, 12_000.0)):
+        clock.now = failed
+        alone.add("a", "Its GPU failed.", began)
+        found.append(alone.now()["a"].seconds)
+
+    assert [30.0, 60.0, 120.0] == found
+
+
 def test_a_node_that_did_well_for_ten_minutes_begins_anew():
     clock = Clock()
 

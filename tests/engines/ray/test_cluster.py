@@ -1,6 +1,10 @@
 """How many slots the nodes of a cluster have, with which GPUs, and why there is none."""
 
-from rankviz.engines.ray.cluster import gpus, slots, why_none
+from pathlib import Path
+
+from rankviz.engines.ray.alone import LeftAlone
+from rankviz.engines.ray.cluster import Cluster, gpus, slots, why_none
+from rankviz.engines.ray.terms import Terms
 
 
 def node(labels=None, alive=True, **resources):
@@ -28,6 +32,30 @@ def test_only_nodes_with_the_labels_have_slots():
     nodes = [node({"gpu": "l4", "zone": "a"}, GPU=1), node({"gpu": "h100"}, GPU=1), node(GPU=1)]
 
     assert 1 == slots(nodes, {"GPU": 1}, {"gpu": "l4"})
+
+
+def test_a_resource_that_is_asked_for_is_named_though_ray_gives_it_to_every_node():
+    assert "No node of the Ray cluster has GPU 1 and memory 2e+09. Its nodes have: GPU 1, memory 1e+09." == why_none(
+        [node(GPU=1)], {"GPU": 1, "memory": 2e9}, {}
+    )
+
+
+def test_a_job_that_was_lost_avoids_a_node_that_failed_lately_as_long_as_another_has_slots():
+    cluster = Cluster.__new__(Cluster)
+    cluster._terms = Terms(address="", namespace="", jobs=Path())
+    cluster.alone = LeftAlone(30.0, clock=lambda: seconds)
+    cluster._nodes = [{"NodeID": name, **node(GPU=1)} for name in ("dead", "good")]
+    seconds = 0.0
+    cluster.alone.add("dead", "Its GPU failed.")
+
+    def avoided():
+        return [set(cluster.avoided(was_lost=was_lost)) for was_lost in (False, True)]
+
+    assert [{"dead"}, {"dead"}] == avoided()
+    seconds = 31.0
+    assert [set(), {"dead"}] == avoided()
+    cluster._nodes = cluster._nodes[:1]
+    assert [set(), set()] == avoided()
 
 
 def test_why_there_is_none_says_what_is_missing_and_what_there_is():

@@ -10,7 +10,7 @@ from rankviz.engines.ray.engine import NO_ADDRESS, Ray
 from rankviz.errors import EngineUnavailableError
 from rankviz.supervisor import Supervisor
 from tests.support.ray_cluster import RayCluster
-from tests.support.workers import COMPLETE_ALL, states, sweep, wait_for
+from tests.support.workers import COMPLETE_ALL, lost_reasons, states, sweep, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,24 @@ def test_a_run_that_is_cancelled_while_its_cluster_is_away_is_given_up_in_time_b
     assert ["cancelled"] == states(store, [run_id])
     assert [] == list((store.home / "ray-jobs").glob("*-a1"))
     supervisor.stop()
+
+
+def test_a_job_takes_memory_of_its_node(store, supervise, two_slots):
+    (run_id,) = sweep(store, 4)
+
+    supervisor = supervise(two_slots.engine(store, COMPLETE_ALL, resources={"slot": 1, "memory": 1e6}))
+
+    supervisor.settle(240)
+    assert (["completed"], []) == (states(store, [run_id]), lost_reasons(store, run_id))
+
+
+def test_resources_that_ray_refuses_are_the_end_of_a_run_and_named(store, supervise, two_slots):
+    (run_id,) = sweep(store, 4)
+
+    supervisor = supervise(two_slots.engine(store, COMPLETE_ALL, resources={"slot": 0.00001}))
+
+    supervisor.settle(240)
+    assert store.get(run_id).error.startswith("Ray does not take RANKVIZ_RAY_RESOURCES")
 
 
 @pytest.mark.slow

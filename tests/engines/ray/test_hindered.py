@@ -11,10 +11,11 @@ from contextlib import ExitStack, suppress
 import psutil
 import pytest
 
-from rankviz.core.runs.events import RunStarted
+from rankviz.core.runs.events import GPU_LOST, RunStarted
 from rankviz.engines import Live
 from rankviz.engines.local import Local
 from rankviz.engines.ray.engine import Ray
+from rankviz.engines.ray.slot import own_folder
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination
@@ -100,7 +101,8 @@ def test_a_run_waits_for_room_on_the_disk_of_its_only_node_and_loses_no_attempt(
         filler = fill(disk)
         supervise(with_disk(two_slots, store, COMPLETE_ALL, disk / "jobs", alone_seconds=2.0))
         run_ids = sweep(store, 4, 8)
-        full = f"node-0 gets no job for 2 s. The disk with {disk / 'jobs'} is full. Free some space on it."
+        place = own_folder(str(disk / "jobs"))
+        full = f"node-0 gets no job for 2 s. The disk with {place} is full. Free some space on it."
         wait_for(lambda: full in [store.get(run_id).waits for run_id in run_ids])
 
         filler.unlink()
@@ -150,7 +152,8 @@ def test_a_run_that_fills_the_disk_of_its_node_is_tried_again_and_the_reason_is_
         supervisor.settle(SECONDS)
 
         assert ["completed"] == states(store, [run_id])
-        assert [f"node-0: The disk with {disk} is full. Free some space on it."] == lost_reasons(store, run_id)
+        full = f"node-0: The disk with {own_folder(str(disk))} is full. Free some space on it."
+        assert [full] == lost_reasons(store, run_id)
 
 
 @pytest.mark.slow
@@ -261,3 +264,28 @@ def test_a_job_of_which_nothing_is_known_to_have_begun_ends_too_though_its_runs_
         slot.send_signal(signal.SIGCONT)
 
     wait_for(lambda: not left(store) and not two_slots.slots())
+
+
+@pytest.mark.slow
+def test_a_run_that_was_lost_with_a_bad_node_waits_for_a_good_one_that_is_busy(tmp_path, store, supervise):
+    go, only_there = tmp_path / "go", tmp_path / "only-there"
+    only_there.mkdir()
+    *python, program = waiting_for(go)
+    dies = f"import os, sys\nif os.path.ismount({str(only_there)!r}): sys.exit({GPU_LOST})\n"
+    cluster = RayCluster(1)
+    try:
+        supervise(cluster.engine(store, (*python, dies + program), alone_seconds=0.1), max_attempts=2)
+        (first,) = on(store, "ray", 4)
+        wait_for(lambda: store.get(first).steps)
+        cluster.start_node("bad", small_disk=only_there)
+        (second,) = on(store, "ray", 8)
+        waits = "It was lost before, so it waits for another node than bad."
+        wait_for(lambda: store.get(second).state.ended or store.get(second).waits.endswith(waits))
+
+        go.touch()
+
+        wait_for(lambda: store.get(second).state.ended)
+        assert ["completed"] * 2 == states(store, [first, second])
+        assert 1 == len(lost_reasons(store, second))
+    finally:
+        cluster.close()

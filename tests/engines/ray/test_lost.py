@@ -189,7 +189,7 @@ def rankviz(cluster: RayCluster, store: RunStore, *words: str) -> subprocess.Pop
         "RANKVIZ_HOME": store.home,
         "RANKVIZ_RAY_ADDRESS": cluster.address,
         "RANKVIZ_RAY_RESOURCES": json.dumps({"slot": 1}),
-        "RANKVIZ_RAY_NODE_FOLDER": node_folder(store),
+        "RANKVIZ_RAY_NODE_FOLDER": node_folder(store).parent,
         "RANKVIZ_RAY_SAME_FOLDERS": "1",
     }
     given = [f"{name}={value}" for name, value in variables.items()]

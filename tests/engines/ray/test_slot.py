@@ -15,7 +15,7 @@ from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import StepLogged
 from rankviz.engines import Job, bundle
 from rankviz.engines.ray.mirror import Mirror
-from rankviz.engines.ray.slot import Slot
+from rankviz.engines.ray.slot import Slot, own_folder
 from rankviz.store.journal import parse_lines
 from tests.support.hostile_disks import fill, small_disk
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, name_of, processes_of, sweep, wait_for, worker
@@ -52,8 +52,8 @@ def job(store, run_id, tmp_path):
 
 @pytest.fixture
 def place(tmp_path):
-    """Of all jobs on the node; what a failed test leaves there is killed."""
-    place = tmp_path / "node"
+    """RankViz's own folder on the node; what a failed test leaves there is killed."""
+    place = own_folder(str(tmp_path / "node"))
     yield place
     for process in left_in(place):
         with contextlib.suppress(psutil.Error):
@@ -67,7 +67,7 @@ def host(place, job, tmp_path):
     hosts = []
 
     def start(command) -> subprocess.Popen:
-        arguments = [str(place), str(tmp_path / "job.tar"), *command]
+        arguments = [str(place.parent), str(tmp_path / "job.tar"), *command]
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(HOST), *arguments],
             stdin=subprocess.PIPE,
@@ -114,7 +114,7 @@ def steps_in(place, run_id) -> bool:
 
 
 def test_a_job_runs_to_its_end_and_its_journal_comes_from_an_offset_on(place, job, run_id):
-    slot = Slot(str(place), NAME)
+    slot = Slot(str(place.parent), NAME)
     assert not slot.look({run_id: 0}).has_job
 
     slot.start(job, COMPLETE_ALL)
@@ -138,7 +138,7 @@ def test_the_embedded_base_that_a_job_has_made_is_there_for_the_next_on_the_node
     )
     steps = []
     for name in ("first-a1", "second-a1"):
-        slot = Slot(str(place), name)
+        slot = Slot(str(place.parent), name)
         slot.start(job, makes)
         wait_for(lambda slot=slot: slot.look({}).ended)
         steps += [event.step for event in parse_lines(slot.look({run_id: 0}).journals[run_id]).events if is_step(event)]
@@ -148,7 +148,7 @@ def test_the_embedded_base_that_a_job_has_made_is_there_for_the_next_on_the_node
 
 
 def test_what_a_run_leaves_is_read_in_pieces(place, job, run_id):
-    slot = Slot(str(place), NAME)
+    slot = Slot(str(place.parent), NAME)
     slot.start(job, worker("(store.run_dir(run_ids[0]) / 'adapter').mkdir()\n"
                            "(store.run_dir(run_ids[0]) / 'adapter/a.bin').write_bytes(bytes(5_000_000))\n"
                            "(store.run_dir(run_ids[0]) / 'link').symlink_to('/etc/passwd')"))  # fmt: skip
@@ -161,7 +161,7 @@ def test_what_a_run_leaves_is_read_in_pieces(place, job, run_id):
 
 
 def test_a_job_is_started_once(place, job, run_id):
-    slot = Slot(str(place), NAME)
+    slot = Slot(str(place.parent), NAME)
 
     slot.start(job, HANG_IN_EACH)
     slot.start(job, HANG_IN_EACH)
@@ -172,7 +172,7 @@ def test_a_job_is_started_once(place, job, run_id):
 
 
 def test_the_end_of_a_job_takes_every_process_with_it(place, job, run_id):
-    slot = Slot(str(place), NAME)
+    slot = Slot(str(place.parent), NAME)
     slot.start(job, WITH_CHILDREN)
     wait_for(lambda: sleeping(place) == 3)
 
@@ -183,7 +183,7 @@ def test_the_end_of_a_job_takes_every_process_with_it(place, job, run_id):
 
 
 def test_a_paused_job_stands_still_until_it_goes_on(place, job, run_id):
-    slot = Slot(str(place), NAME)
+    slot = Slot(str(place.parent), NAME)
     slot.start(job, worker("begin(run_ids[0])\nwhile True: step(run_ids[0]); time.sleep(0.01)"))
     wait_for(lambda: steps_in(place, run_id))
 
@@ -207,7 +207,7 @@ def test_a_slot_that_is_killed_leaves_no_process(place, host, run_id):
 
 
 def test_a_killed_keeper_takes_the_worker_with_it_and_the_job_is_lost(place, job, run_id):
-    slot = Slot(str(place), NAME)
+    slot = Slot(str(place.parent), NAME)
     slot.start(job, WITH_CHILDREN)
     wait_for(lambda: sleeping(place) == 3)
 
@@ -230,7 +230,7 @@ def test_what_both_left_is_ended_and_removed_by_the_next_slot(place, job, host, 
     wait_for(lambda: {"sleep", "sh", ""} >= {name_of(each) for each in left_in(place)})
     assert 3 == sleeping(place)
 
-    another = Slot(str(place), "another-a1")
+    another = Slot(str(place.parent), "another-a1")
     another.start(job, COMPLETE_ALL)
 
     assert 0 == sleeping(place)
@@ -243,7 +243,7 @@ def test_a_slot_leaves_the_jobs_of_living_slots_alone(place, job, host, run_id):
     wait_for(lambda: steps_in(place, run_id))
     keeper = keeper_of(place)
 
-    another = Slot(str(place), "another-a1")
+    another = Slot(str(place.parent), "another-a1")
     another.start(job, COMPLETE_ALL)
     wait_for(lambda: another.look({}).ended)
 
@@ -258,15 +258,46 @@ def test_a_job_that_a_killed_slot_was_unpacking_is_removed_by_the_next_slot_but_
         (place / name / "runs").mkdir(parents=True)
     os.utime(place / ".left-a1", (1.0, 1.0))
 
-    slot = Slot(str(place), NAME)
+    slot = Slot(str(place.parent), NAME)
     slot.start(job, COMPLETE_ALL)
 
     assert {".now-a1", NAME} == {path.name for path in place.iterdir()}
     slot.close()
 
 
+def test_what_is_not_of_a_job_stays_whosever_it_is(place, job, run_id, tmp_path):
+    place.mkdir(parents=True)
+    files = [folder / name for folder in (place.parent, place) for name in ("notes", "sweep-a1")]
+    folders = [place.parent / "corpus", place.parent / "model-a1", place / "corpus", place / "copy-a1.bak"]
+    for each in folders:
+        each.mkdir()
+        files.append(each / "kept")
+    for file in files:
+        file.write_text("kept")
+    (place / "link-a1").symlink_to(place.parent / "corpus")
+
+    slot = Slot(str(place.parent), NAME)
+
+    assert "" == slot.start(job, COMPLETE_ALL)
+    slot.close()
+    assert ["kept"] * len(files) == [file.read_text() for file in files]
+    assert (place / "link-a1").is_symlink()
+
+
+def test_a_folder_of_jobs_that_is_a_link_is_not_followed(place, job, run_id, tmp_path):
+    (tmp_path / "theirs/old-a1").mkdir(parents=True)
+    place.parent.mkdir()
+    place.symlink_to(tmp_path / "theirs")
+
+    slot = Slot(str(place.parent), NAME)
+
+    why = f"It cannot begin a job: {place} is a link, or belongs to another user of this machine."
+    assert why == slot.start(job, COMPLETE_ALL)
+    assert ["old-a1"] == [path.name for path in (tmp_path / "theirs").iterdir()]
+
+
 def test_a_job_whose_folder_is_removed_while_it_runs_is_gone_and_not_begun_again(place, job, run_id):
-    slot = Slot(str(place), NAME)
+    slot = Slot(str(place.parent), NAME)
     slot.start(job, HANG_IN_EACH)
     wait_for(lambda: steps_in(place, run_id))
     read = {run_id: len(slot.look({run_id: 0}).journals[run_id])}
@@ -286,8 +317,9 @@ def test_a_node_whose_disk_is_full_says_so_and_keeps_nothing_of_the_job(job, run
         filler = fill(disk)
         slot = Slot(str(disk / "node"), NAME)
 
-        assert f"The disk with {disk / 'node'} is full. Free some space on it." == slot.start(job, COMPLETE_ALL)
-        assert [] == list((disk / "node").iterdir())
+        place = own_folder(str(disk / "node"))
+        assert f"The disk with {place} is full. Free some space on it." == slot.start(job, COMPLETE_ALL)
+        assert [] == list(place.iterdir())
         assert not slot.look({run_id: 0}).has_job
 
         filler.unlink()
@@ -311,13 +343,14 @@ def test_a_job_that_fills_the_disk_of_its_node_has_an_exit_code_and_says_that(jo
         wait_for(lambda: slot.look({}).ended)
 
         look = slot.look({run_id: 0})
-        assert (exit_code, f"The disk with {disk} is full. Free some space on it.") == (look.exit_code, look.trouble)
+        place = own_folder(str(disk))
+        assert (exit_code, f"The disk with {place} is full. Free some space on it.") == (look.exit_code, look.trouble)
         slot.close()
-        assert [] == list(disk.iterdir())
+        assert [] == list(place.iterdir())
 
 
 def test_a_worker_that_cannot_be_started_leaves_nothing_and_says_why(place, job, run_id):
-    slot = Slot(str(place), NAME)
+    slot = Slot(str(place.parent), NAME)
 
     why = slot.start(job, ["/no/such/program"])
 

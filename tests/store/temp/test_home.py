@@ -184,6 +184,16 @@ def test_work_of_an_app_that_was_killed_goes_at_the_next_start_and_that_of_one_t
         assert mine.is_dir()
 
 
+def test_a_folder_beside_that_of_an_app_stays_since_it_is_somebody_elses(temp):
+    theirs = temp.folder / "work" / "projects" / "thesis.tex"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("years")
+
+    temp.clean(HOUR)
+
+    assert "years" == theirs.read_text()
+
+
 def test_where_nothing_can_be_written_work_has_a_folder_of_the_system(tmp_path):
     (tmp_path / "home").write_text("a file")
 
