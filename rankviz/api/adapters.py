@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 REMEMBERED = 4
 """Adapters whose spectrum is kept."""
+MANY_MODULES = 2000
+"""Of an adapter; what is said of fewer takes a few hundredths of a second."""
 SAMPLE = "sample"
 """Names the adapter that RankViz ships. A folder of this name is ./sample."""
 SUGGESTED_ENERGY = 0.99
@@ -60,6 +63,11 @@ class Adapters:
         """The singular values of a trained adapter's updates, and what they say."""
         return self._opened(adapter).spectrum
 
+    def looking(self, spectrum: Spectrum) -> AbstractContextManager[None]:
+        """Around what is drawn, planned or said of each module. Where these are many, visitors stand in the line for
+        what is read; BusyError where there is no place in it. Nothing else of Adapters is called within."""
+        return self._workspace.children.turn() if len(spectrum.layers) > MANY_MODULES else nullcontext()
+
     def trained_by(self, adapter: Ref) -> RunRecord | None:
         """The run that trained it; None where RankViz did not."""
         return self._opened(adapter).source.run
@@ -92,7 +100,9 @@ class Adapters:
         """For a new training: each module's rank for this share of its energy, in PEFT's settings."""
         from rankviz.core.spectrum.rank_pattern import suggested
 
-        return suggested(self.spectrum(adapter), energy)
+        spectrum = self.spectrum(adapter)
+        with self.looking(spectrum):
+            return suggested(spectrum, energy)
 
     def truncations(self, adapter: Ref, *, dtype: str | None = None) -> Sequence[tuple[Truncation, ResizePlan]]:
         """Truncations worth a look, each with its result; none for an adapter that cannot be resized."""
@@ -100,7 +110,8 @@ class Adapters:
 
         opened = self._opened(adapter)
         if dtype not in opened.truncations:
-            opened.truncations[dtype] = planned_truncations(opened.outline, opened.spectrum, dtype)
+            with self.looking(opened.spectrum):
+                opened.truncations[dtype] = planned_truncations(opened.outline, opened.spectrum, dtype)
         return opened.truncations[dtype]
 
     def plan_resize(
@@ -117,7 +128,8 @@ class Adapters:
         from rankviz.trained.resize import plan
 
         opened = self._opened(adapter)
-        return plan(opened.outline, opened.spectrum, r=r, energy=energy, dtype=dtype)
+        with self.looking(opened.spectrum):
+            return plan(opened.outline, opened.spectrum, r=r, energy=energy, dtype=dtype)
 
     def resize(self, adapter: Ref, planned: ResizePlan, target: Path) -> Path:
         """Write the resized adapter into a new folder, as PEFT loads it."""
