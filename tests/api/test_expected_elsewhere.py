@@ -32,6 +32,19 @@ def test_a_gpu_that_the_engine_names_gives_time_and_memory(own):
     assert plan.sentences[0].startswith("3 runs on NVIDIA L4: estimated time ")
 
 
+@pytest.mark.parametrize(("engine", "ranks", "at_once"), [("local", (4, 8), 2), ("elsewhere", (4, 8, 16), 3)])
+def test_where_several_workers_train_at_once_the_time_is_said_to_be_that_of_one(own, engine, ranks, at_once):
+    api, there = own
+    there.seen = Nodes(gpus=["L4"], has_gpu=True)
+    api.workspace.supervisor._launching.places[engine] = 3
+
+    several = api.engines.check(questions.sweep(ranks=ranks), engine).sentences
+    one = api.engines.check(questions.sweep(ranks=(4,)), engine).sentences
+
+    said = f"This is the time on one worker; up to {at_once} train at once there."
+    assert (True, False) == (said in several, any("on one worker" in sentence for sentence in one))
+
+
 @pytest.mark.parametrize(
     ("gpus", "name"), [(["A100"], "A100"), (["A100", "L4"], "A100 or L4"), (["GB300"], "GB300"), ([], "a GPU")]
 )
