@@ -42,6 +42,8 @@ class Source(NamedTuple):
     """Of its spectrum, where it is not that of its file."""
     run: RunRecord | None = None
     """The run that trained the adapter, where RankViz did."""
+    hub_id: str = ""
+    """Where it comes from the Hub, into a folder that is named after what is in it."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,12 @@ class Adapters:
 
     def resize(self, adapter: Ref, planned: ResizePlan, target: Path) -> Path:
         """Write the resized adapter into a new folder, as PEFT loads it."""
-        self._write(self._opened(adapter).source, Path(target).absolute(), planned, as_zip=False)
+        self._write(self._opened(adapter, files=True).source, Path(target).absolute(), planned, as_zip=False)
         return Path(target)
 
     def zip_resized(self, adapter: Ref, planned: ResizePlan) -> Path:
         """The resized adapter as a zip to download."""
-        opened = self._opened(adapter)
+        opened = self._opened(adapter, files=True)
         r = max(planned.by_module.values())
         return self._zipped(opened.source, f"{opened.spectrum.name}-r{r}.zip", planned)
 
@@ -216,8 +218,12 @@ class Adapters:
     def _max_bytes(self) -> int:
         return self._workspace.limits.adapter_mb * 10**6
 
-    def _opened(self, ref: Ref) -> Opened:
-        source = self._source(ref, self._max_bytes)
+    def _opened(self, ref: Ref, *, files: bool = False) -> Opened:
+        """files: whether its files are needed, not only what was read of them."""
+        source = self._source(ref, self._max_bytes, files=files)
+        known = self._from_hub(source.hub_id)
+        if known and known.source == source:
+            return known
         key = (source.name, *(_stamp(path) for path in source.paths))
         if key in self._adapters:
             return self._adapters[key]
@@ -249,7 +255,12 @@ class Adapters:
     def _adapters(self) -> OrderedDict[tuple, Opened]:
         return OrderedDict()
 
-    def _source(self, ref: Ref, max_bytes: int) -> Source:
+    def _from_hub(self, hub_id: str) -> Opened | None:
+        """The one of this id that was opened last."""
+        opened = reversed(list(self._adapters.values()))
+        return next((each for each in opened if hub_id and each.source.hub_id == hub_id), None)
+
+    def _source(self, ref: Ref, max_bytes: int, *, files: bool) -> Source:
         if isinstance(ref, Path):
             ref = str(ref)
         ref = ref.strip() if isinstance(ref, str) else list(ref)
@@ -268,7 +279,10 @@ class Adapters:
         except RunNotFoundError:
             from rankviz import hub
 
-            return Source([hub.find_adapter(ref, door=self._workspace.hub, max_bytes=max_bytes)])
+            known = None if files else self._from_hub(ref)
+            read = known.source.paths[0] if known else None
+            found = hub.find_adapter(ref, door=self._workspace.hub, max_bytes=max_bytes, read=read)
+            return Source([found], hub_id=ref)
         folder = self._run_adapter(record)
         if not folder.is_dir():
             raise BadAdapterError(
