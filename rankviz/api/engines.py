@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rankviz.engines import Engine
 
 NOT_KNOWN = "On {title}: time and memory are not known until a run has completed there."
-NO_SPEED = "It is known once a run has completed there."
+NO_SPEED = "It is known once a run has completed there on a GPU that RankViz lists."
 
 KINDS = {RAY: "Ray cluster", SLURM: "Slurm cluster"}
 """What visitors of a shared page read of a place that its owner has set up, and nothing else of it."""
