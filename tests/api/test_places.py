@@ -117,6 +117,24 @@ def test_an_adapter_of_the_hub_whose_copy_made_room_is_fetched_again_for_its_fil
         assert [] != [path for path in hub.asked if "resolve" in path]
 
 
+def test_a_visitor_who_publishes_twice_at_once_leaves_a_place_to_another(api):
+    line, inside, go_on = api.workspace.senders.line, [], Event()
+
+    def publish(visitor):
+        with acting_as(visitor), line.turn():
+            inside.append(visitor)
+            go_on.wait(60)
+
+    with ThreadPoolExecutor(3) as pool:
+        for visitor, length in ((ANN, 1), (ANN, 2), (BEN, 3)):
+            pool.submit(publish, visitor)
+            wait_until(lambda length=length: line.length == length)
+        wait_until(lambda: len(inside) == 2)
+        go_on.set()
+
+    assert [ANN, BEN] == inside[:2]
+
+
 def test_models_of_the_catalogue_never_come_to_the_hub(api, monkeypatch):
     monkeypatch.setattr(api.workspace, "hub", None)
 
