@@ -1,7 +1,12 @@
 """The tables of docs/security.md are made from what the commands counted."""
 
+import json
 import re
+from types import SimpleNamespace
 
+import pytest
+
+from benchmarks import load
 from tests import withstood
 
 COUNTS = [
@@ -29,8 +34,48 @@ def test_an_attack_has_one_row_with_the_worst_of_its_variants():
     assert "| A bomb | 2 | 0.50 s | 0 MB | 90 MB |" == withstood.attacks(TRIED).splitlines()[2]
 
 
-def test_the_page_has_both_tables():
+LOADED = {"requests": 5907, "errors": 0, "numbers_ms": 90.2, "pictures_ms": 82.0, "arrival_ms": 23.0, "memory_mb": 56.4}
+PAGES = {"load": load.OPEN_PAGES, "errors": 0, "page_mb": 0.012}
+
+
+def test_the_load_is_a_row_a_figure_beside_what_is_to_be_reached():
+    beside = {"load": load.BESIDE, **LOADED, "numbers_ms": 1011.0, "steps": 6514}
+
+    lines = withstood.load([{"load": load.ALONE, **LOADED}, PAGES, beside]).splitlines()[2:]
+
+    assert "| Numbers, p95 | 90 ms | 400 ms | 1,011 ms | 1,000 ms |" == lines[2]
+    assert [
+        "| A page that is left open | 0.01 MB | 0.20 MB |  |  |",
+        "| Steps of the training |  |  | 6,514 |  |",
+    ] == lines[-2:]
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"errors": 1}, "alone: errors is 1, to reach: 0."),
+        ({"numbers_ms": 400.5}, "alone: numbers_ms is 400.5, to reach: 400."),
+        ({"pictures_ms": None}, "alone: pictures_ms was not measured."),
+    ],
+)
+def test_the_load_fails_where_something_is_not_reached_and_its_report_is_kept(monkeypatch, tmp_path, figures, said):
+    async def crowd(*_):
+        return LOADED | figures
+
+    process = SimpleNamespace(terminate=lambda: None, wait=lambda _: None)
+    monkeypatch.setattr(load, "App", lambda *_, **__: SimpleNamespace(process=process))
+    monkeypatch.setattr(load, "crowd", crowd)
+    report = tmp_path / "load.jsonl"
+    monkeypatch.setattr("sys.argv", ["load", "--only", "alone", "--report", str(report)])
+
+    with pytest.raises(SystemExit, match=re.escape(said)):
+        load.main()
+
+    assert {"load": load.ALONE, **LOADED, **figures} == json.loads(report.read_text())
+
+
+def test_the_page_has_all_tables():
     page = withstood.PAGE.read_text(encoding="utf-8")
 
-    for kind in ("fuzz", "attacks"):
+    for kind in ("fuzz", "attacks", "load"):
         assert re.search(rf"<!-- generated: {kind} -->\n\n\| .+\n<!-- end: {kind} -->", page, re.S)

@@ -1,4 +1,5 @@
-"""Writes into docs/security.md what `make fuzz` and `make attacks` counted: `python -m tests.withstood fuzz COUNTS`."""
+"""Writes into docs/security.md what `make fuzz`, `make attacks` and `make load` counted, such as `python -m
+tests.withstood fuzz COUNTS`."""
 
 import json
 import sys
@@ -6,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.load import ALONE, BESIDE, OPEN_PAGES, REACH
 from docs.generate.markdown import replace_block, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "security.md"
@@ -36,6 +38,34 @@ def attacks(rows: Rows) -> str:
     return table(header, lines)
 
 
+FIGURES = {
+    "Requests": ("requests", "{:,}"),
+    "Failed requests": ("errors", "{:,}"),
+    "Numbers, p95": ("numbers_ms", "{:,.0f} ms"),
+    "Pictures, p95": ("pictures_ms", "{:,.0f} ms"),
+    "What a page loads, p95": ("arrival_ms", "{:,.0f} ms"),
+    "Memory over the start": ("memory_mb", "{:,.0f} MB"),
+    "A page that is left open": ("page_mb", "{:.2f} MB"),
+    "Steps of the training": ("steps", "{:,}"),
+}
+
+
+def load(rows: Rows) -> str:
+    """A row a figure, beside the most that is to be reached on two idle cores."""
+    by_load = {row["load"]: row for row in rows}
+    alone = by_load[ALONE] | {"page_mb": by_load[OPEN_PAGES]["page_mb"]}
+    alone["errors"] += by_load[OPEN_PAGES]["errors"]
+    columns = ((alone, REACH[OPEN_PAGES] | REACH[ALONE]), (by_load[BESIDE], REACH[BESIDE]))
+    header = ["", "Alone", "To reach", "Beside a training", "To reach"]
+    return table(
+        header,
+        [
+            [title, *(form.format(of[name]) if name in of else "" for column in columns for of in column)]
+            for title, (name, form) in FIGURES.items()
+        ],
+    )
+
+
 def by_test(rows: Rows, field: str) -> dict[str, list[Mapping[str, Any]]]:
     """The rows of each test, its variants together, by the words of its name."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
@@ -47,7 +77,7 @@ def by_test(rows: Rows, field: str) -> dict[str, list[Mapping[str, Any]]]:
 
 def main(kind: str, file: str) -> None:
     rows = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
-    body = {"fuzz": fuzz, "attacks": attacks}[kind](rows)
+    body = {"fuzz": fuzz, "attacks": attacks, "load": load}[kind](rows)
     PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), kind, f"\n{body}\n"), encoding="utf-8")
 
 

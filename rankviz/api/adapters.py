@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 REMEMBERED = 4
 """Adapters whose spectrum is kept."""
+MANY_MODULES = 2000
+"""Of an adapter; what is said of fewer takes a few hundredths of a second."""
 SAMPLE = "sample"
 """Names the adapter that RankViz ships. A folder of this name is ./sample."""
 SUGGESTED_ENERGY = 0.99
@@ -39,6 +42,8 @@ class Source(NamedTuple):
     """Of its spectrum, where it is not that of its file."""
     run: RunRecord | None = None
     """The run that trained the adapter, where RankViz did."""
+    hub_id: str = ""
+    """Where it comes from the Hub, into a folder that is named after what is in it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,11 @@ class Adapters:
     def spectrum(self, adapter: Ref) -> Spectrum:
         """The singular values of a trained adapter's updates, and what they say."""
         return self._opened(adapter).spectrum
+
+    def looking(self, spectrum: Spectrum) -> AbstractContextManager[None]:
+        """Around what is drawn, planned or said of each module. Where these are many, visitors stand in the line for
+        what is read; BusyError where there is no place in it. Nothing else of Adapters is called within."""
+        return self._workspace.children.turn() if len(spectrum.layers) > MANY_MODULES else nullcontext()
 
     def trained_by(self, adapter: Ref) -> RunRecord | None:
         """The run that trained it; None where RankViz did not."""
@@ -92,7 +102,9 @@ class Adapters:
         """For a new training: each module's rank for this share of its energy, in PEFT's settings."""
         from rankviz.core.spectrum.rank_pattern import suggested
 
-        return suggested(self.spectrum(adapter), energy)
+        spectrum = self.spectrum(adapter)
+        with self.looking(spectrum):
+            return suggested(spectrum, energy)
 
     def truncations(self, adapter: Ref, *, dtype: str | None = None) -> Sequence[tuple[Truncation, ResizePlan]]:
         """Truncations worth a look, each with its result; none for an adapter that cannot be resized."""
@@ -100,7 +112,8 @@ class Adapters:
 
         opened = self._opened(adapter)
         if dtype not in opened.truncations:
-            opened.truncations[dtype] = planned_truncations(opened.outline, opened.spectrum, dtype)
+            with self.looking(opened.spectrum):
+                opened.truncations[dtype] = planned_truncations(opened.outline, opened.spectrum, dtype)
         return opened.truncations[dtype]
 
     def plan_resize(
@@ -117,16 +130,17 @@ class Adapters:
         from rankviz.trained.resize import plan
 
         opened = self._opened(adapter)
-        return plan(opened.outline, opened.spectrum, r=r, energy=energy, dtype=dtype)
+        with self.looking(opened.spectrum):
+            return plan(opened.outline, opened.spectrum, r=r, energy=energy, dtype=dtype)
 
     def resize(self, adapter: Ref, planned: ResizePlan, target: Path) -> Path:
         """Write the resized adapter into a new folder, as PEFT loads it."""
-        self._write(self._opened(adapter).source, Path(target).absolute(), planned, as_zip=False)
+        self._write(self._opened(adapter, files=True).source, Path(target).absolute(), planned, as_zip=False)
         return Path(target)
 
     def zip_resized(self, adapter: Ref, planned: ResizePlan) -> Path:
         """The resized adapter as a zip to download."""
-        opened = self._opened(adapter)
+        opened = self._opened(adapter, files=True)
         r = max(planned.by_module.values())
         return self._zipped(opened.source, f"{opened.spectrum.name}-r{r}.zip", planned)
 
@@ -204,8 +218,12 @@ class Adapters:
     def _max_bytes(self) -> int:
         return self._workspace.limits.adapter_mb * 10**6
 
-    def _opened(self, ref: Ref) -> Opened:
-        source = self._source(ref, self._max_bytes)
+    def _opened(self, ref: Ref, *, files: bool = False) -> Opened:
+        """files: whether its files are needed, not only what was read of them."""
+        source = self._source(ref, self._max_bytes, files=files)
+        known = self._from_hub(source.hub_id)
+        if known and known.source == source:
+            return known
         key = (source.name, *(_stamp(path) for path in source.paths))
         if key in self._adapters:
             return self._adapters[key]
@@ -237,7 +255,12 @@ class Adapters:
     def _adapters(self) -> OrderedDict[tuple, Opened]:
         return OrderedDict()
 
-    def _source(self, ref: Ref, max_bytes: int) -> Source:
+    def _from_hub(self, hub_id: str) -> Opened | None:
+        """The one of this id that was opened last."""
+        opened = reversed(list(self._adapters.values()))
+        return next((each for each in opened if hub_id and each.source.hub_id == hub_id), None)
+
+    def _source(self, ref: Ref, max_bytes: int, *, files: bool) -> Source:
         if isinstance(ref, Path):
             ref = str(ref)
         ref = ref.strip() if isinstance(ref, str) else list(ref)
@@ -256,7 +279,10 @@ class Adapters:
         except RunNotFoundError:
             from rankviz import hub
 
-            return Source([hub.find_adapter(ref, door=self._workspace.hub, max_bytes=max_bytes)])
+            known = None if files else self._from_hub(ref)
+            read = known.source.paths[0] if known else None
+            found = hub.find_adapter(ref, door=self._workspace.hub, max_bytes=max_bytes, read=read)
+            return Source([found], hub_id=ref)
         folder = self._run_adapter(record)
         if not folder.is_dir():
             raise BadAdapterError(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rankviz.engines import Engine
 
 NOT_KNOWN = "On {title}: time and memory are not known until a run has completed there."
-NO_SPEED = "It is known once a run has completed there."
+NO_SPEED = "It is known once a run has completed there on a GPU that RankViz lists."
 
 KINDS = {RAY: "Ray cluster", SLURM: "Slurm cluster"}
 """What visitors of a shared page read of a place that its owner has set up, and nothing else of it."""
@@ -168,7 +168,7 @@ class Engines:
         notes = [f"{trouble.rstrip('.')}. The runs wait until that has changed."] if trouble else []
         if environment is None:
             return Plan(expected=None, notes=notes, not_known=NOT_KNOWN.format(title=self.place(name).title))
-        found = expected(environment)
+        found = replace(expected(environment), places=self._workspace.supervisor.places(there.name))
         return Plan(expected=found, notes=notes, not_known="" if found.time else NO_SPEED)
 
     def start(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> str:

@@ -58,10 +58,12 @@ def door(limits: Limits, temp: TempHome, new_folder: NewFolder, *, shared: bool)
     return open_door(limits.hub_lookups, each=_each(shared), download_bounds=bounds, folder=new_folder, copies=copies)
 
 
-def publishing(limits: Limits, new_folder: NewFolder) -> Children:
+def publishing(limits: Limits, new_folder: NewFolder, *, shared: bool) -> Children:
     """The processes that publish runs."""
     bounds = Bounds(seconds=limits.send_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-    return Children(bounds, limits.sends, new_folder, work=PUBLISHING)
+    busy = PUBLISHING.is_busy(limits.sends)
+    line = FairLine(limits.sends, busy=busy, seconds=bounds.seconds, each=_each(shared))
+    return Children(bounds, folder=new_folder, work=PUBLISHING, line=line)
 
 
 def operations(does: str, *, shared: bool) -> FairLine:

@@ -179,7 +179,7 @@ class Workspace:
         """The processes that publish runs."""
         from rankviz.api import places
 
-        return places.publishing(self.limits, self.work)
+        return places.publishing(self.limits, self.work, shared=self.shared)
 
     @cached_property
     def data_files(self) -> DataFiles:

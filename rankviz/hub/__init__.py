@@ -63,10 +63,10 @@ def _parsed(path: Path) -> dict[str, Any]:
     return parse_config(path.read_bytes(), name=path.name)
 
 
-def find_adapter(ref: str, *, door: Door, max_bytes: int) -> Path:
-    """The folder of the adapter that has this Hub id, fetched unless it was before."""
+def find_adapter(ref: str, *, door: Door, max_bytes: int, read: Path | None = None) -> Path:
+    """The folder of the adapter that has this Hub id, fetched unless it was before. read: as Door.adapter has it."""
     if not is_hub_id(ref):
         raise BadAdapterError(
             f"There is no adapter {quoted(ref)} here: give its files, a run's id or a Hub id (owner/name)."
         )
-    return door.adapter(ref, max_bytes=max_bytes)
+    return door.adapter(ref, max_bytes=max_bytes, read=read)

@@ -16,7 +16,9 @@ TIMEOUT_S = 5
 MAX_CONFIG_BYTES = 4_000_000
 
 
-def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path | None = None, api: Any = None) -> Path:
+def fetch_adapter(
+    repo_id: str, *, max_bytes: int, copies: str = "", read: str = "", work: Path | None = None, api: Any = None
+) -> Path:
     """The folder with an adapter's config and weights.
 
     Args:
@@ -24,6 +26,7 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
         max_bytes: A larger adapter is refused before it is downloaded.
         copies: The beginning of the path of the copy that is made, unless it is there already; empty for the Hub's own
             cache.
+        read: The copy that is not made anew, though it may have gone.
         work: Where it is written until it is whole.
         api: huggingface_hub's HfApi, or something that answers like it.
     """
@@ -38,6 +41,8 @@ def fetch_adapter(repo_id: str, *, max_bytes: int, copies: str = "", work: Path 
         copy = Path(copies + sha256(f"{repo_id} {info.sha}".encode()).hexdigest()[:32]) if copies else None
         if copy and (copy / _name(repo_id)).is_dir():
             copy.touch()  # used now, so not the next to go
+            return copy / _name(repo_id)
+        if copy and str(copy / _name(repo_id)) == read:
             return copy / _name(repo_id)
         place = work / _name(repo_id) if copy else None
         config, weights = (

@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from rankviz.child import Bounds
 from rankviz.children import Children
 from rankviz.core.preflight.facts import HubAnswer
-from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, RankVizError, WorkerError
+from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, LimitError, RankVizError, WorkerError
 from rankviz.fair_line import FairLine
 from rankviz.hub import adapter, reach, remote
 from rankviz.hub.remote import HubConfig
@@ -76,21 +76,24 @@ class Door:
             reply = self._ask(self._lookups, "config", request, remote.unavailable(repo_id, suggestions))
             yield HubConfig(**{**reply, "path": Path(reply["path"])})
 
-    def adapter(self, repo_id: str, *, max_bytes: int) -> Path:
-        """The folder of an adapter, fetched unless it was before."""
+    def adapter(self, repo_id: str, *, max_bytes: int, read: Path | None = None) -> Path:
+        """The folder of an adapter, fetched unless it was before. While the Hub does not answer, or too many ask, it is
+        the one known.
+
+        read: one that is not needed any more, since it is known what is in it: it may have gone.
+        """
 
         def fetched() -> Path:
             if self._copies:
                 self._copies.require_room()
             copies = self._copies.start if self._copies else ""
-            request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies}
+            request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies, "read": str(read or "")}
             reply = self._ask(self._downloads, "adapter", request, adapter.unavailable(repo_id), BadAdapterError)
             if self._copies:
                 self._copies.drop_old()
             return Path(reply["folder"])
 
-        folder = self._adapters.get(repo_id, fetched)
-        return folder if folder.is_dir() else self._adapters.get(repo_id, fetched, anew=True)
+        return self._adapters.get(repo_id, fetched, serves=lambda folder: folder == read or folder.is_dir())
 
     def weight_bytes(self, repo_id: str, *, patient: bool) -> int | None:
         """As reach.weight_bytes_to_fetch. LimitError where too many ask; of one who is not patient, where there would
@@ -167,15 +170,24 @@ class Door:
 
 
 class _Memory(Generic[Known]):
-    """What was found out less than ANSWER_SECONDS ago, by name."""
+    """What was found out, by name, and when."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, tuple[float, Known]] = OrderedDict()
 
-    def get(self, name: str, find_out: Callable[[], Known], *, anew: bool = False) -> Known:
+    def get(
+        self, name: str, find_out: Callable[[], Known], *, serves: Callable[[Known], bool] = lambda known: True
+    ) -> Known:
+        """Found out anew after that time, or where what is known does not serve. While it cannot be found out, what is
+        known and serves is good for as long again."""
         at, known = self._known.get(name, (None, None))
-        if anew or at is None or time.monotonic() - at > ANSWER_SECONDS:
-            known = find_out()
+        usable = at is not None and serves(known)
+        if not usable or time.monotonic() - at > ANSWER_SECONDS:
+            try:
+                known = find_out()
+            except (HubUnavailableError, LimitError, WorkerError):
+                if not usable:
+                    raise
             self._known[name] = time.monotonic(), known
             while len(self._known) > MAX_REMEMBERED:
                 self._known.popitem(last=False)

@@ -5,10 +5,12 @@ import time
 import pytest
 
 from rankviz import machine
+from rankviz.api import Api
 from rankviz.core.cost.pace.workload import LIBRARIES
 from rankviz.core.runs.events import StageReached
 from rankviz.engines import Nodes
 from rankviz.store.destination import Destination
+from rankviz.store.runs import IMPORTED
 from tests.api.test_engines import A_CPU, completed
 from tests.support import questions
 
@@ -32,6 +34,19 @@ def test_a_gpu_that_the_engine_names_gives_time_and_memory(own):
     assert plan.sentences[0].startswith("3 runs on NVIDIA L4: estimated time ")
 
 
+@pytest.mark.parametrize(("engine", "ranks", "at_once"), [("local", (4, 8), 2), ("elsewhere", (4, 8, 16), 3)])
+def test_where_several_workers_train_at_once_the_time_is_said_to_be_that_of_one(own, engine, ranks, at_once):
+    api, there = own
+    there.seen = Nodes(gpus=["L4"], has_gpu=True)
+    api.workspace.supervisor._launching.places[engine] = 3
+
+    several = api.engines.check(questions.sweep(ranks=ranks), engine).sentences
+    one = api.engines.check(questions.sweep(ranks=(4,)), engine).sentences
+
+    said = f"This is the time on one worker; up to {at_once} train at once there."
+    assert (True, False) == (said in several, any("on one worker" in sentence for sentence in one))
+
+
 @pytest.mark.parametrize(
     ("gpus", "name"), [(["A100"], "A100"), (["A100", "L4"], "A100 or L4"), (["GB300"], "GB300"), ([], "a GPU")]
 )
@@ -42,7 +57,7 @@ def test_a_gpu_of_which_there_are_several_or_that_no_row_has_gives_memory_alone(
     plan = api.engines.check(questions.sweep(), "elsewhere")
 
     assert f"3 runs on {name}: time not known." == plan.expected.sentences[0]
-    assert "It is known once a run has completed there." == plan.sentences[-1]
+    assert "It is known once a run has completed there on a GPU that RankViz lists." == plan.sentences[-1]
     assert plan.expected.ranks[4].memory_bytes.low > 0
 
 
@@ -61,6 +76,36 @@ def test_a_run_that_was_not_sent_there_says_nothing(own):
     completed(api, "elsewhere", A_CPU, destination=Destination("local"))
 
     assert api.engines.check(questions.sweep(), "elsewhere").expected is None
+
+
+def test_of_a_gpu_that_no_row_has_no_time_is_promised(own):
+    api, _ = own
+    completed(api, "elsewhere", {"device": "cuda", "device_name": "NVIDIA GB300"})
+
+    sentences = api.engines.check(questions.sweep(), "elsewhere").sentences
+
+    assert "3 runs on NVIDIA GB300: time not known." == sentences[0]
+    assert "on a GPU that RankViz lists" in sentences[1]
+
+
+@pytest.mark.parametrize(("engine", "counts"), [("elsewhere", True), ("hf-jobs", False), ("local", False)])
+def test_a_shared_page_learns_from_what_its_owners_clusters_have_completed(tmp_path, engine, counts):
+    api = Api(home=tmp_path, shared=True)
+    completed(api, engine, A_CPU | {"versions": machine.versions(LIBRARIES)})
+
+    (record,) = api.workspace.store.records()
+    found = api.runs._measured.completed_runs(A_CPU)
+
+    assert counts == (record in found)
+
+
+def test_a_shared_page_learns_nothing_from_an_import(tmp_path):
+    api = Api(home=tmp_path, shared=True)
+    completed(api, "elsewhere", A_CPU | {"versions": machine.versions(LIBRARIES)})
+    (record,) = api.workspace.store.records()
+    (api.workspace.store.run_dir(record.run_id) / IMPORTED).touch()
+
+    assert () == tuple(api.runs._measured.completed_runs(A_CPU))
 
 
 def test_why_nothing_would_start_there_now_is_a_note_and_the_runs_are_queued(own):

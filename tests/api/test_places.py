@@ -1,6 +1,7 @@
 """Who waits for whom on a shared page: starts of one visitor keep nobody from starting, and no start keeps anybody from
 ending, deleting or sharing what is theirs."""
 
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -10,6 +11,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import LimitError
 from rankviz.fair_line import MAX_OF_A_VISITOR
+from rankviz.hub import door
 from rankviz.visitor import acting_as
 from tests.support import played_hub, questions
 from tests.support.finished_runs import finished
@@ -95,6 +97,42 @@ def test_an_adapter_from_the_hub_lies_among_the_uploads_of_a_shared_page(tmp_pat
     copies = {path.parents[1].name[:4] for path in api.workspace.temp.page.rglob("*.safetensors")}
     cached = list(cache.rglob("*.safetensors"))
     assert ({"hub-"}, []) == (copies, cached) if shared else (set(), 1) == (copies, len(cached))
+
+
+def test_an_adapter_of_the_hub_whose_copy_made_room_is_fetched_again_for_its_files_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "home" / "tmp" / "page"))
+    monkeypatch.setattr(door, "ANSWER_SECONDS", -1)
+    api = Api(home=tmp_path / "home", shared=True)
+    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub, acting_as(ANN):
+        plan = api.adapters.plan_resize("someone/adapter", r=2)
+        for copy in api.workspace.temp.page.glob("hub-*"):
+            shutil.rmtree(copy)
+        del hub.asked[:]
+
+        assert 4 == api.adapters.spectrum("someone/adapter").r
+        assert plan == api.adapters.plan_resize("someone/adapter", r=2)
+        assert [] == [path for path in hub.asked if "resolve" in path]
+
+        assert api.adapters.zip_resized("someone/adapter", plan).is_file()
+        assert [] != [path for path in hub.asked if "resolve" in path]
+
+
+def test_a_visitor_who_publishes_twice_at_once_leaves_a_place_to_another(api):
+    line, inside, go_on = api.workspace.senders.line, [], Event()
+
+    def publish(visitor):
+        with acting_as(visitor), line.turn():
+            inside.append(visitor)
+            go_on.wait(60)
+
+    with ThreadPoolExecutor(3) as pool:
+        for visitor, length in ((ANN, 1), (ANN, 2), (BEN, 3)):
+            pool.submit(publish, visitor)
+            wait_until(lambda length=length: line.length == length)
+        wait_until(lambda: len(inside) == 2)
+        go_on.set()
+
+    assert [ANN, BEN] == inside[:2]
 
 
 def test_models_of_the_catalogue_never_come_to_the_hub(api, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -93,6 +94,42 @@ def test_a_zip_that_unpacks_to_far_more_leaves_nothing(during, ann, space, tmp_p
 
 def used(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_redraws_of_an_adapter_of_many_modules_keep_nobody_waiting(during, ann):
+    """13 MB, 49,000 updates; forty redraws at once, while the endpoint lists them."""
+    config = json.dumps(CONFIG | {"r": 1})
+    path = ann.upload(
+        "a.zip", zip_of({"adapter_config.json": config, "adapter_model.safetensors": many_modules(49_000)})
+    )
+    given = {"adapter_files": [file_data(path, "a.zip")], "adapter_source": json.dumps([path]), "adapter_r": 1}
+    assert any("of 49000" in answer.text for answer in ann.run("adapter-files", "change", **given))
+
+    def redrawn(number):
+        return ann.press("adapter-energy", "change", adapter_mode="energy", adapter_energy=number + 50, **given).text
+
+    def attack():
+        with ThreadPoolExecutor(41) as pool:
+            listed = pool.submit(ann.endpoint, "spectrum", path)
+            return list(pool.map(redrawn, range(40))), listed.result()
+
+    answers, listed = during(attack)
+
+    assert any("adapter-modules" in answer for answer in answers)
+    assert [] == [text[:500] for text in answers if "adapter-modules" not in text and "busy with others" not in text]
+    assert 49_000 == listed.data[0]["layers_in_all"]
+
+
+def many_modules(count):
+    """A safetensors file of updates of rank 1, each in a block of its own."""
+    header, at = {}, 0
+    for number in range(count):
+        for factor, shape in (("A", [1, 2]), ("B", [2, 1])):
+            name = f"base_model.model.layers.{number}.q_proj.lora_{factor}.weight"
+            header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + 8]}
+            at += 8
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + struct.pack("<f", 0.5) * (at // 4)
 
 
 HEADERS = {

@@ -1,5 +1,6 @@
 """What the page asks of the Hub: a few at once, bounded as a whole, and nothing twice that has just failed."""
 
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -207,8 +208,6 @@ def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
 
 
 def test_an_adapter_that_is_gone_is_fetched_again(monkeypatch, tmp_path):
-    import shutil
-
     some = door(copies=kept_in(tmp_path / "kept"))
     with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)):
         folder = some.adapter("someone/adapter", max_bytes=10**6)
@@ -216,6 +215,24 @@ def test_an_adapter_that_is_gone_is_fetched_again(monkeypatch, tmp_path):
 
         assert (some.adapter("someone/adapter", max_bytes=10**6) / WEIGHTS).is_file()
         assert folder.is_dir()
+
+
+@pytest.mark.parametrize("failure", [HubSilentError("silent"), BusyError("busy")])
+def test_while_the_hub_is_silent_or_busy_the_known_folder_serves(monkeypatch, tmp_path, failure):
+    some = door(copies=kept_in(tmp_path / "kept"))
+    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)):
+        folder = some.adapter("someone/adapter", max_bytes=10**6)
+    monkeypatch.setattr(doors, "ANSWER_SECONDS", -1)
+
+    def fails(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(some, "_ask", fails)
+
+    assert folder == some.adapter("someone/adapter", max_bytes=10**6)
+    shutil.rmtree(folder)
+    with pytest.raises(type(failure)):
+        some.adapter("someone/adapter", max_bytes=10**6)
 
 
 def test_a_large_adapter_is_refused_before_any_of_it_is_fetched(monkeypatch, tmp_path):

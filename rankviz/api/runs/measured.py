@@ -208,14 +208,24 @@ class Measured:
         return ended.completed if ended else ()
 
     def _made_here(self, record: RunRecord | ProbeRecord) -> bool:
-        """On a shared page, whether a worker of this machine made it: what somebody imports may say anything of this
-        machine, and would move everybody's estimates."""
+        """On a shared page, whether a worker of this machine or of its owner's clusters made it. What somebody imports,
+        or a job in an account of theirs writes, may say anything of any machine, and would move everybody's
+        estimates."""
         if not self._workspace.shared or not record.state.ended:
             return True
         key = record.run_id, record.ended_at
         if key not in self._here:
-            self._here[key] = self._workspace.store.has_begun(record.run_id)
+            self._here[key] = self._workspace.store.has_begun(record.run_id) or self._made_on_a_cluster(record)
         return self._here[key]
+
+    def _made_on_a_cluster(self, record: RunRecord | ProbeRecord) -> bool:
+        from rankviz.core.runs.attempts import HF_JOBS, LOCAL
+        from rankviz.store.destination import read_destination
+        from rankviz.store.runs import IMPORTED
+
+        folder = self._workspace.store.run_dir(record.run_id)
+        engine = read_destination(folder).engine
+        return engine not in ("", LOCAL, HF_JOBS) and record.engine == engine and not (folder / IMPORTED).exists()
 
     def formulas(self, model: ModelSpec, request: RunRequest, device: Device, rows: Range | None) -> RunEstimate:
         """The estimate of a run before anything that was measured here moves it. Runs that differ only by what it does

@@ -147,14 +147,13 @@ class Waiting:
     def _running_times(self, running: list) -> list[Range | None]:
         """Of the rest of each job that runs; a sweep that gives way ends its turn sooner, and one that is divided ends
         its parts at about the same time."""
-        jobs = Counter(record.request.sweep_id for record in running)
-        return [self._running_time(record.request, jobs[record.request.sweep_id]) for record in running]
+        return [self._running_time(record.request) for record in running]
 
-    def _running_time(self, request: RunRequest | ProbeRequest, jobs: int) -> Range | None:
+    def _running_time(self, request: RunRequest | ProbeRequest) -> Range | None:
         if hasattr(request, "time_limit_seconds"):
             return Range(0.0, request.time_limit_seconds, request.time_limit_seconds)
         left = self._seconds_left(self._workspace.store.sweep(request.sweep_id))
-        return None if left is None else Range(0.0, left / jobs, left / jobs)
+        return None if left is None else Range(0.0, left, left)
 
     def _times(self, engine: str, batches: Sequence[Batch]) -> list[Range | None]:
         """Of each on an engine. What takes as long as another one is found out once."""

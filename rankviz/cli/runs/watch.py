@@ -1,5 +1,6 @@
 """How commands show a sweep while it runs: the stage and step of each run, and the time left of all."""
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ from rankviz.api import Api
 from rankviz.cli.shared import fail
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.stages import TRAINING
-from rankviz.core.runs.timing.progress import SweepProgress, stage_in_words
+from rankviz.core.runs.timing.progress import SweepProgress, stage_in_words, stage_seconds
 from rankviz.core.runs.words.places import title
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _watch(api: Api, sweep_id: str) -> None:
                     tasks[run.run_id] = display.add_task(_label(run.request), total=steps, count="", status="")
                 count = f"{run.steps_done}/{run.request.max_steps}"
                 place = api.whereabouts.in_words(run)
-                shown = {"count": count, "status": status(run, progress, place)}
+                shown = {"count": count, "status": status(run, time.time(), place)}
                 display.update(tasks[run.run_id], completed=run.steps_done, **shown)
 
 
@@ -95,22 +96,23 @@ def time_left(progress: SweepProgress) -> str:
     return "time left not known yet"
 
 
-def status(run: "RunRecord", progress: SweepProgress, place: str = "") -> str:
+def status(run: "RunRecord", now: float, place: str = "") -> str:
     """What a run is doing; of training its loss and pace; and where it is or is to be (place), of one that runs without
-    this machine, which goes without saying."""
+    this machine, which goes without saying. now: unix seconds."""
     if run.state.ended:
         return str(run.state)
-    return "  ".join(filter(None, [*_doing(run, progress), "" if run.stage and place == title(LOCAL) else place]))
+    return "  ".join(filter(None, [*_doing(run, now), "" if run.stage and place == title(LOCAL) else place]))
 
 
-def _doing(run: "RunRecord", progress: SweepProgress) -> Sequence[str]:
+def _doing(run: "RunRecord", now: float) -> Sequence[str]:
     if not run.stage:
         return [str(run.state)]
     if run.stage == TRAINING and run.steps:
         last = run.steps[-1]
         pace = f"{run.tokens_per_second:,.0f} tokens/s" if run.tokens_per_second else ""
         return [f"loss {last.loss:.3f}", pace, units.memory_size(last.memory_bytes)]
-    return [stage_in_words(run), units.duration(progress.stage_seconds) if progress.stage_seconds is not None else ""]
+    so_far = stage_seconds(run, now)
+    return [stage_in_words(run), units.duration(so_far) if so_far is not None else ""]
 
 
 def _label(request: "RunRequest") -> str:

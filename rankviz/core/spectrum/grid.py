@@ -4,10 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rankviz.core.spectrum.rank_pattern import BLOCK
 from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
 
+REMEMBERED = 4
+"""Adapters whose names are laid out; a page draws the same one again at each change of the rank."""
 MOST_PARTS = 8
 """Of a name that is shortened, so that one made of dots alone takes no time."""
 OUTSIDE = "–"
@@ -40,15 +43,22 @@ class Grid:
 
 def grid(spectrum: Spectrum) -> Grid:
     """The layers of a spectrum by module and block, rows in the usual order of modules."""
-    placed = [(layer, *_place(layer.name)) for layer in spectrum.layers]
-    short = _short(list(dict.fromkeys(kind for _, _, kind in placed)))
+    rows, blocks, places = _laid_out(tuple(layer.name for layer in spectrum.layers))
     cells: dict[tuple[str, str], list[LayerSpectrum]] = {}
-    for layer, block, kind in placed:
-        cells.setdefault((short[kind], block), []).append(layer)
+    for layer, place in zip(spectrum.layers, places, strict=True):
+        cells.setdefault(place, []).append(layer)
+    return Grid(rows, blocks, cells)
+
+
+@lru_cache(REMEMBERED)
+def _laid_out(names: tuple[str, ...]) -> tuple[Sequence[str], Sequence[str], Sequence[tuple[str, str]]]:
+    """Rows, blocks, and the row and block of each name."""
+    placed = [_place(name) for name in names]
+    short = _short(list(dict.fromkeys(kind for _, kind in placed)))
     blocks = sorted(
-        {block for _, block, _ in placed}, key=lambda block: (not block.isdigit(), int(block) if block.isdigit() else 0)
+        {block for block, _ in placed}, key=lambda block: (not block.isdigit(), int(block) if block.isdigit() else 0)
     )
-    return Grid(sorted(short.values(), key=_order), blocks, cells)
+    return sorted(short.values(), key=_order), blocks, [(short[kind], block) for block, kind in placed]
 
 
 def _place(name: str) -> tuple[str, str]:

@@ -63,7 +63,7 @@ class LayerSpectrum:
         """The energy of the first k values, k = 0 to r."""
         return (0.0, *accumulate(self.energies))
 
-    @property
+    @cached_property
     def energy(self) -> float:
         return self.kept[-1]
 
@@ -72,7 +72,7 @@ class LayerSpectrum:
         """Frobenius norm of the update."""
         return sqrt(self.energy)
 
-    @property
+    @cached_property
     def is_dead(self) -> bool:
         """No update at all."""
         return self.energy == 0
@@ -215,8 +215,8 @@ def _used(spectrum: Spectrum) -> str:
     )
 
 
-def as_json(spectrum: Spectrum) -> dict[str, Any]:
-    """What `rankviz spectrum --json` prints."""
+def as_json(spectrum: Spectrum, part: slice = slice(None)) -> dict[str, Any]:
+    """What `rankviz spectrum --json` prints. part: of its layers, those that are listed."""
     return {
         "name": spectrum.name,
         "r": spectrum.r,
@@ -226,7 +226,7 @@ def as_json(spectrum: Spectrum) -> dict[str, Any]:
         "dtype": spectrum.dtype,
         "file_bytes": spectrum.file_bytes,
         "training_steps": spectrum.training_steps,
-        "layers": [_layer_json(layer) for layer in spectrum.layers],
+        "layers": [_layer_json(layer) for layer in spectrum.layers[part]],
         "rank_for_energy": _shares(spectrum.rank_for),
         "energy_kept": {str(k): spectrum.energy_kept(k) for k in range(1, spectrum.r + 1)},
         "dead": list(spectrum.dead),

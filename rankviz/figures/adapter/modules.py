@@ -7,7 +7,7 @@ from math import floor
 from typing import Any, NamedTuple
 
 from rankviz.core.spectrum.grid import Grid, grid
-from rankviz.core.spectrum.spectrum import NEARLY_ALL, SHARES, LayerSpectrum, Spectrum
+from rankviz.core.spectrum.spectrum import SHARES, LayerSpectrum, Spectrum
 from rankviz.core.spectrum.thin import MOST_POINTS, grouped
 from rankviz.figures.style import CHOSEN, MEASURED, SMALL, Drawing, draw, figure, rgba
 from rankviz.units import rounded_percent as percent
@@ -92,7 +92,7 @@ def modules_info(
                 (y, x)
                 for y, row in enumerate(inside)
                 for x, layers in enumerate(row)
-                if chosen in {layer.name for layer in layers}
+                if any(layer.name == chosen for layer in layers)
             ),
             None,
         ),
@@ -111,7 +111,7 @@ def _standing_out_rows(layout: Grid) -> Sequence[str]:
         return layout.rows
     needs = {row: 0 for row in layout.rows}
     for (row, _), layers in layout.cells.items():
-        needs[row] = max(needs[row], *(layer.rank_for(NEARLY_ALL) for layer in layers))
+        needs[row] = max(needs[row], *(layer.needs[-1] for layer in layers))
     highest = set(sorted(needs, key=needs.get, reverse=True)[:MOST_ROWS])
     return [row for row in layout.rows if row in highest]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from rankviz.core.lora.targets import listed
 from rankviz.core.spectrum.grid import grid
-from rankviz.core.spectrum.spectrum import NEARLY_ALL, LayerSpectrum, Spectrum
+from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
 from rankviz.core.spectrum.thin import MOST_POINTS, QUANTILES, quantiles, spaced
 from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, Drawing, draw, figure, rgba, vertical_line
 
@@ -88,7 +88,7 @@ def _peers(layers: Sequence[LayerSpectrum]) -> tuple[Sequence[SpectrumLine], str
 
 def hardest_module(spectrum: Spectrum) -> LayerSpectrum:
     """The module that needs the highest rank for nearly all of its energy."""
-    return max(spectrum.layers, key=lambda layer: (layer.rank_for(NEARLY_ALL), layer.energy))
+    return max(spectrum.layers, key=lambda layer: (layer.needs[-1], layer.energy))
 
 
 def _line(name: str, values: Sequence[float]) -> SpectrumLine:

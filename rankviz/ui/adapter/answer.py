@@ -6,7 +6,8 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.api.adapters import SUGGESTED_ENERGY
-from rankviz.errors import RankVizError
+from rankviz.core.spectrum.spectrum import Spectrum
+from rankviz.errors import BusyError, RankVizError
 from rankviz.figures.adapter.spectrum import hardest_module
 from rankviz.ui.adapter import details, resize, view
 from rankviz.ui.wiring import notice_html, unchanged
@@ -47,44 +48,53 @@ def shown(
         spectrum = api.adapters.spectrum(source)
     except RankVizError as error:
         return _closed(api)._replace(notice=notice_html(str(error), kind="error"))
-    wanted = resize.resize_of(mode, r, energy, dtype)
+    try:
+        return _opened(api, source, spectrum, resize.resize_of(mode, r, energy, dtype), cell, detailed)
+    except BusyError as error:
+        return unchanged(Shown, notice=notice_html(str(error), kind="error"))
+
+
+def _opened(
+    api: Api, source: str | list[str], spectrum: Spectrum, wanted: resize.Resize, cell: str, detailed: bool
+) -> Shown:
+    """BusyError where it has many modules and too many others are looked at."""
     plan, refused = None, resize.refused_energy(wanted)
     if refused:
         wanted = wanted._replace(energy=SUGGESTED_ENERGY)
     else:
         try:
             plan = api.adapters.plan_resize(source, **wanted._asdict())
+        except BusyError:
+            raise
         except RankVizError as error:
             refused = str(error)
-    ranks = resize.by_module(spectrum, plan)
-    chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
-    choices = resize.choices_html(
-        spectrum,
-        api.adapters.truncations(source, dtype=wanted.dtype),
-        wanted,
-        plan,
-        api.adapters.truncated_losses(source),
-    )
-    result = unchanged(
-        Shown,
-        notice=notice_html(*spectrum.notes),
-        top=view.top_html(spectrum, api.adapters.trained_by(source)),
-        sample=gr.Button(visible=False),
-        parts=gr.Column(visible=True),
-        energy_chart=view.energy_chart(spectrum, wanted.r),
-        choices=notice_html(resize.few_steps_note(spectrum)) + choices + notice_html(refused, kind="error"),
-        sizes=resize.sizes_html(plan) if plan else "",
-        make=resize.button(spectrum, plan),
-        heat=view.heat_chart(spectrum, r=wanted.r, energy=wanted.energy, ranks=ranks, chosen=chosen.name),
-    )
-    if not detailed:
-        return result
     share = wanted.energy if plan and wanted.energy else SUGGESTED_ENERGY
-    return result._replace(
-        values=details.values_chart(spectrum, chosen, ranks),
-        table=details.table_html(spectrum, ranks, chosen),
-        pattern=details.pattern_html(api.adapters.suggested_ranks(source, share), share),
-    )
+    suggested = api.adapters.suggested_ranks(source, share) if detailed else None
+    truncations = api.adapters.truncations(source, dtype=wanted.dtype)
+    losses, run = api.adapters.truncated_losses(source), api.adapters.trained_by(source)
+    with api.adapters.looking(spectrum):
+        ranks = resize.by_module(spectrum, plan)
+        chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
+        choices = resize.choices_html(spectrum, truncations, wanted, plan, losses)
+        result = unchanged(
+            Shown,
+            notice=notice_html(*spectrum.notes),
+            top=view.top_html(spectrum, run),
+            sample=gr.Button(visible=False),
+            parts=gr.Column(visible=True),
+            energy_chart=view.energy_chart(spectrum, wanted.r),
+            choices=notice_html(resize.few_steps_note(spectrum)) + choices + notice_html(refused, kind="error"),
+            sizes=resize.sizes_html(plan) if plan else "",
+            make=resize.button(spectrum, plan),
+            heat=view.heat_chart(spectrum, r=wanted.r, energy=wanted.energy, ranks=ranks, chosen=chosen.name),
+        )
+        if suggested is None:
+            return result
+        return result._replace(
+            values=details.values_chart(spectrum, chosen, ranks),
+            table=details.table_html(spectrum, ranks, chosen),
+            pattern=details.pattern_html(suggested, share),
+        )
 
 
 def _closed(api: Api) -> Shown:

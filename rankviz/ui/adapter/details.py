@@ -34,7 +34,7 @@ def table_html(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectr
     """Every module or, of a large adapter, those that need the highest ranks. ranks: what each is truncated to."""
     layers, more = spectrum.layers, ""
     if len(layers) > ROWS_SHOWN:
-        needs = {layer.name: layer.rank_for(NEARLY_ALL) for layer in layers}
+        needs = {layer.name: layer.needs[-1] for layer in layers}
         shown = set(sorted(needs, key=needs.get, reverse=True)[:ROWS_SHOWN]) | {chosen.name}
         more = (
             f"{len(shown)} of {len(layers):,} modules: those that need the highest ranks, the others at most r = "

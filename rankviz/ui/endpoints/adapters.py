@@ -31,9 +31,8 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             offset: How many to leave out before them.
         """
         check_part(limit, offset)
-        answer = as_json(api.adapters.spectrum(adapter))
-        layers = answer["layers"]
-        return {**answer, "layers": layers[offset : offset + limit], "layers_in_all": len(layers)}
+        opened = api.adapters.spectrum(adapter)
+        return {**as_json(opened, slice(offset, offset + limit)), "layers_in_all": len(opened.layers)}
 
     def resize(
         adapter: str = "", r: int | None = None, energy: float | None = None, dtype: str | None = None

@@ -32,10 +32,10 @@ def config(work: Path, repo_id: str, suggestions: Sequence[str], folder: str) ->
     return {**found._asdict(), "path": str(found.path)}
 
 
-def adapter(work: Path, repo_id: str, max_bytes: int, copies: str) -> Mapping[str, Any]:
+def adapter(work: Path, repo_id: str, max_bytes: int, copies: str, read: str) -> Mapping[str, Any]:
     from rankviz.hub.adapter import fetch_adapter
 
-    found = fetch_adapter(repo_id, max_bytes=max_bytes, copies=copies, work=work)
+    found = fetch_adapter(repo_id, max_bytes=max_bytes, copies=copies, read=read, work=work)
     return {"folder": str(found)}
 
 

@@ -94,6 +94,17 @@ def test_the_wait_behind_a_running_sweep_is_what_is_left_of_it(api):
     assert left is None or 0 <= place.seconds.low <= left <= place.seconds.high + 5
 
 
+def test_the_wait_behind_a_sweep_that_several_workers_train_is_what_is_left_of_it(api, monkeypatch):
+    first, second = sweep_of(api, ANN, 4, 8), sweep_of(api, BEN)
+    for run_id in api.workspace.store.run_ids(first):
+        api.workspace.store.begin(run_id)
+        api.workspace.store.append(run_id, RunStarted(time=time.time(), environment={"device": "cpu", "cpu_count": 2}))
+    monkeypatch.setattr(api.runs._waiting, "_seconds_left", lambda _: 600.0)
+
+    with acting_as(BEN):
+        assert 600.0 == api.runs.waiting(second).seconds.high
+
+
 def test_a_probe_ahead_takes_at_most_its_time_limit(api):
     request = probe_request(time_limit_seconds=40.0)
     api.workspace.store.create_probe(request, "{}", ANN.id)

@@ -1,6 +1,8 @@
 """What a sweep shows on the terminal while it runs."""
 
 import io
+import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -31,7 +33,7 @@ TRAINING = (
 def shown(*events, now, place=""):
     run = RunRecord(request=questions.run(max_steps=40)).after_all(events)
     progress = progress_of(Sweep(sweep_id="s", runs=(run,)), now)
-    return status(run, progress, place), time_left(progress)
+    return status(run, now, place), time_left(progress)
 
 
 def test_a_stage_is_shown_with_what_it_has_done_and_its_time():
@@ -93,6 +95,20 @@ def test_the_cost_so_far_stands_beside_the_time_left(tmp_path):
     (sweep,) = api.runs.sweeps()
 
     assert ["Machine time so far: 18 min on this machine."] == standing(api, sweep)
+
+
+def test_each_of_several_running_runs_shows_the_time_of_its_own_stage(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    api = Api(home=tmp_path)
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 8)))
+    for run_id, minutes in zip(api.workspace.store.run_ids(sweep_id), (300, 60), strict=True):
+        api.workspace.store.append(run_id, replace(LOADING, time=time.time() - 60 * minutes))
+    monkeypatch.setattr(api.runs, "follow", lambda sweep_id: [api.runs.sweep(sweep_id)])
+
+    watch(api, sweep_id)
+
+    shown = [line.split("loading the base")[1].strip() for line in capsys.readouterr().err.splitlines() if "0/" in line]
+    assert ["5 h", "60 min"] == shown
 
 
 @pytest.mark.parametrize(("width", "bar"), [(80, 20), (180, 40), (30, 10)])

@@ -174,7 +174,9 @@ def test_an_unknown_speed_is_said_once_and_above_the_table(with_elsewhere):
 
     words = text_of(before_start(api, engine="elsewhere", flavor=None, spend=2.0, **FORM).expected)
 
-    assert words.startswith("2 runs on a GPU: time not known. It is known once a run has completed there. Memory: ")
+    assert words.startswith(
+        "2 runs on a GPU: time not known. It is known once a run has completed there on a GPU that "
+    )
     assert 1 == words.count("known once")
 
 

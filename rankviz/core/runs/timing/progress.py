@@ -1,6 +1,8 @@
 """How far a sweep is, and how long it still takes.
 
-    left = rest of the current stage + stages of its run to come + the stages of each run that waits
+    rest = of a run that is running: the rest of its current stage + its stages to come
+    work = the rests of all that are running + the stages of each run that waits
+    left = work / how many are running, at least the longest rest
 
 A stage takes as long as it took in other runs of the sweep, else in earlier runs on the same machine. The rest of the
 current stage follows from its share and its time so far; without a share, from how long it usually takes, and a stage
@@ -14,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from rankviz import units
 from rankviz.core.quantity import middle
-from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.stages import (
     ATTACHING,
@@ -90,18 +92,19 @@ def progress_of(sweep: Sweep, now: float, earlier: Iterable[RunRecord] = ()) -> 
     """now: unix seconds. earlier: completed runs on the same machine."""
     running = sweep.running
     known = _Known(sweep, earlier)
-    left = _seconds_left(sweep, now, known)
+    work, left = _work_left(sweep, now, known)
     of_stage = _rest_of_stage(running, running.stage, now, known) if running and running.stage else None
-    spent = sweep.seconds_in_runs + (max(0.0, now - running.started_at) if running and running.started_at else 0.0)
+    begun = [run for run in sweep.runs if run.state is RunState.RUNNING and run.started_at]
+    spent = sweep.seconds_in_runs + sum(max(0.0, now - run.started_at) for run in begun)
     return SweepProgress(
         number=sweep.runs.index(running) + 1 if running else None,
         runs=len(sweep.runs),
         stage=stage_in_words(running) if running else "",
-        stage_seconds=_stage_seconds(running, now) if running else None,
+        stage_seconds=stage_seconds(running, now) if running else None,
         stage_share=running.stage_share if running else None,
         stage_seconds_left=of_stage if of_stage is not None and of_stage >= LEAST_SECONDS_LEFT else None,
         seconds_left=left,
-        share=1.0 if sweep.ended else spent / (spent + left) if left is not None else None,
+        share=1.0 if sweep.ended else spent / (spent + work) if work is not None else None,
     )
 
 
@@ -175,16 +178,22 @@ def _middle_of(measured: Iterable[tuple[str, float]]) -> Mapping[str, float]:
     return {kind: middle(values) for kind, values in by_kind.items()}
 
 
-def _seconds_left(sweep: Sweep, now: float, known: _Known) -> float | None:
-    running = sweep.running
-    begun = [run for run in sweep.runs if run.started_at is not None]
-    if sweep.ended or not begun:
-        return None
-    parts = list(_rest_of(running, now, known)) if running else []
-    for run in sweep.runs:
-        if run.started_at is None and not run.state.ended:
-            parts += [known.seconds(stage, run.request) for stage in stages_of(run.request, loads=False)]
-    return None if None in parts else max(LEAST_SECONDS_LEFT, sum(parts))
+def _work_left(sweep: Sweep, now: float, known: _Known) -> tuple[float | None, float | None]:
+    """Seconds of all workers together, and until the last of them ends; None where that is not known."""
+    if sweep.ended or all(run.started_at is None for run in sweep.runs):
+        return None, None
+    running = [run for run in sweep.runs if run.state is RunState.RUNNING]
+    rests = [list(_rest_of(run, now, known)) for run in running]
+    waiting = [
+        known.seconds(stage, run.request)
+        for run in sweep.runs
+        if run.started_at is None and not run.state.ended
+        for stage in stages_of(run.request, loads=False)
+    ]
+    if None in waiting or any(None in rest for rest in rests):
+        return None, None
+    work = max(LEAST_SECONDS_LEFT, sum(map(sum, rests)) + sum(waiting))
+    return work, max([work / max(1, len(running)), *map(sum, rests)])
 
 
 def _rest_of(run: RunRecord, now: float, known: _Known) -> Iterator[float | None]:
@@ -210,7 +219,7 @@ def _rest_of_stage(run: RunRecord, stage: str, now: float, known: _Known) -> flo
     if stage == TRAINING and run.steps_done >= LEAST_STEPS:
         pace = run.steps[-1].seconds / run.steps_done
         return max(0.0, (run.request.max_steps - run.steps_done) * pace)
-    so_far, progress = _stage_seconds(run, now) or 0.0, run.stage_progress
+    so_far, progress = stage_seconds(run, now) or 0.0, run.stage_progress
     usual = known.seconds(stage, run.request) if stage else 0.0
     counts = progress and not (progress.unit == MODULES and usual is not None)  # modules take unlike times
     if counts and run.stage_share and run.stage_began_at is not None:
@@ -219,7 +228,8 @@ def _rest_of_stage(run: RunRecord, stage: str, now: float, known: _Known) -> flo
     return None if usual is None else max(0.0, usual - so_far)
 
 
-def _stage_seconds(run: RunRecord, now: float) -> float | None:
+def stage_seconds(run: RunRecord, now: float) -> float | None:
+    """Of its current stage so far; None where it has none. now: unix seconds."""
     return max(0.0, now - run.stage_began_at) if run.stage_began_at is not None else None
 
 

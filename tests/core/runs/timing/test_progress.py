@@ -285,3 +285,38 @@ def test_a_stage_says_what_it_has_done():
     )
     assert "training, step 10 of 40" == stage_in_words(record(reached(1.0, "training"), step(10, 30.0, 30.0)))
     assert "loading the base" == stage_in_words(record(reached(1.0, "loading the base")))
+
+
+def running_since(at):
+    """Training for 20 s, 10 of its 40 steps."""
+    return record(
+        RunStarted(time=at, environment={}),
+        reached(at, "attaching the adapter"),
+        reached(at + 1, "training"),
+        step(1, 2.0, at + 3),
+        step(10, 20.0, at + 21),
+    )
+
+
+def test_of_a_sweep_that_several_workers_train_the_work_that_is_left_is_divided_among_them():
+    """Of each running: 30 steps of 2 s, evaluating 8, saving 2; of each that waits: attaching 1, 40 steps of the middle
+    pace, 10."""
+    runs = [running_since(200.0) for _ in range(4)]
+
+    alone = progress_of(sweep(DONE, runs[0], *[QUEUED] * 6), 221.0)
+    together = progress_of(sweep(DONE, *runs, *[QUEUED] * 6), 221.0)
+
+    one_to_come = 1 + 40 * 2.5 + 10
+    assert 70 + 6 * one_to_come == pytest.approx(alone.seconds_left)
+    one_to_come = 1 + 40 * 2 + 10
+    assert (4 * 70 + 6 * one_to_come) / 4 == pytest.approx(together.seconds_left)
+    spent = DONE.ended_at - DONE.started_at + 4 * 21
+    assert spent / (spent + 4 * 70 + 6 * one_to_come) == pytest.approx(together.share)
+
+
+def test_a_sweep_takes_at_least_as_long_as_the_run_that_ends_last():
+    just_begun = record(RunStarted(time=221.0, environment={}), reached(221.0, "attaching the adapter"))
+
+    assert 1 + 40 * 2.5 + 10 == pytest.approx(
+        progress_of(sweep(DONE, running_since(200.0), just_begun), 221.0).seconds_left
+    )
