@@ -11,6 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+class Login:
+    """At Hugging Face, for this request: kept in memory, never written down. No dataclass, so that whatever writes a
+    visitor as JSON fails unless it leaves the login out."""
+
+    __slots__ = ("expires_at", "token")
+
+    def __init__(self, token: str, expires_at: float = float("inf")):
+        """expires_at: unix seconds."""
+        self.token = token
+        self.expires_at = expires_at
+
+
 @dataclass(frozen=True, slots=True)
 class Visitor:
     """Somebody whose things are told apart from those of others."""
@@ -23,11 +35,8 @@ class Visitor:
     """Sees and may change everything."""
     also: str = ""
     """Another id of the same visitor: of one who is logged in, the cookie's, so that what was made before is theirs."""
-
-    token: str = field(default="", repr=False, compare=False)
-    """Of a login at Hugging Face, for this request: kept in memory, never written down."""
-    token_expires_at: float = field(default=float("inf"), repr=False, compare=False)
-    """Unix seconds."""
+    login: Login | None = field(default=None, repr=False, compare=False)
+    """None of one who is not logged in at Hugging Face."""
 
     def owns(self, owner: str) -> bool:
         """Whether what belongs to `owner` may be changed. What has no owner is the admin's."""

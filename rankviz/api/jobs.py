@@ -234,9 +234,9 @@ class Jobs:
         visitor = self._workspace.visitor
         if not self._workspace.shared:
             return self._engine.logins.of("")
-        if not visitor.token:
+        if visitor.login is None:
             return None
-        return self._engine.logins.give(visitor.id, visitor.token, visitor.name, visitor.token_expires_at)
+        return self._engine.logins.give(visitor.id, visitor.login.token, visitor.name, visitor.login.expires_at)
 
     def _require_login(self) -> Hub:
         hub = self._login()

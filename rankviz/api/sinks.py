@@ -6,7 +6,7 @@ import contextvars
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
@@ -138,7 +138,7 @@ class Sinks:
                 "home": str(self._workspace.home.absolute()),
                 "assets": str(self._workspace.assets.absolute()),
                 "shared": self._workspace.shared,
-                "visitor": asdict(visitor),
+                "visitor": asdict(replace(visitor, login=None)),
                 "name": name,
                 "run_ids": run_ids,
                 "destination": asdict(destination),

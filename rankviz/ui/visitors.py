@@ -22,7 +22,7 @@ from starlette.requests import HTTPConnection
 
 from rankviz.api import Api
 from rankviz.ui.head import is_page
-from rankviz.visitor import NOBODY, Visitor
+from rankviz.visitor import NOBODY, Login, Visitor
 
 COOKIE, ADMIN_COOKIE = "rankviz_visitor", "rankviz_admin"
 HEADER = "x-rankviz-visitor"
@@ -104,8 +104,7 @@ class Visitors:
                 profile["name"],
                 admin,
                 also=cookie_id,
-                token=profile["token"],
-                token_expires_at=profile["expires_at"],
+                login=profile["login"],
             )
         return Visitor(cookie_id, admin=admin)
 
@@ -139,7 +138,7 @@ class Visitors:
         if not self.login_id(scope) or expires_at < time.time():
             return None
         token, name = str(info.get("access_token") or ""), info["userinfo"].get("preferred_username")
-        return {"name": str(name or "")[:80], "token": token, "expires_at": expires_at}
+        return {"name": str(name or "")[:80], "login": Login(token, expires_at) if token else None}
 
 
 def visitors_of(api: Api) -> Visitors:

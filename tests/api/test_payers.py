@@ -11,14 +11,14 @@ from rankviz.core.runs.request import SweepRequest
 from rankviz.engines.hf_jobs.logins import LOGIN
 from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import Destination, read_destination
-from rankviz.visitor import Visitor, acting_as
+from rankviz.visitor import Login, Visitor, acting_as
 from tests.support import questions
 from tests.support.hub_jobs import page_on
 from tests.support.workers import wait_for
 
 COOKIE = Visitor("cookie-1")
-ALICE = Visitor("hf:1", "alice", also=COOKIE.id, token="hf_alice")
-BEN = Visitor("hf:2", "ben", also=COOKIE.id, token="hf_ben")
+ALICE = Visitor("hf:1", "alice", also=COOKIE.id, login=Login("hf_alice"))
+BEN = Visitor("hf:2", "ben", also=COOKIE.id, login=Login("hf_ben"))
 REQUEST = SweepRequest(ranks=(4,), seeds=(0,))
 
 
@@ -36,7 +36,7 @@ def payers(hub):
     return [job.namespace for job in hub.jobs.values()]
 
 
-@pytest.mark.parametrize("visitor", [COOKIE, replace(ALICE, token="")])
+@pytest.mark.parametrize("visitor", [COOKIE, replace(ALICE, login=None)])
 def test_whoever_has_a_browser_s_cookie_rents_nothing_with_the_login_that_was_in_it(shared, hub, visitor):
     with acting_as(ALICE):
         assert "" == shared.jobs.why_not()
