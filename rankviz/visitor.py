@@ -38,6 +38,11 @@ class Visitor:
     login: Login | None = field(default=None, repr=False, compare=False)
     """None of one who is not logged in at Hugging Face."""
 
+    @property
+    def is_nobody(self) -> bool:
+        """Whether nothing can belong to them, since nobody can tell who they are."""
+        return not self.id and not self.admin
+
     def owns(self, owner: str) -> bool:
         """Whether what belongs to `owner` may be changed. What has no owner is the admin's."""
         return self.admin or (bool(owner) and owner in (self.id, self.also))

@@ -180,7 +180,8 @@ class Sinks:
 
     def sending(self, name: str) -> Sending | None:
         """The last publication of a run or sweep by whoever asks; None where there was none since the server began."""
-        return self._sendings.get((self._workspace.visitor.id, name))
+        visitor = self._workspace.visitor
+        return None if visitor.is_nobody else self._sendings.get((visitor.id, name))
 
     def is_own(self, name: str) -> bool:
         """Whether a run or sweep is of whoever asks: what others opened, and what an admin may change, is not."""
