@@ -172,7 +172,12 @@ class StoredRuns:
         names = dict.fromkeys(ids)  # each is looked up once, however often it comes
         run_ids = [run_id for name in names for run_id in shipped.get(name) or self._required_run_ids(name)]
         homes = [str(self._recorded_store.home), str(self._workspace.store.home)]
-        request = {"homes": homes, "run_ids": run_ids, "target": str(Path(target).absolute())}
+        request = {
+            "homes": homes,
+            "run_ids": run_ids,
+            "target": str(Path(target).absolute()),
+            "for_visitor": not self._workspace.visitor.admin,
+        }
         children = self._workspace.children
         with children.turn():
             children.ask("export", request, about="these runs", error=InvalidSettingError)
