@@ -223,6 +223,7 @@ class StoredRuns:
             reply = children.ask("import", request, about=source.name, error=InvalidSettingError, key=key)
         if refused := reply["refused"]:  # for what is here, which may change; so it is no failure to be remembered
             raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
+        self._quota.free_disk(besides=reply["run_ids"])
         return reply["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rankviz import units
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.runs.record import RunRecord
     from rankviz.store import RunStore
+    from rankviz.store.going import Going
 
 DISK_SECONDS = 20.0
 """So long is the size of the runs folder taken as known."""
@@ -41,7 +42,8 @@ class Quota:
 
     @contextlib.contextmanager
     def admitting(self, *, new: int, sweep_id: str = "") -> Iterator[None]:
-        """Within it, `new` runs or probes may be queued; LimitError where the visitor or the server has no room.
+        """Within it, `new` runs or probes may be queued; LimitError where the visitor or the server has no room. What
+        makes room for them goes once they are there: where they are refused within it, nothing goes.
 
         sweep_id: the sweep that they belong to, where it is there already.
         """
@@ -52,39 +54,48 @@ class Quota:
             self._workspace.store.wait_until_read()
             records = self._workspace.store.records()
             self._require_place(records, sweep_id)
-            self._require_disk(sweep_id)
-            self._require_runs(new, sweep_id)
+            for_disk, for_runs = self._require_disk(sweep_id), self._require_runs(new, sweep_id)
             yield
+            going.let_go(self._workspace.store, for_runs)
+            self._free_disk(for_disk)
 
     def require_room(self, new: int) -> None:
         """LimitError where so many more runs cannot be kept for this visitor, whatever makes room, or the disk is in
-        use."""
+        use. Nothing goes."""
+        self._require_disk()
+        self._require_runs(new)
+
+    def free_disk(self, besides: Collection[str]) -> None:
+        """Where the disk is in use, what can be had again makes room for these runs, which have come."""
         if self._is_over_disk():
             with self._workspace.store.admission():
-                self._require_disk()
-        self._require_runs(new, look_only=True)
+                replaceable = going.replaceable(self._workspace.store)
+                self._free_disk(each for each in replaceable if not set(besides).intersection(each.run_ids))
 
-    def _require_runs(self, new: int, sweep_id: str = "", *, look_only: bool = False) -> None:
+    def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Going]:
         limits, owner = self._workspace.limits, self._workspace.visitor.id
         most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
-        require_runs(self._workspace.store, owner, new, **most, besides=sweep_id, look_only=look_only)
+        return require_runs(self._workspace.store, owner, new, **most, besides=sweep_id)
 
-    def _require_disk(self, sweep_id: str = "") -> None:
-        """Where the disk is in use, what can be had again makes room; nothing goes where all of it is too little."""
+    def _require_disk(self, sweep_id: str = "") -> Sequence[Going]:
+        """What can be had again where the disk is in use, the oldest first. LimitError where all is too little."""
         if not self._is_over_disk():
-            return
+            return ()
         store = self._workspace.store
         replaceable = going.replaceable(store, besides=sweep_id)
         folders = folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
         if self._disk_bytes(anew=True) - sum(map(bytes_on_disk, folders)) <= self._workspace.limits.disk_mb * 10**6:
-            for each in replaceable:
-                going.let_go(store, [each])
-                if not self._is_over_disk(anew=True):
-                    return
+            return replaceable
         raise LimitError(
             f"The runs on this server use {units.file_size(self._disk_bytes())}, more than the "
             f"{self._workspace.limits.disk_mb:,} MB that it allows. Delete runs of yours, or try again later."
         )
+
+    def _free_disk(self, replaceable: Iterable[Going]) -> None:
+        for each in replaceable:
+            if not self._is_over_disk(anew=True):
+                return
+            going.let_go(self._workspace.store, [each])
 
     def _is_over_disk(self, *, anew: bool = False) -> bool:
         most_mb = self._workspace.limits.disk_mb
@@ -153,16 +164,14 @@ def require_runs(
     most: int | None,
     most_in_total: int | None,
     besides: str = "",
-    look_only: bool = False,
-) -> None:
-    """LimitError where so many more runs cannot be kept for their owner, or for all. Where all have too many, the
-    oldest that can be had again make room, in which case nobody else may be admitted meanwhile.
+) -> Sequence[Going]:
+    """LimitError where so many more runs cannot be kept for their owner, or for all. Returns what is to make room once
+    they are there, the oldest that can be had again, while nobody else is admitted.
 
     besides: the sweep to which they come.
-    look_only: nothing is removed.
     """
     if most is None and most_in_total is None:
-        return
+        return ()
     kept, in_total = store.counts(owner)
     if most is not None and kept + new > most:
         raise LimitError(
@@ -170,11 +179,10 @@ def require_runs(
             "and delete some of yours first."
         )
     if most_in_total is None or (over := in_total + new - most_in_total) <= 0:
-        return
+        return ()
     if not (replaced := going.for_room(store, over, besides)):
         raise LimitError(
             f"This server keeps at most {most_in_total:,} runs of all visitors, and {in_total:,} are there. Delete "
             "runs of yours, or try again later."
         )
-    if not look_only:
-        going.let_go(store, replaced)
+    return replaced
