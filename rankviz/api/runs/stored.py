@@ -238,16 +238,18 @@ class StoredRuns:
         self._required_run_ids(run_or_sweep_id)
 
     def is_open(self, run_or_sweep_id: str) -> bool:
-        """Whether others may look at it, by its address."""
+        """Whether others may look at some of it, by its address."""
         records = self._workspace.rights.seen(run_or_sweep_id)
-        return all(self._workspace.store.ownership(record.run_id).is_open for record in records)
+        return any(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
     @in_turn("changes")
     @writes
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Let others look at a run or a sweep of one's own by its address, or no longer."""
-        for run_id in self._required_run_ids(run_or_sweep_id):
-            self._workspace.store.open_to_all(run_id, is_open)
+        store = self._workspace.store
+        with store.publishing():  # a run that comes meanwhile is as open as the others
+            for run_id in self._required_run_ids(run_or_sweep_id):
+                store.open_to_all(run_id, is_open)
 
     @in_turn("changes")
     @writes
