@@ -43,13 +43,20 @@ class Visitor:
         """Whether nothing can belong to them, since nobody can tell who they are."""
         return not self.id and not self.admin
 
+    @property
+    def is_host(self) -> bool:
+        """Whether they use the machine itself, and so may name its files. An admin who comes by the page has an id."""
+        return self.admin and not self.id
+
     def owns(self, owner: str) -> bool:
         """Whether what belongs to `owner` may be changed. What has no owner is the admin's."""
         return self.admin or (bool(owner) and owner in (self.id, self.also))
 
 
 HOST = Visitor("", admin=True)
-"""Who uses RankViz on their own machine."""
+"""Who uses RankViz on their own machine, or its command line on any."""
+SERVER = Visitor("server", admin=True)
+"""A shared page itself, which looks at everybody's runs for figures that name nobody, and at no file that they name."""
 NOBODY = Visitor("")
 """A visitor of a shared page who could not be told: may look at what is open to all."""
 

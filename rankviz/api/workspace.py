@@ -110,7 +110,7 @@ class Workspace:
         return References(
             self.home,
             self.assets,
-            stranger=lambda: self.visitor if self.shared else None,
+            stranger=lambda: None if (asks := self.visitor).is_host or not self.shared else asks,
             own_upload=lambda path, visitor: self.temp.owns(path, visitor),
         )
 

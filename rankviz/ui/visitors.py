@@ -25,6 +25,8 @@ from rankviz.ui.head import is_page
 from rankviz.visitor import NOBODY, Login, Visitor
 
 COOKIE, ADMIN_COOKIE = "rankviz_visitor", "rankviz_admin"
+ADMIN_ID = "admin"
+"""Of an admin who has no cookie of a visitor: what has no owner is the host's."""
 HEADER = "x-rankviz-visitor"
 COOKIE_SECONDS = 365 * 24 * 3600
 ADMIN_SECONDS = 8 * 3600
@@ -106,7 +108,7 @@ class Visitors:
                 also=cookie_id,
                 login=profile["login"],
             )
-        return Visitor(cookie_id, admin=admin)
+        return Visitor(cookie_id or (ADMIN_ID if admin else ""), admin=admin)
 
     def login_id(self, scope: Mapping[str, Any]) -> str:
         """The id of who has logged in in the browser that sent a request, whatever page had it send that; empty where
