@@ -53,7 +53,7 @@ class References:
     Args:
         home: The runs folder.
         assets: RankViz's own data.
-        stranger: Gives the visitor of a shared page, and None on a machine of one's own. Called when a reference may
+        stranger: Gives the visitor of a shared page, and None of the host. Called when a reference may
             be a path, since names are the same for everybody.
         own_upload: Whether a visitor uploaded a file, by its resolved path.
     """
@@ -68,6 +68,11 @@ class References:
     ):
         self._home, self._assets = home, assets
         self._stranger, self._own_upload = stranger, own_upload
+
+    @classmethod
+    def of_runs(cls, home: Path, owner: str) -> References:
+        """What the runs of this owner may name, whoever starts them; those without an owner are the host's."""
+        return cls(home, stranger=lambda: Visitor(owner) if owner else None)
 
     def model(self, ref: object) -> Reference:
         """The embedded base, a catalogue id or one of its other names, a path of one's own, or a Hub id."""

@@ -12,6 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+class Login:
+    """At Hugging Face, for this request: kept in memory, never written down. No dataclass, so that whatever writes a
+    visitor as JSON fails unless it leaves the login out."""
+
+    __slots__ = ("came_at", "expires_at", "token")
+
+    def __init__(self, token: str, expires_at: float = float("inf")):
+        """expires_at: unix seconds."""
+        self.token = token
+        self.expires_at = expires_at
+        self.came_at = time.monotonic()
+        """When the request came, by a clock that nobody sets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Visitor:
     """Somebody whose things are told apart from those of others."""
@@ -24,13 +38,18 @@ class Visitor:
     """Sees and may change everything."""
     also: str = ""
     """Another id of the same visitor: of one who is logged in, the cookie's, so that what was made before is theirs."""
+    login: Login | None = field(default=None, repr=False, compare=False)
+    """None of one who is not logged in at Hugging Face."""
 
-    token: str = field(default="", repr=False, compare=False)
-    """Of a login at Hugging Face, for this request: kept in memory, never written down."""
-    token_expires_at: float = field(default=float("inf"), repr=False, compare=False)
-    """Unix seconds."""
-    came_at: float = field(default_factory=time.monotonic, repr=False, compare=False)
-    """When this request came, by a clock that nobody sets."""
+    @property
+    def is_nobody(self) -> bool:
+        """Whether nothing can belong to them, since nobody can tell who they are."""
+        return not self.id and not self.admin
+
+    @property
+    def is_host(self) -> bool:
+        """Whether they use the machine itself, and so may name its files. An admin who comes by the page has an id."""
+        return self.admin and not self.id
 
     def owns(self, owner: str) -> bool:
         """Whether what belongs to `owner` may be changed. What has no owner is the admin's."""
@@ -38,7 +57,9 @@ class Visitor:
 
 
 HOST = Visitor("", admin=True)
-"""Who uses RankViz on their own machine."""
+"""Who uses RankViz on their own machine, or its command line on any."""
+SERVER = Visitor("server", admin=True)
+"""A shared page itself, which looks at everybody's runs for figures that name nobody, and at no file that they name."""
 NOBODY = Visitor("")
 """A visitor of a shared page who could not be told: may look at what is open to all."""
 

@@ -6,10 +6,13 @@ import os
 import pytest
 
 from rankviz.api import Api
+from rankviz.cli.commands import serve
 from rankviz.errors import BadDataError, InvalidSettingError, RankVizError, UnknownModelError
 from rankviz.paths import is_hub_id
 from rankviz.references import PRIVATE, References
-from rankviz.visitor import Visitor, acting_as, data_folder
+from rankviz.ui.visitors import ADMIN_COOKIE, Visitors
+from rankviz.visitor import HOST, NOBODY, SERVER, Visitor, acting_as, current, data_folder
+from tests.api.visitors.owned import sweep_of
 
 ANNA, BEN, ADMIN = Visitor("anna"), Visitor("ben"), Visitor("boss", admin=True)
 ROWS = '{"prompt": "a", "completion": "b"}\n' * 3
@@ -223,3 +226,48 @@ def test_two_visitors_of_one_page_do_not_share_a_model_of_ones_upload(tmp_path, 
     with acting_as(BEN), pytest.raises(InvalidSettingError, match="shared"):
         api.models.get(str(config))
     assert 1 == len(seen)
+
+
+def test_on_a_shared_page_its_host_alone_names_files_of_the_machine(there):
+    api, rows = Api(home=there / "home", shared=True), str(there / "secret.jsonl")
+
+    with acting_as(HOST):
+        assert rows == api.workspace.references.data(rows).text
+        assert 3 == api.runs.preview(rows).rows
+    for visitor in (ANNA, ADMIN, SERVER, NOBODY):
+        with acting_as(visitor), pytest.raises(InvalidSettingError, match="This page is shared"):
+            api.workspace.references.data(rows)
+
+
+def test_a_shared_page_reads_no_file_that_the_run_of_a_visitor_names_to_say_how_long_others_take(there, monkeypatch):
+    """A run that was imported names what it likes."""
+    api = Api(home=there / "home", shared=True)
+    (run,) = api.workspace.store.sweep(sweep_of(api, ANNA, 4, base=str(there / "owner" / "name"))).runs
+    opened = []
+    monkeypatch.setattr("rankviz.references.existing", lambda text: opened.append(text))
+
+    with acting_as(BEN):
+        assert api.runs._measured._timing(run) is None
+
+    assert [] == opened
+
+
+def test_no_admin_of_a_page_is_its_host():
+    visitors = Visitors("0" * 64, admin_token="the token of the admin")
+    headers = [(b"cookie", f"{ADMIN_COOKIE}={visitors.admin_proof()}".encode())]
+
+    admin = visitors.of({"type": "http", "headers": headers})
+
+    assert admin.admin and admin.id
+    assert not admin.is_host
+
+
+def test_the_page_is_built_for_nobody(monkeypatch):
+    """Also where the command line serves it, whose commands are its host's."""
+    seen = []
+    monkeypatch.setattr("rankviz.ui.serve.serve", lambda: seen.append(current()))
+
+    with acting_as(HOST):
+        serve("127.0.0.1", 7860)
+
+    assert [NOBODY] == seen

@@ -241,10 +241,9 @@ class Jobs:
         visitor = self._workspace.visitor
         if not self._workspace.shared:
             return self._engine.logins.of("")
-        if not visitor.token:
+        if (login := visitor.login) is None:
             return None
-        given = visitor.id, visitor.token, visitor.name, visitor.token_expires_at
-        return self._engine.logins.give(*given, came_at=visitor.came_at)
+        return self._engine.logins.give(visitor.id, login.token, visitor.name, login.expires_at, came_at=login.came_at)
 
     def _require_login(self) -> Hub:
         hub = self._login()

@@ -6,7 +6,7 @@ import contextvars
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
@@ -138,7 +138,7 @@ class Sinks:
                 "home": str(self._workspace.home.absolute()),
                 "assets": str(self._workspace.assets.absolute()),
                 "shared": self._workspace.shared,
-                "visitor": asdict(visitor),
+                "visitor": asdict(replace(visitor, login=None)),
                 "name": name,
                 "run_ids": run_ids,
                 "destination": asdict(destination),
@@ -180,7 +180,8 @@ class Sinks:
 
     def sending(self, name: str) -> Sending | None:
         """The last publication of a run or sweep by whoever asks; None where there was none since the server began."""
-        return self._sendings.get((self._workspace.visitor.id, name))
+        visitor = self._workspace.visitor
+        return None if visitor.is_nobody else self._sendings.get((visitor.id, name))
 
     def is_own(self, name: str) -> bool:
         """Whether a run or sweep is of whoever asks: what others opened, and what an admin may change, is not."""

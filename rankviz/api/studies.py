@@ -39,11 +39,8 @@ class Studies:
 
     def all(self) -> Evidence:
         """All published points, and those that whoever asks has added here."""
-        from rankviz.catalog import own_studies
-
-        home = self._workspace.own_home
-        names = own_studies.kept_files(home)
-        return self._with_own(home, tuple(names)) if names else self._shipped
+        names = self.added()
+        return self._with_own(self._workspace.own_home, tuple(names)) if names else self._shipped
 
     @cached_property
     def _shipped(self) -> Evidence:
@@ -102,13 +99,15 @@ class Studies:
         """Remove a file that was added, by a name from `added`."""
         from rankviz.catalog import own_studies
 
+        self._workspace.rights.somebody()
         own_studies.remove(self._workspace.own_home, name)
 
     def added(self) -> Sequence[str]:
-        """The files that were added here."""
+        """The files that whoever asks has added here."""
         from rankviz.catalog import own_studies
 
-        return own_studies.kept_files(self._workspace.own_home)
+        home = self._workspace.own_home
+        return own_studies.kept_files(home) if home else ()
 
     def subject(self, ref: str, name: str) -> Subject:
         from rankviz.catalog.models import find_model

@@ -115,7 +115,7 @@ class Workspace:
         return References(
             self.home,
             self.assets,
-            stranger=lambda: self.visitor if self.shared else None,
+            stranger=lambda: None if (asks := self.visitor).is_host or not self.shared else asks,
             own_upload=lambda path, visitor: self.temp.owns(path, visitor),
         )
 
@@ -134,9 +134,12 @@ class Workspace:
         return Room(self)
 
     @property
-    def own_home(self) -> Path:
-        """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's part of it."""
+    def own_home(self) -> Path | None:
+        """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's part of it;
+        None of who cannot be told from others."""
         visitor = self.visitor
+        if visitor.is_nobody:
+            return None
         return self.home if visitor.admin else home_of(self.home, visitor.id)
 
     @cached_property

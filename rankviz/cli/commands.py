@@ -19,6 +19,7 @@ from rankviz.cli.studies import advise, evidence
 from rankviz.cli.trained import resize, spectrum
 from rankviz.cli.typer_options import Commands
 from rankviz.cli.verdict import verdict
+from rankviz.visitor import NOBODY, acting_as
 
 app = Commands(
     add_completion=False,
@@ -58,7 +59,8 @@ def serve(
 
     os.environ["GRADIO_SERVER_NAME"] = host
     os.environ["GRADIO_SERVER_PORT"] = str(port)
-    import_module("rankviz.ui.serve").serve()
+    with acting_as(NOBODY):  # each request says who asks
+        import_module("rankviz.ui.serve").serve()
 
 
 def run() -> None:

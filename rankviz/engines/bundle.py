@@ -31,13 +31,11 @@ from rankviz.core.runs.events import AdapterCut, AdapterSaved
 from rankviz.core.runs.request import RunRequest
 from rankviz.engines.engine import End, Job, Kind, Live
 from rankviz.errors import BadAdapterError, EngineError, quoted
-from rankviz.paths import ASSETS
 from rankviz.references import References
 from rankviz.store import RunStore
 from rankviz.store.durable import write_durably
 from rankviz.store.journal import append_event, parse_lines, request_text
 from rankviz.store.records import path_in_run
-from rankviz.visitor import Visitor
 
 JOB_FILE = "job.json"
 FOLDER = re.compile(r"[^.].*-a[0-9]+")
@@ -200,7 +198,7 @@ def _travelling(
     sent: Files of data that are there already, by where they were copied from; this adds its own.
     """
     owner = store.ownership(request.run_id).owner
-    known = References(store.home, ASSETS, stranger=lambda: Visitor(owner) if owner else None)
+    known = References.of_runs(store.home, owner)
     base, data = known.model(request.base), known.data(request.data)
     if base.path and not sees_folders:
         raise EngineError(

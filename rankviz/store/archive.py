@@ -2,13 +2,15 @@
 
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rankviz.core.cells import csv_text
+from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.store.journal import line_of, parse_event, whole_lines
 from rankviz.store.runs import RunStore
 
 SUMMARY, LOSSES = "summary.csv", "losses.csv"
@@ -26,9 +28,17 @@ LOSS_COLUMNS = {
 """Of loss_rows, with what each holds; None is not known."""
 
 
-def export_runs(stores: Sequence[RunStore], ids: Sequence[str], target: Path) -> Path:
+def export_runs(
+    stores: Sequence[RunStore],
+    ids: Sequence[str],
+    target: Path,
+    shown: Callable[[RunEvent], RunEvent] | None = None,
+) -> Path:
     """Write the named runs and sweeps, as far as they have ended, into the zip `target`. The first store that has a
-    name is taken; RunNotFoundError where none has it."""
+    name is taken; RunNotFoundError where none has it.
+
+    shown: an event as whoever gets the zip may read it; None where that is all of it.
+    """
     places = {run_id: store for name in ids for run_id, store in _located(stores, name).items()}
     records = [record for run_id, store in places.items() if (record := store.get(run_id)).state.ended]
     if not records:
@@ -37,12 +47,24 @@ def export_runs(stores: Sequence[RunStore], ids: Sequence[str], target: Path) ->
         archive.writestr(SUMMARY, csv_text([summary_row(record) for record in records]))
         _write_losses(archive, records)
         for record in records:
-            for name in ("request.json", "events.jsonl"):
-                try:
-                    archive.write(places[record.run_id].run_dir(record.run_id) / name, f"runs/{record.run_id}/{name}")
-                except FileNotFoundError:  # removed meanwhile
-                    raise RunNotFoundError(record.run_id) from None
+            folder, within = places[record.run_id].run_dir(record.run_id), f"runs/{record.run_id}"
+            try:
+                archive.write(folder / "request.json", f"{within}/request.json")
+                _write_journal(archive, folder / "events.jsonl", f"{within}/events.jsonl", shown)
+            except FileNotFoundError:  # removed meanwhile
+                raise RunNotFoundError(record.run_id) from None
     return target
+
+
+def _write_journal(
+    archive: zipfile.ZipFile, journal: Path, name: str, shown: Callable[[RunEvent], RunEvent] | None
+) -> None:
+    """What is no event may hold anything, so it becomes an empty line where not all may be read."""
+    if shown is None:
+        return archive.write(journal, name)
+    with journal.open("rb") as lines, archive.open(name, "w") as file:
+        events = (parse_event(line) for _, line in whole_lines(lines))
+        file.writelines(b"\n" if event is None else line_of(shown(event)) for event in events)
 
 
 @contextmanager

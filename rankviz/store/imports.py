@@ -144,6 +144,7 @@ def take_in(
         {folder.request.run_id: {**folder.files, IMPORTED: ""} for folder in folders},
         ownership,
         require=lambda: _refuse_used_names(requests, store, list(shipped), ownership),
+        joins=requests,
     )
     return [request.run_id for request in requests]
 

@@ -71,6 +71,7 @@ class RunStore(RunRecords):
             {request.run_id: {"request.json": request_text(request), **destination.files}},
             ownership,
             require=lambda: self.sweep(request.sweep_id),
+            joins=[request],
         )
 
     def create_probe(self, request: ProbeRequest, config: str, owner: str = "") -> None:
@@ -83,10 +84,12 @@ class RunStore(RunRecords):
         folders: Mapping[str, Mapping[str, str | bytes]],
         ownership: Ownership = NO_ONES,
         require: Callable[[], object] = lambda: None,
+        joins: Sequence[RunRequest] = (),
     ) -> None:
         """Make run folders out of {run id: {file name: content}}: written aside first, then renamed into place.
 
         require: called just before that, while nobody else publishes; what it raises leaves nothing behind.
+        joins: those of them whose sweep may be here: they are as open as their owner's runs of it.
         """
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self.runs_dir) as aside:
@@ -100,9 +103,22 @@ class RunStore(RunRecords):
                 for run_id in folders:
                     if self.run_dir(run_id).exists():
                         raise InvalidSettingError(f"Run {run_id!r} is here already.")
+                opened = {each.sweep_id: self._is_open(each.sweep_id, ownership.owner) for each in joins}
+                for each in joins:
+                    if opened[each.sweep_id] != ownership.is_open:
+                        write_ownership(Path(aside) / each.run_id, replace(ownership, is_open=opened[each.sweep_id]))
                 for run_id in folders:
                     os.rename(Path(aside) / run_id, self.run_dir(run_id))
                 self.tell(*folders)
+
+    def _is_open(self, sweep_id: str, owner: str) -> bool:
+        """Whether others may look at all that somebody has of a sweep."""
+        try:
+            kept = [self.ownership(run.run_id) for run in self.sweep(sweep_id).runs]
+        except RunNotFoundError:
+            return False
+        is_open = [each.is_open for each in kept if each.owner == owner]
+        return bool(is_open) and all(is_open)
 
     def tell(self, *run_ids: str) -> None:
         """Something was written of these runs."""

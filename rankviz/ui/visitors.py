@@ -22,9 +22,11 @@ from starlette.requests import HTTPConnection
 
 from rankviz.api import Api
 from rankviz.ui.head import is_page
-from rankviz.visitor import NOBODY, Visitor
+from rankviz.visitor import NOBODY, Login, Visitor
 
 COOKIE, ADMIN_COOKIE = "rankviz_visitor", "rankviz_admin"
+ADMIN_ID = "admin"
+"""Of an admin who has no cookie of a visitor: what has no owner is the host's."""
 HEADER = "x-rankviz-visitor"
 COOKIE_SECONDS = 365 * 24 * 3600
 ADMIN_SECONDS = 8 * 3600
@@ -104,10 +106,9 @@ class Visitors:
                 profile["name"],
                 admin,
                 also=cookie_id,
-                token=profile["token"],
-                token_expires_at=profile["expires_at"],
+                login=profile["login"],
             )
-        return Visitor(cookie_id, admin=admin)
+        return Visitor(cookie_id or (ADMIN_ID if admin else ""), admin=admin)
 
     def login_id(self, scope: Mapping[str, Any]) -> str:
         """The id of who has logged in in the browser that sent a request, whatever page had it send that; empty where
@@ -139,7 +140,7 @@ class Visitors:
         if not self.login_id(scope) or expires_at < time.time():
             return None
         token, name = str(info.get("access_token") or ""), info["userinfo"].get("preferred_username")
-        return {"name": str(name or "")[:80], "token": token, "expires_at": expires_at}
+        return {"name": str(name or "")[:80], "login": Login(token, expires_at) if token else None}
 
 
 def visitors_of(api: Api) -> Visitors:

@@ -5,24 +5,22 @@ from pathlib import Path
 from rankviz.core.runs.limits import check_run
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import UnknownModelError
-from rankviz.paths import ASSETS
 from rankviz.references import Reference, References
 from rankviz.settings import Settings, read
 from rankviz.store import RunStore
-from rankviz.visitor import Visitor
 
 
 def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
     """The base and the data of a run, which may be trained with them; a UserError says why not.
 
-    A run that has an owner was made on a shared page, whatever holds now.
+    A run that has an owner was made on a shared page, whatever holds now; one that has none is the host's.
     """
     request.validate()
     owner = store.ownership(request.run_id).owner
     shared = {"shared": True} if owner else {}
     settings = read(Settings, home=store.home, **shared)
     check_run(request, settings.limits)
-    known = References(store.home, ASSETS, stranger=lambda: Visitor(owner) if settings.shared else None)
+    known = References.of_runs(store.home, owner)
     base, data = known.model(request.base), known.data(request.data)
     refuse_shadowed(base)
     return base, data

@@ -19,13 +19,13 @@ from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.store.destination import Destination, read_destination
 from rankviz.ui.parts.place import place_html
-from rankviz.visitor import Visitor, acting_as
+from rankviz.visitor import Login, Visitor, acting_as
 from tests.support import questions
 from tests.support.finished_runs import text_of
 from tests.support.hub_jobs import page_on, use
 from tests.support.workers import wait_for
 
-ALICE = Visitor("hf:1", "alice", token="hf_alice")
+ALICE = Visitor("hf:1", "alice", login=Login("hf_alice"))
 BEN = Visitor("hf:2", "ben")
 REQUEST = SweepRequest(ranks=(4, 16), seeds=(0,))
 

@@ -13,15 +13,20 @@ from rankviz.engines.hf_jobs.logins import LOGIN
 from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import Destination, read_destination
-from rankviz.visitor import Visitor, acting_as
+from rankviz.visitor import Login, Visitor, acting_as
 from tests.support import questions
 from tests.support.hub_jobs import page_on
 from tests.support.workers import wait_for
 
 COOKIE = Visitor("cookie-1")
-ALICE = Visitor("hf:1", "alice", also=COOKIE.id, token="hf_alice")
-BEN = Visitor("hf:2", "ben", also=COOKIE.id, token="hf_ben")
+ALICE = Visitor("hf:1", "alice", also=COOKIE.id, login=Login("hf_alice"))
+BEN = Visitor("hf:2", "ben", also=COOKIE.id, login=Login("hf_ben"))
 REQUEST = SweepRequest(ranks=(4,), seeds=(0,))
+
+
+def asks_again(visitor: Visitor) -> Visitor:
+    """In another request, with the same login."""
+    return replace(visitor, login=Login(visitor.login.token))
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def payers(hub):
     return [job.namespace for job in hub.jobs.values()]
 
 
-@pytest.mark.parametrize("visitor", [COOKIE, replace(ALICE, token="")])
+@pytest.mark.parametrize("visitor", [COOKIE, replace(ALICE, login=None)])
 def test_whoever_has_a_browser_s_cookie_rents_nothing_with_the_login_that_was_in_it(shared, hub, visitor):
     with acting_as(ALICE):
         assert "" == shared.jobs.why_not()
@@ -95,7 +100,7 @@ def test_after_a_logout_nothing_that_waits_is_started(shared, hub):
     (waits,) = store.run_ids(second)
     wait_for(lambda: store.get(waits).waits == LOGIN)
     assert 1 == len(hub.jobs)
-    with acting_as(replace(ALICE, came_at=time.monotonic())):
+    with acting_as(asks_again(ALICE)):
         shared.runs.cancel(second)
         assert "" == shared.jobs.why_not()
         wait_for(lambda: "free machine" in shared.runs.sweep(sweep_id).runs[0].waits)
@@ -103,8 +108,7 @@ def test_after_a_logout_nothing_that_waits_is_started(shared, hub):
 
 
 def test_a_request_that_came_before_a_logout_brings_the_login_not_back(shared, hub):
-    before = replace(ALICE, came_at=time.monotonic())
-    with acting_as(before):
+    with acting_as(asks_again(ALICE)):
         assert "" == shared.jobs.why_not()
 
         shared.jobs.log_out(ALICE.id)
@@ -113,7 +117,7 @@ def test_a_request_that_came_before_a_logout_brings_the_login_not_back(shared, h
         with pytest.raises(EngineUnavailableError):
             shared.jobs.start(REQUEST, "l4x1", 5.0)
     assert logins_of(shared).of(ALICE.id) is None
-    with acting_as(replace(ALICE, came_at=time.monotonic())):
+    with acting_as(asks_again(ALICE)):
         assert "" == shared.jobs.why_not()
 
 

@@ -2,14 +2,16 @@
 
 import sys
 import threading
+from contextlib import nullcontext
 
 import pytest
 
 from rankviz.api import Api
 from rankviz.catalog import own_studies
 from rankviz.core.cost.question import Question
-from rankviz.errors import LimitError
-from rankviz.visitor import Visitor, acting_as
+from rankviz.errors import InvalidSettingError, LimitError, RankVizError
+from rankviz.ui.explore.studies import removed
+from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
 from tests.catalog.test_peft_results import result
 
 VISITORS = [Visitor(name * 16) for name in "abcd"]
@@ -89,3 +91,36 @@ def test_result_files_count_among_a_visitors_files(api, monkeypatch):
     with acting_as(ann), pytest.raises(LimitError, match="at most 0 MB of a visitor's files"):
         api.studies.add([file])
     assert [] == list(api.workspace.home.rglob("evidence"))
+
+
+@pytest.fixture
+def hosts(api):
+    """The result file of whoever owns the server."""
+    with acting_as(HOST):
+        own_studies.add(api.workspace.own_home, [uploaded(api, VISITORS[0])])
+        (name,) = api.studies.added()
+    return name
+
+
+@pytest.mark.parametrize("visitor", [NOBODY, None, VISITORS[1]])
+def test_nobody_but_its_owner_reads_or_removes_a_result_file(api, hosts, visitor):
+    with nullcontext() if visitor is None else acting_as(visitor):
+        assert [] == list(api.studies.added())
+        assert not experiments(api)
+        with pytest.raises(RankVizError):
+            api.studies.remove(hosts)
+        assert "Removed 0 result files." in removed(api)
+
+    with acting_as(HOST):
+        assert [hosts] == list(api.studies.added())
+        assert experiments(api)
+
+
+@pytest.mark.parametrize("visitor", [NOBODY, None])
+def test_who_cannot_be_told_owns_nothing(api, hosts, visitor):
+    with nullcontext() if visitor is None else acting_as(visitor):
+        assert api.workspace.own_home is None
+        with pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
+            api.studies.remove(hosts)
+        with pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
+            api.studies.add([])

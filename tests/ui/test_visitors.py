@@ -162,7 +162,7 @@ def test_the_token_of_a_login_comes_with_the_request_and_is_shown_nowhere():
 
     ann = visitors.of(with_cookie(visitors, "a", session=session))
 
-    assert ("hf_secret", 4e9) == (ann.token, ann.token_expires_at)
+    assert ("hf_secret", 4e9) == (ann.login.token, ann.login.expires_at)
     assert "hf_secret" not in repr(ann)
 
 

@@ -41,6 +41,20 @@ def test_a_run_of_a_page_for_one_is_admitted_with_its_path(store, tmp_path):
     assert ("name", tmp_path / "rows.jsonl") == (base.kind, data.path)
 
 
+def test_on_a_shared_server_a_run_without_an_owner_is_the_hosts(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_SHARED", "true")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n' * 3)
+    run = stored(store, Ownership(), data=str(tmp_path / "rows.jsonl"))
+
+    _, data = admit(store, run)
+
+    assert tmp_path / "rows.jsonl" == data.path
+    with pytest.raises(LimitError, match="steps per run"):
+        admit(store, replace(run, training=replace(run.training, max_steps=100_000)))
+    with pytest.raises(InvalidSettingError, match="This page is shared"):
+        admit(store, stored(store, Ownership("?"), run_id="s2", data=str(tmp_path / "rows.jsonl")))
+
+
 @pytest.mark.parametrize("field", ["base", "data"])
 def test_a_visitors_run_names_no_path_of_the_machine(store, tmp_path, field):
     (tmp_path / "config.json").write_text("{}")

@@ -14,7 +14,7 @@ from rankviz.api.workspace import Workspace
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.errors import RankVizError
-from rankviz.visitor import HOST, acting_as
+from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
     from rankviz.api.runs.ended import EndedHere
@@ -247,7 +247,7 @@ class Measured:
         key = record.run_id, record.ended_at
         if key not in self._timings:
             try:
-                with acting_as(HOST):  # of whoever's run; only its times are used, without a name
+                with acting_as(SERVER):  # of whoever's run; only its times are used, without a name
                     timing = self._timing_of(record)
             except RankVizError:
                 timing = None  # its base has gone, or is one that only the Hub knows

@@ -225,8 +225,8 @@ class Runs(FollowedRuns):
         self.check_runs(again, destination, device)
         with self._quota.admitting(new=0, runs=again, sweep_id=sweep_id):
             queued = [each.run_id for each in again if self._workspace.store.requeue(each.run_id, destination)]
-        if not queued:
-            raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
+            if not queued:
+                raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
         self._workspace.work_queue()
         return queued
 

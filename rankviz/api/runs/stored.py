@@ -177,7 +177,12 @@ class StoredRuns:
         names = dict.fromkeys(ids)  # each is looked up once, however often it comes
         run_ids = [run_id for name in names for run_id in shipped.get(name) or self._required_run_ids(name)]
         homes = [str(self._recorded_store.home), str(self._workspace.store.home)]
-        request = {"homes": homes, "run_ids": run_ids, "target": str(Path(target).absolute())}
+        request = {
+            "homes": homes,
+            "run_ids": run_ids,
+            "target": str(Path(target).absolute()),
+            "for_visitor": not self._workspace.visitor.admin,
+        }
         children = self._workspace.children
         with children.turn():
             children.ask("export", request, about="these runs", error=InvalidSettingError)
@@ -223,6 +228,7 @@ class StoredRuns:
             reply = children.ask("import", request, about=source.name, error=InvalidSettingError, key=key)
         if refused := reply["refused"]:  # for what is here, which may change; so it is no failure to be remembered
             raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
+        self._quota.free_disk(besides=reply["run_ids"])
         return reply["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
@@ -237,16 +243,18 @@ class StoredRuns:
         self._required_run_ids(run_or_sweep_id)
 
     def is_open(self, run_or_sweep_id: str) -> bool:
-        """Whether others may look at it, by its address."""
+        """Whether others may look at some of it, by its address."""
         records = self._workspace.rights.seen(run_or_sweep_id)
-        return all(self._workspace.store.ownership(record.run_id).is_open for record in records)
+        return any(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
     @in_turn("changes")
     @writes
     def open_to_all(self, run_or_sweep_id: str, is_open: bool) -> None:
         """Let others look at a run or a sweep of one's own by its address, or no longer."""
-        for run_id in self._required_run_ids(run_or_sweep_id):
-            self._workspace.store.open_to_all(run_id, is_open)
+        store = self._workspace.store
+        with store.publishing():  # a run that comes meanwhile is as open as the others
+            for run_id in self._required_run_ids(run_or_sweep_id):
+                store.open_to_all(run_id, is_open)
 
     @in_turn("changes")
     @writes

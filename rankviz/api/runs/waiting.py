@@ -14,7 +14,7 @@ from rankviz import units
 from rankviz.api.visitors import private
 from rankviz.core.quantity import Range
 from rankviz.errors import RankVizError
-from rankviz.visitor import HOST, acting_as
+from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
@@ -103,7 +103,7 @@ class Waiting:
         trouble = self._workspace.why_not_write() or away
         if len(running) + len(before) < places:
             return Place(ahead=0, seconds=NOW, trouble=trouble)
-        with acting_as(HOST):
+        with acting_as(SERVER):
             times = [*self._running_times(running), *self._times(engine, before)]
         seconds = None if None in times else first_free(times, places)
         sweeps = len({record.request.sweep_id for record in running})
@@ -134,7 +134,7 @@ class Waiting:
         if not count:
             return ""
         places = max(supervisor.places(engine), len(running))
-        with acting_as(HOST):
+        with acting_as(SERVER):
             times = [*self._running_times(running), *self._times(engine, behind)]
         wait = "wait or run" if count > 1 else "waits or runs"
         seconds = None if None in times else first_free(times, places)

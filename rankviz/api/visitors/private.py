@@ -32,14 +32,17 @@ def shown_text(workspace: Workspace, text: str) -> str:
 
 def shown(workspace: Workspace, item: Any) -> Any:
     """The same of a run or an event."""
-    if workspace.visitor.admin:
-        return item
+    return item if workspace.visitor.admin else hidden(item, workspace.settings)
+
+
+def hidden(item: Any, settings: Settings) -> Any:
+    """A run or an event as visitors may read it; the same object where nothing is hidden."""
     known = {name: getattr(item, name) for name in TEXTS if name in item.__dataclass_fields__}
-    changed = {name: new for name, text in known.items() if text and (new := shown_text(workspace, text)) != text}
+    changed = {name: new for name, text in known.items() if text and (new := without_private(text, settings)) != text}
     if changed.get("where") == HIDDEN:
         changed["where"] = ""
     place = getattr(item, "place", None)
-    if place is not None and (place_shown := shown(workspace, place)) is not place:
+    if place is not None and (place_shown := hidden(place, settings)) is not place:
         changed["place"] = place_shown
     return replace(item, **changed) if changed else item
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rankviz import units
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
     from rankviz.store import RunStore
+    from rankviz.store.going import Going
 
 DISK_SECONDS = 20.0
 """So long is the size of the runs folder taken as known."""
@@ -46,7 +47,8 @@ class Quota:
 
     @contextlib.contextmanager
     def admitting(self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> Iterator[None]:
-        """Within it, `new` runs or probes may be queued; LimitError where the visitor or the server has no room.
+        """Within it, `new` runs or probes may be queued; LimitError where the visitor or the server has no room. Runs
+        that make room for them go once they are there: where they are refused within it, none goes.
 
         runs: what is to be trained, also where it is kept already.
         sweep_id: the sweep that they belong to, where it is there already.
@@ -59,49 +61,60 @@ class Quota:
             records = self._workspace.store.records()
             self._require_place(records, sweep_id)
             self._adapters.require_room(runs)
-            self._require_disk(runs, sweep_id)
-            self._require_runs(new, sweep_id)
+            coming = self._coming_bytes(runs)
+            for_disk, for_runs = self._require_disk(coming, runs, sweep_id), self._require_runs(new, sweep_id)
             yield
+            going.let_go(self._workspace.store, for_runs)
+            self._free_disk(for_disk, coming)
 
     def require_room(self, new: int) -> None:
         """LimitError where so many more runs cannot be kept for this visitor, whatever makes room, or the disk is in
-        use."""
-        if self._is_over_disk():
+        use. No run goes."""
+        if self._is_over_disk(coming := self._coming_bytes(())):
             with self._workspace.store.admission():
-                self._require_disk()
-        self._require_runs(new, look_only=True)
+                self._require_disk(coming)
+        self._require_runs(new)
 
-    def _require_runs(self, new: int, sweep_id: str = "", *, look_only: bool = False) -> None:
+    def free_disk(self, besides: Collection[str]) -> None:
+        """Where the disk is in use, what can be had again makes room for these runs, which have come."""
+        if self._is_over_disk(coming := self._coming_bytes(())):
+            with self._workspace.store.admission():
+                replaceable = going.replaceable(self._workspace.store)
+                self._free_disk((each for each in replaceable if not set(besides).intersection(each.run_ids)), coming)
+
+    def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Going]:
         limits, owner = self._workspace.limits, self._workspace.visitor.id
         most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
-        require_runs(self._workspace.store, owner, new, **most, besides=sweep_id, look_only=look_only)
+        return require_runs(self._workspace.store, owner, new, **most, besides=sweep_id)
 
-    def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
-        """Where the disk is in use, what can be had again makes room: bases from the Hub, then runs, of which nothing
-        goes where all of it is too little."""
-        if not self._is_over_disk(runs):
-            return
-        self.bases.make_room(lambda: not self._is_over_disk(runs, anew=True), runs)
-        if not self._is_over_disk(runs, anew=True):
-            return
+    def _require_disk(self, coming: int, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> Sequence[Going]:
+        """What can be had again where the disk is in use, the oldest first, once bases from the Hub have made room.
+        LimitError where all is too little."""
+        if not self._is_over_disk(coming):
+            return ()
+        self.bases.make_room(lambda: not self._is_over_disk(coming, anew=True), runs)
+        if not self._is_over_disk(coming, anew=True):
+            return ()
         store = self._workspace.store
         replaceable = going.replaceable(store, besides=sweep_id)
         folders = folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
-        over = self._disk_bytes(runs) - self._workspace.limits.disk_mb * 10**6
-        if over <= sum(map(bytes_on_disk, folders)):
-            for each in replaceable:
-                going.let_go(store, [each])
-                if not self._is_over_disk(runs, anew=True):
-                    return
+        if self._disk_bytes(coming) - sum(map(bytes_on_disk, folders)) <= self._workspace.limits.disk_mb * 10**6:
+            return replaceable
         raise LimitError(
-            f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk_bytes(runs))} with what "
-            f"queued runs will save, more than the {self._workspace.limits.disk_mb:,} MB that it allows. Delete runs "
+            f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk_bytes(coming))} with "
+            f"what queued runs will save, more than the {self._workspace.limits.disk_mb:,} MB that it allows. Delete runs "
             "of yours, or try again later."
         )
 
-    def _is_over_disk(self, runs: Sequence[RunRequest] = (), *, anew: bool = False) -> bool:
+    def _free_disk(self, replaceable: Iterable[Going], coming: int) -> None:
+        for each in replaceable:
+            if not self._is_over_disk(coming, anew=True):
+                return
+            going.let_go(self._workspace.store, [each])
+
+    def _is_over_disk(self, coming: int, *, anew: bool = False) -> bool:
         most_mb = self._workspace.limits.disk_mb
-        return most_mb is not None and self._disk_bytes(runs, anew=anew) > most_mb * 10**6
+        return most_mb is not None and self._disk_bytes(coming, anew=anew) > most_mb * 10**6
 
     def check_base(self, base: str) -> None:
         """LimitError where the base model is too large, by its config, or by its files where the Hub gives them."""
@@ -147,17 +160,20 @@ class Quota:
                 "later."
             )
 
-    def _disk_bytes(self, runs: Sequence[RunRequest], *, anew: bool = False) -> int:
-        """What is there, and what these runs and all that are queued will save."""
+    def _disk_bytes(self, coming: int, *, anew: bool = False) -> int:
+        """What is there, and what will be saved."""
         at, used = self._disk
         if anew or time.monotonic() - at > DISK_SECONDS:
             at, used = self._disk = time.monotonic(), bytes_on_disk(self._workspace.home)
-        return used + self._coming_bytes(runs)
+        return used + coming
 
     def _coming_bytes(self, runs: Sequence[RunRequest]) -> int:
         """What these runs and all that are queued will save. Whoever has none queued, and wants no more than a share of
         the place, is not kept out by what others have queued."""
-        limits, new = self._workspace.limits, self._adapters.coming_bytes(runs)
+        limits = self._workspace.limits
+        if limits.disk_mb is None:
+            return 0
+        new = self._adapters.coming_bytes(runs)
         share = limits.disk_mb * 10**6 / limits.first_sweeps if limits.first_sweeps else 0
         if 0 < new <= share and not self._workspace.rights.made_by_visitor(self._workspace.store.unended()):
             return new
@@ -176,16 +192,14 @@ def require_runs(
     most: int | None,
     most_in_total: int | None,
     besides: str = "",
-    look_only: bool = False,
-) -> None:
-    """LimitError where so many more runs cannot be kept for their owner, or for all. Where all have too many, the
-    oldest that can be had again make room, in which case nobody else may be admitted meanwhile.
+) -> Sequence[Going]:
+    """LimitError where so many more runs cannot be kept for their owner, or for all. Returns what is to make room once
+    they are there, the oldest that can be had again, while nobody else is admitted.
 
     besides: the sweep to which they come.
-    look_only: nothing is removed.
     """
     if most is None and most_in_total is None:
-        return
+        return ()
     kept, in_total = store.counts(owner)
     if most is not None and kept + new > most:
         raise LimitError(
@@ -193,11 +207,10 @@ def require_runs(
             "and delete some of yours first."
         )
     if most_in_total is None or (over := in_total + new - most_in_total) <= 0:
-        return
+        return ()
     if not (replaced := going.for_room(store, over, besides)):
         raise LimitError(
             f"This server keeps at most {most_in_total:,} runs of all visitors, and {in_total:,} are there. Delete "
             "runs of yours, or try again later."
         )
-    if not look_only:
-        going.let_go(store, replaced)
+    return replaced

@@ -30,7 +30,7 @@ class Rights:
     def somebody(self) -> Visitor:
         """Who asks, to whom things may belong; InvalidSettingError where that is not known."""
         visitor = self._workspace.visitor
-        if not visitor.id and not visitor.admin:
+        if visitor.is_nobody:
             raise InvalidSettingError(
                 "This page cannot tell you from other visitors, so it keeps nothing for you. Allow its cookie and "
                 "reload the page; a program sends the header X-RankViz-Visitor, whose value it gets from "

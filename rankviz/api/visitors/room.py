@@ -45,15 +45,19 @@ class Room:
         """Hold room for so many more bytes until `release`; returns how many, which are more where `up_to` is and that
         much is left. LimitError where the visitor's files leave no room."""
         with self._changing:
-            left, most_mb = self.left_bytes(visitor_id), self._workspace.limits.files_mb_per_visitor
-            if size > left:
-                raise LimitError(
-                    f"This server keeps at most {most_mb:,} MB of a visitor's files: uploads, the data and journals of "
-                    f"their runs, and result files. {self._expiry}{self._expiry_of_runs}"
-                )
-            held = min(max(size, up_to), left)
+            held = min(max(size, up_to), self._required_bytes(visitor_id, size))
             self._coming_bytes[visitor_id] += held
         return held
+
+    def _required_bytes(self, visitor_id: str, size: int) -> float:
+        """How much more may be kept for a visitor. LimitError where it is less than so much."""
+        left, most_mb = self.left_bytes(visitor_id), self._workspace.limits.files_mb_per_visitor
+        if size > left:
+            raise LimitError(
+                f"This server keeps at most {most_mb:,} MB of a visitor's files: uploads, the data and journals of "
+                f"their runs, and result files. {self._expiry}{self._expiry_of_runs}"
+            )
+        return left
 
     def left_bytes(self, visitor_id: str) -> float:
         """How much more may be kept for a visitor."""
@@ -63,15 +67,17 @@ class Room:
         return most_mb * 10**6 - self.used_bytes(visitor_id) - self._coming_bytes[visitor_id]
 
     def hold_upload(self, visitor_id: str, size: int, *, up_to: float = 0, files: int = 0) -> float:
-        """The same of uploads, whose number is bounded too, and the bytes of all visitors' together."""
+        """The same of uploads, whose number is bounded too, and the bytes of all visitors' together. Those of others
+        make room last, for what is not refused."""
         limits, temp = self._workspace.limits, self._workspace.temp
         most = limits.uploads_per_visitor
         with self._changing:
-            left = temp.require_room(limits.temp_mb, self._coming_bytes.total() + size)
             if most is not None and files:
                 kept = temp.usage(visitor_id).files + self._coming_uploads[visitor_id]
                 if kept + files > most:
                     raise LimitError(f"This server keeps at most {most:,} uploads of a visitor. {self._expiry}")
+            self._required_bytes(visitor_id, size)
+            left = temp.require_room(limits.temp_mb, self._coming_bytes.total() + size)
             held = self.hold(visitor_id, size, up_to=min(up_to, size + left))
             self._coming_uploads[visitor_id] += files
         return held

@@ -112,6 +112,7 @@ def take(job: Found, papers: Papers, store: RunStore, owner: str) -> None:
                 for request in job.requests
             },
             Ownership(owner),
+            joins=job.requests,
         )
     except BaseException:
         papers.remove(folder)

@@ -1,10 +1,13 @@
 """Writes runs, recorded ones among them, into a zip that another RankViz imports."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rankviz import store
+from rankviz.api.visitors import private
+from rankviz.settings import Settings, read
 from rankviz.worker.answering import answer, request_in
 
 
@@ -13,7 +16,9 @@ def main(argv: Sequence[str]) -> int:
     return answer(lambda: written(**request))
 
 
-def written(homes: Sequence[str], run_ids: Sequence[str], target: str) -> Mapping[str, Any]:
-    """homes: runs folders; the first that has a run is taken."""
-    store.export_runs([store.RunStore(Path(home)) for home in homes], run_ids, Path(target))
+def written(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visitor: bool) -> Mapping[str, Any]:
+    """homes: runs folders; the first that has a run is taken. for_visitor: without what is the server's owner's own."""
+    stores = [store.RunStore(Path(home)) for home in homes]
+    shown = partial(private.hidden, settings=read(Settings, shared=True)) if for_visitor else None
+    store.export_runs(stores, run_ids, Path(target), shown)
     return {}

@@ -9,6 +9,7 @@ from rankviz.api.visitors.quota import require_runs
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import LimitError, UserError
+from rankviz.store import going
 from rankviz.store.ownership import Ownership
 from rankviz.worker.answering import answer, error_json, request_in
 
@@ -43,5 +44,7 @@ def _import(request: Mapping[str, Any], folders: Sequence[Any], shipped: Sequenc
     workspace, owner = Workspace(Path(request["home"])), request["owner"]
     with workspace.writing(), workspace.store.admission():
         most, most_in_total = request["most"], request["most_in_total"]
-        require_runs(workspace.store, owner, len(folders), most=most, most_in_total=most_in_total)
-        return store.take_in(workspace.store, folders, shipped, Ownership(owner), request["strangers"])
+        leaving = require_runs(workspace.store, owner, len(folders), most=most, most_in_total=most_in_total)
+        run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owner), request["strangers"])
+        going.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
+        return run_ids

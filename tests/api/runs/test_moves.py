@@ -15,7 +15,7 @@ from rankviz.engines.local import Local
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotRentedError, NotYoursError
 from rankviz.store.destination import Destination, read_destination
 from rankviz.supervisor import Supervisor
-from rankviz.visitor import Visitor, acting_as
+from rankviz.visitor import Login, Visitor, acting_as
 from tests.support import questions
 from tests.support.elsewhere import Elsewhere
 from tests.support.hub_jobs import page_on, stand_in_hub
@@ -257,7 +257,7 @@ def test_another_s_sweep_moves_nowhere_and_the_admin_starts_no_job_that_its_owne
         sweep_id = failed(api, owner="hf:1", destination=Destination("hf-jobs"))
         api.workspace.store.open_to_all(sweep_id, True)
 
-        with acting_as(Visitor("hf:2", "ben", token="hf_ben")), pytest.raises(NotYoursError):
+        with acting_as(Visitor("hf:2", "ben", login=Login("hf_ben"))), pytest.raises(NotYoursError):
             api.moves.resume(sweep_id)
         with acting_as(ADMIN), pytest.raises(InvalidSettingError, match=NOT_THE_PAYER):
             api.moves.resume(sweep_id)

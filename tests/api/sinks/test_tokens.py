@@ -9,7 +9,7 @@ from rankviz.errors import (
     InvalidSettingError,
 )
 from rankviz.sinks import Token
-from rankviz.visitor import acting_as
+from rankviz.visitor import HOST, NOBODY, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, SERVERS, everything_below, processes, publish, wait_until
 from tests.support.hub_stand_in import TOKEN
 from tests.support.published import trained
@@ -74,6 +74,18 @@ def test_on_ones_own_machine_its_login_is_used_when_that_is_chosen_and_not_other
     assert api.sinks.has_login()
     assert {TOKEN} == hub.tokens
     assert "datasets/alice/ranks" in hub.repositories
+
+
+def test_who_cannot_be_told_is_not_shown_what_the_owner_of_the_server_has_published(api, hub):
+    with acting_as(HOST):
+        sweep = trained(api)
+        sending = api.sinks.start(sweep.sweep_id, PLACE, ALICES)
+        assert sending is api.sinks.sending(sweep.sweep_id)
+    wait_until(lambda: sending.ended_at)
+
+    for visitor in (NOBODY, ANN):
+        with acting_as(visitor):
+            assert api.sinks.sending(sweep.sweep_id) is None
 
 
 @pytest.mark.parametrize("value", ["", "short", "hf_with a space in it", "hf_line\nbreak12345", "ü" * 20, "x" * 501])

@@ -7,6 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.visitors.rights import Rights
+from rankviz.errors import LimitError
 from rankviz.folder_sizes import bytes_in
 from rankviz.visitor import Visitor, acting_as
 from tests.support.finished_runs import finished
@@ -52,6 +53,17 @@ def test_visitors_without_number_fill_the_server_with_no_download(shared):
     assert MB >= bytes_in(api.workspace.temp.page)
     assert last.exists()
     api.workspace.room.hold_upload(BEN.id, 900_000, files=1)
+
+
+@pytest.mark.parametrize("limit", ["uploads_per_visitor", "files_mb_per_visitor"])
+def test_an_upload_that_is_refused_takes_nobodys_download(shared, limit):
+    bens = download(shared(temp_mb=1), BEN, 400_000)
+    api = shared(temp_mb=1, **{limit: 0})
+
+    with pytest.raises(LimitError, match="of a visitor"):
+        api.workspace.room.hold_upload(ANN.id, 900_000, files=1)
+
+    assert bens.exists()
 
 
 def test_one_that_is_being_written_is_removed_by_none_that_comes_meanwhile(shared):

@@ -129,6 +129,66 @@ def test_a_zip_that_is_refused_takes_nobodys_place(shared, tmp_path, monkeypatch
     assert {copy} == sweeps_here(api)
 
 
+def test_an_import_of_what_is_here_already_takes_nobodys_place(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    api = shared(runs_in_total=3)
+    store = api.workspace.store
+    exported = upload_of(ended(store, BEN.id, 4, 8), api, tmp_path)
+    copy = aged(api, imported(api, ended(store, CARL.id, 4)), 60)
+
+    with acting_as(ANN):
+        api.runs.import_(exported)
+        (anns,) = {run.sweep_id for run in api.runs.sweeps()}
+        with pytest.raises(InvalidSettingError, match="is here already"):
+            api.runs.import_(exported)
+
+    assert {copy, anns} == sweeps_here(api)
+
+
+def test_an_import_that_is_refused_takes_nobodys_place_where_the_folder_is_over_its_size(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    store = shared().workspace.store
+    copies = [aged(shared(), imported(shared(), ended(store, CARL.id, 4)), 60) for _ in range(2)]
+    for sweep_id in copies:
+        (store.run_dir(store.run_ids(sweep_id)[0]) / "adapter").write_bytes(b"x" * 2_000_000)
+    (tmp_path / "no.zip").write_bytes(b"no zip")
+    shared().workspace.temp.own(tmp_path / "no.zip", ANN.id)
+    api = shared(disk_mb=3)
+
+    with acting_as(ANN), pytest.raises(InvalidSettingError):
+        api.runs.import_(tmp_path / "no.zip")
+    assert set(copies) == sweeps_here(api)
+
+    exported = upload_of(ended(api.workspace.store, BEN.id, 4), api, tmp_path)
+    with acting_as(ANN):
+        (run_id,) = api.runs.import_(exported)
+    assert 2 == len(sweeps_here(api))
+    assert api.workspace.store.get(run_id).request.sweep_id in sweeps_here(api)
+
+
+def test_a_sweep_whose_data_finds_no_room_takes_nobodys_place(shared, uploaded):
+    api = shared(runs_in_total=2)
+    copy = imported(api, ended(api.workspace.store, BEN.id, 4))
+    data = uploaded(api, ANN, 1500)
+    api = shared(runs_in_total=2, files_mb_per_visitor=2)
+
+    with acting_as(ANN), pytest.raises(LimitError, match="at most 2 MB of a visitor's files"):
+        api.runs.start(replace(TWO, data=data))
+
+    assert {copy} == sweeps_here(api)
+
+
+def test_a_run_that_is_added_to_too_many_takes_nobodys_place(shared):
+    api = shared(runs_in_total=3, runs_per_sweep=2)
+    store = api.workspace.store
+    mine, copy = ended(store, ANN.id, 4, 8), imported(api, ended(store, BEN.id, 4))
+
+    with acting_as(ANN), pytest.raises(LimitError, match="at most 2 runs"):
+        api.runs.add(mine, 16)
+
+    assert {mine, copy} == sweeps_here(api)
+
+
 def test_where_the_runs_folder_is_over_its_size_what_was_not_trained_makes_room_with_its_data(shared, uploaded):
     shared(disk_mb=2, files_mb_per_visitor=9)
     api, trained = shared(), None

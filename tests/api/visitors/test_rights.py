@@ -126,6 +126,29 @@ def test_a_visitor_who_cannot_be_told_keeps_nothing_here(api, tmp_path):
     assert [] == api.workspace.store.records()
 
 
+def test_a_sweep_of_which_others_can_read_a_run_is_said_to_be_shared(api):
+    sweep_id = sweep_of(api, BEN, 4, 8)
+    with acting_as(BEN):
+        api.runs.open_to_all(first_run(api, sweep_id), True)
+        assert api.runs.is_open(sweep_id)
+        api.runs.open_to_all(sweep_id, False)
+        assert not api.runs.is_open(sweep_id)
+
+    with acting_as(ANN), pytest.raises(RunNotFoundError):
+        api.runs.sweep(sweep_id)
+
+
+def test_no_run_becomes_open_by_what_another_has_under_the_name_of_its_sweep(api):
+    sweep_id = sweep_of(api, ANN, 4)
+    request = api.workspace.store.sweep(sweep_id).runs[0].request
+    with acting_as(ANN):
+        api.runs.open_to_all(sweep_id, True)
+    bens = questions.run(run_id="bens", sweep_id=sweep_id, base=request.base, data=request.data, created_at=1.0)
+    api.workspace.store.publish({"bens": {"request.json": request_text(bens)}}, Ownership(BEN.id), joins=[bens])
+
+    assert not api.workspace.store.ownership("bens").is_open
+
+
 def test_an_intruder_under_the_name_of_a_sweep_does_not_come_before_the_owners_own(api, tmp_path):
     sweep_id = sweep_of(api, ANN, 4)
     mine = api.workspace.store.sweep(sweep_id).runs[0].request

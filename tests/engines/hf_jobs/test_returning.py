@@ -184,7 +184,7 @@ def test_an_app_that_is_killed_while_it_takes_a_job_starts_no_second_one(emptied
     (found,) = engine.returning("ann")
     here = RunStore(store.home)
 
-    def die(*_):
+    def die(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as dying:
@@ -239,6 +239,20 @@ def test_a_job_with_a_run_of_another_visitor_does_not_come_back(emptied, hub):
     store.publish({second.run_id: {"request.json": returning.request_text(theirs)}}, Ownership("ben"))
 
     assert [] == engine.returning("ann")
+
+
+def test_a_run_that_comes_back_to_a_sweep_is_as_open_as_it_is(emptied, hub):
+    store, engine, (first, second) = emptied
+    (found,) = engine.returning("ann")
+    text = returning.request_text(found.requests[0])
+    store.publish({first: {"request.json": text}}, Ownership("ann", is_open=True))
+    store.begin(first)
+    store.append(first, returning.AttemptPlaced(time=1.0, attempt=2, engine="local"))
+
+    (found,) = engine.returning("ann")
+    engine.take(found, "ann")
+
+    assert Ownership("ann", is_open=True) == store.ownership(second)
 
 
 def test_a_job_whose_first_run_has_a_newer_one_comes_back_under_its_name(emptied, hub, tmp_path):

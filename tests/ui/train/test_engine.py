@@ -13,7 +13,7 @@ from rankviz.ui.parts.where import about_html
 from rankviz.ui.train.engine import before_start, choice, start
 from rankviz.ui.train.progress import progress
 from rankviz.ui.train.tab import place_of
-from rankviz.visitor import Visitor, acting_as
+from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.elsewhere import page_with_elsewhere
 from tests.support.finished_runs import text_of
 from tests.support.hub_jobs import page_on, use
@@ -33,7 +33,7 @@ def test_who_has_no_login_sees_no_choice(tmp_path, hub):
 
     with acting_as(Visitor("hf:1", "alice")):
         assert not choice(api, engine=LOCAL).box.visible
-    with acting_as(Visitor("hf:1", "alice", token="hf_alice")):
+    with acting_as(Visitor("hf:1", "alice", login=Login("hf_alice"))):
         assert choice(api, engine=LOCAL).box.visible
 
 
