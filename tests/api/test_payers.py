@@ -124,7 +124,7 @@ def test_a_request_that_came_before_a_logout_brings_the_login_not_back(shared, h
 def test_a_job_that_cannot_be_taken_keeps_no_other_from_coming_back(shared, monkeypatch):
     engine, taken = shared.workspace.supervisor.engine("hf-jobs"), []
 
-    damaged, good = (SimpleNamespace(requests=[SimpleNamespace(run_id=name)]) for name in ("r2", "r4"))
+    damaged, good = (SimpleNamespace(requests=REQUEST.runs(sweep_id=name, created_at=0.0)) for name in ("r2", "r4"))
 
     def take(found, owner):
         if found is damaged:
@@ -135,7 +135,7 @@ def test_a_job_that_cannot_be_taken_keeps_no_other_from_coming_back(shared, monk
     monkeypatch.setattr(engine, "take", take)
 
     with acting_as(ALICE):
-        assert ["r4"] == shared.jobs.bring_back()
+        assert [run.run_id for run in good.requests] == shared.jobs.bring_back()
     assert [good] == taken
 
 

@@ -102,8 +102,8 @@ class Quota:
             return replaceable
         raise LimitError(
             f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk_bytes(coming))} with "
-            f"what queued runs will save, more than the {self._workspace.limits.disk_mb:,} MB that it allows. Delete runs "
-            "of yours, or try again later."
+            f"what queued runs will save, more than the {self._workspace.limits.disk_mb:,} MB that it allows. Delete "
+            "runs of yours, or try again later."
         )
 
     def _free_disk(self, replaceable: Iterable[Going], coming: int) -> None:
