@@ -113,7 +113,7 @@ class Jobs:
         try:
             for found in self._engine.returning(owner):
                 try:
-                    with self._quota.admitting(new=len(found.requests), runs=found.requests):
+                    with self._quota.admitting(new=len(found.requests)):
                         self._engine.take(found, owner)
                 except (LimitError, EngineError, OSError) as error:
                     refusal = error

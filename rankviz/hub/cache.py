@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rankviz.hub.reach import CACHE_VARIABLE, cache_folder
+
+if TYPE_CHECKING:
+    from huggingface_hub import CachedRepoInfo
 
 
 def use_own(home: Path) -> None:
@@ -23,22 +27,26 @@ def is_own(home: Path) -> bool:
 
 
 def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool]) -> None:
-    """Remove repositories, those first that were used longest ago, until it is enough; nothing in another's cache.
+    """Remove what is idle until it is enough. besides: as `idle` has it."""
+    for repo in idle(home, besides):
+        if is_enough():
+            return
+        # The client's own deletion goes by commits, and a copy of a repository has the same ones.
+        shutil.rmtree(repo.repo_path, ignore_errors=True)
+
+
+def idle(home: Path, besides: Collection[str]) -> Sequence[CachedRepoInfo]:
+    """The repositories that may go, those first that were used longest ago; none of another's cache.
 
     besides: ids of repositories that stay.
     """
     if not is_own(home) or not cache_folder().is_dir():
-        return
+        return []
     from huggingface_hub import scan_cache_dir
 
     stay = {each.casefold() for each in besides}
-    repos = scan_cache_dir(cache_folder()).repos
-    for repo in sorted(repos, key=lambda repo: max(repo.last_accessed, repo.last_modified)):
-        if is_enough():
-            return
-        if repo.repo_id.casefold() not in stay:
-            # The client's own deletion goes by commits, and a copy of a repository has the same ones.
-            shutil.rmtree(repo.repo_path, ignore_errors=True)
+    repos = [repo for repo in scan_cache_dir(cache_folder()).repos if repo.repo_id.casefold() not in stay]
+    return sorted(repos, key=lambda repo: max(repo.last_accessed, repo.last_modified))
 
 
 def _own(home: Path) -> Path:

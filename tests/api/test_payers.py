@@ -139,6 +139,18 @@ def test_a_job_that_cannot_be_taken_keeps_no_other_from_coming_back(shared, monk
     assert [good] == taken
 
 
+def test_a_job_comes_back_whatever_adapters_a_visitor_has(hub, tmp_path, monkeypatch):
+    """It is paid for, and nobody else would follow it."""
+    monkeypatch.setenv("RANKVIZ_MAX_ADAPTERS_MB_PER_VISITOR", "1")
+    found = SimpleNamespace(requests=SweepRequest(ranks=(64,), seeds=(0,)).runs(sweep_id="large", created_at=0.0))
+    with page_on(hub, tmp_path / "home", shared=True) as api, acting_as(ALICE):
+        engine = api.workspace.supervisor.engine("hf-jobs")
+        monkeypatch.setattr(engine, "returning", lambda owner: [found])
+        monkeypatch.setattr(engine, "take", lambda found, owner: None)
+
+        assert [run.run_id for run in found.requests] == api.jobs.bring_back()
+
+
 def test_each_payer_of_a_sweep_has_a_limit_of_their_own_for_their_jobs(shared, hub):
     hub.holds.set()
     store, engine = shared.workspace.store, shared.workspace.supervisor.engine("hf-jobs")

@@ -35,20 +35,32 @@ class Bases:
         self._workspace = workspace
         self._models = models
 
-    def make_room(self, is_enough: Callable[[], bool], runs: Sequence[RunRequest] = ()) -> None:
-        """Remove those that nobody waits for, those first that were used longest ago, until it is enough. runs: those
-        that are about to wait."""
+    def make_room(self, is_enough: Callable[[], bool]) -> None:
+        """Remove those that nobody waits for, those first that were used longest ago, until it is enough. While nobody
+        else is admitted."""
         from rankviz.hub import cache
 
-        home = self._workspace.home
-        if self._workspace.shared and cache.is_own(home):
-            cache.make_room(home, set(self._named(runs)), is_enough)
+        if self._is_shared_cache():
+            cache.make_room(self._workspace.home, set(self._named()), is_enough)
+
+    def idle_bytes(self, runs: Sequence[RunRequest]) -> int:
+        """What those take that nobody waits for, and these runs would not either."""
+        from rankviz.hub import cache
+
+        if not self._is_shared_cache():
+            return 0
+        return sum(repo.size_on_disk for repo in cache.idle(self._workspace.home, set(self._named(runs))))
 
     def make_room_on_disk(self) -> None:
-        """The same where the disk has little room left, since then nothing could be trained any more."""
-        home = self._workspace.home
+        """Where the disk has little room left, since then nothing could be trained any more."""
+
+        def is_enough() -> bool:
+            return shutil.disk_usage(self._workspace.home).free >= LEAST_FREE_BYTES
+
         with contextlib.suppress(FileNotFoundError):  # nothing was written yet
-            self.make_room(lambda: shutil.disk_usage(home).free >= LEAST_FREE_BYTES)
+            if not is_enough():
+                with self._workspace.store.admission():
+                    self.make_room(is_enough)
 
     def keep_room(self, every_seconds: float = LOOK_SECONDS) -> None:
         """Look for it again and again while this process lives."""
@@ -64,7 +76,12 @@ class Bases:
         if self._workspace.shared:
             Thread(target=look, name="old bases", daemon=True).start()
 
-    def _named(self, runs: Sequence[RunRequest]) -> Iterator[str]:
+    def _is_shared_cache(self) -> bool:
+        from rankviz.hub import cache
+
+        return self._workspace.shared and cache.is_own(self._workspace.home)
+
+    def _named(self, runs: Sequence[RunRequest] = ()) -> Iterator[str]:
         """The repositories of these and of runs that wait or train: also the copy in 4 bits that Unsloth may take
         instead."""
         store = self._workspace.store

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rankviz import units
@@ -61,60 +61,60 @@ class Quota:
             records = self._workspace.store.records()
             self._require_place(records, sweep_id)
             self._adapters.require_room(runs)
-            coming = self._coming_bytes(runs)
-            for_disk, for_runs = self._require_disk(coming, runs, sweep_id), self._require_runs(new, sweep_id)
+            self._require_disk(runs, sweep_id)
+            for_runs = self._require_runs(new, sweep_id)
             yield
             going.let_go(self._workspace.store, for_runs)
-            self._free_disk(for_disk, coming)
+            self._free_disk(sweep_id=sweep_id)
 
     def require_room(self, new: int) -> None:
         """LimitError where so many more runs cannot be kept for this visitor, whatever makes room, or the disk is in
-        use. No run goes."""
-        if self._is_over_disk(coming := self._coming_bytes(())):
-            with self._workspace.store.admission():
-                self._require_disk(coming)
+        use. Nothing goes."""
+        self._require_disk()
         self._require_runs(new)
 
     def free_disk(self, besides: Collection[str]) -> None:
-        """Where the disk is in use, what can be had again makes room for these runs, which have come."""
-        if self._is_over_disk(coming := self._coming_bytes(())):
+        """Where what is there is too much, what can be had again makes room for these runs, which have come."""
+        if self._is_over_disk():
             with self._workspace.store.admission():
-                replaceable = going.replaceable(self._workspace.store)
-                self._free_disk((each for each in replaceable if not set(besides).intersection(each.run_ids)), coming)
+                self._free_disk(besides)
 
     def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Going]:
         limits, owner = self._workspace.limits, self._workspace.visitor.id
         most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
         return require_runs(self._workspace.store, owner, new, **most, besides=sweep_id)
 
-    def _require_disk(self, coming: int, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> Sequence[Going]:
-        """What can be had again where the disk is in use, the oldest first, once bases from the Hub have made room.
-        LimitError where all is too little."""
+    def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
+        """LimitError where what is there and what will be saved is too much, whatever makes room. Nothing goes: that is
+        for when it is there."""
+        coming = self._coming_bytes(runs)
         if not self._is_over_disk(coming):
-            return ()
-        self.bases.make_room(lambda: not self._is_over_disk(coming, anew=True), runs)
-        if not self._is_over_disk(coming, anew=True):
-            return ()
+            return
         store = self._workspace.store
         replaceable = going.replaceable(store, besides=sweep_id)
         folders = folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
-        if self._disk_bytes(coming) - sum(map(bytes_on_disk, folders)) <= self._workspace.limits.disk_mb * 10**6:
-            return replaceable
-        raise LimitError(
-            f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk_bytes(coming))} with "
-            f"what queued runs will save, more than the {self._workspace.limits.disk_mb:,} MB that it allows. Delete "
-            "runs of yours, or try again later."
-        )
+        if self._is_over_disk(coming - self.bases.idle_bytes(runs) - sum(map(bytes_on_disk, folders)), anew=True):
+            raise LimitError(
+                f"The runs on this server, and bases from the Hub, use {units.file_size(self._disk_bytes() + coming)} "
+                f"with what queued runs will save, more than the {self._workspace.limits.disk_mb:,} MB that it allows. "
+                "Delete runs of yours, or try again later."
+            )
 
-    def _free_disk(self, replaceable: Iterable[Going], coming: int) -> None:
-        for each in replaceable:
-            if not self._is_over_disk(coming, anew=True):
+    def _free_disk(self, besides: Collection[str] = (), sweep_id: str = "") -> None:
+        """Bases from the Hub first, then runs but for these and for this sweep, until what is there is allowed."""
+        if not self._is_over_disk():
+            return
+        self.bases.make_room(lambda: not self._is_over_disk(anew=True))
+        for each in going.replaceable(self._workspace.store, besides=sweep_id):
+            if not self._is_over_disk(anew=True):
                 return
-            going.let_go(self._workspace.store, [each])
+            if not set(besides).intersection(each.run_ids):
+                going.let_go(self._workspace.store, [each])
 
-    def _is_over_disk(self, coming: int, *, anew: bool = False) -> bool:
+    def _is_over_disk(self, coming: int = 0, *, anew: bool = False) -> bool:
+        """coming: what will be saved, less what will make room."""
         most_mb = self._workspace.limits.disk_mb
-        return most_mb is not None and self._disk_bytes(coming, anew=anew) > most_mb * 10**6
+        return most_mb is not None and self._disk_bytes(anew=anew) + coming > most_mb * 10**6
 
     def check_base(self, base: str) -> None:
         """LimitError where the base model is too large, by its config, or by its files where the Hub gives them."""
@@ -160,22 +160,20 @@ class Quota:
                 "later."
             )
 
-    def _disk_bytes(self, coming: int, *, anew: bool = False) -> int:
-        """What is there, and what will be saved."""
+    def _disk_bytes(self, *, anew: bool = False) -> int:
         at, used = self._disk
         if anew or time.monotonic() - at > DISK_SECONDS:
             at, used = self._disk = time.monotonic(), bytes_on_disk(self._workspace.home)
-        return used + coming
+        return used
 
     def _coming_bytes(self, runs: Sequence[RunRequest]) -> int:
-        """What these runs and all that are queued will save. Whoever has none queued, and wants no more than a share of
-        the place, is not kept out by what others have queued."""
+        """What these runs and all that are queued will save; nothing where these save nothing. Whoever has none queued,
+        and wants no more than a share of the place, is not kept out by what others have queued."""
         limits = self._workspace.limits
-        if limits.disk_mb is None:
+        if limits.disk_mb is None or not (new := self._adapters.coming_bytes(runs)):
             return 0
-        new = self._adapters.coming_bytes(runs)
         share = limits.disk_mb * 10**6 / limits.first_sweeps if limits.first_sweeps else 0
-        if 0 < new <= share and not self._workspace.rights.made_by_visitor(self._workspace.store.unended()):
+        if new <= share and not self._workspace.rights.made_by_visitor(self._workspace.store.unended()):
             return new
         return new + self._adapters.queued_bytes()
 

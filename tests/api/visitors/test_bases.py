@@ -33,7 +33,7 @@ def page(shared, tmp_path, monkeypatch):
 
 
 def test_bases_that_nobody_waits_for_make_room_and_those_of_queued_runs_stay(page, tmp_path):
-    api, hub = page(disk_mb=10), tmp_path / "home" / "hub"
+    api, hub = page(disk_mb=8), tmp_path / "home" / "hub"
     put(hub, "HuggingFaceTB/SmolLM2-360M", 3 * MB, age=3000)
     put(hub, "someone/old", 3 * MB, age=2000)
     put(hub, "someone/older", 3 * MB, age=2500)
@@ -43,6 +43,19 @@ def test_bases_that_nobody_waits_for_make_room_and_those_of_queued_runs_stay(pag
         api.runs.start(LOW)
 
     assert ["HuggingFaceTB/SmolLM2-360M", "someone/old"] == repositories(hub)
+
+
+def test_bases_go_neither_for_what_is_refused_nor_for_what_is_yet_to_be_saved(page, tmp_path):
+    api, hub = page(disk_mb=8, runs_in_total=1, first_sweeps=0), tmp_path / "home" / "hub"
+    put(hub, "someone/old", 6 * MB, age=2000)
+
+    with acting_as(ANN):
+        for too_much in (questions.sweep(ranks=(16,), max_steps=2), questions.sweep(ranks=(1, 2), max_steps=2)):
+            with pytest.raises(LimitError):
+                api.runs.start(too_much)
+        api.runs.start(questions.sweep(ranks=(4,), max_steps=2))
+
+    assert ["someone/old"] == repositories(hub)
 
 
 def test_bases_count_in_the_size_of_the_runs_folder(page, tmp_path):
