@@ -151,14 +151,14 @@ def test_cancelling_leaves_no_process_on_any_node_whatever_it_started(store, clu
 @pytest.mark.torch
 def test_a_sweep_moves_to_ray_and_its_killed_app_costs_it_nothing(tmp_path, cluster, store):
     model, data = make_tiny_llama(tmp_path / "model"), write_tiny_data(tmp_path / "data.jsonl")
-    request = questions.sweep(base=str(model), data=str(data), ranks=(4, 8), max_steps=40)
+    request = questions.sweep(base=str(model), data=str(data), ranks=(4, 8), max_steps=600)
     sweep_id = store.create(request, "", Destination("local"))
     run_ids = store.run_ids(sweep_id)
     with supervised(store, Local(store.home)) as supervisor:
         supervisor.cancel(sweep_id)
 
     moving = rankviz(cluster, store, "runs", "resume", sweep_id, "--engine", "ray")
-    wait_for(lambda: is_running(store, run_ids[0]), SECONDS)
+    wait_for(lambda: store.get(run_ids[0]).steps, SECONDS)
     os.kill(moving.pid, signal.SIGKILL)
     following = rankviz(cluster, store, "runs", "watch", sweep_id)
 
