@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from rankviz.hub.reach import CACHE_VARIABLE, cache_folder
+
+RECENT_SECONDS = 3600.0
+"""What was used since then may be in use."""
 
 
 def use_own(home: Path) -> None:
@@ -23,7 +27,8 @@ def is_own(home: Path) -> bool:
 
 
 def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool]) -> None:
-    """Remove repositories, those first that were used longest ago, until it is enough; nothing in another's cache.
+    """Remove repositories, those first that were used longest ago, until it is enough; nothing in another's cache, and
+    nothing that was read or written within RECENT_SECONDS.
 
     besides: ids of repositories that stay.
     """
@@ -32,9 +37,9 @@ def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool
     from huggingface_hub import scan_cache_dir
 
     stay = {each.casefold() for each in besides}
-    repos = scan_cache_dir(cache_folder()).repos
-    for repo in sorted(repos, key=lambda repo: max(repo.last_accessed, repo.last_modified)):
-        if is_enough():
+    used = {repo: max(repo.last_accessed, repo.last_modified) for repo in scan_cache_dir(cache_folder()).repos}
+    for repo in sorted(used, key=used.__getitem__):
+        if is_enough() or time.time() - used[repo] < RECENT_SECONDS:
             return
         if repo.repo_id.casefold() not in stay:
             # The client's own deletion goes by commits, and a copy of a repository has the same ones.
