@@ -4,10 +4,10 @@
 
 (() => {
   const FOLD = "details:not(.rv-menu)";
-  const kept = {}; // whether each fold is open, by its part's id and its summary
+  const kept = {}; // whether each fold is open, by its part's id and its name, else its summary
 
   const homeOf = (fold) => fold.parentElement.closest("[id]")?.id;
-  const nameOf = (fold) => fold.querySelector("summary")?.textContent.replace(/\d/g, "");
+  const nameOf = (fold) => fold.dataset.fold ?? fold.querySelector("summary")?.textContent.replace(/\d/g, "");
 
   document.addEventListener("click", (event) => {
     const fold = event.target.closest?.("summary")?.parentElement;

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ from rankviz.hub.reach import CACHE_VARIABLE, cache_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import CachedRepoInfo
+
+RECENT_SECONDS = 3600.0
+"""What was used since then may be in use."""
 
 
 def use_own(home: Path) -> None:
@@ -36,7 +40,8 @@ def make_room(home: Path, besides: Collection[str], is_enough: Callable[[], bool
 
 
 def idle(home: Path, besides: Collection[str]) -> Sequence[CachedRepoInfo]:
-    """The repositories that may go, those first that were used longest ago; none of another's cache.
+    """The repositories that may go, those first that were used longest ago; none of another's cache, and none that was
+    read or written within RECENT_SECONDS.
 
     besides: ids of repositories that stay.
     """
@@ -45,8 +50,9 @@ def idle(home: Path, besides: Collection[str]) -> Sequence[CachedRepoInfo]:
     from huggingface_hub import scan_cache_dir
 
     stay = {each.casefold() for each in besides}
-    repos = [repo for repo in scan_cache_dir(cache_folder()).repos if repo.repo_id.casefold() not in stay]
-    return sorted(repos, key=lambda repo: max(repo.last_accessed, repo.last_modified))
+    used = {repo: max(repo.last_accessed, repo.last_modified) for repo in scan_cache_dir(cache_folder()).repos}
+    old = [repo for repo, at in used.items() if time.time() - at >= RECENT_SECONDS]
+    return sorted((repo for repo in old if repo.repo_id.casefold() not in stay), key=used.__getitem__)
 
 
 def _own(home: Path) -> Path:

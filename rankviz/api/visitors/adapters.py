@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.runs.known import Known
 from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import card
 from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import LimitError, RankVizError
@@ -60,8 +61,10 @@ class Adapters:
         return self._sizes.of((run.base, run.lora, run.training), lambda: self._found(run)) or 0
 
     def _found(self, run: RunRequest) -> int | None:
-        device = self._workspace.here()
-        with contextlib.suppress(RankVizError):
-            if model := self._models.at_hand(run.base):
-                return adapter_bytes(plan_on(model, run.lora, run.training, device), run, device)
-        return None
+        """The larger of what this machine and a GPU elsewhere would save, since runs may train there."""
+        sizes: list[int] = []
+        for device in (self._workspace.here(), card(None)):
+            with contextlib.suppress(RankVizError):
+                if model := self._models.at_hand(run.base):
+                    sizes.append(adapter_bytes(plan_on(model, run.lora, run.training, device), run, device))
+        return max(sizes, default=None)

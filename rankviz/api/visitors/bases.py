@@ -82,8 +82,8 @@ class Bases:
         return self._workspace.shared and cache.is_own(self._workspace.home)
 
     def _named(self, runs: Sequence[RunRequest] = ()) -> Iterator[str]:
-        """The repositories of these and of runs that wait or train: also the copy in 4 bits that Unsloth may take
-        instead."""
+        """The repositories of these and of runs that wait or train: also the copies in 4 and 16 bits that Unsloth may
+        take instead."""
         store = self._workspace.store
         store.wait_until_read()
         unended = [record.request for record in store.unended() if isinstance(record, RunRecord)]
@@ -91,7 +91,10 @@ class Bases:
             with contextlib.suppress(RankVizError):
                 reference = self._workspace.references.model(base)
                 rows = catalog_models.load_index(self._workspace.assets)
-                yield catalog_models.full_name(rows, base) if reference.kind == "name" else reference.text
+                names = [catalog_models.full_name(rows, base) if reference.kind == "name" else reference.text]
                 model = self._models.at_hand(base)
                 if model and model.unsloth_checkpoint:
-                    yield model.unsloth_checkpoint.repository
+                    names.append(model.unsloth_checkpoint.repository)
+                yield from names
+                for name in names:
+                    yield f"unsloth/{name.split('/')[-1].removesuffix('-bnb-4bit').removesuffix('-unsloth')}"

@@ -55,7 +55,7 @@ def card(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
     return (
         f'<div class="rv-advice"><h2>{escape(title(advice, r))}</h2>{html.named_values(settings(advice))}'
         f"{html.paragraphs(' '.join(_short(answer, bool(warning))), warning, css='')}"
-        f"{html.folded(details, _details(answer, estimate, r))}</div>"
+        f"{html.folded(details, _details(answer, estimate, r), name='details')}</div>"
     )
 
 

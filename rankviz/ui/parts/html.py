@@ -165,10 +165,10 @@ def titled(title: str, body: str) -> str:
     return f'<h3 class="rv-section">{escape(title)}</h3>{body}'
 
 
-def folded(summary: str, body: str, *, is_open: bool = False) -> str:
-    """A sentence that opens onto markup of this module."""
-    opened = " open" if is_open else ""
-    return f'<details class="rv-details"{opened}><summary>{escape(summary)}</summary>{body}</details>'
+def folded(summary: str, body: str, *, is_open: bool = False, name: str = "") -> str:
+    """A sentence that opens onto markup of this module. name: of one whose words change, so that it stays open."""
+    attributes = (f' data-fold="{escape(name)}"' if name else "") + (" open" if is_open else "")
+    return f'<details class="rv-details"{attributes}><summary>{escape(summary)}</summary>{body}</details>'
 
 
 def fit_chip(fit: str | None) -> str:

@@ -4,6 +4,7 @@ nobody else is answered. Uploads are counted as they come in (`arriving`)."""
 from typing import Any
 
 import anyio
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from rankviz.ui.requests.addresses import API, address_of, is_answer, is_closed, is_upload
@@ -20,8 +21,8 @@ EVENTS = tuple(API + name for name in ("queue/join", "run/", "api/"))
 
 
 class Bodies:
-    """ASGI middleware: answers 413 to a request that is too long, 404 to one that the page has no use for, and 401 to
-    a question of who has to log in."""
+    """ASGI middleware: answers 413 to a request that is too long, 404 to one that the page has no use for, and to a
+    question of who has to log in 401, or what the host's own login answers."""
 
     def __init__(self, app: Any, seconds: float = MAX_SECONDS, most_bytes: int = MAX_BYTES) -> None:
         self.app = app
@@ -36,8 +37,12 @@ class Bodies:
         address = address_of(scope)
         if is_closed(address, asks_login=asks_password(scope)):
             return await JSONResponse({"detail": "This page has no such address."}, 404)(scope, receive, send)
-        if is_answer(address) and not await is_let_in(scope):
-            return await JSONResponse({"detail": "Log in first."}, 401)(scope, receive, send)
+        try:
+            if is_answer(address) and not await is_let_in(scope):
+                raise HTTPException(401, "Log in first.")
+        except HTTPException as refusal:  # a host's own login may raise one too
+            answer = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
+            return await answer(scope, receive, send)
         limit = MAX_EVENT_BYTES if address.startswith(EVENTS) else MAX_BODY_BYTES
         try:
             body = await self._read(receive, limit)

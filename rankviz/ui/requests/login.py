@@ -17,7 +17,8 @@ def asks_password(scope: Mapping[str, Any]) -> bool:
 
 
 async def is_let_in(scope: Mapping[str, Any]) -> bool:
-    """Whether nobody is asked for a login, or whoever sends this request has logged in."""
+    """Whether nobody is asked for a login, or whoever sends this request has logged in. What a host's login
+    raises, such as HTTPException, is passed on."""
     app, request = scope.get("app"), Request(scope)
     if (user_of := getattr(app, "auth_dependency", None)) is not None:
         user = user_of(request)

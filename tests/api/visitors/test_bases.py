@@ -14,6 +14,8 @@ from tests.support.visitors import ANN, BEN
 from tests.support.workers import wait_for
 
 MB = 10**6
+HOUR = 3600
+"""In seconds."""
 LOW = questions.sweep(ranks=(1,), max_steps=2)
 """Whose adapter takes 1.2 MB."""
 
@@ -34,9 +36,9 @@ def page(shared, tmp_path, monkeypatch):
 
 def test_bases_that_nobody_waits_for_make_room_and_those_of_queued_runs_stay(page, tmp_path):
     api, hub = page(disk_mb=8), tmp_path / "home" / "hub"
-    put(hub, "HuggingFaceTB/SmolLM2-360M", 3 * MB, age=3000)
-    put(hub, "someone/old", 3 * MB, age=2000)
-    put(hub, "someone/older", 3 * MB, age=2500)
+    put(hub, "HuggingFaceTB/SmolLM2-360M", 3 * MB, age=4 * HOUR)
+    put(hub, "someone/old", 3 * MB, age=2 * HOUR)
+    put(hub, "someone/older", 3 * MB, age=3 * HOUR)
     api.workspace.store.create(questions.sweep(base="smollm2-360m", ranks=(1,)), BEN.id)
 
     with acting_as(ANN):
@@ -47,7 +49,7 @@ def test_bases_that_nobody_waits_for_make_room_and_those_of_queued_runs_stay(pag
 
 def test_bases_go_neither_for_what_is_refused_nor_for_what_is_yet_to_be_saved(page, tmp_path):
     api, hub = page(disk_mb=8, runs_in_total=1, first_sweeps=0), tmp_path / "home" / "hub"
-    put(hub, "someone/old", 6 * MB, age=2000)
+    put(hub, "someone/old", 6 * MB, age=2 * HOUR)
 
     with acting_as(ANN):
         for too_much in (questions.sweep(ranks=(16,), max_steps=2), questions.sweep(ranks=(1, 2), max_steps=2)):
@@ -56,6 +58,27 @@ def test_bases_go_neither_for_what_is_refused_nor_for_what_is_yet_to_be_saved(pa
         api.runs.start(questions.sweep(ranks=(4,), max_steps=2))
 
     assert ["someone/old"] == repositories(hub)
+
+
+@pytest.mark.parametrize(
+    ("base", "loaded"),
+    (
+        ("Qwen/Qwen2.5-0.5B-Instruct", "unsloth/Qwen2.5-0.5B-Instruct"),
+        ("someone/Model-of-no-table", "unsloth/model-of-no-table"),
+        ("meta-llama/Llama-2-7b-hf", "unsloth/llama-2-7b"),
+        ("unsloth/Qwen3-0.6B-bnb-4bit", "unsloth/Qwen3-0.6B"),
+        ("unsloth/gpt-oss-20b-unsloth-bnb-4bit", "unsloth/gpt-oss-20b"),
+    ),
+)
+def test_the_copy_that_unsloth_loads_in_16_bit_stays_with_its_base(page, tmp_path, base, loaded):
+    api, hub = page(), tmp_path / "home" / "hub"
+    for repo_id in (base, loaded, "unsloth/other"):
+        put(hub, repo_id, MB, age=2 * HOUR)
+    api.workspace.store.create(questions.sweep(base=base, ranks=(1,)), BEN.id)
+
+    api.quota.bases.make_room(lambda: False)
+
+    assert sorted((base, loaded)) == repositories(hub)
 
 
 def test_bases_count_in_the_size_of_the_runs_folder(page, tmp_path):
@@ -71,7 +94,7 @@ def test_bases_count_in_the_size_of_the_runs_folder(page, tmp_path):
 
 def test_where_the_disk_has_little_room_bases_go_by_themselves(page, tmp_path, monkeypatch):
     api, hub = page(), tmp_path / "home" / "hub"
-    put(hub, "someone/old", 1000, age=2000)
+    put(hub, "someone/old", 1000, age=2 * HOUR)
     put(hub, "someone/new", 1000)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(
@@ -88,7 +111,7 @@ def test_on_ones_own_machine_no_base_ever_goes(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKVIZ_MAX_DISK_MB", "3")
     home = tmp_path / "home"
     monkeypatch.setenv("HF_HUB_CACHE", str(home / "hub"))
-    put(home / "hub", "someone/old", 3 * MB, age=2000)
+    put(home / "hub", "someone/old", 3 * MB, age=2 * HOUR)
     api = Api(home=home, shared=False)
 
     api.quota.bases.make_room(lambda: False)

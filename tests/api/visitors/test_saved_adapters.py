@@ -3,6 +3,7 @@
 import pytest
 
 from rankviz.api import Api
+from rankviz.api.visitors.adapters import Adapters
 from rankviz.core.runs.events import RunCancelled, RunFailed, RunStarted
 from rankviz.errors import LimitError
 from rankviz.visitor import Visitor, acting_as
@@ -40,6 +41,16 @@ def test_what_queued_runs_will_save_counts_for_who_queues_them(shared):
     with acting_as(ANN):
         api.runs.cancel(first)
         api.runs.start(R4)
+
+
+def test_an_adapter_counts_as_the_larger_of_what_this_machine_and_a_gpu_elsewhere_save(shared):
+    """Unsloth saves that of a base in 4 bit in fp32 on a GPU, and in bf16 on a CPU."""
+    api = shared()
+    size = Adapters(api.workspace, api.models).coming_bytes
+
+    in_4_bit, in_16 = (questions.run(base="smollm2-360m", r=4, precision=each) for each in ("nf4", "bf16"))
+
+    assert 0 < size([in_16]) == size([in_4_bit])
 
 
 def test_adapters_that_are_kept_count_until_their_runs_are_deleted(shared):

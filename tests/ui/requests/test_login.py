@@ -2,7 +2,7 @@
 
 import gradio as gr
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
@@ -58,3 +58,14 @@ def test_with_a_login_of_the_hosts_only_whom_it_knows_is_answered(embedded):
 
         assert {401} == answers(client)
         assert 401 not in answers(client, who="ann")
+
+
+def test_where_the_hosts_own_login_refuses_its_answer_is_given(embedded):
+    def refuse(request):
+        raise HTTPException(403, "Not for you.", {"where": "/login"})
+
+    client = embedded(auth_dependency=refuse)
+    answer = client.post(f"/ranks{ANSWERS[0]}", json={})
+
+    assert {403} == answers(client)
+    assert ("Not for you.", "/login") == (answer.json()["detail"], answer.headers["where"])
