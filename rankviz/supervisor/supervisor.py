@@ -113,6 +113,11 @@ class Supervisor:
         """How many jobs an engine has at once; 1 where it was not asked yet."""
         return max(1, self._launching.places.get(engine, 1))
 
+    def parts(self, engine: str, runs: int) -> int:
+        """How many jobs a sweep of so many runs is divided into there where it has all places to itself."""
+        divides = engine in self._jobs.engines and self._jobs.engines[engine].divides
+        return min(self.places(engine), max(1, runs // self._launching.split_runs)) if divides else 1
+
     @property
     def with_job(self) -> Collection[str] | None:
         """The runs that some job has; None where another process supervises."""
