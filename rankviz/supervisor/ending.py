@@ -1,5 +1,6 @@
 """Ends jobs, and says what becomes of the runs of those that ended."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -60,6 +61,9 @@ class Ending:
                 self._outcomes.cancelled(run_id)
             else:
                 begun.add(run_id)
+                if self._store.cancel_word(run_id) is None:  # an app that finds the job ended has to know why
+                    with contextlib.suppress(OSError):
+                        self._store.ask_to_cancel(run_id)
         troubles = []
         for engine, live in self._jobs:
             ids = {record.run_id for record in self._jobs.records(live)}

@@ -1,7 +1,10 @@
 """Jobs whose engine takes a while to end them: nothing waits for that, and what becomes of their runs stays right."""
 
+from dataclasses import replace
+
 import pytest
 
+from rankviz.engines import End
 from rankviz.errors import EngineEndingError
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
@@ -68,6 +71,33 @@ def test_a_run_is_cancelled_while_whoever_asks_for_it_waits(supervise, store):
     engine.ends_now = True
 
     supervisor.cancel(run_id)
+
+    assert ["cancelled"] == states(store, [run_id])
+
+
+class Killed(BaseException):
+    """The app, while it waits for an engine."""
+
+
+def test_a_run_is_cancelled_also_where_the_app_is_killed_while_its_job_is_ended(supervise, store, monkeypatch):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise()
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+
+    def cancel(live, unless=lambda: False):
+        Elsewhere.cancel(engine, live)
+        raise Killed
+
+    engine.cancel = cancel
+    with pytest.raises(Killed):
+        supervisor.cancel(run_id)
+    supervisor.stop()
+    later, engine = supervise()
+    live = engine.live
+    monkeypatch.setattr(engine, "live", lambda: [replace(each, end=each.end and End(by_us=True)) for each in live()])
+    engine.ends_now = True
+
+    wait_for(lambda: later.tick() or store.get(run_id).state.ended or store.get(run_id).attempt > 1)
 
     assert ["cancelled"] == states(store, [run_id])
 
