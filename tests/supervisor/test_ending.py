@@ -17,6 +17,11 @@ class Slow(Elsewhere):
     """Ends a job once `ends_now` is set, and says so when it is asked again. Until then that takes a while."""
 
     ends_now = False
+    says_by_us = False
+
+    def live(self):
+        by_us = End(by_us=True) if self.says_by_us else None
+        return [replace(each, end=by_us or each.end) if each.end else each for each in super().live()]
 
     def cancel(self, live, unless=lambda: False):
         if unless():
@@ -79,7 +84,7 @@ class Killed(BaseException):
     """The app, while it waits for an engine."""
 
 
-def test_a_run_is_cancelled_also_where_the_app_is_killed_while_its_job_is_ended(supervise, store, monkeypatch):
+def test_a_run_is_cancelled_also_where_the_app_is_killed_while_its_job_is_ended(supervise, store):
     (run_id,) = sweep(store, 4)
     supervisor, engine = supervise()
     wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
@@ -93,9 +98,7 @@ def test_a_run_is_cancelled_also_where_the_app_is_killed_while_its_job_is_ended(
         supervisor.cancel(run_id)
     supervisor.stop()
     later, engine = supervise()
-    live = engine.live
-    monkeypatch.setattr(engine, "live", lambda: [replace(each, end=each.end and End(by_us=True)) for each in live()])
-    engine.ends_now = True
+    engine.ends_now = engine.says_by_us = True
 
     wait_for(lambda: later.tick() or store.get(run_id).state.ended or store.get(run_id).attempt > 1)
 
@@ -130,6 +133,25 @@ def test_a_run_that_took_too_long_says_so_also_where_its_job_ends_slowly(supervi
     wait_for(lambda: supervisor.tick() or store.get(run_id).state.ended)
 
     assert "took more than 0.001 minutes" in store.get(run_id).error
+
+
+@pytest.mark.parametrize("for_another", [False, True])
+def test_a_run_that_took_too_long_says_so_also_after_a_restart(supervise, store, for_another):
+    """What had begun in a job that was ended for another run of it begins anew instead."""
+    first, second = sweep(store, 4, 8)
+    supervisor, engine = supervise()
+    wait_for(lambda: supervisor.tick() or store.get(first).steps)
+    if for_another:
+        supervisor.cancel(second)
+    supervisor.stop()
+    Elsewhere.cancel(engine, *engine.live())
+    later, engine = supervise(run_minutes=60)
+    engine.says_by_us = True
+
+    wait_for(lambda: later.tick() or store.get(first).state.ended or store.get(first).attempt > 1)
+
+    assert for_another != ("took more than 60 minutes" in store.get(first).error)
+    assert for_another == (store.get(first).attempt > 1)
 
 
 @pytest.mark.parametrize("while_it_is_asked", [True, False])
