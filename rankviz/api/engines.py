@@ -168,7 +168,8 @@ class Engines:
         notes = [f"{trouble.rstrip('.')}. The runs wait until that has changed."] if trouble else []
         if environment is None:
             return Plan(expected=None, notes=notes, not_known=NOT_KNOWN.format(title=self.place(name).title))
-        found = replace(expected(environment), places=self._workspace.supervisor.places(there.name))
+        found = expected(environment)
+        found = replace(found, parts=self._workspace.supervisor.parts(there.name, found.runs))
         return Plan(expected=found, notes=notes, not_known="" if found.time else NO_SPEED)
 
     def start(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> str:

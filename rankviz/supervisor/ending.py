@@ -1,5 +1,6 @@
 """Ends jobs, and says what becomes of the runs of those that ended."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -60,6 +61,9 @@ class Ending:
                 self._outcomes.cancelled(run_id)
             else:
                 begun.add(run_id)
+                if self._store.cancel_word(run_id) is None:  # an app that finds the job ended has to know why
+                    with contextlib.suppress(OSError):
+                        self._store.ask_to_cancel(run_id)
         troubles = []
         for engine, live in self._jobs:
             ids = {record.run_id for record in self._jobs.records(live)}
@@ -140,8 +144,8 @@ class Ending:
     def ended(self, engine: Engine, live: Live, end: End) -> None:
         """By itself, or since RankViz has ended it, maybe before a restart of the app. Where nobody saw how, its place
         was not lost if it ended no run."""
-        if live.job.name in self._too_long:
-            self._too_long.remove(live.job.name)
+        if live.job.name in self._too_long or self._can_only_have_taken_too_long(engine, live, end):
+            self._too_long.discard(live.job.name)
             end = self._of_one_that_took_too_long(end)
         is_full = end.exit_code == DISK_FULL or (end.exit_code != 0 and disk.is_full(self._store.home))
         if engine.shares_disk and is_full:
@@ -217,6 +221,14 @@ class Ending:
         if came_to_one or not end.lost or end.is_final:
             return begun
         return [record.run_id for record in records if record.state is RunState.QUEUED][:1]
+
+    def _can_only_have_taken_too_long(self, engine: Engine, live: Live, end: End) -> bool:
+        """After a restart nobody knows any more why RankViz has ended a job: for a run that nobody wanted, unless all
+        its runs are still wanted."""
+        may_have = end.by_us and engine.is_limited and self._run_minutes < math.inf
+        states = [record.state for record in self._jobs.records(live)] if may_have else []
+        is_wanted = len(states) == len(live.job.attempts) and RunState.CANCELLED not in states
+        return is_wanted and RunState.RUNNING in states
 
     def _of_one_that_took_too_long(self, end: End) -> End:
         error = (

@@ -113,6 +113,11 @@ class Supervisor:
         """How many jobs an engine has at once; 1 where it was not asked yet."""
         return max(1, self._launching.places.get(engine, 1))
 
+    def parts(self, engine: str, runs: int) -> int:
+        """How many jobs a sweep of so many runs is divided into there where it has all places to itself."""
+        divides = engine in self._jobs.engines and self._jobs.engines[engine].divides
+        return min(self.places(engine), max(1, runs // self._launching.split_runs)) if divides else 1
+
     @property
     def with_job(self) -> Collection[str] | None:
         """The runs that some job has; None where another process supervises."""
@@ -180,14 +185,12 @@ class Supervisor:
                     supervised = self._lock.is_locked
                     trouble = self._cancel_here(run_ids)
                     supervises |= self._lock.is_locked and not supervised and self._thread is None
-                    if trouble and not marked:  # in here, or a look would say first how these runs ended
-                        needless = (OSError,) if self._lock.is_locked else ()  # here they end while this waits
-                        with contextlib.suppress(*needless):
-                            self._ask_to_cancel(waiting)
+                    if not self._lock.is_locked and not marked:
+                        self._ask_to_cancel(waiting)
                         marked = True
                 if trouble:
                     if not isinstance(trouble, EngineEndingError | WorkerError):
-                        raise self._with_what_is_kept(trouble, waiting)
+                        raise self._with_what_is_kept(trouble, self._unended(run_ids))
                     if time.monotonic() > deadline:
                         raise trouble
                     time.sleep(self._poll_seconds / 4)

@@ -34,17 +34,27 @@ def test_a_gpu_that_the_engine_names_gives_time_and_memory(own):
     assert plan.sentences[0].startswith("3 runs on NVIDIA L4: estimated time ")
 
 
-@pytest.mark.parametrize(("engine", "ranks", "at_once"), [("local", (4, 8), 2), ("elsewhere", (4, 8, 16), 3)])
-def test_where_several_workers_train_at_once_the_time_is_said_to_be_that_of_one(own, engine, ranks, at_once):
+@pytest.mark.parametrize("engine", ["local", "elsewhere"])
+@pytest.mark.parametrize(("runs", "at_once"), [(6, 2), (8, 2), (9, 3), (12, 3)])
+def test_where_several_workers_train_a_sweep_at_once_the_time_is_said_to_be_that_of_one(own, engine, runs, at_once):
     api, there = own
     there.seen = Nodes(gpus=["L4"], has_gpu=True)
     api.workspace.supervisor._launching.places[engine] = 3
 
-    several = api.engines.check(questions.sweep(ranks=ranks), engine).sentences
-    one = api.engines.check(questions.sweep(ranks=(4,)), engine).sentences
+    sentences = api.engines.check(questions.sweep(ranks=tuple(range(1, runs + 1))), engine).sentences
 
-    said = f"This is the time on one worker; up to {at_once} train at once there."
-    assert (True, False) == (said in several, any("on one worker" in sentence for sentence in one))
+    assert f"This is the time on one worker; up to {at_once} train at once there." in sentences
+
+
+@pytest.mark.parametrize(("runs", "divides"), [(1, True), (2, True), (5, True), (6, False)])
+def test_a_sweep_that_is_not_divided_is_not_said_to_train_on_several_workers(own, runs, divides):
+    api, there = own
+    there.seen, there.divides = Nodes(gpus=["L4"], has_gpu=True), divides
+    api.workspace.supervisor._launching.places["elsewhere"] = 3
+
+    sentences = api.engines.check(questions.sweep(ranks=tuple(range(1, runs + 1))), "elsewhere").sentences
+
+    assert not any("on one worker" in sentence for sentence in sentences)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """Jobs whose engine takes a while to end them: nothing waits for that, and what becomes of their runs stays right."""
 
+from dataclasses import replace
+
 import pytest
 
+from rankviz.engines import End
 from rankviz.errors import EngineEndingError
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
@@ -14,6 +17,11 @@ class Slow(Elsewhere):
     """Ends a job once `ends_now` is set, and says so when it is asked again. Until then that takes a while."""
 
     ends_now = False
+    says_by_us = False
+
+    def live(self):
+        by_us = End(by_us=True) if self.says_by_us else None
+        return [replace(each, end=by_us or each.end) if each.end else each for each in super().live()]
 
     def cancel(self, live, unless=lambda: False):
         if unless():
@@ -72,6 +80,31 @@ def test_a_run_is_cancelled_while_whoever_asks_for_it_waits(supervise, store):
     assert ["cancelled"] == states(store, [run_id])
 
 
+class Killed(BaseException):
+    """The app, while it waits for an engine."""
+
+
+def test_a_run_is_cancelled_also_where_the_app_is_killed_while_its_job_is_ended(supervise, store):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise()
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+
+    def cancel(live, unless=lambda: False):
+        Elsewhere.cancel(engine, live)
+        raise Killed
+
+    engine.cancel = cancel
+    with pytest.raises(Killed):
+        supervisor.cancel(run_id)
+    supervisor.stop()
+    later, engine = supervise()
+    engine.ends_now = engine.says_by_us = True
+
+    wait_for(lambda: later.tick() or store.get(run_id).state.ended or store.get(run_id).attempt > 1)
+
+    assert ["cancelled"] == states(store, [run_id])
+
+
 def test_jobs_that_end_slowly_keep_no_other_from_being_ended(supervise, store):
     sweep_id = store.create(questions.sweep(ranks=tuple(range(1, 7))))
     run_ids = store.run_ids(sweep_id)
@@ -100,6 +133,25 @@ def test_a_run_that_took_too_long_says_so_also_where_its_job_ends_slowly(supervi
     wait_for(lambda: supervisor.tick() or store.get(run_id).state.ended)
 
     assert "took more than 0.001 minutes" in store.get(run_id).error
+
+
+@pytest.mark.parametrize("for_another", [False, True])
+def test_a_run_that_took_too_long_says_so_also_after_a_restart(supervise, store, for_another):
+    """What had begun in a job that was ended for another run of it begins anew instead."""
+    first, second = sweep(store, 4, 8)
+    supervisor, engine = supervise()
+    wait_for(lambda: supervisor.tick() or store.get(first).steps)
+    if for_another:
+        supervisor.cancel(second)
+    supervisor.stop()
+    Elsewhere.cancel(engine, *engine.live())
+    later, engine = supervise(run_minutes=60)
+    engine.says_by_us = True
+
+    wait_for(lambda: later.tick() or store.get(first).state.ended or store.get(first).attempt > 1)
+
+    assert for_another != ("took more than 60 minutes" in store.get(first).error)
+    assert for_another == (store.get(first).attempt > 1)
 
 
 @pytest.mark.parametrize("while_it_is_asked", [True, False])

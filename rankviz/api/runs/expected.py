@@ -72,7 +72,7 @@ class ExpectedRuns(StoredRuns):
             time=self._time(runs, [by_rank[run.r] for run in runs], here, paces),
             paces=paces,
             first=first,
-            places=1 if environment else self._workspace.supervisor.places(LOCAL),
+            parts=1 if environment else self._workspace.supervisor.parts(LOCAL, len(runs)),
             warning=precision_warning(first, self._workspace.device(here), self._workspace.assumptions),
         )
 

@@ -179,7 +179,7 @@ class Spending:
     def _most(self, engine: HfJobs, sweep: Sweep, bill: Bill) -> float | None:
         """What its jobs can cost, of all who pay for them; None where a limit cannot be read, or there is none."""
         with suppress(EngineUnavailableError):
-            if limit := sum(engine.papers.limits(sweep.sweep_id)) or self.limit(sweep):
+            if limit := sum(engine.papers.limits(sweep.sweep_id, self._workspace.payer)) or self.limit(sweep):
                 return max(limit + engine.papers.more_usd(sweep.sweep_id), bill.most_usd)
         return None
 

@@ -6,7 +6,7 @@ hf-jobs/RUN_ID-aN/rented.json
 hf-jobs/forgotten         folders of jobs that have been read
 hf-jobs/spent.json        US dollars by sweep and job (spending)
 hf-jobs/missing/NAME.json the rented.json of a job that may run and is nowhere (missing)
-hf-jobs/limit-SWEEP       the spending limit that a sweep was given last, in US dollars; -PAYER of each payer
+hf-jobs/limit-SWEEP       the spending limit that a sweep was given last, in US dollars; @PAYER of each payer
 """
 
 import contextlib
@@ -204,9 +204,15 @@ class Papers:
         files = (self.place / f"limit-{name}" for name in (purse(sweep_id, payer), sweep_id))
         return next((read_limit(file) for file in files if file.exists()), None)
 
-    def limits(self, sweep_id: str) -> Sequence[float]:
-        """That of each who pays for a sweep. EngineUnavailableError, as of `limit`."""
-        files = sorted(self.place.glob(f"limit-{sweep_id}-*")) or self.place.glob(f"limit-{sweep_id}")
+    def limits(self, sweep_id: str, asks: str = "") -> Sequence[float]:
+        """That of each who pays for a sweep. EngineUnavailableError, as of `limit`.
+
+        Args:
+            asks: A payer. Where that is the owner of a machine, the sweep's own limit is theirs; else it is one of an
+                earlier version, and counts as long as no payer has another.
+        """
+        of_payers, own = sorted(self.place.glob(f"limit-{sweep_id}@*")), self.place / f"limit-{sweep_id}"
+        files = [own, *of_payers] if own.exists() and not (asks and of_payers) else of_payers
         return [read_limit(file) for file in files]
 
     def more_usd(self, sweep_id: str, payer: str | None = None, limit: float | None = None) -> float:

@@ -25,8 +25,8 @@ UNREADABLE = (
 
 def purse(sweep_id: str, payer: str) -> str:
     """What somebody pays of a sweep is written down under this name. Of the owner of a machine it is the sweep's, and
-    so was everybody's in earlier versions."""
-    return f"{sweep_id}-{hashlib.sha256(payer.encode()).hexdigest()[:16]}" if payer else sweep_id
+    so was everybody's in earlier versions. No id of a sweep has an @."""
+    return f"{sweep_id}@{hashlib.sha256(payer.encode()).hexdigest()[:16]}" if payer else sweep_id
 
 
 class Cost(NamedTuple):
@@ -88,7 +88,7 @@ class Spending:
             payer: Whose jobs; None: everybody's.
         """
         known = self._all()
-        everybody = [name for name in known if name.startswith(f"{sweep_id}-")]
+        everybody = [name for name in known if name.startswith(f"{sweep_id}@")]
         names = (sweep_id, *(everybody if payer is None else [purse(sweep_id, payer)]))
         return {job: cost for name in names for job, cost in known.get(name, {}).items()}
 

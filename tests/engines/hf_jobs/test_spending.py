@@ -25,6 +25,30 @@ def test_a_bill_adds_what_has_ended_and_what_is_going(spending):
     assert (2, 0.75, True, 0.75) == spending.bill("s", {"a-second-job": Cost(0.25, 0.25)})
 
 
+@pytest.mark.parametrize("other", ["s-b", "s-0123abcd", "s-0123456789abcdef"])
+@pytest.mark.parametrize("payer", ["", "ben"])
+def test_a_sweep_whose_id_begins_with_that_of_another_costs_that_one_nothing(spending, tmp_path, other, payer):
+    papers = Papers(tmp_path)
+    for sweep_id, usd, who in (("s", 2.0, "ann"), (other, 50.0, payer)):
+        spending.add(sweep_id, f"{sweep_id}-job", Cost(usd, usd), who)
+        papers.note_limit(sweep_id, usd, who)
+
+    assert ((1, 2.0, True, 2.0), [2.0]) == (spending.bill("s", {}), papers.limits("s"))
+    assert ((1, 50.0, True, 50.0), [50.0]) == (spending.bill(other, {}), papers.limits(other))
+
+
+@pytest.mark.parametrize(("asks", "limits"), [("", [2.0, 3.0]), ("ann", [3.0])])
+def test_of_a_sweep_that_others_pay_for_too_the_owner_s_limit_counts_where_that_is_no_earlier_one(
+    tmp_path, asks, limits
+):
+    papers = Papers(tmp_path)
+    papers.note_limit("s", 2.0)
+    assert [2.0] == papers.limits("s", asks)
+    papers.note_limit("s", 3.0, "ann")
+
+    assert limits == papers.limits("s", asks)
+
+
 def test_a_job_that_is_going_is_on_the_bill_once_when_it_ends(spending):
     spending.add("s", "a-job", Cost(0.5, 0.5))
 

@@ -79,8 +79,8 @@ class ExpectedSweep:
     """What has finished here and moved the time."""
     first: RunRequest | None = None
     """The first run, for what is said of its settings."""
-    places: int = 1
-    """How many workers may train at once there, as far as that is known."""
+    parts: int = 1
+    """How many workers may train it at once there, as far as that is known."""
     warning: str = ""
     """What on this device will cost more than it need."""
 
@@ -110,8 +110,8 @@ def _sentences(expected: ExpectedSweep):
             f"Loading {units.time_span(expected.time.load)}, training {units.time_span(expected.time.training)}, "
             f"evaluation {units.time_span(expected.time.evaluation)}{_answers_in_words(expected.time)}."
         )
-        if expected.runs > 1 and expected.places > 1:
-            yield f"This is the time on one worker; up to {min(expected.runs, expected.places)} train at once there."
+        if expected.parts > 1:
+            yield f"This is the time on one worker; up to {expected.parts} train at once there."
     if (run := expected.first) and run.answered_examples < run.exact_match_examples:
         yield (
             f"Exact match uses all {run.held_out_examples:,} held-out rows ({run.exact_match_examples:,} requested): "
