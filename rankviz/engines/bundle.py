@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced
@@ -81,12 +81,24 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
     write_durably(folder / JOB_FILE, json.dumps(content))
 
 
-def read_job(folder: Path) -> Job:
-    """The job of a packed folder. EngineError where that cannot be read."""
+def read_json(file: Path) -> Any:
+    """What a small file holds. ValueError where it is not there or damaged; OSError where that may go better later."""
     try:
-        content = json.loads((folder / JOB_FILE).read_text())
+        return json.loads(file.read_bytes())
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    except OSError as error:
+        if error.errno not in OF_NAMES:
+            raise
+        raise ValueError(error.strerror) from None
+
+
+def read_job(folder: Path) -> Job:
+    """The job of a packed folder. EngineError where that cannot be read; OSError where that may go better later."""
+    try:
+        content = read_json(folder / JOB_FILE)
         job = Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise EngineError(f"What is written down of its job cannot be read ({folder.name}/{JOB_FILE}).") from None
     if not job.attempts or job.kind not in get_args(Kind):
         raise EngineError(f"What is written down of its job makes no sense ({folder.name}/{JOB_FILE}).")
@@ -95,7 +107,7 @@ def read_job(folder: Path) -> Job:
 
 def was_lost(folder: Path) -> bool:
     """Whether a run of a readable job was lost with its place before. False where an earlier version packed it."""
-    return json.loads((folder / JOB_FILE).read_text()).get("was_lost") is True
+    return read_json(folder / JOB_FILE).get("was_lost") is True
 
 
 def unreadable(folder: Path, why: str) -> Live:

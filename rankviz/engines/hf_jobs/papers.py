@@ -271,8 +271,8 @@ def read_limit(file: Path) -> float:
 
 
 def read_rented(file: Path) -> Rented:
-    """EngineError where it cannot be read."""
+    """EngineError where it cannot be read; OSError where that may go better later."""
     try:
-        return build(Rented, json.loads(file.read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return build(Rented, bundle.read_json(file))
+    except ValueError:
         raise EngineError(f"What is written down of its job cannot be read ({file.parent.name}/{file.name}).") from None

@@ -4,6 +4,7 @@ Ray ends a driver whose head does not come back, and may keep it waiting for min
 DESCRIPTOR is a pipe to it, and its end is the driver's. Slots whose runs have not ended go on.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -31,7 +32,7 @@ class Driver:
         self._terms, self._cluster = terms, Cluster(terms)
         self._followers: dict[str, Follower] = {}
         self._unreadable: set[str] = set()
-        """Jobs of which the engine says so, and whose slots have been ended."""
+        """Damaged jobs, of which the engine says so, and whose slots have been ended."""
         self._lock = threading.Lock()
         self._end_strangers()
         self._scan()
@@ -65,7 +66,8 @@ class Driver:
     def _scan_always(self) -> None:
         tick = threading.Event()
         while not tick.wait(SCAN_SECONDS):
-            self._scan()
+            with contextlib.suppress(OSError):  # of the folder of all jobs
+                self._scan()
 
     def _refresh_always(self) -> None:
         tick = threading.Event()
@@ -87,6 +89,8 @@ class Driver:
                 except EngineError:
                     self._unreadable.add(name)
                     self._end_slot(name)
+                except OSError:  # looked at again at the next scan
+                    continue
 
     def _end_strangers(self) -> None:
         """Slots of jobs that were given up while the cluster could not be reached."""
