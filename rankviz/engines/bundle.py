@@ -11,6 +11,7 @@ cuts/ beside the journals. What comes back was written elsewhere: it is read as 
 whatever is wrong with it is a matter of its own run.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -120,8 +121,12 @@ def unreadable(folder: Path, why: str) -> Live:
 
 
 def folders_in(place: Path) -> Sequence[Path]:
-    """Of the jobs that lie there, in the order of their names."""
-    return sorted(path.parent for path in place.glob(f"*/{JOB_FILE}") if is_folder_of_job(path.parent))
+    """Of the jobs that lie there, in the order of their names. OSError where that cannot be seen now: Path.glob would
+    find none."""
+    with contextlib.suppress(FileNotFoundError):
+        folders = [place / name for name in sorted(os.listdir(place))]
+        return [folder for folder in folders if (folder / JOB_FILE).exists() and is_folder_of_job(folder)]
+    return []
 
 
 def is_folder_of_job(folder: Path) -> bool:

@@ -242,8 +242,11 @@ class Papers:
         return names
 
     def _all(self) -> Sequence[Path]:
-        """Whatever has gone of what was in them."""
-        return [path for path in sorted(self.place.glob("*-a*")) if bundle.is_folder_of_job(path) and path.is_dir()]
+        """Whatever has gone of what was in them. OSError where they cannot be seen now."""
+        with contextlib.suppress(FileNotFoundError):
+            paths = [self.place / name for name in sorted(os.listdir(self.place))]
+            return [path for path in paths if bundle.is_folder_of_job(path) and path.is_dir()]
+        return []
 
     def _home_id(self) -> str:
         """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 
+from rankviz.engines.bundle import JOB_FILE
 from rankviz.engines.ray.cluster import Cluster, explain
 from rankviz.engines.ray.follow import Follower
 from rankviz.engines.ray.placing import end_slot
@@ -80,7 +81,8 @@ class Driver:
     def _scan(self) -> None:
         """Follow new jobs, and drop those whose folder has gone."""
         with self._lock:
-            there = {path.parent.name: path.parent for path in self._terms.jobs.glob("[!.]*/job.json")}
+            folders = [self._terms.jobs / name for name in os.listdir(self._terms.jobs) if not name.startswith(".")]
+            there = {folder.name: folder for folder in folders if (folder / JOB_FILE).exists()}
             for name in self._followers.keys() - there.keys():
                 threading.Thread(target=self._followers.pop(name).drop, daemon=True).start()
             for name in there.keys() - self._followers.keys() - self._unreadable:

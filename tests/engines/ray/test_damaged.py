@@ -115,6 +115,23 @@ def test_a_driver_follows_a_job_as_soon_as_it_can_be_read_and_ends_the_slot_of_a
     assert [f"{damaged}-a1"] == ended
 
 
+def test_a_folder_of_jobs_that_cannot_be_listed_just_now_is_not_taken_for_empty(store, monkeypatch):
+    """As Path.glob takes it from Python 3.13 on."""
+    (run_id,) = sweep(store, 4)
+    packed(store, run_id)
+
+    def fail(*args):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as failing:
+        failing.setattr("os.scandir", fail)
+        failing.setattr("os.listdir", fail)
+        with pytest.raises(OSError, match="Too many open files"):
+            Ray(store).live()
+
+    assert [run_id] == [live.job.attempts[0].run_id for live in Ray(store).live()]
+
+
 def test_a_driver_looks_again_where_the_folder_of_all_jobs_could_not_be_read(monkeypatch):
     looks = iter([OSError(errno.EMFILE, "Too many open files"), KeyboardInterrupt()])
 
