@@ -81,8 +81,10 @@ class Driver:
     def _scan(self) -> None:
         """Follow new jobs, and drop those whose folder has gone."""
         with self._lock:
-            folders = [self._terms.jobs / name for name in os.listdir(self._terms.jobs) if not name.startswith(".")]
-            there = {folder.name: folder for folder in folders if (folder / JOB_FILE).exists()}
+            there = {}
+            with contextlib.suppress(FileNotFoundError):
+                folders = [self._terms.jobs / name for name in os.listdir(self._terms.jobs) if name[0] != "."]
+                there = {folder.name: folder for folder in folders if (folder / JOB_FILE).exists()}
             for name in self._followers.keys() - there.keys():
                 threading.Thread(target=self._followers.pop(name).drop, daemon=True).start()
             for name in there.keys() - self._followers.keys() - self._unreadable:

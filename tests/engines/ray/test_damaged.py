@@ -1,7 +1,9 @@
 """Files of jobs in a runs folder that are damaged or gone: their own runs are tried again, and the others go on."""
 
 import errno
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,6 +115,17 @@ def test_a_driver_follows_a_job_as_soon_as_it_can_be_read_and_ends_the_slot_of_a
 
     assert [whole] == looking.of(folder.name).run_ids
     assert [f"{damaged}-a1"] == ended
+
+
+def test_a_driver_drops_its_jobs_where_somebody_removed_the_folder_of_all(tmp_path, monkeypatch):
+    dropped = threading.Event()
+    looking = driver.Driver.__new__(driver.Driver)
+    looking._terms, looking._lock = Terms(address="", namespace="", jobs=tmp_path / "gone"), threading.Lock()
+    looking._followers, looking._unreadable = {"r4-a1": SimpleNamespace(drop=dropped.set)}, set()
+
+    looking._scan()
+
+    assert dropped.wait(60.0)
 
 
 def test_a_folder_of_jobs_that_cannot_be_listed_just_now_is_not_taken_for_empty(store, monkeypatch):
