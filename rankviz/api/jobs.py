@@ -211,7 +211,7 @@ class Jobs:
     def _job_of(self, sweep: Sweep) -> Rented | None:
         """That has not been read to its end, of a sweep of whoever asks."""
         if self._runs.is_mine(sweep.sweep_id):
-            with suppress(EngineError):  # papers that cannot be read
+            with suppress(EngineError, OSError):  # papers that cannot be read
                 jobs = map(self._engine.papers.read, self._engine.papers.folders())
                 return next((rented for rented in jobs if rented.sweep_id == sweep.sweep_id), None)
         return None

@@ -1,6 +1,6 @@
 """A job as a folder that can be sent anywhere: a small runs folder with the job's runs and their data.
 
-    job.json                        kind and attempts
+    job.json                        kind and attempts, and whether a run was lost before
     runs/RUN_ID/request.json        its data is a sample, or a path inside this folder
     runs/RUN_ID/events.jsonl        its first line says which attempt this is; the worker appends
     runs/RUN_ID/config.json         of a probe
@@ -11,6 +11,7 @@ cuts/ beside the journals. What comes back was written elsewhere: it is read as 
 whatever is wrong with it is a matter of its own run.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -23,7 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced
@@ -76,20 +77,38 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
         (target / "request.json").write_text(request_text(request), encoding="utf-8")
         placed = AttemptPlaced(time=time.time(), attempt=attempt.number or record.attempt, engine=engine)
         append_event(journal(folder, attempt.run_id), placed)
-    content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts]}
+    was_lost = any(store.record(attempt.run_id).lost_attempts for attempt in job.attempts)
+    content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts], "was_lost": was_lost}
     write_durably(folder / JOB_FILE, json.dumps(content))
 
 
-def read_job(folder: Path) -> Job:
-    """The job of a packed folder. EngineError where that cannot be read."""
+def read_json(file: Path) -> Any:
+    """What a small file holds. ValueError where it is not there or damaged; OSError where that may go better later."""
     try:
-        content = json.loads((folder / JOB_FILE).read_text())
+        return json.loads(file.read_bytes())
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    except OSError as error:
+        if error.errno not in OF_NAMES:
+            raise
+        raise ValueError(error.strerror) from None
+
+
+def read_job(folder: Path) -> Job:
+    """The job of a packed folder. EngineError where that cannot be read; OSError where that may go better later."""
+    try:
+        content = read_json(folder / JOB_FILE)
         job = Job(attempts=tuple(Attempt.parse(text) for text in content["attempts"]), kind=content["kind"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise EngineError(f"What is written down of its job cannot be read ({folder.name}/{JOB_FILE}).") from None
     if not job.attempts or job.kind not in get_args(Kind):
         raise EngineError(f"What is written down of its job makes no sense ({folder.name}/{JOB_FILE}).")
     return job
+
+
+def was_lost(folder: Path) -> bool:
+    """Whether a run of a readable job was lost with its place before. False where an earlier version packed it."""
+    return read_json(folder / JOB_FILE).get("was_lost") is True
 
 
 def unreadable(folder: Path, why: str) -> Live:
@@ -102,8 +121,12 @@ def unreadable(folder: Path, why: str) -> Live:
 
 
 def folders_in(place: Path) -> Sequence[Path]:
-    """Of the jobs that lie there, in the order of their names."""
-    return sorted(path.parent for path in place.glob(f"*/{JOB_FILE}") if is_folder_of_job(path.parent))
+    """Of the jobs that lie there, in the order of their names. OSError where that cannot be seen now: Path.glob would
+    find none."""
+    with contextlib.suppress(FileNotFoundError):
+        folders = [place / name for name in sorted(os.listdir(place))]
+        return [folder for folder in folders if (folder / JOB_FILE).exists() and is_folder_of_job(folder)]
+    return []
 
 
 def is_folder_of_job(folder: Path) -> bool:

@@ -125,7 +125,7 @@ class Engine(Protocol):
         ...
 
     def sound_room(self) -> int:
-        """How many of those would start where the last job was not lost: runs that were lost wait for such a place. All
+        """How many of those would start where none was lost lately: runs that were lost wait for such a place. All
         of them where no place of the engine is so, or it cannot tell."""
         return self.room()
 

@@ -5,6 +5,7 @@ restarted app finds them, also where it was killed.
 """
 
 import logging
+import math
 import os
 import sys
 import time
@@ -50,13 +51,17 @@ class Rest(NamedTuple):
     def is_over(self) -> bool:
         return time.monotonic() >= self.until
 
+    def is_sound(self, distrust_seconds: float) -> bool:
+        """Whether the last worker was lost so long ago."""
+        return time.monotonic() >= self.until - self.seconds + distrust_seconds
+
     def another(self, first_seconds: float) -> "Rest":
         """After one more worker was lost."""
         seconds = min(max(first_seconds, 2 * self.seconds), MOST_REST_SECONDS)
         return Rest(seconds, time.monotonic() + seconds)
 
 
-NO_REST = Rest(0.0, 0.0)
+NO_REST = Rest(0.0, -math.inf)
 
 
 class Local(Engine):
@@ -70,8 +75,9 @@ class Local(Engine):
         gpus: Their names as CUDA_VISIBLE_DEVICES has them, instead of those that the driver reports.
         niceness: How far the priority of a worker is below that of this process.
         rest_seconds: Of several GPUs, one whose worker was lost is given no other for so long, twice as long each time
-            that happens again, so that the others get the work. Until a worker there ends well, it is given no run that
-            was lost, as long as another one is sound.
+            that happens again, so that the others get the work.
+        distrust_seconds: Nor is it given a run that was lost for so long after its last loss, or until a worker there
+            ends well, as long as another one is sound.
     """
 
     name = LOCAL
@@ -89,6 +95,7 @@ class Local(Engine):
         gpus: Sequence[str] = (),
         niceness: int = 0,
         rest_seconds: float = 10.0,
+        distrust_seconds: float = 600.0,
     ):
         self._home = home
         self._commands = commands
@@ -97,6 +104,7 @@ class Local(Engine):
         self._gpus = tuple(gpus)
         self._niceness = niceness
         self._rest_seconds = rest_seconds
+        self._distrust_seconds = distrust_seconds
         self._workers: dict[Path, process.Worker] = {}
         self._rests: dict[Path, Rest] = {}
 
@@ -175,16 +183,17 @@ class Local(Engine):
         ]
 
     def _free(self) -> Sequence[Slot]:
-        """Those that lost fewer workers first."""
+        """Sound ones first, and of them those that lost fewer workers."""
         locks = {process.lock_file(self._home, slot.number): slot for slot in self._slots}
         free = [lock for lock in locks if lock not in self._workers and self._rest(lock).is_over]
-        return [locks[lock] for lock in sorted(free, key=lambda lock: self._rest(lock).seconds)]
+        free.sort(key=lambda lock: (not self._is_sound(locks[lock]), self._rest(lock).seconds))
+        return [locks[lock] for lock in free]
 
     def _is_sound(self, slot: Slot) -> bool:
-        """Whether it neither lost its last worker nor has one that cannot be killed."""
+        """Whether it neither lost its last worker lately nor has one that cannot be killed."""
         lock = process.lock_file(self._home, slot.number)
         worker = self._workers.get(lock)
-        return not self._rest(lock).seconds and not (worker and worker.look_again)
+        return self._rest(lock).is_sound(self._distrust_seconds) and not (worker and worker.look_again)
 
     def _rest(self, lock: Path) -> Rest:
         return self._rests.get(lock, NO_REST)

@@ -100,6 +100,10 @@ class Jobs:
             self.place(engine, live)
         return live
 
+    def wait(self, engine: Engine, attempts: Sequence[Attempt], why: str) -> None:
+        """Write down why attempts wait that no job has."""
+        self._write_places(engine.name, attempts, waits=why)
+
     def was_refused(self, attempt: Attempt) -> bool:
         """Whether an engine has said that it did not start it, and that it has to wait."""
         return attempt in self._refused

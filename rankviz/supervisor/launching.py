@@ -17,6 +17,8 @@ from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.outcomes import Outcomes, Record
 from rankviz.supervisor.turns import Batch, Place
 
+FOR_A_SOUND_PLACE = "It waits for a place that has not just lost its worker."
+
 
 class Queue(NamedTuple):
     """What waits."""
@@ -132,7 +134,9 @@ class Launching:
         places = self.places_of_owners(engine)
         order = turns.in_turn(waiting, {**served, **self._served}, places)
         for part in turns.parts(order, room, places, least=self.split_runs) if engine.divides else order:
-            if room > 0 and (sound > 0 or not part.was_lost) and self._start(engine, part):
+            if room > 0 and sound <= 0 and part.was_lost:
+                self._jobs.wait(engine, [self._next_attempt(record) for record in part.records], FOR_A_SOUND_PLACE)
+            elif room > 0 and self._start(engine, part):
                 room, sound = room - 1, sound - 1
 
     def _start(self, engine: Engine, batch: Batch) -> bool:

@@ -15,8 +15,9 @@ def supervise(store):
     """Of two GPUs; each lost worker leaves a line in the file `lost`."""
     started = []
 
-    def start(program, **settings):
-        engine = Local(store.home, commands={"finetune": worker(program)}, gpus=("0", "1"), rest_seconds=0.1)
+    def start(program, distrust_seconds=600.0, **settings):
+        seconds = {"rest_seconds": 0.1, "distrust_seconds": distrust_seconds}
+        engine = Local(store.home, commands={"finetune": worker(program)}, gpus=("0", "1"), **seconds)
         supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, **settings)
         started.append(supervisor)
         return supervisor
@@ -80,6 +81,41 @@ def test_where_every_gpu_is_dead_a_sweep_fails(supervise, store):
 
     assert ["failed"] * 8 == states(store, run_ids)
     assert "Not started: 2 workers in a row completed no run" in store.get(run_ids[-1]).error
+
+
+R8_IS_LOST_ONCE = (
+    "for run_id in run_ids:\n"
+    "    if begin(run_id):\n"
+    "        step(run_id)\n"
+    "        if run_id.endswith('r8') and attempts[run_id] == '1': os.kill(os.getpid(), signal.SIGKILL)\n"
+    "        while run_id.endswith('r4') and not (store.home / 'go').exists(): time.sleep(0.02)\n"
+    "        complete(run_id)\n"
+)
+
+
+def test_a_lost_run_says_that_it_waits_for_another_gpu(supervise, store):
+    (long,), (lost,) = sweep(store, 4), sweep(store, 8)
+    supervisor = supervise(R8_IS_LOST_ONCE, max_attempts=2)
+
+    wait_for(lambda: supervisor.tick() or store.get(lost).waits)
+    assert "It waits for a place that has not just lost its worker." == store.get(lost).waits
+    (store.home / "go").touch()
+    supervisor.settle()
+
+    assert ["completed"] * 2 == states(store, [long, lost])
+    assert ["GPU 0", ""] == [store.get(lost).where, store.get(lost).waits]
+
+
+def test_a_lost_run_does_not_wait_without_end_beside_an_idle_gpu(supervise, store):
+    (long,), (lost,) = sweep(store, 4), sweep(store, 8)
+    supervisor = supervise(R8_IS_LOST_ONCE, max_attempts=2, distrust_seconds=0.2)
+
+    wait_for(lambda: supervisor.tick() or store.get(lost).state.ended)
+
+    assert ["running", "completed"] == states(store, [long, lost])
+    assert "GPU 1" == store.get(lost).where
+    (store.home / "go").touch()
+    supervisor.settle()
 
 
 HOLDS_EACH = (

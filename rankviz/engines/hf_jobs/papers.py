@@ -248,8 +248,11 @@ class Papers:
         return names
 
     def _all(self) -> Sequence[Path]:
-        """Whatever has gone of what was in them."""
-        return [path for path in sorted(self.place.glob("*-a*")) if bundle.is_folder_of_job(path) and path.is_dir()]
+        """Whatever has gone of what was in them. OSError where they cannot be seen now."""
+        with contextlib.suppress(FileNotFoundError):
+            paths = [self.place / name for name in sorted(os.listdir(self.place))]
+            return [path for path in paths if bundle.is_folder_of_job(path) and path.is_dir()]
+        return []
 
     def _home_id(self) -> str:
         """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""
@@ -277,8 +280,8 @@ def read_limit(file: Path) -> float:
 
 
 def read_rented(file: Path) -> Rented:
-    """EngineError where it cannot be read."""
+    """EngineError where it cannot be read; OSError where that may go better later."""
     try:
-        return build(Rented, json.loads(file.read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return build(Rented, bundle.read_json(file))
+    except ValueError:
         raise EngineError(f"What is written down of its job cannot be read ({file.parent.name}/{file.name}).") from None

@@ -4,6 +4,7 @@ Ray ends a driver whose head does not come back, and may keep it waiting for min
 DESCRIPTOR is a pipe to it, and its end is the driver's. Slots whose runs have not ended go on.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import ray
 
+from rankviz.engines.bundle import JOB_FILE
 from rankviz.engines.ray.cluster import Cluster, explain
 from rankviz.engines.ray.follow import Follower
 from rankviz.engines.ray.placing import end_slot
@@ -31,7 +33,7 @@ class Driver:
         self._terms, self._cluster = terms, Cluster(terms)
         self._followers: dict[str, Follower] = {}
         self._unreadable: set[str] = set()
-        """Jobs of which the engine says so, and whose slots have been ended."""
+        """Damaged jobs, of which the engine says so, and whose slots have been ended."""
         self._lock = threading.Lock()
         self._end_strangers()
         self._scan()
@@ -65,7 +67,8 @@ class Driver:
     def _scan_always(self) -> None:
         tick = threading.Event()
         while not tick.wait(SCAN_SECONDS):
-            self._scan()
+            with contextlib.suppress(OSError):  # of the folder of all jobs
+                self._scan()
 
     def _refresh_always(self) -> None:
         tick = threading.Event()
@@ -78,7 +81,10 @@ class Driver:
     def _scan(self) -> None:
         """Follow new jobs, and drop those whose folder has gone."""
         with self._lock:
-            there = {path.parent.name: path.parent for path in self._terms.jobs.glob("[!.]*/job.json")}
+            there = {}
+            with contextlib.suppress(FileNotFoundError):
+                folders = [self._terms.jobs / name for name in os.listdir(self._terms.jobs) if name[0] != "."]
+                there = {folder.name: folder for folder in folders if (folder / JOB_FILE).exists()}
             for name in self._followers.keys() - there.keys():
                 threading.Thread(target=self._followers.pop(name).drop, daemon=True).start()
             for name in there.keys() - self._followers.keys() - self._unreadable:
@@ -87,6 +93,8 @@ class Driver:
                 except EngineError:
                     self._unreadable.add(name)
                     self._end_slot(name)
+                except OSError:  # looked at again at the next scan
+                    continue
 
     def _end_strangers(self) -> None:
         """Slots of jobs that were given up while the cluster could not be reached."""

@@ -51,7 +51,7 @@ class Place:
         self.slot: Any = None
         self._without: Set[str] = frozenset()
         """Nodes that were avoided when the slot was made."""
-        self._was_lost = any(attempt.number > 1 for attempt in bundle.read_job(folder).attempts)
+        self._was_lost = bundle.was_lost(folder)
         self._refusals = 0
 
     @property

@@ -1,11 +1,11 @@
 """What the engine and its driver say to each other, through a pipe."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from rankviz.engines import bundle
 from rankviz.engines.engine import End
 from rankviz.engines.ray.alone import FIRST_SECONDS
 
@@ -57,11 +57,11 @@ class State(NamedTuple):
 
 
 def read_end(folder: Path) -> End:
-    """How the job of a folder here ended; it is lost where that cannot be read any more."""
+    """How the job of a folder here ended; it is lost where that cannot be read any more. OSError: later, maybe."""
     try:
-        end = End(**json.loads((folder / RESULT).read_bytes()))
+        end = End(**bundle.read_json(folder / RESULT))
         if isinstance(end.why, str) and isinstance(end.exit_code, int | None):
             return end
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         pass
     return End(lost=True, why=UNREADABLE.format(name=folder.name, result=RESULT))

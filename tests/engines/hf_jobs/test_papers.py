@@ -47,6 +47,23 @@ def test_a_job_that_cannot_be_read_ends_its_runs_with_where_to_look_and_no_other
     assert supervisor.engines[0].bill(store.get(lost[0]).request.sweep_id).most_usd > 0
 
 
+def test_papers_that_cannot_be_read_just_now_are_not_taken_for_damaged(tmp_path, monkeypatch):
+    papers, folder = Papers(tmp_path), tmp_path / "hf-jobs" / "r4-a1"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text('{"kind": "finetune", "attempts": ["r4@1"]}')
+    papers.write(folder, RENTED_JOB)
+
+    def fail(*args, **settings):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as failing:
+        failing.setattr("pathlib.Path.open", fail)
+        with pytest.raises(OSError, match="Too many open files"):
+            papers.trouble(folder)
+
+    assert "" == papers.trouble(folder)
+
+
 def test_where_what_was_spent_cannot_be_read_runs_wait_and_say_so(supervise, store, hub):
     (run_id,) = sweep(store, 4)
     file = store.home / "hf-jobs" / SPENT

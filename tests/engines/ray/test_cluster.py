@@ -1,10 +1,17 @@
 """How many slots the nodes of a cluster have, with which GPUs, and why there is none."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from rankviz.core.runs.attempts import RunRequeued
+from rankviz.engines import Attempt, Job, bundle
 from rankviz.engines.ray.alone import LeftAlone
 from rankviz.engines.ray.cluster import Cluster, gpus, slots, why_none
+from rankviz.engines.ray.placing import Place
 from rankviz.engines.ray.terms import Terms
+from tests.support.workers import sweep
 
 
 def node(labels=None, alive=True, **resources):
@@ -94,3 +101,22 @@ def test_a_node_that_is_gone_or_has_other_labels_names_no_gpu():
 
 def test_a_slot_that_takes_no_gpu_has_none():
     assert () == gpus([node(GPU=1, slot=2, **{"accelerator_type:L4": 1.0})], {"slot": 1}, {})
+
+
+@pytest.mark.parametrize(("lost", "avoided"), [("", set()), ("Its node has gone.", {"dead"})])
+def test_only_a_job_with_a_run_that_was_lost_avoids_such_a_node_whatever_the_number_of_its_attempt(
+    store, tmp_path, lost, avoided
+):
+    """A run that gave way, was resumed or came from another engine has a second attempt too."""
+    (run_id,) = sweep(store, 4)
+    store.append(run_id, RunRequeued(time=1.0, lost=lost))
+    bundle.pack(store, Job(attempts=(Attempt(run_id, 2),)), tmp_path / "job", engine="ray")
+    cluster = SimpleNamespace(avoided=lambda *, was_lost: {"dead"} if was_lost else set())
+
+    assert avoided == Place(tmp_path / "job", None, cluster, print)._avoided
+
+
+def test_a_job_that_an_earlier_version_packed_was_not_lost(tmp_path):
+    (tmp_path / bundle.JOB_FILE).write_text('{"kind": "finetune", "attempts": ["r4@2"]}')
+
+    assert not bundle.was_lost(tmp_path)

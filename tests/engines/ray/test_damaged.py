@@ -1,12 +1,18 @@
 """Files of jobs in a runs folder that are damaged or gone: their own runs are tried again, and the others go on."""
 
+import errno
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from rankviz.core.runs.events import RunStarted
-from rankviz.engines import Attempt, Job, bundle
+from rankviz.engines import Attempt, End, Job, bundle
+from rankviz.engines.ray import driver
 from rankviz.engines.ray.engine import HOME_FILE, Ray
 from rankviz.engines.ray.mirror import Mirror
-from rankviz.engines.ray.terms import RESULT
+from rankviz.engines.ray.terms import RESULT, Terms
 from rankviz.supervisor import Supervisor
 from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, lost_reasons, states, sweep, wait_for, waiting_for
 
@@ -59,6 +65,96 @@ def test_a_damaged_name_of_the_runs_folder_keeps_no_job_from_being_seen(store):
 
     assert [None] == [live.end for live in engine.live()]
     engine.release()
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Files of these names cannot be read now, and are not damaged."""
+    names, opens = set(), Path.open
+
+    def fail(path, *args, **settings):
+        if path.name in names:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opens(path, *args, **settings)
+
+    monkeypatch.setattr(Path, "open", fail)
+    return names
+
+
+@pytest.mark.parametrize("file", [bundle.JOB_FILE, RESULT])
+def test_a_read_that_fails_once_ends_no_job(store, failing, file):
+    """The supervisor takes the engine for one that cannot be reached."""
+    (run_id,) = sweep(store, 4)
+    (packed(store, run_id) / RESULT).write_text('{"exit_code": 0}')
+    failing.add(file)
+
+    with pytest.raises(OSError, match="Too many open files"):
+        Ray(store).live()
+    failing.clear()
+
+    assert [End(exit_code=0)] == [live.end for live in Ray(store).live()]
+
+
+def test_a_driver_follows_a_job_as_soon_as_it_can_be_read_and_ends_the_slot_of_a_damaged_one(
+    store, failing, monkeypatch
+):
+    whole, damaged = sweep(store, 4, 8)
+    folder = packed(store, whole)
+    (packed(store, damaged) / bundle.JOB_FILE).write_text("{")
+    ended = []
+    monkeypatch.setattr(driver, "Follower", lambda folder, terms, cluster: Mirror(folder))
+    monkeypatch.setattr(driver.Driver, "_end_slot", lambda self, name: ended.append(name))
+    for other in ("_end_strangers", "_scan_always", "_refresh_always"):
+        monkeypatch.setattr(driver.Driver, other, lambda self: None)
+    monkeypatch.setattr(driver, "Cluster", lambda terms: None)
+    failing.add(bundle.JOB_FILE)
+
+    looking = driver.Driver(Terms(address="", namespace="", jobs=store.home / "ray-jobs"))
+    assert [] == ended
+    failing.clear()
+
+    assert [whole] == looking.of(folder.name).run_ids
+    assert [f"{damaged}-a1"] == ended
+
+
+def test_a_driver_drops_its_jobs_where_somebody_removed_the_folder_of_all(tmp_path, monkeypatch):
+    dropped = threading.Event()
+    looking = driver.Driver.__new__(driver.Driver)
+    looking._terms, looking._lock = Terms(address="", namespace="", jobs=tmp_path / "gone"), threading.Lock()
+    looking._followers, looking._unreadable = {"r4-a1": SimpleNamespace(drop=dropped.set)}, set()
+
+    looking._scan()
+
+    assert dropped.wait(60.0)
+
+
+def test_a_folder_of_jobs_that_cannot_be_listed_just_now_is_not_taken_for_empty(store, monkeypatch):
+    """As Path.glob takes it from Python 3.13 on."""
+    (run_id,) = sweep(store, 4)
+    packed(store, run_id)
+
+    def fail(*args):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as failing:
+        failing.setattr("os.scandir", fail)
+        failing.setattr("os.listdir", fail)
+        with pytest.raises(OSError, match="Too many open files"):
+            Ray(store).live()
+
+    assert [run_id] == [live.job.attempts[0].run_id for live in Ray(store).live()]
+
+
+def test_a_driver_looks_again_where_the_folder_of_all_jobs_could_not_be_read(monkeypatch):
+    looks = iter([OSError(errno.EMFILE, "Too many open files"), KeyboardInterrupt()])
+
+    def scan(self):
+        raise next(looks)
+
+    monkeypatch.setattr(driver.Driver, "_scan", scan)
+
+    with pytest.raises(KeyboardInterrupt):
+        driver.Driver.__new__(driver.Driver)._scan_always()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", None])
