@@ -53,7 +53,7 @@ test-slow: setup-test
 test-gpu: setup
 	$(BIN)/python -m tests.gpu
 
-# Each cluster has a network namespace of its own where this machine allows that (tests/support/ray_cluster.py).
+# Each cluster has a network namespace of its own where this machine allows that (tests/support/engines/ray_cluster.py).
 test-engines: setup-test
 	command -v slurmctld || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client; }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines -m "slow or not slow" -n0

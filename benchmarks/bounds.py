@@ -29,7 +29,7 @@ from rankviz.api.json import listed_run_json
 from rankviz.core.runs.events import RunCompleted
 from rankviz.export.tables import write_table
 from rankviz.supervisor import Supervisor
-from tests.support.ports import free_port
+from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 SETTLE_SECONDS, IDLE_SECONDS = 20, 60
@@ -199,7 +199,7 @@ def bench_app(report: Report, home: Path, empty: Path) -> None:
 def _longest_answer(url: str) -> tuple[float, float]:
     """Milliseconds that somebody waits at most who opens the page, Explore and Runs, again and again until all runs are
     read; and the seconds until then."""
-    from tests.support.stranger import Stranger
+    from tests.support.web.stranger import Stranger
 
     start, waits = time.monotonic(), []
 

@@ -19,10 +19,10 @@ from rankviz.engines import Engine
 from rankviz.engines.local import Local
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.ray_cluster import RayCluster
-from tests.support.slurm_cluster import SlurmCluster
-from tests.support.workers import worker
+from tests.support.engines.ray_cluster import RayCluster
+from tests.support.engines.slurm_cluster import SlurmCluster
+from tests.support.processes.workers import worker
+from tests.support.runs import questions
 
 PLACES = (1, 2, 4, 8)
 RUN_SECONDS = float(os.environ.get("BENCH_RUN_SECONDS", 10))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.visit import PICTURES, Visit
-from tests.support.ports import free_port
+from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -166,7 +166,7 @@ async def open_pages(app: App) -> dict[str, Any]:
 def events_of(url: str) -> Any:
     import httpx
 
-    from tests.support.stranger import Events
+    from tests.support.web.stranger import Events
 
     return Events(httpx.get(f"{url}/config").json())
 
@@ -180,7 +180,7 @@ class Training:
         as_shared = {"RANKVIZ_WORKER_NICENESS": str(SHARED_NICENESS)}
         self.home = home
         base = home / "tiny"
-        make = "import sys; from tests.support.tiny_llama import *; make_tiny_llama(Path(sys.argv[1]))"
+        make = "import sys; from tests.support.models.tiny_llama import *; make_tiny_llama(Path(sys.argv[1]))"
         subprocess.run([sys.executable, "-c", make, str(base)], cwd=ROOT, check=True)
         command = [sys.executable, "-m", "rankviz", "sweep", str(base), "--data", "phonemes", "--steps", str(STEPS)]
         self.process = subprocess.Popen(

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from benchmarks.start import Pair, bare_page, cold_commands, our_page, page_starts
-from tests.support.pages import chromium
+from tests.support.web.pages import chromium
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "15"))
 TYPED = (8, 32, 16, 64, 4, 128)

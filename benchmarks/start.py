@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.ports import free_port
+from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 ESTIMATE = (sys.executable, "-m", "rankviz", "estimate", "meta-llama/Llama-3.1-8B", "--json")

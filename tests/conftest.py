@@ -4,7 +4,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from rankviz.store import RunStore
-from tests.support.workers import processes_of
+from tests.support.processes.workers import processes_of
 
 TOGETHER = {
     "tests/ui/page/test_page.py": "the page",
@@ -32,7 +32,7 @@ def store(tmp_path):
 @pytest.fixture
 def hub(tmp_path):
     """A stand-in for the Hub whose jobs wait for a machine."""
-    from tests.support.hub_jobs import stand_in_hub
+    from tests.support.engines.hub_jobs import stand_in_hub
 
     with stand_in_hub(tmp_path / "hub") as hub:
         hub.holds.set()

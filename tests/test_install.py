@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 from rankviz import store
 from rankviz.paths import ASSETS
 from rankviz.store import RunStore
-from tests.support.ports import free_port
-from tests.support.saved_adapters import two_blocks
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 HOW_TO_ADD = "needs the trainer, which is not installed: run pip install '.[train]' in the RankViz folder to add it."

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from rankviz.ui.parts.question import DEFAULTS
-from tests.support.serving import serving
+from tests.support.web.serving import serving
 
 ROOT = Path(__file__).parents[1]
 DROPPED_LOOP = re.compile(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.elsewhere import page_with_elsewhere
+from tests.support.engines.elsewhere import page_with_elsewhere
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
 from rankviz.visitor import Visitor, acting_as
-from tests.support import questions
+from tests.support.runs import questions
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from rankviz.beside import Beside
 from rankviz.errors import LimitError
 from rankviz.visitor import acting_as, current
-from tests.support.visitors import ANN
+from tests.support.web.visitors import ANN
 
 
 def test_a_question_that_takes_long_is_answered_later_and_the_newest_of_those_that_wait_counts():

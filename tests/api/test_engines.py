@@ -17,9 +17,9 @@ from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
 from rankviz.settings import Settings, read
 from rankviz.store.destination import Destination
 from rankviz.visitor import Visitor, acting_as
-from tests.support import questions
-from tests.support.elsewhere import page_with_elsewhere
-from tests.support.visitors import ANN, BEN
+from tests.support.engines.elsewhere import page_with_elsewhere
+from tests.support.runs import questions
+from tests.support.web.visitors import ANN, BEN
 
 RAY = "RANKVIZ_RAY_ADDRESS"
 A_CPU = {"device": "cpu", "device_name": "a large CPU", "cpu_count": 64, "cpu_bf16": True}

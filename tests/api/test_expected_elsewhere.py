@@ -12,7 +12,7 @@ from rankviz.engines import Nodes
 from rankviz.store.destination import Destination
 from rankviz.store.runs import IMPORTED
 from tests.api.test_engines import A_CPU, completed
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def test_what_is_not_known_of_the_machines_there_is_said_and_not_estimated_from_this_one(own):

@@ -5,7 +5,7 @@ import pytest
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.cost.data import TrainingData
-from tests.support import questions
+from tests.support.runs import questions
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from rankviz.core.forecast.json import as_json, bent_json
 from rankviz.core.forecast.own_runs import measured_cells, measured_rank
 from rankviz.errors import InvalidSettingError, RunNotFoundError, UnknownModelError
 from rankviz.export.chat import has_chat_template, is_chat_model
-from tests.support.finished_runs import finished, plain_sweep
+from tests.support.runs.finished_runs import finished, plain_sweep
 
 KEYS = {
     "unit",

@@ -15,8 +15,8 @@ from rankviz.core.cost.question import Question
 from rankviz.errors import BadAdapterError, BadDataError, BusyError, InvalidSettingError, RankVizError, WorkerError
 from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.visitor import Visitor, acting_as
-from tests.support.finished_runs import finished
-from tests.support.saved_adapters import two_blocks
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.runs.finished_runs import finished
 
 ANNA, BEN = Visitor("anna"), Visitor("ben")
 

@@ -20,10 +20,10 @@ from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitErr
 from rankviz.store.destination import Destination, read_destination
 from rankviz.ui.parts.place import place_html
 from rankviz.visitor import Login, Visitor, acting_as
-from tests.support import questions
-from tests.support.finished_runs import text_of
-from tests.support.hub_jobs import page_on, use
-from tests.support.workers import wait_for
+from tests.support.engines.hub_jobs import page_on, use
+from tests.support.processes.workers import wait_for
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import text_of
 
 ALICE = Visitor("hf:1", "alice", login=Login("hf_alice"))
 BEN = Visitor("hf:2", "ben")

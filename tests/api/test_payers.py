@@ -14,9 +14,9 @@ from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import Destination, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
-from tests.support import questions
-from tests.support.hub_jobs import page_on
-from tests.support.workers import wait_for
+from tests.support.engines.hub_jobs import page_on
+from tests.support.processes.workers import wait_for
+from tests.support.runs import questions
 
 COOKIE = Visitor("cookie-1")
 ALICE = Visitor("hf:1", "alice", also=COOKIE.id, login=Login("hf_alice"))

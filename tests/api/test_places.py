@@ -13,10 +13,11 @@ from rankviz.errors import LimitError
 from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.hub import door
 from rankviz.visitor import acting_as
-from tests.support import played_hub, questions
-from tests.support.finished_runs import finished
-from tests.support.saved_adapters import two_blocks
-from tests.support.visitors import ANN, BEN
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished
+from tests.support.web import played_hub
+from tests.support.web.visitors import ANN, BEN
 
 
 @pytest.fixture

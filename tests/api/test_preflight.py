@@ -9,7 +9,7 @@ from rankviz.api import Api
 from rankviz.api.preflight import Preflight
 from rankviz.core.preflight.facts import Card, Driver, HubAnswer, Software
 from rankviz.errors import InvalidSettingError, LimitError
-from tests.support import questions
+from tests.support.runs import questions
 
 TOO_OLD = Driver(
     version="535.183",
@@ -52,7 +52,7 @@ def test_a_probe_that_cannot_run_here_is_refused_before_it_is_queued(old):
 
 def test_the_train_tab_shows_it_above_the_estimate(old):
     from rankviz.ui.train.before import before
-    from tests.support.train_form import FORM
+    from tests.support.web.train_form import FORM
 
     shown = before(old, **FORM)
 

@@ -19,11 +19,11 @@ from rankviz.errors import InvalidSettingError, StorageError
 from rankviz.machine import disk
 from rankviz.trained import files
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.finished_runs import finished
-from tests.support.hostile_disks import fill, read_only_folder, small_disk, without_rights
-from tests.support.saved_adapters import CONFIG, Q, factors, save
-from tests.support.visitors import ADMIN, ANN
+from tests.support.models.saved_adapters import CONFIG, Q, factors, save
+from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished
+from tests.support.web.visitors import ADMIN, ANN
 
 FULL = "The disk of this page is full. Try later."
 READ_ONLY_PAGE = "This page can save nothing now, so nothing can be trained here. Try later."

@@ -7,7 +7,7 @@ import pytest
 
 from tests.attacks.spaces import Space
 from tests.attacks.watching import watched
-from tests.support.stranger import Stranger
+from tests.support.web.stranger import Stranger
 
 
 @pytest.fixture(scope="session")

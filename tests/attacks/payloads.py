@@ -6,9 +6,9 @@ import zipfile
 from dataclasses import asdict
 
 from rankviz.store.journal import request_text
-from tests.support import questions
-from tests.support.finished_runs import finished_events
-from tests.support.saved_adapters import CONFIG, two_blocks
+from tests.support.models.saved_adapters import CONFIG, two_blocks
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
 
 
 def run_files(run_id, sweep_id="", *, change=None, events=None, loss=2.0):

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 from filelock import FileLock
 
-from tests.support.ports import free_port
-from tests.support.workers import processes_of
+from tests.support.processes.workers import processes_of
+from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120

@@ -8,8 +8,8 @@ import pytest
 
 from tests.attacks.payloads import adapter_zip, run_files, runs_zip, zip_of
 from tests.attacks.test_imports import imported
-from tests.support.saved_adapters import CONFIG, two_blocks
-from tests.support.stranger import file_data
+from tests.support.models.saved_adapters import CONFIG, two_blocks
+from tests.support.web.stranger import file_data
 
 MODULE = "a" * 34
 PATTERNS = [

@@ -11,8 +11,8 @@ from tests.attacks.test_files import kept_as
 from tests.attacks.test_imports import imported
 from tests.attacks.test_owners import sweeps_of
 from tests.attacks.watching import tracebacks, watched
-from tests.support.hostile_disks import fill, obey_modes, read_only_folder, small_disk
-from tests.support.stranger import Stranger, file_data
+from tests.support.processes.hostile_disks import fill, obey_modes, read_only_folder, small_disk
+from tests.support.web.stranger import Stranger, file_data
 
 
 def everything(stranger, name):

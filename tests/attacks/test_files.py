@@ -11,7 +11,7 @@ import pytest
 from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.test_imports import imported
 from tests.catalog.test_peft_results import result
-from tests.support.stranger import file_data
+from tests.support.web.stranger import file_data
 
 MEASURE, RESULTS = "Measure a file (JSONL, CSV, Parquet)", "Add PEFT result files"
 

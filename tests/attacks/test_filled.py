@@ -11,7 +11,7 @@ from tests.attacks.spaces import Space
 from tests.attacks.test_imports import imported
 from tests.attacks.test_owners import sweeps_of
 from tests.attacks.watching import watched
-from tests.support.stranger import Stranger
+from tests.support.web.stranger import Stranger
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from tests.attacks.spaces import Space
-from tests.support import played_hub
-from tests.support.stranger import Stranger
+from tests.support.web import played_hub
+from tests.support.web.stranger import Stranger
 
 ASKED = 60
 PROCESSES = 3

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.attacks.payloads import run_files, runs_zip
-from tests.support.stranger import file_data
+from tests.support.web.stranger import file_data
 
 SURROGATE = "\ud800"
 

@@ -15,10 +15,10 @@ from rankviz.store import RunStore
 from tests.attacks.spaces import Space
 from tests.attacks.test_faults import CLOCK, DAY
 from tests.attacks.watching import watched
-from tests.support.hostile_disks import fill, small_disk
-from tests.support.stranger import Stranger
-from tests.support.tiny_llama import make_tiny_llama
-from tests.support.workers import processes_of
+from tests.support.models.tiny_llama import make_tiny_llama
+from tests.support.processes.hostile_disks import fill, small_disk
+from tests.support.processes.workers import processes_of
+from tests.support.web.stranger import Stranger
 
 SECONDS = 1200
 """That a worker may take to import and load, and a sweep to end, on a machine that is busy with something else."""

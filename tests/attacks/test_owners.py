@@ -9,7 +9,7 @@ import pytest
 from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.spaces import ADMIN_TOKEN
 from tests.attacks.test_imports import imported
-from tests.support.stranger import Stranger
+from tests.support.web.stranger import Stranger
 
 BUTTONS = ("sweep-cancel", "sweep-resume", "sweep-add", "sweep-export", "sweep-ship", "cancel-run")
 TRAIN_BUTTONS = ("add-run", "train-resume")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.attacks.watching import watched
-from tests.support.stranger import file_data
+from tests.support.web.stranger import file_data
 
 PATHS = ["/etc/passwd", "~/../etc/passwd", "~root", "../../etc/passwd", "./app.py", "file:///etc/passwd", "assets"]
 PATHS += ["//etc/passwd", "/proc/self/environ", "~nosuchuser/x", "$HOME", "a\x00b", "\ud800", "A" * 5000]

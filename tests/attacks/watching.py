@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.stranger import Stranger
+from tests.support.web.stranger import Stranger
 
 LIMIT_SECONDS = 5.0 if "PYTEST_XDIST_WORKER" in os.environ else 1.0
 """An estimate of another visitor takes less while an attack runs (`make attacks`). Where other tests have the same

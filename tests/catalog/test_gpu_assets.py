@@ -8,7 +8,7 @@ import pytest
 from rankviz.catalog.hardware import find_gpu, gpu_of_device, gpus_of_model, load_assumptions, load_gpus
 from rankviz.catalog.hardware_schema import check
 from rankviz.errors import AssetError, UnknownGpuError
-from tests.support.toy import ASSETS
+from tests.support.runs.toy import ASSETS
 
 GPUS = load_gpus(ASSETS)
 

@@ -17,7 +17,7 @@ ASSETS = Path(__file__).parents[2] / "assets"
 
 def test_the_assets_are_what_the_configs_make_of_them(tmp_path):
     from rankviz.worker.assets.models import build_models
-    from tests.support.meta_models import many_models
+    from tests.support.models.meta_models import many_models
 
     shutil.copy(ASSETS / "models" / CHECKPOINTS, tmp_path)  # read from Unsloth, not built
     with many_models():

@@ -12,8 +12,8 @@ from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.record import Sweep
 from rankviz.verdict import judge, losses_of
 from tests.cli.command import rankviz
-from tests.support.finished_runs import plain_sweep
-from tests.support.saved_adapters import two_blocks
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.runs.finished_runs import plain_sweep
 
 
 def figure_of(page: Path) -> tuple[list[dict], dict]:

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from tests.cli import command
-from tests.support.saved_adapters import two_blocks
+from tests.support.models.saved_adapters import two_blocks
 
 rankviz = partial(command.rankviz, seconds=600, HF_HUB_OFFLINE="1")
 

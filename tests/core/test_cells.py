@@ -8,7 +8,7 @@ import pytest
 from rankviz.core.cells import cell, csv_text
 from rankviz.core.runs.events import RunCompleted
 from rankviz.store import RunStore, export_runs
-from tests.support import questions
+from tests.support.runs import questions
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,8 +18,8 @@ from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from rankviz.store.journal import append_event
-from tests.support import questions
-from tests.support.workers import sweep, worker
+from tests.support.processes.workers import sweep, worker
+from tests.support.runs import questions
 
 ROWS = '{"prompt": "a", "completion": "b"}\n'
 

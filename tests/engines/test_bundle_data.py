@@ -6,8 +6,8 @@ from rankviz.core.runs.attempts import Attempt
 from rankviz.engines import Job
 from rankviz.engines.bundle import pack
 from rankviz.store import RunStore
-from tests.support import questions
-from tests.support.opened_files import opened_files
+from tests.support.processes.opened_files import opened_files
+from tests.support.runs import questions
 
 ROW = '{"prompt": "a", "completion": "b"}\n'
 

@@ -18,11 +18,11 @@ from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.local import Local
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.elsewhere import Elsewhere
-from tests.support.hub_jobs import StandInHub
-from tests.support.slurm_cluster import SlurmCluster
-from tests.support.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.engines.hub_jobs import StandInHub
+from tests.support.engines.slurm_cluster import SlurmCluster
+from tests.support.processes.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
+from tests.support.runs import questions
 
 SECONDS = 600
 """Until all runs have ended, on a slow machine."""

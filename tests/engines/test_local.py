@@ -8,9 +8,9 @@ from rankviz.engines.local import Local, Slot
 from rankviz.errors import EngineEndingError, RunNotFoundError
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.elsewhere import Elsewhere
-from tests.support.workers import HANG_IN_EACH, lost_reasons, processes_of, states, sweep, wait_for, worker
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.processes.workers import HANG_IN_EACH, lost_reasons, processes_of, states, sweep, wait_for, worker
+from tests.support.runs import questions
 
 SAYS_ITS_GPU = (
     "for run_id in run_ids:\n"

@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.engines.local import Local
 from rankviz.supervisor import Supervisor
-from tests.support.workers import lost_reasons, states, sweep, wait_for, worker
+from tests.support.processes.workers import lost_reasons, states, sweep, wait_for, worker
 
 
 @pytest.fixture

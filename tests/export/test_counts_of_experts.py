@@ -13,8 +13,8 @@ from rankviz.core.lora.config import MOE_SCHEMES, UNSLOTH_SEVEN
 from rankviz.core.model.towers import LOADED_WHOLE
 from rankviz.errors import InvalidSettingError
 from rankviz.export import write
-from tests.support import questions
-from tests.support.toy import ASSETS
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
 
@@ -28,7 +28,7 @@ R = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def many():
-    from tests.support.meta_models import many_models
+    from tests.support.models.meta_models import many_models
 
     with many_models():
         yield
@@ -110,7 +110,7 @@ def trained(model_id, modules, parameters):
     """By PEFT itself, on the model as the scripts load it."""
     from peft import LoraConfig, get_peft_model
 
-    from tests.support.meta_models import build
+    from tests.support.models.meta_models import build
 
     base = build(config_of(load_model(ASSETS, model_id)))
     config = LoraConfig(

@@ -15,8 +15,8 @@ from rankviz.errors import InvalidSettingError
 from rankviz.export import FORMATS, LEARNING_RATE
 from rankviz.export.code.script import header
 from rankviz.export.lora_config import adapter_config
-from tests.support import questions
-from tests.support.recipes import SETTINGS, made
+from tests.support.models.recipes import SETTINGS, made
+from tests.support.runs import questions
 
 MOE = "Qwen/Qwen3-30B-A3B"
 

@@ -8,7 +8,7 @@ import pytest
 from rankviz.export import script
 from rankviz.export.code import install
 from rankviz.export.code.notebook import colab, notebook
-from tests.support.recipes import SETTINGS, made
+from tests.support.models.recipes import SETTINGS, made
 
 
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])

@@ -8,8 +8,8 @@ import yaml
 from rankviz.catalog.models import load_model
 from rankviz.export import write
 from rankviz.export.published import published
-from tests.support import questions
-from tests.support.toy import ASSETS
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
 
 IDS = {
     "openai/gpt-oss-20b": "Mxfp4Config",

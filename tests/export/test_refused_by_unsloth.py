@@ -6,8 +6,8 @@ from rankviz.catalog.models import load_model
 from rankviz.core.lora.resolve import resolve
 from rankviz.errors import InvalidSettingError
 from rankviz.export import FORMATS, write
-from tests.support import questions
-from tests.support.toy import ASSETS
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
 
 UNSLOTHS = ("colab", "script", "notebook", "unsloth")
 OTHERS = [name for name in FORMATS if name not in UNSLOTHS]

@@ -17,9 +17,9 @@ from rankviz.ui.parts import tables
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs import listing
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.finished_runs import finished
-from tests.support.visitors import ANN, BEN
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished
+from tests.support.web.visitors import ANN, BEN
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 
 from rankviz.catalog.models import load_index, load_model
 from rankviz.export import recipe, script
-from tests.support import questions
-from tests.support.toy import ASSETS
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
 
 MULTIMODAL = [row.id for row in load_index(ASSETS) if row.tower != "text"]
 WHOLE_FOR_TEXT = (
@@ -63,7 +63,7 @@ def test_the_class_that_loads_it_makes_the_architecture_that_was_counted(model_i
 def test_peft_trains_by_the_pattern_what_was_counted(model_id, targets):
     from peft import LoraConfig, get_peft_model
 
-    from tests.support.meta_models import build
+    from tests.support.models.meta_models import build
 
     export = made(model_id, target_modules=targets)
     adapter = LoraConfig(

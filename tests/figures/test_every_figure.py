@@ -59,7 +59,7 @@ def test_what_a_page_draws_needs_no_plotly():
     program = """
 import sys
 from rankviz.figures import training_figure, training_info
-from tests.support.finished_runs import plain_sweep
+from tests.support.runs.finished_runs import plain_sweep
 training_figure.drawing(training_info([plain_sweep({4: 2.0, 16: 1.5})]))
 print("plotly" in sys.modules)
 """
@@ -82,7 +82,7 @@ def test_an_info_needs_neither_plotly_nor_gradio():
     program = """
 import sys
 from rankviz.figures import tradeoff_info, training_info
-from tests.support.finished_runs import plain_sweep
+from tests.support.runs.finished_runs import plain_sweep
 sweep = plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1))
 tradeoff_info([sweep]), training_info([sweep])
 print(sorted({"plotly", "gradio", "pandas"} & set(sys.modules)))

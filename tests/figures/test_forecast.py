@@ -7,7 +7,7 @@ from rankviz.core.forecast.bent import bent_forecast
 from rankviz.core.forecast.words import forecast
 from rankviz.figures import forecast_figure, forecast_info
 from rankviz.figures.style import ESTIMATED, MEASURED, rgba
-from tests.support.forecasts import band, bands, measured
+from tests.support.runs.forecasts import band, bands, measured
 
 
 def published(**more):

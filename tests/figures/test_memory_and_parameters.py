@@ -15,7 +15,7 @@ from rankviz.figures import (
 from rankviz.figures.memory import COMPONENTS, MemoryBar
 from rankviz.figures.style import ESTIMATED, rgba
 from tests.figures.support import named
-from tests.support.toy import ASSUMPTIONS, TOY, gpu
+from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu
 
 GIB = 2**30
 

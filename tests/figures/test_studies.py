@@ -10,7 +10,7 @@ from rankviz.core.studies.nearest import nearest
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import StudiesInfo, studies_figure, studies_info
 from rankviz.figures.study_lines import PublishedLine, PublishedPoint, shapes_of
-from tests.support.studies_toy import evidence, point, study, subject
+from tests.support.runs.studies_toy import evidence, point, study, subject
 
 API = Api()
 APERTUS = "swiss-ai/Apertus-8B-Instruct-2509"

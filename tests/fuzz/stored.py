@@ -29,7 +29,7 @@ from rankviz.ui.parts import live
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train.result import adapters_html, answers_html
 from tests.fuzz import mutate
-from tests.support import questions
+from tests.support.runs import questions
 
 COUNTS = {"correct_tokens": 3, "example_tokens": (4, 2), "example_correct_tokens": (1, 2)}
 COUNTS |= {"example_exact_matches": (0, 1), "exact_match_seconds": 0.5}

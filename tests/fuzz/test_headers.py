@@ -11,8 +11,8 @@ from rankviz.errors import UserError
 from rankviz.ui.page import build_app
 from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER
 from tests.fuzz import mutate
-from tests.support.code_errors import none_logged
-from tests.support.serving import launched
+from tests.support.processes.code_errors import none_logged
+from tests.support.web.serving import launched
 
 HEADERS = {
     "host": "page.example:7860",

@@ -14,7 +14,7 @@ from rankviz.ui.page import build_app
 from rankviz.ui.visitors import MARK
 from rankviz.visitor import Visitor
 from tests.fuzz import mutate
-from tests.support.code_errors import none_logged
+from tests.support.processes.code_errors import none_logged
 
 CLICKS = (
     *({"id": "r16"}, {"id": "20261125-015906-370c-001-r1"}, {"id": "l4", "text": "0.5"}, {"id": "gpu=l4"}),

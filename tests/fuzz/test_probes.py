@@ -10,7 +10,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.store.journal import parse_lines, parse_request, request_text
 from rankviz.ui.explore.probe import panel_html
 from tests.fuzz import mutate
-from tests.support import probes
+from tests.support.runs import probes
 
 REQUEST = probes.request()
 EVENTS = (

@@ -16,7 +16,7 @@ from rankviz.verdict import judge, read_table
 from tests.catalog.test_peft_results import result
 from tests.fuzz import mutate
 from tests.fuzz.in_process import InProcess
-from tests.support.measured_rows import CELLS
+from tests.support.runs.measured_rows import CELLS
 
 QUESTION = {
     "model": "HuggingFaceTB/SmolLM2-135M",

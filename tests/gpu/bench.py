@@ -18,7 +18,7 @@ from rankviz.engines import Attempt, process
 from rankviz.machine import cards
 from rankviz.paths import IMPORT_ROOT
 from rankviz.supervisor import WORKER_COMMAND
-from tests.support import questions
+from tests.support.runs import questions
 
 ONE_B, EIGHT_B = "meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.1-8B"
 STEPS = {"gpu": (40, 8), "cpu": (6, 2)}

@@ -62,7 +62,7 @@ def checkpointing(home: Path, precision: str, max_length: str) -> dict[str, Any]
     from rankviz.worker.finetune.load import load_base
     from rankviz.worker.introspect.main import layers_of
     from rankviz.worker.settings import settle
-    from tests.support import questions
+    from tests.support.runs import questions
 
     request = questions.run(precision=precision, max_length=int(max_length))
     settings = settle(request.training, cuda=device.has_cuda())

@@ -10,7 +10,7 @@ from huggingface_hub import errors
 from rankviz import hub
 from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError
 from rankviz.hub.adapter import CONFIG, WEIGHTS, fetch_adapter
-from tests.support.saved_adapters import two_blocks
+from tests.support.models.saved_adapters import two_blocks
 
 
 class FakeHub:

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from rankviz.hub import cache, reach
-from tests.support.hub_cache import put, repositories
+from tests.support.web.hub_cache import put, repositories
 
 HOUR = 3600
 """In seconds."""

@@ -24,8 +24,8 @@ from rankviz.hub import door as doors
 from rankviz.hub.adapter import CONFIG, WEIGHTS
 from rankviz.hub.door import Copies, Door
 from rankviz.visitor import Visitor, acting_as
-from tests.support import played_hub
-from tests.support.saved_adapters import two_blocks
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.web import played_hub
 
 
 def door(*, seconds: float = 60, at_once: int = 2, copies: Copies | None = None, **line) -> Door:

@@ -18,7 +18,7 @@ from rankviz.errors import (
 from rankviz.hub import find_model
 from rankviz.hub.local import stored_parameters
 from rankviz.hub.remote import fetch_config, model_from_hub
-from tests.support.toy import TOY
+from tests.support.runs.toy import TOY
 
 # On this disk
 

@@ -13,7 +13,7 @@ from rankviz.errors import (
 from rankviz.hub.introspection import TIMES, introspect_config, usual_seconds
 from rankviz.units import GIB
 from tests.hub.layouts import LLAMA, answering, config_file
-from tests.support.toy import TOY
+from tests.support.runs.toy import TOY
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from huggingface_hub import HfApi
 
 from rankviz.errors import HubUnavailableError, PublishError
 from rankviz.hub.publish import MARK, publish
-from tests.support.hub_stand_in import TOKEN, Repository, hub_stand_in
+from tests.support.engines.hub_stand_in import TOKEN, Repository, hub_stand_in
 
 
 @pytest.fixture(scope="module")

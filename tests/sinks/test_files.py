@@ -16,9 +16,9 @@ from rankviz.sinks import dataset
 from rankviz.sinks.adapter import CONFIG, WEIGHTS, public_config, write_adapter
 from rankviz.sinks.dataset import write_dataset
 from rankviz.sinks.facts import RunFacts, SweepFacts, hub_base, public_environment, public_request, without_paths
-from tests.support import questions
-from tests.support.finished_runs import correct, plain_sweep
-from tests.support.saved_adapters import two_blocks
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import correct, plain_sweep
 
 BASE = "owner/base"
 FOLDER = "/data/of/ann"

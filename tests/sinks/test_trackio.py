@@ -16,9 +16,9 @@ from rankviz.errors import PublishError
 from rankviz.sinks import TRACKIO, Destination
 from rankviz.sinks.facts import RunFacts, SweepFacts
 from rankviz.sinks.trackio import config, points, send
-from tests.support.finished_runs import plain_sweep
-from tests.support.hub_stand_in import hub_stand_in
-from tests.support.published import trained
+from tests.support.engines.hub_stand_in import hub_stand_in
+from tests.support.runs.finished_runs import plain_sweep
+from tests.support.runs.published import trained
 
 BASE = "owner/base"
 

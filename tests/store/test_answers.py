@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.core.runs.events import Answered, GreedyAnswer, RunCompleted, StageProgressed, StageReached
 from rankviz.store import RunStore, export_runs, import_runs
-from tests.support import questions
+from tests.support.runs import questions
 
 BEFORE = Answered(
     time=2.0,

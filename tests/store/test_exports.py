@@ -12,7 +12,7 @@ from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
 from rankviz.store import RunStore, export_runs, import_runs
 from rankviz.store.journal import request_text
 from tests.store.written_runs import DONE, STARTED, ended_run, one_run
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def test_exported_runs_come_in_again_elsewhere(tmp_path):

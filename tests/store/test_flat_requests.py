@@ -10,7 +10,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.store import recorded
 from rankviz.store.journal import parse_request, request_text
-from tests.support.toy import ASSETS
+from tests.support.runs.toy import ASSETS
 
 FLAT_RUN = """
 {"run_id": "20261125-102247-feeb-005-r64", "sweep_id": "20261125-102247-feeb", "created_at": 1795602167.6781404,

@@ -11,7 +11,7 @@ from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.store import ImportLimits, RunStore, import_runs
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
-from tests.support import questions
+from tests.support.runs import questions
 
 CANCELLED = '{"event": "RunCancelled", "time": 1.0}\n'
 

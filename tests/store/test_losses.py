@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.store.archive import loss_rows
-from tests.support.finished_runs import plain_sweep
+from tests.support.runs.finished_runs import plain_sweep
 
 
 @pytest.mark.parametrize(("tokens", "kept"), [((5, 6), [5, 6]), ((5,), [None, None]), ((5, 6, 7), [None, None])])

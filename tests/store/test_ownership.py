@@ -8,7 +8,7 @@ import pytest
 from rankviz.store import RunStore
 from rankviz.store.ownership import FILE, NO_ONES, UNKNOWN, UNKNOWN_SENTENCE, Ownership, write_ownership
 from rankviz.visitor import HOST, NOBODY, Visitor
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def test_a_run_is_whose_sweep_made_it_and_closed_until_its_owner_opens_it(store):

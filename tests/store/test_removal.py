@@ -9,8 +9,8 @@ import pytest
 from rankviz.core.runs.events import RunCancelled
 from rankviz.store import RunStore
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
-from tests.support import questions
-from tests.support.hostile_disks import small_disk
+from tests.support.processes.hostile_disks import small_disk
+from tests.support.runs import questions
 
 
 @pytest.fixture

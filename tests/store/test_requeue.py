@@ -10,7 +10,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
 from rankviz.store.removal import remove
-from tests.support import questions
+from tests.support.runs import questions
 
 TOGETHER = 8
 

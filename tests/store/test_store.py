@@ -9,7 +9,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore, recorded
 from tests.store.written_runs import DONE, STARTED, ended_run, one_run, step
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def test_a_created_run_is_queued_and_reads_back_as_it_was_asked(tmp_path):

@@ -11,7 +11,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.errors import BadAdapterError, RunNotFoundError
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
-from tests.support import questions
+from tests.support.runs import questions
 
 DEEP = "[" * 5000
 

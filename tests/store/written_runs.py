@@ -2,7 +2,7 @@
 
 from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.store import RunStore
-from tests.support import questions
+from tests.support.runs import questions
 
 STARTED = RunStarted(time=1.0, environment={"device": "cpu"})
 DONE = RunCompleted(time=9.0, train_seconds=8.0, peak_memory_bytes=100, peak_memory_kind="process resident")

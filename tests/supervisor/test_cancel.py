@@ -8,8 +8,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.engines.process import lock_file
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.workers import (
+from tests.support.processes.workers import (
     COMPLETE_ALL,
     HANG_IN_EACH,
     processes_of,
@@ -20,6 +19,7 @@ from tests.support.workers import (
     waiting_for,
     worker,
 )
+from tests.support.runs import questions
 
 
 def test_cancel_of_a_running_run_leaves_no_process_and_the_others_go_on(store):

@@ -10,7 +10,7 @@ from rankviz.engines import Engine, Job, Live
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.store import RunStore
 from rankviz.supervisor.copying import Copying, stamped
-from tests.support.workers import sweep
+from tests.support.processes.workers import sweep
 
 STEP = {"event": "StepLogged", "time": 1.0, "loss": 1.0, "learning_rate": 1e-3, "memory_bytes": 1}
 DONE = {"event": "RunCompleted", "time": 9.0, "train_seconds": 1.0, "peak_memory_bytes": 1, "peak_memory_kind": "x"}

@@ -8,9 +8,9 @@ from rankviz.engines import End
 from rankviz.errors import EngineEndingError
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.elsewhere import Elsewhere
-from tests.support.workers import HANG_IN_EACH, each_waits_for, states, sweep, wait_for
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.processes.workers import HANG_IN_EACH, each_waits_for, states, sweep, wait_for
+from tests.support.runs import questions
 
 
 class Slow(Elsewhere):

@@ -16,10 +16,10 @@ from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from rankviz.worker.journal import Journal
-from tests.support import questions
-from tests.support.finished_runs import finished_events
-from tests.support.hostile_disks import fill, read_only_folder, small_disk, without_rights
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, states, supervise, sweep, wait_for, worker
+from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
+from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, states, supervise, sweep, wait_for, worker
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 JOURNAL_BECOMES_FULL = (

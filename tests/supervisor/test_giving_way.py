@@ -8,8 +8,8 @@ import pytest
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor, stopwatch
 from tests.supervisor.test_turns import queued
-from tests.support.elsewhere import Elsewhere
-from tests.support.workers import each_waits_for, states, wait_for
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.processes.workers import each_waits_for, states, wait_for
 
 
 class Cluster(Elsewhere):

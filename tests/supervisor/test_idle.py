@@ -11,8 +11,8 @@ from rankviz.engines import Attempt, Engine, Job, Live
 from rankviz.store import RunStore
 from rankviz.store.memory.changes import FILE
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.opened_files import opened_files
+from tests.support.processes.opened_files import opened_files
+from tests.support.runs import questions
 
 STARTED = RunStarted(time=1.0, environment={"device": "cpu"})
 STEP = StepLogged(time=2.0, step=1, loss=2.5, learning_rate=1e-3, tokens=80, seconds=1.0, memory_bytes=7)

@@ -10,9 +10,9 @@ from rankviz.errors import EngineUnavailableError, WorkerError
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.elsewhere import Elsewhere
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, lost_reasons, states, sweep, wait_for, worker
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, lost_reasons, states, sweep, wait_for, worker
+from tests.support.runs import questions
 
 
 def lost_so_often(store, times):

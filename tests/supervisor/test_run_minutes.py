@@ -6,7 +6,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.engines.local import Local
 from rankviz.supervisor import Supervisor
 from tests.supervisor.test_turns import queued
-from tests.support.workers import states, supervise, worker
+from tests.support.processes.workers import states, supervise, worker
 
 
 def test_a_run_that_takes_too_long_fails_with_the_limit_and_the_rest_of_its_sweep_goes_on(store):

@@ -8,7 +8,16 @@ import time
 from rankviz.engines.process import is_held, lock_file
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, states, supervise, sweep, wait_for, waiting_for, worker
+from tests.support.processes.workers import (
+    COMPLETE_ALL,
+    HANG_IN_EACH,
+    states,
+    supervise,
+    sweep,
+    wait_for,
+    waiting_for,
+    worker,
+)
 
 
 def test_a_queued_sweep_runs_to_its_end_in_one_worker(store):

@@ -16,10 +16,10 @@ from rankviz.store.journal import request_text
 from rankviz.store.removal import remove
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.turns import Batch, batches, in_turn, parts, served_at
-from tests.support import questions
-from tests.support.elsewhere import Elsewhere
-from tests.support.finished_runs import finished_events
-from tests.support.workers import COMPLETE_ALL, states, supervise, wait_for, worker
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.processes.workers import COMPLETE_ALL, states, supervise, wait_for, worker
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
 
 ANYWHERE = ("", ())
 

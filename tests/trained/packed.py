@@ -2,7 +2,7 @@
 
 import zipfile
 
-from tests.support.saved_adapters import CONFIG, factors, save
+from tests.support.models.saved_adapters import CONFIG, factors, save
 
 WEIGHTS = "adapter_model.safetensors"
 

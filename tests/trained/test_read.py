@@ -10,7 +10,7 @@ from rankviz.errors import BadAdapterError
 from rankviz.trained.read import read_adapter
 from rankviz.trained.spectrum import spectrum
 from rankviz.trained.tensors import encode
-from tests.support.saved_adapters import CONFIG, Q, factors, save, two_blocks
+from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 from tests.trained.packed import WEIGHTS, remapped, zip_of
 
 

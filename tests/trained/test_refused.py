@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from rankviz.errors import BadAdapterError
 from rankviz.trained.read import read_adapter
-from tests.support.saved_adapters import CONFIG, Q, factors, save, two_blocks
+from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 from tests.trained.packed import WEIGHTS, remapped, zip_of
 
 

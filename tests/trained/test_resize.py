@@ -9,7 +9,7 @@ from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.read import read_adapter
 from rankviz.trained.resize import plan, resize, zipped
 from rankviz.trained.spectrum import spectrum
-from tests.support.saved_adapters import CONFIG, factors, save, two_blocks
+from tests.support.models.saved_adapters import CONFIG, factors, save, two_blocks
 
 WEIGHTS = "adapter_model.safetensors"
 

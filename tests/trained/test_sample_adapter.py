@@ -9,7 +9,7 @@ from rankviz.api import Api
 from rankviz.core.runs.record import RunState
 from rankviz.trained.read import read_adapter
 from rankviz.ui.adapter.view import training_text
-from tests.support.toy import ASSETS
+from tests.support.runs.toy import ASSETS
 
 FOLDER = ASSETS / "sample_adapter"
 LIMIT_BYTES = 2_000_000

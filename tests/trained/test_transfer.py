@@ -6,7 +6,7 @@ from rankviz.trained.read import read_adapter
 from rankviz.trained.resize import planned_truncations
 from rankviz.trained.spectrum import spectrum
 from rankviz.trained.transfer import CACHED, plan_from, plan_json, spectrum_from, spectrum_json
-from tests.support.saved_adapters import two_blocks
+from tests.support.models.saved_adapters import two_blocks
 
 
 def test_a_spectrum_comes_with_what_was_computed_of_it(tmp_path):

@@ -3,9 +3,9 @@
 import pytest
 
 from rankviz.api import Api
-from tests.support.finished_runs import counted
-from tests.support.pages import LLAMA, choose_rank, chromium, figure, open_section
-from tests.support.serving import serving
+from tests.support.runs.finished_runs import counted
+from tests.support.web.pages import LLAMA, choose_rank, chromium, figure, open_section
+from tests.support.web.serving import serving
 
 WAIT_MILLISECONDS = 300_000
 """Far more than a page needs: another test may have the machine to itself meanwhile."""

@@ -3,7 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.support.pages import open_section, restored
+from tests.support.web.pages import open_section, restored
 
 pytestmark = pytest.mark.browser
 

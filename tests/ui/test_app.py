@@ -12,8 +12,8 @@ from pathlib import Path
 from rankviz.core.runs.events import StageReached
 from rankviz.core.runs.record import RunState
 from rankviz.store import RunStore
-from tests.support import questions
-from tests.support.ports import free_port
+from tests.support.runs import questions
+from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,9 +16,9 @@ from rankviz.api import Api
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.page import build_app
 from rankviz.ui.visitors import HEADER, visitors_of
-from tests.support.serving import launched
-from tests.support.stranger import Events
-from tests.support.uploads import send
+from tests.support.web.serving import launched
+from tests.support.web.stranger import Events
+from tests.support.web.uploads import send
 
 STATE_KILOBYTES = 200
 """Of an open page."""

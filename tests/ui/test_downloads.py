@@ -12,7 +12,7 @@ from rankviz.store.temp.home import LOCK
 from rankviz.ui.parts.tables import sweep_runs, written_table
 from rankviz.ui.train.before import notebook
 from rankviz.ui.train.request import DEFAULTS
-from tests.support.hostile_disks import fill, read_only_folder, small_disk, without_rights
+from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
 
 
 def doors(api):

@@ -12,8 +12,8 @@ from rankviz.ui.parts.curve import curve
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.runs.listing import ANY_STATE, list_html
-from tests.support.finished_runs import finished
-from tests.support.hover import quantities, unexplained
+from tests.support.runs.finished_runs import finished
+from tests.support.web.hover import quantities, unexplained
 
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 PINS = {"pins": ["?model=meta-llama/Llama-3.1-8B", "?model=Qwen/Qwen3-8B&r=64&dora=1"]}

@@ -14,12 +14,12 @@ from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.health import health
 from rankviz.ui.page import build_app
 from rankviz.ui.serve import read_ahead
-from tests.support import questions
-from tests.support.finished_runs import text_of
-from tests.support.opened_files import opened_files
-from tests.support.serving import launched
-from tests.support.slow_store import READ, SlowStore
-from tests.support.stranger import Stranger
+from tests.support.processes.opened_files import opened_files
+from tests.support.processes.slow_store import READ, SlowStore
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import text_of
+from tests.support.web.serving import launched
+from tests.support.web.stranger import Stranger
 from tests.ui.runs.test_tab import drawn
 
 

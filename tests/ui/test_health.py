@@ -10,7 +10,7 @@ from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.runs.events import StageReached
 from rankviz.ui import health
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def health_of(api):

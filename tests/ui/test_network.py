@@ -11,7 +11,7 @@ from rankviz.errors import UserError
 from rankviz.ui.network import announcement, own_address, room_url
 from rankviz.ui.serve import check_address
 from rankviz.ui.theme import head
-from tests.support.ports import free_port
+from tests.support.web.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 

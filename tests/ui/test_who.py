@@ -4,8 +4,8 @@ from rankviz.api import Api
 from rankviz.ui import who
 from rankviz.ui.page import build_app
 from rankviz.visitor import NOBODY, Visitor
-from tests.support.finished_runs import text_of
-from tests.support.visitors import ADMIN, ANN
+from tests.support.runs.finished_runs import text_of
+from tests.support.web.visitors import ADMIN, ANN
 
 
 def test_each_kind_of_visitor_reads_what_belongs_to_them():

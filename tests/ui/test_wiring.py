@@ -4,7 +4,7 @@ from collections import Counter
 
 from rankviz.api import Api
 from rankviz.ui import build_app
-from tests.support.toy import ASSETS
+from tests.support.runs.toy import ASSETS
 
 
 def test_no_event_has_two_answers_that_wait_for_themselves(tmp_path):

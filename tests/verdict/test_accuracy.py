@@ -11,9 +11,9 @@ from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.errors import BadDataError, InvalidSettingError
 from rankviz.verdict import CANT_TELL, judge, losses_of, read_table, sentences
 from tests.cli.command import rankviz
-from tests.support import questions
-from tests.support.finished_runs import finished
-from tests.support.verdict_tables import table
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished
+from tests.support.runs.verdict_tables import table
 from tests.verdict.test_accuracy_rates import answers
 
 HEAD = "rank,seed,example,correct\n"

@@ -5,7 +5,7 @@ import pytest
 
 from rankviz.core.runs.metric import EXACT_MATCH
 from rankviz.verdict import DIFFERENT, judge, sentences
-from tests.support.verdict_tables import table
+from tests.support.runs.verdict_tables import table
 
 
 def answers(generator, chances, *, seeds=3, examples=64, spread=0.8, run_sd=0.0):

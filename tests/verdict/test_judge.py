@@ -9,7 +9,7 @@ from scipy import stats
 
 from rankviz.errors import BadDataError, InvalidSettingError
 from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, judge, sentences
-from tests.support.verdict_tables import run, table
+from tests.support.runs.verdict_tables import run, table
 
 # Differences of two ranks, three seeds × four examples: mean 3, seed means 2, 3, 4, example means 7/3, 3, 4, 8/3.
 # SS: total 18, seeds 4·(1+0+1) = 8, examples 3·(4/9+0+1+1/9) = 14/3, rest 18 - 8 - 14/3 = 16/3.

@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.core.runs.metric import METRICS, TOKEN_ACCURACY
 from rankviz.verdict import base_loss_of, judge, losses_of
-from tests.support.finished_runs import plain_sweep
+from tests.support.runs.finished_runs import plain_sweep
 
 COUNT = 20_000
 KEPT_BYTES = 32

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rankviz.verdict import CANT_TELL, DIFFERENT, judge
-from tests.support.verdict_tables import planted
+from tests.support.runs.verdict_tables import planted
 
 TIMES = 300
 EQUAL_LOSSES = {2: 1.8, 4: 1.8, 8: 1.8, 16: 1.8, 64: 1.8}

@@ -7,7 +7,7 @@ from rankviz.verdict import CANT_TELL, EQUAL, borrow, judge, noise_of, power, se
 from rankviz.verdict.choosing import compare
 from rankviz.verdict.noise import PairNoise, RunNoise, fit
 from rankviz.verdict.power import SEEDS, chance_to_tell, needed
-from tests.support.verdict_tables import planted, run, table
+from tests.support.runs.verdict_tables import planted, run, table
 
 RUN, LIKES, REST, EXAMPLES = 0.02, 0.05, 0.1, 64
 

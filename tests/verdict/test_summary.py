@@ -6,8 +6,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, TOKEN_ACCURACY
 from rankviz.verdict import judge, losses_of, summary
-from tests.support.finished_runs import counted, finished
-from tests.support.verdict_tables import planted, table
+from tests.support.runs.finished_runs import counted, finished
+from tests.support.runs.verdict_tables import planted, table
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from rankviz.api.json import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted
 from rankviz.errors import RunNotFoundError
 from rankviz.verdict import base_loss_of, losses_of, read_losses, sentences
-from tests.support import questions
-from tests.support.finished_runs import finished
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished
 from tests.verdict.test_table import write
 
 

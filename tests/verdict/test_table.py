@@ -8,7 +8,7 @@ import pytest
 from rankviz.errors import BadDataError
 from rankviz.verdict import read_losses
 from tests.cli.command import rankviz
-from tests.support.verdict_tables import planted
+from tests.support.runs.verdict_tables import planted
 
 HEAD = "rank,seed,example,loss\n"
 

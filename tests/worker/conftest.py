@@ -3,8 +3,8 @@
 import pytest
 
 from rankviz.store import RunStore
-from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
-from tests.support.tiny_runs import letters, run_to_the_end
+from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.runs.tiny_runs import letters, run_to_the_end
 
 
 @pytest.fixture(scope="session")

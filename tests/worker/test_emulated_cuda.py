@@ -1,7 +1,8 @@
 """Unsloth's CUDA branch and RankViz's own, run without a card.
 
 What is emulated, and so what this does not cover (Triton, torch.compile, bitsandbytes, offloading, GPU memory and
-speed), is said in tests/support/emulated_cuda.py. Each process here is a true worker; nothing in it knows of the test.
+speed), is said in tests/support/engines/emulated_cuda.py. Each process here is a true worker; nothing in it knows of
+the test.
 """
 
 import json
@@ -18,15 +19,15 @@ from rankviz.core.runs.events import GPU_LOST, StageReached
 from rankviz.core.runs.record import RunState
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.emulated_cuda import OFFLOADING
-from tests.support.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
-from tests.support.tiny_runs import letters
+from tests.support.engines.emulated_cuda import OFFLOADING
+from tests.support.models.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
+from tests.support.runs import questions
+from tests.support.runs.tiny_runs import letters
 
 pytestmark = [pytest.mark.torch, pytest.mark.emulated_cuda]
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKER = (sys.executable, "-m", "tests.support.emulated_cuda", "finetune")
+WORKER = (sys.executable, "-m", "tests.support.engines.emulated_cuda", "finetune")
 ON_A_GPU = {"precision": "bf16", "optim": "adamw_torch", "gradient_checkpointing": "unsloth"}
 STEPS = 12
 
@@ -213,7 +214,7 @@ def test_cancel_in_a_step_leaves_no_process(tiny, tmp_path):
 IN_FP32 = """
 import json, sys
 from pathlib import Path
-from tests.support import emulated_cuda
+from tests.support.engines import emulated_cuda
 emulated_cuda.install()
 from dataclasses import replace
 from rankviz import dataset

@@ -13,7 +13,7 @@ from rankviz.store.ownership import Ownership
 from rankviz.visitor import data_folder
 from rankviz.worker.finetune.main import main
 from rankviz.worker.gate import admit
-from tests.support import questions
+from tests.support.runs import questions
 
 ANNA = Ownership("anna")
 

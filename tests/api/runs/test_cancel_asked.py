@@ -17,9 +17,9 @@ from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.owned import cancel
 from rankviz.ui.runs.sweep import standing_html, sweep_view
 from rankviz.ui.train.progress import cancel_button
-from tests.support import questions
-from tests.support.elsewhere import Elsewhere
-from tests.support.workers import wait_for, worker
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.processes.workers import wait_for, worker
+from tests.support.runs import questions
 
 
 @pytest.fixture

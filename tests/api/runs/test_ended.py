@@ -12,10 +12,10 @@ from rankviz.core.runs.events import RunCompleted, RunStarted, StageReached
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.timing.times import began_at
 from rankviz.ui.parts.live import results_table
-from tests.support import questions
-from tests.support.effort import calls_of
-from tests.support.finished_runs import finished
-from tests.support.toy import ASSUMPTIONS
+from tests.support.processes.effort import calls_of
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished
+from tests.support.runs.toy import ASSUMPTIONS
 
 WORKLOAD = Workload(base="a", parameters=10**8, kernels=("trl", "fp32"), data="phonemes", tokens=128)
 """Of the runs below, which took as many times what the formulas expect as the last digits of their end say."""

@@ -22,9 +22,9 @@ from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.store.memory import long_lists
 from rankviz.ui.endpoints import quality
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.finished_runs import finished_events
-from tests.support.visitors import ANN, BEN
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
+from tests.support.web.visitors import ANN, BEN
 
 EXAMPLES = 20
 MODEL = "HuggingFaceTB/SmolLM2-135M"

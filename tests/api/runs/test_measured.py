@@ -13,8 +13,8 @@ from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.estimate import workload_of
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.visitors import ADMIN, ANN
+from tests.support.runs import questions
+from tests.support.web.visitors import ADMIN, ANN
 
 CPU = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.0"}}
 WORKLOAD = Workload(base="a", parameters=1, kernels=(), tokens=1)

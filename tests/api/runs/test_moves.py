@@ -16,10 +16,10 @@ from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotRente
 from rankviz.store.destination import Destination, read_destination
 from rankviz.supervisor import Supervisor
 from rankviz.visitor import Login, Visitor, acting_as
-from tests.support import questions
-from tests.support.elsewhere import Elsewhere
-from tests.support.hub_jobs import page_on, stand_in_hub
-from tests.support.workers import wait_for, worker
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.engines.hub_jobs import page_on, stand_in_hub
+from tests.support.processes.workers import wait_for, worker
+from tests.support.runs import questions
 
 ON = {"local": {}, "elsewhere": {}, "hf-jobs": {"flavor": "l4x1", "spend": 5.0}}
 ADMIN = Visitor("", "admin", admin=True)

@@ -8,7 +8,7 @@ from rankviz import machine
 from rankviz.api import Api
 from rankviz.core.cost.pace.workload import LIBRARIES
 from rankviz.core.runs.events import RunCompleted, RunStarted, StageReached, StepLogged
-from tests.support import questions
+from tests.support.runs import questions
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import InvalidSettingError, RunNotFoundError
-from tests.support import questions
-from tests.support.finished_runs import finished, finished_events
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished, finished_events
 
 
 @pytest.fixture

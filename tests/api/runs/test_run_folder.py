@@ -3,8 +3,8 @@
 from rankviz.api import Api
 from rankviz.api.json import run_json
 from rankviz.visitor import acting_as
-from tests.support.finished_runs import finished
-from tests.support.visitors import ANN
+from tests.support.runs.finished_runs import finished
+from tests.support.web.visitors import ANN
 
 
 def test_a_run_says_where_it_and_its_adapter_lie(tmp_path):

@@ -10,7 +10,7 @@ from rankviz.core.runs.timing.spent import DeviceTime
 from rankviz.core.runs.words.places import Place
 from rankviz.store.destination import Destination
 from rankviz.store.runs import IMPORTED
-from tests.support import questions
+from tests.support.runs import questions
 
 
 @pytest.fixture

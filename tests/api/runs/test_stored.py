@@ -5,8 +5,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import RunNotFoundError
 from rankviz.paths import ASSETS
-from tests.support.finished_runs import finished
-from tests.support.opened_files import opened_files
+from tests.support.processes.opened_files import opened_files
+from tests.support.runs.finished_runs import finished
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
 from rankviz.ui.endpoints.standing import status_json
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.elsewhere import Elsewhere, page_with_elsewhere
-from tests.support.probes import request as probe_request
-from tests.support.visitors import ANN, BEN
-from tests.support.workers import wait_for, worker
+from tests.support.engines.elsewhere import Elsewhere, page_with_elsewhere
+from tests.support.processes.workers import wait_for, worker
+from tests.support.runs import questions
+from tests.support.runs.probes import request as probe_request
+from tests.support.web.visitors import ANN, BEN
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.visitor import acting_as
-from tests.support.hub_stand_in import hub_stand_in
-from tests.support.published import trained
-from tests.support.visitors import ANN
+from tests.support.engines.hub_stand_in import hub_stand_in
+from tests.support.runs.published import trained
+from tests.support.web.visitors import ANN
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import time
 
 from rankviz.sinks import DATASET, Destination, Token
 from rankviz.visitor import acting_as
-from tests.support.hub_stand_in import TOKEN
-from tests.support.visitors import ANN
+from tests.support.engines.hub_stand_in import TOKEN
+from tests.support.web.visitors import ANN
 
 ALICES = Token(TOKEN)
 SERVERS = "hf_theServersOwnToken0123456789"

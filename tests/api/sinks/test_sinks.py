@@ -20,10 +20,10 @@ from rankviz.errors import (
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.visitor import HOST, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, publish, wait_until
-from tests.support.hub_stand_in import EXPIRED, TOKEN, Repository
-from tests.support.published import FOLDER_OF_THE_BASE, trained
-from tests.support.saved_adapters import two_blocks
-from tests.support.visitors import ADMIN, ANN, BEN
+from tests.support.engines.hub_stand_in import EXPIRED, TOKEN, Repository
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.runs.published import FOLDER_OF_THE_BASE, trained
+from tests.support.web.visitors import ADMIN, ANN, BEN
 
 
 def test_a_sweep_becomes_a_private_dataset_of_tables_requests_and_a_card(api, hub, sweep):
@@ -157,7 +157,7 @@ def test_only_the_owner_publishes_not_who_reads_it_by_a_link_nor_the_admin(api, 
 
 
 def test_a_sweep_that_ships_one_that_is_queued_and_a_sweep_as_an_adapter_are_refused(api, sweep):
-    from tests.support import questions
+    from tests.support.runs import questions
 
     with acting_as(ANN):
         queued = api.workspace.store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id)

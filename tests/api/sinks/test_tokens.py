@@ -11,9 +11,9 @@ from rankviz.errors import (
 from rankviz.sinks import Token
 from rankviz.visitor import HOST, NOBODY, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, SERVERS, everything_below, processes, publish, wait_until
-from tests.support.hub_stand_in import TOKEN
-from tests.support.published import trained
-from tests.support.visitors import ANN
+from tests.support.engines.hub_stand_in import TOKEN
+from tests.support.runs.published import trained
+from tests.support.web.visitors import ANN
 
 
 def test_the_token_is_in_no_file_no_text_and_no_environment(api, hub, sweep):

@@ -1,7 +1,7 @@
 """Sweeps that a visitor made."""
 
-from tests.support import questions
-from tests.support.finished_runs import finished_events
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
 
 
 def sweep_of(api, owner, *ranks, ended=True, **settings):

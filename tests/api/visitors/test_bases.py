@@ -8,10 +8,10 @@ from rankviz.api import Api
 from rankviz.errors import LimitError
 from rankviz.hub import cache
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.hub_cache import put, repositories
-from tests.support.visitors import ANN, BEN
-from tests.support.workers import wait_for
+from tests.support.processes.workers import wait_for
+from tests.support.runs import questions
+from tests.support.web.hub_cache import put, repositories
+from tests.support.web.visitors import ANN, BEN
 
 MB = 10**6
 HOUR = 3600

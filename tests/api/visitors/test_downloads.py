@@ -10,8 +10,8 @@ from rankviz.api.visitors.rights import Rights
 from rankviz.errors import LimitError
 from rankviz.folder_sizes import bytes_in
 from rankviz.visitor import Visitor, acting_as
-from tests.support.finished_runs import finished
-from tests.support.visitors import ANN, BEN
+from tests.support.runs.finished_runs import finished
+from tests.support.web.visitors import ANN, BEN
 
 MB = 10**6
 

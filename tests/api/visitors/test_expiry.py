@@ -12,11 +12,11 @@ from rankviz.api.visitors.expiry import DAY, Expiry
 from rankviz.core.runs.events import RunCancelled
 from rankviz.store import RunStore
 from rankviz.visitor import HOST, acting_as, home_of
-from tests.support import questions
-from tests.support.finished_runs import finished
-from tests.support.kept import aged
-from tests.support.probes import request as probe_request
-from tests.support.visitors import ADMIN, ANN, BEN
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished
+from tests.support.runs.probes import request as probe_request
+from tests.support.web.kept import aged
+from tests.support.web.visitors import ADMIN, ANN, BEN
 
 
 def sweep_of(api, visitor, days):

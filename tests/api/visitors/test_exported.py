@@ -10,8 +10,8 @@ from rankviz.core.runs.events import RunFailed
 from rankviz.store import RunStore, import_runs
 from rankviz.store.destination import Destination
 from rankviz.visitor import Visitor, acting_as
-from tests.support import questions
-from tests.support.visitors import ANN
+from tests.support.runs import questions
+from tests.support.web.visitors import ANN
 
 OWNERS = ("10.0.0.7", "lab-secret", "lab-gpus")
 """Of the owner of the server."""

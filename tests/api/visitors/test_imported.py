@@ -5,7 +5,7 @@ import pytest
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.visitor import acting_as
 from tests.api.visitors.owned import sweep_of
-from tests.support.visitors import ANN, BEN
+from tests.support.web.visitors import ANN, BEN
 
 
 def test_an_imported_run_belongs_to_who_imports_it(api, tmp_path, monkeypatch):

@@ -8,9 +8,9 @@ from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import LimitError
 from rankviz.visitor import acting_as
 from tests.api.visitors.test_quota import SMALL
-from tests.support import questions
-from tests.support.kept import ended, kept_data, upload_of
-from tests.support.visitors import ANN, BEN
+from tests.support.runs import questions
+from tests.support.web.kept import ended, kept_data, upload_of
+from tests.support.web.visitors import ANN, BEN
 
 
 def test_runs_of_a_visitor_are_kept_up_to_a_number_and_none_makes_room_for_another(shared):

@@ -12,10 +12,10 @@ from rankviz.sinks import Token
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.api.sinks.publishing import PLACE, everything_below
 from tests.api.test_studies import uploaded
-from tests.support import hub_stand_in
-from tests.support.hub_jobs import only_job, page_on
-from tests.support.published import trained
-from tests.support.workers import wait_for
+from tests.support.engines import hub_stand_in
+from tests.support.engines.hub_jobs import only_job, page_on
+from tests.support.processes.workers import wait_for
+from tests.support.runs.published import trained
 
 TYPED = Token(hub_stand_in.TOKEN)
 

@@ -8,10 +8,10 @@ from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.store.runs import IMPORTED
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.finished_runs import finished_events
-from tests.support.kept import aged, ended, imported, kept_data, sweeps_here, upload_of
-from tests.support.visitors import ADMIN, ANN, BEN, CARL
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
+from tests.support.web.kept import aged, ended, imported, kept_data, sweeps_here, upload_of
+from tests.support.web.visitors import ADMIN, ANN, BEN, CARL
 
 LOW, ONE, TWO, THREE = (questions.sweep(ranks=ranks, max_steps=2) for ranks in ((1,), (4,), (4, 8), (4, 8, 16)))
 

@@ -11,9 +11,9 @@ from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.probes import request as probe_request
-from tests.support.visitors import ADMIN, ANN, BEN
+from tests.support.runs import questions
+from tests.support.runs.probes import request as probe_request
+from tests.support.web.visitors import ADMIN, ANN, BEN
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from rankviz.store.ownership import Ownership
 from rankviz.visitor import NOBODY, acting_as
 from tests.api.visitors.owned import first_run, sweep_of
 from tests.catalog.test_peft_results import result
-from tests.support import questions
-from tests.support.probes import request as probe_request
-from tests.support.visitors import ADMIN, ANN, BEN
+from tests.support.runs import questions
+from tests.support.runs.probes import request as probe_request
+from tests.support.web.visitors import ADMIN, ANN, BEN
 
 
 def changes(api, tmp_path):

@@ -7,9 +7,9 @@ from rankviz.api.visitors.adapters import Adapters
 from rankviz.core.runs.events import RunCancelled, RunFailed, RunStarted
 from rankviz.errors import LimitError
 from rankviz.visitor import Visitor, acting_as
-from tests.support import questions
-from tests.support.kept import ended, imported, sweeps_here
-from tests.support.visitors import ADMIN, ANN, BEN, CARL
+from tests.support.runs import questions
+from tests.support.web.kept import ended, imported, sweeps_here
+from tests.support.web.visitors import ADMIN, ANN, BEN, CARL
 
 MB = 10**6
 R4 = questions.sweep(ranks=(4,), max_steps=2)

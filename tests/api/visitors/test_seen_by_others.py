@@ -6,7 +6,7 @@ from rankviz.api.json import listed_run_json, run_json
 from rankviz.core.runs.events import Answered, GreedyAnswer, RunFailed
 from rankviz.visitor import acting_as
 from tests.api.visitors.owned import first_run, sweep_of
-from tests.support.visitors import ANN, BEN
+from tests.support.web.visitors import ANN, BEN
 
 
 def test_an_estimate_from_everybodys_runs_names_ones_own_alone(api):

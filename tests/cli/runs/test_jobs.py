@@ -9,8 +9,8 @@ import pytest
 
 from rankviz.core.runs.events import RunFailed
 from rankviz.store import RunStore
-from tests.support import questions
-from tests.support.hub_jobs import stand_in_hub
+from tests.support.engines.hub_jobs import stand_in_hub
+from tests.support.runs import questions
 
 ROOT = Path(__file__).parents[3]
 

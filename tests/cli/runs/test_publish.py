@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from rankviz.api import Api
 from rankviz.cli.commands import app
 from rankviz.errors import InvalidSettingError
-from tests.support.hub_stand_in import TOKEN, hub_stand_in
-from tests.support.published import trained
+from tests.support.engines.hub_stand_in import TOKEN, hub_stand_in
+from tests.support.runs.published import trained
 
 
 @pytest.fixture

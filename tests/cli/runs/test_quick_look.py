@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.cli.command import rankviz
-from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 
 LOOK = ("sweep", "embedded", "--data", "phonemes", "--quick")
 

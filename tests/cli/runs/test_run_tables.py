@@ -9,8 +9,8 @@ from rankviz.cli.runs.output import errors_in_words, print_sweep, runs_table
 from rankviz.cli.runs.tables import Column, print_facts, print_rows
 from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import RunCancelled, RunFailed
-from tests.support import questions
-from tests.support.finished_runs import plain_sweep
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import plain_sweep
 
 ID = "20261127-021932-cb5d-001-r16"
 COLUMNS = [

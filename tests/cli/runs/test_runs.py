@@ -13,8 +13,8 @@ from rankviz.core.runs.events import Answered, GreedyAnswer, RunCancelled, Stage
 from rankviz.engines.known import require
 from rankviz.errors import InvalidSettingError
 from rankviz.store.destination import Destination, read_destination, write_destination
-from tests.support import questions
-from tests.support.finished_runs import counted, finished
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import counted, finished
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.timing.progress import progress_of
-from tests.support import questions
+from tests.support.runs import questions
 
 LOADING = StageReached(time=10.0, stage="loading the base")
 TRAINING = (

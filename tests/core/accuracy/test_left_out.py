@@ -11,8 +11,8 @@ from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.accuracy.summarize import summarize
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.quantity import Range
-from tests.support.measured_rows import measured_row
-from tests.support.toy import ASSETS, TOY, gpu
+from tests.support.runs.measured_rows import measured_row
+from tests.support.runs.toy import ASSETS, TOY, gpu
 
 CONSTANTS = load_constants(ASSETS)
 UNMEASURED = CONSTANTS.value("width-unmeasured")

@@ -16,8 +16,8 @@ from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.accuracy.report import as_json, from_json
 from rankviz.core.accuracy.summarize import summarize
 from rankviz.errors import AssetError, BadDataError, UnknownModelError
-from tests.support.measured_rows import CELLS, measured_row
-from tests.support.toy import ASSETS, ASSUMPTIONS, ATTENTION, EXPERTS, TOY, gpu, model
+from tests.support.runs.measured_rows import CELLS, measured_row
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS, ATTENTION, EXPERTS, TOY, gpu, model
 
 QUANTIZABLE_MOE = model((*ATTENTION, *EXPERTS), id="toy/toy-moe", unquantized_parameters=1680 + 2 * 4 * (256 + 128))
 

@@ -1,7 +1,7 @@
 import pytest
 
 from rankviz.errors import BadDataError
-from tests.support.measured_rows import measured_row
+from tests.support.runs.measured_rows import measured_row
 
 
 @pytest.mark.parametrize("value", ["1e300", "1e999", "-inf", "nan", "many"])

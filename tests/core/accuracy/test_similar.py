@@ -5,7 +5,7 @@ from rankviz.core.accuracy.evidence import AccuracyByKind
 from rankviz.core.accuracy.report import AccuracyReport, ReportRow
 from rankviz.core.accuracy.similar import rests_on
 from tests.core.cost.memory.toy_memory import stack
-from tests.support.questions import question
+from tests.support.runs.questions import question
 
 
 def row(row_id, setting=None, **cells):

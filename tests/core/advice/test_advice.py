@@ -20,7 +20,7 @@ from rankviz.core.advice.words import (
 )
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.errors import InvalidSettingError
-from tests.support.studies_toy import assumptions, evidence, point, subject
+from tests.support.runs.studies_toy import assumptions, evidence, point, subject
 
 STEPS = TrainingSetup(max_steps=1000, per_device_train_batch_size=2, gradient_accumulation_steps=4, max_length=2048)
 SWEEP = [point(4, 1.02), point(16, 1.01), point(64, 1.0)]

@@ -12,7 +12,7 @@ from rankviz.core.advice.words import main_sentences, rate_in_words
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.studies.lines import FACETS
 from rankviz.core.studies.nearest import drawn_lines, nearest
-from tests.support.studies_toy import assumptions, base, evidence, point, study, subject
+from tests.support.runs.studies_toy import assumptions, base, evidence, point, study, subject
 
 SWEEP = [point(4, 1.02, learning_rate=1e-3), point(16, 1.008), point(64, 1.0, learning_rate=1e-3)]
 

@@ -21,10 +21,10 @@ from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, paced, workload_of
 from rankviz.core.runs.events import ProbeCompleted, RunStarted
 from rankviz.ui.train.before import before as before_button
-from tests.support import questions
-from tests.support.probes import MIB, measured, request
-from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, gpu
-from tests.support.train_form import FORM
+from tests.support.runs import questions
+from tests.support.runs.probes import MIB, measured, request
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
+from tests.support.web.train_form import FORM
 
 HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
 CPU = Device(cpu_count=2)

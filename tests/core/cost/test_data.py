@@ -11,8 +11,8 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.decide import decide
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
-from tests.support.questions import question
-from tests.support.toy import ASSUMPTIONS, TOY, gpu, model
+from tests.support.runs.questions import question
+from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu, model
 
 CHATS = TrainingData(examples=5000, mean_tokens=400, longest_tokens=1600, epochs=3)
 

@@ -10,7 +10,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.work import work_of
 from rankviz.core.quantity import Range
 from tests.core.cost.memory.toy_memory import shape_of, stack
-from tests.support.toy import ASSUMPTIONS, TOY, gpu
+from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu
 
 
 def terms(**more):

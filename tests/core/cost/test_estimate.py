@@ -28,9 +28,9 @@ from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, row_tokens
 from rankviz.core.runs.events import ProbeCompleted, RunStarted
 from rankviz.errors import InvalidSettingError
-from tests.support import probes, questions
-from tests.support.measured_rows import measured_row
-from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, TOY_MOE, gpu, model
+from tests.support.runs import probes, questions
+from tests.support.runs.measured_rows import measured_row
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, TOY_MOE, gpu, model
 
 CARD = gpu()
 REAL = ("HuggingFaceTB/SmolLM2-135M", "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3.5-4B")

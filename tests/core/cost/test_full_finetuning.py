@@ -5,8 +5,8 @@ import pytest
 from rankviz.core.cost.estimate import estimate
 from rankviz.core.cost.full_finetuning import full_finetuning
 from rankviz.core.cost.setup import TrainingSetup
-from tests.support.questions import question
-from tests.support.toy import ASSUMPTIONS, TOY, gpu
+from tests.support.runs.questions import question
+from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu
 
 
 def full(card=None, **setup):

@@ -10,7 +10,7 @@ examples were shorter than 1,024 tokens, so an estimate at 1,024 should be above
 import pytest
 
 from rankviz.api import Api
-from tests.support.questions import question
+from tests.support.runs.questions import question
 
 API = Api()
 USABLE = 15_636_902_182

@@ -3,8 +3,8 @@
 import pytest
 
 from rankviz.errors import InvalidSettingError
-from tests.support.questions import question
-from tests.support.toy import gpu
+from tests.support.runs.questions import question
+from tests.support.runs.toy import gpu
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from rankviz.core.cost.device import Device, card
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.errors import InvalidSettingError
-from tests.support.toy import gpu
+from tests.support.runs.toy import gpu
 
 AUTO = {"precision": "auto", "optim": "auto", "gradient_checkpointing": "auto", "loss_path": "auto"}
 

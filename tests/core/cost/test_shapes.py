@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.model.activations import ActivationBytes, BlockActivations
-from tests.support.toy import ATTENTION, MLP, TOY, TOY_MOE, adapted, layer, model
+from tests.support.runs.toy import ATTENTION, MLP, TOY, TOY_MOE, adapted, layer, model
 
 
 def test_a_llama_block_keeps_2q_2k_3m_elements_a_token():

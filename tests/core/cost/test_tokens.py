@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.core.cost.tokens import characters, token_range
-from tests.support.toy import ASSUMPTIONS
+from tests.support.runs.toy import ASSUMPTIONS
 
 
 def tokens(text, messages=0):

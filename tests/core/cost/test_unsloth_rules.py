@@ -13,8 +13,8 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
 from rankviz.core.cost.unsloth import FORCED_FP32, forces_fp32, quantizes_experts, settled
 from rankviz.errors import InvalidSettingError
-from tests.support.questions import question
-from tests.support.toy import ASSUMPTIONS, TOY, gpu
+from tests.support.runs.questions import question
+from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu
 
 API = Api()
 BF16, T4 = card(gpu()), card(gpu(supports_bf16=False))

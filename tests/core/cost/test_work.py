@@ -5,7 +5,7 @@ import pytest
 from rankviz.core.cost.stack import Habits, Stack
 from rankviz.core.cost.work import work_of
 from tests.core.cost.memory.toy_memory import shape_of, stack
-from tests.support.toy import ASSUMPTIONS, TOY, model
+from tests.support.runs.toy import ASSUMPTIONS, TOY, model
 
 
 def work(spec=TOY, framework="trl", **setup):

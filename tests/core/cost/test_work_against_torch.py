@@ -4,13 +4,22 @@ import pytest
 
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.work import work_of
-from tests.support.small_llama_step import ATTENTION, BATCH, LENGTH, PROGRAMS, QV, SEVEN, formula_inputs, run_step
+from tests.support.models.small_llama_step import (
+    ATTENTION,
+    BATCH,
+    LENGTH,
+    PROGRAMS,
+    QV,
+    SEVEN,
+    formula_inputs,
+    run_step,
+)
 
 pytestmark = pytest.mark.torch
 
 
 def moved(**settings):
-    from tests.support.moved_bytes import MovedBytes
+    from tests.support.processes.moved_bytes import MovedBytes
 
     counted = MovedBytes()
     run_step(counted, **settings)

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.errors import InvalidSettingError
 from tests.core.fit.toy_fits import needs, on, priced, question
-from tests.support.toy import gpu
+from tests.support.runs.toy import gpu
 
 
 def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():

@@ -13,8 +13,8 @@ from rankviz.core.fit.limits import largest
 from rankviz.core.fit.setting import changed, keeping_tokens, setting
 from rankviz.errors import InvalidSettingError
 from tests.core.fit.toy_fits import WIDE, card_for, knob_of, limit_of, on, question
-from tests.support import questions
-from tests.support.toy import ASSUMPTIONS, TOY, gpu
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu
 
 
 @pytest.mark.parametrize(("edge", "ceiling", "last"), [(0, 9, None), (1, 9, 1), (5, 9, 5), (8, 9, 8), (99, 9, 9)])

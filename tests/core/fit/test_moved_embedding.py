@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from tests.support.questions import question
+from tests.support.runs.questions import question
 
 API = Api()
 RANKS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 24, 32, 48, 64, 128, 256)

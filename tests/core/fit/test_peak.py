@@ -10,7 +10,7 @@ from rankviz.core.fit.peak import PARTS, peak_words
 from rankviz.core.fit.setting import setting
 from rankviz.ui.explore.fit import knobs_html
 from tests.core.fit.test_fit import on, question
-from tests.support.toy import ASSETS, ASSUMPTIONS, gpu
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS, gpu
 
 MIB = 2**20
 

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.core.fit.setting import changed
 from tests.core.fit.toy_fits import card_for, needs, on, priced, question
-from tests.support.toy import gpu
+from tests.support.runs.toy import gpu
 
 
 def test_what_fits_needs_no_change():

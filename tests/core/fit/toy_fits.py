@@ -4,8 +4,8 @@ from rankviz.core.cost.gpu import Price
 from rankviz.core.fit.decide import decide
 from rankviz.core.fit.setting import setting
 from rankviz.core.quantity import Range
-from tests.support import questions
-from tests.support.toy import ASSUMPTIONS, gpu, layer, model
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSUMPTIONS, gpu, layer, model
 
 WIDE = model(
     (

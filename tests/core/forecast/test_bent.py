@@ -8,7 +8,7 @@ import pytest
 from rankviz.core.forecast.bent import bent_forecast, third_run
 from rankviz.core.forecast.mixture import MeasuredRank, Shape, conditioned
 from rankviz.errors import InvalidSettingError
-from tests.support.forecasts import bands, measured
+from tests.support.runs.forecasts import bands, measured
 
 ENDS = {4: 1.4, 64: 1.0}
 

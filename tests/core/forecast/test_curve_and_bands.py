@@ -6,7 +6,7 @@ from rankviz.core.forecast.bands import GRID, Band, LeftOut, band_for, rank_fore
 from rankviz.core.forecast.curve import left
 from rankviz.core.forecast.words import coverage_words, forecast
 from rankviz.errors import InvalidSettingError
-from tests.support.forecasts import band, bands
+from tests.support.runs.forecasts import band, bands
 
 
 @pytest.mark.parametrize("bend", [-0.2, 0.01, 0.4, 1.0])

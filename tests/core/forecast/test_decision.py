@@ -6,8 +6,8 @@ import pytest
 
 from rankviz.core.forecast.decision import decide, decision_json
 from rankviz.core.forecast.mixture import MeasuredRank
-from tests.support.finished_runs import plain_sweep
-from tests.support.quick_looks import forecast, quick_look_runs
+from tests.support.runs.finished_runs import plain_sweep
+from tests.support.web.quick_looks import forecast, quick_look_runs
 
 FALLING = {4: 1.90, 8: 1.85, 16: 1.815, 32: 1.805, 64: 1.80}
 

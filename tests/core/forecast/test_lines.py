@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.forecast.lines import items_of_test, kind_of, publication, rank_lines
-from tests.support.studies_toy import base as toy_base
-from tests.support.studies_toy import evidence, point, study
+from tests.support.runs.studies_toy import base as toy_base
+from tests.support.runs.studies_toy import evidence, point, study
 
 
 def score(r, value, **more):

@@ -12,7 +12,7 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.route import Route
 from rankviz.core.lora.targets import expand
 from rankviz.errors import InvalidSettingError
-from tests.support.file_sizes import file_size
+from tests.support.processes.file_sizes import file_size
 
 pytestmark = pytest.mark.torch
 
@@ -49,7 +49,7 @@ MOE = (
 
 @pytest.fixture(scope="module", autouse=True)
 def many():
-    from tests.support.meta_models import many_models
+    from tests.support.models.meta_models import many_models
 
     with many_models():
         yield
@@ -106,7 +106,7 @@ def peft_on_meta(row, model, lora, plan, r) -> tuple[int | None, int]:
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model, get_peft_model_state_dict
 
-    from tests.support.meta_models import build
+    from tests.support.models.meta_models import build
 
     base = build(ASSETS / "configs" / row.file.replace(".whole.json", ".full.json"))
     if lora.moe_scheme == "linear-only" and model.peft_remap:

@@ -1,7 +1,7 @@
 """Every catalogue model through the real FastLanguageModel, FastModel and FastVisionModel: the same counts, the same
 size of the file, and a refusal where Unsloth or PEFT stops.
 
-tests/support/unsloth_counts.py runs Unsloth's own get_peft_model on full-size models in a process of its own.
+tests/support/models/unsloth_counts.py runs Unsloth's own get_peft_model on full-size models in a process of its own.
 """
 
 import itertools
@@ -31,7 +31,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.worker.finetune.adapter import unsloth_arguments
 from rankviz.worker.introspect.main import layers_of
-from tests.support.toy import ASSETS
+from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
 
@@ -195,7 +195,7 @@ def ask_unsloth(
         for model, split, cases in asking
     ]
     program = subprocess.run(
-        [sys.executable, "-m", "tests.support.unsloth_counts"],
+        [sys.executable, "-m", "tests.support.models.unsloth_counts"],
         input=json.dumps(models),
         capture_output=True,
         text=True,

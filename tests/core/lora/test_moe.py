@@ -9,7 +9,7 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.errors import InvalidSettingError
 from tests.core.lora.toy_plans import REMAPPED, plan_of
-from tests.support.toy import ATTENTION, MLP, TOY, TOY_MOE, layer, model
+from tests.support.runs.toy import ATTENTION, MLP, TOY, TOY_MOE, layer, model
 
 
 def test_experts_multiply_the_pair_by_their_number():

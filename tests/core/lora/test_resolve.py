@@ -13,7 +13,7 @@ from rankviz.core.lora.targets import module_choices
 from rankviz.core.model.spec import LinearLayer
 from rankviz.errors import InvalidSettingError
 from tests.core.lora.toy_plans import REMAPPED, UNTIED, WITH_HEAD, plan_of
-from tests.support.toy import ATTENTION, EMBEDDING, MLP, TOY, layer, model
+from tests.support.runs.toy import ATTENTION, EMBEDDING, MLP, TOY, layer, model
 
 
 def test_each_layer_adds_rank_times_in_plus_out():

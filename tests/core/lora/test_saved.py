@@ -10,7 +10,7 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec, OwnTensor, PlainModule
 from rankviz.errors import InvalidSettingError
 from tests.core.lora.toy_plans import UNTIED, WITH_HEAD, plan_of
-from tests.support.toy import ASSETS, TOY_MOE, layer
+from tests.support.runs.toy import ASSETS, TOY_MOE, layer
 
 
 def test_saved_modules_are_trained_in_full():

@@ -9,7 +9,7 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import LinearLayer
 from rankviz.errors import InvalidSettingError
 from tests.core.lora.toy_plans import REMAPPED, plan_of
-from tests.support.toy import ATTENTION, EXPERTS, MLP, TOY, TOY_MOE, layer, model
+from tests.support.runs.toy import ATTENTION, EXPERTS, MLP, TOY, TOY_MOE, layer, model
 
 OTHER = model(
     (

@@ -6,7 +6,7 @@ from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import LinearLayer, ModelSpec
-from tests.support.toy import ATTENTION, EXPERTS, MLP, layer, model
+from tests.support.runs.toy import ATTENTION, EXPERTS, MLP, layer, model
 
 HEAD = LinearLayer(path="lm_head", in_features=16, out_features=100, kind="lm_head", part="head")
 WITH_HEAD = model((*ATTENTION, *MLP, HEAD), output_embedding="lm_head", total_parameters=10_000)

@@ -15,8 +15,8 @@ from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.activations import ActivationBytes
 from rankviz.core.model.json import model_from_json
-from tests.support.small_llama_step import ATTENTION, BATCH, LENGTH, PROGRAMS, SEVEN, train_once
-from tests.support.toy import ASSETS, ASSUMPTIONS
+from tests.support.models.small_llama_step import ATTENTION, BATCH, LENGTH, PROGRAMS, SEVEN, train_once
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS
 
 MAMBA = {"nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"}
 """Models of the catalogue whose blocks nobody trains as transformers runs them without kernels."""

@@ -6,8 +6,8 @@ import pytest
 
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.model.periods import block_signatures, periods
-from tests.support.toy import ASSETS, TOY, layer
-from tests.support.toy import model as toy_model
+from tests.support.runs.toy import ASSETS, TOY, layer
+from tests.support.runs.toy import model as toy_model
 
 
 def pattern_of(name):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from rankviz.core.model.spec import LinearLayer
 from rankviz.core.model.towers import second_towers, text_part
-from tests.support.toy import ATTENTION, MLP, layer, model
+from tests.support.runs.toy import ATTENTION, MLP, layer, model
 
 
 def whole():

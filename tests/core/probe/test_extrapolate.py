@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.core.probe.extrapolate import DepthLine, extrapolate, fit
 from rankviz.core.quantity import median_error, middle
-from tests.support.probes import MIB, measured
+from tests.support.runs.probes import MIB, measured
 
 
 def test_two_depths_make_a_line_that_goes_through_both():

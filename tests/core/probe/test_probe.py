@@ -13,9 +13,9 @@ from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeComplete
 from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore
-from tests.support.probes import API, MIB, measured, request
-from tests.support.toy import ASSETS
-from tests.support.workers import states, supervise, sweep, wait_for, worker
+from tests.support.processes.workers import states, supervise, sweep, wait_for, worker
+from tests.support.runs.probes import API, MIB, measured, request
+from tests.support.runs.toy import ASSETS
 
 PROBING = worker(
     """

@@ -7,7 +7,7 @@ import pytest
 from rankviz.core.runs.added import added_run
 from rankviz.core.runs.request import quick_look
 from rankviz.errors import InvalidSettingError
-from tests.support.questions import sweep
+from tests.support.runs.questions import sweep
 
 
 def requests(**settings):

@@ -5,7 +5,7 @@ import pytest
 from rankviz.core.runs.attempts import MAX_ATTEMPTS, MOST_STAYS, Attempt, AttemptPlaced, RunRequeued, counting
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord
-from tests.support import questions
+from tests.support.runs import questions
 
 ASKED = RunRecord(request=questions.run(run_id="r"))
 

@@ -10,7 +10,7 @@ from rankviz.core.model.towers import text_part
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.request import SHORT_TRAINING
 from rankviz.errors import InvalidSettingError
-from tests.support.toy import ASSETS
+from tests.support.runs.toy import ASSETS
 
 API = Api(assets=ASSETS)
 CPU, GPU = Device(), Device(cuda=True)

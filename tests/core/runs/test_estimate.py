@@ -13,8 +13,8 @@ from rankviz.core.cost.device import Device
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, precision_warning, row_tokens
 from rankviz.core.runs.timing.sweep_time import answer_passes, sweep_time
-from tests.support.questions import run
-from tests.support.toy import ASSETS, ASSUMPTIONS, TOY, gpu
+from tests.support.runs.questions import run
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 
 MIB = 2**20
 

@@ -16,7 +16,7 @@ from rankviz.core.runs.fast_curve import (
     shippable,
 )
 from rankviz.core.runs.record import RunRecord
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def run(r, loss, *, cuts=None, saved=True, run_id="top", **settings):

@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.core.runs import fidelity
 from tests.core.runs.test_fast_curve import TOP, run
-from tests.support.toy import ASSETS
+from tests.support.runs.toy import ASSETS
 
 
 def compared(**more):

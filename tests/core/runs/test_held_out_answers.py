@@ -3,7 +3,7 @@
 from rankviz.core.runs.events import MAX_ANSWER_CHARACTERS, Answered, GreedyAnswer
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import MAX_SHOWN_ANSWERS
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def answer(place, text, prompt="p", ended=True):

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words.labels import sweep_title
-from tests.support import questions
+from tests.support.runs import questions
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from rankviz.core.runs.events import Evaluated, RunCancelled, RunCompleted, RunFailed, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def record(*events, max_steps=40):

@@ -7,8 +7,8 @@ from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import quick_look
 from rankviz.errors import InvalidSettingError
-from tests.support import questions
-from tests.support.questions import sweep
+from tests.support.runs import questions
+from tests.support.runs.questions import sweep
 
 
 def grid(**settings) -> list[tuple]:

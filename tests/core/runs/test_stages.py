@@ -3,7 +3,7 @@
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, StageTime
 from rankviz.core.runs.stages import TRAINING, stages_of
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def record(*events, **settings):

@@ -6,7 +6,7 @@ from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCancelled, StageReached
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words.waits import AFTER_OTHERS, why_it_waits
-from tests.support import questions
+from tests.support.runs import questions
 
 ASKED = RunRecord(request=questions.run(run_id="r"))
 OTHER = RunRecord(request=questions.run(run_id="other"))

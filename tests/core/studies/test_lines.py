@@ -14,7 +14,7 @@ from rankviz.core.studies.findings import (
 )
 from rankviz.core.studies.lines import FACETS, facet_of, module_names
 from rankviz.core.studies.nearest import drawn_lines, nearest
-from tests.support.studies_toy import base, evidence, point, study, subject
+from tests.support.runs.studies_toy import base, evidence, point, study, subject
 
 SWEEP = [point(4, 1.02), point(16, 1.004), point(64, 1.0)]
 

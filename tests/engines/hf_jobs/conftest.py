@@ -5,8 +5,8 @@ from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.local import Local
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support.hub_jobs import stand_in_hub, sweep
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, wait_for
+from tests.support.engines.hub_jobs import stand_in_hub, sweep
+from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, wait_for
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from rankviz.engines.hf_jobs.cancelling import ASKING
 from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from rankviz.store.destination import Destination
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, each_waits_for, states, wait_for, worker
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import HANG_IN_EACH, each_waits_for, states, wait_for, worker
 
 
 def first_waits_for(go):

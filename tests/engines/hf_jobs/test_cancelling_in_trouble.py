@@ -10,8 +10,8 @@ from rankviz.engines.hf_jobs.cancelling import ENDING, FETCHING, NAME, READING, 
 from rankviz.engines.hf_jobs.following import watch as watch_module
 from rankviz.engines.hf_jobs.papers import Papers
 from rankviz.errors import EngineDeclinedError, EngineEndingError, EngineUnavailableError
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import states, wait_for, worker
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import states, wait_for, worker
 
 FIRST_SAVES = worker(
     "for run_id in run_ids:\n"

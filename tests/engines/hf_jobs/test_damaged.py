@@ -5,8 +5,8 @@ import pytest
 
 from rankviz.engines.hf_jobs.papers import RENTED
 from rankviz.engines.hf_jobs.spending import purse
-from tests.support.hub_jobs import sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for
+from tests.support.engines.hub_jobs import sweep
+from tests.support.processes.workers import HANG_IN_EACH, states, wait_for
 
 
 @pytest.mark.parametrize("file", [RENTED, "job.json"])

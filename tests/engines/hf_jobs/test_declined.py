@@ -8,8 +8,8 @@ import pytest
 from rankviz.engines.hf_jobs.following import watch as watch_module
 from rankviz.engines.hf_jobs.papers import RENTED, Papers
 from rankviz.errors import EngineUnavailableError
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import HANG_IN_EACH, states, wait_for
 
 START, LIST = "POST /api/jobs/alice", "GET /api/jobs/alice"
 COMMIT = "POST /api/datasets/alice/rankviz-jobs/commit"

@@ -7,8 +7,8 @@ import pytest
 from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.settings import Limits
 from rankviz.supervisor import ending
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import each_waits_for, states, wait_for, worker
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import each_waits_for, states, wait_for, worker
 
 STEPS = "[step(run_id, number) for number in range(1, 20 if run_id == run_ids[0] else 2)]"
 SHORT = replace(Bounds.of(Limits()), journal_lines=10)

@@ -8,8 +8,8 @@ import pytest
 from rankviz.engines.hf_jobs.ends import CANCELLED, CANCELLED_THERE, end_of
 from rankviz.engines.hf_jobs.hub import Seen
 from rankviz.engines.hf_jobs.papers import Rented
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, wait_for
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import HANG_IN_EACH, wait_for
 
 RENTED = Rented(account="ann", flavor="l4x1", usd_per_minute=0.01, timeout_seconds=3600, sweep_id="s")
 

@@ -14,8 +14,8 @@ from rankviz.engines.hf_jobs.logins import LOGIN, Logins
 from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.engines.hf_jobs.words import ONE_AT_A_TIME, USED_UP
 from rankviz.store import RunStore
-from tests.support.hub_jobs import TIMEOUT, only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for, worker
+from tests.support.engines.hub_jobs import TIMEOUT, only_job, sweep
+from tests.support.processes.workers import HANG_IN_EACH, states, wait_for, waiting_for, worker
 
 SAVES_AN_ADAPTER = worker(
     "for run_id in run_ids:\n"

@@ -13,8 +13,8 @@ from rankviz.engines.hf_jobs import hub as hub_module
 from rankviz.engines.hf_jobs.following import log
 from rankviz.engines.hf_jobs.hub import BUCKET, REPOSITORY, Hub
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
-from tests.support.hub_jobs import sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for
+from tests.support.engines.hub_jobs import sweep
+from tests.support.processes.workers import HANG_IN_EACH, states, wait_for
 
 CALLS = {
     "whoami": lambda hub: Hub("hf_alice", endpoint=hub._api.endpoint).name,

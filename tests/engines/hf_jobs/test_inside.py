@@ -9,8 +9,8 @@ from rankviz.engines.hf_jobs import inside
 from rankviz.engines.hf_jobs.following import lines
 from rankviz.engines.hf_jobs.inside import Carrier
 from tests.engines.hf_jobs.following.test_mirror import DONE, SAVED, STEPS
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import COMPLETE_ALL, states, wait_for, waiting_for
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import COMPLETE_ALL, states, wait_for, waiting_for
 
 ATTEMPTS = [Attempt("r4", 1), Attempt("r8", 1)]
 

@@ -11,9 +11,9 @@ from rankviz.engines.hf_jobs.papers import NO_LIMIT
 from rankviz.engines.hf_jobs.spending import purse
 from rankviz.engines.hf_jobs.words import USED_UP
 from rankviz.store import RunStore
-from tests.support import questions
-from tests.support.hub_jobs import only_job, page_on, sweep
-from tests.support.workers import HANG_IN_EACH, wait_for, waiting_for
+from tests.support.engines.hub_jobs import only_job, page_on, sweep
+from tests.support.processes.workers import HANG_IN_EACH, wait_for, waiting_for
+from tests.support.runs import questions
 
 
 def seconds_for(usd):

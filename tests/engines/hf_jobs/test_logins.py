@@ -7,8 +7,8 @@ import pytest
 from rankviz.engines.hf_jobs.logins import NO_TOKEN, Logins
 from rankviz.engines.hf_jobs.words import ANOTHER_ACCOUNT
 from rankviz.errors import EngineUnavailableError
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, wait_for
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import HANG_IN_EACH, wait_for
 
 SOON, LATER = time.time() + 1e6, time.time() + 2e6
 

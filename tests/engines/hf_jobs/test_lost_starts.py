@@ -6,8 +6,8 @@ from rankviz.core.runs.attempts import Attempt
 from rankviz.engines import Job
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import EngineUnavailableError
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, wait_for
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import HANG_IN_EACH, wait_for
 
 
 def started(engine, job):

@@ -7,8 +7,8 @@ from rankviz.engines.hf_jobs.missing import Missing
 from rankviz.engines.hf_jobs.papers import RENTED, Papers, Rented
 from rankviz.engines.hf_jobs.prices import Flavor
 from rankviz.engines.hf_jobs.spending import Spending
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import HANG_IN_EACH, states, wait_for
 
 TERMS = {"flavor": "l4x1", "usd_per_minute": 0.01, "timeout_seconds": 600, "sweep_id": "s"}
 

@@ -10,7 +10,7 @@ from rankviz.engines.hf_jobs import offers
 from rankviz.engines.hf_jobs.offers import SLOW, Offers
 from rankviz.engines.hf_jobs.prices import Flavor
 from rankviz.errors import EngineUnavailableError
-from tests.support.workers import wait_for
+from tests.support.processes.workers import wait_for
 
 L4 = Flavor(name="l4x1", label="L4", usd_per_minute=0.01, gpu="L4", gpus=1, memory_bytes=24 * 2**30)
 

@@ -12,8 +12,8 @@ from rankviz.engines.hf_jobs import returning
 from rankviz.engines.hf_jobs.papers import FORGOTTEN, HOME_FILE, LEFT_SECONDS, RENTED, Papers, Rented
 from rankviz.engines.hf_jobs.spending import SPENT, purse
 from rankviz.errors import EngineError
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import HANG_IN_EACH, states, wait_for, waiting_for
 
 GONE = "the file is not there"
 RENTED_JOB = Rented(account="alice", flavor="l4x1", usd_per_minute=0.01, timeout_seconds=600, sweep_id="s", owner="ann")

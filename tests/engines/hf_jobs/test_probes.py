@@ -7,9 +7,9 @@ from rankviz.engines import Job
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import EngineError
 from rankviz.store.destination import read_destination
-from tests.support import probes
-from tests.support.hub_jobs import page_on, use
-from tests.support.workers import wait_for
+from tests.support.engines.hub_jobs import page_on, use
+from tests.support.processes.workers import wait_for
+from tests.support.runs import probes
 
 
 def test_where_sweeps_rent_a_machine_a_probe_is_on_this_one(hub, tmp_path, monkeypatch):

@@ -17,8 +17,8 @@ from rankviz.engines.hf_jobs.prices import longest_seconds
 from rankviz.engines.hf_jobs.words import NO_PLACE, SENT, TOO_MANY_MISSING
 from rankviz.errors import EngineUnavailableError
 from rankviz.store import RunStore
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import HANG_IN_EACH, states, wait_for
 
 COMMIT, START = "POST /api/datasets/alice/rankviz-jobs/commit", "POST /api/jobs/alice"
 LIST = "GET /api/jobs/alice"

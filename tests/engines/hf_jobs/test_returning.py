@@ -13,8 +13,8 @@ from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.store import RunStore
 from rankviz.store.ownership import Ownership
 from rankviz.supervisor import Supervisor
-from tests.support.hub_jobs import StandInJob, only_job, sweep
-from tests.support.workers import states, wait_for, waiting_for, worker
+from tests.support.engines.hub_jobs import StandInJob, only_job, sweep
+from tests.support.processes.workers import states, wait_for, waiting_for, worker
 
 COMPLETE_THE_FIRST = worker(
     "for run_id in run_ids:\n"

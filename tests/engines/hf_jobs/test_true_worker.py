@@ -8,9 +8,9 @@ from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.hub_jobs import stand_in_hub
-from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.engines.hub_jobs import stand_in_hub
+from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.runs import questions
 
 pytestmark = pytest.mark.torch
 

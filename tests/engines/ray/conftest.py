@@ -1,6 +1,6 @@
 import pytest
 
-from tests.support.ray_cluster import RayCluster
+from tests.support.engines.ray_cluster import RayCluster
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from rankviz.engines.ray.alone import LeftAlone
 from rankviz.engines.ray.cluster import Cluster, gpus, slots, why_none
 from rankviz.engines.ray.placing import Place
 from rankviz.engines.ray.terms import Terms
-from tests.support.workers import sweep
+from tests.support.processes.workers import sweep
 
 
 def node(labels=None, alive=True, **resources):

@@ -12,8 +12,8 @@ from rankviz.engines import Engine
 from rankviz.store import RunStore
 from tests.engines import test_contract as contract
 from tests.engines.test_contract import supervise  # noqa: F401  a fixture
-from tests.support.ray_cluster import RayCluster, node_folder
-from tests.support.workers import processes_of
+from tests.support.engines.ray_cluster import RayCluster, node_folder
+from tests.support.processes.workers import processes_of
 
 pytestmark = pytest.mark.timeout(1800)
 ALWAYS = (

@@ -14,7 +14,15 @@ from rankviz.engines.ray.engine import HOME_FILE, Ray
 from rankviz.engines.ray.mirror import Mirror
 from rankviz.engines.ray.terms import RESULT, Terms
 from rankviz.supervisor import Supervisor
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, lost_reasons, states, sweep, wait_for, waiting_for
+from tests.support.processes.workers import (
+    COMPLETE_ALL,
+    HANG_IN_EACH,
+    lost_reasons,
+    states,
+    sweep,
+    wait_for,
+    waiting_for,
+)
 
 SECONDS = 300.0
 pytestmark = pytest.mark.timeout(1200)

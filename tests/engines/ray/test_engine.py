@@ -9,8 +9,8 @@ from rankviz.engines import Attempt, Job, bundle
 from rankviz.engines.ray.engine import NO_ADDRESS, Ray
 from rankviz.errors import EngineUnavailableError
 from rankviz.supervisor import Supervisor
-from tests.support.ray_cluster import RayCluster
-from tests.support.workers import COMPLETE_ALL, lost_reasons, states, sweep, wait_for
+from tests.support.engines.ray_cluster import RayCluster
+from tests.support.processes.workers import COMPLETE_ALL, lost_reasons, states, sweep, wait_for
 
 
 @pytest.fixture(scope="module")

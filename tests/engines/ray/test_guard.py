@@ -5,12 +5,12 @@ import subprocess
 import sys
 
 from rankviz.paths import IMPORT_ROOT
-from tests.support.guard import having
-from tests.support.workers import wait_for
+from tests.support.processes.guard import having
+from tests.support.processes.workers import wait_for
 
 TESTS = """
 import os, subprocess, sys
-subprocess.Popen([sys.executable, "-m", "tests.support.guard", "PLACE", sys.argv[1]],
+subprocess.Popen([sys.executable, "-m", "tests.support.processes.guard", "PLACE", sys.argv[1]],
                  stdin=subprocess.PIPE, start_new_session=True)
 of_cluster = {**os.environ, "PLACE": sys.argv[1]}
 subprocess.Popen(["setsid", "sh", "-c", "sleep 901 & sleep 902; true"], env=of_cluster, start_new_session=True)

@@ -21,10 +21,19 @@ from rankviz.store import RunStore
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
 from tests.engines.ray.test_lost import left
-from tests.support import questions
-from tests.support.hostile_disks import fill, small_disk
-from tests.support.ray_cluster import RayCluster, node_folder
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, lost_reasons, states, sweep, wait_for, waiting_for, worker
+from tests.support.engines.ray_cluster import RayCluster, node_folder
+from tests.support.processes.hostile_disks import fill, small_disk
+from tests.support.processes.workers import (
+    COMPLETE_ALL,
+    HANG_IN_EACH,
+    lost_reasons,
+    states,
+    sweep,
+    wait_for,
+    waiting_for,
+    worker,
+)
+from tests.support.runs import questions
 
 pytestmark = pytest.mark.timeout(1200)
 SECONDS = 300.0

@@ -12,7 +12,7 @@ import pytest
 from rankviz.engines.ray.line import Line
 from rankviz.engines.ray.terms import Terms
 from rankviz.errors import EngineUnavailableError
-from tests.support.workers import processes_of, wait_for
+from tests.support.processes.workers import processes_of, wait_for
 
 DRIVER = """
 import sys

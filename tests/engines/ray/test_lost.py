@@ -20,10 +20,10 @@ from rankviz.store import RunStore
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
 from tests.engines.test_contract import TWELVE, steps_of, three_steps
-from tests.support import questions
-from tests.support.ray_cluster import RayCluster, node_folder
-from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
-from tests.support.workers import name_of, processes_of, states, sweep, wait_for, worker
+from tests.support.engines.ray_cluster import RayCluster, node_folder
+from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.processes.workers import name_of, processes_of, states, sweep, wait_for, worker
+from tests.support.runs import questions
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 SECONDS = 1200
@@ -202,7 +202,7 @@ def listeners(cluster: RayCluster) -> Sequence[tuple[str, str]]:
     """(address, program) of every listening socket of the cluster's processes, the driver among them."""
     script = (
         "import json, os\n"
-        "from tests.support.guard import having\n"
+        "from tests.support.processes.guard import having\n"
         "found = [(each.laddr.ip, process.cmdline()) for process in having('RAY_TMPDIR', os.environ['RAY_TMPDIR']) "
         "for each in process.net_connections('inet') if each.status == 'LISTEN']\n"
         "print(json.dumps(found))"

@@ -6,10 +6,10 @@ from rankviz.core.runs.events import RunRequeued
 from rankviz.engines.local import Local
 from rankviz.store import RunStore
 from tests.engines.ray.test_lost import SECONDS, is_running, left, supervised, weights
-from tests.support import questions
-from tests.support.ray_cluster import RayCluster
-from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
-from tests.support.workers import wait_for
+from tests.support.engines.ray_cluster import RayCluster
+from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.processes.workers import wait_for
+from tests.support.runs import questions
 
 
 @pytest.fixture

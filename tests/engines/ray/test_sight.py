@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.engines import Nodes
 from rankviz.engines.ray.sight import Sight
-from tests.support.ray_cluster import RayCluster
+from tests.support.engines.ray_cluster import RayCluster
 
 SECONDS = 300.0
 """For a look, on a slow machine."""

@@ -17,8 +17,8 @@ from rankviz.engines import Job, bundle
 from rankviz.engines.ray.mirror import Mirror
 from rankviz.engines.ray.slot import Slot, own_folder
 from rankviz.store.journal import parse_lines
-from tests.support.hostile_disks import fill, small_disk
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, name_of, processes_of, sweep, wait_for, worker
+from tests.support.processes.hostile_disks import fill, small_disk
+from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, name_of, processes_of, sweep, wait_for, worker
 
 NAME = "job-a1"
 WITH_CHILDREN = worker(

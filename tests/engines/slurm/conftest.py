@@ -4,8 +4,8 @@ import pytest
 
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support.slurm_cluster import SlurmCluster
-from tests.support.workers import COMPLETE_ALL
+from tests.support.engines.slurm_cluster import SlurmCluster
+from tests.support.processes.workers import COMPLETE_ALL
 
 
 @pytest.fixture

@@ -6,8 +6,16 @@ import pytest
 
 from rankviz.engines import Attempt, Job
 from rankviz.errors import EngineUnavailableError
-from tests.support.slurm_cluster import TIMED_OUT, UNREACHABLE, failure
-from tests.support.workers import HANG_IN_EACH, lost_reasons, processes_of, states, sweep, wait_for, waiting_for
+from tests.support.engines.slurm_cluster import TIMED_OUT, UNREACHABLE, failure
+from tests.support.processes.workers import (
+    HANG_IN_EACH,
+    lost_reasons,
+    processes_of,
+    states,
+    sweep,
+    wait_for,
+    waiting_for,
+)
 
 
 def questions_to(cluster, name):

@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.engines.slurm.commands import Commands, NotAnsweredError
 from rankviz.errors import EngineError, EngineUnavailableError
-from tests.support.workers import processes_of, wait_for
+from tests.support.processes.workers import processes_of, wait_for
 
 
 @pytest.fixture

@@ -2,7 +2,15 @@
 
 import pytest
 
-from tests.support.workers import COMPLETE_ALL, FIRST_HANGS, lost_reasons, processes_of, states, sweep, wait_for
+from tests.support.processes.workers import (
+    COMPLETE_ALL,
+    FIRST_HANGS,
+    lost_reasons,
+    processes_of,
+    states,
+    sweep,
+    wait_for,
+)
 
 
 @pytest.mark.parametrize("state", ["PREEMPTED", "BOOT_FAIL"])

@@ -7,8 +7,8 @@ import shutil
 from rankviz.errors import EngineEndingError
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
+from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
+from tests.support.runs import questions
 
 HAS_A_CHILD_ELSEWHERE = worker(
     "for run_id in run_ids:\n"

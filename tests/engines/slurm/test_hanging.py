@@ -10,9 +10,17 @@ from rankviz.engines.slurm.engine import SENT
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.slurm_cluster import UNREACHABLE, failure, success
-from tests.support.workers import COMPLETE_ALL, HANG_IN_EACH, lost_reasons, states, sweep, wait_for, waiting_for
+from tests.support.engines.slurm_cluster import UNREACHABLE, failure, success
+from tests.support.processes.workers import (
+    COMPLETE_ALL,
+    HANG_IN_EACH,
+    lost_reasons,
+    states,
+    sweep,
+    wait_for,
+    waiting_for,
+)
+from tests.support.runs import questions
 
 SHORT = 5.0
 """Seconds in which what waits for no command is done, on a slow machine."""

@@ -11,8 +11,8 @@ from rankviz.engines.slurm.missing import LOOKED_FOR_SECONDS, Missing
 from rankviz.engines.slurm.place import Place
 from rankviz.engines.slurm.states import Seen
 from rankviz.engines.slurm.watch import Look
-from tests.support.slurm_cluster import success
-from tests.support.workers import FIRST_HANGS, HANG_IN_EACH, states, sweep, wait_for
+from tests.support.engines.slurm_cluster import success
+from tests.support.processes.workers import FIRST_HANGS, HANG_IN_EACH, states, sweep, wait_for
 
 NOTHING = success('{"jobs": []}')
 

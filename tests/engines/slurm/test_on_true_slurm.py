@@ -12,8 +12,8 @@ from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.engines import test_contract as contract
 from tests.engines.test_contract import supervise  # noqa: F401  a fixture
-from tests.support.true_slurm import TrueSlurm
-from tests.support.workers import (
+from tests.support.engines.true_slurm import TrueSlurm
+from tests.support.processes.workers import (
     COMPLETE_ALL,
     FIRST_HANGS,
     HANG_IN_EACH,

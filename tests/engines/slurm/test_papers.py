@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.engines.slurm import papers
-from tests.support.workers import states, sweep, wait_for, waiting_for
+from tests.support.processes.workers import states, sweep, wait_for, waiting_for
 
 SPOILT = [b"", b"\0\0\n", b"\xff\xfe\n", b"1e3\n", b"-1\n", b"99999\n", "\u0661\n".encode(), b"7 8\n"]
 

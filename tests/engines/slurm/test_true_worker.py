@@ -6,9 +6,9 @@ from rankviz.engines.local import Local
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor
-from tests.support import questions
-from tests.support.slurm_cluster import SlurmCluster
-from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.engines.slurm_cluster import SlurmCluster
+from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.runs import questions
 
 pytestmark = pytest.mark.torch
 

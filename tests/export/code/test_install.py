@@ -11,7 +11,7 @@ import pytest
 from rankviz.export import script
 from rankviz.export.code import install
 from rankviz.export.code.notebook import colab
-from tests.support.recipes import SETTINGS, made
+from tests.support.models.recipes import SETTINGS, made
 
 FRAMEWORKS = ("unsloth", "trl", "peft")
 HEADER = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")

@@ -14,8 +14,8 @@ from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.export import recipe
 from rankviz.export.code.notebook import colab
-from tests.support.exports import run_exports
-from tests.support.tiny_models import SHAPES, make_tiny, write_rows
+from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
+from tests.support.processes.exports import run_exports
 
 pytestmark = [pytest.mark.torch, pytest.mark.emulated_cuda]
 

@@ -14,9 +14,9 @@ from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.notes.in_fp32 import in_fp32
 from rankviz.export import recipe, script
 from rankviz.export.words import ROW_OF
-from tests.support import questions
-from tests.support.recipes import made
-from tests.support.toy import ASSETS
+from tests.support.models.recipes import made
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
 
 SIGNATURES = """
 import inspect, json, sys

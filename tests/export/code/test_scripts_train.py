@@ -13,8 +13,8 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.export import recipe, script
 from rankviz.export.code.on_cpu import plan_on_cpu
-from tests.support.exports import run_exports
-from tests.support.tiny_models import SHAPES, make_tiny, write_rows
+from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
+from tests.support.processes.exports import run_exports
 
 pytestmark = pytest.mark.torch
 

@@ -5,9 +5,9 @@ import yaml
 from rankviz.catalog.models import load_model
 from rankviz.export import recipe
 from rankviz.export.tools.llamafactory import llamafactory
-from tests.support import questions
-from tests.support.recipes import made
-from tests.support.toy import ASSETS
+from tests.support.models.recipes import made
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
 
 
 def vision():

@@ -5,9 +5,9 @@ import yaml
 
 from rankviz.errors import InvalidSettingError
 from rankviz.export.tools.axolotl import VERSION, axolotl
-from tests.support.recipes import SETTINGS, made
-from tests.support.tiny_llama import save_tokenizer
-from tests.support.tool_wheels import AXOLOTL, checked, unpacked
+from tests.support.models.recipes import SETTINGS, made
+from tests.support.models.tiny_llama import save_tokenizer
+from tests.support.models.tool_wheels import AXOLOTL, checked, unpacked
 
 VALIDATE = """
 import json, sys

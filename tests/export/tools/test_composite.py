@@ -7,9 +7,9 @@ from rankviz.catalog.models import load_index, load_model
 from rankviz.export import write
 from rankviz.export.tools.composite import COMPOSITES, composite
 from rankviz.paths import IMPORT_ROOT
-from tests.support import questions
-from tests.support.tool_wheels import LLAMAFACTORY, checked, unpacked
-from tests.support.toy import ASSETS
+from tests.support.models.tool_wheels import LLAMAFACTORY, checked, unpacked
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
 
 REACH = """
 import importlib.machinery, json, sys, types
@@ -26,7 +26,7 @@ for name in ("llamafactory.model", "llamafactory.model.model_utils"):  # without
 from llamafactory.model.model_utils.misc import find_all_linear_modules
 from llamafactory.model.model_utils.visual import COMPOSITE_MODELS, patch_target_modules
 from peft import LoraConfig, get_peft_model
-from tests.support.meta_models import build, many_models
+from tests.support.models.meta_models import build, many_models
 
 def count(case):
     model, frozen = build(case["config"]), case["frozen"]

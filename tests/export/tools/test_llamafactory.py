@@ -9,8 +9,8 @@ from rankviz.errors import InvalidSettingError
 from rankviz.export import chat
 from rankviz.export.tools.llamafactory import VERSION, dataset_info, llamafactory, trains_with_unsloth
 from tests.export.tools.llamafactory_files import config, vision
-from tests.support.recipes import made
-from tests.support.tool_wheels import LLAMAFACTORY
+from tests.support.models.recipes import made
+from tests.support.models.tool_wheels import LLAMAFACTORY
 
 
 def test_it_carries_the_chosen_values():

@@ -8,9 +8,9 @@ from rankviz.catalog.models import load_index
 from rankviz.export import chat
 from rankviz.export.tools.llamafactory import PLAIN_TEXT, dataset_info
 from tests.export.tools.llamafactory_files import config, vision
-from tests.support.recipes import SETTINGS, made
-from tests.support.tool_wheels import LLAMAFACTORY, checked, unpacked
-from tests.support.toy import ASSETS
+from tests.support.models.recipes import SETTINGS, made
+from tests.support.models.tool_wheels import LLAMAFACTORY, checked, unpacked
+from tests.support.runs.toy import ASSETS
 
 PARSE = """
 import json, sys

@@ -8,7 +8,7 @@ from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.hero.chart import EVERY_RANK
-from tests.support.finished_runs import finished
+from tests.support.runs.finished_runs import finished
 
 QWEN = Question(model_id="Qwen/Qwen3-8B", gpu="l4", training=TrainingSetup(max_steps=1000))
 

@@ -8,8 +8,8 @@ from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.metric import EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.figures import RankCurveInfo, rank_curve_figure, rank_curve_info
 from rankviz.verdict import judge, losses_of
-from tests.support.finished_runs import plain_sweep
-from tests.support.quick_looks import forecast
+from tests.support.runs.finished_runs import plain_sweep
+from tests.support.web.quick_looks import forecast
 
 
 def verdict_of(sweep):

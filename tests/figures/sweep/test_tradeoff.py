@@ -9,7 +9,7 @@ from rankviz.figures import TradeoffInfo, tradeoff_figure, tradeoff_info
 from rankviz.figures.style import MEASURED
 from rankviz.figures.sweep.points import PlottedPoint, PointGroup
 from tests.figures.support import named
-from tests.support.finished_runs import plain_sweep
+from tests.support.runs.finished_runs import plain_sweep
 
 POINTS = (
     PlottedPoint(run_id="a", r=4, x=100.0, y=2.0, low=1.9, high=2.1, x_text="100 B", detail="lr 0.001"),

@@ -6,7 +6,7 @@ from rankviz.core.runs.record import Sweep
 from rankviz.figures import TrainingInfo, training_figure, training_info
 from rankviz.figures.sweep.training import LossCurve
 from tests.figures.support import named
-from tests.support.finished_runs import plain_sweep
+from tests.support.runs.finished_runs import plain_sweep
 
 
 def test_the_info_has_a_curve_per_run_that_says_what_differs():

@@ -6,7 +6,7 @@ from rankviz.figures import VerdictInfo, verdict_figure, verdict_info
 from rankviz.figures.style import MEASURED
 from rankviz.figures.sweep.verdict import BEST, Difference
 from rankviz.verdict import CANT_TELL, DIFFERENT, judge
-from tests.support.verdict_tables import table
+from tests.support.runs.verdict_tables import table
 
 THREE_SEEDS = {4: [[2.2], [2.21], [2.2]], 16: [[1.5], [1.51], [1.5]], 64: [[1.6], [1.48], [1.5]]}
 

@@ -7,7 +7,7 @@ from threading import Thread
 import pytest
 
 from rankviz.store.memory.changes import FILE, Changes, tell
-from tests.support.hostile_disks import fill, small_disk
+from tests.support.processes.hostile_disks import fill, small_disk
 
 
 def test_whoever_begins_to_read_looks_at_all_runs_once(tmp_path):

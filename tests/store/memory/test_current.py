@@ -24,8 +24,8 @@ from rankviz.store.memory.kept import CANCEL
 from rankviz.store.memory.rounds import SECONDS
 from rankviz.store.removal import remove
 from tests.store.written_runs import DONE, STARTED
-from tests.support import questions
-from tests.support.opened_files import opened_files
+from tests.support.processes.opened_files import opened_files
+from tests.support.runs import questions
 
 
 def step(number: int) -> StepLogged:

@@ -19,7 +19,7 @@ from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
 from tests.store.memory.test_current import finish, queued, step
 from tests.store.written_runs import DONE, STARTED
-from tests.support.opened_files import opened_files
+from tests.support.processes.opened_files import opened_files
 
 
 def test_the_steps_of_an_ended_run_are_read_from_its_journal(store):

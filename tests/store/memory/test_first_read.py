@@ -8,8 +8,8 @@ import pytest
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
 from rankviz.store.memory.first_read import HELD_SECONDS, FirstRead, viewing
-from tests.support import questions
-from tests.support.slow_store import READ, SlowStore
+from tests.support.processes.slow_store import READ, SlowStore
+from tests.support.runs import questions
 
 
 @pytest.fixture

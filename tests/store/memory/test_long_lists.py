@@ -17,7 +17,7 @@ from rankviz.store.memory import long_lists
 from rankviz.store.memory.long_lists import SHORT, LongList
 from rankviz.store.memory.read_again import ReadAgain
 from rankviz.store.removal import remove
-from tests.support import questions
+from tests.support.runs import questions
 
 COUNT = 20_000
 ROW_BYTES = 1000

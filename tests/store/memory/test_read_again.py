@@ -9,7 +9,7 @@ import pytest
 from rankviz.store.journal import JournalReader
 from rankviz.store.memory.read_again import ReadAgain
 from tests.store.memory.test_current import finish, queued, step
-from tests.support.workers import wait_for
+from tests.support.processes.workers import wait_for
 
 SECONDS = 60
 

@@ -13,7 +13,7 @@ from rankviz.errors import LimitError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store.temp.home import KEPT_COPIES, TempHome
 from rankviz.visitor import NOBODY, Visitor
-from tests.support.workers import wait_for
+from tests.support.processes.workers import wait_for
 
 ANNA, BEN = Visitor("anna"), Visitor("ben")
 HOUR = 3600

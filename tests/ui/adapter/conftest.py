@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from tests.support.toy import ASSETS
+from tests.support.runs.toy import ASSETS
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from rankviz.errors import BadAdapterError
 from rankviz.trained.read import read_adapter
 from rankviz.ui.adapter import tab as adapter
-from tests.support.finished_runs import finished, text_of
-from tests.support.saved_adapters import two_blocks
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.runs.finished_runs import finished, text_of
 from tests.ui.adapter.views import figure, shown
 
 

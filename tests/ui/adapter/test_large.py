@@ -9,10 +9,10 @@ from rankviz.api import adapters
 from rankviz.core.spectrum import grid
 from rankviz.fair_line import FairLine
 from rankviz.visitor import acting_as
-from tests.support.finished_runs import text_of
-from tests.support.saved_adapters import two_blocks
-from tests.support.visitors import ANN, BEN
-from tests.support.workers import wait_for
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.processes.workers import wait_for
+from tests.support.runs.finished_runs import text_of
+from tests.support.web.visitors import ANN, BEN
 from tests.ui.adapter.views import shown
 
 

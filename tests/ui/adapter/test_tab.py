@@ -12,10 +12,10 @@ from rankviz.errors import BadAdapterError, InvalidSettingError, RankVizError
 from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.page import build_app
 from rankviz.visitor import acting_as
-from tests.support.finished_runs import finished, text_of
-from tests.support.saved_adapters import Q, factors, save, two_blocks
-from tests.support.toy import ASSETS
-from tests.support.visitors import ANN
+from tests.support.models.saved_adapters import Q, factors, save, two_blocks
+from tests.support.runs.finished_runs import finished, text_of
+from tests.support.runs.toy import ASSETS
+from tests.support.web.visitors import ANN
 from tests.ui.adapter.views import K_DEAD, figure, shown, texts
 
 

@@ -13,7 +13,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints import publish
 from rankviz.ui.endpoints.gate import MAX_ARGUMENT, MAX_LIST, WORDS, checked, require
 from rankviz.ui.endpoints.results import MAX_PART, as_json, part
-from tests.support.endpoints import ENDPOINTS
+from tests.support.web.endpoints import ENDPOINTS
 
 DEEP = json.loads("[" * 900 + "]" * 900)
 HOSTILE = [

@@ -13,8 +13,8 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from tests.support.serving import serving
-from tests.support.workers import wait_for
+from tests.support.processes.workers import wait_for
+from tests.support.web.serving import serving
 
 PAGE = Path(__file__).parents[3] / "docs" / "http_and_mcp.md"
 DOCUMENTED_AT = "http://127.0.0.1:7860"

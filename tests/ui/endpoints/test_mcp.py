@@ -14,8 +14,8 @@ import pytest
 
 from rankviz.errors import UserError
 from rankviz.ui.blocks import PageBlocks
-from tests.support.endpoints import ENDPOINTS
-from tests.support.serving import ROOT, serving
+from tests.support.web.endpoints import ENDPOINTS
+from tests.support.web.serving import ROOT, serving
 
 CALLS = """
 import asyncio, json, sys

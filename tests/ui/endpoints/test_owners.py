@@ -11,12 +11,12 @@ from rankviz.engines import Nodes
 from rankviz.errors import RankVizError
 from rankviz.supervisor import Supervisor
 from rankviz.visitor import NOBODY, acting_as
-from tests.support import questions
-from tests.support.elsewhere import page_with_elsewhere
-from tests.support.endpoints import functions_of
-from tests.support.finished_runs import finished
-from tests.support.visitors import ADMIN, ANN, BEN
-from tests.support.workers import wait_for, worker
+from tests.support.engines.elsewhere import page_with_elsewhere
+from tests.support.processes.workers import wait_for, worker
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished
+from tests.support.web.endpoints import functions_of
+from tests.support.web.visitors import ADMIN, ANN, BEN
 
 LOSSES = {4: 2.0, 16: 1.5}
 

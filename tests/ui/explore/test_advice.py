@@ -8,7 +8,7 @@ from rankviz.api import EMBEDDED, Api
 from rankviz.core.advice.use_case import NAMES
 from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS, ask
-from tests.support.finished_runs import finished, text_of
+from tests.support.runs.finished_runs import finished, text_of
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.page import restore
 from rankviz.ui.parts.question import DEFAULTS, ask
 from rankviz.units import GIB
-from tests.support.finished_runs import text_of
+from tests.support.runs.finished_runs import text_of
 
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 

@@ -8,7 +8,7 @@ from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.ui import link
 from rankviz.ui.explore.compare import compare
-from tests.support.finished_runs import text_of
+from tests.support.runs.finished_runs import text_of
 
 LLAMA, QWEN = "?model=meta-llama/Llama-3.1-8B", "?model=Qwen/Qwen3-8B&r=64&dora=1"
 

@@ -9,7 +9,7 @@ from rankviz.api import Api
 from rankviz.ui.explore import export
 from rankviz.ui.explore.advice import goal_of
 from rankviz.ui.parts.question import DEFAULTS, ask
-from tests.support.finished_runs import text_of
+from tests.support.runs.finished_runs import text_of
 
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
 REFUSED = {**LLAMA, "preset": "custom", "names": "lm_head"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.pages import restored
+from tests.support.web.pages import restored
 
 pytestmark = pytest.mark.browser
 

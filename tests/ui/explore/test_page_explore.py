@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.pages import LLAMA, choose_rank, figure, open_section, restored
+from tests.support.web.pages import LLAMA, choose_rank, figure, open_section, restored
 
 pytestmark = pytest.mark.browser
 Y_RANGE = "document.querySelector('#memory .rv-plot')._fullLayout.yaxis.range"

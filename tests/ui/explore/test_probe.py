@@ -11,10 +11,10 @@ from rankviz.core.runs.events import DepthDidNotFit, ProbeCompleted, RunFailed, 
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore import probe
 from rankviz.ui.parts.question import DEFAULTS
-from tests.support import questions
-from tests.support.finished_runs import text_of
-from tests.support.probes import SMOL, measured, request
-from tests.support.toy import ASSETS
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import text_of
+from tests.support.runs.probes import SMOL, measured, request
+from tests.support.runs.toy import ASSETS
 
 HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
 

@@ -16,8 +16,8 @@ from rankviz.ui.explore import export, pictures
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.parts import html, points
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
-from tests.support import questions
-from tests.support.finished_runs import finished
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished
 
 Ends = namedtuple("Ends", "low high")
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}

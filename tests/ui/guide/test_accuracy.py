@@ -7,7 +7,7 @@ from rankviz.api import Api
 from rankviz.core.accuracy.report import ReportRow
 from rankviz.figures import accuracy_info
 from rankviz.ui.guide import accuracy
-from tests.support.finished_runs import text_of
+from tests.support.runs.finished_runs import text_of
 
 REPORT = Api().accuracy.shipped()
 ROW = ReportRow(

@@ -10,7 +10,7 @@ from rankviz.errors import RankVizError
 from rankviz.ui.guide import tab as guide
 from rankviz.ui.guide.rank import evidence_html, rules_html, what_is_html
 from rankviz.ui.parts.question import DEFAULTS
-from tests.support.finished_runs import text_of
+from tests.support.runs.finished_runs import text_of
 
 QWEN = DEFAULTS | {"model": "Qwen/Qwen3-8B"}
 

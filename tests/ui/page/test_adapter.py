@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from rankviz.trained.read import read_adapter
-from tests.support.saved_adapters import two_blocks
+from tests.support.models.saved_adapters import two_blocks
 
 pytestmark = pytest.mark.browser
 

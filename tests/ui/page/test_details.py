@@ -7,10 +7,10 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed
 from rankviz.ui.page import build_app
-from tests.support import questions
-from tests.support.finished_runs import finished_events
-from tests.support.serving import launched
-from tests.support.workers import supervise, worker
+from tests.support.processes.workers import supervise, worker
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
+from tests.support.web.serving import launched
 from tests.ui.conftest import WAIT_MILLISECONDS
 
 pytestmark = pytest.mark.browser

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.support.pages import LLAMA, open_section
+from tests.support.web.pages import LLAMA, open_section
 from tests.ui.conftest import WAIT_MILLISECONDS
 
 pytestmark = pytest.mark.browser

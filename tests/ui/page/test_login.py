@@ -7,9 +7,9 @@ import pytest
 
 from rankviz.store import RunStore
 from rankviz.ui.who import ANONYMOUS
-from tests.support import questions
-from tests.support.finished_runs import finished_events
-from tests.support.login import as_space, login_provider
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
+from tests.support.web.login import as_space, login_provider
 from tests.ui.conftest import WAIT_MILLISECONDS, serving
 
 pytestmark = pytest.mark.browser

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.endpoints import ENDPOINTS
-from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.web.endpoints import ENDPOINTS
 from tests.ui.conftest import WAIT_MILLISECONDS
 
 ROOT = Path(__file__).parents[3]

@@ -5,9 +5,9 @@ import urllib.request
 
 import pytest
 
-from tests.support.pages import LLAMA, figure
-from tests.support.proxy import proxy
-from tests.support.serving import serving
+from tests.support.web.pages import LLAMA, figure
+from tests.support.web.proxy import proxy
+from tests.support.web.serving import serving
 from tests.ui.conftest import WAIT_MILLISECONDS
 
 PATH = "/team/rankviz"

@@ -5,9 +5,9 @@ import pytest
 from rankviz.api import Api
 from rankviz.ui.visitors import COOKIE
 from rankviz.visitor import Visitor, acting_as
-from tests.support.hub_stand_in import TOKEN, hub_stand_in
-from tests.support.published import trained
-from tests.support.serving import serving
+from tests.support.engines.hub_stand_in import TOKEN, hub_stand_in
+from tests.support.runs.published import trained
+from tests.support.web.serving import serving
 from tests.ui.conftest import WAIT_MILLISECONDS, Watched
 
 pytestmark = pytest.mark.browser

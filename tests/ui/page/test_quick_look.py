@@ -5,9 +5,9 @@ import re
 import pytest
 
 from rankviz.store import RunStore, export_runs, import_runs
-from tests.support import questions
-from tests.support.finished_runs import finished_events
-from tests.support.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
 
 RUN_MILLISECONDS = 900_000
 NAMES = "document.querySelector('#train-curve .rv-plot').data?.map(trace => trace.name)"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.pages import choose_rank, restored
+from tests.support.web.pages import choose_rank, restored
 
 pytestmark = pytest.mark.browser
 

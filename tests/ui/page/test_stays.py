@@ -5,9 +5,9 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import Evaluated, RunStarted, StageReached
 from rankviz.ui.page import build_app
-from tests.support import questions
-from tests.support.pages import restored
-from tests.support.serving import launched
+from tests.support.runs import questions
+from tests.support.web.pages import restored
+from tests.support.web.serving import launched
 from tests.ui.conftest import WAIT_MILLISECONDS
 
 pytestmark = pytest.mark.browser

@@ -6,8 +6,8 @@ from rankviz.store import RunStore
 from rankviz.ui.parts.owned import COPY_IT, OF_ANOTHER
 from rankviz.ui.visitors import COOKIE
 from rankviz.ui.who import ADMIN, ANONYMOUS
-from tests.support import questions
-from tests.support.finished_runs import finished_events
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
 from tests.ui.conftest import WAIT_MILLISECONDS, Watched, serving
 
 pytestmark = pytest.mark.browser

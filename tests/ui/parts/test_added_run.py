@@ -9,9 +9,9 @@ from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import InvalidSettingError
 from rankviz.store.destination import Destination
 from rankviz.ui.parts.added_run import add_button
-from tests.support import questions
-from tests.support.finished_runs import finished_events
-from tests.support.hub_jobs import page_on, stand_in_hub
+from tests.support.engines.hub_jobs import page_on, stand_in_hub
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
 
 HERE = Destination("local")
 OFFERS_8 = SimpleNamespace(forecast=SimpleNamespace(third_run=8))

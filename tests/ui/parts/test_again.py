@@ -10,10 +10,10 @@ from rankviz.errors import InvalidSettingError
 from rankviz.store.destination import Destination, read_destination
 from rankviz.ui.parts.again import resume_or_ask, resume_there, shown_there
 from rankviz.ui.runs.sweep import sweep_view
-from tests.support import questions
-from tests.support.elsewhere import page_with_elsewhere
-from tests.support.finished_runs import text_of
-from tests.support.hub_jobs import page_on, stand_in_hub
+from tests.support.engines.elsewhere import page_with_elsewhere
+from tests.support.engines.hub_jobs import page_on, stand_in_hub
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import text_of
 
 THERE = Destination("hf-jobs", {"flavor": "t4-small", "spend": "5"})
 HERE = Destination("local")

@@ -12,9 +12,9 @@ from rankviz.store.destination import Destination
 from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.place import place_html, place_in_sentences
 from rankviz.visitor import Visitor, acting_as
-from tests.support import questions
-from tests.support.finished_runs import text_of
-from tests.support.hub_jobs import page_on
+from tests.support.engines.hub_jobs import page_on
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import text_of
 
 DONE = {"train_seconds": 1.0, "peak_memory_bytes": 1, "peak_memory_kind": "GPU allocated"}
 THERE = Destination("hf-jobs", {"flavor": "l4x1", "spend": "5"})

@@ -4,8 +4,8 @@ import json
 
 from rankviz.ui.parts.verdict import verdict_chart, verdict_html
 from rankviz.verdict import headline, judge
-from tests.support.finished_runs import text_of
-from tests.support.verdict_tables import table
+from tests.support.runs.finished_runs import text_of
+from tests.support.runs.verdict_tables import table
 
 
 def verdict(losses):

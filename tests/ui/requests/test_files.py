@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.uploads import send
+from tests.support.web.uploads import send
 
 
 def test_another_visitor_reads_nothing_of_it(shared):

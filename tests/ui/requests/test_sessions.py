@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.requests import envelope
 from rankviz.ui.requests.readable import Answered
-from tests.support.ports import free_port
+from tests.support.web.ports import free_port
 from tests.ui.requests.conftest import As
 
 

@@ -12,8 +12,8 @@ from rankviz.store.temp.making_room import FRESH_SECONDS
 from rankviz.ui.requests import arriving
 from rankviz.ui.requests.arriving import Arriving
 from rankviz.visitor import Visitor, home_of
-from tests.support.hostile_disks import fill, small_disk
-from tests.support.uploads import send
+from tests.support.processes.hostile_disks import fill, small_disk
+from tests.support.web.uploads import send
 
 FORM = (b"content-type", b"multipart/form-data; boundary=B")
 

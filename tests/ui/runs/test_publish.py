@@ -10,9 +10,9 @@ from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.ui.runs import publish
 from rankviz.ui.wiring import action
 from rankviz.visitor import acting_as
-from tests.support.finished_runs import text_of
-from tests.support.published import trained
-from tests.support.visitors import ADMIN, ANN, BEN
+from tests.support.runs.finished_runs import text_of
+from tests.support.runs.published import trained
+from tests.support.web.visitors import ADMIN, ANN, BEN
 
 TOKEN = "hf_annsOwnToken0123456789"
 

@@ -14,9 +14,9 @@ from rankviz.ui.train import badge
 from rankviz.ui.train import tab as train
 from rankviz.ui.train.progress import TRAIN, TRAIN_ANOTHER, progress
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.finished_runs import finished, text_of
-from tests.support.visitors import ADMIN, ANN, BEN
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished, text_of
+from tests.support.web.visitors import ADMIN, ANN, BEN
 
 CHANGES = ("resume", "cancel", "add", "ship", "export", "share", "delete")
 

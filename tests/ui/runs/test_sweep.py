@@ -14,8 +14,8 @@ from rankviz.ui.page import restore
 from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
 from rankviz.ui.runs import sweep as page
-from tests.support import questions
-from tests.support.finished_runs import correct, counted, finished, text_of
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import correct, counted, finished, text_of
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
 from rankviz.ui.runs.sweep import shipped_adapter
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train import tab as train
-from tests.support import questions
-from tests.support.finished_runs import finished, finished_events, plain_sweep, text_of
-from tests.support.opened_files import opened_files
-from tests.support.workers import wait_for
+from tests.support.processes.opened_files import opened_files
+from tests.support.processes.workers import wait_for
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished, finished_events, plain_sweep, text_of
 
 FORM = {
     "base": "embedded",

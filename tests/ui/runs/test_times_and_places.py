@@ -9,8 +9,8 @@ from rankviz.ui.page import restore
 from rankviz.ui.parts import live
 from rankviz.ui.runs.listing import ANY_STATE, list_html
 from rankviz.ui.runs.view import runs_view
-from tests.support import questions
-from tests.support.finished_runs import text_of
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import text_of
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from rankviz.ui.train.allowed import allowed_html
 from rankviz.ui.train.engine import before_start, queue
 from rankviz.ui.train.request import DEFAULTS, request_of
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.finished_runs import text_of
-from tests.support.visitors import ANN
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import text_of
+from tests.support.web.visitors import ANN
 
 LLAMA = "meta-llama/Llama-3.1-8B"
 ASKED_LLAMA = {**DEFAULTS, "base": LLAMA}

@@ -2,7 +2,7 @@
 
 from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.ui.train import badge
-from tests.support.finished_runs import text_of
+from tests.support.runs.finished_runs import text_of
 from tests.ui.train.test_progress import queued, running
 
 

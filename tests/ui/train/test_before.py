@@ -10,8 +10,8 @@ from rankviz.core.preflight.check import Check
 from rankviz.errors import BusyError, LimitError, StorageError, WorkerError
 from rankviz.ui.train.before import before, instead, notebook, obstacle, preview, trainable
 from rankviz.ui.train.request import request_of
-from tests.support.finished_runs import text_of
-from tests.support.train_form import FORM
+from tests.support.runs.finished_runs import text_of
+from tests.support.web.train_form import FORM
 
 HUGE = "meta-llama/Llama-3.1-405B"
 

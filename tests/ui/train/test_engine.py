@@ -14,10 +14,10 @@ from rankviz.ui.train.engine import before_start, choice, start
 from rankviz.ui.train.progress import progress
 from rankviz.ui.train.tab import place_of
 from rankviz.visitor import Login, Visitor, acting_as
-from tests.support.elsewhere import page_with_elsewhere
-from tests.support.finished_runs import text_of
-from tests.support.hub_jobs import page_on, use
-from tests.support.train_form import FORM
+from tests.support.engines.elsewhere import page_with_elsewhere
+from tests.support.engines.hub_jobs import page_on, use
+from tests.support.runs.finished_runs import text_of
+from tests.support.web.train_form import FORM
 
 
 @pytest.fixture

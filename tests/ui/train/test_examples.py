@@ -8,8 +8,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.ui.train.examples import DOES_NOT_MATTER, MATTERS, empty_state, gap_sentence, view
 from rankviz.verdict import judge, sentences
-from tests.support.finished_runs import finished, text_of
-from tests.support.verdict_tables import table
+from tests.support.runs.finished_runs import finished, text_of
+from tests.support.runs.verdict_tables import table
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from rankviz.api import Api
 from rankviz.api.jobs import STILL_COSTS
 from rankviz.engines.hf_jobs.words import SCHEDULED
 from rankviz.store.destination import Destination
-from tests.support import questions
-from tests.support.hub_jobs import StandInHub
-from tests.support.serving import serving
-from tests.support.workers import wait_for
+from tests.support.engines.hub_jobs import StandInHub
+from tests.support.processes.workers import wait_for
+from tests.support.runs import questions
+from tests.support.web.serving import serving
 from tests.ui.conftest import WAIT_MILLISECONDS
 from tests.ui.page.test_newest import Late
 

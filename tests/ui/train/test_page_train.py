@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from rankviz.store import RunStore
-from tests.support import questions
-from tests.support.tiny_llama import write_tiny_data
+from tests.support.models.tiny_llama import write_tiny_data
+from tests.support.runs import questions
 
 pytestmark = pytest.mark.browser
 

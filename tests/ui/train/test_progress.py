@@ -22,11 +22,11 @@ from rankviz.ui.train.progress import progress
 from rankviz.ui.train.result import adapters_html, answers_html
 from rankviz.ui.train.tab import cancel_runs, form_of, start
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.elsewhere import page_with_elsewhere
-from tests.support.finished_runs import finished, text_of
-from tests.support.train_form import FORM
-from tests.support.visitors import ANN
+from tests.support.engines.elsewhere import page_with_elsewhere
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished, text_of
+from tests.support.web.train_form import FORM
+from tests.support.web.visitors import ANN
 
 
 def queued(api, **settings):

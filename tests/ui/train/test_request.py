@@ -8,8 +8,8 @@ from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
 from rankviz.ui.train.form import data_choices, mode_chosen
 from rankviz.ui.train.request import DEFAULTS, measuring, problem_in, request_of, values_of
-from tests.support import questions
-from tests.support.train_form import FORM
+from tests.support.runs import questions
+from tests.support.web.train_form import FORM
 
 ASKED = {**question.DEFAULTS, "data_file": None}
 SAMPLES = ("phonemes", "syllables", "pairs")

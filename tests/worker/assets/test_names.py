@@ -10,7 +10,7 @@ import pytest
 
 from rankviz.catalog.models import CHECKPOINTS, every_name, load_model
 from rankviz.paths import IMPORT_ROOT
-from tests.support.toy import ASSETS
+from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 def unsloth(folder):
     question = {"names": every_name(folder), "asked_to_load": ASKED_TO_LOAD, "models": str(folder)}
     program = subprocess.run(
-        [sys.executable, "-m", "tests.support.unsloth_names"],
+        [sys.executable, "-m", "tests.support.models.unsloth_names"],
         input=json.dumps(question),
         capture_output=True,
         text=True,

@@ -9,8 +9,8 @@ from rankviz.dataset import Example
 from rankviz.errors import BadDataError
 from rankviz.store import RunStore
 from rankviz.worker.finetune.data import Question, SweepData, ask, tokenize
-from tests.support.tiny_llama import generated
-from tests.support.tiny_runs import letters, run_to_the_end
+from tests.support.models.tiny_llama import generated
+from tests.support.runs.tiny_runs import letters, run_to_the_end
 
 pytestmark = pytest.mark.torch
 

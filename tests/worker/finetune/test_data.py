@@ -10,7 +10,7 @@ from rankviz.worker import device
 from rankviz.worker.finetune.data import IGNORED, SweepData, Tokens, split, tokenize
 from rankviz.worker.finetune.training import build_trainer
 from rankviz.worker.settings import settle
-from tests.support import questions
+from tests.support.runs import questions
 
 pytestmark = pytest.mark.torch
 

@@ -17,9 +17,9 @@ from rankviz.core.runs.timing.times import times_of
 from rankviz.engines.process import yield_file
 from rankviz.store import RunStore
 from rankviz.supervisor import WORKER_COMMAND, Supervisor
-from tests.support import questions
-from tests.support.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
-from tests.support.tiny_runs import letters, run_to_the_end
+from tests.support.models.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
+from tests.support.runs import questions
+from tests.support.runs.tiny_runs import letters, run_to_the_end
 
 pytestmark = pytest.mark.torch
 

@@ -5,7 +5,7 @@ import pytest
 from rankviz.core.runs.timing.sweep_time import SHOWN_TOKENS
 from rankviz.dataset import Example
 from rankviz.worker.finetune.data import Question, ShownQuestion, SweepData
-from tests.support.tiny_llama import generated
+from tests.support.models.tiny_llama import generated
 
 pytestmark = pytest.mark.torch
 

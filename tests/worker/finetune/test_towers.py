@@ -4,8 +4,8 @@ import pytest
 
 from rankviz.core.runs.record import RunState
 from rankviz.store import RunStore
-from tests.support.tiny_llama import save_tokenizer, write_tiny_data
-from tests.support.tiny_runs import letters, run_to_the_end
+from tests.support.models.tiny_llama import save_tokenizer, write_tiny_data
+from tests.support.runs.tiny_runs import letters, run_to_the_end
 
 pytestmark = pytest.mark.torch
 

@@ -9,7 +9,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.core.runs.request import fast_ranks
 from rankviz.errors import InvalidSettingError
 from rankviz.trained.read import read_adapter
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def test_only_the_highest_rank_is_cut_and_its_anchors_are_ordinary_runs():

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.core.runs.events import StageProgressed
 from rankviz.worker.stages import Stages
-from tests.support.tiny_llama import make_tiny_llama
+from tests.support.models.tiny_llama import make_tiny_llama
 
 pytestmark = pytest.mark.torch
 

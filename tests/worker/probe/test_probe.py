@@ -15,8 +15,8 @@ from rankviz.supervisor import Supervisor
 from rankviz.supervisor.supervisor import PROBE_COMMAND
 from rankviz.worker.introspect.build import cut_config
 from rankviz.worker.probe.random_base import write_random_base
-from tests.support import questions
-from tests.support.toy import ASSETS
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
 

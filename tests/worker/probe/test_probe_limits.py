@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.worker.journal import Journal
 from rankviz.worker.probe.main import Probe
-from tests.support import probes
+from tests.support.runs import probes
 
 LIMIT = 64 * 2**20
 

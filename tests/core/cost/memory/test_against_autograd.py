@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.core.cost.memory.peak import memory_at, memory_terms
 from rankviz.core.cost.shapes import model_shape
-from tests.support.small_llama_step import ATTENTION, PROGRAMS, QV, SEVEN, formula_inputs, run_step
+from tests.support.models.small_llama_step import ATTENTION, PROGRAMS, QV, SEVEN, formula_inputs, run_step
 
 pytestmark = pytest.mark.torch
 

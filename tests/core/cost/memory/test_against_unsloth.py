@@ -36,7 +36,12 @@ MODELS = {
 
 @functools.cache
 def unsloths_answers():
-    command = [sys.executable, "-m", "tests.support.unsloth_memory", *(str(CONFIGS / file) for file in MODELS.values())]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.models.unsloth_memory",
+        *(str(CONFIGS / file) for file in MODELS.values()),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560)
     assert 0 == done.returncode, done.stderr[-2000:]
     return json.loads(done.stdout)

@@ -7,7 +7,7 @@ import pytest
 from rankviz.core.cost.memory import blocks
 from rankviz.core.model.activations import ActivationBytes
 from tests.core.cost.memory.toy_memory import HELD, shape_of, stack
-from tests.support.toy import ATTENTION, TOY, layer, model
+from tests.support.runs.toy import ATTENTION, TOY, layer, model
 
 WIDE_MLP = (
     layer("mlp.gate_proj", 16, 64, part="mlp"),

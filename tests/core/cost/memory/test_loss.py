@@ -7,7 +7,7 @@ import pytest
 from rankviz.core.cost.memory.loss import loss_moments, unsloth_chunk
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Habits, Stack
-from tests.support.toy import ASSUMPTIONS, TOY
+from tests.support.runs.toy import ASSUMPTIONS, TOY
 
 LLAMA, QWEN3_4B, GEMMA_3_4B = (4096, 128_256), (2560, 151_936), (2560, 262_208)
 CARD_80_GIB, CARD_24_GIB = 79.2 * 2**30, 22.0 * 2**30

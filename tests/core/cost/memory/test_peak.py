@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.core.cost.memory.toy_memory import estimate
-from tests.support.toy import ASSUMPTIONS, TOY, TOY_MOE
+from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
 
 
 def test_plain_peft_in_16_bit_peaks_at_the_loss():

@@ -12,7 +12,7 @@ from rankviz.core.cost.unsloth import settled
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import OwnTensor, PlainModule, UnslothCheckpoint
 from tests.core.cost.memory.toy_memory import estimate, shape_of, stack
-from tests.support.toy import ASSUMPTIONS, TOY, TOY_MOE, gpu
+from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE, gpu
 
 
 @pytest.mark.parametrize(

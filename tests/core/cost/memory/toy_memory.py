@@ -5,7 +5,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.activations import ActivationBytes, BlockActivations
-from tests.support.toy import ASSUMPTIONS, TOY, adapted
+from tests.support.runs.toy import ASSUMPTIONS, TOY, adapted
 
 
 def stack(framework="peft", use_dora=False, **setup):

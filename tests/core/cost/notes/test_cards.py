@@ -11,7 +11,7 @@ from rankviz.core.cost.notes.cards import card_notes
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.note import by_level, level
-from tests.support.toy import ASSETS, gpu
+from tests.support.runs.toy import ASSETS, gpu
 
 GPUS = load_gpus(ASSETS)
 QWEN, GEMMA = (load_model(ASSETS, model_id) for model_id in ("Qwen/Qwen3-4B", "google/gemma-3-4b-it"))

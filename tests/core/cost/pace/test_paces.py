@@ -10,7 +10,7 @@ from rankviz.core.cost.pace.slowdown import Others
 from rankviz.core.cost.pace.workload import Difference, Workload, kernels, machine_of
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.quantity import Range
-from tests.support.toy import ASSUMPTIONS
+from tests.support.runs.toy import ASSUMPTIONS
 
 HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
 NOISE = ASSUMPTIONS.value("here-time-noise")

@@ -13,7 +13,7 @@ from rankviz.core.cost.pace.workload import Difference, Workload
 from rankviz.core.runs.timing.replay import Finished, coverage, replay
 from rankviz.core.runs.timing.times import FormulaTimes
 from rankviz.paths import ASSETS
-from tests.support.toy import ASSUMPTIONS
+from tests.support.runs.toy import ASSUMPTIONS
 
 ROOT = Path(__file__).parents[4]
 HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)

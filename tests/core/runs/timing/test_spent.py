@@ -7,8 +7,8 @@ from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.timing.spent import device_time, times_by_engine
-from tests.support import questions
-from tests.support.probes import request as probe_request
+from tests.support.runs import questions
+from tests.support.runs.probes import request as probe_request
 
 ASKED = RunRecord(request=questions.run(run_id="r"))
 

@@ -19,7 +19,7 @@ from rankviz.core.runs.events import (
 )
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.timing.times import FormulaTimes, RunTimes, load_average_of, spell_of, times_of, timing_of
-from tests.support.questions import run
+from tests.support.runs.questions import run
 
 HERE = Workload(base="a", parameters=1, kernels=(), tokens=1)
 

@@ -15,8 +15,8 @@ from rankviz.engines.hf_jobs.following.watch import Watch
 from rankviz.engines.hf_jobs.papers import Rented
 from rankviz.errors import EngineUnavailableError
 from rankviz.settings import Limits
-from tests.support.hub_jobs import only_job, sweep
-from tests.support.workers import HANG_IN_EACH, states, wait_for, waiting_for
+from tests.support.engines.hub_jobs import only_job, sweep
+from tests.support.processes.workers import HANG_IN_EACH, states, wait_for, waiting_for
 
 
 class Hub:

@@ -4,8 +4,8 @@ from rankviz.api import Api
 from rankviz.core.cost.device import Device
 from rankviz.core.probe.request import settle
 from rankviz.core.runs.events import DepthMeasured
-from tests.support import questions
-from tests.support.toy import ASSETS
+from tests.support.runs import questions
+from tests.support.runs.toy import ASSETS
 
 SMOL = "HuggingFaceTB/SmolLM2-135M"
 API = Api(assets=ASSETS)

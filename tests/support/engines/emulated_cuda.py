@@ -1,4 +1,4 @@
-"""The worker with Unsloth's CUDA branch, without a GPU: `python -m tests.support.emulated_cuda finetune ...`.
+"""The worker with Unsloth's CUDA branch, without a GPU: `python -m tests.support.engines.emulated_cuda finetune ...`.
 
 Unsloth is imported as on a GPU (UNSLOTH_ALLOW_CPU=1: FastLanguageModel of models/loader.py and models/llama.py, LoRA's
 fused backward passes, TRL's trainers rewritten), and RankViz takes its own CUDA branch. Then:

@@ -12,9 +12,9 @@ from typing import Any
 
 from rankviz.api import Api
 from rankviz.ui.theme import launch_options
-from tests.support.ports import free_port
+from tests.support.web.ports import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 START_SECONDS = 120
 
 

@@ -6,9 +6,9 @@ import json
 import random
 from pathlib import Path
 
-from tests.support.tiny_llama import make_tiny_llama
+from tests.support.models.tiny_llama import make_tiny_llama
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STEPS, BATCH, LENGTH, LEARNING_RATE = 300, 32, 48, 2e-3
 
 

@@ -1,5 +1,8 @@
 """Ends every process that has a variable of this value once whoever started the guard has closed the pipe to it, or has
-gone, however that was; then removes the folder that the value names: `python -m tests.support.guard NAME VALUE`."""
+gone, however that was; then removes the folder that the value names.
+
+`python -m tests.support.processes.guard NAME VALUE`.
+"""
 
 import contextlib
 import os

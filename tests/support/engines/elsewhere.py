@@ -16,7 +16,7 @@ from rankviz.engines.local import Local
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support.workers import COMPLETE_ALL
+from tests.support.processes.workers import COMPLETE_ALL
 
 SAYS_ITS_CODE = '"$@"; echo $? > code'
 

@@ -16,7 +16,7 @@ from rankviz.core.runs.events import (
 )
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def text_of(markup: str) -> str:

@@ -1,7 +1,7 @@
 """What the installed Unsloth's own code says of its loss and of experts in 4 bit, as JSON on stdout.
 
-A process of its own (`python -m tests.support.unsloth_memory CONFIG...`): its import patches transformers for good. The
-card is stood in for where the code asks it for its size; models are on the meta device.
+A process of its own (`python -m tests.support.models.unsloth_memory CONFIG...`): its import patches transformers for
+good. The card is stood in for where the code asks it for its size; models are on the meta device.
 """
 
 import json

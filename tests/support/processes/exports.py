@@ -1,4 +1,4 @@
-"""Starts tests/support/run_scripts.py on folders with exported scripts or notebooks."""
+"""Starts tests/support/processes/run_scripts.py on folders with exported scripts or notebooks."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def run_exports(process: str, places: Sequence[str]) -> dict[str, dict[str, Any]
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.run_scripts", process],
+        [sys.executable, "-m", "tests.support.processes.run_scripts", process],
         input=json.dumps(places),
         capture_output=True,
         text=True,

@@ -1,7 +1,7 @@
 """Runs exported scripts and notebooks as they are, one after the other in one process, and prints what each has trained
 and saved.
 
-    python tests/support/run_scripts.py unsloth|cuda|plain < [folder, ...]
+    python tests/support/processes/run_scripts.py unsloth|cuda|plain < [folder, ...]
 
 "cuda" is Unsloth's CUDA branch without a GPU (emulated_cuda.py); "plain" is without Unsloth.
 
@@ -30,7 +30,7 @@ os.dup2(2, 1)
 if sys.argv[1] == "unsloth":
     import unsloth  # noqa: F401
 elif sys.argv[1] == "cuda":
-    from tests.support import emulated_cuda
+    from tests.support.engines import emulated_cuda
 
     emulated_cuda.install()
 else:

@@ -4,7 +4,7 @@ Its own process: Unsloth patches PEFT, transformers and TRL as it is imported. U
 its GPU path without a GPU. Each call runs up to the point where Unsloth hands its configuration to PEFT
 (_get_peft_model); there PEFT itself wraps the model and its trainable parameters are counted.
 
-    UNSLOTH_ALLOW_CPU=1 python -m tests.support.unsloth_counts < models.json
+    UNSLOTH_ALLOW_CPU=1 python -m tests.support.models.unsloth_counts < models.json
 
 models.json: [{"config": path, "split": whether experts are linear layers, "calls": [{"unsloth_class": …, "new_model":
 whether Unsloth loads it by FastModel, "arguments": {…}}]}]. Prints a line of JSON a call, in order: {"count": …,
@@ -33,8 +33,8 @@ from unsloth.models import llama, vision  # noqa: E402
 from unsloth_zoo.temporary_patches.gpt_oss import GptOssExpertsBnb4bit  # noqa: E402
 from unsloth_zoo.training_utils import prepare_model_for_training  # noqa: E402
 
-from tests.support.file_sizes import file_size  # noqa: E402
-from tests.support.meta_models import build, many_models  # noqa: E402
+from tests.support.processes.file_sizes import file_size  # noqa: E402
+from tests.support.models.meta_models import build, many_models  # noqa: E402
 
 REWRITTEN = frozenset(conversion._MODEL_TO_CONVERSION_PATTERN)
 REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)

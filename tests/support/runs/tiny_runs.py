@@ -5,7 +5,7 @@ from pathlib import Path
 from rankviz.core.runs.request import SweepRequest
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support import questions
+from tests.support.runs import questions
 
 
 def letters(base: Path, data: Path, *ranks: int, **settings) -> SweepRequest:

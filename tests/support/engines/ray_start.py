@@ -1,4 +1,4 @@
-"""`ray start` for a node that only this machine reaches: `python -m tests.support.ray_start start ...`.
+"""`ray start` for a node that only this machine reaches: `python -m tests.support.engines.ray_start start ...`.
 
 Where it is given 127.0.0.1, Ray takes the machine's own address instead, and then listens on all of them.
 """

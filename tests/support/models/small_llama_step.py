@@ -4,8 +4,8 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Habits, Stack
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
-from tests.support.toy import ASSUMPTIONS, layer
-from tests.support.toy import model as toy_model
+from tests.support.runs.toy import ASSUMPTIONS, layer
+from tests.support.runs.toy import model as toy_model
 
 HIDDEN, QUERIES, KEYS, MLP, BLOCKS = 64, 128, 32, 192, 3
 BATCH, LENGTH = 64, 32

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.tiny_llama import save_tokenizer
+from tests.support.models.tiny_llama import save_tokenizer
 
 TRAINING_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"

@@ -5,9 +5,9 @@ import time
 
 from rankviz.store.runs import IMPORTED
 from rankviz.visitor import acting_as
-from tests.support import questions
-from tests.support.finished_runs import finished_events
-from tests.support.visitors import ANN, BEN
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
+from tests.support.web.visitors import ANN, BEN
 
 
 def ended(store, owner, *ranks):

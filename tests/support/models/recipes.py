@@ -6,7 +6,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.export import Recipe
-from tests.support.toy import TOY
+from tests.support.runs.toy import TOY
 
 PLAN = resolve(TOY, LoraConfig(), "trl")
 

@@ -1,6 +1,6 @@
 """What the installed Unsloth loads for a name, in a process of its own: it patches PEFT, transformers and TRL.
 
-    UNSLOTH_ALLOW_CPU=1 HF_HUB_OFFLINE=1 python -m tests.support.unsloth_names < question.json
+    UNSLOTH_ALLOW_CPU=1 HF_HUB_OFFLINE=1 python -m tests.support.models.unsloth_names < question.json
 
 question.json: {"names": [...], "asked_to_load": [...], "models": folder}. Writes the table of that folder anew, and
 prints a line of JSON: {"in_4_bit": {class: {name: repository}}, "stays_16_bit": {class: [names of asked_to_load]}}.

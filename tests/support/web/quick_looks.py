@@ -6,7 +6,7 @@ from rankviz.core.forecast.bent import BentForecast
 from rankviz.core.forecast.mixture import BentRank
 from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.record import RunRecord
-from tests.support.finished_runs import plain_sweep
+from tests.support.runs.finished_runs import plain_sweep
 
 
 def forecast(medians: dict[int, float], *, third_run: int | None = None, half_band: float = 0.03) -> BentForecast:

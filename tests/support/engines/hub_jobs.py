@@ -28,7 +28,7 @@ from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination
-from tests.support import questions
+from tests.support.runs import questions
 
 HARDWARE = [
     ("cpu-basic", "CPU Basic", 167, None),

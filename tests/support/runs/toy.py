@@ -7,7 +7,7 @@ from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.lora.plan import Adapted
 from rankviz.core.model.spec import LinearLayer, ModelSpec
 
-ASSETS = Path(__file__).parents[2] / "assets"
+ASSETS = Path(__file__).parents[3] / "assets"
 ASSUMPTIONS = load_assumptions(ASSETS)
 
 

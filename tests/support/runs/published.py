@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
-from tests.support.finished_runs import finished
-from tests.support.saved_adapters import two_blocks
+from tests.support.models.saved_adapters import two_blocks
+from tests.support.runs.finished_runs import finished
 
 FOLDER_OF_THE_BASE = "/models/of/this/machine"
 """What PEFT writes as the base of an adapter that was trained from a folder."""

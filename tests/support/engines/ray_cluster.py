@@ -22,8 +22,8 @@ from rankviz.engines.ray.engine import Ray
 from rankviz.engines.ray.slot import own_folder
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
-from tests.support.ports import free_port
-from tests.support.workers import name_of
+from tests.support.processes.workers import name_of
+from tests.support.web.ports import free_port
 
 ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Then whoever connects to Ray finds it there, and not at the machine's own address."""
@@ -54,7 +54,7 @@ class RayCluster:
             "OMP_NUM_THREADS": "1",
         }
         self._guard = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.guard", PLACE, str(self.place)],
+            [sys.executable, "-m", "tests.support.processes.guard", PLACE, str(self.place)],
             cwd=IMPORT_ROOT,
             stdin=subprocess.PIPE,
             start_new_session=True,
@@ -143,7 +143,7 @@ class RayCluster:
         log = self.place / f"start-{secrets.token_hex(4)}.log"
         fixed = ("--node-ip-address", "127.0.0.1", "--object-store-memory", "80000000", "--disable-usage-stats")
         ports = ("--min-worker-port", "0", "--max-worker-port", "0")  # free ones, whoever else is on this machine
-        start = ["env", "-u", *ON_LOOPBACK, sys.executable, "-m", "tests.support.ray_start"]
+        start = ["env", "-u", *ON_LOOPBACK, sys.executable, "-m", "tests.support.engines.ray_start"]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*self.enter, *enter, *start, "start", "--block", *arguments, *fixed, *ports],

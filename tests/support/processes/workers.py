@@ -9,7 +9,7 @@ import psutil
 from rankviz.core.runs.events import RunRequeued
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support import questions
+from tests.support.runs import questions
 
 _PRELUDE = """
 import os, signal, subprocess, sys, time

@@ -20,7 +20,7 @@ import pytest
 from rankviz.engines.slurm.commands import Commands
 from rankviz.engines.slurm.engine import Slurm
 from rankviz.store import RunStore
-from tests.support.workers import wait_for
+from tests.support.processes.workers import wait_for
 
 NEEDED = ("slurmctld", "slurmd", "sbatch", "unshare", "nsenter", "ip")
 ADDRESS = "10.77.0.1"

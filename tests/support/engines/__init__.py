@@ -1,0 +1,1 @@
+"""Clusters and machines elsewhere: stand-ins, and true ones on this machine."""

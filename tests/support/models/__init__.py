@@ -1,0 +1,1 @@
+"""Models, adapters and what the libraries say of them."""

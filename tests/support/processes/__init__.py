@@ -1,0 +1,1 @@
+"""Workers, disks and files, and what work something takes."""

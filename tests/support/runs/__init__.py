@@ -1,0 +1,1 @@
+"""Requests, runs, studies and tables to ask about."""

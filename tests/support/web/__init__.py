@@ -1,0 +1,1 @@
+"""The page, its visitors and their requests, and the Hub as the page asks it."""
