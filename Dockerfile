@@ -32,7 +32,7 @@ RUN case "$TRAINER" in \
     esac; \
     pip install --no-cache-dir --user -r requirements.txt "gradio[oauth]" $train
 
-COPY --chown=user pyproject.toml hatch_build.py README.md LICENSE ./
+COPY --chown=user pyproject.toml hatch_build.py requirements-trackio.txt requirements-ray.txt README.md LICENSE ./
 COPY --chown=user rankviz rankviz
 COPY --chown=user assets assets
 RUN pip install --no-cache-dir --user --no-deps .

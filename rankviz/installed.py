@@ -4,6 +4,7 @@ import os
 from functools import cache
 from importlib.util import find_spec
 
+from rankviz import visitor
 from rankviz.errors import NotInstalledError
 
 TRAINER = ("torch", "transformers", "peft", "trl", "unsloth", "datasets")
@@ -11,17 +12,21 @@ INSTEAD = (
     "To train, take a notebook for Colab (Export on Explore), or install RankViz on a machine of your own. You can "
     "import on Runs what you train there."
 )
+LACKED = "Models outside the catalogue and memory probes need the trainer too; all else works."
 ON_ZERO_GPU = (
     "This Space runs on ZeroGPU. It lends a GPU for about a minute at a time, and a training needs it for longer, so "
-    f"nothing can be trained here; all else works. {INSTEAD} The Space can also be duplicated with other hardware."
+    f"nothing can be trained here. {INSTEAD} The Space can also be duplicated with other hardware."
 )
-NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here; all else works. {INSTEAD}"
+NO_TRAINER_HERE = f"This page has no trainer, so nothing can be trained here. {LACKED} {INSTEAD}"
 
 
 def missing_trainer(activity: str) -> str:
-    """How to add the trainer; empty where it is installed. activity: what needs it, such as "Training"."""
+    """How to add the trainer, to whoever can; empty where it is installed. activity: what needs it, such as
+    "Training"."""
     if _has(TRAINER):
         return ""
+    if (asks := visitor.current()) and not asks.admin:
+        return f"{activity} needs the trainer, which this page does not have."
     return (
         f"{activity} needs the trainer, which is not installed: "
         "run pip install '.[train]' in the RankViz folder to add it."
@@ -37,7 +42,7 @@ def why_not_train(*, shared: bool) -> str:
     """Why nothing can be trained here whatever the disk has room for, and what to do instead; empty where something
     can be. shared: whether strangers use this page, who cannot install anything."""
     if on_zero_gpu():
-        return ON_ZERO_GPU
+        return ON_ZERO_GPU if _has(TRAINER) else f"{ON_ZERO_GPU} {LACKED}"
     missing = missing_trainer("Training")
     return NO_TRAINER_HERE if missing and shared else missing
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ import tomllib
 import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -121,6 +124,20 @@ def test_the_image_has_all_that_it_copies():
     kept = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert "*" == kept[0]
     assert [] == [source for source in sources if not any(Path(source).match(line[1:]) for line in kept[1:-1])]
+
+
+def test_the_image_has_all_that_builds_the_package(tmp_path, monkeypatch):
+    for source in (word for line in instructions("COPY") for word in line.split()[1:-1]):
+        if (ROOT / source).is_file():
+            shutil.copy(ROOT / source, tmp_path)
+    for name in ("hatchling", "hatchling.metadata", "hatchling.metadata.plugin", "hatchling.metadata.plugin.interface"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(MetadataHookInterface=object))
+    hook, metadata = runpy.run_path(str(tmp_path / "hatch_build.py"))["Dependencies"](), {}
+    hook.root = str(tmp_path)
+
+    hook.update(metadata)
+
+    assert {"train", "trackio", "ray"} == metadata["optional-dependencies"].keys()
 
 
 def test_the_image_which_listens_on_every_address_serves_a_shared_page():

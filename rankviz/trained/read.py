@@ -193,7 +193,7 @@ def _factors(file: TensorFile) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 
 def _by_numbers(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
 
 
 def _module(

@@ -8,16 +8,19 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import HfApi, errors
 
+from rankviz import installed
 from rankviz.errors import (
     BadConfigError,
     GatedModelError,
     HubSilentError,
     HubUnavailableError,
+    NotInstalledError,
     UnknownModelError,
 )
 from rankviz.hub import find_model
 from rankviz.hub.local import stored_parameters
 from rankviz.hub.remote import fetch_config, model_from_hub
+from rankviz.visitor import Visitor, acting_as
 from tests.support.runs.toy import TOY
 
 # On this disk
@@ -137,3 +140,12 @@ def test_a_hub_model_carries_what_the_hub_says_of_it(laid_out):
     assert "" == agreed.note
     assert not differs.verified
     assert f"hold {TOY.total_parameters + 1600:,} numbers" in differs.note
+
+
+def test_who_cannot_install_the_trainer_is_not_told_how(monkeypatch):
+    monkeypatch.setattr("rankviz.installed._has", lambda packages: False)
+
+    with acting_as(Visitor("ann")), pytest.raises(NotInstalledError, match="which this page does not have"):
+        installed.require_trainer("Reading a model that is not in the catalogue")
+    with pytest.raises(NotInstalledError, match="pip install"):
+        installed.require_trainer("Reading a model that is not in the catalogue")

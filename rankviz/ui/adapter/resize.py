@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BY_RANK, BY_ENERGY = "rank", "energy"
 AS_IT_IS = "unchanged"
+MAX_DIGITS = 10
+"""Of a number in what a click reports."""
 
 
 class Resize(NamedTuple):
@@ -52,9 +54,11 @@ def choice_id(resize: "Resize | Truncation") -> str:
 def chosen_of(choice: str) -> tuple[str, float] | None:
     """The mode and its value (a rank, or percent) of a click; None for anything else."""
     kind, number = choice[:1], choice[1:]
-    if kind == "r" and number.isdigit():
+    if len(number) > MAX_DIGITS:
+        return None
+    if kind == "r" and number.isdecimal():
         return BY_RANK, int(number)
-    if kind == "e" and number.replace(".", "", 1).isdigit():
+    if kind == "e" and number.replace(".", "", 1).isdecimal():
         return BY_ENERGY, float(number)
     return None
 

@@ -21,12 +21,13 @@ from rankviz.core.runs.request import (
     quick_look,
     usual_seeds,
 )
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.ui.endpoints.results import FileJSON, check_part, file
 from rankviz.ui.endpoints.standing import PlaceJSON, StatusJSON, place_json, status_json
 
 SHOWN_STEPS = 400
 """Of a run, of which some have thousands."""
+NOT_KNOWN_NOW = "What it will take is not known just now."
 
 
 class StartedJSON(TypedDict):
@@ -173,11 +174,15 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         there = {"engine": engine or "", "flavor": flavor or "", "spend": spend}
         sweep_id = api.engines.start(request, **there)
         sweep = api.runs.sweep(sweep_id)
+        try:
+            expected = list(api.engines.plan(request, **there).sentences)
+        except RankVizError:  # who reads an error would start the same sweep once more
+            expected = [NOT_KNOWN_NOW]
         return StartedJSON(
             sweep_id=sweep_id,
             engine=api.engines.name(**there),
             run_ids=[each.run_id for each in sweep.runs],
-            expected=list(api.engines.plan(request, **there).sentences),
+            expected=expected,
             place=place_json(api, sweep_id),
             waits=api.runs.why_sweep_waits(sweep) or None,
         )

@@ -95,6 +95,8 @@ def test_a_choice_sets_the_rank_or_the_energy():
     assert [adapter.BY_RANK, 8] == choice("r8")[:2]
     assert [adapter.BY_ENERGY, 99.0] == choice("e99")[::2]
     assert adapter.BY_RANK not in choice("<script>")
+    for odd in ("r²", "e²", "r" + "9" * 5000, "e" + "9" * 400):
+        assert choice("<script>") == choice(odd)
 
 
 def test_details_are_made_when_they_are_opened(api, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed
 from rankviz.engines import Nodes
-from rankviz.errors import RankVizError
+from rankviz.errors import EngineUnavailableError, RankVizError
 from rankviz.supervisor import Supervisor
 from rankviz.visitor import NOBODY, acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
@@ -111,6 +111,18 @@ def test_its_owner_exports_and_deletes_a_sweep(call, api, anns):
 def test_nobody_may_estimate_and_start_nothing(call, refuses):
     assert 1 == len(call(NOBODY, "estimate", "Qwen/Qwen3-4B")["ranks"])
     assert "/rankviz/visitor" in refuses(NOBODY, "start_sweep")
+
+
+def test_who_has_started_a_sweep_is_told_so_whatever_is_not_known_of_its_cost_then(call, api, monkeypatch):
+    def plan(*args, **kwargs):
+        raise EngineUnavailableError("Hugging Face does not answer. Try again in a moment.")
+
+    monkeypatch.setattr(api.engines, "plan", plan)
+
+    started = call(ANN, "start_sweep", mode="quick", steps=2)
+
+    assert started["run_ids"] == [row["run_id"] for row in call(ANN, "runs")]
+    assert ["What it will take is not known just now."] == started["expected"]
 
 
 def test_a_sweep_is_started_as_the_limits_allow_and_belongs_to_who_started_it(call, refuses, busy):

@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.workspace import EMBEDDED
 from rankviz.errors import NotInstalledError
-from rankviz.installed import INSTEAD, ON_ZERO_GPU
+from rankviz.installed import INSTEAD, LACKED, ON_ZERO_GPU
 from rankviz.machine import disk
 from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS as EXPLORE
@@ -52,6 +52,9 @@ def test_on_zero_gpu_nothing_trains_and_train_says_what_to_do_instead(tmp_path, 
 
     assert ON_ZERO_GPU == api.workspace.why_not_train()
     assert INSTEAD in ON_ZERO_GPU
+    with monkeypatch.context() as patch:
+        patch.setattr("rankviz.installed._has", lambda packages: False)
+        assert f"{ON_ZERO_GPU} {LACKED}" == api.workspace.why_not_train()
     assert not before_start(api, engine="local", flavor=None, spend=None, **DEFAULTS).start.interactive
     with acting_as(ANN), pytest.raises(NotInstalledError, match="ZeroGPU"):
         api.runs.start(request_of(DEFAULTS))
