@@ -233,6 +233,13 @@ def test_the_base_is_an_id_of_the_hub_which_must_be_given_for_a_folder():
         hub_base(run(FOLDER))
 
 
+def test_another_base_than_the_one_it_was_trained_from_is_refused():
+    assert BASE == hub_base(run(BASE), BASE)
+    for base, known in ((BASE, BASE), ("embedded", "HuggingFaceTB/SmolLM2-135M-Instruct")):
+        with pytest.raises(InvalidSettingError, match=f"This run was trained from {known}, not from other/base"):
+            hub_base(run(base), "other/base")
+
+
 def test_requests_and_environments_hold_no_path():
     fact = facts(data=f"{FOLDER}/chats.jsonl").runs[0]
     record = replace(fact.record, environment={"device_name": "a CPU", "loaded_from": "secret", "x": f"{FOLDER}/y"})
