@@ -6,6 +6,7 @@ from typing import Any
 
 from rankviz import __version__, units
 from rankviz.core.bounds import printable
+from rankviz.core.runs.environment import Environment
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
@@ -19,8 +20,9 @@ NO_VERDICT = "There is no verdict: this sweep has no other rank to compare with,
 def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
     """README.md of a dataset. tables: the file of each table by its name."""
     configs = [{"config_name": name, "data_files": file} for name, file in tables.items()]
+    records = [run.record for run in sweep.runs]
     bases = dict.fromkeys(run.base_model for run in sweep.runs)
-    ranks = sorted({run.record.request.r for run in sweep.runs})
+    ranks = sorted({record.request.r for record in records})
     front = {"pretty_name": f"LoRA ranks {_listed(ranks)} on {_data(sweep)}", "tags": ["rankviz", "lora", "peft"]}
     columns = (
         "run_id joins the tables. A held-out loss is in nats per target token. Memory is what the run itself measured; "
@@ -30,10 +32,10 @@ def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
         front | {"configs": configs},
         f"LoRA rank sweep {sweep.id}",
         f"{units.counted(len(sweep.runs), 'run')} of {_listed(bases)} with LoRA, r = {_listed(ranks)}, trained on "
-        f"{_data(sweep)} with RankViz {__version__}.",
+        f"{_data(sweep)} with RankViz {_versions(records)}.",
         _section("Files", _bullets([f"`{file}`: {name.replace('_', ' ')}" for name, file in tables.items()]), columns),
         _section("Verdict", *_verdict(sweep)),
-        _section("How it was measured", _bullets(measured(sweep))),
+        _section("How it was measured", _bullets([*measured(sweep), *_where(records)])),
     )
 
 
@@ -50,19 +52,20 @@ def model_card(run: RunFacts, sweep: SweepFacts, *, file_bytes: int, targets: An
     return _card(
         front,
         title,
-        f"Trained on {_data(sweep)} for {units.counted(run.record.steps_done, 'step')} with RankViz {__version__}.",
+        f"Trained on {_data(sweep)} for {units.counted(run.record.steps_done, 'step')} with RankViz "
+        f"{_versions([run.record])}.",
         _section("Adapter", _table(_adapter(run.record, file_bytes, targets))),
         _section("Cost", _table(_cost(run))),
         _section("Quality", _table(_quality(run.record))),
         _section("Verdict on the sweep", *_verdict(sweep)),
-        _section("How it was measured", _bullets(measured(sweep))),
+        _section("How it was measured", _bullets([*measured(sweep), *_where([run.record])])),
         _section("Use", _usage(run.base_model)),
     )
 
 
 def measured(sweep: SweepFacts) -> Sequence[str]:
-    """How the numbers of a sweep came about, in sentences."""
-    records = sweep.all_runs
+    """How the numbers of a sweep came about, in sentences: those of its runs that have a loss."""
+    records = [run for run in sweep.all_runs if run.loss_after] or [run.record for run in sweep.runs]
     first = records[0].request
     seeds, rates = _values(run.request.seed for run in records), _values(run.request.learning_rate for run in records)
     ranks = {run.request.r for run in records}
@@ -74,7 +77,6 @@ def measured(sweep: SweepFacts) -> Sequence[str]:
         "linear decay to 0.",
         f"Steps: {first.max_steps:,}; batch {first.training.per_device_train_batch_size}, accumulation "
         f"{first.training.gradient_accumulation_steps}; at most {first.training.max_length:,} tokens per example.",
-        *_where(records),
     ]
 
 
@@ -84,8 +86,17 @@ def _rates(rates: Sequence[float], ranks: int) -> str:
     return f"{rates[0]:g} at every rank, not tuned by rank." if ranks > 1 else f"{rates[0]:g}, not tuned."
 
 
-def _where(records: Sequence[RunRecord]) -> Iterable[str]:
-    where = next((run.environment for run in records if run.environment), None)
+def _versions(records: Iterable[RunRecord]) -> str:
+    """Of RankViz, which trained these; this one where a run does not say."""
+    return _escaped(_listed(dict.fromkeys(run.environment.get("rankviz") or __version__ for run in records)))
+
+
+def _where(records: Iterable[RunRecord]) -> Iterable[str]:
+    """Each place once, in sentences."""
+    return dict.fromkeys(sentence for run in records for sentence in _environment(run.environment))
+
+
+def _environment(where: Environment) -> Iterable[str]:
     if not where:
         return
     versions = where.get("versions") or {}
@@ -103,6 +114,8 @@ def _adapter(record: RunRecord, file_bytes: int, targets: Any) -> Iterable[Fact]
     variants = [name for name, used in (("rsLoRA", lora.use_rslora), ("DoRA", lora.use_dora)) if used]
     yield "Rank r", str(lora.r)
     yield "lora_alpha", f"{lora.lora_alpha:g}"
+    yield "Learning rate", f"{record.request.learning_rate:g}"
+    yield "Seed", str(record.request.seed)
     yield "Target modules", named
     if variants:
         yield "Variant", ", ".join(variants)

@@ -42,14 +42,21 @@ class SweepFacts:
     """Of the sweep, which the verdict is on."""
 
 
-def hub_base(request: RunRequest, given: str = "") -> str:
-    """The Hub id of a run's base. InvalidSettingError where it was trained from a folder and no id is given."""
-    if given:
-        return given
+def known_base(request: RunRequest) -> str:
+    """The Hub id of a run's base; empty where it was trained from a folder."""
     if request.base == EMBEDDED:
         return EMBEDDED_ID
-    if is_hub_id(request.base):
-        return request.base
+    return request.base if is_hub_id(request.base) else ""
+
+
+def hub_base(request: RunRequest, given: str = "") -> str:
+    """The Hub id of a run's base. InvalidSettingError where it was trained from a folder and no id is given, or from
+    another base than the given one."""
+    known = known_base(request)
+    if known and given and given != known:
+        raise InvalidSettingError(f"This run was trained from {known}, not from {given}: leave the base model out.")
+    if base := known or given:
+        return base
     raise InvalidSettingError(
         "The base of this run is a folder, and others need its id on the Hub: give the base model as owner/name."
     )

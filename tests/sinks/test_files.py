@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from rankviz import installed
+from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.sinks import dataset
@@ -149,6 +150,55 @@ def test_the_model_card_holds_rank_cost_verdict_and_how_it_was_measured(tmp_path
         assert line in text
 
 
+def test_a_model_card_says_how_this_adapter_was_made_and_counts_only_runs_that_were_measured(tmp_path):
+    sweep = facts()
+    made = [
+        replace(run, environment={"device_name": f"card {number}", "rankviz": f"0.0.{number}"})
+        for number, run in enumerate(sweep.all_runs[:2])
+    ]
+    made[1] = replace(made[1], request=replace(made[1].request, seed=7))
+    stopped = replace(made[0].request, seed=9, learning_rate=3e-4)
+    queued, unmeasured = RunRecord(request=stopped), replace(made[0], request=stopped, loss_after=None, completed=None)
+    runs = [RunFacts(record=record, base_model=BASE) for record in made]
+
+    _, text = card(adapter(tmp_path, replace(sweep, runs=runs, all_runs=(queued, unmeasured, *made))))
+
+    for line in (
+        "with RankViz 0.0.1.",
+        "| Learning rate | 0.001 |",
+        "| Seed | 7 |",
+        "- Device: card 1; precision not known.",
+        "- Learning rate: 0.001 at every rank, not tuned by rank.",
+        "- Seeds: 0, 7.",
+    ):
+        assert line in text
+    assert "card 0" not in text
+
+
+def test_with_one_measured_seed_of_three_the_noise_is_not_known(tmp_path):
+    sweep = facts(seeds=(0, 1, 2))
+    all_runs = [run if run.request.seed == 0 else RunRecord(request=run.request) for run in sweep.all_runs]
+    runs = [RunFacts(record=run, base_model=BASE) for run in all_runs if run.completed]
+
+    write_dataset(replace(sweep, runs=runs, all_runs=all_runs), tmp_path)
+
+    assert "Seeds: 0. With one, the noise between runs is not known." in card(tmp_path)[1]
+
+
+def test_a_dataset_of_two_machines_names_both_and_what_made_each(tmp_path):
+    sweep = facts()
+    runs = [
+        replace(run, record=replace(run.record, environment={"device_name": f"card {i}", "rankviz": f"0.0.{i}"}))
+        for i, run in enumerate(sweep.runs)
+    ]
+
+    write_dataset(replace(sweep, runs=runs), tmp_path)
+
+    _, text = card(tmp_path)
+    assert "with RankViz 0.0.0, 0.0.1." in text
+    assert "- Device: card 0; precision not known.\n- Device: card 1; precision not known." in text
+
+
 def test_without_a_verdict_the_card_says_so(tmp_path):
     write_dataset(facts(verdict=()), tmp_path)
 
@@ -181,6 +231,13 @@ def test_the_base_is_an_id_of_the_hub_which_must_be_given_for_a_folder():
     assert BASE == hub_base(run(BASE)) == hub_base(run(FOLDER), BASE)
     with pytest.raises(InvalidSettingError, match="The base of this run is a folder"):
         hub_base(run(FOLDER))
+
+
+def test_another_base_than_the_one_it_was_trained_from_is_refused():
+    assert BASE == hub_base(run(BASE), BASE)
+    for base, known in ((BASE, BASE), ("embedded", "HuggingFaceTB/SmolLM2-135M-Instruct")):
+        with pytest.raises(InvalidSettingError, match=f"This run was trained from {known}, not from other/base"):
+            hub_base(run(base), "other/base")
 
 
 def test_requests_and_environments_hold_no_path():

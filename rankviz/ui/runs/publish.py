@@ -15,9 +15,8 @@ from rankviz.api import Api
 from rankviz.api.sinks import Sending
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import UserError
-from rankviz.paths import is_hub_id
-from rankviz.references import EMBEDDED
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
+from rankviz.sinks.facts import known_base
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.visitors import login_is_on
@@ -120,7 +119,7 @@ def start(
         name=place.strip(),
         public=bool(public),
         space=space.strip() if to == TRACKIO else "",
-        base_model=base_model.strip(),
+        base_model=base_model.strip() if _is_of_a_folder(api, sweep_id) else "",
     )
     given = token.strip() or login
     with_login = bool(use_login) and not token.strip()
@@ -130,8 +129,8 @@ def start(
     return "", status, timer
 
 
-def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, dict[str, Any]]:
-    """The section, and the event that draws it for the sweep and run that are open."""
+def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, gr.Textbox, dict[str, Any]]:
+    """The section, its box of a base, and the event that draws it for the sweep and run that are open."""
     offered = api.sinks.offered()
     logins = api.workspace.shared and login_is_on()
     w: dict[str, Any] = {}
@@ -198,7 +197,7 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, d
     button.click(
         inputs=form, outputs=[w["token"], w["status"], w["timer"]], **action(_starting(api, with_login=logins))
     )
-    return box, drawing
+    return box, w["base_model"], drawing
 
 
 # Closures: Gradio finds gr.OAuthToken by the function's own type hints, and gives it where people can log in.
@@ -211,7 +210,4 @@ def _starting(api: Api, *, with_login: bool) -> Callable[..., Any]:
 
 def _is_of_a_folder(api: Api, sweep_id: str) -> bool:
     """Whether others need to be told which base it is."""
-    if not sweep_id:
-        return False
-    base = api.runs.sweep(sweep_id).runs[0].request.base
-    return base != EMBEDDED and not is_hub_id(base)
+    return bool(sweep_id) and not known_base(api.runs.sweep(sweep_id).runs[0].request)

@@ -84,7 +84,7 @@ def build(api: Api) -> Running:
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
         details, results_file, asks = _sweep_widgets(api, w)
-        w["publish"], publishing = publish.build(api, sweep_id, run_id)
+        w["publish"], w["published_base"], publishing = publish.build(api, sweep_id, run_id)
     delete_it, keep, delete_unreadable = (w.pop(name) for name in ("delete_it", "keep", "delete_unreadable"))
     cancel_words, cancel_it, leave_it = (w.pop(name) for name in ("cancel_words", "cancel_it", "leave_it"))
     shipped = file_button("sweep-adapter-file")

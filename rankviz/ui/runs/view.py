@@ -22,8 +22,8 @@ NOTHING_OF_YOURS = (
     "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
 )
 POLL_SECONDS = 2.0
-NO_QUESTIONS = {"sure": gr.Row(visible=False), "again_box": gr.Column(visible=False)}
-"""They are about the chosen sweep. A drawing of the same sweep leaves them as they are."""
+NO_QUESTIONS = {"sure": gr.Row(visible=False), "again_box": gr.Column(visible=False), "published_base": ""}
+"""They, and what was answered, are about the chosen sweep. A drawing of the same sweep leaves them as they are."""
 CHOOSE = "Click a sweep in the list to read it."
 
 

@@ -10,6 +10,7 @@ from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.ui.runs import publish
 from rankviz.ui.wiring import action
 from rankviz.visitor import acting_as
+from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 from tests.support.runs.published import trained
 from tests.support.web.visitors import ADMIN, ANN, BEN
@@ -46,8 +47,8 @@ def shown(view):
     return {name for name in ("space", "base_model", "public", "use_login", "token") if getattr(view, name).visible}
 
 
-def press(api, sweep, *, to=DATASET, place="ann/ranks", space="", token=TOKEN, run_id="", **more):
-    return publish.start(api, to, place, space, "", False, False, token, sweep.sweep_id, run_id, **more)
+def press(api, sweep, *, to=DATASET, place="ann/ranks", space="", base="", token=TOKEN, run_id="", **more):
+    return publish.start(api, to, place, space, base, False, False, token, sweep.sweep_id, run_id, **more)
 
 
 def test_a_shared_page_asks_for_a_token_and_never_offers_the_servers_login(api, sweep):
@@ -82,6 +83,17 @@ def test_what_is_typed_is_started_once_and_the_box_of_the_token_is_emptied(api, 
     place = Destination(to=DATASET, name="ann/ranks")
     assert "" == emptied
     assert [(sweep.sweep_id, place, Token(TOKEN), {"use_login": False})] == started
+
+
+def test_a_base_is_asked_for_and_sent_of_a_sweep_from_a_folder_alone(api, sweep, started, tmp_path):
+    of_a_folder = api.workspace.store.create(questions.sweep(base=str(tmp_path)), ANN.id)
+    with acting_as(ANN):
+        other = api.runs.sweep(of_a_folder)
+        assert "base_model" in shown(form(api, other))
+        for each in (sweep, other):
+            press(api, each, base="some/base")
+
+    assert ["", "some/base"] == [call[1].base_model for call in started]
 
 
 def test_a_token_that_is_typed_goes_before_a_login_at_hugging_face(api, sweep, started):

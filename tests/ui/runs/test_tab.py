@@ -462,7 +462,7 @@ def test_a_verdict_for_which_the_server_is_busy_is_drawn_later(api, monkeypatch)
     assert {"seen", "timer"} == again._asdict().keys()
 
 
-def test_a_question_that_was_opened_stays_open_until_it_is_answered_or_another_sweep_is_chosen(api, monkeypatch):
+def test_an_open_question_and_a_base_that_was_typed_stay_until_another_sweep_is_chosen(api, monkeypatch):
     """A busy server draws the same sweep again and again, and a tolerance draws it anew."""
     sweep_id, other = partly_failed(api).sweep_id, finished(api, {4: 2.0}).sweep_id
 
@@ -480,6 +480,8 @@ def test_a_question_that_was_opened_stays_open_until_it_is_answered_or_another_s
     assert "This server is busy." in again.summary and "This server is busy." in shown_again.words
     for closed in (first.sure, first.again_box, others.sure, others.again_box, shown.again_box):
         assert closed.visible is False
+    assert "" == first.published_base == others.published_base
+    assert "published_base" not in again._asdict().keys() | written._asdict().keys()
     for kept in (again.sure, again.again_box, written.sure, written.again_box, shown_again.again_box):
         assert gr.skip() == kept
 
