@@ -30,7 +30,6 @@ from rankviz.engines.slurm.sending import Sending
 from rankviz.engines.slurm.states import Seen
 from rankviz.engines.slurm.watch import Look, Watch
 from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
-from rankviz.machine import disk
 from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
 from rankviz.store import RunStore
@@ -162,18 +161,10 @@ class Slurm(Engine):
         raise EngineEndingError(ENDING)
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
-        try:
-            return bundle.since(bundle.folder_of(live.job, self._place.path), attempt.run_id, offset)
-        except OSError:
-            return b""
+        return bundle.since(bundle.folder_of(live.job, self._place.path), attempt.run_id, offset)
 
     def collect(self, live: Live, attempt: Attempt, folder: Path) -> None:
-        try:
-            bundle.collect(bundle.folder_of(live.job, self._place.path), attempt.run_id, folder)
-        except OSError as error:
-            if disk.is_of_writing(error, folder):
-                raise
-            raise EngineError(f"What the job wrote cannot be read ({error.strerror or error}).") from None
+        bundle.collect(bundle.folder_of(live.job, self._place.path), attempt.run_id, folder)
 
     def give_way(self, live: Live) -> None:
         with contextlib.suppress(OSError):  # it is asked again
