@@ -184,11 +184,13 @@ def test_where_it_is_not_set_up_nothing_is_sent_and_what_slurm_has_is_followed(s
     (queued,) = sweep(store, 16)
     wait_for(lambda: not papers.is_asked(store.home / "slurm-jobs" / f"{packed}-a1"))
 
+    before = len(questions_to(cluster, "squeue"))
     supervisor = supervise(waiting_for(go), is_set_up=False, at_once=3)
+    wait_for(lambda: all(store.get(run_id).waits == NOT_SET_UP for run_id in (packed, queued)))
+    wait_for(lambda: len(questions_to(cluster, "squeue")) > before + 3)
+    assert 1 == len(cluster.jobs)
     go.touch()
     wait_for(lambda: states(store, [running]) == ["completed"])
-    wait_for(lambda: all(store.get(run_id).waits == NOT_SET_UP for run_id in (packed, queued)))
-    assert 1 == len(cluster.jobs)
     supervisor.stop()
     supervise(waiting_for(go)).settle()
 
