@@ -288,8 +288,10 @@ def _is_whole(config: Path) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """Itself, and not by a link."""
+    """Itself, and not by a link. OSError where that may be seen later."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
+    except OSError as error:
+        if error.errno not in OF_NAMES:
+            raise
         return False

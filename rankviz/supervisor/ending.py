@@ -148,7 +148,7 @@ class Ending:
             self._too_long.discard(live.job.name)
             end = self._of_one_that_took_too_long(end)
         is_full = end.exit_code == DISK_FULL or (end.exit_code != 0 and disk.is_full(self._store.home))
-        if engine.shares_disk and is_full:
+        if end.why == disk.FULL_SENTENCE or (engine.shares_disk and is_full):
             self._not_before = time.monotonic() + self._room_seconds
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
         if end.exit_code is None and not self._at_stake([record.run_id for record in self._jobs.records(live)], end):

@@ -30,7 +30,6 @@ from rankviz.engines.slurm.sending import Sending
 from rankviz.engines.slurm.states import Seen
 from rankviz.engines.slurm.watch import Look, Watch
 from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
-from rankviz.machine import disk
 from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
 from rankviz.store import RunStore
@@ -63,7 +62,7 @@ class Slurm(Engine):
         python: The command that starts Python on a node; empty: the page's Python, by the same path.
         at_once: Jobs that Slurm is given at most, those that wait there too.
         poll_seconds: Slurm is asked no sooner than so long after the last time.
-        is_set_up: Whether the owner of this server wants it to be offered.
+        is_set_up: Whether the owner of this server wants it to be offered. If not, nothing is sent.
         missing_seconds: A job that Slurm does not list for so long is gone.
         commands: How Slurm is reached.
         worker: Instead of the true one.
@@ -123,6 +122,8 @@ class Slurm(Engine):
         return self._at_once - sum(papers.read_exit_code(folder) is None for folder in self._place.folders())
 
     def start(self, job: Job) -> Live | None:
+        if not self._is_set_up:
+            raise EngineUnavailableError(NOT_SET_UP)
         folder = bundle.folder_of(job, self._place.path)
         if not folder.exists():
             self._pack(job, folder)
@@ -131,7 +132,8 @@ class Slurm(Engine):
 
     def live(self) -> Sequence[Live]:
         folders = self._place.folders()
-        self._sending.take(folders)
+        if self._is_set_up:
+            self._sending.take(folders)
         look = self._look(folders)
         for folder in list(folders):
             if not papers.read_id(folder) and self._is_missing(folder, look):
@@ -162,18 +164,10 @@ class Slurm(Engine):
         raise EngineEndingError(ENDING)
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
-        try:
-            return bundle.since(bundle.folder_of(live.job, self._place.path), attempt.run_id, offset)
-        except OSError:
-            return b""
+        return bundle.since(bundle.folder_of(live.job, self._place.path), attempt.run_id, offset)
 
     def collect(self, live: Live, attempt: Attempt, folder: Path) -> None:
-        try:
-            bundle.collect(bundle.folder_of(live.job, self._place.path), attempt.run_id, folder)
-        except OSError as error:
-            if disk.is_of_writing(error, folder):
-                raise
-            raise EngineError(f"What the job wrote cannot be read ({error.strerror or error}).") from None
+        bundle.collect(bundle.folder_of(live.job, self._place.path), attempt.run_id, folder)
 
     def give_way(self, live: Live) -> None:
         with contextlib.suppress(OSError):  # it is asked again
@@ -251,7 +245,7 @@ class Slurm(Engine):
             return Live(job=job, handle="", end=End(why=refusal, is_final=True))
         answered = self._sending.answered(folder)
         if answered == math.inf:
-            return Live(job=job, handle="", waits=self._sending.trouble or SENT)
+            return Live(job=job, handle="", waits=self._sending.trouble or SENT if self._is_set_up else NOT_SET_UP)
         seen = look.listed.get(name) or look.ended.get(name)
         if seen is not None:
             self._unlisted.pop(folder.name, None)

@@ -1,5 +1,6 @@
 """Options of sbatch that the owner of a server may set, and the command that starts Python on the nodes."""
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ ALLOWED = frozenset(_NAMES.split())
 engine finds it. Whole names only: sbatch takes abbreviations too."""
 
 
-GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
+GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
 
 
 def nodes_of(options: Sequence[str]) -> Nodes:
@@ -37,8 +38,12 @@ def check_options(options: Sequence[str]) -> Sequence[str]:
 
 
 def python_command(text: str) -> Sequence[str]:
-    """The words of a command line. InvalidSettingError where its quotes do not close."""
+    """The words of a command line; ~ before the first is the home folder. InvalidSettingError where its quotes do not
+    close, or it names a variable."""
     try:
-        return shlex.split(text)
+        if "$" in text:
+            raise ValueError("variables are not filled in, so write the path itself")
+        words = shlex.split(text)
     except ValueError as error:
         raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(text)}: {error}.") from None
+    return [os.path.expanduser(word) for word in words[:1]] + words[1:]

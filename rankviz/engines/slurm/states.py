@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rankviz.core.bounds import printable
-from rankviz.core.runs.events import GPU_LOST
+from rankviz.core.runs.events import DISK_FULL, GPU_LOST
 from rankviz.engines import process
 from rankviz.engines.engine import End
+from rankviz.machine import disk
 
 
 class Seen(NamedTuple):
@@ -148,7 +149,7 @@ def end_by(exit_code: int | None, *, yields: bool) -> End | None:
     return End(
         exit_code,
         lost=exit_code < 0 or exit_code == GPU_LOST,
-        why=process.describe_exit(exit_code),
+        why=disk.FULL_SENTENCE if exit_code == DISK_FULL else process.describe_exit(exit_code),
         gave_way=exit_code == 0 and yields,
     )
 

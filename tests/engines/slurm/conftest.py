@@ -33,11 +33,19 @@ def supervise(store, cluster):
     """Starts a supervisor with an engine of the cluster; all are stopped."""
     started = []
 
-    def start(command=COMPLETE_ALL, *, cluster=cluster, turn_minutes=float("inf"), **settings) -> Supervisor:
+    def start(
+        command=COMPLETE_ALL, *, cluster=cluster, turn_minutes=float("inf"), room_seconds=0.05, **settings
+    ) -> Supervisor:
         here = RunStore(store.home)
         engine = cluster.engine(here, command, **settings)
         supervisor = Supervisor(
-            here, engines=[engine], poll_seconds=0.05, max_attempts=2, split_runs=3, turn_minutes=turn_minutes
+            here,
+            engines=[engine],
+            poll_seconds=0.05,
+            max_attempts=2,
+            split_runs=3,
+            turn_minutes=turn_minutes,
+            room_seconds=room_seconds,
         )
         supervisor.start()
         started.append(supervisor)

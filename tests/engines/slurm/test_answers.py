@@ -5,6 +5,8 @@ import time
 import pytest
 
 from rankviz.engines import Attempt, Job
+from rankviz.engines.slurm import papers
+from rankviz.engines.slurm.engine import NOT_SET_UP
 from rankviz.errors import EngineUnavailableError
 from tests.support.engines.slurm_cluster import TIMED_OUT, UNREACHABLE, failure
 from tests.support.processes.workers import (
@@ -167,6 +169,32 @@ def test_the_place_of_a_job_whose_worker_has_ended_is_free_before_slurm_is_asked
 def test_without_jobs_slurm_is_not_asked(store, cluster):
     assert [] == cluster.engine(store).live()
     assert [] == cluster.asked
+
+
+def test_where_it_is_not_set_up_nothing_is_sent_and_what_slurm_has_is_followed(store, cluster, supervise):
+    (running,) = sweep(store, 4)
+    go = store.home.parent / "go"
+    supervisor = supervise(waiting_for(go))
+    wait_for(lambda: store.get(running).steps)
+    cluster.faults["sbatch"] = lambda answer: failure("sbatch", "Batch job submission failed: job submit limit")
+    (packed,) = sweep(store, 8)
+    wait_for(lambda: questions_to(cluster, "sbatch")[1:])
+    supervisor.stop()
+    del cluster.faults["sbatch"]
+    (queued,) = sweep(store, 16)
+    wait_for(lambda: not papers.is_asked(store.home / "slurm-jobs" / f"{packed}-a1"))
+
+    before = len(questions_to(cluster, "squeue"))
+    supervisor = supervise(waiting_for(go), is_set_up=False, at_once=3)
+    wait_for(lambda: all(store.get(run_id).waits == NOT_SET_UP for run_id in (packed, queued)))
+    wait_for(lambda: len(questions_to(cluster, "squeue")) > before + 3)
+    assert 1 == len(cluster.jobs)
+    go.touch()
+    wait_for(lambda: states(store, [running]) == ["completed"])
+    supervisor.stop()
+    supervise(waiting_for(go)).settle()
+
+    assert ["completed"] * 3 == states(store, [running, packed, queued])
 
 
 def test_a_job_that_cannot_be_sent_leaves_no_folder(store, cluster):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rankviz.machine import disk
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     FIRST_HANGS,
@@ -10,7 +11,18 @@ from tests.support.processes.workers import (
     states,
     sweep,
     wait_for,
+    worker,
 )
+
+FULL_TWICE = worker(
+    "jobs = open(store.home.parent.parent / 'jobs', 'a+'); jobs.write('x'); jobs.flush()\n"
+    "for run_id in run_ids:\n"
+    "    if begin(run_id) and jobs.tell() < 3:\n"
+    f"        write(run_id, RunFailed(time=time.time(), error={disk.FULL_SENTENCE!r}))\n"
+    "        raise SystemExit(74)\n"
+    "    complete(run_id)"
+)
+"""Workers that find the disk full, twice. A quota shows nowhere else."""
 
 
 @pytest.mark.parametrize("state", ["PREEMPTED", "BOOT_FAIL"])
@@ -129,3 +141,24 @@ def test_a_worker_that_cannot_be_started_says_so_in_the_run_s_error(store, super
     assert ["failed"] * 2 == states(store, run_ids)
     assert "exit code 127" in store.get(run_ids[0]).error
     assert "no-such-python" in (store.run_dir(run_ids[0]) / "worker.log").read_text()
+
+
+def test_a_full_quota_ends_the_runs_that_met_it_and_the_others_wait_until_there_is_room(store, supervise):
+    run_ids = sweep(store, 4, 8, 16)
+
+    supervise(FULL_TWICE).settle()
+
+    assert ["failed", "failed", "completed"] == states(store, run_ids)
+    assert {disk.FULL_SENTENCE} == {store.get(run_id).error for run_id in run_ids[:2]}
+
+
+def test_after_a_full_quota_nothing_is_sent_at_once(store, cluster, supervise):
+    run_ids = sweep(store, 4, 8, 16)
+    supervisor = supervise(FULL_TWICE, room_seconds=3600)
+    wait_for(lambda: states(store, run_ids)[0] == "failed")
+    wait_for(lambda: not supervisor.with_job)
+
+    for _ in range(3):
+        supervisor.tick()
+
+    assert (["failed", "queued", "queued"], 1) == (states(store, run_ids), len(cluster.jobs))

@@ -36,6 +36,8 @@ def test_an_option_is_written_in_full(option):
         (["--gpus=2"], [], True),
         (["--time=5", "--gres=gpu:a100:1"], ["A100"], True),
         (["--gpus=h100:1"], ["H100"], True),
+        (["--gpus-per-node=a100:1"], ["A100"], True),
+        (["--gpus-per-node=1"], [], True),
         (["--gres=shard:2,gpu:l4:1"], ["L4"], True),
         (["--gres=shard:2", "--mem=32G"], [], False),
         ([], [], False),
@@ -68,6 +70,17 @@ def test_a_python_may_be_a_command_of_several_words():
     assert ["apptainer", "exec", "--nv", "my image.sif", "python"] == python_command(
         "apptainer exec --nv 'my image.sif' python"
     )
+
+
+def test_a_python_may_be_in_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/disk/ann")
+
+    assert ["/disk/ann/venv/bin/python", "-X", "~"] == python_command("~/venv/bin/python -X ~")
+
+
+def test_a_variable_that_no_shell_would_fill_in_is_refused():
+    with pytest.raises(InvalidSettingError, match=r"RANKVIZ_SLURM_PYTHON cannot be '\$HOME/venv/bin/python': "):
+        python_command("$HOME/venv/bin/python")
 
 
 def test_a_quote_that_does_not_close_is_refused():

@@ -1,5 +1,8 @@
 """What is written down in a job's folder, where a network disk, a full one or somebody has spoilt it."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from rankviz.engines.slurm import papers
@@ -68,3 +71,26 @@ def test_a_file_that_is_spoilt_costs_its_own_job_at_most(store, cluster, supervi
     supervisor.settle()
 
     assert states(store, [theirs])[0] in ("completed", "failed")
+
+
+@pytest.mark.parametrize("read, name", [("open", "events.jsonl"), ("lstat", "events.jsonl"), ("open", "worker.log")])
+def test_a_file_that_cannot_be_read_just_now_costs_its_run_nothing(store, cluster, supervise, monkeypatch, read, name):
+    (run_id,) = sweep(store, 4)
+    go = store.home.parent / "go"
+    supervisor = supervise(waiting_for(go))
+    wait_for(lambda: store.get(run_id).steps)
+    folder, is_well, before, failures = store.home / "slurm-jobs" / f"{run_id}-a1", [], getattr(Path, read), []
+
+    def fails(self, *given, **named):
+        if self == folder / "runs" / run_id / name and not is_well:
+            failures.append(papers.read_exit_code(folder))
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return before(self, *given, **named)
+
+    monkeypatch.setattr(Path, read, fails)
+    go.touch()
+    wait_for(lambda: failures.count(0) > 3 or store.get(run_id).state.ended)
+    is_well.append(True)
+    supervisor.settle()
+
+    assert (["completed"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
