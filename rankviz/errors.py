@@ -38,6 +38,11 @@ SHOWN = 200
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """Of an OSError that something could not be written, which says nothing of what was read for it."""
+OF_NAMES = (
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY),
+    *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
+)
+"""Of an OSError of a file that is not there, or is not what it should be: trying again changes nothing."""
 
 
 def quoted(name: object) -> str:
