@@ -61,7 +61,7 @@ class RunRecords:
         return path_in_run(self.run_dir(run_id), relative)
 
     def record(self, run_id: str) -> Record:
-        """A run or a probe, as it stands now. OSError where that cannot be read at the moment; a view gets it as it was
+        """A run or a probe, as it stands now. RunUnreadError where it cannot be read now; a view gets it as it was
         known last. Where all are asked for, it is among them so, or left out, and looked at again each time."""
         return self._current.record(run_id)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 from rankviz.core.runs.state import RunState
-from rankviz.errors import OF_NAMES, RunNotFoundError
+from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError
 from rankviz.store.journal import JournalReader, Record
 from rankviz.store.memory.changes import Changes
 from rankviz.store.memory.first_read import FirstRead, Reading, is_view, naming
@@ -63,7 +63,7 @@ class Current:
             self._look()
 
     def record(self, run_id: str) -> Record:
-        """As it stands now. RunNotFoundError where there is none; OSError: not now, while a view gets what is known."""
+        """As it stands now. RunNotFoundError: there is none. RunUnreadError: not now; a view gets what is known."""
         return self.reader(run_id).record
 
     def reader(self, run_id: str) -> JournalReader:
@@ -71,9 +71,9 @@ class Current:
         with self._lock:
             try:
                 self._add_or_read(run_id)
-            except OSError:
+            except OSError as error:
                 if not is_view():
-                    raise
+                    raise RunUnreadError(run_id, error.strerror) from error
             if run_id not in self._kept:
                 raise RunNotFoundError(run_id)
             return self._kept[run_id].reader

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from rankviz.core.runs.events import RunCancelled, StageReached
-from rankviz.errors import RunNotFoundError
+from rankviz.errors import RunNotFoundError, RunUnreadError
+from rankviz.machine import disk
 from rankviz.store import RunStore, journal
 from rankviz.store.memory.first_read import viewing
 from tests.store.written_runs import STARTED
@@ -34,11 +35,12 @@ def test_a_run_whose_journal_cannot_be_read_is_listed_as_it_was_and_its_news_com
 
     with failing_reads(store.home, code):
         assert {run_id: "running"} == listed(store)
-        with pytest.raises(OSError, match=os.strerror(code)):  # who acts on it must not act on what is old
+        with pytest.raises(RunUnreadError) as caught:  # who acts on it must not act on what is old
             store.record(run_id)
         with viewing():
             assert "running" == store.record(run_id).state.value
 
+    assert f"Run {run_id!r} cannot be read now ({os.strerror(code)}). Try again later." == disk.explain(caught.value)
     assert {run_id: "cancelled"} == listed(store)
 
 
@@ -50,7 +52,7 @@ def test_a_run_that_could_not_be_read_at_first_is_listed_as_soon_as_it_can_be(st
     with failing_reads(store.home, names=(name,)):
         assert {} == listed(fresh)
         assert "Input/output error" in fresh.unreadable()[run_id]
-        with pytest.raises(OSError, match="Input/output error"):
+        with pytest.raises(RunUnreadError, match="Input/output error"):
             fresh.record(run_id)
         with viewing(), pytest.raises(RunNotFoundError):
             fresh.record(run_id)
