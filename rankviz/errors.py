@@ -21,6 +21,7 @@ RankVizError
   + HubUnavailableError       the Hub cannot help now; try again later
     - HubSilentError          no network, or no answer at all from the Hub
   + StorageError              the runs folder cannot be written: its disk is full, or it is read-only
+      + RunUnreadError        a run is there and cannot be read at the moment
   + EngineError               an engine refused a job, or lost what it made; says why
   + EngineUnavailableError    an engine cannot be reached or has no room; its jobs go on, and it is asked again
       + EngineEndingError     it is ending a job, which takes a while
@@ -38,6 +39,11 @@ SHOWN = 200
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """Of an OSError that something could not be written, which says nothing of what was read for it."""
+OF_NAMES = (
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY),
+    *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
+)
+"""Of an OSError of a file that is not there, or is not what it should be: trying again changes nothing."""
 
 
 def quoted(name: object) -> str:
@@ -160,6 +166,13 @@ class HubSilentError(HubUnavailableError):
 
 class StorageError(RankVizError):
     """The runs folder cannot be written; the message says why and what to do."""
+
+
+class RunUnreadError(StorageError, OSError):
+    """A run is there and cannot be read at the moment."""
+
+    def __init__(self, run_id: str, why: str):
+        super().__init__(f"Run {quoted(run_id)} cannot be read now ({why}). Try again later.")
 
 
 class EngineError(RankVizError):

@@ -12,7 +12,6 @@ whatever is wrong with it is a matter of its own run.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -31,7 +30,7 @@ from rankviz.core.runs.attempts import Attempt, AttemptPlaced
 from rankviz.core.runs.events import AdapterCut, AdapterSaved
 from rankviz.core.runs.request import RunRequest
 from rankviz.engines.engine import End, Job, Kind, Live
-from rankviz.errors import BadAdapterError, EngineError, quoted
+from rankviz.errors import OF_NAMES, BadAdapterError, EngineError, quoted
 from rankviz.references import References
 from rankviz.store import RunStore
 from rankviz.store.durable import write_durably
@@ -46,11 +45,6 @@ LOG_BYTES = 2**20
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 MAX_FILES = 2000
 """Of an adapter and its cuts."""
-OF_NAMES = (
-    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY),
-    *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG),
-)
-"""Errors of a file that is not there, or is not what it should be: trying again changes nothing."""
 ADAPTER = re.compile(r"adapter|cuts/[A-Za-z0-9_-]+")
 """Where a worker saves adapters. Other names of a run's folder are RankViz's own."""
 

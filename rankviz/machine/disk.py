@@ -5,6 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
+from rankviz.errors import StorageError
+
 LEAST_FREE_BYTES = 2**20
 """With less than this a disk counts as full: a run could not even say how it ended."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -42,6 +44,8 @@ def trouble(folder: Path) -> str:
 
 def explain(error: OSError) -> str:
     """What kept something from being written into the runs folder, as a sentence."""
+    if isinstance(error, StorageError):
+        return str(error)
     if error.errno in FULL:
         return FULL_SENTENCE
     if error.errno in READ_ONLY:

@@ -184,7 +184,7 @@ class JournalReader:
     def _appended(self) -> Lines:
         """What is new, with long lists left on the disk."""
         events: list[RunEvent] = []
-        unreadable = 0
+        unreadable, offset = 0, self.offset
         try:
             with open(self.journal, "rb") as file:
                 inode = os.fstat(file.fileno()).st_ino
@@ -192,11 +192,12 @@ class JournalReader:
                 for start, text in whole_lines(file):
                     if start >= self.most:
                         break
-                    self.offset = file.tell()
+                    offset = file.tell()
                     if (event := parse_event(text)) is None:
                         unreadable += 1
                     else:
                         events.append(without_long_lists(event, Line(self.journal, inode, start, len(text))))
         except FileNotFoundError:
             pass
+        self.offset = offset  # not before: what cannot be read to its end is read again
         return Lines(events, unreadable)

@@ -10,7 +10,7 @@ from rankviz.core.from_json import Misfit
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.errors import BadAdapterError, RunNotFoundError, UserError
+from rankviz.errors import OF_NAMES, BadAdapterError, RunNotFoundError, UserError
 from rankviz.folder_sizes import bytes_in
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
@@ -61,7 +61,8 @@ class RunRecords:
         return path_in_run(self.run_dir(run_id), relative)
 
     def record(self, run_id: str) -> Record:
-        """A run or a probe, as it stands now."""
+        """A run or a probe, as it stands now. RunUnreadError where it cannot be read now; a view gets it as it was
+        known last. Where all are asked for, it is among them so, or left out, and looked at again each time."""
         return self._current.record(run_id)
 
     def get(self, run_id: str) -> RunRecord:
@@ -246,7 +247,11 @@ class RunRecords:
             raise RunNotFoundError(run_id)
         try:
             return self._read_request(run_id)
-        except (OSError, ValueError, UserError):
+        except OSError as error:
+            if error.errno not in OF_NAMES:
+                raise
+            raise RunNotFoundError(run_id) from None
+        except (ValueError, UserError):
             raise RunNotFoundError(run_id) from None
 
     def _read_request(self, run_id: str) -> Request:

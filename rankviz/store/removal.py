@@ -5,7 +5,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Sequence, Set
 from pathlib import Path
 
 from rankviz.core.runs.record import RunRecord
@@ -76,9 +76,15 @@ def _abandoned_data(store: RunStore) -> list[Path]:
 
 def _named(store: RunStore) -> set[str]:
     """By their contents, the copies that runs name; also a run that cannot be read, since a later version may."""
-    records = {record.run_id: record for record in store.records()}
-    named = {Path(record.request.data).parent.name for record in records.values() if isinstance(record, RunRecord)}
-    for run_id in store.names()[0] - records.keys():
+    records = store.records()
+    named = {Path(record.request.data).parent.name for record in records if isinstance(record, RunRecord)}
+    return named | _named_unread(store, frozenset(record.run_id for record in records))
+
+
+def _named_unread(store: RunStore, besides: Set[str]) -> set[str]:
+    """By runs that are not among those. OSError where that cannot be known now."""
+    named = set()
+    for run_id in store.names()[0] - besides:
         with contextlib.suppress(FileNotFoundError):  # someone else's folder
             named.update(_DIGEST.findall((store.run_dir(run_id) / "request.json").read_text(errors="replace")))
     return named
@@ -104,7 +110,15 @@ def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[str]:
 def _unused(store: RunStore, data: set[str], besides: Sequence[str] = ()) -> list[Path]:
     """The folders of these copies that no run names any more, besides some. A request may name any path: only <digest>
     in a data folder of this home is RankViz's own."""
-    going = frozenset(besides)
-    used = {Path(record.request.data).parent for record in store.all() if record.run_id not in going}
-    folders = {Path(name).parent for name in data} - used
-    return [each for each in folders if is_data_folder(store.home, each.parent) and _DIGEST.fullmatch(each.name)]
+    going, records = frozenset(besides), store.records()
+    runs = [each for each in records if isinstance(each, RunRecord) and each.run_id not in going]
+    folders = {Path(name).parent for name in data} - {Path(run.request.data).parent for run in runs}
+    try:
+        unread = _named_unread(store, going.union(record.run_id for record in records))
+    except OSError:
+        return []
+    return [
+        each
+        for each in folders
+        if is_data_folder(store.home, each.parent) and _DIGEST.fullmatch(each.name) and each.name not in unread
+    ]

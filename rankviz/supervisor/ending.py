@@ -90,6 +90,8 @@ class Ending:
                 return False
             states.append(record.state)
         is_given_away = len(states) < len(live.job.attempts)
+        if is_given_away and self._jobs.has_unreadable(live):
+            return False
         if is_given_away or RunState.CANCELLED in states or (states and live.waits):
             return True
         now = time.monotonic()

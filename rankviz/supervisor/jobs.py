@@ -145,6 +145,16 @@ class Jobs:
         """The same, one after the other: of thousands the first may be enough."""
         return (record for attempt in live.job.attempts if (record := self._current(attempt)) is not None)
 
+    def has_unreadable(self, live: Live) -> bool:
+        """Whether a run of a job is here, and nothing is known of it."""
+        for attempt in live.job.attempts:
+            try:
+                self._store.record(attempt.run_id)
+            except RunNotFoundError:
+                if self._store.run_dir(attempt.run_id).is_dir():
+                    return True
+        return False
+
     def _current(self, attempt: Attempt) -> Record | None:
         with contextlib.suppress(RunNotFoundError):
             record = self._store.record(attempt.run_id)

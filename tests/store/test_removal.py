@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from rankviz.core.runs.events import RunCancelled
+from rankviz.core.runs.events import RunCancelled, StageReached
 from rankviz.store import RunStore
 from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
+from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.hostile_disks import small_disk
 from tests.support.runs import questions
 
@@ -109,3 +110,18 @@ def test_a_run_is_removed_again_where_an_app_was_killed_while_it_removed_one_of_
     assert [] == store.records()
     tidy(store)
     assert [] == list(store.runs_dir.glob(".gone-*"))
+
+
+@pytest.mark.parametrize("name", ["request.json", "events.jsonl"])
+def test_the_data_of_a_run_that_cannot_be_read_just_now_stays_where_another_run_of_it_goes(store, rows, name):
+    data = rows("shared")
+    going, staying = (store.run_ids(store.create(questions.sweep(ranks=(rank,)), data=data))[0] for rank in (4, 8))
+    store.append(going, RunCancelled(time=1.0))
+    store.append(staying, StageReached(time=1.0, stage="loading"))
+    fresh = RunStore(store.home)
+
+    with failing_reads(store.run_dir(staying), names=(name,)):
+        remove(fresh, [going])
+
+    assert os.path.exists(fresh.get(staying).request.data)
+    assert not fresh.run_dir(going).exists()

@@ -5,22 +5,19 @@ that cannot be known, and a few at a time without a reason (rounds.py), for what
 version.
 """
 
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 from rankviz.core.runs.state import RunState
-from rankviz.errors import RunNotFoundError
+from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError
 from rankviz.store.journal import JournalReader, Record
 from rankviz.store.memory.changes import Changes
 from rankviz.store.memory.first_read import FirstRead, Reading, is_view, naming
+from rankviz.store.memory.folder import is_there, names_in, time_of
 from rankviz.store.memory.kept import CANCEL, Kept, Standing, begun_file
 from rankviz.store.memory.left_on_disk import lighten
 from rankviz.store.memory.rounds import Rounds
-
-SETTLED_NANOSECONDS = 10**9
-"""What was made in a folder since its time was read has another time, where the time read is so old."""
 
 
 class Current:
@@ -34,7 +31,7 @@ class Current:
     def __init__(
         self, folder: Path, open_reader: Callable[[str], JournalReader], clock: Callable[[], float] = time.monotonic
     ):
-        self._folder = os.fspath(folder)
+        self._folder = str(folder)
         self._open_reader = open_reader
         self._changes = Changes(folder)
         self._first = FirstRead()
@@ -49,6 +46,7 @@ class Current:
         self._waiting: Sequence[Record] | None = None
         self._rounds, self._stamp = Rounds(clock), 0
         self._names: set[str] = set()
+        self._due: Set[str] | None = frozenset()
         self._searched: tuple[str, int] | None = None
         self._looks = 0
         self._turns = 0
@@ -65,16 +63,19 @@ class Current:
             self._look()
 
     def record(self, run_id: str) -> Record:
-        """As it stands now. RunNotFoundError where there is none."""
+        """As it stands now. RunNotFoundError: there is none. RunUnreadError: not now; a view gets what is known."""
         return self.reader(run_id).record
 
     def reader(self, run_id: str) -> JournalReader:
         """The same, with the run's latest events."""
         with self._lock:
+            try:
+                self._add_or_read(run_id)
+            except OSError as error:
+                if not is_view():
+                    raise RunUnreadError(run_id, error.strerror) from error
             if run_id not in self._kept:
-                self._add(run_id)
-            else:
-                self._read(run_id)
+                raise RunNotFoundError(run_id)
             return self._kept[run_id].reader
 
     def records(self) -> Sequence[Record]:
@@ -111,7 +112,7 @@ class Current:
             return self._of(self._by_sweep.get(sweep_id, set()))
 
     def _alone(self, sweep_id: str) -> Sequence[Record]:
-        search = sweep_id, self._folder_stamp()
+        search = sweep_id, time_of(self._folder)
         if self._searched != search:
             self._searched = search
             run_ids = set(naming(self._folder, self.ids(), sweep_id))
@@ -140,11 +141,7 @@ class Current:
 
     def ids(self) -> set[str]:
         """Of all folders that may be of runs, readable or not."""
-        try:
-            with os.scandir(self._folder) as entries:
-                return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()}
-        except FileNotFoundError:
-            return set()
+        return names_in(self._folder)
 
     def others(self) -> set[str]:
         """The folders in the place of runs that hold none that can be read."""
@@ -184,15 +181,17 @@ class Current:
             if is_view():
                 return
             self._first.wait()
-        named, stamp, begins = self._changes.news(), self._folder_stamp(), self._rounds.is_over
+        news = self._changes.news()
+        self._due = None if news is None or self._due is None else self._due | news
+        named, stamp, begins = self._due, time_of(self._folder), self._rounds.is_over
         if named is None or stamp != self._stamp or begins:
-            self._stamp = stamp
-            self._names = self.ids()
+            self._names, self._stamp = self.ids(), stamp
             for gone in self._kept.keys() - self._names:
                 self.forget(gone)
             named = named if named is None else named | (self._names - self._kept.keys())
         if named is None or begins:
             self._rounds.begin(self._names if named is not None else ())
+        self._due = frozenset()
         if not self._first.is_done:
             return self._first.read(self._names, self._look_at)
         due = self._names if named is None else self._rounds.due()
@@ -200,37 +199,25 @@ class Current:
         for run_id in self._at_work - named if at_work else ():
             self._look_at(run_id, with_marks=False)
         for run_id in due - named:
-            if (has_changed := self._has_changed(run_id)) or self._kept[run_id].has_journal:
+            kept = self._kept.get(run_id)
+            if (has_changed := kept is None or kept.has_changed(f"{self._folder}/{run_id}")) or kept.has_journal:
                 self._look_at(run_id, with_marks=has_changed)
         for run_id in named:
             self._look_at(run_id)
 
-    def _folder_stamp(self) -> int:
-        try:
-            return os.stat(self._folder).st_mtime_ns
-        except FileNotFoundError:
-            return 0
-
     def _look_at(self, run_id: str, *, with_marks: bool = True) -> None:
         try:
-            if run_id not in self._kept:
-                self._add(run_id)
-            else:
-                self._read(run_id, with_marks=with_marks)
+            self._add_or_read(run_id, with_marks=with_marks)
         except RunNotFoundError:
             self.forget(run_id)  # someone else's folder, or one just deleted
+        except OSError:  # what is known of it stays
+            self._due = None if self._due is None else self._due | {run_id}
 
-    def _has_changed(self, run_id: str) -> bool:
-        """Whether anything may have been made in its folder since a round last came to it."""
-        if (kept := self._kept.get(run_id)) is None:
-            return True
-        try:
-            at = os.stat(f"{self._folder}/{run_id}").st_mtime_ns
-        except FileNotFoundError:
-            return True
-        has_changed = at != kept.folder_time
-        kept.folder_time = at if time.time_ns() - at > SETTLED_NANOSECONDS else 0
-        return has_changed
+    def _add_or_read(self, run_id: str, *, with_marks: bool = False) -> None:
+        if run_id in self._kept:
+            self._read(run_id, with_marks=with_marks)
+        else:
+            self._add(run_id)
 
     def _add(self, run_id: str) -> None:
         kept = Kept(self._open_reader(run_id))
@@ -238,20 +225,35 @@ class Current:
         self._by_sweep.setdefault(kept.reader.record.request.sweep_id, set()).add(run_id)
         self._order = self._records = self._waiting = None
         self._turns += 1
-        self._has_changed(run_id)  # not since now
-        self._read(run_id, with_marks=True)
+        kept.has_changed(f"{self._folder}/{run_id}")  # not since now
+        try:
+            self._read(run_id, with_marks=True)
+        except OSError as error:
+            self.forget(run_id)
+            if error.errno in OF_NAMES:
+                raise RunNotFoundError(run_id) from None
+            raise
 
     def _read(self, run_id: str, *, with_marks: bool = False) -> None:
-        """What is new of it. with_marks: also whether somebody took it up, or asks to cancel it."""
+        """What is new of it; OSError where that cannot be read. with_marks: also whether somebody took it up, or asks
+        to cancel it."""
         kept = self._kept[run_id]
+        try:
+            self._fold(run_id, kept, with_marks=with_marks)
+        except NotADirectoryError:
+            self.forget(run_id)
+            raise RunNotFoundError(run_id) from None
+        except OSError:
+            kept.folder_time = 0
+            self._records = self._waiting = None
+            self._turns += 1
+            raise
+
+    def _fold(self, run_id: str, kept: Kept, *, with_marks: bool) -> None:
         kept.looks += with_marks
         self._looks += with_marks
         before, stand = kept.reader.record, kept.stand
-        try:
-            record = kept.reader.read()
-        except OSError:
-            self.forget(run_id)
-            raise RunNotFoundError(run_id) from None
+        record = kept.reader.read()
         if record is before and not with_marks:
             return
         if record.state.ended:
@@ -260,7 +262,7 @@ class Current:
         elif with_marks:
             kept.is_begun = self._has(run_id, begun_file(record.attempt)) or record.state is RunState.RUNNING
             kept.is_unwanted = self._has(run_id, CANCEL)
-            kept.has_journal = bool(kept.reader.offset) or os.path.exists(kept.reader.journal)
+            kept.has_journal = bool(kept.reader.offset) or is_there(kept.reader.journal)
             if not (kept.is_begun or kept.reader.offset) and not self._has(run_id, ""):
                 raise RunNotFoundError(run_id)
         elif record.state is RunState.RUNNING:
@@ -275,7 +277,7 @@ class Current:
             self._turns += 1
 
     def _has(self, run_id: str, name: str) -> bool:
-        return os.path.exists(f"{self._folder}/{run_id}/{name}")
+        return is_there(f"{self._folder}/{run_id}/{name}")
 
     def _in_order(self) -> Sequence[str]:
         if self._order is None:

@@ -1,5 +1,7 @@
 """What is known of one run, and of all runs together what there is to do."""
 
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,6 +10,8 @@ from rankviz.store.journal import JournalReader, Record
 
 CANCEL = "cancel"
 """The file in a run's folder by which somebody asks to cancel it."""
+SETTLED_NANOSECONDS = 10**9
+"""What was made in a folder since its time was read has another time, where the time read is so old."""
 
 
 def begun_file(attempt: int) -> str:
@@ -35,6 +39,16 @@ class Kept:
     def stand(self) -> tuple[object, ...]:
         """What decides of its turn in the queue."""
         return self.reader.record.state, self.reader.record.attempt, self.is_begun, self.is_unwanted
+
+    def has_changed(self, folder: str) -> bool:
+        """Whether anything may have been made in its folder since this was asked last."""
+        try:
+            at = os.stat(folder).st_mtime_ns
+        except OSError:
+            return True
+        has_changed = at != self.folder_time
+        self.folder_time = at if time.time_ns() - at > SETTLED_NANOSECONDS else 0
+        return has_changed
 
 
 class Standing(NamedTuple):

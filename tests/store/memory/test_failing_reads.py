@@ -1,0 +1,95 @@
+"""What cannot be read for a moment: it stays as it was known last, and is read as soon as that is possible."""
+
+import errno
+import os
+
+import pytest
+
+from rankviz.core.runs.events import RunCancelled, StageReached
+from rankviz.errors import RunNotFoundError, RunUnreadError
+from rankviz.machine import disk
+from rankviz.store import RunStore, journal
+from rankviz.store.memory.first_read import viewing
+from tests.store.written_runs import STARTED
+from tests.support.processes.failing_reads import failing_reads
+from tests.support.runs import questions
+
+LATER = StageReached(time=3.0, stage="loading")
+
+
+@pytest.fixture
+def run_id(store):
+    return store.run_ids(store.create(questions.sweep(ranks=(4,))))[0]
+
+
+def listed(store):
+    return {record.run_id: record.state.value for record in store.all()}
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.EACCES])
+def test_a_run_whose_journal_cannot_be_read_is_listed_as_it_was_and_its_news_come_later(store, run_id, code):
+    store.begin(run_id)
+    store.append(run_id, STARTED)
+    assert {run_id: "running"} == listed(store)
+    store.append(run_id, RunCancelled(time=3.0))
+
+    with failing_reads(store.home, code):
+        assert {run_id: "running"} == listed(store)
+        with pytest.raises(RunUnreadError) as caught:  # who acts on it must not act on what is old
+            store.record(run_id)
+        with viewing():
+            assert "running" == store.record(run_id).state.value
+
+    assert f"Run {run_id!r} cannot be read now ({os.strerror(code)}). Try again later." == disk.explain(caught.value)
+    assert {run_id: "cancelled"} == listed(store)
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "request.json"])
+def test_a_run_that_could_not_be_read_at_first_is_listed_as_soon_as_it_can_be(store, run_id, name):
+    store.append(run_id, STARTED)
+    fresh = RunStore(store.home)
+
+    with failing_reads(store.home, names=(name,)):
+        assert {} == listed(fresh)
+        assert "Input/output error" in fresh.unreadable()[run_id]
+        with pytest.raises(RunUnreadError, match="Input/output error"):
+            fresh.record(run_id)
+        with viewing(), pytest.raises(RunNotFoundError):
+            fresh.record(run_id)
+
+    assert {run_id: "running"} == listed(fresh)
+
+
+def test_what_was_told_while_the_folder_could_not_be_listed_is_not_forgotten(store, run_id, monkeypatch):
+    other = RunStore(store.home)
+    assert {run_id: "queued"} == listed(store)
+    other.append(run_id, STARTED)
+    (new,) = other.run_ids(other.create(questions.sweep(ranks=(8,))))
+
+    def fails(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", fails)
+        with pytest.raises(OSError, match="Too many"):
+            store.all()
+
+    assert {run_id: "running", new: "queued"} == listed(store)
+
+
+def test_a_journal_that_breaks_off_while_it_is_read_is_read_again_from_there(store, run_id, monkeypatch):
+    assert {run_id: "queued"} == listed(store)
+    for event in (STARTED, LATER):
+        store.append(run_id, event)
+    lines = journal.whole_lines
+
+    def breaks_off(file):
+        yield next(lines(file))
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "whole_lines", breaks_off)
+        assert {run_id: "queued"} == listed(store)
+
+    assert {run_id: "running"} == listed(store)
+    assert ["RunStarted", "StageReached"] == [type(event).__name__ for event in store.latest(run_id)]

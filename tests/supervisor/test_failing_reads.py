@@ -1,0 +1,88 @@
+"""A journal here that cannot be read for a moment is that of no deleted run: its job goes on, and what it brought is
+kept."""
+
+import contextlib
+import errno
+
+import pytest
+
+from rankviz.core.runs.events import StageReached
+from rankviz.store import RunStore
+from rankviz.supervisor import Supervisor
+from tests.support.engines.elsewhere import Elsewhere
+from tests.support.processes.failing_reads import failing_reads
+from tests.support.processes.workers import HANG_IN_EACH, states, sweep, wait_for, waiting_for
+
+UNREAD = ("events.jsonl", "request.json")
+
+
+@pytest.fixture
+def supervise(store, tmp_path):
+    started = []
+
+    def start(command=HANG_IN_EACH):
+        here = RunStore(store.home)
+        engine = Elsewhere(here, tmp_path / "elsewhere", command)
+        supervisor = Supervisor(here, engines=[engine], poll_seconds=0.02)
+        started.append((supervisor, engine))
+        return supervisor, engine
+
+    yield start
+    for supervisor, engine in started:
+        supervisor.stop()
+        for live in engine.live():
+            engine.cancel(live)
+
+
+def tick_in_vain(supervisor, store, code=errno.EMFILE):
+    with failing_reads(store.runs_dir, code, UNREAD), contextlib.suppress(OSError):
+        supervisor.tick()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_job_goes_on_while_the_journal_of_its_run_cannot_be_read(supervise, store, code, anew):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise()
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    if anew:
+        supervisor.stop()
+        supervisor, engine = supervise()
+    store.append(run_id, StageReached(time=3.0, stage="loading", attempt=1))
+
+    tick_in_vain(supervisor, store, code)
+    supervisor.tick()
+
+    assert [None] == [live.end for live in engine.live()]
+    assert ["running"] == states(store, [run_id])
+
+
+def test_a_job_goes_on_where_its_run_is_here_and_will_not_be_read(supervise, store):
+    (run_id,) = sweep(store, 4)
+    supervisor, _ = supervise()
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    supervisor.stop()
+    request = store.run_dir(run_id) / "request.json"
+    text = request.read_text()
+    request.write_text("damaged")
+
+    supervisor, engine = supervise()
+    supervisor.tick()
+
+    assert [None] == [live.end for live in engine.live()]
+    request.write_text(text)
+    supervisor.tick()
+    assert ["running"] == states(RunStore(store.home), [run_id])
+
+
+def test_what_a_job_brought_is_kept_where_the_journal_here_cannot_be_read_as_it_ends(supervise, store, tmp_path):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise(waiting_for(tmp_path / "go"))
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    (tmp_path / "go").touch()
+    wait_for(lambda: engine.live()[0].end)
+
+    tick_in_vain(supervisor, store)
+    supervisor.settle()
+
+    assert ["completed"] == states(store, [run_id])
