@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 
+import psutil
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -26,7 +28,8 @@ def store(tmp_path):
     store = RunStore(tmp_path / "home")
     yield store
     for process in processes_of(store.home):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @pytest.fixture

@@ -203,8 +203,7 @@ class Workspace:
         limits = self.limits
         self.temp.require_room(limits.temp_mb)
         with self.work() as folder:
-            written = folder / name
-            write(written)
+            write(written := folder / name)
             self.temp.require_room(limits.temp_mb, written.stat().st_size)
             most_mb = limits.files_mb_per_visitor
             return self.temp.keep_download(written, self.visitor.id, math.inf if most_mb is None else most_mb * 10**6)
@@ -273,9 +272,7 @@ class Workspace:
         """Around what writes into the runs folder or among uploads and downloads: StorageError where that fails."""
         try:
             yield
-        except StorageError as error:  # of a child
-            raise StorageError(self.of_disk(str(error))) from error
-        except OSError as error:
+        except (StorageError, OSError) as error:
             from rankviz.machine import disk
 
             if not any(disk.is_of_writing(error, folder) for folder in (self.home, self.temp.page)):
@@ -290,8 +287,8 @@ class Workspace:
 
     def gpu_of(self, environment: Mapping[str, Any]) -> Gpu | None:
         """The row of the GPU that this environment names; None where the table has no such card of that memory."""
-        name = environment.get("device_name") or ""
-        return hardware.gpu_of_device(self.gpus, name, environment.get("device_memory_bytes"))
+        name, size = environment.get("device_name") or "", environment.get("device_memory_bytes")
+        return hardware.gpu_of_device(self.gpus, name, size)
 
     def device(self, environment: Mapping[str, Any]) -> Device:
         return Device(

@@ -42,7 +42,7 @@ def trouble(folder: Path) -> str:
     return FULL_SENTENCE if is_full(folder) else ""
 
 
-def explain(error: OSError) -> str:
+def explain(error: OSError | StorageError) -> str:
     """What kept something from being written into the runs folder, as a sentence."""
     if isinstance(error, StorageError):
         return str(error)
@@ -53,10 +53,10 @@ def explain(error: OSError) -> str:
     return f"The runs folder could not be written ({error.strerror or error})."
 
 
-def is_of_writing(error: OSError, folder: Path) -> bool:
+def is_of_writing(error: OSError | StorageError, folder: Path) -> bool:
     """Whether an error says that something below a folder could not be written, and not that it is missing, or that a
     file from elsewhere cannot be read."""
-    if error.errno in FULL:
+    if isinstance(error, StorageError) or error.errno in FULL:
         return True
     named = error.filename is None or Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
     return error.errno in READ_ONLY and named

@@ -3,12 +3,14 @@
 To add an engine: a class like those below, and its name in ENGINES.
 """
 
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rankviz.core.runs.events import AttemptPlaced, RunFailed, RunRequeued, StepLogged
@@ -116,7 +118,8 @@ def setting(request, store):
     setting = ENGINES[request.param]()
     yield setting
     for process in setting.processes(store):
-        process.kill()
+        with contextlib.suppress(psutil.Error):
+            process.kill()
     setting.close()
 
 

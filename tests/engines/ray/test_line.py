@@ -1,6 +1,7 @@
 """The line to the driver, whatever that does: nobody who asks waits long. The driver is a stand-in that repeats what it
 is asked."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -33,7 +34,8 @@ def line(tmp_path):
     yield line
     line.close()
     for process in processes_of(tmp_path):
-        process.kill()
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def answer(line, *question):
