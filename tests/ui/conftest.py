@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.api import Api
 from tests.support.runs.finished_runs import counted
-from tests.support.web.pages import LLAMA, choose_rank, chromium, figure, open_section
+from tests.support.web.pages import LLAMA, choose_rank, chromium, figure, open_section, restored
 from tests.support.web.serving import serving
 
 WAIT_MILLISECONDS = 300_000
@@ -77,6 +77,7 @@ def llama_loaded(context):
     watched.page.goto(LLAMA)
     watched.page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
     watched.page.locator("#ranks tr.rv-chosen").wait_for()
+    restored(watched.page)
     open_section(watched.page, "Memory")
     watched.page.locator("#memory .rv-plot[data-drawn]").wait_for()
     yield watched
