@@ -25,7 +25,7 @@ def missing_trainer(activity: str) -> str:
     "Training"."""
     if _has(TRAINER):
         return ""
-    if (asks := visitor.current()) and not asks.admin:
+    if (asks := visitor.current()) and asks.id and not asks.admin:
         return f"{activity} needs the trainer, which this page does not have."
     return (
         f"{activity} needs the trainer, which is not installed: "
