@@ -1,4 +1,4 @@
-"""The reference in docs/http_and_mcp.md: every named endpoint with its parameters, from the page as it is built."""
+"""The reference in docs/http_and_mcp.md: the named endpoints with their parameters and results, from the built page."""
 
 from inspect import signature
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_function_description
 
+from docs.generate import results
 from docs.generate.markdown import table
 
 
@@ -25,8 +26,14 @@ def _section(name: str, function: Any) -> str:
         [f"`{parameter.name}`", meanings.get(parameter.name, ""), _default(parameter)]
         for parameter in signature(function).parameters.values()
     ]
-    parts = [f"### `/{name}`", description.strip()]
-    return "\n\n".join([*parts, table(["Parameter", "Meaning", "Default"], rows)] if rows else parts)
+    parameters = table(["Parameter", "Meaning", "Default"], rows)
+    result = f"Returns: {results.returned(signature(function).return_annotation)}."
+    return "\n\n".join([f"### `/{name}`", description.strip(), parameters, result])
+
+
+def answers(page: gr.Blocks) -> str:
+    """A section per kind of object in the results."""
+    return results.objects(signature(function).return_annotation for function in endpoints(page).values())
 
 
 def _default(parameter: Any) -> str:

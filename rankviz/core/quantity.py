@@ -3,6 +3,23 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
+
+
+class RangeJSON(TypedDict):
+    """A figure that is not known exactly."""
+
+    low: float
+    expected: float
+    high: float
+
+
+class WholeRangeJSON(TypedDict):
+    """The same in whole numbers."""
+
+    low: int
+    expected: int
+    high: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +72,11 @@ class Range:
         """Least by most, expected by expected, most by least."""
         return Range(self.low / divisor.high, self.expected / divisor.expected, self.high / divisor.low)
 
-    def as_json(self) -> dict[str, float]:
+    def as_json(self) -> RangeJSON:
         return {"low": self.low, "expected": self.expected, "high": self.high}
+
+    def whole_json(self) -> WholeRangeJSON:
+        return {"low": round(self.low), "expected": round(self.expected), "high": round(self.high)}
 
 
 def middle(values: Sequence[float]) -> float:

@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 from rankviz.core.cells import csv_text
 from rankviz.core.runs.events import RunEvent
@@ -102,8 +103,39 @@ def _write_losses(archive: zipfile.ZipFile, records: Sequence[RunRecord]) -> Non
             has_header = has_header or bool(rows)
 
 
-def summary_row(record: RunRecord) -> dict[str, object]:
-    """What was asked of a run and what was measured; None is not known."""
+class SummaryRow(TypedDict):
+    """What was asked of a run and what was measured; None is not known. Losses are nats a token."""
+
+    run_id: str
+    sweep_id: str
+    state: str
+    base: str
+    data: str
+    r: int
+    lora_alpha: float
+    learning_rate: float
+    seed: int
+    max_steps: int
+    steps_done: int
+    loss_before: float | None
+    loss_after: float | None
+    gain: float | None
+    token_accuracy_before: float | None
+    token_accuracy_after: float | None
+    exact_match_before: float | None
+    exact_match_after: float | None
+    exact_match_examples: int | None
+    trainable_parameters: int | None
+    adapter_bytes: int | None
+    peak_memory_bytes: int | None
+    peak_memory_kind: str | None
+    train_seconds: float | None
+    first_step_seconds: float | None
+    step_seconds: float | None
+    device: str | None
+
+
+def summary_row(record: RunRecord) -> SummaryRow:
     request, completed = record.request, record.completed
     return {
         "run_id": record.run_id,

@@ -4,7 +4,7 @@ A difference of two ranks is paired on examples within a seed; its interval cove
 between runs, over all pairs of ranks at once. Nothing here trains, stores or draws.
 """
 
-from rankviz.verdict.as_json import verdict_json
+from rankviz.verdict.as_json import VerdictJSON, verdict_json
 from rankviz.verdict.borrowed import Borrowed, borrow, noise_of
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, judge
 from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of
@@ -23,6 +23,7 @@ __all__ = [
     "RunLosses",
     "Shipped",
     "Verdict",
+    "VerdictJSON",
     "base_loss_of",
     "borrow",
     "headline",

@@ -11,9 +11,12 @@ import pytest
 
 import rankviz.api
 from rankviz.api import Api
-from rankviz.api import json as api_json
 from rankviz.api.advice import AdviceAnswer
 from rankviz.api.estimates import EstimateAnswer
+from rankviz.api.json.advice import advice_json
+from rankviz.api.json.estimates import estimate_json
+from rankviz.api.json.runs import run_json
+from rankviz.api.json.verdicts import verdict_json
 from rankviz.api.runs.summary import RunSummary
 from rankviz.api.runs.verdicts import SweepVerdict
 from rankviz.core.accuracy.report import AccuracyReport
@@ -37,16 +40,16 @@ def api(tmp_path_factory):
 
 def operations():
     """Every public function and method of rankviz.api, with its name."""
-    for info in pkgutil.iter_modules(rankviz.api.__path__):
-        module = import_module(f"rankviz.api.{info.name}")
+    for info in pkgutil.walk_packages(rankviz.api.__path__, "rankviz.api."):
+        module, module_name = import_module(info.name), info.name.removeprefix("rankviz.api.")
         for name, member in vars(module).items():
             if getattr(member, "__module__", "") != module.__name__:
                 continue
             if inspect.isclass(member):
                 methods = (m for m in vars(member).items() if inspect.isfunction(m[1]) and not m[0].startswith("_"))
-                yield from ((f"{info.name}.{name}.{method}", function) for method, function in methods)
+                yield from ((f"{module_name}.{name}.{method}", function) for method, function in methods)
             elif inspect.isfunction(member) and not name.startswith("_"):
-                yield f"{info.name}.{name}", member
+                yield f"{module_name}.{name}", member
 
 
 def test_no_operation_returns_a_dict_of_anything():
@@ -54,16 +57,7 @@ def test_no_operation_returns_a_dict_of_anything():
 
     assert "estimates.Estimates.estimate" in returned and 40 < len(returned)
     untyped = {name for name, annotation in returned.items() if UNTYPED.search(annotation)}
-    assert {
-        "json.estimate_json",
-        "json.advice_json",
-        "json.verdict_json",
-        "json.listed_run_json",
-        "json.run_json",
-        "json.curve_points_json",
-        "data.MeasuredData.as_json",
-        "data_files.look_json",
-    } == untyped
+    assert {"data.MeasuredData.as_json", "data_files.look_json"} == untyped
 
 
 def test_every_operation_has_a_return_type():
@@ -101,17 +95,17 @@ def test_an_estimate_has_each_rank_and_its_share_of_the_base(api):
 
     assert 8 == answer.rank(8).r
     assert 100 * answer.share(answer.rank(8)) == pytest.approx(
-        api_json.estimate_json(answer)["ranks"][1]["adapter_percent"], rel=1e-12
+        estimate_json(answer)["ranks"][1]["adapter_percent"], rel=1e-12
     )
 
 
 def test_json_of_answers_is_plain(api):
     sweep = api.runs.recorded()[0]
     answers = (
-        api_json.estimate_json(api.estimates.estimate(QUESTION)),
-        api_json.advice_json(api.advice.advise(QUESTION, Goal())),
-        api_json.verdict_json(api.verdicts.of_sweep(sweep.sweep_id)),
-        api_json.run_json(api.runs.summary(sweep.runs[0].run_id)),
+        estimate_json(api.estimates.estimate(QUESTION)),
+        advice_json(api.advice.advise(QUESTION, Goal())),
+        verdict_json(api.verdicts.of_sweep(sweep.sweep_id)),
+        run_json(api.runs.summary(sweep.runs[0].run_id)),
     )
 
     assert ["model_id", "model_id", "sweep_id", "run_id"] == [next(iter(answer)) for answer in answers]

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from rankviz.api import ASSETS, Api
-from rankviz.api.json import advice_json
+from rankviz.api.json.advice import advice_json
 from rankviz.catalog.studies import load_evidence
 from rankviz.catalog.studies_schema import check
 from rankviz.core.advice.use_case import NAMES, Goal

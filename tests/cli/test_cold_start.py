@@ -14,13 +14,14 @@ ROOT = Path(__file__).parents[2]
 OURS = {
     "rankviz": "api catalog cli core errors paths references units visitor",
     "rankviz.api": "accuracy estimates json models runs workspace",
+    "rankviz.api.json": "estimates",
     "rankviz.api.runs": "data_tokens known measured",
     "rankviz.catalog": "accuracy hardware models",
     "rankviz.cli": "asking estimates options plot shared",
-    "rankviz.core": "accuracy bounds checks cost lora model note quantity",
+    "rankviz.core": "accuracy bounds checks cost json_shape lora model note quantity",
     "rankviz.core.accuracy": "basis evidence",
-    "rankviz.core.cost": "adapter assumptions data device duration estimate gpu memory notes predict question setup "
-    "shapes stack unsloth work",
+    "rankviz.core.cost": "adapter assumptions data device duration estimate gpu json memory notes predict question "
+    "setup shapes stack unsloth work",
     "rankviz.core.cost.memory": "blocks estimate loss peak weights",
     "rankviz.core.cost.notes": "cards estimate in_fp32 published truncation",
     "rankviz.core.lora": "config file_size moe moe_notes notes pattern plan refusals resolve route saved "

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import units
 from rankviz.core.runs.attempts import HF_JOBS, queued_at
@@ -28,6 +28,19 @@ if TYPE_CHECKING:
     from rankviz.engines.hf_jobs.spending import Bill
 
 USD_NOT_KNOWN = f"in US dollars {units.NOT_KNOWN} here"
+
+
+class CostJSON(TypedDict):
+    """So far: seconds of devices in all attempts of all runs, and the US dollars of rented machines, null where there
+    was none or it is not known. What is not whole is at least so much."""
+
+    device_seconds: float
+    device_seconds_is_whole: bool
+    attempts: int
+    usd: float | None
+    usd_is_whole: bool
+    limit_usd: float | None
+    in_words: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,8 +129,7 @@ class Spent:
             return f"{spent.in_words} on {title(engine)}"
         return f"{spent.in_words} elsewhere" if spent.seconds and len(self.times) > 1 else spent.in_words
 
-    def as_json(self) -> dict[str, Any]:
-        """usd is None where no machine was rented, or where it is not known."""
+    def as_json(self) -> CostJSON:
         rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
         return {
             "device_seconds": self.time.seconds,

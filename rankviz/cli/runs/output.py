@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import curve_points_json, run_json
+from rankviz.api.json.runs import curve_points_json, run_json
 from rankviz.cli.runs.decision import decision_keys, print_decision
 from rankviz.cli.runs.tables import Column, one_line, print_rows, terminal_width
 from rankviz.cli.runs.watch import standing

@@ -9,7 +9,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import listed_run_json, run_json
+from rankviz.api.json.runs import listed_run_json, run_json
 from rankviz.cli.runs.output import print_sweep, runs_table, sweep_json
 from rankviz.cli.runs.publish import runs_publish
 from rankviz.cli.runs.tables import one_line, print_facts, terminal_width

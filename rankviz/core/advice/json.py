@@ -1,15 +1,103 @@
 """An advice as `rankviz advise --json`, the page and the HTTP endpoint have it."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import TypedDict
 
 from rankviz.core.advice import words
-from rankviz.core.advice.advice import Advice
+from rankviz.core.advice.advice import Advice, Step
+from rankviz.core.advice.capacity import Capacity
 from rankviz.core.advice.lead_words import UNITS, lead_sentences
-from rankviz.core.advice.reasons import reasons
+from rankviz.core.advice.reasons import Reason, reasons
+from rankviz.core.advice.use_case import Data, Goal
+from rankviz.core.json_shape import shape
+
+GoalJSON = shape(Goal)
+DataJSON = shape(Data)
+StepJSON = shape(Step)
+ReasonJSON = shape(Reason)
 
 
-def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) -> dict[str, Any]:
+class LearningRatesJSON(TypedDict):
+    """The best of the learning rates that studies tried at these ranks, of one base model or of all."""
+
+    low: float
+    high: float
+    ranks: list[int]
+    of: str
+
+
+class LeadJSON(TypedDict):
+    """The study that leads the advice: its best rank, and how far short of it others ended, by rank, in its unit."""
+
+    study_id: str
+    base_model: str
+    unit: str
+    best_r: int
+    short_of_best: dict[str, float]
+    learning_rate_tuned_per_rank: bool
+
+
+class CapacityJSON(shape(Capacity)):
+    """The adapter against the data. `filled` is the share of its capacity that they take, `holds_from` the smallest
+    usual rank that would hold them all."""
+
+    enough: bool | None
+    filled: float | None
+    holds_from: int | None
+
+
+class RankEnoughJSON(TypedDict):
+    """Of models whose learning rate was tuned at each of `ranks`: how many there are, for how many at most this rank
+    was enough, and how many by their smallest rank that was. Enough is within `tolerance` of the best loss."""
+
+    models: int
+    at_most_r: int
+    tolerance: float
+    smallest: dict[str, int]
+    ranks: list[int]
+
+
+class NearStudyJSON(TypedDict):
+    """A published study; `why` says what makes it near."""
+
+    study_id: str
+    base_model: str
+    why: list[str]
+    learning_rate: str
+    source: str | None
+    caveat: str
+
+
+class AdviceJSON(TypedDict):
+    """The recommended settings, in figures and in sentences, and what they rest on."""
+
+    use_case: str
+    goal: GoalJSON
+    r: int
+    lora_alpha: int
+    learning_rate: float
+    learning_rate_best: LearningRatesJSON | None
+    learning_rates_to_try: list[float]
+    target_modules: str
+    target_names: list[str]
+    take: str
+    because: str
+    sentence: str
+    then: list[str]
+    general: str
+    lead: LeadJSON | None
+    reasons: list[ReasonJSON]
+    confidence: str
+    confidence_in_words: str
+    would_change: list[str]
+    steps: list[StepJSON]
+    capacity: CapacityJSON
+    data: DataJSON
+    rank_enough: RankEnoughJSON | None
+    nearest: list[NearStudyJSON]
+
+
+def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) -> AdviceJSON:
     """target_modules: the preset that stands for all linear layers of this model; target_names: what it reaches."""
     enough, cap = advice.findings.enough, advice.capacity
     return {
@@ -61,7 +149,7 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
     }
 
 
-def _lead(advice: Advice) -> dict[str, Any] | None:
+def _lead(advice: Advice) -> LeadJSON | None:
     """What the nearest line reached at the recommended rank, or at its neighbours where that was not run."""
     lead = advice.findings.lead
     if lead is None:

@@ -14,11 +14,11 @@ tests/core/cost/test_calibration.py; no GPU has been probed yet.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import DurationEstimate, cost
 from rankviz.core.cost.estimate import Estimate, RankEstimate, fit
+from rankviz.core.cost.json import CalibrationJSON
 from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.pace.paces import Paces
 from rankviz.core.quantity import Range
@@ -64,7 +64,7 @@ class Calibration:
             return f"{memory} here; {time}."
         return f"{memory} here." if memory else f"{time[0].upper()}{time[1:]}." if time else ""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> CalibrationJSON:
         pace = self.paces.training
         timed = {kind: [t.source_id for t in pace.sources if t.kind == kind] if pace else [] for kind in KINDS}
         memory_probes = self.memory.probe_ids if self.memory else ()

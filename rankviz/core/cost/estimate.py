@@ -1,11 +1,11 @@
 """Estimates one model and set-up at several ranks: exact adapter sizes, and ranges for memory, time and cost.
 
 What doesn't depend on rank is worked out once a question, so that a rank costs some multiplications: nine ranks of
-any catalogue model take under a millisecond. The shape of the JSON is the contract of the command line.
+any catalogue model take under a millisecond.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device, card
@@ -19,7 +19,6 @@ from rankviz.core.cost.stack import DTYPE_BYTES, Stack, stack_on
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, lora_alpha, saved_dtype, scale
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.note import by_level
 from rankviz.core.quantity import Range
 from rankviz.units import GB, GIB
 
@@ -31,7 +30,6 @@ FIT_WORDS: dict[Fit, str] = {
     "does_not_fit": "does not fit",
 }
 """What a reader sees of each verdict."""
-MEMORY_COMPONENTS = ("base_weights", "adapter", "gradients", "optimizer", "activations", "logits", "other")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,64 +174,3 @@ def fit(spare: Range, usable: Range, tight_share: float) -> Fit:
 def tight_meaning(assumptions: Assumptions) -> str:
     """What "tight" says, as a clause."""
     return f"less than {100 * assumptions.value('tight-share'):g} % to spare"
-
-
-def as_json(answer: Estimate) -> dict[str, Any]:
-    """The answer as `rankviz estimate --json` prints it."""
-    gpu, price = answer.gpu, answer.price
-    targets = list(answer.plan.target_names)
-    total = answer.model.total_parameters
-    return {
-        "model_id": answer.model.id,
-        "total_parameters": total,
-        "gpu": gpu.name if gpu else None,
-        "gpu_id": gpu.id if gpu else None,
-        "usable_bytes": _whole(answer.usable_bytes) if answer.usable_bytes else None,
-        "usd_per_hour": price.usd_per_hour if price else None,
-        "price_source": f"{price.provider}, {price.checked}".rstrip(", ") if price else None,
-        "framework": answer.question.training.framework,
-        "scheme": answer.plan.scheme,
-        "adapter_dtype": answer.adapter_dtype,
-        "steps": answer.question.training.total_steps,
-        "tokens_per_step": answer.question.training.tokens_per_step,
-        "ranks": [_rank_json(rank, total, targets, answer.adapter_dtype) for rank in answer.ranks],
-        "notes": list(answer.notes),
-        "warnings": list(by_level(answer.notes)[0]),
-    }
-
-
-def _rank_json(rank: RankEstimate, total_parameters: int, targets: list[str], dtype: str) -> dict[str, Any]:
-    memory, duration = rank.memory, rank.duration
-    return {
-        "r": rank.r,
-        "lora_alpha": rank.lora_alpha,
-        "scale": rank.scale,
-        "adapter_parameters": rank.adapter_parameters,
-        "adapter_percent": 100 * rank.adapter_parameters / total_parameters,
-        "adapter_bytes": rank.adapter_bytes,
-        "adapter_dtype": dtype,
-        "targets": targets,
-        "memory_bytes": memory_json(memory),
-        "seconds": duration.total.as_json() if duration else None,
-        "step_seconds": duration.step.as_json() if duration else None,
-        "load_seconds": duration.load.as_json() if duration else None,
-        "usd": rank.cost.usd.as_json() if rank.cost else None,
-        "fit": rank.fit,
-        "margin_bytes": rank.margin_bytes,
-    }
-
-
-def memory_json(memory: MemoryEstimate) -> dict[str, int]:
-    """Seven components that add up to allocated, three totals, and the band around the last, in whole bytes."""
-    return {
-        **{name: getattr(memory, name) for name in MEMORY_COMPONENTS},
-        "allocated": memory.allocated,
-        "reserved": memory.reserved,
-        "device": memory.device,
-        "low": memory.low,
-        "high": memory.high,
-    }
-
-
-def _whole(values: Range) -> dict[str, int]:
-    return {name: round(value) for name, value in values.as_json().items()}

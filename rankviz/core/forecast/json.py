@@ -5,11 +5,14 @@ from typing import Any
 
 from rankviz.core.forecast.bands import Forecast
 from rankviz.core.forecast.bent import BentForecast
+from rankviz.core.json_shape import shape
 
+ForecastJSON = shape(Forecast)
+BentForecastJSON = shape(BentForecast)
 DIGITS = 4
 
 
-def as_json(forecast: Forecast) -> dict[str, Any]:
+def as_json(forecast: Forecast) -> ForecastJSON:
     """Of a forecast from published lines; shortfall from the reference rank, positive is worse."""
     return {
         **asdict(forecast),
@@ -18,7 +21,7 @@ def as_json(forecast: Forecast) -> dict[str, Any]:
     }
 
 
-def bent_json(bent: BentForecast) -> dict[str, Any]:
+def bent_json(bent: BentForecast) -> BentForecastJSON:
     """Of a forecast bent by a sweep's own runs; held-out loss, nats."""
     return {
         **asdict(bent),

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import accumulate, repeat
 from math import exp, floor, fsum, isclose, log, sqrt
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from rankviz.units import counted
 
@@ -213,41 +213,3 @@ def _used(spectrum: Spectrum) -> str:
         f"{trained}; r = {high} keeps {most} of the update's energy{lower}. "
         f"At r = {high} every module keeps at least {least:.2f} % of its own energy."
     )
-
-
-def as_json(spectrum: Spectrum, part: slice = slice(None)) -> dict[str, Any]:
-    """What `rankviz spectrum --json` prints. part: of its layers, those that are listed."""
-    return {
-        "name": spectrum.name,
-        "r": spectrum.r,
-        "lora_alpha": spectrum.lora_alpha,
-        "use_rslora": spectrum.use_rslora,
-        "base_model": spectrum.base_model or None,
-        "dtype": spectrum.dtype,
-        "file_bytes": spectrum.file_bytes,
-        "training_steps": spectrum.training_steps,
-        "layers": [_layer_json(layer) for layer in spectrum.layers[part]],
-        "rank_for_energy": _shares(spectrum.rank_for),
-        "energy_kept": {str(k): spectrum.energy_kept(k) for k in range(1, spectrum.r + 1)},
-        "dead": list(spectrum.dead),
-        "faint": list(spectrum.faint),
-        "in_words": in_words(spectrum),
-        "notes": list(spectrum.notes),
-    }
-
-
-def _layer_json(layer: LayerSpectrum) -> dict[str, Any]:
-    return {
-        "name": layer.name,
-        "r": layer.r,
-        "scale": layer.scale,
-        "singular_values": list(layer.singular_values),
-        "effective_rank": layer.effective_rank,
-        "stable_rank": layer.stable_rank,
-        "norm": layer.norm,
-        "rank_for_energy": _shares(layer.rank_for),
-    }
-
-
-def _shares(rank_for: Any) -> dict[str, int]:
-    return {f"{share:g}": rank_for(share) for share in SHARES}

@@ -4,8 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.core.spectrum.spectrum import as_json
+from rankviz.core.spectrum.json import SpectrumJSON, as_json
 from rankviz.ui.endpoints.results import FileJSON, check_part, file
+
+
+class SpectrumAnswerJSON(SpectrumJSON):
+    """A whole adapter, with as many of its layers as were asked for. `rank_for_energy` is by share of all energy,
+    `energy_kept` the share by rank; dead modules have no update, faint ones a far smaller one than the others."""
+
+    layers_in_all: int
 
 
 class ResizedJSON(TypedDict):
@@ -22,7 +29,7 @@ class ResizedJSON(TypedDict):
 
 
 def operations(api: Api) -> Sequence[Callable[..., Any]]:
-    def spectrum(adapter: str = "", limit: int = 50, offset: int = 0) -> dict[str, Any]:
+    def spectrum(adapter: str = "", limit: int = 50, offset: int = 0) -> SpectrumAnswerJSON:
         """Which rank a trained adapter really uses: the singular values of its updates, and what they say.
 
         Args:

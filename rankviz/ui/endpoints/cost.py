@@ -4,12 +4,27 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.json import advice_json, estimate_json
+from rankviz.api.json.advice import AdviceAnswerJSON, advice_json
+from rankviz.api.json.estimates import EstimateAnswerJSON, estimate_json
 from rankviz.core.advice.use_case import Goal
+from rankviz.core.fit.json import FitJSON
 from rankviz.core.fit.json import as_json as fit_json
+from rankviz.core.forecast.json import BentForecastJSON, ForecastJSON, bent_json
 from rankviz.core.forecast.json import as_json as forecast_json
-from rankviz.core.forecast.json import bent_json
 from rankviz.ui.endpoints.arguments import More, Setup, data_of, spelled_out
+
+
+class FitAnswerJSON(FitJSON):
+    """What fits, the effect of each change, and where it fits. Limits are by setting: r, batch, max_length; without a
+    GPU there are none."""
+
+    notes: list[str]
+
+
+class ForecastAnswerJSON(ForecastJSON):
+    """Quality by rank from published studies; `bent` is the forecast of the sweep that was asked for."""
+
+    bent: BentForecastJSON | None
 
 
 class TextFileJSON(TypedDict):
@@ -38,7 +53,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         *,
         setup: Setup,
         more: More,
-    ) -> dict[str, Any]:
+    ) -> EstimateAnswerJSON:
         """Exact adapter numbers, and ranges for memory, time and money.
 
         Args:
@@ -62,7 +77,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         setup: Setup,
         prices: dict[str, float] | None = None,
         more: More,
-    ) -> dict[str, Any]:
+    ) -> FitAnswerJSON:
         """What fits, the effect of each change, the smallest change that makes it fit, and the cheapest GPUs that fit.
 
         Args:
@@ -88,7 +103,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         setup: Setup,
         longest_tokens: int | None = None,
         epochs: float | None = None,
-    ) -> dict[str, Any]:
+    ) -> AdviceAnswerJSON:
         """A recommended rank, alpha, learning rate and targets, with reasons and confidence.
 
         Args:
@@ -111,7 +126,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         metric: str | None = None,
         base: bool | None = None,
         runs: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> ForecastAnswerJSON:
         """How far each rank falls short of r = 128 in published studies, as a band; with runs, also their own forecast.
 
         Args:
@@ -122,7 +137,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             runs: A sweep with finished runs at two ranks or more.
         """
         answer, bent = api.forecasts.answer(model, use_case, base=base, metric=metric, runs=runs)
-        return forecast_json(answer) | ({"bent": bent_json(bent)} if bent else {})
+        return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @spelled_out
     def export(

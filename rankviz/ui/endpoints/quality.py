@@ -5,13 +5,24 @@ from dataclasses import asdict
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.json import verdict_json
+from rankviz.api.json.verdicts import SweepVerdictJSON, verdict_json
+from rankviz.catalog.models import ModelRow
+from rankviz.core.json_shape import shape
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line
 from rankviz.core.studies.nearest import Near
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints.results import part
 
 WITHOUT = "What would decide each pair is not told: this server is busy with others. Ask again in a minute."
+
+
+ModelJSON = shape(ModelRow)
+
+
+class VerdictAnswerJSON(SweepVerdictJSON):
+    """Which ranks of a sweep differ. Differences, `within` and the noise are in `unit`; `in_words` says it all."""
+
+    in_words: list[str]
 
 
 class PointJSON(TypedDict):
@@ -42,7 +53,7 @@ class LineJSON(TypedDict):
 
 
 def operations(api: Api) -> Sequence[Callable[..., Any]]:
-    def models(limit: int = 500, offset: int = 0) -> list[dict[str, Any]]:
+    def models(limit: int = 500, offset: int = 0) -> list[ModelJSON]:
         """The base models of the catalogue, with parameter counts from their real layers.
 
         Args:
@@ -64,7 +75,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         lines = ((each, line) for each in near for line in each.lines)
         return [_line(*each) for each in part(lines, limit, offset)]
 
-    def verdict(sweep_id: str = "", tolerance: str | float | None = None, metric: str = "loss") -> dict[str, Any]:
+    def verdict(sweep_id: str = "", tolerance: str | float | None = None, metric: str = "loss") -> VerdictAnswerJSON:
         """Which ranks of a sweep can be told apart, and the smallest that cannot be told from the best.
 
         Args:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TypedDict
 
 from rankviz.api import Api
+from rankviz.api.runs.spending import CostJSON
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.timing.spent import device_time
 
@@ -30,19 +31,6 @@ class PlaceJSON(TypedDict):
 
     ahead: int
     seconds: dict[str, float] | None
-
-
-class CostJSON(TypedDict):
-    """So far: seconds of devices in all attempts of all runs, and the US dollars of rented machines, null where there
-    was none or it is not known. What is not whole is at least so much."""
-
-    device_seconds: float
-    device_seconds_is_whole: bool
-    attempts: int
-    usd: float | None
-    usd_is_whole: bool
-    limit_usd: float | None
-    in_words: str
 
 
 class StatusJSON(TypedDict):
@@ -78,7 +66,7 @@ def status_json(api: Api, sweep_id: str) -> StatusJSON:
         seconds_left=progress.seconds_left,
         in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
         waits=waits or None,
-        cost=CostJSON(**api.spending.of_sweep(sweep).as_json()),
+        cost=api.spending.of_sweep(sweep).as_json(),
         runs=[_run_json(api, run, each_waits.get(run.run_id)) for run in sweep.runs],
     )
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.json import listed_run_json, run_json
+from rankviz.api.json.runs import ListedRunJSON, RunJSON, listed_run_json, run_json
 from rankviz.core.checks import one_of
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import targets_in
@@ -28,6 +28,20 @@ from rankviz.ui.endpoints.standing import PlaceJSON, StatusJSON, place_json, sta
 SHOWN_STEPS = 400
 """Of a run, of which some have thousands."""
 NOT_KNOWN_NOW = "What it will take is not known just now."
+
+
+class TrainingStepJSON(TypedDict):
+    """Training loss of one optimizer step, nats a token."""
+
+    step: int
+    loss: float | None
+
+
+class RunAnswerJSON(RunJSON):
+    """One run: what was asked of it and what was measured, flat, with the estimate, answers to prompts and the training
+    loss beside it. Losses are nats a token, null is not known. Folders are those of an own machine."""
+
+    steps: list[TrainingStepJSON]
 
 
 class StartedJSON(TypedDict):
@@ -55,7 +69,7 @@ class SharedJSON(TypedDict):
 
 
 def looking(api: Api) -> Sequence[Callable[..., Any]]:
-    def runs(limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
+    def runs(limit: int = 100, offset: int = 0) -> list[ListedRunJSON]:
         """Your runs, the newest sweep first: settings, measurements and estimate, without answers to prompts.
 
         Args:
@@ -66,7 +80,7 @@ def looking(api: Api) -> Sequence[Callable[..., Any]]:
         every = (run for sweep in api.runs.sweeps() for run in sweep.runs)
         return [*map(listed_run_json, api.runs.summaries(list(islice(every, offset, offset + limit))))]
 
-    def run(run_id: str = "") -> dict[str, Any]:
+    def run(run_id: str = "") -> RunAnswerJSON:
         """One run: settings, measurements and estimate, answers to prompts, and its training loss by step.
 
         Args:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.api.json import listed_run_json
+from rankviz.api.json.runs import listed_run_json
 from rankviz.errors import UserError
 from rankviz.export.tables import Table, file_name, runs_table, write_table
 from rankviz.ui.parts.controls import file_button, pickable

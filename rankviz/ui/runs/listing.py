@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import listed_run_json
+from rankviz.api.json.runs import listed_run_json
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
 from rankviz.core.runs.words.labels import base_name, data_name, sweep_title
 from rankviz.export.tables import Table

@@ -13,8 +13,9 @@ from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.advice.capacity import capacity
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device
-from rankviz.core.cost.estimate import FIT_WORDS, Fit, as_json, estimate, fit, spare, tight_meaning, usable_memory
+from rankviz.core.cost.estimate import FIT_WORDS, Fit, estimate, fit, spare, tight_meaning, usable_memory
 from rankviz.core.cost.full_finetuning import full_finetuning
+from rankviz.core.cost.json import as_json
 from rankviz.core.cost.pace.paces import Timing, paces
 from rankviz.core.cost.pace.slowdown import Others
 from rankviz.core.cost.pace.workload import Workload
