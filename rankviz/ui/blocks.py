@@ -18,6 +18,7 @@ from rankviz.ui.configuration import SmallBlocks, SmallConfig
 from rankviz.ui.requests import sessions
 from rankviz.ui.requests.event_errors import in_words
 from rankviz.ui.requests.event_gate import click_of, require_sendable
+from rankviz.ui.requests.mcp_answers import in_json
 from rankviz.ui.unread import Unread
 from rankviz.ui.visitors import visitor_of
 from rankviz.visitor import acting_as
@@ -29,6 +30,15 @@ class PageBlocks(SmallBlocks):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.default_config = PageConfig(self)
+
+    @property
+    def mcp_server_obj(self) -> Any:
+        """Gradio's MCP server, which Gradio makes and sets as the page starts."""
+        return self._mcp_server
+
+    @mcp_server_obj.setter
+    def mcp_server_obj(self, server: Any) -> None:
+        self._mcp_server = server and in_json(server)
 
     def queue(self, *args: Any, **options: Any) -> Any:
         """Gradio's, with an end to what it keeps of answers that nobody fetches, each session of one visitor."""

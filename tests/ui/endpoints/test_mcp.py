@@ -11,10 +11,12 @@ from pathlib import Path
 import gradio as gr
 import httpx
 import pytest
+from gradio_client.utils import python_type_to_json_schema
 
+from rankviz.api.json.estimates import EstimateAnswerJSON
 from rankviz.errors import UserError
 from rankviz.ui.blocks import PageBlocks
-from tests.support.web.endpoints import ENDPOINTS
+from tests.support.web.endpoints import ENDPOINTS, check_answer
 from tests.support.web.serving import ROOT, serving
 
 CALLS = """
@@ -111,7 +113,9 @@ def test_a_tool_answers_and_refuses_with_a_sentence(ask):
 
     assert [False, True, True, True, True] == [is_error for is_error, _ in answers]
     estimate, *refusals = [text for _, text in answers]
-    assert "'adapter_parameters': 33030144" in estimate
+    estimate = json.loads(estimate)
+    assert 33030144 == estimate["ranks"][0]["adapter_parameters"]
+    check_answer(estimate, python_type_to_json_schema(EstimateAnswerJSON))
     assert [
         "Rank must be a whole number from 1 to 1,024 (got 0).",
         "ranks must be a list of at most 256 (got 1,000).",
@@ -128,13 +132,23 @@ def test_a_sweep_is_started_by_a_visitor_and_not_by_nobody(ask, token):
     _, [[failed, started], [_, listed]] = ask(call, ["runs", {}], token=token)
 
     assert refused and "/rankviz/visitor" in sentence
-    assert not failed and "'run_ids'" in started
-    sweep_id = started.partition("'sweep_id': '")[2].partition("'")[0]
-    assert sweep_id in listed
+    started = json.loads(started)
+    sweep_id = started["sweep_id"]
+    assert not failed and started["run_ids"]
+    assert sweep_id in {run["sweep_id"] for run in json.loads(listed)}
     _, [[_, others]] = ask(["runs", {}])
     assert sweep_id not in others
     _, [[failed, _], [_, deleted]] = ask(["cancel", {"id": sweep_id}], ["delete", {"id": sweep_id}], token=token)
-    assert not failed and sweep_id in deleted
+    assert not failed and started["run_ids"] == json.loads(deleted)["run_ids"]
+
+
+@pytest.mark.install
+def test_a_file_is_an_address(ask, token):
+    _, [[_, resized]] = ask(["resize", {"adapter": "sample", "r": 2}], token=token)
+
+    url = json.loads(resized)["file"]["url"]
+    asked = urllib.request.Request(url, headers={"X-RankViz-Visitor": token})
+    assert b"PK" == urllib.request.urlopen(asked).read(2)
 
 
 def request(method, params):
