@@ -127,8 +127,9 @@ class Slurm(Engine):
         folder = bundle.folder_of(job, self._place.path)
         if not folder.exists():
             self._pack(job, folder)
-        self._sending.take([folder])
-        return self._live(folder, self._watch.look)
+        with papers.reading():
+            self._sending.take([folder])
+            return self._live(folder, self._watch.look)
 
     def live(self) -> Sequence[Live]:
         folders = self._place.folders()
