@@ -47,7 +47,8 @@ ENDING = "Slurm has not ended the job yet. What you cancelled ends with it."
 ASKED = "Slurm is asked how its job does."
 NOT_KNOWN = "It is not known yet whether Slurm has the job."
 NOT_SET_UP = (
-    "Set RANKVIZ_SLURM_PARTITION to a partition of the cluster, or RANKVIZ_ENGINE=slurm for its default partition."
+    "Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION to a partition of the cluster, or RANKVIZ_ENGINE=slurm for "
+    "its default partition."
 )
 CANCELLED = "The job was cancelled."
 GONE = "Slurm does not know the job any more, and its worker left no exit code."

@@ -64,7 +64,7 @@ def test_it_is_offered_where_its_owner_has_set_it_up_and_slurm_is_there(store, t
     assert slurm(RANKVIZ_SLURM_PARTITION="gpu").why_not().startswith("There is no sbatch on this machine.")
     for name in ("sbatch", "squeue", "scancel"):
         (tmp_path / name).touch(mode=0o755)
-    assert slurm().why_not().startswith("Set RANKVIZ_SLURM_PARTITION")
+    assert slurm().why_not().startswith("Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION")
     assert "" == slurm(RANKVIZ_ENGINE="slurm").why_not()
     offered = slurm(RANKVIZ_SLURM_PARTITION="gpu")
     assert ("", "Slurm cluster, partition gpu") == (offered.why_not(), offered.title)
