@@ -185,7 +185,7 @@ class Slurm(Engine):
         aside = self._place.aside()
         try:
             bundle.pack(self._store, job, aside, engine=self.name, sees_folders=True)
-            (aside / papers.EXIT_CODE).touch()
+            papers.keep_room(aside)
             command, models = self._command(job, folder), self._store.home.absolute() / "models"
             (aside / BATCH).write_text(script.batch_script(folder, command, self._variables(), models))
             os.replace(aside, folder)

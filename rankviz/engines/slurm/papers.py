@@ -1,7 +1,7 @@
 """What is written down of a job in its folder beside the job itself.
 
     job_id       there as soon as sbatch is to be called, empty until it has answered
-    exit_code    the worker's, written by batch.sh; empty until the worker has ended
+    exit_code    the worker's, written by batch.sh; blank until the worker has ended
     worker.yield where the worker is to end between two runs
 
 What is not there or makes no sense counts as not known, and costs its own job only. EngineUnavailableError where it may
@@ -63,14 +63,19 @@ def write_id(folder: Path, job_id: str) -> None:
         os.replace(aside, folder / JOB_ID)
 
 
+def keep_room(folder: Path) -> None:
+    """For the exit code, which is written over this: a worker may end because the disk is full."""
+    (folder / EXIT_CODE).write_text("   \n")
+
+
 def read_exit_code(folder: Path) -> int | None:
     """Of a job's worker, negative where a signal ended it; None where it has not ended, or without a word. The file is
     opened anew each time, for which a network disk asks its server."""
     text = _read(folder / EXIT_CODE)
-    line = text.removesuffix("\n")
-    if line == text or not (line.isascii() and line.isdigit() and len(line) <= 3):
+    digits = text.rstrip(" \n")
+    if not (text.endswith("\n") and digits.isascii() and digits.isdigit() and len(digits) <= 3):
         return None
-    code = int(line)
+    code = int(digits)
     return 128 - code if code - 128 in SIGNALS else code
 
 

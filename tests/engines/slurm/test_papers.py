@@ -13,7 +13,7 @@ from rankviz.errors import EngineUnavailableError
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.workers import HANG_IN_EACH, lost_reasons, states, sweep, wait_for, waiting_for, worker
 
-SPOILT = [b"", b"\0\0\n", b"\xff\xfe\n", b"1e3\n", b"-1\n", b"99999\n", "\u0661\n".encode(), b"7 8\n"]
+SPOILT = [b"", b"   \n", b"\0\0\n", b"\xff\xfe\n", b"1e3\n", b"-1\n", b"99999\n", "\u0661\n".encode(), b"7 8\n"]
 
 
 def folder_instead(file):
