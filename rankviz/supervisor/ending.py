@@ -205,7 +205,8 @@ class Ending:
         again = self._outcomes.settle(self._at_stake(run_ids, end), end)
         records = [self._store.record(run_id) for run_id in run_ids]
         left = [r for r in records if r.state is RunState.QUEUED and r.run_id not in self._ends.unwritten]
-        if not left or end.gave_way or end.why == disk.FULL_SENTENCE:
+        may_wait = end.why == disk.FULL_SENTENCE and engine.shares_disk  # elsewhere each job may cost
+        if not left or end.gave_way or may_wait:
             return
         if end.is_final:
             self._outcomes.give_up(left, end)

@@ -13,6 +13,7 @@ from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageR
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Nodes
 from rankviz.engines.slurm import states
+from rankviz.engines.slurm.engine import NOT_SET_UP
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
 from rankviz.settings import Settings, read
 from rankviz.store.destination import Destination
@@ -127,7 +128,13 @@ ADVICE = ("RANKVIZ_", "scontrol", "--time", "--mem")
 
 @pytest.mark.parametrize(
     "text",
-    [*states.REASONS.values(), states.LIMIT, states.UNKNOWN_REASON, *(why for _, why in states.OTHERS.values())],
+    [
+        NOT_SET_UP,
+        *states.REASONS.values(),
+        states.LIMIT,
+        states.UNKNOWN_REASON,
+        *(why for _, why in states.OTHERS.values()),
+    ],
 )
 def test_no_visitor_is_told_to_change_a_setting_of_the_server(tmp_path, text):
     shared = Api(home=tmp_path, shared=True)

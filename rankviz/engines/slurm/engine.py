@@ -47,7 +47,8 @@ ENDING = "Slurm has not ended the job yet. What you cancelled ends with it."
 ASKED = "Slurm is asked how its job does."
 NOT_KNOWN = "It is not known yet whether Slurm has the job."
 NOT_SET_UP = (
-    "Set RANKVIZ_SLURM_PARTITION to a partition of the cluster, or RANKVIZ_ENGINE=slurm for its default partition."
+    "Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION to a partition of the cluster, or RANKVIZ_ENGINE=slurm for "
+    "its default partition."
 )
 CANCELLED = "The job was cancelled."
 GONE = "Slurm does not know the job any more, and its worker left no exit code."
@@ -127,8 +128,9 @@ class Slurm(Engine):
         folder = bundle.folder_of(job, self._place.path)
         if not folder.exists():
             self._pack(job, folder)
-        self._sending.take([folder])
-        return self._live(folder, self._watch.look)
+        with papers.reading():
+            self._sending.take([folder])
+            return self._live(folder, self._watch.look)
 
     def live(self) -> Sequence[Live]:
         folders = self._place.folders()
@@ -183,7 +185,7 @@ class Slurm(Engine):
         aside = self._place.aside()
         try:
             bundle.pack(self._store, job, aside, engine=self.name, sees_folders=True)
-            (aside / papers.EXIT_CODE).touch()
+            papers.keep_room(aside)
             command, models = self._command(job, folder), self._store.home.absolute() / "models"
             (aside / BATCH).write_text(script.batch_script(folder, command, self._variables(), models))
             os.replace(aside, folder)

@@ -14,8 +14,8 @@ reservation time time-min tmp wckey"""
 ALLOWED = frozenset(_NAMES.split())
 """What a job gets and when it may start; not what it runs, how it is named and where its output goes, by which the
 engine finds it. Whole names only: sbatch takes abbreviations too."""
-
-
+QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
+"""Of a command line: it may be for a shell that it starts, as in bash -c 'exec python "$@"' bash."""
 GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
 
 
@@ -39,11 +39,11 @@ def check_options(options: Sequence[str]) -> Sequence[str]:
 
 def python_command(text: str) -> Sequence[str]:
     """The words of a command line; ~ before the first is the home folder. InvalidSettingError where its quotes do not
-    close, or it names a variable."""
+    close, or it names a variable that no shell will read: one that is not quoted, or in the first word."""
     try:
-        if "$" in text:
-            raise ValueError("variables are not filled in, so write the path itself")
         words = shlex.split(text)
+        if "$" in "".join([QUOTED.sub("", text), *words[:1]]):
+            raise ValueError("variables are not filled in, so write the path itself")
     except ValueError as error:
         raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(text)}: {error}.") from None
     return [os.path.expanduser(word) for word in words[:1]] + words[1:]

@@ -1,27 +1,41 @@
 """What is written down of a job in its folder beside the job itself.
 
     job_id       there as soon as sbatch is to be called, empty until it has answered
-    exit_code    the worker's, written by batch.sh; empty until the worker has ended
+    exit_code    the worker's, written by batch.sh; blank until the worker has ended
     worker.yield where the worker is to end between two runs
 
-What cannot be read counts as not known, and costs its own job only.
+What is not there or makes no sense counts as not known, and costs its own job only. EngineUnavailableError where it may
+be read later.
 """
 
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from rankviz.core.runs.events import YIELD_FILE
+from rankviz.errors import OF_NAMES, EngineUnavailableError
 
 JOB_ID, EXIT_CODE = "job_id", "exit_code"
 """The exit code is independent of Slurm's accounting, which may be off."""
 SIGNALS = frozenset(signal.Signals)
 
 
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Around what reads files of jobs: EngineUnavailableError where they may be read later."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in OF_NAMES:
+            raise
+        raise EngineUnavailableError(f"Files of jobs cannot be read now ({error.strerror}).") from error
+
+
 def is_asked(folder: Path) -> bool:
     """Whether Slurm may have the job."""
-    return os.path.lexists(folder / JOB_ID)
+    return _is_there(folder / JOB_ID)
 
 
 def ask(folder: Path) -> None:
@@ -49,23 +63,34 @@ def write_id(folder: Path, job_id: str) -> None:
         os.replace(aside, folder / JOB_ID)
 
 
+def keep_room(folder: Path) -> None:
+    """For the exit code, which is written over this: a worker may end because the disk is full."""
+    (folder / EXIT_CODE).write_text("   \n")
+
+
 def read_exit_code(folder: Path) -> int | None:
     """Of a job's worker, negative where a signal ended it; None where it has not ended, or without a word. The file is
     opened anew each time, for which a network disk asks its server."""
     text = _read(folder / EXIT_CODE)
-    line = text.removesuffix("\n")
-    if line == text or not (line.isascii() and line.isdigit() and len(line) <= 3):
+    digits = text.rstrip(" \n")
+    if not (text.endswith("\n") and digits.isascii() and digits.isdigit() and len(digits) <= 3):
         return None
-    code = int(line)
+    code = int(digits)
     return 128 - code if code - 128 in SIGNALS else code
 
 
 def yields(folder: Path) -> bool:
-    return os.path.exists(folder / YIELD_FILE)
+    return _is_there(folder / YIELD_FILE)
+
+
+def _is_there(file: Path) -> bool:
+    with contextlib.suppress(OSError), reading():
+        file.lstat()
+        return True
+    return False
 
 
 def _read(file: Path) -> str:
-    try:
+    with contextlib.suppress(OSError, ValueError), reading():
         return file.read_text()
-    except (OSError, ValueError):
-        return ""
+    return ""

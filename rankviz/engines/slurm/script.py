@@ -19,10 +19,11 @@ trap : TERM
 {models}
 {command} < /dev/null
 code=$?
-echo $code > {exit_code}
+printf '%-3d\\n' $code 1<> {exit_code}
 exit $code
 """
-"""With a trap the shell outlives a SIGTERM, which ends the worker, and writes how that ended."""
+"""With a trap the shell outlives a SIGTERM, which ends the worker, and writes how that ended, where papers.keep_room
+has kept room."""
 
 
 MODELS = """export {name}={shared}

@@ -14,15 +14,19 @@ from tests.support.processes.workers import (
     worker,
 )
 
-FULL_TWICE = worker(
-    "jobs = open(store.home.parent.parent / 'jobs', 'a+'); jobs.write('x'); jobs.flush()\n"
-    "for run_id in run_ids:\n"
-    "    if begin(run_id) and jobs.tell() < 3:\n"
-    f"        write(run_id, RunFailed(time=time.time(), error={disk.FULL_SENTENCE!r}))\n"
-    "        raise SystemExit(74)\n"
-    "    complete(run_id)"
+FULL = (
+    "def full(run_id):\n"
+    f"    write(run_id, RunFailed(time=time.time(), error={disk.FULL_SENTENCE!r}))\n"
+    "    raise SystemExit(74)\n"
 )
-"""Workers that find the disk full, twice. A quota shows nowhere else."""
+"""How a worker finds the disk full at a run. A quota shows nowhere else."""
+FULL_ONCE = worker(
+    f"{FULL}jobs = open(store.home.parent.parent / 'jobs', 'a+'); jobs.write('x'); jobs.flush()\n"
+    "for run_id in run_ids: begin(run_id) and (full if jobs.tell() < 2 else complete)(run_id)"
+)
+FULL_AT_EACH = worker(f"{FULL}for run_id in run_ids: begin(run_id) and (step(run_id), full(run_id))")
+FULL_BEFORE_ANY = worker("raise SystemExit(74)")
+GIVEN_UP = f"Not started: 2 workers in a row completed no run of this sweep. The last: {disk.FULL_SENTENCE}"
 
 
 @pytest.mark.parametrize("state", ["PREEMPTED", "BOOT_FAIL"])
@@ -143,18 +147,29 @@ def test_a_worker_that_cannot_be_started_says_so_in_the_run_s_error(store, super
     assert "no-such-python" in (store.run_dir(run_ids[0]) / "worker.log").read_text()
 
 
-def test_a_full_quota_ends_the_runs_that_met_it_and_the_others_wait_until_there_is_room(store, supervise):
+def test_a_full_quota_ends_the_run_that_met_it_and_the_others_wait_until_there_is_room(store, supervise):
     run_ids = sweep(store, 4, 8, 16)
 
-    supervise(FULL_TWICE).settle()
+    supervise(FULL_ONCE).settle()
 
-    assert ["failed", "failed", "completed"] == states(store, run_ids)
-    assert {disk.FULL_SENTENCE} == {store.get(run_id).error for run_id in run_ids[:2]}
+    assert ["failed", "completed", "completed"] == states(store, run_ids)
+    assert disk.FULL_SENTENCE == store.get(run_ids[0]).error
+
+
+@pytest.mark.parametrize("command, met_it", [(FULL_AT_EACH, 2), (FULL_BEFORE_ANY, 0)])
+def test_a_quota_that_stays_full_costs_two_jobs_and_not_one_for_each_run(store, cluster, supervise, command, met_it):
+    run_ids = sweep(store, 4, 8, 16, 32)
+    supervise(command)
+
+    wait_for(lambda: states(store, run_ids) == ["failed"] * 4 or len(cluster.jobs) > 2)
+
+    assert 2 == len(cluster.jobs)
+    assert [disk.FULL_SENTENCE] * met_it + [GIVEN_UP] * (4 - met_it) == [store.get(run_id).error for run_id in run_ids]
 
 
 def test_after_a_full_quota_nothing_is_sent_at_once(store, cluster, supervise):
     run_ids = sweep(store, 4, 8, 16)
-    supervisor = supervise(FULL_TWICE, room_seconds=3600)
+    supervisor = supervise(FULL_ONCE, room_seconds=3600)
     wait_for(lambda: states(store, run_ids)[0] == "failed")
     wait_for(lambda: not supervisor.with_job)
 

@@ -1,9 +1,13 @@
 """What the owner of a server may ask sbatch for."""
 
+import subprocess
+import sys
+
 import pytest
 
 from rankviz.engines.known import engines
 from rankviz.engines.slurm.options import check_options, nodes_of, python_command
+from rankviz.engines.slurm.script import batch_script
 from rankviz.errors import InvalidSettingError
 from rankviz.settings import Settings, read
 
@@ -60,7 +64,7 @@ def test_it_is_offered_where_its_owner_has_set_it_up_and_slurm_is_there(store, t
     assert slurm(RANKVIZ_SLURM_PARTITION="gpu").why_not().startswith("There is no sbatch on this machine.")
     for name in ("sbatch", "squeue", "scancel"):
         (tmp_path / name).touch(mode=0o755)
-    assert slurm().why_not().startswith("Set RANKVIZ_SLURM_PARTITION")
+    assert slurm().why_not().startswith("Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION")
     assert "" == slurm(RANKVIZ_ENGINE="slurm").why_not()
     offered = slurm(RANKVIZ_SLURM_PARTITION="gpu")
     assert ("", "Slurm cluster, partition gpu") == (offered.why_not(), offered.title)
@@ -78,9 +82,29 @@ def test_a_python_may_be_in_the_home_folder(monkeypatch):
     assert ["/disk/ann/venv/bin/python", "-X", "~"] == python_command("~/venv/bin/python -X ~")
 
 
-def test_a_variable_that_no_shell_would_fill_in_is_refused():
-    with pytest.raises(InvalidSettingError, match=r"RANKVIZ_SLURM_PYTHON cannot be '\$HOME/venv/bin/python': "):
-        python_command("$HOME/venv/bin/python")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$HOME/venv/bin/python",
+        '"$HOME/venv/bin/python"',
+        "apptainer exec --bind=$HOME/x:/x rankviz.sif python",
+        "bash -c 'module load cuda' $HOME/venv/bin/python",
+    ],
+)
+def test_a_variable_that_no_shell_would_fill_in_is_refused(text):
+    with pytest.raises(InvalidSettingError, match=r"RANKVIZ_SLURM_PYTHON cannot be .*: variables are not filled in"):
+        python_command(text)
+
+
+@pytest.mark.parametrize(
+    "program", ["""'exec "$PYTHON" "$@"'""", r"""'it=\; exec "$PYTHON" "$@"'""", r'"exec \"$PYTHON\" \"$@\""']
+)
+def test_a_shell_of_the_setting_s_own_fills_in_its_variables(tmp_path, program):
+    command = [*python_command(f"env PYTHON={sys.executable} bash -c {program} bash"), "-c", "print(7)"]
+    script = tmp_path / "batch.sh"
+    script.write_text(batch_script(tmp_path, command, {}, tmp_path))
+
+    assert "7\n" == subprocess.run(["sh", script], capture_output=True, text=True).stdout
 
 
 def test_a_quote_that_does_not_close_is_refused():

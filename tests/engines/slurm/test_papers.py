@@ -1,14 +1,19 @@
 """What is written down in a job's folder, where a network disk, a full one or somebody has spoilt it."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from rankviz.core.runs.attempts import Attempt
+from rankviz.engines import Job
 from rankviz.engines.slurm import papers
-from tests.support.processes.workers import states, sweep, wait_for, waiting_for
+from rankviz.errors import EngineUnavailableError
+from tests.support.processes.failing_reads import failing_reads
+from tests.support.processes.workers import HANG_IN_EACH, lost_reasons, states, sweep, wait_for, waiting_for, worker
 
-SPOILT = [b"", b"\0\0\n", b"\xff\xfe\n", b"1e3\n", b"-1\n", b"99999\n", "\u0661\n".encode(), b"7 8\n"]
+SPOILT = [b"", b"   \n", b"\0\0\n", b"\xff\xfe\n", b"1e3\n", b"-1\n", b"99999\n", "\u0661\n".encode(), b"7 8\n"]
 
 
 def folder_instead(file):
@@ -33,6 +38,20 @@ def test_a_folder_in_their_place_is_not_known_either_and_cannot_be_written(tmp_p
 
     assert (None, "") == (papers.read_exit_code(tmp_path), papers.read_id(tmp_path))
     assert papers.is_asked(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ESTALE])
+def test_what_can_be_read_later_is_no_answer(tmp_path, code):
+    papers.ask(tmp_path)
+    papers.write_id(tmp_path, "7")
+    (tmp_path / papers.EXIT_CODE).write_text("1\n")
+
+    with failing_reads(tmp_path, code, names=(papers.JOB_ID, papers.EXIT_CODE)):
+        for read in (papers.read_id, papers.read_exit_code):
+            with pytest.raises(EngineUnavailableError, match=os.strerror(code)):
+                read(tmp_path)
+
+    assert ("7", 1) == (papers.read_id(tmp_path), papers.read_exit_code(tmp_path))
 
 
 @pytest.mark.parametrize("line, code", [("0", 0), ("1", 1), ("137", -9), ("143", -15), ("200", 200), ("255", 255)])
@@ -94,3 +113,58 @@ def test_a_file_that_cannot_be_read_just_now_costs_its_run_nothing(store, cluste
     supervisor.settle()
 
     assert (["completed"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
+
+
+def test_a_job_whose_exit_code_cannot_be_read_just_now_is_not_lost(store, cluster, supervise):
+    (run_id,) = sweep(store, 4)
+    go = store.home.parent / "go"
+    fails = f"begin(run_ids[0]); step(run_ids[0])\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nsys.exit(1)"
+    supervisor = supervise(worker(fails))
+    wait_for(lambda: store.get(run_id).steps)
+
+    with failing_reads(store.home / "slurm-jobs", names=(papers.EXIT_CODE,)):
+        go.touch()
+        wait_for(lambda: cluster.jobs[0].has_ended)
+        looks = len(cluster.asked)
+        wait_for(lambda: supervisor.away or len(cluster.asked) > looks + 3)
+        assert [] == lost_reasons(store, run_id)
+    supervisor.settle()
+
+    assert (["failed"], []) == (states(store, [run_id]), lost_reasons(store, run_id))
+    assert "exit code 1" in store.get(run_id).error
+    assert 1 == len(cluster.jobs)
+
+
+def test_a_job_is_ended_though_nobody_could_see_whether_it_was_sent(store, cluster, supervise, monkeypatch):
+    (run_id,) = sweep(store, 4)
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).steps)
+    file = store.home / "slurm-jobs" / f"{run_id}-a1" / papers.JOB_ID
+
+    def failing(before):
+        def fails(path, *given, **named):
+            if path == file:
+                raise OSError(errno.EIO, "Input/output error", str(path))
+            return before(path, *given, **named)
+
+        return fails
+
+    with monkeypatch.context() as patch:
+        for name in ("stat", "lstat"):
+            patch.setattr(os, name, failing(getattr(os, name)))
+        with pytest.raises(EngineUnavailableError):
+            supervisor.cancel(run_id)
+        assert "RUNNING" == cluster.jobs[0].state
+    wait_for(lambda: states(store, [run_id]) == ["cancelled"])
+    wait_for(lambda: cluster.jobs[0].has_ended)
+
+
+def test_a_job_that_starts_while_its_files_cannot_be_read_waits(store, cluster):
+    (run_id,) = sweep(store, 4)
+    engine, job = cluster.engine(store), Job(attempts=(Attempt(run_id, 1),))
+    folder = store.home / "slurm-jobs" / f"{run_id}-a1"
+
+    with failing_reads(folder, names=("job.json",)), pytest.raises(EngineUnavailableError):
+        engine.start(job)
+
+    assert job.attempts == engine.start(job).job.attempts

@@ -6,16 +6,17 @@ import sys
 
 import pytest
 
-from rankviz.core.runs.events import MODELS_VARIABLE
-from rankviz.engines.slurm.papers import EXIT_CODE, read_exit_code
+from rankviz.core.runs.events import DISK_FULL, MODELS_VARIABLE
+from rankviz.engines.slurm.papers import keep_room, read_exit_code
 from rankviz.engines.slurm.script import batch_script, passed
+from tests.support.processes.hostile_disks import small_disk
 
 HOSTILE = """a b'c"d$(touch injected)`touch injected`;touch injected\\%j"""
 
 
 def run(folder, command, variables=None):
     folder.mkdir()
-    (folder / EXIT_CODE).touch()
+    keep_room(folder)
     (folder / "batch.sh").write_text(batch_script(folder, command, variables or {}, folder.parent / "models"))
     return subprocess.run(["sh", folder / "batch.sh"], cwd=folder.parent, capture_output=True, text=True)
 
@@ -44,8 +45,15 @@ def test_a_worker_that_cannot_be_started_has_a_shell_s_exit_code(tmp_path):
     assert "no-python" in done.stderr
 
 
+def test_on_a_full_disk_it_is_written_down_all_the_same():
+    with small_disk(1) as disk:
+        run(disk / "job", ["sh", "-c", f"cat /dev/zero > {disk / 'filler'}; exit {DISK_FULL}"])
+
+        assert DISK_FULL == read_exit_code(disk / "job")
+
+
 def test_before_the_worker_has_ended_there_is_none(tmp_path):
-    (tmp_path / EXIT_CODE).touch()
+    keep_room(tmp_path)
 
     assert read_exit_code(tmp_path) is None
     assert read_exit_code(tmp_path / "gone") is None
