@@ -5,11 +5,12 @@ import os
 
 import pytest
 
-from rankviz.core.runs.events import RunCancelled, StageReached
+from rankviz.core.runs.events import Evaluated, RunCancelled, StageReached
 from rankviz.errors import RunNotFoundError, RunUnreadError
 from rankviz.machine import disk
 from rankviz.store import RunStore, journal
 from rankviz.store.memory.first_read import viewing
+from tests.store.memory.test_current import step
 from tests.store.written_runs import STARTED
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.runs import questions
@@ -136,6 +137,24 @@ def test_what_was_told_while_the_folder_could_not_be_listed_is_not_forgotten(sto
             store.all()
 
     assert {run_id: "running", new: "queued"} == listed(store)
+
+
+def test_what_is_left_on_the_disk_cannot_be_read_now_and_later_it_can(store, run_id):
+    losses = tuple(map(float, range(100)))
+    evaluated = Evaluated(
+        time=4.0, when="after", loss=2.0, tokens=100, examples=100, seconds=1.0, example_losses=losses
+    )
+    steps = step(1), step(2), step(3)
+    for event in (STARTED, *steps, evaluated, RunCancelled(time=5.0)):
+        store.append(run_id, event)
+    record = store.get(run_id)
+
+    with failing_reads(store.home):
+        for left in (record.steps, record.loss_after.example_losses):
+            with pytest.raises(RunUnreadError, match="Input/output error"):
+                tuple(left)
+
+    assert (steps, losses) == (tuple(record.steps), tuple(record.loss_after.example_losses))
 
 
 def test_a_journal_that_breaks_off_while_it_is_read_is_read_again_from_there(store, run_id, monkeypatch):
