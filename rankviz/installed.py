@@ -12,7 +12,10 @@ INSTEAD = (
     "To train, take a notebook for Colab (Export on Explore), or install RankViz on a machine of your own. You can "
     "import on Runs what you train there."
 )
-LACKED = "Models outside the catalogue and memory probes need the trainer too; all else works."
+LACKED = (
+    "Models outside the catalogue and memory probes need the trainer too, and Parquet files need pyarrow, which comes "
+    "with it; all else works."
+)
 ON_ZERO_GPU = (
     "This Space runs on ZeroGPU. It lends a GPU for about a minute at a time, and a training needs it for longer, so "
     f"nothing can be trained here. {INSTEAD} The Space can also be duplicated with other hardware."
@@ -25,12 +28,7 @@ def missing_trainer(activity: str) -> str:
     "Training"."""
     if _has(TRAINER):
         return ""
-    if (asks := visitor.current()) and asks.id and not asks.admin:
-        return f"{activity} needs the trainer, which this page does not have."
-    return (
-        f"{activity} needs the trainer, which is not installed: "
-        "run pip install '.[train]' in the RankViz folder to add it."
-    )
+    return _lacks(f"{activity} needs the trainer", "pip install '.[train]' in the RankViz folder")
 
 
 def on_zero_gpu() -> bool:
@@ -56,9 +54,7 @@ def require_trainer(activity: str) -> None:
 def require_pyarrow() -> None:
     """NotInstalledError where Parquet files can be neither read nor written. pyarrow alone takes 170 MB."""
     if not _has(("pyarrow",)):
-        raise NotInstalledError(
-            "Parquet needs pyarrow, which is not installed: run pip install pyarrow to add it, or use CSV."
-        )
+        raise NotInstalledError(_lacks("Parquet needs pyarrow", "pip install pyarrow", instead="use CSV"))
 
 
 def has_pyarrow() -> bool:
@@ -74,14 +70,20 @@ def has_trackio() -> bool:
 def require_trackio() -> None:
     """NotInstalledError where Trackio is missing."""
     if not has_trackio():
-        raise NotInstalledError(
-            "Trackio is not installed: run pip install '.[trackio]' in the RankViz folder, or pip install trackio."
-        )
+        raise NotInstalledError(_lacks("This needs Trackio", "pip install '.[trackio]' in the RankViz folder"))
 
 
 def has_ray() -> bool:
     """Whether runs can be sent to a Ray cluster."""
     return _has(("ray",))
+
+
+def _lacks(need: str, command: str, instead: str = "") -> str:
+    """command: adds what is needed; not told to visitors of a shared page, who cannot run it. instead: what anybody can
+    do."""
+    if (asks := visitor.current()) and asks.id and not asks.admin:
+        return f"{need}, which this page does not have{instead and f': {instead}'}."
+    return f"{need}, which is not installed: run {command} to add it{instead and f', or {instead}'}."
 
 
 @cache

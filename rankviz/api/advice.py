@@ -16,7 +16,7 @@ from rankviz.core.cost.estimate import Fit, RankEstimate
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError
+from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
 
 if TYPE_CHECKING:
     from rankviz.api.runs.own_sweeps import OwnSweeps
@@ -119,7 +119,7 @@ class Advice:
             return None
         try:
             judged = self._verdicts.of_sweep(sweep.sweep_id)
-        except (LimitError, RunNotFoundError):  # the advice needs no verdict, and no run that is deleted meanwhile
+        except (LimitError, RunNotFoundError, RunUnreadError):  # the advice needs no verdict, and no run that has gone
             judged = None
         verdict = judged.verdict if judged else None
         return OwnResult(

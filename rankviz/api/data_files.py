@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rankviz import dataset
+from rankviz import dataset, installed
 from rankviz.core.quantity import Range
 from rankviz.dataset import Preview
 from rankviz.errors import BadDataError
@@ -43,6 +43,8 @@ class DataFiles:
             return self._looks[key]
         if dataset.is_sample(data, self._workspace.assets):
             return self._remember(key, look(data, self._workspace.assets))
+        if data.lower().endswith(".parquet"):
+            installed.require_pyarrow()  # here, since a child does not know who asks
         children = self._workspace.children
         with children.turn(repr(key)):
             if key not in self._looks:  # while this one waited

@@ -6,6 +6,7 @@ import re
 import shutil
 import sysconfig
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -15,13 +16,16 @@ from rankviz import installed
 from rankviz.core.preflight.facts import Software
 
 
-@cache
 def read() -> Software:
-    """What a GPU run needs, as it is installed for this Python."""
+    """What a GPU run needs, as it is installed for this Python, and what is missing, as whoever asks is told it."""
+    return replace(_installed(), missing=installed.missing_trainer("Training"))
+
+
+@cache
+def _installed() -> Software:
     torch = _torch_build(_folder("torch"))
     headers = Path(sysconfig.get_paths()["include"])
     return Software(
-        missing=installed.missing_trainer("Training"),
         torch=torch.get("__version__") or "",
         torch_cuda=_numbers(torch.get("cuda")),
         torch_hip=bool(torch.get("hip")),

@@ -5,16 +5,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rankviz.catalog import models
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError
-from rankviz.paths import is_hub_id
+from rankviz.paths import ASSETS, is_hub_id
+from rankviz.references import EMBEDDED, EMBEDDED_ID
 
 LEFT_OUT = ("loaded_from",)
 """Of the environment: it may be the name of a private folder."""
-EMBEDDED = "embedded"
-EMBEDDED_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,22 +44,30 @@ class SweepFacts:
 
 def known_base(request: RunRequest) -> str:
     """The Hub id of a run's base; empty where it was trained from a folder."""
-    if request.base == EMBEDDED:
-        return EMBEDDED_ID
-    return request.base if is_hub_id(request.base) else ""
+    return _hub_id(request.base)
 
 
 def hub_base(request: RunRequest, given: str = "") -> str:
     """The Hub id of a run's base. InvalidSettingError where it was trained from a folder and no id is given, or from
     another base than the given one."""
     known = known_base(request)
-    if known and given and given != known:
+    if known and given and _hub_id(given) != known:
         raise InvalidSettingError(f"This run was trained from {known}, not from {given}: leave the base model out.")
     if base := known or given:
         return base
     raise InvalidSettingError(
         "The base of this run is a folder, and others need its id on the Hub: give the base model as owner/name."
     )
+
+
+def _hub_id(base: str) -> str:
+    """Of the embedded base, one of the catalogue by any of its names, or any other on the Hub; empty of a folder."""
+    if base == EMBEDDED:
+        return EMBEDDED_ID
+    rows = models.load_index(ASSETS)
+    if models.is_known(rows, base):
+        return models.full_name(rows, base)
+    return base if is_hub_id(base) else ""
 
 
 def data_label(request: RunRequest) -> str:

@@ -62,7 +62,8 @@ class RunRecords:
 
     def record(self, run_id: str) -> Record:
         """A run or a probe, as it stands now. RunUnreadError where it cannot be read now; a view gets it as it was
-        known last. Where all are asked for, it is among them so, or left out, and looked at again each time."""
+        known last. Where all are asked for, or those of a sweep, it is among them so, or left out, and looked at again
+        each time."""
         return self._current.record(run_id)
 
     def get(self, run_id: str) -> RunRecord:

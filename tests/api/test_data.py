@@ -5,7 +5,9 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import BadDataError
+from rankviz.errors import BadDataError, NotInstalledError
+from rankviz.visitor import HOST, acting_as
+from tests.support.web.visitors import ANN
 
 
 @pytest.fixture
@@ -82,3 +84,12 @@ def test_a_csv_and_a_sample_are_measured_too(api, tmp_path):
 def test_a_row_that_cannot_be_used_is_named(api, tmp_path):
     with pytest.raises(BadDataError, match="Row 2 of rows"):
         api.data.measure(written(tmp_path / "rows.jsonl", [chat("a", "b"), {"messages": 3}]))
+
+
+def test_each_is_told_of_parquet_without_pyarrow_what_they_can_do_whoever_asked_before(api, tmp_path, monkeypatch):
+    monkeypatch.setattr("rankviz.installed._has", lambda packages: False)
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+
+    for visitor, advice in ((HOST, "run pip install pyarrow to add it, or use CSV"), (ANN, "does not have: use CSV")):
+        with acting_as(visitor), pytest.raises(NotInstalledError, match=advice):
+            api.workspace.data_files.look(str(tmp_path / "rows.parquet"))

@@ -149,3 +149,13 @@ def test_who_cannot_install_the_trainer_is_not_told_how(monkeypatch):
         installed.require_trainer("Reading a model that is not in the catalogue")
     with pytest.raises(NotInstalledError, match="pip install"):
         installed.require_trainer("Reading a model that is not in the catalogue")
+
+
+def test_who_cannot_install_pyarrow_is_told_what_to_take_instead(monkeypatch):
+    monkeypatch.setattr("rankviz.installed._has", lambda packages: False)
+
+    with acting_as(Visitor("ann")), pytest.raises(NotInstalledError) as caught:
+        installed.require_pyarrow()
+
+    assert "Parquet needs pyarrow, which this page does not have: use CSV." == str(caught.value)
+    assert "Parquet" in installed.why_not_train(shared=True)

@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 
 from rankviz.machine import software
+from rankviz.visitor import HOST, Visitor, acting_as
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,15 @@ def test_the_installed_torch_is_found():
     from importlib.metadata import version
 
     assert version("torch").split("+")[0] == software.read().torch.split("+")[0]
+
+
+def test_each_is_told_of_a_missing_trainer_what_they_can_do_whoever_asked_before(monkeypatch):
+    monkeypatch.setattr("rankviz.installed._has", lambda packages: False)
+
+    def missing(visitor):
+        with acting_as(visitor):
+            return software.read().missing
+
+    for _ in range(2):
+        assert "Training needs the trainer, which this page does not have." == missing(Visitor("ann"))
+        assert "pip install" in missing(HOST)

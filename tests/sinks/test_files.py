@@ -240,6 +240,15 @@ def test_another_base_than_the_one_it_was_trained_from_is_refused():
             hub_base(run(base), "other/base")
 
 
+@pytest.mark.parametrize("name", ["Llama-3.1-8B", "llama-3.1-8b", "meta-llama/llama-3.1-8b"])
+def test_a_base_is_known_by_every_name_that_the_catalogue_has_for_it(name):
+    known = "meta-llama/Llama-3.1-8B"
+
+    assert known == hub_base(run(name)) == hub_base(run(name), known) == hub_base(run(known), known.lower())
+    with pytest.raises(InvalidSettingError, match=f"This run was trained from {known}, not from other/base"):
+        hub_base(run(name), "other/base")
+
+
 def test_requests_and_environments_hold_no_path():
     fact = facts(data=f"{FOLDER}/chats.jsonl").runs[0]
     record = replace(fact.record, environment={"device_name": "a CPU", "loaded_from": "secret", "x": f"{FOLDER}/y"})

@@ -13,7 +13,7 @@ from rankviz.api.runs.known import Known
 from rankviz.api.runs.runs import Runs
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
-from rankviz.errors import BusyError, InvalidSettingError, LimitError, RunNotFoundError
+from rankviz.errors import BusyError, InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
 from rankviz.store.memory.long_lists import numbers_in
 
 if TYPE_CHECKING:
@@ -190,15 +190,20 @@ class Verdicts:
         )
 
     def _noise_of(self, sweep: Sweep, metric: Metric) -> Noise | None:
-        """None also of runs that are too many to be compared, or that have been deleted meanwhile."""
+        """None also of runs that are too many to be compared, that have been deleted meanwhile, or that cannot be read
+        now."""
         from rankviz import verdict
 
         key = sweep.sweep_id, metric.key
         if (known := _known(self._noises, key, sweep)) is None:
             noise = None
-            with suppress(RunNotFoundError):
+            try:
                 if self._allows(_numbers(sweep.runs)):
                     noise = verdict.noise_of(verdict.losses_of(sweep.runs, metric))
+            except RunNotFoundError:
+                pass
+            except RunUnreadError:
+                return None  # and looked at again
             known = self._noises.keep(key, (_compared(sweep), noise))
         return known[1]
 

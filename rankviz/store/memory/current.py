@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
-from rankviz.core.runs.state import RunState
 from rankviz.errors import OF_NAMES, RunNotFoundError, RunUnreadError
 from rankviz.store.journal import JournalReader, Record
 from rankviz.store.memory.changes import Changes
 from rankviz.store.memory.first_read import FirstRead, Reading, is_view, naming
-from rankviz.store.memory.folder import is_there, names_in, time_of
-from rankviz.store.memory.kept import CANCEL, Kept, Standing, begun_file
-from rankviz.store.memory.left_on_disk import lighten
+from rankviz.store.memory.folder import names_in, time_of
+from rankviz.store.memory.kept import Kept, Standing
 from rankviz.store.memory.rounds import Rounds
 
 
@@ -48,6 +46,7 @@ class Current:
         self._names: set[str] = set()
         self._due: Set[str] | None = frozenset()
         self._searched: tuple[str, int] | None = None
+        self._found: set[str] = set()
         self._looks = 0
         self._turns = 0
 
@@ -114,13 +113,13 @@ class Current:
     def _alone(self, sweep_id: str) -> Sequence[Record]:
         search = sweep_id, time_of(self._folder)
         if self._searched != search:
+            self._found = set(naming(self._folder, self.ids(), sweep_id))
             self._searched = search
-            run_ids = set(naming(self._folder, self.ids(), sweep_id))
-        else:
-            run_ids = set(self._by_sweep.get(sweep_id, ()))
-        for run_id in run_ids:
+        for run_id in self._found:
             self._look_at(run_id)
-        return self._of(self._by_sweep.get(sweep_id, set()))
+        its_runs = self._by_sweep.get(sweep_id, set())
+        self._found = its_runs | (self._found - self._kept.keys())  # what could not be read is looked at again
+        return self._of(its_runs)
 
     def sweep_ids(self) -> set[str]:
         with self._lock:
@@ -200,7 +199,7 @@ class Current:
             self._look_at(run_id, with_marks=False)
         for run_id in due - named:
             kept = self._kept.get(run_id)
-            if (has_changed := kept is None or kept.has_changed(f"{self._folder}/{run_id}")) or kept.has_journal:
+            if (has_changed := kept is None or kept.has_changed(self._folder_of(run_id))) or kept.has_journal:
                 self._look_at(run_id, with_marks=has_changed)
         for run_id in named:
             self._look_at(run_id)
@@ -221,63 +220,46 @@ class Current:
 
     def _add(self, run_id: str) -> None:
         kept = Kept(self._open_reader(run_id))
+        kept.has_changed(self._folder_of(run_id))  # not since now
+        try:
+            kept.read(self._folder_of(run_id), with_marks=True)
+        except OSError as error:
+            if error.errno in OF_NAMES:
+                raise RunNotFoundError(run_id) from None
+            raise
         self._kept[run_id] = kept
         self._by_sweep.setdefault(kept.reader.record.request.sweep_id, set()).add(run_id)
         self._order = self._records = self._waiting = None
         self._turns += 1
-        kept.has_changed(f"{self._folder}/{run_id}")  # not since now
-        try:
-            self._read(run_id, with_marks=True)
-        except OSError as error:
-            self.forget(run_id)
-            if error.errno in OF_NAMES:
-                raise RunNotFoundError(run_id) from None
-            raise
+        self._looks += 1
+        self._put(run_id, kept)
 
     def _read(self, run_id: str, *, with_marks: bool = False) -> None:
-        """What is new of it; OSError where that cannot be read. with_marks: also whether somebody took it up, or asks
-        to cancel it."""
+        """What is new of it; OSError where that cannot be read, and then nothing has changed."""
         kept = self._kept[run_id]
+        before, stand = kept.reader.record, kept.stand
+        self._looks += with_marks
         try:
-            self._fold(run_id, kept, with_marks=with_marks)
+            kept.read(self._folder_of(run_id), with_marks=with_marks)
         except NotADirectoryError:
             self.forget(run_id)
             raise RunNotFoundError(run_id) from None
-        except OSError:
-            kept.folder_time = 0
-            self._records = self._waiting = None
-            self._turns += 1
-            raise
-
-    def _fold(self, run_id: str, kept: Kept, *, with_marks: bool) -> None:
-        kept.looks += with_marks
-        self._looks += with_marks
-        before, stand = kept.reader.record, kept.stand
-        record = kept.reader.read()
-        if record is before and not with_marks:
-            return
-        if record.state.ended:
-            lighten(kept.reader)
-            kept.is_begun = kept.is_unwanted = False
-        elif with_marks:
-            kept.is_begun = self._has(run_id, begun_file(record.attempt)) or record.state is RunState.RUNNING
-            kept.is_unwanted = self._has(run_id, CANCEL)
-            kept.has_journal = bool(kept.reader.offset) or is_there(kept.reader.journal)
-            if not (kept.is_begun or kept.reader.offset) and not self._has(run_id, ""):
-                raise RunNotFoundError(run_id)
-        elif record.state is RunState.RUNNING:
-            kept.is_begun = True
-        record = kept.reader.record
-        _put(self._unended, run_id, not record.state.ended)
-        _put(self._at_work, run_id, kept.is_begun)
-        _put(self._unwanted, run_id, kept.is_unwanted)
-        if record is not before:
+        if kept.reader.record is not before:
             self._records = self._waiting = None
         if kept.stand != stand:
             self._turns += 1
+            self._put(run_id, kept)
 
-    def _has(self, run_id: str, name: str) -> bool:
-        return is_there(f"{self._folder}/{run_id}/{name}")
+    def _put(self, run_id: str, kept: Kept) -> None:
+        for names, is_in in (
+            (self._unended, not kept.reader.record.state.ended),
+            (self._at_work, kept.is_begun),
+            (self._unwanted, kept.is_unwanted),
+        ):
+            (names.add if is_in else names.discard)(run_id)
+
+    def _folder_of(self, run_id: str) -> str:
+        return f"{self._folder}/{run_id}"
 
     def _in_order(self) -> Sequence[str]:
         if self._order is None:
@@ -291,10 +273,3 @@ class Current:
         if len(run_ids) > len(self._kept) // 10:
             return tuple(self._kept[each].reader.record for each in self._in_order() if each in run_ids)
         return tuple(self._kept[each].reader.record for each in sorted(run_ids, key=self._place))
-
-
-def _put(names: set[str], run_id: str, is_in: bool) -> None:
-    if is_in:
-        names.add(run_id)
-    else:
-        names.discard(run_id)

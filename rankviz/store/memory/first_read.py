@@ -3,7 +3,6 @@
 Meanwhile views are made of what has been read; whoever counts, starts or removes runs waits.
 """
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from rankviz.errors import OF_NAMES
 from rankviz.store.journal import MAX_REQUEST_BYTES
 
 HELD_SECONDS = 0.02
@@ -88,10 +88,14 @@ class FirstRead:
 
 
 def naming(folder: str, run_ids: Iterable[str], sweep_id: str) -> Iterator[str]:
-    """Those whose request names this sweep, and maybe a few more: their requests are searched, and not parsed, which is
-    twenty times as fast."""
+    """Those whose request names this sweep, and maybe a few more, such as those whose request cannot be read now: they
+    are searched, and not parsed, which is twenty times as fast."""
     text = f'"{sweep_id}"'.encode()
     for run_id in run_ids:
-        with contextlib.suppress(OSError), open(f"{folder}/{run_id}/request.json", "rb", buffering=0) as file:
-            if text in file.read(MAX_REQUEST_BYTES):
-                yield run_id
+        try:
+            with open(f"{folder}/{run_id}/request.json", "rb", buffering=0) as file:
+                may_be = text in file.read(MAX_REQUEST_BYTES)
+        except OSError as error:
+            may_be = error.errno not in OF_NAMES
+        if may_be:
+            yield run_id

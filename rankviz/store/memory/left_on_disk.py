@@ -4,16 +4,14 @@ at the run. Of what was read again, the latest runs stay in memory."""
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from rankviz.core.runs.events import StepLogged, median_seconds
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.thinned import Few
 from rankviz.core.runs.timing.times import usual_seconds
-from rankviz.errors import RunNotFoundError
 from rankviz.store.journal import JournalReader, Record, Request, new_record
-from rankviz.store.memory.read_again import ReadAgain
+from rankviz.store.memory.read_again import ReadAgain, of_journal
 
 KEPT_EVENTS = 50_000
 """Steps and latest events, of all runs that were read again."""
@@ -30,7 +28,7 @@ class Part(NamedTuple):
 @dataclass(frozen=True, slots=True, eq=False)
 class StepsOnDisk(Sequence):
     """The steps of a run, without those between the first and the last. RunNotFoundError where the run has been
-    deleted meanwhile."""
+    deleted meanwhile; RunUnreadError where it cannot be read now."""
 
     part: Part
     length: int
@@ -97,12 +95,10 @@ def _read(part: Part) -> JournalReader:
 
 def _whole(part: Part) -> JournalReader:
     reader = JournalReader(part.journal, new_record(part.request), most=part.size)
-    try:
+    with of_journal(part.journal):
         reader.read()
-    except OSError:
-        raise RunNotFoundError(Path(part.journal).parent.name) from None
-    if reader.offset != part.size:
-        raise RunNotFoundError(Path(part.journal).parent.name)
+        if reader.offset != part.size:
+            raise FileNotFoundError
     return reader
 
 

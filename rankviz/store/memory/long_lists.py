@@ -6,13 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from rankviz.core.from_json import build
 from rankviz.core.runs.events import EVENT_TYPES, Answered, HeldOut, Matches, RunEvent, matches_of
-from rankviz.errors import RunNotFoundError
-from rankviz.store.memory.read_again import ReadAgain
+from rankviz.store.memory.read_again import ReadAgain, of_journal
 
 SHORT = 16
 """Lists of at most so many numbers stay in the record."""
@@ -30,7 +28,8 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LongList(Sequence):
-    """One list of an event, read from its line. RunNotFoundError where its run has been deleted meanwhile."""
+    """One list of an event, read from its line. RunNotFoundError where its run has been deleted meanwhile;
+    RunUnreadError where it cannot be read now."""
 
     line: Line
     name: str
@@ -89,16 +88,10 @@ def _of(line: Line) -> Mapping[str, Sequence]:
 
 
 def _read(line: Line) -> Mapping[str, Sequence]:
-    try:
+    with of_journal(line.journal):
         with open(line.journal, "rb") as file:
             if os.fstat(file.fileno()).st_ino != line.inode:
-                raise RunNotFoundError(_run_of(line))
+                raise FileNotFoundError
             file.seek(line.start)
             row = json.loads(file.read(line.size))
         return _lists_in(build(EVENT_TYPES[row.pop("event")], row))
-    except (OSError, ValueError, KeyError):
-        raise RunNotFoundError(_run_of(line)) from None
-
-
-def _run_of(line: Line) -> str:
-    return Path(line.journal).parent.name

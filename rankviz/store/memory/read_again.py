@@ -1,11 +1,28 @@
 """What is read from the disk once more, of which the latest stays in memory."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
+from rankviz.errors import RunNotFoundError, RunUnreadError
+
 Value = TypeVar("Value")
+
+
+@contextmanager
+def of_journal(journal: str) -> Iterator[None]:
+    """Around what reads a run's journal again. RunNotFoundError where it has gone, or is another one; RunUnreadError
+    where it cannot be read now."""
+    run_id = Path(journal).parent.name
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
+        raise RunNotFoundError(run_id) from None
+    except OSError as error:
+        raise RunUnreadError(run_id, error.strerror) from error
 
 
 class ReadAgain(Generic[Value]):

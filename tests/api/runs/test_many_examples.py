@@ -17,11 +17,12 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.runs import fast_curve
 from rankviz.core.runs.events import Evaluated
 from rankviz.core.runs.fast_curve import FastCurve
-from rankviz.errors import BusyError, LimitError
+from rankviz.errors import BusyError, LimitError, RunUnreadError
 from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.store.memory import long_lists
 from rankviz.ui.endpoints import quality
 from rankviz.visitor import acting_as
+from tests.support.processes.failing_reads import failing_reads
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
 from tests.support.web.visitors import ANN, BEN
@@ -191,6 +192,20 @@ def test_it_is_told_without_the_noise_of_a_sweep_that_is_deleted_meanwhile(api, 
     assert answer.borrowed is None
 
 
+def test_the_noise_of_a_sweep_that_could_not_be_read_is_read_again(api):
+    alone = sweep_of(api, 2)
+    sweep_of(api, 2, seeds=(0, 1))
+    borrowed = judged(api, alone).borrowed
+    long_lists._lists._kept.clear()
+    api.verdicts._noises._values.clear()
+
+    with failing_reads(api.workspace.home):
+        assert judged(api, alone).borrowed is None
+
+    assert borrowed is not None
+    assert borrowed == judged(api, alone).borrowed
+
+
 def test_advice_is_given_without_the_verdict_on_a_sweep_that_is_deleted_meanwhile(api, monkeypatch):
     sweep_id = sweep_of(api, 2)
     listed = api.runs.sweeps
@@ -205,6 +220,17 @@ def test_advice_is_given_without_the_verdict_on_a_sweep_that_is_deleted_meanwhil
     monkeypatch.setattr(api.runs, "sweeps", then_deleted)
 
     with acting_as(ANN):
+        assert [1, 2] == api.advice.advise(questions.question(MODEL), Goal()).own.ranks
+
+
+def test_advice_is_given_without_the_verdict_on_a_sweep_that_cannot_be_read_now(api):
+    sweep_id = sweep_of(api, 2)
+    api.workspace.store.all()
+    long_lists._lists._kept.clear()
+
+    with acting_as(ANN), failing_reads(api.workspace.home):
+        with pytest.raises(RunUnreadError):
+            api.verdicts.of_sweep(sweep_id)
         assert [1, 2] == api.advice.advise(questions.question(MODEL), Goal()).own.ranks
 
 

@@ -208,12 +208,14 @@ def test_names_that_cannot_be_are_refused(place, sentence):
         Destination(**place).validate()
 
 
-def test_trackio_says_how_to_add_it_where_it_is_missing(api, sweep, monkeypatch):
+def test_trackio_says_that_it_is_missing_and_how_to_add_it_to_whoever_can(api, sweep, monkeypatch):
     from rankviz import installed
 
     monkeypatch.setattr(installed, "has_trackio", lambda: False)
 
-    with acting_as(ANN), pytest.raises(NotInstalledError, match=r"pip install '\.\[trackio\]'"):
+    with acting_as(HOST), pytest.raises(NotInstalledError, match=r"pip install '\.\[trackio\]'"):
+        installed.require_trackio()
+    with acting_as(ANN), pytest.raises(NotInstalledError, match=r"Trackio, which this page does not have\.$"):
         api.sinks.check(sweep.sweep_id, Destination(to=TRACKIO, name="ranks"), ALICES)
     assert (DATASET, ADAPTER) == api.sinks.offered()
 
