@@ -12,6 +12,8 @@ from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Nodes
+from rankviz.engines.ray.engine import NO_ADDRESS, NOT_INSTALLED
+from rankviz.engines.ray.placing import REFUSED
 from rankviz.engines.slurm import states
 from rankviz.engines.slurm.engine import NOT_SET_UP
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
@@ -123,13 +125,16 @@ def test_a_run_of_a_visitor_says_nothing_of_the_site_where_it_waits_or_failed(tm
     assert not [word for word in ("lab-secret", "10.0.0.7") for event in events if word in str(event)]
 
 
-ADVICE = ("RANKVIZ_", "scontrol", "--time", "--mem")
+ADVICE = ("RANKVIZ_", "scontrol", "--time", "--mem", "pip install")
 
 
 @pytest.mark.parametrize(
     "text",
     [
         NOT_SET_UP,
+        NO_ADDRESS,
+        NOT_INSTALLED,
+        REFUSED.format("Resource quantities must be a multiple of 0.0001"),
         *states.REASONS.values(),
         states.LIMIT,
         states.UNKNOWN_REASON,

@@ -28,7 +28,10 @@ SENDING = "It is sent to its node."
 SILENT = "Its node does not answer. If Ray finds that the node has gone, the run is tried again elsewhere."
 DIED = "Its place in the Ray cluster was lost: the node has gone, or its memory ran out."
 NOT_THERE = "Its place in the Ray cluster is no longer there: the cluster was started anew, or its node was lost."
-REFUSED = "Ray does not take RANKVIZ_RAY_RESOURCES or RANKVIZ_RAY_LABELS as they are: {}"
+REFUSED = (
+    "Ray takes no job with the resources and labels that are set here. It does not take RANKVIZ_RAY_RESOURCES or "
+    "RANKVIZ_RAY_LABELS as they are: {}"
+)
 IN_CREATION = "creation task"
 """Of Ray's message where a slot could not be made, and not where one was lost."""
 

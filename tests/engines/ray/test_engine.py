@@ -7,6 +7,7 @@ import pytest
 from rankviz.core.runs.events import RunStarted
 from rankviz.engines import Attempt, Job, bundle
 from rankviz.engines.ray.engine import NO_ADDRESS, Ray
+from rankviz.engines.ray.placing import REFUSED
 from rankviz.errors import EngineUnavailableError
 from rankviz.supervisor import Supervisor
 from tests.support.engines.ray_cluster import RayCluster
@@ -122,7 +123,7 @@ def test_resources_that_ray_refuses_are_the_end_of_a_run_and_named(store, superv
     supervisor = supervise(two_slots.engine(store, COMPLETE_ALL, resources={"slot": 0.00001}))
 
     supervisor.settle(240)
-    assert store.get(run_id).error.startswith("Ray does not take RANKVIZ_RAY_RESOURCES")
+    assert store.get(run_id).error.startswith(REFUSED.format(""))
 
 
 @pytest.mark.slow
