@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+ROUNDING = 1e-9
+"""Relative: ends that sums and powers of floats put out of order by less than this are put in order."""
+
 
 class RangeJSON(TypedDict):
     """A figure that is not known exactly."""
@@ -31,8 +34,13 @@ class Range:
     high: float
 
     def __post_init__(self):
-        if not self.low <= self.expected <= self.high:
+        if self.low <= self.expected <= self.high:
+            return
+        rounding = ROUNDING * abs(self.expected)
+        if not self.low - rounding <= self.expected <= self.high + rounding:
             raise ValueError(f"a range must rise: {self.low}, {self.expected}, {self.high}")
+        object.__setattr__(self, "low", min(self.low, self.expected))
+        object.__setattr__(self, "high", max(self.high, self.expected))
 
     def holds(self, value: float) -> bool:
         return self.low <= value <= self.high

@@ -1,5 +1,6 @@
 """What the data do to steps, length, time and memory, worked out by hand."""
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -51,6 +52,13 @@ def test_padding_costs_nothing_without_it_and_at_most_the_bound_with_it():
     # 1,600 · (1 − 0.75²) = 700, and the middle of 400 and 700
     assert Range(400, 550, 700) == CHATS.computed_tokens(2, 2048, padded=True)
     assert Range(400, 400, 400) == CHATS.computed_tokens(1, 2048, padded=True)
+
+
+def test_one_example_a_batch_is_not_padded_whatever_the_lengths():
+    for mean, longest in itertools.product(range(20, 500, 7), range(500, 1500, 37)):
+        one = TrainingData(mean_tokens=mean, longest_tokens=longest).computed_tokens(1, 1024, padded=True)
+        kept = pytest.approx(mean if longest <= 1024 else mean * 1024 / longest)
+        assert (kept, pytest.approx(mean)) == (one.low, one.high)
 
 
 @pytest.mark.parametrize("batch", [2, 4, 16])
