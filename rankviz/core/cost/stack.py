@@ -4,7 +4,7 @@ RankViz offers three programs (core.lora.config.Framework). Published measuremen
 habits are here too, each with where it was read; `core.accuracy.predicted` predicts their rows with the same formulas.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rankviz.core.cost.assumptions import Assumptions
@@ -122,10 +122,11 @@ class Stack:
     assume: Assumptions
     measured_habits: Habits | None = None
     """Of the program that a measured row comes from; None is that of the framework."""
+    habits: Habits = field(init=False, repr=False, compare=False)
+    """Made once: each block of a model asks for them."""
 
-    @property
-    def habits(self) -> Habits:
-        return self.measured_habits or habits_of(self.setup)
+    def __post_init__(self):
+        object.__setattr__(self, "habits", self.measured_habits or habits_of(self.setup))
 
     @property
     def kind(self) -> str:
