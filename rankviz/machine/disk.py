@@ -35,6 +35,11 @@ def is_read_only(folder: Path) -> bool:
     return not os.access(_there(folder), os.W_OK | os.X_OK)
 
 
+def is_of_all(error: OSError, folder: Path) -> bool:
+    """Whether an error is that of a full or read-only disk, and not of one file on it."""
+    return error.errno in FULL or bool(trouble(folder))
+
+
 def trouble(folder: Path) -> str:
     """Why nothing can be written there and what to do, as a sentence; empty where it can."""
     if is_read_only(folder):
