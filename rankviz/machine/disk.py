@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from rankviz.errors import StorageError
+from rankviz.errors import RunUnreadError, StorageError
 
 LEAST_FREE_BYTES = 2**20
 """With less than this a disk counts as full: a run could not even say how it ended."""
@@ -36,8 +36,8 @@ def is_read_only(folder: Path) -> bool:
 
 
 def is_of_all(error: OSError, folder: Path) -> bool:
-    """Whether an error is that of a full or read-only disk, and not of one file on it."""
-    return error.errno in FULL or bool(trouble(folder))
+    """Whether an error is that of a full or read-only disk, and not of one file on it. One of reading is not."""
+    return error.errno in FULL or (not isinstance(error, RunUnreadError) and bool(trouble(folder)))
 
 
 def trouble(folder: Path) -> str:

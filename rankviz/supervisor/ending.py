@@ -19,7 +19,6 @@ from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
 DONE_SECONDS = 60.0
 """A job that has done its runs ends by itself. One that goes on for so long hangs, or trains what has ended here, and
 may cost money. Nor is it waited longer for what cannot be read of one that is to be ended."""
-
 ENDED_ALL_THE_SAME = f"If that lasts, its job is ended all the same after {DONE_SECONDS:g} s."
 
 
@@ -147,7 +146,8 @@ class Ending:
         self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False, but: Collection[str] = ()
     ) -> End | None:
         """End a job, unless what is new of it says that this is not needed. Where that cannot be read for long, it is
-        ended all the same. Whatever it has begun meanwhile waits for another job. EngineUnavailableError: later.
+        ended all the same. Whatever it has begun meanwhile waits for another job. EngineUnavailableError,
+        RunUnreadError: later.
 
         Args:
             but: Runs that are for the caller to settle.

@@ -11,6 +11,7 @@ from rankviz.core.runs.events import AttemptPlaced, RunRequeued, StageReached
 from rankviz.engines import bundle
 from rankviz.engines.local import Local
 from rankviz.errors import EngineUnavailableError
+from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination, write_destination
 from rankviz.supervisor import Supervisor, ending
@@ -102,7 +103,10 @@ def test_it_is_said_once_that_a_run_cannot_be_read(supervise, store, caplog):
     assert 1 == sum("Input/output error" in record.getMessage() for record in caplog.records)
 
 
-def test_runs_without_a_job_are_settled_though_another_of_them_cannot_be_read(store):
+@pytest.mark.parametrize("is_full", [False, True])
+def test_runs_without_a_job_are_settled_though_another_of_them_cannot_be_read(store, monkeypatch, is_full):
+    if is_full:
+        monkeypatch.setattr(disk, "LEAST_FREE_BYTES", 2**80)
     bad, other = sweep(store, 4, 8)
     for run_id in (bad, other):
         store.begin(run_id)
