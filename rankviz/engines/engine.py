@@ -131,8 +131,9 @@ class Engine(Protocol):
 
     def start(self, job: Job) -> Live | None:
         """Start a job. None where that has to wait a moment; EngineUnavailableError where it waits for something that
-        its owner should know of, and then the others' jobs are tried. OSError or EngineError: it cannot be started at
-        all, and why: its runs fail with that.
+        its owner should know of, and then the others' jobs are tried. EngineError, or OSError of a file that is not
+        there (errors.OF_NAMES): it cannot be started at all, and why: its runs fail with that. Any other OSError: it is
+        tried again.
 
         Where the disk is not shared, the journals hold an AttemptPlaced of each attempt already. A job that has started
         is among `live` from then on, also after a restart of the app. Starting the same name twice starts one.
@@ -146,8 +147,9 @@ class Engine(Protocol):
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         """End a job with every process it started, and return once they are gone. None, and nothing is ended, where
         `unless` is true; an engine that can, stops the job first, so that what its journal says stays true meanwhile.
-        A remote engine calls `unless` after it has read the newest events. EngineEndingError where all that takes a
-        while: it goes on, and this is called again."""
+        A remote engine calls `unless` after it has read the newest events, and lets EngineEndingError of it through:
+        what it is to judge by cannot be read now. EngineEndingError where all that takes a while: it goes on, and this
+        is called again."""
         ...
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from rankviz.errors import StorageError
+from rankviz.errors import RunUnreadError, StorageError
 
 LEAST_FREE_BYTES = 2**20
 """With less than this a disk counts as full: a run could not even say how it ended."""
@@ -33,6 +33,11 @@ def is_full(folder: Path) -> bool:
 def is_read_only(folder: Path) -> bool:
     """Whether nothing can be written into a folder, or it cannot be made."""
     return not os.access(_there(folder), os.W_OK | os.X_OK)
+
+
+def is_of_all(error: OSError, folder: Path) -> bool:
+    """Whether an error is that of a full or read-only disk, and not of one file on it. One of reading is not."""
+    return error.errno in FULL or (not isinstance(error, RunUnreadError) and bool(trouble(folder)))
 
 
 def trouble(folder: Path) -> str:

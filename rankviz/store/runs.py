@@ -17,7 +17,7 @@ from rankviz.core.runs.events import RunEvent, StageProgressed, StepLogged
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.core.runs.state import RunState
-from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.errors import InvalidSettingError, RunNotFoundError, RunUnreadError
 from rankviz.store import copies
 from rankviz.store.destination import ANYWHERE, Destination, write_destination
 from rankviz.store.durable import write_durably
@@ -190,11 +190,13 @@ class RunStore(RunRecords):
         self.tell(run_id)
 
     def cancel_word(self, run_id: str) -> str | None:
-        """Of whoever asks to cancel it; None where nobody does."""
+        """Of whoever asks to cancel it; None where nobody does. RunUnreadError where that cannot be read now."""
         try:
             return (self.run_dir(run_id) / CANCEL).read_text()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise RunUnreadError(run_id, error.strerror) from error
 
     def requeue(self, run_id: str, destination: Destination | None = None) -> bool:
         """Ask again for a run that failed or was cancelled. False for any other: of several who ask at once, one is

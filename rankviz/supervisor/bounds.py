@@ -1,6 +1,7 @@
 """How long jobs may go on: a run to its limit, a sweep until its turn is over, and while others' places are idle.
 
-Counted from when this supervisor saw it begin, by a clock that nobody sets.
+Counted from when this supervisor saw it begin, by a clock that nobody sets. Of a run that cannot be read now counts
+what is known of it, so that no limit depends on a file.
 """
 
 import math
@@ -8,7 +9,7 @@ from collections.abc import Callable
 
 from rankviz.core.runs.record import RunState
 from rankviz.engines import Engine, Live
-from rankviz.store.journal import Record
+from rankviz.store.memory.first_read import viewing
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.launching import Launching
 from rankviz.supervisor.stopwatch import Stopwatch
@@ -39,21 +40,20 @@ class Bounds:
 
     def check(self) -> None:
         """End the run that takes longer than it may, and ask jobs to end after their run where others wait."""
-        jobs = [(engine, live) for engine, live in self._jobs if live.end is None and self._has_begun(live)]
+        with viewing():
+            jobs = [(engine, live) for engine, live in self._jobs if live.end is None and self._has_begun(live)]
         self._clocks = {live.job.name: self._clocks.get(live.job.name, (Stopwatch(), Stopwatch())) for _, live in jobs}
         over = []
         for engine, live in jobs:
             turn, run = self._clocks[live.job.name]
-            running = self._running(live) if engine.is_limited and self._run_minutes < math.inf else None
-            if running is not None and run.minutes(running.run_id) >= self._run_minutes:
-                self._end_run(engine, live, running.run_id)
+            running = self._jobs.running(live) if engine.is_limited and self._run_minutes < math.inf else ""
+            if running and run.minutes(running) >= self._run_minutes:
+                with self._jobs.sparing():
+                    self._end_run(engine, live, running)
             elif turn.minutes(live.job.name) >= self._turn_minutes:
                 over.append((engine, live))
         self._take_turns(over)
         self._divide(jobs)
-
-    def _running(self, live: Live) -> Record | None:
-        return next((record for record in self._jobs.records(live) if record.state is RunState.RUNNING), None)
 
     def _has_begun(self, live: Live) -> bool:
         """Whether it has its place: one that waits in the queue of a cluster has none, and nothing to give. One that
@@ -84,7 +84,8 @@ class Bounds:
         for name, engine in self._jobs.engines.items():
             if not engine.divides or name in self._jobs.away:
                 continue
-            left = [(self._left(live), live) for each, live in jobs if each is engine]
+            with viewing():
+                left = [(self._left(live), live) for each, live in jobs if each is engine]
             worth_two = [(runs, live) for runs, live in left if runs >= 2 * least]
             if not worth_two or self._launching.waiting().get(name):
                 continue

@@ -5,6 +5,7 @@ supervisor that takes over knows where to go on, and a line that came twice coun
 of attempts is left out: only the supervisor gives them out.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,8 @@ from rankviz.core.runs.attempts import Attempt, AttemptPlaced, RunRequeued
 from rankviz.core.runs.events import ProbeCompleted, RunCompleted, RunEvent, RunFailed
 from rankviz.core.runs.record import RunState
 from rankviz.engines import Engine, Live
-from rankviz.errors import EngineError, EngineUnavailableError, RunNotFoundError
+from rankviz.errors import EngineError, EngineUnavailableError, RunNotFoundError, RunUnreadError
+from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.journal import parse_event
 
@@ -43,7 +45,7 @@ class Copying:
 
     def copy(self, engine: Engine, live: Live) -> None:
         """What is new of a job's attempts. They run in order, so those after the first that goes on are asked only once
-        the job has ended. EngineUnavailableError: later."""
+        the job has ended. EngineUnavailableError, RunUnreadError: later."""
         if engine.shares_disk:
             return
         for attempt in live.job.attempts:
@@ -52,7 +54,7 @@ class Copying:
 
     def is_in_vain(self, engine: Engine, live: Live) -> bool:
         """Whether a job is at a run that was cancelled as it waited, maybe resumed since, of which the job knows
-        nothing, and the next one that is wanted has not begun. EngineUnavailableError: later."""
+        nothing, and the next one that is wanted has not begun. EngineUnavailableError, RunUnreadError: later."""
         is_at_one = False
         for attempt in () if engine.shares_disk else live.job.attempts:
             if self._is_current(attempt):
@@ -90,7 +92,8 @@ class Copying:
 
     def _goes_on(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
         offset, goes_on = self._unwanted.get(attempt, (0, False))
-        data = engine.events(live, attempt, offset)
+        with self._files_of(attempt):
+            data = engine.events(live, attempt, offset)
         for event in stamped(data, attempt, offset):
             goes_on = not isinstance(event, LAST)
         self._unwanted[attempt] = offset + data.rfind(b"\n") + 1, goes_on
@@ -98,16 +101,29 @@ class Copying:
 
     def _copy(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
         """Whether that ends it."""
-        offset = max(self._read.get(attempt, 0), self._store.record(attempt.run_id).copied_bytes)
-        data = engine.events(live, attempt, offset)
-        events = list(stamped(data, attempt, offset))
-        last = next((place for place, event in enumerate(events) if isinstance(event, LAST)), None)
-        self._store.append_copied(attempt.run_id, events[:last])
-        if last is not None:
-            self._read[attempt] = events[last - 1].offset if last else offset
-            self._store.append(attempt.run_id, self._with_files(engine, live, attempt, events[last]))
-        self._read[attempt] = offset + data.rfind(b"\n") + 1
+        with self._files_of(attempt):
+            offset = max(self._read.get(attempt, 0), self._store.record(attempt.run_id).copied_bytes)
+            data = engine.events(live, attempt, offset)
+            events = list(stamped(data, attempt, offset))
+            last = next((place for place, event in enumerate(events) if isinstance(event, LAST)), None)
+            self._store.append_copied(attempt.run_id, events[:last])
+            if last is not None:
+                self._read[attempt] = events[last - 1].offset if last else offset
+                self._store.append(attempt.run_id, self._with_files(engine, live, attempt, events[last]))
+            self._read[attempt] = offset + data.rfind(b"\n") + 1
         return last is not None
+
+    @contextlib.contextmanager
+    def _files_of(self, attempt: Attempt) -> Iterator[None]:
+        """Around what reads and writes them: where one fails, that is a matter of this run, and not of its engine."""
+        try:
+            yield
+        except RunUnreadError:
+            raise
+        except OSError as error:
+            if disk.is_of_all(error, self._store.home):
+                raise
+            raise RunUnreadError(attempt.run_id, error.strerror) from error
 
     def _with_files(self, engine: Engine, live: Live, attempt: Attempt, last: RunEvent) -> RunEvent:
         """How an attempt ended, once what it left is here: completed is only what is."""

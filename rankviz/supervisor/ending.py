@@ -9,7 +9,7 @@ from dataclasses import replace
 from rankviz.core.runs.events import DISK_FULL
 from rankviz.core.runs.record import RunState
 from rankviz.engines import End, Engine, Live
-from rankviz.errors import EngineEndingError, EngineUnavailableError
+from rankviz.errors import EngineEndingError, EngineUnavailableError, RunUnreadError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.supervisor.ends import Ends
@@ -18,7 +18,8 @@ from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
 
 DONE_SECONDS = 60.0
 """A job that has done its runs ends by itself. One that goes on for so long hangs, or trains what has ended here, and
-may cost money."""
+may cost money. Nor is it waited longer for what cannot be read of one that is to be ended."""
+ENDED_ALL_THE_SAME = f"If that lasts, its job is ended all the same after {DONE_SECONDS:g} s."
 
 
 class Ending:
@@ -41,6 +42,8 @@ class Ending:
         """Jobs that are being ended since they were at a run that nobody wants."""
         self._done_at: dict[str, float] = {}
         """When it was first seen that all runs of a job had ended."""
+        self._unread_at: dict[str, float] = {}
+        """When a job was first to be ended, or had ended, and a run of it could not be read."""
 
     @property
     def may_start(self) -> bool:
@@ -48,31 +51,35 @@ class Ending:
         return time.monotonic() >= self._not_before
 
     def unended(self, run_ids: Iterable[str]) -> list[str]:
-        """Those of these runs that have not ended."""
-        return [run_id for run_id in run_ids if not self._store.record(run_id).state.ended]
+        """Those of these runs that have not ended, and those that cannot be read now."""
+        return [run_id for run_id in run_ids if not self._has_ended(run_id)]
 
     def cancel(self, run_ids: Sequence[str]) -> None:
         """Whoever begins a run owns its journal: a queued run is begun here and cancelled, one that a worker has begun
-        is cancelled once that worker is gone. A job of which nothing is left is ended too. EngineUnavailableError where
-        a job could not be ended, and EngineEndingError where one has not ended yet, after all others."""
+        is cancelled once that worker is gone. A job of which nothing is left is ended too. After all others:
+        EngineUnavailableError where a job could not be ended, EngineEndingError where one has not ended yet, and
+        RunUnreadError where it is not known whether a run has ended."""
         begun = set()
+        troubles: list[EngineUnavailableError | RunUnreadError] = []
+        at = {self._jobs.running(live) for _, live in self._jobs}
         for run_id in self.unended(run_ids):
-            if self._store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
-                self._outcomes.cancelled(run_id)
-            else:
+            try:
+                if self._store.record(run_id).state is RunState.QUEUED and self._begin(run_id):
+                    self._outcomes.cancelled(run_id)
+                    continue
                 begun.add(run_id)
-                if self._store.cancel_word(run_id) is None:  # an app that finds the job ended has to know why
-                    with contextlib.suppress(OSError):
-                        self._store.ask_to_cancel(run_id)
-        troubles = []
+            except RunUnreadError as error:
+                troubles.append(error)
+                begun |= {run_id} & at
+            self._keep_wish(run_id)
         for engine, live in self._jobs:
-            ids = {record.run_id for record in self._jobs.records(live)}
+            ids = self._jobs.ids(live)
             try:
                 if ending := begun & ids:
                     self.end(engine, live, unless=lambda ids=ending: not self.unended(ids), but=ending)
                 elif ids & set(run_ids) and not self.unended(ids):
                     self.end(engine, live)
-            except EngineUnavailableError as error:
+            except (EngineUnavailableError, RunUnreadError) as error:
                 troubles.append(error)
         in_jobs = self._jobs.run_ids
         for run_id in begun:
@@ -81,7 +88,33 @@ class Ending:
         if troubles:
             raise min(troubles, key=lambda error: isinstance(error, EngineEndingError))
 
-    def is_needless(self, live: Live) -> bool:
+    def attend(self, engine: Engine, live: Live) -> None:
+        """End a job that has nothing to do, bring what is new of another, and settle one that has ended. It is tried
+        again where its engine cannot be reached, or a run of it cannot be read."""
+        with self._jobs.sparing():
+            with contextlib.suppress(EngineUnavailableError):
+                if live.end is None and self._is_needless(live):
+                    self.end(engine, live)
+                elif live.end is None and self._is_in_vain(engine, live):
+                    self._end_in_vain(engine, live)
+                elif self._jobs.copy(engine, live) and live.end is not None:
+                    self._ended(engine, live, live.end)
+            return
+        with self._jobs.sparing(), contextlib.suppress(EngineUnavailableError):
+            self._attend_unread(engine, live)
+
+    def _attend_unread(self, engine: Engine, live: Live) -> None:
+        """A wish to cancel the run that a job is at holds also while that cannot be read. A place of this machine is
+        not held for ever by a job that has ended: what its runs wrote is here, and they are settled once they can be
+        read."""
+        if live.end is None:
+            run_id = self._jobs.running(live)
+            if run_id and self._store.cancel_word(run_id) is not None:
+                self.cancel([run_id])
+        elif engine.shares_disk and self._has_lasted(live):
+            self._forget(engine, live)
+
+    def _is_needless(self, live: Live) -> bool:
         """Whether a job has nothing to do: its runs have ended, and some were given to others or cancelled, or none
         begun, or it goes on all the same."""
         states = []
@@ -97,30 +130,37 @@ class Ending:
         now = time.monotonic()
         return bool(states) and now - self._done_at.setdefault(live.job.name, now) >= DONE_SECONDS
 
-    def is_in_vain(self, engine: Engine, live: Live) -> bool:
+    def _is_in_vain(self, engine: Engine, live: Live) -> bool:
         """Whether a job is at a run that nobody wants any more, while others of it wait."""
         with self._jobs.reaching(engine.name):
             return self._jobs.copying.is_in_vain(engine, live)
         return False
 
-    def end_in_vain(self, engine: Engine, live: Live) -> None:
+    def _end_in_vain(self, engine: Engine, live: Live) -> None:
         """End such a job: the others go on in another one."""
         self._in_vain.add(live.job.name)
-        self.end(engine, live, unless=lambda: not self.is_in_vain(engine, live))
+        self.end(engine, live, unless=lambda: not self._is_in_vain(engine, live))
         self._in_vain.discard(live.job.name)
 
     def end(
         self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False, but: Collection[str] = ()
     ) -> End | None:
-        """End a job, unless what is new of it says that this is not needed. Whatever it has begun meanwhile waits for
-        another job.
+        """End a job, unless what is new of it says that this is not needed. Where that cannot be read for long, it is
+        ended all the same. Whatever it has begun meanwhile waits for another job. EngineUnavailableError,
+        RunUnreadError: later.
 
         Args:
             but: Runs that are for the caller to settle.
         """
 
         def is_needless() -> bool:
-            self._jobs.copying.copy(engine, live)
+            try:
+                self._jobs.copying.copy(engine, live)
+            except RunUnreadError as error:
+                if not self._has_lasted(live):
+                    raise EngineEndingError(f"{error} {ENDED_ALL_THE_SAME}") from error
+                return False
+            self._unread_at.pop(live.job.name, None)
             return unless()
 
         with self._jobs.asking(engine.name):
@@ -134,7 +174,7 @@ class Ending:
         """It took too long."""
         try:
             end = self.end(engine, live, unless=lambda: not self.unended([run_id]), but=[run_id])
-        except EngineEndingError:
+        except (EngineEndingError, RunUnreadError):
             self._too_long.add(live.job.name)
             return
         except EngineUnavailableError:  # it is tried again
@@ -143,9 +183,11 @@ class Ending:
         if end is not None:
             self._settle(engine, live, self._of_one_that_took_too_long(end))
 
-    def ended(self, engine: Engine, live: Live, end: End) -> None:
+    def _ended(self, engine: Engine, live: Live, end: End) -> None:
         """By itself, or since RankViz has ended it, maybe before a restart of the app. Where nobody saw how, its place
-        was not lost if it ended no run."""
+        was not lost if it ended no run. What it brings waits as long as a run of it will not be read."""
+        if not engine.shares_disk and self._jobs.has_unreadable(live):
+            return
         if live.job.name in self._too_long or self._can_only_have_taken_too_long(engine, live, end):
             self._too_long.discard(live.job.name)
             end = self._of_one_that_took_too_long(end)
@@ -172,15 +214,33 @@ class Ending:
             if record.run_id not in in_jobs
             and record.state in ((RunState.RUNNING,) if in_jobs else (RunState.RUNNING, RunState.QUEUED))
             and record.engine in reached
-            and self._outcomes.begun(record.run_id)
         ]
-        self._outcomes.settle(orphans, ORPHANED)
+        for run_id in orphans:
+            with self._jobs.sparing():
+                if self._outcomes.begun(run_id):
+                    self._outcomes.settle([run_id], ORPHANED)
 
     def _forget(self, engine: Engine, live: Live) -> None:
         """It has ended."""
         self._jobs.forget(engine, live)
         self._in_vain.discard(live.job.name)
         self._done_at.pop(live.job.name, None)
+        self._unread_at.pop(live.job.name, None)
+
+    def _has_lasted(self, live: Live) -> bool:
+        now = time.monotonic()
+        return now - self._unread_at.setdefault(live.job.name, now) >= DONE_SECONDS
+
+    def _has_ended(self, run_id: str) -> bool:
+        with contextlib.suppress(RunUnreadError):
+            return self._store.record(run_id).state.ended
+        return False
+
+    def _keep_wish(self, run_id: str) -> None:
+        """An app that finds the job ended has to know why."""
+        with contextlib.suppress(OSError):
+            if self._store.cancel_word(run_id) is None:
+                self._store.ask_to_cancel(run_id)
 
     def _begin(self, run_id: str) -> bool:
         """Where there is no room for the mark, a run that no job has is nobody else's."""

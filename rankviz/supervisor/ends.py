@@ -8,7 +8,7 @@ from dataclasses import replace
 from rankviz.core.runs.attempts import RunRequeued
 from rankviz.core.runs.events import RunEvent, RunFailed
 from rankviz.core.runs.record import RunRecord
-from rankviz.errors import RunNotFoundError
+from rankviz.errors import RunNotFoundError, RunUnreadError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 
@@ -25,7 +25,7 @@ class Ends:
         """Write down how a run ended, now or as soon as there is room."""
         if self.has(run_id):
             return
-        with contextlib.suppress(RunNotFoundError):
+        with contextlib.suppress(RunNotFoundError, RunUnreadError):  # else it is of the current attempt
             event = replace(event, attempt=self._store.record(run_id).attempt)
         self.unwritten[run_id] = event
         if error := self._write(run_id):
@@ -62,7 +62,7 @@ class Ends:
 
     def _make_room(self, run_id: str) -> None:
         """An adapter that was not saved whole is of no use, and may be what filled the disk."""
-        with contextlib.suppress(RunNotFoundError):
+        with contextlib.suppress(RunNotFoundError, RunUnreadError):
             record = self._store.record(run_id)
             if isinstance(record, RunRecord) and record.adapter_path is None:
                 shutil.rmtree(self._store.run_dir(run_id) / "adapter", ignore_errors=True)

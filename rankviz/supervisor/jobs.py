@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced
+from rankviz.core.runs.record import RunState
 from rankviz.engines import Engine, Job, Live
-from rankviz.errors import EngineEndingError, EngineUnavailableError, RunNotFoundError
+from rankviz.errors import OF_NAMES, EngineEndingError, EngineUnavailableError, RunNotFoundError, RunUnreadError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.journal import Record
@@ -18,6 +19,7 @@ from rankviz.supervisor.copying import Copying
 NEWS_SECONDS = 60.0
 FREE_REASONS = 8
 """So many reasons why an attempt waits are written down as they come. Then 1, 2, 4, ... 256 seconds are between two."""
+NOT_STARTED = "The worker could not be started: "
 BROKEN = "The engine {name} has an error ({error}): the log of the app has it."
 
 
@@ -84,15 +86,21 @@ class Jobs:
         return False
 
     def start(self, engine: Engine, job: Job) -> Live | None:
-        """None where it has to wait; why is written down where the engine says it. OSError, EngineError: it cannot be
-        started."""
+        """None where it has to wait; why is written down where the engine says it, or where a file fails for a moment:
+        whether it has started is seen later. OSError, EngineError: it is not started."""
         if not engine.shares_disk and not self._refused.issuperset(job.attempts):
-            self._write_places(engine.name, job.attempts)
+            try:
+                self._write_places(engine.name, job.attempts)
+            except OSError:  # those of which it is written down keep their number
+                self._refused.update(self._placed.keys() & set(job.attempts))
+                raise
         try:
             live = engine.start(job)
-        except EngineUnavailableError as error:
+        except (EngineUnavailableError, OSError) as error:
+            if isinstance(error, OSError) and (error.errno in (None, *OF_NAMES) or self._is_of_all(error)):
+                raise
             self._refused.update(job.attempts)
-            self._write_places(engine.name, job.attempts, waits=str(error))
+            self.wait(engine, job.attempts, f"{NOT_STARTED}{error}" if isinstance(error, OSError) else str(error))
             return None
         self._refused.difference_update(job.attempts)
         if live is not None:
@@ -102,7 +110,7 @@ class Jobs:
 
     def wait(self, engine: Engine, attempts: Sequence[Attempt], why: str) -> None:
         """Write down why attempts wait that no job has."""
-        self._write_places(engine.name, attempts, waits=why)
+        self._write_each(engine.name, attempts, waits=why)
 
     def was_refused(self, attempt: Attempt) -> bool:
         """Whether an engine has said that it did not start it, and that it has to wait."""
@@ -110,7 +118,7 @@ class Jobs:
 
     def place(self, engine: Engine, live: Live) -> None:
         """Write down where a job is, where that is news."""
-        self._write_places(engine.name, live.job.attempts, live.where, live.handle, live.waits)
+        self._write_each(engine.name, live.job.attempts, live.where, live.handle, live.waits)
 
     def forget(self, engine: Engine, live: Live) -> None:
         """It has ended, and what becomes of its runs is settled."""
@@ -138,15 +146,37 @@ class Jobs:
                 engine.release()
 
     def records(self, live: Live) -> list[Record]:
-        """The runs of a job whose current attempt it has, without those that were deleted."""
+        """The runs of a job whose current attempt it has, without those that were deleted. RunUnreadError where one
+        cannot be read now."""
         return list(self.each_record(live))
 
     def each_record(self, live: Live) -> Iterator[Record]:
         """The same, one after the other: of thousands the first may be enough."""
         return (record for attempt in live.job.attempts if (record := self._current(attempt)) is not None)
 
+    def ids(self, live: Live) -> set[str]:
+        """Of the same, and of those that may be among them and cannot be read now."""
+        return {run_id for run_id, _ in self._each_run(live)}
+
+    def running(self, live: Live) -> str:
+        """The run that a job is at, or may be at as it cannot be read now; empty where it is at none."""
+        runs = list(self._each_run(live))
+        going = [run_id for run_id, record in runs if record is not None and record.state is RunState.RUNNING]
+        unread = [run_id for run_id, record in runs if record is None]
+        return (going + unread or [""])[0]
+
+    def _each_run(self, live: Live) -> Iterator[tuple[str, Record | None]]:
+        for attempt in live.job.attempts:
+            try:
+                record = self._current(attempt)
+            except RunUnreadError:
+                yield attempt.run_id, None
+            else:
+                if record is not None:
+                    yield attempt.run_id, record
+
     def has_unreadable(self, live: Live) -> bool:
-        """Whether a run of a job is here, and nothing is known of it."""
+        """Whether a run of a job is here and will not be read: nothing is known of it. RunUnreadError: not now."""
         for attempt in live.job.attempts:
             try:
                 self._store.record(attempt.run_id)
@@ -161,6 +191,14 @@ class Jobs:
             if attempt.number in (0, record.attempt):
                 return record
         return None
+
+    def _write_each(
+        self, engine: str, attempts: Sequence[Attempt], where: str = "", job: str = "", waits: str = ""
+    ) -> None:
+        """The same of each by itself: these are only words."""
+        for attempt in attempts:
+            with self.sparing():
+                self._write_places(engine, [attempt], where, job, waits)
 
     def _write_places(
         self, engine: str, attempts: Sequence[Attempt], where: str = "", job: str = "", waits: str = ""
@@ -187,11 +225,23 @@ class Jobs:
             self._placed[attempt] = before.after(known)
 
     @contextlib.contextmanager
-    def reaching(self, name: str) -> Iterator[None]:
-        """Around what asks an engine: where it cannot be reached, that is remembered. OSError: the disk is full or
-        read-only, which all share."""
+    def sparing(self) -> Iterator[None]:
+        """Around what is of one run or job: where a file of it fails, that is left for later, and all else goes on.
+        OSError: the disk is full or read-only, which all share."""
         try:
-            with self.asking(name):
+            yield
+        except OSError as error:
+            if self._is_of_all(error):
+                raise
+            if self._is_news("", str(error)):
+                logging.getLogger(__name__).warning("Left for later: %s", error)
+
+    @contextlib.contextmanager
+    def reaching(self, name: str) -> Iterator[None]:
+        """Around what asks an engine: where it cannot be reached, that is remembered. What is of a run that cannot be
+        read now is left for later. OSError: the disk is full or read-only, which all share."""
+        try:
+            with self.sparing(), self.asking(name):
                 yield
         except EngineUnavailableError as error:
             self.away[name] = str(error)
@@ -200,23 +250,26 @@ class Jobs:
 
     @contextlib.contextmanager
     def asking(self, name: str) -> Iterator[None]:
-        """The same, and EngineUnavailableError goes on. An error in an engine's code is one too: it keeps its own runs
-        waiting and no others. Each is logged once, as long as it comes again and again."""
+        """The same, and EngineUnavailableError and RunUnreadError go on. An error in an engine's code is one too: it
+        keeps its own runs waiting and no others. Each is logged once, as long as it comes again and again."""
         try:
             yield
-        except EngineEndingError:
+        except (EngineEndingError, RunUnreadError):
             raise
         except EngineUnavailableError as error:
             if self._is_news(name, str(error)):
                 logging.getLogger(__name__).warning("Engine %s cannot be reached. %s", name, error)
             raise
         except Exception as error:
-            if isinstance(error, OSError) and (error.errno in disk.FULL or disk.trouble(self._store.home)):
+            if isinstance(error, OSError) and self._is_of_all(error):
                 raise
             reason = BROKEN.format(name=name, error=type(error).__name__)
             if self._is_news(name, reason):
                 logging.getLogger(__name__).exception("Engine %s stumbled", name)
             raise EngineUnavailableError(reason) from error
+
+    def _is_of_all(self, error: OSError) -> bool:
+        return disk.is_of_all(error, self._store.home)
 
     def _is_news(self, name: str, trouble: str) -> bool:
         """Whether that engine has not had that trouble for a while."""

@@ -8,12 +8,12 @@ from typing import NamedTuple
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.attempts import Attempt, following
 from rankviz.engines import End, Engine, Job
-from rankviz.errors import EngineError, UserError, quoted
+from rankviz.errors import OF_NAMES, EngineError, UserError, quoted
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.destination import read_destination
 from rankviz.supervisor import turns
-from rankviz.supervisor.jobs import Jobs
+from rankviz.supervisor.jobs import NOT_STARTED, Jobs
 from rankviz.supervisor.outcomes import Outcomes, Record
 from rankviz.supervisor.turns import Batch, Place
 
@@ -136,8 +136,10 @@ class Launching:
         for part in turns.parts(order, room, places, least=self.split_runs) if engine.divides else order:
             if room > 0 and sound <= 0 and part.was_lost:
                 self._jobs.wait(engine, [self._next_attempt(record) for record in part.records], FOR_A_SOUND_PLACE)
-            elif room > 0 and self._start(engine, part):
-                room, sound = room - 1, sound - 1
+                continue
+            with self._jobs.sparing():
+                if room > 0 and self._start(engine, part):
+                    room, sound = room - 1, sound - 1
 
     def _start(self, engine: Engine, batch: Batch) -> bool:
         job = Job(
@@ -149,9 +151,9 @@ class Launching:
         try:
             live = self._jobs.start(engine, job)
         except (OSError, EngineError, UserError) as error:
-            if isinstance(error, OSError) and error.errno in disk.FULL:
-                raise
-            because = "" if isinstance(error, EngineError) else "The worker could not be started: "
+            if isinstance(error, OSError) and (error.errno not in OF_NAMES or disk.trouble(self._store.home)):
+                raise  # it is tried again
+            because = "" if isinstance(error, EngineError) else NOT_STARTED
             self._outcomes.give_up(batch.records, End(why=f"{because}{str(error).rstrip('.')}."))
             return False
         if live is not None:

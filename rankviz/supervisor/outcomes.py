@@ -1,5 +1,6 @@
 """How runs end whose job ended before them: tried again where their place was lost, else failed."""
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 
@@ -8,6 +9,7 @@ from rankviz.core.runs.attempts import MAX_REASON_CHARACTERS, RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.engines import End
+from rankviz.errors import RunUnreadError
 from rankviz.store import RunStore
 from rankviz.supervisor.ends import Ends
 
@@ -81,10 +83,11 @@ class Outcomes:
         return self._barren[sweep_id] >= BARREN_JOBS
 
     def give_up(self, records: Sequence[Record], end: End) -> None:
-        """Of queued runs that are not to start."""
+        """Of queued runs that are not to start. One that cannot be read now stays as it is, and is tried again."""
         for record in records:
-            if self._store.begin(record.run_id):
-                self._ends.failed(record.run_id, failed(end), log_of=records[0].run_id)
+            with contextlib.suppress(RunUnreadError):
+                if self._store.begin(record.run_id):
+                    self._ends.failed(record.run_id, failed(end), log_of=records[0].run_id)
 
 
 def failed(end: End) -> RunFailed:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from rankviz.core.runs.events import RunEvent
 from rankviz.engines import Engine
 from rankviz.engines.local import COMMANDS, Local
-from rankviz.errors import EngineEndingError, EngineUnavailableError, WorkerError
+from rankviz.errors import EngineEndingError, EngineUnavailableError, RunUnreadError, WorkerError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.removal import tidy
@@ -167,7 +167,8 @@ class Supervisor:
         that has ended already stays as it ended. Works from any process: where another one supervises, it is asked by
         a marker in the run's folder. Needs no room on the disk: what cannot be written down yet is in `unwritten`.
 
-        EngineUnavailableError, WorkerError where they have not ended in that time; then they end as soon as they can.
+        EngineUnavailableError, RunUnreadError, WorkerError where they have not ended in that time; then they end as
+        soon as they can.
         """
         self.cancel_runs(self.store.run_ids(run_or_sweep_id), timeout_seconds)
 
@@ -212,17 +213,10 @@ class Supervisor:
             self._jobs.look()
             standing = self.store.standing()
             if standing.unwanted:
-                with contextlib.suppress(EngineUnavailableError):  # it is tried again
+                with self._jobs.sparing(), contextlib.suppress(EngineUnavailableError):  # it is tried again
                     self._ending.cancel(standing.unwanted)
             for engine, live in self._jobs:
-                if live.end is None and self._ending.is_needless(live):
-                    with contextlib.suppress(EngineUnavailableError):  # it is tried again
-                        self._ending.end(engine, live)
-                elif live.end is None and self._ending.is_in_vain(engine, live):
-                    with contextlib.suppress(EngineUnavailableError):  # it is tried again
-                        self._ending.end_in_vain(engine, live)
-                elif self._jobs.copy(engine, live) and live.end is not None:
-                    self._ending.ended(engine, live, live.end)
+                self._ending.attend(engine, live)
             self._bounds.check()
             if standing.has_unended:
                 self._ending.settle_orphans(standing.at_work)
@@ -268,18 +262,20 @@ class Supervisor:
             self._bounds.forget()
             self._lock.release()
 
-    def _cancel_here(self, run_ids: Sequence[str]) -> EngineUnavailableError | WorkerError | None:
+    def _cancel_here(self, run_ids: Sequence[str]) -> EngineUnavailableError | RunUnreadError | WorkerError | None:
         """Why that was not possible now."""
-        if not self._acquire():
-            waits = filter(None, (self.store.record(run_id).waits for run_id in run_ids))
-            return WorkerError(NOT_CANCELLED + next(waits, OR_HANGS))
         try:
+            if not self._acquire():
+                waits = filter(None, (self.store.record(run_id).waits for run_id in run_ids))
+                return WorkerError(NOT_CANCELLED + next(waits, OR_HANGS))
             self._ending.cancel(run_ids)
-        except EngineUnavailableError as error:
+        except (EngineUnavailableError, RunUnreadError) as error:
             return error
         return None
 
-    def _with_what_is_kept(self, trouble: EngineUnavailableError, run_ids: Sequence[str]) -> EngineUnavailableError:
+    def _with_what_is_kept(
+        self, trouble: EngineUnavailableError | RunUnreadError, run_ids: Sequence[str]
+    ) -> EngineUnavailableError | RunUnreadError:
         is_kept = all(self.store.cancel_word(run_id) is not None for run_id in run_ids)
         return EngineUnavailableError(f"{trouble} {KEPT}") if is_kept else trouble
 

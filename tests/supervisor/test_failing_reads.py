@@ -3,6 +3,7 @@ kept."""
 
 import contextlib
 import errno
+import shutil
 
 import pytest
 
@@ -86,3 +87,30 @@ def test_what_a_job_brought_is_kept_where_the_journal_here_cannot_be_read_as_it_
     supervisor.settle()
 
     assert ["completed"] == states(store, [run_id])
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_what_a_job_brought_waits_as_long_as_its_run_is_here_and_will_not_be_read(
+    supervise, store, tmp_path, is_deleted
+):
+    (run_id,) = sweep(store, 4)
+    supervisor, _ = supervise(waiting_for(tmp_path / "go"))
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    supervisor.stop()
+    request = store.run_dir(run_id) / "request.json"
+    text = request.read_text()
+    request.write_text("damaged")
+    supervisor, engine = supervise(waiting_for(tmp_path / "go"))
+    (tmp_path / "go").touch()
+    wait_for(lambda: supervisor.tick() or engine.live()[0].end)
+
+    for _ in range(3):
+        supervisor.tick()
+    assert 1 == len(engine.live())
+
+    if is_deleted:
+        shutil.rmtree(store.run_dir(run_id))
+    else:
+        request.write_text(text)
+    wait_for(lambda: supervisor.tick() or not engine.live())
+    assert is_deleted or ["completed"] == states(RunStore(store.home), [run_id])

@@ -66,14 +66,21 @@ class Changes:
         self._is_new = True
 
     def news(self) -> Set[str] | None:
-        """The runs that were named since the last call; None: it may be any."""
+        """The runs that were named since the last call; None: it may be any, also as this file cannot be read."""
+        try:
+            return self._begin() if self._fd is None else self._read(self._fd)
+        except OSError:  # on a network disk another file may have taken its place
+            self._fd, self._is_new = None, True
+            return None
+
+    def _read(self, fd: int) -> Set[str] | None:
         # The file stays open, so that no other one can have its number while this reads it.
-        state = None if self._fd is None else os.fstat(self._fd)
-        if state is None or state.st_nlink == 0 or state.st_size < self._offset:
+        state = os.fstat(fd)
+        if state.st_nlink == 0 or state.st_size < self._offset:
             return self._begin()
         if state.st_size == self._offset:
             return frozenset()
-        data = os.pread(self._fd, state.st_size - self._offset, self._offset)
+        data = os.pread(fd, state.st_size - self._offset, self._offset)
         whole = data.rfind(b"\n") + 1
         self._offset += whole
         return {os.fsdecode(name) for name in data[:whole].split(b"\n") if name}
@@ -83,7 +90,7 @@ class Changes:
         if self._close is not None:
             self._close()
         self._fd = self._close = None
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
             self._close = weakref.finalize(self, os.close, fd)
             state = os.fstat(fd)

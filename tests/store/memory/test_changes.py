@@ -1,5 +1,6 @@
 """The file that says where to look: what is told arrives, and whatever becomes of it costs a look at all runs alone."""
 
+import errno
 import os
 import sys
 from threading import Thread
@@ -57,6 +58,41 @@ def test_a_file_that_goes_is_a_reason_to_look_at_all_runs_once(tmp_path, begun_a
         tell(tmp_path, ["b", "c", "d"])  # also where the new one is longer than the old one was
 
     assert [None, set()] == [changes.news() for _ in range(2)]
+
+
+@pytest.mark.parametrize("name", ["fstat", "pread"])
+def test_a_file_that_fails_once_it_is_open_is_a_reason_to_look_at_all_runs(tmp_path, monkeypatch, name):
+    """As on a network disk, where another host has put another file in its place."""
+    tell(tmp_path, ["a"])
+    changes = Changes(tmp_path)
+    changes.news()
+    tell(tmp_path, ["b"])
+    monkeypatch.setattr(os, name, failing(errno.ESTALE))
+
+    assert changes.news() is None
+    monkeypatch.undo()
+
+    assert changes.news() is None
+    tell(tmp_path, ["c"])
+    assert {"c"} == changes.news()
+
+
+def test_as_long_as_a_file_that_is_there_cannot_be_opened_all_runs_are_looked_at(tmp_path, monkeypatch):
+    tell(tmp_path, ["a"])
+    changes = Changes(tmp_path)
+    monkeypatch.setattr(os, "open", failing(errno.EMFILE))
+
+    assert [None] * 3 == [changes.news() for _ in range(3)]
+    monkeypatch.undo()
+
+    assert [None, set()] == [changes.news() for _ in range(2)]
+
+
+def failing(code):
+    def fails(*args):
+        raise OSError(code, os.strerror(code))
+
+    return fails
 
 
 def test_a_long_file_is_begun_anew(tmp_path):
