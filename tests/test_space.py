@@ -108,7 +108,10 @@ def test_a_space_installs_the_page_without_the_trainer():
     assert set() == light & train
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-train.txt", "requirements-trackio.txt"])
+EXTRAS = {path.stem.removeprefix("requirements-") for path in ROOT.glob("requirements-*.txt")} - {"test"}
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", *(f"requirements-{extra}.txt" for extra in sorted(EXTRAS))])
 def test_a_requirements_file_stands_alone(name):
     """While a Gradio Space is built, requirements.txt is the only file there."""
     assert [] == re.findall(r"^\s*-.*", (ROOT / name).read_text("utf-8"), re.M)
@@ -160,7 +163,39 @@ def test_the_image_has_all_that_builds_the_package(tmp_path, monkeypatch):
 
     hook.update(metadata)
 
-    assert {"train", "trackio", "ray"} == metadata["optional-dependencies"].keys()
+    assert EXTRAS == metadata["optional-dependencies"].keys()
+
+
+@pytest.mark.parametrize("page", ["spaces.md", "server.md"])
+def test_each_page_of_a_start_says_how_to_have_trackio_and_mcp(page):
+    text = (ROOT / "docs" / page).read_text("utf-8")
+
+    assert [] == [
+        word
+        for word in ("sinks.md#trackio", "http_and_mcp.md#mcp", "EXTRAS", "GRADIO_MCP_SERVER=True")
+        if word not in text
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        ({"TRAINER": "none"}, []),
+        ({"TRAINER": "none", "EXTRAS": "trackio mcp"}, ["requirements-trackio.txt", "requirements-mcp.txt"]),
+        ({"TRAINER": "cuda", "EXTRAS": "ray"}, ["requirements-train.txt", "requirements-ray.txt"]),
+    ],
+)
+def test_the_image_installs_the_trainer_and_the_extras_that_it_is_built_with(tmp_path, arguments, more):
+    (tmp_path / "pip").write_text("#!/bin/sh\necho $@\n")
+    (tmp_path / "pip").chmod(0o755)
+    (command,) = [line for line in instructions("RUN") if "-r requirements.txt" in line]
+    variables = arguments | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    asked = subprocess.run(["sh", "-c", command], env=variables, capture_output=True, text=True, check=True).stdout
+
+    files = re.findall(r"-r (\S+)", asked)
+    assert ["requirements.txt", *more] == files
+    assert set(files) <= {word for line in instructions("COPY") for word in line.split()}
 
 
 def test_the_image_which_listens_on_every_address_serves_a_shared_page():
