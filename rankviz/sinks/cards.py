@@ -26,8 +26,8 @@ def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
     front = {"pretty_name": f"LoRA ranks {_listed(ranks)} on {_data(sweep)}", "tags": ["rankviz", "lora", "peft"]}
     columns = (
         "run_id joins the tables. A held-out loss is in nats per target token. Memory is what the run itself measured; "
-        "summary columns that start with estimated_ are RankViz's estimates beside it. Those that start with sweep_ are "
-        "of the whole sweep, the same in each row: its cost, which is at least so much where is_whole is false."
+        "summary columns that start with estimated_ are RankViz's estimates beside it. Those that start with sweep_ "
+        "are of the whole sweep, the same in each row: its cost, which is at least so much where is_whole is false."
     )
     return _card(
         front | {"configs": configs},
