@@ -2,9 +2,11 @@
 #   docker build -t rankviz .                            training on the CPU
 #   docker build -t rankviz --build-arg TRAINER=cuda .   training on an NVIDIA GPU (docker run --gpus all)
 #   docker build -t rankviz --build-arg TRAINER=none .   the page without training
+#   ... --build-arg EXTRAS="trackio mcp"                 also with the extras of these names (requirements-*.txt)
 # It listens on every address, so its page is a shared one; for a page of your own: docker run -e RANKVIZ_SHARED=false.
 FROM python:3.11-slim
 ARG TRAINER=cpu
+ARG EXTRAS=""
 # Where pip finds torch builds for the CPU alone, which are smaller; PyTorch's installation page names the address.
 ARG TORCH_INDEX=""
 
@@ -24,15 +26,17 @@ WORKDIR /home/user/app
 ENV PATH=/home/user/.local/bin:$PATH
 
 # The libraries change less often than RankViz does, so their layer comes first.
-COPY --chown=user requirements.txt requirements-train.txt ./
+COPY --chown=user requirements.txt requirements-train.txt requirements-trackio.txt requirements-ray.txt \
+    requirements-mcp.txt ./
 RUN case "$TRAINER" in \
-        none) train="" ;; \
-        cpu) train="-r requirements-train.txt ${TORCH_INDEX:+--extra-index-url $TORCH_INDEX}" ;; \
-        cuda) train="-r requirements-train.txt" ;; \
+        none) more="" ;; \
+        cpu) more="-r requirements-train.txt ${TORCH_INDEX:+--extra-index-url $TORCH_INDEX}" ;; \
+        cuda) more="-r requirements-train.txt" ;; \
     esac; \
-    pip install --no-cache-dir --user -r requirements.txt "gradio[oauth]" $train
+    for extra in $EXTRAS; do more="$more -r requirements-$extra.txt"; done; \
+    pip install --no-cache-dir --user -r requirements.txt "gradio[oauth]" $more
 
-COPY --chown=user pyproject.toml hatch_build.py requirements-trackio.txt requirements-ray.txt README.md LICENSE ./
+COPY --chown=user pyproject.toml hatch_build.py README.md LICENSE ./
 COPY --chown=user rankviz rankviz
 COPY --chown=user assets assets
 RUN pip install --no-cache-dir --user --no-deps .

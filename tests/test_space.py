@@ -1,6 +1,7 @@
 """The repository as a Hugging Face Space and as an image: their settings, and app.py in the environment of a Space."""
 
 import json
+import os
 import re
 import runpy
 import shutil
@@ -19,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from rankviz.ui.parts.question import DEFAULTS
+from tests.support.engines.hub_stand_in import TOKEN, hub_stand_in
 from tests.support.web.serving import serving
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +64,8 @@ OFFERED_ON_ZERO_GPU = ("3.10.13", "3.12.12")
 """https://huggingface.co/docs/hub/spaces-zerogpu"""
 SHORT_DESCRIPTION_LETTERS = 60
 """A longer one is refused when it is pushed."""
+MOST_BINARY_BYTES = 10**6
+"""The Hub refuses a larger binary file that is pushed without LFS or Xet."""
 SPACE = {"SYSTEM": "spaces", "SPACE_ID": "someone/rankviz", "GRADIO_SERVER_NAME": "0.0.0.0"}
 
 
@@ -104,10 +108,32 @@ def test_a_space_installs_the_page_without_the_trainer():
     assert set() == light & train
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-train.txt", "requirements-trackio.txt"])
+EXTRAS = {path.stem.removeprefix("requirements-") for path in ROOT.glob("requirements-*.txt")} - {"test"}
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", *(f"requirements-{extra}.txt" for extra in sorted(EXTRAS))])
 def test_a_requirements_file_stands_alone(name):
     """While a Gradio Space is built, requirements.txt is the only file there."""
     assert [] == re.findall(r"^\s*-.*", (ROOT / name).read_text("utf-8"), re.M)
+
+
+def test_the_command_of_the_page_uploads_what_git_tracks_and_large_binary_files_by_lfs(tmp_path):
+    page = (ROOT / "docs" / "spaces.md").read_text("utf-8")
+    (command,) = re.findall(r"`hf (upload OWNER/NAME .*?)`", page)
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", ROOT.as_uri(), tmp_path], check=True)
+    names = subprocess.run(["git", "ls-files"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    files = {name: (tmp_path / name).read_bytes() for name in names.splitlines()}
+    refused = [name for name, held in files.items() if len(held) > MOST_BINARY_BYTES and b"\0" in held]
+
+    with hub_stand_in() as hub:
+        variables = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        variables |= {"HF_HUB_DISABLE_UPDATE_CHECK": "1", "HF_HOME": str(tmp_path / ".git" / "hub")}
+        hf = [Path(sys.executable).with_name("hf"), *command.replace("OWNER/NAME", "alice/ranks").split()]
+        subprocess.run(hf, cwd=tmp_path, env=os.environ | variables, check=True)
+
+    assert {".gitattributes": b""} | files == hub.repositories["spaces/alice/ranks"].files
+    assert {files[name] for name in refused} <= set(hub.large.values())
+    assert [] == [name for name in refused if Path(name).name not in page]
 
 
 def instructions(name: str) -> list[str]:
@@ -137,7 +163,39 @@ def test_the_image_has_all_that_builds_the_package(tmp_path, monkeypatch):
 
     hook.update(metadata)
 
-    assert {"train", "trackio", "ray"} == metadata["optional-dependencies"].keys()
+    assert EXTRAS == metadata["optional-dependencies"].keys()
+
+
+@pytest.mark.parametrize("page", ["spaces.md", "server.md"])
+def test_each_page_of_a_start_says_how_to_have_trackio_and_mcp(page):
+    text = (ROOT / "docs" / page).read_text("utf-8")
+
+    assert [] == [
+        word
+        for word in ("sinks.md#trackio", "http_and_mcp.md#mcp", "EXTRAS", "GRADIO_MCP_SERVER=True")
+        if word not in text
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        ({"TRAINER": "none"}, []),
+        ({"TRAINER": "none", "EXTRAS": "trackio mcp"}, ["requirements-trackio.txt", "requirements-mcp.txt"]),
+        ({"TRAINER": "cuda", "EXTRAS": "ray"}, ["requirements-train.txt", "requirements-ray.txt"]),
+    ],
+)
+def test_the_image_installs_the_trainer_and_the_extras_that_it_is_built_with(tmp_path, arguments, more):
+    (tmp_path / "pip").write_text("#!/bin/sh\necho $@\n")
+    (tmp_path / "pip").chmod(0o755)
+    (command,) = [line for line in instructions("RUN") if "-r requirements.txt" in line]
+    variables = arguments | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    asked = subprocess.run(["sh", "-c", command], env=variables, capture_output=True, text=True, check=True).stdout
+
+    files = re.findall(r"-r (\S+)", asked)
+    assert ["requirements.txt", *more] == files
+    assert set(files) <= {word for line in instructions("COPY") for word in line.split()}
 
 
 def test_the_image_which_listens_on_every_address_serves_a_shared_page():

@@ -244,6 +244,8 @@ def facts_of(api: Api, name: str, run_ids: Sequence[str], destination: Destinati
     except LimitError:  # there will be none here
         judged = None
     compares = judged is not None and len(judged.verdict.ranks) > 1
+    sweep = api.runs.sweep(sweep_id)
+    spent = api.spending.of_sweep(sweep)
     return SweepFacts(
         id=name,
         sweep_id=sweep_id,
@@ -256,5 +258,7 @@ def facts_of(api: Api, name: str, run_ids: Sequence[str], destination: Destinati
             for record in records
         ],
         verdict=verdict.sentences(judged.verdict, judged.borrowed) if compares else (),
-        all_runs=api.runs.sweep(sweep_id).runs,
+        all_runs=sweep.runs,
+        time=spent.time,
+        rent=spent.rent and replace(spent.rent, limit_usd=None),
     )

@@ -26,7 +26,8 @@ def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
     front = {"pretty_name": f"LoRA ranks {_listed(ranks)} on {_data(sweep)}", "tags": ["rankviz", "lora", "peft"]}
     columns = (
         "run_id joins the tables. A held-out loss is in nats per target token. Memory is what the run itself measured; "
-        "summary columns that start with estimated_ are RankViz's estimates beside it."
+        "summary columns that start with estimated_ are RankViz's estimates beside it. Those that start with sweep_ "
+        "are of the whole sweep, the same in each row: its cost, which is at least so much where is_whole is false."
     )
     return _card(
         front | {"configs": configs},
@@ -34,6 +35,7 @@ def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
         f"{units.counted(len(sweep.runs), 'run')} of {_listed(bases)} with LoRA, r = {_listed(ranks)}, trained on "
         f"{_data(sweep)} with RankViz {_versions(records)}.",
         _section("Files", _bullets([f"`{file}`: {name.replace('_', ' ')}" for name, file in tables.items()]), columns),
+        _section("Cost", _table(sweep.cost_in_words)),
         _section("Verdict", *_verdict(sweep)),
         _section("How it was measured", _bullets([*measured(sweep), *_where(records)])),
     )
@@ -55,7 +57,7 @@ def model_card(run: RunFacts, sweep: SweepFacts, *, file_bytes: int, targets: An
         f"Trained on {_data(sweep)} for {units.counted(run.record.steps_done, 'step')} with RankViz "
         f"{_versions([run.record])}.",
         _section("Adapter", _table(_adapter(run.record, file_bytes, targets))),
-        _section("Cost", _table(_cost(run))),
+        _section("Cost", _table([*_cost(run), *sweep.cost_in_words])),
         _section("Quality", _table(_quality(run.record))),
         _section("Verdict on the sweep", *_verdict(sweep)),
         _section("How it was measured", _bullets([*measured(sweep), *_where([run.record])])),

@@ -34,7 +34,7 @@ def write_dataset(sweep: SweepFacts, folder: Path) -> Sequence[str]:
     """Write the files of a sweep's dataset into a folder; returns their names. Tables are Parquet, or CSV where pyarrow
     is not installed. The steps and the examples of one run at a time are in memory."""
     kind = "parquet" if installed.has_pyarrow() else "csv"
-    runs = write_table(Table(name=RUNS, rows=[_run_row(run) for run in sweep.runs]), kind, folder)
+    runs = write_table(Table(name=RUNS, rows=[_run_row(run) | sweep.cost for run in sweep.runs]), kind, folder)
     names = {RUNS: runs.rename(folder / f"{RUNS}.{kind}").name}
     steps = (row for run in sweep.runs for row in _step_rows(run))
     held_out = ({"run_id": run.record.run_id, **row} for run in sweep.runs for row in loss_rows(run.record))
@@ -48,7 +48,7 @@ def write_dataset(sweep: SweepFacts, folder: Path) -> Sequence[str]:
     return [*names.values(), "requests.json", "README.md"]
 
 
-def _run_row(run: RunFacts) -> Mapping[str, Any]:
+def _run_row(run: RunFacts) -> dict[str, Any]:
     estimate = run.estimate
     return summary_row(run.record) | {
         "base": run.base_model,

@@ -1,14 +1,16 @@
 """What is known of a run and of a sweep, as far as others may know it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rankviz import units
 from rankviz.catalog import models
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
+from rankviz.core.runs.timing.spent import DeviceTime, Rent
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import ASSETS, is_hub_id
 from rankviz.references import EMBEDDED, EMBEDDED_ID
@@ -40,6 +42,30 @@ class SweepFacts:
     """In sentences, the most important first; empty where there is none."""
     all_runs: Sequence[RunRecord] = field(default_factory=tuple)
     """Of the sweep, which the verdict is on."""
+    time: DeviceTime = field(default_factory=DeviceTime)
+    """Of machines, over all attempts of all runs of the sweep."""
+    rent: Rent | None = None
+    """Of the machines that the whole sweep has rented, without a spending limit; None where it rented none."""
+
+    @property
+    def cost_in_words(self) -> Iterator[tuple[str, str]]:
+        """Name and value."""
+        if self.time.in_words:
+            yield "Machine time of the whole sweep, all attempts", self.time.in_words
+        if self.rent:
+            yield "Rented machines, for the whole sweep", self.rent.in_words or units.NOT_KNOWN
+
+    @property
+    def cost(self) -> Mapping[str, float | bool | None]:
+        """Of the whole sweep: seconds of machines over all attempts, and US dollars of rented ones, None where there
+        were none or it is not known. What is not whole is at least so much."""
+        rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
+        return {
+            "sweep_device_seconds": self.time.seconds or None,
+            "sweep_device_seconds_is_whole": self.time.is_whole,
+            "sweep_usd": rent.usd if rent.in_words else None,
+            "sweep_usd_is_whole": rent.is_whole,
+        }
 
 
 def known_base(request: RunRequest) -> str:

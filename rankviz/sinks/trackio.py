@@ -86,6 +86,7 @@ def config(run: RunFacts, sweep: SweepFacts) -> Mapping[str, Any]:
         "peak_memory_kind": done and done.peak_memory_kind,
         "estimated_memory_bytes": estimate and estimate.memory_bytes.expected,
         "estimated_train_seconds": estimate.seconds.expected if estimate and estimate.seconds else None,
+        **sweep.cost,
         "verdict": " ".join(sweep.verdict[:1]),
         "environment": public_environment(record),
     }

@@ -12,6 +12,7 @@ import yaml
 from rankviz import installed
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
+from rankviz.core.runs.timing.spent import DeviceTime, Rent
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.sinks import dataset
 from rankviz.sinks.adapter import CONFIG, WEIGHTS, public_config, write_adapter
@@ -125,6 +126,31 @@ def test_a_name_that_is_markup_stays_a_name(tmp_path):
     _, text = card(tmp_path)
     assert "<script>" not in text.replace("\\<script\\>", "")
     assert "[x](http" not in text
+
+
+@pytest.mark.parametrize(
+    ("rent", "words", "usd", "is_whole"),
+    [
+        (Rent(usd=0.4, is_whole=True, limit_usd=None), "$0.40", 0.4, True),
+        (Rent(usd=0.4, is_whole=False, limit_usd=None), "at least $0.40", 0.4, False),
+        (Rent(usd=0.0, is_whole=False, limit_usd=None), "not known", None, False),
+        (Rent(usd=None, is_whole=False, limit_usd=None), "not known", None, False),
+        (None, "", None, True),
+    ],
+)
+def test_what_the_whole_sweep_cost_is_on_both_cards_and_in_the_table_and_what_is_not_known_is_not_0(
+    tmp_path, rent, words, usd, is_whole
+):
+    sweep = replace(facts(), time=DeviceTime(seconds=1080.0), rent=rent)
+    write_dataset(sweep, tmp_path)
+
+    for _, text in (card(tmp_path), card(adapter(tmp_path, sweep))):
+        cost = text.partition("## Cost\n")[2].partition("##")[0]
+        assert "| Machine time of the whole sweep, all attempts | 18 min |" in cost
+        assert (f"| Rented machines, for the whole sweep | {words} |" in cost) == bool(words)
+    table = pd.read_parquet(tmp_path / "runs.parquet").astype(object)
+    (row,) = table[[*sweep.cost]].where(table.notna(), None).drop_duplicates().to_dict("records")
+    assert [1080.0, True, usd, is_whole] == [*row.values()]
 
 
 def test_the_model_card_holds_rank_cost_verdict_and_how_it_was_measured(tmp_path):

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
 
 from rankviz.api import Api
+from rankviz.core.runs.timing.spent import DeviceTime, Rent
 from rankviz.errors import PublishError
 from rankviz.sinks import TRACKIO, Destination
 from rankviz.sinks.facts import RunFacts, SweepFacts
@@ -86,9 +88,11 @@ def test_the_loss_is_logged_by_step_between_the_evaluations_of_the_base_and_of_t
 
 
 def test_the_configuration_holds_settings_cost_verdict_and_environment():
-    values = config(facts().runs[0], facts())
+    spent = {"time": DeviceTime(seconds=60.0), "rent": Rent(usd=0.4, is_whole=True, limit_usd=None)}
+    values = config(facts().runs[0], replace(facts(), **spent))
 
     assert (BASE, 4, 1e-3, 10.0) == tuple(values[k] for k in ("base_model", "r", "learning_rate", "train_seconds"))
+    assert (60.0, 0.4, True) == tuple(values[f"sweep_{k}"] for k in ("device_seconds", "usd", "usd_is_whole"))
     assert "r = 4 is best." == values["verdict"]
     assert "a CPU" == values["environment"]["device_name"]
     json.dumps(values)

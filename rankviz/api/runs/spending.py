@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import units
 from rankviz.core.runs.attempts import HF_JOBS, queued_at
-from rankviz.core.runs.timing.spent import DeviceTime
+from rankviz.core.runs.timing.spent import DeviceTime, Rent
 from rankviz.core.runs.words.places import title
 from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import read_destination
@@ -41,26 +41,6 @@ class CostJSON(TypedDict):
     usd_is_whole: bool
     limit_usd: float | None
     in_words: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rent:
-    """Of the machines of Hugging Face that a sweep has had."""
-
-    usd: float | None
-    """None where it is not known here."""
-    is_whole: bool
-    """False where it is more by what is not known now."""
-    limit_usd: float | None
-    """The most that all its jobs together can cost, of all who pay for them; None where it no longer has a limit."""
-
-    @property
-    def in_words(self) -> str:
-        """ "$0.40 of at most $5.00"; empty where it is not known."""
-        if self.usd is None or not (self.usd or self.is_whole):
-            return ""
-        most = f" of at most {units.usd(self.limit_usd)}" if self.limit_usd else ""
-        return f"{'' if self.is_whole else 'at least '}{units.usd(self.usd)}{most}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

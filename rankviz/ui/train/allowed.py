@@ -1,12 +1,22 @@
-"""Says beside the form what a run may be on this page, before someone asks for more."""
+"""Says beside the form whether anything can be trained and what a run may be, before someone asks for more."""
 
 from collections.abc import Iterator
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.settings import paid_limits
 from rankviz.ui.parts import html
 from rankviz.ui.visitors import login_is_on
+from rankviz.ui.wiring import notice_html
+
+
+def cannot_train_html(api: Api) -> str:
+    """Why nothing can be trained anywhere, and which login would change that; empty where something can be."""
+    why = api.engines.why_none()
+    can_log_in = why and (login_is_on() or not api.workspace.shared)
+    # The same sentence twice where the disk is full.
+    return notice_html(*dict.fromkeys([why, api.engines.why_not(HF_JOBS) if can_log_in else ""]))
 
 
 def allowed_html(api: Api) -> str:

@@ -21,6 +21,7 @@ from rankviz.errors import BusyError, LimitError, RankVizError, UserError
 from rankviz.ui.parts import html, where
 from rankviz.ui.parts.html import Cell, Row, exact, exact_span, rounded, rounded_span
 from rankviz.ui.parts.question import CUSTOM
+from rankviz.ui.train.allowed import cannot_train_html
 from rankviz.ui.train.form import NOTED
 from rankviz.ui.train.request import DEFAULTS, KEPT_FILE, OWN_FILE, data_of, problem_in, request_of
 from rankviz.ui.wiring import notice_html
@@ -93,8 +94,7 @@ def preview(api: Api, **values: Any) -> Preview:
 
 def before(api: Api, **values: Any) -> Before:
     """Time and memory of these values, or what to correct, at the field where it is; and what holds of any values."""
-    trainer = notice_html(api.engines.why_none())
-    return _of_values(api, values)._replace(trainer=trainer)
+    return _of_values(api, values)._replace(trainer=cannot_train_html(api))
 
 
 def _of_values(api: Api, values: Mapping[str, Any]) -> Before:

@@ -20,10 +20,10 @@ from rankviz.ui.parts.owned import cancel as cancel_runs
 from rankviz.ui.parts.owned import may_change
 from rankviz.ui.train import before, engine, examples, request
 from rankviz.ui.train import form as train_form
-from rankviz.ui.train.allowed import allowed_html
+from rankviz.ui.train.allowed import allowed_html, cannot_train_html
 from rankviz.ui.train.progress import HEIGHT, POLL_SECONDS, TRAIN, progress, restoring_html
 from rankviz.ui.train.scripts import BASE_BUSY, FOLD, IN_VIEW
-from rankviz.ui.wiring import action, changes, notice_html, on_any, put, quiet, show, wire
+from rankviz.ui.wiring import action, changes, on_any, put, quiet, show, wire
 
 RUNS_ON = "runs_on"
 """The name of that choice among those of Explore's question."""
@@ -59,7 +59,7 @@ def build(api: Api) -> Training:
     samples = [(sample.title, sample.id) for sample in api.runs.samples()]
     with gr.Row(elem_classes="rv-split"):
         with gr.Column(elem_classes="rv-question"):
-            trainer = plain(notice_html(api.engines.why_none()), elem_id="train-trainer")
+            trainer = plain(cannot_train_html(api), elem_id="train-trainer")
             replaced_note = plain(elem_id="train-replaced")
             asked_notebook = gr.Button("", visible=False, size="sm", elem_id="train-asked-notebook")
             with gr.Accordion("Base, data and settings", elem_classes=["rv-fold", "rv-train-form"]):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from rankviz.api import Api
+from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import (
     BusyError,
     HubUnavailableError,
@@ -251,6 +252,18 @@ def test_so_many_are_published_at_once_and_the_limit_is_named(api, hub, sweep, m
     ):
         publish(api, sweep.sweep_id)
     assert [] == hub.asked
+
+
+def test_what_was_paid_for_rented_machines_is_published_without_the_limit(api, hub, sweep):
+    engine = api.workspace.supervisor.engine("hf-jobs")
+    engine.papers.note_limit(sweep.sweep_id, 5.0, ANN.id)
+    engine.spending.add(sweep.sweep_id, "a-job", Cost(0.4, 0.4), ANN.id)
+
+    publish(api, sweep.sweep_id)
+
+    card = hub.repositories["datasets/alice/ranks"].files["README.md"].decode()
+    assert "| Rented machines, for the whole sweep | $0.40 |" in card
+    assert "$5.00" not in card
 
 
 def test_tables_are_csv_where_pyarrow_is_not_installed(api, sweep, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pytest
 
 from rankviz.api import Api
+from rankviz.api.jobs import LOG_IN, SET_TOKEN
 from rankviz.api.workspace import EMBEDDED
 from rankviz.errors import NotInstalledError
 from rankviz.installed import INSTEAD, LACKED, ON_ZERO_GPU
@@ -79,6 +80,25 @@ def test_why_nothing_trains_stands_at_the_top_as_soon_as_it_is_so_and_goes_with_
 
         for values in (DEFAULTS, {**DEFAULTS, "learning_rates": "fast"}):
             assert "The disk of this page is full. Try later." == text_of(before.before(api, **values).trainer)
+
+
+@pytest.mark.parametrize("zero", ["true", ""])
+def test_where_nothing_trains_here_the_note_names_the_login_that_trains_elsewhere(tmp_path, monkeypatch, zero):
+    monkeypatch.setenv("SPACES_ZERO_GPU", zero)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.setattr("rankviz.installed._has", lambda packages: False)
+    shared, own = Api(home=tmp_path, shared=True), Api(home=tmp_path / "own", shared=False)
+
+    def note(api):
+        return text_of(before.before(api, **DEFAULTS).trainer)
+
+    assert SET_TOKEN.partition(",")[0] in note(own)
+    with acting_as(ANN):
+        assert "Log in" not in note(shared)
+        monkeypatch.setattr(allowed, "login_is_on", lambda: True)
+        assert note(shared).endswith(LOG_IN)
+        monkeypatch.setattr(disk, "trouble", lambda folder: disk.FULL_SENTENCE)
+        assert "Log in" not in note(shared)
 
 
 def test_before_a_sweep_is_started_the_queue_stands_above_the_button_and_then_its_state_says_it(tmp_path):

@@ -1,4 +1,5 @@
-"""What runs have cost so far: the time of the devices that they had, over all their attempts, from the journals' times.
+"""What runs have cost so far: the time of the devices that they had, over all their attempts, from the journals' times,
+and the US dollars of those that were rented.
 
 An attempt counts from its first line to its end; one that was lost, to its last line, since nobody saw its end.
 """
@@ -27,6 +28,26 @@ class DeviceTime:
 
     def __add__(self, other: "DeviceTime") -> "DeviceTime":
         return DeviceTime(seconds=self.seconds + other.seconds, is_whole=self.is_whole and other.is_whole)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rent:
+    """Of the machines of Hugging Face that a sweep has had."""
+
+    usd: float | None
+    """None where it is not known here."""
+    is_whole: bool
+    """False where it is more by what is not known now."""
+    limit_usd: float | None
+    """The most that all its jobs together can cost, of all who pay for them; None where it no longer has a limit."""
+
+    @property
+    def in_words(self) -> str:
+        """ "$0.40 of at most $5.00"; empty where it is not known."""
+        if self.usd is None or not (self.usd or self.is_whole):
+            return ""
+        most = f" of at most {units.usd(self.limit_usd)}" if self.limit_usd else ""
+        return f"{'' if self.is_whole else 'at least '}{units.usd(self.usd)}{most}"
 
 
 def device_time(runs: Iterable[RunRecord], now: float) -> DeviceTime:
