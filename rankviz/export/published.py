@@ -1,10 +1,10 @@
 """Says under which name a base is loaded, and how it is stored where it is published quantized."""
 
-import json
 from pathlib import Path
 
 from rankviz.core.cost.notes.published import Published, by_method, by_name
 from rankviz.core.model.spec import ModelSpec
+from rankviz.hub import read_config
 from rankviz.references import EMBEDDED, EMBEDDED_ID
 
 HUB_IDS = {EMBEDDED: EMBEDDED_ID}
@@ -17,8 +17,8 @@ def published(model_id: str) -> Published | None:
     """
     config = Path(model_id) / "config.json"
     if config.is_file():
-        stored = json.loads(config.read_text(encoding="utf-8")).get("quantization_config") or {}
-        return by_method(str(stored.get("quant_method", "")))
+        stored = read_config(config).get("quantization_config")
+        return by_method(str(stored.get("quant_method", ""))) if isinstance(stored, dict) else None
     return by_name(model_id)
 
 

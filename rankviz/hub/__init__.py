@@ -48,14 +48,15 @@ def find_config(ref: str | Path, *, door: Door) -> dict[str, Any]:
     """The config.json of a model outside the catalogue, checked but not laid out; ref as in find_model."""
     if isinstance(ref, str):
         with door.config(ref) as config:
-            return _parsed(config.path)
+            return read_config(config.path)
     path = ref / "config.json" if ref.is_dir() else ref
     if not path.is_file():
         raise BadConfigError(f"{path.name} holds no config.json: give the folder of a model, or its config.json.")
-    return _parsed(path)
+    return read_config(path)
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A config.json on this disk; BadConfigError where it is none, or too large to be one."""
     from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
 
     if (size := path.stat().st_size) > MAX_CONFIG_BYTES:

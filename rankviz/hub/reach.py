@@ -1,6 +1,5 @@
 """Whether the Hugging Face Hub answers, where its cache is, and what of a model is still to be fetched."""
 
-import json
 import os
 import re
 import socket
@@ -12,9 +11,10 @@ from rankviz.errors import OF_THE_DISK, HubSilentError
 
 TIMEOUT_S = 3.0
 CACHE_VARIABLE = "HF_HUB_CACHE"
+SHARD = r"(-(?P<number>\d+)-of-(?P<of>\d+))?"
 WEIGHT_FILES = {
-    "safetensors": re.compile(r"model(\.safetensors)?(-\d+-of-\d+)?\.safetensors"),
-    "bin": re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin"),
+    "safetensors": re.compile(rf"(?P<stem>model(\.safetensors)?){SHARD}\.safetensors"),
+    "bin": re.compile(rf"(?P<stem>pytorch_model){SHARD}\.bin"),
 }
 """By format, the one that transformers prefers first; other files of a repository are not fetched to load it."""
 
@@ -74,25 +74,31 @@ def cache_folder() -> Path:
 
 
 def has_weights(repo_id: str) -> bool:
-    """Whether all weight files of this repository are in the cache, so that nothing is fetched to load it."""
+    """Whether all weight files of this repository are in the cache, so that nothing is fetched to load it. Their names
+    say how many there are: an index is whatever a stranger wrote into it, and is not read here."""
+    from huggingface_hub import errors, try_to_load_from_cache
 
     def cached(name: str) -> str | None:
-        from huggingface_hub import errors, try_to_load_from_cache
-
-        try:
-            path = try_to_load_from_cache(repo_id, name, cache_dir=cache_folder())
-        except errors.HFValidationError:
-            return None
+        path = try_to_load_from_cache(repo_id, name, cache_dir=cache_folder())
         return path if isinstance(path, str) else None
 
-    for single in ("model.safetensors", "pytorch_model.bin"):
-        if cached(single):
-            return True
-        if index := cached(f"{single}.index.json"):
-            shards = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
-            if all(cached(shard) for shard in shards):
+    try:
+        for single, kind in (("model.safetensors", "safetensors"), ("pytorch_model.bin", "bin")):
+            index = cached(f"{single}.index.json")
+            if cached(single) or (index and _has_all_shards(Path(index).parent, WEIGHT_FILES[kind])):
                 return True
+    except (errors.HFValidationError, OSError):  # no such name, or it goes just now, to make room
+        pass
     return False
+
+
+def _has_all_shards(folder: Path, pattern: re.Pattern[str]) -> bool:
+    """Whether there are as many weight files as the names of these say."""
+    numbers: dict[tuple[str, str], set[int]] = {}
+    for path in folder.iterdir():
+        if (name := pattern.fullmatch(path.name)) and name["number"] and path.is_file():
+            numbers.setdefault((name["stem"], name["of"]), set()).add(int(name["number"]))
+    return any(len(there) == int(of) for (_, of), there in numbers.items())
 
 
 def weight_bytes_to_fetch(repo_id: str, api: Any = None) -> int | None:

@@ -2,13 +2,14 @@
 
 import errno
 import os
-import shutil
 from pathlib import Path
 
 from rankviz.errors import RunUnreadError, StorageError
 
 LEAST_FREE_BYTES = 2**20
 """With less than this a disk counts as full: a run could not even say how it ended."""
+LEAST_FREE_FILES = 64
+"""The same of the files and folders that can still be made."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 READ_ONLY_SENTENCE = (
@@ -25,14 +26,17 @@ FOR_VISITORS = {
 def is_full(folder: Path) -> bool:
     """Whether there is no room left on the disk of a folder, which may not be there yet."""
     try:
-        return shutil.disk_usage(_there(folder)).free < LEAST_FREE_BYTES
+        room = os.statvfs(_there(folder))
     except OSError:
         return False
+    has_files = room.f_favail >= LEAST_FREE_FILES or room.f_files == 0  # which is said where nothing bounds them
+    return room.f_bavail * room.f_frsize < LEAST_FREE_BYTES or not has_files
 
 
 def is_read_only(folder: Path) -> bool:
     """Whether nothing can be written into a folder, or it cannot be made."""
-    return not os.access(_there(folder), os.W_OK | os.X_OK)
+    there = _there(folder)
+    return not (there.is_dir() and os.access(there, os.W_OK | os.X_OK))
 
 
 def is_of_all(error: OSError, folder: Path) -> bool:
@@ -80,6 +84,6 @@ def is_of_a_full_disk(error: BaseException | None, folder: Path) -> bool:
 
 
 def _there(folder: Path) -> Path:
-    """The folder, or the nearest one above that is there."""
+    """The folder, or the nearest above that is there; it may be a file."""
     folder = Path(folder).absolute()
-    return next(each for each in (folder, *folder.parents) if each.is_dir())
+    return next(each for each in (folder, *folder.parents) if os.path.exists(each))

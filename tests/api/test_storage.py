@@ -177,6 +177,9 @@ def test_a_visitor_who_starts_a_sweep_on_a_full_disk_reads_nothing_for_the_opera
 
     assert {FULL} == set(checks)
     assert any("RANKVIZ_HOME" in sentence for sentence in for_admin)
+    with acting_as(ANN), pytest.raises(InvalidSettingError) as refusal:
+        api.preflight.require(questions.sweep().training)
+    assert 1 == str(refusal.value).count(FULL)  # of the disk for runs and that for models
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
-"""Models that nobody has, asked for by the dozen while the Hub takes connections and never answers."""
+"""Models that nobody has, asked for by the dozen while the Hub takes connections and never answers; and a model whose
+index, which is in the Hub's cache, is none."""
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +9,7 @@ import httpx
 import pytest
 
 from tests.attacks.spaces import Space
+from tests.attacks.watching import watched
 from tests.support.web import played_hub
 from tests.support.web.stranger import Stranger
 
@@ -66,3 +69,42 @@ def test_starts_of_models_that_nobody_has_block_nobody(space, ann, ben, during):
 
     assert not shared.error
     assert all("Try again in a moment" in error or "the Hub cannot be reached" in error for error in refused)
+
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 320,
+}
+INDICES = [b"[1, 2]", b'{"weight_map": []}', b'{"weight_map": {%s"": ""}}' % (b'"a": "b", ' * 20_000_000)]
+"""The last has 200 MB."""
+
+
+def test_an_index_of_weights_is_not_read_where_others_are_answered(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA))
+    with (
+        played_hub.answering(monkeypatch, mallory__x=tmp_path / "model"),
+        Space(tmp_path, HF_HUB_OFFLINE="0") as space,
+    ):
+        cached = space.home / "hub" / "models--mallory--x"
+        snapshot = cached / "snapshots" / played_hub.COMMIT
+        snapshot.mkdir(parents=True)
+        (cached / "refs").mkdir()
+        (cached / "refs" / "main").write_text(played_hub.COMMIT)
+        ben = Stranger(space.url)
+
+        def attack(index):
+            ann = Stranger(space.url)  # another each time, since each may start two
+            (snapshot / "model.safetensors.index.json").write_bytes(index)
+            pressed = ann.press("train-button", train_base="mallory/x", train_steps=2)
+            return pressed.error + ann.endpoint("start_sweep", "mallory/x").error
+
+        errors = [watched(space, ben, "an index", lambda i=i: attack(i), readers_at_once=PROCESSES) for i in INDICES]
+
+    assert [""] * len(INDICES) == errors

@@ -2,18 +2,23 @@
 
 import io
 import json
+import os
+import shutil
 
 import numpy as np
 from safetensors.numpy import save
 
 from rankviz.catalog.configs import load_config
 from rankviz.core.model.config_check import parse_config
+from rankviz.errors import UserError
 from rankviz.hub.local import stored_parameters
+from rankviz.hub.reach import has_weights
 from rankviz.paths import ASSETS
 from rankviz.trained.config import parse_config as parse_adapter_config
 from rankviz.trained.read import read_adapter
 from rankviz.trained.spectrum import spectrum
 from tests.fuzz import mutate
+from tests.support.web.played_hub import COMMIT
 
 ADAPTER_CONFIG = {
     "peft_type": "LORA",
@@ -96,6 +101,36 @@ def test_the_headers_of_a_models_weights(fuzz, tmp_path):
         assert stored_parameters(tmp_path) >= 0
 
     fuzz(broken_weights, read)
+
+
+INDEX = {"metadata": {"total_size": 1}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
+SHARDS = tuple(f"model-0000{number}-of-0000{of}.safetensors" for of in (1, 2, 3) for number in range(1, of + 1))
+
+
+def test_what_the_hubs_cache_has_of_a_base(fuzz, tmp_path, monkeypatch):
+    """refuses: a base whose weights cannot be told to be there is fetched."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--someone--model"
+    snapshot = folder / "snapshots" / COMMIT
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(COMMIT)
+
+    def make(rng):
+        names = [rng.choice(SHARDS) for _ in range(rng.randrange(5))]
+        broken = [mutate.file_bytes(name.encode(), rng).replace(b"/", b"").replace(b"\0", b"") for name in names[:1]]
+        return mutate.json_bytes(INDEX, rng), [*(name.encode() for name in names), *(name[:255] for name in broken)]
+
+    def read(files):
+        index, names = files
+        shutil.rmtree(snapshot, ignore_errors=True)
+        snapshot.mkdir(parents=True)
+        (snapshot / "model.safetensors.index.json").write_bytes(index)
+        for name in {*names} - {b"", b".", b".."}:
+            (snapshot / os.fsdecode(name)).touch()
+        if not has_weights("someone/model"):
+            raise UserError("fetched")
+
+    fuzz(make, read)
 
 
 def test_a_zipped_adapter(fuzz, tmp_path):

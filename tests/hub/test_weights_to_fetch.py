@@ -78,3 +78,19 @@ def test_a_single_file_is_all_weights(cache):
     cache(**{"model.safetensors": "x"})
     assert has_weights(REPO)
     assert not has_weights("not/a/repository")
+
+
+@pytest.mark.parametrize("index", ["[1, 2]", '{"weight_map": []}', '{"weight_map": {"a": [1]}}', "[" * 5000, "\0"])
+def test_an_index_is_not_read_whatever_a_stranger_wrote_into_it(cache, index):
+    cache(**{"model.safetensors.index.json": index, "model-00001-of-00002.safetensors": "x"})
+    assert not has_weights(REPO)
+
+    cache(**{"model-00002-of-00002.safetensors": "x"})
+    assert has_weights(REPO)
+
+
+def test_shards_of_two_sets_are_not_one(cache):
+    first, other = "model-00001-of-00002.safetensors", "model-00002-of-00003.safetensors"
+    cache(**{"model.safetensors.index.json": "{}", first: "x", other: "x", "pytorch_model-00002-of-00002.bin": "x"})
+
+    assert not has_weights(REPO)

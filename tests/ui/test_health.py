@@ -9,7 +9,9 @@ from starlette.testclient import TestClient
 from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.runs.events import StageReached
+from rankviz.machine import disk
 from rankviz.ui import health
+from tests.support.processes.hostile_disks import fill, fill_with_files, small_disk
 from tests.support.runs import questions
 
 
@@ -45,7 +47,21 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     not_a_folder.write_text("")
 
     assert health_of(Api(home=not_a_folder / "home"))["home_writable"] is False
-    assert health.writable(Path("/proc")) is False
+    assert health_of(Api(home=Path("/proc/home")))["home_writable"] is False
+
+
+def test_what_counts_as_full_for_who_trains_does_here_too():
+    with small_disk(2) as folder:
+        api = Api(home=folder)
+        fill(folder, 600_000)
+        assert (disk.FULL_SENTENCE, False) == (disk.trouble(folder), health_of(api)["home_writable"])
+
+
+def test_a_disk_on_which_no_more_files_can_be_made_is_full():
+    with small_disk(16) as folder:
+        assert health_of(Api(home=folder))["home_writable"] is True
+        fill_with_files(folder)
+        assert (disk.FULL_SENTENCE, False) == (disk.trouble(folder), health_of(Api(home=folder))["home_writable"])
 
 
 def test_counts_that_cannot_be_had_are_unknown_and_not_0(tmp_path):

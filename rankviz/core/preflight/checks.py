@@ -10,7 +10,7 @@ from typing import Any
 
 from rankviz import units
 from rankviz.core.preflight import gpu
-from rankviz.core.preflight.check import Check
+from rankviz.core.preflight.check import Check, State
 from rankviz.core.preflight.facts import HUB_DISK, Card, Facts, Wanted
 
 BF16_CAPABILITY = (8, 0)
@@ -30,12 +30,17 @@ def checks(facts: Facts, wanted: Wanted = Wanted()) -> tuple[Check, ...]:  # noq
 
 
 def problems(found: Sequence[Check]) -> tuple[Check, ...]:
-    """Those that would keep a training from running."""
-    return tuple(check for check in found if check.state == "problem")
+    """Those that would keep a training from running, of those with the same sentence one."""
+    return _each_once(found, "problem")
 
 
 def warnings(found: Sequence[Check]) -> tuple[Check, ...]:
-    return tuple(check for check in found if check.state == "warning")
+    """As problems."""
+    return _each_once(found, "warning")
+
+
+def _each_once(found: Sequence[Check], state: State) -> tuple[Check, ...]:
+    return tuple({check.sentence: check for check in found if check.state == state}.values())
 
 
 def as_json(facts: Facts, found: Sequence[Check]) -> dict[str, Any]:

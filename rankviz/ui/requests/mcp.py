@@ -3,6 +3,7 @@ that it cannot read."""
 
 import json
 import logging
+import math
 from importlib.util import find_spec
 from typing import Any, get_args
 
@@ -28,8 +29,8 @@ class Fault(Exception):
 
 class Mcp:
     """ASGI middleware: answers a message that the library could not read, or that asks for what there is not, with an
-    error of JSON-RPC, and such a notification with nothing. The library's log has errors only: its warnings are of what
-    others sent."""
+    error of JSON-RPC, and such a notification, or an answer, with nothing. The library's log has errors only: its
+    warnings are of what others sent."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -53,12 +54,10 @@ class Mcp:
         await self.app(scope, once(body, receive), send)
 
 
-def _require(body: bytes) -> None:
-    """Fault unless the library takes it, read in the same steps."""
-    from mcp.types import ClientNotification, ClientRequest, JSONRPCMessage, JSONRPCNotification, JSONRPCRequest
-
+def parsed(body: bytes) -> Any:
+    """The JSON of a message. Fault where it is none, or where it could not be written again."""
     try:
-        message = json.loads(body)
+        message = json.loads(body, parse_float=_finite, parse_constant=_finite)
         json.dumps(message, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise Fault(
@@ -66,15 +65,31 @@ def _require(body: bytes) -> None:
         ) from None
     except (ValueError, RecursionError):
         raise Fault(PARSE_ERROR, "The message is no JSON that can be read: send one JSON object, in UTF-8.") from None
+    return message
+
+
+def _finite(text: str) -> float:
+    if math.isfinite(number := float(text)):
+        return number
+    raise Fault(PARSE_ERROR, "A number of the message is not finite, as NaN and 1e999 are: leave it out.")
+
+
+def _require(body: bytes) -> None:
+    """Fault unless the library takes it, read in the same steps."""
+    from mcp.types import ClientNotification, ClientRequest, JSONRPCMessage, JSONRPCNotification, JSONRPCRequest
+
+    message = parsed(body)
     try:
         read = JSONRPCMessage.model_validate(message).root
     except (ValueError, RecursionError):
         text = 'The message is none of JSON-RPC: it needs "jsonrpc", "method", and an "id" where it asks for something.'
         raise Fault(INVALID_REQUEST, text) from None
     kind = {JSONRPCRequest: ClientRequest, JSONRPCNotification: ClientNotification}.get(type(read))
-    if kind is None:
-        return
+    if kind is None:  # an answer, which the library would look for the question of
+        raise Fault(INVALID_PARAMS, "This server asks its clients nothing.")
     message_id = getattr(read, "id", None)
+    if message_id is not None and kind is ClientNotification:
+        raise Fault(INVALID_REQUEST, "The id of the message is neither a text nor a whole number: give one of these.")
     try:
         kind.model_validate(read.model_dump(by_alias=True, mode="json", exclude_none=True))
     except (ValueError, RecursionError):

@@ -2,11 +2,13 @@
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -30,15 +32,23 @@ def small_disk(megabytes: int) -> Iterator[Path]:
             subprocess.run(["umount", "-l", folder], check=True)
 
 
-def fill(folder: Path) -> Path:
-    """Leave no byte free; returns the file that takes the room."""
+def fill(folder: Path, free_bytes: int = 0) -> Path:
+    """Leave about as many bytes free; returns the file that takes the room."""
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file:
-        while True:
+        while shutil.disk_usage(folder).free > free_bytes:
             try:
                 file.write(b"x" * 65_536)
             except OSError:
-                return filler
+                break
+    return filler
+
+
+def fill_with_files(folder: Path) -> None:
+    """Leave room, but for no other file."""
+    with suppress(OSError):
+        for number in count():
+            (folder / f"file-{number}").touch()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import urllib.request
 from pathlib import Path
+from random import Random
 
 import gradio as gr
 import httpx
@@ -16,6 +17,8 @@ from gradio_client.utils import python_type_to_json_schema
 from rankviz.api.json.estimates import EstimateAnswerJSON
 from rankviz.errors import UserError
 from rankviz.ui.blocks import PageBlocks
+from tests.fuzz import mutate
+from tests.fuzz.test_mcp import MESSAGES
 from tests.support.web.endpoints import ENDPOINTS, check_answer
 from tests.support.web.serving import ROOT, serving
 
@@ -155,6 +158,9 @@ def request(method, params):
     return json.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}).encode()
 
 
+HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+BROKEN = 300
+"""Messages of a kind that tests/fuzz has more of, here up to the library's own answer."""
 NO_MESSAGES = {
     b"": "no JSON",
     b"\xff": "no JSON",
@@ -162,6 +168,18 @@ NO_MESSAGES = {
     b"[]": "none of JSON-RPC",
     b'{"jsonrpc": "2.0"}': "none of JSON-RPC",
     request("tools/call", {"name": "run", "arguments": {"run_id": "\ud800"}}): "half of a character",
+    request("tools/call", {"name": "run", "arguments": {"run_id": float("inf")}}): "not finite",
+    **{
+        b'{"jsonrpc": "2.0", "id": %s, "method": "%s"}' % (message_id, method): words
+        for method in (b"nothing", b"tools/list", b"prompts/get")
+        for message_id, words in {
+            b"NaN": "not finite",
+            b"1e999": "not finite",
+            b"-Infinity": "not finite",
+            b"1.5": "neither a text nor a whole number",
+            b"[1]": "neither a text nor a whole number",
+        }.items()
+    },
 }
 REFUSED = {
     request("tools/call", {"name": "estimate", "arguments": [1]}): (-32602, "other params"),
@@ -170,17 +188,20 @@ REFUSED = {
     request("prompts/get", {"name": "x"}): (-32602, "no prompts or resources"),
     request("resources/read", {"uri": "file:///etc/passwd"}): (-32602, "no prompts or resources"),
 }
-NOTIFICATION = b'{"jsonrpc": "2.0", "method": "notifications/nothing"}'
+UNANSWERED = (
+    b'{"jsonrpc": "2.0", "method": "notifications/nothing"}',
+    b'{"jsonrpc": "2.0", "id": 3, "result": {}}',
+    b'{"jsonrpc": "2.0", "id": "x", "error": {"code": 1, "message": "x"}}',
+)
 
 
 @pytest.mark.install
 def test_a_message_that_cannot_be_read_is_a_sentence_and_no_line_in_the_log(address, home):
-    headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
     before = (home / "app.log").stat().st_size
 
     replies = {
-        body: httpx.post(f"{address}/gradio_api/mcp/", content=body, headers=headers, timeout=60)
-        for body in (*NO_MESSAGES, *REFUSED, NOTIFICATION, request("tools/call", {"name": "nothing", "arguments": {}}))
+        body: httpx.post(f"{address}/gradio_api/mcp/", content=body, headers=HEADERS, timeout=60)
+        for body in (*NO_MESSAGES, *REFUSED, *UNANSWERED, request("tools/call", {"name": "nothing", "arguments": {}}))
     }
 
     for body, words in NO_MESSAGES.items():
@@ -193,7 +214,21 @@ def test_a_message_that_cannot_be_read_is_a_sentence_and_no_line_in_the_log(addr
         assert words in error["message"], body[:100]
         assert 7 == replies[body].json()["id"]
         assert len(replies[body].content) < 400
-    assert (202, b"") == (replies[NOTIFICATION].status_code, replies[NOTIFICATION].content)
+    assert {(202, b"")} == {(replies[body].status_code, replies[body].content) for body in UNANSWERED}
+    assert before == (home / "app.log").stat().st_size
+
+
+@pytest.mark.install
+def test_broken_messages_are_answered_and_no_line_is_in_the_log(address, home):
+    rng = Random(1)
+    before = (home / "app.log").stat().st_size
+
+    with httpx.Client(headers=HEADERS, timeout=60) as client:
+        for _ in range(BROKEN):
+            body = mutate.json_bytes(rng.choice(MESSAGES), rng)
+            status = client.post(f"{address}/gradio_api/mcp/", content=body).status_code
+            assert status in (200, 202, 400, 413), body[:1000]
+
     assert before == (home / "app.log").stat().st_size
 
 
