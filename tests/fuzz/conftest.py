@@ -18,7 +18,8 @@ CASES = int(os.environ.get("RANKVIZ_FUZZ_CASES", 2000))
 SEED = os.environ.get("RANKVIZ_FUZZ_SEED", "1")
 """A change is judged by the same cases as the one before; `make fuzz` tries new ones."""
 SHOWN = 5
-
+LEAST = 0.005
+"""Of tables of losses, 1.4 % are still such tables once they are broken."""
 
 IN_MEMORY = Path("/dev/shm")
 
@@ -48,9 +49,9 @@ def cases():
 def fuzz(request):
     """fuzz(make, read): `make(rng)` gives the input of a case, `read(input)` is tried on it. A case passes if it
     returns or raises a RankVizError within 2 s of processor time and 500 MB. refuses: False of a reader that takes
-    everything, such as one that leaves out what it cannot read; answers: False of one that refuses everything."""
+    everything, such as one that leaves out what it cannot read; least: the share of cases that must give a result."""
 
-    def run(make, read, *, cases=CASES, refuses=True, answers=True):
+    def run(make, read, *, cases=CASES, refuses=True, least=LEAST):
         seed = f"{SEED}:{request.node.name}"
         outcomes = run_cases(make, read, seed=seed, cases=range(cases))
         counts = Counter(outcome.kind for outcome in outcomes)
@@ -63,7 +64,7 @@ def fuzz(request):
         if broken:
             pytest.fail(f"{len(broken)} of {cases} cases broke it, seed {seed}\n" + "\n".join(shown), pytrace=False)
         # A generator that no longer reaches the reader would pass for ever.
-        assert counts["result"] or not answers, dict(counts)
+        assert counts["result"] >= least * cases, dict(counts)
         assert counts["refused"] or not refuses, dict(counts)
 
     return run
