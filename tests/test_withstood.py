@@ -7,7 +7,15 @@ import re
 import pytest
 
 from benchmarks import load
+from rankviz import children, errors
+from rankviz.api.adapters import MANY_MODULES
+from rankviz.api.runs.verdicts import MANY_NUMBERS, MANY_PAIRS
+from rankviz.settings import SharedLimits
+from rankviz.trained import tensors
+from rankviz.ui import unread
+from rankviz.ui.requests import arriving, bodies, readable
 from tests import withstood
+from tests.attacks import test_adapters, test_imports, test_questions, test_requests
 from tests.test_load import a_space
 
 COUNTS = [
@@ -89,6 +97,52 @@ def test_a_table_says_when_and_on_how_many_processors_it_was_measured(monkeypatc
     withstood.main(kind, report)
 
     assert "\n\nOn 2026-11-28 and 2026-11-29, with 2 processors.\n\n| " in page.read_text()
+
+
+SAID = [
+    f"({len(test_adapters.PATTERNS)} patterns in {len(test_adapters.FIELDS)} fields)",
+    f"have at most {tensors.MAX_NAME} characters, and no message has more than {errors.LONGEST:,} ",
+    f"An adapter of {test_adapters.MODULES:,} modules, redrawn {test_adapters.REDRAWS} times at once",
+    f"at most {MANY_MODULES:,} modules are drawn",
+    f", {len(test_adapters.BOMBS['many files']):,} files, ",
+    f"({len(test_questions.PATHS)} spellings, at every door)",
+    f"({len(test_adapters.LEAVING)} spellings, of the adapter and of a truncated one)",
+    f"and verdicts on them, {test_imports.VERDICTS} at once",
+    f"Those on more than {MANY_NUMBERS:,} numbers, or more than {MANY_PAIRS} pairs of ranks",
+    f"On a shared page {SharedLimits().example_numbers:,} are imported at once and compared",
+    f"numbers of 10^{min(test_questions.POWERS)} to 10^{max(test_questions.POWERS)}, "
+    f"in {len(test_questions.NUMBERS)} fields",
+    f"not tried again for {children.FAILED_SECONDS / 60:.0f} minutes".replace("10", "ten"),
+    f"{test_questions.MANY_PAGES} pages opened and left | Below {test_questions.SESSION_MB} MB each",
+    f"(slow; {test_questions.FEW_PAGES} pages in `make test`)",
+    f"{test_questions.ASKED_AT_ONCE} pages and scripts asked for at once",
+    f"Bodies of {test_requests.BODY_MB} MB in pieces, at every address | At most {bodies.MAX_BODY_BYTES:,} bytes are "
+    f"read of any request, and {bodies.MAX_EVENT_BYTES / 1e6:.0f} MB of an event",
+    f"At most {unread.MAX_BYTES / 1e6:.0f} MB and {unread.MAX_ANSWERS:,} of all visitors",
+    f"Of a session, {unread.MAX_MESSAGES} messages are kept",
+    f"{bodies.MAX_BYTES / 1e6:.0f} MB of bodies in all, each for a minute; "
+    f"an upload has to come at {arriving.PACE_BYTES / 1e3:.0f} kB a second",
+    f"and {readable.MAX_PATH_BYTES:,} bytes of a path",
+]
+"""Counts that are written by hand beside what an attack does and what holds."""
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_the_page_counts_as_the_attacks_and_the_limits_do(said):
+    assert said in withstood.PAGE.read_text(encoding="utf-8")
+
+
+def test_every_row_names_tests_that_there_are_and_make_attacks_replays_those_of_its_folder():
+    """A row of another folder names it whole."""
+    page = withstood.PAGE.read_text(encoding="utf-8")
+    rows = page.partition("| Attack | What holds |")[2].partition("\n\n")[0].splitlines()[2:]
+    root = withstood.PAGE.parents[1]
+
+    named = [name for row in rows for name in re.findall(r"`([^`]+)`", row.rpartition(" | ")[2])]
+
+    assert len(rows) <= len(named) - named.count("make test")
+    for name in set(named) - {"make test"}:
+        assert (root / ("" if "/" in name else "tests/attacks") / name).exists()
 
 
 def test_the_page_has_all_tables():
