@@ -38,7 +38,7 @@ ARRIVAL = ("page", "scripts", "page's events")
 NUMBERS = ("answer", "words", "compare", "section-fit")
 GROUPS = {"numbers": NUMBERS, "pictures": (*PICTURES, "runs"), "arrival": ARRIVAL}
 ALONE, BESIDE, OPEN_PAGES = "alone", "beside a training", "open pages"
-MEMORY = {"memory_mb": 150, "growth_mb": 15}
+MEMORY = {"memory_mb": 150, "growth_mb": 10}
 REACH = {
     ALONE: {"errors": 0, "numbers_ms": 400, "pictures_ms": 800, "arrival_ms": 2000, **MEMORY},
     BESIDE: {"errors": 0, "numbers_ms": 1000, "pictures_ms": 1000, "arrival_ms": 2000, **MEMORY},
