@@ -13,8 +13,8 @@
 # make docs    write the generated parts of docs/ and README.md
 # make golden  write the answers that refactorings must not move anew
 # make attacks  what hostile visitors do to a shared page, replayed in full (make test: the quick ones)
-# make load    fifty visitors for two minutes, alone and beside a training run: errors, p50 and p95, memory; fails where
-#              what is to be reached on two idle cores is not
+# make load    fifty visitors for two minutes, alone and beside a run that the page trains: errors, p50 and p95, memory
+#              and its growth; fails where what is to be reached on two idle cores is not
 # make bench   print speed and size, as ratios where possible (make bench page: only the page, beside bare Gradio;
 #              make bench bounds: a runs folder of 12,050 runs, beside the bounds that hold for it)
 

@@ -5,11 +5,44 @@ import contextlib
 import random
 import re
 import time
+from collections import Counter
 from typing import Any
+from urllib.parse import urlencode
 
-MODELS = ("Qwen/Qwen3-4B", "meta-llama/Llama-3.1-8B", "unsloth/Llama-3.1-8B", "Qwen/Qwen3-8B", "google/gemma-3-4b-it")
+RANK = "rank"
+"""The elem_id of the rank. It is no part of the question: all ranks are estimated at once."""
+SETTINGS = {
+    "model": (
+        "Qwen/Qwen3-4B",
+        "meta-llama/Llama-3.1-8B",
+        "unsloth/Llama-3.1-8B",
+        "Qwen/Qwen3-8B",
+        "google/gemma-3-4b-it",
+    ),
+    "gpu": ("l4", "t4", "a10g", "a100-80gb-sxm", "h100-pcie", "none"),
+    "preset": ("unsloth", "all-linear", "attention", "mlp", "qv"),
+    "precision": ("nf4-dq", "nf4", "int8", "bf16"),
+    "batch": (1, 2, 4, 8, 16),
+    "max_length": (512, 1024, 2048, 4096, 8192),
+    "length": (None, 100, 300, 1000, 3000),
+}
+"""What visitors choose, by the names of the question."""
+WIDGETS = {
+    "model": "model",
+    "gpu": "GPU",
+    "preset": "Target modules",
+    "precision": "Base model precision",
+    "batch": "Batch",
+    "max_length": "Max length (tokens)",
+    "length": "Training length",
+}
+"""The elem_id or label of each one's widget."""
+CHANGES = 0.75
+"""How often a visitor changes a setting before looking on. The server keeps a few answers: a new one is made then."""
 RANKS = (1, 2, 4, 8, 16, 24, 32, 64, 128, 256)
 PICTURES = ("section-memory", "section-modules", "section-studies", "section-accuracy")
+RUNS = 0.92
+"""Beyond this share of what they do, visitors look at Runs."""
 THINK_SECONDS = (0.5, 2.0)
 SCRIPTS = re.compile(r'(?:src|href)="(?:\./)?([^":]+\.(?:js|css))"')
 """And stylesheets, that the page names."""
@@ -18,11 +51,24 @@ SCRIPTS = re.compile(r'(?:src|href)="(?:\./)?([^":]+\.(?:js|css))"')
 class Visit:
     """One visitor's page."""
 
-    def __init__(self, http: Any, events: Any, seen: dict[str, list[float]], errors: list[str], seed: int):
+    def __init__(
+        self,
+        http: Any,
+        events: Any,
+        seen: dict[str, list[float]],
+        errors: list[str],
+        seed: int,
+        questions: Counter[str] | None = None,
+        watched: str = "",
+    ):
+        """questions: how often each was asked. watched: the id of a sweep that is open on Runs."""
         self.http, self.events, self.seen, self.errors = http, events, seen, errors
+        self.questions = Counter() if questions is None else questions
+        self.watched = watched
         self.random = random.Random(seed)
         self.session = f"load{seed:06d}"
-        self.model, self.r = MODELS[0], 16
+        self.r = 16
+        self.chosen = {"model": SETTINGS["model"][0]}
 
     async def stay(self, until: float) -> None:
         async with self.opened():
@@ -47,29 +93,43 @@ class Visit:
 
     async def act(self) -> None:
         kind = self.random.random()
+        if kind >= RUNS:
+            return await self.runs()
+        if self.random.random() < CHANGES:
+            name = self.random.choice(list(SETTINGS))
+            self.chosen[name] = self.random.choice(SETTINGS[name])
+        self.questions[repr(sorted(self.chosen.items()))] += 1
         if kind < 0.35:
             self.r = self.random.choice(RANKS)
             await self.answer("words")
         elif kind < 0.55:
-            self.model = self.random.choice(MODELS)
             await self.answer("answer")
         elif kind < 0.62:
-            await self.answer("compare", pins=[f"?model={self.model}&r={self.r}", "?model=Qwen/Qwen3-8B&r=64"])
+            await self.compare()
         elif kind < 0.72:
             await self.section("section-fit")
-        elif kind < 0.92:
-            await self.section(self.random.choice(PICTURES))
         else:
-            for event in self.events.of("Filter", "change"):
-                await self.call("runs", event, {"runs-showing": "showing"})
+            await self.section(self.random.choice(PICTURES))
 
-    async def answer(self, name: str, **more: Any) -> None:
-        body = {"values": {"model": self.model, "r": self.r}, **more}
-        await self.timed(name, self.http.post(f"/rankviz/{name}", json=body))
+    async def runs(self) -> None:
+        for event in self.events.of("Filter", "change"):
+            await self.call("runs", event, {"runs-showing": "showing", "runs-sweep": self.watched})
+
+    async def compare(self) -> None:
+        """Pins what is in sight beside something else."""
+        reply = await self.answer("words")
+        address = reply.json().get("address", {}) if reply else {}
+        pinned = urlencode({name: value for name, value in address.items() if value is not None})
+        await self.answer("compare", pins=[f"?{pinned}", "?model=Qwen/Qwen3-8B&r=64"])
+
+    async def answer(self, name: str, **more: Any) -> Any:
+        body = {"values": {**self.chosen, "r": self.r}, **more}
+        return await self.timed(name, self.http.post(f"/rankviz/{name}", json=body))
 
     async def section(self, name: str) -> None:
+        values = {WIDGETS[setting]: value for setting, value in self.chosen.items()} | {RANK: self.r}
         for event in self.events.of(name, "select"):
-            await self.call(name, event, {"model": self.model})
+            await self.call(name, event, values)
 
     async def call(self, name: str, event: int, values: dict[str, Any] | None = None) -> None:
         if self.events.rows[event]["queue"]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.load import ALONE, BESIDE, OPEN_PAGES, REACH
 from docs.generate.markdown import replace_block, table
+from tests.support.measured import when_and_where
 
 PAGE = Path(__file__).parents[1] / "docs" / "security.md"
 Rows = Sequence[Mapping[str, Any]]
@@ -40,11 +41,13 @@ def attacks(rows: Rows) -> str:
 
 FIGURES = {
     "Requests": ("requests", "{:,}"),
+    "Different questions": ("questions", "{:,}"),
     "Failed requests": ("errors", "{:,}"),
     "Numbers, p95": ("numbers_ms", "{:,.0f} ms"),
     "Pictures, p95": ("pictures_ms", "{:,.0f} ms"),
     "What a page loads, p95": ("arrival_ms", "{:,.0f} ms"),
     "Memory over the start": ("memory_mb", "{:,.0f} MB"),
+    "Growth over the second half": ("growth_mb", "{:,.0f} MB"),
     "A page that is left open": ("page_mb", "{:.2f} MB"),
     "Steps of the training": ("steps", "{:,}"),
 }
@@ -77,7 +80,8 @@ def by_test(rows: Rows, field: str) -> dict[str, list[Mapping[str, Any]]]:
 
 def main(kind: str, file: str) -> None:
     rows = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
-    body = {"fuzz": fuzz, "attacks": attacks, "load": load}[kind](rows)
+    counted = {"fuzz": fuzz, "attacks": attacks, "load": load}[kind](rows)
+    body = f"{when_and_where(rows)}\n\n{counted}"
     PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), kind, f"\n{body}\n"), encoding="utf-8")
 
 

@@ -96,28 +96,31 @@ def used(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+MODULES, REDRAWS = 49_000, 40
+
+
 def test_redraws_of_an_adapter_of_many_modules_keep_nobody_waiting(during, ann):
-    """13 MB, 49,000 updates; forty redraws at once, while the endpoint lists them."""
+    """13 MB; all redraws at once, while the endpoint lists the modules."""
     config = json.dumps(CONFIG | {"r": 1})
     path = ann.upload(
-        "a.zip", zip_of({"adapter_config.json": config, "adapter_model.safetensors": many_modules(49_000)})
+        "a.zip", zip_of({"adapter_config.json": config, "adapter_model.safetensors": many_modules(MODULES)})
     )
     given = {"adapter_files": [file_data(path, "a.zip")], "adapter_source": json.dumps([path]), "adapter_r": 1}
-    assert any("of 49000" in answer.text for answer in ann.run("adapter-files", "change", **given))
+    assert any(f"of {MODULES}" in answer.text for answer in ann.run("adapter-files", "change", **given))
 
     def redrawn(number):
         return ann.press("adapter-energy", "change", adapter_mode="energy", adapter_energy=number + 50, **given).text
 
     def attack():
-        with ThreadPoolExecutor(41) as pool:
+        with ThreadPoolExecutor(REDRAWS + 1) as pool:
             listed = pool.submit(ann.endpoint, "spectrum", path)
-            return list(pool.map(redrawn, range(40))), listed.result()
+            return list(pool.map(redrawn, range(REDRAWS))), listed.result()
 
     answers, listed = during(attack)
 
     assert any("adapter-modules" in answer for answer in answers)
     assert [] == [text[:500] for text in answers if "adapter-modules" not in text and "busy with others" not in text]
-    assert 49_000 == listed.data[0]["layers_in_all"]
+    assert MODULES == listed.data[0]["layers_in_all"]
 
 
 def many_modules(count):

@@ -212,8 +212,11 @@ def measured(name, runs, **lists):
     return runs_zip(*((f"{name}-{number}", files(number)) for number in range(runs)))
 
 
+VERDICTS = 45
+
+
 def test_verdicts_on_many_examples_hold_nobody(during, ann, name):
-    """45 at once, each within another tolerance; what each cost grew with the square of the examples."""
+    """All at once, each within another tolerance; what each cost grew with the square of the examples."""
     examples = 16_000
     data = measured(name, 12, example_tokens=[3] * examples, example_correct_tokens=[1, 2] * (examples // 2))
     imported(ann, data)
@@ -226,8 +229,8 @@ def test_verdicts_on_many_examples_hold_nobody(during, ann, name):
         return ann.http.get(f"/gradio_api/call/verdict/{event}").text
 
     def attack():
-        with ThreadPoolExecutor(45) as pool:
-            return list(pool.map(judged, range(45)))
+        with ThreadPoolExecutor(VERDICTS) as pool:
+            return list(pool.map(judged, range(VERDICTS)))
 
     answers = during(attack)
 

@@ -67,11 +67,12 @@ LLAMA |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads
 
 
 CONFIG = "Upload a config.json"
+POWERS = (8, 9, 15)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("value", [10**8, 10**9, 10**15])
+@pytest.mark.parametrize("value", [10**power for power in POWERS])
 def test_a_config_of_any_size_is_read_once_within_bounds_or_refused(space, during, ann, ben, value):
     """One at a time; what came of it is remembered, a failure too."""
     paths = [ann.upload("config.json", json.dumps(LLAMA | {name: value}).encode()) for name in NUMBERS]
@@ -146,6 +147,7 @@ def test_a_base_that_no_space_could_hold_is_refused_before_it_is_queued(during, 
     assert "[[]]" == json.dumps(ann.endpoint("runs").data)
 
 
+FEW_PAGES, MANY_PAGES = 40, 300
 FIRST_PAGES = 50
 """They, and the first estimates beside them, fill caches that all share."""
 SESSION_MB = 0.2
@@ -153,7 +155,7 @@ SESSION_MB = 0.2
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("sessions", [40, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sessions", [FEW_PAGES, pytest.param(MANY_PAGES, marks=pytest.mark.slow)])
 def test_pages_that_are_opened_and_left_cost_little(during, ann, space, sessions):
     def open_and_leave():
         ann.become_another()
@@ -168,6 +170,7 @@ def test_pages_that_are_opened_and_left_cost_little(during, ann, space, sessions
     assert (space.rss.memory_info().rss - before) / sessions < SESSION_MB * 10**6
 
 
+ASKED_AT_ONCE = 300
 ALIKE = ("/", "/config", "/?page=x", "/?deep_link=x", "/gradio_api/info?all_endpoints=true")
 
 
@@ -183,6 +186,6 @@ def test_pages_and_scripts_asked_for_at_once_block_nobody(space, ann, during):
 
     def attack():
         with ThreadPoolExecutor(60) as pool:
-            return set(pool.map(ask, range(300)))
+            return set(pool.map(ask, range(ASKED_AT_ONCE)))
 
     assert {200} == during(attack)

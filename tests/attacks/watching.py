@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.measured import measured
 from tests.support.web.stranger import Stranger
 
 LIMIT_SECONDS = 5.0 if "PYTEST_XDIST_WORKER" in os.environ else 1.0
@@ -95,4 +96,4 @@ def tracebacks(log):
 def _report(name, **figures):
     if path := os.environ.get("RANKVIZ_ATTACK_REPORT"):
         with Path(path).open("a") as file:
-            file.write(json.dumps({"attack": name, **figures}) + "\n")
+            file.write(json.dumps({"attack": name, **figures, **measured()}) + "\n")

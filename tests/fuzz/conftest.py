@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.bounded import case, run_cases
+from tests.support.measured import measured
 
 CASES = int(os.environ.get("RANKVIZ_FUZZ_CASES", 2000))
 SEED = os.environ.get("RANKVIZ_FUZZ_SEED", "1")
@@ -78,4 +79,4 @@ def _one_of_each(outcomes):
 def _report(name, counts):
     if path := os.environ.get("RANKVIZ_FUZZ_REPORT"):
         with Path(path).open("a") as file:
-            file.write(json.dumps({"reader": name, **counts}) + "\n")
+            file.write(json.dumps({"reader": name, **counts, **measured()}) + "\n")

@@ -80,7 +80,7 @@ def build(api: Api) -> Running:
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         x = _selected_widgets(w)
     zipped = file_button("runs-zip")
-    choice = sweep_id, run_id, open_id = remembered(), remembered(), remembered()
+    choice = sweep_id, run_id, open_id = remembered(elem_id="runs-sweep"), remembered(), remembered()
     w["message"] = plain(elem_id="sweep-message")
     with gr.Column(visible=False, elem_id="sweep") as w["sweep_box"]:
         details, results_file, asks = _sweep_widgets(api, w)

@@ -13,6 +13,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from rankviz.ui.requests.envelope import NO_ENDPOINT
 from tests.support.processes.workers import wait_for
 from tests.support.web.serving import serving
 
@@ -64,6 +65,22 @@ def test_the_documented_estimate_by_curl(address):
 
     assert "complete" == event
     assert [16_515_072, 33_030_144] == [row["adapter_parameters"] for row in answer["ranks"]]
+
+
+def test_a_misspelled_parameter_prints_what_the_page_says(address):
+    """The sentence is in the answer of the first request."""
+    block = documented("call/v2/estimate", address).replace('"ranks"', '"rank"')
+    asking = re.search(r"EVENT=\$\((.*?) \|", block, re.S)[1] + " -w ' %{http_code}'"
+
+    # The shell makes an address of each word of the sentence; the first is that of an event.
+    answer = answer_of(block.replace("/$EVENT", "/${EVENT%% *}"))
+    first = subprocess.run(["bash", "-c", f"PAGE={address}\n{asking}"], capture_output=True, text=True).stdout
+
+    assert ("error", "404: Not Found") == answer
+    detail, code = first.rsplit(" ", 1)
+    assert ({"detail": NO_ENDPOINT}, "422") == (json.loads(detail), code)
+    words = " ".join(PAGE.read_text("utf-8").split())
+    assert "with 422 and a sentence under `detail`" in words and f"prints `{answer[1]}`" in words
 
 
 def test_the_documented_sweep_by_curl_belongs_to_the_visitor_of_its_header(address):
