@@ -48,7 +48,7 @@ VALUES = {
     "gpu": ("l4", "t4", "h100-80gb-sxm"),
     "held_out": range(1, 100),
     "id": (QUEUED, ENDED, SHIPPED),
-    "ids": ([f"{SHIPPED}-001-r1"], [SHIPPED], [QUEUED, ENDED]),
+    "ids": ([f"{SHIPPED}-001-r1"], [QUEUED], [QUEUED, ENDED]),
     "independent": ([4], [1, 2]),
     "learning_rate": (1e-4, 2e-3),
     "learning_rates": ([1e-4], [1e-3, 1e-4]),

@@ -1,7 +1,8 @@
-"""Requests with any headers to any address of a shared page, through everything that stands before it: an answer, and
-never an exception, which a server writes into its log with a traceback."""
+"""Requests with any headers to any address of a shared page, and uploads of any form, through everything that stands
+before it: an answer, and never an exception, which a server writes into its log with a traceback."""
 
 import asyncio
+import shutil
 from urllib.parse import quote
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import UserError
 from rankviz.ui.page import build_app
-from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER
+from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER, visitors_of
+from rankviz.visitor import Visitor
 from tests.fuzz import mutate
 from tests.support.processes.code_errors import none_logged
 from tests.support.web.serving import launched
@@ -72,6 +74,7 @@ HOSTILE = (
     *(
         "Basic 4p",
         "; charset=\xff",
+        "; charset=utf-16",
         "multipart/form-data",
         "multipart/form-data; boundary=",
         "-1",
@@ -125,13 +128,29 @@ BODIES = (
 )
 METHODS = ("GET", "GET", "POST", "HEAD", "OPTIONS", "PUT", "")
 SECONDS = 1.0
+SCOPE = {
+    "type": "http",
+    "asgi": {"version": "3.0", "spec_version": "2.3"},
+    "http_version": "1.1",
+    "scheme": "http",
+    "root_path": "",
+    "client": ("127.0.0.1", 1),
+    "server": ("127.0.0.1", 7860),
+}
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    """Everything that a request passes, without a server."""
+def api(tmp_path_factory):
     api = Api(home=tmp_path_factory.mktemp("home"), shared=True)
     api.workspace.work_queue = lambda: None
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GRADIO_TEMP_DIR", str(api.workspace.temp.folder / "page"))
+        yield api
+
+
+@pytest.fixture(scope="module")
+def app(api):
+    """Everything that a request passes, without a server."""
     with launched(build_app(api), api) as (made, _):
         yield made
 
@@ -150,30 +169,55 @@ def scope_of(rng):
     ]
     rng.shuffle(pairs)
     return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
+        **SCOPE,
         "method": rng.choice(METHODS),
-        "scheme": "http",
         "path": path.encode("utf-8", "replace").decode(),
         "raw_path": quote(path, errors="replace").encode(),
-        "root_path": "",
         "query_string": rng.choice((b"", b"r=8", b"session_hash=x", b"\xff=%zz&", b"a[=" * 100)),
         "headers": pairs + pairs[:1] * rng.choice((0, 0, 3)),
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 7860),
-        "state": {},
     }
 
 
-async def answered(app, scope, body):
+UPLOAD = "/gradio_api/upload"
+PARTS = (
+    'Content-Disposition: form-data; name="files"; filename="mine.jsonl"\r\nContent-Type: application/jsonl',
+    'Content-Disposition: form-data; name="files"; filename="../../ü.zip"',
+)
+BOUNDARY = "----x"
+
+
+def form(rng):
+    """Packets of an upload's body: some parts, most of them broken."""
+    parts = [[rng.choice(PARTS), '{"text": "a"}\n' * rng.choice((0, 1, 500))] for _ in range(rng.choice((1, 1, 2, 30)))]
+    if rng.random() < 0.3:
+        broken = mutate.value(parts, rng)
+        parts = [[str(each)[:5000]] * 2 for each in broken] if isinstance(broken, list) else []
+    text = "".join(f"--{BOUNDARY}\r\n{head}\r\n\r\n{content}\r\n" for head, content in parts) + f"--{BOUNDARY}--\r\n"
+    body = text.encode("utf-8", "surrogatepass")
+    body = mutate.file_bytes(body, rng) if rng.random() < 0.6 else body
+    at = sorted(rng.randrange(len(body) + 1) for _ in range(rng.choice((0, 1, 5))))
+    return [body[start:end] for start, end in zip([0, *at], [*at, len(body)], strict=True)]
+
+
+def upload(rng, token):
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    kind = kind if rng.random() < 0.9 else kind + rng.choice(HOSTILE)
+    headers = {"content-type": kind, HEADER: token}
+    if rng.random() < 0.1:
+        headers["content-length"] = rng.choice(("0", "10", "9" * 30, "-1"))
+    pairs = [(name.lower().encode(), value.encode("utf-8", "surrogatepass")) for name, value in headers.items()]
+    asked = {"query_string": rng.choice((b"", b"", b"upload_id=x", b"upload_id=x", b"upload_id=%ff")), "headers": pairs}
+    return {**SCOPE, "method": "POST", "path": UPLOAD, "raw_path": UPLOAD.encode(), **asked}, form(rng)
+
+
+async def answered(app, scope, packets):
     """The status. Who has sent the body leaves after a while, as streams have no end."""
     started = asyncio.get_running_loop().create_future()
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    left = list(packets)
 
     async def receive():
-        if messages:
-            return messages.pop()
+        if left:
+            return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
         await asyncio.wait([started], timeout=SECONDS)
         return {"type": "http.disconnect"}
 
@@ -181,13 +225,13 @@ async def answered(app, scope, body):
         if message["type"] == "http.response.start" and not started.done():
             started.set_result(message["status"])
 
-    await asyncio.wait_for(app(scope, receive, send), 20)
+    await asyncio.wait_for(app({**scope, "state": {}}, receive, send), 20)
     return started.result() if started.done() else 499
 
 
 def test_any_headers_are_answered(fuzz, app):
     def make(rng):
-        return scope_of(rng), rng.choice(BODIES)
+        return scope_of(rng), [rng.choice(BODIES)]
 
     def read(case):
         status = asyncio.run(answered(app, *case))
@@ -197,3 +241,22 @@ def test_any_headers_are_answered(fuzz, app):
 
     with none_logged():
         fuzz(make, read)
+
+
+def test_any_upload_is_its_visitors_or_leaves_nothing(fuzz, api, app):
+    token, temp = visitors_of(api).token("ann"), api.workspace.temp
+
+    def read(case):
+        try:
+            status = asyncio.run(answered(app, *case))
+            assert status != 500
+            kept = [path for path in temp.page.rglob("*") if path.is_file()]
+            assert all(temp.owns(path, Visitor("ann")) for path in kept)
+            assert status == 200 or not kept
+            if status >= 400:
+                raise UserError(str(status))
+        finally:
+            shutil.rmtree(temp.folder, ignore_errors=True)
+
+    with none_logged():
+        fuzz(lambda rng: upload(rng, token), read)

@@ -45,7 +45,7 @@ class Arriving:
         self._began = time.monotonic()
         self._bytes = self._files = self._file_bytes = 0
         self._held_bytes = self._held_files = 0
-        self._headers: list[tuple[bytearray, bytearray]] = []
+        self._name, self._value, self._disposition = bytearray(), bytearray(), b""
 
     async def begin(self) -> None:
         """Refuse it before anything comes where it says that it is too long. Room is held for what has come alone: else
@@ -112,10 +112,13 @@ class Arriving:
         kind, options = parse_options_header(headers.get("content-type"))
         if kind != b"multipart/form-data" or b"boundary" not in options:
             raise _no_upload("it has no parts.")
+        if options.get(b"charset", b"utf-8").lower() != b"utf-8":  # in which Gradio reads the names of parts
+            raise _no_upload("its charset is not UTF-8.")
         callbacks = {
             "on_part_begin": self._begin_part,
-            "on_header_field": self._begin_header,
-            "on_header_value": self._add_to_header,
+            "on_header_field": self._add_to_name,
+            "on_header_value": self._add_to_value,
+            "on_header_end": self._end_header,
             "on_headers_finished": self._end_headers,
             "on_part_data": self._count_part,
         }
@@ -127,21 +130,26 @@ class Arriving:
     def _begin_part(self) -> None:
         self._files += 1
         self._file_bytes = 0
-        self._headers = [(bytearray(), bytearray())]
+        self._disposition = b""
 
-    def _begin_header(self, data: bytes, start: int, end: int) -> None:
-        if self._headers[-1][1]:
-            self._headers.append((bytearray(), bytearray()))
-        self._headers[-1][0].extend(data[start:end])
+    def _add_to_name(self, data: bytes, start: int, end: int) -> None:
+        self._name.extend(data[start:end])
 
-    def _add_to_header(self, data: bytes, start: int, end: int) -> None:
-        self._headers[-1][1].extend(data[start:end])
+    def _add_to_value(self, data: bytes, start: int, end: int) -> None:
+        self._value.extend(data[start:end])
+
+    def _end_header(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = bytes(self._value)
+        self._name, self._value = bytearray(), bytearray()
 
     def _end_headers(self) -> None:
-        """Gradio keeps a part that is no file in memory, and reads none."""
-        dispositions = [bytes(value) for name, value in self._headers if name.lower() == b"content-disposition"]
-        if not dispositions or b"filename" not in parse_options_header(dispositions[-1])[1]:
+        """Gradio keeps a part that is no file in memory, and reads none; a file of another name it leaves to nobody."""
+        options = parse_options_header(self._disposition)[1]
+        if b"filename" not in options:
             raise _no_upload("a part of it is no file.")
+        if options.get(b"name") != b"files":
+            raise _no_upload('a file of it is not named "files".')
 
     def _count_part(self, data: bytes, start: int, end: int) -> None:
         self._file_bytes += end - start

@@ -69,6 +69,25 @@ def test_an_upload_without_its_end_is_refused_and_nothing_of_it_stays(shared, bo
     assert [] == [path for path in workspace.temp.page.rglob("*") if path.is_file()]
 
 
+FILE = 'Content-Disposition: form-data; name="files"; filename="a.txt"'
+OTHER = FILE.replace("files", "others")
+
+
+@pytest.mark.parametrize(
+    ("headers", "kind"),
+    [(OTHER, ""), (f"{FILE}\r\nEmpty:\r\n{OTHER}", ""), (FILE, "; charset=utf-16")],
+    ids=["another name", "a second name below an empty header", "a name in another charset"],
+)
+def test_a_file_that_gradio_would_leave_to_nobody_is_refused(shared, headers, kind):
+    client, workspace = shared()
+    sent = {"who": "anna", "content-type": f"multipart/form-data; boundary=B{kind}"}
+
+    refused = client.post("/gradio_api/upload", content=f"--B\r\n{headers}\r\n\r\nhello\r\n--B--\r\n", headers=sent)
+
+    assert (400, True) == (refused.status_code, refused.text.startswith("This is no upload as browsers send it"))
+    assert [] == [path for path in workspace.temp.page.rglob("*") if path.is_file()]
+
+
 def test_files_over_the_size_are_refused_before_they_are_read(shared):
     client, workspace = shared(upload_mb=1)
 
