@@ -50,7 +50,7 @@ def test_a_zip_that_another_exported_is_imported_under_new_names_whether_theirs_
 def test_an_imported_run_names_its_data_without_the_place_of_another(api, tmp_path, monkeypatch):
     """In a zip that a host or an earlier version made."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    sweep_id = sweep_of(api, ANN, data="/home/ann/mine.jsonl")
+    sweep_id = sweep_of(api, ANN, data="/mnt/ann/mine.jsonl")
     exported = export_runs([api.workspace.store], [sweep_id], tmp_path / "out.zip")
     api.workspace.temp.own(exported, BEN.id)
 
