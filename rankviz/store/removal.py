@@ -51,15 +51,15 @@ def folders_of(store: RunStore, run_ids: Sequence[str]) -> list[Path]:
 def tidy(store: RunStore) -> None:
     """Remove what an app that was killed left half removed or half written, and copies of data that no run names."""
     store.wait_until_read()
+    with store.publishing():  # first: what is half published is whole then, and nothing of it is left aside
+        for folder in _abandoned_data(store):
+            shutil.rmtree(folder, ignore_errors=True)
     left = list(store.runs_dir.glob(f"{ASIDE}*"))
     for folder in store.runs_dir.glob(".new-*"):
         if _is_old(folder):  # otherwise published in a moment
             left.append(folder)
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
-    with store.publishing():
-        for folder in _abandoned_data(store):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _abandoned_data(store: RunStore) -> list[Path]:
