@@ -5,6 +5,7 @@ page, chart or sum can bear: numbers that are not finite, texts without an end, 
 """
 
 import re
+from pathlib import PurePath
 from typing import Annotated, NamedTuple
 
 MAX_NUMBER = 10**18
@@ -81,6 +82,12 @@ PathInside = Annotated[str, Letters(200, INSIDE)]
 def printable(text: str, most: int = MAX_TEXT, *, controls: bool = False) -> str:
     """The text as it can be shown, stored and sent: cut off, and what is no character replaced."""
     return (HALVES if controls else ILL_FORMED).sub("\ufffd", text if len(text) <= most else text[: most - 1] + "…")
+
+
+def name_alone(reference: str) -> str:
+    """The name of a file or a folder that is given with all that it is in; any other reference as it is."""
+    path = PurePath(reference)
+    return path.name or reference if path.is_absolute() else reference
 
 
 def without_places(text: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rankviz.core.bounds import name_alone
 from rankviz.errors import InvalidSettingError
 from rankviz.store.journal import request_text
 
@@ -19,7 +20,8 @@ MARK = 8
 
 
 def named_anew(store: "RunStore", folders: "Sequence[Folder]", owners: Sequence[str]) -> "list[Folder]":
-    """The same runs and sweeps, named the same way at each import, so that a second one finds them there.
+    """The same runs and sweeps, named the same way at each import, so that a second one finds them there. Of a data
+    file only the name stays: where it is, is nothing of the importer's.
     InvalidSettingError where the importer has one of them under the zip's own name.
 
     owners: the importer's ids; the first is that of what is imported.
@@ -38,7 +40,7 @@ def _renamed(folder: "Folder", owner: str) -> "Folder":
     run_id = f"{sweep_id}{number}" if number.startswith("-") else ""
     if not run_id or len(run_id) > LONGEST:
         run_id = _own_name(request.run_id, owner)
-    request = replace(request, run_id=run_id, sweep_id=sweep_id)
+    request = replace(request, run_id=run_id, sweep_id=sweep_id, data=name_alone(request.data))
     return folder._replace(request=request, files={**folder.files, "request.json": request_text(request)})
 
 

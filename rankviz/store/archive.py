@@ -4,14 +4,14 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from rankviz.core.cells import csv_text
-from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError, RunNotFoundError
-from rankviz.store.journal import line_of, parse_event, whole_lines
+from rankviz.store.journal import line_of, parse_event, request_text, whole_lines
 from rankviz.store.runs import RunStore
 
 SUMMARY, LOSSES = "summary.csv", "losses.csv"
@@ -33,15 +33,17 @@ def export_runs(
     stores: Sequence[RunStore],
     ids: Sequence[str],
     target: Path,
-    shown: Callable[[RunEvent], RunEvent] | None = None,
+    shown: Callable[[Any], Any] | None = None,
 ) -> Path:
     """Write the named runs and sweeps, as far as they have ended, into the zip `target`. The first store that has a
     name is taken; RunNotFoundError where none has it.
 
-    shown: an event as whoever gets the zip may read it; None where that is all of it.
+    shown: a run's request or an event as whoever gets the zip may read it; None where that is all of it.
     """
     places = {run_id: store for name in ids for run_id, store in _located(stores, name).items()}
     records = [record for run_id, store in places.items() if (record := store.get(run_id)).state.ended]
+    if shown:
+        records = [replace(record, request=shown(record.request)) for record in records]
     if not records:
         raise InvalidSettingError("None of these runs has ended yet: export them when they have.")
     with _whole(target), zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -50,16 +52,17 @@ def export_runs(
         for record in records:
             folder, within = places[record.run_id].run_dir(record.run_id), f"runs/{record.run_id}"
             try:
-                archive.write(folder / "request.json", f"{within}/request.json")
+                if shown:
+                    archive.writestr(f"{within}/request.json", request_text(record.request))
+                else:
+                    archive.write(folder / "request.json", f"{within}/request.json")
                 _write_journal(archive, folder / "events.jsonl", f"{within}/events.jsonl", shown)
             except FileNotFoundError:  # removed meanwhile
                 raise RunNotFoundError(record.run_id) from None
     return target
 
 
-def _write_journal(
-    archive: zipfile.ZipFile, journal: Path, name: str, shown: Callable[[RunEvent], RunEvent] | None
-) -> None:
+def _write_journal(archive: zipfile.ZipFile, journal: Path, name: str, shown: Callable[[Any], Any] | None) -> None:
     """What is no event may hold anything, so it becomes an empty line where not all may be read."""
     if shown is None:
         return archive.write(journal, name)

@@ -5,13 +5,15 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Container, Sequence, Set
+from collections.abc import Container, Iterator, Sequence, Set
 from pathlib import Path
 
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.store.journal import Record
+from rankviz.store.ownership import UNKNOWN_OWNER
 from rankviz.store.runs import RunStore
-from rankviz.visitor import is_data_folder
+from rankviz.visitor import data_folder
 
 ASIDE = ".gone-"
 ABANDONED_SECONDS = 3600.0
@@ -27,7 +29,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) 
     """
     store.wait_until_read()  # of copies of data it must be known who has them
     with store.publishing():
-        data = {name for run_id in run_ids for name in _data_of(store, run_id, ended)}
+        data = {folder for run_id in run_ids for folder in _data_of(store, run_id, ended)}
         aside = {run_id: store.runs_dir / f"{ASIDE}{secrets.token_hex(4)}-{run_id}" for run_id in run_ids}
         for run_id, folder in aside.items():
             with contextlib.suppress(FileNotFoundError):  # somebody else has removed it meanwhile
@@ -42,52 +44,66 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) 
 
 def folders_of(store: RunStore, run_ids: Sequence[str]) -> list[Path]:
     """What goes with all of these runs and probes, which have ended: their folders, and copies of data."""
-    data = {name for run_id in run_ids for name in _data_of(store, run_id, run_ids)}
-    return [*map(store.run_dir, run_ids), *_unused(store, data, besides=run_ids)]
+    data = {folder for run_id in run_ids for folder in _data_of(store, run_id, run_ids)}
+    return [*map(store.run_dir, run_ids), *_unused(store, data, besides=frozenset(run_ids))]
 
 
 def tidy(store: RunStore) -> None:
     """Remove what an app that was killed left half removed or half written, and copies of data that no run names."""
     store.wait_until_read()
+    with store.publishing():  # first: what is half published is whole then, and nothing of it is left aside
+        for folder in _abandoned_data(store):
+            shutil.rmtree(folder, ignore_errors=True)
     left = list(store.runs_dir.glob(f"{ASIDE}*"))
     for folder in store.runs_dir.glob(".new-*"):
         if _is_old(folder):  # otherwise published in a moment
             left.append(folder)
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
-    with store.publishing():
-        for folder in _abandoned_data(store):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _abandoned_data(store: RunStore) -> list[Path]:
     """The folders of copies of data that no run names, whosever; none where that cannot be known."""
+    return [each for each in _unused(store, set(_copies(store.home))) if _is_old(each)]
+
+
+def _unused(store: RunStore, folders: Set[Path], besides: Container[str] = ()) -> list[Path]:
+    """Those of these copies that no run names, besides some; none where that cannot be known. A run that cannot be read
+    counts too, since a later version may read it."""
+    named, read = set(), set()
+    for record in store.records():
+        read.add(record.run_id)
+        if record.run_id not in besides:
+            named |= _copies_of(store, record)
     try:
-        named = _named(store)
+        for run_id in store.names()[0] - read:
+            with contextlib.suppress(FileNotFoundError):  # someone else's folder
+                request = (store.run_dir(run_id) / "request.json").read_text(errors="replace")
+                named |= _owners_copies(store, run_id, set(_DIGEST.findall(request)))
     except OSError:
         return []
-    return [
-        folder
-        for pattern in ("data/*", "visitors/*/data/*")
-        for folder in store.home.glob(pattern)
-        if _DIGEST.fullmatch(folder.name) and folder.name not in named and _is_old(folder)
-    ]
+    return sorted(folders - named)
 
 
-def _named(store: RunStore) -> set[str]:
-    """By their contents, the copies that runs name; also a run that cannot be read, since a later version may."""
-    records = store.records()
-    named = {Path(record.request.data).parent.name for record in records if isinstance(record, RunRecord)}
-    return named | _named_unread(store, frozenset(record.run_id for record in records))
+def _copies_of(store: RunStore, record: Record) -> set[Path]:
+    if not isinstance(record, RunRecord):
+        return set()
+    return _owners_copies(store, record.run_id, {Path(record.request.data).parent.name})
 
 
-def _named_unread(store: RunStore, besides: Set[str]) -> set[str]:
-    """By runs that are not among those. OSError where that cannot be known now."""
-    named = set()
-    for run_id in store.names()[0] - besides:
-        with contextlib.suppress(FileNotFoundError):  # someone else's folder
-            named.update(_DIGEST.findall((store.run_dir(run_id) / "request.json").read_text(errors="replace")))
-    return named
+def _owners_copies(store: RunStore, run_id: str, contents: Set[str]) -> set[Path]:
+    """The copies with these contents that belong to the owner of a run: those of others are not kept for it, whatever
+    its request names. Anybody's where its owner is not known."""
+    owner = store.listed_ownership(run_id).owner
+    if owner == UNKNOWN_OWNER:
+        return {folder for folder in _copies(store.home) if folder.name in contents}
+    return {data_folder(store.home, owner) / content for content in contents if _DIGEST.fullmatch(content)}
+
+
+def _copies(home: Path) -> Iterator[Path]:
+    """The folders of all copies of data, whosever."""
+    for pattern in ("data/*", "visitors/*/data/*"):
+        yield from (folder for folder in home.glob(pattern) if _DIGEST.fullmatch(folder.name))
 
 
 def _is_old(folder: Path) -> bool:
@@ -96,29 +112,12 @@ def _is_old(folder: Path) -> bool:
     return False
 
 
-def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[str]:
-    """Of a run that may go; nothing is known of one that cannot be read, which no worker takes up."""
+def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[Path]:
+    """The copies of a run that may go; nothing is known of one that cannot be read, which no worker takes up."""
     try:
         record = store.record(run_id)
     except RunNotFoundError:
         return set()
     if not record.state.ended and run_id not in ended and store.run_dir(run_id).is_dir():
         raise InvalidSettingError(f"{run_id!r} has not ended. Cancel it first, then delete it.")
-    return {record.request.data} if isinstance(record, RunRecord) else set()
-
-
-def _unused(store: RunStore, data: set[str], besides: Sequence[str] = ()) -> list[Path]:
-    """The folders of these copies that no run names any more, besides some. A request may name any path: only <digest>
-    in a data folder of this home is RankViz's own."""
-    going, records = frozenset(besides), store.records()
-    runs = [each for each in records if isinstance(each, RunRecord) and each.run_id not in going]
-    folders = {Path(name).parent for name in data} - {Path(run.request.data).parent for run in runs}
-    try:
-        unread = _named_unread(store, going.union(record.run_id for record in records))
-    except OSError:
-        return []
-    return [
-        each
-        for each in folders
-        if is_data_folder(store.home, each.parent) and _DIGEST.fullmatch(each.name) and each.name not in unread
-    ]
+    return _copies_of(store, record)

@@ -1,11 +1,12 @@
 """The folder of runs: create, append, read."""
 
+import contextlib
 import os
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.core.runs.state import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError, RunUnreadError
-from rankviz.store import copies
+from rankviz.store import copies, together
 from rankviz.store.destination import ANYWHERE, Destination, write_destination
 from rankviz.store.durable import write_durably
 from rankviz.store.journal import append_events, request_text
@@ -86,7 +87,8 @@ class RunStore(RunRecords):
         require: Callable[[], object] = lambda: None,
         joins: Sequence[RunRequest] = (),
     ) -> None:
-        """Make run folders out of {run id: {file name: content}}: written aside first, then renamed into place.
+        """Make run folders out of {run id: {file name: content}}: written aside first, then renamed into place; all of
+        them, or none.
 
         require: called just before that, while nobody else publishes; what it raises leaves nothing behind.
         joins: those of them whose sweep may be here: they are as open as their owner's runs of it.
@@ -107,8 +109,7 @@ class RunStore(RunRecords):
                 for each in joins:
                     if opened[each.sweep_id] != ownership.is_open:
                         write_ownership(Path(aside) / each.run_id, replace(ownership, is_open=opened[each.sweep_id]))
-                for run_id in folders:
-                    os.rename(Path(aside) / run_id, self.run_dir(run_id))
+                together.bring(self.runs_dir, Path(aside), list(folders))
                 self.tell(*folders)
 
     def _is_open(self, sweep_id: str, owner: str) -> bool:
@@ -133,10 +134,15 @@ class RunStore(RunRecords):
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         return FileLock(self.runs_dir / ".admission.lock", thread_local=False)
 
-    def publishing(self) -> FileLock:
-        """Held while folders are renamed into place, so that nobody takes up half a sweep."""
+    @contextlib.contextmanager
+    def publishing(self) -> Iterator[None]:
+        """Held while folders are renamed into place, so that nobody takes up half a sweep. What an app has left there
+        half renamed has come by then."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.runs_dir / ".publish.lock", thread_local=False)
+        with FileLock(self.runs_dir / ".publish.lock", thread_local=False):
+            if names := together.bring_the_rest(self.runs_dir):
+                self.tell(*names)
+            yield
 
     def keep(self, data: Path, owner: str = "") -> Path:
         """A copy of a data file for the runs of its owner, filed by its content."""

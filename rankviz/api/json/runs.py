@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TypedDict
 
 from rankviz.api.runs.summary import RunSummary
+from rankviz.core.bounds import name_alone
 from rankviz.core.json_shape import shape
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.fast_curve import CurvePoint, FastCurve
@@ -62,7 +62,7 @@ def listed_run_json(summary: RunSummary) -> ListedRunJSON:
     """The same without the answers, which are long and stand in the journals."""
     row = summary_row(summary.record)
     if summary.folder is None:  # no path of this machine is for who reads this
-        row |= {name: Path(row[name]).name for name in ("base", "data") if Path(row[name]).is_absolute()}
+        row |= {"base": name_alone(row["base"]), "data": name_alone(row["data"])}
     return {
         **row,
         "error": summary.record.error or None,

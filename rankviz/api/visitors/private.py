@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from rankviz.core.bounds import name_alone
+from rankviz.core.runs.request import RunRequest
+
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
     from rankviz.settings import Settings
@@ -33,6 +36,13 @@ def shown_text(workspace: Workspace, text: str) -> str:
 def shown(workspace: Workspace, item: Any) -> Any:
     """The same of a run or an event."""
     return item if workspace.visitor.admin else hidden(item, workspace.settings)
+
+
+def taken_along(item: Any, settings: Settings) -> Any:
+    """The request of a run or an event as a visitor's export has it: of files that it names, the names alone."""
+    if isinstance(item, RunRequest):
+        return replace(item, base=name_alone(item.base), data=name_alone(item.data))
+    return hidden(item, settings)
 
 
 def hidden(item: Any, settings: Settings) -> Any:

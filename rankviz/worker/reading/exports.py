@@ -19,6 +19,6 @@ def main(argv: Sequence[str]) -> int:
 def written(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visitor: bool) -> Mapping[str, Any]:
     """homes: runs folders; the first that has a run is taken. for_visitor: without what is the server's owner's own."""
     stores = [store.RunStore(Path(home)) for home in homes]
-    shown = partial(private.hidden, settings=read(Settings, shared=True)) if for_visitor else None
+    shown = partial(private.taken_along, settings=read(Settings, shared=True)) if for_visitor else None
     store.export_runs(stores, run_ids, Path(target), shown)
     return {}

@@ -1,12 +1,13 @@
 """What a visitor's export has of the server: no more than the visitor reads on the page."""
 
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
-from rankviz.core.runs.events import RunFailed
+from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.store import RunStore, import_runs
 from rankviz.store.destination import Destination
 from rankviz.visitor import Visitor, acting_as
@@ -50,6 +51,39 @@ def test_a_visitors_export_names_nothing_of_the_servers_engines_and_comes_in_aga
     came = there.get(run_id)
     assert ("failed", shown.error, shown.log_tail) == (came.state, came.error, came.log_tail)
     assert "sbatch … was refused." == came.error
+
+
+def test_a_visitors_export_has_the_names_of_files_without_their_places(tmp_path):
+    api = Api(home=tmp_path / "home", shared=True)
+    store, rows = api.workspace.store, tmp_path / "mine.jsonl"
+    rows.write_text("{}")
+    base = str(tmp_path / "uploads" / "config.json")
+    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,), base=base), ANN.id, data=rows))
+    store.append(run_id, RunCancelled(time=1.0))
+    with acting_as(ANN):
+        zipped = api.runs.export([run_id], tmp_path / "anns.zip")
+
+    with zipfile.ZipFile(zipped) as archive:
+        content = b"".join(map(archive.read, archive.namelist())).decode()
+    assert str(tmp_path) not in content
+    there = RunStore(tmp_path / "there")
+    import_runs(there, zipped)
+    assert ("config.json", "mine.jsonl") == (there.get(run_id).request.base, there.get(run_id).request.data)
+
+
+def test_an_export_of_ones_own_machine_finds_its_data_there_again(tmp_path):
+    api = Api(home=tmp_path / "home")
+    store, rows = api.workspace.store, tmp_path / "mine.jsonl"
+    rows.write_text("{}")
+    sweep_id = store.create(questions.sweep(ranks=(4,)), data=rows)
+    store.create(questions.sweep(ranks=(4,)), data=rows)
+    (run_id,) = store.run_ids(sweep_id)
+    store.append(run_id, RunCancelled(time=1.0))
+    zipped = api.runs.export([sweep_id], tmp_path / "mine.zip")
+    api.runs.delete(sweep_id)
+
+    assert [run_id] == api.runs.import_(zipped)
+    assert Path(store.get(run_id).request.data).read_text() == "{}"
 
 
 def test_the_export_of_the_owner_of_the_server_has_everything(failed, tmp_path):

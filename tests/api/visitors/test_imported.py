@@ -3,6 +3,7 @@
 import pytest
 
 from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.store import export_runs
 from rankviz.visitor import acting_as
 from tests.api.visitors.owned import sweep_of
 from tests.support.web.visitors import ANN, BEN
@@ -44,6 +45,19 @@ def test_a_zip_that_another_exported_is_imported_under_new_names_whether_theirs_
         (copy,) = api.runs.sweeps()
         assert [4, 8] == [run.request.r for run in copy.runs]
         assert sweep_id != copy.sweep_id
+
+
+def test_an_imported_run_names_its_data_without_the_place_of_another(api, tmp_path, monkeypatch):
+    """In a zip that a host or an earlier version made."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    sweep_id = sweep_of(api, ANN, data="/mnt/ann/mine.jsonl")
+    exported = export_runs([api.workspace.store], [sweep_id], tmp_path / "out.zip")
+    api.workspace.temp.own(exported, BEN.id)
+
+    with acting_as(BEN):
+        (run_id,) = api.runs.import_(exported)
+
+    assert "mine.jsonl" == api.workspace.store.get(run_id).request.data
 
 
 def test_an_export_of_ones_own_is_refused_as_a_copy(api, tmp_path, monkeypatch):
