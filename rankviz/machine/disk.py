@@ -15,9 +15,15 @@ READ_ONLY_SENTENCE = (
     "The runs folder is read-only, so nothing can be saved or trained. Set RANKVIZ_HOME to a writable folder."
 )
 FULL_SENTENCE = "The disk is full. Free some space on it, or delete runs that are no longer needed."
+NO_KEY_SENTENCE = (
+    "The key of the visitors' cookies, cookie.key, cannot be kept in the runs folder, so after a restart what visitors "
+    "save would be nobody's. See who may read and write that file, or set RANKVIZ_COOKIE_KEY."
+)
+NOTHING_NOW = "This page can save nothing now, so nothing can be trained here. Try later."
 FOR_VISITORS = {
     FULL_SENTENCE: "The disk of this page is full. Try later.",
-    READ_ONLY_SENTENCE: "This page can save nothing now, so nothing can be trained here. Try later.",
+    READ_ONLY_SENTENCE: NOTHING_NOW,
+    NO_KEY_SENTENCE: NOTHING_NOW,
 }
 """The same for who can do nothing about the machine."""
 

@@ -55,14 +55,19 @@ class TempHome:
         """Where uploads and downloads lie: as GRADIO_TEMP_DIR says, where Gradio has its own place."""
         return Path(os.environ.get(GRADIO_FOLDER) or Path(tempfile.gettempdir()) / "gradio")
 
-    def use_for_gradio(self) -> None:
+    def use_for_gradio(self, *, always: bool = False) -> None:
         """Let Gradio keep its files here, or in a folder of their own where it was told of another place: others may
-        use that too. Before a page is built."""
+        use that too. Before a page is built, which keeps to one place.
+
+        always: also where nothing can be written here yet, so that nothing can be uploaded. Otherwise Gradio then has
+            its own place.
+        """
         if self._has_page:
             return
         page = self.page / self._own if os.environ.get(GRADIO_FOLDER) else self.folder / "page"
-        with suppress(OSError):  # where nothing can be written, Gradio has its own place
+        with suppress(OSError):
             page.mkdir(parents=True, exist_ok=True)
+        if always or page.is_dir():
             os.environ[GRADIO_FOLDER] = str(page)
 
     @property
