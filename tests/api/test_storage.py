@@ -19,6 +19,7 @@ from rankviz.errors import InvalidSettingError, StorageError
 from rankviz.machine import disk
 from rankviz.trained import files
 from rankviz.visitor import acting_as
+from tests.attacks.payloads import run_files, runs_zip
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save
 from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
 from tests.support.runs import questions
@@ -110,9 +111,12 @@ print(json.dumps({"said": refusals(api), "why": api.workspace.why_not_train(),
 """
 
 
-def test_in_a_read_only_folder_the_planner_goes_on_and_what_writes_says_what_to_do():
+@pytest.mark.parametrize("by_a_link", [False, True])
+def test_in_a_read_only_folder_the_planner_goes_on_and_what_writes_says_what_to_do(tmp_path, by_a_link):
     with read_only_folder() as home:
-        ran = without_rights(READ_ONLY, home)
+        (tmp_path / "link").symlink_to(home)
+        (home / "runs").mkdir(mode=0o555)
+        ran = without_rights(READ_ONLY, tmp_path / "link" if by_a_link else home)
 
     assert "" == ran.stderr
     result = json.loads(ran.stdout)
@@ -137,6 +141,15 @@ def test_on_the_command_line_a_sweep_in_a_read_only_folder_is_one_line():
     assert 1 == ran.returncode
     assert disk.READ_ONLY_SENTENCE == ran.stderr.splitlines()[-1]
     assert "Traceback" not in ran.stderr
+
+
+def test_children_find_a_runs_folder_that_is_given_from_where_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "x.zip").write_bytes(runs_zip(("x", run_files("x"))))
+    monkeypatch.chdir(tmp_path)
+    api = Api(home="home", shared=False)
+
+    assert ["x"] == list(api.runs.import_("x.zip"))
+    assert api.adapters.spectrum("sample")
 
 
 def test_an_error_about_anothers_file_is_not_called_one_of_the_runs_folder(tmp_path):

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from rankviz.errors import LimitError
 from rankviz.folder_sizes import bytes_in
+from rankviz.paths import resolved
 from rankviz.store.clock import Clock
 from rankviz.store.temp import downloads, making_room
 from rankviz.visitor import Visitor
@@ -47,7 +48,7 @@ class TempHome:
     """The temporary files of one runs folder. Several apps may use it at once."""
 
     def __init__(self, home: Path):
-        self.folder = Path(home) / "tmp"
+        self.folder = resolved(home) / "tmp"
         self._changing = RLock()
 
     @property
@@ -64,7 +65,7 @@ class TempHome:
         """
         if self._has_page:
             return
-        page = self.page / self._own if os.environ.get(GRADIO_FOLDER) else self.folder / "page"
+        page = resolved(self.page / self._own if os.environ.get(GRADIO_FOLDER) else self.folder / "page")
         with suppress(OSError):
             page.mkdir(parents=True, exist_ok=True)
         if always or page.is_dir():
@@ -72,7 +73,7 @@ class TempHome:
 
     @property
     def _own(self) -> str:
-        return f"rankviz-{_name(str(self.folder.absolute()))}"
+        return f"rankviz-{_name(str(self.folder))}"
 
     @property
     def _has_page(self) -> bool:

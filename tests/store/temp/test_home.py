@@ -56,6 +56,26 @@ def test_gradio_keeps_its_files_here_or_in_a_folder_of_their_own_where_it_was_to
     assert temp.page.is_dir()
 
 
+def test_gradio_gets_a_place_whose_name_is_the_same_wherever_one_stands(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "elsewhere")
+    monkeypatch.chdir(tmp_path)
+
+    TempHome(tmp_path / "home").use_for_gradio()
+
+    assert tmp_path / "elsewhere" == Path(os.environ["GRADIO_TEMP_DIR"]).parent
+
+
+def test_where_nothing_can_be_written_gradio_has_its_own_place_unless_this_one_may_come_later(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    (tmp_path / "home").write_text("")
+    temp = TempHome(tmp_path / "home")
+
+    temp.use_for_gradio()
+    assert "" == os.environ["GRADIO_TEMP_DIR"]
+    temp.use_for_gradio(always=True)
+    assert tmp_path / "home" / "tmp" / "page" == temp.page
+
+
 def test_what_is_old_goes_elsewhere_too_and_nothing_of_others_there(tmp_path, monkeypatch):
     elsewhere = tmp_path / "elsewhere"
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(elsewhere))
