@@ -190,11 +190,13 @@ class RunStore(RunRecords):
         self.tell(run_id)
 
     def cancel_word(self, run_id: str) -> str | None:
-        """Of whoever asks to cancel it; None where nobody does."""
+        """Of whoever asks to cancel it; None where nobody does. What is there and cannot be read is no word."""
         try:
-            return (self.run_dir(run_id) / CANCEL).read_text()
+            return (self.run_dir(run_id) / CANCEL).read_bytes().decode(errors="replace")
         except FileNotFoundError:
             return None
+        except (IsADirectoryError, PermissionError):
+            return ""
 
     def requeue(self, run_id: str, destination: Destination | None = None) -> bool:
         """Ask again for a run that failed or was cancelled. False for any other: of several who ask at once, one is

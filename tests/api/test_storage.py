@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -161,6 +162,8 @@ def test_an_error_about_anothers_file_is_not_called_one_of_the_runs_folder(tmp_p
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "home" / "runs"))
     with pytest.raises(StorageError, match="disk is full"), workspace.writing():
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    with pytest.raises(StorageError, match="ulimit -f"), workspace.writing():
+        raise OSError(errno.EFBIG, "File too large")
 
 
 @pytest.mark.parametrize(("trouble", "words"), [(disk.FULL_SENTENCE, FULL), (disk.READ_ONLY_SENTENCE, READ_ONLY_PAGE)])
@@ -190,6 +193,15 @@ def test_a_visitor_who_starts_a_sweep_on_a_full_disk_reads_nothing_for_the_opera
 
     assert {FULL} == set(checks)
     assert any("RANKVIZ_HOME" in sentence for sentence in for_admin)
+
+
+def test_a_bound_of_each_file_is_no_lack_of_memory(tmp_path, monkeypatch):
+    api = Api(home=tmp_path, shared=False)
+    children = api.workspace.children
+    monkeypatch.setattr(children, "bounds", replace(children.bounds, file_bytes=60_000))
+
+    with pytest.raises(StorageError, match="ulimit -f"):
+        api.adapters.zip_resized("sample", api.adapters.plan_resize("sample", r=2))
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from threading import RLock, Thread
@@ -50,6 +49,7 @@ class TempHome:
     def __init__(self, home: Path):
         self.folder = resolved(home) / "tmp"
         self._changing = RLock()
+        self._locked: tuple[Path, FileLock] | None = None
 
     @property
     def page(self) -> Path:
@@ -159,11 +159,12 @@ class TempHome:
     def _mine(self) -> Path | None:
         """This app's folder of work; None, the system's, where nothing can be written in the runs folder."""
         with self._changing, suppress(OSError):
+            if self._locked is None or not (self._locked[0] / LOCK).exists():  # somebody may have removed it
+                self._locked = self._new_work()
             return self._locked[0]
         return None
 
-    @cached_property
-    def _locked(self) -> tuple[Path, FileLock]:
+    def _new_work(self) -> tuple[Path, FileLock]:
         folder = self.folder / "work"
         folder.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(dir=folder, prefix=NEW))

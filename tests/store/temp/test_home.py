@@ -1,6 +1,7 @@
 """The one home of temporary files: what is kept in it, for whom, and until when."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,6 +221,17 @@ def test_where_nothing_can_be_written_work_has_a_folder_of_the_system(tmp_path):
     with TempHome(tmp_path / "home").work() as folder:
         assert folder.is_dir()
         assert not folder.is_relative_to(tmp_path / "home")
+
+
+def test_a_folder_of_work_that_somebody_has_removed_is_made_again(temp):
+    with temp.work() as folder:
+        shutil.rmtree(temp.folder)
+
+    with temp.work() as again:
+        assert temp.folder in again.parents
+        assert folder.parent != again.parent
+        TempHome(temp.folder.parent).clean(0)
+        assert again.is_dir()
 
 
 def copy_of(temp: TempHome, number: int, age: float) -> Path:
