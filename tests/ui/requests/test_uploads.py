@@ -35,17 +35,6 @@ def test_an_upload_of_nobody_is_refused_with_a_sentence(shared):
     assert (403, True) == (refused.status_code, "Uploads need this page's cookie." in refused.text)
 
 
-def test_an_upload_is_refused_while_nobody_would_be_known_after_a_restart(shared):
-    client, workspace = shared()
-    (workspace.home / "cookie.key").mkdir(parents=True)
-
-    refused = send(client, "anna")
-
-    assert (507, disk.NOTHING_NOW) == (refused.status_code, refused.text)
-    (workspace.home / "cookie.key").rmdir()
-    assert 200 == send(client, "anna").status_code
-
-
 @pytest.mark.parametrize("length", [257, 300, 7000])
 def test_a_boundary_of_any_length_is_a_sentence(shared, length):
     client, _ = shared()
