@@ -6,6 +6,8 @@ ends with it, and with this process, however that ends. Only a few run at once; 
 
 import contextlib
 import json
+import re
+import signal
 import sys
 import time
 from collections import OrderedDict
@@ -25,6 +27,8 @@ REQUEST = "request.json"
 FAILED_SECONDS = 600
 """How long what could not be read is not tried again."""
 MAX_FAILED = 256
+NO_MEMORY = re.compile(r"MemoryError|bad_alloc|allocate memory")
+"""In the log of a child that could get none."""
 
 
 class Work(NamedTuple):
@@ -142,9 +146,10 @@ def answer(ended: Ended, *, about: str, error: type[RankVizError], work: Work = 
     except ValueError:
         reply = None
     if not isinstance(reply, dict) or ended.code not in (0, 2):
+        may_be_memory = ended.code == -signal.SIGKILL or NO_MEMORY.search(ended.log)
         raise WorkerError(
-            f"The process that {work.does} {about} ended with code {ended.code} and no answer: "
-            "it may have run out of memory.",
+            f"The process that {work.does} {about} ended with code {ended.code} and no answer"
+            f"{': it may have run out of memory' if may_be_memory else ''}.",
             exit_code=ended.code,
             log_tail=ended.log,
         )

@@ -17,9 +17,14 @@ INTROSPECTED = "introspected"
 
 
 def home() -> Path:
-    """The runs folder: RANKVIZ_HOME, or ~/.rankviz. Not read with the other settings, since an estimate on the command
-    line needs it and must not wait for their library."""
-    return Path(os.environ.get("RANKVIZ_HOME") or "~/.rankviz").expanduser()
+    """The runs folder, as `resolved` has it: RANKVIZ_HOME, or ~/.rankviz. Not read with the other settings, since an
+    estimate on the command line needs it and must not wait for their library."""
+    return resolved(os.environ.get("RANKVIZ_HOME") or "~/.rankviz")
+
+
+def resolved(folder: str | Path) -> Path:
+    """One name of a folder for all who compare it, wherever they stand: absolute, and with links followed."""
+    return Path(os.path.realpath(Path(folder).expanduser()))
 
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")

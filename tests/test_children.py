@@ -87,6 +87,22 @@ def test_a_child_without_an_answer_is_one_sentence(code):
         ask(running(code))
 
 
+@pytest.mark.parametrize(
+    ("code", "may_be_memory"),
+    [
+        ("1 / 0", False),
+        ("raise FileNotFoundError('relhome/tmp')", False),
+        ("raise MemoryError", True),
+        ("import os; os.kill(os.getpid(), 9)", True),
+    ],
+)
+def test_a_child_is_said_to_have_run_out_of_memory_where_it_said_so_or_was_killed(code, may_be_memory):
+    with pytest.raises(WorkerError) as failure:
+        ask(running(code))
+
+    assert may_be_memory == ("memory" in str(failure.value))
+
+
 def test_memory_beyond_the_bound_is_refused_to_a_child():
     code = "try: x = bytearray(400_000_000)\nexcept MemoryError: print('{}')"
 

@@ -1,8 +1,8 @@
-"""What a reference is as a path, whatever is written."""
+"""What a reference is as a path, whatever is written; and the one name of the runs folder."""
 
 import pytest
 
-from rankviz import dataset
+from rankviz import dataset, paths
 from rankviz.api import Api
 from rankviz.errors import BadDataError, RankVizError
 from rankviz.paths import existing
@@ -37,3 +37,17 @@ def test_a_model_of_that_name_gets_a_sentence(tmp_path, ref):
 def test_data_of_that_name_gets_a_sentence(ref, end):
     with pytest.raises(BadDataError):
         dataset.read(ref + end)
+
+
+@pytest.mark.parametrize("given", ["home", "./home", "link", "../here/link"])
+def test_the_runs_folder_has_one_name_however_it_is_given(tmp_path, monkeypatch, given):
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "link").symlink_to(here / "home")  # which is not there yet
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("RANKVIZ_HOME", given)
+
+    for workspace in (Api().workspace, Api(home=given).workspace):
+        assert here / "home" == workspace.home == workspace.settings.home == workspace.store.home
+        assert here / "home" == workspace.temp.folder.parent
+    assert here / "home" == paths.home()

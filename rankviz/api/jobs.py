@@ -108,8 +108,8 @@ class Jobs:
         hub = self._login()
         if hub is None or hub.was_searched or time.monotonic() < self._not_before.get(hub, 0.0):
             return ()
-        hub.was_searched = True
         owner, brought, refusal, is_whole = self._workspace.rights.somebody().id, [], None, False
+        hub.was_searched = True
         try:
             for found in self._engine.returning(owner):
                 try:

@@ -135,7 +135,7 @@ class Sinks:
             stage_file = folder / "stage"
             on_start(stage_file)
             request = {
-                "home": str(self._workspace.home.absolute()),
+                "home": str(self._workspace.home),
                 "assets": str(self._workspace.assets.absolute()),
                 "shared": self._workspace.shared,
                 "visitor": asdict(replace(visitor, login=None)),

@@ -75,7 +75,7 @@ class Workspace:
     """
 
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):
-        self.home = Path(home) if home else paths.home()
+        self.home = paths.resolved(home) if home else paths.home()
         self.assets = assets
         self._given = {"home": self.home} | ({} if shared is None else {"shared": shared})
 

@@ -10,15 +10,26 @@ LEAST_FREE_BYTES = 2**20
 """With less than this a disk counts as full: a run could not even say how it ended."""
 LEAST_FREE_FILES = 64
 """The same of the files and folders that can still be made."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The last one is of a bound of each file (ulimit -f)."""
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 READ_ONLY_SENTENCE = (
     "The runs folder is read-only, so nothing can be saved or trained. Set RANKVIZ_HOME to a writable folder."
 )
 FULL_SENTENCE = "The disk is full. Free some space on it, or delete runs that are no longer needed."
+LARGE_SENTENCE = (
+    "A file would be larger than files may be here. Raise the bound (ulimit -f), or set RANKVIZ_HOME to another disk."
+)
+NO_KEY_SENTENCE = (
+    "The key of the visitors' cookies, cookie.key, cannot be kept in the runs folder, so after a restart what visitors "
+    "save would be nobody's. See who may read and write that file, or set RANKVIZ_COOKIE_KEY."
+)
+NOTHING_NOW = "This page can save nothing now, so nothing can be trained here. Try later."
 FOR_VISITORS = {
     FULL_SENTENCE: "The disk of this page is full. Try later.",
-    READ_ONLY_SENTENCE: "This page can save nothing now, so nothing can be trained here. Try later.",
+    LARGE_SENTENCE: "The file would be larger than this page can save. Try with a smaller one.",
+    READ_ONLY_SENTENCE: NOTHING_NOW,
+    NO_KEY_SENTENCE: NOTHING_NOW,
 }
 """The same for who can do nothing about the machine."""
 
@@ -56,7 +67,7 @@ def explain(error: OSError | StorageError) -> str:
     if isinstance(error, StorageError):
         return str(error)
     if error.errno in FULL:
-        return FULL_SENTENCE
+        return LARGE_SENTENCE if error.errno == errno.EFBIG else FULL_SENTENCE
     if error.errno in READ_ONLY:
         return READ_ONLY_SENTENCE
     return f"The runs folder could not be written ({error.strerror or error})."

@@ -5,19 +5,19 @@ import secrets
 from pathlib import Path
 
 
-def write_durably(path: Path, content: str | bytes) -> None:
-    """A new file, which nobody reads before its folder is published."""
-    with path.open("wb") as file:
+def write_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """A new file, which nobody reads before its folder is published. mode: as of os.open."""
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, mode), "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def replace_durably(path: Path, content: str | bytes) -> None:
-    """In place of an earlier one, which stays where this fails."""
+def replace_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """In place of an earlier one, which stays where this fails. mode: as of os.open."""
     aside = path.with_name(f".{secrets.token_hex(4)}")
     try:
-        write_durably(aside, content)
+        write_durably(aside, content, mode)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)

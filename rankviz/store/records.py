@@ -12,6 +12,7 @@ from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.errors import OF_NAMES, BadAdapterError, RunNotFoundError, UserError
 from rankviz.folder_sizes import bytes_in
+from rankviz.paths import resolved
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -35,7 +36,7 @@ class RunRecords:
     is there: only what was appended is read, and only where something was written (memory/current.py)."""
 
     def __init__(self, home: Path):
-        self.home = Path(home).expanduser().resolve()
+        self.home = resolved(home)
         self.runs_dir = self.home / "runs"
         self._current = Current(self.runs_dir, self._open)
         self._owners: dict[str, tuple[tuple[int, int], Ownership]] = {}

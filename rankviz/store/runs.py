@@ -196,11 +196,14 @@ class RunStore(RunRecords):
         self.tell(run_id)
 
     def cancel_word(self, run_id: str) -> str | None:
-        """Of whoever asks to cancel it; None where nobody does. RunUnreadError where that cannot be read now."""
+        """Of whoever asks to cancel it; None where nobody does. What is there and is no text is an empty word.
+        RunUnreadError where that cannot be read now."""
         try:
-            return (self.run_dir(run_id) / CANCEL).read_text()
+            return (self.run_dir(run_id) / CANCEL).read_bytes().decode(errors="replace")
         except FileNotFoundError:
             return None
+        except (IsADirectoryError, PermissionError):
+            return ""
         except OSError as error:
             raise RunUnreadError(run_id, error.strerror) from error
 

@@ -221,7 +221,6 @@ class Ending:
                     self._outcomes.settle([run_id], ORPHANED)
 
     def _forget(self, engine: Engine, live: Live) -> None:
-        """It has ended."""
         self._jobs.forget(engine, live)
         self._in_vain.discard(live.job.name)
         self._done_at.pop(live.job.name, None)

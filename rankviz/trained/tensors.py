@@ -8,6 +8,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ WIDTHS = {code: 1 if code == "BOOL" else int(code.strip("BFIU")) // 8 for code i
 MAX_NAME = 512
 """Characters of a tensor's name."""
 LARGEST_FP16 = 65504.0
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""The code of the system's error, in the words of one of safetensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +124,7 @@ class NewTensor(NamedTuple):
 
 
 def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> None:
-    """A new safetensors file, as PEFT writes it. OSError where the disk has no room: its own has no code."""
+    """A new safetensors file, as PEFT writes it. OSError where it cannot be written: the library's own has no code."""
     size = sum(tensor.values.nbytes for tensor in tensors.values())
     if shutil.disk_usage(path.parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -134,7 +137,13 @@ def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, s
         )
         for name, tensor in tensors.items()
     }
-    serialize_file(specs, path, metadata=dict(metadata) or {"format": "pt"})
+    try:
+        serialize_file(specs, path, metadata=dict(metadata) or {"format": "pt"})
+    except SafetensorError as error:
+        if not (named := OS_ERROR.search(str(error))):
+            raise
+        number = int(named[1])
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def file_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> int:

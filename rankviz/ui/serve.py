@@ -24,7 +24,7 @@ from thread to thread, waits for several of those at each step."""
 def serve() -> None:
     """Build the page on the default runs folder, continue its queue and serve until the process ends."""
     api = Api()
-    api.workspace.temp.use_for_gradio()
+    api.workspace.temp.use_for_gradio(always=api.workspace.shared)
     if api.workspace.shared:
         cache.use_own(api.workspace.home)
     options = launch_options(api)

@@ -8,10 +8,9 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +29,6 @@ ADMIN_ID = "admin"
 HEADER = "x-rankviz-visitor"
 COOKIE_SECONDS = 365 * 24 * 3600
 ADMIN_SECONDS = 8 * 3600
-KEY_FILE = "cookie.key"
 LOGIN_VARIABLES = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
 MARK = "rankviz.visitor"
 """Where the visitor of a request stands in its ASGI scope."""
@@ -58,18 +56,25 @@ class Visitors:
     """Makes and reads what visitors identify themselves with.
 
     Args:
-        key: Signs it. Whoever knows it can be everyone.
+        keys: Sign it; where there are several, the last one does, and more may come. Whoever knows one can be everyone.
         admin_token: Makes an admin of who presents it; empty where there is none.
         logins: Whether Gradio's session cookie is to be believed.
     """
 
-    def __init__(self, key: str, admin_token: str = "", logins: bool = False):
+    def __init__(self, keys: str | Sequence[str], admin_token: str = "", logins: bool = False):
         self.admin_token = admin_token
         self.logins = logins
-        self._ids = Signer(key, salt="rankviz.visitor", key_derivation="hmac", digest_method=sha256)
+        self._keys = keys
+
+    @property
+    def _ids(self) -> Signer:
+        return Signer(self._keys, salt="rankviz.visitor", key_derivation="hmac", digest_method=sha256)
+
+    @property
+    def _admins(self) -> TimestampSigner:
         # Another token, and nobody is admin any more.
-        salt = f"rankviz.admin.{sha256(admin_token.encode()).hexdigest()}"
-        self._admins = TimestampSigner(key, salt=salt, key_derivation="hmac", digest_method=sha256)
+        salt = f"rankviz.admin.{sha256(self.admin_token.encode()).hexdigest()}"
+        return TimestampSigner(self._keys, salt=salt, key_derivation="hmac", digest_method=sha256)
 
     def token(self, visitor_id: str) -> str:
         """What proves that one is this visitor."""
@@ -146,31 +151,8 @@ class Visitors:
 def visitors_of(api: Api) -> Visitors:
     """As the settings have it."""
     settings = api.workspace.settings
-    key = settings.cookie_key.get_secret_value() if settings.cookie_key else kept_key(settings.home)
     token = settings.admin_token.get_secret_value() if settings.admin_token else ""
-    return Visitors(key, token, login_is_on())
-
-
-def kept_key(home: Path) -> str:
-    """The key in the runs folder, made once. Where nothing can be written there, one that lasts as long as the app."""
-    kept, made = Path(home) / KEY_FILE, secrets.token_hex(32)
-    aside = kept.with_name(f".{KEY_FILE}-{secrets.token_hex(4)}")
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(made)
-        try:
-            os.link(aside, kept)  # fails where another app was first
-        except FileExistsError:
-            pass
-        finally:
-            aside.unlink()
-    except OSError:
-        pass
-    try:
-        return kept.read_text().strip() or made
-    except (OSError, UnicodeError):
-        return made
+    return Visitors(api.workspace.rights.key.keys, token, login_is_on())
 
 
 def _oauth_info(scope: Mapping[str, Any]) -> Mapping[str, Any]:

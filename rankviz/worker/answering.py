@@ -27,7 +27,7 @@ def answer(result: Callable[[], Mapping[str, Any]], *, too_large: str = TOO_LARG
         reply, code = {"error": "", "message": too_large}, 2
     except OSError as error:
         if error.errno in disk.FULL:
-            reply, code = {"error": "StorageError", "message": disk.FULL_SENTENCE}, 2
+            reply, code = {"error": "StorageError", "message": disk.explain(error)}, 2
         elif error.errno in OF_THE_DISK:
             reply, code = {"error": "RankVizError", "message": f"It cannot be unpacked here: {error.strerror}."}, 2
         else:

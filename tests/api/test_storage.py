@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,7 @@ from rankviz.errors import InvalidSettingError, StorageError
 from rankviz.machine import disk
 from rankviz.trained import files
 from rankviz.visitor import acting_as
+from tests.attacks.payloads import run_files, runs_zip
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save
 from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
 from tests.support.runs import questions
@@ -110,9 +112,12 @@ print(json.dumps({"said": refusals(api), "why": api.workspace.why_not_train(),
 """
 
 
-def test_in_a_read_only_folder_the_planner_goes_on_and_what_writes_says_what_to_do():
+@pytest.mark.parametrize("by_a_link", [False, True])
+def test_in_a_read_only_folder_the_planner_goes_on_and_what_writes_says_what_to_do(tmp_path, by_a_link):
     with read_only_folder() as home:
-        ran = without_rights(READ_ONLY, home)
+        (tmp_path / "link").symlink_to(home)
+        (home / "runs").mkdir(mode=0o555)
+        ran = without_rights(READ_ONLY, tmp_path / "link" if by_a_link else home)
 
     assert "" == ran.stderr
     result = json.loads(ran.stdout)
@@ -139,6 +144,15 @@ def test_on_the_command_line_a_sweep_in_a_read_only_folder_is_one_line():
     assert "Traceback" not in ran.stderr
 
 
+def test_children_find_a_runs_folder_that_is_given_from_where_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "x.zip").write_bytes(runs_zip(("x", run_files("x"))))
+    monkeypatch.chdir(tmp_path)
+    api = Api(home="home", shared=False)
+
+    assert ["x"] == list(api.runs.import_("x.zip"))
+    assert api.adapters.spectrum("sample")
+
+
 def test_an_error_about_anothers_file_is_not_called_one_of_the_runs_folder(tmp_path):
     workspace = Api(home=tmp_path / "home").workspace
 
@@ -148,6 +162,8 @@ def test_an_error_about_anothers_file_is_not_called_one_of_the_runs_folder(tmp_p
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "home" / "runs"))
     with pytest.raises(StorageError, match="disk is full"), workspace.writing():
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    with pytest.raises(StorageError, match="ulimit -f"), workspace.writing():
+        raise OSError(errno.EFBIG, "File too large")
 
 
 @pytest.mark.parametrize(("trouble", "words"), [(disk.FULL_SENTENCE, FULL), (disk.READ_ONLY_SENTENCE, READ_ONLY_PAGE)])
@@ -180,6 +196,15 @@ def test_a_visitor_who_starts_a_sweep_on_a_full_disk_reads_nothing_for_the_opera
     with acting_as(ANN), pytest.raises(InvalidSettingError) as refusal:
         api.preflight.require(questions.sweep().training)
     assert 1 == str(refusal.value).count(FULL)  # of the disk for runs and that for models
+
+
+def test_a_bound_of_each_file_is_no_lack_of_memory(tmp_path, monkeypatch):
+    api = Api(home=tmp_path, shared=False)
+    children = api.workspace.children
+    monkeypatch.setattr(children, "bounds", replace(children.bounds, file_bytes=60_000))
+
+    with pytest.raises(StorageError, match="ulimit -f"):
+        api.adapters.zip_resized("sample", api.adapters.plan_resize("sample", r=2))
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """What machines do: a full disk, a folder that cannot be written, two apps on one, a clock that jumps."""
 
 import json
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +55,41 @@ def test_on_a_read_only_folder_the_page_goes_on_and_says_why_nothing_is_kept(tmp
         assert disk.FOR_VISITORS[disk.READ_ONLY_SENTENCE] in " ".join(errors), errors
         assert "Internal Server Error" not in " ".join(errors), errors
         assert 20 > len(space.log.read_text().splitlines()), space.log.read_text()[-2000:]
+
+
+@contextmanager
+def full_at_first():
+    """(a runs folder, what ends that)."""
+    with small_disk(16) as folder:
+        home = folder / "home"
+        (home / "runs").mkdir(parents=True)
+        filler = fill(folder)
+        yield home, filler.unlink
+
+
+@contextmanager
+def read_only_at_first():
+    with read_only_folder() as home:
+        yield home, lambda: home.chmod(0o755)
+
+
+@pytest.mark.parametrize("trouble", [full_at_first, read_only_at_first])
+def test_where_nothing_could_be_written_at_the_start_nothing_that_is_saved_later_is_lost(tmp_path, name, trouble):
+    with trouble() as (home, end), Space(tmp_path, home=home, trains=True, before=obey_modes) as space:
+        ann = Stranger(space.url)
+        answers = " ".join(everything(ann, name))
+        assert any(sentence in answers for sentence in disk.FOR_VISITORS.values()), answers
+
+        end()
+        imported(ann, runs_zip((name, run_files(name))))
+        uploaded = ann.upload("data.jsonl", b'{"text": "a b c"}\n')
+        space.process.terminate()
+        space.process.wait(120)
+        space.start()
+
+        assert name in sweeps_of(ann)
+        assert home in Path(uploaded).parents
+        assert {"cookie.key", ".cookie.key.lock"} == {path.name for path in home.iterdir() if "cookie" in path.name}
 
 
 def test_two_apps_on_one_folder_share_its_runs_and_take_no_import_twice(tmp_path, name):

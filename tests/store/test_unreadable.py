@@ -11,6 +11,7 @@ from rankviz.core.runs.record import RunState
 from rankviz.errors import BadAdapterError, RunNotFoundError
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
+from rankviz.supervisor.outcomes import BY_ADMIN
 from tests.support.runs import questions
 
 DEEP = "[" * 5000
@@ -199,3 +200,13 @@ def test_a_path_in_the_folder_of_its_run_is_followed(tmp_path):
     store = write(RunStore(tmp_path), "a")
 
     assert store.run_dir("a") / "cuts" / "r4" == store.path("a", "cuts/r4")
+
+
+def test_a_wish_to_cancel_that_cannot_be_read_is_one_without_a_word(tmp_path):
+    store = write(RunStore(tmp_path), "bytes")
+    write(store, "folder")
+    (store.run_dir("bytes") / "cancel").write_bytes(b"\xff\xfe\x00")
+    (store.run_dir("folder") / "cancel").mkdir()
+
+    assert store.cancel_word("bytes") not in (None, BY_ADMIN)
+    assert "" == store.cancel_word("folder")

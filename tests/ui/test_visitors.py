@@ -1,7 +1,6 @@
 """Who a visitor of a shared page is: what is believed, and what is not."""
 
 import asyncio
-import stat
 
 import pytest
 from fastapi import FastAPI
@@ -13,12 +12,10 @@ from rankviz.api import Api
 from rankviz.ui.visitors import (
     ADMIN_COOKIE,
     COOKIE,
-    KEY_FILE,
     LOGIN_VARIABLES,
     Identified,
     Visitors,
     cookie,
-    kept_key,
     login_is_on,
     visitor_of_scope,
     visitors_of,
@@ -197,24 +194,6 @@ def test_a_cookie_is_kept_in_the_frame_of_a_space_and_stays_with_the_site_elsewh
     assert cookie(scope(x_forwarded_proto="https"), "n", "v", 5).endswith("SameSite=None; Secure; Partitioned")
 
 
-def test_the_key_is_made_once_and_nobody_else_can_read_it(tmp_path):
-    home = tmp_path / "home"
-
-    key = kept_key(home)
-
-    assert key == kept_key(home)
-    assert 64 == len(key)
-    assert 0o600 == stat.S_IMODE((home / KEY_FILE).stat().st_mode)
-    assert [KEY_FILE] == [path.name for path in home.iterdir()]
-    assert key != kept_key(tmp_path / "other")
-
-
-def test_without_a_folder_to_write_to_the_key_lasts_as_long_as_the_app(tmp_path):
-    (tmp_path / "file").write_text("")
-
-    assert 64 == len(kept_key(tmp_path / "file" / "home"))
-
-
 def test_the_key_and_the_token_of_the_settings_are_used(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKVIZ_COOKIE_KEY", KEY)
     monkeypatch.setenv("RANKVIZ_ADMIN_TOKEN", "the token of the admin")
@@ -223,7 +202,17 @@ def test_the_key_and_the_token_of_the_settings_are_used(tmp_path, monkeypatch):
 
     assert Visitors(KEY).token("a") == visitors.token("a")
     assert "the token of the admin" == visitors.admin_token
-    assert not (tmp_path / KEY_FILE).exists()
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_key_that_comes_later_signs_and_what_was_signed_before_is_believed():
+    keys = [KEY]
+    visitors = Visitors(keys)
+    before = visitors.token("a")
+
+    keys.append("1" * 64)
+
+    assert "a" == visitors.id_in(before) == Visitors("1" * 64).id_in(visitors.token("a"))
 
 
 def test_a_request_that_nobody_has_identified_is_nobodys():

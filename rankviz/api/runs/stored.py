@@ -203,7 +203,7 @@ class StoredRuns:
         if not source.is_file():  # said with the path as it was given; the child gets the absolute one
             raise InvalidSettingError(f"There is no file {quoted(str(source))}.")
         request = {
-            "home": str(self._workspace.home.absolute()),
+            "home": str(self._workspace.home),
             "assets": str(self._workspace.assets.absolute()),
             "source": str(source.absolute()),
             "owner": owner.id,

@@ -8,15 +8,18 @@ Recorded sweeps are everybody's to look at and are no part of this.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError
+from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError, StorageError
+from rankviz.machine import disk
 from rankviz.visitor import Visitor
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.runs.record import RunRecord
+    from rankviz.store.cookie_key import CookieKey
 
 Kept = TypeVar("Kept", "RunRecord", "ProbeRecord", "RunRecord | ProbeRecord")
 
@@ -27,8 +30,24 @@ class Rights:
     def __init__(self, workspace: Workspace):
         self._workspace = workspace
 
+    @cached_property
+    def key(self) -> CookieKey:
+        """By which the visitors of a shared page are known again."""
+        from rankviz.store.cookie_key import CookieKey
+
+        given = self._workspace.settings.cookie_key
+        return CookieKey(self._workspace.home, given.get_secret_value() if given else "")
+
+    def why_unknown_later(self) -> str:
+        """Why visitors of a shared page would not be known again at its next start, so that nothing can be theirs, as a
+        sentence; empty where they would."""
+        if not self._workspace.shared or self.key.is_kept():
+            return ""
+        return self._workspace.why_not_write() or self._workspace.of_disk(disk.NO_KEY_SENTENCE)
+
     def somebody(self) -> Visitor:
-        """Who asks, to whom things may belong; InvalidSettingError where that is not known."""
+        """Who asks, to whom things may belong; InvalidSettingError where that is not known, StorageError where it would
+        not be known later."""
         visitor = self._workspace.visitor
         if visitor.is_nobody:
             raise InvalidSettingError(
@@ -36,6 +55,8 @@ class Rights:
                 "reload the page; a program sends the header X-RankViz-Visitor, whose value it gets from "
                 "/rankviz/visitor."
             )
+        if not visitor.is_host and (why := self.why_unknown_later()):
+            raise StorageError(why)
         return visitor
 
     def mine(self, run_id: str) -> bool:

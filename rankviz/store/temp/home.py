@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from threading import RLock, Thread
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from rankviz.errors import LimitError
 from rankviz.folder_sizes import bytes_in
+from rankviz.paths import resolved
 from rankviz.store.clock import Clock
 from rankviz.store.temp import downloads, making_room
 from rankviz.visitor import Visitor
@@ -47,27 +47,33 @@ class TempHome:
     """The temporary files of one runs folder. Several apps may use it at once."""
 
     def __init__(self, home: Path):
-        self.folder = Path(home) / "tmp"
+        self.folder = resolved(home) / "tmp"
         self._changing = RLock()
+        self._locked: tuple[Path, FileLock] | None = None
 
     @property
     def page(self) -> Path:
         """Where uploads and downloads lie: as GRADIO_TEMP_DIR says, where Gradio has its own place."""
         return Path(os.environ.get(GRADIO_FOLDER) or Path(tempfile.gettempdir()) / "gradio")
 
-    def use_for_gradio(self) -> None:
+    def use_for_gradio(self, *, always: bool = False) -> None:
         """Let Gradio keep its files here, or in a folder of their own where it was told of another place: others may
-        use that too. Before a page is built."""
+        use that too. Before a page is built, which keeps to one place.
+
+        always: also where nothing can be written here yet, so that nothing can be uploaded. Otherwise Gradio then has
+            its own place.
+        """
         if self._has_page:
             return
-        page = self.page / self._own if os.environ.get(GRADIO_FOLDER) else self.folder / "page"
-        with suppress(OSError):  # where nothing can be written, Gradio has its own place
+        page = resolved(self.page / self._own if os.environ.get(GRADIO_FOLDER) else self.folder / "page")
+        with suppress(OSError):
             page.mkdir(parents=True, exist_ok=True)
+        if always or page.is_dir():
             os.environ[GRADIO_FOLDER] = str(page)
 
     @property
     def _own(self) -> str:
-        return f"rankviz-{_name(str(self.folder.absolute()))}"
+        return f"rankviz-{_name(str(self.folder))}"
 
     @property
     def _has_page(self) -> bool:
@@ -153,11 +159,12 @@ class TempHome:
     def _mine(self) -> Path | None:
         """This app's folder of work; None, the system's, where nothing can be written in the runs folder."""
         with self._changing, suppress(OSError):
+            if self._locked is None or not (self._locked[0] / LOCK).exists():  # somebody may have removed it
+                self._locked = self._new_work()
             return self._locked[0]
         return None
 
-    @cached_property
-    def _locked(self) -> tuple[Path, FileLock]:
+    def _new_work(self) -> tuple[Path, FileLock]:
         folder = self.folder / "work"
         folder.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(dir=folder, prefix=NEW))

@@ -53,8 +53,10 @@ class Uploads:
         visitor = visitor_of_scope(scope) if self._workspace.shared else HOST
         if self._workspace.shared and not visitor.id:
             raise Refused(403, "Uploads need this page's cookie. Allow cookies for this page, and reload it.")
-        if self._workspace.shared and (why := self._workspace.why_not_write()):  # then it would be nobody's
-            raise Refused(507, why)
+        if self._workspace.shared:
+            why = self._workspace.why_not_write() or self._workspace.rights.why_unknown_later()
+            if why:  # then it would be nobody's
+                raise Refused(507, why)
         answer = []
 
         async def keep(message: Any) -> None:

@@ -7,7 +7,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog import own_studies
 from rankviz.core.runs.events import RunCancelled
-from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError
+from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError, StorageError
+from rankviz.machine import disk
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import NOBODY, acting_as
@@ -41,6 +42,22 @@ def test_lists_and_choices_hold_ones_own_runs_only(api):
         assert [] == list(api.runs.sweeps())
     with acting_as(ADMIN):
         assert {mine, other} == {sweep.sweep_id for sweep in api.runs.sweeps()}
+
+
+@pytest.mark.parametrize(("visitor", "words"), [(ANN, disk.NOTHING_NOW), (ADMIN, disk.NO_KEY_SENTENCE)])
+def test_nothing_becomes_anybodys_while_they_would_not_be_known_after_a_restart(api, tmp_path, visitor, words):
+    (tmp_path / "home" / "cookie.key").mkdir(parents=True)
+    makes = {
+        "start": lambda: api.runs.start(questions.sweep(ranks=(4,), max_steps=2)),
+        "import": lambda: api.runs.import_(tmp_path / "runs.zip"),
+        "studies": lambda: api.studies.add([tmp_path / "results.json"]),
+    }
+
+    for name, make in makes.items():
+        with acting_as(visitor), pytest.raises(StorageError) as refusal:
+            make()
+        assert words == str(refusal.value), name
+    assert [] == api.workspace.store.all()
 
 
 def test_what_another_made_is_answered_as_if_it_were_not_there(api, tmp_path):

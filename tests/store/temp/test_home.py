@@ -1,6 +1,7 @@
 """The one home of temporary files: what is kept in it, for whom, and until when."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,26 @@ def test_gradio_keeps_its_files_here_or_in_a_folder_of_their_own_where_it_was_to
     temp.use_for_gradio()
     assert tmp_path / "elsewhere" == temp.page.parent
     assert temp.page.is_dir()
+
+
+def test_gradio_gets_a_place_whose_name_is_the_same_wherever_one_stands(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "elsewhere")
+    monkeypatch.chdir(tmp_path)
+
+    TempHome(tmp_path / "home").use_for_gradio()
+
+    assert tmp_path / "elsewhere" == Path(os.environ["GRADIO_TEMP_DIR"]).parent
+
+
+def test_where_nothing_can_be_written_gradio_has_its_own_place_unless_this_one_may_come_later(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    (tmp_path / "home").write_text("")
+    temp = TempHome(tmp_path / "home")
+
+    temp.use_for_gradio()
+    assert "" == os.environ["GRADIO_TEMP_DIR"]
+    temp.use_for_gradio(always=True)
+    assert tmp_path / "home" / "tmp" / "page" == temp.page
 
 
 def test_what_is_old_goes_elsewhere_too_and_nothing_of_others_there(tmp_path, monkeypatch):
@@ -200,6 +221,17 @@ def test_where_nothing_can_be_written_work_has_a_folder_of_the_system(tmp_path):
     with TempHome(tmp_path / "home").work() as folder:
         assert folder.is_dir()
         assert not folder.is_relative_to(tmp_path / "home")
+
+
+def test_a_folder_of_work_that_somebody_has_removed_is_made_again(temp):
+    with temp.work() as folder:
+        shutil.rmtree(temp.folder)
+
+    with temp.work() as again:
+        assert temp.folder in again.parents
+        assert folder.parent != again.parent
+        TempHome(temp.folder.parent).clean(0)
+        assert again.is_dir()
 
 
 def copy_of(temp: TempHome, number: int, age: float) -> Path:
