@@ -8,7 +8,8 @@ import pytest
 
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import InvalidSettingError, LimitError
-from rankviz.store import ImportLimits, RunStore, import_runs
+from rankviz.paths import ASSETS
+from rankviz.store import ImportLimits, RunStore, export_runs, import_runs, recorded
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from tests.support.runs import questions
@@ -288,3 +289,10 @@ def test_what_stays_on_the_disk_takes_no_memory(tmp_path):
     path = made(tmp_path, ("a", "s"), journal="".join(f"{json.dumps(line)}\n" for line in lines) + CANCELLED)
 
     assert ["a"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(bytes_kept=10_000))
+
+
+def test_runs_of_rankviz_itself_take_far_less_memory_than_a_shared_page_allows(tmp_path):
+    ids = [sweep.sweep_id for sweep in recorded(ASSETS)]
+    path = export_runs([RunStore(ASSETS / "recorded")], ids, tmp_path / "a.zip")
+
+    assert import_runs(RunStore(tmp_path), path, limits=ImportLimits(bytes_kept=25_000, values_in_all=100_000))
