@@ -156,7 +156,7 @@ class SharedLimits(Limits):
     runs_per_import: Count = 60
     events_per_run: Count = 20_000
     events_per_import: Count = 40_000
-    values_per_import: Count | None = 2_000_000
+    values_per_import: Count | None = 1_000_000
     record_kb: Count | None = 100
     example_numbers: Count | None = 5_000_000
     disk_mb: Count | None = 20_000

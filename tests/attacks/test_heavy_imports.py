@@ -32,7 +32,7 @@ def events(number, kind, fields):
 
 def modules(number):
     """Of which the last line has few, and is the one that is kept."""
-    return {"environment": {"target_modules": letters(9990 if number < 250 else 7, number)}}
+    return {"environment": {"target_modules": letters(9990 if number < 150 else 7, number)}}
 
 
 def versions(number):
@@ -44,10 +44,10 @@ def answers(number):
 
 
 LONG_TO_READ = {
-    "250 lines of 9,990 modules": lambda name: one_run(name, events(251, "RunStarted", modules)),
-    "6,000 lines of 199 versions": lambda name: one_run(name, events(6000, "RunStarted", versions)),
-    "4,000 lines of 100 answers": lambda name: one_run(name, events(4000, "Answered", answers)),
-    "30 evaluations of 80,000 losses": lambda name: measured(name, 15, example_losses=[2] * 80_000),
+    "150 lines of 9,990 modules": lambda name: one_run(name, events(151, "RunStarted", modules)),
+    "3,000 lines of 199 versions": lambda name: one_run(name, events(3000, "RunStarted", versions)),
+    "2,000 lines of 100 answers": lambda name: one_run(name, events(2000, "Answered", answers)),
+    "16 evaluations of 80,000 losses": lambda name: measured(name, 8, example_losses=[2] * 80_000),
     "60 runs of 100,000 matches": lambda name: measured(name, 60, example_exact_matches=[1, 0] * 50_000),
 }
 LARGE_TO_KEEP = {
@@ -60,7 +60,7 @@ LARGE_TO_KEEP = {
 
 @pytest.mark.parametrize("much", LONG_TO_READ)
 def test_a_zip_that_is_long_to_read_brings_nothing(during, ann, name, much):
-    """Each was read in seconds by the page itself, which answered nobody meanwhile; verdicts on them took 0.5 GB."""
+    """Such were read in seconds by the page itself, which answered nobody meanwhile; verdicts on them took 0.5 GB."""
     data = LONG_TO_READ[much](name)
 
     answer = during(lambda: imported(ann, data))
@@ -81,7 +81,7 @@ def test_a_run_that_is_large_to_keep_is_not_imported(during, ann, name, much):
 
 
 def test_a_zip_as_long_as_may_be_keeps_nobody_waiting(during, ann, name):
-    data = measured(name, 12, example_losses=[2] * 80_000)
+    data = measured(name, 6, example_losses=[2] * 80_000)
 
     answer = during(lambda: (imported(ann, data), ann.endpoint("runs").text))
 
