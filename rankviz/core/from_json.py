@@ -92,7 +92,7 @@ def _of_typed_dict(kind: type) -> Reader:
             if (reader := readers.get(name)) is None:
                 if isinstance(value, list | dict):
                     continue
-                reader = _PLAIN
+                reader = _PLAIN[type(value)]
                 key(name)
             try:
                 values[name] = reader(value)
@@ -232,4 +232,4 @@ def _either(options: tuple[Any, ...]) -> Reader:
     return read
 
 
-_PLAIN = _either((bool, int, float, str, type(None)))
+_PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {type(None): _nothing}

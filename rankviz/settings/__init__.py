@@ -100,9 +100,10 @@ class Limits(BaseSettings):
     runs_per_import: Count = Field(2048, description="Runs of one imported zip")
     events_per_run: Count = Field(2_000_000, description="Events in the journal of an imported run")
     events_per_import: Count = Field(20_000_000, description="Events in the journals of one imported zip of runs")
+    values_per_import: Count | None = Field(None, description="Values in the events of one imported zip of runs")
+    record_kb: Count | None = Field(None, description="kB of memory that is kept for an imported run")
     example_numbers: Count | None = Field(
-        None,
-        description="Numbers of held-out examples (losses, tokens, matches) in an imported zip, and in runs compared",
+        None, description="Numbers of held-out examples (losses, tokens, matches) in runs that are compared"
     )
     disk_mb: Count | None = Field(
         None,
@@ -155,6 +156,8 @@ class SharedLimits(Limits):
     runs_per_import: Count = 60
     events_per_run: Count = 20_000
     events_per_import: Count = 40_000
+    values_per_import: Count | None = 1_000_000
+    record_kb: Count | None = 100
     example_numbers: Count | None = 5_000_000
     disk_mb: Count | None = 20_000
     introspections: Annotated[int, Field(ge=1)] = 1

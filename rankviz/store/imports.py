@@ -1,8 +1,9 @@
 """Runs in from a zip that `archive` wrote, or somebody made by hand.
 
-Reading it is bounded: files, bytes, what they unpack to, runs and events. Every request passes what a new one passes,
-and a journal is read as the store reads it. Runs that have not ended are refused, since they would be trained here.
-Nothing is overwritten, no name means two things, and nothing is added to what belongs to another.
+Reading it is bounded: files, bytes, what they unpack to, runs, events and their values; and so is what a page keeps of
+a run in memory. Every request passes what a new one passes, and a journal is read as the store reads it. Runs that have
+not ended are refused, since they would be trained here. Nothing is overwritten, no name means two things, and nothing
+is added to what belongs to another.
 """
 
 import re
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankviz.core.from_json import Misfit, quoted
+from rankviz.core.runs.events import RunEvent, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.store.anew import named_anew
 from rankviz.store.archive import LOSSES, SUMMARY
+from rankviz.store.costs import bytes_kept, values_in
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     line_of,
@@ -28,7 +31,7 @@ from rankviz.store.journal import (
     request_text,
     whole_lines,
 )
-from rankviz.store.memory.long_lists import numbers_in
+from rankviz.store.memory.long_lists import Line, numbers_in, without_long_lists
 from rankviz.store.ownership import NO_ONES, Ownership
 from rankviz.store.runs import IMPORTED, RunStore
 
@@ -42,6 +45,7 @@ MAX_RATIO = 200
 RATIO_BYTES = 10**6
 RESERVED = ("sample", "embedded")
 """Names that mean something else where a run's name may stand."""
+_NOWHERE = Line("", 0, 0, 0)
 _END = b"PK\x05\x06"
 _END_BYTES = 22
 _MEMBER = re.compile(r"runs/([A-Za-z0-9][A-Za-z0-9._-]{0,99})/(request\.json|events\.jsonl)")
@@ -66,10 +70,12 @@ class ImportLimits(NamedTuple):
     """Lines of one journal."""
     events_in_all: int = 20_000_000
     """Lines of all its journals: whoever lists runs reads each line once."""
-    example_numbers_in_all: int | None = None
-    """In the example_ lists of all its journals."""
+    values_in_all: int | None = None
+    """Of the events of all its journals (store.costs): a line may have thousands."""
+    bytes_kept: int | None = None
+    """Of memory that one run takes for good."""
     example_numbers: int = 1_000_000
-    """In those of one journal: two evaluations of 100,000 examples have 800,000."""
+    """In the example_ lists of one journal: two evaluations of 100,000 examples have 800,000."""
 
 
 class Folder(NamedTuple):
@@ -77,8 +83,8 @@ class Folder(NamedTuple):
 
     request: RunRequest
     files: Mapping[str, bytes]
-    example_numbers: int
-    """In the example_ lists of its journal."""
+    values: int
+    """Of the events of its journal."""
 
 
 def import_runs(
@@ -116,13 +122,13 @@ def read_export(source: Path, shipped: Iterable[Sweep], limits: ImportLimits) ->
             f"The runs in the zip have {lines:,} events together; at most {limits.events_in_all:,} are imported at "
             "once. Export fewer runs at a time."
         )
-    folders, numbers, most = [], 0, limits.example_numbers_in_all
+    folders, values, most = [], 0, limits.values_in_all
     for run_id, files in own.items():
         folders.append(folder := _checked(run_id, files, limits))
-        numbers += folder.example_numbers
-        if most is not None and numbers > most:
+        values += folder.values
+        if most is not None and values > most:
             raise LimitError(
-                f"The runs in the zip list more than {most:,} numbers of held-out examples together, the most that are "
+                f"The events of the runs in the zip have more than {most:,} values together, the most that are "
                 "imported at once. Export fewer runs at a time."
             )
     return folders
@@ -236,8 +242,21 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> F
             f"Run {run_id!r} in the zip lists {numbers:,} numbers of held-out examples; at most "
             f"{limits.example_numbers:,} are imported."
         )
+    _refuse_heavy(request, known, limits)
     written = b"".join(b"\n" if event is None else line_of(event) for event in events)
-    return Folder(request, {"request.json": request_text(request).encode(), "events.jsonl": written}, numbers)
+    files = {"request.json": request_text(request).encode(), "events.jsonl": written}
+    return Folder(request, files, sum(map(values_in, known)))
+
+
+def _refuse_heavy(request: RunRequest, events: Sequence[RunEvent], limits: ImportLimits) -> None:
+    """LimitError where a page would keep too much of the run in memory."""
+    light = [without_long_lists(event, _NOWHERE) for event in events if not isinstance(event, StepLogged)]
+    size, most = bytes_kept(RunRecord(request=request).after_all(light)), limits.bytes_kept
+    if most is not None and size > most:
+        raise LimitError(
+            f"Run {request.run_id!r} in the zip takes {size:,} bytes of memory, with its environment, stages, "
+            f"truncations and messages; at most {most:,} are imported."
+        )
 
 
 def _refuse_used_names(

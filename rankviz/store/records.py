@@ -45,8 +45,8 @@ class RunRecords:
 
     @property
     def reading(self) -> Reading | None:
-        """How far another thread has read the folder for the first time; None where nobody does. Meanwhile views leave
-        out what it has not read yet (memory.first_read.viewing), and all others wait."""
+        """How far another thread has read the folder for the first time, or what is new there; None where nobody does.
+        Meanwhile views leave out what it has not read yet (memory.first_read.viewing), and all others wait."""
         return self._current.reading
 
     def wait_until_read(self) -> None:

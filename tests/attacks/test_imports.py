@@ -238,16 +238,6 @@ def test_verdicts_on_many_examples_hold_nobody(during, ann, name):
     assert [] == [answer for answer in answers if "event: complete" not in answer and "Try again" not in answer]
 
 
-def test_a_zip_of_more_examples_than_are_compared_brings_nothing(during, ann, name):
-    """1.2 MB, with six million matches; a verdict on them took 0.5 GB."""
-    data = measured(name, 60, example_exact_matches=[1, 0] * 50_000)
-
-    answer = during(lambda: imported(ann, data))
-
-    assert "more than 5,000,000 numbers of held-out examples together" in answer
-    assert name not in ann.endpoint("runs").text
-
-
 TOO_MUCH = {
     "3,000 runs": lambda name: runs_zip(*((f"{name}-{i}", run_files(name)) for i in range(3000))),
     "zeros": lambda name: runs_zip((name, {"request.json": "{}", "events.jsonl": b"\0" * (300 * 10**6)})),

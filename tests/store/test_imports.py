@@ -8,12 +8,19 @@ import pytest
 
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import InvalidSettingError, LimitError
-from rankviz.store import ImportLimits, RunStore, import_runs
+from rankviz.paths import ASSETS
+from rankviz.store import ImportLimits, RunStore, export_runs, import_runs, recorded
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from tests.support.runs import questions
 
 CANCELLED = '{"event": "RunCancelled", "time": 1.0}\n'
+MEASURED = {"event": "Evaluated", "time": 1, "when": "after", "loss": 2.0, "tokens": 9, "examples": 3, "seconds": 1}
+STEP = {"event": "StepLogged", "time": 1, "loss": 2.0, "learning_rate": 0, "tokens": 9, "seconds": 1, "memory_bytes": 1}
+ANSWER = {"place": 0, "prompt": "", "reference": "", "text": "", "ended": True}
+SIZES = ("depth", "baseline_bytes", "load_peak_bytes", "tokens_per_step", "trainable_parameters", "total_parameters")
+DEPTH = {"event": "DepthMeasured", "time": 1, "moments": {"forward": 1}, "peak_kind": "", **dict.fromkeys(SIZES, 1)}
+DEPTH |= {"first_step_seconds": 1, "took_seconds": 1}
 
 
 def request(run_id="a", sweep_id="s"):
@@ -232,20 +239,60 @@ def test_a_line_that_is_no_event_comes_in_empty_and_one_that_is_without_what_no_
 
 
 def test_so_many_numbers_of_examples_are_imported_with_a_run(tmp_path):
-    measured = {"event": "Evaluated", "time": 1, "when": "after", "loss": 2.0, "tokens": 9, "examples": 3, "seconds": 1}
     lists = {"example_losses": [1.0, 2.0, 3.0], "example_tokens": [3, 3, 3]}
-    path = made(tmp_path, ("a", "s"), journal=f"{json.dumps(measured | lists)}\n" * 2 + CANCELLED)
+    path = made(tmp_path, ("a", "s"), journal=f"{json.dumps(MEASURED | lists)}\n" * 2 + CANCELLED)
 
     with pytest.raises(LimitError, match="lists 12 numbers of held-out examples; at most 11"):
         import_runs(RunStore(tmp_path), path, limits=ImportLimits(example_numbers=11))
     assert ["a"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(example_numbers=12))
 
 
-def test_so_many_numbers_of_examples_are_imported_at_once(tmp_path):
-    measured = {"event": "Evaluated", "time": 1, "when": "after", "loss": 2.0, "tokens": 9, "examples": 3, "seconds": 1}
-    journal = f"{json.dumps(measured | {'example_losses': [1.0, 2.0, 3.0]})}\n{CANCELLED}"
-    path = made(tmp_path, ("a", "s"), ("b", "s"), journal=journal)
+STARTED = {"event": "RunStarted", "time": 1, "environment": {"target_modules": ["q_proj"] * 50}}
+LINES = {
+    "numbers of examples": MEASURED | {"example_losses": [1.0] * 50},
+    "names of modules": STARTED,
+    "versions": STARTED | {"environment": {"versions": {str(number): "1" for number in range(25)}}},
+    "answers": {"event": "Answered", "time": 1, "when": "after", "seconds": 1, "answers": [ANSWER] * 10},
+    "timed steps": DEPTH | {"timed_steps": [1] * 50},
+}
 
-    with pytest.raises(LimitError, match="more than 5 numbers of held-out examples together"):
-        import_runs(RunStore(tmp_path), path, limits=ImportLimits(example_numbers_in_all=5))
-    assert ["a", "b"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(example_numbers_in_all=6))
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_so_many_values_are_imported_at_once_whatever_they_are(tmp_path, line):
+    path = made(tmp_path, ("a", "s"), ("b", "s"), journal=f"{json.dumps(line)}\n{CANCELLED}")
+
+    with pytest.raises(LimitError, match="have more than 100 values together, the most that are imported at once"):
+        import_runs(RunStore(tmp_path), path, limits=ImportLimits(values_in_all=100))
+    assert ["a", "b"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(values_in_all=200))
+
+
+KEPT = {
+    "environment": [STARTED | {"environment": {str(number): "x" * 900 for number in range(150)}}],
+    "modules": [STARTED | {"environment": {"target_modules": [str(number) for number in range(2000)]}}],
+    "stages": [{"event": "StageReached", "time": 1, "stage": f"{number}"} for number in range(2000)],
+    "truncations": [MEASURED | {"event": "AdapterCut", "r": r, "example_losses": [1.0] * 9} for r in range(1, 300)],
+}
+
+
+@pytest.mark.parametrize("lines", KEPT.values(), ids=KEPT)
+def test_a_run_that_would_take_much_memory_for_good_is_not_imported(tmp_path, lines):
+    path = made(tmp_path, ("a", "s"), journal="".join(f"{json.dumps(line)}\n" for line in lines) + CANCELLED)
+
+    with pytest.raises(LimitError, match=r"'a' in the zip takes \d{3},\d{3} bytes of memory.*at most 100,000"):
+        import_runs(RunStore(tmp_path), path, limits=ImportLimits(bytes_kept=100_000))
+    assert ["a"] == import_runs(RunStore(tmp_path), path)
+
+
+def test_what_stays_on_the_disk_takes_no_memory(tmp_path):
+    steps = [STEP | {"step": number} for number in range(1, 3000)]
+    lines = [STARTED, MEASURED | {"example_losses": [float(number) for number in range(9000)]}, *steps]
+    path = made(tmp_path, ("a", "s"), journal="".join(f"{json.dumps(line)}\n" for line in lines) + CANCELLED)
+
+    assert ["a"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(bytes_kept=10_000))
+
+
+def test_runs_of_rankviz_itself_take_far_less_memory_than_a_shared_page_allows(tmp_path):
+    ids = [sweep.sweep_id for sweep in recorded(ASSETS)]
+    path = export_runs([RunStore(ASSETS / "recorded")], ids, tmp_path / "a.zip")
+
+    assert import_runs(RunStore(tmp_path), path, limits=ImportLimits(bytes_kept=25_000, values_in_all=100_000))

@@ -57,7 +57,7 @@ class StoredRuns:
         return group(own)[::-1]
 
     def reading(self) -> str:
-        """How much of the runs folder has been read since the app started, as a sentence; empty once that is all."""
+        """How much has been read of the runs folder, or of what is new there, as a sentence; empty once that is all."""
         if (reading := self._workspace.store.reading) is None:
             return ""
         return f"The runs folder is being read: {reading.done:,} of {reading.total:,} runs so far."
@@ -213,7 +213,8 @@ class StoredRuns:
                 limits.runs_per_import,
                 limits.events_per_run,
                 limits.events_per_import,
-                limits.example_numbers,
+                limits.values_per_import,
+                limits.record_kb and limits.record_kb * 1000,
             ],
             "most": limits.runs_kept,
             "most_in_total": limits.runs_in_total,

@@ -52,7 +52,8 @@ class Current:
 
     @property
     def reading(self) -> Reading | None:
-        """How far another thread has read the folder for the first time; None where nobody does."""
+        """How far another thread has read the folder for the first time, or what is new there; None where nobody
+        does."""
         return self._first.reading
 
     def wait_until_read(self) -> None:
@@ -174,35 +175,34 @@ class Current:
             self._turns += 1
 
     def _look(self, *, at_work: bool = True) -> None:
-        """Make it what the folder says now. While another thread reads the folder for the first time, a view is content
-        with what it has read; whoever else asks waits. at_work: the runs that somebody works on are read too."""
+        """Make it what the folder says now. While another thread reads the folder, a view is content with what it has
+        read; whoever else asks waits. at_work: the runs that somebody works on are read too."""
         if self.reading and not self._first.is_mine:
             if is_view():
                 return
             self._first.wait()
         news = self._changes.news()
         self._due = None if news is None or self._due is None else self._due | news
-        named, stamp, begins = self._due, time_of(self._folder), self._rounds.is_over
-        if named is None or stamp != self._stamp or begins:
+        told, stamp, begins = self._due, time_of(self._folder), self._rounds.is_over
+        named = told or frozenset()
+        if told is None or stamp != self._stamp or begins:
             self._names, self._stamp = self.ids(), stamp
             for gone in self._kept.keys() - self._names:
                 self.forget(gone)
-            named = named if named is None else named | (self._names - self._kept.keys())
-        if named is None or begins:
-            self._rounds.begin(self._names if named is not None else ())
+            named = named | (self._names - self._kept.keys())
+        if told is None or begins:
+            self._rounds.begin(self._names if told is not None else ())
         self._due = frozenset()
         if not self._first.is_done:
             return self._first.read(self._names, self._look_at)
-        due = self._names if named is None else self._rounds.due()
-        named = named or frozenset()
+        due = self._names if told is None else self._rounds.due()
         for run_id in self._at_work - named if at_work else ():
             self._look_at(run_id, with_marks=False)
         for run_id in due - named:
             kept = self._kept.get(run_id)
             if (has_changed := kept is None or kept.has_changed(self._folder_of(run_id))) or kept.has_journal:
                 self._look_at(run_id, with_marks=has_changed)
-        for run_id in named:
-            self._look_at(run_id)
+        self._first.read(named, self._look_at)  # runs that came together may be many, with long journals
 
     def _look_at(self, run_id: str, *, with_marks: bool = True) -> None:
         try:

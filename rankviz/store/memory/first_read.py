@@ -1,4 +1,4 @@
-"""Reads a folder for the first time, which may take a while, the newest runs first.
+"""Reads a folder for the first time, or runs that came together, which may take a while, the newest runs first.
 
 Meanwhile views are made of what has been read; whoever counts, starts or removes runs waits.
 """
@@ -44,13 +44,14 @@ class Reading(NamedTuple):
 
 
 class FirstRead:
-    """Of one folder, by whichever thread is the first to ask."""
+    """Of one folder, by whichever thread is the first to ask; and of what comes later by the first to ask for that."""
 
     def __init__(self):
         self.lock = threading.Condition(threading.RLock())
         """Held by whoever looks at or changes what is known of the folder."""
         self.reading: Reading | None = None
         self.is_done = False
+        """Whether the folder has been read once."""
         self._thread = 0
 
     @property

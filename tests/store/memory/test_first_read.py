@@ -7,8 +7,10 @@ import pytest
 
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
+from rankviz.store.journal import JournalReader
 from rankviz.store.memory.first_read import HELD_SECONDS, FirstRead, viewing
 from tests.support.processes.slow_store import READ, SlowStore
+from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 
 
@@ -109,3 +111,32 @@ def test_a_read_that_fails_lets_others_begin_anew():
     assert (None, False) == (first.reading, first.is_done)
     with first.lock:
         first.wait()
+
+
+def test_others_look_while_runs_that_came_together_are_read(store):
+    slow, has_been_seen = LongJournals(store.home), Event()
+    slow.until = has_been_seen
+    slow.records()
+    came = set(store.run_ids(store.create(questions.sweep(ranks=range(1, 51)))))
+    reader = Thread(target=slow.records)
+    reader.start()
+    wait_for(lambda: slow.opened)
+
+    with viewing():
+        seen = set(ids(slow.records()))
+
+    has_been_seen.set()
+    reader.join()
+    assert seen < came
+    assert came == set(ids(slow.records()))
+
+
+class LongJournals(RunStore):
+    """Each is read for so long that others have a pause; until they have had it."""
+
+    opened = 0
+
+    def _open(self, run_id: str) -> JournalReader:
+        self.opened += 1
+        self.until.wait(1.1 * HELD_SECONDS)
+        return super()._open(run_id)
