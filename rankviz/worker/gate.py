@@ -21,7 +21,7 @@ def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
     settings = read(Settings, home=store.home, **shared)
     check_run(request, settings.limits)
     known = References.of_runs(store.home, owner)
-    base, data = known.model(request.base), known.data(request.data)
+    base, data = known.base(request.base), known.data(request.data)
     refuse_shadowed(base)
     return base, data
 

@@ -68,13 +68,15 @@ class Runs(FollowedRuns):
         self._require_there(request, engine, device)
 
     def check_limits(self, request: SweepRequest, *, paid: bool = False) -> None:
-        """LimitError where a sweep is more than this server allows of one, whatever is queued and kept here.
+        """LimitError where a sweep is more than this server allows of one, whatever is queued and kept here. A base
+        without weights is refused as `References.base` has it.
 
         paid: whether whoever asks pays for its machine.
         """
         limits = paid_limits(self._workspace.limits) if paid else self._workspace.limits
         check_count(request.run_count, limits)  # before the larger number that any sweep may have
         request.validate()
+        self._workspace.references.base(request.base)
         if not paid:
             self._quota.check_base(request.base)  # first: no other setting would help
         check_sweep(request.runs(sweep_id="asked", created_at=0.0), limits)
@@ -96,6 +98,7 @@ class Runs(FollowedRuns):
             raise InvalidSettingError(why_not)
         check_sweep(runs, self._workspace.limits if engine.is_limited else paid_limits(self._workspace.limits))
         for run in _unlike(runs):
+            self._workspace.references.base(run.base)
             if engine.is_limited:
                 self._quota.check_base(run.base)
             self.preview(run.data)
