@@ -12,7 +12,7 @@ from rankviz.api.preflight import Preflight
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.cost.adapter import plan_on
-from rankviz.core.runs.limits import check_batch
+from rankviz.core.runs.limits import check_step
 from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Probes:
         installed.require_trainer("A probe")
         owner = self._workspace.rights.somebody()
         question.validate()
-        check_batch(question.training.tokens_per_micro_step, self._workspace.limits)
+        check_step(question.lora.r, question.training, self._workspace.limits)
         self._quota.check_base(question.model_id)
         model = self._models.get(question.model_id)
         plan_on(model, question.lora, question.training, self._workspace.here())
