@@ -131,7 +131,6 @@ class Runs(FollowedRuns):
         if self._workspace.limits.base_parameters is not None:
             self._quota.check_download(self._preflight.weight_bytes(request.training, request.base, device))
 
-    @in_turn("starts")
     @writes
     def start(self, request: SweepRequest, destination: Destination = ANYWHERE, device: Device | None = None) -> str:
         """Queue a sweep and see that someone works the queue; returns its id.
@@ -149,6 +148,7 @@ class Runs(FollowedRuns):
         runs = request.runs(sweep_id="asked", created_at=0.0)
         copied = file.stat().st_size if file and not store.kept_path(file, owner.id).exists() else 0
         with (
+            self._workspace.starts.turn(),
             self._quota.admitting(new=len(runs), runs=runs),
             self._workspace.room.holding(copied),
         ):
@@ -165,7 +165,6 @@ class Runs(FollowedRuns):
         """
         return self.start(quick_look(request, ranks))
 
-    @in_turn("starts")
     @writes
     def add(self, sweep_id: str, r: int, destination: Destination | None = None, device: Device | None = None) -> str:
         """Queue one more run of a sweep, at another rank and with the same settings; returns the run's id.
@@ -178,7 +177,7 @@ class Runs(FollowedRuns):
         self._required_run_ids(sweep_id)
         destination = destination or self._machines.destination(self.sweep(sweep_id))
         self.check_runs([request], destination, device)
-        with self._quota.admitting(new=1, runs=[request], sweep_id=sweep_id):
+        with self._workspace.starts.turn(), self._quota.admitting(new=1, runs=[request], sweep_id=sweep_id):
             runs = self.sweep(sweep_id).runs
             limits = self._workspace.limits
             limits = limits if self._machines.engine(destination.engine).is_limited else paid_limits(limits)
@@ -213,7 +212,6 @@ class Runs(FollowedRuns):
         store = self._workspace.store
         return [each for each in run_ids if each in unwritten or store.record(each).state == "cancelled"]
 
-    @in_turn("starts")
     @writes
     def resume(
         self, sweep_id: str, destination: Destination | None = None, device: Device | None = None
@@ -226,7 +224,7 @@ class Runs(FollowedRuns):
         destination = destination or self._machines.destination(self.sweep(sweep_id))
         again = self.resumed_requests(sweep_id)
         self.check_runs(again, destination, device)
-        with self._quota.admitting(new=0, runs=again, sweep_id=sweep_id):
+        with self._workspace.starts.turn(), self._quota.admitting(new=0, runs=again, sweep_id=sweep_id):
             queued = [each.run_id for each in again if self._workspace.store.requeue(each.run_id, destination)]
             if not queued:
                 raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
