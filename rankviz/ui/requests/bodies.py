@@ -1,6 +1,8 @@
-"""Bounds the body of every request before it is parsed: its bytes, and how many values they can hold. A parsed value
-takes a hundred times its bytes, and parsing many takes seconds, in which nobody else is answered. Uploads are counted
-as they come in (`arriving`)."""
+"""Bounds the body of every request before it is parsed: its bytes, and how many values they can hold.
+
+Parsed values take up to a hundred times their bytes, and while many are parsed nobody else is answered. Uploads are
+counted as they come in (`arriving`).
+"""
 
 from typing import Any
 
