@@ -102,6 +102,13 @@ class InvalidSettingError(UserError):
     """A setting out of range, or two that exclude each other."""
 
 
+class NoWeightsError(InvalidSettingError):
+    """A base that is to be trained is known by its config.json alone."""
+
+    def __init__(self) -> None:
+        super().__init__("A config.json has no weights to train. Give the base as a Hub id (owner/name).")
+
+
 class NotRentedError(InvalidSettingError):
     """A machine and a limit are given for an engine that rents nothing."""
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from rankviz.catalog import models
 from rankviz.core.checks import named
-from rankviz.errors import InvalidSettingError, NoSuchPathError, UnknownModelError
+from rankviz.errors import InvalidSettingError, NoSuchPathError, NoWeightsError, UnknownModelError
 from rankviz.paths import ASSETS, existing, is_hub_id
 from rankviz.visitor import Visitor, data_folder, is_data_folder
 
@@ -89,6 +89,21 @@ class References:
         if text.startswith((".", "/", "~")) or text.endswith(".json"):
             raise NoSuchPathError(text)
         raise UnknownModelError(text, models.close_names(rows, text))
+
+    def base(self, ref: object) -> Reference:
+        """A model that can be trained: one whose weights are shipped, on the Hub, or in a folder of one's own machine.
+        NoWeightsError of a config.json, which is all of a model that a visitor of a shared page has here;
+        UnknownModelError of a folder without weights."""
+        model = self.model(ref)
+        if (folder := model.path) is None:
+            return model
+        if self._stranger() is not None or folder.is_file():
+            raise NoWeightsError
+        if not (folder / "config.json").is_file():
+            raise UnknownModelError(model.text, reason="and its folder holds no config.json")
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+            raise UnknownModelError(model.text, reason="and its folder holds no weights")
+        return model
 
     def data(self, ref: object) -> Reference:
         """A sample or a file of one's own. BadDataError where it is neither."""

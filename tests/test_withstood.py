@@ -109,7 +109,8 @@ SAID = [
     f"({len(test_adapters.LEAVING)} spellings, of the adapter and of a truncated one)",
     f"and verdicts on them, {test_imports.VERDICTS} at once",
     f"Those on more than {MANY_NUMBERS:,} numbers, or more than {MANY_PAIRS} pairs of ranks",
-    f"On a shared page {SharedLimits().example_numbers:,} are imported at once and compared",
+    f"On a shared page {SharedLimits().example_numbers:,} are compared",
+    f"the events of one zip have at most {SharedLimits().values_per_import:,} values",
     f"numbers of 10^{min(test_questions.POWERS)} to 10^{max(test_questions.POWERS)}, "
     f"in {len(test_questions.NUMBERS)} fields",
     f"not tried again for {children.FAILED_SECONDS / 60:.0f} minutes".replace("10", "ten"),
@@ -117,7 +118,7 @@ SAID = [
     f"(slow; {test_questions.FEW_PAGES} pages in `make test`)",
     f"{test_questions.ASKED_AT_ONCE} pages and scripts asked for at once",
     f"Bodies of {test_requests.BODY_MB} MB in pieces, at every address | At most {bodies.MAX_BODY_BYTES:,} bytes are "
-    f"read of any request, and {bodies.MAX_EVENT_BYTES / 1e6:.0f} MB of an event",
+    f"read of any request, and {bodies.MAX_EVENT_BYTES / 1e3:.0f} kB of an event",
     f"At most {unread.MAX_BYTES / 1e6:.0f} MB and {unread.MAX_ANSWERS:,} of all visitors",
     f"Of a session, {unread.MAX_MESSAGES} messages are kept",
     f"{bodies.MAX_BYTES / 1e6:.0f} MB of bodies in all, each for a minute; "

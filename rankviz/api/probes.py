@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
 from rankviz.api.visitors.quota import Quota
-from rankviz.api.workspace import Workspace, in_turn, writes
+from rankviz.api.workspace import Workspace, writes
 from rankviz.core.cost.adapter import plan_on
-from rankviz.core.runs.limits import check_batch
+from rankviz.core.runs.limits import check_step
 from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ class Probes:
         self._preflight = preflight
         self._quota = quota
 
-    @in_turn("starts")
     @writes
     def start(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
@@ -43,7 +42,7 @@ class Probes:
         installed.require_trainer("A probe")
         owner = self._workspace.rights.somebody()
         question.validate()
-        check_batch(question.training.tokens_per_micro_step, self._workspace.limits)
+        check_step(question.lora.r, question.training, self._workspace.limits)
         self._quota.check_base(question.model_id)
         model = self._models.get(question.model_id)
         plan_on(model, question.lora, question.training, self._workspace.here())
@@ -58,7 +57,7 @@ class Probes:
             created_at=now,
         )
         config = json.dumps(self._models.config(question.model_id))
-        with self._quota.admitting(new=1):
+        with self._workspace.starts.turn(), self._quota.admitting(new=1):
             self._workspace.store.create_probe(request, config, owner.id)
         self._workspace.work_queue()
         return request.probe_id

@@ -165,7 +165,7 @@ class Workspace:
 
     @cached_property
     def starts(self) -> FairLine:
-        """Before what is queued: it is checked first, which may take as long as reading a model."""
+        """Before what is queued, once it is checked: who waits for a model or the Hub keeps nobody from starting."""
         from rankviz.api import places
 
         return places.operations("starts at most {at_once} sweeps and probes at once", shared=self.shared)

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from rankviz.core.runs.limits import check_run
+from rankviz.core.probe.request import ProbeRequest
+from rankviz.core.runs.limits import check_run, check_step
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import UnknownModelError
 from rankviz.references import Reference, References
-from rankviz.settings import Settings, read
+from rankviz.settings import Limits, Settings, read
 from rankviz.store import RunStore
 
 
@@ -17,13 +18,22 @@ def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
     """
     request.validate()
     owner = store.ownership(request.run_id).owner
-    shared = {"shared": True} if owner else {}
-    settings = read(Settings, home=store.home, **shared)
-    check_run(request, settings.limits)
+    check_run(request, _limits(store, owner))
     known = References.of_runs(store.home, owner)
-    base, data = known.model(request.base), known.data(request.data)
+    base, data = known.base(request.base), known.data(request.data)
     refuse_shadowed(base)
     return base, data
+
+
+def admit_probe(store: RunStore, request: ProbeRequest) -> None:
+    """A UserError where a probe is none that may run here. Its model is the config that lies beside it."""
+    request.validate()
+    check_step(request.lora.r, request.training, _limits(store, store.ownership(request.run_id).owner))
+
+
+def _limits(store: RunStore, owner: str) -> Limits:
+    shared = {"shared": True} if owner else {}
+    return read(Settings, home=store.home, **shared).limits
 
 
 def refuse_shadowed(base: Reference) -> None:

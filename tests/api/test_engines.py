@@ -21,6 +21,7 @@ from rankviz.settings import Settings, read
 from rankviz.store.destination import Destination
 from rankviz.visitor import Visitor, acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
+from tests.support.models.folders import named_as_base
 from tests.support.runs import questions
 from tests.support.web.visitors import ANN, BEN
 
@@ -246,7 +247,7 @@ def test_a_base_in_a_folder_is_refused_where_folders_are_not_seen(own, tmp_path)
     there.sees_folders = False
 
     with pytest.raises(InvalidSettingError, match=FOLDER_IS_NOT_SENT):
-        api.engines.check(SweepRequest(base=str(tmp_path), seeds=(0,)), "elsewhere")
+        api.engines.check(SweepRequest(base=str(named_as_base(tmp_path)), seeds=(0,)), "elsewhere")
 
 
 def test_the_limits_of_a_shared_page_hold_on_what_its_owner_has_set_up(tmp_path):

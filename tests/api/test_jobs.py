@@ -21,6 +21,7 @@ from rankviz.store.destination import Destination, read_destination
 from rankviz.ui.parts.place import place_html
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use
+from tests.support.models.folders import named_as_base
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
@@ -95,7 +96,7 @@ def test_a_machine_that_there_is_not_and_a_limit_that_pays_for_nothing_are_refus
 
 def test_a_base_in_a_folder_of_this_machine_is_refused_before_anything_is_paid(own, tmp_path):
     with pytest.raises(InvalidSettingError, match="weights are not sent"):
-        own.jobs.check(SweepRequest(base=str(tmp_path), seeds=(0,)), "l4x1")
+        own.jobs.check(SweepRequest(base=str(named_as_base(tmp_path)), seeds=(0,)), "l4x1")
 
 
 def test_a_sweep_keeps_its_machine_and_limit_and_no_token(own):

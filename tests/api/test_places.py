@@ -4,15 +4,17 @@ ending, deleting or sharing what is theirs."""
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Event
 
 import pytest
 
 from rankviz.api import Api
+from rankviz.api.workspace import EMBEDDED
 from rankviz.errors import LimitError
 from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.hub import door
-from rankviz.visitor import acting_as
+from rankviz.visitor import Visitor, acting_as
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
@@ -30,9 +32,15 @@ def api(tmp_path, monkeypatch):
 
 @pytest.fixture
 def held(api, monkeypatch):
-    """Every start waits within its check until this is set."""
+    """Every start waits in its place until this is set."""
     go_on = Event()
-    monkeypatch.setattr(api.runs, "check", lambda *_: go_on.wait(60))
+
+    @contextmanager
+    def admitting(**_):
+        assert go_on.wait(60)
+        yield
+
+    monkeypatch.setattr(api.quota, "admitting", admitting)
     yield go_on
     go_on.set()
 
@@ -62,6 +70,32 @@ def test_many_starts_of_one_visitor_are_refused_at_once_and_another_starts(api, 
         for each in refused:
             with pytest.raises(LimitError, match=r"one for each visitor\. Try again in a moment"):
                 each.result()
+
+
+def test_who_waits_for_a_model_to_be_read_keeps_nobody_from_starting(api, monkeypatch):
+    reading, go_on, read = [], Event(), api.models.get
+
+    def get(ref):
+        if ref == "someone/large":
+            reading.append(ref)
+            assert go_on.wait(60)
+        return read(EMBEDDED)
+
+    monkeypatch.setattr(api.models, "get", get)
+
+    def start_a_large_one(number):
+        with acting_as(Visitor(f"visitor {number}")):
+            api.runs.start(questions.sweep(base="someone/large", ranks=(4,)))
+
+    crowd = api.workspace.starts.most
+    with ThreadPoolExecutor(crowd) as pool:
+        for number in range(crowd):
+            pool.submit(start_a_large_one, number)
+        try:
+            wait_until(lambda: len(reading) == crowd)
+            assert start(api, BEN)
+        finally:
+            go_on.set()
 
 
 def test_who_cancels_deletes_or_shares_waits_for_no_start(api, held):

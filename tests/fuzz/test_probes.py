@@ -8,7 +8,7 @@ from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError
 from rankviz.store.journal import parse_lines, parse_request, request_text
-from rankviz.ui.explore.probe import panel_html
+from rankviz.ui.explore.probe import panel_html, standing_of
 from tests.fuzz import mutate
 from tests.support.runs import probes
 
@@ -37,7 +37,7 @@ def test_a_probes_request_is_read_or_refused(fuzz):
 def test_a_probes_journal_is_read_whatever_stands_in_it_and_the_page_shows_it(fuzz, tmp_path):
     api = Api(home=tmp_path / "home", shared=False)
     api.workspace.store.create_probe(REQUEST, "{}")
-    panel_html(api, api.probes.get(REQUEST.probe_id))  # reads what RankViz ships, once
+    panel_html(api, api.probes.get(REQUEST.probe_id), "")  # reads what RankViz ships, once
     journal = api.workspace.store.run_dir(REQUEST.probe_id) / "events.jsonl"
 
     def read(data):
@@ -45,6 +45,7 @@ def test_a_probes_journal_is_read_whatever_stands_in_it_and_the_page_shows_it(fu
         json.dumps(asdict(record.extrapolated) if record.extrapolated else None, default=str)
         journal.write_bytes(data)
         api.workspace.store.forget([REQUEST.probe_id])
-        panel_html(api, api.probes.get(REQUEST.probe_id)).encode()
+        record = api.probes.get(REQUEST.probe_id)
+        panel_html(api, record, standing_of(api, record)).encode()
 
     fuzz(lambda rng: mutate.json_lines(ROWS, rng), read, refuses=False)

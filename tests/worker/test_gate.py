@@ -12,8 +12,9 @@ from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import data_folder
 from rankviz.worker.finetune.main import main
-from rankviz.worker.gate import admit
+from rankviz.worker.gate import admit, admit_probe
 from tests.support.runs import questions
+from tests.support.runs.probes import request as probe_request
 
 ANNA = Ownership("anna")
 
@@ -86,6 +87,17 @@ def test_a_visitors_run_keeps_the_limits_of_a_shared_page(store):
         admit(store, replace(run, lora=replace(run.lora, r=100_000)))
     with pytest.raises(InvalidSettingError, match="Batch size"):
         admit(store, replace(run, training=replace(run.training, per_device_train_batch_size=10**9)))
+
+
+def test_a_visitors_probe_keeps_them_too(store):
+    probe = probe_request()
+    store.create_probe(probe, "{}", ANNA.owner)
+
+    admit_probe(store, probe)
+    with pytest.raises(LimitError, match="at most 256 as the rank"):
+        admit_probe(store, replace(probe, lora=replace(probe.lora, r=1024)))
+    with pytest.raises(LimitError, match="tokens per batch"):
+        admit_probe(store, replace(probe, training=replace(probe.training, max_length=2**16)))
 
 
 def test_a_folder_in_the_runs_folder_is_not_taken_for_the_hub(store, monkeypatch):

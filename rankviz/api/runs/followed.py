@@ -102,7 +102,7 @@ class FollowedRuns(ExpectedRuns):
     def why_each_waits(self, sweep: Sweep) -> Mapping[str, str]:
         """The same of each run of a sweep that waits for something, by its id."""
         standing = self._standing(sweep)
-        place = functools.cache(lambda: self._place_in_words(sweep))
+        place = functools.cache(lambda: self.place_in_words(sweep.sweep_id))
         each = {}
         for run in standing.unended:
             asked = cancel_in_words([run], [run]) if run in standing.unwanted else ""
@@ -117,7 +117,7 @@ class FollowedRuns(ExpectedRuns):
         if not standing.unended:
             return ""
         reasons = [reason for reason in dict.fromkeys(standing.reasons.values()) if reason != AFTER_OTHERS]
-        place = "" if sweep.running or standing.with_engine else self._place_in_words(sweep)
+        place = "" if sweep.running or standing.with_engine else self.place_in_words(sweep.sweep_id)
         return " ".join(filter(None, [cancel_in_words(standing.unwanted, standing.unended), *reasons, place]))
 
     def are_unwanted(self, runs: Sequence[RunRecord]) -> bool:
@@ -137,8 +137,9 @@ class FollowedRuns(ExpectedRuns):
         with_engine = {run.run_id for run in unended if run.run_id in with_job or run.waits}
         return _Standing(unended, reasons, with_engine, self._unwanted(unended))
 
-    def _place_in_words(self, sweep: Sweep) -> str:
-        place = self.waiting(sweep.sweep_id)
+    def place_in_words(self, sweep_id: str) -> str:
+        """Of a sweep or a probe that waits: where it stands in the queue, and how long it will wait."""
+        place = self.waiting(sweep_id)
         return place.sentence if place else "It starts when a worker is free."
 
     def queue_words(self, engine: str = "") -> str:

@@ -68,13 +68,15 @@ class Runs(FollowedRuns):
         self._require_there(request, engine, device)
 
     def check_limits(self, request: SweepRequest, *, paid: bool = False) -> None:
-        """LimitError where a sweep is more than this server allows of one, whatever is queued and kept here.
+        """LimitError where a sweep is more than this server allows of one, whatever is queued and kept here. A base
+        without weights is refused as `References.base` has it.
 
         paid: whether whoever asks pays for its machine.
         """
         limits = paid_limits(self._workspace.limits) if paid else self._workspace.limits
         check_count(request.run_count, limits)  # before the larger number that any sweep may have
         request.validate()
+        self._workspace.references.base(request.base)
         if not paid:
             self._quota.check_base(request.base)  # first: no other setting would help
         check_sweep(request.runs(sweep_id="asked", created_at=0.0), limits)
@@ -96,6 +98,7 @@ class Runs(FollowedRuns):
             raise InvalidSettingError(why_not)
         check_sweep(runs, self._workspace.limits if engine.is_limited else paid_limits(self._workspace.limits))
         for run in _unlike(runs):
+            self._workspace.references.base(run.base)
             if engine.is_limited:
                 self._quota.check_base(run.base)
             self.preview(run.data)
@@ -128,7 +131,6 @@ class Runs(FollowedRuns):
         if self._workspace.limits.base_parameters is not None:
             self._quota.check_download(self._preflight.weight_bytes(request.training, request.base, device))
 
-    @in_turn("starts")
     @writes
     def start(self, request: SweepRequest, destination: Destination = ANYWHERE, device: Device | None = None) -> str:
         """Queue a sweep and see that someone works the queue; returns its id.
@@ -146,6 +148,7 @@ class Runs(FollowedRuns):
         runs = request.runs(sweep_id="asked", created_at=0.0)
         copied = file.stat().st_size if file and not store.kept_path(file, owner.id).exists() else 0
         with (
+            self._workspace.starts.turn(),
             self._quota.admitting(new=len(runs), runs=runs),
             self._workspace.room.holding(copied),
         ):
@@ -162,7 +165,6 @@ class Runs(FollowedRuns):
         """
         return self.start(quick_look(request, ranks))
 
-    @in_turn("starts")
     @writes
     def add(self, sweep_id: str, r: int, destination: Destination | None = None, device: Device | None = None) -> str:
         """Queue one more run of a sweep, at another rank and with the same settings; returns the run's id.
@@ -175,7 +177,7 @@ class Runs(FollowedRuns):
         self._required_run_ids(sweep_id)
         destination = destination or self._machines.destination(self.sweep(sweep_id))
         self.check_runs([request], destination, device)
-        with self._quota.admitting(new=1, runs=[request], sweep_id=sweep_id):
+        with self._workspace.starts.turn(), self._quota.admitting(new=1, runs=[request], sweep_id=sweep_id):
             runs = self.sweep(sweep_id).runs
             limits = self._workspace.limits
             limits = limits if self._machines.engine(destination.engine).is_limited else paid_limits(limits)
@@ -210,7 +212,6 @@ class Runs(FollowedRuns):
         store = self._workspace.store
         return [each for each in run_ids if each in unwritten or store.record(each).state == "cancelled"]
 
-    @in_turn("starts")
     @writes
     def resume(
         self, sweep_id: str, destination: Destination | None = None, device: Device | None = None
@@ -223,7 +224,7 @@ class Runs(FollowedRuns):
         destination = destination or self._machines.destination(self.sweep(sweep_id))
         again = self.resumed_requests(sweep_id)
         self.check_runs(again, destination, device)
-        with self._quota.admitting(new=0, runs=again, sweep_id=sweep_id):
+        with self._workspace.starts.turn(), self._quota.admitting(new=0, runs=again, sweep_id=sweep_id):
             queued = [each.run_id for each in again if self._workspace.store.requeue(each.run_id, destination)]
             if not queued:
                 raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile

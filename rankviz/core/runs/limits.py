@@ -6,6 +6,7 @@ Limits of how much a visitor may have are not here, since they depend on what is
 from collections.abc import Sequence
 from typing import Protocol
 
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import LimitError
 
@@ -36,19 +37,20 @@ def check_sweep(runs: Sequence[RunRequest], limits: RunLimits) -> None:
 
 def check_run(run: RunRequest, limits: RunLimits) -> None:
     """LimitError where one run is more than the server allows; of its base check_base knows."""
-    _most(run.r, limits, "rank", "as the rank", "Choose a lower rank.")
+    check_step(run.r, run.training, limits)
     _most(len(run.cut_ranks), limits, "truncations", "lower ranks to truncate to", "Choose fewer ranks.")
     _most(run.max_steps, limits, "steps", "steps per run", "Choose fewer steps.")
-    check_batch(run.training.tokens_per_micro_step, limits)
     tokens = run.held_out_examples * run.training.max_length
     advice = "Choose fewer held-out examples or a shorter length."
     _most(tokens, limits, "held_out_tokens", "held-out tokens (held-out examples × maximum length)", advice)
 
 
-def check_batch(tokens: int, limits: RunLimits) -> None:
-    """LimitError where a batch has too many tokens."""
+def check_step(r: int, training: TrainingSetup, limits: RunLimits) -> None:
+    """LimitError where a step of a run or a probe is more than the server allows."""
+    _most(r, limits, "rank", "as the rank", "Choose a lower rank.")
     advice = "Choose a smaller batch or a shorter length."
-    _most(tokens, limits, "tokens_per_batch", "tokens per batch (batch size × maximum length)", advice)
+    tokens, what = training.tokens_per_micro_step, "tokens per batch (batch size × maximum length)"
+    _most(tokens, limits, "tokens_per_batch", what, advice)
 
 
 def check_base(parameters: int, limits: RunLimits) -> None:

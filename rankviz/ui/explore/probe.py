@@ -135,23 +135,22 @@ def probing(api: Api, *, model: str, seen: str) -> Probing:
     if record is None:
         empty = html.paragraphs("No probe of this model on this machine yet.", css="rv-empty")
         return Probing(empty, gr.Button(visible=False), "", gr.Timer(active=False))
-    going = not record.state.ended
-    elapsed = _elapsed(record) if going else ""
-    now = f"{record.run_id} {record.state.value} {record.stage} {len(record.measured)} {elapsed}"
+    going, standing = not record.state.ended, standing_of(api, record)
+    now = f"{record.run_id} {record.state.value} {len(record.measured)} {standing}"
     timer = gr.Timer(active=going)
     if now == seen:
         return Probing(gr.skip(), gr.skip(), gr.skip(), timer)
-    return Probing(panel_html(api, record), gr.Button(visible=going), now, timer)
+    return Probing(panel_html(api, record, standing), gr.Button(visible=going), now, timer)
 
 
-def panel_html(api: Api, record: ProbeRecord) -> str:
+def panel_html(api: Api, record: ProbeRecord, standing: str) -> str:
     """Where it stands, and the table of what it has measured."""
     request, training = record.request, record.request.training
     tokens = f"{training.per_device_train_batch_size} × {training.max_length:,} tokens"
     what = f"r = {request.lora.r}, {training.framework}, {training.precision}, {training.optim}, {tokens}"
     parts = [f"<h2>{escape(request.model_id)}, {escape(what)}</h2>"]
-    if not record.state.ended:
-        parts.append(f'<p role="status">{escape(_standing(record))}</p>')
+    if standing:
+        parts.append(f'<p role="status">{escape(standing)}</p>')
         done = len(record.measured) + len(record.did_not_fit) + len(record.skipped)
         parts.append(html.progress(done / len(request.depths), label="Depths measured"))
     elif record.state is RunState.CANCELLED:
@@ -184,9 +183,12 @@ def _exact(value: float | Range | str, unit: str) -> str:
     return exact_span(value, unit) if isinstance(value, Range) else exact(value, unit)
 
 
-def _standing(record: ProbeRecord) -> str:
+def standing_of(api: Api, record: ProbeRecord) -> str:
+    """Empty of one that has ended."""
+    if record.state.ended:
+        return ""
     if record.state is RunState.QUEUED:
-        return "Queued. It starts when the worker is free."
+        return f"Queued. {api.runs.place_in_words(record.run_id)}"
     return f"{record.stage[:1].upper()}{record.stage[1:]}. {_elapsed(record)} elapsed."
 
 

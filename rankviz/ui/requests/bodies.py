@@ -1,5 +1,8 @@
-"""Bounds the body of every request before it is parsed: checking a long list against a schema takes seconds, in which
-nobody else is answered. Uploads are counted as they come in (`arriving`)."""
+"""Bounds the body of every request before it is parsed: its bytes, and how many values they can hold.
+
+Parsed values take up to a hundred times their bytes, and while many are parsed nobody else is answered. Uploads are
+counted as they come in (`arriving`).
+"""
 
 from typing import Any
 
@@ -12,8 +15,12 @@ from rankviz.ui.requests.login import asks_password, is_let_in
 
 MAX_BODY_BYTES = 100_000
 """Of a question of Explore, a call by HTTP or MCP, and anything else that is not named here."""
-MAX_EVENT_BYTES = 4_000_000
-"""Of an event of the page, which sends the values of its widgets."""
+MAX_EVENT_BYTES = 500_000
+"""Of an event of the page, which sends the values of its widgets. The largest names 256 uploaded files, in 300 kB."""
+MAX_VALUES = 10_000
+"""Of any body. 256 uploaded files are 2,000."""
+BEGIN_A_VALUE = (b",", b"[", b"{")
+"""What stands before each value of JSON but the first; in texts they count too, which saves reading those."""
 MAX_SECONDS = 60.0
 MAX_BYTES = 40_000_000
 """Of all bodies that are still coming. Of more, the one that began first is given up."""
@@ -46,8 +53,8 @@ class Bodies:
         limit = MAX_EVENT_BYTES if address.startswith(EVENTS) else MAX_BODY_BYTES
         try:
             body = await self._read(receive, limit)
-        except TooLongError:
-            text = f"The request is too long: at most {limit:,} bytes are read."
+        except TooLongError as error:
+            text = f"The request is too long: at most {error} are read."
             return await JSONResponse({"detail": text}, 413)(scope, receive, send)
         except TimeoutError:
             text = "The request did not come in time. Send it again."
@@ -59,6 +66,7 @@ class Bodies:
         """The whole body; None where whoever sends it has gone. TooLongError, or TimeoutError where it came too slowly,
         or others needed its place."""
         parts: list[bytes] = []
+        values = 0
         with anyio.move_on_after(self._seconds) as waiting:
             self._coming[waiting] = 0
             try:
@@ -69,8 +77,11 @@ class Bodies:
                     parts.append(message.get("body", b""))
                     self._coming[waiting] += len(parts[-1])
                     self._bytes += len(parts[-1])
+                    values += sum(map(parts[-1].count, BEGIN_A_VALUE))
                     if self._coming[waiting] > limit:
-                        raise TooLongError
+                        raise TooLongError(f"{limit:,} bytes")
+                    if values > MAX_VALUES:
+                        raise TooLongError(f"{MAX_VALUES:,} values")
                     if not message.get("more_body", False):
                         return b"".join(parts)
                     if self._bytes > self._most_bytes:
@@ -81,7 +92,7 @@ class Bodies:
 
 
 class TooLongError(Exception):
-    """More has come than is read."""
+    """More has come than is read; its text is how much is."""
 
 
 def once(body: bytes, receive: Any) -> Any:

@@ -17,7 +17,7 @@ from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.request import SweepRequest
 from rankviz.core.runs.timing.sweep_time import ExpectedSweep
 from rankviz.core.runs.words.labels import base_name
-from rankviz.errors import BusyError, LimitError, RankVizError, UserError
+from rankviz.errors import BusyError, LimitError, NoWeightsError, RankVizError, UserError
 from rankviz.ui.parts import html, where
 from rankviz.ui.parts.html import Cell, Row, exact, exact_span, rounded, rounded_span
 from rankviz.ui.parts.question import CUSTOM
@@ -102,6 +102,7 @@ def _of_values(api: Api, values: Mapping[str, Any]) -> Before:
         return wrong(*problem)
     request = request_of(values)
     try:
+        api.workspace.references.base(request.base)
         api.models.get(request.base)
     except RankVizError as error:
         return wrong("base", error)
@@ -209,7 +210,7 @@ class Replaced(NamedTuple):
 
 def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[dict[str, Any], Replaced]:
     """The form as it is, or with the embedded model where this machine is to train and can train that, and not the base
-    of the form; then with the reason, and a notebook for that base."""
+    of the form; then with the reason, and a notebook for that base where others have it."""
     sentence = _obstacle_of(api, values) if engine == LOCAL else ""
     if not sentence or api.workspace.why_not_train():
         return values, Replaced()
@@ -218,7 +219,9 @@ def trainable(api: Api, values: dict[str, Any], engine: str = LOCAL) -> tuple[di
     for form, what in ((smaller, "the usual batch and length instead"), (embedded, here)):
         if form != values and not _obstacle_of(api, form):
             why = notice_html(f"{sentence} The form has {what}.")
-            return form, Replaced(values, why, gr.Button(_notebook_label(request_of(values)), visible=True))
+            asked = request_of(values)
+            elsewhere = api.workspace.references.model(asked.base).path is None
+            return form, Replaced(values, why, gr.Button(_notebook_label(asked), visible=elsewhere))
     return values, Replaced()
 
 
@@ -230,7 +233,7 @@ def _obstacle_of(api: Api, values: Mapping[str, Any]) -> str:
         expected = api.runs.expected(request)
     except BusyError:
         return ""
-    except LimitError as error:
+    except (LimitError, NoWeightsError) as error:
         return str(error)
     except RankVizError:
         return ""

@@ -17,7 +17,6 @@ from filelock import FileLock
 from rankviz.catalog.models import full_name, load_index
 from rankviz.core.runs.events import MODELS_VARIABLE
 from rankviz.core.runs.stages import CONVERTING, DOWNLOADING, IMPORTING_TRANSFORMERS, UNPACKING
-from rankviz.errors import UnknownModelError
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
 from rankviz.worker.stages import TRANSFORMERS_MODULES, UNWATCHED, Stages
@@ -47,10 +46,6 @@ def resolve(base: Reference, home: Path, stages: Stages = UNWATCHED) -> Base:
     if base.text == EMBEDDED:
         return Base(name=str(embedded_folder(home, stages)), is_local=True, published_as=EMBEDDED_ID)
     if folder := base.path:
-        if not (folder / "config.json").is_file():
-            raise UnknownModelError(base.text, reason="and its folder holds no config.json")
-        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-            raise UnknownModelError(base.text, reason="and its folder holds no weights")
         return Base(name=str(folder.resolve()), is_local=True)
     name = full_name(load_index(ASSETS), base.text) if base.kind == "name" else base.text
     return Base(name=name, is_local=False)

@@ -24,6 +24,7 @@ from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
 from rankviz.errors import UserError
 from rankviz.store import RunStore
+from rankviz.worker.gate import admit_probe
 from rankviz.worker.journal import Journal, redirect_output
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "probe_depth")
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         if left.parent.name in killed:
             shutil.rmtree(left, ignore_errors=True)
     try:
-        journal.request.validate()
+        admit_probe(store, journal.request)
         Probe(store, journal, home).run()
     except Exception as error:
         return journal.fail(error)

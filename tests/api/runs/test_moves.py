@@ -18,6 +18,7 @@ from rankviz.supervisor import Supervisor
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
+from tests.support.models.folders import named_as_base
 from tests.support.processes.workers import wait_for, worker
 from tests.support.runs import questions
 
@@ -220,7 +221,7 @@ def test_machine_and_limit_are_refused_where_nothing_is_rented(rented, terms):
 
 
 def test_a_base_in_a_folder_stays_here(rented, tmp_path):
-    sweep_id = failed(rented, base=str(tmp_path))
+    sweep_id = failed(rented, base=str(named_as_base(tmp_path)))
 
     with pytest.raises(InvalidSettingError, match=FOLDER_IS_NOT_SENT):
         rented.moves.resume(sweep_id, "hf-jobs", "l4x1", 5.0)

@@ -1,6 +1,8 @@
 """Measure it here, as Gradio calls it: what the button queues, and what the panel shows at each state."""
 
 import json
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -87,7 +89,7 @@ def test_what_cannot_be_probed_is_refused_with_a_sentence(api):
 
 def test_a_running_probe_says_where_it_stands_and_is_drawn_again_only_when_that_changes(api):
     queued(api)
-    assert "Queued. It starts when the worker is free." in text_of(panel(api).panel)
+    assert "Queued. Next in the queue." in text_of(panel(api).panel)
     api.workspace.store.append("probe-1", StageReached(time=1.0, stage="4 blocks: training"))
 
     shown = panel(api)
@@ -95,6 +97,21 @@ def test_a_running_probe_says_where_it_stands_and_is_drawn_again_only_when_that_
     assert "4 blocks: training." in text_of(shown.panel)
     assert shown.timer.active
     assert shown.cancel.visible
+
+
+def test_a_probe_that_waits_says_its_place_and_the_wait_as_sweeps_do_and_is_drawn_again_when_that_changes(api):
+    store = api.workspace.store
+    store.create_probe(replace(request(), created_at=time.time() + 1), "{}")
+    first = panel(api)
+    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2))
+
+    second = panel(api, first.seen)
+
+    words = text_of(second.panel)
+    assert f"Queued. {api.runs.waiting('probe-1').sentence}" in words
+    assert "Place 2 in the queue: 1 sweep before it. Expected wait: up to" in words
+    api.runs.cancel(sweep_id)
+    assert "Next in the queue." in text_of(panel(api, second.seen).panel)
 
 
 def test_a_finished_probe_shows_both_depths_the_line_the_whole_and_the_estimate(api):

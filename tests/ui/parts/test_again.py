@@ -12,6 +12,7 @@ from rankviz.ui.parts.again import resume_or_ask, resume_there, shown_there
 from rankviz.ui.runs.sweep import sweep_view
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
+from tests.support.models.folders import named_as_base
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 
@@ -96,7 +97,7 @@ def test_what_stands_in_the_way_is_said_before_the_button(api):
 
 def test_a_place_that_cannot_take_the_sweep_says_why_and_the_button_is_off(api, tmp_path):
     store = api.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(4,), base=str(tmp_path)), "", HERE)
+    sweep_id = store.create(questions.sweep(ranks=(4,), base=str(named_as_base(tmp_path))), "", HERE)
     store.append(*store.run_ids(sweep_id), RunFailed(time=1.0, error="no luck"))
 
     there = shown_there(api, sweep_id, engine="hf-jobs", flavor="l4x1", spend=5.0)

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rankviz.ui.requests.bodies import MAX_BODY_BYTES, MAX_EVENT_BYTES, Bodies
+from rankviz.ui.endpoints.gate import MAX_LIST
+from rankviz.ui.requests.bodies import MAX_BODY_BYTES, MAX_EVENT_BYTES, MAX_VALUES, Bodies
 
 
 def ask(path, *parts, method="POST"):
@@ -63,6 +64,30 @@ def test_what_comes_after_the_limit_is_not_waited_for():
 def test_an_event_of_the_page_may_send_its_widgets():
     assert 200 == ask("/gradio_api/queue/join", b"x" * MAX_EVENT_BYTES)[0]
     assert 413 == ask("/gradio_api/queue/join", b"x" * MAX_EVENT_BYTES, b"x")[0]
+
+
+@pytest.mark.parametrize("path", [*PATHS[:6], "/rankviz/answer", "/gradio_api/queue/join", "/gradio_api/run/predict"])
+@pytest.mark.parametrize("value", [b"1,", b"[],", b'{"a":{}},', b"[" * 9 + b"]" * 9 + b","])
+def test_no_body_holds_more_values_than_are_parsed(path, value):
+    size = sum(map(value.count, b",[{"))
+    most = MAX_VALUES // size
+
+    assert 200 == ask(path, value * most)[0]
+    status, body, unread = ask(path, value * most, value, value)
+    assert (413, "The request is too long: at most 10,000 values are read.", 1) == (
+        status,
+        json.loads(body)["detail"],
+        unread,
+    )
+
+
+def test_the_largest_event_of_the_page_is_read():
+    name = "n" * 255
+    path = f"/tmp/{'f' * 32}/{'a' * 64}/{name}"
+    file = {"path": path, "url": f"http://127.0.0.1:7860/gradio_api/file={path}", "orig_name": name, "size": 123456}
+    file |= {"mime_type": "application/json", "is_stream": False, "meta": {"_type": "gradio.FileData"}}
+
+    assert 200 == ask("/gradio_api/queue/join", json.dumps({"data": [[file] * MAX_LIST]}).encode())[0]
 
 
 def test_uploads_have_limits_of_their_own():

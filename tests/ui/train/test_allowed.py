@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.jobs import LOG_IN, SET_TOKEN
 from rankviz.api.workspace import EMBEDDED
-from rankviz.errors import NotInstalledError
+from rankviz.errors import NotInstalledError, NoWeightsError
 from rankviz.installed import INSTEAD, LACKED, ON_ZERO_GPU
 from rankviz.machine import disk
 from rankviz.ui.explore.answer import words
@@ -155,6 +155,25 @@ def test_train_opens_from_explore_within_the_limits_and_says_which_stood_in_the_
     assert changed.items() <= form.items()
     assert limit in text_of(replaced.replaced)
     assert values == replaced.original
+
+
+def test_an_uploaded_config_is_said_to_have_no_weights_and_is_never_queued(tmp_path, monkeypatch):
+    api, config = Api(home=tmp_path / "home", shared=True), tmp_path / "config.json"
+    config.write_text("{}")
+    monkeypatch.setattr(api.workspace.references, "_own_upload", lambda *_: True)
+    values = {**DEFAULTS, "base": str(config)}
+
+    with acting_as(ANN):
+        shown, (form, replaced) = before.before(api, **values), before.trainable(api, values)
+        with pytest.raises(NoWeightsError):
+            api.runs.start(request_of(values))
+
+    assert "A config.json has no weights to train. Give the base as a Hub id" in text_of(shown.notice)
+    assert shown.notice == shown.base_problem
+    assert not shown.start.interactive
+    assert (EMBEDDED, False) == (form["base"], replaced.asked_notebook.visible)
+    assert "no weights to train" in text_of(replaced.replaced)
+    assert [] == api.workspace.store.records()
 
 
 def test_explore_says_under_its_button_which_limit_stands_in_the_way_and_what_is_trained(tmp_path):
