@@ -3,6 +3,8 @@
 import os
 import re
 import socket
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ from rankviz.errors import OF_THE_DISK, HubSilentError
 
 TIMEOUT_S = 3.0
 CACHE_VARIABLE = "HF_HUB_CACHE"
-SHARD = r"(-(?P<number>\d+)-of-(?P<of>\d+))?"
 WEIGHT_FILES = {
-    "safetensors": re.compile(rf"(?P<stem>model(\.safetensors)?){SHARD}\.safetensors"),
-    "bin": re.compile(rf"(?P<stem>pytorch_model){SHARD}\.bin"),
+    "safetensors": re.compile(r"model(\.safetensors)?(-\d+-of-\d+)?\.safetensors"),
+    "bin": re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin"),
 }
 """By format, the one that transformers prefers first; other files of a repository are not fetched to load it."""
+MAX_INDEX_BYTES, MAX_TENSORS, MAX_NAME = 16 * 10**6, 200_000, 100
+"""Of an index of weights: of 100,000 tensors, at 100 bytes each, it has 10 MB."""
 
 
 def silence(error: Exception, sentence: str) -> Exception:
@@ -74,8 +77,8 @@ def cache_folder() -> Path:
 
 
 def has_weights(repo_id: str) -> bool:
-    """Whether all weight files of this repository are in the cache, so that nothing is fetched to load it. Their names
-    say how many there are: an index is whatever a stranger wrote into it, and is not read here."""
+    """Whether all weight files of this repository are in the cache, so that nothing is fetched to load it. An index is
+    whatever a stranger wrote into it: it is searched for names of files, and not parsed."""
     from huggingface_hub import errors, try_to_load_from_cache
 
     def cached(name: str) -> str | None:
@@ -83,22 +86,32 @@ def has_weights(repo_id: str) -> bool:
         return path if isinstance(path, str) else None
 
     try:
-        for single, kind in (("model.safetensors", "safetensors"), ("pytorch_model.bin", "bin")):
+        for single in ("model.safetensors", "pytorch_model.bin"):
             index = cached(f"{single}.index.json")
-            if cached(single) or (index and _has_all_shards(Path(index).parent, WEIGHT_FILES[kind])):
+            if cached(single) or (index and _has_all_of(Path(index), Path(single).suffix)):
                 return True
     except (errors.HFValidationError, OSError):  # no such name, or it goes just now, to make room
         pass
     return False
 
 
-def _has_all_shards(folder: Path, pattern: re.Pattern[str]) -> bool:
-    """Whether there are as many weight files as the names of these say."""
-    numbers: dict[tuple[str, str], set[int]] = {}
-    for path in folder.iterdir():
-        if (name := pattern.fullmatch(path.name)) and name["number"] and path.is_file():
-            numbers.setdefault((name["stem"], name["of"]), set()).add(int(name["number"]))
-    return any(len(there) == int(of) for (_, of), there in numbers.items())
+def _has_all_of(index: Path, suffix: str) -> bool:
+    """Whether the weight files that an index names are beside it. False where it names none, or is too long for one."""
+    with index.open("rb") as file:
+        text = file.read(MAX_INDEX_BYTES + 1)
+    names = list(islice(_names_in(text, f'{suffix}"'.encode()), MAX_TENSORS + 1))
+    if not 0 < len(names) <= MAX_TENSORS or len(text) > MAX_INDEX_BYTES:
+        return False
+    return all("/" not in name and (index.parent / name).is_file() for name in set(names))
+
+
+def _names_in(text: bytes, end: bytes) -> Iterator[str]:
+    """What stands between quotes and ends so, in a search that hostile text does not slow down."""
+    at = text.find(end)
+    while at >= 0:
+        start = text.rfind(b'"', max(0, at - MAX_NAME), at) + 1
+        yield text[start : at + len(end) - 1].decode(errors="replace")
+        at = text.find(end, at + 1)
 
 
 def weight_bytes_to_fetch(repo_id: str, api: Any = None) -> int | None:

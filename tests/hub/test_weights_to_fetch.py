@@ -7,7 +7,7 @@ import httpx
 import pytest
 from huggingface_hub import file_download
 
-from rankviz.hub.reach import has_weights, weight_bytes_to_fetch
+from rankviz.hub.reach import MAX_INDEX_BYTES, MAX_TENSORS, has_weights, weight_bytes_to_fetch
 
 REPO, COMMIT = "someone/model", "a" * 40
 
@@ -80,17 +80,39 @@ def test_a_single_file_is_all_weights(cache):
     assert not has_weights("not/a/repository")
 
 
-@pytest.mark.parametrize("index", ["[1, 2]", '{"weight_map": []}', '{"weight_map": {"a": [1]}}', "[" * 5000, "\0"])
-def test_an_index_is_not_read_whatever_a_stranger_wrote_into_it(cache, index):
-    cache(**{"model.safetensors.index.json": index, "model-00001-of-00002.safetensors": "x"})
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["model-00000-of-00002.safetensors", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+        ["model-00000-of-00002.safetensors", "model-00001-of-00002.safetensors"],
+        ["part.a.safetensors", "part.b.safetensors"],
+    ],
+)
+def test_the_index_says_which_files_are_all_however_they_are_numbered(cache, names):
+    """The first are those of openai/gpt-oss-20b."""
+    index = json.dumps({"weight_map": dict(zip("abc", names, strict=False))})
+    cache(**{"model.safetensors.index.json": index}, **dict.fromkeys(names[:-1], "x"))
     assert not has_weights(REPO)
 
-    cache(**{"model-00002-of-00002.safetensors": "x"})
+    cache(**{names[-1]: "x"})
     assert has_weights(REPO)
 
 
-def test_shards_of_two_sets_are_not_one(cache):
-    first, other = "model-00001-of-00002.safetensors", "model-00002-of-00003.safetensors"
-    cache(**{"model.safetensors.index.json": "{}", first: "x", other: "x", "pytorch_model-00002-of-00002.bin": "x"})
+@pytest.mark.parametrize(
+    "index",
+    [
+        "[1, 2]",
+        '{"weight_map": []}',
+        '{"weight_map": {"a": [1]}}',
+        "[" * 5000,
+        "\0",
+        '{"weight_map": {"a": "../../refs/main.safetensors"}}',
+        '"model-00001-of-00002.safetensors"' * (MAX_TENSORS + 1),
+        '"model-00001-of-00002.safetensors"' + " " * MAX_INDEX_BYTES,
+    ],
+    ids=range(8),
+)
+def test_an_index_that_is_none_names_no_files(cache, index):
+    cache(**{"model.safetensors.index.json": index, **dict.fromkeys(SHARDS, "x")})
 
     assert not has_weights(REPO)
