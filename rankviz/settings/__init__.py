@@ -157,7 +157,7 @@ class SharedLimits(Limits):
     events_per_run: Count = 20_000
     events_per_import: Count = 40_000
     values_per_import: Count | None = 1_000_000
-    record_kb: Count | None = 100
+    record_kb: Count | None = 200
     example_numbers: Count | None = 5_000_000
     disk_mb: Count | None = 20_000
     introspections: Annotated[int, Field(ge=1)] = 1

@@ -7,6 +7,7 @@ from itertools import chain
 
 from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord
+from rankviz.store.memory.long_lists import Line
 
 
 def values_in(event: RunEvent) -> int:
@@ -17,7 +18,7 @@ def values_in(event: RunEvent) -> int:
 
 def bytes_kept(record: RunRecord) -> int:
     """Of an ended run, in memory, once its long lists and steps are left on the disk (memory/). What several records
-    share counts for each."""
+    share counts for each; where a list is on the disk, which all lists of an event share, for none."""
     return sys.getsizeof(record) + sum(map(bytes_kept, _parts(record)))
 
 
@@ -26,4 +27,7 @@ def _parts(value: object) -> Iterable:
         return chain.from_iterable(value.items())
     if isinstance(value, tuple):
         return value
-    return (getattr(value, field.name) for field in fields(value)) if is_dataclass(value) else ()
+    if not is_dataclass(value):
+        return ()
+    parts = (getattr(value, field.name) for field in fields(value))
+    return (part for part in parts if not isinstance(part, Line))

@@ -1,8 +1,12 @@
 """Files that are on the disk when the call returns, whole or not at all."""
 
+import errno
 import os
 import secrets
 from pathlib import Path
+
+NOT_OF_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+"""As some shared and network file systems answer: there is nothing to do then."""
 
 
 def write_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None:
@@ -25,9 +29,12 @@ def replace_durably(path: Path, content: str | bytes, mode: int = 0o666) -> None
 
 
 def sync_folder(folder: Path) -> None:
-    """What has come into it or left it."""
+    """What has come into it or left it, on a file system that can do so."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in NOT_OF_FOLDERS:
+            raise
     finally:
         os.close(fd)

@@ -84,7 +84,7 @@ class Folder(NamedTuple):
     request: RunRequest
     files: Mapping[str, bytes]
     values: int
-    """Of the events of its journal."""
+    """Of the events of its journal, counted where they are limited."""
 
 
 def import_runs(
@@ -245,17 +245,19 @@ def _checked(run_id: str, files: Mapping[str, bytes], limits: ImportLimits) -> F
     _refuse_heavy(request, known, limits)
     written = b"".join(b"\n" if event is None else line_of(event) for event in events)
     files = {"request.json": request_text(request).encode(), "events.jsonl": written}
-    return Folder(request, files, sum(map(values_in, known)))
+    return Folder(request, files, 0 if limits.values_in_all is None else sum(map(values_in, known)))
 
 
 def _refuse_heavy(request: RunRequest, events: Sequence[RunEvent], limits: ImportLimits) -> None:
     """LimitError where a page would keep too much of the run in memory."""
+    if (most := limits.bytes_kept) is None:
+        return
     light = [without_long_lists(event, _NOWHERE) for event in events if not isinstance(event, StepLogged)]
-    size, most = bytes_kept(RunRecord(request=request).after_all(light)), limits.bytes_kept
-    if most is not None and size > most:
+    if (size := bytes_kept(RunRecord(request=request).after_all(light))) > most:
         raise LimitError(
             f"Run {request.run_id!r} in the zip takes {size:,} bytes of memory, with its environment, stages, "
-            f"truncations and messages; at most {most:,} are imported."
+            f"truncations and messages; at most {most:,} are imported. Export a run with fewer truncated ranks, or "
+            "look at it on a machine of your own."
         )
 
 

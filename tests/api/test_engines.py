@@ -154,6 +154,14 @@ def test_no_visitor_is_told_to_change_a_setting_of_the_server(tmp_path, text):
     assert not [word for word in ADVICE if word in shown]
 
 
+def test_a_library_that_names_a_command_is_quoted_as_it_is(tmp_path):
+    shared = Api(home=tmp_path, shared=True)
+    error = "Using 4-bit quantization requires bitsandbytes: `pip install -U bitsandbytes>=0.46.1`"
+
+    with acting_as(ANN):
+        assert error == private.shown_text(shared.workspace, error)
+
+
 def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):
     monkeypatch.setattr("rankviz.engines.slurm.commands.Commands.why_not", lambda commands: "")
     shared = Api(home=tmp_path, shared=True)

@@ -9,6 +9,7 @@ import pytest
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.paths import ASSETS
+from rankviz.settings import SharedLimits
 from rankviz.store import ImportLimits, RunStore, export_runs, import_runs, recorded
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
@@ -16,6 +17,7 @@ from tests.support.runs import questions
 
 CANCELLED = '{"event": "RunCancelled", "time": 1.0}\n'
 MEASURED = {"event": "Evaluated", "time": 1, "when": "after", "loss": 2.0, "tokens": 9, "examples": 3, "seconds": 1}
+CUT = {"event": "AdapterCut", "time": 1, "loss": 2.0, "tokens": 9, "examples": 64, "seconds": 1}
 STEP = {"event": "StepLogged", "time": 1, "loss": 2.0, "learning_rate": 0, "tokens": 9, "seconds": 1, "memory_bytes": 1}
 ANSWER = {"place": 0, "prompt": "", "reference": "", "text": "", "ended": True}
 SIZES = ("depth", "baseline_bytes", "load_peak_bytes", "tokens_per_step", "trainable_parameters", "total_parameters")
@@ -296,3 +298,12 @@ def test_runs_of_rankviz_itself_take_far_less_memory_than_a_shared_page_allows(t
     path = export_runs([RunStore(ASSETS / "recorded")], ids, tmp_path / "a.zip")
 
     assert import_runs(RunStore(tmp_path), path, limits=ImportLimits(bytes_kept=25_000, values_in_all=100_000))
+
+
+def test_a_fast_curve_of_many_ranks_is_imported_by_a_shared_page(tmp_path):
+    held_out = {"example_losses": [1.5] * 64, "example_tokens": [20] * 64, "example_correct_tokens": [11] * 64}
+    cuts = [CUT | held_out | {"r": r, "example_exact_matches": [1] * 64} for r in range(1, 128)]
+    path = made(tmp_path, ("a", "s"), journal="".join(f"{json.dumps(line)}\n" for line in cuts) + CANCELLED)
+    most = SharedLimits().record_kb * 1000
+
+    assert ["a"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(bytes_kept=most))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 
@@ -137,3 +138,18 @@ def test_a_broken_list_of_what_is_on_its_way_takes_nothing_with_it(tmp_path, tex
 
     assert [*RANKS, 16] == ranks_of(store)
     assert [] == names_in(store)
+
+
+def test_a_file_system_that_cannot_sync_folders_takes_runs_all_the_same(tmp_path, monkeypatch):
+    sync = os.fsync
+
+    def refusing(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", refusing)
+    store = RunStore(tmp_path)
+
+    for _ in range(2):
+        assert len(RANKS) == len(store.run_ids(store.create(questions.sweep(ranks=RANKS))))

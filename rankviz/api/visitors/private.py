@@ -21,7 +21,7 @@ NAMING = ("account", "exclude", "licenses", "mail-user", "nodelist", "qos", "res
 """Options of sbatch whose values are names of the site."""
 
 SENTENCE_ENDS = re.compile(r"(?<=[.!?]) +(?=[A-Z`])")
-FOR_OWNER = re.compile(r"\bRANKVIZ_[A-Z]|\bscontrol\b|\bpip install\b")
+FOR_OWNER = re.compile(r"\bRANKVIZ_[A-Z]|\bscontrol\b")
 """In a sentence that only the owner can act on."""
 
 TEXTS = ("error", "log_tail", "lost", "waits", "where")

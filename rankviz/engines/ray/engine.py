@@ -36,7 +36,10 @@ GIVEN_UP_SECONDS = 120.0
 ENDING_SECONDS = 1.0
 HOME_FILE = "ray.id"
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
-NOT_INSTALLED = "Ray is not installed here. Run pip install '.[ray]' in the RankViz folder, or pip install ray."
+NOT_INSTALLED = (
+    "Ray is not installed here. For RANKVIZ_RAY_ADDRESS, run pip install '.[ray]' in the RankViz folder, or pip "
+    "install ray."
+)
 NO_ADDRESS = (
     "No Ray cluster is set up here. Set RANKVIZ_RAY_ADDRESS to the address of one, such as 10.0.0.1:6379, also for the "
     "page that works on this runs folder, and start it again."

@@ -1,5 +1,6 @@
 """Options of sbatch that the owner of a server may set, and the command that starts Python on the nodes."""
 
+import itertools
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ ALLOWED = frozenset(_NAMES.split())
 engine finds it. Whole names only: sbatch takes abbreviations too."""
 QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
 """Of a command line: it may be for a shell that it starts, as in bash -c 'exec python "$@"' bash."""
+SHELL_OPTION = re.compile(r"-[a-z]*c")
 GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
 
 
@@ -39,10 +41,11 @@ def check_options(options: Sequence[str]) -> Sequence[str]:
 
 def python_command(text: str) -> Sequence[str]:
     """The words of a command line; ~ before the first is the home folder. InvalidSettingError where its quotes do not
-    close, or it names a variable that no shell will read: one that is not quoted, or in the first word."""
+    close, or it names a variable that no shell will read: one that is not quoted, or before the -c of a shell."""
     try:
         words = shlex.split(text)
-        if "$" in "".join([QUOTED.sub("", text), *words[:1]]):
+        before_shell = itertools.takewhile(lambda word: not SHELL_OPTION.fullmatch(word), words)
+        if "$" in "".join([QUOTED.sub("", text), *before_shell]):
             raise ValueError("variables are not filled in, so write the path itself")
     except ValueError as error:
         raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(text)}: {error}.") from None

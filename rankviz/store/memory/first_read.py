@@ -50,6 +50,7 @@ class FirstRead:
         self.lock = threading.Condition(threading.RLock())
         """Held by whoever looks at or changes what is known of the folder."""
         self.reading: Reading | None = None
+        """Set from the first pause on: before, nobody else has to wait or to make do."""
         self.is_done = False
         """Whether the folder has been read once."""
         self._thread = 0
@@ -66,7 +67,7 @@ class FirstRead:
 
     def read(self, run_ids: Collection[str], look_at: Callable[[str], None]) -> None:
         """Look at each, with the lock held, except for pauses in which others have it."""
-        self.reading, self._thread = Reading(0, len(run_ids)), threading.get_ident()
+        self._thread = threading.get_ident()
         try:
             self._read(run_ids, look_at)
             self.is_done = True
@@ -78,12 +79,16 @@ class FirstRead:
         """Return once no other thread is at it. The lock is held, and free meanwhile."""
         self.lock.wait_for(lambda: self.reading is None or self.is_mine)
 
+    def pause(self, reading: Reading) -> None:
+        """Let others have the lock, who see how far it is."""
+        self.reading = reading
+        self.lock.wait(PAUSE_SECONDS)
+
     def _read(self, run_ids: Collection[str], look_at: Callable[[str], None]) -> None:
         since = time.monotonic()
         for number, run_id in enumerate(sorted(run_ids, reverse=True)):
             if time.monotonic() - since > HELD_SECONDS and threading.active_count() > 1:
-                self.reading = Reading(number, len(run_ids))
-                self.lock.wait(PAUSE_SECONDS)
+                self.pause(Reading(number, len(run_ids)))
                 since = time.monotonic()
             look_at(run_id)
 

@@ -51,7 +51,7 @@ def status_html(sweep: Sweep, progress: SweepProgress | None = None, waiting: st
     ]
     if not sweep.ended:
         parts.append(_how_far(sweep, progress or progress_of(sweep, time.time())))
-    failed = next((run for run in sweep.runs if run.state is RunState.FAILED), None)
+    failed = next((run for run in sweep.runs if run.state is RunState.FAILED and run.error), None)
     if failed:
         parts.append(f'<div class="rv-notice rv-error" role="alert"><p>{html.prose(failed.error)}</p></div>')
     return "".join(parts) + "</div>"

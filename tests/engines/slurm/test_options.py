@@ -87,6 +87,9 @@ def test_a_python_may_be_in_the_home_folder(monkeypatch):
     [
         "$HOME/venv/bin/python",
         '"$HOME/venv/bin/python"',
+        'nice "$HOME/venv/bin/python"',
+        "srun '$SCRATCH/venv/bin/python'",
+        'apptainer exec --bind "$HOME/x:/x" rankviz.sif python',
         "apptainer exec --bind=$HOME/x:/x rankviz.sif python",
         "bash -c 'module load cuda' $HOME/venv/bin/python",
     ],

@@ -140,3 +140,12 @@ class LongJournals(RunStore):
         self.opened += 1
         self.until.wait(1.1 * HELD_SECONDS)
         return super()._open(run_id)
+
+
+def test_a_read_without_a_pause_is_none_that_others_see():
+    first, seen = FirstRead(), []
+
+    with first.lock:
+        first.read(["a", "b"], lambda run_id: seen.append(first.reading))
+
+    assert [None, None] == seen and first.is_done

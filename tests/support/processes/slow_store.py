@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rankviz.store import RunStore
 from rankviz.store.journal import JournalReader
+from rankviz.store.memory.first_read import Reading
 
 READ = 60
 """Runs that it reads first."""
@@ -35,6 +36,6 @@ class SlowStore(RunStore):
     def _open(self, run_id: str) -> JournalReader:
         if threading.current_thread() is self._reader:
             while self._opened >= READ and not self.goes_on.is_set():
-                self._current._lock.wait(0.001)  # as in a pause, in which others have the lock
+                self._current._first.pause(Reading(self._opened, len(self._current._names)))
             self._opened += 1
         return super()._open(run_id)
