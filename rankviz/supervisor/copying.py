@@ -92,7 +92,7 @@ class Copying:
 
     def _goes_on(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
         offset, goes_on = self._unwanted.get(attempt, (0, False))
-        with self._files_of(attempt):
+        with self.files_of(attempt.run_id):
             data = engine.events(live, attempt, offset)
         for event in stamped(data, attempt, offset):
             goes_on = not isinstance(event, LAST)
@@ -101,7 +101,7 @@ class Copying:
 
     def _copy(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
         """Whether that ends it."""
-        with self._files_of(attempt):
+        with self.files_of(attempt.run_id):
             offset = max(self._read.get(attempt, 0), self._store.record(attempt.run_id).copied_bytes)
             data = engine.events(live, attempt, offset)
             events = list(stamped(data, attempt, offset))
@@ -114,7 +114,7 @@ class Copying:
         return last is not None
 
     @contextlib.contextmanager
-    def _files_of(self, attempt: Attempt) -> Iterator[None]:
+    def files_of(self, run_id: str) -> Iterator[None]:
         """Around what reads and writes them: where one fails, that is a matter of this run, and not of its engine."""
         try:
             yield
@@ -123,7 +123,7 @@ class Copying:
         except OSError as error:
             if disk.is_of_all(error, self._store.home):
                 raise
-            raise RunUnreadError(attempt.run_id, error.strerror) from error
+            raise RunUnreadError(run_id, error.strerror) from error
 
     def _with_files(self, engine: Engine, live: Live, attempt: Attempt, last: RunEvent) -> RunEvent:
         """How an attempt ended, once what it left is here: completed is only what is."""

@@ -13,7 +13,7 @@ from rankviz.errors import EngineEndingError, EngineUnavailableError, RunUnreadE
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.supervisor.ends import Ends
-from rankviz.supervisor.jobs import Jobs
+from rankviz.supervisor.jobs import UNREADABLE, Jobs
 from rankviz.supervisor.outcomes import ORPHANED, Outcomes, Record, given_up
 
 DONE_SECONDS = 60.0
@@ -111,7 +111,7 @@ class Ending:
             run_id = self._jobs.running(live)
             if run_id and self._store.cancel_word(run_id) is not None:
                 self.cancel([run_id])
-        elif engine.shares_disk and self._has_lasted(live):
+        elif engine.shares_disk and self._has_lasted(live, self._unread_at):
             self._forget(engine, live)
 
     def _is_needless(self, live: Live) -> bool:
@@ -123,12 +123,11 @@ class Ending:
                 return False
             states.append(record.state)
         is_given_away = len(states) < len(live.job.attempts)
-        if is_given_away and self._jobs.has_unreadable(live):
+        if is_given_away and self._jobs.unreadable(live):
             return False
         if is_given_away or RunState.CANCELLED in states or (states and live.waits):
             return True
-        now = time.monotonic()
-        return bool(states) and now - self._done_at.setdefault(live.job.name, now) >= DONE_SECONDS
+        return bool(states) and self._has_lasted(live, self._done_at)
 
     def _is_in_vain(self, engine: Engine, live: Live) -> bool:
         """Whether a job is at a run that nobody wants any more, while others of it wait."""
@@ -157,7 +156,7 @@ class Ending:
             try:
                 self._jobs.copying.copy(engine, live)
             except RunUnreadError as error:
-                if not self._has_lasted(live):
+                if not self._has_lasted(live, self._unread_at):
                     raise EngineEndingError(f"{error} {ENDED_ALL_THE_SAME}") from error
                 return False
             self._unread_at.pop(live.job.name, None)
@@ -185,9 +184,9 @@ class Ending:
 
     def _ended(self, engine: Engine, live: Live, end: End) -> None:
         """By itself, or since RankViz has ended it, maybe before a restart of the app. Where nobody saw how, its place
-        was not lost if it ended no run. What it brings waits as long as a run of it will not be read."""
-        if not engine.shares_disk and self._jobs.has_unreadable(live):
-            return
+        was not lost if it ended no run. What it brings waits, and says so, as long as a run of it will not be read."""
+        if not engine.shares_disk and (run_id := self._jobs.unreadable(live)):
+            return self._jobs.place(engine, replace(live, waits=UNREADABLE.format(run_id)))
         if live.job.name in self._too_long or self._can_only_have_taken_too_long(engine, live, end):
             self._too_long.discard(live.job.name)
             end = self._of_one_that_took_too_long(end)
@@ -226,9 +225,9 @@ class Ending:
         self._done_at.pop(live.job.name, None)
         self._unread_at.pop(live.job.name, None)
 
-    def _has_lasted(self, live: Live) -> bool:
+    def _has_lasted(self, live: Live, since: dict[str, float]) -> bool:
         now = time.monotonic()
-        return now - self._unread_at.setdefault(live.job.name, now) >= DONE_SECONDS
+        return now - since.setdefault(live.job.name, now) >= DONE_SECONDS
 
     def _has_ended(self, run_id: str) -> bool:
         with contextlib.suppress(RunUnreadError):
@@ -244,7 +243,8 @@ class Ending:
     def _begin(self, run_id: str) -> bool:
         """Where there is no room for the mark, a run that no job has is nobody else's."""
         try:
-            return self._store.begin(run_id)
+            with self._jobs.copying.files_of(run_id):
+                return self._store.begin(run_id)
         except OSError:
             if run_id in self._jobs.run_ids:
                 raise

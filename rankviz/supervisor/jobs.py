@@ -20,6 +20,7 @@ NEWS_SECONDS = 60.0
 FREE_REASONS = 8
 """So many reasons why an attempt waits are written down as they come. Then 1, 2, 4, ... 256 seconds are between two."""
 NOT_STARTED = "The worker could not be started: "
+UNREADABLE = "Its job has ended, but the files of run {!r} here cannot be read: mend them, or delete that run."
 BROKEN = "The engine {name} has an error ({error}): the log of the app has it."
 
 
@@ -175,15 +176,17 @@ class Jobs:
                 if record is not None:
                     yield attempt.run_id, record
 
-    def has_unreadable(self, live: Live) -> bool:
-        """Whether a run of a job is here and will not be read: nothing is known of it. RunUnreadError: not now."""
+    def unreadable(self, live: Live) -> str:
+        """A run of a job that is here and will not be read: nothing is known of it. Empty where there is none, as a
+        folder without a request.json is someone else's. OSError: it is not known now."""
         for attempt in live.job.attempts:
             try:
                 self._store.record(attempt.run_id)
             except RunNotFoundError:
-                if self._store.run_dir(attempt.run_id).is_dir():
-                    return True
-        return False
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    (self._store.run_dir(attempt.run_id) / "request.json").stat()
+                    return attempt.run_id
+        return ""
 
     def _current(self, attempt: Attempt) -> Record | None:
         with contextlib.suppress(RunNotFoundError):

@@ -1,11 +1,14 @@
 """Cancel works at once, from anywhere, and leaves no process."""
 
+import errno
 import json
 
 import psutil
+import pytest
 
 from rankviz.core.runs.record import RunState
 from rankviz.engines.process import lock_file
+from rankviz.errors import EngineUnavailableError
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.support.processes.workers import (
@@ -87,6 +90,30 @@ def test_a_queued_run_can_be_cancelled_without_harm_to_the_running_one(store):
     supervisor.stop()
 
     assert ["completed", "cancelled"] == states(store, run_ids)
+
+
+def test_a_run_whose_mark_cannot_be_written_holds_up_no_other_cancel(store, monkeypatch):
+    first, bad = sweep(store, 4, 8)
+    supervisor = Supervisor(store, command=HANG_IN_EACH)
+    wait_for(lambda: supervisor.tick() or store.get(first).steps)
+    (other,) = sweep(store, 16)
+    begin = RunStore.begin
+
+    def fails(self, run_id):
+        if run_id == bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return begin(self, run_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunStore, "begin", fails)
+        with pytest.raises(EngineUnavailableError, match=r"Input/output error.* The wish to cancel is kept"):
+            supervisor.cancel_runs([bad, other])
+        assert ["running", "queued", "cancelled"] == states(store, [first, bad, other])
+
+    supervisor.tick()
+    assert ["running", "cancelled"] == states(store, [first, bad])
+    supervisor.cancel(first)
+    supervisor.stop()
 
 
 def test_cancelling_what_has_ended_changes_nothing(store):

@@ -12,7 +12,7 @@ from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.failing_reads import failing_reads
-from tests.support.processes.workers import HANG_IN_EACH, states, sweep, wait_for, waiting_for
+from tests.support.processes.workers import HANG_IN_EACH, states, sweep, wait_for, waiting_for, worker
 
 UNREAD = ("events.jsonl", "request.json")
 
@@ -114,3 +114,36 @@ def test_what_a_job_brought_waits_as_long_as_its_run_is_here_and_will_not_be_rea
         request.write_text(text)
     wait_for(lambda: supervisor.tick() or not engine.live())
     assert is_deleted or ["completed"] == states(RunStore(store.home), [run_id])
+
+
+@pytest.mark.parametrize("then", ["mended", "deleted", "someone else's"])
+def test_the_other_runs_of_a_lost_job_say_which_run_they_wait_for(supervise, store, tmp_path, then):
+    first, bad = sweep(store, 4, 8)
+    dies = worker(
+        "begin(run_ids[0]); step(run_ids[0])\n"
+        f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.02)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    supervisor, engine = supervise(dies)
+    wait_for(lambda: supervisor.tick() or store.get(first).steps)
+    supervisor.stop()
+    request = store.run_dir(bad) / "request.json"
+    text = request.read_text()
+    request.write_text("damaged")
+    (tmp_path / "go").touch()
+    wait_for(lambda: engine.live()[0].end)
+
+    supervisor, _ = supervise(dies)
+    supervisor.tick()
+    record = store.get(first)
+    assert ("running", "another machine") == (record.state, record.where)
+    assert f"the files of run {bad!r} here cannot be read: mend them, or delete that run." in record.waits
+
+    if then == "mended":
+        request.write_text(text)
+    elif then == "deleted":
+        shutil.rmtree(store.run_dir(bad))
+    else:
+        request.unlink()
+    supervisor.tick()
+    assert ["failed"] == states(store, [first])
