@@ -210,6 +210,16 @@ def test_runs_that_cannot_be_compared_are_refused(more, message):
         measured_cells((low, *changed([high], **more)))
 
 
+def test_runs_that_read_different_files_of_one_name_are_refused():
+    runs = changed(plain_sweep({4: 1.4, 64: 1.0}).runs, data="train.jsonl")
+    read = [replace(run, environment={"data_fingerprint": each}) for run, each in zip(runs, ("a", "b"), strict=True)]
+
+    assert [4, 64] == list(measured_cells(runs))
+    assert [4, 64] == list(measured_cells([runs[0], read[1]]))
+    with pytest.raises(InvalidSettingError, match="different base models or data"):
+        measured_cells(read)
+
+
 def test_a_runs_id_is_answered_with_its_sweep(api):
     sweep = finished(api, {4: 1.4, 64: 1.0})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.api.json.verdicts import verdict_json
-from rankviz.core.runs.events import Evaluated, RunCompleted
+from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted
 from rankviz.errors import RunNotFoundError
 from rankviz.verdict import base_loss_of, losses_of, read_losses, sentences
 from tests.support.runs import questions
@@ -15,14 +15,16 @@ from tests.support.runs.finished_runs import finished
 from tests.verdict.test_table import write
 
 
-def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, tokens=(), **settings):
+def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, tokens=(), read="", **settings):
     """A sweep whose runs were evaluated example by example: loss of the rank, of the seed, and of the pair. tokens: of
-    each of the four examples."""
+    each of the four examples. read: the fingerprint of its data; empty where its runs have said none."""
     sweep_id = api.workspace.store.create(
         questions.sweep(ranks=tuple(losses), seeds=seeds, max_steps=steps, **settings)
     )
     for run in api.workspace.store.sweep(sweep_id).runs:
         r, seed = run.request.r, run.request.seed
+        where = {"data_fingerprint": read} if read else {}
+        api.workspace.store.append(run.run_id, RunStarted(time=0.5, environment=where))
         each = tuple(losses[r] + 0.1 * seed + 0.01 * ((r + seed) % 3) + 0.3 * example for example in range(4))
         for when, mine in (("before", (7.5, 7.5, 7.5, 9.5)), ("after", each)):
             api.workspace.store.append(
@@ -158,6 +160,31 @@ def test_noise_on_other_data_is_borrowed_where_there_is_none_on_the_same(api):
 
     assert not lent.same_setting
     assert elsewhere in lent.sweeps
+
+
+@pytest.mark.parametrize(
+    ("data", "mine", "theirs", "same"),
+    [
+        ("train.jsonl", "a" * 16, "b" * 16, False),
+        ("train.jsonl", "a" * 16, "a" * 16, True),
+        ("/data/train.jsonl", "a" * 16, "a" * 16, True),
+        ("train.jsonl", "", "", False),
+        ("train.jsonl", "a" * 16, "", False),
+        ("/data/train.jsonl", "", "", False),
+    ],
+)
+def test_files_of_one_name_are_the_same_data_where_the_same_was_read_of_them(api, data, mine, theirs, same):
+    alone = evaluated_sweep(api, {4: 2.0, 16: 1.5}, seeds=(0,), data="train.jsonl", read=mine)
+    evaluated_sweep(api, {4: 2.0, 16: 1.5}, data=data, read=theirs)
+
+    assert same is api.verdicts.of_sweep(alone).borrowed.same_setting
+
+
+def test_a_file_that_is_named_with_its_place_is_the_same_data_whatever_is_known_of_it(api):
+    alone = evaluated_sweep(api, {4: 2.0, 16: 1.5}, seeds=(0,), data="/data/0a1b/train.jsonl")
+    evaluated_sweep(api, {4: 2.0, 16: 1.5}, data="/data/0a1b/train.jsonl")
+
+    assert api.verdicts.of_sweep(alone).borrowed.same_setting
 
 
 def test_a_sweep_without_a_finished_run_has_no_verdict_and_an_unknown_one_is_refused(api):

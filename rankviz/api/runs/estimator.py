@@ -33,7 +33,7 @@ class Estimator:
         Measured.paces takes it."""
         model, device, rows = self._of(request, environment)
         workload = self._once(
-            ("workload", request.base, request.data, request.lora.use_dora, request.training, device),
+            ("workload", request.base, request.data_apart, request.lora.use_dora, request.training, device),
             lambda: workload_of(model, request, device, rows),
         )
         evidence = self._once("evidence", self._measured.evidence)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rankviz.api.runs.known import Known
 from rankviz.api.runs.runs import Runs
 from rankviz.api.workspace import Workspace
+from rankviz.core.runs.environment import fingerprints
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
 from rankviz.store.memory.long_lists import numbers_in
@@ -175,8 +176,9 @@ class Verdicts:
         from rankviz import verdict
 
         others = [other for other in (*self._runs.sweeps(), *self._runs.recorded()) if other.sweep_id != sweep.sweep_id]
-        alike = [other for other in others if _setting(other) == _setting(sweep)]
-        same_task = [other for other in others if _task(other) == _task(sweep)]
+        task, steps = _task(sweep), sweep.runs[0].request.max_steps
+        same_task = [other for other in others if _task(other) == task]
+        alike = [other for other in same_task if other.runs[0].request.max_steps == steps]
 
         def noises(sweeps: Sequence[Sweep]) -> Sequence[tuple[str, Noise | None]]:
             new = [each for each in sweeps if _known(self._noises, (each.sweep_id, metric.key), each) is None]
@@ -242,10 +244,8 @@ def _not_measured(metric: Metric) -> str:
     )
 
 
-def _setting(sweep: Sweep) -> tuple:
-    return *_task(sweep), sweep.runs[0].request.max_steps
-
-
 def _task(sweep: Sweep) -> tuple:
+    """Base and data: a sample by its name; a file by what was read of it, where that is known."""
     request = sweep.runs[0].request
-    return request.base, request.data
+    read = fingerprints(run.environment for run in sweep.runs) if Path(request.data).suffix else None
+    return request.base, read or request.data_apart

@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 
 from rankviz.core.forecast.bent_words import no_finite_loss
 from rankviz.core.forecast.mixture import TOO_FEW, MeasuredRank
+from rankviz.core.runs.environment import fingerprints
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
 
@@ -23,7 +24,8 @@ def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
         why = "".join(f"; {no_finite_loss(r)}" for r in ranks_without_loss(runs))
         raise InvalidSettingError(f"{TOO_FEW}: sweep {sweep_id} {has}{why}.")
     evaluated = [run for by_rate in cells.values() for cell in by_rate.values() for run in cell]
-    if len({(run.request.base, run.request.data) for run in evaluated}) > 1:
+    named, read = {(run.request.base, run.request.data) for run in evaluated}, [run.environment for run in evaluated]
+    if len(named) > 1 or len(fingerprints(read)) > 1:
         raise InvalidSettingError(
             f"The runs of sweep {sweep_id} have different base models or data, so their losses cannot be "
             "compared: train the ranks again with one base model and the same data."

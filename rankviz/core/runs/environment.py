@@ -1,5 +1,6 @@
 """Where a run or a probe ran and what it found there, as its first event holds it."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, TypedDict
 
 from rankviz.core.bounds import Between, Bytes, Count, Items, Seconds, Word
@@ -43,3 +44,8 @@ class Environment(TypedDict, total=False):
     loading_own_cpu_seconds: Seconds | None
     """Of the run that loaded the base, and so is the next; as in StepLogged."""
     loading_waited_cpu_seconds: Seconds | None
+
+
+def fingerprints(environments: Iterable[Environment]) -> frozenset[str]:
+    """Of the data that was read there, as far as that is known."""
+    return frozenset(where.get("data_fingerprint", "") for where in environments) - {""}

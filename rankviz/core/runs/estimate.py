@@ -112,7 +112,7 @@ def workload_of(model: ModelSpec, request: RunRequest, device: Device, row_token
         base=model.id,
         parameters=model.total_parameters,
         kernels=kernels(training, use_dora=request.lora.use_dora),
-        data=request.data,
+        data=request.data_apart,
         tokens=max(1.0, training.per_device_train_batch_size * rows),
     )
 

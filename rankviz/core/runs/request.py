@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Annotated
 
 from rankviz.core.bounds import Id, Items, Moment, Reference
@@ -91,6 +92,12 @@ class RunRequest:
     def answered_examples(self) -> int:
         """Held-out prompts that are answered, if all held-out rows have one."""
         return min(self.exact_match_examples, self.held_out_examples)
+
+    @property
+    def data_apart(self) -> str:
+        """Its data by a name that other data has not: that of a file, without where it is, goes with the sweep's id."""
+        path = PurePath(self.data)
+        return f"{self.sweep_id} {self.data}" if path.suffix and path.name == self.data else self.data
 
     def validate(self) -> None:
         """InvalidSettingError names the first setting that no sweep could have asked for."""

@@ -160,6 +160,14 @@ def test_the_estimate_beside_a_run_rests_on_what_had_ended_before_it_began(api):
     assert (first.run_id,) == api.runs.expected_run(second).timed_by
 
 
+def test_a_file_of_the_same_name_alone_is_other_data(api):
+    """As in what somebody imports, of which nobody knows where the file was."""
+    finish(api, 1000.0, data="train.jsonl")
+    second = finish(api, 2000.0, data="train.jsonl")
+
+    assert "with other data" in api.runs.expected_run(second).timed_in_words
+
+
 def test_a_run_whose_data_or_base_has_gone_breaks_nothing(api):
     finish(api, 1000.0, data="/no/such/file.jsonl")
     finish(api, 2000.0, base="/no/such/folder")

@@ -45,7 +45,7 @@ class Workload:
     """Of the base."""
     kernels: tuple[str, ...]
     data: str = ""
-    """As a run's request names it; empty for a probe and for an estimate without data."""
+    """As a run's request tells it apart; empty for a probe and for an estimate without data."""
     tokens: float
     """Of a micro-step, as expected before it runs."""
 
