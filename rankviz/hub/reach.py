@@ -99,18 +99,21 @@ def _has_all_of(index: Path, suffix: str) -> bool:
     """Whether the weight files that an index names are beside it. False where it names none, or is too long for one."""
     with index.open("rb") as file:
         text = file.read(MAX_INDEX_BYTES + 1)
+    if len(text) > MAX_INDEX_BYTES:
+        return False
     names = list(islice(_names_in(text, f'{suffix}"'.encode()), MAX_TENSORS + 1))
-    if not 0 < len(names) <= MAX_TENSORS or len(text) > MAX_INDEX_BYTES:
+    if not 0 < len(names) <= MAX_TENSORS:
         return False
     return all("/" not in name and (index.parent / name).is_file() for name in set(names))
 
 
 def _names_in(text: bytes, end: bytes) -> Iterator[str]:
-    """What stands between quotes and ends so, in a search that hostile text does not slow down."""
+    """What stands between quotes and ends so, in a search that hostile text does not slow down. What is too long for a
+    name is "/"."""
     at = text.find(end)
     while at >= 0:
         start = text.rfind(b'"', max(0, at - MAX_NAME), at) + 1
-        yield text[start : at + len(end) - 1].decode(errors="replace")
+        yield text[start : at + len(end) - 1].decode(errors="replace") if start else "/"
         at = text.find(end, at + 1)
 
 

@@ -256,8 +256,7 @@ def _refuse_heavy(request: RunRequest, events: Sequence[RunEvent], limits: Impor
     if (size := bytes_kept(RunRecord(request=request).after_all(light))) > most:
         raise LimitError(
             f"Run {request.run_id!r} in the zip takes {size:,} bytes of memory, with its environment, stages, "
-            f"truncations and messages; at most {most:,} are imported. Export a run with fewer truncated ranks, or "
-            "look at it on a machine of your own."
+            f"truncations and messages; at most {most:,} are imported. Look at it on a machine of your own."
         )
 
 

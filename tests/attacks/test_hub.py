@@ -81,7 +81,12 @@ LLAMA = {
     "num_key_value_heads": 2,
     "vocab_size": 320,
 }
-INDICES = [b"[1, 2]", b'{"weight_map": []}', b'{"weight_map": {%s"": ""}}' % (b'"a": "b", ' * 20_000_000)]
+INDICES = [
+    b"[1, 2]",
+    b'{"weight_map": []}',
+    (b"x" * 101 + b'.safetensors"') * 140_000,
+    b'{"weight_map": {%s"": ""}}' % (b'"a": "b", ' * 20_000_000),
+]
 """The last has 200 MB."""
 
 

@@ -109,8 +109,10 @@ def test_the_index_says_which_files_are_all_however_they_are_numbered(cache, nam
         '{"weight_map": {"a": "../../refs/main.safetensors"}}',
         '"model-00001-of-00002.safetensors"' * (MAX_TENSORS + 1),
         '"model-00001-of-00002.safetensors"' + " " * MAX_INDEX_BYTES,
+        ("x" * 101 + '.safetensors"') * 3000,
+        '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "' + "x" * 101 + '.safetensors"}}',
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_an_index_that_is_none_names_no_files(cache, index):
     cache(**{"model.safetensors.index.json": index, **dict.fromkeys(SHARDS, "x")})

@@ -1,10 +1,10 @@
 """Options of sbatch that the owner of a server may set, and the command that starts Python on the nodes."""
 
-import itertools
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rankviz.engines.engine import Nodes
 from rankviz.errors import InvalidSettingError, quoted
@@ -17,7 +17,8 @@ ALLOWED = frozenset(_NAMES.split())
 engine finds it. Whole names only: sbatch takes abbreviations too."""
 QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
 """Of a command line: it may be for a shell that it starts, as in bash -c 'exec python "$@"' bash."""
-SHELL_OPTION = re.compile(r"-[a-z]*c")
+SHELLS = frozenset(["bash", "dash", "fish", "ksh", "sh", "zsh"])
+SHELL_OPTION = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
 GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
 
 
@@ -44,9 +45,18 @@ def python_command(text: str) -> Sequence[str]:
     close, or it names a variable that no shell will read: one that is not quoted, or before the -c of a shell."""
     try:
         words = shlex.split(text)
-        before_shell = itertools.takewhile(lambda word: not SHELL_OPTION.fullmatch(word), words)
-        if "$" in "".join([QUOTED.sub("", text), *before_shell]):
+        if "$" in "".join([QUOTED.sub("", text), *_not_for_a_shell(words)]):
             raise ValueError("variables are not filled in, so write the path itself")
     except ValueError as error:
         raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(text)}: {error}.") from None
     return [os.path.expanduser(word) for word in words[:1]] + words[1:]
+
+
+def _not_for_a_shell(words: Sequence[str]) -> Iterator[str]:
+    """Those before the -c of a shell."""
+    is_in_shell = False
+    for word in words:
+        if is_in_shell and SHELL_OPTION.fullmatch(word):
+            return
+        is_in_shell = is_in_shell or Path(word).name in SHELLS
+        yield word

@@ -50,7 +50,7 @@ class FirstRead:
         self.lock = threading.Condition(threading.RLock())
         """Held by whoever looks at or changes what is known of the folder."""
         self.reading: Reading | None = None
-        """Set from the first pause on: before, nobody else has to wait or to make do."""
+        """Of what comes later, set from the first pause on: before, nobody else has to wait or to make do."""
         self.is_done = False
         """Whether the folder has been read once."""
         self._thread = 0
@@ -68,6 +68,8 @@ class FirstRead:
     def read(self, run_ids: Collection[str], look_at: Callable[[str], None]) -> None:
         """Look at each, with the lock held, except for pauses in which others have it."""
         self._thread = threading.get_ident()
+        if not self.is_done:
+            self.reading = Reading(0, len(run_ids))
         try:
             self._read(run_ids, look_at)
             self.is_done = True

@@ -89,6 +89,7 @@ def test_a_python_may_be_in_the_home_folder(monkeypatch):
         '"$HOME/venv/bin/python"',
         'nice "$HOME/venv/bin/python"',
         "srun '$SCRATCH/venv/bin/python'",
+        "srun -c 4 '$HOME/venv/bin/python'",
         'apptainer exec --bind "$HOME/x:/x" rankviz.sif python',
         "apptainer exec --bind=$HOME/x:/x rankviz.sif python",
         "bash -c 'module load cuda' $HOME/venv/bin/python",
@@ -102,8 +103,9 @@ def test_a_variable_that_no_shell_would_fill_in_is_refused(text):
 @pytest.mark.parametrize(
     "program", ["""'exec "$PYTHON" "$@"'""", r"""'it=\; exec "$PYTHON" "$@"'""", r'"exec \"$PYTHON\" \"$@\""']
 )
-def test_a_shell_of_the_setting_s_own_fills_in_its_variables(tmp_path, program):
-    command = [*python_command(f"env PYTHON={sys.executable} bash -c {program} bash"), "-c", "print(7)"]
+@pytest.mark.parametrize("option", ["-c", "-ce", "-Eeuc"])
+def test_a_shell_of_the_setting_s_own_fills_in_its_variables(tmp_path, program, option):
+    command = [*python_command(f"env PYTHON={sys.executable} bash {option} {program} bash"), "-c", "print(7)"]
     script = tmp_path / "batch.sh"
     script.write_text(batch_script(tmp_path, command, {}, tmp_path))
 
