@@ -66,7 +66,7 @@ def test_an_import_over_the_number_of_all_visitors_runs_is_taken_back_whole(shar
 
 def test_the_journals_of_imported_runs_count_among_a_visitors_files(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    api = shared(files_mb_per_visitor=1)
+    api = shared(files_mb_per_visitor=1, record_kb=1000)
     store = api.workspace.store
     sweep_id = ended(store, BEN.id, 4)
     journal = store.run_dir(store.run_ids(sweep_id)[0]) / "events.jsonl"

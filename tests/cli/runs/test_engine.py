@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.parametrize(
     ("engine", "sentence"),
-    [("ray", "Set RANKVIZ_RAY_ADDRESS to the address of a Ray cluster"), ("moon", "There is no engine 'moon'. Known:")],
+    [("ray", "No Ray cluster is set up here. Set RANKVIZ_RAY_ADDRESS"), ("moon", "There is no engine 'moon'. Known:")],
 )
 def test_an_engine_that_cannot_be_used_is_a_mistake_of_one_line(tmp_path, engine, sentence):
     run = subprocess.run(
