@@ -9,30 +9,10 @@ import pytest
 
 from rankviz.core.runs.events import StageReached
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
-from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.failing_reads import failing_reads
-from tests.support.processes.workers import HANG_IN_EACH, states, sweep, wait_for, waiting_for, worker
+from tests.support.processes.workers import states, sweep, wait_for, waiting_for, worker
 
 UNREAD = ("events.jsonl", "request.json")
-
-
-@pytest.fixture
-def supervise(store, tmp_path):
-    started = []
-
-    def start(command=HANG_IN_EACH):
-        here = RunStore(store.home)
-        engine = Elsewhere(here, tmp_path / "elsewhere", command)
-        supervisor = Supervisor(here, engines=[engine], poll_seconds=0.02)
-        started.append((supervisor, engine))
-        return supervisor, engine
-
-    yield start
-    for supervisor, engine in started:
-        supervisor.stop()
-        for live in engine.live():
-            engine.cancel(live)
 
 
 def tick_in_vain(supervisor, store, code=errno.EMFILE):

@@ -17,27 +17,9 @@ from rankviz.store.destination import Destination, write_destination
 from rankviz.supervisor import Supervisor, ending
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.failing_reads import failing_reads
-from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, states, sweep, wait_for, waiting_for
+from tests.support.processes.workers import COMPLETE_ALL, states, sweep, wait_for, waiting_for
 
 LATER = StageReached(time=3.0, stage="loading", attempt=1)
-
-
-@pytest.fixture
-def supervise(store, tmp_path):
-    started = []
-
-    def start(command=HANG_IN_EACH, *, make=Elsewhere, machines=2, **settings):
-        here = RunStore(store.home)
-        engine = make(here, tmp_path / "elsewhere", command, machines)
-        supervisor = Supervisor(here, engines=[engine], poll_seconds=0.02, **settings)
-        started.append((supervisor, engine))
-        return supervisor, engine
-
-    yield start
-    for supervisor, engine in started:
-        supervisor.stop()
-        for live in engine.live():
-            engine.cancel(live)
 
 
 def begun(supervisor, store, *run_ids):
