@@ -52,7 +52,7 @@ def test_the_list_of_runs_says_how_many_have_been_read(api):
     with viewing():
         table = text_of(drawn(api).table)
 
-    assert f"The runs folder is being read: {api.workspace.store.reading.done} of 100 runs so far." in table
+    assert f"The runs folder is being read: {READ} of 100 runs so far." in table
     assert f"{READ} queued" in table
 
 
