@@ -65,13 +65,23 @@ class RunStore(RunRecords):
         )
         return sweep_id
 
-    def add(self, request: RunRequest, ownership: Ownership = NO_ONES, destination: Destination = ANYWHERE) -> None:
+    def add(
+        self,
+        request: RunRequest,
+        ownership: Ownership = NO_ONES,
+        destination: Destination = ANYWHERE,
+        *,
+        data: Path | None = None,
+    ) -> None:
         """Queue one more run of a sweep that exists; nothing of its other runs is rewritten. RunNotFoundError where the
-        sweep has been deleted meanwhile."""
+        sweep has been deleted meanwhile. data: as of `create`."""
+        kept = self.kept_path(data, ownership.owner) if data else None
+        if kept:
+            request = replace(request, data=str(kept))
         self.publish(
             {request.run_id: {"request.json": request_text(request), **destination.files}},
             ownership,
-            require=lambda: self.sweep(request.sweep_id),
+            require=lambda: self.sweep(request.sweep_id) and kept and copies.copy(data, kept),
             joins=[request],
         )
 
