@@ -11,7 +11,6 @@ cuts/ beside the journals. What comes back was written elsewhere: it is read as 
 whatever is wrong with it is a matter of its own run.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -29,7 +28,7 @@ from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced
 from rankviz.core.runs.events import AdapterCut, AdapterSaved
 from rankviz.core.runs.request import RunRequest
-from rankviz.engines.engine import End, Job, Kind, Live
+from rankviz.engines.engine import Job, Kind
 from rankviz.errors import OF_NAMES, BadAdapterError, EngineError, quoted
 from rankviz.references import References
 from rankviz.store import RunStore
@@ -38,8 +37,6 @@ from rankviz.store.journal import append_event, parse_lines, request_text
 from rankviz.store.records import path_in_run
 
 JOB_FILE = "job.json"
-FOLDER = re.compile(r"[^.].*-a[0-9]+")
-"""How a job's folder is called; another, such as a copy that somebody made of one, is none."""
 LOG_BYTES = 2**20
 """Of a log so much is brought back, its end."""
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -103,34 +100,6 @@ def read_job(folder: Path) -> Job:
 def was_lost(folder: Path) -> bool:
     """Whether a run of a readable job was lost with its place before. False where an earlier version packed it."""
     return read_json(folder / JOB_FILE).get("was_lost") is True
-
-
-def unreadable(folder: Path, why: str) -> Live:
-    """A job of which no more is known than what its folder is called and which runs it had. They end, since another job
-    could run beside this one."""
-    name, _, number = folder.name.rpartition("-a")
-    others = sorted({path.name for path in (folder / "runs").glob("*")} - {name})
-    attempts = (Attempt(name, int(number)), *(Attempt(run_id, 0) for run_id in others))
-    return Live(job=Job(attempts=attempts), handle="", end=End(why=why, is_final=True))
-
-
-def folders_in(place: Path) -> Sequence[Path]:
-    """Of the jobs that lie there, in the order of their names. OSError where that cannot be seen now: Path.glob would
-    find none."""
-    with contextlib.suppress(FileNotFoundError):
-        folders = [place / name for name in sorted(os.listdir(place))]
-        return [folder for folder in folders if (folder / JOB_FILE).exists() and is_folder_of_job(folder)]
-    return []
-
-
-def is_folder_of_job(folder: Path) -> bool:
-    """By its name. One whose job has another name is a copy that somebody made, and none."""
-    if not FOLDER.fullmatch(folder.name):
-        return False
-    try:
-        return folder_of(read_job(folder), folder.parent) == folder
-    except EngineError:
-        return True
 
 
 def folder_of(job: Job, place: Path) -> Path:

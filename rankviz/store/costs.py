@@ -7,7 +7,7 @@ from itertools import chain
 
 from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord
-from rankviz.store.memory.long_lists import Line
+from rankviz.store.memory.long_lists import LongList
 
 
 def values_in(event: RunEvent) -> int:
@@ -18,7 +18,8 @@ def values_in(event: RunEvent) -> int:
 
 def bytes_kept(record: RunRecord) -> int:
     """Of an ended run, in memory, once its long lists and steps are left on the disk (memory/). What several records
-    share counts for each; where a list is on the disk, which all lists of an event share, for none."""
+    share counts for each. Of a list on the disk its name, which all runs share, counts for none, and so does its line,
+    which all lists of an event share."""
     return sys.getsizeof(record) + sum(map(bytes_kept, _parts(record)))
 
 
@@ -29,5 +30,6 @@ def _parts(value: object) -> Iterable:
         return value
     if not is_dataclass(value):
         return ()
-    parts = (getattr(value, field.name) for field in fields(value))
-    return (part for part in parts if not isinstance(part, Line))
+    if isinstance(value, LongList):
+        return (value.count, value.matches)
+    return (getattr(value, field.name) for field in fields(value))

@@ -1,4 +1,5 @@
-"""Removes runs for good: set aside while nobody takes up the queue, then deleted. It needs no room on the disk."""
+"""Removes runs for good: set aside together (together.py) while nobody takes up the queue, then deleted. It needs no
+room on the disk."""
 
 import contextlib
 import re
@@ -10,12 +11,12 @@ from pathlib import Path
 
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.store import together
 from rankviz.store.journal import Record
 from rankviz.store.ownership import UNKNOWN_OWNER
 from rankviz.store.runs import RunStore
 from rankviz.visitor import data_folder
 
-ASIDE = ".gone-"
 ABANDONED_SECONDS = 3600.0
 _DIGEST = re.compile("[0-9a-f]{16}")
 
@@ -25,20 +26,18 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) 
 
     ended: of which it is known that they have ended, though their journals had no room for it.
 
-    InvalidSettingError where one has not ended; then none is removed.
+    InvalidSettingError where one has not ended, OSError where one cannot be set aside; then none is removed.
     """
     store.wait_until_read()  # of copies of data it must be known who has them
     with store.publishing():
         data = {folder for run_id in run_ids for folder in _data_of(store, run_id, ended)}
-        aside = {run_id: store.runs_dir / f"{ASIDE}{secrets.token_hex(4)}-{run_id}" for run_id in run_ids}
-        for run_id, folder in aside.items():
-            with contextlib.suppress(FileNotFoundError):  # somebody else has removed it meanwhile
-                store.run_dir(run_id).rename(folder)
+        here = [run_id for run_id in dict.fromkeys(run_ids) if store.run_dir(run_id).is_dir()]
+        aside = together.take(store.runs_dir, f"{together.GOING}{secrets.token_hex(4)}", here)
         store.forget(run_ids)
         store.tell_of_all()
         for folder in _unused(store, data):
             shutil.rmtree(folder, ignore_errors=True)
-    for folder in aside.values():
+    for folder in aside:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -51,10 +50,10 @@ def folders_of(store: RunStore, run_ids: Sequence[str]) -> list[Path]:
 def tidy(store: RunStore) -> None:
     """Remove what an app that was killed left half removed or half written, and copies of data that no run names."""
     store.wait_until_read()
-    with store.publishing():  # first: what is half published is whole then, and nothing of it is left aside
+    with store.publishing():  # first: what is half published is whole then, and what has half gone has gone
         for folder in _abandoned_data(store):
             shutil.rmtree(folder, ignore_errors=True)
-    left = list(store.runs_dir.glob(f"{ASIDE}*"))
+    left = list(store.runs_dir.glob(f"{together.GOING}*"))
     for folder in store.runs_dir.glob(".new-*"):
         if _is_old(folder):  # otherwise published in a moment
             left.append(folder)

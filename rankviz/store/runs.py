@@ -65,13 +65,23 @@ class RunStore(RunRecords):
         )
         return sweep_id
 
-    def add(self, request: RunRequest, ownership: Ownership = NO_ONES, destination: Destination = ANYWHERE) -> None:
+    def add(
+        self,
+        request: RunRequest,
+        ownership: Ownership = NO_ONES,
+        destination: Destination = ANYWHERE,
+        *,
+        data: Path | None = None,
+    ) -> None:
         """Queue one more run of a sweep that exists; nothing of its other runs is rewritten. RunNotFoundError where the
-        sweep has been deleted meanwhile."""
+        sweep has been deleted meanwhile. data: as of `create`."""
+        kept = self.kept_path(data, ownership.owner) if data else None
+        if kept:
+            request = replace(request, data=str(kept))
         self.publish(
             {request.run_id: {"request.json": request_text(request), **destination.files}},
             ownership,
-            require=lambda: self.sweep(request.sweep_id),
+            require=lambda: self.sweep(request.sweep_id) and kept and copies.copy(data, kept),
             joins=[request],
         )
 
@@ -126,7 +136,7 @@ class RunStore(RunRecords):
         changes.tell(self.runs_dir, run_ids)
 
     def tell_of_all(self) -> None:
-        """Runs have gone, and nothing here is to name them."""
+        """Runs have gone, or may have, and nothing here is to name them."""
         changes.tell_of_all(self.runs_dir)
 
     def admission(self) -> FileLock:
@@ -136,12 +146,12 @@ class RunStore(RunRecords):
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
-        """Held while folders are renamed into place, so that nobody takes up half a sweep. What an app has left there
-        half renamed has come by then."""
+        """Held while folders are renamed into place or away, so that nobody takes up half a sweep. What an app has left
+        half renamed has come, or gone, by then."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(self.runs_dir / ".publish.lock", thread_local=False):
-            if names := together.bring_the_rest(self.runs_dir):
-                self.tell(*names)
+            if together.move_the_rest(self.runs_dir):
+                self.tell_of_all()
             yield
 
     def keep(self, data: Path, owner: str = "") -> Path:

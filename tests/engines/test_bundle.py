@@ -13,7 +13,8 @@ import pytest
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced
 from rankviz.core.runs.events import AdapterCut, AdapterSaved
 from rankviz.engines import Job
-from rankviz.engines.bundle import arguments, collect, folder_of, folders_in, journal, pack, read_job, since
+from rankviz.engines.bundle import arguments, collect, folder_of, journal, pack, read_job, since
+from rankviz.engines.listing import folders_in
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.core.runs.events import MAX_ERROR_CHARACTERS, MAX_LOG_CHARACTERS
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.paths import ASSETS
@@ -300,10 +301,55 @@ def test_runs_of_rankviz_itself_take_far_less_memory_than_a_shared_page_allows(t
     assert import_runs(RunStore(tmp_path), path, limits=ImportLimits(bytes_kept=25_000, values_in_all=100_000))
 
 
-def test_a_fast_curve_of_many_ranks_is_imported_by_a_shared_page(tmp_path):
-    held_out = {"example_losses": [1.5] * 64, "example_tokens": [20] * 64, "example_correct_tokens": [11] * 64}
-    cuts = [CUT | held_out | {"r": r, "example_exact_matches": [1] * 64} for r in range(1, 128)]
-    path = made(tmp_path, ("a", "s"), journal="".join(f"{json.dumps(line)}\n" for line in cuts) + CANCELLED)
+def truncated(r, examples):
+    """What a journal has of a truncation to r. Its numbers are like no others."""
+    counts = range(300, 300 + examples)
+    held_out = {
+        "examples": examples,
+        "tokens": sum(counts),
+        "correct_tokens": sum(counts) - r * examples,
+        "example_losses": [count / 7 + r for count in counts],
+        "example_tokens": [*counts],
+        "example_correct_tokens": [count - r for count in counts],
+        "example_exact_matches": [count % 2 for count in counts],
+        "exact_match_seconds": 3.5 + r,
+    }
+    saved = {"seconds": 9.5 + r, "recovery_steps": 20, "path": f"cuts/r{r}", "file_bytes": 10**6 + r}
+    return [
+        {"event": "StageReached", "time": 2.5, "stage": f"truncating to r = {r}"},
+        {"event": "StageReached", "time": 3.5, "stage": f"answering {examples} held-out prompts"},
+        CUT | held_out | saved | {"r": r},
+    ]
+
+
+@pytest.mark.parametrize("examples", [1, 4, 5, 16, 17, 64])
+def test_a_fast_curve_of_many_ranks_is_imported_by_a_shared_page(tmp_path, examples):
+    lines = [line for r in range(1, 128) for line in truncated(r, examples)]
+    path = made(tmp_path, ("a", "s"), journal="".join(f"{json.dumps(line)}\n" for line in lines) + CANCELLED)
     most = SharedLimits().record_kb * 1000
 
     assert ["a"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(bytes_kept=most))
+
+
+@pytest.mark.parametrize("examples", [1, 4, 16, 4096])
+def test_whatever_a_shared_page_trains_is_imported_by_one(tmp_path, examples):
+    """With as many truncations as it allows, and the longest error and log."""
+    shared = SharedLimits()
+    lines = [line for r in range(1, shared.truncations + 1) for line in truncated(r, examples)]
+    failed = {
+        "event": "RunFailed",
+        "time": 9,
+        "error": "😀" * MAX_ERROR_CHARACTERS,
+        "log_tail": "😀" * MAX_LOG_CHARACTERS,
+    }
+    path = made(tmp_path, ("a", "s"), journal="".join(f"{json.dumps(line)}\n" for line in [STARTED, *lines, failed]))
+    limits = ImportLimits(
+        unpacked_bytes=shared.import_mb * 10**6,
+        runs=shared.runs_per_import,
+        events=shared.events_per_run,
+        events_in_all=shared.events_per_import,
+        values_in_all=shared.values_per_import,
+        bytes_kept=shared.record_kb * 1000,
+    )
+
+    assert ["a"] == import_runs(RunStore(tmp_path), path, limits=limits)

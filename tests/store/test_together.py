@@ -1,4 +1,4 @@
-"""Runs that come together, where whoever publishes them is killed or fails on the way."""
+"""Runs that come or go together, where whoever publishes or removes them is killed or fails on the way."""
 
 import errno
 import os
@@ -11,7 +11,8 @@ import pytest
 from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import InvalidSettingError
 from rankviz.store import RunStore, export_runs, import_runs
-from rankviz.store.removal import ABANDONED_SECONDS, tidy
+from rankviz.store.removal import ABANDONED_SECONDS, remove, tidy
+from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.runs import questions
 
 RANKS = (1, 2, 4, 8)
@@ -19,6 +20,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from rankviz.store import RunStore, import_runs
+from rankviz.store.removal import remove
 from tests.support.runs import questions
 
 home, call, left, ranks = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), eval(sys.argv[4])
@@ -27,7 +29,7 @@ real = getattr(os, call)
 def dies(*paths):
     global left
     last = Path(paths[-1])
-    if last.parent == home / "runs" and (last.name == ".publishing" or not last.name.startswith(".")):
+    if last.parent == home / "runs" and (last.name.startswith((".publishing", ".gone-")) or last.name[0] != "."):
         if left == 0:
             os._exit(9)
         left -= 1
@@ -35,7 +37,9 @@ def dies(*paths):
 
 setattr(os, call, dies)
 store = RunStore(home)
-if sys.argv[5:]:
+if sys.argv[5:] == ["remove"]:
+    remove(store, [record.run_id for record in store.records()])
+elif sys.argv[5:]:
     import_runs(store, Path(sys.argv[5]))
 else:
     store.create(questions.sweep(ranks=ranks))
@@ -44,11 +48,11 @@ else:
 
 @pytest.fixture
 def killed(tmp_path):
-    """killed(call, after, *zips): the store of an app that was killed at a call of os about runs, after so many, while
-    it queued a sweep or imported a zip."""
+    """killed(call, after, *what): the store of an app that was killed at a call of os about runs, after so many, while
+    it queued a sweep, imported a zip ("runs.zip") or removed all runs ("remove")."""
 
-    def kill(call, after, *zips):
-        arguments = [str(tmp_path / "home"), call, str(after), repr(RANKS), *map(str, zips)]
+    def kill(call, after, *what):
+        arguments = [str(tmp_path / "home"), call, str(after), repr(RANKS), *map(str, what)]
         ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True)
         assert 9 == ended.returncode, ended.stderr
         return RunStore(tmp_path / "home")
@@ -56,12 +60,23 @@ def killed(tmp_path):
     return kill
 
 
+@pytest.fixture
+def ended(tmp_path):
+    """A store with an ended sweep."""
+    store = RunStore(tmp_path / "home")
+    for run_id in store.run_ids(store.create(questions.sweep(ranks=RANKS))):
+        store.append(run_id, RunCancelled(time=1.0))
+    return store
+
+
 def ranks_of(store):
     return [record.request.r for record in store.records()]
 
 
 def names_in(store):
-    return sorted(each.name for each in store.runs_dir.iterdir() if each.name.startswith((".new-", ".publishing")))
+    return sorted(
+        each.name for each in store.runs_dir.iterdir() if each.name.startswith((".new-", ".gone-", ".publishing"))
+    )
 
 
 @pytest.mark.parametrize("after", range(len(RANKS)))
@@ -128,7 +143,71 @@ def test_of_a_sweep_one_of_whose_runs_cannot_be_renamed_none_comes(tmp_path, mon
     assert list(RANKS) == ranks_of(store)
 
 
-@pytest.mark.parametrize("text", [b"", b"\n", b".new-gone\nx", b"\0\xff\n\0"])
+@pytest.mark.parametrize("call, after", [*(("rename", after) for after in range(len(RANKS))), ("unlink", 0)])
+@pytest.mark.parametrize("next_is", ["a start", "a change"])
+def test_a_sweep_whose_app_was_killed_while_it_deleted_it_has_gone_as_a_whole(ended, killed, call, after, next_is):
+    store = killed(call, after, "remove")
+    assert RANKS[after if call == "rename" else len(RANKS) :] == tuple(ranks_of(store))
+
+    if next_is == "a change":
+        store.create(questions.sweep(ranks=(16,)))
+        assert [16] == ranks_of(store) == ranks_of(ended)
+    tidy(store)
+
+    assert ([16] if next_is == "a change" else []) == ranks_of(store) == ranks_of(RunStore(store.home))
+    assert [] == names_in(store)
+
+
+def test_of_a_sweep_whose_app_was_killed_before_it_deleted_the_first_run_all_stays(ended, killed):
+    store = killed("replace", 0, "remove")
+
+    tidy(store)
+
+    assert list(RANKS) == ranks_of(store) == ranks_of(RunStore(store.home))
+
+
+def test_what_is_half_deleted_is_not_resumed(ended, killed):
+    *_, last = [record.run_id for record in ended.records()]
+    store = killed("rename", 2, "remove")
+
+    assert store.record(last) and not store.requeue(last)
+
+    assert [] == ranks_of(store)
+
+
+def test_of_a_sweep_one_of_whose_runs_cannot_be_set_aside_none_goes(ended, monkeypatch):
+    run_ids, rename = [record.run_id for record in ended.records()], os.rename
+
+    def fails(source, target):
+        if source == ended.run_dir(run_ids[2]):
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            remove(ended, run_ids)
+
+    assert list(RANKS) == ranks_of(ended) == ranks_of(RunStore(ended.home))
+    assert [] == names_in(ended)
+    remove(ended, [*run_ids, run_ids[0]])
+    assert [] == ranks_of(ended) == names_in(ended)
+
+
+def test_a_sweep_is_deleted_from_a_full_disk():
+    with small_disk(1) as folder:
+        store = RunStore(folder / "home")
+        run_ids = store.run_ids(store.create(questions.sweep(ranks=RANKS)))
+        for run_id in run_ids:
+            store.append(run_id, RunCancelled(time=1.0))
+        fill(folder)
+
+        remove(store, run_ids)
+
+        assert [] == ranks_of(store) == names_in(store)
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b".new-gone\nx", b".gone-new\nx", b"\0\xff\n\0"])
 def test_a_broken_list_of_what_is_on_its_way_takes_nothing_with_it(tmp_path, text):
     store = RunStore(tmp_path)
     store.create(questions.sweep(ranks=RANKS))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
+from rankviz.api.runs import same_data
 from rankviz.api.runs.followed import FollowedRuns
 from rankviz.api.runs.measured import Measured
 from rankviz.api.visitors.quota import Quota
@@ -101,6 +102,7 @@ class Runs(FollowedRuns):
             self._workspace.references.base(run.base)
             if engine.is_limited:
                 self._quota.check_base(run.base)
+            same_data.require(self._workspace, self.sweep(run.sweep_id), run.data)
             self.preview(run.data)
             if is_here:
                 refuse_base(self._models.get(run.base), run.lora, run.training, self._workspace.here())
@@ -173,7 +175,7 @@ class Runs(FollowedRuns):
 
         It takes learning rate and seed from the best run at the highest rank. The sweep's other runs stay as they are.
         """
-        request = self.added_request(sweep_id, r)
+        request, references = self.added_request(sweep_id, r), self._workspace.references
         self._required_run_ids(sweep_id)
         destination = destination or self._machines.destination(self.sweep(sweep_id))
         self.check_runs([request], destination, device)
@@ -182,7 +184,8 @@ class Runs(FollowedRuns):
             limits = self._workspace.limits
             limits = limits if self._machines.engine(destination.engine).is_limited else paid_limits(limits)
             check_sweep([*(run.request for run in runs), request], limits)
-            self._workspace.store.add(request, self._workspace.store.ownership(runs[0].run_id), destination)
+            ownership, file = self._workspace.store.ownership(runs[0].run_id), references.data(request.data).path
+            self._workspace.store.add(request, ownership, destination, data=file)
         self._workspace.work_queue()
         return request.run_id
 
@@ -198,6 +201,7 @@ class Runs(FollowedRuns):
         if sweep.recorded:
             raise InvalidSettingError("A sweep that RankViz ships cannot be extended. Train one of your own.")
         like = min(sweep.runs, key=_best_at_the_highest_rank).request
+        like = replace(like, data=same_data.one_more(self._workspace, sweep, like.data))
         return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
 
     @in_turn("changes")

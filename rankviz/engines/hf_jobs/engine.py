@@ -7,12 +7,12 @@ for a network.
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import starmap
+from functools import partial
 from pathlib import Path
 
 from rankviz import units
 from rankviz.core.runs.attempts import HF_JOBS, Attempt
-from rankviz.engines import bundle
+from rankviz.engines import bundle, listing
 from rankviz.engines.engine import End, Engine, Job, Live
 from rankviz.engines.hf_jobs import returning, words
 from rankviz.engines.hf_jobs.answers import DELETED
@@ -22,16 +22,15 @@ from rankviz.engines.hf_jobs.ends import CANCELLED, end_of
 from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.engines.hf_jobs.following.watch import Watch, unsend
 from rankviz.engines.hf_jobs.logins import Logins
-from rankviz.engines.hf_jobs.missing import Missing
+from rankviz.engines.hf_jobs.missing import Missing, whose
 from rankviz.engines.hf_jobs.offers import Offers
 from rankviz.engines.hf_jobs.papers import Papers, Rented
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.returning import Found
 from rankviz.engines.hf_jobs.spending import Bill, Cost, Spending
-from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError, RunNotFoundError
+from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
 from rankviz.settings import JOBS_AT_ONCE, JOBS_FLAVOR, JOBS_IMAGE, JOBS_SPEND, Limits
 from rankviz.store import RunStore
-from rankviz.store.destination import read_destination
 
 LOOKS = 6
 """So many times rarer than jobs, those that are missing are looked for."""
@@ -81,7 +80,7 @@ class HfJobs(Engine):
         self._worker, self.sees_folders = worker, sees_folders
         self._poll_seconds, self._look_seconds = poll_seconds, look_seconds
         self._missing = Missing(
-            self.papers, lambda owner: self.logins.of(owner), self.spending, LOOKS * poll_seconds, self._whose
+            self.papers, lambda owner: self.logins.of(owner), self.spending, LOOKS * poll_seconds, partial(whose, store)
         )
         self._watches: dict[str, Watch] = {}
         self._cancelling: dict[str, Cancelling] = {}
@@ -101,7 +100,7 @@ class HfJobs(Engine):
         payer = job.options.get("payer", job.owner)
         hub = self.logins.require(payer)
         sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
-        if any(rented.sweep_id == sweep_id for _, rented in self._rented()):
+        if sweep_id in self.papers.sweeps():
             raise EngineUnavailableError(words.ONE_AT_A_TIME)
         if sum(lost.sweep_id == sweep_id for lost in self.papers.missing().values()) >= MOST_MISSING:
             raise EngineError(words.TOO_MANY_MISSING)
@@ -134,11 +133,17 @@ class HfJobs(Engine):
                 self.papers.miss(folder.name, watch.renting.rented)  # its runs are free again
                 self._drop(folder)
         self._missing.look()
-        return [*map(self._live, self.papers.folders()), *starmap(bundle.unreadable, self.papers.unreadable())]
+        return listing.each(self.papers.all(), self._seen)
 
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         folder = self.papers.folder(live.job.name)
-        watch = self._watch(folder, self.papers.read(folder))
+        try:
+            watch = self._watch(folder, self.papers.read(folder))
+        except OSError:
+            if unless():
+                return None
+            self._missing.drop(folder)
+            return End(why=CANCELLED)
         if watch is None or watch.is_foreign:
             return self._cancel_without_login(live, self._needed_login(live.job.owner, watch), unless)
         renting = watch.renting
@@ -173,9 +178,9 @@ class HfJobs(Engine):
     def forget(self, live: Live) -> None:
         """What it made stays in the bucket, which is its owner's."""
         folder = self.papers.folder(live.job.name)
-        if self.papers.trouble(folder):
-            self._give_up(folder)
-        else:
+        if not self.papers.is_missing(folder.name) and self.papers.trouble(folder):
+            self._missing.drop(folder)
+        elif not self.papers.is_missing(folder.name):
             rented, watch = self.papers.read(folder), self._watches.get(folder.name)
             if rented.job_id:
                 self.spending.add(rented.sweep_id, folder.name, self._cost(folder, rented), rented.owner)
@@ -186,21 +191,6 @@ class HfJobs(Engine):
                 unsend(hub, folder.name, watch)
         self.papers.forget(folder)
         self._drop(folder)
-
-    def _give_up(self, folder: Path) -> None:
-        """Of a job whose papers cannot be read: it may run, so it is looked for by its labels and ended."""
-        try:
-            self._missing.lose(folder.name, self.papers.read(folder))
-        except EngineError:
-            self._missing.give_up(folder.name, self.papers.sweep_of(folder))
-
-    def _whose(self, name: str) -> tuple[str, str, str]:
-        """Payer, sweep and limit of a job by the name of its folder; empty where its first run has them no more."""
-        options = read_destination(self._store.run_dir(run_id := name.rpartition("-a")[0])).options
-        payer, usd = options.get("payer"), options.get("spend", "")
-        with contextlib.suppress(RunNotFoundError):
-            return payer or self._store.ownership(run_id).owner, self._store.record(run_id).request.sweep_id, usd
-        return "", "", usd
 
     def release(self) -> None:
         for watch in self._watches.values():
@@ -253,6 +243,11 @@ class HfJobs(Engine):
     @property
     def _not_known(self) -> str:
         return words.NOT_KNOWN.format(units.duration(self._look_seconds))
+
+    def _seen(self, folder: Path) -> Live | None:
+        if trouble := self.papers.trouble(folder):
+            return listing.unreadable(folder, trouble)
+        return None if self.papers.read(folder).is_coming else self._live(folder)
 
     def _live(self, folder: Path) -> Live:
         rented = self.papers.read(folder)

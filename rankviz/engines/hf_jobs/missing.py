@@ -14,7 +14,9 @@ from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.engines.hf_jobs.papers import Papers, Rented
 from rankviz.engines.hf_jobs.prices import MOST_SECONDS, MOST_USD, longest_seconds
 from rankviz.engines.hf_jobs.spending import Cost, Span, Spending, span_of
-from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.errors import EngineError, EngineUnavailableError, RunNotFoundError
+from rankviz.store import RunStore
+from rankviz.store.destination import read_destination
 
 NAME = "rankviz-jobs-missing"
 
@@ -66,6 +68,13 @@ class Missing:
             self._spending.add(rented.sweep_id, name, span.cost(rented.usd_per_minute), rented.owner)
         self._papers.miss(name, rented)
 
+    def drop(self, folder: Path) -> None:
+        """A job whose papers cannot be read: it may run, so it is looked for by its labels and ended."""
+        try:
+            self.lose(folder.name, self._papers.read(folder))
+        except (EngineError, OSError):
+            self.give_up(folder.name, self._papers.sweep_of(folder))
+
     def give_up(self, name: str, sweep_id: str = "") -> None:
         """A job of which no more is known. Until it is found it may have cost all that its sweep may."""
         owner, sweep, usd = self._whose(name)
@@ -108,6 +117,15 @@ class Missing:
         if jobs:
             self._spending.add(rented.sweep_id, file.stem, _cost(hub, jobs, rented), rented.owner)
         file.unlink()
+
+
+def whose(store: RunStore, name: str) -> tuple[str, str, str]:
+    """Payer, sweep and limit of a job by the name of its folder; empty where its first run has them no more."""
+    options = read_destination(store.run_dir(run_id := name.rpartition("-a")[0])).options
+    payer, usd = options.get("payer"), options.get("spend", "")
+    with contextlib.suppress(RunNotFoundError):
+        return payer or store.ownership(run_id).owner, store.record(run_id).request.sweep_id, usd
+    return "", "", usd
 
 
 def _cost(hub: Hub, jobs: Sequence[Seen], rented: Rented) -> Cost:

@@ -29,7 +29,7 @@ from rankviz.core.bounds import Between, Moment, Prose, Seconds, Word
 from rankviz.core.from_json import build
 from rankviz.core.runs.attempts import MAX_REASON_CHARACTERS
 from rankviz.core.runs.request import RunRequest
-from rankviz.engines import bundle
+from rankviz.engines import bundle, listing
 from rankviz.engines.hf_jobs.prices import MOST_USD
 from rankviz.engines.hf_jobs.spending import Span, purse, span_of, span_since, write
 from rankviz.errors import EngineError, EngineUnavailableError, UserError
@@ -98,19 +98,25 @@ class Papers:
         self.place = home / "hf-jobs"
         self._lock = threading.Lock()
 
+    def all(self) -> Sequence[Path]:
+        """The folders of all jobs, whatever of what was in them has gone or cannot be read. OSError where they cannot
+        be seen now."""
+        with contextlib.suppress(FileNotFoundError):
+            return list(
+                filter(listing.is_folder_of_job, (self.place / name for name in sorted(os.listdir(self.place))))
+            )
+        return []
+
     def folders(self, *, coming: bool = False) -> Iterator[Path]:
-        """Of jobs that were started, or that somebody was about to start. coming: with those that are coming back."""
-        for folder in self._all():
-            with contextlib.suppress(EngineError):  # another thread may just remove it
+        """Of jobs that were started, or that somebody was about to start, as far as they can be read now. coming: with
+        those that are coming back."""
+        for folder in self.all():
+            with contextlib.suppress(EngineError, OSError):  # another thread may just remove it
                 if not self.trouble(folder) and (coming or not self.read(folder).is_coming):
                     yield folder
 
-    def unreadable(self) -> Iterator[tuple[Path, str]]:
-        """Other folders of jobs, and why they cannot be read."""
-        return ((folder, trouble) for folder in self._all() if (trouble := self.trouble(folder)))
-
     def trouble(self, folder: Path) -> str:
-        """Why what is written down of a job cannot be read; empty where it can."""
+        """Why what is written down of a job is damaged; empty where it is not. OSError where it may be read later."""
         try:
             self.read(folder)
             bundle.read_job(folder)
@@ -133,6 +139,14 @@ class Papers:
                 if isinstance(request := parse_request(file.read_bytes()), RunRequest):
                     return request.sweep_id
         return ""
+
+    def sweeps(self) -> Iterator[str]:
+        """Of all jobs that are here, also of those that cannot be read: they may cost."""
+        for folder in self.all():
+            try:
+                yield self.read(folder).sweep_id
+            except (EngineError, OSError):
+                yield self.sweep_of(folder)
 
     def write(self, folder: Path, rented: Rented) -> None:
         replace_durably(folder / RENTED, json.dumps(asdict(rented)))
@@ -228,11 +242,15 @@ class Papers:
                     more += max(0.0, had - (limit or self.limit(sweep_id, rented.owner) or had))
         return more
 
+    def is_missing(self, name: str) -> bool:
+        """Whether a job is looked for, by the name of its folder."""
+        return (self.place / MISSING / f"{name}.json").exists()
+
     def missing(self) -> Mapping[Path, Rented]:
         """Files of such jobs, as far as they can be read."""
         found = {}
         for file in sorted((self.place / MISSING).glob("*.json")):
-            with contextlib.suppress(EngineError):
+            with contextlib.suppress(EngineError, OSError):
                 found[file] = read_rented(file)
         return found
 
@@ -243,16 +261,11 @@ class Papers:
             try:
                 read_rented(file)
             except EngineError:
-                if file.exists() and bundle.FOLDER.fullmatch(file.stem):
+                if file.exists() and listing.FOLDER.fullmatch(file.stem):
                     names.append(file.stem)
+            except OSError:  # it may be read later
+                continue
         return names
-
-    def _all(self) -> Sequence[Path]:
-        """Whatever has gone of what was in them. OSError where they cannot be seen now."""
-        with contextlib.suppress(FileNotFoundError):
-            paths = [self.place / name for name in sorted(os.listdir(self.place))]
-            return [path for path in paths if bundle.is_folder_of_job(path) and path.is_dir()]
-        return []
 
     def _home_id(self) -> str:
         """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""

@@ -61,7 +61,7 @@ def look(hub: Hub, papers: Papers, spending: Spending, store: RunStore, owner: s
     """The newest jobs of an account that are this page's and not here, each with the runs that no newer one has, and
     what the others cost. Nothing of an account counts for a run or a sweep of somebody else. EngineUnavailableError,
     EngineError where a job cannot be looked at: then none comes yet, since it may have the newest attempt of a run."""
-    here = {folder.name for folder in papers.folders(coming=True)} | papers.forgotten()
+    here = {folder.name for folder in papers.all()} | papers.forgotten()
     store.wait_until_read()
     records = store.records()
     runs = {record.run_id for record in records}

@@ -10,13 +10,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 import ray
 
 from rankviz.engines.bundle import JOB_FILE
+from rankviz.engines.engine import End
 from rankviz.engines.ray.cluster import Cluster, explain
 from rankviz.engines.ray.follow import Follower
 from rankviz.engines.ray.placing import end_slot
@@ -24,6 +25,32 @@ from rankviz.engines.ray.terms import State, Terms
 from rankviz.errors import EngineError, EngineUnavailableError
 
 SCAN_SECONDS, NODES_SECONDS, PART_SECONDS = 0.1, 2.0, 60.0
+ENDED_UNREAD = "The job was cancelled while its files could not be read."
+
+
+class Unread:
+    """A job that cannot be followed, as its files cannot be read now: it can only be ended.
+
+    Args:
+        end_slot: Ends its slot, where it has one.
+    """
+
+    def __init__(self, end_slot: Callable[[], None]):
+        self._end_slot = end_slot
+
+    def pause(self) -> None:
+        """As of a Follower; nothing is stopped, and nothing is brought."""
+
+    def resume(self) -> None:
+        """It was not stopped."""
+
+    def give_way(self) -> None:
+        """It goes on."""
+
+    def end(self) -> End:
+        """What it wrote meanwhile is lost."""
+        self._end_slot()
+        return End(why=ENDED_UNREAD, by_us=True)
 
 
 class Driver:
@@ -59,10 +86,10 @@ class Driver:
             while any(follower.is_done for follower in self._followers.values()) and time.monotonic() < deadline:
                 time.sleep(SCAN_SECONDS)
 
-    def of(self, name: str) -> Follower:
+    def of(self, name: str) -> Follower | Unread:
         """Of a job, which may have been packed just now."""
         self._scan()
-        return self._followers[name]
+        return self._followers.get(name) or Unread(lambda: self._end_slot(name))
 
     def _scan_always(self) -> None:
         tick = threading.Event()

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from rankviz.core.runs.attempts import RAY, Attempt
-from rankviz.engines import bundle
+from rankviz.engines import bundle, listing
 from rankviz.engines.engine import End, Engine, Job, Live, Nodes
 from rankviz.engines.ray.alone import FIRST_SECONDS
 from rankviz.engines.ray.line import Line
@@ -116,7 +116,7 @@ class Ray(Engine):
         return Nodes(trouble=self.why_not()) if self.why_not() else self._sight.nodes()
 
     def room(self) -> int:
-        jobs = sum(not (folder / RESULT).exists() for folder in bundle.folders_in(self._place))
+        jobs = sum(not os.path.exists(folder / RESULT) for folder in listing.folders_in(self._place))
         try:
             slots = self._state().slots
         except EngineUnavailableError:
@@ -133,18 +133,19 @@ class Ray(Engine):
         return self._live(folder, self._known())
 
     def live(self) -> Sequence[Live]:
-        folders = bundle.folders_in(self._place)
+        folders = listing.folders_in(self._place)
         known = self._known() if folders else None
-        jobs = [self._live(folder, known) for folder in folders]
+        jobs = listing.each(folders, lambda folder: self._live(folder, known))
         for live in jobs:  # also where nobody asks any more, since all runs have ended
-            if live.end is None and live.handle in self._unwanted:
+            name = self._name(live)
+            if live.end is None and name in self._unwanted:
                 with contextlib.suppress(EngineUnavailableError):
-                    self._end(live, self._unwanted[live.handle])
+                    self._end(live, self._unwanted[name])
         return jobs
 
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         """Most jobs end in the second that this waits when it is asked first."""
-        until = time.monotonic() + (0.0 if live.handle in self._unwanted else ENDING_SECONDS)
+        until = time.monotonic() + (0.0 if self._name(live) in self._unwanted else ENDING_SECONDS)
         while True:
             try:
                 return self._end(live, unless)
@@ -155,7 +156,7 @@ class Ray(Engine):
 
     def _end(self, live: Live, unless: Callable[[], bool]) -> End | None:
         """The next step of ending a job: it is stopped, and what is new of it is read; then it is ended."""
-        name = live.handle
+        name = self._name(live)
         self._unwanted.pop(name, None)
         try:
             if name not in self._ending:
@@ -179,7 +180,7 @@ class Ray(Engine):
 
     def give_way(self, live: Live) -> None:
         with contextlib.suppress(EngineUnavailableError):
-            self._ask("give_way", bundle.folder_of(live.job, self._place).name)
+            self._ask("give_way", self._name(live))
 
     def forget(self, live: Live) -> None:
         """The driver, as soon as there is one, ends the slot of a job whose folder has gone."""
@@ -215,7 +216,7 @@ class Ray(Engine):
         try:
             live = Live(job=bundle.read_job(folder), handle=folder.name)
         except EngineError as error:
-            return bundle.unreadable(folder, str(error))
+            return listing.unreadable(folder, str(error))
         if (folder / RESULT).exists():
             state = JobState(end=read_end(folder))
         elif isinstance(known, str):
@@ -223,6 +224,9 @@ class Ray(Engine):
         else:
             state = known.get(folder.name, JobState(waits=SENT))
         return replace(live, where=state.where, waits=state.waits, end=state.end)
+
+    def _name(self, live: Live) -> str:
+        return bundle.folder_of(live.job, self._place).name
 
     def _known(self) -> Mapping[str, JobState] | str:
         try:

@@ -31,7 +31,7 @@ import psutil
 from rankviz import __version__
 from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.events import DISK_FULL, MODELS_VARIABLE
-from rankviz.engines import bundle, process
+from rankviz.engines import bundle, listing, process
 from rankviz.engines.ray.kept import Kept
 from rankviz.machine import cards, disk
 
@@ -72,7 +72,7 @@ class Slot:
 
     Args:
         place: Of all jobs on this machine, among whatever else lies there; empty: that of temporary files.
-        name: As bundle.FOLDER has it.
+        name: As listing.FOLDER has it.
     """
 
     def __init__(self, place: str, name: str):
@@ -232,7 +232,7 @@ def end_left(folder: Path) -> bool:
 
 def _is_of_job(folder: Path) -> bool:
     is_folder = folder.is_dir() and not folder.is_symlink()
-    return is_folder and bundle.FOLDER.fullmatch(folder.name.removeprefix(".")) is not None
+    return is_folder and listing.FOLDER.fullmatch(folder.name.removeprefix(".")) is not None
 
 
 def _is_in_use(folder: Path) -> bool:

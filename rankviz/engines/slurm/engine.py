@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rankviz.core.runs.attempts import SLURM, Attempt
 from rankviz.core.runs.events import YIELD_FILE
-from rankviz.engines import bundle
+from rankviz.engines import bundle, listing
 from rankviz.engines.engine import End, Engine, Job, Live, Nodes
 from rankviz.engines.slurm import papers, script, states
 from rankviz.engines.slurm.calls import Cancels
@@ -141,7 +141,7 @@ class Slurm(Engine):
             if not papers.read_id(folder) and self._is_missing(folder, look):
                 self._remove(folder)
                 folders.remove(folder)
-        return [self._live(folder, look) for folder in folders]
+        return listing.each(folders, lambda folder: self._live(folder, look))
 
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         folder = bundle.folder_of(live.job, self._place.path)
@@ -242,7 +242,7 @@ class Slurm(Engine):
         try:
             job = bundle.read_job(folder)
         except EngineError as error:
-            return bundle.unreadable(folder, str(error))
+            return listing.unreadable(folder, str(error))
         if refusal := self._sending.refusals.get(folder.name):
             return Live(job=job, handle="", end=End(why=refusal, is_final=True))
         answered = self._sending.answered(folder)

@@ -3,17 +3,15 @@
 import contextlib
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import threading
 from functools import cached_property
 from pathlib import Path
 
-from rankviz.engines import bundle
+from rankviz.engines import listing
 
 HOME_FILE = "slurm.id"
-FOLDER = re.compile(r"[^.].*-a[0-9]+")
 
 
 class Place:
@@ -26,7 +24,7 @@ class Place:
 
     def folders(self) -> list[Path]:
         """Of its jobs."""
-        return [folder for folder in bundle.folders_in(self.path) if FOLDER.fullmatch(folder.name)]
+        return list(listing.folders_in(self.path))
 
     def name_of(self, folder_name: str) -> str:
         """What Slurm calls the job of a folder."""

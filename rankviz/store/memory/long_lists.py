@@ -12,8 +12,9 @@ from rankviz.core.from_json import build
 from rankviz.core.runs.events import EVENT_TYPES, Answered, HeldOut, Matches, RunEvent, matches_of
 from rankviz.store.memory.read_again import ReadAgain, of_journal
 
-SHORT = 16
-"""Lists of at most so many numbers stay in the record."""
+SHORT = 2
+"""Lists of at most so many numbers stay in the record: longer ones take more memory there than where they are on the
+disk, and a fast curve has four for each rank."""
 KEPT_NUMBERS = 1_000_000
 
 

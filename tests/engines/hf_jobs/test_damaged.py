@@ -1,12 +1,17 @@
 """A job whose papers are damaged or have gone may run: it counts with all that it may cost until it is found and
-ended."""
+ended. One whose papers cannot be read for now goes on, and costs no other job anything."""
+
+from dataclasses import replace
 
 import pytest
 
 from rankviz.engines.hf_jobs.papers import RENTED
 from rankviz.engines.hf_jobs.spending import purse
+from rankviz.engines.hf_jobs.words import ONE_AT_A_TIME
+from rankviz.store.destination import read_destination
 from tests.support.engines.hub_jobs import sweep
-from tests.support.processes.workers import HANG_IN_EACH, states, wait_for
+from tests.support.processes.failing_reads import failing_reads
+from tests.support.processes.workers import HANG_IN_EACH, states, wait_for, waiting_for
 
 
 @pytest.mark.parametrize("file", [RENTED, "job.json"])
@@ -56,3 +61,59 @@ def test_a_missing_job_whose_file_is_damaged_is_still_looked_for(supervise, stor
     wait_for(lambda: lost.stage == "CANCELED" and not engine.papers.missing())
     assert ("RUNNING", 2) == (goes_on.stage, engine.bill(sweep_id).jobs)
     assert 0.013333 == engine.spending.jobs(sweep_id)[f"{run_id}-a1"].most
+
+
+@pytest.mark.parametrize("file", [RENTED, "job.json"])
+def test_runs_of_a_job_that_cannot_be_read_now_wait_and_others_go_on(supervise, store, hub, tmp_path, file):
+    unread = sweep(store, 2, 4, flavor="l4x1", spend="5")
+    first = supervise(waiting_for(tmp_path / "go"))
+    wait_for(lambda: store.get(unread[0]).steps)
+    first.stop()
+
+    with failing_reads(store.home / "hf-jobs" / f"{unread[0]}-a1", names=(file,)):
+        supervisor = supervise()
+        (other,) = sweep(store, 8)
+        wait_for(lambda: states(store, [other]) == ["completed"])
+
+        assert (["running", "queued"], {}) == (states(store, unread), supervisor.away)
+        for run_id in unread:
+            assert f"({unread[0]}-a1/{file}: Input/output error). Its runs wait" in store.get(run_id).waits
+        assert 2 == len(hub.jobs)
+    (tmp_path / "go").touch()
+    supervisor.settle()
+
+    assert (["completed"] * 3, 2) == (states(store, [*unread, other]), len(hub.jobs))
+
+
+@pytest.mark.parametrize("file", [RENTED, "job.json"])
+def test_a_sweep_with_a_job_that_cannot_be_read_now_starts_no_other(supervise, store, hub, file):
+    (run_id,) = sweep(store, 4, flavor="l4x1", spend="5")
+    first = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).steps)
+    first.stop()
+    beside = replace(store.get(run_id).request, run_id=f"{run_id}-again", learning_rate=1e-3)
+
+    with failing_reads(store.home / "hf-jobs" / f"{run_id}-a1", names=(file,)):
+        store.add(beside, store.ownership(run_id), read_destination(store.run_dir(run_id)))
+        supervise(HANG_IN_EACH)
+        wait_for(lambda: ONE_AT_A_TIME in store.get(beside.run_id).waits)
+
+    assert 1 == len(hub.jobs)
+
+
+@pytest.mark.parametrize("file", [RENTED, "job.json"])
+def test_a_job_that_cannot_be_read_now_is_ended_where_its_runs_are_cancelled(supervise, store, hub, file):
+    (run_id,) = sweep(store, 4, flavor="l4x1", spend="5")
+    first = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).steps)
+    first.stop()
+    (job,) = hub.jobs.values()
+
+    with failing_reads(store.home / "hf-jobs" / f"{run_id}-a1", names=(file,)):
+        supervisor = supervise(HANG_IN_EACH)
+        wait_for(lambda: store.get(run_id).waits)
+        supervisor.cancel(run_id)
+
+    assert (["cancelled"], {}) == (states(store, [run_id]), supervisor.away)
+    wait_for(lambda: job.stage == "CANCELED" and not supervisor.engines[0].papers.missing())
+    assert 0 < supervisor.engines[0].bill(store.get(run_id).request.sweep_id).most_usd < 1

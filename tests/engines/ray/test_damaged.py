@@ -1,6 +1,8 @@
 """Files of jobs in a runs folder that are damaged or gone: their own runs are tried again, and the others go on."""
 
+import contextlib
 import errno
+import os
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,12 +10,14 @@ from types import SimpleNamespace
 import pytest
 
 from rankviz.core.runs.events import RunStarted
-from rankviz.engines import Attempt, End, Job, bundle
+from rankviz.engines import Attempt, End, Job, bundle, listing
 from rankviz.engines.ray import driver
 from rankviz.engines.ray.engine import HOME_FILE, Ray
 from rankviz.engines.ray.mirror import Mirror
 from rankviz.engines.ray.terms import RESULT, Terms
+from rankviz.errors import EngineUnavailableError
 from rankviz.supervisor import Supervisor
+from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     HANG_IN_EACH,
@@ -90,17 +94,40 @@ def failing(monkeypatch):
 
 
 @pytest.mark.parametrize("file", [bundle.JOB_FILE, RESULT])
-def test_a_read_that_fails_once_ends_no_job(store, failing, file):
-    """The supervisor takes the engine for one that cannot be reached."""
+def test_a_job_that_cannot_be_read_now_waits_and_another_one_does_not(store, file):
+    unread, other = sweep(store, 4, 8)
+    for run_id in (unread, other):
+        (packed(store, run_id) / RESULT).write_text('{"exit_code": 0}')
+
+    with failing_reads(store.home / "ray-jobs" / f"{unread}-a1", names=(file,)):
+        of_unread, of_other = Ray(store).live()
+
+    assert (None, (Attempt(unread, 1),)) == (of_unread.end, of_unread.job.attempts)
+    assert f"({unread}-a1/{file}: Input/output error). Its runs wait" in of_unread.waits
+    assert End(exit_code=0) == of_other.end
+    assert [End(exit_code=0)] * 2 == [live.end for live in Ray(store).live()]
+
+
+def test_a_job_that_cannot_be_seen_now_is_there(store, monkeypatch):
     (run_id,) = sweep(store, 4)
-    (packed(store, run_id) / RESULT).write_text('{"exit_code": 0}')
-    failing.add(file)
+    file, stat = packed(store, run_id) / bundle.JOB_FILE, os.stat
 
-    with pytest.raises(OSError, match="Too many open files"):
-        Ray(store).live()
-    failing.clear()
+    def fails(path, *given, **named):
+        if path == file:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return stat(path, *given, **named)
 
-    assert [End(exit_code=0)] == [live.end for live in Ray(store).live()]
+    monkeypatch.setattr(os, "stat", fails)
+
+    assert [run_id] == [live.job.attempts[0].run_id for live in Ray(store).live()]
+
+
+def test_a_full_disk_is_no_matter_of_one_job(tmp_path):
+    def fails(folder):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    with pytest.raises(OSError, match="No space left"):
+        listing.each([tmp_path / "r4-a1"], fails)
 
 
 def test_a_driver_follows_a_job_as_soon_as_it_can_be_read_and_ends_the_slot_of_a_damaged_one(
@@ -119,10 +146,13 @@ def test_a_driver_follows_a_job_as_soon_as_it_can_be_read_and_ends_the_slot_of_a
 
     looking = driver.Driver(Terms(address="", namespace="", jobs=store.home / "ray-jobs"))
     assert [] == ended
+    unread = looking.of(folder.name)
     failing.clear()
 
     assert [whole] == looking.of(folder.name).run_ids
     assert [f"{damaged}-a1"] == ended
+    assert unread.end().by_us
+    assert folder.name == ended[-1]
 
 
 def test_a_driver_drops_its_jobs_where_somebody_removed_the_folder_of_all(tmp_path, monkeypatch):
@@ -192,6 +222,25 @@ def test_runs_whose_journals_are_gone_are_tried_again(tmp_path, two_slots, store
     assert ["completed"] * 2 == states(store, [*before, *meanwhile])
     reason = "A file of the job in ray-jobs was removed while it ran (events.jsonl)."
     assert [[reason], [reason]] == [lost_reasons(store, run_id) for run_id in (*before, *meanwhile)]
+
+
+def test_a_job_that_cannot_be_read_now_is_ended_where_its_run_is_cancelled(two_slots, store, supervise):
+    (run_id,) = sweep(store, 4)
+    first = supervise(two_slots.engine(store, HANG_IN_EACH))
+    wait_for(lambda: store.get(run_id).steps)
+    first.stop()
+    file = store.home / "ray-jobs" / f"{run_id}-a1" / bundle.JOB_FILE
+    hidden = file.rename(file.with_name("hidden"))
+    file.symlink_to("/proc/self/mem")  # reading its beginning fails with EIO, also in the driver
+
+    supervisor = supervise(two_slots.engine(store, HANG_IN_EACH))
+    wait_for(lambda: "cannot be read now" in store.get(run_id).waits)
+    assert hidden.exists() and two_slots.slots()
+    with contextlib.suppress(EngineUnavailableError):  # the wish is kept while the driver connects
+        supervisor.cancel(run_id, SECONDS)
+
+    wait_for(lambda: states(store, [run_id]) == ["cancelled"])
+    wait_for(lambda: not two_slots.slots())
 
 
 def test_the_slot_of_a_job_that_cannot_be_read_any_more_ends(two_slots, store, supervise):

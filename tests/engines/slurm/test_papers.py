@@ -159,6 +159,42 @@ def test_a_job_is_ended_though_nobody_could_see_whether_it_was_sent(store, clust
     wait_for(lambda: cluster.jobs[0].has_ended)
 
 
+def test_runs_of_a_job_that_cannot_be_read_now_wait_and_others_go_on(store, cluster, supervise, tmp_path):
+    unread = sweep(store, 2, 4)
+    first = supervise(waiting_for(tmp_path / "go"))
+    wait_for(lambda: store.get(unread[0]).steps)
+    first.stop()
+
+    with failing_reads(store.home / "slurm-jobs" / f"{unread[0]}-a1", names=("job.json",)):
+        supervisor = supervise()
+        (other,) = sweep(store, 8)
+        wait_for(lambda: states(store, [other]) == ["completed"])
+
+        assert (["running", "queued"], {}) == (states(store, unread), supervisor.away)
+        for run_id in unread:
+            assert f"({unread[0]}-a1/job.json: Input/output error). Its runs wait" in store.get(run_id).waits
+    (tmp_path / "go").touch()
+    supervisor.settle()
+
+    assert (["completed"] * 3, 2) == (states(store, [*unread, other]), len(cluster.jobs))
+
+
+def test_a_job_that_cannot_be_read_now_is_ended_where_its_runs_are_cancelled(store, cluster, supervise):
+    run_ids = sweep(store, 2, 4)
+    first = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_ids[0]).steps)
+    first.stop()
+
+    with failing_reads(store.home / "slurm-jobs" / f"{run_ids[0]}-a1", names=("job.json",)):
+        supervisor = supervise(HANG_IN_EACH)
+        wait_for(lambda: "cannot be read now" in store.get(run_ids[1]).waits)
+        supervisor.cancel_runs(run_ids)
+
+    assert ["cancelled"] * 2 == states(store, run_ids)
+    wait_for(lambda: cluster.jobs[0].has_ended and not (store.home / "slurm-jobs" / f"{run_ids[0]}-a1").exists())
+    assert 1 == len(cluster.jobs)
+
+
 def test_a_job_that_starts_while_its_files_cannot_be_read_waits(store, cluster):
     (run_id,) = sweep(store, 4)
     engine, job = cluster.engine(store), Job(attempts=(Attempt(run_id, 1),))

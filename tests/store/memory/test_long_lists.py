@@ -109,13 +109,15 @@ def test_an_export_has_the_examples_of_one_run_in_memory_at_a_time(store, tmp_pa
     assert 8 * list(LOSSES) == [float(row["loss"]) for row in rows]
 
 
-def test_a_short_list_is_in_the_record(store, run_id):
+@pytest.mark.parametrize(("count", "kind"), [(SHORT, tuple), (SHORT + 1, LongList)])
+def test_a_short_list_is_in_the_record(store, run_id, count, kind):
     store.requeue(run_id)
-    few = replace(evaluated(LOSSES[: SHORT - SHORT % 4]), attempt=2)
+    few = replace(evaluated(LOSSES[:count]), attempt=2)
 
     store.append(run_id, few)
 
     assert few == store.get(run_id).loss_after
+    assert isinstance(store.get(run_id).loss_after.example_losses, kind)
 
 
 def test_the_lists_of_a_run_that_was_deleted_meanwhile_are_gone(store, run_id):

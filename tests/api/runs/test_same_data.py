@@ -1,0 +1,134 @@
+"""A sweep goes on with the data that it was trained on, and with no other file of that name."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import RunCancelled, RunStarted
+from rankviz.errors import BadDataError
+from rankviz.store import export_runs, import_runs
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
+
+ROWS, OTHERS = (f'{{"prompt": "q", "completion": "{text}"}}\n' * 40 for text in ("mine", "another's"))
+FINGERPRINT = hashlib.sha256(ROWS.encode()).hexdigest()[:16]
+GONE = "The file 'mine.jsonl' that this sweep was trained on is not here, so its data must be given again"
+
+
+@pytest.fixture
+def api(tmp_path, monkeypatch):
+    """An own machine, in whose current folder there is nothing yet."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return Api(home=tmp_path / "home", shared=False)
+
+
+@pytest.fixture
+def imported(api, tmp_path):
+    """imported(data, fingerprint): the id of a finished sweep that came from a zip."""
+
+    def bring(data="mine.jsonl", fingerprint=FINGERPRINT, ended=True):
+        elsewhere = Api(home=tmp_path / "elsewhere", shared=False).workspace.store
+        sweep_id = elsewhere.create(questions.sweep(ranks=(4, 64), max_steps=2, data=data))
+        for run in elsewhere.sweep(sweep_id).runs:
+            for event in finished_events(run.request, 2.0) if ended else [RunCancelled(time=1.0)]:
+                if isinstance(event, RunStarted):
+                    event = replace(event, environment={**event.environment, "data_fingerprint": fingerprint})
+                elsewhere.append(run.run_id, event)
+        import_runs(api.workspace.store, export_runs([elsewhere], [sweep_id], tmp_path / "runs.zip"))
+        return sweep_id
+
+    return bring
+
+
+def added(api, sweep_id):
+    """What one more run of it would be trained on."""
+    request = api.runs.added_request(sweep_id, 16)
+    api.runs.check_runs([request])
+    return request.data
+
+
+@pytest.mark.parametrize("text", [None, OTHERS])
+def test_another_file_of_that_name_in_the_current_folder_is_not_taken(api, imported, tmp_path, text):
+    if text:
+        (tmp_path / "here" / "mine.jsonl").write_text(text)
+
+    with pytest.raises(BadDataError, match=GONE):
+        added(api, imported())
+
+
+def test_the_same_file_is_taken_wherever_the_worker_stands(api, imported, tmp_path):
+    (tmp_path / "here" / "mine.jsonl").write_text(ROWS)
+
+    assert str(tmp_path / "here" / "mine.jsonl") == added(api, imported())
+
+
+def test_a_copy_that_is_kept_here_is_taken_and_the_current_folder_not_looked_at(api, imported, tmp_path):
+    (tmp_path / "here" / "mine.jsonl").write_text(OTHERS)
+    (tmp_path / "mine.jsonl").write_text(ROWS)
+    kept = api.workspace.store.keep(tmp_path / "mine.jsonl")
+
+    assert str(kept) == added(api, imported())
+
+
+def test_a_file_by_its_whole_path_is_compared_too(api, imported, tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(ROWS)
+    sweep_id = imported(str(path))
+    assert str(path) == added(api, sweep_id)
+
+    path.write_text(OTHERS)
+
+    with pytest.raises(BadDataError, match=GONE):
+        added(api, sweep_id)
+
+
+def test_where_no_run_has_read_the_data_a_file_of_that_name_is_not_taken(api, imported, tmp_path):
+    (tmp_path / "here" / "mine.jsonl").write_text(ROWS)
+    sweep_id = imported(ended=False)
+
+    with pytest.raises(BadDataError, match=GONE):
+        added(api, sweep_id)
+    with pytest.raises(BadDataError, match=GONE):
+        api.runs.resume(sweep_id)
+
+
+@pytest.mark.parametrize("fingerprint", ["../../here", "", "0" * 16])
+def test_a_fingerprint_is_no_path(api, imported, tmp_path, fingerprint):
+    (tmp_path / "here" / "mine.jsonl").write_text(ROWS)
+
+    with pytest.raises(BadDataError, match=GONE):
+        added(api, imported(fingerprint=fingerprint))
+
+
+def test_a_sample_is_taken_by_its_name(api, imported):
+    sample = questions.sweep().data
+
+    assert sample == added(api, imported(sample, fingerprint="0" * 16))
+
+
+def test_an_added_run_keeps_its_own_copy_of_the_data(api, imported, tmp_path):
+    file = tmp_path / "here" / "mine.jsonl"
+    file.write_text(ROWS)
+    sweep_id, store = imported(), api.workspace.store
+    request = api.runs.added_request(sweep_id, 16)
+
+    store.add(request, data=file)
+    file.unlink()
+
+    (kept,) = [run.request.data for run in store.sweep(sweep_id).runs if run.request.r == 16]
+    assert (ROWS, kept) == (Path(kept).read_text(), str(store.home / "data" / FINGERPRINT / "mine.jsonl"))
+
+
+def test_a_sweep_of_this_machine_that_never_began_is_resumed_with_its_copy(api, tmp_path):
+    (tmp_path / "mine.jsonl").write_text(ROWS)
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), data=tmp_path / "mine.jsonl")
+    for run_id in store.run_ids(sweep_id):
+        store.append(run_id, RunCancelled(time=1.0))
+
+    api.runs.check_runs(api.runs.resumed_requests(sweep_id))
+    assert store.sweep(sweep_id).runs[0].request.data == added(api, sweep_id)
