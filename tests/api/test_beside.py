@@ -22,9 +22,9 @@ def test_a_question_that_takes_long_is_answered_later_and_the_newest_of_those_th
     assert [None] * 4 == [
         beside.ask("line", name, partial(work, name)) for name in ("first", "first", "second", "third")
     ]
+    beside.soon_seconds = 120
     assert "other" == beside.ask("another line", "other", lambda: "other").get()
     go.set()
-    beside.soon_seconds = 120
 
     assert "third" == beside.ask("line", "third", partial(work, "third")).get()
     assert ["first", "third"] == worked
@@ -35,7 +35,7 @@ def test_an_error_is_an_answer_and_the_question_is_asked_as_its_visitor():
         raise LimitError(current().id)
 
     with acting_as(ANN):
-        answer = Beside(soon_seconds=10).ask("line", "question", refuse)
+        answer = Beside(soon_seconds=120).ask("line", "question", refuse)
 
     with pytest.raises(LimitError, match=ANN.id):
         answer.get()

@@ -106,7 +106,7 @@ def test_on_a_phone_words_wrap_in_tables_and_a_wider_table_has_a_shade_at_its_ed
 def test_named_endpoints_answer(address):
     from gradio_client import Client
 
-    client = Client(address, verbose=False)
+    client = Client(address, verbose=False, httpx_kwargs={"timeout": 600})
     answer = client.predict(model="meta-llama/Llama-3.1-8B", ranks=[8, 16], api_name="/estimate")
     names = {row["id"] for row in client.predict(api_name="/models")}
     decided = client.predict(model="meta-llama/Llama-3.1-8B", r=8, prices={"L4": 0.25}, api_name="/fit")
