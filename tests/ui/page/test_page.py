@@ -312,8 +312,9 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.locator("#train-results", has_text="16,384").wait_for()
     page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.x?.length === 2)")
     page.locator("#train-words", has_text="Each rank has one run, so a difference may be chance").wait_for()
-    assert 2 == page.evaluate(
-        "document.querySelector('#train-loss .rv-plot').data.filter(t => t.mode === 'lines' && t.x.length === 6).length"
+    page.wait_for_function(
+        "document.querySelector('#train-loss .rv-plot').data"
+        ".filter(t => t.mode === 'lines' && t.x.length === 6).length === 2"
     )
 
     page.locator("#train-results").get_by_role("button", name="r = 8").click()

@@ -85,7 +85,7 @@ def test_the_queue_of_others_stands_as_it_is_now_though_nobody_touches_the_form(
 
     sweep_id = store.create(questions.sweep(ranks=(4,)), "ben")
 
-    page.locator("#train-queue", has_text="1 sweep waits or runs here now").wait_for(timeout=60_000)
+    page.locator("#train-queue", has_text="1 sweep waits or runs here now").wait_for()
     for run_id in store.run_ids(sweep_id):
         store.ask_to_cancel(run_id)
     page.locator("#train-queue").wait_for(state="hidden")
@@ -100,6 +100,7 @@ def test_a_sweep_is_its_owners_until_it_is_shared_and_then_others_read_it(visito
 
     ann.open(link).locator("#sweep-status h2").wait_for()
     ann.listed(sweep_id).wait_for()
+    ann.page.locator("#sweep-delete").wait_for()
     assert {"export", "share", "delete"} <= ann.offered()
     ben.open(link)
     ben.page.get_by_text(f"No run or sweep '{sweep_id}' here, or its owner").first.wait_for()
@@ -110,7 +111,7 @@ def test_a_sweep_is_its_owners_until_it_is_shared_and_then_others_read_it(visito
     ann.page.get_by_text(COPY_IT).wait_for()
     ben.open(link).get_by_text(OF_ANOTHER).wait_for()
 
-    assert ben.page.locator("#sweep-curve .rv-plot").is_visible()
+    ben.page.locator("#sweep-curve .rv-plot").wait_for()
     assert 0 == ben.listed(sweep_id).count()
     assert set() == ben.offered()
     assert [] == ann.errors + ben.errors
@@ -139,11 +140,13 @@ def test_the_admin_signs_in_sees_what_all_have_and_signs_out(visitor, shared_hom
 
     admin.page.locator("#who").get_by_role("link", name="Admin").click()
     admin.page.get_by_label("Token").fill(TOKEN)
-    admin.page.get_by_role("button", name="Sign in").click()
+    with admin.page.expect_navigation(url="**/"):
+        admin.page.get_by_role("button", name="Sign in").click()
     admin.open("/?tab=runs").get_by_text(ADMIN).wait_for()
     admin.listed(sweep_id).wait_for()
     admin.page.locator("#who").get_by_role("link", name="Admin").click()
-    admin.page.get_by_role("button", name="Sign out").click()
+    with admin.page.expect_navigation(url="**/"):
+        admin.page.get_by_role("button", name="Sign out").click()
 
     admin.open("/?tab=runs").get_by_text(ANONYMOUS).wait_for()
     assert 0 == admin.listed(sweep_id).count()
