@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -94,6 +94,9 @@ class Patient(Supervisor):
 
     def cancel(self, run_or_sweep_id: str, timeout_seconds: float = 600.0) -> None:
         super().cancel(run_or_sweep_id, timeout_seconds)
+
+    def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 600.0, **by: bool) -> None:
+        super().cancel_runs(run_ids, timeout_seconds, **by)
 
 
 def supervise(store: RunStore, command: tuple[str, ...], **settings) -> Supervisor:
