@@ -135,6 +135,14 @@ def processes_of(home: Path) -> list[psutil.Process]:
     return processes
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether it has not ended, be it that nobody has asked for its end yet."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def states(store: RunStore, run_ids: list[str]) -> list[str]:
     return [store.get(run_id).state.value for run_id in run_ids]
 
