@@ -145,13 +145,11 @@ def test_the_admin_signs_in_sees_what_all_have_and_signs_out(visitor, shared_hom
 
     admin.page.locator("#who").get_by_role("link", name="Admin").click()
     admin.page.get_by_label("Token").fill(TOKEN)
-    with admin.page.expect_navigation(url="**/"):
-        admin.page.get_by_role("button", name="Sign in").click()
+    admin.page.get_by_role("button", name="Sign in").click()
     admin.open("/?tab=runs").get_by_text(ADMIN).wait_for()
     admin.listed(sweep_id).wait_for()
     admin.page.locator("#who").get_by_role("link", name="Admin").click()
-    with admin.page.expect_navigation(url="**/"):
-        admin.page.get_by_role("button", name="Sign out").click()
+    admin.page.get_by_role("button", name="Sign out").click()
 
     admin.open("/?tab=runs").get_by_text(ANONYMOUS).wait_for()
     assert 0 == admin.listed(sweep_id).count()
