@@ -34,6 +34,11 @@ def ask(some: Children, **settings):
         return some.ask("anything", {}, about="mine.zip", error=BadAdapterError, **settings)
 
 
+def bounded(kind: str, limit: int) -> str:
+    """The beginning of a child's code, which goes on once it has this limit, given from outside while it starts."""
+    return f"import resource, time\nwhile resource.getrlimit(resource.{kind})[0] != {limit}: time.sleep(0.01)\n"
+
+
 def is_gone(pid: int) -> bool:
     """Whether a process has ended, be it that nobody has asked for its end yet."""
     try:
@@ -104,7 +109,7 @@ def test_a_child_is_said_to_have_run_out_of_memory_where_it_said_so_or_was_kille
 
 
 def test_memory_beyond_the_bound_is_refused_to_a_child():
-    code = "try: x = bytearray(400_000_000)\nexcept MemoryError: print('{}')"
+    code = f"{bounded('RLIMIT_DATA', 200_000_000)}try: x = bytearray(400_000_000)\nexcept MemoryError: print('{{}}')"
 
     assert {} == ask(running(code, Bounds(seconds=60, memory_bytes=200_000_000)))
 
@@ -139,9 +144,9 @@ def test_a_child_that_burns_processor_time_in_threads_is_stopped():
 
 
 def test_processor_time_is_bounded_from_outside():
-    code = "import resource, time; time.sleep(0.5); print([resource.getrlimit(resource.RLIMIT_CPU)[0]])"
+    code = f"{bounded('RLIMIT_CPU', 120)}print([resource.getrlimit(resource.RLIMIT_CPU)[0]])"
 
-    assert b"[20]\n" == run_one(python(code), Bounds(seconds=10, memory_bytes=10**9)).output
+    assert b"[120]\n" == run_one(python(code), WIDE).output
 
 
 def test_an_endless_answer_is_stopped():
@@ -150,7 +155,7 @@ def test_an_endless_answer_is_stopped():
 
 
 def test_a_file_beyond_the_bound_cannot_be_written(tmp_path):
-    code = f"import time; time.sleep(0.5)\nwith open('{tmp_path}/out', 'wb') as f: f.write(b'x' * 2_000_000)"
+    code = f"{bounded('RLIMIT_FSIZE', 10**6)}with open('{tmp_path}/out', 'wb') as f: f.write(b'x' * 2_000_000)"
 
     ended = run_one(python(code), Bounds(seconds=60, memory_bytes=10**9, file_bytes=10**6))
 

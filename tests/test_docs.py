@@ -196,7 +196,7 @@ def test_the_python_examples_of_the_readme_run(tmp_path):
             env=os.environ | {"RANKVIZ_HOME": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
         assert (0, "") == (run.returncode, run.stderr)
         assert run.stdout
@@ -225,7 +225,7 @@ def test_the_worked_number_of_the_method_page_is_what_the_command_prints(tmp_pat
         env=os.environ | {"RANKVIZ_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     estimate = json.loads(run.stdout)
     (rank,) = estimate["ranks"]

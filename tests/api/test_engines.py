@@ -287,7 +287,7 @@ def test_who_asks_while_a_cluster_is_looked_at_is_told_what_is_seen_and_not_that
     api.engines.beside.soon_seconds = 1.0
     assert [None, None] == [planned(visitor) for visitor in (ANN, BEN)]
     slow.set()
-    api.engines.beside.soon_seconds = 10.0
+    api.engines.beside.soon_seconds = 120.0
 
     for visitor in (ANN, BEN):
         assert ["It does not answer. The runs wait until that has changed."] == planned(visitor).get().notes

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -89,7 +90,8 @@ class Space:
             self.process.kill()
             self.process.wait()
         for worker in processes_of(self.home):  # which outlives its app
-            worker.kill()
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
         if self.queue:
             self.queue.release()
 

@@ -33,7 +33,7 @@ def test_the_doctors_exit_code_is_1_where_training_would_fail(tmp_path):
         env=os.environ | {"RANKVIZ_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 

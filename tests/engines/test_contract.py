@@ -19,11 +19,10 @@ from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.local import Local
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.engines.hub_jobs import StandInHub
 from tests.support.engines.slurm_cluster import SlurmCluster
-from tests.support.processes.workers import HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
+from tests.support.processes.workers import HANG_IN_EACH, Patient, processes_of, states, sweep, wait_for, worker
 from tests.support.runs import questions
 
 SECONDS = 600
@@ -128,10 +127,10 @@ def supervise(setting, store):
     """Starts a supervisor with the engine and a command; all are stopped."""
     started = []
 
-    def start(command: Sequence[str], **settings) -> Supervisor:
+    def start(command: Sequence[str], **settings) -> Patient:
         here = RunStore(store.home)
         settings = {"max_attempts": 2, "split_runs": 3, **settings}
-        supervisor = Supervisor(here, engines=[setting.engine(here, command)], poll_seconds=0.05, **settings)
+        supervisor = Patient(here, engines=[setting.engine(here, command)], poll_seconds=0.05, **settings)
         supervisor.start()
         started.append(supervisor)
         return supervisor

@@ -135,7 +135,7 @@ GPU_1_FAILS = (
 
 def test_a_gpu_that_has_lost_a_worker_rests_and_the_others_get_the_work(store):
     busy, *others = (sweep(store, rank) for rank in (4, 8, 16, 32))
-    engine = Local(store.home, commands={"finetune": worker(GPU_1_FAILS)}, gpus=("0", "1"), rest_seconds=60)
+    engine = Local(store.home, commands={"finetune": worker(GPU_1_FAILS)}, gpus=("0", "1"), rest_seconds=300)
     supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, max_attempts=3)
     wait_for(lambda: supervisor.tick() or (lost_reasons(store, others[0][0]) and store.get(busy[0]).steps))
     for _ in range(10):

@@ -1,13 +1,15 @@
 """The trial's answer, whatever becomes of its process."""
 
+import subprocess
 import sys
 
 import pytest
 
 from rankviz.machine import trial
+from tests.support.processes.workers import wait_for
 
 
-def run(program: str, timeout_s: float = 20.0):
+def run(program: str, timeout_s: float = 600.0):
     return trial.run(command=(sys.executable, "-c", f"import json, os, time\n{program}"), timeout_s=timeout_s)
 
 
@@ -35,8 +37,16 @@ def test_a_process_that_dies_is_a_failed_step_that_says_where():
     assert (False, "It ended with code 7 while compiling a kernel") == (last.ok, last.found)
 
 
-def test_a_process_that_hangs_is_stopped_and_says_where():
-    *_, last = run(TORCH + "say(starting='importing Unsloth')\ntime.sleep(600)", timeout_s=1.0)
+def test_a_process_that_hangs_is_stopped_and_says_where(monkeypatch, tmp_path):
+    has_begun, wait = tmp_path / "has begun", subprocess.Popen.wait
+
+    def until_then(process, timeout=None):
+        wait_for(lambda: timeout is None or has_begun.exists())
+        return wait(process, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", until_then)
+    begins = f"say(starting='importing Unsloth')\nopen({str(has_begun)!r}, 'w')\n"
+    *_, last = run(f"{TORCH}{begins}time.sleep(600)", timeout_s=1.0)
 
     assert (False, "It was stopped at its time limit while importing Unsloth") == (last.ok, last.found)
     assert last.seconds < 50

@@ -1,11 +1,21 @@
-"""A supervisor with an engine that does not share its disk."""
+"""A supervisor with an engine that does not share its disk, and a clock that a test sets."""
+
+from types import SimpleNamespace
 
 import pytest
 
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
+from rankviz.supervisor import Supervisor, stopwatch
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import HANG_IN_EACH
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Of turns and of the limit of a run, in seconds; it stands still."""
+    now = [1000.0]
+    monkeypatch.setattr(stopwatch, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from rankviz.supervisor import Supervisor
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     HANG_IN_EACH,
+    Patient,
+    lives,
     processes_of,
     states,
     supervise,
@@ -42,7 +44,7 @@ def test_cancel_of_a_running_run_leaves_no_process_and_the_others_go_on(store):
     supervisor.cancel(run_ids[0])
 
     assert 2 == len(group)
-    assert [] == [p for p in group if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not any(map(lives, group))
     assert RunState.CANCELLED is store.get(run_ids[0]).state
     supervisor.settle()
     supervisor.stop()
@@ -132,7 +134,7 @@ def test_another_process_asks_the_supervisor_to_cancel(store):
     supervisor = supervise(store, HANG_IN_EACH)
     wait_for(lambda: store.get(run_ids[0]).steps)
 
-    Supervisor(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
+    Patient(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
     supervisor.stop()
 
     assert ["cancelled"] == states(store, run_ids)
@@ -145,7 +147,7 @@ def test_cancel_works_where_nobody_supervises(store):
     wait_for(lambda: store.get(run_ids[0]).steps)
     supervisor.stop()
 
-    Supervisor(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
+    Patient(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
 
     assert ["cancelled", "queued"] == states(store, run_ids)
     assert [] == processes_of(store.home)
@@ -172,7 +174,7 @@ def test_a_worker_launched_by_a_supervisor_that_died_before_noting_its_pid_is_fo
     first.stop()
     lock_file(store.home).write_text(json.dumps({"pid": None, "run_ids": run_ids}))
 
-    Supervisor(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
+    Patient(RunStore(store.home), command=HANG_IN_EACH).cancel(run_ids[0])
 
     assert ["cancelled"] == states(store, run_ids)
     assert [] == processes_of(store.home)

@@ -177,7 +177,7 @@ def test_a_run_that_begins_while_its_job_is_ended_for_an_unwanted_one_begins_ane
 
     engine.cancel = cancel
     (tmp_path / "r2").touch()
-    wait_for(lambda: supervisor.tick() or asked, seconds=30)
+    wait_for(lambda: supervisor.tick() or asked)
     if not while_it_is_asked:
         wait_for(lambda: supervisor.tick() or store.get(last).steps)
         Elsewhere.cancel(engine, asked[0])

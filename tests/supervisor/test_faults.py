@@ -25,7 +25,8 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 JOURNAL_BECOMES_FULL = (
     "while not (store.home / 'seen').exists(): time.sleep(0.02)\n"
     "journal = store.run_dir(run_ids[0]) / 'events.jsonl'\n"
-    "os.rename(journal, journal.with_name('kept')); os.symlink('/dev/full', journal)\n"
+    "os.link(journal, journal.with_name('kept')); os.symlink('/dev/full', journal.with_name('full'))\n"
+    "os.replace(journal.with_name('full'), journal)\n"
 )
 """From then on nothing more can be written into it."""
 
@@ -180,7 +181,11 @@ def test_in_a_read_only_folder_the_supervisor_complains_once():
             "from rankviz.store import RunStore\n"
             "from rankviz.supervisor import Supervisor\n"
             "supervisor = Supervisor(RunStore(Path(sys.argv[1])), poll_seconds=0.02)\n"
-            "supervisor.start(); time.sleep(1.5); supervisor.stop()",
+            "looks, tick = [], supervisor.tick\n"
+            "supervisor.tick = lambda: (looks.append(1), tick())\n"
+            "supervisor.start()\n"
+            "while len(looks) < 5: time.sleep(0.02)\n"
+            "supervisor.stop()",
             home,
         )
 

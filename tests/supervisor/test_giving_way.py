@@ -1,12 +1,11 @@
 """Which jobs are asked to end before their next run: those that have begun, and no more than others need."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor, stopwatch
+from rankviz.supervisor import Supervisor
 from tests.supervisor.test_turns import queued
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import each_waits_for, states, wait_for
@@ -49,14 +48,6 @@ def start(store, tmp_path):
         supervisor.stop()
         for live in engine.live():
             engine.cancel(live)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Of turns, in seconds."""
-    now = [1000.0]
-    monkeypatch.setattr(stopwatch, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    return now
 
 
 def test_a_turn_begins_with_the_first_run_and_not_while_the_job_waits_in_its_cluster(start, store, clock, tmp_path):

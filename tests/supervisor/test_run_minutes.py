@@ -6,10 +6,10 @@ from rankviz.core.runs.record import RunState
 from rankviz.engines.local import Local
 from rankviz.supervisor import Supervisor
 from tests.supervisor.test_turns import queued
-from tests.support.processes.workers import states, supervise, worker
+from tests.support.processes.workers import states, supervise, wait_for, worker
 
 
-def test_a_run_that_takes_too_long_fails_with_the_limit_and_the_rest_of_its_sweep_goes_on(store):
+def test_a_run_that_takes_too_long_fails_with_the_limit_and_the_rest_of_its_sweep_goes_on(store, clock):
     run_ids = queued(store, "ann", 4, 8)
     hangs_at_rank_4 = worker(
         "for run_id in run_ids:\n"
@@ -19,7 +19,10 @@ def test_a_run_that_takes_too_long_fails_with_the_limit_and_the_rest_of_its_swee
         "        complete(run_id)"
     )
 
-    supervisor = supervise(store, hangs_at_rank_4, run_minutes=0.05)
+    supervisor = Supervisor(store, command=hangs_at_rank_4, run_minutes=0.05)
+    wait_for(lambda: supervisor.tick() or store.get(run_ids[0]).steps)
+    supervisor.tick()  # by now it is seen to run
+    clock[0] += 3.5
     supervisor.settle()
     supervisor.stop()
 

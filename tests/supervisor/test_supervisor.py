@@ -3,7 +3,6 @@
 import fcntl
 import os
 import signal
-import time
 
 from rankviz.engines.process import is_held, lock_file
 from rankviz.store import RunStore
@@ -143,7 +142,7 @@ def test_a_restarted_supervisor_watches_the_worker_that_still_lives(store):
     first.stop()
 
     second = supervise(RunStore(store.home), waits)
-    time.sleep(0.3)
+    wait_for(lambda: second.with_job)
     assert ["running", "queued"] == states(store, run_ids)
     go.touch()
     second.settle()

@@ -2,16 +2,18 @@
 
 import json
 import os
+import subprocess
 from dataclasses import replace
 
 import pytest
 
 from rankviz.errors import InvalidSettingError, LimitError, UnknownModelError
+from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
+from rankviz.supervisor import WORKER_COMMAND
 from rankviz.visitor import data_folder
-from rankviz.worker.finetune.main import main
 from rankviz.worker.gate import admit, admit_probe
 from tests.support.runs import questions
 from tests.support.runs.probes import request as probe_request
@@ -114,10 +116,9 @@ def test_the_worker_fails_such_a_run_without_a_word_of_the_file(store, tmp_path)
     secret = tmp_path / "payroll.csv"
     secret.write_text("salary,name\n9999,Smith\n")
     run = stored(store, ANNA, data=str(secret))
-    pid = os.fork()
-    if not pid:  # it moves to the runs folder and sends its output to the log
-        os._exit(main([str(store.home), run.run_id]))
-    os.waitpid(pid, 0)
+    # It moves to the runs folder and sends its output to the log.
+    command = [*WORKER_COMMAND, str(store.home), run.run_id]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)}, check=False)
 
     record = store.get(run.run_id)
     folder = store.run_dir(run.run_id)

@@ -227,7 +227,7 @@ def test_a_download_by_the_hubs_own_client_is_followed(tmp_path):
         def do_GET(self):
             self.do_HEAD()
             self.wfile.write(content[:12_000_000])
-            for _ in range(600):
+            for _ in range(12_000):
                 if half_told.exists():
                     break
                 waiting.wait(0.05)

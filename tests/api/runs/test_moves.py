@@ -14,12 +14,11 @@ from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.engines.local import Local
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotRentedError, NotYoursError
 from rankviz.store.destination import Destination, read_destination
-from rankviz.supervisor import Supervisor
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
 from tests.support.models.folders import named_as_base
-from tests.support.processes.workers import wait_for, worker
+from tests.support.processes.workers import Patient, wait_for, worker
 from tests.support.runs import questions
 
 ON = {"local": {}, "elsewhere": {}, "hf-jobs": {"flavor": "l4x1", "spend": 5.0}}
@@ -57,7 +56,7 @@ def three(tmp_path, hub):
         Elsewhere(store, tmp_path / "elsewhere", command),
         HfJobs(store, logins, worker=command, poll_seconds=0.1),
     ]
-    api.workspace.supervisor = Supervisor(store, engines=engines, poll_seconds=0.05)
+    api.workspace.supervisor = Patient(store, engines=engines, poll_seconds=0.05)
     yield api
     api.workspace.supervisor.stop()
 

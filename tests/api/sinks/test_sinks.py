@@ -226,7 +226,7 @@ def test_in_the_background_its_stage_and_its_end_are_told_to_its_owner_alone(api
     with acting_as(ANN):
         sending = api.sinks.start(sweep.sweep_id, PLACE, ALICES)
         wait_until(lambda: any("/commit/" in path for _, path in hub.asked) or sending.ended_at)
-        assert "uploading 4 files" == api.sinks.sending(sweep.sweep_id).stage
+        wait_until(lambda: "uploading 4 files" == api.sinks.sending(sweep.sweep_id).stage)
         with pytest.raises(LimitError, match="being published already"):
             api.sinks.start(sweep.sweep_id, PLACE, ALICES)
     with acting_as(BEN):

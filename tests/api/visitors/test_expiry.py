@@ -12,6 +12,7 @@ from rankviz.api.visitors.expiry import DAY, Expiry
 from rankviz.core.runs.events import RunCancelled
 from rankviz.store import RunStore
 from rankviz.visitor import HOST, acting_as, home_of
+from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
 from tests.support.runs.probes import request as probe_request
@@ -160,7 +161,8 @@ def test_an_old_sweep_that_was_resumed_meanwhile_stays(api):
 def test_it_cleans_while_the_process_lives(api):
     sweep_of(api, ANN, 31)
 
-    Expiry(api.workspace).keep_clean(every_seconds=0.01)
+    expires = Expiry(api.workspace)
+    expires.keep_clean(every_seconds=0.01)
 
-    while here(api):
-        time.sleep(0.01)
+    wait_for(lambda: not here(api))
+    expires.remove = lambda *_: threading.Event().wait()  # so that the thread works no more

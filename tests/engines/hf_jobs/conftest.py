@@ -3,10 +3,10 @@ import pytest
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.local import Local
+from rankviz.errors import EngineEndingError
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.engines.hub_jobs import stand_in_hub, sweep
-from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, wait_for
+from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, Patient, wait_for
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def supervise(store, logins):
         here = RunStore(store.home)
         engine = HfJobs(here, logins, worker=command, poll_seconds=0.1, **settings)
         local = Local(here.home, commands={"finetune": HANG_IN_EACH}, grace_seconds=0.2)
-        supervisor = Supervisor(here, engines=[engine, local], poll_seconds=0.05, max_attempts=2)
+        supervisor = Patient(here, engines=[engine, local], poll_seconds=0.05, max_attempts=2)
         supervisor.start()
         started.append(supervisor)
         return supervisor
@@ -39,6 +39,21 @@ def supervise(store, logins):
     yield start
     for supervisor in started:
         supervisor.stop()
+
+
+@pytest.fixture
+def until_it_says():
+    """until_it_says(words, supervisor, cancelled): asks to cancel until it is said that its job has not ended so."""
+
+    def ask(words, supervisor, cancelled):
+        def says():
+            with pytest.raises(EngineEndingError) as ending:
+                supervisor.cancel(cancelled, timeout_seconds=0.0)
+            return words in str(ending.value)
+
+        wait_for(says)
+
+    return ask
 
 
 @pytest.fixture

@@ -45,10 +45,8 @@ def test_until_such_a_job_is_found_its_sweep_starts_no_other(supervise, store, h
 def test_a_missing_job_whose_file_is_damaged_is_still_looked_for(supervise, store, hub, content):
     (run_id,) = sweep(store, 4, flavor="l4x1", spend="5")
     sweep_id = store.get(run_id).request.sweep_id
-    hub.loses_answers = hub.lists_nothing = True
+    hub.loses_answers, hub.lists_nothing = 1, True
     first = supervise(HANG_IN_EACH, look_seconds=0.3)
-    wait_for(lambda: hub.jobs)
-    hub.loses_answers = False
     wait_for(lambda: len(hub.jobs) == 2 and store.get(run_id).steps)
     first.stop()
     (file,) = first.engines[0].papers.missing()

@@ -310,7 +310,7 @@ def test_a_restarted_app_finds_a_job_again_once_its_owner_returns(supervise, sto
 
 def test_a_start_whose_answer_was_lost_is_found_by_its_labels_and_not_started_twice(supervise, store, hub):
     (run_id,) = sweep(store, 4)
-    hub.loses_answers = True
+    hub.loses_answers = 1
 
     supervise().settle()
 

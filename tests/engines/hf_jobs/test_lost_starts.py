@@ -19,7 +19,7 @@ def started(engine, job):
 def test_a_lost_start_that_is_cancelled_as_it_counts_as_absent_is_ended_once_it_is_listed(store, hub, logins):
     (run_id,) = sweep(store, 4, flavor="l4x1")
     sweep_id = store.get(run_id).request.sweep_id
-    hub.loses_answers = hub.lists_nothing = True
+    hub.loses_answers, hub.lists_nothing = 1, True
     engine = HfJobs(store, logins, worker=HANG_IN_EACH, poll_seconds=0.1, look_seconds=0.3)
     job, lives = Job(attempts=(Attempt(run_id, 1),), owner="ann"), []
     wait_for(lambda: lives.append(started(engine, job)) or lives[-1])
@@ -27,7 +27,7 @@ def test_a_lost_start_that_is_cancelled_as_it_counts_as_absent_is_ended_once_it_
 
     engine.cancel(lives[-1])
     engine.forget(lives[-1])
-    hub.loses_answers = hub.lists_nothing = False
+    hub.lists_nothing = False
 
     wait_for(lambda: not engine.live() and only_job(hub).stage == "CANCELED")
     wait_for(lambda: engine.bill(sweep_id)[:3] == (1, 0.013333, True) and not engine.papers.missing())

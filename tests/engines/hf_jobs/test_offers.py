@@ -54,10 +54,10 @@ def test_while_hugging_face_does_not_answer_nobody_waits_long_and_later_ones_not
         machines.flavors(hub)
 
     begin = time.monotonic()
-    for _ in range(20):
+    for _ in range(300):
         with pytest.raises(EngineUnavailableError, match=SLOW):
             machines.flavors(SlowHub())
-    assert time.monotonic() - begin < 5.0
+    assert time.monotonic() - begin < 60.0  # 90 s, if each waited
     assert 1 == hub.asked
 
     hub.may.set()

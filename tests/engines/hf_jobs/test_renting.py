@@ -1,5 +1,6 @@
 """How a job comes to Hugging Face: asked for once, looked for where the answer was lost, in nobody's way."""
 
+import math
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -26,7 +27,7 @@ LIST = "GET /api/jobs/alice"
 
 def test_a_job_whose_answer_was_lost_and_that_is_listed_late_is_not_started_twice(supervise, store, hub):
     (run_id,) = sweep(store, 4)
-    hub.loses_answers = hub.lists_nothing = True
+    hub.loses_answers, hub.lists_nothing = 1, True
     supervisor = supervise()
 
     wait_for(lambda: "RankViz looks for it" in store.get(run_id).waits and hub.calls.count(LIST) > 5)
@@ -58,7 +59,7 @@ def test_jobs_of_the_account_that_are_not_rankviz_s_are_left_alone_also_where_hu
 
 def test_a_job_whose_fate_is_not_known_counts_with_its_whole_time_limit(supervise, store, hub):
     (run_id,) = sweep(store, 4, flavor="l4x1", spend="2")
-    hub.loses_answers = hub.lists_nothing = True
+    hub.loses_answers, hub.lists_nothing = 1, True
     engine = supervise().engines[0]
 
     wait_for(lambda: "RankViz looks for it" in store.get(run_id).waits)
@@ -72,13 +73,11 @@ def test_a_job_whose_fate_is_not_known_counts_with_its_whole_time_limit(supervis
 def test_a_job_that_shows_up_after_its_runs_went_to_another_is_ended_and_is_on_the_bill(supervise, store, hub):
     (run_id,) = sweep(store, 4, flavor="l4x1")
     sweep_id = store.get(run_id).request.sweep_id
-    hub.loses_answers = hub.lists_nothing = True
+    hub.loses_answers, hub.lists_nothing = 1, True
     supervisor = supervise(HANG_IN_EACH, look_seconds=0.5)
-    wait_for(lambda: hub.jobs)
-    hub.loses_answers = False
     wait_for(lambda: len(hub.jobs) == 2 and store.get(run_id).steps)
     first, second = hub.jobs.values()
-    assert ("RUNNING", "RUNNING") == (first.stage, second.stage)
+    wait_for(lambda: ("RUNNING", "RUNNING") == (first.stage, second.stage))
 
     hub.lists_nothing = False
 
@@ -90,7 +89,7 @@ def test_a_job_that_shows_up_after_its_runs_went_to_another_is_ended_and_is_on_t
 
 def test_answers_that_are_lost_again_and_again_start_two_jobs_at_most(supervise, store, hub):
     (run_id,) = sweep(store, 4, spend="2")
-    hub.loses_answers = hub.lists_nothing = True
+    hub.loses_answers, hub.lists_nothing = math.inf, True
 
     supervise(HANG_IN_EACH, look_seconds=0.3).settle()
 

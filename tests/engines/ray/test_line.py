@@ -60,8 +60,8 @@ def seconds_of(call) -> float:
 def test_a_driver_that_stands_still_costs_one_second_and_then_none(line, tmp_path):
     os.kill(driver(tmp_path).pid, signal.SIGSTOP)
 
-    assert seconds_of(lambda: answer(line, "pause", "a")) < 10.0
-    assert seconds_of(lambda: [answer(line, "state") for _ in range(50)]) < 10.0
+    assert seconds_of(lambda: answer(line, "pause", "a")) < 60.0
+    assert seconds_of(lambda: [answer(line, "state") for _ in range(200)]) < 60.0
 
     os.kill(driver(tmp_path).pid, signal.SIGCONT)
 
@@ -78,7 +78,7 @@ def test_a_driver_that_stands_still_for_long_is_ended_and_another_is_started(lin
     stopped = driver(tmp_path)
     os.kill(stopped.pid, signal.SIGSTOP)
 
-    assert max(seconds_of(lambda: answer(line, "state")) for _ in pauses_until(lambda: answer(line, "state"))) < 10.0
+    assert max(seconds_of(lambda: answer(line, "state")) for _ in pauses_until(lambda: answer(line, "state"))) < 60.0
 
     assert not stopped.is_running()
     assert driver(tmp_path).is_running()

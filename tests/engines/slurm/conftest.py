@@ -3,9 +3,8 @@
 import pytest
 
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.engines.slurm_cluster import SlurmCluster
-from tests.support.processes.workers import COMPLETE_ALL
+from tests.support.processes.workers import COMPLETE_ALL, Patient
 
 
 @pytest.fixture
@@ -35,10 +34,10 @@ def supervise(store, cluster):
 
     def start(
         command=COMPLETE_ALL, *, cluster=cluster, turn_minutes=float("inf"), room_seconds=0.05, **settings
-    ) -> Supervisor:
+    ) -> Patient:
         here = RunStore(store.home)
         engine = cluster.engine(here, command, **settings)
-        supervisor = Supervisor(
+        supervisor = Patient(
             here,
             engines=[engine],
             poll_seconds=0.05,

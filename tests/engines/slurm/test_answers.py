@@ -51,7 +51,7 @@ def test_a_job_that_slurm_never_had_is_sent_again_after_a_while(store, cluster, 
     cluster.faults["sbatch"] = lambda answer: failure("sbatch", TIMED_OUT)
     supervisor = supervise(missing_seconds=0.5)
     wait_for(lambda: store.get(run_id).waits == "It is not known yet whether Slurm has the job.")
-    wait_for(lambda: len(questions_to(cluster, "sbatch")) == 3)
+    wait_for(lambda: len(questions_to(cluster, "sbatch")) >= 3)
 
     del cluster.faults["sbatch"]
     supervisor.settle()
@@ -72,7 +72,7 @@ def test_a_job_that_arrives_after_it_was_given_up_runs_nothing(store, cluster, s
 
     supervise(missing_seconds=0.5).settle()
     late[0]()
-    wait_for(lambda: cluster.jobs[-1].has_ended)
+    wait_for(lambda: len(cluster.jobs) == 2 and all(job.has_ended for job in cluster.jobs))
 
     assert ["COMPLETED", "FAILED"] == [job.state for job in cluster.jobs]
     assert (["completed"], 1) == (states(store, [run_id]), len(store.get(run_id).steps))
@@ -97,7 +97,7 @@ def test_a_job_that_slurm_refuses_for_now_waits_and_is_not_sent_again_at_once(st
     began = time.monotonic()
     supervisor = supervise(poll_seconds=0.5)
     wait_for(lambda: all("job submit limit" in store.get(run_id).waits for run_id in run_ids))
-    wait_for(lambda: len(questions_to(cluster, "sbatch")) == 3)
+    wait_for(lambda: len(questions_to(cluster, "sbatch")) >= 3)
     assert time.monotonic() - began >= 3.0
     del cluster.faults["sbatch"]
     supervisor.settle()
@@ -149,7 +149,7 @@ def test_squeue_is_asked_for_all_jobs_at_once_and_no_sooner_than_the_server_want
     began = time.monotonic()
     supervisor = supervise(waiting_for(go), poll_seconds=0.5)
     wait_for(lambda: all(store.get(run_id).steps for run_id in run_ids))
-    wait_for(lambda: len(questions_to(cluster, "squeue")) == 4)
+    wait_for(lambda: len(questions_to(cluster, "squeue")) >= 4)
 
     assert time.monotonic() - began >= 1.5
     go.touch()

@@ -1,5 +1,6 @@
 """Commands that hang, refuse or fail hold nobody: neither the supervisor nor other jobs."""
 
+import contextlib
 import time
 
 import pytest
@@ -22,8 +23,8 @@ from tests.support.processes.workers import (
 )
 from tests.support.runs import questions
 
-SHORT = 5.0
-"""Seconds in which what waits for no command is done, on a slow machine."""
+SHORT, LONG = 60.0, 600.0
+"""Seconds in which what waits for no command is done, on a slow machine, and in which a command is given up."""
 LIMIT = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit)"
 
 
@@ -61,18 +62,20 @@ def at_once(call):
 
 def cancelled(engine, live):
     """The end of a job that is cancelled, asked for until it is there."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            return at_once(lambda: engine.cancel(live))
-        except EngineEndingError:
-            time.sleep(0.02)
-    raise AssertionError("it has not ended")
+    ends = []
+
+    def has_ended():
+        with contextlib.suppress(EngineEndingError):
+            ends.append(at_once(lambda: engine.cancel(live)))
+        return ends
+
+    wait_for(has_ended)
+    return ends[0]
 
 
 def test_while_jobs_are_sent_they_say_so_and_take_the_places_of_the_server(store, cluster, hang):
     hang("sbatch")
-    engine = cluster.engine(store)
+    engine = cluster.engine(store, seconds=LONG)
 
     lives = [at_once(lambda run_id=run_id: start(engine, run_id)) for run_id in sweep(store, 4, 8)]
 
@@ -104,12 +107,9 @@ def test_a_local_run_of_another_goes_on_while_slurm_hangs(store, cluster, hang):
     theirs = store.run_ids(store.create(questions.sweep(ranks=(1, 2)), "ann", Destination("slurm")))
     mine = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ben", Destination("local")))
     local = Local(store.home, commands={"finetune": COMPLETE_ALL})
-    supervisor = Supervisor(store, engines=[cluster.engine(store), local], poll_seconds=0.05)
+    supervisor = Supervisor(store, engines=[cluster.engine(store, seconds=LONG), local], poll_seconds=0.05)
 
-    deadline = time.monotonic() + 60
-    while states(store, mine) != ["completed"] and time.monotonic() < deadline:
-        at_once(supervisor.tick)
-        time.sleep(0.02)
+    wait_for(lambda: at_once(supervisor.tick) or states(store, mine) == ["completed"])
     store.ask_to_cancel(theirs[0])
     for _ in range(20):
         at_once(supervisor.tick)
@@ -127,7 +127,7 @@ def test_a_squeue_that_hangs_from_the_start_holds_no_app(store, cluster, supervi
     first.stop()
     hang("squeue")
 
-    engine = cluster.engine(store)
+    engine = cluster.engine(store, seconds=LONG)
     lives = at_once(engine.live)
 
     assert ["Slurm is asked how its job does."] == [live.waits for live in lives]
@@ -157,7 +157,7 @@ def test_an_sacct_that_hangs_keeps_no_job_from_being_seen(store, cluster, superv
     wait_for(lambda: all(store.get(run_id).steps for run_id in run_ids))
     supervisor.stop()
     hang("sacct")
-    engine = cluster.engine(store, missing_seconds=0.0)
+    engine = cluster.engine(store, seconds=LONG, missing_seconds=0.0)
     cluster.jobs[0].is_listed = False
 
     wait_for(lambda: {live.where for live in at_once(engine.live)} == {"", cluster.jobs[1].node})
@@ -190,7 +190,7 @@ def test_a_job_that_is_refused_for_now_keeps_its_attempt_also_over_a_restart(sto
     cluster.faults["sbatch"] = lambda answer: failure("sbatch", LIMIT)
     first = supervise()
     wait_for(lambda: "job submit limit" in store.get(run_id).waits)
-    wait_for(lambda: len(questions_to(cluster, "sbatch")) == 3)
+    wait_for(lambda: len(questions_to(cluster, "sbatch")) >= 3)
     first.stop()
 
     del cluster.faults["sbatch"]
@@ -245,11 +245,11 @@ def test_while_cancels_wait_slurm_is_asked_no_more_than_it_may(store, cluster, s
 
     for run_id in run_ids:
         store.ask_to_cancel(run_id)
-    before, began = len(questions_to(cluster, "squeue")), time.monotonic()
-    time.sleep(3.0)
+    began, before = time.monotonic(), len(questions_to(cluster, "squeue"))
+    wait_for(lambda: time.monotonic() - began >= 3.0 and len(questions_to(cluster, "squeue")) >= before + 2)
     looks, seconds = len(questions_to(cluster, "squeue")) - before, time.monotonic() - began
     cluster.faults.clear()
     wait_for(lambda: states(store, run_ids) == ["cancelled"] * 2)
 
-    assert 2 <= looks <= seconds / 0.5 + 1
+    assert looks <= seconds / 0.5 + 1
     supervisor.stop()

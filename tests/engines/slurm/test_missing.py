@@ -12,7 +12,7 @@ from rankviz.engines.slurm.place import Place
 from rankviz.engines.slurm.states import Seen
 from rankviz.engines.slurm.watch import Look
 from tests.support.engines.slurm_cluster import success
-from tests.support.processes.workers import FIRST_HANGS, HANG_IN_EACH, states, sweep, wait_for
+from tests.support.processes.workers import FIRST_HANGS, HANG_IN_EACH, states, sweep, wait_for, wait_until_quiet
 
 NOTHING = success('{"jobs": []}')
 
@@ -54,9 +54,7 @@ def test_the_next_app_looks_for_it_too_though_it_has_no_job(store, cluster, supe
 
     wait_for(lambda: cluster.jobs[0].has_ended)
     wait_for(lambda: not missing_in(store))
-    asked = len(cluster.asked)
-    time.sleep(1.0)
-    assert asked == len(cluster.asked)
+    wait_until_quiet(lambda: len(cluster.asked))
 
 
 def test_a_job_whose_papers_cannot_be_read_is_ended(store, cluster, supervise):

@@ -9,7 +9,7 @@ import pytest
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
 from rankviz.store.journal import JournalReader
-from rankviz.store.memory.first_read import HELD_SECONDS, FirstRead, viewing
+from rankviz.store.memory.first_read import HELD_SECONDS, FirstRead, Reading, viewing
 from tests.support.processes.slow_store import READ, SlowStore
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
@@ -115,13 +115,20 @@ def test_a_read_that_fails_lets_others_begin_anew():
 
 
 def test_others_look_while_runs_that_came_together_are_read(store):
-    slow, has_been_seen = LongJournals(store.home), Event()
-    slow.until = has_been_seen
+    slow, has_been_seen, pauses = LongJournals(store.home), Event(), Event()
     slow.records()
+    pause = slow._current._first.pause
+
+    def until_seen(reading: Reading) -> None:
+        pauses.set()
+        while not has_been_seen.is_set():
+            pause(reading)
+
+    slow._current._first.pause = until_seen
     came = set(store.run_ids(store.create(questions.sweep(ranks=range(1, 51)))))
     reader = Thread(target=slow.records)
     reader.start()
-    wait_for(lambda: slow.opened)
+    wait_for(lambda: pauses.is_set() or not reader.is_alive())
 
     with viewing():
         seen = set(ids(slow.records()))
@@ -133,13 +140,10 @@ def test_others_look_while_runs_that_came_together_are_read(store):
 
 
 class LongJournals(RunStore):
-    """Each is read for so long that others have a pause; until they have had it."""
-
-    opened = 0
+    """Each is read for so long that others have a pause."""
 
     def _open(self, run_id: str) -> JournalReader:
-        self.opened += 1
-        self.until.wait(1.1 * HELD_SECONDS)
+        time.sleep(1.1 * HELD_SECONDS)
         return super()._open(run_id)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -106,6 +107,7 @@ def test_a_clock_that_jumps_ahead_removes_no_upload(temp, monkeypatch):
         wait_for(lambda left=left: not left.exists())
 
     assert path.exists()
+    temp.clean = lambda *_: Event().wait()  # so that the thread works no more
 
 
 def test_an_upload_is_of_who_uploaded_it(temp):

@@ -1,5 +1,6 @@
 """An engine that shares no disk with the store: each job runs in a packed folder of its own, as on another machine."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -63,7 +64,8 @@ class Elsewhere(Engine):
             return None
         folder = self._place / live.job.name
         for process in _processes(folder):
-            process.send_signal(signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
         while _processes(folder):
             time.sleep(0.01)
         return End(why="It was ended.")

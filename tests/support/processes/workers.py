@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -88,8 +89,18 @@ def sweep(store: RunStore, *ranks: int) -> list[str]:
     return store.run_ids(store.create(questions.sweep(ranks=ranks)))
 
 
+class Patient(Supervisor):
+    """Waits as long as a busy machine needs until what is cancelled has ended."""
+
+    def cancel(self, run_or_sweep_id: str, timeout_seconds: float = 600.0) -> None:
+        super().cancel(run_or_sweep_id, timeout_seconds)
+
+    def cancel_runs(self, run_ids: Sequence[str], timeout_seconds: float = 600.0, **by: bool) -> None:
+        super().cancel_runs(run_ids, timeout_seconds, **by)
+
+
 def supervise(store: RunStore, command: tuple[str, ...], **settings) -> Supervisor:
-    supervisor = Supervisor(store, command=command, poll_seconds=0.05, **settings)
+    supervisor = Patient(store, command=command, poll_seconds=0.05, **settings)
     supervisor.start()
     return supervisor
 
@@ -99,6 +110,17 @@ def wait_for(condition, seconds: float = 900.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def wait_until_quiet(count: Callable[[], int], seconds: float = 1.0) -> None:
+    """Until nothing more of what is counted has come for so long."""
+
+    def is_quiet() -> bool:
+        before = count()
+        time.sleep(seconds)
+        return before == count()
+
+    wait_for(is_quiet)
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
@@ -111,6 +133,14 @@ def processes_of(home: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return processes
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it has not ended, be it that nobody has asked for its end yet."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def states(store: RunStore, run_ids: list[str]) -> list[str]:

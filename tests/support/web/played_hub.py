@@ -107,6 +107,7 @@ def silent(monkeypatch: Any, drip_seconds: float | None = None) -> Iterator[list
         yield connections
     finally:
         over.set()
+        listening.shutdown(socket.SHUT_RDWR)  # which ends the thread that waits for the next
         listening.close()
         for each in connections:
             each.close()

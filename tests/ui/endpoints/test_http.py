@@ -28,7 +28,8 @@ def address(tmp_path_factory):
 
 
 def client(address, token=None):
-    return Client(address, headers={"X-RankViz-Visitor": token} if token else None, verbose=False)
+    headers = {"X-RankViz-Visitor": token} if token else None
+    return Client(address, headers=headers, verbose=False, httpx_kwargs={"timeout": 600})
 
 
 @pytest.fixture

@@ -118,6 +118,7 @@ def test_who_has_started_a_sweep_is_told_so_whatever_is_not_known_of_its_cost_th
         raise EngineUnavailableError("Hugging Face does not answer. Try again in a moment.")
 
     monkeypatch.setattr(api.engines, "plan", plan)
+    monkeypatch.setattr(api.workspace, "work_queue", lambda: None)
 
     started = call(ANN, "start_sweep", mode="quick", steps=2)
 

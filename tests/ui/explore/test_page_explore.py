@@ -190,6 +190,7 @@ def test_a_copied_address_opens_the_same_view(page):
     page.goto(copied)
 
     figure(page, "Trainable parameters").locator(".rv-value[title='167,772,160 parameters']").wait_for()
+    restored(page)
     assert "64" == page.get_by_label("Rank r").input_value()
     page.get_by_text("Modules, alpha, DoRA").click()
     assert page.get_by_label("rsLoRA").is_checked()

@@ -21,16 +21,12 @@ from tests.support.runs.toy import ASSETS
 HERE = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
 
 
-class Idle(Api):
-    """An Api whose queue nobody works, so that what is queued stays so."""
-
-    def work_queue(self) -> None:
-        return
-
-
 @pytest.fixture
 def api(tmp_path):
-    return Idle(home=tmp_path, assets=ASSETS, shared=False)
+    """Its queue nobody works, so that what is queued stays so."""
+    api = Api(home=tmp_path, assets=ASSETS, shared=False)
+    api.workspace.work_queue = lambda: None
+    return api
 
 
 def queued(api, *events, **settings):

@@ -55,7 +55,9 @@ def training(tmp_path):
     api = Api(home=tmp_path, shared=False)
     store = api.workspace.store
     api.workspace.supervisor = supervise(store, STEPS_WITHOUT_END)
-    yield api, store.create(questions.sweep(ranks=(4, 16), max_steps=10_000), "")
+    sweep_id = store.create(questions.sweep(ranks=(4, 16), max_steps=10_000), "")
+    yield api, sweep_id
+    api.workspace.supervisor.cancel(sweep_id)
     api.workspace.supervisor.stop()
 
 

@@ -9,6 +9,13 @@ pytestmark = pytest.mark.browser
 ONLY_HERE = (
     "This address works on this computer only. Start with `rankviz serve --host 0.0.0.0` to share it in your network."
 )
+NOTES_WORDS = """() => {
+  window.words = "";
+  const header = document.querySelector("#header");
+  const note = () => (window.words += header.textContent);
+  new MutationObserver(note).observe(header, { childList: true, subtree: true });
+}"""
+"""The button says what became of it for a moment only."""
 
 
 @pytest.fixture
@@ -21,8 +28,9 @@ def opened(page, address):
 
 
 def copied(page):
+    page.evaluate(NOTES_WORDS)
     page.get_by_role("button", name="Copy link").click()
-    page.get_by_role("button", name="Copied").wait_for()
+    page.wait_for_function("window.words.includes('Copied')")
     return page.evaluate("navigator.clipboard.readText()")
 
 

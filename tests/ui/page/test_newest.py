@@ -131,10 +131,16 @@ def test_a_tab_of_the_address_is_drawn_once(page, tab, part, drawn):
 
     page.goto(f"/?tab={tab}")
     page.locator(drawn).first.wait_for()
+    events = events_of(page, part)
+
+    def asked():
+        return len([request for request in requests if request.post_data_json["fn_index"] in events])
+
+    while not asked():
+        page.wait_for_timeout(50)
     page.wait_for_timeout(2000)  # what is asked as the page opens has been asked by then
 
-    events = events_of(page, part)
-    assert 1 == len([request for request in requests if request.post_data_json["fn_index"] in events])
+    assert 1 == asked()
 
 
 def test_each_of_two_quick_ticks_counts(page, counted_sweep):
@@ -164,10 +170,12 @@ def test_of_two_quick_clicks_the_last_one_opens(page, counted_sweep):
     late.wait()
     row.nth(2).get_by_role("button").click()
     page.wait_for_url(f"**sweep={last}**")
+    opened = page.locator(f"#runs-table tr[data-pick='{last}'] button[aria-expanded=true]")
+    opened.wait_for()
     late.arrive()
 
     assert page.url.endswith(f"sweep={last}")
-    assert "true" == page.locator(f"#runs-table tr[data-pick='{last}'] button").get_attribute("aria-expanded")
+    assert opened.is_visible()
 
 
 def test_an_adapter_that_was_asked_for_before_does_not_take_the_place_of_the_newer_one(page):

@@ -106,7 +106,7 @@ def test_on_a_phone_words_wrap_in_tables_and_a_wider_table_has_a_shade_at_its_ed
 def test_named_endpoints_answer(address):
     from gradio_client import Client
 
-    client = Client(address, verbose=False)
+    client = Client(address, verbose=False, httpx_kwargs={"timeout": 600})
     answer = client.predict(model="meta-llama/Llama-3.1-8B", ranks=[8, 16], api_name="/estimate")
     names = {row["id"] for row in client.predict(api_name="/models")}
     decided = client.predict(model="meta-llama/Llama-3.1-8B", r=8, prices={"L4": 0.25}, api_name="/fit")
@@ -312,8 +312,9 @@ def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):
     page.locator("#train-results", has_text="16,384").wait_for()
     page.wait_for_function("document.querySelector('#train-curve .rv-plot').data.some(t => t.x?.length === 2)")
     page.locator("#train-words", has_text="Each rank has one run, so a difference may be chance").wait_for()
-    assert 2 == page.evaluate(
-        "document.querySelector('#train-loss .rv-plot').data.filter(t => t.mode === 'lines' && t.x.length === 6).length"
+    page.wait_for_function(
+        "document.querySelector('#train-loss .rv-plot').data"
+        ".filter(t => t.mode === 'lines' && t.x.length === 6).length === 2"
     )
 
     page.locator("#train-results").get_by_role("button", name="r = 8").click()

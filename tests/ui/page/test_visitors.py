@@ -1,7 +1,10 @@
 """A shared page in three browsers with cookies of their own: Ann, Ben and the admin."""
 
+import fcntl
+
 import pytest
 
+from rankviz.engines.process import lock_file
 from rankviz.store import RunStore
 from rankviz.ui.parts.owned import COPY_IT, OF_ANOTHER
 from rankviz.ui.visitors import COOKIE
@@ -83,12 +86,14 @@ def test_the_queue_of_others_stands_as_it_is_now_though_nobody_touches_the_form(
     assert page.locator("#train-queue").is_hidden()
     store = RunStore(shared_home)
 
-    sweep_id = store.create(questions.sweep(ranks=(4,)), "ben")
+    with lock_file(shared_home).open("a") as place:
+        fcntl.flock(place, fcntl.LOCK_EX)  # the sweep waits for as long as the page takes to look
+        sweep_id = store.create(questions.sweep(ranks=(4,)), "ben")
 
-    page.locator("#train-queue", has_text="1 sweep waits or runs here now").wait_for(timeout=60_000)
-    for run_id in store.run_ids(sweep_id):
-        store.ask_to_cancel(run_id)
-    page.locator("#train-queue").wait_for(state="hidden")
+        page.locator("#train-queue", has_text="1 sweep waits or runs here now").wait_for()
+        for run_id in store.run_ids(sweep_id):
+            store.ask_to_cancel(run_id)
+        page.locator("#train-queue").wait_for(state="hidden")
 
 
 def test_a_sweep_is_its_owners_until_it_is_shared_and_then_others_read_it(visitor, shared_home):
@@ -100,6 +105,7 @@ def test_a_sweep_is_its_owners_until_it_is_shared_and_then_others_read_it(visito
 
     ann.open(link).locator("#sweep-status h2").wait_for()
     ann.listed(sweep_id).wait_for()
+    ann.page.locator("#sweep-delete").wait_for()
     assert {"export", "share", "delete"} <= ann.offered()
     ben.open(link)
     ben.page.get_by_text(f"No run or sweep '{sweep_id}' here, or its owner").first.wait_for()
@@ -110,7 +116,7 @@ def test_a_sweep_is_its_owners_until_it_is_shared_and_then_others_read_it(visito
     ann.page.get_by_text(COPY_IT).wait_for()
     ben.open(link).get_by_text(OF_ANOTHER).wait_for()
 
-    assert ben.page.locator("#sweep-curve .rv-plot").is_visible()
+    ben.page.locator("#sweep-curve .rv-plot").wait_for()
     assert 0 == ben.listed(sweep_id).count()
     assert set() == ben.offered()
     assert [] == ann.errors + ben.errors

@@ -42,7 +42,7 @@ def test_on_a_rented_machine_it_says_what_its_job_costs(api):
 
 def test_where_its_price_is_not_there_yet_that_is_said(api, monkeypatch):
     sweep, answers = finished_on(api, Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"})), Event()
-    monkeypatch.setattr(api.moves, "check_added", lambda *given: answers.wait(30))
+    monkeypatch.setattr(api.moves, "check_added", lambda *given: answers.wait(600))
     api.engines.beside.soon_seconds = 0.05
 
     label = add_button(api, sweep, OFFERS_8).value

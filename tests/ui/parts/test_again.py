@@ -112,7 +112,7 @@ def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_the_page_asks_ag
     sweep_id, answers = failed(api), Event()
     api.engines.beside.soon_seconds = 0.05
     check = api.moves.check
-    monkeypatch.setattr(api.moves, "check", lambda *given, **terms: answers.wait(30) and check(*given, **terms))
+    monkeypatch.setattr(api.moves, "check", lambda *given, **terms: answers.wait(600) and check(*given, **terms))
 
     asking = shown_there(api, sweep_id, engine="hf-jobs", flavor="l4x1", spend=5.0)
     answers.set()

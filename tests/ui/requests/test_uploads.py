@@ -268,11 +268,12 @@ def test_who_announces_much_and_sends_nothing_keeps_nobody_out(shared):
 
 
 def test_an_upload_that_stalls_is_given_up_and_its_room_with_it(shared, monkeypatch):
-    monkeypatch.setattr(arriving, "PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(arriving, "PACE_BYTES", 10**9)
     client, workspace = shared(temp_mb=3)
 
-    status, text, _ = stream(client, "anna", part("a.csv", MB, MB), whole=False, stalls=True)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(arriving, "PATIENCE_SECONDS", 0.3)
+        impatient.setattr(arriving, "PACE_BYTES", 10**9)
+        status, text, _ = stream(client, "anna", part("a.csv", MB, MB), whole=False, stalls=True)
 
     assert (408, True) == (status, text.startswith("The upload came too slowly"))
     assert [] == left(workspace)

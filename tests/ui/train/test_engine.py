@@ -155,7 +155,7 @@ def test_a_limit_that_pays_for_nothing_is_said_before_the_button(api):
 
 def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_no_paid_job_starts(api, monkeypatch):
     answers, check = Event(), api.engines.check
-    monkeypatch.setattr(api.engines, "check", lambda *given, **terms: answers.wait(30) and check(*given, **terms))
+    monkeypatch.setattr(api.engines, "check", lambda *given, **terms: answers.wait(600) and check(*given, **terms))
     api.engines.beside.soon_seconds = 0.05
 
     asking = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=5.0, **FORM)

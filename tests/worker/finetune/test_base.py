@@ -87,7 +87,7 @@ def test_while_a_wheel_comes_its_bytes_are_told(tmp_path):
             self.send_header("Content-Length", str(len(wheel)))
             self.end_headers()
             self.wfile.write(wheel[:2_000_000])
-            half_told.wait(30)
+            half_told.wait(600)
             self.wfile.write(wheel[2_000_000:])
 
         def log_message(self, *args):

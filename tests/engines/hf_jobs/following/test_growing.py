@@ -78,22 +78,22 @@ def test_a_line_that_is_longer_than_any_can_be_fails_its_run(folder):
 
 def test_a_journal_of_very_many_short_lines_is_read_in_linear_time(folder):
     journal = b"1\n" * 2_000_000 + STEPS[0]
-    begin = time.process_time()
+    begin = time.thread_time()
 
     Mirror(folder, ATTEMPTS[:1], BOUNDS).fill(bucket(journal), final=True)
 
     assert len(journal) == (folder / "runs/r4/events.jsonl").stat().st_size
-    assert time.process_time() - begin < 10
+    assert time.thread_time() - begin < 10
 
 
 def test_a_long_line_in_many_pieces_is_read_in_linear_time(folder):
-    brought, begin = Mirror(folder, ATTEMPTS[:1], BOUNDS), time.process_time()
+    brought, begin = Mirror(folder, ATTEMPTS[:1], BOUNDS), time.thread_time()
 
     for offset in range(0, 3_900_000, 100):
         brought.take(Piece(ATTEMPTS[0], offset, b" " * 100))
     brought.take(Piece(ATTEMPTS[0], 3_900_000, STEPS[0]))
 
-    assert time.process_time() - begin < 10
+    assert time.thread_time() - begin < 10
     assert 3_900_000 + len(STEPS[0]) == (folder / "runs/r4/events.jsonl").stat().st_size
 
 
