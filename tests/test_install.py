@@ -1,5 +1,6 @@
 """The wheel in a fresh environment without the trainer: what works there, and what says how to add the rest."""
 
+import ast
 import json
 import os
 import subprocess
@@ -9,11 +10,13 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email import message_from_bytes
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from rankviz import store
 from rankviz.paths import ASSETS
@@ -127,6 +130,19 @@ def test_the_light_install_has_no_trainer_and_takes_under_450_mb(light):
 
     assert "['gradio']" == importable
     assert light.installed_bytes < 450e6
+
+
+def test_the_light_install_has_what_the_other_tests_have_seen(light):
+    """The trainer holds some libraries back; a newer one raises other errors, say, which only a user would see."""
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    names = [Requirement(line).name for line in lines if not line.startswith("#")]
+    code = f"from importlib.metadata import version; print({{name: version(name) for name in {names}}})"
+
+    installed = ast.literal_eval(light.python(code))
+
+    assert {name: Version(version(name)).major for name in names} == {
+        name: Version(each).major for name, each in installed.items()
+    }
 
 
 def test_an_estimate_from_any_folder(light):
