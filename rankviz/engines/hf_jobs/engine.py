@@ -178,9 +178,10 @@ class HfJobs(Engine):
     def forget(self, live: Live) -> None:
         """What it made stays in the bucket, which is its owner's."""
         folder = self.papers.folder(live.job.name)
-        if not self.papers.is_missing(folder.name) and self.papers.trouble(folder):
+        is_missing = self.papers.is_missing(folder.name)
+        if not is_missing and folder not in self.papers.folders(coming=True):  # damaged, or not to be read now
             self._missing.drop(folder)
-        elif not self.papers.is_missing(folder.name):
+        elif not is_missing:
             rented, watch = self.papers.read(folder), self._watches.get(folder.name)
             if rented.job_id:
                 self.spending.add(rented.sweep_id, folder.name, self._cost(folder, rented), rented.owner)
