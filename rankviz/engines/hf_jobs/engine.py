@@ -22,7 +22,7 @@ from rankviz.engines.hf_jobs.ends import CANCELLED, end_of
 from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.engines.hf_jobs.following.watch import Watch, unsend
 from rankviz.engines.hf_jobs.logins import Logins
-from rankviz.engines.hf_jobs.missing import Missing, whose
+from rankviz.engines.hf_jobs.missing import Missing, sweeps, whose
 from rankviz.engines.hf_jobs.offers import Offers
 from rankviz.engines.hf_jobs.papers import Papers, Rented
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
@@ -100,7 +100,7 @@ class HfJobs(Engine):
         payer = job.options.get("payer", job.owner)
         hub = self.logins.require(payer)
         sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
-        if sweep_id in self.papers.sweeps():
+        if sweep_id in sweeps(self.papers, self._store):
             raise EngineUnavailableError(words.ONE_AT_A_TIME)
         if sum(lost.sweep_id == sweep_id for lost in self.papers.missing().values()) >= MOST_MISSING:
             raise EngineError(words.TOO_MANY_MISSING)

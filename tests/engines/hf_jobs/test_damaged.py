@@ -85,15 +85,15 @@ def test_runs_of_a_job_that_cannot_be_read_now_wait_and_others_go_on(supervise, 
     assert (["completed"] * 3, 2) == (states(store, [*unread, other]), len(hub.jobs))
 
 
-@pytest.mark.parametrize("file", [RENTED, "job.json"])
-def test_a_sweep_with_a_job_that_cannot_be_read_now_starts_no_other(supervise, store, hub, file):
+@pytest.mark.parametrize("files", [(RENTED,), ("job.json",), (RENTED, "request.json")])
+def test_a_sweep_with_a_job_that_cannot_be_read_now_starts_no_other(supervise, store, hub, files):
     (run_id,) = sweep(store, 4, flavor="l4x1", spend="5")
     first = supervise(HANG_IN_EACH)
     wait_for(lambda: store.get(run_id).steps)
     first.stop()
     beside = replace(store.get(run_id).request, run_id=f"{run_id}-again", learning_rate=1e-3)
 
-    with failing_reads(store.home / "hf-jobs" / f"{run_id}-a1", names=(file,)):
+    with failing_reads(store.home / "hf-jobs" / f"{run_id}-a1", names=files):
         store.add(beside, store.ownership(run_id), read_destination(store.run_dir(run_id)))
         supervise(HANG_IN_EACH)
         wait_for(lambda: ONE_AT_A_TIME in store.get(beside.run_id).waits)
