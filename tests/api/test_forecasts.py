@@ -222,7 +222,7 @@ def test_runs_that_read_different_files_of_one_name_are_refused():
 
 def test_runs_that_read_the_same_of_files_in_different_places_are_compared():
     low, high = plain_sweep({4: 1.4, 64: 1.0}).runs
-    runs = [*changed([low], data="mine.jsonl"), *changed([high], data="/home/me/.rankviz/data/0123/mine.jsonl")]
+    runs = [*changed([low], data="mine.jsonl"), *changed([high], data="/elsewhere/data/0123/mine.jsonl")]
     read = [replace(run, environment={"data_fingerprint": "a"}) for run in runs]
 
     assert [4, 64] == list(measured_cells(read))

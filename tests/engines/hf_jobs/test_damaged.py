@@ -119,7 +119,7 @@ def test_a_job_that_cannot_be_read_now_is_ended_where_its_runs_are_cancelled(sup
     assert 0 < supervisor.engines[0].bill(store.get(run_id).request.sweep_id).most_usd < 1
 
 
-def test_a_job_that_cannot_be_read_any_more_is_forgotten_once_its_runs_are_cancelled(supervise, store, hub, monkeypatch):
+def test_a_job_that_cannot_be_read_any_more_is_forgotten_once_it_is_cancelled(supervise, store, hub, monkeypatch):
     (run_id,) = sweep(store, 4, flavor="l4x1", spend="5")
     supervisor = supervise(HANG_IN_EACH)
     wait_for(lambda: store.get(run_id).steps)
