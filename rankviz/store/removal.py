@@ -53,7 +53,7 @@ def tidy(store: RunStore) -> None:
     with store.publishing():  # first: what is half published is whole then, and what has half gone has gone
         for folder in _abandoned_data(store):
             shutil.rmtree(folder, ignore_errors=True)
-    left = list(store.runs_dir.glob(f"{together.GOING}*"))
+        left = list(store.runs_dir.glob(f"{together.GOING}*"))  # here: of what is just going, some may come back
     for folder in store.runs_dir.glob(".new-*"):
         if _is_old(folder):  # otherwise published in a moment
             left.append(folder)

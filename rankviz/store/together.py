@@ -33,9 +33,10 @@ def take(folder: Path, place: str, names: Sequence[str]) -> Sequence[Path]:
 def move_the_rest(folder: Path) -> Sequence[str]:
     """Of what somebody who was killed has begun, while nobody else renames here; returns all names of it."""
     try:
-        place, *names = (folder / FILE).read_text(errors="replace").split("\n")
+        place, *lines = (folder / FILE).read_text(errors="replace").split("\n")
     except FileNotFoundError:
         return ()
+    names = list(filter(None, lines))  # an empty one would be the folder itself
     for source, target in _ways(folder, place, names):
         if source.is_dir() and not target.exists():
             os.rename(source, target)

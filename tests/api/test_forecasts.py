@@ -220,6 +220,18 @@ def test_runs_that_read_different_files_of_one_name_are_refused():
         measured_cells(read)
 
 
+def test_runs_that_read_the_same_of_files_in_different_places_are_compared():
+    low, high = plain_sweep({4: 1.4, 64: 1.0}).runs
+    runs = [*changed([low], data="mine.jsonl"), *changed([high], data="/elsewhere/data/0123/mine.jsonl")]
+    read = [replace(run, environment={"data_fingerprint": "a"}) for run in runs]
+
+    assert [4, 64] == list(measured_cells(read))
+    with pytest.raises(InvalidSettingError, match="different base models or data"):
+        measured_cells([runs[0], read[1]])
+    with pytest.raises(InvalidSettingError, match="different base models or data"):
+        measured_cells([read[0], *changed(read[1:], base="HuggingFaceTB/SmolLM2-360M")])
+
+
 def test_a_runs_id_is_answered_with_its_sweep(api):
     sweep = finished(api, {4: 1.4, 64: 1.0})
 

@@ -5,6 +5,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -194,6 +196,37 @@ def test_of_a_sweep_one_of_whose_runs_cannot_be_set_aside_none_goes(ended, monke
     assert [] == ranks_of(ended) == names_in(ended)
 
 
+def test_what_is_just_going_is_not_taken_for_what_was_left(ended, monkeypatch):
+    """It comes back where one of it cannot be set aside."""
+    run_ids, rename, glob = [record.run_id for record in ended.records()], os.rename, Path.glob
+    looking, going = threading.Event(), threading.Event()
+
+    def fails(source, target):
+        if source == ended.run_dir(run_ids[2]):
+            going.set()
+            tidier.join(1.0)
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    def waits(folder, pattern):
+        if pattern == ".gone-*":
+            looking.set()
+            going.wait(1.0)
+        return glob(folder, pattern)
+
+    tidier = threading.Thread(target=tidy, args=(RunStore(ended.home),))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", fails)
+        patched.setattr(Path, "glob", waits)
+        tidier.start()
+        looking.wait()
+        with pytest.raises(OSError, match="Input/output"):
+            remove(ended, run_ids)
+        tidier.join()
+
+    assert all((ended.run_dir(run_id) / "request.json").exists() for run_id in run_ids)
+
+
 def test_a_sweep_is_deleted_from_a_full_disk():
     with small_disk(1) as folder:
         store = RunStore(folder / "home")
@@ -207,7 +240,7 @@ def test_a_sweep_is_deleted_from_a_full_disk():
         assert [] == ranks_of(store) == names_in(store)
 
 
-@pytest.mark.parametrize("text", [b"", b"\n", b".new-gone\nx", b".gone-new\nx", b"\0\xff\n\0"])
+@pytest.mark.parametrize("text", [b"", b"\n", b".new-gone\nx", b".gone-new\nx", b".gone-new\n", b"\0\xff\n\0"])
 def test_a_broken_list_of_what_is_on_its_way_takes_nothing_with_it(tmp_path, text):
     store = RunStore(tmp_path)
     store.create(questions.sweep(ranks=RANKS))

@@ -24,8 +24,7 @@ def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
         why = "".join(f"; {no_finite_loss(r)}" for r in ranks_without_loss(runs))
         raise InvalidSettingError(f"{TOO_FEW}: sweep {sweep_id} {has}{why}.")
     evaluated = [run for by_rate in cells.values() for cell in by_rate.values() for run in cell]
-    named, read = {(run.request.base, run.request.data) for run in evaluated}, [run.environment for run in evaluated]
-    if len(named) > 1 or len(fingerprints(read)) > 1:
+    if not _are_alike(evaluated):
         raise InvalidSettingError(
             f"The runs of sweep {sweep_id} have different base models or data, so their losses cannot be "
             "compared: train the ranks again with one base model and the same data."
@@ -37,6 +36,14 @@ def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
             "train every rank at one learning rate."
         )
     return {r: min((cells[r][rate] for rate in common), key=mean_loss) for r in sorted(cells)}
+
+
+def _are_alike(runs: Sequence[RunRecord]) -> bool:
+    """Whether they have the same base and data: by what was read of a file, wherever it was, and by its name where that
+    is not known of all."""
+    read = [fingerprints([run.environment]) for run in runs]
+    is_named_alike = all(read) or len({run.request.data for run in runs}) == 1
+    return is_named_alike and len({run.request.base for run in runs}) == 1 and len(frozenset().union(*read)) <= 1
 
 
 def measured_rank(r: int, runs: Sequence[RunRecord]) -> MeasuredRank:

@@ -22,7 +22,7 @@ from rankviz.engines.hf_jobs.ends import CANCELLED, end_of
 from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.engines.hf_jobs.following.watch import Watch, unsend
 from rankviz.engines.hf_jobs.logins import Logins
-from rankviz.engines.hf_jobs.missing import Missing, whose
+from rankviz.engines.hf_jobs.missing import Missing, sweeps, whose
 from rankviz.engines.hf_jobs.offers import Offers
 from rankviz.engines.hf_jobs.papers import Papers, Rented
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
@@ -100,7 +100,7 @@ class HfJobs(Engine):
         payer = job.options.get("payer", job.owner)
         hub = self.logins.require(payer)
         sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
-        if sweep_id in self.papers.sweeps():
+        if sweep_id in sweeps(self.papers, self._store):
             raise EngineUnavailableError(words.ONE_AT_A_TIME)
         if sum(lost.sweep_id == sweep_id for lost in self.papers.missing().values()) >= MOST_MISSING:
             raise EngineError(words.TOO_MANY_MISSING)
@@ -178,9 +178,10 @@ class HfJobs(Engine):
     def forget(self, live: Live) -> None:
         """What it made stays in the bucket, which is its owner's."""
         folder = self.papers.folder(live.job.name)
-        if not self.papers.is_missing(folder.name) and self.papers.trouble(folder):
+        is_missing = self.papers.is_missing(folder.name)
+        if not is_missing and folder not in self.papers.folders(coming=True):  # damaged, or not to be read now
             self._missing.drop(folder)
-        elif not self.papers.is_missing(folder.name):
+        elif not is_missing:
             rented, watch = self.papers.read(folder), self._watches.get(folder.name)
             if rented.job_id:
                 self.spending.add(rented.sweep_id, folder.name, self._cost(folder, rented), rented.owner)

@@ -6,7 +6,7 @@ Where one shows up late after all, it is ended, and what it has cost is on the b
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rankviz.engines.hf_jobs.answers import Seen
@@ -126,6 +126,15 @@ def whose(store: RunStore, name: str) -> tuple[str, str, str]:
     with contextlib.suppress(RunNotFoundError):
         return payer or store.ownership(run_id).owner, store.record(run_id).request.sweep_id, usd
     return "", "", usd
+
+
+def sweeps(papers: Papers, store: RunStore) -> Iterator[str]:
+    """Of all jobs that are here, also of those that cannot be read: they may cost."""
+    for folder in papers.all():
+        try:
+            yield papers.read(folder).sweep_id
+        except (EngineError, OSError):
+            yield papers.sweep_of(folder) or whose(store, folder.name)[1]
 
 
 def _cost(hub: Hub, jobs: Sequence[Seen], rented: Rented) -> Cost:

@@ -140,14 +140,6 @@ class Papers:
                     return request.sweep_id
         return ""
 
-    def sweeps(self) -> Iterator[str]:
-        """Of all jobs that are here, also of those that cannot be read: they may cost."""
-        for folder in self.all():
-            try:
-                yield self.read(folder).sweep_id
-            except (EngineError, OSError):
-                yield self.sweep_of(folder)
-
     def write(self, folder: Path, rented: Rented) -> None:
         replace_durably(folder / RENTED, json.dumps(asdict(rented)))
 

@@ -83,15 +83,15 @@ def test_runs_of_a_job_that_cannot_be_read_now_wait_and_others_go_on(supervise, 
     assert (["completed"] * 3, 2) == (states(store, [*unread, other]), len(hub.jobs))
 
 
-@pytest.mark.parametrize("file", [RENTED, "job.json"])
-def test_a_sweep_with_a_job_that_cannot_be_read_now_starts_no_other(supervise, store, hub, file):
+@pytest.mark.parametrize("files", [(RENTED,), ("job.json",), (RENTED, "request.json")])
+def test_a_sweep_with_a_job_that_cannot_be_read_now_starts_no_other(supervise, store, hub, files):
     (run_id,) = sweep(store, 4, flavor="l4x1", spend="5")
     first = supervise(HANG_IN_EACH)
     wait_for(lambda: store.get(run_id).steps)
     first.stop()
     beside = replace(store.get(run_id).request, run_id=f"{run_id}-again", learning_rate=1e-3)
 
-    with failing_reads(store.home / "hf-jobs" / f"{run_id}-a1", names=(file,)):
+    with failing_reads(store.home / "hf-jobs" / f"{run_id}-a1", names=files):
         store.add(beside, store.ownership(run_id), read_destination(store.run_dir(run_id)))
         supervise(HANG_IN_EACH)
         wait_for(lambda: ONE_AT_A_TIME in store.get(beside.run_id).waits)
@@ -115,3 +115,26 @@ def test_a_job_that_cannot_be_read_now_is_ended_where_its_runs_are_cancelled(sup
     assert (["cancelled"], {}) == (states(store, [run_id]), supervisor.away)
     wait_for(lambda: job.stage == "CANCELED" and not supervisor.engines[0].papers.missing())
     assert 0 < supervisor.engines[0].bill(store.get(run_id).request.sweep_id).most_usd < 1
+
+
+def test_a_job_that_cannot_be_read_any_more_is_forgotten_once_it_is_cancelled(supervise, store, hub, monkeypatch):
+    (run_id,) = sweep(store, 4, flavor="l4x1", spend="5")
+    supervisor = supervise(HANG_IN_EACH)
+    wait_for(lambda: store.get(run_id).steps)
+    (job,), engine = hub.jobs.values(), supervisor.engines[0]
+    forget, troubles = engine.forget, []
+
+    def forgets(live):
+        try:
+            forget(live)
+        except OSError as error:
+            troubles.append(error)
+            raise
+
+    monkeypatch.setattr(engine, "forget", forgets)
+    with failing_reads(store.home / "hf-jobs" / f"{run_id}-a1", names=("job.json",)):
+        wait_for(lambda: store.get(run_id).waits)
+        supervisor.cancel(run_id)
+
+    assert (["cancelled"], {}, []) == (states(store, [run_id]), supervisor.away, troubles)
+    wait_for(lambda: job.stage == "CANCELED" and not engine.papers.missing())
