@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankviz.errors import OF_THE_DISK
+from rankviz.errors import OF_NAMES, OF_THE_DISK
 from rankviz.store.durable import replace_durably, sync_folder
 
 FILE = ".publishing"
@@ -39,12 +39,21 @@ def move_the_rest(folder: Path) -> Sequence[str]:
     names = list(filter(None, lines))  # an empty one would be the folder itself
     for source, target in _ways(folder, place, names):
         if source.is_dir() and not target.exists():
-            os.rename(source, target)
+            _rename_if_allowed(source, target)
     sync_folder(folder)
     with contextlib.suppress(OSError, ValueError):  # it has gone, or what is left in it is for tidy
         (folder / place).rmdir()
     (folder / FILE).unlink()
     return names
+
+
+def _rename_if_allowed(source: Path, target: Path) -> None:
+    """One that may never be renamed stays, and keeps nobody from what comes next."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno not in OF_NAMES:
+            raise
 
 
 def _ways(folder: Path, place: str, names: Sequence[str]) -> list[tuple[Path, Path]]:

@@ -227,6 +227,21 @@ def test_what_is_just_going_is_not_taken_for_what_was_left(ended, monkeypatch):
     assert all((ended.run_dir(run_id) / "request.json").exists() for run_id in run_ids)
 
 
+def test_a_run_that_may_not_be_renamed_any_more_keeps_nobody_from_what_comes_next(ended, killed, monkeypatch):
+    store, rename = killed("rename", 1, "remove"), os.rename
+    stuck = store.run_dir(store.records()[1].run_id)
+
+    def fails(source, target):
+        if source == stuck:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails)
+    store.create(questions.sweep(ranks=(16,)))
+
+    assert [RANKS[2], 16] == ranks_of(store)
+
+
 def test_a_sweep_is_deleted_from_a_full_disk():
     with small_disk(1) as folder:
         store = RunStore(folder / "home")

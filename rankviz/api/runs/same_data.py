@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import Sweep
 
 GIVE_AGAIN = (
-    "The file {} that this sweep was trained on is not here, so its data must be given again. Start a new sweep with "
-    "that file."
+    "RankViz does not find the file {} that this sweep was trained on, so its data must be given again. Start a new "
+    "sweep with that file."
 )
 _DIGEST = re.compile("[0-9a-f]{16}")
 

@@ -16,6 +16,8 @@ SHORT = 2
 """Lists of at most so many numbers stay in the record: longer ones take more memory there than where they are on the
 disk, and a fast curve has four for each rank."""
 KEPT_NUMBERS = 1_000_000
+EVENT_NUMBERS = 12
+"""What is kept of an event takes as much memory as so many numbers, however short its lists."""
 
 
 class Line(NamedTuple):
@@ -78,7 +80,7 @@ def _lists_in(event: HeldOut | Answered) -> Mapping[str, Sequence]:
 
 
 def _count(lists: Mapping[str, Sequence]) -> int:
-    return sum(map(len, lists.values()))
+    return EVENT_NUMBERS + sum(map(len, lists.values()))
 
 
 _lists = ReadAgain(_count, KEPT_NUMBERS)

@@ -15,7 +15,7 @@ from tests.support.runs.finished_runs import finished_events
 
 ROWS, OTHERS = (f'{{"prompt": "q", "completion": "{text}"}}\n' * 40 for text in ("mine", "another's"))
 FINGERPRINT = hashlib.sha256(ROWS.encode()).hexdigest()[:16]
-GONE = "The file 'mine.jsonl' that this sweep was trained on is not here, so its data must be given again"
+GONE = "not find the file 'mine.jsonl' that this sweep was trained on, so its data must be given again"
 
 
 @pytest.fixture
