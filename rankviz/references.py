@@ -22,7 +22,10 @@ from rankviz.visitor import Visitor, data_folder, is_data_folder
 EMBEDDED = "embedded"
 EMBEDDED_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """The embedded model on the Hub."""
-PRIVATE = "This page is shared, so it reads no files of its machine: upload yours instead."
+PRIVATE = (
+    "This page is shared, so it reads no files of its machine, and this is no upload of yours that is still here. "
+    "Upload the file."
+)
 OF_PATHS = ("/", "\\", "~", "$", ":")
 """What no name but a Hub id has, whose grammar is checked first."""
 

@@ -169,7 +169,9 @@ class Engines:
         if environment is None:
             return Plan(expected=None, notes=notes, not_known=NOT_KNOWN.format(title=self.place(name).title))
         found = expected(environment)
-        found = replace(found, parts=self._workspace.supervisor.parts(there.name, found.runs))
+        parts = self._workspace.supervisor.parts(there.name, found.runs)
+        minutes = self._workspace.limits.run_minutes if there.is_limited else None
+        found = replace(found, parts=parts, run_minutes=minutes)
         return Plan(expected=found, notes=notes, not_known="" if found.time else NO_SPEED)
 
     def start(self, request: SweepRequest, engine: str = "", flavor: str = "", spend: float | None = None) -> str:

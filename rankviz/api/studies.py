@@ -82,17 +82,22 @@ class Studies:
         """Add PEFT result files as studies; unreadable files are named with the reason."""
         from rankviz.catalog import own_studies
 
-        self._workspace.rights.somebody()
+        owner, home = self._workspace.rights.somebody(), self._workspace.own_home
         if not files:
             return own_studies.Added([], 0, [])
-        paths = [str(self._workspace.references.file(file).absolute()) for file in files]
+        paths = [self._workspace.references.file(file).absolute() for file in files]
         children, about = self._workspace.children, units.counted(len(paths), "result file")
         with children.turn():
-            reply = children.ask("results", {"paths": paths}, about=about, error=BadDataError)
+            reply = children.ask("results", {"paths": [*map(str, paths)]}, about=about, error=BadDataError)
         results = [own_studies.Result(**row) for row in reply["results"]]
         size = sum(len(result.text.encode()) for result in results)
         with self._adding, self._workspace.room.holding(size):
-            return own_studies.keep(self._workspace.own_home, results, self._workspace.limits.result_files)
+            added = own_studies.keep(home, results, self._workspace.limits.result_files)
+        kept = {*own_studies.kept_files(home)}
+        for path, result in zip(paths, results, strict=True):
+            if result.kept_name in kept:
+                self._workspace.temp.use_up(path, owner)
+        return added
 
     @writes
     def remove(self, name: str) -> None:

@@ -56,6 +56,10 @@ class Range:
         """With a high end no lower than this; the low end stays."""
         return Range(self.low, self.expected, max(self.high, high))
 
+    def reached_by(self, other: "Range") -> "Range":
+        """At each end the larger of both."""
+        return Range(max(self.low, other.low), max(self.expected, other.expected), max(self.high, other.high))
+
     def multiplied(self, other: "Range") -> "Range":
         """End by end; for ranges above zero."""
         return Range(self.low * other.low, self.expected * other.expected, self.high * other.high)

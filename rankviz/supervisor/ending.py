@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from rankviz.core.runs.events import DISK_FULL
+from rankviz.core.runs.limits import SHORTER
 from rankviz.core.runs.record import RunState
 from rankviz.engines import End, Engine, Live
 from rankviz.errors import EngineEndingError, EngineUnavailableError, RunUnreadError
@@ -293,8 +294,5 @@ class Ending:
         return is_wanted and RunState.RUNNING in states
 
     def _of_one_that_took_too_long(self, end: End) -> End:
-        error = (
-            f"This run took more than {self._run_minutes:g} minutes, the most that this server allows. Use fewer "
-            "steps, fewer held-out examples, a smaller batch or a smaller base."
-        )
+        error = f"This run took more than {self._run_minutes:g} minutes, the most that this server allows. {SHORTER}"
         return end._replace(why=error, lost=False, by_us=False)

@@ -28,7 +28,8 @@ def test_a_run_that_takes_too_long_fails_with_the_limit_and_the_rest_of_its_swee
 
     assert ["failed", "completed"] == states(store, run_ids)
     assert store.get(run_ids[0]).error.startswith(
-        "This run took more than 0.05 minutes, the most that this server allows. Use fewer steps"
+        "This run took more than 0.05 minutes, the most that this server allows. Use fewer steps, less gradient "
+        "accumulation, "
     )
 
 

@@ -20,7 +20,7 @@ from rankviz.api.workspace import Workspace
 from rankviz.core.runs.attempts import HF_JOBS, LOCAL
 from rankviz.core.runs.base_check import refuse_base
 from rankviz.core.runs.estimate import RunEstimate
-from rankviz.core.runs.limits import check_count, check_sweep
+from rankviz.core.runs.limits import check_count, check_minutes, check_sweep
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import BadDataError, RankVizError
 
@@ -51,7 +51,10 @@ class ExpectedRuns(StoredRuns):
         if environment is None:
             self._quota.check_base(request.base)
             check_sweep(runs, self._workspace.limits)
-        return self.expected_of(runs, environment)
+        expected = self.expected_of(runs, environment)
+        if environment is None:
+            self.require_minutes(runs, LOCAL)
+        return expected
 
     def expected_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
         """The same of runs of one sweep. environment: as in `expected`."""
@@ -74,17 +77,34 @@ class ExpectedRuns(StoredRuns):
             first=first,
             parts=1 if environment else self._workspace.supervisor.parts(LOCAL, len(runs)),
             warning=precision_warning(first, self._workspace.device(here), self._workspace.assumptions),
+            run_minutes=None if environment else self._workspace.limits.run_minutes,
         )
 
     def seconds_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> Range | None:
         """How long runs of one sweep take; None where that is not known. environment: as in `expected`."""
         from rankviz import machine
 
-        here, estimator = environment or machine.here(), self._estimator()
-        average = machine.load_average() if here == machine.here() else None
-        paces = estimator.paces(runs[0], here, load_average=average)
-        time = self._time(runs, [estimator.estimate(run, here, paces) for run in runs], here, paces)
+        here = environment or machine.here()
+        time = self._time_on(here, runs, machine.load_average() if here == machine.here() else None)
         return time.total if time else None
+
+    def require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
+        """LimitError where one of these runs of one sweep takes longer than the server lets it, even by the low end of
+        its estimate. Nothing is refused where no time is known, nor for other programs, which may end."""
+        limits = self._workspace.limits
+        if limits.run_minutes is None or not self._machines.engine(engine).is_limited:
+            return
+        environment = self._machines.environment(engine)
+        if environment and (time := self._time_on(environment, runs)):
+            check_minutes(time.longest_run.low, limits)
+
+    def _time_on(
+        self, environment: Mapping[str, Any], runs: Sequence[RunRequest], load_average: float | None = None
+    ) -> SweepTime | None:
+        estimator = self._estimator()
+        paces = estimator.paces(runs[0], environment, load_average=load_average)
+        estimates = [estimator.estimate(run, environment, paces) for run in runs]
+        return self._time(runs, estimates, environment, paces)
 
     def _time(
         self, runs: Sequence[RunRequest], estimates: Sequence[RunEstimate], here: Mapping[str, Any], paces: Paces

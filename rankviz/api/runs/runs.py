@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ class Runs(FollowedRuns):
             refuse_base(self._models.get(request.base), request.lora, request.training, here)
             self._preflight.require(request.training, request.base)
             self._require_download(request)
+            self._require_time(request, destination)
             return
         engine = self._machines.engine(destination.engine)
         if why_not := self._machines.why_not(engine.name):
@@ -67,6 +68,7 @@ class Runs(FollowedRuns):
         request.training.settle(device)
         self._check_data(request)
         self._require_there(request, engine, device)
+        self._require_time(request, destination)
 
     def check_limits(self, request: SweepRequest, *, paid: bool = False) -> None:
         """LimitError where a sweep is more than this server allows of one, whatever is queued and kept here. A base
@@ -81,6 +83,10 @@ class Runs(FollowedRuns):
         if not paid:
             self._quota.check_base(request.base)  # first: no other setting would help
         check_sweep(request.runs(sweep_id="asked", created_at=0.0), limits)
+
+    def _require_time(self, request: SweepRequest, destination: Destination) -> None:
+        runs = self._with_kept_data(request).runs(sweep_id="asked", created_at=0.0)
+        self.require_minutes(runs, destination.engine)
 
     def _check_data(self, request: SweepRequest) -> None:
         preview = self.preview(request.data)
@@ -98,7 +104,8 @@ class Runs(FollowedRuns):
         elif why_not := self._machines.why_not(engine.name):
             raise InvalidSettingError(why_not)
         check_sweep(runs, self._workspace.limits if engine.is_limited else paid_limits(self._workspace.limits))
-        for run in _unlike(runs):
+        for alike in _alike(runs):
+            run = alike[0]
             self._workspace.references.base(run.base)
             if engine.is_limited:
                 self._quota.check_base(run.base)
@@ -110,6 +117,7 @@ class Runs(FollowedRuns):
                 self._require_download(run)
             else:
                 self._require_there(run, engine, device or self._machines.device(engine.name))
+            self.require_minutes(alike, engine.name)
 
     def _require_there(self, request: RunRequest | SweepRequest, engine: Engine, device: Device) -> None:
         """Of a base that is to be trained on another engine than that of this machine."""
@@ -243,13 +251,14 @@ class Runs(FollowedRuns):
         return again
 
 
-def _unlike(runs: Sequence[RunRequest]) -> Sequence[RunRequest]:
-    """One for each base, data and setting apart from rank, learning rate and seed; all of a sweep's are alike unless
+def _alike(runs: Sequence[RunRequest]) -> Collection[Sequence[RunRequest]]:
+    """Those of each base, data and setting apart from rank, learning rate and seed; all of a sweep's are alike unless
     they come from elsewhere."""
-    first: dict[tuple, RunRequest] = {}
+    found: dict[tuple, list[RunRequest]] = {}
     for run in runs:
-        first.setdefault((run.base, run.data, replace(run.lora, r=1, lora_alpha=1.0), run.training), run)
-    return tuple(first.values())
+        key = run.base, run.data, replace(run.lora, r=1, lora_alpha=1.0), run.training
+        found.setdefault(key, []).append(run)
+    return found.values()
 
 
 def _best_at_the_highest_rank(run: RunRecord) -> tuple[int, float]:

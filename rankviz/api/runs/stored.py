@@ -196,12 +196,9 @@ class StoredRuns:
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         from rankviz.children import remade
-        from rankviz.store.imports import MAX_ARCHIVE_BYTES
 
-        owner, limits = self._workspace.rights.somebody(), self._workspace.limits
-        source = self._workspace.references.file(source)
-        if not source.is_file():  # said with the path as it was given; the child gets the absolute one
-            raise InvalidSettingError(f"There is no file {quoted(str(source))}.")
+        owner, limits, children = self._workspace.rights.somebody(), self._workspace.limits, self._workspace.children
+        key = _key(source := self._workspace.references.file(source))
         request = {
             "home": str(self._workspace.home),
             "assets": str(self._workspace.assets.absolute()),
@@ -219,15 +216,14 @@ class StoredRuns:
             "most": limits.runs_kept,
             "most_in_total": limits.runs_in_total,
         }
-        # One that is too large is refused before it is read.
-        key = f"import {_digest(source)}" if source.stat().st_size <= MAX_ARCHIVE_BYTES else ""
-        children = self._workspace.children
         with children.turn(key):
             self._quota.require_room(1)  # others may have come before
-            left = self._workspace.room.left_bytes(owner.id)
-            request["most_bytes"] = None if math.isinf(left) else left
+            self._workspace.references.file(source)  # and another import of it may have used it up
+            request["most_bytes"] = None if math.isinf(left := self._workspace.room.left_bytes(owner.id)) else left
             reply = children.ask("import", request, about=source.name, error=InvalidSettingError, key=key)
-        if refused := reply["refused"]:  # for what is here, which may change; so it is no failure to be remembered
+            if not (refused := reply["refused"]):
+                self._workspace.temp.use_up(source, owner)
+        if refused:  # for what is here, which may change; so it is no failure to be remembered
             raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
         self._quota.free_disk(besides=reply["run_ids"])
         return reply["run_ids"]
@@ -290,8 +286,15 @@ def _without_places(failed: Failed) -> Failed:
     return replace(failed, log_tail="", error=without_places(failed.error))
 
 
-def _digest(path: Path) -> str:
-    """Of a file's name and content."""
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
-    return f"{content} {path.name}"
+def _key(source: Path) -> str:
+    """Of a zip's name and content; empty of one that is too large, which is refused before it is read."""
+    from rankviz.store.imports import MAX_ARCHIVE_BYTES
+
+    try:
+        if source.stat().st_size > MAX_ARCHIVE_BYTES:
+            return ""
+        with source.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):  # said with the path as it was given
+        raise InvalidSettingError(f"There is no file {quoted(str(source))}.") from None
+    return f"import {content} {source.name}"

@@ -6,9 +6,16 @@ Limits of how much a visitor may have are not here, since they depend on what is
 from collections.abc import Sequence
 from typing import Protocol
 
+from rankviz import units
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import LimitError
+
+SHORTER = (
+    "Use fewer steps, less gradient accumulation, fewer held-out examples, a smaller batch, a shorter length or a "
+    "smaller base."
+)
+"""What makes a run take less time."""
 
 
 class RunLimits(Protocol):
@@ -21,6 +28,7 @@ class RunLimits(Protocol):
     tokens_per_batch: int | None
     held_out_tokens: int | None
     base_parameters: int | None
+    run_minutes: int | None
 
 
 def check_count(runs: int, limits: RunLimits) -> None:
@@ -56,6 +64,16 @@ def check_step(r: int, training: TrainingSetup, limits: RunLimits) -> None:
 def check_base(parameters: int, limits: RunLimits) -> None:
     """LimitError where the base model has too many parameters."""
     _most(parameters, limits, "base_parameters", "parameters of the base model", "Choose a smaller base.")
+
+
+def check_minutes(seconds: float, limits: RunLimits) -> None:
+    """LimitError where a run takes so long at least, and is ended before."""
+    if (minutes := limits.run_minutes) is not None and seconds > 60 * minutes:
+        raise LimitError(
+            f"This server allows at most {units.counted(minutes, 'minute')} per run, and one of these takes at least "
+            f"{units.duration(seconds)} by the estimate. {SHORTER}",
+            "run_minutes",
+        )
 
 
 def _most(value: int, limits: RunLimits, name: str, what: str, advice: str) -> None:

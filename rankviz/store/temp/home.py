@@ -180,8 +180,20 @@ class TempHome:
 
     def owns(self, path: Path, visitor: Visitor) -> bool:
         """Whether a file lies among uploads and downloads, and is this visitor's."""
-        ids = [name for name in (visitor.id, visitor.also) if name]
-        return self.is_of_page(path) and any(self._record(path, name).is_file() for name in ids)
+        return self.is_of_page(path) and any(record.is_file() for record in self._records(path, visitor))
+
+    def use_up(self, path: Path, visitor: Visitor) -> None:
+        """An upload of this visitor whose content is kept elsewhere from now on: it counts no more, and goes unless
+        another has uploaded the same. Any other file stays as it is."""
+        path = _resolved(path)
+        if not self.owns(path, visitor) or not self._is_upload(path):
+            return
+        with suppress(OSError):  # then it goes once it is old
+            for record in self._records(path, visitor):
+                record.unlink(missing_ok=True)
+            if not any((each / _name(str(path))).exists() for each in _inside(self.folder / "owners")):
+                path.unlink(missing_ok=True)
+                path.parent.rmdir()
 
     def is_of_page(self, path: Path) -> bool:
         """Whether a file lies among uploads and downloads."""
@@ -197,6 +209,10 @@ class TempHome:
         """The files of a visitor, as they were written down; some may be gone."""
         records = _inside(self.folder / "owners" / _name(visitor_id))
         return [path for record in records if (path := _path_in(record))]
+
+    def _records(self, path: Path, visitor: Visitor) -> list[Path]:
+        """Where it may be written down that a file is this visitor's."""
+        return [self._record(path, name) for name in (visitor.id, visitor.also) if name]
 
     def _record(self, path: Path, visitor_id: str) -> Path:
         return self.folder / "owners" / _name(visitor_id) / _name(str(_resolved(path)))

@@ -143,13 +143,14 @@ def field_of(error: RankVizError) -> str:
 
 
 def expected_html(expected: ExpectedSweep, not_known: str = "") -> str:
-    """Estimated time and memory in two sentences. not_known: of the time, as a sentence."""
+    """Estimated time and memory in two sentences, and that a run may be ended before it is done. not_known: of the
+    time, as a sentence."""
     memory = [run.memory_bytes for run in expected.ranks.values()]
     low, high = min(memory, key=lambda each: each.low), max(memory, key=lambda each: each.high)
     time = exact_span(expected.seconds, "seconds") if expected.seconds else ""
     words = f"Memory: {units.memory_size(low.low)} to {units.memory_size(high.high)}."
     bytes_ = f"{exact(low.low)} to {exact(high.high, 'bytes')}"
-    first = f"{expected.sentences[0]} {not_known}".rstrip()
+    first = " ".join(filter(None, [expected.sentences[0], not_known, expected.too_long]))
     return html.paragraphs(Cell(first, title=time), Cell(words, title=bytes_))
 
 
@@ -166,9 +167,10 @@ def breakdown_html(expected: ExpectedSweep) -> str:
         )
         for r, run in expected.ranks.items()
     ]
+    said = (expected.warning, expected.too_long)
     return html.folded(
         "Parts and ranks",
-        html.paragraphs(*(sentence for sentence in expected.sentences[1:] if sentence != expected.warning))
+        html.paragraphs(*(sentence for sentence in expected.sentences[1:] if sentence not in said))
         + html.table(["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank"),
     )
 

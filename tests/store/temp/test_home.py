@@ -14,7 +14,7 @@ import pytest
 from rankviz.errors import LimitError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store.temp.home import KEPT_COPIES, TempHome
-from rankviz.visitor import NOBODY, Visitor
+from rankviz.visitor import HOST, NOBODY, Visitor
 from tests.support.processes.workers import wait_for
 
 ANNA, BEN = Visitor("anna"), Visitor("ben")
@@ -40,6 +40,44 @@ def upload(temp: TempHome, name: str, owner: Visitor, size: int = 10) -> Path:
 def make_old(path: Path, seconds: float) -> None:
     for each in (*path.rglob("*"), path):
         os.utime(each, (time.time() - seconds,) * 2)
+
+
+def test_an_upload_that_is_used_up_goes_and_counts_no_more(temp):
+    used, kept = upload(temp, "runs.zip", ANNA), upload(temp, "data.jsonl", ANNA)
+
+    temp.use_up(used, ANNA)
+    temp.use_up(used, ANNA)
+
+    assert (False, True) == (used.parent.exists(), kept.exists())
+    assert (1, 10) == temp.usage("anna")
+    assert not temp.owns(used, ANNA)
+
+
+def test_what_another_has_uploaded_too_stays_theirs(temp):
+    used = upload(temp, "runs.zip", ANNA)
+    temp.own(used, "ben")
+
+    temp.use_up(used, Visitor("anna", also="carl"))
+
+    assert (False, True) == (temp.owns(used, ANNA), temp.owns(used, BEN))
+    assert used.exists()
+    assert [0, 1] == [temp.usage(name).files for name in ("anna", "ben")]
+    temp.use_up(used, Visitor("login", also="ben"))
+    assert not used.exists()
+
+
+def test_nothing_else_is_used_up(temp, tmp_path):
+    (tmp_path / "written").write_text("x")
+    of_machine = tmp_path / "mine.zip"
+    of_machine.write_text("x")
+    temp.own(of_machine, "anna")
+    download, of_ben = temp.keep_download(tmp_path / "written", "anna"), upload(temp, "runs.zip", BEN)
+
+    for path in (of_machine, download, of_ben):
+        for visitor in (ANNA, NOBODY, HOST):
+            temp.use_up(path, visitor)
+        assert path.is_file()
+    assert temp.owns(of_ben, BEN)
 
 
 def test_gradio_keeps_its_files_here_or_in_a_folder_of_their_own_where_it_was_told_to(tmp_path, monkeypatch):

@@ -10,8 +10,10 @@ from rankviz.core.preflight.check import Check
 from rankviz.errors import BusyError, LimitError, StorageError, WorkerError
 from rankviz.ui.train.before import before, instead, notebook, obstacle, preview, trainable
 from rankviz.ui.train.request import request_of
+from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import text_of
 from tests.support.web.train_form import FORM
+from tests.support.web.visitors import ANN
 
 HUGE = "meta-llama/Llama-3.1-405B"
 
@@ -54,6 +56,23 @@ def test_what_a_sweep_will_take_stands_before_the_button(api):
     # SmolLM2-135M: 305,280 a unit of r.
     assert "1,221,120" in text_of(shown.breakdown)
     assert "4,884,480" in text_of(shown.breakdown)
+
+
+def test_that_a_run_may_be_ended_before_it_is_done_stands_beside_the_time_and_what_must_be_is_refused(tmp_path):
+    api = Api(home=tmp_path, shared=True)
+    may, must = ({**FORM, "steps": 200, "accumulation": number} for number in (4, 65_536))
+
+    with acting_as(ANN):
+        said, refused = (before(api, **form) for form in (may, must))
+        form, replaced = trainable(api, must)
+
+    assert " and this server ends it after 20 minutes. Memory: " in text_of(said.expected).replace("\n", " ")
+    assert "this server ends it" not in said.breakdown
+    assert said.start.interactive
+    assert text_of(refused.notice).startswith("This server allows at most 20 minutes per run, and one of these takes")
+    assert not refused.start.interactive
+    assert 1 == form["accumulation"]  # a link that asks for it
+    assert text_of(replaced.replaced).endswith("The form has the usual batch and length instead.")
 
 
 def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):

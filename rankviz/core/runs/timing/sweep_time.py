@@ -14,6 +14,8 @@ quadrature.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.cost.assumptions import Assumptions
@@ -53,6 +55,8 @@ class SweepTime:
     training: Range
     evaluation: Range
     rest: Range
+    longest_run: Range
+    """Of one run at each end, where a worker trains it alone: with the evaluation of the base, without loading."""
     answers: Range | None = None
     """None where exact match was not requested."""
     shown: Range | None = None
@@ -83,11 +87,23 @@ class ExpectedSweep:
     """How many workers may train it at once there, as far as that is known."""
     warning: str = ""
     """What on this device will cost more than it need."""
+    run_minutes: int | None = None
+    """After which a run is ended there; None where it is not."""
 
     @property
     def seconds(self) -> Range | None:
         """Of the whole sweep: loading, training, evaluations."""
         return self.time.total if self.time else None
+
+    @property
+    def too_long(self) -> str:
+        """That a run may be ended before it is done, as a sentence; empty where it is done in time."""
+        if self.time is None or self.run_minutes is None or self.time.longest_run.high <= 60 * self.run_minutes:
+            return ""
+        longest, minutes = self.time.longest_run.high, units.counted(self.run_minutes, "minute")
+        return (
+            f"A run may take up to {units.duration(longest)} by the estimate, and this server ends it after {minutes}."
+        )
 
     @property
     def sentences(self) -> Sequence[str]:
@@ -110,6 +126,8 @@ def _sentences(expected: ExpectedSweep):
             f"Loading {units.time_span(expected.time.load)}, training {units.time_span(expected.time.training)}, "
             f"evaluation {units.time_span(expected.time.evaluation)}{_answers_in_words(expected.time)}."
         )
+        if expected.too_long:
+            yield expected.too_long
         if expected.parts > 1:
             yield f"This is the time on one worker; up to {expected.parts} train at once there."
     if (run := expected.first) and run.answered_examples < run.exact_match_examples:
@@ -191,32 +209,69 @@ def sweep_time(
     showing: the same of an answer that is kept to be read.
     """
     paces = paces or Paces()
-    training = evaluation = rest = answers = shown = NOTHING
+    sums, longest = _Parts(), NOTHING
     for place, (run, estimate) in enumerate(zip(runs, estimates, strict=True)):
         if estimate.seconds is None:
             return None
-        recovery = sum(run.recovery_steps(r) for r in run.cut_ranks) / run.max_steps
-        training = training.plus(estimate.seconds.times(1 + recovery))
-        passes = 1 + len(run.cut_ranks) + (place == 0)
-        one = _one_row(run, estimate.seconds)
-        if paces.evaluation:
-            one = paces.evaluation.of(_one_row(run, estimate.formula_seconds))
-        evaluation = evaluation.plus(one.times(passes * run.held_out_examples))
-        if answering:
-            answers = answers.plus(one.multiplied(answering).times(passes * run.answered_examples))
-        if showing:
-            together = one.multiplied(showing).times(run.shown_answers)
-            shown = shown.plus(_at_most(together, one.times(run.held_out_examples)).times(1 + (place == 0)))
-        if paces.rest:
-            rest = rest.plus(paces.rest.range(1.0))
+        alone, more = (_parts(run, estimate, paces, answering, showing, first=first) for first in (True, False))
+        sums = sums.plus(more if place else alone)
+        longest = longest.reached_by(alone.total)
     load = _load(model, assumptions)
     return SweepTime(
         load=paces.load.of(load) if paces.load else load,
-        training=training,
-        evaluation=evaluation,
-        rest=rest,
-        answers=answers if answering else None,
-        shown=shown if showing else None,
+        training=sums.training,
+        evaluation=sums.evaluation,
+        rest=sums.rest,
+        longest_run=longest,
+        answers=sums.answers if answering else None,
+        shown=sums.shown if showing else None,
+    )
+
+
+class _Parts(NamedTuple):
+    """Seconds of one run, or of several added up."""
+
+    training: Range = NOTHING
+    evaluation: Range = NOTHING
+    answers: Range = NOTHING
+    shown: Range = NOTHING
+    rest: Range = NOTHING
+
+    @property
+    def total(self) -> Range:
+        return reduce(Range.plus, self)
+
+    def plus(self, other: "_Parts") -> "_Parts":
+        return _Parts(*map(Range.plus, self, other))
+
+
+def _parts(
+    run: RunRequest,
+    estimate: RunEstimate,
+    paces: Paces,
+    answering: Range | None,
+    showing: Range | None,
+    *,
+    first: bool,
+) -> _Parts:
+    """first: of its worker, so that the base is evaluated too."""
+    recovery = sum(run.recovery_steps(r) for r in run.cut_ranks) / run.max_steps
+    passes = 1 + len(run.cut_ranks) + first
+    one = _one_row(run, estimate.seconds)
+    if paces.evaluation:
+        one = paces.evaluation.of(_one_row(run, estimate.formula_seconds))
+    answers = shown = NOTHING
+    if answering:
+        answers = one.multiplied(answering).times(passes * run.answered_examples)
+    if showing:
+        together = one.multiplied(showing).times(run.shown_answers)
+        shown = _at_most(together, one.times(run.held_out_examples)).times(1 + first)
+    return _Parts(
+        training=estimate.seconds.times(1 + recovery),
+        evaluation=one.times(passes * run.held_out_examples),
+        answers=answers,
+        shown=shown,
+        rest=paces.rest.range(1.0) if paces.rest else NOTHING,
     )
 
 

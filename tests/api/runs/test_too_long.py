@@ -1,0 +1,164 @@
+"""A run that cannot be done within the minutes that a server lets a run take is refused before it is queued."""
+
+import time
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.quantity import Range
+from rankviz.core.runs.events import RunFailed
+from rankviz.core.runs.limits import SHORTER
+from rankviz.core.runs.request import fast_ranks, quick_look, usual_seeds
+from rankviz.engines import Nodes
+from rankviz.engines.hf_jobs.engine import HfJobs
+from rankviz.errors import LimitError
+from rankviz.settings import SharedLimits, read
+from rankviz.store.destination import Destination
+from rankviz.visitor import acting_as
+from tests.api.test_engines import A_CPU, completed
+from tests.support.engines.elsewhere import page_with_elsewhere
+from tests.support.runs import questions
+from tests.support.web.visitors import ANN
+
+FOR_MONTHS = {"max_steps": 200, "gradient_accumulation_steps": 65_536, "per_device_train_batch_size": 32}
+REFUSED = r"at most 20 minutes per run, and one of these takes at least [\d,.]+ days by the estimate\. Use fewer steps"
+
+
+@pytest.fixture
+def page(tmp_path):
+    api, there = page_with_elsewhere(tmp_path, shared=True)
+    with acting_as(ANN):
+        yield api, there
+    api.workspace.supervisor.stop()
+
+
+def failed(api, engine, **settings):
+    """A sweep whose only run has failed."""
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,), **settings), ANN.id, Destination(engine))
+    (run_id,) = api.workspace.store.run_ids(sweep_id)
+    api.workspace.store.append(run_id, RunFailed(time=time.time(), error="no luck"))
+    return sweep_id
+
+
+@pytest.mark.parametrize("engine", ["local", "elsewhere"])
+def test_what_takes_months_is_refused_with_both_numbers_wherever_it_starts(page, engine):
+    api, there = page
+    there.seen = Nodes(gpus=["L4"], has_gpu=True)
+    sweep_id, usual = failed(api, engine, **FOR_MONTHS), failed(api, engine)
+    asked = questions.sweep(ranks=(4, 8), **FOR_MONTHS)
+
+    for refused in (
+        lambda: api.engines.check(asked, engine),
+        lambda: api.engines.start(asked, engine),
+        lambda: api.engines.start(quick_look(asked), engine),
+        lambda: api.moves.check(sweep_id),
+        lambda: api.moves.resume(sweep_id),
+        lambda: api.moves.resume(sweep_id, "elsewhere" if engine == "local" else "local"),
+        lambda: api.moves.add(sweep_id, 8),
+        lambda: api.runs.resume(sweep_id),
+        lambda: api.runs.add(sweep_id, 8),
+    ):
+        with pytest.raises(LimitError, match=REFUSED) as error:
+            refused()
+        assert "run_minutes" == error.value.limit
+    assert 2 == len(api.workspace.store.records())  # the two that were here
+
+    assert 1 == len(api.moves.resume(usual))
+
+
+def test_runs_of_unlike_settings_are_each_estimated_by_their_own(page):
+    api, _ = page
+    sweep_id = failed(api, "local")
+    (usual,) = api.runs.resumed_requests(sweep_id)
+    (long,) = api.runs.resumed_requests(failed(api, "local", **FOR_MONTHS))
+
+    with pytest.raises(LimitError, match=REFUSED):
+        api.runs.check_runs([usual, long])
+
+
+def test_who_pays_for_the_machine_and_who_owns_the_page_take_what_they_like(page, tmp_path, monkeypatch):
+    api, there = page
+    there.seen = Nodes(gpus=["L4"], has_gpu=True)
+    asked = questions.sweep(ranks=(4,), **FOR_MONTHS)
+
+    monkeypatch.setattr(type(there), "is_limited", False)
+    assert "" == api.engines.check(asked, "elsewhere").expected.too_long
+    assert "" == Api(home=tmp_path / "own", shared=False).engines.check(asked).expected.too_long
+    assert not HfJobs.is_limited
+
+
+def test_where_no_time_is_known_nothing_is_refused(page):
+    api, there = page
+    asked = questions.sweep(ranks=(4,), **FOR_MONTHS)
+
+    assert api.engines.check(asked, "elsewhere").expected is None
+    there.seen = Nodes(has_gpu=True)
+    assert api.engines.check(asked, "elsewhere").expected.time is None
+
+    completed(api, "elsewhere", A_CPU)
+    there.seen = Nodes()
+    with pytest.raises(LimitError, match="per run"):
+        api.engines.check(asked, "elsewhere")
+
+
+def test_other_programs_refuse_nothing_since_they_may_end(page, monkeypatch):
+    api, _ = page
+    asked = questions.sweep(ranks=(4,), max_steps=200, gradient_accumulation_steps=4)
+    monkeypatch.setattr("rankviz.machine.load_average", lambda: 2000.0)
+
+    assert api.engines.check(asked).expected.seconds.expected > 0
+
+
+def fast(ranks):
+    trained, truncated = fast_ranks(ranks, ())
+    return questions.sweep(ranks=trained, cut_ranks=truncated)
+
+
+USUAL = {
+    "sweep": lambda: questions.sweep(seeds=tuple(range(usual_seeds("sweep"))), ranks=(4, 16, 64)),
+    "quick": lambda: quick_look(questions.sweep(exact_match_examples=64)),
+    "fast": lambda: fast((1, 2, 4, 8, 16, 32, 64)),
+    "most steps": lambda: questions.sweep(ranks=(256,), max_steps=200, held_out_examples=256),
+    "most tokens": lambda: questions.sweep(ranks=(256,), max_steps=200, per_device_train_batch_size=32),
+}
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_what_a_page_offers_is_far_from_refused_on_a_small_cpu(page, monkeypatch, name):
+    api, _ = page
+    small = {"device": "cpu", "device_name": "a small CPU", "cpu_count": 2, "cpu_bf16": False}
+    monkeypatch.setattr("rankviz.machine.here", lambda: small)
+
+    expected = api.runs.expected(USUAL[name]())
+
+    assert expected.time.longest_run.low < 60 * read(SharedLimits).run_minutes / 4
+
+
+def test_what_may_take_too_long_is_said_and_not_refused(page):
+    api, _ = page
+    may = questions.sweep(ranks=(4,), max_steps=200, gradient_accumulation_steps=4)
+
+    plan = api.engines.check(may)
+
+    longest = plan.expected.time.longest_run
+    assert longest.low < 20 * 60 < longest.high
+    assert plan.expected.too_long in plan.sentences
+    assert plan.expected.too_long.endswith(" by the estimate, and this server ends it after 20 minutes.")
+    assert "" == api.engines.check(questions.sweep(ranks=(4,), max_steps=1, held_out_examples=2)).expected.too_long
+
+
+def test_the_longest_run_has_the_base_evaluated_and_its_own_cuts(page):
+    api, _ = page
+    expected = {seeds: api.runs.expected(questions.sweep(ranks=(4,), seeds=seeds)).time for seeds in ((0,), (0, 1))}
+    one = expected[(0,)]
+
+    parts = [one.training, one.evaluation, one.shown, one.rest]
+    total = parts[0].plus(parts[1]).plus(parts[2]).plus(parts[3])
+    assert (total.low, total.high) == pytest.approx((one.longest_run.low, one.longest_run.high))
+    assert expected[(0, 1)].longest_run == one.longest_run
+    assert Range(1, 2, 5).reached_by(Range(0, 3, 4)) == Range(1, 3, 5)
+
+
+def test_the_advice_names_what_makes_a_run_long():
+    for what in ("steps", "gradient accumulation", "held-out examples", "batch", "length", "base"):
+        assert what in SHORTER

@@ -1,0 +1,131 @@
+"""Uploads that were taken in: they go at once, and count no more among those that a visitor may have."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import InvalidSettingError
+from rankviz.references import PRIVATE
+from rankviz.visitor import acting_as
+from tests.attacks.payloads import run_files, runs_zip
+from tests.catalog.test_peft_results import result
+from tests.support.web.visitors import ANN, BEN
+
+NO_ZIP = b"no zip at all"
+
+
+@pytest.fixture
+def sent(tmp_path, monkeypatch):
+    """sent(api, visitor, name, content): an upload as the page keeps it."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+
+    def send(api, visitor, name, content):
+        api.workspace.room.hold_upload(visitor.id, len(content), files=1)
+        path = tmp_path / "page" / f"{hash(content):x}" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        api.workspace.temp.own(path, visitor.id)
+        api.workspace.room.release(visitor.id, len(content), files=1)
+        return path
+
+    return send
+
+
+def a_zip(name):
+    return runs_zip((name, run_files(name)))
+
+
+def test_one_more_zip_than_a_visitor_may_have_uploads_is_imported_where_the_others_were_taken_in(shared, sent):
+    api = shared(uploads_per_visitor=2)
+
+    with acting_as(ANN):
+        for number in range(3):
+            path = sent(api, ANN, "runs.zip", a_zip(f"s{number}"))
+            assert 1 == len(api.runs.import_(path))
+            assert not path.parent.exists()
+        assert 3 == len(api.runs.sweeps())
+    assert (0, 0) == api.workspace.temp.usage(ANN.id)
+
+
+def test_what_could_not_be_imported_stays_to_be_tried_again(shared, sent):
+    api = shared()
+
+    with acting_as(ANN):
+        path = sent(api, ANN, "runs.zip", NO_ZIP)
+        with pytest.raises(InvalidSettingError, match="cannot be read as a RankViz export"):
+            api.runs.import_(path)
+
+    assert 1 == api.workspace.temp.usage(ANN.id).files
+    assert path.exists()
+
+
+def test_the_same_upload_again_gets_a_sentence_and_the_same_file_can_be_sent_again(shared, sent):
+    api = shared()
+
+    with acting_as(ANN):
+        path = sent(api, ANN, "runs.zip", a_zip("s"))
+        (run_id,) = api.runs.import_(path)
+        with pytest.raises(InvalidSettingError) as error:
+            api.runs.import_(path)
+        assert PRIVATE == str(error.value)
+        api.runs.delete(run_id)
+        assert [run_id] == api.runs.import_(sent(api, ANN, "runs.zip", a_zip("s")))
+
+
+def test_of_several_imports_of_one_upload_at_once_one_takes_it_in_and_nothing_is_remembered_of_the_others(shared, sent):
+    api = shared()
+
+    def bring(path):
+        with acting_as(ANN):
+            try:
+                return api.runs.import_(path)
+            except InvalidSettingError as error:
+                return str(error)
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = [*pool.map(bring, [sent(api, ANN, "runs.zip", a_zip("s"))] * 3)]
+
+    (run_ids,) = (answer for answer in answers if not isinstance(answer, str))
+    assert all(answer.startswith((PRIVATE, "There is no file ")) for answer in answers if answer is not run_ids)
+    with acting_as(ANN):
+        api.runs.delete(*run_ids)
+        assert run_ids == api.runs.import_(sent(api, ANN, "runs.zip", a_zip("s")))
+
+
+def test_what_another_uploaded_too_stays_theirs(shared, sent):
+    api = shared()
+    for visitor in (ANN, BEN):
+        path = sent(api, visitor, "runs.zip", a_zip("s"))
+
+    for visitor in (ANN, BEN):
+        with acting_as(visitor):
+            assert 1 == len(api.runs.import_(path))
+    assert not path.exists()
+
+
+def test_result_files_that_were_added_go_and_refused_ones_stay(shared, sent):
+    api = shared()
+    good, bad = sent(api, ANN, "good.json", result().encode()), sent(api, ANN, "bad.json", b"[]")
+
+    with acting_as(ANN):
+        added = api.studies.add([good, bad])
+
+    assert (1, 1) == (len(added.files), len(added.refused))
+    assert (False, True) == (good.exists(), bad.exists())
+    with acting_as(ANN):
+        assert 1 == len(api.studies.added())
+
+
+def test_a_file_of_ones_own_machine_is_never_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+    api = Api(home=tmp_path / "home", shared=False)
+    runs, study = tmp_path / "page" / "mine" / "runs.zip", tmp_path / "page" / "mine" / "study.json"
+    runs.parent.mkdir(parents=True)
+    runs.write_bytes(a_zip("s"))
+    study.write_text(result())
+
+    api.runs.import_(runs)
+    api.studies.add([study])
+
+    assert runs.exists() and study.exists()
