@@ -71,7 +71,9 @@ class Limits(BaseSettings):
     attempts: Annotated[int, Field(ge=1)] = Field(
         2, description="Attempts of a run whose worker, node or job is lost; an error of the run itself is not retried"
     )
-    runs_kept: Count | None = Field(None, description="Runs and probes of one visitor that are kept, queued ones too")
+    runs_kept: Count | None = Field(
+        None, description="Runs and probes of one visitor that are kept, queued ones too; ended probes make room"
+    )
     runs_in_total: Count | None = Field(
         None,
         description="The same of all visitors together; the oldest ended runs that were imported or not completed make "

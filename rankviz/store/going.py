@@ -1,5 +1,5 @@
-"""Ended runs that go by themselves: those of visitors once they are old, and where the server is full, what can be had
-again. A run that was trained here goes by its age alone."""
+"""Ended runs that go by themselves: those of visitors once they are old, where a visitor has too many their probes, and
+where the server is full, what can be had again. A run that was trained here goes by its age alone."""
 
 import contextlib
 import os
@@ -43,12 +43,20 @@ def replaceable(store: RunStore, besides: str = "") -> list[Going]:
     return sorted((_going(store, group) for group in groups if group), key=lambda going: going.written_at)
 
 
-def for_room(store: RunStore, count: int, besides: str = "") -> list[Going]:
-    """The first of `replaceable` that are so many runs; none where all of them are fewer."""
+def ended_probes(store: RunStore, owner: str) -> list[Going]:
+    """What of a visitor makes room for more of theirs, who has no list of probes to delete some: those first that were
+    not completed, on which no estimate rests, and each time the oldest."""
+    store.wait_until_read()
+    ended = [each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner == owner]
+    return [_going(store, [each]) for each in sorted(ended, key=lambda each: each.state is RunState.COMPLETED)]
+
+
+def enough(going: Iterable[Going], count: int) -> list[Going]:
+    """The first of them that are so many runs; none where all of them are fewer."""
     chosen = []
-    for going in replaceable(store, besides):
-        chosen.append(going)
-        count -= len(going.run_ids)
+    for each in going:
+        chosen.append(each)
+        count -= len(each.run_ids)
         if count <= 0:
             return chosen
     return []

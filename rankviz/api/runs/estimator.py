@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rankviz.core.runs.estimate import RunEstimate, estimate_run, paced, workload_of
@@ -44,8 +43,7 @@ class Estimator:
         model, device, rows = self._of(request, environment)
         key = "estimate", request.base, request.data, request.lora, request.training, _machine(environment), device
         estimate = self._once(key, lambda: self._formulas(model, request, device, rows, environment))
-        timed = paced(estimate, paces)
-        return replace(timed, timed_by=self._named(timed.timed_by), calibrated_by=self._named(timed.calibrated_by))
+        return paced(estimate, paces)
 
     def _formulas(
         self,
@@ -69,10 +67,6 @@ class Estimator:
             self._once(_machine(environment), lambda: self._workspace.device(environment)),
             self._once(("rows", request.data), lambda: self._measured.tokens.of_rows(request)),
         )
-
-    def _named(self, run_ids: Sequence[str]) -> tuple[str, ...]:
-        """Times and memory of everybody's runs are used, and only one's own are named."""
-        return tuple(run_id if self._workspace.rights.mine(run_id) else "" for run_id in run_ids)
 
     def _once(self, key: Hashable, find: Callable[[], Found]) -> Found:
         if key not in self._known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rankviz.api.models import Models
@@ -49,7 +50,8 @@ class Evidence(NamedTuple):
 
 
 class Measured:
-    """Estimates start from what has finished on the same machine: device, number of CPUs and versions."""
+    """Estimates start from what has finished on the same machine: device, number of CPUs and versions. It may be
+    anybody's, and whoever asks reads the ids of their own alone (Rights.named)."""
 
     def __init__(self, workspace: Workspace, models: Models):
         self._workspace = workspace
@@ -93,7 +95,8 @@ class Measured:
             for record in self._workspace.store.probes()
             if applies(record, model.id, lora, training, tokens, here, assume)
         ]
-        return calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)
+        found = calibrate([(each, estimate_probe(model, each.request, device, assume)) for each in probes], assume)
+        return found and replace(found, probe_ids=self._workspace.rights.named(found.probe_ids))
 
     def evidence(self) -> Evidence:
         """What `paces` looks at. Whoever asks for those of many runs asks for it once."""
@@ -125,7 +128,8 @@ class Measured:
         others = self._others(evidence, here, environment, load_average, before or time.time())
         if (ended := evidence.ended.get(here)) is None:
             return Paces(others=others)
-        return ended.paces(workload, self._workspace.assumptions, before, others)
+        found = ended.paces(workload, self._workspace.assumptions, before, others)
+        return found.naming(self._workspace.rights.named)
 
     def _ended_by_machine(self) -> Mapping[Machine, EndedHere]:
         """What has ended, by its machine, without what ended before anybody knew where it ran. Found anew once

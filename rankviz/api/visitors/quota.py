@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.visitors.adapters import Adapters
 from rankviz.api.visitors.bases import Bases
+from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.limits import check_base
 from rankviz.errors import LimitError
 from rankviz.folder_sizes import bytes_on_disk
@@ -23,7 +24,6 @@ from rankviz.store.removal import folders_of
 if TYPE_CHECKING:
     from rankviz.api.models import Models
     from rankviz.api.workspace import Workspace
-    from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
     from rankviz.store import RunStore
@@ -192,23 +192,37 @@ def require_runs(
     besides: str = "",
 ) -> Sequence[Going]:
     """LimitError where so many more runs cannot be kept for their owner, or for all. Returns what is to make room once
-    they are there, the oldest that can be had again, while nobody else is admitted.
+    they are there, while nobody else is admitted: ended probes of their owner where it is theirs that are too many, and
+    for all the oldest that can be had again.
 
     besides: the sweep to which they come.
     """
     if most is None and most_in_total is None:
         return ()
+    leaving: Sequence[Going] = ()
     kept, in_total = store.counts(owner)
-    if most is not None and kept + new > most:
-        raise LimitError(
-            f"This server keeps at most {most:,} runs per visitor (you have {kept:,}, and this adds {new:,}). Export "
-            "and delete some of yours first."
-        )
-    if most_in_total is None or (over := in_total + new - most_in_total) <= 0:
-        return ()
-    if not (replaced := going.for_room(store, over, besides)):
+    if most is not None and (over := kept + new - most) > 0:
+        probes = going.ended_probes(store, owner)
+        if over > len(probes):
+            raise LimitError(_too_many(store, owner, most, kept - len(probes), new))
+        leaving = probes[:over]
+    if most_in_total is None or (over := in_total + new - len(leaving) - most_in_total) <= 0:
+        return leaving
+    others = (each for each in going.replaceable(store, besides) if each not in leaving)
+    if not (replaced := going.enough(others, over)):
         raise LimitError(
             f"This server keeps at most {most_in_total:,} runs of all visitors, and {in_total:,} are there. Delete "
             "runs of yours, or try again later."
         )
-    return replaced
+    return [*leaving, *replaced]
+
+
+def _too_many(store: RunStore, owner: str, most: int, kept: int, new: int) -> str:
+    """kept: of this owner, without ended probes."""
+    unended = (each for each in store.unended() if isinstance(each, ProbeRecord))
+    probes = any(store.ownership(each.run_id).owner == owner for each in unended)
+    among, wait = (" with probes that have not ended", ", or wait for those probes") if probes else ("", "")
+    return (
+        f"This server keeps at most {most:,} runs per visitor (you have {kept:,}{among}, and this adds {new:,}). "
+        f"Export and delete some of yours first{wait}."
+    )

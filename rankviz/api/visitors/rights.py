@@ -64,6 +64,11 @@ class Rights:
         visitor = self._workspace.visitor
         return visitor.admin or visitor.owns(self._workspace.store.ownership(run_id).owner)
 
+    def named(self, run_ids: Iterable[str]) -> tuple[str, ...]:
+        """Ids of runs and probes that an answer rests on, each empty that is not this visitor's: times and memory of
+        everybody's are used, and only one's own are named."""
+        return tuple(run_id if self.mine(run_id) else "" for run_id in run_ids)
+
     def may_see(self, run_id: str) -> bool:
         """Also what its owner opened."""
         return self.mine(run_id) or self._workspace.store.ownership(run_id).is_open

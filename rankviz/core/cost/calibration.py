@@ -13,6 +13,7 @@ torch reserves by the share that was measured, nvidia-smi's figure by the contex
 tests/core/cost/test_calibration.py; no GPU has been probed yet.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from rankviz.core.cost.assumptions import Assumptions
@@ -32,6 +33,7 @@ class MemoryCalibration:
     """What probes of one setting on one device say of its memory."""
 
     probe_ids: tuple[str, ...]
+    """Empty in place of one that is not to be named."""
     process_bytes: int
     """The process before the base is loaded; 0 on a GPU, whose allocator counts from nothing."""
     working_factor: float
@@ -70,12 +72,17 @@ class Calibration:
         memory_probes = self.memory.probe_ids if self.memory else ()
         return {
             "calibrated": "on this machine",
-            "probe_ids": list(dict.fromkeys((*memory_probes, *timed["probe"]))),
-            "run_ids": timed["run"],
+            "probe_ids": _each_once((*memory_probes, *timed["probe"])),
+            "run_ids": _each_once(timed["run"]),
             "working_factor": self.memory.working_factor if self.memory else None,
             "seconds_factor": pace.factor if pace else None,
             "in_words": self.sentence,
         }
+
+
+def _each_once(ids: Iterable[str]) -> list[str]:
+    """Without those that are not to be named."""
+    return list(dict.fromkeys(filter(None, ids)))
 
 
 def calibrated_estimate(answer: Estimate, calibration: Calibration, assume: Assumptions) -> Estimate:

@@ -69,7 +69,8 @@ class EstimateJSON(TypedDict):
 
 
 class CalibrationJSON(TypedDict):
-    """Which probes and runs on this machine moved an estimate, and by how much."""
+    """Which probes and runs on this machine moved an estimate, and by how much. A shared page names one's own, and
+    in_words counts all."""
 
     calibrated: str
     probe_ids: list[str]

@@ -237,8 +237,8 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             id: Of the sweep, or of one run.
             shared: Whether others may look at it.
         """
+        kind = "sweep" if api.runs.is_sweep(id) else "run"  # first: nothing else has an address
         api.runs.open_to_all(id, shared)
-        kind = "sweep" if api.runs.is_sweep(id) else "run"
         return SharedJSON(shared=api.runs.is_open(id), address=f"?tab=runs&{kind}={id}")
 
     def export_runs(ids: list[str] = []) -> FileJSON:  # noqa: B006 - as in estimate

@@ -15,7 +15,7 @@ def test_an_estimate_from_everybodys_runs_names_ones_own_alone(api):
 
     with acting_as(ANN):
         answer = run_json(api.runs.summary(ids[0]))
-        assert (ids[0], "") == api.runs._estimator()._named(ids)
+        assert (ids[0], "") == api.workspace.rights.named(ids)
         assert ids[1] not in json.dumps(answer)
 
 

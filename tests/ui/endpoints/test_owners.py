@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import RunFailed
+from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.engines import Nodes
 from rankviz.errors import EngineUnavailableError, RankVizError
 from rankviz.supervisor import Supervisor
@@ -15,6 +15,7 @@ from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.processes.workers import wait_for, worker
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
+from tests.support.runs.probes import request as probe_request
 from tests.support.web.endpoints import functions_of
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
@@ -96,6 +97,33 @@ def test_what_is_shared_is_seen_and_not_changed(call, refuses, anns):
         assert "belongs to another visitor" in refuses(BEN, name, anns)
     call(ANN, "share", anns, False)
     assert "No run or sweep" in refuses(BEN, "status", anns)
+
+
+@pytest.mark.parametrize("kind", ["probe", "run", "sweep", "another's", "recorded", "absent"])
+@pytest.mark.parametrize("name", ["share", "resume", "cancel", "delete", "export_runs"])
+def test_what_is_answered_with_an_error_is_not_done(call, api, anns, name, kind):
+    store = api.workspace.store
+    store.create_probe(probe_request("probe-of-ann"), "{}", ANN.id)
+    store.append("probe-of-ann", RunCancelled(time=1.0))
+    others = {"another's": store.create(questions.sweep(), BEN.id), "recorded": api.runs.recorded()[0].sweep_id}
+    mine = {"probe": "probe-of-ann", "run": store.run_ids(anns)[0], "sweep": anns}
+    id = {**mine, **others}.get(kind, "absent")
+    before = _files(store.runs_dir)
+
+    try:
+        call(ANN, name, [id] if name == "export_runs" else id)
+    except RankVizError:
+        assert before == _files(store.runs_dir)
+    else:
+        assert kind in ("run", "sweep") or (name, kind) in DONE
+
+
+DONE = [("cancel", "probe"), ("delete", "probe"), ("export_runs", "recorded")]
+"""Beside what is done to one's own runs and sweeps."""
+
+
+def _files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_its_owner_exports_and_deletes_a_sweep(call, api, anns):

@@ -17,8 +17,8 @@ runs were imported, which counts as this one. Hand-worked in tests/core/cost/pac
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from typing import Literal
 
@@ -40,6 +40,7 @@ class Timing:
     """What one finished run or probe took, over what the formulas expect of it."""
 
     source_id: str
+    """Empty of one that is not to be named."""
     kind: Literal["run", "probe"]
     ended_at: float
     """Unix seconds."""
@@ -87,6 +88,12 @@ class Pace:
         """What is expected of the next run, over what the formulas expect."""
         return self.idle * self.slowdown.expected
 
+    def naming(self, named: Callable[[Sequence[str]], Sequence[str]]) -> "Pace":
+        """As in Paces."""
+        ids = named([timing.source_id for timing in self.sources])
+        sources = tuple(replace(each, source_id=shown) for each, shown in zip(self.sources, ids, strict=True))
+        return replace(self, sources=sources)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paces:
@@ -102,6 +109,10 @@ class Paces:
     @property
     def source_ids(self) -> tuple[str, ...]:
         return tuple(timing.source_id for timing in self.training.sources) if self.training else ()
+
+    def naming(self, named: Callable[[Sequence[str]], Sequence[str]]) -> "Paces":
+        """The same with `named` of the ids of what it rests on, empty in place of those that are not to be named."""
+        return replace(self, **{part: pace.naming(named) for part in PARTS if (pace := getattr(self, part))})
 
     @property
     def in_words(self) -> str:

@@ -1,0 +1,138 @@
+"""Probes count among the runs that are kept of a visitor, who has no list of them: ended ones make room."""
+
+import pytest
+
+from rankviz.core.runs.events import ProbeCompleted, RunCancelled
+from rankviz.errors import LimitError
+from rankviz.visitor import acting_as
+from tests.support.runs import questions
+from tests.support.runs.probes import SMOL
+from tests.support.runs.probes import request as probe_request
+from tests.support.web.kept import ended, sweeps_here, upload_of
+from tests.support.web.visitors import ANN, BEN
+
+ONE, TWO, THREE = (questions.sweep(ranks=ranks, max_steps=2) for ranks in ((4,), (4, 8), (4, 8, 16)))
+
+
+def probed(api, visitor, name, *events):
+    """The id of a visitor's probe, which waits unless it has ended with these events."""
+    probe = probe_request(f"probe-{name}")
+    api.workspace.store.create_probe(probe, "{}", visitor.id)
+    for event in events:
+        api.workspace.store.append(probe.probe_id, event)
+    return probe.probe_id
+
+
+def cancelled(api, visitor, name):
+    return probed(api, visitor, name, RunCancelled(time=1.0))
+
+
+def completed(api, visitor, name):
+    return probed(api, visitor, name, ProbeCompleted(time=1.0))
+
+
+def imports(api, tmp_path):
+    exported = upload_of(ended(api.workspace.store, BEN.id, 4), api, tmp_path)
+    with acting_as(ANN):
+        api.runs.import_(exported)
+
+
+def adds(api, tmp_path):
+    api.runs.add(next(iter(api.runs.sweeps())).sweep_id, 8)
+
+
+MORE = {
+    "a sweep": lambda api, tmp_path: api.runs.start(ONE),
+    "a run": adds,
+    "a probe": lambda api, tmp_path: api.probes.start(questions.probe(SMOL)),
+    "an import": imports,
+}
+
+
+@pytest.mark.parametrize("more", MORE)
+def test_ended_probes_make_room_for_whatever_a_visitor_wants_next(shared, tmp_path, monkeypatch, more):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    api = shared(runs_kept=3)
+    kept = ended(api.workspace.store, ANN.id, 4)
+    first, second = cancelled(api, ANN, "1"), cancelled(api, ANN, "2")
+
+    with acting_as(ANN):
+        MORE[more](api, tmp_path)
+
+    assert {kept, second} <= sweeps_here(api)
+    assert first not in sweeps_here(api)
+    assert 3 == len(api.workspace.store.records())
+
+
+def test_those_that_were_not_completed_go_first_and_then_the_oldest(shared):
+    api = shared(runs_kept=4)
+    completed(api, ANN, "1")
+    later = completed(api, ANN, "2")
+    cancelled(api, ANN, "3")
+    bens = [cancelled(api, BEN, "4"), completed(api, BEN, "5")]
+
+    with acting_as(ANN):
+        mine = api.runs.start(THREE)
+
+    assert {later, mine, *bens} == sweeps_here(api)
+
+
+def test_where_runs_alone_are_left_the_number_is_that_of_the_runs_and_no_probe_goes(shared):
+    api = shared(runs_kept=3)
+    mine = [ended(api.workspace.store, ANN.id, 4, 8), completed(api, ANN, "1")]
+
+    with acting_as(ANN), pytest.raises(LimitError) as refusal:
+        api.runs.start(TWO)
+
+    assert (
+        "This server keeps at most 3 runs per visitor (you have 2, and this adds 2). Export and delete some of yours "
+        "first."
+    ) == str(refusal.value)
+    assert {*mine} == sweeps_here(api)
+
+
+def test_a_probe_that_has_not_ended_stays_and_is_named_where_it_takes_the_place(shared):
+    api = shared(runs_kept=1, sweeps_per_visitor=9)
+    waiting = probed(api, ANN, "1")
+    probed(api, BEN, "2")
+
+    with acting_as(ANN), pytest.raises(LimitError) as refusal:
+        api.runs.start(ONE)
+
+    assert (
+        "(you have 1 with probes that have not ended, and this adds 1). Export and delete some of yours first, or wait "
+        "for those probes."
+    ) in str(refusal.value)
+    assert waiting in sweeps_here(api)
+
+
+def test_a_sweep_that_is_refused_takes_no_probe(shared, uploaded):
+    api = shared(runs_kept=1, files_mb_per_visitor=1)
+    kept = cancelled(api, ANN, "1")
+
+    with acting_as(ANN), pytest.raises(LimitError, match="MB of a visitor's files"):
+        api.runs.start(questions.sweep(ranks=(4,), max_steps=2, data=uploaded(api, ANN, 2000)))
+
+    assert {kept} == sweeps_here(api)
+
+
+def test_a_probe_that_goes_for_its_owner_is_one_less_of_all_visitors(shared):
+    api = shared(runs_kept=1, runs_in_total=2)
+    other, mine = cancelled(api, BEN, "1"), cancelled(api, ANN, "2")
+
+    with acting_as(ANN):
+        sweep_id = api.runs.start(ONE)
+
+    assert {other, sweep_id} == sweeps_here(api)
+    assert mine not in sweeps_here(api)
+
+
+def test_a_probe_that_goes_for_its_owner_makes_no_room_twice(shared):
+    api = shared(runs_kept=2, runs_in_total=2)
+    for visitor, name in ((ANN, "1"), (BEN, "2"), (BEN, "3")):
+        cancelled(api, visitor, name)
+
+    with acting_as(ANN):
+        sweep_id = api.runs.start(TWO)
+
+    assert {sweep_id} == sweeps_here(api)
