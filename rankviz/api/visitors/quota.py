@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api.visitors.adapters import Adapters
 from rankviz.api.visitors.bases import Bases
-from rankviz.core.runs.limits import check_base
+from rankviz.core.runs.limits import check_base, check_count
 from rankviz.errors import LimitError
 from rankviz.folder_sizes import bytes_on_disk
 from rankviz.store import going
@@ -46,20 +46,27 @@ class Quota:
         self._disk: tuple[float, int] = (-DISK_SECONDS, 0)
 
     @contextlib.contextmanager
-    def admitting(self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> Iterator[None]:
+    def admitting(
+        self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "", adds: bool = False
+    ) -> Iterator[None]:
         """Within it, `new` runs or probes may be queued; LimitError where the visitor or the server has no room. Runs
         that make room for them go once they are there: where they are refused within it, none goes.
 
         runs: what is to be trained, also where it is kept already.
         sweep_id: the sweep that they belong to, where it is there already.
+        adds: whether they are no runs of it yet.
         """
         if self._limitless:
+            if sweep_id:
+                self._require_sweep(runs, sweep_id, adds)
             yield
             return
         with self._workspace.store.admission():
             self._workspace.store.wait_until_read()
             records = self._workspace.store.records()
             self._require_place(records, sweep_id)
+            if sweep_id:
+                self._require_sweep(runs, sweep_id, adds)
             self._adapters.require_room(runs)
             self._require_disk(runs, sweep_id)
             for_runs = self._require_runs(new, sweep_id)
@@ -158,6 +165,22 @@ class Quota:
             raise LimitError(
                 f"This server allows {_sweeps(most)} queued or running in total, and {len(queued):,} are. Try again "
                 "later."
+            )
+
+    def _require_sweep(self, runs: Sequence[RunRequest], sweep_id: str, adds: bool) -> None:
+        """LimitError where a sweep would have too many runs, or, where it goes on, too many in the queue: they may come
+        in portions."""
+        here, coming = self._workspace.store.sweep(sweep_id).runs, {run.run_id for run in runs}
+        limits = self._workspace.limits
+        if adds:
+            return check_count(len(here) + len(coming), limits)
+        queued = {run.run_id for run in here if not run.state.ended} - coming
+        if len(queued) + len(coming) > limits.runs_per_sweep:
+            raise LimitError(
+                f"This server allows at most {limits.runs_per_sweep:,} runs of a sweep queued or running "
+                f"({len(queued):,} are, and this adds {len(coming):,}). Wait until those have ended, or delete some "
+                "that failed or were cancelled.",
+                "runs_per_sweep",
             )
 
     def _disk_bytes(self, *, anew: bool = False) -> int:
