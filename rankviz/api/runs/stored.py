@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
@@ -196,7 +195,7 @@ class StoredRuns:
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         from rankviz.children import remade
-        from rankviz.store.imports import MAX_ARCHIVE_BYTES
+        from rankviz.store.imports import MAX_ARCHIVE_BYTES, USUAL_RATIO
 
         owner, limits = self._workspace.rights.somebody(), self._workspace.limits
         source = self._workspace.references.file(source)
@@ -221,12 +220,13 @@ class StoredRuns:
         }
         # One that is too large is refused before it is read.
         key = f"import {_digest(source)}" if source.stat().st_size <= MAX_ARCHIVE_BYTES else ""
-        children = self._workspace.children
+        children, said = self._workspace.children, {"about": source.name, "error": InvalidSettingError, "key": key}
         with children.turn(key):
             self._quota.require_room(1)  # others may have come before
-            left = self._workspace.room.left_bytes(owner.id)
-            request["most_bytes"] = None if math.isinf(left) else left
-            reply = children.ask("import", request, about=source.name, error=InvalidSettingError, key=key)
+            reply = self._workspace.room.given(
+                min(USUAL_RATIO * source.stat().st_size, limits.import_mb * 10**6),
+                lambda most: children.ask("import", request | {"most_bytes": most}, **said),
+            )
         if refused := reply["refused"]:  # for what is here, which may change; so it is no failure to be remembered
             raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
         self._quota.free_disk(besides=reply["run_ids"])

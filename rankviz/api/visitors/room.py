@@ -10,8 +10,8 @@ import contextlib
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rankviz import units
 from rankviz.errors import LimitError
@@ -30,16 +30,33 @@ class Room:
         self._changing = threading.RLock()
         self._coming_bytes: Counter[str] = Counter()
         self._coming_uploads: Counter[str] = Counter()
+        self._coming_temp = 0.0
 
     @contextlib.contextmanager
-    def holding(self, size: int) -> Iterator[None]:
-        """Within it, so many bytes may be written for whoever asks. LimitError where their files leave no room."""
+    def holding(self, size: float, *, up_to: float = 0) -> Iterator[float]:
+        """Within it, so many bytes may be written for whoever asks as it gives, as of `hold`. LimitError where their
+        files leave no room."""
         visitor_id = self._workspace.visitor.id
-        self.hold(visitor_id, size)
+        held = self.hold(visitor_id, size, up_to=up_to)
         try:
-            yield
+            yield held
         finally:
-            self.release(visitor_id, size)
+            self.release(visitor_id, held)
+
+    def given(self, size: float, write: Callable[[float | None], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The reply of what writes at most as many bytes as it is given, and replies how many it "takes": that many are
+        held meanwhile.
+
+        size: that it is given first. Where it takes more, it writes nothing and is asked again; None is no limit.
+        """
+        if self._workspace.limits.files_mb_per_visitor is None:
+            return write(None)
+        while True:
+            with self.holding(0, up_to=size) as held:
+                reply = write(held)
+            if reply["takes"] <= held or held < size:
+                return reply
+            size = reply["takes"]
 
     def hold(self, visitor_id: str, size: int, *, up_to: float = 0) -> float:
         """Hold room for so many more bytes until `release`; returns how many, which are more where `up_to` is and that
@@ -77,17 +94,25 @@ class Room:
                 if kept + files > most:
                     raise LimitError(f"This server keeps at most {most:,} uploads of a visitor. {self._expiry}")
             self._required_bytes(visitor_id, size)
-            left = temp.require_room(limits.temp_mb, self._coming_bytes.total() + size)
+            left = temp.require_room(limits.temp_mb, self._coming_temp + size)
             held = self.hold(visitor_id, size, up_to=min(up_to, size + left))
             self._coming_uploads[visitor_id] += files
+            self._coming_temp += held
         return held
 
-    def release(self, visitor_id: str, size: float, files: int = 0) -> None:
+    def release(self, visitor_id: str, size: float) -> None:
         """What was held has been written or given up."""
         with self._changing:
             self._coming_bytes[visitor_id] -= size
+            self._coming_bytes = +self._coming_bytes
+
+    def release_upload(self, visitor_id: str, size: float, files: int = 0) -> None:
+        """The same of uploads."""
+        with self._changing:
+            self.release(visitor_id, size)
             self._coming_uploads[visitor_id] -= files
-            self._coming_bytes, self._coming_uploads = +self._coming_bytes, +self._coming_uploads
+            self._coming_uploads = +self._coming_uploads
+            self._coming_temp -= size
 
     def used_bytes(self, visitor_id: str) -> int:
         """Of all files of a visitor that are here."""

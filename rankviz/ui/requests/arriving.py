@@ -55,7 +55,7 @@ class Arriving:
 
     def end(self) -> None:
         """Its files are there, or nothing of it is."""
-        self._workspace.room.release(self._visitor_id, self._held_bytes, self._held_files)
+        self._workspace.room.release_upload(self._visitor_id, self._held_bytes, self._held_files)
         self._held_bytes = self._held_files = 0
 
     def counting(self, receive: Any) -> Any:

@@ -215,7 +215,7 @@ def test_uploads_that_come_at_once_share_the_room(shared):
 
     assert (413, True) == (status, "at most 2 MB of a visitor's files" in text)
     assert 200 == stream(client, "ben", part("a.csv", MB))[0]
-    workspace.room.release("anna", 1_500_000)
+    workspace.room.release_upload("anna", 1_500_000)
     assert 200 == stream(client, "anna", part("a.csv", MB))[0]
 
 
