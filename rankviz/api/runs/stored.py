@@ -205,8 +205,8 @@ class StoredRuns:
             "home": str(self._workspace.home),
             "assets": str(self._workspace.assets.absolute()),
             "source": str(source.absolute()),
-            "owner": owner.id,
-            "strangers": [] if owner.admin else [name for name in (owner.id, owner.also) if name],
+            "owners": owner.ids,
+            "strangers": [] if owner.admin else owner.ids,
             "limits": [
                 limits.import_mb * 10**6,
                 limits.runs_per_import,

@@ -87,9 +87,9 @@ class Quota:
                 self._free_disk(besides)
 
     def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Going]:
-        limits, owner = self._workspace.limits, self._workspace.visitor.id
+        limits, owners = self._workspace.limits, self._workspace.visitor.ids
         most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
-        return require_runs(self._workspace.store, owner, new, **most, besides=sweep_id)
+        return require_runs(self._workspace.store, owners, new, **most, besides=sweep_id)
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
         """LimitError where what is there and what will be saved is too much, whatever makes room. Nothing goes: that is
@@ -207,7 +207,7 @@ def _sweeps(count: int) -> str:
 
 def require_runs(
     store: RunStore,
-    owner: str,
+    owners: Collection[str],
     new: int,
     *,
     most: int | None,
@@ -217,11 +217,12 @@ def require_runs(
     """LimitError where so many more runs cannot be kept for their owner, or for all. Returns what is to make room once
     they are there, the oldest that can be had again, while nobody else is admitted.
 
+    owners: the ids of whoever they will belong to.
     besides: the sweep to which they come.
     """
     if most is None and most_in_total is None:
         return ()
-    kept, in_total = store.counts(owner)
+    kept, in_total = store.counts(owners)
     if most is not None and kept + new > most:
         raise LimitError(
             f"This server keeps at most {most:,} runs per visitor (you have {kept:,}, and this adds {new:,}). Export "

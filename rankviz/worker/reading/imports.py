@@ -42,10 +42,10 @@ def _require_bytes(size: int, most_bytes: float | None) -> None:
 
 
 def _import(request: Mapping[str, Any], folders: Sequence[Any], shipped: Sequence[Sweep]) -> Sequence[str]:
-    workspace, owner = Workspace(Path(request["home"])), request["owner"]
+    workspace, owners = Workspace(Path(request["home"])), request["owners"]
     with workspace.writing(), workspace.store.admission():
         most, most_in_total = request["most"], request["most_in_total"]
-        leaving = require_runs(workspace.store, owner, len(folders), most=most, most_in_total=most_in_total)
-        run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owner), request["strangers"])
+        leaving = require_runs(workspace.store, owners, len(folders), most=most, most_in_total=most_in_total)
+        run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owners[0]), request["strangers"])
         going.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
         return run_ids
