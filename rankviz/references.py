@@ -144,7 +144,7 @@ class References:
     def _is_kept(self, path: Path, visitor: Visitor) -> bool:
         """Whether it is a data file that this visitor's runs keep: HOME, data, a folder for its content, the file."""
         home, folder = Path(os.path.realpath(self._home)), path.parent.parent
-        owned = bool(visitor.id) and folder == data_folder(home, visitor.id)
+        owned = any(folder == data_folder(home, owner) for owner in visitor.ids)
         return owned or (visitor.admin and is_data_folder(home, folder))
 
 

@@ -5,7 +5,7 @@ files are kept.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -51,9 +51,15 @@ class Visitor:
         """Whether they use the machine itself, and so may name its files. An admin who comes by the page has an id."""
         return self.admin and not self.id
 
+    @property
+    def ids(self) -> Sequence[str]:
+        """All that things which they made may belong to, first that of new ones. Of the host it is empty, since what
+        they make has no owner; nobody has none."""
+        return ("",) if self.is_host else tuple(filter(None, (self.id, self.also)))
+
     def owns(self, owner: str) -> bool:
         """Whether what belongs to `owner` may be changed. What has no owner is the admin's."""
-        return self.admin or (bool(owner) and owner in (self.id, self.also))
+        return self.admin or owner in self.ids
 
 
 HOST = Visitor("", admin=True)

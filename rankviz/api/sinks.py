@@ -156,7 +156,7 @@ class Sinks:
         self.check(name, destination, token, use_login=use_login)
         key = (self._workspace.visitor.id, name)
         with self._lock:
-            if (now := self._sendings.get(key)) and now.ended_at is None:
+            if (now := self.sending(name)) and now.ended_at is None:
                 raise LimitError("This is being published already: wait until it has ended.")
             sending = self._sendings[key] = Sending(destination)
             self._sendings.move_to_end(key)
@@ -180,8 +180,8 @@ class Sinks:
 
     def sending(self, name: str) -> Sending | None:
         """The last publication of a run or sweep by whoever asks; None where there was none since the server began."""
-        visitor = self._workspace.visitor
-        return None if visitor.is_nobody else self._sendings.get((visitor.id, name))
+        of_theirs = (self._sendings.get((owner, name)) for owner in self._workspace.visitor.ids)
+        return max(filter(None, of_theirs), key=lambda sending: sending.began_at, default=None)
 
     def is_own(self, name: str) -> bool:
         """Whether a run or sweep is of whoever asks: what others opened, and what an admin may change, is not."""

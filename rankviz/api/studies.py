@@ -40,7 +40,7 @@ class Studies:
     def all(self) -> Evidence:
         """All published points, and those that whoever asks has added here."""
         names = self.added()
-        return self._with_own(self._workspace.own_home, tuple(names)) if names else self._shipped
+        return self._with_own(self._workspace.own_homes, tuple(names)) if names else self._shipped
 
     @cached_property
     def _shipped(self) -> Evidence:
@@ -48,12 +48,12 @@ class Studies:
 
         return load_evidence(self._workspace.assets)
 
-    def _read(self, home: Path, names: Sequence[str]) -> Evidence:
+    def _read(self, homes: Sequence[Path], names: Sequence[str]) -> Evidence:
         """names: of the files that are there, which say what is in them. It depends on its arguments alone, so visitors
         who ask at once get their own each."""
         from rankviz.catalog import own_studies
 
-        return self._shipped.plus(own_studies.own_evidence(home, self._models.all()))
+        return self._shipped.plus(own_studies.own_evidence(homes, self._models.all()))
 
     def rank_enough(self) -> RankEnough | None:
         """Which rank was enough, counted over published sweeps that tuned the learning rate at each rank."""
@@ -82,7 +82,7 @@ class Studies:
         """Add PEFT result files as studies; unreadable files are named with the reason."""
         from rankviz.catalog import own_studies
 
-        owner, home = self._workspace.rights.somebody(), self._workspace.own_home
+        owner, homes = self._workspace.rights.somebody(), self._workspace.own_homes
         if not files:
             return own_studies.Added([], 0, [])
         paths = [self._workspace.references.file(file).absolute() for file in files]
@@ -92,8 +92,8 @@ class Studies:
         results = [own_studies.Result(**row) for row in reply["results"]]
         size = sum(len(result.text.encode()) for result in results)
         with self._adding, self._workspace.room.holding(size):
-            added = own_studies.keep(home, results, self._workspace.limits.result_files)
-        kept = {*own_studies.kept_files(home)}
+            added = own_studies.keep(homes, results, self._workspace.limits.result_files)
+        kept = {*own_studies.kept_files(homes)}
         for path, result in zip(paths, results, strict=True):
             if result.kept_name in kept:
                 self._workspace.temp.use_up(path, owner)
@@ -105,14 +105,13 @@ class Studies:
         from rankviz.catalog import own_studies
 
         self._workspace.rights.somebody()
-        own_studies.remove(self._workspace.own_home, name)
+        own_studies.remove(self._workspace.own_homes, name)
 
     def added(self) -> Sequence[str]:
         """The files that whoever asks has added here."""
         from rankviz.catalog import own_studies
 
-        home = self._workspace.own_home
-        return own_studies.kept_files(home) if home else ()
+        return own_studies.kept_files(self._workspace.own_homes)
 
     def subject(self, ref: str, name: str) -> Subject:
         from rankviz.catalog.models import find_model

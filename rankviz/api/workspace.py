@@ -134,13 +134,11 @@ class Workspace:
         return Room(self)
 
     @property
-    def own_home(self) -> Path | None:
-        """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's part of it;
-        None of who cannot be told from others."""
+    def own_homes(self) -> Sequence[Path]:
+        """Where what belongs to whoever asks is kept, beside the runs: the runs folder, or the visitor's parts of it,
+        first that of what is new; none of who cannot be told from others."""
         visitor = self.visitor
-        if visitor.is_nobody:
-            return None
-        return self.home if visitor.admin else home_of(self.home, visitor.id)
+        return (self.home,) if visitor.admin else tuple(home_of(self.home, owner) for owner in visitor.ids)
 
     @cached_property
     def temp(self) -> TempHome:
@@ -206,7 +204,7 @@ class Workspace:
             write(written := folder / name)
             self.temp.require_room(limits.temp_mb, written.stat().st_size)
             most_mb = limits.files_mb_per_visitor
-            return self.temp.keep_download(written, self.visitor.id, math.inf if most_mb is None else most_mb * 10**6)
+            return self.temp.keep_download(written, self.visitor, math.inf if most_mb is None else most_mb * 10**6)
 
     @cached_property
     def gpus(self) -> Sequence[Gpu]:

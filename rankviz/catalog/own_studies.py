@@ -48,9 +48,12 @@ class Added(NamedTuple):
     refused: Sequence[str]
 
 
-def add(home: Path, files: Sequence[Path], most: int = MAX_FILES) -> Added:
-    """Keep what the files hold that can be read; the same file again is kept once."""
-    return keep(home, read(files), most)
+def add(homes: Sequence[Path], files: Sequence[Path], most: int = MAX_FILES) -> Added:
+    """Keep what the files hold that can be read; the same file again is kept once.
+
+    homes: of whoever adds them; the first is that of what is new.
+    """
+    return keep(homes, read(files), most)
 
 
 def read(files: Sequence[Path]) -> list[Result]:
@@ -74,10 +77,10 @@ def _read(file: Path) -> Result:
     return Result(name, _kept_name(file.stem, content), as_result(points), len(points))
 
 
-def keep(home: Path, results: Sequence[Result], most: int = MAX_FILES) -> Added:
+def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES) -> Added:
     """Keep so many, with those that are there already."""
     kept, points, refused = [], 0, []
-    names = set(kept_files(home))
+    names = set(kept_files(homes))
     for result in results:
         if result.refused:
             refused.append(result.refused)
@@ -87,7 +90,7 @@ def keep(home: Path, results: Sequence[Result], most: int = MAX_FILES) -> Added:
             )
         else:
             if result.kept_name not in names:
-                _write(home / FOLDER / result.kept_name, result.text)
+                _write(homes[0] / FOLDER / result.kept_name, result.text)
             names.add(result.kept_name)
             kept.append(result.name)
             points += result.points
@@ -106,25 +109,29 @@ def _write(path: Path, text: str) -> None:
         raise
 
 
-def remove(home: Path, name: str) -> None:
+def remove(homes: Sequence[Path], name: str) -> None:
     """A kept file by its name, as kept_files gives it."""
-    if name not in kept_files(home):
+    if name not in kept_files(homes):
         raise BadDataError(
             f"There is no result file {name!r}: `rankviz evidence list` shows the files that were added."
         )
-    (home / FOLDER / name).unlink()
+    for home in homes:
+        (home / FOLDER / name).unlink(missing_ok=True)
 
 
-def kept_files(home: Path) -> list[str]:
+def kept_files(homes: Sequence[Path]) -> list[str]:
     """Names of the kept files, which differ where what is in them does."""
-    return sorted(path.name for path in (home / FOLDER).glob("*.json"))
+    return sorted(_kept(homes))
 
 
-def own_evidence(home: Path, catalogue: Sequence[ModelRow]) -> Evidence:
+def _kept(homes: Sequence[Path]) -> dict[str, Path]:
+    return {path.name: path for home in homes for path in (home / FOLDER).glob("*.json")}
+
+
+def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Evidence:
     """The points of all kept files: a study a task. A file that can no longer be read is left out."""
     points: list[QualityPoint] = []
-    for name in kept_files(home):
-        path = home / FOLDER / name
+    for name, path in sorted(_kept(homes).items()):
         try:
             result = read_result(path.read_bytes(), name)
         except (BadDataError, OSError):

@@ -22,14 +22,15 @@ MARK = 8
 def named_anew(store: "RunStore", folders: "Sequence[Folder]", owners: Sequence[str]) -> "list[Folder]":
     """The same runs and sweeps, named the same way at each import, so that a second one finds them there. Of a data
     file only the name stays: where it is, is nothing of the importer's.
-    InvalidSettingError where the importer has one of them under the zip's own name.
+    InvalidSettingError where the importer has one of them under the zip's own name, or that of another id of theirs.
 
     owners: the importer's ids; the first is that of what is imported.
     """
     own = {run_id.lower() for run_id in store.names()[0] if store.ownership(run_id).owner in owners}
     for folder in folders:
-        if folder.request.run_id.lower() in own:
-            raise InvalidSettingError(f"Run {folder.request.run_id!r} is here already; nothing was imported.")
+        for request in (folder.request, *(_renamed(folder, owner).request for owner in owners[1:])):
+            if request.run_id.lower() in own:
+                raise InvalidSettingError(f"Run {request.run_id!r} is here already; nothing was imported.")
     return [_renamed(folder, owners[0]) for folder in folders]
 
 

@@ -3,7 +3,7 @@ where the server is full, what can be had again. A run that was trained here goe
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from rankviz.core.probe.record import ProbeRecord
@@ -43,11 +43,11 @@ def replaceable(store: RunStore, besides: str = "") -> list[Going]:
     return sorted((_going(store, group) for group in groups if group), key=lambda going: going.written_at)
 
 
-def ended_probes(store: RunStore, owner: str) -> list[Going]:
+def ended_probes(store: RunStore, owners: Collection[str]) -> list[Going]:
     """What of a visitor makes room for more of theirs, who has no list of probes to delete some: those first that were
     not completed, on which no estimate rests, and each time the oldest."""
     store.wait_until_read()
-    ended = [each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner == owner]
+    ended = [each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners]
     return [_going(store, [each]) for each in sorted(ended, key=lambda each: each.state is RunState.COMPLETED)]
 
 

@@ -40,8 +40,10 @@ MAX_ARCHIVE_BYTES = 100 * 10**6
 MAX_DIRECTORY_BYTES = 10**6
 MAX_IMPORTED_ATTEMPTS = 10**5
 """Far below core.runs.attempts.MAX_ATTEMPTS, so that a run can be tried again here as often as anybody likes."""
+USUAL_RATIO = 20
+"""Journals of real runs are below."""
 MAX_RATIO = 200
-"""Unpacked to packed bytes of a file of more than RATIO_BYTES; journals of real runs are below 20."""
+"""Unpacked to packed bytes of a file of more than RATIO_BYTES."""
 RATIO_BYTES = 10**6
 RESERVED = ("sample", "embedded")
 """Names that mean something else where a run's name may stand."""

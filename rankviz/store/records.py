@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from rankviz.core.bounds import INSIDE, NAME, printable
@@ -153,16 +153,16 @@ class RunRecords:
         """The ids of all runs and probes, readable or not, and those of all sweeps."""
         return self._current.ids(), self._current.sweep_ids()
 
-    def counts(self, owner: str) -> tuple[int, int]:
-        """How many runs and probes are here of an owner, and of all; those that cannot be read count too."""
+    def counts(self, owners: Collection[str]) -> tuple[int, int]:
+        """How many runs and probes are here of these owners, and of all; those that cannot be read count too."""
         ids = self._current.ids()
-        return sum(self.listed_ownership(run_id).owner == owner for run_id in ids), len(ids)
+        return sum(self.listed_ownership(run_id).owner in owners for run_id in ids), len(ids)
 
-    def journal_bytes(self, owner: str) -> int:
-        """Of the journals of an owner's runs."""
+    def journal_bytes(self, owners: Collection[str]) -> int:
+        """Of the journals of these owners' runs."""
         total = 0
         for run_id in self._current.ids():
-            if self.listed_ownership(run_id).owner == owner:
+            if self.listed_ownership(run_id).owner in owners:
                 with contextlib.suppress(OSError):  # not begun, or gone meanwhile
                     total += self._journal(run_id).stat().st_size
         return total

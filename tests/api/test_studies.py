@@ -40,7 +40,7 @@ def test_visitors_who_ask_at_once_get_their_own_studies_each(api):
     for visitor in VISITORS:
         file = uploaded(api, visitor, run_info__experiment_name=visitor.id)
         with acting_as(visitor):
-            own_studies.add(api.workspace.own_home, [file])
+            own_studies.add(api.workspace.own_homes, [file])
     wrong = []
 
     def ask(visitor):
@@ -66,7 +66,7 @@ def test_visitors_who_ask_at_once_get_their_own_studies_each(api):
 def test_visitors_who_take_turns_have_their_files_read_once(api):
     for visitor in VISITORS:
         with acting_as(visitor):
-            own_studies.add(api.workspace.own_home, [uploaded(api, visitor)])
+            own_studies.add(api.workspace.own_homes, [uploaded(api, visitor)])
 
     def ask():
         evidence = []
@@ -97,7 +97,7 @@ def test_result_files_count_among_a_visitors_files(api, monkeypatch):
 def hosts(api):
     """The result file of whoever owns the server."""
     with acting_as(HOST):
-        own_studies.add(api.workspace.own_home, [uploaded(api, VISITORS[0])])
+        own_studies.add(api.workspace.own_homes, [uploaded(api, VISITORS[0])])
         (name,) = api.studies.added()
     return name
 
@@ -119,7 +119,7 @@ def test_nobody_but_its_owner_reads_or_removes_a_result_file(api, hosts, visitor
 @pytest.mark.parametrize("visitor", [NOBODY, None])
 def test_who_cannot_be_told_owns_nothing(api, hosts, visitor):
     with nullcontext() if visitor is None else acting_as(visitor):
-        assert api.workspace.own_home is None
+        assert not api.workspace.own_homes
         with pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
             api.studies.remove(hosts)
         with pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):

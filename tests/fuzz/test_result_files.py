@@ -42,7 +42,7 @@ def test_the_page_shows_what_result_files_hold(fuzz, tmp_path):
 
     def read(case):
         files, x, y = case
-        shutil.rmtree(api.workspace.own_home / own_studies.FOLDER, ignore_errors=True)
+        shutil.rmtree(api.workspace.own_homes[0] / own_studies.FOLDER, ignore_errors=True)
         paths = [tmp_path / f"{place}.json" for place in range(len(files))]
         for path, data in zip(paths, files, strict=True):
             path.write_bytes(data)

@@ -39,7 +39,7 @@ class ExpectedRuns(StoredRuns):
         self._models = models
         self._measured = measured
         self._machines = Machines(workspace)
-        self._kept: dict[tuple[str, str, int, int], Path] = {}
+        self._kept: dict[tuple[Sequence[str], str, int, int], Sequence[Path]] = {}
 
     def expected(self, request: SweepRequest, environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
         """Memory and time of a sweep before it is started.
@@ -144,12 +144,12 @@ class ExpectedRuns(StoredRuns):
             return request
         if path is None or not path.is_file():
             return request
-        state, owner = path.stat(), self._workspace.visitor.id
-        key = owner, str(path), state.st_mtime_ns, state.st_size
+        state, owners = path.stat(), self._workspace.visitor.ids
+        key = owners, str(path), state.st_mtime_ns, state.st_size
         if key not in self._kept:
-            self._kept[key] = self._workspace.store.kept_path(path, owner)
-        kept = self._kept[key]
-        return replace(request, data=str(kept)) if kept.exists() else request
+            self._kept[key] = [self._workspace.store.kept_path(path, owner) for owner in owners]
+        kept = next((kept for kept in self._kept[key] if kept.exists()), None)
+        return replace(request, data=str(kept)) if kept else request
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
         """The estimate beside a run's measurements, computed again; None where its base model is not available.

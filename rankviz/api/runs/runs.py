@@ -187,12 +187,9 @@ class Runs(FollowedRuns):
         self._required_run_ids(sweep_id)
         destination = destination or self._machines.destination(self.sweep(sweep_id))
         self.check_runs([request], destination, device)
-        with self._workspace.starts.turn(), self._quota.admitting(new=1, runs=[request], sweep_id=sweep_id):
-            runs = self.sweep(sweep_id).runs
-            limits = self._workspace.limits
-            limits = limits if self._machines.engine(destination.engine).is_limited else paid_limits(limits)
-            check_sweep([*(run.request for run in runs), request], limits)
-            ownership, file = self._workspace.store.ownership(runs[0].run_id), references.data(request.data).path
+        with self._workspace.starts.turn(), self._quota.admitting(new=1, runs=[request], sweep_id=sweep_id, adds=True):
+            first, file = self.sweep(sweep_id).runs[0], references.data(request.data).path
+            ownership = self._workspace.store.ownership(first.run_id)
             self._workspace.store.add(request, ownership, destination, data=file)
         self._workspace.work_queue()
         return request.run_id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
@@ -196,6 +195,7 @@ class StoredRuns:
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         from rankviz.children import remade
+        from rankviz.store.imports import USUAL_RATIO
 
         owner, limits, children = self._workspace.rights.somebody(), self._workspace.limits, self._workspace.children
         key = _key(source := self._workspace.references.file(source))
@@ -203,8 +203,8 @@ class StoredRuns:
             "home": str(self._workspace.home),
             "assets": str(self._workspace.assets.absolute()),
             "source": str(source.absolute()),
-            "owner": owner.id,
-            "strangers": [] if owner.admin else [name for name in (owner.id, owner.also) if name],
+            "owners": owner.ids,
+            "strangers": [] if owner.admin else owner.ids,
             "limits": [
                 limits.import_mb * 10**6,
                 limits.runs_per_import,
@@ -216,11 +216,14 @@ class StoredRuns:
             "most": limits.runs_kept,
             "most_in_total": limits.runs_in_total,
         }
+        said = {"about": source.name, "error": InvalidSettingError, "key": key}
         with children.turn(key):
             self._quota.require_room(1)  # others may have come before
             self._workspace.references.file(source)  # and another import of it may have used it up
-            request["most_bytes"] = None if math.isinf(left := self._workspace.room.left_bytes(owner.id)) else left
-            reply = children.ask("import", request, about=source.name, error=InvalidSettingError, key=key)
+            reply = self._workspace.room.given(
+                min(USUAL_RATIO * source.stat().st_size, limits.import_mb * 10**6),
+                lambda most: children.ask("import", request | {"most_bytes": most}, **said),
+            )
             if not (refused := reply["refused"]):
                 self._workspace.temp.use_up(source, owner)
         if refused:  # for what is here, which may change; so it is no failure to be remembered

@@ -15,7 +15,7 @@ from rankviz import units
 from rankviz.api.visitors.adapters import Adapters
 from rankviz.api.visitors.bases import Bases
 from rankviz.core.probe.record import ProbeRecord
-from rankviz.core.runs.limits import check_base
+from rankviz.core.runs.limits import check_base, check_count
 from rankviz.errors import LimitError
 from rankviz.folder_sizes import bytes_on_disk
 from rankviz.store import going
@@ -46,20 +46,27 @@ class Quota:
         self._disk: tuple[float, int] = (-DISK_SECONDS, 0)
 
     @contextlib.contextmanager
-    def admitting(self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> Iterator[None]:
+    def admitting(
+        self, *, new: int, runs: Sequence[RunRequest] = (), sweep_id: str = "", adds: bool = False
+    ) -> Iterator[None]:
         """Within it, `new` runs or probes may be queued; LimitError where the visitor or the server has no room. Runs
         that make room for them go once they are there: where they are refused within it, none goes.
 
         runs: what is to be trained, also where it is kept already.
         sweep_id: the sweep that they belong to, where it is there already.
+        adds: whether they are no runs of it yet.
         """
         if self._limitless:
+            if sweep_id:
+                self._require_sweep(runs, sweep_id, adds)
             yield
             return
         with self._workspace.store.admission():
             self._workspace.store.wait_until_read()
             records = self._workspace.store.records()
             self._require_place(records, sweep_id)
+            if sweep_id:
+                self._require_sweep(runs, sweep_id, adds)
             self._adapters.require_room(runs)
             self._require_disk(runs, sweep_id)
             for_runs = self._require_runs(new, sweep_id)
@@ -80,9 +87,9 @@ class Quota:
                 self._free_disk(besides)
 
     def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Going]:
-        limits, owner = self._workspace.limits, self._workspace.visitor.id
+        limits, owners = self._workspace.limits, self._workspace.visitor.ids
         most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
-        return require_runs(self._workspace.store, owner, new, **most, besides=sweep_id)
+        return require_runs(self._workspace.store, owners, new, **most, besides=sweep_id)
 
     def _require_disk(self, runs: Sequence[RunRequest] = (), sweep_id: str = "") -> None:
         """LimitError where what is there and what will be saved is too much, whatever makes room. Nothing goes: that is
@@ -160,6 +167,22 @@ class Quota:
                 "later."
             )
 
+    def _require_sweep(self, runs: Sequence[RunRequest], sweep_id: str, adds: bool) -> None:
+        """LimitError where a sweep would have too many runs, or, where it goes on, too many in the queue: they may come
+        in portions."""
+        here, coming = self._workspace.store.sweep(sweep_id).runs, {run.run_id for run in runs}
+        limits = self._workspace.limits
+        if adds:
+            return check_count(len(here) + len(coming), limits)
+        queued = {run.run_id for run in here if not run.state.ended} - coming
+        if len(queued) + len(coming) > limits.runs_per_sweep:
+            raise LimitError(
+                f"This server allows at most {limits.runs_per_sweep:,} runs of a sweep queued or running "
+                f"({len(queued):,} are, and this adds {len(coming):,}). Wait until those have ended, or delete some "
+                "that failed or were cancelled.",
+                "runs_per_sweep",
+            )
+
     def _disk_bytes(self, *, anew: bool = False) -> int:
         at, used = self._disk
         if anew or time.monotonic() - at > DISK_SECONDS:
@@ -184,7 +207,7 @@ def _sweeps(count: int) -> str:
 
 def require_runs(
     store: RunStore,
-    owner: str,
+    owners: Collection[str],
     new: int,
     *,
     most: int | None,
@@ -195,16 +218,17 @@ def require_runs(
     they are there, while nobody else is admitted: ended probes of their owner where it is theirs that are too many, and
     for all the oldest that can be had again.
 
+    owners: the ids of whoever they will belong to.
     besides: the sweep to which they come.
     """
     if most is None and most_in_total is None:
         return ()
     leaving: Sequence[Going] = ()
-    kept, in_total = store.counts(owner)
+    kept, in_total = store.counts(owners)
     if most is not None and (over := kept + new - most) > 0:
-        probes = going.ended_probes(store, owner)
+        probes = going.ended_probes(store, owners)
         if over > len(probes):
-            raise LimitError(_too_many(store, owner, most, kept - len(probes), new))
+            raise LimitError(_too_many(store, owners, most, kept - len(probes), new))
         leaving = probes[:over]
     if most_in_total is None or (over := in_total + new - len(leaving) - most_in_total) <= 0:
         return leaving
@@ -217,10 +241,10 @@ def require_runs(
     return [*leaving, *replaced]
 
 
-def _too_many(store: RunStore, owner: str, most: int, kept: int, new: int) -> str:
-    """kept: of this owner, without ended probes."""
+def _too_many(store: RunStore, owners: Collection[str], most: int, kept: int, new: int) -> str:
+    """kept: of these owners, without ended probes."""
     unended = (each for each in store.unended() if isinstance(each, ProbeRecord))
-    probes = any(store.ownership(each.run_id).owner == owner for each in unended)
+    probes = any(store.ownership(each.run_id).owner in owners for each in unended)
     among, wait = (" with probes that have not ended", ", or wait for those probes") if probes else ("", "")
     return (
         f"This server keeps at most {most:,} runs per visitor (you have {kept:,}{among}, and this adds {new:,}). "

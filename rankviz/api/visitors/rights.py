@@ -83,7 +83,7 @@ class Rights:
     def made_by_visitor(self, records: Iterable[Kept]) -> list[Kept]:
         """Those that this very visitor made, also where they are the admin and may change all."""
         visitor, store = self._workspace.visitor, self._workspace.store
-        return [record for record in records if store.listed_ownership(record.run_id).owner == visitor.id]
+        return [record for record in records if store.listed_ownership(record.run_id).owner in visitor.ids]
 
     def require_sight(self, run_id: str) -> None:
         """RunNotFoundError where this visitor may not know of it."""

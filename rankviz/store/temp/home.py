@@ -80,27 +80,28 @@ class TempHome:
         """Whether all that lies there is of this runs folder."""
         return self.page == self.folder / "page" or self.page.name == self._own
 
-    def keep_download(self, written: Path, visitor_id: str, most_bytes: float = math.inf) -> Path:
+    def keep_download(self, written: Path, visitor: Visitor, most_bytes: float = math.inf) -> Path:
         """Move a file to where one visitor fetches it. Beside it the newest few of their downloads stay, as long as all
         of them are no more than `most_bytes`."""
         with self._changing:
-            older = [path for path in self._paths(visitor_id) if downloads.is_download(path)]
+            older = [path for path in self._paths(visitor) if downloads.is_download(path)]
             for path in downloads.too_many(older, most_bytes - written.stat().st_size):
-                self._discard(path, visitor_id)
+                self._discard(path, visitor)
             path = downloads.new_folder(self.page) / written.name
             try:
                 path.parent.mkdir(parents=True)
-                self.own(path, visitor_id)
+                self.own(path, visitor.id)
                 shutil.move(written, path)
             except OSError:
-                self._discard(path, visitor_id)
+                self._discard(path, visitor)
                 raise
         return path
 
-    def _discard(self, download: Path, visitor_id: str) -> None:
+    def _discard(self, download: Path, visitor: Visitor) -> None:
         """Remove a download, and that it was this visitor's."""
         shutil.rmtree(download.parent, ignore_errors=True)
-        self._record(download, visitor_id).unlink(missing_ok=True)
+        for name in visitor.ids:
+            self._record(download, name).unlink(missing_ok=True)
 
     def is_download(self, path: Path) -> bool:
         """Whether a file was made to be downloaded, not uploaded."""
@@ -199,20 +200,20 @@ class TempHome:
         """Whether a file lies among uploads and downloads."""
         return _resolved(path).is_relative_to(_resolved(self.page))
 
-    def usage(self, visitor_id: str) -> Usage:
+    def usage(self, visitor: Visitor) -> Usage:
         """What a visitor has uploaded and is still here."""
-        uploads = [path for path in self._paths(visitor_id) if not self.is_download(path)]
+        uploads = [path for path in self._paths(visitor) if not self.is_download(path)]
         sizes = [path.stat().st_size for path in uploads if path.is_file()]
         return Usage(len(sizes), sum(sizes))
 
-    def _paths(self, visitor_id: str) -> list[Path]:
+    def _paths(self, visitor: Visitor) -> set[Path]:
         """The files of a visitor, as they were written down; some may be gone."""
-        records = _inside(self.folder / "owners" / _name(visitor_id))
-        return [path for record in records if (path := _path_in(record))]
+        records = (record for name in visitor.ids for record in _inside(self.folder / "owners" / _name(name)))
+        return {path for record in records if (path := _path_in(record))}
 
     def _records(self, path: Path, visitor: Visitor) -> list[Path]:
         """Where it may be written down that a file is this visitor's."""
-        return [self._record(path, name) for name in (visitor.id, visitor.also) if name]
+        return [self._record(path, name) for name in visitor.ids]
 
     def _record(self, path: Path, visitor_id: str) -> Path:
         return self.folder / "owners" / _name(visitor_id) / _name(str(_resolved(path)))

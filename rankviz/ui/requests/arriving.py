@@ -14,6 +14,7 @@ from rankviz import units
 from rankviz.api.workspace import Workspace
 from rankviz.errors import LimitError
 from rankviz.machine import disk
+from rankviz.visitor import Visitor
 
 STEP_BYTES = 4_000_000
 """What is held at once, so that the files that are there are not counted again for every packet."""
@@ -35,9 +36,9 @@ class Refused(MultiPartException):
 class Arriving:
     """One upload. Refused where the visitor or the server has no room for it, or the disk has none."""
 
-    def __init__(self, workspace: Workspace, visitor_id: str, scope: Any):
+    def __init__(self, workspace: Workspace, visitor: Visitor, scope: Any):
         self.refused: Refused | None = None
-        self._workspace, self._visitor_id = workspace, visitor_id
+        self._workspace, self._visitor = workspace, visitor
         self._length = _length(Headers(scope=scope))
         self._most_bytes = workspace.limits.upload_mb * 10**6
         self._parser = self._parser_of(Headers(scope=scope))
@@ -55,7 +56,7 @@ class Arriving:
 
     def end(self) -> None:
         """Its files are there, or nothing of it is."""
-        self._workspace.room.release(self._visitor_id, self._held_bytes, self._held_files)
+        self._workspace.room.release_upload(self._visitor, self._held_bytes, self._held_files)
         self._held_bytes = self._held_files = 0
 
     def counting(self, receive: Any) -> Any:
@@ -103,7 +104,7 @@ class Arriving:
     def _hold(self, size: int, files: int, up_to: int) -> None:
         room = self._workspace.room
         try:
-            self._held_bytes += room.hold_upload(self._visitor_id, size, up_to=up_to, files=files)
+            self._held_bytes += room.hold_upload(self._visitor, size, up_to=up_to, files=files)
         except LimitError as error:
             raise Refused(413, str(error)) from None
         self._held_files += files

@@ -64,7 +64,7 @@ class Uploads:
 
         # The answer is read here, so it comes as it is.
         headers = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
-        arriving = Arriving(self._workspace, visitor.id, scope)
+        arriving = Arriving(self._workspace, visitor, scope)
         try:
             await arriving.begin()
             with self._workspace.writing():

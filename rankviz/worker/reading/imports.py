@@ -20,19 +20,20 @@ def main(argv: Sequence[str]) -> int:
 
 
 def imported(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """All runs of the zip, or none. An error is of the zip; for what is in the runs folder it is refused."""
+    """All runs of the zip, or none, and the bytes that they take. An error is of the zip; for what is in the runs
+    folder it is refused."""
     shipped = store.recorded(Path(request["assets"]))
     folders = store.read_export(Path(request["source"]), shipped, store.ImportLimits(*request["limits"]))
+    takes = sum(len(content) for folder in folders for content in folder.files.values())
     try:
-        _require_bytes(folders, request["most_bytes"])
+        _require_bytes(takes, request["most_bytes"])
         run_ids = _import(request, folders, shipped)
     except UserError as error:
-        return {"run_ids": [], "refused": error_json(error)}
-    return {"run_ids": run_ids, "refused": None}
+        return {"run_ids": [], "takes": takes, "refused": error_json(error)}
+    return {"run_ids": run_ids, "takes": takes, "refused": None}
 
 
-def _require_bytes(folders: Sequence[Any], most_bytes: float | None) -> None:
-    size = sum(len(content) for folder in folders for content in folder.files.values())
+def _require_bytes(size: int, most_bytes: float | None) -> None:
     if most_bytes is not None and size > most_bytes:
         raise LimitError(
             f"These runs take {units.file_size(size)}, and this server has {units.file_size(max(0, most_bytes))} left "
@@ -41,10 +42,10 @@ def _require_bytes(folders: Sequence[Any], most_bytes: float | None) -> None:
 
 
 def _import(request: Mapping[str, Any], folders: Sequence[Any], shipped: Sequence[Sweep]) -> Sequence[str]:
-    workspace, owner = Workspace(Path(request["home"])), request["owner"]
+    workspace, owners = Workspace(Path(request["home"])), request["owners"]
     with workspace.writing(), workspace.store.admission():
         most, most_in_total = request["most"], request["most_in_total"]
-        leaving = require_runs(workspace.store, owner, len(folders), most=most, most_in_total=most_in_total)
-        run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owner), request["strangers"])
+        leaving = require_runs(workspace.store, owners, len(folders), most=most, most_in_total=most_in_total)
+        run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owners[0]), request["strangers"])
         going.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
         return run_ids

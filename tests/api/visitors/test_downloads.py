@@ -52,7 +52,7 @@ def test_visitors_without_number_fill_the_server_with_no_download(shared):
 
     assert MB >= bytes_in(api.workspace.temp.page)
     assert last.exists()
-    api.workspace.room.hold_upload(BEN.id, 900_000, files=1)
+    api.workspace.room.hold_upload(BEN, 900_000, files=1)
 
 
 @pytest.mark.parametrize("limit", ["uploads_per_visitor", "files_mb_per_visitor"])
@@ -61,7 +61,7 @@ def test_an_upload_that_is_refused_takes_nobodys_download(shared, limit):
     api = shared(temp_mb=1, **{limit: 0})
 
     with pytest.raises(LimitError, match="of a visitor"):
-        api.workspace.room.hold_upload(ANN.id, 900_000, files=1)
+        api.workspace.room.hold_upload(ANN, 900_000, files=1)
 
     assert bens.exists()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.core.runs.events import RunCancelled
-from rankviz.errors import LimitError
+from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.visitor import acting_as
 from tests.api.visitors.test_quota import SMALL
 from tests.support.runs import questions
@@ -64,25 +64,68 @@ def test_an_import_over_the_number_of_all_visitors_runs_is_taken_back_whole(shar
     assert [] == [path for path in store.runs_dir.iterdir() if path.name.startswith(".new-")]
 
 
+def of_much_journal(sweep_id, store):
+    """The same sweep, whose journal is packed to a small part of its 640 kB."""
+    journal = store.run_dir(store.run_ids(sweep_id)[0]) / "events.jsonl"
+    stage = b'{"event": "StageReached", "time": 1.0, "stage": "loading"}\n'
+    journal.write_bytes(stage * 11_000 + journal.read_bytes())
+    return sweep_id
+
+
 def test_the_journals_of_imported_runs_count_among_a_visitors_files(shared, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     api = shared(files_mb_per_visitor=1, record_kb=1000)
     store = api.workspace.store
-    sweep_id = ended(store, BEN.id, 4)
-    journal = store.run_dir(store.run_ids(sweep_id)[0]) / "events.jsonl"
-    stage = b'{"event": "StageReached", "time": 1.0, "stage": "loading"}\n'
-    journal.write_bytes(stage * 11_000 + journal.read_bytes())
-    exported = upload_of(sweep_id, api, tmp_path)
+    exported = upload_of(of_much_journal(ended(store, BEN.id, 4), store), api, tmp_path)
 
     with acting_as(ANN):
         (run_id,) = api.runs.import_(exported)
-        assert 600_000 < api.workspace.room.used_bytes(ANN.id)
+        assert 600_000 < api.workspace.room.used_bytes(ANN)
         api.runs.delete(run_id)
-        api.workspace.room.hold(ANN.id, 500_000)
+        api.workspace.room.hold(ANN, 500_000)
         with pytest.raises(LimitError, match=r"These runs take .* and this server has .* left for files of yours"):
             api.runs.import_(exported)
 
     assert [] == store.records()
+
+
+def test_what_an_import_takes_is_held_while_it_is_read(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    api = shared(files_mb_per_visitor=1, temp_mb=1, record_kb=1000)
+    room, ask = api.workspace.room, api.workspace.children.ask
+    exported = upload_of(of_much_journal(ended(api.workspace.store, BEN.id, 4), api.workspace.store), api, tmp_path)
+    left, meanwhile, replies = room.left_bytes(ANN), [], []
+
+    def watched(*asked, **said):
+        meanwhile.append(left - room.left_bytes(ANN))
+        room.hold_upload(BEN, 900_000)
+        room.release_upload(BEN, 900_000)
+        replies.append(ask(*asked, **said))
+        return replies[-1]
+
+    monkeypatch.setattr(api.workspace.children, "ask", watched)
+    with acting_as(ANN):
+        (run_id,) = api.runs.import_(exported)
+
+        assert meanwhile[0] < 600_000 < meanwhile[1] == replies[1]["takes"]
+        assert 2 == len(replies) and replies[0]["takes"] == replies[1]["takes"]
+        assert 300_000 < room.left_bytes(ANN) < left - 600_000
+        api.runs.delete(run_id)
+    assert left == room.left_bytes(ANN)
+
+
+def test_an_import_that_fails_holds_nothing(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    api = shared(files_mb_per_visitor=1)
+    (no_zip := tmp_path / "a" / "b.zip").parent.mkdir()
+    no_zip.write_bytes(b"no zip" * 100)
+    api.workspace.temp.own(no_zip, ANN.id)
+    left = api.workspace.room.left_bytes(ANN)
+
+    with acting_as(ANN), pytest.raises(InvalidSettingError, match="cannot be read as a RankViz export"):
+        api.runs.import_(no_zip)
+
+    assert left == api.workspace.room.left_bytes(ANN)
 
 
 @pytest.mark.parametrize("limits", [{"sweeps_per_visitor": 0}, {"runs_kept": 0}, {"disk_mb": 0}])

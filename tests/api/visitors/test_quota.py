@@ -12,6 +12,7 @@ from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished_events
 from tests.support.runs.probes import request as probe_request
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
@@ -186,6 +187,43 @@ def test_a_sweep_grows_by_added_runs_to_its_limit(shared):
         api.runs.add(sweep_id, 8)
         with pytest.raises(LimitError, match="at most 2 runs per sweep"):
             api.runs.add(sweep_id, 16)
+
+
+def cancelled(api, sweep_id, *numbers):
+    """Runs of ANN's sweep as a zip may bring them, a few at a time."""
+    for number in numbers:
+        names = {"run_id": f"{sweep_id}-{number:03d}-r4", "sweep_id": sweep_id}
+        settings = {"base": "embedded", "data": "phonemes", "r": 4, "max_steps": 2, "created_at": 1.0}
+        request = questions.run(**names, **settings, seed=number)
+        api.workspace.store.publish({request.run_id: {"request.json": request_text(request)}}, Ownership(ANN.id))
+        api.workspace.store.append(request.run_id, RunCancelled(time=2.0))
+
+
+def test_a_sweep_that_comes_in_portions_has_no_more_runs_in_the_queue(shared):
+    api = shared(runs_per_sweep=4)
+    with acting_as(ANN):
+        cancelled(api, "s1", 1, 2, 3)
+        assert 3 == len(api.runs.resume("s1"))
+        cancelled(api, "s1", 4, 5)
+
+        with pytest.raises(LimitError) as refusal:
+            api.runs.resume("s1")
+        assert "at most 4 runs of a sweep queued or running (3 are, and this adds 2)" in str(refusal.value)
+        assert 3 == len(api.workspace.store.unended())
+        api.runs.delete("s1-005-r4")
+        assert ["s1-004-r4"] == api.runs.resume("s1")
+
+
+def test_the_failed_run_of_a_large_sweep_that_has_ended_is_resumed(shared):
+    api = shared(runs_per_sweep=2)
+    cancelled(api, "s1", 1, 2, 3)
+    for run_id in ("s1-001-r4", "s1-002-r4"):
+        assert api.workspace.store.requeue(run_id)
+        (*_, completed) = finished_events(api.workspace.store.get(run_id).request, 2.0)
+        api.workspace.store.append(run_id, completed)
+
+    with acting_as(ANN):
+        assert ["s1-003-r4"] == api.runs.resume("s1")
 
 
 def test_an_added_run_is_its_sweeps_owners(api):

@@ -277,7 +277,7 @@ def test_added_studies_are_their_visitors_own(api, tmp_path):
     file.write_text(result())
 
     with acting_as(ANN):
-        own_studies.add(api.workspace.own_home, [file])
+        own_studies.add(api.workspace.own_homes, [file])
         assert 1 == len(api.studies.added())
         mine = api.studies.all()
     with acting_as(BEN):

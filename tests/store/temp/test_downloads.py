@@ -7,21 +7,22 @@ import pytest
 
 from rankviz.errors import LimitError
 from rankviz.store.temp.downloads import KEPT, is_download
+from rankviz.visitor import Visitor
 
-ANNA, BEN = "anna", "ben"
+ANNA, BEN, CARL = Visitor("anna"), Visitor("ben"), Visitor("carl")
 MB = 10**6
 
 
 @pytest.fixture
 def made(temp, tmp_path):
-    """made(visitor_id, size): a new download, newer than all that were made before."""
+    """made(visitor, size): a new download, newer than all that were made before."""
     count = 0
 
-    def make(visitor_id, size=10, most_bytes=float("inf")):
+    def make(visitor, size=10, most_bytes=float("inf")):
         nonlocal count
         count += 1
         (written := tmp_path / f"{count}.zip").write_bytes(b"x" * size)
-        path = temp.keep_download(written, visitor_id, most_bytes)
+        path = temp.keep_download(written, visitor, most_bytes)
         os.utime(path.parent, (time.time() - 1000 + count,) * 2)
         return path
 
@@ -50,6 +51,12 @@ def test_only_the_newest_few_of_a_visitor_stay(temp, made):
     assert KEPT + 1 == len(list(temp.page.iterdir()))
 
 
+def test_after_a_login_those_from_before_are_among_them(made):
+    before, after = [made(ANNA) for _ in range(KEPT)], made(Visitor("hf:1", also=ANNA.id))
+
+    assert [*before[1:], after] == there([*before, after])
+
+
 def test_they_are_no_more_bytes_than_a_visitor_may_have(made):
     small, medium, last = made(ANNA, 10, 100), made(ANNA, 60, 100), made(ANNA, 35, 100)
 
@@ -64,7 +71,7 @@ def test_the_newest_stays_however_large_it_is(made):
 
 
 def test_a_full_server_removes_the_oldest_downloads_of_whoever_asked_for_them(temp, made):
-    first, second, third = made(ANNA, MB // 2), made(BEN, MB // 4), made("carl", MB // 4)
+    first, second, third = made(ANNA, MB // 2), made(BEN, MB // 4), made(CARL, MB // 4)
 
     left = temp.require_room(1, coming_bytes=MB // 3)
 

@@ -179,9 +179,9 @@ def test_what_a_visitor_uploaded_is_counted_without_downloads_and_what_is_gone(t
     upload(temp, "b.zip", ANNA, 20).unlink()
     upload(temp, "c.zip", BEN, 3)
     (tmp_path / "d.zip").write_bytes(b"x")
-    temp.keep_download(tmp_path / "d.zip", ANNA.id)
+    temp.keep_download(tmp_path / "d.zip", ANNA)
 
-    assert (1, 100) == temp.usage(ANNA.id)
+    assert (1, 100) == temp.usage(ANNA)
 
 
 def test_nothing_more_is_taken_where_the_room_is_full(temp):

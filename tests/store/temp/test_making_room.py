@@ -7,6 +7,7 @@ import pytest
 
 from rankviz.errors import LimitError
 from rankviz.store.temp.making_room import FRESH_SECONDS
+from rankviz.visitor import Visitor
 
 MB = 10**6
 
@@ -63,7 +64,7 @@ def test_what_has_just_come_stays_and_counts_for_its_visitor(temp, upload):
 
 def test_downloads_go_before_uploads(temp, upload, tmp_path):
     (tmp_path / "d.zip").write_bytes(b"x" * 300_000)
-    download = temp.keep_download(tmp_path / "d.zip", "anna")
+    download = temp.keep_download(tmp_path / "d.zip", Visitor("anna"))
     ben = upload("ben", "b", 700_000, age=60)
 
     temp.require_room(1, coming_bytes=200_000)

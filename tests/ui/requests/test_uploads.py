@@ -209,13 +209,13 @@ def test_several_files_in_one_upload_get_no_more_room_than_one(shared):
 
 def test_uploads_that_come_at_once_share_the_room(shared):
     client, workspace = shared(files_mb_per_visitor=2)
-    workspace.room.hold_upload("anna", 1_500_000)
+    workspace.room.hold_upload(Visitor("anna"), 1_500_000)
 
     status, text, _ = stream(client, "anna", part("a.csv", MB))
 
     assert (413, True) == (status, "at most 2 MB of a visitor's files" in text)
     assert 200 == stream(client, "ben", part("a.csv", MB))[0]
-    workspace.room.release("anna", 1_500_000)
+    workspace.room.release_upload(Visitor("anna"), 1_500_000)
     assert 200 == stream(client, "anna", part("a.csv", MB))[0]
 
 
@@ -238,7 +238,7 @@ def test_of_an_upload_that_is_given_up_nothing_stays(shared):
     stream(client, "anna", part("a.csv", *[MB] * 3), whole=False)
 
     assert [] == left(workspace)
-    assert 0 == workspace.room.used_bytes("anna")
+    assert 0 == workspace.room.used_bytes(Visitor("anna"))
 
 
 NO_FILES = {
@@ -261,7 +261,7 @@ def test_an_upload_that_no_browser_sends_is_refused_and_nothing_of_it_stays(shar
 
 def test_who_announces_much_and_sends_nothing_keeps_nobody_out(shared):
     client, workspace = shared(temp_mb=8, files_mb_per_visitor=8)
-    waiting = Arriving(workspace, "anna", {"headers": [(b"content-length", b"8000000"), FORM]})
+    waiting = Arriving(workspace, Visitor("anna"), {"headers": [(b"content-length", b"8000000"), FORM]})
     asyncio.run(waiting.begin())
 
     assert 200 == stream(client, "ben", part("a.csv", MB))[0]

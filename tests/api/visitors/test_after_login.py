@@ -1,0 +1,165 @@
+"""What a visitor made under the cookie of their browser is wholly theirs once they have logged in, also for limits."""
+
+import threading
+
+import pytest
+
+from rankviz.core.runs.events import RunCancelled
+from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.store import export_runs
+from rankviz.visitor import Visitor, acting_as
+from tests.api.sinks.publishing import PLACE
+from tests.api.test_studies import experiments
+from tests.api.test_studies import uploaded as uploaded_results
+from tests.api.visitors.owned import sweep_of
+from tests.api.visitors.test_logins import TYPED
+from tests.api.visitors.test_quota import SMALL
+from tests.support.runs import questions
+from tests.support.runs.published import trained
+from tests.support.web.visitors import BEN
+
+COOKIE = Visitor("c" * 32)
+ALICE = Visitor("hf:1", "alice", also=COOKIE.id)
+CARL = Visitor("hf:2", "carl", also=BEN.id)
+
+
+def cancelled(api, data):
+    with acting_as(COOKIE):
+        sweep_id = api.runs.start(questions.sweep(**SMALL, data=data))
+        (run,) = api.runs.sweep(sweep_id).runs
+        api.workspace.store.append(run.run_id, RunCancelled(time=1.0))
+    return sweep_id, run
+
+
+@pytest.fixture
+def exported(tmp_path, monkeypatch):
+    """exported(api): a zip with a run of BEN's, which COOKIE has uploaded."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+
+    def export(api):
+        (folder := tmp_path / "page" / "zips").mkdir(parents=True)
+        path = export_runs([api.workspace.store], [sweep_of(api, BEN)], folder / "out.zip")
+        api.workspace.temp.own(path, COOKIE.id)
+        return path
+
+    return export
+
+
+def test_a_sweep_with_uploaded_data_goes_on(shared, uploaded):
+    api = shared()
+    sweep_id, run = cancelled(api, uploaded(api, COOKIE, 10))
+
+    with acting_as(ALICE):
+        assert 10 == api.runs.preview(run.request.data).rows
+        assert [run.run_id] == api.runs.resume(sweep_id)
+        added = api.workspace.store.get(api.runs.add(sweep_id, 8))
+        assert run.request.data == added.request.data
+        assert COOKIE.id == api.workspace.store.ownership(added.run_id).owner
+    for other in (CARL, Visitor("hf:1", "alice")):
+        with acting_as(other), pytest.raises(InvalidSettingError, match="upload yours"):
+            api.runs.preview(run.request.data)
+
+
+def test_what_was_trained_on_the_same_upload_is_known(shared, uploaded):
+    api = shared()
+    data = uploaded(api, COOKIE, 10)
+    _, run = cancelled(api, data)
+
+    with acting_as(ALICE):
+        assert run.request.data == api.runs._with_kept_data(questions.sweep(data=data)).data
+
+
+def test_result_files_are_listed_read_and_removed(shared, uploaded):
+    api = shared(result_files=2)
+    with acting_as(COOKIE):
+        api.studies.add([uploaded_results(api, COOKIE, "a.json", run_info__experiment_name="a")])
+    with acting_as(CARL):
+        api.studies.add([uploaded_results(api, CARL, "b.json", run_info__experiment_name="b")])
+
+    with acting_as(ALICE):
+        (first,) = api.studies.added()
+        mine = [uploaded_results(api, ALICE, f"{n}.json", run_info__experiment_name=str(n)) for n in (1, 2)]
+        assert "there are 2 files already" in str(api.studies.add(mine).refused)
+        assert {"a", "1"} == experiments(api)
+        api.studies.remove(first)
+        assert {"1"} == experiments(api)
+    with acting_as(COOKIE):
+        assert [] == list(api.studies.added())
+    with acting_as(CARL):
+        assert {"b"} == experiments(api)
+
+
+def test_the_places_in_the_queue_are_of_both(shared):
+    api = shared()
+    with acting_as(COOKIE):
+        api.runs.start(questions.sweep(**SMALL))
+    with acting_as(ALICE):
+        api.runs.start(questions.sweep(**SMALL))
+        with pytest.raises(LimitError, match=r"per visitor \(you have 2\)"):
+            api.runs.start(questions.sweep(**SMALL))
+    with acting_as(CARL):
+        api.runs.start(questions.sweep(**SMALL))
+
+
+def test_the_runs_that_are_kept_are_of_both(shared, exported):
+    api = shared(runs_kept=2)
+    zipped = exported(api)
+    sweep_of(api, COOKIE), sweep_of(api, ALICE)
+
+    with acting_as(ALICE):
+        with pytest.raises(LimitError, match="at most 2 runs per visitor"):
+            api.runs.start(questions.sweep(**SMALL))
+        with pytest.raises(LimitError, match="at most 2 runs per visitor"):
+            api.runs.import_(zipped)
+
+
+def test_a_zip_that_was_imported_before_is_a_copy(shared, exported):
+    api = shared()
+    zipped = exported(api)
+
+    with acting_as(COOKIE):
+        (run_id,) = api.runs.import_(zipped)
+    with acting_as(ALICE), pytest.raises(InvalidSettingError, match=f"{run_id!r} is here already"):
+        api.runs.import_(zipped)
+
+
+def test_files_and_what_is_on_its_way_are_of_both(shared, uploaded):
+    api = shared(files_mb_per_visitor=1, uploads_per_visitor=2)
+    room = api.workspace.room
+    cancelled(api, uploaded(api, COOKIE, 200))
+    uploaded(api, ALICE, 100)
+
+    assert room.used_bytes(COOKIE) + room.used_bytes(Visitor(ALICE.id)) == room.used_bytes(ALICE) > 500_000
+    with pytest.raises(LimitError, match="at most 2 uploads"):
+        room.hold_upload(ALICE, 1, files=1)
+    room.hold(COOKIE, 400_000)
+    with pytest.raises(LimitError, match="at most 1 MB of a visitor's files"):
+        room.hold(ALICE, 200_000)
+    room.hold(CARL, 900_000)
+
+
+def test_the_adapters_are_of_both(shared):
+    api = shared(adapters_mb_per_visitor=8)
+    (run_id,) = api.workspace.store.run_ids(sweep_of(api, COOKIE))
+    (api.workspace.store.run_dir(run_id) / "adapter" / "weights").write_bytes(b"x" * 4_000_000)
+
+    with acting_as(ALICE), pytest.raises(LimitError, match="at most 8 MB of the adapters"):
+        api.runs.start(questions.sweep(**SMALL))
+    with acting_as(CARL):
+        api.runs.start(questions.sweep(**SMALL))
+
+
+def test_what_is_being_published_is_published_once(shared, monkeypatch):
+    api, ended = shared(), threading.Event()
+    monkeypatch.setattr(api.sinks, "publish", lambda *asked, **said: ended.wait(60))
+    with acting_as(COOKIE):
+        sweep_id = trained(api).sweep_id
+        sending = api.sinks.start(sweep_id, PLACE, TYPED)
+
+    with acting_as(ALICE):
+        assert sending is api.sinks.sending(sweep_id)
+        with pytest.raises(LimitError, match="being published already"):
+            api.sinks.start(sweep_id, PLACE, TYPED)
+    with acting_as(CARL):
+        assert api.sinks.sending(sweep_id) is None
+    ended.set()
