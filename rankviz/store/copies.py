@@ -10,11 +10,15 @@ from pathlib import Path
 from rankviz.visitor import data_folder
 
 
+def digest_of(path: Path) -> str:
+    """Of a file's content, as a run's data_fingerprint has it. OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def kept_path(home: Path, data: Path, owner: str) -> Path:
     """Where the copy of a file is, or is to be: by its owner and its content, under its own name."""
-    with data.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    return data_folder(home, owner) / digest / data.name
+    return data_folder(home, owner) / digest_of(data) / data.name
 
 
 def copy(source: Path, target: Path) -> None:

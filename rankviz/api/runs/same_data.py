@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from rankviz import dataset
 from rankviz.core.runs.environment import fingerprints
 from rankviz.errors import BadDataError, InvalidSettingError, quoted
+from rankviz.store.copies import digest_of
 from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ def _is_one_of(file: Path, digests: Sequence[str]) -> bool:
     try:
         if not file.is_file() or file.stat().st_size > dataset.MAX_FILE_BYTES:
             return False
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()[:16] in digests
+        return digest_of(file) in digests
     except OSError:
         return False

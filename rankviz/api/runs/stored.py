@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
@@ -199,6 +198,7 @@ class StoredRuns:
 
         owner, limits, children = self._workspace.rights.somebody(), self._workspace.limits, self._workspace.children
         key = _key(source := self._workspace.references.file(source))
+        said = {"about": source.name, "error": InvalidSettingError, "key": key}
         request = {
             "home": str(self._workspace.home),
             "assets": str(self._workspace.assets.absolute()),
@@ -216,7 +216,6 @@ class StoredRuns:
             "most": limits.runs_kept,
             "most_in_total": limits.runs_in_total,
         }
-        said = {"about": source.name, "error": InvalidSettingError, "key": key}
         with children.turn(key):
             self._quota.require_room(1)  # others may have come before
             self._workspace.references.file(source)  # and another import of it may have used it up
@@ -291,13 +290,10 @@ def _without_places(failed: Failed) -> Failed:
 
 def _key(source: Path) -> str:
     """Of a zip's name and content; empty of one that is too large, which is refused before it is read."""
+    from rankviz.store.copies import digest_of
     from rankviz.store.imports import MAX_ARCHIVE_BYTES
 
     try:
-        if source.stat().st_size > MAX_ARCHIVE_BYTES:
-            return ""
-        with source.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        return "" if source.stat().st_size > MAX_ARCHIVE_BYTES else f"import {digest_of(source)} {source.name}"
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):  # said with the path as it was given
         raise InvalidSettingError(f"There is no file {quoted(str(source))}.") from None
-    return f"import {content} {source.name}"

@@ -213,7 +213,7 @@ class TempHome:
 
     def _records(self, path: Path, visitor: Visitor) -> list[Path]:
         """Where it may be written down that a file is this visitor's."""
-        return [self._record(path, name) for name in visitor.ids]
+        return [self._record(path, name) for name in visitor.ids if name]
 
     def _record(self, path: Path, visitor_id: str) -> Path:
         return self.folder / "owners" / _name(visitor_id) / _name(str(_resolved(path)))

@@ -1,5 +1,6 @@
 """What a visitor made under the cookie of their browser is wholly theirs once they have logged in, also for limits."""
 
+import shutil
 import threading
 
 import pytest
@@ -56,7 +57,7 @@ def test_a_sweep_with_uploaded_data_goes_on(shared, uploaded):
         assert run.request.data == added.request.data
         assert COOKIE.id == api.workspace.store.ownership(added.run_id).owner
     for other in (CARL, Visitor("hf:1", "alice")):
-        with acting_as(other), pytest.raises(InvalidSettingError, match="upload yours"):
+        with acting_as(other), pytest.raises(InvalidSettingError, match="Upload the file"):
             api.runs.preview(run.request.data)
 
 
@@ -116,11 +117,14 @@ def test_the_runs_that_are_kept_are_of_both(shared, exported):
 def test_a_zip_that_was_imported_before_is_a_copy(shared, exported):
     api = shared()
     zipped = exported(api)
+    again = zipped.with_name("again.zip")
+    shutil.copy(zipped, again)
+    api.workspace.temp.own(again, COOKIE.id)
 
     with acting_as(COOKIE):
         (run_id,) = api.runs.import_(zipped)
     with acting_as(ALICE), pytest.raises(InvalidSettingError, match=f"{run_id!r} is here already"):
-        api.runs.import_(zipped)
+        api.runs.import_(again)
 
 
 def test_files_and_what_is_on_its_way_are_of_both(shared, uploaded):

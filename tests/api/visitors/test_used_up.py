@@ -21,12 +21,12 @@ def sent(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
 
     def send(api, visitor, name, content):
-        api.workspace.room.hold_upload(visitor.id, len(content), files=1)
+        api.workspace.room.hold_upload(visitor, len(content), files=1)
         path = tmp_path / "page" / f"{hash(content):x}" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         api.workspace.temp.own(path, visitor.id)
-        api.workspace.room.release(visitor.id, len(content), files=1)
+        api.workspace.room.release_upload(visitor, len(content), files=1)
         return path
 
     return send
@@ -45,7 +45,7 @@ def test_one_more_zip_than_a_visitor_may_have_uploads_is_imported_where_the_othe
             assert 1 == len(api.runs.import_(path))
             assert not path.parent.exists()
         assert 3 == len(api.runs.sweeps())
-    assert (0, 0) == api.workspace.temp.usage(ANN.id)
+    assert (0, 0) == api.workspace.temp.usage(ANN)
 
 
 def test_what_could_not_be_imported_stays_to_be_tried_again(shared, sent):
@@ -56,7 +56,7 @@ def test_what_could_not_be_imported_stays_to_be_tried_again(shared, sent):
         with pytest.raises(InvalidSettingError, match="cannot be read as a RankViz export"):
             api.runs.import_(path)
 
-    assert 1 == api.workspace.temp.usage(ANN.id).files
+    assert 1 == api.workspace.temp.usage(ANN).files
     assert path.exists()
 
 

@@ -49,7 +49,7 @@ def test_an_upload_that_is_used_up_goes_and_counts_no_more(temp):
     temp.use_up(used, ANNA)
 
     assert (False, True) == (used.parent.exists(), kept.exists())
-    assert (1, 10) == temp.usage("anna")
+    assert (1, 10) == temp.usage(ANNA)
     assert not temp.owns(used, ANNA)
 
 
@@ -61,7 +61,7 @@ def test_what_another_has_uploaded_too_stays_theirs(temp):
 
     assert (False, True) == (temp.owns(used, ANNA), temp.owns(used, BEN))
     assert used.exists()
-    assert [0, 1] == [temp.usage(name).files for name in ("anna", "ben")]
+    assert [0, 1] == [temp.usage(visitor).files for visitor in (ANNA, BEN)]
     temp.use_up(used, Visitor("login", also="ben"))
     assert not used.exists()
 
@@ -71,7 +71,7 @@ def test_nothing_else_is_used_up(temp, tmp_path):
     of_machine = tmp_path / "mine.zip"
     of_machine.write_text("x")
     temp.own(of_machine, "anna")
-    download, of_ben = temp.keep_download(tmp_path / "written", "anna"), upload(temp, "runs.zip", BEN)
+    download, of_ben = temp.keep_download(tmp_path / "written", ANNA), upload(temp, "runs.zip", BEN)
 
     for path in (of_machine, download, of_ben):
         for visitor in (ANNA, NOBODY, HOST):
