@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
+from rankviz.errors import redacted
 from rankviz.paths import IMPORT_ROOT
 
 CPU_SECONDS_PER_SECOND = 2
@@ -51,7 +52,7 @@ def run(command: Sequence[str], bounds: Bounds, *, folder: Path | None = None, s
 
     folder: where its temporary files go.
     secret: waits on its standard input, so that it is in no file, no argument and no variable. What the child prints
-        is returned without it.
+        is returned without it. Its log has no other token either.
     """
     # The end of this pipe that nobody writes to closes when this process ends. The kernel then signals the child's
     # whole group, whether or not any of it looks: SIGIO ends a process that does not handle it.
@@ -82,8 +83,8 @@ def run(command: Sequence[str], bounds: Bounds, *, folder: Path | None = None, s
     if child.returncode == -signal.SIGXCPU:
         stopped = "used too much processor time"
     if secret:
-        output, log = (text.replace(secret.encode(), b"...") for text in (output, log))
-    return Ended(child.returncode, output, log.decode(errors="replace")[-LOG_TAIL:], stopped)
+        output = redacted(output.decode(errors="replace"), secret).encode()
+    return Ended(child.returncode, output, redacted(log.decode(errors="replace"), secret)[-LOG_TAIL:], stopped)
 
 
 def _bound(pid: int, reads: int, bounds: Bounds) -> None:

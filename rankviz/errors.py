@@ -30,12 +30,17 @@ RankVizError
 """
 
 import errno
+import os
+import re
 
 LONGEST = 4000
 """Characters of a message, whatever it quotes."""
 SHOWN = 200
 """Characters of a name that somebody gave, in a message."""
-
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN")
+LEAST_OF_A_TOKEN = 8
+"""Characters. A shorter word stands for no token, or may be one of any sentence."""
+OF_HUGGING_FACE = re.compile(r"hf_(?:oauth_[\w.-]{20,}\w|[A-Za-z0-9]{20,})")
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """Of an OSError that something could not be written, which says nothing of what was read for it."""
@@ -52,11 +57,20 @@ def quoted(name: object) -> str:
     return repr(text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…")
 
 
+def redacted(text: str, *tokens: str) -> str:
+    """What others say, without the tokens that they were given: these, those of this process's variables, and whatever
+    looks like one of Hugging Face's."""
+    for token in (*tokens, *(os.environ.get(name, "").strip() for name in TOKEN_VARIABLES)):
+        if len(token) >= LEAST_OF_A_TOKEN:
+            text = text.replace(token, "...")
+    return OF_HUGGING_FACE.sub("...", text)
+
+
 class RankVizError(Exception):
-    """Base class of every error that RankViz raises itself."""
+    """Base class of every error that RankViz raises itself. Its message quotes others without a token."""
 
     def __str__(self) -> str:
-        text = super().__str__()
+        text = redacted(super().__str__())
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 

@@ -241,6 +241,13 @@ def test_a_secret_is_read_from_standard_input_and_is_in_nothing_that_the_child_p
     assert "it is ...\n" == failure.value.log_tail
 
 
+def test_what_a_child_logs_has_no_token_of_hugging_face():
+    with pytest.raises(WorkerError) as failure:
+        ask(running("raise SystemExit('no rights for hf_alicesOwnToken0123456789')"))
+
+    assert "no rights for ...\n" == failure.value.log_tail
+
+
 def test_a_child_that_waits_with_a_secret_lives_as_long_as_any_other():
     code = "import os, time; time.sleep(1); print('{\"length\": %d}' % len(os.read(0, 100))); time.sleep(0.5)"
 

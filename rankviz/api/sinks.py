@@ -86,11 +86,15 @@ class Sinks:
 
     def has_login(self) -> bool:
         """Whether this machine's own login at the Hub may be used; never on a shared page."""
-        if self._workspace.shared:
-            return False
-        from rankviz.hub.publish import has_login
+        return bool(self._login())
 
-        return has_login()
+    def _login(self) -> str:
+        """The token of this machine's own login at the Hub; empty where there is none, or it may not be used."""
+        if self._workspace.shared:
+            return ""
+        from rankviz.engines.hf_jobs.logins import machine_token
+
+        return machine_token()
 
     def check(self, name: str, destination: Destination, token: Token | None, *, use_login: bool = False) -> list[str]:
         """The runs of a run or sweep that would be published; a RankVizError says what stands in the way."""
@@ -130,6 +134,7 @@ class Sinks:
             on_start: Called with the file that says what is done.
         """
         run_ids = self.check(name, destination, token, use_login=use_login)
+        secret = token.value if token else self._login() if use_login else ""
         visitor, senders = self._workspace.visitor, self._workspace.senders
         with senders.turn(), self._workspace.work() as folder:
             stage_file = folder / "stage"
@@ -143,10 +148,9 @@ class Sinks:
                 "run_ids": run_ids,
                 "destination": asdict(destination),
                 "stage_file": str(stage_file),
-                "has_token": token is not None,
+                "has_token": bool(secret),
                 "use_login": use_login and not self._workspace.shared,
             }
-            secret = token.value if token else ""
             return Publication(**senders.ask("publish", request, about=name, error=PublishError, secret=secret))
 
     def start(

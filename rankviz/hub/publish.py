@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rankviz.core.bounds import printable
-from rankviz.errors import HubUnavailableError, PublishError, RankVizError
+from rankviz.errors import HubUnavailableError, PublishError, RankVizError, redacted
 
 Kind = Literal["dataset", "model", "space"]
 MARK = "rankviz.json"
@@ -44,13 +44,6 @@ class _Repository:
     head: str
     files: frozenset[str]
     private: bool
-
-
-def has_login() -> bool:
-    """Whether this machine is logged in at the Hub: HF_TOKEN, or `hf auth login`."""
-    from huggingface_hub import get_token
-
-    return bool(get_token())
 
 
 def publish(
@@ -231,8 +224,7 @@ def _refusal(error: Any, repo_id: str, token: str | None) -> RankVizError:
 
 def _without(text: str, token: str | None) -> str:
     """What the Hub says, on one line, without the token."""
-    line = " ".join(text.split())
-    return printable(line.replace(token, "...") if token else line, MAX_HUB_WORDS)
+    return printable(redacted(" ".join(text.split()), token or ""), MAX_HUB_WORDS)
 
 
 def use_http() -> None:

@@ -1,6 +1,11 @@
-"""The cards of what is published: what was trained, what it cost, what follows, and how all that was measured."""
+"""The cards of what is published: what was trained, what it cost, what follows, and how all that was measured.
+
+Much of it is the words of others, as those of an imported run. So whatever is put on a card is text, whatever marks it
+has, unless it is Markdown.
+"""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +18,16 @@ from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.sinks.facts import RunFacts, SweepFacts, data_label
 
 Fact = tuple[str, str]
+MARKS = "\\`*_{}[]<>|#&~"
+"""What Markdown or HTML would take for more than text."""
+ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
+"""Where a space keeps readers of Markdown from making a link of an address."""
 LIBRARIES = ("unsloth", "peft", "trl", "transformers", "torch")
 NO_VERDICT = "There is no verdict: this sweep has no other rank to compare with, or its losses do not allow one."
+
+
+class Markdown(str):
+    """Text whose marks are meant. No word of others is in it as it came."""
 
 
 def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
@@ -24,17 +37,18 @@ def dataset_card(sweep: SweepFacts, tables: Mapping[str, str]) -> str:
     bases = dict.fromkeys(run.base_model for run in sweep.runs)
     ranks = sorted({record.request.r for record in records})
     front = {"pretty_name": f"LoRA ranks {_listed(ranks)} on {_data(sweep)}", "tags": ["rankviz", "lora", "peft"]}
-    columns = (
+    columns = Markdown(
         "run_id joins the tables. A held-out loss is in nats per target token. Memory is what the run itself measured; "
         "summary columns that start with estimated_ are RankViz's estimates beside it. Those that start with sweep_ "
         "are of the whole sweep, the same in each row: its cost, which is at least so much where is_whole is false."
     )
+    files = Markdown("\n".join(f"- `{file}`: {name.replace('_', ' ')}" for name, file in tables.items()))
     return _card(
         front | {"configs": configs},
         f"LoRA rank sweep {sweep.id}",
         f"{units.counted(len(sweep.runs), 'run')} of {_listed(bases)} with LoRA, r = {_listed(ranks)}, trained on "
         f"{_data(sweep)} with RankViz {_versions(records)}.",
-        _section("Files", _bullets([f"`{file}`: {name.replace('_', ' ')}" for name, file in tables.items()]), columns),
+        _section("Files", files, columns),
         _section("Cost", _table(sweep.cost_in_words)),
         _section("Verdict", *_verdict(sweep)),
         _section("How it was measured", _bullets([*measured(sweep), *_where(records)])),
@@ -90,7 +104,7 @@ def _rates(rates: Sequence[float], ranks: int) -> str:
 
 def _versions(records: Iterable[RunRecord]) -> str:
     """Of RankViz, which trained these; this one where a run does not say."""
-    return _escaped(_listed(dict.fromkeys(run.environment.get("rankviz") or __version__ for run in records)))
+    return _listed(dict.fromkeys(run.environment.get("rankviz") or __version__ for run in records))
 
 
 def _where(records: Iterable[RunRecord]) -> Iterable[str]:
@@ -152,44 +166,47 @@ def _verdict(sweep: SweepFacts) -> Sequence[str]:
     return list(sweep.verdict) or [NO_VERDICT]
 
 
-def _usage(base_model: str) -> str:
-    return f"""```python
+def _usage(base_model: str) -> Markdown:
+    return Markdown(f"""```python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 base = AutoModelForCausalLM.from_pretrained({json.dumps(base_model)})
 model = PeftModel.from_pretrained(base, "the name of this repository")
-```"""
+```""")
 
 
 def _data(sweep: SweepFacts) -> str:
-    return _escaped(data_label(sweep.runs[0].record.request))
+    return printable(data_label(sweep.runs[0].record.request))
 
 
-def _card(front: Mapping[str, Any], title: str, lead: str, *sections: str) -> str:
+def _card(front: Mapping[str, Any], title: str, lead: str, *sections: Markdown) -> str:
     # JSON is YAML, and quotes what YAML would read otherwise.
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in front.items()]
-    return "\n".join(["---", *lines, "---", "", f"# {title}", "", lead, "", *sections])
+    return "\n".join(["---", *lines, "---", "", f"# {_marked(title)}", "", _marked(lead), "", *sections])
 
 
-def _section(heading: str, *paragraphs: str) -> str:
-    return f"## {heading}\n\n" + "\n\n".join(paragraphs) + "\n"
+def _section(heading: str, *paragraphs: str) -> Markdown:
+    return Markdown(f"## {heading}\n\n" + "\n\n".join(map(_marked, paragraphs)) + "\n")
 
 
-def _table(facts: Iterable[Fact]) -> str:
-    rows = [f"| {_escaped(name)} | {_escaped(value)} |" for name, value in facts]
-    return "\n".join(["| | |", "| --- | --- |", *rows]) if rows else "Not known."
+def _table(facts: Iterable[Fact]) -> Markdown:
+    rows = [f"| {_marked(name)} | {_marked(printable(value))} |" for name, value in facts]
+    return Markdown("\n".join(["| | |", "| --- | --- |", *rows]) if rows else "Not known.")
 
 
-def _bullets(sentences: Iterable[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+def _bullets(sentences: Iterable[str]) -> Markdown:
+    return Markdown("\n".join(f"- {_marked(sentence)}" for sentence in sentences))
 
 
-def _escaped(text: str) -> str:
-    """A text that came from elsewhere, without what Markdown or HTML would take for more than text."""
-    for mark in "\\`*_{}[]<>|#":
-        text = text.replace(mark, f"\\{mark}")
-    return printable(text)
+def _marked(text: str) -> Markdown:
+    """As Markdown: what is not yet is one line that reads as it is, but for addresses."""
+    if isinstance(text, Markdown):
+        return text
+    line = ADDRESS.sub(" ", " ".join(text.split()))
+    for mark in MARKS:
+        line = line.replace(mark, f"\\{mark}")
+    return Markdown(printable(line, len(line)))
 
 
 def _values(values: Iterable[Any]) -> list[Any]:

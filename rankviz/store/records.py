@@ -10,7 +10,7 @@ from rankviz.core.from_json import Misfit
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.errors import OF_NAMES, BadAdapterError, RunNotFoundError, UserError
+from rankviz.errors import OF_NAMES, BadAdapterError, RunNotFoundError, UserError, redacted
 from rankviz.folder_sizes import bytes_in
 from rankviz.paths import resolved
 from rankviz.store.journal import (
@@ -223,7 +223,7 @@ class RunRecords:
         return reasons
 
     def log_tail(self, run_id: str) -> str:
-        """The end of the run's worker.log; of a progress bar only its last state."""
+        """The end of the run's worker.log, without tokens; of a progress bar only its last state."""
         try:
             with (self.run_dir(run_id) / "worker.log").open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - 4 * LOG_TAIL_BYTES))
@@ -231,7 +231,7 @@ class RunRecords:
         except OSError:
             return ""
         lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
-        return "\n".join(lines)[-LOG_TAIL_BYTES:].strip()
+        return redacted("\n".join(lines))[-LOG_TAIL_BYTES:].strip()
 
     def forget(self, run_ids: Iterable[str]) -> None:
         """Their folders have gone."""

@@ -54,6 +54,25 @@ def test_a_record_follows_its_journal_as_it_grows(tmp_path):
     assert (STARTED, step(1), step(2), DONE) == reader.events(run_id)
 
 
+def test_what_others_said_is_written_down_without_their_tokens(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    said = "no rights for hf_alicesOwnToken0123456789"
+
+    store.append(run_id, RunFailed(time=3.0, error=said, log_tail=said))
+
+    assert ("no rights for ...",) * 2 == (store.get(run_id).error, store.get(run_id).log_tail)
+    assert b"alicesOwn" not in (store.run_dir(run_id) / "events.jsonl").read_bytes()
+
+
+def test_no_token_and_no_piece_of_one_is_in_the_end_of_a_log(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    (store.run_dir(run_id) / "worker.log").write_text(f"no rights for hf_alicesOwnToken0123456789 {'x' * 3990}\n")
+
+    assert f"... {'x' * 3990}" == store.log_tail(run_id)[-3994:]
+
+
 def test_a_half_written_last_line_is_not_yet_an_event(tmp_path):
     store = RunStore(tmp_path)
     run_id = one_run(store)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rankviz.engines.hf_jobs.prices import STARTING, Flavor
+from rankviz.errors import redacted
 
 NOT_FOR_PEOPLE = re.compile(
     r"\s*(?:\(?\b(?:request|trace|cf)[ -]?id\b\s*[:=]\s*[^\s)]+\)?|https?://\S+)", re.IGNORECASE
@@ -40,13 +41,13 @@ class Seen:
         return self.stage == "SCHEDULING"
 
 
-def seen(job: Any) -> Seen:
-    """Of huggingface_hub's description of a job."""
+def seen(job: Any, token: str = "") -> Seen:
+    """Of huggingface_hub's description of a job, for which this token was given."""
     stage = text(getattr(job.status.stage, "value", job.status.stage))
     return Seen(
         id=text(job.id),
         stage=stage,
-        message=plain(job.status.message or ""),
+        message=plain(job.status.message or "", token),
         seconds=_billed(job.durations, stage),
         running_seconds=_seconds(job.durations and job.durations.running_secs),
         labels=labels(job),
@@ -67,9 +68,9 @@ def _seconds(value: Any) -> float | None:
     return float(value) if value is not None and 0 <= value < math.inf else None
 
 
-def plain(words: Any) -> str:
-    """What Hugging Face says, in one line of a sentence."""
-    return " ".join(NOT_FOR_PEOPLE.sub("", str(words)).split())[:300]
+def plain(words: Any, *tokens: str) -> str:
+    """What Hugging Face says, in one line of a sentence, without the tokens that it was given."""
+    return redacted(" ".join(NOT_FOR_PEOPLE.sub("", str(words)).split()), *tokens)[:300]
 
 
 def labels(job: Any) -> Mapping[str, str]:

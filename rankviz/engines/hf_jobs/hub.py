@@ -102,7 +102,7 @@ class Hub:
                 volumes=volumes,
                 namespace=self.name,
             )
-            return answers.seen(job)
+            return answers.seen(job, self.token)
 
     def job(self, job_id: str) -> Seen:
         """As it is now; DELETED where the Hub does not know it. Any answer 404 says that, also for a job that lives."""
@@ -110,7 +110,7 @@ class Hub:
 
         with self._reaching():
             try:
-                return answers.seen(self._api.inspect_job(job_id=job_id, namespace=self.name))
+                return answers.seen(self._api.inspect_job(job_id=job_id, namespace=self.name), self.token)
             except JobNotFoundError:
                 return Seen(job_id, DELETED)
 
@@ -119,7 +119,7 @@ class Hub:
         with self._reaching():
             listed = islice(self._api.list_jobs(labels=dict(labels), namespace=self.name), MAX_LISTED)
             jobs = [job for job in listed if labels.items() <= answers.labels(job).items()]
-            return [answers.seen(job) for job in sorted(jobs, key=lambda job: str(job.created_at))]
+            return [answers.seen(job, self.token) for job in sorted(jobs, key=lambda job: str(job.created_at))]
 
     def log(self, job_id: str) -> Log:
         """A job's log from its beginning; `lines` reads it."""
@@ -237,7 +237,8 @@ class Hub:
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Around every call. huggingface_hub has one client for all visitors, which so keeps nobody's cookies."""
+        """Around every call. huggingface_hub has one client for all visitors, which so keeps nobody's cookies. Its own
+        errors are in no log, since they may hold a token."""
         import httpx
         from huggingface_hub import errors, get_session
 
@@ -248,20 +249,20 @@ class Hub:
         try:
             yield
         except errors.HfHubHTTPError as error:
-            raise self._refused(error, token) from error
+            raise self._refused(error, token) from None
         except (httpx.ConnectError, httpx.ConnectTimeout, errors.OfflineModeIsEnabled) as error:
-            raise EngineDeclinedError(NOT_REACHED.format(type(error).__name__)) from error
+            raise EngineDeclinedError(NOT_REACHED.format(type(error).__name__)) from None
         except (httpx.HTTPError, OSError) as error:
-            raise EngineUnavailableError(NOT_REACHED.format(type(error).__name__)) from error
+            raise EngineUnavailableError(NOT_REACHED.format(type(error).__name__)) from None
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise EngineUnavailableError(UNREADABLE.format(type(error).__name__)) from error
+            raise EngineUnavailableError(UNREADABLE.format(type(error).__name__)) from None
 
     def _refused(self, error: Any, token: str) -> EngineError | EngineUnavailableError:
         code = error.response.status_code
         if code == 401:
             self.rejected = self.rejected or token == self.token  # or it has been renewed meanwhile
             return EngineDeclinedError(REJECTED)
-        words = answers.plain(error.server_message or error.response.reason_phrase)
+        words = answers.plain(error.server_message or error.response.reason_phrase, token, self.token)
         if code == 402:
             return EngineError(NO_CREDIT)
         if code == 403:

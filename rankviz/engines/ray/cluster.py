@@ -10,6 +10,7 @@ import ray
 
 from rankviz.engines.ray.alone import LeftAlone
 from rankviz.engines.ray.terms import Terms
+from rankviz.errors import redacted
 
 SILENT_SECONDS = 20.0
 GPU, ACCELERATOR = "GPU", "accelerator_type:"
@@ -115,7 +116,7 @@ def why_none(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float],
 
 def explain(error: Exception, address: str) -> str:
     """Why the cluster cannot be reached, in a sentence."""
-    text = " ".join(str(error).split())
+    text = redacted(" ".join(str(error).split()))
     if "token" in text.lower() or "Unauthenticated" in text:
         why = "It wants its token: set RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN as on its nodes."
     elif "Version mismatch" in text:

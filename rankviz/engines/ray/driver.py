@@ -22,7 +22,7 @@ from rankviz.engines.ray.cluster import Cluster, explain
 from rankviz.engines.ray.follow import Follower
 from rankviz.engines.ray.placing import end_slot
 from rankviz.engines.ray.terms import State, Terms
-from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.errors import EngineError, EngineUnavailableError, redacted
 
 SCAN_SECONDS, NODES_SECONDS, PART_SECONDS = 0.1, 2.0, 60.0
 ENDED_UNREAD = "The job was cancelled while its files could not be read."
@@ -159,7 +159,7 @@ def _answered(driver: Driver, what: str, given: Sequence[Any]) -> Any:
         return error
     except Exception as error:
         logging.getLogger(__name__).exception("%s", what)
-        return EngineUnavailableError(f"Ray: {type(error).__name__}: {str(error)[:300]}")
+        return EngineUnavailableError(f"Ray: {type(error).__name__}: {redacted(str(error))[:300]}")
 
 
 if __name__ == "__main__":

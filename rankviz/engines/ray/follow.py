@@ -18,6 +18,7 @@ from rankviz.engines.ray.placing import DIED, NEW_SECONDS, POLL_SECONDS, SILENT,
 from rankviz.engines.ray.slot import Look
 from rankviz.engines.ray.steps import Steps
 from rankviz.engines.ray.terms import RESULT, JobState, Terms, read_end
+from rankviz.errors import redacted
 from rankviz.store.durable import replace_durably
 
 CALM_SECONDS, ANSWER_SECONDS = 0.5, 20.0
@@ -202,4 +203,4 @@ class Follower:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return (redacted(str(error)).strip().splitlines() or [type(error).__name__])[0][:300]

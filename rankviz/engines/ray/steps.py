@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from rankviz.errors import EngineEndingError, EngineUnavailableError
+from rankviz.errors import EngineEndingError, EngineUnavailableError, redacted
 
 ENDING = "Ray has not ended the job yet. What you cancelled ends with it."
 
@@ -27,7 +27,7 @@ class Steps:
             raise EngineEndingError(ENDING)
         if error := future.exception():
             del self._futures[name]
-            raise EngineUnavailableError(f"Ray: {type(error).__name__}: {str(error)[:300]}") from error
+            raise EngineUnavailableError(f"Ray: {type(error).__name__}: {redacted(str(error))[:300]}") from error
         return future.result()
 
     def forget(self, name: str) -> None:

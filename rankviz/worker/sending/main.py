@@ -19,7 +19,7 @@ from rankviz.visitor import Visitor, acting_as
 from rankviz.worker.answering import answer, request_in
 from rankviz.worker.sending.trackio import send_to_trackio
 
-MAX_TOKEN_BYTES = 1000
+MAX_TOKEN_BYTES = 10_000
 LOGIN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 

@@ -35,5 +35,11 @@ def test_what_is_billed_is_the_time_that_a_job_runs_and_the_most_that_starting_t
     assert (running if running is not None and running >= 0 else None) == job.running_seconds
 
 
+def test_what_is_said_of_a_job_is_told_without_the_token():
+    job = JobInfo(**{**JOB, "status": {"stage": "ERROR", "message": f"{'x' * 290} of ofAMirror/0123456789+"}})
+
+    assert f"{'x' * 290} of ..." == seen(job, "ofAMirror/0123456789+").message
+
+
 def test_where_no_times_are_given_none_are_known():
     assert (None, None) == (described("RUNNING").seconds, described("RUNNING").running_seconds)

@@ -1,7 +1,9 @@
 """Whatever the Hub answers, and however much, is one kind of error, or is taken as far as it goes."""
 
 import contextlib
+import json
 import threading
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -30,7 +32,7 @@ CALLS = {
 
 
 @contextlib.contextmanager
-def answering(body, status=200, cookies=None, headers=None):
+def answering(body, status=200, cookies=None, headers=None, token="hf_alice"):
     """A server that says the same to everything, and gives a cookie where it is to collect those that come back."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,7 +59,7 @@ def answering(body, status=200, cookies=None, headers=None):
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        yield Hub("hf_alice", "alice", f"http://127.0.0.1:{server.server_port}")
+        yield Hub(token, "alice", f"http://127.0.0.1:{server.server_port}")
     finally:
         server.shutdown()
         server.server_close()
@@ -117,6 +119,16 @@ def test_what_hugging_face_answers_is_told_without_addresses_and_numbers_of_requ
         hub.job("1")
 
     assert said == str(raised.value)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 408, 409, 412, 423, 429, 500, 503])
+@pytest.mark.parametrize("token", ["hf_alicesOwnToken0123456789", "ofAMirror/0123456789+"])
+def test_a_hub_that_says_the_token_back_is_told_without_it_also_in_a_log(status, token):
+    body = json.dumps({"error": f"no rights for Bearer {token}"}).encode()
+    with answering(body, status, token=token) as hub, pytest.raises((EngineError, EngineUnavailableError)) as raised:
+        CALLS["run"](hub)
+
+    assert token not in "".join(traceback.format_exception(raised.value))
 
 
 def test_where_nobody_listens_nothing_was_done():

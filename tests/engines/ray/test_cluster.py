@@ -1,5 +1,6 @@
 """How many slots the nodes of a cluster have, with which GPUs, and why there is none."""
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,15 +9,37 @@ import pytest
 from rankviz.core.runs.attempts import RunRequeued
 from rankviz.engines import Attempt, Job, bundle
 from rankviz.engines.ray.alone import LeftAlone
-from rankviz.engines.ray.cluster import Cluster, gpus, slots, why_none
+from rankviz.engines.ray.cluster import Cluster, explain, gpus, slots, why_none
+from rankviz.engines.ray.follow import _first_line
 from rankviz.engines.ray.placing import Place
+from rankviz.engines.ray.steps import Steps
 from rankviz.engines.ray.terms import Terms
-from tests.support.processes.workers import sweep
+from rankviz.errors import EngineEndingError, EngineUnavailableError
+from tests.support.processes.workers import sweep, wait_for
 
 
 def node(labels=None, alive=True, **resources):
     """As ray.nodes() lists one."""
     return {"Alive": alive, "Resources": {"memory": 1e9, "node:10.0.0.1": 1.0, **resources}, "Labels": labels or {}}
+
+
+@pytest.mark.parametrize("before", [0, 280, 740])
+def test_what_ray_says_is_told_without_its_token_and_without_a_piece_of_it(monkeypatch, before):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f0" * 32)
+    error = RuntimeError(f"{'x' * before} {'f0' * 32}")
+
+    def fail():
+        raise error
+
+    def taken():
+        with contextlib.suppress(EngineEndingError):
+            steps.take("a", fail)
+
+    steps = Steps("a")
+    with pytest.raises(EngineUnavailableError) as failed:
+        wait_for(taken)
+
+    assert not any("f0f0" in words for words in (explain(error, "here"), _first_line(error), str(failed.value)))
 
 
 def test_a_node_has_a_slot_for_each_gpu():

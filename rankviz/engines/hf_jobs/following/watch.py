@@ -14,7 +14,7 @@ from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.engines.hf_jobs.renting import LOOK_SECONDS, Renting
 from rankviz.engines.hf_jobs.spending import Span, span_since
-from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
+from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, redacted
 
 LATE_LOOKS = 5
 """After a job has ended, its bucket is looked at so often for files that its journals name."""
@@ -242,7 +242,7 @@ class Watch:
             elif read is not None:
                 self.exit_code = read
             elif line.strip():
-                self.last_words = line.strip()[:300]
+                self.last_words = redacted(line.strip())[:300]
             spoke_at = time.monotonic() if line else spoke_at
             if self._mirror.waits:
                 self._read_bucket(final=False, patient=True)

@@ -130,7 +130,7 @@ def test_what_is_billed_of_a_job_is_known_to_other_processes_while_its_log_is_fo
 class Talking(Hub):
     """Its job's log goes on and on, and each look finds it billed for one second more."""
 
-    logs = 0
+    logs, word = 0, "a word"
 
     def job(self, job_id):
         self.calls += 1
@@ -142,11 +142,21 @@ class Talking(Hub):
 
     def lines(self, log):
         while True:
-            yield "a word"
+            yield self.word
             time.sleep(0.01)
 
     def close(self):
         pass
+
+
+def test_the_last_words_of_a_log_have_no_token_and_no_piece_of_one(watching):
+    hub = Talking()
+    hub.word = f"{'x' * 290} hf_alicesOwnToken0123456789"
+
+    watch = watching(hub)
+
+    wait_for(lambda: watch.last_words)
+    assert f"{'x' * 290} ..." == watch.last_words
 
 
 @pytest.fixture
