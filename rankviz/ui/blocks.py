@@ -44,7 +44,9 @@ class PageBlocks(SmallBlocks):
         """Gradio's, with an end to what it keeps of answers that nobody fetches, each session of one visitor."""
         super().queue(*args, **options)
         self._queue.push = partial(sessions.push, self._queue.push)
-        self._queue.pending_messages_per_session = Unread(self._queue.pending_event_ids_session)
+        self._queue.pending_messages_per_session = Unread(
+            self._queue.pending_event_ids_session, self._queue.event_ids_to_events
+        )
         return self
 
     def launch(self, *args: Any, **options: Any) -> Any:
