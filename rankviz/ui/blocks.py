@@ -15,7 +15,7 @@ from gradio.state_holder import SessionState
 from rankviz.errors import UserError
 from rankviz.store.memory.first_read import viewing
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
-from rankviz.ui.requests import sessions
+from rankviz.ui.requests import mcp_calls, sessions
 from rankviz.ui.requests.event_errors import in_words
 from rankviz.ui.requests.event_gate import click_of, require_sendable
 from rankviz.ui.requests.mcp_answers import in_json
@@ -38,7 +38,7 @@ class PageBlocks(SmallBlocks):
 
     @mcp_server_obj.setter
     def mcp_server_obj(self, server: Any) -> None:
-        self._mcp_server = server and in_json(server)
+        self._mcp_server = server and mcp_calls.checked(in_json(server))
 
     def queue(self, *args: Any, **options: Any) -> Any:
         """Gradio's, with an end to what it keeps of answers that nobody fetches, each session of one visitor."""
