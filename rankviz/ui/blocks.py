@@ -17,7 +17,7 @@ from rankviz.store.memory.first_read import viewing
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
 from rankviz.ui.requests import mcp_calls, sessions
 from rankviz.ui.requests.event_errors import in_words
-from rankviz.ui.requests.event_gate import click_of, require_sendable
+from rankviz.ui.requests.event_gate import click_of, require_sendable, with_defaults
 from rankviz.ui.requests.mcp_answers import in_json
 from rankviz.ui.unread import Unread
 from rankviz.ui.visitors import visitor_of
@@ -74,6 +74,7 @@ class PageBlocks(SmallBlocks):
         # What goes past the queue draws, and is not to wait for runs that nobody has read yet.
         draws = function.api_visibility == "private" and not function.queue
         with acting_as(visitor), in_words(request, function.name), viewing() if draws else nullcontext():
+            inputs = with_defaults(function, inputs)
             require_sendable(function, inputs, state)
             click = click_of(event_data) if function.collects_event_data else event_data
             return await super().process_api(function, inputs, state, request, *args, event_data=click, **kwargs)

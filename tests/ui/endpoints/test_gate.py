@@ -14,6 +14,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints import publish
 from rankviz.ui.endpoints.gate import MAX_ARGUMENT, MAX_LIST, WORDS, checked, require, require_call
 from rankviz.ui.endpoints.results import MAX_PART, as_json, part
+from rankviz.ui.requests.event_gate import with_defaults
 from tests.support.web.endpoints import ENDPOINTS
 
 DEEP = json.loads("[" * 900 + "]" * 900)
@@ -93,6 +94,16 @@ def test_a_call_by_name_has_the_arguments_that_there_are():
     ):
         with pytest.raises(InvalidSettingError, match=re.escape(sentence)):
             require_call(endpoint, given)
+
+
+def test_a_call_by_place_gets_the_defaults_of_what_it_leaves_out(page, endpoints):
+    for function in page.fns.values():
+        defaults = [each.default for each in inspect.signature(endpoints[function.api_name]).parameters.values()]
+        assert defaults == with_defaults(function, [])
+        assert [5, *defaults[1:]] == with_defaults(function, [5])
+        assert defaults == with_defaults(function, defaults)
+        with pytest.raises(InvalidSettingError, match=rf"{function.api_name} has {len(defaults)} arguments \(got 50\)"):
+            with_defaults(function, range(50))
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)
