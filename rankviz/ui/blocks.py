@@ -15,9 +15,9 @@ from gradio.state_holder import SessionState
 from rankviz.errors import UserError
 from rankviz.store.memory.first_read import viewing
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
-from rankviz.ui.requests import sessions
+from rankviz.ui.requests import mcp_calls, sessions
 from rankviz.ui.requests.event_errors import in_words
-from rankviz.ui.requests.event_gate import click_of, require_sendable
+from rankviz.ui.requests.event_gate import click_of, require_sendable, with_defaults
 from rankviz.ui.requests.mcp_answers import in_json
 from rankviz.ui.unread import Unread
 from rankviz.ui.visitors import visitor_of
@@ -38,13 +38,15 @@ class PageBlocks(SmallBlocks):
 
     @mcp_server_obj.setter
     def mcp_server_obj(self, server: Any) -> None:
-        self._mcp_server = server and in_json(server)
+        self._mcp_server = server and mcp_calls.checked(in_json(server))
 
     def queue(self, *args: Any, **options: Any) -> Any:
         """Gradio's, with an end to what it keeps of answers that nobody fetches, each session of one visitor."""
         super().queue(*args, **options)
         self._queue.push = partial(sessions.push, self._queue.push)
-        self._queue.pending_messages_per_session = Unread(self._queue.pending_event_ids_session)
+        self._queue.pending_messages_per_session = Unread(
+            self._queue.pending_event_ids_session, self._queue.event_ids_to_events
+        )
         return self
 
     def launch(self, *args: Any, **options: Any) -> Any:
@@ -72,6 +74,7 @@ class PageBlocks(SmallBlocks):
         # What goes past the queue draws, and is not to wait for runs that nobody has read yet.
         draws = function.api_visibility == "private" and not function.queue
         with acting_as(visitor), in_words(request, function.name), viewing() if draws else nullcontext():
+            inputs = with_defaults(function, inputs)
             require_sendable(function, inputs, state)
             click = click_of(event_data) if function.collects_event_data else event_data
             return await super().process_api(function, inputs, state, request, *args, event_data=click, **kwargs)

@@ -13,7 +13,6 @@ from starlette.routing import Route
 from rankviz.ui.visitors import (
     ADMIN_COOKIE,
     ADMIN_SECONDS,
-    HEADER,
     Visitors,
     cookie,
     is_foreign,
@@ -42,7 +41,7 @@ def routes(visitors: Visitors) -> list[Route]:
 
 
 class _Token:
-    """What a program sends as its header: that of the cookie, or a new one."""
+    """What a program sends as its header: that of who asks, or a new one."""
 
     def __init__(self, visitors: Visitors):
         self._visitors = visitors
@@ -50,8 +49,7 @@ class _Token:
     async def answer(self, request: Request) -> Response:
         if is_foreign(request.scope):
             return JSONResponse({"error": "Ask for it from a program."}, 403, NO_STORE)
-        known = self._visitors.id_in(request.headers.get(HEADER, "")) or self._visitors.cookie_id(request.scope)
-        token = self._visitors.token(known or self._visitors.new_id())
+        token = self._visitors.token_for_program(request.scope)
         return JSONResponse({"header": "X-RankViz-Visitor", "visitor": token}, headers=NO_STORE)
 
 

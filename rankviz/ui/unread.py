@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import orjson
+from fastapi import HTTPException
+from gradio.queueing import Event
 from gradio.server_messages import EventMessage, ProcessCompletedMessage, ProcessGeneratingMessage
 from gradio.utils import LRUCache
 
@@ -21,6 +23,7 @@ MAX_SESSIONS = 2000
 MAX_MESSAGES = 500
 """Of a session. An event has a few: its place in the queue, its start, its answer."""
 TOO_LATE = "This answer was not fetched in time. Ask again."
+READ = "The answer was read already, or whoever waited for it has gone. Ask again."
 
 
 class Unread(LRUCache[str, asyncio.Queue[EventMessage]]):
@@ -29,23 +32,26 @@ class Unread(LRUCache[str, asyncio.Queue[EventMessage]]):
 
     Args:
         events: Gradio's ids of unread events by session.
+        running: Gradio's events that wait in its queue or run, by id. One stays for a moment after its answer.
     """
 
     def __init__(
         self,
         events: dict[str, set[str]],
+        running: Mapping[str, Event],
         answers: int = MAX_ANSWERS,
         size: int = MAX_BYTES,
         sessions: int = MAX_SESSIONS,
         messages: int = MAX_MESSAGES,
     ):
         super().__init__(sessions)
-        self._events = events
+        self._events, self._running = events, running
         self._answers = Answers(answers, size)
         self._messages = messages
 
     def __setitem__(self, session: str, messages: asyncio.Queue[EventMessage]) -> None:
-        super().__setitem__(session, Messages(self._answers, self._messages, partial(self._drop, session)))
+        new = Messages(self._answers, self._messages, partial(self._drop, session), partial(self._has_more, session))
+        super().__setitem__(session, new)
         for forgotten in [each for each in self._events if each not in self]:
             del self._events[forgotten]
 
@@ -60,6 +66,11 @@ class Unread(LRUCache[str, asyncio.Queue[EventMessage]]):
 
     def _drop(self, session: str, message: EventMessage) -> None:
         self._events.get(session, set()).discard(message.event_id)
+
+    def _has_more(self, session: str) -> bool:
+        """Whether an event has something left to say to whoever reads this session."""
+        unread = (self._running.get(each) for each in self._events.get(session, ()))
+        return any(event is not None and event.alive for event in unread)
 
 
 class Answers:
@@ -98,13 +109,21 @@ class Messages(asyncio.Queue[EventMessage]):
 
     Args:
         most: Of more messages that nobody fetches the oldest is given to `drop`.
+        has_more: Says whether messages are still to come.
     """
 
-    def __init__(self, answers: Answers, most: int, drop: Callable[[EventMessage], None]):
+    def __init__(self, answers: Answers, most: int, drop: Callable[[EventMessage], None], has_more: Callable[[], bool]):
         super().__init__()
         self._answers = answers
         self._most = most
         self._drop = drop
+        self._has_more = has_more
+
+    async def get(self) -> EventMessage:
+        """HTTPException where none is there or still to come: Gradio would wait for ever, and says this instead."""
+        if self.empty() and not self._has_more():
+            raise HTTPException(404, READ)
+        return await super().get()
 
     def _put(self, item: EventMessage) -> None:
         if self.qsize() >= self._most:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gradio.utils import get_space
-from itsdangerous import BadSignature, Signer, TimestampSigner
+from itsdangerous import BadData, BadSignature, Signer, TimestampSigner, URLSafeSerializer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 
@@ -29,6 +29,8 @@ ADMIN_ID = "admin"
 HEADER = "x-rankviz-visitor"
 COOKIE_SECONDS = 365 * 24 * 3600
 ADMIN_SECONDS = 8 * 3600
+LOGIN_SECONDS = 8 * 3600
+"""For which a program acts as somebody who is logged in, or until that login's own end where it comes before."""
 LOGIN_VARIABLES = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
 MARK = "rankviz.visitor"
 """Where the visitor of a request stands in its ASGI scope."""
@@ -76,8 +78,13 @@ class Visitors:
         salt = f"rankviz.admin.{sha256(self.admin_token.encode()).hexdigest()}"
         return TimestampSigner(self._keys, salt=salt, key_derivation="hmac", digest_method=sha256)
 
+    @property
+    def _logins(self) -> URLSafeSerializer:
+        signer = {"key_derivation": "hmac", "digest_method": sha256}
+        return URLSafeSerializer(self._keys, salt="rankviz.login", signer_kwargs=signer)
+
     def token(self, visitor_id: str) -> str:
-        """What proves that one is this visitor."""
+        """What proves that one is this visitor, in a cookie or a header."""
         return self._ids.sign(visitor_id).decode()
 
     def new_id(self) -> str:
@@ -89,6 +96,18 @@ class Visitors:
             return self._ids.unsign(token).decode()
         except (BadSignature, UnicodeError):
             return ""
+
+    def token_for_program(self, scope: Mapping[str, Any]) -> str:
+        """What a program sends as its header to be who sent this request: that of the header, of a login or of the
+        cookie, or a new one. That of a login is no cookie, and has an end, which asking for it again does not move."""
+        given = Headers(scope=scope).get(HEADER, "")
+        if self._login_in(given):
+            return given
+        known = self.id_in(given)
+        if not known and not is_foreign(scope) and self._profile(scope):
+            ends = min(_expires_at(scope), time.time() + LOGIN_SECONDS)
+            return str(self._logins.dumps([self.login_id(scope), self.cookie_id(scope), ends]))
+        return self.token(known or self.cookie_id(scope) or self.new_id())
 
     def admin_proof(self) -> str:
         """For the cookie of an admin; it holds for some hours."""
@@ -125,10 +144,21 @@ class Visitors:
     def _by_header(self, headers: Headers) -> Visitor | None:
         """None where no header is meant for us: an access token of the Hub is for the Space's own door."""
         if (token := headers.get(HEADER)) is not None:
-            return Visitor(self.id_in(token))
+            return self._by_token(token)
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        visitor_id = self.id_in(token.strip()) if scheme.lower() == "bearer" else ""
-        return Visitor(visitor_id) if visitor_id else None
+        visitor = self._by_token(token.strip()) if scheme.lower() == "bearer" else NOBODY
+        return visitor if visitor.id else None
+
+    def _by_token(self, token: str) -> Visitor:
+        return self._login_in(token) or Visitor(self.id_in(token))
+
+    def _login_in(self, token: str) -> Visitor | None:
+        """Whom the token of a login proves while it holds; without the login, which rents machines."""
+        try:
+            visitor_id, also, ends = self._logins.loads(token)
+        except BadData:
+            return None
+        return Visitor(visitor_id, also=also) if time.time() < ends else None
 
     def _is_admin(self, proof: str) -> bool:
         if not self.admin_token or not proof:
@@ -141,7 +171,7 @@ class Visitors:
     def _profile(self, scope: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Of who is logged in at Hugging Face."""
         info = _oauth_info(scope)
-        expires_at = info.get("expires_at", math.inf)
+        expires_at = _expires_at(scope)
         if not self.login_id(scope) or expires_at < time.time():
             return None
         token, name = str(info.get("access_token") or ""), info["userinfo"].get("preferred_username")
@@ -158,6 +188,11 @@ def visitors_of(api: Api) -> Visitors:
 def _oauth_info(scope: Mapping[str, Any]) -> Mapping[str, Any]:
     """What Gradio's session has of a login."""
     return scope.get("session", {}).get("oauth_info") or {}
+
+
+def _expires_at(scope: Mapping[str, Any]) -> float:
+    """Of a login, in unix seconds; infinite where that is not known."""
+    return _oauth_info(scope).get("expires_at", math.inf)
 
 
 def is_foreign(scope: Mapping[str, Any]) -> bool:

@@ -8,28 +8,34 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from rankviz.ui.identity import GUESSES, routes
-from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER, Identified, Visitors, visitor_of
+from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER, LOGIN_SECONDS, Identified, Visitors, visitor_of
 
 TOKEN = "the token of the admin"
 
 
 async def who(request):
     visitor = visitor_of(request)
-    return JSONResponse([visitor.id, visitor.admin])
+    return JSONResponse([visitor.id, visitor.admin, *([visitor.also] if visitor.also else [])])
 
 
 class Site:
     """A page that says who asks, in place of Gradio's; a client keeps cookies as a browser does."""
 
-    def __init__(self, admin_token=TOKEN):
-        self.visitors = Visitors("0" * 64, admin_token)
+    def __init__(self, admin_token=TOKEN, logins=False, key="0" * 64):
+        self.visitors = Visitors(key, admin_token, logins)
         self.app = Starlette(
             routes=[Route("/", who, methods=["GET", "POST"]), *routes(self.visitors)],
             middleware=[Middleware(Identified, visitors=self.visitors)],
         )
 
-    def client(self):
-        return TestClient(self.app, base_url="http://page.example", follow_redirects=False)
+    def client(self, **login):
+        """login: what Gradio's session has of one, beside whose it is."""
+
+        async def app(scope, receive, send):
+            session = {"oauth_info": {"userinfo": {"sub": "123"}, **login}} if login else {}
+            await self.app({**scope, "session": session}, receive, send)
+
+        return TestClient(app, base_url="http://page.example", follow_redirects=False)
 
 
 @pytest.fixture
@@ -87,6 +93,67 @@ def test_no_other_site_reads_a_visitors_token(site):
         assert 403 == answer.status_code
         assert "visitor" not in answer.json()
     assert "no-store" == browser.get("/rankviz/visitor").headers["cache-control"]
+
+
+def token_of(client, **headers):
+    return client.get("/rankviz/visitor", headers=headers).json()["visitor"]
+
+
+@pytest.fixture
+def page():
+    return Site(logins=True)
+
+
+@pytest.mark.parametrize("header", ["{}", "Bearer {}"])
+def test_a_program_of_who_is_logged_in_is_who_the_browser_is(page, header):
+    browser = page.client(access_token="hf_secret", expires_at=4e9)
+    browser.get("/")
+    token = token_of(browser)
+
+    name = HEADER if header == "{}" else "authorization"
+    program = page.client().get("/", headers={name: header.format(token)}).json()
+
+    assert browser.get("/").json() == program == ["hf:123", False, page.visitors.id_in(browser.cookies[COOKIE])]
+    assert "hf_secret" not in token
+
+
+def test_a_program_of_who_is_logged_in_rents_nothing(page):
+    token = token_of(page.client(access_token="hf_secret", expires_at=4e9))
+
+    assert page.visitors.of({"headers": [(HEADER.encode(), token.encode())]}).login is None
+
+
+def test_the_token_of_a_login_is_no_cookie_and_holds_where_it_was_signed(page):
+    token = token_of(page.client(expires_at=4e9))
+    thief = page.client()
+
+    for name in (COOKIE, ADMIN_COOKIE):
+        assert ["", False] == thief.get("/", headers={"cookie": f"{name}={token}"}).json()
+    elsewhere = token_of(Site(logins=True, key="1" * 64).client(expires_at=4e9))
+    for forged in (token[:-1], "x" + token, elsewhere):
+        assert ["", False] == thief.get("/", headers={HEADER: forged}).json()
+
+
+@pytest.mark.parametrize(("lasts", "holds"), [(60, 60), (10 * LOGIN_SECONDS, LOGIN_SECONDS), (None, LOGIN_SECONDS)])
+def test_the_token_of_a_login_ends_with_it_or_before_also_where_it_is_asked_for_again(page, monkeypatch, lasts, holds):
+    now = began = 1e9
+    monkeypatch.setattr("rankviz.ui.visitors.time.time", lambda: now)
+    token = token_of(page.client(**({"expires_at": began + lasts} if lasts else {"scope": "openid"})))
+    program = page.client()
+
+    now = began + holds - 1
+    assert token == token_of(program, **{HEADER: token})
+    assert ["hf:123", False] == program.get("/", headers={HEADER: token}).json()
+    now = began + holds
+
+    assert ["", False] == program.get("/", headers={HEADER: token}).json()
+
+
+def test_a_login_whose_time_is_over_gives_a_program_the_cookie_alone(page):
+    browser = page.client(expires_at=1)
+    browser.get("/")
+
+    assert browser.cookies[COOKIE] == token_of(browser)
 
 
 def test_the_token_makes_an_admin_until_one_signs_out(site):

@@ -1,11 +1,14 @@
 """What is kept of answers that nobody fetches."""
 
 import asyncio
+from types import SimpleNamespace
 
+import pytest
+from fastapi import HTTPException
 from gradio.server_messages import EstimationMessage, ProcessCompletedMessage
 
 from rankviz.ui.blocks import PageBlocks
-from rankviz.ui.unread import LARGE_BYTES, TOO_LATE, Unread
+from rankviz.ui.unread import LARGE_BYTES, READ, TOO_LATE, Unread
 
 
 def answer(text):
@@ -17,8 +20,8 @@ def read(messages):
     return message.output.get("data", message.output)
 
 
-def unread_of(*sessions, events=None, **most):
-    unread = Unread({} if events is None else events, **most)
+def unread_of(*sessions, events=None, running=(), **most):
+    unread = Unread({} if events is None else events, dict(running), **most)
     for session in sessions:
         unread[session] = asyncio.Queue()
     return unread
@@ -101,6 +104,24 @@ def test_the_session_that_was_silent_the_longest_is_forgotten_with_the_ids_of_it
 
     assert ["ann", "eve"] == list(unread)
     assert {"ann": {"1"}} == events
+
+
+def test_one_waits_for_an_event_that_is_still_to_answer_alone():
+    running = {name: SimpleNamespace(alive=name != "given up") for name in ("queued", "read", "given up")}
+    events = {"ann": {"queued"}, "ben": set(), "eve": {"given up", "ended"}}
+    unread = unread_of(*events, events=events, running=running)
+    unread["eve"].put_nowait(answer("hers"))
+
+    async def read_all():
+        waiting = asyncio.ensure_future(unread["ann"].get())
+        assert {"data": ["hers"]} == (await unread["eve"].get()).output
+        for session in ("ben", "eve"):
+            with pytest.raises(HTTPException, match=READ):
+                await unread[session].get()
+        unread["ann"].put_nowait(answer("at last"))
+        return (await waiting).output
+
+    assert {"data": ["at last"]} == asyncio.run(read_all())
 
 
 def test_an_event_whose_session_is_forgotten_ends_as_any_other():

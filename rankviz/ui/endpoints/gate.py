@@ -4,14 +4,14 @@ What a value may be beyond that, the core says.
 """
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import signature
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 from rankviz.core.bounds import MAX_KEYS, MAX_NUMBER
-from rankviz.core.checks import few, is_number, plain_text
+from rankviz.core.checks import few, is_number, plain_text, shown
 from rankviz.errors import InvalidSettingError
 
 MAX_ARGUMENT = 10_000
@@ -48,6 +48,16 @@ def checked(operation: Callable[..., Any]) -> Callable[..., Any]:
         return operation(*bound.args, **bound.kwargs)
 
     return call
+
+
+def require_call(operation: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """InvalidSettingError unless the operation can be called with these arguments, by name. All have defaults."""
+    parameters = signature(operation).parameters
+    for name, value in given.items():
+        if name not in parameters:
+            known = ", ".join(parameters) or "none"
+            raise InvalidSettingError(f"{operation.__name__} has no argument {shown(name)}. Its arguments: {known}.")
+        require(uploaded(value) if name in FILES else value, parameters[name].annotation, name)
 
 
 def uploaded(value: object) -> object:

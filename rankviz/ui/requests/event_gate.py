@@ -35,6 +35,17 @@ MAX_DEPTH = 4
 """Of the description of files, the only values of widgets that hold others."""
 
 
+def with_defaults(function: BlockFunction, sent: Sequence[Any]) -> Sequence[Any]:
+    """What was sent, with the defaults of what a call of an endpoint leaves out at its end. InvalidSettingError for
+    more than it has."""
+    if function.api_visibility == "private":
+        return sent
+    most = len(function.inputs)
+    if len(sent) > most:
+        raise InvalidSettingError(f"{function.api_name} has {most} arguments (got {len(sent):,}).")
+    return [*sent, *(argument.value for argument in function.inputs[len(sent) :])]
+
+
 def require_sendable(function: BlockFunction, sent: Sequence[Any], state: Any) -> None:
     """InvalidSettingError for a value that no widget of the page sends. state: of the open page, whose choices may be
     others than the page was built with."""

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from rankviz.core.bounds import UNPRINTABLE
+from rankviz.ui.requests.envelope import NO_ENDPOINT
 from rankviz.ui.requests.event_errors import logged
 
 HOSTS = (b"host", b"x-forwarded-host")
@@ -66,8 +67,8 @@ class Answered:
             await self.app(scope, receive, noted)
         except ClientDisconnect:
             return  # who has gone needs no answer
-        except FnIndexInferError:
-            await JSONResponse({"detail": NO_EVENT}, 404)(scope, receive, send)
+        except FnIndexInferError:  # of a name; a browser sends the number of an event
+            await JSONResponse({"detail": NO_ENDPOINT}, 404)(scope, receive, send)
         except Exception as error:
             if started and isinstance(error.__cause__, HTTPException):  # a stream has said so: there is no such session
                 return await send({"type": "http.response.body", "body": b""})

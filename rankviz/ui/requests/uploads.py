@@ -15,6 +15,11 @@ from rankviz.ui.requests.arriving import Arriving, Refused
 from rankviz.ui.visitors import visitor_of_scope
 from rankviz.visitor import HOST, Visitor
 
+NOBODYS = (
+    "Uploads need this page's cookie. Allow cookies for this page, and reload it; a program sends the header "
+    "X-RankViz-Visitor, whose value it gets from /rankviz/visitor."
+)
+
 
 class Uploads:
     """ASGI middleware around Gradio's own addresses of files. Behind the one that says who sent a request."""
@@ -52,7 +57,7 @@ class Uploads:
         """Its answer is sent once it is written down whose the files are."""
         visitor = visitor_of_scope(scope) if self._workspace.shared else HOST
         if self._workspace.shared and not visitor.id:
-            raise Refused(403, "Uploads need this page's cookie. Allow cookies for this page, and reload it.")
+            raise Refused(403, NOBODYS)
         if self._workspace.shared:
             why = self._workspace.why_not_write() or self._workspace.rights.why_unknown_later()
             if why:  # then it would be nobody's

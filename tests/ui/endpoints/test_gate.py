@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import re
 
 import gradio as gr
 import pytest
@@ -11,8 +12,9 @@ from gradio.utils import get_function_description
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints import publish
-from rankviz.ui.endpoints.gate import MAX_ARGUMENT, MAX_LIST, WORDS, checked, require
+from rankviz.ui.endpoints.gate import MAX_ARGUMENT, MAX_LIST, WORDS, checked, require, require_call
 from rankviz.ui.endpoints.results import MAX_PART, as_json, part
+from rankviz.ui.requests.event_gate import with_defaults
 from tests.support.web.endpoints import ENDPOINTS
 
 DEEP = json.loads("[" * 900 + "]" * 900)
@@ -77,6 +79,31 @@ def test_a_refusal_says_what_the_argument_must_be():
         endpoint(16)
     with pytest.raises(InvalidSettingError, match="gpu must be a text or empty"):
         endpoint([16], gpu=4)
+
+
+def endpoint(model: str = "", ranks: list[int] = [16], data: str | None = None) -> None: ...  # noqa: B006
+
+
+def test_a_call_by_name_has_the_arguments_that_there_are():
+    upload = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    for given in ({}, {"model": "x"}, {"model": "x", "ranks": [], "data": None}, {"data": upload}):
+        require_call(endpoint, given)
+    for given, sentence in (
+        ({"model": "x", "rank": 8}, "endpoint has no argument 'rank'. Its arguments: model, ranks, data"),
+        ({"model": 5}, "model must be a text"),
+    ):
+        with pytest.raises(InvalidSettingError, match=re.escape(sentence)):
+            require_call(endpoint, given)
+
+
+def test_a_call_by_place_gets_the_defaults_of_what_it_leaves_out(page, endpoints):
+    for function in page.fns.values():
+        defaults = [each.default for each in inspect.signature(endpoints[function.api_name]).parameters.values()]
+        assert defaults == with_defaults(function, [])
+        assert [5, *defaults[1:]] == with_defaults(function, [5])
+        assert defaults == with_defaults(function, defaults)
+        with pytest.raises(InvalidSettingError, match=rf"{function.api_name} has {len(defaults)} arguments \(got 50\)"):
+            with_defaults(function, range(50))
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)

@@ -1,6 +1,7 @@
 """A session, or an event, whose name another visitor knows: on a page that serves, over HTTP."""
 
 import secrets
+from threading import Event
 
 import gradio as gr
 import httpx
@@ -11,6 +12,7 @@ from starlette.middleware import Middleware
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.requests import envelope
 from rankviz.ui.requests.readable import Answered
+from rankviz.ui.unread import READ
 from tests.support.web.ports import free_port
 from tests.ui.requests.conftest import As
 
@@ -29,7 +31,12 @@ def url():
     page.close()
 
 
+WAITS, GO_ON = "who waits", Event()
+
+
 def secret(word: str) -> str:
+    if word == WAITS:
+        assert GO_ON.wait(60)
     return f"the secret of {word}"
 
 
@@ -118,6 +125,37 @@ def test_the_name_under_which_a_session_is_kept_opens_nothing(visitor, session):
 
     assert 422 == ben.get("/queue/data", params={"session_hash": kept}).status_code
     assert 422 == ben.get(f"/call/secret/{kept}").status_code
+
+
+def ended(stream):
+    """What a stream gives until it ends, or says twice that it still waits."""
+    lines = []
+    for line in stream.iter_lines():
+        lines.append(line)
+        assert 2 > sum("heartbeat" in each for each in lines)
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("again", ["/call/secret/{event}", "/queue/data?session_hash={session}"])
+def test_an_answer_that_was_read_is_not_waited_for(visitor, session, again):
+    ann = visitor("ann")
+    event = call(ann, session)
+    assert "the secret of x" in events_of(ann, f"/call/secret/{event}")
+
+    with ann.stream("GET", again.format(event=event, session=session)) as stream:
+        assert "404: " in ended(stream)
+
+
+def test_of_two_who_wait_for_one_answer_one_gets_it_and_the_other_waits_no_longer(visitor, session):
+    ann = visitor("ann")
+    address = f"/call/secret/{call(ann, session, WAITS)}"
+
+    with ann.stream("GET", address) as one, ann.stream("GET", address) as other:
+        GO_ON.set()
+        texts = [ended(one), ended(other)]
+
+    assert 1 == sum(f"the secret of {WAITS}" in text for text in texts)
+    assert 1 == sum(f"404: {READ}" in text for text in texts)
 
 
 def test_who_has_neither_cookie_nor_header_reads_what_they_called(visitor):
