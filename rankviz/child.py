@@ -83,7 +83,7 @@ def run(command: Sequence[str], bounds: Bounds, *, folder: Path | None = None, s
     if child.returncode == -signal.SIGXCPU:
         stopped = "used too much processor time"
     if secret:
-        output = redacted(output.decode(errors="replace"), secret).encode()
+        output = output.replace(secret.encode(), b"...")
     return Ended(child.returncode, output, redacted(log.decode(errors="replace"), secret)[-LOG_TAIL:], stopped)
 
 

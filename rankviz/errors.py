@@ -40,7 +40,7 @@ SHOWN = 200
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN")
 LEAST_OF_A_TOKEN = 8
 """Characters. A shorter word stands for no token, or may be one of any sentence."""
-OF_HUGGING_FACE = re.compile(r"hf_(?:oauth_[\w.-]{20,}\w|[A-Za-z0-9]{20,})")
+OF_HUGGING_FACE = re.compile(r"(?<![\w/.-])hf_(?:oauth_[\w.-]{20,}\w|[A-Za-z0-9]{20,})")
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """Of an OSError that something could not be written, which says nothing of what was read for it."""

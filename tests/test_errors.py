@@ -5,6 +5,7 @@ import pytest
 from rankviz.children import remade
 from rankviz.errors import LONGEST, BadAdapterError, EngineUnavailableError, UnknownModelError, UserError
 
+NAMES = ("alice/hf_SmolLM2InstructRanks16x", "my-hf_SmolLM2InstructRanks16x", "shelf_SmolLM2InstructRanks16x")
 TOKEN = "hf_alicesOwnToken0123456789"
 
 
@@ -34,5 +35,5 @@ def test_no_message_has_a_token(monkeypatch, token):
 def test_what_only_begins_as_a_token_stays(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "none")
 
-    for words in ("hf_hub_download of hf_transfer", "hf_jobs: none of 3", "hf_mistral7b/adapter_model"):
+    for words in ("hf_hub_download of hf_transfer", "hf_jobs: none of 3", "hf_mistral7b/adapter_model", *NAMES):
         assert words == str(UserError(words))

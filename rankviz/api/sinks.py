@@ -193,7 +193,7 @@ class Sinks:
             return False
         visitor, store = self._workspace.visitor, self._workspace.store
         owners = {store.ownership(record.run_id).owner for record in self._workspace.rights.seen(name)}
-        return not self._workspace.shared or owners <= {visitor.id, visitor.also}
+        return not self._workspace.shared or owners <= {*visitor.ids}
 
     def _require_own(self, name: str) -> None:
         if self.is_own(name):

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from rankviz.ui.visitors import (
     ADMIN_COOKIE,
     ADMIN_SECONDS,
+    HEADER,
     Visitors,
     cookie,
     is_foreign,
@@ -31,6 +32,7 @@ FORM = """<!doctype html><html lang="en" style="color-scheme: light dark"><head>
 SIGN_IN = """<label>Token <input type="password" name="token" autocomplete="current-password" required></label>
 <button>Sign in</button>"""
 SIGN_OUT = '<input type="hidden" name="leave" value="yes"><button>Sign out</button>'
+OVER = "The login of this value has ended. Log in again in the browser, and open this address there for a new value."
 
 
 def routes(visitors: Visitors) -> list[Route]:
@@ -49,6 +51,8 @@ class _Token:
     async def answer(self, request: Request) -> Response:
         if is_foreign(request.scope):
             return JSONResponse({"error": "Ask for it from a program."}, 403, NO_STORE)
+        if self._visitors.is_over(request.headers.get(HEADER, "")):  # a new one would be somebody else's
+            return JSONResponse({"error": OVER}, 403, NO_STORE)
         token = self._visitors.token_for_program(request.scope)
         return JSONResponse({"header": "X-RankViz-Visitor", "visitor": token}, headers=NO_STORE)
 

@@ -67,10 +67,16 @@ class Unread(LRUCache[str, asyncio.Queue[EventMessage]]):
     def _drop(self, session: str, message: EventMessage) -> None:
         self._events.get(session, set()).discard(message.event_id)
 
-    def _has_more(self, session: str) -> bool:
-        """Whether an event has something left to say to whoever reads this session."""
-        unread = (self._running.get(each) for each in self._events.get(session, ()))
-        return any(event is not None and event.alive for event in unread)
+    def _has_more(self, session: str, besides: str | None = None) -> bool:
+        """Whether an event has something left to say to whoever reads this session, whose messages are all read.
+        The others are forgotten, or Gradio would wait for them and never end its stream.
+
+        besides: an event that Gradio forgets itself.
+        """
+        unread = self._events.get(session, set())
+        living = {each for each in unread if (event := self._running.get(each)) is not None and event.alive}
+        unread &= living | {besides}
+        return bool(living)
 
 
 class Answers:
@@ -112,7 +118,9 @@ class Messages(asyncio.Queue[EventMessage]):
         has_more: Says whether messages are still to come.
     """
 
-    def __init__(self, answers: Answers, most: int, drop: Callable[[EventMessage], None], has_more: Callable[[], bool]):
+    def __init__(
+        self, answers: Answers, most: int, drop: Callable[[EventMessage], None], has_more: Callable[..., bool]
+    ):
         super().__init__()
         self._answers = answers
         self._most = most
@@ -123,7 +131,10 @@ class Messages(asyncio.Queue[EventMessage]):
         """HTTPException where none is there or still to come: Gradio would wait for ever, and says this instead."""
         if self.empty() and not self._has_more():
             raise HTTPException(404, READ)
-        return await super().get()
+        message = await super().get()
+        if self.empty():
+            self._has_more(message.event_id)
+        return message
 
     def _put(self, item: EventMessage) -> None:
         if self.qsize() >= self._most:

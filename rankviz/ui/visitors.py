@@ -109,6 +109,13 @@ class Visitors:
             return str(self._logins.dumps([self.login_id(scope), self.cookie_id(scope), ends]))
         return self.token(known or self.cookie_id(scope) or self.new_id())
 
+    def is_over(self, token: str) -> bool:
+        """Whether it proved a login until that ended."""
+        try:
+            return bool(time.time() >= self._logins.loads(token)[-1])
+        except BadData:
+            return False
+
     def admin_proof(self) -> str:
         """For the cookie of an admin; it holds for some hours."""
         return self._admins.sign("admin").decode()

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.ui.identity import GUESSES, routes
+from rankviz.ui.identity import GUESSES, OVER, routes
 from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER, LOGIN_SECONDS, Identified, Visitors, visitor_of
 
 TOKEN = "the token of the admin"
@@ -147,6 +147,8 @@ def test_the_token_of_a_login_ends_with_it_or_before_also_where_it_is_asked_for_
     now = began + holds
 
     assert ["", False] == program.get("/", headers={HEADER: token}).json()
+    refused = program.get("/rankviz/visitor", headers={HEADER: token})  # a new value would be somebody else's
+    assert (403, {"error": OVER}) == (refused.status_code, refused.json())
 
 
 def test_a_login_whose_time_is_over_gives_a_program_the_cookie_alone(page):

@@ -124,6 +124,22 @@ def test_one_waits_for_an_event_that_is_still_to_answer_alone():
     assert {"data": ["at last"]} == asyncio.run(read_all())
 
 
+def test_an_event_that_was_given_up_keeps_no_stream_open():
+    """Gradio ends a stream once it has no event left but the one whose answer was read, which it takes away itself."""
+    events = {"ann": {"hers", "queued", "given up", "ended"}}
+    unread = unread_of("ann", events=events, running={"queued": SimpleNamespace(alive=True)})
+    for name in ("ended", "hers"):
+        unread["ann"].put_nowait(ProcessCompletedMessage(event_id=name, output={"data": []}, success=True))
+
+    async def read_all():
+        await unread["ann"].get()
+        assert {"hers", "queued", "given up", "ended"} == events["ann"]  # before the last message nothing is known
+        await unread["ann"].get()
+
+    asyncio.run(read_all())
+    assert {"hers", "queued"} == events["ann"]
+
+
 def test_an_event_whose_session_is_forgotten_ends_as_any_other():
     unread_of()["gone"].put_nowait(answer("nobody's"))
 

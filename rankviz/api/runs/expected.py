@@ -95,7 +95,8 @@ class ExpectedRuns(StoredRuns):
         if limits.run_minutes is None or not self._machines.engine(engine).is_limited:
             return
         environment = self._machines.environment(engine)
-        if environment and (time := self._time_on(environment, runs)):
+        # As on a machine that is idle: without a load average, slowdowns of the last runs would count for ever.
+        if environment and (time := self._time_on(environment, runs, load_average=0.0)):
             check_minutes(time.longest_run.low, limits)
 
     def _time_on(

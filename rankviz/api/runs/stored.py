@@ -71,7 +71,7 @@ class StoredRuns:
         store, visitor = self._workspace.store, self._workspace.visitor
         is_run = store.run_dir(run_or_sweep_id).is_dir()  # at once, since a list asks for each
         run_ids = [run_or_sweep_id] if is_run else [run.run_id for run in self._rights.seen(run_or_sweep_id)]
-        others = {store.ownership(run_id).owner for run_id in run_ids} - {visitor.id, visitor.also}
+        others = {store.ownership(run_id).owner for run_id in run_ids} - {*visitor.ids}
         return next((f"visitor {owner[:SHORT_OWNER]}" if owner else "the host" for owner in sorted(others)), "")
 
     def unreadable(self) -> Mapping[str, str]:
@@ -293,7 +293,6 @@ def _key(source: Path) -> str:
     from rankviz.store.copies import digest_of
     from rankviz.store.imports import MAX_ARCHIVE_BYTES
 
-    try:
-        return "" if source.stat().st_size > MAX_ARCHIVE_BYTES else f"import {digest_of(source)} {source.name}"
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):  # said with the path as it was given
-        raise InvalidSettingError(f"There is no file {quoted(str(source))}.") from None
+    if not source.is_file():  # said with the path as it was given
+        raise InvalidSettingError(f"There is no file {quoted(str(source))}.")
+    return "" if source.stat().st_size > MAX_ARCHIVE_BYTES else f"import {digest_of(source)} {source.name}"

@@ -221,12 +221,12 @@ def require_runs(
     owners: the ids of whoever they will belong to.
     besides: the sweep to which they come.
     """
-    if most is None and most_in_total is None:
+    if not new or (most is None and most_in_total is None):
         return ()
     leaving: Sequence[Going] = ()
     kept, in_total = store.counts(owners)
     if most is not None and (over := kept + new - most) > 0:
-        probes = going.ended_probes(store, owners)
+        probes = going.ended_probes(store, [owner for owner in owners if owner])  # the host's own stay
         if over > len(probes):
             raise LimitError(_too_many(store, owners, most, kept - len(probes), new))
         leaving = probes[:over]

@@ -14,7 +14,7 @@ from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.engines.hf_jobs.papers import Papers, Rented
 from rankviz.engines.hf_jobs.prices import MOST_SECONDS, MOST_USD, longest_seconds
 from rankviz.engines.hf_jobs.spending import Cost, Span, Spending, span_of
-from rankviz.errors import EngineError, EngineUnavailableError, RunNotFoundError
+from rankviz.errors import EngineError, EngineUnavailableError, RunNotFoundError, RunUnreadError
 from rankviz.store import RunStore
 from rankviz.store.destination import read_destination
 
@@ -134,7 +134,10 @@ def sweeps(papers: Papers, store: RunStore) -> Iterator[str]:
         try:
             yield papers.read(folder).sweep_id
         except (EngineError, OSError):
-            yield papers.sweep_of(folder) or whose(store, folder.name)[1]
+            sweep_id = papers.sweep_of(folder)
+            with contextlib.suppress(RunUnreadError):  # one that nobody can tell holds up no other
+                sweep_id = sweep_id or whose(store, folder.name)[1]
+            yield sweep_id
 
 
 def _cost(hub: Hub, jobs: Sequence[Seen], rented: Rented) -> Cost:

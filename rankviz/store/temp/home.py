@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -100,7 +100,7 @@ class TempHome:
     def _discard(self, download: Path, visitor: Visitor) -> None:
         """Remove a download, and that it was this visitor's."""
         shutil.rmtree(download.parent, ignore_errors=True)
-        for name in visitor.ids:
+        for name in _names_of(visitor):
             self._record(download, name).unlink(missing_ok=True)
 
     def is_download(self, path: Path) -> bool:
@@ -208,7 +208,7 @@ class TempHome:
 
     def _paths(self, visitor: Visitor) -> set[Path]:
         """The files of a visitor, as they were written down; some may be gone."""
-        records = (record for name in visitor.ids for record in _inside(self.folder / "owners" / _name(name)))
+        records = (record for name in _names_of(visitor) for record in _inside(self.folder / "owners" / _name(name)))
         return {path for record in records if (path := _path_in(record))}
 
     def _records(self, path: Path, visitor: Visitor) -> list[Path]:
@@ -248,6 +248,11 @@ class TempHome:
                 time.sleep(every_seconds)
 
         Thread(target=clean, name="temporary files", daemon=True).start()
+
+
+def _names_of(visitor: Visitor) -> Sequence[str]:
+    """Under which it is written down what is theirs. All whom nobody can tell share one."""
+    return visitor.ids or (visitor.id,)
 
 
 def _resolved(path: Path) -> Path:

@@ -17,7 +17,7 @@ from rankviz.visitor import HOST, Visitor
 
 NOBODYS = (
     "Uploads need this page's cookie. Allow cookies for this page, and reload it; a program sends the header "
-    "X-RankViz-Visitor, whose value it gets from /rankviz/visitor."
+    "X-RankViz-Visitor, whose value it gets from /rankviz/visitor; that of a login ends with it."
 )
 
 

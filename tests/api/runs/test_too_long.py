@@ -15,12 +15,14 @@ from rankviz.errors import LimitError
 from rankviz.settings import SharedLimits, read
 from rankviz.store.destination import Destination
 from rankviz.visitor import acting_as
+from tests.api.runs.test_measured import finish
 from tests.api.test_engines import A_CPU, completed
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
 from tests.support.web.visitors import ANN
 
 FOR_MONTHS = {"max_steps": 200, "gradient_accumulation_steps": 65_536, "per_device_train_batch_size": 32}
+SMALL = {"device": "cpu", "device_name": "a small CPU", "cpu_count": 2, "cpu_bf16": False}
 REFUSED = r"at most 20 minutes per run, and one of these takes at least [\d,.]+ days by the estimate\. Use fewer steps"
 
 
@@ -101,12 +103,23 @@ def test_where_no_time_is_known_nothing_is_refused(page):
         api.engines.check(asked, "elsewhere")
 
 
-def test_other_programs_refuse_nothing_since_they_may_end(page, monkeypatch):
-    api, _ = page
-    asked = questions.sweep(ranks=(4,), max_steps=200, gradient_accumulation_steps=4)
-    monkeypatch.setattr("rankviz.machine.load_average", lambda: 2000.0)
+def test_other_programs_refuse_nothing_since_they_may_end(tmp_path, monkeypatch):
+    """Neither those that run now, nor those that made the last runs slow."""
+    monkeypatch.setenv("RANKVIZ_MAX_RUN_MINUTES", "20")
+    api = Api(home=tmp_path, shared=False)
 
-    assert api.engines.check(asked).expected.seconds.expected > 0
+    def finished(slowed, ended_at):
+        for days in (3, 2, 1):
+            finish(api, ended_at - days, step=60.0, slowed=slowed)
+
+    finished(50, time.time() - 86_400)
+    assert api.engines.check(questions.sweep(ranks=(4,))).expected.seconds.high > 0
+    monkeypatch.setattr("rankviz.machine.load_average", lambda: 2000.0)
+    assert api.engines.check(questions.sweep(ranks=(4,))).expected.seconds.low > 20 * 60
+
+    finished(1, time.time())
+    with pytest.raises(LimitError, match="per run"):
+        api.engines.check(questions.sweep(ranks=(4,)))
 
 
 def fast(ranks):
@@ -126,16 +139,16 @@ USUAL = {
 @pytest.mark.parametrize("name", USUAL)
 def test_what_a_page_offers_is_far_from_refused_on_a_small_cpu(page, monkeypatch, name):
     api, _ = page
-    small = {"device": "cpu", "device_name": "a small CPU", "cpu_count": 2, "cpu_bf16": False}
-    monkeypatch.setattr("rankviz.machine.here", lambda: small)
+    monkeypatch.setattr("rankviz.machine.here", lambda: SMALL)
 
     expected = api.runs.expected(USUAL[name]())
 
     assert expected.time.longest_run.low < 60 * read(SharedLimits).run_minutes / 4
 
 
-def test_what_may_take_too_long_is_said_and_not_refused(page):
+def test_what_may_take_too_long_is_said_and_not_refused(page, monkeypatch):
     api, _ = page
+    monkeypatch.setattr("rankviz.machine.here", lambda: SMALL)
     may = questions.sweep(ranks=(4,), max_steps=200, gradient_accumulation_steps=4)
 
     plan = api.engines.check(may)

@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.errors import LimitError
 from rankviz.store.temp.downloads import KEPT, is_download
-from rankviz.visitor import Visitor
+from rankviz.visitor import NOBODY, Visitor
 
 ANNA, BEN, CARL = Visitor("anna"), Visitor("ben"), Visitor("carl")
 MB = 10**6
@@ -49,6 +49,12 @@ def test_only_the_newest_few_of_a_visitor_stay(temp, made):
     assert annas[-KEPT:] == there(annas)
     assert bens.exists()
     assert KEPT + 1 == len(list(temp.page.iterdir()))
+
+
+def test_all_whom_nobody_can_tell_have_as_many_together(made):
+    downloads = [made(NOBODY) for _ in range(KEPT + 2)]
+
+    assert downloads[-KEPT:] == there(downloads)
 
 
 def test_after_a_login_those_from_before_are_among_them(made):
