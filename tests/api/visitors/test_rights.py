@@ -11,7 +11,7 @@ from rankviz.errors import InvalidSettingError, NotYoursError, RunNotFoundError,
 from rankviz.machine import disk
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
-from rankviz.visitor import NOBODY, acting_as
+from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
 from tests.api.visitors.owned import first_run, sweep_of
 from tests.catalog.test_peft_results import result
 from tests.support.runs import questions
@@ -42,6 +42,15 @@ def test_lists_and_choices_hold_ones_own_runs_only(api):
         assert [] == list(api.runs.sweeps())
     with acting_as(ADMIN):
         assert {mine, other} == {sweep.sweep_id for sweep in api.runs.sweeps()}
+
+
+@pytest.mark.parametrize("admin", [ADMIN, Visitor("hf:1", admin=True, also="cookie")])
+def test_what_the_host_made_is_no_admins_own(api, admin):
+    made = sweep_of(api, HOST)
+
+    with acting_as(admin):
+        assert "the host" == api.runs.owner_of(made)
+        assert not api.sinks.is_own(made)
 
 
 @pytest.mark.parametrize(("visitor", "words"), [(ANN, disk.NOTHING_NOW), (ADMIN, disk.NO_KEY_SENTENCE)])

@@ -2,12 +2,16 @@
 ended. One whose papers cannot be read for now goes on, and costs no other job anything."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from rankviz.engines.hf_jobs import missing
 from rankviz.engines.hf_jobs.papers import RENTED
 from rankviz.engines.hf_jobs.spending import purse
 from rankviz.engines.hf_jobs.words import ONE_AT_A_TIME
+from rankviz.errors import RunUnreadError
 from rankviz.store.destination import read_destination
 from tests.support.engines.hub_jobs import sweep
 from tests.support.processes.failing_reads import failing_reads
@@ -97,6 +101,19 @@ def test_a_sweep_with_a_job_that_cannot_be_read_now_starts_no_other(supervise, s
         wait_for(lambda: ONE_AT_A_TIME in store.get(beside.run_id).waits)
 
     assert 1 == len(hub.jobs)
+
+
+def test_a_job_whose_sweep_nobody_can_tell_holds_up_no_other(monkeypatch):
+    def unread(*_):
+        raise RunUnreadError("run", "Input/output error")
+
+    def damaged(_):
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(missing, "whose", unread)
+    papers = SimpleNamespace(all=lambda: [Path("hf-jobs/run-a1")], read=damaged, sweep_of=lambda _: "")
+
+    assert [""] == list(missing.sweeps(papers, None))
 
 
 @pytest.mark.parametrize("file", [RENTED, "job.json"])

@@ -1,10 +1,13 @@
 """The quick look in a real browser: launched as Train offers it, and one more run added to one that has ended."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from rankviz.core.runs.events import RunStarted
 from rankviz.store import RunStore, export_runs, import_runs
+from rankviz.store.copies import digest_of
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
@@ -57,6 +60,8 @@ def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home
     )
     for run, loss in zip(elsewhere.sweep(sweep_id).runs, (3.0, 1.6), strict=True):
         for event in finished_events(run.request, loss):
+            if isinstance(event, RunStarted):
+                event = replace(event, environment={**event.environment, "data_fingerprint": digest_of(data)})
             elsewhere.append(run.run_id, event)
     import_runs(RunStore(home), export_runs([elsewhere], [sweep_id], tmp_path / "runs.zip"))
     page.goto(f"/?tab={tab}&sweep={sweep_id}")
