@@ -53,6 +53,8 @@ EVERY_SECONDS = 1.0
 """A look at the app's memory."""
 STEPS = 1_000_000
 """Of the training, which is ended before."""
+LIMITS = {"RANKVIZ_MAX_STEPS": str(STEPS), "RANKVIZ_MAX_RUN_MINUTES": ""}
+"""Of the page that trains such a run."""
 LOST = ("RunFailed", "RunRequeued", "RunCancelled", "RunCompleted")
 """Events after which what was measured was not measured beside one run."""
 BEGIN_SECONDS, STEP_SECONDS = 600, 30
@@ -229,7 +231,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        Space(Path(folder), trains=True, RANKVIZ_MAX_STEPS=str(STEPS)) as space,
+        Space(Path(folder), trains=True, **LIMITS) as space,
     ):
         start_mb = mb(space)
         if options.only in (None, "alone"):

@@ -150,7 +150,7 @@ def test_memory_is_counted_from_the_start_of_the_app_for_each_crowd(monkeypatch,
 
 def test_the_run_is_queued_by_the_page_under_test_and_other_visitors_see_it(monkeypatch, tmp_path):
     monkeypatch.setattr(load.subprocess, "run", lambda command, **_: Path(command[-1]).mkdir(parents=True))
-    with load.Space(tmp_path, RANKVIZ_MAX_STEPS=str(load.STEPS)) as space:
+    with load.Space(tmp_path, **load.LIMITS) as space:
         run = load.Training(space)
 
         other = Stranger(space.url)
