@@ -11,7 +11,6 @@ cuts/ beside the journals. What comes back was written elsewhere: it is read as 
 whatever is wrong with it is a matter of its own run.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -32,6 +31,7 @@ from rankviz.engines.engine import Job, Kind
 from rankviz.errors import OF_NAMES, BadAdapterError, EngineError, quoted
 from rankviz.references import References
 from rankviz.store import RunStore
+from rankviz.store.copies import digest_of
 from rankviz.store.durable import write_durably
 from rankviz.store.journal import append_event, parse_lines, request_text
 from rankviz.store.records import path_in_run
@@ -202,9 +202,7 @@ def _copy_data(file: Path, folder: Path) -> Path:
     aside = folder / "data" / secrets.token_hex(4)
     aside.parent.mkdir(exist_ok=True)
     shutil.copyfile(file, aside)
-    with aside.open("rb") as copy:
-        digest = hashlib.file_digest(copy, "sha256").hexdigest()[:16]
-    path = Path("data") / digest / f"data{file.suffix}"
+    path = Path("data") / digest_of(aside) / f"data{file.suffix}"
     (folder / path).parent.mkdir(exist_ok=True)
     os.replace(aside, folder / path)
     return path

@@ -74,8 +74,8 @@ def line_of(event: RunEvent) -> bytes:
     """As it stands in a journal: without an attempt and an offset of 0, as older journals are, and without a token that
     somebody has said back."""
     row = {name: value for name, value in asdict(event).items() if value or name not in ("attempt", "offset")}
-    said = {name: redacted(value) for name, value in row.items() if isinstance(value, str)}
-    return (json.dumps({"event": type(event).__name__, **row, **said}) + "\n").encode()
+    texts = {name: redacted(value) for name, value in row.items() if isinstance(value, str)}
+    return (json.dumps({"event": type(event).__name__, **row, **texts}) + "\n").encode()
 
 
 def parse_event(line: bytes) -> RunEvent | None:

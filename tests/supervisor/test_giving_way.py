@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.supervisor.test_turns import queued
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import each_waits_for, states, wait_for
@@ -29,25 +27,13 @@ class Cluster(Elsewhere):
 
 
 @pytest.fixture
-def start(store, tmp_path):
+def start(supervise, tmp_path):
     """A supervisor of so many machines. Their workers begin once tmp_path has the file `node`, and hold each run until
     it has one with its rank."""
-    started = []
     waits = f"while not os.path.exists({str(tmp_path / 'node')!r}): time.sleep(0.02)\n"
     *python, program = each_waits_for(tmp_path)
     command = *python, program.replace("for run_id in run_ids", f"{waits}for run_id in run_ids", 1)
-
-    def of(machines, **settings):
-        engine = Cluster(RunStore(store.home), tmp_path / "elsewhere", command, machines)
-        supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, **settings)
-        started.append((supervisor, engine))
-        return supervisor, engine
-
-    yield of
-    for supervisor, engine in started:
-        supervisor.stop()
-        for live in engine.live():
-            engine.cancel(live)
+    return lambda machines, **settings: supervise(command, make=Cluster, machines=machines, **settings)
 
 
 def test_a_turn_begins_with_the_first_run_and_not_while_the_job_waits_in_its_cluster(start, store, clock, tmp_path):

@@ -198,7 +198,7 @@ class StoredRuns:
 
         owner, limits, children = self._workspace.rights.somebody(), self._workspace.limits, self._workspace.children
         key = _key(source := self._workspace.references.file(source))
-        said = {"about": source.name, "error": InvalidSettingError, "key": key}
+        asking = {"about": source.name, "error": InvalidSettingError, "key": key}
         request = {
             "home": str(self._workspace.home),
             "assets": str(self._workspace.assets.absolute()),
@@ -221,7 +221,7 @@ class StoredRuns:
             self._workspace.references.file(source)  # and another import of it may have used it up
             reply = self._workspace.room.given(
                 min(USUAL_RATIO * source.stat().st_size, limits.import_mb * 10**6),
-                lambda most: children.ask("import", request | {"most_bytes": most}, **said),
+                lambda most: children.ask("import", request | {"most_bytes": most}, **asking),
             )
             if not (refused := reply["refused"]):
                 self._workspace.temp.use_up(source, owner)

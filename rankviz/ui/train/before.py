@@ -167,10 +167,10 @@ def breakdown_html(expected: ExpectedSweep) -> str:
         )
         for r, run in expected.ranks.items()
     ]
-    said = (expected.warning, expected.too_long)
+    elsewhere = (expected.warning, expected.too_long)
     return html.folded(
         "Parts and ranks",
-        html.paragraphs(*(sentence for sentence in expected.sentences[1:] if sentence not in said))
+        html.paragraphs(*(sentence for sentence in expected.sentences[1:] if sentence not in elsewhere))
         + html.table(["Rank", "Parameters", "Adapter", "Memory"], rows, label="Estimate for each rank"),
     )
 
