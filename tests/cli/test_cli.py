@@ -75,7 +75,7 @@ def test_what_is_not_known_is_null():
         (("evidence", "add", "no-such-file.json"), "no-such-file.json cannot be read"),
         (("runs", "show", "nothing"), "rankviz runs list"),
         (("runs", "import", "nofile.zip"), "There is no file 'nofile.zip'."),
-        (("runs", "import", "/dev/null"), "There is no file '/dev/null'."),
+        (("runs", "import", "/dev/zero"), "There is no file '/dev/zero'."),
         (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
         (("sweep", "embedded", "--data", "phonemes", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
         (("probe", "Qwen/Qwen3-0.6B", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
