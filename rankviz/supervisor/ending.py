@@ -37,10 +37,10 @@ class Ending:
         self._store, self._jobs, self._ends, self._outcomes = store, jobs, ends, outcomes
         self._run_minutes = run_minutes
         self._room_seconds, self._not_before = room_seconds, -math.inf
-        self._too_long: set[str] = set()
-        """Jobs that are being ended since a run of theirs took too long."""
-        self._in_vain: set[str] = set()
-        """Jobs that are being ended since they were at a run that nobody wants."""
+        self._too_long: dict[str, str] = {}
+        """Jobs that are being ended, and the run of theirs that took too long."""
+        self._being_ended: set[str] = set()
+        """Jobs that their engines were asked to end, for whatever. That holds also where it is needless by now."""
         self._done_at: dict[str, float] = {}
         """When it was first seen that all runs of a job had ended."""
         self._unread_at: dict[str, float] = {}
@@ -97,7 +97,7 @@ class Ending:
                 if live.end is None and self._is_needless(live):
                     self.end(engine, live)
                 elif live.end is None and self._is_in_vain(engine, live):
-                    self._end_in_vain(engine, live)
+                    self.end(engine, live, unless=lambda: not self._is_in_vain(engine, live))
                 elif self._jobs.copy(engine, live) and live.end is not None:
                     self._ended(engine, live, live.end)
             return
@@ -136,12 +136,6 @@ class Ending:
             return self._jobs.copying.is_in_vain(engine, live)
         return False
 
-    def _end_in_vain(self, engine: Engine, live: Live) -> None:
-        """End such a job: the others go on in another one."""
-        self._in_vain.add(live.job.name)
-        self.end(engine, live, unless=lambda: not self._is_in_vain(engine, live))
-        self._in_vain.discard(live.job.name)
-
     def end(
         self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False, but: Collection[str] = ()
     ) -> End | None:
@@ -159,9 +153,13 @@ class Ending:
             except RunUnreadError as error:
                 if not self._has_lasted(live, self._unread_at):
                     raise EngineEndingError(f"{error} {ENDED_ALL_THE_SAME}") from error
-                return False
-            self._unread_at.pop(live.job.name, None)
-            return unless()
+                needless = False
+            else:
+                self._unread_at.pop(live.job.name, None)
+                needless = unless()
+            if not needless:
+                self._being_ended.add(live.job.name)
+            return needless
 
         with self._jobs.asking(engine.name):
             end = live.end or engine.cancel(live, is_needless)
@@ -175,11 +173,10 @@ class Ending:
         try:
             end = self.end(engine, live, unless=lambda: not self.unended([run_id]), but=[run_id])
         except (EngineEndingError, RunUnreadError):
-            self._too_long.add(live.job.name)
+            self._too_long[live.job.name] = run_id
             return
         except EngineUnavailableError:  # it is tried again
             return
-        self._too_long.discard(live.job.name)
         if end is not None:
             self._settle(engine, live, self._of_one_that_took_too_long(end))
 
@@ -188,8 +185,9 @@ class Ending:
         was not lost if it ended no run. What it brings waits, and says so, as long as a run of it will not be read."""
         if not engine.shares_disk and (run_id := self._jobs.unreadable(live)):
             return self._jobs.place(engine, replace(live, waits=UNREADABLE.format(run_id)))
-        if live.job.name in self._too_long or self._can_only_have_taken_too_long(engine, live, end):
-            self._too_long.discard(live.job.name)
+        slow = self.unended(filter(None, [self._too_long.get(live.job.name)]))
+        took_too_long = bool(slow) or self._can_only_have_taken_too_long(engine, live, end)
+        if took_too_long:
             end = self._of_one_that_took_too_long(end)
         is_full = end.exit_code == DISK_FULL or (end.exit_code != 0 and disk.is_full(self._store.home))
         if end.why == disk.FULL_SENTENCE or (engine.shares_disk and is_full):
@@ -197,8 +195,8 @@ class Ending:
             end = end._replace(why=disk.FULL_SENTENCE, lost=False)
         if end.exit_code is None and not self._at_stake([record.run_id for record in self._jobs.records(live)], end):
             end = end._replace(lost=False)
-        may_be_by_us = (end.lost or end.exit_code is None) and not end.is_final
-        if end.by_us or (live.job.name in self._in_vain and may_be_by_us):
+        may_be_by_us = (end.lost or end.exit_code is None) and not end.is_final and not took_too_long
+        if end.by_us or (live.job.name in self._being_ended and may_be_by_us):
             self._begin_anew(live)
         elif not self._jobs.is_settled(live):
             self._settle(engine, live, end)
@@ -222,7 +220,8 @@ class Ending:
 
     def _forget(self, engine: Engine, live: Live) -> None:
         self._jobs.forget(engine, live)
-        self._in_vain.discard(live.job.name)
+        self._too_long.pop(live.job.name, None)
+        self._being_ended.discard(live.job.name)
         self._done_at.pop(live.job.name, None)
         self._unread_at.pop(live.job.name, None)
 

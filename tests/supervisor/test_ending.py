@@ -154,10 +154,8 @@ def test_a_run_that_took_too_long_says_so_also_after_a_restart(supervise, store,
     assert for_another == (store.get(first).attempt > 1)
 
 
-@pytest.mark.parametrize("while_it_is_asked", [True, False])
-def test_a_run_that_begins_while_its_job_is_ended_for_an_unwanted_one_begins_anew(
-    supervise, store, tmp_path, while_it_is_asked
-):
+@pytest.mark.parametrize("begins", ["while it is asked", "afterwards", "while it is asked again"])
+def test_a_run_that_begins_while_its_job_is_ended_for_an_unwanted_one_begins_anew(supervise, store, tmp_path, begins):
     first, unwanted, last = sweep(store, 2, 4, 8)
     supervisor, engine = supervise()
     engine._command = each_waits_for(tmp_path)
@@ -166,11 +164,16 @@ def test_a_run_that_begins_while_its_job_is_ended_for_an_unwanted_one_begins_ane
     asked = []
 
     def cancel(live, unless=lambda: False):
+        if asked and begins == "while it is asked again":
+            (tmp_path / "r4").touch()
+            wait_for(unless)
         if unless():
             return None
         asked.append(live)
+        if begins == "while it is asked again":
+            raise EngineEndingError("It takes a while.")
         (tmp_path / "r4").touch()
-        if not while_it_is_asked:
+        if begins == "afterwards":
             raise EngineEndingError("It takes a while.")
         wait_for(lambda: unless() and store.get(last).steps)
         return Elsewhere.cancel(engine, live)
@@ -178,7 +181,7 @@ def test_a_run_that_begins_while_its_job_is_ended_for_an_unwanted_one_begins_ane
     engine.cancel = cancel
     (tmp_path / "r2").touch()
     wait_for(lambda: supervisor.tick() or asked)
-    if not while_it_is_asked:
+    if begins != "while it is asked":
         wait_for(lambda: supervisor.tick() or store.get(last).steps)
         Elsewhere.cancel(engine, asked[0])
     (tmp_path / "r8").touch()
@@ -186,3 +189,27 @@ def test_a_run_that_begins_while_its_job_is_ended_for_an_unwanted_one_begins_ane
 
     assert ["completed", "cancelled", "completed"] == states(store, [first, unwanted, last])
     assert (0, "") == (store.get(last).lost_attempts, store.get(last).lost)
+
+
+def test_a_run_that_begins_while_its_job_is_ended_for_one_that_took_too_long_begins_anew(supervise, store, tmp_path):
+    """That one completes meanwhile."""
+    slow, last = sweep(store, 4, 8)
+    supervisor, engine = supervise(run_minutes=0.001)
+    engine._command = each_waits_for(tmp_path)
+    asked = []
+
+    def cancel(live, unless=lambda: False):
+        if unless():
+            return None
+        asked.append(live)
+        raise EngineEndingError("It takes a while.")
+
+    engine.cancel = cancel
+    wait_for(lambda: supervisor.tick() or asked)
+    (tmp_path / "r4").touch()
+    wait_for(lambda: b"step" in engine.events(asked[0], asked[0].job.attempts[1], 0))
+    Elsewhere.cancel(engine, asked[0])
+    (tmp_path / "r8").touch()
+    supervisor.settle()
+
+    assert ["completed", "completed"] == states(store, [slow, last])
