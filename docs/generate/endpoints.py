@@ -26,7 +26,7 @@ def _section(name: str, function: Any) -> str:
         [f"`{parameter.name}`", meanings.get(parameter.name, ""), _default(parameter)]
         for parameter in signature(function).parameters.values()
     ]
-    parameters = table(["Parameter", "Meaning", "Default"], rows)
+    parameters = table(["Parameter", "Meaning", "Default"], rows) if rows else "No parameters."
     result = f"Returns: {results.returned(signature(function).return_annotation)}."
     return "\n\n".join([f"### `/{name}`", description.strip(), parameters, result])
 

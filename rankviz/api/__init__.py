@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rankviz.api.studies import Studies
     from rankviz.api.tradeoffs import Tradeoffs
     from rankviz.api.visitors.quota import Quota
+    from rankviz.api.visitors.uploads import Uploads
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
 
@@ -134,6 +135,13 @@ class Api:
         from rankviz.api.runs.runs import Runs
 
         return Runs(self.workspace, self.models, self.measured, self.preflight, self.quota)
+
+    @cached_property
+    def uploads(self) -> Uploads:
+        """Files that a visitor has uploaded and that are still here."""
+        from rankviz.api.visitors.uploads import Uploads
+
+        return Uploads(self.workspace)
 
     @cached_property
     def spending(self) -> Spending:

@@ -96,7 +96,7 @@ class Studies:
         kept = {*own_studies.kept_files(homes)}
         for path, result in zip(paths, results, strict=True):
             if result.kept_name in kept:
-                self._workspace.temp.use_up(path, owner)
+                self._workspace.temp.remove_upload(path, owner)
         return added
 
     @writes

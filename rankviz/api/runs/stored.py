@@ -224,7 +224,7 @@ class StoredRuns:
                 lambda most: children.ask("import", request | {"most_bytes": most}, **asking),
             )
             if not (refused := reply["refused"]):
-                self._workspace.temp.use_up(source, owner)
+                self._workspace.temp.remove_upload(source, owner)
         if refused:  # for what is here, which may change; so it is no failure to be remembered
             raise remade(refused["error"], refused["message"], otherwise=InvalidSettingError)
         self._quota.free_disk(besides=reply["run_ids"])

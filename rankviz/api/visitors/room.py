@@ -125,7 +125,8 @@ class Room:
 
     @property
     def _expiry(self) -> str:
-        return f"Your uploads are removed after {units.counted(self._workspace.settings.temp_hours, 'hour')}."
+        hours = units.counted(self._workspace.settings.temp_hours, "hour")
+        return f"Delete your uploads on Runs; those that are left are removed after {hours}."
 
     @property
     def _expiry_of_runs(self) -> str:

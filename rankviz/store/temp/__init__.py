@@ -6,6 +6,6 @@ owners/   whose an upload is: a folder a visitor, a small file an upload
 work/     what child processes unpack and write, a folder an app with a lock; removed when the app has ended
 """
 
-from rankviz.store.temp.home import TempHome
+from rankviz.store.temp.home import TempHome, Usage
 
-__all__ = ["TempHome"]
+__all__ = ["TempHome", "Usage"]

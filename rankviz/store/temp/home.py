@@ -183,9 +183,9 @@ class TempHome:
         """Whether a file lies among uploads and downloads, and is this visitor's."""
         return self.is_of_page(path) and any(record.is_file() for record in self._records(path, visitor))
 
-    def use_up(self, path: Path, visitor: Visitor) -> None:
-        """An upload of this visitor whose content is kept elsewhere from now on: it counts no more, and goes unless
-        another has uploaded the same. Any other file stays as it is."""
+    def remove_upload(self, path: Path, visitor: Visitor) -> None:
+        """An upload of this visitor that is not needed any more: it counts no more, and goes unless another has
+        uploaded the same. Any other file stays as it is."""
         path = _resolved(path)
         if not self.owns(path, visitor) or not self._is_upload(path):
             return
@@ -202,9 +202,12 @@ class TempHome:
 
     def usage(self, visitor: Visitor) -> Usage:
         """What a visitor has uploaded and is still here."""
-        uploads = [path for path in self._paths(visitor) if not self.is_download(path)]
-        sizes = [path.stat().st_size for path in uploads if path.is_file()]
+        sizes = [path.stat().st_size for path in self.uploads_of(visitor)]
         return Usage(len(sizes), sum(sizes))
+
+    def uploads_of(self, visitor: Visitor) -> list[Path]:
+        """Of a visitor, that are still here."""
+        return [path for path in self._paths(visitor) if not self.is_download(path) and path.is_file()]
 
     def _paths(self, visitor: Visitor) -> set[Path]:
         """The files of a visitor, as they were written down; some may be gone."""

@@ -61,6 +61,13 @@ class IdsJSON(TypedDict):
     run_ids: list[str]
 
 
+class UploadsJSON(TypedDict):
+    """The uploads that are gone."""
+
+    files: int
+    size_bytes: int
+
+
 class SharedJSON(TypedDict):
     """Whether others may look at it, and what they add to the address of this page to do so."""
 
@@ -230,6 +237,10 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         """
         return IdsJSON(run_ids=list(api.runs.delete(id)))
 
+    def delete_uploads() -> UploadsJSON:
+        """Delete the files that you have uploaded to a shared page. Runs have copies of their data, and stay."""
+        return UploadsJSON(**api.uploads.delete()._asdict())
+
     def share(id: str = "", shared: bool = True) -> SharedJSON:
         """Let others look at a sweep of yours by its address, or no longer. They cannot change it.
 
@@ -251,4 +262,4 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             raise InvalidSettingError("Give the id of at least one run or sweep.")
         return file(api.runs.zip_of(ids))
 
-    return start_sweep, cancel, resume, delete, share, export_runs
+    return start_sweep, cancel, resume, delete, delete_uploads, share, export_runs

@@ -6,6 +6,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import EngineUnavailableError, WorkerError, quoted
+from rankviz.store.temp import Usage
 from rankviz.ui.parts import html
 from rankviz.ui.requests.event_errors import toast
 
@@ -46,6 +47,14 @@ def kept_words(api: Api) -> str:
         f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
         "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep."
     )
+
+
+def uploads_words(api: Api, uploads: Usage) -> str:
+    """How many are still here, and until when."""
+    size = f"{units.counted(uploads.files, 'upload')} of yours, {units.file_size(uploads.size_bytes)}"
+    hours = units.counted(api.workspace.settings.temp_hours, "hour")
+    goes = "stays" if uploads.files == 1 else "stay"
+    return html.paragraphs(f"{size}, {goes} here for {hours}, so that you can use what you have uploaded again.")
 
 
 def share_box(api: Api, sweep: Sweep, mine: bool) -> gr.Checkbox:

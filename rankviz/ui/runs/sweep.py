@@ -199,6 +199,10 @@ def delete(api: Api, sweep_id: str) -> tuple[str, str, str]:
     return "", "", ""
 
 
+def delete_uploads(api: Api) -> None:
+    gr.Info(f"{counted(api.uploads.delete().files, 'upload')} deleted.")
+
+
 def delete_unreadable(api: Api, run_id: str | None) -> None:
     """Delete a folder in the place of a run that cannot be read."""
     if not run_id:

@@ -77,6 +77,9 @@ def build(api: Api) -> Running:
             [], value=None, label="Runs that cannot be read", interactive=True, elem_id="unreadable-run"
         )
         w["delete_unreadable"] = gr.Button("Delete this run", variant="stop", size="sm", elem_id="unreadable-delete")
+    with gr.Row(visible=False, elem_classes="rv-bar", elem_id="uploads") as w["uploads_box"]:
+        w["uploads"] = plain()
+        delete_uploads = gr.Button("Delete my uploads", size="sm", elem_id="uploads-delete")
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         x = _selected_widgets(w)
     zipped = file_button("runs-zip")
@@ -124,6 +127,7 @@ def build(api: Api) -> Running:
     deleted = delete_it.click(inputs=sweep_id, outputs=[*choice], **action(partial(of_sweep.delete, api)))
     deleted.then(**drawing)
     delete_unreadable.click(inputs=w["unreadable"], **action(partial(of_sweep.delete_unreadable, api))).then(**drawing)
+    delete_uploads.click(**action(partial(of_sweep.delete_uploads, api))).then(**drawing)
     asking = [asked, w["cancel_sure"], cancel_words]
     for button, of in ((w["cancel"], sweep_id), (w["cancel_run"], run_id)):
         button.click(inputs=of, outputs=asking, **action(partial(of_sweep.cancel_or_ask, api))).then(**drawing)

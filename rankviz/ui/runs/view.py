@@ -9,8 +9,9 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import BusyError, LimitError, RankVizError, quoted
+from rankviz.store.temp import Usage
 from rankviz.ui.parts import html, live, where
-from rankviz.ui.parts.owned import not_here
+from rankviz.ui.parts.owned import not_here, uploads_words
 from rankviz.ui.parts.place import telling
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.runs.listing import Places, all_sweeps, list_html
@@ -22,6 +23,7 @@ NOTHING_OF_YOURS = (
     "You have no runs yet. The recorded sweeps below ship with RankViz: click one to read it, or train your own."
 )
 POLL_SECONDS = 2.0
+NO_UPLOADS = Usage(0, 0)
 NO_QUESTIONS = {"sure": gr.Row(visible=False), "again_box": gr.Column(visible=False), "published_base": ""}
 """They, and what was answered, are about the chosen sweep. A drawing of the same sweep leaves them as they are."""
 CHOOSE = "Click a sweep in the list to read it."
@@ -35,6 +37,7 @@ class Seen(NamedTuple):
 
     listed: str = ""
     unreadable: str = str(hash(()))
+    uploads: str = str(hash(NO_UPLOADS))
     overlaid: str = ""
     chosen: str = ""
     sweep: str = ""
@@ -86,6 +89,7 @@ def runs_view(
     of = {
         "listed": (text, state, tuple(selected), choice, tuple(unreadable), prints, reading),
         "unreadable": tuple(unreadable),
+        "uploads": (uploads := api.uploads.usage()),
         "overlaid": (x, y, tuple(selected), prints if selected else ()),
         "chosen": sweep_id,
         "sweep": (sweep_id, tolerance, metric, state_of_it),
@@ -106,6 +110,9 @@ def runs_view(
     if now.unreadable != before.unreadable:
         drawn["unreadable_box"] = gr.Row(visible=bool(unreadable))
         drawn["unreadable"] = gr.Dropdown(choices=list(unreadable), value=None)
+    if now.uploads != before.uploads:
+        drawn["uploads_box"] = gr.Row(visible=bool(uploads.files))
+        drawn["uploads"] = uploads_words(api, uploads)
     if now.overlaid != before.overlaid:
         drawn |= _overlaid(api, sweeps, selected, x, y)
         if drawn.pop("is_busy", False):

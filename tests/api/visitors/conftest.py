@@ -38,5 +38,22 @@ def uploaded(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def sent(tmp_path, monkeypatch):
+    """sent(api, visitor, name, content): an upload as the page keeps it."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+
+    def send(api, visitor, name, content):
+        api.workspace.room.hold_upload(visitor, len(content), files=1)
+        path = tmp_path / "page" / f"{hash(content):x}" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        api.workspace.temp.own(path, visitor.id)
+        api.workspace.room.release_upload(visitor, len(content), files=1)
+        return path
+
+    return send
+
+
+@pytest.fixture
 def api(tmp_path):
     return Api(home=tmp_path / "home", shared=True)

@@ -15,23 +15,6 @@ from tests.support.web.visitors import ANN, BEN
 NO_ZIP = b"no zip at all"
 
 
-@pytest.fixture
-def sent(tmp_path, monkeypatch):
-    """sent(api, visitor, name, content): an upload as the page keeps it."""
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
-
-    def send(api, visitor, name, content):
-        api.workspace.room.hold_upload(visitor, len(content), files=1)
-        path = tmp_path / "page" / f"{hash(content):x}" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        api.workspace.temp.own(path, visitor.id)
-        api.workspace.room.release_upload(visitor, len(content), files=1)
-        return path
-
-    return send
-
-
 def a_zip(name):
     return runs_zip((name, run_files(name)))
 

@@ -45,8 +45,8 @@ def make_old(path: Path, seconds: float) -> None:
 def test_an_upload_that_is_used_up_goes_and_counts_no_more(temp):
     used, kept = upload(temp, "runs.zip", ANNA), upload(temp, "data.jsonl", ANNA)
 
-    temp.use_up(used, ANNA)
-    temp.use_up(used, ANNA)
+    temp.remove_upload(used, ANNA)
+    temp.remove_upload(used, ANNA)
 
     assert (False, True) == (used.parent.exists(), kept.exists())
     assert (1, 10) == temp.usage(ANNA)
@@ -57,12 +57,12 @@ def test_what_another_has_uploaded_too_stays_theirs(temp):
     used = upload(temp, "runs.zip", ANNA)
     temp.own(used, "ben")
 
-    temp.use_up(used, Visitor("anna", also="carl"))
+    temp.remove_upload(used, Visitor("anna", also="carl"))
 
     assert (False, True) == (temp.owns(used, ANNA), temp.owns(used, BEN))
     assert used.exists()
     assert [0, 1] == [temp.usage(visitor).files for visitor in (ANNA, BEN)]
-    temp.use_up(used, Visitor("login", also="ben"))
+    temp.remove_upload(used, Visitor("login", also="ben"))
     assert not used.exists()
 
 
@@ -75,7 +75,7 @@ def test_nothing_else_is_used_up(temp, tmp_path):
 
     for path in (of_machine, download, of_ben):
         for visitor in (ANNA, NOBODY, HOST):
-            temp.use_up(path, visitor)
+            temp.remove_upload(path, visitor)
         assert path.is_file()
     assert temp.owns(of_ben, BEN)
 

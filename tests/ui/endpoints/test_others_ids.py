@@ -95,6 +95,7 @@ def test_no_answer_names_a_run_or_a_probe_of_another_that_it_rests_on(api, here,
         ask("run", run_id)
         ask("export_runs", [run_id])
         ask("delete", run_id)
+        ask("delete_uploads")
         started = ask("start_sweep", SMOL, ranks=[4], seeds=1, steps=20, max_length=512)
         for name in ("cancel", "resume"):
             ask(name, started["sweep_id"])

@@ -176,12 +176,12 @@ def test_on_a_machine_of_ones_own_nothing_is_shared_and_everything_can_be_delete
     assert "" == view["owner"]
 
 
-def test_what_an_open_page_sends_of_the_drawn_runs_is_seven_numbers(api, anns):
+def test_what_an_open_page_sends_of_the_drawn_runs_is_eight_numbers(api, anns):
     with acting_as(ANN):
-        assert 7 == len([int(part) for part in drawn(api, anns)["seen"].split()])
+        assert 8 == len([int(part) for part in drawn(api, anns)["seen"].split()])
 
 
-@pytest.mark.parametrize("text", ["", "1 2", "what is no such text, and longer still"])
+@pytest.mark.parametrize("text", ["", "1 2", "what is no such text, and longer by far"])
 def test_where_nothing_was_drawn_everything_is(api, anns, text):
     with acting_as(ANN):
         assert drawn(api, anns).keys() == drawn(api, anns, seen=text).keys()
@@ -279,3 +279,22 @@ def test_a_run_of_a_sweep_that_cannot_be_read_is_deleted_with_it_and_says_at_its
 def test_a_visitor_reads_how_long_runs_stay(api, tmp_path):
     assert "Your runs stay for 30 days after they end." in text_of(kept_words(api))
     assert "" == kept_words(Api(home=tmp_path / "own", shared=False))
+
+
+def test_uploads_are_listed_until_their_owner_deletes_them(api, anns, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+    with acting_as(ANN):
+        before = drawn(api, anns)
+        path = tmp_path / "page" / "1a" / "chats.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x" * 1500)
+        api.workspace.temp.own(path, ANN.id)
+
+        view = drawn(api, anns, seen=before["seen"])
+        assert view["uploads_box"].visible
+        assert text_of(view["uploads"]).startswith("1 upload of yours, 1.5 kB, stays here for 24 hours")
+        of_sweep.delete_uploads(api)
+        assert not drawn(api, anns, seen=view["seen"])["uploads_box"].visible
+    assert "uploads_box" not in before
+    with acting_as(BEN):
+        assert "uploads_box" not in drawn(api, "")

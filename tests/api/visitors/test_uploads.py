@@ -1,0 +1,91 @@
+"""What a visitor has uploaded is theirs to delete."""
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.visitor import HOST, NOBODY, acting_as
+from tests.api.visitors.test_used_up import a_zip
+from tests.support.runs import questions
+from tests.support.web.visitors import ADMIN, ANN, BEN
+
+
+def test_a_visitor_deletes_what_is_left_of_theirs_and_no_others(shared, sent):
+    api = shared()
+    mine = [sent(api, ANN, name, name.encode()) for name in ("a.json", "chats.jsonl")]
+    bens, both = sent(api, BEN, "b.json", b"b"), sent(api, BEN, "both.json", b"both")
+    sent(api, ANN, "both.json", b"both")
+
+    with acting_as(ANN):
+        assert (3, 6 + 11 + 4) == api.uploads.usage()
+        assert (3, 6 + 11 + 4) == api.uploads.delete()
+        assert (0, 0) == api.uploads.usage() == api.uploads.delete()
+
+    assert not any(path.parent.exists() for path in mine)
+    assert bens.exists() and both.exists()
+    with acting_as(BEN):
+        assert (2, 5) == api.uploads.usage()
+    assert not api.workspace.temp.owns(both, ANN)
+
+
+def test_downloads_and_runs_with_their_data_stay(shared, uploaded, tmp_path):
+    api = shared()
+    (tmp_path / "written").write_text("x")
+    download = api.workspace.temp.keep_download(tmp_path / "written", ANN)
+    with acting_as(ANN):
+        path = uploaded(api, ANN, 20)
+        sweep_id = api.runs.start(questions.sweep(ranks=(4,), data=path))
+
+        assert 1 == api.uploads.delete().files
+
+        (run,) = api.runs.sweep(sweep_id).runs
+    assert download.is_file()
+    assert str(path) != run.request.data
+    with open(run.request.data) as data:
+        assert 20 == len(data.readlines())
+
+
+def test_whoever_has_as_many_as_may_be_uploads_again_once_they_are_deleted(shared, sent):
+    api = shared(uploads_per_visitor=1)
+    sent(api, ANN, "a.json", b"a")
+    with pytest.raises(LimitError, match=r"Delete your uploads on Runs; those that are left .* after 24 hours\."):
+        sent(api, ANN, "b.json", b"b")
+
+    with acting_as(ANN):
+        api.uploads.delete()
+
+    assert sent(api, ANN, "b.json", b"b").exists()
+
+
+def test_the_admins_are_their_own_and_whom_nobody_can_tell_has_none(shared, sent):
+    api = shared()
+    path = sent(api, ANN, "a.json", b"a")
+
+    with acting_as(ADMIN):
+        assert (0, 0) == api.uploads.delete()
+    with acting_as(NOBODY), pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
+        api.uploads.delete()
+    assert path.exists()
+
+
+def test_an_upload_that_goes_while_it_is_imported_is_taken_in_or_refused_in_a_sentence(shared, sent, monkeypatch):
+    api = shared()
+    path = sent(api, ANN, "runs.zip", a_zip("s"))
+    ask = api.workspace.children.ask
+
+    def asked(*args, **kwargs):
+        api.uploads.delete()
+        return ask(*args, **kwargs)
+
+    monkeypatch.setattr(api.workspace.children, "ask", asked)
+    with acting_as(ANN), pytest.raises(InvalidSettingError, match="There is no file"):
+        api.runs.import_(path)
+
+
+def test_on_a_page_of_ones_own_a_sentence_says_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+    api = Api(home=tmp_path / "home", shared=False)
+
+    with acting_as(HOST), pytest.raises(InvalidSettingError, match=f"uploads lie in {tmp_path / 'page'}"):
+        api.uploads.delete()
+    assert (0, 0) == api.uploads.usage()
