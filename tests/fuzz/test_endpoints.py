@@ -183,7 +183,7 @@ def test_any_arguments_of_an_endpoint_are_answered_or_refused(fuzz, api, endpoin
                 remove_all(api)
         json.dumps(given, allow_nan=False, default=str).encode()
 
-    fuzz(arguments, called, least=LEAST)
+    fuzz(arguments, called, least=LEAST, refuses=bool(parameters))
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)
