@@ -41,6 +41,8 @@ class Published:
 class _Repository:
     """One that is there."""
 
+    id: str
+    """owner/name, as it is now."""
     head: str
     files: frozenset[str]
     private: bool
@@ -106,12 +108,22 @@ def publish(
     return Published(url=f"{api.endpoint}/{prefix}{repo_id}", updated=there is not None, private=private)
 
 
-def is_private(repo_id: str, kind: Kind, token: str | None) -> bool | None:
-    """Whether a repository is private; None where there is none that the token can see."""
+def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool | None:
+    """Whether a Space of the account of this token, or of an organization of it, is private; None where there is none.
+    PublishError of anybody else's: what runs in a Space is given the token. api: as of `publish`."""
     from huggingface_hub import HfApi
 
+    api = api or HfApi(token=token)
     with in_words(repo_id, token):
-        there = _repository(HfApi(token=token), repo_id, kind)
+        account = api.whoami()
+        there = _repository(api, repo_id, "space")
+    owners = {str(each.get("name")).casefold() for each in (account, *(account.get("orgs") or ()))}
+    for name in (repo_id, there.id if there else repo_id):  # one that was moved answers by its old name too
+        if name.partition("/")[0].casefold() not in owners:
+            raise PublishError(
+                f"The Space {name} is of another account, whose program would get your token: choose a Space of yours "
+                "or of an organization of yours."
+            )
     return there.private if there else None
 
 
@@ -133,7 +145,7 @@ def _repository(api: Any, repo_id: str, kind: Kind) -> _Repository | None:
             raise  # the token, not the repository
         return None
     files = frozenset(file.rfilename for file in info.siblings or ())
-    return _Repository(head=info.sha, files=files, private=bool(info.private))
+    return _Repository(id=info.id, head=info.sha, files=files, private=bool(info.private))
 
 
 def _require_ours(api: Any, repo_id: str, kind: Kind, there: _Repository, made_of: str) -> Sequence[str]:

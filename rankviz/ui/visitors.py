@@ -1,7 +1,8 @@
 """Tells the visitors of a shared page apart, by a signed cookie, a login at Hugging Face or a header.
 
-Never by an address or a Gradio session. A request that another site's page sends is nobody's: on a Space the cookie
-goes along with it in some browsers, and Gradio lets any origin read the answer.
+Never by an address or a Gradio session. A request that another site's page sends is nobody's: on a Space the cookies
+go along with it in some browsers, and Gradio lets any origin read the answer. A login is the browser's own: Gradio gets
+none where another page sent the request, or a header says who it is of.
 """
 
 import math
@@ -141,6 +142,10 @@ class Visitors:
             )
         return Visitor(cookie_id or (ADMIN_ID if admin else ""), admin=admin)
 
+    def has_session(self, scope: Mapping[str, Any]) -> bool:
+        """Whether Gradio's session is of who sent a request. The cookie comes with those of other sites' pages too."""
+        return self._by_header(Headers(scope=scope)) is None and not is_foreign(scope)
+
     def login_id(self, scope: Mapping[str, Any]) -> str:
         """The id of who has logged in in the browser that sent a request, whatever page had it send that; empty where
         nobody has. One whose time is over has not logged out."""
@@ -218,6 +223,11 @@ def is_foreign(scope: Mapping[str, Any]) -> bool:
         return True
 
 
+def _without_session(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """The same request of a browser that has none. What is written into it is not kept."""
+    return {**scope, "session": type(scope["session"])()} if "session" in scope else {**scope}
+
+
 def cookie(scope: Mapping[str, Any], name: str, value: str, seconds: int) -> str:
     """A Set-Cookie header, for our own path: a proxy may have other servers beside it. A Space is shown in a frame of
     another site, where only such a cookie is kept."""
@@ -242,12 +252,13 @@ class Identified:
         self.log_out = log_out
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         scope[MARK] = self.visitors.of(scope)
         gives = is_page(scope) and not is_foreign(scope)
         login = self.visitors.login_id(scope)
-        await self.app(scope, receive, self._with_cookie(scope, send) if gives else send)
+        inner = scope if self.visitors.has_session(scope) else _without_session(scope)
+        await self.app(inner, receive, self._with_cookie(scope, send) if gives else send)
         if login and login != self.visitors.login_id(scope):  # Gradio's address /logout takes it out of the session
             self.log_out(login)
 

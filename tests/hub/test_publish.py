@@ -1,10 +1,12 @@
 """A folder as one commit on the Hub: each way in which that can fail is one sentence, and none has the token."""
 
+from types import SimpleNamespace
+
 import pytest
 from huggingface_hub import HfApi
 
 from rankviz.errors import HubUnavailableError, PublishError
-from rankviz.hub.publish import MARK, publish
+from rankviz.hub.publish import MARK, is_private_space, publish
 from tests.support.engines.hub_stand_in import TOKEN, Repository, hub_stand_in
 
 
@@ -86,3 +88,30 @@ def test_a_private_repository_stays_private_when_it_is_updated_as_public(hub, fo
     put(hub, folder)
 
     assert put(hub, folder, public=True).private
+
+
+@pytest.mark.parametrize("owner", ["alice", "Alice", "lab"])
+@pytest.mark.parametrize("private", [True, False, None])
+def test_a_space_of_the_account_or_of_its_organization_is_there_or_not(hub, monkeypatch, owner, private):
+    monkeypatch.setitem(hub.owners, TOKEN, {"alice", "lab", "Alice"})
+    if private is not None:
+        hub.repositories[f"spaces/{owner}/board"] = Repository(private=private)
+
+    assert private == is_private_space(f"{owner}/board", TOKEN, HfApi(endpoint=hub.url, token=TOKEN))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_program_of_a_space_of_another_account_is_not_given_the_token(hub, there):
+    if there:
+        hub.repositories["spaces/mallory/board"] = Repository(private=False)
+
+    with pytest.raises(PublishError, match="mallory/board is of another account, whose program would get your token"):
+        is_private_space("mallory/board", TOKEN, HfApi(endpoint=hub.url, token=TOKEN))
+
+
+def test_a_space_that_was_moved_to_another_account_is_of_that_one():
+    info = SimpleNamespace(id="mallory/board", sha="0" * 40, private=False, siblings=())
+    api = SimpleNamespace(whoami=lambda: {"name": "alice"}, repo_info=lambda *names, **more: info)
+
+    with pytest.raises(PublishError, match="mallory/board is of another account"):
+        is_private_space("alice/board", TOKEN, api)

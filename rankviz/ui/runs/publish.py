@@ -3,7 +3,6 @@
 The form is sent once and holds the token for that one call: nothing here keeps it, and the box is emptied.
 """
 
-from collections.abc import Callable
 from functools import partial
 from html import escape
 from typing import Any, NamedTuple
@@ -108,10 +107,9 @@ def start(
     token: str,
     sweep_id: str,
     run_id: str,
-    *,
-    login: str = "",
 ) -> tuple[str, str, Any]:
-    """Start it; returns an empty token, the status and a timer. login: the token of a Hugging Face login."""
+    """Start it, with the token that was typed or else that of a Hugging Face login; returns an empty token, the status
+    and a timer."""
     if to == ADAPTER and not run_id:
         raise UserError(CHOOSE_A_RUN)
     destination = Destination(
@@ -121,7 +119,8 @@ def start(
         space=space.strip() if to == TRACKIO else "",
         base_model=base_model.strip() if _is_of_a_folder(api, sweep_id) else "",
     )
-    given = token.strip() or login
+    login = api.workspace.visitor.login
+    given = token.strip() or (login.token if login else "")
     with_login = bool(use_login) and not token.strip()
     subject = run_id if to == ADAPTER else sweep_id
     api.sinks.start(subject, destination, Token(given) if given else None, use_login=with_login)
@@ -194,18 +193,8 @@ def build(api: Api, sweep_id: gr.HTML, run_id: gr.HTML) -> tuple[gr.Accordion, g
         sweep_id,
         run_id,
     ]
-    button.click(
-        inputs=form, outputs=[w["token"], w["status"], w["timer"]], **action(_starting(api, with_login=logins))
-    )
+    button.click(inputs=form, outputs=[w["token"], w["status"], w["timer"]], **action(partial(start, api)))
     return box, w["base_model"], drawing
-
-
-# Closures: Gradio finds gr.OAuthToken by the function's own type hints, and gives it where people can log in.
-def _starting(api: Api, *, with_login: bool) -> Callable[..., Any]:
-    def by_login(login: gr.OAuthToken | None, *form: Any) -> tuple[str, str, Any]:
-        return start(api, *form, login=login.token if login else "")
-
-    return by_login if with_login else partial(start, api)
 
 
 def _is_of_a_folder(api: Api, sweep_id: str) -> bool:

@@ -30,7 +30,7 @@ def send_to_trackio(
     if place.space:
         os.environ["TRACKIO_DIR"] = str(folder)
         on_stage("looking for the Space")
-        private = hub.is_private(place.space, "space", token)
+        private = hub.is_private_space(place.space, token)
         where = {"space_id": place.space, "private": not place.public}
         if private is not None:
             hub.require_private(place.space, private, place.public)

@@ -34,7 +34,7 @@ class Hub:
 
     url: str = ""
     owners: dict[str, set[str]] = field(default_factory=lambda: {TOKEN: {"alice"}})
-    """The names that each token may write to."""
+    """The names that each token may write to: the account's, and then those of its organizations."""
     repositories: dict[str, Repository] = field(default_factory=dict)
     """By "models/owner/name"."""
     faults: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -119,6 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
         if there := self._require(token, kind, name):
             files = [{"rfilename": file} for file in there.files]
             self._json({"id": name, "sha": there.head, "private": there.private, "siblings": files, "tags": []})
+
+    def _who(self, _: bytes, token: str) -> None:
+        name, *others = sorted(self.hub.owners[token])
+        self._json({"type": "user", "name": name, "orgs": [{"type": "org", "name": other} for other in others]})
 
     def _create(self, body: bytes, token: str) -> None:
         asked = json.loads(body)
@@ -206,6 +210,7 @@ NAME = r"([^/]+/[^/]+)"
 KIND = r"(models|datasets|spaces)"
 ROUTES = [
     ("GET", rf"/api/{KIND}/{NAME}", _Handler._info),
+    ("GET", "/api/whoami-v2", _Handler._who),
     ("POST", "/api/repos/create", _Handler._create),
     ("POST", "/api/validate-yaml", _Handler._validate),
     ("POST", rf"/api/{KIND}/{NAME}/preupload/main", _Handler._preupload),

@@ -3,13 +3,17 @@
 import json
 import urllib.request
 
+import httpx
 import pytest
 
+from rankviz.sinks import DATASET
 from rankviz.store import RunStore
+from rankviz.ui.visitors import HEADER
 from rankviz.ui.who import ANONYMOUS
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
 from tests.support.web.login import as_space, login_provider
+from tests.support.web.stranger import Stranger
 from tests.ui.conftest import WAIT_MILLISECONDS, serving
 
 pytestmark = pytest.mark.browser
@@ -61,6 +65,60 @@ def test_who_logs_in_finds_their_runs_in_any_browser_until_they_log_out(browser,
     assert (0, 0) == (before, pictures)
     assert [] == thrown
     context.close()
+
+
+@pytest.fixture(scope="module")
+def session(browser, space):
+    """The cookies of Ann's browser once she has logged in."""
+    context = browser.new_context(base_url=space)
+    context.set_default_timeout(WAIT_MILLISECONDS)
+    page = context.new_page()
+    page.goto("/?tab=runs")
+    page.get_by_role("button", name="Sign in with Hugging Face").click()
+    page.locator("#who").get_by_text("You are ann.").wait_for()
+    yield {cookie["name"]: cookie["value"] for cookie in context.cookies()}
+    context.close()
+
+
+def sent(space, session, headers):
+    """What answers a request with Ann's cookies and these headers; {} is her own page's."""
+    page = Stranger(space, cookies=session)
+    page.http.headers.update(headers)
+    return page
+
+
+def published(page, sweep_id):
+    values = {"Publish as": DATASET, "Repository (owner/name)": "ann/ranks", "publish-token": ""}
+    event = page.events.of("publish-it", "click")[0]
+    data = page.events.data(event, values)
+    return page.call(event, data=[sweep_id if at == OPEN_SWEEP else each for at, each in enumerate(data)])
+
+
+OPEN_SWEEP = 7
+"""Its place among what the button sends."""
+FOREIGN = [
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors", "Origin": "https://elsewhere.example"},
+    {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors", "Origin": "https://beside.example"},
+    {"Origin": "https://elsewhere.example"},
+]
+
+
+@pytest.mark.parametrize("with_header", [False, True])
+@pytest.mark.parametrize("foreign", [*FOREIGN, {}])
+def test_a_login_is_for_its_own_pages_requests_alone(space, session, home, foreign, with_header):
+    """Not for those of another site's page, which the browser sends its cookies with, and not for a program's."""
+    program = httpx.get(f"{space}/rankviz/visitor").json()["visitor"]
+    header = {HEADER: program} if with_header else {}
+    page = sent(space, session, foreign | header)
+
+    shown = [page.call(each).text for each in page.events.chain(page.events.loads)]
+    answer = published(page, trained(home, program.rpartition(".")[0] if with_header else "hf:sub-of-ann"))
+
+    is_own = not foreign and not with_header
+    assert is_own == any("Logout (ann)" in text for text in shown) == any("You are ann." in text for text in shown)
+    assert is_own == ("ann/ranks" in answer.text)
+    refusal = "Log in at Hugging Face, or give a token of yours" if with_header else "No run or sweep"
+    assert answer.error == "" if is_own else refusal in answer.error
 
 
 def test_the_button_is_no_endpoint(space):

@@ -1,6 +1,7 @@
 """The section that publishes: which fields it shows, what it starts, and how far that is."""
 
-import gradio as gr
+from dataclasses import replace
+
 import pytest
 
 from rankviz.api import Api
@@ -8,8 +9,7 @@ from rankviz.api.sinks import Publication, Sending
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.ui.runs import publish
-from rankviz.ui.wiring import action
-from rankviz.visitor import acting_as
+from rankviz.visitor import Login, acting_as
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 from tests.support.runs.published import trained
@@ -47,8 +47,8 @@ def shown(view):
     return {name for name in ("space", "base_model", "public", "use_login", "token") if getattr(view, name).visible}
 
 
-def press(api, sweep, *, to=DATASET, place="ann/ranks", space="", base="", token=TOKEN, run_id="", **more):
-    return publish.start(api, to, place, space, base, False, False, token, sweep.sweep_id, run_id, **more)
+def press(api, sweep, *, to=DATASET, place="ann/ranks", space="", base="", token=TOKEN, run_id=""):
+    return publish.start(api, to, place, space, base, False, False, token, sweep.sweep_id, run_id)
 
 
 def test_a_shared_page_asks_for_a_token_and_never_offers_the_servers_login(api, sweep):
@@ -97,10 +97,10 @@ def test_a_base_is_asked_for_and_sent_of_a_sweep_from_a_folder_alone(api, sweep,
 
 
 def test_a_token_that_is_typed_goes_before_a_login_at_hugging_face(api, sweep, started):
-    with acting_as(ANN):
-        press(api, sweep, token="", login="hf_theLogin0123456789")
-        press(api, sweep, login="hf_theLogin0123456789")
-        press(api, sweep, token="")
+    logged_in = replace(ANN, login=Login("hf_theLogin0123456789"))
+    for visitor, token in ((logged_in, ""), (logged_in, TOKEN), (ANN, "")):
+        with acting_as(visitor):
+            press(api, sweep, token=token)
 
     assert [Token("hf_theLogin0123456789"), Token(TOKEN), None] == [call[2] for call in started]
 
@@ -140,24 +140,3 @@ def test_how_far_it_is_and_its_end_are_told(api, sweep, monkeypatch, more, words
     assert words in text_of(view.status)
     assert (sending.ended_at is None) == view.timer.active
     assert ('href="https://hub/ann/ranks"' in view.status) == (sending.result is not None)
-
-
-def test_where_people_can_log_in_their_token_is_asked_for_and_nowhere_else(api):
-    assert gr.OAuthToken | None == publish._starting(api, with_login=True).__annotations__["login"]
-    assert not hasattr(publish._starting(api, with_login=False), "__annotations__")
-
-
-def test_gradio_hands_over_the_token_of_a_login_and_nothing_where_there_is_none(api, sweep, started):
-    from types import SimpleNamespace
-
-    from gradio.helpers import special_args
-
-    function = action(publish._starting(api, with_login=True))["fn"]
-    values = [DATASET, "ann/ranks", "", "", False, False, "", sweep.sweep_id, ""]
-    info = {"access_token": TOKEN, "scope": "contribute-repos", "expires_at": 4e9, "userinfo": {"sub": "1"}}
-    with acting_as(ANN):
-        for session in ({"oauth_info": info}, {}):
-            inputs, *_ = special_args(function, [*values], SimpleNamespace(session=session))
-            function(*inputs)
-
-    assert [Token(TOKEN), None] == [call[2] for call in started]
