@@ -23,13 +23,15 @@ def wait_until(happens) -> None:
 
 
 class Watched(FairLine):
-    """Counts who has come into it, be it that they have left since."""
+    """Keeps who has come into it, be it that they have left since."""
 
-    came = 0
+    def __init__(self, *given, **settings):
+        super().__init__(*given, **settings)
+        self.came = []
 
     def _join(self):
         ticket = super()._join()
-        self.came += 1
+        self.came.append(ticket)
         return ticket
 
 
@@ -42,10 +44,12 @@ class Played:
         self.leave: dict[str, Event] = {}
 
     def comes(self, name: str) -> Future:
-        """A request of the visitor whom the first letter names. Returns once it is in, waits or is refused."""
-        before, self.leave[name] = self.line.came, Event()
+        """A request of the visitor whom the first letter names. Returns once it is in and in `order`, waits or is
+        refused."""
+        before, self.leave[name] = len(self.line.came), Event()
         future = self.pool.submit(self._through, name)
-        wait_until(lambda: self.line.came > before or future.done())
+        wait_until(lambda: len(self.line.came) > before or future.done())
+        wait_until(lambda: name in self.order or future.done() or self.line.came[-1].state != "in")
         return future
 
     def _through(self, name: str) -> None:

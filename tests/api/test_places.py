@@ -161,10 +161,9 @@ def test_a_visitor_who_publishes_twice_at_once_leaves_a_place_to_another(api):
             go_on.wait(60)
 
     with ThreadPoolExecutor(3) as pool:
-        for visitor, length in ((ANN, 1), (ANN, 2), (BEN, 3)):
+        for visitor, came in ((ANN, (1, 1)), (ANN, (2, 1)), (BEN, (3, 2))):
             pool.submit(publish, visitor)
-            wait_until(lambda length=length: line.length == length)
-        wait_until(lambda: len(inside) == 2)
+            wait_until(lambda came=came: (line.length, len(inside)) == came)
         go_on.set()
 
     assert [ANN, BEN] == inside[:2]

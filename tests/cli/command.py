@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def rankviz(
-    *args: object, home: Path | None = None, seconds: float = 60, **environment: str
+    *args: object, home: Path | None = None, seconds: float = 600, **environment: str
 ) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "rankviz", *map(str, args)]
     env = os.environ | ({"RANKVIZ_HOME": str(home)} if home else {}) | environment

@@ -8,7 +8,7 @@ import pytest
 from tests.cli import command
 from tests.support.models.saved_adapters import two_blocks
 
-rankviz = partial(command.rankviz, seconds=600, HF_HUB_OFFLINE="1")
+rankviz = partial(command.rankviz, HF_HUB_OFFLINE="1")
 
 
 def test_spectrum_json_has_the_keys_that_others_script_against(tmp_path):

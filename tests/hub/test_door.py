@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 
 import pytest
 
@@ -28,9 +29,9 @@ from tests.support.models.saved_adapters import two_blocks
 from tests.support.web import played_hub
 
 
-def door(*, seconds: float = 60, at_once: int = 2, copies: Copies | None = None, **line) -> Door:
+def door(*, seconds: float = 600, at_once: int = 2, copies: Copies | None = None, **line) -> Door:
     def children() -> Children:
-        places = FairLine(at_once, **{"busy": "Try again in a moment.", "seconds": 60} | line)
+        places = FairLine(at_once, **{"busy": "Try again in a moment.", "seconds": 600} | line)
         return Children(Bounds(seconds=seconds, memory_bytes=10**9), line=places, folder=TemporaryDirectory)
 
     return Door(children(), children(), copies)
@@ -46,7 +47,7 @@ def config_of(some: Door, repo_id: str):
 
 
 def wait_until(happens) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -117,7 +118,8 @@ def test_an_answer_that_drips_ends_at_the_time_of_the_whole(monkeypatch):
 
 
 def test_a_visitor_with_many_look_ups_is_refused_at_once_and_others_are_not(monkeypatch):
-    some = door(each=1)
+    some, go_on, ask = door(each=1), Event(), Children.ask
+    monkeypatch.setattr(Children, "ask", lambda *given, **named: go_on.wait(600) and ask(*given, **named))
 
     def look(name: str, number: int):
         with acting_as(Visitor(name)):
@@ -128,7 +130,10 @@ def test_a_visitor_with_many_look_ups_is_refused_at_once_and_others_are_not(monk
 
     with played_hub.silent(monkeypatch), ThreadPoolExecutor(21) as pool:
         many = [pool.submit(look, "many", number) for number in range(20)]
+        wait_until(lambda: 16 == sum(each.done() for each in many))
         other = pool.submit(look, "other", 0)
+        wait_until(lambda: 5 == some.lines[0].length)
+        go_on.set()
         kinds = [type(each.result()) for each in many]
 
     assert 16 == kinds.count(BusyError)

@@ -112,8 +112,9 @@ def test_each_box_and_each_drop_down_is_one_stop_however_fast_the_key(page):
 
 
 def focused(page):
-    """What has the focus, once what the last key did has been drawn."""
+    """What has the focus, once what the last key did has been drawn: what goes then takes it along for a moment."""
     page.wait_for_timeout(400)
+    page.wait_for_function(f"{FOCUS} !== document.body")
     return page.evaluate(f"{FOCUS} === document.body ? 'body' : {FOCUS}.textContent.trim() || {FOCUS}.tagName")
 
 
@@ -127,7 +128,7 @@ def test_the_focus_stays_with_what_is_drawn_anew(page):
 
     page.wait_for_url("**r=32**")
     page.locator("#knobs").get_by_role("button", name="r = 64").wait_for()
-    assert page.evaluate(f"!!{FOCUS}.closest('#knobs')")
+    page.wait_for_function(f"!!{FOCUS}.closest('#knobs')")
 
 
 def test_the_focus_stays_in_the_table_of_ranks(page):

@@ -6,6 +6,7 @@ Each line of a journal is printed, and files are written to BACK: journals every
 that says that their run has ended is printed. What cannot be written there is tried again, for minutes.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -63,7 +64,7 @@ class Carrier:
         """Into the bucket: all small files that have changed, and with a run everything of it. False where some of
         these, with a run of its own, could not be written."""
         is_whole = True
-        for file in sorted(self._work.rglob("*")):
+        for file in _files(self._work):
             relative = file.relative_to(self._work)
             of_run = bool(run_id) and relative.parts[:2] == ("runs", run_id)
             if (file.name in SMALL or of_run) and file.is_file() and not file.is_symlink():
@@ -109,6 +110,11 @@ def main(argv: Sequence[str]) -> int:
         carrier.look(last=True)
         print(lines.ended(process.returncode), flush=True)
         return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _files(folder: Path) -> Sequence[Path]:
+    """All below a folder in which the worker works: os.walk passes over folders that go meanwhile, as pip's do."""
+    return sorted(Path(place) / name for place, _, names in os.walk(folder) for name in names)
 
 
 def _copy(sent: Path, work: Path) -> None:

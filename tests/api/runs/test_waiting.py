@@ -203,10 +203,10 @@ def elsewhere(api, tmp_path):
     there.name = "there"
     api.workspace.supervisor = Supervisor(api.workspace.store, engines=[there], poll_seconds=0.05)
     yield there
+    api.workspace.supervisor.stop()
     there.live = type(there).live.__get__(there)
     for each in there.live():
         there.cancel(each)
-    api.workspace.supervisor.stop()
 
 
 def test_a_sweep_says_step_by_step_why_it_has_not_begun(api, elsewhere, tmp_path):

@@ -1,6 +1,8 @@
 """What runs in a job goes on where the bucket cannot be written for a while."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +77,26 @@ def test_a_run_whose_own_files_are_written_ends_whatever_of_another_is_not(work,
     Carrier(work, back, ATTEMPTS).look()
 
     assert {"r8"} == printed(capfd)[0]
+
+
+def test_a_folder_that_goes_while_the_worker_works_keeps_nothing_from_the_bucket(work, back, monkeypatch):
+    """As one of pip's, which fetches the embedded model."""
+    goes = work / "models" / "pip-unpack"
+    goes.mkdir(parents=True)
+    scandir = os.scandir
+
+    def seen_before(place):
+        if Path(place) == goes:
+            goes.rmdir()
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", seen_before)
+    (back / "runs/r4").unlink()
+
+    assert Carrier(work, back, ATTEMPTS).write()
+
+    assert not goes.exists()
+    assert (back / "runs/r8/events.jsonl").exists()
 
 
 def test_a_job_ends_though_its_bucket_is_never_written(tmp_path, store, monkeypatch, capfd):

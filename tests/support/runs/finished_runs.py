@@ -1,7 +1,10 @@
 """Runs as they stand when they have ended, written without a worker; and what a view's HTML says."""
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rankviz.api import Api
 from rankviz.core.runs.events import (
@@ -15,7 +18,9 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.request import RunRequest
+from rankviz.core.runs.request import RunRequest, SweepRequest
+from rankviz.store import RunStore
+from rankviz.store.ownership import Ownership
 from tests.support.runs import questions
 
 
@@ -23,14 +28,30 @@ def text_of(markup: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", markup).split())
 
 
+def come(
+    store: RunStore, request: SweepRequest, owner: str, events_of: Callable[[RunRequest], Iterable[RunEvent]]
+) -> Sweep:
+    """A sweep with all that its runs say, which comes at once: an app that works on this folder would begin what still
+    waits, and take what is half written for lost."""
+    with TemporaryDirectory() as aside:
+        made = RunStore(Path(aside))
+        sweep_id = made.create(request, owner)
+        for run in made.sweep(sweep_id).runs:
+            for event in events_of(run.request):
+                made.append(run.run_id, event)
+        whole = {
+            run_id: {path.name: path.read_bytes() for path in made.run_dir(run_id).iterdir()}
+            for run_id in made.run_ids(sweep_id)
+        }
+    store.publish(whole, Ownership(owner))
+    return store.sweep(sweep_id)
+
+
 def finished(api: Api, losses: dict[int, float], *, seeds: tuple[int, ...] = (0,)) -> Sweep:
     """A sweep of whoever asks whose runs have all completed with these held-out losses, 10 s and 2 GiB each."""
     request = questions.sweep(ranks=tuple(losses), max_steps=2, seeds=seeds)
-    sweep_id = api.workspace.store.create(request, api.workspace.visitor.id)
-    for run in api.workspace.store.sweep(sweep_id).runs:
-        for event in finished_events(run.request, losses[run.request.r]):
-            api.workspace.store.append(run.run_id, event)
-    return api.workspace.store.sweep(sweep_id)
+    workspace = api.workspace
+    return come(workspace.store, request, workspace.visitor.id, lambda run: finished_events(run, losses[run.r]))
 
 
 def plain_sweep(losses: dict[int, float], *, seeds: tuple[int, ...] = (0,), **more) -> Sweep:
@@ -70,13 +91,14 @@ def correct(tokens: int, first: bool) -> dict[str, object]:
 def counted(api: Api, accuracies: dict[int, int], *, answered: bool = True) -> Sweep:
     """A finished sweep of three seeds with these token accuracies by rank in percent, each further seed a point better.
     Of each rank the last seed alone has a right answer."""
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(accuracies), seeds=(0, 1, 2), max_steps=2))
-    for run in api.workspace.store.sweep(sweep_id).runs:
-        r, seed = run.request.r, run.request.seed
-        counts = {"before": correct(3, False), "after": correct(accuracies[r] + seed, seed == 2)}
-        for event in finished_events(run.request, 2.0):
+
+    def events_of(run: RunRequest) -> Iterable[RunEvent]:
+        counts = {"before": correct(3, False), "after": correct(accuracies[run.r] + run.seed, run.seed == 2)}
+        for event in finished_events(run, 2.0):
             if isinstance(event, Evaluated):
                 mine = counts[event.when] | ({} if answered else {"example_exact_matches": ()})
                 event = replace(event, examples=2, example_losses=(event.loss, event.loss), **mine)
-            api.workspace.store.append(run.run_id, event)
-    return api.workspace.store.sweep(sweep_id)
+            yield event
+
+    request = questions.sweep(ranks=tuple(accuracies), seeds=(0, 1, 2), max_steps=2)
+    return come(api.workspace.store, request, "", events_of)

@@ -6,17 +6,14 @@ import time
 from rankviz.store.runs import IMPORTED
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished_events
+from tests.support.runs.finished_runs import come, finished_events
 from tests.support.web.visitors import ANN, BEN
 
 
 def ended(store, owner, *ranks):
     """A sweep whose runs have ended; its id."""
-    sweep_id = store.create(questions.sweep(ranks=ranks, max_steps=2), owner)
-    for run in store.sweep(sweep_id).runs:
-        for event in finished_events(run.request, 2.0):
-            store.append(run.run_id, event)
-    return sweep_id
+    request = questions.sweep(ranks=ranks, max_steps=2)
+    return come(store, request, owner, lambda run: finished_events(run, 2.0)).sweep_id
 
 
 def upload_of(sweep_id, api, folder):

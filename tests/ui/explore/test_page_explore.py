@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.web.pages import LLAMA, choose_rank, figure, open_section, restored
+from tests.support.web.pages import LLAMA, asked, choose_rank, figure, open_section, restored
 
 pytestmark = pytest.mark.browser
 Y_RANGE = "document.querySelector('#memory .rv-plot')._fullLayout.yaxis.range"
@@ -246,9 +246,8 @@ def test_a_bad_parameter_in_the_address_is_said_and_the_default_shown(page):
 
 
 def test_a_change_of_the_rank_asks_for_its_words_alone(llama):
-    requested = []
-    llama.on("request", lambda request: request.method == "POST" and requested.append(request))
     open_section(llama, "All ranks")
+    requested = asked(llama)
 
     # Another rank, chosen before, may still ask for its words.
     with llama.expect_response(lambda response: '"r":32' in (response.request.post_data or "")):

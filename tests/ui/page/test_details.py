@@ -9,7 +9,7 @@ from rankviz.core.runs.events import RunFailed
 from rankviz.ui.page import build_app
 from tests.support.processes.workers import supervise, worker
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished_events
+from tests.support.runs.finished_runs import come, finished_events
 from tests.support.web.serving import launched
 from tests.ui.conftest import WAIT_MILLISECONDS
 
@@ -27,16 +27,15 @@ STEPS_WITHOUT_END = worker(
 @pytest.fixture
 def broken_off(home):
     """The id of a sweep whose first run failed after a step, and whose second one never began."""
-    api = Api(home=home)
-    store = api.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(4, 16), max_steps=4), "")
-    first, second = store.sweep(sweep_id).runs
-    for event in finished_events(first.request, 2.0)[:5]:
-        store.append(first.run_id, event)
-    for run in (first, second):
-        store.append(run.run_id, RunFailed(time=time.time(), error="The machine stopped."))
-    yield sweep_id
-    api.runs.delete(sweep_id)
+    api, stopped = Api(home=home), RunFailed(time=time.time(), error="The machine stopped.")
+    sweep = come(
+        api.workspace.store,
+        questions.sweep(ranks=(4, 16), max_steps=4),
+        "",
+        lambda run: [*(finished_events(run, 2.0)[:5] if run.r == 4 else []), stopped],
+    )
+    yield sweep.sweep_id
+    api.runs.delete(sweep.sweep_id)
 
 
 def test_the_details_of_a_sweep_without_charts_stay_open(page, broken_off):

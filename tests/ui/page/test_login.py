@@ -11,7 +11,7 @@ from rankviz.store import RunStore
 from rankviz.ui.visitors import HEADER
 from rankviz.ui.who import ANONYMOUS
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished_events
+from tests.support.runs.finished_runs import come, finished_events
 from tests.support.web.login import as_space, login_provider
 from tests.support.web.stranger import Stranger
 from tests.ui.conftest import WAIT_MILLISECONDS, serving
@@ -34,13 +34,8 @@ def space(home):
 
 def trained(home, owner):
     """A sweep that has ended, so that the page does not start to train it."""
-    store = RunStore(home)
-    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), owner)
-    (run,) = store.sweep(sweep_id).runs
-    store.begin(run.run_id)
-    for event in finished_events(run.request, 2.0):
-        store.append(run.run_id, event)
-    return sweep_id
+    request = questions.sweep(ranks=(4,), max_steps=2)
+    return come(RunStore(home), request, owner, lambda run: finished_events(run, 2.0)).sweep_id
 
 
 def test_who_logs_in_finds_their_runs_in_any_browser_until_they_log_out(browser, space, home):

@@ -5,6 +5,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.ui.visitors import COOKIE
 from rankviz.visitor import Visitor, acting_as
+from tests.api.sinks.publishing import everything_below
 from tests.support.engines.hub_stand_in import TOKEN, hub_stand_in
 from tests.support.runs.published import trained
 from tests.support.web.serving import serving
@@ -54,7 +55,7 @@ def test_a_visitor_publishes_a_sweep_with_a_token_of_their_own_and_gets_a_link(v
     assert "Published (private): alice/ranks" == page.locator("#publish-status").inner_text().strip()
     assert "" == page.locator("#publish-token input").input_value()
     assert {TOKEN} == hub.tokens
-    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    kept = everything_below(tmp_path)
     assert b"Running on" in kept  # the log of the app is among it
     assert TOKEN.encode() not in kept
     assert TOKEN not in page.evaluate("JSON.stringify([localStorage, sessionStorage, location.href])")

@@ -10,7 +10,7 @@ from rankviz.ui.parts.owned import COPY_IT, OF_ANOTHER
 from rankviz.ui.visitors import COOKIE
 from rankviz.ui.who import ADMIN, ANONYMOUS
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished_events
+from tests.support.runs.finished_runs import come, finished_events
 from tests.ui.conftest import WAIT_MILLISECONDS, Watched, serving
 
 pytestmark = pytest.mark.browser
@@ -70,13 +70,8 @@ class Arrived(Watched):
 
 
 def trained(home, owner):
-    store = RunStore(home)
-    sweep_id = store.create(questions.sweep(ranks=(4, 16), max_steps=2), owner)
-    for run in store.sweep(sweep_id).runs:
-        store.begin(run.run_id)
-        for event in finished_events(run.request, 2.0):
-            store.append(run.run_id, event)
-    return sweep_id
+    request = questions.sweep(ranks=(4, 16), max_steps=2)
+    return come(RunStore(home), request, owner, lambda run: finished_events(run, 2.0)).sweep_id
 
 
 def test_the_queue_of_others_stands_as_it_is_now_though_nobody_touches_the_form(visitor, shared_home):
