@@ -172,11 +172,8 @@ def test_a_run_says_which_engine_has_it_and_where(supervise, setting, store):
     supervisor = supervise(HANG_IN_EACH)
     wait_for(lambda: store.get(run_id).steps)
 
-    place = store.get(run_id).place
-
-    assert supervisor.engines[0].name == place.engine
-    assert place.where
-    assert place.job
+    assert supervisor.engines[0].name == store.get(run_id).place.engine
+    wait_for(lambda: (place := store.get(run_id).place).where and place.job)
     supervisor.cancel(run_id)
 
 

@@ -42,7 +42,7 @@ class Renting:
         self._image, self._worker = image, worker
         self._look_seconds = look_seconds
         self._nowhere_since: float | None = None
-        self._is_sent = self._is_withdrawn = self._is_stopped = False
+        self._is_sent = self._is_withdrawn = self._is_unwanted = self._is_stopped = False
         self._lock = threading.RLock()
         self._answered = threading.Event()
         if self.rented.is_asked:
@@ -59,9 +59,10 @@ class Renting:
         return self._answered.is_set() and self.rented.is_asked and not self.rented.job_id
 
     def withdraw(self) -> bool:
-        """From now on it is not asked for. Whether it never was."""
+        """From now on it is not asked for. Whether it never was; one that is found all the same is to be ended."""
         with self._lock:
             self._is_withdrawn = True
+            self._is_unwanted = self._is_unwanted or not self.rented.is_asked
             return not self.rented.is_asked
 
     def stop(self) -> None:
@@ -75,12 +76,12 @@ class Renting:
         it any more is to be ended."""
         with self._lock:
             self.rented = replace(self.rented, **news)
+            if "job_id" in news and (self._is_unwanted or not self._folder.is_dir()):
+                self._papers.miss(self._folder.name, self.rented)
             if self._folder.is_dir() and not self._is_stopped:
                 self._papers.write(self._folder, self.rented)
             elif self._folder.is_dir() and "job_id" in news:
                 self._papers.write(self._folder, replace(self._papers.read(self._folder), **news))
-            elif "job_id" in news:
-                self._papers.miss(self._folder.name, self.rented)
 
     def step(self) -> None:
         """One try; `rented` has the job's id once it is known. EngineUnavailableError: try again later."""

@@ -131,17 +131,27 @@ def test_a_job_is_looked_for_before_it_is_asked_for_where_what_was_written_down_
     assert ("CANCELED", 1) == (only_job(hub).stage, hub.calls.count(START))
 
 
-def test_a_job_that_is_found_as_its_run_is_cancelled_is_ended(supervise, store, unwritten, hub):
-    run_id, _ = unwritten
+@pytest.mark.parametrize("is_forgotten", [True, False])
+def test_a_job_that_is_found_as_its_run_is_cancelled_is_ended(supervise, store, unwritten, hub, is_forgotten):
+    run_id, file = unwritten
     hub.hangs.add(LIST)
     before = hub.calls.count(LIST)
     supervisor = supervise(HANG_IN_EACH)
+    engine = supervisor.engines[0]
+    forget = engine.forget
     wait_for(lambda: hub.calls.count(LIST) > before)
 
+    def found_before(live):
+        if not is_forgotten:
+            hub.hangs.clear()
+            wait_for(lambda: json.loads(file.read_text())["job_id"])
+        forget(live)
+
+    engine.forget = found_before
     supervisor.cancel(run_id)
     hub.hangs.clear()
 
-    wait_for(lambda: only_job(hub).stage == "CANCELED" and not supervisor.engines[0].papers.missing())
+    wait_for(lambda: only_job(hub).stage == "CANCELED" and not engine.papers.missing())
 
 
 def test_what_an_earlier_login_is_told_late_changes_nothing_of_a_job_that_runs(supervise, store, hub, logins):

@@ -15,6 +15,8 @@ from tests.support.engines.hub_jobs import only_job, page_on, sweep
 from tests.support.processes.workers import HANG_IN_EACH, wait_for, waiting_for
 from tests.support.runs import questions
 
+START = "POST /api/jobs/alice"
+
 
 def seconds_for(usd):
     """The time limit of a job on an l4x1."""
@@ -102,11 +104,13 @@ def test_a_sweep_that_comes_back_has_the_limit_that_its_newest_job_had(supervise
 @pytest.mark.parametrize(("usd", "says"), [(3.0, ""), (0.1, USED_UP)])
 def test_a_limit_that_was_lowered_holds_for_a_job_that_hugging_face_declines(supervise, store, hub, usd, says):
     (run_id,) = sweep(store, 4, flavor="l4x1", spend="50")
-    hub.refuses["POST /api/jobs/"] = (429, "busy")
+    hub.refuses[START] = (429, "busy")
     engine = supervise(HANG_IN_EACH).engines[0]
     wait_for(lambda: "busy" in store.get(run_id).waits)
 
     engine.papers.note_limit(store.get(run_id).request.sweep_id, usd, "ann")
+    before = hub.calls.count(START)  # the next one may have read the limit before
+    wait_for(lambda: hub.calls.count(START) >= before + 2 or store.get(run_id).state.ended)
     hub.refuses.clear()
     wait_for(lambda: hub.jobs or store.get(run_id).state.ended)
 

@@ -103,7 +103,7 @@ def test_a_job_that_was_unknown_for_long_and_runs_after_all_is_ended_and_on_the_
     sweep_id = store.get(run_id).request.sweep_id
     hub.holds.set()
     engine = supervise(HANG_IN_EACH, look_seconds=0.5).engines[0]
-    wait_for(lambda: "free machine" in store.get(run_id).waits)
+    wait_for(lambda: "free machine" in store.get(run_id).waits and engine.bill(sweep_id).is_whole)
     first = only_job(hub)
     hub.refuses[f"GET /api/jobs/alice/{first.id}"] = (404, "Not found")
     hub.lists_nothing = True

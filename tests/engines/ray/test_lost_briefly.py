@@ -31,7 +31,7 @@ def test_runs_of_which_one_loses_its_node_have_the_losses_of_this_machine(tmp_pa
     with supervised(here, Local(here.home)) as supervisor:
         supervisor.settle(SECONDS)
     with supervised(there, two_nodes.engine(there)) as supervisor:
-        wait_for(lambda: is_running(there, spread[0]), SECONDS)
+        wait_for(lambda: is_running(there, spread[0]) and there.get(spread[0]).where, SECONDS)
         two_nodes.lose_node(there.get(spread[0]).where)
         supervisor.settle(SECONDS)
 

@@ -163,7 +163,7 @@ def test_the_place_of_a_job_whose_worker_has_ended_is_free_before_slurm_is_asked
     supervise(cluster=cluster, poll_seconds=3600)
     wait_for(lambda: states(store, run_ids) == ["completed"] * 2)
 
-    assert 1 == len(questions_to(cluster, "squeue"))
+    assert len(questions_to(cluster, "squeue")) <= 1
 
 
 def test_without_jobs_slurm_is_not_asked(store, cluster):

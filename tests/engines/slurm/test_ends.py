@@ -51,7 +51,7 @@ def test_a_run_whose_node_fails_is_tried_again_on_another(store, cluster, superv
     supervisor.settle()
 
     assert ["completed"] * 2 == states(store, run_ids)
-    assert "node-1" == store.get(run_ids[0]).where
+    assert ["node-0", "node-1"] == [job.node for job in cluster.jobs]
     assert ["The node failed in the middle of the job."] == lost_reasons(store, run_ids[0])
 
 

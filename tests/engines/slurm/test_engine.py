@@ -7,7 +7,16 @@ import shutil
 from rankviz.errors import EngineEndingError
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, processes_of, states, sweep, wait_for, worker
+from tests.support.processes.workers import (
+    COMPLETE_ALL,
+    HANG_IN_EACH,
+    processes_of,
+    states,
+    sweep,
+    wait_for,
+    waiting_for,
+    worker,
+)
 from tests.support.runs import questions
 
 HAS_A_CHILD_ELSEWHERE = worker(
@@ -22,14 +31,17 @@ HAS_A_CHILD_ELSEWHERE = worker(
 
 def test_one_job_carries_a_base_with_all_its_runs_by_the_options_of_the_server(store, cluster, supervise):
     run_ids = sweep(store, 4, 8)
+    go = store.home.parent / "go"
 
-    supervise(partition="gpu", options=["--gres=gpu:1", "--time=60"]).settle()
+    supervisor = supervise(waiting_for(go), partition="gpu", options=["--gres=gpu:1", "--time=60"])
+    wait_for(lambda: {"node-0"} == {store.get(run_id).where for run_id in run_ids})
+    go.touch()
+    supervisor.settle()
 
     (job,) = cluster.jobs
     assert ["completed"] * 2 == states(store, run_ids)
     assert ("gpu", "gpu:1", "60") == tuple(job.options[name] for name in ("partition", "gres", "time"))
     assert ("", "NONE") == (job.options["no-requeue"], job.options["export"])
-    assert {"node-0"} == {store.get(run_id).where for run_id in run_ids}
 
 
 def test_versions_of_slurm_that_print_a_state_as_text_are_read_too(store, supervise, make_cluster):

@@ -251,5 +251,5 @@ def test_while_cancels_wait_slurm_is_asked_no_more_than_it_may(store, cluster, s
     cluster.faults.clear()
     wait_for(lambda: states(store, run_ids) == ["cancelled"] * 2)
 
-    assert looks <= seconds / 0.5 + 1
+    assert looks <= seconds / 0.5 + 2  # one that had begun may have come only now
     supervisor.stop()
