@@ -266,8 +266,9 @@ class HfJobs(Engine):
             return replace(live, end=end_of(watch.seen, watch.exit_code, watch.last_words, watch.renting.rented))
         if not rented.job_id:
             return replace(live, waits=self._not_known if watch.renting.is_lost else watch.trouble or words.SENT)
-        scheduled = watch.seen is None or watch.seen.waits
-        return replace(live, waits=watch.trouble or (words.SCHEDULED if scheduled else ""))
+        if watch.seen is None:
+            return replace(live, waits=watch.trouble or words.NOT_DESCRIBED_YET)
+        return replace(live, waits=watch.trouble or (words.SCHEDULED if watch.seen.waits else ""))
 
     def _watch(self, folder: Path, rented: Rented) -> Watch | None:
         """None where nobody is logged in whose job it is; what was read until then stays."""

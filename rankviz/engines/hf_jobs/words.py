@@ -1,6 +1,7 @@
 """Why a run waits, and why it does not start."""
 
 SENT = "It is sent to Hugging Face."
+NOT_DESCRIBED_YET = "Hugging Face is asked how its job does."
 SCHEDULED = "Hugging Face looks for a free machine."
 NO_PROBES = "A probe measures the machine that RankViz is on, and no machine is rented for one."
 ONE_AT_A_TIME = "It waits for another job of its sweep to end: the spending limit of a sweep pays for one at a time."

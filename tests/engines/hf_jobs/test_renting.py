@@ -15,7 +15,7 @@ from rankviz.engines.hf_jobs.hub import NO_CREDIT
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.engines.hf_jobs.offers import ASKED
 from rankviz.engines.hf_jobs.prices import longest_seconds
-from rankviz.engines.hf_jobs.words import NO_PLACE, SENT, TOO_MANY_MISSING
+from rankviz.engines.hf_jobs.words import NO_PLACE, NOT_DESCRIBED_YET, SCHEDULED, SENT, TOO_MANY_MISSING
 from rankviz.errors import EngineUnavailableError
 from rankviz.store import RunStore
 from tests.support.engines.hub_jobs import only_job, sweep
@@ -142,6 +142,19 @@ def test_a_run_that_is_cancelled_while_it_is_sent_starts_no_job(supervise, store
     wait_for(lambda: sum(each.startswith(COMMIT) for each in hub.calls) == 2)  # it was sent, and removed again
     assert {} == hub.jobs
     assert START not in hub.calls
+
+
+def test_what_a_job_waits_for_is_said_once_hugging_face_has_said_it(supervise, store, hub):
+    (run_id,) = sweep(store, 4)
+    hub.holds.set()
+    hub.hangs.add(f"GET /api/jobs/alice/{1:024x}")
+    supervisor = supervise()
+    wait_for(lambda: (place := store.get(run_id).place) and place.job)
+
+    assert NOT_DESCRIBED_YET == store.get(run_id).waits
+    hub.hangs.clear()
+    wait_for(lambda: store.get(run_id).waits == SCHEDULED)
+    supervisor.cancel(run_id)
 
 
 def test_jobs_of_somebody_who_has_left_keep_no_other_from_starting(supervise, store, hub, logins):

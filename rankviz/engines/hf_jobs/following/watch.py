@@ -147,8 +147,7 @@ class Watch:
             self._unknown_since = now
         if self._unknown_since is not None and now - self._unknown_since < self._look_seconds:
             raise EngineUnavailableError(UNKNOWN)
-        self._ended_at = (self._ended_at or now) if seen.ended else None
-        self.seen, news = seen, {}
+        news = {}
         if not seen.ended and self.renting.rented.is_ending and now - self._ending_at > ENDING_SECONDS:
             news["is_ending"] = False
         if seen.seconds is not None:
@@ -157,6 +156,7 @@ class Watch:
             if seen.ended or now - self._noted_at >= NOTED_SECONDS:
                 self._noted_at = now
                 news |= {"billed_seconds": self._billed, "billed_at": time.time()}
+        self.seen, self._ended_at = seen, (self._ended_at or now) if seen.ended else None
         if news:
             self.renting.note(**news)
 

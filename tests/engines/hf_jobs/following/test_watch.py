@@ -105,6 +105,24 @@ def test_a_job_counts_as_deleted_only_after_minutes_and_lives_where_it_is_seen_a
     assert not watch.has_ended
 
 
+def test_a_job_has_ended_for_others_once_it_is_known_what_it_has_cost():
+    watch, known = Watch(Hub(), Renting(), None, folder="f", poll_seconds=0.01), []
+
+    class Ended:
+        stage, ended = "CANCELED", True
+
+        @property
+        def seconds(self):
+            known.append(watch.has_ended)
+            return 61.0
+
+    watch.see(Ended())
+
+    assert {False} == {*known}
+    assert watch.has_ended
+    assert (61.0, 61.0) == watch.span
+
+
 def test_a_job_that_still_runs_when_it_should_have_ended_was_not_ended_by_rankviz(monkeypatch):
     watch = Watch(Hub(), Renting(), None, folder="f", poll_seconds=0.01)
     watch.note_ending()
