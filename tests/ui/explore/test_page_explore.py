@@ -193,7 +193,7 @@ def test_a_copied_address_opens_the_same_view(page):
     restored(page)
     assert "64" == page.get_by_label("Rank r").input_value()
     page.get_by_text("Modules, alpha, DoRA").click()
-    assert page.get_by_label("rsLoRA").is_checked()
+    page.get_by_label("rsLoRA").and_(page.locator(":checked")).wait_for()  # set just after its fold has opened
     assert "α = 128, scale α / √r = 16" == page.locator(".rv-scale").inner_text()
 
 

@@ -100,10 +100,11 @@ def test_everything_is_in_view_after_the_window_was_sized_and_on_opening(context
 
 
 def fitted(page):
-    """Wait until the chart has stood still for a moment."""
+    """Wait until the chart has stood still for a moment. A page hears of another size with its next frame alone."""
     before = None
     while before != (now := page.evaluate(BOXES)):
         before = now
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         page.wait_for_timeout(400)
 
 
