@@ -77,7 +77,7 @@ class Ending:
             ids = self._jobs.ids(live)
             try:
                 if ending := begun & ids:
-                    self.end(engine, live, unless=lambda ids=ending: not self.unended(ids), but=ending)
+                    self.end(engine, live, unless=lambda job=live, ids=ending: not self._at(job, ids), but=ending)
                 elif ids & set(run_ids) and not self.unended(ids):
                     self.end(engine, live)
             except (EngineUnavailableError, RunUnreadError) as error:
@@ -171,11 +171,9 @@ class Ending:
     def end_run(self, engine: Engine, live: Live, run_id: str) -> None:
         """It took too long."""
         try:
-            end = self.end(engine, live, unless=lambda: not self.unended([run_id]), but=[run_id])
-        except (EngineEndingError, RunUnreadError):
+            end = self.end(engine, live, unless=lambda: not self._at(live, [run_id]), but=[run_id])
+        except (EngineUnavailableError, RunUnreadError):  # it is tried again, and may be done though nobody said so
             self._too_long[live.job.name] = run_id
-            return
-        except EngineUnavailableError:  # it is tried again
             return
         if end is not None:
             self._settle(engine, live, self._of_one_that_took_too_long(end))
@@ -185,7 +183,7 @@ class Ending:
         was not lost if it ended no run. What it brings waits, and says so, as long as a run of it will not be read."""
         if not engine.shares_disk and (run_id := self._jobs.unreadable(live)):
             return self._jobs.place(engine, replace(live, waits=UNREADABLE.format(run_id)))
-        slow = self.unended(filter(None, [self._too_long.get(live.job.name)]))
+        slow = self._at(live, [self._too_long.get(live.job.name, "")])
         took_too_long = bool(slow) or self._can_only_have_taken_too_long(engine, live, end)
         if took_too_long:
             end = self._of_one_that_took_too_long(end)
@@ -224,6 +222,10 @@ class Ending:
         self._being_ended.discard(live.job.name)
         self._done_at.pop(live.job.name, None)
         self._unread_at.pop(live.job.name, None)
+
+    def _at(self, live: Live, run_ids: Iterable[str]) -> list[str]:
+        """Those of these runs that a job is for still: one that was deleted, or is tried again, is not."""
+        return self.unended(self._jobs.ids(live).intersection(run_ids))
 
     def _has_lasted(self, live: Live, since: dict[str, float]) -> bool:
         now = time.monotonic()
