@@ -289,7 +289,8 @@ class Ending:
     def _can_only_have_taken_too_long(self, engine: Engine, live: Live, end: End) -> bool:
         """After a restart nobody knows any more why RankViz has ended a job: for a run that nobody wanted, unless all
         its runs are still wanted."""
-        may_have = end.by_us and engine.is_limited and self._run_minutes < math.inf
+        is_known = live.job.name in self._being_ended
+        may_have = end.by_us and not is_known and engine.is_limited and self._run_minutes < math.inf
         states = [record.state for record in self._jobs.records(live)] if may_have else []
         is_wanted = len(states) == len(live.job.attempts) and RunState.CANCELLED not in states
         return is_wanted and RunState.RUNNING in states

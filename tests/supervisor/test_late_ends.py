@@ -1,5 +1,5 @@
-"""A job is ended for one of its runs, and its engine does that late, or does not say so: what becomes of that run, and of
-another one that the job has begun meanwhile."""
+"""A job is ended for one of its runs, and its engine does that late, or does not say so: what becomes of that run, and
+of another one that the job has begun meanwhile."""
 
 import pytest
 
