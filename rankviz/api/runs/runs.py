@@ -234,7 +234,7 @@ class Runs(FollowedRuns):
         again = self.resumed_requests(sweep_id)
         self.check_runs(again, destination, device)
         with self._workspace.starts.turn(), self._quota.admitting(new=0, runs=again, sweep_id=sweep_id):
-            queued = [each.run_id for each in again if self._workspace.store.requeue(each.run_id, destination)]
+            queued = self._workspace.store.requeue_all([each.run_id for each in again], destination)
             if not queued:
                 raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
         self._workspace.work_queue()
