@@ -55,11 +55,11 @@ class Ending:
         """Those of these runs that have not ended, and those that cannot be read now."""
         return [run_id for run_id in run_ids if not self._has_ended(run_id)]
 
-    def cancel(self, run_ids: Sequence[str]) -> None:
+    def cancel(self, run_ids: Sequence[str], among: Sequence[str] = ()) -> None:
         """Whoever begins a run owns its journal: a queued run is begun here and cancelled, one that a worker has begun
-        is cancelled once that worker is gone. A job of which nothing is left is ended too. After all others:
-        EngineUnavailableError where a job could not be ended, EngineEndingError where one has not ended yet, and
-        RunUnreadError where it is not known whether a run has ended."""
+        is cancelled once that worker is gone. A job of which nothing is left is ended too, also one of others `among`
+        which they are. After all others: EngineUnavailableError where a job could not be ended, EngineEndingError
+        where one has not ended yet, and RunUnreadError where it is not known whether a run has ended."""
         begun = set()
         troubles: list[EngineUnavailableError | RunUnreadError] = []
         at = {self._jobs.running(live) for _, live in self._jobs}
@@ -78,7 +78,7 @@ class Ending:
             try:
                 if ending := begun & ids:
                     self.end(engine, live, unless=lambda job=live, ids=ending: not self._at(job, ids), but=ending)
-                elif ids & set(run_ids) and not self.unended(ids):
+                elif ids & {*run_ids, *among} and not self.unended(ids):
                     self.end(engine, live)
             except (EngineUnavailableError, RunUnreadError) as error:
                 troubles.append(error)

@@ -1,5 +1,5 @@
-"""A sweep that is resumed is taken up whole: a job of some of its runs would load the base, or rent a machine, once
-more for the rest."""
+"""A sweep that is resumed is taken up whole: a job of some of its runs would load the base, or rent a machine, again
+for the rest."""
 
 import time
 from contextlib import contextmanager
