@@ -203,13 +203,13 @@ class Ending:
     def settle_orphans(self, at_work: Iterable[Record]) -> None:
         """Of runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
         may still live. A queued run is looked at while no job is there: one that was taken up and wrote nothing."""
-        in_jobs, reached = self._jobs.run_ids, {"", *self._jobs.engines} - self._jobs.away.keys()
+        in_jobs, seen = self._jobs.run_ids, {"", *self._jobs.seen}
         orphans = [
             record.run_id
             for record in at_work
             if record.run_id not in in_jobs
             and record.state in ((RunState.RUNNING,) if in_jobs else (RunState.RUNNING, RunState.QUEUED))
-            and record.engine in reached
+            and record.engine in seen
         ]
         for run_id in orphans:
             with self._jobs.sparing():
