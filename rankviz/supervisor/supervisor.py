@@ -202,8 +202,9 @@ class Supervisor:
                 self._release()
 
     def _unended(self, run_ids: Sequence[str]) -> Sequence[str]:
-        """Also those of which it is only to be written down that they have ended are left out."""
-        return [run_id for run_id in self._ending.unended(run_ids) if not self._ends.has(run_id)]
+        """Without those of which it is only to be written down that they have ended, and those that were deleted."""
+        here = [run_id for run_id in run_ids if self.store.run_dir(run_id).is_dir()]
+        return [run_id for run_id in self._ending.unended(here) if not self._ends.has(run_id)]
 
     def _attempt(self, run_id: str) -> float:
         """The current one; any may be where that cannot be read now."""

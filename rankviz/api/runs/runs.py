@@ -219,7 +219,8 @@ class Runs(FollowedRuns):
         supervisor.cancel_runs(run_ids, by_admin=bool(self.owner_of(run_or_sweep_id)))
         unwritten = {run_id for run_id, end in supervisor.unwritten.items() if isinstance(end, RunCancelled)}
         store = self._workspace.store
-        return [each for each in run_ids if each in unwritten or store.record(each).state == "cancelled"]
+        here = [each for each in run_ids if store.run_dir(each).is_dir()]  # some may have been deleted meanwhile
+        return [each for each in here if each in unwritten or store.record(each).state == "cancelled"]
 
     @writes
     def resume(
