@@ -170,10 +170,10 @@ class Ending:
 
     def end_run(self, engine: Engine, live: Live, run_id: str) -> None:
         """It took too long."""
+        self._too_long[live.job.name] = run_id
         try:
             end = self.end(engine, live, unless=lambda: not self._at(live, [run_id]), but=[run_id])
         except (EngineUnavailableError, RunUnreadError):  # it is tried again, and may be done though nobody said so
-            self._too_long[live.job.name] = run_id
             return
         if end is not None:
             self._settle(engine, live, self._of_one_that_took_too_long(end))
