@@ -74,9 +74,8 @@ class Ending:
                 begun |= {run_id} & at
             self._keep_wish(run_id)
         for engine, live in self._jobs:
-            ids = self._jobs.ids(live)
             try:
-                if ending := begun & ids:
+                if ending := begun & (ids := self._jobs.ids(live)):
                     self.end(engine, live, unless=lambda job=live, ids=ending: not self._at(job, ids), but=ending)
                 elif ids & {*run_ids, *among} and not self.unended(ids):
                     self.end(engine, live)
@@ -164,6 +163,8 @@ class Ending:
         with self._jobs.asking(engine.name):
             end = live.end or engine.cancel(live, is_needless)
         if end is not None:
+            with self._jobs.reaching(engine.name):
+                self._jobs.copying.collect_logs(engine, live, but)
             self._begin_anew(live, but)
             self._forget(engine, live)
         return end
@@ -260,9 +261,8 @@ class Ending:
     def _settle(self, engine: Engine, live: Live, end: End) -> None:
         """What becomes of the runs of a job that has ended."""
         run_ids = [record.run_id for record in self._jobs.records(live)]
-        for run_id in self.unended(run_ids):
-            with self._jobs.reaching(engine.name):
-                self._jobs.copying.collect_log(engine, live, run_id)
+        with self._jobs.reaching(engine.name):
+            self._jobs.copying.collect_logs(engine, live, self.unended(run_ids))
         again = self._outcomes.settle(self._at_stake(run_ids, end), end)
         records = [self._store.record(run_id) for run_id in run_ids]
         left = [r for r in records if r.state is RunState.QUEUED and r.run_id not in self._ends.unwritten]

@@ -73,3 +73,13 @@ def test_a_run_that_took_too_long_says_so_also_where_the_answer_of_its_engine_wa
     wait_for(lambda: supervisor.tick() or store.get(run_id).state.ended or store.get(run_id).attempt > 1)
 
     assert "took more than 0.01 minutes" in store.get(run_id).error
+
+
+def test_of_a_run_that_took_too_long_its_log_is_here(supervise, store):
+    (run_id,) = sweep(store, 4)
+    says = "(store.run_dir(run_ids[0]) / 'worker.log').write_text('Step by step.')\n"
+    supervisor, _ = supervise(worker(says + "begin(run_ids[0])\nstep(run_ids[0])\ntime.sleep(600)"), run_minutes=0.01)
+
+    wait_for(lambda: supervisor.tick() or store.get(run_id).state.ended)
+
+    assert "Step by step." in store.get(run_id).log_tail
