@@ -139,6 +139,7 @@ class Local(Engine):
         known = [process.lock_file(self._home, slot.number) for slot in self._slots]
         for lock in {*known, *self._home.glob("worker-*.lock")} - self._workers.keys():
             if worker := process.find(lock):
+                worker.resume()  # an app that was killed while it decided whether to end it has stopped it
                 self._workers[lock] = worker
         return [self._live(self._workers[lock]) for lock in sorted(self._workers)]
 

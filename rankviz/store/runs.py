@@ -219,20 +219,28 @@ class RunStore(RunRecords):
 
     def requeue(self, run_id: str, destination: Destination | None = None) -> bool:
         """Ask again for a run that failed or was cancelled. False for any other: of several who ask at once, one is
-        answered True.
+        answered True. destination: as of `requeue_all`."""
+        return bool(self.requeue_all([run_id], destination))
 
-        destination: where it is to run from now on; None is where it was to run.
+    def requeue_all(self, run_ids: Sequence[str], destination: Destination | None = None) -> Sequence[str]:
+        """Ask again for those of these runs that failed or were cancelled, and return them. They wait together for
+        whoever reads the queue: a job of some of them would load the base, or rent a machine, once more for the rest.
+
+        destination: where they are to run from now on; None is where they were to run.
         """
         with self.publishing():
-            record = self.record(run_id)
-            if record.state not in (RunState.FAILED, RunState.CANCELLED) or not self.run_dir(run_id).is_dir():
-                return False
-            if destination is not None:
-                write_destination(self.run_dir(run_id), destination)
-            (self.run_dir(run_id) / CANCEL).unlink(missing_ok=True)
-            self.clear(run_id)
-            self.append(run_id, RunRequeued(time=time.time(), attempt=record.attempt))
-            return True
+            return [run_id for run_id in run_ids if self._requeue(run_id, destination)]
+
+    def _requeue(self, run_id: str, destination: Destination | None) -> bool:
+        record = self.record(run_id)
+        if record.state not in (RunState.FAILED, RunState.CANCELLED) or not self.run_dir(run_id).is_dir():
+            return False
+        if destination is not None:
+            write_destination(self.run_dir(run_id), destination)
+        (self.run_dir(run_id) / CANCEL).unlink(missing_ok=True)
+        self.clear(run_id)
+        self.append(run_id, RunRequeued(time=time.time(), attempt=record.attempt))
+        return True
 
     def clear(self, run_id: str) -> None:
         """Before another attempt: without an adapter of the last one. What it brings is no copy. A wish to cancel it

@@ -7,7 +7,7 @@ of attempts is left out: only the supervisor gives them out.
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced, RunRequeued
@@ -62,14 +62,12 @@ class Copying:
             is_at_one = self._is_unwanted(attempt) and (self._goes_on(engine, live, attempt) or is_at_one)
         return False
 
-    def collect_log(self, engine: Engine, live: Live, run_id: str) -> None:
-        """Of a run whose journal does not end, as far as it is there."""
-        for attempt in live.job.attempts:
-            if attempt.run_id == run_id and not engine.shares_disk:
-                try:
-                    engine.collect(live, attempt, self._store.run_dir(run_id))
-                except (EngineError, EngineUnavailableError):
-                    return
+    def collect_logs(self, engine: Engine, live: Live, run_ids: Collection[str]) -> None:
+        """Of runs whose journals do not end, as far as they are there."""
+        for attempt in () if engine.shares_disk else live.job.attempts:
+            if attempt.run_id in run_ids:
+                with contextlib.suppress(EngineError, EngineUnavailableError):
+                    engine.collect(live, attempt, self._store.run_dir(attempt.run_id))
 
     def forget(self, live: Live) -> None:
         for attempt in live.job.attempts:

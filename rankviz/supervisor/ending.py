@@ -55,11 +55,11 @@ class Ending:
         """Those of these runs that have not ended, and those that cannot be read now."""
         return [run_id for run_id in run_ids if not self._has_ended(run_id)]
 
-    def cancel(self, run_ids: Sequence[str]) -> None:
+    def cancel(self, run_ids: Sequence[str], among: Sequence[str] = ()) -> None:
         """Whoever begins a run owns its journal: a queued run is begun here and cancelled, one that a worker has begun
-        is cancelled once that worker is gone. A job of which nothing is left is ended too. After all others:
-        EngineUnavailableError where a job could not be ended, EngineEndingError where one has not ended yet, and
-        RunUnreadError where it is not known whether a run has ended."""
+        is cancelled once that worker is gone. A job of which nothing is left is ended too, also one of others `among`
+        which they are. After all others: EngineUnavailableError where a job could not be ended, EngineEndingError
+        where one has not ended yet, and RunUnreadError where it is not known whether a run has ended."""
         begun = set()
         troubles: list[EngineUnavailableError | RunUnreadError] = []
         at = {self._jobs.running(live) for _, live in self._jobs}
@@ -74,11 +74,10 @@ class Ending:
                 begun |= {run_id} & at
             self._keep_wish(run_id)
         for engine, live in self._jobs:
-            ids = self._jobs.ids(live)
             try:
-                if ending := begun & ids:
-                    self.end(engine, live, unless=lambda ids=ending: not self.unended(ids), but=ending)
-                elif ids & set(run_ids) and not self.unended(ids):
+                if ending := begun & (ids := self._jobs.ids(live)):
+                    self.end(engine, live, unless=lambda job=live, ids=ending: not self._at(job, ids), but=ending)
+                elif ids & {*run_ids, *among} and not self.unended(ids):
                     self.end(engine, live)
             except (EngineUnavailableError, RunUnreadError) as error:
                 troubles.append(error)
@@ -164,18 +163,18 @@ class Ending:
         with self._jobs.asking(engine.name):
             end = live.end or engine.cancel(live, is_needless)
         if end is not None:
+            with self._jobs.reaching(engine.name):
+                self._jobs.copying.collect_logs(engine, live, but)
             self._begin_anew(live, but)
             self._forget(engine, live)
         return end
 
     def end_run(self, engine: Engine, live: Live, run_id: str) -> None:
         """It took too long."""
+        self._too_long[live.job.name] = run_id
         try:
-            end = self.end(engine, live, unless=lambda: not self.unended([run_id]), but=[run_id])
-        except (EngineEndingError, RunUnreadError):
-            self._too_long[live.job.name] = run_id
-            return
-        except EngineUnavailableError:  # it is tried again
+            end = self.end(engine, live, unless=lambda: not self._at(live, [run_id]), but=[run_id])
+        except (EngineUnavailableError, RunUnreadError):  # it is tried again, and may be done though nobody said so
             return
         if end is not None:
             self._settle(engine, live, self._of_one_that_took_too_long(end))
@@ -185,7 +184,7 @@ class Ending:
         was not lost if it ended no run. What it brings waits, and says so, as long as a run of it will not be read."""
         if not engine.shares_disk and (run_id := self._jobs.unreadable(live)):
             return self._jobs.place(engine, replace(live, waits=UNREADABLE.format(run_id)))
-        slow = self.unended(filter(None, [self._too_long.get(live.job.name)]))
+        slow = self._at(live, [self._too_long.get(live.job.name, "")])
         took_too_long = bool(slow) or self._can_only_have_taken_too_long(engine, live, end)
         if took_too_long:
             end = self._of_one_that_took_too_long(end)
@@ -205,13 +204,13 @@ class Ending:
     def settle_orphans(self, at_work: Iterable[Record]) -> None:
         """Of runs that somebody began and no job has. Those of an engine that cannot be reached, or is not set up here,
         may still live. A queued run is looked at while no job is there: one that was taken up and wrote nothing."""
-        in_jobs, reached = self._jobs.run_ids, {"", *self._jobs.engines} - self._jobs.away.keys()
+        in_jobs, seen = self._jobs.run_ids, {"", *self._jobs.seen}
         orphans = [
             record.run_id
             for record in at_work
             if record.run_id not in in_jobs
             and record.state in ((RunState.RUNNING,) if in_jobs else (RunState.RUNNING, RunState.QUEUED))
-            and record.engine in reached
+            and record.engine in seen
         ]
         for run_id in orphans:
             with self._jobs.sparing():
@@ -224,6 +223,10 @@ class Ending:
         self._being_ended.discard(live.job.name)
         self._done_at.pop(live.job.name, None)
         self._unread_at.pop(live.job.name, None)
+
+    def _at(self, live: Live, run_ids: Iterable[str]) -> list[str]:
+        """Those of these runs that a job is for still: one that was deleted, or is tried again, is not."""
+        return self.unended(self._jobs.ids(live).intersection(run_ids))
 
     def _has_lasted(self, live: Live, since: dict[str, float]) -> bool:
         now = time.monotonic()
@@ -258,9 +261,8 @@ class Ending:
     def _settle(self, engine: Engine, live: Live, end: End) -> None:
         """What becomes of the runs of a job that has ended."""
         run_ids = [record.run_id for record in self._jobs.records(live)]
-        for run_id in self.unended(run_ids):
-            with self._jobs.reaching(engine.name):
-                self._jobs.copying.collect_log(engine, live, run_id)
+        with self._jobs.reaching(engine.name):
+            self._jobs.copying.collect_logs(engine, live, self.unended(run_ids))
         again = self._outcomes.settle(self._at_stake(run_ids, end), end)
         records = [self._store.record(run_id) for run_id in run_ids]
         left = [r for r in records if r.state is RunState.QUEUED and r.run_id not in self._ends.unwritten]
@@ -287,7 +289,8 @@ class Ending:
     def _can_only_have_taken_too_long(self, engine: Engine, live: Live, end: End) -> bool:
         """After a restart nobody knows any more why RankViz has ended a job: for a run that nobody wanted, unless all
         its runs are still wanted."""
-        may_have = end.by_us and engine.is_limited and self._run_minutes < math.inf
+        is_known = live.job.name in self._being_ended
+        may_have = end.by_us and not is_known and engine.is_limited and self._run_minutes < math.inf
         states = [record.state for record in self._jobs.records(live)] if may_have else []
         is_wanted = len(states) == len(live.job.attempts) and RunState.CANCELLED not in states
         return is_wanted and RunState.RUNNING in states

@@ -70,6 +70,11 @@ class Jobs:
         """The runs that some job has."""
         return {attempt.run_id for _, live in self for attempt in live.job.attempts}
 
+    @property
+    def seen(self) -> set[str]:
+        """The names of engines of which it is known what they have now."""
+        return self._live.keys() - self.away.keys()
+
     def look(self) -> None:
         """Ask every engine what it has, and write down where that is."""
         for name, engine in self.engines.items():

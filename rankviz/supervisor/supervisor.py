@@ -179,19 +179,21 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 self._ask_to_cancel(run_ids, BY_ADMIN)
         marked = supervises = False
-        trouble = None
+        attempts = {run_id: self._attempt(run_id) for run_id in run_ids}
+        left, trouble = self._unended(run_ids), None
         try:
-            while (waiting := self._unended(run_ids)) or isinstance(trouble, EngineEndingError):
+            while left or isinstance(trouble, EngineEndingError):
                 with self._mutex:
                     supervised = self._lock.is_locked
-                    trouble = self._cancel_here(run_ids)
+                    trouble = self._cancel_here(left, run_ids)
                     supervises |= self._lock.is_locked and not supervised and self._thread is None
                     if not self._lock.is_locked and not marked:
-                        self._ask_to_cancel(waiting)
+                        self._ask_to_cancel(left)
                         marked = True
+                left = [run_id for run_id in self._unended(left) if not self._is_resumed(run_id, attempts[run_id])]
                 if trouble:
                     if not isinstance(trouble, EngineEndingError | WorkerError):
-                        raise self._with_what_is_kept(trouble, self._unended(run_ids))
+                        raise self._with_what_is_kept(trouble, left)
                     if time.monotonic() > deadline:
                         raise trouble
                     time.sleep(self._poll_seconds / 4)
@@ -200,8 +202,19 @@ class Supervisor:
                 self._release()
 
     def _unended(self, run_ids: Sequence[str]) -> Sequence[str]:
-        """Also those of which it is only to be written down that they have ended are left out."""
-        return [run_id for run_id in self._ending.unended(run_ids) if not self._ends.has(run_id)]
+        """Without those of which it is only to be written down that they have ended, and those that were deleted."""
+        here = [run_id for run_id in run_ids if self.store.run_dir(run_id).is_dir()]
+        return [run_id for run_id in self._ending.unended(here) if not self._ends.has(run_id)]
+
+    def _attempt(self, run_id: str) -> float:
+        """The current one; any may be where that cannot be read now."""
+        with contextlib.suppress(RunUnreadError):
+            return self.store.record(run_id).attempt
+        return math.inf
+
+    def _is_resumed(self, run_id: str, attempt: float) -> bool:
+        """Whether a run that was to be cancelled has ended meanwhile, and somebody wants it again."""
+        return attempt < self._attempt(run_id) < math.inf and self.store.cancel_word(run_id) is None
 
     def tick(self) -> None:
         """Look once: cancel what was asked, bring what is new, settle what ended, end what takes too long, start what
@@ -262,13 +275,15 @@ class Supervisor:
             self._bounds.forget()
             self._lock.release()
 
-    def _cancel_here(self, run_ids: Sequence[str]) -> EngineUnavailableError | RunUnreadError | WorkerError | None:
-        """Why that was not possible now."""
+    def _cancel_here(
+        self, run_ids: Sequence[str], among: Sequence[str]
+    ) -> EngineUnavailableError | RunUnreadError | WorkerError | None:
+        """Why that was not possible now. among: as of Ending.cancel."""
         try:
             if not self._acquire():
                 waits = filter(None, (self.store.record(run_id).waits for run_id in run_ids))
                 return WorkerError(NOT_CANCELLED + next(waits, OR_HANGS))
-            self._ending.cancel(run_ids)
+            self._ending.cancel(run_ids, among)
         except (EngineUnavailableError, RunUnreadError) as error:
             return error
         return None

@@ -1,5 +1,7 @@
 """Workers of one machine: one a GPU, each with a lock of its own; the GPUs are names, as nvidia-smi gives them."""
 
+import os
+
 import psutil
 import pytest
 
@@ -135,7 +137,7 @@ GPU_1_FAILS = (
 
 def test_a_gpu_that_has_lost_a_worker_rests_and_the_others_get_the_work(store):
     busy, *others = (sweep(store, rank) for rank in (4, 8, 16, 32))
-    engine = Local(store.home, commands={"finetune": worker(GPU_1_FAILS)}, gpus=("0", "1"), rest_seconds=300)
+    engine = Local(store.home, commands={"finetune": worker(GPU_1_FAILS)}, gpus=("0", "1"), rest_seconds=60.0)
     supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, max_attempts=3)
     wait_for(lambda: supervisor.tick() or (lost_reasons(store, others[0][0]) and store.get(busy[0]).steps))
     for _ in range(10):
@@ -211,6 +213,23 @@ def test_a_worker_is_not_left_stopped_where_it_is_not_known_whether_it_is_to_end
 
     assert psutil.STATUS_STOPPED != psutil.Process(int(live.handle)).status()
     engine.cancel(live)
+
+
+def test_a_worker_that_an_app_has_stopped_and_was_killed_then_goes_on_with_the_next_app(store):
+    (run_id,) = sweep(store, 4)
+    engine = Local(store.home, commands={"finetune": worker("time.sleep(600)")}, gpus=("0",))
+    live = engine.start(Job(attempts=(Attempt(run_id, 1),)))
+    if not (app := os.fork()):
+        engine.cancel(live, lambda: os._exit(9))
+    os.waitpid(app, 0)
+    works = psutil.Process(int(live.handle))
+    wait_for(lambda: works.status() == psutil.STATUS_STOPPED)
+
+    later = Local(store.home, gpus=("0",))
+    (found,) = later.live()
+
+    wait_for(lambda: works.status() != psutil.STATUS_STOPPED, seconds=60.0)
+    later.cancel(found)
 
 
 def test_a_visitor_with_one_sweep_gets_the_second_gpu_before_another_of_the_first(store):

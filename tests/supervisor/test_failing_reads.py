@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from rankviz.core.runs.events import StageReached
+from rankviz.errors import RunUnreadError
 from rankviz.store import RunStore
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.workers import states, sweep, wait_for, waiting_for, worker
@@ -36,6 +37,25 @@ def test_a_job_goes_on_while_the_journal_of_its_run_cannot_be_read(supervise, st
 
     assert [None] == [live.end for live in engine.live()]
     assert ["running"] == states(store, [run_id])
+
+
+def test_a_job_goes_on_where_a_supervisor_that_takes_over_cannot_see_it_yet(supervise, store):
+    (run_id,) = sweep(store, 4)
+    supervisor, _ = supervise()
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    supervisor.stop()
+    later, engine = supervise()
+
+    def unread():
+        raise RunUnreadError("another", "Input/output error")
+
+    engine.live = unread
+    later.tick()
+    assert (["running"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
+    del engine.live
+    later.tick()
+
+    assert (["running"], 1) == (states(store, [run_id]), store.get(run_id).attempt)
 
 
 def test_a_job_goes_on_where_its_run_is_here_and_will_not_be_read(supervise, store):

@@ -219,7 +219,8 @@ class Runs(FollowedRuns):
         supervisor.cancel_runs(run_ids, by_admin=bool(self.owner_of(run_or_sweep_id)))
         unwritten = {run_id for run_id, end in supervisor.unwritten.items() if isinstance(end, RunCancelled)}
         store = self._workspace.store
-        return [each for each in run_ids if each in unwritten or store.record(each).state == "cancelled"]
+        here = [each for each in run_ids if store.run_dir(each).is_dir()]  # some may have been deleted meanwhile
+        return [each for each in here if each in unwritten or store.record(each).state == "cancelled"]
 
     @writes
     def resume(
@@ -234,7 +235,7 @@ class Runs(FollowedRuns):
         again = self.resumed_requests(sweep_id)
         self.check_runs(again, destination, device)
         with self._workspace.starts.turn(), self._quota.admitting(new=0, runs=again, sweep_id=sweep_id):
-            queued = [each.run_id for each in again if self._workspace.store.requeue(each.run_id, destination)]
+            queued = self._workspace.store.requeue_all([each.run_id for each in again], destination)
             if not queued:
                 raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
         self._workspace.work_queue()

@@ -1,6 +1,6 @@
 """The engine: each job is a folder in HOME/ray-jobs, which its driver sends to a slot and keeps up to date.
 
-ray-jobs/RUN_ID-aN/    the packed job, its journals as far as they have come, seen.json and result.json (terms)
+ray-jobs/RUN_ID-aN/    the packed job, its journals as far as they have come, seen, ending and result.json (terms)
 ray-jobs/driver.log
 """
 

@@ -17,7 +17,7 @@ from rankviz.engines.ray.mirror import Mirror
 from rankviz.engines.ray.placing import DIED, NEW_SECONDS, POLL_SECONDS, SILENT, Place, StoppedError, end_slot
 from rankviz.engines.ray.slot import Look
 from rankviz.engines.ray.steps import Steps
-from rankviz.engines.ray.terms import RESULT, JobState, Terms, read_end
+from rankviz.engines.ray.terms import ENDING, RESULT, JobState, Terms, read_end
 from rankviz.errors import redacted
 from rankviz.store.durable import replace_durably
 
@@ -25,6 +25,7 @@ CALM_SECONDS, ANSWER_SECONDS = 0.5, 20.0
 PAUSED_SECONDS = 10.0
 """A job that was stopped, and of which nobody has asked anything for so long, goes on."""
 STARTING = "Ray starts it."
+CANCELLED = "The job was cancelled."
 GONE = "The folder of the job was removed on {where} while it ran."
 GONE_HERE = "A file of the job in ray-jobs was removed while it ran ({name})."
 
@@ -113,11 +114,13 @@ class Follower:
         exit_code = None
         with contextlib.suppress(ActorDiedError, ActorUnschedulableError):
             if self._is_there:
+                with contextlib.suppress(OSError):  # of a full disk, say
+                    (self.folder / ENDING).touch()
                 exit_code = self._place.get(self._place.slot.end.remote())
         self._place.stopped.set()
         self._thread.join()
         if self.state.end is None:
-            self._finish(End(exit_code, why="The job was cancelled.", by_us=True))
+            self._finish(End(exit_code, why=CANCELLED, by_us=True))
         return self.state.end
 
     def _await_slot(self) -> None:
@@ -133,7 +136,8 @@ class Follower:
                 with self._lock:
                     end = end or self._step()
                 if end is not None:
-                    self._finish(end)
+                    is_by_us = end.lost and (self.folder / ENDING).exists()
+                    self._finish(End(end.exit_code, why=CANCELLED, by_us=True) if is_by_us else end)
                     return
             except StoppedError:
                 return

@@ -13,6 +13,8 @@ RESULT = "result.json"
 """In a job's folder here: how it ended."""
 SEEN = "seen"
 """In a job's folder here: its slot was given the job. Such a slot is never made again."""
+ENDING = "ending"
+"""In a job's folder here: its slot was asked to end it, maybe by an earlier driver."""
 UNREADABLE = "How its job ended can no longer be read ({name}/{result} in ray-jobs)."
 
 

@@ -50,7 +50,6 @@ NOT_SET_UP = (
     "Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION to a partition of the cluster, or RANKVIZ_ENGINE=slurm for "
     "its default partition."
 )
-CANCELLED = "The job was cancelled."
 GONE = "Slurm does not know the job any more, and its worker left no exit code."
 
 
@@ -146,7 +145,7 @@ class Slurm(Engine):
     def cancel(self, live: Live, unless: Callable[[], bool] = lambda: False) -> End | None:
         folder = bundle.folder_of(live.job, self._place.path)
         if self._sending.drop(folder):
-            return None if unless() else End(why=CANCELLED)
+            return None if unless() else End(why=states.CANCELLED)
         look = self._watch.since(self._look_again.setdefault(folder.name, time.monotonic()))
         if look is None:
             raise EngineEndingError(ENDING)
@@ -160,8 +159,9 @@ class Slurm(Engine):
             return None
         name = self._place.name_of(folder.name)
         if (seen := look.listed.get(name)) is None or _end(folder, seen) is not None:
-            return End(papers.read_exit_code(folder), why=CANCELLED)
+            return End(papers.read_exit_code(folder), why=states.CANCELLED)
         if not states.is_ending(seen):
+            papers.note_ending(folder)
             self._cancels.ask(seen.id, name)
         raise EngineEndingError(ENDING)
 
@@ -260,7 +260,7 @@ class Slurm(Engine):
         end = states.end_by(papers.read_exit_code(folder), yields=papers.yields(folder))
         if end is None and self._is_missing(folder, look):
             end = End(lost=True, why=GONE)
-        return Live(job=job, handle=job_id, waits="" if end else NOT_KNOWN, end=end)
+        return Live(job=job, handle=job_id, waits="" if end else NOT_KNOWN, end=_by(folder, end, None))
 
     def _is_missing(self, folder: Path, look: Look) -> bool:
         """Whether Slurm has not listed a job for so long that it has none."""
@@ -293,4 +293,8 @@ class Slurm(Engine):
 
 
 def _end(folder: Path, seen: Seen) -> End | None:
-    return states.end_of(seen, papers.read_exit_code(folder), yields=papers.yields(folder))
+    return _by(folder, states.end_of(seen, papers.read_exit_code(folder), yields=papers.yields(folder)), seen)
+
+
+def _by(folder: Path, end: End | None, seen: Seen | None) -> End | None:
+    return states.by_us(end, seen) if end is not None and papers.is_ending(folder) else end

@@ -3,6 +3,7 @@
     job_id       there as soon as sbatch is to be called, empty until it has answered
     exit_code    the worker's, written by batch.sh; blank until the worker has ended
     worker.yield where the worker is to end between two runs
+    ending       where Slurm was asked to end the job
 
 What is not there or makes no sense counts as not known, and costs its own job only. EngineUnavailableError where it may
 be read later.
@@ -17,7 +18,7 @@ from pathlib import Path
 from rankviz.core.runs.events import YIELD_FILE
 from rankviz.errors import OF_NAMES, EngineUnavailableError
 
-JOB_ID, EXIT_CODE = "job_id", "exit_code"
+JOB_ID, EXIT_CODE, ENDING = "job_id", "exit_code", "ending"
 """The exit code is independent of Slurm's accounting, which may be off."""
 SIGNALS = frozenset(signal.Signals)
 
@@ -81,6 +82,16 @@ def read_exit_code(folder: Path) -> int | None:
 
 def yields(folder: Path) -> bool:
     return _is_there(folder / YIELD_FILE)
+
+
+def note_ending(folder: Path) -> None:
+    """From now on the job may end by that, also where another app sees its end."""
+    with contextlib.suppress(OSError):
+        (folder / ENDING).touch()
+
+
+def is_ending(folder: Path) -> bool:
+    return _is_there(folder / ENDING)
 
 
 def _is_there(file: Path) -> bool:

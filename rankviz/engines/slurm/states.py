@@ -21,6 +21,7 @@ class Seen(NamedTuple):
     nodes: str = ""
 
 
+CANCELLED = "The job was cancelled."
 NOT_YET_GONE = "COMPLETING"
 """Processes of it may be left."""
 OTHERS = {
@@ -152,6 +153,13 @@ def end_by(exit_code: int | None, *, yields: bool) -> End | None:
         why=disk.FULL_SENTENCE if exit_code == DISK_FULL else process.describe_exit(exit_code),
         gave_way=exit_code == 0 and yields,
     )
+
+
+def by_us(end: End, seen: Seen | None) -> End:
+    """How a job ended that RankViz has asked Slurm to end: by that, unless it ended in another way. seen: None where
+    Slurm does not list it any more."""
+    was_cancelled = seen is not None and "CANCELLED" in seen.states
+    return End(why=CANCELLED, by_us=True) if was_cancelled or end.lost else end
 
 
 def _seen(row: Mapping[str, Any]) -> Seen:
