@@ -84,26 +84,31 @@ class ExpectedRuns(StoredRuns):
         """How long runs of one sweep take; None where that is not known. environment: as in `expected`."""
         from rankviz import machine
 
-        here = environment or machine.here()
-        time = self._time_on(here, runs, machine.load_average() if here == machine.here() else None)
+        here, estimator = environment or machine.here(), self._estimator()
+        average = machine.load_average() if here == machine.here() else None
+        time = self._time_at(estimator.paces(runs[0], here, load_average=average), estimator, here, runs)
         return time.total if time else None
 
     def require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
         """LimitError where one of these runs of one sweep takes longer than the server lets it, even by the low end of
-        its estimate. Nothing is refused where no time is known, nor for other programs, which may end."""
+        its estimate. Nothing is refused where no time is known, nor for other programs, which may end, nor for what
+        runs of other visitors took, who choose what those read."""
         limits = self._workspace.limits
         if limits.run_minutes is None or not self._machines.engine(engine).is_limited:
             return
         environment = self._machines.environment(engine)
-        # As on a machine that is idle: without a load average, slowdowns of the last runs would count for ever.
-        if environment and (time := self._time_on(environment, runs, load_average=0.0)):
-            check_minutes(time.longest_run.low, limits)
-
-    def _time_on(
-        self, environment: Mapping[str, Any], runs: Sequence[RunRequest], load_average: float | None = None
-    ) -> SweepTime | None:
+        if not environment:
+            return
         estimator = self._estimator()
-        paces = estimator.paces(runs[0], environment, load_average=load_average)
+        # As on a machine that is idle: without a load average, slowdowns of the last runs would count for ever.
+        paces = estimator.paces(runs[0], environment, load_average=0.0)
+        known = (paces, paces.of_own(self._workspace.rights.made))
+        times = [self._time_at(each, estimator, environment, runs) for each in known]
+        check_minutes(min((time.longest_run.low for time in times if time), default=0.0), limits)
+
+    def _time_at(
+        self, paces: Paces, estimator: Estimator, environment: Mapping[str, Any], runs: Sequence[RunRequest]
+    ) -> SweepTime | None:
         estimates = [estimator.estimate(run, environment, paces) for run in runs]
         return self._time(runs, estimates, environment, paces)
 
