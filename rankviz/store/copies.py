@@ -21,9 +21,17 @@ def kept_path(home: Path, data: Path, owner: str) -> Path:
     return data_folder(home, owner) / digest_of(data) / data.name
 
 
+def is_kept(file: Path) -> bool:
+    """Whether a copy is there with the content by which it is filed: it may have been changed on the disk."""
+    try:
+        return file.is_file() and digest_of(file) == file.parent.name
+    except OSError:
+        return False
+
+
 def copy(source: Path, target: Path) -> None:
-    """Whole or not at all, unless it is there."""
-    if target.exists():
+    """Whole or not at all, unless it is kept there already. A copy that was changed is replaced."""
+    if is_kept(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{secrets.token_hex(4)}")

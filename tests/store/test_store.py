@@ -1,6 +1,7 @@
 """Runs on disk: what is written, what is read back, what a crash leaves."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -225,6 +226,26 @@ def test_an_upload_is_kept_once_under_its_own_name(tmp_path):
     assert first == second
     assert "mine.jsonl" == first.name
     assert '{"text": "hello"}\n' == first.read_text()
+
+
+@pytest.mark.parametrize("made", ["kept", "created", "added"])
+def test_a_copy_that_was_changed_on_the_disk_is_replaced_by_what_is_given(tmp_path, made):
+    upload, text = tmp_path / "mine.jsonl", '{"text": "hello"}\n'
+    upload.write_text(text)
+    store = RunStore(tmp_path / "home")
+    kept, sweep_id = store.keep(upload), store.create(questions.sweep(ranks=(4,)))
+    kept.write_text(text[:5])
+
+    if made == "kept":
+        store.keep(upload)
+    elif made == "created":
+        store.create(questions.sweep(ranks=(4,)), data=upload)
+    else:
+        run = store.sweep(sweep_id).runs[0].request
+        store.add(replace(run, run_id=f"{sweep_id}-002-r8"), data=upload)
+
+    assert text == kept.read_text()
+    assert [kept] == list(kept.parent.iterdir())
 
 
 def test_a_request_that_no_sweep_can_ask_for_is_unreadable_with_its_reason_and_hides_nothing_else(tmp_path):

@@ -23,6 +23,7 @@ from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.limits import check_count, check_minutes, check_sweep
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import BadDataError, RankVizError
+from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
     from rankviz.core.cost.pace.paces import Paces
@@ -39,7 +40,7 @@ class ExpectedRuns(StoredRuns):
         self._models = models
         self._measured = measured
         self._machines = Machines(workspace)
-        self._kept: dict[tuple[Sequence[str], str, int, int], Sequence[Path]] = {}
+        self._digests: dict[tuple[str, int, int], str] = {}
 
     def expected(self, request: SweepRequest, environment: Mapping[str, Any] | None = None) -> ExpectedSweep:
         """Memory and time of a sweep before it is started.
@@ -84,26 +85,31 @@ class ExpectedRuns(StoredRuns):
         """How long runs of one sweep take; None where that is not known. environment: as in `expected`."""
         from rankviz import machine
 
-        here = environment or machine.here()
-        time = self._time_on(here, runs, machine.load_average() if here == machine.here() else None)
+        here, estimator = environment or machine.here(), self._estimator()
+        average = machine.load_average() if here == machine.here() else None
+        time = self._time_at(estimator.paces(runs[0], here, load_average=average), estimator, here, runs)
         return time.total if time else None
 
     def require_minutes(self, runs: Sequence[RunRequest], engine: str) -> None:
         """LimitError where one of these runs of one sweep takes longer than the server lets it, even by the low end of
-        its estimate. Nothing is refused where no time is known, nor for other programs, which may end."""
+        its estimate. Nothing is refused where no time is known, nor for other programs, which may end, nor for what
+        runs of other visitors took, who choose what those read."""
         limits = self._workspace.limits
         if limits.run_minutes is None or not self._machines.engine(engine).is_limited:
             return
         environment = self._machines.environment(engine)
-        # As on a machine that is idle: without a load average, slowdowns of the last runs would count for ever.
-        if environment and (time := self._time_on(environment, runs, load_average=0.0)):
-            check_minutes(time.longest_run.low, limits)
-
-    def _time_on(
-        self, environment: Mapping[str, Any], runs: Sequence[RunRequest], load_average: float | None = None
-    ) -> SweepTime | None:
+        if not environment:
+            return
         estimator = self._estimator()
-        paces = estimator.paces(runs[0], environment, load_average=load_average)
+        # As on a machine that is idle: without a load average, slowdowns of the last runs would count for ever.
+        paces = estimator.paces(runs[0], environment, load_average=0.0)
+        known = (paces, paces.of_own(self._workspace.rights.made))
+        times = [self._time_at(each, estimator, environment, runs) for each in known]
+        check_minutes(min((time.longest_run.low for time in times if time), default=0.0), limits)
+
+    def _time_at(
+        self, paces: Paces, estimator: Estimator, environment: Mapping[str, Any], runs: Sequence[RunRequest]
+    ) -> SweepTime | None:
         estimates = [estimator.estimate(run, environment, paces) for run in runs]
         return self._time(runs, estimates, environment, paces)
 
@@ -143,14 +149,25 @@ class ExpectedRuns(StoredRuns):
             path = self._workspace.references.data(request.data).path
         except BadDataError:
             return request
-        if path is None or not path.is_file():
+        if path is None or (digest := self._digest_of(path)) is None:
             return request
-        state, owners = path.stat(), self._workspace.visitor.ids
-        key = owners, str(path), state.st_mtime_ns, state.st_size
-        if key not in self._kept:
-            self._kept[key] = [self._workspace.store.kept_path(path, owner) for owner in owners]
-        kept = next((kept for kept in self._kept[key] if kept.exists()), None)
+        folders = (data_folder(self._workspace.home, owner) for owner in self._workspace.visitor.ids)
+        copies = (folder / digest / path.name for folder in folders)
+        kept = next((copy for copy in copies if self._digest_of(copy) == digest), None)
         return replace(request, data=str(kept)) if kept else request
+
+    def _digest_of(self, file: Path) -> str | None:
+        """Of its content, read again once it has changed; None where there is no such file that can be read."""
+        from rankviz.store.copies import digest_of
+
+        with contextlib.suppress(OSError):
+            if file.is_file():
+                state = file.stat()
+                key = str(file), state.st_mtime_ns, state.st_size
+                if key not in self._digests:
+                    self._digests[key] = digest_of(file)
+                return self._digests[key]
+        return None
 
     def expected_run(self, record: RunRecord) -> RunEstimate | None:
         """The estimate beside a run's measurements, computed again; None where its base model is not available.

@@ -23,6 +23,7 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, SweepRequest, quick_look
 from rankviz.errors import InvalidSettingError
 from rankviz.settings import paid_limits
+from rankviz.store.copies import is_kept
 from rankviz.store.destination import ANYWHERE, Destination
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Runs(FollowedRuns):
         if base.path:
             request = replace(request, base=str(base.path.absolute()))  # the worker stands in another folder
         runs = request.runs(sweep_id="asked", created_at=0.0)
-        copied = file.stat().st_size if file and not store.kept_path(file, owner.id).exists() else 0
+        copied = file.stat().st_size if file and not is_kept(store.kept_path(file, owner.id)) else 0
         with (
             self._workspace.starts.turn(),
             self._quota.admitting(new=len(runs), runs=runs),
@@ -235,6 +236,7 @@ class Runs(FollowedRuns):
         again = self.resumed_requests(sweep_id)
         self.check_runs(again, destination, device)
         with self._workspace.starts.turn(), self._quota.admitting(new=0, runs=again, sweep_id=sweep_id):
+            same_data.bring_back(self._workspace, again)
             queued = self._workspace.store.requeue_all([each.run_id for each in again], destination)
             if not queued:
                 raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
@@ -242,11 +244,14 @@ class Runs(FollowedRuns):
         return queued
 
     def resumed_requests(self, sweep_id: str) -> Sequence[RunRequest]:
-        """The runs that `resume` would queue. InvalidSettingError where there is none."""
-        again = [run.request for run in self.sweep(sweep_id).resumable]
+        """The runs that `resume` would queue, with their data where it is now. InvalidSettingError where there is
+        none."""
+        sweep = self.sweep(sweep_id)
+        again = [run.request for run in sweep.resumable]
         if not again:
-            raise InvalidSettingError(NOTHING_TO_RESUME + ("" if self.sweep(sweep_id).ended else f" {CANCEL_FIRST}"))
-        return again
+            raise InvalidSettingError(NOTHING_TO_RESUME + ("" if sweep.ended else f" {CANCEL_FIRST}"))
+        there = {data: same_data.again(self._workspace, sweep, data) for data in {each.data for each in again}}
+        return [replace(each, data=there[each.data]) for each in again]
 
 
 def _alike(runs: Sequence[RunRequest]) -> Collection[Sequence[RunRequest]]:

@@ -82,8 +82,11 @@ class Rights:
 
     def made_by_visitor(self, records: Iterable[Kept]) -> list[Kept]:
         """Those that this very visitor made, also where they are the admin and may change all."""
-        visitor, store = self._workspace.visitor, self._workspace.store
-        return [record for record in records if store.listed_ownership(record.run_id).owner in visitor.ids]
+        return [record for record in records if self.made(record.run_id)]
+
+    def made(self, run_id: str) -> bool:
+        """Whether this very visitor made it."""
+        return self._workspace.store.listed_ownership(run_id).owner in self._workspace.visitor.ids
 
     def require_sight(self, run_id: str) -> None:
         """RunNotFoundError where this visitor may not know of it."""

@@ -10,8 +10,10 @@ from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled, RunStarted
 from rankviz.errors import BadDataError
 from rankviz.store import export_runs, import_runs
+from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
+from tests.support.web.visitors import ANN, BEN
 
 ROWS, OTHERS = (f'{{"prompt": "q", "completion": "{text}"}}\n' * 40 for text in ("mine", "another's"))
 FINGERPRINT = hashlib.sha256(ROWS.encode()).hexdigest()[:16]
@@ -123,6 +125,71 @@ def test_an_added_run_keeps_its_own_copy_of_the_data(api, imported, tmp_path):
     assert (ROWS, kept) == (Path(kept).read_text(), str(store.home / "data" / FINGERPRINT / "mine.jsonl"))
 
 
+@pytest.fixture
+def cancelled(api, tmp_path):
+    """A sweep of this machine whose file is not in its place any more, nor its copy; returns its id."""
+    file = tmp_path / "mine.jsonl"
+    file.write_text(ROWS)
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), data=file)
+    for run in store.sweep(sweep_id).runs:
+        store.append(run.run_id, RunCancelled(time=1.0))
+    file.unlink()
+    Path(run.request.data).unlink()
+    return sweep_id
+
+
+def named(api, sweep_id):
+    """The file that its first run names."""
+    return Path(api.workspace.store.sweep(sweep_id).runs[0].request.data)
+
+
+@pytest.mark.parametrize("there", [None, OTHERS])
+def test_the_same_content_under_another_name_lets_a_sweep_go_on(api, cancelled, tmp_path, monkeypatch, there):
+    """Whether its own copy has gone or was changed."""
+    monkeypatch.setattr(api.workspace, "work_queue", lambda: None)
+    if there:
+        named(api, cancelled).write_text(there)
+    (tmp_path / "renamed.jsonl").write_text(ROWS)
+    with pytest.raises(BadDataError, match=GONE):
+        api.runs.resume(cancelled)
+
+    kept = api.workspace.store.keep(tmp_path / "renamed.jsonl")
+
+    assert str(kept) == added(api, cancelled)
+    assert 1 == len(api.runs.resume(cancelled))
+    assert ROWS == named(api, cancelled).read_text()
+
+
+def test_a_file_among_the_copies_with_other_content_is_not_taken(api, cancelled):
+    named(api, cancelled).with_name("renamed.jsonl").write_text(OTHERS)
+
+    with pytest.raises(BadDataError, match=GONE):
+        added(api, cancelled)
+    with pytest.raises(BadDataError, match=GONE):
+        api.runs.resume(cancelled)
+
+
+def test_what_somebody_gave_before_they_logged_in_or_since_is_their_own(tmp_path, monkeypatch):
+    api, file = Api(home=tmp_path / "home", shared=True), tmp_path / "mine.jsonl"
+    monkeypatch.setattr(api.workspace, "work_queue", lambda: None)
+    store, again = api.workspace.store, tmp_path / "renamed.jsonl"
+    for each in (file, again):
+        each.write_text(ROWS)
+    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id, data=file)
+    store.append(store.run_ids(sweep_id)[0], RunCancelled(time=1.0))
+    named(api, sweep_id).unlink()
+    store.keep(again, BEN.id)
+    with acting_as(ANN), pytest.raises(BadDataError, match=GONE):
+        api.runs.resume(sweep_id)
+
+    store.keep(again, "ann's login")
+    with acting_as(Visitor("ann's login", also=ANN.id)):
+        assert 1 == len(api.runs.resume(sweep_id))
+
+    assert ROWS == named(api, sweep_id).read_text()
+
+
 def test_a_sweep_of_this_machine_that_never_began_is_resumed_with_its_copy(api, tmp_path):
     (tmp_path / "mine.jsonl").write_text(ROWS)
     store = api.workspace.store
@@ -132,3 +199,15 @@ def test_a_sweep_of_this_machine_that_never_began_is_resumed_with_its_copy(api, 
 
     api.runs.check_runs(api.runs.resumed_requests(sweep_id))
     assert store.sweep(sweep_id).runs[0].request.data == added(api, sweep_id)
+
+
+def test_what_a_copy_was_changed_to_is_not_what_a_new_sweep_is_estimated_by(api, tmp_path):
+    file, asked = tmp_path / "mine.jsonl", questions.sweep(ranks=(4,), data=str(tmp_path / "mine.jsonl"))
+    file.write_text(ROWS)
+    kept = api.workspace.store.keep(file)
+    estimates = [api.runs.expected(asked).ranks[4].formula_seconds]
+
+    kept.write_text(ROWS.replace("mine", "mine " * 200))
+    estimates.append(api.runs.expected(asked).ranks[4].formula_seconds)
+
+    assert estimates[0] == estimates[1]

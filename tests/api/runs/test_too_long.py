@@ -1,6 +1,7 @@
 """A run that cannot be done within the minutes that a server lets a run take is refused before it is queued."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -14,12 +15,13 @@ from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import LimitError
 from rankviz.settings import SharedLimits, read
 from rankviz.store.destination import Destination
+from rankviz.store.ownership import Ownership, write_ownership
 from rankviz.visitor import acting_as
 from tests.api.runs.test_measured import finish
 from tests.api.test_engines import A_CPU, completed
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
-from tests.support.web.visitors import ANN
+from tests.support.web.visitors import ADMIN, ANN, BEN
 
 FOR_MONTHS = {"max_steps": 200, "gradient_accumulation_steps": 65_536, "per_device_train_batch_size": 32}
 SMALL = {"device": "cpu", "device_name": "a small CPU", "cpu_count": 2, "cpu_bf16": False}
@@ -120,6 +122,60 @@ def test_other_programs_refuse_nothing_since_they_may_end(tmp_path, monkeypatch)
     finished(1, time.time())
     with pytest.raises(LimitError, match="per run"):
         api.engines.check(questions.sweep(ranks=(4,)))
+
+
+def three_runs(api, visitor, *, step=600.0, **settings):
+    """Finished runs of this visitor, made here, whose steps took so many seconds."""
+    store = api.workspace.store
+    for second in (3, 2, 1):
+        with acting_as(ADMIN):
+            record = finish(api, time.time() - second, step=step, **settings)
+        write_ownership(store.run_dir(record.run_id), Ownership(visitor.id))
+        store.begin(record.run_id)
+        store.tell(record.run_id)
+
+
+def rows_of(api, tmp_path, visitor):
+    """A file of this visitor, as their runs have it."""
+    file = tmp_path / f"{visitor.id}.jsonl"
+    file.write_text(f'{{"prompt": "of {visitor.id}", "completion": "{"a word " * 20}"}}\n' * 40)
+    return str(api.workspace.store.keep(file, visitor.id))
+
+
+@pytest.mark.parametrize("like", ["its data", "a sample"])
+def test_what_runs_of_other_visitors_took_is_announced_and_refuses_nothing(page, tmp_path, like):
+    """Whose rows have many more tokens than their characters promise, or who chose the longest."""
+    api, _ = page
+    data = rows_of(api, tmp_path, BEN) if like == "its data" else questions.sweep().data
+    three_runs(api, BEN, data=data, max_steps=6)
+
+    for asked in (questions.sweep(ranks=(4,)), questions.sweep(ranks=(4,), data=rows_of(api, tmp_path, ANN))):
+        plan = api.engines.check(asked)
+
+        assert plan.expected.time.longest_run.expected > 20 * 60
+        assert "from 3 finished runs here" in plan.expected.sentences[0]
+        assert plan.expected.too_long
+
+
+def test_what_ones_own_like_runs_took_is_refused_and_what_unlike_ones_took_is_not(page, tmp_path):
+    api, _ = page
+    data, asked = rows_of(api, tmp_path, ANN), questions.sweep(ranks=(4,))
+    three_runs(api, ANN, data=data)
+
+    assert api.engines.check(asked).expected.too_long
+    with pytest.raises(LimitError, match="per run"):
+        api.engines.check(replace(asked, data=data))
+
+
+def test_what_the_formulas_alone_would_refuse_is_not_where_others_were_faster(page):
+    api, _ = page
+    asked = questions.sweep(ranks=(4,), max_steps=200, gradient_accumulation_steps=256)
+    with pytest.raises(LimitError, match="per run"):
+        api.engines.check(asked)
+
+    three_runs(api, BEN, step=0.01, max_steps=6)
+
+    assert api.engines.check(asked)
 
 
 def fast(ranks):

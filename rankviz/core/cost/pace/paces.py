@@ -114,6 +114,16 @@ class Paces:
         """The same with `named` of the ids of what it rests on, empty in place of those that are not to be named."""
         return replace(self, **{part: pace.naming(named) for part in PARTS if (pace := getattr(self, part))})
 
+    def of_own(self, is_own: Callable[[str], bool]) -> "Paces":
+        """Without the pace of each part that may rest on anything but runs of one's own with the same data and
+        settings. is_own: whether what has this id is; what is not named is not."""
+
+        def holds(pace: Pace) -> bool:
+            ids = [timing.source_id for timing in pace.sources]
+            return pace.differs is Difference.NONE and all(each and is_own(each) for each in ids)
+
+        return replace(self, **{part: None for part in PARTS if (pace := getattr(self, part)) and not holds(pace)})
+
     @property
     def in_words(self) -> str:
         """What the time of training rests on, such as "from 3 finished runs here", without "here" where some were
