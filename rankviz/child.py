@@ -14,13 +14,15 @@ from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
-from rankviz.errors import redacted
+from rankviz.errors import after_first_word, redacted
 from rankviz.paths import IMPORT_ROOT
 
 CPU_SECONDS_PER_SECOND = 2
 NICENESS = 10
 LOG_TAIL = 2000
 """Characters of the child's log in an error."""
+KEPT_BYTES = 4 * LOG_TAIL
+"""Of its log until it ends."""
 MAX_ANSWER_BYTES = 200_000_000
 MAX_FILE_BYTES = 70 * 10**9
 """Of one file that a child writes: more than the largest adapter that is read."""
@@ -84,6 +86,8 @@ def run(command: Sequence[str], bounds: Bounds, *, folder: Path | None = None, s
         stopped = "used too much processor time"
     if secret:
         output = output.replace(secret.encode(), b"...")
+    if len(log) == KEPT_BYTES:
+        log = after_first_word(log)
     return Ended(child.returncode, output, redacted(log.decode(errors="replace"), secret)[-LOG_TAIL:], stopped)
 
 
@@ -137,7 +141,7 @@ def _outputs(child: subprocess.Popen, bounds: Bounds) -> tuple[bytes, bytes, str
                     del held[fd]
             if len(out) > bounds.answer_bytes:
                 return b"", bytes(log), f"gave more than {bounds.answer_bytes / 1e6:,.0f} MB"
-            del log[: -4 * LOG_TAIL]
+            del log[:-KEPT_BYTES]
     child.wait()
     return bytes(out), bytes(log), ""
 

@@ -164,5 +164,5 @@ def remade(name: str, message: str, *, otherwise: type[RankVizError]) -> RankViz
     if not (isinstance(kind, type) and issubclass(kind, RankVizError)):
         kind = otherwise
     raised = kind.__new__(kind)
-    Exception.__init__(raised, message)
+    RankVizError.__init__(raised, message)
     return raised

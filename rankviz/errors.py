@@ -32,6 +32,8 @@ RankVizError
 import errno
 import os
 import re
+from collections.abc import Mapping
+from typing import Any
 
 LONGEST = 4000
 """Characters of a message, whatever it quotes."""
@@ -40,7 +42,11 @@ SHOWN = 200
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN")
 LEAST_OF_A_TOKEN = 8
 """Characters. A shorter word stands for no token, or may be one of any sentence."""
-OF_HUGGING_FACE = re.compile(r"(?<![\w/.-])hf_(?:oauth_[\w.-]{20,}\w|[A-Za-z0-9]{20,})")
+OF_HUGGING_FACE = re.compile(
+    r"hf_(?:(?<![\w/.-]hf_)|(?<=\\[abfnrtv]hf_)|(?<=\\x[0-9a-f]{2}hf_)|(?<=\\u[0-9a-f]{4}hf_))"
+    r"(?:oauth_[\w.-]{20,}\w|[A-Za-z0-9]{20,})"
+)
+"""No word begins within another, but behind what stands for one character, as "\\n" does where a text is quoted."""
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """Of an OSError that something could not be written, which says nothing of what was read for it."""
@@ -53,8 +59,7 @@ OF_NAMES = (
 
 def quoted(name: object) -> str:
     """A given name in a message: in quotes, on one line, no longer than tells which one it is."""
-    text = str(name)
-    return repr(text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…")
+    return repr(shortened(str(name), SHOWN))
 
 
 def redacted(text: str, *tokens: str) -> str:
@@ -66,12 +71,34 @@ def redacted(text: str, *tokens: str) -> str:
     return OF_HUGGING_FACE.sub("...", text)
 
 
-class RankVizError(Exception):
-    """Base class of every error that RankViz raises itself. Its message quotes others without a token."""
+def redacted_in(value: Any) -> Any:
+    """The same of all texts in a JSON value, names included."""
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, Mapping):
+        return {redacted_in(name): redacted_in(each) for name, each in value.items()}
+    return [redacted_in(each) for each in value] if isinstance(value, list | tuple) else value
 
-    def __str__(self) -> str:
-        text = redacted(super().__str__())
-        return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+def shortened(text: str, most: int) -> str:
+    """So many characters of a text at most, without tokens where it is cut: half of one is known for none."""
+    if len(text) > most:
+        text = redacted(text)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def after_first_word(log: bytes) -> bytes:
+    """Of a log that was cut anywhere, which may have left the end of a token."""
+    found = re.search(rb"\s", log)
+    return log[found.end() :] if found else b""
+
+
+class RankVizError(Exception):
+    """Base class of every error that RankViz raises itself. It quotes others without a token, in all that is shown of
+    it."""
+
+    def __init__(self, *args: object):
+        super().__init__(*(shortened(redacted(each), LONGEST) if isinstance(each, str) else each for each in args))
 
 
 class UserError(RankVizError):

@@ -248,6 +248,12 @@ def test_what_a_child_logs_has_no_token_of_hugging_face():
     assert "no rights for ...\n" == failure.value.log_tail
 
 
+def test_the_end_of_a_long_log_begins_with_no_part_of_a_token():
+    for secret in ("hf_alicesOwnToken0123456789abcdefghij", "ofAMirror/0123456789+abcdefghijklmnop"):
+        code = f"import sys; sys.stderr.write(' {secret}' * 400)"
+        assert {"..."} == set(run_one(python(code), WIDE, secret=secret).log.split())
+
+
 def test_a_child_that_waits_with_a_secret_lives_as_long_as_any_other():
     code = "import os, time; time.sleep(1); print('{\"length\": %d}' % len(os.read(0, 100))); time.sleep(0.5)"
 

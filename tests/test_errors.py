@@ -1,12 +1,35 @@
 """What all messages have in common."""
 
+import pickle
+
 import pytest
 
 from rankviz.children import remade
-from rankviz.errors import LONGEST, BadAdapterError, EngineUnavailableError, UnknownModelError, UserError
+from rankviz.core import from_json
+from rankviz.core.bounds import printable
+from rankviz.errors import (
+    LONGEST,
+    BadAdapterError,
+    EngineUnavailableError,
+    PublishError,
+    RunUnreadError,
+    UnknownModelError,
+    UserError,
+    quoted,
+    redacted,
+    shortened,
+)
 
 NAMES = ("alice/hf_SmolLM2InstructRanks16x", "my-hf_SmolLM2InstructRanks16x", "shelf_SmolLM2InstructRanks16x")
 TOKEN = "hf_alicesOwnToken0123456789"
+SAID = f"The Hub says: bad token {TOKEN}"
+CUTS = {
+    "quoted": quoted,
+    "printable": lambda text: printable(text, 100),
+    "shortened": lambda text: shortened(text, 100),
+    "from_json": from_json.quoted,
+    "message": lambda text: str(UserError(text + "x" * (LONGEST - 100))),
+}
 
 
 def test_a_message_has_an_end_whatever_it_quotes():
@@ -37,3 +60,31 @@ def test_what_only_begins_as_a_token_stays(monkeypatch):
 
     for words in ("hf_hub_download of hf_transfer", "hf_jobs: none of 3", "hf_mistral7b/adapter_model", *NAMES):
         assert words == str(UserError(words))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PublishError(SAID),
+        remade("PublishError", SAID, otherwise=UserError),
+        remade("RunUnreadError", SAID, otherwise=UserError),
+        RunUnreadError("r4", SAID),
+        EngineUnavailableError(SAID, 3),
+    ],
+)
+def test_nothing_of_an_error_has_a_token(error):
+    assert "The Hub says" in str(error)
+    assert "alicesOwn" not in f"{error} {error!r} {error.args} {pickle.dumps(error)}"
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_what_is_cut_off_ends_with_no_part_of_a_token(cut):
+    texts = [CUTS[cut](f"{'x' * before} {TOKEN} {'y' * 200}") for before in range(20, 220)]
+
+    assert any("..." in text for text in texts)
+    assert [] == [text for text in texts if "hf_" in text]
+
+
+@pytest.mark.parametrize("mark", ["\n", "\t", "\r", "\x00", "\x1b", "\u2028", "\\"])
+def test_a_token_after_what_is_escaped_is_one(mark):
+    assert repr(f"{mark}...") == redacted(repr(f"{mark}{TOKEN}"))

@@ -16,6 +16,9 @@ def main() -> None:
     try:
         with acting_as(HOST):  # whoever has a shell on the machine has its runs folder
             if not _estimates(sys.argv[1:]):
+                from rankviz import logs
+
+                logs.keep_tokens_out()  # before Typer is imported, which goes on with what it finds
                 from rankviz.cli.commands import run
 
                 run()

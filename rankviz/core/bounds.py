@@ -8,6 +8,8 @@ import re
 from pathlib import PurePath
 from typing import Annotated, NamedTuple
 
+from rankviz.errors import shortened
+
 MAX_NUMBER = 10**18
 MAX_TEXT = 1000
 MAX_ITEMS = 100_000
@@ -81,7 +83,7 @@ PathInside = Annotated[str, Letters(200, INSIDE)]
 
 def printable(text: str, most: int = MAX_TEXT, *, controls: bool = False) -> str:
     """The text as it can be shown, stored and sent: cut off, and what is no character replaced."""
-    return (HALVES if controls else ILL_FORMED).sub("\ufffd", text if len(text) <= most else text[: most - 1] + "…")
+    return (HALVES if controls else ILL_FORMED).sub("\ufffd", shortened(text, most))
 
 
 def name_alone(reference: str) -> str:

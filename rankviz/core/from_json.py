@@ -26,6 +26,7 @@ from rankviz.core.bounds import (
     Prose,
     printable,
 )
+from rankviz.errors import shortened
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
@@ -47,8 +48,7 @@ def quoted(value: object) -> str:
         return f"a number of {math.floor(math.log10(abs(value))) + 1} digits"
     if isinstance(value, list | dict):
         return "an object" if isinstance(value, dict) else f"a list of {len(value)}"
-    text = ascii(value[:QUOTED]) if isinstance(value, str) else str(value)
-    return text if len(text) <= QUOTED else f"{text[: QUOTED - 1]}…"
+    return shortened(ascii(shortened(value, QUOTED)) if isinstance(value, str) else str(value), QUOTED)
 
 
 @functools.cache

@@ -3,10 +3,10 @@
 import contextlib
 import hashlib
 import os
-import secrets
 import shutil
 from pathlib import Path
 
+from rankviz.store.durable import aside_of
 from rankviz.visitor import data_folder
 
 
@@ -34,7 +34,7 @@ def copy(source: Path, target: Path) -> None:
     if is_kept(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{secrets.token_hex(4)}")
+    aside = aside_of(target)
     try:
         shutil.copyfile(source, aside)
         os.replace(aside, target)

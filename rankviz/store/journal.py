@@ -26,7 +26,7 @@ from rankviz.core.runs.attempts import AttemptPlaced, counting
 from rankviz.core.runs.events import EVENT_TYPES, Answered, RunEvent, StageProgressed, StepLogged
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
-from rankviz.errors import redacted
+from rankviz.errors import redacted_in
 from rankviz.store.flat_requests import nested
 from rankviz.store.memory.long_lists import Line, without_long_lists
 
@@ -74,8 +74,7 @@ def line_of(event: RunEvent) -> bytes:
     """As it stands in a journal: without an attempt and an offset of 0, as older journals are, and without a token that
     somebody has said back."""
     row = {name: value for name, value in asdict(event).items() if value or name not in ("attempt", "offset")}
-    texts = {name: redacted(value) for name, value in row.items() if isinstance(value, str)}
-    return (json.dumps({"event": type(event).__name__, **row, **texts}) + "\n").encode()
+    return (json.dumps({"event": type(event).__name__, **redacted_in(row)}) + "\n").encode()
 
 
 def parse_event(line: bytes) -> RunEvent | None:

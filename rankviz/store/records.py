@@ -10,7 +10,7 @@ from rankviz.core.from_json import Misfit
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.errors import OF_NAMES, BadAdapterError, RunNotFoundError, UserError, redacted
+from rankviz.errors import OF_NAMES, BadAdapterError, RunNotFoundError, UserError, after_first_word, redacted
 from rankviz.folder_sizes import bytes_in
 from rankviz.paths import resolved
 from rankviz.store.journal import (
@@ -226,10 +226,12 @@ class RunRecords:
         """The end of the run's worker.log, without tokens; of a progress bar only its last state."""
         try:
             with (self.run_dir(run_id) / "worker.log").open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - 4 * LOG_TAIL_BYTES))
-                text = log.read().decode(errors="replace")
+                start = max(0, log.seek(0, os.SEEK_END) - 4 * LOG_TAIL_BYTES)
+                log.seek(start)
+                data = log.read()
         except OSError:
             return ""
+        text = (after_first_word(data) if start else data).decode(errors="replace")
         lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
         return redacted("\n".join(lines))[-LOG_TAIL_BYTES:].strip()
 

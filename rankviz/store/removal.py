@@ -12,6 +12,7 @@ from pathlib import Path
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import together
+from rankviz.store.durable import OLDER_ASIDES, remove_left
 from rankviz.store.journal import Record
 from rankviz.store.ownership import UNKNOWN_OWNER
 from rankviz.store.runs import RunStore
@@ -54,6 +55,9 @@ def tidy(store: RunStore) -> None:
         for folder in _abandoned_data(store):
             shutil.rmtree(folder, ignore_errors=True)
         left = list(store.runs_dir.glob(f"{together.GOING}*"))  # here: of what is just going, some may come back
+    remove_left(store.home, ABANDONED_SECONDS)  # where others may write too
+    for folder in (store.runs_dir, *_copies(store.home)):
+        remove_left(folder, ABANDONED_SECONDS, OLDER_ASIDES)
     for folder in store.runs_dir.glob(".new-*"):
         if _is_old(folder):  # otherwise published in a moment
             left.append(folder)

@@ -9,7 +9,7 @@ from rankviz.core.runs.attempts import MAX_REASON_CHARACTERS, RunRequeued
 from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.engines import End
-from rankviz.errors import RunUnreadError
+from rankviz.errors import RunUnreadError, shortened
 from rankviz.store import RunStore
 from rankviz.supervisor.ends import Ends
 
@@ -57,7 +57,7 @@ class Outcomes:
                 self.cancelled(run_id)
             elif end.lost and self._store.record(run_id).lost_attempts + 1 < self._max_attempts:
                 self._store.clear(run_id)
-                self._ends.of(run_id, RunRequeued(time=time.time(), lost=end.why[:MAX_REASON_CHARACTERS]))
+                self._ends.of(run_id, RunRequeued(time=time.time(), lost=shortened(end.why, MAX_REASON_CHARACTERS)))
                 again = True
             else:
                 self._ends.failed(run_id, failed(end), log_of=run_id)

@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from threading import Thread
 
+from rankviz import logs
 from rankviz.api import Api
 from rankviz.api.visitors.expiry import Expiry
 from rankviz.errors import UserError
@@ -23,6 +24,7 @@ from thread to thread, waits for several of those at each step."""
 
 def serve() -> None:
     """Build the page on the default runs folder, continue its queue and serve until the process ends."""
+    logs.keep_tokens_out()
     api = Api()
     api.workspace.temp.use_for_gradio(always=api.workspace.shared)
     if api.workspace.shared:

@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from rankviz import logs
+
 COMMANDS = {
     "introspect": "introspect.main",
     "finetune": "finetune.main",
@@ -21,6 +23,7 @@ COMMANDS = {
 
 
 def main(argv: list[str]) -> int:
+    logs.keep_tokens_out()
     if not argv or argv[0] not in COMMANDS:
         print(f"usage: python -m rankviz.worker {'|'.join(COMMANDS)} ...", file=sys.stderr)
         return 2

@@ -4,11 +4,11 @@ import contextlib
 import os
 import sys
 import time
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
 from rankviz.core.runs.events import DISK_FULL, RunEvent, RunFailed
+from rankviz.logs import print_error
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.worker import device
@@ -66,8 +66,7 @@ class Journal:
         that is left of it."""
         full = disk.is_of_a_full_disk(error, self.store.home)
         with contextlib.suppress(OSError):
-            traceback.print_exception(error)
-            sys.stderr.flush()
+            print_error(error)
         tail = self.store.log_tail(self.run_id)
         sentence = disk.FULL_SENTENCE if full else explain(error)
         try:

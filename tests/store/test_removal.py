@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -111,6 +113,52 @@ def test_nothing_else_in_the_place_of_copies_is_touched(store, rows):
     tidy(store)
 
     assert all(folder.is_dir() for folder in others)
+
+
+def test_what_killed_writes_have_left_goes_once_it_is_old(store, rows):
+    store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows"))
+    copies = store.kept_path(rows("rows"), "ann").parent
+    files = [store.runs_dir / ".publishing", store.home / "cookie.key", copies / "mine.jsonl"]
+    before = set(store.home.rglob("*"))
+    for code in (f"replace_durably(Path({str(file)!r}), 'x')" for file in files):
+        kill_before_it_is_in_place(f"from rankviz.store.durable import replace_durably; {code}")
+    (store.runs_dir / ".5e374c42").touch()  # as earlier versions called them
+    left = sorted(set(store.home.rglob("*")) - before)
+    assert 4 == len(left)
+    make_old(*left[1:])
+
+    tidy(store)
+
+    assert [True, False, False, False] == [path.exists() for path in left]
+
+
+def test_a_killed_copy_of_data_goes_too(store, rows):
+    store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows"))
+    copies = store.kept_path(rows("rows"), "ann").parent
+    kill_before_it_is_in_place(
+        f"from rankviz.store.copies import copy; copy(Path({str(rows('rows'))!r}), Path({str(copies / 'other')!r}))"
+    )
+    (left,) = copies.glob(".*")
+    make_old(left)
+
+    tidy(store)
+
+    assert [copies / "mine.jsonl"] == list(copies.iterdir())
+
+
+def kill_before_it_is_in_place(code):
+    killing = "import os; from pathlib import Path; os.replace = lambda *_: os.kill(os.getpid(), 9)"
+    assert -9 == subprocess.run([sys.executable, "-c", f"{killing}; {code}"]).returncode
+
+
+@pytest.mark.parametrize("name", [".mine", ".5E374C42", "5e374c42", ".aside"])
+def test_what_only_looks_like_it_stays(store, name):
+    (store.runs_dir / name).mkdir(parents=True)
+    make_old(store.runs_dir / name)
+
+    tidy(store)
+
+    assert (store.runs_dir / name).exists()
 
 
 def test_of_a_copy_that_fills_the_disk_nothing_stays(rows):

@@ -12,6 +12,8 @@ from rankviz.store import RunStore, recorded
 from tests.store.written_runs import DONE, STARTED, ended_run, one_run, step
 from tests.support.runs import questions
 
+QUIET = "no rights for ..."
+
 
 def test_a_created_run_is_queued_and_reads_back_as_it_was_asked(tmp_path):
     store = RunStore(tmp_path)
@@ -62,8 +64,28 @@ def test_what_others_said_is_written_down_without_their_tokens(tmp_path):
 
     store.append(run_id, RunFailed(time=3.0, error=said, log_tail=said))
 
-    assert ("no rights for ...",) * 2 == (store.get(run_id).error, store.get(run_id).log_tail)
+    assert (QUIET,) * 2 == (store.get(run_id).error, store.get(run_id).log_tail)
     assert b"alicesOwn" not in (store.run_dir(run_id) / "events.jsonl").read_bytes()
+
+
+def test_what_stands_deep_in_an_event_is_written_down_without_tokens_too(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    said = "no rights for hf_alicesOwnToken0123456789"
+
+    store.append(run_id, replace(STARTED, environment={"loaded_from": said, said: {"nested": [said, 3]}}))
+
+    journal = (store.run_dir(run_id) / "events.jsonl").read_text()
+    assert "alicesOwn" not in journal
+    assert {"loaded_from": QUIET, QUIET: {"nested": [QUIET, 3]}} == json.loads(journal)["environment"]
+
+
+def test_the_end_of_a_long_log_begins_with_no_part_of_a_token(tmp_path):
+    store = RunStore(tmp_path)
+    run_id = one_run(store)
+    (store.run_dir(run_id) / "worker.log").write_text(" hf_alicesOwnToken0123456789abcdefghij" * 1000)
+
+    assert {"..."} == set(store.log_tail(run_id).split())
 
 
 def test_no_token_and_no_piece_of_one_is_in_the_end_of_a_log(tmp_path):

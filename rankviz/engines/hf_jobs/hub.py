@@ -18,7 +18,7 @@ from rankviz.engines.hf_jobs import answers
 from rankviz.engines.hf_jobs.answers import DELETED, Seen
 from rankviz.engines.hf_jobs.following.log import Log
 from rankviz.engines.hf_jobs.prices import Flavor
-from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
+from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, RankVizError
 
 REPOSITORY, BUCKET = "rankviz-jobs", "rankviz-runs"
 IN, OUT = "/rankviz/in", "/rankviz/out"
@@ -237,10 +237,9 @@ class Hub:
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Around every call. huggingface_hub has one client for all visitors, which so keeps nobody's cookies. Its own
-        errors are in no log, since they may hold a token."""
-        import httpx
-        from huggingface_hub import errors, get_session
+        """Around every call. huggingface_hub has one client for all visitors, which so keeps nobody's cookies. Whatever
+        it raises is said in words of ours, and is in no log, since it may hold a token."""
+        from huggingface_hub import get_session
 
         session = get_session()
         session.timeout = CALL_SECONDS
@@ -248,14 +247,25 @@ class Hub:
         token = self.token
         try:
             yield
-        except errors.HfHubHTTPError as error:
-            raise self._refused(error, token) from None
-        except (httpx.ConnectError, httpx.ConnectTimeout, errors.OfflineModeIsEnabled) as error:
-            raise EngineDeclinedError(NOT_REACHED.format(type(error).__name__)) from None
-        except (httpx.HTTPError, OSError) as error:
-            raise EngineUnavailableError(NOT_REACHED.format(type(error).__name__)) from None
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise EngineUnavailableError(UNREADABLE.format(type(error).__name__)) from None
+        except RankVizError:
+            raise
+        except Exception as error:
+            raise self._in_words(error, token) from None
+
+    def _in_words(self, error: BaseException, token: str) -> EngineError | EngineUnavailableError:
+        import httpx
+        from huggingface_hub import errors
+
+        if isinstance(error, RuntimeError):  # so it wraps what kept a file from being sent
+            error = error.__cause__ or error
+        name = type(error).__name__
+        if isinstance(error, errors.HfHubHTTPError):
+            return self._refused(error, token)
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | errors.OfflineModeIsEnabled):
+            return EngineDeclinedError(NOT_REACHED.format(name))
+        if isinstance(error, httpx.HTTPError | OSError):
+            return EngineUnavailableError(NOT_REACHED.format(name))
+        return EngineUnavailableError(UNREADABLE.format(name))
 
     def _refused(self, error: Any, token: str) -> EngineError | EngineUnavailableError:
         code = error.response.status_code

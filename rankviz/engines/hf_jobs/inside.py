@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from rankviz import logs
 from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import ProbeCompleted, RunCompleted, RunFailed
 from rankviz.engines import bundle
@@ -91,6 +92,7 @@ class Carrier:
 
 
 def main(argv: Sequence[str]) -> int:
+    logs.keep_tokens_out()
     sent, back, *given = argv
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
         work = Path(scratch) / "job"

@@ -33,7 +33,7 @@ from rankviz.engines import bundle, listing
 from rankviz.engines.hf_jobs.prices import MOST_USD
 from rankviz.engines.hf_jobs.spending import Span, purse, span_of, span_since, write
 from rankviz.errors import EngineError, EngineUnavailableError, UserError
-from rankviz.store.durable import replace_durably
+from rankviz.store.durable import OLDER_ASIDES, aside_of, remove_left, replace_durably
 from rankviz.store.journal import parse_request
 
 RENTED, FORGOTTEN, MISSING = "rented.json", "forgotten", "missing"
@@ -147,7 +147,7 @@ class Papers:
     def making(self, folder: Path) -> Iterator[Path]:
         """A place aside, which becomes the folder of a job once all of it is written there. EngineError where that job
         is here already."""
-        aside = self.place / f".{secrets.token_hex(4)}"
+        aside = aside_of(folder)
         try:
             yield aside
             try:
@@ -191,11 +191,9 @@ class Papers:
             shutil.rmtree(gone, ignore_errors=True)
 
     def remove_left(self) -> None:
-        """What `making` has left where it was killed: it has somebody's data."""
-        for aside in self.place.glob(".????????"):
-            with contextlib.suppress(OSError):
-                if aside.is_dir() and time.time() - aside.stat().st_mtime > LEFT_SECONDS:
-                    shutil.rmtree(aside, ignore_errors=True)
+        """What somebody who was killed has left of what was made: it has somebody's data."""
+        for folder in (self.place, self.place / MISSING):
+            remove_left(folder, LEFT_SECONDS, OLDER_ASIDES)
 
     def note_limit(self, sweep_id: str, usd: float, payer: str = "", *, anew: bool = True) -> None:
         """anew: also where the sweep was given one before."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 
+from rankviz import logs
 from rankviz.engines.bundle import JOB_FILE
 from rankviz.engines.engine import End
 from rankviz.engines.ray.cluster import Cluster, explain
@@ -134,6 +135,7 @@ class Driver:
 
 
 def main(argv: Sequence[str]) -> int:
+    logs.keep_tokens_out()
     pipe = Connection(int(argv[0]))
     terms: Terms = pipe.recv()
     try:

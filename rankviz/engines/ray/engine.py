@@ -28,7 +28,7 @@ from rankviz.folder_sizes import bytes_in
 from rankviz.installed import has_ray
 from rankviz.settings import RAY_RESOURCES
 from rankviz.store import RunStore
-from rankviz.store.durable import replace_durably
+from rankviz.store.durable import aside_of, replace_durably
 
 MOST_BYTES = 2**30
 SENT = "It is sent to Ray."
@@ -187,7 +187,7 @@ class Ray(Engine):
         folder = bundle.folder_of(live.job, self._place)
         self._ending.discard(folder.name)
         self._unwanted.pop(folder.name, None)
-        os.replace(folder, self._place / f".{secrets.token_hex(4)}")
+        os.replace(folder, aside_of(folder))
         for gone in self._place.glob(".*"):  # also what an app that was killed has left
             shutil.rmtree(gone, ignore_errors=True)
 
@@ -199,7 +199,7 @@ class Ray(Engine):
             self._line.close()
 
     def _pack(self, job: Job, folder: Path) -> None:
-        aside = self._place / f".{secrets.token_hex(4)}"
+        aside = aside_of(folder)
         try:
             bundle.pack(self._store, job, aside, engine=self.name, sees_folders=self.sees_folders)
             size = bytes_in(aside)

@@ -147,7 +147,7 @@ class Follower:
             except ActorUnavailableError:
                 self._wait_for(SILENT)
             except RayTaskError as error:
-                end = End(lost=True, why=f"The node could not run it: {error.cause!r}."[:500])
+                end = End(lost=True, why=redacted(f"The node could not run it: {error.cause!r}.")[:500])
                 continue
             except FileNotFoundError as error:
                 end = end or End(lost=True, why=GONE_HERE.format(name=Path(error.filename or "").name))

@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from rankviz import logs
 from rankviz.core.runs.attempts import Attempt
 from rankviz.engines import process
 from rankviz.engines.process import Worker
@@ -32,6 +33,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(argv: Sequence[str]) -> int:
+    logs.keep_tokens_out()
     if os.fork():
         os._exit(0)
     # What the worker's children leave behind when they end becomes a child of this process, and not of init.

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rankviz import logs
 from rankviz.engines.engine import Nodes
 from rankviz.engines.ray.cluster import GPU, Cluster, explain
 from rankviz.engines.ray.terms import Terms
@@ -16,6 +17,7 @@ NAMESPACE = "rankviz-look"
 
 
 def main(argv: Sequence[str]) -> int:
+    logs.keep_tokens_out()
     terms = Terms(namespace=NAMESPACE, jobs=Path(), **json.loads(argv[0]))
     try:
         cluster = Cluster(terms)

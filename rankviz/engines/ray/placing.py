@@ -17,6 +17,7 @@ from rankviz.engines.ray.cluster import Cluster
 from rankviz.engines.ray.mirror import Mirror
 from rankviz.engines.ray.slot import Look, Slot
 from rankviz.engines.ray.terms import SEEN, Terms
+from rankviz.errors import redacted
 
 SILENT_SECONDS, NEW_SECONDS, POLL_SECONDS = 10.0, 3.0, 0.1
 MOST_PLACES = 5
@@ -77,7 +78,7 @@ class Place:
             try:
                 self.slot = self._make()
             except ValueError as error:
-                return End(why=REFUSED.format(error)[:500], is_final=True)
+                return End(why=redacted(REFUSED.format(error))[:500], is_final=True)
         if not self.has_job:
             return self._give(mirror)
         look = self.get(self.slot.look.remote(mirror.sizes()))
@@ -169,7 +170,7 @@ class Place:
         """On which nodes, as far as that is known."""
         if IN_CREATION not in error:
             return [], DIED
-        cause = ([line.strip() for line in error.splitlines() if line.strip()] or [""])[-1][:300]
+        cause = redacted(([line.strip() for line in error.splitlines() if line.strip()] or [""])[-1])[:300]
         if "ModuleNotFoundError" in error or "ImportError" in error:
             cause = f"It cannot import RankViz: install the same version there. {cause}"
         return self._cluster.at(error), cause

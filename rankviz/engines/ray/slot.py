@@ -33,6 +33,7 @@ from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.events import DISK_FULL, MODELS_VARIABLE
 from rankviz.engines import bundle, listing, process
 from rankviz.engines.ray.kept import Kept
+from rankviz.errors import redacted
 from rankviz.machine import cards, disk
 
 SLOT_LOCK, KEEPER_LOCK = "slot.lock", "keeper.lock"
@@ -200,7 +201,7 @@ class Slot:
         return (
             FULL.format(place=self._place)
             if error.errno in disk.FULL
-            else f"It cannot begin a job: {str(error)[:500]}."
+            else f"It cannot begin a job: {redacted(str(error))[:500]}."
         )
 
 

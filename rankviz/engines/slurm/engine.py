@@ -33,6 +33,7 @@ from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableErro
 from rankviz.paths import IMPORT_ROOT
 from rankviz.settings import SLURM_AT_ONCE, SLURM_OPTIONS, SLURM_POLL_SECONDS
 from rankviz.store import RunStore
+from rankviz.store.durable import aside_of
 
 MISSING_SECONDS = 60.0
 """So long Slurm may not list a job that it may have; then it has none. Its commands and its controller give each other
@@ -182,7 +183,7 @@ class Slurm(Engine):
         self._sending.stop()
 
     def _pack(self, job: Job, folder: Path) -> None:
-        aside = self._place.aside()
+        aside = aside_of(folder)
         try:
             bundle.pack(self._store, job, aside, engine=self.name, sees_folders=True)
             papers.keep_room(aside)

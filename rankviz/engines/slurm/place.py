@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from rankviz.engines import listing
+from rankviz.store.durable import aside_of
 
 HOME_FILE = "slurm.id"
 
@@ -30,15 +31,11 @@ class Place:
         """What Slurm calls the job of a folder."""
         return f"rankviz-{self._home_id}-{folder_name}"
 
-    def aside(self) -> Path:
-        """A new folder that is no job's."""
-        return self.path / f".{secrets.token_hex(4)}"
-
     def remove(self, folder: Path) -> None:
         """A job that Slurm starts afterwards finds no folder and ends. What a network disk could not remove before is
         removed too."""
         with contextlib.suppress(FileNotFoundError):
-            os.replace(folder, self.aside())
+            os.replace(folder, aside_of(folder))
         for gone in self.path.glob(".*"):
             shutil.rmtree(gone, ignore_errors=True)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from rankviz.errors import RankVizError
+from rankviz.errors import RankVizError, quoted, shortened
 
 LOG = logging.getLogger("rankviz.ui")
 TITLE = "Not done"
@@ -29,7 +29,7 @@ def in_words(request: Any, name: str) -> Iterator[None]:
     try:
         yield
     except (RankVizError, gr.Error) as error:
-        LOG.info("%s: refused: %.200r", name, str(error))
+        LOG.info("%s: refused: %s", name, quoted(error))
         inner = getattr(request[0] if isinstance(request, list) else request, "request", None)
         if hasattr(inner, "scope"):
             inner.scope[REFUSED] = True
@@ -55,9 +55,8 @@ def logged(error: Exception, name: str) -> str:
     place = (frame.filename, frame.lineno or 0, type(error))
     known = place in _logged
     _logged.add(place)
-    line = "Error %s in %.100r: %.200r at %s:%s%s"
-    again = ", as before" if known else ""
-    LOG.error(line, number, name, error, frame.filename, frame.lineno, again, exc_info=None if known else error)
+    said, at = shortened(repr(error), 200), f"{frame.filename}:{frame.lineno}{', as before' if known else ''}"
+    LOG.error("Error %s in %.100r: %s at %s", number, name, said, at, exc_info=None if known else error)
     return number
 
 

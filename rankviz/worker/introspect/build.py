@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rankviz.core.model.config_check import DTYPES, MODEL_DTYPES
-from rankviz.errors import BadConfigError
+from rankviz.errors import BadConfigError, shortened
 
 DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers")
 
@@ -108,5 +108,4 @@ def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
 def _one_line(error: Exception) -> str:
     if isinstance(error, ZeroDivisionError):
         return "a number that others are divided by is 0"
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    return shortened(" ".join(str(error).split()) or type(error).__name__, 200)

@@ -15,7 +15,6 @@ import random
 import re
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from rankviz.core.cost.device import Device
 from rankviz.core.model.config_check import parse_config
 from rankviz.core.probe.request import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
 from rankviz.core.runs.request import RunRequest
+from rankviz.logs import print_error
 from rankviz.store import RunStore
 from rankviz.worker.device import causes
 from rankviz.worker.journal import explain, set_environment
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:
         shortage = _shortage(error)
         if shortage is None:
-            traceback.print_exception(error)
+            print_error(error)
             teller.tell("error", explain(error))
             return 1
         limit_bytes, short_bytes, why = shortage

@@ -31,6 +31,15 @@ CALLS = {
 }
 
 
+TOKEN = "hf_alicesOwnToken0123456789"
+SAID = f"bad header Bearer {TOKEN}"
+
+
+def answered(status):
+    response = httpx.Response(status, json={"error": SAID}, request=httpx.Request("POST", "https://hub/verify"))
+    return huggingface_hub.errors.HfHubHTTPError(SAID, response=response)
+
+
 @contextlib.contextmanager
 def answering(body, status=200, cookies=None, headers=None, token="hf_alice"):
     """A server that says the same to everything, and gives a cookie where it is to collect those that come back."""
@@ -129,6 +138,46 @@ def test_a_hub_that_says_the_token_back_is_told_without_it_also_in_a_log(status,
         CALLS["run"](hub)
 
     assert token not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"),
+    [
+        (answered(403), EngineError),
+        (answered(401), EngineDeclinedError),
+        (answered(503), EngineUnavailableError),
+        (httpx.ConnectError(SAID), EngineDeclinedError),
+        (None, EngineUnavailableError),
+    ],
+)
+def test_what_kept_a_file_from_being_sent_is_told_as_any_answer(monkeypatch, cause, error):
+    def create_commit(*_, **__):  # as huggingface_hub wraps it
+        raise RuntimeError(f"Error while uploading 'x' to the Hub. {SAID}") from cause
+
+    with answering(b"{}", token=TOKEN) as hub, pytest.raises((EngineError, EngineUnavailableError)) as raised:
+        monkeypatch.setattr(hub._api, "create_commit", create_commit)
+        hub.send({"a": b"b"}, "m")
+
+    assert error is raised.type
+    assert hub.rejected == (getattr(cause, "response", None) is not None and cause.response.status_code == 401)
+    assert TOKEN not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError, NotImplementedError, Exception, KeyError])
+def test_every_error_of_the_library_is_one_of_hugging_face(monkeypatch, kind):
+    def fail(*_, **__):
+        raise kind(SAID)
+
+    with answering(b"{}") as hub, pytest.raises(EngineUnavailableError) as raised:
+        monkeypatch.setattr(hub._api, "inspect_job", fail)
+        hub.job("1")
+
+    assert TOKEN not in "".join(traceback.format_exception(raised.value))
+
+
+def test_an_error_of_ours_within_a_call_stays_as_it_is():
+    with answering(b"{}", 401) as hub, pytest.raises(EngineDeclinedError), hub._reaching():
+        hub.job("1")
 
 
 def test_where_nobody_listens_nothing_was_done():

@@ -191,7 +191,9 @@ def test_what_was_half_made_by_somebody_who_was_killed_is_removed(store):
     old, new, job = (papers.place / name for name in (".01234567", ".89abcdef", "run-a1"))
     for folder in (old, new, job):
         folder.mkdir(parents=True)
-    for folder in (old, job):
+    written = papers.place / ".fedcba98"
+    written.touch()
+    for folder in (old, job, written):
         os.utime(folder, (0, time.time() - LEFT_SECONDS - 60))
 
     returning.settle(papers, store)
