@@ -51,7 +51,6 @@ NOT_SET_UP = (
     "Slurm is not set up here. Set RANKVIZ_SLURM_PARTITION to a partition of the cluster, or RANKVIZ_ENGINE=slurm for "
     "its default partition."
 )
-GONE = "Slurm does not know the job any more, and its worker left no exit code."
 
 
 class Slurm(Engine):
@@ -260,7 +259,7 @@ class Slurm(Engine):
             return Live(job=job, handle=job_id, waits=ASKED)
         end = states.end_by(papers.read_exit_code(folder), yields=papers.yields(folder))
         if end is None and self._is_missing(folder, look):
-            end = End(lost=True, why=GONE)
+            end = End(lost=True, why=states.GONE)
         return Live(job=job, handle=job_id, waits="" if end else NOT_KNOWN, end=_by(folder, end, None))
 
     def _is_missing(self, folder: Path, look: Look) -> bool:

@@ -22,6 +22,7 @@ class Seen(NamedTuple):
 
 
 CANCELLED = "The job was cancelled."
+GONE = "Slurm does not know the job any more, and its worker left no exit code."
 NOT_YET_GONE = "COMPLETING"
 """Processes of it may be left."""
 OTHERS = {
