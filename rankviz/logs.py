@@ -1,5 +1,4 @@
-"""What this process says of itself, without the tokens that it was given: every log, whoever writes it, and the
-traceback of what nobody caught."""
+"""What this process says in its logs, and of errors that nobody caught, without the tokens that it was given."""
 
 import contextlib
 import io
