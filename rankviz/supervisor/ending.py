@@ -163,7 +163,7 @@ class Ending:
         with self._jobs.asking(engine.name):
             end = live.end or engine.cancel(live, is_needless)
         if end is not None:
-            with self._jobs.reaching(engine.name):
+            with contextlib.suppress(OSError), self._jobs.reaching(engine.name):  # no room for a log, say
                 self._jobs.copying.collect_logs(engine, live, but)
             self._begin_anew(live, but)
             self._forget(engine, live)

@@ -1,6 +1,8 @@
 """A job is ended for one of its runs, and its engine does that late, or does not say so: what becomes of that run, and
 of another one that the job has begun meanwhile."""
 
+import errno
+
 import pytest
 
 from rankviz.errors import EngineEndingError, EngineUnavailableError
@@ -83,3 +85,22 @@ def test_of_a_run_that_took_too_long_its_log_is_here(supervise, store):
     wait_for(lambda: supervisor.tick() or store.get(run_id).state.ended)
 
     assert "Step by step." in store.get(run_id).log_tail
+
+
+@pytest.mark.parametrize("why", ["cancelled", "too long"])
+def test_a_job_is_ended_also_where_there_is_no_room_for_its_log(supervise, store, why):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise(HANG_IN_EACH, run_minutes=0.01 if why == "too long" else None)
+
+    def collect(live, *of):
+        if engine.live():  # it is not forgotten yet
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    engine.collect = collect
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    if why == "cancelled":
+        supervisor.cancel(run_id)
+    wait_for(lambda: supervisor.tick() or store.get(run_id).state.ended)
+
+    assert ["cancelled" if why == "cancelled" else "failed"] == states(store, [run_id])
+    assert not engine.live()
