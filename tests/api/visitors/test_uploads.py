@@ -89,3 +89,13 @@ def test_on_a_page_of_ones_own_a_sentence_says_where_they_are(tmp_path, monkeypa
     with acting_as(HOST), pytest.raises(InvalidSettingError, match=f"uploads lie in {tmp_path / 'page'}"):
         api.uploads.delete()
     assert (0, 0) == api.uploads.usage()
+
+
+def test_an_upload_that_goes_while_they_are_counted_counts_no_more(shared, sent, monkeypatch):
+    api = shared()
+    paths = [sent(api, ANN, name, b"x") for name in ("stays.json", "goes.json")]
+    monkeypatch.setattr(api.workspace.temp, "uploads_of", lambda visitor: paths)
+    paths[1].unlink()
+
+    with acting_as(ANN):
+        assert (1, 1) == api.uploads.usage()
