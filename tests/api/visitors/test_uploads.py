@@ -99,3 +99,17 @@ def test_an_upload_that_goes_while_they_are_counted_counts_no_more(shared, sent,
 
     with acting_as(ANN):
         assert (1, 1) == api.uploads.usage()
+
+
+def test_an_upload_that_goes_while_its_sweep_waits_to_start_is_asked_for_again(shared, uploaded, monkeypatch):
+    api = shared()
+    path, turn = uploaded(api, ANN, 20), api.workspace.starts.turn
+
+    def late_turn():
+        api.uploads.delete()
+        return turn()
+
+    monkeypatch.setattr(api.workspace.starts, "turn", late_turn)
+    with acting_as(ANN), pytest.raises(InvalidSettingError, match="no upload of yours that is still here"):
+        api.runs.start(questions.sweep(ranks=(4,), data=path))
+    assert not api.workspace.store.records()
