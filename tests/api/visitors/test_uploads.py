@@ -60,9 +60,12 @@ def test_whoever_has_as_many_as_may_be_uploads_again_once_they_are_deleted(share
 def test_the_admins_are_their_own_and_whom_nobody_can_tell_has_none(shared, sent):
     api = shared()
     path = sent(api, ANN, "a.json", b"a")
+    sent(api, NOBODY, "of-any.json", b"n")
 
     with acting_as(ADMIN):
         assert (0, 0) == api.uploads.delete()
+    with acting_as(NOBODY):
+        assert (0, 0) == api.uploads.usage()
     with acting_as(NOBODY), pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
         api.uploads.delete()
     assert path.exists()
