@@ -2,11 +2,13 @@
 of another one that the job has begun meanwhile."""
 
 import errno
+import os
 
 import pytest
 
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from rankviz.store.removal import remove
+from rankviz.supervisor import ending
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import HANG_IN_EACH, states, sweep, wait_for, worker
 
@@ -104,3 +106,26 @@ def test_a_job_is_ended_also_where_there_is_no_room_for_its_log(supervise, store
 
     assert ["cancelled" if why == "cancelled" else "failed"] == states(store, [run_id])
     assert not engine.live()
+
+
+def test_a_job_that_is_cancelled_is_ended_also_where_there_is_no_room_for_its_steps(supervise, store, monkeypatch):
+    (run_id,) = sweep(store, 4)
+    goes_on = "begin(run_ids[0])\nfor number in range(1, 10**6):\n    step(run_ids[0], number)\n    time.sleep(0.02)"
+    supervisor, engine = supervise(worker(goes_on))
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    journal, kept = (store.run_dir(run_id) / name for name in ("events.jsonl", "kept"))
+    os.link(journal, kept)
+    os.symlink("/dev/full", journal.with_name("full"))
+    os.replace(journal.with_name("full"), journal)
+    (live,) = engine.live()
+    wait_for(lambda: len(engine.events(live, live.job.attempts[0], kept.stat().st_size)) > 0)
+
+    with pytest.raises(EngineEndingError, match=r"The disk is full\..* its job is ended all the same after 60 s\."):
+        supervisor.cancel(run_id, timeout_seconds=0.0)
+    monkeypatch.setattr(ending, "DONE_SECONDS", 0.0)
+    supervisor.cancel(run_id)
+    assert not engine.live()
+
+    os.replace(kept, journal)
+    supervisor.settle()
+    assert ["cancelled"] == states(store, [run_id])
