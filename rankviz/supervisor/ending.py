@@ -44,7 +44,7 @@ class Ending:
         self._done_at: dict[str, float] = {}
         """When it was first seen that all runs of a job had ended."""
         self._unread_at: dict[str, float] = {}
-        """When a job was first to be ended, or had ended, and a run of it could not be read."""
+        """When a job was first to be ended, or had ended, and a run of it could not be read or written."""
 
     @property
     def may_start(self) -> bool:
@@ -138,9 +138,9 @@ class Ending:
     def end(
         self, engine: Engine, live: Live, unless: Callable[[], bool] = lambda: False, but: Collection[str] = ()
     ) -> End | None:
-        """End a job, unless what is new of it says that this is not needed. Where that cannot be read for long, it is
-        ended all the same. Whatever it has begun meanwhile waits for another job. EngineUnavailableError,
-        RunUnreadError: later.
+        """End a job, unless what is new of it says that this is not needed. Where that can for long not be read, or not
+        be kept, it is ended all the same. Whatever it has begun meanwhile waits for another job.
+        EngineUnavailableError, RunUnreadError: later.
 
         Args:
             but: Runs that are for the caller to settle.
@@ -149,9 +149,9 @@ class Ending:
         def is_needless() -> bool:
             try:
                 self._jobs.copying.copy(engine, live)
-            except RunUnreadError as error:
+            except OSError as error:  # a run cannot be read, or there is no room for what is new
                 if not self._has_lasted(live, self._unread_at):
-                    raise EngineEndingError(f"{error} {ENDED_ALL_THE_SAME}") from error
+                    raise EngineEndingError(f"{disk.explain(error)} {ENDED_ALL_THE_SAME}") from error
                 needless = False
             else:
                 self._unread_at.pop(live.job.name, None)
@@ -163,7 +163,7 @@ class Ending:
         with self._jobs.asking(engine.name):
             end = live.end or engine.cancel(live, is_needless)
         if end is not None:
-            with self._jobs.reaching(engine.name):
+            with contextlib.suppress(OSError), self._jobs.reaching(engine.name):  # no room for a log, say
                 self._jobs.copying.collect_logs(engine, live, but)
             self._begin_anew(live, but)
             self._forget(engine, live)

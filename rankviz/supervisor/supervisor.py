@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from rankviz.core.runs.events import RunEvent
 from rankviz.engines import Engine
 from rankviz.engines.local import COMMANDS, Local
-from rankviz.errors import EngineEndingError, EngineUnavailableError, RunUnreadError, WorkerError
+from rankviz.errors import EngineEndingError, EngineUnavailableError, RunNotFoundError, RunUnreadError, WorkerError
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.removal import tidy
@@ -207,8 +207,8 @@ class Supervisor:
         return [run_id for run_id in self._ending.unended(here) if not self._ends.has(run_id)]
 
     def _attempt(self, run_id: str) -> float:
-        """The current one; any may be where that cannot be read now."""
-        with contextlib.suppress(RunUnreadError):
+        """The current one; any may be where that cannot be read now, or the run was deleted."""
+        with contextlib.suppress(RunNotFoundError, RunUnreadError):
             return self.store.record(run_id).attempt
         return math.inf
 

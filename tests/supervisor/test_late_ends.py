@@ -1,10 +1,14 @@
 """A job is ended for one of its runs, and its engine does that late, or does not say so: what becomes of that run, and
 of another one that the job has begun meanwhile."""
 
+import errno
+import os
+
 import pytest
 
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from rankviz.store.removal import remove
+from rankviz.supervisor import ending
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import HANG_IN_EACH, states, sweep, wait_for, worker
 
@@ -83,3 +87,45 @@ def test_of_a_run_that_took_too_long_its_log_is_here(supervise, store):
     wait_for(lambda: supervisor.tick() or store.get(run_id).state.ended)
 
     assert "Step by step." in store.get(run_id).log_tail
+
+
+@pytest.mark.parametrize("why", ["cancelled", "too long"])
+def test_a_job_is_ended_also_where_there_is_no_room_for_its_log(supervise, store, why):
+    (run_id,) = sweep(store, 4)
+    supervisor, engine = supervise(HANG_IN_EACH, run_minutes=0.01 if why == "too long" else None)
+
+    def collect(live, *of):
+        if engine.live():  # it is not forgotten yet
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    engine.collect = collect
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    if why == "cancelled":
+        supervisor.cancel(run_id)
+    wait_for(lambda: supervisor.tick() or store.get(run_id).state.ended)
+
+    assert ["cancelled" if why == "cancelled" else "failed"] == states(store, [run_id])
+    assert not engine.live()
+
+
+def test_a_job_that_is_cancelled_is_ended_also_where_there_is_no_room_for_its_steps(supervise, store, monkeypatch):
+    (run_id,) = sweep(store, 4)
+    goes_on = "begin(run_ids[0])\nfor number in range(1, 10**6):\n    step(run_ids[0], number)\n    time.sleep(0.02)"
+    supervisor, engine = supervise(worker(goes_on))
+    wait_for(lambda: supervisor.tick() or store.get(run_id).steps)
+    journal, kept = (store.run_dir(run_id) / name for name in ("events.jsonl", "kept"))
+    os.link(journal, kept)
+    os.symlink("/dev/full", journal.with_name("full"))
+    os.replace(journal.with_name("full"), journal)
+    (live,) = engine.live()
+    wait_for(lambda: len(engine.events(live, live.job.attempts[0], kept.stat().st_size)) > 0)
+
+    with pytest.raises(EngineEndingError, match=r"The disk is full\..* its job is ended all the same after 60 s\."):
+        supervisor.cancel(run_id, timeout_seconds=0.0)
+    monkeypatch.setattr(ending, "DONE_SECONDS", 0.0)
+    supervisor.cancel(run_id)
+    assert not engine.live()
+
+    os.replace(kept, journal)
+    supervisor.settle()
+    assert ["cancelled"] == states(store, [run_id])

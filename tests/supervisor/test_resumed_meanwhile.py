@@ -45,3 +45,15 @@ def test_a_run_that_is_deleted_while_its_sweep_is_being_cancelled_is_in_nobody_s
     supervisor.cancel_runs([first, last])
 
     assert ["cancelled"] == states(store, [first])
+
+
+def test_a_run_that_is_deleted_just_before_its_sweep_is_cancelled_is_in_nobody_s_way(supervise, store):
+    first, last = sweep(store, 4, 8)
+    supervisor, _ = supervise(FIRST_HANGS)
+    wait_for(lambda: supervisor.tick() or store.get(first).steps)
+    supervisor.cancel(last)
+    remove(supervisor.store, [last])
+
+    supervisor.cancel_runs([first, last])
+
+    assert ["cancelled"] == states(store, [first])

@@ -163,6 +163,7 @@ class Runs(FollowedRuns):
             self._quota.admitting(new=len(runs), runs=runs),
             self._workspace.room.holding(copied),
         ):
+            file = references.data(request.data).path  # an upload may have gone meanwhile
             sweep_id = store.create(request, owner.id, destination, data=file)
         self._workspace.work_queue()
         return sweep_id

@@ -20,8 +20,10 @@ class Uploads:
         self._workspace = workspace
 
     def usage(self) -> Usage:
-        """None on a page of one's own, where an upload is a file like any other."""
-        return self._workspace.temp.usage(self._workspace.visitor) if self._workspace.shared else Usage(0, 0)
+        """None on a page of one's own, where an upload is a file like any other, nor of whom nobody can tell."""
+        visitor = self._workspace.visitor
+        is_known = self._workspace.shared and not visitor.is_nobody
+        return self._workspace.temp.usage(visitor) if is_known else Usage(0, 0)
 
     @in_turn("changes")
     @writes

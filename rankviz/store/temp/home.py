@@ -202,7 +202,10 @@ class TempHome:
 
     def usage(self, visitor: Visitor) -> Usage:
         """What a visitor has uploaded and is still here."""
-        sizes = [path.stat().st_size for path in self.uploads_of(visitor)]
+        sizes = []
+        for path in self.uploads_of(visitor):
+            with suppress(OSError):  # it may go meanwhile
+                sizes.append(path.stat().st_size)
         return Usage(len(sizes), sum(sizes))
 
     def uploads_of(self, visitor: Visitor) -> list[Path]:

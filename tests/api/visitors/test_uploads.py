@@ -60,9 +60,12 @@ def test_whoever_has_as_many_as_may_be_uploads_again_once_they_are_deleted(share
 def test_the_admins_are_their_own_and_whom_nobody_can_tell_has_none(shared, sent):
     api = shared()
     path = sent(api, ANN, "a.json", b"a")
+    sent(api, NOBODY, "of-any.json", b"n")
 
     with acting_as(ADMIN):
         assert (0, 0) == api.uploads.delete()
+    with acting_as(NOBODY):
+        assert (0, 0) == api.uploads.usage()
     with acting_as(NOBODY), pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
         api.uploads.delete()
     assert path.exists()
@@ -89,3 +92,27 @@ def test_on_a_page_of_ones_own_a_sentence_says_where_they_are(tmp_path, monkeypa
     with acting_as(HOST), pytest.raises(InvalidSettingError, match=f"uploads lie in {tmp_path / 'page'}"):
         api.uploads.delete()
     assert (0, 0) == api.uploads.usage()
+
+
+def test_an_upload_that_goes_while_they_are_counted_counts_no_more(shared, sent, monkeypatch):
+    api = shared()
+    paths = [sent(api, ANN, name, b"x") for name in ("stays.json", "goes.json")]
+    monkeypatch.setattr(api.workspace.temp, "uploads_of", lambda visitor: paths)
+    paths[1].unlink()
+
+    with acting_as(ANN):
+        assert (1, 1) == api.uploads.usage()
+
+
+def test_an_upload_that_goes_while_its_sweep_waits_to_start_is_asked_for_again(shared, uploaded, monkeypatch):
+    api = shared()
+    path, turn = uploaded(api, ANN, 20), api.workspace.starts.turn
+
+    def late_turn():
+        api.uploads.delete()
+        return turn()
+
+    monkeypatch.setattr(api.workspace.starts, "turn", late_turn)
+    with acting_as(ANN), pytest.raises(InvalidSettingError, match="no upload of yours that is still here"):
+        api.runs.start(questions.sweep(ranks=(4,), data=path))
+    assert not api.workspace.store.records()
