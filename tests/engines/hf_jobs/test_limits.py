@@ -56,8 +56,8 @@ def test_a_limit_is_given_before_a_job_can_start_with_it(hub, tmp_path, monkeypa
         store.begin(run_id)
         store.append(run_id, RunFailed(time=time.time(), error="out of memory"))
         papers, known = api.workspace.supervisor.engine("hf-jobs").papers, []
-        requeue = store.requeue
-        monkeypatch.setattr(store, "requeue", lambda *a: known.append(papers.limit(sweep_id)) or requeue(*a))
+        requeue = store.requeue_all
+        monkeypatch.setattr(store, "requeue_all", lambda *a: known.append(papers.limit(sweep_id)) or requeue(*a))
 
         api.moves.resume(sweep_id, "hf-jobs", "l4x1", 3.0)
 
