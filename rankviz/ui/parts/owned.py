@@ -39,22 +39,21 @@ def cancel(api: Api, run_or_sweep_id: str) -> None:
 
 
 def kept_words(api: Api) -> str:
-    """How long the runs of visitors stay; nothing on a page of one's own."""
+    """How long the runs and uploads of visitors stay; nothing on a page of one's own."""
     days = api.workspace.limits.days_kept
     if not api.workspace.shared or days is None:
         return ""
     return html.paragraphs(
         f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
-        "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep."
+        "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. Files "
+        f"that you upload stay for {units.counted(api.workspace.settings.temp_hours, 'hour')}, unless you delete them."
     )
 
 
-def uploads_words(api: Api, uploads: Usage) -> str:
-    """How many are still here, and until when."""
-    size = f"{units.counted(uploads.files, 'upload')} of yours, {units.file_size(uploads.size_bytes)}"
-    hours = units.counted(api.workspace.settings.temp_hours, "hour")
-    goes = "stays" if uploads.files == 1 else "stay"
-    return html.paragraphs(f"{size}, {goes} here for {hours}, so that you can use what you have uploaded again.")
+def uploads_button(uploads: Usage) -> gr.Button:
+    """It deletes what is still here."""
+    size = f"{units.counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
+    return gr.Button(f"Delete my uploads ({size})", visible=bool(uploads.files))
 
 
 def share_box(api: Api, sweep: Sweep, mine: bool) -> gr.Checkbox:

@@ -199,8 +199,10 @@ def delete(api: Api, sweep_id: str) -> tuple[str, str, str]:
     return "", "", ""
 
 
-def delete_uploads(api: Api) -> None:
+def delete_uploads(api: Api) -> Any:
+    """The button that offers it, hidden."""
     gr.Info(f"{counted(api.uploads.delete().files, 'upload')} deleted.")
+    return gr.Button(visible=False)
 
 
 def delete_unreadable(api: Api, run_id: str | None) -> None:

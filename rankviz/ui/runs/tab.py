@@ -68,6 +68,8 @@ def build(api: Api) -> Running:
             [ANY_STATE, *(s.value for s in RunState)], value=ANY_STATE, label="State", interactive=True, min_width=120
         )
         bring = gr.UploadButton("Import a zip of runs", file_types=[".zip"], size="sm", elem_id="import-runs")
+        if api.workspace.shared:
+            w["uploads"] = gr.Button("", visible=False, size="sm", elem_id="uploads-delete")
     table_file = tables.download_widgets("these runs", elem_id="runs-download", may_be_empty=True)
     w["table"] = editable(elem_id="runs-table")
     busy_line(SELECTION_LINE)
@@ -77,9 +79,6 @@ def build(api: Api) -> Running:
             [], value=None, label="Runs that cannot be read", interactive=True, elem_id="unreadable-run"
         )
         w["delete_unreadable"] = gr.Button("Delete this run", variant="stop", size="sm", elem_id="unreadable-delete")
-    with gr.Row(visible=False, elem_classes="rv-bar", elem_id="uploads") as w["uploads_box"]:
-        w["uploads"] = plain()
-        delete_uploads = gr.Button("Delete my uploads", size="sm", elem_id="uploads-delete")
     with gr.Column(visible=False, elem_id="selected-runs") as w["selected_box"]:
         x = _selected_widgets(w)
     zipped = file_button("runs-zip")
@@ -127,7 +126,8 @@ def build(api: Api) -> Running:
     deleted = delete_it.click(inputs=sweep_id, outputs=[*choice], **action(partial(of_sweep.delete, api)))
     deleted.then(**drawing)
     delete_unreadable.click(inputs=w["unreadable"], **action(partial(of_sweep.delete_unreadable, api))).then(**drawing)
-    delete_uploads.click(**action(partial(of_sweep.delete_uploads, api))).then(**drawing)
+    if "uploads" in w:
+        w["uploads"].click(outputs=w["uploads"], **action(partial(of_sweep.delete_uploads, api)))
     asking = [asked, w["cancel_sure"], cancel_words]
     for button, of in ((w["cancel"], sweep_id), (w["cancel_run"], run_id)):
         button.click(inputs=of, outputs=asking, **action(partial(of_sweep.cancel_or_ask, api))).then(**drawing)

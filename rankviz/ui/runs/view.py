@@ -11,7 +11,7 @@ from rankviz.core.runs.record import Sweep
 from rankviz.errors import BusyError, LimitError, RankVizError, quoted
 from rankviz.store.temp import Usage
 from rankviz.ui.parts import html, live, where
-from rankviz.ui.parts.owned import not_here, uploads_words
+from rankviz.ui.parts.owned import not_here, uploads_button
 from rankviz.ui.parts.place import telling
 from rankviz.ui.runs.detail import detail_html
 from rankviz.ui.runs.listing import Places, all_sweeps, list_html
@@ -111,8 +111,7 @@ def runs_view(
         drawn["unreadable_box"] = gr.Row(visible=bool(unreadable))
         drawn["unreadable"] = gr.Dropdown(choices=list(unreadable), value=None)
     if now.uploads != before.uploads:
-        drawn["uploads_box"] = gr.Row(visible=bool(uploads.files))
-        drawn["uploads"] = uploads_words(api, uploads)
+        drawn["uploads"] = uploads_button(uploads)
     if now.overlaid != before.overlaid:
         drawn |= _overlaid(api, sweeps, selected, x, y)
         if drawn.pop("is_busy", False):
