@@ -45,8 +45,8 @@ def kept_words(api: Api) -> str:
         return ""
     return html.paragraphs(
         f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
-        "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. Files "
-        f"that you upload stay for {units.counted(api.workspace.settings.temp_hours, 'hour')}, unless you delete them."
+        "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. "
+        f"Files that you upload stay for {units.counted(api.workspace.settings.temp_hours, 'hour')}, unless you delete them."
     )
 
 
