@@ -43,10 +43,11 @@ def kept_words(api: Api) -> str:
     days = api.workspace.limits.days_kept
     if not api.workspace.shared or days is None:
         return ""
+    hours = units.counted(api.workspace.settings.temp_hours, "hour")
     return html.paragraphs(
         f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
         "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. "
-        f"Files that you upload stay for {units.counted(api.workspace.settings.temp_hours, 'hour')}, unless you delete them."
+        f"Files that you upload stay for {hours}, unless you delete them."
     )
 
 
