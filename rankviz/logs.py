@@ -53,10 +53,10 @@ def _redacting(hook: Callable[..., object]) -> Callable[..., None]:
     """The same, of which nothing is printed with a token."""
 
     def say(*what: Any) -> None:
-        said = io.StringIO()
-        with contextlib.redirect_stderr(said):
+        printed = io.StringIO()
+        with contextlib.redirect_stderr(printed):
             hook(*what)
-        sys.stderr.write(redacted(said.getvalue()))
+        sys.stderr.write(redacted(printed.getvalue()))
         sys.stderr.flush()
 
     return say

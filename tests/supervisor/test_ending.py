@@ -8,7 +8,7 @@ from rankviz.engines import End
 from rankviz.errors import EngineEndingError
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support.engines.elsewhere import Elsewhere
+from tests.support.engines.elsewhere import Elsewhere, ends_later
 from tests.support.processes.workers import HANG_IN_EACH, each_waits_for, states, sweep, wait_for
 from tests.support.runs import questions
 
@@ -196,15 +196,7 @@ def test_a_run_that_begins_while_its_job_is_ended_for_one_that_took_too_long_beg
     slow, last = sweep(store, 4, 8)
     supervisor, engine = supervise(run_minutes=0.001)
     engine._command = each_waits_for(tmp_path)
-    asked = []
-
-    def cancel(live, unless=lambda: False):
-        if unless():
-            return None
-        asked.append(live)
-        raise EngineEndingError("It takes a while.")
-
-    engine.cancel = cancel
+    asked = ends_later(engine)
     wait_for(lambda: supervisor.tick() or asked)
     (tmp_path / "r4").touch()
     wait_for(lambda: b"step" in engine.events(asked[0], asked[0].job.attempts[1], 0))

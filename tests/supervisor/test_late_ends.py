@@ -9,7 +9,7 @@ import pytest
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from rankviz.store.removal import remove
 from rankviz.supervisor import ending
-from tests.support.engines.elsewhere import Elsewhere
+from tests.support.engines.elsewhere import Elsewhere, ends_later
 from tests.support.processes.workers import HANG_IN_EACH, states, sweep, wait_for, worker
 
 
@@ -34,15 +34,7 @@ def test_what_becomes_of_the_run_that_a_job_was_ended_for_is_nothing_of_the_othe
 ):
     first, last = sweep(store, 4, 8)
     supervisor, engine = supervise(first_fails(tmp_path), run_minutes=0.01 if why == "too long" else None)
-    asked = []
-
-    def cancel(live, unless=lambda: False):
-        if unless():
-            return None
-        asked.append(live)
-        raise EngineEndingError("It takes a while.")
-
-    engine.cancel = cancel
+    asked = ends_later(engine)
     wait_for(lambda: supervisor.tick() or store.get(first).steps)
     if why == "cancelled":
         with pytest.raises(EngineEndingError):

@@ -55,8 +55,8 @@ def logged(error: Exception, name: str) -> str:
     place = (frame.filename, frame.lineno or 0, type(error))
     known = place in _logged
     _logged.add(place)
-    said, at = shortened(repr(error), 200), f"{frame.filename}:{frame.lineno}{', as before' if known else ''}"
-    LOG.error("Error %s in %.100r: %s at %s", number, name, said, at, exc_info=None if known else error)
+    words, at = shortened(repr(error), 200), f"{frame.filename}:{frame.lineno}{', as before' if known else ''}"
+    LOG.error("Error %s in %.100r: %s at %s", number, name, words, at, exc_info=None if known else error)
     return number
 
 

@@ -14,6 +14,7 @@ import psutil
 from rankviz.api import Api
 from rankviz.engines import Attempt, End, Engine, Job, Live, Nodes, bundle
 from rankviz.engines.local import Local
+from rankviz.errors import EngineEndingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
@@ -92,6 +93,20 @@ class Elsewhere(Engine):
             where=live.where,
             end=End(exit_code, lost=lost, why=f"The other machine ended with code {exit_code}."),
         )
+
+
+def ends_later(engine: Elsewhere) -> list[Live]:
+    """From now on the engine ends nothing while it is asked to; returns the jobs that it was asked to end."""
+    asked: list[Live] = []
+
+    def cancel(live: Live, unless: Callable[[], bool] = lambda: False) -> None:
+        if unless():
+            return
+        asked.append(live)
+        raise EngineEndingError("It takes a while.")
+
+    engine.cancel = cancel
+    return asked
 
 
 def _processes(folder: Path) -> list[psutil.Process]:
