@@ -1,5 +1,6 @@
 """The engines that RankViz knows, by name. Each module is imported only where its engine is used."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rankviz.core.runs.attempts import HF_JOBS, LOCAL, RAY, SLURM
@@ -11,8 +12,12 @@ from rankviz.store import RunStore
 
 def _local(store: RunStore, settings: Settings) -> Engine:
     from rankviz.engines.local import Local
+    from rankviz.machine import memory_bytes
 
-    return Local(store.home, most_gpus=settings.gpus, niceness=settings.niceness)
+    percent, most = settings.limits.worker_memory_percent, math.inf
+    if percent is not None:
+        most = memory_bytes() * percent / 100
+    return Local(store.home, most_gpus=settings.gpus, niceness=settings.niceness, memory_bytes=most)
 
 
 def _hf_jobs(store: RunStore, settings: Settings) -> Engine:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from rankviz import units
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.events import GPU_LOST
 from rankviz.engines import process
@@ -27,6 +28,10 @@ COMMANDS: Mapping[Kind, Sequence[str]] = {
 }
 
 
+OUT_OF_MEMORY = (
+    "Out of memory: this server allows a training at most {}, and this one took more. Use a smaller batch, a shorter "
+    "max_length, shorter rows or a smaller base."
+)
 PATIENCE_SECONDS = 1.0
 """So long a killed worker is waited for."""
 MOST_REST_SECONDS = 300.0
@@ -74,6 +79,8 @@ class Local(Engine):
         most_gpus: Of several GPUs so many are used; None is all that fit (machine.cards.usable).
         gpus: Their names as CUDA_VISIBLE_DEVICES has them, instead of those that the driver reports.
         niceness: How far the priority of a worker is below that of this process.
+        memory_bytes: What all workers together may take of this machine's memory, each an equal part; one that takes
+            more is ended, and its run is not tried again.
         rest_seconds: Of several GPUs, one whose worker was lost is given no other for so long, twice as long each time
             that happens again, so that the others get the work.
         distrust_seconds: Nor is it given a run that was lost for so long after its last loss, or until a worker there
@@ -94,6 +101,7 @@ class Local(Engine):
         most_gpus: int | None = None,
         gpus: Sequence[str] = (),
         niceness: int = 0,
+        memory_bytes: float = math.inf,
         rest_seconds: float = 10.0,
         distrust_seconds: float = 600.0,
     ):
@@ -103,6 +111,7 @@ class Local(Engine):
         self._most_gpus = most_gpus
         self._gpus = tuple(gpus)
         self._niceness = niceness
+        self._memory_bytes = memory_bytes
         self._rest_seconds = rest_seconds
         self._distrust_seconds = distrust_seconds
         self._workers: dict[Path, process.Worker] = {}
@@ -202,7 +211,14 @@ class Local(Engine):
     def _worker(self, live: Live) -> process.Worker:
         return next(worker for worker in self._workers.values() if worker.attempts == live.job.attempts)
 
+    @property
+    def _most_bytes(self) -> float:
+        """Of one worker."""
+        return self._memory_bytes / len(self._slots)
+
     def _live(self, worker: process.Worker) -> Live:
+        if self._memory_bytes < math.inf and worker.pid is not None:
+            worker.end_at(self._most_bytes)
         by_lock = {process.lock_file(self._home, slot.number): slot.where for slot in self._slots}
         return Live(
             job=Job(attempts=worker.attempts),
@@ -217,6 +233,8 @@ class Local(Engine):
             exit_code = worker.end(self._grace_seconds, PATIENCE_SECONDS)
         except EngineEndingError:
             return None
+        if worker.took_bytes:
+            return End(exit_code, why=OUT_OF_MEMORY.format(units.memory_size(self._most_bytes)))
         return End(
             exit_code,
             lost=exit_code is None or exit_code < 0 or exit_code == GPU_LOST,

@@ -45,6 +45,8 @@ class Worker:
     attempts: tuple[Attempt, ...]
     pid: int | None
     popen: subprocess.Popen | None = None
+    took_bytes: int = 0
+    """Of memory, when it was killed for that."""
     look_again: float = 0.0
     """When it is to be seen whether what was killed has gone, by the monotonic clock; 0 until that is in question."""
 
@@ -61,6 +63,15 @@ class Worker:
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT, self._processes())
+
+    def end_at(self, most_bytes: float) -> None:
+        """Kill it where it has taken more of this machine's memory than that. Files that it maps are not counted, nor
+        is what a GPU's driver reserves without use: neither is resident memory of its own."""
+        with contextlib.suppress(psutil.Error):
+            memory = psutil.Process(self.pid).memory_info()
+            if (took := memory.rss - getattr(memory, "shared", 0)) > most_bytes:
+                self.took_bytes = took
+                self._signal(signal.SIGKILL, {self.pid})  # asked to end, it could go on taking
 
     def end(self, grace_seconds: float, patience_seconds: float = math.inf) -> int | None:
         """End every process of it and return the leader's exit code (None: not known) once all are gone.

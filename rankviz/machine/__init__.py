@@ -1,14 +1,19 @@
 """This machine, as far as it can be known without torch: its GPU or CPUs, and what is installed for training."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from rankviz.machine import cards, software
 from rankviz.machine.cpu import cpu_bf16, cpu_name, load_average
 
-__all__ = ["cpu_bf16", "cpu_name", "here", "load_average", "versions"]
+__all__ = ["cpu_bf16", "cpu_name", "here", "load_average", "memory_bytes", "versions"]
+
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where a container finds the most memory that it may take: cgroups of version 2, and of version 1."""
 
 
 @cache
@@ -33,3 +38,14 @@ def here() -> dict[str, Any]:
 def versions(names: Sequence[str]) -> dict[str, str]:
     """Installed versions of these libraries, without those that are not installed; nothing is imported."""
     return {name: version for name in names if (version := software.version_of(name))}
+
+
+def memory_bytes(limits: Sequence[str | Path] = CONTAINER_LIMITS) -> int:
+    """Bytes of memory of this machine, or of the container that this process is in where that may take less."""
+    import psutil
+
+    known = [psutil.virtual_memory().total]
+    for file in limits:
+        with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+            known.append(int(Path(file).read_text()))
+    return min(known)

@@ -65,6 +65,11 @@ class Limits(BaseSettings):
     held_out_tokens: Count | None = Field(None, description="Held-out examples × maximum length of a run")
     base_parameters: Count | None = Field(None, description="Parameters of the base model of a run or probe")
     run_minutes: Count | None = Field(None, description="Minutes that one run may take before it is ended")
+    worker_memory_percent: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None,
+        description="Percent of this machine's memory, or of its container's limit, that trainings may take together; "
+        "one that takes more than its part is ended",
+    )
     turn_minutes: Count = Field(
         10, description="Minutes after which a sweep gives way to one of another visitor, between two of its runs"
     )
@@ -145,6 +150,7 @@ class SharedLimits(Limits):
     held_out_tokens: Count | None = 65_536
     base_parameters: Count | None = 1_000_000_000
     run_minutes: Count | None = 20
+    worker_memory_percent: Annotated[int, Field(ge=1, le=100)] | None = 65
     runs_kept: Count | None = 60
     runs_in_total: Count | None = 3_000
     days_kept: Annotated[int, Field(ge=1)] | None = 30

@@ -5,7 +5,9 @@ rows, the number held out and the run's seed.
 """
 
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -19,6 +21,11 @@ IGNORED = -100
 """The label of a token that isn't learned."""
 SPLIT_SEED = 0
 LARGEST_HELD_OUT_SHARE = 0.5
+CHARACTERS_PER_TOKEN = 64
+"""The text of a row is cut at so many for each token of max_length before it is tokenized, which takes 250 MB for each
+MB of text. Prose has 2 to 6 characters a token; only tokens of nothing but spaces or dashes are longer."""
+TEMPLATE_SECONDS = 60.0
+"""Of processor time that a chat template may take for one row: milliseconds are usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ class SweepData:
             if len(shown) == count:
                 break
             example = self.dataset.examples[i]
-            question = ask(example, self.tokenizer, None)
+            question = ask(example, self.tokenizer, self.max_length, may_be_cut=True)
             if question is not None and len(question.prompt) <= self.max_length:
                 shown[place] = ShownQuestion(question, *map(readable, example.as_pair()))
         return shown
@@ -165,10 +172,11 @@ class OrderedRows:
         return row
 
 
-def ask(example: Example, tokenizer: Any, max_length: int | None) -> Question | None:
-    """The last text to learn of a row, and what stands before it; None without a prompt or beyond max_length."""
-    whole = tokenize(example, tokenizer, None)
-    if not example.has_prompt or (max_length is not None and len(whole.input_ids) > max_length):
+def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool = False) -> Question | None:
+    """The last text to learn of a row, and what stands before it; None without a prompt, or where the row is longer
+    than max_length unless it may be."""
+    whole = _encode(example, tokenizer, CHARACTERS_PER_TOKEN * max_length, TEMPLATE_SECONDS)
+    if not example.has_prompt or (len(whole.input_ids) > max_length and not may_be_cut):
         return None
     learned = [label != IGNORED for label in whole.labels]
     end = max((i + 1 for i, is_learned in enumerate(learned) if is_learned), default=0)
@@ -176,27 +184,71 @@ def ask(example: Example, tokenizer: Any, max_length: int | None) -> Question | 
     return Question(whole.input_ids[:start], whole.input_ids[start:end]) if start and end > start else None
 
 
-def tokenize(example: Example, tokenizer: Any, max_length: int | None) -> Tokens:
+def tokenize(
+    example: Example, tokenizer: Any, max_length: int, *, template_seconds: float = TEMPLATE_SECONDS
+) -> Tokens:
     """Token ids, and as labels those that hold text to learn; cut at max_length.
 
     The text is tokenized whole, as it would be read, and a token is learned if any of its characters is. Prompt and
     completion, and plain text, end with the end-of-sequence token, which is learned too; a chat ends as its template
     ends it.
+
+    template_seconds: BadDataError where the chat template takes more processor time for this row.
     """
-    text, learned = _chat(example.messages, tokenizer) if example.messages else _plain(example)
+    tokens = _encode(example, tokenizer, CHARACTERS_PER_TOKEN * max_length, template_seconds)
+    return Tokens(tokens.input_ids[:max_length], tokens.labels[:max_length])
+
+
+def _encode(example: Example, tokenizer: Any, most_characters: int, template_seconds: float) -> Tokens:
+    """The same of so many characters. Nothing ends a text that is cut there."""
+    if example.messages:
+        with _bounded(template_seconds):
+            text, learned = _chat(example.messages, tokenizer)
+    else:
+        text, learned = _plain(example)
     encoded = tokenizer(
-        text, add_special_tokens=not (example.messages and tokenizer.chat_template), return_offsets_mapping=True
+        text[:most_characters],
+        add_special_tokens=not (example.messages and tokenizer.chat_template),
+        return_offsets_mapping=True,
     )
     input_ids = list(encoded["input_ids"])
     labels = [
         token if any(start < to and end > since for since, to in learned) else IGNORED
         for token, (start, end) in zip(input_ids, encoded["offset_mapping"], strict=True)
     ]
-    ends_itself = example.messages and tokenizer.chat_template
+    ends_itself = len(text) > most_characters or (example.messages and tokenizer.chat_template)
     if not ends_itself and tokenizer.eos_token_id is not None and input_ids[-1:] != [tokenizer.eos_token_id]:
         input_ids.append(tokenizer.eos_token_id)
         labels.append(tokenizer.eos_token_id)
-    return Tokens(input_ids[:max_length], labels[:max_length])
+    return Tokens(input_ids, labels)
+
+
+@contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """A chat template is a stranger's program: transformers runs it where it can reach nothing, but not for how long.
+    What it writes is cut with the row, and its memory is the worker's."""
+
+    is_over = False
+
+    def end(number: int, frame: Any) -> None:
+        nonlocal is_over
+        is_over = True
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, end)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    except Exception:  # Jinja may trip over its own traceback of the one above
+        if not is_over:
+            raise
+        raise BadDataError(
+            f"The chat template of this base took more than {seconds:g} s of processor time for one row. Choose another "
+            "base, or rows of fewer messages."
+        ) from None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _plain(example: Example) -> tuple[str, list[tuple[int, int]]]:

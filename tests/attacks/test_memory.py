@@ -1,0 +1,151 @@
+"""What takes memory without end in a training: its worker, and what a row or a chat template make of text.
+
+Small workers and one tokenizer stand for a true training, which takes longer to import than all of this.
+"""
+
+import pytest
+
+from rankviz.dataset import Example
+from rankviz.engines.local import Local
+from rankviz.errors import BadDataError
+from rankviz.machine import memory_bytes
+from rankviz.supervisor import Supervisor
+from tests.support.models.tiny_llama import save_tokenizer
+from tests.support.processes.workers import lost_reasons, sweep, worker
+
+MB = 10**6
+LIMIT = 200 * MB
+TAKES = (
+    "for run_id in run_ids:\n"
+    "    if begin(run_id):\n"
+    "        if run_id.endswith('r4'):\n"
+    "            taken = [b'x' * 10**7 for _ in range(10**4)]\n"
+    "        complete(run_id)\n"
+)
+
+
+def test_a_worker_that_takes_more_than_its_part_is_ended_with_a_sentence_and_the_rest_is_trained(store):
+    run_ids = sweep(store, 4, 8)
+    engine = Local(store.home, commands={"finetune": worker(TAKES)}, memory_bytes=LIMIT)
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, max_attempts=3)
+
+    supervisor.settle()
+    supervisor.stop()
+
+    ended, other = (store.get(run_id) for run_id in run_ids)
+    assert ("failed", "completed") == (ended.state, other.state)
+    assert ended.error.startswith(
+        "Out of memory: this server allows a training at most 191 MiB, and this one took more"
+    )
+    assert [] == lost_reasons(store, run_ids[0])
+
+
+def test_workers_side_by_side_have_equal_parts(store):
+    run_ids = sweep(store, 4, 8)
+    takes = TAKES.replace("10**4", "12")  # 120 MB, which one worker alone may take
+    engine = Local(store.home, commands={"finetune": worker(takes)}, memory_bytes=LIMIT, gpus=("0", "1"))
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, split_runs=1)
+
+    supervisor.settle()
+    supervisor.stop()
+
+    assert ["failed", "completed"] == [store.get(run_id).state for run_id in run_ids]
+
+
+def test_on_a_page_of_ones_own_no_worker_is_ended_for_its_memory(monkeypatch, tmp_path):
+    from rankviz.api import Api
+
+    own, shared = (Api(home=tmp_path, shared=shared).workspace.supervisor.engine("local") for shared in (False, True))
+
+    assert float("inf") == own._memory_bytes
+    assert 0.65 * memory_bytes() == shared._memory_bytes
+
+
+def test_the_limit_of_a_container_is_its_memory(tmp_path):
+    (tmp_path / "max").write_text("max\n")
+    (tmp_path / "small").write_text(f"{64 * MB}\n")
+
+    assert memory_bytes([tmp_path / "max", tmp_path / "none"]) == memory_bytes([])
+    assert 64 * MB == memory_bytes([tmp_path / "max", tmp_path / "small"])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+CHAT = Example(messages=(("user", "hello"), ("assistant", "hello " * 100)))
+
+
+@pytest.fixture
+def encoded(tokenizer, monkeypatch):
+    """The lengths of what is given to the tokenizer."""
+    lengths, encode = [], type(tokenizer).__call__
+
+    def counting(self, text, **settings):
+        lengths.append(len(text))
+        return encode(self, text, **settings)
+
+    monkeypatch.setattr(type(tokenizer), "__call__", counting)
+    return lengths
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "row",
+    [
+        Example(completion="word " * MB),
+        Example(prompt="word " * MB, completion="yes"),
+        Example(messages=(("user", "word " * MB), ("assistant", "yes"))),
+    ],
+)
+def test_of_a_row_no_more_is_tokenized_than_max_length_can_hold(tokenizer, encoded, row):
+    from rankviz.worker.finetune.data import ask, tokenize
+
+    tokens = tokenize(row, tokenizer, 8)
+
+    assert 8 == len(tokens.input_ids)
+    assert ask(row, tokenizer, 8) is None
+    assert max(encoded) <= 8 * 64
+
+
+@pytest.mark.torch
+def test_a_row_that_is_cut_has_the_tokens_that_the_whole_row_begins_with_and_no_end(tokenizer):
+    from rankviz.worker.finetune.data import tokenize
+
+    row = Example(completion="one two three " * 1000)
+
+    assert tokenizer("one two three " * 1000)["input_ids"][:64] == tokenize(row, tokenizer, 64).input_ids
+    assert tokenizer.eos_token_id not in tokenize(row, tokenizer, 64).input_ids
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% if i * j < 0 %}x{% endif %}{% endfor %}{% endfor %}",
+    ],
+)
+def test_a_chat_template_without_end_is_ended(tokenizer, monkeypatch, template):
+    from rankviz.worker.finetune.data import tokenize
+
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+
+    with pytest.raises(BadDataError, match=r"chat template of this base took more than 0\.5 s of processor time"):
+        tokenize(CHAT, tokenizer, 8, template_seconds=0.5)
+
+
+@pytest.mark.torch
+def test_of_what_a_chat_template_writes_no_more_is_tokenized_than_max_length_can_hold(tokenizer, encoded, monkeypatch):
+    from rankviz.worker.finetune.data import tokenize
+
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ 'word ' * 10000000 }}")
+
+    tokenize(CHAT, tokenizer, 8)
+
+    assert [8 * 64] == encoded
