@@ -37,8 +37,7 @@ class Work(NamedTuple):
     does: str = "reads"
     doing: str = "Reading"
     busy: str = (
-        "reads at most {at_once} at once of models, adapters, data files, imports and large sweeps, and is busy with "
-        "others"
+        "reads at most {at_once} at once of adapters, data files, imports and large sweeps, and is busy with others"
     )
     advice: str = "check what is in it"
 

@@ -79,7 +79,7 @@ class Models:
             cache=self._cache,
             door=self._workspace.hub,
             suggestions=suggestions,
-            children=self._workspace.children,
+            children=self._workspace.layouts,
         )
 
     def usual_reading_seconds(self) -> float | None:

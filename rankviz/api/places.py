@@ -29,6 +29,11 @@ PUBLISHING = Work(
     "try again later, or publish less at once",
 )
 """How errors call what the senders do."""
+LAYING_OUT = Work(
+    busy="lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
+)
+READING_WAITING, LAYOUTS_WAITING = 6, 2
+"""Who waits in either line. A layout takes seconds, reading up to a minute."""
 OPERATIONS = 5
 """That start runs at once, and the same of those that change some. What is heavy in them has places of its own."""
 OPERATIONS_WAITING = 4
@@ -37,13 +42,29 @@ OPERATION_SECONDS = 60.0
 
 
 def reading(limits: Limits, new_folder: NewFolder, *, shared: bool) -> Children:
-    """The processes that read models, adapters, data files and imports. Whoever compares a large sweep stands in the
-    same line."""
+    """The processes that read adapters, data files and imports. Whoever compares a large sweep stands in the same
+    line."""
+    return _reading(limits, new_folder, READING, READING_WAITING, shared=shared)
+
+
+def layouts(limits: Limits, new_folder: NewFolder, *, shared: bool) -> Children:
+    """The processes that lay out models, in a line of their own: it takes 200 bytes to keep one busy, and that is in
+    the way of nobody who brings runs, data or adapters."""
+    return _reading(limits, new_folder, LAYING_OUT, LAYOUTS_WAITING, shared=shared)
+
+
+def _reading(limits: Limits, new_folder: NewFolder, work: Work, waiting: int, *, shared: bool) -> Children:
+    at_once = limits.introspections
     bounds = Bounds(seconds=limits.child_seconds, memory_bytes=limits.child_memory_mb * 10**6)
-    busy = READING.is_busy(limits.introspections)
-    mine = MAX_OF_A_VISITOR if shared else None
-    line = FairLine(limits.introspections, busy=busy, seconds=bounds.seconds, each=_each(shared), of_a_visitor=mine)
-    return Children(bounds, folder=new_folder, line=line)
+    line = FairLine(
+        at_once,
+        busy=work.is_busy(at_once),
+        seconds=bounds.seconds,
+        each=_each(shared),
+        waiting=waiting,
+        of_a_visitor=MAX_OF_A_VISITOR if shared else None,
+    )
+    return Children(bounds, folder=new_folder, work=work, line=line)
 
 
 def door(limits: Limits, temp: TempHome, new_folder: NewFolder, *, shared: bool) -> Door:

@@ -149,10 +149,17 @@ class Workspace:
 
     @cached_property
     def children(self) -> Children:
-        """The processes in which everything is read that comes from outside."""
+        """The processes in which everything is read that comes from outside, but for models."""
         from rankviz.api import places
 
         return places.reading(self.limits, self.work, shared=self.shared)
+
+    @cached_property
+    def layouts(self) -> Children:
+        """The processes in which models are laid out that are not in the catalogue."""
+        from rankviz.api import places
+
+        return places.layouts(self.limits, self.work, shared=self.shared)
 
     @cached_property
     def hub(self) -> Door:

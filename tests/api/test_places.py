@@ -117,7 +117,25 @@ def test_all_lines_together_leave_threads_to_those_who_only_look(api):
     """Gradio and Starlette share 40."""
     here = api.workspace
 
-    assert 38 > sum(line.most for line in (here.children.line, *here.hub.lines, here.starts, here.changes))
+    lines = (here.children.line, here.layouts.line, *here.hub.lines, here.starts, here.changes)
+    assert 38 > sum(line.most for line in lines)
+
+
+def test_nine_visitors_with_models_to_lay_out_keep_nobody_from_reading_runs_data_or_adapters(api):
+    def lay_out(number):
+        with acting_as(Visitor(f"v{number}")), api.workspace.layouts.turn():
+            go_on.wait(60)
+
+    go_on = Event()
+    with ThreadPoolExecutor(9) as pool:
+        nine = [pool.submit(lay_out, number) for number in range(9)]
+        wait_until(lambda: api.workspace.layouts.line.length == 3 and 6 == sum(each.done() for each in nine))
+        with acting_as(BEN), api.workspace.children.turn(patient=False):
+            go_on.set()
+
+    refused = [each.exception() for each in nine if each.exception()]
+    assert 6 == len(refused)
+    assert "lays out at most 1 at once of models" in str(refused[0])
 
 
 @pytest.mark.parametrize("shared", [True, False])

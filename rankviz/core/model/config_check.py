@@ -15,10 +15,13 @@ from rankviz.errors import BadConfigError
 from rankviz.units import MB
 
 MAX_CONFIG_BYTES = 1 * MB
-MAX_LAYERS = 1000
+MAX_LAYERS = 400
+MAX_LAYERS_IN_ALL = 800
+"""Of all towers, and of lists of layers. Those that are built of it take some seconds of processor time in the slowest
+architecture (2 s for 100 in DeepSeek-V4); the deepest model of the catalogue has 126."""
 MAX_EXPERTS = 4096
-MAX_EXPERT_LAYERS = 100_000
-"""Layers × experts: each may be a module of its own."""
+MAX_EXPERT_LAYERS = 50_000
+"""Layers × experts: each may be a module of its own. Qwen3-Next has 24,576."""
 MAX_COUNT = 65_536
 MAX_SIZE = 10_000_000
 MAX_FREE = 10**11
@@ -137,7 +140,7 @@ def too_large(name: str, size_bytes: int) -> str:
 
 def _check(config: dict[str, Any], name: str) -> None:
     """Every key and value, those of nested configs and lists included."""
-    most = {"layers": 1, "experts": 1}
+    most, layers = {"layers": 1, "experts": 1}, 0
     left: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in config.items()]
     values = 0
     while left:
@@ -168,6 +171,9 @@ def _check(config: dict[str, Any], name: str) -> None:
             for part, keys in (("layers", LAYER_KEYS), ("experts", EXPERT_KEYS)):
                 if key in keys or key.endswith(part):
                     most[part] = max(most[part], value)
+            layers += value if key in LAYER_KEYS else 0
+    if layers > MAX_LAYERS_IN_ALL:
+        raise BadConfigError(f"{name} has {layers:,} layers in all; RankViz takes at most {MAX_LAYERS_IN_ALL:,}.")
     if most["layers"] * most["experts"] > MAX_EXPERT_LAYERS:
         raise BadConfigError(
             f"{name} has {most['layers']:,} layers and {most['experts']:,} experts; RankViz takes at most "

@@ -243,8 +243,8 @@ def _bounded(seconds: float) -> Iterator[None]:
         if not is_over:
             raise
         raise BadDataError(
-            f"The chat template of this base took more than {seconds:g} s of processor time for one row. Choose another "
-            "base, or rows of fewer messages."
+            f"The chat template of this base took more than {seconds:g} s of processor time for one row. Choose "
+            "another base, or rows of fewer messages."
         ) from None
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
