@@ -60,12 +60,20 @@ class Preflight:
             raise InvalidSettingError(" ".join(check.sentence for check in found))
 
     def weight_bytes(self, training: TrainingSetup, base: str, device: Device | None = None) -> int | None:
-        """Bytes that a training fetches of a base from the Hub; None of any other, and where the Hub does not say.
-        LimitError where too many others ask it. device: where it trains, if not here."""
-        model = self._from_the_hub(base)
+        """Bytes that a training fetches of a base from the Hub, 0 of any other; None where that is not known, as where
+        the Hub does not answer. Of the catalogue's models something is known always. LimitError where too many others
+        ask the Hub. device: where it trains, if not here."""
+        from rankviz.hub import reach
+
+        if (model := self._from_the_hub(base)) is None:
+            return 0
         on_gpu = device.cuda if device else uses_gpu(self.facts())
-        repository = _repository(base, model, training, on_gpu=on_gpu) if model else ""
-        return self._weight_bytes(repository, patient=True) if repository else None
+        repository = _repository(base, model, training, on_gpu=on_gpu) or base
+        if reach.has_weights(repository):
+            return 0
+        known = self._weight_bytes(repository, patient=True)
+        is_ours = self._workspace.references.model(base).kind == "name"
+        return BYTES_PER_PARAMETER * model.total_parameters if known is None and is_ours else known
 
     def warnings(self, training: TrainingSetup, base: str = "") -> Sequence[str]:
         """What is worth knowing before this training starts, as sentences."""

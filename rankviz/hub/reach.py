@@ -1,9 +1,10 @@
 """Whether the Hugging Face Hub answers, where its cache is, and what of a model is still to be fetched."""
 
+import json
+import math
 import os
-import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,8 @@ from rankviz.errors import OF_THE_DISK, HubSilentError
 
 TIMEOUT_S = 3.0
 CACHE_VARIABLE = "HF_HUB_CACHE"
-WEIGHT_FILES = {
-    "safetensors": re.compile(r"model(\.safetensors)?(-\d+-of-\d+)?\.safetensors"),
-    "bin": re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin"),
-}
-"""By format, the one that transformers prefers first; other files of a repository are not fetched to load it."""
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Whole, or else in the files that an index of this name names; the first that there is is loaded."""
 MAX_INDEX_BYTES, MAX_TENSORS, MAX_NAME = 16 * 10**6, 200_000, 100
 """Of an index of weights: of 100,000 tensors, at 100 bytes each, it has 10 MB."""
 
@@ -86,7 +84,7 @@ def has_weights(repo_id: str) -> bool:
         return path if isinstance(path, str) else None
 
     try:
-        for single in ("model.safetensors", "pytorch_model.bin"):
+        for single in WEIGHTS:
             index = cached(f"{single}.index.json")
             if cached(single) or (index and _has_all_of(Path(index), Path(single).suffix)):
                 return True
@@ -117,20 +115,42 @@ def _names_in(text: bytes, end: bytes) -> Iterator[str]:
         at = text.find(end, at + 1)
 
 
-def weight_bytes_to_fetch(repo_id: str, api: Any = None) -> int | None:
+def weight_bytes_to_fetch(repo_id: str, folder: Path, api: Any = None) -> int | None:
     """Bytes of this repository's weight files, as the Hub gives them, without those that are in the cache; None where
-    the Hub does not say. api: like huggingface_hub.HfApi."""
+    that is not known. What an index says of sizes, total_size too, is whatever a stranger wrote: it is read for the
+    names of files alone.
+
+    Args:
+        repo_id: Its id on the Hub.
+        folder: Where the index goes.
+        api: Like huggingface_hub.HfApi.
+    """
     from httpx import HTTPError
     from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
+    api = api or HfApi()
     try:
-        info = (api or HfApi()).model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
+        info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
+        sizes = {each.rfilename: each.size for each in info.siblings or ()}
+        names = _loaded_of(sizes, lambda name: api.hf_hub_download(repo_id, name, local_dir=folder))
     except (HTTPError, OSError, errors.HFValidationError):
         return None
-    for pattern in WEIGHT_FILES.values():
-        files = [each for each in info.siblings or () if pattern.fullmatch(each.rfilename)]
-        if files:
-            paths = [try_to_load_from_cache(repo_id, each.rfilename, cache_dir=cache_folder()) for each in files]
-            missing = [each for each, path in zip(files, paths, strict=True) if not isinstance(path, str)]
-            return None if any(each.size is None for each in missing) else sum(each.size for each in missing)
-    return None
+    cached = (try_to_load_from_cache(repo_id, name, cache_dir=cache_folder()) for name in names)
+    missing = [sizes.get(name) for name, path in zip(names, cached, strict=True) if not isinstance(path, str)]
+    return None if not names or None in missing else sum(missing)
+
+
+def _loaded_of(sizes: Mapping[str, int | None], fetch: Callable[[str], str]) -> Collection[str]:
+    """The weight files that a loader takes of a repository; none where that cannot be told."""
+    for whole in WEIGHTS:
+        if whole in sizes:
+            return [whole]
+        index = f"{whole}.index.json"
+        if index in sizes:
+            if (sizes[index] or math.inf) > MAX_INDEX_BYTES:
+                return ()
+            try:
+                return {str(name) for name in json.loads(Path(fetch(index)).read_bytes())["weight_map"].values()}
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                return ()
+    return ()

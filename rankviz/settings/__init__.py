@@ -119,7 +119,8 @@ class Limits(BaseSettings):
     )
     introspections: Annotated[int, Field(ge=1)] = Field(
         2,
-        description="Adapters, data files, imports and large sweeps that are read at once, and models that are laid out",
+        description="Adapters, data files, imports and large sweeps that are read at once; and as many models that are "
+        "laid out",
     )
     child_seconds: Annotated[int, Field(ge=1)] = Field(120, description="Seconds that reading one of them may take")
     child_memory_mb: Annotated[int, Field(ge=256)] = Field(16_000, description="MB of memory that reading one may take")

@@ -7,7 +7,9 @@ counted, so a base that is there already is no download.
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from rankviz import units
 from rankviz.core.runs.stages import DOWNLOADING, LOADING
+from rankviz.errors import LimitError
 from rankviz.folder_sizes import bytes_on_disk
 from rankviz.worker.stages import Stages
 
@@ -60,6 +62,27 @@ class HubDownload:
 
     def _folder(self, repository: str) -> Path:
         return self._cache / f"models--{repository.replace('/', '--')}" / "blobs"
+
+
+class DownloadLimit:
+    """Ends a download by what comes into the cache, whatever its repository says of itself and whoever fetches it:
+    Unsloth does so in a process of its own, and of an adapter another repository. Nothing but the end of this process
+    stops that for certain."""
+
+    def __init__(self, cache: Path, most_bytes: int, stop: Callable[[LimitError], None]):
+        """cache: of the Hub's client. stop: called once, in the thread that looks; it ends this process."""
+        self._cache, self._most, self._stop = cache, most_bytes, stop
+        self._had = bytes_on_disk(cache)
+
+    def look(self) -> None:
+        """Call `stop` where more has come than may."""
+        if bytes_on_disk(self._cache) - self._had > self._most:
+            self._stop(
+                LimitError(
+                    f"The download of this base was stopped at {units.file_size(self._most)}, the most that this server "
+                    "fetches of one. Choose a smaller base."
+                )
+            )
 
 
 def weight_bytes(files: Iterable[tuple[str, int | None]]) -> int | None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rankviz.core.probe.request import ProbeRequest
-from rankviz.core.runs.limits import check_run, check_step
+from rankviz.core.runs.limits import check_run, check_step, most_download_bytes
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import UnknownModelError
 from rankviz.references import Reference, References
@@ -23,6 +23,11 @@ def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
     base, data = known.base(request.base), known.data(request.data)
     refuse_shadowed(base)
     return base, data
+
+
+def most_to_fetch(store: RunStore, run_id: str) -> int | None:
+    """Bytes that may be fetched of the base of a run; None is no limit."""
+    return most_download_bytes(_limits(store, store.ownership(run_id).owner))
 
 
 def admit_probe(store: RunStore, request: ProbeRequest) -> None:

@@ -2,6 +2,7 @@
 index, which is in the Hub's cache, is none."""
 
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,8 @@ from tests.support.web import played_hub
 from tests.support.web.stranger import Stranger
 
 ASKED = 60
+READERS = 2
+"""One asks the Hub, one lays out."""
 PROCESSES = 3
 """That ask the Hub at once: two look-ups, and one for whether it answers at all."""
 
@@ -90,11 +93,21 @@ INDICES = [
 """The last has 200 MB."""
 
 
-def test_an_index_of_weights_is_not_read_where_others_are_answered(tmp_path, monkeypatch):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA))
+LARGE = 48 * 10**9
+
+
+def test_an_index_of_weights_is_not_read_where_others_are_answered_and_says_nothing_of_their_size(
+    tmp_path, monkeypatch
+):
+    for name in ("model", "large"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(LLAMA))
+    index = {"metadata": {"total_size": 1000}, "weight_map": {"a": "weights.safetensors"}}
+    (tmp_path / "large" / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "large" / "weights.safetensors").touch()
+    os.truncate(tmp_path / "large" / "weights.safetensors", LARGE)
     with (
-        played_hub.answering(monkeypatch, mallory__x=tmp_path / "model"),
+        played_hub.answering(monkeypatch, mallory__x=tmp_path / "model", mallory__large=tmp_path / "large") as hub,
         Space(tmp_path, HF_HUB_OFFLINE="0") as space,
     ):
         cached = space.home / "hub" / "models--mallory--x"
@@ -104,12 +117,18 @@ def test_an_index_of_weights_is_not_read_where_others_are_answered(tmp_path, mon
         (cached / "refs" / "main").write_text(played_hub.COMMIT)
         ben = Stranger(space.url)
 
-        def attack(index):
+        def attack(base, index=b""):
             ann = Stranger(space.url)  # another each time, since each may start two
             (snapshot / "model.safetensors.index.json").write_bytes(index)
-            pressed = ann.press("train-button", train_base="mallory/x", train_steps=2)
-            return pressed.error + ann.endpoint("start_sweep", "mallory/x").error
+            pressed = ann.press("train-button", train_base=base, train_steps=2)
+            return pressed.error, ann.endpoint("start_sweep", base).error
 
-        errors = [watched(space, ben, "an index", lambda i=i: attack(i), readers_at_once=PROCESSES) for i in INDICES]
+        unknown = [
+            watched(space, ben, "an index", lambda i=i: attack("mallory/x", i), readers_at_once=READERS)
+            for i in INDICES
+        ]
+        large = watched(space, ben, "weights of a size", lambda: attack("mallory/large"), readers_at_once=READERS)
 
-    assert [""] * len(INDICES) == errors
+    assert all("the Hub does not say how much" in error for errors in unknown for error in errors), unknown
+    assert all("The weights of this base take 48.00 GB" in error for error in large), large
+    assert not [path for path in hub.asked if "weights.safetensors" in path]

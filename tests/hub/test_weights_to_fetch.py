@@ -30,8 +30,14 @@ def cache(tmp_path, monkeypatch):
 
 
 class Hub:
-    def __init__(self, error=None, **sizes):
-        self.sizes, self.error = sizes, error
+    """indices: what those files hold."""
+
+    def __init__(self, error=None, indices=None, **sizes):
+        self.sizes, self.error, self.indices = sizes, error, indices or {}
+
+    def hf_hub_download(self, repo_id, name, *, local_dir):
+        (local_dir / name).write_text(self.indices[name])
+        return str(local_dir / name)
 
     def model_info(self, repo_id, *, files_metadata, timeout):
         if self.error:
@@ -39,30 +45,56 @@ class Hub:
         return SimpleNamespace(siblings=[SimpleNamespace(rfilename=n, size=s) for n, s in self.sizes.items()])
 
 
-SHARDS = {f"model-0000{n}-of-00002.safetensors": 10 * n for n in (1, 2)}
+SHARDS = {f"model-0000{n}-of-00002.safetensors": 10 * n for n in (1, 2)} | {"model.safetensors.index.json": 200}
 INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})
 
 
-def test_only_the_files_that_are_loaded_count_and_safetensors_before_bin(cache):
+INDICES = {"model.safetensors.index.json": INDEX}
+
+
+def weight_bytes(tmp_path, hub):
+    return weight_bytes_to_fetch(REPO, tmp_path, hub)
+
+
+def test_only_the_files_that_are_loaded_count_and_safetensors_before_bin(tmp_path, cache):
     hub = Hub(
+        indices=INDICES,
         **SHARDS,
         **{"pytorch_model.bin": 99, "original/consolidated.00.pth": 99, "model.fp16.safetensors": 99, "config.json": 1},
     )
 
-    assert 30 == weight_bytes_to_fetch(REPO, hub)
-    assert 7 == weight_bytes_to_fetch(REPO, Hub(**{"pytorch_model.bin": 7, "training_args.bin": 1}))
+    assert 30 == weight_bytes(tmp_path, hub)
+    assert 5 == weight_bytes(tmp_path, Hub(indices=INDICES, **SHARDS, **{"model.safetensors": 5}))
+    assert 7 == weight_bytes(tmp_path, Hub(**{"pytorch_model.bin": 7, "training_args.bin": 1}))
 
 
-def test_what_is_in_the_cache_is_not_fetched_again(cache):
+def test_what_is_in_the_cache_is_not_fetched_again(tmp_path, cache):
     cache(**{"model-00001-of-00002.safetensors": "x"})
 
-    assert 20 == weight_bytes_to_fetch(REPO, Hub(**SHARDS))
+    assert 20 == weight_bytes(tmp_path, Hub(indices=INDICES, **SHARDS))
 
 
-def test_where_the_hub_does_not_say_nothing_is_known(cache):
-    assert weight_bytes_to_fetch(REPO, Hub(error=httpx.ConnectError("no route"))) is None
-    assert weight_bytes_to_fetch(REPO, Hub(**{"model.safetensors": None})) is None
-    assert weight_bytes_to_fetch(REPO, Hub(**{"config.json": 1})) is None
+def test_weights_of_any_name_count_as_the_hub_gives_their_size_whatever_the_index_says_of_it(tmp_path, cache):
+    """Small files of the usual names beside them are not loaded."""
+    index = json.dumps({"metadata": {"total_size": 5}, "weight_map": {"a": "sub/large.bin", "b": "other.safetensors"}})
+    sizes = {"sub/large.bin": 48 * 10**9, "other.safetensors": 1, **SHARDS}
+
+    assert 48 * 10**9 + 1 == weight_bytes(tmp_path, Hub(indices={"model.safetensors.index.json": index}, **sizes))
+
+
+@pytest.mark.parametrize(
+    "index",
+    ["", "[1]", '{"weight_map": []}', '{"weight_map": {"a": [1]}}', '{"weight_map": {"a": "not there.safetensors"}}'],
+)
+def test_of_an_index_that_is_none_nothing_is_known(tmp_path, cache, index):
+    assert weight_bytes(tmp_path, Hub(indices={"model.safetensors.index.json": index}, **SHARDS)) is None
+
+
+def test_where_the_hub_does_not_say_nothing_is_known(tmp_path, cache):
+    assert weight_bytes(tmp_path, Hub(error=httpx.ConnectError("no route"))) is None
+    assert weight_bytes(tmp_path, Hub(**{"model.safetensors": None})) is None
+    assert weight_bytes(tmp_path, Hub(**{"config.json": 1})) is None
+    assert weight_bytes(tmp_path, Hub(**SHARDS | {"model.safetensors.index.json": MAX_INDEX_BYTES + 1})) is None
 
 
 def test_a_base_is_in_the_cache_when_all_its_weights_are_and_not_when_only_its_config_is(cache):

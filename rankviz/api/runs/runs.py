@@ -18,7 +18,7 @@ from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.runs.added import added_run
 from rankviz.core.runs.attempts import RAY
 from rankviz.core.runs.base_check import refuse_base
-from rankviz.core.runs.limits import check_count, check_sweep
+from rankviz.core.runs.limits import check_count, check_download, check_sweep
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import QUICK_RANKS, SweepRequest, quick_look
 from rankviz.errors import InvalidSettingError
@@ -140,7 +140,8 @@ class Runs(FollowedRuns):
     def _require_download(self, request: RunRequest | SweepRequest, device: Device | None = None) -> None:
         """device: where it is not fetched to this machine."""
         if self._workspace.limits.base_parameters is not None:
-            self._quota.check_download(self._preflight.weight_bytes(request.training, request.base, device))
+            fetched = self._preflight.weight_bytes(request.training, request.base, device)
+            check_download(fetched, self._workspace.limits)
 
     @writes
     def start(self, request: SweepRequest, destination: Destination = ANYWHERE, device: Device | None = None) -> str:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 DISK_SECONDS = 20.0
 """So long is the size of the runs folder taken as known."""
-BYTES_PER_PARAMETER = 6
-"""A checkpoint with more than this is no model of that many parameters: fp32 has 4, and some is left over."""
 
 
 class Quota:
@@ -129,15 +127,6 @@ class Quota:
         if limits.base_parameters is None:
             return
         check_base(self._models.get(base).total_parameters, limits)
-
-    def check_download(self, weight_bytes: int | None) -> None:
-        """LimitError where a base's files hold more than a model of the largest size: its config may say less."""
-        limit = self._workspace.limits.base_parameters
-        if limit is not None and weight_bytes is not None and weight_bytes > limit * BYTES_PER_PARAMETER:
-            raise LimitError(
-                f"The weights of this base take {units.file_size(weight_bytes)}, and this server allows at most "
-                f"{limit:,} parameters of the base model. Choose a smaller base."
-            )
 
     @property
     def _limitless(self) -> bool:

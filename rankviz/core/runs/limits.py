@@ -17,6 +17,9 @@ SHORTER = (
 )
 """What makes a run take less time."""
 
+BYTES_PER_PARAMETER = 6
+"""A checkpoint with more than this is no model of that many parameters: fp32 has 4, and some is left over."""
+
 
 class RunLimits(Protocol):
     """None is no limit."""
@@ -64,6 +67,25 @@ def check_step(r: int, training: TrainingSetup, limits: RunLimits) -> None:
 def check_base(parameters: int, limits: RunLimits) -> None:
     """LimitError where the base model has too many parameters."""
     _most(parameters, limits, "base_parameters", "parameters of the base model", "Choose a smaller base.")
+
+
+def most_download_bytes(limits: RunLimits) -> int | None:
+    """What the files of a base may have: its config may say less than they hold."""
+    return None if limits.base_parameters is None else limits.base_parameters * BYTES_PER_PARAMETER
+
+
+def check_download(weight_bytes: int | None, limits: RunLimits) -> None:
+    """LimitError where the files of a base are more, or nobody knows how large they are."""
+    most = most_download_bytes(limits)
+    if most is None or (weight_bytes is not None and weight_bytes <= most):
+        return
+    is_known = weight_bytes is not None
+    takes = f"take {units.file_size(weight_bytes)}" if is_known else "may take anything: the Hub does not say how much"
+    raise LimitError(
+        f"The weights of this base {takes}, and this server allows at most {limits.base_parameters:,} parameters of the "
+        f"base model. Choose {'a smaller base' if is_known else 'a base of the catalogue, or try again later'}.",
+        "base_parameters",
+    )
 
 
 def check_minutes(seconds: float, limits: RunLimits) -> None:

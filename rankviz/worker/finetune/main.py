@@ -10,21 +10,26 @@ this process ends and leaves the other runs to the next.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+
+import psutil
 
 from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, YIELD_FILE, YIELD_VARIABLE
 from rankviz.core.runs.stages import GETTING_BASE, IMPORTING, READING_DATA
-from rankviz.errors import UserError
+from rankviz.errors import LimitError, UserError
 from rankviz.machine import disk, load_average
 from rankviz.references import Reference
 from rankviz.store import RunStore
 from rankviz.worker import device
-from rankviz.worker.gate import admit
+from rankviz.worker.downloads import DownloadLimit
+from rankviz.worker.gate import admit, most_to_fetch
 from rankviz.worker.journal import Journal, redirect_output, set_environment
 from rankviz.worker.processor import ProcessorClock
-from rankviz.worker.stages import UNSLOTH_MODULES
+from rankviz.worker.stages import UNSLOTH_MODULES, UNWATCHED
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,7 +57,8 @@ def main(argv: Sequence[str]) -> int:
         try:
             if session is None or not session.intact:
                 session = None  # frees the old base before the new one is loaded
-                session = _load(journal, home, given, data)
+                bounded = partial(_download_bounded, store, journal, attempts)
+                session = _load(journal, home, given, data, bounded)
             session.run(journal.request, journal.append, store.run_dir(run_id))
         except Exception as error:
             exit_code = journal.fail(error)
@@ -61,16 +67,45 @@ def main(argv: Sequence[str]) -> int:
             if exit_code == DISK_FULL:
                 return exit_code  # the runs that have not begun wait until there is room
             if session is None:
-                # What keeps the base or the data from loading keeps it from the other runs too.
-                for other in attempts:
-                    if store.begin(*other):
-                        Journal(store, *other).fail(error)
+                _fail_all(store, attempts, error)
                 return 1
     return 0
 
 
-def _load(journal: Journal, home: Path, given: Reference, data: Reference):
-    """Import and load step by step, saying so. Offline is set first: it is read once, when the Hub's client loads."""
+def _fail_all(store: RunStore, attempts: Sequence[Attempt], error: Exception) -> None:
+    """What keeps the base or the data from loading keeps it from the runs that have not begun too."""
+    for other in attempts:
+        if store.begin(*other):
+            Journal(store, *other).fail(error)
+
+
+@contextmanager
+def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Attempt]) -> Iterator[None]:
+    """Around what fetches and loads a base: no more of it comes than the server allows."""
+    most = most_to_fetch(store, journal.run_id)
+    if most is None:
+        yield
+        return
+    from rankviz.hub.reach import cache_folder
+
+    def stop(error: LimitError) -> None:
+        journal.fail(error)
+        _fail_all(store, attempts, error)
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+        os._exit(1)
+
+    with UNWATCHED.watched(DownloadLimit(cache_folder(), most, stop).look):
+        yield
+
+
+def _load(
+    journal: Journal, home: Path, given: Reference, data: Reference, bounded: Callable[[], AbstractContextManager]
+):
+    """Import and load step by step, saying so. Offline is set first: it is read once, when the Hub's client loads.
+
+    bounded: around what fetches a base from the Hub.
+    """
     from rankviz import dataset
     from rankviz.worker.finetune import base as bases
 
@@ -85,7 +120,8 @@ def _load(journal: Journal, home: Path, given: Reference, data: Reference):
     with stages.imports(UNSLOTH_MODULES):
         from rankviz.worker.finetune.session import Session
 
-    session = Session.load(journal.request, base, rows, stages)
+    with nullcontext() if base.is_local else bounded():
+        session = Session.load(journal.request, base, rows, stages)
     spent = {f"loading_{name}": seconds for name, seconds in clock.read().fields.items()}
     session.loading = {"load_average": average, **spent}
     return session

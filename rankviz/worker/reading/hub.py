@@ -42,7 +42,7 @@ def adapter(work: Path, repo_id: str, max_bytes: int, copies: str, read: str) ->
 def weights(work: Path, repo_id: str) -> Mapping[str, Any]:
     from rankviz.hub.reach import weight_bytes_to_fetch
 
-    return {"bytes": weight_bytes_to_fetch(repo_id)}
+    return {"bytes": weight_bytes_to_fetch(repo_id, work)}
 
 
 def reach(work: Path) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from rankviz.api import Api
+from rankviz.core.runs.limits import check_download
 from rankviz.core.runs.events import RunCancelled
 from rankviz.core.runs.request import first_seeds
 from rankviz.errors import InvalidSettingError, LimitError
@@ -233,11 +234,15 @@ def test_an_added_run_is_its_sweeps_owners(api):
     assert ANN.id == api.workspace.store.ownership(run_id).owner
 
 
-def test_a_base_whose_files_are_larger_than_its_config_says_is_refused(api):
-    with acting_as(ANN):
-        api.quota.check_download(4_000_000_000)
-        with pytest.raises(LimitError, match="allows at most 1,000,000,000 parameters"):
-            api.quota.check_download(100_000_000_000)
+def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_is_refused(api):
+    own = Api(home=api.workspace.home, shared=False).workspace.limits
+
+    check_download(4_000_000_000, api.workspace.limits)
+    check_download(None, own)
+    with pytest.raises(LimitError, match=r"take 100\.00 GB, .* at most 1,000,000,000 parameters .* a smaller base"):
+        check_download(100_000_000_000, api.workspace.limits)
+    with pytest.raises(LimitError, match="may take anything: the Hub does not say how much, .* base of the catalogue"):
+        check_download(None, api.workspace.limits)
 
 
 def test_so_many_seeds_are_refused_before_they_are_made():
