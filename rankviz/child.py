@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import resource
 import select
 import signal
@@ -23,6 +24,15 @@ LOG_TAIL = 2000
 """Characters of the child's log in an error."""
 KEPT_BYTES = 4 * LOG_TAIL
 """Of its log until it ends."""
+VARIABLES = re.compile(
+    r"PATH|HOME|USER|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|\w+_NUM_THREADS"
+    r"|OMP_\w+|GOMP_\w+|MKL_\w+|CUDA_\w+|GRADIO_TEMP_DIR|SPACE_ID|RANKVIZ_(?!ADMIN_TOKEN|COOKIE_KEY)\w+"
+)
+"""What a child gets of the environment: no token and no key, since it reads what strangers wrote."""
+ASKING = re.compile(
+    rf"{VARIABLES.pattern}|HF_\w+|HUGGING_?FACE_\w+|TRACKIO_\w+|XDG_CACHE_HOME|SSL_CERT_\w+|\w+_CA_BUNDLE|(?i:\w+_PROXY)"
+)
+"""The same of one that asks the Hub, as its owner where they have a token."""
 MAX_ANSWER_BYTES = 200_000_000
 MAX_FILE_BYTES = 70 * 10**9
 """Of one file that a child writes: more than the largest adapter that is read."""
@@ -49,12 +59,20 @@ class Bounds:
     file_bytes: int = MAX_FILE_BYTES
 
 
-def run(command: Sequence[str], bounds: Bounds, *, folder: Path | None = None, secret: str = "") -> Ended:
+def run(
+    command: Sequence[str],
+    bounds: Bounds,
+    *,
+    folder: Path | None = None,
+    secret: str = "",
+    variables: re.Pattern[str] = VARIABLES,
+) -> Ended:
     """The command's standard output and end, under bounds, whatever it does.
 
     folder: where its temporary files go.
     secret: waits on its standard input, so that it is in no file, no argument and no variable. What the child prints
         is returned without it. Its log has no other token either.
+    variables: names of those that it gets of this process's environment.
     """
     # The end of this pipe that nobody writes to closes when this process ends. The kernel then signals the child's
     # whole group, whether or not any of it looks: SIGIO ends a process that does not handle it.
@@ -67,7 +85,8 @@ def run(command: Sequence[str], bounds: Bounds, *, folder: Path | None = None, s
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=IMPORT_ROOT,
-            env={**os.environ, **({"TMPDIR": str(folder)} if folder else {})},
+            env={name: value for name, value in os.environ.items() if variables.fullmatch(name)}
+            | ({"TMPDIR": str(folder)} if folder else {}),
             start_new_session=True,
         )
         try:

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from rankviz import errors
-from rankviz.child import Bounds, Ended, run
+from rankviz.child import VARIABLES, Bounds, Ended, run
 from rankviz.errors import HubUnavailableError, RankVizError, UserError, WorkerError
 from rankviz.fair_line import FairLine
 
@@ -64,6 +64,7 @@ class Children:
         work: What it does, in words.
         line: Who may run one; by default everybody in turn.
         failed_seconds: How long what could not be read is not tried again.
+        variables: What each gets of the environment, as child.run has it.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Children:
         work: Work = READING,
         line: FairLine | None = None,
         failed_seconds: float = FAILED_SECONDS,
+        variables: re.Pattern[str] = VARIABLES,
     ):
         self.bounds = bounds
         self.folder = folder
@@ -82,6 +84,7 @@ class Children:
         self._worker = worker
         self._work = work
         self._failed_seconds = failed_seconds
+        self._variables = variables
         self._failed: OrderedDict[str, tuple[float, RankVizError]] = OrderedDict()
 
     @contextlib.contextmanager
@@ -124,7 +127,11 @@ class Children:
         try:
             with self.folder() as folder:
                 (Path(folder) / REQUEST).write_text(json.dumps(request), encoding="utf-8")
-                ended = run([*self._worker, operation, str(folder)], self.bounds, folder=Path(folder), secret=secret)
+                command, more = (
+                    [*self._worker, operation, str(folder)],
+                    {"secret": secret, "variables": self._variables},
+                )
+                ended = run(command, self.bounds, folder=Path(folder), **more)
                 # Within the block, so that who gave the folder can say what its disk has refused.
                 return answer(ended, about=about, error=error, work=self._work)
         except (UserError, WorkerError, HubUnavailableError) as failure:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rankviz.child import ASKING, VARIABLES
 from rankviz.child import run as run_one
 from rankviz.children import Bounds, Children
 from rankviz.errors import BadAdapterError, LimitError, NotInstalledError, WorkerError
@@ -267,3 +268,30 @@ def test_who_brings_again_what_could_not_be_read_takes_no_place():
 
     with some.turn(), acting_as(Visitor("again")), pytest.raises(WorkerError), some.turn("bad"):
         pass
+
+
+PRINTS_ITS_VARIABLES = "import json, os; print(json.dumps(dict(os.environ)))"
+SECRETS = ("RANKVIZ_ADMIN_TOKEN", "RANKVIZ_COOKIE_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY")
+
+
+def test_a_child_that_reads_has_no_token_and_no_key_in_its_environment(monkeypatch):
+    for name in (*SECRETS, "RANKVIZ_MAX_STEPS", "LC_ALL"):
+        monkeypatch.setenv(name, "sixteen letters or more")
+
+    reads = ask(running(PRINTS_ITS_VARIABLES))
+    asks = ask(running(PRINTS_ITS_VARIABLES, variables=ASKING))
+
+    assert not set(SECRETS) & set(reads)
+    assert {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"} == set(SECRETS) & set(asks)
+    assert {"PATH", "RANKVIZ_MAX_STEPS", "LC_ALL"} <= set(reads)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_of_what_a_server_runs_only_those_that_ask_the_hub_have_its_token(tmp_path, shared):
+    from rankviz.api.workspace import Workspace
+
+    here = Workspace(tmp_path, shared=shared)
+    reads, asks = (here.children, here.layouts), (here.senders, here.hub._lookups, here.hub._downloads)
+
+    assert [VARIABLES] * 2 == [each._variables for each in reads]
+    assert [ASKING] * 3 == [each._variables for each in asks]

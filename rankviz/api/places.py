@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankviz.child import Bounds
+from rankviz.child import ASKING, Bounds
 from rankviz.children import READING, Children, Work
 from rankviz.fair_line import MAX_OF_A_VISITOR, FairLine
 from rankviz.hub.door import Copies, Door, open_door
@@ -84,7 +84,7 @@ def publishing(limits: Limits, new_folder: NewFolder, *, shared: bool) -> Childr
     bounds = Bounds(seconds=limits.send_seconds, memory_bytes=limits.child_memory_mb * 10**6)
     busy = PUBLISHING.is_busy(limits.sends)
     line = FairLine(limits.sends, busy=busy, seconds=bounds.seconds, each=_each(shared))
-    return Children(bounds, folder=new_folder, work=PUBLISHING, line=line)
+    return Children(bounds, folder=new_folder, work=PUBLISHING, line=line, variables=ASKING)
 
 
 def operations(does: str, *, shared: bool) -> FairLine:

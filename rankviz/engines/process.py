@@ -30,6 +30,8 @@ from rankviz.paths import IMPORT_ROOT
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 1.0
+OF_THE_SERVER = ("RANKVIZ_ADMIN_TOKEN", "RANKVIZ_COOKIE_KEY")
+"""Variables that no worker needs, which loads what strangers wrote."""
 UNKILLED = (
     "The worker has been killed and has not ended yet: it may wait for a driver or a disk. Its place stays taken until "
     "it has."
@@ -143,7 +145,7 @@ def launch(
     lock = lock_file(home, slot)
     search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in OF_THE_SERVER},
         **environment,
         YIELD_VARIABLE: yield_file(home, slot).name,
         "PYTHONPATH": os.pathsep.join(search_path),

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from rankviz.child import Bounds
+from rankviz.child import ASKING, Bounds
 from rankviz.children import Children
 from rankviz.core.preflight.facts import HubAnswer
 from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, LimitError, RankVizError, WorkerError
@@ -215,7 +215,7 @@ def open_door(
     def children(bounds: Bounds, at_once: int) -> Children:
         busy = BUSY.format(at_once=at_once)
         line = FairLine(at_once, busy=busy, seconds=bounds.seconds, each=each, waiting=MAX_WAITING)
-        return Children(bounds, folder=folder, line=line, failed_seconds=FAILED_SECONDS)
+        return Children(bounds, folder=folder, line=line, failed_seconds=FAILED_SECONDS, variables=ASKING)
 
     lookup_bounds = Bounds(seconds=LOOKUP_SECONDS, memory_bytes=LOOKUP_MEMORY_BYTES)
     return Door(children(lookup_bounds, at_once), children(download_bounds, 1), copies)

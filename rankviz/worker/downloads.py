@@ -79,8 +79,8 @@ class DownloadLimit:
         if bytes_on_disk(self._cache) - self._had > self._most:
             self._stop(
                 LimitError(
-                    f"The download of this base was stopped at {units.file_size(self._most)}, the most that this server "
-                    "fetches of one. Choose a smaller base."
+                    f"The download of this base was stopped at {units.file_size(self._most)}, the most that this "
+                    "server fetches of one. Choose a smaller base."
                 )
             )
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
@@ -96,9 +97,7 @@ INDICES = [
 LARGE = 48 * 10**9
 
 
-def test_an_index_of_weights_is_not_read_where_others_are_answered_and_says_nothing_of_their_size(
-    tmp_path, monkeypatch
-):
+def test_an_index_of_weights_is_not_read_where_others_are_answered_nor_believed(tmp_path, monkeypatch):
     for name in ("model", "large"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(LLAMA))
@@ -123,11 +122,9 @@ def test_an_index_of_weights_is_not_read_where_others_are_answered_and_says_noth
             pressed = ann.press("train-button", train_base=base, train_steps=2)
             return pressed.error, ann.endpoint("start_sweep", base).error
 
-        unknown = [
-            watched(space, ben, "an index", lambda i=i: attack("mallory/x", i), readers_at_once=READERS)
-            for i in INDICES
-        ]
-        large = watched(space, ben, "weights of a size", lambda: attack("mallory/large"), readers_at_once=READERS)
+        during = partial(watched, space, ben, readers_at_once=READERS)
+        unknown = [during("an index", partial(attack, "mallory/x", index)) for index in INDICES]
+        large = during("an index of few bytes", partial(attack, "mallory/large"))
 
     assert all("the Hub does not say how much" in error for errors in unknown for error in errors), unknown
     assert all("The weights of this base take 48.00 GB" in error for error in large), large

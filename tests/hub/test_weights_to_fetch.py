@@ -84,7 +84,7 @@ def test_weights_of_any_name_count_as_the_hub_gives_their_size_whatever_the_inde
 
 @pytest.mark.parametrize(
     "index",
-    ["", "[1]", '{"weight_map": []}', '{"weight_map": {"a": [1]}}', '{"weight_map": {"a": "not there.safetensors"}}'],
+    ["", "[1]", '{"weight_map": []}', '{"weight_map": {"a": [1]}}', '{"weight_map": {"a": "nowhere.safetensors"}}'],
 )
 def test_of_an_index_that_is_none_nothing_is_known(tmp_path, cache, index):
     assert weight_bytes(tmp_path, Hub(indices={"model.safetensors.index.json": index}, **SHARDS)) is None

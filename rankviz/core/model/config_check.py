@@ -107,6 +107,7 @@ WORDS = {
 """By key: the texts that transformers knows. tests/core/model/test_config_check.py compares them with its own."""
 
 
+OF_CODE = frozenset(("auto_map", "quantization_config", "kernel_config", "custom_generate", "custom_pipelines"))
 ROPES, QUANTIZATION = ("rope_scaling", "rope_parameters"), "quantization_config"
 
 
@@ -128,6 +129,21 @@ def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
         )
     _check(config, name)
     return config
+
+
+def without_code(value: Any) -> Any:
+    """The same config, or part of one, without what names code: classes and kernels, which loaders fetch where they
+    can, and how weights are packed. None of it changes a shape."""
+    match value:
+        case dict():
+            return {key: without_code(each) for key, each in value.items() if not _names_code(key)}
+        case list():
+            return [without_code(each) for each in value]
+    return value
+
+
+def _names_code(key: str) -> bool:
+    return key in OF_CODE or key.endswith(("_implementation", "_implementation_internal"))
 
 
 def too_large(name: str, size_bytes: int) -> str:

@@ -82,8 +82,8 @@ def check_download(weight_bytes: int | None, limits: RunLimits) -> None:
     is_known = weight_bytes is not None
     takes = f"take {units.file_size(weight_bytes)}" if is_known else "may take anything: the Hub does not say how much"
     raise LimitError(
-        f"The weights of this base {takes}, and this server allows at most {limits.base_parameters:,} parameters of the "
-        f"base model. Choose {'a smaller base' if is_known else 'a base of the catalogue, or try again later'}.",
+        f"The weights of this base {takes}, and this server allows at most {limits.base_parameters:,} parameters of "
+        f"the base model. Choose {'a smaller base' if is_known else 'a base of the catalogue, or try again later'}.",
         "base_parameters",
     )
 

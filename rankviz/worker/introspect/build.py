@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rankviz.core.model.config_check import DTYPES, MODEL_DTYPES
+from rankviz.core.model.config_check import DTYPES, MODEL_DTYPES, without_code
 from rankviz.errors import BadConfigError, shortened
 
 DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers")
@@ -25,8 +25,7 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
     )
 
     transformers.logging.set_verbosity_error()
-    # Neither changes a shape, and both would ask for kernels that may not be here.
-    config = {k: v for k, v in config.items() if k not in ("quantization_config", "_attn_implementation", "auto_map")}
+    config = without_code(config)
     model_type = config["model_type"]
     whole = any(name.endswith("ForConditionalGeneration") for name in config.get("architectures") or ())
     if model_type not in CONFIG_MAPPING:

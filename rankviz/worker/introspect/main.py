@@ -6,6 +6,7 @@ The request.json of the folder names the config.json. No weight is read or alloc
 runs (trust_remote_code is False).
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ ACTIVATION_SECONDS = 20.0
 
 
 def main(argv: Sequence[str]) -> int:
+    os.environ["HF_HUB_OFFLINE"] = "1"  # of a model nothing is wanted but what is here
     config = Path(request_in(argv[0])["config"])
     return answer(lambda: introspect(parse_config(config.read_bytes(), name=config.name)), too_large=TOO_LARGE)
 

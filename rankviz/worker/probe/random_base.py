@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rankviz.core.model.config_check import without_code
 from rankviz.errors import UserError
 
 BF16_BYTES = 2
@@ -27,7 +28,7 @@ def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> No
     """Config, weights and a tokenizer of a few words into `folder`; UserError where the disk has no room for them."""
     from rankviz.worker.introspect.build import build, cut_config
 
-    cut = cut_config(config, depth)
+    cut = cut_config(without_code(config), depth)
     model = build(cut)
     shapes = dict(_stored(model))
     size = BF16_BYTES * sum(math.prod(shape) for shape in shapes.values())
@@ -39,8 +40,7 @@ def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> No
             f"{free / 1e9:.1f} GB are free: make room, or probe fewer blocks."
         )
     _write_safetensors(folder / "model.safetensors", shapes)
-    for key in ("quantization_config", "auto_map", "dtype"):
-        cut.pop(key, None)
+    cut.pop("dtype", None)
     (folder / "config.json").write_text(json.dumps({**cut, "torch_dtype": "bfloat16"}))
     _write_tokenizer(folder)
 

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.limits import check_download
 from rankviz.core.runs.events import RunCancelled
+from rankviz.core.runs.limits import check_download
 from rankviz.core.runs.request import first_seeds
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.store.journal import request_text
@@ -241,7 +241,7 @@ def test_a_base_whose_files_are_larger_than_its_config_says_or_of_unknown_size_i
     check_download(None, own)
     with pytest.raises(LimitError, match=r"take 100\.00 GB, .* at most 1,000,000,000 parameters .* a smaller base"):
         check_download(100_000_000_000, api.workspace.limits)
-    with pytest.raises(LimitError, match="may take anything: the Hub does not say how much, .* base of the catalogue"):
+    with pytest.raises(LimitError, match=r"may take anything: the Hub does not say how much, .* base of the catalogue"):
         check_download(None, api.workspace.limits)
 
 

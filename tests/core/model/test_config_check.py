@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from rankviz.core.model.config_check import WORDS, parse_config
+from rankviz.core.model.config_check import WORDS, parse_config, without_code
 from rankviz.errors import BadConfigError
 from rankviz.paths import ASSETS
 
@@ -144,3 +144,13 @@ def test_what_real_configs_have_is_read():
     change |= {"scale_layers": 0.5, "num_experts": None, "max_position_embeddings": 10_485_760}
 
     assert 10_485_760 == parse_config(json.dumps(LLAMA | change).encode())["max_position_embeddings"]
+
+
+def test_what_names_code_is_dropped_on_every_floor_and_shapes_stay():
+    code = {"auto_map": {"AutoModel": "x.Y"}, "quantization_config": {"quant_method": "q"}, "attn_implementation": "a/b"}
+    code |= {"_attn_implementation": "a/b", "experts_implementation": "a/b", "_attn_implementation_internal": "a/b"}
+    shapes = {"conv_kernel_size": 4, "use_mamba_kernels": True, "linear_conv_kernel_dim": 4}
+
+    hostile = LLAMA | shapes | code | {"text_config": LLAMA | code, "towers": [shapes | code]}
+
+    assert LLAMA | shapes | {"text_config": LLAMA, "towers": [shapes]} == without_code(hostile)
