@@ -107,7 +107,7 @@ def test_an_index_of_weights_is_not_read_where_others_are_answered_nor_believed(
     os.truncate(tmp_path / "large" / "weights.safetensors", LARGE)
     with (
         played_hub.answering(monkeypatch, mallory__x=tmp_path / "model", mallory__large=tmp_path / "large") as hub,
-        Space(tmp_path, HF_HUB_OFFLINE="0") as space,
+        Space(tmp_path, HF_HUB_OFFLINE="0", RANKVIZ_MAX_CHILD_SECONDS="600") as space,
     ):
         cached = space.home / "hub" / "models--mallory--x"
         snapshot = cached / "snapshots" / played_hub.COMMIT

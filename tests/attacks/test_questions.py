@@ -2,13 +2,17 @@
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from tests.attacks.payloads import run_files, runs_zip
+from tests.attacks.test_imports import imported
+from tests.attacks.test_owners import sweeps_of
 from tests.attacks.watching import watched
-from tests.support.web.stranger import file_data
+from tests.support.web.stranger import Stranger, file_data
 
 PATHS = ["/etc/passwd", "~/../etc/passwd", "~root", "../../etc/passwd", "./app.py", "file:///etc/passwd", "assets"]
 PATHS += ["//etc/passwd", "/proc/self/environ", "~nosuchuser/x", "$HOME", "a\x00b", "\ud800", "A" * 5000]
@@ -87,6 +91,32 @@ def test_a_config_of_any_size_is_read_once_within_bounds_or_refused(space, durin
     again = watched(space, ben, "configs once more", lambda: [tried(path) for path in paths[last]], readers_at_once=0)
 
     assert first[last] == again
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_models_of_nine_visitors_that_are_slow_to_lay_out_keep_nobody_from_importing(space, during, name):
+    """As deep as may be, each another one."""
+    deep = LLAMA | {"model_type": "jamba", "num_hidden_layers": 400, "num_experts": 100}
+    cat = Stranger(space.url)
+
+    def lay_out(number):
+        ann = Stranger(space.url)
+        path = ann.upload("config.json", json.dumps(deep | {"vocab_size": 1000 + number}).encode())
+        return ann.ask(model=path).text
+
+    def attack():
+        with ThreadPoolExecutor(9) as pool:
+            asked = [pool.submit(lay_out, number) for number in range(9)]
+            while not space.readers():
+                time.sleep(0.05)
+            imported(cat, runs_zip((name, run_files(name))))
+            return [each.result() for each in asked]
+
+    answers = during(attack, readers_at_once=2)
+
+    assert name in sweeps_of(cat)
+    assert 6 <= sum("lays out at most 1 at once" in text for text in answers)
 
 
 BODIES = [

@@ -147,7 +147,11 @@ def test_what_real_configs_have_is_read():
 
 
 def test_what_names_code_is_dropped_on_every_floor_and_shapes_stay():
-    code = {"auto_map": {"AutoModel": "x.Y"}, "quantization_config": {"quant_method": "q"}, "attn_implementation": "a/b"}
+    code = {
+        "auto_map": {"AutoModel": "x.Y"},
+        "quantization_config": {"quant_method": "q"},
+        "attn_implementation": "a/b",
+    }
     code |= {"_attn_implementation": "a/b", "experts_implementation": "a/b", "_attn_implementation_internal": "a/b"}
     shapes = {"conv_kernel_size": 4, "use_mamba_kernels": True, "linear_conv_kernel_dim": 4}
 
