@@ -69,6 +69,21 @@ def test_the_limit_of_a_container_is_its_memory(tmp_path):
     assert 64 * MB == memory_bytes([tmp_path / "max", tmp_path / "small"])
 
 
+def test_a_worker_has_no_key_of_the_server_in_its_environment(store, monkeypatch):
+    for name in ("RANKVIZ_ADMIN_TOKEN", "RANKVIZ_COOKIE_KEY", "HF_TOKEN"):
+        monkeypatch.setenv(name, "sixteen letters or more")
+    (run_id,) = sweep(store, 4)
+    says = "print(*sorted(os.environ), flush=True)\nfor run_id in run_ids: begin(run_id) and complete(run_id)"
+    supervisor = Supervisor(store, engines=[Local(store.home, commands={"finetune": worker(says)})], poll_seconds=0.02)
+
+    supervisor.settle()
+    supervisor.stop()
+
+    variables = (store.run_dir(run_id) / "worker.log").read_text().split()
+    assert "HF_TOKEN" in variables
+    assert not {"RANKVIZ_ADMIN_TOKEN", "RANKVIZ_COOKIE_KEY"} & {*variables}
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     from transformers import AutoTokenizer
