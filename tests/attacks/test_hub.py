@@ -5,13 +5,19 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import httpx
 import pytest
 
+from rankviz.api import Api
+from rankviz.errors import LimitError
+from rankviz.references import Reference
+from rankviz.visitor import Visitor, acting_as
 from tests.attacks.spaces import Space
 from tests.attacks.watching import watched
+from tests.support.runs import questions
 from tests.support.web import played_hub
 from tests.support.web.stranger import Stranger
 
@@ -97,16 +103,11 @@ INDICES = [
 LARGE = 48 * 10**9
 
 
-def test_an_index_of_weights_is_not_read_where_others_are_answered_nor_believed(tmp_path, monkeypatch):
-    for name in ("model", "large"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps(LLAMA))
-    index = {"metadata": {"total_size": 1000}, "weight_map": {"a": "weights.safetensors"}}
-    (tmp_path / "large" / "model.safetensors.index.json").write_text(json.dumps(index))
-    (tmp_path / "large" / "weights.safetensors").touch()
-    os.truncate(tmp_path / "large" / "weights.safetensors", LARGE)
+def test_an_index_of_weights_is_not_read_where_others_are_answered(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA))
     with (
-        played_hub.answering(monkeypatch, mallory__x=tmp_path / "model", mallory__large=tmp_path / "large") as hub,
+        played_hub.answering(monkeypatch, mallory__x=tmp_path / "model"),
         Space(tmp_path, HF_HUB_OFFLINE="0", RANKVIZ_MAX_CHILD_SECONDS="600") as space,
     ):
         cached = space.home / "hub" / "models--mallory--x"
@@ -116,16 +117,36 @@ def test_an_index_of_weights_is_not_read_where_others_are_answered_nor_believed(
         (cached / "refs" / "main").write_text(played_hub.COMMIT)
         ben = Stranger(space.url)
 
-        def attack(base, index=b""):
+        def attack(index):
             ann = Stranger(space.url)  # another each time, since each may start two
             (snapshot / "model.safetensors.index.json").write_bytes(index)
-            pressed = ann.press("train-button", train_base=base, train_steps=2)
-            return pressed.error, ann.endpoint("start_sweep", base).error
+            pressed = ann.press("train-button", train_base="mallory/x", train_steps=2)
+            return pressed.error, ann.endpoint("start_sweep", "mallory/x").error
 
-        during = partial(watched, space, ben, readers_at_once=READERS)
-        unknown = [during("an index", partial(attack, "mallory/x", index)) for index in INDICES]
-        large = during("an index of few bytes", partial(attack, "mallory/large"))
+        during = partial(watched, space, ben, "an index", readers_at_once=READERS)
+        errors = [error for index in INDICES for error in during(partial(attack, index))]
 
-    assert all("the Hub does not say how much" in error for errors in unknown for error in errors), unknown
-    assert all("The weights of this base take 48.00 GB" in error for error in large), large
-    assert not [path for path in hub.asked if "weights.safetensors" in path]
+    assert all("the Hub does not say how much" in error for error in errors), errors
+
+
+def test_weights_that_only_an_index_names_are_refused_by_the_size_that_the_hub_gives(tmp_path, monkeypatch):
+    folder = tmp_path / "large"
+    folder.mkdir()
+    index = {"metadata": {"total_size": 1000}, "weight_map": {"a": "weights.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model-00001-of-00001.safetensors").write_text("a small one of the usual name")
+    (folder / "weights.safetensors").touch()
+    os.truncate(folder / "weights.safetensors", LARGE)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    api = Api(home=tmp_path / "home", shared=True)
+    small = api.models.get("HuggingFaceTB/SmolLM2-135M")
+    api.models._known[Reference("hub", "mallory/large")] = replace(small, id="mallory/large")  # as its config says
+
+    with (
+        played_hub.answering(monkeypatch, mallory__large=folder) as hub,
+        acting_as(Visitor("ann")),
+        pytest.raises(LimitError, match=r"weights of this base take 48\.00 GB, and this server allows at most"),
+    ):
+        api.runs.start(questions.sweep(base="mallory/large", max_steps=2, ranks=(4,)))
+
+    assert not [path for path in hub.asked if path.endswith("weights.safetensors")]
