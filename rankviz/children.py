@@ -127,11 +127,13 @@ class Children:
         try:
             with self.folder() as folder:
                 (Path(folder) / REQUEST).write_text(json.dumps(request), encoding="utf-8")
-                command, more = (
+                ended = run(
                     [*self._worker, operation, str(folder)],
-                    {"secret": secret, "variables": self._variables},
+                    self.bounds,
+                    folder=Path(folder),
+                    secret=secret,
+                    variables=self._variables,
                 )
-                ended = run(command, self.bounds, folder=Path(folder), **more)
                 # Within the block, so that who gave the folder can say what its disk has refused.
                 return answer(ended, about=about, error=error, work=self._work)
         except (UserError, WorkerError, HubUnavailableError) as failure:
