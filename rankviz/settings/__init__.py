@@ -190,6 +190,11 @@ class Settings(BaseSettings):
         default_factory=lambda: "SPACE_ID" in os.environ,
         description="Whether strangers use the page: limits, owners, and no path of the machine is read",
     )
+    hosts: str = Field(
+        "",
+        description="Names at which browsers open the page, separated by commas: `ranks.example.org,*.lab.example`. IP "
+        "addresses, localhost, the name of this machine and those of a Space need not be named; `*` is any name",
+    )
     engine: str = Field("local", description="The engine of runs that name none")
     gpus: Annotated[int, Field(ge=1)] | None = Field(
         None, description="GPUs of this machine that train at once, one worker each; without it all that are alike"

@@ -15,7 +15,7 @@ from gradio.state_holder import SessionState
 from rankviz.errors import UserError
 from rankviz.store.memory.first_read import viewing
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
-from rankviz.ui.requests import mcp_calls, sessions
+from rankviz.ui.requests import fetching, mcp_calls, sessions
 from rankviz.ui.requests.event_errors import in_words
 from rankviz.ui.requests.event_gate import click_of, require_sendable, with_defaults
 from rankviz.ui.requests.mcp_answers import in_json
@@ -28,6 +28,7 @@ class PageBlocks(SmallBlocks):
     """Every function of the page and every endpoint is called through `process_api`, through the queue or past it."""
 
     def __init__(self, **options: Any) -> None:
+        fetching.refuse()
         super().__init__(**options)
         self.default_config = PageConfig(self)
 

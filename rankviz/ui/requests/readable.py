@@ -1,6 +1,6 @@
 """Refuses requests that cannot be read, and answers where the code behind it fails."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from rankviz.core.bounds import UNPRINTABLE
 from rankviz.ui.requests.envelope import NO_ENDPOINT
 from rankviz.ui.requests.event_errors import logged
+from rankviz.ui.requests.hosts import Hosts
 
 HOSTS = (b"host", b"x-forwarded-host")
 ADDRESSES = (b"origin", b"x-gradio-server")
@@ -24,10 +25,13 @@ NO_EVENT = "This page has no such event. Reload the page."
 
 
 @asynccontextmanager
-async def before_all(app: Any) -> AsyncIterator[None]:
-    """Puts `Readable` before everything while the app runs. Gradio's own check of origins, which reads headers too,
-    comes before any middleware that Gradio can be given."""
-    app.middleware_stack = Readable(app.middleware_stack)
+async def before_all(app: Any, names: Sequence[str]) -> AsyncIterator[None]:
+    """Puts `Readable` and `Hosts` before everything while the app runs. Gradio's own check of origins, which reads
+    headers too and lets other sites' pages in, comes before any middleware that Gradio can be given.
+
+    names: of this server.
+    """
+    app.middleware_stack = Readable(Hosts(app.middleware_stack or app.build_middleware_stack(), names))
     yield
 
 
