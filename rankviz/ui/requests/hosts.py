@@ -49,9 +49,12 @@ class Hosts(TrustedHostMiddleware):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] in ("http", "websocket"):
-            host = Headers(scope=scope).get("host", "")
-            if not self._is_ours(host):
-                text = f"This server has no name {shown(host)}. If it has, name it in RANKVIZ_HOSTS and start it again."
+            headers = Headers(scope=scope)
+            names = [headers.get("host", ""), headers.get("x-forwarded-host", LOOPBACK).partition(",")[0].strip()]
+            if others := [name for name in names if not self._is_ours(name)]:
+                text = (
+                    f"This server has no name {shown(others[0])}. If it has, name it in RANKVIZ_HOSTS and start again."
+                )
                 return await PlainTextResponse(text, 421)(scope, receive, send)
             if not self._answers_others and is_foreign(scope):
                 return await PlainTextResponse(ANOTHERS, 403)(scope, receive, send)
