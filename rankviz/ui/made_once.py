@@ -25,9 +25,7 @@ CONFIG = ("/config", "/config/")
 NOBODYS = b"rankviz.invalid"
 """The name under which the page is made, before that of the server as a visitor named it stands there: a name that is
 made up costs no page."""
-GRADIOS_OWN = b"x-gradio-server"
-"""From its server for pages that are drawn on the server, which there is none of here."""
-NAMES = frozenset({b"host", b"x-forwarded-host", b"x-forwarded-proto", GRADIOS_OWN, b"accept-encoding"})
+NAMES = frozenset({b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server", b"accept-encoding"})
 GZIP_LEVEL = 6
 FILES = ("/assets/", "/rankviz/", "/static/")
 KINDS = (".css", ".js")
@@ -129,8 +127,7 @@ def key_of(scope: Mapping[str, Any]) -> Key | None:
 
 def origin_of(scope: Mapping[str, Any]) -> str:
     """The server as a visitor names it, by scheme, name and port."""
-    headers = [(name, value) for name, value in scope["headers"] if name != GRADIOS_OWN]
-    root = urlsplit(get_root_url(Request({**scope, "headers": headers}), "", None))
+    root = urlsplit(get_root_url(Request(scope), "", None))
     return f"{root.scheme}://{root.netloc}"
 
 

@@ -104,10 +104,6 @@ def test_a_name_that_is_made_up_costs_no_page_and_pushes_nothing_out(client, gra
     assert ["/assets/index-1.js", "/"] == gradio.made
 
 
-def test_a_header_of_gradios_own_server_is_not_read(client, gradio):
-    assert "testserver" in client.get("/", headers={"x-gradio-server": "http://evil.example"}).text
-
-
 def test_it_is_compressed_for_who_takes_that(client, gradio):
     gradio.more = "x" * 10_000
     plain = client.get("/", headers=PLAIN)

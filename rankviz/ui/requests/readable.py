@@ -17,7 +17,9 @@ from rankviz.ui.requests.event_errors import logged
 from rankviz.ui.requests.hosts import Hosts
 
 HOSTS = (b"host", b"x-forwarded-host")
-ADDRESSES = (b"origin", b"x-gradio-server")
+ADDRESSES = (b"origin",)
+GRADIOS_OWN = b"x-gradio-server"
+"""From the server that draws Gradio's pages, which there is none of here; Gradio writes it into answers to others."""
 MAX_PATH_BYTES = 2000
 MAX_NAME_BYTES = 255
 """Of what stands between two slashes: no file has a longer name, and looking for one is an error."""
@@ -47,9 +49,10 @@ class Readable:
         if unreadable := _unreadable(scope):
             text = f"The {unreadable} of the request cannot be read."
             return await JSONResponse({"detail": text}, 400)(scope, receive, send)
-        if not any(name == b"host" for name, _ in scope["headers"]):  # as HTTP/1.0 allows
-            scope = {**scope, "headers": [*scope["headers"], (b"host", _server(scope))]}
-        await self.app(scope, receive, send)
+        headers = [each for each in scope["headers"] if each[0] != GRADIOS_OWN]
+        if not any(name == b"host" for name, _ in headers):  # as HTTP/1.0 allows
+            headers.append((b"host", _server(scope)))
+        await self.app({**scope, "headers": headers}, receive, send)
 
 
 class Answered:

@@ -5,11 +5,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.ui.requests.readable import Answered
+from rankviz.ui.requests.readable import Answered, Readable
 
 
 async def cut(request):
@@ -51,3 +51,14 @@ def test_an_error_of_ours_has_a_number_that_the_log_has_too(client, caplog):
     assert 500 == reply.status_code
     number = reply.json()["detail"].split("number ")[1].split()[0]
     assert f"Error {number} in '/broken'" in caplog.text
+
+
+def test_a_header_of_a_server_that_is_none_of_ours_reaches_nobody():
+    """Gradio would take the address of the page from it, and write that into what others read."""
+
+    async def heard(request):
+        return Response(str(request.headers))
+
+    app = Readable(Starlette(routes=[Route("/", heard)]))
+
+    assert "evil" not in TestClient(app).get("/", headers={"x-gradio-server": "http://evil.example"}).text
