@@ -48,7 +48,7 @@ class Hosts(TrustedHostMiddleware):
         self._answers_others = get_space() is not None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] in ("http", "websocket"):
+        if scope["type"] == "http":
             headers = Headers(scope=scope)
             names = [headers.get("host", ""), headers.get("x-forwarded-host", LOOPBACK).partition(",")[0].strip()]
             if others := [name for name in names if not self._is_ours(name)]:

@@ -1,5 +1,6 @@
 """Refuses requests that cannot be read, and answers where the code behind it fails."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,8 @@ HOSTS = (b"host", b"x-forwarded-host")
 ADDRESSES = (b"origin",)
 GRADIOS_OWN = b"x-gradio-server"
 """From the server that draws Gradio's pages, which there is none of here; Gradio writes it into answers to others."""
+RANGE = re.compile(rb"bytes=\d{0,18}-\d{0,18}")
+"""One range of a file. Of several, as of any other, the whole file is sent: Gradio reads no other."""
 MAX_PATH_BYTES = 2000
 MAX_NAME_BYTES = 255
 """Of what stands between two slashes: no file has a longer name, and looking for one is an error."""
@@ -44,12 +47,14 @@ class Readable:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":  # of which the page has none
+            return await send({"type": "websocket.close"})
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         if unreadable := _unreadable(scope):
             text = f"The {unreadable} of the request cannot be read."
             return await JSONResponse({"detail": text}, 400)(scope, receive, send)
-        headers = [each for each in scope["headers"] if each[0] != GRADIOS_OWN]
+        headers = [(name, value) for name, value in scope["headers"] if not _is_left_out(name, value)]
         if not any(name == b"host" for name, _ in headers):  # as HTTP/1.0 allows
             headers.append((b"host", _server(scope)))
         await self.app({**scope, "headers": headers}, receive, send)
@@ -96,6 +101,10 @@ class Functions(dict[int, Any]):
 
     def __missing__(self, number: object) -> Any:
         raise HTTPException(404, NO_EVENT)
+
+
+def _is_left_out(name: bytes, value: bytes) -> bool:
+    return name == GRADIOS_OWN or (name == b"range" and RANGE.fullmatch(value) is None)
 
 
 def _server(scope: Any) -> bytes:
