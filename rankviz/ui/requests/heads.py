@@ -11,6 +11,10 @@ HEAD_SECONDS = 60.0
 open ahead of what it will ask."""
 
 
+READERS = ("asyncio", "python_multipart")
+"""Libraries whose warnings are of what others sent, or of their having gone. uvicorn sets the level of its own again."""
+
+
 class Connection(H11Protocol):
     """uvicorn's, closed where no request comes in time, and where what comes of one cannot be read."""
 
@@ -51,6 +55,8 @@ def bound() -> None:
     without end."""
     auto.AutoHTTPProtocol = Connection
     logging.getLogger("uvicorn.error").addFilter(_is_ours)
+    for name in READERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

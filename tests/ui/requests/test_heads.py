@@ -69,4 +69,6 @@ def test_what_others_send_is_not_logged_and_an_error_is(caplog):
     finally:
         log.propagate = before
 
+    for name in ("asyncio", "python_multipart.multipart"):
+        logging.getLogger(name).warning("Expected boundary character 255, got 120 at index 4")
     assert ["Exception in ASGI application"] == [record.message for record in caplog.records]
