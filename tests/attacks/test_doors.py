@@ -1,6 +1,9 @@
 """Who may come in, and what the server would reach for them: addresses as files, names of the server, other sites."""
 
 import json
+import socket
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 from tests.support.web.stranger import file_data
 
@@ -83,4 +86,36 @@ def test_another_sites_page_reads_and_starts_nothing(during, ann, space):
 
     assert {status: {status} for status in ANOTHERS} == during(attack)
     assert before == len(ann.endpoint("runs").data[0])
+    assert "" == space.log.read_text()[logged:]
+
+
+SOCKET = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+SOCKET += "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+CHUNKED = "Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+FORM = "Content-Type: multipart/form-data; boundary="
+SPOILT = [f"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: {other}\r\n" for other in ("h2c", "x")]
+SPOILT += [f"GET {address} HTTP/1.1\r\n{SOCKET}" for address in ("/", "/gradio_api/queue/join")]
+SPOILT += [f"POST {address} HTTP/1.1\r\n{FORM}x\r\n{CHUNKED}" for address in (*SENT, "/nothing")]
+UPLOAD = "POST /gradio_api/upload HTTP/1.1\r\nContent-Length: 8\r\n"
+SPOILT += [f"{UPLOAD}{FORM}{boundary}\r\n\r\n--x\r\n\r\n\n" for boundary in ("", "\xff", "y")]
+RANGES = ("bytes=0-0,1-1", "bytes=1-2-3", "x")
+
+
+def test_what_cannot_be_read_is_no_line_in_the_log(during, ann, space):
+    where, path = urlsplit(space.url), ann.upload("mine.csv", b"a,b\n1,2\n")
+    cookie = "; ".join(f"{name}={value}" for name, value in ann.http.cookies.items())
+    mine = [f"GET /gradio_api/file={path} HTTP/1.1\r\nRange: {each}\r\n" for each in RANGES]
+
+    def send(request):
+        first, rest = request.split("\r\n", 1)
+        own = f"{first}\r\nHost: {where.netloc}\r\nCookie: {cookie}\r\n"
+        with socket.create_connection((where.hostname, where.port), timeout=60) as connection:
+            connection.sendall((own + rest + ("" if "\r\n\r\n" in rest else "\r\n")).encode("latin-1"))
+            connection.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionError):
+                return b"".join(iter(lambda: connection.recv(65536), b""))[9:12]
+
+    logged = len(space.log.read_text())
+
+    assert b"500" not in during(lambda: [send(request) for request in SPOILT + mine])
     assert "" == space.log.read_text()[logged:]
