@@ -116,6 +116,8 @@ def test_what_cannot_be_read_is_no_line_in_the_log(during, ann, space):
                 return b"".join(iter(lambda: connection.recv(65536), b""))[9:12]
 
     logged = len(space.log.read_text())
+    own = next(at for at, row in ann.events.rows.items() if not row["backend_fn"])  # which the browser runs alone
 
+    assert "no such event" in during(lambda: ann.call(own, data=[])).error
     assert b"500" not in during(lambda: [send(request) for request in SPOILT + mine])
     assert "" == space.log.read_text()[logged:]
