@@ -32,11 +32,12 @@ def trusted(server: str, given: str) -> list[str]:
     server: the name or address that it listens on.
     given: what RANKVIZ_HOSTS has.
     """
-    own = socket.gethostname().lower()
+    own = socket.gethostname()
     short = own.partition(".")[0]
-    public = urlsplit(os.environ.get("GRADIO_ROOT_PATH", "")).hostname or ""
-    named = f"{given},{os.environ.get('SPACE_HOST', '')}".lower().split(",")
-    return [name for name in (LOOPBACK, own, short, f"{short}.local", server, public, *map(str.strip, named)) if name]
+    public = [os.environ.get(variable, "") for variable in ("SPACE_HOST", "GRADIO_ROOT_PATH")]
+    named = [each.strip() for each in ",".join((given, *public)).split(",")]
+    whole = [each if "//" in each else f"//{each}" for each in (LOOPBACK, own, short, f"{short}.local", server, *named)]
+    return [name for each in whole if (name := urlsplit(each).hostname)]
 
 
 class Hosts(TrustedHostMiddleware):

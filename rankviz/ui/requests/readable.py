@@ -109,6 +109,7 @@ def _is_left_out(name: bytes, value: bytes) -> bool:
 
 def _server(scope: Any) -> bytes:
     host, port = scope.get("server") or ("localhost", None)
+    host = f"[{host}]" if ":" in str(host) else host
     return (f"{host}:{port}" if port else str(host)).encode()
 
 

@@ -6,7 +6,19 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from rankviz.errors import InvalidSettingError
+from rankviz.settings import Settings, read
 from rankviz.ui.requests.hosts import Hosts, trusted
+
+
+def test_what_cannot_be_names_is_a_sentence_at_the_start(monkeypatch):
+    monkeypatch.setenv("RANKVIZ_HOSTS", "ranks*.example")
+
+    with pytest.raises(InvalidSettingError, match="RANKVIZ_HOSTS cannot be"):
+        read(Settings)
+
+    monkeypatch.setenv("RANKVIZ_HOSTS", "ranks.example, *.lab.example,*")
+    assert client(hosts=read(Settings).hosts)
 
 
 def client(names=("localhost",), hosts=""):
@@ -55,7 +67,7 @@ def test_what_the_server_is_told_and_what_a_space_is_told_are_names(monkeypatch)
     monkeypatch.setenv("GRADIO_ROOT_PATH", "https://tools.example.org/lora")
     names = ["somebody-rankviz.hf.space", "ranks.example.com", "tools.example.org", "a.lab.example", "ranks.example"]
 
-    page = client(hosts="Ranks.example, *.lab.example")
+    page = client(hosts="https://Ranks.example:8443/, *.lab.example")
 
     assert [200] * 5 == [page.get("/", headers={"host": name}).status_code for name in names]
     assert 421 == page.get("/", headers={"host": "lab.example.evil.example"}).status_code
