@@ -4,7 +4,10 @@
 #   docker build -t rankviz --build-arg TRAINER=none .   the page without training
 #   ... --build-arg EXTRAS="trackio mcp"                 also with the extras of these names (requirements-*.txt)
 # It listens on every address, so its page is a shared one; for a page of your own: docker run -e RANKVIZ_SHARED=false.
-FROM python:3.11-slim
+# The release of Python and of Debian are named, so that an image that is built again is the same; a digest goes further:
+#   --build-arg BASE=python@sha256:...
+ARG BASE=python:3.11.14-slim-trixie
+FROM $BASE
 ARG TRAINER=cpu
 ARG EXTRAS=""
 # Where pip finds torch builds for the CPU alone, which are smaller; PyTorch's installation page names the address.
@@ -27,14 +30,14 @@ ENV PATH=/home/user/.local/bin:$PATH
 
 # The libraries change less often than RankViz does, so their layer comes first.
 COPY --chown=user requirements.txt requirements-train.txt requirements-trackio.txt requirements-ray.txt \
-    requirements-mcp.txt ./
+    requirements-mcp.txt constraints.txt ./
 RUN case "$TRAINER" in \
         none) more="" ;; \
         cpu) more="-r requirements-train.txt ${TORCH_INDEX:+--extra-index-url $TORCH_INDEX}" ;; \
         cuda) more="-r requirements-train.txt" ;; \
     esac; \
     for extra in $EXTRAS; do more="$more -r requirements-$extra.txt"; done; \
-    pip install --no-cache-dir --user -r requirements.txt "gradio[oauth]" $more
+    pip install --no-cache-dir --user -c constraints.txt -r requirements.txt "gradio[oauth]" $more
 
 COPY --chown=user pyproject.toml hatch_build.py README.md LICENSE ./
 COPY --chown=user rankviz rankviz

@@ -10,6 +10,7 @@
 # make validate  predict the measured rows that ship; writes assets/validation.json
 # make fidelity  fast curves beside independent runs, one to two hours; writes assets/fidelity.json
 # make forecast  fit the published rank studies and validate the fit, minutes; writes assets/forecast.json
+# make constraints  write the versions that the image installs anew: those that the tests have
 # make docs    write the generated parts of docs/ and README.md
 # make golden  write the answers that refactorings must not move anew
 # make attacks  what hostile visitors do to a shared page, replayed in full (make test: the quick ones)
@@ -23,7 +24,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test test-slow test-gpu test-engines fuzz attacks load lint assets docs golden validate fidelity forecast bench setup setup-test
+.PHONY: run test test-slow test-gpu test-engines fuzz attacks load lint assets constraints docs golden validate fidelity forecast bench setup setup-test
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -84,6 +85,12 @@ docs: setup
 
 golden: setup-test
 	$(BIN)/python -m tests.golden.answers tests/golden/answers.jsonl.gz
+
+# Of what the tests have, without the tools of the tests and the part of a version that names a build.
+constraints: setup-test
+	grep "^#" constraints.txt > build.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed -n 's/^\([^ ]*==[^+ ]*\).*/\1/p' | grep -viE "^(pydantic|triton|pytest|playwright|axe|ruff|import-linter|grimp|execnet|setuptools|wheel)" >> build.txt
+	mv build.txt constraints.txt
 
 assets: setup
 	$(BIN)/python -m rankviz.worker.assets.models

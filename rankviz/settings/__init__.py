@@ -30,6 +30,7 @@ JOBS_IMAGE, JOBS_FLAVOR, JOBS_SPEND, JOBS_AT_ONCE = "unsloth/unsloth:latest", "l
 SLURM_OPTIONS, SLURM_AT_ONCE, SLURM_POLL_SECONDS = ("--gres=gpu:1",), 4, 10.0
 RAY_RESOURCES: Mapping[str, float] = MappingProxyType({"GPU": 1.0})
 """What engines do where neither the environment nor a sweep says otherwise."""
+HOST_NAME = r"(\*|(\*\.)?[^\s,*]+)"
 Read = TypeVar("Read", bound=BaseSettings)
 
 
@@ -197,6 +198,11 @@ class Settings(BaseSettings):
     shared: bool = Field(
         default_factory=lambda: "SPACE_ID" in os.environ,
         description="Whether strangers use the page: limits, owners, and no path of the machine is read",
+    )
+    hosts: Annotated[str, Field(pattern=rf"^({HOST_NAME}(\s*,\s*{HOST_NAME})*)?$")] = Field(
+        "",
+        description="Names at which browsers open the page, separated by commas: `ranks.example.org,*.lab.example`. IP "
+        "addresses, localhost, the name of this machine and those of a Space need not be named; `*` is any name",
     )
     engine: str = Field("local", description="The engine of runs that name none")
     gpus: Annotated[int, Field(ge=1)] | None = Field(

@@ -15,7 +15,7 @@ from gradio.state_holder import SessionState
 from rankviz.errors import UserError
 from rankviz.store.memory.first_read import viewing
 from rankviz.ui.configuration import SmallBlocks, SmallConfig
-from rankviz.ui.requests import mcp_calls, sessions
+from rankviz.ui.requests import fetching, mcp_calls, sessions
 from rankviz.ui.requests.event_errors import in_words
 from rankviz.ui.requests.event_gate import click_of, require_sendable, with_defaults
 from rankviz.ui.requests.mcp_answers import in_json
@@ -23,11 +23,15 @@ from rankviz.ui.unread import Unread
 from rankviz.ui.visitors import visitor_of
 from rankviz.visitor import acting_as
 
+NO_STATISTICS = {"GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**12), "GRADIO_ANALYTICS_MAX_EVENTS": "1"}
+"""Gradio would make a table of the last 10,000 events after each, for a page of monitoring that is off."""
+
 
 class PageBlocks(SmallBlocks):
     """Every function of the page and every endpoint is called through `process_api`, through the queue or past it."""
 
     def __init__(self, **options: Any) -> None:
+        fetching.refuse()
         super().__init__(**options)
         self.default_config = PageConfig(self)
 
@@ -41,7 +45,9 @@ class PageBlocks(SmallBlocks):
         self._mcp_server = server and mcp_calls.checked(in_json(server))
 
     def queue(self, *args: Any, **options: Any) -> Any:
-        """Gradio's, with an end to what it keeps of answers that nobody fetches, each session of one visitor."""
+        """Gradio's without statistics, with an end to what it keeps of answers that nobody fetches, each session of one
+        visitor."""
+        os.environ.update(NO_STATISTICS)
         super().queue(*args, **options)
         self._queue.push = partial(sessions.push, self._queue.push)
         self._queue.pending_messages_per_session = Unread(

@@ -44,6 +44,8 @@ def announcement(host: str, port: int, own: str | None) -> list[str]:
         f"Address in your network: {url}"
         if url
         else f"Address in your network: the address of this machine (or of the host of this container), port {port}.",
-        "Warning: everyone in the network can use this page. They can start and cancel runs, and open models, data and "
-        "adapters of this machine by their paths. Use it only in a network that you trust.",
+        "Warning: everyone in the network can use this page. Without a login they can read, start, cancel and delete "
+        "runs, use this machine's access to the Hub, and open models, data and adapters of it by their paths. Use it "
+        "only in a network that you trust, or set RANKVIZ_SHARED=true: then each visitor has limits, and no path is "
+        "opened. Under a name other than this machine's, it answers once RANKVIZ_HOSTS has that name.",
     ]

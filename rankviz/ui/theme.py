@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
 from html import escape
 from importlib.metadata import version
@@ -27,7 +28,7 @@ from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
 from rankviz.ui.made_once import MadeOnce
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.requests import envelope
+from rankviz.ui.requests import envelope, hosts
 from rankviz.ui.requests.bodies import Bodies
 from rankviz.ui.requests.event_errors import Refusals
 from rankviz.ui.requests.mcp import Mcp
@@ -153,7 +154,7 @@ def launch_options(api: Api) -> dict[str, Any]:
         "theme": theme(),
         "css_paths": list(STYLESHEETS),
         "app_kwargs": {
-            "lifespan": before_all,
+            "lifespan": partial(before_all, names=hosts.trusted(host, api.workspace.settings.hosts)),
             "openapi_url": None,  # Gradio describes the endpoints at an address of its own
             "exception_handlers": {RequestValidationError: unfit},
             "dependencies": [Depends(envelope.readable)],

@@ -215,6 +215,8 @@ def is_foreign(scope: Mapping[str, Any]) -> bool:
         visited = scope.get("method") == "GET" and headers.get("sec-fetch-mode") == "navigate"
         return site not in ("same-origin", "none") and not visited
     origin = headers.get("origin")
+    if origin is None and scope.get("method") not in ("GET", "HEAD"):
+        origin = headers.get("referer")
     if origin is None:
         return False
     try:

@@ -7,12 +7,20 @@ import pytest
 
 from tests.attacks.spaces import Space
 from tests.attacks.watching import watched
+from tests.support.web.outside import outside
 from tests.support.web.stranger import Stranger
 
 
 @pytest.fixture(scope="session")
-def space(tmp_path_factory):
-    with Space(tmp_path_factory.mktemp("space")) as space:
+def proxied():
+    """The environment of the app, and what it asks of other servers."""
+    with outside() as proxied:
+        yield proxied
+
+
+@pytest.fixture(scope="session")
+def space(tmp_path_factory, proxied):
+    with Space(tmp_path_factory.mktemp("space"), **proxied[0]) as space:
         yield space
 
 

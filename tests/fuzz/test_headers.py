@@ -141,9 +141,10 @@ SCOPE = {
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
-    api = Api(home=tmp_path_factory.mktemp("home"), shared=True)
-    api.workspace.work_queue = lambda: None
     with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RANKVIZ_HOSTS", "page.example")
+        api = Api(home=tmp_path_factory.mktemp("home"), shared=True)
+        api.workspace.work_queue = lambda: None
         patched.setenv("GRADIO_TEMP_DIR", str(api.workspace.temp.folder / "page"))
         yield api
 

@@ -182,3 +182,19 @@ def test_a_server_that_stops_leaves_uploads_as_long_as_they_are_to_be_kept(page,
         (path,) = send(client, "").json()
 
     assert "rows" == Path(path).read_text()
+
+
+def test_no_statistics_are_made_of_events_however_many_there_were(page, client):
+    queue = page._queue
+    before = queue.events_recorded
+    event, values = Events(client.get("/config").json()).api("models"), [1, 0]
+
+    for _ in range(3):
+        body = {"fn_index": event, "data": values, "session_hash": "counted"}
+        assert 200 == client.post("/gradio_api/queue/join", json=body).status_code
+    with client.stream("GET", "/gradio_api/queue/data?session_hash=counted") as stream:
+        messages = [line for line in stream.iter_lines() if "process_completed" in line]
+
+    assert 3 == len(messages) == queue.events_recorded - before
+    assert 1 >= len(queue.event_analytics)
+    assert {"functions": {}} == queue.cached_event_analytics_summary

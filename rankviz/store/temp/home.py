@@ -136,11 +136,14 @@ class TempHome:
         return left
 
     def _uploads(self) -> dict[str, list[Path]]:
-        """The uploads that are here, by the visitors' folders."""
+        """The uploads that are here, by the visitors' folders; under an empty name, what is nobody's."""
         found = {}
         for visitor in _inside(self.folder / "owners"):
             paths = [path for record in _inside(visitor) if (path := _path_in(record))]
             found[visitor.name] = [path for path in paths if self._is_upload(path)]
+        owned = {path for paths in found.values() for path in paths}
+        files = [path for path in _resolved(self.page).glob("*/*") if not path.parent.name.startswith(COPY)]
+        found[""] = [path for path in files if not path.is_symlink() and self._is_upload(path) and path not in owned]
         return found
 
     def _is_upload(self, path: Path) -> bool:

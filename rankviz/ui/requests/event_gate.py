@@ -13,6 +13,7 @@ from gradio.block_function import BlockFunction
 from rankviz.core.checks import shown
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints.gate import MAX_LIST, require
+from rankviz.ui.requests.readable import NO_EVENT
 
 FORMS = {
     gr.Number: float | None,
@@ -47,8 +48,12 @@ def with_defaults(function: BlockFunction, sent: Sequence[Any]) -> Sequence[Any]
 
 
 def require_sendable(function: BlockFunction, sent: Sequence[Any], state: Any) -> None:
-    """InvalidSettingError for a value that no widget of the page sends. state: of the open page, whose choices may be
-    others than the page was built with."""
+    """InvalidSettingError for a value that no widget of the page sends, and for an event that browsers run alone.
+
+    state: of the open page, whose choices may be others than the page was built with.
+    """
+    if function.fn is None:  # the browser's own
+        raise InvalidSettingError(NO_EVENT)
     if function.api_visibility != "private":
         return
     for widget, value in zip(function.inputs, sent, strict=False):

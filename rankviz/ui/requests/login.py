@@ -16,6 +16,11 @@ def asks_password(scope: Mapping[str, Any]) -> bool:
     return getattr(scope.get("app"), "auth", None) is not None
 
 
+def is_asked(scope: Mapping[str, Any]) -> bool:
+    """Whether Gradio asks for a login."""
+    return asks_password(scope) or getattr(scope.get("app"), "auth_dependency", None) is not None
+
+
 async def is_let_in(scope: Mapping[str, Any]) -> bool:
     """Whether nobody is asked for a login, or whoever sends this request has logged in. What a host's login
     raises, such as HTTPException, is passed on."""

@@ -1,6 +1,7 @@
 """Refuses requests that cannot be read, and answers where the code behind it fails."""
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +15,14 @@ from starlette.responses import JSONResponse
 from rankviz.core.bounds import UNPRINTABLE
 from rankviz.ui.requests.envelope import NO_ENDPOINT
 from rankviz.ui.requests.event_errors import logged
+from rankviz.ui.requests.hosts import Hosts
 
 HOSTS = (b"host", b"x-forwarded-host")
-ADDRESSES = (b"origin", b"x-gradio-server")
+ADDRESSES = (b"origin",)
+GRADIOS_OWN = b"x-gradio-server"
+"""From the server that draws Gradio's pages, which there is none of here; Gradio writes it into answers to others."""
+RANGE = re.compile(rb"bytes=\d{0,18}-\d{0,18}")
+"""One range of a file. Of several, as of any other, the whole file is sent: Gradio reads no other."""
 MAX_PATH_BYTES = 2000
 MAX_NAME_BYTES = 255
 """Of what stands between two slashes: no file has a longer name, and looking for one is an error."""
@@ -24,10 +30,13 @@ NO_EVENT = "This page has no such event. Reload the page."
 
 
 @asynccontextmanager
-async def before_all(app: Any) -> AsyncIterator[None]:
-    """Puts `Readable` before everything while the app runs. Gradio's own check of origins, which reads headers too,
-    comes before any middleware that Gradio can be given."""
-    app.middleware_stack = Readable(app.middleware_stack)
+async def before_all(app: Any, names: Sequence[str]) -> AsyncIterator[None]:
+    """Puts `Readable` and `Hosts` before everything while the app runs. Gradio's own check of origins, which reads
+    headers too and lets other sites' pages in, comes before any middleware that Gradio can be given.
+
+    names: of this server.
+    """
+    app.middleware_stack = Readable(Hosts(app.middleware_stack or app.build_middleware_stack(), names))
     yield
 
 
@@ -38,14 +47,17 @@ class Readable:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":  # of which the page has none
+            return await send({"type": "websocket.close"})
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         if unreadable := _unreadable(scope):
             text = f"The {unreadable} of the request cannot be read."
             return await JSONResponse({"detail": text}, 400)(scope, receive, send)
-        if not any(name == b"host" for name, _ in scope["headers"]):  # as HTTP/1.0 allows
-            scope = {**scope, "headers": [*scope["headers"], (b"host", _server(scope))]}
-        await self.app(scope, receive, send)
+        headers = [(name, value) for name, value in scope["headers"] if not _is_left_out(name, value)]
+        if not any(name == b"host" for name, _ in headers):  # as HTTP/1.0 allows
+            headers.append((b"host", _server(scope)))
+        await self.app({**scope, "headers": headers}, receive, send)
 
 
 class Answered:
@@ -91,8 +103,13 @@ class Functions(dict[int, Any]):
         raise HTTPException(404, NO_EVENT)
 
 
+def _is_left_out(name: bytes, value: bytes) -> bool:
+    return name == GRADIOS_OWN or (name == b"range" and RANGE.fullmatch(value) is None)
+
+
 def _server(scope: Any) -> bytes:
     host, port = scope.get("server") or ("localhost", None)
+    host = f"[{host}]" if ":" in str(host) else host
     return (f"{host}:{port}" if port else str(host)).encode()
 
 

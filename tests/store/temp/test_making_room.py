@@ -21,7 +21,8 @@ def upload(temp):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * size)
         os.utime(path, (time.time() - FRESH_SECONDS - age,) * 2)
-        temp.own(path, visitor)
+        if visitor:
+            temp.own(path, visitor)
         return path
 
     return make
@@ -119,3 +120,11 @@ def test_nothing_outside_of_the_uploads_makes_room(temp, upload, tmp_path):
         temp.require_room(1)
 
     assert outside.exists()
+
+
+def test_a_file_that_is_nobodys_keeps_nobody_out(temp, upload):
+    nobodys, anna = upload("", "nobody's", 700_000, age=60), upload("anna", "a", 300_000, age=500)
+
+    temp.require_room(1, coming_bytes=500_000)
+
+    assert ["a"] == there(nobodys, anna)

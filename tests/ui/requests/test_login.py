@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 
 from rankviz.api import Api
 from rankviz.ui.explore.routes import routes
+from rankviz.ui.made_once import MadeOnce
 from rankviz.ui.requests.addresses import ANSWERS
 from rankviz.ui.requests.bodies import Bodies
 
@@ -23,7 +24,8 @@ def embedded(tmp_path):
     def make(**login):
         with gr.Blocks(analytics_enabled=False) as page:
             gr.Textbox()
-        own = {"openapi_url": None, "middleware": [Middleware(Bodies)], "routes": routes(Api(home=tmp_path))}
+        middleware = [Middleware(Bodies), Middleware(MadeOnce)]
+        own = {"openapi_url": None, "middleware": middleware, "routes": routes(Api(home=tmp_path))}
         host = gr.mount_gradio_app(FastAPI(), page, "/ranks", app_kwargs=own, **login)
         return TestClient(host, base_url="https://testserver")  # whose cookies are secure
 
@@ -50,6 +52,37 @@ def test_with_a_password_only_who_has_logged_in_is_answered(embedded):
     assert {401} == answers(client)
     client.post("/ranks/login", data={"username": "ann", "password": "secret"})
     assert 401 not in answers(client)
+
+
+LOGINS = {
+    "a password": ({"auth": [("ann", "secret"), ("ben", "secret")]}, 200),
+    "a login of the host's": ({"auth_dependency": by_header}, 401),
+}
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_the_page_of_who_has_logged_in_is_theirs_alone(embedded, login):
+    options, status = LOGINS[login]
+    client = embedded(**options)
+
+    def pages(name=""):
+        client.cookies.clear()
+        if name and "auth" in options:
+            client.post("/ranks/login", data={"username": name, "password": "secret"})
+        answers = [
+            client.get(f"/ranks{address}", headers={"who": name} if name else {}) for address in ("/", "/config")
+        ]
+        return [answer.status_code for answer in answers], "".join(answer.text for answer in answers)
+
+    for _ in range(2):
+        for name, other in (("ann", "ben"), ("ben", "ann")):
+            codes, text = pages(name)
+            assert [200, 200] == codes
+            assert f'"username":"{name}"' in text
+            assert f'"{other}"' not in text and "auth_required" not in text
+        codes, text = pages()
+        assert [status, 401] == codes
+        assert '"ann"' not in text and '"ben"' not in text
 
 
 def test_with_a_login_of_the_hosts_only_whom_it_knows_is_answered(embedded):

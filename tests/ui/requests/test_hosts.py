@@ -1,0 +1,127 @@
+"""Under which names the page answers, and to which sites' pages, at every address of it."""
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from rankviz.errors import InvalidSettingError
+from rankviz.settings import Settings, read
+from rankviz.ui.requests.hosts import Hosts, trusted
+
+
+def test_what_cannot_be_names_is_a_sentence_at_the_start(monkeypatch):
+    monkeypatch.setenv("RANKVIZ_HOSTS", "ranks*.example")
+
+    with pytest.raises(InvalidSettingError, match="RANKVIZ_HOSTS cannot be"):
+        read(Settings)
+
+    monkeypatch.setenv("RANKVIZ_HOSTS", "ranks.example, *.lab.example,*")
+    assert client(hosts=read(Settings).hosts)
+
+
+def client(names=("localhost",), hosts=""):
+    async def answer(request):
+        return PlainTextResponse("a private file")
+
+    app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
+    return TestClient(Hosts(app, [*names, *trusted("127.0.0.1", hosts)]), base_url="http://127.0.0.1:7860")
+
+
+OURS = ["localhost", "localhost:7860", "LOCALHOST.", "127.0.0.1:1", "[::1]:7860", "[fd00::2]", "192.168.1.5:7860"]
+OTHERS = [
+    "evil.example",
+    "evil.example:7860",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example",
+    "127.0.0.1@evil.example",
+]
+OTHERS += [
+    "evil.example@127.0.0.1",
+    "",
+    "127.0.0.1,evil.example",
+    "[::1].evil.example",
+    "evil.localhost.example",
+    "127.1",
+]
+
+
+@pytest.mark.parametrize("host", OURS)
+def test_addresses_of_numbers_and_the_loopback_name_are_ours(host):
+    assert 200 == client().get("/", headers={"host": host}).status_code
+
+
+@pytest.mark.parametrize("host", OTHERS)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_any_other_name_is_refused_and_nothing_is_read(host, method):
+    answer = client().request(method, "/rankviz/answer", headers={"host": host})
+
+    assert 421 == answer.status_code
+    assert "private" not in answer.text
+    assert "RANKVIZ_HOSTS" in answer.text
+
+
+def test_what_the_server_is_told_and_what_a_space_is_told_are_names(monkeypatch):
+    monkeypatch.setenv("SPACE_HOST", "somebody-rankviz.hf.space, ranks.example.com")
+    monkeypatch.setenv("GRADIO_ROOT_PATH", "https://tools.example.org/lora")
+    names = ["somebody-rankviz.hf.space", "ranks.example.com", "tools.example.org", "a.lab.example", "ranks.example"]
+
+    page = client(hosts="https://Ranks.example:8443/, *.lab.example")
+
+    assert [200] * 5 == [page.get("/", headers={"host": name}).status_code for name in names]
+    assert 421 == page.get("/", headers={"host": "lab.example.evil.example"}).status_code
+
+
+def test_the_machines_own_name_and_the_name_to_listen_on_are_names(monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "Gpu7.cluster.example")
+
+    assert {"gpu7.cluster.example", "gpu7", "gpu7.local", "ranks.lan"} <= set(trusted("ranks.lan", ""))
+
+
+FOREIGN = [{"origin": "http://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}]
+FOREIGN += [{"origin": "http://127.0.0.1:3000"}, {"sec-fetch-site": "same-site"}]
+
+
+@pytest.mark.parametrize("headers", [*FOREIGN, {"referer": "http://evil.example/a"}])
+def test_another_sites_page_starts_nothing_and_reads_nothing(headers):
+    answer = client().post("/gradio_api/queue/join", content="{}", headers=headers)
+
+    assert 403 == answer.status_code
+    assert "private" not in answer.text
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_another_sites_page_reads_nothing(headers):
+    assert 403 == client().get("/config", headers=headers).status_code
+
+
+def test_before_another_sites_page_sends_a_header_of_its_own_it_is_refused():
+    asks = {"origin": "http://evil.example", "access-control-request-method": "POST"}
+
+    answer = client().options("/gradio_api/queue/join", headers=asks)
+
+    assert 403 == answer.status_code
+    assert "access-control-allow-origin" not in answer.headers
+
+
+OWN = [{}, {"origin": "http://127.0.0.1:7860"}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}]
+
+
+@pytest.mark.parametrize("headers", [*OWN, {"referer": "http://127.0.0.1:7860/?tab=runs"}])
+def test_its_own_page_and_programs_are_answered(headers):
+    assert "a private file" == client().post("/", headers=headers).text
+
+
+def test_a_link_on_another_site_opens_the_page():
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
+
+    assert 200 == client().get("/", headers=link).status_code
+    assert 200 == client().get("/", headers={"referer": "http://elsewhere.example/"}).status_code
+
+
+def test_a_space_answers_other_sites_as_nobody(monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "somebody/rankviz")
+    monkeypatch.setenv("SYSTEM", "spaces")
+
+    assert 200 == client().post("/", headers=FOREIGN[0]).status_code
