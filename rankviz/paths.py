@@ -35,10 +35,15 @@ def is_hub_id(ref: str) -> bool:
     return bool(HUB_ID.fullmatch(ref)) and ".." not in ref and "--" not in ref and not ref.endswith((".git", "-", "."))
 
 
+def absolute(ref: str | Path) -> Path:
+    """The path from the caller's folder on, for processes that stand in another one. Links stay."""
+    return Path(ref).expanduser().absolute()
+
+
 def existing(ref: str) -> Path | None:
-    """The path that a reference is; None where it is none, or cannot be one: too long, or ~ of nobody."""
+    """The absolute path that a reference is; None where it is none, or cannot be one: too long, or ~ of nobody."""
     try:
-        path = Path(ref).expanduser()
+        path = absolute(ref)
         return path if path.exists() else None
     except (OSError, RuntimeError, ValueError):
         return None

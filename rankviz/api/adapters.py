@@ -152,7 +152,7 @@ class Adapters:
         from rankviz.trained.transfer import plan_json
 
         request = {
-            "paths": [str(path.absolute()) for path in source.paths],
+            "paths": [*map(str, source.paths)],
             "target": str(target),
             "max_bytes": self._max_bytes,
             "plan": plan_json(planned) if planned else None,
@@ -240,7 +240,7 @@ class Adapters:
         from rankviz.trained.transfer import outline_from, plan_from, spectrum_from
 
         request = {
-            "paths": [str(path.absolute()) for path in source.paths],
+            "paths": [*map(str, source.paths)],
             "max_bytes": self._max_bytes,
             "max_values": self._workspace.limits.adapter_values,
         }
