@@ -193,8 +193,8 @@ def _training_widgets(w: dict[str, Any]) -> None:
 
 def gpu_label(gpu: Gpu) -> str:
     usable = memory_size(gpu.usable_bytes) + " usable" if gpu.usable_bytes else f"{gpu.memory_bytes / 1e9:g} GB nominal"
-    price = gpu.lowest_usd_per_hour
-    return f"{gpu.name} · {usable}" + (f" · from ${price:.2f}/h" if price is not None else "")
+    price = gpu.price
+    return f"{gpu.name} · {usable}" + (f" · ${price.usd_per_hour:.2f}/h, {price.provider}" if price else "")
 
 
 def ranks_shown(r: int) -> tuple[int, ...]:
