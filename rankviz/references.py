@@ -16,7 +16,7 @@ from typing import Literal
 from rankviz.catalog import models
 from rankviz.core.checks import named
 from rankviz.errors import InvalidSettingError, NoSuchPathError, NoWeightsError, UnknownModelError
-from rankviz.paths import ASSETS, absolute, existing, is_hub_id
+from rankviz.paths import ASSETS, absolute, existing, is_hub_id, named_in
 from rankviz.visitor import Visitor, data_folder, is_data_folder
 
 EMBEDDED = "embedded"
@@ -78,8 +78,8 @@ class References:
         return cls(home, stranger=lambda: Visitor(owner) if owner else None)
 
     def model(self, ref: object) -> Reference:
-        """The embedded base, a catalogue id or one of its other names, a path of one's own, or a Hub id."""
-        text = _text(ref, "Model")
+        """The embedded base, a catalogue id or one of its other names, a path of one's own, or a Hub id or its address."""
+        text = named_in(_text(ref, "Model"))
         if text == EMBEDDED:
             return Reference("name", text)
         rows = models.load_index(self._assets)

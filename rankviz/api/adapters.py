@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.workspace import Workspace
 from rankviz.errors import BadAdapterError, NotYoursError, RunNotFoundError
+from rankviz.paths import named_in
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
@@ -30,7 +31,6 @@ MANY_MODULES = 2000
 SAMPLE = "sample"
 """Names the adapter that RankViz ships. A folder of this name is ./sample."""
 SUGGESTED_ENERGY = 0.99
-HUB_ADDRESS = "https://huggingface.co/"
 Ref = str | Path | Sequence[str]
 """A folder, a zip, a .safetensors with its config beside it, a run's id, a Hub id or SAMPLE; or the paths of its
 files."""
@@ -270,8 +270,8 @@ class Adapters:
             return Source([self._workspace.references.file(path) for path in ref])
         if ref == SAMPLE:
             return Source([self._run_adapter(self.sample(), self._sample_store)], SAMPLE, self.sample())
-        if ref.startswith(HUB_ADDRESS):
-            ref = "/".join(ref.removeprefix(HUB_ADDRESS).split("/")[:2])
+        if (hub_id := named_in(ref)) != ref:
+            ref = hub_id
         elif path := self._workspace.references.path(ref, "The adapter"):
             return Source([path])
         try:

@@ -8,6 +8,7 @@ from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.setup import TrainingSetup, refuse_bf16
 from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha, settle_rank
 from rankviz.errors import InvalidSettingError
+from rankviz.paths import named_in
 
 MAX_USD_PER_HOUR = 1_000_000
 MAX_ALPHA_TEXT = 40
@@ -38,6 +39,8 @@ class Question:
     """Your own price; None takes the table's."""
 
     def __post_init__(self):
+        if isinstance(self.model_id, str):
+            object.__setattr__(self, "model_id", named_in(self.model_id))
         settle_rank(self, (ASSUMED_RANK,), "r")
 
     def lora_at(self, r: int) -> LoraConfig:

@@ -113,7 +113,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         label="Base model: search, or enter any Hub id",
         allow_custom_value=True,
         interactive=True,
-        elem_classes="rv-search",
+        elem_classes=["rv-search", "rv-any"],
         elem_id="model",
     )
     busy_line("model-busy")
