@@ -78,7 +78,7 @@ class References:
         return cls(home, stranger=lambda: Visitor(owner) if owner else None)
 
     def model(self, ref: object) -> Reference:
-        """The embedded base, a catalogue id or one of its other names, a path of one's own, or a Hub id or its address."""
+        """The embedded base, a catalogue id or one of its other names, a path of one's own, a Hub id or its address."""
         text = named_in(_text(ref, "Model"))
         if text == EMBEDDED:
             return Reference("name", text)
