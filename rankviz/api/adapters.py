@@ -98,8 +98,9 @@ class Adapters:
 
         return proposed_rank(self.spectrum(adapter))
 
-    def suggested_ranks(self, adapter: Ref, energy: float = SUGGESTED_ENERGY) -> Ranks:
-        """For a new training: each module's rank for this share of its energy, in PEFT's settings."""
+    def suggested_ranks(self, adapter: Ref, energy: float = SUGGESTED_ENERGY) -> Ranks | None:
+        """For a new training: each module's rank for this share of its energy, in PEFT's settings; None after few
+        steps."""
         from rankviz.core.spectrum.rank_pattern import suggested
 
         spectrum = self.spectrum(adapter)
@@ -249,7 +250,8 @@ class Adapters:
         trained = {"name": source.name, "training_steps": source.run.steps_done or None} if source.run else {}
         values = spectrum_from(reply["spectrum"] | trained)
         planned = [(Truncation(*each), plan_from(result)) for each, result in reply["truncations"]]
-        return Opened(outline_from(reply["outline"]), values, source, {None: planned})
+        known = {} if values.after_few_steps else {None: planned}  # the child does not know after how many steps
+        return Opened(outline_from(reply["outline"]), values, source, known)
 
     @cached_property
     def _adapters(self) -> OrderedDict[tuple, Opened]:

@@ -51,9 +51,9 @@ def test_every_change_that_a_sentence_names_does_what_it_says(model, card, r):
     sentence = fit_in_words(start).lower()
 
     assert sentence.startswith((f"r = {r} ", f"whether r = {r} fits "))
-    named = re.search(r"makes it fit: r = (\d+) ", sentence)
+    named = re.search(r"change that makes it fit: r = (\d+) ", sentence)
     assert named is None or start.with_change({"r": int(named[1])}).row.fit in ("fits", "tight")
-    not_enough = sentence.partition("makes it fit: ")[2].partition(". ")[2]
+    not_enough = sentence.partition("change that makes it fit: ")[2].partition(". ")[2]
     for words, change in ALONE.items():
         assert words not in not_enough or start.with_change(change).row.fit not in ("fits", "tight"), words
 
