@@ -290,6 +290,11 @@ def test_an_id_or_an_address_of_the_hub_is_that_model_and_no_other(there, writte
     assert model == of(visitor, there / "home").model(written).text
 
 
+def test_a_name_that_several_models_end_in_names_them(there):
+    with pytest.raises(UnknownModelError, match="Did you mean 'microsoft/phi-4' or 'unsloth/phi-4'?"):
+        of(None, there / "home").model("phi-4")
+
+
 @pytest.mark.parametrize("written", ["phi-4", "https://example.com/microsoft/phi-4", "mini"])
 def test_a_name_that_no_single_model_has_is_not_known(there, written):
     with pytest.raises(UnknownModelError, match="in the catalogue"):
