@@ -291,7 +291,7 @@ def test_an_id_or_an_address_of_the_hub_is_that_model_and_no_other(there, writte
 
 
 def test_a_name_that_several_models_end_in_names_them(there):
-    with pytest.raises(UnknownModelError, match="Did you mean 'microsoft/phi-4' or 'unsloth/phi-4'?"):
+    with pytest.raises(UnknownModelError, match="Did you mean 'microsoft/phi-4' or 'unsloth/phi-4'"):
         of(None, there / "home").model("phi-4")
 
 
