@@ -101,7 +101,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: in
         chart=chart_value(
             rank_curve_figure.drawing(info, height=height), info.rows, file="rank-curve", source=info.source
         ),
-        summary=html.paragraphs(still_training(sweep)) if not sweep.ended else summary_html(answers),
+        summary=_going(sweep) if not sweep.ended else summary_html(answers),
         details="".join(details),
         verdict=verdict if compares else None,
         within=verdict.within if verdict else metric.tolerance,
@@ -110,6 +110,11 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: in
         decision=decision,
         ship=ship if here else None,
     )
+
+
+def _going(sweep: Sweep) -> str:
+    """That it is not judged yet; nothing before there is anything to judge."""
+    return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
 
 
 def _unjudged(why: LimitError, metric: Metric) -> Curve:
