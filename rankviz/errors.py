@@ -109,7 +109,9 @@ class UnknownModelError(UserError):
     def __init__(self, model_id: str, suggestions: tuple[str, ...] = (), reason: str = ""):
         self.model_id = model_id
         self.suggestions = suggestions
-        hint = f" Did you mean {' or '.join(repr(s) for s in suggestions)}?" if suggestions else ""
+        hint = "" if reason else " Give its id on the Hub, such as Qwen/Qwen3-4B."
+        if suggestions:
+            hint = f" Did you mean {' or '.join(repr(s) for s in suggestions)}?"
         super().__init__(f"No model {quoted(model_id)} in the catalogue{reason and ', ' + reason}.{hint}")
 
 

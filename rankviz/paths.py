@@ -30,15 +30,31 @@ def resolved(folder: str | Path) -> Path:
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
+HUB_ADDRESS = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([^/?#\s]+(?:/[^/?#\s]+)?)\S*", re.IGNORECASE
+)
+
+
+def named_in(ref: str) -> str:
+    """The id in an address of the Hub, as a browser shows it; any other reference as it is."""
+    address = HUB_ADDRESS.fullmatch(ref.strip())
+    return address[1] if address else ref
+
+
 def is_hub_id(ref: str) -> bool:
     """Whether this can be the id of a repository on the Hub, by the Hub's own rules."""
     return bool(HUB_ID.fullmatch(ref)) and ".." not in ref and "--" not in ref and not ref.endswith((".git", "-", "."))
 
 
+def absolute(ref: str | Path) -> Path:
+    """The path from the caller's folder on, for processes that stand in another one. Links stay."""
+    return Path(ref).expanduser().absolute()
+
+
 def existing(ref: str) -> Path | None:
-    """The path that a reference is; None where it is none, or cannot be one: too long, or ~ of nobody."""
+    """The absolute path that a reference is; None where it is none, or cannot be one: too long, or ~ of nobody."""
     try:
-        path = Path(ref).expanduser()
+        path = absolute(ref)
         return path if path.exists() else None
     except (OSError, RuntimeError, ValueError):
         return None

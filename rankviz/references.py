@@ -16,7 +16,7 @@ from typing import Literal
 from rankviz.catalog import models
 from rankviz.core.checks import named
 from rankviz.errors import InvalidSettingError, NoSuchPathError, NoWeightsError, UnknownModelError
-from rankviz.paths import ASSETS, existing, is_hub_id
+from rankviz.paths import ASSETS, absolute, existing, is_hub_id, named_in
 from rankviz.visitor import Visitor, data_folder, is_data_folder
 
 EMBEDDED = "embedded"
@@ -37,7 +37,7 @@ class Reference:
     kind: Literal["name", "path", "hub"]
     """A name is the embedded base, one of the catalogue or a sample."""
     text: str
-    """The name, the Hub id, or the path, from which nobody needs to work out again what it means."""
+    """The name, the Hub id, or the absolute path, from which nobody needs to work out again what it means."""
 
     @property
     def path(self) -> Path | None:
@@ -78,8 +78,8 @@ class References:
         return cls(home, stranger=lambda: Visitor(owner) if owner else None)
 
     def model(self, ref: object) -> Reference:
-        """The embedded base, a catalogue id or one of its other names, a path of one's own, or a Hub id."""
-        text = _text(ref, "Model")
+        """The embedded base, a catalogue id or one of its other names, a path of one's own, a Hub id or its address."""
+        text = named_in(_text(ref, "Model"))
         if text == EMBEDDED:
             return Reference("name", text)
         rows = models.load_index(self._assets)
@@ -129,11 +129,12 @@ class References:
         return None if is_name else self.file(text)
 
     def file(self, ref: object) -> Path:
-        """The path that a reference is, which has to be one. InvalidSettingError where this visitor may not read it."""
+        """The absolute path that a reference is, which has to be one. InvalidSettingError where this visitor may not
+        read it."""
         text = _text(ref, "The file")
         visitor = self._stranger()
         if visitor is None:
-            return Path(text).expanduser()
+            return absolute(text)
         path = Path(text)
         if path.is_absolute() and ".." not in path.parts:
             resolved = Path(os.path.realpath(path))

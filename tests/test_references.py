@@ -271,3 +271,31 @@ def test_the_page_is_built_for_nobody(monkeypatch):
         serve("127.0.0.1", 7860)
 
     assert [NOBODY] == seen
+
+
+@pytest.mark.parametrize(
+    ("written", "model"),
+    [
+        ("https://huggingface.co/microsoft/phi-4", "microsoft/phi-4"),
+        ("https://huggingface.co/microsoft/phi-4/tree/main?library=peft", "microsoft/phi-4"),
+        ("http://HuggingFace.co/MICROSOFT/Phi-4/", "MICROSOFT/Phi-4"),
+        ("hf.co/Qwen/Qwen3-4B", "Qwen/Qwen3-4B"),
+        ("  microsoft/PHI-4 ", "microsoft/PHI-4"),
+        ("deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-R1"),
+        ("https://huggingface.co/deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-R1"),
+    ],
+)
+@pytest.mark.parametrize("visitor", [None, ANNA])
+def test_an_id_or_an_address_of_the_hub_is_that_model_and_no_other(there, written, model, visitor):
+    assert model == of(visitor, there / "home").model(written).text
+
+
+def test_a_name_that_several_models_end_in_names_them(there):
+    with pytest.raises(UnknownModelError, match="Did you mean 'microsoft/phi-4' or 'unsloth/phi-4'"):
+        of(None, there / "home").model("phi-4")
+
+
+@pytest.mark.parametrize("written", ["phi-4", "https://example.com/microsoft/phi-4", "mini"])
+def test_a_name_that_no_single_model_has_is_not_known(there, written):
+    with pytest.raises(UnknownModelError, match="in the catalogue"):
+        of(None, there / "home").model(written)

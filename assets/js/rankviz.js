@@ -371,10 +371,32 @@ window.RankViz = (() => {
     if (more) more.setAttribute("aria-expanded", String(more.getAttribute("aria-expanded") === "false"));
   });
 
-  /* Typing in a drop-down that shows a value would append to the value: select it, so that typing replaces it. */
+  /* A drop-down that one can search. Typing would append to the value that it shows: that is selected until something
+     is typed. In one that takes any text (rv-any) Enter takes what is typed: Gradio would take its first suggestion,
+     which is another model. The arrow keys choose a suggestion, the first of them the first one. */
+  const search = (event) => event.target.matches?.(".rv-search input") && event.target.closest(".rv-search");
+  document.addEventListener("input", (event) => search(event) && search(event).classList.add("rv-typed"), true);
   document.addEventListener("focusin", (event) => {
-    if (event.target.matches?.(".rv-search input")) event.target.select();
+    if (!search(event)) return;
+    search(event).classList.remove("rv-typed");
+    event.target.select();
   });
+  document.addEventListener("click", (event) => {
+    const isFirst = event.detail === 1 && search(event) && !search(event).classList.contains("rv-typed");
+    if (isFirst) setTimeout(() => event.target.select()); // the browser sets the caret after a click
+  });
+  document.addEventListener(
+    "keydown",
+    (event) => {
+      const box = search(event);
+      if (!box || !box.matches(".rv-any.rv-typed") || !["Enter", "ArrowDown", "ArrowUp"].includes(event.key)) return;
+      event.stopPropagation();
+      event.preventDefault();
+      box.classList.remove("rv-typed");
+      if (event.key === "Enter") event.target.blur();
+    },
+    true,
+  );
 
   return {
     get plotly() {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.api.workspace import Workspace
 from rankviz.errors import BadAdapterError, NotYoursError, RunNotFoundError
+from rankviz.paths import named_in
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
@@ -30,7 +31,6 @@ MANY_MODULES = 2000
 SAMPLE = "sample"
 """Names the adapter that RankViz ships. A folder of this name is ./sample."""
 SUGGESTED_ENERGY = 0.99
-HUB_ADDRESS = "https://huggingface.co/"
 Ref = str | Path | Sequence[str]
 """A folder, a zip, a .safetensors with its config beside it, a run's id, a Hub id or SAMPLE; or the paths of its
 files."""
@@ -98,8 +98,9 @@ class Adapters:
 
         return proposed_rank(self.spectrum(adapter))
 
-    def suggested_ranks(self, adapter: Ref, energy: float = SUGGESTED_ENERGY) -> Ranks:
-        """For a new training: each module's rank for this share of its energy, in PEFT's settings."""
+    def suggested_ranks(self, adapter: Ref, energy: float = SUGGESTED_ENERGY) -> Ranks | None:
+        """For a new training: each module's rank for this share of its energy, in PEFT's settings; None after few
+        steps."""
         from rankviz.core.spectrum.rank_pattern import suggested
 
         spectrum = self.spectrum(adapter)
@@ -152,7 +153,7 @@ class Adapters:
         from rankviz.trained.transfer import plan_json
 
         request = {
-            "paths": [str(path.absolute()) for path in source.paths],
+            "paths": [*map(str, source.paths)],
             "target": str(target),
             "max_bytes": self._max_bytes,
             "plan": plan_json(planned) if planned else None,
@@ -240,7 +241,7 @@ class Adapters:
         from rankviz.trained.transfer import outline_from, plan_from, spectrum_from
 
         request = {
-            "paths": [str(path.absolute()) for path in source.paths],
+            "paths": [*map(str, source.paths)],
             "max_bytes": self._max_bytes,
             "max_values": self._workspace.limits.adapter_values,
         }
@@ -249,7 +250,8 @@ class Adapters:
         trained = {"name": source.name, "training_steps": source.run.steps_done or None} if source.run else {}
         values = spectrum_from(reply["spectrum"] | trained)
         planned = [(Truncation(*each), plan_from(result)) for each, result in reply["truncations"]]
-        return Opened(outline_from(reply["outline"]), values, source, {None: planned})
+        known = {} if values.after_few_steps else {None: planned}  # the child does not know after how many steps
+        return Opened(outline_from(reply["outline"]), values, source, known)
 
     @cached_property
     def _adapters(self) -> OrderedDict[tuple, Opened]:
@@ -270,8 +272,8 @@ class Adapters:
             return Source([self._workspace.references.file(path) for path in ref])
         if ref == SAMPLE:
             return Source([self._run_adapter(self.sample(), self._sample_store)], SAMPLE, self.sample())
-        if ref.startswith(HUB_ADDRESS):
-            ref = "/".join(ref.removeprefix(HUB_ADDRESS).split("/")[:2])
+        if (hub_id := named_in(ref)) != ref:
+            ref = hub_id
         elif path := self._workspace.references.path(ref, "The adapter"):
             return Source([path])
         try:

@@ -14,6 +14,7 @@ from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Fit, RankEstimate
 from rankviz.core.cost.question import Question
+from rankviz.core.fit.setting import Setting
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
@@ -40,13 +41,21 @@ class AdviceAnswer:
     """The preset that stands for all linear layers of this model."""
     target_names: tuple[str, ...]
     """What it reaches."""
-    gpu: str | None
-    estimate: RankEstimate
-    """At the advised rank."""
+    setting: Setting
+    """What the advised adapter costs, on which GPU."""
     forecast: Forecast
     """Of quality by rank, in the unit of the study that leads the advice."""
     own: OwnResult | None = None
     """Of the sweep of this very model that the trade-off chart goes through too; None where there is none."""
+
+    @property
+    def gpu(self) -> str | None:
+        return self.setting.gpu.name if self.setting.gpu else None
+
+    @property
+    def estimate(self) -> RankEstimate:
+        """At the advised rank."""
+        return self.setting.row
 
     @property
     def fit(self) -> Fit | None:
@@ -96,15 +105,13 @@ class Advice:
         lora = replace(question.lora, target_modules=preset, modules_to_save=())
         wide = replace(question, ranks=(advice.r,), lora=lora, alpha="r")
         cost = self._estimates.estimate(wide).estimate
-        (rank,) = cost.ranks
         lead = advice.findings.lead
         return AdviceAnswer(
             model_id=model.id,
             advice=advice,
             target_modules=preset,
             target_names=plan.target_names,
-            gpu=cost.gpu.name if cost.gpu else None,
-            estimate=rank,
+            setting=Setting.of(cost, advice.r, self._workspace.assumptions),
             forecast=self._forecasts.of(question.model_id, goal.use_case, metric=lead.metric if lead else None),
             own=self._own_result(question.model_id),
         )

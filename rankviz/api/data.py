@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rankviz import units
 from rankviz.api.workspace import Workspace
 from rankviz.catalog.hardware import load_assumptions
-from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.data import LENGTH_SHARES, TrainingData
 from rankviz.core.cost.tokens import characters, token_range
 from rankviz.core.quantity import Range
 
@@ -34,6 +34,8 @@ class MeasuredData:
     mean_tokens: Range
     """Of an example, chat template included."""
     longest_tokens: Range
+    lengths: tuple[int, ...] = ()
+    """Of the examples at LENGTH_SHARES, expected."""
     notes: tuple[str, ...] = ()
     """What is read otherwise than it stands there, as sentences."""
 
@@ -48,6 +50,7 @@ class MeasuredData:
             form=self.format,
             file_name=self.file_name,
             longest_is_upper=True,
+            lengths=self.lengths,
         )
 
     @property
@@ -93,13 +96,18 @@ def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:
     sampled = examples[::step]
     share = sum(lengths) / len(lengths) / (sum(lengths[::step]) / len(sampled))
     longest = examples[max(range(len(examples)), key=lengths.__getitem__)]
+    mean_tokens = _token_range(sampled, assume).times(share)
+    ordered, tokens_per_character = sorted(lengths), mean_tokens.expected / (sum(lengths) / len(lengths))
     return MeasuredData(
         title=read.title,
         file_name=read.title if is_file else None,
         format=read.format,
         examples=len(examples),
-        mean_tokens=_token_range(sampled, assume).times(share),
+        mean_tokens=mean_tokens,
         longest_tokens=_token_range((longest,), assume),
+        lengths=tuple(
+            round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
+        ),
         notes=read.notes,
     )
 

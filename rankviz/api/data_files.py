@@ -74,7 +74,8 @@ def look_json(seen: Look) -> dict[str, Any]:
     examples = [[text[:SHOWN_CHARACTERS] for text in example] for example in preview.examples]
     return {
         "preview": {name: getattr(preview, name) for name in Preview.__dataclass_fields__} | {"examples": examples},
-        "measured": seen.measured.as_json() | {"file_name": seen.measured.file_name, "notes": seen.measured.notes},
+        "measured": seen.measured.as_json()
+        | {"file_name": seen.measured.file_name, "notes": seen.measured.notes, "lengths": seen.measured.lengths},
     }
 
 
@@ -85,7 +86,7 @@ def look_from(row: Mapping[str, Any]) -> Look:
     tokens = {name: Range(**measured[name]) for name in ("mean_tokens", "longest_tokens")}
     return Look(
         Preview(**{**preview, "examples": tuple(map(tuple, preview["examples"]))}),
-        MeasuredData(**{**measured, **tokens, "notes": tuple(measured["notes"])}),
+        MeasuredData(**{**measured, **tokens, **{name: tuple(measured[name]) for name in ("notes", "lengths")}}),
     )
 
 

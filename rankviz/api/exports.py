@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 
 
 T4 = "t4"
-FITS = {
-    "fits": "",
-    "tight": " It barely fits.",
-    "uncertain": " Whether it fits is uncertain.",
-    "does_not_fit": " It does not fit: choose {precision}a smaller model, a smaller batch or a shorter length.",
-    None: "",
-}
 
 
 class Exports:
@@ -64,6 +57,7 @@ class Exports:
 
     def _on_t4(self, question: Question, r: int) -> str:
         """What Unsloth takes on Colab's free GPU with these settings, in fp16 where they say bf16."""
+        from rankviz.core.fit.words import fit_in_words
         from rankviz.export.defaults import STEPS
 
         setup = replace(question.training, framework="unsloth")
@@ -71,10 +65,10 @@ class Exports:
             setup = replace(setup, precision="fp16")
         if not setup.has_length:
             setup = replace(setup, max_steps=STEPS)
-        answer = self._estimates.estimate(replace(question, ranks=(r,), gpu=T4, training=setup))
+        on_t4 = replace(question, ranks=(r,), gpu=T4, training=setup)
+        answer = self._estimates.estimate(on_t4)
         rank, gpu = answer.rank(r), answer.estimate.gpu
         memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(gpu.usable_bytes)}"
         time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
-        return f"Estimate for Colab's free T4: {memory}{time}." + FITS[rank.fit].format(
-            precision="" if setup.quantized else "precision nf4-dq, "
-        )
+        fit = "" if rank.fit == "fits" else f" {fit_in_words(self._estimates.fit(on_t4, r).setting)}"
+        return f"Estimate for Colab's free T4: {memory}{time}.{fit}"

@@ -85,7 +85,7 @@ class Studies:
         owner, homes = self._workspace.rights.somebody(), self._workspace.own_homes
         if not files:
             return own_studies.Added([], 0, [])
-        paths = [self._workspace.references.file(file).absolute() for file in files]
+        paths = [self._workspace.references.file(file) for file in files]
         children, about = self._workspace.children, units.counted(len(paths), "result file")
         with children.turn():
             reply = children.ask("results", {"paths": [*map(str, paths)]}, about=about, error=BadDataError)

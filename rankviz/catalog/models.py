@@ -121,13 +121,15 @@ def full_name(rows: Sequence[ModelRow], ref: str) -> str:
 
 
 def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
-    """Names that look like ref, SUGGESTIONS at most."""
+    """Names that end in ref, or else look like it, SUGGESTIONS at most."""
     import difflib
 
     known: dict[str, str] = {}
     for name in (*(row.id for row in rows), *(alias for row in rows for alias in row.aliases)):
         known.setdefault(name.lower(), name)
         known.setdefault(name.lower().split("/")[-1], name)
+    if ending := [row.id for row in rows if row.id.lower().endswith(f"/{ref.lower()}")]:
+        return tuple(ending[:SUGGESTIONS])
     matches = difflib.get_close_matches(ref.lower(), list(known), n=2 * SUGGESTIONS, cutoff=SIMILARITY)
     return tuple(dict.fromkeys(known[name] for name in matches))[:SUGGESTIONS]
 

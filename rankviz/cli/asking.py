@@ -127,6 +127,7 @@ def _data(
         form=measured.form,
         file_name=measured.file_name,
         longest_is_upper=measured.longest_is_upper and longest is None,
+        lengths=measured.lengths if mean is None and longest is None else (),
     )
     return None if data == TrainingData() else data
 

@@ -35,6 +35,7 @@ def advise(
     from rankviz.core.advice.forecast_words import forecast_sentence
     from rankviz.core.advice.own_words import own_sentence
     from rankviz.core.advice.reasons import reasons
+    from rankviz.core.fit.words import fit_in_words
 
     if len(question.ranks) != 1:
         raise InvalidSettingError("advise recommends the rank: give -r at most once.")
@@ -44,7 +45,7 @@ def advise(
     advice = answer.advice
     print(f"{answer.model_id}: {words.take(advice)}.")
     print(" ".join((*words.main_sentences(advice), own_sentence(answer.own) if answer.own else "")).rstrip())
-    print(f"{forecast_sentence(advice, answer.forecast)} {words.fit_in_words(answer.estimate, answer.gpu)}\n")
+    print(f"{forecast_sentence(advice, answer.forecast)} {fit_in_words(answer.setting)}\n")
     print("Reasons")
     for reason in reasons(advice):
         print(f"- {reason.text} [{reason.source}]")

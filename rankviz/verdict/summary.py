@@ -14,7 +14,7 @@ from rankviz.verdict.noise import CONFIDENCE
 from rankviz.verdict.words import ENOUGH_SEEDS, names
 
 SETTLED, PARTLY, OPEN, UNTESTED = "Settled", "Partly settled", "Not settled", "Not tested"
-SHIP = "Ship now"
+SHIP = "Smallest good adapter"
 TOO_SHORT = "Too few steps"
 """Instead of SETTLED and PARTLY: the test holds for so short a training, and says little of a longer one."""
 
@@ -89,7 +89,7 @@ def _after_few(answer: Answer, steps: int) -> Answer:
 def _elsewhere(answer: Answer, not_here: str) -> Answer:
     if answer.about != SHIP or not not_here:
         return answer
-    return answer._replace(about="Would ship", sentence=f"{answer.sentence} {not_here}")
+    return answer._replace(sentence=f"{answer.sentence} {not_here}")
 
 
 def _answers(verdict: Verdict | None, decision: Decision | None, reading: Reading | None) -> tuple[Answer, ...]:
@@ -109,8 +109,12 @@ def _answers(verdict: Verdict | None, decision: Decision | None, reading: Readin
 
 def _train(decision: Decision, verdict: Verdict | None) -> Answer:
     rank = next(each for each in decision.forecast.ranks if each.r == decision.train_rank)
-    why = _between(decision) if decision.forecast.third_run else _why(decision, rank, verdict)
-    return Answer("Train next", f"r = {rank.r}", why)
+    if decision.forecast.third_run:
+        return Answer("Train next", f"r = {rank.r}", _between(decision))
+    best = _best_rank(decision, verdict)
+    trained = "Best rank so far" if rank.r == best else "Smallest good rank so far"
+    about = "Train next" if rank.measured is None else trained
+    return Answer(about, f"r = {rank.r}", _why(decision, rank, best))
 
 
 def _between(decision: Decision) -> str:
@@ -119,8 +123,11 @@ def _between(decision: Decision) -> str:
     return f"A run between these two would show how the loss falls: they differ by {gap}, more than the noise of a run."
 
 
-def _why(decision: Decision, rank: BentRank, verdict: Verdict | None) -> str:
-    best = verdict.best if decision.settled and verdict else min(decision.forecast.ranks, key=_loss).r
+def _best_rank(decision: Decision, verdict: Verdict | None) -> int:
+    return verdict.best if decision.settled and verdict else min(decision.forecast.ranks, key=_loss).r
+
+
+def _why(decision: Decision, rank: BentRank, best: int) -> str:
     if rank.r == best == decision.forecast.ranks[0].r:
         return f"It has the lowest loss. {_lower_still(rank.r)}"
     if decision.settled and rank.r == best:
@@ -135,7 +142,7 @@ def _why(decision: Decision, rank: BentRank, verdict: Verdict | None) -> str:
 
 
 def _lower_still(r: int) -> str:
-    return "No lower rank exists." if r == 1 else "It is also the lowest rank here, so a lower one may do as well."
+    return "No lower rank exists." if r == 1 else "It is also the lowest rank of these runs; no lower one was trained."
 
 
 def _loss(rank: BentRank) -> float:

@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def rankviz(
-    *args: object, home: Path | None = None, seconds: float = 600, **environment: str
+    *args: object, home: Path | None = None, cwd: Path = ROOT, seconds: float = 600, **environment: str
 ) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "rankviz", *map(str, args)]
     env = os.environ | ({"RANKVIZ_HOME": str(home)} if home else {}) | environment
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=seconds)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=seconds)

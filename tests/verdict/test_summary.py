@@ -5,8 +5,11 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, TOKEN_ACCURACY
+from rankviz.core.runs.words.labels import still_training
+from rankviz.ui.parts.curve import curve
 from rankviz.verdict import judge, losses_of, summary
-from tests.support.runs.finished_runs import counted, finished
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import counted, finished, finished_events, text_of
 from tests.support.runs.verdict_tables import planted, table
 
 
@@ -26,12 +29,15 @@ def test_one_run_per_rank_says_what_to_train_what_to_ship_and_that_nothing_is_te
 
     given = answers(api, sweep)
 
-    assert ["Train next", "Ship now", "How sure"] == list(given)
+    assert ["Train next", "Smallest good adapter", "How sure"] == list(given)
     assert f"r = {third}" == given["Train next"].value
     # exp(3.0 - 1.6) = 4.06
     assert "they differ by 1.400 nats (4.1 times the perplexity), more than the noise" in given["Train next"].sentence
-    assert "r = 64, 64.0 MB" == given["Ship now"].value
-    assert "The adapter that was trained at this rank: measured held-out loss 1.6000." == given["Ship now"].sentence
+    assert "r = 64, 64.0 MB" == given["Smallest good adapter"].value
+    assert (
+        "The adapter that was trained at this rank: measured held-out loss 1.6000."
+        == given["Smallest good adapter"].sentence
+    )
     assert "Not tested" == given["How sure"].value
     assert given["How sure"].sentence.startswith("Each rank has one run, so a difference may be chance: 3 seeds")
 
@@ -39,10 +45,10 @@ def test_one_run_per_rank_says_what_to_train_what_to_ship_and_that_nothing_is_te
 def test_several_seeds_say_which_ranks_are_worse_and_the_mean_of_what_is_shipped(api):
     given = answers(api, finished(api, {4: 2.0, 16: 1.9, 64: 1.5}, seeds=(0, 1, 2)))
 
-    assert ("r = 64", "Settled") == (given["Train next"].value, given["How sure"].value)
-    assert "every lower rank is worse by more than the noise" in given["Train next"].sentence
+    assert ("r = 64", "Settled") == (given["Best rank so far"].value, given["How sure"].value)
+    assert "every lower rank is worse by more than the noise" in given["Best rank so far"].sentence
     assert "With 95 % confidence, r = 4 and 16 are worse than r = 64." == given["How sure"].sentence
-    assert "1.5000, the best of 3 seeds (mean 1.6000)." in given["Ship now"].sentence
+    assert "1.5000, the best of 3 seeds (mean 1.6000)." in given["Smallest good adapter"].sentence
 
 
 def test_ranks_that_the_noise_hides_are_not_settled_and_equal_ones_are():
@@ -69,10 +75,10 @@ def test_an_accuracy_names_the_best_and_the_smallest_rank_to_consider(api):
 
 
 def test_the_lowest_rank_of_all_has_no_lower_one_to_try(api):
-    one, four = (answers(api, finished(api, {r: 1.4, 16: 1.5, 64: 1.5}))["Train next"].sentence for r in (1, 4))
+    one, four = (answers(api, finished(api, {r: 1.4, 16: 1.5, 64: 1.5}))["Best rank so far"].sentence for r in (1, 4))
 
     assert "It has the lowest loss. No lower rank exists." == one
-    assert "It is also the lowest rank here, so a lower one may do as well." in four
+    assert "It is also the lowest rank of these runs; no lower one was trained." in four
 
 
 def test_a_single_rank_asks_for_a_second_one_and_nothing_has_no_answer():
@@ -113,11 +119,38 @@ def test_after_few_steps_nothing_is_called_settled(api):
     assert "Not tested" == summary(judge(table({4: [[2.0]], 8: [[2.1]]})), None, None, steps=12)[-1].value
 
 
-def test_an_adapter_that_is_not_here_would_ship(api):
+def test_an_adapter_that_is_not_here_is_named_with_the_reason(api):
     sweep = finished(api, {4: 2.0, 64: 1.5})
     verdict, decision = api.verdicts.of_sweep(sweep.sweep_id).verdict, api.decisions.of(sweep.sweep_id)
 
     ship = summary(verdict, decision, None, not_here="It is elsewhere.")[1]
 
-    assert ("Would ship", "r = 64, 64.0 MB") == ship[:2]
+    assert ("Smallest good adapter", "r = 64, 64.0 MB") == ship[:2]
     assert ship.sentence.endswith("1.5000. It is elsewhere.")
+
+
+VERDICT_WORDS = ("best", "Best", "ship", "Ship", "Smallest", "Train next", "distinguish", "Enough for")
+
+
+def test_a_sweep_that_still_trains_is_not_judged(api):
+    """Two of three runs have finished, with losses that would decide."""
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4, 16, 64), seeds=(0,), max_steps=2))
+    for run in store.sweep(sweep_id).runs[:2]:
+        for event in finished_events(run.request, 3.0 - run.request.r / 16):
+            store.append(run.run_id, event)
+
+    going = curve(api, sweep := store.sweep(sweep_id))
+
+    assert "Still training: 2 of 3 runs ended. Ranks are compared when all have ended." == text_of(going.summary)
+    assert not [word for word in VERDICT_WORDS if word in going.summary + going.details]
+    assert (None, None, None) == (going.verdict, going.decision, going.ship)
+    assert going.chart
+    assert still_training(sweep) == text_of(going.summary)
+
+    last = sweep.runs[2]
+    for event in finished_events(last.request, 1.0):
+        store.append(last.run_id, event)
+
+    assert "" == still_training(store.sweep(sweep_id))
+    assert "How sure" in curve(api, store.sweep(sweep_id)).summary

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from rankviz.api.advice import AdviceAnswer
 from rankviz.core.advice.forecast_words import at_recommended, forecast_sentence
 from rankviz.core.advice.json import AdviceJSON, as_json
-from rankviz.core.advice.words import fit_in_words
 from rankviz.core.cost.estimate import Fit
+from rankviz.core.fit.words import fit_in_words
 from rankviz.core.forecast.bands import RankForecast
 from rankviz.core.json_shape import shape
 
@@ -37,7 +37,7 @@ def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
         **as_json(answer.advice, answer.target_modules, answer.target_names),
         "gpu": answer.gpu,
         "fit": answer.fit,
-        "fit_in_words": fit_in_words(answer.estimate, answer.gpu),
+        "fit_in_words": fit_in_words(answer.setting),
         "forecast": {
             "unit": answer.forecast.unit,
             "reference_rank": answer.forecast.reference_rank,

@@ -24,8 +24,8 @@ class Decisions:
     def of(
         self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
     ) -> Decision | None:
-        """The forecast between a sweep's runs, what to train next and what to ship; None as long as fewer than two
-        ranks have finished runs, or where the base model is not available.
+        """The forecast between a sweep's runs, what to train next and what to ship; None while one of them trains, with
+        finished runs at fewer than two ranks, or where the base model is not available.
 
         Args:
             sweep_id: One's own sweep or a recorded one.
@@ -35,6 +35,8 @@ class Decisions:
         from rankviz.core.forecast.decision import decide
 
         sweep = self._runs.sweep(sweep_id)
+        if not sweep.ended:
+            return None
         try:
             forecast = self._forecasts.bent(sweep_id)
         except RankVizError:

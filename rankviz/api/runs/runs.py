@@ -155,8 +155,7 @@ class Runs(FollowedRuns):
         owner, references = self._workspace.rights.somebody(), self._workspace.references
         self.check(request, destination, device)
         store, base, file = self._workspace.store, references.model(request.base), references.data(request.data).path
-        if base.path:
-            request = replace(request, base=str(base.path.absolute()))  # the worker stands in another folder
+        request = replace(request, base=base.text)
         runs = request.runs(sweep_id="asked", created_at=0.0)
         copied = file.stat().st_size if file and not is_kept(store.kept_path(file, owner.id)) else 0
         with (

@@ -202,7 +202,7 @@ class StoredRuns:
         request = {
             "home": str(self._workspace.home),
             "assets": str(self._workspace.assets.absolute()),
-            "source": str(source.absolute()),
+            "source": str(source),
             "owners": owner.ids,
             "strangers": [] if owner.admin else owner.ids,
             "limits": [

@@ -53,7 +53,7 @@ class Verdicts:
     def of_sweep(
         self, sweep_id: str, tolerance: float | str | None = None, metric: str = "loss"
     ) -> SweepVerdict | None:
-        """The verdict on the runs of a sweep that have been evaluated; None as long as there is none.
+        """The verdict on the runs of a sweep that have been evaluated; None without any, and while one still trains.
 
         Args:
             sweep_id: One's own sweep or a recorded one.
@@ -62,6 +62,8 @@ class Verdicts:
             metric: "loss", "token_accuracy" or "exact_match"; InvalidSettingError where no run of the sweep has it.
         """
         sweep, by = self._runs.sweep(sweep_id), metric_named(metric)
+        if not sweep.ended:
+            return None
         key = sweep_id, by.key, repr(tolerance)
         if (known := _known(self._verdicts, key, sweep)) is None:
             with self.comparing(sweep.runs):
@@ -123,13 +125,18 @@ class Verdicts:
     def fast_curve(
         self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
     ) -> Reading | None:
-        """What the best fast curve of a sweep shows; None of a sweep without one. tolerance: nats, or a share of the
-        gain. judged: of_sweep of the same, where it is known."""
+        """What the best fast curve of a sweep shows; None of a sweep without one, or that still trains.
+
+        Args:
+            sweep_id: One's own sweep or a recorded one.
+            tolerance: Nats, or a share of the gain.
+            judged: of_sweep of the same, where it is known.
+        """
         from rankviz.core.runs.fast_curve import read
 
         sweep = self._runs.sweep(sweep_id)
         curve = next(iter(self._runs.fast_curves(sweep_id)), None)
-        if curve is None:
+        if curve is None or not sweep.ended:
             return None
         with suppress(LimitError):  # the curve can be read without
             judged = judged or self.of_sweep(sweep_id, tolerance)

@@ -14,7 +14,7 @@ from rankviz.cli.runs.watch import standing
 from rankviz.core.runs.attempts import LOCAL
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.timing.spent import device_time
-from rankviz.core.runs.words.labels import run_label, sweep_title
+from rankviz.core.runs.words.labels import run_label, still_training, sweep_title
 from rankviz.core.runs.words.places import title
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def print_sweep(api: Api, sweep_id: str) -> None:
     runs_table(api, [sweep])
     for line in errors_in_words(sweep):
         print(line)
-    for sentence in standing(api, sweep):
+    for sentence in (*standing(api, sweep), *filter(None, [still_training(sweep)])):
         print(sentence)
     _curves_table(api.runs.fast_curves(sweep_id))
     print_decision(api, sweep_id)

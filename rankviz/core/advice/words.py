@@ -167,36 +167,11 @@ def _needed_elsewhere(advice: Advice, line: Line) -> list[str]:
     return []
 
 
-def fit_in_words(advised: RankEstimate, gpu: str | None) -> str:
-    """Whether the advised adapter fits this GPU."""
-    if not gpu or advised.fit is None:
-        return "No GPU is selected, so it is not known whether the run fits."
-    memory = units.memory_size(advised.memory.device)
-    match advised.fit:
-        case "does_not_fit":
-            return (
-                f"It does not fit {gpu} ({memory} expected), and a lower rank would not help much: change batch, "
-                "length or precision. `rankviz fit`, and Explore below, show the smallest such change."
-            )
-        case "uncertain":
-            return (
-                f"Whether it fits {gpu} is uncertain: {memory} expected, and the limit of the card is inside its range."
-            )
-    return f"It {'fits' if advised.fit == 'fits' else 'barely fits'} {gpu}: {memory} expected."
-
-
 def chosen_in_words(ranks: Sequence[RankEstimate], r: int, advised: int) -> str:
     """The chosen rank beside the advised one, by what they cost. ranks: the chosen one and others."""
     rows = {rank.r: rank for rank in ranks}
     chosen, other = rows[r], rows.get(advised)
-    if chosen.fit == "does_not_fit":
-        return (
-            f"r = {r} does not fit this GPU, and a lower rank would not help much: {_doubling(rows, r)}. Change batch, "
-            "length, precision or targets first."
-        )
-    if r == advised:
-        return f"Selected: r = {r}. {_doubling(rows, r)}."
-    if other is None:
+    if r == advised or other is None:
         return f"Selected: r = {r}. {_doubling(rows, r)}."
     file = chosen.adapter_bytes - other.adapter_bytes
     memory = chosen.memory.device - other.memory.device

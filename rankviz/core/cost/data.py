@@ -28,6 +28,8 @@ MAX_EXAMPLES = 10**12
 MAX_EXAMPLE_TOKENS = 4_194_304
 MAX_EPOCHS = 10_000
 MAX_FILE_NAME = 200
+LENGTH_SHARES = tuple(step / 20 for step in range(21))
+"""Shares of the examples, from the shortest on, at which the lengths of a measured file are kept."""
 LENGTH_STEP = 64
 """Lengths are rounded up to multiples of it where a setting is made of them."""
 ALWAYS_PADDED = ("gemma2", "gpt_oss")
@@ -54,6 +56,8 @@ class TrainingData:
     """Of the file that holds the rows, without folders, for an export that reads it."""
     longest_is_upper: bool = False
     """Whether longest_tokens is the upper end of an estimate."""
+    lengths: tuple[int, ...] = ()
+    """Estimated tokens of the examples at LENGTH_SHARES; empty where no file was measured."""
 
     def validate(self) -> None:
         """InvalidSettingError says which value to change, and its limits."""
@@ -94,8 +98,37 @@ class TrainingData:
         return min(max_length, LENGTH_STEP * math.ceil(self.longest_tokens / LENGTH_STEP))
 
     def truncates(self, max_length: int) -> bool:
-        """Whether the longest example is longer than max_length."""
-        return self.longest_tokens is not None and self.longest_tokens > max_length
+        """Whether the longest example is known to be longer than max_length. It is no shorter than the mean."""
+        return max(self.longest_tokens or 0, self.mean_tokens or 0) > max_length
+
+    def truncated_examples(self, max_length: int) -> Range | None:
+        """Share of the examples that are longer than max_length, from 0 to 1; None where too little is known.
+
+        Of a mean m and a longest example L: at least (m − M) / (L − M), at most m / M (Markov's inequality).
+        """
+        if self.lengths:
+            within = [share for share, length in zip(LENGTH_SHARES, self.lengths, strict=True) if length <= max_length]
+            return _range(max(0, 1 - within[-1] - LENGTH_SHARES[1]), 1 - within[-1]) if within else _range(1, 1)
+        if self.mean_tokens is None or self.longest_tokens is None:
+            return None
+        above = max(1, self.longest_tokens - max_length)
+        return _range(max(0, self.mean_tokens - max_length) / above, min(1, self.mean_tokens / max_length))
+
+    def truncated_tokens(self, max_length: int) -> Range | None:
+        """Share of all tokens that is cut off, from 0 to 1; None where too little is known.
+
+        Of a mean m and a longest example L: at least (m − M) / m, at most (L − M) / L, since each example x loses no
+        more than x · (L − M) / L.
+        """
+        if self.lengths:
+            cut = [max(0, length - max_length) for length in self.lengths]
+            total, steps = sum(self.lengths[1:]) + sum(self.lengths[:-1]), len(self.lengths) - 1
+            mean = self.mean_tokens or total / (2 * steps)
+            return _range(sum(cut[:-1]) / steps / mean, min(1, sum(cut[1:]) / steps / mean))
+        if self.mean_tokens is None:
+            return None
+        most = max(0, self.longest_tokens - max_length) / self.longest_tokens if self.longest_tokens else 1
+        return _range(max(0, self.mean_tokens - max_length) / self.mean_tokens, most)
 
     def kept_tokens(self, max_length: int) -> int | None:
         """Tokens of an example on average that are trained on, at most; None where the mean is not known."""
@@ -113,11 +146,15 @@ class TrainingData:
         if kept is None:
             return Range(longest, longest, longest)
         mean = min(float(kept), longest)
-        least = min(mean, self.mean_tokens * longest / self.longest_tokens) if self.truncates(max_length) else mean
+        least = min(mean, self.mean_tokens * longest / self.longest_tokens) if self.longest_tokens else mean
         if not padded:
             return Range(least, mean, mean)
         most = longest * (1 - (1 - mean / longest) ** batch)
         return Range(least, (mean + most) / 2, most)
+
+
+def _range(low: float, high: float) -> Range:
+    return Range(min(low, high), (low + high) / 2, high)
 
 
 def is_file_name(name: str) -> bool:

@@ -206,7 +206,7 @@ def cost(duration: DurationEstimate, price: Price | None) -> CostEstimate | None
 
 
 def price_of(gpu: Gpu, usd_per_hour: float | None) -> Price | None:
-    """One's own price, or the table's first; None where neither is known."""
+    """One's own price, or the table's; None where neither is known."""
     if usd_per_hour is not None:
         return Price(usd_per_hour=usd_per_hour, provider="your own price", source="given with the question", checked="")
-    return gpu.prices[0] if gpu.prices else None
+    return gpu.price

@@ -42,11 +42,12 @@ class Gpu:
     """As NVIDIA lists it (developer.nvidia.com/cuda-gpus): 7.5 is Turing, 8.0 to 8.9 Ampere and Ada, 9.0 Hopper."""
     utilisation_group: UtilisationGroup = "workstation"
     prices: tuple[Price, ...] = ()
-    """The first is the one reckoned with; the rest are what others ask."""
+    """The first is `price`; the rest are what others ask."""
     source: str = ""
     checked: str = ""
     note: str = ""
 
     @property
-    def lowest_usd_per_hour(self) -> float | None:
-        return min((price.usd_per_hour for price in self.prices), default=None)
+    def price(self) -> Price | None:
+        """The one price that lists, estimates and orders use; None where none is known."""
+        return self.prices[0] if self.prices else None

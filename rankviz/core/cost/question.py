@@ -6,8 +6,9 @@ from rankviz.core.checks import few, named, number, plain_text, whole
 from rankviz.core.cost.device import card
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.setup import TrainingSetup, refuse_bf16
-from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha
+from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha, settle_rank
 from rankviz.errors import InvalidSettingError
+from rankviz.paths import named_in
 
 MAX_USD_PER_HOUR = 1_000_000
 MAX_ALPHA_TEXT = 40
@@ -26,15 +27,21 @@ class Question:
 
     model_id: str
     lora: LoraConfig = field(default_factory=LoraConfig)
-    """The adapter; its r and lora_alpha are set for each of `ranks`."""
+    """The adapter. Its r and lora_alpha stand for `ranks` and `alpha` that are left out."""
     training: TrainingSetup = field(default_factory=TrainingSetup)
-    ranks: tuple[int, ...] = (ASSUMED_RANK,)
-    alpha: str = "r"
-    """"r", "2r" or a number, as written."""
+    ranks: tuple[int, ...] | None = None
+    """None takes the lora's, which is ASSUMED_RANK unless given."""
+    alpha: str | None = None
+    """"r", "2r" or a number, as written; None takes the lora's."""
     gpu: str | None = None
     """Id or name of a row of gpus.json; without one there is no time, price or fit."""
     usd_per_hour: float | None = None
     """Your own price; None takes the table's."""
+
+    def __post_init__(self):
+        if isinstance(self.model_id, str):
+            object.__setattr__(self, "model_id", named_in(self.model_id))
+        settle_rank(self, (ASSUMED_RANK,), "r")
 
     def lora_at(self, r: int) -> LoraConfig:
         """The adapter at one rank."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from rankviz import units
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.estimate import tight_meaning
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.question import Question
 from rankviz.core.fit.cards import Card, cards, cheapest_that_fits, validate_prices
@@ -14,6 +13,7 @@ from rankviz.core.fit.limits import Limit, limits
 from rankviz.core.fit.methods import Method, methods
 from rankviz.core.fit.remedy import Remedy, remedy
 from rankviz.core.fit.setting import Setting, setting
+from rankviz.core.fit.words import change_in_words
 from rankviz.core.model.spec import ModelSpec
 
 
@@ -71,32 +71,10 @@ def decide(
 
 
 def sentence(decided: FitAnswer) -> str:
-    cure, cheapest = decided.remedy, decided.cheapest
-    elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu.name}{_total(cheapest)}" if cheapest else ""
+    cheapest = decided.cheapest
+    total = f", about {units.usd(cheapest.usd.expected)}" if cheapest and cheapest.usd else ""
+    elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu.name}{total}" if cheapest else ""
     if decided.setting.gpu is None:
         return f"No GPU is chosen; {elsewhere}." if elsewhere else "No GPU is chosen, and no GPU of the table fits."
-    if not cure.needed:
-        tight = decided.setting.row.fit == "tight"
-        clause = f", with {tight_meaning(decided.setting.assumptions)}" if tight else ""
-        return f"It fits without changes{clause}."
-    if cure.smallest:
-        return f"Smallest change that makes it fit: {cure.smallest.label} ({_price(cure.smallest)})."
-    if cure.helps_most:
-        short = units.gib(-cure.helps_most.spare.low)
-        most = f"{cure.helps_most.label} helps most ({_price(cure.helps_most)}), but up to {short} are still missing"
-    else:
-        most = "no setting is left that lowers it"
-    return f"No single change makes it fit: {most}; {elsewhere or 'no GPU of the table fits either'}."
-
-
-def _price(knob: Knob) -> str:
-    less = f"{units.memory_size(-knob.device_bytes)} less"
-    if knob.seconds is None:
-        return less
-    if abs(knob.seconds) < 1:
-        return f"{less}, same time"
-    return f"{less}, {units.duration(abs(knob.seconds))} {'more' if knob.seconds > 0 else 'less'}"
-
-
-def _total(card: Card) -> str:
-    return f", about {units.usd(card.usd.expected)}" if card.usd else ""
+    nowhere = "no GPU of the table fits either"
+    return change_in_words(decided.setting, decided.limits, decided.remedy, elsewhere or nowhere)

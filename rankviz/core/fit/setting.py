@@ -38,6 +38,13 @@ class Setting:
     assumptions: Assumptions
     answer: Estimate
 
+    @classmethod
+    def of(cls, answer: Estimate, r: int, assumptions: Assumptions) -> "Setting":
+        """One of the ranks that an estimate was made for."""
+        (row,) = (rank for rank in answer.ranks if rank.r == r)
+        one = replace(answer, ranks=(row,), question=replace(answer.question, ranks=(r,)))
+        return cls(model=one.model, question=one.question, gpu=one.gpu, assumptions=assumptions, answer=one)
+
     @property
     def row(self) -> RankEstimate:
         return self.answer.ranks[0]

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from rankviz.core.checks import module_names, named, number, one_of, whole
 from rankviz.errors import InvalidSettingError, quoted
@@ -128,6 +128,36 @@ def saved_dtype(framework: Framework, precision: str) -> Literal["fp32", "fp16",
     if precision == "fp16":
         return "fp32" if framework == "unsloth" else "fp16"
     return "fp32" if precision == "fp32" else "bf16"
+
+
+def settle_rank(asked: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -> None:
+    """Settle `ranks` and `alpha` of a question or a sweep that has left them out (None): from its `lora`, where rank
+    and alpha are given there, or as usual. An alpha that equals the rank follows it ("r"). The lora then keeps neither.
+
+    InvalidSettingError where something is given in both places and differs.
+    """
+    lora, plain = asked.lora, LoraConfig()
+    ranks, alpha = usual_ranks, usual_alpha
+    if (lora.r, lora.lora_alpha) != (plain.r, plain.lora_alpha):
+        ranks, alpha = (lora.r,), "r" if lora.lora_alpha == lora.r else repr(lora.lora_alpha)
+    if asked.ranks is not None:
+        if lora.r != plain.r and lora.r not in asked.ranks:
+            raise _given_twice("The rank", f"r = {lora.r}", f"{', '.join(map(str, asked.ranks))} as ranks")
+        ranks = asked.ranks
+    if asked.alpha is not None:
+        if lora.lora_alpha != plain.lora_alpha and lora_alpha(asked.alpha, lora.r) != lora.lora_alpha:
+            raise _given_twice("Alpha", f"{lora.lora_alpha:g}", f"{asked.alpha} as alpha")
+        alpha = asked.alpha
+    for name, value in (
+        ("ranks", ranks),
+        ("alpha", alpha),
+        ("lora", replace(lora, r=plain.r, lora_alpha=plain.lora_alpha)),
+    ):
+        object.__setattr__(asked, name, value)
+
+
+def _given_twice(name: str, in_lora: str, outside: str) -> InvalidSettingError:
+    return InvalidSettingError(f"{name} is given twice: {in_lora} in LoraConfig, and {outside}. Leave one of them out.")
 
 
 def lora_alpha(alpha: str, r: int) -> float:

@@ -8,7 +8,7 @@ from typing import Annotated
 from rankviz.core.bounds import Id, Items, Moment, Reference
 from rankviz.core.checks import named, number, one_of, whole
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha
+from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha, settle_rank
 from rankviz.errors import InvalidSettingError
 
 MAX_RUNS = 256
@@ -23,6 +23,7 @@ SHOWN_ANSWERS = 4
 MAX_SHOWN_ANSWERS = 16
 VERDICT_SEEDS = 3
 """How many seeds a sweep has by default: with fewer the noise between runs is hardly known. A fast curve has one."""
+SWEEP_ALPHA = "32"
 SWEEP_RANKS = (4, 16, 64)
 FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
 """What a sweep and a fast curve compare unless other ranks are given."""
@@ -138,9 +139,10 @@ class SweepRequest:
 
     base: str = "embedded"
     data: str = "phonemes"
-    ranks: tuple[int, ...] = SWEEP_RANKS
-    alpha: str = "32"
-    """"r", "2r" or a number held fixed over the ranks."""
+    ranks: tuple[int, ...] | None = None
+    """None takes the lora's, or SWEEP_RANKS where it has none of its own."""
+    alpha: str | None = None
+    """"r", "2r" or a number held fixed over the ranks; None takes the lora's, or SWEEP_ALPHA."""
     learning_rates: tuple[float, ...] = (1e-3,)
     seeds: tuple[int, ...] = tuple(range(VERDICT_SEEDS))
     held_out_examples: int = 64
@@ -151,8 +153,11 @@ class SweepRequest:
     """A fast curve: the highest of `ranks` is trained and truncated to these; lower ones of `ranks` run by
     themselves."""
     lora: LoraConfig = field(default_factory=LoraConfig)
-    """The adapter; its r and lora_alpha are set for each of `ranks`."""
+    """The adapter. Its r and lora_alpha stand for `ranks` and `alpha` that are left out."""
     training: TrainingSetup = SHORT_TRAINING
+
+    def __post_init__(self):
+        settle_rank(self, SWEEP_RANKS, SWEEP_ALPHA)
 
     def lora_at(self, r: int) -> LoraConfig:
         """The adapter at one rank."""

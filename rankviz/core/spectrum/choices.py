@@ -18,11 +18,13 @@ class Truncation(NamedTuple):
 def truncations(spectrum: Spectrum) -> tuple[Truncation, ...]:
     """Lower ranks first, then each module with its own rank where that lowers any.
 
-    Half the trained rank is among them, since an adapter that needs its whole rank has no other. None for an adapter
-    that cannot be lower or has no update.
+    Half the trained rank is among them, since an adapter that needs its whole rank has no other. After few steps it is
+    the only one: the energy is that of the random start. None for an adapter that cannot be lower or has no update.
     """
     if spectrum.r == 1 or not spectrum.kept[-1]:
         return ()
+    if spectrum.after_few_steps:
+        return (Truncation(r=spectrum.r // 2),)
     ranks = {spectrum.rank_for(share) for share in OFFERED} | {spectrum.r // 2}
     uniform = [Truncation(r=r) for r in sorted(ranks) if 0 < r < spectrum.r]
     lowered = any(layer.rank_for(NEARLY_ALL) < layer.r for layer in spectrum.layers)

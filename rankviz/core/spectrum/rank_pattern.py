@@ -93,7 +93,10 @@ def proposed_rank(spectrum: Spectrum) -> int:
     return min(max(1, spectrum.rank_for(SHARES[-1])), max(1, spectrum.r - 1))
 
 
-def suggested(spectrum: Spectrum, energy: float) -> Ranks:
-    """For a new training: each module with the rank that this share of its energy needs, at the scale it had."""
+def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
+    """For a new training: each module with the rank that this share of its energy needs, at the scale it had. None
+    after few steps, when this is the random start."""
+    if spectrum.after_few_steps:
+        return None
     wanted = by_module(spectrum, wanted_ranks(spectrum, energy=energy))
     return in_peft(spectrum, wanted, {layer.module: layer.scale for layer in spectrum.layers})

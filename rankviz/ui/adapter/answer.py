@@ -69,9 +69,9 @@ def _opened(
         except RankVizError as error:
             refused = str(error)
     share = wanted.energy if plan and wanted.energy else SUGGESTED_ENERGY
-    suggested = api.adapters.suggested_ranks(source, share) if detailed else None
     truncations = api.adapters.truncations(source, dtype=wanted.dtype)
     losses, run = api.adapters.truncated_losses(source), api.adapters.trained_by(source)
+    suggested = api.adapters.suggested_ranks(source, share) if detailed else None
     with api.adapters.looking(spectrum):
         ranks = resize.by_module(spectrum, plan)
         chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
@@ -88,12 +88,12 @@ def _opened(
             make=resize.button(spectrum, plan),
             heat=view.heat_chart(spectrum, r=wanted.r, energy=wanted.energy, ranks=ranks, chosen=chosen.name),
         )
-        if suggested is None:
+        if not detailed:
             return result
         return result._replace(
             values=details.values_chart(spectrum, chosen, ranks),
             table=details.table_html(spectrum, ranks, chosen),
-            pattern=details.pattern_html(suggested, share),
+            pattern=details.pattern_html(suggested, share) if suggested else "",
         )
 
 

@@ -149,8 +149,8 @@ def few_steps_note(spectrum: Spectrum) -> str:
     if not spectrum.after_few_steps:
         return ""
     return (
-        f"After {units.counted(spectrum.training_steps, 'step')}, the ranks below are mostly noise, so none is "
-        f"recommended. Half the trained rank is selected first. Train for {FEW_STEPS} steps or more, then look again."
+        f"After {units.counted(spectrum.training_steps, 'step')}, the spectrum is mostly noise, so no rank is "
+        f"recommended: half the trained rank is offered. Train for {FEW_STEPS} steps or more, then look again."
     )
 
 

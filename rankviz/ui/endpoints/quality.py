@@ -8,6 +8,7 @@ from rankviz.api import Api
 from rankviz.api.json.verdicts import SweepVerdictJSON, verdict_json
 from rankviz.catalog.models import ModelRow
 from rankviz.core.json_shape import shape
+from rankviz.core.runs.words.labels import still_training
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line
 from rankviz.core.studies.nearest import Near
 from rankviz.errors import InvalidSettingError
@@ -87,7 +88,8 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
 
         answer = api.verdicts.of_sweep(sweep_id, tolerance, metric)
         if answer is None:
-            raise InvalidSettingError("No run of this sweep has been evaluated yet. Ask again later.")
+            going = still_training(api.runs.sweep(sweep_id))
+            raise InvalidSettingError(f"{going or 'No run of this sweep has been evaluated yet.'} Ask again later.")
         with api.verdicts.saying(answer) as has_place:
             in_words = [*sentences(answer.verdict, answer.borrowed), *([] if has_place else [WITHOUT])]
             return {**verdict_json(answer, would_tell=has_place), "in_words": in_words}

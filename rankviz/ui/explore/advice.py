@@ -14,12 +14,13 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.advice.words import (
     chosen_in_words,
     confidence_in_words,
-    fit_in_words,
     main_sentences,
     rate_in_words,
     would_change,
 )
 from rankviz.core.cost.estimate import Estimate
+from rankviz.core.fit.setting import Setting
+from rankviz.core.fit.words import fit_in_words
 from rankviz.core.note import by_level
 from rankviz.ui.parts import html
 from rankviz.units import counted
@@ -95,7 +96,7 @@ def _details(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
         (
             html.titled("Warnings", html.bullet_list(warnings)) if warnings else "",
             html.paragraphs(
-                fit_in_words(answer.estimate, answer.gpu),
+                fit_in_words(Setting.of(estimate, r, answer.setting.assumptions)),
                 chosen_in_words(estimate.ranks, r, advice.r),
                 confidence_in_words(advice),
                 forecast_sentence(advice, answer.forecast),

@@ -28,7 +28,7 @@ other layers with the same names. The notes of each estimate say what was left o
 <dd>The sum of base weights, adapter, gradients, optimizer states, activations, logits and scratch memory at the peak,
 plus the allocator's slack and the CUDA context: the figure that <code>nvidia-smi</code> shows. The tensors that blocks
 keep were traced through whole training steps of transformers and PEFT {PEFT_VERSION}; the kernels of Unsloth
-{UNSLOTH_VERSION} were read in its code. Rank has little effect on memory; targets, batch and length have more.</dd>
+{UNSLOTH_VERSION} were read in its code.</dd>
 <dt>Time <i>range</i></dt>
 <dd>Matrix products at the speed that GPUs sustained in measurements, plus the bytes that all other operators move,
 divided by the GPU's bandwidth, with a minimum for kernel launches. A frozen base needs no weight gradients, so the

@@ -10,6 +10,7 @@ from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.fidelity import Fidelity, SettingFidelity
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import Sweep
+from rankviz.core.runs.words.labels import still_training
 from rankviz.errors import BusyError, LimitError
 from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.figures.sweep.fast_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
@@ -100,7 +101,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: in
         chart=chart_value(
             rank_curve_figure.drawing(info, height=height), info.rows, file="rank-curve", source=info.source
         ),
-        summary=summary_html(answers),
+        summary=_going(sweep) if not sweep.ended else summary_html(answers),
         details="".join(details),
         verdict=verdict if compares else None,
         within=verdict.within if verdict else metric.tolerance,
@@ -109,6 +110,11 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: in
         decision=decision,
         ship=ship if here else None,
     )
+
+
+def _going(sweep: Sweep) -> str:
+    """That it is not judged yet; nothing before there is anything to judge."""
+    return html.paragraphs(still_training(sweep)) if any(run.loss_after for run in sweep.runs) else ""
 
 
 def _unjudged(why: LimitError, metric: Metric) -> Curve:

@@ -8,13 +8,15 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.checks import one_of
-from rankviz.core.cost.data import Form, TrainingData, is_file_name
+from rankviz.core.cost.data import LENGTH_SHARES, Form, TrainingData, is_file_name
+from rankviz.core.cost.notes.truncation import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.dataset import SUFFIXES
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain, remembered, slot
+from rankviz.ui.wiring import notice_html
 
 NAMES = ("examples", "example_tokens", "longest_tokens", "epochs")
 """Widgets of the question."""
@@ -39,6 +41,8 @@ class MeasuredFile(NamedTuple):
     longest_tokens: int
     """The upper estimate. Another number in the box was typed."""
     name: str
+    lengths: tuple[int, ...] = ()
+    """As TrainingData has them; empty in addresses of before."""
 
 
 def data_widgets(defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,25 +79,28 @@ def measured(api: Api, *, file: str, epochs: float | None = None) -> Measured:
         longest_tokens=data.longest_tokens,
         epochs=epochs or 1,
         length=None,
-        measured_file=file_text(MeasuredFile(data.form, data.longest_tokens, data.file_name)),
+        measured_file=file_text(MeasuredFile(data.form, data.longest_tokens, data.file_name, data.lengths)),
         file_note=html.paragraphs(held.in_words),
     )
 
 
 def file_text(file: MeasuredFile) -> str:
-    """As `file_in` reads it: "messages:1600:chats.jsonl"."""
-    return ":".join(map(str, file))
+    """As `file_in` reads it: "messages:1600:chats.jsonl:12.300.1550", with more lengths."""
+    return ":".join((file.form, str(file.longest_tokens), file.name, ".".join(map(str, file.lengths))))
 
 
 def file_in(text: str) -> MeasuredFile:
     """InvalidSettingError for another text."""
     form, _, rest = text.partition(":")
-    longest, _, name = rest.partition(":")
+    longest, _, rest = rest.partition(":")
+    name, _, lengths = rest.partition(":")
     one_of(form, "Form of the data", get_args(Form))
     readable = is_file_name(name) and name.lower().endswith(SUFFIXES)
-    if not (longest.isascii() and longest.isdigit() and len(longest) < 10 and readable):
+    numbers = [longest, *(lengths.split(".") if lengths else ())]
+    whole = all(each.isascii() and each.isdigit() and len(each) < 10 for each in numbers)
+    if not (whole and readable and len(numbers) in (1, 1 + len(LENGTH_SHARES))):
         raise InvalidSettingError("The measured file must be form:longest:name, such as messages:1600:chats.jsonl.")
-    return MeasuredFile(form, int(longest), name)
+    return MeasuredFile(form, int(longest), name, tuple(map(int, numbers[1:])))
 
 
 def data_of(values: Mapping[str, Any]) -> TrainingData | None:
@@ -101,6 +108,7 @@ def data_of(values: Mapping[str, Any]) -> TrainingData | None:
     long as there is a number of examples."""
     with_file = values["measured_file"] and values["examples"] is not None
     file = file_in(values["measured_file"]) if with_file else None
+    is_as_measured = file is not None and file.longest_tokens == values["longest_tokens"]
     data = TrainingData(
         examples=values["examples"],
         mean_tokens=values["example_tokens"],
@@ -108,7 +116,8 @@ def data_of(values: Mapping[str, Any]) -> TrainingData | None:
         epochs=values["epochs"] if values["length"] is None else None,
         form=file.form if file else None,
         file_name=file.name if file else None,
-        longest_is_upper=file is not None and file.longest_tokens == values["longest_tokens"],
+        longest_is_upper=is_as_measured,
+        lengths=file.lengths if is_as_measured else (),
     )
     return None if data == TrainingData() else data
 
@@ -126,7 +135,8 @@ def length_note(question: Question) -> str:
             f"Time and cost are for {units.counted(data.examples, 'example')} × "
             f"{units.counted(data.epochs, 'epoch')}: {steps}."
         )
-    return html.paragraphs(text, *_lengths(training, data))
+    cut = truncation(training)
+    return (notice_html(cut) if cut else "") + html.paragraphs(text, *_lengths(training, data))
 
 
 def _lengths(training: TrainingSetup, data: TrainingData | None) -> Iterator[str]:

@@ -113,7 +113,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         label="Base model: search, or enter any Hub id",
         allow_custom_value=True,
         interactive=True,
-        elem_classes="rv-search",
+        elem_classes=["rv-search", "rv-any"],
         elem_id="model",
     )
     busy_line("model-busy")
@@ -193,8 +193,8 @@ def _training_widgets(w: dict[str, Any]) -> None:
 
 def gpu_label(gpu: Gpu) -> str:
     usable = memory_size(gpu.usable_bytes) + " usable" if gpu.usable_bytes else f"{gpu.memory_bytes / 1e9:g} GB nominal"
-    price = gpu.lowest_usd_per_hour
-    return f"{gpu.name} · {usable}" + (f" · from ${price:.2f}/h" if price is not None else "")
+    price = gpu.price
+    return f"{gpu.name} · {usable}" + (f" · ${price.usd_per_hour:.2f}/h, {price.provider}" if price else "")
 
 
 def ranks_shown(r: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.device import card
+from rankviz.core.cost.notes.truncation import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.checks import problems, warnings
@@ -114,7 +115,9 @@ def _of_values(api: Api, values: Mapping[str, Any]) -> Before:
         return wrong(field_of(error), error)
     checks = api.preflight.before(request.training, request.base)
     sentence = obstacle(api, request, expected, checks)
-    noted = [check.sentence for check in warnings(checks) if check.name != HUB]
+    data = api.data.measure(request.data).training_data()
+    cut = truncation(replace(request.training, data=data))
+    noted = [check.sentence for check in warnings(checks) if check.name != HUB] + ([str(cut)] if cut else [])
     shown = {
         "expected": notice_html(*noted, expected.warning) + expected_html(expected),
         "breakdown": breakdown_html(expected),

@@ -64,7 +64,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
         info=f"Embedded model, or enter a Hub id{'' if shared else ' or a folder'}",
         allow_custom_value=True,
         interactive=True,
-        elem_classes="rv-search",
+        elem_classes=["rv-search", "rv-any"],
         elem_id="train-base",
     )
     busy_line("base-busy")

@@ -13,7 +13,6 @@ from rankviz.core.advice.words import (
     because,
     chosen_in_words,
     confidence_in_words,
-    fit_in_words,
     general,
     take,
     would_change,
@@ -203,18 +202,6 @@ def test_the_chosen_rank_stands_beside_the_advised_one_with_its_price():
         "Selected: r = 8. Its file is 8.0 MB smaller than that of r = 16, and it needs 8 MiB less memory."
         == chosen_in_words((row(8), row(16)), 8, 16)
     )
-
-
-def test_what_does_not_fit_is_not_mended_by_rank():
-    sentence = chosen_in_words((row(16, "does_not_fit"), row(32, "does_not_fit")), 16, 16)
-
-    assert sentence.startswith(
-        "r = 16 does not fit this GPU, and a lower rank would not help much: r = 32 would add 16.0 MB"
-    )
-    assert "It does not fit L4 (1.02 GiB expected), and a lower rank would not help much" in fit_in_words(
-        row(16, "does_not_fit"), "L4"
-    )
-    assert "No GPU is selected, so it is not known whether the run fits." == fit_in_words(row(16, None), None)
 
 
 def test_many_epochs_are_named_as_what_matters_more():

@@ -141,8 +141,9 @@ def test_notes_say_what_the_data_set():
     assert "Time is for 400 tokens per example: Unsloth trains without padding." in notes
     assert "Memory is for batches of the longest example: 1,600 tokens instead of the maximum length of 2,048." in notes
     assert (
-        "Examples above the maximum length of 1,024 tokens are truncated: the longest has 1,600. To learn them whole, "
-        "raise the maximum length, which needs more memory, or split them." in answer(CHATS, max_length=1024).notes
+        "Examples above the maximum length of 1,024 tokens are truncated: up to 40 % of the 5,000 examples and up to "
+        "36 % of all tokens; the longest has 1,600. To learn them whole, raise the maximum length, which needs more "
+        "memory, or split them." in answer(CHATS, max_length=1024).notes
     )
     upper = replace(CHATS, longest_is_upper=True)
     assert any("the longest may have up to 1,600" in note for note in answer(upper, max_length=1024).notes)

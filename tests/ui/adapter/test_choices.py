@@ -141,8 +141,11 @@ def test_after_few_steps_no_rank_is_recommended_and_half_the_trained_one_is_sele
     view = shown(api, run.run_id)
 
     assert 2 == slider.value
-    assert "After 2 steps, the ranks below are mostly noise, so none is recommended." in text_of(view.choices)
+    assert "After 2 steps, the spectrum is mostly noise, so no rank is recommended" in text_of(view.choices)
     assert "secondary" == view.make.variant
+    assert [2] == [choice.r for choice, _ in api.adapters.truncations(run.run_id)]
+    assert api.adapters.suggested_ranks(run.run_id) is None
+    assert "" == shown(api, run.run_id, detailed=True).pattern
 
 
 @pytest.mark.parametrize(("steps", "known"), [(1200, True), (None, False)])

@@ -49,7 +49,7 @@ def test_without_a_warning_nothing_warns(api):
     shown, details = card(api, model="Qwen/Qwen3-8B")
 
     assert "Warning" not in shown
-    assert details.startswith("Details It fits L4")
+    assert details.startswith("Details r = 16 fits L4")
 
 
 def test_a_recorded_sweep_of_the_model_is_named_and_its_rank_does_not_move_the_recommendation(api):

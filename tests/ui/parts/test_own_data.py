@@ -1,6 +1,7 @@
 """The part "Your data" of the question, and what it makes of time and cost."""
 
 import json
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from rankviz.core.cost.data import TrainingData
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import own_data
 from rankviz.ui.parts.question import DEFAULTS, ask
+from tests.support.runs.finished_runs import text_of
 
 CHATS = {**DEFAULTS, "examples": 5000, "example_tokens": 400, "longest_tokens": 1600}
 
@@ -55,8 +57,27 @@ def test_a_file_sets_all_boxes_and_clears_steps(tmp_path):
         shown.epochs,
         shown.length,
     )
-    assert "prompt-completion:3:rows.jsonl" == shown.measured_file
+    assert "prompt-completion:3:rows.jsonl:" + ".".join(["2"] * 21) == shown.measured_file
     assert "rows.jsonl: 3 examples (prompt-completion)" in shown.file_note
+
+
+def test_examples_above_the_maximum_length_are_said_beside_the_data_with_how_many_of_them(tmp_path):
+    """One in ten is 50 times as long: 100 characters, 25 tokens, against 5,000 characters, 1,250 tokens."""
+    rows = [{"text": "abcd " * (1000 if n % 10 == 0 else 20)} for n in range(100)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = own_data.measured(Api(home=tmp_path / "home"), file=str(path))
+    values = {**DEFAULTS, "max_length": 512} | {
+        name: getattr(shown, name)
+        for name in ("examples", "example_tokens", "longest_tokens", "epochs", "length", "measured_file")
+    }
+
+    note = text_of(own_data.length_note(ask(values)))
+
+    assert re.search(
+        r"maximum length of 512 tokens are truncated: about (\d+) to 10 % of the 100 examples and about", note
+    )
+    assert "truncated" not in own_data.length_note(ask({**values, "max_length": 4096}))
 
 
 def test_form_and_name_of_a_measured_file_reach_the_data_while_examples_are_given():

@@ -21,6 +21,16 @@ def sweep_title(sweep: Sweep) -> str:
     return f"{title} (r = {max(ranks)} {truncated})" if len(ranks) > 1 else f"{title} {truncated}"
 
 
+def still_training(sweep: Sweep) -> str:
+    """That a sweep is not to be judged yet, with how many of its runs have ended; empty where all have."""
+    if sweep.ended:
+        return ""
+    ended = sum(run.state.ended for run in sweep.runs)
+    return (
+        f"Still training: {ended} of {counted(len(sweep.runs), 'run')} ended. Ranks are compared when all have ended."
+    )
+
+
 def sweep_label(sweep: Sweep) -> str:
     """The title, marked where the sweep ships with RankViz."""
     return sweep_title(sweep) + (" (recorded)" if sweep.recorded else "")

@@ -1,0 +1,83 @@
+"""Sentences on fit say what the estimate says: each claim about a change is asked again."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
+from rankviz.catalog.models import load_model
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.fit.setting import changed, setting
+from rankviz.core.fit.words import fit_in_words
+from rankviz.core.lora.config import LoraConfig
+from rankviz.paths import ASSETS
+from tests.core.fit.toy_fits import WIDE, card_for, needs, question
+from tests.support.runs.toy import ASSUMPTIONS, gpu
+
+ALONE = {
+    "a lower rank": {"r": 1},
+    "a smaller batch": {"batch": 1, "accum": 8},
+    "a shorter length": {"max_length": 1},
+}
+
+
+def of_catalogue(model, card, r, **training):
+    asked = Question(model_id=model, ranks=(r,), gpu=card, training=TrainingSetup(**training))
+    card = find_gpu(load_gpus(ASSETS), card)
+    return setting(load_model(ASSETS, model), asked, card, load_assumptions(ASSETS))
+
+
+def test_where_a_lower_rank_makes_it_fit_and_batch_and_length_do_not_it_says_so():
+    """The experts of this model have adapters: r = 8 takes 3 GiB less than r = 16."""
+    start = of_catalogue("Qwen/Qwen3-30B-A3B", "l4", 16)
+
+    sentence = fit_in_words(start)
+
+    assert sentence.startswith("r = 16 does not fit L4: ")
+    assert "Smallest change that makes it fit: r = 8 (" in sentence
+    assert sentence.endswith("A smaller batch or a shorter length alone is not enough.")
+
+
+@pytest.mark.parametrize("r", [1, 8, 16, 64, 256])
+@pytest.mark.parametrize(
+    "model", ["Qwen/Qwen3-30B-A3B", "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "Qwen/Qwen3-32B"]
+)
+@pytest.mark.parametrize("card", ["t4", "l4"])
+def test_every_change_that_a_sentence_names_does_what_it_says(model, card, r):
+    start = of_catalogue(model, card, r, max_steps=100)
+
+    sentence = fit_in_words(start).lower()
+
+    assert sentence.startswith((f"r = {r} ", f"whether r = {r} fits "))
+    named = re.search(r"change that makes it fit: r = (\d+) ", sentence)
+    assert named is None or start.with_change({"r": int(named[1])}).row.fit in ("fits", "tight")
+    not_enough = sentence.partition("change that makes it fit: ")[2].partition(". ")[2]
+    for words, change in ALONE.items():
+        assert words not in not_enough or start.with_change(change).row.fit not in ("fits", "tight"), words
+
+
+def test_a_rank_that_fits_is_said_to():
+    chosen = question()
+    start = setting(WIDE, chosen, card_for(chosen), ASSUMPTIONS)
+
+    assert fit_in_words(start).startswith("r = 16 barely fits ")
+    assert "No GPU is selected, so it is not known whether the run fits." == fit_in_words(
+        setting(WIDE, chosen, None, ASSUMPTIONS)
+    )
+
+
+def test_where_rank_is_too_little_it_is_not_named_as_a_remedy():
+    tiny = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+    chosen = question(training=tiny)
+    roomy = int(needs(changed(chosen, {"batch": 1, "accum": 8})).high) + 1
+
+    sentence = fit_in_words(
+        setting(
+            WIDE, replace(chosen, lora=LoraConfig(target_modules="all-linear")), gpu(usable_bytes=roomy), ASSUMPTIONS
+        )
+    )
+
+    assert "makes it fit: batch 1, accumulation 8 (" in sentence
+    assert "A lower rank alone is not enough." in sentence
