@@ -50,12 +50,19 @@ def kernel_for(
 class Attention:
     """scaled_dot_product_attention on the card, under autograd's key of the dispatcher. Counts the kernels that run."""
 
+    _current: "Attention"
+    _library: torch.library.Library | None = None
+
     def __init__(self, card: Card):
         self.card = card
         self.kernels: Counter[Kernel] = Counter()
-        self._library = torch.library.Library("aten", "IMPL")
-        for key in ("AutogradCUDA", "CUDA"):
-            self._library.impl("scaled_dot_product_attention", self.run, key)
+        Attention._current = self
+        if Attention._library is None:
+            Attention._library = torch.library.Library("aten", "IMPL")
+            for key in ("AutogradCUDA", "CUDA"):
+                Attention._library.impl(
+                    "scaled_dot_product_attention", lambda *args, **more: Attention._current.run(*args, **more), key
+                )
 
     def run(
         self,

@@ -2,6 +2,7 @@
 
 Before torch is imported:
 
+    prepare()
     card = become(gpu)          # a Gpu of assets/gpus.json
     with FakeTensorMode(), Tracker(card) as tracker: ...
 
@@ -11,6 +12,7 @@ own: nothing is taken back.
 """
 
 import ctypes
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -52,15 +54,26 @@ class Card:
         return 2**25 if self.capability[0] in (9, 10) else 8_519_680
 
 
-def become(gpu: Gpu) -> Card:
-    """The card that torch sees in this process from now on."""
+@functools.cache
+def prepare() -> None:
+    """Load torch with one card in it, once; RuntimeError where torch was there before."""
     if "torch" in sys.modules:
-        raise RuntimeError("The card must be there before torch is imported.")
-    card = Card(gpu)
+        raise RuntimeError("The simulated card must be there before torch is imported.")
     library = ctypes.CDLL(str(_library()), ctypes.RTLD_GLOBAL)
-    import torch
+    import bitsandbytes  # noqa: F401  it looks for CUDA's libraries where torch.cuda is there
+    import torch  # noqa: F401
+    from torch._subclasses import fake_tensor
 
     library.install()
+    fake_tensor.init_gpu_context = lambda device: None  # it would make a true tensor
+
+
+def become(gpu: Gpu) -> Card:
+    """The card that torch sees in this process from now on, empty. Calls `prepare`."""
+    prepare()
+    import torch
+
+    card = Card(gpu)
     _answer_as(card, torch)
     return card
 
@@ -154,7 +167,3 @@ def _answer_as(card: Card, torch: Any) -> None:
     }
     for name, answer in answers.items():
         setattr(torch.cuda, name, answer)
-    # What makes the first tensor of a true card.
-    from torch._subclasses import fake_tensor
-
-    fake_tensor.init_gpu_context = lambda device: None

@@ -9,6 +9,7 @@ product in the backward pass of softmax, sums of attention's gradients. Operator
 put together again (silu_backward).
 """
 
+import functools
 import threading
 import weakref
 from collections.abc import Callable
@@ -47,10 +48,28 @@ WORKSPACES: dict[Any, Callable[..., int]] = {
     ),
 }
 """Bytes that a kernel has for itself while it runs, from its arguments."""
+
+
+def _index(values: torch.Tensor, indices: Any) -> Any:
+    """By a mask, as if all of it were set: how many are is data."""
+    if not any(each is not None and each.dtype == torch.bool for each in indices):
+        return NotImplemented
+    places = [
+        place
+        for each in indices
+        for place in ((torch.empty(each.numel(), dtype=torch.long, device=each.device),) * each.dim()
+                      if each is not None and each.dtype == torch.bool else (each,))
+    ]
+    return aten.index.Tensor(values, places)
+
+
 WHOLE: dict[Any, Callable[..., Any]] = {
     aten.silu_backward.default: lambda gradient, x: torch.empty_like(gradient),
+    aten.index.Tensor: _index,
 }
-"""Operators with a kernel of their own on CUDA."""
+"""Operators that a FakeTensor cannot run, or takes apart where CUDA has a kernel."""
+REGISTERED = (aten.silu_backward.default,)
+"""Those that a build for CPUs takes apart before they are seen."""
 
 
 class Tracker(TorchDispatchMode):
@@ -60,12 +79,16 @@ class Tracker(TorchDispatchMode):
         super().__init__()
         self.card, self.allocator = card, card.allocator
         self.attention = Attention(card)
-        for operator in WHOLE:
-            _register(operator)
+        _register()
         self.answer: Callable[[torch.Tensor], Any] | None = None
         """What `.item()` of a tensor on the card gives, where the code that runs looks at values."""
         self._blocks: dict[int, tuple[Any, int]] = {}
         self._handles: set[int] = set()
+
+    @property
+    def workspaces(self) -> int:
+        """Bytes of cuBLAS's workspaces so far."""
+        return len(self._handles) * self.card.cublas_workspace_bytes
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -74,7 +97,9 @@ class Tracker(TorchDispatchMode):
         if func in PRODUCTS:
             self._cublas(args)
         whole = WHOLE.get(func)
-        result = whole(*args, **kwargs) if whole is not None else func(*args, **kwargs)
+        result = whole(*args, **kwargs) if whole is not None else NotImplemented
+        if result is NotImplemented:
+            result = func(*args, **kwargs)
         for tensor in tree_leaves(result):
             if isinstance(tensor, FakeTensor) and tensor.fake_device.type == "cuda":
                 self.follow(tensor.untyped_storage())
@@ -106,13 +131,10 @@ class Tracker(TorchDispatchMode):
             self.allocator.allocate(self.card.cublas_workspace_bytes)
 
 
-def _register(operator: Any) -> None:
-    """A kernel for CUDA, so that the dispatcher does not take the operator apart."""
-    name = operator.name().split("::")[1].removesuffix(".default")
+@functools.cache
+def _register() -> torch.library.Library:
+    """Kernels for CUDA, so that the dispatcher does not take operators apart."""
     library = torch.library.Library("aten", "IMPL")
-    library.impl(name, WHOLE[operator], "CUDA")
-    _LIBRARIES.append(library)
-
-
-_LIBRARIES: list[Any] = []
-"""Registrations hold as long as these do."""
+    for operator in REGISTERED:
+        library.impl(operator.name().removeprefix("aten::"), WHOLE[operator], "CUDA")
+    return library
