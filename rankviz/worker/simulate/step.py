@@ -98,8 +98,10 @@ def simulate(
     program = program or program_of(training)
     gc.collect()
     as_on_a_card()
+    run = _Run(config, lora, training, card, program, depth, padded)
+    model = run.build()
     with FakeTensorMode(allow_non_fake_inputs=True):
-        return _Run(config, lora, training, card, program, depth, padded).run()
+        return run.run(model)
 
 
 class _Run:
@@ -119,9 +121,8 @@ class _Run:
         self.compute = torch.bfloat16 if card.supports_bf16 else torch.float16
         self.dtype = DTYPES.get(training.precision, self.compute)
 
-    def run(self) -> Simulated:
+    def run(self, model: Any) -> Simulated:
         allocator = self.card.allocator
-        model = self._build()
         with Tracker(self.card) as tracker:
             tracker.answer = self._answer
             _materialize(model)
@@ -144,12 +145,15 @@ class _Run:
             )
 
     def _answer(self, tensor: torch.Tensor) -> Any:
-        """transformers asks whether all of a mask is set; nothing else is looked at."""
+        """transformers asks whether all of a mask is set, AdamW how many steps there were (on the CPU); nothing else
+        is looked at."""
+        if tensor.fake_device.type == "cpu":
+            return 1.0
         if tensor.dtype == torch.bool:
             return not self.padded
         raise UserError("This model's code looks at the values of its data, so it cannot be simulated.")
 
-    def _build(self) -> Any:
+    def build(self) -> Any:
         """On the meta device, quantized as transformers does where asked."""
         training = self.training
         attention = {"flash": "sdpa"}.get(training.attn_implementation, training.attn_implementation)
