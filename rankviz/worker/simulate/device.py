@@ -65,7 +65,9 @@ def prepare() -> None:
     from torch._subclasses import fake_tensor
 
     library.install()
-    fake_tensor.init_gpu_context = lambda device: None  # it would make a true tensor
+    # Neither makes a true tensor on the card.
+    fake_tensor.init_gpu_context = lambda device: None
+    fake_tensor.FakeTensorMode.avoid_device_init = True
 
 
 def become(gpu: Gpu) -> Card:
