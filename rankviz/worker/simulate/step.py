@@ -9,7 +9,7 @@ Not covered: data on other devices, evaluation, Unsloth, and how a checkpoint's 
 """
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +30,9 @@ from rankviz.worker.simulate.device import Card, become
 from rankviz.worker.simulate.fakes import as_on_a_card
 from rankviz.worker.simulate.tracker import Tracker
 
-MOMENTS = ("forward", "backward", "optimizer")
+MOMENTS = ("forward", "loss backward", "backward of the last blocks", "backward of the first blocks", "optimizer")
+"""In the order of a step. Each grows with depth along a line of its own."""
+FORWARD, LOSS, LAST, FIRST, OPTIMIZER = MOMENTS
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 BLOCKWISE_LEAST = 4096
 """bitsandbytes keeps the state of smaller tensors in fp32 (optim/optimizer.py, min_8bit_size)."""
@@ -90,15 +92,16 @@ def simulate(
     gpu: Gpu,
     *,
     depth: int,
+    split: int = 1,
     padded: bool = False,
     program: Program | None = None,
 ) -> Simulated:
-    """Two optimizer steps of the model's first `depth` blocks."""
+    """Two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own."""
     card = become(gpu)
     program = program or program_of(training)
     gc.collect()
     as_on_a_card()
-    run = _Run(config, lora, training, card, program, depth, padded)
+    run = _Run(config, lora, training, card, program, depth, split, padded)
     model = run.build()
     with FakeTensorMode(allow_non_fake_inputs=True):
         return run.run(model)
@@ -113,9 +116,10 @@ class _Run:
         card: Card,
         program: Program,
         depth: int,
+        split: int,
         padded: bool,
     ):
-        self.config, self.depth = cut_config(config, depth), depth
+        self.config, self.depth, self.split = cut_config(config, depth), depth, split
         self.lora, self.training, self.program = lora, training, program
         self.card, self.padded = card, padded
         self.compute = torch.bfloat16 if card.supports_bf16 else torch.float16
@@ -206,21 +210,34 @@ class _Run:
         optimizer = _optimizer(training.optim, trained)
         peaks = dict.fromkeys(MOMENTS, 0)
         allocator.reset_peaks()
+        blocks = _blocks(model, self.depth)
+        # The blocks that have gone back come before the one that begins.
+        moments = {len(blocks) - 1: LOSS, min(self.split, len(blocks)) - 1: LAST}
 
         def note(moment: str) -> None:
             peaks[moment] = max(peaks[moment], allocator.peak_allocated)
             allocator.peak_allocated = allocator.allocated
 
+        def watch(number: int) -> Callable[..., None]:
+            def after(_module: Any, _args: Any, output: Any) -> None:
+                hidden = output[0] if isinstance(output, tuple) else output
+                if hidden.requires_grad and torch._C._current_autograd_node() is None:
+                    hidden.register_hook(lambda gradient: note(moments[number]))
+
+            return after
+
+        for number in moments:
+            blocks[number].register_forward_hook(watch(number))
         for _ in range(2):
             for _ in range(min(2, training.gradient_accumulation_steps)):
                 loss, output = self._loss(model)
-                note("forward")
+                note(FORWARD)
                 loss.backward()
                 del output, loss
-                note("backward")
+                note(FIRST)
             torch.nn.utils.clip_grad_norm_(trained, 1.0, foreach=True)
             optimizer.step()
-            note("optimizer")
+            note(OPTIMIZER)
             for each in trained:
                 each.grad = None
         return peaks
@@ -238,6 +255,12 @@ class _Run:
                 return -output.log_probs.sum() / batch["labels"].numel(), None
             output = model(**batch, use_cache=False)
         return output.loss, output if self.program.holds_output else None
+
+
+def _blocks(model: Any, depth: int) -> nn.ModuleList:
+    """The decoder's blocks: the list of that many modules that has most parameters."""
+    lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == depth]
+    return max(lists, key=lambda each: sum(p.numel() for p in each.parameters()))
 
 
 def _quantize(model: Any, precision: str, compute: torch.dtype) -> None:
