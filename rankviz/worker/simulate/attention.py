@@ -78,9 +78,7 @@ class Attention:
     ) -> torch.Tensor:
         """As sdp::scaled_dot_product_attention (ATen/native/transformers/attention.cpp)."""
         aten, masked = torch.ops.aten, attn_mask is not None
-        kernel = kernel_for(
-            self.card, query, key, value, masked=masked, enable_gqa=enable_gqa, dropout=dropout_p > 0
-        )
+        kernel = kernel_for(self.card, query, key, value, masked=masked, enable_gqa=enable_gqa, dropout=dropout_p > 0)
         self.kernels[kernel] += 1
         if masked and attn_mask.dtype == torch.bool:
             zero = torch.zeros((), dtype=query.dtype, device=query.device)

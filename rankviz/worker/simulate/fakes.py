@@ -1,4 +1,4 @@
-"""Makes torch, transformers and Triton treat FakeTensors as they treat tensors of a card, for the rest of the process."""
+"""Makes torch, transformers and Triton treat FakeTensors as tensors of a card, for the rest of the process."""
 
 from collections.abc import Callable
 from typing import Any

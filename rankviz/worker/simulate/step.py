@@ -84,6 +84,11 @@ class Simulated:
         """The highest of the moments."""
         return max(self.moments.values())
 
+    @property
+    def moment(self) -> str:
+        """Which one that is."""
+        return max(self.moments, key=lambda name: self.moments[name])
+
 
 def simulate(
     config: Mapping[str, Any],
@@ -309,7 +314,7 @@ def _materialize(model: Any) -> None:
 
 
 def _packed(linear: Any) -> nn.Parameter:
-    """A weight as bitsandbytes holds it: two numbers a byte, a scale for 64 of them, which double quantization packs."""
+    """A weight as bitsandbytes holds it: two numbers a byte, a scale for 64, which double quantization packs too."""
     from bitsandbytes.functional import QuantState
 
     def on_card(count: int, dtype: torch.dtype) -> torch.Tensor:
@@ -354,9 +359,7 @@ class _Blockwise:
                 for _ in range(2):
                     self._states.append(torch.zeros_like(each, dtype=torch.float32 if small else torch.uint8))
                     if not small:
-                        self._states.append(
-                            torch.zeros(-(-each.numel() // 256), dtype=torch.float32, device="cuda")
-                        )
+                        self._states.append(torch.zeros(-(-each.numel() // 256), dtype=torch.float32, device="cuda"))
 
 
 def _optimizer(name: str, trained: list[nn.Parameter]) -> Any:

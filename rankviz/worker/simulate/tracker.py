@@ -57,8 +57,11 @@ def _index(values: torch.Tensor, indices: Any) -> Any:
     places = [
         place
         for each in indices
-        for place in ((torch.empty(each.numel(), dtype=torch.long, device=each.device),) * each.dim()
-                      if each is not None and each.dtype == torch.bool else (each,))
+        for place in (
+            (torch.empty(each.numel(), dtype=torch.long, device=each.device),) * each.dim()
+            if each is not None and each.dtype == torch.bool
+            else (each,)
+        )
     ]
     return aten.index.Tensor(values, places)
 
