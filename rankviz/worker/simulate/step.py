@@ -190,8 +190,8 @@ class _Run:
         peaks = dict.fromkeys(MOMENTS, 0)
         allocator.reset_peaks()
         blocks = _blocks(model, self.depth)
-        # The blocks that have gone back come before the one that begins.
-        moments = {len(blocks) - 1: LOSS, min(self.split, len(blocks)) - 1: LAST}
+        # What ends where a block's backward pass begins.
+        moments = {self.split - 1: LAST, len(blocks) - 1: LOSS}
 
         def note(moment: str) -> None:
             peaks[moment] = max(peaks[moment], allocator.peak_allocated)
