@@ -29,17 +29,14 @@ def simulated_steps(truth: Mapping[str, Any]) -> str:
     rows = [
         [
             *row["setting"].split(" | "),
-            _gib(row["simulated"]),
-            _gib(row["predicted"]),
+            *(f"{row[name] / 2**30:.2f}" for name in ("simulated", "predicted")),
             signed_percent(row["error_share"]),
         ]
         for row in sorted(settings, key=lambda row: row["setting"])
     ]
     header = ["Model", "GPU", "Program", "Batch x length x accumulation", "Checkpointing", "Adapter"]
     header += ["Simulated GiB", "Estimated GiB", "Error"]
-    words = (
-        f"\nNot simulated: {'; '.join(sorted(row['setting'].split(' | ')[0] for row in missing))}.\n" if missing else ""
-    )
+    names = ", ".join(sorted(row["setting"].split(" | ")[0] for row in missing))
     return TEXT.format(
         rows=len(truth["rows"]),
         mean_error=percent(truth["mean_error"], 2),
