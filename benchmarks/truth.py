@@ -9,6 +9,7 @@ Fails where a limit of LIMITS is passed. `make truth` writes assets/truth.json, 
 
 import argparse
 import datetime
+import gc
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -235,6 +236,9 @@ def simulate_all(settings: Sequence[Setting], jobs: int) -> Iterator[tuple[Setti
 def _import_all() -> None:
 
     import rankviz.worker.simulate.whole  # noqa: F401
+
+    gc.collect()
+    gc.freeze()  # a child need not look through it again
 
 
 def _document(result: dict[str, list[dict]], seed: int) -> dict[str, Any]:
