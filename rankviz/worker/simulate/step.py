@@ -139,7 +139,8 @@ class _Run:
     def build(self) -> Any:
         """On the meta device, quantized as transformers does where asked."""
         training = self.training
-        attention = {"flash": "sdpa"}.get(training.attn_implementation, training.attn_implementation)
+        # None leaves it to transformers: SDPA, or eager where the architecture has no other.
+        attention = "eager" if training.attn_implementation == "eager" else None
         model = build(self.config, attn_implementation=attention, dtype=self.dtype)
         if training.quantized:
             _quantize(model, training.precision, self.compute)
