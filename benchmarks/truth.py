@@ -1,8 +1,8 @@
 """`make truth`: the memory formula held against simulated training steps (rankviz.worker.simulate).
 
 First the simulation against the measured T4 rows that ship, then settings that a seeded draw makes of the catalogue,
-the cards, precisions, lengths and targets. Options: --seed N, --settings N (drawn), --rows N (measured), --only TEXT (in
-the model's id), --jobs N, -o FILE. Each setting has a process of its own, forked from one that has imported everything.
+the cards, precisions, lengths and targets. Each has a process of its own, forked from one that has imported everything.
+Options: --seed N, --settings N (drawn), --rows N (measured), --only TEXT (in the model's id), --jobs N, -o FILE.
 
 Fails where a limit of LIMITS is passed. `make truth` writes assets/truth.json, of which docs/accuracy.md is made.
 """
