@@ -29,11 +29,11 @@ def simulate_whole(
     program: Program | None = None,
     full: bool = False,
 ) -> Simulated:
-    """The whole model, from two depths or, where it is shallow or `full`, as it is."""
+    """The whole model, from two depths, or as it is where that is less work, or `full`."""
     pattern = periods(model)
     low, high = depths(model)
     more = {"split": pattern.prefix + 1, "padded": padded, "program": program}
-    if full or high >= pattern.blocks:
+    if full or low + high >= pattern.blocks:
         return simulate(config, lora, training, gpu, depth=pattern.blocks, **more)
     return _at(pattern.blocks, [simulate(config, lora, training, gpu, depth=d, **more) for d in (low, high)])
 
