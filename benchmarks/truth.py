@@ -107,7 +107,12 @@ def rows() -> Iterator[Setting]:
                 loss_path="full",
                 attn_implementation=row.attn,
             ),
-            program={"autocast": False, "holds_output": True, "prepares": row.raised == "yes"},
+            program={
+                "autocast": False,
+                "holds_output": True,
+                "prepares": row.raised == "yes",
+                "repeats_keys": row.attn == "sdpa",  # fitcheck-llm 0.3.1, scripts/measure.py, _install_gqa_sdpa_shim
+            },
             measured=row.measured_bytes,
             row_id=row.row_id,
         )

@@ -56,6 +56,8 @@ class Attention:
     def __init__(self, card: Card):
         self.card = card
         self.kernels: Counter[Kernel] = Counter()
+        self.repeats_keys = False
+        """Whether the program repeats keys and values for all heads itself, instead of enable_gqa."""
         Attention._current = self
         if Attention._library is None:
             Attention._library = torch.library.Library("aten", "IMPL")
@@ -78,6 +80,9 @@ class Attention:
     ) -> torch.Tensor:
         """As sdp::scaled_dot_product_attention (ATen/native/transformers/attention.cpp)."""
         aten, masked = torch.ops.aten, attn_mask is not None
+        if self.repeats_keys and enable_gqa:
+            groups, enable_gqa = query.shape[1] // key.shape[1], False
+            key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
         kernel = kernel_for(self.card, query, key, value, masked=masked, enable_gqa=enable_gqa, dropout=dropout_p > 0)
         self.kernels[kernel] += 1
         if masked and attn_mask.dtype == torch.bool:

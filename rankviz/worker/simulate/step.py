@@ -52,6 +52,8 @@ class Program:
     prepares: bool = False
     """prepare_model_for_kbit_training."""
     adapter_dtype: str = "fp32"
+    repeats_keys: bool = False
+    """Keys and values are repeated for all heads by the program, so that SDPA's efficient kernel takes them."""
 
 
 def program_of(training: TrainingSetup) -> Program:
@@ -109,6 +111,7 @@ class _Run:
         allocator = self.card.allocator
         with Tracker(self.card) as tracker:
             tracker.answer = self._answer
+            tracker.attention.repeats_keys = self.program.repeats_keys
             _materialize(model)
             loaded = allocator.allocated
             model = self._attach(model)
