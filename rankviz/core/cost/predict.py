@@ -55,7 +55,7 @@ def predict(
     names: by whose rules target names reach modules; None is the stack's framework.
     """
     setup = stack.setup.fitted
-    stack = replace(stack, setup=setup)
+    stack = replace(stack, setup=setup, gpu=device.gpu)
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
     stack = settled(stack, model, device)
     shape = _shape(plan)

@@ -41,6 +41,8 @@ class MemoryTerms(NamedTuple):
     adapter: TrainedBytes
     saved: TrainedBytes
     checkpoints: float
+    masks: float
+    """There from the first block's forward pass to its backward pass."""
     blocks: tuple[tuple[float, float, float], ...]
     """For each kind of block: what it keeps for its backward pass, bytes more for each unit of rank, and the gradients
     alive at its fullest moment. Without checkpointing the first two are 0, since `kept` has them for all blocks."""
@@ -94,7 +96,7 @@ def memory_terms(
     gradients = [blocks.backward_bytes(kind, model, stack) for kind in shape.kinds]
     free = math.inf if usable_bytes is None else usable_bytes - context.expected - base
     slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
-    slack = "eager" if setup.attn_implementation == "eager" else slack
+    slack = "eager" if blocks.holds_matrix(model, shape, stack) else slack
     previous = sum(kind.count * blocks.quantized_inputs(kind, stack) for kind in shape.kinds)
     return MemoryTerms(
         base_weights=base,
@@ -103,6 +105,7 @@ def memory_terms(
         adapter=weights.trained_bytes(stack, stack.habits.adapter_bytes),
         saved=weights.trained_bytes(stack, stack.habits.saved_bytes),
         checkpoints=blocks.checkpoint_bytes(model, shape, stack),
+        masks=blocks.mask_bytes(model, shape, stack),
         blocks=tuple((*one, more) for one, more in zip(each, gradients, strict=True)),
         kept=kept,
         loss=tuple(loss_moments(model, stack, usable_bytes, previous)),
@@ -185,7 +188,7 @@ def _last_rank_with_embedding(terms: MemoryTerms, r: int, lora: int, full: int) 
 
 def _moments(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> list[tuple[float, float, float]]:
     """Activations, logits and other at each moment that can hold most."""
-    kept = terms.checkpoints + terms.kept[0] + r * terms.kept[1]
+    kept = terms.checkpoints + terms.masks + terms.kept[0] + r * terms.kept[1]
     temporaries = lora * terms.adapter.temporary + full * terms.saved.temporary
     moments = [(0.0, 0.0, temporaries + terms.standing)]
     for moment in terms.loss:
