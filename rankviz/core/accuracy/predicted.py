@@ -45,7 +45,7 @@ LITGPT = Habits(
     keeps_quantized_inputs=True,
     pads_adapters=True,
     unties_head=True,
-    softcaps_by_hand=True,
+    own_models=True,
 )
 """litgpt of 2023 and 2024 (finetune/lora.py, lora.py, model.py) on Fabric (plugins/precision/bitsandbytes.py): LoRA
 dropout 0.05, bitsandbytes before 0.43, padded adapters of the fused qkv. What was read there because rows did not fit
@@ -59,7 +59,7 @@ PROGRAMS = {
     "unsloth-cpu": CPU_HABITS,
     "unsloth": Habits(unsloth_kernels=True, saved_bytes=4),
     "litgpt": LITGPT,
-    "torchtune": Habits(autocast=False, holds_logits=True),
+    "torchtune": Habits(autocast=False, holds_logits=True, own_models=True),
 }
 """What holds logits: fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py, which also copies keys to every head so
 that the efficient kernel takes them) keeps the output; Trainers before 5 return it beside the loss, or, in the rows of

@@ -59,7 +59,9 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> Attention:
     masked = _padded(model, stack) or _beyond_window(kind, model, stack) or model.model_type in BROADCASTS_KEYS
     if not kind.attention_width or habits.on_cpu:
         return Attention("flash")
-    if setup.attn_implementation == "eager" or (habits.softcaps_by_hand and model.model_type in CAPS_SCORES):
+    if habits.own_models and setup.attn_implementation == "sdpa":
+        return Attention("eager" if model.model_type in CAPS_SCORES else "flash")
+    if setup.attn_implementation == "eager":
         return Attention("eager", grouped, True)
     if setup.attn_implementation == "flash":
         return Attention("flash")

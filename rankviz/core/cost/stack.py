@@ -67,8 +67,9 @@ class Habits:
     """The last micro-step's logits, and with them the graph behind them, live until the next forward pass is over."""
     dequantizes_twice: bool = False
     """A weight is unpacked to fp16, then copied to bf16, and both are there for a moment (Lightning's bitsandbytes)."""
-    softcaps_by_hand: bool = False
-    """Attention with a soft cap on its scores holds the attention matrix."""
+    own_models: bool = False
+    """Model code of the program's own (litgpt, torchtune), which gives SDPA what a fused kernel takes; attention with a
+    soft cap on its scores holds the attention matrix."""
     rebinds_logits: bool = False
     """transformers before 4.46 let the 16-bit logits go once their fp32 copy was there, and Trainers of that time the
     output once the loss was known."""

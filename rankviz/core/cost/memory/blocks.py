@@ -239,8 +239,8 @@ def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     setting give (core.accuracy.bands), or the wider one of settings without rows, and more for what no row has, added
     as independent errors."""
     assume, setup = stack.assume, stack.setup
-    measured = stack.kind_with(matrix=holds_matrix(model, shape, stack))
-    widths = [assume.first(f"width-{measured}", "width-unmeasured")]
+    kinds = {stack.kind, stack.kind_with(matrix=holds_matrix(model, shape, stack))}
+    widths = [max(assume.first(f"width-{kind}", "width-unmeasured") for kind in kinds)]
     if model.num_experts:
         widths.append(assume.value("width-experts"))
     if without_attention := [kind for kind in shape.kinds if not kind.attention_width]:
