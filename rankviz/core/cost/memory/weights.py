@@ -106,14 +106,18 @@ def standing_bytes(shape: ModelShape, stack: Stack) -> float:
 
 
 def merged_bytes(shape: ModelShape, stack: Stack) -> float:
-    """DoRA's merged weight for its norm, and PEFT's merged experts (ParamWrapper adds the adapter to the whole expert
-    parameter, and its gradient is as large)."""
+    """DoRA's merged weight for its norm, and PEFT's merged experts.
+
+    ParamWrapper adds the adapter to each whole expert parameter (peft lora/layer.py), and its gradient is as large. The
+    backward pass has the gradient of one parameter at a time, the last one's first, and lets go of that one's merged
+    weight then: so the smaller of a pair beside both, or the larger beside its own gradient. Without checkpointing the
+    merged weights of all blocks stay.
+    """
     merged = stack.assume.value("dora-norm-bytes") * shape.largest_targeted if stack.use_dora else 0.0
-    if not stack.habits.unsloth_kernels:
-        experts = [kind.targeted_expert_weights for kind in shape.kinds]
-        if stack.setup.gradient_checkpointing == "none":
-            most = sum(kind.count * kind.targeted_expert_weights for kind in shape.kinds)
-        else:
-            most = max(experts, default=0)
-        merged += stack.assume.value("merged-experts-copies") * stack.compute_bytes * most
-    return merged
+    if stack.habits.unsloth_kernels or not shape.targeted_experts:
+        return merged
+    smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)
+    weights = max(every + smallest, 2 * largest)
+    if stack.setup.gradient_checkpointing == "none":
+        weights = every * shape.expert_blocks + smallest
+    return merged + stack.compute_bytes * weights
