@@ -1,0 +1,45 @@
+"""Makes torch, transformers and Triton treat FakeTensors as tensors of a card, for the rest of the process."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def as_on_a_card() -> None:
+    """Kernels of Triton do nothing, masks are made as on a card, and modules move by new parameters."""
+    import transformers
+    from transformers import masking_utils
+    from transformers.utils import import_utils
+    from triton.runtime.jit import JITFunction
+
+    transformers.logging.set_verbosity_error()
+    # transformers takes fakes for a trace, and makes a mask where a card needs none.
+    import_utils.is_fake_tensor = lambda tensor: False
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    JITFunction.run = lambda self, *args, **more: None
+    nn.Module._apply = _apply
+
+
+def _apply(self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
+    """nn.Module._apply without swapping tensors, which fakes refuse."""
+    if recurse:
+        for child in self.children():
+            child._apply(fn)
+    for name, old in self._parameters.items():
+        if old is not None:
+            with torch.no_grad():
+                new = fn(old)
+            if new is not old:
+                self._parameters[name] = _parameter(new, old)
+    for name, old in self._buffers.items():
+        if old is not None:
+            self._buffers[name] = fn(old)
+    return self
+
+
+def _parameter(new: torch.Tensor, old: Any) -> nn.Parameter:
+    made = nn.Parameter(new, requires_grad=old.requires_grad)
+    made.grad = old.grad
+    return made

@@ -1,0 +1,370 @@
+"""Runs training steps of a real model on the simulated card: transformers' classes, bitsandbytes' 4-bit layers, PEFT's
+adapters, TRL's fused loss or transformers' own, and says how many bytes each moment of a step holds.
+
+The model is made of its config.json (the first `depth` blocks of it) without weights. Rows are all as long as
+max_length, and every token is a target; `padded` gives them a mask as a padded batch has. Two optimizer steps are run,
+each of at most two micro-steps, since a third one holds what the second does. One card, one process; see device.py.
+
+Not covered: data on other devices, evaluation, Unsloth, and how a checkpoint's load leaves blocks half used.
+"""
+
+import gc
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import Device
+from rankviz.core.cost.gpu import Gpu
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
+from rankviz.errors import UserError
+from rankviz.worker.finetune.adapter import peft_arguments
+from rankviz.worker.introspect.build import build, cut_config
+from rankviz.worker.simulate.device import Card, become
+from rankviz.worker.simulate.fakes import as_on_a_card
+from rankviz.worker.simulate.tracker import Tracker
+
+MOMENTS = ("forward", "loss backward", "backward of the last blocks", "backward of the first blocks", "optimizer")
+"""In the order of a step. Each grows with depth along a line of its own."""
+FORWARD, LOSS, LAST, FIRST, OPTIMIZER = MOMENTS
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+BLOCKWISE_LEAST = 4096
+"""bitsandbytes keeps the state of smaller tensors in fp32 (optim/optimizer.py, min_8bit_size)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Program:
+    """What the program that trains does besides the settings."""
+
+    autocast: bool = True
+    fused_loss: bool = False
+    """TRL 1.15's; otherwise transformers' own."""
+    holds_output: bool = False
+    """The model's output, with its logits, lives until the backward pass is over."""
+    prepares: bool = False
+    """prepare_model_for_kbit_training."""
+    adapter_dtype: str = "fp32"
+
+
+def program_of(training: TrainingSetup) -> Program:
+    """TRL's SFTTrainer, or the PEFT script that RankViz exports."""
+    trl = training.framework == "trl"
+    return Program(
+        fused_loss=trl,
+        prepares=not trl and training.quantized,
+        adapter_dtype="bf16" if trl and training.quantized else "fp32",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Simulated:
+    """Bytes that the allocator holds; peaks over two optimizer steps."""
+
+    depth: int
+    loaded: int
+    """The base alone."""
+    static: int
+    """Base and adapter, before the first step."""
+    moments: Mapping[str, int]
+    reserved: int
+    kernels: Mapping[str, int] = field(default_factory=dict)
+    """How often each attention kernel ran, recomputed blocks included."""
+    trainable_parameters: int = 0
+    workspaces: int = 0
+    """cuBLAS's, part of every moment."""
+
+    @property
+    def allocated(self) -> int:
+        """The highest of the moments."""
+        return max(self.moments.values())
+
+    @property
+    def moment(self) -> str:
+        """Which one that is."""
+        return max(self.moments, key=lambda name: self.moments[name])
+
+
+def simulate(
+    config: Mapping[str, Any],
+    lora: LoraConfig,
+    training: TrainingSetup,
+    gpu: Gpu,
+    *,
+    depth: int,
+    split: int = 1,
+    padded: bool = False,
+    program: Program | None = None,
+) -> Simulated:
+    """Two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own."""
+    card = become(gpu)
+    program = program or program_of(training)
+    gc.collect()
+    as_on_a_card()
+    run = _Run(config, lora, training, card, program, depth, split, padded)
+    model = run.build()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return run.run(model)
+
+
+class _Run:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        lora: LoraConfig,
+        training: TrainingSetup,
+        card: Card,
+        program: Program,
+        depth: int,
+        split: int,
+        padded: bool,
+    ):
+        self.config, self.depth, self.split = cut_config(config, depth), depth, split
+        self.lora, self.training, self.program = lora, training, program
+        self.card, self.padded = card, padded
+        self.compute = torch.bfloat16 if card.supports_bf16 else torch.float16
+        self.dtype = DTYPES.get(training.precision, self.compute)
+
+    def run(self, model: Any) -> Simulated:
+        allocator = self.card.allocator
+        with Tracker(self.card) as tracker:
+            tracker.answer = self._answer
+            _materialize(model)
+            gc.collect()
+            loaded = allocator.allocated
+            model = self._attach(model)
+            gc.collect()
+            static = allocator.allocated
+            moments = self._train(model)
+            trainable = sum(each.numel() for each in model.parameters() if each.requires_grad)
+            return Simulated(
+                depth=self.depth,
+                loaded=loaded,
+                static=static,
+                moments=moments,
+                reserved=allocator.peak_reserved,
+                kernels=dict(tracker.attention.kernels),
+                trainable_parameters=trainable,
+                workspaces=tracker.workspaces,
+            )
+
+    def _answer(self, tensor: torch.Tensor) -> Any:
+        """transformers asks whether all of a mask is set, AdamW how many steps there were (on the CPU); nothing else
+        is looked at."""
+        if tensor.fake_device.type == "cpu":
+            return 1.0
+        if tensor.dtype == torch.bool:
+            return not self.padded
+        raise UserError("This model's code looks at the values of its data, so it cannot be simulated.")
+
+    def build(self) -> Any:
+        """On the meta device, quantized as transformers does where asked."""
+        training = self.training
+        attention = {"flash": "sdpa"}.get(training.attn_implementation, training.attn_implementation)
+        model = build(self.config, attn_implementation=attention, dtype=self.dtype)
+        if training.quantized:
+            _quantize(model, training.precision, self.compute)
+        model.requires_grad_(False)
+        return model.train()
+
+    def _attach(self, model: Any) -> Any:
+        from peft import LoraConfig as PeftConfig
+        from peft import get_peft_model, prepare_model_for_kbit_training
+
+        from rankviz.worker.introspect.main import layers_of
+
+        checkpoints = self.training.gradient_checkpointing != "none"
+        if self.program.prepares:
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoints)
+        plan = plan_on(layers_of(self.config), self.lora, self.training, Device(cuda=True))
+        lora = self.lora
+        model = get_peft_model(
+            model,
+            PeftConfig(
+                r=lora.r,
+                lora_alpha=lora.lora_alpha,
+                lora_dropout=0,
+                bias="none",
+                use_rslora=lora.use_rslora,
+                use_dora=lora.use_dora,
+                task_type="CAUSAL_LM",
+                **peft_arguments(plan),
+            ),
+        )
+        if checkpoints:
+            model.gradient_checkpointing_enable()
+            model.enable_input_require_grads()
+        if self.program.adapter_dtype != "fp32":
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad and "lora_magnitude_vector" not in name:
+                    parameter.data = parameter.data.to(DTYPES[self.program.adapter_dtype])
+        if self.program.fused_loss:
+            from trl.trainer.utils import add_fused_lm_head
+
+            add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
+        return model.train()
+
+    def _train(self, model: Any) -> dict[str, int]:
+        training, allocator = self.training, self.card.allocator
+        trained = [each for each in model.parameters() if each.requires_grad]
+        optimizer = _optimizer(training.optim, trained)
+        peaks = dict.fromkeys(MOMENTS, 0)
+        allocator.reset_peaks()
+        blocks = _blocks(model, self.depth)
+        # The blocks that have gone back come before the one that begins.
+        moments = {len(blocks) - 1: LOSS, min(self.split, len(blocks)) - 1: LAST}
+
+        def note(moment: str) -> None:
+            peaks[moment] = max(peaks[moment], allocator.peak_allocated)
+            allocator.peak_allocated = allocator.allocated
+
+        def watch(number: int) -> Callable[..., None]:
+            def after(_module: Any, _args: Any, output: Any) -> None:
+                hidden = output[0] if isinstance(output, tuple) else output
+                if hidden.requires_grad and torch._C._current_autograd_node() is None:
+                    hidden.register_hook(lambda gradient: note(moments[number]))
+
+            return after
+
+        for number in moments:
+            blocks[number].register_forward_hook(watch(number))
+        for _ in range(2):
+            for _ in range(min(2, training.gradient_accumulation_steps)):
+                loss, output = self._loss(model)
+                note(FORWARD)
+                loss.backward()
+                del output, loss
+                note(FIRST)
+            torch.nn.utils.clip_grad_norm_(trained, 1.0, foreach=True)
+            optimizer.step()
+            note(OPTIMIZER)
+            for each in trained:
+                each.grad = None
+        return peaks
+
+    def _loss(self, model: Any) -> tuple[torch.Tensor, Any]:
+        """The loss, and what the program holds of the model's output."""
+        shape = (self.training.per_device_train_batch_size, self.training.max_length)
+        batch = {name: torch.zeros(shape, dtype=torch.long, device="cuda") for name in ("input_ids", "labels")}
+        if self.padded:
+            batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device="cuda")
+        context = torch.autocast("cuda", self.compute if self.training.quantized else self.dtype)
+        with context if self.program.autocast else nullcontext():
+            if self.program.fused_loss:
+                output = model(**batch, fused_lm_head=True)
+                return -output.log_probs.sum() / batch["labels"].numel(), None
+            output = model(**batch, use_cache=False)
+        return output.loss, output if self.program.holds_output else None
+
+
+def _blocks(model: Any, depth: int) -> nn.ModuleList:
+    """The decoder's blocks: the list of that many modules that has most parameters."""
+    lists = [each for each in model.modules() if isinstance(each, nn.ModuleList) and len(each) == depth]
+    return max(lists, key=lambda each: sum(p.numel() for p in each.parameters()))
+
+
+def _quantize(model: Any, precision: str, compute: torch.dtype) -> None:
+    """Linear layers become bitsandbytes' own, on the meta device, by transformers' own quantizer."""
+    from transformers import BitsAndBytesConfig
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    if precision == "int8":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=precision == "nf4-dq",
+            bnb_4bit_compute_dtype=compute,
+        )
+    quantizer = AutoHfQuantizer.from_config(config, pre_quantized=False)
+    quantizer._process_model_before_weight_loading(model, device_map={"": 0})
+    quantizer._process_model_after_weight_loading(model)
+    model.hf_quantizer, model.is_quantized = quantizer, True
+
+
+def _materialize(model: Any) -> None:
+    """Every parameter and buffer from the meta device to the card, in the model's order; tied ones stay tied."""
+    from bitsandbytes.nn import Linear4bit
+
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        four_bit = isinstance(module, Linear4bit)
+        for name, old in list(module._parameters.items()):
+            if old is None:
+                continue
+            if id(old) not in made:
+                if four_bit and name == "weight":
+                    made[id(old)] = _packed(module)
+                else:
+                    empty = torch.empty(old.shape, dtype=old.dtype, device="cuda")
+                    made[id(old)] = nn.Parameter(empty, requires_grad=False)
+            module._parameters[name] = made[id(old)]
+        for name, old in list(module._buffers.items()):
+            if old is not None:
+                module._buffers[name] = torch.empty(old.shape, dtype=old.dtype, device="cuda")
+        if getattr(module, "rope_type", None) in ("dynamic", "longrope"):
+            # Which angles these take depends on the positions; how many doesn't.
+            module.rope_type = "default"
+
+
+def _packed(linear: Any) -> nn.Parameter:
+    """A weight as bitsandbytes holds it: two numbers a byte, a scale for 64, which double quantization packs too."""
+    from bitsandbytes.functional import QuantState
+
+    def on_card(count: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(count, dtype=dtype, device="cuda")
+
+    old, numbers = linear.weight, linear.out_features * linear.in_features
+    scales, nested = -(-numbers // 64), old.compress_statistics
+    weight = nn.Parameter(torch.empty(((numbers + 1) // 2, 1), dtype=torch.uint8, device="cuda"), requires_grad=False)
+    state = {"code": on_card(16, torch.float32), "blocksize": 64, "quant_type": old.quant_type}
+    if nested:
+        second = QuantState(
+            absmax=on_card(-(-scales // 256), torch.float32),
+            code=on_card(256, torch.float32),
+            blocksize=256,
+            dtype=torch.float32,
+        )
+        state |= {"absmax": on_card(scales, torch.uint8), "state2": second, "offset": on_card(1, torch.float32)[0]}
+    else:
+        state["absmax"] = on_card(scales, torch.float32)
+    shape = torch.Size((linear.out_features, linear.in_features))
+    weight.quant_state = linear.quant_state = QuantState(shape=shape, dtype=linear.compute_dtype, **state)
+    weight.compress_statistics, weight.quant_type, weight.quant_storage = nested, old.quant_type, torch.uint8
+    weight.blocksize, weight.bnb_quantized = 64, True
+    return weight
+
+
+class _Blockwise:
+    """bitsandbytes' 8-bit AdamW: what it holds. Its kernels work in place."""
+
+    def __init__(self, trained: list[nn.Parameter]):
+        self._trained = trained
+        self._states: list[torch.Tensor] = []
+
+    def step(self) -> None:
+        if self._states:
+            return
+        with torch.no_grad():
+            for _ in range(2):
+                self._states.append(torch.empty(256, dtype=torch.float32, device="cuda"))
+            for each in self._trained:
+                small = each.numel() < BLOCKWISE_LEAST
+                for _ in range(2):
+                    self._states.append(torch.zeros_like(each, dtype=torch.float32 if small else torch.uint8))
+                    if not small:
+                        self._states.append(torch.zeros(-(-each.numel() // 256), dtype=torch.float32, device="cuda"))
+
+
+def _optimizer(name: str, trained: list[nn.Parameter]) -> Any:
+    if name == "adamw_torch":
+        return torch.optim.AdamW(trained, foreach=True)  # its default on CUDA
+    if name == "sgd":
+        return torch.optim.SGD(trained, foreach=True)
+    return _Blockwise(trained)
