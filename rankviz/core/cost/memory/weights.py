@@ -98,11 +98,15 @@ def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> floa
 
 
 def standing_bytes(shape: ModelShape, stack: Stack) -> float:
-    """The buffer that Unsloth's own families unpack weights into, allocated once at the size of the largest
-    (kernels/utils.py, WEIGHT_BUFFERS)."""
-    if not (own_blocks(stack) and stack.setup.precision in ("nf4", "nf4-dq")):
+    """What is allocated once and stays: cuBLAS's workspaces, and the buffer that Unsloth's own families unpack weights
+    into, of the size of the largest (kernels/utils.py, WEIGHT_BUFFERS)."""
+    if stack.habits.on_cpu:
         return 0.0
-    return float(stack.compute_bytes * shape.largest_linear)
+    large = "-hopper" if 9 <= stack.compute_capability < 11 else ""
+    workspaces = stack.assume.value(f"cublas-workspace-bytes{large}")
+    if not (own_blocks(stack) and stack.setup.precision in ("nf4", "nf4-dq")):
+        return workspaces
+    return workspaces + stack.compute_bytes * shape.largest_linear
 
 
 def merged_bytes(shape: ModelShape, stack: Stack) -> float:
