@@ -45,6 +45,10 @@ class BlockKind(NamedTuple):
     """What these modules read, counted once like `inputs`, without the output of attention, which it keeps itself."""
     targeted_mlp_hidden: int
     """Input of the projection down where it carries an adapter, else 0."""
+    targeted_mlp_inputs: int
+    """Of targeted_inputs, what modules of the MLP read."""
+    targeted_mlp_shared_inputs: int
+    """Of targeted_shared_inputs the same."""
     padded_outputs: int
     """Outputs of the targeted projections into attention, where others of them carry no adapter; else 0."""
     targeted_modules: int
@@ -99,6 +103,7 @@ class _Sums:
     targeted_mlp_readers: int = 0
     targeted_own_inputs: int = 0
     targeted_mlp_hidden: int = 0
+    targeted_mlp_inputs: int = 0
 
     def add_layer(self, layer: LinearLayer, active: int, hidden_size: int) -> None:
         out = writes_residual(layer, hidden_size)
@@ -126,8 +131,9 @@ class _Sums:
         self.targeted_inputs += active * layer.in_features
         self.targeted_outputs += active * layer.out_features
         self.targeted_modules += active
-        if out and (layer.part == "mlp" or layer.kind == "experts"):
-            self.targeted_mlp_hidden += active * layer.in_features
+        if layer.part == "mlp" or layer.kind == "experts":
+            self.targeted_mlp_inputs += active * layer.in_features
+            self.targeted_mlp_hidden += active * layer.in_features if out else 0
         if layer.part == "attention" and not out:
             self.targeted_into_attention += layer.out_features
         if _reads_hidden(layer, out, hidden_size):
@@ -240,6 +246,8 @@ def _kind(count: int, members: list[_Sums], layer_type: str, hidden_size: int) -
         targeted_outputs=total.targeted_outputs,
         targeted_shared_inputs=hidden_size * targeted_readers + total.targeted_own_inputs,
         targeted_mlp_hidden=total.targeted_mlp_hidden,
+        targeted_mlp_inputs=total.targeted_mlp_inputs,
+        targeted_mlp_shared_inputs=hidden_size * bool(total.targeted_mlp_readers) + total.targeted_mlp_hidden,
         padded_outputs=total.targeted_into_attention if partly else 0,
         targeted_modules=total.targeted_modules,
     )

@@ -163,9 +163,20 @@ class Stack:
         return 4 if self.habits.raised != "none" else self.compute_bytes
 
     @property
+    def autocasts(self) -> bool:
+        """Products turn their fp32 operands to 16 bit."""
+        return self.habits.autocast and self.compute_bytes == 2
+
+    @property
+    def copies_inputs(self) -> bool:
+        """Each adapter turns its input into another dtype, and keeps the copy."""
+        wider = self.habits.adapter_bytes > self.activation_bytes
+        return (wider or (self.autocasts and self.activation_bytes == 4)) and not self.habits.unsloth_kernels
+
+    @property
     def attention_bytes(self) -> int:
-        """Of one element of queries, keys and values as the attention kernel gets them: autocast turns them to 16 bit."""
-        return self.compute_bytes if self.habits.autocast else self.activation_bytes
+        """Of one element of queries, keys and values as the attention kernel gets them."""
+        return 2 if self.autocasts else self.activation_bytes
 
     @property
     def compute_capability(self) -> float:

@@ -121,8 +121,7 @@ def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """A token's."""
     width, checkpointed = stack.activation_bytes, stack.setup.gradient_checkpointing != "none"
     per_hidden, per_attention, per_mlp = BLOCK[width, checkpointed]
-    copies = stack.habits.adapter_bytes > width and not stack.habits.unsloth_kernels
-    way = ("autocast" if stack.habits.autocast else "copies") if copies else width
+    way = ("autocast" if stack.autocasts else "copies") if stack.copies_inputs else width
     per_in, per_out = ADAPTER[way][checkpointed]
     moved = per_hidden * model.hidden_size + per_attention * kind.attention + per_mlp * kind.mlp
     if width == 4 and stack.setup.quantized:

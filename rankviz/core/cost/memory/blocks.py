@@ -48,7 +48,7 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     if stack.habits.unsloth_kernels and stack.habits.fast_blocks:
         elements = 4 * model.hidden_size + kind.attention + kind.mlp - kind.mlp_hidden
         return tokens * width * elements + attention, 0.0
-    each = shown + _adapter_input_bytes(kind, stack)
+    each = shown + _adapter_input_bytes(kind, stack) - (width - stack.attention_bytes) * kind.attention
     each += quantized_inputs(kind, stack) / tokens
     if stack.habits.pads_adapters:
         each += width * kind.padded_outputs
@@ -151,20 +151,20 @@ def _llama_kept(kind: BlockKind, hidden: int, stack: Stack) -> float:
     return norms + width * (kind.attention + kind.mlp)
 
 
-def _adapter_input_bytes(kind: BlockKind, stack: Stack) -> float:
-    """Bytes a token of what adapters keep of their inputs.
+def _adapter_input_bytes(kind: BlockKind, stack: Stack, *, of_mlp: bool = False) -> float:
+    """Bytes a token of what adapters keep of their inputs; of_mlp: those of the MLP alone.
 
     An fp32 adapter under 16-bit activations makes a copy for each module (peft lora/layer.py, _cast_input_dtype): 4
-    bytes, or 2 where autocast turns it back. An adapter in the activations' own dtype keeps the input itself, once for
-    all modules that read it. Dropout makes a copy for each module, and a mask of a byte.
+    bytes, or 2 where autocast turns it back, as it does fp32 activations. An adapter in the activations' own dtype keeps
+    the input itself, once for all modules that read it. Dropout makes a copy for each module, and a mask of a byte.
     """
-    habits, width = stack.habits, stack.activation_bytes
-    copies = habits.adapter_bytes > width and not habits.unsloth_kernels
-    if habits.lora_dropout:
-        return (1 + (4 if copies and not habits.autocast else width)) * kind.targeted_inputs
-    if copies:
-        return (2 if habits.autocast else 4) * kind.targeted_inputs
-    return width * kind.targeted_shared_inputs
+    width = stack.activation_bytes
+    inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
+    if stack.habits.lora_dropout:
+        return (1 + (4 if stack.copies_inputs and not stack.autocasts else width)) * inputs
+    if stack.copies_inputs:
+        return (2 if stack.autocasts else 4) * inputs
+    return width * (kind.targeted_mlp_shared_inputs if of_mlp else kind.targeted_shared_inputs)
 
 
 def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
@@ -182,7 +182,7 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
     beside = tokens * (_llama_gradients(kind, model, stack) + _gradients_beyond_llama(kind, model, stack))
     beside += 4 * (stack.residual_bytes - width) * tokens * model.hidden_size
-    return max(0.0, beside, _matrix_gradients(kind, model, stack) - tokens * width * kind.mlp)
+    return max(0.0, beside, _matrix_gradients(kind, model, stack) - _given_back(kind, model, stack))
 
 
 def _gradients_beyond_llama(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
@@ -217,21 +217,25 @@ def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     mlp = kind.mlp / model.num_experts if _one_expert_at_a_time(model, stack) else kind.mlp
     if not kind.targeted_mlp_hidden:
         return _plain_gradients(kind, hidden, width, mlp)
-    copies = stack.habits.adapter_bytes > width and not stack.habits.unsloth_kernels
-    if copies and stack.habits.autocast:
+    if stack.copies_inputs and stack.autocasts:
         return width * mlp + 10 * hidden
     without_one = width * (mlp - kind.mlp_hidden)
-    if copies:
+    if stack.copies_inputs:
         return without_one + 12 * hidden
     return without_one + 4 * hidden if width == 4 else max(without_one + 2 * hidden, 9 * hidden)
 
 
 def _matrix_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
-    """What the attention matrix comes to in its own backward pass, beyond what is kept of it. By then the block's MLP
-    has given back what it kept."""
+    """What the attention matrix comes to in its own backward pass, beyond what is kept of it."""
     attention = attention_of(kind, model, stack)
     more = _matrix_at_most(attention, model, stack) - _matrix_kept(attention, model, stack)
     return more * _matrix_elements(attention, model, stack)
+
+
+def _given_back(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """What the MLP, its adapters and the norm before it have given back once a backward pass comes to the attention."""
+    mlp = stack.activation_bytes * kind.mlp + 4 * model.hidden_size + _adapter_input_bytes(kind, stack, of_mlp=True)
+    return stack.setup.tokens_per_micro_step * mlp
 
 
 def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
