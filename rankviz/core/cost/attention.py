@@ -55,7 +55,7 @@ class Attention(NamedTuple):
 def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> Attention:
     """The kernel that a kind of block runs; blocks that do not attend count as flash, which holds nothing."""
     setup, habits = stack.setup, stack.habits
-    grouped = model.num_key_value_heads < model.num_attention_heads
+    grouped = key_heads(kind, model) < model.num_attention_heads
     masked = _padded(model, stack) or _beyond_window(kind, model, stack) or model.model_type in BROADCASTS_KEYS
     if not kind.attention_width or habits.on_cpu:
         return Attention("flash")
@@ -68,7 +68,7 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> Attention:
     if model.model_type in WITHOUT_SDPA:
         return Attention("flex") if habits.unsloth_kernels else Attention("eager", grouped, True)
     sdpa = partial(_sdpa, stack, head_dim(kind, model), masked=masked, uneven=model.model_type in LATENT)
-    if model.model_type in BROADCASTS_KEYS and model.num_key_value_heads == 1:
+    if model.model_type in BROADCASTS_KEYS and key_heads(kind, model) == 1:
         return Attention("math", masked=True)
     if habits.unsloth_kernels:
         copied = grouped and sdpa(grouped=True) == "math"
@@ -78,7 +78,16 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> Attention:
 
 
 def head_dim(kind: BlockKind, model: ModelSpec) -> int:
+    """Elements of a head; 0 in blocks that do not attend."""
     return kind.attention_width // model.num_attention_heads
+
+
+def key_heads(kind: BlockKind, model: ModelSpec) -> int:
+    """Heads of keys and values. Falcon's config.json names as many as query heads where its weights have one."""
+    width = head_dim(kind, model)
+    if model.model_type not in BROADCASTS_KEYS or not width:
+        return model.num_key_value_heads
+    return (kind.attention - 2 * kind.attention_width) // (2 * width)
 
 
 def heaviest(model: ModelSpec, shape: ModelShape, stack: Stack) -> Attention | None:

@@ -6,7 +6,7 @@ T the tokens of a micro-step after padding, r the rank.
 
 import math
 
-from rankviz.core.cost.attention import CAPS_SCORES, WITHOUT_SDPA, Attention, attention_of, head_dim
+from rankviz.core.cost.attention import CAPS_SCORES, WITHOUT_SDPA, Attention, attention_of, head_dim, key_heads
 from rankviz.core.cost.shapes import BlockKind, ModelShape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.activations import ActivationBytes
@@ -64,7 +64,7 @@ def attention_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """
     attention, width = attention_of(kind, model, stack), stack.attention_bytes
     setup, queries = stack.setup, kind.attention_width
-    keys = model.num_key_value_heads * head_dim(kind, model) if queries else 0
+    keys = key_heads(kind, model) * head_dim(kind, model)
     kept = _matrix_kept(attention, model, stack) * _matrix_elements(attention, model, stack)
     if attention.kernel == "math":
         kept += setup.tokens_per_micro_step * (12 * queries - width * (queries + 2 * keys))
@@ -87,6 +87,12 @@ def mask_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
 def holds_matrix(model: ModelSpec, shape: ModelShape, stack: Stack) -> bool:
     """Whether some block holds the attention matrix."""
     return any(each.holds_matrix for _, each in _attentions(model, shape, stack))
+
+
+def matrix_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """What one block's attention matrix comes to at its fullest moment; 0 where none is made."""
+    each = (attention for _, attention in _attentions(model, shape, stack) if attention.holds_matrix)
+    return max((_matrix_at_most(a, model, stack) * _matrix_elements(a, model, stack) for a in each), default=0.0)
 
 
 def _attentions(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[tuple[BlockKind, Attention]]:
