@@ -179,7 +179,7 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     transformers: T times what its own classes were seen to hold without an adapter, or a Llama block's 6M + 2H in 16
     bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the projection down moves the
     moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies, 6M + 10H with
-    copies under autocast, 8M + 4H in fp32; that difference is added. Read off whole training steps; held to 5 % in
+    copies under autocast, with a gate or without, 8M + 4H in fp32; that difference is added. Read off whole training steps; held to 5 % in
     tests/core/cost/memory/test_against_autograd.py. Unsloth's own families: 2T(4H + M), so that with what they keep it
     comes to 2T(8H + 2Q + 2K + 3M) (kernels/fast_lora.py): 42 bytes a token and hidden unit of Llama-3.1-8B, which is
     what unsloth_zoo/block_swap.py says was measured. An attention matrix has its fullest moment later:
@@ -220,11 +220,13 @@ def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     width, hidden = stack.activation_bytes, model.hidden_size
     if own_blocks(stack):
         return width * (4 * hidden + kind.mlp_hidden)
-    mlp = kind.mlp / model.num_experts if _one_expert_at_a_time(model, stack) else kind.mlp
+    at_once = model.num_experts if _one_expert_at_a_time(model, stack) else 1
+    mlp = kind.mlp / at_once
     if not kind.targeted_mlp_hidden:
         return _plain_gradients(kind, hidden, width, mlp)
     if stack.copies_inputs and stack.autocasts:
-        return width * mlp + 10 * hidden
+        # while the adapter's input is there as it is, in fp32 and in 16 bit, with a gate or without
+        return 3 * width * kind.mlp_hidden / at_once + 10 * hidden
     without_one = width * (mlp - kind.mlp_hidden)
     if stack.copies_inputs:
         return without_one + 12 * hidden
