@@ -62,7 +62,14 @@ def loss_moments(
         case "chunked":
             return _chunked_moments(model, stack, logits, head, previous_inputs)
     per_logit = assume.value("logits-bytes-full") + _cap_bytes(model, stack)
-    return [LossMoment(logits=per_logit * logits + held_logits_bytes(model, stack), activations=head)]
+    held = held_logits_bytes(model, stack)
+    return [LossMoment(logits=per_logit * logits + held, activations=head, scratch=_head_copy_bytes(model, stack))]
+
+
+def _head_copy_bytes(model: ModelSpec, stack: Stack) -> float:
+    """The 16-bit copy that autocast makes of a head in fp32, which its backward pass reads again."""
+    raised = stack.habits.raised == "all" and stack.autocasts
+    return 2.0 * model.vocab_size * model.hidden_size if raised else 0.0
 
 
 def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
