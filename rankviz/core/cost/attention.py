@@ -1,4 +1,4 @@
-"""Decides which attention kernel runs in a block, as torch, transformers and Unsloth decide it. Memory and time ask here.
+"""Decides which attention kernel runs in a block, as torch, transformers and Unsloth do. Memory and time ask here.
 
 Read in torch 2.13 (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, sdp_utils_cpp.h), transformers 5.17
 (integrations/sdpa_attention.py, masking_utils.py, the models' own _supports_sdpa) and unsloth 2026.10.9

@@ -100,7 +100,7 @@ class TrainingSetup:
 
     @property
     def mixes_lengths(self) -> bool:
-        """Whether examples of one micro-step are known to differ in length, truncated ones left out: those are equal."""
+        """Whether examples of one micro-step are known to differ in length. Truncated ones do not."""
         data, limit = self.data, self.max_length
         if data is None or data.mean_tokens is None or data.truncates(limit) or self.per_device_train_batch_size == 1:
             return False

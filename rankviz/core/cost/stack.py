@@ -102,7 +102,7 @@ CPU_HABITS = Habits(on_cpu=True, autocast=False)
 def habits_of(setup: TrainingSetup) -> Habits:
     """Of the programs that RankViz offers: Unsloth, TRL's SFTTrainer, and transformers' Trainer or a plain loop with
     PEFT's k-bit preparation. All train under 16-bit autocast and let the model's output go before the backward pass
-    (transformers 5.17 Trainer.training_step; export.code.peft_loop). Dtypes: core.lora.adapter_dtype and saved_dtype."""
+    (transformers 5.17 Trainer.training_step; export.code.peft_loop). Dtypes: core.lora.adapter_dtype, saved_dtype."""
     framework = setup.framework
     raised = "all" if framework == "peft" and setup.quantized else "none"
     return Habits(

@@ -63,7 +63,6 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
     """weight_gradients: whether the base trains too, which takes 2P + 2HV operations a token more."""
     setup, habits = stack.setup, stack.habits
     tokens, checkpointed = setup.tokens_per_micro_step, setup.gradient_checkpointing != "none"
-    wide = stack.activation_bytes == 4
     passes, adapter_passes, attention_passes = (6, 8, 4.5) if checkpointed else (4, 6, 3.5)
     head = (6 if weight_gradients else 4) * model.hidden_size * model.vocab_size
     weights = (passes + 2 * weight_gradients) * shape.active_weights
@@ -92,7 +91,9 @@ def _attention_operations(model: ModelSpec, shape: ModelShape, stack: Stack) -> 
     """A token's, forward."""
     length = stack.setup.max_length
     return sum(
-        4 * kind.count * kind.attention_width
+        4
+        * kind.count
+        * kind.attention_width
         * (length if attention_of(kind, model, stack).holds_matrix else _keys_per_query(model, length, kind.sliding))
         for kind in shape.kinds
     )

@@ -11,9 +11,7 @@ from rankviz.core.quantity import Range
 
 ASSETS = Path(__file__).parents[3] / "assets"
 SHIPPED = load_assumptions(ASSETS)
-ASSUMPTIONS = SHIPPED.with_rows(
-    [replace(SHIPPED.row("cublas-workspace-bytes"), value=Range(0.0, 0.0, 0.0))]
-)
+ASSUMPTIONS = SHIPPED.with_rows([replace(SHIPPED.row("cublas-workspace-bytes"), value=Range(0.0, 0.0, 0.0))])
 """Without cuBLAS's workspaces, which are a thousand times a toy."""
 
 

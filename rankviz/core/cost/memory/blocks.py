@@ -161,8 +161,9 @@ def _adapter_input_bytes(kind: BlockKind, stack: Stack, *, of_mlp: bool = False)
     """Bytes a token of what adapters keep of their inputs; of_mlp: those of the MLP alone.
 
     An fp32 adapter under 16-bit activations makes a copy for each module (peft lora/layer.py, _cast_input_dtype): 4
-    bytes, or 2 where autocast turns it back, as it does fp32 activations. An adapter in the activations' own dtype keeps
-    the input itself, once for all modules that read it. Dropout makes a copy for each module, and a mask of a byte.
+    bytes, or 2 where autocast turns it back, as it does fp32 activations. An adapter in the activations' own dtype
+    keeps the input itself, once for all modules that read it. Dropout makes a copy for each module, and a mask of a
+    byte.
     """
     width = stack.activation_bytes
     inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
@@ -179,8 +180,9 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     transformers: T times what its own classes were seen to hold without an adapter, or a Llama block's 6M + 2H in 16
     bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the projection down moves the
     moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies, 6M + 10H with
-    copies under autocast, with a gate or without, 8M + 4H in fp32; that difference is added. Read off whole training steps; held to 5 % in
-    tests/core/cost/memory/test_against_autograd.py. Unsloth's own families: 2T(4H + M), so that with what they keep it
+    copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H in fp32 under autocast; that difference is
+    added. Read off whole training steps; held to 5 % in tests/core/cost/memory/test_against_autograd.py, the last one
+    in steps of rankviz.worker.simulate. Unsloth's own families: 2T(4H + M), so that with what they keep it
     comes to 2T(8H + 2Q + 2K + 3M) (kernels/fast_lora.py): 42 bytes a token and hidden unit of Llama-3.1-8B, which is
     what unsloth_zoo/block_swap.py says was measured. An attention matrix has its fullest moment later:
     `_matrix_gradients`.
@@ -224,6 +226,8 @@ def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     mlp = kind.mlp / at_once
     if not kind.targeted_mlp_hidden:
         return _plain_gradients(kind, hidden, width, mlp)
+    if stack.copies_inputs and stack.autocasts and width == 4:
+        return width * mlp - 2 * kind.mlp_hidden / at_once + 2 * hidden
     if stack.copies_inputs and stack.autocasts:
         # while the adapter's input is there as it is, in fp32 and in 16 bit, with a gate or without
         return 3 * width * kind.mlp_hidden / at_once + 10 * hidden

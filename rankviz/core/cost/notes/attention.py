@@ -23,8 +23,8 @@ def attention_notes(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[s
     if attention.kernel == "eager":
         return [
             Caution(
-                f"transformers has no SDPA for {model.model_type}, so attention is eager: it holds a matrix of length × "
-                f"length for each head, {size} in one block. Unsloth uses flex attention, which holds none."
+                f"transformers has no SDPA for {model.model_type}, so attention is eager: it holds a matrix of length "
+                f"× length for each head, {size} in one block. Unsloth uses flex attention, which holds none."
             )
         ]
     if attention.kernel == "math":
@@ -39,9 +39,9 @@ def attention_notes(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[s
         size = memory_size(matrix_bytes(model, shape, equal))
         return [
             Caution(
-                "The estimate assumes padded batches, for which attention runs a memory-efficient kernel. A batch whose "
-                f"examples are all of one length runs torch's math kernel, with an fp32 matrix of {size} in one block; "
-                f"torch {FUSED_FROM} or newer and Unsloth avoid it."
+                "The estimate assumes padded batches, for which attention runs a memory-efficient kernel. A batch with "
+                f"examples of one length runs torch's math kernel, with an fp32 matrix of {size} in one block. Unsloth "
+                f"and torch {FUSED_FROM} or newer avoid it."
             )
         ]
     return []

@@ -27,7 +27,8 @@ def all_of(moment):
 
 def test_transformers_own_loss_holds_three_fp32_copies_and_what_the_caller_keeps():
     (plain,), (held,), (old,) = (
-        moments(habits=habits) for habits in (None, Habits(holds_logits=True), Habits(holds_logits=True, rebinds_logits=True))
+        moments(habits=habits)
+        for habits in (None, Habits(holds_logits=True), Habits(holds_logits=True, rebinds_logits=True))
     )
 
     assert [12 * 512 * 100, 14 * 512 * 100, 12 * 512 * 100] == [plain.logits, held.logits, old.logits]
