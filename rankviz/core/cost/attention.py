@@ -104,8 +104,10 @@ def _padded(model: ModelSpec, stack: Stack) -> bool:
 
 
 def _beyond_window(kind: BlockKind, model: ModelSpec, stack: Stack) -> bool:
-    """transformers makes a mask from the window's own length on (masking_utils.py, _ignore_causal_mask_sdpa)."""
-    return kind.sliding and bool(model.sliding_window) and stack.setup.max_length >= model.sliding_window
+    """transformers makes a mask from the window's own length on (masking_utils.py, _ignore_causal_mask_sdpa); the
+    kernels of Unsloth's own families take the window itself."""
+    own = stack.habits.unsloth_kernels and stack.habits.fast_blocks
+    return not own and kind.sliding and bool(model.sliding_window) and stack.setup.max_length >= model.sliding_window
 
 
 def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool) -> Kernel:

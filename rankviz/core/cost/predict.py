@@ -22,6 +22,10 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 
+FP32_ACTIVATION = ("apertus",)
+"""model_types whose activation function (xIELU) autocast runs in fp32. bitsandbytes' layers answer in the dtype that
+they are given (nn/modules.py, Linear4bit.forward), so the residual stream is fp32 from there on."""
+
 
 class Prediction(NamedTuple):
     """An adapter on a stack, for any rank."""
@@ -63,7 +67,7 @@ def predict(
     setup = stack.setup.fitted
     stack = replace(stack, setup=setup, gpu=device.gpu)
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
-    stack = settled(stack, model, device)
+    stack = _raised(settled(stack, model, device), model)
     shape = _shape(plan)
     if not device.cuda:
         duration = cpu_duration_terms(model, shape, stack, device.cpu_count, device.cpu_bf16)
@@ -80,6 +84,15 @@ def predict(
         attention=heaviest(model, shape, stack) if device.cuda else None,
         notes=tuple(attention_notes(model, shape, stack)) if device.cuda else (),
     )
+
+
+def _raised(stack: Stack, model: ModelSpec) -> Stack:
+    """The stack with fp32 hidden states where an activation function raises them and a 4-bit layer keeps them so."""
+    habits = stack.habits
+    if model.model_type not in FP32_ACTIVATION or not stack.setup.quantized or habits.unsloth_kernels:
+        return stack
+    raised = "norms" if stack.autocasts and habits.raised == "none" else habits.raised
+    return replace(stack, measured_habits=replace(habits, raised=raised))
 
 
 @lru_cache(maxsize=512)

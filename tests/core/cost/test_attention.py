@@ -18,7 +18,7 @@ LLAMA, GPT_OSS, FALCON = "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "tiiua
 MIXED = TrainingData(examples=1000, mean_tokens=1000, longest_tokens=4096)
 
 
-def estimate(model_id, gpu, framework="trl", data=None, **setup):
+def estimate(model_id, gpu, framework="trl", data=None, r=16, **setup):
     fields = {
         "precision": "nf4-dq",
         "gradient_checkpointing": "unsloth" if framework == "unsloth" else "hf",
@@ -29,7 +29,7 @@ def estimate(model_id, gpu, framework="trl", data=None, **setup):
     }
     training = TrainingSetup(framework=framework, data=data, **fields)
     lora = LoraConfig(target_modules="all-linear")
-    asked = Question(model_id=model_id, lora=lora, training=training, ranks=(16,), gpu=gpu)
+    asked = Question(model_id=model_id, lora=lora, training=training, ranks=(r,), gpu=gpu)
     return API.estimates.estimate(asked).estimate
 
 
@@ -68,6 +68,12 @@ def test_a_model_on_a_card_runs_one_kernel(model_id, gpu, setup, kernel):
         (LLAMA, "T4", {"data": MIXED}, 9.66),
         (GPT_OSS, "A100-80GB (SXM)", {"precision": "bf16", "per_device_train_batch_size": 1, "max_length": 8192}, 72.8),
         (LLAMA, "A100-80GB (SXM)", {"framework": "peft"}, 24.53),
+        (
+            "swiss-ai/Apertus-8B-Instruct-2509",  # hidden states become fp32
+            "A100-80GB (SXM)",
+            {"r": 64, "per_device_train_batch_size": 4, "max_length": 1024, "gradient_accumulation_steps": 1},
+            11.02,
+        ),
         ("google/gemma-2-9b", "A100-80GB (SXM)", {"framework": "peft", "precision": "bf16", "max_length": 2048}, 32.61),
     ],
 )
