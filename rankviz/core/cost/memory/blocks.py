@@ -188,17 +188,24 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     `_matrix_gradients`.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
-    beside = tokens * (_llama_gradients(kind, model, stack) + _gradients_beyond_llama(kind, model, stack))
+    beside = tokens * _block_gradients(kind, model, stack)
     beside += 4 * (stack.residual_bytes - width) * tokens * model.hidden_size
     return max(0.0, beside, _matrix_gradients(kind, model, stack) - _given_back(kind, model, stack))
 
 
-def _gradients_beyond_llama(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
-    """Bytes a token by which the block's own class differs, without an adapter."""
-    held = _held(kind, stack)
+def _block_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """Bytes a token: a Llama block's, and what the block's own class holds beyond it without an adapter.
+
+    Where the MLP has no gate, the class's fullest moment is in the activation function, once the projection down has
+    given back what its adapter kept: then the larger of the two moments counts.
+    """
+    llama, held = _llama_gradients(kind, model, stack), _held(kind, stack)
     if held is None or _one_expert_at_a_time(model, stack) or own_blocks(stack):
-        return 0.0
-    return held.gradients - _plain_gradients(kind, model.hidden_size, stack.activation_bytes, kind.mlp)
+        return llama
+    if kind.mlp == 2 * kind.mlp_hidden:
+        width = 2 if stack.copies_inputs and stack.autocasts else stack.activation_bytes
+        return max(llama, held.gradients - width * kind.targeted_mlp_hidden)
+    return llama + held.gradients - _plain_gradients(kind, model.hidden_size, stack.activation_bytes, kind.mlp)
 
 
 def own_blocks(stack: Stack) -> bool:
