@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,11 @@ from rankviz.errors import InvalidSettingError, RankVizError
 if TYPE_CHECKING:
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.probe.request import ProbeQuestion
+    from rankviz.core.probe.simulated import SimulatedProbe
     from rankviz.core.probe.summary import ProbeSummary
+
+SIMULATION_BOUNDS = {"seconds": 1800, "memory_bytes": 24 * 2**30}
+"""Of one simulation, which takes half a minute for most models."""
 
 
 class Probes:
@@ -33,7 +38,6 @@ class Probes:
     @writes
     def start(self, question: ProbeQuestion) -> str:
         """Queue a probe of a model's memory and step time on this machine, with random weights; returns its id."""
-        import json
         import secrets
 
         from rankviz import installed
@@ -61,6 +65,60 @@ class Probes:
             self._workspace.store.create_probe(request, config, owner.id)
         self._workspace.work_queue()
         return request.probe_id
+
+    def simulate(
+        self, question: ProbeQuestion, gpu_name: str, *, padded: bool = False, full: bool = False
+    ) -> SimulatedProbe:
+        """Memory of training steps on a simulated card, in a child process. The settings are checked as for a card.
+
+        padded: the batch has a mask. full: all blocks, instead of two depths and a line.
+        """
+        import dataclasses
+        import tempfile
+
+        from rankviz import installed
+        from rankviz.catalog.accuracy import load_truth
+        from rankviz.catalog.hardware import find_gpu
+        from rankviz.children import Bounds, Children
+        from rankviz.core.cost.device import card
+        from rankviz.core.cost.predict import predict
+        from rankviz.core.cost.stack import stack_on
+        from rankviz.core.from_json import build
+        from rankviz.core.probe.simulated import Simulated, SimulatedProbe
+
+        installed.require_trainer("A simulation")
+        question.validate()
+        model, gpu = self._models.get(question.model_id), find_gpu(self._workspace.gpus, gpu_name)
+        device, lora = card(gpu), question.lora
+        training = question.training.settle(device)
+        stack = stack_on(device, training, lora.use_dora, self._workspace.assumptions)
+        estimate = predict(model, lora, stack, device, usable_bytes=device.usable_bytes).memory_at(lora.r)
+        with tempfile.TemporaryDirectory(prefix="rankviz-") as folder:
+            config = Path(folder, "config.json")
+            config.write_text(json.dumps(self._models.config(question.model_id)), encoding="utf-8")
+            answer = Children(Bounds(**SIMULATION_BOUNDS)).ask(
+                "simulate",
+                {
+                    "config": str(config),
+                    "gpu": gpu.id,
+                    "lora": dataclasses.asdict(lora),
+                    "training": dataclasses.asdict(training),
+                    "padded": padded,
+                    "full": full,
+                },
+                about=model.id,
+                error=InvalidSettingError,
+            )
+        return SimulatedProbe(
+            model_id=model.id,
+            gpu=gpu.name,
+            lora=lora,
+            training=training,
+            padded=padded,
+            run=build(Simulated, answer),
+            estimate=estimate.allocated_band,
+            **load_truth(self._workspace.assets),
+        )
 
     def for_here(self, question: ProbeQuestion) -> tuple[ProbeQuestion, str]:
         """The question with what this machine cannot train set to "auto", and a sentence that names it."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rankviz.core.accuracy.report import AccuracyReport
 
 RESULT_FILE = "validation.json"
+TRUTH_FILE = "truth.json"
+"""Of `make truth`."""
+_MADE_BY = {RESULT_FILE: "make validate", TRUTH_FILE: "make truth"}
 Part = TypeVar("Part")
 
 
@@ -41,13 +44,19 @@ def load_validation(assets: Path) -> "AccuracyReport":
     return _read(assets, from_json)
 
 
-def _read(assets: Path, part: Callable[[Mapping[str, Any]], Part]) -> Part:
-    path = assets / RESULT_FILE
+@lru_cache(maxsize=4)
+def load_truth(assets: Path) -> Mapping[str, float]:
+    """mean_error and worst_error of simulated peaks, as shares of measured ones."""
+    return _read(assets, lambda value: {name: value[name] for name in ("mean_error", "worst_error")}, TRUTH_FILE)
+
+
+def _read(assets: Path, part: Callable[[Mapping[str, Any]], Part], file: str = RESULT_FILE) -> Part:
+    path = assets / file
     try:
         return part(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise AssetError(f"{path.name}: no such file in {path.parent}; run make validate.") from None
+        raise AssetError(f"{path.name}: no such file in {path.parent}; run {_MADE_BY[file]}.") from None
     except json.JSONDecodeError as error:
-        raise AssetError(f"{path.name}: not JSON ({error}); run make validate.") from None
+        raise AssetError(f"{path.name}: not JSON ({error}); run {_MADE_BY[file]}.") from None
     except (KeyError, TypeError) as error:
-        raise AssetError(f"{path.name}: not a report of this version ({error}); run make validate.") from None
+        raise AssetError(f"{path.name}: not a report of this version ({error}); run {_MADE_BY[file]}.") from None

@@ -2,8 +2,9 @@
 adapters, TRL's fused loss or transformers' own, and says how many bytes each moment of a step holds.
 
 The model is made of its config.json (the first `depth` blocks of it) without weights. Rows are all as long as
-max_length, and every token is a target; `padded` gives them a mask as a padded batch has. Two optimizer steps are run,
-each of at most two micro-steps, since a third one holds what the second does. One card, one process; see device.py.
+max_length, and every token is a target; `padded` gives them a mask as a padded batch has. Two optimizer steps are run:
+one micro-step, then two where gradients are accumulated, since a third one holds what the second does. One card, one
+process; see device.py.
 
 Not covered: data on other devices, evaluation, Unsloth, and how a checkpoint's load leaves blocks half used.
 """
@@ -11,7 +12,7 @@ Not covered: data on other devices, evaluation, Unsloth, and how a checkpoint's 
 import gc
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.probe.simulated import Simulated
 from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import peft_arguments
 from rankviz.worker.introspect.build import build, cut_config
@@ -62,34 +64,6 @@ def program_of(training: TrainingSetup) -> Program:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Simulated:
-    """Bytes that the allocator holds; peaks over two optimizer steps."""
-
-    depth: int
-    loaded: int
-    """The base alone."""
-    static: int
-    """Base and adapter, before the first step."""
-    moments: Mapping[str, int]
-    reserved: int
-    kernels: Mapping[str, int] = field(default_factory=dict)
-    """How often each attention kernel ran, recomputed blocks included."""
-    trainable_parameters: int = 0
-    workspaces: int = 0
-    """cuBLAS's, part of every moment."""
-
-    @property
-    def allocated(self) -> int:
-        """The highest of the moments."""
-        return max(self.moments.values())
-
-    @property
-    def moment(self) -> str:
-        """Which one that is."""
-        return max(self.moments, key=lambda name: self.moments[name])
-
-
 def simulate(
     config: Mapping[str, Any],
     lora: LoraConfig,
@@ -104,10 +78,11 @@ def simulate(
     """Two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own."""
     card = become(gpu)
     program = program or program_of(training)
-    gc.collect()
     as_on_a_card()
     run = _Run(config, lora, training, card, program, depth, split, padded)
     model = run.build()
+    gc.collect()
+    gc.freeze()  # what is imported need not be looked through again
     with FakeTensorMode(allow_non_fake_inputs=True):
         return run.run(model)
 
@@ -135,7 +110,6 @@ class _Run:
         with Tracker(self.card) as tracker:
             tracker.answer = self._answer
             _materialize(model)
-            gc.collect()
             loaded = allocator.allocated
             model = self._attach(model)
             gc.collect()
@@ -165,7 +139,8 @@ class _Run:
     def build(self) -> Any:
         """On the meta device, quantized as transformers does where asked."""
         training = self.training
-        attention = {"flash": "sdpa"}.get(training.attn_implementation, training.attn_implementation)
+        # None leaves it to transformers: SDPA, or eager where the architecture has no other.
+        attention = "eager" if training.attn_implementation == "eager" else None
         model = build(self.config, attn_implementation=attention, dtype=self.dtype)
         if training.quantized:
             _quantize(model, training.precision, self.compute)
@@ -216,8 +191,8 @@ class _Run:
         peaks = dict.fromkeys(MOMENTS, 0)
         allocator.reset_peaks()
         blocks = _blocks(model, self.depth)
-        # The blocks that have gone back come before the one that begins.
-        moments = {len(blocks) - 1: LOSS, min(self.split, len(blocks)) - 1: LAST}
+        # What ends where a block's backward pass begins.
+        moments = {self.split - 1: LAST, len(blocks) - 1: LOSS}
 
         def note(moment: str) -> None:
             peaks[moment] = max(peaks[moment], allocator.peak_allocated)
@@ -233,8 +208,8 @@ class _Run:
 
         for number in moments:
             blocks[number].register_forward_hook(watch(number))
-        for _ in range(2):
-            for _ in range(min(2, training.gradient_accumulation_steps)):
+        for micro_steps in (1, min(2, training.gradient_accumulation_steps)):
+            for _ in range(micro_steps):
                 loss, output = self._loss(model)
                 note(FORWARD)
                 loss.backward()
