@@ -194,7 +194,8 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
 
 
 def _block_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
-    """Bytes a token: a Llama block's, and what the block's own class holds beyond it without an adapter.
+    """Bytes a token: a Llama block's, and what the block's own class holds beyond it without an adapter. A class that
+    holds less does so at another moment than that of the projection down's adapter.
 
     Where the MLP has no gate, the class's fullest moment is in the activation function, once the projection down has
     given back what its adapter kept: then the larger of the two moments counts.
@@ -205,7 +206,8 @@ def _block_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     if kind.mlp == 2 * kind.mlp_hidden:
         width = 2 if stack.copies_inputs and stack.autocasts else stack.activation_bytes
         return max(llama, held.gradients - width * kind.targeted_mlp_hidden)
-    return llama + held.gradients - _plain_gradients(kind, model.hidden_size, stack.activation_bytes, kind.mlp)
+    beyond = held.gradients - _plain_gradients(kind, model.hidden_size, stack.activation_bytes, kind.mlp)
+    return llama + (max(0.0, beyond) if kind.targeted_mlp_hidden else beyond)
 
 
 def own_blocks(stack: Stack) -> bool:

@@ -94,6 +94,8 @@ class MemoryTerms(NamedTuple):
     """Half-width of the band around what is counted: workspaces and small tensors, the same for any base."""
     width_static: float
     """And a share of it, where every weight trains."""
+    width_trained: float
+    """What the allocator may give more for what trains, as a share of it; of the high end alone."""
     width_working: float
 
 
@@ -148,6 +150,7 @@ def memory_terms(
         context=context,
         static_bytes_off=assume.first("width-static", "width-static-unmeasured"),
         width_static=0.0,
+        width_trained=assume.value("width-trained-blocks"),
         width_working=blocks.working_width(model, shape, stack),
     )
 
@@ -178,7 +181,7 @@ def _with_embedding_moved(terms: MemoryTerms, r: int, lora: int, full: int, move
     moments = _moments(terms, r, adapter - moved, lora, full)
     activations, logits, other, gradients = (round(part) for part in max(moments, key=sum))
     peak = Moment(activations, logits, other, gradients)
-    band, reserved = _bands(terms, base + adapter + optimizer, moments, peak)
+    band, reserved = _bands(terms, base, adapter + optimizer, moments, peak)
     context = terms.context
     return MemoryEstimate(
         base_weights=base,
@@ -247,13 +250,14 @@ def _unpacked_bytes(terms: MemoryTerms, adapter: int, block: float) -> float:
     return min(terms.dequantized, max(0.0, (terms.free - adapter - block) / 2))
 
 
-def _bands(terms: MemoryTerms, static: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
+def _bands(terms: MemoryTerms, base: int, trained: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
     """What is allocated and what torch reserves for it.
 
     Weights, adapter, gradients, states and scratch are counted and have a narrow band of some MiB, activations and
-    logits are modelled and have a wider one. Each end is that of the moment which is fullest there. static: what every
-    moment has. peak: as expected.
+    logits are modelled and have a wider one. Each end is that of the moment which is fullest there. trained: adapter
+    and optimizer states, which every moment has like the base. peak: as expected.
     """
+    static = base + trained
     narrow, wide, extra = terms.width_static, terms.width_working, terms.base_extra
     fixed, slack = terms.slack_static, terms.slack
     low = max(each.counted * (1 - narrow) + each.modelled * max(0.0, 1 - wide) for each in moments)
@@ -261,6 +265,7 @@ def _bands(terms: MemoryTerms, static: int, moments: list[Moment], peak: Moment)
     off = terms.static_bytes_off
     static_low = max(0.0, static * (1 - narrow) - (extra.expected - extra.low) - off)
     static_high = static * (1 + narrow) + extra.high - extra.expected + off
+    static_high += terms.width_trained * (trained + peak.gradients)
     if terms.in_windows:
         # fuller cards get smaller windows: half of what is left beside all else
         usable = terms.free + terms.base_weights + terms.context.expected - terms.context.high

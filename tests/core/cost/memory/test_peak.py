@@ -164,6 +164,7 @@ def test_the_band_is_narrow_around_what_is_counted_and_wide_around_what_is_model
 
     static, working = 12_576 + 400 + 400 + 800, 640 + 960 + 12_000
     off = ASSUMPTIONS.value("width-static") + ASSUMPTIONS.value("width-hf") * working
+    off += ASSUMPTIONS.value("width-trained-blocks") * (400 + 400 + 800)
     assert 10 * 2**20 < ASSUMPTIONS.value("width-static") < 100 * 2**20  # more than the toy's whole base
     assert pytest.approx(400 + (1 - ASSUMPTIONS.value("width-hf")) * working) == memory.allocated_band.low
     assert pytest.approx(static + working + off) == memory.allocated_band.high
