@@ -18,15 +18,14 @@ from rankviz.core.model.spec import ModelSpec
 Kernel = Literal["flash", "cudnn", "efficient", "flex", "math", "eager"]
 MATRIX_KERNELS = ("math", "eager")
 """Those that hold the attention matrix, length × length for each query head."""
+# fmt: off
+SINKS = ("deepseek_v4", "gpt_oss", "granite_swa", "granitemoe_swa", "hy_v4", "mimo_v2_flash")
+"""model_types with attention sinks."""
 WITHOUT_SDPA = (
-    "deepseek_v4",
-    "gpt_oss",
-    "granite_swa",
-    "granitemoe_swa",
-    "hy_v4",
-    "mimo_v2_flash",
+    *SINKS, "bloom", "codegen", "cpmant", "gpt_neo", "gpt_neox_japanese", "gptj", "mpt", "openai-gpt", "xglm",
 )
-"""model_types with attention sinks, for which transformers has no SDPA and runs eager attention."""
+"""model_types for which transformers has no SDPA and runs eager attention (no _supports_sdpa in their classes)."""
+# fmt: on
 BROADCASTS_KEYS = ("falcon",)
 """model_types that hand SDPA their one key head as it is, beside a mask that is always made (modeling_falcon.py)."""
 LATENT = ("deepseek_v2", "deepseek_v3")
@@ -65,8 +64,10 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> Attention:
         return Attention("eager", grouped, True)
     if setup.attn_implementation == "flash":
         return Attention("flash")
+    if model.model_type in SINKS and habits.unsloth_kernels:
+        return Attention("flex")
     if model.model_type in WITHOUT_SDPA:
-        return Attention("flex") if habits.unsloth_kernels else Attention("eager", grouped, True)
+        return Attention("eager", grouped, True)
     sdpa = partial(_sdpa, stack, head_dim(kind, model), masked=masked, uneven=model.model_type in LATENT)
     if model.model_type in BROADCASTS_KEYS and key_heads(kind, model) == 1:
         return Attention("math", masked=True)

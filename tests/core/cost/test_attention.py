@@ -1,17 +1,18 @@
 """Which attention kernel runs, and the memory that follows, against hand-read rules and simulated steps."""
 
 import importlib.util
-import re
 from pathlib import Path
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.attention import WITHOUT_SDPA, Attention
+from rankviz.catalog.models import load_index, load_model
+from rankviz.core.cost.attention import SINKS, WITHOUT_SDPA, Attention
 from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
+from rankviz.paths import ASSETS
 
 API = Api()
 LLAMA, GPT_OSS, FALCON = "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "tiiuae/falcon-7b"
@@ -110,12 +111,13 @@ def test_the_models_without_sdpa_are_those_that_the_installed_transformers_decla
     spec = importlib.util.find_spec("transformers")
     if spec is None or spec.origin is None:
         pytest.skip("transformers is not installed")
-    declared = {
-        file.parent.name
+    texts = {
+        file.parent.name: file.read_text(encoding="utf-8")
         for file in Path(spec.origin).parent.glob("models/*/modeling_*.py")
-        if re.search(r"^    _supports_sdpa = False", text := file.read_text(encoding="utf-8"), re.MULTILINE)
-        and "sinks" in text
-        and "ForCausalLM(" in text
     }
+    without = {name for name, text in texts.items() if "_supports_sdpa = True" not in text}
 
-    assert set(WITHOUT_SDPA) == declared
+    assert {name for name in without if "sinks" in texts[name] and "ForCausalLM(" in texts[name]} == set(SINKS)
+    assert {name.removesuffix("-gpt") for name in WITHOUT_SDPA} <= without
+    catalogue = {load_model(ASSETS, row.id).model_type for row in load_index(ASSETS)}
+    assert catalogue & without <= set(WITHOUT_SDPA)

@@ -6,7 +6,7 @@ T the tokens of a micro-step after padding, r the rank.
 
 import math
 
-from rankviz.core.cost.attention import CAPS_SCORES, WITHOUT_SDPA, Attention, attention_of, head_dim, key_heads
+from rankviz.core.cost.attention import CAPS_SCORES, SINKS, Attention, attention_of, head_dim, key_heads
 from rankviz.core.cost.shapes import BlockKind, ModelShape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.activations import ActivationBytes
@@ -111,7 +111,7 @@ def _matrix_kept(attention: Attention, model: ModelSpec, stack: Stack) -> int:
     width = stack.attention_bytes
     if attention.kernel == "math":
         return 4
-    if model.model_type in WITHOUT_SDPA:
+    if model.model_type in SINKS:
         return width
     softmax = 4 if width == 4 else 6
     return softmax + (width if model.model_type in CAPS_SCORES else 0)  # a cap's tanh keeps its result
@@ -121,7 +121,7 @@ def _matrix_at_most(attention: Attention, model: ModelSpec, stack: Stack) -> flo
     """Bytes an element at the fullest moment of the attention's backward pass."""
     if attention.kernel == "math":
         return stack.assume.value("math-attention-bytes")
-    if model.model_type in WITHOUT_SDPA:
+    if model.model_type in SINKS:
         return stack.attention_bytes * stack.assume.value("sink-attention-copies")
     dtype = "-fp32" if stack.attention_bytes == 4 else "" if stack.in_fp16 else "-bf16"
     return stack.assume.value(f"eager-attention-bytes{dtype}")

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from rankviz.core.cost.attention import BROADCASTS_KEYS, heaviest
+from rankviz.core.cost.attention import BROADCASTS_KEYS, SINKS, heaviest
 from rankviz.core.cost.memory.blocks import matrix_bytes
 from rankviz.core.cost.shapes import ModelShape
 from rankviz.core.cost.stack import Stack
@@ -24,7 +24,7 @@ def attention_notes(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[s
         return [
             Caution(
                 f"transformers has no SDPA for {model.model_type}, so attention is eager: it holds a matrix of length "
-                f"× length for each head, {size} in one block. Unsloth uses flex attention, which holds none."
+                f"× length for each head, {size} in one block. {_instead(model)}"
             )
         ]
     if attention.kernel == "math":
@@ -53,6 +53,12 @@ def _why(model: ModelSpec, stack: Stack) -> str:
     lacks = "fp32 has no flash kernel" if stack.attention_bytes == 4 else f"{_card(stack)} has no flash kernel"
     grouped = f"and torch before {FUSED_FROM} has no other fused one for grouped keys"
     return f"{lacks}, {grouped}. Unsloth, torch {FUSED_FROM} or newer, or padded batches avoid it."
+
+
+def _instead(model: ModelSpec) -> str:
+    if model.model_type in SINKS:
+        return "Unsloth uses flex attention, which holds none."
+    return "A shorter length or a smaller batch needs less."
 
 
 def _card(stack: Stack) -> str:
