@@ -20,10 +20,10 @@ OURS = {
     "rankviz.cli": "asking estimates options plot shared",
     "rankviz.core": "accuracy bounds checks cost json_shape lora model note quantity",
     "rankviz.core.accuracy": "basis evidence",
-    "rankviz.core.cost": "adapter assumptions data device duration estimate gpu json memory notes predict question "
-    "setup shapes stack unsloth work",
+    "rankviz.core.cost": "adapter assumptions attention data device duration estimate gpu json memory notes predict "
+    "question setup shapes stack unsloth work",
     "rankviz.core.cost.memory": "blocks estimate loss peak weights",
-    "rankviz.core.cost.notes": "cards estimate in_fp32 published truncation",
+    "rankviz.core.cost.notes": "attention cards estimate in_fp32 published truncation",
     "rankviz.core.lora": "config file_size moe moe_notes notes pattern plan refusals resolve route saved "
     "saved_refusals targets",
     "rankviz.core.model": "activations json spec",

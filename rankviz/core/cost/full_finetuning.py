@@ -55,7 +55,7 @@ def full_finetuning(
     where that is fp32."""
     dtype = "fp32" if setup.precision == "fp32" or (gpu is not None and not gpu.supports_bf16) else "bf16"
     computed = "fp32" if setup.precision == "fp32" else "bf16" if dtype == "bf16" else "fp16"
-    stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions)
+    stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions, gpu=gpu)
     shape = _bare_shape(model)
     terms = _memory_terms(model, shape, stack, usable_bytes, DTYPE_BYTES[dtype])
     total = model.total_parameters

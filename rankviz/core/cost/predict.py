@@ -8,10 +8,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
+from rankviz.core.cost.attention import Attention, heaviest
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, cpu_duration_terms, duration_at, duration_terms
 from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.memory.peak import MemoryTerms, memory_at, memory_terms
+from rankviz.core.cost.notes.attention import attention_notes
 from rankviz.core.cost.shapes import ModelShape, model_shape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.cost.unsloth import settled
@@ -19,6 +21,10 @@ from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
+
+FP32_ACTIVATION = ("apertus",)
+"""model_types whose activation function (xIELU) autocast runs in fp32. bitsandbytes' layers answer in the dtype that
+they are given (nn/modules.py, Linear4bit.forward), so the residual stream is fp32 from there on."""
 
 
 class Prediction(NamedTuple):
@@ -30,6 +36,10 @@ class Prediction(NamedTuple):
     """None where the speed of the GPU is not known."""
     saved_parameters: int
     """Trained in full beside the adapter."""
+    attention: Attention | None
+    """Of the blocks whose attention takes most; None on a CPU and where none attends."""
+    notes: tuple[str, ...]
+    """What the attention takes, where that could surprise."""
 
     def memory_at(self, r: int) -> MemoryEstimate:
         """Bytes at the peak of a step."""
@@ -55,9 +65,9 @@ def predict(
     names: by whose rules target names reach modules; None is the stack's framework.
     """
     setup = stack.setup.fitted
-    stack = replace(stack, setup=setup)
+    stack = replace(stack, setup=setup, gpu=device.gpu)
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
-    stack = settled(stack, model, device)
+    stack = _raised(settled(stack, model, device), model)
     shape = _shape(plan)
     if not device.cuda:
         duration = cpu_duration_terms(model, shape, stack, device.cpu_count, device.cpu_bf16)
@@ -71,7 +81,18 @@ def predict(
         memory=terms,
         duration=duration,
         saved_parameters=sum(module.trained for module in plan.saved),
+        attention=heaviest(model, shape, stack) if device.cuda else None,
+        notes=tuple(attention_notes(model, shape, stack)) if device.cuda else (),
     )
+
+
+def _raised(stack: Stack, model: ModelSpec) -> Stack:
+    """The stack with fp32 hidden states where an activation function raises them and a 4-bit layer keeps them so."""
+    habits = stack.habits
+    if model.model_type not in FP32_ACTIVATION or not stack.setup.quantized or habits.unsloth_kernels:
+        return stack
+    raised = "norms" if stack.autocasts and habits.raised == "none" else habits.raised
+    return replace(stack, measured_habits=replace(habits, raised=raised))
 
 
 @lru_cache(maxsize=512)
