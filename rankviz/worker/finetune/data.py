@@ -12,6 +12,7 @@ from typing import Any
 
 from rankviz.core.runs.held_out_answers import readable
 from rankviz.dataset import Dataset, Example
+from rankviz.dataset.tokens import answers_in, with_ends
 from rankviz.errors import BadDataError
 from rankviz.worker.stages import Progress, silent
 
@@ -179,55 +180,14 @@ def ask(example: Example, tokenizer: Any, max_length: int | None) -> Question | 
 def tokenize(example: Example, tokenizer: Any, max_length: int | None) -> Tokens:
     """Token ids, and as labels those that hold text to learn; cut at max_length.
 
-    The text is tokenized whole, as it would be read, and a token is learned if any of its characters is. Prompt and
-    completion, and plain text, end with the end-of-sequence token, which is learned too; a chat ends as its template
-    ends it.
+    Each answer is learned with the token that ends it (rankviz.dataset.tokens).
     """
-    text, learned = _chat(example.messages, tokenizer) if example.messages else _plain(example)
-    encoded = tokenizer(
-        text, add_special_tokens=not (example.messages and tokenizer.chat_template), return_offsets_mapping=True
-    )
-    input_ids = list(encoded["input_ids"])
-    labels = [
-        token if any(start < to and end > since for since, to in learned) else IGNORED
-        for token, (start, end) in zip(input_ids, encoded["offset_mapping"], strict=True)
-    ]
-    ends_itself = example.messages and tokenizer.chat_template
-    if not ends_itself and tokenizer.eos_token_id is not None and input_ids[-1:] != [tokenizer.eos_token_id]:
-        input_ids.append(tokenizer.eos_token_id)
-        labels.append(tokenizer.eos_token_id)
+    if example.messages:
+        chat = [{"role": role, "content": content} for role, content in example.messages]
+        text, answers = answers_in(chat, tokenizer)
+    else:
+        text = example.prompt + example.completion
+        answers = [(len(example.prompt), len(text))]
+    input_ids, mask = with_ends(text, answers, tokenizer, bool(example.messages and tokenizer.chat_template))
+    labels = [token if learned else IGNORED for token, learned in zip(input_ids, mask, strict=True)]
     return Tokens(input_ids[:max_length], labels[:max_length])
-
-
-def _plain(example: Example) -> tuple[str, list[tuple[int, int]]]:
-    text = example.prompt + example.completion
-    return text, [(len(example.prompt), len(text))]
-
-
-def _chat(messages: Sequence[tuple[str, str]], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
-    """The chat as the model's template writes it, with the spans of the assistant's turns. Without a template (a base
-    model) each turn stands under its role's name."""
-    if not tokenizer.chat_template:
-        return _headed(messages)
-    rows = [{"role": role, "content": content} for role, content in messages]
-    text = tokenizer.apply_chat_template(rows, tokenize=False)
-    learned = []
-    for i, (role, _) in enumerate(messages):
-        if role != "assistant":
-            continue
-        before = tokenizer.apply_chat_template(rows[:i], tokenize=False, add_generation_prompt=True) if i else ""
-        after = tokenizer.apply_chat_template(rows[: i + 1], tokenize=False)
-        # Some templates write a turn otherwise once others follow; such a turn is given, not learned.
-        if text.startswith(after) and after.startswith(before):
-            learned.append((len(before), len(after)))
-    return text, learned
-
-
-def _headed(messages: Sequence[tuple[str, str]]) -> tuple[str, list[tuple[int, int]]]:
-    text, learned = "", []
-    for role, content in messages:
-        text += f"### {role.capitalize()}:\n"
-        if role == "assistant":
-            learned.append((len(text), len(text) + len(content)))
-        text += content + "\n\n"
-    return text.rstrip("\n"), learned
