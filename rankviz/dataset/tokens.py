@@ -4,33 +4,41 @@ RankViz's own runs call these functions, and an exported script contains them as
 tokens. The tokenizer is a fast one of transformers, which knows where in a text each token stands.
 """
 
-from os.path import commonprefix
-
 OTHER = "\ue000"
 """A character that no text has."""
+
+
+def as_text(messages, tokenizer, asks=False):
+    """Return messages as one text: as the chat template writes them, or without one under the names of their roles.
+
+    asks: whether the assistant is to go on.
+    """
+    if tokenizer.chat_template:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+    blocks = [f"### {each['role'].capitalize()}:\n{each['content']}" for each in messages]
+    return "\n\n".join([*blocks, "### Assistant:\n"] if asks else blocks)
+
+
+def same(one, other):
+    """Return how many characters two texts begin with in common."""
+    return next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
 
 
 def answers_in(chat, tokenizer, given=0):
     """Return a chat as text, and the (start, end) of each answer that is learned in it.
 
     An answer begins where the model is to go on, or else where the text depends on it, and ends where the text depends
-    on it no more. given: how many messages at the beginning are not learned. A base model has no chat template: it gets
-    each message under the name of its role.
+    on it no more. given: how many messages at the beginning are not learned.
     """
-
-    def write(messages, asks=False):
-        if tokenizer.chat_template:
-            return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
-        blocks = [f"### {each['role'].capitalize()}:\n{each['content']}" for each in messages]
-        return "\n\n".join([*blocks, "### Assistant:\n"] if asks else blocks)
-
-    text, answers = write(chat), []
+    text, answers = as_text(chat, tokenizer), []
     for i, turn in enumerate(chat):
         if i >= given and turn["role"] == "assistant" and turn["content"]:
-            other = write([*chat[:i], {**turn, "content": OTHER}, *chat[i + 1 :]])
-            asked = write(chat[:i], asks=True) if i else ""
-            start = len(asked) if asked and text.startswith(asked) else len(commonprefix([text, other]))
-            answers.append((start, len(text) - len(commonprefix([text[::-1], other[::-1]]))))
+            other = as_text([*chat[:i], {**turn, "content": OTHER}, *chat[i + 1 :]], tokenizer)
+            if OTHER not in other:
+                raise ValueError("This chat template leaves out answers: rows must be prompt and completion, as text.")
+            asked = as_text(chat[:i], tokenizer, asks=True) if i else ""
+            start = len(asked) if asked and text.startswith(asked) else same(text, other)
+            answers.append((start, len(text) - same(text[::-1], other[::-1])))
     return text, answers
 
 

@@ -19,10 +19,12 @@ class Verbatim(str):
 
 
 _USER, _ASSISTANT = '{"role": "user", "content": "…"}', '{"role": "assistant", "content": "…"}'
+_HUMAN, _GPT = '{"from": "human", "value": "…"}', '{"from": "gpt", "value": "…"}'
 TEXT_ROW = Verbatim('{"prompt": "…", "completion": "…"}')
 MESSAGES_ROW = Verbatim(f'{{"messages": [{_USER}, {_ASSISTANT}]}}')
 ROW_OF = {
     "messages": MESSAGES_ROW,
+    "conversations": Verbatim(f'{{"conversations": [{_HUMAN}, {_GPT}]}}'),
     "prompt-completion": TEXT_ROW,
     "instruction": Verbatim('{"instruction": "…", "input": "… (optional)", "output": "…"}'),
     "text": Verbatim('{"text": "…"}'),
@@ -53,14 +55,9 @@ def other_program(tool: str) -> str:
 
 def data_of_scripts(recipe: Recipe) -> tuple[str, ...]:
     """What the rows of the data look like for a Python script, each row as a line of its own, and what is learned."""
-    answers = {
-        "unsloth": "the assistant's turns are learned",
-        "trl": "the assistant's turns are learned. TRL needs a chat template that it has a training version of, and "
-        "stops if it has none",
-        "peft": "the last answer is learned",
-    }[recipe.training.framework]
     learned = {
-        "messages": f"Of whole chats, {answers}.",
+        "messages": "Of whole chats, the assistant's turns are learned.",
+        "conversations": "Of whole chats, the assistant's turns are learned.",
         "prompt-completion": "The completion is learned, the prompt is not. Both are text as it is, or both are lists "
         "of messages.",
         "instruction": "The output is learned as the answer to the instruction and its input.",
@@ -72,7 +69,8 @@ def data_of_scripts(recipe: Recipe) -> tuple[str, ...]:
     head += "Each row looks like this:" if recipe.form else "Each row has one of these forms:"
     ends = (
         "Chats and instructions go through the model's chat template. Each answer is learned with the token that ends "
-        "it. A base model without a template gets them as plain text under headings."
+        "it: the template's own, or else the tokenizer's end token, which ends texts too. A base model without a "
+        "template gets chats as plain text under headings."
     )
     return (head, *rows, ends, HELD_OUT)
 

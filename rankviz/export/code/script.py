@@ -71,7 +71,7 @@ def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
             ),
         ),
         _data(recipe),
-        Part("The trainer", _trainer(recipe, with_model="processing_class=tokenizer") + text.UNSLOTH_RESPONSES),
+        Part("The trainer", _trainer(recipe, with_model="processing_class=tokenizer")),
         _before(),
         Part("Training", text.UNSLOTH_TRAIN),
         _after(recipe),
@@ -85,7 +85,6 @@ def _trl(recipe: Recipe) -> tuple[Part, ...]:
         f"        gradient_checkpointing={recipe.training.gradient_checkpointing != 'none'},\n"
         "        fp16=dtype == torch.float16,\n"
         "        bf16=dtype == torch.bfloat16,\n"
-        '        assistant_only_loss="messages" in rows["train"].column_names,  # whole chats\n'
     )
     return (
         Part("Libraries", text.TRL_IMPORTS.format(**values, quantization=_quantization_import(recipe))),
@@ -235,7 +234,7 @@ def _length(recipe: Recipe) -> dict[str, object]:
         epochs = f"{recipe.epochs:g}"
         return {
             "length": f"num_train_epochs={epochs},",
-            "loop_length": f"max_steps = max(1, round({epochs} * len(train) / {accumulation}))",
+            "loop_length": f"max_steps = math.ceil({epochs} * math.ceil(len(train) / {accumulation}))",
             "warmup_steps": WARMUP_STEPS_SHARE,
             "warmup_share": WARMUP_STEPS_SHARE,
         }

@@ -8,7 +8,6 @@ from pathlib import Path
 {torch}from unsloth import {loader}  # before trl, which it patches
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
-from unsloth.chat_templates import train_on_responses_only
 """
 
 UNSLOTH_MODEL = """\
@@ -34,11 +33,6 @@ model = {loader}.get_peft_model(
     random_state={seed},{extra}
 )
 model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
-"""
-
-UNSLOTH_RESPONSES = """\
-if "messages" in rows["train"].column_names:  # whole chats: learn the assistant's turns only
-    trainer = train_on_responses_only(trainer)
 """
 
 UNSLOTH_TRAIN = """\
@@ -102,11 +96,12 @@ TRAINER = """\
 trainer = SFTTrainer(
     model=model,
     {with_model},
-    train_dataset=rows["train"],
-    eval_dataset=rows["test"],
+    train_dataset=data["train"],
+    eval_dataset=data["test"],
     args=SFTConfig(
         output_dir="outputs",
         max_length={max_length},
+        completion_only_loss=True,  # by completion_mask
         per_device_train_batch_size={per_device_train_batch_size},
         per_device_eval_batch_size={per_device_train_batch_size},
         gradient_accumulation_steps={gradient_accumulation_steps},
