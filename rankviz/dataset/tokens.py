@@ -21,7 +21,8 @@ def as_text(messages, tokenizer, asks=False):
 
 def same(one, other):
     """Return how many characters two texts begin with in common."""
-    return next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def answers_in(chat, tokenizer, given=0):

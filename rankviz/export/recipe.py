@@ -123,8 +123,8 @@ class Recipe:
 
     @property
     def max_length(self) -> int:
-        """No more than the data need, where that is known."""
-        return self.training.fitted_length
+        """As asked: data never shorten it, since no sample shows the longest example there will be."""
+        return self.training.max_length
 
     @property
     def adapter_bytes(self) -> int | None:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from rankviz import __version__
+from rankviz.core.cost.data import Form
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.export.defaults import HELD_OUT_SHARE
 from rankviz.export.recipe import Recipe
 
 WIDTH = 100
-ROWS = "train.jsonl has one JSON object per line:"
+FILE_NAME = "train.jsonl"
+"""Where the user's file is not known."""
 HELD_OUT = f"{100 * HELD_OUT_SHARE:g} % of the rows are held out; their loss shows when to stop."
 
 
@@ -22,7 +24,7 @@ _USER, _ASSISTANT = '{"role": "user", "content": "…"}', '{"role": "assistant",
 _HUMAN, _GPT = '{"from": "human", "value": "…"}', '{"from": "gpt", "value": "…"}'
 TEXT_ROW = Verbatim('{"prompt": "…", "completion": "…"}')
 MESSAGES_ROW = Verbatim(f'{{"messages": [{_USER}, {_ASSISTANT}]}}')
-ROW_OF = {
+ROW_OF: dict[Form, Verbatim] = {
     "messages": MESSAGES_ROW,
     "conversations": Verbatim(f'{{"conversations": [{_HUMAN}, {_GPT}]}}'),
     "prompt-completion": TEXT_ROW,
@@ -73,6 +75,12 @@ def data_of_scripts(recipe: Recipe) -> tuple[str, ...]:
         "template gets chats as plain text under headings."
     )
     return (head, *rows, ends, HELD_OUT)
+
+
+def rows_of(recipe: Recipe, form: Form) -> tuple[str, Verbatim]:
+    """The file with the rows in a sentence, with a row of this form."""
+    amount = f", {_amount(recipe)}" if _amount(recipe) else ""
+    return f"{recipe.file_name or FILE_NAME}{amount}. Each row looks like this:", ROW_OF[form]
 
 
 def _amount(recipe: Recipe) -> str:

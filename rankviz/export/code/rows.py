@@ -15,8 +15,6 @@ SETTINGS = """\
 form = {form}
 """
 
-FILE_NAME = "train.jsonl"
-"""Where the user's file is not known."""
 FORM_UNKNOWN = (
     """None  # taken from the columns; or "messages", "conversations", "prompt-completion", "instruction" or "text\""""
 )

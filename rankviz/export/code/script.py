@@ -14,7 +14,7 @@ from rankviz.export.code import answers, install, peft_loop, rows
 from rankviz.export.code import templates as text
 from rankviz.export.code.numerics import EXACT, dtype_lines, fp16_notes
 from rankviz.export.recipe import Recipe
-from rankviz.export.words import commented, data_of_scripts, sources, title
+from rankviz.export.words import FILE_NAME, commented, data_of_scripts, sources, title
 
 
 class Part(NamedTuple):
@@ -141,7 +141,7 @@ def _quantization_import(recipe: Recipe) -> str:
 
 def _settings(recipe: Recipe) -> Part:
     form = f'"{recipe.form}"' if recipe.form else rows.FORM_UNKNOWN
-    file = json.dumps(recipe.file_name or rows.FILE_NAME, ensure_ascii=False)
+    file = json.dumps(recipe.file_name or FILE_NAME, ensure_ascii=False)
     return Part("Settings", rows.SETTINGS.format(about=commented(data_of_scripts(recipe)), file=file, form=form))
 
 
