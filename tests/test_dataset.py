@@ -200,7 +200,7 @@ GOOD = '{"prompt": "a", "completion": "b"}\n'
         (
             "d.jsonl",
             '{"question": "a"}\n',
-            r"columns question; RankViz needs messages; or conversations; or prompt and",
+            r"columns question; RankViz needs messages; or conversations; or",
         ),
         (
             "d.jsonl",
