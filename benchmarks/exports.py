@@ -19,6 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from jinja2 import TemplateError
+
 from docs.generate.markdown import replace_block, table
 from rankviz import dataset
 from rankviz.api.data_files import look
@@ -78,9 +80,9 @@ def draw(chance: random.Random, home: Path, number: int) -> Drawn:
         base = home / f"{number}-{attempt}" / ("tiny-instruct" if template else "tiny-base")
         try:
             return drawn(chance, base, about)
-        except RankVizError:
-            continue  # what it refuses is no export
-    raise AssertionError("RankViz refuses everything that is drawn.")
+        except (RankVizError, TemplateError):
+            continue  # no export: RankViz refuses it, or the template these chats, such as a system message
+    raise AssertionError("Everything that is drawn is refused.")
 
 
 def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
@@ -127,20 +129,24 @@ def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
     for file, text in ((name, written.text), *written.beside):
         base.with_name(file).write_text(text, encoding="utf-8")
     more = {"r": r, "targets": lora.target_modules, "precision": training.precision, "epochs": epochs or "steps"}
-    return Drawn(base.parent, {**about, **more}, EXPECTED[tool](made, base, data))
+    return Drawn(base.parent, {**about, **more}, EXPECTED[tool](made, tokenized(base, data, training.max_length)))
 
 
-def of_script(made: Recipe, base: Path, data: Path) -> dict[str, Any]:
-    """What RankViz says that a script trains, on a machine without a GPU."""
+def tokenized(base: Path, data: Path, max_length: int) -> Sequence[Any]:
+    """The rows as RankViz's own runs would train them."""
     from transformers import AutoTokenizer
 
     from rankviz.worker.finetune.data import tokenize
 
     tokenizer = AutoTokenizer.from_pretrained(base)
-    examples = dataset.read(str(data), ASSETS).examples
-    tokens = [tokenize(example, tokenizer, made.training.max_length) for example in examples]
+    tokens = [tokenize(example, tokenizer, max_length) for example in dataset.read(str(data), ASSETS).examples]
     if not all(each.targets for each in tokens):
         raise BadDataError("Its prompts fill the length, so fewer rows train than RankViz knows of.")
+    return tokens
+
+
+def of_script(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
+    """What RankViz says that a script trains, on a machine without a GPU."""
     parameters, size = counted_here(made)
     return {
         "trained": parameters,
@@ -152,19 +158,18 @@ def of_script(made: Recipe, base: Path, data: Path) -> dict[str, Any]:
     }
 
 
-def of_llamafactory(made: Recipe, base: Path, data: Path) -> dict[str, Any]:
+def of_llamafactory(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
     """Without tokens: its templates are its own."""
-    examples = made.training.data.examples
     return {
         "trained": made.adapter_parameters,
         "bytes": made.adapter_bytes,
         "steps": made.trained_steps,
-        "rows": examples - math.ceil(HELD_OUT_SHARE * examples),
+        "rows": len(tokens) - math.ceil(HELD_OUT_SHARE * len(tokens)),
         "length": made.training.max_length,
     }
 
 
-def of_axolotl(made: Recipe, base: Path, data: Path) -> dict[str, Any]:
+def of_axolotl(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
     """What its settings must be once they are validated."""
     return {
         "unknown": [],
@@ -174,7 +179,7 @@ def of_axolotl(made: Recipe, base: Path, data: Path) -> dict[str, Any]:
         "micro_batch_size": made.training.per_device_train_batch_size,
         "gradient_accumulation_steps": made.training.gradient_accumulation_steps,
         **({"num_epochs": made.epochs} if made.epochs else {"max_steps": made.max_steps}),
-        "path": data.name,
+        "path": made.file_name,
         "learns": True,
     }
 
