@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rankviz.core.lora.config import PEFT_VERSION
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.export import defaults
 from rankviz.export.code import answers, install, peft_loop, rows
@@ -75,7 +76,7 @@ def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
         _before(),
         Part("Training", text.UNSLOTH_TRAIN),
         _after(recipe),
-        Part("Merging and sharing", text.UNSLOTH_AFTERWARDS),
+        Part("Merging and sharing", text.UNSLOTH_AFTERWARDS + _loading(recipe)),
     )
 
 
@@ -128,6 +129,13 @@ def _peft(recipe: Recipe) -> tuple[Part, ...]:
         _after(recipe),
         _afterwards(recipe, "model"),
     )
+
+
+def _loading(recipe: Recipe) -> str:
+    """Commented lines: how plain PEFT loads experts that Unsloth has trained, of a family that PEFT rewrites."""
+    experts = any(adapted.layer.kind == "experts" for adapted in recipe.plan.adapted)
+    rewrites = experts and recipe.plan.model.peft_remap and recipe.plan.scheme == "unsloth"
+    return text.UNSLOTH_EXPERTS.format(peft=PEFT_VERSION) if rewrites else ""
 
 
 def _imported(name: str, recipe: Recipe) -> str:

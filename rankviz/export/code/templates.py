@@ -48,6 +48,14 @@ UNSLOTH_AFTERWARDS = """\
 # model.push_to_hub("your-name/your-adapter")
 """
 
+UNSLOTH_EXPERTS = """\
+# Plain PEFT {peft} takes names in this adapter's configuration for those of experts at rank 2r, and stops or trains
+# something else. It loads the adapter as it was trained with this, after the base model and before the adapter:
+# from peft.utils import transformers_weight_conversion as conversion
+# conversion._convert_peft_config_moe = lambda config, model: None
+# PeftModel.from_pretrained(base, "adapter")
+"""
+
 TRL_IMPORTS = """\
 import json
 from pathlib import Path
