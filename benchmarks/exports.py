@@ -15,6 +15,7 @@ import math
 import random
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -290,14 +291,17 @@ def differences(each: Drawn, result: Mapping[str, Any]) -> list[str]:
 def main(questions: int = QUESTIONS, seed: int = SEED) -> None:
     """Draw, run, compare and write."""
     chance, lines, wrong = random.Random(seed), [], 0
-    with TemporaryDirectory() as home, TemporaryDirectory() as wheels:
+    with TemporaryDirectory() as home, TemporaryDirectory() as wheels, ThreadPoolExecutor(len(TOOLS)) as pool:
         asked = [draw(chance, Path(home), number) for number in range(questions)]
+        groups = {tool: [each for each in asked if each.about["tool"] == tool] for tool in TOOLS}
+        running = {
+            tool: pool.submit(results_of, tool, [str(each.folder) for each in group], Path(wheels) / tool)
+            for tool, group in groups.items()
+        }
         for tool, done in TOOLS.items():
-            group = [each for each in asked if each.about["tool"] == tool]
-            results = results_of(tool, [str(each.folder) for each in group], Path(wheels) / tool) if group else {}
-            differ = 0
+            group, differ = groups[tool], 0
             for each in group:
-                sentences = differences(each, results[str(each.folder)])
+                sentences = differences(each, running[tool].result()[str(each.folder)])
                 differ += bool(sentences)
                 print("".join(f"  DIFFERS {sentence}\n" for sentence in sentences), end="", flush=True)
             counts = [str(len({each.about[kind] for each in group})) for kind in ("family", "rows", "template")]
