@@ -57,6 +57,7 @@ def axolotl(recipe: Recipe) -> str:
                     "val_set_size": defaults.HELD_OUT_SHARE,
                     "eval_steps": defaults.EVAL_STEPS,
                     "sequence_len": recipe.max_length,
+                    "excess_length_strategy": "truncate",  # as the other tools do; by default it drops the row
                     "sample_packing": False,
                 },
                 _about_rows(recipe),

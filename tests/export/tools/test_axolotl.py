@@ -152,6 +152,7 @@ def test_it_carries_the_chosen_values():
     assert (2, 4, 512) == (values["micro_batch_size"], values["gradient_accumulation_steps"], values["sequence_len"])
     assert ("sgd", 70, 1e-4) == (values["optimizer"], values["max_steps"], values["learning_rate"])
     assert values["gradient_checkpointing"] is False
+    assert "truncate" == values["excess_length_strategy"]
 
 
 def test_a_16_bit_base_takes_plain_lora_and_all_linear_is_axolotls_own():
