@@ -52,7 +52,8 @@ def with_ends(text, answers, tokenizer, is_chat):
     begins = is_chat or text.startswith(tokenizer.bos_token or OTHER)  # then it has its first token already
     encoded = tokenizer(text, add_special_tokens=not begins, return_offsets_mapping=True)
     ids, places = list(encoded["input_ids"]), encoded["offset_mapping"]
-    marks = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    added = tokenizer.get_added_vocab()  # of some tokenizers also line breaks and spaces
+    marks = {*tokenizer.all_special_ids, *(number for token, number in added.items() if token.strip())}
     mask = [int(any(at < end and to > start for start, end in answers)) for at, to in places]
     for number, (_, end) in enumerate(answers, 1):
         after = max((i + 1 for i, (at, to) in enumerate(places) if at < end and to > at), default=0)
