@@ -91,6 +91,8 @@ def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
     from rankviz.worker.introspect.main import layers_of
 
     tool, shape, moe = about["tool"], about["family"], about["family"] == "qwen3_moe"
+    if tool in ("axolotl", "llamafactory") and about["rows"] == "prompts":
+        raise BadDataError("Their files say that prompts and completions as lists of messages are not read.")
     make_tiny(shape, base, templates().get(about["template"]))
     data = base.with_name(f"mine.{chance.choice(('jsonl', 'json'))}")
     write_rows(data, about["rows"], chance.randint(8, 24))
