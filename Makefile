@@ -16,6 +16,8 @@
 # make docs    write the generated parts of docs/ and README.md
 # make golden  write the answers that refactorings must not move anew
 # make attacks  what hostile visitors do to a shared page, replayed in full (make test: the quick ones)
+# make exports  60 random exports, run as they are, beside what RankViz says of them: all equal, or it fails; writes
+#              docs/method.md (SEED=n draws others)
 # make load    fifty visitors for two minutes, alone and beside a run that the page trains: errors, p50 and p95, memory
 #              and its growth; fails where what is to be reached on two idle cores is not
 # make bench   print speed and size, as ratios where possible (make bench page: only the page, beside bare Gradio;
@@ -26,7 +28,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test test-slow test-gpu test-engines fuzz attacks load lint assets constraints docs golden validate fidelity forecast bench setup setup-test truth
+.PHONY: run test test-slow test-gpu test-engines fuzz attacks load lint assets constraints docs golden validate fidelity forecast bench setup setup-test truth exports
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -76,6 +78,9 @@ load: setup-test
 	mkdir -p build && rm -f build/load.jsonl
 	$(BIN)/python -m benchmarks.load --report build/load.jsonl
 	$(BIN)/python -m tests.withstood load build/load.jsonl
+
+exports: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.exports 60 $(or $(SEED),24)
 
 lint: setup-test
 	$(BIN)/ruff check .

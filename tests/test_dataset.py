@@ -155,7 +155,7 @@ def test_conversations_of_sharegpt_are_read_as_messages(tmp_path, ending):
     read = dataset.read(str(path))
 
     assert [(("system", "s"), ("user", "hi"), ("assistant", "hello"))] * 3 == [row.messages for row in read.examples]
-    assert "messages" == read.format
+    assert "conversations" == read.format
     assert ("The column conversations (ShareGPT) is read as messages.",) == read.notes
 
 
@@ -197,7 +197,11 @@ GOOD = '{"prompt": "a", "completion": "b"}\n'
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": " "}\n', r"Row 2 of d\.jsonl: 'completion' is empty"),
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": 1.5}\n', "'completion' must be text, not float"),
         ("d.jsonl", GOOD + '{"prompt": "a", "completion": true}\n', "'completion' must be text, not bool"),
-        ("d.jsonl", '{"question": "a"}\n', r"columns question; RankViz needs messages or conversations; or prompt and"),
+        (
+            "d.jsonl",
+            '{"question": "a"}\n',
+            r"columns question; RankViz needs messages; or conversations; or",
+        ),
         (
             "d.jsonl",
             '{"messages": [{"role": "user", "content": "a"}]}\n',

@@ -1,6 +1,7 @@
 """`rankviz export`."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +18,14 @@ from rankviz.errors import InvalidSettingError
 def export(
     question: Question,
     format_name: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
             help="colab (a notebook for a free T4), script or notebook (for the framework), unsloth, trl, peft, "
-            "adapter-config, axolotl or llamafactory.",
+            "adapter-config, axolotl or llamafactory. By default the notebook for a file that ends in .ipynb, else the "
+            "script.",
         ),
-    ] = "script",
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate; a usual one by default, or that of --use-case.")
     ] = None,
@@ -34,21 +36,44 @@ def export(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write to this file, and what belongs to it beside it.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Write a script, a notebook or a configuration file with these settings, to train elsewhere."""
     if len(question.ranks) != 1:
         raise InvalidSettingError("export takes one rank: give -r once.")
+    if format_name is None:
+        format_name = "notebook" if output is not None and output.suffix.lower() == ".ipynb" else "script"
     written = Api().exports.write(
         question, question.ranks[0], format_name, lr, Goal(use_case=use_case) if use_case else None
     )
     if output is None:
         print(written.text, end="")
     else:
-        _write(output, written.text)
-        for name, text in written.beside:
-            _write_beside(output.with_name(name), text)
+        files = {output: written.text} | {output.with_name(name): text for name, text in written.beside}
+        _require_ending(output, Path(written.file_name).suffix, format_name)
+        _require_new(files, force=force)
+        for path, text in files.items():
+            _write(path, text)
     for note in written.notes:
         print(f"Note: {note}", file=sys.stderr)
+
+
+def _require_ending(path: Path, ending: str, format_name: str) -> None:
+    """InvalidSettingError where a file's name says that it is of another kind."""
+    if path.suffix.lower().replace(".yml", ".yaml") != ending:
+        raise InvalidSettingError(
+            f"The format {format_name} is a {ending} file: choose a name that ends in {ending} (got {path.name})."
+        )
+
+
+def _require_new(files: Mapping[Path, str], *, force: bool) -> None:
+    """InvalidSettingError where a file is there with another content, unless it is to be replaced."""
+    for path, text in files.items():
+        if not force and path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:
+            raise InvalidSettingError(
+                f"{path} is there already, with another content. Choose another name or folder, or add --force to "
+                "replace it."
+            )
 
 
 def _write(path: Path, text: str) -> None:
@@ -57,11 +82,3 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         raise InvalidSettingError(f"Cannot write {path}: {error.strerror}. Choose another file.") from error
     print(path)
-
-
-def _write_beside(path: Path, text: str) -> None:
-    """A file that was not asked for by name does not replace one that is there."""
-    if not path.exists():
-        _write(path, text)
-    elif path.read_text(encoding="utf-8", errors="replace") != text:
-        print(f"Note: {path} was there before and is unchanged. Add these entries to it:\n{text}", file=sys.stderr)

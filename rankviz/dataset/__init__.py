@@ -14,11 +14,9 @@ from pathlib import Path
 
 from rankviz.dataset.files import MAX_FILE_BYTES, MAX_ROWS, READERS, SUFFIXES
 from rankviz.dataset.rows import (
-    CONVERSATIONS,
     Example,
     Format,
     NoAnswerError,
-    as_messages,
     example_of,
     format_of,
 )
@@ -156,23 +154,20 @@ def _read_file(path: Path, title: str) -> Dataset:
         )
     content = path.read_bytes()
     rows = READERS[path.suffix.lower()](content, path.name)
-    first = next(rows, None)
-    if first is None:
-        raise BadDataError(f"{path.name} has no rows.")
-    is_sharegpt = CONVERSATIONS in first[1] and "messages" not in first[1]
-    rows = ((number, as_messages(row) if is_sharegpt else row) for number, row in chain([first], rows))
     format_, examples = _examples(rows, path.name)
     return Dataset(
         title=title,
         format=format_,
         examples=examples,
         fingerprint=hashlib.sha256(content).hexdigest()[:16],
-        notes=tuple(_notes(examples, is_sharegpt=is_sharegpt)),
+        notes=tuple(_notes(format_, examples)),
     )
 
 
 def _examples(rows: Iterator[tuple[int, dict]], name: str) -> tuple[Format, tuple[Example, ...]]:
-    first = next(rows)
+    first = next(rows, None)
+    if first is None:
+        raise BadDataError(f"{name} has no rows.")
     format_ = format_of(first[1], name)
     examples, unanswered = [], []
     for number, row in islice(chain([first], rows), MAX_ROWS + 1):
@@ -193,9 +188,9 @@ def _examples(rows: Iterator[tuple[int, dict]], name: str) -> tuple[Format, tupl
     return format_, tuple(examples)
 
 
-def _notes(examples: Sequence[Example], *, is_sharegpt: bool) -> Iterator[str]:
-    if is_sharegpt:
-        yield f"The column {CONVERSATIONS} (ShareGPT) is read as messages."
+def _notes(format_: Format, examples: Sequence[Example]) -> Iterator[str]:
+    if format_ == "conversations":
+        yield "The column conversations (ShareGPT) is read as messages."
     if ended := sum(example.turns_left_out > 0 for example in examples):
         yield (
             f"In {ended:,} of {counted(len(examples), 'row')}, the turns after the assistant's last answer are left "

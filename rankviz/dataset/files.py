@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rankviz import installed
-from rankviz.dataset.rows import CONVERSATIONS, REQUIRED
+from rankviz.dataset.rows import REQUIRED
 from rankviz.errors import BadDataError, quoted
 
 MAX_FILE_BYTES = 200 * 10**6
@@ -112,7 +112,7 @@ def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
                 f"{name} has {file.metadata.num_rows:,} rows or is too large when unpacked: use a part of it."
             )
         known = {column for required in REQUIRED.values() for column in required}
-        known |= {"input", CONVERSATIONS}
+        known |= {"input"}
         _require_once(file.schema_arrow.names)
         columns = [column for column in file.schema_arrow.names if column in known] or None
         for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):

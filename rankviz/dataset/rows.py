@@ -14,15 +14,14 @@ SHOWN_CHARACTERS = 40
 HALVES = re.compile("[\ud800-\udfff]")
 """What no file can hold."""
 
-CONVERSATIONS = "conversations"
-"""ShareGPT's column of messages, each with from and value."""
 ROLES = {"human": "user", "gpt": "assistant"}
 """ShareGPT's names of roles."""
 
-Format = Literal["messages", "prompt-completion", "instruction", "text"]
+Format = Literal["messages", "conversations", "prompt-completion", "instruction", "text"]
 
 REQUIRED: dict[Format, tuple[str, ...]] = {
     "messages": ("messages",),
+    "conversations": ("conversations",),
     "prompt-completion": ("prompt", "completion"),
     "instruction": ("instruction", "output"),
     "text": ("text",),
@@ -58,20 +57,11 @@ class NoAnswerError(Exception):
     """A chat in which the assistant says nothing."""
 
 
-def as_messages(row: dict) -> dict:
-    """A row of conversations with its turns as messages; any other row as it is."""
-    if CONVERSATIONS not in row or "messages" in row:
-        return row
-    return {"messages": row[CONVERSATIONS]}
-
-
 def format_of(row: dict, name: str) -> Format:
     for format_, required in REQUIRED.items():
         if all(column in row for column in required):
             return format_
-    columns = f"messages or {CONVERSATIONS}; or " + "; or ".join(
-        " and ".join(required) for required in list(REQUIRED.values())[1:]
-    )
+    columns = "; or ".join(" and ".join(required) for required in REQUIRED.values())
     known = ", ".join(str(column)[:SHOWN_CHARACTERS] for column in islice(row, SHOWN_COLUMNS)) or "none"
     more = f" and {len(row) - SHOWN_COLUMNS:,} more" if len(row) > SHOWN_COLUMNS else ""
     raise BadDataError(f"{name} has the columns {known}{more}; RankViz needs {columns}.")
@@ -83,8 +73,8 @@ def example_of(format_: Format, row: dict, where: str) -> Example:
         if row.get(column) is None:
             raise BadDataError(f"{where} has no {column!r}, which the first row has.")
     match format_:
-        case "messages":
-            return _chat(_messages(row["messages"], where))
+        case "messages" | "conversations":
+            return _chat(_messages(row[format_], where))
         case "prompt-completion" if isinstance(row["prompt"], list):
             prompt, completion = _messages(row["prompt"], where), _messages(row["completion"], where)
             return _chat(prompt + completion, after=len(prompt))

@@ -96,17 +96,34 @@ FAMILIES = (
 (extras/constants.py, register_model_group; data/template.py); for Hermes 2 and 3 that of the format in their cards."""
 _PUBLISHERS = r"(?:meta-|nvidia-)?"
 
-ENDS_OF_TURN = {
-    "gemma": "<end_of_turn>",
-    "gemma2": "<end_of_turn>",
-    "gemma3": "<end_of_turn>",
-    "gemma3n": "<end_of_turn>",
-    "gemma4": "<turn|>",
-    "gemma4n": "<turn|>",
-    "phi": "<|end|>",
-    "phi4_mini": "<|end|>",
+_NOTHING = "aeva breeze chatglm3 falcon glm4 glm4_5v glm4_7 glm4_moe glm4v glm_ocr glmz1 index solar yi_vl"
+NO_END = frozenset(_NOTHING.split())
+"""LLaMA-Factory's templates of models whose chat template writes nothing behind an answer."""
+_CHATML = """chatml cpm4 dbrx ernie falcon_h1 intern2 intern_s1 intern_vl keye_vl kimi_vl lfm2 lfm2_vl llava_next_qwen
+llava_next_video_yi llava_next_yi mimo mimo_v2 mimo_vl minicpm_o minicpm_v minicpm_v_4_6 moonlight opencoder phi4 qwen
+qwen2_audio qwen2_omni qwen2_vl qwen3 qwen3_5 qwen3_6 qwen3_nothink qwen3_omni qwen3_omni_nothink qwen3_vl
+qwen3_vl_nothink smollm smollm2 yi"""
+_ENDS = {
+    "<|im_end|>": _CHATML,
+    "<end_of_turn>": "gemma gemma2 gemma3 gemma3n",
+    "<turn|>": "gemma4 gemma4n",
+    "<|eot_id|>": "llama3 llava_next_llama3 mllama",
+    "<|eot|>": "llama4",
+    "<|end|>": "phi phi4_mini phi_small",
+    "<|end_of_text|>": "granite3 granite4 youtu youtu_vl",
+    "<|end_of_sentence|>": "ernie_nothink ernie_vl",
+    "<|EOT|>": "deepseekcoder",
+    "<|endofassistant|>": "dots_ocr",
+    "<|eos|>": "hunyuan",
+    "<｜hy_place▁holder▁no▁2｜>": "hunyuan_small",
+    "<｜hy_eos｜>": "hy3",
+    "<end_of_sentence>": "minimax1",
+    "[e~[": "minimax2",
+    "<eod>": "yuan",
 }
-"""By LLaMA-Factory's template: the token that ends a turn, where it isn't the tokenizer's end token."""
+ENDS_OF_TURN = {template: token for token, templates in _ENDS.items() for template in templates.split()}
+"""By LLaMA-Factory's template: the token behind an answer, where the template names it. Elsewhere it is the tokenizer's
+end token."""
 
 
 class Listed(NamedTuple):
@@ -149,9 +166,11 @@ def llamafactory_template(model_id: str, model_type: str = "") -> str:
     return next((template for pattern, template in FAMILIES if re.match(_PUBLISHERS + f"({pattern})", name)), "")
 
 
-def end_of_turn(model_id: str, model_type: str = "") -> str:
-    """The token that ends an answer, where the family has another than the tokenizer's end token; else empty."""
-    return ENDS_OF_TURN.get(llamafactory_template(model_id, model_type), "")
+def end_of_turn(model_id: str, model_type: str = "") -> str | None:
+    """The token that the chat template writes behind an answer; empty for the tokenizer's end token, or where the
+    template is unknown; None where it writes none."""
+    template = llamafactory_template(model_id, model_type)
+    return None if template in NO_END else ENDS_OF_TURN.get(template, "")
 
 
 def _row(model_id: str) -> Listed | None:

@@ -102,14 +102,21 @@ class Recipe:
         """By how much the training is shorter than its estimate, which counts all examples: some rows are held out."""
         if not self.epochs:
             return ""
-        data, setup = self.training.data, self.training
-        held_out = math.ceil(HELD_OUT_SHARE * data.examples)
-        trained = replace(data, examples=max(1, data.examples - held_out))
+        examples = self.training.data.examples
         return (
-            f"This file holds out {held_out:,} of {counted(data.examples, 'example')} and trains about "
-            f"{counted(trained.steps(setup.rows_per_step), 'step')}. The estimate is for all examples, "
-            f"{counted(setup.total_steps, 'step')}, without the evaluation of held-out rows."
+            f"This file holds out {math.ceil(HELD_OUT_SHARE * examples):,} of {counted(examples, 'example')} and "
+            f"trains about {counted(self.trained_steps, 'step')}. The estimate is for all examples, "
+            f"{counted(self.training.total_steps, 'step')}, without the evaluation of held-out rows."
         )
+
+    @property
+    def trained_steps(self) -> int:
+        """Optimizer steps without the held-out rows."""
+        if not self.epochs:
+            return self.max_steps
+        data = self.training.data
+        trained = max(1, data.examples - math.ceil(HELD_OUT_SHARE * data.examples))
+        return replace(data, examples=trained).steps(self.training.rows_per_step)
 
     @property
     def form(self) -> Form | None:
@@ -123,8 +130,8 @@ class Recipe:
 
     @property
     def max_length(self) -> int:
-        """No more than the data need, where that is known."""
-        return self.training.fitted_length
+        """As asked: data never shorten it, since no sample shows the longest example there will be."""
+        return self.training.max_length
 
     @property
     def adapter_bytes(self) -> int | None:

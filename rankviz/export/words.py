@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from rankviz import __version__
+from rankviz.core.cost.data import Form
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.export.defaults import HELD_OUT_SHARE
 from rankviz.export.recipe import Recipe
 
 WIDTH = 100
-ROWS = "train.jsonl has one JSON object per line:"
+FILE_NAME = "train.jsonl"
+"""Where the user's file is not known."""
 HELD_OUT = f"{100 * HELD_OUT_SHARE:g} % of the rows are held out; their loss shows when to stop."
 
 
@@ -19,10 +21,12 @@ class Verbatim(str):
 
 
 _USER, _ASSISTANT = '{"role": "user", "content": "…"}', '{"role": "assistant", "content": "…"}'
+_HUMAN, _GPT = '{"from": "human", "value": "…"}', '{"from": "gpt", "value": "…"}'
 TEXT_ROW = Verbatim('{"prompt": "…", "completion": "…"}')
 MESSAGES_ROW = Verbatim(f'{{"messages": [{_USER}, {_ASSISTANT}]}}')
-ROW_OF = {
+ROW_OF: dict[Form, Verbatim] = {
     "messages": MESSAGES_ROW,
+    "conversations": Verbatim(f'{{"conversations": [{_HUMAN}, {_GPT}]}}'),
     "prompt-completion": TEXT_ROW,
     "instruction": Verbatim('{"instruction": "…", "input": "… (optional)", "output": "…"}'),
     "text": Verbatim('{"text": "…"}'),
@@ -53,14 +57,9 @@ def other_program(tool: str) -> str:
 
 def data_of_scripts(recipe: Recipe) -> tuple[str, ...]:
     """What the rows of the data look like for a Python script, each row as a line of its own, and what is learned."""
-    answers = {
-        "unsloth": "the assistant's turns are learned",
-        "trl": "the assistant's turns are learned. TRL needs a chat template that it has a training version of, and "
-        "stops if it has none",
-        "peft": "the last answer is learned",
-    }[recipe.training.framework]
     learned = {
-        "messages": f"Of whole chats, {answers}.",
+        "messages": "Of whole chats, the assistant's turns are learned.",
+        "conversations": "Of whole chats, the assistant's turns are learned.",
         "prompt-completion": "The completion is learned, the prompt is not. Both are text as it is, or both are lists "
         "of messages.",
         "instruction": "The output is learned as the answer to the instruction and its input.",
@@ -72,9 +71,16 @@ def data_of_scripts(recipe: Recipe) -> tuple[str, ...]:
     head += "Each row looks like this:" if recipe.form else "Each row has one of these forms:"
     ends = (
         "Chats and instructions go through the model's chat template. Each answer is learned with the token that ends "
-        "it. A base model without a template gets them as plain text under headings."
+        "it: the template's own, or else the tokenizer's end token, which ends texts too. A base model without a "
+        "template gets chats as plain text under headings."
     )
     return (head, *rows, ends, HELD_OUT)
+
+
+def rows_of(recipe: Recipe, form: Form) -> tuple[str, Verbatim]:
+    """The file with the rows in a sentence, with a row of this form."""
+    amount = f", {_amount(recipe)}" if _amount(recipe) else ""
+    return f"{recipe.file_name or FILE_NAME}{amount}. Each row looks like this:", ROW_OF[form]
 
 
 def _amount(recipe: Recipe) -> str:

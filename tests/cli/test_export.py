@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.cli.command import rankviz
 
 
@@ -25,16 +27,47 @@ def test_a_notebook_for_colab_is_filled_from_a_data_file(tmp_path):
     assert 'data_file = "mine.jsonl"' in code
     assert 'form = "instruction"' in code
     assert "num_train_epochs=3," in code
-    assert "max_length=64," in code
+    assert "max_length=2048," in code
     assert "# Your data, 8 examples, " in code
 
 
-def test_an_export_leaves_a_file_that_was_there_and_says_what_to_add(tmp_path):
-    (tmp_path / "dataset_info.json").write_text("{}")
+@pytest.mark.parametrize("there", ["lf.yaml", "dataset_info.json"])
+def test_an_export_replaces_no_file_unless_it_is_told_to(tmp_path, there):
+    (tmp_path / there).write_text("{}")
     arguments = ("export", "Qwen/Qwen3-4B", "-r", "8", "--format", "llamafactory", "-o", str(tmp_path / "lf.yaml"))
 
-    run = rankviz(*arguments)
+    refused = rankviz(*arguments)
+    left = [path.name for path in tmp_path.iterdir()]
+    rankviz(*arguments, "--force")
 
-    assert "{}" == (tmp_path / "dataset_info.json").read_text()
-    assert "is unchanged. Add these entries to it" in run.stderr
-    assert '"chats"' in run.stderr
+    assert 2 == refused.returncode
+    assert f"{there} is there already, with another content. Choose another name or folder, or add --" in refused.stderr
+    assert [there] == left
+    assert "{}" != (tmp_path / there).read_text()
+
+
+def test_the_same_export_again_is_no_other_file(tmp_path):
+    arguments = ("export", "Qwen/Qwen3-4B", "-r", "8", "-o", str(tmp_path / "train.py"))
+
+    assert rankviz(*arguments).stdout == rankviz(*arguments).stdout
+
+
+def test_the_ending_of_the_file_says_what_it_is(tmp_path):
+    start = ("export", "Qwen/Qwen3-4B", "-r", "8", "-o")
+
+    rankviz(*start, str(tmp_path / "train.ipynb"))
+    refused = rankviz(*start, str(tmp_path / "x.py"), "--format", "colab")
+
+    assert json.loads((tmp_path / "train.ipynb").read_text())["cells"]
+    assert "The format colab is a .ipynb file: choose a name that ends in .ipynb (got x.py)." in refused.stderr
+    assert not (tmp_path / "x.py").exists()
+
+
+def test_reading_data_leaves_no_folder_in_the_home(tmp_path):
+    home = tmp_path / "home"
+    data = tmp_path / "mine.jsonl"
+    data.write_text('{"text": "a b c"}\n' * 3)
+
+    rankviz("export", "Qwen/Qwen3-4B", "-r", "8", "--data", str(data), "-o", str(tmp_path / "train.py"), home=home)
+
+    assert [] == list(home.rglob("work/*"))

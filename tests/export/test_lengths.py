@@ -20,13 +20,13 @@ def test_steps_are_as_asked_or_what_the_tokens_come_to(api):
     ("name", "epochs", "length"),
     [("axolotl", "num_epochs", "sequence_len"), ("llamafactory", "num_train_epochs", "cutoff_len")],
 )
-def test_data_set_epochs_and_length_of_a_configuration_file(api, name, epochs, length):
-    """5,000 examples on 8 a step are 625 steps an epoch, and 5 % of 1,250 steps are warmup."""
+def test_data_set_epochs_of_a_configuration_file_and_leave_its_length(api, name, epochs, length):
+    """5,000 examples on 8 a step are 625 steps an epoch, and 5 % of 1,250 steps are warmup. The length is as asked."""
     data = TrainingData(examples=5000, longest_tokens=1000, epochs=2)
     question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
     config = yaml.safe_load(api.exports.write(question, 8, name).text)
 
-    assert (2, 1024, 62) == (config[epochs], config[length], config["warmup_steps"])
+    assert (2, 2048, 62) == (config[epochs], config[length], config["warmup_steps"])
     assert "max_steps" not in config
 
 
@@ -59,7 +59,7 @@ def test_a_file_that_truncates_nothing_says_nothing_of_it(api):
     data = TrainingData(examples=5000, longest_tokens=2048, epochs=1)
     question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
 
-    assert "truncated" not in api.exports.write(question, 8, "script").text
+    assert "Examples above" not in api.exports.write(question, 8, "script").text
 
 
 def test_steps_that_were_set_are_not_changed_by_held_out_rows(api):

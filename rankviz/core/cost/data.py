@@ -22,7 +22,7 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
-Form = Literal["messages", "prompt-completion", "instruction", "text"]
+Form = Literal["messages", "conversations", "prompt-completion", "instruction", "text"]
 """As rankviz.dataset tells them apart."""
 MAX_EXAMPLES = 10**12
 MAX_EXAMPLE_TOKENS = 4_194_304

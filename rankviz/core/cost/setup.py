@@ -88,8 +88,8 @@ class TrainingSetup:
 
     @property
     def fitted_length(self) -> int:
-        """The maximum length that memory is for and that an export sets: max_length, or the longest example of the
-        data, rounded up, where that is less."""
+        """The length that memory is for: max_length, or the longest example of the data, rounded up, where that is
+        less."""
         return self.data.fitted(self.max_length) if self.data else self.max_length
 
     @property

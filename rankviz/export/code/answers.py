@@ -5,7 +5,6 @@ NEW_TOKENS = 128
 
 BEFORE = '''\
 shown = rows["test"].select(range(min({shown_rows}, len(rows["test"]))))
-reader = getattr(tokenizer, "tokenizer", tokenizer)  # a multimodal model has a processor around it
 
 
 def asked(row):
@@ -15,12 +14,13 @@ def asked(row):
     if not row["prompt"]:
         words = row["completion"].split(" ")
         return " ".join(words[:8]), " ".join(words[8:])
-    completion = row["completion"]
-    return row["prompt"], completion if isinstance(completion, str) else completion[-1]["content"]
+    return row["prompt"], row["completion"]
 
 
 def answer(row):
     prompt = asked(row)[0]
+    if not isinstance(prompt, str) and not reader.chat_template:
+        prompt = as_text(prompt, reader, asks=True)
     if isinstance(prompt, str):
         tokens = reader(prompt, return_tensors="pt")
     else:

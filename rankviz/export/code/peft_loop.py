@@ -2,7 +2,7 @@
 
 IMPORTS = """\
 import json
-from itertools import takewhile
+import math
 from pathlib import Path
 
 import torch
@@ -27,25 +27,13 @@ model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
 DATA = '''\
 
 
-def tokenize(row):
-    """Token ids, and as labels those of the completion: -100 is not learned."""
-    if "messages" in row:
-        prompt, completion = row["messages"][:-1], row["messages"][-1:]
-    else:
-        prompt, completion = row["prompt"], row["completion"]
-    if isinstance(prompt, str):
-        before = tokenizer(prompt)["input_ids"]
-        tokens = tokenizer(prompt + completion + tokenizer.eos_token)["input_ids"]
-    else:
-        before = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
-        tokens = tokenizer.apply_chat_template(prompt + completion, return_dict=True)["input_ids"]
-    start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, tokens)))
-    labels = [-100] * start + tokens[start:]
-    return {{"input_ids": tokens[:{max_length}], "labels": labels[:{max_length}]}}
+def labelled(row):
+    """The same tokens with labels: -100 is not learned."""
+    labels = [token if learned else -100 for token, learned in zip(row["input_ids"], row["completion_mask"])]
+    return {{"input_ids": row["input_ids"], "labels": labels}}
 
 
-data = rows.map(tokenize, remove_columns=rows["train"].column_names)
-data = data.filter(lambda row: any(label != -100 for label in row["labels"]))  # a prompt can fill the whole length
+data = data.map(labelled, remove_columns="completion_mask")
 collate = DataCollatorForSeq2Seq(tokenizer)
 train = DataLoader(data["train"], batch_size={per_device_train_batch_size}, shuffle=True, collate_fn=collate)
 held_out = DataLoader(data["test"], batch_size={per_device_train_batch_size}, collate_fn=collate)

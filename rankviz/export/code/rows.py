@@ -1,19 +1,23 @@
 """Holds the Python templates around the user's files: the settings at the top of a script, the data, and for Colab the
 file to upload and the adapter to download.
 
-All four forms that RankViz reads become prompt and completion, or whole chats, so that the end token is learned in
-each: Unsloth tokenizes a column "text" as it is, without one (unsloth_zoo 2026.10.9, dataset_utils, in
-sft_prepare_dataset). A base model without a chat template gets chats as RankViz's own runs write them.
+All forms that RankViz reads become token ids with a mask of what is learned, by the functions of RankViz's own runs,
+and the trainers take them as they are. Left to itself, TRL stops at the chats of models that it has no training
+template for, and no trainer learns where an answer ends if the template writes no end, as GLM-4's does not.
 """
+
+import inspect
+
+from rankviz.dataset import tokens
 
 SETTINGS = """\
 {about}data_file = {file}  # .jsonl, .json, .csv or .parquet
 form = {form}
 """
 
-FILE_NAME = "train.jsonl"
-"""Where the user's file is not known."""
-FORM_UNKNOWN = """None  # taken from the columns; or "messages", "prompt-completion", "instruction" or "text\""""
+FORM_UNKNOWN = (
+    """None  # taken from the columns; or "messages", "conversations", "prompt-completion", "instruction" or "text\""""
+)
 
 UPLOAD = """
 from pathlib import Path
@@ -37,9 +41,15 @@ if "google.colab" in sys.modules:
     files.download(archive)
 """
 
-DATA = '''\
+TOKENS = inspect.getsource(tokens)
+TOKENS = TOKENS[TOKENS.index("OTHER =") :].replace("{", "{{").replace("}", "}}")
+"""The functions by which RankViz's own runs tokenize, as they stand."""
+
+DATA = (
+    '''\
 COLUMNS = {{
     "messages": ["messages"],
+    "conversations": ["conversations"],
     "prompt-completion": ["prompt", "completion"],
     "instruction": ["instruction", "output"],
     "text": ["text"],
@@ -47,11 +57,9 @@ COLUMNS = {{
 ROLES = {{"human": "user", "gpt": "assistant"}}  # of ShareGPT
 ending = data_file.rpartition(".")[2].lower()
 TEXTS = ("messages", "conversations", "prompt", "completion", "instruction", "input", "output", "text")
-as_text = {{name: str for name in TEXTS}}
-csv = {{"keep_default_na": False, "converters": as_text}} if ending == "csv" else {{}}  # a cell with 4 or NA is text
-rows = load_dataset("json" if ending == "jsonl" else ending, data_files=data_file, split="train", **csv)
-if "conversations" in rows.column_names and "messages" not in rows.column_names:  # ShareGPT
-    rows = rows.rename_column("conversations", "messages")
+csv = {{"keep_default_na": False, "converters": dict.fromkeys(TEXTS, str)}}  # a cell with 4 or NA is text
+more = csv if ending == "csv" else {{}}
+rows = load_dataset("json" if ending == "jsonl" else ending, data_files=data_file, split="train", **more)
 if form is None:
     form = next((name for name, columns in COLUMNS.items() if set(columns) <= set(rows.column_names)), None)
 if form is None:
@@ -59,28 +67,52 @@ if form is None:
 
 
 def as_trained(row):
-    """A row as prompt and completion, or as a whole chat."""
+    """A row as prompt and completion, or as a chat of whose messages the first ones, `given`, are not learned."""
     if form == "text":
         return {{"prompt": "", "completion": row["text"]}}
-    if form == "prompt-completion":
+    if form == "prompt-completion" and isinstance(row["prompt"], str):
         return {{"prompt": row["prompt"], "completion": row["completion"]}}
-    if form == "instruction":
+    given = 0
+    if form == "prompt-completion":
+        chat, given = row["prompt"] + row["completion"], len(row["prompt"])
+    elif form == "instruction":
         request = "\\n\\n".join(str(part) for part in (row["instruction"], row.get("input")) if part)
         chat = [{{"role": "user", "content": request}}, {{"role": "assistant", "content": str(row["output"])}}]
     else:
-        chat = json.loads(row["messages"]) if isinstance(row["messages"], str) else row["messages"]
+        chat = json.loads(row[form]) if isinstance(row[form], str) else row[form]
         if any(turn.get("from") for turn in chat):
             chat = [{{"role": ROLES.get(turn["from"], turn["from"]), "content": turn["value"]}} for turn in chat]
-        answers = [i for i, turn in enumerate(chat) if turn["role"] == "assistant" and turn["content"]]
-        if not answers:
-            raise ValueError(f"This chat has no answer of the assistant. Remove its row: {{chat}}")
-        chat = chat[: answers[-1] + 1]  # after the last answer nothing is learned
-    if not tokenizer.chat_template:  # a base model
-        text = "".join(f"### {{turn['role'].capitalize()}}:\\n{{turn['content']}}\\n\\n" for turn in chat[:-1])
-        return {{"prompt": text + "### Assistant:\\n", "completion": chat[-1]["content"]}}
-    return {{"messages": chat}} if form == "messages" else {{"prompt": chat[:-1], "completion": chat[-1:]}}
+    answers = [i for i, turn in enumerate(chat) if turn["role"] == "assistant" and turn["content"] and i >= given]
+    if not answers:
+        raise ValueError(f"This chat has no answer of the assistant. Remove its row: {{chat}}")
+    return {{"messages": chat[: answers[-1] + 1], "given": given}}  # after the last answer nothing is learned
 
 
 rows = rows.map(as_trained, remove_columns=rows.column_names)
 rows = rows.train_test_split(test_size={held_out_share}, seed={seed})
+reader = getattr(tokenizer, "tokenizer", tokenizer)  # a multimodal model has a processor around it
+reader.chat_template = tokenizer.chat_template or reader.chat_template
 '''
+    + TOKENS
+    + '''
+
+def tokenize(row):
+    """Token ids, and 1 for those that are learned: the answers, each with the token that ends it."""
+    if "messages" in row:
+        chat = [{{key: value for key, value in turn.items() if value is not None}} for turn in row["messages"]]
+        text, answers = answers_in(chat, reader, row["given"])
+    else:
+        text = row["prompt"] + row["completion"]
+        answers = [(len(row["prompt"]), len(text))]
+    ids, mask = with_ends(text, answers, reader, "messages" in row and bool(reader.chat_template))
+    return {{"input_ids": ids[:{max_length}], "completion_mask": mask[:{max_length}], "length": len(ids)}}
+
+
+data = rows.map(tokenize, remove_columns=rows["train"].column_names)
+longer = sum(length > {max_length} for part in data.values() for length in part["length"])
+print(f"{{longer}} of {{sum(map(len, data.values()))}} rows are longer than {max_length} tokens and are truncated.")
+data = data.remove_columns("length").filter(lambda row: any(row["completion_mask"][1:]))  # a prompt can fill it all
+if not all(map(len, data.values())):
+    raise ValueError("No answer begins within {max_length} tokens: raise the maximum length, or add shorter rows.")
+'''
+)

@@ -8,13 +8,14 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rankviz.core.lora.config import PEFT_VERSION
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.export import defaults
 from rankviz.export.code import answers, install, peft_loop, rows
 from rankviz.export.code import templates as text
 from rankviz.export.code.numerics import EXACT, dtype_lines, fp16_notes
 from rankviz.export.recipe import Recipe
-from rankviz.export.words import commented, data_of_scripts, sources, title
+from rankviz.export.words import FILE_NAME, commented, data_of_scripts, sources, title
 
 
 class Part(NamedTuple):
@@ -71,11 +72,11 @@ def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
             ),
         ),
         _data(recipe),
-        Part("The trainer", _trainer(recipe, with_model="processing_class=tokenizer") + text.UNSLOTH_RESPONSES),
+        Part("The trainer", _trainer(recipe, with_model="processing_class=tokenizer")),
         _before(),
         Part("Training", text.UNSLOTH_TRAIN),
         _after(recipe),
-        Part("Merging and sharing", text.UNSLOTH_AFTERWARDS),
+        Part("Merging and sharing", text.UNSLOTH_AFTERWARDS + _loading(recipe)),
     )
 
 
@@ -85,7 +86,6 @@ def _trl(recipe: Recipe) -> tuple[Part, ...]:
         f"        gradient_checkpointing={recipe.training.gradient_checkpointing != 'none'},\n"
         "        fp16=dtype == torch.float16,\n"
         "        bf16=dtype == torch.bfloat16,\n"
-        '        assistant_only_loss="messages" in rows["train"].column_names,  # whole chats\n'
     )
     return (
         Part("Libraries", text.TRL_IMPORTS.format(**values, quantization=_quantization_import(recipe))),
@@ -131,6 +131,13 @@ def _peft(recipe: Recipe) -> tuple[Part, ...]:
     )
 
 
+def _loading(recipe: Recipe) -> str:
+    """Commented lines: how plain PEFT loads experts that Unsloth has trained, of a family that PEFT rewrites."""
+    experts = any(adapted.layer.kind == "experts" for adapted in recipe.plan.adapted)
+    rewrites = experts and recipe.plan.model.peft_remap and recipe.plan.scheme == "unsloth"
+    return text.UNSLOTH_EXPERTS.format(peft=PEFT_VERSION) if rewrites else ""
+
+
 def _imported(name: str, recipe: Recipe) -> str:
     """The rest of an import line, for a base that is quantized as it is loaded."""
     return f", {name}" if recipe.training.quantized else ""
@@ -142,7 +149,7 @@ def _quantization_import(recipe: Recipe) -> str:
 
 def _settings(recipe: Recipe) -> Part:
     form = f'"{recipe.form}"' if recipe.form else rows.FORM_UNKNOWN
-    file = json.dumps(recipe.file_name or rows.FILE_NAME, ensure_ascii=False)
+    file = json.dumps(recipe.file_name or FILE_NAME, ensure_ascii=False)
     return Part("Settings", rows.SETTINGS.format(about=commented(data_of_scripts(recipe)), file=file, form=form))
 
 
@@ -235,7 +242,7 @@ def _length(recipe: Recipe) -> dict[str, object]:
         epochs = f"{recipe.epochs:g}"
         return {
             "length": f"num_train_epochs={epochs},",
-            "loop_length": f"max_steps = max(1, round({epochs} * len(train) / {accumulation}))",
+            "loop_length": f"max_steps = math.ceil({epochs} * math.ceil(len(train) / {accumulation}))",
             "warmup_steps": WARMUP_STEPS_SHARE,
             "warmup_share": WARMUP_STEPS_SHARE,
         }

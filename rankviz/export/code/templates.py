@@ -8,7 +8,6 @@ from pathlib import Path
 {torch}from unsloth import {loader}  # before trl, which it patches
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
-from unsloth.chat_templates import train_on_responses_only
 """
 
 UNSLOTH_MODEL = """\
@@ -36,11 +35,6 @@ model = {loader}.get_peft_model(
 model.print_trainable_parameters()  # RankViz counts {adapter_parameters:,}
 """
 
-UNSLOTH_RESPONSES = """\
-if "messages" in rows["train"].column_names:  # whole chats: learn the assistant's turns only
-    trainer = train_on_responses_only(trainer)
-"""
-
 UNSLOTH_TRAIN = """\
 trainer.train()
 model.save_pretrained("adapter")
@@ -52,6 +46,14 @@ UNSLOTH_AFTERWARDS = """\
 # model.save_pretrained_merged("merged", tokenizer, save_method="merged_16bit")
 # model.save_pretrained_gguf("gguf", tokenizer, quantization_method="q4_k_m")
 # model.push_to_hub("your-name/your-adapter")
+"""
+
+UNSLOTH_EXPERTS = """\
+# Plain PEFT {peft} takes names in this adapter's configuration for those of experts at rank 2r, and stops or trains
+# something else. It loads the adapter as it was trained with this, after the base model and before the adapter:
+# from peft.utils import transformers_weight_conversion as conversion
+# conversion._convert_peft_config_moe = lambda config, model: None
+# PeftModel.from_pretrained(base, "adapter")
 """
 
 TRL_IMPORTS = """\
@@ -102,11 +104,12 @@ TRAINER = """\
 trainer = SFTTrainer(
     model=model,
     {with_model},
-    train_dataset=rows["train"],
-    eval_dataset=rows["test"],
+    train_dataset=data["train"],
+    eval_dataset=data["test"],
     args=SFTConfig(
         output_dir="outputs",
         max_length={max_length},
+        completion_only_loss=True,  # by completion_mask
         per_device_train_batch_size={per_device_train_batch_size},
         per_device_eval_batch_size={per_device_train_batch_size},
         gradient_accumulation_steps={gradient_accumulation_steps},

@@ -6,20 +6,12 @@ begins with.
 
 from typing import Any
 
+from rankviz.core.cost.data import Form
 from rankviz.export import defaults
 from rankviz.export.chat import end_of_turn
 from rankviz.export.recipe import Recipe
 from rankviz.export.tools.yaml_text import Section, document, in_one_line
-from rankviz.export.words import (
-    HELD_OUT,
-    MESSAGES_ROW,
-    ROWS,
-    TEXT_ROW,
-    Verbatim,
-    other_program,
-    sources,
-    title,
-)
+from rankviz.export.words import FILE_NAME, HELD_OUT, ROW_OF, Verbatim, other_program, rows_of, sources, title
 
 VERSION = "0.21.0"
 """The release whose schema the keys are checked against."""
@@ -60,11 +52,12 @@ def axolotl(recipe: Recipe) -> str:
             ),
             Section(
                 {
-                    **_rows(recipe),
+                    **_rows(recipe, _form(recipe)),
                     "train_on_inputs": False,
                     "val_set_size": defaults.HELD_OUT_SHARE,
                     "eval_steps": defaults.EVAL_STEPS,
                     "sequence_len": recipe.max_length,
+                    "excess_length_strategy": "truncate",  # as the other tools do; by default it drops the row
                     "sample_packing": False,
                 },
                 _about_rows(recipe),
@@ -94,57 +87,93 @@ def axolotl(recipe: Recipe) -> str:
     )
 
 
-PLAIN_ROWS = {
-    "datasets": [
-        {
-            "path": "train.jsonl",
-            "ds_type": "json",
-            "type": {
-                "field_instruction": "prompt",
-                "field_output": "completion",
-                "format": "{instruction}",
-                "no_input_format": "{instruction}",
-            },
+USER, ASSISTANT = "### User:\n{instruction}\n\n", "### Assistant:\n"
+HEADINGS = (
+    "{% for turn in messages %}### {{ turn['role'] | capitalize }}:\n{{ turn['content'] }}"
+    "{% if turn['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}### Assistant:\n{% endif %}"
+)
+"""The chat template for a base model, which has none: as in the scripts, but with the end token behind each answer."""
+CHAT = {"type": "chat_template", "roles_to_train": ["assistant"], "train_on_eos": "turn"}
+FORMS: dict[Form, dict[str, Any]] = {
+    "messages": {**CHAT, "field_messages": "messages"},
+    "conversations": {
+        **CHAT,
+        "field_messages": "conversations",
+        "message_property_mappings": {"role": "from", "content": "value"},
+    },
+    "prompt-completion": {
+        "type": {
+            "field_instruction": "prompt",
+            "field_output": "completion",
+            "format": "{instruction}",
+            "no_input_format": "{instruction}",
         }
-    ],
-}
-"""Texts as they are; Axolotl adds the tokenizer's end token to each completion, and learns it."""
-CHATS = {
-    "datasets": [
-        {
-            "path": "train.jsonl",
-            "ds_type": "json",
-            "type": "chat_template",
-            "chat_template": "tokenizer_default",
-            "field_messages": "messages",
-            "roles_to_train": ["assistant"],
-            "train_on_eos": "turn",
+    },
+    "instruction": {
+        "type": {
+            "field_instruction": "instruction",
+            "field_input": "input",
+            "field_output": "output",
+            "format": f"{USER}{{input}}\n\n{ASSISTANT}",
+            "no_input_format": f"{USER}{ASSISTANT}",
         }
-    ],
+    },
+    "text": {"type": "completion", "field": "text"},
 }
-"""Through the model's own chat template, of which the assistant's turns are learned with the token that ends them."""
+"""By the form of the rows: how Axolotl reads them. Chats go through a chat template, of which the assistant's turns are
+learned with the token that ends them. To all others Axolotl adds the tokenizer's end token, and learns it."""
 
 
-def _rows(recipe: Recipe) -> dict[str, Any]:
-    """How Axolotl reads train.jsonl: chats for a chat model, plain text for a base model."""
+def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
+    """How Axolotl reads the file with the rows."""
+    name = recipe.file_name or FILE_NAME
+    ending = name.rpartition(".")[2].lower()
+    row = {"path": name, "ds_type": "json" if ending == "jsonl" else ending, **FORMS[form]}
+    if FORMS[form]["type"] != "chat_template":
+        return {"datasets": [row]}
     if not recipe.is_chat:
-        return PLAIN_ROWS
+        return {"datasets": [{**row, "chat_template": "jinja", "chat_template_jinja": HEADINGS}]}
     end = end_of_turn(recipe.model_id, recipe.model_type)
-    return {**CHATS, **({"eot_tokens": [end]} if end else {})}
+    return {"datasets": [{**row, "chat_template": "tokenizer_default"}], **({"eot_tokens": [end]} if end else {})}
+
+
+def _form(recipe: Recipe) -> Form:
+    """That of the data; where it is unknown, chats for a chat model and texts for a base model."""
+    return recipe.form or ("messages" if recipe.is_chat else "prompt-completion")
 
 
 def _about_rows(recipe: Recipe) -> tuple[str, ...]:
-    chats = (MESSAGES_ROW, "The assistant's turns are learned, with the token that ends them.")
-    texts = (TEXT_ROW, "The completion is learned, with the tokenizer's end token added to it.")
-    row, other = (chats, texts) if recipe.is_chat else (texts, chats)
-    return (
-        ROWS,
-        *row,
-        HELD_OUT,
-        "For the other kind of rows:",
-        other[0],
-        Verbatim(in_one_line("datasets", (PLAIN_ROWS if recipe.is_chat else CHATS)["datasets"])),
-    )
+    form = _form(recipe)
+    about = (*rows_of(recipe, form), _learned(recipe, form), HELD_OUT)
+    if recipe.form:
+        return about
+    other: Form = "prompt-completion" if form == "messages" else "messages"
+    line = Verbatim(in_one_line("datasets", _rows(recipe, other)["datasets"]))
+    return (*about, "For the other kind of rows:", ROW_OF[other], _learned(recipe, other), line)
+
+
+def _learned(recipe: Recipe, form: Form) -> str:
+    """What is learned of rows of this form, in a sentence."""
+    end = "with the tokenizer's end token"
+    match form:
+        case "prompt-completion":
+            return f"The completion is learned, {end} added to it. Both are text: lists of messages are not read."
+        case "instruction":
+            return (
+                f"The output is learned, {end} added to it. Axolotl puts no instructions through a chat template, so "
+                "these stand under headings. For the chat template, write the rows as messages."
+            )
+        case "text":
+            return f"The whole text is learned, {end} added to it."
+    if not recipe.is_chat:
+        return f"The assistant's turns are learned, {end} behind each. The turns stand under headings."
+    if end_of_turn(recipe.model_id, recipe.model_type) is None:
+        return (
+            "The assistant's turns are learned without an end: the chat template of this model writes none, and "
+            "Axolotl adds none. The scripts for Unsloth, TRL and PEFT learn the end too."
+        )
+    return "The assistant's turns are learned, with the token that ends them."
 
 
 def _precision(precision: str) -> dict[str, Any]:

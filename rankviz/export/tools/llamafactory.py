@@ -7,13 +7,14 @@ argument.
 import json
 from typing import Any
 
+from rankviz.core.cost.data import Form
 from rankviz.core.lora.config import QUANTIZED
 from rankviz.export import defaults
 from rankviz.export.chat import llamafactory_template
 from rankviz.export.recipe import Recipe
 from rankviz.export.tools.composite import composite
 from rankviz.export.tools.yaml_text import Section, document
-from rankviz.export.words import HELD_OUT, MESSAGES_ROW, ROWS, TEXT_ROW, Verbatim, other_program, sources, title
+from rankviz.export.words import FILE_NAME, HELD_OUT, MESSAGES_ROW, Verbatim, other_program, rows_of, sources, title
 
 VERSION = "0.9.5"
 """The release whose arguments the keys are checked against."""
@@ -21,27 +22,38 @@ ATTENTION = {"sdpa": "sdpa", "flash": "fa2", "eager": "disabled"}
 PLAIN_TEXT = "fewshot"
 """The template for base models: it leaves the prompt unchanged and ends the completion with two line breaks and the
 tokenizer's end token. "empty" would leave the end token out, and the model would never learn to stop."""
-DATASETS = {
-    "train": {"file_name": "train.jsonl", "columns": {"prompt": "prompt", "response": "completion"}},
-    "chats": {
-        "file_name": "train.jsonl",
-        "formatting": "sharegpt",
-        "columns": {"messages": "messages"},
-        "tags": {
-            "role_tag": "role",
-            "content_tag": "content",
-            "user_tag": "user",
-            "assistant_tag": "assistant",
-            "system_tag": "system",
-        },
+CHATS = {
+    "formatting": "sharegpt",
+    "columns": {"messages": "messages"},
+    "tags": {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+        "system_tag": "system",
     },
 }
-"""dataset_info.json: train.jsonl as rows of prompt and completion, and as whole chats."""
+SHAREGPT_TAGS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"}
+FORMS: dict[Form, dict[str, Any]] = {
+    "messages": CHATS,
+    "conversations": {
+        "formatting": "sharegpt",
+        "columns": {"messages": "conversations"},
+        "tags": {**SHAREGPT_TAGS, "system_tag": "system"},
+    },
+    "prompt-completion": {"columns": {"prompt": "prompt", "response": "completion"}},
+    "instruction": {"columns": {"prompt": "instruction", "query": "input", "response": "output"}},
+    "text": {"columns": {"prompt": "text"}},
+}
+"""An entry of dataset_info.json, by the form of the rows."""
 
 
 def dataset_info(recipe: Recipe) -> str:
-    """The file that tells LLaMA-Factory how to read train.jsonl. It is the same for every recipe."""
-    return json.dumps(DATASETS, indent=2) + "\n"
+    """The file that tells LLaMA-Factory how to read the rows: by their form, or where that is unknown as rows of prompt
+    and completion and as whole chats."""
+    forms = {"train": FORMS[recipe.form]} if recipe.form else {"train": FORMS["prompt-completion"], "chats": CHATS}
+    file = {"file_name": recipe.file_name or FILE_NAME}
+    return json.dumps({name: file | entry for name, entry in forms.items()}, indent=2, ensure_ascii=False) + "\n"
 
 
 def llamafactory(recipe: Recipe) -> str:
@@ -71,8 +83,14 @@ def llamafactory(recipe: Recipe) -> str:
         [
             Section({"model_name_or_path": recipe.model_id, **_precision(setup.precision)}),
             Section(
-                {"stage": "sft", "do_train": True, "finetuning_type": "lora", **adapter}
-                | {"use_rslora": lora.use_rslora, "use_dora": lora.use_dora}
+                {
+                    "stage": "pt" if recipe.form == "text" else "sft",
+                    "do_train": True,
+                    "finetuning_type": "lora",
+                    **adapter,
+                    "use_rslora": lora.use_rslora,
+                    "use_dora": lora.use_dora,
+                }
             ),
             Section(
                 {
@@ -117,30 +135,33 @@ def llamafactory(recipe: Recipe) -> str:
 
 def _template(recipe: Recipe) -> dict[str, str]:
     """Empty where its template is unknown: LLaMA-Factory then reads the tokenizer's own."""
-    name = llamafactory_template(recipe.model_id, recipe.model_type) if recipe.is_chat else PLAIN_TEXT
+    through_chats = recipe.is_chat and recipe.form != "text"
+    name = llamafactory_template(recipe.model_id, recipe.model_type) if through_chats else PLAIN_TEXT
     return {"template": name} if name else {}
 
 
 def _about_data(recipe: Recipe) -> tuple[str, ...]:
-    rows = (
-        f"{ROWS} the prompt as a string, the completion as a string.",
-        TEXT_ROW,
-        "Put dataset_info.json, which comes with this file, beside it.",
-    )
+    form = recipe.form or "prompt-completion"
+    about = (*rows_of(recipe, form), "Put dataset_info.json, which comes with this file, beside it.")
+    if form == "text":
+        return (*about, "The whole text is learned, with the tokenizer's end token: stage pt adds it.", HELD_OUT)
+    if form == "prompt-completion":
+        about += ("Both are text: lists of messages are not read.",)
+    if form == "instruction":
+        about += ('Where no row has an input, remove "query" from dataset_info.json.',)
+    if recipe.is_chat and not recipe.form:
+        about += ("For whole chats, write dataset: chats. The rows are then:", MESSAGES_ROW)
     if not recipe.is_chat:
-        return (
-            *rows,
+        about += (
             f"template {PLAIN_TEXT} leaves the prompt unchanged, and ends the completion with two line breaks and the "
             "end token.",
-            HELD_OUT,
         )
-    chats = ("For whole chats, write dataset: chats. The rows are then:", MESSAGES_ROW)
-    if not _template(recipe):
-        chats += (
+    elif not _template(recipe):
+        about += (
             f"RankViz knows no template of LLaMA-Factory {VERSION} for this model. Without one, LLaMA-Factory reads "
             "the tokenizer's own chat template: check in the log that the labels it prints end with the end token.",
         )
-    return (*rows, *chats, HELD_OUT)
+    return (*about, HELD_OUT)
 
 
 def _merging(recipe: Recipe) -> tuple[str, ...]:

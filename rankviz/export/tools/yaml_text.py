@@ -1,5 +1,6 @@
 """Writes YAML files: PyYAML writes the values, and comments go between the sections."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -26,5 +27,5 @@ def document(header: Iterable[str], sections: Iterable[Section]) -> str:
 
 
 def in_one_line(name: str, value: Any) -> str:
-    """One setting as YAML on one line, to be copied from a comment."""
-    return f"{name}: {yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip()}"
+    """One setting as JSON, which YAML takes, on one line, to be copied from a comment."""
+    return f"{name}: {json.dumps(value, ensure_ascii=False)}"

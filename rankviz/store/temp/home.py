@@ -1,5 +1,6 @@
 """The home of temporary files: what is kept there, for whom, and until when."""
 
+import atexit
 import json
 import math
 import os
@@ -171,10 +172,15 @@ class TempHome:
     def _new_work(self) -> tuple[Path, FileLock]:
         folder = self.folder / "work"
         folder.mkdir(parents=True, exist_ok=True)
+        for app in _inside(folder):  # which may have been killed
+            if not app.name.startswith(NEW):
+                _clean_work(app)
         new = Path(tempfile.mkdtemp(dir=folder, prefix=NEW))
         lock = FileLock(new / LOCK, thread_local=False)
         lock.acquire()
-        return new.rename(folder / new.name.removeprefix(NEW)), lock
+        mine = new.rename(folder / new.name.removeprefix(NEW))
+        atexit.register(_remove, mine, os.getpid())
+        return mine, lock
 
     def own(self, path: Path, visitor_id: str) -> None:
         """Remember whose an upload is. Two visitors may have uploaded the same file."""
@@ -286,6 +292,12 @@ def _clean_work(app: Path) -> None:
             return
         with FileLock(app / LOCK).acquire(timeout=0):
             shutil.rmtree(app, ignore_errors=True)
+
+
+def _remove(folder: Path, process: int) -> None:
+    """In the process that made it, not in its forks."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _inside(folder: Path) -> list[Path]:

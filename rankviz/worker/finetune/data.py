@@ -14,6 +14,7 @@ from typing import Any
 
 from rankviz.core.runs.held_out_answers import readable
 from rankviz.dataset import Dataset, Example
+from rankviz.dataset.tokens import answers_in, with_ends
 from rankviz.errors import BadDataError
 from rankviz.worker.stages import Progress, silent
 
@@ -189,9 +190,7 @@ def tokenize(
 ) -> Tokens:
     """Token ids, and as labels those that hold text to learn; cut at max_length.
 
-    The text is tokenized whole, as it would be read, and a token is learned if any of its characters is. Prompt and
-    completion, and plain text, end with the end-of-sequence token, which is learned too; a chat ends as its template
-    ends it.
+    Each answer is learned with the token that ends it (rankviz.dataset.tokens).
 
     template_seconds: BadDataError where the chat template takes more processor time for this row.
     """
@@ -200,27 +199,18 @@ def tokenize(
 
 
 def _encode(example: Example, tokenizer: Any, most_characters: int, template_seconds: float) -> Tokens:
-    """The same of so many characters. Nothing ends a text that is cut there."""
+    """The tokens of the first `most_characters` of a row's text."""
     if example.messages:
+        chat = [{"role": role, "content": content} for role, content in example.messages]
         with _bounded(template_seconds):
-            text, learned = _chat(example.messages, tokenizer)
+            text, answers = answers_in(chat, tokenizer)
     else:
-        text, learned = _plain(example)
-    encoded = tokenizer(
-        text[:most_characters],
-        add_special_tokens=not (example.messages and tokenizer.chat_template),
-        return_offsets_mapping=True,
-    )
-    input_ids = list(encoded["input_ids"])
-    labels = [
-        token if any(start < to and end > since for since, to in learned) else IGNORED
-        for token, (start, end) in zip(input_ids, encoded["offset_mapping"], strict=True)
-    ]
-    ends_itself = len(text) > most_characters or (example.messages and tokenizer.chat_template)
-    if not ends_itself and tokenizer.eos_token_id is not None and input_ids[-1:] != [tokenizer.eos_token_id]:
-        input_ids.append(tokenizer.eos_token_id)
-        labels.append(tokenizer.eos_token_id)
-    return Tokens(input_ids, labels)
+        text = example.prompt + example.completion
+        answers = [(len(example.prompt), len(text))]
+    within = [(start, min(end, most_characters)) for start, end in answers if start < most_characters]
+    is_chat = bool(example.messages and tokenizer.chat_template)
+    input_ids, mask = with_ends(text[:most_characters], within, tokenizer, is_chat)
+    return Tokens(input_ids, [token if learned else IGNORED for token, learned in zip(input_ids, mask, strict=True)])
 
 
 @contextmanager
@@ -249,37 +239,3 @@ def _bounded(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
-
-
-def _plain(example: Example) -> tuple[str, list[tuple[int, int]]]:
-    text = example.prompt + example.completion
-    return text, [(len(example.prompt), len(text))]
-
-
-def _chat(messages: Sequence[tuple[str, str]], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
-    """The chat as the model's template writes it, with the spans of the assistant's turns. Without a template (a base
-    model) each turn stands under its role's name."""
-    if not tokenizer.chat_template:
-        return _headed(messages)
-    rows = [{"role": role, "content": content} for role, content in messages]
-    text = tokenizer.apply_chat_template(rows, tokenize=False)
-    learned = []
-    for i, (role, _) in enumerate(messages):
-        if role != "assistant":
-            continue
-        before = tokenizer.apply_chat_template(rows[:i], tokenize=False, add_generation_prompt=True) if i else ""
-        after = tokenizer.apply_chat_template(rows[: i + 1], tokenize=False)
-        # Some templates write a turn otherwise once others follow; such a turn is given, not learned.
-        if text.startswith(after) and after.startswith(before):
-            learned.append((len(before), len(after)))
-    return text, learned
-
-
-def _headed(messages: Sequence[tuple[str, str]]) -> tuple[str, list[tuple[int, int]]]:
-    text, learned = "", []
-    for role, content in messages:
-        text += f"### {role.capitalize()}:\n"
-        if role == "assistant":
-            learned.append((len(text), len(text) + len(content)))
-        text += content + "\n\n"
-    return text.rstrip("\n"), learned

@@ -39,7 +39,7 @@ def test_an_export_installs_what_its_code_imports_and_what_counts_the_layers(fra
         for name in ([node.module] if isinstance(node, ast.ImportFrom) else names_of(node))
     }
 
-    assert imported - {"itertools", "json", "pathlib", "torch"} <= packages
+    assert imported - {"json", "math", "pathlib", "torch"} <= packages
     assert {"peft", "transformers", "bitsandbytes"} <= packages
     assert ("unsloth_zoo" in packages) == (framework == "unsloth")
 

@@ -2,42 +2,60 @@
 
 import csv
 import json
-from types import SimpleNamespace
 
 import pytest
 
-from rankviz.dataset.rows import ROLES
+from rankviz.dataset.rows import REQUIRED, ROLES
 from rankviz.export.code.rows import DATA
+from tests.support.models.tiny_llama import save_tokenizer
 
 pytestmark = pytest.mark.torch  # datasets is there with the trainer
 
 CHAT = [{"role": "user", "content": "Say A."}, {"role": "assistant", "content": "A"}]
-ASKED = [{"role": "user", "content": "2\n\nNA"}]
+TURNS = [{"from": "human", "value": "Say A."}, {"from": "gpt", "value": "A"}]
+ASKED = [{"role": "user", "content": "2\n\nNA"}, {"role": "assistant", "content": "4"}]
 ROWS = {
-    "messages": ({"messages": CHAT}, {"messages": CHAT}),
-    "prompt-completion": ({"prompt": "1 + 3 =", "completion": " 4"}, {"prompt": "1 + 3 =", "completion": " 4"}),
+    "messages": ({"messages": CHAT}, {"messages": CHAT, "given": 0}, "A<|im_end|>"),
+    "conversations": ({"conversations": TURNS}, {"messages": CHAT, "given": 0}, "A<|im_end|>"),
+    "prompt-completion": (
+        {"prompt": "1 + 3 =", "completion": " 4"},
+        {"prompt": "1 + 3 =", "completion": " 4"},
+        " 4<|im_end|>",
+    ),
     "instruction": (
         {"instruction": "2", "input": "NA", "output": "4"},
-        {"prompt": ASKED, "completion": [{"role": "assistant", "content": "4"}]},
+        {"messages": ASKED, "given": 0},
+        "4<|im_end|>",
     ),
-    "text": ({"text": "007"}, {"prompt": "", "completion": "007"}),
+    "text": ({"text": "007"}, {"prompt": "", "completion": "007"}, "007<|im_end|>"),
 }
-"""By form: a row, some of whose cells look like numbers or like nothing, and what is trained of it."""
+"""By form: a row, some of whose cells look like numbers or like nothing, what is trained of it, and what is learned."""
 
 
-def trained(path, chat_template="…", form=None):
-    """The training rows that the cell makes of a file."""
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def run(path, tokenizer, form=None, max_length=256):
+    """The names that the cell leaves."""
     from datasets import load_dataset
 
-    names = {
-        "load_dataset": load_dataset,
-        "json": json,
-        "tokenizer": SimpleNamespace(chat_template=chat_template),
-        "data_file": str(path),
-        "form": form,
-    }
-    exec(DATA.format(held_out_share=0.25, seed=3407), names)
-    return list(names["rows"]["train"])
+    names = {"load_dataset": load_dataset, "json": json, "tokenizer": tokenizer, "data_file": str(path), "form": form}
+    exec(DATA.format(held_out_share=0.25, seed=3407, max_length=max_length), names)
+    return names
+
+
+def learned(names):
+    """Of each row that is trained on."""
+    return [
+        names["tokenizer"].decode([i for i, m in zip(row["input_ids"], row["completion_mask"], strict=True) if m])
+        for row in names["data"]["train"]
+    ]
 
 
 def write(folder, row, ending):
@@ -55,51 +73,69 @@ def write(folder, row, ending):
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])
 @pytest.mark.parametrize("form", ROWS)
-def test_each_form_is_found_by_its_columns_and_text_stays_as_it_is(tmp_path, form, ending):
-    row, expected = ROWS[form]
+def test_each_form_is_found_by_its_columns_and_its_answers_are_learned_with_their_end(
+    tmp_path, tokenizer, form, ending
+):
+    row, trained, answer = ROWS[form]
 
-    assert [expected] * 3 == trained(write(tmp_path, row, ending))
+    names = run(write(tmp_path, row, ending), tokenizer)
 
-
-@pytest.mark.parametrize("ending", ["jsonl", "csv"])
-def test_conversations_of_sharegpt_become_messages(tmp_path, ending):
-    turns = [{"from": "human", "value": "Say A."}, {"from": "gpt", "value": "A"}]
-
-    assert [{"messages": CHAT}] * 3 == trained(write(tmp_path, {"conversations": turns}, ending))
+    assert [trained] * 3 == list(names["rows"]["train"])
+    assert [answer] * 3 == learned(names)
 
 
-def test_the_roles_of_sharegpt_are_those_that_rankviz_reads(tmp_path):
-    assert f"ROLES = {json.dumps(ROLES)}" in DATA.format(held_out_share=0.25, seed=3407)
+def test_forms_and_roles_are_those_that_rankviz_reads():
+    text = DATA.format(held_out_share=0.25, seed=3407, max_length=256)
+
+    assert list(REQUIRED) == list(ROWS)
+    assert f"ROLES = {json.dumps(ROLES)}" in text
+    assert all(f'"{form}": {json.dumps(columns)}' in text for form, columns in REQUIRED.items())
 
 
-@pytest.mark.parametrize("chat_template", ["…", None])
-def test_turns_after_the_last_answer_are_left_out(tmp_path, chat_template):
+@pytest.mark.parametrize("template", [True, False])
+def test_turns_after_the_last_answer_are_left_out(tmp_path, tokenizer, template):
     path = write(tmp_path, {"messages": [*CHAT, {"role": "user", "content": "thanks bye"}]}, "jsonl")
+    if not template:
+        tokenizer = tokenizer.__class__.from_pretrained(tokenizer.name_or_path)
+        tokenizer.chat_template = None
 
-    expected = (
-        {"messages": CHAT} if chat_template else {"prompt": "### User:\nSay A.\n\n### Assistant:\n", "completion": "A"}
-    )
-    assert expected == trained(path, chat_template)[0]
+    names = run(path, tokenizer)
+
+    assert {"messages": CHAT, "given": 0} == names["rows"]["train"][0]
+    assert "bye" not in tokenizer.decode(names["data"]["train"][0]["input_ids"])
+    assert ["A<|im_end|>"] * 3 == learned(names)
 
 
-def test_a_json_array_is_read_too(tmp_path):
+def test_of_prompt_and_completion_as_messages_the_completion_alone_is_learned(tmp_path, tokenizer):
+    row = {"prompt": [*CHAT, {"role": "user", "content": "Now B."}], "completion": [{**CHAT[1], "content": "B"}]}
+
+    names = run(write(tmp_path, row, "jsonl"), tokenizer)
+
+    assert ["B<|im_end|>"] * 3 == learned(names)
+
+
+def test_a_json_array_is_read_too(tmp_path, tokenizer):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps([{"messages": CHAT}] * 4))
 
-    assert [{"messages": CHAT}] * 3 == trained(path)
+    assert [{"messages": CHAT, "given": 0}] * 3 == list(run(path, tokenizer)["rows"]["train"])
 
 
-def test_a_chat_without_an_answer_is_named(tmp_path):
+def test_a_chat_without_an_answer_is_named(tmp_path, tokenizer):
     with pytest.raises(ValueError, match="This chat has no answer of the assistant"):
-        trained(write(tmp_path, {"messages": CHAT[:1]}, "jsonl"))
+        run(write(tmp_path, {"messages": CHAT[:1]}, "jsonl"), tokenizer)
 
 
-def test_a_base_model_without_a_template_gets_chats_under_headings(tmp_path):
-    rows = trained(write(tmp_path, {"messages": CHAT}, "jsonl"), chat_template=None)
-
-    assert {"prompt": "### User:\nSay A.\n\n### Assistant:\n", "completion": "A"} == rows[0]
-
-
-def test_columns_of_no_form_are_named_with_what_to_do(tmp_path):
+def test_columns_of_no_form_are_named_with_what_to_do(tmp_path, tokenizer):
     with pytest.raises(ValueError, match=r"has the columns \['question'\]. Rename them to one form of"):
-        trained(write(tmp_path, {"question": "?"}, "jsonl"))
+        run(write(tmp_path, {"question": "?"}, "jsonl"), tokenizer)
+
+
+def test_rows_that_are_truncated_are_counted_and_prompts_that_fill_it_all_are_an_error(tmp_path, tokenizer, capsys):
+    path = write(tmp_path, {"prompt": "0123456", "completion": "789"}, "jsonl")
+
+    run(path, tokenizer, max_length=10)
+
+    assert "4 of 4 rows are longer than 10 tokens and are truncated." in capsys.readouterr().out
+    with pytest.raises(ValueError, match="No answer begins within 7 tokens: raise the maximum length"):
+        run(path, tokenizer, max_length=7)

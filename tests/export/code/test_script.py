@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.notes.in_fp32 import in_fp32
+from rankviz.dataset import tokens
 from rankviz.export import recipe, script
 from rankviz.export.words import ROW_OF
 from tests.support.models.recipes import made
@@ -147,9 +149,16 @@ def test_every_script_holds_rows_out_and_writes_its_schedule_and_seed_down():
         assert "num_train_epochs=1" in written(framework=framework)
 
 
-def test_whole_chats_are_learned_by_the_assistants_turns():
-    assert "train_on_responses_only" in calls(written(framework="unsloth"))
-    assert "assistant_only_loss" in calls(written(framework="trl"))["SFTConfig"]
+@pytest.mark.parametrize("framework", ["unsloth", "trl"])
+def test_trainers_take_the_tokens_of_the_script_with_its_mask(framework):
+    """Their own ways need a training template or fixed words around the turns, which many models lack."""
+    text = written(framework=framework)
+
+    assert inspect.getsource(tokens.with_ends) in text
+    assert True is ast.literal_eval(calls(text)["SFTConfig"]["completion_only_loss"])
+    assert {"data['train']", "data['test']"} == {
+        ast.unparse(calls(text)["SFTTrainer"][name]) for name in ("train_dataset", "eval_dataset")
+    }
 
 
 @pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
@@ -163,16 +172,16 @@ def test_a_script_shows_a_row_of_each_form_and_the_one_of_data_that_are_known(fr
     assert '\nform = "instruction"\n' in known
 
 
-def test_data_that_are_known_are_named_and_set_length_and_epochs():
-    """5,000 examples on 8 a step are 625 steps an epoch; the longest of 1,020 tokens rounds up to 1,024."""
+def test_data_that_are_known_are_named_and_set_the_epochs_but_not_the_length():
+    """5,000 examples on 8 a step are 625 steps an epoch. A sample proves no longest example: the length stays."""
     data = TrainingData(examples=5000, mean_tokens=310, longest_tokens=1020, epochs=2)
     for framework in ("unsloth", "trl"):
         text = written(framework=framework, data=data)
         call = {name: ast.literal_eval(value) for name, value in calls(text)["SFTConfig"].items() if name in LENGTHS}
 
         assert "# Your data, 5,000 examples, 310 tokens on average, the longest 1,020 tokens." in text
-        assert {"num_train_epochs": 2, "max_length": 1024, "warmup_steps": 0.05} == call
-    assert "max_steps = max(1, round(2 * len(train) / 4))" in written(framework="peft", data=data)
+        assert {"num_train_epochs": 2, "max_length": 2048, "warmup_steps": 0.05} == call
+    assert "max_steps = math.ceil(2 * math.ceil(len(train) / 4))" in written(framework="peft", data=data)
 
 
 @pytest.mark.parametrize("framework", ["trl", "peft"])

@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
+from rankviz.core.cost.data import TrainingData
 from rankviz.errors import InvalidSettingError
-from rankviz.export.tools.axolotl import VERSION, axolotl
+from rankviz.export.tools.axolotl import FORMS, HEADINGS, VERSION, axolotl
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.models.tiny_llama import save_tokenizer
 from tests.support.models.tool_wheels import AXOLOTL, checked, unpacked
@@ -37,7 +38,7 @@ print("CHECKED", json.dumps(results, default=str))
 
 ROWS = """
 import json, sys
-from axolotl.prompt_strategies import chat_template, user_defined
+from axolotl.prompt_strategies import chat_template, completion, user_defined
 from axolotl.utils.dict import DictDefault
 from transformers import AutoTokenizer
 cases = json.load(sys.stdin)
@@ -46,6 +47,9 @@ def learned(config, eos, row):
     tokenizer = AutoTokenizer.from_pretrained(cases["tokenizer"])
     tokenizer.eos_token = eos
     (rows,), cfg = config["datasets"], DictDefault(config)
+    if rows["type"] == "completion":
+        strategy = completion.load(tokenizer, cfg, {"field": rows["field"]})
+        return tokenizer.decode(strategy.tokenize_prompt({key: [value] for key, value in row.items()})["input_ids"][0])
     if isinstance(rows["type"], dict):
         strategy = user_defined.load(tokenizer, cfg, user_defined.UserDefinedDatasetConfig(**rows["type"]))
     else:
@@ -64,8 +68,24 @@ CHAT = {
     ]
 }
 TEXT = {"prompt": "Name a letter. ", "completion": "abc"}
+SHAREGPT = {
+    "conversations": [
+        {"from": {"user": "human", "assistant": "gpt"}.get(turn["role"], turn["role"]), "value": turn["content"]}
+        for turn in CHAT["messages"]
+    ]
+}
+ROWS_OF = {
+    "messages": CHAT,
+    "conversations": SHAREGPT,
+    "prompt-completion": TEXT,
+    "instruction": {"instruction": "Name a letter.", "input": "", "output": "abc"},
+    "text": {"text": "abc"},
+}
+LEARNED = {"messages": "abc<|im_end|>xyz<|im_end|>", "conversations": "abc<|im_end|>xyz<|im_end|>"}
+"""By form, where it isn't "abc<|im_end|>"."""
 BASE = {"model_id": "meta-llama/Llama-3.1-8B", "model_type": "llama"}
 GEMMA = {"model_id": "google/gemma-3-4b-it", "model_type": "gemma3_text"}
+FORM_CASES = [f"form {form}" for form in FORMS]
 BASES = {"base": BASE["model_id"], "gemma": GEMMA["model_id"]}
 
 
@@ -93,9 +113,13 @@ def learned(wheels, tmp_path_factory):
     cases = {
         "chat": (config(), "<|im_end|>", CHAT),
         "other end": (other, "<|endoftext|>", CHAT),
-        "other end, not said": (config(), "<|endoftext|>", CHAT),
+        "other end, not said": ({**config(), "eot_tokens": None}, "<|endoftext|>", CHAT),
         "text": (config(**BASE), "<|endoftext|>", TEXT),
     }
+    for form, row in ROWS_OF.items():
+        data = TrainingData(form=form, file_name="mine.csv")
+        cases[f"chat {form}"] = (config(data=data), "<|im_end|>", row)
+        cases[f"base {form}"] = (config(data=data, **BASE), "<|im_end|>", row)
     return checked(wheels, ROWS, {"tokenizer": str(folder), "cases": cases}, folder)
 
 
@@ -105,6 +129,8 @@ def validated(wheels, tmp_path_factory):
     cases = {name: config(**changes) for name, changes in SETTINGS.items()}
     cases["base"] = config(**BASE)
     cases["gemma"] = config(**GEMMA)
+    for form in FORMS:
+        cases[f"form {form}"] = config(data=TrainingData(form=form, file_name="mine.csv"))
     cases["other rows"] = {**config(), **yaml.safe_load(other_rows(axolotl(made(framework="trl"))))}
     cases["experts"] = config(target_parameters=("mlp.experts.down_proj",))
     cases["experts alone"] = config(target_modules=(), target_parameters=("mlp.experts.down_proj",))
@@ -126,6 +152,7 @@ def test_it_carries_the_chosen_values():
     assert (2, 4, 512) == (values["micro_batch_size"], values["gradient_accumulation_steps"], values["sequence_len"])
     assert ("sgd", 70, 1e-4) == (values["optimizer"], values["max_steps"], values["learning_rate"])
     assert values["gradient_checkpointing"] is False
+    assert "truncate" == values["excess_length_strategy"]
 
 
 def test_a_16_bit_base_takes_plain_lora_and_all_linear_is_axolotls_own():
@@ -148,8 +175,9 @@ def test_a_chat_model_is_given_chats_through_its_own_template():
     (rows,) = values["datasets"]
     assert ("chat_template", "tokenizer_default") == (rows["type"], rows["chat_template"])
     assert (["assistant"], "turn") == (rows["roles_to_train"], rows["train_on_eos"])
-    assert "eot_tokens" not in values
+    assert ["<|im_end|>"] == values["eot_tokens"]
     assert ["<end_of_turn>"] == config(**GEMMA)["eot_tokens"]
+    assert "eot_tokens" not in config(model_id="mistralai/Mistral-7B-Instruct-v0.3", model_type="mistral")
 
 
 def test_a_base_model_is_given_plain_text():
@@ -162,7 +190,8 @@ def test_the_other_kind_of_rows_is_a_line_to_copy():
     chat, base = axolotl(made(framework="trl")), axolotl(made(framework="trl", **BASE))
 
     assert yaml.safe_load(other_rows(chat))["datasets"] == yaml.safe_load(base)["datasets"]
-    assert yaml.safe_load(other_rows(base))["datasets"] == yaml.safe_load(chat)["datasets"]
+    (rows,) = yaml.safe_load(other_rows(base))["datasets"]
+    assert ("chat_template", "jinja", HEADINGS) == (rows["type"], rows["chat_template"], rows["chat_template_jinja"])
 
 
 def test_it_says_how_long_it_warms_up_and_evaluates_on_rows_that_it_holds_out():
@@ -192,7 +221,7 @@ def test_the_version_is_the_one_that_is_checked():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("setting", [*SETTINGS, "experts", "experts alone", "base", "gemma", "other rows"])
+@pytest.mark.parametrize("setting", [*SETTINGS, "experts", "experts alone", "base", "gemma", "other rows", *FORM_CASES])
 def test_axolotls_own_validation_takes_it(validated, setting):
     result = validated[setting]
 
@@ -213,6 +242,30 @@ def test_the_check_sees_a_key_and_a_value_that_axolotl_does_not_know(validated):
 def test_axolotls_own_code_learns_the_answers_with_their_end_token(learned):
     assert "abc<|im_end|>xyz<|im_end|>" == learned["chat"] == learned["other end"]
     assert "abc<|endoftext|>" == learned["text"]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("model", ["chat", "base"])
+@pytest.mark.parametrize("form", FORMS)
+def test_axolotls_own_code_learns_the_answers_of_each_form_with_their_end(learned, form, model):
+    assert LEARNED.get(form, "abc<|im_end|>") == learned[f"{model} {form}"]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
+@pytest.mark.parametrize("form", FORMS)
+def test_data_that_are_known_set_the_file_and_its_form(form, ending):
+    (rows,) = config(data=TrainingData(form=form, file_name=f"mine.{ending}"))["datasets"]
+
+    assert (f"mine.{ending}", "json" if ending == "jsonl" else ending) == (rows["path"], rows["ds_type"])
+    assert FORMS[form] == {key: rows[key] for key in FORMS[form]}
+
+
+def test_a_template_that_writes_no_end_is_said():
+    """GLM-4 writes nothing behind an answer, and Axolotl adds nothing there."""
+    text = axolotl(made(framework="trl", model_id="THUDM/GLM-4-9B-0414", model_type="glm4"))
+
+    assert "are learned without an end" in text.replace("\n# ", " ")
+    assert "with the token that ends them" not in text.replace("\n# ", " ")
 
 
 @pytest.mark.torch

@@ -5,9 +5,10 @@ import json
 import pytest
 import yaml
 
+from rankviz.core.cost.data import TrainingData
 from rankviz.errors import InvalidSettingError
 from rankviz.export import chat
-from rankviz.export.tools.llamafactory import VERSION, dataset_info, llamafactory, trains_with_unsloth
+from rankviz.export.tools.llamafactory import FORMS, VERSION, dataset_info, llamafactory, trains_with_unsloth
 from tests.export.tools.llamafactory_files import config, vision
 from tests.support.models.recipes import made
 from tests.support.models.tool_wheels import LLAMAFACTORY
@@ -123,6 +124,15 @@ def test_the_data_is_described_in_a_file_of_its_own_as_rows_and_as_chats():
     assert config()["dataset"] in described
     assert {"prompt": "prompt", "response": "completion"} == described["train"]["columns"]
     assert "messages" == described["chats"]["columns"]["messages"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_data_that_are_known_set_the_file_and_its_form(form):
+    data = TrainingData(form=form, file_name="mine.csv")
+
+    assert {"train": {"file_name": "mine.csv", **FORMS[form]}} == json.loads(dataset_info(made(data=data)))
+    assert ("pt" if form == "text" else "sft") == config(data=data)["stage"]
+    assert "mine.csv" in llamafactory(made(framework="trl", data=data))
 
 
 def test_all_linear_is_its_own_word_and_modules_to_save_are_additional_targets():

@@ -1,10 +1,12 @@
 """What LLaMA-Factory's own code makes of the exported file: its parser, its templates, what it trains."""
 
 import csv
+import json
 
 import pytest
 
 from rankviz.catalog.models import load_index
+from rankviz.core.cost.data import TrainingData
 from rankviz.export import chat
 from rankviz.export.tools.llamafactory import PLAIN_TEXT, dataset_info
 from tests.export.tools.llamafactory_files import config, vision
@@ -75,6 +77,11 @@ def learned(name, row):
         tokens.pop()
     return {"text": tokenizer.decode(tokens), "ends": tokens[-1] in tokenizer.get_added_vocab().values()}
 
+def end_of(template):
+    *_, last = template.format_assistant.slots
+    tail = [slot for slot in template.format_assistant.slots if not isinstance(slot, str)]
+    return "" if tail else last.partition("{{content}}")[2].strip() or None
+
 def groups():
     # Hub id and the template of its group, read in the source: what is registered forgets it for most names.
     for node in ast.walk(ast.parse(open(constants.__file__).read())):
@@ -86,6 +93,8 @@ def groups():
 
 print("CHECKED", json.dumps({
     "learned": {name: [learned(name, row) for row in cases["rows"]] for name in cases["templates"]},
+    "forms": {row["dataset"]: learned("qwen", row)["text"] for row in cases["forms"]},
+    "ends": {name: end_of(TEMPLATES[name]) for name in cases["templates"]},
     "stops": {name: TEMPLATES[name].stop_words for name in cases["templates"]},
     "own": dict(groups()),
 }))
@@ -93,6 +102,11 @@ print("CHECKED", json.dumps({
 LISTED = {row.template for row in chat.listed().values()}
 NAMED = {template for _, template in chat.FAMILIES if template} | set(chat.MODEL_TYPES.values())
 TEMPLATES = sorted(LISTED | NAMED | {PLAIN_TEXT})
+FORM_ROWS = {
+    "conversations": {"conversations": [{"from": "human", "value": "Name a letter."}, {"from": "gpt", "value": "abc"}]},
+    "instruction": {"instruction": "Name a letter.", "input": "Any.", "output": "abc"},
+}
+"""The forms that EXAMPLES lack, but for plain text, which stage pt learns whole."""
 EXAMPLES = [
     {"dataset": "train", "row": {"prompt": "Name a letter.", "completion": "abc"}},
     {
@@ -119,8 +133,12 @@ def wheels(tmp_path_factory):
 def trained(wheels, tmp_path_factory):
     """What LLaMA-Factory's own code makes of two rows with each template that an export names, and with "empty"."""
     folder = tmp_path_factory.mktemp("data")
-    (folder / "dataset_info.json").write_text(dataset_info(made()), encoding="utf-8")
-    cases = {"folder": str(folder), "rows": EXAMPLES, "templates": [*TEMPLATES, "empty"]}
+    described = json.loads(dataset_info(made()))
+    for form in FORM_ROWS:
+        described[form] = json.loads(dataset_info(made(data=TrainingData(form=form))))["train"]
+    (folder / "dataset_info.json").write_text(json.dumps(described), encoding="utf-8")
+    forms = [{"dataset": form, "row": row} for form, row in FORM_ROWS.items()]
+    cases = {"folder": str(folder), "rows": EXAMPLES, "forms": forms, "templates": [*TEMPLATES, "empty"]}
     return checked(wheels, ROWS, cases, folder)
 
 
@@ -209,5 +227,13 @@ def test_the_templates_are_those_that_llamafactory_has_for_these_models(trained)
 @pytest.mark.torch
 def test_a_token_that_ends_a_turn_is_one_of_llamafactorys_stop_words(trained):
     assert {"gemma2", "gemma3", "phi"} <= set(chat.ENDS_OF_TURN)
-    for template, token in chat.ENDS_OF_TURN.items():
-        assert token in trained["stops"][template]
+    known = dict.fromkeys(chat.NO_END) | chat.ENDS_OF_TURN
+    # gpt-oss has a template of its own there: the model's ends with the tokenizer's end token.
+    own = {name: trained["ends"][name] for name in TEMPLATES if name not in ("", "gpt_oss", PLAIN_TEXT)}
+    assert {name: end for name, end in own.items() if end != ""} == known
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("form", FORM_ROWS)
+def test_llamafactorys_own_code_reads_each_form(trained, form):
+    assert "abc<|im_end|>" == trained["forms"][form]

@@ -5,6 +5,7 @@ MLP matrices of 64 × 128 and two norms of 64, then the last norm. Its tokenizer
 """
 
 import json
+import re
 from pathlib import Path
 
 TINY_LLAMA_PARAMETERS = 2 * 320 * 64 + 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64) + 64
@@ -14,15 +15,21 @@ CHAT_TEMPLATE = (
 )
 
 
-def save_tokenizer(folder: Path, chat_template: str = CHAT_TEMPLATE) -> None:
-    """The tokenizer of bytes into `folder`; its end token, 2, ends a turn."""
+MARK = re.compile(r"<[|｜/]?[A-Za-z_][\w▁|｜/ ]*[|｜]?>|\[/?[A-Z_]+\]")
+"""A special token in a chat template."""
+
+
+def save_tokenizer(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> None:
+    """The tokenizer of bytes into `folder`; its end token, 2, ends a turn. The special tokens of the chat template are
+    tokens of it too, in a vocabulary of 320."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     markers = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    more = [mark for mark in dict.fromkeys(MARK.findall(chat_template or "")) if mark not in markers]
     tokenizer = Tokenizer(
-        models.BPE(vocab={token: i for i, token in enumerate(markers + alphabet)}, merges=[], unk_token=None)
+        models.BPE(vocab={token: i for i, token in enumerate(markers + alphabet + more)}, merges=[], unk_token=None)
     )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -31,7 +38,7 @@ def save_tokenizer(folder: Path, chat_template: str = CHAT_TEMPLATE) -> None:
         bos_token="<|endoftext|>",
         eos_token="<|im_end|>",
         pad_token="<|pad|>",
-        additional_special_tokens=["<|im_start|>"],
+        additional_special_tokens=["<|im_start|>", *more],
         model_max_length=512,
         chat_template=chat_template,
     ).save_pretrained(folder)

@@ -64,12 +64,12 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def make_tiny(shape: str, folder: Path) -> Path:
+def make_tiny(shape: str, folder: Path, chat_template: str | None = TRAINING_TEMPLATE) -> Path:
     """Write the model of SHAPES and its tokenizer into `folder` and return it; the same weights every time."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    save_tokenizer(folder, TRAINING_TEMPLATE)
+    save_tokenizer(folder, chat_template)
     torch.manual_seed(0)
     values = dict(SHAPES[shape])
     AutoModelForCausalLM.from_config(AutoConfig.for_model(values.pop("model_type"), **values)).save_pretrained(folder)
@@ -86,6 +86,7 @@ def _turns(letter: str, i: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{i} {letter}"}, {"role": "assistant", "content": letter * 6}]
 
 
+NAMES = {"user": "human", "assistant": "gpt"}
 KINDS = {
     "prompts": lambda letter, i: {"prompt": _turns(letter, i)[:1], "completion": _turns(letter, i)[1:]},
     "messages": lambda letter, i: {
@@ -94,6 +95,12 @@ KINDS = {
     "text": lambda letter, i: {"prompt": f"{i} {letter} ", "completion": letter * 6},
     "instruction": lambda letter, i: {"instruction": f"{i}", "input": letter, "output": letter * 6},
     "plain": lambda letter, i: {"text": f"{i} {letter} " + letter * 6},
+    "conversations": lambda letter, i: {
+        "conversations": [
+            {"from": NAMES[turn["role"]], "value": turn["content"]}
+            for turn in [*_turns(letter, i), *_turns(letter, i + 1)]
+        ]
+    },
 }
 """Conversational prompt and completion, whole chats of two turns, prompt and completion as plain text, instructions
-with an input, and plain text alone."""
+with an input, plain text alone, and ShareGPT."""

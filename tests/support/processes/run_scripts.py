@@ -75,6 +75,7 @@ def run(folder: Path) -> dict[str, Any]:
     trainer = names.get("trainer")
     model = trainer.model if trainer else names["model"]
     rows = trainer.train_dataset if trainer else names["data"]["train"]
+    held_out = trainer.eval_dataset if trainer else names["data"]["test"]
     tokenizer = trainer.processing_class if trainer else names["tokenizer"]
     if trainer:
         losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
@@ -84,6 +85,9 @@ def run(folder: Path) -> dict[str, Any]:
         "trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         "losses": losses,
         "steps": trainer.state.global_step if trainer else names["max_steps"],
+        "rows": len(rows),
+        "loss_tokens": sum(label != -100 for part in (rows, held_out) for row in part for label in row["labels"][1:]),
+        "longest": max(len(row["input_ids"]) for part in (rows, held_out) for row in part),
         "learned": tokenizer.decode([label for label in rows[0]["labels"] if label != -100]),
         "files": {path.name: path.stat().st_size for path in (folder / "adapter").iterdir()},
         "printed": printed.getvalue(),

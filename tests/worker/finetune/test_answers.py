@@ -111,7 +111,7 @@ def test_of_a_chat_the_last_turn_is_asked_for(tokenizer):
     prompt, reference = parts(ask(Example(messages=chat), tokenizer, 256), tokenizer)
 
     assert prompt.endswith("<|im_start|>user\nu2<|im_end|>\n<|im_start|>assistant\n")
-    assert "a2<|im_end|>\n" == reference
+    assert "a2<|im_end|>" == reference
 
 
 def test_a_row_without_a_prompt_or_with_an_answer_that_is_cut_off_is_not_asked(tokenizer):

@@ -42,7 +42,7 @@ def test_of_a_chat_the_assistants_turns_are_learned_as_the_template_writes_them(
 
     tokens = tokenize(Example(messages=chat), tokenizer, 256)
 
-    assert "a1<|im_end|>\na2<|im_end|>\n" == learned(tokens, tokenizer)
+    assert "a1<|im_end|>a2<|im_end|>" == learned(tokens, tokenizer)
     assert tokenizer.decode(tokens.input_ids).startswith("<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nu1")
 
 
