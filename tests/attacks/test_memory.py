@@ -159,7 +159,7 @@ def test_a_chat_template_without_end_is_ended(tokenizer, monkeypatch, template):
 def test_of_what_a_chat_template_writes_no_more_is_tokenized_than_max_length_can_hold(tokenizer, encoded, monkeypatch):
     from rankviz.worker.finetune.data import tokenize
 
-    monkeypatch.setattr(tokenizer, "chat_template", "{{ 'word ' * 10000000 }}")
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ 'word ' * 100000 + messages[-1].content }}")
 
     tokenize(CHAT, tokenizer, 8)
 

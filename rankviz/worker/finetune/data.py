@@ -202,8 +202,11 @@ def _encode(example: Example, tokenizer: Any, most_characters: int, template_sec
     """The tokens of the first `most_characters` of a row's text."""
     if example.messages:
         chat = [{"role": role, "content": content} for role, content in example.messages]
-        with _bounded(template_seconds):
-            text, answers = answers_in(chat, tokenizer)
+        try:
+            with _bounded(template_seconds):
+                text, answers = answers_in(chat, tokenizer)
+        except ValueError as error:
+            raise BadDataError(str(error)) from error
     else:
         text = example.prompt + example.completion
         answers = [(len(example.prompt), len(text))]
