@@ -9,11 +9,10 @@ Not covered: padding-free batches, xformers (absent, so that attention is torch'
 FastModel, and how a checkpoint's load leaves blocks half used.
 """
 
+import functools
 import json
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,78 +21,92 @@ import torch
 from torch._library.custom_ops import OPDEFS
 from torch._subclasses.fake_tensor import FakeTensorMode
 from unsloth import FastLanguageModel
+from unsloth.kernels import utils
 from unsloth.models import llama
+from unsloth.utils import attention_dispatch
+from unsloth_zoo import gradient_checkpointing
+from unsloth_zoo.fused_losses import fused_linear
 
+from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.device import Device
+from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.worker.simulate.device import Card
+from rankviz.core.probe.simulated import Simulated
+from rankviz.worker.finetune.adapter import unsloth_arguments
+from rankviz.worker.introspect.main import layers_of
+from rankviz.worker.simulate.attention import kernel_for
+from rankviz.worker.simulate.device import Card, become
 from rankviz.worker.simulate.fakes import as_on_a_card
-from rankviz.worker.simulate.step import Simulated, _materialize, _Run
+from rankviz.worker.simulate.step import Program, Run, materialize
 from rankviz.worker.simulate.tracker import Tracker
-from rankviz.worker.simulate.unsloth_import import LAUNCHES
+from rankviz.worker.simulate.unsloth_import import LAUNCHES, answer_more, count_launches
 
-SIZED = ("unsloth_zoo", "unsloth")
-"""Namespaces of operators that allocate inside what PyTorch does not look into."""
+ADDED_BYTES = 2**23
+"""What loading may leave on the card beside the weights."""
+BACKENDS = {"math": 0, "flash": 1, "efficient": 2}
+"""torch.nn.attention.SDPBackend."""
 
 
 class UnslothTracker(Tracker):
     """Also runs the bodies of Unsloth's opaque operators, whose fake answers leave out what they allocate."""
 
-    def __init__(self, card: Card):
+    def __init__(self, card: Card, targets: int):
         super().__init__(card)
-        self.opaque: Counter[str] = Counter()
-        self.targets = 0
-        """Rows with a label, as `nonzero` finds them."""
+        self._targets = targets
+        self._bodies = {name: each._init_fn for name, each in OPDEFS.items() if name.startswith("unsloth")}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func is torch.ops.aten.nonzero.default:
+            # The loss looks for the rows that have a label.
             with self:
-                return torch.empty((self.targets, 1), dtype=torch.long, device=args[0].device)
-        body = _bodies().get(func.name().removesuffix(".default")) if func.namespace in SIZED else None
+                return torch.empty((self._targets, 1), dtype=torch.long, device=args[0].device)
+        body = self._bodies.get(func.name())
         if body is None:
             return super().__torch_dispatch__(func, types, args, kwargs)
-        self.opaque[func.name()] += 1
         with self:
             return body(*args, **(kwargs or {}))
 
 
-def _bodies() -> Mapping[str, Callable[..., Any]]:
-    return {name: each._init_fn for name, each in OPDEFS.items()}
+def simulate(
+    config: Mapping[str, Any],
+    lora: LoraConfig,
+    training: TrainingSetup,
+    gpu: Gpu,
+    *,
+    depth: int,
+    split: int = 1,
+    padded: bool = False,
+    program: Program | None = None,
+) -> Simulated:
+    """Two optimizer steps of the model's first `depth` blocks, as step.simulate does them."""
+    card = become(gpu)
+    answer_more()
+    torch._fused_sdp_choice = _Choice(card)
+    as_on_a_card()
+    count_launches()
+    run = _UnslothRun(config, lora, training, card, program or Program(), depth, split, padded)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return run.run()
 
 
-class UnslothRun(_Run):
-    """One simulated training."""
-
+class _UnslothRun(Run):
     def run(self) -> Simulated:
-        allocator = self.card.allocator
-        with FakeTensorMode(allow_non_fake_inputs=True), UnslothTracker(self.card) as tracker:
+        _forget(self.compute)
+        targets = self.training.tokens_per_micro_step - self.training.per_device_train_batch_size
+        with UnslothTracker(self.card, targets) as tracker:
             tracker.answer = self._answer
-            self.tracker = tracker
-            base, tokenizer = self._load()
-            loaded = allocator.allocated
-            model = self._attach(base)
-            static = allocator.allocated
-            LAUNCHES.clear()
-            moments = self._train(model)
-            trainable = sum(each.numel() for each in model.parameters() if each.requires_grad)
-            return Simulated(
-                depth=self.depth,
-                loaded=loaded,
-                static=static,
-                moments=moments,
-                reserved=allocator.peak_reserved,
-                kernels=dict(tracker.attention.kernels),
-                trainable_parameters=trainable,
-                workspaces=tracker.workspaces,
-            )
+            run = self.trained(tracker, self._load())
+        self._check(run)
+        return run
 
-    def _load(self) -> tuple[Any, Any]:
+    def _load(self) -> Any:
         llama.AutoModelForCausalLM = SimpleNamespace(from_pretrained=self._from_pretrained)
         llama.load_correct_tokenizer = lambda **_: _tokenizer()
         llama.check_tokenizer = lambda tokenizer, **_: tokenizer
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "config.json").write_text(json.dumps(self.config), "utf-8")
-            return FastLanguageModel.from_pretrained(
+            model, _ = FastLanguageModel.from_pretrained(
                 folder,
                 max_seq_length=self.training.max_length,
                 dtype=self.dtype,
@@ -101,38 +114,93 @@ class UnslothRun(_Run):
                 local_files_only=True,
                 use_exact_model_name=True,
             )
+        return model
 
-    def _from_pretrained(self, folder: str, **asked: Any) -> Any:
+    def _from_pretrained(self, _folder: str, **asked: Any) -> Any:
         model = self.build()
-        model.config.max_position_embeddings = asked.get("max_position_embeddings") or model.config.max_position_embeddings
+        most = model.config.max_position_embeddings
+        model.config.max_position_embeddings = asked.get("max_position_embeddings") or most
         if "quantization_config" in asked:
-            model.config.quantization_config = asked["quantization_config"]
-            model.is_loaded_in_4bit = True
-        _materialize(model)
+            model.config.quantization_config, model.is_loaded_in_4bit = asked["quantization_config"], True
+        materialize(model)
+        self._weights = self.card.allocator.allocated
         return model.eval()
 
     def _attach(self, model: Any) -> Any:
-        lora = self.lora
+        lora, training = self.lora, self.training
+        plan = plan_on(layers_of(self.config), lora, training, Device(cuda=True))
+        checkpointing = {"unsloth": "unsloth", "hf": True, "none": False}[training.gradient_checkpointing]
         model = FastLanguageModel.get_peft_model(
             model,
             r=lora.r,
             lora_alpha=lora.lora_alpha,
-            target_modules=list(lora.target_modules),
-            use_gradient_checkpointing={"unsloth": "unsloth", "hf": True, "none": False}[self.training.gradient_checkpointing],
+            use_rslora=lora.use_rslora,
+            use_gradient_checkpointing=checkpointing,
+            **unsloth_arguments(plan),
         )
-        # As UnslothTrainer does before it trains.
-        model.for_training()
+        LAUNCHES.clear()
+        self._embedding = model.get_input_embeddings().parameters()
+        model.for_training()  # as its Trainer does
         return model.train()
 
     def _loss(self, model: Any) -> tuple[torch.Tensor, Any]:
-        rows, length = self.training.per_device_train_batch_size, self.training.max_length
-        ids = torch.zeros((rows, length), dtype=torch.long, device="cuda")
-        labels = torch.zeros((rows, length), dtype=torch.long, device="cuda")
-        self.tracker.targets = rows * (length - 1)
-        count = torch.full((), rows * (length - 1) * self.training.gradient_accumulation_steps, device="cuda")
-        with torch.autocast("cuda", self.compute if self.training.quantized else self.dtype):
-            output = model(input_ids=ids, labels=labels, num_items_in_batch=count)
-        return output.loss, None
+        training = self.training
+        shape = (training.per_device_train_batch_size, training.max_length)
+        ids, labels = (torch.zeros(shape, dtype=torch.long, device="cuda") for _ in range(2))
+        count = torch.zeros((), dtype=torch.long, device="cuda")
+        with torch.autocast("cuda", self.compute):
+            return model(input_ids=ids, labels=labels, num_items_in_batch=count).loss, None
+
+    def _check(self, run: Simulated) -> None:
+        """RuntimeError where something else ran than what trains on the card: it would give a number all the same."""
+        training, calls = self.training, fused_linear.CALLS
+        micro_steps = 1 + min(2, training.gradient_accumulation_steps)
+        passes = 1 if training.gradient_checkpointing == "none" else 2
+        blocks = self.depth * passes * micro_steps
+        on_host = next(iter(self._embedding)).device.type == "cpu"
+        for right, sentence in (
+            (on_host or abs(run.loaded - self._weights) < ADDED_BYTES, "The loaded base is not the checkpoint."),
+            (calls["ce"] == micro_steps and not calls["torch"], "The loss ran without Unsloth's kernels."),
+            (sum(run.kernels.values()) == blocks, "Not every block ran attention, or not as often as it should."),
+            ("math" not in run.kernels, "Attention ran without a kernel of its own."),
+            (LAUNCHES["_rms_layernorm_backward"] >= self.depth * micro_steps, "Blocks ran without Unsloth's kernels."),
+        ):
+            if not right:
+                raise RuntimeError(f"{sentence} {run.loaded} {self._weights} {dict(run.kernels)} {calls} {dict(LAUNCHES)}")
+
+
+class _Choice:
+    """torch._fused_sdp_choice, as the card would answer."""
+
+    def __init__(self, card: Card):
+        self._card = card
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> int:
+        more = {"masked": attn_mask is not None, "enable_gqa": enable_gqa, "dropout": dropout_p > 0}
+        return BACKENDS[kernel_for(self._card, query, key, value, **more)]
+
+
+def _forget(dtype: torch.dtype) -> None:
+    """Drop what an earlier run in this process left in Unsloth's modules, tensors of another card among it."""
+    gradient_checkpointing.initialize_unsloth_gradient_checkpointing(dtype)
+    utils._SCRATCH.clear()
+    fused_linear._TRITON_BROKEN.clear()
+    fused_linear.CALLS.update(dict.fromkeys(fused_linear.CALLS, 0))
+    for module in (fused_linear, attention_dispatch):
+        for each in vars(module).values():
+            if isinstance(each, functools._lru_cache_wrapper):
+                each.cache_clear()
 
 
 def _tokenizer() -> Any:

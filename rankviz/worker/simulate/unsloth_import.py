@@ -28,7 +28,7 @@ def import_unsloth(card: Card) -> None:
     import torch._dynamo  # noqa: F401  it knows functions of torch.cuda by identity
 
     bitsandbytes.functional.lib = _NoKernels()
-    _answer_more(torch)
+    answer_more()
     _stub_triton(card)
     import unsloth
     from unsloth.device_type import ALLOW_BITSANDBYTES
@@ -62,8 +62,9 @@ class _Stream:
         return lambda *args, **more: self
 
 
-def _answer_more(torch: Any) -> None:
-    """What Unsloth asks torch beyond what `become` answers."""
+def answer_more() -> None:
+    """What Unsloth asks torch beyond what `become` answers; after each call of that."""
+    import torch
     from torch._subclasses.fake_tensor import FakeTensor
 
     stream = _Stream()
@@ -79,11 +80,9 @@ def _answer_more(torch: Any) -> None:
 
 
 def _stub_triton(card: Card) -> None:
-    """A driver for the card, and kernels that are counted when they are launched."""
+    """A driver for the card."""
     import triton
     from triton.backends.compiler import GPUTarget
-    from triton.runtime.autotuner import Autotuner, Heuristics
-    from triton.runtime.jit import JITFunction
 
     major, minor = card.capability
     properties = {"max_shared_mem": 98304, "multiprocessor_count": 64, "warpSize": 32, "max_num_regs": 65536}
@@ -96,6 +95,14 @@ def _stub_triton(card: Card) -> None:
             utils=SimpleNamespace(get_device_properties=lambda device: properties),
         )
     )
+    count_launches()
+
+
+def count_launches() -> None:
+    """Kernels count their launches and do nothing."""
+    from triton.runtime.autotuner import Autotuner, Heuristics
+    from triton.runtime.jit import JITFunction
+
     for kind in (JITFunction, Autotuner, Heuristics):
         kind.run = _launch
 
