@@ -40,26 +40,30 @@ PRECISIONS = {
 
 LITGPT = Habits(
     autocast=False,
+    holds_logits=True,
     lora_dropout=True,
     keeps_quantized_inputs=True,
     pads_adapters=True,
     unties_head=True,
-    softcaps_by_hand=True,
+    own_models=True,
 )
 """litgpt of 2023 and 2024 (finetune/lora.py, lora.py, model.py) on Fabric (plugins/precision/bitsandbytes.py): LoRA
 dropout 0.05, bitsandbytes before 0.43, padded adapters of the fused qkv. What was read there because rows did not fit
 is in assumptions.json, so that it can be left out with them: see `_as_rows_taught`."""
 PROGRAMS = {
-    "peft": Habits(autocast=False),
-    "trl": Habits(),
-    "fms-accelerated-peft": Habits(),
-    "fms-foak": Habits(triton_kernels=True),
-    "llamafactory": Habits(),
+    "peft": Habits(autocast=False, holds_logits=True, copies_keys=True),
+    "trl": Habits(holds_logits=True),
+    "fms-accelerated-peft": Habits(holds_logits=True),
+    "fms-foak": Habits(triton_kernels=True, holds_logits=True),
+    "llamafactory": Habits(holds_logits=True),
     "unsloth-cpu": CPU_HABITS,
-    "unsloth": Habits(unsloth_kernels=True, holds_logits=False, saved_bytes=4),
+    "unsloth": Habits(unsloth_kernels=True, saved_bytes=4),
     "litgpt": LITGPT,
-    "torchtune": Habits(autocast=False),
+    "torchtune": Habits(autocast=False, holds_logits=True, own_models=True),
 }
+"""What holds logits: fitcheck ("peft"; fitcheck-llm 0.3.1 scripts/measure.py, which also copies keys to every head so
+that the efficient kernel takes them) keeps the output; Trainers before 5 return it beside the loss, or, in the rows of
+fms-acceleration, the loss of transformers 4.48 makes a shifted copy as large."""
 FMS_TRANSFORMERS_OF_2024 = (4, 45, 2)
 """scripts/benchmarks/refs/requirements.txt of fms-acceleration before February 2025, for rows that only point to it."""
 TRAINED_COPIES = ("embed_tokens", "lm_head")

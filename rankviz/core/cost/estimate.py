@@ -67,6 +67,8 @@ class Estimate:
     price: Price | None
     plan: AdapterPlan
     adapter_dtype: str
+    attention_kernel: str | None
+    """Which kernel attends, as core.cost.attention names them; None where no block attends."""
     ranks: tuple[RankEstimate, ...]
     notes: tuple[str, ...]
 
@@ -122,9 +124,11 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         price=price,
         plan=plan,
         adapter_dtype=dtype,
+        attention_kernel=predicted.attention.kernel if predicted.attention else None,
         ranks=each,
         notes=(
             *plan.notes,
+            *predicted.notes,
             *question_notes(model, question, gpu, price, assumptions),
             *unsloth_notes(
                 model, question, stack, device, {rank.r: rank.memory for rank in each}, predicted, elsewhere

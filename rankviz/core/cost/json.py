@@ -49,7 +49,9 @@ class RankJSON(TypedDict):
 
 
 class EstimateJSON(TypedDict):
-    """All ranks of a question. `warnings` are those of the notes that matter most."""
+    """All ranks of a question. `attention_kernel` is the one that takes most: flash, cudnn, efficient, flex, math or
+    eager; the last two hold a matrix of length × length for each head. `warnings` are those of the notes that matter
+    most."""
 
     model_id: str
     total_parameters: int
@@ -61,6 +63,7 @@ class EstimateJSON(TypedDict):
     framework: Framework
     scheme: str
     adapter_dtype: str
+    attention_kernel: str | None
     steps: int
     tokens_per_step: int
     ranks: list[RankJSON]
@@ -96,6 +99,7 @@ def as_json(answer: Estimate) -> EstimateJSON:
         "framework": answer.question.training.framework,
         "scheme": answer.plan.scheme,
         "adapter_dtype": answer.adapter_dtype,
+        "attention_kernel": answer.attention_kernel,
         "steps": answer.question.training.total_steps,
         "tokens_per_step": answer.question.training.tokens_per_step,
         "ranks": [_rank(rank, total, targets, answer.adapter_dtype) for rank in answer.ranks],

@@ -8,10 +8,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
+from rankviz.core.cost.attention import Attention, heaviest
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, cpu_duration_terms, duration_at, duration_terms
 from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.memory.peak import MemoryTerms, memory_at, memory_terms
+from rankviz.core.cost.notes.attention import attention_notes
 from rankviz.core.cost.shapes import ModelShape, model_shape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.cost.unsloth import settled
@@ -30,6 +32,10 @@ class Prediction(NamedTuple):
     """None where the speed of the GPU is not known."""
     saved_parameters: int
     """Trained in full beside the adapter."""
+    attention: Attention | None
+    """Of the blocks whose attention takes most; None on a CPU and where none attends."""
+    notes: tuple[str, ...]
+    """What the attention takes, where that could surprise."""
 
     def memory_at(self, r: int) -> MemoryEstimate:
         """Bytes at the peak of a step."""
@@ -55,7 +61,7 @@ def predict(
     names: by whose rules target names reach modules; None is the stack's framework.
     """
     setup = stack.setup.fitted
-    stack = replace(stack, setup=setup)
+    stack = replace(stack, setup=setup, gpu=device.gpu)
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
     stack = settled(stack, model, device)
     shape = _shape(plan)
@@ -71,6 +77,8 @@ def predict(
         memory=terms,
         duration=duration,
         saved_parameters=sum(module.trained for module in plan.saved),
+        attention=heaviest(model, shape, stack) if device.cuda else None,
+        notes=tuple(attention_notes(model, shape, stack)) if device.cuda else (),
     )
 
 

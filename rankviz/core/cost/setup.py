@@ -59,7 +59,7 @@ class TrainingSetup:
     framework's own trainer does. "chunked" keeps all of them and works on some at a time; only measured rows of other
     programs have it."""
     attn_implementation: Attention = "sdpa"
-    """Only "eager" holds the attention matrix."""
+    """"sdpa" runs the kernel that core.cost.attention says; "eager" always holds the attention matrix."""
     max_steps: int | None = None
     tokens: int | None = None
     """Length of the training: optimizer steps, or tokens (padding included where no data are given). Neither means the
@@ -97,6 +97,14 @@ class TrainingSetup:
         """The set-up with max_length no longer than its data need."""
         length = self.fitted_length
         return self if length == self.max_length else replace(self, max_length=length)
+
+    @property
+    def mixes_lengths(self) -> bool:
+        """Whether examples of one micro-step are known to differ in length. Truncated ones do not."""
+        data, limit = self.data, self.max_length
+        if data is None or data.mean_tokens is None or data.truncates(limit) or self.per_device_train_batch_size == 1:
+            return False
+        return data.mean_tokens < min(data.longest_tokens or limit, limit)
 
     def computed_tokens(self, model: ModelSpec) -> Range:
         """Tokens of an example that a step of this model computes, padding included; max_length without data."""

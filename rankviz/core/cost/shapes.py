@@ -45,12 +45,14 @@ class BlockKind(NamedTuple):
     """What these modules read, counted once like `inputs`, without the output of attention, which it keeps itself."""
     targeted_mlp_hidden: int
     """Input of the projection down where it carries an adapter, else 0."""
+    targeted_mlp_inputs: int
+    """Of targeted_inputs, what modules of the MLP read."""
+    targeted_mlp_shared_inputs: int
+    """Of targeted_shared_inputs the same."""
     padded_outputs: int
     """Outputs of the targeted projections into attention, where others of them carry no adapter; else 0."""
     targeted_modules: int
     """How many modules carry an adapter; experts × active ones."""
-    targeted_expert_weights: int
-    """Weights of fused expert parameters that carry an adapter."""
     activations: BlockActivations | None = None
     """What these blocks hold without an adapter, where it was read off their class."""
 
@@ -68,6 +70,10 @@ class ModelShape(NamedTuple):
     """Weights of the largest layer that a quantizer reaches."""
     largest_targeted: int
     """Weights of the largest layer that carries an adapter, experts left out."""
+    targeted_experts: tuple[int, ...]
+    """Weights of one block's fused expert parameters that carry an adapter, the smallest first."""
+    expert_blocks: int
+    """How many blocks have these."""
     linear_rows: int
     """Output rows of all layers that a quantizer reaches; int8 keeps a scale for each."""
 
@@ -92,12 +98,12 @@ class _Sums:
     targeted_inputs: int = 0
     targeted_outputs: int = 0
     targeted_modules: int = 0
-    targeted_expert_weights: int = 0
     targeted_into_attention: int = 0
     targeted_attention_readers: int = 0
     targeted_mlp_readers: int = 0
     targeted_own_inputs: int = 0
     targeted_mlp_hidden: int = 0
+    targeted_mlp_inputs: int = 0
 
     def add_layer(self, layer: LinearLayer, active: int, hidden_size: int) -> None:
         out = writes_residual(layer, hidden_size)
@@ -125,10 +131,9 @@ class _Sums:
         self.targeted_inputs += active * layer.in_features
         self.targeted_outputs += active * layer.out_features
         self.targeted_modules += active
-        if layer.kind == "experts":
-            self.targeted_expert_weights += layer.num_experts * layer.in_features * layer.out_features
-        if out and (layer.part == "mlp" or layer.kind == "experts"):
-            self.targeted_mlp_hidden += active * layer.in_features
+        if layer.part == "mlp" or layer.kind == "experts":
+            self.targeted_mlp_inputs += active * layer.in_features
+            self.targeted_mlp_hidden += active * layer.in_features if out else 0
         if layer.part == "attention" and not out:
             self.targeted_into_attention += layer.out_features
         if _reads_hidden(layer, out, hidden_size):
@@ -168,9 +173,11 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
         if layer.blocks:
             by_blocks.setdefault(layer.blocks, _Sums()).add_layer(layer, active, model.hidden_size)
     active_adapter = largest_targeted = 0
+    experts: dict[str, tuple[int, int]] = {}
     for each in adapted:
         layer = each.layer
         if layer.kind == "experts":
+            experts[layer.path] = layer.num_experts * layer.in_features * layer.out_features, each.count
             active = _active(model, layer)
             factor = each.rank_factor * active // layer.num_experts
         else:
@@ -189,6 +196,8 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
         active_adapter_parameters=active_adapter,
         largest_linear=largest,
         largest_targeted=largest_targeted,
+        targeted_experts=tuple(sorted(weights for weights, _ in experts.values())),
+        expert_blocks=max((count for _, count in experts.values()), default=0),
         linear_rows=rows,
     )
 
@@ -237,7 +246,8 @@ def _kind(count: int, members: list[_Sums], layer_type: str, hidden_size: int) -
         targeted_outputs=total.targeted_outputs,
         targeted_shared_inputs=hidden_size * targeted_readers + total.targeted_own_inputs,
         targeted_mlp_hidden=total.targeted_mlp_hidden,
+        targeted_mlp_inputs=total.targeted_mlp_inputs,
+        targeted_mlp_shared_inputs=hidden_size * bool(total.targeted_mlp_readers) + total.targeted_mlp_hidden,
         padded_outputs=total.targeted_into_attention if partly else 0,
         targeted_modules=total.targeted_modules,
-        targeted_expert_weights=total.targeted_expert_weights,
     )

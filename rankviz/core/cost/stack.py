@@ -9,6 +9,7 @@ from typing import Literal
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device
+from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import adapter_dtype, saved_dtype
 
@@ -66,8 +67,9 @@ class Habits:
     """The last micro-step's logits, and with them the graph behind them, live until the next forward pass is over."""
     dequantizes_twice: bool = False
     """A weight is unpacked to fp16, then copied to bf16, and both are there for a moment (Lightning's bitsandbytes)."""
-    softcaps_by_hand: bool = False
-    """Attention with a soft cap on its scores holds the attention matrix."""
+    own_models: bool = False
+    """Model code of the program's own (litgpt, torchtune), which gives SDPA what a fused kernel takes; attention with a
+    soft cap on its scores holds the attention matrix."""
     rebinds_logits: bool = False
     """transformers before 4.46 let the 16-bit logits go once their fp32 copy was there, and Trainers of that time the
     output once the loss was known."""
@@ -79,8 +81,10 @@ class Habits:
     """Packed experts are unpacked some at a time, in at most half of what is free."""
     loads_plain_nf4: bool = False
     """Unsloth of before it had dynamic 4-bit checkpoints, or a row that says that it loaded none."""
-    holds_logits: bool = True
-    """The model's output, logits and all, stays referenced until the backward pass is over."""
+    holds_logits: bool = False
+    """The model's output, logits and all, stays referenced until the backward pass is over, or as much in its place."""
+    copies_keys: bool = False
+    """Keys and values are copied to every query head before SDPA, whatever kernel takes them."""
     weight_bytes: float | None = None
     """Of a quantized weight, where the format is none of RankViz's."""
     pads_adapters: bool = False
@@ -91,20 +95,19 @@ class Habits:
         return self.unsloth_kernels or self.triton_kernels
 
 
-CPU_HABITS = Habits(on_cpu=True, autocast=False, holds_logits=False)
+CPU_HABITS = Habits(on_cpu=True, autocast=False)
 """Of Unsloth's CPU backend, and of TRL and PEFT where there is no card."""
 
 
 def habits_of(setup: TrainingSetup) -> Habits:
-    """Of the programs that RankViz offers: Unsloth, TRL's SFTTrainer, and a plain PEFT script with k-bit preparation
-    and no Trainer. Dtypes: core.lora.adapter_dtype and saved_dtype."""
+    """Of the programs that RankViz offers: Unsloth, TRL's SFTTrainer, and transformers' Trainer or a plain loop with
+    PEFT's k-bit preparation. All train under 16-bit autocast and let the model's output go before the backward pass
+    (transformers 5.17 Trainer.training_step; export.code.peft_loop). Dtypes: core.lora.adapter_dtype, saved_dtype."""
     framework = setup.framework
     raised = "all" if framework == "peft" and setup.quantized else "none"
     return Habits(
         unsloth_kernels=framework == "unsloth",
-        autocast=framework != "peft",
         raised=raised,
-        holds_logits=framework != "unsloth",
         moves_embedding=framework == "unsloth",
         unsloth_loss="func" if setup.loss_path == "fused-func" else "chunked",
         adapter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision)],
@@ -122,6 +125,8 @@ class Stack:
     assume: Assumptions
     measured_habits: Habits | None = None
     """Of the program that a measured row comes from; None is that of the framework."""
+    gpu: Gpu | None = None
+    """The card, where it is in the table; None is one of Ampere or newer."""
     habits: Habits = field(init=False, repr=False, compare=False)
     """Made once: each block of a model asks for them."""
 
@@ -130,11 +135,15 @@ class Stack:
 
     @property
     def kind(self) -> str:
-        """The kind of setting whose measured rows speak for this one: which kernels, and what makes the peak."""
+        """The kind of setting whose measured rows speak for this one, by what was asked for."""
+        return self.kind_with(matrix=self.setup.attn_implementation == "eager")
+
+    def kind_with(self, *, matrix: bool) -> str:
+        """The same by which kernels run and what makes the peak. matrix: whether blocks hold the attention matrix."""
         if self.habits.on_cpu:
             return "cpu"
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
-        if self.setup.attn_implementation == "eager":
+        if matrix:
             return f"{kernels}-eager"
         return f"{kernels}-none" if self.setup.gradient_checkpointing == "none" else kernels
 
@@ -152,6 +161,35 @@ class Stack:
     def activation_bytes(self) -> int:
         """Of one activation between products: fp32 too where hidden states were raised."""
         return 4 if self.habits.raised != "none" else self.compute_bytes
+
+    @property
+    def autocasts(self) -> bool:
+        """Products turn their fp32 operands to 16 bit."""
+        return self.habits.autocast and self.compute_bytes == 2
+
+    @property
+    def copies_inputs(self) -> bool:
+        """Each adapter turns its input into another dtype, and keeps the copy."""
+        wider = self.habits.adapter_bytes > self.activation_bytes
+        return (wider or (self.autocasts and self.activation_bytes == 4)) and not self.habits.unsloth_kernels
+
+    @property
+    def attention_bytes(self) -> int:
+        """Of one element of queries, keys and values as the attention kernel gets them."""
+        return 2 if self.autocasts else self.activation_bytes
+
+    @property
+    def compute_capability(self) -> float:
+        """Of the card, or the least that bf16 or its absence speaks for."""
+        gpu = self.gpu
+        if gpu is not None and gpu.compute_capability is not None:
+            return gpu.compute_capability
+        return 8.0 if gpu is None or gpu.supports_bf16 else 7.5
+
+    @property
+    def in_fp16(self) -> bool:
+        """Products in 16 bit are in fp16 rather than bf16."""
+        return self.setup.precision == "fp16" or self.compute_capability < 8
 
     @property
     def residual_bytes(self) -> int:
@@ -174,6 +212,6 @@ def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: As
     """
     setup = training.without_auto(device)
     if device.cuda:
-        return Stack(setup=setup, use_dora=use_dora, assume=assume)
+        return Stack(setup=setup, use_dora=use_dora, assume=assume, gpu=device.gpu)
     plain = replace(setup, framework="peft", loss_path="full")
     return Stack(setup=plain, use_dora=use_dora, assume=assume, measured_habits=CPU_HABITS)

@@ -19,6 +19,7 @@ A quantized weight is read, and written in 16 bit, for each product.
 
 from typing import NamedTuple
 
+from rankviz.core.cost.attention import attention_of, heaviest
 from rankviz.core.cost.shapes import BlockKind, ModelShape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec
@@ -41,6 +42,9 @@ Unsloth's kernels copy no input, and are taken like an adapter in the activation
 LOGIT_BYTES = {2: 45, 4: 34}
 EAGER_BYTES = {2: 84, 4: 68}
 """For each element of the attention matrix, with checkpointing; two thirds without."""
+MATH_BYTES = 87
+"""The same of torch's math kernel, in fp32 whatever the queries are: 59 on a CPU, and 14 more in each forward pass on
+CUDA, which runs _safe_softmax operator by operator."""
 
 
 class Work(NamedTuple):
@@ -59,18 +63,18 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
     """weight_gradients: whether the base trains too, which takes 2P + 2HV operations a token more."""
     setup, habits = stack.setup, stack.habits
     tokens, checkpointed = setup.tokens_per_micro_step, setup.gradient_checkpointing != "none"
-    wide = stack.activation_bytes == 4
     passes, adapter_passes, attention_passes = (6, 8, 4.5) if checkpointed else (4, 6, 3.5)
     head = (6 if weight_gradients else 4) * model.hidden_size * model.vocab_size
     weights = (passes + 2 * weight_gradients) * shape.active_weights
     attention = attention_passes * _attention_operations(model, shape, stack)
     adapter = adapter_passes * float(shape.active_adapter_parameters)
+    attends = heaviest(model, shape, stack)
     plain_fp32 = setup.precision == "fp32"
     raised_head = plain_fp32 or (habits.raised == "all" and not habits.autocast)
     in_fp32 = {
         "weights": plain_fp32,
         "head": raised_head,
-        "attention": wide and not habits.autocast,
+        "attention": stack.attention_bytes == 4 or (attends is not None and attends.kernel == "math"),
         "adapter": habits.adapter_bytes == 4 and not habits.autocast,
     }
     parts = {"weights": weights, "head": head, "attention": attention}
@@ -85,10 +89,12 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
 
 def _attention_operations(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     """A token's, forward."""
-    eager = stack.setup.attn_implementation == "eager"
     length = stack.setup.max_length
     return sum(
-        4 * kind.count * kind.attention_width * (length if eager else _keys_per_query(model, length, kind.sliding))
+        4
+        * kind.count
+        * kind.attention_width
+        * (length if attention_of(kind, model, stack).holds_matrix else _keys_per_query(model, length, kind.sliding))
         for kind in shape.kinds
     )
 
@@ -117,15 +123,16 @@ def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """A token's."""
     width, checkpointed = stack.activation_bytes, stack.setup.gradient_checkpointing != "none"
     per_hidden, per_attention, per_mlp = BLOCK[width, checkpointed]
-    copies = stack.habits.adapter_bytes > width and not stack.habits.unsloth_kernels
-    way = ("autocast" if stack.habits.autocast else "copies") if copies else width
+    way = ("autocast" if stack.autocasts else "copies") if stack.copies_inputs else width
     per_in, per_out = ADAPTER[way][checkpointed]
     moved = per_hidden * model.hidden_size + per_attention * kind.attention + per_mlp * kind.mlp
     if width == 4 and stack.setup.quantized:
         # Every 4-bit layer turns its fp32 input into 16 bit and its output back: 6 bytes each, in each pass.
         moved += 6 * (3 if checkpointed else 2) * (7 * model.hidden_size + kind.attention + kind.mlp)
     moved += per_in * kind.targeted_inputs + per_out * kind.targeted_outputs
-    if stack.setup.attn_implementation == "eager" and kind.attention_width:
+    attention = attention_of(kind, model, stack)
+    if attention.holds_matrix:
         share = 1.0 if checkpointed else 2 / 3
-        moved += share * EAGER_BYTES[width] * model.num_attention_heads * stack.setup.max_length
+        of_matrix = MATH_BYTES if attention.kernel == "math" else EAGER_BYTES[stack.attention_bytes]
+        moved += share * of_matrix * model.num_attention_heads * stack.setup.max_length
     return moved

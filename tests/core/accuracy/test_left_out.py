@@ -12,9 +12,9 @@ from rankviz.core.accuracy.summarize import summarize
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.quantity import Range
 from tests.support.runs.measured_rows import measured_row
-from tests.support.runs.toy import ASSETS, TOY, gpu
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 
-CONSTANTS = load_constants(ASSETS)
+CONSTANTS = load_constants(ASSETS).with_rows([ASSUMPTIONS.row("cublas-workspace-bytes")])
 UNMEASURED = CONSTANTS.value("width-unmeasured")
 
 

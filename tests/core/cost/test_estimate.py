@@ -232,6 +232,7 @@ def test_every_assumption_is_used_by_some_estimate():
         {"optim": "adamw_torch", "gradient_checkpointing": "none"},
         {"optim": "paged_adamw_8bit"},
         {"attn_implementation": "eager"},
+        {"attn_implementation": "eager", "precision": "fp16"},
     ):
         for framework in ("unsloth", "peft"):
             estimate(TOY, question(framework=framework, training=setup), unseen, listening)
@@ -241,6 +242,9 @@ def test_every_assumption_is_used_by_some_estimate():
         estimate(TOY, question(framework="peft", training=eager), None, listening)
     estimate(hybrid, question(use_dora=True, training={"precision": "bf16", "loss_path": "full"}), CARD, listening)
     estimate(TOY_MOE, question(framework="peft"), CARD, listening)
+    estimate(TOY, question(framework="trl"), gpu(compute_capability=9.0), listening)
+    estimate(TOY, question(framework="trl"), gpu(compute_capability=7.5), listening)
+    estimate(replace(TOY, model_type="gpt_oss"), question(framework="trl"), CARD, listening)
     dynamic = replace(TOY, unsloth_checkpoint=UnslothCheckpoint(repository="unsloth/toy-unsloth-bnb-4bit"))
     estimate(dynamic, question(framework="unsloth"), CARD, listening)
     estimate(TOY, question(framework="trl", training={"precision": "bf16", "loss_path": "full"}), None, listening)

@@ -40,7 +40,7 @@ def test_only_the_active_experts_are_multiplied_and_kept():
     assert 2 * (768 + 2 * (256 + 128)) == shape.active_weights
     assert 2 * (16 + 8) == kind.mlp
     assert 2 * 2 * (16 + 16) == shape.active_adapter_parameters
-    assert 4 * 16 * 16 == kind.targeted_expert_weights
+    assert ((4 * 16 * 16,), 2) == (shape.targeted_experts, shape.expert_blocks)
 
 
 def test_blocks_that_differ_are_told_apart():

@@ -159,7 +159,7 @@ def test_a_fuller_card_leaves_unpacked_experts_a_smaller_window():
         for length in (1024, 4096)
     }
 
-    stack = 2 * 32 * 5760 * 2880
+    stack = 2 * 32 * 5760 * 2880 + 17_039_360  # cuBLAS's workspaces
     assert stack >= at[1024].other > at[4096].other
 
 

@@ -43,7 +43,7 @@ def test_a_block_moves_what_its_operators_read_and_write(program, checkpointing,
 
 
 def test_the_loss_moves_what_its_operators_read_and_write():
-    settings = {**PROGRAMS["autocast, fp32 adapter"], "checkpointing": "hf", "targets": QV}
+    settings = {**PROGRAMS["autocast, output held"], "checkpointing": "hf", "targets": QV}
 
     of_a_logit = [
         (count(**settings, vocab=4032) - count(**settings, vocab=32)) / (4000 * BATCH * LENGTH)

@@ -1,7 +1,9 @@
 """One training step of a small Llama with a LoRA, in torch and as RankViz's formulas have it."""
 
+from dataclasses import replace
+
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.stack import Habits, Stack
+from rankviz.core.cost.stack import CPU_HABITS, Stack
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
 from tests.support.runs.toy import ASSUMPTIONS, layer
@@ -14,11 +16,14 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 SEVEN = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 
 PROGRAMS = {
-    "autocast, fp32 adapter": {"habits": Habits(autocast=True), "precision": "bf16"},
-    "autocast, output dropped": {"habits": Habits(autocast=True, holds_logits=False), "precision": "bf16"},
-    "no autocast, fp32 adapter": {"habits": Habits(autocast=False), "precision": "bf16"},
-    "no autocast, bf16 adapter": {"habits": Habits(autocast=False, adapter_bytes=2), "precision": "bf16"},
-    "all fp32": {"habits": Habits(autocast=False), "precision": "fp32"},
+    name: {"habits": replace(CPU_HABITS, **habits), "precision": precision}
+    for name, precision, habits in (
+        ("autocast, output held", "bf16", {"autocast": True, "holds_logits": True}),
+        ("autocast, output dropped", "bf16", {"autocast": True}),
+        ("no autocast, fp32 adapter", "bf16", {"holds_logits": True}),
+        ("no autocast, bf16 adapter", "bf16", {"holds_logits": True, "adapter_bytes": 2}),
+        ("all fp32", "fp32", {"holds_logits": True}),
+    )
 }
 
 

@@ -15,7 +15,7 @@ CELLS = {
     "r": "2",
     "targets": "q_proj,v_proj",
     "batch": "1",
-    "grad_accum": "1",
+    "grad_accum": "2",
     "seq_len": "10",
     "checkpointing": "hf",
     "attn": "flash",

@@ -6,7 +6,7 @@ T the tokens of a micro-step after padding, r the rank.
 
 import math
 
-from rankviz.core.cost.memory.loss import SOFTCAPPED
+from rankviz.core.cost.attention import CAPS_SCORES, WITHOUT_SDPA, Attention, attention_of, head_dim, key_heads
 from rankviz.core.cost.shapes import BlockKind, ModelShape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.activations import ActivationBytes
@@ -41,19 +41,90 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     tests/core/model/test_activations.py.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
-    # the softmax in fp32, and its 16-bit copy; a soft cap's tanh keeps its result too
-    eager = ((4 if width == 4 else 6) + (2 if _softcapped(model, stack) else 0)) * _eager_matrix(kind, model, stack)
+    attention = attention_bytes(kind, model, stack)
     llama = _llama_kept(kind, model.hidden_size, stack)
     held = _held(kind, stack)
     shown = held.kept + (held.own_input if stack.setup.gradient_checkpointing == "none" else 0) if held else llama
     if stack.habits.unsloth_kernels and stack.habits.fast_blocks:
         elements = 4 * model.hidden_size + kind.attention + kind.mlp - kind.mlp_hidden
-        return tokens * width * elements + eager, 0.0
-    each = shown + _adapter_input_bytes(kind, stack)
+        return tokens * width * elements + attention, 0.0
+    each = shown + _adapter_input_bytes(kind, stack) - (width - stack.attention_bytes) * kind.attention
     each += quantized_inputs(kind, stack) / tokens
     if stack.habits.pads_adapters:
         each += width * kind.padded_outputs
-    return tokens * each + eager, float(tokens * width * kind.targeted_modules)
+    return tokens * each + attention, float(tokens * width * kind.targeted_modules)
+
+
+def attention_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """What the kernel keeps beyond flash's queries, keys, values and output: the matrix, and the copies before it.
+
+    Eager attention keeps the softmax in fp32 and its 16-bit copy, with sinks the copy alone; the math kernel the
+    softmax and fp32 copies of queries, keys and values, as many key heads as query heads. A fused kernel that is given
+    a mask keeps one in the queries' dtype.
+    """
+    attention, width = attention_of(kind, model, stack), stack.attention_bytes
+    setup, queries = stack.setup, kind.attention_width
+    keys = key_heads(kind, model) * head_dim(kind, model)
+    kept = _matrix_kept(attention, model, stack) * _matrix_elements(attention, model, stack)
+    if attention.kernel == "math":
+        kept += setup.tokens_per_micro_step * (12 * queries - width * (queries + 2 * keys))
+    elif attention.expanded:
+        kept += setup.tokens_per_micro_step * width * 2 * (queries - keys)
+    if attention.masked and not attention.holds_matrix:
+        kept += width * setup.per_device_train_batch_size * setup.max_length**2
+    return kept
+
+
+def mask_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """Masks that the model makes once: a byte an element for SDPA, the queries' dtype for eager attention; of each
+    example where it is padded, else one for all."""
+    setup, width = stack.setup, stack.attention_bytes
+    made = {(kind.sliding, each.kernel == "eager") for kind, each in _attentions(model, shape, stack) if each.masked}
+    examples = setup.per_device_train_batch_size if setup.mixes_lengths else 1
+    return float(sum(width if eager else 1 for _, eager in made) * examples * setup.max_length**2)
+
+
+def holds_matrix(model: ModelSpec, shape: ModelShape, stack: Stack) -> bool:
+    """Whether some block holds the attention matrix."""
+    return any(each.holds_matrix for _, each in _attentions(model, shape, stack))
+
+
+def matrix_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """What one block's attention matrix comes to at its fullest moment; 0 where none is made."""
+    each = (attention for _, attention in _attentions(model, shape, stack) if attention.holds_matrix)
+    return max((_matrix_at_most(a, model, stack) * _matrix_elements(a, model, stack) for a in each), default=0.0)
+
+
+def _attentions(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[tuple[BlockKind, Attention]]:
+    return [(kind, attention_of(kind, model, stack)) for kind in shape.kinds]
+
+
+def _matrix_elements(attention: Attention, model: ModelSpec, stack: Stack) -> float:
+    """Elements of one block's attention matrix, where it is made at all: batch · heads · S²."""
+    setup = stack.setup
+    elements = setup.per_device_train_batch_size * model.num_attention_heads * setup.max_length**2
+    return float(elements) if attention.holds_matrix else 0.0
+
+
+def _matrix_kept(attention: Attention, model: ModelSpec, stack: Stack) -> int:
+    """Bytes an element of the matrix that one block keeps for its backward pass."""
+    width = stack.attention_bytes
+    if attention.kernel == "math":
+        return 4
+    if model.model_type in WITHOUT_SDPA:
+        return width
+    softmax = 4 if width == 4 else 6
+    return softmax + (width if model.model_type in CAPS_SCORES else 0)  # a cap's tanh keeps its result
+
+
+def _matrix_at_most(attention: Attention, model: ModelSpec, stack: Stack) -> float:
+    """Bytes an element at the fullest moment of the attention's backward pass."""
+    if attention.kernel == "math":
+        return stack.assume.value("math-attention-bytes")
+    if model.model_type in WITHOUT_SDPA:
+        return stack.attention_bytes * stack.assume.value("sink-attention-copies")
+    dtype = "-fp32" if stack.attention_bytes == 4 else "" if stack.in_fp16 else "-bf16"
+    return stack.assume.value(f"eager-attention-bytes{dtype}")
 
 
 def quantized_inputs(kind: BlockKind, stack: Stack) -> float:
@@ -86,20 +157,21 @@ def _llama_kept(kind: BlockKind, hidden: int, stack: Stack) -> float:
     return norms + width * (kind.attention + kind.mlp)
 
 
-def _adapter_input_bytes(kind: BlockKind, stack: Stack) -> float:
-    """Bytes a token of what adapters keep of their inputs.
+def _adapter_input_bytes(kind: BlockKind, stack: Stack, *, of_mlp: bool = False) -> float:
+    """Bytes a token of what adapters keep of their inputs; of_mlp: those of the MLP alone.
 
     An fp32 adapter under 16-bit activations makes a copy for each module (peft lora/layer.py, _cast_input_dtype): 4
-    bytes, or 2 where autocast turns it back. An adapter in the activations' own dtype keeps the input itself, once for
-    all modules that read it. Dropout makes a copy for each module, and a mask of a byte.
+    bytes, or 2 where autocast turns it back, as it does fp32 activations. An adapter in the activations' own dtype
+    keeps the input itself, once for all modules that read it. Dropout makes a copy for each module, and a mask of a
+    byte.
     """
-    habits, width = stack.habits, stack.activation_bytes
-    copies = habits.adapter_bytes > width and not habits.unsloth_kernels
-    if habits.lora_dropout:
-        return (1 + (4 if copies and not habits.autocast else width)) * kind.targeted_inputs
-    if copies:
-        return (2 if habits.autocast else 4) * kind.targeted_inputs
-    return width * kind.targeted_shared_inputs
+    width = stack.activation_bytes
+    inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
+    if stack.habits.lora_dropout:
+        return (1 + (4 if stack.copies_inputs and not stack.autocasts else width)) * inputs
+    if stack.copies_inputs:
+        return (2 if stack.autocasts else 4) * inputs
+    return width * (kind.targeted_mlp_shared_inputs if of_mlp else kind.targeted_shared_inputs)
 
 
 def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
@@ -108,15 +180,17 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     transformers: T times what its own classes were seen to hold without an adapter, or a Llama block's 6M + 2H in 16
     bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the projection down moves the
     moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies, 6M + 10H with
-    copies under autocast, 8M + 4H in fp32; that difference is added. Read off whole training steps; held to 5 % in
-    tests/core/cost/memory/test_against_autograd.py. Unsloth's own families: 2T(4H + M), so that with what they keep it
+    copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H in fp32 under autocast; that difference is
+    added. Read off whole training steps; held to 5 % in tests/core/cost/memory/test_against_autograd.py, the last one
+    in steps of rankviz.worker.simulate. Unsloth's own families: 2T(4H + M), so that with what they keep it
     comes to 2T(8H + 2Q + 2K + 3M) (kernels/fast_lora.py): 42 bytes a token and hidden unit of Llama-3.1-8B, which is
-    what unsloth_zoo/block_swap.py says was measured. Eager attention has its fullest moment later: `_eager_gradients`.
+    what unsloth_zoo/block_swap.py says was measured. An attention matrix has its fullest moment later:
+    `_matrix_gradients`.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
     beside = tokens * (_llama_gradients(kind, model, stack) + _gradients_beyond_llama(kind, model, stack))
     beside += 4 * (stack.residual_bytes - width) * tokens * model.hidden_size
-    return max(0.0, beside, _eager_gradients(kind, model, stack) - tokens * width * kind.mlp)
+    return max(0.0, beside, _matrix_gradients(kind, model, stack) - _given_back(kind, model, stack))
 
 
 def _gradients_beyond_llama(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
@@ -148,38 +222,32 @@ def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     width, hidden = stack.activation_bytes, model.hidden_size
     if own_blocks(stack):
         return width * (4 * hidden + kind.mlp_hidden)
-    mlp = kind.mlp / model.num_experts if _one_expert_at_a_time(model, stack) else kind.mlp
+    at_once = model.num_experts if _one_expert_at_a_time(model, stack) else 1
+    mlp = kind.mlp / at_once
     if not kind.targeted_mlp_hidden:
         return _plain_gradients(kind, hidden, width, mlp)
-    copies = stack.habits.adapter_bytes > width and not stack.habits.unsloth_kernels
-    if copies and stack.habits.autocast:
-        return width * mlp + 10 * hidden
+    if stack.copies_inputs and stack.autocasts and width == 4:
+        return width * mlp - 2 * kind.mlp_hidden / at_once + 2 * hidden
+    if stack.copies_inputs and stack.autocasts:
+        # while the adapter's input is there as it is, in fp32 and in 16 bit, with a gate or without
+        return 3 * width * kind.mlp_hidden / at_once + 10 * hidden
     without_one = width * (mlp - kind.mlp_hidden)
-    if copies:
+    if stack.copies_inputs:
         return without_one + 12 * hidden
     return without_one + 4 * hidden if width == 4 else max(without_one + 2 * hidden, 9 * hidden)
 
 
-def _eager_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
-    """What the attention matrix comes to in its own backward pass, beyond what is kept of it. By then the block's MLP
-    has given back what it kept."""
-    wide = stack.activation_bytes == 4
-    if _softcapped(model, stack):
-        return 0.0  # its matrix is small beside what all blocks keep
-    at_most = stack.assume.value("eager-attention-bytes-fp32" if wide else "eager-attention-bytes")
-    return (at_most - (4 if wide else 6)) * _eager_matrix(kind, model, stack)
+def _matrix_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """What the attention matrix comes to in its own backward pass, beyond what is kept of it."""
+    attention = attention_of(kind, model, stack)
+    more = _matrix_at_most(attention, model, stack) - _matrix_kept(attention, model, stack)
+    return more * _matrix_elements(attention, model, stack)
 
 
-def _eager_matrix(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
-    """Elements of one block's attention matrix, where it is made at all: batch · heads · S²."""
-    setup = stack.setup
-    if not kind.attention_width or (setup.attn_implementation != "eager" and not _softcapped(model, stack)):
-        return 0.0
-    return float(setup.per_device_train_batch_size * model.num_attention_heads * setup.max_length**2)
-
-
-def _softcapped(model: ModelSpec, stack: Stack) -> bool:
-    return stack.habits.softcaps_by_hand and model.model_type in SOFTCAPPED
+def _given_back(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """What the MLP, its adapters and the norm before it have given back once a backward pass comes to the attention."""
+    mlp = stack.activation_bytes * kind.mlp + 4 * model.hidden_size + _adapter_input_bytes(kind, stack, of_mlp=True)
+    return stack.setup.tokens_per_micro_step * mlp
 
 
 def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
@@ -187,7 +255,8 @@ def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     setting give (core.accuracy.bands), or the wider one of settings without rows, and more for what no row has, added
     as independent errors."""
     assume, setup = stack.assume, stack.setup
-    widths = [assume.first(f"width-{stack.kind}", "width-unmeasured")]
+    kinds = {stack.kind, stack.kind_with(matrix=holds_matrix(model, shape, stack))}
+    widths = [max(assume.first(f"width-{kind}", "width-unmeasured") for kind in kinds)]
     if model.num_experts:
         widths.append(assume.value("width-experts"))
     if without_attention := [kind for kind in shape.kinds if not kind.attention_width]:

@@ -19,10 +19,10 @@ TILE_COLUMNS = 16_384
 TILE_BUDGET_BYTES = 256 * 2**20
 CHUNK_BUDGET_BYTES = 2 * 2**30
 MIN_LOGITS = 512 * 151_936
-SOFTCAPPED = ("gemma2",)
-"""model_types with soft caps on scores and logits."""
+CAPS_LOGITS = ("gemma2", "gemma3n", "gemma4", "muse_glimmer", "vaultgemma")
+"""How model_types with a soft cap on their logits begin: final_logit_softcapping of their config.json."""
 MIN_ROWS, MAX_ROWS = 512, 4096
-"""These and the ones above, but for SOFTCAPPED: unsloth_zoo 2026.10.9, fused_losses/fused_linear.py."""
+"""These and the ones above, but for CAPS_LOGITS: unsloth_zoo 2026.10.9, fused_losses/fused_linear.py."""
 
 
 class LossMoment(NamedTuple):
@@ -61,8 +61,15 @@ def loss_moments(
             return [LossMoment(logits=assume.value(f"logits-bytes-triton{kind}") * logits, activations=head)]
         case "chunked":
             return _chunked_moments(model, stack, logits, head, previous_inputs)
-    per_logit = assume.value("logits-bytes-full")
-    return [LossMoment(logits=per_logit * logits + held_logits_bytes(model, stack), activations=head)]
+    per_logit = assume.value("logits-bytes-full") + _cap_bytes(model, stack)
+    held = held_logits_bytes(model, stack)
+    return [LossMoment(logits=per_logit * logits + held, activations=head, scratch=_head_copy_bytes(model, stack))]
+
+
+def _head_copy_bytes(model: ModelSpec, stack: Stack) -> float:
+    """The 16-bit copy that autocast makes of a head in fp32, which its backward pass reads again."""
+    raised = stack.habits.raised == "all" and stack.autocasts
+    return 2.0 * model.vocab_size * model.hidden_size if raised else 0.0
 
 
 def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
@@ -140,7 +147,7 @@ def _chunked_moments(
     """
     habits, setup = stack.habits, stack.setup
     wide = 4 if habits.fp32_logits else 2
-    capped = stack.compute_bytes if _softcaps(model, stack) else 0  # a tanh keeps its result
+    capped = _cap_bytes(model, stack)
     chunks = -(-setup.max_length // int(stack.assume.value("litgpt-loss-chunk-tokens")))
     at_loss = wide * (2 + 2 / chunks) + capped
     moments = [LossMoment(logits=at_loss * logits, activations=head)]
@@ -163,5 +170,6 @@ def dequantized_width(stack: Stack) -> int:
     return stack.compute_bytes * (2 if stack.habits.dequantizes_twice else 1)
 
 
-def _softcaps(model: ModelSpec, stack: Stack) -> bool:
-    return stack.habits.softcaps_by_hand and model.model_type in SOFTCAPPED
+def _cap_bytes(model: ModelSpec, stack: Stack) -> int:
+    """Bytes a logit that a soft cap keeps: the result of its tanh."""
+    return stack.compute_bytes if model.model_type.startswith(CAPS_LOGITS) else 0

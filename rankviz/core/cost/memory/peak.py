@@ -1,6 +1,6 @@
 """Estimates the peak memory of one LoRA training step, by component.
 
-    allocated = base + p · (weight + gradient + optimizer) + the largest of four moments:
+    allocated = base + p · (weight + optimizer) + the largest of four moments, each with the gradients that are there:
       the loss          checkpoints + what the last norm keeps + logits
       the backward      checkpoints + what one block keeps + its gradients + merged weights
       a product         checkpoints + what one block keeps + one de-quantized weight + merged weights
@@ -8,7 +8,9 @@
     reserved  = what is known from shapes · its slack + those moments · slack of the caching allocator
     device    = reserved + CUDA context, which is what nvidia-smi shows
 
-Without checkpointing, what all blocks keep takes the place of the checkpoints. The formulas of the parts and where
+Without checkpointing, what all blocks keep takes the place of the checkpoints. All gradients are there at each moment
+where micro-steps accumulate; in the only micro-step of a step none at the loss, and block by block as many come as
+checkpoints go, so that the first and the last block to go back are the fullest. The formulas of the parts and where
 they were read are in weights.py, blocks.py and loss.py; each constant and each width of a band is a row of
 assumptions.json. Left out: images, several GPUs, other programs' memory.
 
@@ -30,6 +32,23 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 
 
+class Moment(NamedTuple):
+    """Bytes beside the base, the adapter and the optimizer's states."""
+
+    activations: float
+    logits: float
+    other: float
+    gradients: float
+
+    @property
+    def modelled(self) -> float:
+        return self.activations + self.logits
+
+    @property
+    def counted(self) -> float:
+        return self.other + self.gradients
+
+
 class MemoryTerms(NamedTuple):
     """Everything that doesn't depend on rank."""
 
@@ -41,11 +60,17 @@ class MemoryTerms(NamedTuple):
     adapter: TrainedBytes
     saved: TrainedBytes
     checkpoints: float
+    masks: float
+    """There from the first block's forward pass to its backward pass."""
     blocks: tuple[tuple[float, float, float], ...]
     """For each kind of block: what it keeps for its backward pass, bytes more for each unit of rank, and the gradients
     alive at its fullest moment. Without checkpointing the first two are 0, since `kept` has them for all blocks."""
     kept: tuple[float, float]
     """Without checkpointing, what all blocks keep, in the same form."""
+    depth: int
+    """Blocks."""
+    accumulates: bool
+    """A step has more than one micro-step."""
     loss: tuple[LossMoment, ...]
     free: float
     """Bytes free on the card before the adapter is there, which Unsloth's loss and its embedding depend on; infinite
@@ -94,7 +119,7 @@ def memory_terms(
     gradients = [blocks.backward_bytes(kind, model, stack) for kind in shape.kinds]
     free = math.inf if usable_bytes is None else usable_bytes - context.expected - base
     slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
-    slack = "eager" if setup.attn_implementation == "eager" else slack
+    slack = "eager" if blocks.holds_matrix(model, shape, stack) else slack
     previous = sum(kind.count * blocks.quantized_inputs(kind, stack) for kind in shape.kinds)
     return MemoryTerms(
         base_weights=base,
@@ -103,8 +128,11 @@ def memory_terms(
         adapter=weights.trained_bytes(stack, stack.habits.adapter_bytes),
         saved=weights.trained_bytes(stack, stack.habits.saved_bytes),
         checkpoints=blocks.checkpoint_bytes(model, shape, stack),
+        masks=blocks.mask_bytes(model, shape, stack),
         blocks=tuple((*one, more) for one, more in zip(each, gradients, strict=True)),
         kept=kept,
+        depth=max(1, shape.blocks),
+        accumulates=setup.gradient_accumulation_steps > 1,
         loss=tuple(loss_moments(model, stack, usable_bytes, previous)),
         free=free,
         embedding=weights.movable_embedding_bytes(model, stack),
@@ -145,13 +173,12 @@ def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int
 def _with_embedding_moved(terms: MemoryTerms, r: int, lora: int, full: int, moved: int) -> MemoryEstimate:
     """The peak with so many bytes of the embedding on the host."""
     adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
-    gradients = round(lora * terms.adapter.gradient + full * terms.saved.gradient)
     optimizer = round(lora * terms.adapter.optimizer + full * terms.saved.optimizer)
     base = terms.base_weights - moved
-    static = base + adapter + gradients + optimizer
     moments = _moments(terms, r, adapter - moved, lora, full)
-    activations, logits, other = (round(part) for part in max(moments, key=sum))
-    band, reserved = _bands(terms, static, moments, (activations + logits, other))
+    activations, logits, other, gradients = (round(part) for part in max(moments, key=sum))
+    peak = Moment(activations, logits, other, gradients)
+    band, reserved = _bands(terms, base + adapter + optimizer, moments, peak)
     context = terms.context
     return MemoryEstimate(
         base_weights=base,
@@ -183,24 +210,33 @@ def _last_rank_with_embedding(terms: MemoryTerms, r: int, lora: int, full: int) 
     return max(0, min(r - 1, math.floor(left / each))) if each else 0
 
 
-def _moments(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> list[tuple[float, float, float]]:
-    """Activations, logits and other at each moment that can hold most."""
+def _moments(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> list[Moment]:
+    """All moments that can hold most."""
     kept = terms.checkpoints + terms.kept[0] + r * terms.kept[1]
     temporaries = lora * terms.adapter.temporary + full * terms.saved.temporary
-    moments = [(0.0, 0.0, temporaries + terms.standing)]
+    of_lora, of_full = lora * terms.adapter.gradient, full * terms.saved.gradient
+    before = of_full + (of_lora if terms.accumulates else 0.0)
+    moments = [Moment(0.0, 0.0, temporaries + terms.standing, of_lora + of_full)]
     for moment in terms.loss:
         logits = moment.logits
         if moment.cap is not None:
             # of what is free when the first forward pass begins, without gradients and states
             logits = min(logits, moment.cap, max(0.0, (terms.free - adapter) * moment.share_of_free))
-        moments.append((kept + moment.activations, logits, moment.scratch + terms.standing))
+        activations = terms.masks + kept + moment.activations
+        moments.append(Moment(activations, logits, moment.scratch + terms.standing, before))
+    ends = [(kept, before)]
+    if not terms.accumulates:
+        ends = [(kept, before + of_lora / terms.depth), (kept / terms.depth, before + of_lora)]
     for fixed, slope, gradients in terms.blocks:
-        block, scratch = kept + fixed + r * slope, terms.merged + terms.standing
-        unpacked = scratch + _unpacked_bytes(terms, adapter, block)
-        moments += [
-            (block + gradients, terms.held_logits, unpacked if terms.with_gradients else scratch),
-            (block, terms.held_logits, unpacked),
-        ]
+        scratch = terms.merged + terms.standing
+        for others, made in ends:
+            block = terms.masks + others + fixed + r * slope
+            unpacked = scratch + _unpacked_bytes(terms, adapter, block)
+            with_gradients = unpacked if terms.with_gradients else scratch
+            moments += [
+                Moment(block + gradients, terms.held_logits, with_gradients, made),
+                Moment(block, terms.held_logits, unpacked, made),
+            ]
     return moments
 
 
@@ -211,19 +247,17 @@ def _unpacked_bytes(terms: MemoryTerms, adapter: int, block: float) -> float:
     return min(terms.dequantized, max(0.0, (terms.free - adapter - block) / 2))
 
 
-def _bands(
-    terms: MemoryTerms, static: int, moments: list[tuple[float, float, float]], peak: tuple[int, int]
-) -> tuple[Range, Range]:
+def _bands(terms: MemoryTerms, static: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
     """What is allocated and what torch reserves for it.
 
-    Weights, adapter, states and scratch are counted and have a narrow band of some MiB, activations and logits are
-    modelled and have a wider one. Each end is that of the moment which is fullest there. peak: modelled and other, as
-    expected.
+    Weights, adapter, gradients, states and scratch are counted and have a narrow band of some MiB, activations and
+    logits are modelled and have a wider one. Each end is that of the moment which is fullest there. static: what every
+    moment has. peak: as expected.
     """
     narrow, wide, extra = terms.width_static, terms.width_working, terms.base_extra
     fixed, slack = terms.slack_static, terms.slack
-    low = max(other * (1 - narrow) + (kept + logits) * max(0.0, 1 - wide) for kept, logits, other in moments)
-    ends = [(other * (1 + narrow), (kept + logits) * (1 + wide)) for kept, logits, other in moments]
+    low = max(each.counted * (1 - narrow) + each.modelled * max(0.0, 1 - wide) for each in moments)
+    ends = [(each.counted * (1 + narrow), each.modelled * (1 + wide)) for each in moments]
     off = terms.static_bytes_off
     static_low = max(0.0, static * (1 - narrow) - (extra.expected - extra.low) - off)
     static_high = static * (1 + narrow) + extra.high - extra.expected + off
@@ -231,11 +265,13 @@ def _bands(
         # fuller cards get smaller windows: half of what is left beside all else
         usable = terms.free + terms.base_weights + terms.context.expected - terms.context.high
         left = usable - static_high * fixed.high
-        ends = [(min(scratch, max(0.0, (left - kept * slack.high) / 2)), kept) for scratch, kept in ends]
-    modelled, other = peak
-    expected = static + modelled + other
+        ends = [
+            (each.gradients + min(each.other, max(0.0, (left - each.gradients - kept * slack.high) / 2)), kept)
+            for each, (_, kept) in zip(moments, ends, strict=True)
+        ]
+    expected = static + sum(peak)
     band = Range(static_low + low, expected, max(expected, static_high + max(map(sum, ends))))
-    expected = (static + other) * fixed.expected + modelled * slack.expected
+    expected = (static + peak.counted) * fixed.expected + peak.modelled * slack.expected
     most = static_high * fixed.high + max(scratch * fixed.high + kept * slack.high for scratch, kept in ends)
     reserved = Range(band.low * slack.low, expected, max(expected, most))
     return band, reserved

@@ -98,22 +98,30 @@ def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> floa
 
 
 def standing_bytes(shape: ModelShape, stack: Stack) -> float:
-    """The buffer that Unsloth's own families unpack weights into, allocated once at the size of the largest
-    (kernels/utils.py, WEIGHT_BUFFERS)."""
-    if not (own_blocks(stack) and stack.setup.precision in ("nf4", "nf4-dq")):
+    """What is allocated once and stays: cuBLAS's workspaces, and the buffer that Unsloth's own families unpack weights
+    into, of the size of the largest (kernels/utils.py, WEIGHT_BUFFERS)."""
+    if stack.habits.on_cpu:
         return 0.0
-    return float(stack.compute_bytes * shape.largest_linear)
+    large = "-hopper" if 9 <= stack.compute_capability < 11 else ""
+    workspaces = stack.assume.value(f"cublas-workspace-bytes{large}")
+    if not (own_blocks(stack) and stack.setup.precision in ("nf4", "nf4-dq")):
+        return workspaces
+    return workspaces + stack.compute_bytes * shape.largest_linear
 
 
 def merged_bytes(shape: ModelShape, stack: Stack) -> float:
-    """DoRA's merged weight for its norm, and PEFT's merged experts (ParamWrapper adds the adapter to the whole expert
-    parameter, and its gradient is as large)."""
+    """DoRA's merged weight for its norm, and PEFT's merged experts.
+
+    ParamWrapper adds the adapter to each whole expert parameter (peft lora/layer.py), and its gradient is as large. The
+    backward pass has the gradient of one parameter at a time, the last one's first, and lets go of that one's merged
+    weight then: so the smaller of a pair beside both, or the larger beside its own gradient. Without checkpointing the
+    merged weights of all blocks stay.
+    """
     merged = stack.assume.value("dora-norm-bytes") * shape.largest_targeted if stack.use_dora else 0.0
-    if not stack.habits.unsloth_kernels:
-        experts = [kind.targeted_expert_weights for kind in shape.kinds]
-        if stack.setup.gradient_checkpointing == "none":
-            most = sum(kind.count * kind.targeted_expert_weights for kind in shape.kinds)
-        else:
-            most = max(experts, default=0)
-        merged += stack.assume.value("merged-experts-copies") * stack.compute_bytes * most
-    return merged
+    if stack.habits.unsloth_kernels or not shape.targeted_experts:
+        return merged
+    smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)
+    weights = max(every + smallest, 2 * largest)
+    if stack.setup.gradient_checkpointing == "none":
+        weights = every * shape.expert_blocks + smallest
+    return merged + stack.compute_bytes * weights

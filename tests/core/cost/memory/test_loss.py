@@ -13,12 +13,12 @@ LLAMA, QWEN3_4B, GEMMA_3_4B = (4096, 128_256), (2560, 151_936), (2560, 262_208)
 CARD_80_GIB, CARD_24_GIB = 79.2 * 2**30, 22.0 * 2**30
 
 
-def moments(framework="trl", habits=None, usable=None, previous=0.0, **setup):
+def moments(spec=TOY, framework="trl", habits=None, usable=None, previous=0.0, **setup):
     fields = {"precision": "bf16", "per_device_train_batch_size": 1, "max_length": 512, "loss_path": "full", **setup}
     chosen = Stack(
         setup=TrainingSetup(framework=framework, **fields), use_dora=False, assume=ASSUMPTIONS, measured_habits=habits
     )
-    return loss_moments(TOY, chosen, usable, previous)
+    return loss_moments(spec, chosen, usable, previous)
 
 
 def all_of(moment):
@@ -26,10 +26,21 @@ def all_of(moment):
 
 
 def test_transformers_own_loss_holds_three_fp32_copies_and_what_the_caller_keeps():
-    (plain,), (dropped,) = moments(), moments(habits=Habits(rebinds_logits=True))
+    (plain,), (held,), (old,) = (
+        moments(habits=habits)
+        for habits in (None, Habits(holds_logits=True), Habits(holds_logits=True, rebinds_logits=True))
+    )
 
-    assert [14 * 512 * 100, 12 * 512 * 100] == [plain.logits, dropped.logits]
+    assert [12 * 512 * 100, 14 * 512 * 100, 12 * 512 * 100] == [plain.logits, held.logits, old.logits]
     assert 6 * 512 * 16 == plain.activations
+
+
+def test_a_soft_cap_on_logits_keeps_its_tanh():
+    gemma = replace(TOY, model_type="gemma2")
+
+    (moment,) = moments(gemma)
+
+    assert 14 * 512 * 100 == moment.logits
 
 
 def test_trls_fused_loss_holds_a_tile_of_logits_and_the_gradient_of_hidden_states():
@@ -48,7 +59,7 @@ def test_a_triton_loss_over_fp32_logits_lost_a_copy_with_transformers_before_4_4
 
 
 def test_unsloths_loss_holds_a_chunk_of_logits_the_gradient_of_hidden_states_and_its_part_in_fp32():
-    (moment,) = moments("unsloth", loss_path="fused")
+    (moment,) = moments(framework="unsloth", loss_path="fused")
 
     assert 4 * 512 * 100 + 2 * 512 * 16 == moment.logits
     assert 4 * 512 * 16 + 4 * 512 * 16 == moment.activations  # what the last norm keeps, and the product of the chunk
@@ -76,7 +87,7 @@ def test_cards_since_ampere_work_in_tiles_of_at_most_256_mib():
 def test_unsloths_former_losses_are_capped_by_the_card_and_cut_cross_entropy_holds_no_logits():
     own = Habits(unsloth_kernels=True)
     held = {
-        kind: moments("unsloth", loss_path="fused", habits=replace(own, unsloth_loss=kind))[0]
+        kind: moments(framework="unsloth", loss_path="fused", habits=replace(own, unsloth_loss=kind))[0]
         for kind in ("func", "func-2025", "cut")
     }
 

@@ -13,7 +13,7 @@ def stack(framework="peft", use_dora=False, **setup):
         "precision": "bf16",
         "optim": "adamw_torch",
         "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": 1,
+        "gradient_accumulation_steps": 2,
         "max_length": 10,
         "gradient_checkpointing": "hf",
         "loss_path": "full",

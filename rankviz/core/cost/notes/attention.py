@@ -1,0 +1,59 @@
+"""Says which attention kernel holds a matrix of length × length, why it runs, and what avoids it."""
+
+from dataclasses import replace
+
+from rankviz.core.cost.attention import BROADCASTS_KEYS, heaviest
+from rankviz.core.cost.memory.blocks import matrix_bytes
+from rankviz.core.cost.shapes import ModelShape
+from rankviz.core.cost.stack import Stack
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.note import Caution
+from rankviz.units import memory_size
+
+FUSED_FROM = "2.14"
+"""The torch from which the memory-efficient kernel takes grouped keys."""
+
+
+def attention_notes(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[str]:
+    """A sentence where blocks hold the matrix though nobody asked for eager attention, or would without padding."""
+    attention, setup = heaviest(model, shape, stack), stack.setup
+    if attention is None or setup.attn_implementation != "sdpa":
+        return []
+    size = memory_size(matrix_bytes(model, shape, stack))
+    if attention.kernel == "eager":
+        return [
+            Caution(
+                f"transformers has no SDPA for {model.model_type}, so attention is eager: it holds a matrix of length "
+                f"× length for each head, {size} in one block. Unsloth uses flex attention, which holds none."
+            )
+        ]
+    if attention.kernel == "math":
+        return [
+            Caution(
+                "Attention runs torch's math kernel, which holds an fp32 matrix of length × length for each head: "
+                f"{size} in one block. {_why(model, stack)}"
+            )
+        ]
+    equal = replace(stack, setup=replace(setup, data=None))
+    if setup.mixes_lengths and (without := heaviest(model, shape, equal)) and without.kernel == "math":
+        size = memory_size(matrix_bytes(model, shape, equal))
+        return [
+            Caution(
+                "The estimate assumes padded batches, for which attention runs a memory-efficient kernel. A batch with "
+                f"examples of one length runs torch's math kernel, with an fp32 matrix of {size} in one block. Unsloth "
+                f"and torch {FUSED_FROM} or newer avoid it."
+            )
+        ]
+    return []
+
+
+def _why(model: ModelSpec, stack: Stack) -> str:
+    if model.model_type in BROADCASTS_KEYS:
+        return "No fused kernel takes this model's single key head. A shorter length or a smaller batch needs less."
+    lacks = "fp32 has no flash kernel" if stack.attention_bytes == 4 else f"{_card(stack)} has no flash kernel"
+    grouped = f"and torch before {FUSED_FROM} has no other fused one for grouped keys"
+    return f"{lacks}, {grouped}. Unsloth, torch {FUSED_FROM} or newer, or padded batches avoid it."
+
+
+def _card(stack: Stack) -> str:
+    return stack.gpu.name if stack.gpu else "The card"

@@ -1,0 +1,115 @@
+"""Which attention kernel runs, and the memory that follows, against hand-read rules and simulated steps."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.cost.attention import WITHOUT_SDPA, Attention
+from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
+
+API = Api()
+LLAMA, GPT_OSS, FALCON = "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "tiiuae/falcon-7b"
+MIXED = TrainingData(examples=1000, mean_tokens=1000, longest_tokens=4096)
+
+
+def estimate(model_id, gpu, framework="trl", data=None, **setup):
+    fields = {
+        "precision": "nf4-dq",
+        "gradient_checkpointing": "unsloth" if framework == "unsloth" else "hf",
+        "loss_path": "full" if framework == "peft" else "fused",
+        "per_device_train_batch_size": 2,
+        "max_length": 4096,
+        **setup,
+    }
+    training = TrainingSetup(framework=framework, data=data, **fields)
+    lora = LoraConfig(target_modules="all-linear")
+    asked = Question(model_id=model_id, lora=lora, training=training, ranks=(16,), gpu=gpu)
+    return API.estimates.estimate(asked).estimate
+
+
+@pytest.mark.parametrize(
+    ("model_id", "gpu", "setup", "kernel"),
+    [
+        (LLAMA, "A100-80GB (SXM)", {}, "flash"),
+        (LLAMA, "H100-80GB SXM", {}, "cudnn"),
+        (LLAMA, "T4", {}, "math"),  # grouped keys
+        ("meta-llama/Llama-2-7b-hf", "T4", {}, "efficient"),  # as many key heads as query heads
+        (LLAMA, "T4", {"framework": "peft"}, "math"),
+        (LLAMA, "T4", {"framework": "unsloth"}, "efficient"),
+        (LLAMA, "T4", {"data": MIXED}, "efficient"),  # a mask: transformers copies keys to all heads
+        (LLAMA, "T4", {"data": MIXED, "per_device_train_batch_size": 1}, "math"),
+        (LLAMA, "A100-80GB (SXM)", {"data": MIXED}, "efficient"),
+        (LLAMA, "A100-80GB (SXM)", {"precision": "fp32"}, "math"),
+        (LLAMA, "T4", {"attn_implementation": "eager"}, "eager"),
+        ("mistralai/Mistral-7B-v0.1", "A100-80GB (SXM)", {"max_length": 4095}, "flash"),
+        ("mistralai/Mistral-7B-v0.1", "A100-80GB (SXM)", {}, "efficient"),  # from its window of 4,096 on
+        ("google/gemma-4-E2B", "A100-80GB (SXM)", {"max_length": 256}, "efficient"),  # heads of 512
+        (FALCON, "A100-80GB (SXM)", {}, "math"),
+        (GPT_OSS, "A100-80GB (SXM)", {}, "eager"),
+        (GPT_OSS, "A100-80GB (SXM)", {"framework": "unsloth"}, "flex"),
+        ("deepseek-ai/DeepSeek-V2-Lite", "A100-80GB (SXM)", {}, "efficient"),  # keys wider than values
+    ],
+)
+def test_a_model_on_a_card_runs_one_kernel(model_id, gpu, setup, kernel):
+    assert kernel == estimate(model_id, gpu, **setup).attention_kernel
+
+
+@pytest.mark.parametrize(
+    ("model_id", "gpu", "setup", "simulated_gib"),
+    [
+        (LLAMA, "T4", {}, 24.19),
+        (LLAMA, "T4", {"framework": "peft"}, 28.37),
+        (LLAMA, "T4", {"data": MIXED}, 9.66),
+        (GPT_OSS, "A100-80GB (SXM)", {"precision": "bf16", "per_device_train_batch_size": 1, "max_length": 8192}, 72.8),
+        (LLAMA, "A100-80GB (SXM)", {"framework": "peft"}, 24.53),
+        ("google/gemma-2-9b", "A100-80GB (SXM)", {"framework": "peft", "precision": "bf16", "max_length": 2048}, 32.61),
+    ],
+)
+def test_the_estimate_is_what_a_simulated_step_allocates(model_id, gpu, setup, simulated_gib):
+    """Steps of the real classes on a simulated card: rankviz.worker.simulate, 2026-11-30."""
+    memory = estimate(model_id, gpu, optim="adamw_8bit", **setup).ranks[0].memory
+
+    assert simulated_gib * 2**30 == pytest.approx(memory.allocated, rel=0.02)
+
+
+def test_llama_does_not_fit_a_t4_where_sdpa_runs_its_math_kernel_and_a_note_says_why():
+    alone, padded = estimate(LLAMA, "T4"), estimate(LLAMA, "T4", data=MIXED)
+
+    assert ["does_not_fit", "fits"] == [each.ranks[0].fit for each in (alone, padded)]
+    (note,) = [note for note in alone.notes if "math kernel" in note]
+    assert "16.00 GiB in one block. T4 has no flash kernel, and torch before 2.14" in note
+    (note,) = [note for note in padded.notes if "math kernel" in note]
+    assert note.startswith("The estimate assumes padded batches")
+
+
+def test_truncated_examples_are_all_of_one_length_so_that_no_mask_is_made():
+    cut = TrainingData(examples=1000, mean_tokens=1000, longest_tokens=9000)
+
+    assert "math" == estimate(LLAMA, "T4", data=cut).attention_kernel
+
+
+def test_only_the_math_kernel_and_eager_attention_hold_the_matrix():
+    kernels = ("flash", "cudnn", "efficient", "flex", "math", "eager")
+
+    assert ["math", "eager"] == [kernel for kernel in kernels if Attention(kernel).holds_matrix]
+
+
+def test_the_models_without_sdpa_are_those_that_the_installed_transformers_declares():
+    spec = importlib.util.find_spec("transformers")
+    if spec is None or spec.origin is None:
+        pytest.skip("transformers is not installed")
+    declared = {
+        file.parent.name
+        for file in Path(spec.origin).parent.glob("models/*/modeling_*.py")
+        if re.search(r"^    _supports_sdpa = False", text := file.read_text(encoding="utf-8"), re.MULTILINE)
+        and "sinks" in text
+        and "ForCausalLM(" in text
+    }
+
+    assert set(WITHOUT_SDPA) == declared
