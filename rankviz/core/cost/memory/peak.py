@@ -95,6 +95,8 @@ class MemoryTerms(NamedTuple):
     width_static: float
     """And a share of it, where every weight trains."""
     width_working: float
+    width_compiled: float
+    """At the high end, a share of all: what compiled blocks may add."""
 
 
 def memory_terms(
@@ -141,7 +143,7 @@ def memory_terms(
         dequantized=weights.dequantized_bytes(model, shape, stack),
         with_gradients=stack.habits.unsloth_kernels,
         in_windows=stack.habits.windows_experts,
-        standing=weights.standing_bytes(shape, stack),
+        standing=weights.standing_bytes(model, shape, stack),
         merged=weights.merged_bytes(shape, stack),
         slack=assume.range(f"allocator-slack-{slack}"),
         slack_static=assume.range("allocator-slack-static"),
@@ -149,6 +151,7 @@ def memory_terms(
         static_bytes_off=assume.first("width-static", "width-static-unmeasured"),
         width_static=0.0,
         width_working=blocks.working_width(model, shape, stack),
+        width_compiled=assume.value("width-unsloth-compiled") if stack.habits.unsloth_kernels else 0.0,
     )
 
 
@@ -261,6 +264,7 @@ def _bands(terms: MemoryTerms, static: int, moments: list[Moment], peak: Moment)
     off = terms.static_bytes_off
     static_low = max(0.0, static * (1 - narrow) - (extra.expected - extra.low) - off)
     static_high = static * (1 + narrow) + extra.high - extra.expected + off
+    static_high += terms.width_compiled * (static + sum(peak))
     if terms.in_windows:
         # fuller cards get smaller windows: half of what is left beside all else
         usable = terms.free + terms.base_weights + terms.context.expected - terms.context.high
