@@ -80,7 +80,7 @@ def test_the_gradients_of_a_blocks_class_move_with_adapters_as_a_llamas_do():
     ]
 
     with_adapter = 6 * 32 + 10 * 16
-    assert [10 * 350, 10 * (with_adapter + 350 - 240), 10 * 350, 10 * 2 * (4 * 16 + 32)] == held
+    assert [10 * 350, 10 * (with_adapter + 350 - 240), 10 * 350, 10 * 2 * (16 + 32)] == held
 
 
 def test_families_without_blocks_of_unsloths_own_keep_what_their_class_keeps_and_adapters_what_they_read_once():
@@ -93,14 +93,26 @@ def test_families_without_blocks_of_unsloths_own_keep_what_their_class_keeps_and
     assert 10 * 350 == blocks.backward_bytes(kind, own, compiled)
 
 
-def test_of_many_blocks_unsloth_leaves_three_inputs_on_the_card_and_none_moves_below_512_tokens():
+def test_of_many_blocks_unsloth_leaves_four_hidden_states_on_the_card_and_none_moves_below_512_tokens():
     shape = shape_of(TOY)._replace(blocks=30)
     held = [
         blocks.checkpoint_bytes(TOY, shape, stack("unsloth", gradient_checkpointing="unsloth", max_length=length))
         for length in (512, 511)
     ]
 
-    assert [3 * 512 * 16 * 2, 30 * 511 * 16 * 2] == held
+    assert [4 * 512 * 16 * 2, 30 * 511 * 16 * 2] == held
+
+
+def test_normed_queries_are_kept_twice_and_biased_ones_have_copies_of_their_input():
+    llama, qwen3, qwen2 = (replace(TOY, model_type=name) for name in ("llama", "qwen3", "qwen2"))
+
+    def kept(spec, *names):
+        return blocks.kept_bytes(shape_of(spec, names).kinds[0], spec, stack("unsloth"))[0]
+
+    attention = ("q_proj", "k_proj", "v_proj")
+    assert 10 * 2 * (16 + 8) == kept(qwen3, *attention) - kept(llama, *attention)  # queries and keys
+    assert 10 * 2 * 2 * 16 == kept(qwen2, *attention) - kept(llama, *attention)  # three copies for one
+    assert kept(llama) == kept(qwen2)
 
 
 def test_pefts_k_bit_preparation_makes_checkpoints_fp32():

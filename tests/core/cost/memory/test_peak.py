@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.core.cost.memory.toy_memory import estimate
+from rankviz.core.cost.memory.peak import memory_at, memory_terms
+from tests.core.cost.memory.toy_memory import estimate, shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
 
 
@@ -44,7 +45,7 @@ def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
     few_words = replace(TOY, vocab_size=10)  # so that a block is the peak
     memory, short = (estimate(few_words, max_length=length, **asks) for length in (512, 511))
 
-    block, checkpoints = 2 * (8 * 16 + 48 + 96), 2 * 2 * 16  # 2 × (8H + 2Q + 2K + 3M), and the inputs of two blocks
+    block, checkpoints = 2 * (5 * 16 + 48 + 96), 2 * 2 * 16  # 2 × (5H + 2Q + 2K + 3M), and the inputs of two blocks
     assert [512 * (block + checkpoints), 511 * (block + checkpoints)] == [memory.activations, short.activations]
     assert 203 == memory.optimizer
 
@@ -71,8 +72,17 @@ def test_unsloths_former_fused_loss_takes_half_of_what_is_free_up_to_its_cap():
 def test_unsloth_unpacks_weights_into_a_buffer_that_stays_and_one_more_beside_its_gradients():
     asks = {"framework": "unsloth", "precision": "nf4-dq", "gradient_checkpointing": "unsloth"}
 
-    assert 2 * 2 * 16 * 32 == estimate(loss_path="fused", **asks).other  # the peak is a block's backward pass
-    assert 2 * 16 * 32 == estimate(loss_path="full", **asks).other  # the peak is the loss
+    tables = 2 * 2 * 32_768 * 8  # sines and cosines
+    assert 2 * 2 * 16 * 32 + tables == estimate(loss_path="fused", **asks).other  # the peak is a block's backward pass
+    assert 2 * 16 * 32 + tables == estimate(loss_path="full", **asks).other  # the peak is the loss
+
+
+def test_compiled_blocks_of_unsloth_may_hold_a_twentieth_more_at_the_high_end():
+    terms = {name: memory_terms(TOY, shape_of(TOY), stack(name), None) for name in ("unsloth", "trl")}
+    memory, plain = (memory_at(each, 2, 100) for each in (terms["unsloth"], terms["unsloth"]._replace(width_compiled=0)))
+
+    assert pytest.approx(memory.allocated / 20) == memory.allocated_band.high - plain.allocated_band.high
+    assert 0 == terms["trl"].width_compiled
 
 
 def test_eager_attention_has_its_fullest_moment_in_its_own_backward_pass():
