@@ -10,6 +10,8 @@
 # make validate  predict the measured rows that ship; writes assets/validation.json
 # make fidelity  fast curves beside independent runs, one to two hours; writes assets/fidelity.json
 # make forecast  fit the published rank studies and validate the fit, minutes; writes assets/forecast.json
+# make truth   hold the memory formula against simulated training steps of the real code, 20 minutes on two quiet cores
+#              (SEED=n: other settings); writes assets/truth.json
 # make docs    write the generated parts of docs/ and README.md
 # make golden  write the answers that refactorings must not move anew
 # make attacks  what hostile visitors do to a shared page, replayed in full (make test: the quick ones)
@@ -23,7 +25,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test test-slow test-gpu test-engines fuzz attacks load lint assets docs golden validate fidelity forecast bench setup setup-test
+.PHONY: run test test-slow test-gpu test-engines fuzz attacks load lint assets docs golden validate truth fidelity forecast bench setup setup-test
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -93,6 +95,9 @@ assets: setup
 validate: setup
 	$(BIN)/python -m rankviz validate -o assets/validation.json
 	$(BIN)/python -m docs.generate
+
+truth: setup
+	status=0; OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.truth $(if $(SEED),--seed $(SEED)) --jobs $(WORKERS) -o assets/truth.json || status=$$?; $(BIN)/python -m docs.generate; exit $$status
 
 # The words after bench name benchmarks; as targets they do nothing.
 ifeq (bench,$(firstword $(MAKECMDGOALS)))

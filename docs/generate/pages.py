@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def pages(root: Path = ROOT) -> dict[str, str]:
     """The text of each page by its path in the repository."""
     validation, fidelity = _json(root, "validation.json"), _json(root, "fidelity.json")
-    forecasts, page = _json(root, "forecast.json"), built_page()
+    truth, forecasts, page = _json(root, "truth.json"), _json(root, "forecast.json"), built_page()
     blocks = {
         "README.md": {"accuracy": accuracy.summary(validation, fidelity), "data": shipped(root / "assets")},
         "docs/forecast.md": {
@@ -30,7 +30,10 @@ def pages(root: Path = ROOT) -> dict[str, str]:
         "docs/http_and_mcp.md": {"endpoints": endpoints.reference(page), "results": endpoints.answers(page)},
     }
     texts = {path: _with_blocks(root / path, parts) for path, parts in blocks.items()}
-    return texts | {"docs/accuracy.md": accuracy.page(validation, fidelity, forecasts), "docs/code.md": code.page(root)}
+    return texts | {
+        "docs/accuracy.md": accuracy.page(validation, fidelity, forecasts, truth),
+        "docs/code.md": code.page(root),
+    }
 
 
 def built_page() -> Any:

@@ -20,6 +20,17 @@ def as_on_a_card() -> None:
     masking_utils.find_packed_sequence_indices = lambda position_ids: None
     JITFunction.run = lambda self, *args, **more: None
     nn.Module._apply = _apply
+    torch.Tensor.__getitem__ = _getitem
+
+
+_GETITEM = torch.Tensor.__getitem__
+
+
+def _getitem(self: torch.Tensor, index: Any) -> Any:
+    """Indexing where a list among the indices would be made a true tensor on the card (Falcon's heads)."""
+    if isinstance(index, tuple) and any(isinstance(each, list) for each in index):
+        index = tuple(torch.tensor(each) if isinstance(each, list) else each for each in index)
+    return _GETITEM(self, index)
 
 
 def _apply(self: nn.Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:

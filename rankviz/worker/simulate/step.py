@@ -143,7 +143,8 @@ class Run:
     def build(self) -> Any:
         """On the meta device, quantized as transformers does where asked."""
         training = self.training
-        attention = {"flash": "sdpa"}.get(training.attn_implementation, training.attn_implementation)
+        # None leaves it to transformers: SDPA, or eager where the architecture has no other.
+        attention = "eager" if training.attn_implementation == "eager" else None
         model = build(self.config, attn_implementation=attention, dtype=self.dtype)
         if training.quantized:
             _quantize(model, training.precision, self.compute)
@@ -194,8 +195,8 @@ class Run:
         peaks = dict.fromkeys(MOMENTS, 0)
         allocator.reset_peaks()
         blocks = _blocks(model, self.depth)
-        # The blocks that have gone back come before the one that begins.
-        moments = {len(blocks) - 1: LOSS, min(self.split, len(blocks)) - 1: LAST}
+        # What ends where a block's backward pass begins.
+        moments = {self.split - 1: LAST, len(blocks) - 1: LOSS}
 
         def note(moment: str) -> None:
             peaks[moment] = max(peaks[moment], allocator.peak_allocated)

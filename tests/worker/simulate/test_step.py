@@ -44,7 +44,8 @@ four_bit = replace(bf16, framework="peft", precision="nf4-dq", optim="adamw_8bit
 sm75 = replace(bf16, precision="fp16")
 def run(setup, card, **more):
     return simulate(config, lora, setup, find_gpu(load_gpus(ASSETS), card), depth=2, **more)
-runs = {"L4": run(bf16, "L4"), "T4": run(sm75, "T4"), "padded": run(sm75, "T4", padded=True), "nf4": run(four_bit, "L4")}
+runs = {"L4": run(bf16, "L4"), "T4": run(sm75, "T4")}
+runs |= {"padded": run(sm75, "T4", padded=True), "nf4": run(four_bit, "L4")}
 print(json.dumps({name: [run.loaded, run.static, run.trainable_parameters, dict(run.kernels), run.workspaces]
                   for name, run in runs.items()}))
 """
@@ -65,6 +66,16 @@ def test_the_base_and_its_adapter_take_the_bytes_of_their_tensors(runs):
     adapter = 2 * (2048 + 2048 + 2048 + 1024)  # A and B of q_proj and v_proj in fp32
 
     assert [base, base + adapter, 3584] == runs["L4"][:3]
+
+
+def test_a_quantized_base_has_half_a_byte_a_weight_scales_and_codebooks(runs):
+    def linear(weights):  # packed weights, codebook, its scales packed and theirs, their codebook, the offset
+        scales = -(-weights // 64)
+        return sum(-(-each // 512) * 512 for each in (weights // 2, 64, scales, 4 * -(-scales // 256), 1024, 4))
+
+    blocks = 2 * (sum(map(linear, (4096, 2048, 2048, 4096, 8192, 8192, 8192))) + 2 * 512)
+
+    assert blocks + 2 * 16384 + 3 * 512 == runs["nf4"][0]
 
 
 def test_a_t4_runs_grouped_queries_in_the_math_kernel_unless_there_is_a_mask(runs):

@@ -1,0 +1,51 @@
+"""The part of docs/accuracy.md about simulated training steps, from assets/truth.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from docs.generate.markdown import percent, signed_percent, table
+
+TEXT = """\
+## Simulated steps
+
+`make truth` runs training steps of the real model code, with transformers, PEFT and TRL, on a simulated GPU: tensors
+have shapes but no values, and a copy of torch's allocator counts them. It needs no GPU and no weights. `rankviz probe
+--simulate` does the same for one model. Compared with {rows} settings measured on a T4, the simulated peak is
+{mean_error} off on average and {worst_error} at most ({made}).
+
+The estimate is then compared with {drawn} simulated settings, drawn with seed {seed} from the catalogue: a model of
+every family, GPUs, precisions, lengths, batches, checkpointing, target modules and ranks. An error is a share of the
+simulated peak. The mean is {estimate_error}, and {inside} are inside the estimated range.
+
+{table}
+{missing}"""
+
+
+def simulated_steps(truth: Mapping[str, Any]) -> str:
+    """Tables and figures."""
+    settings = [row for row in truth["settings"] if "error_share" in row]
+    errors = [abs(row["error_share"]) for row in settings]
+    missing = [row for row in truth["settings"] if "error_share" not in row]
+    rows = [
+        [
+            *row["setting"].split(" | "),
+            *(f"{row[name] / 2**30:.2f}" for name in ("simulated", "predicted")),
+            signed_percent(row["error_share"]),
+        ]
+        for row in sorted(settings, key=lambda row: row["setting"])
+    ]
+    header = ["Model", "GPU", "Program", "Batch x length x accumulation", "Checkpointing", "Adapter"]
+    header += ["Simulated GiB", "Estimated GiB", "Error"]
+    names = ", ".join(sorted(row["setting"].split(" | ")[0] for row in missing))
+    return TEXT.format(
+        rows=len(truth["rows"]),
+        mean_error=percent(truth["mean_error"], 2),
+        worst_error=percent(truth["worst_error"], 2),
+        made=truth["made"],
+        drawn=len(settings),
+        seed=truth["seed"],
+        estimate_error=percent(sum(errors) / len(errors), 1) if errors else "not known",
+        inside=percent(sum(row["inside"] for row in settings) / len(settings), 0) if settings else "none",
+        table=table(header, rows),
+        missing=f"\nNot simulated: {names}." if names else "",
+    ).strip()
