@@ -17,7 +17,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -51,6 +51,8 @@ class Limits(NamedTuple):
     each: float = 0.03
     on_average: float = 0.015
     inside: float = 0.9
+    unsloth: float = 0.05
+    """Each setting of Unsloth."""
 
 
 LIMITS = Limits()
@@ -195,13 +197,18 @@ def simulated(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _answered(setting: Setting, pipe: Any) -> None:
+def attempt(setting: Setting) -> dict[str, Any]:
+    """`simulated`, or {"error": ...}."""
     try:
-        pipe.send(simulated(setting))
+        return simulated(setting)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         words = str(error).strip().splitlines()
-        pipe.send({"error": f"{type(error).__name__}: {words[0][:200] if words else ''} ({where.name}:{where.lineno})"})
+        return {"error": f"{type(error).__name__}: {words[0][:200] if words else ''} ({where.name}:{where.lineno})"}
+
+
+def _answered(setting: Setting, pipe: Any) -> None:
+    pipe.send(attempt(setting))
 
 
 def simulate_all(settings: Sequence[Setting], jobs: int) -> Iterator[tuple[Setting, dict[str, Any]]]:
@@ -281,11 +288,20 @@ def _show(setting: Setting, result: dict[str, Any], expected: Range | None, refe
     return row
 
 
-def check(title: str, settings: Sequence[Setting], jobs: int, failures: list[str], *, measured: bool) -> list[dict]:
+def check(
+    title: str,
+    settings: Sequence[Setting],
+    jobs: int,
+    failures: list[str],
+    *,
+    measured: bool = False,
+    simulate: Callable[[Sequence[Setting], int], Iterator[tuple[Setting, dict[str, Any]]]] = simulate_all,
+    limit: float = LIMITS.each,
+) -> list[dict]:
     """Simulate, print, and hold the errors against the limits."""
     print(f"{title}: {len(settings)} settings")
     kept = []
-    for setting, result in simulate_all(settings, jobs):
+    for setting, result in simulate(settings, jobs):
         expected = None
         if not measured and "error" not in result:
             expected = predicted(setting)
@@ -303,7 +319,7 @@ def check(title: str, settings: Sequence[Setting], jobs: int, failures: list[str
     inside = mean(row["inside"] for row in kept if "inside" in row)
     print(f"  {inside:.0%} inside the estimated range")
     failures += [
-        f"{row['error_share']:+.1%}: {row['setting']}" for row in kept if abs(row.get("error_share", 0)) > LIMITS.each
+        f"{row['error_share']:+.1%}: {row['setting']}" for row in kept if abs(row.get("error_share", 0)) > limit
     ]
     if mean(errors) > LIMITS.on_average:
         failures.append(f"mean error {mean(errors):.2%}")
@@ -321,6 +337,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args(argv)
+    from benchmarks import truth_unsloth  # which imports this
+
     began, failures, result = time.monotonic(), [], {}
 
     def wanted(settings: Iterator[Setting]) -> list[Setting]:
@@ -330,7 +348,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         result["rows"] = check("Measured on a T4", wanted(rows()), options.jobs, failures, measured=True)
     if options.rows != "ONLY":
         drawn = wanted(draw(options.seed, options.settings))
-        result["settings"] = check(f"Drawn with seed {options.seed}", drawn, options.jobs, failures, measured=False)
+        result["settings"] = check(f"Drawn with seed {options.seed}", drawn, options.jobs, failures)
+        own = wanted(each for group in truth_unsloth.groups() for each in group)
+        result["settings"] += check(
+            "Unsloth", own, options.jobs, failures, simulate=truth_unsloth.simulate_all, limit=LIMITS.unsloth
+        )
     if options.output:
         whole = len(result) == 2 and not options.only
         value = _document(result, options.seed) if whole else result

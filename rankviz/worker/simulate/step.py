@@ -75,7 +75,12 @@ def simulate(
     padded: bool = False,
     program: Program | None = None,
 ) -> Simulated:
-    """Two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own."""
+    """Two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own. Unsloth's
+    need it imported: unsloth_import."""
+    if training.framework == "unsloth":
+        from rankviz.worker.simulate import unsloth
+
+        return unsloth.simulate(config, lora, training, gpu, depth=depth)
     card = become(gpu)
     program = program or program_of(training)
     as_on_a_card()

@@ -75,9 +75,6 @@ def simulate(
     gpu: Gpu,
     *,
     depth: int,
-    split: int = 1,
-    padded: bool = False,
-    program: Program | None = None,
 ) -> Simulated:
     """Two optimizer steps of the model's first `depth` blocks, as step.simulate does them."""
     card = become(gpu)
@@ -85,7 +82,7 @@ def simulate(
     torch._fused_sdp_choice = _Choice(card)
     as_on_a_card()
     count_launches()
-    run = _UnslothRun(config, lora, training, card, program or Program(), depth, split, padded)
+    run = _UnslothRun(config, lora, training, card, Program(), depth, split=1, padded=False)
     with FakeTensorMode(allow_non_fake_inputs=True):
         return run.run()
 
@@ -166,7 +163,7 @@ class _UnslothRun(Run):
             (LAUNCHES["_rms_layernorm_backward"] >= self.depth * micro_steps, "Blocks ran without Unsloth's kernels."),
         ):
             if not right:
-                raise RuntimeError(f"{sentence} {run.loaded} {self._weights} {dict(run.kernels)} {calls} {dict(LAUNCHES)}")
+                raise RuntimeError(f"{sentence} {self._weights} bytes, {run}, {calls}, {LAUNCHES}")
 
 
 class _Choice:

@@ -13,8 +13,8 @@ from rankviz.core.model.activations import ActivationBytes
 from rankviz.core.model.spec import ModelSpec
 
 OFFLOADED_LEFT = 4
-"""Hidden states on the card at once with Unsloth's offloading: the embedding's output, a leaf that autograd holds through
-the backward pass, the last block's input, and two staging buffers (the second with more than 512 MiB free)."""
+"""Hidden states on the card at once with Unsloth's offloading: the embedding's output, a leaf that autograd holds until
+the backward pass is over, the last block's input, and two staging buffers (the second with more than 512 MiB free)."""
 NORMED_QUERIES = ("qwen3",)
 """model_types of Unsloth's own families whose queries and keys are normed: both are kept before and after."""
 BIASED_QUERIES = ("qwen2",)

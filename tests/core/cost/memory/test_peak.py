@@ -79,7 +79,9 @@ def test_unsloth_unpacks_weights_into_a_buffer_that_stays_and_one_more_beside_it
 
 def test_compiled_blocks_of_unsloth_may_hold_a_twentieth_more_at_the_high_end():
     terms = {name: memory_terms(TOY, shape_of(TOY), stack(name), None) for name in ("unsloth", "trl")}
-    memory, plain = (memory_at(each, 2, 100) for each in (terms["unsloth"], terms["unsloth"]._replace(width_compiled=0)))
+    memory, plain = (
+        memory_at(each, 2, 100) for each in (terms["unsloth"], terms["unsloth"]._replace(width_compiled=0))
+    )
 
     assert pytest.approx(memory.allocated / 20) == memory.allocated_band.high - plain.allocated_band.high
     assert 0 == terms["trl"].width_compiled
