@@ -192,10 +192,10 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies, 6M + 10H with
     copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H in fp32 under autocast; that difference is
     added. Read off whole training steps; held to 5 % in tests/core/cost/memory/test_against_autograd.py, the last one
-    in steps of rankviz.worker.simulate. Unsloth's own families: 2T(H + M), so that with what they keep it
-    comes to 2T(5H + 2Q + 2K + 3M): two norms' outputs, two sums and the gradient that comes in (kernels/fast_lora.py,
-    in steps of rankviz.worker.simulate). Compiled blocks hold more: `width-unsloth-compiled`. An attention matrix has its fullest moment later:
-    `_matrix_gradients`.
+    in steps of rankviz.worker.simulate. Unsloth's own families: 2T(H + M), so that with what they keep it comes to
+    2T(5H + 2Q + 2K + 3M): two norms' outputs, two sums and the gradient that comes in (kernels/fast_lora.py, read off
+    simulated steps too). Compiled blocks hold more: `width-unsloth-compiled`. An attention matrix has its fullest
+    moment later: `_matrix_gradients`.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
     beside = tokens * (_llama_gradients(kind, model, stack) + _gradients_beyond_llama(kind, model, stack))
