@@ -1,12 +1,11 @@
 """The settings of Unsloth in `make truth`. Each family on a card has a process of its own, since Unsloth looks at the
 card while it is imported, and that before transformers is: `python -m benchmarks.truth_unsloth NUMBER` answers for one.
 
-Blocks are not compiled in them (UNSLOTH_BLOCK_COMPILE=0): what Inductor makes of a block cannot be simulated here, and
-what it may add is in the range of the estimate.
+Blocks are not compiled in them: what torch.compile makes of a block is not simulated, and what it may add is in the
+range of the estimate (width-unsloth-compiled).
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -72,7 +71,6 @@ def simulate_all(settings: Sequence[Setting], _jobs: int) -> Iterator[tuple[Sett
 
 def main(number: int) -> None:
     """Print one line of JSON for each setting of a group."""
-    os.environ["UNSLOTH_BLOCK_COMPILE"] = "0"
     group = groups()[number]
     from rankviz.worker.simulate.device import become
     from rankviz.worker.simulate.unsloth_import import import_unsloth

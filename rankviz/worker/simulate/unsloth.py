@@ -32,7 +32,9 @@ from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.route import OWN_FAMILIES
 from rankviz.core.probe.simulated import Simulated
+from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import unsloth_arguments
 from rankviz.worker.introspect.main import layers_of
 from rankviz.worker.simulate.attention import kernel_for
@@ -44,6 +46,8 @@ from rankviz.worker.simulate.unsloth_import import LAUNCHES, answer_more, count_
 
 ADDED_BYTES = 2**23
 """What loading may leave on the card beside the weights."""
+FAMILIES = tuple(each for each in OWN_FAMILIES if each != "gemma2")
+"""Gemma 2's attention is a function for torch.compile alone; other families go through FastModel."""
 BACKENDS = {"math": 0, "flash": 1, "efficient": 2}
 """torch.nn.attention.SDPBackend."""
 
@@ -77,6 +81,8 @@ def simulate(
     depth: int,
 ) -> Simulated:
     """Two optimizer steps of the model's first `depth` blocks, as step.simulate does them."""
+    if config["model_type"] not in FAMILIES:
+        raise UserError(f"Unsloth's training step is simulated for {', '.join(FAMILIES)}, not for this model.")
     card = become(gpu)
     answer_more()
     torch._fused_sdp_choice = _Choice(card)

@@ -4,7 +4,8 @@
     import_unsloth(card)      # before transformers, peft and trl are
     from rankviz.worker.simulate import unsloth
 
-Nothing in Unsloth's package is changed. Its kernels are launched and do nothing: they allocate nothing either.
+Nothing in Unsloth's package is changed. Its kernels are launched and do nothing: they allocate nothing either. Blocks
+are not compiled.
 """
 
 import contextlib
@@ -21,8 +22,8 @@ LAUNCHES: Counter[str] = Counter()
 
 def import_unsloth(card: Card) -> None:
     """Load the package; RuntimeError where it did not take the card for one."""
-    # Compiled blocks are turned off or on for the whole process.
-    os.environ.update(HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1")
+    # torch.compile leaves code alone that runs under a tracker, so that compiled blocks would run as they are written.
+    os.environ.update(HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", UNSLOTH_BLOCK_COMPILE="0")
     import bitsandbytes.functional
     import torch
     import torch._dynamo  # noqa: F401  it knows functions of torch.cuda by identity
