@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.emulated_cuda
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 SMALL = {
     "model_type": "llama",
