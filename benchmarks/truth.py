@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -163,10 +163,11 @@ def _setting(model_id: str, chance: random.Random) -> Setting:
 
 
 def predicted(setting: Setting) -> Range:
-    """What RankViz says is allocated."""
+    """What RankViz says is allocated, of plain NF4 where Unsloth would fetch a dynamic checkpoint."""
     gpu = find_gpu(load_gpus(ASSETS), setting.gpu)
     device = card(gpu)
     stack = stack_on(device, setting.training, False, load_assumptions(ASSETS))
+    stack = replace(stack, measured_habits=replace(stack.habits, loads_plain_nf4=True))
     model = load_model(ASSETS, setting.model_id)
     chain = predict(model, setting.lora, stack, device, usable_bytes=device.usable_bytes)
     return chain.memory_at(setting.lora.r).allocated_band

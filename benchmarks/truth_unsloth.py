@@ -26,14 +26,14 @@ GROUPS = {
     },
     "L4": {
         "qwen2": (("Qwen/Qwen2.5-1.5B", "bf16", 4, 1024, 16), ("Qwen/Qwen2.5-7B-Instruct", "nf4-dq", 2, 2048, 32)),
-        "mistral": (("mistralai/Mistral-7B-v0.3", "nf4-dq", 1, 4096, 16),),
+        "mistral": (("mistralai/Mistral-7B-v0.3", "nf4-dq", 1, 4096, 16, "attention"),),
     },
     "T4": {
         "llama": (("meta-llama/Llama-3.2-1B", "fp16", 2, 2048, 16), ("meta-llama/Llama-3.1-8B", "nf4-dq", 2, 2048, 16)),
         "qwen3": (("Qwen/Qwen3-4B", "nf4-dq", 1, 1024, 16),),
     },
 }
-"""By card and family: model, precision, batch, length and rank."""
+"""By card and family: model, precision, batch, length, rank, and targets where they are not all linear layers."""
 
 
 def groups() -> list[list[Setting]]:
@@ -45,11 +45,13 @@ def groups() -> list[list[Setting]]:
     ]
 
 
-def _setting(gpu: str, model_id: str, precision: str, batch: int, length: int, r: int) -> Setting:
+def _setting(
+    gpu: str, model_id: str, precision: str, batch: int, length: int, r: int, targets: str = "all-linear"
+) -> Setting:
     return Setting(
         model_id=model_id,
         gpu=gpu,
-        lora=LoraConfig(r=r, target_modules=targets_in("all-linear")),
+        lora=LoraConfig(r=r, target_modules=targets_in(targets)),
         training=TrainingSetup(
             framework="unsloth", precision=precision, per_device_train_batch_size=batch, max_length=length
         ),

@@ -18,8 +18,7 @@ the backward pass is over, the last block's input, and two staging buffers (the 
 NORMED_QUERIES = ("qwen3",)
 """model_types of Unsloth's own families whose queries and keys are normed: both are kept before and after."""
 BIASED_QUERIES = ("qwen2",)
-"""Those whose projections into attention have biases, so that Unsloth leaves them to PEFT, and each of the three
-adapters keeps a copy of its input (models/llama.py, patch_peft_model)."""
+"""Those whose projections into attention have biases, so that Unsloth leaves their adapters to PEFT."""
 
 
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
@@ -38,7 +37,8 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     transformers: T times what its own classes were seen to keep (core.model.activations), or where there is no such
     figure a Llama block's, `_llama_kept`. Adapters add what they read: see `_adapter_input_bytes`.
 
-    Unsloth's own families: 2T(4H + 2Q + 2K + 2M), since their MLP works in place. Its other families run
+    Unsloth's own families: 2T(4H + 2Q + 2K + 2M), since their MLP works in place where each of its projections has an
+    adapter. Its other families run
     transformers' classes, compiled, whose adapters keep what they read once and without a copy
     (unsloth_zoo/compiler.py, lora_forward); what torch.compile saves is not counted.
 
@@ -55,14 +55,28 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
         elements = 4 * model.hidden_size + kind.attention + kind.mlp - kind.mlp_hidden
         if model.model_type in NORMED_QUERIES:
             elements += kind.attention / 2
-        if model.model_type in BIASED_QUERIES and kind.targeted_modules > 2:
-            elements += 2 * model.hidden_size
+        elements += _unfused_elements(kind, model)
         return tokens * width * elements + attention, 0.0
     each = shown + _adapter_input_bytes(kind, stack) - (width - stack.attention_bytes) * kind.attention
     each += quantized_inputs(kind, stack) / tokens
     if stack.habits.pads_adapters:
         each += width * kind.padded_outputs
     return tokens * each + attention, float(tokens * width * kind.targeted_modules)
+
+
+def _fuses_mlp(kind: BlockKind, hidden: int) -> bool:
+    """Unsloth's own MLP needs an adapter on each of its three projections (models/llama.py, patch_peft_model)."""
+    return kind.targeted_mlp_inputs == 2 * hidden + kind.mlp_hidden
+
+
+def _unfused_elements(kind: BlockKind, model: ModelSpec) -> float:
+    """Elements a token that one of Unsloth's own blocks keeps more where some projections of a part carry no adapter,
+    or have biases: the part then runs as it is written, and each of its adapters keeps a copy of its input."""
+    hidden = model.hidden_size
+    of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * hidden)
+    some = kind.padded_outputs or model.model_type in BIASED_QUERIES
+    more = max(0, of_attention - hidden) if some else 0
+    return more if _fuses_mlp(kind, hidden) else more + kind.mlp_hidden + kind.targeted_mlp_inputs
 
 
 def attention_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
@@ -231,7 +245,7 @@ def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Of a Llama block of these widths, bytes a token."""
     width, hidden = stack.activation_bytes, model.hidden_size
     if own_blocks(stack):
-        return width * (hidden + kind.mlp_hidden)
+        return width * (hidden + kind.mlp_hidden if _fuses_mlp(kind, hidden) else kind.mlp)
     at_once = model.num_experts if _one_expert_at_a_time(model, stack) else 1
     mlp = kind.mlp / at_once
     if not kind.targeted_mlp_hidden:

@@ -9,6 +9,8 @@ from rankviz.core.cost.memory.peak import memory_at, memory_terms
 from tests.core.cost.memory.toy_memory import estimate, shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
 
+SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
 
 def test_plain_peft_in_16_bit_peaks_at_the_loss():
     memory = estimate()
@@ -43,7 +45,7 @@ def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
     asks = {"framework": "unsloth", "optim": "adamw_8bit", "gradient_checkpointing": "unsloth", "loss_path": "fused"}
 
     few_words = replace(TOY, vocab_size=10)  # so that a block is the peak
-    memory, short = (estimate(few_words, max_length=length, **asks) for length in (512, 511))
+    memory, short = (estimate(few_words, max_length=n, names=SEVEN, **asks) for n in (512, 511))
 
     block, checkpoints = 2 * (5 * 16 + 48 + 96), 2 * 2 * 16  # 2 × (5H + 2Q + 2K + 3M), and the inputs of two blocks
     assert [512 * (block + checkpoints), 511 * (block + checkpoints)] == [memory.activations, short.activations]
@@ -51,7 +53,7 @@ def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
 
 
 def test_without_checkpointing_unsloth_keeps_less_of_each_block():
-    memory = estimate(framework="unsloth", gradient_checkpointing="none", loss_path="triton")
+    memory = estimate(framework="unsloth", names=SEVEN, gradient_checkpointing="none", loss_path="triton")
 
     kept = 2 * 2 * 10 * (4 * 16 + 48 + 96 - 32)  # blocks × 2 × tokens × (4H + 2Q + 2K + 2M)
     assert kept + 4 * 10 * 16 == memory.activations
