@@ -6,13 +6,14 @@ range of the estimate (width-unsloth-compiled).
 """
 
 import json
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from benchmarks.truth import SECONDS, Setting, attempt
+from benchmarks.truth import CPU_SECONDS, Setting, attempt
 from rankviz.catalog.hardware import find_gpu, load_gpus
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
@@ -65,7 +66,7 @@ def simulate_all(settings: Sequence[Setting], _jobs: int) -> Iterator[tuple[Sett
         if not wanted:
             continue
         command = [sys.executable, "-m", "benchmarks.truth_unsloth", str(number)]
-        done = subprocess.run(command, cwd=IMPORT_ROOT, capture_output=True, text=True, timeout=SECONDS * len(group))
+        done = subprocess.run(command, cwd=IMPORT_ROOT, capture_output=True, text=True)
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
         answers = [json.loads(line) for line in lines] or [{"error": done.stderr[-300:]}] * len(group)
         yield from ((each, answer) for each, answer in zip(group, answers, strict=True) if each in wanted)
@@ -74,6 +75,7 @@ def simulate_all(settings: Sequence[Setting], _jobs: int) -> Iterator[tuple[Sett
 def main(number: int) -> None:
     """Print one line of JSON for each setting of a group."""
     group = groups()[number]
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS * len(group), CPU_SECONDS * len(group)))
     from rankviz.worker.simulate.device import become
     from rankviz.worker.simulate.unsloth_import import import_unsloth
 

@@ -1,0 +1,39 @@
+"""What a simulated step says of itself."""
+
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.probe.simulated import Simulated, SimulatedProbe
+from rankviz.core.quantity import Range
+
+RUN = {
+    "depth": 2,
+    "loaded": 2**30,
+    "static": 2**30 + 2**20,
+    "moments": {"forward": 3 * 2**30, "optimizer": 2 * 2**30},
+    "reserved": 4 * 2**30,
+    "kernels": {"math": 8},
+    "trainable_parameters": 100,
+    "workspaces": 0,
+}
+
+
+def test_a_simulated_probe_says_that_nothing_was_measured_and_how_far_off_simulations_are():
+    probe = SimulatedProbe(
+        model_id="a/b",
+        gpu="T4",
+        lora=LoraConfig(),
+        training=TrainingSetup(framework="trl"),
+        padded=False,
+        run=Simulated(**RUN),
+        estimate=Range(1.0, 2.0, 3.0),
+        mean_error=0.003,
+        worst_error=0.016,
+    )
+
+    said, value = probe.sentences(), probe.as_json()
+
+    assert said[0].startswith("Nothing was measured")
+    assert "0.3% off on average, 1.6% at most" in said[1]
+    assert "forward. Attention kernel: math" in said[2]
+    assert (3 * 2**30, 4 * 2**30, "forward") == (value["allocated_bytes"], value["reserved_bytes"], value["moment"])
+    assert {"low": 1, "expected": 2, "high": 3} == value["estimate_bytes"]
