@@ -151,7 +151,7 @@ def memory_terms(
         static_bytes_off=assume.first("width-static", "width-static-unmeasured"),
         width_static=0.0,
         width_working=blocks.working_width(model, shape, stack),
-        width_compiled=assume.value("width-unsloth-compiled") if stack.habits.unsloth_kernels else 0.0,
+        width_compiled=assume.value("width-unsloth-compiled") if unsloth.compiles_blocks(model, stack) else 0.0,
     )
 
 
