@@ -64,7 +64,7 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     return tokens * each + attention, float(tokens * width * kind.targeted_modules)
 
 
-def _fuses_mlp(kind: BlockKind, hidden: int) -> bool:
+def fuses_mlp(kind: BlockKind, hidden: int) -> bool:
     """Unsloth's own MLP needs an adapter on each of its three projections (models/llama.py, patch_peft_model)."""
     return kind.targeted_mlp_inputs == 2 * hidden + kind.mlp_hidden
 
@@ -76,7 +76,7 @@ def _unfused_elements(kind: BlockKind, model: ModelSpec) -> float:
     of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * hidden)
     some = kind.padded_outputs or model.model_type in BIASED_QUERIES
     more = max(0, of_attention - hidden) if some else 0
-    return more if _fuses_mlp(kind, hidden) else more + kind.mlp_hidden + kind.targeted_mlp_inputs
+    return more if fuses_mlp(kind, hidden) else more + kind.mlp_hidden + kind.targeted_mlp_inputs
 
 
 def attention_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
@@ -245,7 +245,7 @@ def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Of a Llama block of these widths, bytes a token."""
     width, hidden = stack.activation_bytes, model.hidden_size
     if own_blocks(stack):
-        return width * (hidden + kind.mlp_hidden if _fuses_mlp(kind, hidden) else kind.mlp)
+        return width * (hidden + kind.mlp_hidden if fuses_mlp(kind, hidden) else kind.mlp)
     at_once = model.num_experts if _one_expert_at_a_time(model, stack) else 1
     mlp = kind.mlp / at_once
     if not kind.targeted_mlp_hidden:

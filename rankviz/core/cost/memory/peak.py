@@ -141,7 +141,8 @@ def memory_terms(
         reserve=unsloth.training_reserve_bytes(model, stack),
         held_logits=held_logits_bytes(model, stack),
         dequantized=weights.dequantized_bytes(model, shape, stack),
-        with_gradients=stack.habits.unsloth_kernels,
+        with_gradients=stack.habits.unsloth_kernels
+        and not (blocks.own_blocks(stack) and not all(blocks.fuses_mlp(k, model.hidden_size) for k in shape.kinds)),
         in_windows=stack.habits.windows_experts,
         standing=weights.standing_bytes(model, shape, stack),
         merged=weights.merged_bytes(shape, stack),

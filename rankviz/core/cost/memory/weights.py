@@ -99,14 +99,15 @@ def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> floa
 
 def standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     """What is allocated once and stays: cuBLAS's workspaces, and in Unsloth's own families tables of sines and cosines,
-    and the buffer that weights are unpacked into, of the size of the largest (kernels/utils.py, _SCRATCH)."""
+    and the buffer that weights with an adapter are unpacked into, of the size of the largest (kernels/utils.py,
+    _SCRATCH)."""
     if stack.habits.on_cpu:
         return 0.0
     large = "-hopper" if 9 <= stack.compute_capability < 11 else ""
     workspaces = stack.assume.value(f"cublas-workspace-bytes{large}")
     if not own_blocks(stack):
         return workspaces
-    unpacked = stack.compute_bytes * shape.largest_linear if stack.setup.precision in ("nf4", "nf4-dq") else 0
+    unpacked = stack.compute_bytes * shape.largest_targeted if stack.setup.precision in ("nf4", "nf4-dq") else 0
     return workspaces + rotary_bytes(model) + unpacked
 
 
