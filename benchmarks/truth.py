@@ -18,8 +18,8 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -52,6 +52,8 @@ class Limits(NamedTuple):
     each: float = 0.03
     on_average: float = 0.015
     inside: float = 0.9
+    unsloth: float = 0.05
+    """Each setting of Unsloth."""
 
 
 LIMITS = Limits()
@@ -167,10 +169,11 @@ def _setting(model_id: str, chance: random.Random) -> Setting:
 
 
 def predicted(setting: Setting) -> Range:
-    """What RankViz says is allocated."""
+    """What RankViz says is allocated, of plain NF4 where Unsloth would fetch a dynamic checkpoint."""
     gpu = find_gpu(load_gpus(ASSETS), setting.gpu)
     device = card(gpu)
     stack = stack_on(device, setting.training, False, load_assumptions(ASSETS))
+    stack = replace(stack, measured_habits=replace(stack.habits, loads_plain_nf4=True))
     model = load_model(ASSETS, setting.model_id)
     chain = predict(model, setting.lora, stack, device, usable_bytes=device.usable_bytes)
     return chain.memory_at(setting.lora.r).allocated_band
@@ -201,14 +204,19 @@ def simulated(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _answered(setting: Setting, pipe: Any) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+def attempt(setting: Setting) -> dict[str, Any]:
+    """`simulated`, or {"error": ...}."""
     try:
-        pipe.send(simulated(setting))
+        return simulated(setting)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         words = str(error).strip().splitlines()
-        pipe.send({"error": f"{type(error).__name__}: {words[0][:200] if words else ''} ({where.name}:{where.lineno})"})
+        return {"error": f"{type(error).__name__}: {words[0][:200] if words else ''} ({where.name}:{where.lineno})"}
+
+
+def _answered(setting: Setting, pipe: Any) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    pipe.send(attempt(setting))
 
 
 def simulate_all(settings: Sequence[Setting], jobs: int) -> Iterator[tuple[Setting, dict[str, Any]]]:
@@ -285,11 +293,20 @@ def _show(setting: Setting, result: dict[str, Any], expected: Range | None, refe
     return row
 
 
-def check(title: str, settings: Sequence[Setting], jobs: int, failures: list[str], *, measured: bool) -> list[dict]:
+def check(
+    title: str,
+    settings: Sequence[Setting],
+    jobs: int,
+    failures: list[str],
+    *,
+    measured: bool = False,
+    simulate: Callable[[Sequence[Setting], int], Iterator[tuple[Setting, dict[str, Any]]]] = simulate_all,
+    limit: float = LIMITS.each,
+) -> list[dict]:
     """Simulate, print, and hold the errors against the limits."""
     print(f"{title}: {len(settings)} settings")
     kept = []
-    for setting, result in simulate_all(settings, jobs):
+    for setting, result in simulate(settings, jobs):
         expected = None
         if not measured and "error" not in result:
             expected = predicted(setting)
@@ -307,7 +324,7 @@ def check(title: str, settings: Sequence[Setting], jobs: int, failures: list[str
     inside = mean(row["inside"] for row in kept if "inside" in row)
     print(f"  {inside:.0%} inside the estimated range")
     failures += [
-        f"{row['error_share']:+.1%}: {row['setting']}" for row in kept if abs(row.get("error_share", 0)) > LIMITS.each
+        f"{row['error_share']:+.1%}: {row['setting']}" for row in kept if abs(row.get("error_share", 0)) > limit
     ]
     if mean(errors) > LIMITS.on_average:
         failures.append(f"mean error {mean(errors):.2%}")
@@ -325,6 +342,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args(argv)
+    from benchmarks import truth_unsloth  # which imports this
+
     began, failures, result = time.monotonic(), [], {}
 
     def wanted(settings: Iterator[Setting]) -> list[Setting]:
@@ -336,7 +355,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         result["rows"] = check("Measured on a T4", measured, options.jobs, failures, measured=True)
     if options.settings:
         drawn = wanted(draw(options.seed, options.settings))
-        result["settings"] = check(f"Drawn with seed {options.seed}", drawn, options.jobs, failures, measured=False)
+        result["settings"] = check(f"Drawn with seed {options.seed}", drawn, options.jobs, failures)
+        own = wanted(each for group in truth_unsloth.groups() for each in group)
+        result["settings"] += check(
+            "Unsloth", own, options.jobs, failures, simulate=truth_unsloth.simulate_all, limit=LIMITS.unsloth
+        )
     if options.output:
         whole = len(result) == 2 and not options.only
         value = _document(result, options.seed) if whole else result

@@ -8,10 +8,10 @@ from docs.generate.markdown import percent, signed_percent, table
 TEXT = """\
 ## Simulated steps
 
-`make truth` runs training steps of the real model code, with transformers, PEFT and TRL, on a simulated GPU: tensors
-have shapes but no values, and a copy of torch's allocator counts them. It needs no GPU and no weights. `rankviz probe
---simulate` does the same for one model. Compared with {rows} settings measured on a T4, the simulated peak is
-{mean_error} off on average and {worst_error} at most ({made}).
+`make truth` runs training steps of the real model code, with transformers, PEFT, TRL and Unsloth, on a simulated GPU:
+tensors have shapes but no values, and a copy of torch's allocator counts them. It needs no GPU and no weights.
+Unsloth's blocks are not compiled there. `rankviz probe --simulate` does the same for one model. Compared with {rows}
+settings measured on a T4, the simulated peak is {mean_error} off on average and {worst_error} at most ({made}).
 
 The estimate is then compared with {drawn} simulated settings, drawn with seed {seed} from the catalogue: a model of
 every family, GPUs, precisions, lengths, batches, checkpointing, target modules and ranks. An error is a share of the

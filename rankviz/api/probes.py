@@ -80,7 +80,6 @@ class Probes:
         from rankviz.catalog.accuracy import load_truth
         from rankviz.catalog.hardware import find_gpu
         from rankviz.children import Bounds, Children
-        from rankviz.core.checks import one_of
         from rankviz.core.cost.device import card
         from rankviz.core.cost.predict import predict
         from rankviz.core.cost.stack import stack_on
@@ -91,7 +90,6 @@ class Probes:
         model, gpu = self._models.get(question.model_id), find_gpu(self._workspace.gpus, gpu_name)
         device, lora = card(gpu), question.lora
         training = question.training.settle(device)
-        one_of(training.framework, "Framework of a simulation", ("trl", "peft"))
         stack = stack_on(device, training, lora.use_dora, self._workspace.assumptions)
         estimate = predict(model, lora, stack, device, usable_bytes=device.usable_bytes).memory_at(lora.r)
         with tempfile.TemporaryDirectory(prefix="rankviz-") as folder:

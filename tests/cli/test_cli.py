@@ -80,10 +80,6 @@ def test_what_is_not_known_is_null():
         (("sweep", "embedded", "--data", "phonemes", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
         (("probe", "Qwen/Qwen3-0.6B", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
         (
-            ("probe", "Qwen/Qwen3-0.6B", "--simulate"),
-            "Framework of a simulation must be one of trl, peft (got unsloth).",
-        ),
-        (
             ("probe", "Qwen/Qwen3-0.6B", "--framework", "peft", "--no-finetune-attention-modules"),
             "finetune_attention_modules is a setting of Unsloth",
         ),

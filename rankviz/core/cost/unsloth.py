@@ -24,6 +24,8 @@ RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16
 WINDOWED_EXPERTS = ("gpt_oss",)
 """model_types whose packed experts are unpacked in windows of at most half of what is free, on cards without bf16
 (unsloth_zoo/temporary_patches/gpt_oss_grouped_qlora.py, _expert_window)."""
+UNCOMPILED = ("gpt_oss",)
+"""model_types whose blocks are never compiled (models/_block_compile.py, _SKIP)."""
 EXPERT_PAIR = {"gate_up_proj", "down_proj"}
 """Names of the two fused parameters that Unsloth packs into 4 bit; experts under other names stay in 16 bit
 (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _is_expert_module)."""
@@ -50,6 +52,14 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
         windows_experts=forced and model.model_type in WINDOWED_EXPERTS,
     )
     return replace(stack, setup=setup, measured_habits=own)
+
+
+def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
+    """Whether torch.compile makes each block's code: not after forced fp32, nor in Unsloth of 2025 and before
+    (models/_block_compile.py)."""
+    habits = stack.habits
+    today = habits.unsloth_kernels and habits.unsloth_loss not in ("func-2025", "cut")
+    return today and not habits.fp32_residual and model.model_type not in UNCOMPILED
 
 
 def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:

@@ -26,9 +26,14 @@ def main(argv: Sequence[str]) -> int:
 def simulated(request: Mapping[str, Any]) -> dict[str, Any]:
     """A `Simulated` as JSON. UserError where the model's code does not run on
     the simulated card."""
-    from rankviz.worker.simulate.device import prepare
+    from rankviz.worker.simulate.device import become, prepare
 
     prepare()
+    training, gpu = build(TrainingSetup, request["training"]), find_gpu(load_gpus(ASSETS), request["gpu"])
+    if training.framework == "unsloth":
+        from rankviz.worker.simulate.unsloth_import import import_unsloth
+
+        import_unsloth(become(gpu))
     from rankviz.worker.introspect.main import layers_of
     from rankviz.worker.simulate.whole import simulate_whole
 
@@ -38,8 +43,8 @@ def simulated(request: Mapping[str, Any]) -> dict[str, Any]:
             config,
             layers_of(config),
             build(LoraConfig, request["lora"]),
-            build(TrainingSetup, request["training"]),
-            find_gpu(load_gpus(ASSETS), request["gpu"]),
+            training,
+            gpu,
             padded=request["padded"],
             full=request["full"],
         )

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device
@@ -77,11 +77,16 @@ def simulate(
     padded: bool = False,
     program: Program | None = None,
 ) -> Simulated:
-    """Two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own."""
+    """Two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own. Unsloth's
+    need it imported: unsloth_import."""
+    if training.framework == "unsloth":
+        from rankviz.worker.simulate import unsloth
+
+        return unsloth.simulate(config, lora, training, gpu, depth=depth)
     card = become(gpu)
     program = program or program_of(training)
     as_on_a_card()
-    run = _Run(config, lora, training, card, program, depth, split, padded)
+    run = Run(config, lora, training, card, program, depth, split, padded)
     model = run.build()
     gc.collect()
     gc.freeze()  # what is imported need not be looked through again
@@ -89,7 +94,7 @@ def simulate(
         return run.run(model)
 
 
-class _Run:
+class Run:
     def __init__(
         self,
         config: Mapping[str, Any],
@@ -108,27 +113,31 @@ class _Run:
         self.dtype = DTYPES.get(training.precision, self.compute)
 
     def run(self, model: Any) -> Simulated:
-        allocator = self.card.allocator
         with Tracker(self.card) as tracker:
             tracker.answer = self._answer
             tracker.attention.repeats_keys = self.program.repeats_keys
-            _materialize(model)
-            loaded = allocator.allocated
-            model = self._attach(model)
-            gc.collect()
-            static = allocator.allocated
-            moments = self._train(model)
-            trainable = sum(each.numel() for each in model.parameters() if each.requires_grad)
-            return Simulated(
-                depth=self.depth,
-                loaded=loaded,
-                static=static,
-                moments=moments,
-                reserved=allocator.peak_reserved,
-                kernels=dict(tracker.attention.kernels),
-                trainable_parameters=trainable,
-                workspaces=tracker.workspaces,
-            )
+            materialize(model)
+            return self.trained(tracker, model)
+
+    def trained(self, tracker: Tracker, model: Any) -> Simulated:
+        """The steps of a loaded model."""
+        allocator = self.card.allocator
+        loaded = allocator.allocated
+        model = self._attach(model)
+        gc.collect()
+        static = allocator.allocated
+        moments = self._train(model)
+        trainable = sum(each.numel() for each in model.parameters() if each.requires_grad)
+        return Simulated(
+            depth=self.depth,
+            loaded=loaded,
+            static=static,
+            moments=moments,
+            reserved=allocator.peak_reserved,
+            kernels=dict(tracker.attention.kernels),
+            trainable_parameters=trainable,
+            workspaces=tracker.workspaces,
+        )
 
     def _answer(self, tensor: torch.Tensor) -> Any:
         """transformers asks whether all of a mask is set, AdamW how many steps there were (on the CPU); nothing else
@@ -261,12 +270,13 @@ def _quantize(model: Any, precision: str, compute: torch.dtype) -> None:
             bnb_4bit_compute_dtype=compute,
         )
     quantizer = AutoHfQuantizer.from_config(config, pre_quantized=False)
-    quantizer._process_model_before_weight_loading(model, device_map={"": 0})
-    quantizer._process_model_after_weight_loading(model)
+    with unset_fake_temporarily():  # on the meta device, and no FakeTensor becomes a Params4bit
+        quantizer._process_model_before_weight_loading(model, device_map={"": 0})
+        quantizer._process_model_after_weight_loading(model)
     model.hf_quantizer, model.is_quantized = quantizer, True
 
 
-def _materialize(model: Any) -> None:
+def materialize(model: Any) -> None:
     """Every parameter and buffer from the meta device to the card, in the model's order; tied ones stay tied."""
     from bitsandbytes.nn import Linear4bit
 

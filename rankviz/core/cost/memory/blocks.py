@@ -12,14 +12,19 @@ from rankviz.core.cost.stack import Stack
 from rankviz.core.model.activations import ActivationBytes
 from rankviz.core.model.spec import ModelSpec
 
-OFFLOADED_LEFT = 3
-"""Block inputs on the card at once with Unsloth's offloading."""
+OFFLOADED_LEFT = 4
+"""Hidden states on the card at once with Unsloth's offloading: the embedding's output, a leaf that autograd holds until
+the backward pass is over, the last block's input, and two staging buffers (the second with more than 512 MiB free)."""
+NORMED_QUERIES = ("qwen3",)
+"""model_types of Unsloth's own families whose queries and keys are normed: both are kept before and after."""
+BIASED_QUERIES = ("qwen2",)
+"""Those whose projections into attention have biases, so that Unsloth leaves their adapters to PEFT."""
 
 
 def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     """Each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32. None
-    without checkpointing. Where Unsloth moves them to host memory, the last block's stays and two buffers carry the
-    others back (unsloth_zoo/gradient_checkpointing.py)."""
+    without checkpointing. Where Unsloth moves them to host memory, OFFLOADED_LEFT stay
+    (unsloth_zoo/gradient_checkpointing.py)."""
     if stack.setup.gradient_checkpointing == "none":
         return 0.0
     each = float(stack.setup.tokens_per_micro_step * model.hidden_size * stack.residual_bytes)
@@ -32,7 +37,8 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     transformers: T times what its own classes were seen to keep (core.model.activations), or where there is no such
     figure a Llama block's, `_llama_kept`. Adapters add what they read: see `_adapter_input_bytes`.
 
-    Unsloth's own families: 2T(4H + 2Q + 2K + 2M), since their MLP works in place. Its other families run
+    Unsloth's own families: 2T(4H + 2Q + 2K + 2M), since their MLP works in place where each of its projections has an
+    adapter. Its other families run
     transformers' classes, compiled, whose adapters keep what they read once and without a copy
     (unsloth_zoo/compiler.py, lora_forward); what torch.compile saves is not counted.
 
@@ -47,12 +53,30 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     shown = held.kept + (held.own_input if stack.setup.gradient_checkpointing == "none" else 0) if held else llama
     if stack.habits.unsloth_kernels and stack.habits.fast_blocks:
         elements = 4 * model.hidden_size + kind.attention + kind.mlp - kind.mlp_hidden
+        if model.model_type in NORMED_QUERIES:
+            elements += kind.attention / 2
+        elements += _unfused_elements(kind, model)
         return tokens * width * elements + attention, 0.0
     each = shown + _adapter_input_bytes(kind, stack) - (width - stack.attention_bytes) * kind.attention
     each += quantized_inputs(kind, stack) / tokens
     if stack.habits.pads_adapters:
         each += width * kind.padded_outputs
     return tokens * each + attention, float(tokens * width * kind.targeted_modules)
+
+
+def fuses_mlp(kind: BlockKind, hidden: int) -> bool:
+    """Unsloth's own MLP needs an adapter on each of its three projections (models/llama.py, patch_peft_model)."""
+    return kind.targeted_mlp_inputs == 2 * hidden + kind.mlp_hidden
+
+
+def _unfused_elements(kind: BlockKind, model: ModelSpec) -> float:
+    """Elements a token that one of Unsloth's own blocks keeps more where some projections of a part carry no adapter,
+    or have biases: the part then runs as it is written, and each of its adapters keeps a copy of its input."""
+    hidden = model.hidden_size
+    of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * hidden)
+    some = kind.padded_outputs or model.model_type in BIASED_QUERIES
+    more = max(0, of_attention - hidden) if some else 0
+    return more if fuses_mlp(kind, hidden) else more + kind.mlp_hidden + kind.targeted_mlp_inputs
 
 
 def attention_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
@@ -182,10 +206,10 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies, 6M + 10H with
     copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H in fp32 under autocast; that difference is
     added. Read off whole training steps; held to 5 % in tests/core/cost/memory/test_against_autograd.py, the last one
-    in steps of rankviz.worker.simulate. Unsloth's own families: 2T(4H + M), so that with what they keep it
-    comes to 2T(8H + 2Q + 2K + 3M) (kernels/fast_lora.py): 42 bytes a token and hidden unit of Llama-3.1-8B, which is
-    what unsloth_zoo/block_swap.py says was measured. An attention matrix has its fullest moment later:
-    `_matrix_gradients`.
+    in steps of rankviz.worker.simulate. Unsloth's own families: 2T(H + M), so that with what they keep it comes to
+    2T(5H + 2Q + 2K + 3M): two norms' outputs, two sums and the gradient that comes in (kernels/fast_lora.py, read off
+    simulated steps too). Compiled blocks hold more: `width-unsloth-compiled`. An attention matrix has its fullest
+    moment later: `_matrix_gradients`.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
     beside = tokens * _block_gradients(kind, model, stack)
@@ -230,7 +254,7 @@ def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Of a Llama block of these widths, bytes a token."""
     width, hidden = stack.activation_bytes, model.hidden_size
     if own_blocks(stack):
-        return width * (4 * hidden + kind.mlp_hidden)
+        return width * (hidden + kind.mlp_hidden if fuses_mlp(kind, hidden) else kind.mlp)
     at_once = model.num_experts if _one_expert_at_a_time(model, stack) else 1
     mlp = kind.mlp / at_once
     if not kind.targeted_mlp_hidden:

@@ -103,7 +103,8 @@ def _unsloth_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None, 
             whole = assume.value("logits-bytes-unsloth-func") * tokens * vocab
             cap = over * assume.value("unsloth-loss-cap-bytes")
             return LossMoment(logits=whole, activations=head + gradient, cap=cap, share_of_free=over / 2)
-    rows, columns = unsloth_chunk(tokens, hidden, vocab, usable_bytes, ampere=habits.ampere)
+    labels = max(1, tokens - setup.per_device_train_batch_size)  # the last token of each row has none
+    rows, columns = unsloth_chunk(labels, hidden, vocab, usable_bytes, ampere=habits.ampere)
     products = 4.0 * rows * hidden  # the chunk's part of that gradient, in fp32
     return LossMoment(
         logits=4.0 * rows * columns + gradient, activations=head + products, cap=CHUNK_BUDGET_BYTES + gradient

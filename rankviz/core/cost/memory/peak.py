@@ -97,6 +97,8 @@ class MemoryTerms(NamedTuple):
     width_trained: float
     """What the allocator may give more for what trains, as a share of it; of the high end alone."""
     width_working: float
+    width_compiled: float
+    """At the high end, a share of all: what compiled blocks may add."""
 
 
 def memory_terms(
@@ -141,9 +143,10 @@ def memory_terms(
         reserve=unsloth.training_reserve_bytes(model, stack),
         held_logits=held_logits_bytes(model, stack),
         dequantized=weights.dequantized_bytes(model, shape, stack),
-        with_gradients=stack.habits.unsloth_kernels,
+        with_gradients=stack.habits.unsloth_kernels
+        and not (blocks.own_blocks(stack) and not all(blocks.fuses_mlp(k, model.hidden_size) for k in shape.kinds)),
         in_windows=stack.habits.windows_experts,
-        standing=weights.standing_bytes(shape, stack),
+        standing=weights.standing_bytes(model, shape, stack),
         merged=weights.merged_bytes(shape, stack),
         slack=assume.range(f"allocator-slack-{slack}"),
         slack_static=assume.range("allocator-slack-static"),
@@ -152,6 +155,7 @@ def memory_terms(
         width_static=0.0,
         width_trained=assume.value("width-trained-blocks"),
         width_working=blocks.working_width(model, shape, stack),
+        width_compiled=assume.value("width-unsloth-compiled") if unsloth.compiles_blocks(model, stack) else 0.0,
     )
 
 
@@ -266,6 +270,7 @@ def _bands(terms: MemoryTerms, base: int, trained: int, moments: list[Moment], p
     static_low = max(0.0, static * (1 - narrow) - (extra.expected - extra.low) - off)
     static_high = static * (1 + narrow) + extra.high - extra.expected + off
     static_high += terms.width_trained * (trained + peak.gradients)
+    static_high += terms.width_compiled * (static + sum(peak))
     if terms.in_windows:
         # fuller cards get smaller windows: half of what is left beside all else
         usable = terms.free + terms.base_weights + terms.context.expected - terms.context.high

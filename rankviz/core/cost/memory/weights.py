@@ -97,16 +97,25 @@ def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> floa
     return float(dequantized_width(stack) * largest)
 
 
-def standing_bytes(shape: ModelShape, stack: Stack) -> float:
-    """What is allocated once and stays: cuBLAS's workspaces, and the buffer that Unsloth's own families unpack weights
-    into, of the size of the largest (kernels/utils.py, WEIGHT_BUFFERS)."""
+def standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """What is allocated once and stays: cuBLAS's workspaces, and in Unsloth's own families tables of sines and cosines,
+    and the buffer that weights with an adapter are unpacked into, of the size of the largest (kernels/utils.py,
+    _SCRATCH)."""
     if stack.habits.on_cpu:
         return 0.0
     large = "-hopper" if 9 <= stack.compute_capability < 11 else ""
     workspaces = stack.assume.value(f"cublas-workspace-bytes{large}")
-    if not (own_blocks(stack) and stack.setup.precision in ("nf4", "nf4-dq")):
+    if not own_blocks(stack):
         return workspaces
-    return workspaces + stack.compute_bytes * shape.largest_linear
+    unpacked = stack.compute_bytes * shape.largest_targeted if stack.setup.precision in ("nf4", "nf4-dq") else 0
+    return workspaces + rotary_bytes(model) + unpacked
+
+
+def rotary_bytes(model: ModelSpec) -> float:
+    """Two tables of Unsloth's own families: 32,768 rows in 16 bit, or Gemma's 8,192 rows in fp32 (models/llama.py and
+    gemma.py). Models with a shorter context have less."""
+    row = 8192 * 4 if model.model_type.startswith("gemma") else 32_768 * 2
+    return 2.0 * row * model.head_dim
 
 
 def merged_bytes(shape: ModelShape, stack: Stack) -> float:

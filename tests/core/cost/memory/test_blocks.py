@@ -14,6 +14,7 @@ WIDE_MLP = (
     layer("mlp.up_proj", 16, 64, part="mlp"),
     layer("mlp.down_proj", 64, 16, part="mlp"),
 )
+SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def test_the_wider_the_mlp_the_later_the_fullest_moment():
@@ -69,7 +70,7 @@ def test_figures_read_off_a_blocks_class_take_the_formulas_place():
         kept("peft", precision="nf4"),
         kept("peft", precision="nf4", gradient_checkpointing="none"),
     )
-    assert 10 * 2 * (4 * 16 + 48 + 96 - 32) == kept("unsloth")
+    assert 10 * 2 * (4 * 16 + 48 + 96) == kept("unsloth")
 
 
 def test_the_gradients_of_a_blocks_class_move_with_adapters_as_a_llamas_do():
@@ -80,7 +81,7 @@ def test_the_gradients_of_a_blocks_class_move_with_adapters_as_a_llamas_do():
     ]
 
     with_adapter = 6 * 32 + 10 * 16
-    assert [10 * 350, 10 * (with_adapter + 350 - 240), 10 * 350, 10 * 2 * (4 * 16 + 32)] == held
+    assert [10 * 350, 10 * (with_adapter + 350 - 240), 10 * 350, 10 * 2 * 3 * 32] == held
 
 
 def test_families_without_blocks_of_unsloths_own_keep_what_their_class_keeps_and_adapters_what_they_read_once():
@@ -93,14 +94,40 @@ def test_families_without_blocks_of_unsloths_own_keep_what_their_class_keeps_and
     assert 10 * 350 == blocks.backward_bytes(kind, own, compiled)
 
 
-def test_of_many_blocks_unsloth_leaves_three_inputs_on_the_card_and_none_moves_below_512_tokens():
+def test_of_many_blocks_unsloth_leaves_four_hidden_states_on_the_card_and_none_moves_below_512_tokens():
     shape = shape_of(TOY)._replace(blocks=30)
     held = [
         blocks.checkpoint_bytes(TOY, shape, stack("unsloth", gradient_checkpointing="unsloth", max_length=length))
         for length in (512, 511)
     ]
 
-    assert [3 * 512 * 16 * 2, 30 * 511 * 16 * 2] == held
+    assert [4 * 512 * 16 * 2, 30 * 511 * 16 * 2] == held
+
+
+def test_normed_queries_are_kept_twice_and_biased_ones_have_copies_of_their_input():
+    llama, qwen3, qwen2 = (replace(TOY, model_type=name) for name in ("llama", "qwen3", "qwen2"))
+
+    def kept(spec, *names):
+        return blocks.kept_bytes(shape_of(spec, names).kinds[0], spec, stack("unsloth"))[0]
+
+    assert 10 * 2 * (16 + 8) == kept(qwen3, *SEVEN) - kept(llama, *SEVEN)  # queries and keys
+    assert 10 * 2 * 2 * 16 == kept(qwen2, *SEVEN) - kept(llama, *SEVEN)  # three copies for one
+    assert kept(llama, *SEVEN[4:]) == kept(qwen2, *SEVEN[4:])
+
+
+def test_parts_of_unsloths_blocks_without_all_of_their_adapters_run_as_they_are_written():
+    def held(*names):
+        (kind,) = shape_of(TOY, names).kinds
+        return [
+            blocks.kept_bytes(kind, TOY, stack("unsloth"))[0] // 20,
+            blocks.backward_bytes(kind, TOY, stack("unsloth")) // 20,
+        ]
+
+    block = 4 * 16 + 48
+    assert [block + 2 * 32, 16 + 32] == held(*SEVEN)
+    assert [block + 3 * 32, 3 * 32] == held(*SEVEN[:4])  # the MLP keeps its product and has three gradients
+    assert [block + 3 * 32 + 16, 3 * 32] == held("q_proj", "v_proj")  # two copies of the hidden state for one
+    assert [block + 3 * 32 + 32, 3 * 32] == held(*SEVEN[:4], "down_proj")  # and one of the adapter's input
 
 
 def test_pefts_k_bit_preparation_makes_checkpoints_fp32():

@@ -61,8 +61,19 @@ def test_a_triton_loss_over_fp32_logits_lost_a_copy_with_transformers_before_4_4
 def test_unsloths_loss_holds_a_chunk_of_logits_the_gradient_of_hidden_states_and_its_part_in_fp32():
     (moment,) = moments(framework="unsloth", loss_path="fused")
 
-    assert 4 * 512 * 100 + 2 * 512 * 16 == moment.logits
-    assert 4 * 512 * 16 + 4 * 512 * 16 == moment.activations  # what the last norm keeps, and the product of the chunk
+    rows = 512 - 1  # the last token of a row has no label
+    assert 4 * rows * 100 + 2 * 512 * 16 == moment.logits
+    assert 4 * 512 * 16 + 4 * rows * 16 == moment.activations  # what the last norm keeps, and the product of the chunk
+
+
+def test_two_rows_of_2_048_tokens_have_too_few_labels_for_unsloths_tiles_on_a_large_card():
+    llama = replace(TOY, hidden_size=2048, vocab_size=128_256)
+    held = [
+        moments(llama, framework="unsloth", loss_path="fused", per_device_train_batch_size=rows, max_length=length)[0]
+        for rows, length in ((2, 2048), (1, 4097))
+    ]
+
+    assert [4 * 512 * 128_256 + 2 * 4096 * 2048, 4 * 4096 * 16_384 + 2 * 4097 * 2048] == [each.logits for each in held]
 
 
 @pytest.mark.parametrize(

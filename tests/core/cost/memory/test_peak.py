@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.core.cost.memory.toy_memory import estimate
+from rankviz.core.cost.memory.peak import memory_at, memory_terms
+from tests.core.cost.memory.toy_memory import estimate, shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
+
+SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def test_plain_peft_in_16_bit_peaks_at_the_loss():
@@ -42,15 +45,15 @@ def test_unsloth_moves_checkpoints_to_the_host_and_copies_no_inputs():
     asks = {"framework": "unsloth", "optim": "adamw_8bit", "gradient_checkpointing": "unsloth", "loss_path": "fused"}
 
     few_words = replace(TOY, vocab_size=10)  # so that a block is the peak
-    memory, short = (estimate(few_words, max_length=length, **asks) for length in (512, 511))
+    memory, short = (estimate(few_words, max_length=n, names=SEVEN, **asks) for n in (512, 511))
 
-    block, checkpoints = 2 * (8 * 16 + 48 + 96), 2 * 2 * 16  # 2 × (8H + 2Q + 2K + 3M), and the inputs of two blocks
+    block, checkpoints = 2 * (5 * 16 + 48 + 96), 2 * 2 * 16  # 2 × (5H + 2Q + 2K + 3M), and the inputs of two blocks
     assert [512 * (block + checkpoints), 511 * (block + checkpoints)] == [memory.activations, short.activations]
     assert 203 == memory.optimizer
 
 
 def test_without_checkpointing_unsloth_keeps_less_of_each_block():
-    memory = estimate(framework="unsloth", gradient_checkpointing="none", loss_path="triton")
+    memory = estimate(framework="unsloth", names=SEVEN, gradient_checkpointing="none", loss_path="triton")
 
     kept = 2 * 2 * 10 * (4 * 16 + 48 + 96 - 32)  # blocks × 2 × tokens × (4H + 2Q + 2K + 2M)
     assert kept + 4 * 10 * 16 == memory.activations
@@ -71,8 +74,24 @@ def test_unsloths_former_fused_loss_takes_half_of_what_is_free_up_to_its_cap():
 def test_unsloth_unpacks_weights_into_a_buffer_that_stays_and_one_more_beside_its_gradients():
     asks = {"framework": "unsloth", "precision": "nf4-dq", "gradient_checkpointing": "unsloth"}
 
-    assert 2 * 2 * 16 * 32 == estimate(loss_path="fused", **asks).other  # the peak is a block's backward pass
-    assert 2 * 16 * 32 == estimate(loss_path="full", **asks).other  # the peak is the loss
+    tables = 2 * 2 * 32_768 * 8  # sines and cosines
+    assert (
+        2 * 2 * 16 * 32 + tables == estimate(names=SEVEN, loss_path="fused", **asks).other
+    )  # the peak is a block's backward pass
+    assert 2 * 16 * 32 + tables == estimate(names=SEVEN, loss_path="full", **asks).other  # the peak is the loss
+    # Without adapters on the MLP the buffer has room for q alone, and nothing is unpacked beside three gradients.
+    assert 2 * 16 * 16 + tables == estimate(loss_path="fused", **asks).other
+
+
+def test_compiled_blocks_of_unsloth_may_hold_a_twentieth_more_at_the_high_end():
+    terms = {name: memory_terms(TOY, shape_of(TOY), stack(name), None) for name in ("unsloth", "trl")}
+    memory, plain = (
+        memory_at(each, 2, 100) for each in (terms["unsloth"], terms["unsloth"]._replace(width_compiled=0))
+    )
+
+    assert pytest.approx(memory.allocated / 20) == memory.allocated_band.high - plain.allocated_band.high
+    never = memory_terms(replace(TOY, model_type="gpt_oss"), shape_of(TOY), stack("unsloth"), None)
+    assert 0 == terms["trl"].width_compiled == never.width_compiled
 
 
 def test_eager_attention_has_its_fullest_moment_in_its_own_backward_pass():
