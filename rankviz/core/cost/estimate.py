@@ -83,7 +83,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     first = question.lora_at(question.ranks[0])
     predicted = predict(model, first, stack, device, usable_bytes=usable.expected if usable else None)
     elsewhere = _at_both_ends(model, first, stack, device, usable)
-    plan, price = predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
+    model, plan, price = predicted.plan.model, predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
     dtype, kept = adapter_dtype(setup.framework, setup.precision), saved_dtype(setup.framework, setup.precision)
 
     def at(r: int) -> RankEstimate:

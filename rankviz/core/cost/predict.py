@@ -57,6 +57,7 @@ def predict(
     setup = stack.setup.fitted
     stack = replace(stack, setup=setup)
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
+    model = plan.model
     stack = settled(stack, model, device)
     shape = _shape(plan)
     if not device.cuda:
