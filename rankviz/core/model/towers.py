@@ -24,8 +24,8 @@ def offers_text_only(model: ModelSpec) -> bool:
 def as_loaded(model: ModelSpec, *, text_only: bool, unsloth_on_gpu: bool) -> ModelSpec:
     """The model as the program that trains loads it.
 
-    Unsloth loads the whole checkpoint unless text_only is set (models/loader.py), and so do TRL and PEFT, with Unsloth's
-    CPU backend, where the text model has no class that finds its weights; those leave the towers without an adapter.
+    Unsloth loads the whole checkpoint unless text_only is set (models/loader.py). So do TRL, PEFT and Unsloth's CPU
+    backend where the text model has no class that finds its weights; there the towers get no adapter.
     InvalidSettingError where Unsloth does not heed text_only.
     """
     if unsloth_on_gpu and text_only and (model.whole or model.is_whole):
