@@ -25,8 +25,8 @@ class MemoryEstimate:
     allocated_band: Range
     reserved_band: Range
     device_band: Range
-    loading_band: Range = Range(0.0, 0.0, 0.0)
-    """What nvidia-smi would show while the base is loaded, before anything trains."""
+    loading_band: Range | None = None
+    """What nvidia-smi would show at the fullest moment of loading the base; None where that was not asked."""
 
     def reaching(self, other: "MemoryEstimate") -> "MemoryEstimate":
         """The same, with high ends no lower than the other's."""
@@ -73,12 +73,12 @@ class MemoryEstimate:
     @property
     def while_loading(self) -> int:
         """What nvidia-smi would show at the fullest moment of loading the base."""
-        return round(self.loading_band.expected)
+        return round(self.loading_band.expected) if self.loading_band else 0
 
     @property
     def fullest_band(self) -> Range:
         """What a card must hold: the peak of training, or of loading where that is higher."""
-        return self.device_band.reached_by(self.loading_band)
+        return self.device_band.reached_by(self.loading_band or self.device_band)
 
     @property
     def low(self) -> int:

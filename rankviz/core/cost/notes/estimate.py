@@ -167,8 +167,8 @@ def _about_experts(model: ModelSpec, stack: Stack, memory: MemoryTerms) -> list[
     more = sum(unsloth_bytes(model, older).values()) - memory.checkpoint_bytes
     version = ".".join(map(str, unsloth.PACKING_UNSLOTH_ZOO))
     notes = [
-        f"Experts are counted in 4 bit, as unsloth_zoo {version} and newer load them. Older versions with transformers 5 "
-        f"keep them in 16 bit, which takes {units.memory_size(more)} more."
+        f"Experts are counted in 4 bit, as unsloth_zoo {version} and newer load them. Older versions with "
+        f"transformers 5 keep them in 16 bit, which takes {units.memory_size(more)} more."
     ]
     if memory.loading:
         at = units.memory_size(memory.base_weights + memory.loading + memory.context.expected)

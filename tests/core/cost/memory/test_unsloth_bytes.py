@@ -2,14 +2,16 @@
 Bnb4BitHfQuantizer.preprocess_model under the patches of unsloth 2026.10.9, on the meta device. `make test-counts` has
 the real loader of every family."""
 
+from dataclasses import replace
+
 import pytest
 
 from rankviz.api import Api
 from rankviz.core.cost.device import card
-from rankviz.core.cost.memory.weights import nf4_bytes, unsloth_bytes
+from rankviz.core.cost.memory.weights import loading_bytes, nf4_bytes, unsloth_bytes
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
-from rankviz.core.cost.unsloth import settled
+from rankviz.core.cost.unsloth import extra_bytes, settled
 from rankviz.core.model.towers import as_loaded
 from tests.support.runs.toy import ASSUMPTIONS
 
@@ -18,7 +20,8 @@ GIB = 2**30
 
 
 def parts_of(model_id, *, text_only=False, **setup):
-    model = as_loaded(API.models.get(model_id), text_only=text_only, unsloth_on_gpu=True)
+    own_files = replace(API.models.get(model_id), unsloth_checkpoint=None)
+    model = as_loaded(own_files, text_only=text_only, unsloth_on_gpu=True)
     stack = Stack(setup=TrainingSetup(**setup), use_dora=False, assume=ASSUMPTIONS)
     return unsloth_bytes(model, settled(stack, model, card(None)))
 
@@ -91,3 +94,33 @@ def test_maxima_are_counted_in_whole_blocks():
 
 def test_nf4_under_unsloth_is_what_load_in_4bit_gives():
     assert parts_of("Qwen/Qwen3-30B-A3B", precision="nf4") == parts_of("Qwen/Qwen3-30B-A3B", precision="nf4-dq")
+
+
+def test_experts_of_a_checkpoint_that_is_in_4_bit_already_are_rebuilt_with_fp32_maxima():
+    mixtral = API.models.get("mistralai/Mixtral-8x7B-v0.1")
+    stack = Stack(setup=TrainingSetup(), use_dora=False, assume=ASSUMPTIONS)
+    experts = sum(layer.parameters for layer in mixtral.layers if layer.kind == "experts")
+
+    assert "unsloth/Mixtral-8x7B-v0.1-unsloth-bnb-4bit" == mixtral.unsloth_checkpoint.repository
+    assert 0.5625 * experts == unsloth_bytes(mixtral, settled(stack, mixtral, card(None)))["experts"]
+
+
+def test_while_experts_load_two_stacks_in_16_bit_stand_beside_the_base_or_one_that_the_file_has_fused():
+    def loading(model_id):
+        model = as_loaded(API.models.get(model_id), text_only=False, unsloth_on_gpu=True)
+        stack = Stack(setup=TrainingSetup(), use_dora=False, assume=ASSUMPTIONS)
+        return loading_bytes(model, settled(stack, model, card(None)))
+
+    assert 2 * 2 * 128 * 1536 * 2048 == loading("Qwen/Qwen3-30B-A3B")
+    assert 1.25 * 2 * 128 * 1408 * 2816 == loading("google/gemma-4-26B-A4B")
+    assert 0 == loading("Qwen/Qwen3-8B") == loading("openai/gpt-oss-20b")
+
+
+def test_a_dynamic_gpt_oss_120b_weighs_2_percent_more_and_not_8():
+    model = API.models.get("openai/gpt-oss-120b")
+    stack = settled(Stack(setup=TrainingSetup(), use_dora=False, assume=ASSUMPTIONS), model, card(None))
+    parts = unsloth_bytes(model, stack)
+    plain = sum(parts.values())
+    more = extra_bytes(model, stack, plain, parts["linears"])
+
+    assert [0.0, 2.3, 3.1] == [round(100 * end / plain, 1) for end in (more.low, more.expected, more.high)]
