@@ -128,7 +128,8 @@ class Quota:
         limits = self._workspace.limits
         if limits.base_parameters is None:
             return
-        check_base(self._models.get(base).total_parameters, limits)
+        model = self._models.get(base)
+        check_base((model.whole or model).total_parameters, limits)
 
     def check_download(self, weight_bytes: int | None) -> None:
         """LimitError where a base's files hold more than a model of the largest size: its config may say less."""

@@ -89,7 +89,7 @@ class Session:
         memory.settle()
         stages.begin(LOADING)
         resolved: list[str] = []
-        model, tokenizer = load_base(base, settings, resolved.append, request.lora.unsloth_class, stages)
+        model, tokenizer = load_base(base, settings, resolved.append, request.lora, stages)
         stages.begin(TOKENIZING)
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         questions, shown = data.questions(request.exact_match_examples), data.shown_questions(request.shown_answers)

@@ -54,8 +54,13 @@ def shrunk(config: Mapping[str, Any]) -> dict[str, Any]:
 def _depth(text: Mapping[str, Any]) -> int:
     pattern = text.get("layer_types") or text.get("hybrid_override_pattern") or text.get("layers_block_type") or ()
     whole = max((list(pattern).index(kind) + 1 for kind in set(pattern)), default=0)
-    dense = text.get("first_k_dense_replace") or 0
-    return max(2, whole, dense + 1)
+    first_of_a_kind = (
+        (text.get("first_k_dense_replace") or 0) + 1,
+        (text.get("full_attention_interval") or 0),
+        min(text.get("full_attn_idxs") or (0,)) + 1,
+        text.get("interleave_moe_layer_step") or 0,
+    )
+    return max(2, whole, *first_of_a_kind)
 
 
 def _narrow(value: Any, name: str = "") -> Any:
@@ -72,6 +77,8 @@ def _narrow(value: Any, name: str = "") -> Any:
             return 2
         case list() if name in ("long_factor", "short_factor"):
             return value[: WIDTH["head_dim"] // 2]
+        case list() if name == "full_attn_idxs":
+            return value[:1]
     return value
 
 

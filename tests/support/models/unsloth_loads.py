@@ -10,6 +10,7 @@ loads.json: [{"folder": path, "from_pretrained": {…}, "get_peft_model": [{…}
 {"parameters": {name: [class, dtype, bytes]}, "trainable": [count or message]} or {"refused": message}.
 """
 
+import gc
 import json
 import os
 import sys
@@ -101,5 +102,7 @@ def in_fork(work: Any) -> dict[str, Any]:
 if __name__ == "__main__":
     stand_in()
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # Unsloth collects garbage several times a load
     for each in json.load(sys.stdin):
         print(json.dumps(in_fork(lambda each=each: load(**each))), file=answer, flush=True)
