@@ -10,14 +10,17 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Habits, Stack
-from rankviz.core.lora.route import OWN_FAMILIES, SPLIT_FAMILIES
-from rankviz.core.model.spec import LinearLayer, ModelSpec
+from rankviz.core.lora.route import OWN_FAMILIES, has_split_file
+from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
 from rankviz.core.quantity import Range
 
 FORCED_FP32 = ("embedding_gemma2", "gemma3", "gemma4", "glm4_moe", "gpt_oss", "qwen3_5", "qwen3_moe")
 """How their model_types begin (unsloth_zoo/model_lists.py, models/loader.py): fp16 overflows in them."""
 FP32_EMBEDDING = ("gemma3",)
 """Those of them whose embedding is raised too (unsloth_zoo/temporary_patches/gemma.py)."""
+FP32_NORMS = ("gemma3", "gemma4", "gpt_oss", "granitemoehybrid", "olmo2", "olmo3", "qwen3_5", "qwen3_next")
+"""How the model_types begin whose norms are raised too: named in models/loader.py (UNSLOTH_HIGH_PRECISION_LAYERNORM), or
+with a norm class that multiplies in fp32 (unsloth_zoo/compiler.py). Which modules those are is in models/vision.py."""
 WITHOUT_FUSED_LOSS = ("Llama4ForConditionalGeneration",)
 RESERVE_FACTOR = 1 + 1 / 16
 RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16
@@ -78,7 +81,7 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
 def _packs_experts(habits: Habits, model: ModelSpec) -> bool:
     """Whether the version of Unsloth that the habits are of has the experts in 4 bit: as linear layers, which is how
     transformers 4 and the checkpoints of gpt-oss have them, or packed."""
-    if habits.one_expert_at_a_time or model.model_type in SPLIT_FAMILIES:
+    if habits.one_expert_at_a_time or has_split_file(model):
         return True
     return habits.packs_experts and quantizes_experts(model)
 
@@ -108,6 +111,13 @@ def quantizes_experts(model: ModelSpec) -> bool:
     """Whether a 4-bit load packs the fused experts: the pair of gate_up_proj and down_proj, so not Nemotron-H's."""
     handled = model.model_type not in UNHANDLED_EXPERTS
     return handled and EXPERT_PAIR <= {layer.name for layer in model.layers if layer.kind == "experts"}
+
+
+def norm_in_fp32(model: ModelSpec, module: PlainModule) -> bool:
+    """Whether Unsloth raises this module to fp32, as it does with norms of some families."""
+    name = module.path
+    named = name.endswith(("norm", "norm1", "norm2", "norm3", "norm4")) or "layernorm" in name or "layer_norm" in name
+    return module.has_weight and named and model.model_type.startswith(FP32_NORMS)
 
 
 def is_quantized(model: ModelSpec, layer: LinearLayer) -> bool:
@@ -157,7 +167,7 @@ def reads_quantized_experts(model: ModelSpec) -> bool:
 def rebuilds_experts(model: ModelSpec) -> bool:
     """Whether it holds a tensor for each expert, which Unsloth rebuilds into stacks whose maxima are in fp32
     (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py)."""
-    return reads_quantized_experts(model) and model.model_type not in SPLIT_FAMILIES
+    return reads_quantized_experts(model) and not has_split_file(model)
 
 
 def training_reserve_bytes(model: ModelSpec, stack: Stack) -> float:

@@ -23,7 +23,6 @@ os.dup2(2, 1)
 import unsloth  # noqa: E402, I001
 import torch  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
-from unsloth.models import _utils, llama, loader, vision  # noqa: E402
 
 GIB = 2**30
 
@@ -37,11 +36,17 @@ def stand_in() -> None:
     torch.cuda.current_device = lambda: 0
     torch.cuda.empty_cache = torch.cuda.synchronize = lambda *_: None
     torch.cuda.memory_allocated = lambda *_: 0
-    for module in (vision, llama, loader, _utils):
-        module.get_device_stats = lambda *_: ("card", "", 80.0)
-        module.is_bfloat16_supported = lambda *_: True
-        module.SUPPORTS_BFLOAT16 = module.ALLOW_BITSANDBYTES = True
-        module.get_current_device = lambda: "cpu"
+    answers = {
+        "get_device_stats": lambda *_: ("card", "", 80.0),
+        "is_bfloat16_supported": lambda *_: True,
+        "get_current_device": lambda: "cpu",
+        "SUPPORTS_BFLOAT16": True,
+        "ALLOW_BITSANDBYTES": True,
+    }
+    for module in [each for name, each in sys.modules.items() if name.startswith("unsloth.models.")]:
+        for name, value in answers.items():
+            if hasattr(module, name):
+                setattr(module, name, value)
 
 
 def parameter_bytes(parameter: Any) -> int:

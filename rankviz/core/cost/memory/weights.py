@@ -91,9 +91,13 @@ def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
             continue
         parts[_component(layer)] += layer.count * _copy_bytes(model, layer, stack)
         counted += layer.parameters
-    towers = [module for module in model.plain_modules if module.part == "vision"]
-    biases = sum(layer.count * layer.out_features for layer in model.layers if layer.bias and layer.part == "vision")
-    small = biases + sum((len(module.blocks) or 1) * module.parameters for module in towers)
+    small = sum(layer.count * layer.out_features for layer in model.layers if layer.bias and layer.part == "vision")
+    for module in model.plain_modules:
+        tensors = (len(module.blocks) or 1) * module.parameters
+        if unsloth.norm_in_fp32(model, module):
+            parts["towers" if module.part == "vision" else "rest"] += (4 - stack.compute_bytes) * tensors
+        if module.part == "vision":
+            small += tensors
     parts["towers"] += stack.compute_bytes * small
     parts["rest"] += stack.compute_bytes * (model.total_parameters - counted - small)
     return parts

@@ -19,7 +19,7 @@ from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
-from rankviz.core.lora.route import SPLIT_FAMILIES
+from rankviz.core.lora.route import has_split_file
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.note import Caution
 from rankviz.core.quantity import Range
@@ -161,7 +161,7 @@ def unsloth_notes(
 
 def _about_experts(model: ModelSpec, stack: Stack, memory: MemoryTerms) -> list[str]:
     """For which versions the experts are in 4 bit, and what loading them takes."""
-    if not stack.habits.quantizes_experts or model.model_type in SPLIT_FAMILIES:
+    if not stack.habits.quantizes_experts or has_split_file(model):
         return []
     older = replace(stack, measured_habits=replace(stack.habits, quantizes_experts=False))
     more = sum(unsloth_bytes(model, older).values()) - memory.checkpoint_bytes
