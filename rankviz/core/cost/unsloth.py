@@ -19,8 +19,8 @@ FORCED_FP32 = ("embedding_gemma2", "gemma3", "gemma4", "glm4_moe", "gpt_oss", "q
 FP32_EMBEDDING = ("gemma3",)
 """Those of them whose embedding is raised too (unsloth_zoo/temporary_patches/gemma.py)."""
 FP32_NORMS = ("gemma3", "gemma4", "gpt_oss", "granitemoehybrid", "olmo2", "olmo3", "qwen3_5", "qwen3_next")
-"""How the model_types begin whose norms are raised too: named in models/loader.py (UNSLOTH_HIGH_PRECISION_LAYERNORM), or
-with a norm class that multiplies in fp32 (unsloth_zoo/compiler.py). Which modules those are is in models/vision.py."""
+"""How the model_types begin whose norms are raised too: those of models/loader.py (UNSLOTH_HIGH_PRECISION_LAYERNORM),
+and those whose norms multiply in fp32 (unsloth_zoo/compiler.py). Which modules those are is in models/vision.py."""
 WITHOUT_FUSED_LOSS = ("Llama4ForConditionalGeneration",)
 RESERVE_FACTOR = 1 + 1 / 16
 RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16

@@ -51,6 +51,25 @@ def shrunk(config: Mapping[str, Any]) -> dict[str, Any]:
     return small
 
 
+def families() -> dict[str, str]:
+    """A name of a config for each family of the catalogue, by what tells them apart: model_type, towers, experts and
+    Gemma 4's embeddings of each layer."""
+    found: dict[tuple[Any, ...], str] = {}
+    for file in sorted(CONFIGS.glob("*.json")):
+        config = json.loads(file.read_bytes())
+        text = config.get("text_config") or config
+        experts = text.get("num_experts") or text.get("num_local_experts") or text.get("n_routed_experts")
+        kind = (config["model_type"], bool(experts), bool(text.get("hidden_size_per_layer_input")))
+        found.setdefault(kind, file.stem)
+    whole = {name.removesuffix(".full") for name in found.values() if name.endswith(".full")}
+    return {_title(*kind): name for kind, name in found.items() if name not in whole}
+
+
+def _title(model_type: str, experts: bool, per_layer: bool) -> str:
+    more = [word for word, has in (("experts", experts), ("per-layer embeddings", per_layer)) if has]
+    return f"{model_type} ({', '.join(more)})" if more else model_type
+
+
 def _depth(text: Mapping[str, Any]) -> int:
     pattern = text.get("layer_types") or text.get("hybrid_override_pattern") or text.get("layers_block_type") or ()
     whole = max((list(pattern).index(kind) + 1 for kind in set(pattern)), default=0)

@@ -89,7 +89,7 @@ def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
     for layer in model.layers:
         if layer.kind == "lm_head" and model.tie_word_embeddings:
             continue
-        parts[_component(layer)] += layer.count * _copy_bytes(model, layer, stack)
+        parts[component_of(layer)] += layer.count * _copy_bytes(model, layer, stack)
         counted += layer.parameters
     small = sum(layer.count * layer.out_features for layer in model.layers if layer.bias and layer.part == "vision")
     for module in model.plain_modules:
@@ -103,7 +103,7 @@ def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
     return parts
 
 
-def _component(layer: LinearLayer) -> Component:
+def component_of(layer: LinearLayer) -> Component:
     if layer.part == "vision":
         return "towers"
     named: dict[str, Component] = {"experts": "experts", "embedding": "embeddings", "lm_head": "head", "router": "rest"}
