@@ -4,6 +4,7 @@ Which families run its own blocks, which train in fp32 on a card without bf16, w
 loads in 4 bit. Compared with the installed Unsloth in tests/core/cost/test_unsloth_rules.py.
 """
 
+import math
 from dataclasses import replace
 
 from rankviz.core.cost.assumptions import Assumptions
@@ -18,7 +19,9 @@ FORCED_FP32 = ("embedding_gemma2", "gemma3", "gemma4", "glm4_moe", "gpt_oss", "q
 """How their model_types begin (unsloth_zoo/model_lists.py, models/loader.py): fp16 overflows in them."""
 FP32_EMBEDDING = ("gemma3",)
 """Those of them whose embedding is raised too (unsloth_zoo/temporary_patches/gemma.py)."""
-FP32_NORMS = ("gemma3", "gemma4", "gpt_oss", "granitemoehybrid", "olmo2", "olmo3", "qwen3_5", "qwen3_next")
+FP32_NORMS = (
+    *("gemma3", "gemma4", "gpt_oss", "granitemoehybrid", "muse_glimmer", "olmo2", "olmo3", "qwen3_5", "qwen3_next"),
+)
 """How the model_types begin whose norms are raised too: those of models/loader.py (UNSLOTH_HIGH_PRECISION_LAYERNORM),
 and those whose norms multiply in fp32 (unsloth_zoo/compiler.py). Which modules those are is in models/vision.py."""
 WITHOUT_FUSED_LOSS = ("Llama4ForConditionalGeneration",)
@@ -114,10 +117,22 @@ def quantizes_experts(model: ModelSpec) -> bool:
 
 
 def norm_in_fp32(model: ModelSpec, module: PlainModule) -> bool:
-    """Whether Unsloth raises this module to fp32, as it does with norms of some families."""
+    """Whether Unsloth raises this module to fp32, as it does with norms of some families: by name, or of torch's own
+    classes, which have a bias."""
     name = module.path
     named = name.endswith(("norm", "norm1", "norm2", "norm3", "norm4")) or "layernorm" in name or "layer_norm" in name
-    return module.has_weight and named and model.model_type.startswith(FP32_NORMS)
+    own_class = module.is_norm and any(tensor.name == "bias" for tensor in module.tensors)
+    return module.has_weight and (named or own_class) and model.model_type.startswith(FP32_NORMS)
+
+
+def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> int:
+    """Parameters of one copy of a module that Unsloth raises to fp32: norms of some families, and the biases of
+    gpt-oss's experts unless they are loaded in 4 bit (models/loader.py)."""
+    if norm_in_fp32(model, module):
+        return module.parameters
+    if model.model_type != "gpt_oss" or four_bit:
+        return 0
+    return sum(math.prod(tensor.shape) for tensor in module.tensors if tensor.name.endswith("_proj_bias"))
 
 
 def is_quantized(model: ModelSpec, layer: LinearLayer) -> bool:

@@ -59,6 +59,8 @@ def resolve(
         ignored = ()
     if framework == "unsloth":
         model = moe.with_unsloths_rewrite(model)
+        if cuda and precision in QUANTIZED:
+            model = pattern.with_plain_linears(model)
     saves = lora.modules_to_save
     packed = bool(saves) and precision in QUANTIZED
     return _resolve(model, lora.target_modules, lora.use_dora, saves, lora.moe_scheme, route, ignored, packed)

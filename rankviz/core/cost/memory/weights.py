@@ -93,11 +93,11 @@ def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
         counted += layer.parameters
     small = sum(layer.count * layer.out_features for layer in model.layers if layer.bias and layer.part == "vision")
     for module in model.plain_modules:
-        tensors = (len(module.blocks) or 1) * module.parameters
-        if unsloth.norm_in_fp32(model, module):
-            parts["towers" if module.part == "vision" else "rest"] += (4 - stack.compute_bytes) * tensors
+        raised = unsloth.fp32_tensors(model, module, four_bit=stack.setup.precision == "nf4-dq")
+        copies = len(module.blocks) or 1
+        parts["towers" if module.part == "vision" else "rest"] += (4 - stack.compute_bytes) * copies * raised
         if module.part == "vision":
-            small += tensors
+            small += copies * module.parameters
     parts["towers"] += stack.compute_bytes * small
     parts["rest"] += stack.compute_bytes * (model.total_parameters - counted - small)
     return parts
