@@ -1,5 +1,5 @@
-"""RankViz beside what Unsloth's real loader made of a tiny checkpoint of every family: each part's bytes, whole and with
-text_only, in 16 bit and in 4, and what get_peft_model trains. Recorded by `make test-counts`."""
+"""RankViz beside what Unsloth's real loader made of a tiny checkpoint of every family: each part's bytes, whole and
+with text_only, in 16 bit and in 4, and what get_peft_model trains. Recorded by `make test-counts`."""
 
 import json
 
