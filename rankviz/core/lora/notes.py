@@ -198,7 +198,7 @@ def _tower(model, adapted, route):
         else:
             yield "Whole model: all targeted modules are in the text tower."
         if model.tower == "whole for text" and route.unsloth_on_gpu and offers_text_only(model):
-            yield "Unsloth loads the other towers too, in 16 bit. With text_only it loads the text model alone."
+            yield "Unsloth loads the other towers too. With text_only it loads the text model alone."
 
 
 def _embeddings(model, saved, saved_names, moved, route):
