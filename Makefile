@@ -3,6 +3,8 @@
 # make test-gpu  the acceptance suite on one NVIDIA GPU, under ten minutes; says so where there is none
 # make test-engines  where runs execute, in full: Ray node processes that are killed, a tiny Llama on three nodes, a true
 #              Slurm; minutes
+# make test-counts  a tiny checkpoint of every family through Unsloth's real loader: each part's bytes and the adapter's
+#              parameters beside RankViz's, half an hour; writes the table in docs/method.md
 # make fuzz    broken input for every reader, 10,000 new cases each (make test: 2,000, the same each time);
 #              RANKVIZ_FUZZ_SEED=... repeats a run
 # make lint    style and imports
@@ -28,7 +30,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test test-slow test-gpu test-engines fuzz attacks load lint assets constraints docs golden validate fidelity forecast bench setup setup-test truth exports
+.PHONY: run test test-slow test-gpu test-engines fuzz attacks load lint assets constraints docs golden validate fidelity forecast bench setup setup-test truth exports test-counts
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -57,6 +59,9 @@ test-slow: setup-test
 
 test-gpu: setup
 	$(BIN)/python -m tests.gpu
+
+test-counts: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.counts
 
 # Each cluster has a network namespace of its own where this machine allows that (tests/support/engines/ray_cluster.py).
 test-engines: setup-test

@@ -48,11 +48,15 @@ class Preflight:
         model = self._from_the_hub(base)
         repository = _repository(base, model, training, on_gpu=uses_gpu(facts)) if model else ""
         if model is None or reach.has_weights(repository or base):
-            return checks(facts, _wanted(training))
+            return checks(facts, _wanted(training, has_experts=model is None or model.has_experts))
         facts = replace(facts, hub=self._workspace.hub.reached())
         known = self._weight_bytes(repository, patient=False) if repository and facts.hub.reached else None
-        download = BYTES_PER_PARAMETER * model.total_parameters if known is None else known
-        return checks(facts, _wanted(training, download_bytes=download, download_is_certain=known is not None))
+        download = BYTES_PER_PARAMETER * (model.whole or model).total_parameters if known is None else known
+        certain = known is not None
+        return checks(
+            facts,
+            _wanted(training, has_experts=model.has_experts, download_bytes=download, download_is_certain=certain),
+        )
 
     def require(self, training: TrainingSetup, base: str = "") -> None:
         """InvalidSettingError where a check says that this training cannot run here."""
@@ -136,8 +140,8 @@ class Preflight:
         return Disk(what=what, path=path, free_bytes=shutil.disk_usage(there).free)
 
 
-def _wanted(training: TrainingSetup, **download: Any) -> Wanted:
-    return Wanted(precision=training.precision, optim=training.optim, framework=training.framework, **download)
+def _wanted(training: TrainingSetup, **base: Any) -> Wanted:
+    return Wanted(precision=training.precision, optim=training.optim, framework=training.framework, **base)
 
 
 def _repository(base: str, model: ModelSpec, training: TrainingSetup, *, on_gpu: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ class Probes:
         question.validate()
         check_step(question.lora.r, question.training, self._workspace.limits)
         self._quota.check_base(question.model_id)
-        model = self._models.get(question.model_id)
+        model = replace(self._models.get(question.model_id), whole=None)  # a probe has the text tower alone
         plan_on(model, question.lora, question.training, self._workspace.here())
         self._preflight.require(question.training)
         now = time.time()

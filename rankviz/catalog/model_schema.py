@@ -40,7 +40,7 @@ def _layers_and_activations_fit_the_model(row: ModelSpec) -> None:
 LAYER = strict(
     LinearLayer,
     laws=_blocks_where_the_path_has_a_place_for_them,
-    optional=("blocks", "num_experts", "bias", "kernel"),
+    optional=("blocks", "num_experts", "bias", "kernel", "subclass"),
     path=Text,
     in_features=Positive,
     out_features=Positive,
@@ -69,7 +69,7 @@ MODEL = TypeAdapter(
     strict(
         ModelSpec,
         laws=_layers_and_activations_fit_the_model,
-        optional=("unsloth_checkpoint",),
+        optional=("unsloth_checkpoint", "whole"),
         id=Text,
         name=Text,
         architecture=Text,

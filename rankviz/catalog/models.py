@@ -50,7 +50,8 @@ def load_model(assets: Path, ref: str) -> ModelSpec:
     """The model that an id or another name of it stands for, with the checkpoint that Unsloth loads for that name."""
     rows = load_index(assets)
     row, name = find_model(rows, ref), full_name(rows, ref)
-    return replace(_load_row(assets, row), unsloth_checkpoint=load_checkpoints(assets).of(name))
+    whole = next((_load_row(assets, each) for each in rows if each.id == row.id + WHOLE), None)
+    return replace(_load_row(assets, row), unsloth_checkpoint=load_checkpoints(assets).of(name), whole=whole)
 
 
 @functools.cache

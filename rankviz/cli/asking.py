@@ -13,6 +13,7 @@ from rankviz.cli.shared import (
     Flag,
     Model,
     Targets,
+    TextOnly,
     UnslothClass,
     UseDora,
     UseRslora,
@@ -40,6 +41,7 @@ def question(
         str, Option(help="Experts: default, linear-only, peft-remap, unsloth or target-parameters.")
     ] = "default",
     unsloth_class: UnslothClass = "FastLanguageModel",
+    text_only: TextOnly = False,
     finetune_vision_layers: VisionFlag = None,
     finetune_language_layers: Flag = None,
     finetune_attention_modules: Flag = None,
@@ -85,6 +87,7 @@ def question(
             modules_to_save=names_in(modules_to_save),
             moe_scheme=moe,
             unsloth_class=unsloth_class,
+            text_only=text_only,
             finetune_vision_layers=finetune_vision_layers,
             finetune_language_layers=finetune_language_layers,
             finetune_attention_modules=finetune_attention_modules,

@@ -15,6 +15,9 @@ Targets = Annotated[str, Option(help="all-linear, attention, mlp, qv, unsloth, o
 UseRslora = Annotated[bool, Option("--rslora", help="Scale by alpha / sqrt(r).")]
 UseDora = Annotated[bool, Option("--dora", help="Add DoRA's magnitude vectors.")]
 UnslothClass = Annotated[str, Option(help="Under Unsloth: FastLanguageModel or FastModel.")]
+TextOnly = Annotated[
+    bool, Option("--text-only", help="Under Unsloth: load the text model of a multimodal checkpoint alone.")
+]
 VisionFlag = Annotated[bool | None, Option(help="Unsloth's flag for whole multimodal models.")]
 Flag = Annotated[bool | None, Option(help="Unsloth's flag.")]
 Batch = Annotated[int, Option(help="Batch size per micro-step.")]

@@ -16,7 +16,6 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import Framework, LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.model.towers import LOADED_WHOLE
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import has_chat_template
@@ -64,13 +63,13 @@ class Recipe:
 
     @property
     def loads_whole_for_text(self) -> bool:
-        """Whether the text tower is asked for, and transformers can load it only with the rest of the model."""
-        return self.plan.model.tower == "text tower" and self.model_type in LOADED_WHOLE
+        """Whether the text tower is asked for, and the rest of the model is loaded with it."""
+        return self.plan.model.tower == "whole for text"
 
     @property
     def is_multimodal(self) -> bool:
         """Whether transformers loads it as a model for images and text."""
-        return self.plan.model.tower == "whole model" or self.loads_whole_for_text
+        return self.plan.model.is_whole
 
     @property
     def target_parameters(self) -> tuple[str, ...]:

@@ -62,12 +62,12 @@ def best_way(
         except InvalidSettingError as error:
             refused = refused or error
             plan = replace(wanted, target_modules=lora.target_modules)
-            if not (reached and reached(model, plan, vision=vision)):
+            if not (reached and reached(plan.model, plan, vision=vision)):
                 continue  # else the tool keeps these names from the modules that PEFT refuses
         # A list without the names that would reach the experts can train the requested adapter, too.
         for each in (plan, replace(plan, target_modules=plan.target_names)):
             parameters = each.target_parameters if names_experts else ()
-            paths = reached(model, each, vision=vision) if reached else None
+            paths = reached(each.model, each, vision=vision) if reached else None
             ways.append(Way(lora, each, *_trained(model, lora, training, each, parameters, tool, paths)))
             trained = ways[-1].trained
             if trained is not None and trained.parameters(lora.r) == wanted.parameters(lora.r):

@@ -35,6 +35,8 @@ def _installed() -> Software:
         has_headers=(headers / "Python.h").is_file(),
         bitsandbytes=version_of("bitsandbytes"),
         bitsandbytes_cuda=_built_for(_folder("bitsandbytes")),
+        transformers=version_of("transformers"),
+        unsloth_zoo=version_of("unsloth_zoo"),
     )
 
 

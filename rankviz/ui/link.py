@@ -128,6 +128,7 @@ PARAMS = {
     "dora": Param("use_dora", _flag),
     "moe": Param("moe_scheme", _one_of(question.MOE_SCHEMES)),
     "parts": Param("parts", _parts),
+    "text_only": Param("text_only", _flag),
     "class": Param("unsloth_class", _one_of(list(UNSLOTH_CLASSES))),
     "framework": Param("framework", _one_of(question.FRAMEWORKS)),
     "precision": Param("precision", _one_of(question.PRECISIONS)),

@@ -126,7 +126,8 @@ class Quota:
         limits = self._workspace.limits
         if limits.base_parameters is None:
             return
-        check_base(self._models.get(base).total_parameters, limits)
+        model = self._models.get(base)
+        check_base((model.whole or model).total_parameters, limits)
 
     @property
     def _limitless(self) -> bool:

@@ -17,6 +17,7 @@ from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import ATTENTION, CHECKPOINTING, LOSS_PATHS, OPTIMIZERS, TrainingSetup
 from rankviz.core.cost.stack import CPU_HABITS, DTYPE_BYTES, Habits, Stack
+from rankviz.core.cost.unsloth import PACKING_UNSLOTH_ZOO
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
@@ -190,9 +191,12 @@ def _of_its_time(habits: Habits, row: MeasuredRow) -> Habits:
     if transformers is None and row.origin == "fms-acceleration" and row.date.startswith("2024"):
         transformers = FMS_TRANSFORMERS_OF_2024
     old = transformers is not None and transformers < (5,)
+    # Rows that do not name unsloth_zoo name Unsloth, whose versions are of the same days.
+    zoo = version_of("unsloth_zoo", row.framework_version) or version_of("unsloth", row.framework_version)
     habits = replace(
         habits,
         quantizes_experts=old,
+        packs_experts=zoo is None or zoo >= PACKING_UNSLOTH_ZOO,
         one_expert_at_a_time=old,
         rebinds_logits=transformers is not None and transformers < (4, 46),
     )

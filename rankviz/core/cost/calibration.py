@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.duration import DurationEstimate, cost
-from rankviz.core.cost.estimate import Estimate, RankEstimate, fit
+from rankviz.core.cost.estimate import Estimate, RankEstimate, fit, spare
 from rankviz.core.cost.json import CalibrationJSON
 from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.pace.paces import Paces
@@ -97,13 +97,15 @@ def _rank(rank: RankEstimate, answer: Estimate, calibration: Calibration, assume
         memory = calibrated_memory(memory, calibration.memory, assume.range("context-bytes"))
     duration = rank.duration and _duration(rank.duration, answer, calibration.paces)
     usable = answer.usable_bytes
+    left = spare(memory.fullest_band, usable) if usable else None
     return replace(
         rank,
         memory=memory,
         duration=duration,
         cost=cost(duration, answer.price) if duration else None,
-        fit=fit(memory.device_band, usable, assume.value("tight-share")) if usable else None,
-        margin_bytes=round(usable.expected - memory.device) if usable else None,
+        fit=fit(left, usable, assume.value("tight-share")) if left else None,
+        spare=left,
+        margin_bytes=round(usable.expected - memory.fullest_band.expected) if usable else None,
     )
 
 

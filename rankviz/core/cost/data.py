@@ -165,5 +165,5 @@ def is_file_name(name: str) -> bool:
 
 def pads(framework: Framework, model: ModelSpec) -> bool:
     """Whether this trainer pads examples to the longest of a micro-step, or may."""
-    plain = model.tower != "whole model" and model.model_type not in ALWAYS_PADDED
+    plain = not model.is_whole and model.model_type not in ALWAYS_PADDED
     return framework != "unsloth" or not plain or not set(RECURRENT).isdisjoint(model.layer_types)

@@ -50,10 +50,11 @@ class RankEstimate:
     fit: Fit | None
     """None without a GPU."""
     spare: Range | None
-    """Usable memory less what nvidia-smi would show, in bytes: negative where that is more. Each usable memory that the
+    """Usable memory less what nvidia-smi would show at the fullest moment of loading and training, in bytes: negative
+    where that is more. Each usable memory that the
     card may have is compared with what this training takes there."""
     margin_bytes: int | None
-    """Usable memory minus the expected figure of nvidia-smi."""
+    """Usable memory minus the expected figure of nvidia-smi at that moment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,20 +86,20 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     first = question.lora_at(question.ranks[0])
     predicted = predict(model, first, stack, device, usable_bytes=usable.expected if usable else None)
     elsewhere = _at_both_ends(model, first, stack, device, usable)
-    plan, price = predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
+    model, plan, price = predicted.plan.model, predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
     dtype, kept = adapter_dtype(setup.framework, setup.precision), saved_dtype(setup.framework, setup.precision)
 
     def at(r: int) -> RankEstimate:
         memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.alpha, r)
-        left = spare(memory.device_band, usable) if usable else None
+        left = spare(memory.fullest_band, usable) if usable else None
         if elsewhere:
             smallest, largest = (there.memory_at(r) for there in elsewhere)
             ends = (
-                usable.low - smallest.device_band.high,
-                usable.expected - memory.device_band.high,
-                usable.high - largest.device_band.high,
+                usable.low - smallest.fullest_band.high,
+                usable.expected - memory.fullest_band.high,
+                usable.high - largest.fullest_band.high,
             )
-            most = max(usable.low - smallest.device_band.low, usable.high - largest.device_band.low)
+            most = max(usable.low - smallest.fullest_band.low, usable.high - largest.fullest_band.low)
             left = Range(min(*ends, left.expected), left.expected, max(most, left.expected))
             memory = memory.covering(smallest).covering(largest)
         return RankEstimate(
@@ -112,7 +113,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             cost=cost(duration, price) if duration else None,
             fit=fit(left, usable, assumptions.value("tight-share")) if usable else None,
             spare=left,
-            margin_bytes=round(usable.expected - memory.device) if usable else None,
+            margin_bytes=round(usable.expected - memory.fullest_band.expected) if usable else None,
         )
 
     each = tuple(at(r) for r in question.ranks)

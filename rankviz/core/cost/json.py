@@ -11,7 +11,7 @@ from rankviz.core.quantity import RangeJSON, WholeRangeJSON
 
 class MemoryJSON(TypedDict):
     """Bytes of GPU memory: seven components that add up to allocated; what the allocator reserves, and nvidia-smi shows
-    (device), with the band around the last."""
+    (device), with the band around the last; and what nvidia-smi shows while the base is loaded."""
 
     base_weights: int
     adapter: int
@@ -25,11 +25,12 @@ class MemoryJSON(TypedDict):
     device: int
     low: int
     high: int
+    while_loading: int
 
 
 class RankJSON(TypedDict):
     """One rank. Without a GPU there is no time, cost or fit. `scale` is what B·A is multiplied by, `margin_bytes` the
-    usable memory less the expected figure of nvidia-smi."""
+    usable memory less the expected figure of nvidia-smi, while loading where that is higher."""
 
     r: int
     lora_alpha: float

@@ -67,15 +67,16 @@ def predict(
     setup = stack.setup.fitted
     stack = replace(stack, setup=setup, gpu=device.gpu)
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
+    model = plan.model
     stack = _raised(settled(stack, model, device), model)
     shape = _shape(plan)
     if not device.cuda:
         duration = cpu_duration_terms(model, shape, stack, device.cpu_count, device.cpu_bf16)
     else:
         duration = duration_terms(model, shape, stack, device.gpu) if device.gpu else None
-    terms = memory_terms(model, shape, stack, usable_bytes, device.gpu.utilisation_group if device.gpu else "")
-    if any(module.path == model.input_embedding and module.trained for module in plan.saved):
-        terms = terms._replace(embedding=0)  # Unsloth moves a frozen one only
+    trained = frozenset(module.path for module in plan.saved if module.trained)
+    cards = device.gpu.utilisation_group if device.gpu else ""
+    terms = memory_terms(model, shape, stack, usable_bytes, cards, trained)
     return Prediction(
         plan=plan,
         memory=terms,

@@ -55,6 +55,8 @@ class Habits:
     """bitsandbytes before 0.43 kept the input of each 4-bit layer (autograd/_functions.py, MatMul4Bit.forward)."""
     quantizes_experts: bool = False
     """Experts are quantized with the rest."""
+    packs_experts: bool = True
+    """This version of Unsloth can quantize stacks of experts (core.cost.unsloth.PACKING_UNSLOTH_ZOO)."""
     one_expert_at_a_time: bool = False
     """transformers before 5 had each expert as its own nn.Linear, run one after the other."""
     quantizes_every_linear: bool = False

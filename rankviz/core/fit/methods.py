@@ -68,7 +68,9 @@ def _adapter(start: Setting, name: MethodName, label: str, precision: str) -> Me
 
 def _full(start: Setting) -> Method:
     usable, assume = start.answer.usable_bytes, start.assumptions
-    full = full_finetuning(start.model, start.question.training, start.gpu, usable.expected if usable else None, assume)
+    full = full_finetuning(
+        start.answer.model, start.question.training, start.gpu, usable.expected if usable else None, assume
+    )
     paid = cost(full.duration, start.answer.price) if full.duration else None
     device = full.memory.device_band
     left = spare(device, usable) if usable else None

@@ -48,6 +48,8 @@ class LoraConfig:
     """How fused experts are treated; "default" is what the framework does by itself."""
     unsloth_class: UnslothClass = "FastLanguageModel"
     """Whose get_peft_model attaches the adapter under Unsloth. FastVisionModel is FastModel by another name."""
+    text_only: bool = False
+    """Unsloth's from_pretrained loads the text model of a multimodal checkpoint alone, without its other towers."""
     finetune_vision_layers: bool | None = None
     """Unsloth's flags. None is the class's own default: vision layers stay out with FastLanguageModel, else all on."""
     finetune_language_layers: bool | None = None
@@ -95,6 +97,8 @@ class LoraConfig:
         module_names(self.modules_to_save, "A module to save")
         one_of(self.moe_scheme, "MoE scheme", MOE_SCHEMES)
         one_of(self.unsloth_class, "Unsloth class", UNSLOTH_CLASSES)
+        if not isinstance(self.text_only, bool):
+            raise InvalidSettingError(f"text_only must be true or false (got {self.text_only!r}).")
         for flag, value in zip(FLAGS, self.flags, strict=True):
             if not (value is None or isinstance(value, bool)):
                 raise InvalidSettingError(f"{flag} must be true, false or left out (got {value!r}).")

@@ -13,6 +13,7 @@ from rankviz.core.lora.route import Route
 from rankviz.core.lora.saved import SavedModule, hits
 from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, listed, names_that_exist
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.towers import offers_text_only
 from rankviz.core.note import Caution
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def notes(
         *_unsloth_layers(model, requested, adapted, scheme, route),
         *_strays(preset, adapted, route),
         *_fewer_blocks(model, adapted),
-        *_tower(model, adapted),
+        *_tower(model, adapted, route),
         *_embeddings(model, saved, saved_names, moved, route),
     ]
     return tuple(sentences)
@@ -186,16 +187,18 @@ def _fewer_blocks(model, adapted):
         yield f"{listed(names)} {verb} in {count} of {model.num_hidden_layers} blocks."
 
 
-def _tower(model, adapted):
+def _tower(model, adapted, route):
     if model.tower == "text tower":
         yield f"Text tower only. The whole model, other towers included, is {model.id}:whole."
-    elif model.tower == "whole model":
+    elif model.is_whole:
         vision = sum(a.count for a in adapted if a.layer.part == "vision")
         if vision:
             total = sum(a.count for a in adapted)
             yield f"Whole model: {vision} of {total} targeted modules are outside the text tower."
         else:
             yield "Whole model: all targeted modules are in the text tower."
+        if model.tower == "whole for text" and route.unsloth_on_gpu and offers_text_only(model):
+            yield "Unsloth loads the other towers too. With text_only it loads the text model alone."
 
 
 def _embeddings(model, saved, saved_names, moved, route):

@@ -14,6 +14,7 @@ gpt-oss in 4 bit, see route.py), and modules without parameters that a name hits
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 from rankviz.core.lora.route import ALL_ON, Flags
@@ -99,6 +100,15 @@ def chosen_names(model: ModelSpec) -> tuple[str, ...]:
         counts[layer.name] += layer.count
     listed = (layer.name for layer in layers if counts[layer.name] > 1 or layer.blocks)
     return tuple(dict.fromkeys(n for n in listed if n != ROUTER and n not in model.refused_names))
+
+
+@lru_cache(maxsize=64)
+def with_plain_linears(model: ModelSpec) -> ModelSpec:
+    """The model with linear layers in place of transformers' Conv1D, as bitsandbytes quantizes them."""
+    if not any(layer.kind == "conv1d" for layer in model.layers):
+        return model
+    layers = (replace(layer, kind="linear") if layer.kind == "conv1d" else layer for layer in model.layers)
+    return replace(model, layers=tuple(layers))
 
 
 def names_experts(names: Iterable[str], flags: Flags) -> tuple[str, ...]:

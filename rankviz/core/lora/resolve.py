@@ -26,6 +26,7 @@ from rankviz.core.lora.saved import EMBEDDING_NAMES, PARAMETER_KINDS, saved_modu
 from rankviz.core.lora.saved_refusals import refuse_saved, refuse_saved_with_lora
 from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, expand
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.towers import as_loaded
 from rankviz.errors import InvalidSettingError
 
 TURNED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
@@ -46,16 +47,20 @@ def resolve(
     model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str = "bf16", cuda: bool = True
 ) -> AdapterPlan:
     """What PEFT would make of this configuration on this model, with or without Unsloth; rank and alpha do not matter.
+    The plan's model is what the program loads (towers.py).
 
     precision: of the base, "auto" settled. cuda: whether it is trained on a GPU; Unsloth's CPU backend has other rules.
     InvalidSettingError where PEFT or Unsloth refuses, or where nothing would carry the adapter.
     """
+    model = as_loaded(model, text_only=lora.text_only, unsloth_on_gpu=framework == "unsloth" and cuda)
     route = route_of(model, lora, framework, precision=precision, cuda=cuda)
     ignored = tuple(flag for flag, value in zip(FLAGS, lora.flags, strict=True) if value is not None)
     if route.kind == "model":
         ignored = ()
     if framework == "unsloth":
         model = moe.with_unsloths_rewrite(model)
+        if cuda and precision in QUANTIZED:
+            model = pattern.with_plain_linears(model)
     saves = lora.modules_to_save
     packed = bool(saves) and precision in QUANTIZED
     return _resolve(model, lora.target_modules, lora.use_dora, saves, lora.moe_scheme, route, ignored, packed)

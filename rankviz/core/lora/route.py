@@ -82,7 +82,7 @@ def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precis
     defaults = Flags(vision=not fast)
     flags = Flags(*(own if own is not None else default for own, default in zip(lora.flags, defaults, strict=True)))
     _refuse_empty(flags)
-    split = model.model_type in SPLIT_FAMILIES and model.has_experts and precision in ("nf4", "nf4-dq")
+    split = has_split_file(model) and precision in ("nf4", "nf4-dq")
     return Route(
         framework=framework,
         kind="model",
@@ -91,6 +91,14 @@ def route_of(model: ModelSpec, lora: LoraConfig, framework: Framework, *, precis
         flags_given=any(flag is not None for flag in lora.flags),
         split_experts=split,
     )
+
+
+def has_split_file(model: ModelSpec) -> bool:
+    """Whether a 4-bit load of this name fetches a file with a linear layer for each expert. Other checkpoints of the
+    family hold stacks, which are loaded as stacks (models/loader.py)."""
+    checkpoint = model.unsloth_checkpoint
+    split = model.model_type in SPLIT_FAMILIES and model.has_experts
+    return split and checkpoint is not None and checkpoint.quantized
 
 
 def flags_not_followed(lora: LoraConfig, framework: Framework, *, cuda: bool) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 Rows of assets/models/ and the worker's introspection both end up here. Nothing here reads a file.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +34,8 @@ class LinearLayer:
     bias: bool = False
     kernel: tuple[int, ...] = ()
     """Of a convolution."""
+    subclass: bool = False
+    """Its class is made from nn.Linear (FalconLinear): bitsandbytes converts nn.Linear itself and no subclass."""
 
     @property
     def name(self) -> str:
@@ -72,6 +75,11 @@ class PlainModule:
     blocks: tuple[int, ...] = ()
     is_norm: bool = False
     """What Unsloth takes for a normalization layer: "Norm" in the name of the class."""
+
+    @property
+    def parameters(self) -> int:
+        """Of one copy."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors if not tensor.buffer)
 
     @property
     def has_weight(self) -> bool:
@@ -123,8 +131,9 @@ class ModelSpec:
     architecture: str
     """transformers class that was built, e.g. "LlamaForCausalLM"."""
     model_type: str
-    tower: Literal["text", "text tower", "whole model"]
-    """"text" for a text-only model; the other two for a multimodal one."""
+    tower: Literal["text", "text tower", "whole for text", "whole model"]
+    """"text" for a text-only model; the others for a multimodal one. "whole for text" is a text tower that a program
+    loads with all that its checkpoint holds (towers.py)."""
     total_parameters: int
     unquantized_parameters: int
     """What a 4-bit or 8-bit quantizer leaves in 16 bit: embeddings, head, norms, biases, experts it can't reach."""
@@ -164,6 +173,8 @@ class ModelSpec:
     unsloth_checkpoint: UnslothCheckpoint | None = None
     """Of the name that was asked for. None where Unsloth quantizes that name's own files as it loads them, and for
     models outside the catalogue."""
+    whole: "ModelSpec | None" = None
+    """Of a text tower: all that its checkpoint holds."""
     aliases: tuple[str, ...] = ()
     """Other names with the same shapes, Unsloth's copies among them."""
     verified: bool = False
@@ -173,6 +184,11 @@ class ModelSpec:
     source: str = ""
     checked: str = ""
     note: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether vision or audio towers are loaded with it."""
+        return self.tower.startswith("whole")
 
     @property
     def has_experts(self) -> bool:

@@ -1,20 +1,57 @@
-"""The text model inside a multimodal one: what a run on text trains where a library loads the whole."""
+"""Which part of a multimodal checkpoint a program loads to train on text, and how to leave the rest out."""
 
 from dataclasses import replace
+from functools import lru_cache
 
-from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.spec import LinearLayer, ModelSpec
+from rankviz.errors import InvalidSettingError
 
 LOADED_WHOLE = ("gemma3_text", "gemma4_text", "ministral3")
 """model_types of text towers whose own class in transformers 5.17 finds no weights in the checkpoint of the whole."""
 NOT_ON_CPU = ("ministral3",)
 """Those of them that Unsloth's CPU backend does not load: transformers 5.17 has no AutoModelForCausalLM for the
 whole."""
+HAVE_TEXT_DECODER = ("gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe")
+"""model_types of whole models that Unsloth loads without their towers for text_only=True: those whose text model has a
+class of its own, named after the family (models/loader.py; models/_utils.py, _is_family_text_decoder)."""
+
+
+def offers_text_only(model: ModelSpec) -> bool:
+    """Whether Unsloth can leave the towers of this model's checkpoint out."""
+    return (model.whole or model).model_type in HAVE_TEXT_DECODER
+
+
+def as_loaded(model: ModelSpec, *, text_only: bool, unsloth_on_gpu: bool) -> ModelSpec:
+    """The model as the program that trains loads it.
+
+    Unsloth loads the whole checkpoint unless text_only is set (models/loader.py). So do TRL, PEFT and Unsloth's CPU
+    backend where the text model has no class that finds its weights; there the towers get no adapter.
+    InvalidSettingError where Unsloth does not heed text_only.
+    """
+    if unsloth_on_gpu and text_only and (model.whole or model.is_whole):
+        if not offers_text_only(model):
+            raise InvalidSettingError(
+                f"Unsloth loads {model.id or 'this model'} with its other towers, with or without text_only. "
+                "Leave text_only out."
+            )
+        return text_model(model) if model.is_whole else model
+    if model.whole is None or not (unsloth_on_gpu or model.model_type in LOADED_WHOLE):
+        return model
+    return _for_text(model, towers=unsloth_on_gpu)
+
+
+@lru_cache(maxsize=256)
+def _for_text(model: ModelSpec, *, towers: bool) -> ModelSpec:
+    """The checkpoint of a text tower. towers: whether target names may reach beyond the text model."""
+    whole = model.whole if towers else text_part(model.whole)
+    own = ("id", "name", "unsloth_checkpoint", "verified", "gated", "licence", "aliases", "source", "note")
+    return replace(whole, tower="whole for text", **{field: getattr(model, field) for field in own})
 
 
 def second_towers(model: ModelSpec) -> tuple[str, ...]:
     """The shortest paths that hold a vision or audio tower or a projector, and nothing of the text model."""
     text = {prefix for layer in model.layers if layer.part != "vision" for prefix in _prefixes(layer.path)}
-    vision = (layer.path for layer in model.layers if layer.part == "vision")
+    vision = (each.path for each in (*model.layers, *model.plain_modules) if each.part == "vision")
     return tuple(dict.fromkeys(next(p for p in _prefixes(path) if p not in text) for path in vision))
 
 
@@ -23,7 +60,7 @@ def text_part(model: ModelSpec) -> ModelSpec:
     towers = second_towers(model)
 
     def kept(paths: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(path for path in paths if not any(path == t or path.startswith(f"{t}.") for t in towers))
+        return tuple(path for path in paths if not _is_under(path, towers))
 
     return replace(
         model,
@@ -32,6 +69,50 @@ def text_part(model: ModelSpec) -> ModelSpec:
         other_modules=kept(model.other_modules),
         clippable_linears=kept(model.clippable_linears),
     )
+
+
+@lru_cache(maxsize=64)
+def text_model(whole: ModelSpec) -> ModelSpec:
+    """The text model as a class of its own has it: its paths, and its sizes without the towers."""
+    part = text_part(whole)
+    towers = second_towers(whole)
+    left_out = sum(_with_bias(layer) for layer in whole.layers if layer.part == "vision")
+    plain = [module for module in whole.plain_modules if _is_under(module.path, towers)]
+    left_out += sum((len(module.blocks) or 1) * module.parameters for module in plain)
+    total = whole.total_parameters - left_out
+    layers = tuple(replace(layer, path=_unwrapped(layer.path)) for layer in part.layers)
+    quantized = sum(layer.parameters for layer in layers if layer.kind in ("linear", "conv1d") and not layer.subclass)
+    return replace(
+        part,
+        model_type=f"{whole.model_type}_text",
+        architecture=whole.architecture.replace("ForConditionalGeneration", "ForCausalLM"),
+        total_parameters=total,
+        unquantized_parameters=total - quantized,
+        layers=layers,
+        input_embedding=_unwrapped(whole.input_embedding),
+        output_embedding=_unwrapped(whole.output_embedding),
+        plain_modules=tuple(
+            replace(module, path=_unwrapped(module.path)) for module in whole.plain_modules if module not in plain
+        ),
+        other_modules=tuple(dict.fromkeys(filter(None, map(_unwrapped, part.other_modules)))),
+        clippable_linears=tuple(map(_unwrapped, part.clippable_linears)),
+    )
+
+
+def _unwrapped(path: str) -> str:
+    """The path without the wrapper of the whole (models/_utils.py, _get_text_only_key_mapping)."""
+    for wrapper, own in (("language_model.model", "model"), ("model.language_model", "model"), ("language_model", "")):
+        if path == wrapper or path.startswith(f"{wrapper}."):
+            return f"{own}{path.removeprefix(wrapper)}".removeprefix(".")
+    return path
+
+
+def _is_under(path: str, towers: tuple[str, ...]) -> bool:
+    return any(path == tower or path.startswith(f"{tower}.") for tower in towers)
+
+
+def _with_bias(layer: LinearLayer) -> int:
+    return layer.parameters + (layer.count * layer.out_features if layer.bias else 0)
 
 
 def _prefixes(path: str) -> tuple[str, ...]:

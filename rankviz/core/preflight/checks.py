@@ -71,6 +71,8 @@ def _checks(facts: Facts, wanted: Wanted) -> Iterator[Check]:
     yield _bf16(facts, wanted)
     if on_gpu:
         yield from (gpu.compiler(facts), gpu.headers(facts), gpu.bitsandbytes(facts, wanted))
+        if experts := gpu.experts(facts, wanted):
+            yield experts
     else:
         yield _not_on_a_cpu()
     yield from _disk(facts, wanted)

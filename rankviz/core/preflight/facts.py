@@ -50,6 +50,8 @@ class Software:
     bitsandbytes: str = ""
     bitsandbytes_cuda: tuple[tuple[int, int], ...] = ()
     """The CUDA versions that its native libraries are built for."""
+    transformers: str = ""
+    unsloth_zoo: str = ""
 
 
 HUB_DISK = "models from the Hub"
@@ -118,6 +120,8 @@ class Wanted:
     precision: str = "auto"
     optim: str = "auto"
     framework: str = "unsloth"
+    has_experts: bool = True
+    """Whether the base is a mixture of experts, or may be."""
     download_bytes: int = 0
     """What the base may take on disk when it is fetched from the Hub; 0 where nothing is fetched."""
     download_is_certain: bool = False

@@ -1,6 +1,9 @@
 """Checks of a machine with an NVIDIA GPU: driver, card, and what Triton and bitsandbytes need."""
 
+import re
+
 from rankviz import units
+from rankviz.core.cost.unsloth import PACKING_UNSLOTH_ZOO
 from rankviz.core.preflight import torch_build
 from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.facts import Facts, Wanted
@@ -155,6 +158,29 @@ def bitsandbytes(facts: Facts, wanted: Wanted) -> Check:
     )
 
 
-def dotted(version: tuple[int, int]) -> str:
+def experts(facts: Facts, wanted: Wanted) -> Check | None:
+    """Whether the Unsloth installed leaves experts in 16 bit, which an estimate counts in 4; None where it does not."""
+    software = facts.software
+    packs = not software.unsloth_zoo or _numbers(software.unsloth_zoo) >= PACKING_UNSLOTH_ZOO
+    if packs or _numbers(software.transformers) < (5,):
+        return None
+    if not wanted.has_experts or wanted.framework != "unsloth" or wanted.precision not in ("auto", "nf4", "nf4-dq"):
+        return None
+    return Check(
+        name="experts",
+        state="warning",
+        found=f"unsloth_zoo {software.unsloth_zoo} with transformers {software.transformers} keeps the experts of "
+        "mixture-of-experts models in 16 bit, so they need about four times the memory that an estimate says.",
+        remedy=f"Run pip install --upgrade unsloth unsloth_zoo: {dotted(PACKING_UNSLOTH_ZOO)} and newer load them in 4 "
+        "bit.",
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """ "2026.6.1.post1" as (2026, 6, 1)."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+
+
+def dotted(version: tuple[int, ...]) -> str:
     """A version as one writes it, such as 12.8."""
     return ".".join(str(part) for part in version)

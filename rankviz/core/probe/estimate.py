@@ -4,7 +4,7 @@ Memory is of what the probe measures: on a CPU the resident set above the proces
 allocator holds. A step is one optimizer step with rows of exactly max_length.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device
@@ -30,7 +30,8 @@ class ProbeEstimate:
 
 
 def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assume: Assumptions) -> ProbeEstimate:
-    """The whole model, as the request would train it."""
+    """All blocks, as the request would train them. Of a multimodal checkpoint a probe has the text tower alone."""
+    model = replace(model, whole=None)
     lora, training = request.lora, request.training
     stack = stack_on(device, training, lora.use_dora, assume)
     usable = device.usable_bytes

@@ -21,7 +21,7 @@ def refuse_base(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, dev
             f"Unsloth {UNSLOTH_VERSION} cannot load {model.id} without a GPU, since its checkpoint is multimodal. "
             "Choose another base."
         )
-    if plan.route.kind == "model" and plan.route.flags.vision:
+    if plan.model.is_whole and plan.route.kind == "model" and plan.route.flags.vision:
         raise InvalidSettingError(
             f"The checkpoint of {model.id} has a vision tower, which would train too, and a run trains on text. Turn "
             "finetune_vision_layers off."

@@ -15,6 +15,8 @@ def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str
     begins = f"Without a GPU, Unsloth {UNSLOTH_VERSION} "
     if model.tower == "whole model":
         return (f"{begins}trains no multimodal models, so this script needs one.",)
+    if lora.text_only and plan.model.tower == "text tower":
+        return (f"{begins}does not know text_only, so this script needs one.",)
     if model.tower == "text tower" and model.model_type in NOT_ON_CPU:
         return (f"{begins}cannot load this checkpoint, which is multimodal.",)
     if model.tower == "text tower" and model.model_type in LOADED_WHOLE:

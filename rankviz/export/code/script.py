@@ -58,7 +58,7 @@ def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
                 **values,
                 load_in_4bit=setup.precision in ("nf4", "nf4-dq"),
                 load_in_8bit=setup.precision == "int8",
-                dtype=f"\n    dtype={dtype}," if dtype else "",
+                dtype=(f"\n    dtype={dtype}," if dtype else "") + _text_only(recipe),
             ),
         ),
         Part(
@@ -78,6 +78,12 @@ def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
         _after(recipe),
         Part("Merging and sharing", text.UNSLOTH_AFTERWARDS + _loading(recipe)),
     )
+
+
+def _text_only(recipe: Recipe) -> str:
+    """The argument that leaves the other towers of a multimodal checkpoint out."""
+    leaves_out = recipe.lora.text_only and recipe.plan.model.tower == "text tower"
+    return "\n    text_only=True," if leaves_out else ""
 
 
 def _trl(recipe: Recipe) -> tuple[Part, ...]:
@@ -189,7 +195,7 @@ def _otherwise(recipe: Recipe) -> list[str]:
     if recipe.loads_whole_for_text and recipe.training.framework != "unsloth":
         notes.append(
             "transformers loads this model with its other towers. The pattern in target_modules keeps to the text "
-            "tower. The file's tensor names are longer than the estimate's, so the file is slightly larger."
+            "tower."
         )
     if recipe.training.framework == "unsloth":
         if setup.precision == "nf4":

@@ -75,7 +75,7 @@ def composite(model: ModelSpec) -> Composite | None:
     if model.tower == "text":
         return None
     whole = _WHOLE_OF.get(model.model_type, model.model_type.removesuffix("_text"))
-    return COMPOSITES.get(model.model_type if model.tower == "whole model" else whole)
+    return COMPOSITES.get(model.model_type if model.is_whole else whole)
 
 
 def reached(model: ModelSpec, plan: AdapterPlan, *, vision: bool) -> tuple[str, ...] | None:

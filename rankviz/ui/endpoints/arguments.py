@@ -67,6 +67,7 @@ class More:
     example_tokens: Mean tokens per example, chat template included.
     longest_tokens: Tokens of the longest example.
     epochs: Passes over the examples; empty for 1 where steps are empty too.
+    text_only: Under Unsloth, load the text model of a multimodal checkpoint alone.
     """
 
     unsloth_class: str = "FastLanguageModel"
@@ -78,10 +79,11 @@ class More:
     example_tokens: int | None = None
     longest_tokens: int | None = None
     epochs: float | None = None
+    text_only: bool = False
 
     @property
     def unsloth(self) -> dict[str, Any]:
-        """The settings of Unsloth's get_peft_model."""
+        """The settings of Unsloth's from_pretrained and get_peft_model."""
         return {name: value for name, value in vars(self).items() if name not in DATA}
 
     @property

@@ -99,7 +99,8 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
         ],
         [
             memory_span(memory),
-            f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}{_margin(rank)}",
+            f"{memory.low:,} to {memory.high:,} bytes, expected {memory.device:,}; {memory.while_loading:,} while "
+            f"loading{_margin(rank)}",
             f"on {gpu.name}, {base}: {units.spare(rank.spare)}" if gpu and rank.fit else f"{base}, no GPU selected",
             units.memory_size(memory.device),
         ],

@@ -9,6 +9,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
+from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import frame, sections
@@ -115,7 +116,7 @@ def model_label(row: Any) -> str:
     return f"{row.id} · {units.count(row.total_parameters)}{tower}" + ("" if row.verified else ", total unverified")
 
 
-FITTED_BY = ("model", "preset", "modules", "names", "framework", "precision", "unsloth_class", "parts")
+FITTED_BY = ("model", "preset", "modules", "names", "framework", "precision", "unsloth_class", "text_only", "parts")
 
 
 class Fitted(NamedTuple):
@@ -123,6 +124,7 @@ class Fitted(NamedTuple):
     moe_scheme: Any
     parts: Any
     unsloth_class: Any
+    text_only: Any
     preset: Any = gr.skip()
     framework: Any = gr.skip()
 
@@ -149,13 +151,16 @@ def fitted(
     framework: str,
     precision: str = "nf4-dq",
     unsloth_class: str = "FastLanguageModel",
+    text_only: bool = False,
     parts: list[str] | None = None,
 ) -> Fitted:
     """The widgets that depend on the model: its modules to tick, with what is targeted ticked, the experts, and under
     Unsloth the trained parts of a whole multimodal model, whose class is always FastVisionModel."""
     spec = api.models.get(model or "")
     unsloth = framework == "unsloth"
-    has_parts = unsloth and spec.tower == "whole model"
+    has_towers = unsloth and offers_text_only(spec)
+    text_only = text_only and has_towers
+    has_parts = unsloth and spec.tower == "whole model" and not text_only
     # What is hidden must not count.
     parts = (question.DEFAULTS["parts"] if parts is None else parts) if has_parts else question.DEFAULTS["parts"]
     own_class = unsloth and not has_parts
@@ -163,7 +168,9 @@ def fitted(
     choices = api.models.modules(spec)
     own = [choice.name for choice in choices]
     chosen = (*(modules or ()), *question.names_in(names))
-    lora = LoraConfig(target_modules=preset, unsloth_class=unsloth_class, **question.flags_of(parts))
+    lora = LoraConfig(
+        target_modules=preset, unsloth_class=unsloth_class, text_only=text_only, **question.flags_of(parts)
+    )
     training = TrainingSetup(framework=framework, precision=precision)
     wanted = chosen if preset == CUSTOM else api.models.preset_names(spec, lora, training)
     ticked = [name for name in own if name in wanted]  # experts are parameters, not modules to tick
@@ -172,6 +179,7 @@ def fitted(
         moe_scheme=gr.Dropdown(visible=spec.has_experts),
         parts=gr.CheckboxGroup(question.PARTS, value=parts, visible=has_parts),
         unsloth_class=gr.Dropdown(list(UNSLOTH_CLASSES), value=unsloth_class, visible=own_class),
+        text_only=gr.Checkbox(text_only, visible=has_towers),
     )
 
 

@@ -79,6 +79,7 @@ DEFAULTS: dict[str, Any] = {
     "moe_scheme": "default",
     "parts": DEFAULT_PARTS["FastLanguageModel"],
     "unsloth_class": "FastLanguageModel",
+    "text_only": False,
     "framework": "unsloth",
     "precision": "nf4-dq",
     "batch": 2,
@@ -170,6 +171,12 @@ def _training_widgets(w: dict[str, Any]) -> None:
         info="FastModel reaches layers outside attention and MLP too",
         interactive=True,
     )
+    w["text_only"] = gr.Checkbox(
+        DEFAULTS["text_only"],
+        label="Text model only",
+        info="Unsloth's text_only: vision and audio towers are not loaded",
+        visible=False,
+    )
     w["precision"] = gr.Dropdown(
         PRECISIONS, value=DEFAULTS["precision"], label="Base model precision", interactive=True
     )
@@ -223,6 +230,7 @@ def lora_of(values: Mapping[str, Any]) -> LoraConfig:
         modules_to_save=names_in(values["save"]),
         moe_scheme=values["moe_scheme"],
         unsloth_class=values["unsloth_class"],
+        text_only=bool(values["text_only"]),
         **flags_of(values["parts"]),
     )
 

@@ -199,7 +199,17 @@ def obstacle(api: Api, request: SweepRequest, expected: ExpectedSweep, checks: S
 
 def instead(values: Mapping[str, Any]) -> dict[str, Any]:
     """The form with the embedded model, and with the settings that this one asked for."""
-    changed = ("precision", "optim", "learning_rates", "unsloth_class", "parts", "max_length", "batch", "accumulation")
+    changed = (
+        "precision",
+        "optim",
+        "learning_rates",
+        "unsloth_class",
+        "text_only",
+        "parts",
+        "max_length",
+        "batch",
+        "accumulation",
+    )
     targets = {} if values["preset"] != CUSTOM else {"preset": DEFAULTS["preset"], "names": ""}
     return {**values, **{name: DEFAULTS[name] for name in changed}, **targets, "base": EMBEDDED}
 

@@ -134,6 +134,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
         w["unsloth_class"] = gr.Dropdown(
             list(UNSLOTH_CLASSES), value=DEFAULTS["unsloth_class"], label="Unsloth class", interactive=True
         )
+        w["text_only"] = gr.Checkbox(DEFAULTS["text_only"], label="Text model only (Unsloth's text_only)")
         w["parts"] = gr.CheckboxGroup(PARTS, value=DEFAULTS["parts"], label="Trained parts (Unsloth's finetune_ flags)")
         plain(html.paragraphs(ABOUT_UNSLOTH))
     return w

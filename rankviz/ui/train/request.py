@@ -59,6 +59,7 @@ DEFAULTS: dict[str, Any] = {
     "precision": SHORT_TRAINING.precision,
     "optim": SHORT_TRAINING.optim,
     "unsloth_class": START.lora.unsloth_class,
+    "text_only": START.lora.text_only,
     "parts": DEFAULT_PARTS[START.lora.unsloth_class],
 }
 """The form when it opens: the values that make a request, by the names of its widgets."""
@@ -124,6 +125,7 @@ def _changes(values: Mapping[str, Any]) -> Sequence[tuple[str, Callable[[SweepRe
             use_rslora=bool(values["use_rslora"]),
             use_dora=bool(values["use_dora"]),
             unsloth_class=values["unsloth_class"],
+            text_only=bool(values["text_only"]),
             **flags_of(values["parts"], values["unsloth_class"]),
         )
         training = replace(
@@ -229,6 +231,7 @@ def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, A
         "precision": training.precision,
         "optim": training.optim,
         "unsloth_class": lora.unsloth_class,
+        "text_only": lora.text_only,
         "parts": [part for part, on in flags.items() if on] if given else DEFAULT_PARTS[lora.unsloth_class],
     }
 
@@ -288,5 +291,6 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL) -> dict[
         "precision": values["precision"] if gpu and values["precision"] in PRECISIONS else "auto",
         "optim": values["optim"] if gpu else "auto",
         "unsloth_class": values["unsloth_class"],
+        "text_only": values["text_only"],
         "parts": values["parts"],
     }

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 
 from rankviz import units
-from rankviz.core.lora.config import UnslothClass
+from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import GatedModelError, HubUnavailableError, InvalidSettingError, UnknownModelError
 from rankviz.worker import device
 from rankviz.worker.downloads import HubDownload, hub_weight_bytes
@@ -20,12 +20,15 @@ from rankviz.worker.finetune.weights import weights_followed
 from rankviz.worker.settings import Settings
 from rankviz.worker.stages import UNWATCHED, Stages
 
+UNSLOTHS_OWN = LoraConfig()
+"""Its class, and all of the checkpoint."""
+
 
 def load_base(
     base: Base,
     settings: Settings,
     on_resolved: Callable[[str], None] = lambda name: None,
-    unsloth_class: UnslothClass = "FastLanguageModel",
+    lora: LoraConfig = UNSLOTHS_OWN,
     stages: Stages = UNWATCHED,
 ) -> tuple[Any, Any]:
     """(model, tokenizer).
@@ -42,11 +45,11 @@ def load_base(
             download.of(name)
 
     resolved(base.name)
-    # The CPU backend loads what it was given, and does not know this argument.
-    telling = {"on_model_resolved": resolved} if settings.cuda else {}
+    # The CPU backend loads what it was given, and does not know these arguments.
+    telling = {"on_model_resolved": resolved, "text_only": lora.text_only} if settings.cuda else {}
     try:
         with stages.watched(download.look), weights_followed(stages):
-            return getattr(unsloth, unsloth_class).from_pretrained(
+            return getattr(unsloth, lora.unsloth_class).from_pretrained(
                 base.name,
                 max_seq_length=settings.training.max_length,
                 dtype=settings.dtype_name and getattr(torch, settings.dtype_name),

@@ -13,7 +13,7 @@ import unsloth  # noqa: F401
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.model.towers import second_towers, text_part
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -89,7 +89,7 @@ class Session:
         memory.settle()
         stages.begin(LOADING)
         resolved: list[str] = []
-        model, tokenizer = load_base(base, settings, resolved.append, request.lora.unsloth_class, stages)
+        model, tokenizer = load_base(base, settings, resolved.append, request.lora, stages)
         stages.begin(TOKENIZING)
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         questions, shown = data.questions(request.exact_match_examples), data.shown_questions(request.shown_answers)
@@ -109,7 +109,9 @@ class Session:
             "lora_dropout": 0,
             "bias": "none",
         }
-        spec, left_out = layers_of(model.config.to_dict()), ()
+        # What was loaded tells whether gpt-oss has a linear layer for each expert.
+        loaded = UnslothCheckpoint(repository=resolved[-1])
+        spec, left_out = replace(layers_of(model.config.to_dict()), unsloth_checkpoint=loaded), ()
         if spec.tower == "whole model" and not settings.cuda:
             # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
             spec, left_out = text_part(spec), second_towers(spec)

@@ -80,11 +80,13 @@ def walk(model: Any) -> dict[str, Any]:
         if module is model.get_input_embeddings():
             paths["input_embedding"] = name
         if isinstance(module, nn.Embedding):
-            add(name, module.num_embeddings, module.embedding_dim, kind="embedding", part="embedding")
+            sits = part if part == "vision" else "embedding"
+            add(name, module.num_embeddings, module.embedding_dim, kind="embedding", part=sits)
         elif module is output and isinstance(module, nn.Linear):
             add(name, module.in_features, module.out_features, kind="lm_head", part="head", bias=bias)
         elif isinstance(module, nn.Linear):
-            add(name, module.in_features, module.out_features, kind="linear", part=part, bias=bias)
+            own = {} if type(module) is nn.Linear else {"subclass": True}
+            add(name, module.in_features, module.out_features, kind="linear", part=part, bias=bias, **own)
         elif isinstance(module, Conv1D):
             add(name, *module.weight.shape, kind="conv1d", part=part, bias=bias)
         elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1:
@@ -165,7 +167,7 @@ def split_block(name: str) -> tuple[str, int | None]:
 def part_of(name: str, ancestors: dict[str, str]) -> str:
     """What a module does, from the names and classes of what it sits in."""
     parts = name.split(".")
-    if any(tag in part for tag in SECOND_TOWERS for part in parts[:-1]) or parts[-1].startswith("vision"):
+    if any(tag in part for tag in SECOND_TOWERS for part in parts):
         return "vision"
     if parts[-1] in ROUTER_NAMES or (len(parts) > 1 and parts[-2] in ROUTER_NAMES):
         return "other"

@@ -182,7 +182,7 @@ def _load(request: ProbeRequest, folder: Path, run: RunRequest, settings: Any) -
         from rankviz.worker.finetune.load import load_base
 
         base = Base(name=str(folder), is_local=True)
-        return load_base(base, settings, unsloth_class=request.lora.unsloth_class)
+        return load_base(base, settings, lora=request.lora)
     from rankviz.worker.probe import hf_session
 
     return hf_session.load_base(str(folder), settings)

@@ -213,3 +213,18 @@ def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
     assert 2125 == moved.reserved
     assert 2145 == moved.device
     assert 1530 * 1.25 + 10 == pytest.approx(moved.device_band.low)
+
+
+def test_a_calibrated_estimate_compares_memory_with_the_card():
+    small = gpu(usable_bytes=2**29)
+    asked = questions.question(ranks=(8,), gpu="toy-16", training=TrainingSetup(precision="bf16", max_steps=100))
+    plain = estimate(TOY, asked, small, ASSUMPTIONS)
+    measured = MemoryCalibration(
+        probe_ids=("probe-1",), process_bytes=0, working_factor=100.0, memory_width=0.1, reserved_share=None
+    )
+
+    moved = calibrated_estimate(plain, Calibration(memory=measured, paces=paces((), None, ASSUMPTIONS)), ASSUMPTIONS)
+
+    (rank,) = moved.ranks
+    assert plain.ranks[0].spare.expected > rank.spare.expected
+    assert round(rank.spare.expected) == round(2**29 - rank.memory.device_band.expected) == rank.margin_bytes

@@ -57,7 +57,7 @@ def test_the_json_has_the_shape_that_scripts_rely_on():
     memory = row["memory_bytes"]
     parts = ("base_weights", "adapter", "gradients", "optimizer", "activations", "logits", "other")
     assert memory["allocated"] == sum(memory[part] for part in parts)
-    assert {*parts, "allocated", "reserved", "device", "low", "high"} == set(memory)
+    assert {*parts, "allocated", "reserved", "device", "low", "high", "while_loading"} == set(memory)
     assert {"low", "expected", "high"} == set(row["seconds"]) == set(row["usd"])
     assert "fits" == row["fit"]
     assert json.loads(json.dumps(answer)) == answer
@@ -247,6 +247,9 @@ def test_every_assumption_is_used_by_some_estimate():
     estimate(replace(TOY, model_type="gpt_oss"), question(framework="trl"), CARD, listening)
     dynamic = replace(TOY, unsloth_checkpoint=UnslothCheckpoint(repository="unsloth/toy-unsloth-bnb-4bit"))
     estimate(dynamic, question(framework="unsloth"), CARD, listening)
+    estimate(
+        replace(TOY_MOE, unsloth_checkpoint=dynamic.unsloth_checkpoint), question(framework="unsloth"), CARD, listening
+    )
     estimate(TOY, question(framework="trl", training={"precision": "bf16", "loss_path": "full"}), None, listening)
     full_finetuning(TOY, TrainingSetup(framework="trl"), None, None, listening)
     for line in (

@@ -7,6 +7,7 @@ import pytest
 from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import UnslothCheckpoint
 from rankviz.errors import InvalidSettingError
 from tests.core.lora.toy_plans import REMAPPED, plan_of
 from tests.support.runs.toy import ATTENTION, MLP, TOY, TOY_MOE, layer, model
@@ -93,7 +94,12 @@ def test_the_remap_of_peft_is_refused_where_unsloth_trains_the_experts_itself():
         plan_of(OTHER_MOE, framework="unsloth", moe_scheme="peft-remap")
 
 
-SPLIT = replace(TOY_MOE, model_type="gpt_oss", id="toy/gpt-oss")
+SPLIT = replace(
+    TOY_MOE,
+    model_type="gpt_oss",
+    id="toy/gpt-oss",
+    unsloth_checkpoint=UnslothCheckpoint(repository="unsloth/gpt-oss-unsloth-bnb-4bit"),
+)
 """In 4 bit each expert's gate_up_proj and down_proj are linear layers. Attention 224, experts 256 + 192."""
 
 

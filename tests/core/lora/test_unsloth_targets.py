@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.catalog.models import load_model
 from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.model.spec import LinearLayer
+from rankviz.core.model.spec import LinearLayer, UnslothCheckpoint
 from rankviz.errors import InvalidSettingError
 from tests.core.lora.toy_plans import REMAPPED, plan_of
-from tests.support.runs.toy import ATTENTION, EXPERTS, MLP, TOY, TOY_MOE, layer, model
+from tests.support.runs.toy import ASSETS, ATTENTION, EXPERTS, MLP, TOY, TOY_MOE, layer, model
 
 OTHER = model(
     (
@@ -132,7 +133,8 @@ def test_an_8_bit_base_takes_even_own_families_to_the_pattern():
 
 
 def test_gpt_oss_in_4_bit_has_a_pair_for_each_expert():
-    oss = replace(TOY_MOE, model_type="gpt_oss", id="toy/oss")
+    split = UnslothCheckpoint(repository="unsloth/oss-unsloth-bnb-4bit")
+    oss = replace(TOY_MOE, model_type="gpt_oss", id="toy/oss", unsloth_checkpoint=split)
     lora = LoraConfig(target_modules=UNSLOTH_SEVEN)
     fused, split = (resolve(oss, lora, "unsloth", precision=precision) for precision in ("bf16", "nf4-dq"))
     dora = resolve(oss, replace(lora, use_dora=True), "unsloth", precision="nf4")
@@ -202,3 +204,18 @@ def test_unsloth_makes_peft_rewrite_names_of_qwen2_moe_too():
     assert 544 == resolve(spec, chosen, "unsloth").parameters(8)
     with pytest.raises(InvalidSettingError, match=r"mlp\.gate is not a linear layer"):
         resolve(spec, chosen, "peft")
+
+
+@pytest.mark.parametrize("names", [("gate_proj", "up_proj", "down_proj"), ("down_proj",)])
+def test_a_gpt_oss_folder_of_ones_own_holds_stacks_where_a_list_of_experts_alone_has_no_layer(names):
+    """The names of the Hub fetch Unsloth's file with a linear layer for each expert, in 4 bit."""
+    lora = LoraConfig(target_modules=names)
+    known = load_model(ASSETS, "openai/gpt-oss-20b")
+    folder = replace(known, id="", unsloth_checkpoint=None)
+
+    assert resolve(known, lora, "unsloth", precision="nf4-dq").per_rank
+    with pytest.raises(InvalidSettingError, match="Only experts have these names"):
+        resolve(folder, lora, "unsloth", precision="nf4-dq")
+    by_fast_model = resolve(folder, replace(lora, unsloth_class="FastModel"), "unsloth", precision="nf4-dq")
+    assert by_fast_model.per_rank
+    assert not by_fast_model.route.split_experts

@@ -294,3 +294,23 @@ def test_as_json_it_says_whether_it_is_ready_and_on_what():
         not_ready["driver"], not_ready["torch_cuda"],
     )  # fmt: skip
     assert {"name", "state", "found", "remedy"} == set(ready["checks"][0])
+
+
+@pytest.mark.parametrize(
+    ("zoo", "transformers", "wanted", "warns"),
+    [
+        ("2026.6.1", "5.2.0", Wanted(), True),
+        ("2026.1.4", "5.0.0", Wanted(precision="nf4-dq"), True),
+        ("2026.6.2", "5.2.0", Wanted(), False),
+        ("2026.10.9", "5.17.0", Wanted(), False),
+        ("2026.6.1", "4.57.3", Wanted(), False),
+        ("2026.6.1", "5.2.0", Wanted(has_experts=False), False),
+        ("2026.6.1", "5.2.0", Wanted(precision="bf16"), False),
+        ("2026.6.1", "5.2.0", Wanted(framework="trl"), False),
+    ],
+)
+def test_versions_of_unsloth_that_keep_experts_in_16_bit_are_warned_of(zoo, transformers, wanted, warns):
+    facts = gpu(software=replace(INSTALLED, unsloth_zoo=zoo, transformers=transformers))
+
+    assert warns is ("experts of mixture-of-experts models in 16 bit" in sentence(facts, "experts", wanted))
+    assert not problems(checks(facts, wanted))

@@ -27,9 +27,9 @@ DATA = ["examples", "example_tokens", "longest_tokens", "epochs"]
 def test_unsloths_settings_and_the_data_are_the_last_arguments_with_a_type_a_default_and_a_meaning(endpoints, name):
     parameters = signature(endpoints[name]).parameters
     hints, meanings = get_type_hints(endpoints[name]), get_function_description(endpoints[name])[1]
-    last = ["unsloth_class", *FLAGS, *DATA]
+    last = ["unsloth_class", *FLAGS, *DATA, "text_only"]
 
-    assert last == list(parameters)[-9:]
+    assert last == list(parameters)[-10:]
     assert ["FastLanguageModel", *[None] * 8] == [parameters[each].default for each in last]
     assert [str, *[bool | None] * 4, *[int | None] * 3, float | None] == [hints[each] for each in last]
     assert set(parameters) == {each for each in parameters if meanings.get(each)}

@@ -51,6 +51,7 @@ FORM = {
     "precision": "auto",
     "optim": "auto",
     "unsloth_class": "FastLanguageModel",
+    "text_only": False,
     "parts": ["language", "attention", "mlp"],
 }
 

@@ -25,6 +25,8 @@ class MemoryEstimate:
     allocated_band: Range
     reserved_band: Range
     device_band: Range
+    loading_band: Range | None = None
+    """What nvidia-smi would show at the fullest moment of loading the base; None where that was not asked."""
 
     def reaching(self, other: "MemoryEstimate") -> "MemoryEstimate":
         """The same, with high ends no lower than the other's."""
@@ -67,6 +69,16 @@ class MemoryEstimate:
     def device(self) -> int:
         """What nvidia-smi would show: the figure to compare with a card."""
         return round(self.device_band.expected)
+
+    @property
+    def while_loading(self) -> int:
+        """What nvidia-smi would show at the fullest moment of loading the base."""
+        return round(self.loading_band.expected) if self.loading_band else 0
+
+    @property
+    def fullest_band(self) -> Range:
+        """What a card must hold: the peak of training, or of loading where that is higher."""
+        return self.device_band.reached_by(self.loading_band or self.device_band)
 
     @property
     def low(self) -> int:

@@ -57,6 +57,8 @@ class MemoryTerms(NamedTuple):
     """Of the base in a plain checkpoint: without base_extra, and without what is raised to fp32 after loading."""
     base_extra: Range
     """More that the checkpoint fetched may weigh; its expected end is in base_weights."""
+    loading: float
+    """What is there beside the base at the fullest moment of loading it."""
     adapter: TrainedBytes
     saved: TrainedBytes
     checkpoints: float
@@ -102,16 +104,22 @@ class MemoryTerms(NamedTuple):
 
 
 def memory_terms(
-    model: ModelSpec, shape: ModelShape, stack: Stack, usable_bytes: float | None, cards: str = ""
+    model: ModelSpec,
+    shape: ModelShape,
+    stack: Stack,
+    usable_bytes: float | None,
+    cards: str = "",
+    trained: frozenset[str] = frozenset(),
 ) -> MemoryTerms:
     """The rank-independent part.
 
     usable_bytes: the card's, on which Unsloth's loss depends; None is a large card. cards: its utilisation group, where
-    the CUDA context of such cards was measured.
+    the CUDA context of such cards was measured. trained: paths of modules that are trained in full.
     """
     assume, setup = stack.assume, stack.setup
     plain = weights.base_bytes(model, shape, stack)
-    extra = unsloth.extra_bytes(model, stack, plain)
+    linear = weights.unsloth_bytes(model, stack)["linears"] if stack.habits.unsloth_kernels else 0
+    extra = unsloth.extra_bytes(model, stack, plain, linear)
     base = plain + round(extra.expected) + weights.raised_bytes(model, stack)
     context = assume.range_of(f"context-bytes-{cards}", "context-bytes")
     each = [blocks.kept_bytes(kind, model, stack) for kind in shape.kinds]
@@ -129,6 +137,7 @@ def memory_terms(
         base_weights=base,
         checkpoint_bytes=plain,
         base_extra=extra,
+        loading=weights.loading_bytes(model, stack),
         adapter=weights.trained_bytes(stack, stack.habits.adapter_bytes),
         saved=weights.trained_bytes(stack, stack.habits.saved_bytes),
         checkpoints=blocks.checkpoint_bytes(model, shape, stack),
@@ -139,7 +148,7 @@ def memory_terms(
         accumulates=setup.gradient_accumulation_steps > 1,
         loss=tuple(loss_moments(model, stack, usable_bytes, previous)),
         free=free,
-        embedding=weights.movable_embedding_bytes(model, stack),
+        embedding=weights.movable_embedding_bytes(model, stack, trained),
         reserve=unsloth.training_reserve_bytes(model, stack),
         held_logits=held_logits_bytes(model, stack),
         dequantized=weights.dequantized_bytes(model, shape, stack),
@@ -198,7 +207,17 @@ def _with_embedding_moved(terms: MemoryTerms, r: int, lora: int, full: int, move
         allocated_band=band,
         reserved_band=reserved,
         device_band=reserved.plus(context),
+        loading_band=_while_loading(terms),
     )
+
+
+def _while_loading(terms: MemoryTerms) -> Range:
+    """The base, all of it on the card, and what is there beside it while experts are quantized."""
+    narrow, extra, off = terms.width_static, terms.base_extra, terms.static_bytes_off
+    held = terms.base_weights + terms.loading
+    low = max(0.0, held * (1 - narrow) - (extra.expected - extra.low) - off)
+    band = Range(low, held, held * (1 + narrow) + extra.high - extra.expected + off)
+    return band.multiplied(terms.slack_static).plus(terms.context)
 
 
 def _moved_embedding(terms: MemoryTerms, adapter: int, parameters: int) -> int:

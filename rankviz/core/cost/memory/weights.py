@@ -3,13 +3,18 @@
 Every function says where its formula was read.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
+from rankviz.core.cost import unsloth
 from rankviz.core.cost.memory.blocks import own_blocks
 from rankviz.core.cost.memory.loss import dequantized_width
 from rankviz.core.cost.shapes import ModelShape
 from rankviz.core.cost.stack import Stack
-from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.spec import LinearLayer, ModelSpec
+
+SLICED_FROM = 2**31
+"""Weights of a stack of experts that Unsloth quantizes in slices, and then without double quantization
+(unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _quantize_expert_stack_in_slices)."""
 
 
 class TrainedBytes(NamedTuple):
@@ -56,6 +61,8 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     each output row. What Unsloth raises after loading is `raised_bytes`.
     """
     setup, habits = stack.setup, stack.habits
+    if habits.unsloth_kernels:
+        return sum(unsloth_bytes(model, stack).values())
     embedding = model.vocab_size * model.hidden_size
     head = embedding if habits.unties_head and model.tie_word_embeddings else 0
     if not setup.quantized:
@@ -65,6 +72,61 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     width = habits.weight_bytes or stack.assume.value(f"weight-bytes-{setup.precision}")
     scales = 4 * shape.linear_rows if setup.precision == "int8" else 0
     return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else 2)
+
+
+Component = Literal["towers", "linears", "experts", "embeddings", "head", "rest"]
+"""Parts of a loaded base. Towers are all that is not the text model, projectors too; the rest are norms, biases,
+routers that are no linear layers, and other small tensors."""
+
+
+def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
+    """Frozen weights by component as Unsloth loads them, compared with its real loader by `make test-counts`.
+
+    Quantized layers are counted tensor by tensor, whose maxima are rounded up to whole blocks.
+    """
+    parts: dict[Component, int] = dict.fromkeys(get_args(Component), 0)
+    counted = 0
+    for layer in model.layers:
+        if layer.kind == "lm_head" and model.tie_word_embeddings:
+            continue
+        parts[component_of(layer)] += layer.count * _copy_bytes(model, layer, stack)
+        counted += layer.parameters
+    small = sum(layer.count * layer.out_features for layer in model.layers if layer.bias and layer.part == "vision")
+    for module in model.plain_modules:
+        raised = unsloth.fp32_tensors(model, module, four_bit=stack.setup.precision == "nf4-dq")
+        copies = len(module.blocks) or 1
+        parts["towers" if module.part == "vision" else "rest"] += (4 - stack.compute_bytes) * copies * raised
+        if module.part == "vision":
+            small += copies * module.parameters
+    parts["towers"] += stack.compute_bytes * small
+    parts["rest"] += stack.compute_bytes * (model.total_parameters - counted - small)
+    return parts
+
+
+def component_of(layer: LinearLayer) -> Component:
+    if layer.part == "vision":
+        return "towers"
+    named: dict[str, Component] = {"experts": "experts", "embedding": "embeddings", "lm_head": "head", "router": "rest"}
+    return named.get(layer.kind, "linears")
+
+
+def _copy_bytes(model: ModelSpec, layer: LinearLayer, stack: Stack) -> int:
+    """Bytes of one copy of a layer's weight."""
+    weights = layer.num_experts * layer.in_features * layer.out_features
+    packed = stack.habits.quantizes_experts if layer.kind == "experts" else unsloth.is_quantized(model, layer)
+    if not (stack.setup.quantized and packed):
+        return stack.compute_bytes * weights
+    if stack.setup.precision == "int8":
+        return weights + 4 * layer.out_features
+    stacked = layer.kind == "experts" and not stack.habits.one_expert_at_a_time
+    return nf4_bytes(weights, nested=not (stacked and (weights >= SLICED_FROM or unsloth.rebuilds_experts(model))))
+
+
+def nf4_bytes(weights: int, *, nested: bool) -> int:
+    """Bytes of one tensor in NF4: half a byte a weight and a maximum for each 64 of them; nested, as double
+    quantization has it, in 8 bit with an fp32 maximum for each 256 (bitsandbytes functional.quantize_4bit)."""
+    maxima = -(-weights // 64)
+    return -(-weights // 2) + (maxima + 4 * -(-maxima // 256) if nested else 4 * maxima)
 
 
 def _unquantized(model: ModelSpec, stack: Stack) -> int:
@@ -78,10 +140,33 @@ def _unquantized(model: ModelSpec, stack: Stack) -> int:
     return model.unquantized_parameters - (experts if habits.quantizes_experts else 0)
 
 
-def movable_embedding_bytes(model: ModelSpec, stack: Stack) -> int:
-    """The input embedding, where Unsloth may move it to host memory; 0 elsewhere."""
-    moves = stack.habits.moves_embedding and not model.tie_word_embeddings
-    return stack.compute_bytes * model.vocab_size * model.hidden_size if moves else 0
+def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[str]) -> int:
+    """The embeddings that Unsloth may move to host memory: the input embedding, where the head does not share it, and
+    other large tables, such as Gemma 4's of its layers (models/vision.py, _input_side_embeddings).
+
+    trained: paths of modules that are trained in full, which stay.
+    """
+    if not stack.habits.moves_embedding:
+        return 0
+    tables = [each for each in model.layers if each.kind == "embedding" and each.path not in trained]
+    width = stack.compute_bytes
+    return sum(
+        width * each.parameters
+        for each in tables
+        if (not model.tie_word_embeddings if each.path == model.input_embedding else width * each.parameters >= 2**28)
+    )
+
+
+def loading_bytes(model: ModelSpec, stack: Stack) -> float:
+    """What is there beside the base at the fullest moment of loading it: a stack of experts in 16 bit that Unsloth is
+    about to quantize, once fused and once as the file's tensor for each expert; where the file has it fused, the stack
+    and its quantized copy. Counted while tiny checkpoints were loaded on a CPU; 0 where no stack is quantized."""
+    if not stack.habits.quantizes_experts or unsloth.reads_quantized_experts(model):
+        return 0.0
+    stacks = [
+        each.num_experts * each.in_features * each.out_features for each in model.layers if each.kind == "experts"
+    ]
+    return 2.0 * (1.25 if model.model_type.startswith(unsloth.FUSED_IN_FILES) else 2.0) * max(stacks, default=0)
 
 
 def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:

@@ -12,14 +12,17 @@ from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.memory.peak import MemoryTerms
+from rankviz.core.cost.memory.weights import unsloth_bytes
 from rankviz.core.cost.notes.in_fp32 import in_fp32
 from rankviz.core.cost.notes.truncation import truncation
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Stack
+from rankviz.core.lora.route import has_split_file
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.note import Caution
+from rankviz.core.quantity import Range
 
 
 def question_notes(
@@ -57,7 +60,7 @@ def question_notes(
             "A fused loss in plain PEFT needs a package such as Liger; transformers' own loss is loss path full."
         )
     notes += _about_dynamic(model, question, assume)
-    if model.tower == "whole model":
+    if model.is_whole:
         notes.append(
             "Memory and time are for text only: the weights of the other tower are counted, its activations are not."
         )
@@ -72,7 +75,7 @@ def _about_dynamic(model: ModelSpec, question: Question, assume: Assumptions) ->
     if not checkpoint.is_named(question.model_id):
         return []
     if setup.precision in ("nf4", "nf4-dq"):
-        share = assume.range("unsloth-dynamic-4bit-extra")
+        share = _dynamic_share(model, assume)
         takes = f"about {100 * share.expected:.0f} % more than plain NF4 (at most {100 * share.high:.0f} %)"
         size = checkpoint.file_bytes
         weighs = takes if size is None else f"{units.memory_size(size)} in all"
@@ -80,6 +83,13 @@ def _about_dynamic(model: ModelSpec, question: Question, assume: Assumptions) ->
     else:
         rest = f"It is loaded in 4 bit, but the estimate is for {setup.precision}: choose precision nf4-dq."
     return [f"{checkpoint.repository} is dynamic 4-bit: some layers stay in 16 bit. {rest}"]
+
+
+def _dynamic_share(model: ModelSpec, assume: Assumptions) -> Range:
+    """By how much a dynamic checkpoint is larger than plain NF4, where its own size is not known."""
+    stack = Stack(setup=TrainingSetup(), use_dora=False, assume=assume)
+    parts = unsloth_bytes(model, unsloth.settled(stack, model, card(None)))
+    return unsloth.dynamic_share(model, assume).times(parts["linears"] / sum(parts.values()))
 
 
 def data_notes(model: ModelSpec, setup: TrainingSetup) -> list[str]:
@@ -129,6 +139,9 @@ def unsloth_notes(
         )
     elif checkpoint and setup.precision in ("nf4", "nf4-dq"):
         notes.append(_about_checkpoint(checkpoint, question.model_id, predicted.memory))
+    if setup.precision == "nf4":
+        notes.append("Unsloth's load_in_4bit always quantizes with double quantization: the estimate is for nf4-dq.")
+    notes += _about_experts(model, unsloth.settled(stack, model, device), predicted.memory)
     if unsloth.forces_fp32(model, setup.precision, device):
         notes.append(_forced_fp32(model, question, stack, device, predicted))
     short = [r for r, memory in ranks.items() if memory.base_weights < predicted.memory.base_weights]
@@ -137,10 +150,30 @@ def unsloth_notes(
         where = f" at r = {min(short)} and above" if some else ""
         below = " At a lower rank it stays on the card, so a higher rank can need less memory." if some else ""
         moved = units.memory_size(predicted.memory.embedding)
+        table = "per-layer embeddings" if model.tie_word_embeddings else "input embedding"
+        stays = units.memory_size(ranks[min(short)].device + predicted.memory.embedding)
         notes.append(
-            f"The card is short of room{where}, so Unsloth moves the input embedding ({moved}) to host memory.{below}"
+            f"The card is short of room{where}, so Unsloth moves the {table} ({moved}) to host memory. If it stayed on "
+            f"the card, memory at r = {min(short)} would be {stays}.{below}"
         )
     return [*notes, *_about_both_ends(predicted, elsewhere, ranks)]
+
+
+def _about_experts(model: ModelSpec, stack: Stack, memory: MemoryTerms) -> list[str]:
+    """For which versions the experts are in 4 bit, and what loading them takes."""
+    if not stack.habits.quantizes_experts or has_split_file(model):
+        return []
+    older = replace(stack, measured_habits=replace(stack.habits, quantizes_experts=False))
+    more = sum(unsloth_bytes(model, older).values()) - memory.checkpoint_bytes
+    version = ".".join(map(str, unsloth.PACKING_UNSLOTH_ZOO))
+    notes = [
+        f"Experts are counted in 4 bit, as unsloth_zoo {version} and newer load them. Older versions with "
+        f"transformers 5 keep them in 16 bit, which takes {units.memory_size(more)} more."
+    ]
+    if memory.loading:
+        at = units.memory_size(memory.base_weights + memory.loading + memory.context.expected)
+        notes.append(f"While loading, Unsloth holds experts in 16 bit beside the base: {at} at most.")
+    return notes
 
 
 def _forced_fp32(model: ModelSpec, question: Question, stack: Stack, device: Device, predicted: Prediction) -> Caution:

@@ -238,7 +238,8 @@ def _truncated(stage: str, request: RunRequest) -> int | None:
 
 
 def _same_base(a: RunRequest, b: RunRequest) -> bool:
-    return (a.base, a.training.precision, a.lora.unsloth_class) == (b.base, b.training.precision, b.lora.unsloth_class)
+    loads = ((each.base, each.training.precision, each.lora.unsloth_class, each.lora.text_only) for each in (a, b))
+    return len(set(loads)) == 1
 
 
 class _Alike:

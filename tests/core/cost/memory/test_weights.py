@@ -85,7 +85,8 @@ def checkpoint(repository, file_bytes=None):
 
 
 def test_a_dynamic_checkpoint_weighs_what_is_known_of_it_or_what_others_weigh_more():
-    plain = 2377 + 1680 * 2
+    linear = 2432  # 4,608 weights, half a byte each, and maxima of 64 in whole blocks for each of 14 tensors
+    plain = linear + 1680 * 2
     asks = {"framework": "unsloth", "precision": "nf4-dq"}
     known, unknown, plainly, on_the_fly = (
         estimate(spec, **asks)
@@ -97,18 +98,16 @@ def test_a_dynamic_checkpoint_weighs_what_is_known_of_it_or_what_others_weigh_mo
         )
     )
 
-    assert (6000, round(1.08 * plain), plain, plain) == tuple(
+    assert (6000, plain + linear // 8, plain, plain) == tuple(
         each.base_weights for each in (known, unknown, plainly, on_the_fly)
     )
     around = [each.allocated_band for each in (unknown, on_the_fly)]
-    compiled = 0.05 * 0.08 * plain
-    assert pytest.approx((0.12 - 0.08) * plain + compiled, abs=1) == (
+    compiled = 0.05 * 0.125 * linear
+    assert pytest.approx((0.175 - 0.125) * linear + compiled, abs=1) == (
         around[0].high - around[0].expected - (around[1].high - around[1].expected)
     )
-    assert (
-        plain
-        == estimate(checkpoint("unsloth/toy-unsloth-bnb-4bit", 6000), framework="trl", precision="nf4-dq").base_weights
-    )
+    by_trl = estimate(checkpoint("unsloth/toy-unsloth-bnb-4bit", 6000), framework="trl", precision="nf4-dq")
+    assert 2377 + 1680 * 2 == by_trl.base_weights
 
 
 def test_a_checkpoint_weighs_no_more_than_a_load_of_it_was_seen_to_take():
@@ -116,7 +115,7 @@ def test_a_checkpoint_weighs_no_more_than_a_load_of_it_was_seen_to_take():
     asks = {"framework": "unsloth", "precision": "nf4-dq"}
     known, plain = estimate(replace(TOY, unsloth_checkpoint=seen), **asks), estimate(**asks)
 
-    assert 6000 == known.base_weights  # 8 % more would be 6,196
+    assert 6000 == known.base_weights  # an eighth of 2,432 more would be 6,096
     above = [each.allocated_band.high - each.allocated for each in (known, plain)]
     assert above[0] == pytest.approx(above[1])
 
@@ -129,8 +128,8 @@ def test_a_dynamic_checkpoint_adds_to_what_it_holds_and_not_to_an_embedding_rais
         for bf16 in (True, False)
     )
 
-    plain = 2377 + 1680 * 2
-    assert [round(1.08 * plain), round(1.08 * plain) + 2 * 100 * 16] == [here, on_t4]
+    held = 2432 + 2432 // 8 + 1680 * 2
+    assert [held, held + 2 * 100 * 16] == [here, on_t4]
 
 
 def test_unsloth_moves_an_untied_embedding_to_the_host_where_the_card_is_short_of_room():
