@@ -44,7 +44,7 @@ def test_what_is_not_known_is_null():
         (("estimate", "Qwen3-4Bx"), "Did you mean 'Qwen/Qwen3-4B'"),
         (("estimate", "./nofolder"), "There is no folder or file './nofolder'."),
         (("estimate", "nofile.json"), "There is no folder or file 'nofile.json'."),
-        (("estimate", "gpt2"), "framework trl or peft"),
+        (("estimate", "gpt2"), "Linear layers here: c_attn, c_proj, c_fc"),
         (("estimate", "gpt2", "--framework", "peft"), "c_attn"),
         (("estimate", "Qwen/Qwen3-4B", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),
         (("estimate", "Qwen/Qwen3-4B", "--no-finetune-mlp-modules"), "takes no finetune_mlp_modules for qwen3"),
