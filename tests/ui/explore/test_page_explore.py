@@ -342,12 +342,12 @@ def test_presenting_needs_no_network_and_escape_ends_it(page):
     assert "present" not in page.url
 
 
-def test_a_model_that_unsloth_refuses_by_default_opens_with_what_can_train_it(page):
+def test_a_model_whose_layers_have_other_names_opens_with_targets_that_can_train_it(page):
     page.goto("/?model=openai-community/gpt2")
 
     # 12 blocks of 768+2304, 768+768, 768+3072 and 3072+768 a unit of r: 147,456 · 16.
     figure(page, "Trainable parameters").locator(".rv-value[title='2,359,296 parameters']").wait_for()
-    page.wait_for_url("**framework=trl**")
+    page.wait_for_url("**targets=all-linear**")
 
 
 def test_a_rank_that_is_chosen_while_an_answer_is_on_its_way_stands(page):
