@@ -28,7 +28,7 @@ def test_it_says_what_to_change_where_a_t4_is_too_small(api):
     bf16 = api.exports.write(questions.question("Qwen/Qwen3-8B", precision="bf16"), 16, "colab").notes[0]
     large = api.exports.write(questions.question("meta-llama/Llama-3.3-70B-Instruct"), 16, "colab").notes[0]
 
-    assert " r = 16 does not fit T4: 15.51 GiB expected, 14.56 GiB usable. Smallest change that makes it fit: " in bf16
+    assert " r = 16 does not fit T4: 15.57 GiB expected, 14.56 GiB usable. Smallest change that makes it fit: " in bf16
     assert "makes it fit: 4-bit base (NF4) (" in bf16
     assert " No single change makes it fit: " in large
 
