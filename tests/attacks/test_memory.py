@@ -40,6 +40,48 @@ def test_a_worker_that_takes_more_than_its_part_is_ended_with_a_sentence_and_the
     assert [] == lost_reasons(store, run_ids[0])
 
 
+@pytest.mark.parametrize(
+    "takes",
+    [
+        "subprocess.Popen([sys.executable, '-c', 'x = bytearray(4 * 10**8); input()'], stdin=subprocess.PIPE).wait()",
+        "import mmap; taken = mmap.mmap(-1, 4 * 10**8); taken.write(bytes(4 * 10**8)); time.sleep(600)",
+        "[subprocess.Popen([sys.executable, '-c', 'import time; x = bytearray(12 * 10**7); time.sleep(600)'],"
+        " start_new_session=True) for _ in range(2)][0].wait()",
+    ],
+    ids=["a child", "shared memory", "two children in sessions of their own"],
+)
+def test_what_all_processes_of_a_worker_take_counts(store, takes):
+    (run_id,) = sweep(store, 4)
+    program = worker(f"for run_id in run_ids:\n    if begin(run_id):\n        {takes}\n        complete(run_id)")
+    supervisor = Supervisor(
+        store, engines=[Local(store.home, commands={"finetune": program}, memory_bytes=LIMIT)], poll_seconds=0.02
+    )
+
+    supervisor.settle()
+    supervisor.stop()
+
+    assert store.get(run_id).error.startswith("Out of memory: this server allows a training at most 191 MiB")
+
+
+def test_pages_that_forked_processes_share_count_once(store):
+    (run_id,) = sweep(store, 4)
+    forks = (
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        taken = bytearray(10**8)\n"
+        "        if not os.fork(): time.sleep(0.5), os._exit(0)\n"
+        "        os.wait()\n"
+        "        complete(run_id)\n"
+    )
+    engine = Local(store.home, commands={"finetune": worker(forks)}, memory_bytes=LIMIT)
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02)
+
+    supervisor.settle()
+    supervisor.stop()
+
+    assert "completed" == store.get(run_id).state
+
+
 def test_workers_side_by_side_have_equal_parts(store):
     run_ids = sweep(store, 4, 8)
     takes = TAKES.replace("10**4", "12")  # 120 MB, which one worker alone may take
