@@ -23,6 +23,7 @@ from types import MappingProxyType
 
 import psutil
 
+from rankviz import child
 from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import GPU_LOST, YIELD_FILE, YIELD_VARIABLE
 from rankviz.errors import EngineEndingError
@@ -31,8 +32,6 @@ from rankviz.paths import IMPORT_ROOT
 NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 1.0
-OF_THE_SERVER = ("RANKVIZ_ADMIN_TOKEN", "RANKVIZ_COOKIE_KEY")
-"""Variables that no worker needs, which loads what strangers wrote."""
 UNKILLED = (
     "The worker has been killed and has not ended yet: it may wait for a driver or a disk. Its place stays taken until "
     "it has."
@@ -120,7 +119,7 @@ class Worker:
                     pids.add(process.pid)
         if self.pid is not None:
             with contextlib.suppress(psutil.Error):
-                pids |= {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
+                pids |= {each.pid for each in psutil.Process(self.pid).children(recursive=True)}
         return pids - {os.getpid()}
 
     def _signal(self, number: signal.Signals, processes: set[int]) -> None:
@@ -150,7 +149,7 @@ def launch(
     lock = lock_file(home, slot)
     search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {
-        **{name: value for name, value in os.environ.items() if name not in OF_THE_SERVER},
+        **child.environment(child.TRAINING),
         **environment,
         YIELD_VARIABLE: yield_file(home, slot).name,
         "PYTHONPATH": os.pathsep.join(search_path),
