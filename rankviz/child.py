@@ -26,13 +26,21 @@ KEPT_BYTES = 4 * LOG_TAIL
 """Of its log until it ends."""
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHON\w+|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|\w+_NUM_THREADS"
-    r"|OMP_\w+|GOMP_\w+|MKL_\w+|CUDA_\w+|GRADIO_TEMP_DIR|SPACE_ID|RANKVIZ_(?!ADMIN_TOKEN|COOKIE_KEY)\w+"
+    r"|OMP_\w+|GOMP_\w+|MKL_\w+|CUDA_\w+|GRADIO_TEMP_DIR|SPACE_ID|RANKVIZ_\w+"
 )
-"""What a child gets of the environment: no token and no key, since it reads what strangers wrote."""
+"""What a child gets of the environment, without secrets, since it reads what strangers wrote."""
 ASKING = re.compile(
     rf"{VARIABLES.pattern}|HF_\w+|HUGGING_?FACE_\w+|TRACKIO_\w+|XDG_CACHE_HOME|SSL_CERT_\w+|\w+_CA_BUNDLE|(?i:\w+_PROXY)"
 )
 """The same of one that asks the Hub, as its owner where they have a token."""
+TRAINING = re.compile(r".+", re.DOTALL)
+"""The same of one that trains: drivers, compilers and libraries read variables that nobody can list."""
+SECRET = re.compile(
+    r"(?!(HF_TOKEN|HUGGING_FACE_HUB_TOKEN|HF_HUB_DISABLE_IMPLICIT_TOKEN)$)"
+    r".*((SECRET|PASSWORD|PASSWD|PASSPHRASE|KEY|CREDENTIAL)S?|TOKEN|_PAT|_PWD)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Names of variables that no child gets. The Hub's token is none of them: bases may be fetched with it."""
 MAX_ANSWER_BYTES = 200_000_000
 MAX_FILE_BYTES = 70 * 10**9
 """Of one file that a child writes: more than the largest adapter that is read."""
@@ -85,8 +93,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=IMPORT_ROOT,
-            env={name: value for name, value in os.environ.items() if variables.fullmatch(name)}
-            | ({"TMPDIR": str(folder)} if folder else {}),
+            env=environment(variables) | ({"TMPDIR": str(folder)} if folder else {}),
             start_new_session=True,
         )
         try:
@@ -108,6 +115,13 @@ def run(
     if len(log) == KEPT_BYTES:
         log = after_first_word(log)
     return Ended(child.returncode, output, redacted(log.decode(errors="replace"), secret)[-LOG_TAIL:], stopped)
+
+
+def environment(variables: re.Pattern[str]) -> dict[str, str]:
+    """This process's variables of these names, without secrets."""
+    return {
+        name: value for name, value in os.environ.items() if variables.fullmatch(name) and not SECRET.fullmatch(name)
+    }
 
 
 def _bound(pid: int, reads: int, bounds: Bounds) -> None:

@@ -271,7 +271,15 @@ def test_who_brings_again_what_could_not_be_read_takes_no_place():
 
 
 PRINTS_ITS_VARIABLES = "import json, os; print(json.dumps(dict(os.environ)))"
-SECRETS = ("RANKVIZ_ADMIN_TOKEN", "RANKVIZ_COOKIE_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY")
+SECRETS = (
+    "RANKVIZ_ADMIN_TOKEN",
+    "RANKVIZ_COOKIE_KEY",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "AWS_SECRET_ACCESS_KEY",
+    "RANKVIZ_OTHER_SECRET",
+    "HF_OAUTH_KEY",
+)
 
 
 def test_a_child_that_reads_has_no_token_and_no_key_in_its_environment(monkeypatch):

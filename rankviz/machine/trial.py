@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+from rankviz.child import TRAINING, environment
 from rankviz.core.preflight.facts import TrialStep
 from rankviz.machine.cards import worker_environment
 from rankviz.paths import IMPORT_ROOT
@@ -29,7 +30,7 @@ def run(*, command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -> tu
             stdout=output,
             stderr=subprocess.DEVNULL,
             cwd=scratch,  # Unsloth writes its compiled cache into the working directory
-            env={**os.environ, **worker_environment(), "PYTHONPATH": _search_path()},
+            env={**environment(TRAINING), **worker_environment(), "PYTHONPATH": _search_path()},
             start_new_session=True,
         )
         try:

@@ -1,5 +1,6 @@
 """Serves the page, for app.py and `rankviz serve`."""
 
+import ctypes
 import errno
 import gc
 import socket
@@ -17,6 +18,7 @@ from rankviz.ui.page import build_app
 from rankviz.ui.requests import heads, progress
 from rankviz.ui.theme import launch_options
 
+PR_SET_DUMPABLE = 4
 SWITCH_SECONDS = 0.001
 """How long one thread computes while others wait. With Python's 5 ms the server itself, which passes each request on
 from thread to thread, waits for several of those at each step."""
@@ -28,6 +30,7 @@ def serve() -> None:
     api = Api()
     api.workspace.temp.use_for_gradio(always=api.workspace.shared)
     if api.workspace.shared:
+        keep_unreadable()
         cache.use_own(api.workspace.home)
     options = launch_options(api)
     host, port = options["server_name"], options["server_port"]
@@ -48,6 +51,12 @@ def serve() -> None:
     heads.bound()
     progress.bound()
     app.launch(**options)
+
+
+def keep_unreadable() -> None:
+    """Keep other processes of the same user, workers among them, from this one's memory and environment in /proc."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
 
 
 def read_ahead(api: Api) -> Thread:

@@ -4,8 +4,12 @@ Nothing is fetched here but the list of a repository's files with their sizes. O
 counted, so a base that is there already is no download.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from rankviz import units
 from rankviz.core.runs.stages import DOWNLOADING, LOADING
@@ -67,22 +71,39 @@ class HubDownload:
 class DownloadLimit:
     """Ends a download by what comes into the cache, whatever its repository says of itself and whoever fetches it:
     Unsloth does so in a process of its own, and of an adapter another repository. Nothing but the end of this process
-    stops that for certain."""
+    stops that for certain. Repositories of which no process of this worker has a file or a lock open are other
+    workers' downloads and not counted."""
 
     def __init__(self, cache: Path, most_bytes: int, stop: Callable[[LimitError], None]):
         """cache: of the Hub's client. stop: called once, in the thread that looks; it ends this process."""
         self._cache, self._most, self._stop = cache, most_bytes, stop
-        self._had = bytes_on_disk(cache)
+        self._sizes, self._come, self._own = self._look(), Counter[str](), set[str]()
 
     def look(self) -> None:
-        """Call `stop` where more has come than may."""
-        if bytes_on_disk(self._cache) - self._had > self._most:
+        """Call `stop` where more has come than may. What is deleted meanwhile has come all the same."""
+        before, self._sizes = self._sizes, self._look()
+        self._come += self._sizes - before  # of counters, only what is above 0
+        self._own |= _repositories_open()
+        if sum(self._come[name] for name in self._own) > self._most:
             self._stop(
                 LimitError(
                     f"The download of this base was stopped at {units.file_size(self._most)}, the most that this "
                     "server fetches of one. Choose a smaller base."
                 )
             )
+
+    def _look(self) -> Counter[str]:
+        """Bytes of each repository in the cache."""
+        return Counter({folder.name: bytes_on_disk(folder) for folder in self._cache.glob("*--*")})
+
+
+def _repositories_open() -> set[str]:
+    """Folders of the Hub's cache in which this process or one that it has started has a file or a lock open."""
+    names, this = set(), psutil.Process()
+    for process in (this, *this.children(recursive=True)):
+        with suppress(psutil.Error):
+            names |= {part for file in process.open_files() for part in Path(file.path).parts if "--" in part}
+    return names
 
 
 def weight_bytes(files: Iterable[tuple[str, int | None]]) -> int | None:

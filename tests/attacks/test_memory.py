@@ -40,6 +40,48 @@ def test_a_worker_that_takes_more_than_its_part_is_ended_with_a_sentence_and_the
     assert [] == lost_reasons(store, run_ids[0])
 
 
+@pytest.mark.parametrize(
+    "takes",
+    [
+        "subprocess.Popen([sys.executable, '-c', 'x = bytearray(4 * 10**8); input()'], stdin=subprocess.PIPE).wait()",
+        "import mmap; taken = mmap.mmap(-1, 4 * 10**8); taken.write(bytes(4 * 10**8)); time.sleep(600)",
+        "[subprocess.Popen([sys.executable, '-c', 'import time; x = bytearray(12 * 10**7); time.sleep(600)'],"
+        " start_new_session=True) for _ in range(2)][0].wait()",
+    ],
+    ids=["a child", "shared memory", "two children in sessions of their own"],
+)
+def test_what_all_processes_of_a_worker_take_counts(store, takes):
+    (run_id,) = sweep(store, 4)
+    program = worker(f"for run_id in run_ids:\n    if begin(run_id):\n        {takes}\n        complete(run_id)")
+    supervisor = Supervisor(
+        store, engines=[Local(store.home, commands={"finetune": program}, memory_bytes=LIMIT)], poll_seconds=0.02
+    )
+
+    supervisor.settle()
+    supervisor.stop()
+
+    assert store.get(run_id).error.startswith("Out of memory: this server allows a training at most 191 MiB")
+
+
+def test_pages_that_forked_processes_share_count_once(store):
+    (run_id,) = sweep(store, 4)
+    forks = (
+        "for run_id in run_ids:\n"
+        "    if begin(run_id):\n"
+        "        taken = bytearray(10**8)\n"
+        "        if not os.fork(): time.sleep(0.5), os._exit(0)\n"
+        "        os.wait()\n"
+        "        complete(run_id)\n"
+    )
+    engine = Local(store.home, commands={"finetune": worker(forks)}, memory_bytes=LIMIT)
+    supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02)
+
+    supervisor.settle()
+    supervisor.stop()
+
+    assert "completed" == store.get(run_id).state
+
+
 def test_workers_side_by_side_have_equal_parts(store):
     run_ids = sweep(store, 4, 8)
     takes = TAKES.replace("10**4", "12")  # 120 MB, which one worker alone may take
@@ -69,8 +111,14 @@ def test_the_limit_of_a_container_is_its_memory(tmp_path):
     assert 64 * MB == memory_bytes([tmp_path / "max", tmp_path / "small"])
 
 
-def test_a_worker_has_no_key_of_the_server_in_its_environment(store, monkeypatch):
-    for name in ("RANKVIZ_ADMIN_TOKEN", "RANKVIZ_COOKIE_KEY", "HF_TOKEN"):
+def test_a_worker_has_no_secret_in_its_environment_but_the_hubs_token(store, monkeypatch):
+    secrets = {
+        *("RANKVIZ_ADMIN_TOKEN", "RANKVIZ_COOKIE_KEY", "OAUTH_CLIENT_SECRET", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY"),
+        *("RAY_AUTH_TOKEN", "PGPASSWORD", "MYSQL_PWD", "GITHUB_PAT", "some_api_keys", "GOOGLE_CREDENTIALS"),
+    }
+    needed = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN", "HF_TOKEN_PATH", "CUDA_HOME"}
+    needed |= {"TOKENIZERS_PARALLELISM", "RANKVIZ_MAX_ROW_TOKENS", "PWD", "UNSLOTH_ALLOW_CPU"}
+    for name in secrets | needed:
         monkeypatch.setenv(name, "sixteen letters or more")
     (run_id,) = sweep(store, 4)
     says = "print(*sorted(os.environ), flush=True)\nfor run_id in run_ids: begin(run_id) and complete(run_id)"
@@ -79,9 +127,7 @@ def test_a_worker_has_no_key_of_the_server_in_its_environment(store, monkeypatch
     supervisor.settle()
     supervisor.stop()
 
-    variables = (store.run_dir(run_id) / "worker.log").read_text().split()
-    assert "HF_TOKEN" in variables
-    assert not {"RANKVIZ_ADMIN_TOKEN", "RANKVIZ_COOKIE_KEY"} & {*variables}
+    assert needed == (secrets | needed) & {*(store.run_dir(run_id) / "worker.log").read_text().split()}
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,10 @@ import sys
 import time
 
 import psutil
+import pytest
 
 from rankviz.paths import IMPORT_ROOT
+from rankviz.worker.downloads import DownloadLimit
 from tests.support.processes.workers import sweep
 
 FETCHES = """
@@ -21,7 +23,9 @@ from rankviz.worker.journal import Journal
 home, cache, *run_ids = sys.argv[1:]
 store, attempts = RunStore(Path(home)), [Attempt(run_id, 1) for run_id in run_ids]
 store.begin(*attempts[0])
-fetch = f"f = open('{cache}/large', 'wb')\\nwhile True: f.write(bytes(10**6)); f.flush()"
+blobs = Path(cache, "models--a--large", "blobs")
+blobs.mkdir(parents=True)
+fetch = f"f = open('{blobs}/large', 'wb')\\nwhile True: f.write(bytes(10**6)); f.flush()"
 with _download_bounded(store, Journal(store, *attempts[0]), attempts):
     fetcher = subprocess.Popen([sys.executable, "-c", fetch], start_new_session=True)
     print(fetcher.pid, flush=True)
@@ -48,3 +52,58 @@ def test_a_download_is_stopped_at_its_limit_with_its_process_and_all_its_runs(st
         time.sleep(0.02)
     for run_id in run_ids:
         assert store.get(run_id).error.startswith("The download of this base was stopped at 6.0 MB")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """(the cache's folder, a function that writes a file into a repository there and returns its path)"""
+
+    def write(repository, name, size):
+        blobs = tmp_path / f"models--a--{repository}" / "blobs"
+        blobs.mkdir(parents=True, exist_ok=True)
+        (blobs / name).write_bytes(bytes(size))
+        return blobs / name
+
+    return tmp_path, write
+
+
+def test_what_other_workers_fetch_into_the_same_cache_ends_no_run(cache):
+    folder, write = cache
+    errors = []
+    limit = DownloadLimit(folder, 6000, errors.append)
+
+    write("others", "x", 70_000)
+    with write("own", "x", 4096).open("rb"):
+        limit.look()
+    assert [] == errors
+
+    write("own", "y", 4096)
+    limit.look()
+    assert 1 == len(errors)
+
+
+def test_a_repository_counts_while_only_its_lock_is_open(cache):
+    folder, write = cache
+    errors = []
+    limit = DownloadLimit(folder, 6000, errors.append)
+    lock = folder / ".locks" / "models--a--own" / "x.lock"
+    lock.parent.mkdir(parents=True)
+
+    write("own", "x", 8192)
+    with lock.open("w"):
+        limit.look()
+
+    assert 1 == len(errors)
+
+
+def test_a_base_that_is_removed_meanwhile_makes_no_room_for_a_download(cache):
+    folder, write = cache
+    errors, base = [], write("own", "old", 8192)
+    limit = DownloadLimit(folder, 6000, errors.append)
+    base.unlink()
+    limit.look()
+
+    with write("own", "x", 8192).open("rb"):
+        limit.look()
+
+    assert 1 == len(errors)

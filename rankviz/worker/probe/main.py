@@ -63,7 +63,8 @@ class Probe:
         self.store, self.journal, self.home = store, journal, home
         self.request = journal.request
         self.deadline = time.monotonic() + self.request.time_limit_seconds
-        self.free_bytes = round(FREE_MEMORY_SHARE * psutil.virtual_memory().available)
+        free_bytes = min(psutil.virtual_memory().available, machine.memory_bytes())
+        self.free_bytes = round(FREE_MEMORY_SHARE * free_bytes)
         self._cuda = machine.here()["device"] == "cuda"
         self._started = False
         self._label = ""
