@@ -111,8 +111,9 @@ def test_two_apps_on_one_folder_share_its_runs_and_take_no_import_twice(tmp_path
 
 CLOCK = """import os, time
 _real = time.time
+_file = os.path.join(os.path.dirname(os.path.dirname(__file__)), "jumped")
 def _jumped():
-    with open(os.environ["JUMPED"]) as file:
+    with open(_file) as file:
         return _real() + float(file.read() or 0)
 time.time = _jumped
 """
@@ -127,7 +128,7 @@ def jumping(tmp_path):
     (tmp_path / "site" / "sitecustomize.py").write_text(CLOCK)
     jumped = tmp_path / "jumped"
     jumped.write_text("0")
-    with Space(tmp_path, JUMPED=str(jumped), PYTHONPATH=str(tmp_path / "site")) as space:
+    with Space(tmp_path, PYTHONPATH=str(tmp_path / "site")) as space:
         yield space, jumped
 
 

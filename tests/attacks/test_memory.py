@@ -84,7 +84,7 @@ def test_pages_that_forked_processes_share_count_once(store):
 
 def test_workers_side_by_side_have_equal_parts(store):
     run_ids = sweep(store, 4, 8)
-    takes = TAKES.replace("10**4", "12")  # 120 MB, which one worker alone may take
+    takes = TAKES.replace("10**4)]", "12)]; time.sleep(600)")  # 120 MB, which one worker alone may take
     engine = Local(store.home, commands={"finetune": worker(takes)}, memory_bytes=LIMIT, gpus=("0", "1"))
     supervisor = Supervisor(store, engines=[engine], poll_seconds=0.02, split_runs=1)
 
