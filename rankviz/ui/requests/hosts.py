@@ -22,7 +22,7 @@ LOOPBACK = "localhost"
 HOST = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9_.-]+))(?::\d*)?")
 ANOTHERS = (
     "Another site's page has sent this request, and this page answers its own alone. Where a proxy serves it, let that "
-    "pass the header Host on."
+    "pass the header Host on with its port: in nginx, proxy_set_header Host $http_host."
 )
 
 

@@ -113,10 +113,39 @@ def test_its_own_page_and_programs_are_answered(headers):
     assert "a private file" == client().post("/", headers=headers).text
 
 
-def test_a_link_on_another_site_opens_the_page():
-    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
+BEHIND = [
+    ("ranks.lan:80", "http://ranks.lan"),
+    ("ranks.lan:443", "https://ranks.lan"),
+    ("ranks.lan", "http://ranks.lan"),
+]
 
-    assert 200 == client().get("/", headers=link).status_code
+
+@pytest.mark.parametrize(("host", "origin"), BEHIND)
+def test_a_proxy_may_write_the_default_port_into_the_name(host, origin):
+    page, inner = client(hosts="ranks.lan"), {"host": "127.0.0.1:7860", "x-forwarded-host": f"{host}, inner.lan"}
+
+    assert 200 == page.post("/", headers={"host": host, "origin": origin}).status_code
+    assert 200 == page.post("/", headers=inner | {"origin": origin}).status_code
+
+
+@pytest.mark.parametrize("host", ["ranks.lan", "ranks.lan:80", "ranks.lan:8081"])
+def test_a_port_that_a_proxy_has_lost_is_anothers_and_the_sentence_says_how_to_pass_it_on(host):
+    answer = client(hosts="ranks.lan").post("/", headers={"host": host, "origin": "http://ranks.lan:8080"})
+
+    assert 403 == answer.status_code
+    assert "$http_host" in answer.text
+
+
+LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
+
+
+@pytest.mark.parametrize("address", ["/logout", "/gradio_api/file=a", "/gradio_api/call/runs/1", "/login/huggingface"])
+def test_a_link_on_another_site_opens_the_page_alone(address):
+    assert 403 == client().get(address, headers=LINK).status_code
+
+
+def test_a_link_on_another_site_opens_the_page():
+    assert 200 == client().get("/?tab=runs", headers=LINK).status_code
     assert 200 == client().get("/", headers={"referer": "http://elsewhere.example/"}).status_code
 
 
