@@ -12,6 +12,7 @@ from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.runs.record import RunState
 from rankviz.machine import disk
+from rankviz.ui.requests.addresses import HEALTH
 
 
 class Health(TypedDict):
@@ -27,7 +28,7 @@ def routes(api: Api) -> list[Route]:
     def respond(request: Request) -> Response:
         return JSONResponse(health(api), headers={"Cache-Control": "no-store"})
 
-    return [Route("/rankviz/health", respond, methods=["GET"])]
+    return [Route(HEALTH, respond, methods=["GET"])]
 
 
 def health(api: Api) -> Health:

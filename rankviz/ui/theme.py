@@ -28,9 +28,10 @@ from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
 from rankviz.ui.made_once import MadeOnce
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.requests import envelope, hosts
+from rankviz.ui.requests import envelope
 from rankviz.ui.requests.bodies import Bodies
 from rankviz.ui.requests.event_errors import Refusals
+from rankviz.ui.requests.hosts import Hosts
 from rankviz.ui.requests.mcp import Mcp
 from rankviz.ui.requests.readable import Answered, before_all, unfit
 from rankviz.ui.requests.uploads import Uploads
@@ -147,14 +148,15 @@ def _serve(path: Path) -> Any:
 def launch_options(api: Api) -> dict[str, Any]:
     """What the page is launched with: nothing is sent anywhere, kept in the browser or shown of an unexpected error."""
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), settings.port()
-    visitors = visitors_of(api) if api.workspace.shared else None
+    shared = api.workspace.shared
+    visitors = visitors_of(api) if shared else None
     return {
         "server_name": host,
         "server_port": port,
         "theme": theme(),
         "css_paths": list(STYLESHEETS),
         "app_kwargs": {
-            "lifespan": partial(before_all, names=hosts.trusted(host, api.workspace.settings.hosts)),
+            "lifespan": partial(before_all, hosts=Hosts(None, host, api.workspace.settings.hosts, shared)),
             "openapi_url": None,  # Gradio describes the endpoints at an address of its own
             "exception_handlers": {RequestValidationError: unfit},
             "dependencies": [Depends(envelope.readable)],

@@ -22,6 +22,7 @@ from starlette.requests import HTTPConnection
 
 from rankviz.api import Api
 from rankviz.ui.head import is_page
+from rankviz.ui.requests.addresses import address_of
 from rankviz.visitor import NOBODY, Login, Visitor
 
 COOKIE, ADMIN_COOKIE = "rankviz_visitor", "rankviz_admin"
@@ -33,6 +34,9 @@ ADMIN_SECONDS = 8 * 3600
 LOGIN_SECONDS = 8 * 3600
 """For which a program acts as somebody who is logged in, or until that login's own end where it comes before."""
 LOGIN_VARIABLES = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
+VISITED = ("", "/", "/login/callback")
+"""What a link on another site may open: the page, and where Hugging Face sends who has logged in."""
+PORTS = {"http": 80, "https": 443}
 MARK = "rankviz.visitor"
 """Where the visitor of a request stands in its ASGI scope."""
 
@@ -208,21 +212,30 @@ def _expires_at(scope: Mapping[str, Any]) -> float:
 
 
 def is_foreign(scope: Mapping[str, Any]) -> bool:
-    """Whether another site's page sent it. A link to the page, and the frame that shows a Space, are no such thing."""
+    """Whether another site's page sent it. A link to the page, the way back from a login, and the frame that shows a
+    Space are no such thing."""
     headers = Headers(scope=scope)
     site = headers.get("sec-fetch-site")
     if site is not None:
         visited = scope.get("method") == "GET" and headers.get("sec-fetch-mode") == "navigate"
-        return site not in ("same-origin", "none") and not visited
+        return site not in ("same-origin", "none") and not (visited and address_of(scope) in VISITED)
     origin = headers.get("origin")
     if origin is None and scope.get("method") not in ("GET", "HEAD"):
         origin = headers.get("referer")
     if origin is None:
         return False
+    own = [headers.get(name, "").partition(",")[0].strip() for name in ("host", "x-forwarded-host")]
     try:
-        return urlsplit(origin).netloc not in (headers.get("host"), headers.get("x-forwarded-host"))
+        scheme, sender = urlsplit(origin)[:2]
+        return not sender or _place(scheme, sender) not in [_place(scheme, each) for each in own if each]
     except ValueError:  # no address at all
         return True
+
+
+def _place(scheme: str, host: str) -> tuple[str | None, int | None]:
+    """Name and port of a host. Browsers leave a default port out, and some proxies write it."""
+    parts = urlsplit(f"{scheme}://{host}")
+    return parts.hostname, parts.port or PORTS.get(scheme)
 
 
 def _without_session(scope: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,13 +30,13 @@ def visitors():
     return Visitors(KEY, admin_token="the token of the admin")
 
 
-def scope(method="GET", session=None, scheme="http", **headers):
+def scope(method="GET", session=None, scheme="http", path="/", **headers):
     given = {"host": "page.example", **{name.replace("_", "-"): value for name, value in headers.items()}}
     return {
         "type": "http",
         "method": method,
         "scheme": scheme,
-        "path": "/",
+        "path": path,
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
         "session": session or {},
     }
@@ -106,6 +106,8 @@ def test_the_header_goes_before_the_cookie(visitors):
         {"sec_fetch_site": "cross-site", "sec_fetch_mode": "cors"},
         {"origin": "https://elsewhere.example", "method": "POST"},
         {"origin": "null", "method": "POST"},
+        {"origin": "null", "host": "", "method": "POST"},
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "path": "/logout"},
     ],
     ids=str,
 )
@@ -119,6 +121,7 @@ def test_a_request_that_another_sites_page_sends_is_nobodys(visitors, headers):
         {"sec_fetch_site": "same-origin", "method": "POST"},
         {"sec_fetch_site": "none", "sec_fetch_mode": "navigate"},
         {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"},
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "path": "/login/callback"},
         {"origin": "https://page.example", "method": "POST"},
         {"origin": "https://outside.example", "x_forwarded_host": "outside.example", "method": "POST"},
         {"method": "POST"},

@@ -11,6 +11,7 @@ FILES = (f"{API}file=", f"{API}file/")
 """What follows is the path of a file that Gradio opens."""
 ANSWERS = ("/rankviz/answer", "/rankviz/words", "/rankviz/compare")
 """Beside Gradio's own addresses: what the page's script asks."""
+HEALTH = "/rankviz/health"
 CLOSED = (
     "component_server",
     "custom_component/",

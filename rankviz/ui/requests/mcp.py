@@ -7,14 +7,16 @@ import math
 from importlib.util import find_spec
 from typing import Any, get_args
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from rankviz.ui.requests.addresses import API, address_of
 from rankviz.ui.requests.bodies import once
 
 ADDRESS = f"{API}mcp"
 TOOLS_ONLY = ("prompts/get", "resources/read")
+NO_STREAM = "This MCP server sends nothing of its own. Send messages with POST (streamable HTTP)."
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 """Of JSON-RPC. Only the first two are errors of HTTP too."""
 
@@ -29,7 +31,8 @@ class Fault(Exception):
 
 class Mcp:
     """ASGI middleware: answers a message that the library could not read, or that asks for what there is not, with an
-    error of JSON-RPC, and such a notification, or an answer, with nothing. The library's log has errors only: its
+    error of JSON-RPC, and such a notification, or an answer, with nothing; 405 where a client
+    waits for messages. The library's log has errors only: its
     warnings are of what others sent."""
 
     def __init__(self, app: Any) -> None:
@@ -38,8 +41,10 @@ class Mcp:
         logging.getLogger("mcp").setLevel(logging.ERROR)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        to_mcp = scope["type"] == "http" and scope["method"] == "POST" and address_of(scope).startswith(ADDRESS)
-        if not (to_mcp and self._is_installed):
+        address = address_of(scope) if scope["type"] == "http" and self._is_installed else ""
+        if address.startswith(ADDRESS) and scope["method"] in ("GET", "HEAD") and _is_stream(address, scope):
+            return await PlainTextResponse(NO_STREAM, 405, {"allow": "POST"})(scope, receive, send)
+        if not (address.startswith(ADDRESS) and scope["method"] == "POST"):
             return await self.app(scope, receive, send)
         body = await Request(scope, receive).body()
         try:
@@ -52,6 +57,11 @@ class Mcp:
             answer = {"jsonrpc": "2.0", "id": fault.message_id, "error": error}
             return await JSONResponse(answer, 200 if is_read else 400)(scope, receive, send)
         await self.app(scope, once(body, receive), send)
+
+
+def _is_stream(address: str, scope: Any) -> bool:
+    """Whether it asks for messages of the server's own, without an end. Others are shown Gradio's page on MCP."""
+    return address == f"{ADDRESS}/sse" or "text/event-stream" in Headers(scope=scope).get("accept", "")
 
 
 def parsed(body: bytes) -> Any:

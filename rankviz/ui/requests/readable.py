@@ -1,7 +1,7 @@
 """Refuses requests that cannot be read, and answers where the code behind it fails."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,13 +30,11 @@ NO_EVENT = "This page has no such event. Reload the page."
 
 
 @asynccontextmanager
-async def before_all(app: Any, names: Sequence[str]) -> AsyncIterator[None]:
-    """Puts `Readable` and `Hosts` before everything while the app runs. Gradio's own check of origins, which reads
-    headers too and lets other sites' pages in, comes before any middleware that Gradio can be given.
-
-    names: of this server.
-    """
-    app.middleware_stack = Readable(Hosts(app.middleware_stack or app.build_middleware_stack(), names))
+async def before_all(app: Any, hosts: Hosts) -> AsyncIterator[None]:
+    """Puts `Readable` and `hosts` before everything while the app runs. Gradio's own check of origins, which reads
+    headers too and lets other sites' pages in, comes before any middleware that Gradio can be given."""
+    hosts.app = app.middleware_stack or app.build_middleware_stack()
+    app.middleware_stack = Readable(hosts)
     yield
 
 

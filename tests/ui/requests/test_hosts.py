@@ -1,5 +1,7 @@
 """Under which names the page answers, and to which sites' pages, at every address of it."""
 
+import re
+
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -21,12 +23,39 @@ def test_what_cannot_be_names_is_a_sentence_at_the_start(monkeypatch):
     assert client(hosts=read(Settings).hosts)
 
 
-def client(names=("localhost",), hosts=""):
+@pytest.mark.parametrize("name", ["[::1", "a b.example", "a..b", "x" * 64, "ranks.example;"])
+@pytest.mark.parametrize("variable", ["RANKVIZ_HOSTS", "GRADIO_ROOT_PATH", "--host"])
+def test_what_can_be_no_host_is_a_sentence_at_the_start(monkeypatch, name, variable):
+    given = {"RANKVIZ_HOSTS": "", "--host": "127.0.0.1", variable: f"http://{name}" if "PATH" in variable else name}
+    monkeypatch.setenv("GRADIO_ROOT_PATH", given.get("GRADIO_ROOT_PATH", ""))
+
+    with pytest.raises(InvalidSettingError, match=re.escape(f"{name!r}"[1:-1])):
+        trusted(given["--host"], given["RANKVIZ_HOSTS"])
+
+
+def test_names_are_trusted_as_browsers_write_them():
+    page = client(hosts="ranks.example., Prüfstand.example, *.lab.example., 10.0.0.1:8080, [fd00::1]:80")
+
+    for host in ("ranks.example", "ranks.example.", "xn--prfstand-75a.example", "a.lab.example", "app.localhost:7860"):
+        assert 200 == page.get("/", headers={"host": host}).status_code
+
+
+def test_a_machine_whose_own_name_is_too_long_for_a_host_starts(monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "x" * 64)
+
+    assert "localhost" in trusted("0.0.0.0", "")
+
+
+def test_the_health_of_the_server_is_told_under_any_name():
+    assert 200 == client().get("/rankviz/health", headers={"host": "rankviz-1:7860"}).status_code
+
+
+def client(hosts="", shared=False):
     async def answer(request):
         return PlainTextResponse("a private file")
 
     app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
-    return TestClient(Hosts(app, [*names, *trusted("127.0.0.1", hosts)]), base_url="http://127.0.0.1:7860")
+    return TestClient(Hosts(app, "127.0.0.1", hosts, shared), base_url="http://127.0.0.1:7860")
 
 
 OURS = ["localhost", "localhost:7860", "LOCALHOST.", "127.0.0.1:1", "[::1]:7860", "[fd00::2]", "192.168.1.5:7860"]
@@ -113,15 +142,71 @@ def test_its_own_page_and_programs_are_answered(headers):
     assert "a private file" == client().post("/", headers=headers).text
 
 
-def test_a_link_on_another_site_opens_the_page():
-    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
+BEHIND = [
+    ("ranks.lan:80", "http://ranks.lan"),
+    ("ranks.lan:443", "https://ranks.lan"),
+    ("ranks.lan", "http://ranks.lan"),
+]
 
-    assert 200 == client().get("/", headers=link).status_code
+
+@pytest.mark.parametrize(("host", "origin"), BEHIND)
+def test_a_proxy_may_write_the_default_port_into_the_name(host, origin):
+    page, inner = client(hosts="ranks.lan"), {"host": "127.0.0.1:7860", "x-forwarded-host": f"{host}, inner.lan"}
+
+    assert 200 == page.post("/", headers={"host": host, "origin": origin}).status_code
+    assert 200 == page.post("/", headers=inner | {"origin": origin}).status_code
+
+
+@pytest.mark.parametrize("host", ["ranks.lan", "ranks.lan:80", "ranks.lan:8081"])
+def test_a_port_that_a_proxy_has_lost_is_anothers_and_the_sentence_says_how_to_pass_it_on(host):
+    answer = client(hosts="ranks.lan").post("/", headers={"host": host, "origin": "http://ranks.lan:8080"})
+
+    assert 403 == answer.status_code
+    assert "$http_host" in answer.text
+
+
+LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
+
+
+@pytest.mark.parametrize("address", ["/logout", "/gradio_api/file=a", "/gradio_api/call/runs/1", "/login/huggingface"])
+def test_a_link_on_another_site_opens_the_page_alone(address):
+    assert 403 == client().get(address, headers=LINK).status_code
+
+
+def test_a_link_on_another_site_opens_the_page():
+    assert 200 == client().get("/?tab=runs", headers=LINK).status_code
     assert 200 == client().get("/", headers={"referer": "http://elsewhere.example/"}).status_code
 
 
-def test_a_space_answers_other_sites_as_nobody(monkeypatch):
+@pytest.fixture
+def space(monkeypatch):
     monkeypatch.setenv("SPACE_ID", "somebody/rankviz")
     monkeypatch.setenv("SYSTEM", "spaces")
 
-    assert 200 == client().post("/", headers=FOREIGN[0]).status_code
+
+def test_a_shared_space_answers_other_sites_as_nobody(space):
+    assert 200 == client(shared=True).post("/", headers=FOREIGN[0]).status_code
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_a_space_of_ones_own_obeys_no_other_site(space, headers):
+    assert 403 == client().post("/", headers=headers).status_code
+    assert 200 == client().get("/", headers=LINK).status_code  # the frame that shows a Space
+
+
+def framed_by(page, address="/"):
+    return page.get(address).headers.get("content-security-policy")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_only_sites_that_the_owner_names_show_the_page_in_a_frame(shared):
+    named = client(hosts="https://Lab.example:8443/, *.wiki.example", shared=shared)
+
+    assert "frame-ancestors 'self'" == framed_by(client(shared=shared))
+    assert "frame-ancestors 'self' lab.example:* *.wiki.example:*" == framed_by(named)
+    assert framed_by(client(hosts="*", shared=shared)) is None
+
+
+def test_the_hub_shows_a_space_in_a_frame_and_any_site_a_shared_one(space):
+    assert "frame-ancestors 'self' https://huggingface.co" == framed_by(client())
+    assert framed_by(client(shared=True)) is None
