@@ -26,7 +26,7 @@ OURS = {
     "rankviz.core.cost.notes": "attention cards estimate in_fp32 published truncation",
     "rankviz.core.lora": "config file_size moe moe_notes notes pattern plan refusals resolve route saved "
     "saved_refusals targets",
-    "rankviz.core.model": "activations json spec",
+    "rankviz.core.model": "activations json spec towers",
 }
 LIBRARY = ("bisect", "contextlib", "contextvars", "dataclasses", "json", "math", "pathlib", "typing")
 """Of the standard library: these, with what they import themselves."""
