@@ -32,6 +32,10 @@ LATENT = ("deepseek_v2", "deepseek_v3")
 """model_types whose keys are wider than their values, which torch's flash kernel refuses."""
 CAPS_SCORES = ("gemma2",)
 """model_types with a soft cap on their scores. Eager attention alone applies it: SDPA in transformers leaves it out."""
+UNSLOTH_FLEX_SINKS = ("gpt_oss",)
+"""Those of SINKS that Unsloth gives flex attention (unsloth_zoo/temporary_patches/gpt_oss.py)."""
+UNSLOTH_EAGER = ("deepseek_v4", "gemma3n")
+"""How the model_types begin that Unsloth loads with eager attention (models/_utils.py, _EAGER_ONLY_PREFIXES)."""
 WIDEST_FLASH = 256
 """Elements of a head in torch's flash kernel, and in transformers' own bound for grouped keys."""
 WIDEST_CUDNN = 128
@@ -64,9 +68,10 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> Attention:
         return Attention("eager", grouped, True)
     if setup.attn_implementation == "flash":
         return Attention("flash")
-    if model.model_type in SINKS and habits.unsloth_kernels:
+    if model.model_type in UNSLOTH_FLEX_SINKS and habits.unsloth_kernels:
         return Attention("flex")
-    if model.model_type in WITHOUT_SDPA:
+    unsloth_eager = model.model_type.startswith(UNSLOTH_EAGER) or caps_compiled(model, stack)
+    if model.model_type in WITHOUT_SDPA or (habits.unsloth_kernels and unsloth_eager):
         return Attention("eager", grouped, True)
     sdpa = partial(_sdpa, stack, head_dim(kind, model), masked=masked, uneven=model.model_type in LATENT)
     if model.model_type in BROADCASTS_KEYS and key_heads(kind, model) == 1:
@@ -76,6 +81,13 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> Attention:
     else:
         copied = grouped and (masked or head_dim(kind, model) > WIDEST_FLASH or habits.copies_keys)
     return Attention(sdpa(grouped=grouped and not copied), copied, masked)
+
+
+def caps_compiled(model: ModelSpec, stack: Stack) -> bool:
+    """Whether Unsloth's own blocks cap the scores in a compiled function that holds the matrix: always without
+    flash-attn, since its flex attention is off (kernels/flex_attention.py, slow_attention_softcapping)."""
+    habits = stack.habits
+    return model.model_type in CAPS_SCORES and habits.unsloth_kernels and habits.fast_blocks
 
 
 def head_dim(kind: BlockKind, model: ModelSpec) -> int:

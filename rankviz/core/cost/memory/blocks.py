@@ -6,7 +6,15 @@ T the tokens of a micro-step after padding, r the rank.
 
 import math
 
-from rankviz.core.cost.attention import CAPS_SCORES, SINKS, Attention, attention_of, head_dim, key_heads
+from rankviz.core.cost.attention import (
+    CAPS_SCORES,
+    SINKS,
+    Attention,
+    attention_of,
+    caps_compiled,
+    head_dim,
+    key_heads,
+)
 from rankviz.core.cost.shapes import BlockKind, ModelShape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.activations import ActivationBytes
@@ -137,6 +145,8 @@ def _matrix_kept(attention: Attention, model: ModelSpec, stack: Stack) -> int:
         return 4
     if model.model_type in SINKS:
         return width
+    if caps_compiled(model, stack):
+        return 2 * width  # the products before the cap, and the softmax
     softmax = 4 if width == 4 else 6
     return softmax + (width if model.model_type in CAPS_SCORES else 0)  # a cap's tanh keeps its result
 
@@ -147,6 +157,8 @@ def _matrix_at_most(attention: Attention, model: ModelSpec, stack: Stack) -> flo
         return stack.assume.value("math-attention-bytes")
     if model.model_type in SINKS:
         return stack.attention_bytes * stack.assume.value("sink-attention-copies")
+    if caps_compiled(model, stack):
+        return stack.attention_bytes * stack.assume.value("unsloth-capped-attention-copies")
     dtype = "-fp32" if stack.attention_bytes == 4 else "" if stack.in_fp16 else "-bf16"
     return stack.assume.value(f"eager-attention-bytes{dtype}")
 
@@ -296,6 +308,8 @@ def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
         widths.append(
             max(assume.value("width-no-attention"), *(_kernels_may_save(k, model, stack) for k in without_attention))
         )
+    if caps_compiled(model, stack) and holds_matrix(model, shape, stack):
+        widths.append(assume.value("width-unsloth-capped"))
     if stack.use_dora:
         widths.append(assume.value("width-dora"))
     if setup.precision in ("int8", "fp32"):
