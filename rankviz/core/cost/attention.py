@@ -118,18 +118,22 @@ def _padded(model: ModelSpec, stack: Stack) -> bool:
 
 def _beyond_window(kind: BlockKind, model: ModelSpec, stack: Stack) -> bool:
     """transformers makes a mask from the window's own length on (masking_utils.py, _ignore_causal_mask_sdpa); the
-    kernels of Unsloth's own families take the window itself."""
+    kernels of Unsloth's own families take the window itself, its other families have the mask at any length
+    (unsloth_zoo/temporary_patches/misc.py: only the compiled create_causal_mask is left out where it can be)."""
     own = stack.habits.unsloth_kernels and stack.habits.fast_blocks
-    return not own and kind.sliding and bool(model.sliding_window) and stack.setup.max_length >= model.sliding_window
+    within = stack.setup.max_length < (model.sliding_window or 0) and not stack.habits.unsloth_kernels
+    return not own and kind.sliding and bool(model.sliding_window) and not within
 
 
 def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool) -> Kernel:
     """What torch.nn.functional.scaled_dot_product_attention chooses.
 
-    width: elements of a head. grouped: enable_gqa. uneven: keys are wider than values.
+    width: elements of a head. grouped: enable_gqa. uneven: keys are wider than values. Unsloth's own families train
+    without cuDNN on cards of compute capability 10 (utils/attention_dispatch.py, _NO_CUDNN_TRAINING).
     """
     sm, half = stack.compute_capability, stack.attention_bytes == 2
-    if half and 9 <= sm < 11 and width <= WIDEST_CUDNN and width % 8 == 0:
+    cudnn = 9 <= sm < 11 and not (sm >= 10 and stack.habits.unsloth_kernels and stack.habits.fast_blocks)
+    if half and cudnn and width <= WIDEST_CUDNN and width % 8 == 0:
         return "cudnn"
     # no backward pass between these widths with the shared memory of such cards
     lacks_room = (8.6 <= sm <= 8.9 or sm >= 12) and 192 < width <= 224

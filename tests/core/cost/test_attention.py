@@ -56,6 +56,8 @@ def estimate(model_id, gpu, framework="trl", data=None, r=16, **setup):
         (GPT_OSS, "A100-80GB (SXM)", {"framework": "unsloth"}, "flex"),
         ("google/gemma-2-9b", "L4", {"framework": "unsloth"}, "eager"),  # a soft cap, and no flash-attn
         ("google/gemma-2-9b", "L4", {"framework": "unsloth", "attn_implementation": "flash"}, "flash"),
+        (LLAMA, "B200", {"framework": "unsloth"}, "flash"),
+        (LLAMA, "B200", {}, "cudnn"),
         ("deepseek-ai/DeepSeek-V2-Lite", "A100-80GB (SXM)", {}, "efficient"),  # keys wider than values
     ],
 )

@@ -63,7 +63,7 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
         elements = 4 * model.hidden_size + kind.attention + kind.mlp - kind.mlp_hidden
         if model.model_type in NORMED_QUERIES:
             elements += kind.attention / 2
-        elements += _unfused_elements(kind, model)
+        elements += _unfused_elements(kind, model, stack)
         return tokens * width * elements + attention, 0.0
     each = shown + _adapter_input_bytes(kind, stack) - (width - stack.attention_bytes) * kind.attention
     each += quantized_inputs(kind, stack) / tokens
@@ -72,19 +72,20 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     return tokens * each + attention, float(tokens * width * kind.targeted_modules)
 
 
-def fuses_mlp(kind: BlockKind, hidden: int) -> bool:
-    """Unsloth's own MLP needs an adapter on each of its three projections (models/llama.py, patch_peft_model)."""
-    return kind.targeted_mlp_inputs == 2 * hidden + kind.mlp_hidden
+def fuses_mlp(kind: BlockKind, hidden: int, stack: Stack) -> bool:
+    """Unsloth's own MLP needs an adapter without DoRA on each of its three projections (models/llama.py,
+    patch_peft_model)."""
+    return not stack.use_dora and kind.targeted_mlp_inputs == 2 * hidden + kind.mlp_hidden
 
 
-def _unfused_elements(kind: BlockKind, model: ModelSpec) -> float:
+def _unfused_elements(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Elements a token that one of Unsloth's own blocks keeps more where some projections of a part carry no adapter,
     or have biases: the part then runs as it is written, and each of its adapters keeps a copy of its input."""
     hidden = model.hidden_size
     of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * hidden)
-    some = kind.padded_outputs or model.model_type in BIASED_QUERIES
+    some = kind.padded_outputs or model.model_type in BIASED_QUERIES or stack.use_dora
     more = max(0, of_attention - hidden) if some else 0
-    return more if fuses_mlp(kind, hidden) else more + kind.mlp_hidden + kind.targeted_mlp_inputs
+    return more if fuses_mlp(kind, hidden, stack) else more + kind.mlp_hidden + kind.targeted_mlp_inputs
 
 
 def attention_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
@@ -266,7 +267,7 @@ def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Of a Llama block of these widths, bytes a token."""
     width, hidden = stack.activation_bytes, model.hidden_size
     if own_blocks(stack):
-        return width * (hidden + kind.mlp_hidden if fuses_mlp(kind, hidden) else kind.mlp)
+        return width * (hidden + kind.mlp_hidden if fuses_mlp(kind, hidden, stack) else kind.mlp)
     at_once = model.num_experts if _one_expert_at_a_time(model, stack) else 1
     mlp = kind.mlp / at_once
     if not kind.targeted_mlp_hidden:

@@ -153,7 +153,9 @@ def memory_terms(
         held_logits=held_logits_bytes(model, stack),
         dequantized=weights.dequantized_bytes(model, shape, stack),
         with_gradients=stack.habits.unsloth_kernels
-        and not (blocks.own_blocks(stack) and not all(blocks.fuses_mlp(k, model.hidden_size) for k in shape.kinds)),
+        and not (
+            blocks.own_blocks(stack) and not all(blocks.fuses_mlp(k, model.hidden_size, stack) for k in shape.kinds)
+        ),
         in_windows=stack.habits.windows_experts,
         standing=weights.standing_bytes(model, shape, stack),
         merged=weights.merged_bytes(shape, stack),
