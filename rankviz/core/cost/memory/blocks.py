@@ -56,6 +56,8 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
     attention = attention_bytes(kind, model, stack)
+    if stack.use_dora:  # the base's output and the adapter's, of each module (peft tuners/lora/dora.py)
+        attention += tokens * 2 * stack.attention_bytes * kind.targeted_outputs
     llama = _llama_kept(kind, model.hidden_size, stack)
     held = _held(kind, stack)
     shown = held.kept + (held.own_input if stack.setup.gradient_checkpointing == "none" else 0) if held else llama
@@ -211,6 +213,13 @@ def _adapter_input_bytes(kind: BlockKind, stack: Stack, *, of_mlp: bool = False)
     return width * (kind.targeted_mlp_shared_inputs if of_mlp else kind.targeted_shared_inputs)
 
 
+def dora_input_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """Beside what the block keeps while a module's DoRA norm is made: that module's input as it is and in fp32, and
+    four hidden states, less the two of its outputs that are not there yet."""
+    inputs = kind.targeted_mlp_hidden or model.hidden_size
+    return float(stack.setup.tokens_per_micro_step * (6 * inputs + 4 * model.hidden_size)) if stack.use_dora else 0.0
+
+
 def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Gradients alive at the fullest moment of a block's backward pass, beside what the block keeps.
 
@@ -218,14 +227,17 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the projection down moves the
     moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies, 6M + 10H with
     copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H in fp32 under autocast; that difference is
-    added. Read off whole training steps; held to 5 % in tests/core/cost/memory/test_against_autograd.py, the last one
-    in steps of rankviz.worker.simulate. Unsloth's own families: 2T(H + M), so that with what they keep it comes to
-    2T(5H + 2Q + 2K + 3M): two norms' outputs, two sums and the gradient that comes in (kernels/fast_lora.py, read off
-    simulated steps too). Compiled blocks hold more: `width-unsloth-compiled`. An attention matrix has its fullest
-    moment later: `_matrix_gradients`.
+    added. With DoRA the moment is that of the projection up's adapter: the gradient of its output in fp32, scaled, and
+    the two products of the magnitude's scale, 16M - 2H with the gate's. Read off whole training steps; held to 5 % in
+    tests/core/cost/memory/test_against_autograd.py, the last one in steps of rankviz.worker.simulate. Unsloth's own
+    families: 2T(H + M), so that with what they keep it comes to 2T(5H + 2Q + 2K + 3M): two norms' outputs, two sums and
+    the gradient that comes in (kernels/fast_lora.py, read off simulated steps too). Compiled blocks hold more: `width-
+    unsloth-compiled`. An attention matrix has its fullest moment later: `_matrix_gradients`.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
     beside = tokens * _block_gradients(kind, model, stack)
+    if stack.use_dora:
+        beside += tokens * max(0, 10 * kind.targeted_mlp_hidden - 12 * model.hidden_size)
     beside += 4 * (stack.residual_bytes - width) * tokens * model.hidden_size
     return max(0.0, beside, _matrix_gradients(kind, model, stack) - _given_back(kind, model, stack))
 
