@@ -3,7 +3,7 @@
     allocated = base + p · (weight + optimizer) + the largest of four moments, each with the gradients that are there:
       the loss          checkpoints + what the last norm keeps + logits
       the backward      checkpoints + what one block keeps + its gradients + merged weights
-      a product         checkpoints + what one block keeps + one de-quantized weight + merged weights, with DoRA its norm's
+      a product         checkpoints + what one block keeps + one de-quantized weight + merged weights + DoRA's norm
       the optimizer     its temporaries
     reserved  = what is known from shapes · its slack + those moments · slack of the caching allocator
     device    = reserved + CUDA context, which is what nvidia-smi shows
