@@ -32,6 +32,10 @@ LATENT = ("deepseek_v2", "deepseek_v3")
 """model_types whose keys are wider than their values, which torch's flash kernel refuses."""
 CAPS_SCORES = ("gemma2",)
 """model_types with a soft cap on their scores. Eager attention alone applies it: SDPA in transformers leaves it out."""
+UNSLOTH_FLEX_SINKS = ("gpt_oss",)
+"""Those of SINKS that Unsloth gives flex attention (unsloth_zoo/temporary_patches/gpt_oss.py)."""
+UNSLOTH_EAGER = ("deepseek_v4", "gemma3n")
+"""How the model_types begin that Unsloth loads with eager attention (models/_utils.py, _EAGER_ONLY_PREFIXES)."""
 WIDEST_FLASH = 256
 """Elements of a head in torch's flash kernel, and in transformers' own bound for grouped keys."""
 WIDEST_CUDNN = 128
@@ -64,9 +68,10 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> Attention:
         return Attention("eager", grouped, True)
     if setup.attn_implementation == "flash":
         return Attention("flash")
-    if model.model_type in SINKS and habits.unsloth_kernels:
+    if model.model_type in UNSLOTH_FLEX_SINKS and habits.unsloth_kernels:
         return Attention("flex")
-    if model.model_type in WITHOUT_SDPA:
+    unsloth_eager = model.model_type.startswith(UNSLOTH_EAGER) or caps_compiled(model, stack)
+    if model.model_type in WITHOUT_SDPA or (habits.unsloth_kernels and unsloth_eager):
         return Attention("eager", grouped, True)
     sdpa = partial(_sdpa, stack, head_dim(kind, model), masked=masked, uneven=model.model_type in LATENT)
     if model.model_type in BROADCASTS_KEYS and key_heads(kind, model) == 1:
@@ -76,6 +81,13 @@ def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> Attention:
     else:
         copied = grouped and (masked or head_dim(kind, model) > WIDEST_FLASH or habits.copies_keys)
     return Attention(sdpa(grouped=grouped and not copied), copied, masked)
+
+
+def caps_compiled(model: ModelSpec, stack: Stack) -> bool:
+    """Whether Unsloth's own blocks cap the scores in a compiled function that holds the matrix: always without
+    flash-attn, since its flex attention is off (kernels/flex_attention.py, slow_attention_softcapping)."""
+    habits = stack.habits
+    return model.model_type in CAPS_SCORES and habits.unsloth_kernels and habits.fast_blocks
 
 
 def head_dim(kind: BlockKind, model: ModelSpec) -> int:
@@ -106,18 +118,22 @@ def _padded(model: ModelSpec, stack: Stack) -> bool:
 
 def _beyond_window(kind: BlockKind, model: ModelSpec, stack: Stack) -> bool:
     """transformers makes a mask from the window's own length on (masking_utils.py, _ignore_causal_mask_sdpa); the
-    kernels of Unsloth's own families take the window itself."""
+    kernels of Unsloth's own families take the window itself, its other families have the mask at any length
+    (unsloth_zoo/temporary_patches/misc.py: only the compiled create_causal_mask is left out where it can be)."""
     own = stack.habits.unsloth_kernels and stack.habits.fast_blocks
-    return not own and kind.sliding and bool(model.sliding_window) and stack.setup.max_length >= model.sliding_window
+    within = stack.setup.max_length < (model.sliding_window or 0) and not stack.habits.unsloth_kernels
+    return not own and kind.sliding and bool(model.sliding_window) and not within
 
 
 def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool) -> Kernel:
     """What torch.nn.functional.scaled_dot_product_attention chooses.
 
-    width: elements of a head. grouped: enable_gqa. uneven: keys are wider than values.
+    width: elements of a head. grouped: enable_gqa. uneven: keys are wider than values. Unsloth's own families train
+    without cuDNN on cards of compute capability 10 (utils/attention_dispatch.py, _NO_CUDNN_TRAINING).
     """
     sm, half = stack.compute_capability, stack.attention_bytes == 2
-    if half and 9 <= sm < 11 and width <= WIDEST_CUDNN and width % 8 == 0:
+    cudnn = 9 <= sm < 11 and not (sm >= 10 and stack.habits.unsloth_kernels and stack.habits.fast_blocks)
+    if half and cudnn and width <= WIDEST_CUDNN and width % 8 == 0:
         return "cudnn"
     # no backward pass between these widths with the shared memory of such cards
     lacks_room = (8.6 <= sm <= 8.9 or sm >= 12) and 192 < width <= 224

@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.cost.attention import SINKS, WITHOUT_SDPA, Attention
+from rankviz.core.cost.attention import SINKS, UNSLOTH_EAGER, UNSLOTH_FLEX_SINKS, WITHOUT_SDPA, Attention
 from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
@@ -54,6 +54,10 @@ def estimate(model_id, gpu, framework="trl", data=None, r=16, **setup):
         (FALCON, "A100-80GB (SXM)", {}, "math"),
         (GPT_OSS, "A100-80GB (SXM)", {}, "eager"),
         (GPT_OSS, "A100-80GB (SXM)", {"framework": "unsloth"}, "flex"),
+        ("google/gemma-2-9b", "L4", {"framework": "unsloth"}, "eager"),  # a soft cap, and no flash-attn
+        ("google/gemma-2-9b", "L4", {"framework": "unsloth", "attn_implementation": "flash"}, "flash"),
+        (LLAMA, "B200", {"framework": "unsloth"}, "flash"),
+        (LLAMA, "B200", {}, "cudnn"),
         ("deepseek-ai/DeepSeek-V2-Lite", "A100-80GB (SXM)", {}, "efficient"),  # keys wider than values
     ],
 )
@@ -93,6 +97,20 @@ def test_llama_does_not_fit_a_t4_where_sdpa_runs_its_math_kernel_and_a_note_says
     assert "16.00 GiB in one block. T4 has no flash kernel, and torch before 2.14" in note
     (note,) = [note for note in padded.notes if "math kernel" in note]
     assert note.startswith("The estimate assumes padded batches")
+
+
+def test_gemma_2_under_unsloth_holds_four_matrices_and_a_caution_names_flash_attn():
+    asked = estimate("google/gemma-2-9b", "L4", "unsloth", max_length=8192)
+
+    assert asked.ranks[0].fit != "fits"
+    assert asked.ranks[0].memory.activations > 16 * 2**30
+    (note,) = [note for note in asked.notes if "flash-attn 2.6.3" in note]
+    assert "16.00 GiB in one block" in note  # 2 examples · 16 heads · 8,192² · 4 · 2 bytes
+
+
+def test_flex_attention_with_sinks_is_promised_for_gpt_oss_alone():
+    assert set(UNSLOTH_FLEX_SINKS) == {"gpt_oss"} < set(SINKS)
+    assert "deepseek_v4".startswith(UNSLOTH_EAGER)
 
 
 def test_truncated_examples_are_all_of_one_length_so_that_no_mask_is_made():

@@ -245,6 +245,7 @@ def test_every_assumption_is_used_by_some_estimate():
     estimate(TOY, question(framework="trl"), gpu(compute_capability=9.0), listening)
     estimate(TOY, question(framework="trl"), gpu(compute_capability=7.5), listening)
     estimate(replace(TOY, model_type="gpt_oss"), question(framework="trl"), CARD, listening)
+    estimate(replace(TOY, model_type="gemma2"), question(framework="unsloth"), CARD, listening)
     dynamic = replace(TOY, unsloth_checkpoint=UnslothCheckpoint(repository="unsloth/toy-unsloth-bnb-4bit"))
     estimate(dynamic, question(framework="unsloth"), CARD, listening)
     estimate(

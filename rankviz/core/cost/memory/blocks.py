@@ -6,7 +6,15 @@ T the tokens of a micro-step after padding, r the rank.
 
 import math
 
-from rankviz.core.cost.attention import CAPS_SCORES, SINKS, Attention, attention_of, head_dim, key_heads
+from rankviz.core.cost.attention import (
+    CAPS_SCORES,
+    SINKS,
+    Attention,
+    attention_of,
+    caps_compiled,
+    head_dim,
+    key_heads,
+)
 from rankviz.core.cost.shapes import BlockKind, ModelShape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.activations import ActivationBytes
@@ -48,6 +56,8 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
     attention = attention_bytes(kind, model, stack)
+    if stack.use_dora:  # the base's output and the adapter's, of each module (peft tuners/lora/dora.py)
+        attention += tokens * 2 * stack.attention_bytes * kind.targeted_outputs
     llama = _llama_kept(kind, model.hidden_size, stack)
     held = _held(kind, stack)
     shown = held.kept + (held.own_input if stack.setup.gradient_checkpointing == "none" else 0) if held else llama
@@ -55,7 +65,7 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
         elements = 4 * model.hidden_size + kind.attention + kind.mlp - kind.mlp_hidden
         if model.model_type in NORMED_QUERIES:
             elements += kind.attention / 2
-        elements += _unfused_elements(kind, model)
+        elements += _unfused_elements(kind, model, stack)
         return tokens * width * elements + attention, 0.0
     each = shown + _adapter_input_bytes(kind, stack) - (width - stack.attention_bytes) * kind.attention
     each += quantized_inputs(kind, stack) / tokens
@@ -64,19 +74,20 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     return tokens * each + attention, float(tokens * width * kind.targeted_modules)
 
 
-def fuses_mlp(kind: BlockKind, hidden: int) -> bool:
-    """Unsloth's own MLP needs an adapter on each of its three projections (models/llama.py, patch_peft_model)."""
-    return kind.targeted_mlp_inputs == 2 * hidden + kind.mlp_hidden
+def fuses_mlp(kind: BlockKind, hidden: int, stack: Stack) -> bool:
+    """Unsloth's own MLP needs an adapter without DoRA on each of its three projections (models/llama.py,
+    patch_peft_model)."""
+    return not stack.use_dora and kind.targeted_mlp_inputs == 2 * hidden + kind.mlp_hidden
 
 
-def _unfused_elements(kind: BlockKind, model: ModelSpec) -> float:
+def _unfused_elements(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Elements a token that one of Unsloth's own blocks keeps more where some projections of a part carry no adapter,
     or have biases: the part then runs as it is written, and each of its adapters keeps a copy of its input."""
     hidden = model.hidden_size
     of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * hidden)
-    some = kind.padded_outputs or model.model_type in BIASED_QUERIES
+    some = kind.padded_outputs or model.model_type in BIASED_QUERIES or stack.use_dora
     more = max(0, of_attention - hidden) if some else 0
-    return more if fuses_mlp(kind, hidden) else more + kind.mlp_hidden + kind.targeted_mlp_inputs
+    return more if fuses_mlp(kind, hidden, stack) else more + kind.mlp_hidden + kind.targeted_mlp_inputs
 
 
 def attention_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
@@ -137,6 +148,8 @@ def _matrix_kept(attention: Attention, model: ModelSpec, stack: Stack) -> int:
         return 4
     if model.model_type in SINKS:
         return width
+    if caps_compiled(model, stack):
+        return 2 * width  # the products before the cap, and the softmax
     softmax = 4 if width == 4 else 6
     return softmax + (width if model.model_type in CAPS_SCORES else 0)  # a cap's tanh keeps its result
 
@@ -147,6 +160,8 @@ def _matrix_at_most(attention: Attention, model: ModelSpec, stack: Stack) -> flo
         return stack.assume.value("math-attention-bytes")
     if model.model_type in SINKS:
         return stack.attention_bytes * stack.assume.value("sink-attention-copies")
+    if caps_compiled(model, stack):
+        return stack.attention_bytes * stack.assume.value("unsloth-capped-attention-copies")
     dtype = "-fp32" if stack.attention_bytes == 4 else "" if stack.in_fp16 else "-bf16"
     return stack.assume.value(f"eager-attention-bytes{dtype}")
 
@@ -198,6 +213,13 @@ def _adapter_input_bytes(kind: BlockKind, stack: Stack, *, of_mlp: bool = False)
     return width * (kind.targeted_mlp_shared_inputs if of_mlp else kind.targeted_shared_inputs)
 
 
+def dora_input_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """Beside what the block keeps while a module's DoRA norm is made: that module's input as it is and in fp32, and
+    four hidden states, less the two of its outputs that are not there yet."""
+    inputs = kind.targeted_mlp_hidden or model.hidden_size
+    return float(stack.setup.tokens_per_micro_step * (6 * inputs + 4 * model.hidden_size)) if stack.use_dora else 0.0
+
+
 def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Gradients alive at the fullest moment of a block's backward pass, beside what the block keeps.
 
@@ -205,14 +227,17 @@ def backward_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the projection down moves the
     moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies, 6M + 10H with
     copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H in fp32 under autocast; that difference is
-    added. Read off whole training steps; held to 5 % in tests/core/cost/memory/test_against_autograd.py, the last one
-    in steps of rankviz.worker.simulate. Unsloth's own families: 2T(H + M), so that with what they keep it comes to
-    2T(5H + 2Q + 2K + 3M): two norms' outputs, two sums and the gradient that comes in (kernels/fast_lora.py, read off
-    simulated steps too). Compiled blocks hold more: `width-unsloth-compiled`. An attention matrix has its fullest
-    moment later: `_matrix_gradients`.
+    added. With DoRA the moment is that of the projection up's adapter: the gradient of its output in fp32, scaled, and
+    the two products of the magnitude's scale, 16M - 2H with the gate's. Read off whole training steps; held to 5 % in
+    tests/core/cost/memory/test_against_autograd.py, the last one in steps of rankviz.worker.simulate. Unsloth's own
+    families: 2T(H + M), so that with what they keep it comes to 2T(5H + 2Q + 2K + 3M): two norms' outputs, two sums and
+    the gradient that comes in (kernels/fast_lora.py, read off simulated steps too). Compiled blocks hold more: `width-
+    unsloth-compiled`. An attention matrix has its fullest moment later: `_matrix_gradients`.
     """
     tokens, width = stack.setup.tokens_per_micro_step, stack.activation_bytes
     beside = tokens * _block_gradients(kind, model, stack)
+    if stack.use_dora:
+        beside += tokens * max(0, 10 * kind.targeted_mlp_hidden - 12 * model.hidden_size)
     beside += 4 * (stack.residual_bytes - width) * tokens * model.hidden_size
     return max(0.0, beside, _matrix_gradients(kind, model, stack) - _given_back(kind, model, stack))
 
@@ -254,7 +279,7 @@ def _llama_gradients(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     """Of a Llama block of these widths, bytes a token."""
     width, hidden = stack.activation_bytes, model.hidden_size
     if own_blocks(stack):
-        return width * (hidden + kind.mlp_hidden if fuses_mlp(kind, hidden) else kind.mlp)
+        return width * (hidden + kind.mlp_hidden if fuses_mlp(kind, hidden, stack) else kind.mlp)
     at_once = model.num_experts if _one_expert_at_a_time(model, stack) else 1
     mlp = kind.mlp / at_once
     if not kind.targeted_mlp_hidden:
@@ -296,6 +321,8 @@ def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
         widths.append(
             max(assume.value("width-no-attention"), *(_kernels_may_save(k, model, stack) for k in without_attention))
         )
+    if caps_compiled(model, stack) and holds_matrix(model, shape, stack):
+        widths.append(assume.value("width-unsloth-capped"))
     if stack.use_dora:
         widths.append(assume.value("width-dora"))
     if setup.precision in ("int8", "fp32"):

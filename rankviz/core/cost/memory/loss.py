@@ -19,7 +19,7 @@ TILE_COLUMNS = 16_384
 TILE_BUDGET_BYTES = 256 * 2**20
 CHUNK_BUDGET_BYTES = 2 * 2**30
 MIN_LOGITS = 512 * 151_936
-CAPS_LOGITS = ("gemma2", "gemma3n", "gemma4", "muse_glimmer", "vaultgemma")
+CAPS_LOGITS = ("gemma2", "gemma3n", "gemma4", "muse_glimmer", "nanochat", "vaultgemma")
 """How model_types with a soft cap on their logits begin: final_logit_softcapping of their config.json."""
 MIN_ROWS, MAX_ROWS = 512, 4096
 """These and the ones above, but for CAPS_LOGITS: unsloth_zoo 2026.10.9, fused_losses/fused_linear.py."""

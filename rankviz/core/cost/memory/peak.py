@@ -3,7 +3,7 @@
     allocated = base + p · (weight + optimizer) + the largest of four moments, each with the gradients that are there:
       the loss          checkpoints + what the last norm keeps + logits
       the backward      checkpoints + what one block keeps + its gradients + merged weights
-      a product         checkpoints + what one block keeps + one de-quantized weight + merged weights
+      a product         checkpoints + what one block keeps + one de-quantized weight + merged weights + DoRA's norm
       the optimizer     its temporaries
     reserved  = what is known from shapes · its slack + those moments · slack of the caching allocator
     device    = reserved + CUDA context, which is what nvidia-smi shows
@@ -88,6 +88,8 @@ class MemoryTerms(NamedTuple):
     """Unpacked in at most half of what is free."""
     standing: float
     merged: float
+    dora: tuple[float, float]
+    """What DoRA's norm takes in the forward pass: of the tokens, and of the weights."""
     slack: Range
     """Of activations, logits and scratch."""
     slack_static: Range
@@ -153,10 +155,16 @@ def memory_terms(
         held_logits=held_logits_bytes(model, stack),
         dequantized=weights.dequantized_bytes(model, shape, stack),
         with_gradients=stack.habits.unsloth_kernels
-        and not (blocks.own_blocks(stack) and not all(blocks.fuses_mlp(k, model.hidden_size) for k in shape.kinds)),
+        and not (
+            blocks.own_blocks(stack) and not all(blocks.fuses_mlp(k, model.hidden_size, stack) for k in shape.kinds)
+        ),
         in_windows=stack.habits.windows_experts,
         standing=weights.standing_bytes(model, shape, stack),
         merged=weights.merged_bytes(shape, stack),
+        dora=(
+            max(blocks.dora_input_bytes(k, model, stack) for k in shape.kinds),
+            weights.dora_norm_bytes(model, shape, stack),
+        ),
         slack=assume.range(f"allocator-slack-{slack}"),
         slack_static=assume.range("allocator-slack-static"),
         context=context,
@@ -261,7 +269,7 @@ def _moments(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> 
             with_gradients = unpacked if terms.with_gradients else scratch
             moments += [
                 Moment(block + gradients, terms.held_logits, with_gradients, made),
-                Moment(block, terms.held_logits, unpacked, made),
+                Moment(block + terms.dora[0], terms.held_logits, unpacked + terms.dora[1], made),
             ]
     return moments
 

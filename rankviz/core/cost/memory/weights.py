@@ -204,18 +204,28 @@ def rotary_bytes(model: ModelSpec) -> float:
 
 
 def merged_bytes(shape: ModelShape, stack: Stack) -> float:
-    """DoRA's merged weight for its norm, and PEFT's merged experts.
+    """PEFT's merged experts.
 
     ParamWrapper adds the adapter to each whole expert parameter (peft lora/layer.py), and its gradient is as large. The
     backward pass has the gradient of one parameter at a time, the last one's first, and lets go of that one's merged
     weight then: so the smaller of a pair beside both, or the larger beside its own gradient. Without checkpointing the
     merged weights of all blocks stay.
     """
-    merged = stack.assume.value("dora-norm-bytes") * shape.largest_targeted if stack.use_dora else 0.0
     if stack.habits.unsloth_kernels or not shape.targeted_experts:
-        return merged
+        return 0.0
     smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)
     weights = max(every + smallest, 2 * largest)
     if stack.setup.gradient_checkpointing == "none":
         weights = every * shape.expert_blocks + smallest
-    return merged + stack.compute_bytes * weights
+    return float(stack.compute_bytes * weights)
+
+
+def dora_norm_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """What DoRA makes for the norm of one module's merged weight, in each forward pass: the identity matrix that goes
+    through A and B, with its 16-bit copy, then B·A, the weight and their sum (peft tuners/lora/dora.py)."""
+    if not stack.use_dora:
+        return 0.0
+    identity = max(kind.targeted_mlp_hidden or model.hidden_size for kind in shape.kinds) ** 2
+    before, after = stack.assume.value("dora-identity-bytes"), stack.assume.value("dora-norm-bytes")
+    half = stack.compute_bytes
+    return max(before * identity + half * shape.largest_targeted, half * identity + after * shape.largest_targeted)

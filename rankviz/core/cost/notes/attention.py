@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from rankviz.core.cost.attention import BROADCASTS_KEYS, SINKS, heaviest
+from rankviz.core.cost.attention import BROADCASTS_KEYS, UNSLOTH_EAGER, UNSLOTH_FLEX_SINKS, caps_compiled, heaviest
 from rankviz.core.cost.memory.blocks import matrix_bytes
 from rankviz.core.cost.shapes import ModelShape
 from rankviz.core.cost.stack import Stack
@@ -23,8 +23,8 @@ def attention_notes(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[s
     if attention.kernel == "eager":
         return [
             Caution(
-                f"transformers has no SDPA for {model.model_type}, so attention is eager: it holds a matrix of length "
-                f"× length for each head, {size} in one block. {_instead(model)}"
+                f"{_eager(model, stack)}: it holds a matrix of length × length for each head, {size} in one block. "
+                f"{_instead(model, stack)}"
             )
         ]
     if attention.kernel == "math":
@@ -55,8 +55,18 @@ def _why(model: ModelSpec, stack: Stack) -> str:
     return f"{lacks}, {grouped}. Unsloth, torch {FUSED_FROM} or newer, or padded batches avoid it."
 
 
-def _instead(model: ModelSpec) -> str:
-    if model.model_type in SINKS:
+def _eager(model: ModelSpec, stack: Stack) -> str:
+    if caps_compiled(model, stack):
+        return f"Unsloth has no fused attention with {model.model_type}'s soft cap unless flash-attn is installed"
+    if stack.habits.unsloth_kernels and model.model_type.startswith(UNSLOTH_EAGER):
+        return f"Unsloth runs eager attention for {model.model_type}"
+    return f"transformers has no SDPA for {model.model_type}, so attention is eager"
+
+
+def _instead(model: ModelSpec, stack: Stack) -> str:
+    if caps_compiled(model, stack) and stack.compute_capability >= 8:
+        return "flash-attn 2.6.3 or newer, which no export installs, avoids it; so does a shorter length in part."
+    if model.model_type in UNSLOTH_FLEX_SINKS:
         return "Unsloth uses flex attention, which holds none."
     return "A shorter length or a smaller batch needs less."
 
