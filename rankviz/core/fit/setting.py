@@ -26,6 +26,8 @@ TRAINING = {
     "loss_path": "loss_path",
 }
 """Option to field of TrainingSetup."""
+LORA = {"targets": "target_modules", "dora": "use_dora"}
+"""Option to field of LoraConfig."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,8 +100,9 @@ def changed(question: Question, change: Change) -> Question:
     after = replace(question, training=replace(question.training, **training))
     if "r" in change:
         after = replace(after, ranks=(change["r"],))
-    if "targets" in change:
-        after = replace(after, lora=replace(after.lora, target_modules=change["targets"]))
+    lora = {field: change[name] for name, field in LORA.items() if name in change}
+    if lora:
+        after = replace(after, lora=replace(after.lora, **lora))
     return after
 
 
