@@ -26,8 +26,8 @@ from rankviz.core.fit.setting import Change, Setting
 
 RULE = (
     "Order of changes: first those that leave the result unchanged (fused loss, checkpointing, batch moved to "
-    "accumulation, 8-bit optimizer), then rank, targets, examples down to half the length, a 4-bit base, no DoRA. Within "
-    "each kind, the change that adds the least time. Only where none is enough: examples as long as still fit."
+    "accumulation, 8-bit optimizer), then rank, targets, examples down to half the length, a 4-bit base, no DoRA. "
+    "Within each kind, the change that adds the least time. Only where none is enough: examples as long as still fit."
 )
 
 

@@ -7,9 +7,11 @@ from typing import Any
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
 from rankviz.core.cost.gpu import Gpu
+from rankviz.core.cost.notes.truncation import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.note import Caution
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
@@ -69,6 +71,11 @@ class Setting:
     def spare(self) -> Range | None:
         """Usable memory less what nvidia-smi would show, in bytes: negative where that is more."""
         return self.row.spare
+
+    @property
+    def notes(self) -> tuple[Caution, ...]:
+        """That examples are truncated, where they are."""
+        return tuple(filter(None, [truncation(self.question.training)]))
 
     @property
     def with_full_rows(self) -> "Setting":
