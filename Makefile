@@ -110,7 +110,7 @@ assets: setup
 	$(BIN)/python -m rankviz.worker.assets.samples
 
 validate: setup
-	$(BIN)/python -m rankviz validate -o assets/validation.json
+	$(BIN)/python -m rankviz validate -o assets/validation.json --force
 	$(BIN)/python -m docs.generate
 
 truth: setup

@@ -66,6 +66,7 @@ class Forecasts:
         from rankviz.catalog.forecast import load_bands
         from rankviz.core.forecast.bent import bent_forecast
         from rankviz.core.forecast.own_runs import measured_cells, measured_rank, ranks_without_loss
+        from rankviz.core.runs.words.labels import still_training
 
         sweep = self._sweep(sweep_id)
         cells = measured_cells(sweep.runs)
@@ -80,6 +81,7 @@ class Forecasts:
             fixed_alpha=len({run.request.lora.lora_alpha for run in runs}) == 1,
             one_rate=len({run.request.learning_rate for run in runs}) == 1,
             without=ranks_without_loss(sweep.runs),
+            still_training=still_training(sweep),
         )
 
     def _sweep(self, sweep_id: str) -> Sweep:

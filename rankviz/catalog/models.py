@@ -100,7 +100,7 @@ def every_name(models: Path) -> tuple[str, ...]:
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
     """By id, alias or, where only one model has it, the part after the slash; case does not matter."""
-    exact = _names(tuple(rows)).get(ref.lower())
+    exact = _names(tuple(rows)).get(ref.lower().rstrip("/"))
     if exact is not None:
         return exact
     raise UnknownModelError(ref, close_names(rows, ref))
@@ -108,14 +108,14 @@ def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
 
 def is_known(rows: Sequence[ModelRow], ref: str) -> bool:
     """Whether `find_model` has a model of this name."""
-    return ref.lower() in _names(tuple(rows))
+    return ref.lower().rstrip("/") in _names(tuple(rows))
 
 
 def full_name(rows: Sequence[ModelRow], ref: str) -> str:
     """The Hub id that a name of `find_model` means: the id or alias itself, or the first that ends in it."""
     row = find_model(rows, ref)
     names = (row.id, *row.aliases)
-    wanted = ref.lower()
+    wanted = ref.lower().rstrip("/")
     exact = (name for name in names if name.lower() == wanted)
     ending = (name for name in names if name.lower().split("/")[-1] == wanted)
     return (next(exact, None) or next(ending)).removesuffix(WHOLE)
@@ -125,6 +125,7 @@ def close_names(rows: Sequence[ModelRow], ref: str) -> tuple[str, ...]:
     """Names that end in ref, or else look like it, SUGGESTIONS at most."""
     import difflib
 
+    ref = ref.removesuffix(WHOLE)
     known: dict[str, str] = {}
     for name in (*(row.id for row in rows), *(alias for row in rows for alias in row.aliases)):
         known.setdefault(name.lower(), name)

@@ -9,7 +9,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.cli.shared import Json, print_json, table
+from rankviz.cli.shared import Force, Json, print_json, require_new, table
 from rankviz.core.accuracy.report import ReportRow, Score, TimeScore
 from rankviz.core.accuracy.report import as_json as report_json
 from rankviz.units import NOT_KNOWN, counted
@@ -19,9 +19,12 @@ from rankviz.units import rounded_percent as percent
 def validate(
     file: Annotated[Path | None, typer.Argument(help="CSV file of measured runs; RankViz's own by default.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Also write the JSON to this file.")] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Predict measured runs: error by source, and the share inside the range."""
+    if output:
+        require_new(output, force=force)
     accuracy = Api().accuracy
     report = accuracy.of_file(file) if file else accuracy.remake()
     if output:

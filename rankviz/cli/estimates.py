@@ -8,7 +8,7 @@ from rankviz.api.estimates import EstimateAnswer
 from rankviz.api.json.estimates import estimate_json
 from rankviz.cli.asking import asking
 from rankviz.cli.plot import Plot, check, plot_estimate
-from rankviz.cli.shared import Json, print_json, table
+from rankviz.cli.shared import Force, Json, print_json, table
 from rankviz.core.accuracy.basis import in_words
 from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
 from rankviz.core.cost.question import Question
@@ -28,9 +28,9 @@ def models(as_json: Json = False) -> None:
 
 
 @asking
-def estimate(question: Question, plot: Plot = None, as_json: Json = False) -> None:
+def estimate(question: Question, plot: Plot = None, force: Force = False, as_json: Json = False) -> None:
     """Estimate a fine-tuning run: exact adapter size, and ranges for memory, time and cost."""
-    check(plot)
+    check(plot, force=force)
     question, assumed = question.with_assumed_length()
     api = Api()
     answer = api.estimates.estimate(question)

@@ -1,7 +1,6 @@
 """`rankviz export`."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 
 from rankviz.api import Api
 from rankviz.cli.asking import asking
+from rankviz.cli.shared import Force, require_new
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError
@@ -36,7 +36,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write to this file, and what belongs to it beside it.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    force: Force = False,
 ) -> None:
     """Write a script, a notebook or a configuration file with these settings, to train elsewhere."""
     if len(question.ranks) != 1:
@@ -51,7 +51,8 @@ def export(
     else:
         files = {output: written.text} | {output.with_name(name): text for name, text in written.beside}
         _require_ending(output, Path(written.file_name).suffix, format_name)
-        _require_new(files, force=force)
+        for path, text in files.items():
+            require_new(path, force=force, text=text)
         for path, text in files.items():
             _write(path, text)
     for note in written.notes:
@@ -64,16 +65,6 @@ def _require_ending(path: Path, ending: str, format_name: str) -> None:
         raise InvalidSettingError(
             f"The format {format_name} is a {ending} file: choose a name that ends in {ending} (got {path.name})."
         )
-
-
-def _require_new(files: Mapping[Path, str], *, force: bool) -> None:
-    """InvalidSettingError where a file is there with another content, unless it is to be replaced."""
-    for path, text in files.items():
-        if not force and path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:
-            raise InvalidSettingError(
-                f"{path} is there already, with another content. Choose another name or folder, or add --force to "
-                "replace it."
-            )
 
 
 def _write(path: Path, text: str) -> None:

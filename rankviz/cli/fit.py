@@ -38,8 +38,8 @@ def fit(
     if len(question.ranks) != 1:
         raise InvalidSettingError("fit takes one rank: give -r once.")
     question, assumed = question.with_assumed_length()
-    notes = [assumed] if assumed else []
     decisions = Api().estimates.fit(question, question.ranks[0], _prices(price or []))
+    notes = [*filter(None, [assumed]), *decisions.setting.notes]
     if as_json:
         return print_json({**decisions_json(decisions), "notes": notes})
     name = f"{decisions.setting.model.id}, r = {decisions.setting.r}"

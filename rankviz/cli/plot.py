@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from rankviz.cli.options import Option
+from rankviz.cli.shared import require_new
 
 if TYPE_CHECKING:
     from rankviz.core.cost.estimate import Estimate
@@ -19,12 +20,12 @@ Plot = Annotated[
 ]
 
 
-def check(plot: Path | None) -> None:
-    """Refuse a file that cannot be written, before the command does its work."""
+def check(plot: Path | None, *, force: bool) -> None:
+    """Refuse a file that cannot be written or is there already, before the command does its work."""
     if plot:
         from rankviz.figures import plot_file
 
-        plot_file(plot)
+        require_new(plot_file(plot), force=force)
 
 
 def plot_estimate(plot: Path, estimate: "Estimate", basis: str) -> None:

@@ -4,10 +4,11 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 from rankviz.cli.options import Argument, Option
-from rankviz.errors import NotRentedError
+from rankviz.errors import InvalidSettingError, NotRentedError
 
 Json = Annotated[bool, Option("--json", help="Print JSON instead of a table.")]
 Model = Annotated[str, Argument(help="A catalogue id, a Hub id, a folder or a config.json.")]
@@ -23,6 +24,8 @@ Flag = Annotated[bool | None, Option(help="Unsloth's flag.")]
 Batch = Annotated[int, Option(help="Batch size per micro-step.")]
 Accum = Annotated[int, Option(help="Micro-steps per optimizer step.")]
 
+Force = Annotated[bool, Option("--force", help="Replace files that are there.")]
+
 MOST_STYLED = 500
 """Rows of a table."""
 
@@ -30,6 +33,20 @@ MOST_STYLED = 500
 def fail(message: str, code: int) -> None:
     print(" ".join(message.split()), file=sys.stderr)
     sys.exit(code)
+
+
+def require_new(path: Path, *, force: bool, text: str | None = None) -> None:
+    """InvalidSettingError where no file can be written, or another file is there. text: what is to be written, which
+    may be there already."""
+    if path.is_dir():
+        raise InvalidSettingError(f"{path} is a folder: give the name of a file in it.")
+    if not path.parent.is_dir():
+        raise InvalidSettingError(f"The folder {path.parent} does not exist. Create it first.")
+    if path.exists() and not force and (text is None or path.read_text(encoding="utf-8", errors="replace") != text):
+        raise InvalidSettingError(
+            f"{path} is there already{'' if text is None else ', with another content'}. Choose another name or "
+            "folder, or add --force to replace it."
+        )
 
 
 @contextmanager

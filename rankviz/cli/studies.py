@@ -45,7 +45,8 @@ def advise(
     advice = answer.advice
     print(f"{answer.model_id}: {words.take(advice)}.")
     print(" ".join((*words.main_sentences(advice), own_sentence(answer.own) if answer.own else "")).rstrip())
-    print(f"{forecast_sentence(advice, answer.forecast)} {fit_in_words(answer.setting)}\n")
+    print(f"{forecast_sentence(advice, answer.forecast)} {fit_in_words(answer.setting)}")
+    print("".join(f"{note}\n" for note in answer.setting.notes))
     print("Reasons")
     for reason in reasons(advice):
         print(f"- {reason.text} [{reason.source}]")

@@ -8,7 +8,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.plot import Plot, check, plot_spectrum
-from rankviz.cli.shared import Json, print_json, table
+from rankviz.cli.shared import Force, Json, print_json, table
 from rankviz.units import rounded_percent as percent
 
 Adapter = Annotated[
@@ -17,13 +17,13 @@ Adapter = Annotated[
 ]
 
 
-def spectrum(adapter: Adapter, plot: Plot = None, as_json: Json = False) -> None:
+def spectrum(adapter: Adapter, plot: Plot = None, force: Force = False, as_json: Json = False) -> None:
     """Show which rank a trained adapter really uses."""
     from rankviz.core.spectrum.grid import grid
     from rankviz.core.spectrum.json import as_json as as_dict
     from rankviz.core.spectrum.spectrum import SHARES, in_words, spread
 
-    check(plot)
+    check(plot, force=force)
     spectrum = Api().adapters.spectrum(adapter)
     if plot:
         plot_spectrum(plot, spectrum)

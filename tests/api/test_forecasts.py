@@ -12,7 +12,8 @@ from rankviz.core.forecast.json import as_json, bent_json
 from rankviz.core.forecast.own_runs import measured_cells, measured_rank
 from rankviz.errors import InvalidSettingError, RunNotFoundError, UnknownModelError
 from rankviz.export.chat import has_chat_template, is_chat_model
-from tests.support.runs.finished_runs import finished, plain_sweep
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import come, finished, finished_events, plain_sweep
 
 KEYS = {
     "unit",
@@ -130,6 +131,17 @@ def test_a_sweep_is_forecast_between_its_own_ranks(api):
     assert [4, 8, 16, 32, 64] == [rank.r for rank in answer.ranks]
     assert [(4, 1.4), (64, 1.0)] == [(run.r, run.loss) for run in answer.runs]
     assert 16 == answer.third_run
+
+
+def test_a_sweep_that_trains_is_said_to_and_no_third_run_is_suggested(api):
+    request = questions.sweep(ranks=(4, 16, 64), max_steps=2)
+    store, owner = api.workspace.store, api.workspace.visitor.id
+    sweep = come(store, request, owner, lambda run: finished_events(run, 4 / run.r)[: 3 if run.r == 16 else None])
+
+    answer = api.forecasts.bent(sweep.sweep_id)
+
+    assert answer.third_run is None
+    assert answer.sentences[0].startswith("Still training: 2 of 3 runs ended.")
 
 
 def test_with_runs_the_forecast_is_of_loss(api):

@@ -210,6 +210,14 @@ def test_data_set_steps_and_capacity_of_estimate_fit_and_advise():
     assert 3 * 5000 * 400 == json.loads(rankviz("fit", "Qwen/Qwen3-4B", *data, "--json").stdout)["tokens"]
 
 
+def test_fit_and_advise_say_that_examples_are_truncated():
+    options = ("Qwen/Qwen3-4B", "--examples", "100", "--longest-tokens", "8000", "--max-length", "512")
+    sentence = "Examples above the maximum length of 512 tokens are truncated: "
+
+    assert sentence in rankviz("advise", *options).stdout
+    assert json.loads(rankviz("fit", *options, "--json").stdout)["notes"][-1].startswith(sentence)
+
+
 def test_a_data_file_is_measured_and_options_come_before_it(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"prompt": "abcd", "completion": "abcd"}\n' * 16)

@@ -62,9 +62,12 @@ def test_a_sweep_is_plotted_as_quality_against_adapter_size(tmp_path):
     [
         ("plot.pdf", "The name of a plot file ends in .html, .png or .svg (got plot.pdf)."),
         ("nowhere/plot.html", "does not exist. Create it first."),
+        ("mine.html", "mine.html is there already. Choose another name or folder, or add --force to replace it."),
     ],
 )
 def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, name, sentence):
+    (tmp_path / "mine.html").write_text("mine")
+
     for command in (
         ("estimate", "Qwen/Qwen3-4B"),
         ("sweep", "embedded", "--data", "phonemes"),

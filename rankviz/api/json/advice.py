@@ -28,6 +28,7 @@ class AdviceAnswerJSON(AdviceJSON):
     fit: Fit | None
     fit_in_words: str
     forecast: AdvisedRankForecastJSON
+    notes: list[str]
 
 
 def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
@@ -45,4 +46,5 @@ def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
             **asdict(at_recommended(answer.advice, answer.forecast)),
             "in_words": forecast_sentence(answer.advice, answer.forecast),
         },
+        "notes": list(answer.setting.notes),
     }

@@ -14,7 +14,7 @@ from rankviz.cli.runs.output import print_sweep, runs_table, sweep_json
 from rankviz.cli.runs.publish import runs_publish
 from rankviz.cli.runs.tables import one_line, print_facts, terminal_width
 from rankviz.cli.runs.watch import watch
-from rankviz.cli.shared import Json, options_as_typed, print_json
+from rankviz.cli.shared import Force, Json, options_as_typed, print_json, require_new
 from rankviz.cli.typer_options import Commands
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
 
@@ -176,8 +176,10 @@ def _announce(plan: "Plan") -> None:
 def runs_export(
     run_id: Annotated[str, typer.Argument(help="A run or a sweep.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Path of the zip file.")] = Path("rankviz-runs.zip"),
+    force: Force = False,
 ) -> None:
     """Write the journals of a run or a sweep into one zip file."""
+    require_new(output, force=force)
     print(Api().runs.export([run_id], output))
 
 

@@ -14,6 +14,7 @@ from rankviz.cli.shared import (
     Accum,
     Batch,
     Flag,
+    Force,
     Json,
     Targets,
     TextOnly,
@@ -109,12 +110,13 @@ def sweep(
         ),
     ] = None,
     plot: Plot = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Train one adapter per rank on the same data and compare the held-out losses."""
     from rankviz.core.lora.config import LoraConfig
 
-    check(plot)
+    check(plot, force=force)
     mode = "quick" if quick else "fast" if fast else "sweep"
     ranks, cut_ranks = tuple(r or MODE_RANKS[mode]), ()
     if quick and fast:

@@ -91,6 +91,7 @@ class FitJSON(TypedDict):
     cheapest_gpu: str | None
     gpus: list[GpuJSON]
     methods: list[MethodJSON]
+    notes: list[str]
 
 
 def as_json(decided: FitAnswer) -> FitJSON:
@@ -124,6 +125,7 @@ def as_json(decided: FitAnswer) -> FitJSON:
         "cheapest_gpu": decided.cheapest.gpu.name if decided.cheapest else None,
         "gpus": [_gpu(card) for card in decided.cards],
         "methods": [_method(method) for method in decided.methods],
+        "notes": list(start.notes),
     }
 
 

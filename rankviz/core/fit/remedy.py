@@ -2,8 +2,9 @@
 
 First what leaves the result as it is: fused loss, checkpointing, rows moved from batch to accumulation, 8-bit
 optimizer. Only where none of these is enough what changes what is learned: a lower rank, fewer targets, rows of no less
-than half the length, a 4-bit base. Among changes of one kind the one that adds least time, less time counting as none
-added; ties go to the order above. "Fits" is the whole band inside usable memory.
+than half the length, a 4-bit base, LoRA for DoRA. Among changes of one kind the one that adds least time, less time
+counting as none added; ties go to the order above. Where none of them is enough, the limits and the other knobs: what
+the tables show to fit is a change that makes it fit. "Fits" is the whole band inside usable memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,17 +17,17 @@ from rankviz.core.fit.knobs import (
     Knob,
     batch_label,
     checkpointing_choices,
+    knobs,
     narrower,
     price,
 )
 from rankviz.core.fit.limits import Limit
 from rankviz.core.fit.setting import Change, Setting
-from rankviz.core.lora.config import QUANTIZED
 
 RULE = (
     "Order of changes: first those that leave the result unchanged (fused loss, checkpointing, batch moved to "
-    "accumulation, 8-bit optimizer), then rank, targets, examples down to half the length, a 4-bit base. Within each "
-    "kind, the change that adds the least time."
+    "accumulation, 8-bit optimizer), then rank, targets, examples down to half the length, a 4-bit base, no DoRA. "
+    "Within each kind, the change that adds the least time. Only where none is enough: examples as long as still fit."
 )
 
 
@@ -42,11 +43,13 @@ class Remedy:
 
 
 def remedy(start: Setting, known_limits: Sequence[Limit]) -> Remedy:
-    """found: what limits() gave for the same setting."""
+    """known_limits: what limits() gave for the same setting."""
     if start.row.fit in (None, "fits", "tight"):
         return Remedy(needed=False, smallest=None, helps_most=None)
     helps = [knob for knob in _lowering(start, known_limits) if knob.device_bytes < 0]
-    fitting = [knob for knob in helps if knob.makes_it_fit]
+    fitting = [knob for knob in helps if knob.makes_it_fit] or [
+        knob for knob in (*_at_limits(start, known_limits), *knobs(start)) if knob.makes_it_fit
+    ]
     if fitting:
         # min takes the first of equals, and knobs come in the rule's order.
         smallest = min(fitting, key=lambda knob: (not knob.same_result, max(0.0, knob.seconds or 0.0)))
@@ -57,6 +60,17 @@ def remedy(start: Setting, known_limits: Sequence[Limit]) -> Remedy:
 def _lowering(start: Setting, known_limits: Sequence[Limit]) -> Iterator[Knob]:
     for label, change, same in _changes(start, {limit.option: limit.surely for limit in known_limits}):
         if knob := price(start, label, change, same_result=same):
+            yield knob
+
+
+def _at_limits(start: Setting, known_limits: Sequence[Limit]) -> Iterator[Knob]:
+    labels = {"r": "r = {:,}", "batch": "a batch of {:,}", "max_length": "a length of at most {:,} tokens"}
+    for limit in known_limits:
+        if limit.surely is not None and (
+            knob := price(
+                start, labels[limit.option].format(limit.surely), {limit.option: limit.surely}, same_result=False
+            )
+        ):
             yield knob
 
 
@@ -85,8 +99,11 @@ def _changes(start: Setting, fits: dict[str, int | None]) -> Iterator[tuple[str,
     if (longest := training.fitted_length) > 1:
         length = max(longest // 2, min(fits.get("max_length") or 1, longest - 1))
         yield f"{length:,} tokens per example", {"max_length": length}, False
-    if training.precision not in QUANTIZED or training.precision == "int8":
-        yield PRECISION_LABELS["nf4-dq"], {"precision": "nf4-dq"}, False
+    if training.precision != "nf4-dq":
+        label = "double quantization" if training.precision == "nf4" else PRECISION_LABELS["nf4-dq"]
+        yield label, {"precision": "nf4-dq"}, False
+    if start.question.lora.use_dora:
+        yield "LoRA instead of DoRA", {"dora": False}, False
 
 
 def _divisor(batch: int, at_most: int) -> int:

@@ -7,9 +7,11 @@ from typing import Any
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
 from rankviz.core.cost.gpu import Gpu
+from rankviz.core.cost.notes.truncation import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.note import Caution
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
@@ -26,6 +28,8 @@ TRAINING = {
     "loss_path": "loss_path",
 }
 """Option to field of TrainingSetup."""
+LORA = {"targets": "target_modules", "dora": "use_dora"}
+"""Option to field of LoraConfig."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +73,11 @@ class Setting:
         return self.row.spare
 
     @property
+    def notes(self) -> tuple[Caution, ...]:
+        """That examples are truncated, where they are."""
+        return tuple(filter(None, [truncation(self.question.training)]))
+
+    @property
     def with_full_rows(self) -> "Setting":
         """The same with every example as long as max_length, whatever the data."""
         if self.question.training.data is None:
@@ -98,8 +107,9 @@ def changed(question: Question, change: Change) -> Question:
     after = replace(question, training=replace(question.training, **training))
     if "r" in change:
         after = replace(after, ranks=(change["r"],))
-    if "targets" in change:
-        after = replace(after, lora=replace(after.lora, target_modules=change["targets"]))
+    lora = {field: change[name] for name, field in LORA.items() if name in change}
+    if lora:
+        after = replace(after, lora=replace(after.lora, **lora))
     return after
 
 

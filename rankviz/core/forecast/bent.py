@@ -48,6 +48,7 @@ def bent_forecast(
     fixed_alpha: bool = True,
     one_rate: bool = True,
     without: Sequence[int] = (),
+    still_training: str = "",
 ) -> BentForecast:
     """The band of a sweep, with how such bands have held.
 
@@ -59,12 +60,13 @@ def bent_forecast(
         fixed_alpha: Whether every rank was trained with the same lora_alpha.
         one_rate: Whether the ranks stand at the same learning rate.
         without: Ranks whose runs ended without a finite loss.
+        still_training: A sentence that comes first where runs are to come; no third run is then suggested.
     """
     noise, known = _noise(runs, bands.run_noise_nats)
     gain = gain_percent / 100 * min(run.loss for run in runs)
     ranks = conditioned(runs, gain_nats=gain, noise_nats=noise, noise_known=known)
     third = third_run(runs, noise)
-    third = None if third in without else third
+    third = None if still_training or third in without else third
     checked = _as_checked(runs) and one_rate
     return BentForecast(
         sweep_id=sweep_id,
@@ -76,6 +78,7 @@ def bent_forecast(
         validated=checked and fixed_alpha and bands.bent_validated,
         third_run=third,
         sentences=(
+            *filter(None, [still_training]),
             *basis_words([run.r for run in runs], noise, known, without),
             record_words(bands, fixed_alpha=fixed_alpha, checked=checked),
             *third_run_words(third, bands),

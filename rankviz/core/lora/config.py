@@ -33,12 +33,16 @@ UNSLOTH_VERSION = "2026.10.9"
 """The versions whose code the rules of targets.py and moe.py were read from; tests compare with those installed."""
 
 
+class Usual(int):
+    """A default, told apart from the same number given: it stays a default when a config is copied by `replace`."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraConfig:
     """The adapter, in PEFT's words."""
 
-    r: int = 16
-    lora_alpha: float = 16
+    r: int = Usual(16)
+    lora_alpha: float = Usual(16)
     target_modules: str | tuple[str, ...] = "unsloth"
     """A preset of PRESETS, or module names as PEFT matches them."""
     use_rslora: bool = False
@@ -136,20 +140,24 @@ def saved_dtype(framework: Framework, precision: str) -> Literal["fp32", "fp16",
 
 def settle_rank(asked: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -> None:
     """Settle `ranks` and `alpha` of a question or a sweep that has left them out (None): from its `lora`, where rank
-    and alpha are given there, or as usual. An alpha that equals the rank follows it ("r"). The lora then keeps neither.
+    and alpha are given there, or as usual. Given there alone, an alpha that equals the rank follows it ("r"). The lora
+    then keeps neither.
 
     InvalidSettingError where something is given in both places and differs.
     """
     lora, plain = asked.lora, LoraConfig()
     ranks, alpha = usual_ranks, usual_alpha
-    if (lora.r, lora.lora_alpha) != (plain.r, plain.lora_alpha):
-        ranks, alpha = (lora.r,), "r" if lora.lora_alpha == lora.r else repr(lora.lora_alpha)
+    r_given, alpha_given = not isinstance(lora.r, Usual), not isinstance(lora.lora_alpha, Usual)
+    if r_given or alpha_given:
+        follows = lora.lora_alpha == lora.r and asked.ranks is None
+        ranks = (lora.r if r_given else int(lora.r),)
+        alpha = "r" if follows else repr(lora.lora_alpha)
     if asked.ranks is not None:
-        if lora.r != plain.r and lora.r not in asked.ranks:
+        if r_given and lora.r not in asked.ranks:
             raise _given_twice("The rank", f"r = {lora.r}", f"{', '.join(map(str, asked.ranks))} as ranks")
         ranks = asked.ranks
     if asked.alpha is not None:
-        if lora.lora_alpha != plain.lora_alpha and lora_alpha(asked.alpha, lora.r) != lora.lora_alpha:
+        if alpha_given and lora_alpha(asked.alpha, lora.r) != lora.lora_alpha:
             raise _given_twice("Alpha", f"{lora.lora_alpha:g}", f"{asked.alpha} as alpha")
         alpha = asked.alpha
     for name, value in (

@@ -14,13 +14,6 @@ from rankviz.core.forecast.json import as_json as forecast_json
 from rankviz.ui.endpoints.arguments import More, Setup, data_of, spelled_out
 
 
-class FitAnswerJSON(FitJSON):
-    """What fits, the effect of each change, and where it fits. Limits are by setting: r, batch, max_length; without a
-    GPU there are none."""
-
-    notes: list[str]
-
-
 class ForecastAnswerJSON(ForecastJSON):
     """Quality by rank from published studies; `bent` is the forecast of the sweep that was asked for."""
 
@@ -77,7 +70,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         setup: Setup,
         prices: dict[str, float] | None = None,
         more: More,
-    ) -> FitAnswerJSON:
+    ) -> FitJSON:
         """What fits, the effect of each change, the smallest change that makes it fit, and the cheapest GPUs that fit.
 
         Args:
@@ -89,7 +82,8 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         """
         question = setup.question(model, [r], more.data, targets=targets, alpha=alpha, **more.unsloth)
         question, assumed = question.with_assumed_length()
-        return {**fit_json(api.estimates.fit(question, r, prices)), "notes": [assumed] if assumed else []}
+        answer = fit_json(api.estimates.fit(question, r, prices))
+        return {**answer, "notes": [*filter(None, [assumed]), *answer["notes"]]}
 
     @spelled_out
     def advise(

@@ -65,13 +65,13 @@ def test_where_nothing_else_is_enough_what_is_learned_changes(change, label):
     assert not decided.remedy.smallest.same_result
 
 
-def test_rows_are_never_cut_to_less_than_half():
+def test_rows_are_cut_to_less_than_half_only_where_nothing_else_fits():
     chosen = question(training={"per_device_train_batch_size": 1, "max_length": 4096})
 
     half, quarter = (on(chosen, card_for(changed(chosen, {"max_length": n}))) for n in (2048, 1024))
 
-    assert 2048 == half.remedy.smallest.change["max_length"]
-    assert quarter.remedy.smallest is None or "max_length" not in quarter.remedy.smallest.change
+    assert "2,048 tokens per example" == half.remedy.smallest.label
+    assert "a length of at most 1,024 tokens" == quarter.remedy.smallest.label
 
 
 def test_a_smaller_batch_is_the_largest_part_of_it_that_fits():

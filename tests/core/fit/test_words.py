@@ -1,17 +1,20 @@
 """Sentences on fit say what the estimate says: each claim about a change is asked again."""
 
+import random
 import re
 from dataclasses import replace
 
 import pytest
 
 from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
-from rankviz.catalog.models import load_model
+from rankviz.catalog.models import load_index, load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.fit.knobs import knobs
 from rankviz.core.fit.setting import changed, setting
 from rankviz.core.fit.words import fit_in_words
 from rankviz.core.lora.config import LoraConfig
+from rankviz.errors import InvalidSettingError
 from rankviz.paths import ASSETS
 from tests.core.fit.toy_fits import WIDE, card_for, needs, question
 from tests.support.runs.toy import ASSUMPTIONS, gpu
@@ -30,13 +33,13 @@ def of_catalogue(model, card, r, **training):
 
 
 def test_where_a_lower_rank_makes_it_fit_and_batch_and_length_do_not_it_says_so():
-    """The experts of this model have adapters: r = 8 takes 3 GiB less than r = 16."""
+    """The experts of this model have adapters: r = 4 takes 4 GiB less than r = 16."""
     start = of_catalogue("Qwen/Qwen3-30B-A3B", "l4", 16)
 
     sentence = fit_in_words(start)
 
     assert sentence.startswith("r = 16 does not fit L4: ")
-    assert "Smallest change that makes it fit: r = 8 (" in sentence
+    assert "Smallest change that makes it fit: r = 4 (" in sentence
     assert sentence.endswith("A smaller batch or a shorter length alone is not enough.")
 
 
@@ -81,3 +84,55 @@ def test_where_rank_is_too_little_it_is_not_named_as_a_remedy():
 
     assert "makes it fit: batch 1, accumulation 8 (" in sentence
     assert "A lower rank alone is not enough." in sentence
+
+
+def test_where_only_a_length_below_half_fits_that_is_the_change():
+    training = {"framework": "peft", "gradient_checkpointing": "hf", "max_length": 2048, "max_steps": 100}
+    start = of_catalogue("google/gemma-2-27b", "l4", 1, **training)
+
+    sentence = fit_in_words(start)
+
+    (length,) = re.findall("makes it fit: a length of at most ([0-9]+) tokens", sentence)
+    assert start.with_change({"max_length": int(length)}).row.fit in ("fits", "tight")
+    assert "A lower rank" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [({"precision": "nf4-dq"}, "double quantization"), ({"dora": False}, "LoRA instead of DoRA")],
+)
+def test_double_quantization_and_no_dora_are_changes(change, label):
+    tiny = {"per_device_train_batch_size": 1, "max_length": 1, "precision": "nf4"}
+    chosen = question(ranks=(1,), training=tiny, use_dora="dora" in change)
+
+    start = setting(WIDE, chosen, card_for(changed(chosen, change)), ASSUMPTIONS)
+
+    assert f"makes it fit: {label} (" in fit_in_words(start)
+
+
+def test_no_sentence_contradicts_the_tables():
+    """Forty settings drawn at random: a change that the tables show to fit is never said not to exist."""
+    draw, models = random.Random(3), load_index(ASSETS)
+    no_change = 0
+    for _ in range(40):
+        training = {
+            "framework": draw.choice(["trl", "peft"]),
+            "precision": draw.choice(["bf16", "nf4"]),
+            "gradient_checkpointing": "hf",
+            "per_device_train_batch_size": draw.choice([1, 2]),
+            "max_length": draw.choice([2048, 8192, 32768]),
+        }
+        model, r = draw.choice(models).id, draw.choice([1, 16])
+        try:
+            start = of_catalogue(model, draw.choice(["a10", "l4", "rtx-4090"]), r, **training)
+        except InvalidSettingError:
+            continue
+
+        sentence = fit_in_words(start)
+
+        if "No single change" in sentence:
+            no_change += 1
+            assert not any(knob.makes_it_fit for knob in knobs(start)), sentence
+            for words, change in {**ALONE, "": {"max_length": 128}}.items():
+                assert start.with_change(change).row.fit not in ("fits", "tight"), f"{words}: {sentence}"
+    assert no_change

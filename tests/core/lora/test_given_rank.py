@@ -1,5 +1,7 @@
 """A rank and alpha that are given in the LoraConfig, as PEFT has them, are those of the question and of the sweep."""
 
+from dataclasses import replace
+
 import pytest
 
 from rankviz.core.cost.question import Question
@@ -18,6 +20,9 @@ KINDS = [lambda **given: Question(model_id="toy", **given), SweepRequest]
         ({"r": 8}, 8, 16),
         ({"r": 64, "lora_alpha": 64}, 64, 64),
         ({"r": 16, "lora_alpha": 4}, 16, 4),
+        ({"r": 16, "lora_alpha": 16}, 16, 16),
+        ({"r": 16}, 16, 16),
+        ({"lora_alpha": 16}, 16, 16),
     ],
 )
 def test_a_lora_config_with_a_rank_asks_for_that_rank_and_its_alpha(asking, given, rank, alpha):
@@ -29,6 +34,21 @@ def test_a_lora_config_with_a_rank_asks_for_that_rank_and_its_alpha(asking, give
 
 def test_alpha_follows_the_rank_where_the_lora_config_has_both_alike():
     assert "r" == Question(model_id="toy", lora=LoraConfig(r=8, lora_alpha=8)).alpha
+
+
+@pytest.mark.parametrize("asking", KINDS)
+@pytest.mark.parametrize("given", [{"lora_alpha": 16}, {"r": 16, "lora_alpha": 16}])
+def test_an_alpha_that_is_given_holds_also_where_it_is_the_default(asking, given):
+    asked = asking(lora=LoraConfig(**given), ranks=(8, 16))
+
+    assert [16, 16] == [asked.lora_at(r).lora_alpha for r in asked.ranks]
+    assert [16] == [replace(asked, ranks=(8,)).lora_at(8).lora_alpha]
+
+
+@pytest.mark.parametrize("asking", KINDS)
+def test_a_rank_that_is_given_is_not_dropped_where_it_is_the_default(asking):
+    with pytest.raises(InvalidSettingError, match="The rank is given twice: r = 16 in LoraConfig"):
+        asking(lora=LoraConfig(r=16), ranks=(4, 8))
 
 
 @pytest.mark.parametrize("asking", KINDS)
