@@ -92,7 +92,7 @@ def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
 
     tool, shape, moe = about["tool"], about["family"], about["family"] == "qwen3_moe"
     if tool in ("axolotl", "llamafactory") and about["rows"] == "prompts":
-        raise BadDataError("Their files say that prompts and completions as lists of messages are not read.")
+        raise BadDataError("They read no prompts and completions as lists of messages.")
     make_tiny(shape, base, templates().get(about["template"]))
     data = base.with_name(f"mine.{chance.choice(('jsonl', 'json'))}")
     write_rows(data, about["rows"], chance.randint(8, 24))

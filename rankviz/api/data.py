@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rankviz import units
 from rankviz.api.workspace import Workspace
 from rankviz.catalog.hardware import load_assumptions
-from rankviz.core.cost.data import LENGTH_SHARES, TrainingData
+from rankviz.core.cost.data import LENGTH_SHARES, TrainingData, Trait
 from rankviz.core.cost.tokens import characters, token_range
 from rankviz.core.quantity import Range
 
@@ -36,6 +36,7 @@ class MeasuredData:
     longest_tokens: Range
     lengths: tuple[int, ...] = ()
     """Of the examples at LENGTH_SHARES, expected."""
+    traits: tuple[Trait, ...] = ()
     notes: tuple[str, ...] = ()
     """What is read otherwise than it stands there, as sentences."""
 
@@ -48,6 +49,7 @@ class MeasuredData:
             longest_tokens=max(1, round(self.longest_tokens.high)),
             epochs=epochs,
             form=self.format,
+            traits=self.traits,
             file_name=self.file_name,
             longest_is_upper=True,
             lengths=self.lengths,
@@ -108,6 +110,7 @@ def measured(read: Dataset, *, is_file: bool, assets: Path) -> MeasuredData:
         lengths=tuple(
             round(ordered[round(each * (len(ordered) - 1))] * tokens_per_character) for each in LENGTH_SHARES
         ),
+        traits=read.traits,
         notes=read.notes,
     )
 

@@ -61,6 +61,10 @@ class DataFiles:
         return seen
 
 
+LISTS = ("notes", "lengths", "traits")
+"""Fields of MeasuredData that JSON has as lists."""
+
+
 def look(data: str, assets: Path) -> Look:
     """Read it here."""
     from rankviz.api.data import measured
@@ -74,8 +78,7 @@ def look_json(seen: Look) -> dict[str, Any]:
     examples = [[text[:SHOWN_CHARACTERS] for text in example] for example in preview.examples]
     return {
         "preview": {name: getattr(preview, name) for name in Preview.__dataclass_fields__} | {"examples": examples},
-        "measured": seen.measured.as_json()
-        | {"file_name": seen.measured.file_name, "notes": seen.measured.notes, "lengths": seen.measured.lengths},
+        "measured": seen.measured.as_json() | {name: getattr(seen.measured, name) for name in ("file_name", *LISTS)},
     }
 
 
@@ -86,7 +89,7 @@ def look_from(row: Mapping[str, Any]) -> Look:
     tokens = {name: Range(**measured[name]) for name in ("mean_tokens", "longest_tokens")}
     return Look(
         Preview(**{**preview, "examples": tuple(map(tuple, preview["examples"]))}),
-        MeasuredData(**{**measured, **tokens, **{name: tuple(measured[name]) for name in ("notes", "lengths")}}),
+        MeasuredData(**{**measured, **tokens, **{name: tuple(measured[name]) for name in LISTS}}),
     )
 
 

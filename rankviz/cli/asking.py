@@ -128,6 +128,7 @@ def _data(
         longest_tokens=measured.longest_tokens if longest is None else longest,
         epochs=epochs,
         form=measured.form,
+        traits=measured.traits,
         file_name=measured.file_name,
         longest_is_upper=measured.longest_is_upper and longest is None,
         lengths=measured.lengths if mean is None and longest is None else (),

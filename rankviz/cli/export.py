@@ -1,5 +1,6 @@
 """`rankviz export`."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +50,8 @@ def export(
     if output is None:
         print(written.text, end="")
     else:
-        files = {output: written.text} | {output.with_name(name): text for name, text in written.beside}
+        text = written.text.replace(written.file_name, shlex.quote(output.name))  # in commands that it shows
+        files = {output: text} | {output.with_name(name): text for name, text in written.beside}
         _require_ending(output, Path(written.file_name).suffix, format_name)
         for path, text in files.items():
             require_new(path, force=force, text=text)

@@ -14,11 +14,13 @@ from pathlib import Path
 
 from rankviz.dataset.files import MAX_FILE_BYTES, MAX_ROWS, READERS, SUFFIXES
 from rankviz.dataset.rows import (
+    NUMBER,
     Example,
     Format,
     NoAnswerError,
     example_of,
     format_of,
+    traits_of,
 )
 from rankviz.errors import AssetError, BadDataError, quoted
 from rankviz.paths import ASSETS, existing
@@ -49,6 +51,8 @@ class Dataset:
     examples: tuple[Example, ...]
     fingerprint: str
     """The first 16 digits of the file's SHA-256."""
+    traits: tuple[str, ...] = ()
+    """What other programs must know of the rows, sorted (core/cost/data.py, Trait)."""
     notes: tuple[str, ...] = ()
     """What is read otherwise than it stands there, as sentences."""
 
@@ -154,25 +158,29 @@ def _read_file(path: Path, title: str) -> Dataset:
         )
     content = path.read_bytes()
     rows = READERS[path.suffix.lower()](content, path.name)
-    format_, examples = _examples(rows, path.name)
+    format_, examples, traits = _examples(rows, path.name)
+    if path.suffix.lower() == ".csv" and all(NUMBER.fullmatch(example.as_pair()[1]) for example in examples):
+        traits.add("numbers")  # to programs that take a column of digits for numbers
     return Dataset(
         title=title,
         format=format_,
         examples=examples,
         fingerprint=hashlib.sha256(content).hexdigest()[:16],
+        traits=tuple(sorted(traits)),
         notes=tuple(_notes(format_, examples)),
     )
 
 
-def _examples(rows: Iterator[tuple[int, dict]], name: str) -> tuple[Format, tuple[Example, ...]]:
+def _examples(rows: Iterator[tuple[int, dict]], name: str) -> tuple[Format, tuple[Example, ...], set[str]]:
     first = next(rows, None)
     if first is None:
         raise BadDataError(f"{name} has no rows.")
     format_ = format_of(first[1], name)
-    examples, unanswered = [], []
+    examples, unanswered, traits = [], [], set()
     for number, row in islice(chain([first], rows), MAX_ROWS + 1):
         try:
             examples.append(example_of(format_, row, f"Row {number} of {name}"))
+            traits.update(traits_of(format_, row))
         except NoAnswerError:
             unanswered.append(number)
     count = len(examples) + len(unanswered)
@@ -185,7 +193,9 @@ def _examples(rows: Iterator[tuple[int, dict]], name: str) -> tuple[Format, tupl
         )
     if len(examples) < 2:
         raise BadDataError(f"{name} has a single row: training needs at least two, because one is held out.")
-    return format_, tuple(examples)
+    if format_ == "instruction":
+        traits ^= {"input"} if "input" in traits else {"no-input"}
+    return format_, tuple(examples), traits
 
 
 def _notes(format_: Format, examples: Sequence[Example]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -13,6 +13,9 @@ SHOWN_COLUMNS = 10
 SHOWN_CHARACTERS = 40
 HALVES = re.compile("[\ud800-\udfff]")
 """What no file can hold."""
+
+NUMBER = re.compile(r"\s*[-+]?[\d.]+\s*")
+"""A cell of a CSV file that other programs take for a number."""
 
 ROLES = {"human": "user", "gpt": "assistant"}
 """ShareGPT's names of roles."""
@@ -87,6 +90,38 @@ def example_of(format_: Format, row: dict, where: str) -> Example:
             return Example(messages=(("user", given), ("assistant", _text(row, "output", where))))
         case "text":
             return Example(completion=_text(row, "text", where))
+
+
+def traits_of(format_: Format, row: dict) -> Iterator[str]:
+    """Name what programs with a reader of their own must know of a row that example_of takes (core/cost/data.py,
+    Trait). For instructions "input": whether it has one."""
+    cells = [row[column] for column in REQUIRED[format_]]
+    if format_ == "instruction" and row.get("input") is not None:
+        yield "input"
+        cells.append(row["input"])
+    if any(isinstance(cell, int) for cell in cells):
+        yield "numbers"
+    if format_ == "prompt-completion" and isinstance(row["prompt"], list):
+        yield "lists"
+    elif format_ in ("messages", "conversations"):
+        yield from _traits_of_chat(row[format_])
+
+
+def _traits_of_chat(cell: list[dict] | str) -> Iterator[str]:
+    if isinstance(cell, str):
+        yield "json"
+    roles = []
+    for turn in json.loads(cell) if isinstance(cell, str) else cell:
+        key, content = ("role", "content") if isinstance(turn.get("role"), str) else ("from", "value")
+        yield key
+        if isinstance(turn[content], int):
+            yield "numbers"
+        roles.append(turn[key])
+    yield from {"user", "human", "assistant", "gpt"}.intersection(roles)
+    roles = [ROLES.get(role, role) for role in roles]
+    turns = roles[roles[:1] == ["system"] :]
+    if turns != ["user", "assistant"] * (len(turns) // 2):
+        yield "uneven"
 
 
 def _messages(value: object, where: str) -> tuple[tuple[str, str], ...]:

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, replace
 
 from rankviz.core.checks import number
-from rankviz.core.cost.data import Form
+from rankviz.core.cost.data import Form, Trait
 from rankviz.core.cost.device import card
 from rankviz.core.cost.notes.published import as_stored
 from rankviz.core.cost.question import Question
@@ -121,6 +121,11 @@ class Recipe:
     def form(self) -> Form | None:
         """How the rows of the data look; None where that is not known."""
         return self.training.data.form if self.training.data else None
+
+    @property
+    def traits(self) -> tuple[Trait, ...]:
+        """What the rows of a measured file have."""
+        return self.training.data.traits if self.training.data else ()
 
     @property
     def file_name(self) -> str | None:

@@ -3,10 +3,12 @@ lacks."""
 
 from collections.abc import Sequence
 from textwrap import wrap
+from typing import NamedTuple, get_args
 
 from rankviz import __version__
-from rankviz.core.cost.data import Form
+from rankviz.core.cost.data import Form, Trait
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
+from rankviz.errors import InvalidSettingError
 from rankviz.export.defaults import HELD_OUT_SHARE
 from rankviz.export.recipe import Recipe
 
@@ -20,17 +22,62 @@ class Verbatim(str):
     """A comment that stays on one line, since it is there to be copied."""
 
 
-_USER, _ASSISTANT = '{"role": "user", "content": "…"}', '{"role": "assistant", "content": "…"}'
-_HUMAN, _GPT = '{"from": "human", "value": "…"}', '{"from": "gpt", "value": "…"}'
-TEXT_ROW = Verbatim('{"prompt": "…", "completion": "…"}')
-MESSAGES_ROW = Verbatim(f'{{"messages": [{_USER}, {_ASSISTANT}]}}')
-ROW_OF: dict[Form, Verbatim] = {
-    "messages": MESSAGES_ROW,
-    "conversations": Verbatim(f'{{"conversations": [{_HUMAN}, {_GPT}]}}'),
-    "prompt-completion": TEXT_ROW,
-    "instruction": Verbatim('{"instruction": "…", "input": "… (optional)", "output": "…"}'),
-    "text": Verbatim('{"text": "…"}'),
-}
+class Names(NamedTuple):
+    """The keys of a message, and the names of the two roles."""
+
+    role: str
+    content: str
+    user: str
+    assistant: str
+
+
+def names_in(form: Form, traits: Sequence[Trait] = ()) -> Names:
+    """Return the names that a file's chats have, or where no file was read those of their form."""
+    is_sharegpt = "from" in traits or (form == "conversations" and "role" not in traits)
+    keys, roles = (("from", "value"), ("human", "gpt")) if is_sharegpt else (("role", "content"), ("user", "assistant"))
+    user = next((name for name in ("user", "human") if name in traits), roles[0])
+    assistant = next((name for name in ("assistant", "gpt") if name in traits), roles[1])
+    return Names(*keys, user, assistant)
+
+
+def row_of(form: Form, traits: Sequence[Trait] = ()) -> Verbatim:
+    """Return a row of this form as JSON."""
+    names = names_in(form, traits)
+    user, assistant = (
+        f'{{"{names.role}": "{role}", "{names.content}": "…"}}' for role in (names.user, names.assistant)
+    )
+    match form:
+        case "messages" | "conversations":
+            return Verbatim(f'{{"{form}": [{user}, {assistant}]}}')
+        case "prompt-completion" if "lists" in traits:
+            return Verbatim('{"prompt": [… messages], "completion": [… messages]}')
+        case "prompt-completion":
+            return Verbatim('{"prompt": "…", "completion": "…"}')
+        case "instruction":
+            given = "" if "no-input" in traits else '"input": "… (optional)", '
+            return Verbatim(f'{{"instruction": "…", {given}"output": "…"}}')
+        case "text":
+            return Verbatim('{"text": "…"}')
+
+
+Unread = Sequence[tuple[set[Trait], str]]
+UNREAD: Unread = (
+    ({"numbers"}, "some values are numbers, not text"),
+    ({"lists"}, "prompt and completion are lists of messages"),
+    ({"json"}, "chats are JSON in a cell of text"),
+    ({"role", "from"}, "some messages have role and content, others from and value"),
+)
+"""Traits of rows that neither Axolotl nor LLaMA-Factory can read where they come together, and the reason in words."""
+
+
+def require_readable(recipe: Recipe, tool: str, unread: Unread = UNREAD) -> None:
+    """InvalidSettingError where the tool stops at the rows of the file or leaves some out."""
+    for traits, reason in unread:
+        if traits <= set(recipe.traits):
+            raise InvalidSettingError(
+                f"{tool} cannot train on all rows of {recipe.file_name or 'this file'}: {reason}. Use the Unsloth or "
+                "TRL script, which reads them, or change the rows."
+            )
 
 
 def title(recipe: Recipe) -> str:
@@ -65,8 +112,8 @@ def data_of_scripts(recipe: Recipe) -> tuple[str, ...]:
         "instruction": "The output is learned as the answer to the instruction and its input.",
         "text": "The whole text is learned.",
     }
-    forms = (recipe.form,) if recipe.form else tuple(ROW_OF)
-    rows = [part for form in forms for part in (ROW_OF[form], learned[form])]
+    forms = (recipe.form,) if recipe.form else get_args(Form)
+    rows = [part for form in forms for part in (row_of(form, recipe.traits), learned[form])]
     head = f"Your data, {_amount(recipe)}. " if _amount(recipe) else ""
     head += "Each row looks like this:" if recipe.form else "Each row has one of these forms:"
     ends = (
@@ -80,7 +127,7 @@ def data_of_scripts(recipe: Recipe) -> tuple[str, ...]:
 def rows_of(recipe: Recipe, form: Form) -> tuple[str, Verbatim]:
     """The file with the rows in a sentence, with a row of this form."""
     amount = f", {_amount(recipe)}" if _amount(recipe) else ""
-    return f"{recipe.file_name or FILE_NAME}{amount}. Each row looks like this:", ROW_OF[form]
+    return f"{recipe.file_name or FILE_NAME}{amount}. Each row looks like this:", row_of(form, recipe.traits)
 
 
 def _amount(recipe: Recipe) -> str:

@@ -16,6 +16,9 @@ def test_an_export_for_llamafactory_writes_the_datas_description_beside_it(tmp_p
 
     assert [str(tmp_path / "lf.yaml"), str(tmp_path / "dataset_info.json")] == run.stdout.splitlines()
     assert {"train", "chats"} == set(json.loads((tmp_path / "dataset_info.json").read_text()))
+    text = (tmp_path / "lf.yaml").read_text()
+    assert "lf.yaml" in text
+    assert "llamafactory.yaml" not in text
 
 
 def test_a_notebook_for_colab_is_filled_from_a_data_file(tmp_path):

@@ -24,6 +24,9 @@ from rankviz.errors import InvalidSettingError
 
 Form = Literal["messages", "conversations", "prompt-completion", "instruction", "text"]
 """As rankviz.dataset tells them apart."""
+Trait = Literal["role", "from", "user", "human", "assistant", "gpt", "uneven", "lists", "json", "numbers", "no-input"]
+"""Something that a row of a file has, as rankviz.dataset.rows finds it: keys of messages, names of roles, turns that do
+not alternate up to an answer, lists as prompts, lists in a text cell, numbers; or that no row has an input."""
 MAX_EXAMPLES = 10**12
 MAX_EXAMPLE_TOKENS = 4_194_304
 MAX_EPOCHS = 10_000
@@ -52,6 +55,8 @@ class TrainingData:
     """How often each example is seen; None where steps or tokens are given, or no length at all."""
     form: Form | None = None
     """How the rows look, for an export that reads them."""
+    traits: tuple[Trait, ...] = ()
+    """Of a measured file, what a program with an own reader must know; else empty."""
     file_name: str | None = None
     """Of the file that holds the rows, without folders, for an export that reads it."""
     longest_is_upper: bool = False
@@ -70,6 +75,8 @@ class TrainingData:
                 whole(value, name, 1, high)
         if self.form is not None:
             one_of(self.form, "Form of the data", get_args(Form))
+        for trait in self.traits:
+            one_of(trait, "Trait of the data", get_args(Trait))
         if self.file_name is not None and not is_file_name(self.file_name):
             raise InvalidSettingError("The name of the data's file must be a plain name of at most 200 characters.")
         if self.epochs is not None:

@@ -4,9 +4,6 @@ SHOWN_ROWS = 4
 NEW_TOKENS = 128
 
 BEFORE = '''\
-shown = rows["test"].select(range(min({shown_rows}, len(rows["test"]))))
-
-
 def asked(row):
     """(prompt, expected answer) of a row; of plain text, its first words and the rest."""
     if "messages" in row:
@@ -15,6 +12,10 @@ def asked(row):
         words = row["completion"].split(" ")
         return " ".join(words[:8]), " ".join(words[8:])
     return row["prompt"], row["completion"]
+
+
+shown = rows["test"].filter(lambda row: bool(asked(row)[0]))  # a chat may begin with its answer
+shown = shown.select(range(min({shown_rows}, len(shown))))
 
 
 def answer(row):

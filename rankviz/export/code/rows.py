@@ -66,29 +66,42 @@ if form is None:
     raise ValueError(f"{{data_file}} has the columns {{rows.column_names}}. Rename them to one form of {{COLUMNS}}.")
 
 
+def text_of(value):
+    """A cell as RankViz reads it: whole numbers are text too."""
+    return "" if value is None else str(value)
+
+
+def messages(cell):
+    """A list of messages, or the JSON of one, with the names of OpenAI's chats."""
+    chat = []
+    for turn in json.loads(cell) if isinstance(cell, str) else cell:
+        role, content = ("role", "content") if turn.get("role") else ("from", "value")
+        more = {{key: value for key, value in turn.items() if key not in (role, content) and value is not None}}
+        chat.append({{"role": ROLES.get(turn[role], turn[role]), "content": text_of(turn[content]), **more}})
+    return chat
+
+
 def as_trained(row):
     """A row as prompt and completion, or as a chat of whose messages the first ones, `given`, are not learned."""
     if form == "text":
-        return {{"prompt": "", "completion": row["text"]}}
-    if form == "prompt-completion" and isinstance(row["prompt"], str):
-        return {{"prompt": row["prompt"], "completion": row["completion"]}}
+        return {{"prompt": "", "completion": text_of(row["text"])}}
+    if form == "prompt-completion" and not isinstance(row["prompt"], list):
+        return {{"prompt": text_of(row["prompt"]), "completion": text_of(row["completion"])}}
     given = 0
     if form == "prompt-completion":
-        chat, given = row["prompt"] + row["completion"], len(row["prompt"])
+        chat, given = messages(row["prompt"]) + messages(row["completion"]), len(row["prompt"])
     elif form == "instruction":
-        request = "\\n\\n".join(str(part) for part in (row["instruction"], row.get("input")) if part)
-        chat = [{{"role": "user", "content": request}}, {{"role": "assistant", "content": str(row["output"])}}]
+        request = "\\n\\n".join(filter(None, [text_of(row["instruction"]), text_of(row.get("input"))]))
+        chat = [{{"role": "user", "content": request}}, {{"role": "assistant", "content": text_of(row["output"])}}]
     else:
-        chat = json.loads(row[form]) if isinstance(row[form], str) else row[form]
-        if any(turn.get("from") for turn in chat):
-            chat = [{{"role": ROLES.get(turn["from"], turn["from"]), "content": turn["value"]}} for turn in chat]
+        chat = messages(row[form])
     answers = [i for i, turn in enumerate(chat) if turn["role"] == "assistant" and turn["content"] and i >= given]
     if not answers:
         raise ValueError(f"This chat has no answer of the assistant. Remove its row: {{chat}}")
     return {{"messages": chat[: answers[-1] + 1], "given": given}}  # after the last answer nothing is learned
 
 
-rows = rows.map(as_trained, remove_columns=rows.column_names)
+rows = rows.from_list([as_trained(row) for row in rows])  # map would make numbers of texts again
 rows = rows.train_test_split(test_size={held_out_share}, seed={seed})
 reader = getattr(tokenizer, "tokenizer", tokenizer)  # a multimodal model has a processor around it
 reader.chat_template = tokenizer.chat_template or reader.chat_template

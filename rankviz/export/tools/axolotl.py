@@ -11,7 +11,18 @@ from rankviz.export import defaults
 from rankviz.export.chat import end_of_turn
 from rankviz.export.recipe import Recipe
 from rankviz.export.tools.yaml_text import Section, document, in_one_line
-from rankviz.export.words import FILE_NAME, HELD_OUT, ROW_OF, Verbatim, other_program, rows_of, sources, title
+from rankviz.export.words import (
+    FILE_NAME,
+    HELD_OUT,
+    Verbatim,
+    names_in,
+    other_program,
+    require_readable,
+    row_of,
+    rows_of,
+    sources,
+    title,
+)
 
 VERSION = "0.21.0"
 """The release whose schema the keys are checked against."""
@@ -28,6 +39,7 @@ PLUGINS = {
 
 def axolotl(recipe: Recipe) -> str:
     """The YAML, with a comment for each thing that Axolotl does otherwise than was asked."""
+    require_readable(recipe, "Axolotl")
     lora, setup = recipe.lora, recipe.training
     header = (
         f"{title(recipe)}, for Axolotl {VERSION}: axolotl train axolotl.yaml",
@@ -97,11 +109,7 @@ HEADINGS = (
 CHAT = {"type": "chat_template", "roles_to_train": ["assistant"], "train_on_eos": "turn"}
 FORMS: dict[Form, dict[str, Any]] = {
     "messages": {**CHAT, "field_messages": "messages"},
-    "conversations": {
-        **CHAT,
-        "field_messages": "conversations",
-        "message_property_mappings": {"role": "from", "content": "value"},
-    },
+    "conversations": {**CHAT, "field_messages": "conversations"},
     "prompt-completion": {
         "type": {
             "field_instruction": "prompt",
@@ -132,6 +140,9 @@ def _rows(recipe: Recipe, form: Form) -> dict[str, Any]:
     row = {"path": name, "ds_type": "json" if ending == "jsonl" else ending, **FORMS[form]}
     if FORMS[form]["type"] != "chat_template":
         return {"datasets": [row]}
+    names = names_in(form, recipe.traits)
+    if names.role != "role":  # of the roles it knows both names
+        row["message_property_mappings"] = {"role": names.role, "content": names.content}
     if not recipe.is_chat:
         return {"datasets": [{**row, "chat_template": "jinja", "chat_template_jinja": HEADINGS}]}
     end = end_of_turn(recipe.model_id, recipe.model_type)
@@ -150,7 +161,7 @@ def _about_rows(recipe: Recipe) -> tuple[str, ...]:
         return about
     other: Form = "prompt-completion" if form == "messages" else "messages"
     line = Verbatim(in_one_line("datasets", _rows(recipe, other)["datasets"]))
-    return (*about, "For the other kind of rows:", ROW_OF[other], _learned(recipe, other), line)
+    return (*about, "For the other kind of rows:", row_of(other), _learned(recipe, other), line)
 
 
 def _learned(recipe: Recipe, form: Form) -> str:
@@ -158,7 +169,8 @@ def _learned(recipe: Recipe, form: Form) -> str:
     end = "with the tokenizer's end token"
     match form:
         case "prompt-completion":
-            return f"The completion is learned, {end} added to it. Both are text: lists of messages are not read."
+            lists = "" if recipe.form else " Both are text: lists of messages are not read."
+            return f"The completion is learned, {end} added to it.{lists}"
         case "instruction":
             return (
                 f"The output is learned, {end} added to it. Axolotl puts no instructions through a chat template, so "

@@ -5,16 +5,30 @@ argument.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from rankviz.core.cost.data import Form
+from rankviz.core.cost.data import Form, Trait
 from rankviz.core.lora.config import QUANTIZED
 from rankviz.export import defaults
 from rankviz.export.chat import llamafactory_template
 from rankviz.export.recipe import Recipe
 from rankviz.export.tools.composite import composite
 from rankviz.export.tools.yaml_text import Section, document
-from rankviz.export.words import FILE_NAME, HELD_OUT, MESSAGES_ROW, Verbatim, other_program, rows_of, sources, title
+from rankviz.export.words import (
+    FILE_NAME,
+    HELD_OUT,
+    UNREAD,
+    Unread,
+    Verbatim,
+    names_in,
+    other_program,
+    require_readable,
+    row_of,
+    rows_of,
+    sources,
+    title,
+)
 
 VERSION = "0.9.5"
 """The release whose arguments the keys are checked against."""
@@ -22,42 +36,42 @@ ATTENTION = {"sdpa": "sdpa", "flash": "fa2", "eager": "disabled"}
 PLAIN_TEXT = "fewshot"
 """The template for base models: it leaves the prompt unchanged and ends the completion with two line breaks and the
 tokenizer's end token. "empty" would leave the end token out, and the model would never learn to stop."""
-CHATS = {
-    "formatting": "sharegpt",
-    "columns": {"messages": "messages"},
-    "tags": {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-        "system_tag": "system",
-    },
-}
-SHAREGPT_TAGS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"}
-FORMS: dict[Form, dict[str, Any]] = {
-    "messages": CHATS,
-    "conversations": {
-        "formatting": "sharegpt",
-        "columns": {"messages": "conversations"},
-        "tags": {**SHAREGPT_TAGS, "system_tag": "system"},
-    },
-    "prompt-completion": {"columns": {"prompt": "prompt", "response": "completion"}},
-    "instruction": {"columns": {"prompt": "instruction", "query": "input", "response": "output"}},
-    "text": {"columns": {"prompt": "text"}},
-}
-"""An entry of dataset_info.json, by the form of the rows."""
+_TURNS = "it leaves out chats in which user and assistant do not take turns up to an answer"
+_ROLES = "one role has two names"
+UNREAD_HERE: Unread = (
+    *UNREAD,
+    ({"uneven"}, _TURNS),
+    ({"user", "human"}, _ROLES),
+    ({"assistant", "gpt"}, _ROLES),
+)
+
+
+def entry(form: Form, traits: Sequence[Trait] = ()) -> dict[str, Any]:
+    """Return the entry of dataset_info.json for rows of this form."""
+    match form:
+        case "prompt-completion":
+            return {"columns": {"prompt": "prompt", "response": "completion"}}
+        case "instruction":
+            query = {} if "no-input" in traits else {"query": "input"}
+            return {"columns": {"prompt": "instruction", **query, "response": "output"}}
+        case "text":
+            return {"columns": {"prompt": "text"}}
+    names = {f"{name}_tag": value for name, value in names_in(form, traits)._asdict().items()}
+    return {"formatting": "sharegpt", "columns": {"messages": form}, "tags": {**names, "system_tag": "system"}}
 
 
 def dataset_info(recipe: Recipe) -> str:
     """The file that tells LLaMA-Factory how to read the rows: by their form, or where that is unknown as rows of prompt
     and completion and as whole chats."""
-    forms = {"train": FORMS[recipe.form]} if recipe.form else {"train": FORMS["prompt-completion"], "chats": CHATS}
+    known = {"train": entry(recipe.form, recipe.traits)} if recipe.form else {}
+    entries = known or {"train": entry("prompt-completion"), "chats": entry("messages")}
     file = {"file_name": recipe.file_name or FILE_NAME}
-    return json.dumps({name: file | entry for name, entry in forms.items()}, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps({name: file | each for name, each in entries.items()}, indent=2, ensure_ascii=False) + "\n"
 
 
 def llamafactory(recipe: Recipe) -> str:
     """The YAML, with a comment for each thing that LLaMA-Factory does otherwise than was asked."""
+    require_readable(recipe, "LLaMA-Factory", UNREAD_HERE)
     lora, setup = recipe.lora, recipe.training
     header = (
         f"{title(recipe)}, for LLaMA-Factory {VERSION}: llamafactory-cli train llamafactory.yaml",
@@ -145,12 +159,10 @@ def _about_data(recipe: Recipe) -> tuple[str, ...]:
     about = (*rows_of(recipe, form), "Put dataset_info.json, which comes with this file, beside it.")
     if form == "text":
         return (*about, "The whole text is learned, with the tokenizer's end token: stage pt adds it.", HELD_OUT)
-    if form == "prompt-completion":
+    if not recipe.form:
         about += ("Both are text: lists of messages are not read.",)
-    if form == "instruction":
-        about += ('Where no row has an input, remove "query" from dataset_info.json.',)
     if recipe.is_chat and not recipe.form:
-        about += ("For whole chats, write dataset: chats. The rows are then:", MESSAGES_ROW)
+        about += ("For whole chats, write dataset: chats. The rows are then:", row_of("messages"))
     if not recipe.is_chat:
         about += (
             f"template {PLAIN_TEXT} leaves the prompt unchanged, and ends the completion with two line breaks and the "

@@ -8,7 +8,7 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.checks import one_of
-from rankviz.core.cost.data import LENGTH_SHARES, Form, TrainingData, is_file_name
+from rankviz.core.cost.data import LENGTH_SHARES, Form, TrainingData, Trait, is_file_name
 from rankviz.core.cost.notes.truncation import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
@@ -43,6 +43,8 @@ class MeasuredFile(NamedTuple):
     name: str
     lengths: tuple[int, ...] = ()
     """As TrainingData has them; empty in addresses of before."""
+    traits: tuple[Trait, ...] = ()
+    """As TrainingData has them."""
 
 
 def data_widgets(defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,14 +81,18 @@ def measured(api: Api, *, file: str, epochs: float | None = None) -> Measured:
         longest_tokens=data.longest_tokens,
         epochs=epochs or 1,
         length=None,
-        measured_file=file_text(MeasuredFile(data.form, data.longest_tokens, data.file_name, data.lengths)),
+        measured_file=file_text(
+            MeasuredFile(data.form, data.longest_tokens, data.file_name, data.lengths, data.traits)
+        ),
         file_note=html.paragraphs(held.in_words),
     )
 
 
 def file_text(file: MeasuredFile) -> str:
-    """As `file_in` reads it: "messages:1600:chats.jsonl:12.300.1550", with more lengths."""
-    return ":".join((file.form, str(file.longest_tokens), file.name, ".".join(map(str, file.lengths))))
+    """As `file_in` reads it: "messages.role.user:1600:chats.jsonl:12.300.1550", with more lengths."""
+    return ":".join(
+        (".".join((file.form, *file.traits)), str(file.longest_tokens), file.name, ".".join(map(str, file.lengths)))
+    )
 
 
 def file_in(text: str) -> MeasuredFile:
@@ -94,13 +100,16 @@ def file_in(text: str) -> MeasuredFile:
     form, _, rest = text.partition(":")
     longest, _, rest = rest.partition(":")
     name, _, lengths = rest.partition(":")
+    form, *traits = form.split(".")
     one_of(form, "Form of the data", get_args(Form))
+    for trait in traits:
+        one_of(trait, "Trait of the data", get_args(Trait))
     readable = is_file_name(name) and name.lower().endswith(SUFFIXES)
     numbers = [longest, *(lengths.split(".") if lengths else ())]
     whole = all(each.isascii() and each.isdigit() and len(each) < 10 for each in numbers)
     if not (whole and readable and len(numbers) in (1, 1 + len(LENGTH_SHARES))):
         raise InvalidSettingError("The measured file must be form:longest:name, such as messages:1600:chats.jsonl.")
-    return MeasuredFile(form, int(longest), name, tuple(map(int, numbers[1:])))
+    return MeasuredFile(form, int(longest), name, tuple(map(int, numbers[1:])), tuple(traits))
 
 
 def data_of(values: Mapping[str, Any]) -> TrainingData | None:
@@ -115,6 +124,7 @@ def data_of(values: Mapping[str, Any]) -> TrainingData | None:
         longest_tokens=values["longest_tokens"],
         epochs=values["epochs"] if values["length"] is None else None,
         form=file.form if file else None,
+        traits=file.traits if file else (),
         file_name=file.name if file else None,
         longest_is_upper=is_as_measured,
         lengths=file.lengths if is_as_measured else (),

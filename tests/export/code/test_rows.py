@@ -5,7 +5,9 @@ import json
 
 import pytest
 
+from rankviz.dataset import read
 from rankviz.dataset.rows import REQUIRED, ROLES
+from rankviz.export.code.answers import BEFORE
 from rankviz.export.code.rows import DATA
 from tests.support.models.tiny_llama import save_tokenizer
 
@@ -139,3 +141,43 @@ def test_rows_that_are_truncated_are_counted_and_prompts_that_fill_it_all_are_an
     assert "4 of 4 rows are longer than 10 tokens and are truncated." in capsys.readouterr().out
     with pytest.raises(ValueError, match="No answer begins within 7 tokens: raise the maximum length"):
         run(path, tokenizer, max_length=7)
+
+
+NUMBER_TURN = {"role": "assistant", "content": 0}
+MIXED = {"role": "human", "content": "a"}
+AS_READ = {
+    "numbers": {"prompt": 31, "completion": 0},
+    "a number as text": {"text": 5},
+    "an input of 0": {"instruction": 1, "input": 0, "output": 0},
+    "no input": {"instruction": 1, "output": "b"},
+    "an input of spaces": {"instruction": "a", "input": " ", "output": "b"},
+    "messages of numbers": {"messages": [CHAT[0], NUMBER_TURN]},
+    "role and content under conversations": {"conversations": CHAT},
+    "from and value under messages": {"messages": TURNS},
+    "ShareGPT's role under role": {"messages": [MIXED, CHAT[1]]},
+    "a list and its JSON": {"prompt": CHAT[:1], "completion": json.dumps(CHAT[1:])},
+    "lists of ShareGPT": {"prompt": TURNS[:1], "completion": TURNS[1:]},
+    "an answer first": {"messages": CHAT[1:]},
+    "an empty prompt": {"prompt": [], "completion": CHAT[1:]},
+}
+
+
+@pytest.mark.parametrize("kind", AS_READ)
+def test_a_row_is_trained_as_rankviz_reads_it(tmp_path, tokenizer, kind):
+    path = write(tmp_path, AS_READ[kind], "jsonl")
+    example = read(str(path)).examples[0]
+
+    trained = run(path, tokenizer)["rows"]["train"][0]
+
+    assert (example.prompt, example.completion) == (trained.get("prompt", ""), trained.get("completion", ""))
+    assert list(example.messages) == [(turn["role"], turn["content"]) for turn in trained.get("messages", [])]
+
+
+@pytest.mark.parametrize("kind", ["an answer first", "an empty prompt"])
+def test_rows_without_a_prompt_are_trained_and_show_no_answers(tmp_path, tokenizer, kind):
+    names = run(write(tmp_path, AS_READ[kind], "jsonl"), tokenizer)
+
+    exec(BEFORE.format(shown_rows=4, new_tokens=8), names)
+
+    assert ["A<|im_end|>"] * 3 == learned(names)
+    assert [] == names["before"]

@@ -7,15 +7,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from rankviz.catalog.models import load_model
-from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.data import Form, TrainingData
 from rankviz.core.cost.notes.in_fp32 import in_fp32
 from rankviz.dataset import tokens
 from rankviz.export import recipe, script
-from rankviz.export.words import ROW_OF
+from rankviz.export.words import row_of
 from tests.support.models.recipes import made
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
@@ -165,9 +166,10 @@ def test_trainers_take_the_tokens_of_the_script_with_its_mask(framework):
 def test_a_script_shows_a_row_of_each_form_and_the_one_of_data_that_are_known(framework):
     unknown, known = written(framework=framework), written(framework=framework, data=TrainingData(form="instruction"))
 
-    for form, row in ROW_OF.items():
-        assert f"\n# {row}\n" in unknown
-        assert (f"\n# {row}\n" in known) == (form == "instruction")
+    for form in get_args(Form):
+        row = f"\n# {row_of(form)}\n"
+        assert row in unknown
+        assert (row in known) == (form == "instruction")
     assert "\nform = None  #" in unknown
     assert '\nform = "instruction"\n' in known
 

@@ -80,8 +80,11 @@ ROWS_OF = {
     "prompt-completion": TEXT,
     "instruction": {"instruction": "Name a letter.", "input": "", "output": "abc"},
     "text": {"text": "abc"},
+    "messages.from": {"messages": SHAREGPT["conversations"]},
+    "conversations.role": {"conversations": CHAT["messages"]},
+    "instruction.no-input": {"instruction": "Name a letter.", "output": "abc"},
 }
-LEARNED = {"messages": "abc<|im_end|>xyz<|im_end|>", "conversations": "abc<|im_end|>xyz<|im_end|>"}
+LEARNED = {form: "abc<|im_end|>xyz<|im_end|>" for form in ROWS_OF if form[0] in "mc"}
 """By form, where it isn't "abc<|im_end|>"."""
 BASE = {"model_id": "meta-llama/Llama-3.1-8B", "model_type": "llama"}
 GEMMA = {"model_id": "google/gemma-3-4b-it", "model_type": "gemma3_text"}
@@ -117,7 +120,8 @@ def learned(wheels, tmp_path_factory):
         "text": (config(**BASE), "<|endoftext|>", TEXT),
     }
     for form, row in ROWS_OF.items():
-        data = TrainingData(form=form, file_name="mine.csv")
+        name, *traits = form.split(".")
+        data = TrainingData(form=name, traits=tuple(traits), file_name="mine.csv")
         cases[f"chat {form}"] = (config(data=data), "<|im_end|>", row)
         cases[f"base {form}"] = (config(data=data, **BASE), "<|im_end|>", row)
     return checked(wheels, ROWS, {"tokenizer": str(folder), "cases": cases}, folder)
@@ -246,7 +250,7 @@ def test_axolotls_own_code_learns_the_answers_with_their_end_token(learned):
 
 @pytest.mark.torch
 @pytest.mark.parametrize("model", ["chat", "base"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ROWS_OF)
 def test_axolotls_own_code_learns_the_answers_of_each_form_with_their_end(learned, form, model):
     assert LEARNED.get(form, "abc<|im_end|>") == learned[f"{model} {form}"]
 

@@ -1,14 +1,15 @@
 """The YAML for LLaMA-Factory: it carries the chosen values, and says in comments what it has no word for."""
 
 import json
+from typing import get_args
 
 import pytest
 import yaml
 
-from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.data import Form, TrainingData
 from rankviz.errors import InvalidSettingError
 from rankviz.export import chat
-from rankviz.export.tools.llamafactory import FORMS, VERSION, dataset_info, llamafactory, trains_with_unsloth
+from rankviz.export.tools.llamafactory import VERSION, dataset_info, entry, llamafactory, trains_with_unsloth
 from tests.export.tools.llamafactory_files import config, vision
 from tests.support.models.recipes import made
 from tests.support.models.tool_wheels import LLAMAFACTORY
@@ -126,11 +127,11 @@ def test_the_data_is_described_in_a_file_of_its_own_as_rows_and_as_chats():
     assert "messages" == described["chats"]["columns"]["messages"]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", get_args(Form))
 def test_data_that_are_known_set_the_file_and_its_form(form):
     data = TrainingData(form=form, file_name="mine.csv")
 
-    assert {"train": {"file_name": "mine.csv", **FORMS[form]}} == json.loads(dataset_info(made(data=data)))
+    assert {"train": {"file_name": "mine.csv", **entry(form)}} == json.loads(dataset_info(made(data=data)))
     assert ("pt" if form == "text" else "sft") == config(data=data)["stage"]
     assert "mine.csv" in llamafactory(made(framework="trl", data=data))
 

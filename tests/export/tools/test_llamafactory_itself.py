@@ -105,6 +105,11 @@ TEMPLATES = sorted(LISTED | NAMED | {PLAIN_TEXT})
 FORM_ROWS = {
     "conversations": {"conversations": [{"from": "human", "value": "Name a letter."}, {"from": "gpt", "value": "abc"}]},
     "instruction": {"instruction": "Name a letter.", "input": "Any.", "output": "abc"},
+    "messages.from.user": {"messages": [{"from": "user", "value": "Name a letter."}, {"from": "gpt", "value": "abc"}]},
+    "conversations.role": {
+        "conversations": [{"role": "user", "content": "Name a letter."}, {"role": "assistant", "content": "abc"}]
+    },
+    "instruction.no-input": {"instruction": "Name a letter.", "output": "abc"},
 }
 """The forms that EXAMPLES lack, but for plain text, which stage pt learns whole."""
 EXAMPLES = [
@@ -124,6 +129,12 @@ EXAMPLES = [
 ]
 
 
+def data_of(kind):
+    """ "messages.from.user": a form and traits."""
+    form, *traits = kind.split(".")
+    return TrainingData(form=form, traits=tuple(traits))
+
+
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):
     return unpacked(LLAMAFACTORY, tmp_path_factory.mktemp("llamafactory"))
@@ -135,7 +146,7 @@ def trained(wheels, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     described = json.loads(dataset_info(made()))
     for form in FORM_ROWS:
-        described[form] = json.loads(dataset_info(made(data=TrainingData(form=form))))["train"]
+        described[form] = json.loads(dataset_info(made(data=data_of(form))))["train"]
     (folder / "dataset_info.json").write_text(json.dumps(described), encoding="utf-8")
     forms = [{"dataset": form, "row": row} for form, row in FORM_ROWS.items()]
     cases = {"folder": str(folder), "rows": EXAMPLES, "forms": forms, "templates": [*TEMPLATES, "empty"]}
