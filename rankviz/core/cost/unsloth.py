@@ -117,7 +117,17 @@ def forces_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
     """Whether the model trains in fp32 where fp16 is asked for or the card has no bf16."""
     without_bf16 = device.gpu is not None and not device.gpu.supports_bf16
     half = precision == "fp16" or (without_bf16 and precision != "fp32")
-    return half and model.model_type.startswith(FORCED_FP32)
+    return half and overflows_in_fp16(model.model_type)
+
+
+def overflows_in_fp16(model_type: str) -> bool:
+    """Whether fp16 is too small for the numbers of these models."""
+    return model_type.startswith(FORCED_FP32)
+
+
+def plain_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
+    """Whether the scripts for TRL and PEFT compute in fp32 for that reason: wherever fp16 itself is not asked for."""
+    return precision != "fp16" and forces_fp32(model, precision, device)
 
 
 def quantizes_experts(model: ModelSpec) -> bool:
