@@ -207,11 +207,11 @@ def _with_embedding_moved(terms: MemoryTerms, r: int, lora: int, full: int, move
         allocated_band=band,
         reserved_band=reserved,
         device_band=reserved.plus(context),
-        loading_band=_while_loading(terms),
+        loading_band=while_loading(terms),
     )
 
 
-def _while_loading(terms: MemoryTerms) -> Range:
+def while_loading(terms: MemoryTerms) -> Range:
     """The base, all of it on the card, and what is there beside it while experts are quantized."""
     narrow, extra, off = terms.width_static, terms.base_extra, terms.static_bytes_off
     held = terms.base_weights + terms.loading
