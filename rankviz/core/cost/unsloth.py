@@ -136,6 +136,11 @@ def quantizes_experts(model: ModelSpec) -> bool:
     return handled and EXPERT_PAIR <= {layer.name for layer in model.layers if layer.kind == "experts"}
 
 
+def moved_table(model: ModelSpec) -> str:
+    """What Unsloth moves to host memory on a card that is short of room, in words: a tied embedding stays."""
+    return "per-layer embeddings" if model.tie_word_embeddings else "input embedding"
+
+
 def norm_in_fp32(model: ModelSpec, module: PlainModule) -> bool:
     """Whether Unsloth raises this module to fp32, as it does with norms of some families: by name, or of torch's own
     classes, which have a bias."""

@@ -174,7 +174,8 @@ def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int
     parameters: all that train; saved_parameters: those of them that modules_to_save trains as full copies.
 
     Where Unsloth has moved the embedding, the high ends are at least those of the last rank at which it stays: the rank
-    where it moves is not known that well, and so they never fall as the rank grows.
+    where it moves is not known that well. They can still fall a little as the rank grows, since Unsloth's loss takes a
+    share of what is free.
     """
     lora, full = parameters - saved_parameters, saved_parameters
     adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)

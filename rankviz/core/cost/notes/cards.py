@@ -49,8 +49,8 @@ def card_notes(
         instead = f"in bf16 (compute capability {BF16} or newer{_lacking(cards, BF16)})"
         notes.append(
             Caution(
-                f"fp16 overflows in this model and {gpu.name} has no bf16, so RankViz's {name} script computes in fp32, "
-                f"as the estimate does: more memory, and slower. Train {instead}, or with Unsloth."
+                f"fp16 overflows in this model and {gpu.name} has no bf16, so RankViz's {name} script computes in fp32 "
+                f"and so does the estimate: more memory, and slower. Train {instead}, or with Unsloth."
                 if plain_fp32(model, setup.precision, card(gpu))
                 else f"fp16 overflows in this model, and {name} does not prevent it. Train {instead} or in fp32."
             )

@@ -150,7 +150,7 @@ def unsloth_notes(
         where = f" at r = {min(short)} and above" if some else ""
         below = " At a lower rank it stays on the card, so a higher rank can need less memory." if some else ""
         moved = units.memory_size(predicted.memory.embedding)
-        table = "per-layer embeddings" if model.tie_word_embeddings else "input embedding"
+        table = unsloth.moved_table(model)
         stays = units.memory_size(ranks[min(short)].device + predicted.memory.embedding)
         notes.append(
             f"The card is short of room{where}, so Unsloth moves the {table} ({moved}) to host memory. If it stayed on "
@@ -181,7 +181,8 @@ def _about_loading(ranks: Mapping[int, MemoryEstimate]) -> Iterable[str]:
     loading = [memory for memory in ranks.values() if memory.fuller_while_loading]
     if loading:
         most = max(loading, key=lambda memory: memory.while_loading)
-        where = "" if len(loading) == len(ranks) else f" at r = {max(r for r in ranks if ranks[r] in loading)} and below"
+        highest = max(r for r, memory in ranks.items() if memory.fuller_while_loading)
+        where = "" if len(loading) == len(ranks) else f" at r = {highest} and below"
         yield Caution(
             f"Loading takes {units.memory_size(most.while_loading)}, more than training{where}, and decides whether it "
             "fits: rank, batch and length do not change it."
