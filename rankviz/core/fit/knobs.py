@@ -111,6 +111,8 @@ def _changes(start: Setting) -> Iterator[tuple[str, Change, bool]]:
         yield CHECKPOINTING_LABELS[kind], {"checkpointing": kind}, True
     if training.loss_path != "fused":
         yield "fused loss", {"loss_path": "fused"}, True
+    if training.framework != "unsloth" and start.answer.attention_kernel == "math":
+        yield "Unsloth, which holds no attention matrix", {"framework": "unsloth"}, True
     precision = other_precision(start)
     yield PRECISION_LABELS[precision], {"precision": precision}, False
 

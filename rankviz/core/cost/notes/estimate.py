@@ -59,6 +59,9 @@ def question_notes(
         notes.append(
             "A fused loss in plain PEFT needs a package such as Liger; transformers' own loss is loss path full."
         )
+    if question.lora.text_only and (setup.framework != "unsloth" or model.tower != "text tower"):
+        why = "it is a setting of Unsloth" if setup.framework != "unsloth" else "this model has no other towers"
+        notes.append(Caution(f"text_only has no effect here: {why}."))
     notes += _about_dynamic(model, question, assume)
     if model.is_whole:
         notes.append(
