@@ -52,7 +52,7 @@ def question(
     accum: Accum = 4,
     max_length: Annotated[int, Option(help="Tokens per example, padding included.")] = 2048,
     optim: Annotated[str, Option(help="adamw_8bit, adamw_torch, paged_adamw_8bit or sgd.")] = "adamw_8bit",
-    checkpointing: Annotated[str, Option(help="unsloth, hf or none.")] = "unsloth",
+    checkpointing: Annotated[str, Option(help="unsloth, hf, none, or auto: the framework's own.")] = "auto",
     loss_path: Annotated[str, Option(help="fused, fused-func (Unsloth's of before), triton or full.")] = "fused",
     gpu: Annotated[str | None, Option(help="GPU, by its name in the table.")] = None,
     tokens: Annotated[

@@ -41,11 +41,16 @@ def estimate(question: Question, plot: Plot = None, force: Force = False, as_jso
         return print_json({**result, "notes": [*filter(None, [assumed]), *result["notes"]]})
     model, gpu = answer.estimate.model, answer.estimate.gpu
     tight = any(rank.fit == "tight" for rank in answer.estimate.ranks)
+    loading = any(rank.memory.fuller_while_loading for rank in answer.estimate.ranks)
+    heads = ["r", "alpha", "Trainable", "Share", "File", "Memory (nvidia-smi)", "Time", "Cost", "Fit"]
     meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
     table(
         f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
-        ["r", "alpha", "Trainable", "Share", "File", "Memory (nvidia-smi)", "Time", "Cost", "Fit"],
-        [_row(rank, answer) for rank in answer.estimate.ranks],
+        [*heads, "While loading"] if loading else heads,
+        [
+            [*_row(rank, answer), *([memory_span(rank.memory.loading_band)] if loading else [])]
+            for rank in answer.estimate.ranks
+        ],
         notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],
     )
 

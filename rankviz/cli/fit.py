@@ -10,8 +10,9 @@ from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, print_json, table
 from rankviz.core.cost.estimate import FIT_WORDS
 from rankviz.core.cost.question import Question
+from rankviz.core.note import by_level
 from rankviz.errors import InvalidSettingError
-from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
+from rankviz.units import NOT_KNOWN, memory_size, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
     from rankviz.core.fit.cards import Card
@@ -39,7 +40,7 @@ def fit(
         raise InvalidSettingError("fit takes one rank: give -r once.")
     question, assumed = question.with_assumed_length()
     decisions = Api().estimates.fit(question, question.ranks[0], _prices(price or []))
-    notes = [*filter(None, [assumed]), *decisions.setting.notes]
+    notes = [*filter(None, [assumed]), *by_level(decisions.setting.answer.notes)[0]]
     if as_json:
         return print_json({**decisions_json(decisions), "notes": notes})
     name = f"{decisions.setting.model.id}, r = {decisions.setting.r}"
@@ -47,7 +48,7 @@ def fit(
         table(
             f"{name}: {_verdict(decisions.setting)}",
             ["Largest value that fits", "Certain", "Expected", "Note"],
-            [_limit_row(limit) for limit in decisions.limits],
+            [*map(_limit_row, decisions.limits), *_loading_row(decisions.setting)],
         )
     table(
         f"{name}: effect of one change (same tokens)",
@@ -87,6 +88,14 @@ def _verdict(setting: "Setting") -> str:
 
 def _limit_row(limit: "Limit") -> list[str]:
     return [LIMITS[limit.option], _value(limit.surely), _value(limit.expected), limit.note]
+
+
+def _loading_row(setting: "Setting") -> list[list[str]]:
+    """What loading takes, where that is more than training."""
+    memory = setting.row.memory
+    if not memory.fuller_while_loading:
+        return []
+    return [["While loading", "", memory_size(memory.while_loading), "no rank, batch or length changes it"]]
 
 
 def _value(value: int | None) -> str:

@@ -63,13 +63,13 @@ class DurationTerms(NamedTuple):
     load_seconds: Range
 
 
-def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup) -> float | None:
+def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup, *, fp32: bool = False) -> float | None:
     """Dense rate of the card for the base's products; None where the table has none.
 
     Tensor cores run both 16-bit formats at one rate, so where one is not listed the other stands for it. 4-bit and
-    8-bit bases are multiplied in 16 bit.
+    8-bit bases are multiplied in 16 bit, or in fp32 where asked for.
     """
-    if setup.precision == "fp32":
+    if fp32 or setup.precision == "fp32":
         return gpu.fp32_flops_per_second
     listed = (gpu.bf16_flops_per_second, gpu.fp16_flops_per_second)
     first, second = reversed(listed) if setup.precision == "fp16" or not gpu.supports_bf16 else listed
@@ -114,7 +114,8 @@ def _over_lengths(
 def _duration_terms(
     model: ModelSpec, shape: ModelShape, stack: Stack, gpu: Gpu, weight_gradients: bool
 ) -> DurationTerms | None:
-    peak, bandwidth = peak_flops_per_second(gpu, stack.setup), gpu.bandwidth_bytes_per_second
+    peak = peak_flops_per_second(gpu, stack.setup, fp32=stack.computes_fp32)
+    bandwidth = gpu.bandwidth_bytes_per_second
     if peak is None or bandwidth is None:
         return None
     assume, work = stack.assume, work_of(model, shape, stack, weight_gradients=weight_gradients)
@@ -122,7 +123,7 @@ def _duration_terms(
     # Where the table has no fp32 rate it is taken for the sixteenth of the tensor cores' that it is on an A100.
     rate_fp32 = (gpu.fp32_flops_per_second or peak / 16) * assume.value("matmul-efficiency-fp32")
     moved = work.bytes_moved / (bandwidth * assume.value("bandwidth-efficiency"))
-    if stack.setup.precision == "fp32":
+    if stack.computes_fp32:
         rate = rate_fp32
     expected = work.operations / rate + work.operations_fp32 / rate_fp32 + moved
     per_rank = work.operations_per_rank / rate + work.operations_fp32_per_rank / rate_fp32

@@ -16,7 +16,7 @@ from rankviz.core.cost.memory.peak import MemoryTerms, memory_at, memory_terms
 from rankviz.core.cost.notes.attention import attention_notes
 from rankviz.core.cost.shapes import ModelShape, model_shape
 from rankviz.core.cost.stack import Stack
-from rankviz.core.cost.unsloth import settled
+from rankviz.core.cost.unsloth import plain_fp32, settled
 from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -68,7 +68,7 @@ def predict(
     stack = replace(stack, setup=setup, gpu=device.gpu)
     plan = resolve(model, lora, names or setup.framework, precision=setup.precision, cuda=device.cuda)
     model = plan.model
-    stack = _raised(settled(stack, model, device), model)
+    stack = _raised(settled(stack, model, device), model, device)
     shape = _shape(plan)
     if not device.cuda:
         duration = cpu_duration_terms(model, shape, stack, device.cpu_count, device.cpu_bf16)
@@ -87,9 +87,13 @@ def predict(
     )
 
 
-def _raised(stack: Stack, model: ModelSpec) -> Stack:
-    """The stack with fp32 hidden states where an activation function raises them and a 4-bit layer keeps them so."""
+def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
+    """The stack with fp32 hidden states where an activation function raises them and a 4-bit layer keeps them so, and
+    with fp32 throughout where RankViz's scripts for TRL and PEFT train so."""
     habits = stack.habits
+    if stack.measured_habits is None and plain_fp32(model, stack.setup.precision, device):
+        fp32 = replace(habits, fp32_compute=True, autocast=False, adapter_bytes=4, saved_bytes=4)
+        return replace(stack, measured_habits=fp32)
     if model.model_type not in FP32_ACTIVATION or not stack.setup.quantized or habits.unsloth_kernels:
         return stack
     raised = "norms" if stack.autocasts and habits.raised == "none" else habits.raised

@@ -34,6 +34,8 @@ class Habits:
     Other families run transformers' classes."""
     fp32_residual: bool = False
     """Hidden states between blocks are fp32 while products stay in 16 bit: Unsloth's forced fp32."""
+    fp32_compute: bool = False
+    """A quantized base is multiplied in fp32, and all that isn't quantized is in fp32."""
     fp32_embedding: bool = False
     """The embedding is held in fp32, and with it a tied head."""
     moves_embedding: bool = False
@@ -155,9 +157,14 @@ class Stack:
         return "fused" if self.habits.fuses_operators else "hf"
 
     @property
+    def computes_fp32(self) -> bool:
+        """Matrix products are in fp32."""
+        return self.setup.precision == "fp32" or self.habits.fp32_compute
+
+    @property
     def compute_bytes(self) -> int:
-        """Of one operand of a matrix product: 4-bit and 8-bit bases compute in 16 bit."""
-        return 4 if self.setup.precision == "fp32" else 2
+        """Of one operand of a matrix product: 4-bit and 8-bit bases compute in 16 bit where their numbers allow it."""
+        return 4 if self.computes_fp32 else 2
 
     @property
     def activation_bytes(self) -> int:

@@ -117,13 +117,28 @@ def forces_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
     """Whether the model trains in fp32 where fp16 is asked for or the card has no bf16."""
     without_bf16 = device.gpu is not None and not device.gpu.supports_bf16
     half = precision == "fp16" or (without_bf16 and precision != "fp32")
-    return half and model.model_type.startswith(FORCED_FP32)
+    return half and overflows_in_fp16(model.model_type)
+
+
+def overflows_in_fp16(model_type: str) -> bool:
+    """Whether fp16 is too small for the numbers of these models."""
+    return model_type.startswith(FORCED_FP32)
+
+
+def plain_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
+    """Whether the scripts for TRL and PEFT compute in fp32 for that reason: wherever fp16 itself is not asked for."""
+    return precision != "fp16" and forces_fp32(model, precision, device)
 
 
 def quantizes_experts(model: ModelSpec) -> bool:
     """Whether a 4-bit load packs the fused experts: the pair of gate_up_proj and down_proj, so not Nemotron-H's."""
     handled = model.model_type not in UNHANDLED_EXPERTS
     return handled and EXPERT_PAIR <= {layer.name for layer in model.layers if layer.kind == "experts"}
+
+
+def moved_table(model: ModelSpec) -> str:
+    """What Unsloth moves to host memory on a card that is short of room, in words: a tied embedding stays."""
+    return "per-layer embeddings" if model.tie_word_embeddings else "input embedding"
 
 
 def norm_in_fp32(model: ModelSpec, module: PlainModule) -> bool:

@@ -69,7 +69,7 @@ def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradien
     attention = attention_passes * _attention_operations(model, shape, stack)
     adapter = adapter_passes * float(shape.active_adapter_parameters)
     attends = heaviest(model, shape, stack)
-    plain_fp32 = setup.precision == "fp32"
+    plain_fp32 = stack.computes_fp32
     raised_head = plain_fp32 or (habits.raised == "all" and not habits.autocast)
     in_fp32 = {
         "weights": plain_fp32,
@@ -126,7 +126,7 @@ def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     way = ("autocast" if stack.autocasts else "copies") if stack.copies_inputs else width
     per_in, per_out = ADAPTER[way][checkpointed]
     moved = per_hidden * model.hidden_size + per_attention * kind.attention + per_mlp * kind.mlp
-    if width == 4 and stack.setup.quantized:
+    if width == 4 and stack.setup.quantized and not stack.computes_fp32:
         # Every 4-bit layer turns its fp32 input into 16 bit and its output back: 6 bytes each, in each pass.
         moved += 6 * (3 if checkpointed else 2) * (7 * model.hidden_size + kind.attention + kind.mlp)
     moved += per_in * kind.targeted_inputs + per_out * kind.targeted_outputs

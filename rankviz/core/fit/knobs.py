@@ -38,7 +38,7 @@ class Knob:
     change: Change
     same_result: bool
     device_bytes: int
-    """More on the card, expected; negative is less."""
+    """More on the card at the fullest moment of loading and training, expected; negative is less."""
     seconds: float | None
     """More for the same tokens, expected; None where the speed is not known."""
     usd: float | None
@@ -72,7 +72,7 @@ def price(start: Setting, label: str, change: Change, *, same_result: bool) -> K
         label=label,
         change=change,
         same_result=same_result,
-        device_bytes=after.row.memory.device - start.row.memory.device,
+        device_bytes=after.row.memory.fullest - start.row.memory.fullest,
         seconds=more,
         usd=None if more is None or paid is None else more / 3600 * paid.usd_per_hour,
         fit=after.row.fit,
@@ -111,6 +111,8 @@ def _changes(start: Setting) -> Iterator[tuple[str, Change, bool]]:
         yield CHECKPOINTING_LABELS[kind], {"checkpointing": kind}, True
     if training.loss_path != "fused":
         yield "fused loss", {"loss_path": "fused"}, True
+    if training.framework != "unsloth" and start.answer.attention_kernel == "math":
+        yield "Unsloth, which holds no attention matrix", {"framework": "unsloth"}, True
     precision = other_precision(start)
     yield PRECISION_LABELS[precision], {"precision": precision}, False
 

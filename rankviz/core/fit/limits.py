@@ -1,7 +1,7 @@
 """Finds the largest rank, batch and sequence length that fit, with the other settings unchanged.
 
 Memory never falls as one of them grows (a law of tests/core/cost/memory/test_peak.py), but for one step down: where
-Unsloth moves the input embedding to host memory. On either side of it doubling and then halving the gap finds the
+Unsloth moves embeddings to host memory. On either side of it doubling and then halving the gap finds the
 largest in some twenty estimates. Two answers each: surely, with the whole band inside usable memory, and expected.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rankviz import units
 from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP
+from rankviz.core.cost.unsloth import moved_table
 from rankviz.core.fit.setting import Setting
 from rankviz.core.lora.config import MAX_RANK
 
@@ -62,8 +63,8 @@ def _limit(start: Setting, option: str, ceiling: int, at_ceiling: str) -> Limit:
     note = ""
     if expected is not None and ask(1).spare.expected < 0:
         note = (
-            f"from {_named(option, step + 1)} on Unsloth moves the input embedding to host memory; below, it stays on "
-            f"the card and {_named(option, 1)} needs {units.memory_size(ask(1).row.memory.device)}"
+            f"from {_named(option, step + 1)} on Unsloth moves the {moved_table(start.answer.model)} to host memory; "
+            f"below that, {_named(option, 1)} needs {units.memory_size(ask(1).row.memory.fullest)}"
         )
     elif surely is None:
         note = _why_not_one(ask(1), option)
@@ -108,10 +109,11 @@ def _why_not_one(one: Setting, option: str) -> str:
     memory, usable = one.row.memory, one.answer.usable_bytes
     if one.spare.expected >= 0:
         return f"{what} is expected to fit, but the range exceeds the card"
-    return (
-        f"{what} does not fit: {units.memory_size(memory.device)} needed, {units.memory_size(usable.expected)} usable; "
-        f"the base weights alone take {units.memory_size(memory.base_weights)}"
-    )
+    why = f"the base weights alone take {units.memory_size(memory.base_weights)}"
+    if memory.fuller_while_loading:
+        why = "no rank, batch or length changes that"
+    needed = f"{units.memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
+    return f"{what} does not fit: {needed}, {units.memory_size(usable.expected)} usable; {why}"
 
 
 def _named(option: str, n: int) -> str:

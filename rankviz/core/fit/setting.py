@@ -19,6 +19,7 @@ Change = Mapping[str, Any]
 """What differs, by the names of the command line's options: {"batch": 1, "accum": 8}."""
 
 TRAINING = {
+    "framework": "framework",
     "precision": "precision",
     "batch": "per_device_train_batch_size",
     "accum": "gradient_accumulation_steps",

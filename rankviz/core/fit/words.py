@@ -18,15 +18,16 @@ def fit_in_words(start: Setting) -> str:
     row = start.row
     if start.gpu is None or row.fit is None:
         return "No GPU is selected, so it is not known whether the run fits."
-    name, memory = start.gpu.name, units.memory_size(row.memory.device)
+    loading = " while loading" if row.memory.fuller_while_loading else ""
+    name, memory = start.gpu.name, units.memory_size(row.memory.fullest)
     if row.fit in ("fits", "tight"):
-        return f"r = {start.r} {'fits' if row.fit == 'fits' else 'barely fits'} {name}: {memory} expected."
+        return f"r = {start.r} {'fits' if row.fit == 'fits' else 'barely fits'} {name}: {memory} expected{loading}."
     usable = units.memory_size(start.answer.usable_bytes.expected)
-    lead = f"r = {start.r} does not fit {name}: {memory} expected, {usable} usable."
+    lead = f"r = {start.r} does not fit {name}: {memory} expected{loading}, {usable} usable."
     if row.fit == "uncertain":
         lead = (
-            f"Whether r = {start.r} fits {name} is uncertain: {memory} expected, and the limit of the card is inside "
-            "its range."
+            f"Whether r = {start.r} fits {name} is uncertain: {memory} expected{loading}, and the limit of the card is "
+            "inside its range."
         )
     known = limits(start)
     return f"{lead} {change_in_words(start, known, remedy(start, known))}"
@@ -44,7 +45,8 @@ def change_in_words(start: Setting, known_limits: Sequence[Limit], cure: Remedy,
         short = units.gib(-cure.helps_most.spare.low)
         most = f"{cure.helps_most.label} helps most ({_effect(cure.helps_most)}), but up to {short} are still missing"
     else:
-        most = "no setting is left that lowers it"
+        loading = start.row.memory.fuller_while_loading
+        most = "no setting lowers what loading takes" if loading else "no setting is left that lowers it"
     return f"No single change makes it fit: {most}{elsewhere and '; '}{elsewhere}."
 
 

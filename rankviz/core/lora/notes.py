@@ -12,7 +12,7 @@ from rankviz.core.lora.moe_notes import moe_notes
 from rankviz.core.lora.route import Route
 from rankviz.core.lora.saved import SavedModule, hits
 from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, listed, names_that_exist
-from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.spec import WHOLE, ModelSpec
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.note import Caution
 
@@ -189,14 +189,14 @@ def _fewer_blocks(model, adapted):
 
 def _tower(model, adapted, route):
     if model.tower == "text tower":
-        yield f"Text tower only. The whole model, other towers included, is {model.id}:whole."
+        yield f"Text tower only. The whole model, other towers included, is {model.id.removesuffix(WHOLE)}{WHOLE}."
     elif model.is_whole:
         vision = sum(a.count for a in adapted if a.layer.part == "vision")
         if vision:
             total = sum(a.count for a in adapted)
             yield f"Whole model: {vision} of {total} targeted modules are outside the text tower."
         else:
-            yield "Whole model: all targeted modules are in the text tower."
+            yield "The whole model is loaded. The adapter is in its text tower only."
         if model.tower == "whole for text" and route.unsloth_on_gpu and offers_text_only(model):
             yield "Unsloth loads the other towers too. With text_only it loads the text model alone."
 

@@ -4,7 +4,7 @@ Unsloth's script leaves this to Unsloth, which does the same.
 """
 
 from rankviz.core.cost.notes.in_fp32 import in_fp32
-from rankviz.core.cost.unsloth import FORCED_FP32
+from rankviz.core.cost.unsloth import overflows_in_fp16
 from rankviz.export.recipe import Recipe
 from rankviz.export.ways import FRAMEWORKS
 
@@ -27,7 +27,7 @@ def dtype_lines(recipe: Recipe) -> str:
 
 def overflows(recipe: Recipe) -> bool:
     """Whether fp16 is too small for this model's numbers."""
-    return recipe.model_type.startswith(FORCED_FP32)
+    return overflows_in_fp16(recipe.model_type)
 
 
 def fp16_notes(recipe: Recipe) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ APPLIED = (
     "length",
     "length_unit",
     "gpu",
+    "framework",
 )
 """The widgets of the question that a click on a change may set."""
 

@@ -23,6 +23,7 @@ from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.unsloth import overflows_in_fp16
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.probe.simulated import Simulated
 from rankviz.errors import UserError
@@ -109,7 +110,9 @@ class Run:
         self.config, self.depth, self.split = cut_config(config, depth), depth, split
         self.lora, self.training, self.program = lora, training, program
         self.card, self.padded = card, padded
-        self.compute = torch.bfloat16 if card.supports_bf16 else torch.float16
+        half = torch.bfloat16 if card.supports_bf16 else torch.float16
+        in_fp32 = not card.supports_bf16 and training.framework != "unsloth" and training.precision != "fp16"
+        self.compute = torch.float32 if in_fp32 and overflows_in_fp16(config["model_type"]) else half
         self.dtype = DTYPES.get(training.precision, self.compute)
 
     def run(self, model: Any) -> Simulated:
@@ -186,7 +189,7 @@ class Run:
         if checkpoints:
             model.gradient_checkpointing_enable()
             model.enable_input_require_grads()
-        if self.program.adapter_dtype != "fp32":
+        if self.program.adapter_dtype != "fp32" and self.compute != torch.float32:
             for name, parameter in model.named_parameters():
                 if parameter.requires_grad and "lora_magnitude_vector" not in name:
                     parameter.data = parameter.data.to(DTYPES[self.program.adapter_dtype])
@@ -240,8 +243,8 @@ class Run:
         batch = {name: torch.zeros(shape, dtype=torch.long, device="cuda") for name in ("input_ids", "labels")}
         if self.padded:
             batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device="cuda")
-        context = torch.autocast("cuda", self.compute if self.training.quantized else self.dtype)
-        with context if self.program.autocast else nullcontext():
+        dtype = self.compute if self.training.quantized else self.dtype
+        with torch.autocast("cuda", dtype) if self.program.autocast and dtype != torch.float32 else nullcontext():
             if self.program.fused_loss:
                 output = model(**batch, fused_lm_head=True)
                 return -output.log_probs.sum() / batch["labels"].numel(), None

@@ -52,6 +52,20 @@ def test_a_rank_that_needs_less_than_a_lower_one_says_why():
     assert "from r = 2 on Unsloth moves the input embedding to host memory" in limit.note
 
 
+def test_the_table_that_is_moved_has_one_name():
+    """Gemma 4 E2B ties its input embedding to the head: the embeddings of its layers are moved."""
+    setup = {"per_device_train_batch_size": 4, "max_length": 8192, "max_steps": 10}
+    asked = question(
+        "google/gemma-4-E2B", ranks=(16,), gpu="T4", target_modules="all-linear", framework="unsloth", **setup
+    )
+    answer = API.estimates.fit(asked, 16)
+
+    texts = [*(limit.note for limit in answer.limits), *answer.setting.answer.notes]
+    assert {"per-layer embeddings"} == {
+        name for text in texts for name in ("per-layer embeddings", "input embedding") if f"moves the {name}" in text
+    }
+
+
 def test_a_larger_card_of_the_same_kind_has_no_worse_verdict():
     """gpt-oss-20b, r = 8, 1 x 1,024 tokens: the V100 has at least what a T4 has."""
     setup = {"per_device_train_batch_size": 1, "max_length": 1024, "max_steps": 10}

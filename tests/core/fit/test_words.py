@@ -11,9 +11,11 @@ from rankviz.catalog.models import load_index, load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.knobs import knobs
+from rankviz.core.fit.limits import limits
 from rankviz.core.fit.setting import changed, setting
 from rankviz.core.fit.words import fit_in_words
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.note import by_level
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import ASSETS
 from tests.core.fit.toy_fits import WIDE, card_for, needs, question
@@ -33,7 +35,7 @@ def of_catalogue(model, card, r, **training):
 
 
 def test_where_a_lower_rank_makes_it_fit_and_batch_and_length_do_not_it_says_so():
-    """The experts of this model have adapters: r = 4 takes 4 GiB less than r = 16."""
+    """The experts of this model have adapters: a quarter of the rank takes 4 GiB less."""
     start = of_catalogue("Qwen/Qwen3-30B-A3B", "l4", 16)
 
     sentence = fit_in_words(start)
@@ -41,6 +43,24 @@ def test_where_a_lower_rank_makes_it_fit_and_batch_and_length_do_not_it_says_so(
     assert sentence.startswith("r = 16 does not fit L4: ")
     assert "Smallest change that makes it fit: r = 4 (" in sentence
     assert sentence.endswith("A smaller batch or a shorter length alone is not enough.")
+
+
+@pytest.mark.parametrize(
+    ("model", "length"), [("mistralai/Mistral-Small-24B-Base-2501", 512), ("Qwen/Qwen3-30B-A3B", 128)]
+)
+def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps(model, length):
+    """Loading decides the verdict on a T4, so no sentence quotes the training step, which would fit."""
+    start = of_catalogue(model, "t4", 8, max_length=length, per_device_train_batch_size=1)
+    start = start.with_change({"targets": "attention"})
+    loading = f"{start.row.memory.while_loading / 2**30:.2f} GiB"
+
+    sentence = fit_in_words(start)
+
+    assert start.row.memory.while_loading > start.row.memory.device
+    assert f"{loading} expected while loading" in sentence
+    assert f"r = 1 does not fit: {loading} needed while loading" in limits(start)[0].note
+    assert "helps most" not in sentence and "no setting lowers what loading takes" in sentence
+    assert any(f"Loading takes {loading}" in note for note in by_level(start.answer.notes)[0])
 
 
 @pytest.mark.parametrize("r", [1, 8, 16, 64, 256])

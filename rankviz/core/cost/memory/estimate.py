@@ -81,6 +81,16 @@ class MemoryEstimate:
         return self.device_band.reached_by(self.loading_band or self.device_band)
 
     @property
+    def fullest(self) -> int:
+        """Expected bytes at the fullest moment of loading and training."""
+        return round(self.fullest_band.expected)
+
+    @property
+    def fuller_while_loading(self) -> bool:
+        """Whether loading the base takes more than training."""
+        return self.while_loading > self.device
+
+    @property
     def low(self) -> int:
         """Low end around `device`: what must be allocated and a small context, all slack given back."""
         return round(self.device_band.low)

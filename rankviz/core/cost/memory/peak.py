@@ -182,7 +182,8 @@ def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int
     parameters: all that train; saved_parameters: those of them that modules_to_save trains as full copies.
 
     Where Unsloth has moved the embedding, the high ends are at least those of the last rank at which it stays: the rank
-    where it moves is not known that well, and so they never fall as the rank grows.
+    where it moves is not known that well. They can still fall a little as the rank grows, since Unsloth's loss takes a
+    share of what is free.
     """
     lora, full = parameters - saved_parameters, saved_parameters
     adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
@@ -215,11 +216,11 @@ def _with_embedding_moved(terms: MemoryTerms, r: int, lora: int, full: int, move
         allocated_band=band,
         reserved_band=reserved,
         device_band=reserved.plus(context),
-        loading_band=_while_loading(terms),
+        loading_band=while_loading(terms),
     )
 
 
-def _while_loading(terms: MemoryTerms) -> Range:
+def while_loading(terms: MemoryTerms) -> Range:
     """The base, all of it on the card, and what is there beside it while experts are quantized."""
     narrow, extra, off = terms.width_static, terms.base_extra, terms.static_bytes_off
     held = terms.base_weights + terms.loading

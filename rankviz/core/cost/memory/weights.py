@@ -71,7 +71,7 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     quantized = model.total_parameters + head - left_alone
     width = habits.weight_bytes or stack.assume.value(f"weight-bytes-{setup.precision}")
     scales = 4 * shape.linear_rows if setup.precision == "int8" else 0
-    return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else 2)
+    return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else stack.compute_bytes)
 
 
 Component = Literal["towers", "linears", "experts", "embeddings", "head", "rest"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rankviz.core.cost.device import card
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.unsloth import forces_fp32
+from rankviz.core.cost.unsloth import forces_fp32, plain_fp32
 from rankviz.core.lora.targets import listed
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.note import Caution
@@ -45,10 +45,14 @@ def card_notes(
         )
         notes.append(Caution(f"{needs} Choose sdpa attention.") if gpu else needs)
     if setup.framework != "unsloth" and forces_fp32(model, setup.precision, card(gpu)):
+        name = setup.framework.upper()
+        instead = f"in bf16 (compute capability {BF16} or newer{_lacking(cards, BF16)})"
         notes.append(
             Caution(
-                f"fp16 overflows in this model, and {setup.framework.upper()} does not prevent it. Train in bf16 "
-                f"(compute capability {BF16} or newer{_lacking(cards, BF16)}) or in fp32."
+                f"fp16 overflows in this model and {gpu.name} has no bf16, so RankViz's {name} script computes in fp32 "
+                f"and so does the estimate: more memory, and slower. Train {instead}, or with Unsloth."
+                if plain_fp32(model, setup.precision, card(gpu))
+                else f"fp16 overflows in this model, and {name} does not prevent it. Train {instead} or in fp32."
             )
         )
     if stored_in in STORED:

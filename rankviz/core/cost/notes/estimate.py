@@ -11,7 +11,7 @@ from rankviz.core.cost.device import Device, card
 from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.gpu import Gpu, Price
 from rankviz.core.cost.memory.estimate import MemoryEstimate
-from rankviz.core.cost.memory.peak import MemoryTerms
+from rankviz.core.cost.memory.peak import MemoryTerms, while_loading
 from rankviz.core.cost.memory.weights import unsloth_bytes
 from rankviz.core.cost.notes.in_fp32 import in_fp32
 from rankviz.core.cost.notes.truncation import truncation
@@ -59,6 +59,9 @@ def question_notes(
         notes.append(
             "A fused loss in plain PEFT needs a package such as Liger; transformers' own loss is loss path full."
         )
+    if question.lora.text_only and (setup.framework != "unsloth" or model.tower != "text tower"):
+        why = "it is a setting of Unsloth" if setup.framework != "unsloth" else "this model has no other towers"
+        notes.append(Caution(f"text_only has no effect here: {why}."))
     notes += _about_dynamic(model, question, assume)
     if model.is_whole:
         notes.append(
@@ -150,13 +153,13 @@ def unsloth_notes(
         where = f" at r = {min(short)} and above" if some else ""
         below = " At a lower rank it stays on the card, so a higher rank can need less memory." if some else ""
         moved = units.memory_size(predicted.memory.embedding)
-        table = "per-layer embeddings" if model.tie_word_embeddings else "input embedding"
+        table = unsloth.moved_table(model)
         stays = units.memory_size(ranks[min(short)].device + predicted.memory.embedding)
         notes.append(
             f"The card is short of room{where}, so Unsloth moves the {table} ({moved}) to host memory. If it stayed on "
             f"the card, memory at r = {min(short)} would be {stays}.{below}"
         )
-    return [*notes, *_about_both_ends(predicted, elsewhere, ranks)]
+    return [*notes, *_about_loading(ranks), *_about_both_ends(predicted, elsewhere, ranks)]
 
 
 def _about_experts(model: ModelSpec, stack: Stack, memory: MemoryTerms) -> list[str]:
@@ -171,9 +174,22 @@ def _about_experts(model: ModelSpec, stack: Stack, memory: MemoryTerms) -> list[
         f"transformers 5 keep them in 16 bit, which takes {units.memory_size(more)} more."
     ]
     if memory.loading:
-        at = units.memory_size(memory.base_weights + memory.loading + memory.context.expected)
+        at = units.memory_size(while_loading(memory).high)
         notes.append(f"While loading, Unsloth holds experts in 16 bit beside the base: {at} at most.")
     return notes
+
+
+def _about_loading(ranks: Mapping[int, MemoryEstimate]) -> Iterable[str]:
+    """That loading decides what fits, where it takes more than training."""
+    loading = [memory for memory in ranks.values() if memory.fuller_while_loading]
+    if loading:
+        most = max(loading, key=lambda memory: memory.while_loading)
+        highest = max(r for r, memory in ranks.items() if memory.fuller_while_loading)
+        where = "" if len(loading) == len(ranks) else f" at r = {highest} and below"
+        yield Caution(
+            f"Loading takes {units.memory_size(most.while_loading)}, more than training{where}, and decides whether it "
+            "fits: rank, batch and length do not change it."
+        )
 
 
 def _forced_fp32(model: ModelSpec, question: Question, stack: Stack, device: Device, predicted: Prediction) -> Caution:

@@ -56,12 +56,33 @@ def test_fp16_overflows_where_no_program_prevents_it():
 
     (note,) = notes(GEMMA, "T4", **plain)
 
-    assert note.startswith(
-        "fp16 overflows in this model, and TRL does not prevent it. Train in bf16 (compute capability"
-    )
+    assert note.startswith("fp16 overflows in this model and T4 has no bf16, so RankViz's TRL script computes in fp32")
+    (asked,) = notes(GEMMA, "T4", precision="fp16", **plain)
+    assert asked.startswith("fp16 overflows in this model, and TRL does not prevent it. Train in bf16 (compute")
     assert "too old: T4 and V100-16GB SXM" in note
     assert () == notes(GEMMA, "L4", **plain)
     assert () == notes(QWEN, "T4", **plain)
+
+
+@pytest.mark.parametrize("framework", ["trl", "peft"])
+def test_an_estimate_computes_in_fp32_where_the_script_does(tmp_path, framework):
+    """In the script a T4 gets torch.float32: weights that are not quantized double, and products run at fp32's rate."""
+    api = Api(home=tmp_path)
+
+    def row(model_id, card, precision="nf4-dq"):
+        training = TrainingSetup(framework=framework, gradient_checkpointing="hf", precision=precision)
+        return api.estimates.estimate(Question(model_id=model_id, gpu=card, training=training)).estimate.ranks[0]
+
+    here, half = row("google/gemma-3-4b-it", "T4"), row("google/gemma-3-4b-it", "T4", "fp16")
+    embedding = GEMMA.vocab_size * GEMMA.hidden_size
+
+    assert here.duration.step.expected > 3.5 * half.duration.step.expected
+    if framework == "trl":
+        elsewhere = row("google/gemma-3-4b-it", "L4")
+        assert 2 * embedding <= here.memory.base_weights - elsewhere.memory.base_weights < 3 * embedding
+        assert here.memory.activations > 1.5 * elsewhere.memory.activations
+    plain = [row("Qwen/Qwen3-4B", card).memory.base_weights for card in ("T4", "L4")]
+    assert plain[0] == plain[1]
 
 
 def test_fp8_says_which_cards_must_dequantize_it():
