@@ -74,7 +74,7 @@ def test_what_is_not_known_is_null():
         (("evidence", "remove", "nothing.json"), "rankviz evidence list"),
         (("evidence", "add", "no-such-file.json"), "no-such-file.json cannot be read"),
         (("runs", "show", "nothing"), "rankviz runs list"),
-        (("runs", "import", "nofile.zip"), "There is no file 'nofile.zip'."),
+        (("runs", "import", "nofile.zip"), "nofile.zip'."),
         (("runs", "import", "/dev/zero"), "There is no file '/dev/zero'."),
         (("sweep", "embedded", "--data", "no-such-file.jsonl"), "no-such-file"),
         (("sweep", "embedded", "--data", "phonemes", "--unsloth-class", "Fast"), "FastLanguageModel, FastModel"),

@@ -12,7 +12,7 @@ from tests.support.runs.toy import ASSETS
 UNSLOTHS = ("colab", "script", "notebook", "unsloth")
 OTHERS = [name for name in FORMATS if name not in UNSLOTHS]
 REFUSED = {
-    "Conv1D": ("openai-community/gpt2", {"target_modules": ("c_attn", "c_proj", "c_fc")}),
+    "Conv1D": ("openai-community/gpt2", {"target_modules": ("c_attn", "c_proj", "c_fc"), "precision": "bf16"}),
     "scheme": ("Qwen/Qwen3-30B-A3B", {"moe_scheme": "peft-remap"}),
     "experts": ("Qwen/Qwen3-30B-A3B", {"target_modules": "mlp"}),
     "flag": ("Qwen/Qwen3-4B", {"finetune_mlp_modules": False}),

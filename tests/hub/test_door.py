@@ -11,6 +11,7 @@ from threading import Event
 
 import pytest
 
+from rankviz.child import ASKING
 from rankviz.children import Bounds, Children
 from rankviz.errors import (
     BadAdapterError,
@@ -32,7 +33,8 @@ from tests.support.web import played_hub
 def door(*, seconds: float = 600, at_once: int = 2, copies: Copies | None = None, **line) -> Door:
     def children() -> Children:
         places = FairLine(at_once, **{"busy": "Try again in a moment.", "seconds": 600} | line)
-        return Children(Bounds(seconds=seconds, memory_bytes=10**9), line=places, folder=TemporaryDirectory)
+        bounds = Bounds(seconds=seconds, memory_bytes=10**9)
+        return Children(bounds, line=places, folder=TemporaryDirectory, variables=ASKING)
 
     return Door(children(), children(), copies)
 

@@ -26,7 +26,7 @@ from tests.support.runs.toy import TOY
         ("[" * 100_000, "config.json is nested too deep"),
         (
             json.dumps(LLAMA | {"num_hidden_layers": 10**9}),
-            "num_hidden_layers is 1,000,000,000; RankViz takes 0 to 1,000.",
+            "num_hidden_layers is 1,000,000,000; RankViz takes 0 to 400.",
         ),
         (json.dumps(LLAMA | {"hidden_size": -16}), "hidden_size is -16"),
         (json.dumps(LLAMA | {"vocab_size": "many"}), "vocab_size is 'many'; it should be a whole number"),
@@ -149,7 +149,7 @@ def test_the_sentence_comes_out_of_the_real_worker(tmp_path):
 
 @pytest.mark.torch
 def test_a_model_too_large_to_lay_out_ends_within_its_limits(tmp_path):
-    huge = LLAMA | {"model_type": "mixtral", "num_hidden_layers": 1000, "hidden_size": 16, "num_local_experts": 8}
+    huge = LLAMA | {"model_type": "mixtral", "num_hidden_layers": 400, "hidden_size": 16, "num_local_experts": 8}
 
     with pytest.raises((BadConfigError, WorkerError)) as caught:
         introspect_config(config_file(tmp_path, huge), children=Children(Bounds(seconds=2, memory_bytes=16 * GIB)))
