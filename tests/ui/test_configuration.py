@@ -52,8 +52,8 @@ def test_what_is_private_is_said_to_be_so_to_those_who_call_endpoints(app):
     assert {"public"} == set(named.values())
 
 
-def test_the_html_of_the_page_has_at_most_250_kilobytes(address):
-    assert len(urllib.request.urlopen(address).read()) <= 250_000
+def test_the_html_of_the_page_has_at_most_255_kilobytes(address):
+    assert len(urllib.request.urlopen(address).read()) <= 255_000
 
 
 def test_endpoints_are_told_to_those_who_call_them_and_not_in_the_page(address):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rankviz.api.json.verdicts import verdict_json
-from rankviz.core.runs.events import Evaluated
+from rankviz.core.runs.events import Evaluated, RunCompleted
 from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.errors import BadDataError, InvalidSettingError
 from rankviz.verdict import CANT_TELL, judge, losses_of, read_table, sentences
@@ -17,6 +17,8 @@ from tests.support.runs.verdict_tables import table
 from tests.verdict.test_accuracy_rates import answers
 
 HEAD = "rank,seed,example,correct\n"
+
+COMPLETED = RunCompleted(time=2.0, train_seconds=1.0, peak_memory_bytes=2**30, peak_memory_kind="process resident")
 
 
 def counted_sweep(api, hits, *, seeds=(0, 1, 2), loss=1.0):
@@ -41,6 +43,7 @@ def counted_sweep(api, hits, *, seeds=(0, 1, 2), loss=1.0):
                 example_exact_matches=(*matches[:3], None),
             )
             api.workspace.store.append(run.run_id, event)
+        api.workspace.store.append(run.run_id, COMPLETED)
     return sweep_id
 
 

@@ -14,6 +14,8 @@ from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
 from tests.verdict.test_table import write
 
+COMPLETED = RunCompleted(time=2.0, train_seconds=1.0, peak_memory_bytes=2**30, peak_memory_kind="process resident")
+
 
 def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, tokens=(), read="", **settings):
     """A sweep whose runs were evaluated example by example: loss of the rank, of the seed, and of the pair. tokens: of
@@ -40,6 +42,7 @@ def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, tokens=(), read="
                     example_tokens=tokens,
                 ),
             )
+        api.workspace.store.append(run.run_id, COMPLETED)
     return sweep_id
 
 
@@ -61,6 +64,7 @@ def two_lengths(api, *, counted=True):
                 example_tokens=(1, 9) if counted or run.request.r == 64 else (),
             )
             api.workspace.store.append(run.run_id, event)
+        api.workspace.store.append(run.run_id, COMPLETED)
     return sweep_id
 
 

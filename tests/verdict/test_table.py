@@ -125,7 +125,7 @@ def test_the_command_prints_a_row_a_rank_and_sentences(tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["no-such.csv"], "No file 'no-such.csv'"),
+        (["no-such.csv"], "no-such.csv': give a CSV file"),
         (["LOSSES", "--tolerance", "wide"], "such as 2% (got 'wide')"),
         (["LOSSES", "--tolerance", "2%"], "needs --base-loss"),
     ],

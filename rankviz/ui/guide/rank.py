@@ -20,7 +20,7 @@ from rankviz.units import rounded_percent as percent
 WHAT_IT_IS = (
     "LoRA leaves the weights of the base unchanged. Beside each targeted weight matrix it trains two thin matrices, A "
     "with r rows and B with r columns, and adds their product to the weight. A higher rank r can learn a more complex "
-    "change; the adapter file grows in proportion. The table shows what else grows with it in this model."
+    "change; the adapter file grows in proportion, and the table shows what else grows with it in this model."
 )
 
 

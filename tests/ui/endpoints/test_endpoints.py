@@ -30,8 +30,8 @@ def test_unsloths_settings_and_the_data_are_the_last_arguments_with_a_type_a_def
     last = ["unsloth_class", *FLAGS, *DATA, "text_only"]
 
     assert last == list(parameters)[-10:]
-    assert ["FastLanguageModel", *[None] * 8] == [parameters[each].default for each in last]
-    assert [str, *[bool | None] * 4, *[int | None] * 3, float | None] == [hints[each] for each in last]
+    assert ["FastLanguageModel", *[None] * 8, False] == [parameters[each].default for each in last]
+    assert [str, *[bool | None] * 4, *[int | None] * 3, float | None, bool] == [hints[each] for each in last]
     assert set(parameters) == {each for each in parameters if meanings.get(each)}
 
 
