@@ -12,7 +12,8 @@ TEXT = """\
 tensors have shapes but no values, and a copy of torch's allocator counts them. It needs no GPU and no weights.
 Unsloth's blocks are not compiled there. `rankviz probe --simulate` does the same for one model. Compared with {rows}
 settings measured on a T4, the simulated peak is {mean_error} off on average and {worst_error} at most ({made}).
-
+"""
+DRAWN = """
 The estimate is then compared with {drawn} simulated settings, drawn with seed {seed} from the catalogue: a model of
 every family, GPUs, precisions, lengths, batches, checkpointing, target modules and ranks. An error is a share of the
 simulated peak. The mean is {estimate_error}, and {inside} are inside the estimated range.
@@ -23,7 +24,14 @@ simulated peak. The mean is {estimate_error}, and {inside} are inside the estima
 
 def simulated_steps(truth: Mapping[str, Any]) -> str:
     """Tables and figures."""
-    settings = [row for row in truth["settings"] if "error_share" in row]
+    about = TEXT.format(
+        rows=len(truth["rows"]),
+        mean_error=percent(truth["mean_error"], 2),
+        worst_error=percent(truth["worst_error"], 2),
+        made=truth["made"],
+    )
+    if not (settings := [row for row in truth["settings"] if "error_share" in row]):
+        return f"{about}\nNo estimate has been compared with simulated settings yet."
     errors = [abs(row["error_share"]) for row in settings]
     missing = [row for row in truth["settings"] if "error_share" not in row]
     rows = [
@@ -37,15 +45,12 @@ def simulated_steps(truth: Mapping[str, Any]) -> str:
     header = ["Model", "GPU", "Program", "Batch x length x accumulation", "Checkpointing", "Adapter"]
     header += ["Simulated GiB", "Estimated GiB", "Error"]
     names = ", ".join(sorted(row["setting"].split(" | ")[0] for row in missing))
-    return TEXT.format(
-        rows=len(truth["rows"]),
-        mean_error=percent(truth["mean_error"], 2),
-        worst_error=percent(truth["worst_error"], 2),
-        made=truth["made"],
+    drawn = DRAWN.format(
         drawn=len(settings),
         seed=truth["seed"],
-        estimate_error=percent(sum(errors) / len(errors), 1) if errors else "not known",
-        inside=percent(sum(row["inside"] for row in settings) / len(settings), 0) if settings else "none",
+        estimate_error=percent(sum(errors) / len(errors), 1),
+        inside=percent(sum(row["inside"] for row in settings) / len(settings), 0),
         table=table(header, rows),
         missing=f"\nNot simulated: {names}." if names else "",
-    ).strip()
+    )
+    return f"{about}{drawn}".strip()
