@@ -142,8 +142,9 @@ def without_code(value: Any) -> Any:
     return value
 
 
-def _names_code(key: str) -> bool:
-    return key in OF_CODE or key.endswith(("_implementation", "_implementation_internal"))
+def _names_code(key: Any) -> bool:
+    """key: a name; a config that transformers has read may have numbers there (id2label)."""
+    return key in OF_CODE or str(key).endswith(("_implementation", "_implementation_internal"))
 
 
 def too_large(name: str, size_bytes: int) -> str:

@@ -158,3 +158,10 @@ def test_what_names_code_is_dropped_on_every_floor_and_shapes_stay():
     hostile = LLAMA | shapes | code | {"text_config": LLAMA | code, "towers": [shapes | code]}
 
     assert LLAMA | shapes | {"text_config": LLAMA, "towers": [shapes]} == without_code(hostile)
+
+
+def test_labels_with_numbers_as_keys_stay():
+    """As transformers has them, once it has read a config."""
+    labels = {"id2label": {0: "LABEL_0", 1: "LABEL_1"}}
+
+    assert LLAMA | labels == without_code(LLAMA | labels)
