@@ -42,7 +42,7 @@ class AdviceAnswer:
     target_names: tuple[str, ...]
     """What it reaches."""
     setting: Setting
-    """What the advised adapter costs, on which GPU."""
+    """Model, rank and GPU of the advised adapter, with its estimate."""
     forecast: Forecast
     """Of quality by rank, in the unit of the study that leads the advice."""
     own: OwnResult | None = None

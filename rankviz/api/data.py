@@ -35,7 +35,7 @@ class MeasuredData:
     """Of an example, chat template included."""
     longest_tokens: Range
     lengths: tuple[int, ...] = ()
-    """Of the examples at LENGTH_SHARES, expected."""
+    """Expected tokens of the examples at LENGTH_SHARES, from the shortest on."""
     traits: tuple[Trait, ...] = ()
     notes: tuple[str, ...] = ()
     """What is read otherwise than it stands there, as sentences."""

@@ -33,7 +33,7 @@ LAYING_OUT = Work(
     busy="lays out at most {at_once} at once of models that are not in its catalogue, and is busy with others"
 )
 READING_WAITING, LAYOUTS_WAITING = 6, 2
-"""Who waits in either line. A layout takes seconds, reading up to a minute."""
+"""Most requests that wait in each line. A layout takes seconds, reading up to a minute."""
 OPERATIONS = 5
 """That start runs at once, and the same of those that change some. What is heavy in them has places of its own."""
 OPERATIONS_WAITING = 4

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rankviz.core.probe.summary import ProbeSummary
 
 SIMULATION_BOUNDS = {"seconds": 1800, "memory_bytes": 24 * 2**30}
-"""Of one simulation, which takes half a minute for most models."""
+"""Limits of one simulation, which takes half a minute for most models."""
 
 
 class Probes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RESULT_FILE = "validation.json"
 TRUTH_FILE = "truth.json"
-"""Of `make truth`."""
+"""Results of `make truth`: simulated training steps beside estimates and measured rows."""
 _MADE_BY = {RESULT_FILE: "make validate", TRUTH_FILE: "make truth"}
 Part = TypeVar("Part")
 

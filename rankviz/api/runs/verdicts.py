@@ -125,7 +125,7 @@ class Verdicts:
     def fast_curve(
         self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
     ) -> Reading | None:
-        """What the best fast curve of a sweep shows; None of a sweep without one, or that still trains.
+        """Return what the best fast curve of a sweep shows; None for a sweep without one, or that still trains.
 
         Args:
             sweep_id: One's own sweep or a recorded one.

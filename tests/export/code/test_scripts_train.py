@@ -38,8 +38,8 @@ MERGING = re.compile(
 )
 """The shape whose scripts merge, too, and the marks before the lines that do."""
 LEARNED = {"messages": 2, "conversations": 2, "prompts": 1, "text": 1, "instruction": 1}
-ROWS = 20
 """Answers that are learned of a row, by its kind."""
+ROWS = 20
 PLAIN = re.compile(r"\d+ ([a-h]) \1{6}<\|im_end\|>")
 """A row of plain text: all of it is learned."""
 SHOWN = ("PROMPT", "EXPECTED", "BEFORE", "AFTER")
