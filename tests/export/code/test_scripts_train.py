@@ -39,7 +39,6 @@ MERGING = re.compile(
 """The shape whose scripts merge, too, and the marks before the lines that do."""
 LEARNED = {"messages": 2, "conversations": 2, "prompts": 1, "text": 1, "instruction": 1}
 """Answers that are learned of a row, by its kind."""
-ROWS = 20
 PLAIN = re.compile(r"\d+ ([a-h]) \1{6}<\|im_end\|>")
 """A row of plain text: all of it is learned."""
 SHOWN = ("PROMPT", "EXPECTED", "BEFORE", "AFTER")
@@ -69,7 +68,7 @@ def ran(tmp_path_factory):
             if shape == MERGED:
                 text = MERGING.sub("", text)
             (place / "train.py").write_text(text, encoding="utf-8")
-            write_rows(place / "train.jsonl", kind, ROWS)
+            write_rows(place / "train.jsonl", kind)
             recipes[framework, shape] = made
             jobs["unsloth" if framework == "unsloth" else "plain"].append(str(place))
     results = {}
@@ -97,7 +96,7 @@ def test_its_held_out_loss_falls(ran, framework, shape):
     losses = ran[framework, shape][1]["losses"]
 
     assert 4 == len(losses)
-    assert losses[-1] < losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("shape", CASES)
@@ -120,7 +119,7 @@ def test_it_ends_with_answers_from_before_and_after_and_the_size_of_the_adapter(
     result = ran[framework, shape][1]
     printed = result["printed"]
 
-    assert [1, 1, 1, 1] == [len(re.findall(f"^{word}", printed, re.MULTILINE)) for word in SHOWN]
+    assert [4, 4, 4, 4] == [len(re.findall(f"^{word}", printed, re.MULTILINE)) for word in SHOWN]
     assert f"{result['files']['adapter_model.safetensors']:,}" == SIZE.search(printed)[1]
 
 
