@@ -44,7 +44,7 @@ def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_run
     ranks = page.evaluate("document.querySelector('#train-curve .rv-plot').data[2].x")
     assert [2, 4, 8] == list(ranks)
     words = page.locator("#train-words")
-    words.get_by_role("heading", name="Train next").wait_for()
+    words.get_by_role("heading", name=re.compile("Train next|rank so far")).wait_for()
     words.get_by_role("heading", name="Smallest good adapter").wait_for()
     page.locator("#status").get_by_role("link", name="Open this sweep on Runs").click()
     page.locator("#sweep-summary", has_text="Smallest good adapter").wait_for()
