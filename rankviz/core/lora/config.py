@@ -138,34 +138,34 @@ def saved_dtype(framework: Framework, precision: str) -> Literal["fp32", "fp16",
     return "fp32" if precision == "fp32" else "bf16"
 
 
-def settle_rank(asked: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -> None:
+def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -> None:
     """Settle `ranks` and `alpha` of a question or a sweep that has left them out (None): from its `lora`, where rank
     and alpha are given there, or as usual. Given there alone, an alpha that equals the rank follows it ("r"). The lora
     then keeps neither.
 
     InvalidSettingError where something is given in both places and differs.
     """
-    lora, plain = asked.lora, LoraConfig()
+    lora, plain = question.lora, LoraConfig()
     ranks, alpha = usual_ranks, usual_alpha
     r_given, alpha_given = not isinstance(lora.r, Usual), not isinstance(lora.lora_alpha, Usual)
     if r_given or alpha_given:
-        follows = lora.lora_alpha == lora.r and asked.ranks is None
+        follows = lora.lora_alpha == lora.r and question.ranks is None
         ranks = (lora.r if r_given else int(lora.r),)
         alpha = "r" if follows else repr(lora.lora_alpha)
-    if asked.ranks is not None:
-        if r_given and lora.r not in asked.ranks:
-            raise _given_twice("The rank", f"r = {lora.r}", f"{', '.join(map(str, asked.ranks))} as ranks")
-        ranks = asked.ranks
-    if asked.alpha is not None:
-        if alpha_given and lora_alpha(asked.alpha, lora.r) != lora.lora_alpha:
-            raise _given_twice("Alpha", f"{lora.lora_alpha:g}", f"{asked.alpha} as alpha")
-        alpha = asked.alpha
+    if question.ranks is not None:
+        if r_given and lora.r not in question.ranks:
+            raise _given_twice("The rank", f"r = {lora.r}", f"{', '.join(map(str, question.ranks))} as ranks")
+        ranks = question.ranks
+    if question.alpha is not None:
+        if alpha_given and lora_alpha(question.alpha, lora.r) != lora.lora_alpha:
+            raise _given_twice("Alpha", f"{lora.lora_alpha:g}", f"{question.alpha} as alpha")
+        alpha = question.alpha
     for name, value in (
         ("ranks", ranks),
         ("alpha", alpha),
         ("lora", replace(lora, r=plain.r, lora_alpha=plain.lora_alpha)),
     ):
-        object.__setattr__(asked, name, value)
+        object.__setattr__(question, name, value)
 
 
 def _given_twice(name: str, in_lora: str, outside: str) -> InvalidSettingError:
