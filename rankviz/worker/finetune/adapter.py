@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 
 
@@ -16,6 +17,23 @@ def peft_arguments(plan: AdapterPlan) -> dict[str, Any]:
     if plan.modules_to_save:
         arguments["modules_to_save"] = list(plan.modules_to_save)
     return arguments
+
+
+def with_peft_adapter(model: Any, lora: LoraConfig, plan: AdapterPlan) -> Any:
+    """Attach the adapter of the plan by PEFT alone. Not imported above: runs import Unsloth before PEFT."""
+    import peft
+
+    config = peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=0,
+        bias="none",
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        task_type="CAUSAL_LM",
+        **peft_arguments(plan),
+    )
+    return peft.get_peft_model(model, config)
 
 
 def unsloth_arguments(plan: AdapterPlan, left_out: Sequence[str] = ()) -> dict[str, Any]:

@@ -6,13 +6,12 @@ Only probes come here; Unsloth must not be imported in the same process, since i
 from typing import Any
 
 import torch
-from peft import LoraConfig as PeftConfig
-from peft import get_peft_model, prepare_model_for_kbit_training
+from peft import prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.worker.finetune.adapter import peft_arguments
+from rankviz.worker.finetune.adapter import with_peft_adapter
 from rankviz.worker.settings import Settings
 
 
@@ -33,19 +32,7 @@ def attach(model: Any, lora: LoraConfig, plan: AdapterPlan, settings: Settings) 
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=settings.gradient_checkpointing is True
         )
-    return get_peft_model(
-        model,
-        PeftConfig(
-            r=lora.r,
-            lora_alpha=lora.lora_alpha,
-            **peft_arguments(plan),
-            lora_dropout=0,
-            bias="none",
-            use_rslora=lora.use_rslora,
-            use_dora=lora.use_dora,
-            task_type="CAUSAL_LM",
-        ),
-    )
+    return with_peft_adapter(model, lora, plan)
 
 
 def _quantization(settings: Settings) -> BitsAndBytesConfig | None:

@@ -27,7 +27,7 @@ from rankviz.core.cost.unsloth import overflows_in_fp16
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.probe.simulated import Simulated
 from rankviz.errors import UserError
-from rankviz.worker.finetune.adapter import peft_arguments
+from rankviz.worker.finetune.adapter import with_peft_adapter
 from rankviz.worker.introspect.build import build, cut_config
 from rankviz.worker.simulate.device import Card, become
 from rankviz.worker.simulate.fakes import as_on_a_card
@@ -163,8 +163,7 @@ class Run:
         return model.train()
 
     def _attach(self, model: Any) -> Any:
-        from peft import LoraConfig as PeftConfig
-        from peft import get_peft_model, prepare_model_for_kbit_training
+        from peft import prepare_model_for_kbit_training
 
         from rankviz.worker.introspect.main import layers_of
 
@@ -172,20 +171,7 @@ class Run:
         if self.program.prepares:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoints)
         plan = plan_on(layers_of(self.config), self.lora, self.training, Device(cuda=True))
-        lora = self.lora
-        model = get_peft_model(
-            model,
-            PeftConfig(
-                r=lora.r,
-                lora_alpha=lora.lora_alpha,
-                lora_dropout=0,
-                bias="none",
-                use_rslora=lora.use_rslora,
-                use_dora=lora.use_dora,
-                task_type="CAUSAL_LM",
-                **peft_arguments(plan),
-            ),
-        )
+        model = with_peft_adapter(model, self.lora, plan)
         if checkpoints:
             model.gradient_checkpointing_enable()
             model.enable_input_require_grads()
