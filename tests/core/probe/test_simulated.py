@@ -33,7 +33,7 @@ def test_a_simulated_probe_says_that_nothing_was_measured_and_how_far_off_simula
     said, value = probe.sentences(), probe.as_json()
 
     assert said[0].startswith("Nothing was measured")
-    assert "0.3% off on average, 1.6% at most" in said[1]
+    assert "0.3 % off on average, 1.6 % at most" in said[1]
     assert "forward. Attention kernel: math" in said[2]
     assert (3 * 2**30, 4 * 2**30, "forward") == (value["allocated_bytes"], value["reserved_bytes"], value["moment"])
     assert {"low": 1, "expected": 2, "high": 3} == value["estimate_bytes"]
