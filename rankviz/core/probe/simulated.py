@@ -102,7 +102,7 @@ class SimulatedProbe:
         return [
             f"Nothing was measured: training steps of the real model code ran on a simulated {self.gpu}, without "
             "weights.",
-            f"Compared with measured runs on a T4, simulated peaks are {units.rounded_percent(self.mean_error)} off on average, "
-            f"{units.rounded_percent(self.worst_error)} at most.",
+            f"Compared with measured runs on a T4, simulated peaks are {units.rounded_percent(self.mean_error)} off on "
+            f"average, {units.rounded_percent(self.worst_error)} at most.",
             f"The peak is at this moment of a step: {self.run.moment}. Attention kernel: {kernels}.",
         ]
