@@ -382,8 +382,9 @@ window.RankViz = (() => {
     event.target.select();
   });
   document.addEventListener("click", (event) => {
-    const isFirst = event.detail === 1 && search(event) && !search(event).classList.contains("rv-typed");
-    if (isFirst) setTimeout(() => event.target.select()); // the browser sets the caret after a click
+    if (event.detail !== 1 || !search(event)) return;
+    // The browser sets the caret after a click; a key may be faster than the timer.
+    setTimeout(() => search(event).classList.contains("rv-typed") || event.target.select());
   });
   document.addEventListener(
     "keydown",

@@ -54,7 +54,7 @@ def test_no_address_is_fetched_for_a_file_argument(during, ann, space, proxied):
     assert folders == len(list(space.home.glob("tmp/page/*")))
 
 
-REACHED = ["/", "/config", "/theme.css", "/rankviz/health", "/rankviz/visitor", "/gradio_api/info", "/nothing"]
+REACHED = ["/", "/config", "/theme.css", "/rankviz/visitor", "/gradio_api/info", "/nothing"]
 REACHED += ["/gradio_api/queue/data?session_hash=x", "/gradio_api/mcp/", "/gradio_api/file=/etc/passwd"]
 SENT = ["queue/join", "run/predict", "call/start_sweep", "call/v2/start_sweep", "upload", "mcp/", "cancel"]
 SENT = [f"/gradio_api/{name}" for name in SENT] + ["/rankviz/answer", "/rankviz/admin", "/login"]

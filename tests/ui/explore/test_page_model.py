@@ -52,3 +52,21 @@ def test_a_suggestion_is_taken_with_the_arrow_keys(page):
 
     page.wait_for_function("document.querySelector('#model input').value.includes(' · ')")
     page.wait_for_url(re.compile("model=[^&]*[Pp]hi-4"))
+
+
+def test_a_key_that_is_faster_than_the_selection_of_a_click_is_kept(page):
+    page.goto(LLAMA)
+    restored(page)
+
+    selected = page.locator("#model input").evaluate(
+        """async (box) => {
+            box.dispatchEvent(new MouseEvent("click", { detail: 1, bubbles: true }));
+            box.value = "p";
+            box.setSelectionRange(1, 1);
+            box.dispatchEvent(new InputEvent("input", { bubbles: true }));
+            await new Promise((resolve) => setTimeout(resolve, 50));
+            return box.selectionEnd - box.selectionStart;
+        }"""
+    )
+
+    assert 0 == selected
