@@ -174,7 +174,7 @@ def predicted(setting: Setting) -> Range:
     device = card(gpu)
     stack = stack_on(device, setting.training, False, load_assumptions(ASSETS))
     stack = replace(stack, measured_habits=replace(stack.habits, loads_plain_nf4=True))
-    model = load_model(ASSETS, setting.model_id)
+    model = replace(load_model(ASSETS, setting.model_id), whole=None)  # what is simulated is the text tower alone
     chain = predict(model, setting.lora, stack, device, usable_bytes=device.usable_bytes)
     return chain.memory_at(setting.lora.r).allocated_band
 
@@ -205,9 +205,11 @@ def simulated(setting: Setting) -> dict[str, Any]:
 
 
 def attempt(setting: Setting) -> dict[str, Any]:
-    """`simulated`, or {"error": ...}."""
+    """`simulated`, or why it cannot be: {"why_not": ...}, or {"error": ...} where nobody knows."""
     try:
         return simulated(setting)
+    except UserError as error:
+        return {"why_not": str(error)}
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         words = str(error).strip().splitlines()
@@ -257,7 +259,7 @@ def _document(result: dict[str, list[dict]], seed: int) -> dict[str, Any]:
     """assets/truth.json: the figures that docs and `rankviz probe --simulate` give."""
     errors = [abs(row["error_share"]) for row in result["rows"] if "error_share" in row]
     kept = ("setting", "row_id", "reference", "allocated", "predicted", "low", "high", "error_share", "inside")
-    kept += ("moment", "kernels", "error")
+    kept += ("moment", "kernels", "error", "why_not")
 
     def short(row: dict[str, Any]) -> dict[str, Any]:
         names = {"allocated": "simulated", "reference": "measured" if row["row_id"] else ""}
@@ -276,8 +278,8 @@ def _document(result: dict[str, list[dict]], seed: int) -> dict[str, Any]:
 def _show(setting: Setting, result: dict[str, Any], expected: Range | None, reference: int | None) -> dict[str, Any]:
     """One line printed, one row kept. `reference` is the measured figure, or the simulated one for a prediction."""
     row = {"setting": setting.words, "row_id": setting.row_id, **result}
-    if "error" in result:
-        print(f"  FAILED    {setting.words}: {result['error']}", flush=True)
+    if why := result.get("error") or result.get("why_not"):
+        print(f"  {'FAILED' if 'error' in result else 'left out'}  {setting.words}: {why}", flush=True)
         return row
     value = result["allocated"] if expected is None else expected.expected
     row |= {"error_share": value / reference - 1, "reference": reference}
@@ -308,7 +310,7 @@ def check(
     kept = []
     for setting, result in simulate(settings, jobs):
         expected = None
-        if not measured and "error" not in result:
+        if not measured and "allocated" in result:
             expected = predicted(setting)
         reference = setting.measured if measured else result.get("allocated")
         kept.append(_show(setting, result, expected, reference))

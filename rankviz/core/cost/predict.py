@@ -23,8 +23,9 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 
 FP32_ACTIVATION = ("apertus",)
-"""model_types whose activation function (xIELU) autocast runs in fp32. bitsandbytes' layers answer in the dtype that
-they are given (nn/modules.py, Linear4bit.forward), so the residual stream is fp32 from there on."""
+"""model_types whose activation function (xIELU) autocast runs in fp32, as it does torch's LayerNorm. bitsandbytes' layers
+answer in the dtype that they are given (nn/modules.py, Linear4bit.forward), so the residual stream is fp32 from there
+on."""
 
 
 class Prediction(NamedTuple):
@@ -88,16 +89,24 @@ def predict(
 
 
 def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
-    """The stack with fp32 hidden states where an activation function raises them and a 4-bit layer keeps them so, and
-    with fp32 throughout where RankViz's scripts for TRL and PEFT train so."""
+    """The stack with fp32 hidden states where an activation function or a LayerNorm raises them and a 4-bit layer keeps
+    them so, and with fp32 throughout where RankViz's scripts for TRL and PEFT train so."""
     habits = stack.habits
     if stack.measured_habits is None and plain_fp32(model, stack.setup.precision, device):
         fp32 = replace(habits, fp32_compute=True, autocast=False, adapter_bytes=4, saved_bytes=4)
         return replace(stack, measured_habits=fp32)
-    if model.model_type not in FP32_ACTIVATION or not stack.setup.quantized or habits.unsloth_kernels:
+    raises = model.model_type in FP32_ACTIVATION or _has_layer_norms(model)
+    quantizes = stack.setup.quantized and model.unquantized_parameters < model.total_parameters
+    if not raises or not quantizes or habits.unsloth_kernels:
         return stack
     raised = "norms" if stack.autocasts and habits.raised == "none" else habits.raised
     return replace(stack, measured_habits=replace(habits, raised=raised))
+
+
+def _has_layer_norms(model: ModelSpec) -> bool:
+    """Whether its norms are torch's LayerNorm, which has a bias, rather than an RMS norm."""
+    norms = [module for module in model.plain_modules if module.is_norm and module.part != "vision"]
+    return any(tensor.name == "bias" for module in norms for tensor in module.tensors)
 
 
 @lru_cache(maxsize=512)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import _meta_registrations, nn
+from torch._subclasses import FakeTensor
 
 
 def as_on_a_card() -> None:
@@ -21,9 +22,23 @@ def as_on_a_card() -> None:
     JITFunction.run = lambda self, *args, **more: None
     nn.Module._apply = _apply
     torch.Tensor.__getitem__ = _getitem
+    FakeTensor.tolist = _tolist
+    _meta_registrations._meta_grouped_mm_common = _meta_grouped_mm
 
 
 _GETITEM = torch.Tensor.__getitem__
+_TOLIST = FakeTensor.tolist
+_META_GROUPED_MM = _meta_registrations._meta_grouped_mm_common
+
+
+def _tolist(self: FakeTensor) -> Any:
+    """Whole numbers are 0: transformers asks where each expert's tokens end, for products into tensors made before."""
+    return _TOLIST(self) if self.is_floating_point() or self.dim() != 1 else [0] * len(self)
+
+
+def _meta_grouped_mm(a: torch.Tensor, b: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+    """In any dtype, as torch 2.13's kernel; what torch says of shapes allows bf16 alone."""
+    return _META_GROUPED_MM(a.bfloat16(), b.bfloat16(), *rest, **more).to(a.dtype)
 
 
 def _getitem(self: torch.Tensor, index: Any) -> Any:

@@ -143,10 +143,10 @@ class Run:
         )
 
     def _answer(self, tensor: torch.Tensor) -> Any:
-        """transformers asks whether all of a mask is set, AdamW how many steps there were (on the CPU); nothing else
-        is looked at."""
+        """transformers asks whether all of a mask is set; on the CPU, AdamW how many steps there were, and OPT whether a
+        block is dropped. Nothing else is looked at."""
         if tensor.fake_device.type == "cpu":
-            return 1.0
+            return False if tensor.dtype == torch.bool else 1.0
         if tensor.dtype == torch.bool:
             return not self.padded
         raise UserError("This model's code looks at the values of its data, so it cannot be simulated.")
@@ -157,6 +157,8 @@ class Run:
         # None leaves it to transformers: SDPA, or eager where the architecture has no other.
         attention = "eager" if training.attn_implementation == "eager" else None
         model = build(self.config, attn_implementation=attention, dtype=self.dtype)
+        if any("Mamba" in type(module).__name__ for module in model.modules()):
+            raise UserError("Mamba's kernels cannot be simulated, and the code without them takes many times as much.")
         if training.quantized:
             _quantize(model, training.precision, self.compute)
         model.requires_grad_(False)
@@ -182,7 +184,10 @@ class Run:
         if self.program.fused_loss:
             from trl.trainer.utils import add_fused_lm_head
 
-            add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
+            whole = model.get_base_model()
+            if whole.base_model is whole:
+                raise UserError(f"TRL's loss needs a model inside {type(whole).__name__}, and transformers names none.")
+            add_fused_lm_head(whole, outputs=("log_probs", "entropy", "is_top1"))
         return model.train()
 
     def _train(self, model: Any) -> dict[str, int]:
@@ -291,7 +296,10 @@ def materialize(model: Any) -> None:
 
 
 def _packed(linear: Any) -> nn.Parameter:
-    """A weight as bitsandbytes holds it: two numbers a byte, a scale for 64, which double quantization packs too."""
+    """A weight as bitsandbytes holds it: two numbers a byte, a scale for 64, which double quantization packs too.
+
+    What it is packed from is on the card meanwhile, so that later weights fill the room which that leaves.
+    """
     from bitsandbytes.functional import QuantState
 
     def on_card(count: int, dtype: torch.dtype) -> torch.Tensor:
@@ -299,6 +307,8 @@ def _packed(linear: Any) -> nn.Parameter:
 
     old, numbers = linear.weight, linear.out_features * linear.in_features
     scales, nested = -(-numbers // 64), old.compress_statistics
+    packed_from = on_card(numbers, linear.compute_dtype)
+    maxima = on_card(scales, torch.float32)
     weight = nn.Parameter(torch.empty(((numbers + 1) // 2, 1), dtype=torch.uint8, device="cuda"), requires_grad=False)
     state = {"code": on_card(16, torch.float32), "blocksize": 64, "quant_type": old.quant_type}
     if nested:
@@ -308,9 +318,10 @@ def _packed(linear: Any) -> nn.Parameter:
             blocksize=256,
             dtype=torch.float32,
         )
-        state |= {"absmax": on_card(scales, torch.uint8), "state2": second, "offset": on_card(1, torch.float32)[0]}
-    else:
-        state["absmax"] = on_card(scales, torch.float32)
+        maxima = on_card(scales, torch.uint8)
+        state |= {"state2": second, "offset": on_card(1, torch.float32)[0]}
+    state["absmax"] = maxima
+    del packed_from
     shape = torch.Size((linear.out_features, linear.in_features))
     weight.quant_state = linear.quant_state = QuantState(shape=shape, dtype=linear.compute_dtype, **state)
     weight.compress_statistics, weight.quant_type, weight.quant_storage = nested, old.quant_type, torch.uint8

@@ -46,6 +46,8 @@ def run(setup, card, **more):
     return simulate(config, lora, setup, find_gpu(load_gpus(ASSETS), card), depth=2, **more)
 runs = {"L4": run(bf16, "L4"), "T4": run(sm75, "T4")}
 runs |= {"padded": run(sm75, "T4", padded=True), "nf4": run(four_bit, "L4")}
+config = config | {"model_type": "opt", "architectures": ["OPTForCausalLM"], "ffn_dim": 128, "word_embed_proj_dim": 64}
+runs["OPT"] = run(replace(four_bit, framework="trl", loss_path="fused"), "L4")
 print(json.dumps({name: [run.loaded, run.static, run.trainable_parameters, dict(run.kernels), run.workspaces]
                   for name, run in runs.items()}))
 """
@@ -87,3 +89,7 @@ def test_a_t4_runs_grouped_queries_in_the_math_kernel_unless_there_is_a_mask(run
 
 def test_each_of_the_two_threads_has_a_workspace_of_cublas(runs):
     assert 2 * 8_519_680 == runs["L4"][4]
+
+
+def test_no_block_is_dropped_at_random(runs):
+    assert {"flash": 8} == runs["OPT"][3]
