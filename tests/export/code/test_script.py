@@ -197,6 +197,27 @@ def test_a_card_without_bf16_gets_fp16_or_fp32_where_the_model_overflows_in_fp16
     assert "get_device_capability" not in written(framework=framework, precision="fp16")
 
 
+def test_what_may_train_in_16_bit_there_is_raised_to_fp32_which_fp16s_gradient_scaler_needs():
+    def raised(framework, **changes):
+        return "parameter.data = parameter.data.float()" in written(framework=framework, **changes)
+
+    copies = {"modules_to_save": ("lm_head",)}
+    assert raised("trl", precision="nf4")
+    assert raised("trl", precision="fp16", **copies)
+    assert raised("peft", precision="bf16", **copies)
+    # PEFT has raised it by itself.
+    assert not any(raised("peft", precision=precision) for precision in ("nf4", "bf16"))
+    assert not raised("peft", precision="nf4", **copies)
+    assert not raised("trl", precision="fp32", **copies)
+
+
+def test_the_size_that_the_adapter_will_have_follows_the_card():
+    words = "RankViz counts {:,} or, on a card without bf16, {:,}."
+
+    assert words.format(*made(framework="trl", precision="nf4").adapter_bytes) in written("trl", precision="nf4")
+    assert 1 == len(made(framework="peft", precision="nf4").adapter_bytes)
+
+
 def test_fp16_on_a_model_that_overflows_is_said():
     def notes(**changes):
         return " ".join(script(made(**changes)).replace("\n# ", " ").split())

@@ -46,6 +46,8 @@ def run(setup, card, **more):
     return simulate(config, lora, setup, find_gpu(load_gpus(ASSETS), card), depth=2, **more)
 runs = {"L4": run(bf16, "L4"), "T4": run(sm75, "T4")}
 runs |= {"padded": run(sm75, "T4", padded=True), "nf4": run(four_bit, "L4")}
+trl = replace(four_bit, framework="trl", loss_path="fused")
+runs |= {"trl nf4": run(trl, "L4"), "trl nf4 T4": run(trl, "T4")}
 print(json.dumps({name: [run.loaded, run.static, run.trainable_parameters, dict(run.kernels), run.workspaces]
                   for name, run in runs.items()}))
 """
@@ -87,3 +89,9 @@ def test_a_t4_runs_grouped_queries_in_the_math_kernel_unless_there_is_a_mask(run
 
 def test_each_of_the_two_threads_has_a_workspace_of_cublas(runs):
     assert 2 * 8_519_680 == runs["L4"][4]
+
+
+def test_trls_4_bit_adapter_is_in_bf16_or_on_a_card_without_it_in_fp32(runs):
+    adapters = [runs[name][1] - runs[name][0] for name in ("trl nf4", "trl nf4 T4")]
+
+    assert [2 * 3584, 4 * 3584] == adapters
