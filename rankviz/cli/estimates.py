@@ -25,10 +25,7 @@ def models(as_json: Json = False) -> None:
     table(
         units.counted(len(rows), "model"),
         ["Model", "Parameters", "Tower", "With all towers", "Verified"],
-        [
-            [r.id, f"{r.total_parameters:,}", r.tower, whole.get(r.id, ""), "yes" if r.verified else "no"]
-            for r in rows
-        ],
+        [[r.id, f"{r.total_parameters:,}", r.tower, whole.get(r.id, ""), "yes" if r.verified else "no"] for r in rows],
     )
 
 

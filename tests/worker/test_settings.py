@@ -47,7 +47,11 @@ def test_a_model_that_unsloth_forces_into_fp32_is_evaluated_without_autocast(mon
 
 @pytest.mark.parametrize(
     ("framework", "model_type", "computed", "fp16"),
-    [("trl", "qwen3", "float16", True), ("peft", "gemma3_text", "float32", False), ("unsloth", "gemma3", "float16", None)],
+    [
+        ("trl", "qwen3", "float16", True),
+        ("peft", "gemma3_text", "float32", False),
+        ("unsloth", "gemma3", "float16", None),
+    ],
 )
 def test_on_a_card_without_bf16_a_probe_computes_as_the_exported_script(
     monkeypatch, framework, model_type, computed, fp16

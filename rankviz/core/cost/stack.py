@@ -178,8 +178,10 @@ class Stack:
 
     @property
     def copies_inputs(self) -> bool:
-        """Each adapter turns its input into another dtype, and keeps the copy."""
-        wider = self.habits.adapter_bytes > self.activation_bytes
+        """Each adapter turns its input into another dtype, and keeps the copy. On bitsandbytes' layers that is left to
+        autocast (peft tuners/lora/bnb.py, requires_conversion)."""
+        by_autocast = self.setup.quantized and self.autocasts
+        wider = self.habits.adapter_bytes > self.activation_bytes and not by_autocast
         return (wider or (self.autocasts and self.activation_bytes == 4)) and not self.habits.unsloth_kernels
 
     @property
