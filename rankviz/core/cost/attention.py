@@ -42,7 +42,7 @@ UNSLOTH_FLEX_SINKS = ("gpt_oss",)
 UNSLOTH_EAGER = ("deepseek_v4", "gemma3n")
 """How the model_types begin that Unsloth loads with eager attention (models/_utils.py, _EAGER_ONLY_PREFIXES)."""
 WIDEST_FLASH = 256
-"""Elements of a head in torch's flash kernel and in FlashAttention 2, and in transformers' own bound for grouped keys."""
+"""Elements of a head in torch's flash kernel, in FlashAttention 2, and in transformers' bound for grouped keys."""
 WIDEST_CUDNN = 128
 
 

@@ -17,7 +17,7 @@ from rankviz.core.cost.notes.in_fp32 import in_fp32
 from rankviz.dataset import tokens
 from rankviz.export import recipe, script
 from rankviz.export.words import row_of
-from tests.support.models.recipes import made
+from tests.support.models.recipes import PLAN, made
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
 
@@ -212,10 +212,10 @@ def test_what_may_train_in_16_bit_there_is_raised_to_fp32_which_fp16s_gradient_s
 
 
 def test_the_size_that_the_adapter_will_have_follows_the_card():
-    words = "RankViz counts {:,} or, on a card without bf16, {:,}."
+    trl = made(framework="trl", precision="nf4", trained=PLAN)
 
-    assert words.format(*made(framework="trl", precision="nf4").adapter_bytes) in written("trl", precision="nf4")
-    assert 1 == len(made(framework="peft", precision="nf4").adapter_bytes)
+    assert "RankViz counts {:,} or, on a card without bf16, {:,}.".format(*trl.adapter_bytes) in script(trl)
+    assert 1 == len(made(framework="peft", precision="nf4", trained=PLAN).adapter_bytes)
 
 
 def test_fp16_on_a_model_that_overflows_is_said():

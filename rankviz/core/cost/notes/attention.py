@@ -25,8 +25,8 @@ FUSED_FROM = "2.14"
 
 
 def attention_notes(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[str]:
-    """A sentence where flash attention was asked for and is refused, and where blocks hold the matrix though nobody asked
-    for eager attention, or would without padding."""
+    """A sentence where flash attention was asked for and is refused, and where blocks hold the matrix, or would without
+    padding, though nobody asked for eager attention."""
     attention, setup = heaviest(model, shape, stack), stack.setup
     if attention and setup.attn_implementation == "flash":
         why = _refused(model, shape, stack)
