@@ -165,7 +165,7 @@ def of_llamafactory(made: Recipe, tokens: Sequence[Any]) -> dict[str, Any]:
     """Without tokens: its templates are its own."""
     return {
         "trained": made.adapter_parameters,
-        "bytes": made.adapter_bytes,
+        "bytes": made.adapter_bytes[0],
         "steps": made.trained_steps,
         "rows": len(tokens) - math.ceil(HELD_OUT_SHARE * len(tokens)),
         "length": made.training.max_length,

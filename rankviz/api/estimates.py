@@ -13,14 +13,13 @@ from rankviz.api.runs.measured import Measured
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.basis import Basis, basis_of
-from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.adapter import dtype_on, file_bytes_on, plan_on
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
 from rankviz.core.cost.notes.cards import card_notes
 from rankviz.core.cost.notes.published import as_stored, by_name
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.stack import Stack, stack_on
-from rankviz.core.lora.config import adapter_dtype, saved_dtype
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.note import Caution
 
@@ -150,20 +149,16 @@ class Estimates:
     def adapter(self, question: Question, r: int) -> AdapterDetail:
         """One rank's adapter: by module and block, its size, and what to know about it."""
         replace(question, ranks=(r,)).validate()
-        training = question.training.without_auto(card(None))
-        plan = plan_on(self._models.get(question.model_id), question.lora_at(r), training, card(None))
-        dtype = adapter_dtype(training.framework, training.precision)
+        device = card(hardware.find_gpu(self._workspace.gpus, question.gpu) if question.gpu else None)
+        training = question.training.without_auto(device)
+        plan = plan_on(self._models.get(question.model_id), question.lora_at(r), training, device)
         parameters = plan.parameters(r)
         return AdapterDetail(
             plan=plan,
             r=r,
-            dtype=dtype,
+            dtype=dtype_on(plan.model, training, device),
             parameters=parameters,
-            file_bytes=plan.file_bytes(
-                r,
-                2 if dtype == "bf16" else 4,
-                saved_dtype=saved_dtype(training.framework, training.precision),
-            ),
+            file_bytes=file_bytes_on(plan, r, training, device),
         )
 
 

@@ -162,7 +162,8 @@ class Probes:
         from rankviz.core.probe.rows import COLUMNS, probe_row
 
         record = self.get(probe_id)
-        if (row := probe_row(record, self._models.get(record.request.model_id))) is None:
+        device = self._workspace.device(record.environment)
+        if (row := probe_row(record, self._models.get(record.request.model_id), device)) is None:
             raise InvalidSettingError("Only a probe that ran all blocks makes a row: use --full and enough time.")
         with target.open("a", newline="", encoding="utf-8") as file:
             file.write(csv_text([row], COLUMNS, header=not file.tell()))

@@ -12,6 +12,7 @@ from rankviz.cli.shared import Force, Json, print_json, table
 from rankviz.core.accuracy.basis import in_words
 from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
 from rankviz.core.cost.question import Question
+from rankviz.core.model.spec import WHOLE
 from rankviz.units import memory_span, money_span, time_span
 
 
@@ -20,10 +21,11 @@ def models(as_json: Json = False) -> None:
     rows = Api().models.all()
     if as_json:
         return print_json([asdict(row) for row in rows])
+    whole = {r.id.removesuffix(WHOLE): f"{r.total_parameters:,}" for r in rows if r.id.endswith(WHOLE)}
     table(
         units.counted(len(rows), "model"),
-        ["Model", "Parameters", "Tower", "Verified"],
-        [[r.id, f"{r.total_parameters:,}", r.tower, "yes" if r.verified else "no"] for r in rows],
+        ["Model", "Parameters", "Tower", "With all towers", "Verified"],
+        [[r.id, f"{r.total_parameters:,}", r.tower, whole.get(r.id, ""), "yes" if r.verified else "no"] for r in rows],
     )
 
 

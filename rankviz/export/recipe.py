@@ -13,7 +13,8 @@ from rankviz.core.cost.device import card
 from rankviz.core.cost.notes.published import as_stored
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.lora.config import Framework, LoraConfig, adapter_dtype, saved_dtype
+from rankviz.core.cost.unsloth import compute_dtype
+from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
@@ -138,13 +139,15 @@ class Recipe:
         return self.training.max_length
 
     @property
-    def adapter_bytes(self) -> int | None:
-        """Size of the adapter's file after training on a GPU; None where training is refused."""
+    def adapter_bytes(self) -> tuple[int, ...]:
+        """Size of the adapter's file after training on a GPU, and on one without bf16 where that differs; empty where
+        training is refused."""
         if (plan := self.trained) is None:
-            return None
-        framework, precision = self.training.framework, self.training.precision
-        width = 2 if adapter_dtype(framework, precision) == "bf16" else 4
-        return plan.file_bytes(self.lora.r, width, saved_dtype=saved_dtype(framework, precision))
+            return ()
+        setup = self.training
+        each = (compute_dtype(self.model_type, setup, bf16=bf16) for bf16 in (True, False))
+        sizes = (plan.trained_bytes(self.lora.r, setup.framework, setup.precision, compute=compute) for compute in each)
+        return tuple(dict.fromkeys(sizes))
 
     @property
     def warmup_steps(self) -> int:

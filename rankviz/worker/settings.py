@@ -6,11 +6,14 @@ from typing import Any, Literal
 
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import Checkpointing, TrainingSetup
+from rankviz.core.cost.unsloth import compute_dtype
 from rankviz.errors import InvalidSettingError
 from rankviz.worker import device
 
 CPU_OPTIMIZERS = {"adamw_torch": "adamw_torch_fused"}
 """Requested name to the one used on a CPU: Unsloth's backend takes the fused AdamW, the same update in one kernel."""
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+"""torch's names."""
 LEAST_OFFLOADED_LENGTH = 512
 """Below this length Unsloth's checkpointing keeps layer inputs on the card, as transformers' own does
 (apply_unsloth_gradient_checkpointing in unsloth/models/_utils.py)."""
@@ -21,10 +24,12 @@ other cards or the CPU."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """One set-up on one device. training: settled, so nothing in it is "auto"."""
+    """One set-up on one device. training: settled, so nothing in it is "auto". model_type: of the base's config.json,
+    for TRL and PEFT, which do not look at it by themselves."""
 
     training: TrainingSetup
     cuda: bool
+    model_type: str = ""
 
     @property
     def optim(self) -> str:
@@ -54,12 +59,12 @@ class Settings:
     @property
     def dtype_name(self) -> str | None:
         """torch dtype of weights that are not quantized; None leaves it to Unsloth (bf16 where the GPU has it)."""
-        return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(self.training.precision)
+        return DTYPES.get(self.training.precision)
 
     @property
     def compute_dtype(self) -> str:
         """torch dtype in which a quantized base is multiplied."""
-        return "bfloat16" if not self.cuda or device.has_bf16() else "float16"
+        return DTYPES[compute_dtype(self.model_type, self.training, bf16=not self.cuda or device.has_bf16())]
 
     @property
     def mixed_precision(self) -> str | None:
@@ -105,7 +110,7 @@ class Settings:
         }
 
 
-def settle(training: TrainingSetup, *, cuda: bool) -> Settings:
+def settle(training: TrainingSetup, *, cuda: bool, model_type: str = "") -> Settings:
     """The set-up on this machine; InvalidSettingError where it cannot train so: nothing is replaced in silence."""
     settled = training.settle(Device(cuda=cuda, cpu_count=os.cpu_count() or 1))
     if cuda and settled.precision == "bf16" and not device.has_bf16():
@@ -113,4 +118,4 @@ def settle(training: TrainingSetup, *, cuda: bool) -> Settings:
         raise InvalidSettingError(
             "This GPU does not support bf16, which needs compute capability 8.0. Choose precision fp16 or nf4-dq."
         )
-    return Settings(training=settled, cuda=cuda)
+    return Settings(training=settled, cuda=cuda, model_type=model_type)

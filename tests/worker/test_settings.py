@@ -6,8 +6,8 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.worker.settings import Settings
 
 
-def settings(*, cuda=True, **training) -> Settings:
-    return Settings(training=TrainingSetup(**training), cuda=cuda)
+def settings(*, cuda=True, model_type="", **training) -> Settings:
+    return Settings(training=TrainingSetup(**training), cuda=cuda, model_type=model_type)
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,38 @@ def test_a_model_that_unsloth_forces_into_fp32_is_evaluated_without_autocast(mon
     monkeypatch.setenv("UNSLOTH_FORCE_FLOAT32", "0")
 
     assert "float16" == settings(precision="fp16").mixed_precision
+
+
+@pytest.mark.parametrize(
+    ("framework", "model_type", "computed", "fp16"),
+    [
+        ("trl", "qwen3", "float16", True),
+        ("peft", "gemma3_text", "float32", False),
+        ("unsloth", "gemma3", "float16", None),
+    ],
+)
+def test_on_a_card_without_bf16_a_probe_computes_as_the_exported_script(
+    monkeypatch, framework, model_type, computed, fp16
+):
+    monkeypatch.setattr("rankviz.worker.device.has_bf16", lambda: False)
+    probe = settings(framework=framework, model_type=model_type, precision="nf4-dq")
+
+    assert computed == probe.compute_dtype
+    assert ({} if fp16 is None else {"bf16": False, "fp16": fp16}) == probe.autocast
+
+
+@pytest.mark.torch
+def test_what_a_probe_trains_is_raised_to_fp32_there(monkeypatch):
+    import torch
+
+    from rankviz.worker.probe.hf_session import raise_trained
+
+    def dtypes(bf16):
+        monkeypatch.setattr("rankviz.worker.device.has_bf16", lambda: bf16)
+        model = torch.nn.Linear(2, 2, dtype=torch.bfloat16)
+        model.bias.requires_grad_(False)
+        raise_trained(model, settings(framework="trl", precision="nf4-dq"))
+        return model.weight.dtype, model.bias.dtype
+
+    assert (torch.float32, torch.bfloat16) == dtypes(bf16=False)
+    assert (torch.bfloat16, torch.bfloat16) == dtypes(bf16=True)

@@ -5,7 +5,8 @@ Names reach other modules on a CPU than on a GPU under Unsloth, and with an 8-bi
 
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.lora.config import LoraConfig
+from rankviz.core.cost.unsloth import compute_dtype
+from rankviz.core.lora.config import Dtype, LoraConfig, adapter_dtype
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
@@ -15,3 +16,15 @@ def plan_on(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, device:
     """The plan, rank and alpha aside; InvalidSettingError where PEFT or Unsloth refuses."""
     setup = training.without_auto(device)
     return resolve(model, lora, setup.framework, precision=setup.precision, cuda=device.cuda)
+
+
+def dtype_on(model: ModelSpec, training: TrainingSetup, device: Device) -> Dtype:
+    """What lora_A and lora_B are trained and saved in. training: settled."""
+    compute = compute_dtype(model.model_type, training, bf16=device.has_bf16)
+    return adapter_dtype(training.framework, training.precision, cuda=device.cuda, compute=compute)
+
+
+def file_bytes_on(plan: AdapterPlan, r: int, training: TrainingSetup, device: Device) -> int:
+    """Bytes of adapter_model.safetensors. training: settled."""
+    compute = compute_dtype(plan.model.model_type, training, bf16=device.has_bf16)
+    return plan.trained_bytes(r, training.framework, training.precision, cuda=device.cuda, compute=compute)

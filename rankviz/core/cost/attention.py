@@ -26,6 +26,11 @@ WITHOUT_SDPA = (
 )
 """model_types for which transformers has no SDPA and runs eager attention (no _supports_sdpa in their classes)."""
 # fmt: on
+WITHOUT_FLASH = (
+    *("bloom", "codegen", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "gpt_neox_japanese", "hy_v4", "llama4"),
+    *("minimax_m3_vl", "mpt", "qwen4_exp", "xglm"),
+)
+"""How the model_types begin that transformers refuses to load with FlashAttention 2 (no _supports_flash_attn)."""
 BROADCASTS_KEYS = ("falcon",)
 """model_types that hand SDPA their one key head as it is, beside a mask that is always made (modeling_falcon.py)."""
 LATENT = ("deepseek_v2", "deepseek_v3")
@@ -37,7 +42,7 @@ UNSLOTH_FLEX_SINKS = ("gpt_oss",)
 UNSLOTH_EAGER = ("deepseek_v4", "gemma3n")
 """How the model_types begin that Unsloth loads with eager attention (models/_utils.py, _EAGER_ONLY_PREFIXES)."""
 WIDEST_FLASH = 256
-"""Elements of a head in torch's flash kernel, and in transformers' own bound for grouped keys."""
+"""Elements of a head in torch's flash kernel, in FlashAttention 2, and in transformers' bound for grouped keys."""
 WIDEST_CUDNN = 128
 
 

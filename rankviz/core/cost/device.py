@@ -19,6 +19,11 @@ class Device:
     """Whether the processor is made for bf16; None is not known."""
 
     @property
+    def has_bf16(self) -> bool:
+        """Whether the GPU multiplies bf16; one that is not in the table is taken for one that does."""
+        return self.gpu is None or self.gpu.supports_bf16
+
+    @property
     def usable_bytes(self) -> int | None:
         """Of the GPU's memory: what torch can use of it, else what the driver reports; None is not known."""
         return self.gpu.usable_bytes if self.gpu and self.gpu.usable_bytes else self.memory_bytes

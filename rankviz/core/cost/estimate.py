@@ -7,6 +7,7 @@ any catalogue model take under a millisecond.
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rankviz.core.cost.adapter import dtype_on, file_bytes_on
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device, card
 from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, price_of
@@ -15,8 +16,8 @@ from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.notes.estimate import question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.stack import DTYPE_BYTES, Stack, stack_on
-from rankviz.core.lora.config import LoraConfig, adapter_dtype, lora_alpha, saved_dtype, scale
+from rankviz.core.cost.stack import Stack, stack_on
+from rankviz.core.lora.config import LoraConfig, lora_alpha, scale
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
@@ -87,7 +88,6 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     predicted = predict(model, first, stack, device, usable_bytes=usable.expected if usable else None)
     elsewhere = _at_both_ends(model, first, stack, device, usable)
     model, plan, price = predicted.plan.model, predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
-    dtype, kept = adapter_dtype(setup.framework, setup.precision), saved_dtype(setup.framework, setup.precision)
 
     def at(r: int) -> RankEstimate:
         memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.alpha, r)
@@ -107,7 +107,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             lora_alpha=alpha,
             scale=scale(r, alpha, use_rslora=question.lora.use_rslora),
             adapter_parameters=plan.parameters(r),
-            adapter_bytes=plan.file_bytes(r, DTYPE_BYTES[dtype], saved_dtype=kept),
+            adapter_bytes=file_bytes_on(plan, r, setup, device),
             memory=memory,
             duration=duration,
             cost=cost(duration, price) if duration else None,
@@ -124,7 +124,7 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         usable_bytes=usable,
         price=price,
         plan=plan,
-        adapter_dtype=dtype,
+        adapter_dtype=dtype_on(model, setup, device),
         attention_kernel=predicted.attention.kernel if predicted.attention else None,
         ranks=each,
         notes=(

@@ -16,7 +16,7 @@ from rankviz.core.cost.memory.peak import MemoryTerms, memory_at, memory_terms
 from rankviz.core.cost.notes.attention import attention_notes
 from rankviz.core.cost.shapes import ModelShape, model_shape
 from rankviz.core.cost.stack import Stack
-from rankviz.core.cost.unsloth import plain_fp32, settled
+from rankviz.core.cost.unsloth import compute_dtype, settled
 from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
@@ -91,12 +91,13 @@ def predict(
 def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
     """The stack with fp32 hidden states where an activation function or a LayerNorm raises them and a 4-bit layer keeps
     them so, and with fp32 throughout where RankViz's scripts for TRL and PEFT train so."""
-    habits = stack.habits
-    if stack.measured_habits is None and plain_fp32(model, stack.setup.precision, device):
+    habits, setup = stack.habits, stack.setup
+    in_fp32 = setup.precision != "fp32" and "fp32" == compute_dtype(model.model_type, setup, bf16=device.has_bf16)
+    if stack.measured_habits is None and in_fp32:
         fp32 = replace(habits, fp32_compute=True, autocast=False, adapter_bytes=4, saved_bytes=4)
         return replace(stack, measured_habits=fp32)
     raises = model.model_type in FP32_ACTIVATION or _has_layer_norms(model)
-    quantizes = stack.setup.quantized and model.unquantized_parameters < model.total_parameters
+    quantizes = setup.quantized and model.unquantized_parameters < model.total_parameters
     if not raises or not quantizes or habits.unsloth_kernels:
         return stack
     raised = "norms" if stack.autocasts and habits.raised == "none" else habits.raised

@@ -103,19 +103,19 @@ CPU_HABITS = Habits(on_cpu=True, autocast=False)
 """Of Unsloth's CPU backend, and of TRL and PEFT where there is no card."""
 
 
-def habits_of(setup: TrainingSetup) -> Habits:
+def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
     """Of the programs that RankViz offers: Unsloth, TRL's SFTTrainer, and transformers' Trainer or a plain loop with
     PEFT's k-bit preparation. All train under 16-bit autocast and let the model's output go before the backward pass
     (transformers 5.17 Trainer.training_step; export.code.peft_loop). Dtypes: core.lora.adapter_dtype, saved_dtype."""
-    framework = setup.framework
+    framework, compute = setup.framework, "bf16" if gpu is None or gpu.supports_bf16 else "fp16"
     raised = "all" if framework == "peft" and setup.quantized else "none"
     return Habits(
         unsloth_kernels=framework == "unsloth",
         raised=raised,
         moves_embedding=framework == "unsloth",
         unsloth_loss="func" if setup.loss_path == "fused-func" else "chunked",
-        adapter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision)],
-        saved_bytes=4 if raised == "all" else DTYPE_BYTES[saved_dtype(framework, setup.precision)],
+        adapter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision, compute=compute)],
+        saved_bytes=DTYPE_BYTES[saved_dtype(framework, setup.precision, compute=compute)],
     )
 
 
@@ -135,7 +135,7 @@ class Stack:
     """Made once: each block of a model asks for them."""
 
     def __post_init__(self):
-        object.__setattr__(self, "habits", self.measured_habits or habits_of(self.setup))
+        object.__setattr__(self, "habits", self.measured_habits or habits_of(self.setup, self.gpu))
 
     @property
     def kind(self) -> str:
@@ -178,8 +178,10 @@ class Stack:
 
     @property
     def copies_inputs(self) -> bool:
-        """Each adapter turns its input into another dtype, and keeps the copy."""
-        wider = self.habits.adapter_bytes > self.activation_bytes
+        """Each adapter turns its input into another dtype, and keeps the copy. On bitsandbytes' layers that is left to
+        autocast (peft tuners/lora/bnb.py, requires_conversion)."""
+        by_autocast = self.setup.quantized and self.autocasts
+        wider = self.habits.adapter_bytes > self.activation_bytes and not by_autocast
         return (wider or (self.autocasts and self.activation_bytes == 4)) and not self.habits.unsloth_kernels
 
     @property

@@ -11,6 +11,7 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Habits, Stack
+from rankviz.core.lora.config import Dtype
 from rankviz.core.lora.route import OWN_FAMILIES, has_split_file
 from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
 from rankviz.core.quantity import Range
@@ -77,7 +78,7 @@ def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
         fp32_residual=forced,
         fp32_embedding=forced and model.model_type.startswith(FP32_EMBEDDING),
         quantizes_experts=four_bit and _packs_experts(habits, model),
-        ampere=device.gpu is None or device.gpu.supports_bf16,
+        ampere=device.has_bf16,
         windows_experts=forced and model.model_type in WINDOWED_EXPERTS,
     )
     return replace(stack, setup=setup, measured_habits=own)
@@ -109,14 +110,12 @@ def _as_loaded(setup: TrainingSetup, model: ModelSpec, device: Device) -> Traini
     """The setup with the precision that Unsloth really loads: load_in_4bit quantizes the maxima too."""
     if not stays_16_bit(model, setup):
         return replace(setup, precision="nf4-dq") if setup.precision == "nf4" else setup
-    half = "bf16" if device.gpu is None or device.gpu.supports_bf16 else "fp16"
-    return replace(setup, precision=half)
+    return replace(setup, precision="bf16" if device.has_bf16 else "fp16")
 
 
 def forces_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
     """Whether the model trains in fp32 where fp16 is asked for or the card has no bf16."""
-    without_bf16 = device.gpu is not None and not device.gpu.supports_bf16
-    half = precision == "fp16" or (without_bf16 and precision != "fp32")
+    half = precision == "fp16" or (precision != "fp32" and not device.has_bf16)
     return half and overflows_in_fp16(model.model_type)
 
 
@@ -125,9 +124,14 @@ def overflows_in_fp16(model_type: str) -> bool:
     return model_type.startswith(FORCED_FP32)
 
 
-def plain_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
-    """Whether the scripts for TRL and PEFT compute in fp32 for that reason: wherever fp16 itself is not asked for."""
-    return precision != "fp16" and forces_fp32(model, precision, device)
+def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype:
+    """What RankViz's scripts and probes compute in, on a card with bf16 or without: there in fp32 for a model that
+    overflows in fp16, unless fp16 itself is asked for. Unsloth keeps products in fp16 then (models/vision.py)."""
+    if setup.precision in ("fp16", "fp32"):
+        return setup.precision
+    if bf16:
+        return "bf16"
+    return "fp32" if setup.framework != "unsloth" and overflows_in_fp16(model_type) else "fp16"
 
 
 def quantizes_experts(model: ModelSpec) -> bool:

@@ -9,6 +9,7 @@ from rankviz.core.checks import module_names, named, number, one_of, whole
 from rankviz.errors import InvalidSettingError, quoted
 
 Framework = Literal["unsloth", "trl", "peft"]
+Dtype = Literal["fp32", "fp16", "bf16"]
 MoeScheme = Literal["default", "linear-only", "peft-remap", "unsloth", "target-parameters"]
 UnslothClass = Literal["FastLanguageModel", "FastModel"]
 
@@ -113,29 +114,36 @@ def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
     return lora_alpha / (r**0.5 if use_rslora else r)
 
 
-def adapter_dtype(framework: Framework, precision: str, *, cuda: bool = True) -> Literal["fp32", "bf16"]:
-    """What lora_A and lora_B are saved in: the dtype they have in memory when training ends.
+def adapter_dtype(
+    framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
+) -> Literal["fp32", "bf16"]:
+    """What lora_A and lora_B are trained and saved in.
 
     PEFT raises adapters on a 16-bit base to fp32 (autocast_adapter_dtype, tuners_utils.cast_adapter_dtype), Unsloth
     always trains them in fp32 (unsloth_zoo training_utils), and TRL's SFTTrainer casts them to bf16 when the base is
-    quantized (sft_trainer.py, "_is_quantized_model"), leaving DoRA's magnitudes in fp32. Unsloth's CPU backend
-    (cuda=False) leaves that to TRL.
+    quantized (sft_trainer.py, "_is_quantized_model"), leaving DoRA's magnitudes in fp32. fp16's gradient scaler refuses
+    bf16, so where a quantized base is not computed in bf16 RankViz's scripts and probes raise them again. Unsloth's CPU
+    backend (cuda=False) leaves that to TRL.
+
+    compute: what a quantized base is multiplied in on the card (core.cost.unsloth.compute_dtype).
     """
     by_trl = framework == "trl" or (framework == "unsloth" and not cuda)
-    return "bf16" if by_trl and precision in QUANTIZED else "fp32"
+    return "bf16" if by_trl and precision in QUANTIZED and compute == "bf16" else "fp32"
 
 
-def saved_dtype(framework: Framework, precision: str) -> Literal["fp32", "fp16", "bf16"]:
-    """What modules_to_save are saved in: the base's own dtype, since they are copies of its modules.
+def saved_dtype(framework: Framework, precision: str, *, compute: Dtype = "bf16", trained: bool = True) -> Dtype:
+    """What modules are saved in that are saved in full: the base's own dtype, since they are copies of its modules.
 
-    Unsloth raises fp16 copies to fp32 (models/llama.py, _offload_frozen_module_for_training), and plain PEFT scripts
-    raise the 16-bit part of a quantized base first (utils/other.py, prepare_model_for_kbit_training).
+    Trained copies in fp16 are raised to fp32, which the gradient scaler needs: by Unsloth (unsloth_zoo
+    training_utils.py), and by RankViz's scripts for TRL and PEFT. Plain PEFT scripts raise all that is not quantized of
+    a quantized base first (utils/other.py, prepare_model_for_kbit_training).
+
+    compute: as above. trained: False for the frozen weight that PEFT saves beside a LoRA pair on it.
     """
-    if framework == "peft" and precision in QUANTIZED:
+    if precision == "fp32" or (framework == "peft" and precision in QUANTIZED):
         return "fp32"
-    if precision == "fp16":
-        return "fp32" if framework == "unsloth" else "fp16"
-    return "fp32" if precision == "fp32" else "bf16"
+    half = compute if precision in QUANTIZED else "fp16" if precision == "fp16" else "bf16"
+    return "fp32" if trained and half == "fp16" else half
 
 
 def settle_rank(question: Any, usual_ranks: tuple[int, ...], usual_alpha: str) -> None:

@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rankviz.core.lora.config import FLAGS
+from rankviz.core.lora.config import FLAGS, Dtype, Framework, adapter_dtype, saved_dtype
 from rankviz.core.lora.file_size import Group, Section, Tensor, file_bytes, sections
 from rankviz.core.lora.route import Route
 from rankviz.core.lora.saved import SavedModule
 from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
 
 PREFIX = "base_model.model."
+SAFETENSORS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,23 +121,31 @@ class AdapterPlan:
         """The layers that carry LoRA."""
         return tuple(adapted.layer for adapted in self.adapted)
 
-    def file_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16") -> int:
+    def file_bytes(self, r: int, dtype_bytes: int = 4, *, saved_dtype: str = "bf16", frozen_dtype: str = "") -> int:
         """Bytes of adapter_model.safetensors, header included.
 
         dtype_bytes: of lora_A and lora_B, 4 (fp32) or 2 (bf16); DoRA's magnitudes stay in fp32.
-        saved_dtype: of what is saved in full (lora.saved_dtype).
+        saved_dtype: of what is saved in full (lora.saved_dtype). frozen_dtype: of frozen weights, where that differs.
         """
-        saved = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}[saved_dtype]
-        return file_bytes(self._sections(dtype_bytes, saved), r)
+        saved = SAFETENSORS[saved_dtype]
+        return file_bytes(self._sections(dtype_bytes, saved, SAFETENSORS.get(frozen_dtype, saved)), r)
+
+    def trained_bytes(
+        self, r: int, framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
+    ) -> int:
+        """The same in the dtypes that RankViz's programs save in (lora.config: adapter_dtype, saved_dtype)."""
+        width = 2 if adapter_dtype(framework, precision, cuda=cuda, compute=compute) == "bf16" else 4
+        saved, frozen = (saved_dtype(framework, precision, compute=compute, trained=each) for each in (True, False))
+        return self.file_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)
 
     @functools.cached_property
     def _known_sections(self) -> dict[tuple[int, str], tuple[Section, ...]]:
         return {}
 
-    def _sections(self, dtype_bytes: int, saved_dtype: str) -> tuple[Section, ...]:
-        key = (dtype_bytes, saved_dtype if self.saved else "")
+    def _sections(self, dtype_bytes: int, saved: str, frozen: str) -> tuple[Section, ...]:
+        key = (dtype_bytes, f"{saved} {frozen}" if self.saved else "")
         if key not in self._known_sections:
-            self._known_sections[key] = sections(_groups(self, {4: "F32", 2: "BF16"}[dtype_bytes], saved_dtype))
+            self._known_sections[key] = sections(_groups(self, {4: "F32", 2: "BF16"}[dtype_bytes], saved, frozen))
         return self._known_sections[key]
 
     def by_module(self, r: int) -> tuple[ModuleRow, ...]:
@@ -212,7 +221,7 @@ def _block_order(block: str) -> tuple[int, str, int]:
     return (2, "", 0) if block == "outside" else (1 if tower else 0, tower, int(number))
 
 
-def _groups(plan: AdapterPlan, dtype: str, saved_dtype: str) -> list[Group]:
+def _groups(plan: AdapterPlan, dtype: str, saved: str, frozen: str) -> list[Group]:
     """The adapter's tensors as PEFT names them (save_pretrained), ready for the file's layout."""
     inside: dict[str, list[tuple[tuple[int, ...], Tensor]]] = {}
     outside: list[Group] = []
@@ -227,7 +236,8 @@ def _groups(plan: AdapterPlan, dtype: str, saved_dtype: str) -> list[Group]:
     for module in plan.saved:
         before, has_number, after = (PREFIX + module.path).partition("{}")
         for suffix, shape, fp32 in module.tensors:
-            tensor = Tensor((after if has_number else before) + suffix, "F32" if fp32 else saved_dtype, shape)
+            kind = "F32" if fp32 else frozen if module.frozen_copy else saved
+            tensor = Tensor((after if has_number else before) + suffix, kind, shape)
             if has_number:
                 inside.setdefault(before, []).append((module.blocks, tensor))
             else:

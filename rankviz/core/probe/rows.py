@@ -7,9 +7,9 @@ its own.
 import datetime
 from typing import Any
 
-from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.adapter import dtype_on, plan_on
 from rankviz.core.cost.device import Device
-from rankviz.core.lora.config import adapter_dtype
+from rankviz.core.cost.unsloth import compute_dtype
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.units import counted
@@ -25,14 +25,14 @@ COLUMNS = (
 VERSIONS = ("torch", "transformers", "peft", "trl", "unsloth")
 
 
-def probe_row(record: ProbeRecord, model: ModelSpec) -> dict[str, Any] | None:
-    """None where the whole model wasn't measured."""
+def probe_row(record: ProbeRecord, model: ModelSpec, device: Device) -> dict[str, Any] | None:
+    """None where the whole model wasn't measured. device: that measured it."""
     full, request, where = record.full, record.request, record.environment
     if full is None:
         return None
     lora, training = request.lora, request.training
     extrapolated = record.extrapolated
-    cuda = where.get("device") == "cuda"
+    cuda = device.cuda
     versions = where.get("versions", {})
     depths = ", ".join(str(each.depth) for each in record.measured if each is not full)
     dora = "; DoRA" if lora.use_dora else ""
@@ -45,12 +45,12 @@ def probe_row(record: ProbeRecord, model: ModelSpec) -> dict[str, Any] | None:
         "use_time": "yes",
         "model_id": request.model_id,
         "precision": training.precision,
-        "compute_dtype": training.precision if training.precision in ("fp32", "fp16") else "bf16",
+        "compute_dtype": compute_dtype(model.model_type, training, bf16=device.has_bf16),
         "kbit_fp32_upcast": "yes" if training.framework == "peft" and training.precision in ("nf4", "nf4-dq") else "no",
         "framework": training.framework if cuda or training.framework != "unsloth" else "unsloth-cpu",
         "framework_version": "; ".join(f"{name} {versions[name]}" for name in VERSIONS if name in versions),
         "r": lora.r,
-        "targets": ",".join(plan_on(model, lora, training, Device(cuda=cuda)).target_names),
+        "targets": ",".join(plan_on(model, lora, training, device).target_names),
         "batch": training.per_device_train_batch_size,
         "grad_accum": training.gradient_accumulation_steps,
         "seq_len": training.max_length,
@@ -59,7 +59,7 @@ def probe_row(record: ProbeRecord, model: ModelSpec) -> dict[str, Any] | None:
         "attn": full.attn_implementation,
         "loss_path": training.loss_path,
         "optimizer": training.optim,
-        "adapter_dtype": adapter_dtype(training.framework, training.precision, cuda=cuda),
+        "adapter_dtype": dtype_on(model, training, device),
         "gpu": where.get("device_name") if cuda else f"CPU, {where.get('cpu_count')} cores",
         "measured_bytes": full.peak_bytes,
         "measured_kind": full.peak_kind,

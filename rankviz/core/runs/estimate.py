@@ -11,7 +11,7 @@ run measures apart. Compared with a real run in tests/core/runs/test_estimate.py
 
 from dataclasses import dataclass, replace
 
-from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.adapter import file_bytes_on, plan_on
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.calibration import MemoryCalibration
 from rankviz.core.cost.device import Device
@@ -19,8 +19,7 @@ from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.cost.pace.paces import Paces
 from rankviz.core.cost.pace.workload import Workload, kernels
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.stack import DTYPE_BYTES, stack_on
-from rankviz.core.lora.config import adapter_dtype
+from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
@@ -85,9 +84,7 @@ def estimate_run(
 
 def adapter_bytes(plan: AdapterPlan, request: RunRequest, device: Device) -> int:
     """Of the file that the run saves."""
-    training = request.training.without_auto(device)
-    dtype = adapter_dtype(training.framework, training.precision, cuda=device.cuda)
-    return plan.file_bytes(request.lora.r, DTYPE_BYTES[dtype])
+    return file_bytes_on(plan, request.lora.r, request.training.without_auto(device), device)
 
 
 def saved_bytes(request: RunRequest, adapter_bytes: int) -> int:

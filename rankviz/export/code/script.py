@@ -100,8 +100,7 @@ def _trl(recipe: Recipe) -> tuple[Part, ...]:
         _data(recipe),
         Part(
             "The trainer",
-            _trainer(recipe, with_model="peft_config=lora", more=more)
-            + (text.TRL_RAISED if recipe.training.quantized else ""),
+            _trainer(recipe, with_model="peft_config=lora", more=more) + _raised(recipe, "trainer.model"),
         ),
         _before(),
         Part("Training", text.TRL_TRAIN.format(**values)),
@@ -127,7 +126,7 @@ def _peft(recipe: Recipe) -> tuple[Part, ...]:
             "The base model",
             peft_loop.MODEL.format(**values) + _model(recipe, '\n    device_map="auto",') + _prepared(recipe),
         ),
-        Part("The adapter", _lora(recipe) + peft_loop.WRAP.format(**values)),
+        Part("The adapter", _lora(recipe) + peft_loop.WRAP.format(**values) + _raised(recipe, "model")),
         _data(recipe, peft_loop.DATA.format(**values)),
         _before(),
         Part("Training", peft_loop.TRAIN.format(**values, optimizer=optimizer)),
@@ -170,7 +169,8 @@ def _before() -> Part:
 
 def _after(recipe: Recipe) -> Part:
     """Answers, and the size of the adapter beside RankViz's number, where it has one."""
-    counted = f" RankViz counts {recipe.adapter_bytes:,}." if recipe.adapter_bytes else ""
+    counted = " or, on a card without bf16, ".join(f"{size:,}" for size in recipe.adapter_bytes)
+    counted = f" RankViz counts {counted}." if counted else ""
     return Part("Answers after the training", answers.AFTER.format(counted=counted))
 
 
@@ -187,6 +187,16 @@ def _prepared(recipe: Recipe) -> str:
     if recipe.training.quantized:
         return f"model = prepare_model_for_kbit_training(model, use_gradient_checkpointing={checkpointed})\n"
     return "model.gradient_checkpointing_enable()\nmodel.enable_input_require_grads()\n" if checkpointed else ""
+
+
+def _raised(recipe: Recipe, model: str) -> str:
+    """Lines that raise what trains to fp32, where it may be in 16 bit on a card without bf16."""
+    if recipe.training.quantized:
+        now = "TRL casts the adapter of a quantized base to bf16"
+        return text.RAISED.format(now=now, model=model) if recipe.training.framework == "trl" else ""
+    if not recipe.modules_to_save or recipe.training.precision == "fp32":
+        return ""
+    return text.RAISED.format(now="Copies of modules have the base's dtype", model=model)
 
 
 def _otherwise(recipe: Recipe) -> list[str]:

@@ -128,9 +128,9 @@ trainer = SFTTrainer(
 )
 """
 
-TRL_RAISED = """\
-if dtype != torch.bfloat16:  # TRL makes the adapter of a quantized base bf16, which fp16's gradient scaler refuses
-    for parameter in trainer.model.parameters():
+RAISED = """\
+if dtype != torch.bfloat16:  # {now}, and fp16's gradient scaler takes fp32 alone
+    for parameter in {model}.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
 """

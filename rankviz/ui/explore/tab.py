@@ -9,6 +9,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
+from rankviz.core.model.spec import WHOLE
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS
 from rankviz.ui.explore import export as takeaway
@@ -108,12 +109,19 @@ def _in_browser(function: str, inputs: list[Any]) -> dict[str, Any]:
 
 def model_choices(api: Api) -> list[tuple[str, str]]:
     """The rows of the catalogue. Their other names can be typed: a list of all 583 would weigh on every event."""
-    return [(model_label(row), row.id) for row in api.models.all()]
+    rows = {row.id: row for row in api.models.all()}
+    return [(model_label(row, rows.get(row.id + WHOLE)), row.id) for row in rows.values()]
 
 
-def model_label(row: Any) -> str:
-    tower = "" if row.tower == "text" else f", {row.tower}"
-    return f"{row.id} · {units.count(row.total_parameters)}{tower}" + ("" if row.verified else ", total unverified")
+def model_label(row: Any, whole: Any = None) -> str:
+    """whole: the row of a text tower with all that its checkpoint holds. The framework decides which of them is loaded
+    and counted, so both sizes are there."""
+    size = units.count(row.total_parameters)
+    if whole:
+        size = f"{units.count(whole.total_parameters)}, text model alone {size}"
+    elif row.tower != "text":
+        size = f"{size}, {row.tower}"
+    return f"{row.id} · {size}" + ("" if row.verified else ", total unverified")
 
 
 FITTED_BY = ("model", "preset", "modules", "names", "framework", "precision", "unsloth_class", "text_only", "parts")

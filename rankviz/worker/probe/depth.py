@@ -90,7 +90,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
     from rankviz.worker.settings import settle
 
     run = _as_run(request, folder)
-    settings = settle(request.training, cuda=device.has_cuda())
+    settings = settle(request.training, cuda=device.has_cuda(), model_type=config.get("model_type", ""))
     if settings.cuda and request.memory_limit_bytes:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, request.memory_limit_bytes / total))
@@ -136,6 +136,10 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
             [moments],
             plain=request.training.framework == "peft",
         )
+        if request.training.framework != "unsloth":
+            from rankviz.worker.probe import hf_session
+
+            hf_session.raise_trained(trainer.model, settings)
         moments.watch(trainer)
         trainer.train()
     first, *timed = moments.step_seconds

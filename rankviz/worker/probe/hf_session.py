@@ -35,6 +35,15 @@ def attach(model: Any, lora: LoraConfig, plan: AdapterPlan, settings: Settings) 
     return with_peft_adapter(model, lora, plan)
 
 
+def raise_trained(model: Any, settings: Settings) -> None:
+    """What trains becomes fp32 where nothing computes in bf16, as in the exported scripts: TRL makes the adapter of a
+    quantized base bf16, and fp16's gradient scaler refuses all but fp32."""
+    if (settings.dtype_name or settings.compute_dtype) != "bfloat16":
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+
+
 def _quantization(settings: Settings) -> BitsAndBytesConfig | None:
     precision = settings.training.precision
     if precision == "int8":

@@ -23,8 +23,8 @@ from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.unsloth import overflows_in_fp16
-from rankviz.core.lora.config import LoraConfig
+from rankviz.core.cost.unsloth import compute_dtype
+from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.probe.simulated import Simulated
 from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import with_peft_adapter
@@ -52,7 +52,6 @@ class Program:
     """The model's output, with its logits, lives until the backward pass is over."""
     prepares: bool = False
     """prepare_model_for_kbit_training."""
-    adapter_dtype: str = "fp32"
     repeats_keys: bool = False
     """Keys and values are repeated for all heads by the program, so that SDPA's efficient kernel takes them."""
 
@@ -63,7 +62,6 @@ def program_of(training: TrainingSetup) -> Program:
     return Program(
         fused_loss=trl,
         prepares=not trl and training.quantized,
-        adapter_dtype="bf16" if trl and training.quantized else "fp32",
     )
 
 
@@ -110,9 +108,8 @@ class Run:
         self.config, self.depth, self.split = cut_config(config, depth), depth, split
         self.lora, self.training, self.program = lora, training, program
         self.card, self.padded = card, padded
-        half = torch.bfloat16 if card.supports_bf16 else torch.float16
-        in_fp32 = not card.supports_bf16 and training.framework != "unsloth" and training.precision != "fp16"
-        self.compute = torch.float32 if in_fp32 and overflows_in_fp16(config["model_type"]) else half
+        self.compute_dtype = compute_dtype(config["model_type"], training, bf16=card.supports_bf16)
+        self.compute = DTYPES[self.compute_dtype]
         self.dtype = DTYPES.get(training.precision, self.compute)
 
     def run(self, model: Any) -> Simulated:
@@ -177,10 +174,12 @@ class Run:
         if checkpoints:
             model.gradient_checkpointing_enable()
             model.enable_input_require_grads()
-        if self.program.adapter_dtype != "fp32" and self.compute != torch.float32:
-            for name, parameter in model.named_parameters():
-                if parameter.requires_grad and "lora_magnitude_vector" not in name:
-                    parameter.data = parameter.data.to(DTYPES[self.program.adapter_dtype])
+        program = self.training.framework, self.training.precision
+        factors = DTYPES[adapter_dtype(*program, compute=self.compute_dtype)]
+        copies = DTYPES[saved_dtype(*program, compute=self.compute_dtype)]
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "lora_magnitude_vector" not in name:
+                parameter.data = parameter.data.to(factors if "lora_" in name else copies)
         if self.program.fused_loss:
             from trl.trainer.utils import add_fused_lm_head
 

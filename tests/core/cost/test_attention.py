@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.cost.attention import SINKS, UNSLOTH_EAGER, UNSLOTH_FLEX_SINKS, WITHOUT_SDPA, Attention
+from rankviz.core.cost.attention import SINKS, UNSLOTH_EAGER, UNSLOTH_FLEX_SINKS, WITHOUT_FLASH, WITHOUT_SDPA, Attention
 from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
@@ -68,9 +68,9 @@ def test_a_model_on_a_card_runs_one_kernel(model_id, gpu, setup, kernel):
 @pytest.mark.parametrize(
     ("model_id", "gpu", "setup", "simulated_gib"),
     [
-        (LLAMA, "T4", {}, 24.19),
+        (LLAMA, "T4", {}, 24.35),
         (LLAMA, "T4", {"framework": "peft"}, 28.37),
-        (LLAMA, "T4", {"data": MIXED}, 9.66),
+        (LLAMA, "T4", {"data": MIXED}, 9.82),
         (GPT_OSS, "A100-80GB (SXM)", {"precision": "bf16", "per_device_train_batch_size": 1, "max_length": 8192}, 72.8),
         (LLAMA, "A100-80GB (SXM)", {"framework": "peft"}, 24.53),
         (
@@ -139,3 +139,27 @@ def test_the_models_without_sdpa_are_those_that_the_installed_transformers_decla
     assert {name.removesuffix("-gpt") for name in WITHOUT_SDPA} <= without
     catalogue = {load_model(ASSETS, row.id).model_type for row in load_index(ASSETS)}
     assert catalogue & without <= set(WITHOUT_SDPA)
+    refuse = {name for name, text in texts.items() if "_supports_flash_attn = True" not in text}
+    assert set(WITHOUT_FLASH) <= refuse
+    families = {name.removesuffix("_text") for name in catalogue}
+    assert {name for name in families if name.startswith(WITHOUT_FLASH)} == families & refuse
+
+
+@pytest.mark.parametrize(
+    ("model_id", "setup", "why"),
+    [
+        ("google/gemma-4-E2B", {}, "at most 256 elements per head, and this model has heads of 512"),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", {}, "transformers does not offer it for llama4"),
+        (LLAMA, {"precision": "fp32"}, "it needs fp16 or bf16, and attention is computed in fp32"),
+        (LLAMA, {"precision": "fp32", "framework": "peft"}, "attention is computed in fp32"),
+        (LLAMA, {}, ""),
+        (LLAMA, {"framework": "peft"}, ""),
+        ("Qwen/Qwen3.5-4B", {}, ""),
+    ],
+)
+def test_flash_attention_that_is_refused_is_said(model_id, setup, why):
+    notes = estimate(model_id, "A100-80GB (SXM)", attn_implementation="flash", **setup).notes
+
+    said = [note for note in notes if note.startswith("FlashAttention 2 does not run here: ")]
+    assert bool(why) == bool(said)
+    assert all(why in note and note.endswith("Choose sdpa attention.") for note in said)

@@ -17,7 +17,7 @@ def test_the_habits_follow_the_setup_and_those_of_a_measured_row():
 def test_an_estimate_works_them_out_once_a_prediction_and_not_once_a_block(monkeypatch):
     made = []
     habits_of = stacks.habits_of
-    monkeypatch.setattr(stacks, "habits_of", lambda setup: made.append(setup) or habits_of(setup))
+    monkeypatch.setattr(stacks, "habits_of", lambda *args: made.append(args) or habits_of(*args))
 
     estimate(framework="trl")
 

@@ -8,6 +8,7 @@ import pytest
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.json import model_from_json
+from rankviz.export.code.templates import RAISED
 
 pytestmark = pytest.mark.torch
 
@@ -86,7 +87,20 @@ def test_an_adapter_saved_by_trl_qlora_is_bf16_but_for_doras_magnitudes(model_ty
         count, size = _save(model_type, plan, lora, 6, tmp_path / str(use_dora), dtype="bf16", cast_as_trl=True)
 
         assert count == plan.parameters(6)
-        assert size == plan.file_bytes(6, 2, saved_dtype="bf16")
+        assert size == plan.trained_bytes(6, "trl", "nf4")
+
+
+@pytest.mark.parametrize("compute", ("fp16", "fp32"))
+@pytest.mark.parametrize("targets", ("attention", ("embed_tokens", "q_proj")))
+def test_on_a_card_without_bf16_the_exported_script_raises_that_adapter_to_fp32(targets, compute, tmp_path):
+    """All that trains. PEFT saves the frozen embed_tokens in the base's own dtype."""
+    lora = LoraConfig(target_modules=targets, modules_to_save=("norm",))
+    plan = resolve(_spec("llama"), lora, "trl")
+
+    count, size = _save("llama", plan, lora, 6, tmp_path, dtype=compute, cast_as_trl=True, raised=True)
+
+    assert count == plan.parameters(6)
+    assert size == plan.trained_bytes(6, "trl", "nf4", compute=compute)
 
 
 def test_unsloths_tied_pair_is_trained_once_and_saved_twice(tmp_path):
@@ -107,9 +121,12 @@ def test_dtypes_are_those_of_the_frameworks():
     assert "fp32" == adapter_dtype("unsloth", "nf4-dq")
     assert "fp32" == adapter_dtype("trl", "bf16")
     assert "bf16" == adapter_dtype("trl", "nf4-dq")
+    assert ["fp32", "fp32"] == [adapter_dtype("trl", "nf4-dq", compute=compute) for compute in ("fp16", "fp32")]
     assert "bf16" == saved_dtype("unsloth", "nf4-dq")
     assert "fp32" == saved_dtype("unsloth", "fp16")
-    assert "fp16" == saved_dtype("peft", "fp16")
+    assert "fp32" == saved_dtype("peft", "fp16")
+    assert "fp16" == saved_dtype("peft", "fp16", trained=False)
+    assert "fp32" == saved_dtype("unsloth", "nf4-dq", compute="fp16")
     assert "fp32" == saved_dtype("peft", "nf4-dq")
     assert "bf16" == saved_dtype("trl", "nf4-dq")
 
@@ -152,14 +169,16 @@ def _spec(model_type: str, **settings):
     return model_from_json(layers | {"id": model_type, "name": model_type})
 
 
-def _save(model_type, plan, lora, r, folder: Path, *, dtype, cast_as_trl=False, tied=False) -> tuple[int, int]:
+def _save(
+    model_type, plan, lora, r, folder: Path, *, dtype, cast_as_trl=False, raised=False, tied=False
+) -> tuple[int, int]:
     import torch
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
 
     base = _model(model_type, **({"tie_word_embeddings": True} if tied else {}))
     adapted = get_peft_model(
-        base.to({"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]),
+        base.to({"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]),
         PeftConfig(
             r=r,
             target_modules=plan.target_modules if isinstance(plan.target_modules, str) else list(plan.target_modules),
@@ -175,6 +194,9 @@ def _save(model_type, plan, lora, r, folder: Path, *, dtype, cast_as_trl=False, 
         for name, parameter in adapted.named_parameters():
             if parameter.requires_grad and "lora_magnitude_vector" not in name:
                 parameter.data = parameter.data.to(torch.bfloat16)
+    if raised:
+        code = RAISED.format(now="", model="model")
+        exec(code, {"torch": torch, "dtype": getattr(torch, f"float{dtype[2:]}"), "model": adapted})
     adapted.save_pretrained(folder)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     return trained, (folder / "adapter_model.safetensors").stat().st_size

@@ -86,7 +86,7 @@ def test_it_ends_with_the_answers_before_and_after_and_the_size_that_was_counted
     assert 2 == len(re.findall("^BEFORE", result["printed"], re.MULTILINE))
     assert 2 == len(re.findall("^AFTER", result["printed"], re.MULTILINE))
     size = result["files"]["adapter_model.safetensors"]
-    assert size == made.adapter_bytes
+    assert (size,) == made.adapter_bytes
     assert f"The adapter has {size:,} bytes. RankViz counts {size:,}." in result["printed"]
 
 

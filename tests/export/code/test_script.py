@@ -17,7 +17,7 @@ from rankviz.core.cost.notes.in_fp32 import in_fp32
 from rankviz.dataset import tokens
 from rankviz.export import recipe, script
 from rankviz.export.words import row_of
-from tests.support.models.recipes import made
+from tests.support.models.recipes import PLAN, made
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
 
@@ -195,6 +195,27 @@ def test_a_card_without_bf16_gets_fp16_or_fp32_where_the_model_overflows_in_fp16
     assert "dtype = torch.float32  # a T4 or V100 has no bf16, and this model overflows in fp16\n" in gemma
     assert "dtype = torch.float32\n" in written(framework=framework, precision="fp32")
     assert "get_device_capability" not in written(framework=framework, precision="fp16")
+
+
+def test_what_may_train_in_16_bit_there_is_raised_to_fp32_which_fp16s_gradient_scaler_needs():
+    def raised(framework, **changes):
+        return "parameter.data = parameter.data.float()" in written(framework=framework, **changes)
+
+    copies = {"modules_to_save": ("lm_head",)}
+    assert raised("trl", precision="nf4")
+    assert raised("trl", precision="fp16", **copies)
+    assert raised("peft", precision="bf16", **copies)
+    # PEFT has raised it by itself.
+    assert not any(raised("peft", precision=precision) for precision in ("nf4", "bf16"))
+    assert not raised("peft", precision="nf4", **copies)
+    assert not raised("trl", precision="fp32", **copies)
+
+
+def test_the_size_that_the_adapter_will_have_follows_the_card():
+    trl = made(framework="trl", precision="nf4", trained=PLAN)
+
+    assert "RankViz counts {:,} or, on a card without bf16, {:,}.".format(*trl.adapter_bytes) in script(trl)
+    assert 1 == len(made(framework="peft", precision="nf4", trained=PLAN).adapter_bytes)
 
 
 def test_fp16_on_a_model_that_overflows_is_said():

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rankviz.core.lora.config import adapter_dtype, saved_dtype
 from rankviz.export import Recipe
 from rankviz.export.code.on_cpu import plan_on_cpu
 from rankviz.paths import IMPORT_ROOT
@@ -18,9 +17,8 @@ def counted_here(made: Recipe) -> tuple[int, int]:
     framework, precision, plan = made.training.framework, made.training.precision, made.plan
     if framework == "unsloth":
         plan = plan_on_cpu(plan.model, made.lora, plan, precision)
-    size = {"fp32": 4, "bf16": 2}[adapter_dtype(framework, precision, cuda=False)]
     r = made.lora.r
-    return plan.parameters(r), plan.file_bytes(r, size, saved_dtype=saved_dtype(framework, precision))
+    return plan.parameters(r), plan.trained_bytes(r, framework, precision, cuda=False)
 
 
 def run_exports(process: str, places: Sequence[str]) -> dict[str, dict[str, Any]]:

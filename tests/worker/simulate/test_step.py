@@ -46,6 +46,8 @@ def run(setup, card, **more):
     return simulate(config, lora, setup, find_gpu(load_gpus(ASSETS), card), depth=2, **more)
 runs = {"L4": run(bf16, "L4"), "T4": run(sm75, "T4")}
 runs |= {"padded": run(sm75, "T4", padded=True), "nf4": run(four_bit, "L4")}
+trl = replace(four_bit, framework="trl", loss_path="fused")
+runs |= {"trl nf4": run(trl, "L4"), "trl nf4 T4": run(trl, "T4")}
 config = config | {"model_type": "opt", "architectures": ["OPTForCausalLM"], "ffn_dim": 128, "word_embed_proj_dim": 64}
 runs["OPT"] = run(replace(four_bit, framework="trl", loss_path="fused"), "L4")
 print(json.dumps({name: [run.loaded, run.static, run.trainable_parameters, dict(run.kernels), run.workspaces]
@@ -93,3 +95,9 @@ def test_each_of_the_two_threads_has_a_workspace_of_cublas(runs):
 
 def test_no_block_is_dropped_at_random(runs):
     assert {"flash": 8} == runs["OPT"][3]
+
+
+def test_trls_4_bit_adapter_is_in_bf16_or_on_a_card_without_it_in_fp32(runs):
+    adapters = [runs[name][1] - runs[name][0] for name in ("trl nf4", "trl nf4 T4")]
+
+    assert [2 * 3584, 4 * 3584] == adapters

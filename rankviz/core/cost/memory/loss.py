@@ -18,6 +18,8 @@ TILED_ROWS = 4096
 TILE_COLUMNS = 16_384
 TILE_BUDGET_BYTES = 256 * 2**20
 CHUNK_BUDGET_BYTES = 2 * 2**30
+TRL_TILE_ROWS = 4096
+"""Tokens of one tile of TRL's loss (kernels/chunked_logprob.py, TOKEN_CHUNK_SIZE); it is 32,768 entries wide."""
 MIN_LOGITS = 512 * 151_936
 CAPS_LOGITS = ("gemma2", "gemma3n", "gemma4", "muse_glimmer", "nanochat", "vaultgemma")
 """How model_types with a soft cap on their logits begin: final_logit_softcapping of their config.json."""
@@ -53,7 +55,7 @@ def loss_moments(
             return [_unsloth_moment(model, stack, usable_bytes, head)]
         case "fused" | "fused-func":
             # TRL's "nll" and Liger's: one tile of logits, and the gradient of the hidden states
-            tile = min(logits, assume.value("trl-loss-tile-logits"))
+            tile = min(logits, assume.value("trl-loss-tile-logits") * min(1.0, tokens / TRL_TILE_ROWS))
             held = stack.compute_bytes * tile + 4.0 * tokens * model.hidden_size
             return [LossMoment(logits=held, activations=head)]
         case "triton":

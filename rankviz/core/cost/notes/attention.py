@@ -1,8 +1,18 @@
-"""Says which attention kernel holds a matrix of length × length, why it runs, and what avoids it."""
+"""Says which attention kernel holds a matrix of length × length, why it runs, what avoids it, and where flash attention
+is refused."""
 
 from dataclasses import replace
 
-from rankviz.core.cost.attention import BROADCASTS_KEYS, UNSLOTH_EAGER, UNSLOTH_FLEX_SINKS, caps_compiled, heaviest
+from rankviz.core.cost.attention import (
+    BROADCASTS_KEYS,
+    UNSLOTH_EAGER,
+    UNSLOTH_FLEX_SINKS,
+    WIDEST_FLASH,
+    WITHOUT_FLASH,
+    caps_compiled,
+    head_dim,
+    heaviest,
+)
 from rankviz.core.cost.memory.blocks import matrix_bytes
 from rankviz.core.cost.shapes import ModelShape
 from rankviz.core.cost.stack import Stack
@@ -15,8 +25,12 @@ FUSED_FROM = "2.14"
 
 
 def attention_notes(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[str]:
-    """A sentence where blocks hold the matrix though nobody asked for eager attention, or would without padding."""
+    """A sentence where flash attention was asked for and is refused, and where blocks hold the matrix, or would without
+    padding, though nobody asked for eager attention."""
     attention, setup = heaviest(model, shape, stack), stack.setup
+    if attention and setup.attn_implementation == "flash":
+        why = _refused(model, shape, stack)
+        return [Caution(f"FlashAttention 2 does not run here: {why}. Choose sdpa attention.")] if why else []
     if attention is None or setup.attn_implementation != "sdpa":
         return []
     size = memory_size(matrix_bytes(model, shape, stack))
@@ -45,6 +59,17 @@ def attention_notes(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[s
             )
         ]
     return []
+
+
+def _refused(model: ModelSpec, shape: ModelShape, stack: Stack) -> str:
+    """Why FlashAttention 2 refuses this model or dtype; what it needs of the card is in cards.py."""
+    widest = max(head_dim(kind, model) for kind in shape.kinds)
+    if model.model_type.startswith(WITHOUT_FLASH):
+        return f"transformers does not offer it for {model.model_type}"
+    if widest > WIDEST_FLASH:
+        return f"it takes at most {WIDEST_FLASH} elements per head, and this model has heads of {widest}"
+    in_fp32 = stack.attention_bytes == 4 and not stack.habits.unsloth_kernels
+    return "it needs fp16 or bf16, and attention is computed in fp32" if in_fp32 else ""
 
 
 def _why(model: ModelSpec, stack: Stack) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rankviz.core.cost.device import card
 from rankviz.core.cost.gpu import Gpu
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.unsloth import forces_fp32, plain_fp32
+from rankviz.core.cost.unsloth import compute_dtype, forces_fp32
 from rankviz.core.lora.targets import listed
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.note import Caution
@@ -51,7 +51,7 @@ def card_notes(
             Caution(
                 f"fp16 overflows in this model and {gpu.name} has no bf16, so RankViz's {name} script computes in fp32 "
                 f"and so does the estimate: more memory, and slower. Train {instead}, or with Unsloth."
-                if plain_fp32(model, setup.precision, card(gpu))
+                if compute_dtype(model.model_type, setup, bf16=card(gpu).has_bf16) == "fp32"
                 else f"fp16 overflows in this model, and {name} does not prevent it. Train {instead} or in fp32."
             )
         )

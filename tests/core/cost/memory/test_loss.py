@@ -49,6 +49,14 @@ def test_trls_fused_loss_holds_a_tile_of_logits_and_the_gradient_of_hidden_state
     assert 2 * 512 * 100 + 4 * 512 * 16 == moment.logits
 
 
+def test_a_tile_of_it_has_4_096_tokens_and_32_768_entries_at_most():
+    """trl/kernels/chunked_logprob.py: mm_buf."""
+    wide = replace(TOY, vocab_size=100_000)
+    tiles = [moments(wide, max_length=n, loss_path="fused")[0].logits for n in (512, 8192)]
+
+    assert [2 * 512 * 32_768 + 4 * 512 * 16, 2 * 4096 * 32_768 + 4 * 8192 * 16] == tiles
+
+
 def test_a_triton_loss_over_fp32_logits_lost_a_copy_with_transformers_before_4_46():
     held = [
         moments(loss_path="triton", habits=Habits(triton_kernels=True, rebinds_logits=old))[0].logits
