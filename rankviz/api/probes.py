@@ -81,6 +81,7 @@ class Probes:
         from rankviz.catalog.accuracy import load_truth
         from rankviz.catalog.hardware import find_gpu
         from rankviz.children import Bounds, Children
+        from rankviz.core.cost.data import TrainingData
         from rankviz.core.cost.device import card
         from rankviz.core.cost.predict import predict
         from rankviz.core.cost.stack import stack_on
@@ -88,10 +89,14 @@ class Probes:
 
         installed.require_trainer("A simulation")
         question.validate()
+        if padded and question.training.per_device_train_batch_size == 1:
+            raise InvalidSettingError("A batch of one example has no padding. Choose a batch of 2 or more.")
         model, gpu = self._models.get(question.model_id), find_gpu(self._workspace.gpus, gpu_name)
         device, lora = card(gpu), question.lora
         training = question.training.settle(device)
-        stack = stack_on(device, training, lora.use_dora, self._workspace.assumptions)
+        mixed = TrainingData(examples=2, mean_tokens=1, longest_tokens=training.max_length)
+        asked = dataclasses.replace(training, data=mixed) if padded else training
+        stack = stack_on(device, asked, lora.use_dora, self._workspace.assumptions)
         estimate = predict(model, lora, stack, device, usable_bytes=device.usable_bytes).memory_at(lora.r)
         with tempfile.TemporaryDirectory(prefix="rankviz-") as folder:
             config = Path(folder, "config.json")
