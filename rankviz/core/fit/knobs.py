@@ -12,6 +12,7 @@ from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.unsloth import overflows_in_fp16
 from rankviz.core.fit.peak import peak_words
 from rankviz.core.fit.setting import Change, Setting, keeping_tokens, seconds_for
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
@@ -113,8 +114,8 @@ def _changes(start: Setting) -> Iterator[tuple[str, Change, bool]]:
         yield "fused loss", {"loss_path": "fused"}, True
     if training.framework != "unsloth" and start.answer.attention_kernel == "math":
         yield "Unsloth, which holds no attention matrix", {"framework": "unsloth"}, True
-    precision = other_precision(start)
-    yield PRECISION_LABELS[precision], {"precision": precision}, False
+    if precision := other_precision(start):
+        yield PRECISION_LABELS[precision], {"precision": precision}, False
 
 
 def _rank_steps(r: int) -> list[int]:
@@ -136,12 +137,15 @@ def checkpointing_choices(question: Question) -> list[str]:
     return [kind for kind in kinds if kind != now]
 
 
-def sixteen_bit(start: Setting) -> str:
-    """bf16, or fp16 on a card without it."""
-    return "fp16" if start.gpu is not None and not start.gpu.supports_bf16 else "bf16"
+def sixteen_bit(start: Setting) -> str | None:
+    """bf16, or fp16 on a card without it; None where fp16 overflows in the model and nothing prevents it."""
+    if card(start.gpu).bf16:
+        return "bf16"
+    prevented = start.question.training.framework == "unsloth"
+    return "fp16" if prevented or not overflows_in_fp16(start.model.model_type) else None
 
 
-def other_precision(start: Setting) -> str:
+def other_precision(start: Setting) -> str | None:
     return sixteen_bit(start) if start.question.training.precision in QUANTIZED else "nf4-dq"
 
 

@@ -35,10 +35,10 @@ class Method:
 
 
 def methods(start: Setting) -> tuple[Method, ...]:
-    """Three rows; an adapter's is left out where its precision can't be asked."""
+    """Three rows; an adapter's is left out where its precision can't be asked or overflows."""
     rows = [
         _adapter(start, "qlora", "QLoRA", "nf4-dq"),
-        _adapter(start, "lora", "LoRA, 16-bit base", sixteen_bit(start)),
+        _adapter(start, "lora", "LoRA, 16-bit base", half) if (half := sixteen_bit(start)) else None,
         _full(start),
     ]
     return tuple(method for method in rows if method is not None)

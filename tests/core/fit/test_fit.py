@@ -4,6 +4,7 @@ Cards are made to measure from the estimate's own figures, so that nothing here 
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -184,3 +185,12 @@ def test_the_toy_of_other_tests_is_answered_too():
     decided = on(questions.question(ranks=(8,)), gpu(), spec=TOY)
 
     assert 3 == len(decided.methods)
+
+
+@pytest.mark.parametrize(("framework", "offered"), [("trl", False), ("peft", False), ("unsloth", True)])
+def test_fp16_is_offered_for_a_model_that_overflows_in_it_only_where_that_is_prevented(framework, offered):
+    training = {"framework": framework, "precision": "nf4", "loss_path": "full"}
+    decided = on(question(training=training), gpu(supports_bf16=False), replace(WIDE, model_type="gemma3_text"))
+
+    assert offered is any("fp16" == knob.change.get("precision") for knob in decided.knobs)
+    assert offered is ("lora" in [method.name for method in decided.methods])
