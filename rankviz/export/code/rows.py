@@ -68,6 +68,8 @@ if form is None:
 
 def text_of(value):
     """A cell as RankViz reads it: whole numbers are text too."""
+    if isinstance(value, (list, dict)):
+        raise ValueError(f"A text must be text: {{value}}. Write each message as one text.")
     return "" if value is None else str(value)
 
 

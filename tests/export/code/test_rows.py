@@ -181,3 +181,10 @@ def test_rows_without_a_prompt_are_trained_and_show_no_answers(tmp_path, tokeniz
 
     assert ["A<|im_end|>"] * 3 == learned(names)
     assert [] == names["before"]
+
+
+def test_a_message_that_is_a_list_of_parts_is_no_text_of_brackets(tmp_path, tokenizer):
+    parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in CHAT]
+
+    with pytest.raises(ValueError, match="A text must be text"):
+        run(write(tmp_path, {"messages": parts}, "jsonl"), tokenizer)
