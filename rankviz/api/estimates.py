@@ -87,7 +87,7 @@ class Estimates:
             from rankviz.core.cost.calibration import calibrated_estimate
 
             answer = calibrated_estimate(answer, calibration, self._workspace.assumptions)
-        basis = basis_of(self._accuracy.by_kind(), self._stack(question))
+        basis = basis_of(self._accuracy.by_kind(), self._stack(answer))
         return EstimateAnswer(estimate=answer, calibration=calibration, basis=basis)
 
     def _about_cards(self, answer: Estimate) -> tuple[str, ...]:
@@ -101,8 +101,12 @@ class Estimates:
             *card_notes(answer.model, question, answer.gpu, self._workspace.gpus, stored.name if stored else ""),
         )
 
-    def _stack(self, question: Question) -> Stack:
-        return stack_on(card(None), question.training, question.lora.use_dora, self._workspace.assumptions)
+    def _stack(self, answer: Estimate) -> Stack:
+        """By which measured rows are chosen: those of eager attention where a kernel holds the attention matrix."""
+        training, lora = answer.question.training, answer.question.lora
+        if answer.attention_kernel in ("eager", "math"):
+            training = replace(training, attn_implementation="eager")
+        return stack_on(card(None), training, lora.use_dora, self._workspace.assumptions)
 
     def rests_on(self, question: Question, r: int) -> SimilarRows:
         """The measured rows that an estimate rests on: how far off they were, and the most similar ones."""
@@ -111,7 +115,7 @@ class Estimates:
         answer = self.estimate(replace(question, ranks=(r,))).estimate
         (rank,) = answer.ranks
         gpu = answer.gpu.name if answer.gpu else None
-        return rests_on(self._accuracy.shipped(), self._stack(question), rank.memory.allocated, gpu)
+        return rests_on(self._accuracy.shipped(), self._stack(answer), rank.memory.allocated, gpu)
 
     def fit(self, question: Question, r: int, prices: Mapping[str, float] | None = None) -> FitAnswer:
         """What fits at this rank, the effect of each change, what to change, and which GPUs fit, cheapest first.
