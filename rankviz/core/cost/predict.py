@@ -23,9 +23,9 @@ from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 
 FP32_ACTIVATION = ("apertus",)
-"""model_types whose activation function (xIELU) autocast runs in fp32, as it does torch's LayerNorm. bitsandbytes' layers
-answer in the dtype that they are given (nn/modules.py, Linear4bit.forward), so the residual stream is fp32 from there
-on."""
+"""model_types whose activation function (xIELU) autocast runs in fp32, as it does torch's LayerNorm. bitsandbytes'
+layers answer in the dtype that they are given (nn/modules.py, Linear4bit.forward), so the residual stream is fp32 from
+there on."""
 
 
 class Prediction(NamedTuple):

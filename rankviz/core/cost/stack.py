@@ -179,8 +179,8 @@ class Stack:
     @property
     def copies_inputs(self) -> bool:
         """Each adapter turns its input into another dtype, and keeps the copy. On bitsandbytes' layers that is left to
-        autocast (peft tuners/lora/bnb.py, requires_conversion)."""
-        by_autocast = self.setup.quantized and self.autocasts
+        autocast (peft tuners/lora/bnb.py, requires_conversion), but for programs with kernels in PEFT's place."""
+        by_autocast = self.setup.quantized and self.autocasts and not self.habits.triton_kernels
         wider = self.habits.adapter_bytes > self.activation_bytes and not by_autocast
         return (wider or (self.autocasts and self.activation_bytes == 4)) and not self.habits.unsloth_kernels
 

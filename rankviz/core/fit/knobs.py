@@ -139,7 +139,7 @@ def checkpointing_choices(question: Question) -> list[str]:
 
 def sixteen_bit(start: Setting) -> str | None:
     """bf16, or fp16 on a card without it; None where fp16 overflows in the model and nothing prevents it."""
-    if card(start.gpu).bf16:
+    if card(start.gpu).has_bf16:
         return "bf16"
     prevented = start.question.training.framework == "unsloth"
     return "fp16" if prevented or not overflows_in_fp16(start.model.model_type) else None

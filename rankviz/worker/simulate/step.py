@@ -140,8 +140,8 @@ class Run:
         )
 
     def _answer(self, tensor: torch.Tensor) -> Any:
-        """transformers asks whether all of a mask is set; on the CPU, AdamW how many steps there were, and OPT whether a
-        block is dropped. Nothing else is looked at."""
+        """transformers asks whether all of a mask is set; on the CPU, AdamW how many steps there were, and OPT whether
+        a block is dropped. Nothing else is looked at."""
         if tensor.fake_device.type == "cpu":
             return False if tensor.dtype == torch.bool else 1.0
         if tensor.dtype == torch.bool:

@@ -19,7 +19,7 @@ LLAMA, GPT_OSS, FALCON = "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "tiiua
 MIXED = TrainingData(examples=1000, mean_tokens=1000, longest_tokens=4096)
 
 
-def estimate(model_id, gpu, framework="trl", data=None, r=16, **setup):
+def estimate(model_id, gpu, framework="trl", data=None, r=16, targets="all-linear", **setup):
     fields = {
         "precision": "nf4-dq",
         "gradient_checkpointing": "unsloth" if framework == "unsloth" else "hf",
@@ -29,7 +29,7 @@ def estimate(model_id, gpu, framework="trl", data=None, r=16, **setup):
         **setup,
     }
     training = TrainingSetup(framework=framework, data=data, **fields)
-    lora = LoraConfig(target_modules="all-linear")
+    lora = LoraConfig(target_modules=targets)
     asked = Question(model_id=model_id, lora=lora, training=training, ranks=(r,), gpu=gpu)
     return API.estimates.estimate(asked).estimate
 
@@ -163,3 +163,12 @@ def test_flash_attention_that_is_refused_is_said(model_id, setup, why):
     said = [note for note in notes if note.startswith("FlashAttention 2 does not run here: ")]
     assert bool(why) == bool(said)
     assert all(why in note and note.endswith("Choose sdpa attention.") for note in said)
+
+
+def test_trl_is_said_to_stop_with_a_whole_llama_4_and_mambas_kernels_to_be_assumed():
+    scout = "meta-llama/Llama-4-Scout-17B-16E-Instruct:whole"
+    stops, trains = (estimate(scout, "H100-80GB SXM", framework) for framework in ("trl", "peft"))
+    mamba = estimate("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "H100-80GB SXM", targets="attention")
+
+    assert [1, 0] == [sum("TRL 1.15 stops in its first step" in note for note in each.notes) for each in (stops, trains)]
+    assert 1 == sum("packages mamba-ssm and causal-conv1d" in note for note in mamba.notes)

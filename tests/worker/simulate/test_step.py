@@ -49,7 +49,7 @@ runs |= {"padded": run(sm75, "T4", padded=True), "nf4": run(four_bit, "L4")}
 trl = replace(four_bit, framework="trl", loss_path="fused")
 runs |= {"trl nf4": run(trl, "L4"), "trl nf4 T4": run(trl, "T4")}
 config = config | {"model_type": "opt", "architectures": ["OPTForCausalLM"], "ffn_dim": 128, "word_embed_proj_dim": 64}
-runs["OPT"] = run(replace(four_bit, framework="trl", loss_path="fused"), "L4")
+runs["OPT"] = run(trl, "L4")
 print(json.dumps({name: [run.loaded, run.static, run.trainable_parameters, dict(run.kernels), run.workspaces]
                   for name, run in runs.items()}))
 """

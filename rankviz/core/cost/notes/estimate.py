@@ -63,6 +63,20 @@ def question_notes(
         why = "it is a setting of Unsloth" if setup.framework != "unsloth" else "this model has no other towers"
         notes.append(Caution(f"text_only has no effect here: {why}."))
     notes += _about_dynamic(model, question, assume)
+    if setup.framework == "trl" and model.architecture in unsloth.WITHOUT_FUSED_LOSS:
+        notes.append(
+            Caution(
+                f"TRL 1.15 stops in its first step with {model.architecture}: its loss looks for the model inside, and "
+                "transformers names none. Choose the text tower, or the framework unsloth or peft."
+            )
+        )
+    if "conv1d" in model.refused_names:
+        notes.append(
+            Caution(
+                "This model has Mamba blocks. The estimate assumes the packages mamba-ssm and causal-conv1d; without "
+                "them transformers computes these blocks in plain torch, which takes gigabytes more at usual lengths."
+            )
+        )
     if model.is_whole:
         notes.append(
             "Memory and time are for text only: the weights of the other tower are counted, its activations are not."
