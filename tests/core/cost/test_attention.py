@@ -170,5 +170,6 @@ def test_trl_is_said_to_stop_with_a_whole_llama_4_and_mambas_kernels_to_be_assum
     stops, trains = (estimate(scout, "H100-80GB SXM", framework) for framework in ("trl", "peft"))
     mamba = estimate("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "H100-80GB SXM", targets="attention")
 
-    assert [1, 0] == [sum("TRL 1.15 stops in its first step" in note for note in each.notes) for each in (stops, trains)]
+    said = [sum("TRL 1.15 stops in its first step" in note for note in each.notes) for each in (stops, trains)]
+    assert [1, 0] == said
     assert 1 == sum("packages mamba-ssm and causal-conv1d" in note for note in mamba.notes)
