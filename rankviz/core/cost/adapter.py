@@ -19,7 +19,7 @@ def plan_on(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, device:
 
 
 def dtype_on(model: ModelSpec, training: TrainingSetup, device: Device) -> Dtype:
-    """What lora_A and lora_B are trained and saved in. training: settled."""
+    """Dtype that lora_A and lora_B are trained and saved in. training: settled."""
     compute = compute_dtype(model.model_type, training, bf16=device.has_bf16)
     return adapter_dtype(training.framework, training.precision, cuda=device.cuda, compute=compute)
 

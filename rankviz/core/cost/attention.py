@@ -30,7 +30,7 @@ WITHOUT_FLASH = (
     *("bloom", "codegen", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "gpt_neox_japanese", "hy_v4", "llama4"),
     *("minimax_m3_vl", "mpt", "qwen4_exp", "xglm"),
 )
-"""How the model_types begin that transformers refuses to load with FlashAttention 2 (no _supports_flash_attn)."""
+"""Beginnings of model_types that transformers does not load with FlashAttention 2 (no _supports_flash_attn)."""
 BROADCASTS_KEYS = ("falcon",)
 """model_types that hand SDPA their one key head as it is, beside a mask that is always made (modeling_falcon.py)."""
 LATENT = ("deepseek_v2", "deepseek_v3")

@@ -20,7 +20,7 @@ class Device:
 
     @property
     def has_bf16(self) -> bool:
-        """Whether the GPU multiplies bf16; one that is not in the table is taken for one that does."""
+        """The GPU multiplies bf16; one that is not in the table is taken for one that does."""
         return self.gpu is None or self.gpu.supports_bf16
 
     @property

@@ -105,7 +105,7 @@ def _raised(stack: Stack, model: ModelSpec, device: Device) -> Stack:
 
 
 def _has_layer_norms(model: ModelSpec) -> bool:
-    """Whether its norms are torch's LayerNorm, which has a bias, rather than an RMS norm."""
+    """Its norms are torch's LayerNorm, which has a bias, rather than an RMS norm."""
     norms = [module for module in model.plain_modules if module.is_norm and module.part != "vision"]
     return any(tensor.name == "bias" for module in norms for tensor in module.tensors)
 

@@ -125,7 +125,7 @@ def overflows_in_fp16(model_type: str) -> bool:
 
 
 def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype:
-    """What RankViz's scripts and probes compute in, on a card with bf16 or without: there in fp32 for a model that
+    """Dtype that RankViz's scripts and probes compute in, on a card with bf16 or without: there fp32 for a model that
     overflows in fp16, unless fp16 itself is asked for. Unsloth keeps products in fp16 then (models/vision.py)."""
     if setup.precision in ("fp16", "fp32"):
         return setup.precision

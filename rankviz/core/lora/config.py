@@ -117,7 +117,7 @@ def scale(r: int, lora_alpha: float, *, use_rslora: bool) -> float:
 def adapter_dtype(
     framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
 ) -> Literal["fp32", "bf16"]:
-    """What lora_A and lora_B are trained and saved in.
+    """Dtype that lora_A and lora_B are trained and saved in.
 
     PEFT raises adapters on a 16-bit base to fp32 (autocast_adapter_dtype, tuners_utils.cast_adapter_dtype), Unsloth
     always trains them in fp32 (unsloth_zoo training_utils), and TRL's SFTTrainer casts them to bf16 when the base is

@@ -118,7 +118,7 @@ def model_label(row: Any, whole: Any = None) -> str:
     and counted, so both sizes are there."""
     size = units.count(row.total_parameters)
     if whole:
-        size = f"{units.count(whole.total_parameters)}, text model alone {size}"
+        size = f"{units.count(whole.total_parameters)}, text alone {size}"
     elif row.tower != "text":
         size = f"{size}, {row.tower}"
     return f"{row.id} · {size}" + ("" if row.verified else ", total unverified")

@@ -80,6 +80,7 @@ def test_a_model_on_a_card_runs_one_kernel(model_id, gpu, setup, kernel):
             11.02,
         ),
         ("google/gemma-2-9b", "A100-80GB (SXM)", {"framework": "peft", "precision": "bf16", "max_length": 2048}, 32.61),
+        ("openai-community/gpt2-large", "L4", {"per_device_train_batch_size": 4, "max_length": 1024}, 1.92),
     ],
 )
 def test_the_estimate_is_what_a_simulated_step_allocates(model_id, gpu, setup, simulated_gib):
@@ -160,9 +161,9 @@ def test_the_models_without_sdpa_are_those_that_the_installed_transformers_decla
 def test_flash_attention_that_is_refused_is_said(model_id, setup, why):
     notes = estimate(model_id, "A100-80GB (SXM)", attn_implementation="flash", **setup).notes
 
-    said = [note for note in notes if note.startswith("FlashAttention 2 does not run here: ")]
-    assert bool(why) == bool(said)
-    assert all(why in note and note.endswith("Choose sdpa attention.") for note in said)
+    cautions = [note for note in notes if note.startswith("FlashAttention 2 does not run here: ")]
+    assert bool(why) == bool(cautions)
+    assert all(why in note and note.endswith("Choose sdpa attention.") for note in cautions)
 
 
 def test_trl_is_said_to_stop_with_a_whole_llama_4_and_mambas_kernels_to_be_assumed():
@@ -170,6 +171,6 @@ def test_trl_is_said_to_stop_with_a_whole_llama_4_and_mambas_kernels_to_be_assum
     stops, trains = (estimate(scout, "H100-80GB SXM", framework) for framework in ("trl", "peft"))
     mamba = estimate("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "H100-80GB SXM", targets="attention")
 
-    said = [sum("TRL 1.15 stops in its first step" in note for note in each.notes) for each in (stops, trains)]
-    assert [1, 0] == said
+    cautions = [sum("TRL 1.15 stops in its first step" in note for note in each.notes) for each in (stops, trains)]
+    assert [1, 0] == cautions
     assert 1 == sum("packages mamba-ssm and causal-conv1d" in note for note in mamba.notes)

@@ -129,7 +129,7 @@ def test_the_list_of_models_has_one_row_a_model_and_other_names_are_understood(a
     choices = {value: label for label, value in explore.model_choices(api)}
 
     assert choices["meta-llama/Llama-3.1-8B"].startswith("meta-llama/Llama-3.1-8B · 8.03 B")
-    assert "google/gemma-4-E2B · 5.10 B, text model alone 4.63 B" == choices["google/gemma-4-E2B"]
+    assert "google/gemma-4-E2B · 5.10 B, text alone 4.63 B" == choices["google/gemma-4-E2B"]
     assert "google/gemma-4-E2B:whole · 5.10 B, whole model" == choices["google/gemma-4-E2B:whole"]
     assert [row.id for row in api.models.all()] == list(choices)
     assert "meta-llama/Llama-3.1-8B" == api.models.get("unsloth/Llama-3.1-8B").id
