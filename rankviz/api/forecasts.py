@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class Forecasts:
     """The quality forecast. A forecast takes no more than reading a table."""
 
-    def __init__(self, workspace: Workspace, models: Models, runs: Runs):
+    def __init__(self, workspace: Workspace, models: Models, runs: Runs, studies):
         self._workspace = workspace
         self._models = models
         self._runs = runs
+        self._studies = studies
 
     def of(
         self,
@@ -35,6 +36,7 @@ class Forecasts:
         base: bool | None = None,
         metric: str | None = None,
         ranks: Sequence[int] | None = None,
+        parameters: float | None = None,
     ) -> Forecast:
         """How far each rank falls short of r = 128 in published studies, as a band.
 
@@ -55,6 +57,13 @@ class Forecasts:
         band = self._band(model, use_case, base, metric)
         assumed = base is None and self._is_chat(model) is None
         return forecast(bands, band, UNITS[metric], ranks or GRID, base_assumed=assumed)
+
+    def why_no_counts(self, model, parameters=None):
+        self._models.get(model)
+        return ""
+
+    def subject(self, model, use_case, parameters=None):
+        return self._studies.subject(model, use_case)
 
     def bent(self, sweep_id: str, *, base: bool | None = None) -> BentForecast:
         """Held-out loss by rank between a sweep's measured ranks, nats, from its runs and published lines.

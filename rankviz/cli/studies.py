@@ -32,9 +32,6 @@ def advise(
 ) -> None:
     """Recommend a rank, alpha, learning rate and targets, with reasons and confidence."""
     from rankviz.core.advice import words
-    from rankviz.core.advice.forecast_words import forecast_sentence
-    from rankviz.core.advice.own_words import own_sentence
-    from rankviz.core.advice.reasons import reasons
     from rankviz.core.fit.words import fit_in_words
 
     if len(question.ranks) != 1:
@@ -43,12 +40,14 @@ def advise(
     if as_json:
         return print_json(advice_json(answer))
     advice = answer.advice
+    own = words.own_sentence(answer.own) if answer.own else ""
+    fit = fit_in_words(answer.setting) if answer.setting else ""
     print(f"{answer.model_id}: {words.take(advice)}.")
-    print(" ".join((*words.main_sentences(advice), own_sentence(answer.own) if answer.own else "")).rstrip())
-    print(f"{forecast_sentence(advice, answer.forecast)} {fit_in_words(answer.setting)}")
-    print("".join(f"{note}\n" for note in answer.setting.notes))
+    print(" ".join(filter(None, (*words.main_sentences(advice), own))))
+    print(" ".join(filter(None, (words.confidence_in_words(advice), words.forecast_sentence(advice, answer.forecast)))))
+    print("".join(f"{note}\n" for note in filter(None, (fit, *answer.notes))))
     print("Reasons")
-    for reason in reasons(advice):
+    for reason in words.reasons(advice):
         print(f"- {reason.text} [{reason.source}]")
     print("\nWhat would change the recommendation")
     for text in words.would_change(advice):

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.advice.reasons import metric_in_words
-from rankviz.core.advice.words import enough_in_words
+from rankviz.core.advice.words import enough_in_words, metric_in_words
 from rankviz.core.studies.lines import Facet
 from rankviz.core.studies.nearest import Near
 from rankviz.figures import StudiesInfo, studies_figure, studies_info

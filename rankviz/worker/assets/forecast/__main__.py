@@ -16,6 +16,7 @@ from rankviz.catalog.forecast import FILE, lines_hash
 from rankviz.catalog.studies import load_evidence
 from rankviz.core.forecast.lines import RankLine, rank_lines
 from rankviz.paths import ASSETS
+from rankviz.worker.assets.forecast.regret import regret_table
 from rankviz.worker.assets.forecast.report import printed
 from rankviz.worker.assets.forecast.tables import tabulated
 from rankviz.worker.assets.forecast.validation import bent_check, validated
@@ -48,6 +49,7 @@ def made(assets: Path, lines: Sequence[RankLine]) -> dict:
         **tables,
         **validated(lines),
         "bent": bent_check(assets, gain),
+        "advice": regret_table(load_evidence(assets)),
     }
 
 
