@@ -183,7 +183,7 @@ class Api:
         """Quality by rank, from published lines and one's own runs."""
         from rankviz.api.forecasts import Forecasts
 
-        return Forecasts(self.workspace, self.models, self.runs)
+        return Forecasts(self.workspace, self.models, self.runs, self.studies)
 
     @cached_property
     def tradeoffs(self) -> Tradeoffs:
