@@ -143,7 +143,8 @@ def find(evidence: Evidence, subject: Subject) -> Findings:
 
 
 def _rates(near: Sequence[Near]) -> tuple[counts.RatesTuned | None, str]:
-    """The best learning rates near FIRST_RANK, where the rate is tuned first: of the nearest tuned relative, or of all tuned sweeps."""
+    """The best learning rates near FIRST_RANK, where the rate is tuned first: of the nearest tuned relative, or of all
+    tuned sweeps."""
     for each in near:
         for line in _counted(each) if each.same_family else ():
             if rates := counts.rates_of_line(line, FIRST_RANK):

@@ -17,6 +17,7 @@ def as_json(forecast: Forecast) -> ForecastJSON:
     return {
         **asdict(forecast),
         "ranks": [_rounded(asdict(rank)) for rank in forecast.ranks],
+        "facts": list(forecast.facts),
         "sentences": list(forecast.sentences),
     }
 

@@ -120,17 +120,19 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         metric: str | None = None,
         base: bool | None = None,
         runs: str | None = None,
+        parameters: float | None = None,
     ) -> ForecastAnswerJSON:
         """How far each rank falls short of r = 128 in published studies, as a band; with runs, also their own forecast.
 
         Args:
-            model: A catalogue id, an alias of one, or a Hub id.
+            model: Any name: the band is the same for every model. With runs, the model that they trained.
             use_case: simple, instruction, complex, near-full or pretraining.
             metric: score (points) or loss (% of the loss).
-            base: Whether it is a base model; empty: its name decides.
+            base: No longer used: the band does not depend on it.
             runs: A sweep with finished runs at two ranks or more.
+            parameters: Parameters of a model that has no name here.
         """
-        answer, bent = api.forecasts.answer(model, use_case, base=base, metric=metric, runs=runs)
+        answer, bent = api.forecasts.answer(model, use_case, metric=metric, runs=runs, parameters=parameters)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @spelled_out

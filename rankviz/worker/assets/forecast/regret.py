@@ -40,8 +40,8 @@ Rule = Callable[[RankLine], float | None]
 
 
 def regret_table(evidence: Evidence) -> dict:
-    """Section "advice" of assets/forecast.json: the regret of each rule, how often the left-out advice chose which rank,
-    and what doubling each rank gained."""
+    """Section "advice" of assets/forecast.json: the regret of each rule, how often the left-out advice chose each
+    rank, and what doubling each rank gained."""
     kinds = {study_id: study.task_kind for study_id, study in evidence.studies.items()}
     advised = {kind for case in USE_CASES for kind in case.task_kinds if case.r_range is None}
     lines = [line for line in rank_lines(evidence) if kinds[line.study_id] in advised]
@@ -57,8 +57,9 @@ def regret_table(evidence: Evidence) -> dict:
         **{str(r): lambda line, r=r: r for r in FIXED_RANKS},
         "capacity": lambda line: capacity_rank(tokens.get(line.study_id), line.parameters),
     }
+    measured = [{"rule": name, **_measured(lines, rule, rules["advice"])} for name, rule in rules.items()]
     return {
-        "alternatives": [{"rule": name, **_measured(lines, rule, rules["advice"])} for name, rule in rules.items()],
+        "alternatives": [row for row in measured if "score" in row and "loss" in row],
         "chosen": {
             kind: {str(r): n for r, n in sorted(Counter(chosen[pair] for pair in pairs if pair[1] == kind).items())}
             for kind in sorted({kind for _, kind in pairs})
@@ -68,6 +69,19 @@ def regret_table(evidence: Evidence) -> dict:
             for kind in ("all", *sorted({kind for kind, _ in scores}))
         },
     }
+
+
+def printed(table: dict) -> str:
+    """The regrets and the choices, as lines."""
+    rows = [
+        f"{row['rule']:>9}"
+        + "".join(
+            f"{row[metric]['regret'][0]:>8.2f} [{row[metric]['regret'][1]:.2f}, {row[metric]['regret'][2]:.2f}] {unit}"
+            for metric, unit in (("score", "points"), ("loss", "% of loss"))
+        )
+        for row in table["alternatives"]
+    ]
+    return "\n".join(["Regret of each choice of rank", *rows, f"Chosen, left out: {table['chosen']}"])
 
 
 def value_at(line: RankLine, r: float) -> float:
@@ -114,6 +128,8 @@ def _measured(lines: Sequence[RankLine], rule: Rule, advice: Rule) -> dict:
     for metric in ("score", "loss"):
         known = [(line, r) for line in lines if line.metric == metric and (r := rule(line)) is not None]
         of = [line for line, _ in known]
+        if not of:
+            continue
         regrets = [max(line.values) - value_at(line, r) for line, r in known]
         measured[metric] = {
             **_interval("regret", of, regrets),
