@@ -92,7 +92,7 @@ class Advice:
     @property
     def learning_rates(self) -> tuple[float, float]:
         """To try first, at FIRST_RANK."""
-        return self.learning_rate, RATE_FACTOR * self.learning_rate
+        return self.learning_rate, float(f"{RATE_FACTOR * self.learning_rate:.2g}")
 
 
 def advise(

@@ -6,13 +6,15 @@ core.studies.findings; whoever shows the rule puts them beside it.
 
 from typing import NamedTuple
 
+from rankviz.core.cost.question import ASSUMED_RANK
+
 LORA = "LoRA, Hu et al. 2021, arXiv 2106.09685"
 QLORA = "QLoRA, Dettmers et al. 2023, arXiv 2305.14314"
 RSLORA = "rsLoRA, Kalajdzievski 2023, arXiv 2312.03732"
 DORA = "DoRA, Liu et al. 2024, arXiv 2402.09353"
 REGRET = "LoRA Without Regret, Schulman et al. 2025, Thinking Machines Lab"
 UNSLOTH = "Unsloth documentation, LoRA hyperparameters guide"
-RECOMMENDED_RANK = 32
+RECOMMENDED_RANK = ASSUMED_RANK
 
 
 class RankRule(NamedTuple):

@@ -11,7 +11,7 @@ from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.forecast.bands import Forecast, RankForecast
 from rankviz.core.forecast.lines import points_scale
-from rankviz.core.forecast.words import UNIT_WORDS
+from rankviz.core.forecast.words import HEADING, UNIT_WORDS
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.findings import RankEnough
 from rankviz.core.studies.lines import Line, QualityPoint, Study, TaskKind
@@ -131,12 +131,11 @@ def rate_first(advice: Advice) -> str:
 def confidence_in_words(advice: Advice) -> str:
     """How good such advice was, over publications that it was chosen without."""
     ours, fixed = advice.record.regret("advice"), advice.record.regret("32")
-    known = "The model, the kind of task and the size of the data do not tell which rank is needed: measure it."
     if advice.case.r_range or ours is None or fixed is None:
-        return known
+        return HEADING
     more, low, high = fixed.more
     return (
-        f"{known} Over {ours.score.publications} publications, each left out in turn, the recommended rank scored "
+        f"{HEADING} Over {ours.score.publications} publications, each left out in turn, the recommended rank scored "
         f"{ours.score.mean:.2f} points less than the best tested rank (90 % interval {ours.score.low:.2f} to "
         f"{ours.score.high:.2f}). r = 32 for every task scored another {more:.2f} less ({_signed(low)} to "
         f"{_signed(high)})."
@@ -188,8 +187,8 @@ def _nearest(near: Near, r: int) -> Reason:
     known = f" ± {line.best.standard_error:g}" if line.best.standard_error else ", one run each"
     length = f", {line.first.duration}" if line.first.duration else ""
     text = (
-        f"{near.line.study.label}, {near.line.model.base_model} ({near.in_words}){length}: {result_words(line, r)}. The "
-        f"best value is {line.best.value:g} {metric_in_words(line)}{known}; {line.study.learning_rate_label}."
+        f"{near.line.study.label}, {near.line.model.base_model} ({near.in_words}){length}: {result_words(line, r)}. "
+        f"The best value is {line.best.value:g} {metric_in_words(line)}{known}; {line.study.learning_rate_label}."
     )
     return Reason("nearest", text, *_cited((line.study,)))
 
