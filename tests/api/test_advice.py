@@ -59,7 +59,7 @@ def test_a_model_that_cannot_be_read_gets_the_same_rank_without_costs(api, model
 def test_keys_that_lost_their_meaning_are_null(api):
     answer = advice_json(api.advice.advise(Question(model_id="Qwen/Qwen3-4B"), Goal()))
 
-    assert answer["confidence"] is None and answer["capacity"]["holds_from"] is None
+    assert answer["confidence"] is None and answer["lead"] is None and answer["capacity"]["holds_from"] is None
     assert 8 == len(answer["regret"])
 
 

@@ -30,26 +30,13 @@ NEAREST_SHOWN = 3
 class Findings:
     """What the published studies show for one subject."""
 
-    near: tuple[Near, ...]
-    """Studies that show what rank does, the nearest first."""
+    shown: tuple[Near, ...]
+    """The nearest base of each of a few studies; for a use case with a range, of every study of its kind."""
     enough: counts.RankEnough | None
     rate_or_rank: counts.RateAgainstRank | None
     targets: counts.TargetsAgainstRank | None
     kept: counts.KeptByRank | None
     full: counts.ShortOfFull | None
-
-    @property
-    def shown(self) -> tuple[Near, ...]:
-        """The nearest base of each of a few studies; of a kind of task that is not forecast, every study of it."""
-        first: dict[str, Near] = {}
-        for near in self.near:
-            first.setdefault(near.line.study.study_id, near)
-        return tuple(first.values())[:NEAREST_SHOWN]
-
-    @property
-    def lead(self) -> Near | None:
-        """The nearest study where it is of the same model or family."""
-        return next((near for near in self.near[:1] if near.same_family), None)
 
 
 class Step(NamedTuple):
@@ -107,12 +94,13 @@ def advise(
     """The recommended settings and their reasons. parameters: of an adapter on all linear layers at a rank; None where
     the model's layers are not known."""
     case = use_case(goal.use_case)
-    findings = find(evidence, subject)
+    near = nearest(drawn_lines(evidence, ("lora",), FACETS), subject)
+    findings = find(evidence, subject, near, of_kind=case.r_range is not None)
     r, steps, kept = case.r, (), findings.kept
     if goal.forgetting and kept and 2 * kept.better_at_the_smaller > kept.comparisons and r > SMALLEST:
         r = max(SMALLEST, case.r // 2)
         steps = (Step("forgetting", case.r, r),)
-    rates, rates_of = _rates(findings.near) if case.rates_of_instruction else (None, "")
+    rates, rates_of = _rates(near) if case.rates_of_instruction else (None, "")
     return Advice(
         case=case,
         goal=goal,
@@ -127,13 +115,16 @@ def advise(
     )
 
 
-def find(evidence: Evidence, subject: Subject) -> Findings:
-    """Nearest studies, and the counts over all of them."""
+def find(evidence: Evidence, subject: Subject, near: Sequence[Near], *, of_kind: bool = False) -> Findings:
+    """Nearest studies, and the counts over all of them. near: the nearest first; of_kind: show all of its kind."""
     published = evidence.published
-    near = nearest(drawn_lines(evidence, ("lora",), FACETS), subject)
+    first: dict[str, Near] = {}
+    for each in near:
+        if each.same_task or not of_kind:
+            first.setdefault(each.line.study.study_id, each)
     forgetting = nearest([line for line in published if line.first.role == "forgetting"], subject)
     return Findings(
-        near=near,
+        shown=tuple(first.values())[: None if of_kind else NEAREST_SHOWN],
         enough=counts.rank_enough(published),
         rate_or_rank=counts.rate_against_rank(published),
         targets=counts.targets_against_rank(published),

@@ -26,18 +26,6 @@ class LearningRatesJSON(TypedDict):
     of: str
 
 
-class LeadJSON(TypedDict):
-    """The nearest study where it is of the same model or family, which does not move the rank: its best rank, and how
-    far short of it others ended, by rank, in its unit."""
-
-    study_id: str
-    base_model: str
-    unit: str
-    best_r: int
-    short_of_best: dict[str, float]
-    learning_rate_tuned_per_rank: bool
-
-
 class CapacityJSON(shape(Capacity)):
     """The adapter against the data. `filled` is the share of its capacity that they take. `holds_from` is always null:
     capacity does not move the rank."""
@@ -71,8 +59,9 @@ class NearStudyJSON(TypedDict):
 
 class AdviceJSON(TypedDict):
     """The recommended settings, in figures and in sentences, and what they rest on. Where `r_range` is given, studies
-    disagree and it is recommended instead of `r`. `confidence` is always null, since nothing tells it for one model:
-    `regret` has how good such advice was. `capacity` is null where the model's layers are not known."""
+    disagree and it is recommended instead of `r`. `confidence` and `lead` are always null: nothing tells the rank of
+    one model, and no study leads. `regret` has how good such advice was. `capacity` is null where the model's layers
+    are not known."""
 
     use_case: str
     goal: GoalJSON
@@ -89,7 +78,7 @@ class AdviceJSON(TypedDict):
     sentence: str
     then: list[str]
     general: str
-    lead: LeadJSON | None
+    lead: None
     reasons: list[ReasonJSON]
     confidence: str | None
     confidence_in_words: str
@@ -122,7 +111,7 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
         "sentence": f"{words.take(advice)}. Reason: {words.because(advice)}.",
         "then": list(words.main_sentences(advice)[1:]),
         "general": words.enough_in_words(enough, advice.r) if enough else "",
-        "lead": _lead(advice),
+        "lead": None,
         "reasons": [reason._asdict() for reason in words.reasons(advice)],
         "confidence": None,
         "confidence_in_words": words.confidence_in_words(advice),
@@ -153,19 +142,4 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
             }
             for near in advice.findings.shown
         ],
-    }
-
-
-def _lead(advice: Advice) -> LeadJSON | None:
-    """What the nearest line reached at the recommended rank, or at its neighbours where that was not run."""
-    if advice.findings.lead is None:
-        return None
-    line = words.line_of(advice.findings.lead)
-    return {
-        "study_id": line.study.study_id,
-        "base_model": line.model.base_model,
-        "unit": words.unit_of(line),
-        "best_r": line.best.rank,
-        "short_of_best": {str(r): short for r, short in words.shortfalls(line, advice.r).items()},
-        "learning_rate_tuned_per_rank": line.study.learning_rate_tuned_per_rank,
     }

@@ -96,8 +96,8 @@ def because(advice: Advice) -> str:
     """The main reason, without a full stop."""
     if advice.case.r_range:
         return (
-            "published studies of reinforcement learning disagree: in some r = 1 did as well as r = 256, in others a "
-            "very low rank fell behind or r = 64 and above collapsed"
+            "published studies of reinforcement learning disagree: in some r = 1 did as well as r = 256, in others r = "
+            "1 to 4 was slightly worse, and in one r = 64 and above collapsed at most batch sizes"
         )
     moved = "".join(f"r is halved from {step.before} to keep more of the base; " for step in advice.steps)
     kind = advice.case.task_kinds[0] if advice.case.task_kinds else "all"

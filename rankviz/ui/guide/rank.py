@@ -40,16 +40,20 @@ def rules_html(api: Api, **values: Any) -> str:
     estimate = answer.estimate
     where = f" on {estimate.gpu.name}" if estimate.gpu else ""
     name = question.model_id if question.model_id in estimate.model.aliases else estimate.model.id
-    about = f"Numbers for {name}{where}, with the settings of Explore. α = r, dropout 0, bias none."
-    return html.paragraphs(about) + table
+    advised = (
+        "Recommended: r = 32 with alpha = r. r = 16 for a quick experiment, a simple task or a small file; r = 64 for a "
+        "complex task, continued pretraining, or if the file size does not matter. Tune the learning rate first."
+    )
+    about = f"The usual rule of thumb, with numbers for {name}{where}, with the settings of Explore. α = r, dropout 0, bias none."
+    return html.paragraphs(advised, about) + table
 
 
 def _rule_row(rule: RankRule, answer: EstimateAnswer, published: str) -> Row:
     rank = answer.rank(rule.r)
     return Row(
         cells=[
-            rule.label,
-            Cell(rule.use + (" (recommended)" if rule.recommended else ""), kind="narrow"),
+            Cell(rule.label, sub="default" if rule.recommended else ""),
+            Cell(rule.use, kind="narrow"),
             Cell(units.count(rank.adapter_parameters), title=f"{rank.adapter_parameters:,}"),
             units.percent(answer.share(rank)),
             Cell(units.file_size(rank.adapter_bytes), title=f"{rank.adapter_bytes:,} bytes"),

@@ -30,7 +30,10 @@ def measured(rule, score, more):
 
 RECORD = record_of(
     {
-        "alternatives": [measured("advice", [0.6, 0.34, 0.88], [0, 0, 0]), measured("32", [0.9, 0.4, 1.5], [0.3, 0, 0.7])],
+        "alternatives": [
+            measured("advice", [0.6, 0.34, 0.88], [0, 0, 0]),
+            measured("32", [0.9, 0.4, 1.5], [0.3, 0, 0.7]),
+        ],
         "gains": {
             "simple": {"8": gain(0.31, 0.07, 0.58), "16": gain(0.15, -0.05, 0.37)},
             "instruction": {"16": gain(0.44, 0.17, 0.75), "32": gain(-0.16, -0.3, 0.01)},
@@ -103,7 +106,9 @@ def test_concern_about_forgetting_halves_the_rank_only_where_published_trainings
     assert 16 == given(goal, points=kept(0.6, 0.5)).r
     assert 32 == given(goal, points=kept(0.5, 0.6)).r == given(goal).r
     assert 16 == given(Goal(use_case="simple", forgetting=True), points=kept(0.6, 0.5)).r
-    assert words.because(given(goal, points=kept(0.6, 0.5))).startswith("r is halved from 32 to keep more of the base; ")
+    assert words.because(given(goal, points=kept(0.6, 0.5))).startswith(
+        "r is halved from 32 to keep more of the base; "
+    )
 
 
 def test_the_rate_moves_into_the_range_of_the_nearest_tuned_sweep():
@@ -144,7 +149,7 @@ def test_a_model_whose_layers_are_not_known_gets_all_but_the_capacity():
 
     advice = given(about=unknown, parameters=None)
 
-    assert (32, None, None) == (advice.r, advice.capacity, advice.findings.lead)
+    assert (32, None) == (advice.r, advice.capacity)
     assert "capacity" not in {reason.name for reason in words.reasons(advice)}
 
 
@@ -246,8 +251,18 @@ def test_many_epochs_are_named_as_what_matters_more():
 @pytest.mark.parametrize(
     ("ranks", "best", "smallest", "sentence"),
     [
-        ((2, 8), 8, 2, "r = 8 has the lowest loss, and r = 2 is the smallest rank that cannot be distinguished from it"),
-        ((2, 8), 8, None, "r = 8 has the lowest loss, but no verdict is possible: the effect of another seed is not known"),
+        (
+            (2, 8),
+            8,
+            2,
+            "r = 8 has the lowest loss, and r = 2 is the smallest rank that cannot be distinguished from it",
+        ),
+        (
+            (2, 8),
+            8,
+            None,
+            "r = 8 has the lowest loss, but no verdict is possible: the effect of another seed is not known",
+        ),
         ((2, 8), 2, 2, "r = 2 has the lowest loss and is the smallest rank tried"),
         ((2, 8), 8, 8, "r = 8 has the lowest loss, and every smaller rank is worse by more than the noise"),
         ((8, 8), 8, 8, "r = 8 has the lowest loss, and no other rank was run"),
@@ -258,4 +273,6 @@ def test_an_own_sweep_is_told_in_one_sentence(ranks, best, smallest, sentence):
     result = words.OwnResult(False, "phonemes, 400 steps", ranks, best, smallest)
 
     ran = " and ".join(map(str, sorted(set(ranks))))
-    assert f"Your newest sweep of this model (phonemes, 400 steps; r = {ran}): {sentence}." == words.own_sentence(result)
+    assert f"Your newest sweep of this model (phonemes, 400 steps; r = {ran}): {sentence}." == words.own_sentence(
+        result
+    )

@@ -4,6 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rankviz.worker.assets.forecast.families import SCORES, score_description
+from rankviz.worker.assets.forecast.fit import fit
+from rankviz.worker.assets.forecast.model import data_of
+from rankviz.worker.assets.forecast.scoring import Scored, crps, place_of, summary
+from rankviz.worker.assets.forecast.tables import tabulated
 
 from rankviz.catalog.forecast import lines_hash, load_bands, read_forecast
 from rankviz.catalog.studies import load_evidence
@@ -14,13 +19,8 @@ from rankviz.paths import ASSETS
 from rankviz.worker.assets.forecast import draws
 from rankviz.worker.assets.forecast.__main__ import main
 from rankviz.worker.assets.forecast.bending import SHAPES
-from rankviz.worker.assets.forecast.families import SCORES, score_description
-from rankviz.worker.assets.forecast.fit import fit
 from rankviz.worker.assets.forecast.left_out import known_error, left_out
-from rankviz.worker.assets.forecast.model import data_of
 from rankviz.worker.assets.forecast.rule import Rule, fitted_rule, gaps, rule_gap
-from rankviz.worker.assets.forecast.scoring import Scored, crps, place_of, summary
-from rankviz.worker.assets.forecast.tables import tabulated
 from rankviz.worker.assets.forecast.validation import OWN_DATA_SET
 
 RANKS = (4, 16, 64)

@@ -2,9 +2,9 @@
 
 import pytest
 
+from rankviz.core.forecast.lines import rank_lines
 from rankviz.worker.assets.forecast.regret import capacity_rank, chosen_rank, regret_table
 from tests.support.runs.studies_toy import base, evidence, point, study
-from rankviz.core.forecast.lines import rank_lines
 
 
 def lines_of(values, name="a"):
