@@ -24,6 +24,7 @@ KIND_OF_USE_CASE = {
     "complex": "math-code",
     "near-full": "any",
     "pretraining": "shift",
+    "rl": "rl",
 }
 """Which kind of score study speaks for a use case. "any" is a study of unknown kind."""
 LEVELS = ("10", "25", "50", "75", "90")
@@ -186,7 +187,8 @@ def band_for(bands: Bands, *, use_case: str, parameters: int, base: bool, metric
     """
     one_of(metric, "Metric", METRICS)
     if metric == "score":
-        return next(band for band in bands.bands if band.kind == KIND_OF_USE_CASE[use_case])
+        kind = KIND_OF_USE_CASE[use_case]
+        return next(band for band in bands.bands if band.kind == ("any" if kind == "rl" else kind))
     sizes = sorted(
         (band for band in bands.bands if band.metric == LOSS and band.base is base), key=lambda band: band.parameters
     )
