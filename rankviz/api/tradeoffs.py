@@ -98,10 +98,11 @@ class Tradeoffs:
     def _published(self, model: str, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
         """The nearest lines in this metric; scores of the forecast's kind only."""
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
+        from rankviz.core.studies.lines import RL
 
         kind = LOSS if metric == LOSS else KIND_OF_USE_CASE[use_case]
         lines: dict[tuple[str, str], RankLine] = {}
-        for line in self._rank_lines(self._studies.all()):
+        for line in self._rank_lines(self._studies.all(), rl=kind == RL):
             if line.metric == metric and kind in ("any", line.kind):
                 lines.setdefault((line.study_id, line.base_model), line)
         nearest = [

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-TaskKind = Literal["simple", "instruction", "complex", "pretraining"]
+RL = "rl"
+"""Reinforcement learning: the kind of task and the use case."""
+TaskKind = Literal["simple", "instruction", "complex", "pretraining", "rl"]
 Role = Literal["main", "detail", "forgetting", "cost"]
 """main: the quality that a study is drawn by. detail: its other metrics, shorter trainings than those that it is drawn
 by, and learning rates that were not the best of their rank. forgetting: what the base could do before. cost: no quality

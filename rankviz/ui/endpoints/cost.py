@@ -162,7 +162,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             max_length: Maximum tokens per example.
             steps: Optimizer steps; empty for the epochs of the data.
             learning_rate: Empty for a usual one, or that of the use case.
-            use_case: Take the learning rate for it: simple, instruction, complex, near-full or pretraining.
+            use_case: Take the learning rate for it: simple, instruction, complex, near-full, pretraining or rl.
         """
         question = setup.question(model, [r], more.data, targets=targets, alpha=alpha, **more.unsloth)
         written = api.exports.write(question, r, format, learning_rate, Goal(use_case=use_case) if use_case else None)
