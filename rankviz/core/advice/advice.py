@@ -16,7 +16,7 @@ from rankviz.core.advice.regret import Record
 from rankviz.core.advice.use_case import Data, Goal, UseCase, use_case
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.studies import findings as counts
-from rankviz.core.studies.lines import FACETS, Evidence, Line
+from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Study
 from rankviz.core.studies.nearest import Near, Subject, drawn_lines, nearest
 
 SMALLEST = 16
@@ -31,7 +31,9 @@ class Findings:
     """What the published studies show for one subject."""
 
     shown: tuple[Near, ...]
-    """The nearest base of each of a few studies; for a use case with a range, of every study of its kind."""
+    """The nearest base of each of a few studies; of reinforcement learning, of every study."""
+    told: tuple[Study, ...]
+    """Studies of reinforcement learning without a line over ranks: their caveat says what they found."""
     enough: counts.RankEnough | None
     rate_or_rank: counts.RateAgainstRank | None
     targets: counts.TargetsAgainstRank | None
@@ -59,7 +61,7 @@ class Advice:
     r: int
     steps: tuple[Step, ...]
     capacity: Capacity | None
-    """None where the model's layers are not known."""
+    """None where the model's layers are not known, and for reinforcement learning, whose data teach far less."""
     rates: counts.RatesTuned | None
     """The best learning rates around FIRST_RANK; None where sweeps do not tell them for this use case."""
     rates_of: str
@@ -94,8 +96,10 @@ def advise(
     """The recommended settings and their reasons. parameters: of an adapter on all linear layers at a rank; None where
     the model's layers are not known."""
     case = use_case(goal.use_case)
-    near = nearest(drawn_lines(evidence, ("lora",), FACETS), subject)
-    findings = find(evidence, subject, near, of_kind=case.r_range is not None)
+    rl = RL in case.task_kinds
+    lines = [x for x in drawn_lines(evidence, ("lora",), FACETS) if (x.study.task_kind == RL) is rl]
+    near = nearest(lines, subject)
+    findings = find(evidence, subject, near, rl=rl)
     r, steps, kept = case.r, (), findings.kept
     if goal.forgetting and kept and 2 * kept.better_at_the_smaller > kept.comparisons and r > SMALLEST:
         r = max(SMALLEST, case.r // 2)
@@ -109,22 +113,23 @@ def advise(
         record=record,
         r=r,
         steps=steps,
-        capacity=capacity(r, parameters(r), data.tokens, data.at_most, assume) if parameters else None,
+        capacity=capacity(r, parameters(r), data.tokens, data.at_most, assume) if parameters and not rl else None,
         rates=rates,
         rates_of=rates_of,
     )
 
 
-def find(evidence: Evidence, subject: Subject, near: Sequence[Near], *, of_kind: bool = False) -> Findings:
-    """Nearest studies, and the counts over all of them. near: the nearest first; of_kind: show all of its kind."""
+def find(evidence: Evidence, subject: Subject, near: Sequence[Near], *, rl: bool = False) -> Findings:
+    """Nearest studies, and the counts over all of them. near: the nearest first."""
     published = evidence.published
     first: dict[str, Near] = {}
     for each in near:
-        if each.same_task or not of_kind:
-            first.setdefault(each.line.study.study_id, each)
+        first.setdefault(each.line.study.study_id, each)
+    of_rl = [study for study in evidence.studies.values() if rl and study.task_kind == RL]
     forgetting = nearest([line for line in published if line.first.role == "forgetting"], subject)
     return Findings(
-        shown=tuple(first.values())[: None if of_kind else NEAREST_SHOWN],
+        shown=tuple(first.values())[: None if rl else NEAREST_SHOWN],
+        told=tuple(study for study in of_rl if study.study_id not in first),
         enough=counts.rank_enough(published),
         rate_or_rank=counts.rate_against_rank(published),
         targets=counts.targets_against_rank(published),

@@ -167,7 +167,8 @@ def reasons(advice: Advice) -> tuple[Reason, ...]:
     findings, rule = advice.findings, advice.case.rule
     text = f"Rule of thumb: r = {rule.label} for {lower_first(rule.use)}. {rule_evidence(advice.record, rule)}"
     found = [] if advice.case.r_range else [Reason("rule", text.rstrip(), f"{rule.source}; {RECORD_SOURCE}")]
-    found += [_nearest(near, advice.r) for near in findings.shown]
+    found += [_nearest(near, None if advice.case.r_range else advice.r) for near in findings.shown]
+    found += [Reason("nearest", f"{study.label}: {study.caveat}", *_cited((study,))) for study in findings.told]
     if findings.enough and not advice.case.r_range:
         text = enough_in_words(findings.enough, advice.r)
         found.append(Reason("evidence", f"{text[0].upper()}{text[1:]}.", *_cited(findings.enough.studies)))
@@ -181,14 +182,15 @@ def reasons(advice: Advice) -> tuple[Reason, ...]:
     )
 
 
-def _nearest(near: Near, r: int) -> Reason:
-    """A near line in numbers."""
+def _nearest(near: Near, r: int | None) -> Reason:
+    """A near line in numbers: what the rank reached, or every rank where it is None."""
     line = line_of(near)
     known = f" ± {line.best.standard_error:g}" if line.best.standard_error else ", one run each"
     length = f", {line.first.duration}" if line.first.duration else ""
     text = (
-        f"{near.line.study.label}, {near.line.model.base_model} ({near.in_words}){length}: {result_words(line, r)}. "
-        f"The best value is {line.best.value:g} {metric_in_words(line)}{known}; {line.study.learning_rate_label}."
+        f"{near.line.study.label}, {near.line.model.base_model} ({near.in_words}){length}: "
+        f"{result_words(line, r) if r else every_rank(line)}. The best value is {line.best.value:g} "
+        f"{metric_in_words(line)}{known}; {line.study.learning_rate_label}."
     )
     return Reason("nearest", text, *_cited((line.study,)))
 
@@ -234,6 +236,10 @@ def result_words(line: Line, r: int) -> str:
     return f"{each} short of the best rank, r = {best}{not_run}"
 
 
+def every_rank(line: Line) -> str:
+    return ", ".join(f"r = {point.rank} reached {point.value:g}" for point in line.points)
+
+
 def metric_in_words(line: Line) -> str:
     better = "higher" if line.first.higher_is_better else "lower"
     return f"{line.first.metric.replace('_', ' ')} ({better} is better)"
@@ -272,7 +278,7 @@ def capacity_in_words(advice: Advice) -> str:
 def _rate(advice: Advice) -> Reason:
     moved, rates = advice.findings.rate_or_rank, advice.rates
     text = rate_first(advice)
-    if moved and moved.rate > moved.rank:
+    if moved and moved.rate > moved.rank and not advice.case.r_range:
         text += (
             f" It matters more: at {rate_text(moved.reference_learning_rate)} the loss was {percent(moved.rate)} above "
             f"the loss at the best rate; at the smallest rank it was {percent(moved.rank)} above the loss at the best "
@@ -342,14 +348,14 @@ def would_change(advice: Advice) -> tuple[str, ...]:
 
 def at_recommended(advice: Advice, forecast: Forecast) -> RankForecast | None:
     """The forecast's row for the recommended rank; None where there is no forecast."""
-    return next((row for row in forecast.ranks if row.r == advice.r), None)
+    return None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
 
 
 def forecast_sentence(advice: Advice, forecast: Forecast) -> str:
     """What the forecast gives for the recommended rank."""
     row = at_recommended(advice, forecast)
     if row is None:
-        return "There is no quality forecast for this use case."
+        return "There is no quality forecast for reinforcement learning."
     text = (
         f"Forecast from {counted(forecast.lines, 'published line')}: r = {row.r} is {row.median:.1f} "
         f"{UNIT_WORDS[forecast.unit]} short of r = {forecast.reference_rank} (80 % band {row.low_80:.1f} to "

@@ -44,7 +44,7 @@ def rules_html(api: Api, **values: Any) -> str:
         "Recommended: r = 32 with alpha = r. r = 16 for a quick experiment, a simple task or a small file; r = 64 for a "
         "complex task, continued pretraining, or if the file size does not matter. Tune the learning rate first."
     )
-    about = f"The usual rule of thumb, with numbers for {name}{where}, with the settings of Explore. α = r, dropout 0, bias none."
+    about = f"The usual rule of thumb, with the numbers for {name}{where}, with the settings of Explore. α = r, dropout 0, bias none."
     return html.paragraphs(advised, about) + table
 
 
