@@ -35,7 +35,7 @@ QUALITY_LABELS = {
 }
 HANGS = (
     "Published lines and runs know only differences between their own ranks: each is placed so that its highest rank "
-    "lies on the median."
+    "lies on the median, or at 0 where nothing is forecast."
 )
 
 
