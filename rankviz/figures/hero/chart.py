@@ -51,11 +51,11 @@ class HeroInfo(NamedTuple):
     log_x: bool
     ticks: Sequence[tuple[float, str]]
     sentences: Sequence[str]
+    empty: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
     heading: str = ""
     facts: Sequence[str] = ()
     """What holds over published studies."""
-    empty: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
 
 
 def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
