@@ -137,12 +137,12 @@ class RateAndRank:
     models: int
     worse: int
     """Models in which the low rate cost more than a quarter of the rank."""
-    times: tuple[float, float]
+    times: Sequence[float]
     """How many times too low the rate was: least and most."""
     rate_cost: float
     """Median over models."""
     rank_cost: float
-    worse_at_3: tuple[int, int]
+    worse_at_3: Sequence[int]
     """The same for a rate 3 times too low, between the two: if the loss rises with the square of the distance in log
     rate, and if it rises straight."""
 
@@ -182,8 +182,7 @@ def bands_from_json(value: Mapping[str, Any]) -> Bands:
         bands={metric: _band(row) for metric, row in value["bands"].items()},
         left_out={row["kind"]: LeftOut(**row) for row in value["left_out"]},
         holds={name: {row["kind"]: Held(**row) for row in rows} for name, rows in value["holds"].items()},
-        rate=rate
-        and RateAndRank(**{name: tuple(each) if isinstance(each, list) else each for name, each in rate.items()}),
+        rate=rate and RateAndRank(**rate),
     )
 
 

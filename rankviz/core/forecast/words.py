@@ -31,8 +31,8 @@ UNIT_WORDS = {"points": "points", "percent_of_loss": "% of the loss"}
 QUALITY_WORDS = {"points": "scores", "percent_of_loss": "losses"}
 """What its points are."""
 HEADING = (
-    "Model and task alone do not tell which rank you need: published results differ more by data and learning rate than "
-    "by rank."
+    "Model and task alone do not tell which rank you need: published results differ more by data and learning rate "
+    "than by rank."
 )
 NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
 
@@ -43,8 +43,8 @@ def forecast(bands: Bands, metric: Metric, kind: str, ranks: Sequence[int] = GRI
     rows = rank_forecasts(band, ranks)
     facts = fact_words(bands, kind)
     basis = (
-        f"Shortfall from r = {bands.reference_rank} in {UNIT_WORDS[unit]}, the same for every model and task: half of the "
-        f"band is the rule of thumb with its errors, half is no difference between ranks, both from "
+        f"Shortfall from r = {bands.reference_rank} in {UNIT_WORDS[unit]}, the same for every model and task. Half of "
+        "the band is the rule of thumb with its errors, half is no difference between ranks; both are from "
         f"{counted(band.lines, 'published line')} of {counted(band.studies, 'publication')}."
     )
     return Forecast(
@@ -101,8 +101,11 @@ def _record(held: Held) -> str:
     of = "" if held.kind == ANY else f" on {KINDS[held.kind]}"
     apart = ""
     if held.left_out_error is not None:
-        apart = f"; a publication that was left out is {100 * held.left_out_error:.0f} percentage points off on average"
-    return f"{_percent(held.share)} of {counted(held.publications, 'publication')}{of} ({counted(held.lines, 'line')}{apart})"
+        apart = (
+            f"; a publication that was left out was {100 * held.left_out_error:.0f} percentage points off on average"
+        )
+    publications, lines = counted(held.publications, "publication"), counted(held.lines, "line")
+    return f"{_percent(held.share)} of {publications}{of} ({lines}{apart})"
 
 
 def _rate(bands: Bands) -> str:

@@ -35,7 +35,7 @@ QUALITY_LABELS = {
 }
 HANGS = (
     "Published lines and runs know only differences between their own ranks: each is placed so that its highest rank "
-    "lies on the median."
+    "lies on the median, or at 0 where nothing is forecast."
 )
 
 
@@ -51,11 +51,11 @@ class HeroInfo(NamedTuple):
     log_x: bool
     ticks: Sequence[tuple[float, str]]
     sentences: Sequence[str]
+    empty: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
     heading: str = ""
     facts: Sequence[str] = ()
     """What holds over published studies."""
-    empty: str = ""
-    rows: Sequence[Mapping[str, object]] = ()
 
 
 def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:

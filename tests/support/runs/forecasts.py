@@ -1,6 +1,6 @@
 """Small tables of bands by hand, and measured ranks."""
 
-from rankviz.core.forecast.bands import GRID, LEVELS, Band, Bands
+from rankviz.core.forecast.bands import GRID, LEVELS, Band, Bands, Held, LeftOut
 from rankviz.core.forecast.mixture import MeasuredRank
 
 MEDIAN = (4.0, 3.5, 3.0, 2.5, 2.0, 1.0, 0.5, 0.0, -0.5)
@@ -12,24 +12,13 @@ def band(*, median=MEDIAN, lines_at_rank=None, **more) -> Band:
         level: tuple(value + shift for value in median)
         for level, shift in zip(LEVELS, (-2.0, -1.0, 0.0, 1.0, 2.0), strict=True)
     }
-    values = {
-        "metric": "score",
-        "kind": "simple",
-        "base": None,
-        "parameters": None,
-        "studies": 2,
-        "lines": 5,
-        "lines_at_rank": dict.fromkeys(GRID, 1) if lines_at_rank is None else lines_at_rank,
-        "noise": 0.5,
-        "gain": (0.5, 1.0, 2.0),
-    }
-    return Band(**values | more, quantiles=quantiles)
+    counts = dict.fromkeys(GRID, 1) if lines_at_rank is None else lines_at_rank
+    return Band(**{"studies": 2, "lines": 5, "lines_at_rank": counts} | more, quantiles=quantiles)
 
 
-def bands(*rows: Band, left_out=(), **more) -> Bands:
-    """A table of these bands."""
+def bands(score: Band | None = None, *, left_out=(), holds=(), **more) -> Bands:
+    """A table with this band for scores and for losses. holds: (statement, row)."""
     values = {
-        "run_noise_nats": 0.02,
         "bent_inside_80": 0.8,
         "bent_inside_80_left_out": 0.76,
         "bent_runs": 20,
@@ -38,7 +27,26 @@ def bands(*rows: Band, left_out=(), **more) -> Bands:
             "three": third_run(median=0.006, mean=0.028, width=0.126, inside=0.714),
         },
     }
-    return Bands(reference_rank=128, bands=rows, left_out={row.kind: row for row in left_out}, **values | more)
+    statements = ("low_within_noise", "high_worse", "high_better", "high_worse_loss")
+    return Bands(
+        **{"reference_rank": 128, "rate": None} | values | more,
+        bands=dict.fromkeys(("score", "loss"), score or band()),
+        left_out={row.kind: row for row in left_out},
+        holds={name: {row.kind: row for each, row in holds if each == name} for name in statements},
+    )
+
+
+def left_out(**values) -> LeftOut:
+    """A record that is just enough to be called validated."""
+    enough = {"inside_80": 0.75, "inside_80_by_publication": 0.75, "publications": 5, "points": 20}
+    errors = dict.fromkeys(("crps", "crps_no_difference", "crps_no_difference_band", "crps_rule"), 1.0)
+    return LeftOut(**{"kind": "simple", "inside_50": 0.5} | enough | errors | values)
+
+
+def held(kind="any", **values) -> Held:
+    """A statement that held in 9 of 10 publications."""
+    row = {"publications": 10, "lines": 40, "share": 0.9, "share_of_lines": 0.8, "left_out_error": 0.13}
+    return Held(kind=kind, **row | values)
 
 
 def third_run(*, median: float, mean: float, width: float, inside: float) -> dict[str, float]:

@@ -83,16 +83,13 @@ def _band(lines: Sequence[RankLine]) -> dict:
 
 def printed(result: dict) -> str:
     """The validation, a line a kind, then what holds."""
-    names = list(result["left_out"][0])[1:]
-    rows = [
-        "".join(
-            f"{name.replace('_by_publication', '_publ').replace('no_difference', 'nodiff'):>19}"
-            for name in ["kind", *names]
-        )
+    columns = [name for name in result["left_out"][0] if name != "inside_50"]
+    rows = [columns, *([str(row[name]) for name in columns] for row in result["left_out"])]
+    table = [
+        "".join(f"{each.replace('inside_80_by_', 'by_').replace('crps_', ''):>20}" for each in row) for row in rows
     ]
-    rows += ["".join(f"{row[name]:>19}" for name in ["kind", *names]) for row in result["left_out"]]
     facts = dict.fromkeys(words for kind in KINDS for words in fact_words(bands_from_json(result), kind))
-    return "\n".join([*rows, *facts])
+    return "\n".join([*table, *facts])
 
 
 if __name__ == "__main__":

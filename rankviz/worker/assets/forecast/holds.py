@@ -86,8 +86,10 @@ def _row(kind: str, lines: Sequence[RankLine], holds: Callable[[RankLine], bool 
 
 
 def rate_and_rank(evidence: Evidence) -> dict | None:
-    """What a rate that was too low cost beside a quarter of the rank, in the lines that have a loss at another rate too;
-    each model once, as the mean over its ranks. None where there is no such line."""
+    """What a rate that was too low cost beside a quarter of the rank, in lines that have losses at another rate too.
+
+    Each model counts once, with the mean over its ranks. None where there is no such line.
+    """
     by_model: dict[str, list[tuple[float, float, float]]] = {}
     for line in evidence.published:
         at = {point.rank: point for point in line.points}

@@ -46,7 +46,8 @@ class Mixture:
     def quantiles(self) -> dict[str, list[float]]:
         """Shortfall from the reference rank at each rank of GRID, by level. The median never has the other sign."""
         levels = [float(level) for level in LEVELS]
-        table = dict(zip(LEVELS, np.array([np.percentile(self.shortfall(r, REFERENCE_RANK), levels) for r in GRID]).T))
+        rows = np.array([np.percentile(self.shortfall(r, REFERENCE_RANK), levels) for r in GRID])
+        table = dict(zip(LEVELS, rows.T, strict=True))
         below = np.array(GRID) < REFERENCE_RANK
         table["50"] = np.where(below, np.maximum(table["50"], 0.0), np.minimum(table["50"], 0.0))
         return {level: [round(float(each), DIGITS) for each in row] for level, row in table.items()}
