@@ -20,7 +20,6 @@ from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
 
 if TYPE_CHECKING:
     from rankviz.catalog.own_studies import Added
-    from rankviz.core.studies.findings import RankEnough
     from rankviz.core.studies.lines import Evidence, Facet, Line
     from rankviz.core.studies.nearest import Near, Subject
 
@@ -54,12 +53,6 @@ class Studies:
         from rankviz.catalog import own_studies
 
         return self._shipped.plus(own_studies.own_evidence(homes, self._models.all()))
-
-    def rank_enough(self) -> RankEnough | None:
-        """Which rank was enough, counted over published sweeps that tuned the learning rate at each rank."""
-        from rankviz.core.studies.findings import rank_enough
-
-        return rank_enough(self.all().published)
 
     def near(self, model: str, use_case: str, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
         """Published lines of quality by rank with these targets, the nearest study first."""

@@ -34,7 +34,6 @@ class Findings:
     """The nearest base of each of a few studies; of reinforcement learning, of every study."""
     told: tuple[Study, ...]
     """Studies of reinforcement learning without a line over ranks: their caveat says what they found."""
-    enough: counts.RankEnough | None
     rate_or_rank: counts.RateAgainstRank | None
     targets: counts.TargetsAgainstRank | None
     kept: counts.KeptByRank | None
@@ -130,7 +129,6 @@ def find(evidence: Evidence, subject: Subject, near: Sequence[Near], *, rl: bool
     return Findings(
         shown=tuple(first.values())[: None if rl else NEAREST_SHOWN],
         told=tuple(study for study in of_rl if study.study_id not in first),
-        enough=counts.rank_enough(published),
         rate_or_rank=counts.rate_against_rank(published),
         targets=counts.targets_against_rank(published),
         kept=counts.kept_by_rank([line for each in forgetting for line in each.lines]),

@@ -35,17 +35,6 @@ class CapacityJSON(shape(Capacity)):
     holds_from: int | None
 
 
-class RankEnoughJSON(TypedDict):
-    """Of models whose learning rate was tuned at each of `ranks`: how many there are, for how many at most this rank
-    was enough, and how many by their smallest rank that was. Enough is within `tolerance` of the best loss."""
-
-    models: int
-    at_most_r: int
-    tolerance: float
-    smallest: dict[str, int]
-    ranks: list[int]
-
-
 class NearStudyJSON(TypedDict):
     """A published study; `why` says what makes it near."""
 
@@ -59,8 +48,9 @@ class NearStudyJSON(TypedDict):
 
 class AdviceJSON(TypedDict):
     """The recommended settings, in figures and in sentences, and what they rest on. Where `r_range` is given, studies
-    disagree and it is recommended instead of `r`. `confidence` and `lead` are always null: nothing tells the rank of
-    one model, and no study leads. `regret` has how good such advice was. `capacity` is null where the model's layers
+    disagree and it is recommended instead of `r`. `confidence`, `lead`, `general` and `rank_enough` are always null:
+    nothing tells the rank of one model, no study leads, and how many models a rank was enough for did not hold for
+    publications that were left out. `regret` has how good such advice was. `capacity` is null where the model's layers
     are not known."""
 
     use_case: str
@@ -77,7 +67,7 @@ class AdviceJSON(TypedDict):
     because: str
     sentence: str
     then: list[str]
-    general: str
+    general: None
     lead: None
     reasons: list[ReasonJSON]
     confidence: str | None
@@ -87,13 +77,13 @@ class AdviceJSON(TypedDict):
     steps: list[StepJSON]
     capacity: CapacityJSON | None
     data: DataJSON
-    rank_enough: RankEnoughJSON | None
+    rank_enough: None
     nearest: list[NearStudyJSON]
 
 
 def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) -> AdviceJSON:
     """target_modules: the preset that stands for all linear layers of this model; target_names: what it reaches."""
-    enough, cap, rates = advice.findings.enough, advice.capacity, advice.rates
+    cap, rates = advice.capacity, advice.rates
     return {
         "use_case": advice.case.name,
         "goal": asdict(advice.goal),
@@ -110,7 +100,7 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
         "because": words.because(advice),
         "sentence": f"{words.take(advice)}. Reason: {words.because(advice)}.",
         "then": list(words.main_sentences(advice)[1:]),
-        "general": words.enough_in_words(enough, advice.r) if enough else "",
+        "general": None,
         "lead": None,
         "reasons": [reason._asdict() for reason in words.reasons(advice)],
         "confidence": None,
@@ -123,14 +113,7 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
         "steps": [step._asdict() for step in advice.steps],
         "capacity": cap and {**cap._asdict(), "enough": cap.enough, "filled": cap.filled, "holds_from": None},
         "data": advice.data._asdict(),
-        "rank_enough": enough
-        and {
-            "models": enough.models,
-            "at_most_r": enough.at_most(advice.r),
-            "tolerance": enough.tolerance,
-            "smallest": {str(rank): models for rank, models in enough.smallest.items()},
-            "ranks": list(enough.ranks),
-        },
+        "rank_enough": None,
         "nearest": [
             {
                 "study_id": near.line.study.study_id,

@@ -13,7 +13,6 @@ from rankviz.core.forecast.bands import Forecast, RankForecast
 from rankviz.core.forecast.lines import points_scale
 from rankviz.core.forecast.words import HEADING, UNIT_WORDS
 from rankviz.core.lora.targets import listed
-from rankviz.core.studies.findings import RankEnough
 from rankviz.core.studies.lines import Line, QualityPoint, Study, TaskKind
 from rankviz.core.studies.nearest import Near
 from rankviz.units import counted
@@ -169,9 +168,6 @@ def reasons(advice: Advice) -> tuple[Reason, ...]:
     found = [] if advice.case.r_range else [Reason("rule", text.rstrip(), f"{rule.source}; {RECORD_SOURCE}")]
     found += [_nearest(near, None if advice.case.r_range else advice.r) for near in findings.shown]
     found += [Reason("nearest", f"{study.label}: {study.caveat}", *_cited((study,))) for study in findings.told]
-    if findings.enough and not advice.case.r_range:
-        text = enough_in_words(findings.enough, advice.r)
-        found.append(Reason("evidence", f"{text[0].upper()}{text[1:]}.", *_cited(findings.enough.studies)))
     if advice.capacity:
         found.append(Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL))
     return (
@@ -243,21 +239,6 @@ def every_rank(line: Line) -> str:
 def metric_in_words(line: Line) -> str:
     better = "higher" if line.first.higher_is_better else "lower"
     return f"{line.first.metric.replace('_', ' ')} ({better} is better)"
-
-
-def enough_in_words(enough: RankEnough, r: int) -> str:
-    """ "in 17 of 22 models tuned at each rank, r ≤ 16 came within 0.5 % of the best loss"."""
-    text = (
-        f"in {enough.at_most(r)} of {enough.models} models tuned at each rank, r ≤ {r} came within "
-        f"{percent(enough.tolerance)} of the best loss"
-    )
-    not_run = enough.not_run.get(r)
-    if not_run == 0:
-        return text
-    above = enough.surely_above(r)
-    beside = f"; r ≤ {above} did so in {enough.at_most(above)}" if above else ""
-    others = f" in {not_run} of the others" if not_run else ""
-    return f"{text} (r = {r} itself was not run{others}{beside})"
 
 
 def capacity_in_words(advice: Advice) -> str:

@@ -41,10 +41,13 @@ def rules_html(api: Api, **values: Any) -> str:
     where = f" on {estimate.gpu.name}" if estimate.gpu else ""
     name = question.model_id if question.model_id in estimate.model.aliases else estimate.model.id
     advised = (
-        "Recommended: r = 32 with alpha = r. r = 16 for a quick experiment, a simple task or a small file; r = 64 for a "
-        "complex task, continued pretraining, or if the file size does not matter. Tune the learning rate first."
+        "Recommended: r = 32 with alpha = r. r = 16 for a quick experiment, a simple task or a small file; r = 64 for "
+        "a complex task, continued pretraining, or if the file size does not matter. Tune the learning rate first."
     )
-    about = f"The usual rule of thumb, with the numbers for {name}{where}, with the settings of Explore. α = r, dropout 0, bias none."
+    about = (
+        f"The usual rule of thumb, with the numbers for {name}{where} and the settings of Explore. α = r, dropout 0, "
+        "bias none."
+    )
     return html.paragraphs(advised, about) + table
 
 
