@@ -33,7 +33,7 @@ def _ranks_and_rates_belong_together(row: QualityPoint) -> None:
 STUDY = strict(
     Study,
     laws=_tuned_per_rank_is_tuned_per_method,
-    optional=("own",),
+    optional=("own", "expert_scheme"),
     study_id=StudyId,
     label=Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)],
     citation=Text,
@@ -46,7 +46,14 @@ STUDY = strict(
     own=Literal[False],
 )
 BASE_MODEL = strict(
-    BaseModel, base_model=Text, model_id=Text | None, family=Text, parameters=Positive | None, source=Text, checked=Day
+    BaseModel,
+    optional=("has_experts",),
+    base_model=Text,
+    model_id=Text | None,
+    family=Text,
+    parameters=Positive | None,
+    source=Text,
+    checked=Day,
 )
 POINT = strict(
     QualityPoint,

@@ -8,6 +8,7 @@ import pytest
 
 from rankviz.api import ASSETS, Api
 from rankviz.api.json.advice import advice_json
+from rankviz.catalog.models import load_model
 from rankviz.catalog.studies import load_evidence
 from rankviz.catalog.studies_schema import check
 from rankviz.core.advice.use_case import NAMES, Goal
@@ -104,6 +105,7 @@ def test_bases_that_name_a_catalogue_row_agree_with_it():
         if model.model_id is not None:
             row = rows[model.model_id]
             assert (row.family, row.total_parameters) == (model.family, model.parameters)
+            assert load_model(ASSETS, model.model_id).has_experts is model.has_experts
 
 
 def test_in_17_of_24_models_r_16_is_enough_and_no_line_of_code_says_so():

@@ -64,7 +64,10 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
     known = {r: value for r, value in place.items() if value is not None}
     band = [rank for rank in forecast_info(tradeoff.forecast or tradeoff.bent).ranks if rank.r in known]
     median = {point.r: point.median for point in band}
-    lines = [*published_lines(tradeoff.published, known, median), *run_lines(tradeoff, known, median)]
+    lines = [
+        *published_lines(tradeoff.published, known, median, by_rank=x == "rank"),
+        *run_lines(tradeoff, known, median),
+    ]
     return HeroInfo(
         xs=[place[r] for r in RANKS],
         band=band,
