@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rankviz.core.studies.findings import RankEnough
     from rankviz.core.studies.lines import Evidence, Facet, Line
     from rankviz.core.studies.nearest import Near, Subject
+    from rankviz.core.studies.rates import RateByRank
 
 REMEMBERED = 16
 """Visitors with files of their own whose studies are kept."""
@@ -61,6 +62,13 @@ class Studies:
         from rankviz.core.studies.findings import rank_enough
 
         return rank_enough(self.all().published)
+
+    def rate_by_rank(self) -> Sequence[RateByRank]:
+        """How the best learning rate moves with the rank, counted over published sweeps."""
+        from rankviz.catalog.studies import read_learning_rates
+        from rankviz.core.studies.rates import rate_by_rank
+
+        return rate_by_rank(read_learning_rates(self._workspace.assets))
 
     def near(self, model: str, use_case: str, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
         """Published lines of quality by rank with these targets, the nearest study first."""

@@ -65,7 +65,8 @@ def list_studies(
     api = Api()
     rows = _near_rows(api, model, use_case) if model else _study_rows(api)
     if as_json:
-        return print_json({"rows": rows, "added": list(api.studies.added())})
+        rates = [each._asdict() for each in api.studies.rate_by_rank()]
+        return print_json({"rows": rows, "added": list(api.studies.added()), "rate_by_rank": rates})
     table(
         f"Published studies nearest to {model}"
         if model
@@ -76,6 +77,7 @@ def list_studies(
             f"{row['label']}: {row['source'] or row['citation'] + '.'} {row['caveat']}"
             for row in {row["label"]: row for row in rows}.values()
         ]
+        + [each.in_words for each in api.studies.rate_by_rank()]
         + [f"Added here: {name}" for name in api.studies.added()],
     )
 
