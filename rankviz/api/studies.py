@@ -105,7 +105,7 @@ class Studies:
 
     @writes
     def add(self, files: Sequence[Path]) -> Added:
-        """Add PEFT result files as studies; unreadable files are named with the reason."""
+        """Add tables of raw results and PEFT result files as studies; unreadable files are named with the reason."""
         from rankviz.catalog import own_studies
 
         owner, homes = self._workspace.rights.somebody(), self._workspace.own_homes

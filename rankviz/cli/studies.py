@@ -9,6 +9,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json.advice import advice_json
+from rankviz.catalog.raw_results import COLUMNS_HELP, NEEDED
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, fail, print_json, table
 from rankviz.cli.typer_options import Commands
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from rankviz.core.studies.lines import Study
 
 UseCaseOption = Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")]
+FILES_HELP = (
+    "CSV files with one trained run per row, or JSON result files of PEFT's method comparison. Columns of a CSV: "
+    f"{COLUMNS_HELP}. The first {len(NEEDED)} are needed; others may be left out, and unknown ones are ignored."
+)
 evidence = Commands(no_args_is_help=True, help="List, add and remove rank studies.")
 
 
@@ -83,8 +88,8 @@ def list_studies(
 
 
 @evidence.command()
-def add(files: Annotated[list[Path], typer.Argument(help="Result files of PEFT's method comparison.")]) -> None:
-    """Add result files as studies, shown beside the published ones."""
+def add(files: Annotated[list[Path], typer.Argument(help=FILES_HELP)]) -> None:
+    """Add your own results as studies, shown beside the published ones and never counted with them."""
     added = Api().studies.add(files)
     if added.files:
         print(
