@@ -47,8 +47,8 @@ def test_use_case_data_and_forgetting_reach_the_card(api):
 
     text = text_of(words(api, values)["slots"]["advice"])
 
-    assert "Recommended: r = 16" in text
-    assert "The rank is halved from r = 32 to keep more of the base" in text
+    assert "Recommended: r = 32 (selected)" in text
+    assert "r is halved from 64 to keep more of the base" in text
     assert "Each example is seen 80.0 times" in text
 
 
