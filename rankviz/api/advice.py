@@ -100,6 +100,7 @@ class Advice:
             data_of(goal, question.training),
             plan.parameters if plan else None,
             self._workspace.assumptions,
+            *([lambda line: self._studies.equal_ranks(line, plan)] if plan else []),
         )
         setting = self._setting(question, preset, advice.r) if plan else None
         return AdviceAnswer(

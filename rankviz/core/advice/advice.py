@@ -7,7 +7,7 @@ smaller ranks. The learning rate is the use case's, moved into the range of what
 The sentences are in words.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -61,6 +61,8 @@ class Advice:
     steps: tuple[Step, ...]
     capacity: Capacity | None
     """None where the model's layers are not known, and for reinforcement learning, whose data teach far less."""
+    equal_ranks: Mapping[str, Mapping[int, float]]
+    """By study shown that adapts experts in another way: its ranks, and those of as many parameters here."""
     rates: counts.RatesTuned | None
     """The best learning rates around FIRST_RANK; None where sweeps do not tell them for this use case."""
     rates_of: str
@@ -91,9 +93,13 @@ def advise(
     data: Data,
     parameters: Callable[[int], int] | None,
     assume: Assumptions,
+    equal_ranks: Callable[[Line], Mapping[int, float]] = lambda line: {},
 ) -> Advice:
-    """The recommended settings and their reasons. parameters: of an adapter on all linear layers at a rank; None where
-    the model's layers are not known."""
+    """The recommended settings and their reasons.
+
+    parameters: of an adapter on all linear layers at a rank; None where the model's layers are not known. equal_ranks:
+    ranks of a line whose experts are adapted in another way, and those of as many parameters here.
+    """
     case = use_case(goal.use_case)
     rl = RL in case.task_kinds
     lines = [x for x in drawn_lines(evidence, ("lora",), FACETS) if (x.study.task_kind == RL) is rl]
@@ -113,6 +119,9 @@ def advise(
         r=r,
         steps=steps,
         capacity=capacity(r, parameters(r), data.tokens, data.at_most, assume) if parameters and not rl else None,
+        equal_ranks={
+            each.line.study.study_id: equal_ranks(each.scheme_line) for each in findings.shown if each.scheme_line
+        },
         rates=rates,
         rates_of=rates_of,
     )

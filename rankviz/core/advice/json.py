@@ -36,7 +36,8 @@ class CapacityJSON(shape(Capacity)):
 
 
 class NearStudyJSON(TypedDict):
-    """A published study; `why` says what makes it near."""
+    """A published study; `why` says what makes it near. Where it adapts experts in another way, `equal_ranks` has for
+    each of its ranks the one of as many parameters here."""
 
     study_id: str
     base_model: str
@@ -44,6 +45,7 @@ class NearStudyJSON(TypedDict):
     learning_rate: str
     source: str | None
     caveat: str
+    equal_ranks: dict[str, float] | None
 
 
 class AdviceJSON(TypedDict):
@@ -122,7 +124,9 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
                 "learning_rate": near.line.study.learning_rate_label,
                 "source": near.line.study.source,
                 "caveat": near.line.study.caveat,
+                "equal_ranks": {str(r): equal for r, equal in of_study.items()} or None,
             }
             for near in advice.findings.shown
+            for of_study in [advice.equal_ranks.get(near.line.study.study_id, {})]
         ],
     }

@@ -166,7 +166,7 @@ def reasons(advice: Advice) -> tuple[Reason, ...]:
     findings, rule = advice.findings, advice.case.rule
     text = f"Rule of thumb: r = {rule.label} for {lower_first(rule.use)}. {rule_evidence(advice.record, rule)}"
     found = [] if advice.case.r_range else [Reason("rule", text.rstrip(), f"{rule.source}; {RECORD_SOURCE}")]
-    found += [_nearest(near, None if advice.case.r_range else advice.r) for near in findings.shown]
+    found += [_nearest(near, advice) for near in findings.shown]
     found += [Reason("nearest", f"{study.label}: {study.caveat}", *_cited((study,))) for study in findings.told]
     if advice.capacity:
         found.append(Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL))
@@ -178,16 +178,21 @@ def reasons(advice: Advice) -> tuple[Reason, ...]:
     )
 
 
-def _nearest(near: Near, r: int | None) -> Reason:
-    """A near line in numbers: what the rank reached, or every rank where it is None."""
+def _nearest(near: Near, advice: Advice) -> Reason:
+    """A near line in numbers: what the recommended rank reached, or every rank where a range is recommended."""
     line = line_of(near)
+    equal = advice.equal_ranks.get(line.study.study_id, {}).get(line.best.rank)
+    r = max(1, round(advice.r * line.best.rank / equal)) if equal else advice.r
+    result = every_rank(line) if advice.case.r_range else result_words(line, r)
     known = f" ± {line.best.standard_error:g}" if line.best.standard_error else ", one run each"
     length = f", {line.first.duration}" if line.first.duration else ""
     text = (
         f"{near.line.study.label}, {near.line.model.base_model} ({near.in_words}){length}: "
-        f"{result_words(line, r) if r else every_rank(line)}. The best value is {line.best.value:g} "
+        f"{result}. The best value is {line.best.value:g} "
         f"{metric_in_words(line)}{known}; {line.study.learning_rate_label}."
     )
+    if equal:
+        text += f" By parameters, r = {advice.r} with a LoRA pair for each expert is r = {r} in that study."
     return Reason("nearest", text, *_cited((line.study,)))
 
 

@@ -42,11 +42,14 @@ RECORD = record_of(
 )
 
 
-def given(goal=None, data=None, points=SWEEP, about=None, parameters=lambda r: 1000 * r, record=RECORD, **more):
+def given(
+    goal=None, data=None, points=SWEEP, about=None, parameters=lambda r: 1000 * r, record=RECORD, equal=None, **more
+):
     goal = goal or Goal()
     who = about or replace(subject(), task_kinds=use_case(goal.use_case).task_kinds)
     data = data or data_of(goal, TrainingSetup())
-    return advise(evidence(points, **more), record, who, goal, data, parameters, assumptions())
+    converted = [equal] if equal else []
+    return advise(evidence(points, **more), record, who, goal, data, parameters, assumptions(), *converted)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +192,19 @@ def test_the_nearest_study_is_shown_once_with_the_nearest_of_its_bases():
     assert [("other", "toy/Small-1B"), ("tuned", "toy/Small-1B")] == [
         (near.line.study.study_id, near.line.model.base_model) for near in shown
     ]
+
+
+def test_a_rank_of_another_moe_scheme_is_converted_by_parameters():
+    """r = 64 there has the parameters of r = 16 here, so r = 32 here is r = 128 there."""
+    mixture = replace(base(), has_experts=True)
+    who = study(expert_scheme="shared-outer")
+    points = [replace(p, facet="attention and mlp") for p in SWEEP]
+
+    advice = given(points=points, studies=[who], models=[mixture], equal=lambda line: {r: r / 4 for r in line.ranks})
+
+    (text,) = [reason.text for reason in words.reasons(advice) if reason.name == "nearest"]
+    assert "another MoE scheme" in text and "r = 64 was the best rank of 4, 16 and 64; r = 128 was not run" in text
+    assert text.endswith("By parameters, r = 32 with a LoRA pair for each expert is r = 128 in that study.")
 
 
 @pytest.mark.parametrize("name", NAMES)
