@@ -26,6 +26,7 @@ from rankviz.errors import RankVizError
 
 if TYPE_CHECKING:
     from rankviz.api.runs.own_sweeps import OwnSweeps
+    from rankviz.core.cost.estimate import Estimate
     from rankviz.core.forecast.bent import BentForecast
     from rankviz.core.forecast.lines import RankLine
     from rankviz.core.runs.record import Sweep
@@ -71,14 +72,15 @@ class Tradeoffs:
         if quality not in qualities:
             quality = self._usual(question.model_id, use_case, sweeps)
         shortfall = SHORTFALLS.get(quality)
+        estimate = self._estimates.estimate(every_rank).estimate
         return Tradeoff(
-            estimate=self._estimates.estimate(every_rank).estimate,
+            estimate=estimate,
             quality=quality,
             qualities=qualities,
             forecast=self._forecasts.of(question.model_id, use_case, metric=shortfall, ranks=RANKS)
             if shortfall
             else None,
-            published=self._published(question.model_id, use_case, shortfall) if shortfall else (),
+            published=self._published(estimate, use_case, shortfall) if shortfall else (),
             sweeps=tuple(sweeps),
             bent=self._bent(question.model_id) if quality == LOSS else None,
         )
@@ -96,18 +98,25 @@ class Tradeoffs:
 
         return self._studies.near(model, use_case, ("lora",), FACETS)
 
-    def _published(self, model: str, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
+    def _published(self, estimate: Estimate, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
         """The nearest lines in this metric; scores of the forecast's kind only."""
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
+        from rankviz.core.studies.lines import RL
 
         kind = LOSS if metric == LOSS else KIND_OF_USE_CASE[use_case]
         lines: dict[tuple[str, str], RankLine] = {}
-        for line in self._rank_lines(self._studies.all()):
+        for line in self._rank_lines(self._studies.all(), rl=kind == RL):
             if line.metric == metric and kind in ("any", line.kind):
                 lines.setdefault((line.study_id, line.base_model), line)
         nearest = [
-            PublishedLine(each.line.study.label, lines[key], each.line.study.where, each.in_words)
-            for each in self._near(model, use_case)
+            PublishedLine(
+                each.line.study.label,
+                lines[key],
+                each.line.study.where,
+                each.in_words,
+                self._studies.equal_ranks(each.scheme_line, estimate.plan) if each.scheme_line else None,
+            )
+            for each in self._near(estimate.question.model_id, use_case)
             if (key := (each.line.study.study_id, each.line.model.base_model)) in lines
         ]
         return tuple(nearest[:LINES_SHOWN])

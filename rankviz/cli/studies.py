@@ -9,6 +9,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json.advice import advice_json
+from rankviz.catalog.raw_results import COLUMNS_HELP, NEEDED
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, fail, print_json, table
 from rankviz.cli.typer_options import Commands
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from rankviz.core.studies.lines import Study
 
 UseCaseOption = Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")]
+FILES_HELP = (
+    "CSV files with one trained run per row, or JSON result files of PEFT's method comparison. Columns of a CSV: "
+    f"{COLUMNS_HELP}. The first {len(NEEDED)} are needed; others may be left out, and unknown ones are ignored."
+)
 evidence = Commands(no_args_is_help=True, help="List, add and remove rank studies.")
 
 
@@ -65,7 +70,8 @@ def list_studies(
     api = Api()
     rows = _near_rows(api, model, use_case) if model else _study_rows(api)
     if as_json:
-        return print_json({"rows": rows, "added": list(api.studies.added())})
+        rates = [each._asdict() for each in api.studies.rate_by_rank()]
+        return print_json({"rows": rows, "added": list(api.studies.added()), "rate_by_rank": rates})
     table(
         f"Published studies nearest to {model}"
         if model
@@ -76,13 +82,14 @@ def list_studies(
             f"{row['label']}: {row['source'] or row['citation'] + '.'} {row['caveat']}"
             for row in {row["label"]: row for row in rows}.values()
         ]
+        + [each.in_words for each in api.studies.rate_by_rank()]
         + [f"Added here: {name}" for name in api.studies.added()],
     )
 
 
 @evidence.command()
-def add(files: Annotated[list[Path], typer.Argument(help="Result files of PEFT's method comparison.")]) -> None:
-    """Add result files as studies, shown beside the published ones."""
+def add(files: Annotated[list[Path], typer.Argument(help=FILES_HELP)]) -> None:
+    """Add your own results as studies, shown beside the published ones and never counted with them."""
     added = Api().studies.add(files)
     if added.files:
         print(

@@ -39,6 +39,7 @@ SHAPES = (
     "hourglass", "bowtie", "triangle-left", "triangle-right", "octagon", "hexagram", "diamond-tall", "diamond-wide",
     "star-square", "star-diamond", "star-triangle-up", "star-triangle-down", "hexagon2", "triangle-ne", "triangle-se",
     "triangle-sw", "triangle-nw", "circle-cross", "circle-x", "square-cross", "square-x", "diamond-cross", "diamond-x",
+    "asterisk", "hash", "y-up", "y-down", "y-left", "y-right", "arrow-up", "arrow-down", "arrow-left", "arrow-right",
 )  # fmt: skip
 
 

@@ -8,13 +8,15 @@ import pytest
 
 from rankviz.api import ASSETS, Api
 from rankviz.api.json.advice import advice_json
-from rankviz.catalog.studies import load_evidence
+from rankviz.catalog.models import load_model
+from rankviz.catalog.studies import load_evidence, read_learning_rates
 from rankviz.catalog.studies_schema import check
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.advice.words import enough_in_words
 from rankviz.core.cost.question import Question
 from rankviz.core.studies.findings import kept_by_rank, rank_enough, short_of_full
 from rankviz.core.studies.lines import LOSSES
+from rankviz.core.studies.rates import rate_by_rank
 from rankviz.errors import AssetError
 
 APERTUS = "swiss-ai/Apertus-{}-Instruct-2509"
@@ -46,6 +48,20 @@ def test_every_point_and_study_arrives_with_source_caveat_and_date():
         assert "2026" == study.checked[:4]
     for model in evidence.models.values():
         assert model.source and model.checked
+
+
+def test_best_learning_rates_are_those_of_the_points():
+    """Tinker's and Apertus' rates stand in both tables; the highest rank's is above the lowest's where alpha is fixed,
+    and below it in the one sweep with alpha = r."""
+    points = {(p.study_id, p.base_model, p.task, p.rank): p for p in load_evidence(ASSETS).points if p.role == "main"}
+    rates = read_learning_rates(ASSETS)
+
+    same = [(rate, points.get((rate.study_id, rate.base_model, rate.task, rate.rank))) for rate in rates]
+    compared = [(rate.best_learning_rate, point.learning_rate) for rate, point in same if point and point.rank]
+    assert 140 <= len(compared) and all(one == other for one, other in compared)
+    assert [("fixed", 39, 1.0), ("r", 1, 0.18), ("", 1, 0.25)] == [
+        (each.alpha, each.sweeps, round(each.median, 2)) for each in rate_by_rank(rates)
+    ]
 
 
 def test_a_study_without_a_link_says_so_in_its_caveat():
@@ -104,6 +120,7 @@ def test_bases_that_name_a_catalogue_row_agree_with_it():
         if model.model_id is not None:
             row = rows[model.model_id]
             assert (row.family, row.total_parameters) == (model.family, model.parameters)
+            assert load_model(ASSETS, model.model_id).has_experts is model.has_experts
 
 
 def test_in_17_of_24_models_r_16_is_enough_and_no_line_of_code_says_so():
@@ -196,6 +213,8 @@ def broken(folder, file, old, new):
         ("points.csv", ",average_x100,", ",", "row 12 has more or fewer cells than"),
         ("points.csv", ",attention and mlp,", ",everywhere,", "facet: input should be 'attention and mlp'"),
         ("studies.json", '"examples": ', '"own": true, "examples": ', "row 'adalora_glue', own: input should be False"),
+        ("learning_rates.csv", ",fixed,0.0001,", ",fixed,-1,", "row 2, best_learning_rate: input should be"),
+        ("learning_rates.csv", ",fixed,0.0001,", ",fixed,much,", "row 2, best_learning_rate: 'much' is not a value"),
         ("points.csv", "study_id,base_model", "study,base_model", "the columns must be study_id, base_model"),
     ],
 )

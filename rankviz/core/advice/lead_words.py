@@ -13,6 +13,7 @@ KINDS: dict[TaskKind, str] = {
     "instruction": "instruction tuning",
     "complex": "complex tasks",
     "pretraining": "continued pretraining",
+    "rl": "reinforcement learning",
 }
 NO_MORE_THAN = 0.1
 """Shortfalls are written to this step."""

@@ -7,7 +7,7 @@ from rankviz.core.advice.rules import RANK_RULES, REGRET, UNSLOTH, RankRule
 from rankviz.core.checks import whole
 from rankviz.core.cost.data import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.studies.lines import TaskKind
+from rankviz.core.studies.lines import RL, TaskKind
 from rankviz.errors import InvalidSettingError, quoted
 
 
@@ -78,6 +78,16 @@ USE_CASES = (
         learning_rate=5e-5,
         learning_rate_source="Unsloth documentation, continued pretraining",
         task_kinds=("pretraining",),
+        rates_of_instruction=False,
+    ),
+    UseCase(
+        name=RL,
+        label="Reinforcement learning (GRPO)",
+        r=16,
+        ceiling=16,
+        learning_rate=5e-6,
+        learning_rate_source="Unsloth documentation, reinforcement learning guide",
+        task_kinds=(RL,),
         rates_of_instruction=False,
     ),
 )

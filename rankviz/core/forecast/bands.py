@@ -25,6 +25,7 @@ KIND_OF_USE_CASE = {
     "complex": "math-code",
     "near-full": ANY,
     "pretraining": "shift",
+    "rl": "rl",
 }
 """Which kind of score study speaks for a use case."""
 LEVELS = ("10", "25", "50", "75", "90")

@@ -3,7 +3,8 @@
 Scores are in points (0 to 100) and losses in % of the loss (100 times the logarithm); higher is better in both. Left
 out, each for a reason: other methods, what was forgotten, training and classifier losses, averages of tasks that were
 trained one by one, single tasks of an average over the same runs, second metrics of one task, repeats, learning rates
-that were not the best of their rank where a study tuned them, and ranks above 256.
+that were not the best of their rank where a study tried several, scores that are not a share of 100, and ranks above
+256. Reinforcement learning is apart: its lines are drawn, and no forecast uses them.
 """
 
 import math
@@ -15,7 +16,7 @@ from urllib.parse import urlparse
 from rankviz.core.forecast.bands import LOSS, Metric
 from rankviz.core.forecast.curve import GRID
 from rankviz.core.model.chat import is_chat
-from rankviz.core.studies.lines import Evidence, Line, Study
+from rankviz.core.studies.lines import RL, Evidence, Line, Study
 
 REPEATED = {
     ("adalora_glue", "Table 1", "GLUE dev: MNLI-m"),
@@ -78,9 +79,11 @@ class RankLine:
     """Whether any standard error came with the results, rather than from the size of the test set."""
 
 
-def rank_lines(evidence: Evidence) -> tuple[RankLine, ...]:
-    """All lines that a forecast rests on, in the order of the evidence."""
-    lines = _tuned([line for line in evidence.published if _usable(line)])
+def rank_lines(evidence: Evidence, *, rl: bool = False) -> tuple[RankLine, ...]:
+    """All lines that a forecast rests on, in the order of the evidence; or with rl those of reinforcement learning,
+    which none rests on."""
+    published = [line for line in evidence.published if (line.study.task_kind == RL) is rl]
+    lines = _tuned([line for line in published if _usable(line)])
     kept = [line for line in lines if not _is_part(line, lines) and not _is_second_metric(line, lines)]
     return tuple(rank_line for line in kept if (rank_line := _rank_line(line)) is not None)
 
@@ -102,7 +105,7 @@ def _tuned(lines: Iterable[Line]) -> list[Line]:
     tuned: dict[tuple, Line] = {}
     for line in lines:
         first = line.first
-        one_rate = line.study.learning_rate_tuned_per_rank and first.learning_rates_tried == 1
+        one_rate = first.learning_rates_tried == 1
         key = (first.study_id, first.base_model, first.task, first.metric, first.duration, first.target_modules)
         key = key if one_rate else (*key, first.table, first.run_date)
         known = tuned.get(key)
@@ -160,6 +163,8 @@ def _rank_line(line: Line) -> RankLine | None:
     if loss and min(value for value, _ in best.values()) <= 0:
         return None
     scale = 1.0 if loss else points_scale(first.metric, [value for value, _ in best.values()])
+    if not loss and not all(0 <= scale * value <= 100 for value, _ in best.values()):
+        return None
     sign = 1 if first.higher_is_better else -1
     values, errors = [], []
     for value, error in best.values():
@@ -192,7 +197,7 @@ def _standard_error(line: Line, value: float, error: float | None, scale: float,
     """In the line's unit: as published, or of a share of so many test items."""
     if error is not None and error > 0:
         return 100 * error / value if loss else error * scale
-    items = None if loss else items_of_test(f"{line.first.task} {line.first.metric}")
+    items = None if loss or line.study.task_kind == RL else items_of_test(f"{line.first.task} {line.first.metric}")
     share = min(max(value * scale / 100, 0.02), 0.98)
     return 100 * math.sqrt(share * (1 - share) / items) if items else None
 
@@ -213,8 +218,8 @@ def kind_of(study: Study, task: str) -> str:
         return "shift"
     if study.task_kind == "instruction" or (study.task_kind == "simple" and COMMONSENSE.search(task)):
         return "instruct"
-    if study.task_kind == "simple":
-        return "simple"
+    if study.task_kind in ("simple", RL):
+        return study.task_kind
     return "math-code" if MATH_OR_CODE.search(task) else "shift"
 
 

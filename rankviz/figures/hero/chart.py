@@ -69,7 +69,10 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
     forecast = tradeoff.forecast or tradeoff.bent
     band = [rank for rank in forecast.ranks if rank.r in known] if forecast else []
     median = {point.r: point.median for point in band} or dict.fromkeys(known, 0.0)
-    lines = [*published_lines(tradeoff.published, known, median), *run_lines(tradeoff, known, median)]
+    lines = [
+        *published_lines(tradeoff.published, known, median, by_rank=x == "rank"),
+        *run_lines(tradeoff, known, median),
+    ]
     return HeroInfo(
         xs=[place[r] for r in RANKS],
         band=band,

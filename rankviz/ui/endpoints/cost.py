@@ -102,7 +102,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
 
         Args:
             model: A catalogue id, an alias of one, or a Hub id.
-            use_case: simple, instruction, complex, near-full or pretraining.
+            use_case: simple, instruction, complex, near-full, pretraining or rl.
             examples: Number of different training examples.
             example_tokens: Mean tokens per example, chat template included.
             forgetting: Whether the base model must keep its abilities.
@@ -126,7 +126,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
 
         Args:
             model: Any name: the band is the same for every model. With runs, the model that they trained.
-            use_case: simple, instruction, complex, near-full or pretraining.
+            use_case: simple, instruction, complex, near-full, pretraining or rl.
             metric: score (points) or loss (% of the loss).
             base: No longer used: the band does not depend on it.
             runs: A sweep with finished runs at two ranks or more.
@@ -159,7 +159,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             max_length: Maximum tokens per example.
             steps: Optimizer steps; empty for the epochs of the data.
             learning_rate: Empty for a usual one, or that of the use case.
-            use_case: Take the learning rate for it: simple, instruction, complex, near-full or pretraining.
+            use_case: Take the learning rate for it: simple, instruction, complex, near-full, pretraining or rl.
         """
         question = setup.question(model, [r], more.data, targets=targets, alpha=alpha, **more.unsloth)
         written = api.exports.write(question, r, format, learning_rate, Goal(use_case=use_case) if use_case else None)

@@ -68,7 +68,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
 
         Args:
             model: A catalogue id, an alias of one, or a Hub id.
-            use_case: simple, instruction, complex, near-full or pretraining.
+            use_case: simple, instruction, complex, near-full, pretraining or rl.
             limit: How many lines, 1 to 500.
             offset: How many to leave out before them.
         """

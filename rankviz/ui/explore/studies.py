@@ -50,7 +50,11 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
         x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", interactive=True, min_width=150)
         y = gr.Dropdown(Y_CHOICES, value=GAP, label="Quality axis", interactive=True, min_width=150)
         upload = gr.UploadButton(
-            "Add PEFT result files", file_types=[".json"], file_count="multiple", min_width=170, size="md"
+            "Add your results (CSV or PEFT's JSON)",
+            file_types=[".csv", ".json"],
+            file_count="multiple",
+            min_width=170,
+            size="md",
         )
         remove = gr.Button("Remove added files", visible=False, min_width=170, size="md", elem_id="evidence-remove")
     notice = plain(elem_id="evidence-notice")

@@ -231,6 +231,29 @@ def test_another_checkpoint_with_the_same_shapes_is_called_so():
     assert "a model with the same shapes" == near.why[0]
 
 
+def test_the_same_model_with_another_moe_scheme_is_not_the_same_set_up():
+    own, shared = study("own", tuned=False), study("shared", expert_scheme="shared-outer")
+    points = [point(r, 1.0, study_id=s, facet="attention and mlp") for s in ("own", "shared") for r in (4, 16)]
+
+    def near(moe):
+        lines = evidence(points, [own, shared], [replace(base(), has_experts=moe)])
+        return [(each.line.study.study_id, each.same_model, each.in_words) for each in nearest(lines.lines, subject())]
+
+    assert [("shared", True), ("own", True)] == [each[:2] for each in near(moe=False)]
+    assert [("own", True), ("shared", False)] == [each[:2] for each in near(moe=True)]
+    assert near(moe=True)[1][2].startswith("the same model, but another MoE scheme (all experts of a layer share")
+
+
+def test_where_only_attention_is_adapted_there_is_no_moe_scheme():
+    lines = evidence(
+        [point(4, 1.0, facet="attention"), point(4, 1.0, task="wide", facet="attention and mlp")],
+        [study(expert_scheme="divided")],
+        [replace(base(), has_experts=True)],
+    ).lines
+
+    assert [None, "divided"] == [line.expert_scheme for line in lines]
+
+
 def test_a_line_of_one_rank_shows_nothing_of_rank_unless_it_was_added_here():
     one = [point(16, 1.0)]
 

@@ -45,6 +45,23 @@ def test_the_nearest_study_of_the_model_hangs_at_its_highest_rank_on_the_median(
     assert 1.40 == pytest.approx(by_rank[4] - by_rank[64], abs=0.01)
 
 
+def test_a_published_line_of_another_moe_scheme_lies_at_its_own_parameters(api):
+    """Tinker's r = 32 on Qwen3-30B-A3B is 32 · 15,440,256 parameters: Unsloth's, of 40,157,184 a rank, at r = 12.3."""
+    question = Question(model_id="Qwen/Qwen3-30B-A3B")
+    tradeoff = api.tradeoffs.of(question, quality="percent")
+
+    line = next(line for line in figures.hero_info(tradeoff).lines if "Tinker" in line.label)
+    by_rank = next(line for line in figures.hero_info(tradeoff, x="rank").lines if "Tinker" in line.label)
+
+    one = {rank.r: rank.adapter_bytes / 1e6 for rank in tradeoff.estimate.ranks}
+    for point in line.points:
+        r = point.r * 15_440_256 / 40_157_184
+        assert one[1] * r == pytest.approx(point.x, rel=0.01)
+        assert max(1, round(r)) == point.chosen
+    assert "another MoE scheme" in line.points[0].text
+    assert [point.r for point in line.points] == [point.x for point in by_rank.points]
+
+
 def test_own_runs_are_filled_and_published_ones_open(api):
     finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
     info = figures.hero_info(api.tradeoffs.of(Question(model_id="embedded"), quality="percent"))
