@@ -40,6 +40,8 @@ NO_SCORE_OF_RL = (
     "No score is forecast for reinforcement learning: its published studies are few and disagree. The recommendation "
     "tells what they found."
 )
+RELIABLE = 0.2
+"""A share is called not reliable where a publication that was left out was farther from it, on average."""
 NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
 
 
@@ -105,7 +107,7 @@ def _high_rank(bands: Bands, kind: str) -> str:
 
 
 def _record(held: Held) -> str:
-    """ "90 % of 20 publications (159 lines of simple tasks; a left-out publication is 13 points off)"."""
+    """ "90 % of 20 publications (159 lines; a publication that was left out was 13 percentage points off)"."""
     of = "" if held.kind == ANY else f" on {KINDS[held.kind]}"
     apart = ""
     if held.left_out_error is not None:
