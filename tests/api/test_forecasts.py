@@ -9,6 +9,7 @@ from rankviz.api import Api
 from rankviz.core.advice.use_case import NAMES
 from rankviz.core.forecast.json import as_json, bent_json
 from rankviz.core.forecast.own_runs import measured_cells, measured_rank
+from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError, NoSuchPathError, RunNotFoundError
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import come, finished, finished_events, plain_sweep
@@ -36,6 +37,8 @@ def api(tmp_path):
 def test_every_use_case_has_a_forecast_that_quotes_its_coverage(api):
     for use_case in NAMES:
         for metric, unit in (("score", "points"), ("loss", "percent_of_loss")):
+            if (use_case, metric) == (RL, "score"):
+                continue
             answer = api.forecasts.of("Qwen/Qwen3-4B", use_case, metric=metric)
 
             assert unit == answer.unit
@@ -50,6 +53,14 @@ def test_a_shortfall_from_the_reference_rank_is_zero_there(api):
 
     assert (0.0, 0.0, 0.0) == (rows[128].low_80, rows[128].median, rows[128].high_80)
     assert all(row.low_80 <= row.low_50 <= row.median <= row.high_50 <= row.high_80 for row in rows.values())
+
+
+def test_no_score_is_forecast_for_reinforcement_learning(api):
+    answer = api.forecasts.of("Qwen/Qwen3-4B", RL)
+
+    assert () == answer.ranks == answer.facts
+    assert "No score is forecast for reinforcement learning" in answer.sentences[-1]
+    assert not answer.validated and answer.coverage_80_left_out is None
 
 
 @pytest.mark.parametrize("given", [{"model": "roberta-base"}, {"model": "someone/else"}, {"parameters": 125e6}])
@@ -77,7 +88,7 @@ def test_studies_are_sorted_for_a_model_that_cannot_be_read_by_what_they_say_of_
 def test_the_use_case_chooses_the_kind_of_score_and_not_of_loss(api):
     kinds = [api.forecasts.of("Qwen/Qwen3-4B", name).kind for name in NAMES]
 
-    assert ["simple", "instruct", "math-code", "any", "shift"] == kinds
+    assert ["simple", "instruct", "math-code", "any", "shift", "rl"] == kinds
     assert {"loss"} == {api.forecasts.of("Qwen/Qwen3-4B", name, metric="loss").kind for name in NAMES}
 
 

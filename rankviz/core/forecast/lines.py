@@ -80,8 +80,8 @@ class RankLine:
 
 
 def rank_lines(evidence: Evidence, *, rl: bool = False) -> tuple[RankLine, ...]:
-    """All lines that a forecast rests on, in the order of the evidence; or with rl those of reinforcement learning, on
-    which none rests."""
+    """All lines that a forecast rests on, in the order of the evidence; or with rl those of reinforcement learning,
+    which none rests on."""
     published = [line for line in evidence.published if (line.study.task_kind == RL) is rl]
     lines = _tuned([line for line in published if _usable(line)])
     kept = [line for line in lines if not _is_part(line, lines) and not _is_second_metric(line, lines)]

@@ -17,6 +17,7 @@ from rankviz.core.forecast.bands import (
     rank_forecasts,
 )
 from rankviz.core.forecast.curve import GRID
+from rankviz.core.studies.lines import RL
 from rankviz.units import counted
 
 KINDS = {
@@ -25,6 +26,7 @@ KINDS = {
     "math-code": "math and code",
     "shift": "a shifted domain or continued pretraining",
     ANY: "tasks of any kind",
+    RL: "reinforcement learning",
     LOSS: "held-out loss",
 }
 UNIT_WORDS = {"points": "points", "percent_of_loss": "% of the loss"}
@@ -34,14 +36,20 @@ HEADING = (
     "Model and task alone do not tell which rank you need: published results differ more by data and learning rate "
     "than by rank."
 )
+NO_SCORE_OF_RL = (
+    "No score is forecast for reinforcement learning: its published studies are few and disagree. The recommendation "
+    "tells what they found."
+)
+RELIABLE = 0.2
+"""A share is called not reliable where a publication that was left out was farther from it, on average."""
 NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
 
 
 def forecast(bands: Bands, metric: Metric, kind: str, ranks: Sequence[int] = GRID) -> Forecast:
     """The band at these ranks, with the record of this kind of study and sentences."""
     band, checked, unit = bands.bands[metric], bands.left_out.get(kind), UNITS[metric]
-    rows = rank_forecasts(band, ranks)
-    facts = fact_words(bands, kind)
+    rows = () if kind == RL else rank_forecasts(band, ranks)
+    facts = () if kind == RL else fact_words(bands, kind)
     basis = (
         f"Shortfall from r = {bands.reference_rank} in {UNIT_WORDS[unit]}, the same for every model and task. Half of "
         "the band is the rule of thumb with its errors, half is no difference between ranks; both are from "
@@ -58,7 +66,9 @@ def forecast(bands: Bands, metric: Metric, kind: str, ranks: Sequence[int] = GRI
         ranks=rows,
         heading=HEADING,
         facts=facts,
-        sentences=(
+        sentences=(HEADING, NO_SCORE_OF_RL)
+        if kind == RL
+        else (
             HEADING,
             *facts,
             basis,
@@ -97,7 +107,7 @@ def _high_rank(bands: Bands, kind: str) -> str:
 
 
 def _record(held: Held) -> str:
-    """ "90 % of 20 publications (159 lines of simple tasks; a left-out publication is 13 points off)"."""
+    """ "90 % of 20 publications (159 lines; a publication that was left out was 13 percentage points off)"."""
     of = "" if held.kind == ANY else f" on {KINDS[held.kind]}"
     apart = ""
     if held.left_out_error is not None:

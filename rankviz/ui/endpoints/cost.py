@@ -129,7 +129,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
 
         Args:
             model: Any name: the band is the same for every model. With runs, the model that they trained.
-            use_case: simple, instruction, complex, near-full or pretraining.
+            use_case: simple, instruction, complex, near-full, pretraining or rl.
             metric: score (points) or loss (% of the loss).
             base: No longer used: the band does not depend on it.
             runs: A sweep with finished runs at two ranks or more.
