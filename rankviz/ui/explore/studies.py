@@ -125,6 +125,7 @@ def _summary(api: Api, r: int, infos: Iterable[StudiesInfo]) -> str:
         "One line is one study, base model, task, length and run date. Lines never join studies, and only ranks on the "
         "same line can be compared."
     )
+    sentences += [each.in_words for each in api.studies.rate_by_rank()]
     if unsized := dict.fromkeys(label for info in infos for label in info.unsized):
         sentences.append(
             f"These studies are left out, because their adapter sizes are not known: {', '.join(unsized)}."
