@@ -1,4 +1,4 @@
-"""What quality a rank is expected to give: from published lines, and bent by one's own runs."""
+"""What quality a rank is expected to give: from published lines, and between one's own runs."""
 
 from __future__ import annotations
 
@@ -56,28 +56,24 @@ class Forecasts:
         assumed = base is None and self._is_chat(model) is None
         return forecast(bands, band, UNITS[metric], ranks or GRID, base_assumed=assumed)
 
-    def bent(self, sweep_id: str, *, base: bool | None = None) -> BentForecast:
-        """Held-out loss by rank between a sweep's measured ranks, nats, from its runs and published lines.
+    def bent(self, sweep_id: str) -> BentForecast:
+        """Held-out loss by rank between a sweep's measured ranks, nats, from its runs.
 
         Args:
             sweep_id: One's own sweep or a recorded one; its runs at two ranks at least must have finished.
-            base: Whether its base is a base model; by default its name decides.
         """
-        from rankviz.catalog.forecast import load_bands
+        from rankviz.catalog.forecast import load_quick_look
         from rankviz.core.forecast.bent import bent_forecast
         from rankviz.core.forecast.own_runs import measured_cells, measured_rank, ranks_without_loss
         from rankviz.core.runs.words.labels import still_training
 
         sweep = self._sweep(sweep_id)
         cells = measured_cells(sweep.runs)
-        bands = load_bands(self._workspace.assets)
-        band = self._band(sweep.runs[0].request.base, "instruction", base, "loss")
         runs = [run for cell in cells.values() for run in cell]
         return bent_forecast(
             sweep_id,
             [measured_rank(r, cell) for r, cell in cells.items()],
-            band.gain[1],
-            bands,
+            load_quick_look(self._workspace.assets)["loss"],
             fixed_alpha=len({run.request.lora.lora_alpha for run in runs}) == 1,
             one_rate=len({run.request.learning_rate for run in runs}) == 1,
             without=ranks_without_loss(sweep.runs),
@@ -118,7 +114,7 @@ class Forecasts:
             self._refuse_other_base(model, runs)
         metric = metric or ("loss" if runs else "score")
         forecast = self.of(model, use_case, base=base, metric=metric)
-        return forecast, self.bent(runs, base=base) if runs else None
+        return forecast, self.bent(runs) if runs else None
 
     def _refuse_other_base(self, model: str, sweep_id: str) -> None:
         """InvalidSettingError where the sweep trained another model; names of the same model are equal."""

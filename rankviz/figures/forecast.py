@@ -18,14 +18,14 @@ EMPTY = "There is no forecast yet. It needs finished runs at two ranks."
 
 
 class ForecastRank(NamedTuple):
-    """The band at one rank, in the figure's unit."""
+    """The band at one rank, in the figure's unit; None where only the median is known."""
 
     r: int
     median: float
-    low_50: float
-    high_50: float
-    low_80: float
-    high_80: float
+    low_50: float | None
+    high_50: float | None
+    low_80: float | None
+    high_80: float | None
     extrapolated: bool
     detail: str
 
@@ -78,10 +78,10 @@ def _runs(runs: int) -> str:
 
 def _rank(rank: Any, unit: str) -> ForecastRank:
     extrapolated = getattr(rank, "extrapolated", False)
-    detail = (
-        f"median {rank.median:.3g} {unit}<br>50 % band {rank.low_50:.3g} to {rank.high_50:.3g}"
-        f"<br>80 % band {rank.low_80:.3g} to {rank.high_80:.3g}" + ("<br>extrapolated" if extrapolated else "")
+    band = rank.low_80 is not None and (
+        f"<br>50 % band {rank.low_50:.3g} to {rank.high_50:.3g}<br>80 % band {rank.low_80:.3g} to {rank.high_80:.3g}"
     )
+    detail = f"median {rank.median:.3g} {unit}{band or ''}" + ("<br>extrapolated" if extrapolated else "")
     return ForecastRank(rank.r, rank.median, rank.low_50, rank.high_50, rank.low_80, rank.high_80, extrapolated, detail)
 
 
@@ -132,11 +132,12 @@ def bands(ranks: Sequence[ForecastRank], xs: Mapping[int, float] | None = None) 
     xs = xs or {rank.r: rank.r for rank in ranks}
     traces: list[dict[str, Any]] = []
     for stretch, extrapolated in _stretches(ranks):
-        traces += [
-            _band(stretch, xs, "low_80", "high_80", "80 % band", 0.16, extrapolated),
-            _band(stretch, xs, "low_50", "high_50", INNER, 0.26, extrapolated),
-            _median(stretch, xs, extrapolated),
-        ]
+        if all(rank.low_80 is not None for rank in stretch):
+            traces += [
+                _band(stretch, xs, "low_80", "high_80", "80 % band", 0.16, extrapolated),
+                _band(stretch, xs, "low_50", "high_50", INNER, 0.26, extrapolated),
+            ]
+        traces.append(_median(stretch, xs, extrapolated))
     names: set[str] = set()
     for trace in traces:
         # One hatched entry explains them all, so that the legend leaves room on a phone.

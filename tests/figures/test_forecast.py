@@ -7,7 +7,7 @@ from rankviz.core.forecast.bent import bent_forecast
 from rankviz.core.forecast.words import forecast
 from rankviz.figures import forecast_figure, forecast_info
 from rankviz.figures.style import ESTIMATED, MEASURED, rgba
-from tests.support.runs.forecasts import band, bands, measured
+from tests.support.runs.forecasts import HELD, band, bands, measured
 
 
 def published(**more):
@@ -15,7 +15,7 @@ def published(**more):
 
 
 def own(**more):
-    return bent_forecast("s1", measured({4: 1.4, 64: 1.0}, **more), 4.0, bands())
+    return bent_forecast("s1", measured({4: 1.4, 64: 1.0}, **more), HELD)
 
 
 def traces(forecast):
@@ -56,6 +56,10 @@ def test_own_runs_are_markers_with_error_bars_where_a_spread_is_known():
     assert (MEASURED, (4, 64), (1.4, 1.0)) == (markers.marker.color, markers.x, markers.y)
     assert markers.error_y.visible
     assert pytest.approx((0.0641, 0.0641), abs=1e-4) == markers.error_y.array
+
+
+def test_without_a_repeat_there_is_a_line_and_no_band():
+    assert ["median", "measured"] == list(traces(own()))
 
 
 def test_one_run_has_no_error_bar_and_says_so():

@@ -132,34 +132,14 @@ class Bands:
     reference_rank: int
     bands: tuple[Band, ...]
     left_out: Mapping[str, LeftOut]
-    run_noise_nats: float
-    bent_inside_80: float | None
-    """Share of independent runs inside the 80 % band that two measured runs bent."""
-    bent_inside_80_left_out: float | None
-    """The same with the settings of the band chosen on the other sweeps."""
-    bent_runs: int
-    third_run: Mapping[str, Mapping[str, float]]
-    """How far off bent bands were with "two" and with "three" measured runs, where a third run is offered; empty where
-    none was."""
-
-    @property
-    def bent_validated(self) -> bool:
-        held = (self.bent_inside_80, self.bent_inside_80_left_out)
-        return None not in held and min(held) >= ENOUGH_INSIDE
 
 
 def bands_from_json(value: Mapping[str, Any]) -> Bands:
     """What `make forecast` wrote."""
-    bent = value["bent"]
     return Bands(
         reference_rank=value["reference_rank"],
         bands=tuple(_band(row) for row in value["bands"]),
         left_out={row["kind"]: LeftOut(**row) for row in value["left_out"]},
-        run_noise_nats=bent["run_noise_nats"],
-        bent_inside_80=bent["inside_80"],
-        bent_inside_80_left_out=bent["setting_left_out"]["inside_80"],
-        bent_runs=bent["runs"],
-        third_run=bent["third_run"],
     )
 
 

@@ -93,7 +93,8 @@ def _band_label(tradeoff: Tradeoff) -> str:
     forecast = tradeoff.forecast
     if forecast is None:
         recorded = tradeoff.bent is not None and tradeoff.sweeps[0].recorded
-        return f"forecast between {'recorded' if recorded else 'your'} runs, 80 % band"
+        known = tradeoff.bent is not None and tradeoff.bent.noise_nats is not None
+        return f"forecast between {'recorded' if recorded else 'your'} runs{', 80 % band' if known else ''}"
     if forecast.coverage_80_left_out is None:
         return "forecast, 80 % band (not checked)"
     held = f"held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen {QUALITY_WORDS[forecast.unit]}"
@@ -183,8 +184,9 @@ def x_range(places: Sequence[float | None], *, log: bool) -> list[float] | None:
 
 def _y_range(info: HeroInfo) -> list[float] | None:
     """All but the far end of the 80 % band at the lowest ranks, which would press everything else flat."""
-    band = [(rank.low_50, rank.high_50) for rank in info.band]
-    band += [(rank.low_80, rank.high_80) for rank in info.band if rank.r >= WHOLE_BAND_FROM]
+    known = [rank for rank in info.band if rank.low_80 is not None]
+    band = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in info.band]
+    band += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]
     points = [
         (point.y - (point.error or 0), point.y + (point.error or 0)) for line in info.lines for point in line.points
     ]

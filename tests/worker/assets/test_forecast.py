@@ -9,11 +9,9 @@ from rankviz.catalog.forecast import lines_hash, load_bands, read_forecast
 from rankviz.catalog.studies import load_evidence
 from rankviz.core.forecast.curve import GRID, left
 from rankviz.core.forecast.lines import RankLine, rank_lines
-from rankviz.core.forecast.mixture import SHAPE
 from rankviz.paths import ASSETS
 from rankviz.worker.assets.forecast import draws
 from rankviz.worker.assets.forecast.__main__ import main
-from rankviz.worker.assets.forecast.bending import SHAPES
 from rankviz.worker.assets.forecast.families import SCORES, score_description
 from rankviz.worker.assets.forecast.fit import fit
 from rankviz.worker.assets.forecast.left_out import known_error, left_out
@@ -212,8 +210,6 @@ def test_the_shipped_forecast_has_a_record_of_every_kind():
     shipped = load_bands(ASSETS)
 
     assert {band.kind for band in shipped.bands} == set(shipped.left_out)
-    assert 22 == shipped.bent_runs and 0.75 <= shipped.bent_inside_80
-    assert 0.75 <= shipped.bent_inside_80_left_out and SHAPE in SHAPES
     assert OWN_DATA_SET == read_forecast(ASSETS)["same_data_set"]["kind"]
 
 
@@ -227,14 +223,6 @@ def test_only_instruction_tuning_and_shifted_domains_are_validated():
     validated = {kind for kind, row in load_bands(ASSETS).left_out.items() if row.validated}
 
     assert {"instruct", "shift"} == validated
-
-
-def test_the_bent_forecast_is_about_as_good_as_a_straight_line():
-    bent = read_forecast(ASSETS)["bent"]
-
-    assert bent["bent_mean_error"] <= bent["line_mean_error"]
-    assert bent["bent_median_error"] == pytest.approx(bent["line_median_error"], abs=0.0005)
-    assert bent["bent_mean_error"] < bent["truncated_mean_error"]
 
 
 def test_a_changed_value_makes_a_forecast_stale():
