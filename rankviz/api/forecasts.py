@@ -1,4 +1,4 @@
-"""What quality a rank is expected to give: from published lines, and bent by one's own runs."""
+"""What quality a rank is expected to give: from published lines, and between one's own runs."""
 
 from __future__ import annotations
 
@@ -131,25 +131,23 @@ class Forecasts:
             return
 
     def bent(self, sweep_id: str) -> BentForecast:
-        """Held-out loss by rank between a sweep's measured ranks, nats, from its runs and published lines.
+        """Held-out loss by rank between a sweep's measured ranks, nats, from its runs.
 
         Args:
             sweep_id: One's own sweep or a recorded one; its runs at two ranks at least must have finished.
         """
-        from rankviz.catalog.forecast import load_bands
+        from rankviz.catalog.forecast import load_quick_look
         from rankviz.core.forecast.bent import bent_forecast
         from rankviz.core.forecast.own_runs import measured_cells, measured_rank, ranks_without_loss
         from rankviz.core.runs.words.labels import still_training
 
         sweep = self._sweep(sweep_id)
         cells = measured_cells(sweep.runs)
-        bands = load_bands(self._workspace.assets)
         runs = [run for cell in cells.values() for run in cell]
         return bent_forecast(
             sweep_id,
             [measured_rank(r, cell) for r, cell in cells.items()],
-            2.0,
-            bands,
+            load_quick_look(self._workspace.assets)["loss"],
             fixed_alpha=len({run.request.lora.lora_alpha for run in runs}) == 1,
             one_rate=len({run.request.learning_rate for run in runs}) == 1,
             without=ranks_without_loss(sweep.runs),

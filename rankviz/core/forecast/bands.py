@@ -6,7 +6,7 @@ neither tells which rank is needed. Scores are in points and losses in % of the 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from rankviz.core.checks import one_of
@@ -157,27 +157,12 @@ class Bands:
     holds: Mapping[str, Mapping[str, Held]]
     """By statement and kind; worker/assets/forecast/holds.py says which statements."""
     rate: RateAndRank | None
-    run_noise_nats: float = 0.02
-    bent_inside_80: float | None = None
-    bent_inside_80_left_out: float | None = None
-    bent_runs: int = 0
-    third_run: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-    @property
-    def bent_validated(self) -> bool:
-        held = (self.bent_inside_80, self.bent_inside_80_left_out)
-        return None not in held and min(held) >= ENOUGH_INSIDE
 
 
 def bands_from_json(value: Mapping[str, Any]) -> Bands:
     """What `make forecast` wrote."""
-    rate, bent = value["rate"], value["bent"]
+    rate = value["rate"]
     return Bands(
-        run_noise_nats=bent["run_noise_nats"],
-        bent_inside_80=bent["inside_80"],
-        bent_inside_80_left_out=bent["setting_left_out"]["inside_80"],
-        bent_runs=bent["runs"],
-        third_run=bent["third_run"],
         reference_rank=value["reference_rank"],
         bands={metric: _band(row) for metric, row in value["bands"].items()},
         left_out={row["kind"]: LeftOut(**row) for row in value["left_out"]},

@@ -20,10 +20,10 @@ from rankviz.core.forecast.lines import RankLine, rank_lines
 from rankviz.core.forecast.words import KINDS, fact_words
 from rankviz.core.studies.lines import Evidence
 from rankviz.paths import ASSETS
+from rankviz.worker.assets.forecast import quick_look
 from rankviz.worker.assets.forecast.holds import counted, rate_and_rank
 from rankviz.worker.assets.forecast.left_out import left_out, summary
 from rankviz.worker.assets.forecast.rule import mixture
-from rankviz.worker.assets.forecast.validation import bent_check
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,10 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"no line is of study {', '.join(unknown)}; the studies are {', '.join(sorted(studies))}.")
     for study in args.without:
         evidence = evidence.without(study)
-    result = {**published(evidence), "bent": bent_check(args.assets, 4.0)}
+    result = published(evidence)
     print(printed(result))
     if args.without:
         return
+    result["quick_look"] = quick_look.quick_look_check(args.assets, evidence)
+    print(quick_look.printed(result["quick_look"]))
     (args.assets / FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"Wrote {FILE} in {time.monotonic() - began:.0f} s.")
 
