@@ -20,7 +20,7 @@ from rankviz.core.forecast.lines import RankLine, rank_lines
 from rankviz.core.forecast.words import KINDS, fact_words
 from rankviz.core.studies.lines import Evidence
 from rankviz.paths import ASSETS
-from rankviz.worker.assets.forecast import quick_look
+from rankviz.worker.assets.forecast import quick_look, regret
 from rankviz.worker.assets.forecast.holds import counted, rate_and_rank
 from rankviz.worker.assets.forecast.left_out import left_out, summary
 from rankviz.worker.assets.forecast.rule import mixture
@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for study in args.without:
         evidence = evidence.without(study)
     result = published(evidence)
-    print(printed(result))
+    result["advice"] = regret.regret_table(evidence)
+    result["quick_look"] = quick_look.quick_look_check(args.assets, evidence)
+    print(printed(result), regret.printed(result["advice"]), quick_look.printed(result["quick_look"]), sep="\n")
     if args.without:
         return
-    result["quick_look"] = quick_look.quick_look_check(args.assets, evidence)
-    print(quick_look.printed(result["quick_look"]))
     (args.assets / FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"Wrote {FILE} in {time.monotonic() - began:.0f} s.")
 
