@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from docs.generate import quick_look
 from docs.generate.markdown import percent, table
 from rankviz.core.forecast.bands import ENOUGH_INSIDE, ENOUGH_POINTS, ENOUGH_PUBLICATIONS, LOSS, LeftOut
-from rankviz.core.forecast.bent_words import third_run_record
 from rankviz.core.forecast.words import KINDS
 
 SHOWN_RANKS = (0, 2, 4, 6)
@@ -25,42 +25,12 @@ than that of "no difference".
 
 {without_kind} {same_data_set}
 
-### Bent by two own runs
-
-The runs of r = 4 and of the highest rank are known, and the independent runs between them are forecast: {runs} runs of
-{cases} sweeps at fixed alpha. The settings of the bent band were chosen with these runs in view, so this is not a blind
-test. A second test leaves out all sweeps of one base, data and learning rate at a time. Of {shapes} possible settings
-(how far the curve may bend, how far a rank may lie from the curve, how wide the prior of the gain is, how noisy a run
-may be) it takes those with the lowest interval score at 80 % on the other sweeps.
-
-{bent}
-
-Of these runs, the 80 % band held {bent_inside} (mean width {width} nats), and {held_left_out} with the settings chosen
-on other sweeps ({width_left_out} nats). By sweep:
-
-{cases_held}
-
-Cases at alpha = r are not validated: their learning rate was tuned at each rank, so they are no check of this band.
-
-{third_run}
-
-The recorded sweeps are a third test, and not a blind one: their results were seen while the shape of the band was
-chosen, and one of them (r = 2, 8 and 32 at learning rate 0.02, where the mean loss falls from 2.35 to 0.80 nats) showed
-that the earlier band was too narrow, since it held none of these forecasts. Each pair of one run of the lowest and one
-run of the highest rank makes a forecast of every run between, so the forecasts of one row share runs. The column
-*Inside* counts these forecasts.
-
-{recorded}
-
-In the sweep with learning rate 0.02 the median of the band is far above the runs, because it follows the straight line:
-two runs do not show how early a curve saturates.
+{quick_look}
 """
 
 
 def section(forecast: Mapping[str, Any]) -> str:
     """For docs/accuracy.md."""
-    bent = forecast["bent"]
-    left_out_bent = bent["setting_left_out"]
     return SECTION.format(
         inside=percent(ENOUGH_INSIDE, 0),
         points=ENOUGH_POINTS,
@@ -68,30 +38,8 @@ def section(forecast: Mapping[str, Any]) -> str:
         left_out=left_out(forecast["left_out"]),
         without_kind=without_kind(forecast),
         same_data_set=_same_data_set(forecast["same_data_set"]),
-        runs=bent["runs"],
-        cases=bent["cases"],
-        bent=_errors(bent),
-        shapes=left_out_bent["shapes"],
-        bent_inside=_inside(bent),
-        width=f"{bent['mean_width_80']:.3f}",
-        held_left_out=_inside(left_out_bent),
-        width_left_out=f"{left_out_bent['mean_width_80']:.3f}",
-        cases_held=table(
-            ["Sweep", "Runs between", "Inside the 80 % band", "Inside, settings chosen on other sweeps"],
-            [
-                [row["case"], row["why_not"], "", ""]
-                if row["why_not"]
-                else [row["case"], str(row["runs"]), str(row["inside_80"]), str(row["inside_80_left_out"])]
-                for row in bent["cases_held"]
-            ],
-        ),
-        third_run=_third_run(bent["third_run"]),
-        recorded=_recorded(bent["recorded"]),
+        quick_look=quick_look.section(forecast["quick_look"]),
     )
-
-
-def _inside(row: Mapping[str, Any]) -> str:
-    return f"{round(row['inside_80'] * row['runs'])} of {row['runs']}"
 
 
 def left_out(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -169,55 +117,6 @@ def _name(row: Mapping[str, Any]) -> str:
 def _cell(quantiles: Mapping[str, Sequence[float]], place: int) -> str:
     median, low, high = (quantiles[level][place] for level in ("50", "10", "90"))
     return f"{median:.1f} ({low:.1f} to {high:.1f})".replace("-", "−")
-
-
-def _errors(bent: Mapping[str, Any]) -> str:
-    names = {
-        "bent": "bent forecast (its median)",
-        "left_out": "bent forecast, settings chosen on other sweeps",
-        "line": "straight line in log r between the two runs",
-        "truncated": "the highest run, truncated (fast curve)",
-    }
-    own = bent["setting_left_out"]
-    errors = {**bent, **{f"left_out_{which}_error": own[f"bent_{which}_error"] for which in ("median", "mean")}}
-    return table(
-        ["Forecast by", "Median error, nats", "Mean error, nats"],
-        [
-            [label, f"{errors[f'{name}_median_error']:.3f}", f"{errors[f'{name}_mean_error']:.3f}"]
-            for name, label in names.items()
-        ],
-    )
-
-
-def _third_run(third: Mapping[str, Any]) -> str:
-    if not third:
-        return ""
-    return (
-        "A third run at r = 16 is offered where the two runs differ by more than their noise, which they do in "
-        f"{third['two']['cases']} sweeps. {third_run_record(third)}"
-    )
-
-
-def _recorded(rows: Sequence[Mapping[str, Any]]) -> str:
-    return table(
-        [
-            "Recorded sweep", "Learning rate", "Known ranks", "Runs between", "Inside the 80 % band",
-            "Mean width, nats", "Mean error, nats", "Straight line, mean error",
-        ],
-        [
-            [
-                row["sweep"],
-                f"{row['learning_rate']:g}",
-                " and ".join(map(str, row["ends"])),
-                str(row["runs_between"]),
-                _inside(row),
-                f"{row['mean_width_80']:.3f}",
-                f"{row['bent_mean_error']:.3f}",
-                f"{row['line_mean_error']:.3f}",
-            ]
-            for row in rows
-        ],
-    )  # fmt: skip
 
 
 def _same_data_set(row: Mapping[str, Any] | None) -> str:

@@ -21,7 +21,6 @@ from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
 
 if TYPE_CHECKING:
     from rankviz.catalog.own_studies import Added
-    from rankviz.core.studies.findings import RankEnough
     from rankviz.core.studies.lines import Evidence, Facet, Line
     from rankviz.core.studies.nearest import Near, Subject
     from rankviz.core.studies.rates import RateByRank
@@ -56,12 +55,6 @@ class Studies:
         from rankviz.catalog import own_studies
 
         return self._shipped.plus(own_studies.own_evidence(homes, self._models.all()))
-
-    def rank_enough(self) -> RankEnough | None:
-        """Which rank was enough, counted over published sweeps that tuned the learning rate at each rank."""
-        from rankviz.core.studies.findings import rank_enough
-
-        return rank_enough(self.all().published)
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
         """How the best learning rate moves with the rank, counted over published sweeps."""

@@ -59,7 +59,7 @@ class Tradeoffs:
             question: Its ranks are added to RANKS.
             use_case: A name of core.advice.use_case.
             quality: A key of SHORTFALLS or METRICS. By default % of the loss where there is a sweep of this model, or
-                where the published line that leads the advice is in losses; else points. One that this model does not
+                where the nearest study is of the same family and in losses; else points. One that this model does not
                 have is replaced by that.
         """
         if quality is not None:
@@ -86,11 +86,10 @@ class Tradeoffs:
         )
 
     def _usual(self, model: str, use_case: str, sweeps: Sequence[Sweep]) -> str:
-        """The unit of the recommendation's sentence, unless there are runs."""
-        from rankviz.core.advice.lead import leading
-
-        lead = leading(self._near(model, use_case))
-        return SHORTFALL_LOSS if sweeps or (lead and lead.metric == LOSS) else SHORTFALL_SCORE
+        """The unit of the nearest study where it is of the same family, unless there are runs."""
+        near = self._near(model, use_case)
+        in_losses = near and near[0].same_family and near[0].line.first.is_loss
+        return SHORTFALL_LOSS if sweeps or in_losses else SHORTFALL_SCORE
 
     def _near(self, model: str, use_case: str) -> Sequence[Near]:
         """All studies of plain LoRA, the nearest first."""

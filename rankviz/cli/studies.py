@@ -33,27 +33,32 @@ def advise(
     question: Question,
     use_case: UseCaseOption = DEFAULT,
     forgetting: Annotated[bool, typer.Option("--forgetting", help="The base model must keep its abilities.")] = False,
+    parameters: Annotated[
+        float | None, typer.Option(help="Parameters of a model that has no name here, such as 125e6.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Recommend a rank, alpha, learning rate and targets, with reasons and confidence."""
+    """Recommend a rank, alpha, learning rate and targets, with reasons.
+
+    The use case decides, so the model need not be one that can be read; costs need one.
+    """
     from rankviz.core.advice import words
-    from rankviz.core.advice.forecast_words import forecast_sentence
-    from rankviz.core.advice.own_words import own_sentence
-    from rankviz.core.advice.reasons import reasons
     from rankviz.core.fit.words import fit_in_words
 
     if len(question.ranks) != 1:
         raise InvalidSettingError("advise recommends the rank: give -r at most once.")
-    answer = Api().advice.advise(question, Goal(use_case=use_case, forgetting=forgetting))
+    answer = Api().advice.advise(question, Goal(use_case=use_case, forgetting=forgetting), parameters)
     if as_json:
         return print_json(advice_json(answer))
     advice = answer.advice
-    print(f"{answer.model_id}: {words.take(advice)}.")
-    print(" ".join((*words.main_sentences(advice), own_sentence(answer.own) if answer.own else "")).rstrip())
-    print(f"{forecast_sentence(advice, answer.forecast)} {fit_in_words(answer.setting)}")
-    print("".join(f"{note}\n" for note in answer.setting.notes))
+    own = words.own_sentence(answer.own) if answer.own else ""
+    fit = fit_in_words(answer.setting) if answer.setting else ""
+    print(f"{answer.model_id or 'Your model'}: {words.take(advice)}.")
+    print(" ".join(filter(None, (*words.main_sentences(advice), own))))
+    print(" ".join(filter(None, (words.confidence_in_words(advice), words.forecast_sentence(advice, answer.forecast)))))
+    print("".join(f"{note}\n" for note in filter(None, (fit, *answer.notes))))
     print("Reasons")
-    for reason in reasons(advice):
+    for reason in words.reasons(advice):
         print(f"- {reason.text} [{reason.source}]")
     print("\nWhat would change the recommendation")
     for text in words.would_change(advice):

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from rankviz.core.advice.reasons import metric_in_words
-from rankviz.core.advice.words import rate_text
+from rankviz.core.advice.words import metric_in_words, rate_text
 from rankviz.core.studies.adapter_size import AdapterSize
 from rankviz.core.studies.lines import Line, QualityPoint
 from rankviz.core.studies.nearest import Near

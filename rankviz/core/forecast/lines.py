@@ -65,8 +65,6 @@ class RankLine:
     kind: str
     publication: str
     """Studies of one paper or repository share it."""
-    group: str
-    """What its curve may have in common with others: a study, or for losses a data set."""
     study_id: str
     base_model: str
     task: str
@@ -82,8 +80,8 @@ class RankLine:
 
 
 def rank_lines(evidence: Evidence, *, rl: bool = False) -> tuple[RankLine, ...]:
-    """All lines that a forecast is fitted to, in the order of the evidence; or with rl those of reinforcement learning,
-    which none is fitted to."""
+    """All lines that a forecast rests on, in the order of the evidence; or with rl those of reinforcement learning,
+    which none rests on."""
     published = [line for line in evidence.published if (line.study.task_kind == RL) is rl]
     lines = _tuned([line for line in published if _usable(line)])
     kept = [line for line in lines if not _is_part(line, lines) and not _is_second_metric(line, lines)]
@@ -176,7 +174,6 @@ def _rank_line(line: Line) -> RankLine | None:
         metric="loss" if loss else "score",
         kind=LOSS if loss else kind_of(line.study, first.task),
         publication=publication(line.study),
-        group=f"{line.study.study_id}: {first.task}" if loss else line.study.study_id,
         study_id=line.study.study_id,
         base_model=first.base_model,
         task=first.task,

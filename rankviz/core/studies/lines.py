@@ -189,10 +189,6 @@ class Line:
         gap = self.best.value - value if self.first.higher_is_better else value - self.best.value
         return gap / abs(self.best.value)
 
-    def smallest_within(self, tolerance: float) -> QualityPoint:
-        """The smallest rank that comes within a share of the best value."""
-        return next(point for point in self.points if self.short_of_best(point.value) <= tolerance + ROUNDING)
-
 
 class Evidence:
     """All points with their studies and base models."""

@@ -22,8 +22,10 @@ class Subject:
     names: frozenset[str]
     """The model's id and the name that the user gave, in lower case."""
     model_id: str
+    """Empty for a model that could not be read."""
     family: str | None
-    parameters: int
+    parameters: int | None
+    """None where nothing says it."""
     task_kinds: tuple[TaskKind, ...]
     """If empty: any study that also has full fine-tuning."""
 
@@ -106,8 +108,8 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
     )
 
 
-def _times(parameters: int | None, other: int) -> float | None:
-    return max(parameters / other, other / parameters) if parameters else None
+def _times(parameters: int | None, other: int | None) -> float | None:
+    return max(parameters / other, other / parameters) if parameters and other else None
 
 
 def _distance(near: Near, subject: Subject) -> tuple:

@@ -97,22 +97,21 @@ def test_every_rank_answers_the_pointer(api):
     assert tuple(str(r) for r in range(1, 257)) == tuple(trace.ids)
 
 
-def test_the_legend_says_how_often_the_band_held_and_whether_it_is_validated(api):
+def test_the_legend_says_how_often_the_band_held_scores_of_this_kind(api):
     score = figures.hero_info(api.tradeoffs.of(QWEN, quality="score"))
     loss = figures.hero_info(api.tradeoffs.of(QWEN, quality="percent"))
 
-    assert "forecast, 80 % band (held 78 % of unseen scores)" == score.band_label
+    held = 100 * api.forecasts.of("Qwen/Qwen3-4B").coverage_80_left_out
+    assert f"forecast, 80 % band (held {held:.0f} % of unseen scores on instruction tuning)" == score.band_label
     assert "% of unseen losses" in loss.band_label
     assert "50 % band" in {trace.name for trace in figures.hero_figure(loss).data if trace.showlegend}
-    assert loss.band_label.endswith("not validated)")
 
 
-def test_the_forecast_stands_first_in_the_legend_with_a_piece_that_is_not_extrapolated(api):
+def test_the_forecast_stands_first_in_the_legend(api):
     data = figures.hero_figure(figures.hero_info(api.tradeoffs.of(QWEN, quality="score"))).data
 
     (entry,) = [trace for trace in data if trace.name.startswith("forecast") and trace.showlegend]
-    assert 1 == entry.legendrank and entry.fillpattern.shape is None
-    assert any(trace.fillpattern.shape for trace in data)
+    assert 1 == entry.legendrank
 
 
 def test_an_unknown_axis_or_quality_is_refused(api):
