@@ -41,7 +41,7 @@ NO_SCORE_OF_RL = (
     "tells what they found."
 )
 RELIABLE = 0.2
-"""A share is called not reliable where a publication that was left out was farther from it, on average."""
+"""A share is called not reliable where publications that were left out were farther from it, on average."""
 NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
 
 
@@ -81,13 +81,19 @@ def forecast(bands: Bands, metric: Metric, kind: str, ranks: Sequence[int] = GRI
 
 
 def fact_words(bands: Bands, kind: str) -> tuple[str, ...]:
-    """What holds over published studies: for this kind of score where enough publications have it, else for all."""
+    """What holds over published studies: for this kind of score where enough publications bear it out, else for all."""
     return tuple(filter(None, (_within_noise(bands, kind), _high_rank(bands, kind), _rate(bands))))
 
 
 def _of_kind(bands: Bands, statement: str, kind: str) -> Held | None:
+    """The row of this kind where it is reliable, else that of all scores."""
     rows = bands.holds[statement]
-    return rows.get(kind) or rows.get(ANY)
+    own = rows.get(kind)
+    return own if own and _is_reliable(own) else rows.get(ANY)
+
+
+def _is_reliable(held: Held) -> bool:
+    return held.left_out_error is None or held.left_out_error <= RELIABLE
 
 
 def _within_noise(bands: Bands, kind: str) -> str:
@@ -111,9 +117,8 @@ def _record(held: Held) -> str:
     of = "" if held.kind == ANY else f" on {KINDS[held.kind]}"
     apart = ""
     if held.left_out_error is not None:
-        apart = (
-            f"; a publication that was left out was {100 * held.left_out_error:.0f} percentage points off on average"
-        )
+        doubt = "" if _is_reliable(held) else "not reliable: "
+        apart = f"; {doubt}a publication that was left out was {100 * held.left_out_error:.0f} percentage points off"
     publications, lines = counted(held.publications, "publication"), counted(held.lines, "line")
     return f"{_percent(held.share)} of {publications}{of} ({lines}{apart})"
 
