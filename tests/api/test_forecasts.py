@@ -58,8 +58,9 @@ def test_a_shortfall_from_the_reference_rank_is_zero_there(api):
 def test_no_score_is_forecast_for_reinforcement_learning(api):
     answer = api.forecasts.of("Qwen/Qwen3-4B", RL)
 
-    assert () == answer.ranks == answer.facts
-    assert "No score is forecast for reinforcement learning" in answer.sentences[-1]
+    assert () == answer.ranks
+    assert (answer.heading, *answer.facts) == answer.sentences
+    assert answer.facts[0].startswith("No score is forecast for reinforcement learning")
     assert not answer.validated and answer.coverage_80_left_out is None
 
 

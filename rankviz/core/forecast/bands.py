@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rankviz.core.checks import one_of
 from rankviz.core.forecast.curve import GRID
 from rankviz.errors import InvalidSettingError
 
@@ -179,12 +178,6 @@ def _band(row: Mapping[str, Any]) -> Band:
             "quantiles": {level: tuple(values) for level, values in row["quantiles"].items()},
         }
     )
-
-
-def kind_of_studies(use_case: str, metric: str) -> str:
-    """The kind of studies that speak for a use case. Losses do not depend on it: all come from one kind of data."""
-    one_of(metric, "Metric", METRICS)
-    return LOSS if metric == LOSS else KIND_OF_USE_CASE[use_case]
 
 
 def rank_forecasts(band: Band, ranks: Sequence[int] = GRID) -> tuple[RankForecast, ...]:

@@ -45,11 +45,19 @@ RELIABLE = 0.2
 NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
 
 
-def forecast(bands: Bands, metric: Metric, kind: str, ranks: Sequence[int] = GRID) -> Forecast:
-    """The band at these ranks, with the record of this kind of study and sentences."""
+def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRID) -> Forecast:
+    """The band at these ranks, with its record and sentences.
+
+    Args:
+        bands: From assets/forecast.json.
+        metric: Losses do not depend on the task: all come from one kind of data.
+        task: The kind of score that the use case stands for, by KIND_OF_USE_CASE.
+        ranks: Any from 1 to 256.
+    """
+    kind = LOSS if metric == LOSS else task
     band, checked, unit = bands.bands[metric], bands.left_out.get(kind), UNITS[metric]
     rows = () if kind == RL else rank_forecasts(band, ranks)
-    facts = () if kind == RL else fact_words(bands, kind)
+    facts = (NO_SCORE_OF_RL,) if task == RL else fact_words(bands, task)
     basis = (
         f"Shortfall from r = {bands.reference_rank} in {UNIT_WORDS[unit]}, the same for every model and task. Half of "
         "the band is the rule of thumb with its errors, half is no difference between ranks; both are from "
@@ -66,7 +74,7 @@ def forecast(bands: Bands, metric: Metric, kind: str, ranks: Sequence[int] = GRI
         ranks=rows,
         heading=HEADING,
         facts=facts,
-        sentences=(HEADING, NO_SCORE_OF_RL)
+        sentences=(HEADING, *facts)
         if kind == RL
         else (
             HEADING,

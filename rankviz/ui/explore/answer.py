@@ -126,7 +126,7 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
 
 
 def without_counts(api: Api, values: Mapping[str, Any]) -> str:
-    """What can be said of a model that cannot be read: why it has no counts, the recommendation and what studies say."""
+    """What holds of a model that cannot be read: why it has no counts, the recommendation and what studies say."""
     found = api.advice.advise(ask(values), goal_of(values))
     advice, forecast = found.advice, found.forecast
     return (
