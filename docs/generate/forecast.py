@@ -14,7 +14,6 @@ METRICS = {"score": "scores (points)", "loss": "losses (%)"}
 STATEMENTS = {
     "low_within_noise": "r = 16 scored within noise of the best rank",
     "high_worse": "r = 64 was more than a point worse than r = 16",
-    "high_better": "r = 64 was more than a point better than r = 16",
     "high_worse_loss": "r = 64 was more than 0.5 % of a loss worse than r = 16",
 }
 RULES = {"advice": "RankViz's advice, left out", "capacity": "capacity rule"}

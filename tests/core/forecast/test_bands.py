@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.forecast.bands import GRID, RateAndRank, rank_forecasts
+from rankviz.core.forecast.bands import GRID, rank_forecasts
 from rankviz.core.forecast.words import HEADING, coverage_words, fact_words, forecast
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.forecasts import band, bands, held, left_out
@@ -95,7 +95,7 @@ def test_the_high_rank_is_judged_in_loss_and_in_score():
 
 
 def test_what_a_low_rate_cost_stands_beside_a_quarter_of_the_rank():
-    rate = RateAndRank(models=35, worse=34, times=[2.5, 25.0], rate_cost=2.39, rank_cost=0.56, worse_at_3=[16, 32])
+    rate = dict(models=35, worse=34, times=[2.5, 25.0], rate_cost=2.39, rank_cost=0.56, worse_at_3=[16, 32])
 
     (words,) = fact_words(bands(rate=rate), "any")
 
