@@ -135,9 +135,9 @@ def _rate(bands: Bands) -> str:
         return ""
     (least, most), (low, high) = bands.rate["times"], bands.rate["worse_at_3"]
     return (
-        "A learning rate {least:g} to {most:g} times too low cost more than a quarter of the rank in {worse} of {models} "
-        "models (median {rate_cost:.1f} against {rank_cost:.1f} % of the loss; one study); 3 times too low it is {low} to "
-        "{high} of them, by how the loss rises between two rates."
+        "A learning rate {least:g} to {most:g} times too low cost more than a quarter of the rank in {worse} of "
+        "{models} models (median {rate_cost:.1f} against {rank_cost:.1f} % of the loss; one study); 3 times too low it "
+        "is {low} to {high} of them, by how the loss rises between two rates."
     ).format(least=least, most=most, low=low, high=high, **bands.rate)
 
 
