@@ -9,7 +9,7 @@ from rankviz.api.models import Models
 from rankviz.api.runs.runs import Runs
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import EMBEDDED, Workspace
-from rankviz.core.checks import number
+from rankviz.core.checks import number, one_of
 from rankviz.core.forecast.curve import GRID
 from rankviz.errors import (
     BadConfigError,
@@ -75,14 +75,14 @@ class Forecasts:
         """
         from rankviz.catalog.forecast import load_bands
         from rankviz.core.advice import use_case as use_cases
-        from rankviz.core.forecast.bands import kind_of_studies
+        from rankviz.core.forecast.bands import KIND_OF_USE_CASE, METRICS
         from rankviz.core.forecast.words import forecast
 
         use_cases.use_case(use_case)
         metric = metric or "score"
-        kind = kind_of_studies(use_case, metric)
+        one_of(metric, "Metric", METRICS)
         self._check(model, parameters)
-        return forecast(load_bands(self._workspace.assets), metric, kind, ranks or GRID)
+        return forecast(load_bands(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
 
     def subject(self, model: str, use_case: str, parameters: float | None = None) -> Subject:
         """The model and task that studies are sorted for. Of a model that cannot be read, what studies say of its name,

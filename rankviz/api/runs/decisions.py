@@ -30,7 +30,7 @@ class Decisions:
         self, sweep_id: str, tolerance: float | str | None = None, judged: SweepVerdict | None = None
     ) -> Decision | None:
         """The forecast between a sweep's runs, what to train next and what to ship; None while one of them trains, with
-        finished runs at fewer than two ranks, or where the base model is not available.
+        finished runs at fewer than two ranks.
 
         Args:
             sweep_id: One's own sweep or a recorded one.

@@ -93,8 +93,9 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
 def y_title(tradeoff: Tradeoff) -> str:
     """The quality, its unit, and which way is better."""
     if tradeoff.forecast:
-        unit = UNIT_WORDS[tradeoff.forecast.unit]
-        return f"{unit} short of r = {tradeoff.forecast.reference_rank} (lower is better)"
+        forecast = tradeoff.forecast
+        other = f"r = {forecast.reference_rank}" if forecast.ranks else "each line's highest rank"
+        return f"{UNIT_WORDS[forecast.unit]} short of {other} (lower is better)"
     return METRICS[tradeoff.quality].title
 
 

@@ -1,6 +1,6 @@
 """Small tables of bands by hand, and measured ranks."""
 
-from rankviz.core.forecast.bands import GRID, LEVELS, Band, Bands, Held, LeftOut
+from rankviz.core.forecast.bands import GRID, LEVELS, Band, Bands, LeftOut
 from rankviz.core.forecast.bent import BentForecast, MeasuredRank, bent_forecast
 
 MEDIAN = (4.0, 3.5, 3.0, 2.5, 2.0, 1.0, 0.5, 0.0, -0.5)
@@ -18,12 +18,12 @@ def band(*, median=MEDIAN, lines_at_rank=None, **more) -> Band:
 
 def bands(score: Band | None = None, *, left_out=(), holds=(), **more) -> Bands:
     """A table with this band for scores and for losses. holds: (statement, row)."""
-    statements = ("low_within_noise", "high_worse", "high_better", "high_worse_loss")
+    statements = ("low_within_noise", "high_worse", "high_worse_loss")
     return Bands(
         **{"reference_rank": 128, "rate": None} | more,
         bands=dict.fromkeys(("score", "loss"), score or band()),
         left_out={row.kind: row for row in left_out},
-        holds={name: {row.kind: row for each, row in holds if each == name} for name in statements},
+        holds={name: {row["kind"]: row for each, row in holds if each == name} for name in statements},
     )
 
 
@@ -34,10 +34,10 @@ def left_out(**values) -> LeftOut:
     return LeftOut(**{"kind": "simple", "inside_50": 0.5} | enough | errors | values)
 
 
-def held(kind="any", **values) -> Held:
+def held(kind="any", **values) -> dict:
     """A statement that held in 9 of 10 publications."""
     row = {"publications": 10, "lines": 40, "share": 0.9, "share_of_lines": 0.8, "left_out_error": 0.13}
-    return Held(kind=kind, **row | values)
+    return {"kind": kind, **row, **values}
 
 
 HELD = {"lines": 65, "inside_80": 0.86, "width_in_ranges": 0.85, "within": 0.976, "within_of_all_ranks": 0.87}
