@@ -211,7 +211,7 @@ class Api:
         """What to train next and what to ship."""
         from rankviz.api.runs.decisions import Decisions
 
-        return Decisions(self.runs, self.verdicts, self.forecasts)
+        return Decisions(self.workspace, self.runs, self.verdicts, self.forecasts)
 
     @cached_property
     def adapters(self) -> Adapters:

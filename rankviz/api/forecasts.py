@@ -1,4 +1,4 @@
-"""What quality a rank is expected to give: from published lines, and bent by one's own runs."""
+"""What quality a rank is expected to give: from published lines, and between one's own runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rankviz.api.models import Models
 from rankviz.api.runs.runs import Runs
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import EMBEDDED, Workspace
-from rankviz.core.checks import number
+from rankviz.core.checks import number, one_of
 from rankviz.core.forecast.curve import GRID
 from rankviz.errors import (
     BadConfigError,
@@ -75,14 +75,14 @@ class Forecasts:
         """
         from rankviz.catalog.forecast import load_bands
         from rankviz.core.advice import use_case as use_cases
-        from rankviz.core.forecast.bands import kind_of_studies
+        from rankviz.core.forecast.bands import KIND_OF_USE_CASE, METRICS
         from rankviz.core.forecast.words import forecast
 
         use_cases.use_case(use_case)
         metric = metric or "score"
-        kind = kind_of_studies(use_case, metric)
+        one_of(metric, "Metric", METRICS)
         self._check(model, parameters)
-        return forecast(load_bands(self._workspace.assets), metric, kind, ranks or GRID)
+        return forecast(load_bands(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
 
     def subject(self, model: str, use_case: str, parameters: float | None = None) -> Subject:
         """The model and task that studies are sorted for. Of a model that cannot be read, what studies say of its name,
@@ -131,25 +131,23 @@ class Forecasts:
             return
 
     def bent(self, sweep_id: str) -> BentForecast:
-        """Held-out loss by rank between a sweep's measured ranks, nats, from its runs and published lines.
+        """Held-out loss by rank between a sweep's measured ranks, nats, from its runs.
 
         Args:
             sweep_id: One's own sweep or a recorded one; its runs at two ranks at least must have finished.
         """
-        from rankviz.catalog.forecast import load_bands
+        from rankviz.catalog.forecast import load_quick_look
         from rankviz.core.forecast.bent import bent_forecast
         from rankviz.core.forecast.own_runs import measured_cells, measured_rank, ranks_without_loss
         from rankviz.core.runs.words.labels import still_training
 
         sweep = self._sweep(sweep_id)
         cells = measured_cells(sweep.runs)
-        bands = load_bands(self._workspace.assets)
         runs = [run for cell in cells.values() for run in cell]
         return bent_forecast(
             sweep_id,
             [measured_rank(r, cell) for r, cell in cells.items()],
-            2.0,
-            bands,
+            load_quick_look(self._workspace.assets)["loss"],
             fixed_alpha=len({run.request.lora.lora_alpha for run in runs}) == 1,
             one_rate=len({run.request.learning_rate for run in runs}) == 1,
             without=ranks_without_loss(sweep.runs),

@@ -12,9 +12,9 @@ from rankviz import units
 from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace, writes
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.lora.equal_rank import SHARED_OUTER, parameters_per_rank
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
+from rankviz.core.lora.shared_outer import rank_of_size, shared_outer_per_rank
 from rankviz.core.lora.targets import ALL_LINEAR
 from rankviz.core.studies.adapter_size import AdapterSize
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
@@ -94,7 +94,7 @@ class Studies:
         if plan.model.id != model_id:
             plan = resolve(self._models.get(model_id), LoraConfig(), "unsloth")
         sizes = zip(line.ranks, self.sizes(line), strict=True)
-        return {r: (size.parameters - plan.fixed) / plan.per_rank for r, size in sizes if size.parameters}
+        return {r: rank_of_size(plan.parameters, size.parameters) for r, size in sizes if size.parameters}
 
     @writes
     def add(self, files: Sequence[Path]) -> Added:
@@ -152,9 +152,9 @@ class Studies:
 
     def _tinkers_per_rank(self, line: Line) -> int | None:
         """Parameters per unit of r where Tinker trained the line and its base is in the catalogue; else None."""
-        if line.study.expert_scheme != SHARED_OUTER or line.model.model_id is None:
+        if line.study.expert_scheme != "shared-outer" or line.model.model_id is None:
             return None
-        return parameters_per_rank(self._models.get(line.model.model_id), SHARED_OUTER)
+        return shared_outer_per_rank(self._models.get(line.model.model_id))
 
     def _plan_of(self, line: Line) -> AdapterPlan | None:
         """None where the base has no row in the catalogue, or the study doesn't say its modules one by one."""

@@ -79,8 +79,10 @@ def print_bent(bent: "BentForecast") -> None:
                 str(rank.r),
                 "" if rank.measured is None else f"{rank.measured:.4f}",
                 f"{rank.median:.4f}",
-                f"{rank.low_50:.4f} to {rank.high_50:.4f}",
-                f"{rank.low_80:.4f} to {rank.high_80:.4f}",
+                *(
+                    "" if low is None else f"{low:.4f} to {high:.4f}"
+                    for low, high in ((rank.low_50, rank.high_50), (rank.low_80, rank.high_80))
+                ),
             ]
             for rank in bent.ranks
         ],

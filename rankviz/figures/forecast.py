@@ -13,16 +13,17 @@ class ForecastRank(Protocol):
 
     r: int
     median: float
-    low_50: float
-    high_50: float
-    low_80: float
-    high_80: float
+    low_50: float | None
+    """None where only the median is known, as the other ends are then."""
+    high_50: float | None
+    low_80: float | None
+    high_80: float | None
 
 
 def bands(
     ranks: Sequence[ForecastRank], xs: Mapping[int, float] | None = None, *, unit: str = "nats"
 ) -> list[dict[str, Any]]:
-    """Three traces; none without ranks.
+    """The two bands where they are known, and the median; nothing without ranks.
 
     Args:
         ranks: The band by rank.
@@ -32,9 +33,12 @@ def bands(
     if not ranks:
         return []
     places = [xs[rank.r] if xs else rank.r for rank in ranks]
-    return [
+    fills = [
         _band(places, [(rank.low_80, rank.high_80) for rank in ranks], OUTER, 0.16),
         _band(places, [(rank.low_50, rank.high_50) for rank in ranks], INNER, 0.26),
+    ]
+    return [
+        *(fills if all(rank.low_80 is not None for rank in ranks) else ()),
         {
             "type": "scatter",
             "x": places,
@@ -42,14 +46,20 @@ def bands(
             "mode": "lines",
             "name": "median",
             "line": {"color": ESTIMATED, "width": 2},
-            "hovertext": [
-                f"<b>r = {rank.r}</b><br>median {rank.median:.3g} {unit}<br>{INNER} {rank.low_50:.3g} to "
-                f"{rank.high_50:.3g}<br>{OUTER} {rank.low_80:.3g} to {rank.high_80:.3g}"
-                for rank in ranks
-            ],
+            "hovertext": [_words(rank, unit) for rank in ranks],
             "hoverinfo": "text",
         },
     ]
+
+
+def _words(rank: ForecastRank, unit: str) -> str:
+    median = f"<b>r = {rank.r}</b><br>median {rank.median:.3g} {unit}"
+    if rank.low_80 is None:
+        return median
+    inner, outer = (
+        f"{low:.3g} to {high:.3g}" for low, high in ((rank.low_50, rank.high_50), (rank.low_80, rank.high_80))
+    )
+    return f"{median}<br>{INNER} {inner}<br>{OUTER} {outer}"
 
 
 def _band(places: Sequence[float], ends: Sequence[tuple[float, float]], name: str, opacity: float) -> dict[str, Any]:

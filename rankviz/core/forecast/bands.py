@@ -6,10 +6,9 @@ neither tells which rank is needed. Scores are in points and losses in % of the 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from rankviz.core.checks import one_of
 from rankviz.core.forecast.curve import GRID
 from rankviz.errors import InvalidSettingError
 
@@ -117,72 +116,26 @@ class Band:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Held:
-    """How often a statement held over the published lines of one kind."""
-
-    kind: str
-    publications: int
-    lines: int
-    share: float
-    """Over publications, each weighing the same."""
-    share_of_lines: float
-    left_out_error: float | None
-    """How far the share of a left-out publication was from that of the others, on average; None of one publication."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RateAndRank:
-    """What a learning rate that is too low cost, beside a quarter of the rank, in % of the loss."""
-
-    models: int
-    worse: int
-    """Models in which the low rate cost more than a quarter of the rank."""
-    times: Sequence[float]
-    """How many times too low the rate was: least and most."""
-    rate_cost: float
-    """Median over models."""
-    rank_cost: float
-    worse_at_3: Sequence[int]
-    """The same for a rate 3 times too low, between the two: if the loss rises with the square of the distance in log
-    rate, and if it rises straight."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Bands:
     """What assets/forecast.json holds for a forecast."""
 
     reference_rank: int
     bands: Mapping[Metric, Band]
     left_out: Mapping[str, LeftOut]
-    holds: Mapping[str, Mapping[str, Held]]
-    """By statement and kind; worker/assets/forecast/holds.py says which statements."""
-    rate: RateAndRank | None
-    run_noise_nats: float = 0.02
-    bent_inside_80: float | None = None
-    bent_inside_80_left_out: float | None = None
-    bent_runs: int = 0
-    third_run: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-    @property
-    def bent_validated(self) -> bool:
-        held = (self.bent_inside_80, self.bent_inside_80_left_out)
-        return None not in held and min(held) >= ENOUGH_INSIDE
+    holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    """By statement and kind, the share of publications in which it held; worker/assets/forecast/holds.py has them all."""
+    rate: Mapping[str, Any] | None
+    """What a learning rate that was too low cost, beside a quarter of the rank."""
 
 
 def bands_from_json(value: Mapping[str, Any]) -> Bands:
     """What `make forecast` wrote."""
-    rate, bent = value["rate"], value["bent"]
     return Bands(
-        run_noise_nats=bent["run_noise_nats"],
-        bent_inside_80=bent["inside_80"],
-        bent_inside_80_left_out=bent["setting_left_out"]["inside_80"],
-        bent_runs=bent["runs"],
-        third_run=bent["third_run"],
         reference_rank=value["reference_rank"],
         bands={metric: _band(row) for metric, row in value["bands"].items()},
         left_out={row["kind"]: LeftOut(**row) for row in value["left_out"]},
-        holds={name: {row["kind"]: Held(**row) for row in rows} for name, rows in value["holds"].items()},
-        rate=rate and RateAndRank(**rate),
+        holds={name: {row["kind"]: row for row in rows} for name, rows in value["holds"].items()},
+        rate=value["rate"],
     )
 
 
@@ -194,12 +147,6 @@ def _band(row: Mapping[str, Any]) -> Band:
             "quantiles": {level: tuple(values) for level, values in row["quantiles"].items()},
         }
     )
-
-
-def kind_of_studies(use_case: str, metric: str) -> str:
-    """The kind of studies that speak for a use case. Losses do not depend on it: all come from one kind of data."""
-    one_of(metric, "Metric", METRICS)
-    return LOSS if metric == LOSS else KIND_OF_USE_CASE[use_case]
 
 
 def rank_forecasts(band: Band, ranks: Sequence[int] = GRID) -> tuple[RankForecast, ...]:

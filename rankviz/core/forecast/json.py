@@ -23,7 +23,7 @@ def as_json(forecast: Forecast) -> ForecastJSON:
 
 
 def bent_json(bent: BentForecast) -> BentForecastJSON:
-    """Of a forecast bent by a sweep's own runs; held-out loss, nats."""
+    """Of a forecast between a sweep's own runs; held-out loss, nats."""
     return {
         **asdict(bent),
         "runs": [run._asdict() for run in bent.runs],

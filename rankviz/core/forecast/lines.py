@@ -30,29 +30,11 @@ no width of band is worth having that holds it."""
 MATH_OR_CODE = re.compile(r"gsm|math|humaneval|mbpp|\bcode\b|program", re.IGNORECASE)
 COMMONSENSE = re.compile("commonsense", re.IGNORECASE)
 TEST_ITEMS = {
-    "gsm": 1319,
-    "math": 5000,
-    "humaneval": 164,
-    "mmlu": 14042,
-    "mt-bench": 80,
-    "squad": 10570,
-    "mnli": 9815,
-    "multinli": 9815,
-    "sst": 872,
-    "cola": 1043,
-    "qqp": 40430,
-    "qnli": 5463,
-    "rte": 277,
-    "mrpc": 408,
-    "sts-b": 1500,
-    "wikisql": 8421,
-    "arc": 1172,
-    "truthfulqa": 817,
-    "commonsense": 22000,
-    "ifeval": 541,
-    "imdb": 25000,
+    "gsm": 1319, "math": 5000, "humaneval": 164, "mmlu": 14042, "mt-bench": 80, "squad": 10570, "mnli": 9815,
+    "multinli": 9815, "sst": 872, "cola": 1043, "qqp": 40430, "qnli": 5463, "rte": 277, "mrpc": 408, "sts-b": 1500,
+    "wikisql": 8421, "arc": 1172, "truthfulqa": 817, "commonsense": 22000, "ifeval": 541, "imdb": 25000,
     "robot": 129,
-}
+}  # fmt: skip
 """Items of public test sets, by a word of the task or metric; the first that occurs after the arrow counts."""
 STATED_ITEMS = re.compile(r"\bn\s?=\s?(\d+)|\blimit (\d+)\b|\((\d+) items\)")
 

@@ -1,6 +1,7 @@
 """A forecast in sentences: what it does not tell, what holds over published studies, and how such bands have held."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rankviz.core.forecast.bands import (
     ANY,
@@ -11,7 +12,6 @@ from rankviz.core.forecast.bands import (
     UNITS,
     Bands,
     Forecast,
-    Held,
     Metric,
     RankForecast,
     rank_forecasts,
@@ -41,15 +41,23 @@ NO_SCORE_OF_RL = (
     "tells what they found."
 )
 RELIABLE = 0.2
-"""A share is called not reliable where a publication that was left out was farther from it, on average."""
+"""A share is called not reliable where publications that were left out were farther from it, on average."""
 NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
 
 
-def forecast(bands: Bands, metric: Metric, kind: str, ranks: Sequence[int] = GRID) -> Forecast:
-    """The band at these ranks, with the record of this kind of study and sentences."""
+def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRID) -> Forecast:
+    """The band at these ranks, with its record and sentences.
+
+    Args:
+        bands: From assets/forecast.json.
+        metric: Losses do not depend on the task: all come from one kind of data.
+        task: The kind of score that the use case stands for, by KIND_OF_USE_CASE.
+        ranks: Any from 1 to 256.
+    """
+    kind = LOSS if metric == LOSS else task
     band, checked, unit = bands.bands[metric], bands.left_out.get(kind), UNITS[metric]
     rows = () if kind == RL else rank_forecasts(band, ranks)
-    facts = () if kind == RL else fact_words(bands, kind)
+    facts = (NO_SCORE_OF_RL,) if task == RL else fact_words(bands, task)
     basis = (
         f"Shortfall from r = {bands.reference_rank} in {UNIT_WORDS[unit]}, the same for every model and task. Half of "
         "the band is the rule of thumb with its errors, half is no difference between ranks; both are from "
@@ -66,7 +74,7 @@ def forecast(bands: Bands, metric: Metric, kind: str, ranks: Sequence[int] = GRI
         ranks=rows,
         heading=HEADING,
         facts=facts,
-        sentences=(HEADING, NO_SCORE_OF_RL)
+        sentences=(HEADING, *facts)
         if kind == RL
         else (
             HEADING,
@@ -81,54 +89,56 @@ def forecast(bands: Bands, metric: Metric, kind: str, ranks: Sequence[int] = GRI
 
 
 def fact_words(bands: Bands, kind: str) -> tuple[str, ...]:
-    """What holds over published studies: for this kind of score where enough publications have it, else for all."""
+    """What holds over published studies: for this kind of score where enough publications bear it out, else for all."""
     return tuple(filter(None, (_within_noise(bands, kind), _high_rank(bands, kind), _rate(bands))))
 
 
-def _of_kind(bands: Bands, statement: str, kind: str) -> Held | None:
+def _of_kind(bands: Bands, statement: str, kind: str) -> Mapping[str, Any] | None:
+    """The row of this kind where it is reliable, else that of all scores."""
     rows = bands.holds[statement]
-    return rows.get(kind) or rows.get(ANY)
+    return rows[kind] if kind in rows and _is_reliable(rows[kind]) else rows.get(ANY)
+
+
+def _is_reliable(held: Mapping[str, Any]) -> bool:
+    return held["left_out_error"] is None or held["left_out_error"] <= RELIABLE
 
 
 def _within_noise(bands: Bands, kind: str) -> str:
     held = _of_kind(bands, "low_within_noise", kind)
-    return held and f"r = 16 scored within noise of the best rank in {_record(held)}."
+    return f"r = 16 scored within noise of the best rank in {_record(held)}." if held else ""
 
 
 def _high_rank(bands: Bands, kind: str) -> str:
     score, loss = _of_kind(bands, "high_worse", kind), bands.holds["high_worse_loss"].get(LOSS)
     if score is None or loss is None:
         return ""
-    how = "never" if not loss.share else f"in {_percent(loss.share)} of publications"
+    how = "never" if not loss["share"] else f"in {_percent(loss['share'])} of publications"
     return (
-        f"r = 64 was {how} 0.5 % of a loss worse than r = 16 ({counted(loss.lines, 'line')}, "
-        f"{counted(loss.publications, 'publication')}), and more than a point worse in {_record(score)}."
+        f"r = 64 was {how} 0.5 % of a loss worse than r = 16 ({counted(loss['lines'], 'line')}, "
+        f"{counted(loss['publications'], 'publication')}), and more than a point worse in {_record(score)}."
     )
 
 
-def _record(held: Held) -> str:
+def _record(held: Mapping[str, Any]) -> str:
     """ "90 % of 20 publications (159 lines; a publication that was left out was 13 percentage points off)"."""
-    of = "" if held.kind == ANY else f" on {KINDS[held.kind]}"
+    of = "" if held["kind"] == ANY else f" on {KINDS[held['kind']]}"
     apart = ""
-    if held.left_out_error is not None:
-        apart = (
-            f"; a publication that was left out was {100 * held.left_out_error:.0f} percentage points off on average"
-        )
-    publications, lines = counted(held.publications, "publication"), counted(held.lines, "line")
-    return f"{_percent(held.share)} of {publications}{of} ({lines}{apart})"
+    if held["left_out_error"] is not None:
+        doubt = "" if _is_reliable(held) else "not reliable: "
+        apart = f"; {doubt}a publication that was left out was {100 * held['left_out_error']:.0f} percentage points off"
+    publications, lines = counted(held["publications"], "publication"), counted(held["lines"], "line")
+    return f"{_percent(held['share'])} of {publications}{of} ({lines}{apart})"
 
 
 def _rate(bands: Bands) -> str:
-    rate = bands.rate
-    if rate is None:
+    if bands.rate is None:
         return ""
-    least, most = rate.times
-    low, high = rate.worse_at_3
+    (least, most), (low, high) = bands.rate["times"], bands.rate["worse_at_3"]
     return (
-        f"A learning rate {least:g} to {most:g} times too low cost more than a quarter of the rank in {rate.worse} of "
-        f"{rate.models} models (median {rate.rate_cost:.1f} against {rate.rank_cost:.1f} % of the loss; one study); 3 "
-        f"times too low it is {low} to {high} of them, by how the loss rises between two rates."
-    )
+        "A learning rate {least:g} to {most:g} times too low cost more than a quarter of the rank in {worse} of "
+        "{models} models (median {rate_cost:.1f} against {rank_cost:.1f} % of the loss; one study); 3 times too low it "
+        "is {low} to {high} of them, by how the loss rises between two rates."
+    ).format(least=least, most=most, low=low, high=high, **bands.rate)
 
 
 def untested_words(rows: Sequence[RankForecast]) -> tuple[str, ...]:

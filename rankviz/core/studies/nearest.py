@@ -92,7 +92,7 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
         why.append("the same model" if named else "a model with the same shapes")
     elif same_family:
         why.append(f"the same family ({model.family})")
-    if scheme and same_family:
+    if scheme and same_shapes:
         why.append(f"but another MoE scheme ({scheme})")
     if similar and not same_shapes:
         why.append(f"a similar size ({count(model.parameters)})")

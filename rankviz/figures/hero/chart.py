@@ -93,8 +93,9 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
 def y_title(tradeoff: Tradeoff) -> str:
     """The quality, its unit, and which way is better."""
     if tradeoff.forecast:
-        unit = UNIT_WORDS[tradeoff.forecast.unit]
-        return f"{unit} short of r = {tradeoff.forecast.reference_rank} (lower is better)"
+        forecast = tradeoff.forecast
+        other = f"r = {forecast.reference_rank}" if forecast.ranks else "each line's highest rank"
+        return f"{UNIT_WORDS[forecast.unit]} short of {other} (lower is better)"
     return METRICS[tradeoff.quality].title
 
 
@@ -103,7 +104,8 @@ def _band_label(tradeoff: Tradeoff) -> str:
     forecast = tradeoff.forecast
     if forecast is None:
         recorded = tradeoff.bent is not None and tradeoff.sweeps[0].recorded
-        return f"forecast between {'recorded' if recorded else 'your'} runs, 80 % band"
+        known = tradeoff.bent is not None and tradeoff.bent.noise_nats is not None
+        return f"forecast between {'recorded' if recorded else 'your'} runs{', 80 % band' if known else ''}"
     if forecast.coverage_80_left_out is None:
         return "forecast, 80 % band (not checked)"
     of = "" if forecast.kind == LOSS else f" on {KINDS[forecast.kind]}"
@@ -196,8 +198,9 @@ def x_range(places: Sequence[float | None], *, log: bool) -> list[float] | None:
 
 def _y_range(info: HeroInfo) -> list[float] | None:
     """All but the far end of the 80 % band at the lowest ranks, which would press everything else flat."""
-    band = [(rank.low_50, rank.high_50) for rank in info.band]
-    band += [(rank.low_80, rank.high_80) for rank in info.band if rank.r >= WHOLE_BAND_FROM]
+    known = [rank for rank in info.band if rank.low_80 is not None]
+    band = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in info.band]
+    band += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]
     points = [
         (point.y - (point.error or 0), point.y + (point.error or 0)) for line in info.lines for point in line.points
     ]
@@ -215,14 +218,16 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
         return []
     xs = dict(zip(RANKS, info.xs, strict=True))
     drawn = [rank for rank in info.band if rank.r in DRAWN_RANKS]
-    outer, inner, middle = ({**piece, "hoverinfo": "skip"} for piece in bands(drawn, xs))
-    forecast = {"name": info.band_label, "legendgroup": "band"}
+    pieces = [
+        {**piece, "hoverinfo": "skip", "showlegend": place == 0, "legendgroup": "band", "name": info.band_label}
+        | ({"name": INNER, "legendgroup": INNER, "showlegend": True} if piece["name"] == INNER else {})
+        for place, piece in enumerate(bands(drawn, xs))
+    ]
     stops = [rank for rank in info.band if rank.r in GRID]
     base = {"type": "scatter", "showlegend": False, "mode": "markers"}
     return [
-        outer | forecast | {"showlegend": True, "legendrank": 1},
-        inner | {"name": INNER, "legendgroup": INNER, "showlegend": True},
-        middle | forecast | {"showlegend": False},
+        pieces[0] | {"legendrank": 1},
+        *pieces[1:],
         {
             **base,
             "name": EVERY_RANK,

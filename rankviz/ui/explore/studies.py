@@ -102,7 +102,7 @@ def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rs
     }
     charts = {name: _chart(info, name) for name, info in infos.items()}
     remove = gr.update(visible=bool(api.studies.added()))
-    return Shown(**charts, summary=_summary(infos.values()), studies=_studies(every), remove=remove)
+    return Shown(**charts, summary=_summary(api, infos.values()), studies=_studies(every), remove=remove)
 
 
 def _nearest(near: Sequence[Near]) -> list[Near]:
@@ -115,11 +115,12 @@ def _chart(info: StudiesInfo, name: str) -> str:
     return chart_value(drawing, info.rows, file=f"evidence-{name}", source=info.source)
 
 
-def _summary(infos: Iterable[StudiesInfo]) -> str:
+def _summary(api: Api, infos: Iterable[StudiesInfo]) -> str:
     sentences = [
         "One line is one study, base model, task, length and run date. Lines never join studies, and only ranks on the "
         "same line can be compared."
     ]
+    sentences += [each.in_words for each in api.studies.rate_by_rank()]
     if unsized := dict.fromkeys(label for info in infos for label in info.unsized):
         sentences.append(
             f"These studies are left out, because their adapter sizes are not known: {', '.join(unsized)}."

@@ -80,6 +80,8 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: in
         decision,
         reading,
         steps=min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0),
+        rate=api.decisions.rate(sweep.sweep_id),
+        score=api.decisions.score(sweep.sweep_id, metric),
         not_here="" if here else NOT_RECORDED if sweep.recorded else NOT_IMPORTED,
     )
     details = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.forecast.bands import GRID, RateAndRank, kind_of_studies, rank_forecasts
+from rankviz.core.forecast.bands import GRID, rank_forecasts
 from rankviz.core.forecast.words import HEADING, coverage_words, fact_words, forecast
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.forecasts import band, bands, held, left_out
@@ -34,11 +34,6 @@ def test_a_forecast_says_at_which_ranks_it_is_extrapolated():
 def test_a_rank_outside_the_table_is_refused(r):
     with pytest.raises(InvalidSettingError, match="ranks from 1 to 256"):
         rank_forecasts(band(), [r])
-
-
-def test_an_unknown_metric_is_refused():
-    with pytest.raises(InvalidSettingError, match="Metric must be one of score, loss"):
-        kind_of_studies("simple", "accuracy")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +70,7 @@ def test_a_kind_that_was_not_validated_says_so_and_what_it_would_take():
 
 
 def test_every_forecast_begins_with_what_it_does_not_tell():
-    assert HEADING == forecast(bands(), "score", "simple").sentences[0] == forecast(bands(), "loss", "loss").heading
+    assert HEADING == forecast(bands(), "score", "simple").sentences[0] == forecast(bands(), "loss", "simple").heading
 
 
 NEVER = ("high_worse_loss", held("loss", publications=6, lines=38, share=0.0))
@@ -100,7 +95,7 @@ def test_the_high_rank_is_judged_in_loss_and_in_score():
 
 
 def test_what_a_low_rate_cost_stands_beside_a_quarter_of_the_rank():
-    rate = RateAndRank(models=35, worse=34, times=[2.5, 25.0], rate_cost=2.39, rank_cost=0.56, worse_at_3=[16, 32])
+    rate = dict(models=35, worse=34, times=[2.5, 25.0], rate_cost=2.39, rank_cost=0.56, worse_at_3=[16, 32])
 
     (words,) = fact_words(bands(rate=rate), "any")
 

@@ -93,7 +93,7 @@ def test_a_size_that_is_not_published_is_counted_from_the_layers_or_left_out_wit
     figure = drawn(shown.wide)
     (trace,) = [t for t in figure["data"] if t["name"].startswith("Learns Less")]
     assert [16 * 2_498_560, 64 * 2_498_560, 256 * 2_498_560] == trace["x"][:3]
-    assert "because their adapter sizes are not known: Tinker SFT sweep" in text_of(shown.summary)
+    assert "because their adapter sizes are not known: RandLoRA" in text_of(shown.summary)
 
 
 def test_source_policy_and_caveat_of_all_that_is_drawn_are_one_click_away(api):

@@ -20,11 +20,10 @@ from rankviz.core.forecast.lines import RankLine, rank_lines
 from rankviz.core.forecast.words import KINDS, fact_words
 from rankviz.core.studies.lines import Evidence
 from rankviz.paths import ASSETS
-from rankviz.worker.assets.forecast import regret
+from rankviz.worker.assets.forecast import quick_look, regret
 from rankviz.worker.assets.forecast.holds import counted, rate_and_rank
 from rankviz.worker.assets.forecast.left_out import left_out, summary
 from rankviz.worker.assets.forecast.rule import mixture
-from rankviz.worker.assets.forecast.validation import bent_check
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,9 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"no line is of study {', '.join(unknown)}; the studies are {', '.join(sorted(studies))}.")
     for study in args.without:
         evidence = evidence.without(study)
-    result = {**published(evidence), "advice": regret.regret_table(evidence), "bent": bent_check(args.assets, 4.0)}
-    print(printed(result))
-    print(regret.printed(result["advice"]))
+    result = published(evidence)
+    result["advice"] = regret.regret_table(evidence)
+    result["quick_look"] = quick_look.quick_look_check(args.assets, evidence)
+    print(printed(result), regret.printed(result["advice"]), quick_look.printed(result["quick_look"]), sep="\n")
     if args.without:
         return
     (args.assets / FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -32,23 +32,15 @@ def counted(lines: Sequence[RankLine]) -> dict[str, list[dict]]:
         here, best = line.ranks.index(LOW), line.values.index(max(line.values))
         return line.values[best] - line.values[here] <= NOISE * math.hypot(errors[best], errors[here])
 
-    def short(line: RankLine) -> float | None:
-        """How far the high rank falls short of the low one."""
-        at = dict(zip(line.ranks, line.values, strict=True))
-        return at[LOW] - at[HIGH] if LOW in at and HIGH in at else None
-
     def worse(line: RankLine) -> bool | None:
-        gap = short(line)
-        return None if gap is None else gap > (SHARE_OF_LOSS if line.metric == LOSS else POINT)
-
-    def better(line: RankLine) -> bool | None:
-        gap = short(line)
-        return None if gap is None else gap < -POINT
+        at = dict(zip(line.ranks, line.values, strict=True))
+        if LOW not in at or HIGH not in at:
+            return None
+        return at[LOW] - at[HIGH] > (SHARE_OF_LOSS if line.metric == LOSS else POINT)
 
     return {
         "low_within_noise": _by_kind(scores, within_noise),
         "high_worse": _by_kind(scores, worse),
-        "high_better": _by_kind(scores, better),
         "high_worse_loss": [_row(LOSS, losses, worse)],
     }
 

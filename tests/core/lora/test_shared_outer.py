@@ -4,7 +4,9 @@ import pytest
 
 from rankviz.api import ASSETS
 from rankviz.catalog.models import load_model
-from rankviz.core.lora.equal_rank import SHARED_OUTER, equal_rank, parameters_per_rank
+from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.lora.shared_outer import rank_of_size, shared_outer_per_rank
 
 TINKER = {
     "Qwen/Qwen3-30B-A3B": 14_450_688 + 835_584 + 153_984,
@@ -19,15 +21,15 @@ TINKER = {
 
 @pytest.mark.parametrize("model_id", TINKER)
 def test_tinkers_parameters_follow_from_the_shapes(model_id):
-    assert TINKER[model_id] == parameters_per_rank(load_model(ASSETS, model_id), SHARED_OUTER)
+    assert TINKER[model_id] == shared_outer_per_rank(load_model(ASSETS, model_id))
 
 
 def test_tinkers_adapter_of_a_dense_model_is_unsloths_seven_and_the_unembedding():
     llama = load_model(ASSETS, "meta-llama/Llama-3.1-8B")
 
-    seven = parameters_per_rank(llama, "default")
+    seven = resolve(llama, LoraConfig(), "unsloth").parameters(1)
 
-    assert seven + 128_256 + 4096 == parameters_per_rank(llama, SHARED_OUTER)
+    assert seven + 128_256 + 4096 == shared_outer_per_rank(llama)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +45,19 @@ def test_tinkers_adapter_of_a_dense_model_is_unsloths_seven_and_the_unembedding(
 )
 def test_tinkers_r_32_as_a_rank_of_equal_size(model_id, scheme, r):
     model = load_model(ASSETS, model_id)
+    lora = LoraConfig(target_modules=UNSLOTH_SEVEN, moe_scheme=scheme)
+    plan = resolve(model, lora, "peft" if scheme == "peft-remap" else "unsloth")
 
-    assert r == round(equal_rank(model, SHARED_OUTER, 32, scheme), 1)
-    assert 32 == pytest.approx(equal_rank(model, scheme, equal_rank(model, SHARED_OUTER, 32, scheme), SHARED_OUTER))
+    assert r == round(rank_of_size(plan.parameters, 32 * shared_outer_per_rank(model)), 1)
+
+
+def test_a_size_between_two_ranks_and_below_the_first():
+    def steps(r):
+        """Experts at r / 4, at least 1."""
+        return 10 * r + 100 * max(1, r // 4)
+
+    assert [0.5, 1.0, 4.0, 7.5, 8.0] == [rank_of_size(steps, size) for size in (55, 110, 140, 225, 280)]
 
 
 def test_a_model_with_layers_that_tinker_does_not_have_has_no_count():
-    assert parameters_per_rank(load_model(ASSETS, "microsoft/Phi-4-mini-instruct"), SHARED_OUTER) is None
+    assert shared_outer_per_rank(load_model(ASSETS, "microsoft/Phi-4-mini-instruct")) is None
