@@ -15,14 +15,15 @@ from rankviz.core.advice.capacity import Capacity, capacity
 from rankviz.core.advice.regret import Record
 from rankviz.core.advice.use_case import Data, Goal, UseCase, use_case
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.runs.request import RATE_FACTOR, RATE_RANKS
 from rankviz.core.studies import findings as counts
 from rankviz.core.studies.lines import FACETS, RL, Evidence, Line, Study
 from rankviz.core.studies.nearest import Near, Subject, drawn_lines, nearest
 
 SMALLEST = 16
 """Concern about forgetting goes no lower."""
-FIRST_RANK, RATE_FACTOR = 16, 3
-"""The learning rate is tuned first, at this rank and at two rates so far apart."""
+(FIRST_RANK,) = RATE_RANKS
+"""The learning rate is tuned first, at this rank and at two rates a factor RATE_FACTOR apart."""
 NEAREST_SHOWN = 3
 
 
