@@ -258,7 +258,7 @@ def record_words(record: Mapping[str, Any]) -> str:
     """The check of losses on published lines in a sentence."""
     return (
         f"On {record['lines']} published lines such 80 % bands held {100 * record['inside_80']:.0f} % of the runs "
-        f"between, and were {record['width_in_ranges']:.1f} times as wide as the range of the line. The rank that was "
+        f"between, and were {record['width_in_ranges']:.2g} times as wide as the range of the line. The rank that was "
         f"picked was within 0.5 % of the best one between in {100 * record['within']:.0f} %, and of the best of all "
         f"ranks in {100 * record['within_of_all_ranks']:.0f} %."
     )

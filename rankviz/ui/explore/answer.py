@@ -156,7 +156,7 @@ def measure_note(api: Api, estimate: Estimate) -> str:
     if most is None or has <= most:
         return ""
     return html.paragraphs(
-        f"This page trains bases of at most {count(most)} parameters, and this one has {count(has)}: the two runs "
+        f"This page trains bases of at most {count(most)} parameters, and this one has {count(has)}: the runs "
         f"train the embedded model {base_name(EMBEDDED)} instead."
     )
 
