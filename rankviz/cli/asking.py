@@ -137,9 +137,12 @@ def _data(
 
 
 def asking(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the question's options before its own. It takes the Question first."""
-    options = inspect.signature(question).parameters
+    """The command with the question's options before its own. It takes the Question first. Where it takes `parameters`,
+    it needs no model."""
+    options = dict(inspect.signature(question).parameters)
     own = list(inspect.signature(command).parameters.values())[1:]
+    if any(option.name == "parameters" for option in own):
+        options["model"] = options["model"].replace(default="")
 
     @wraps(command)
     def call(**values) -> None:

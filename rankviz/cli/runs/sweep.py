@@ -36,13 +36,14 @@ from rankviz.core.runs.request import (
     fast_ranks,
     first_seeds,
     quick_look,
+    rate_first,
     usual_seeds,
 )
 from rankviz.errors import InvalidSettingError
 
-RANKS_HELP = "Rank; repeatable. Without it: {sweep}; with --quick {quick}; with --fast {fast}.".format(
-    **{mode: ", ".join(map(str, ranks)) for mode, ranks in MODE_RANKS.items()}
-)
+RANKS_HELP = (
+    "Rank; repeatable. Without it: {sweep}; with --quick {quick}; with --fast {fast}; with --rate-first {rate}."
+).format(**{mode: ", ".join(map(str, ranks)) for mode, ranks in MODE_RANKS.items()})
 
 
 def sweep(
@@ -64,13 +65,26 @@ def sweep(
     seeds: Annotated[
         int | None,
         typer.Option(
-            help=f"Seeds per rank and learning rate; {VERDICT_SEEDS}, or 1 with --fast or --quick.", show_default=False
+            help=f"Seeds per rank and learning rate; {VERDICT_SEEDS}, or 1 with --fast, --quick or --rate-first.",
+            show_default=False,
         ),
     ] = None,
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Quick look: train two ranks (4 and 64), and forecast the ranks between with a band."
+            "--quick",
+            help="Quick look: train two ranks (4 and 64), the lower one twice, and forecast the ranks between with a "
+            "band.",
+        ),
+    ] = False,
+    no_repeat: Annotated[
+        bool,
+        typer.Option("--no-repeat", help="With --quick: two runs only. The noise of a run then stays unknown."),
+    ] = False,
+    rate: Annotated[
+        bool,
+        typer.Option(
+            "--rate-first", help="Rate first: train r = 16 at two learning rates, --lr and three times as much."
         ),
     ] = False,
     fast: Annotated[
@@ -117,10 +131,14 @@ def sweep(
     from rankviz.core.lora.config import LoraConfig
 
     check(plot, force=force)
-    mode = "quick" if quick else "fast" if fast else "sweep"
+    mode = "quick" if quick else "fast" if fast else "rate" if rate else "sweep"
     ranks, cut_ranks = tuple(r or MODE_RANKS[mode]), ()
     if quick and fast:
         raise InvalidSettingError("--quick includes what --fast does: give one of them.")
+    if rate and (quick or fast):
+        raise InvalidSettingError("--rate-first comes before --quick and --fast: give one of them.")
+    if no_repeat and not quick:
+        raise InvalidSettingError("--no-repeat needs --quick.")
     if quick and seeds not in (None, 1):
         raise InvalidSettingError(f"--quick takes one seed (got {seeds}). Leave it out for a sweep of several seeds.")
     if anchor and not fast:
@@ -160,7 +178,9 @@ def sweep(
         ),
     )
     if quick:
-        request = quick_look(request, ranks)
+        request = quick_look(request, ranks, repeat=not no_repeat)
+    if rate:
+        request = rate_first(request, ranks)
     with options_as_typed():
         plan = api.engines.check(request, engine, flavor, spend)
     for sentence in plan.sentences:

@@ -10,7 +10,7 @@ from rankviz import units
 from rankviz.core.cost.estimate import Estimate, RankEstimate
 from rankviz.core.cost.unsloth import stays_16_bit
 from rankviz.core.forecast.bands import RankForecast
-from rankviz.core.forecast.mixture import BentRank
+from rankviz.core.forecast.bent import BentRank
 from rankviz.core.forecast.tradeoff import Tradeoff
 from rankviz.core.forecast.words import UNIT_WORDS
 from rankviz.core.quantity import Range
@@ -64,7 +64,8 @@ def quality_text(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> st
         return "no forecast"
     if tradeoff.forecast is None:
         metric = METRICS[tradeoff.quality]
-        return f"{metric.text(rank.median)} ({metric.text(rank.low_80)} to {metric.text(rank.high_80)})"
+        band = "" if rank.low_80 is None else f" ({metric.text(rank.low_80)} to {metric.text(rank.high_80)})"
+        return f"{metric.text(rank.median)}{band}"
     if rank.r == tradeoff.forecast.reference_rank:
         return "the reference"
     unit = UNIT_WORDS[tradeoff.forecast.unit]
@@ -73,7 +74,9 @@ def quality_text(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> st
 
 def _band(rank: RankForecast | BentRank | None) -> str:
     """The same to six digits after the point."""
-    return f"{rank.median:.6f} ({rank.low_80:.6f} to {rank.high_80:.6f})" if rank else ""
+    if rank is None:
+        return ""
+    return f"{rank.median:.6f}" + ("" if rank.low_80 is None else f" ({rank.low_80:.6f} to {rank.high_80:.6f})")
 
 
 def _number(value: float) -> str:

@@ -8,7 +8,7 @@ import gradio as gr
 from rankviz.core.advice import use_case
 from rankviz.core.checks import whole
 from rankviz.core.cost.gpu import Gpu
-from rankviz.core.cost.question import Question, validate_price
+from rankviz.core.cost.question import ASSUMED_RANK, Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import FLAGS, MAX_RANK, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
@@ -60,7 +60,7 @@ DEFAULT_PARTS = {"FastLanguageModel": ["language", "attention", "mlp"], "FastMod
 
 DEFAULTS: dict[str, Any] = {
     "model": "unsloth/Llama-3.1-8B",
-    "r": 16,
+    "r": ASSUMED_RANK,
     "use_case": "instruction",
     "examples": None,
     "example_tokens": None,
@@ -95,7 +95,7 @@ DEFAULTS: dict[str, Any] = {
     "prices": "",
     "take": "script",
 }
-"""The page when it opens. r = 16 and alpha = r is Unsloth's own default and survives published sweeps."""
+"""The page when it opens, at the recommended rank."""
 
 
 MORE = """

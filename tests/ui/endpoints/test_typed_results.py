@@ -16,7 +16,7 @@ from tests.support.web.endpoints import ENDPOINTS, check_answer, functions_of
 
 MODELS = [row.id for row in load_index(paths.ASSETS)]
 SETUPS = [*itertools.product(("l4", "h100-80gb-sxm", None), ("nf4-dq", "bf16"), ("unsloth", "trl"))]
-USE_CASES = ("simple", "instruction", "complex", "near-full", "pretraining")
+USE_CASES = ("simple", "instruction", "complex", "near-full", "pretraining", "rl")
 
 
 @pytest.fixture(scope="module")
