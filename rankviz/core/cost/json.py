@@ -31,8 +31,8 @@ class MemoryJSON(TypedDict):
 
 
 class RankJSON(TypedDict):
-    """One rank. Without a GPU there is no time, cost or fit. `scale` is what B·A is multiplied by, `expert_rank` that of
-    each expert (null where none carries LoRA), `experts` how experts carry LoRA (empty without experts), `margin_bytes`
+    """One rank. Without a GPU there is no time, cost or fit. `scale` is what B·A is multiplied by, `expert_rank` the
+    rank of each expert (null where none has LoRA), `experts` how they carry it (empty without experts), `margin_bytes`
     the usable memory less the expected figure of nvidia-smi, while loading where that is higher."""
 
     r: int

@@ -135,6 +135,8 @@ def _configurations(model_type: str):
     if model_type in ("qwen3_moe", "mixtral", "gpt_oss"):
         yield 11, lora("attention", moe_scheme="target-parameters")
         yield 40, lora("all-linear", moe_scheme="target-parameters")
+        yield 12, lora("all-linear", expert_rank=5)
+        yield 3, lora("attention", moe_scheme="target-parameters", expert_rank=40)
         yield 2, lora("attention", modules_to_save=("gate", "router", "experts"))
 
 
@@ -167,6 +169,7 @@ def _save(model_type, plan, lora, r, folder: Path, *, dtype, cast_as_trl=False, 
             modules_to_save=["embed_tokens"] if tied else list(plan.modules_to_save) or None,
             ensure_weight_tying=tied,
             use_dora=lora.use_dora,
+            **plan.patterns(replace(lora, r=r)),
             task_type="CAUSAL_LM",
         ),
     )
