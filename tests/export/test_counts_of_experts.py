@@ -53,7 +53,7 @@ def test_peft_trains_the_count_of_the_file(family, targets, rank):
 def test_peft_trains_the_count_of_the_file_with_every_scheme(family, scheme, framework, rank):
     """Of the families whose targets PEFT rewrites."""
     model = BY_FAMILY[family]
-    question = questions.question(model.id, framework=framework, moe_scheme=scheme, expert_rank=rank, r=R, lora_alpha=R)
+    question = questions.question(model.id, framework=framework, moe_scheme=scheme, expert_rank=rank)
     files = {name: write(model, question, R, name) for name in FORMATS}
 
     assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}

@@ -1,5 +1,6 @@
 """Small models adapted by PEFT and saved; the files have the sizes that RankViz says, to the byte."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
