@@ -190,7 +190,7 @@ def fitted(
     return Fitted(
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
         moe_scheme=gr.Dropdown(visible=spec.has_experts),
-        expert_rank=gr.Dropdown(expert_rank if spec.has_experts else "r", visible=spec.has_experts),
+        expert_rank=gr.Dropdown(value=expert_rank if spec.has_experts else "r", visible=spec.has_experts),
         parts=gr.CheckboxGroup(question.PARTS, value=parts, visible=has_parts),
         unsloth_class=gr.Dropdown(list(UNSLOTH_CLASSES), value=unsloth_class, visible=own_class),
         text_only=gr.Checkbox(text_only, visible=has_towers),
