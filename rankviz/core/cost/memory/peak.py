@@ -198,7 +198,7 @@ def memory_at(
     lora, full = parameters - saved_parameters, saved_parameters
     adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
     moved = _moved_embedding(terms, adapter, parameters)
-    lora_at = lora_at or (lambda rank: (rank, round(lora * rank / r)))
+    lora_at = lora_at or (lambda rank: (rank, round(lora * rank / max(1, r))))
     memory = _with_embedding_moved(terms, r, lora_at(r)[0], lora, full, moved)
     last = _last_rank_with_embedding(terms, r, lora_at, full) if moved else 0
     if last < 1:
