@@ -52,12 +52,11 @@ def moe_notes(
             )
         return
     reach = listed(dict.fromkeys(a.layer.name for a in experts))
-    rank = in_words(model, expert_rank)
-    twice = 2 * expert_rank if isinstance(expert_rank, int) else f"2{rank}"
+    rank = _rank_words(model, expert_rank)
     if factor == 2:
         yield Caution(
             f"MoE scheme peft-remap: PEFT {PEFT_VERSION} on transformers 5 silently rewrites these targets. Each "
-            f"expert's {reach} carry LoRA, gate_up_proj at rank {twice}"
+            f"expert's {reach} carry LoRA, gate_up_proj at rank {'2r' if rank == 'r' else f'2 · {rank}'}"
             + (", and so does the router" if any(a.layer.kind == "router" for a in adapted) else "")
             + ("" if route.unsloth_on_gpu else "; shared experts and dense first layers lose theirs")
             + "."
@@ -86,8 +85,8 @@ def moe_notes(
             )
     if expert_rank != "r":
         yield (
-            f"expert_rank {expert_rank}: the experts have rank {rank} and the alpha / r of the other layers, by PEFT's "
-            "rank_pattern and alpha_pattern. PEFT's docs leave alpha as it is: the experts' alpha / r is then larger."
+            f"expert_rank {expert_rank}: the experts have rank {rank}{', at least 1,' if rank[0] == 'r' else ''} and the "
+            "alpha / r of the other layers, by PEFT's rank_pattern and alpha_pattern. PEFT's docs leave alpha as it is: the experts' alpha / r is then larger."
             + ("" if experts[0].split else f" PEFT {PEFT_VERSION} warns that it ignores these patterns, and uses them.")
         )
 
@@ -108,11 +107,10 @@ def experts_at(plan: "AdapterPlan", r: int) -> str:
     return words + (", gate and up fused" if any(a.layer.name == "gate_up_proj" for a in experts) else "")
 
 
-def in_words(model: ModelSpec, expert_rank: int | str) -> str:
-    """ "r", "(r / 8)" or "4"."""
-    if expert_rank in ("r/active", "r/all"):
-        return f"(r / {model.num_experts if expert_rank == 'r/all' else model.num_experts_per_tok})"
-    return str(expert_rank)
+def _rank_words(model: ModelSpec, expert_rank: int | str) -> str:
+    """ "r", "r / 8" or "4"."""
+    divisors = {"r/active": model.num_experts_per_tok, "r/all": model.num_experts}
+    return f"r / {divisors[expert_rank]}" if expert_rank in divisors else str(expert_rank)
 
 
 def _left_to_experts(model, adapted, requested):
