@@ -84,9 +84,10 @@ def moe_notes(
                 "experts and would train the experts at rank 2r, so RankViz and its exports leave the names out."
             )
     if expert_rank != "r":
+        least = ", at least 1," if rank.startswith("r") else ""
         yield (
-            f"expert_rank {expert_rank}: the experts have rank {rank}{', at least 1,' if rank[0] == 'r' else ''} and the "
-            "alpha / r of the other layers, by PEFT's rank_pattern and alpha_pattern. PEFT's docs leave alpha as it is: the experts' alpha / r is then larger."
+            f"expert_rank {expert_rank}: the experts have rank {rank}{least} and the alpha / r of the other layers, by "
+            "PEFT's rank_pattern and alpha_pattern. PEFT's docs leave alpha as it is: alpha / r of experts then differs."
             + ("" if experts[0].split else f" PEFT {PEFT_VERSION} warns that it ignores these patterns, and uses them.")
         )
 
