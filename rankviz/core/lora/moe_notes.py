@@ -87,7 +87,7 @@ def moe_notes(
         least = ", at least 1," if rank.startswith("r") else ""
         yield (
             f"expert_rank {expert_rank}: the experts have rank {rank}{least} and the alpha / r of the other layers, by "
-            "PEFT's rank_pattern and alpha_pattern. PEFT's docs leave alpha as it is: alpha / r of experts then differs."
+            "PEFT's rank_pattern and alpha_pattern. PEFT's docs leave alpha: alpha / r of experts then differs."
             + ("" if experts[0].split else f" PEFT {PEFT_VERSION} warns that it ignores these patterns, and uses them.")
         )
 
