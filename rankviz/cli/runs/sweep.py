@@ -13,6 +13,7 @@ from rankviz.cli.runs.watch import watch
 from rankviz.cli.shared import (
     Accum,
     Batch,
+    ExpertRank,
     Flag,
     Force,
     Json,
@@ -54,6 +55,7 @@ def sweep(
     alpha: Annotated[str, typer.Option(help="A number for all ranks, r or 2r.")] = "32",
     rslora: UseRslora = False,
     dora: UseDora = False,
+    expert_rank: ExpertRank = "r",
     unsloth_class: UnslothClass = "FastLanguageModel",
     text_only: TextOnly = False,
     finetune_vision_layers: VisionFlag = None,
@@ -161,6 +163,7 @@ def sweep(
             target_modules=targets_in(targets),
             use_rslora=rslora,
             use_dora=dora,
+            expert_rank=expert_rank,
             unsloth_class=unsloth_class,
             text_only=text_only,
             finetune_vision_layers=finetune_vision_layers,

@@ -261,6 +261,11 @@ class SweepRequest:
             raise InvalidSettingError(
                 "A fast curve truncates B·A, and a DoRA adapter is more than that. Turn DoRA off."
             )
+        if self.cut_ranks and self.lora.expert_rank != "r":
+            raise InvalidSettingError(
+                "A fast curve truncates all layers to one rank, and with expert_rank experts have another. Choose "
+                "expert_rank r, or a sweep."
+            )
 
 
 def usual_seeds(mode: str) -> int:

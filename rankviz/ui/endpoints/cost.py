@@ -56,7 +56,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             targets: all-linear, attention, mlp, qv, unsloth, or module names separated by commas.
             alpha: r, 2r or a number.
         """
-        question = setup.question(model, ranks, more.data, targets=targets, alpha=alpha, **more.unsloth)
+        question = setup.question(model, ranks, more.data, targets=targets, alpha=alpha, **more.lora)
         question, assumed = question.with_assumed_length()
         answer = estimate_json(api.estimates.estimate(question))
         return {**answer, "notes": [*filter(None, [assumed]), *answer["notes"]]}
@@ -81,7 +81,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             alpha: r, 2r or a number.
             prices: Your own prices in USD per hour by GPU, instead of the table's.
         """
-        question = setup.question(model, [r], more.data, targets=targets, alpha=alpha, **more.unsloth)
+        question = setup.question(model, [r], more.data, targets=targets, alpha=alpha, **more.lora)
         question, assumed = question.with_assumed_length()
         answer = fit_json(api.estimates.fit(question, r, prices))
         return {**answer, "notes": [*filter(None, [assumed]), *answer["notes"]]}
@@ -164,7 +164,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             learning_rate: Empty for a usual one, or that of the use case.
             use_case: Take the learning rate for it: simple, instruction, complex, near-full, pretraining or rl.
         """
-        question = setup.question(model, [r], more.data, targets=targets, alpha=alpha, **more.unsloth)
+        question = setup.question(model, [r], more.data, targets=targets, alpha=alpha, **more.lora)
         written = api.exports.write(question, r, format, learning_rate, Goal(use_case=use_case) if use_case else None)
         beside = [TextFileJSON(file_name=name, text=text) for name, text in written.beside]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)

@@ -136,6 +136,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         flavor: str | None = None,
         spend: float | None = None,
         repeat: bool = True,
+        expert_rank: str = "r",
     ) -> StartedJSON:
         """Train one adapter per rank on the same data, to compare their held-out losses. Returns once it is queued.
 
@@ -164,6 +165,7 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             flavor: With hf-jobs: the machine, such as l4x1; null for the server's usual one.
             spend: With hf-jobs: US dollars that the sweep may cost; null for the server's usual limit.
             repeat: Of a quick look: train the lower rank once more with another seed, to measure the noise of a run.
+            expert_rank: Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number.
         """
         one_of(mode, "mode", tuple(MODE_RANKS))
         if mode != "fast" and independent:
@@ -184,7 +186,9 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             held_out_examples=held_out,
             exact_match_examples=exact_match,
             shown_answers=answers,
-            lora=LoraConfig(target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora),
+            lora=LoraConfig(
+                target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora, expert_rank=expert_rank
+            ),
             training=replace(
                 SHORT_TRAINING,
                 max_steps=steps,

@@ -13,6 +13,7 @@ from rankviz.core.forecast.bands import RankForecast
 from rankviz.core.forecast.bent import BentRank
 from rankviz.core.forecast.tradeoff import Tradeoff
 from rankviz.core.forecast.words import UNIT_WORDS
+from rankviz.core.lora.moe_notes import experts_at
 from rankviz.core.quantity import Range
 from rankviz.core.runs.metric import METRICS
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
@@ -91,7 +92,7 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
         [
             units.count(rank.adapter_parameters),
             f"{rank.adapter_parameters:,} parameters",
-            f"{units.percent(total)} of the base",
+            "; ".join(filter(None, [f"{units.percent(total)} of the base", experts_at(estimate.plan, rank.r)])),
             units.count(rank.adapter_parameters),
         ],
         [

@@ -132,12 +132,24 @@ def model_label(row: Any, whole: Any = None) -> str:
     return f"{row.id} · {size}" + ("" if row.verified else ", total unverified")
 
 
-FITTED_BY = ("model", "preset", "modules", "names", "framework", "precision", "unsloth_class", "text_only", "parts")
+FITTED_BY = (
+    "model",
+    "preset",
+    "modules",
+    "names",
+    "framework",
+    "precision",
+    "unsloth_class",
+    "text_only",
+    "parts",
+    "expert_rank",
+)
 
 
 class Fitted(NamedTuple):
     modules: Any
     moe_scheme: Any
+    expert_rank: Any
     parts: Any
     unsloth_class: Any
     text_only: Any
@@ -169,6 +181,7 @@ def fitted(
     unsloth_class: str = "FastLanguageModel",
     text_only: bool = False,
     parts: list[str] | None = None,
+    expert_rank: str = "r",
 ) -> Fitted:
     """The widgets that depend on the model: its modules to tick, with what is targeted ticked, the experts, and under
     Unsloth the trained parts of a whole multimodal model, whose class is always FastVisionModel."""
@@ -193,6 +206,7 @@ def fitted(
     return Fitted(
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
         moe_scheme=gr.Dropdown(visible=spec.has_experts),
+        expert_rank=gr.Dropdown(value=expert_rank if spec.has_experts else "r", visible=spec.has_experts),
         parts=gr.CheckboxGroup(question.PARTS, value=parts, visible=has_parts),
         unsloth_class=gr.Dropdown(list(UNSLOTH_CLASSES), value=unsloth_class, visible=own_class),
         text_only=gr.Checkbox(text_only, visible=has_towers),

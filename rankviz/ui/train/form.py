@@ -11,7 +11,7 @@ from rankviz.core.runs.words.labels import data_name
 from rankviz.dataset import SUFFIXES
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
-from rankviz.ui.parts.question import PARTS, TARGETS
+from rankviz.ui.parts.question import PARTS, TARGETS, expert_rank_picker
 from rankviz.ui.train.request import DEFAULTS, FORM_RANKS, KEPT_FILE, OWN_FILE
 
 BASES = [("SmolLM2-135M-Instruct (embedded)", "embedded")]
@@ -139,6 +139,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
         w["unsloth_class"] = gr.Dropdown(
             list(UNSLOTH_CLASSES), value=DEFAULTS["unsloth_class"], label="Unsloth class", interactive=True
         )
+        w["expert_rank"] = expert_rank_picker(visible=True)
         w["text_only"] = gr.Checkbox(DEFAULTS["text_only"], label="Text model only (Unsloth's text_only)")
         w["parts"] = gr.CheckboxGroup(PARTS, value=DEFAULTS["parts"], label="Trained parts (Unsloth's finetune_ flags)")
         plain(html.paragraphs(ABOUT_UNSLOTH))

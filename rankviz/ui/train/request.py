@@ -61,6 +61,7 @@ DEFAULTS: dict[str, Any] = {
     "precision": SHORT_TRAINING.precision,
     "optim": SHORT_TRAINING.optim,
     "unsloth_class": START.lora.unsloth_class,
+    "expert_rank": START.lora.expert_rank,
     "text_only": START.lora.text_only,
     "parts": DEFAULT_PARTS[START.lora.unsloth_class],
 }
@@ -127,6 +128,7 @@ def _changes(values: Mapping[str, Any]) -> Sequence[tuple[str, Callable[[SweepRe
             use_rslora=bool(values["use_rslora"]),
             use_dora=bool(values["use_dora"]),
             unsloth_class=values["unsloth_class"],
+            expert_rank=values["expert_rank"] or START.lora.expert_rank,
             text_only=bool(values["text_only"]),
             **flags_of(values["parts"], values["unsloth_class"]),
         )
@@ -237,6 +239,7 @@ def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, A
         "precision": training.precision,
         "optim": training.optim,
         "unsloth_class": lora.unsloth_class,
+        "expert_rank": str(lora.expert_rank),
         "text_only": lora.text_only,
         "parts": [part for part, on in flags.items() if on] if given else DEFAULT_PARTS[lora.unsloth_class],
     }
@@ -274,9 +277,9 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
     """The form that measures Explore's question, with the recommended learning rate: by a quick look, or in the mode
     "rate" by one rank at two learning rates.
 
-    values: of the widgets of question.DEFAULTS, and `data_file`, the file that was measured there. A DoRA adapter can't
-    be truncated, so instead of a quick look its two ranks are a sweep. What only a GPU can train becomes "auto" where
-    this machine is to train and has none.
+    values: of the widgets of question.DEFAULTS, and `data_file`, the file that was measured there. An adapter with DoRA
+    or with experts of another rank can't be truncated, so instead of a quick look its two ranks are a sweep. What only
+    a GPU can train becomes "auto" where this machine is to train and has none.
     """
     kept = values["data_file"] or ""
     targets = question.targets_of(values)
@@ -288,7 +291,7 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
         "base": (values["model"] or "").strip(),
         "data": KEPT_FILE if kept else DEFAULTS["data"],
         "kept": str(kept),
-        "mode": "sweep" if values["use_dora"] and mode == "quick" else mode,
+        "mode": "sweep" if mode == "quick" and (values["use_dora"] or values["expert_rank"] != "r") else mode,
         "ranks": [str(r) for r in FORM_RANKS[mode]],
         "learning_rates": f"{advice.learning_rate:g}",
         "preset": CUSTOM if custom else targets,
@@ -301,6 +304,7 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
         "precision": values["precision"] if gpu and values["precision"] in PRECISIONS else "auto",
         "optim": values["optim"] if gpu else "auto",
         "unsloth_class": values["unsloth_class"],
+        "expert_rank": values["expert_rank"],
         "text_only": values["text_only"],
         "parts": values["parts"],
     }

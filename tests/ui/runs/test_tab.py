@@ -51,6 +51,7 @@ FORM = {
     "precision": "auto",
     "optim": "auto",
     "unsloth_class": "FastLanguageModel",
+    "expert_rank": "r",
     "text_only": False,
     "parts": ["language", "attention", "mlp"],
 }
