@@ -172,7 +172,7 @@ def test_a_file_of_the_python_client_is_uploaded_and_is_nobody_elses(address, vi
 
     started = visitor.predict(data=handle_file(tmp_path / "chats.jsonl"), mode="quick", api_name="/start_sweep")
 
-    assert 2 == len(started["run_ids"])
+    assert 3 == len(started["run_ids"])
     visitor.predict(started["sweep_id"], api_name="/cancel")
 
 
