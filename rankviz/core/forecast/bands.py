@@ -123,7 +123,7 @@ class Bands:
     bands: Mapping[Metric, Band]
     left_out: Mapping[str, LeftOut]
     holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    """By statement and kind, the share of publications in which it held; worker/assets/forecast/holds.py has them all."""
+    """By statement and kind, the share of publications in which it held (worker/assets/forecast/holds.py)."""
     rate: Mapping[str, Any] | None
     """What a learning rate that was too low cost, beside a quarter of the rank."""
 
