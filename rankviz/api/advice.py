@@ -10,6 +10,7 @@ from rankviz.api.forecasts import Forecasts
 from rankviz.api.models import Models
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import Workspace
+from rankviz.core.checks import named
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Fit
@@ -87,6 +88,8 @@ class Advice:
         from rankviz.core.advice.advice import advise
         from rankviz.core.advice.use_case import data_of
 
+        if question.model_id:
+            named(question.model_id, "Model")
         question.training.validate()
         goal = goal.about(question.training.data)
         goal.validate()
