@@ -163,7 +163,7 @@ def test_the_documented_upload_by_curl_is_what_the_visitor_trains_on(address, tm
     event, (answer,) = answer_of(block.replace("$(curl -s $PAGE/rankviz/visitor | cut -d '\"' -f 8)", token))
 
     mine = client(address, token)
-    assert ("complete", 2) == (event, len(answer["run_ids"]))
+    assert ("complete", 3) == (event, len(answer["run_ids"]))
     mine.predict(answer["sweep_id"], api_name="/cancel")
 
 
