@@ -142,13 +142,12 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         Args:
             model: embedded (SmolLM2-135M-Instruct), a Hub id, or a folder on a machine of your own.
             data: phonemes, syllables, pairs, or the path of a file that you uploaded.
-            mode: sweep (each rank), quick (two ranks and a forecast), fast (the highest rank, then truncated) or rate
-                (one rank at two learning rates, the second three times the first unless two are given).
+            mode: sweep (each rank), quick (two ranks and a repeat), fast (the highest, truncated) or rate (one rank).
             ranks: Empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve, 16 of a rate.
             independent: Of a fast curve: lower ranks that are also trained by themselves.
             targets: all-linear, attention, mlp, qv, unsloth, or module names separated by commas.
             alpha: A number for all ranks, r or 2r.
-            learning_rates: Each rank is trained at each.
+            learning_rates: Each rank is trained at each; of a rate one rate, and three times it, unless two are given.
             seeds: Per rank and learning rate; empty for 3 of a sweep and 1 of the others.
             steps: Optimizer steps per run.
             batch: Batch size per micro-step.
