@@ -237,7 +237,8 @@ for place in json.load(sys.stdin):
         path = accepted["datasets"][0]["path"]
         results[place] = {**accepted, "unknown": unknown, "path": path, "learns": bool(learned(config))}
     except Exception:
-        results[place] = {"error": traceback.format_exc()[-600:]}
+        error = traceback.format_exc()
+        results[place] = {"error": error[-600:], "unread": "in parse_template" in error}
 print("CHECKED", json.dumps(results, default=str))
 """
 )
@@ -301,9 +302,17 @@ def main(questions: int = QUESTIONS, seed: int = SEED) -> None:
             for tool, group in groups.items()
         }
         for tool, done in TOOLS.items():
-            group, differ = groups[tool], 0
-            for each in group:
-                sentences = differences(each, running[tool].result()[str(each.folder)])
+            group, differ = [], 0
+            for each in groups[tool]:
+                result = running[tool].result()[str(each.folder)]
+                if result.get("unread"):
+                    # LLaMA-Factory reads no such template of a tokenizer: its file says that it may stop so.
+                    words = (each.folder / "llamafactory.yaml").read_text(encoding="utf-8").replace("#", " ").split()
+                    assert "stops where it cannot" in " ".join(words)
+                    print("  NOT READ by LLaMA-Factory", dict(each.about), flush=True)
+                    continue
+                group.append(each)
+                sentences = differences(each, result)
                 differ += bool(sentences)
                 print("".join(f"  DIFFERS {sentence}\n" for sentence in sentences), end="", flush=True)
             counts = [str(len({each.about[kind] for each in group})) for kind in ("family", "rows", "template")]

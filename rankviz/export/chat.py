@@ -21,6 +21,7 @@ MODEL_TYPES = {
     "gemma": "gemma",
     "gemma2": "gemma2",
     "gemma3": "gemma3",
+    "gemma3_text": "gemma2",
     "gemma3n": "gemma3n",
     "glm4_moe": "glm4_moe",
     "gpt_oss": "gpt_oss",

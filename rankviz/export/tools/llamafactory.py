@@ -171,7 +171,8 @@ def _about_data(recipe: Recipe) -> tuple[str, ...]:
     elif not _template(recipe):
         about += (
             f"RankViz knows no template of LLaMA-Factory {VERSION} for this model. Without one, LLaMA-Factory reads "
-            "the tokenizer's own chat template: check in the log that the labels it prints end with the end token.",
+            "the tokenizer's own chat template, and stops where it cannot: then set the template of its family. "
+            "Check in the log that the labels it prints end with the end token.",
         )
     return (*about, HELD_OUT)
 
