@@ -44,13 +44,13 @@ def simulated_steps(truth: Mapping[str, Any]) -> str:
     ]
     header = ["Model", "GPU", "Program", "Batch x length x accumulation", "Checkpointing", "Adapter"]
     header += ["Simulated GiB", "Estimated GiB", "Error"]
-    names = ", ".join(sorted(row["setting"].split(" | ")[0] for row in missing))
+    why = {row["setting"].split(" | ")[0]: row.get("why_not") or row["error"] for row in missing}
     drawn = DRAWN.format(
         drawn=len(settings),
         seed=truth["seed"],
         estimate_error=percent(sum(errors) / len(errors), 1),
         inside=percent(sum(row["inside"] for row in settings) / len(settings), 0),
         table=table(header, rows),
-        missing=f"\nNot simulated: {names}." if names else "",
+        missing="".join(f"\n\nNot simulated: {model}. {reason}" for model, reason in sorted(why.items())),
     )
     return f"{about}{drawn}".strip()
