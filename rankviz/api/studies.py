@@ -86,13 +86,14 @@ class Studies:
         of the ranks whose size is known.
 
         Args:
-            plan: The adapter to compare with, if it is on the line's base; else Unsloth's default on that base counts.
+            plan: The adapter to compare with, if it is on the line's base; else Unsloth's default on that base counts,
+                with the same expert_rank.
         """
         model_id = line.model.model_id
         if model_id is None:
             return {}
         if plan.model.id != model_id:
-            plan = resolve(self._models.get(model_id), LoraConfig(), "unsloth")
+            plan = resolve(self._models.get(model_id), LoraConfig(expert_rank=plan.expert_rank), "unsloth")
         sizes = zip(line.ranks, self.sizes(line), strict=True)
         return {r: rank_of_size(plan.parameters, size.parameters) for r, size in sizes if size.parameters}
 

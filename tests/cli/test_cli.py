@@ -239,6 +239,12 @@ def test_forecast_gives_the_contracts_keys_and_a_table_with_its_coverage():
     assert "% of the loss" in text and "held" in text
 
 
+def test_without_a_forecast_there_is_no_table():
+    text = rankviz("forecast", "Qwen/Qwen3-4B", "--use-case", "rl").stdout
+
+    assert "No score is forecast for reinforcement learning" in text and "Median" not in text
+
+
 def test_advise_in_words_has_why_and_what_would_change_it():
     text = rankviz("advise", "Qwen/Qwen3-4B", "--use-case", "pretraining").stdout
 
