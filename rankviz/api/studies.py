@@ -63,11 +63,11 @@ class Studies:
 
         return rate_by_rank(read_learning_rates(self._workspace.assets))
 
-    def near(self, model: str, use_case: str, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
+    def near(self, subject: Subject, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
         """Published lines of quality by rank with these targets, the nearest study first."""
         from rankviz.core.studies.nearest import drawn_lines, nearest
 
-        return nearest(drawn_lines(self.all(), methods, facets), self.subject(model, use_case))
+        return nearest(drawn_lines(self.all(), methods, facets), subject)
 
     def sizes(self, line: Line) -> Sequence[AdapterSize]:
         """The adapters of a line's points: as published, or counted where base and targets are known."""

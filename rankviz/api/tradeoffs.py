@@ -95,7 +95,7 @@ class Tradeoffs:
         """All studies of plain LoRA, the nearest first."""
         from rankviz.core.studies.lines import FACETS
 
-        return self._studies.near(model, use_case, ("lora",), FACETS)
+        return self._studies.near(self._studies.subject(model, use_case), ("lora",), FACETS)
 
     def _published(self, estimate: Estimate, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
         """The nearest lines in this metric; scores of the forecast's kind only."""

@@ -258,6 +258,12 @@ def test_the_list_of_studies_counts_studies_not_their_base_models(tmp_path):
     assert f"{len(Api().studies.all().studies)} studies" == text.splitlines()[0].strip()
 
 
+def test_the_studies_nearest_to_a_model_that_cannot_be_read_are_listed(tmp_path):
+    answer = json.loads(rankviz("evidence", "list", "roberta-base", "--json", home=tmp_path).stdout)
+
+    assert ("roberta-base", True) == (answer["rows"][0]["base_model"], "the same model" in answer["rows"][0]["why"])
+
+
 def test_a_forecast_has_the_minus_sign_of_other_answers():
     printed = rankviz("forecast", "Qwen/Qwen3-4B").stdout
 
