@@ -143,7 +143,7 @@ def test_tight_is_shown_as_a_kind_of_fitting_with_its_meaning():
     arguments = ("openai/gpt-oss-20b", "-r", "8", "--batch", "1", "--max-length", "1024", "--gpu", "T4")
     estimate, fit = (rankviz(command, *arguments).stdout for command in ("estimate", "fit"))
 
-    assert re.search(r"^\s+8 .* fits, tight\s*$", estimate, re.M)
+    assert re.search(r"^\s+8 .* fits, tight  +LoRA per expert at rank 8", estimate, re.M)
     assert "- Tight: less than 5 % to spare on this GPU." in estimate
     assert "r = 8: fits, tight on T4, " in fit
     assert "- It fits without changes, with less than 5 % to spare." in fit
