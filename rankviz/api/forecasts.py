@@ -25,7 +25,7 @@ from rankviz.errors import (
 from rankviz.export.chat import is_chat_model
 
 if TYPE_CHECKING:
-    from rankviz.core.forecast.bands import Forecast
+    from rankviz.core.forecast.bands import Forecast, LeftOut
     from rankviz.core.forecast.bent import BentForecast
     from rankviz.core.runs.record import Sweep
     from rankviz.core.studies.nearest import Subject
@@ -83,6 +83,13 @@ class Forecasts:
         one_of(metric, "Metric", METRICS)
         self._check(model, parameters)
         return forecast(load_bands(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
+
+    def left_out(self, use_case: str) -> LeftOut | None:
+        """How the band held scores of the use case's kind when their publication was left out; None where none was."""
+        from rankviz.catalog.forecast import load_bands
+        from rankviz.core.forecast.bands import KIND_OF_USE_CASE
+
+        return load_bands(self._workspace.assets).left_out.get(KIND_OF_USE_CASE[use_case])
 
     def subject(self, model: str, use_case: str, parameters: float | None = None) -> Subject:
         """The model and task that studies are sorted for. Of a model that cannot be read, what studies say of its name,

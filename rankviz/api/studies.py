@@ -63,11 +63,11 @@ class Studies:
 
         return rate_by_rank(read_learning_rates(self._workspace.assets))
 
-    def near(self, model: str, use_case: str, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
+    def near(self, subject: Subject, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
         """Published lines of quality by rank with these targets, the nearest study first."""
         from rankviz.core.studies.nearest import drawn_lines, nearest
 
-        return nearest(drawn_lines(self.all(), methods, facets), self.subject(model, use_case))
+        return nearest(drawn_lines(self.all(), methods, facets), subject)
 
     def sizes(self, line: Line) -> Sequence[AdapterSize]:
         """The adapters of a line's points: as published, or counted where base and targets are known."""
@@ -86,13 +86,14 @@ class Studies:
         of the ranks whose size is known.
 
         Args:
-            plan: The adapter to compare with, if it is on the line's base; else Unsloth's default on that base counts.
+            plan: The adapter to compare with, if it is on the line's base; else Unsloth's default on that base counts,
+                with the same expert_rank.
         """
         model_id = line.model.model_id
         if model_id is None:
             return {}
         if plan.model.id != model_id:
-            plan = resolve(self._models.get(model_id), LoraConfig(), "unsloth")
+            plan = resolve(self._models.get(model_id), LoraConfig(expert_rank=plan.expert_rank), "unsloth")
         sizes = zip(line.ranks, self.sizes(line), strict=True)
         return {r: rank_of_size(plan.parameters, size.parameters) for r, size in sizes if size.parameters}
 

@@ -86,8 +86,12 @@ class Tradeoffs:
         )
 
     def _usual(self, model: str, use_case: str, sweeps: Sequence[Sweep]) -> str:
-        """The unit of the nearest study where it is of the same family, unless there are runs."""
-        near = self._near(model, use_case)
+        """The unit of the nearest study where it is of the same family, unless there are runs; scores where studies
+        have rewards."""
+        from rankviz.core.forecast.bands import KIND_OF_USE_CASE
+        from rankviz.core.studies.lines import RL
+
+        near = self._near(model, use_case) if KIND_OF_USE_CASE[use_case] != RL else ()
         in_losses = near and near[0].same_family and near[0].line.first.is_loss
         return SHORTFALL_LOSS if sweeps or in_losses else SHORTFALL_SCORE
 
@@ -95,14 +99,15 @@ class Tradeoffs:
         """All studies of plain LoRA, the nearest first."""
         from rankviz.core.studies.lines import FACETS
 
-        return self._studies.near(model, use_case, ("lora",), FACETS)
+        return self._studies.near(self._studies.subject(model, use_case), ("lora",), FACETS)
 
     def _published(self, estimate: Estimate, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
         """The nearest lines in this metric; scores of the forecast's kind only."""
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
         from rankviz.core.studies.lines import RL
 
-        kind = LOSS if metric == LOSS else KIND_OF_USE_CASE[use_case]
+        task = KIND_OF_USE_CASE[use_case]
+        kind = LOSS if metric == LOSS and task != RL else task
         lines: dict[tuple[str, str], RankLine] = {}
         for line in self._rank_lines(self._studies.all(), rl=kind == RL):
             if line.metric == metric and kind in ("any", line.kind):

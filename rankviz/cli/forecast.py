@@ -48,6 +48,8 @@ def _print(answer: "Forecast") -> None:
     print(answer.heading)
     for fact in answer.facts:
         print(f"- {fact}")
+    if not answer.ranks:
+        return
     table(
         f"Shortfall from r = {answer.reference_rank}, {UNIT_WORDS[answer.unit]}",
         ["Rank", "Median", "50 % band", "80 % band", "Published lines"],

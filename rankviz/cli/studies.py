@@ -122,7 +122,7 @@ def _near_rows(api: Api, model: str, use_case: str) -> list[dict]:
 
     return [
         _row(near.line.study, near.line.model.base_model, sum(len(line.points) for line in near.lines), near.in_words)
-        for near in api.studies.near(model, use_case, LORA_METHODS, FACETS)
+        for near in api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
     ]
 
 

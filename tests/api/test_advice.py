@@ -8,6 +8,7 @@ from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.advice.words import main_sentences, rate_text, reasons
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
 
 PLAIN = TrainingSetup(framework="trl", gradient_checkpointing="hf")
 """Every model of the catalogue takes it."""
@@ -54,6 +55,15 @@ def test_a_model_that_cannot_be_read_gets_the_same_rank_without_costs(api, model
 
     assert (16, model, None, None) == (answer["r"], answer["model_id"], answer["capacity"], answer["fit"])
     assert any("need the layers of a model" in note for note in answer["notes"])
+
+
+def test_a_study_of_another_mixture_is_converted_with_the_expert_rank_that_is_asked(api):
+    """Scicom's experts have r / active, as has the adapter: the same rank there."""
+    question = Question(model_id="Qwen/Qwen3-30B-A3B", lora=LoraConfig(expert_rank="r/active"))
+
+    (text,) = [each.text for each in reasons(api.advice.advise(question, Goal()).advice) if "Scicom" in each.text]
+
+    assert text.endswith("r = 32 with a LoRA pair for each expert is r = 32 in that study.")
 
 
 def test_keys_that_lost_their_meaning_are_null(api):

@@ -122,7 +122,8 @@ def test_bases_that_name_a_catalogue_row_agree_with_it():
 
 @pytest.mark.parametrize("use_case", NAMES)
 def test_every_use_case_has_studies_of_its_own_kind(use_case):
-    near = Api().studies.near("meta-llama/Llama-3.1-8B", use_case, ("lora",), ("attention and mlp",))
+    studies = Api().studies
+    near = studies.near(studies.subject("meta-llama/Llama-3.1-8B", use_case), ("lora",), ("attention and mlp",))
 
     assert any(each.same_task for each in near)
 

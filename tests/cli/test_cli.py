@@ -143,7 +143,7 @@ def test_tight_is_shown_as_a_kind_of_fitting_with_its_meaning():
     arguments = ("openai/gpt-oss-20b", "-r", "8", "--batch", "1", "--max-length", "1024", "--gpu", "T4")
     estimate, fit = (rankviz(command, *arguments).stdout for command in ("estimate", "fit"))
 
-    assert re.search(r"^\s+8 .* fits, tight\s*$", estimate, re.M)
+    assert re.search(r"^\s+8 .* fits, tight  +LoRA per expert at rank 8", estimate, re.M)
     assert "- Tight: less than 5 % to spare on this GPU." in estimate
     assert "r = 8: fits, tight on T4, " in fit
     assert "- It fits without changes, with less than 5 % to spare." in fit
@@ -239,6 +239,12 @@ def test_forecast_gives_the_contracts_keys_and_a_table_with_its_coverage():
     assert "% of the loss" in text and "held" in text
 
 
+def test_without_a_forecast_there_is_no_table():
+    text = rankviz("forecast", "Qwen/Qwen3-4B", "--use-case", "rl").stdout
+
+    assert "No score is forecast for reinforcement learning" in text and "Median" not in text
+
+
 def test_advise_in_words_has_why_and_what_would_change_it():
     text = rankviz("advise", "Qwen/Qwen3-4B", "--use-case", "pretraining").stdout
 
@@ -250,6 +256,12 @@ def test_the_list_of_studies_counts_studies_not_their_base_models(tmp_path):
     text = rankviz("evidence", "list", home=tmp_path).stdout
 
     assert f"{len(Api().studies.all().studies)} studies" == text.splitlines()[0].strip()
+
+
+def test_the_studies_nearest_to_a_model_that_cannot_be_read_are_listed(tmp_path):
+    answer = json.loads(rankviz("evidence", "list", "roberta-base", "--json", home=tmp_path).stdout)
+
+    assert ("roberta-base", True) == (answer["rows"][0]["base_model"], "the same model" in answer["rows"][0]["why"])
 
 
 def test_a_forecast_has_the_minus_sign_of_other_answers():

@@ -128,17 +128,23 @@ def rate_first(advice: Advice) -> str:
 
 
 def confidence_in_words(advice: Advice) -> str:
-    """How good such advice was, over publications that it was chosen without."""
-    ours, fixed = advice.record.regret("advice"), advice.record.regret("32")
-    if advice.case.r_range or ours is None or fixed is None:
+    """How good such advice was, over publications that it was chosen without, and two fixed ranks beside it."""
+    ours = advice.record.regret("advice")
+    fixed = [_beside(r, regret.more) for r in (32, 64) if (regret := advice.record.regret(str(r)))]
+    if advice.case.r_range or ours is None or not fixed:
         return HEADING
-    more, low, high = fixed.more
     return (
         f"{HEADING} Over {ours.score.publications} publications, each left out in turn, the recommended rank scored "
         f"{ours.score.mean:.2f} points less than the best tested rank (90 % interval {ours.score.low:.2f} to "
-        f"{ours.score.high:.2f}). r = 32 for every task scored another {more:.2f} less ({_signed(low)} to "
-        f"{_signed(high)})."
+        f"{ours.score.high:.2f}). Beside it, {' and '.join(fixed)}."
     )
+
+
+def _beside(r: int, more: Sequence[float]) -> str:
+    """more: regret over the advice's, with its interval."""
+    less, low, high = more if more[0] >= 0 else (-more[0], -more[2], -more[1])
+    way = "less" if more[0] >= 0 else "more"
+    return f"r = {r} for every task scored {less:.2f} {way} ({_signed(low)} to {_signed(high)})"
 
 
 def _signed(value: float) -> str:

@@ -50,11 +50,11 @@ def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRI
 
     Args:
         bands: From assets/forecast.json.
-        metric: Losses do not depend on the task: all come from one kind of data.
+        metric: Losses do not depend on the task: all come from one kind of data, and none from reinforcement learning.
         task: The kind of score that the use case stands for, by KIND_OF_USE_CASE.
         ranks: Any from 1 to 256.
     """
-    kind = LOSS if metric == LOSS else task
+    kind = LOSS if metric == LOSS and task != RL else task
     band, checked, unit = bands.bands[metric], bands.left_out.get(kind), UNITS[metric]
     rows = () if kind == RL else rank_forecasts(band, ranks)
     facts = (NO_SCORE_OF_RL,) if task == RL else fact_words(bands, task)

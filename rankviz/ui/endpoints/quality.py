@@ -72,12 +72,12 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         """Quality by rank in published studies, the nearest to a model and a use case first.
 
         Args:
-            model: A catalogue id, an alias of one, or a Hub id.
+            model: Any name; it need not be one that can be read.
             use_case: simple, instruction, complex, near-full, pretraining or rl.
             limit: How many lines, 1 to 500.
             offset: How many to leave out before them.
         """
-        near = api.studies.near(model, use_case, LORA_METHODS, FACETS)
+        near = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
         lines = ((each, line) for each in near for line in each.lines)
         return [_line(each, line, api.studies.sizes(line)) for each, line in part(lines, limit, offset)]
 

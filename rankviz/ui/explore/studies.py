@@ -90,10 +90,8 @@ def removed(api: Api) -> str:
 def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str, y: str) -> Shown:
     """Three figures with the nearest studies by their targets, a summary, and the sources."""
     methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
-    near = {
-        name: _nearest(api.studies.near(model or "", use_case, methods, facets))
-        for name, (_, facets) in FIGURES.items()
-    }
+    subject = api.studies.subject(model or "", use_case)
+    near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
     infos = {

@@ -33,6 +33,7 @@ RECORD = record_of(
         "alternatives": [
             measured("advice", [0.6, 0.34, 0.88], [0, 0, 0]),
             measured("32", [0.9, 0.4, 1.5], [0.3, 0, 0.7]),
+            measured("64", [0.57, 0.3, 0.8], [-0.03, -0.1, 0.02]),
         ],
         "gains": {
             "simple": {"8": gain(0.31, 0.07, 0.58), "16": gain(0.15, -0.05, 0.37)},
@@ -88,7 +89,10 @@ def test_it_says_how_good_such_advice_was():
     text = words.confidence_in_words(given())
 
     assert "Over 18 publications, each left out in turn, the recommended rank scored 0.60 points less" in text
-    assert text.endswith("r = 32 for every task scored another 0.30 less (0.00 to 0.70).")
+    assert text.endswith(
+        "Beside it, r = 32 for every task scored 0.30 less (0.00 to 0.70) and r = 64 for every task scored 0.03 more "
+        "(−0.02 to 0.10)."
+    )
 
 
 def test_each_line_of_the_rule_of_thumb_stands_beside_what_the_scores_say():

@@ -96,7 +96,7 @@ def test_what_a_rank_buys(call, use_case):
 
 def test_catalogue_and_studies(call):
     assert len(MODELS) <= len(call["models"]())
-    assert call["studies"]("Qwen/Qwen3-4B")
+    assert call["studies"]("Qwen/Qwen3-4B") and call["studies"]("roberta-base")
 
 
 def test_runs_of_ones_own(api, call):
