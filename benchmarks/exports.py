@@ -274,7 +274,8 @@ for place in json.load(sys.stdin):
         count = sum(tensor.numel() for tensor in load_file(file).values())
         results[place] = {**seen, "trained": count, "bytes": os.path.getsize(file), "length": config["cutoff_len"]}
     except Exception:
-        results[place] = {"error": traceback.format_exc()[-600:]}
+        error = traceback.format_exc()
+        results[place] = {"error": error[-600:], "unread": "in parse_template" in error}
 print("CHECKED", json.dumps(results), file=printed)
 """
 
