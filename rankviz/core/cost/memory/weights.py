@@ -209,7 +209,7 @@ def merged_bytes(shape: ModelShape, stack: Stack) -> float:
     ParamWrapper adds the adapter to each whole expert parameter (peft lora/layer.py), and its gradient is as large. The
     backward pass has the gradient of one parameter at a time, the last one's first, and lets go of that one's merged
     weight then: so the smaller of a pair beside both, or the larger beside its own gradient. Without checkpointing the
-    merged weights of all blocks stay.
+    merged weights of all blocks stay. All are in fp32 where k-bit preparation has raised the experts.
     """
     if stack.habits.unsloth_kernels or not shape.targeted_experts:
         return 0.0
@@ -217,7 +217,7 @@ def merged_bytes(shape: ModelShape, stack: Stack) -> float:
     weights = max(every + smallest, 2 * largest)
     if stack.setup.gradient_checkpointing == "none":
         weights = every * shape.expert_blocks + smallest
-    return float(stack.compute_bytes * weights)
+    return float((4 if stack.habits.raised == "all" else stack.compute_bytes) * weights)
 
 
 def dora_norm_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
