@@ -11,7 +11,7 @@
 # make assets  rebuild assets/ from the configs, the installed Unsloth and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
 # make fidelity  fast curves beside independent runs, one to two hours; writes assets/fidelity.json
-# make forecast  fit the published rank studies and validate the fit, minutes; writes assets/forecast.json
+# make forecast  count the published rank studies, each left out in turn; writes assets/forecast.json
 # make constraints  write the versions that the image installs anew: those that the tests have
 # make truth   hold the memory formula against simulated training steps of the real code, 20 minutes on two quiet cores
 #              (SEED=n: other settings); writes assets/truth.json

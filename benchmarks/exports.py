@@ -237,7 +237,8 @@ for place in json.load(sys.stdin):
         path = accepted["datasets"][0]["path"]
         results[place] = {**accepted, "unknown": unknown, "path": path, "learns": bool(learned(config))}
     except Exception:
-        results[place] = {"error": traceback.format_exc()[-600:]}
+        error = traceback.format_exc()
+        results[place] = {"error": error[-600:], "unread": "in parse_template" in error}
 print("CHECKED", json.dumps(results, default=str))
 """
 )

@@ -7,7 +7,7 @@ window.RankVizExplore = (() => {
   const WORDS_AFTER = 180;
   const BUSY_AFTER = 500;
   const params = new URL(location.href).searchParams;
-  const state = { r: Number(params.get("r")) || 16, values: null, x: params.get("x"), y: params.get("y"), answer: null };
+  const state = { r: Number(params.get("r")) || 32, values: null, x: params.get("x"), y: params.get("y"), answer: null };
   state.isYChosen = params.has("y");
   const mounted = {};
   const sections = {};

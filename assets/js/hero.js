@@ -269,10 +269,15 @@ window.RankVizHero = (() => {
       });
       const choice = element.querySelector("select");
       choice.replaceChildren(...answer.qualities.map(([key, name]) => new Option(name, key, false, key === answer.y)));
-      const caption = element.querySelector(".rv-hero-words");
-      caption.replaceChildren(
-        ...answer.caption.map((sentence) => Object.assign(document.createElement("p"), { textContent: sentence })),
-      );
+      say(".rv-hero-words", "p", answer.caption);
+      say(".rv-hero-facts", "li", answer.facts);
+      say(".rv-hero-heading", "b", answer.heading ? [answer.heading] : []);
+    }
+
+    function say(place, tag, sentences) {
+      const part = element.querySelector(place);
+      part.replaceChildren(...sentences.map((textContent) => Object.assign(document.createElement(tag), { textContent })));
+      part.hidden = !sentences.length;
     }
 
     explore.mount("hero", { answered: draw, ranked: move });

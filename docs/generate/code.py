@@ -42,7 +42,7 @@ ASSETS = {
     "configs": "Real `config.json` files, their published totals (`INDEX.csv`) and other names (`ALIASES.csv`).",
     "css": "The stylesheet of the page.",
     "data": "Two sample tasks from the CMU Pronouncing Dictionary, with its licence, and random word pairs.",
-    "evidence": "Published rank studies: `points.csv`, `studies.json` with sources and caveats, `models.json`.",
+    "evidence": "Published rank studies with their sources and caveats: points, studies, models, best learning rates.",
     "fidelity.json": "Fast curves compared with independent runs, as `make fidelity` writes it.",
     "forecast.json": "Bands of quality by rank from published studies, validated, as `make forecast` writes it.",
     "gpus.json": "GPUs: memory, speed and dated prices, each with its source.",

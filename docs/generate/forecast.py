@@ -3,167 +3,98 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from docs.generate import quick_look
 from docs.generate.markdown import percent, table
-from rankviz.core.forecast.bands import ENOUGH_INSIDE, ENOUGH_POINTS, ENOUGH_PUBLICATIONS, LOSS, LeftOut
-from rankviz.core.forecast.bent_words import third_run_record
-from rankviz.core.forecast.words import KINDS
+from rankviz.core.forecast.bands import ANY, ENOUGH_INSIDE, ENOUGH_POINTS, ENOUGH_PUBLICATIONS, LeftOut, bands_from_json
+from rankviz.core.forecast.words import KINDS, fact_words
 
 SHOWN_RANKS = (0, 2, 4, 6)
 """Places of r = 1, 4, 16 and 64 in a band."""
+METRICS = {"score": "scores (points)", "loss": "losses (%)"}
+STATEMENTS = {
+    "low_within_noise": "r = 16 scored within noise of the best rank",
+    "high_worse": "r = 64 was more than a point worse than r = 16",
+    "high_worse_loss": "r = 64 was more than 0.5 % of a loss worse than r = 16",
+}
+RULES = {"advice": "RankViz's advice, left out", "capacity": "capacity rule"}
 
 SECTION = """\
 ## Quality forecast
 
 `make forecast` forecasts each publication from the others and compares every rank with the highest rank of its line
 ([how](forecast.md)). CRPS is the mean error of a whole band, in points for scores and in % of the loss for losses; each
-publication weighs the same there. The forecast is half the fitted curve and half the rule of thumb with a band; each
-half alone is in the table too. A kind is *validated* where the 80 % band held at least {inside} of at least {points}
-points and {publications} publications, whether points or publications weigh the same, and where its CRPS was no higher
-than that of "no difference".
+publication weighs the same there. The forecast is half "no difference" with a band and half the rule of thumb with a
+band; each half alone is in the table too. A kind is *validated* where the 80 % band held at least {inside} of at least
+{points} points and {publications} publications, whether points or publications weigh the same, and where its CRPS was
+no higher than that of "no difference".
 
 {left_out}
 
-{without_kind} {same_data_set}
+By publication, scores first:
 
-### Bent by two own runs
+{by_publication}
 
-The runs of r = 4 and of the highest rank are known, and the independent runs between them are forecast: {runs} runs of
-{cases} sweeps at fixed alpha. The settings of the bent band were chosen with these runs in view, so this is not a blind
-test. A second test leaves out all sweeps of one base, data and learning rate at a time. Of {shapes} possible settings
-(how far the curve may bend, how far a rank may lie from the curve, how wide the prior of the gain is, how noisy a run
-may be) it takes those with the lowest interval score at 80 % on the other sweeps.
-
-{bent}
-
-Of these runs, the 80 % band held {bent_inside} (mean width {width} nats), and {held_left_out} with the settings chosen
-on other sweeps ({width_left_out} nats). By sweep:
-
-{cases_held}
-
-Cases at alpha = r are not validated: their learning rate was tuned at each rank, so they are no check of this band.
-
-{third_run}
-
-The recorded sweeps are a third test, and not a blind one: their results were seen while the shape of the band was
-chosen, and one of them (r = 2, 8 and 32 at learning rate 0.02, where the mean loss falls from 2.35 to 0.80 nats) showed
-that the earlier band was too narrow, since it held none of these forecasts. Each pair of one run of the lowest and one
-run of the highest rank makes a forecast of every run between, so the forecasts of one row share runs. The column
-*Inside* counts these forecasts.
-
-{recorded}
-
-In the sweep with learning rate 0.02 the median of the band is far above the runs, because it follows the straight line:
-two runs do not show how early a curve saturates.
+{quick_look}
 """
 
 
 def section(forecast: Mapping[str, Any]) -> str:
     """For docs/accuracy.md."""
-    bent = forecast["bent"]
-    left_out_bent = bent["setting_left_out"]
     return SECTION.format(
         inside=percent(ENOUGH_INSIDE, 0),
         points=ENOUGH_POINTS,
         publications=ENOUGH_PUBLICATIONS,
         left_out=left_out(forecast["left_out"]),
-        without_kind=without_kind(forecast),
-        same_data_set=_same_data_set(forecast["same_data_set"]),
-        runs=bent["runs"],
-        cases=bent["cases"],
-        bent=_errors(bent),
-        shapes=left_out_bent["shapes"],
-        bent_inside=_inside(bent),
-        width=f"{bent['mean_width_80']:.3f}",
-        held_left_out=_inside(left_out_bent),
-        width_left_out=f"{left_out_bent['mean_width_80']:.3f}",
-        cases_held=table(
-            ["Sweep", "Runs between", "Inside the 80 % band", "Inside, settings chosen on other sweeps"],
-            [
-                [row["case"], row["why_not"], "", ""]
-                if row["why_not"]
-                else [row["case"], str(row["runs"]), str(row["inside_80"]), str(row["inside_80_left_out"])]
-                for row in bent["cases_held"]
-            ],
-        ),
-        third_run=_third_run(bent["third_run"]),
-        recorded=_recorded(bent["recorded"]),
+        by_publication=left_out(forecast["by_publication"], whole_kinds=False),
+        quick_look=quick_look.section(forecast["quick_look"]),
     )
 
 
-def _inside(row: Mapping[str, Any]) -> str:
-    return f"{round(row['inside_80'] * row['runs'])} of {row['runs']}"
-
-
-def left_out(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One row a kind."""
+def left_out(rows: Sequence[Mapping[str, Any]], *, whole_kinds: bool = True) -> str:
+    """One row a kind, or a publication."""
+    errors = ("crps", "crps_no_difference", "crps_no_difference_band", "crps_rule")
+    shares = ("inside_80", "inside_80_by_publication") if whole_kinds else ("inside_80",)
     return table(
         [
-            "Kind", "Publications", "Points", "Inside 50 %", "Inside 80 %", "Inside 80 %, by publication", "CRPS",
-            "CRPS, no difference", "CRPS, rule of thumb with a band", "CRPS, curve alone", "Validated",
+            "Kind" if whole_kinds else "Left out",
+            *(["Publications"] if whole_kinds else []),
+            "Points",
+            *("Inside 80 %", "by publication")[: len(shares)],
+            *("CRPS", "no difference", "no difference, band", "rule of thumb, band"),
+            *(["Validated"] if whole_kinds else []),
         ],
         [
             [
-                KINDS[row["kind"]] if row["kind"] != "any" else "all scores",
-                str(row["publications"]),
+                _kind(row["kind"]),
+                *([str(row["publications"])] if whole_kinds else []),
                 str(row["points"]),
-                *(percent(row[name], 0) for name in ("inside_50", "inside_80", "inside_80_by_publication")),
-                *(f"{row[name]:.2f}" for name in ("crps", "crps_no_difference", "crps_rule", "crps_curve")),
-                "yes" if LeftOut(**row).validated else "no",
+                *(percent(row[name], 0) for name in shares),
+                *(f"{row[name]:.2f}" for name in errors),
+                *(["yes" if LeftOut(**row).validated else "no"] if whole_kinds else []),
             ]
             for row in rows
         ],
-    )  # fmt: skip
-
-
-def without_kind(forecast: Mapping[str, Any]) -> str:
-    """What the kind of task adds, in a sentence."""
-    known, unknown = next(row for row in forecast["left_out"] if row["kind"] == "any"), forecast["without_kind"]
-
-    def record(row: Mapping[str, Any]) -> str:
-        points, by_publication = (percent(row[name], 0) for name in ("inside_80", "inside_80_by_publication"))
-        return f"a CRPS of {row['crps']:.2f} and held {points} of the points ({by_publication} by publication)"
-
-    return (
-        f"Over all scores, the band that knows the kind of task has {record(known)}; one that does not know it has "
-        f"{record(unknown)}."
     )
 
 
-def publications(forecast: Mapping[str, Any]) -> str:
-    """One row a publication that was left out; scores first, then losses."""
-    return table(
-        [
-            "Left out", "Points", "Inside 80 %", "CRPS", "CRPS, no difference", "CRPS, rule of thumb with a band",
-            "CRPS, curve alone",
-        ],
-        [
-            [
-                row["kind"],
-                str(row["points"]),
-                percent(row["inside_80"], 0),
-                *(f"{row[name]:.2f}" for name in ("crps", "crps_no_difference", "crps_rule", "crps_curve")),
-            ]
-            for row in forecast["by_publication"]
-        ],
-    )  # fmt: skip
+def _kind(kind: str) -> str:
+    return "all scores" if kind == ANY else KINDS.get(kind, kind)
 
 
 def bands(forecast: Mapping[str, Any]) -> str:
-    """Median and 80 % band at four ranks for each kind of score, and for three sizes of base model in loss."""
-    shown = [row for row in forecast["bands"] if row["kind"] != LOSS or (row["base"] and row["parameters"] in SIZES)]
+    """Median and 80 % band at four ranks."""
     return table(
-        ["Kind", "Lines", "r = 1", "r = 4", "r = 16", "r = 64"],
-        [[_name(row), str(row["lines"]), *(_cell(row["quantiles"], place) for place in SHOWN_RANKS)] for row in shown],
+        ["Of", "Publications", "Lines", "r = 1", "r = 4", "r = 16", "r = 64"],
+        [
+            [
+                METRICS[metric],
+                str(row["studies"]),
+                str(row["lines"]),
+                *(_cell(row["quantiles"], place) for place in SHOWN_RANKS),
+            ]
+            for metric, row in forecast["bands"].items()
+        ],
     )
-
-
-SIZES = {1e9: "1 B", 1e10: "10 B", 1e11: "100 B"}
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    if row["kind"] != LOSS:
-        return f"{KINDS[row['kind']]} (points)"
-    return f"loss of a base model of {SIZES[row['parameters']]} (%)"
 
 
 def _cell(quantiles: Mapping[str, Sequence[float]], place: int) -> str:
@@ -171,61 +102,40 @@ def _cell(quantiles: Mapping[str, Sequence[float]], place: int) -> str:
     return f"{median:.1f} ({low:.1f} to {high:.1f})".replace("-", "−")
 
 
-def _errors(bent: Mapping[str, Any]) -> str:
-    names = {
-        "bent": "bent forecast (its median)",
-        "left_out": "bent forecast, settings chosen on other sweeps",
-        "line": "straight line in log r between the two runs",
-        "truncated": "the highest run, truncated (fast curve)",
-    }
-    own = bent["setting_left_out"]
-    errors = {**bent, **{f"left_out_{which}_error": own[f"bent_{which}_error"] for which in ("median", "mean")}}
-    return table(
-        ["Forecast by", "Median error, nats", "Mean error, nats"],
+def holds(forecast: Mapping[str, Any]) -> str:
+    """One row a statement and kind, then what a learning rate cost."""
+    rows = [
         [
-            [label, f"{errors[f'{name}_median_error']:.3f}", f"{errors[f'{name}_mean_error']:.3f}"]
-            for name, label in names.items()
-        ],
-    )
+            STATEMENTS[name],
+            _kind(row["kind"]),
+            percent(row["share"], 0),
+            str(row["publications"]),
+            f"{percent(row['share_of_lines'], 0)} of {row['lines']}",
+            f"{100 * row['left_out_error']:.0f}",
+        ]
+        for name, rows in forecast["holds"].items()
+        for row in rows
+    ]
+    found = table(["Statement", "Over", "Publications in which it held", "of", "Lines", "Left out, points off"], rows)
+    return "\n\n".join([found, fact_words(bands_from_json(forecast), ANY)[-1]])
 
 
-def _third_run(third: Mapping[str, Any]) -> str:
-    if not third:
-        return ""
-    return (
-        "A third run at r = 16 is offered where the two runs differ by more than their noise, which they do in "
-        f"{third['two']['cases']} sweeps. {third_run_record(third)}"
-    )
+def regret(forecast: Mapping[str, Any]) -> str:
+    """What each choice of rank cost, with 90 % intervals over publications."""
 
+    def cell(row: Mapping[str, Any]) -> str:
+        mean, low, high = row["regret"]
+        return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
-def _recorded(rows: Sequence[Mapping[str, Any]]) -> str:
     return table(
-        [
-            "Recorded sweep", "Learning rate", "Known ranks", "Runs between", "Inside the 80 % band",
-            "Mean width, nats", "Mean error, nats", "Straight line, mean error",
-        ],
+        ["Choice", "Mean rank", "Regret, points", "Regret, % of the loss"],
         [
             [
-                row["sweep"],
-                f"{row['learning_rate']:g}",
-                " and ".join(map(str, row["ends"])),
-                str(row["runs_between"]),
-                _inside(row),
-                f"{row['mean_width_80']:.3f}",
-                f"{row['bent_mean_error']:.3f}",
-                f"{row['line_mean_error']:.3f}",
+                RULES.get(row["rule"], f"always r = {row['rule']}"),
+                f"{row['score']['mean_rank']:.0f}",
+                cell(row["score"]),
+                cell(row["loss"]),
             ]
-            for row in rows
+            for row in forecast["advice"]["alternatives"]
         ],
-    )  # fmt: skip
-
-
-def _same_data_set(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    return (
-        "With the data set known and a model family left out (one study of many models), the 80 % band for losses held "
-        f"{percent(row['inside_80'], 0)} of {row['points']} points, CRPS {row['crps']:.2f} against "
-        f"{row['crps_no_difference']:.2f} for no difference and {row['crps_rule']:.2f} for the rule of thumb. "
-        "This says nothing of other data sets."
     )

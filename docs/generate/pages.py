@@ -22,8 +22,8 @@ def pages(root: Path = ROOT) -> dict[str, str]:
         "docs/forecast.md": {
             "bands": forecast.bands(forecasts),
             "left out": forecast.left_out(forecasts["left_out"]),
-            "kind": forecast.without_kind(forecasts),
-            "publications": forecast.publications(forecasts),
+            "holds": forecast.holds(forecasts),
+            "regret": forecast.regret(forecasts),
         },
         "docs/command_line.md": {"commands": commands.reference()},
         "docs/spaces_and_engines.md": {"settings": settings.settings(), "limits": settings.limits()},

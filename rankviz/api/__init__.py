@@ -183,7 +183,7 @@ class Api:
         """Quality by rank, from published lines and one's own runs."""
         from rankviz.api.forecasts import Forecasts
 
-        return Forecasts(self.workspace, self.models, self.runs)
+        return Forecasts(self.workspace, self.models, self.runs, self.studies)
 
     @cached_property
     def tradeoffs(self) -> Tradeoffs:
@@ -211,7 +211,7 @@ class Api:
         """What to train next and what to ship."""
         from rankviz.api.runs.decisions import Decisions
 
-        return Decisions(self.runs, self.verdicts, self.forecasts)
+        return Decisions(self.workspace, self.runs, self.verdicts, self.forecasts)
 
     @cached_property
     def adapters(self) -> Adapters:

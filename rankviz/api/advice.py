@@ -1,4 +1,4 @@
-"""Which rank, alpha, learning rate and targets to take, from studies, data and capacity."""
+"""Which rank, alpha, learning rate and targets to take, and what that costs where the model can be read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from rankviz.api.forecasts import Forecasts
 from rankviz.api.models import Models
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import Workspace
+from rankviz.core.checks import named
 from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
-from rankviz.core.cost.estimate import Fit, RankEstimate
+from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.question import Question
 from rankviz.core.fit.setting import Setting
 from rankviz.core.lora.plan import AdapterPlan
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from rankviz.api.runs.own_sweeps import OwnSweeps
     from rankviz.api.runs.verdicts import Verdicts
     from rankviz.core.advice.advice import Advice as RankAdvice
-    from rankviz.core.advice.own_words import OwnResult
+    from rankviz.core.advice.regret import Record
     from rankviz.core.advice.use_case import Goal
+    from rankviz.core.advice.words import OwnResult
     from rankviz.core.forecast.bands import Forecast
 
 WIDE = ("unsloth", "all-linear", "attention")
@@ -41,26 +43,22 @@ class AdviceAnswer:
     """The preset that stands for all linear layers of this model."""
     target_names: tuple[str, ...]
     """What it reaches."""
-    setting: Setting
-    """Model, rank and GPU of the advised adapter, with its estimate."""
+    setting: Setting | None
+    """Model, rank and GPU of the advised adapter, with its estimate; None of a model that cannot be read."""
+    notes: tuple[str, ...]
     forecast: Forecast
-    """Of quality by rank, in the unit of the study that leads the advice."""
+    """Of quality by rank."""
     own: OwnResult | None = None
     """Of the sweep of this very model that the trade-off chart goes through too; None where there is none."""
 
     @property
     def gpu(self) -> str | None:
-        return self.setting.gpu.name if self.setting.gpu else None
-
-    @property
-    def estimate(self) -> RankEstimate:
-        """At the advised rank."""
-        return self.setting.row
+        return self.setting.gpu.name if self.setting and self.setting.gpu else None
 
     @property
     def fit(self) -> Fit | None:
         """Whether the advised adapter fits; None without a GPU."""
-        return self.estimate.fit
+        return self.setting.row.fit if self.setting else None
 
 
 class Advice:
@@ -84,41 +82,57 @@ class Advice:
         self._own = own
         self._verdicts = verdicts
 
-    def advise(self, question: Question, goal: Goal) -> AdviceAnswer:
-        """A recommended rank, alpha, learning rate and targets, with reasons and confidence."""
+    def advise(self, question: Question, goal: Goal, parameters: float | None = None) -> AdviceAnswer:
+        """A recommended rank, alpha, learning rate and targets, with reasons and costs. A model that cannot be read has
+        no costs; parameters, of such a model, sorts the studies."""
         from rankviz.core.advice.advice import advise
         from rankviz.core.advice.use_case import data_of
 
+        if question.model_id:
+            named(question.model_id, "Model")
         question.training.validate()
         goal = goal.about(question.training.data)
         goal.validate()
-        model = self._models.get(question.model_id)
-        preset, plan = self._wide(model, question)
+        unread = self._forecasts.why_no_counts(question.model_id, parameters)
+        preset, plan = (WIDE[1], None) if unread else self._wide(self._models.get(question.model_id), question)
         advice = advise(
             self._studies.all(),
-            self._studies.subject(question.model_id, goal.use_case),
+            self.record(),
+            self._forecasts.subject(question.model_id, goal.use_case, parameters),
             goal,
             data_of(goal, question.training),
-            plan.parameters,
+            plan.parameters if plan else None,
             self._workspace.assumptions,
+            *([lambda line: self._studies.equal_ranks(line, plan)] if plan else []),
         )
-        lora = replace(question.lora, target_modules=preset, modules_to_save=())
-        wide = replace(question, ranks=(advice.r,), lora=lora, alpha="r")
-        cost = self._estimates.estimate(wide).estimate
-        lead = advice.findings.lead
+        setting = self._setting(question, preset, advice.r) if plan else None
         return AdviceAnswer(
-            model_id=model.id,
+            model_id=setting.model.id if setting else question.model_id,
             advice=advice,
             target_modules=preset,
-            target_names=plan.target_names,
-            setting=Setting.of(cost, advice.r, self._workspace.assumptions),
-            forecast=self._forecasts.of(question.model_id, goal.use_case, metric=lead.metric if lead else None),
-            own=self._own_result(question.model_id),
+            target_names=plan.target_names if plan else (),
+            setting=setting,
+            notes=tuple(setting.notes) if setting else (unread,),
+            forecast=self._forecasts.of(question.model_id, goal.use_case, parameters=parameters),
+            own=self._own_result(question.model_id) if setting else None,
         )
+
+    def record(self) -> Record:
+        """How well the advice and fixed ranks have done over the published lines."""
+        from rankviz.catalog.forecast import read_forecast
+        from rankviz.core.advice.regret import record_of
+
+        return record_of(read_forecast(self._workspace.assets).get("advice"))
+
+    def _setting(self, question: Question, preset: str | tuple[str, ...], r: int) -> Setting:
+        """The advised adapter with its estimate."""
+        lora = replace(question.lora, target_modules=preset, modules_to_save=())
+        wide = replace(question, ranks=(r,), lora=lora, alpha="r")
+        return Setting.of(self._estimates.estimate(wide).estimate, r, self._workspace.assumptions)
 
     def _own_result(self, model: str) -> OwnResult | None:
         """What the verdict on the sweep that leads for a model answers."""
-        from rankviz.core.advice.own_words import OwnResult
+        from rankviz.core.advice.words import OwnResult
         from rankviz.core.runs.words.labels import made_of
 
         sweep = self._own.leading(model)

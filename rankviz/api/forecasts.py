@@ -1,4 +1,4 @@
-"""What quality a rank is expected to give: from published lines, and bent by one's own runs."""
+"""What quality a rank is expected to give: from published lines, and between one's own runs."""
 
 from __future__ import annotations
 
@@ -7,77 +7,154 @@ from typing import TYPE_CHECKING
 
 from rankviz.api.models import Models
 from rankviz.api.runs.runs import Runs
+from rankviz.api.studies import Studies
 from rankviz.api.workspace import EMBEDDED, Workspace
-from rankviz.core.forecast.bands import UNITS, band_for
+from rankviz.core.checks import number, one_of
 from rankviz.core.forecast.curve import GRID
-from rankviz.errors import InvalidSettingError, RunNotFoundError
+from rankviz.errors import (
+    BadConfigError,
+    GatedModelError,
+    HubUnavailableError,
+    InvalidSettingError,
+    NoSuchPathError,
+    NotInstalledError,
+    RunNotFoundError,
+    UnknownModelError,
+    WorkerError,
+)
 from rankviz.export.chat import is_chat_model
 
 if TYPE_CHECKING:
-    from rankviz.core.forecast.bands import Band, Forecast
+    from rankviz.core.forecast.bands import Forecast, LeftOut
     from rankviz.core.forecast.bent import BentForecast
     from rankviz.core.runs.record import Sweep
+    from rankviz.core.studies.nearest import Subject
+
+CANNOT_READ = (
+    BadConfigError,
+    GatedModelError,
+    HubUnavailableError,
+    NotInstalledError,
+    UnknownModelError,
+    WorkerError,
+)
+"""A model that raises one of these has no counts; its forecast and advice need none."""
+MOST_PARAMETERS = 10**15
+COUNTS_NEED = (
+    "Parameters, file, memory, time and cost of an adapter need the layers of a model: give a model of the catalogue, "
+    "an id on the Hub (owner/name) or a config.json."
+)
 
 
 class Forecasts:
     """The quality forecast. A forecast takes no more than reading a table."""
 
-    def __init__(self, workspace: Workspace, models: Models, runs: Runs):
+    def __init__(self, workspace: Workspace, models: Models, runs: Runs, studies: Studies):
         self._workspace = workspace
         self._models = models
         self._runs = runs
+        self._studies = studies
 
     def of(
         self,
-        model: str,
+        model: str = "",
         use_case: str = "instruction",
         *,
-        base: bool | None = None,
         metric: str | None = None,
         ranks: Sequence[int] | None = None,
+        parameters: float | None = None,
     ) -> Forecast:
-        """How far each rank falls short of r = 128 in published studies, as a band.
+        """How far each rank falls short of r = 128 in published studies, as a band; the same for every model.
 
         Args:
-            model: A catalogue id, an alias of one, a folder, a config.json or a Hub id.
-            use_case: A name of core.advice.use_case.
-            base: Whether it is a base model; by default its name decides. Only losses differ by it.
-            metric: "score" (points, by kind of task; the default) or "loss" (% of the loss, by size of the model).
+            model: Any name; it is not read.
+            use_case: A name of core.advice.use_case. It chooses the kind of studies that counts and coverage are of.
+            metric: "score" (points; the default) or "loss" (% of the loss).
             ranks: Whole numbers from 1 to 256; by default the powers of two among them.
+            parameters: Of a model that has no name here.
         """
         from rankviz.catalog.forecast import load_bands
         from rankviz.core.advice import use_case as use_cases
+        from rankviz.core.forecast.bands import KIND_OF_USE_CASE, METRICS
         from rankviz.core.forecast.words import forecast
 
         use_cases.use_case(use_case)
         metric = metric or "score"
-        bands = load_bands(self._workspace.assets)
-        band = self._band(model, use_case, base, metric)
-        assumed = base is None and self._is_chat(model) is None
-        return forecast(bands, band, UNITS[metric], ranks or GRID, base_assumed=assumed)
+        one_of(metric, "Metric", METRICS)
+        self._check(model, parameters)
+        return forecast(load_bands(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
 
-    def bent(self, sweep_id: str, *, base: bool | None = None) -> BentForecast:
-        """Held-out loss by rank between a sweep's measured ranks, nats, from its runs and published lines.
+    def left_out(self, use_case: str) -> LeftOut | None:
+        """How the band held scores of the use case's kind when their publication was left out; None where none was."""
+        from rankviz.catalog.forecast import load_bands
+        from rankviz.core.forecast.bands import KIND_OF_USE_CASE
+
+        return load_bands(self._workspace.assets).left_out.get(KIND_OF_USE_CASE[use_case])
+
+    def subject(self, model: str, use_case: str, parameters: float | None = None) -> Subject:
+        """The model and task that studies are sorted for. Of a model that cannot be read, what studies say of its name,
+        or else its parameters."""
+        from rankviz.core.advice.use_case import use_case as named
+        from rankviz.core.studies.nearest import Subject
+
+        if not self.why_no_counts(model, parameters):
+            return self._studies.subject(model, use_case)
+        name = model.strip().lower()
+        names = {name, name.rsplit("/", 1)[-1]} - {""}
+        known = next((each for each in self._studies.all().models.values() if each.base_model.lower() in names), None)
+        size = parameters or (known.parameters if known else None)
+        return Subject(
+            names=frozenset(names),
+            model_id="",
+            family=known.family if known else None,
+            parameters=round(size) if size else None,
+            task_kinds=named(use_case).task_kinds,
+        )
+
+    def why_no_counts(self, model: str, parameters: float | None = None) -> str:
+        """Why a model has no counts, and what they need, as sentences; "" of one that can be read."""
+        self._check(model, parameters)
+        if not model:
+            return COUNTS_NEED
+        try:
+            self._models.get(model)
+        except CANNOT_READ as error:
+            return f"{error} {COUNTS_NEED}"
+        return ""
+
+    def _check(self, model: str, parameters: float | None) -> None:
+        """Refuse what is no name, and a path that is not there or is not this visitor's. A name may be of any model."""
+        if parameters is not None:
+            number(parameters, "Parameters", 1, MOST_PARAMETERS)
+            if not model:
+                return
+        if not model:
+            raise InvalidSettingError("Give a model, or its number of parameters.")
+        try:
+            self._workspace.references.model(model)
+        except NoSuchPathError:
+            raise
+        except UnknownModelError:
+            return
+
+    def bent(self, sweep_id: str) -> BentForecast:
+        """Held-out loss by rank between a sweep's measured ranks, nats, from its runs.
 
         Args:
             sweep_id: One's own sweep or a recorded one; its runs at two ranks at least must have finished.
-            base: Whether its base is a base model; by default its name decides.
         """
-        from rankviz.catalog.forecast import load_bands
+        from rankviz.catalog.forecast import load_quick_look
         from rankviz.core.forecast.bent import bent_forecast
         from rankviz.core.forecast.own_runs import measured_cells, measured_rank, ranks_without_loss
         from rankviz.core.runs.words.labels import still_training
 
         sweep = self._sweep(sweep_id)
         cells = measured_cells(sweep.runs)
-        bands = load_bands(self._workspace.assets)
-        band = self._band(sweep.runs[0].request.base, "instruction", base, "loss")
         runs = [run for cell in cells.values() for run in cell]
         return bent_forecast(
             sweep_id,
             [measured_rank(r, cell) for r, cell in cells.items()],
-            band.gain[1],
-            bands,
+            load_quick_look(self._workspace.assets)["loss"],
             fixed_alpha=len({run.request.lora.lora_alpha for run in runs}) == 1,
             one_rate=len({run.request.learning_rate for run in runs}) == 1,
             without=ranks_without_loss(sweep.runs),
@@ -94,21 +171,21 @@ class Forecasts:
 
     def answer(
         self,
-        model: str,
+        model: str = "",
         use_case: str = "instruction",
         *,
-        base: bool | None = None,
         metric: str | None = None,
         runs: str | None = None,
+        parameters: float | None = None,
     ) -> tuple[Forecast, BentForecast | None]:
         """Both forecasts at once; the second only where a sweep is given. Arguments as for `of` and `bent`.
 
         Args:
-            model: As for `of`.
+            model: As for `of`; with runs, the model that they trained.
             use_case: As for `of`.
-            base: As for `of`.
             metric: As for `of`; with runs, "loss" is the default, because runs measure a loss.
             runs: The id of a sweep of this model.
+            parameters: As for `of`.
         """
         if runs and metric == "score":
             raise InvalidSettingError(
@@ -117,8 +194,8 @@ class Forecasts:
         if runs:
             self._refuse_other_base(model, runs)
         metric = metric or ("loss" if runs else "score")
-        forecast = self.of(model, use_case, base=base, metric=metric)
-        return forecast, self.bent(runs, base=base) if runs else None
+        forecast = self.of(model, use_case, metric=metric, parameters=parameters)
+        return forecast, self.bent(runs) if runs else None
 
     def _refuse_other_base(self, model: str, sweep_id: str) -> None:
         """InvalidSettingError where the sweep trained another model; names of the same model are equal."""
@@ -145,14 +222,3 @@ class Forecasts:
             return True
         model, named = self._models.get(ref), is_chat_model(ref)
         return is_chat_model(model.id, model.model_type) if named is None else named
-
-    def _band(self, ref: str, use_case: str, base: bool | None, metric: str) -> Band:
-        from rankviz.catalog.forecast import load_bands
-
-        return band_for(
-            load_bands(self._workspace.assets),
-            use_case=use_case,
-            parameters=self._models.get(ref).total_parameters,
-            base=self._is_base(ref) if base is None else base,
-            metric=metric,
-        )

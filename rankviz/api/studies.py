@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +14,16 @@ from rankviz.api.workspace import Workspace, writes
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
+from rankviz.core.lora.shared_outer import rank_of_size, shared_outer_per_rank
 from rankviz.core.lora.targets import ALL_LINEAR
 from rankviz.core.studies.adapter_size import AdapterSize
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
 
 if TYPE_CHECKING:
     from rankviz.catalog.own_studies import Added
-    from rankviz.core.studies.findings import RankEnough
     from rankviz.core.studies.lines import Evidence, Facet, Line
     from rankviz.core.studies.nearest import Near, Subject
+    from rankviz.core.studies.rates import RateByRank
 
 REMEMBERED = 16
 """Visitors with files of their own whose studies are kept."""
@@ -55,31 +56,50 @@ class Studies:
 
         return self._shipped.plus(own_studies.own_evidence(homes, self._models.all()))
 
-    def rank_enough(self) -> RankEnough | None:
-        """Which rank was enough, counted over published sweeps that tuned the learning rate at each rank."""
-        from rankviz.core.studies.findings import rank_enough
+    def rate_by_rank(self) -> Sequence[RateByRank]:
+        """How the best learning rate moves with the rank, counted over published sweeps."""
+        from rankviz.catalog.studies import read_learning_rates
+        from rankviz.core.studies.rates import rate_by_rank
 
-        return rank_enough(self.all().published)
+        return rate_by_rank(read_learning_rates(self._workspace.assets))
 
-    def near(self, model: str, use_case: str, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
+    def near(self, subject: Subject, methods: Sequence[str], facets: Sequence[Facet]) -> Sequence[Near]:
         """Published lines of quality by rank with these targets, the nearest study first."""
         from rankviz.core.studies.nearest import drawn_lines, nearest
 
-        return nearest(drawn_lines(self.all(), methods, facets), self.subject(model, use_case))
+        return nearest(drawn_lines(self.all(), methods, facets), subject)
 
     def sizes(self, line: Line) -> Sequence[AdapterSize]:
         """The adapters of a line's points: as published, or counted where base and targets are known."""
-        plan = self._plan_of(line)
+        plan, per_rank = self._plan_of(line), self._tinkers_per_rank(line)
         return [
-            AdapterSize(p.trainable_parameters, p.adapter_bytes, False)
+            AdapterSize(p.rank * per_rank, None, True)
+            if per_rank
+            else AdapterSize(p.trainable_parameters, p.adapter_bytes, False)
             if p.trainable_parameters or plan is None
             else AdapterSize(plan.parameters(p.rank), p.adapter_bytes or plan.file_bytes(p.rank, 4), True)
             for p in line.points
         ]
 
+    def equal_ranks(self, line: Line, plan: AdapterPlan) -> Mapping[int, float]:
+        """Ranks that train as many parameters with a pair for each expert as a line's ranks do in its own MoE scheme;
+        of the ranks whose size is known.
+
+        Args:
+            plan: The adapter to compare with, if it is on the line's base; else Unsloth's default on that base counts,
+                with the same expert_rank.
+        """
+        model_id = line.model.model_id
+        if model_id is None:
+            return {}
+        if plan.model.id != model_id:
+            plan = resolve(self._models.get(model_id), LoraConfig(expert_rank=plan.expert_rank), "unsloth")
+        sizes = zip(line.ranks, self.sizes(line), strict=True)
+        return {r: rank_of_size(plan.parameters, size.parameters) for r, size in sizes if size.parameters}
+
     @writes
     def add(self, files: Sequence[Path]) -> Added:
-        """Add PEFT result files as studies; unreadable files are named with the reason."""
+        """Add tables of raw results and PEFT result files as studies; unreadable files are named with the reason."""
         from rankviz.catalog import own_studies
 
         owner, homes = self._workspace.rights.somebody(), self._workspace.own_homes
@@ -130,6 +150,12 @@ class Studies:
             parameters=model.total_parameters,
             task_kinds=use_case(name).task_kinds,
         )
+
+    def _tinkers_per_rank(self, line: Line) -> int | None:
+        """Parameters per unit of r where Tinker trained the line and its base is in the catalogue; else None."""
+        if line.study.expert_scheme != "shared-outer" or line.model.model_id is None:
+            return None
+        return shared_outer_per_rank(self._models.get(line.model.model_id))
 
     def _plan_of(self, line: Line) -> AdapterPlan | None:
         """None where the base has no row in the catalogue, or the study doesn't say its modules one by one."""

@@ -26,6 +26,7 @@ from rankviz.errors import RankVizError
 
 if TYPE_CHECKING:
     from rankviz.api.runs.own_sweeps import OwnSweeps
+    from rankviz.core.cost.estimate import Estimate
     from rankviz.core.forecast.bent import BentForecast
     from rankviz.core.forecast.lines import RankLine
     from rankviz.core.runs.record import Sweep
@@ -58,7 +59,7 @@ class Tradeoffs:
             question: Its ranks are added to RANKS.
             use_case: A name of core.advice.use_case.
             quality: A key of SHORTFALLS or METRICS. By default % of the loss where there is a sweep of this model, or
-                where the published line that leads the advice is in losses; else points. One that this model does not
+                where the nearest study is of the same family and in losses; else points. One that this model does not
                 have is replaced by that.
         """
         if quality is not None:
@@ -71,43 +72,55 @@ class Tradeoffs:
         if quality not in qualities:
             quality = self._usual(question.model_id, use_case, sweeps)
         shortfall = SHORTFALLS.get(quality)
+        estimate = self._estimates.estimate(every_rank).estimate
         return Tradeoff(
-            estimate=self._estimates.estimate(every_rank).estimate,
+            estimate=estimate,
             quality=quality,
             qualities=qualities,
             forecast=self._forecasts.of(question.model_id, use_case, metric=shortfall, ranks=RANKS)
             if shortfall
             else None,
-            published=self._published(question.model_id, use_case, shortfall) if shortfall else (),
+            published=self._published(estimate, use_case, shortfall) if shortfall else (),
             sweeps=tuple(sweeps),
             bent=self._bent(question.model_id) if quality == LOSS else None,
         )
 
     def _usual(self, model: str, use_case: str, sweeps: Sequence[Sweep]) -> str:
-        """The unit of the recommendation's sentence, unless there are runs."""
-        from rankviz.core.advice.lead import leading
+        """The unit of the nearest study where it is of the same family, unless there are runs; scores where studies
+        have rewards."""
+        from rankviz.core.forecast.bands import KIND_OF_USE_CASE
+        from rankviz.core.studies.lines import RL
 
-        lead = leading(self._near(model, use_case))
-        return SHORTFALL_LOSS if sweeps or (lead and lead.metric == LOSS) else SHORTFALL_SCORE
+        near = self._near(model, use_case) if KIND_OF_USE_CASE[use_case] != RL else ()
+        in_losses = near and near[0].same_family and near[0].line.first.is_loss
+        return SHORTFALL_LOSS if sweeps or in_losses else SHORTFALL_SCORE
 
     def _near(self, model: str, use_case: str) -> Sequence[Near]:
         """All studies of plain LoRA, the nearest first."""
         from rankviz.core.studies.lines import FACETS
 
-        return self._studies.near(model, use_case, ("lora",), FACETS)
+        return self._studies.near(self._studies.subject(model, use_case), ("lora",), FACETS)
 
-    def _published(self, model: str, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
+    def _published(self, estimate: Estimate, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
         """The nearest lines in this metric; scores of the forecast's kind only."""
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
+        from rankviz.core.studies.lines import RL
 
-        kind = LOSS if metric == LOSS else KIND_OF_USE_CASE[use_case]
+        task = KIND_OF_USE_CASE[use_case]
+        kind = LOSS if metric == LOSS and task != RL else task
         lines: dict[tuple[str, str], RankLine] = {}
-        for line in self._rank_lines(self._studies.all()):
+        for line in self._rank_lines(self._studies.all(), rl=kind == RL):
             if line.metric == metric and kind in ("any", line.kind):
                 lines.setdefault((line.study_id, line.base_model), line)
         nearest = [
-            PublishedLine(each.line.study.label, lines[key], each.line.study.where, each.in_words)
-            for each in self._near(model, use_case)
+            PublishedLine(
+                each.line.study.label,
+                lines[key],
+                each.line.study.where,
+                each.in_words,
+                self._studies.equal_ranks(each.scheme_line, estimate.plan) if each.scheme_line else None,
+            )
+            for each in self._near(estimate.question.model_id, use_case)
             if (key := (each.line.study.study_id, each.line.model.base_model)) in lines
         ]
         return tuple(nearest[:LINES_SHOWN])

@@ -34,6 +34,14 @@ def read_forecast(assets: Path) -> Mapping[str, Any]:
         raise AssetError(f"{FILE}: not JSON ({error}); run make forecast.") from None
 
 
+@lru_cache(maxsize=4)
+def load_quick_look(assets: Path) -> Mapping[str, Any]:
+    """How the quick look held on published lines: records of "loss" and "score"."""
+    if (held := read_forecast(assets).get("quick_look")) is None:
+        raise AssetError(f"{FILE}: not a forecast of this version (no quick_look); run make forecast.")
+    return held
+
+
 def lines_hash(lines: Sequence[RankLine]) -> str:
     """SHA-256 over the lines that a forecast is fitted to. It stays where only words of the evidence change."""
     text = json.dumps([asdict(line) for line in lines], sort_keys=True)

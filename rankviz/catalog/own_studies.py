@@ -1,5 +1,8 @@
-"""Result files that someone added, read as studies of their own. What is shown of one is kept in RANKVIZ_HOME/evidence/
-as a small file of the same format, so that the page never reads what somebody else wrote."""
+"""Files of results that someone added, as studies of their own: tables of raw results and PEFT's result files.
+
+What is shown of one is kept in RANKVIZ_HOME/evidence/ as a small file of the same format, so that the page never reads
+what somebody else wrote.
+"""
 
 import hashlib
 import os
@@ -8,22 +11,25 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 from rankviz.catalog.models import ModelRow, find_model
 from rankviz.catalog.peft_results import MAX_FILE_BYTES, USUAL_FILE_BYTES, as_result, read_result
+from rankviz.catalog.raw_results import as_table, read_table
 from rankviz.core.bounds import printable
 from rankviz.core.studies.lines import LABEL_LENGTH, BaseModel, Evidence, QualityPoint, Study
 from rankviz.errors import BadDataError, RankVizError, UnknownModelError
 
 FOLDER = "evidence"
+TABLE = ".csv"
 MAX_FILES = 500
 MAX_STEM = 80
 DIGEST_DIGITS = 12
 CAVEAT = (
-    "Added here, not published: one run per file, with the learning rate that its author chose. Not included in counts "
-    "over published studies."
+    "Added here, not published, with the learning rates that the author of the file chose. Not included in counts over "
+    "published studies."
 )
 
 
@@ -69,12 +75,18 @@ def _read(file: Path) -> Result:
                 f"{name} has more than {MAX_FILE_BYTES:,} bytes: a result file has about {USUAL_FILE_BYTES:,}."
             )
         content = file.read_bytes()
-        points = read_result(content, name)
+        points = _points(content, name, date.today())
     except OSError as error:
         return Result(name, refused=f"{name} cannot be read ({error.strerror or error}): give a readable file.")
     except RankVizError as error:
         return Result(name, refused=str(error))
-    return Result(name, _kept_name(file.stem, content), as_result(points), len(points))
+    is_table = name.lower().endswith(TABLE)
+    text = as_table(points) if is_table else as_result(points)
+    return Result(name, _kept_name(file.stem, content, TABLE if is_table else ".json"), text, len(points))
+
+
+def _points(content: bytes, name: str, today: date) -> tuple[QualityPoint, ...]:
+    return read_table(content, name, today) if name.lower().endswith(TABLE) else read_result(content, name)
 
 
 def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES) -> Added:
@@ -125,7 +137,8 @@ def kept_files(homes: Sequence[Path]) -> list[str]:
 
 
 def _kept(homes: Sequence[Path]) -> dict[str, Path]:
-    return {path.name: path for home in homes for path in (home / FOLDER).glob("*.json")}
+    paths = (path for home in homes for path in (home / FOLDER).glob("*"))
+    return {path.name: path for path in paths if path.suffix in (".json", TABLE)}
 
 
 def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Evidence:
@@ -133,7 +146,7 @@ def own_evidence(homes: Sequence[Path], catalogue: Sequence[ModelRow]) -> Eviden
     points: list[QualityPoint] = []
     for name, path in sorted(_kept(homes).items()):
         try:
-            result = read_result(path.read_bytes(), name)
+            result = _points(path.read_bytes(), name, date.today())
         except (BadDataError, OSError):
             continue
         points += _as_own(result)
@@ -160,7 +173,7 @@ def _study(point: QualityPoint) -> Study:
     return Study(
         study_id=point.study_id,
         label=f"Added: {point.task.rsplit('/', 1)[-1]}"[:LABEL_LENGTH],
-        citation=f"Result files added here, in the format of PEFT's method comparison: {point.task}",
+        citation=f"Result files added here: {point.task}",
         source=None,
         licence="yours",
         task_kind=None,
@@ -189,6 +202,6 @@ def _model(point: QualityPoint, catalogue: Sequence[ModelRow]) -> BaseModel:
     )
 
 
-def _kept_name(stem: str, content: bytes) -> str:
+def _kept_name(stem: str, content: bytes, ending: str) -> str:
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-")[:MAX_STEM] or "result"
-    return f"{readable}--{hashlib.sha256(content).hexdigest()[:DIGEST_DIGITS]}.json"
+    return f"{readable}--{hashlib.sha256(content).hexdigest()[:DIGEST_DIGITS]}{ending}"

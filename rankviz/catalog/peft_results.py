@@ -117,7 +117,7 @@ def _shared(
         "task": _task(run, file),
         "method": _method(config),
         "target_modules": targets,
-        "facet": "all weights" if config is None else _facet(targets),
+        "facet": "all weights" if config is None else facet_of_targets(targets),
         "rank": rank,
         "lora_alpha": _number(config.get("lora_alpha")) if config else None,
         "learning_rate": rate,
@@ -144,12 +144,13 @@ def _object(result: Any, key: str, file: str) -> Mapping[str, Any]:
 
 
 def _text(value: Any, field: str, file: str) -> str:
-    if not _is_text(value):
+    if not is_text(value):
         raise BadDataError(f"{file}: {field} is not a text of 1 to {MAX_TEXT} characters: correct it.")
     return value.strip()
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
+    """Whether it is a printable text of a bounded length."""
     return isinstance(value, str) and 0 < len(value.strip()) <= len(value) <= MAX_TEXT and not UNPRINTABLE.search(value)
 
 
@@ -175,7 +176,7 @@ def _method(config: Mapping[str, Any] | None) -> str:
     if config is None:
         return FULL
     kind = config.get("peft_type")
-    kind = kind.lower()[:QUOTED] if _is_text(kind) else "?"
+    kind = kind.lower()[:QUOTED] if is_text(kind) else "?"
     for flag, name in (("use_dora", "dora"), ("use_rslora", "rslora"), ("use_bdlora", "bd-lora")):
         if kind == "lora" and config.get(flag):
             return name
@@ -188,12 +189,13 @@ def _targets(config: Mapping[str, Any] | None) -> str:
     targets = config.get("target_modules")
     if isinstance(targets, str):
         return printable(targets, MAX_TEXT)
-    if isinstance(targets, list) and all(_is_text(name) for name in targets):
+    if isinstance(targets, list) and all(is_text(name) for name in targets):
         return ",".join(sorted(targets))[:MAX_TEXT]
     return ""
 
 
-def _facet(targets: str) -> Facet:
+def facet_of_targets(targets: str) -> Facet:
+    """The facet of module names with commas between them, "all-linear" or nothing."""
     if targets == "all-linear":
         return "attention and mlp"
     if not targets:
@@ -205,13 +207,13 @@ def _facet(targets: str) -> Facet:
 def _task(run: Mapping[str, Any], file: str) -> str:
     """The format does not name its task: the dataset if it is given, otherwise the kind of comparison."""
     setup = run["train_config"]
-    if _is_text(setup.get("dataset_id")):
+    if is_text(setup.get("dataset_id")):
         return setup["dataset_id"]
     return "MetaMathQA" if "query_template" in setup else "result files"
 
 
 def _is_quality(name: Any, value: Any) -> bool:
-    if not _is_text(name) or not _is_number(value) or not -MAX_METRIC <= value <= MAX_METRIC:
+    if not is_text(name) or not _is_number(value) or not -MAX_METRIC <= value <= MAX_METRIC:
         return False
     return not any(name.endswith(word) or name.startswith(word) for word in COUNTED)
 
@@ -219,7 +221,12 @@ def _is_quality(name: Any, value: Any) -> bool:
 def _kind(name: str) -> dict[str, Any]:
     lower = name.lower()
     role = "forgetting" if any(word in lower for word in FORGETTING) else "main" if "test" in lower else "detail"
-    return {"role": role, "higher_is_better": not any(word in lower for word in LOWER_IS_BETTER)}
+    return {"role": role, "higher_is_better": not lower_is_better(name)}
+
+
+def lower_is_better(metric: str) -> bool:
+    """By the metric's name."""
+    return any(word in metric.lower() for word in LOWER_IS_BETTER)
 
 
 def _is_number(value: Any) -> bool:

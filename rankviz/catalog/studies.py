@@ -1,11 +1,11 @@
-"""Published rank studies, read from assets/evidence/: points.csv, studies.json and models.json.
+"""Published rank studies, read from assets/evidence/: points.csv, studies.json, models.json and learning_rates.csv.
 
 Reading trusts the files: `studies_schema.check` checks them in the tests. A row that cannot be read at all is still an
 AssetError that names it.
 """
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -13,22 +13,23 @@ from typing import Any
 
 from rankviz.catalog.hardware import read_rows
 from rankviz.core.studies.lines import BaseModel, Evidence, QualityPoint, Study
+from rankviz.core.studies.rates import BestRate
 from rankviz.errors import AssetError
 
 FOLDER = "evidence"
 POINTS_FILE = "points.csv"
 STUDIES_FILE = "studies.json"
 MODELS_FILE = "models.json"
-COLUMNS = tuple(field.name for field in fields(QualityPoint))
+RATES_FILE = "learning_rates.csv"
 
 READERS: dict[Any, Callable[[str], Any]] = {
     bool: lambda text: {"yes": True, "no": False}[text],
     float: float,
     float | None: lambda text: float(text) if text else None,
+    int: int,
     int | None: lambda text: int(text) if text else None,
 }
 """How a cell becomes a field of that type; any other type is the text itself."""
-READER_OF = {each.name: READERS.get(each.type, str) for each in fields(QualityPoint)}
 
 
 @lru_cache(maxsize=8)
@@ -50,33 +51,37 @@ def load_evidence(assets: Path) -> Evidence:
 
 def read_points(path: Path) -> list[QualityPoint]:
     """The rows of points.csv."""
+    return _read_table(QualityPoint, path)
+
+
+def read_learning_rates(assets: Path) -> list[BestRate]:
+    """The rows of learning_rates.csv. Most are of studies in points.csv; the others have no quality by rank."""
+    return _read_table(BestRate, assets / FOLDER / RATES_FILE)
+
+
+def _read_table(row: type, path: Path) -> list[Any]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            check_columns(reader.fieldnames)
-            return [_point(cells, line, path.name) for line, cells in enumerate(reader, start=2)]
+            reader, readers = csv.DictReader(file), {each.name: READERS.get(each.type, str) for each in fields(row)}
+            if tuple(reader.fieldnames or ()) != tuple(readers):
+                raise AssetError(f"{path.name}: the columns must be {', '.join(readers)}, in this order.")
+            return [row(**_cells(cells, readers, line, path.name)) for line, cells in enumerate(reader, start=2)]
     except FileNotFoundError:
         raise AssetError(f"{path.name}: no such file in {path.parent}; restore it from the repository.") from None
 
 
-def check_columns(names: Sequence[str] | None) -> None:
-    """AssetError unless points.csv has these columns."""
-    if tuple(names or ()) != COLUMNS:
-        raise AssetError(f"{POINTS_FILE}: the columns must be {', '.join(COLUMNS)}, in this order.")
-
-
-def _point(cells: dict[str, str], line: int, file: str) -> QualityPoint:
-    if cells.keys() != READER_OF.keys() or None in cells.values():
+def _cells(cells: dict[str, str], readers: Mapping[str, Callable[[str], Any]], line: int, file: str) -> dict[str, Any]:
+    if cells.keys() != readers.keys() or None in cells.values():
         raise AssetError(f"{file}: row {line} has more or fewer cells than there are columns; add or remove some.")
     values: dict[str, Any] = {}
     for name, text in cells.items():
         try:
-            values[name] = READER_OF[name](text)
+            values[name] = readers[name](text)
         except (KeyError, ValueError):
             raise AssetError(
                 f"{file}: row {line}, {name}: {text!r} is not a value of this column; correct the cell or empty it."
             ) from None
-    return QualityPoint(**values)
+    return values
 
 
 def _row(kind: type, row: Any, file: str, key: str) -> Any:

@@ -3,14 +3,24 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, TypeAdapter
 
 from rankviz.catalog.hardware import read_rows
 from rankviz.catalog.schema import Count, Day, Link, NotNegative, Positive, Rate, Text, check_sorted, strict, validate
-from rankviz.catalog.studies import FOLDER, MODELS_FILE, POINTS_FILE, STUDIES_FILE, load_evidence, read_points
+from rankviz.catalog.studies import (
+    FOLDER,
+    MODELS_FILE,
+    POINTS_FILE,
+    RATES_FILE,
+    STUDIES_FILE,
+    load_evidence,
+    read_learning_rates,
+    read_points,
+)
 from rankviz.core.studies.lines import FULL, LABEL_LENGTH, BaseModel, QualityPoint, Study
+from rankviz.core.studies.rates import BestRate
 from rankviz.errors import AssetError
 
 StudyId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
@@ -33,7 +43,7 @@ def _ranks_and_rates_belong_together(row: QualityPoint) -> None:
 STUDY = strict(
     Study,
     laws=_tuned_per_rank_is_tuned_per_method,
-    optional=("own",),
+    optional=("own", "expert_scheme"),
     study_id=StudyId,
     label=Annotated[str, Field(min_length=1, max_length=LABEL_LENGTH)],
     citation=Text,
@@ -46,7 +56,14 @@ STUDY = strict(
     own=Literal[False],
 )
 BASE_MODEL = strict(
-    BaseModel, base_model=Text, model_id=Text | None, family=Text, parameters=Positive | None, source=Text, checked=Day
+    BaseModel,
+    optional=("has_experts",),
+    base_model=Text,
+    model_id=Text | None,
+    family=Text,
+    parameters=Positive | None,
+    source=Text,
+    checked=Day,
 )
 POINT = strict(
     QualityPoint,
@@ -68,14 +85,26 @@ POINT = strict(
     train_seconds=Rate | None,
     table=Text,
 )
+BEST_RATE = strict(
+    BestRate,
+    study_id=StudyId,
+    base_model=Text,
+    task=Text,
+    method=Text,
+    rank=Positive,
+    best_learning_rate=Rate,
+    source=Text,
+    checked=Day,
+)
 
 
 def check(assets: Path) -> None:
-    """Raise AssetError with file, row, field and remedy unless all three files are as they must be."""
+    """Raise AssetError with file, row, field and remedy unless all four files are as they must be."""
     folder = assets / FOLDER
     check_sorted(STUDIES_FILE, read_rows(folder / STUDIES_FILE, "studies"), STUDY, "study_id")
     check_sorted(MODELS_FILE, read_rows(folder / MODELS_FILE, "models"), BASE_MODEL, "base_model")
-    _check_points(read_points(folder / POINTS_FILE))
+    _check_table(POINTS_FILE, POINT, read_points(folder / POINTS_FILE))
+    _check_table(RATES_FILE, BEST_RATE, read_learning_rates(assets))
     evidence = load_evidence(assets)
     for line in evidence.lines:
         if len(set(line.ranks)) < len(line.ranks):
@@ -91,10 +120,10 @@ def check(assets: Path) -> None:
             raise AssetError(f"{name}: row {unused[0]!r} has no points in {POINTS_FILE}; add some, or remove it.")
 
 
-def _check_points(points: Iterable[QualityPoint]) -> None:
-    schema, before = TypeAdapter(POINT), ""
+def _check_table(file: str, row: Any, points: Iterable[QualityPoint | BestRate]) -> None:
+    schema, before = TypeAdapter(row), ""
     for line, point in enumerate(points, start=2):
-        validate(schema, asdict(point), f"{POINTS_FILE}: row {line}")
+        validate(schema, asdict(point), f"{file}: row {line}")
         if point.study_id < before:
-            raise AssetError(f"{POINTS_FILE}: row {line} is out of order: move it to the rows of {point.study_id!r}.")
+            raise AssetError(f"{file}: row {line} is out of order: move it to the rows of {point.study_id!r}.")
         before = point.study_id

@@ -10,6 +10,7 @@ from rankviz.cli.options import Option
 from rankviz.cli.shared import (
     Accum,
     Batch,
+    ExpertRank,
     Flag,
     Model,
     Targets,
@@ -40,6 +41,7 @@ def question(
     moe: Annotated[
         str, Option(help="Experts: default, linear-only, peft-remap, unsloth or target-parameters.")
     ] = "default",
+    expert_rank: ExpertRank = "r",
     unsloth_class: UnslothClass = "FastLanguageModel",
     text_only: TextOnly = False,
     finetune_vision_layers: VisionFlag = None,
@@ -86,6 +88,7 @@ def question(
             use_dora=dora,
             modules_to_save=names_in(modules_to_save),
             moe_scheme=moe,
+            expert_rank=expert_rank,
             unsloth_class=unsloth_class,
             text_only=text_only,
             finetune_vision_layers=finetune_vision_layers,
@@ -137,9 +140,12 @@ def _data(
 
 
 def asking(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the question's options before its own. It takes the Question first."""
-    options = inspect.signature(question).parameters
+    """The command with the question's options before its own. It takes the Question first. Where it takes `parameters`,
+    it needs no model."""
+    options = dict(inspect.signature(question).parameters)
     own = list(inspect.signature(command).parameters.values())[1:]
+    if any(option.name == "parameters" for option in own):
+        options["model"] = options["model"].replace(default="")
 
     @wraps(command)
     def call(**values) -> None:

@@ -12,6 +12,7 @@ from rankviz.cli.shared import Force, Json, print_json, table
 from rankviz.core.accuracy.basis import in_words
 from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
 from rankviz.core.cost.question import Question
+from rankviz.core.lora.moe_notes import experts_at
 from rankviz.core.model.spec import WHOLE
 from rankviz.units import memory_span, money_span, time_span
 
@@ -45,12 +46,18 @@ def estimate(question: Question, plot: Plot = None, force: Force = False, as_jso
     tight = any(rank.fit == "tight" for rank in answer.estimate.ranks)
     loading = any(rank.memory.fuller_while_loading for rank in answer.estimate.ranks)
     heads = ["r", "alpha", "Trainable", "Share", "File", "Memory (nvidia-smi)", "Time", "Cost", "Fit"]
+    experts = {rank.r: experts_at(answer.estimate.plan, rank.r) for rank in answer.estimate.ranks}
+    heads += ["Experts"] if any(experts.values()) else []
     meaning = f"Tight: {tight_meaning(api.workspace.assumptions)} on this GPU." if tight else ""
     table(
         f"{model.id}: {model.total_parameters:,} parameters" + (f", on {gpu.name}" if gpu else ""),
         [*heads, "While loading"] if loading else heads,
         [
-            [*_row(rank, answer), *([memory_span(rank.memory.loading_band)] if loading else [])]
+            [
+                *_row(rank, answer),
+                *filter(None, [experts[rank.r]]),
+                *([memory_span(rank.memory.loading_band)] if loading else []),
+            ]
             for rank in answer.estimate.ranks
         ],
         notes=[in_words(answer.basis), *filter(None, [meaning, assumed]), *answer.estimate.notes],

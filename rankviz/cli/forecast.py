@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rankviz.api import Api
-from rankviz.cli.shared import Json, Model, print_json, table
+from rankviz.cli.shared import Json, print_json, table
 from rankviz.core.advice.use_case import DEFAULT, NAMES
-from rankviz.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Forecast
@@ -15,39 +14,44 @@ if TYPE_CHECKING:
 
 
 def forecast(
-    model: Model,
+    model: Annotated[str, typer.Argument(help="Any name, or a model with the sweep of --runs.")] = "",
     use_case: Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")] = DEFAULT,
-    base: Annotated[
-        bool, typer.Option("--base", help="The model is a base model; its name decides by default.")
-    ] = False,
-    instruct: Annotated[bool, typer.Option("--instruct", help="The model is instruction-tuned.")] = False,
+    parameters: Annotated[
+        float | None, typer.Option(help="Parameters of a model that has no name here, such as 125e6.")
+    ] = None,
+    base: Annotated[bool, typer.Option("--base/--instruct", hidden=True)] = False,
     metric: Annotated[str | None, typer.Option(help="score (points, the default) or loss (% of the loss).")] = None,
     runs: Annotated[
         str | None, typer.Option(help="A sweep with finished runs at two ranks or more: adds their own forecast.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Forecast quality by rank from published studies, and between the ranks of your own runs."""
+    """Forecast quality by rank from published studies, and between the ranks of your own runs.
+
+    The published forecast is the same for every model, so the model need not be one that can be read.
+    """
     from rankviz.core.forecast.json import as_json as forecast_json
     from rankviz.core.forecast.json import bent_json
 
-    if base and instruct:
-        raise InvalidSettingError("Give --base or --instruct, not both.")
-    kind = base if base or instruct else None
-    answer, bent = Api().forecasts.answer(model, use_case, base=kind, metric=metric, runs=runs)
+    answer, bent = Api().forecasts.answer(model, use_case, metric=metric, runs=runs, parameters=parameters)
     if as_json:
         own = {"bent": bent_json(bent)} if bent else {}
         return print_json(forecast_json(answer) | own)
-    _print(answer, model)
+    _print(answer)
     if bent:
         print_bent(bent)
 
 
-def _print(answer: "Forecast", model: str) -> None:
-    from rankviz.core.forecast.words import KINDS, UNIT_WORDS
+def _print(answer: "Forecast") -> None:
+    from rankviz.core.forecast.words import UNIT_WORDS
 
+    print(answer.heading)
+    for fact in answer.facts:
+        print(f"- {fact}")
+    if not answer.ranks:
+        return
     table(
-        f"{model}, {KINDS[answer.kind]}: shortfall from r = {answer.reference_rank}, {UNIT_WORDS[answer.unit]}",
+        f"Shortfall from r = {answer.reference_rank}, {UNIT_WORDS[answer.unit]}",
         ["Rank", "Median", "50 % band", "80 % band", "Published lines"],
         [
             [
@@ -59,7 +63,7 @@ def _print(answer: "Forecast", model: str) -> None:
             ]
             for rank in answer.ranks
         ],
-        notes=list(answer.sentences),
+        notes=list(answer.sentences[1 + len(answer.facts) :]),
     )
 
 
@@ -77,8 +81,10 @@ def print_bent(bent: "BentForecast") -> None:
                 str(rank.r),
                 "" if rank.measured is None else f"{rank.measured:.4f}",
                 f"{rank.median:.4f}",
-                f"{rank.low_50:.4f} to {rank.high_50:.4f}",
-                f"{rank.low_80:.4f} to {rank.high_80:.4f}",
+                *(
+                    "" if low is None else f"{low:.4f} to {high:.4f}"
+                    for low, high in ((rank.low_50, rank.high_50), (rank.low_80, rank.high_80))
+                ),
             ]
             for rank in bent.ranks
         ],

@@ -12,6 +12,7 @@ from rankviz.api import Api
 from rankviz.cli.shared import (
     Accum,
     Batch,
+    ExpertRank,
     Flag,
     Json,
     Model,
@@ -41,6 +42,7 @@ def probe(
     alpha: Annotated[str, typer.Option(help="r, 2r or a number.")] = "r",
     rslora: UseRslora = False,
     dora: UseDora = False,
+    expert_rank: ExpertRank = "r",
     unsloth_class: UnslothClass = "FastLanguageModel",
     text_only: TextOnly = False,
     finetune_vision_layers: VisionFlag = None,
@@ -90,6 +92,7 @@ def probe(
             target_modules=targets_in(targets),
             use_rslora=rslora,
             use_dora=dora,
+            expert_rank=expert_rank,
             unsloth_class=unsloth_class,
             text_only=text_only,
             finetune_vision_layers=finetune_vision_layers,

@@ -15,6 +15,9 @@ Model = Annotated[str, Argument(help="A catalogue id, a Hub id, a folder or a co
 Targets = Annotated[str, Option(help="all-linear, attention, mlp, qv, unsloth, or module names: NAME,NAME.")]
 UseRslora = Annotated[bool, Option("--rslora", help="Scale by alpha / sqrt(r).")]
 UseDora = Annotated[bool, Option("--dora", help="Add DoRA's magnitude vectors.")]
+ExpertRank = Annotated[
+    str, Option(help="Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number.")
+]
 UnslothClass = Annotated[str, Option(help="Under Unsloth: FastLanguageModel or FastModel.")]
 TextOnly = Annotated[
     bool, Option("--text-only", help="Under Unsloth: load the text model of a multimodal checkpoint alone.")

@@ -9,6 +9,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json.advice import advice_json
+from rankviz.catalog.raw_results import COLUMNS_HELP, NEEDED
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, fail, print_json, table
 from rankviz.cli.typer_options import Commands
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from rankviz.core.studies.lines import Study
 
 UseCaseOption = Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")]
+FILES_HELP = (
+    "CSV files with one trained run per row, or JSON result files of PEFT's method comparison. Columns of a CSV: "
+    f"{COLUMNS_HELP}. The first {len(NEEDED)} are needed; others may be left out, and unknown ones are ignored."
+)
 evidence = Commands(no_args_is_help=True, help="List, add and remove rank studies.")
 
 
@@ -28,27 +33,32 @@ def advise(
     question: Question,
     use_case: UseCaseOption = DEFAULT,
     forgetting: Annotated[bool, typer.Option("--forgetting", help="The base model must keep its abilities.")] = False,
+    parameters: Annotated[
+        float | None, typer.Option(help="Parameters of a model that has no name here, such as 125e6.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Recommend a rank, alpha, learning rate and targets, with reasons and confidence."""
+    """Recommend a rank, alpha, learning rate and targets, with reasons.
+
+    The use case decides, so the model need not be one that can be read; costs need one.
+    """
     from rankviz.core.advice import words
-    from rankviz.core.advice.forecast_words import forecast_sentence
-    from rankviz.core.advice.own_words import own_sentence
-    from rankviz.core.advice.reasons import reasons
     from rankviz.core.fit.words import fit_in_words
 
     if len(question.ranks) != 1:
         raise InvalidSettingError("advise recommends the rank: give -r at most once.")
-    answer = Api().advice.advise(question, Goal(use_case=use_case, forgetting=forgetting))
+    answer = Api().advice.advise(question, Goal(use_case=use_case, forgetting=forgetting), parameters)
     if as_json:
         return print_json(advice_json(answer))
     advice = answer.advice
-    print(f"{answer.model_id}: {words.take(advice)}.")
-    print(" ".join((*words.main_sentences(advice), own_sentence(answer.own) if answer.own else "")).rstrip())
-    print(f"{forecast_sentence(advice, answer.forecast)} {fit_in_words(answer.setting)}")
-    print("".join(f"{note}\n" for note in answer.setting.notes))
+    own = words.own_sentence(answer.own) if answer.own else ""
+    fit = fit_in_words(answer.setting) if answer.setting else ""
+    print(f"{answer.model_id or 'Your model'}: {words.take(advice)}.")
+    print(" ".join(filter(None, (*words.main_sentences(advice), own))))
+    print(" ".join(filter(None, (words.confidence_in_words(advice), words.forecast_sentence(advice, answer.forecast)))))
+    print("".join(f"{note}\n" for note in filter(None, (fit, *answer.notes))))
     print("Reasons")
-    for reason in reasons(advice):
+    for reason in words.reasons(advice):
         print(f"- {reason.text} [{reason.source}]")
     print("\nWhat would change the recommendation")
     for text in words.would_change(advice):
@@ -65,7 +75,8 @@ def list_studies(
     api = Api()
     rows = _near_rows(api, model, use_case) if model else _study_rows(api)
     if as_json:
-        return print_json({"rows": rows, "added": list(api.studies.added())})
+        rates = [each._asdict() for each in api.studies.rate_by_rank()]
+        return print_json({"rows": rows, "added": list(api.studies.added()), "rate_by_rank": rates})
     table(
         f"Published studies nearest to {model}"
         if model
@@ -76,13 +87,14 @@ def list_studies(
             f"{row['label']}: {row['source'] or row['citation'] + '.'} {row['caveat']}"
             for row in {row["label"]: row for row in rows}.values()
         ]
+        + [each.in_words for each in api.studies.rate_by_rank()]
         + [f"Added here: {name}" for name in api.studies.added()],
     )
 
 
 @evidence.command()
-def add(files: Annotated[list[Path], typer.Argument(help="Result files of PEFT's method comparison.")]) -> None:
-    """Add result files as studies, shown beside the published ones."""
+def add(files: Annotated[list[Path], typer.Argument(help=FILES_HELP)]) -> None:
+    """Add your own results as studies, shown beside the published ones and never counted with them."""
     added = Api().studies.add(files)
     if added.files:
         print(
@@ -110,7 +122,7 @@ def _near_rows(api: Api, model: str, use_case: str) -> list[dict]:
 
     return [
         _row(near.line.study, near.line.model.base_model, sum(len(line.points) for line in near.lines), near.in_words)
-        for near in api.studies.near(model, use_case, LORA_METHODS, FACETS)
+        for near in api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
     ]
 
 

@@ -33,7 +33,7 @@ class Format(NamedTuple):
     tool: str = ""
     """Its name, where it isn't the framework's."""
     names_experts: bool = True
-    """Whether it has PEFT's target_parameters."""
+    """Whether it has PEFT's target_parameters and rank_pattern."""
     beside: tuple[tuple[str, Callable[[Recipe], str]], ...] = ()
     """Other files that it needs, by name."""
     trains: bool = True

@@ -21,6 +21,7 @@ def adapter_config(recipe: Recipe) -> str:
                 "bias": "none",
                 "target_modules": modules if isinstance(modules, str) else list(modules),
                 "target_parameters": list(recipe.target_parameters) or None,
+                **recipe.patterns,
                 "modules_to_save": list(recipe.modules_to_save) or None,
                 "use_rslora": lora.use_rslora,
                 "use_dora": lora.use_dora,

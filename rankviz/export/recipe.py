@@ -48,7 +48,7 @@ class Recipe:
     """What trains with these names, where the tool reaches modules by a rule of its own or names no experts; None where
     training is refused or where it is the plan."""
     names_experts: bool = True
-    """Whether the tool can name fused experts (PEFT's target_parameters)."""
+    """Whether the tool can name fused experts and their rank (PEFT's target_parameters and rank_pattern)."""
     adapter_parameters: int
     learning_rate: float = LEARNING_RATE
     notes: tuple[str, ...] = ()
@@ -76,6 +76,11 @@ class Recipe:
     def target_parameters(self) -> tuple[str, ...]:
         """Fused experts, where the scheme names them."""
         return self.plan.target_parameters if self.names_experts else ()
+
+    @property
+    def patterns(self) -> dict[str, dict[str, float]]:
+        """PEFT's rank_pattern and alpha_pattern, where experts have a rank of their own."""
+        return self.plan.patterns(self.lora)
 
     @property
     def modules_to_save(self) -> tuple[str, ...]:
@@ -182,8 +187,8 @@ def recipe(
 ) -> Recipe:
     """The question's adapter at one rank, for a tool that trains by `framework`.
 
-    names_experts: whether the tool has target_parameters. tool: its name, if it isn't the framework's. reached: the
-    tool's own rule from names to modules, if it has one.
+    names_experts: whether the tool has target_parameters and rank_pattern. tool: its name, if it isn't the framework's.
+    reached: the tool's own rule from names to modules, if it has one.
     """
     number(learning_rate, "Learning rate", 0, 1, above=True)
     requested, chosen = question.lora_at(r), question.training.framework
@@ -197,10 +202,15 @@ def recipe(
     wanted, refusal = wanted_plan(model, requested, chosen, training, tool)
     if refusal:
         chosen = framework
+    told, notes = wanted, [*refusal]
+    if not names_experts and wanted.expert_rank != "r":
+        requested = replace(requested, expert_rank="r")
+        told, _ = wanted_plan(model, requested, chosen, training, tool)
+        notes.append(f"{tool} has no setting for rank_pattern, so with this file experts have rank r.")
     written = best_way(
-        model, requested, wanted, chosen, training, names_experts=names_experts, tool=tool, reached=reached
+        model, requested, told, chosen, training, names_experts=names_experts, tool=tool, reached=reached
     )
-    notes = [*refusal, *written.notes]
+    notes += written.notes
     count = None if written.trained is None else written.trained.parameters(r)
     if count is not None and count != wanted.parameters(r):
         notes.append(

@@ -116,7 +116,13 @@ def _trained(
     if paths is None and (parameters or not model.has_experts):
         return plan, ()
     names = plan.target_modules if paths is None else paths
-    as_written = replace(lora, target_modules=names, modules_to_save=plan.modules_to_save, moe_scheme="default")
+    as_written = replace(
+        lora,
+        target_modules=names,
+        modules_to_save=plan.modules_to_save,
+        moe_scheme="default",
+        expert_rank=plan.expert_rank,
+    )
     notes: tuple[str, ...] = ()
     if plan.target_parameters:
         notes = (f"{tool} has no setting for target_parameters, so this file does not name the experts.",)

@@ -15,7 +15,6 @@ from rankviz.figures.adapter.energy import EnergyInfo, energy_figure, energy_inf
 from rankviz.figures.adapter.modules import ModulesInfo, modules_figure, modules_info
 from rankviz.figures.adapter.spectrum import SpectrumInfo, spectrum_figure, spectrum_info
 from rankviz.figures.files import plot_file, write_figure
-from rankviz.figures.forecast import ForecastInfo, forecast_figure, forecast_info
 from rankviz.figures.hero.axes import X_LABELS
 from rankviz.figures.hero.chart import HeroInfo, hero_figure, hero_info
 from rankviz.figures.hero.compare import CompareInfo, compare_figure, compare_info
@@ -35,7 +34,6 @@ __all__ = [
     "AccuracyInfo",
     "CompareInfo",
     "EnergyInfo",
-    "ForecastInfo",
     "HeroInfo",
     "MemoryInfo",
     "ModulesInfo",
@@ -52,8 +50,6 @@ __all__ = [
     "compare_info",
     "energy_figure",
     "energy_info",
-    "forecast_figure",
-    "forecast_info",
     "hero_figure",
     "hero_info",
     "memory_figure",

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from rankviz import units
-from rankviz.core.advice.reasons import metric_in_words
+from rankviz.core.advice.words import metric_in_words
 from rankviz.core.studies.nearest import Near
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.study_lines import (

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from rankviz.core.advice.reasons import metric_in_words
-from rankviz.core.advice.words import rate_text
+from rankviz.core.advice.words import metric_in_words, rate_text
 from rankviz.core.studies.adapter_size import AdapterSize
 from rankviz.core.studies.lines import Line, QualityPoint
 from rankviz.core.studies.nearest import Near
@@ -39,6 +38,7 @@ SHAPES = (
     "hourglass", "bowtie", "triangle-left", "triangle-right", "octagon", "hexagram", "diamond-tall", "diamond-wide",
     "star-square", "star-diamond", "star-triangle-up", "star-triangle-down", "hexagon2", "triangle-ne", "triangle-se",
     "triangle-sw", "triangle-nw", "circle-cross", "circle-x", "square-cross", "square-x", "diamond-cross", "diamond-x",
+    "asterisk", "hash", "y-up", "y-down", "y-left", "y-right", "arrow-up", "arrow-down", "arrow-left", "arrow-right",
 )  # fmt: skip
 
 

@@ -127,14 +127,13 @@ def _environment(where: Environment) -> Iterable[str]:
 def _adapter(record: RunRecord, file_bytes: int, targets: Any) -> Iterable[Fact]:
     lora = record.request.lora
     named = ", ".join(map(str, targets)) if isinstance(targets, list | tuple) else str(targets or lora.target_modules)
-    variants = [name for name, used in (("rsLoRA", lora.use_rslora), ("DoRA", lora.use_dora)) if used]
     yield "Rank r", str(lora.r)
     yield "lora_alpha", f"{lora.lora_alpha:g}"
     yield "Learning rate", f"{record.request.learning_rate:g}"
     yield "Seed", str(record.request.seed)
     yield "Target modules", named
-    if variants:
-        yield "Variant", ", ".join(variants)
+    if lora.variants:
+        yield "Variant", ", ".join(lora.variants)
     if record.trainable_parameters is not None:
         yield "Trainable parameters", f"{record.trainable_parameters:,}"
     yield "File", f"{file_bytes:,} bytes"

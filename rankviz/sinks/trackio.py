@@ -73,6 +73,7 @@ def config(run: RunFacts, sweep: SweepFacts) -> Mapping[str, Any]:
         "target_modules": request.lora.target_modules,
         "use_rslora": request.lora.use_rslora,
         "use_dora": request.lora.use_dora,
+        "expert_rank": request.lora.expert_rank,
         "learning_rate": request.learning_rate,
         "seed": request.seed,
         "framework": training.framework,

@@ -11,7 +11,7 @@ from rankviz.core.bounds import UNPRINTABLE
 from rankviz.core.cost.data import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES
 from rankviz.core.cost.question import MAX_USD_PER_HOUR
 from rankviz.core.cost.setup import MAX_ACCUMULATION, MAX_BATCH, MAX_LENGTH, MAX_TRAINING_TOKENS
-from rankviz.core.lora.config import MAX_ALPHA, MAX_RANK, PRESETS, UNSLOTH_CLASSES
+from rankviz.core.lora.config import EXPERT_RANKS, MAX_ALPHA, MAX_RANK, PRESETS, UNSLOTH_CLASSES
 from rankviz.core.lora.targets import names_in
 from rankviz.errors import InvalidSettingError
 from rankviz.export.formats import FORMATS
@@ -55,6 +55,13 @@ def _one_of(choices: list) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def _expert_rank(text: str) -> str:
+    try:
+        return text if text in EXPERT_RANKS else str(_whole(1, MAX_RANK)(text))
+    except ValueError as error:
+        raise ValueError(f"one of {', '.join(EXPERT_RANKS)}, or {error}") from None
 
 
 def _flag(text: str) -> bool:
@@ -127,6 +134,7 @@ PARAMS = {
     "rslora": Param("use_rslora", _flag),
     "dora": Param("use_dora", _flag),
     "moe": Param("moe_scheme", _one_of(question.MOE_SCHEMES)),
+    "expert_rank": Param("expert_rank", _expert_rank),
     "parts": Param("parts", _parts),
     "text_only": Param("text_only", _flag),
     "class": Param("unsloth_class", _one_of(list(UNSLOTH_CLASSES))),

@@ -77,11 +77,16 @@ def build_app(api: Api) -> gr.Blocks:
             result = restore(api, dict(request.query_params))
             # What the address leaves as it is stays untouched: someone may have typed meanwhile.
             given = {name: value for name, value in result.question.items() if value != DEFAULTS[name]}
-            can_measure = {exploring.measure: gr.Button(interactive=True)}
+            can_measure = {button: gr.Button(interactive=True) for button in exploring.measure.values()}
             form = training.fill["fn"](result.training_sweep)
             return put(result._asdict(), restored) | put(given, exploring.question) | can_measure | form
 
-        filled = [*restored.values(), *exploring.question.values(), exploring.measure, *training.fill["outputs"]]
+        filled = [
+            *restored.values(),
+            *exploring.question.values(),
+            *exploring.measure.values(),
+            *training.fill["outputs"],
+        ]
         loaded = app.load(load, None, filled, **quiet())
         loaded.then(None, js="() => RankViz.restored()")
         loaded.then(**exploring.fit).then(**exploring.restored)
@@ -108,13 +113,17 @@ def build_app(api: Api) -> gr.Blocks:
         shown.then(**running.draw).then(_opened_address, opened_runs, where, **quiet())
         to["adapter"].then(**adapting.choices)
         question_inputs = {**exploring.question, "data_file": exploring.data_file}
-        measuring = gr.on([exploring.measure.click], **train.measuring(api, training, question_inputs, tabs))
+        measuring = [
+            gr.on([button.click], **train.measuring(api, training, question_inputs, tabs, mode))
+            for mode, button in exploring.measure.items()
+        ]
         training.started.then(**running_now.draw)
         picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **clicked())
-        measuring.success(**training.draw).then(None, js=scripts.READY)
+        for measured in measuring:
+            measured.success(**training.draw).then(None, js=scripts.READY)
         picked.then(**training.draw)
         picked.then(**training.fill)
-        for after in (measuring.success, picked.then, training.started.success):
+        for after in (*(measured.success for measured in measuring), picked.then, training.started.success):
             after(lambda sweep: (sweep, ""), training.sweep_id, opened_runs, **quiet()).then(
                 _opened_address, opened_runs, where, **quiet()
             )

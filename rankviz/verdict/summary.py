@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rankviz import units
+from rankviz.core.forecast.bent import APART, BentRank
 from rankviz.core.forecast.decision import Decision, FinishedAdapter
-from rankviz.core.forecast.mixture import BentRank
+from rankviz.core.forecast.looks import RateLook, ScoreLook
 from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.metric import LOSS
 from rankviz.core.spectrum.spectrum import FEW_STEPS
@@ -15,6 +16,9 @@ from rankviz.verdict.words import ENOUGH_SEEDS, names
 
 SETTLED, PARTLY, OPEN, UNTESTED = "Settled", "Partly settled", "Not settled", "Not tested"
 SHIP = "Smallest good adapter"
+COPIES = "Different seeds gave identical {}: check that each seed is a run of its own."
+DIFFER, ALIKE = "More than noise", "Within noise"
+"""Of two runs beside the noise of their repeats. Only several seeds of each would test it."""
 TOO_SHORT = "Too few steps"
 """Instead of SETTLED and PARTLY: the test holds for so short a training, and says little of a longer one."""
 
@@ -60,6 +64,8 @@ def summary(
     *,
     steps: int = FEW_STEPS,
     not_here: str = "",
+    rate: RateLook | None = None,
+    score: ScoreLook | None = None,
 ) -> tuple[Answer, ...]:
     """The three answers, as far as they are known.
 
@@ -69,10 +75,12 @@ def summary(
         reading: Of its best fast curve.
         steps: Of its shortest run.
         not_here: Why the adapter to ship cannot be downloaded, as a sentence.
+        rate: Of a sweep of one rank at several learning rates.
+        score: Of a sweep by a score, where no verdict compares its ranks.
     """
     return tuple(
         _after_few(each, steps) if each.about == "How sure" else _elsewhere(each, not_here)
-        for each in _answers(verdict, decision, reading)
+        for each in (_of_rates(rate) if rate else _answers(verdict, decision, reading, score))
     )
 
 
@@ -82,7 +90,7 @@ def _after_few(answer: Answer, steps: int) -> Answer:
     only = (
         f"Training had only {units.counted(steps, 'step')}: this says little, and longer training may change the ranks."
     )
-    value = TOO_SHORT if answer.value in (SETTLED, PARTLY) else answer.value
+    value = TOO_SHORT if answer.value in (SETTLED, PARTLY, DIFFER) else answer.value
     return answer._replace(value=value, sentence=f"{answer.sentence} {only}")
 
 
@@ -92,9 +100,26 @@ def _elsewhere(answer: Answer, not_here: str) -> Answer:
     return answer._replace(sentence=f"{answer.sentence} {not_here}")
 
 
-def _answers(verdict: Verdict | None, decision: Decision | None, reading: Reading | None) -> tuple[Answer, ...]:
+def _of_rates(rate: RateLook) -> tuple[Answer, ...]:
+    first, *more = rate.sentences
+    after = next(place for place, each in enumerate(more) if each.startswith("Do next"))
+    sure = UNTESTED if rate.differs is None else DIFFER if rate.differs else ALIKE
+    return (
+        Answer("Better learning rate", f"{rate.best:g}", first),
+        Answer("How sure", sure, " ".join(more[:after]) or "The other rate diverged."),
+        Answer("Train next", f"r = {rate.r}" if len(more) > after + 1 else "Quick look", " ".join(more[after:])),
+    )
+
+
+def _answers(
+    verdict: Verdict | None, decision: Decision | None, reading: Reading | None, score: ScoreLook | None
+) -> tuple[Answer, ...]:
     if decision:
         answers = [_train(decision, verdict), _ship(decision.ship)]
+        if not decision.settled:
+            return tuple(filter(None, [*answers, _apart(decision)]))
+    elif score:
+        return (Answer("Train next", f"r = {score.pick}", " ".join(score.sentences[1:])),)
     elif _of_one_training(verdict, reading):
         return _enough(reading), _truncated(reading), _one_training(reading)
     elif verdict and len(verdict.ranks) > 1:
@@ -109,18 +134,25 @@ def _answers(verdict: Verdict | None, decision: Decision | None, reading: Readin
 
 def _train(decision: Decision, verdict: Verdict | None) -> Answer:
     rank = next(each for each in decision.forecast.ranks if each.r == decision.train_rank)
-    if decision.forecast.third_run:
-        return Answer("Train next", f"r = {rank.r}", _between(decision))
     best = _best_rank(decision, verdict)
     trained = "Best rank so far" if rank.r == best else "Smallest good rank so far"
     about = "Train next" if rank.measured is None else trained
     return Answer(about, f"r = {rank.r}", _why(decision, rank, best))
 
 
-def _between(decision: Decision) -> str:
-    losses = [run.loss for run in decision.forecast.runs]
-    gap = LOSS.explained(max(losses) - min(losses))
-    return f"A run between these two would show how the loss falls: they differ by {gap}, more than the noise of a run."
+def _apart(decision: Decision) -> Answer:
+    """How sure a quick look is: its two ranks, in the noise of its repeats."""
+    runs, noise = decision.forecast.runs, decision.forecast.noise_nats
+    low, high = runs[0], runs[-1]
+    gap = abs(low.loss - high.loss)
+    differ = f"r = {low.r} and r = {high.r} differ by {LOSS.explained(gap)}"
+    if noise is None:
+        return Answer("How sure", UNTESTED, f"{differ}. The noise of one run is not known: no rank was trained twice.")
+    if noise == 0:
+        return Answer("How sure", UNTESTED, f"{differ}. {COPIES.format('losses')}")
+    repeats = units.counted(sum(run.runs - 1 for run in runs), "repeat")
+    times = f"{gap / noise:.1f} times the noise of one run (from {repeats})"
+    return Answer("How sure", DIFFER if gap > APART * noise else ALIKE, f"{differ}, {times}.")
 
 
 def _best_rank(decision: Decision, verdict: Verdict | None) -> int:
@@ -134,7 +166,7 @@ def _why(decision: Decision, rank: BentRank, best: int) -> str:
         return "It has the lowest loss, and every lower rank is worse by more than the noise."
     if decision.settled:
         return f"It is the smallest rank that these runs cannot distinguish from the best one, r = {best}."
-    within = LOSS.explained(decision.tolerance, ".3g")
+    within = LOSS.explained(decision.within, ".3g")
     if rank.r == best:
         return f"It has the lowest loss, and no lower rank here comes within {within} of it."
     sense = "estimated" if rank.measured is None else "measured"
@@ -146,7 +178,7 @@ def _lower_still(r: int) -> str:
 
 
 def _loss(rank: BentRank) -> float:
-    return rank.median if rank.measured is None else rank.measured
+    return rank.median
 
 
 def _ship(ship: FinishedAdapter | None) -> Answer | None:
@@ -226,8 +258,7 @@ def _only(verdict: Verdict) -> Answer:
 
 def _how_sure(verdict: Verdict) -> Answer:
     if verdict.noise.copies:
-        why = f"Different seeds gave identical {verdict.metric.nouns}: check that each seed is a run of its own."
-        return Answer("How sure", UNTESTED, why)
+        return Answer("How sure", UNTESTED, COPIES.format(verdict.metric.nouns))
     if verdict.unknown:
         reason = f"{verdict.unknown[0].upper()}{verdict.unknown[1:]}"
         why = f"{reason}, so a difference may be chance: {ENOUGH_SEEDS} seeds per rank would test it."

@@ -213,7 +213,7 @@ def _borrowed(verdict: Verdict, borrowed: Borrowed | None) -> Iterable[str]:
     assumed = ""
     if verdict.metric is LOSS:
         assumed = (
-            f" Forecasts between runs and fast curves assume {TOLERANCE_NATS:g} nats, the value they were checked with"
+            f" Fast curves assume {TOLERANCE_NATS:g} nats, the value they were checked with"
             f"{'; where runs vary more, they are less certain than they look' * (borrowed.sd > TOLERANCE_NATS)}."
         )
     yield (

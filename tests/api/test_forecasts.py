@@ -1,6 +1,5 @@
 """Forecasts by model and use case, and bent by a sweep's own runs."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -10,8 +9,8 @@ from rankviz.api import Api
 from rankviz.core.advice.use_case import NAMES
 from rankviz.core.forecast.json import as_json, bent_json
 from rankviz.core.forecast.own_runs import measured_cells, measured_rank
-from rankviz.errors import InvalidSettingError, RunNotFoundError, UnknownModelError
-from rankviz.export.chat import has_chat_template, is_chat_model
+from rankviz.core.studies.lines import RL
+from rankviz.errors import InvalidSettingError, NoSuchPathError, RunNotFoundError
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import come, finished, finished_events, plain_sweep
 
@@ -24,6 +23,8 @@ KEYS = {
     "coverage_80_left_out",
     "validated",
     "ranks",
+    "heading",
+    "facts",
     "sentences",
 }
 
@@ -33,77 +34,62 @@ def api(tmp_path):
     return Api(home=tmp_path / "home", shared=False)
 
 
-def test_every_catalogue_model_has_a_forecast_for_every_use_case_that_quotes_its_coverage(api):
-    for row in api.models.all():
-        for use_case in NAMES:
-            for metric, unit in (("score", "points"), ("loss", "percent_of_loss")):
-                answer = api.forecasts.of(row.id, use_case, metric=metric)
+def test_every_use_case_has_a_forecast_that_quotes_its_coverage(api):
+    for use_case in (name for name in NAMES if name != RL):
+        for metric, unit in (("score", "points"), ("loss", "percent_of_loss")):
+            answer = api.forecasts.of("Qwen/Qwen3-4B", use_case, metric=metric)
 
-                assert unit == answer.unit
-                quoted = f"held {100 * answer.coverage_80_left_out:.0f} %"
-                assert any(quoted in text for text in answer.sentences)
-                assert answer.validated is not any(text.startswith("Not validated") for text in answer.sentences)
+            assert unit == answer.unit
+            quoted = f"held {100 * answer.coverage_80_left_out:.0f} %"
+            assert any(quoted in text for text in answer.sentences)
+            assert answer.validated is not any(text.startswith("Not validated") for text in answer.sentences)
+            assert [answer.heading, *answer.facts] == list(answer.sentences[: 1 + len(answer.facts)])
 
 
 def test_a_shortfall_from_the_reference_rank_is_zero_there(api):
     rows = {rank.r: rank for rank in api.forecasts.of("Qwen/Qwen3-4B").ranks}
 
     assert (0.0, 0.0, 0.0) == (rows[128].low_80, rows[128].median, rows[128].high_80)
-    medians = [rows[r].median for r in sorted(rows)]
-    assert medians == sorted(medians, reverse=True)
     assert all(row.low_80 <= row.low_50 <= row.median <= row.high_50 <= row.high_80 for row in rows.values())
+
+
+@pytest.mark.parametrize("metric", ["score", "loss"])
+def test_nothing_is_forecast_for_reinforcement_learning(api, metric):
+    answer = api.forecasts.of("Qwen/Qwen3-4B", RL, metric=metric)
+
+    assert () == answer.ranks
+    assert (answer.heading, *answer.facts) == answer.sentences
+    assert answer.facts[0].startswith("No score is forecast for reinforcement learning")
+    assert not answer.validated and answer.coverage_80_left_out is None
+
+
+@pytest.mark.parametrize("given", [{"model": "roberta-base"}, {"model": "someone/else"}, {"parameters": 125e6}])
+def test_a_model_that_cannot_be_read_has_the_same_forecast(api, given):
+    assert api.forecasts.of("Qwen/Qwen3-4B", "simple") == api.forecasts.of(**given, use_case="simple")
+
+
+def test_counts_of_a_model_that_cannot_be_read_say_what_they_need(api):
+    assert "" == api.forecasts.why_no_counts("Qwen/Qwen3-4B")
+    assert api.forecasts.why_no_counts("", 125e6).startswith(
+        "Parameters, file, memory, time and cost of an adapter need"
+    )
+    why = api.forecasts.why_no_counts("roberta-base")
+    assert why.startswith("No model 'roberta-base' in the catalogue.") and "or a config.json" in why
+
+
+def test_studies_are_sorted_for_a_model_that_cannot_be_read_by_what_they_say_of_its_name(api):
+    named, sized = api.forecasts.subject("roberta-base", "simple"), api.forecasts.subject("", "simple", 7e9)
+
+    assert ("RoBERTa", 125_000_000) == (named.family, named.parameters)
+    assert (None, 7_000_000_000) == (sized.family, sized.parameters)
+    assert "" == named.model_id == sized.model_id
 
 
 def test_the_use_case_chooses_the_kind_of_score_and_not_of_loss(api):
     kinds = [api.forecasts.of("Qwen/Qwen3-4B", name).kind for name in NAMES]
 
-    assert ["simple", "instruct", "math-code", "any", "shift"] == kinds
-    assert {"loss"} == {api.forecasts.of("Qwen/Qwen3-4B", name, metric="loss").kind for name in NAMES}
-
-
-def test_a_smaller_model_has_more_to_lose_in_loss(api):
-    small, large = (
-        api.forecasts.of(name, metric="loss", base=True).ranks[2].median
-        for name in ("Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.1-70B")
-    )
-
-    assert small > large
-
-
-def test_the_name_decides_whether_a_model_is_a_base_model(api):
-    def median(name, base):
-        return api.forecasts.of(name, metric="loss", base=base).ranks[2].median
-
-    assert median("meta-llama/Llama-3.1-8B", None) == median("meta-llama/Llama-3.1-8B", True)
-    assert median("Qwen/Qwen3-4B", None) == median("Qwen/Qwen3-4B", False)
-    assert median("microsoft/phi-4", None) == median("unsloth/phi-4", None) == median("microsoft/phi-4", False)
-    assert median("embedded", None) == median("HuggingFaceTB/SmolLM2-135M", False)
-
-
-def test_the_forecast_and_an_exported_script_agree_on_every_name_that_is_known(api):
-    known = set()
-    for row in api.models.all():
-        for name in (row.id, *row.aliases):
-            words = api.forecasts.of(name, metric="loss").sentences[0]
-            if (chat := is_chat_model(name)) is not None:
-                known.add(chat)
-                assert chat is has_chat_template(name) is ("(instruction-tuned" in words)
-    assert {False, True} == known
-
-
-def test_a_model_whose_name_says_nothing_is_a_base_model_with_a_note(api, tmp_path):
-    config = tmp_path / "my-model" / "config.json"
-    config.parent.mkdir()
-    shapes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config.write_text(
-        json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]} | shapes | {"vocab_size": 100})
-    )
-
-    def answer_for(base):
-        return " ".join(api.forecasts.of(str(config), metric="loss", base=base).sentences)
-
-    assert "give --instruct" in answer_for(None) and "(base model" in answer_for(None)
-    assert "give --instruct" not in answer_for(True) + answer_for(False)
+    assert ["simple", "instruct", "math-code", "any", "shift", "rl"] == kinds
+    assert {"loss"} == {api.forecasts.of("Qwen/Qwen3-4B", name, metric="loss").kind for name in NAMES if name != RL}
 
 
 @pytest.mark.parametrize(
@@ -111,8 +97,9 @@ def test_a_model_whose_name_says_nothing_is_a_base_model_with_a_note(api, tmp_pa
     [
         ({"use_case": "poetry"}, InvalidSettingError, "There is no use case 'poetry'"),
         ({"metric": "bleu"}, InvalidSettingError, "Metric must be one of score, loss"),
-        ({"model": "Qwen3-4Bx"}, UnknownModelError, "Did you mean 'Qwen/Qwen3-4B'"),
-        ({"model": ""}, InvalidSettingError, "Model must be a name"),
+        ({"model": "./nothing"}, NoSuchPathError, "no folder or file './nothing'"),
+        ({"model": ""}, InvalidSettingError, "Give a model, or its number of parameters"),
+        ({"parameters": 0}, InvalidSettingError, "Parameters must be a number from 1"),
         ({"metric": "score", "runs": "s1"}, InvalidSettingError, "Your runs measured a loss, not a score"),
         ({"runs": "nothing"}, RunNotFoundError, "No run or sweep 'nothing'"),
     ],
@@ -130,17 +117,17 @@ def test_a_sweep_is_forecast_between_its_own_ranks(api):
     assert ("loss", "nats", sweep.sweep_id) == (answer.metric, answer.unit, answer.sweep_id)
     assert [4, 8, 16, 32, 64] == [rank.r for rank in answer.ranks]
     assert [(4, 1.4), (64, 1.0)] == [(run.r, run.loss) for run in answer.runs]
-    assert 16 == answer.third_run
+    assert 4 == answer.repeat_at
 
 
-def test_a_sweep_that_trains_is_said_to_and_no_third_run_is_suggested(api):
+def test_a_sweep_that_trains_is_said_to_and_no_repeat_is_suggested(api):
     request = questions.sweep(ranks=(4, 16, 64), max_steps=2)
     store, owner = api.workspace.store, api.workspace.visitor.id
     sweep = come(store, request, owner, lambda run: finished_events(run, 4 / run.r)[: 3 if run.r == 16 else None])
 
     answer = api.forecasts.bent(sweep.sweep_id)
 
-    assert answer.third_run is None
+    assert answer.repeat_at is None
     assert answer.sentences[0].startswith("Still training: 2 of 3 runs ended.")
 
 
@@ -254,13 +241,13 @@ def test_a_runs_id_is_answered_with_its_sweep(api):
 def test_losses_of_zero_have_a_forecast(api):
     sweep = finished(api, {4: 0.0, 64: 0.0})
 
-    assert all(0.0 <= rank.low_80 <= rank.high_80 for rank in api.forecasts.bent(sweep.sweep_id).ranks)
+    assert {(0.0, None)} == {(rank.median, rank.low_80) for rank in api.forecasts.bent(sweep.sweep_id).ranks}
 
 
 def test_only_a_sweep_like_those_that_were_checked_is_validated(api):
-    assert api.forecasts.bent(finished(api, {4: 1.4, 64: 1.0}).sweep_id).validated
-    assert not api.forecasts.bent(finished(api, {8: 1.4, 64: 1.0}).sweep_id).validated
-    assert not api.forecasts.bent(finished(api, {4: 1.4, 64: 1.0}, seeds=(0, 1)).sweep_id).validated
+    assert api.forecasts.bent(finished(api, {4: 1.4, 64: 1.0}, seeds=(0, 1)).sweep_id).validated
+    assert not api.forecasts.bent(finished(api, {8: 1.4, 64: 1.0}, seeds=(0, 1)).sweep_id).validated
+    assert not api.forecasts.bent(finished(api, {4: 1.4, 64: 1.0}).sweep_id).validated
 
 
 def test_the_json_has_the_contracts_keys(api):

@@ -4,6 +4,7 @@ from rankviz.api import Api
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.studies.lines import RL
 
 API = Api()
 
@@ -24,6 +25,14 @@ def test_costs_and_forecast_have_every_rank():
 def test_a_relative_with_a_loss_line_decides_the_quality():
     assert "percent" == API.tradeoffs.of(Question(model_id="Qwen/Qwen3-8B")).quality
     assert "score" == API.tradeoffs.of(usual("tiiuae/falcon-7b")).quality
+
+
+def test_reinforcement_learning_has_its_own_lines_and_no_band():
+    usual, losses = (API.tradeoffs.of(Question(model_id="Qwen/Qwen3-8B"), RL, quality) for quality in (None, "percent"))
+
+    assert "score" == usual.quality
+    assert {RL} == {each.line.kind for each in usual.published}
+    assert () == losses.published == losses.forecast.ranks
 
 
 def test_scores_come_from_studies_of_the_kind_of_the_use_case():

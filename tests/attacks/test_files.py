@@ -13,7 +13,7 @@ from tests.attacks.test_imports import imported
 from tests.catalog.test_peft_results import result
 from tests.support.web.stranger import file_data
 
-MEASURE, RESULTS = "Measure a file (JSONL, CSV, Parquet)", "Add PEFT result files"
+MEASURE, RESULTS = "Measure a file (JSONL, CSV, Parquet)", "Add your results (CSV or PEFT's JSON)"
 
 
 def parquet(**columns):

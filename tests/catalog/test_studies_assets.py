@@ -7,14 +7,13 @@ import shutil
 import pytest
 
 from rankviz.api import ASSETS, Api
-from rankviz.api.json.advice import advice_json
-from rankviz.catalog.studies import load_evidence
+from rankviz.catalog.models import load_model
+from rankviz.catalog.studies import load_evidence, read_learning_rates
 from rankviz.catalog.studies_schema import check
-from rankviz.core.advice.use_case import NAMES, Goal
-from rankviz.core.advice.words import enough_in_words
-from rankviz.core.cost.question import Question
-from rankviz.core.studies.findings import kept_by_rank, rank_enough, short_of_full
+from rankviz.core.advice.use_case import NAMES
+from rankviz.core.studies.findings import kept_by_rank, short_of_full
 from rankviz.core.studies.lines import LOSSES
+from rankviz.core.studies.rates import rate_by_rank
 from rankviz.errors import AssetError
 
 APERTUS = "swiss-ai/Apertus-{}-Instruct-2509"
@@ -46,6 +45,20 @@ def test_every_point_and_study_arrives_with_source_caveat_and_date():
         assert "2026" == study.checked[:4]
     for model in evidence.models.values():
         assert model.source and model.checked
+
+
+def test_best_learning_rates_are_those_of_the_points():
+    """Tinker's and Apertus' rates stand in both tables; the highest rank's is above the lowest's where alpha is fixed,
+    and below it in the one sweep with alpha = r."""
+    points = {(p.study_id, p.base_model, p.task, p.rank): p for p in load_evidence(ASSETS).points if p.role == "main"}
+    rates = read_learning_rates(ASSETS)
+
+    same = [(rate, points.get((rate.study_id, rate.base_model, rate.task, rate.rank))) for rate in rates]
+    compared = [(rate.best_learning_rate, point.learning_rate) for rate, point in same if point and point.rank]
+    assert 140 <= len(compared) and all(one == other for one, other in compared)
+    assert [("fixed", 39, 1.0), ("r", 1, 0.18), ("", 1, 0.25)] == [
+        (each.alpha, each.sweeps, round(each.median, 2)) for each in rate_by_rank(rates)
+    ]
 
 
 def test_a_study_without_a_link_says_so_in_its_caveat():
@@ -104,63 +117,13 @@ def test_bases_that_name_a_catalogue_row_agree_with_it():
         if model.model_id is not None:
             row = rows[model.model_id]
             assert (row.family, row.total_parameters) == (model.family, model.parameters)
-
-
-def test_in_17_of_24_models_r_16_is_enough_and_no_line_of_code_says_so():
-    enough = rank_enough(load_evidence(ASSETS).published)
-
-    assert {4: 2, 16: 15, 32: 1, 64: 5, 128: 1} == enough.smallest
-    assert "in 17 of 24 models tuned at each rank, r ≤ 16 came within 0.5 % of the best loss" == enough_in_words(
-        enough, 16
-    )
-    assert (
-        "in 2 of 24 models tuned at each rank, r ≤ 8 came within 0.5 % of the best loss (r = 8 itself was not run in "
-        "21 of the others; r ≤ 16 did so in 17)" == enough_in_words(enough, 8)
-    )
-    assert "(r = 24 itself was not run; r ≤ 64 did so in 23)" in enough_in_words(enough, 24)
-
-
-def test_a_study_less_is_another_sentence(copied):
-    """Without Qwen3.5, Qwen3.6 and NVIDIA, 14 models remain that were swept to 64; 7 of them needed more than 16."""
-    points = copied / "evidence" / "points.csv"
-    gone = ("Qwen/Qwen3.5", "Qwen/Qwen3.6", "nvidia/")
-    kept = [line for line in points.read_text().splitlines() if not any(name in line for name in gone)]
-    points.write_text("\n".join(kept) + "\n")
-
-    enough = rank_enough(load_evidence(copied).published)
-
-    assert "in 7 of 14 models tuned at each rank, r ≤ 16" in enough_in_words(enough, 16)
-    assert 2 == rank_enough(load_evidence(ASSETS).without("tinker_sft_sweep").published).models
-
-
-def test_without_tuned_sweeps_the_advice_counts_nothing(copied, tmp_path):
-    for name in ("models", "assumptions.json", "gpus.json", "validation.json", "forecast.json"):
-        (copied / name).symlink_to(ASSETS / name)
-    file = copied / "evidence" / "points.csv"
-    tuned = ("tinker", "apertus")
-    file.write_text("\n".join(x for x in file.read_text().splitlines() if not x.startswith(tuned)) + "\n")
-    question = Question(model_id="meta-llama/Llama-3.1-8B")
-
-    before = advice_json(Api(home=tmp_path / "home").advice.advise(question, Goal()))
-    after = advice_json(Api(home=tmp_path / "home", assets=copied).advice.advise(question, Goal()))
-
-    assert enough_in_words(rank_enough(load_evidence(ASSETS).published), 16) == before["general"]
-    assert "the rule of thumb for standard instruction tuning" == after["general"]
-    assert after["rank_enough"] is None
-
-
-@pytest.mark.parametrize(("use_case", "reason"), [("instruction", "in "), ("complex", "the rule of thumb for complex")])
-def test_the_count_is_the_general_reason_only_for_the_kind_of_task_of_most_models(tmp_path, use_case, reason):
-    question = Question(model_id="meta-llama/Llama-3.1-8B")
-
-    general = advice_json(Api(home=tmp_path).advice.advise(question, Goal(use_case=use_case)))["general"]
-
-    assert general.startswith(reason)
+            assert load_model(ASSETS, model.model_id).has_experts is model.has_experts
 
 
 @pytest.mark.parametrize("use_case", NAMES)
 def test_every_use_case_has_studies_of_its_own_kind(use_case):
-    near = Api().studies.near("meta-llama/Llama-3.1-8B", use_case, ("lora",), ("attention and mlp",))
+    studies = Api().studies
+    near = studies.near(studies.subject("meta-llama/Llama-3.1-8B", use_case), ("lora",), ("attention and mlp",))
 
     assert any(each.same_task for each in near)
 
@@ -196,6 +159,8 @@ def broken(folder, file, old, new):
         ("points.csv", ",average_x100,", ",", "row 12 has more or fewer cells than"),
         ("points.csv", ",attention and mlp,", ",everywhere,", "facet: input should be 'attention and mlp'"),
         ("studies.json", '"examples": ', '"own": true, "examples": ', "row 'adalora_glue', own: input should be False"),
+        ("learning_rates.csv", ",fixed,0.0001,", ",fixed,-1,", "row 2, best_learning_rate: input should be"),
+        ("learning_rates.csv", ",fixed,0.0001,", ",fixed,much,", "row 2, best_learning_rate: 'much' is not a value"),
         ("points.csv", "study_id,base_model", "study,base_model", "the columns must be study_id, base_model"),
     ],
 )

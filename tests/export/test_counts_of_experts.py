@@ -34,11 +34,11 @@ def many():
         yield
 
 
-@pytest.mark.parametrize("targets", ["unsloth", "all-linear"])
+@pytest.mark.parametrize(("targets", "rank"), [("unsloth", "r"), ("all-linear", "r"), ("unsloth", "r/active")])
 @pytest.mark.parametrize("family", BY_FAMILY)
-def test_peft_trains_the_count_of_the_file(family, targets):
+def test_peft_trains_the_count_of_the_file(family, targets, rank):
     model = BY_FAMILY[family]
-    question = questions.question(model.id, target_modules=targets)
+    question = questions.question(model.id, target_modules=targets, expert_rank=rank)
     if (family, targets) == ("gemma4", "unsloth"):
         refused_by_both(model, question)
         return
@@ -47,13 +47,13 @@ def test_peft_trains_the_count_of_the_file(family, targets):
     assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
 
 
-@pytest.mark.parametrize("framework", ["unsloth", "trl"])
+@pytest.mark.parametrize(("framework", "rank"), [("unsloth", "r"), ("trl", "r"), ("trl", 3)])
 @pytest.mark.parametrize("scheme", [scheme for scheme in MOE_SCHEMES if scheme != "default"])
 @pytest.mark.parametrize("family", [family for family, model in BY_FAMILY.items() if model.peft_remap])
-def test_peft_trains_the_count_of_the_file_with_every_scheme(family, scheme, framework):
+def test_peft_trains_the_count_of_the_file_with_every_scheme(family, scheme, framework, rank):
     """Of the families whose targets PEFT rewrites."""
     model = BY_FAMILY[family]
-    question = questions.question(model.id, framework=framework, moe_scheme=scheme)
+    question = questions.question(model.id, framework=framework, moe_scheme=scheme, expert_rank=rank)
     files = {name: write(model, question, R, name) for name in FORMATS}
 
     assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
@@ -67,6 +67,22 @@ def test_experts_alone_need_no_name_of_a_module(family):
 
     assert {()} == {names_in(name, file.text)[0] for name, file in files.items()}
     assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
+
+
+def test_a_tool_without_rank_pattern_says_so_and_states_its_own_count():
+    qwen = BY_FAMILY["qwen3_moe"]
+    of_rank_r, divided = (
+        write(qwen, questions.question(qwen.id, expert_rank=rank), R, "llamafactory") for rank in ("r", "r/active")
+    )
+
+    assert stated({"llamafactory": of_rank_r}) == stated({"llamafactory": divided})
+    assert "LLaMA-Factory has no setting for rank_pattern, so with this file experts have rank r." in divided.notes
+
+
+def test_axolotl_needs_a_whole_alpha_of_experts():
+    qwen = BY_FAMILY["qwen3_moe"]
+    with pytest.raises(InvalidSettingError, match="Axolotl needs whole numbers in lora_alpha_pattern"):
+        write(qwen, questions.question(qwen.id, alpha="5", expert_rank=1), R, "axolotl")
 
 
 def stated(files):
@@ -84,11 +100,11 @@ def refused_by_both(model, question):
 
 
 def names_in(name, text):
-    """target_modules and target_parameters of a file."""
+    """target_modules, target_parameters and rank_pattern of a file."""
     if name == "axolotl":
         values = yaml.safe_load(text)
         modules = "all-linear" if values.get("lora_target_linear") else values["lora_target_modules"]
-        return frozen(modules), frozen(values.get("lora_target_parameters"))
+        return frozen(modules), frozen(values.get("lora_target_parameters")), patterns(values, "lora_")
     if name == "adapter-config":
         values = json.loads(text)
     else:
@@ -98,7 +114,13 @@ def names_in(name, text):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "LoraConfig"
         )
         values = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
-    return frozen(values["target_modules"]), frozen(values.get("target_parameters"))
+    return frozen(values["target_modules"]), frozen(values.get("target_parameters")), patterns(values)
+
+
+def patterns(values, prefix=""):
+    ranks, alphas = (values.get(f"{prefix}{name}_pattern", {}) for name in ("rank", "alpha"))
+    assert ranks == alphas, "alpha is r here"
+    return tuple(ranks.items())
 
 
 def frozen(names):
@@ -106,7 +128,7 @@ def frozen(names):
 
 
 @functools.cache
-def trained(model_id, modules, parameters):
+def trained(model_id, modules, parameters, ranks=()):
     """By PEFT itself, on the model as the scripts load it."""
     from peft import LoraConfig, get_peft_model
 
@@ -117,6 +139,7 @@ def trained(model_id, modules, parameters):
         r=R,
         target_modules=modules if isinstance(modules, str) else list(modules),
         target_parameters=list(parameters) if parameters else None,
+        rank_pattern=dict(ranks),
         init_lora_weights=False,
         task_type="CAUSAL_LM",
     )

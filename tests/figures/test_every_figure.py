@@ -16,7 +16,6 @@ def test_every_figure_is_transparent_and_has_a_height():
     drawn = [
         figures.accuracy_figure(figures.AccuracyInfo([], "GiB", None)),
         figures.energy_figure(figures.EnergyInfo()),
-        figures.forecast_figure(figures.ForecastInfo()),
         figures.compare_figure(figures.CompareInfo([], "x", "y", False, [], "Nothing is pinned.", [])),
         figures.hero_figure(figures.HeroInfo([], [], "", [], "x", "y", False, [], [], "Select a GPU.")),
         figures.memory_figure(figures.MemoryInfo()),

@@ -14,7 +14,8 @@ from tests.support.runs.studies_toy import evidence, point, study, subject
 
 API = Api()
 APERTUS = "swiss-ai/Apertus-8B-Instruct-2509"
-NEAR = API.studies.near("meta-llama/Llama-3.1-8B", "instruction", ("lora",), ("attention and mlp",))[:2]
+SUBJECT = API.studies.subject("meta-llama/Llama-3.1-8B", "instruction")
+NEAR = API.studies.near(SUBJECT, ("lora",), ("attention and mlp",))[:2]
 
 
 def sizes(line):

@@ -235,7 +235,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     for key, value in row.items():
         if isinstance(value, dict):
             flat |= {f"{key}.{name}": each for name, each in value.items()}
-        elif key != "targets":
+        elif key not in ("targets", "expert_rank", "experts"):
             flat[key] = value
     return flat
 

@@ -186,7 +186,7 @@ def test_explore_shows_figures_chart_and_recommendation_at_once_and_moves_little
         "window.shift = 0; new PerformanceObserver(list => list.getEntries().forEach(entry => {"
         "if (!entry.hadRecentInput) window.shift += entry.value; })).observe({type: 'layout-shift', buffered: true})"
     )
-    page.goto("/?model=Qwen/Qwen3-8B")
+    page.goto("/?model=Qwen/Qwen3-8B&r=16")
     page.locator(DRAWN).wait_for()
     page.locator("#ranks tr.rv-chosen").wait_for()
     restored(page)

@@ -113,7 +113,7 @@ def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():
     assert (4, 8) == verdict.indistinguishable_from_best
     assert "For comparison: in 2 other sweeps with another base" in sentences(verdict, lent)[-1]
     assert sentences(verdict, lent)[-1].endswith(
-        "not a verdict. Forecasts between runs and fast curves assume 0.02 nats, the value they were checked with; "
+        "not a verdict. Fast curves assume 0.02 nats, the value they were checked with; "
         "where runs vary more, they are less certain than they look."
     )
 

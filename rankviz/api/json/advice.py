@@ -3,8 +3,8 @@
 from dataclasses import asdict
 
 from rankviz.api.advice import AdviceAnswer
-from rankviz.core.advice.forecast_words import at_recommended, forecast_sentence
 from rankviz.core.advice.json import AdviceJSON, as_json
+from rankviz.core.advice.words import at_recommended, forecast_sentence
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.fit.words import fit_in_words
 from rankviz.core.forecast.bands import RankForecast
@@ -21,30 +21,33 @@ class AdvisedRankForecastJSON(shape(RankForecast)):
 
 
 class AdviceAnswerJSON(AdviceJSON):
-    """An advice for one model. `fit` is null without a GPU."""
+    """An advice for one model. `fit` is null without a GPU or without the model's layers, `forecast` where there is
+    none for the use case."""
 
     model_id: str
     gpu: str | None
     fit: Fit | None
     fit_in_words: str
-    forecast: AdvisedRankForecastJSON
+    forecast: AdvisedRankForecastJSON | None
     notes: list[str]
 
 
 def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
     """As `rankviz advise --json` prints it."""
+    forecast, row = answer.forecast, at_recommended(answer.advice, answer.forecast)
     return {
         "model_id": answer.model_id,
         **as_json(answer.advice, answer.target_modules, answer.target_names),
         "gpu": answer.gpu,
         "fit": answer.fit,
-        "fit_in_words": fit_in_words(answer.setting),
-        "forecast": {
-            "unit": answer.forecast.unit,
-            "reference_rank": answer.forecast.reference_rank,
-            "validated": answer.forecast.validated,
-            **asdict(at_recommended(answer.advice, answer.forecast)),
-            "in_words": forecast_sentence(answer.advice, answer.forecast),
+        "fit_in_words": fit_in_words(answer.setting) if answer.setting else "",
+        "forecast": row
+        and {
+            "unit": forecast.unit,
+            "reference_rank": forecast.reference_rank,
+            "validated": forecast.validated,
+            **asdict(row),
+            "in_words": forecast_sentence(answer.advice, forecast),
         },
-        "notes": list(answer.setting.notes),
+        "notes": list(answer.notes),
     }

@@ -168,22 +168,24 @@ class Runs(FollowedRuns):
         self._workspace.work_queue()
         return sweep_id
 
-    def quick(self, request: SweepRequest, ranks: Sequence[int] = QUICK_RANKS) -> str:
-        """Queue a quick look: two runs, the higher one truncated to every lower rank; returns the sweep's id.
+    def quick(self, request: SweepRequest, ranks: Sequence[int] = QUICK_RANKS, *, repeat: bool = True) -> str:
+        """Queue a quick look: two ranks, the higher one truncated to every lower rank; returns the sweep's id.
 
         Args:
             request: Base, data and settings. Its ranks are replaced, and only its first seed is used.
             ranks: The two ranks that are trained.
+            repeat: Whether the lower one is trained once more, with another seed, to measure the noise of a run.
         """
-        return self.start(quick_look(request, ranks))
+        return self.start(quick_look(request, ranks, repeat=repeat))
 
     @writes
     def add(self, sweep_id: str, r: int, destination: Destination | None = None, device: Device | None = None) -> str:
-        """Queue one more run of a sweep, at another rank and with the same settings; returns the run's id.
+        """Queue one more run of a sweep, with the same settings; returns the run's id.
 
         destination: where it runs; None is where the sweep's runs are to be. device: as in `check`.
 
-        It takes learning rate and seed from the best run at the highest rank. The sweep's other runs stay as they are.
+        It takes learning rate and seed from the best run at the highest rank; at a rank that has such a run, the next
+        seed. The sweep's other runs stay as they are.
         """
         request, references = self.added_request(sweep_id, r), self._workspace.references
         self._required_run_ids(sweep_id)
@@ -203,7 +205,7 @@ class Runs(FollowedRuns):
         return self.expected_run(RunRecord(request=self.added_request(sweep_id, r), environment=environment))
 
     def added_request(self, sweep_id: str, r: int) -> RunRequest:
-        """The run that `add` would queue. A recorded sweep cannot be extended, and no run is added twice."""
+        """The run that `add` would queue. A recorded sweep cannot be extended."""
         sweep = self.sweep(sweep_id)
         if sweep.recorded:
             raise InvalidSettingError("A sweep that RankViz ships cannot be extended. Train one of your own.")

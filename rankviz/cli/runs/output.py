@@ -131,5 +131,7 @@ def _print_verdict(api: Api, sweep_id: str, metric: Metric) -> None:
     if result and len(result.verdict.ranks) > 1:
         if metric is not LOSS:
             print(f"\n{metric.label}, higher is better:")
+            if score := api.decisions.score(sweep_id, metric):
+                print(*score.sentences, sep="\n")
         for sentence in sentences(result.verdict, result.borrowed):
             print(sentence)

@@ -135,7 +135,7 @@ def runs_add(
     sweep_id: Annotated[str, typer.Argument(help="A sweep.")],
     r: Annotated[int, typer.Option("-r", "--rank", help="Rank of the new run.")],
 ) -> None:
-    """Add one run at another rank to a sweep, with the same base, data and settings, and follow it."""
+    """Add one run at another rank to a sweep, or a repeat of a rank, with the same base, data and settings."""
     api = Api()
     _announce(api.moves.check_added(sweep_id, r))
     print(api.moves.add(sweep_id, r))

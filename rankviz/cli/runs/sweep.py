@@ -13,6 +13,7 @@ from rankviz.cli.runs.watch import watch
 from rankviz.cli.shared import (
     Accum,
     Batch,
+    ExpertRank,
     Flag,
     Force,
     Json,
@@ -36,13 +37,14 @@ from rankviz.core.runs.request import (
     fast_ranks,
     first_seeds,
     quick_look,
+    rate_first,
     usual_seeds,
 )
 from rankviz.errors import InvalidSettingError
 
-RANKS_HELP = "Rank; repeatable. Without it: {sweep}; with --quick {quick}; with --fast {fast}.".format(
-    **{mode: ", ".join(map(str, ranks)) for mode, ranks in MODE_RANKS.items()}
-)
+RANKS_HELP = (
+    "Rank; repeatable. Without it: {sweep}; with --quick {quick}; with --fast {fast}; with --rate-first {rate}."
+).format(**{mode: ", ".join(map(str, ranks)) for mode, ranks in MODE_RANKS.items()})
 
 
 def sweep(
@@ -53,6 +55,7 @@ def sweep(
     alpha: Annotated[str, typer.Option(help="A number for all ranks, r or 2r.")] = "32",
     rslora: UseRslora = False,
     dora: UseDora = False,
+    expert_rank: ExpertRank = "r",
     unsloth_class: UnslothClass = "FastLanguageModel",
     text_only: TextOnly = False,
     finetune_vision_layers: VisionFlag = None,
@@ -64,13 +67,26 @@ def sweep(
     seeds: Annotated[
         int | None,
         typer.Option(
-            help=f"Seeds per rank and learning rate; {VERDICT_SEEDS}, or 1 with --fast or --quick.", show_default=False
+            help=f"Seeds per rank and learning rate; {VERDICT_SEEDS}, or 1 with --fast, --quick or --rate-first.",
+            show_default=False,
         ),
     ] = None,
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Quick look: train two ranks (4 and 64), and forecast the ranks between with a band."
+            "--quick",
+            help="Quick look: train two ranks (4 and 64), the lower one twice, and forecast the ranks between with a "
+            "band.",
+        ),
+    ] = False,
+    no_repeat: Annotated[
+        bool,
+        typer.Option("--no-repeat", help="With --quick: two runs only. The noise of a run then stays unknown."),
+    ] = False,
+    rate: Annotated[
+        bool,
+        typer.Option(
+            "--rate-first", help="Rate first: train r = 16 at two learning rates, --lr and three times as much."
         ),
     ] = False,
     fast: Annotated[
@@ -117,10 +133,14 @@ def sweep(
     from rankviz.core.lora.config import LoraConfig
 
     check(plot, force=force)
-    mode = "quick" if quick else "fast" if fast else "sweep"
+    mode = "quick" if quick else "fast" if fast else "rate" if rate else "sweep"
     ranks, cut_ranks = tuple(r or MODE_RANKS[mode]), ()
     if quick and fast:
         raise InvalidSettingError("--quick includes what --fast does: give one of them.")
+    if rate and (quick or fast):
+        raise InvalidSettingError("--rate-first comes before --quick and --fast: give one of them.")
+    if no_repeat and not quick:
+        raise InvalidSettingError("--no-repeat needs --quick.")
     if quick and seeds not in (None, 1):
         raise InvalidSettingError(f"--quick takes one seed (got {seeds}). Leave it out for a sweep of several seeds.")
     if anchor and not fast:
@@ -143,6 +163,7 @@ def sweep(
             target_modules=targets_in(targets),
             use_rslora=rslora,
             use_dora=dora,
+            expert_rank=expert_rank,
             unsloth_class=unsloth_class,
             text_only=text_only,
             finetune_vision_layers=finetune_vision_layers,
@@ -160,7 +181,9 @@ def sweep(
         ),
     )
     if quick:
-        request = quick_look(request, ranks)
+        request = quick_look(request, ranks, repeat=not no_repeat)
+    if rate:
+        request = rate_first(request, ranks)
     with options_as_typed():
         plan = api.engines.check(request, engine, flavor, spend)
     for sentence in plan.sentences:

@@ -6,15 +6,15 @@ from typing import TypedDict
 from rankviz.core.advice import words
 from rankviz.core.advice.advice import Advice, Step
 from rankviz.core.advice.capacity import Capacity
-from rankviz.core.advice.lead_words import UNITS, lead_sentences
-from rankviz.core.advice.reasons import Reason, reasons
+from rankviz.core.advice.regret import Alternative
 from rankviz.core.advice.use_case import Data, Goal
 from rankviz.core.json_shape import shape
 
 GoalJSON = shape(Goal)
 DataJSON = shape(Data)
 StepJSON = shape(Step)
-ReasonJSON = shape(Reason)
+ReasonJSON = shape(words.Reason)
+RegretJSON = shape(Alternative)
 
 
 class LearningRatesJSON(TypedDict):
@@ -26,39 +26,18 @@ class LearningRatesJSON(TypedDict):
     of: str
 
 
-class LeadJSON(TypedDict):
-    """The study that leads the advice: its best rank, and how far short of it others ended, by rank, in its unit."""
-
-    study_id: str
-    base_model: str
-    unit: str
-    best_r: int
-    short_of_best: dict[str, float]
-    learning_rate_tuned_per_rank: bool
-
-
 class CapacityJSON(shape(Capacity)):
-    """The adapter against the data. `filled` is the share of its capacity that they take, `holds_from` the smallest
-    usual rank that would hold them all."""
+    """The adapter against the data. `filled` is the share of its capacity that they take. `holds_from` is always null:
+    capacity does not move the rank."""
 
     enough: bool | None
     filled: float | None
     holds_from: int | None
 
 
-class RankEnoughJSON(TypedDict):
-    """Of models whose learning rate was tuned at each of `ranks`: how many there are, for how many at most this rank
-    was enough, and how many by their smallest rank that was. Enough is within `tolerance` of the best loss."""
-
-    models: int
-    at_most_r: int
-    tolerance: float
-    smallest: dict[str, int]
-    ranks: list[int]
-
-
 class NearStudyJSON(TypedDict):
-    """A published study; `why` says what makes it near."""
+    """A published study; `why` says what makes it near. Where it adapts experts in another way, `equal_ranks` has for
+    each of its ranks the one of as many parameters here."""
 
     study_id: str
     base_model: str
@@ -66,14 +45,20 @@ class NearStudyJSON(TypedDict):
     learning_rate: str
     source: str | None
     caveat: str
+    equal_ranks: dict[str, float] | None
 
 
 class AdviceJSON(TypedDict):
-    """The recommended settings, in figures and in sentences, and what they rest on."""
+    """The recommended settings, in figures and in sentences, and what they rest on. Where `r_range` is given, studies
+    disagree and it is recommended instead of `r`. `confidence`, `lead`, `general` and `rank_enough` are always null:
+    nothing tells the rank of one model, no study leads, and how many models a rank was enough for did not hold for
+    publications that were left out. `regret` has how good such advice was. `capacity` is null where the model's layers
+    are not known."""
 
     use_case: str
     goal: GoalJSON
     r: int
+    r_range: list[int] | None
     lora_alpha: int
     learning_rate: float
     learning_rate_best: LearningRatesJSON | None
@@ -84,57 +69,53 @@ class AdviceJSON(TypedDict):
     because: str
     sentence: str
     then: list[str]
-    general: str
-    lead: LeadJSON | None
+    general: None
+    lead: None
     reasons: list[ReasonJSON]
-    confidence: str
+    confidence: str | None
     confidence_in_words: str
+    regret: list[RegretJSON]
     would_change: list[str]
     steps: list[StepJSON]
-    capacity: CapacityJSON
+    capacity: CapacityJSON | None
     data: DataJSON
-    rank_enough: RankEnoughJSON | None
+    rank_enough: None
     nearest: list[NearStudyJSON]
 
 
 def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) -> AdviceJSON:
     """target_modules: the preset that stands for all linear layers of this model; target_names: what it reaches."""
-    enough, cap = advice.findings.enough, advice.capacity
+    cap, rates = advice.capacity, advice.rates
     return {
         "use_case": advice.case.name,
         "goal": asdict(advice.goal),
         "r": advice.r,
+        "r_range": advice.case.r_range and list(advice.case.r_range),
         "lora_alpha": advice.lora_alpha,
         "learning_rate": advice.learning_rate,
-        "learning_rate_best": None
-        if advice.rates is None
-        else {"low": advice.rates.low, "high": advice.rates.high, "ranks": list(advice.rates.ranks)}
-        | {"of": advice.rates_of},
+        "learning_rate_best": rates
+        and {"low": rates.low, "high": rates.high, "ranks": list(rates.ranks), "of": advice.rates_of},
         "learning_rates_to_try": list(advice.learning_rates),
         "target_modules": target_modules,
         "target_names": list(target_names),
         "take": words.take(advice),
         "because": words.because(advice),
         "sentence": f"{words.take(advice)}. Reason: {words.because(advice)}.",
-        "then": list(lead_sentences(advice)),
-        "general": words.general(advice),
-        "lead": _lead(advice),
-        "reasons": [reason._asdict() for reason in reasons(advice)],
-        "confidence": advice.confidence,
+        "then": list(words.main_sentences(advice)[1:]),
+        "general": None,
+        "lead": None,
+        "reasons": [reason._asdict() for reason in words.reasons(advice)],
+        "confidence": None,
         "confidence_in_words": words.confidence_in_words(advice),
+        "regret": [
+            {**each._asdict(), "score": each.score._asdict(), "loss": each.loss._asdict()}
+            for each in advice.record.alternatives
+        ],
         "would_change": list(words.would_change(advice)),
         "steps": [step._asdict() for step in advice.steps],
-        "capacity": {**cap._asdict(), "enough": cap.enough, "filled": cap.filled, "holds_from": advice.holds_from},
+        "capacity": cap and {**cap._asdict(), "enough": cap.enough, "filled": cap.filled, "holds_from": None},
         "data": advice.data._asdict(),
-        "rank_enough": None
-        if enough is None
-        else {
-            "models": enough.models,
-            "at_most_r": enough.at_most(advice.r),
-            "tolerance": enough.tolerance,
-            "smallest": {str(rank): models for rank, models in enough.smallest.items()},
-            "ranks": list(enough.ranks),
-        },
+        "rank_enough": None,
         "nearest": [
             {
                 "study_id": near.line.study.study_id,
@@ -143,22 +124,9 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
                 "learning_rate": near.line.study.learning_rate_label,
                 "source": near.line.study.source,
                 "caveat": near.line.study.caveat,
+                "equal_ranks": {str(r): equal for r, equal in of_study.items()} or None,
             }
             for near in advice.findings.shown
+            for of_study in [advice.equal_ranks.get(near.line.study.study_id, {})]
         ],
-    }
-
-
-def _lead(advice: Advice) -> LeadJSON | None:
-    """What the nearest line reached at the recommended rank, or at its neighbours where that was not run."""
-    lead = advice.findings.lead
-    if lead is None:
-        return None
-    return {
-        "study_id": lead.line.study.study_id,
-        "base_model": lead.line.model.base_model,
-        "unit": UNITS[lead.metric],
-        "best_r": lead.line.best.rank,
-        "short_of_best": {str(reading.r): reading.short for reading in lead.at(advice.r)},
-        "learning_rate_tuned_per_rank": lead.line.study.learning_rate_tuned_per_rank,
     }

@@ -6,13 +6,15 @@ core.studies.findings; whoever shows the rule puts them beside it.
 
 from typing import NamedTuple
 
+from rankviz.core.cost.question import ASSUMED_RANK
+
 LORA = "LoRA, Hu et al. 2021, arXiv 2106.09685"
 QLORA = "QLoRA, Dettmers et al. 2023, arXiv 2305.14314"
 RSLORA = "rsLoRA, Kalajdzievski 2023, arXiv 2312.03732"
 DORA = "DoRA, Liu et al. 2024, arXiv 2402.09353"
 REGRET = "LoRA Without Regret, Schulman et al. 2025, Thinking Machines Lab"
 UNSLOTH = "Unsloth documentation, LoRA hyperparameters guide"
-RECOMMENDED_RANK = 16
+RECOMMENDED_RANK = ASSUMED_RANK
 
 
 class RankRule(NamedTuple):
@@ -20,6 +22,8 @@ class RankRule(NamedTuple):
 
     r: int
     label: str
+    kind: str
+    """The kind of task that its published scores are of, as core.advice.regret names it."""
     use: str
     reason: str
     source: str
@@ -42,6 +46,7 @@ RANK_RULES = (
     RankRule(
         8,
         "8",
+        "simple",
         "Simple tasks and quick experiments",
         "The smallest file and the fastest start. It may underfit if the task is far from what the base knows.",
         LORA,
@@ -49,13 +54,15 @@ RANK_RULES = (
     RankRule(
         16,
         "16",
+        "instruction",
         "Standard instruction tuning",
-        "The recommended default.",
+        "Unsloth's default. Recommended here if the file must be small.",
         f"{UNSLOTH}; {REGRET}",
     ),
     RankRule(
         32,
         "32",
+        "complex",
         "Complex tasks and domain adaptation",
         "More capacity for a new domain, code or speech. The file and the optimizer states are twice those of r = 16.",
         UNSLOTH,
@@ -63,6 +70,7 @@ RANK_RULES = (
     RankRule(
         64,
         "64+",
+        "all",
         "Near full fine-tuning capacity",
         "Diminishing returns. Useful with large data, or if the result must come close to full fine-tuning.",
         f"{REGRET}; {LORA}",
@@ -72,7 +80,7 @@ RANK_RULES = (
 SETTINGS = (
     SettingRule(
         "Rank r",
-        "16",
+        f"{RECOMMENDED_RANK}",
         "The inner size of the two small matrices trained for each targeted weight. A higher rank has more capacity, "
         "needs more memory and makes larger files; a lower rank is faster and smaller, but may underfit.",
         LORA,

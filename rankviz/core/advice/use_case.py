@@ -1,44 +1,45 @@
-"""The aim of a fine-tuning: the use case, how much data, and whether the base must keep what it knows."""
+"""The aim of a fine-tuning: the use case with its rank, how much data, and whether the base must keep what it knows."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from rankviz.core.advice.rules import RANK_RULES, REGRET, UNSLOTH, RankRule
+from rankviz.core.advice.rules import RANK_RULES, RECOMMENDED_RANK, REGRET, UNSLOTH, RankRule
 from rankviz.core.checks import whole
 from rankviz.core.cost.data import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.studies.lines import TaskKind
+from rankviz.core.studies.lines import RL, TaskKind
 from rankviz.errors import InvalidSettingError, quoted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UseCase:
-    """The starting point of the advice, before studies and capacity change it."""
+    """What is recommended for one kind of fine-tuning."""
 
     name: str
     label: str
     r: int
-    """A line of the rule of thumb."""
-    ceiling: int
-    """Capacity alone never raises the rank above this."""
+    rule_r: int
+    """Its line of the rule of thumb, which is shown beside r."""
     learning_rate: float
     learning_rate_source: str
     task_kinds: tuple[TaskKind, ...]
     """Its kinds of study; if empty, the studies that also have full fine-tuning."""
+    r_range: tuple[int, int] | None = None
+    """Recommended instead of one rank, where studies disagree; r is then the rank whose costs are shown."""
     rates_of_instruction: bool = True
     """Whether learning rates of instruction sweeps apply to it."""
 
     @property
     def rule(self) -> RankRule:
-        return next(rule for rule in RANK_RULES if rule.r == self.r)
+        return next(rule for rule in RANK_RULES if rule.r == self.rule_r)
 
 
 USE_CASES = (
     UseCase(
         name="simple",
-        label="Simple task or quick experiment",
-        r=8,
-        ceiling=16,
+        label="Quick experiment, simple task or small file",
+        r=16,
+        rule_r=8,
         learning_rate=2e-4,
         learning_rate_source=UNSLOTH,
         task_kinds=("simple",),
@@ -46,8 +47,8 @@ USE_CASES = (
     UseCase(
         name="instruction",
         label="Standard instruction tuning",
-        r=16,
-        ceiling=32,
+        r=RECOMMENDED_RANK,
+        rule_r=16,
         learning_rate=2e-4,
         learning_rate_source=UNSLOTH,
         task_kinds=("instruction",),
@@ -55,17 +56,17 @@ USE_CASES = (
     UseCase(
         name="complex",
         label="Complex task or shifted domain",
-        r=32,
-        ceiling=128,
+        r=64,
+        rule_r=32,
         learning_rate=2e-4,
         learning_rate_source=UNSLOTH,
         task_kinds=("complex",),
     ),
     UseCase(
         name="near-full",
-        label="Near full fine-tuning",
+        label="Near full fine-tuning, file size does not matter",
         r=64,
-        ceiling=256,
+        rule_r=64,
         learning_rate=2e-4,
         learning_rate_source=f"{UNSLOTH}; {REGRET} finds about ten times the rate of full fine-tuning",
         task_kinds=(),
@@ -74,10 +75,21 @@ USE_CASES = (
         name="pretraining",
         label="Continued pretraining",
         r=64,
-        ceiling=256,
+        rule_r=64,
         learning_rate=5e-5,
         learning_rate_source="Unsloth documentation, continued pretraining",
         task_kinds=("pretraining",),
+        rates_of_instruction=False,
+    ),
+    UseCase(
+        name=RL,
+        label="Reinforcement learning (GRPO)",
+        r=16,
+        rule_r=16,
+        r_range=(8, 32),
+        learning_rate=5e-6,
+        learning_rate_source="Unsloth documentation, reinforcement learning guide",
+        task_kinds=(RL,),
         rates_of_instruction=False,
     ),
 )

@@ -1,35 +1,85 @@
-"""An advice in sentences: the recommendation, its confidence, what would change it.
-
-What the nearest published line says is in lead_words.py, the reasons are in reasons.py.
-"""
+"""An advice in sentences: the recommendation, its reasons with their sources, how good such advice was, and what an own
+sweep of the model says beside it."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from rankviz import units
-from rankviz.core.advice.advice import Advice
-from rankviz.core.advice.lead_words import lead_sentence, lead_sentences
-from rankviz.core.advice.rules import RANK_RULES
+from rankviz.core.advice.advice import FIRST_RANK, Advice
+from rankviz.core.advice.regret import Mean, Record
+from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.cost.estimate import RankEstimate
-from rankviz.core.studies.findings import TOLERANCE, RankEnough
-from rankviz.core.studies.lines import Line
+from rankviz.core.forecast.bands import Forecast, RankForecast
+from rankviz.core.forecast.lines import points_scale
+from rankviz.core.forecast.words import HEADING, UNIT_WORDS
+from rankviz.core.lora.targets import listed
+from rankviz.core.studies.lines import Line, QualityPoint, Study, TaskKind
 from rankviz.core.studies.nearest import Near
+from rankviz.units import counted
 from rankviz.units import rounded_percent as percent
 
-HIGHEST_SWEPT = 1024
+KINDS: dict[TaskKind | str, str] = {
+    "simple": "simple tasks",
+    "instruction": "instruction tuning",
+    "complex": "complex tasks",
+    "pretraining": "continued pretraining",
+    "all": "tasks of every kind",
+}
+CAPACITY_SOURCE = f"{REGRET}; Allen-Zhu and Li 2024, arXiv 2404.05405"
+CAPACITY_URL = "https://thinkingmachines.ai/blog/lora/"
+RECORD_SOURCE = "RankViz, docs/forecast.md"
+FEW_EPOCHS = 3
+"""Unsloth's guide advises one to three."""
+NOTHING_SHORT = 0.05
+"""Shortfalls are written to a tenth."""
+FILE_WORDS = {
+    16: "Choose r = 32 if the file may be twice as large.",
+    32: "Choose r = 16 if the file must be small, r = 64 if its size does not matter.",
+    64: "Choose r = 32 if the file must be smaller.",
+}
+
+
+class Reason(NamedTuple):
+    """One sentence of why. name: gain, rule, nearest, evidence, capacity, forgetting, rate, targets, full or data."""
+
+    name: str
+    text: str
+    source: str
+    url: str = ""
+
+
+class OwnResult(NamedTuple):
+    """The answer of one sweep's verdict on the loss."""
+
+    recorded: bool
+    """Shipped with RankViz, not trained here."""
+    made_of: str
+    """What tells it from other sweeps of the model: its data and steps."""
+    ranks: Sequence[int]
+    best: int | None
+    """The rank with the lowest mean loss; None without a verdict."""
+    smallest: int | None
+    """The smallest that cannot be distinguished from it; None where the noise between runs is not known."""
+
+
+def rank_in_words(advice: Advice) -> str:
+    """ "r = 32", or "r = 8 to 32" where a range is recommended."""
+    low, high = advice.case.r_range or (advice.r, advice.r)
+    return f"r = {low}" if low == high else f"r = {low} to {high}"
 
 
 def take(advice: Advice) -> str:
     """The recommended settings."""
+    alpha = "r" if advice.case.r_range else advice.lora_alpha
     return (
-        f"Recommended: r = {advice.r}, alpha = {advice.lora_alpha}, learning rate {rate_in_words(advice)}, "
+        f"Recommended: {rank_in_words(advice)}, alpha = {alpha}, learning rate {rate_in_words(advice)}, "
         "all linear layers"
     )
 
 
 def rate_in_words(advice: Advice) -> str:
     """ "3e-4 (3e-4 to 1e-3 did best)": where to start, and the range that sweeps leave."""
-    span = best_rates(advice)
-    start = rate_text(advice.learning_rate)
+    span, start = best_rates(advice), rate_text(advice.learning_rate)
     return start if span in ("", start) else f"{start} ({span} did best)"
 
 
@@ -42,157 +92,305 @@ def best_rates(advice: Advice) -> str:
 
 
 def because(advice: Advice) -> str:
-    """The main reason, without a full stop: the nearest published line or, without one, the rule; and what changed the
-    rank from its start."""
-    lead = advice.findings.lead
-    return f"{_moved(advice)}{lead_sentence(lead, advice.r) if lead else general(advice)}"
-
-
-def main_sentences(advice: Advice) -> tuple[str, ...]:
-    """At most three: the main reason, the rank that the nearest line needed, and how sure the advice is."""
-    reason = because(advice)
-    started = reason if reason.startswith("r = ") else f"{reason[0].upper()}{reason[1:]}"
-    return (f"{started}.", *lead_sentences(advice))
-
-
-def _moved(advice: Advice) -> str:
-    moves = {
-        "evidence": "raised {} because a study with no more data needed it",
-        "capacity": "raised {} for capacity",
-        "forgetting": "halved {} to keep more of the base",
-    }
-    moved = [moves[step.why].format(f"from r = {step.before}") for step in advice.steps]
-    return f"the rank is {', then '.join(moved)}; " if moved else ""
-
-
-def general(advice: Advice) -> str:
-    """What the rule of thumb and all tuned sweeps together say, without a full stop."""
-    enough, full, case = advice.findings.enough, advice.findings.full, advice.case
-    if enough and set(enough.task_kinds[:1]) & set(case.task_kinds):
-        return enough_in_words(enough, advice.r)
-    if full and case.r == RANK_RULES[-1].r:
+    """The main reason, without a full stop."""
+    if advice.case.r_range:
         return (
-            f"full fine-tuning was better than every rank in {full.behind} of {full.comparisons} similar published "
-            "trainings"
+            "published studies of reinforcement learning disagree: in some r = 1 did as well as r = 256, in others r = "
+            "1 to 4 was slightly worse, and in one r = 64 and above collapsed at most batch sizes"
         )
-    if not enough:
-        return f"the rule of thumb for {lower_first(case.rule.use)}"
-    return f"the rule of thumb for {lower_first(case.rule.use)}; in other studies, {enough_in_words(enough, advice.r)}"
-
-
-def enough_in_words(enough: RankEnough, r: int) -> str:
-    """ "in 17 of 22 models tuned at each rank, r ≤ 16 came within 0.5 % of the best loss"."""
-    text = (
-        f"in {enough.at_most(r)} of {enough.models} models tuned at each rank, r ≤ {r} came within "
-        f"{percent(enough.tolerance)} of the best loss"
-    )
-    not_run = enough.not_run.get(r)
-    if not_run == 0:
-        return text
-    above = enough.surely_above(r)
-    beside = f"; r ≤ {above} did so in {enough.at_most(above)}" if above else ""
-    others = f" in {not_run} of the others" if not_run else ""
-    return f"{text} (r = {r} itself was not run{others}{beside})"
-
-
-def rule_in_words(enough: RankEnough | None, r: int, *, last: bool) -> str:
-    """What tuned sweeps show for one line of the rule of thumb, whose last line has no upper end; "" without sweeps."""
-    if enough is None:
-        return ""
-    if not last:
-        text = enough_in_words(enough, r)
-        return f"{text[0].upper()}{text[1:]}."
-    needed = [f"{models} needed r = {rank}" for rank, models in enough.smallest.items() if rank >= r]
+    moved = "".join(f"r is halved from {step.before} to keep more of the base; " for step in advice.steps)
+    kind = advice.case.task_kinds[0] if advice.case.task_kinds else "all"
+    below, above = advice.record.gain(kind, advice.r // 2), advice.record.gain(kind, advice.r)
+    if below is None or above is None:
+        return f"{moved}r = {advice.r} is the default for {KINDS[kind]}"
     return (
-        f"Of {enough.models} models tuned at each rank {' and '.join(needed) or 'none needed as much'} to come within "
-        f"{percent(enough.tolerance)} of the best loss."
+        f"{moved}in {counted(below.publications, 'publication')} on {KINDS[kind]}, r = {advice.r} scored "
+        f"{_points(below.mean)} than r = {advice.r // 2}, and r = {2 * advice.r} scored {_points(above.mean)} than "
+        f"r = {advice.r}"
     )
+
+
+def _points(gain: float) -> str:
+    return f"{abs(gain):.1f} points {'less' if gain < 0 else 'more'}"
+
+
+def main_sentences(advice: Advice) -> tuple[str, str, str]:
+    """The main reason, the learning rate that comes before the rank, and what the file size would change."""
+    reason = because(advice)
+    start = reason if reason.startswith("r ") else f"{reason[0].upper()}{reason[1:]}"
+    file = "Train more than one rank if you can." if advice.case.r_range else FILE_WORDS[advice.r]
+    return f"{start}.", rate_first(advice), file
+
+
+def rate_first(advice: Advice) -> str:
+    low, high = map(rate_text, advice.learning_rates)
+    return f"Tune the learning rate before the rank: train r = {FIRST_RANK} at {low} and at {high}."
 
 
 def confidence_in_words(advice: Advice) -> str:
-    lead, similar, near = advice.findings.lead, advice.findings.similar, advice.findings.near
-    if lead and lead.is_tuned_loss and advice.confidence != "rule of thumb":
-        same = "the same kind of task" if advice.case.task_kinds else "a task that also has full fine-tuning"
-        kind = same if lead.near.same_task else "another kind of task"
-        return (
-            f"{advice.confidence.capitalize()}: {lead.line.study.label} swept {lead.line.model.base_model} "
-            f"({lead.near.why[0]}) on {kind}, with the learning rate tuned at each rank. Each of its points is one "
-            f"run, and it used other data than yours.{_needed_more(advice)}"
-        )
-    similar = lead.near if lead and lead.near.same_task else similar
-    if similar:
-        study = similar.line.study
-        return f"Supported: {study.label} is similar ({similar.in_words}), with the {study.learning_rate_label}."
-    nearest = f" The nearest study is {near[0].line.study.label} ({near[0].in_words})." if near else ""
-    return f"A rule of thumb: no published sweep is similar to this model and this kind of task.{nearest}"
+    """How good such advice was, over publications that it was chosen without, and two fixed ranks beside it."""
+    ours = advice.record.regret("advice")
+    fixed = [_beside(r, regret.more) for r in (32, 64) if (regret := advice.record.regret(str(r)))]
+    if advice.case.r_range or ours is None or not fixed:
+        return HEADING
+    return (
+        f"{HEADING} Over {ours.score.publications} publications, each left out in turn, the recommended rank scored "
+        f"{ours.score.mean:.2f} points less than the best tested rank (90 % interval {ours.score.low:.2f} to "
+        f"{ours.score.high:.2f}). Beside it, {' and '.join(fixed)}."
+    )
 
 
-def _needed_more(advice: Advice) -> str:
-    """What speaks against the rank."""
-    if advice.needed is None:
+def _beside(r: int, more: Sequence[float]) -> str:
+    """more: regret over the advice's, with its interval."""
+    less, low, high = more if more[0] >= 0 else (-more[0], -more[2], -more[1])
+    way = "less" if more[0] >= 0 else "more"
+    return f"r = {r} for every task scored {less:.2f} {way} ({_signed(low)} to {_signed(high)})"
+
+
+def _signed(value: float) -> str:
+    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+
+
+def rule_evidence(record: Record, rule: RankRule) -> str:
+    """What published scores say of one line of the rule of thumb, "" where they say nothing."""
+    gain = record.gain(rule.kind, rule.r)
+    if gain is None:
         return ""
-    return f" To come within {percent(TOLERANCE)} of its best loss it needed r = {advice.needed}."
+    verdict = "Too low in published scores" if gain.low > 0 else "No clear gain from a higher rank"
+    return (
+        f"{verdict}: on {KINDS[rule.kind]}, r = {2 * rule.r} scored {_points(gain.mean)} ({_interval(gain)}, "
+        f"{counted(gain.publications, 'publication')})."
+    )
+
+
+def _interval(mean: Mean) -> str:
+    return f"90 % interval {mean.low:.1f} to {mean.high:.1f}".replace("-0.0", "0.0").replace("-", "−")
+
+
+def reasons(advice: Advice) -> tuple[Reason, ...]:
+    """Why: the rule of thumb with what the data say of it, the nearest studies, and what matters more than rank."""
+    findings, rule = advice.findings, advice.case.rule
+    text = f"Rule of thumb: r = {rule.label} for {lower_first(rule.use)}. {rule_evidence(advice.record, rule)}"
+    found = [] if advice.case.r_range else [Reason("rule", text.rstrip(), f"{rule.source}; {RECORD_SOURCE}")]
+    found += [_nearest(near, advice) for near in findings.shown]
+    found += [Reason("nearest", f"{study.label}: {study.caveat}", *_cited((study,))) for study in findings.told]
+    if advice.capacity:
+        found.append(Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL))
+    return (
+        *found,
+        _rate(advice),
+        _targets(advice),
+        *filter(None, (_full(advice), _forgetting(advice), _epochs(advice))),
+    )
+
+
+def _nearest(near: Near, advice: Advice) -> Reason:
+    """A near line in numbers: what the recommended rank reached, or every rank where a range is recommended."""
+    line = line_of(near)
+    equal = advice.equal_ranks.get(line.study.study_id, {}).get(line.best.rank)
+    r = max(1, round(advice.r * line.best.rank / equal)) if equal else advice.r
+    result = every_rank(line) if advice.case.r_range else result_words(line, r)
+    known = f" ± {line.best.standard_error:g}" if line.best.standard_error else ", one run each"
+    length = f", {line.first.duration}" if line.first.duration else ""
+    text = (
+        f"{near.line.study.label}, {near.line.model.base_model} ({near.in_words}){length}: "
+        f"{result}. The best value is {line.best.value:g} "
+        f"{metric_in_words(line)}{known}; {line.study.learning_rate_label}."
+    )
+    if equal:
+        text += f" By parameters, r = {advice.r} with a LoRA pair for each expert is r = {r} in that study."
+    return Reason("nearest", text, *_cited((line.study,)))
+
+
+def line_of(near: Near) -> Line:
+    """Of a study's lines the last with adapters on all parts of the blocks, else the last."""
+    return ([line for line in near.lines if line.first.facet == "attention and mlp"] or near.lines)[-1]
+
+
+def shortfalls(line: Line, r: int) -> dict[int, float]:
+    """How far a rank ended from the line's best, in its unit, by rank; of a rank that was not run its neighbours."""
+    at = [point for point in line.points if point.rank == r][:1] or [
+        *[point for point in line.points if point.rank < r][-1:],
+        *[point for point in line.points if point.rank > r][:1],
+    ]
+    return {point.rank: _short(line, point) for point in at}
+
+
+def unit_of(line: Line) -> str:
+    return UNIT_WORDS["percent_of_loss" if line.first.is_loss else "points"]
+
+
+def _short(line: Line, point: QualityPoint) -> float:
+    if line.first.is_loss:
+        return 100 * line.short_of_best(point.value)
+    scale = points_scale(point.metric, [each.value for each in line.points])
+    return scale * abs(line.best.value - point.value)
+
+
+def result_words(line: Line, r: int) -> str:
+    """ "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"."""
+    best, short = line.best.rank, shortfalls(line, r)
+    not_run = "" if r in line.ranks else f"; r = {r} was not run"
+    if set(short) == {best}:
+        return f"r = {best} was the best rank of {listed(map(str, line.ranks))}{not_run}"
+    each = " and ".join(
+        f"r = {rank} ended less than 0.1 {unit_of(line)}"
+        if gap < NOTHING_SHORT
+        else f"r = {rank} ended {gap:.1f} {unit_of(line)}"
+        for rank, gap in short.items()
+        if rank != best
+    )
+    return f"{each} short of the best rank, r = {best}{not_run}"
+
+
+def every_rank(line: Line) -> str:
+    return ", ".join(f"r = {point.rank} reached {point.value:g}" for point in line.points)
+
+
+def metric_in_words(line: Line) -> str:
+    better = "higher" if line.first.higher_is_better else "lower"
+    return f"{line.first.metric.replace('_', ' ')} ({better} is better)"
+
+
+def capacity_in_words(advice: Advice) -> str:
+    cap = advice.capacity
+    holds = (
+        f"Capacity at r = {cap.r}: {units.count(cap.parameters)} parameters hold what about "
+        f"{units.count(cap.holds_tokens)} tokens can teach (published figures: {cap.bits_per_parameter:g} bits per "
+        f"parameter, {cap.bits_per_token:g} per token). It does not change the recommendation: as a "
+        "rule for the rank it did worse than one rank for all."
+    )
+    if cap.tokens is None:
+        return f"{holds} The size of your data is not known."
+    of = "Your data" if advice.data.examples is not None else "No data is given: the assumed training"
+    filled = "under 1 %" if cap.filled < 0.01 else f"{100 * cap.filled:.0f} %"
+    return f"{holds} {of} has {'at most ' if cap.at_most else ''}{units.count(cap.tokens)} tokens, {filled} of that."
+
+
+def _rate(advice: Advice) -> Reason:
+    moved, rates = advice.findings.rate_or_rank, advice.rates
+    text = rate_first(advice)
+    if moved and moved.rate > moved.rank and not advice.case.r_range:
+        text += (
+            f" It matters more: at {rate_text(moved.reference_learning_rate)} the loss was {percent(moved.rate)} above "
+            f"the loss at the best rate; at the smallest rank it was {percent(moved.rank)} above the loss at the best "
+            f"rank (medians of {moved.models} models)."
+        )
+    if rates:
+        span = best_rates(advice)
+        were = "the best were" if " to " in span else "the best was"
+        text += f" Of the rates tried for {advice.rates_of} at r = {listed(map(str, rates.ranks))}, {were} {span}."
+    return Reason("rate", text, advice.case.learning_rate_source)
+
+
+def _targets(advice: Advice) -> Reason:
+    targets = advice.findings.targets
+    text = "Put adapters on all linear layers, attention and MLP: a higher rank on fewer modules gains less."
+    if targets and 2 * targets.more_by_targets > targets.comparisons:
+        text += (
+            f" In {targets.more_by_targets} of {targets.comparisons} published comparisons, wide targets at the "
+            "smallest rank were better than narrow ones at their best rank."
+        )
+    return Reason("targets", text, f"{QLORA}; {REGRET}")
+
+
+def _full(advice: Advice) -> Reason | None:
+    full = advice.findings.full
+    if full is None or advice.case.name not in ("near-full", "pretraining"):
+        return None
+    text = f"Full fine-tuning was better than every rank in {full.behind} of {full.comparisons} similar trainings."
+    return Reason("full", text, *_cited((full.line.study,)))
+
+
+def _forgetting(advice: Advice) -> Reason | None:
+    kept = advice.findings.kept
+    if kept is None or not advice.goal.forgetting:
+        return None
+    text = (
+        f"In {kept.better_at_the_smaller} of {kept.comparisons} published trainings the smallest rank kept more of the "
+        "base's abilities than the largest."
+    )
+    return Reason("forgetting", text, *_cited((kept.line.study,)))
+
+
+def _epochs(advice: Advice) -> Reason | None:
+    epochs = advice.data.epochs
+    if epochs is None or epochs <= FEW_EPOCHS:
+        return None
+    text = f"Each example is seen {epochs:,.1f} times: more examples, or fewer steps, matter more than the rank here."
+    return Reason("data", text, f"{UNSLOTH} (one to three epochs)")
+
+
+def _cited(studies: Sequence[Study]) -> tuple[str, str]:
+    return "; ".join(dict.fromkeys(study.citation for study in studies)), studies[0].source or ""
 
 
 def would_change(advice: Advice) -> tuple[str, ...]:
     """What would change the advice."""
-    findings, changes = advice.findings, []
-    if findings.lead and findings.lead.is_tuned_loss:
-        changes += _needed_elsewhere(advice, findings.lead.line)
-    if advice.capacity.enough is not False:
-        tokens = units.count(advice.capacity.holds_tokens)
-        changes.append(f"More than about {tokens} tokens of new text: r = {advice.r} reaches its capacity there.")
-    low, high = max(1, advice.r // 4), min(HIGHEST_SWEPT, advice.r * 4)
-    changes.append(
-        f"Your own sweep: r = {low}, {advice.r} and {high}, the learning rate tuned at each, three seeds. Its result "
-        "counts more than all published studies."
-    )
-    if not advice.goal.forgetting and findings.kept:
+    changes = [
+        "Your own sweep: r = 4 and r = 64, the learning rate tuned, with one repeat. Its result counts more than all "
+        "published studies."
+    ]
+    if not advice.case.r_range:
+        changes.append(FILE_WORDS[advice.r])
+    if not advice.goal.forgetting and advice.findings.kept:
         changes.append("If the base must keep its earlier abilities: smaller ranks kept more of them.")
     return tuple(changes)
 
 
-def _needed_elsewhere(advice: Advice, line: Line) -> list[str]:
-    base, needed = line.model.base_model, line.smallest_within(TOLERANCE).rank
-    if needed > advice.r:
-        at = next((point for point in reversed(line.points) if point.rank <= advice.r), line.points[0])
-        examples = f" ({line.study.examples:,} examples)" if line.study.examples else ""
-        return [
-            f"As much data as {line.study.label} had{examples}: there {base} at r = {at.rank} was "
-            f"{percent(line.short_of_best(at.value))} worse than its best loss, and r = {needed} came within "
-            f"{percent(TOLERANCE)}."
-        ]
-    if needed < advice.r:
-        return [f"A limit on the file size: {base} came within {percent(TOLERANCE)} of its best loss at r = {needed}."]
-    return []
+def at_recommended(advice: Advice, forecast: Forecast) -> RankForecast | None:
+    """The forecast's row for the recommended rank; None where there is no forecast."""
+    return None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
+
+
+def forecast_sentence(advice: Advice, forecast: Forecast) -> str:
+    """What the forecast gives for the recommended rank."""
+    row = at_recommended(advice, forecast)
+    if row is None:
+        return "There is no quality forecast for reinforcement learning."
+    text = (
+        f"Forecast from {counted(forecast.lines, 'published line')}: r = {row.r} is {row.median:.1f} "
+        f"{UNIT_WORDS[forecast.unit]} short of r = {forecast.reference_rank} (80 % band {row.low_80:.1f} to "
+        f"{row.high_80:.1f})."
+    )
+    text = text.replace("-0.0", "0.0").replace("-", "−")
+    return text if forecast.validated else f"{text} This band is not validated."
+
+
+def own_sentence(result: OwnResult) -> str:
+    """ "Your newest sweep of this model (phonemes, 400 steps; r = 2 and 8): r = 8 has the lowest loss, and …"."""
+    whose = "A recorded sweep" if result.recorded else "Your newest sweep"
+    ranks = listed(map(str, sorted(set(result.ranks))))
+    return f"{whose} of this model ({result.made_of}; r = {ranks}): {_answer(result)}."
+
+
+def _answer(result: OwnResult) -> str:
+    if result.best is None:
+        return "no verdict yet"
+    lowest = f"r = {result.best} has the lowest loss"
+    if len(set(result.ranks)) == 1:
+        return f"{lowest}, and no other rank was run"
+    if result.smallest is None:
+        return f"{lowest}, but no verdict is possible: the effect of another seed is not known"
+    if result.smallest < result.best:
+        return f"{lowest}, and r = {result.smallest} is the smallest rank that cannot be distinguished from it"
+    if result.best == min(result.ranks):
+        return f"{lowest} and is the smallest rank tried"
+    return f"{lowest}, and every smaller rank is worse by more than the noise"
 
 
 def chosen_in_words(ranks: Sequence[RankEstimate], r: int, advised: int) -> str:
     """The chosen rank beside the advised one, by what they cost. ranks: the chosen one and others."""
-    rows = {rank.r: rank for rank in ranks}
-    chosen, other = rows[r], rows.get(advised)
-    if r == advised or other is None:
-        return f"Selected: r = {r}. {_doubling(rows, r)}."
-    file = chosen.adapter_bytes - other.adapter_bytes
-    memory = chosen.memory.device - other.memory.device
+    rows: Mapping[int, RankEstimate] = {rank.r: rank for rank in ranks}
+    chosen, other = rows[r], rows.get(2 * r if r == advised else advised)
+    if other is None:
+        return f"Selected: r = {r}."
+    file, memory = other.adapter_bytes - chosen.adapter_bytes, other.memory.device - chosen.memory.device
     larger, more = ("larger", "more") if file > 0 else ("smaller", "less")
     return (
-        f"Selected: r = {r}. Its file is {units.file_size(abs(file))} {larger} than that of r = {advised}, and it "
-        f"needs {units.memory_size(abs(memory))} {more} memory."
+        f"Selected: r = {r}. With r = {other.r} the file is {units.file_size(abs(file))} {larger}, and training needs "
+        f"{units.memory_size(abs(memory))} {more} memory."
     )
-
-
-def _doubling(rows: Mapping[int, RankEstimate], r: int) -> str:
-    chosen, doubled = rows[r], rows.get(2 * r)
-    if doubled is None:
-        return f"r = {2 * r} would add about {units.file_size(chosen.adapter_bytes)} to the file"
-    file = doubled.adapter_bytes - chosen.adapter_bytes
-    memory = doubled.memory.device - chosen.memory.device
-    return f"r = {2 * r} would add {units.file_size(file)} to the file and {units.memory_size(memory)} of memory"
-
-
-def near_name(near: Near) -> str:
-    return f"{near.line.study.label}, {near.line.model.base_model}"
 
 
 def rate_text(rate: float) -> str:

@@ -185,7 +185,7 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
     return stack.assume.range("start-seconds").plus(reading)
 
 
-def duration_at(terms: DurationTerms, r: int) -> DurationEstimate:
+def duration_at(terms: DurationTerms, r: float) -> DurationEstimate:
     """Seconds at one rank."""
     work = terms.work_seconds.plus(terms.work_seconds_per_rank.times(r))
     floor = terms.floor_seconds

@@ -5,6 +5,8 @@ from typing import TypedDict
 from rankviz.core.cost.estimate import Estimate, Fit, RankEstimate
 from rankviz.core.cost.memory.estimate import MemoryEstimate
 from rankviz.core.lora.config import Framework
+from rankviz.core.lora.moe_notes import experts_at
+from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.note import by_level
 from rankviz.core.quantity import RangeJSON, WholeRangeJSON
 
@@ -29,8 +31,9 @@ class MemoryJSON(TypedDict):
 
 
 class RankJSON(TypedDict):
-    """One rank. Without a GPU there is no time, cost or fit. `scale` is what B·A is multiplied by, `margin_bytes` the
-    usable memory less the expected figure of nvidia-smi, while loading where that is higher."""
+    """One rank. Without a GPU there is no time, cost or fit. `scale` is what B·A is multiplied by, `expert_rank` the
+    rank of each expert (null where none has LoRA), `experts` how they carry it (empty without experts), `margin_bytes`
+    the usable memory less the expected figure of nvidia-smi, while loading where that is higher."""
 
     r: int
     lora_alpha: float
@@ -40,6 +43,8 @@ class RankJSON(TypedDict):
     adapter_bytes: int
     adapter_dtype: str
     targets: list[str]
+    expert_rank: int | None
+    experts: str
     memory_bytes: MemoryJSON
     seconds: RangeJSON | None
     step_seconds: RangeJSON | None
@@ -103,13 +108,13 @@ def as_json(answer: Estimate) -> EstimateJSON:
         "attention_kernel": answer.attention_kernel,
         "steps": answer.question.training.total_steps,
         "tokens_per_step": answer.question.training.tokens_per_step,
-        "ranks": [_rank(rank, total, targets, answer.adapter_dtype) for rank in answer.ranks],
+        "ranks": [_rank(rank, total, targets, answer.adapter_dtype, answer.plan) for rank in answer.ranks],
         "notes": list(answer.notes),
         "warnings": list(by_level(answer.notes)[0]),
     }
 
 
-def _rank(rank: RankEstimate, total_parameters: int, targets: list[str], dtype: str) -> RankJSON:
+def _rank(rank: RankEstimate, total_parameters: int, targets: list[str], dtype: str, plan: AdapterPlan) -> RankJSON:
     duration = rank.duration
     return {
         "r": rank.r,
@@ -120,6 +125,8 @@ def _rank(rank: RankEstimate, total_parameters: int, targets: list[str], dtype: 
         "adapter_bytes": rank.adapter_bytes,
         "adapter_dtype": dtype,
         "targets": targets,
+        "expert_rank": plan.expert_rank_at(rank.r) if plan.trains_experts else None,
+        "experts": experts_at(plan, rank.r),
         "memory_bytes": memory_json(rank.memory),
         "seconds": duration.total.as_json() if duration else None,
         "step_seconds": duration.step.as_json() if duration else None,

@@ -44,11 +44,25 @@ class Prediction(NamedTuple):
 
     def memory_at(self, r: int) -> MemoryEstimate:
         """Bytes at the peak of a step."""
-        return memory_at(self.memory, r, self.plan.parameters(r), self.saved_parameters)
+        plan, saved = self.plan, self.saved_parameters
+        return memory_at(
+            self.memory,
+            r,
+            plan.parameters(r),
+            saved,
+            lambda rank: (plan.expert_rank_at(rank), plan.parameters(rank) - saved),
+        )
 
     def duration_at(self, r: int) -> DurationEstimate | None:
         """Seconds of a step, of loading and of all steps."""
-        return duration_at(self.duration, r) if self.duration else None
+        return duration_at(self.duration, self._mean_rank(r)) if self.duration else None
+
+    def _mean_rank(self, r: int) -> float:
+        """The mean rank of the pairs that a token is multiplied with, weighted by their parameters per unit of rank."""
+        if (more := self.plan.expert_rank_at(r) - r) == 0:
+            return r
+        shape = _shape(self.plan)
+        return r + more * shape.active_expert_parameters / shape.active_adapter_parameters
 
 
 def predict(

@@ -12,8 +12,8 @@ from rankviz.paths import named_in
 
 MAX_USD_PER_HOUR = 1_000_000
 MAX_ALPHA_TEXT = 40
-ASSUMED_RANK = 16
-"""Where none is given."""
+ASSUMED_RANK = 32
+"""Where none is given: the recommended rank."""
 ASSUMED_STEPS = 1_000
 """Optimizer steps where no length and no number of examples is given: on the page, at the endpoints, and for
 `rankviz estimate` and `rankviz fit`."""

@@ -53,6 +53,8 @@ class BlockKind(NamedTuple):
     """Outputs of the targeted projections into attention, where others of them carry no adapter; else 0."""
     targeted_modules: int
     """How many modules carry an adapter; experts × active ones."""
+    targeted_expert_modules: int
+    """Of targeted_modules, those of experts."""
     activations: BlockActivations | None = None
     """What these blocks hold without an adapter, where it was read off their class."""
 
@@ -66,6 +68,8 @@ class ModelShape(NamedTuple):
     """Weights of the decoder's linear layers that one token is multiplied with: P, with only the active experts."""
     active_adapter_parameters: int
     """Adapter parameters per unit of rank that one token is multiplied with."""
+    active_expert_parameters: int
+    """Of these, those of experts."""
     largest_linear: int
     """Weights of the largest layer that a quantizer reaches."""
     largest_targeted: int
@@ -98,6 +102,7 @@ class _Sums:
     targeted_inputs: int = 0
     targeted_outputs: int = 0
     targeted_modules: int = 0
+    targeted_expert_modules: int = 0
     targeted_into_attention: int = 0
     targeted_attention_readers: int = 0
     targeted_mlp_readers: int = 0
@@ -131,6 +136,7 @@ class _Sums:
         self.targeted_inputs += active * layer.in_features
         self.targeted_outputs += active * layer.out_features
         self.targeted_modules += active
+        self.targeted_expert_modules += active if layer.kind == "experts" else 0
         if layer.part == "mlp" or layer.kind == "experts":
             self.targeted_mlp_inputs += active * layer.in_features
             self.targeted_mlp_hidden += active * layer.in_features if out else 0
@@ -172,7 +178,7 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
         active_weights += layer.count * active * layer.in_features * layer.out_features
         if layer.blocks:
             by_blocks.setdefault(layer.blocks, _Sums()).add_layer(layer, active, model.hidden_size)
-    active_adapter = largest_targeted = 0
+    active_adapter = active_experts = largest_targeted = 0
     experts: dict[str, tuple[int, int]] = {}
     for each in adapted:
         layer = each.layer
@@ -185,7 +191,9 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
             largest_targeted = max(largest_targeted, layer.in_features * layer.out_features)
         if layer.part == "vision":
             continue
-        active_adapter += each.count * factor * (layer.in_features + layer.out_features)
+        parameters = each.count * factor * (layer.in_features + layer.out_features)
+        active_adapter += parameters
+        active_experts += parameters if layer.kind == "experts" else 0
         if each.blocks:
             by_blocks.setdefault(each.blocks, _Sums()).add_adapter(layer, active, model.hidden_size)
     kinds = _kinds(by_blocks, model)
@@ -194,6 +202,7 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
         blocks=sum(kind.count for kind in kinds),
         active_weights=active_weights,
         active_adapter_parameters=active_adapter,
+        active_expert_parameters=active_experts,
         largest_linear=largest,
         largest_targeted=largest_targeted,
         targeted_experts=tuple(sorted(weights for weights, _ in experts.values())),
@@ -250,4 +259,5 @@ def _kind(count: int, members: list[_Sums], layer_type: str, hidden_size: int) -
         targeted_mlp_shared_inputs=hidden_size * bool(total.targeted_mlp_readers) + total.targeted_mlp_hidden,
         padded_outputs=total.targeted_into_attention if partly else 0,
         targeted_modules=total.targeted_modules,
+        targeted_expert_modules=total.targeted_expert_modules,
     )

@@ -1,16 +1,14 @@
-"""How far each rank falls short of r = 128, as a band from published lines.
+"""How far each rank falls short of r = 128 in published studies, as a band, and what such studies agree on.
 
-`make forecast` fits the published lines and tabulates the bands (assets/forecast.json); here they are read off. Scores
-are in points and losses in % of the loss: the two never share an axis.
+`make forecast` tabulates it (assets/forecast.json); here it is read off. The band is the same for every model and task:
+neither tells which rank is needed. Scores are in points and losses in % of the loss: the two never share an axis.
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rankviz.core.checks import one_of
 from rankviz.core.forecast.curve import GRID
 from rankviz.errors import InvalidSettingError
 
@@ -18,18 +16,19 @@ Metric = Literal["score", "loss"]
 METRICS: tuple[Metric, ...] = ("score", "loss")
 UNITS: Mapping[Metric, str] = {"score": "points", "loss": "percent_of_loss"}
 LOSS = "loss"
+ANY = "any"
+"""All kinds of score together."""
 KIND_OF_USE_CASE = {
     "simple": "simple",
     "instruction": "instruct",
     "complex": "math-code",
-    "near-full": "any",
+    "near-full": ANY,
     "pretraining": "shift",
+    "rl": "rl",
 }
-"""Which kind of score study speaks for a use case. "any" is a study of unknown kind."""
+"""Which kind of score study speaks for a use case."""
 LEVELS = ("10", "25", "50", "75", "90")
 """Quantiles of a band, in percent."""
-AS_WELL = 0.05
-"""Mean errors that differ by less than this share count as equal."""
 ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.75, 5, 20
 """A band is validated where the 80 % band of publications that were left out held at least this share of their points,
 over at least so many publications and points, whether points or publications weigh the same, and its mean error was no
@@ -47,9 +46,9 @@ class RankForecast:
     low_80: float
     high_80: float
     lines_at_rank: int
-    """Published lines of this kind that have a point at this rank."""
+    """Published lines of this metric that have a point at this rank."""
     extrapolated: bool
-    """No published line of this kind has a point here: beyond all of them, or in a gap between them."""
+    """No published line of this metric has a point here: beyond all of them, or in a gap between them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,20 +58,27 @@ class Forecast:
     unit: str
     """"points" or "percent_of_loss"."""
     kind: str
+    """The kind of study that the coverage and the counts are of; the band is of all."""
     reference_rank: int
     studies: int
     """Publications; several studies of one paper count once."""
     lines: int
     coverage_80_left_out: float | None
-    """Share of points of left-out publications inside the 80 % band; None where nothing could be left out."""
+    """Share of points of left-out publications of this kind inside the 80 % band; None where none could be left out."""
     validated: bool
     ranks: tuple[RankForecast, ...]
+    """Empty where nothing can be forecast, as for scores of reinforcement learning."""
+    heading: str
+    """What the forecast does not tell."""
+    facts: tuple[str, ...]
+    """What holds over published studies, with counts."""
     sentences: tuple[str, ...]
+    """Heading, facts, and what the band rests on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeftOut:
-    """How the bands of one kind held what was left out."""
+    """How the band held the points of one kind when their publication was left out."""
 
     kind: str
     publications: int
@@ -84,17 +90,10 @@ class LeftOut:
     crps: float
     """Mean error of the whole band (continuous ranked probability score), in the kind's unit."""
     crps_no_difference: float
+    crps_no_difference_band: float
+    """Of "no difference" with the symmetric band of published gaps."""
     crps_rule: float
-    """Of the rule of thumb with the band of its own errors."""
-    crps_curve: float
-    """Of the fitted curve alone. The band is half of each."""
-    median_error: float
-
-    @property
-    def rule_did(self) -> Literal["better", "as well", "worse"]:
-        """The rule of thumb with a band, beside this band."""
-        share = self.crps_rule / self.crps if self.crps else 1.0
-        return "better" if share < 1 - AS_WELL else "as well" if share <= 1 + AS_WELL else "worse"
+    """Of the rule of thumb with the band of its own errors. The forecast is half of each."""
 
     @property
     def validated(self) -> bool:
@@ -108,21 +107,12 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Band:
-    """Quantiles of the shortfall at each rank of GRID, for one kind of score, or for one size of base in loss."""
+    """Quantiles of the shortfall at each rank of GRID, for one metric."""
 
-    metric: Metric
-    kind: str
-    base: bool | None
-    """Whether the base model is untuned; None for scores, where it is not distinguished."""
-    parameters: float | None
     studies: int
     lines: int
     lines_at_rank: Mapping[int, int]
-    noise: float
-    """Standard deviation of one published value around its curve, included in the quantiles."""
     quantiles: Mapping[str, tuple[float, ...]]
-    gain: tuple[float, float, float]
-    """10 %, 50 % and 90 % quantiles of the gain from r = 4 to r = 64."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,36 +120,22 @@ class Bands:
     """What assets/forecast.json holds for a forecast."""
 
     reference_rank: int
-    bands: tuple[Band, ...]
+    bands: Mapping[Metric, Band]
     left_out: Mapping[str, LeftOut]
-    run_noise_nats: float
-    bent_inside_80: float | None
-    """Share of independent runs inside the 80 % band that two measured runs bent."""
-    bent_inside_80_left_out: float | None
-    """The same with the settings of the band chosen on the other sweeps."""
-    bent_runs: int
-    third_run: Mapping[str, Mapping[str, float]]
-    """How far off bent bands were with "two" and with "three" measured runs, where a third run is offered; empty where
-    none was."""
-
-    @property
-    def bent_validated(self) -> bool:
-        held = (self.bent_inside_80, self.bent_inside_80_left_out)
-        return None not in held and min(held) >= ENOUGH_INSIDE
+    holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    """By statement and kind, the share of publications in which it held (worker/assets/forecast/holds.py)."""
+    rate: Mapping[str, Any] | None
+    """What a learning rate that was too low cost, beside a quarter of the rank."""
 
 
 def bands_from_json(value: Mapping[str, Any]) -> Bands:
     """What `make forecast` wrote."""
-    bent = value["bent"]
     return Bands(
         reference_rank=value["reference_rank"],
-        bands=tuple(_band(row) for row in value["bands"]),
+        bands={metric: _band(row) for metric, row in value["bands"].items()},
         left_out={row["kind"]: LeftOut(**row) for row in value["left_out"]},
-        run_noise_nats=bent["run_noise_nats"],
-        bent_inside_80=bent["inside_80"],
-        bent_inside_80_left_out=bent["setting_left_out"]["inside_80"],
-        bent_runs=bent["runs"],
-        third_run=bent["third_run"],
+        holds={name: {row["kind"]: row for row in rows} for name, rows in value["holds"].items()},
+        rate=value["rate"],
     )
 
 
@@ -169,50 +145,7 @@ def _band(row: Mapping[str, Any]) -> Band:
             **row,
             "lines_at_rank": {int(r): lines for r, lines in row["lines_at_rank"].items()},
             "quantiles": {level: tuple(values) for level, values in row["quantiles"].items()},
-            "gain": tuple(row["gain"]),
         }
-    )
-
-
-def band_for(bands: Bands, *, use_case: str, parameters: int, base: bool, metric: str = "score") -> Band:
-    """The band of a use case and metric; for losses, between the two nearest sizes of base.
-
-    Args:
-        bands: From assets/forecast.json.
-        use_case: A name of core.advice.use_case. Losses do not depend on it: all come from one kind of data.
-        parameters: Of the base model.
-        base: Whether the model is a base model rather than an instruction-tuned one.
-        metric: "score" or "loss".
-    """
-    one_of(metric, "Metric", METRICS)
-    if metric == "score":
-        return next(band for band in bands.bands if band.kind == KIND_OF_USE_CASE[use_case])
-    sizes = sorted(
-        (band for band in bands.bands if band.metric == LOSS and band.base is base), key=lambda band: band.parameters
-    )
-    place = bisect_left([band.parameters for band in sizes], parameters)
-    if place in (0, len(sizes)):
-        return sizes[min(place, len(sizes) - 1)]
-    return _between(sizes[place - 1], sizes[place], parameters)
-
-
-def _between(smaller: Band, larger: Band, parameters: int) -> Band:
-    share = math.log(parameters / smaller.parameters) / math.log(larger.parameters / smaller.parameters)
-
-    def mix(low: Sequence[float], high: Sequence[float]) -> tuple[float, ...]:
-        return tuple(a + share * (b - a) for a, b in zip(low, high, strict=True))
-
-    return Band(
-        metric=smaller.metric,
-        kind=smaller.kind,
-        base=smaller.base,
-        parameters=float(parameters),
-        studies=smaller.studies,
-        lines=smaller.lines,
-        lines_at_rank=smaller.lines_at_rank,
-        noise=smaller.noise,
-        quantiles={level: mix(smaller.quantiles[level], larger.quantiles[level]) for level in LEVELS},
-        gain=mix(smaller.gain, larger.gain),
     )
 
 

@@ -1,29 +1,77 @@
-"""The forecast bent by one's own runs: loss by rank between two or more measured ranks, in nats.
+"""A quick look: what runs between two measured ranks come to, from the runs of those two and one repeat.
 
-A band is where one further run would land, its own noise included; mixture.py makes it. Below the lowest and above the
-highest measured rank nothing is forecast.
+Losses are interpolated by r^-0.3 between the means of neighbouring measured ranks, with the band of one further run:
+the noise of a run, as the repeats of this sweep measured it, and the bends that a curve may have. Scores are not
+interpolated (score_pick). Both are checked on published lines: docs/forecast.md, `make forecast`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import NormalDist
+from typing import Any, NamedTuple
 
-from rankviz.core.forecast.bands import Bands
-from rankviz.core.forecast.bent_words import basis_words, record_words, third_run_words
 from rankviz.core.forecast.curve import GRID
-from rankviz.core.forecast.mixture import BentRank, MeasuredRank, conditioned
+from rankviz.errors import InvalidSettingError
+from rankviz.units import counted
 
-ENOUGH_REPEATS = 4
-"""Degrees of freedom from which a sweep's own repeats say how noisy a run is."""
+BEND = 0.3
+"""The loss falls as r^-0.3: on published sweeps runs lie about a fifth of the gap below a straight line in log r."""
+FALLING, RISING = (0.0, 1.0), (-1.0, 1.0)
+"""Bends that an 80 % band reaches: from a straight line in log r to a curve that saturates early. A loss that rises
+with rank may also do so late, straight in r."""
+MIDDLE_80, MIDDLE_50 = NormalDist().inv_cdf(0.9), NormalDist().inv_cdf(0.75)
+PICK_SHARE = 0.0025
+"""The rank to take is the lowest within this share of the lowest estimate. Half of the 0.5 % that it is checked by is
+left to the error of the estimate."""
+APART = 2.8
+"""Two runs differ where they are this many standard deviations of one run apart: twice the noise of a difference."""
+SAFE_RANK = 16
+"""The rank to take where two scores do not differ."""
 CHECKED_LOW, CHECKED_HIGH = 4, 32
-"""The lowest rank is at most the first and the highest at least the second in a sweep like those that were checked."""
-WORTH_A_RUN = 2.0
-"""A third run is offered where two differ by more than so many standard deviations of their difference."""
+"""The lowest rank is at most the first and the highest at least the second in sweeps like those that were checked."""
+ENOUGH_INSIDE = 0.75
+TOO_FEW = "A forecast from your runs needs finished runs at two ranks at least, such as r = 4 and r = 64"
+
+
+class MeasuredRank(NamedTuple):
+    """Mean held-out loss of the runs of one rank, nats. sd: spread between its runs; None of one run."""
+
+    r: int
+    loss: float
+    sd: float | None = None
+    runs: int = 1
+
+
+class Noise(NamedTuple):
+    """Standard deviation of one run, from repeats: runs of a rank beyond its first."""
+
+    sd: float
+    repeats: int
+
+    @property
+    def words(self) -> str:
+        return f"the noise of one run ({self.sd:.2g} nats, from {counted(self.repeats, 'repeat')})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BentRank:
+    """Where a run at this rank would land, nats. The bounds are None where the noise of a run is not known."""
+
+    r: int
+    median: float
+    """The mean of the runs of a measured rank, else the estimate."""
+    low_50: float | None
+    high_50: float | None
+    low_80: float | None
+    high_80: float | None
+    measured: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BentForecast:
-    """Quality by rank from a sweep's own runs and published lines."""
+    """Loss by rank from a sweep's own runs."""
 
     sweep_id: str
     metric: str
@@ -31,83 +79,186 @@ class BentForecast:
     runs: tuple[MeasuredRank, ...]
     ranks: tuple[BentRank, ...]
     coverage_80: float | None
-    """Share of independent runs inside such 80 % bands, as `make forecast` counted it; None where such runs were not
-    checked."""
+    """Share of runs between that such 80 % bands held on published lines; None for runs unlike those."""
     validated: bool
     third_run: int | None
-    """A rank between two measured ones that differ by more than their noise; None where there is none."""
+    """Always None: a third run is a repeat now (repeat_at)."""
+    repeat_at: int | None
+    """A rank to train once more with another seed, so that the noise is known; None where it is."""
+    noise_nats: float | None
+    """Standard deviation of one run; None where no rank was trained twice."""
+    pick: int
+    """The rank to take, see pick_of."""
     sentences: tuple[str, ...]
 
 
 def bent_forecast(
     sweep_id: str,
     runs: Sequence[MeasuredRank],
-    gain_percent: float,
-    bands: Bands,
+    record: Mapping[str, Any],
     *,
     fixed_alpha: bool = True,
     one_rate: bool = True,
     without: Sequence[int] = (),
     still_training: str = "",
 ) -> BentForecast:
-    """The band of a sweep, with how such bands have held.
+    """The estimates and bands of a sweep, with how such ones have held.
 
     Args:
         sweep_id: Whose runs these are.
         runs: Measured ranks, two at least.
-        gain_percent: The published median of the gain from r = 4 to r = 64, % of the loss.
-        bands: From assets/forecast.json.
+        record: Section "quick_look", "loss" of assets/forecast.json.
         fixed_alpha: Whether every rank was trained with the same lora_alpha.
         one_rate: Whether the ranks stand at the same learning rate.
         without: Ranks whose runs ended without a finite loss.
-        still_training: A sentence that comes first where runs are to come; no third run is then suggested.
+        still_training: A sentence that comes first where runs are to come; no repeat is then suggested.
     """
-    noise, known = _noise(runs, bands.run_noise_nats)
-    gain = gain_percent / 100 * min(run.loss for run in runs)
-    ranks = conditioned(runs, gain_nats=gain, noise_nats=noise, noise_known=known)
-    third = third_run(runs, noise)
-    third = None if still_training or third in without else third
-    checked = _as_checked(runs) and one_rate
+    runs = tuple(sorted(runs))
+    noise = noise_of((run.sd, run.runs) for run in runs)
+    ranks = between(runs, noise)
+    checked = (
+        fixed_alpha and one_rate and len(runs) == 2 and runs[0].r <= CHECKED_LOW and runs[-1].r >= CHECKED_HIGH
+    ) and noise is not None
     return BentForecast(
         sweep_id=sweep_id,
         metric="loss",
         unit="nats",
-        runs=tuple(runs),
+        runs=runs,
         ranks=ranks,
-        coverage_80=bands.bent_inside_80 if checked and fixed_alpha else None,
-        validated=checked and fixed_alpha and bands.bent_validated,
-        third_run=third,
-        sentences=(
-            *filter(None, [still_training]),
-            *basis_words([run.r for run in runs], noise, known, without),
-            record_words(bands, fixed_alpha=fixed_alpha, checked=checked),
-            *third_run_words(third, bands),
+        coverage_80=record["inside_80"] if checked else None,
+        validated=checked and record["inside_80"] >= ENOUGH_INSIDE,
+        third_run=None,
+        repeat_at=None if noise or still_training else runs[0].r,
+        noise_nats=noise and noise.sd,
+        pick=pick_of(ranks),
+        sentences=tuple(
+            filter(
+                None,
+                [
+                    still_training,
+                    *_basis(runs, noise, without),
+                    _record(record, fixed_alpha=fixed_alpha, checked=checked),
+                ],
+            )
         ),
     )
 
 
-def _as_checked(runs: Sequence[MeasuredRank]) -> bool:
-    """Whether these are two ranks with one run each, as far apart as those that were compared with runs between."""
+def noise_of(cells: Iterable[tuple[float | None, int]]) -> Noise | None:
+    """The spread of repeats, pooled over ranks; None without repeats. cells: (standard deviation, runs)."""
+    known = [(sd, runs - 1) for sd, runs in cells if sd is not None]
+    repeats = sum(each for _, each in known)
+    return Noise(math.sqrt(sum(each * sd * sd for sd, each in known) / repeats), repeats) if repeats else None
+
+
+def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank, ...]:
+    """Each rank of GRID between the lowest and the highest measured one, and the measured ones.
+
+    Estimate, of the measured neighbours: high + (low - high) · w, w = (r^-0.3 - high^-0.3) / (low^-0.3 - high^-0.3).
+    The band adds two parts in quadrature: a further run and the means, with Student's t for so many repeats; and how
+    far w moves with the bends of FALLING or RISING.
+    """
+    if len({run.r for run in runs}) < 2:
+        raise InvalidSettingError(f"{TOO_FEW}.")
+    ranks = [_bent_rank(run.r, run.loss, noise, 1 / run.runs, 0.0, 0.0, run.loss) for run in runs]
+    for low, high in pairwise(sorted(runs)):
+        gap = low.loss - high.loss
+        for r in (r for r in GRID if low.r < r < high.r):
+            w = share_left(r, BEND, low.r, high.r)
+            moved = [gap * (share_left(r, bend, low.r, high.r) - w) for bend in (FALLING if gap > 0 else RISING)]
+            means = w * w / low.runs + (1 - w) ** 2 / high.runs
+            ranks.append(_bent_rank(r, high.loss + gap * w, noise, means, -min(moved), max(moved), None))
+    return tuple(sorted(ranks, key=lambda rank: rank.r))
+
+
+def share_left(r: float, bend: float, low: float, high: float) -> float:
+    """The share of the gap from low to high that is left at r: 1 at low, 0 at high. Bend 0 is straight in log r."""
+    if not bend:
+        return math.log(high / r) / math.log(high / low)
+    return (r**-bend - high**-bend) / (low**-bend - high**-bend)
+
+
+def _bent_rank(
+    r: int, loss: float, noise: Noise | None, means: float, below: float, above: float, measured: float | None
+) -> BentRank:
+    """means: variance of the estimate, in variances of one run. below, above: reach of the bends, nats, at 80 %."""
+    ends = {}
+    for name, level, z in (("80", 0.9, MIDDLE_80), ("50", 0.75, MIDDLE_50)):
+        if noise:
+            reach, share = t_quantile(level, noise.repeats) * noise.sd * math.sqrt(1 + means), z / MIDDLE_80
+            ends[f"low_{name}"] = max(0.0, loss - math.hypot(reach, share * below))
+            ends[f"high_{name}"] = loss + math.hypot(reach, share * above)
+        else:
+            ends |= {f"low_{name}": None, f"high_{name}": None}
+    return BentRank(r=r, median=loss, measured=measured, **ends)
+
+
+def t_quantile(p: float, freedom: int) -> float:
+    """Student's t, exact for 1 and 2 degrees of freedom, else by Cornish and Fisher (Abramowitz and Stegun 26.7.5)."""
+    if freedom == 1:
+        return math.tan(math.pi * (p - 0.5))
+    if freedom == 2:
+        return (2 * p - 1) * math.sqrt(2 / (1 - (2 * p - 1) ** 2))
+    z = NormalDist().inv_cdf(p)
+    terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+
+
+def pick_of(ranks: Sequence[BentRank]) -> int:
+    """The lowest rank within PICK_SHARE of the lowest estimate."""
+    lowest = min(rank.median for rank in ranks)
+    return next(rank.r for rank in ranks if rank.median <= lowest + PICK_SHARE * abs(lowest))
+
+
+def score_pick(low: tuple[int, float], high: tuple[int, float], noise: float | None) -> int:
+    """The rank to take by a score: the higher one where it is better by more than APART times the noise of one run,
+    else SAFE_RANK, or the nearer of the two where that is not between them. (rank, score), higher is better."""
+    if noise is not None and high[1] - low[1] > APART * noise:
+        return high[0]
+    return min(max(SAFE_RANK, low[0]), high[0])
+
+
+def _basis(runs: Sequence[MeasuredRank], noise: Noise | None, without: Sequence[int]) -> Iterable[str]:
+    low, high = runs[0], runs[-1]
+    yield f"Held-out loss in nats between your runs at r = {', '.join(str(run.r) for run in runs)}, by r^-{BEND:g}."
+    if noise:
+        times = f"{abs(low.loss - high.loss) / noise.sd:.1f} times" if noise.sd else "more than"
+        yield f"r = {low.r} and r = {high.r} differ by {abs(low.loss - high.loss):.3g} nats, {times} {noise.words}."
+        yield "The band shows where one more run would land."
+    else:
+        yield (
+            "The noise of one run is not known, because no rank was trained twice. So there is no band, and a small "
+            f"difference may be chance: one more run at r = {low.r} with another seed measures the noise."
+        )
+    yield "Nothing is forecast below your lowest or above your highest rank."
+    for r in without:
+        yield f"{no_finite_loss(r)}, so the forecast does not use it."
+
+
+def no_finite_loss(r: int) -> str:
+    return f"r = {r} ended without a finite loss"
+
+
+def _record(record: Mapping[str, Any], *, fixed_alpha: bool, checked: bool) -> str:
+    """How such bands have held, where runs of this kind were checked."""
+    if not fixed_alpha:
+        return (
+            "Not validated: alpha differs between your ranks, so at one learning rate their losses mostly show step "
+            "size."
+        )
+    if not checked:
+        return (
+            f"Not validated: this was checked for two ranks at one learning rate, one at most r = {CHECKED_LOW} and "
+            f"one at least r = {CHECKED_HIGH}, with a repeat."
+        )
+    return record_words(record)
+
+
+def record_words(record: Mapping[str, Any]) -> str:
+    """The check of losses on published lines in a sentence."""
     return (
-        len(runs) == 2
-        and all(run.runs == 1 for run in runs)
-        and min(runs).r <= CHECKED_LOW
-        and max(runs).r >= CHECKED_HIGH
+        f"On {record['lines']} published lines such 80 % bands held {100 * record['inside_80']:.0f} % of the runs "
+        f"between, and were {record['width_in_ranges']:.2g} times as wide as the range of the line. The rank that was "
+        f"picked was within 0.5 % of the best one between in {100 * record['within']:.0f} %, and of the best of all "
+        f"ranks in {100 * record['within_of_all_ranks']:.0f} %."
     )
-
-
-def _noise(runs: Sequence[MeasuredRank], default: float) -> tuple[float, bool]:
-    """Standard deviation of one run: from the repeats of this sweep where there are enough, or the default."""
-    repeats = [(run.runs - 1, run.sd) for run in runs if run.sd is not None]
-    degrees = sum(each for each, _ in repeats)
-    pooled = math.sqrt(sum(each * sd * sd for each, sd in repeats) / degrees) if degrees else 0.0
-    return (pooled, True) if degrees >= ENOUGH_REPEATS and pooled > 0 else (default, False)
-
-
-def third_run(runs: Sequence[MeasuredRank], noise_nats: float) -> int | None:
-    """A rank in the middle of two measured ones, where their losses differ by more than the noise of the runs."""
-    low, high = min(runs), max(runs)
-    between = [r for r in GRID if low.r < r < high.r]
-    if len(runs) > 2 or not between or abs(low.loss - high.loss) <= WORTH_A_RUN * math.sqrt(2) * noise_nats:
-        return None
-    return min(between, key=lambda r: (abs(math.log2(r * r / (low.r * high.r))), -r))

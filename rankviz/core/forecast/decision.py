@@ -1,5 +1,6 @@
-"""What to train next and what to ship now, of a sweep with a forecast between its runs. Two questions, said apart:
-a truncated adapter exists with the loss that was measured of it; what a new run at its rank would reach is a forecast.
+"""Decides what to train next and what to ship now, of a sweep with a forecast between its runs. Two questions, said
+apart: a truncated adapter exists with the loss that was measured of it; what a new run at its rank would reach is a
+forecast. Also the answer of a sweep of one rank at several learning rates.
 """
 
 import math
@@ -9,8 +10,7 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from rankviz import units
-from rankviz.core.forecast.bent import BentForecast
-from rankviz.core.forecast.mixture import BentRank
+from rankviz.core.forecast.bent import PICK_SHARE, BentForecast, BentRank
 from rankviz.core.forecast.own_runs import has_loss, measured_cells
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.record import RunRecord
@@ -49,8 +49,10 @@ class Decision:
     tolerance: float
     """Nats that count as equal."""
     enough: BentRank
-    """The lowest rank from the lowest run upwards whose loss is within the tolerance of the lowest; a rank counts with
-    the mean of its runs where it has any, else with its estimate."""
+    """The forecast's pick, or with a tolerance of one's own the lowest rank within it; a rank counts with the mean of
+    its runs where it has any, else with its estimate."""
+    within: float
+    """Nats above the lowest loss that such a rank may have."""
     settled: BentRank | None
     """The smallest rank that the sweep's verdict cannot distinguish from the best; None without a verdict."""
     like: RunRequest
@@ -64,9 +66,8 @@ class Decision:
 
     @property
     def train_rank(self) -> int:
-        """Of the next run: a third one where it is offered, else what the verdict says, else the lowest rank that is
-        enough."""
-        return self.forecast.third_run or (self.settled or self.enough).r
+        """Of the next run: what the verdict says, else the lowest rank that is enough."""
+        return (self.settled or self.enough).r
 
     @property
     def ship(self) -> FinishedAdapter | None:
@@ -85,24 +86,26 @@ class Decision:
 
 
 def decide(
-    runs: Sequence[RunRecord], forecast: BentForecast, tolerance: float = TOLERANCE_NATS, settled: int | None = None
+    runs: Sequence[RunRecord], forecast: BentForecast, tolerance: float | None = None, settled: int | None = None
 ) -> Decision:
     """What a sweep's runs and its forecast come to.
 
     Args:
         runs: Of the sweep, two ranks of them evaluated at least.
         forecast: Between these runs.
-        tolerance: Nats that count as equal.
+        tolerance: Nats that count as equal; without it TOLERANCE_NATS for what to ship, and the forecast's pick.
         settled: The smallest rank that the sweep's verdict cannot distinguish from the best, where there is a verdict.
     """
     cells = measured_cells(runs)
-    lowest = min(map(_loss, forecast.ranks))
+    lowest = min(rank.median for rank in forecast.ranks)
+    within = PICK_SHARE * abs(lowest) if tolerance is None else tolerance
     like = min(cells[max(cells)], key=lambda run: run.loss_after.loss).request
     alphas = {run.request.lora.lora_alpha for run in runs if has_loss(run)}
     return Decision(
         forecast=forecast,
-        tolerance=tolerance,
-        enough=next(rank for rank in forecast.ranks if _loss(rank) <= lowest + tolerance),
+        tolerance=TOLERANCE_NATS if tolerance is None else tolerance,
+        enough=next(rank for rank in forecast.ranks if rank.median <= lowest + within),
+        within=within,
         settled=next((rank for rank in forecast.ranks if rank.r == settled), None),
         like=like,
         tried_rates=len({run.request.learning_rate for run in runs if run.request.r == like.r and run.loss_after}),
@@ -111,9 +114,8 @@ def decide(
     )
 
 
-def _loss(rank: BentRank) -> float:
-    """The mean of the runs of a rank, or its estimate where it has none."""
-    return rank.median if rank.measured is None else rank.measured
+def _median(rank: BentRank) -> float:
+    return rank.median
 
 
 def _best_of_seeds(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
@@ -143,21 +145,13 @@ def _adapters(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
 def _train_sentences(decision: Decision) -> Iterable[str]:
     forecast, like = decision.forecast, decision.like
     chosen = decision.settled or decision.enough
-    third = next((rank for rank in forecast.ranks if rank.r == forecast.third_run), None)
-    if third:
-        yield (
-            f"To train next: one more run at r = {third.r}, with the same settings, because the two runs differ by "
-            f"more than their noise. The 80 % band there is {third.high_80 - third.low_80:.3f} nats wide."
-        )
-        yield f"Without that run: r = {chosen.r} ({_stated(decision, chosen)})."
-    else:
-        yield f"To train next: r = {chosen.r} ({_stated(decision, chosen)})."
-    best = min(forecast.ranks, key=_loss)
+    yield f"To train next: r = {chosen.r} ({_stated(decision, chosen)})."
+    best = min(forecast.ranks, key=_median)
     if decision.settled:
         yield from _verdict_sentences(decision, decision.settled)
     else:
         yield from _enough_sentences(decision, chosen, best)
-        if (above := chosen.high_80 - _loss(best)) > decision.tolerance:
+        if chosen.high_80 is not None and (above := chosen.high_80 - best.median) > decision.within:
             yield f"A run there may land up to {above:.3f} nats above the lowest loss, where its 80 % band ends."
     yield _settings(decision, like)
 
@@ -167,11 +161,12 @@ def _stated(decision: Decision, rank: BentRank) -> str:
     runs = next((run.runs for run in decision.forecast.runs if run.r == rank.r), 0)
     measured = "measured loss" if runs == 1 else f"mean loss of {runs} runs"
     loss = "estimated loss" if rank.measured is None else measured
-    return f"{loss} {_loss(rank):.3f} nats, 80 % band {rank.low_80:.3f} to {rank.high_80:.3f}"
+    band = f", 80 % band {rank.low_80:.3f} to {rank.high_80:.3f}" if rank.low_80 is not None else ""
+    return f"{loss} {rank.median:.3f} nats{band}"
 
 
 def _verdict_sentences(decision: Decision, chosen: BentRank) -> Iterable[str]:
-    best = min((rank for rank in decision.forecast.ranks if rank.measured is not None), key=_loss)
+    best = min((rank for rank in decision.forecast.ranks if rank.measured is not None), key=_median)
     if chosen.r == best.r == decision.forecast.ranks[0].r:
         yield _lowest_of_all(chosen)
     elif chosen.r == best.r:
@@ -179,7 +174,7 @@ def _verdict_sentences(decision: Decision, chosen: BentRank) -> Iterable[str]:
     else:
         yield (
             f"r = {chosen.r} is the smallest rank that the verdict of this sweep cannot distinguish from the best, "
-            f"r = {best.r}. Its mean loss is {_loss(chosen) - _loss(best):.3f} nats higher."
+            f"r = {best.r}. Its mean loss is {chosen.median - best.median:.3f} nats higher."
         )
 
 
@@ -193,11 +188,11 @@ def _enough_sentences(decision: Decision, chosen: BentRank, best: BentRank) -> I
     if chosen.r != best.r:
         value = "estimate" if best.measured is None else "loss"
         yield (
-            f"r = {chosen.r} is the lowest rank within {decision.tolerance:.3g} nats of the lowest {value}, "
-            f"{_loss(best):.3f} nats at r = {best.r}."
+            f"r = {chosen.r} is the lowest rank within {decision.within:.3g} nats of the lowest {value}, "
+            f"{best.median:.3f} nats at r = {best.r}."
         )
     elif chosen.r > decision.forecast.ranks[0].r:
-        yield f"r = {chosen.r} has the lowest loss. No lower rank here is within {decision.tolerance:.3g} nats of it."
+        yield f"r = {chosen.r} has the lowest loss. No lower rank here is within {decision.within:.3g} nats of it."
     else:
         yield _lowest_of_all(chosen)
 
@@ -246,7 +241,8 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         "tolerance": decision.tolerance,
         "train": {
             "r": decision.train_rank,
-            "third_run": decision.forecast.third_run,
+            "third_run": None,
+            "repeat_at": decision.forecast.repeat_at,
             "enough": decision.enough.r,
             "verdict": decision.settled.r if decision.settled else None,
             "base": like.base,

@@ -17,12 +17,13 @@ def as_json(forecast: Forecast) -> ForecastJSON:
     return {
         **asdict(forecast),
         "ranks": [_rounded(asdict(rank)) for rank in forecast.ranks],
+        "facts": list(forecast.facts),
         "sentences": list(forecast.sentences),
     }
 
 
 def bent_json(bent: BentForecast) -> BentForecastJSON:
-    """Of a forecast bent by a sweep's own runs; held-out loss, nats."""
+    """Of a forecast between a sweep's own runs; held-out loss, nats."""
     return {
         **asdict(bent),
         "runs": [run._asdict() for run in bent.runs],

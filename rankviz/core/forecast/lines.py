@@ -3,7 +3,8 @@
 Scores are in points (0 to 100) and losses in % of the loss (100 times the logarithm); higher is better in both. Left
 out, each for a reason: other methods, what was forgotten, training and classifier losses, averages of tasks that were
 trained one by one, single tasks of an average over the same runs, second metrics of one task, repeats, learning rates
-that were not the best of their rank where a study tuned them, and ranks above 256.
+that were not the best of their rank where a study tried several, scores that are not a share of 100, and ranks above
+256. Reinforcement learning is apart: its lines are drawn, and no forecast uses them.
 """
 
 import math
@@ -15,7 +16,7 @@ from urllib.parse import urlparse
 from rankviz.core.forecast.bands import LOSS, Metric
 from rankviz.core.forecast.curve import GRID
 from rankviz.core.model.chat import is_chat
-from rankviz.core.studies.lines import Evidence, Line, Study
+from rankviz.core.studies.lines import RL, Evidence, Line, Study
 
 REPEATED = {
     ("adalora_glue", "Table 1", "GLUE dev: MNLI-m"),
@@ -29,29 +30,11 @@ no width of band is worth having that holds it."""
 MATH_OR_CODE = re.compile(r"gsm|math|humaneval|mbpp|\bcode\b|program", re.IGNORECASE)
 COMMONSENSE = re.compile("commonsense", re.IGNORECASE)
 TEST_ITEMS = {
-    "gsm": 1319,
-    "math": 5000,
-    "humaneval": 164,
-    "mmlu": 14042,
-    "mt-bench": 80,
-    "squad": 10570,
-    "mnli": 9815,
-    "multinli": 9815,
-    "sst": 872,
-    "cola": 1043,
-    "qqp": 40430,
-    "qnli": 5463,
-    "rte": 277,
-    "mrpc": 408,
-    "sts-b": 1500,
-    "wikisql": 8421,
-    "arc": 1172,
-    "truthfulqa": 817,
-    "commonsense": 22000,
-    "ifeval": 541,
-    "imdb": 25000,
+    "gsm": 1319, "math": 5000, "humaneval": 164, "mmlu": 14042, "mt-bench": 80, "squad": 10570, "mnli": 9815,
+    "multinli": 9815, "sst": 872, "cola": 1043, "qqp": 40430, "qnli": 5463, "rte": 277, "mrpc": 408, "sts-b": 1500,
+    "wikisql": 8421, "arc": 1172, "truthfulqa": 817, "commonsense": 22000, "ifeval": 541, "imdb": 25000,
     "robot": 129,
-}
+}  # fmt: skip
 """Items of public test sets, by a word of the task or metric; the first that occurs after the arrow counts."""
 STATED_ITEMS = re.compile(r"\bn\s?=\s?(\d+)|\blimit (\d+)\b|\((\d+) items\)")
 
@@ -64,8 +47,6 @@ class RankLine:
     kind: str
     publication: str
     """Studies of one paper or repository share it."""
-    group: str
-    """What its curve may have in common with others: a study, or for losses a data set."""
     study_id: str
     base_model: str
     task: str
@@ -80,9 +61,11 @@ class RankLine:
     """Whether any standard error came with the results, rather than from the size of the test set."""
 
 
-def rank_lines(evidence: Evidence) -> tuple[RankLine, ...]:
-    """All lines that a forecast is fitted to, in the order of the evidence."""
-    lines = _tuned([line for line in evidence.published if _usable(line)])
+def rank_lines(evidence: Evidence, *, rl: bool = False) -> tuple[RankLine, ...]:
+    """All lines that a forecast rests on, in the order of the evidence; or with rl those of reinforcement learning,
+    which none rests on."""
+    published = [line for line in evidence.published if (line.study.task_kind == RL) is rl]
+    lines = _tuned([line for line in published if _usable(line)])
     kept = [line for line in lines if not _is_part(line, lines) and not _is_second_metric(line, lines)]
     return tuple(rank_line for line in kept if (rank_line := _rank_line(line)) is not None)
 
@@ -104,7 +87,7 @@ def _tuned(lines: Iterable[Line]) -> list[Line]:
     tuned: dict[tuple, Line] = {}
     for line in lines:
         first = line.first
-        one_rate = line.study.learning_rate_tuned_per_rank and first.learning_rates_tried == 1
+        one_rate = first.learning_rates_tried == 1
         key = (first.study_id, first.base_model, first.task, first.metric, first.duration, first.target_modules)
         key = key if one_rate else (*key, first.table, first.run_date)
         known = tuned.get(key)
@@ -162,6 +145,8 @@ def _rank_line(line: Line) -> RankLine | None:
     if loss and min(value for value, _ in best.values()) <= 0:
         return None
     scale = 1.0 if loss else points_scale(first.metric, [value for value, _ in best.values()])
+    if not loss and not all(0 <= scale * value <= 100 for value, _ in best.values()):
+        return None
     sign = 1 if first.higher_is_better else -1
     values, errors = [], []
     for value, error in best.values():
@@ -171,7 +156,6 @@ def _rank_line(line: Line) -> RankLine | None:
         metric="loss" if loss else "score",
         kind=LOSS if loss else kind_of(line.study, first.task),
         publication=publication(line.study),
-        group=f"{line.study.study_id}: {first.task}" if loss else line.study.study_id,
         study_id=line.study.study_id,
         base_model=first.base_model,
         task=first.task,
@@ -195,7 +179,7 @@ def _standard_error(line: Line, value: float, error: float | None, scale: float,
     """In the line's unit: as published, or of a share of so many test items."""
     if error is not None and error > 0:
         return 100 * error / value if loss else error * scale
-    items = None if loss else items_of_test(f"{line.first.task} {line.first.metric}")
+    items = None if loss or line.study.task_kind == RL else items_of_test(f"{line.first.task} {line.first.metric}")
     share = min(max(value * scale / 100, 0.02), 0.98)
     return 100 * math.sqrt(share * (1 - share) / items) if items else None
 
@@ -216,8 +200,8 @@ def kind_of(study: Study, task: str) -> str:
         return "shift"
     if study.task_kind == "instruction" or (study.task_kind == "simple" and COMMONSENSE.search(task)):
         return "instruct"
-    if study.task_kind == "simple":
-        return "simple"
+    if study.task_kind in ("simple", RL):
+        return study.task_kind
     return "math-code" if MATH_OR_CODE.search(task) else "shift"
 
 

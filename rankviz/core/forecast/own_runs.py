@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from rankviz.core.forecast.bent_words import no_finite_loss
-from rankviz.core.forecast.mixture import TOO_FEW, MeasuredRank
+from rankviz.core.forecast.bent import TOO_FEW, MeasuredRank, no_finite_loss
 from rankviz.core.runs.environment import fingerprints
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
@@ -24,7 +23,7 @@ def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
         why = "".join(f"; {no_finite_loss(r)}" for r in ranks_without_loss(runs))
         raise InvalidSettingError(f"{TOO_FEW}: sweep {sweep_id} {has}{why}.")
     evaluated = [run for by_rate in cells.values() for cell in by_rate.values() for run in cell]
-    if not _are_alike(evaluated):
+    if not are_alike(evaluated):
         raise InvalidSettingError(
             f"The runs of sweep {sweep_id} have different base models or data, so their losses cannot be "
             "compared: train the ranks again with one base model and the same data."
@@ -38,7 +37,7 @@ def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
     return {r: min((cells[r][rate] for rate in common), key=mean_loss) for r in sorted(cells)}
 
 
-def _are_alike(runs: Sequence[RunRecord]) -> bool:
+def are_alike(runs: Sequence[RunRecord]) -> bool:
     """Whether they have the same base and data: by what was read of a file, wherever it was, and by its name where that
     is not known of all."""
     read = [fingerprints([run.environment]) for run in runs]

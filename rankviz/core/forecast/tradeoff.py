@@ -1,5 +1,6 @@
 """What a rank costs against what it buys, for one model: what is known, side by side. Nothing is computed here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ class PublishedLine(NamedTuple):
     source: str
     why: str
     """What makes it near to the model."""
+    equal_ranks: Mapping[int, float] | None = None
+    """Of a line with another MoE scheme: by its ranks, the rank of the question's adapter that trains as many
+    parameters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

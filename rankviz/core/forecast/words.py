@@ -1,107 +1,163 @@
-"""A forecast in sentences: what it rests on, how such bands have held, and what it does not say."""
+"""A forecast in sentences: what it does not tell, what holds over published studies, and how such bands have held."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rankviz.core.forecast.bands import (
+    ANY,
     ENOUGH_INSIDE,
     ENOUGH_POINTS,
     ENOUGH_PUBLICATIONS,
     LOSS,
-    Band,
+    UNITS,
     Bands,
     Forecast,
+    Metric,
     RankForecast,
     rank_forecasts,
 )
-from rankviz.core.forecast.curve import GRID, REFERENCE_RANK
-from rankviz.units import count, counted
+from rankviz.core.forecast.curve import GRID
+from rankviz.core.studies.lines import RL
+from rankviz.units import counted
 
 KINDS = {
     "simple": "simple tasks",
     "instruct": "instruction tuning",
     "math-code": "math and code",
     "shift": "a shifted domain or continued pretraining",
-    "any": "tasks of any kind",
+    ANY: "tasks of any kind",
+    RL: "reinforcement learning",
     LOSS: "held-out loss",
 }
 UNIT_WORDS = {"points": "points", "percent_of_loss": "% of the loss"}
 QUALITY_WORDS = {"points": "scores", "percent_of_loss": "losses"}
 """What its points are."""
-NOT_A_CHOICE = (
-    "The forecast shows what published runs did. It has not been shown to choose a better rank than a fixed rank of "
-    "the same size does."
+HEADING = (
+    "Model and task alone do not tell which rank you need: published results differ more by data and learning rate "
+    "than by rank."
 )
-RULE_DID = {
-    "better": "; the rule of thumb with a band did better",
-    "as well": "; the rule of thumb with a band did as well",
-    "worse": "",
-}
-BASE_ASSUMED = (
-    "The name does not say whether this is a base model. It is taken as a base model: give --instruct if it is not."
+NO_SCORE_OF_RL = (
+    "No score is forecast for reinforcement learning: its published studies are few and disagree. The recommendation "
+    "tells what they found."
 )
+RELIABLE = 0.2
+"""A share is called not reliable where publications that were left out were farther from it, on average."""
 NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
 
 
-def forecast(
-    bands: Bands, band: Band, unit: str, ranks: Sequence[int] = GRID, *, base_assumed: bool = False
-) -> Forecast:
-    """The band at these ranks, with the record of its kind and sentences.
+def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRID) -> Forecast:
+    """The band at these ranks, with its record and sentences.
 
-    base_assumed: nothing says whether the model is a base model; that it is one is an assumption.
+    Args:
+        bands: From assets/forecast.json.
+        metric: Losses do not depend on the task: all come from one kind of data, and none from reinforcement learning.
+        task: The kind of score that the use case stands for, by KIND_OF_USE_CASE.
+        ranks: Any from 1 to 256.
     """
-    checked = bands.left_out.get(band.kind)
-    rows = rank_forecasts(band, ranks)
+    kind = LOSS if metric == LOSS and task != RL else task
+    band, checked, unit = bands.bands[metric], bands.left_out.get(kind), UNITS[metric]
+    rows = () if kind == RL else rank_forecasts(band, ranks)
+    facts = (NO_SCORE_OF_RL,) if task == RL else fact_words(bands, task)
+    basis = (
+        f"Shortfall from r = {bands.reference_rank} in {UNIT_WORDS[unit]}, the same for every model and task. Half of "
+        "the band is the rule of thumb with its errors, half is no difference between ranks; both are from "
+        f"{counted(band.lines, 'published line')} of {counted(band.studies, 'publication')}."
+    )
     return Forecast(
         unit=unit,
-        kind=band.kind,
+        kind=kind,
         reference_rank=bands.reference_rank,
         studies=band.studies,
         lines=band.lines,
         coverage_80_left_out=checked.inside_80 if checked else None,
         validated=bool(checked and checked.validated),
         ranks=rows,
-        sentences=tuple(_sentences(bands, band, unit, rows, base_assumed)),
+        heading=HEADING,
+        facts=facts,
+        sentences=(HEADING, *facts)
+        if kind == RL
+        else (
+            HEADING,
+            *facts,
+            basis,
+            coverage_words(bands, kind),
+            *error_words(bands, kind, unit),
+            NOISE_INSIDE,
+            *untested_words(rows),
+        ),
     )
 
 
-def _sentences(bands: Bands, band: Band, unit: str, rows: Sequence[RankForecast], base_assumed: bool) -> list[str]:
-    basis = f"{counted(band.lines, 'published line')} of {counted(band.studies, 'publication')}"
-    about = f"{KINDS[band.kind]} ({size_words(band)})" if band.kind == LOSS else KINDS[band.kind]
-    sentences = [
-        f"Shortfall from r = {bands.reference_rank} in {UNIT_WORDS[unit]}, for {about}, from {basis}.",
-        *([BASE_ASSUMED] if base_assumed and band.kind == LOSS else []),
-        coverage_words(bands, band),
-        *error_words(bands, band, unit),
-        NOISE_INSIDE,
-    ]
-    return [*sentences, *untested_words(band, rows), NOT_A_CHOICE]
+def fact_words(bands: Bands, kind: str) -> tuple[str, ...]:
+    """What holds over published studies: for this kind of score where enough publications bear it out, else for all."""
+    return tuple(filter(None, (_within_noise(bands, kind), _high_rank(bands, kind), _rate(bands))))
 
 
-def untested_words(band: Band, rows: Sequence[RankForecast]) -> tuple[str, ...]:
-    """At which ranks the band rests on other ranks alone; that the reference rank is one of them concerns all."""
-    untested = [row.r for row in rows if row.extrapolated]
+def _of_kind(bands: Bands, statement: str, kind: str) -> Mapping[str, Any] | None:
+    """The row of this kind where it is reliable, else that of all scores."""
+    rows = bands.holds[statement]
+    return rows[kind] if kind in rows and _is_reliable(rows[kind]) else rows.get(ANY)
+
+
+def _is_reliable(held: Mapping[str, Any]) -> bool:
+    return held["left_out_error"] is None or held["left_out_error"] <= RELIABLE
+
+
+def _within_noise(bands: Bands, kind: str) -> str:
+    held = _of_kind(bands, "low_within_noise", kind)
+    return f"r = 16 scored within noise of the best rank in {_record(held)}." if held else ""
+
+
+def _high_rank(bands: Bands, kind: str) -> str:
+    score, loss = _of_kind(bands, "high_worse", kind), bands.holds["high_worse_loss"].get(LOSS)
+    if score is None or loss is None:
+        return ""
+    how = "never" if not loss["share"] else f"in {_percent(loss['share'])} of publications"
+    return (
+        f"r = 64 was {how} 0.5 % of a loss worse than r = 16 ({counted(loss['lines'], 'line')}, "
+        f"{counted(loss['publications'], 'publication')}), and more than a point worse in {_record(score)}."
+    )
+
+
+def _record(held: Mapping[str, Any]) -> str:
+    """ "90 % of 20 publications (159 lines; a publication that was left out was 13 percentage points off)"."""
+    of = "" if held["kind"] == ANY else f" on {KINDS[held['kind']]}"
+    apart = ""
+    if held["left_out_error"] is not None:
+        doubt = "" if _is_reliable(held) else "not reliable: "
+        apart = f"; {doubt}a publication that was left out was {100 * held['left_out_error']:.0f} percentage points off"
+    publications, lines = counted(held["publications"], "publication"), counted(held["lines"], "line")
+    return f"{_percent(held['share'])} of {publications}{of} ({lines}{apart})"
+
+
+def _rate(bands: Bands) -> str:
+    if bands.rate is None:
+        return ""
+    (least, most), (low, high) = bands.rate["times"], bands.rate["worse_at_3"]
+    return (
+        "A learning rate {least:g} to {most:g} times too low cost more than a quarter of the rank in {worse} of "
+        "{models} models (median {rate_cost:.1f} against {rank_cost:.1f} % of the loss; one study); 3 times too low it "
+        "is {low} to {high} of them, by how the loss rises between two rates."
+    ).format(least=least, most=most, low=low, high=high, **bands.rate)
+
+
+def untested_words(rows: Sequence[RankForecast]) -> tuple[str, ...]:
+    """At which ranks the band rests on other ranks alone."""
+    untested = [str(row.r) for row in rows if row.extrapolated and row.r in GRID]
     if not untested:
         return ()
-    gap = f"No published line of this kind has a point at {_listed(untested)}: the band is extrapolated there."
-    if band.lines_at_rank.get(REFERENCE_RANK):
-        return (gap,)
-    return gap, f"The reference rank r = {REFERENCE_RANK} is extrapolated too, so every shortfall rests on that."
+    return (f"No published line has a point at r = {', '.join(untested)}: the band is extrapolated there.",)
 
 
-def size_words(band: Band) -> str:
-    """ "base model of 1.24 B parameters"."""
-    return f"{'base' if band.base else 'instruction-tuned'} model of {count(round(band.parameters))} parameters"
-
-
-def coverage_words(bands: Bands, band: Band) -> str:
-    """The measured coverage of this kind beside the rule of thumb, and whether that counts as validated."""
-    checked = bands.left_out.get(band.kind)
+def coverage_words(bands: Bands, kind: str) -> str:
+    """How the band held the points of this kind, and whether that counts as validated."""
+    checked = bands.left_out.get(kind)
     if checked is None:
         return "Not validated: no publication of this kind could be left out."
     record = (
         f"with whole publications left out, the 80 % band held {_percent(checked.inside_80)} of {checked.points} "
-        f"points ({checked.publications} publications; {_percent(checked.inside_80_by_publication)} with each "
-        f"publication weighing the same){RULE_DID[checked.rule_did]}"
+        f"points of {KINDS[kind]} ({checked.publications} publications; {_percent(checked.inside_80_by_publication)} "
+        "with each publication weighing the same)"
     )
     if checked.validated:
         return f"{record[0].upper()}{record[1:]}."
@@ -112,22 +168,17 @@ def coverage_words(bands: Bands, band: Band) -> str:
     )
 
 
-def error_words(bands: Bands, band: Band, unit: str) -> tuple[str, ...]:
+def error_words(bands: Bands, kind: str, unit: str) -> tuple[str, ...]:
     """The mean error of the whole band beside those of simpler forecasts; nothing where none was measured."""
-    checked = bands.left_out.get(band.kind)
+    checked = bands.left_out.get(kind)
     if checked is None:
         return ()
     return (
         f"In that test the mean error of the band (CRPS, {UNIT_WORDS[unit]}) was {checked.crps:.2f}; the forecast "
-        f'"no difference between ranks" had {checked.crps_no_difference:.2f} and the rule of thumb with a band '
-        f"{checked.crps_rule:.2f}.",
+        f'"no difference between ranks" had {checked.crps_no_difference:.2f}, with a band '
+        f"{checked.crps_no_difference_band:.2f}, and the rule of thumb with a band {checked.crps_rule:.2f}.",
     )
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _listed(ranks: Sequence[int]) -> str:
-    names = [str(r) for r in ranks]
-    return "r = " + (" and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}")

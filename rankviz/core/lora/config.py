@@ -17,6 +17,8 @@ UNSLOTH_SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 PRESETS = ("all-linear", "attention", "mlp", "qv", "unsloth")
 MOE_SCHEMES: tuple[MoeScheme, ...] = ("default", "linear-only", "peft-remap", "unsloth", "target-parameters")
 UNSLOTH_CLASSES: tuple[UnslothClass, ...] = get_args(UnslothClass)
+EXPERT_RANKS = ("r", "r/active", "r/all")
+"""The rank of each expert by a rule: r, r divided by the experts active for a token, or by all of them, at least 1."""
 FLAGS = (
     "finetune_vision_layers",
     "finetune_language_layers",
@@ -51,6 +53,9 @@ class LoraConfig:
     modules_to_save: tuple[str, ...] = ()
     moe_scheme: MoeScheme = "default"
     """How fused experts are treated; "default" is what the framework does by itself."""
+    expert_rank: int | str = "r"
+    """The rank of each expert, PEFT's rank_pattern: a rule of EXPERT_RANKS or a number. Its alpha follows
+    (alpha_pattern), so that alpha / r is that of the other layers."""
     unsloth_class: UnslothClass = "FastLanguageModel"
     """Whose get_peft_model attaches the adapter under Unsloth. FastVisionModel is FastModel by another name."""
     text_only: bool = False
@@ -62,7 +67,7 @@ class LoraConfig:
     finetune_mlp_modules: bool | None = None
 
     def __post_init__(self):
-        """Lists, as PEFT has them, become tuples; a preset's name loses spaces around it."""
+        """Lists, as PEFT has them, become tuples; a preset's name loses spaces around it, an expert rank within."""
         targets, saved = self.target_modules, self.modules_to_save
         if isinstance(targets, str):
             object.__setattr__(self, "target_modules", targets.strip())
@@ -70,11 +75,24 @@ class LoraConfig:
             object.__setattr__(self, "target_modules", tuple(targets))
         if isinstance(saved, Iterable) and not isinstance(saved, str):
             object.__setattr__(self, "modules_to_save", tuple(saved))
+        if isinstance(self.expert_rank, str):
+            rule = self.expert_rank.replace(" ", "")
+            object.__setattr__(self, "expert_rank", int(rule) if rule.isdecimal() and len(rule) < 9 else rule)
 
     @property
     def scale(self) -> float:
         """What B·A is multiplied by: alpha / r, with rsLoRA alpha / sqrt(r)."""
         return scale(self.r, self.lora_alpha, use_rslora=self.use_rslora)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """What is beside plain LoRA of one rank, in words."""
+        named = {
+            "rsLoRA": self.use_rslora,
+            "DoRA": self.use_dora,
+            f"expert_rank {self.expert_rank}": self.expert_rank != "r",
+        }
+        return tuple(name for name, used in named.items() if used)
 
     @property
     def flags(self) -> tuple[bool | None, ...]:
@@ -101,6 +119,8 @@ class LoraConfig:
             raise InvalidSettingError("modules_to_save must be a list of names, not a text.")
         module_names(self.modules_to_save, "A module to save")
         one_of(self.moe_scheme, "MoE scheme", MOE_SCHEMES)
+        if self.expert_rank not in EXPERT_RANKS:
+            whole(self.expert_rank, f"expert_rank, unless it is one of {', '.join(EXPERT_RANKS)},", 1, MAX_RANK)
         one_of(self.unsloth_class, "Unsloth class", UNSLOTH_CLASSES)
         if not isinstance(self.text_only, bool):
             raise InvalidSettingError(f"text_only must be true or false (got {self.text_only!r}).")

@@ -36,6 +36,7 @@ def notes(
     saved: Sequence[SavedModule],
     saved_names: tuple[str, ...],
     scheme: str,
+    expert_rank: int | str,
     route: Route,
     moved: tuple[str, ...],
     about_flags: tuple[str, ...],
@@ -43,7 +44,7 @@ def notes(
     """All that apply, the most consequential first. about_flags: those of flag_notes."""
     sentences = [
         *about_flags,
-        *moe_notes(model, requested, adapted, scheme, route),
+        *moe_notes(model, requested, adapted, scheme, expert_rank, route),
         *_missed(model, requested, adapted, saved, route),
         *_fused(preset, requested),
         *_unsloth_layers(model, requested, adapted, scheme, route),

@@ -1,9 +1,10 @@
 """What an adapter is, rank aside: the modules that carry it, what is saved beside it, and what that makes of any rank.
 
-A LoRA pair on a layer adds r · (in + out), on a fused parameter of E experts r · E · (in + out), twice that where PEFT
-doubles the rank; DoRA adds one magnitude an output; modules_to_save are trained in full. Not counted: lora_bias,
-trainable tokens, convolutions in groups. Compared with PEFT for every catalogue model in
-tests/core/lora/test_counts_against_peft.py, and worked out by hand in tests/core/lora/test_resolve.py.
+A LoRA pair on a layer adds r · (in + out), on a fused parameter of E experts of rank e (LoraConfig.expert_rank, r by
+default) e · E · (in + out), twice that where PEFT doubles the rank; DoRA adds one magnitude an output; modules_to_save
+are trained in full. Not counted: lora_bias, trainable tokens, convolutions in groups. Compared with PEFT for every
+catalogue model in tests/core/lora/test_counts_against_peft.py, and worked out by hand in
+tests/core/lora/test_resolve.py.
 """
 
 import functools
@@ -12,8 +13,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rankviz.core.lora.config import FLAGS, Dtype, Framework, adapter_dtype, saved_dtype
+from rankviz.core.lora.config import FLAGS, Dtype, Framework, LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.lora.file_size import Group, Section, Tensor, file_bytes, sections
+from rankviz.core.lora.moe import expert_rank
 from rankviz.core.lora.route import Route
 from rankviz.core.lora.saved import SavedModule
 from rankviz.core.model.spec import LayerPart, LinearLayer, ModelSpec
@@ -31,7 +33,7 @@ class Adapted:
     module: str
     """Path of the module that PEFT wraps, as tensors name it; {} for the block's number."""
     rank_factor: int = 1
-    """The pair's rank over r: the number of experts, doubled where PEFT doubles it."""
+    """The pair's rank over r, of experts over their rank: the number of experts, doubled where PEFT doubles it."""
     turned: bool = False
     """A reads what the layer puts out: Unsloth tells PEFT that these parameters are stored the other way round."""
     split: bool = False
@@ -43,7 +45,7 @@ class Adapted:
 
     @property
     def per_rank(self) -> int:
-        """Parameters per unit of r, all copies."""
+        """Parameters per unit of rank, all copies."""
         return self.count * self.rank_factor * (self.layer.in_features + self.layer.out_features)
 
     @property
@@ -90,13 +92,15 @@ class AdapterPlan:
     """The modules that carry LoRA, by name, once each."""
     scheme: str
     """The MoE scheme in force; "dense" without fused experts."""
+    expert_rank: int | str
+    """LoraConfig's; "r" where no experts carry LoRA."""
     route: Route
     """By whose rule the names reach modules."""
     notes: tuple[str, ...]
     flag_notes: tuple[str, ...]
     """Those of them about Unsloth's flags."""
-    per_rank: int
     fixed: int
+    """Parameters whose number the rank does not change."""
 
     @property
     def unsloth_class(self) -> str:
@@ -114,7 +118,45 @@ class AdapterPlan:
 
     def parameters(self, r: int) -> int:
         """Trainable parameters, as PEFT's get_nb_trainable_parameters counts them."""
-        return self.per_rank * r + self.fixed
+        others, experts = self._per_rank
+        return others * r + experts * self.expert_rank_at(r) + self.fixed
+
+    @functools.cached_property
+    def _per_rank(self) -> tuple[int, int]:
+        """Parameters per unit of rank: of other layers, of experts."""
+        experts = sum(a.per_rank for a in self.adapted if a.layer.kind == "experts")
+        return sum(a.per_rank for a in self.adapted) - experts, experts
+
+    def rank_of(self, adapted: Adapted, r: int) -> int:
+        """The rank of an adapted layer, of each expert where it has experts."""
+        return self.expert_rank_at(r) if adapted.layer.kind == "experts" else r
+
+    def expert_rank_at(self, r: int) -> int:
+        """The rank of each expert."""
+        return expert_rank(self.model, self.expert_rank, r)
+
+    @property
+    def trains_experts(self) -> bool:
+        """Whether experts carry LoRA."""
+        return self._per_rank[1] > 0
+
+    def patterns(self, lora: LoraConfig) -> dict[str, dict[str, float]]:
+        """PEFT's rank_pattern and alpha_pattern, which keep the experts' alpha / r that of the other layers; empty
+        where experts have the rank r.
+
+        PEFT's rewrite adds a pattern for gate_up_proj behind these, and the first that matches holds. A saved
+        configuration has them in alphabetical order, where only a bracket keeps ours before it.
+        """
+        ranks, alphas = {}, {}
+        for each in self.adapted if self.expert_rank != "r" else ():
+            if each.layer.kind == "experts":
+                pairs = each.rank_factor // each.layer.num_experts
+                name = each.layer.path.split("{}.")[-1]
+                name = f"{name}s.[0-9]+" if each.split else f"({name})" if pairs > 1 else name
+                e = self.rank_of(each, lora.r)
+                alpha = lora.lora_alpha * pairs * (e / lora.r) ** (0.5 if lora.use_rslora else 1)
+                ranks[name], alphas[name] = e * pairs, int(alpha) if alpha == int(alpha) else alpha
+        return {"rank_pattern": ranks, "alpha_pattern": alphas} if ranks else {}
 
     @property
     def layers(self) -> tuple[LinearLayer, ...]:
@@ -128,7 +170,8 @@ class AdapterPlan:
         saved_dtype: of what is saved in full (lora.saved_dtype). frozen_dtype: of frozen weights, where that differs.
         """
         saved = SAFETENSORS[saved_dtype]
-        return file_bytes(self._sections(dtype_bytes, saved, SAFETENSORS.get(frozen_dtype, saved)), r)
+        experts = None if self.expert_rank == "r" else self.expert_rank_at(r)
+        return file_bytes(self._sections(dtype_bytes, saved, SAFETENSORS.get(frozen_dtype, saved), experts), r)
 
     def trained_bytes(
         self, r: int, framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
@@ -139,13 +182,15 @@ class AdapterPlan:
         return self.file_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)
 
     @functools.cached_property
-    def _known_sections(self) -> dict[tuple[int, str], tuple[Section, ...]]:
+    def _known_sections(self) -> dict[tuple[int, str, int | None], tuple[Section, ...]]:
         return {}
 
-    def _sections(self, dtype_bytes: int, saved: str, frozen: str) -> tuple[Section, ...]:
-        key = (dtype_bytes, f"{saved} {frozen}" if self.saved else "")
+    def _sections(self, dtype_bytes: int, saved: str, frozen: str, experts: int | None) -> tuple[Section, ...]:
+        """experts: their rank; None where it is r."""
+        key = (dtype_bytes, f"{saved} {frozen}" if self.saved else "", experts)
         if key not in self._known_sections:
-            self._known_sections[key] = sections(_groups(self, {4: "F32", 2: "BF16"}[dtype_bytes], saved, frozen))
+            groups = _groups(self, {4: "F32", 2: "BF16"}[dtype_bytes], saved, frozen, experts)
+            self._known_sections[key] = sections(groups)
         return self._known_sections[key]
 
     def by_module(self, r: int) -> tuple[ModuleRow, ...]:
@@ -166,7 +211,12 @@ class AdapterPlan:
         names = self._labels
         for adapted in self.adapted:
             dora = adapted.magnitudes if self.use_dora else 0
-            yield names[adapted.layer.path], adapted.layer.part, adapted.count, adapted.per_rank * r + dora
+            yield (
+                names[adapted.layer.path],
+                adapted.layer.part,
+                adapted.count,
+                adapted.per_rank * self.rank_of(adapted, r) + dora,
+            )
         for module in self.saved:
             if module.trained:
                 yield f"{module.name} (in full)", module.part, module.count, module.trained
@@ -189,7 +239,7 @@ class AdapterPlan:
         cells: Counter[tuple[str, str]] = Counter()
         for adapted in self.adapted:
             dora = adapted.magnitudes if self.use_dora else 0
-            each = (adapted.per_rank * r + dora) // adapted.count
+            each = (adapted.per_rank * self.rank_of(adapted, r) + dora) // adapted.count
             for where in _places(adapted.blocks, adapted.layer.part):
                 cells[where, self._labels[adapted.layer.path]] += each
         for module in self.saved:
@@ -221,14 +271,15 @@ def _block_order(block: str) -> tuple[int, str, int]:
     return (2, "", 0) if block == "outside" else (1 if tower else 0, tower, int(number))
 
 
-def _groups(plan: AdapterPlan, dtype: str, saved: str, frozen: str) -> list[Group]:
+def _groups(plan: AdapterPlan, dtype: str, saved: str, frozen: str, experts: int | None) -> list[Group]:
     """The adapter's tensors as PEFT names them (save_pretrained), ready for the file's layout."""
     inside: dict[str, list[tuple[tuple[int, ...], Tensor]]] = {}
     outside: list[Group] = []
     for adapted in plan.adapted:
         before, has_number, after = (PREFIX + adapted.module).partition("{}")
         name = after if has_number else before
-        for tensor in _tensors(adapted, name, dtype, dora=plan.use_dora):
+        rank = experts if adapted.layer.kind == "experts" else None
+        for tensor in _tensors(adapted, name, dtype, rank, dora=plan.use_dora):
             if has_number:
                 inside.setdefault(before, []).append((adapted.blocks, tensor))
             else:
@@ -245,9 +296,12 @@ def _groups(plan: AdapterPlan, dtype: str, saved: str, frozen: str) -> list[Grou
     return [Group(prefix, tuple(tensors)) for prefix, tensors in inside.items()] + outside
 
 
-def _tensors(adapted: Adapted, name: str, dtype: str, *, dora: bool) -> Iterator[Tensor]:
+def _tensors(adapted: Adapted, name: str, dtype: str, rank: int | None, *, dora: bool) -> Iterator[Tensor]:
+    """rank: None where it is r."""
     layer, factor = adapted.layer, 1 if adapted.split else adapted.rank_factor
     into, out_of, magnitude = (layer.in_features,), (layer.out_features,), (layer.out_features,)
+    if rank is not None:
+        into, out_of, factor = (*into, factor * rank), (*out_of, factor * rank), 0
     if adapted.turned:
         into, out_of = out_of, into
     names = (".lora_A.weight", ".lora_B.weight")

@@ -46,7 +46,7 @@ FUSED_PROJECTIONS = {
 def resolve(
     model: ModelSpec, lora: LoraConfig, framework: Framework, *, precision: str = "bf16", cuda: bool = True
 ) -> AdapterPlan:
-    """What PEFT would make of this configuration on this model, with or without Unsloth; rank and alpha do not matter.
+    """What PEFT would make of this configuration on this model, with or without Unsloth; r and alpha do not matter.
     The plan's model is what the program loads (towers.py).
 
     precision: of the base, "auto" settled. cuda: whether it is trained on a GPU; Unsloth's CPU backend has other rules.
@@ -63,7 +63,9 @@ def resolve(
             model = pattern.with_plain_linears(model)
     saves = lora.modules_to_save
     packed = bool(saves) and precision in QUANTIZED
-    return _resolve(model, lora.target_modules, lora.use_dora, saves, lora.moe_scheme, route, ignored, packed)
+    return _resolve(
+        model, lora.target_modules, lora.use_dora, saves, lora.moe_scheme, lora.expert_rank, route, ignored, packed
+    )
 
 
 @functools.lru_cache(maxsize=512)
@@ -73,6 +75,7 @@ def _resolve(
     use_dora: bool,
     modules_to_save: tuple[str, ...],
     moe_scheme: str,
+    expert_rank: int | str,
     route: Route,
     ignored: tuple[str, ...],
     packed: bool,
@@ -106,6 +109,12 @@ def _resolve(
             "does not work with use_dora=True). Turn DoRA off, or choose the MoE scheme linear-only."
         )
     refuse_saved_with_lora(model, saved_names, adapted)
+    with_experts = any(a.layer.kind == "experts" for a in adapted)
+    if with_experts and expert_rank == "r/active" and not model.num_experts_per_tok:
+        raise InvalidSettingError(
+            "expert_rank r/active needs the number of experts active for a token, which this model's config.json does "
+            "not say. Give the rank of experts as a number."
+        )
     order = {id(layer): place for place, layer in enumerate(model.layers)}
     adapted = tuple(sorted(adapted, key=lambda a: order[id(a.layer)]))
     saved = saved_modules(
@@ -132,6 +141,7 @@ def _resolve(
         modules_to_save=saved_names,
         target_names=tuple(dict.fromkeys(a.layer.name for a in adapted)),
         scheme=scheme,
+        expert_rank=expert_rank if with_experts else "r",
         route=route,
         notes=notes(
             model,
@@ -141,12 +151,12 @@ def _resolve(
             saved=saved,
             saved_names=saved_names,
             scheme=scheme,
+            expert_rank=expert_rank,
             route=route,
             moved=saved_names[len(modules_to_save) :],
             about_flags=about_flags,
         ),
         flag_notes=about_flags,
-        per_rank=sum(a.per_rank for a in adapted),
         fixed=magnitudes + sum(module.trained for module in saved),
     )
 

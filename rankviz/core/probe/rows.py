@@ -36,13 +36,15 @@ def probe_row(record: ProbeRecord, model: ModelSpec, device: Device) -> dict[str
     versions = where.get("versions", {})
     depths = ", ".join(str(each.depth) for each in record.measured if each is not full)
     dora = "; DoRA" if lora.use_dora else ""
+    # Rows have no column for the rank of experts.
+    used = "yes" if lora.expert_rank == "r" else "no"
     return {
         "row_id": request.probe_id,
         "independent_group": f"rankviz-probe-{'gpu' if cuda else 'cpu'}",
         "tier": "A",
-        "use_peak": "yes",
-        "use_count": "yes",
-        "use_time": "yes",
+        "use_peak": used,
+        "use_count": used,
+        "use_time": used,
         "model_id": request.model_id,
         "precision": training.precision,
         "compute_dtype": compute_dtype(model.model_type, training, bf16=device.has_bf16),

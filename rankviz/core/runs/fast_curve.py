@@ -159,10 +159,7 @@ def read(
     apart = partings(curve, independent, run_sd or TOLERANCE_NATS)
     sentences = in_words(curve, apart, {run.request.r for run in independent}, tolerance)
     if independent and not run_sd:
-        sentences.append(
-            f"{NOISE_NOT_MEASURED} To compare the curve with runs, {TOLERANCE_NATS:g} nats are assumed, as for the "
-            "forecast between runs."
-        )
+        sentences.append(f"{NOISE_NOT_MEASURED} To compare the curve with runs, {TOLERANCE_NATS:g} nats are assumed.")
     return Reading(curve, tolerance, pick(curve, tolerance), shippable(curve, tolerance), tuple(sentences))
 
 

@@ -28,9 +28,13 @@ SWEEP_RANKS = (4, 16, 64)
 FAST_RANKS = (1, 2, 4, 8, 16, 32, 64)
 """What a sweep and a fast curve compare unless other ranks are given."""
 QUICK_RANKS = (4, 64)
-"""What a quick look trains: the forecast between two runs needs their losses at a low and at a high rank."""
-MODE_RANKS = {"sweep": SWEEP_RANKS, "quick": QUICK_RANKS, "fast": FAST_RANKS}
-"""By what is trained: each rank, two ranks for a quick look, or the highest alone for a fast curve."""
+"""What a quick look trains, the lower one twice: the ranks between are forecast from their losses and the noise."""
+RATE_RANKS = (16,)
+RATE_FACTOR = 3
+"""Between the two learning rates that are tried before the rank."""
+MODE_RANKS = {"sweep": SWEEP_RANKS, "quick": QUICK_RANKS, "fast": FAST_RANKS, "rate": RATE_RANKS}
+"""By what is trained: each rank, two ranks for a quick look, the highest alone for a fast curve, or one rank at two
+learning rates."""
 RECOVERED_BELOW = 8
 """Truncating to lower ranks than this loses enough for a few steps of training to pay (`make fidelity`)."""
 RECOVERY_SHARE = 0.04
@@ -152,6 +156,8 @@ class SweepRequest:
     cut_ranks: tuple[int, ...] = ()
     """A fast curve: the highest of `ranks` is trained and truncated to these; lower ones of `ranks` run by
     themselves."""
+    repeats: int = 0
+    """Further runs of the lowest rank alone, each with the next seed: they measure the noise of one run."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The adapter. Its r and lora_alpha stand for `ranks` and `alpha` that are left out."""
     training: TrainingSetup = SHORT_TRAINING
@@ -166,17 +172,22 @@ class SweepRequest:
     @property
     def run_count(self) -> int:
         """How many runs these are."""
-        return len(set(self.ranks)) * len(set(self.learning_rates)) * len(set(self.seeds))
+        return (len(set(self.ranks)) * len(set(self.seeds)) + self.repeats) * len(set(self.learning_rates))
 
     def runs(self, *, sweep_id: str, created_at: float) -> Sequence[RunRequest]:
         """One request per run, in the order they will run: a whole curve for the first seed and learning rate, small
-        ranks first, then the next learning rate, then the next seed. What is named twice runs once."""
+        ranks first, then the next learning rate, then the next seed, then repeats. What is named twice runs once."""
         self.validate()
         grid = [
             (seed, learning_rate, r)
             for seed in dict.fromkeys(self.seeds)
             for learning_rate in dict.fromkeys(self.learning_rates)
             for r in sorted(set(self.ranks))
+        ]
+        grid += [
+            (max(self.seeds) + number, learning_rate, min(self.ranks))
+            for number in range(1, self.repeats + 1)
+            for learning_rate in dict.fromkeys(self.learning_rates)
         ]
         return tuple(
             RunRequest(
@@ -216,8 +227,9 @@ class SweepRequest:
         self._validate_truncation()
         for learning_rate in self.learning_rates:
             number(learning_rate, "Learning rate", 0, 1, above=True)
+        whole(self.repeats, "Repeats", 0, MAX_RUNS)
         for seed in self.seeds:
-            whole(seed, "Seed", 0, MAX_SEED)
+            whole(seed, "Seed", 0, MAX_SEED - self.repeats)
         whole(self.held_out_examples, "Held-out examples", 1, MAX_HELD_OUT)
         whole(self.exact_match_examples, "Exact match examples", 0, MAX_HELD_OUT)
         whole(self.shown_answers, "Answers to show", 0, MAX_SHOWN_ANSWERS)
@@ -249,6 +261,11 @@ class SweepRequest:
             raise InvalidSettingError(
                 "A fast curve truncates B·A, and a DoRA adapter is more than that. Turn DoRA off."
             )
+        if self.cut_ranks and self.lora.expert_rank != "r":
+            raise InvalidSettingError(
+                "A fast curve truncates all layers to one rank, and with expert_rank experts have another. Choose "
+                "expert_rank r, or a sweep."
+            )
 
 
 def usual_seeds(mode: str) -> int:
@@ -276,11 +293,13 @@ def fast_ranks(ranks: Iterable[int], independent: Iterable[int] = ()) -> tuple[t
     return tuple(sorted({top, *beside})), tuple(sorted({*lower, *beside}))
 
 
-def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS) -> SweepRequest:
-    """Two runs on the same data in the same order, the higher one's adapter truncated to every lower rank.
+def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS, *, repeat: bool = True) -> SweepRequest:
+    """Two ranks on the same data, the lower one once more with another seed; the higher one's adapter is truncated to
+    every lower rank.
 
     request: base, data and settings. Its ranks are replaced, and only the first of its seeds is used.
     ranks: the two that are trained; both at the request's alpha, which must be the same for both.
+    repeat: without it the noise of a run stays unknown.
     """
     ranks = tuple(ranks)
     pair = sorted(set(ranks))
@@ -295,8 +314,22 @@ def quick_look(request: SweepRequest, ranks: Iterable[int] = QUICK_RANKS) -> Swe
     if request.alpha.strip().lower() in ("r", "2r"):
         raise InvalidSettingError(
             f"A quick look needs a fixed alpha, such as 32 (got {request.alpha.strip()}): with alpha by rank, its two "
-            "runs would differ in step size too."
+            "ranks would differ in step size too."
         )
     low, high = pair
     trained, truncated = fast_ranks({low, high, *(r for r in FAST_RANKS if r < high)}, independent=(low,))
-    return replace(request, ranks=trained, cut_ranks=truncated, seeds=request.seeds[:1])
+    return replace(request, ranks=trained, cut_ranks=truncated, seeds=request.seeds[:1], repeats=int(repeat))
+
+
+def rate_first(request: SweepRequest, ranks: Iterable[int] = RATE_RANKS) -> SweepRequest:
+    """One rank at two learning rates, to see what the rate is worth before the rank is asked.
+
+    request: base, data and settings. Of one learning rate the second is RATE_FACTOR times higher; several stay.
+    """
+    ranks = tuple(dict.fromkeys(ranks))
+    if len(ranks) != 1:
+        raise InvalidSettingError(f"Rate first trains one rank, such as {RATE_RANKS[0]} (got {len(ranks)}).")
+    rates = tuple(dict.fromkeys(request.learning_rates))
+    if len(rates) == 1:
+        rates = (rates[0], float(f"{rates[0] * RATE_FACTOR:.6g}"))
+    return replace(request, ranks=ranks, cut_ranks=(), learning_rates=rates)

@@ -6,46 +6,15 @@ Each function takes lines (core.studies.lines) and returns numbers, or None wher
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from rankviz.core.studies.lines import Line, Study, TaskKind
+from rankviz.core.studies.lines import Line
 
-TOLERANCE = 0.005
-"""A rank is enough when its loss is within this share of the best rank's."""
 SWEPT_TO = 64
-"""Only a sweep up to at least this rank shows that a lower rank is enough."""
+"""A tuned sweep of losses reaches at least this rank."""
 NEAR_RANKS = 4
 """Up to so many times lower or higher, ranks of one line share their learning rates."""
-
-
-class RankEnough(NamedTuple):
-    """Over models whose learning rate was tuned at each rank: the smallest rank near the best loss."""
-
-    smallest: Mapping[int, int]
-    """Models by the smallest rank that was enough for them."""
-    ranks: tuple[int, ...]
-    """The ranks that were run, over all models."""
-    not_run: Mapping[int, int]
-    """By rank: models that did not run it, and needed a higher one."""
-    tolerance: float
-    studies: tuple[Study, ...]
-
-    @property
-    def task_kinds(self) -> tuple[TaskKind, ...]:
-        """Those of most models first."""
-        return tuple(dict.fromkeys(study.task_kind for study in self.studies if study.task_kind))
-
-    @property
-    def models(self) -> int:
-        return sum(self.smallest.values())
-
-    def surely_above(self, r: int) -> int | None:
-        """The next rank that every model ran, unless a lower one was enough for it; None where there is none."""
-        return next((rank for rank in self.ranks if rank > r and not self.not_run[rank]), None)
-
-    def at_most(self, r: int) -> int:
-        return sum(models for rank, models in self.smallest.items() if rank <= r)
 
 
 class RateAgainstRank(NamedTuple):
@@ -102,22 +71,6 @@ def tuned_losses(lines: Sequence[Line]) -> tuple[Line, ...]:
         and line.first.is_loss
         and max(line.ranks) >= SWEPT_TO
         and len(line.points) > 1
-    )
-
-
-def rank_enough(lines: Sequence[Line], tolerance: float = TOLERANCE) -> RankEnough | None:
-    tuned = tuned_losses(lines)
-    if not tuned:
-        return None
-    needed = [(line, line.smallest_within(tolerance).rank) for line in tuned]
-    smallest = Counter(rank for _, rank in needed)
-    ranks = sorted({rank for line in tuned for rank in line.ranks})
-    return RankEnough(
-        smallest=dict(sorted(smallest.items())),
-        ranks=tuple(ranks),
-        not_run={r: sum(least > r and r not in line.ranks for line, least in needed) for r in ranks},
-        tolerance=tolerance,
-        studies=tuple(study for study, _ in Counter(line.study for line in tuned).most_common()),
     )
 
 

@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-TaskKind = Literal["simple", "instruction", "complex", "pretraining"]
+RL = "rl"
+"""Reinforcement learning: the kind of task and the use case."""
+TaskKind = Literal["simple", "instruction", "complex", "pretraining", "rl"]
 Role = Literal["main", "detail", "forgetting", "cost"]
 """main: the quality that a study is drawn by. detail: its other metrics, shorter trainings than those that it is drawn
 by, and learning rates that were not the best of their rank. forgetting: what the base could do before. cost: no quality
 at all."""
+ExpertScheme = Literal["shared-outer", "divided"]
+SCHEME_WORDS: dict[ExpertScheme, str] = {
+    "shared-outer": "all experts of a layer share one LoRA factor, as in Tinker",
+    "divided": "each expert has the rank divided by the number of active experts",
+}
+"""Ways to adapt experts that are not PEFT's and Unsloth's, which give each expert the whole rank."""
 Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none"]
 FACETS: tuple[Facet, ...] = ("attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none")
 """Which part of the blocks has adapters; "all weights" is full fine-tuning, "none" the base as it was."""
@@ -49,6 +57,8 @@ class Study:
     learning_rate_and_alpha_policy: str
     caveat: str
     checked: str
+    expert_scheme: ExpertScheme | None = None
+    """How it adapts the experts of a mixture; None where each has the whole rank, or none is adapted."""
     own: bool = False
     """Added here: drawn beside the published ones, but never counted with them."""
 
@@ -85,6 +95,8 @@ class BaseModel:
     parameters: int | None
     source: str
     checked: str
+    has_experts: bool = False
+    """Whether it is a mixture of experts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,6 +169,12 @@ class Line:
         return min(self.points, key=lambda point: (sign * point.value, point.rank))
 
     @property
+    def expert_scheme(self) -> ExpertScheme | None:
+        """How its experts are adapted, where that is another way than PEFT's and Unsloth's: then its parameters at a
+        rank are not those of the same rank here."""
+        return self.study.expert_scheme if self.model.has_experts and self.first.facet != "attention" else None
+
+    @property
     def one_run(self) -> bool:
         return all(point.standard_error is None for point in self.points)
 
@@ -170,10 +188,6 @@ class Line:
         line has shares."""
         gap = self.best.value - value if self.first.higher_is_better else value - self.best.value
         return gap / abs(self.best.value)
-
-    def smallest_within(self, tolerance: float) -> QualityPoint:
-        """The smallest rank that comes within a share of the best value."""
-        return next(point for point in self.points if self.short_of_best(point.value) <= tolerance + ROUNDING)
 
 
 class Evidence:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rankviz.core.studies.lines import Evidence, Facet, Line, TaskKind
+from rankviz.core.studies.lines import SCHEME_WORDS, Evidence, Facet, Line, TaskKind
 from rankviz.units import count
 
 SIMILAR_SIZE = 2.0
@@ -22,8 +22,10 @@ class Subject:
     names: frozenset[str]
     """The model's id and the name that the user gave, in lower case."""
     model_id: str
+    """Empty for a model that could not be read."""
     family: str | None
-    parameters: int
+    parameters: int | None
+    """None where nothing says it."""
     task_kinds: tuple[TaskKind, ...]
     """If empty: any study that also has full fine-tuning."""
 
@@ -36,9 +38,15 @@ class Near:
     why: tuple[str, ...]
     """In words; empty where the study has nothing in common with the subject."""
     same_model: bool
+    """And the same MoE scheme: r = 16 with shared experts' factors is not r = 16 with a pair for each."""
     same_family: bool
     similar_size: bool
     same_task: bool
+
+    @property
+    def scheme_line(self) -> Line | None:
+        """The first of its lines whose experts are adapted in another way than PEFT's and Unsloth's."""
+        return next((line for line in self.lines if line.expert_scheme), None)
 
     @property
     def line(self) -> Line:
@@ -73,32 +81,35 @@ def drawn_lines(evidence: Evidence, methods: Sequence[str], facets: Sequence[Fac
 def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
     model, study = lines[0].model, lines[0].study
     named = model.base_model.lower() in subject.names
-    same_model = named or model.model_id == subject.model_id
-    same_family = same_model or model.family == subject.family
+    scheme = next((SCHEME_WORDS[line.expert_scheme] for line in lines if line.expert_scheme), "")
+    same_shapes = named or model.model_id == subject.model_id
+    same_family = same_shapes or model.family == subject.family
     size = _times(model.parameters, subject.parameters)
     similar = size is not None and size <= SIMILAR_SIZE
     same_task = study.task_kind in subject.task_kinds if subject.task_kinds else any(line.full for line in lines)
     why = []
-    if same_model:
+    if same_shapes:
         why.append("the same model" if named else "a model with the same shapes")
     elif same_family:
         why.append(f"the same family ({model.family})")
-    if similar and not same_model:
+    if scheme and same_shapes:
+        why.append(f"but another MoE scheme ({scheme})")
+    if similar and not same_shapes:
         why.append(f"a similar size ({count(model.parameters)})")
     if same_task:
         why.append("the same kind of task" if subject.task_kinds else "has full fine-tuning too")
     return Near(
         lines=lines,
         why=tuple(why),
-        same_model=same_model,
+        same_model=same_shapes and not scheme,
         same_family=same_family,
         similar_size=similar,
         same_task=same_task,
     )
 
 
-def _times(parameters: int | None, other: int) -> float | None:
-    return max(parameters / other, other / parameters) if parameters else None
+def _times(parameters: int | None, other: int | None) -> float | None:
+    return max(parameters / other, other / parameters) if parameters and other else None
 
 
 def _distance(near: Near, subject: Subject) -> tuple:

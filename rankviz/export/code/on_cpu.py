@@ -31,7 +31,8 @@ def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str
 
 
 def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str) -> AdapterPlan:
-    """The adapter that the CPU backend makes of the names in the script; it takes no flags and no MoE scheme.
+    """The adapter that the CPU backend makes of the names in the script; it takes no flags and no MoE scheme. The
+    script's rank_pattern comes before PEFT's own, which would double the rank of gate_up_proj.
 
     InvalidSettingError where PEFT refuses them.
     """
@@ -40,6 +41,12 @@ def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision
         target_modules=plan.target_modules,
         modules_to_save=plan.modules_to_save,
         moe_scheme="default",
+        expert_rank=plan.expert_rank,
         **dict.fromkeys(FLAGS),
     )
-    return resolve(model, as_written, "unsloth", precision=precision, cuda=False)
+    made = resolve(model, as_written, "unsloth", precision=precision, cuda=False)
+    if plan.expert_rank == "r":
+        return made
+    factors = {each.layer.path: each.rank_factor for each in plan.adapted}
+    adapted = (replace(a, rank_factor=factors.get(a.layer.path, a.rank_factor)) for a in made.adapted)
+    return replace(made, adapted=tuple(adapted))

@@ -293,7 +293,8 @@ def _lora(recipe: Recipe) -> str:
 
 
 def _experts(recipe: Recipe) -> str:
-    return f"\n    target_parameters={literal(recipe.target_parameters)}," if recipe.target_parameters else ""
+    named = f"\n    target_parameters={literal(recipe.target_parameters)}," if recipe.target_parameters else ""
+    return named + "".join(f"\n    {name}={json.dumps(pattern)}," for name, pattern in recipe.patterns.items())
 
 
 def literal(names: str | Sequence[str]) -> str:

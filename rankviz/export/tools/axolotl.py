@@ -7,6 +7,7 @@ begins with.
 from typing import Any
 
 from rankviz.core.cost.data import Form
+from rankviz.errors import InvalidSettingError
 from rankviz.export import defaults
 from rankviz.export.chat import end_of_turn
 from rankviz.export.recipe import Recipe
@@ -222,6 +223,13 @@ def _targets(recipe: Recipe) -> dict[str, Any]:
         targets = {"lora_target_modules": names if isinstance(names, str) else list(names)}
     if recipe.target_parameters:
         targets["lora_target_parameters"] = list(recipe.target_parameters)
+    for name, pattern in recipe.patterns.items():
+        if not all(isinstance(value, int) for value in pattern.values()):
+            raise InvalidSettingError(
+                f"Axolotl needs whole numbers in lora_{name} (got {', '.join(map(str, pattern.values()))}). Choose "
+                "another alpha or expert_rank, or another format."
+            )
+        targets[f"lora_{name}"] = pattern
     if recipe.modules_to_save:
         targets["lora_modules_to_save"] = list(recipe.modules_to_save)
     return targets

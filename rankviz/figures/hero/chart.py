@@ -10,12 +10,13 @@ from math import log10
 from typing import Any, NamedTuple
 
 from rankviz.core.cost.estimate import RankEstimate
+from rankviz.core.forecast.bands import LOSS
 from rankviz.core.forecast.curve import GRID
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, Tradeoff
-from rankviz.core.forecast.words import QUALITY_WORDS, UNIT_WORDS
+from rankviz.core.forecast.words import KINDS, QUALITY_WORDS, UNIT_WORDS
 from rankviz.core.runs.metric import METRICS
 from rankviz.errors import InvalidSettingError
-from rankviz.figures.forecast import INNER, ForecastRank, bands, forecast_info
+from rankviz.figures.forecast import INNER, ForecastRank, bands
 from rankviz.figures.hero.axes import X_AXES
 from rankviz.figures.hero.lines import HeroLine, line_traces, published_lines, run_lines
 from rankviz.figures.style import ESTIMATED, SMALL, Drawing, draw, figure
@@ -34,7 +35,7 @@ QUALITY_LABELS = {
 }
 HANGS = (
     "Published lines and runs know only differences between their own ranks: each is placed so that its highest rank "
-    "lies on the median."
+    "lies on the median, or at 0 where nothing is forecast."
 )
 
 
@@ -52,6 +53,9 @@ class HeroInfo(NamedTuple):
     sentences: Sequence[str]
     empty: str = ""
     rows: Sequence[Mapping[str, object]] = ()
+    heading: str = ""
+    facts: Sequence[str] = ()
+    """What holds over published studies."""
 
 
 def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
@@ -62,9 +66,13 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
     axis = X_AXES[x]([costs[r] for r in RANKS])
     place = {r: axis.value(costs[r]) for r in costs}
     known = {r: value for r, value in place.items() if value is not None}
-    band = [rank for rank in forecast_info(tradeoff.forecast or tradeoff.bent).ranks if rank.r in known]
-    median = {point.r: point.median for point in band}
-    lines = [*published_lines(tradeoff.published, known, median), *run_lines(tradeoff, known, median)]
+    forecast = tradeoff.forecast or tradeoff.bent
+    band = [rank for rank in forecast.ranks if rank.r in known] if forecast else []
+    median = {point.r: point.median for point in band} or dict.fromkeys(known, 0.0)
+    lines = [
+        *published_lines(tradeoff.published, known, median, by_rank=x == "rank"),
+        *run_lines(tradeoff, known, median),
+    ]
     return HeroInfo(
         xs=[place[r] for r in RANKS],
         band=band,
@@ -75,6 +83,8 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         log_x=axis.log,
         ticks=axis.ticks,
         sentences=_sentences(tradeoff, lines),
+        heading=tradeoff.forecast.heading if tradeoff.forecast else "",
+        facts=tradeoff.forecast.facts if tradeoff.forecast else (),
         empty="" if known else axis.unknown,
         rows=_rows(band, lines, costs),
     )
@@ -83,8 +93,9 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
 def y_title(tradeoff: Tradeoff) -> str:
     """The quality, its unit, and which way is better."""
     if tradeoff.forecast:
-        unit = UNIT_WORDS[tradeoff.forecast.unit]
-        return f"{unit} short of r = {tradeoff.forecast.reference_rank} (lower is better)"
+        forecast = tradeoff.forecast
+        other = f"r = {forecast.reference_rank}" if forecast.ranks else "each line's highest rank"
+        return f"{UNIT_WORDS[forecast.unit]} short of {other} (lower is better)"
     return METRICS[tradeoff.quality].title
 
 
@@ -93,15 +104,19 @@ def _band_label(tradeoff: Tradeoff) -> str:
     forecast = tradeoff.forecast
     if forecast is None:
         recorded = tradeoff.bent is not None and tradeoff.sweeps[0].recorded
-        return f"forecast between {'recorded' if recorded else 'your'} runs, 80 % band"
+        known = tradeoff.bent is not None and tradeoff.bent.noise_nats is not None
+        return f"forecast between {'recorded' if recorded else 'your'} runs{', 80 % band' if known else ''}"
     if forecast.coverage_80_left_out is None:
         return "forecast, 80 % band (not checked)"
-    held = f"held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen {QUALITY_WORDS[forecast.unit]}"
-    return f"forecast, 80 % band ({held}{'' if forecast.validated else ', not validated'})"
+    of = "" if forecast.kind == LOSS else f" on {KINDS[forecast.kind]}"
+    return (
+        f"forecast, 80 % band (held {rounded_percent(forecast.coverage_80_left_out, 0)} of unseen "
+        f"{QUALITY_WORDS[forecast.unit]}{of})"
+    )
 
 
 def _sentences(tradeoff: Tradeoff, lines: Sequence[HeroLine]) -> list[str]:
-    """What the chart rests on; the first sentences of the forecast, then how lines are placed."""
+    """What the chart rests on; the sentences of the forecast, then how lines are placed."""
     forecast = tradeoff.forecast or tradeoff.bent
     words = list(forecast.sentences) if forecast else []
     if tradeoff.forecast and lines:
@@ -183,8 +198,9 @@ def x_range(places: Sequence[float | None], *, log: bool) -> list[float] | None:
 
 def _y_range(info: HeroInfo) -> list[float] | None:
     """All but the far end of the 80 % band at the lowest ranks, which would press everything else flat."""
-    band = [(rank.low_50, rank.high_50) for rank in info.band]
-    band += [(rank.low_80, rank.high_80) for rank in info.band if rank.r >= WHOLE_BAND_FROM]
+    known = [rank for rank in info.band if rank.low_80 is not None]
+    band = [(rank.low_50, rank.high_50) for rank in known] or [(rank.median, rank.median) for rank in info.band]
+    band += [(rank.low_80, rank.high_80) for rank in known if rank.r >= WHOLE_BAND_FROM]
     points = [
         (point.y - (point.error or 0), point.y + (point.error or 0)) for line in info.lines for point in line.points
     ]
@@ -202,19 +218,16 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
         return []
     xs = dict(zip(RANKS, info.xs, strict=True))
     drawn = [rank for rank in info.band if rank.r in DRAWN_RANKS]
-    pieces = bands(drawn, xs)
-    # The entry of the legend is a piece that is not extrapolated, where there is one, and stands first.
-    entry = next((place for place, piece in enumerate(pieces) if "fill" in piece and "fillpattern" not in piece), 0)
-    traces = [
-        {**piece, "name": info.band_label, "legendgroup": "band", "hoverinfo": "skip"}
-        | {"showlegend": place == entry, "legendrank": 1}
-        | ({"name": INNER, "legendgroup": INNER, "showlegend": True} if place == entry + 1 else {})
-        for place, piece in enumerate(pieces)
+    pieces = [
+        {**piece, "hoverinfo": "skip", "showlegend": place == 0, "legendgroup": "band", "name": info.band_label}
+        | ({"name": INNER, "legendgroup": INNER, "showlegend": True} if piece["name"] == INNER else {})
+        for place, piece in enumerate(bands(drawn, xs))
     ]
     stops = [rank for rank in info.band if rank.r in GRID]
     base = {"type": "scatter", "showlegend": False, "mode": "markers"}
     return [
-        *traces,
+        pieces[0] | {"legendrank": 1},
+        *pieces[1:],
         {
             **base,
             "name": EVERY_RANK,

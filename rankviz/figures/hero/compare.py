@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
-from rankviz.figures.forecast import forecast_info
 from rankviz.figures.hero.axes import X_AXES
 from rankviz.figures.hero.chart import DRAWN_RANKS, x_range, y_title
 from rankviz.figures.studies import DASHES
@@ -41,7 +40,7 @@ def compare_info(tradeoffs: Sequence[tuple[str, int, Tradeoff]], *, x: str = "fi
     axis = X_AXES[x](every)
     pinned = []
     for label, r, tradeoff in tradeoffs:
-        medians = {rank.r: rank.median for rank in forecast_info(tradeoff.forecast).ranks}
+        medians = {rank.r: rank.median for rank in tradeoff.forecast.ranks}
         places = {rank.r: axis.value(rank) for rank in tradeoff.estimate.ranks}
         ranks = [k for k in medians if (k in DRAWN_RANKS or k == r) and places[k] is not None]
         pinned.append(Pinned(label, r, ranks, [places[k] for k in ranks], [medians[k] for k in ranks]))

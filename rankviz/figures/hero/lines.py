@@ -4,6 +4,7 @@ They know only differences between their own ranks. In a shortfall each is place
 forecast's median there.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite, log
 from statistics import NormalDist, fmean, stdev
@@ -32,6 +33,8 @@ class HeroPoint(NamedTuple):
     text: str
     error: float | None = None
     run_id: str = ""
+    chosen: int | None = None
+    """The rank that a click selects, where that is not r."""
 
 
 class HeroLine(NamedTuple):
@@ -45,14 +48,25 @@ class HeroLine(NamedTuple):
 
 
 def published_lines(
-    published: Sequence[PublishedLine], place: Mapping[int, float], median: Mapping[int, float]
+    published: Sequence[PublishedLine],
+    place: Mapping[int, float],
+    median: Mapping[int, float],
+    *,
+    by_rank: bool = False,
 ) -> list[HeroLine]:
-    """One line a study and base. place, median: where each rank lies on the cost axis, and the forecast's median."""
+    """One line a study and base. A line of another MoE scheme lies at its own parameters, or at its ranks by rank.
+
+    Args:
+        place: Where each rank lies on the cost axis.
+        median: The forecast's, by rank.
+        by_rank: Whether the axis is the rank itself.
+    """
     shapes = shapes_of([each.line.study_id for each in published])
     lines = []
     for each in published:
         line = each.line
-        ranks = [r for r in line.ranks if r in place]
+        equal = None if by_rank else each.equal_ranks
+        ranks = [r for r in line.ranks if r in place and (equal is None or r in equal)]
         if len(ranks) < 2 or ranks[-1] not in median:
             continue
         values = dict(zip(line.ranks, line.values, strict=True))
@@ -66,16 +80,26 @@ def published_lines(
                 points=[
                     HeroPoint(
                         r,
-                        place[r],
+                        _between(place, equal[r]) if equal else place[r],
                         top - values[r] + median[ranks[-1]],
-                        f"{top - values[r]:+.2g} from its r = {ranks[-1]}<br>{line.task}<br>{each.why}",
+                        f"{top - values[r]:+.2g} from its r = {ranks[-1]}<br>{line.task}<br>{each.why}"
+                        + (f"<br>as many parameters as r = {equal[r]:.3g} here" if equal else ""),
                         errors[r] if line.errors_published else None,
+                        chosen=max(1, round(equal[r])) if equal else None,
                     )
                     for r in ranks
                 ],
             )
         )
     return lines
+
+
+def _between(place: Mapping[int, float], r: float) -> float:
+    """Where a rank that need not be whole lies: straight between its neighbours, or beyond the last two."""
+    known = sorted(place)
+    high = min(max(bisect_left(known, r), 1), len(known) - 1)
+    low, high = known[high - 1], known[high]
+    return place[low] + (r - low) / (high - low) * (place[high] - place[low])
 
 
 def run_lines(tradeoff: Tradeoff, place: Mapping[int, float], median: Mapping[int, float]) -> list[HeroLine]:
@@ -214,7 +238,7 @@ def _line_trace(line: HeroLine, shape: str, dash: str) -> dict[str, Any]:
             "thickness": 1.2,
             "width": 3,
         },
-        "customdata": [[point.r, point.run_id] for point in line.points],
+        "customdata": [[point.chosen or point.r, point.run_id] for point in line.points],
         "hovertext": [f"<b>{line.label}, r = {point.r}</b><br>{point.text}" for point in line.points],
         "hoverinfo": "text",
         "cliponaxis": False,

@@ -5,13 +5,14 @@ from typing import Any
 
 from rankviz.figures.forecast import INNER, ForecastRank, bands
 
-NAME = "estimated, 80 % band"
+NAME, MEDIAN = "estimated, 80 % band", "estimated, noise not known"
 
 
 def band_traces(ranks: Sequence[ForecastRank]) -> Sequence[dict[str, Any]]:
-    """Bands of 80 and 50 % and the median, with an entry of the legend for each band."""
+    """Bands of 80 and 50 % and the median, with an entry of the legend for each band; or the median alone."""
+    name = NAME if ranks and ranks[0].low_80 is not None else MEDIAN
     return [
-        trace if trace["name"] == INNER else trace | {"name": NAME, "legendgroup": NAME, "showlegend": place == 0}
+        trace if trace["name"] == INNER else trace | {"name": name, "legendgroup": name, "showlegend": place == 0}
         for place, trace in enumerate(bands(ranks))
     ]
 

@@ -10,7 +10,7 @@ from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank
 from rankviz.core.runs.words.labels import sweep_title
-from rankviz.figures.forecast import ForecastRank, forecast_info
+from rankviz.figures.forecast import ForecastRank
 from rankviz.figures.style import MEASURED, NEUTRAL, Drawing, draw, figure, rgba, vertical_line
 from rankviz.figures.sweep.calls import MARKS, calls_of
 from rankviz.figures.sweep.fast_curve import (
@@ -90,7 +90,7 @@ def rank_curve_info(
     curves = [curve for curve in fast_curves(sweep.runs) if any(metric.of(point) is not None for point in curve.points)]
     runs = [_run_point(group, metric, calls.get(group.r, "")) for group in groups]
     lines = [curve_line(curve, sweep, metric, alone=len(curves) == 1) for curve in curves]
-    band = forecast_info(forecast).ranks
+    band = forecast.ranks if forecast else ()
     return RankCurveInfo(
         runs=runs,
         lines=lines,

@@ -68,6 +68,7 @@ class More:
     longest_tokens: Tokens of the longest example.
     epochs: Passes over the examples; empty for 1 where steps are empty too.
     text_only: Under Unsloth, load the text model of a multimodal checkpoint alone.
+    expert_rank: Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number.
     """
 
     unsloth_class: str = "FastLanguageModel"
@@ -80,10 +81,11 @@ class More:
     longest_tokens: int | None = None
     epochs: float | None = None
     text_only: bool = False
+    expert_rank: str = "r"
 
     @property
-    def unsloth(self) -> dict[str, Any]:
-        """The settings of Unsloth's from_pretrained and get_peft_model."""
+    def lora(self) -> dict[str, Any]:
+        """The settings of LoraConfig, mostly Unsloth's."""
         return {name: value for name, value in vars(self).items() if name not in DATA}
 
     @property

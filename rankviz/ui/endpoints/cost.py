@@ -7,6 +7,7 @@ from rankviz.api import Api
 from rankviz.api.json.advice import AdviceAnswerJSON, advice_json
 from rankviz.api.json.estimates import EstimateAnswerJSON, estimate_json
 from rankviz.core.advice.use_case import Goal
+from rankviz.core.cost.question import ASSUMED_RANK
 from rankviz.core.fit.json import FitJSON
 from rankviz.core.fit.json import as_json as fit_json
 from rankviz.core.forecast.json import BentForecastJSON, ForecastJSON, bent_json
@@ -40,7 +41,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
     @spelled_out
     def estimate(
         model: str = "",
-        ranks: list[int] = [16],  # noqa: B006 - Gradio reads defaults from the signature; nobody changes it
+        ranks: list[int] = [ASSUMED_RANK],  # noqa: B006 - Gradio reads defaults from the signature; nobody changes it
         targets: str = "unsloth",
         alpha: str | float = "r",
         *,
@@ -55,7 +56,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             targets: all-linear, attention, mlp, qv, unsloth, or module names separated by commas.
             alpha: r, 2r or a number.
         """
-        question = setup.question(model, ranks, more.data, targets=targets, alpha=alpha, **more.unsloth)
+        question = setup.question(model, ranks, more.data, targets=targets, alpha=alpha, **more.lora)
         question, assumed = question.with_assumed_length()
         answer = estimate_json(api.estimates.estimate(question))
         return {**answer, "notes": [*filter(None, [assumed]), *answer["notes"]]}
@@ -63,7 +64,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
     @spelled_out
     def fit(
         model: str = "",
-        r: int = 16,
+        r: int = ASSUMED_RANK,
         targets: str = "unsloth",
         alpha: str | float = "r",
         *,
@@ -80,7 +81,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             alpha: r, 2r or a number.
             prices: Your own prices in USD per hour by GPU, instead of the table's.
         """
-        question = setup.question(model, [r], more.data, targets=targets, alpha=alpha, **more.unsloth)
+        question = setup.question(model, [r], more.data, targets=targets, alpha=alpha, **more.lora)
         question, assumed = question.with_assumed_length()
         answer = fit_json(api.estimates.fit(question, r, prices))
         return {**answer, "notes": [*filter(None, [assumed]), *answer["notes"]]}
@@ -97,22 +98,24 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         setup: Setup,
         longest_tokens: int | None = None,
         epochs: float | None = None,
+        parameters: float | None = None,
     ) -> AdviceAnswerJSON:
-        """A recommended rank, alpha, learning rate and targets, with reasons and confidence.
+        """A recommended rank, alpha, learning rate and targets, with reasons, and costs where the model can be read.
 
         Args:
-            model: A catalogue id, an alias of one, or a Hub id.
-            use_case: simple, instruction, complex, near-full or pretraining.
+            model: A catalogue id, an alias of one, a Hub id, or any other name.
+            use_case: simple, instruction, complex, near-full, pretraining or rl.
             examples: Number of different training examples.
             example_tokens: Mean tokens per example, chat template included.
             forgetting: Whether the base model must keep its abilities.
             targets: As for estimate, like the arguments below.
             longest_tokens: Tokens of the longest example.
             epochs: Passes over the examples; empty for 1, or for those that steps make.
+            parameters: Parameters of a model that has no name here.
         """
         data = data_of(examples, example_tokens, longest_tokens, epochs)
-        question, _ = setup.question(model, [16], data, targets=targets).with_assumed_length()
-        return advice_json(api.advice.advise(question, Goal(use_case=use_case, forgetting=forgetting)))
+        question, _ = setup.question(model, [ASSUMED_RANK], data, targets=targets).with_assumed_length()
+        return advice_json(api.advice.advise(question, Goal(use_case=use_case, forgetting=forgetting), parameters))
 
     def forecast(
         model: str = "",
@@ -120,23 +123,25 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         metric: str | None = None,
         base: bool | None = None,
         runs: str | None = None,
+        parameters: float | None = None,
     ) -> ForecastAnswerJSON:
         """How far each rank falls short of r = 128 in published studies, as a band; with runs, also their own forecast.
 
         Args:
-            model: A catalogue id, an alias of one, or a Hub id.
-            use_case: simple, instruction, complex, near-full or pretraining.
+            model: Any name: the band is the same for every model. With runs, the model that they trained.
+            use_case: simple, instruction, complex, near-full, pretraining or rl.
             metric: score (points) or loss (% of the loss).
-            base: Whether it is a base model; empty: its name decides.
+            base: No longer used: the band does not depend on it.
             runs: A sweep with finished runs at two ranks or more.
+            parameters: Parameters of a model that has no name here.
         """
-        answer, bent = api.forecasts.answer(model, use_case, base=base, metric=metric, runs=runs)
+        answer, bent = api.forecasts.answer(model, use_case, metric=metric, runs=runs, parameters=parameters)
         return {**forecast_json(answer), "bent": bent_json(bent) if bent else None}
 
     @spelled_out
     def export(
         model: str = "",
-        r: int = 16,
+        r: int = ASSUMED_RANK,
         format: str = "script",
         targets: str = "unsloth",
         alpha: str | float = "r",
@@ -157,9 +162,9 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             max_length: Maximum tokens per example.
             steps: Optimizer steps; empty for the epochs of the data.
             learning_rate: Empty for a usual one, or that of the use case.
-            use_case: Take the learning rate for it: simple, instruction, complex, near-full or pretraining.
+            use_case: Take the learning rate for it: simple, instruction, complex, near-full, pretraining or rl.
         """
-        question = setup.question(model, [r], more.data, targets=targets, alpha=alpha, **more.unsloth)
+        question = setup.question(model, [r], more.data, targets=targets, alpha=alpha, **more.lora)
         written = api.exports.write(question, r, format, learning_rate, Goal(use_case=use_case) if use_case else None)
         beside = [TextFileJSON(file_name=name, text=text) for name, text in written.beside]
         return ExportJSON(file_name=written.file_name, text=written.text, notes=list(written.notes), beside=beside)

@@ -9,6 +9,7 @@ from rankviz.api.json.verdicts import SweepVerdictJSON, verdict_json
 from rankviz.catalog.models import ModelRow
 from rankviz.core.json_shape import shape
 from rankviz.core.runs.words.labels import still_training
+from rankviz.core.studies.adapter_size import AdapterSize
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line
 from rankviz.core.studies.nearest import Near
 from rankviz.errors import InvalidSettingError
@@ -33,10 +34,13 @@ class PointJSON(TypedDict):
     value: float
     standard_error: float | None
     learning_rate: float | None
+    trainable_parameters: int | None
 
 
 class LineJSON(TypedDict):
-    """Quality by rank in one study; `why` says what makes the study near."""
+    """Quality by rank in one study; `why` says what makes the study near. `expert_scheme` is shared-outer (one LoRA
+    factor for all experts of a layer) or divided (the rank divided by the active experts); null where each expert has
+    the whole rank, or none is adapted."""
 
     study_id: str
     label: str
@@ -47,6 +51,7 @@ class LineJSON(TypedDict):
     higher_is_better: bool
     method: str
     target_modules: str
+    expert_scheme: str | None
     learning_rate: str
     source: str
     caveat: str
@@ -67,14 +72,14 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         """Quality by rank in published studies, the nearest to a model and a use case first.
 
         Args:
-            model: A catalogue id, an alias of one, or a Hub id.
-            use_case: simple, instruction, complex, near-full or pretraining.
+            model: Any name; it need not be one that can be read.
+            use_case: simple, instruction, complex, near-full, pretraining or rl.
             limit: How many lines, 1 to 500.
             offset: How many to leave out before them.
         """
-        near = api.studies.near(model, use_case, LORA_METHODS, FACETS)
+        near = api.studies.near(api.forecasts.subject(model, use_case), LORA_METHODS, FACETS)
         lines = ((each, line) for each in near for line in each.lines)
-        return [_line(*each) for each in part(lines, limit, offset)]
+        return [_line(each, line, api.studies.sizes(line)) for each, line in part(lines, limit, offset)]
 
     def verdict(sweep_id: str = "", tolerance: str | float | None = None, metric: str = "loss") -> VerdictAnswerJSON:
         """Which ranks of a sweep can be told apart, and the smallest that cannot be told from the best.
@@ -97,7 +102,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
     return models, studies, verdict
 
 
-def _line(near: Near, line: Line) -> LineJSON:
+def _line(near: Near, line: Line, sizes: Sequence[AdapterSize]) -> LineJSON:
     study, first = line.study, line.first
     return LineJSON(
         study_id=study.study_id,
@@ -109,6 +114,7 @@ def _line(near: Near, line: Line) -> LineJSON:
         higher_is_better=first.higher_is_better,
         method=first.method,
         target_modules=first.target_modules,
+        expert_scheme=line.expert_scheme,
         learning_rate=study.learning_rate_label,
         source=study.where,
         caveat=study.caveat,
@@ -118,7 +124,8 @@ def _line(near: Near, line: Line) -> LineJSON:
                 value=point.value,
                 standard_error=point.standard_error,
                 learning_rate=point.learning_rate,
+                trainable_parameters=size.parameters,
             )
-            for point in line.points
+            for point, size in zip(line.points, sizes, strict=True)
         ],
     )

@@ -19,6 +19,7 @@ from rankviz.core.runs.request import (
     fast_ranks,
     first_seeds,
     quick_look,
+    rate_first,
     usual_seeds,
 )
 from rankviz.errors import InvalidSettingError, RankVizError
@@ -134,18 +135,20 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
         engine: str | None = None,
         flavor: str | None = None,
         spend: float | None = None,
+        repeat: bool = True,
+        expert_rank: str = "r",
     ) -> StartedJSON:
         """Train one adapter per rank on the same data, to compare their held-out losses. Returns once it is queued.
 
         Args:
             model: embedded (SmolLM2-135M-Instruct), a Hub id, or a folder on a machine of your own.
             data: phonemes, syllables, pairs, or the path of a file that you uploaded.
-            mode: sweep (each rank), quick (two ranks and a forecast) or fast (the highest rank, then truncated).
-            ranks: Empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve.
+            mode: sweep (each rank), quick (two ranks and a repeat), fast (the highest, truncated) or rate (one rank).
+            ranks: Empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve, 16 of a rate.
             independent: Of a fast curve: lower ranks that are also trained by themselves.
             targets: all-linear, attention, mlp, qv, unsloth, or module names separated by commas.
             alpha: A number for all ranks, r or 2r.
-            learning_rates: Each rank is trained at each.
+            learning_rates: Each rank is trained at each; of a rate one rate, and three times it, unless two are given.
             seeds: Per rank and learning rate; empty for 3 of a sweep and 1 of the others.
             steps: Optimizer steps per run.
             batch: Batch size per micro-step.
@@ -160,6 +163,8 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             engine: Where it runs: local, hf-jobs, ray or what else this server offers; null for its usual one.
             flavor: With hf-jobs: the machine, such as l4x1; null for the server's usual one.
             spend: With hf-jobs: US dollars that the sweep may cost; null for the server's usual limit.
+            repeat: Of a quick look: train the lower rank once more with another seed, to measure the noise of a run.
+            expert_rank: Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number.
         """
         one_of(mode, "mode", tuple(MODE_RANKS))
         if mode != "fast" and independent:
@@ -180,7 +185,9 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             held_out_examples=held_out,
             exact_match_examples=exact_match,
             shown_answers=answers,
-            lora=LoraConfig(target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora),
+            lora=LoraConfig(
+                target_modules=targets_in(targets), use_rslora=rslora, use_dora=dora, expert_rank=expert_rank
+            ),
             training=replace(
                 SHORT_TRAINING,
                 max_steps=steps,
@@ -191,7 +198,9 @@ def changing(api: Api) -> Sequence[Callable[..., Any]]:
             ),
         )
         if mode == "quick":
-            request = quick_look(request, chosen)
+            request = quick_look(request, chosen, repeat=repeat)
+        if mode == "rate":
+            request = rate_first(request, chosen)
         there = {"engine": engine or "", "flavor": flavor or "", "spend": spend}
         sweep_id = api.engines.start(request, **there)
         sweep = api.runs.sweep(sweep_id)

@@ -7,15 +7,17 @@ from typing import Any
 
 from rankviz.api.advice import AdviceAnswer
 from rankviz.core.advice.advice import Advice
-from rankviz.core.advice.forecast_words import forecast_sentence
-from rankviz.core.advice.own_words import own_sentence
-from rankviz.core.advice.reasons import Reason, reasons
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.advice.words import (
+    Reason,
     chosen_in_words,
     confidence_in_words,
+    forecast_sentence,
     main_sentences,
+    own_sentence,
+    rank_in_words,
     rate_in_words,
+    reasons,
     would_change,
 )
 from rankviz.core.cost.estimate import Estimate
@@ -27,10 +29,6 @@ from rankviz.units import counted
 
 SENTENCE_END = r"(?<=\.) (?=[A-Za-z])"
 """Between two sentences: a decimal point has no space behind it."""
-
-
-MOST_SENTENCES = 3
-"""Before the details."""
 
 
 def goal_of(values: Mapping[str, Any]) -> Goal:
@@ -61,12 +59,10 @@ def card(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
 
 
 def _short(answer: AdviceAnswer, has_warning: bool) -> Sequence[str]:
-    """At most three sentences, a warning among them: of a model with a sweep, what that says takes the place of how
-    sure the advice is. The reason and the sweep come before what else there is."""
-    reason, *others = main_sentences(answer.advice)
-    if answer.own:
-        others = [own_sentence(answer.own), *others[:-1]]
-    return reason, *others[: MOST_SENTENCES - 1 - has_warning]
+    """At most three sentences, a warning among them, which takes the place of the least urgent one."""
+    reason, rate, file = main_sentences(answer.advice)
+    own = own_sentence(answer.own) if answer.own else ""
+    return (rate, own or reason) if has_warning else (reason, rate, own or file)
 
 
 def _first(warnings: Sequence[str]) -> str:
@@ -76,13 +72,14 @@ def _first(warnings: Sequence[str]) -> str:
 
 def title(advice: Advice, r: int) -> str:
     """The recommended rank beside the selected one."""
-    return f"Recommended: r = {advice.r}{' (selected)' if r == advice.r else f' (selected: r = {r})'}"
+    low, high = advice.case.r_range or (advice.r, advice.r)
+    return f"Recommended: {rank_in_words(advice)}{' (selected)' if low <= r <= high else f' (selected: r = {r})'}"
 
 
 def settings(advice: Advice) -> Sequence[tuple[str, str]]:
     """Alpha, learning rate and targets, as names and values."""
     return (
-        ("alpha", f"{advice.lora_alpha}"),
+        ("alpha", "r" if advice.case.r_range else f"{advice.lora_alpha}"),
         ("Learning rate", rate_in_words(advice)),
         ("Targets", "all linear layers"),
     )

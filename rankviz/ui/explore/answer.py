@@ -1,11 +1,14 @@
 """Answers the question of Explore for the page's script: all ranks at once, the chart, the recommendation."""
 
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 from urllib.parse import parse_qsl
 
 from rankviz.api import Api
+from rankviz.api.forecasts import CANNOT_READ
 from rankviz.api.workspace import EMBEDDED
+from rankviz.core.advice.words import main_sentences
 from rankviz.core.checks import few, is_number, one_of, plain_text
 from rankviz.core.cost.estimate import Estimate
 from rankviz.core.forecast.tradeoff import Tradeoff
@@ -14,7 +17,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
 from rankviz.figures.hero.chart import QUALITY_LABELS, HeroInfo
 from rankviz.ui import link
-from rankviz.ui.explore.advice import card, goal_of
+from rankviz.ui.explore.advice import card, goal_of, settings, title
 from rankviz.ui.explore.frame import HERO_HEIGHT
 from rankviz.ui.explore.records import records
 from rankviz.ui.explore.start import question_of
@@ -22,6 +25,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_json
 from rankviz.ui.parts.own_data import length_note
 from rankviz.ui.parts.question import DEFAULTS, ask
+from rankviz.ui.wiring import notice_html
 from rankviz.units import count, memory_span
 
 X_DEFAULT = "file"
@@ -83,7 +87,10 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         x = x if x in tuple(X_LABELS) else X_DEFAULT
         y = y if y in tuple(QUALITY_LABELS) else None
     one_of(x, "Cost axis", tuple(X_LABELS))
-    tradeoff = api.tradeoffs.of(question, values["use_case"], y)
+    try:
+        tradeoff = api.tradeoffs.of(question, values["use_case"], y)
+    except CANNOT_READ:
+        return {"notice": without_counts(api, values)}
     info = hero_info(tradeoff, x=x)
     return {
         "values": values,
@@ -93,7 +100,9 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         "records": records(tradeoff),
         "fits": html.FITS,
         "chart": _chart(tradeoff, info),
-        "caption": list(info.sentences),
+        "heading": info.heading,
+        "facts": list(info.facts),
+        "caption": [sentence for sentence in info.sentences if sentence not in (info.heading, *info.facts)],
         **words(api, values, tradeoff.estimate),
         "r": r,
         "usual_r": DEFAULTS["r"],
@@ -116,6 +125,19 @@ def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None)
     }
 
 
+def without_counts(api: Api, values: Mapping[str, Any]) -> str:
+    """What holds of a model that cannot be read: why it has no counts, the recommendation and what studies say."""
+    found = api.advice.advise(ask(values), goal_of(values))
+    advice, forecast = found.advice, found.forecast
+    return (
+        notice_html(*found.notes, kind="error")
+        + f'<div class="rv-advice"><h2>{escape(title(advice, values["r"]))}</h2>{html.named_values(settings(advice))}'
+        + html.paragraphs(" ".join(main_sentences(advice)), css="")
+        + html.titled(forecast.heading, html.bullet_list(forecast.facts))
+        + "</div>"
+    )
+
+
 def _chart(tradeoff: Tradeoff, info: HeroInfo) -> dict[str, Any]:
     drawing = hero_figure.drawing(info, height=HERO_HEIGHT)
     model = tradeoff.estimate.model.id
@@ -134,7 +156,7 @@ def measure_note(api: Api, estimate: Estimate) -> str:
     if most is None or has <= most:
         return ""
     return html.paragraphs(
-        f"This page trains bases of at most {count(most)} parameters, and this one has {count(has)}: the two runs "
+        f"This page trains bases of at most {count(most)} parameters, and this one has {count(has)}: the runs "
         f"train the embedded model {base_name(EMBEDDED)} instead."
     )
 

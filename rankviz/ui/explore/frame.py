@@ -45,10 +45,12 @@ HERO = """
     <label class="rv-select"><span>Quality</span><select aria-label="Quality axis"></select></label>
     {menu}
   </figcaption>
+  <p class="rv-hero-heading" hidden></p>
   <div class="rv-hero-plot">
     <div class="rv-plot" role="group" aria-label="Trade-off chart" style="height:{height}px"></div>
     <div class="rv-grip" role="slider" tabindex="0" aria-label="Rank on the trade-off chart" aria-valuemin="1"
       aria-valuemax="256" hidden><span class="rv-grip-label"></span><span class="rv-grip-dot"></span></div></div>
+  <ul class="rv-caption rv-hero-facts" aria-label="What published studies agree on" hidden></ul>
   <details class="rv-details"><summary>What this chart rests on</summary><div class="rv-caption rv-hero-words"></div>
   </details>
 </figure>

@@ -37,7 +37,8 @@ from rankviz.units import rounded_percent as percent
 POLL_SECONDS = 1.0
 SETTINGS = (
     "model", "r", "preset", "modules", "names", "save", "alpha_rule", "alpha_fixed", "use_rslora", "use_dora",
-    "moe_scheme", "unsloth_class", "text_only", "parts", "framework", "precision", "optim", "checkpointing",
+    "moe_scheme", "expert_rank", "unsloth_class", "text_only", "parts", "framework", "precision", "optim",
+    "checkpointing",
 )  # fmt: skip
 """Widgets of the question that a probe uses. It has its own batch and length: on a CPU they are smaller."""
 

@@ -10,9 +10,10 @@ from rankviz import units
 from rankviz.core.cost.estimate import Estimate, RankEstimate
 from rankviz.core.cost.unsloth import stays_16_bit
 from rankviz.core.forecast.bands import RankForecast
-from rankviz.core.forecast.mixture import BentRank
+from rankviz.core.forecast.bent import BentRank
 from rankviz.core.forecast.tradeoff import Tradeoff
 from rankviz.core.forecast.words import UNIT_WORDS
+from rankviz.core.lora.moe_notes import experts_at
 from rankviz.core.quantity import Range
 from rankviz.core.runs.metric import METRICS
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
@@ -64,7 +65,8 @@ def quality_text(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> st
         return "no forecast"
     if tradeoff.forecast is None:
         metric = METRICS[tradeoff.quality]
-        return f"{metric.text(rank.median)} ({metric.text(rank.low_80)} to {metric.text(rank.high_80)})"
+        band = "" if rank.low_80 is None else f" ({metric.text(rank.low_80)} to {metric.text(rank.high_80)})"
+        return f"{metric.text(rank.median)}{band}"
     if rank.r == tradeoff.forecast.reference_rank:
         return "the reference"
     unit = UNIT_WORDS[tradeoff.forecast.unit]
@@ -73,7 +75,9 @@ def quality_text(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> st
 
 def _band(rank: RankForecast | BentRank | None) -> str:
     """The same to six digits after the point."""
-    return f"{rank.median:.6f} ({rank.low_80:.6f} to {rank.high_80:.6f})" if rank else ""
+    if rank is None:
+        return ""
+    return f"{rank.median:.6f}" + ("" if rank.low_80 is None else f" ({rank.low_80:.6f} to {rank.high_80:.6f})")
 
 
 def _number(value: float) -> str:
@@ -88,7 +92,7 @@ def _figures(estimate: Estimate, rank: RankEstimate) -> list[list[str]]:
         [
             units.count(rank.adapter_parameters),
             f"{rank.adapter_parameters:,} parameters",
-            f"{units.percent(total)} of the base",
+            "; ".join(filter(None, [f"{units.percent(total)} of the base", experts_at(estimate.plan, rank.r)])),
             units.count(rank.adapter_parameters),
         ],
         [

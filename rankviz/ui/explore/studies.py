@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.advice.reasons import metric_in_words
-from rankviz.core.advice.words import enough_in_words
+from rankviz.core.advice.words import metric_in_words
 from rankviz.core.studies.lines import Facet
 from rankviz.core.studies.nearest import Near
 from rankviz.figures import StudiesInfo, studies_figure, studies_info
@@ -50,7 +49,11 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
         x = gr.Dropdown(X_CHOICES, value="rank", label="Cost axis", interactive=True, min_width=150)
         y = gr.Dropdown(Y_CHOICES, value=GAP, label="Quality axis", interactive=True, min_width=150)
         upload = gr.UploadButton(
-            "Add PEFT result files", file_types=[".json"], file_count="multiple", min_width=170, size="md"
+            "Add your results (CSV or PEFT's JSON)",
+            file_types=[".csv", ".json"],
+            file_count="multiple",
+            min_width=170,
+            size="md",
         )
         remove = gr.Button("Remove added files", visible=False, min_width=170, size="md", elem_id="evidence-remove")
     notice = plain(elem_id="evidence-notice")
@@ -87,10 +90,8 @@ def removed(api: Api) -> str:
 def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str, y: str) -> Shown:
     """Three figures with the nearest studies by their targets, a summary, and the sources."""
     methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
-    near = {
-        name: _nearest(api.studies.near(model or "", use_case, methods, facets))
-        for name, (_, facets) in FIGURES.items()
-    }
+    subject = api.studies.subject(model or "", use_case)
+    near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
     infos = {
@@ -99,7 +100,7 @@ def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rs
     }
     charts = {name: _chart(info, name) for name, info in infos.items()}
     remove = gr.update(visible=bool(api.studies.added()))
-    return Shown(**charts, summary=_summary(api, r, infos.values()), studies=_studies(every), remove=remove)
+    return Shown(**charts, summary=_summary(api, infos.values()), studies=_studies(every), remove=remove)
 
 
 def _nearest(near: Sequence[Near]) -> list[Near]:
@@ -112,15 +113,12 @@ def _chart(info: StudiesInfo, name: str) -> str:
     return chart_value(drawing, info.rows, file=f"evidence-{name}", source=info.source)
 
 
-def _summary(api: Api, r: int, infos: Iterable[StudiesInfo]) -> str:
-    sentences = []
-    if enough := api.studies.rank_enough():
-        text = enough_in_words(enough, r)
-        sentences.append(f"{text[0].upper()}{text[1:]}.")
-    sentences.append(
+def _summary(api: Api, infos: Iterable[StudiesInfo]) -> str:
+    sentences = [
         "One line is one study, base model, task, length and run date. Lines never join studies, and only ranks on the "
         "same line can be compared."
-    )
+    ]
+    sentences += [each.in_words for each in api.studies.rate_by_rank()]
     if unsized := dict.fromkeys(label for info in infos for label in info.unsized):
         sentences.append(
             f"These studies are left out, because their adapter sizes are not known: {', '.join(unsized)}."

@@ -11,7 +11,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.model.towers import offers_text_only
-from rankviz.core.runs.request import QUICK_RANKS
+from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import frame, sections
 from rankviz.ui.explore.start import suitable
@@ -20,7 +20,12 @@ from rankviz.ui.parts.controls import busy, done, plain, slot
 from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.wiring import on_any, quiet, wire
 
-MEASURE = f"Measure it: two runs ({' and '.join(f'r = {r}' for r in QUICK_RANKS)})"
+MEASURE = {
+    "rate": f"Rate first: r = {RATE_RANKS[0]} at two learning rates",
+    "quick": f"Quick look: {' and '.join(f'r = {r}' for r in QUICK_RANKS)}, one repeat",
+}
+MEASURE_LOOKS = {"rate": {"elem_id": "measure-rate"}, "quick": {"elem_id": "measure", "variant": "primary"}}
+"""Buttons that fill the form of Train, by the mode that they choose. The learning rate matters more than the rank."""
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that decide, with the model, which modules there are to tick."""
 TYPED = ("modules", "parts", "length", *own_data.NAMES)
@@ -37,8 +42,8 @@ class Exploring(NamedTuple):
     restored: dict[str, Any]
     """The event after it: from here on a change of a widget is a question."""
     curve: gr.HTML
-    measure: gr.Button
-    """Cannot be pressed before the page is restored: the widgets have other values until then."""
+    measure: dict[str, gr.Button]
+    """By mode. None can be pressed before the page is restored: the widgets have other values until then."""
     data_file: gr.UploadButton
 
 
@@ -55,7 +60,10 @@ def build(api: Api) -> Exploring:
                     curve = frame.hero()
                 with gr.Column(scale=0, min_width=300, elem_classes="rv-beside"):
                     slot("advice")
-                    measure = gr.Button(MEASURE, variant="primary", size="md", interactive=False, elem_id="measure")
+                    measure = {
+                        mode: gr.Button(words, size="md", interactive=False, **MEASURE_LOOKS[mode])
+                        for mode, words in MEASURE.items()
+                    }
                     slot("measure-note")
                     frame.tools()
             w["take"] = takeaway.choice()
@@ -124,12 +132,24 @@ def model_label(row: Any, whole: Any = None) -> str:
     return f"{row.id} · {size}" + ("" if row.verified else ", total unverified")
 
 
-FITTED_BY = ("model", "preset", "modules", "names", "framework", "precision", "unsloth_class", "text_only", "parts")
+FITTED_BY = (
+    "model",
+    "preset",
+    "modules",
+    "names",
+    "framework",
+    "precision",
+    "unsloth_class",
+    "text_only",
+    "parts",
+    "expert_rank",
+)
 
 
 class Fitted(NamedTuple):
     modules: Any
     moe_scheme: Any
+    expert_rank: Any
     parts: Any
     unsloth_class: Any
     text_only: Any
@@ -161,6 +181,7 @@ def fitted(
     unsloth_class: str = "FastLanguageModel",
     text_only: bool = False,
     parts: list[str] | None = None,
+    expert_rank: str = "r",
 ) -> Fitted:
     """The widgets that depend on the model: its modules to tick, with what is targeted ticked, the experts, and under
     Unsloth the trained parts of a whole multimodal model, whose class is always FastVisionModel."""
@@ -185,6 +206,7 @@ def fitted(
     return Fitted(
         modules=gr.CheckboxGroup([(f"{c.name} × {c.count}", c.name) for c in choices], value=ticked),
         moe_scheme=gr.Dropdown(visible=spec.has_experts),
+        expert_rank=gr.Dropdown(value=expert_rank if spec.has_experts else "r", visible=spec.has_experts),
         parts=gr.CheckboxGroup(question.PARTS, value=parts, visible=has_parts),
         unsloth_class=gr.Dropdown(list(UNSLOTH_CLASSES), value=unsloth_class, visible=own_class),
         text_only=gr.Checkbox(text_only, visible=has_towers),

@@ -1,11 +1,12 @@
 """Shows how each number is computed and how far off it has been: a table, and the methods folded below it."""
 
 from rankviz.api import Api
-from rankviz.core.forecast.words import KINDS, QUALITY_WORDS
+from rankviz.core.forecast.words import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row
+from rankviz.units import counted
 from rankviz.units import rounded_percent as percent
 
 HOW = f"""
@@ -40,8 +41,9 @@ usual rule of 6 operations per parameter does not apply.</dd>
 cannot order ranks that differ by less than about {TOLERANCE_NATS:g} nats: repeat it with other seeds before you trust
 a small difference.</dd>
 <dt>Quality forecast <i>range</i></dt>
-<dd>A band from the lines of published rank studies: half of it is a fitted curve, half is the rule of thumb with the
-errors that it had. Your own runs bend it.</dd>
+<dd>A band from the lines of published rank studies, the same for every model and task: half of it is the rule of thumb
+with the errors that it had, half is no difference between ranks, with the gaps that were published. Your own runs have
+a forecast of their own, between their ranks.</dd>
 </dl>
 """
 
@@ -56,8 +58,7 @@ def numbers_html(api: Api, *, model: str, use_case: str) -> str:
     """
     unseen = api.accuracy.shipped().left_out
     memory, time = unseen.overall, unseen.time
-    forecast = api.forecasts.of(model, use_case)
-    held = forecast.coverage_80_left_out
+    held = api.forecasts.left_out(use_case)
     rows = [
         (
             "Trainable parameters",
@@ -82,10 +83,10 @@ def numbers_html(api: Api, *, model: str, use_case: str) -> str:
         (
             "Quality forecast",
             "80 % band",
-            f"{percent(held, 0)} of left-out {QUALITY_WORDS[forecast.unit]} inside the band"
-            if held is not None
-            else "not known",
-            f"{forecast.studies} publications on {KINDS[forecast.kind]}, each left out in turn",
+            f"{percent(held.inside_80, 0)} of left-out scores inside the band" if held else "not known",
+            f"{counted(held.publications, 'publication')} on {KINDS[held.kind]}, each left out in turn"
+            if held
+            else "no publication of this kind could be left out",
         ),
         ("Held-out loss", "measured", "the noise of a run", "repeat it with other seeds"),
     ]

@@ -41,7 +41,7 @@ def guide(api: Api, **values: Any) -> Guide:
     return Guide(
         rank=_section("What is a rank?", what_is_html()),
         rules=_section("Choice of rank", rules_html(api, **values)),
-        evidence=_section("What published studies say", evidence_html(api, **of)),
+        evidence=_section("How good is the recommendation?", evidence_html(api)),
         rest=settings_html() + _section("How the numbers are computed", numbers_html(api, **of)),
         accuracy=accuracy.accuracy_html(api.accuracy.shipped()),
     )

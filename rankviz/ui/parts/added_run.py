@@ -1,4 +1,4 @@
-"""Offers one more run of a sweep, between two ranks that differ by more than the noise of their runs."""
+"""Offers a repeat of a sweep's lowest rank, where no rank was trained twice: it measures the noise of a run."""
 
 from collections.abc import Iterator
 
@@ -14,12 +14,12 @@ from rankviz.units import time_span
 
 
 def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
-    """Shown once all runs have ended, where one more pays for itself."""
-    r = decision.forecast.third_run if decision else None
+    """Shown once all runs have ended."""
+    r = decision.forecast.repeat_at if decision else None
     if r is None or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
         return gr.Button(visible=False)
     takes = ", ".join(_takes(api, sweep.sweep_id, r))
-    return gr.Button(f"Add a run at r = {r}{takes and f' ({takes})'}", visible=True)
+    return gr.Button(f"Add a repeat at r = {r}{takes and f' ({takes})'}", visible=True)
 
 
 def _takes(api: Api, sweep_id: str, r: int) -> Iterator[str]:
@@ -34,6 +34,6 @@ def _takes(api: Api, sweep_id: str, r: int) -> Iterator[str]:
 def add_run(api: Api, sweep_id: str) -> None:
     """The run that the button names, worked out again from the sweep as it now is."""
     decision = api.decisions.of(sweep_id)
-    if decision is None or decision.forecast.third_run is None:
-        raise UserError("No further run is offered for this sweep.")
-    api.moves.add(sweep_id, decision.forecast.third_run)
+    if decision is None or decision.forecast.repeat_at is None:
+        raise UserError("No repeat is offered for this sweep.")
+    api.moves.add(sweep_id, decision.forecast.repeat_at)

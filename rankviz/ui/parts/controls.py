@@ -22,7 +22,7 @@ RANK_TEMPLATE = """
 """
 
 
-def rank_picker(value: int = 16) -> gr.HTML:
+def rank_picker(value: int) -> gr.HTML:
     """A slider with stops at powers of two and a number box for any rank: one widget, one value, an int.
 
     Two Gradio widgets that set each other would need a round trip and could loop; this is one.

@@ -75,11 +75,14 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: in
     decision = api.decisions.of(sweep.sweep_id, tolerance, by_loss) if metric is LOSS else None
     ship = shipped(verdict, decision, reading)
     here = ship is None or api.adapters.is_here(ship.run_id, ship.r)
+    score = api.decisions.score(sweep.sweep_id, metric)
     answers = summary(
         verdict,
         decision,
         reading,
         steps=min((run.request.max_steps for run in sweep.runs if run.loss_after), default=0),
+        rate=api.decisions.rate(sweep.sweep_id),
+        score=score,
         not_here="" if here else NOT_RECORDED if sweep.recorded else NOT_IMPORTED,
     )
     details = [
@@ -95,7 +98,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: in
         verdict,
         metric=metric,
         forecast=decision.forecast if decision else None,
-        picked=decision.train_rank if decision and not judged_by_seeds else None,
+        picked=score.pick if score else decision.train_rank if decision and not judged_by_seeds else None,
     )
     return Curve(
         chart=chart_value(

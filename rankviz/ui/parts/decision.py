@@ -42,5 +42,5 @@ def forecast_table(decision: Decision) -> str:
     return html.table(headers, rows, label="Forecast by rank, nats per token")
 
 
-def _band(low: float, median: float, high: float) -> Cell:
-    return Cell(f"{low:.4f} – {high:.4f}", title=exact_span(Range(low, median, high), PER_TOKEN))
+def _band(low: float | None, median: float, high: float | None) -> Cell | str:
+    return "" if low is None else Cell(f"{low:.4f} – {high:.4f}", title=exact_span(Range(low, median, high), PER_TOKEN))

@@ -8,7 +8,7 @@ import gradio as gr
 from rankviz.core.advice import use_case
 from rankviz.core.checks import whole
 from rankviz.core.cost.gpu import Gpu
-from rankviz.core.cost.question import Question, validate_price
+from rankviz.core.cost.question import ASSUMED_RANK, Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import FLAGS, MAX_RANK, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
@@ -48,6 +48,7 @@ MOE_SCHEMES = [
     ("Unsloth, without the remap", "unsloth"),
     ("Per expert, target_parameters", "target-parameters"),
 ]
+EXPERT_RANKS = [("r", "r"), ("r / experts per token", "r/active"), ("r / all experts", "r/all")]
 PARTS = [
     ("Vision layers", "vision"),
     ("Language layers", "language"),
@@ -60,7 +61,7 @@ DEFAULT_PARTS = {"FastLanguageModel": ["language", "attention", "mlp"], "FastMod
 
 DEFAULTS: dict[str, Any] = {
     "model": "unsloth/Llama-3.1-8B",
-    "r": 16,
+    "r": ASSUMED_RANK,
     "use_case": "instruction",
     "examples": None,
     "example_tokens": None,
@@ -77,6 +78,7 @@ DEFAULTS: dict[str, Any] = {
     "use_rslora": False,
     "use_dora": False,
     "moe_scheme": "default",
+    "expert_rank": "r",
     "parts": DEFAULT_PARTS["FastLanguageModel"],
     "unsloth_class": "FastLanguageModel",
     "text_only": False,
@@ -95,7 +97,7 @@ DEFAULTS: dict[str, Any] = {
     "prices": "",
     "take": "script",
 }
-"""The page when it opens. r = 16 and alpha = r is Unsloth's own default and survives published sweeps."""
+"""The page when it opens, at the recommended rank."""
 
 
 MORE = """
@@ -151,6 +153,7 @@ def _adapter_widgets(w: dict[str, Any]) -> None:
     w["moe_scheme"] = gr.Dropdown(
         MOE_SCHEMES, value=DEFAULTS["moe_scheme"], label="Experts", visible=False, interactive=True
     )
+    w["expert_rank"] = expert_rank_picker(visible=False)
     w["parts"] = gr.CheckboxGroup(
         PARTS, value=DEFAULTS["parts"], label="Trained parts (Unsloth's finetune_ flags)", visible=False
     )
@@ -198,6 +201,18 @@ def _training_widgets(w: dict[str, Any]) -> None:
         w["length_unit"] = gr.Radio(["steps", "tokens"], value=DEFAULTS["length_unit"], label="Unit", min_width=120)
 
 
+def expert_rank_picker(*, visible: bool) -> gr.Dropdown:
+    """PEFT's rank_pattern of mixtures of experts: a rule, or a number that is typed."""
+    return gr.Dropdown(
+        EXPERT_RANKS,
+        value=DEFAULTS["expert_rank"],
+        label="Rank of each expert: choose, or enter a number",
+        allow_custom_value=True,
+        interactive=True,
+        visible=visible,
+    )
+
+
 def gpu_label(gpu: Gpu) -> str:
     usable = memory_size(gpu.usable_bytes) + " usable" if gpu.usable_bytes else f"{gpu.memory_bytes / 1e9:g} GB nominal"
     price = gpu.price
@@ -229,6 +244,7 @@ def lora_of(values: Mapping[str, Any]) -> LoraConfig:
         use_dora=bool(values["use_dora"]),
         modules_to_save=names_in(values["save"]),
         moe_scheme=values["moe_scheme"],
+        expert_rank=values["expert_rank"] or DEFAULTS["expert_rank"],
         unsloth_class=values["unsloth_class"],
         text_only=bool(values["text_only"]),
         **flags_of(values["parts"]),

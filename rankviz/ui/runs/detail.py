@@ -110,13 +110,12 @@ def request_facts(runs: Sequence[RunRecord]) -> Sequence[tuple[str, str]]:
     def each(values: Iterable[float]) -> str:
         return ", ".join(f"{value:g}" for value in dict.fromkeys(values))
 
-    variants = (", rsLoRA" if lora.use_rslora else "") + (", DoRA" if lora.use_dora else "")
     lower = next((request.cut_ranks for request in requests if request.cut_ranks), ())
     return [
         ("Rank", each(request.r for request in requests)),
         *([("Truncated to", each(sorted(lower)))] if lower else []),
         ("Targets", targets if isinstance(targets, str) else ", ".join(targets)),
-        ("Alpha", each(request.lora.lora_alpha for request in requests) + variants),
+        ("Alpha", ", ".join((each(request.lora.lora_alpha for request in requests), *lora.variants))),
         ("Learning rate", each(request.learning_rate for request in requests)),
         ("Seed", each(request.seed for request in requests)),
         ("Steps", f"{first.max_steps:,}"),

@@ -204,6 +204,7 @@ def instead(values: Mapping[str, Any]) -> dict[str, Any]:
         "optim",
         "learning_rates",
         "unsloth_class",
+        "expert_rank",
         "text_only",
         "parts",
         "max_length",

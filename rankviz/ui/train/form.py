@@ -11,7 +11,7 @@ from rankviz.core.runs.words.labels import data_name
 from rankviz.dataset import SUFFIXES
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain
-from rankviz.ui.parts.question import PARTS, TARGETS
+from rankviz.ui.parts.question import PARTS, TARGETS, expert_rank_picker
 from rankviz.ui.train.request import DEFAULTS, FORM_RANKS, KEPT_FILE, OWN_FILE
 
 BASES = [("SmolLM2-135M-Instruct (embedded)", "embedded")]
@@ -34,13 +34,17 @@ WHAT_EXACT_MATCH_IS = (
     "reference. The estimated time includes this."
 )
 MODES = [
-    ("Quick look: two runs", "quick"),
+    ("Quick look: two ranks and a repeat", "quick"),
+    ("Rate first: one rank, two learning rates", "rate"),
     ("Fast curve: one run, all ranks", "fast"),
     ("Sweep: runs at each rank", "sweep"),
     ("Single run", "single"),
 ]
 MODE_NOTES = {
-    "quick": "Trains a low and a high rank on the same data, and forecasts the loss of the ranks between as a band.",
+    "quick": "Trains a low and a high rank on the same data, and forecasts the loss of the ranks between. A repeat of "
+    "the low rank, with another seed, measures the noise of a run: without it there is no band.",
+    "rate": "Trains one rank at the given learning rate and at three times as much: what the rate is worth, before you "
+    "ask for the rank.",
     "fast": "Trains the highest rank once and truncates its adapter to the lower ranks. A run at a lower rank may "
     "learn something else.",
     "sweep": "Trains each rank with every learning rate and seed. A verdict needs three or more seeds.",
@@ -98,6 +102,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
             visible=False,
             elem_id="train-independent",
         )
+    w["repeat"] = gr.Checkbox(DEFAULTS["repeat"], label="Repeat the lower rank once", elem_id="train-repeat")
     w["ranks_problem"] = plain(elem_id="train-problem-ranks")
     with gr.Row(elem_classes="rv-pair"):
         w["alpha_rule"] = gr.Radio(
@@ -134,6 +139,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
         w["unsloth_class"] = gr.Dropdown(
             list(UNSLOTH_CLASSES), value=DEFAULTS["unsloth_class"], label="Unsloth class", interactive=True
         )
+        w["expert_rank"] = expert_rank_picker(visible=True)
         w["text_only"] = gr.Checkbox(DEFAULTS["text_only"], label="Text model only (Unsloth's text_only)")
         w["parts"] = gr.CheckboxGroup(PARTS, value=DEFAULTS["parts"], label="Trained parts (Unsloth's finetune_ flags)")
         plain(html.paragraphs(ABOUT_UNSLOTH))
@@ -151,7 +157,7 @@ def _whole(label: str, value: int, **more: Any) -> gr.Number:
 
 
 def _ranks_label(mode: str) -> str:
-    return "Ranks to train: two" if mode == "quick" else "Ranks"
+    return {"quick": "Ranks to train: two", "rate": "Rank to train: one"}.get(mode, "Ranks")
 
 
 class Mode(NamedTuple):
@@ -159,6 +165,7 @@ class Mode(NamedTuple):
 
     ranks: Any
     independent: Any
+    repeat: gr.Checkbox
     seeds: gr.Number
     mode_note: str
 
@@ -171,6 +178,7 @@ def mode_chosen(mode: str, ranks: Sequence[str] | None = None) -> Mode:
     return Mode(
         ranks=gr.CheckboxGroup(label=_ranks_label(mode), **chosen),
         independent=gr.Textbox(visible=mode == "fast"),
+        repeat=gr.Checkbox(visible=mode == "quick"),
         seeds=gr.Number(usual_seeds(mode), visible=mode != "quick"),
         mode_note=html.paragraphs(MODE_NOTES[mode]),
     )
@@ -185,6 +193,7 @@ def filled(values: Mapping[str, Any], samples: Sequence[tuple[str, str]]) -> dic
         "file": gr.File(value=None, visible=values["data"] == OWN_FILE),
         "ranks": gr.CheckboxGroup(value=values["ranks"], label=_ranks_label(mode)),
         "independent": gr.Textbox(values["independent"], visible=mode == "fast"),
+        "repeat": gr.Checkbox(values["repeat"], visible=mode == "quick"),
         "seeds": gr.Number(values["seeds"], visible=mode != "quick"),
         "alpha_fixed": gr.Number(values["alpha_fixed"], visible=fixed),
         "mode_note": html.paragraphs(MODE_NOTES[mode]),

@@ -17,6 +17,7 @@ from rankviz.core.runs.request import (
     fast_ranks,
     first_seeds,
     quick_look,
+    rate_first,
 )
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore.advice import goal_of
@@ -41,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "ranks": [str(r) for r in QUICK_RANKS],
     "other_ranks": "",
     "independent": "",
+    "repeat": True,
     "alpha_rule": "fixed",
     "alpha_fixed": float(START.alpha),
     "learning_rates": "1e-3",
@@ -59,6 +61,7 @@ DEFAULTS: dict[str, Any] = {
     "precision": SHORT_TRAINING.precision,
     "optim": SHORT_TRAINING.optim,
     "unsloth_class": START.lora.unsloth_class,
+    "expert_rank": START.lora.expert_rank,
     "text_only": START.lora.text_only,
     "parts": DEFAULT_PARTS[START.lora.unsloth_class],
 }
@@ -125,6 +128,7 @@ def _changes(values: Mapping[str, Any]) -> Sequence[tuple[str, Callable[[SweepRe
             use_rslora=bool(values["use_rslora"]),
             use_dora=bool(values["use_dora"]),
             unsloth_class=values["unsloth_class"],
+            expert_rank=values["expert_rank"] or START.lora.expert_rank,
             text_only=bool(values["text_only"]),
             **flags_of(values["parts"], values["unsloth_class"]),
         )
@@ -149,7 +153,9 @@ def _changes(values: Mapping[str, Any]) -> Sequence[tuple[str, Callable[[SweepRe
         def apply(request: SweepRequest) -> SweepRequest:
             request = change(request)
             if after_ranks and values["mode"] == "quick":
-                request = quick_look(request, _ticked(values))
+                request = quick_look(request, _ticked(values), repeat=values["repeat"])
+            if values["mode"] == "rate" and change in (ranks, rates):
+                request = rate_first(request, _ticked(values))
             request.validate()
             return request
 
@@ -198,6 +204,7 @@ def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, A
     """The form that these runs of one sweep came from. samples: the ids of the shipped data."""
     first = runs[0]
     mode, ranks, independent = _mode_of(runs)
+    lower = [run for run in runs if run.r == ranks[0]]
     rule, fixed = _alpha_of(runs)
     lora, training = first.lora, first.training
     preset = lora.target_modules if isinstance(lora.target_modules, str) else CUSTOM
@@ -213,6 +220,7 @@ def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, A
         "ranks": [str(r) for r in ranks if r in STOPS],
         "other_ranks": _listed(r for r in ranks if r not in STOPS),
         "independent": _listed(independent),
+        "repeat": mode != "quick" or len(lower) > 1,
         "alpha_rule": rule,
         "alpha_fixed": fixed,
         "learning_rates": _listed(f"{rate:g}" for rate in dict.fromkeys(run.learning_rate for run in runs)),
@@ -231,6 +239,7 @@ def values_of(runs: Sequence[RunRequest], samples: Sequence[str]) -> dict[str, A
         "precision": training.precision,
         "optim": training.optim,
         "unsloth_class": lora.unsloth_class,
+        "expert_rank": str(lora.expert_rank),
         "text_only": lora.text_only,
         "parts": [part for part, on in flags.items() if on] if given else DEFAULT_PARTS[lora.unsloth_class],
     }
@@ -245,7 +254,9 @@ def _mode_of(runs: Sequence[RunRequest]) -> tuple[str, tuple[int, ...], tuple[in
     trained = tuple(sorted({run.r for run in runs}))
     top = next((run for run in runs if run.cut_ranks), None)
     if top is None:
-        return ("single" if len(runs) == 1 else "sweep"), trained, ()
+        rates = {run.learning_rate for run in runs}
+        at_two_rates = len(trained) == 1 and len(rates) == 2
+        return ("single" if len(runs) == 1 else "rate" if at_two_rates else "sweep"), trained, ()
     pair = runs[0].r, top.r
     if pair[0] < pair[1] and set(quick_look(START, pair).cut_ranks) == set(top.cut_ranks):
         return "quick", pair, ()
@@ -262,12 +273,13 @@ def _alpha_of(runs: Sequence[RunRequest]) -> tuple[str, float]:
     return "fixed", float(runs[0].lora.lora_alpha)
 
 
-def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL) -> dict[str, Any]:
-    """The form that measures Explore's question in two runs, r = 4 and r = 64, with the recommended learning rate.
+def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: str = "quick") -> dict[str, Any]:
+    """The form that measures Explore's question, with the recommended learning rate: by a quick look, or in the mode
+    "rate" by one rank at two learning rates.
 
-    values: of the widgets of question.DEFAULTS, and `data_file`, the file that was measured there. A DoRA adapter can't
-    be truncated, so its two runs are a sweep. What only a GPU can train becomes "auto" where this machine is to train
-    and has none.
+    values: of the widgets of question.DEFAULTS, and `data_file`, the file that was measured there. An adapter with DoRA
+    or with experts of another rank can't be truncated, so instead of a quick look its two ranks are a sweep. What only
+    a GPU can train becomes "auto" where this machine is to train and has none.
     """
     kept = values["data_file"] or ""
     targets = question.targets_of(values)
@@ -279,7 +291,8 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL) -> dict[
         "base": (values["model"] or "").strip(),
         "data": KEPT_FILE if kept else DEFAULTS["data"],
         "kept": str(kept),
-        "mode": "sweep" if values["use_dora"] else "quick",
+        "mode": "sweep" if mode == "quick" and (values["use_dora"] or values["expert_rank"] != "r") else mode,
+        "ranks": [str(r) for r in FORM_RANKS[mode]],
         "learning_rates": f"{advice.learning_rate:g}",
         "preset": CUSTOM if custom else targets,
         "names": _listed(targets) if custom else "",
@@ -291,6 +304,7 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL) -> dict[
         "precision": values["precision"] if gpu and values["precision"] in PRECISIONS else "auto",
         "optim": values["optim"] if gpu else "auto",
         "unsloth_class": values["unsloth_class"],
+        "expert_rank": values["expert_rank"],
         "text_only": values["text_only"],
         "parts": values["parts"],
     }

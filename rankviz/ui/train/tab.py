@@ -234,14 +234,16 @@ def build(api: Api) -> Training:
     )
 
 
-def measuring(api: Api, training: Training, question: Mapping[str, Any], tabs: gr.Tabs) -> dict[str, Any]:
-    """The event of Explore's button: the form filled with Explore's question, on Train, with no sweep shown. Where this
-    machine is to train and cannot train the model, with the embedded one."""
+def measuring(
+    api: Api, training: Training, question: Mapping[str, Any], tabs: gr.Tabs, mode: str = "quick"
+) -> dict[str, Any]:
+    """The event of one of Explore's buttons: the form filled with Explore's question, on Train, with no sweep shown.
+    Where this machine is to train and cannot train the model, with the embedded one."""
     shown = [training.sweep_id, training.seen, tabs]
 
     def fill(**values: Any) -> dict[Any, Any]:
         engine = values.pop(RUNS_ON)
-        form, replaced = before.trainable(api, request.measuring(api, values, engine), engine)
+        form, replaced = before.trainable(api, request.measuring(api, values, engine, mode), engine)
         filled = training.fill_from(form) | put(replaced._asdict(), training.replaced)
         return {**filled, **dict(zip(shown, ("", "", gr.Tabs(selected="train")), strict=True))}
 

@@ -8,7 +8,7 @@ from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 
 
-def peft_arguments(plan: AdapterPlan) -> dict[str, Any]:
+def peft_arguments(lora: LoraConfig, plan: AdapterPlan) -> dict[str, Any]:
     """What the plan says of modules, as PEFT's LoraConfig takes it."""
     modules = plan.target_modules
     arguments: dict[str, Any] = {"target_modules": modules if isinstance(modules, str) else list(modules)}
@@ -16,7 +16,7 @@ def peft_arguments(plan: AdapterPlan) -> dict[str, Any]:
         arguments["target_parameters"] = list(plan.target_parameters)
     if plan.modules_to_save:
         arguments["modules_to_save"] = list(plan.modules_to_save)
-    return arguments
+    return arguments | plan.patterns(lora)
 
 
 def with_peft_adapter(model: Any, lora: LoraConfig, plan: AdapterPlan) -> Any:
@@ -31,12 +31,12 @@ def with_peft_adapter(model: Any, lora: LoraConfig, plan: AdapterPlan) -> Any:
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         task_type="CAUSAL_LM",
-        **peft_arguments(plan),
+        **peft_arguments(lora, plan),
     )
     return peft.get_peft_model(model, config)
 
 
-def unsloth_arguments(plan: AdapterPlan, left_out: Sequence[str] = ()) -> dict[str, Any]:
+def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan, left_out: Sequence[str] = ()) -> dict[str, Any]:
     """The same for Unsloth's get_peft_model, with its flags.
 
     left_out: paths of towers that no target name may reach (PEFT's exclude_modules).
@@ -45,7 +45,7 @@ def unsloth_arguments(plan: AdapterPlan, left_out: Sequence[str] = ()) -> dict[s
     rewrite of experts on, and runs and probes there take no other MoE scheme. tests/worker/finetune/test_experts.py
     compares what is trained with what is counted.
     """
-    arguments = peft_arguments(plan) | plan.unsloth_flags
+    arguments = peft_arguments(lora, plan) | plan.unsloth_flags
     if plan.route.kind == "model" and plan.scheme == "linear-only":
         arguments["target_parameters"] = []
     if left_out:

@@ -20,7 +20,7 @@ def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Setting
         model,
         r=request.lora.r,
         lora_alpha=request.lora.lora_alpha,
-        **unsloth_arguments(plan, left_out),
+        **unsloth_arguments(request.lora, plan, left_out),
         lora_dropout=0,
         bias="none",
         use_rslora=request.lora.use_rslora,

@@ -139,7 +139,7 @@ class _UnslothRun(Run):
             lora_alpha=lora.lora_alpha,
             use_rslora=lora.use_rslora,
             use_gradient_checkpointing=checkpointing,
-            **unsloth_arguments(plan),
+            **unsloth_arguments(lora, plan),
         )
         LAUNCHES.clear()
         self._embedding = model.get_input_embeddings().parameters()

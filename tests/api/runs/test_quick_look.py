@@ -4,6 +4,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed
+from rankviz.core.runs.request import quick_look, rate_first
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, finished_events
@@ -68,17 +69,39 @@ def test_recorded_sweeps_have_one_answer_for_verdict_and_training(api):
         for rank in decision.forecast.ranks:
             if rank.r in means:
                 compared.append(sweep.sweep_id)
-                assert rank.low_80 <= means[rank.r] <= rank.high_80
+                assert rank.median == pytest.approx(means[rank.r])
     assert {sweep.sweep_id for sweep in api.runs.recorded()} == set(compared)
 
 
-def test_without_its_base_model_a_sweep_is_shown_without_a_forecast(api, tmp_path):
+def test_a_forecast_between_runs_does_not_need_their_base_model(api, tmp_path):
     sweep_id = api.workspace.store.create(questions.sweep(base=str(tmp_path / "gone"), ranks=(4, 64), max_steps=2))
     for run in api.workspace.store.sweep(sweep_id).runs:
         for event in finished_events(run.request, 2.0):
             api.workspace.store.append(run.run_id, event)
 
-    assert api.decisions.of(sweep_id) is None
+    assert [4, 8, 16, 32, 64] == [rank.r for rank in api.decisions.of(sweep_id).forecast.ranks]
+
+
+def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats_of_every_rank(api):
+    sweep_id = api.workspace.store.create(quick_look(questions.sweep(max_steps=2)))
+    for run, loss in zip(api.workspace.store.sweep(sweep_id).runs, (2.0, 1.5, 2.01), strict=True):
+        for event in finished_events(run.request, loss - 0.1 * run.request.seed):
+            api.workspace.store.append(run.run_id, event)
+
+    decision = api.decisions.of(sweep_id)
+
+    assert (None, None, 64) == (decision.settled, decision.forecast.repeat_at, decision.train_rank)
+    assert decision.forecast.noise_nats == pytest.approx(0.01 / 2**0.5)
+    assert all(rank.low_80 < rank.median < rank.high_80 for rank in decision.forecast.ranks)
+
+
+def test_two_rates_at_one_rank_have_an_answer_on_the_rate(api):
+    sweep_id = api.workspace.store.create(rate_first(questions.sweep(max_steps=2)))
+    for run in api.workspace.store.sweep(sweep_id).runs:
+        for event in finished_events(run.request, 2.0 - 100 * run.request.learning_rate):
+            api.workspace.store.append(run.run_id, event)
+
+    assert (None, 3e-3) == (api.decisions.of(sweep_id), api.decisions.rate(sweep_id).best)
 
 
 def test_a_recorded_sweep_and_one_that_is_not_there_take_no_more_runs(api):

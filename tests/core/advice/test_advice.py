@@ -1,90 +1,106 @@
-"""The advice: where it starts, what moves it, and what it says."""
+"""The advice: which rank a use case gets, what moves it, and what it says."""
 
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from rankviz.core.advice import words
 from rankviz.core.advice.advice import advise
-from rankviz.core.advice.capacity import capacity, smallest_that_holds
-from rankviz.core.advice.reasons import capacity_in_words, reasons
-from rankviz.core.advice.use_case import Data, Goal, data_of, use_case
-from rankviz.core.advice.words import (
-    because,
-    chosen_in_words,
-    confidence_in_words,
-    general,
-    take,
-    would_change,
-)
+from rankviz.core.advice.capacity import capacity
+from rankviz.core.advice.regret import record_of
+from rankviz.core.advice.rules import RANK_RULES
+from rankviz.core.advice.use_case import NAMES, Data, Goal, data_of, use_case
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.errors import InvalidSettingError
-from tests.support.runs.studies_toy import assumptions, evidence, point, subject
+from tests.support.runs.studies_toy import assumptions, base, evidence, point, study, subject
 
 STEPS = TrainingSetup(max_steps=1000, per_device_train_batch_size=2, gradient_accumulation_steps=4, max_length=2048)
-SWEEP = [point(4, 1.02), point(16, 1.01), point(64, 1.0)]
+SWEEP = [point(4, 1.02, learning_rate=1e-3), point(16, 1.008), point(64, 1.0, learning_rate=1e-3)]
 
 
-def per_rank(r: int) -> int:
-    return 1000 * r
+def gain(mean, low, high):
+    return {"gain": [mean, low, high], "publications": 6, "lines": 20}
 
 
-def given(goal=None, data=None, points=SWEEP, about=None, **more):
+def measured(rule, score, more):
+    row = {"publications": 18, "lines": 160, "mean_rank": 32.0, "over_one": 0.1}
+    return {"rule": rule, "score": {"regret": score, "more": more, **row}, "loss": {"regret": score, **row}}
+
+
+RECORD = record_of(
+    {
+        "alternatives": [
+            measured("advice", [0.6, 0.34, 0.88], [0, 0, 0]),
+            measured("32", [0.9, 0.4, 1.5], [0.3, 0, 0.7]),
+            measured("64", [0.57, 0.3, 0.8], [-0.03, -0.1, 0.02]),
+        ],
+        "gains": {
+            "simple": {"8": gain(0.31, 0.07, 0.58), "16": gain(0.15, -0.05, 0.37)},
+            "instruction": {"16": gain(0.44, 0.17, 0.75), "32": gain(-0.16, -0.3, 0.01)},
+        },
+    }
+)
+
+
+def given(
+    goal=None, data=None, points=SWEEP, about=None, parameters=lambda r: 1000 * r, record=RECORD, equal=None, **more
+):
     goal = goal or Goal()
     who = about or replace(subject(), task_kinds=use_case(goal.use_case).task_kinds)
-    return advise(evidence(points, **more), who, goal, data or data_of(goal, TrainingSetup()), per_rank, assumptions())
+    data = data or data_of(goal, TrainingSetup())
+    converted = [equal] if equal else []
+    return advise(evidence(points, **more), record, who, goal, data, parameters, assumptions(), *converted)
 
 
 @pytest.mark.parametrize(
-    ("name", "r"), [("simple", 8), ("instruction", 16), ("complex", 32), ("near-full", 64), ("pretraining", 64)]
+    ("name", "r"), [("simple", 16), ("instruction", 32), ("complex", 64), ("near-full", 64), ("pretraining", 64)]
 )
-def test_the_use_case_gives_the_start(name, r):
-    assert r == given(Goal(use_case=name)).r
+@pytest.mark.parametrize("examples", [None, 10, 10**9])
+def test_the_use_case_gives_the_rank_whatever_the_data(name, r, examples):
+    advice = given(Goal(use_case=name, examples=examples, example_tokens=1))
+
+    assert (r, r, ()) == (advice.r, advice.lora_alpha, advice.steps)
 
 
-def test_alpha_is_the_rank_and_the_sentence_says_all_four():
-    advice = given()
-
-    assert 16 == advice.lora_alpha
-    assert "Recommended: r = 16, alpha = 16, learning rate 3e-4, all linear layers" == take(advice)
-    assert (1.5e-4, 3e-4, 6e-4) == pytest.approx(advice.learning_rates)
-
-
-def test_a_near_tuned_sweep_with_no_more_data_raises_the_rank():
-    """Toy needed r = 64 on 1,000 examples: 1.01 is 1 % short at r = 16."""
-    enough = given(Goal(examples=2000, example_tokens=1))
-    fewer = given(Goal(examples=900, example_tokens=1))
-
-    assert (64, 16) == (enough.r, fewer.r)
-    assert because(enough).startswith(
-        "the rank is raised from r = 16 because a study with no more data needed it; r = "
-    )
+def test_the_reason_is_what_half_and_twice_the_rank_did():
     assert (
-        "As much data as Tuned had (1,000 examples): there toy/Small-1B at r = 16 was 1.0 % worse"
-        in (would_change(fewer)[0])
+        "in 6 publications on instruction tuning, r = 32 scored 0.4 points more than r = 16, and r = 64 scored 0.2 "
+        "points less than r = 32" == words.because(given())
     )
 
 
-def test_a_sweep_of_another_kind_of_task_does_not_raise_it():
-    advice = given(Goal(use_case="simple", examples=2000, example_tokens=1))
+def test_without_published_scores_the_default_remains_and_nothing_is_counted():
+    advice = given(points=[], record=record_of(None))
 
-    assert 8 == advice.r
-
-
-def test_capacity_raises_the_rank_up_to_the_ceiling_of_the_use_case():
-    """1,000 parameters a rank hold 2,000 tokens a rank: 40,000 tokens need r = 20, so 32; 10^6 more than 256."""
-    short, far = (given(Goal(examples=n, example_tokens=1), points=SWEEP[:2]) for n in (40_000, 10**6))
-
-    assert (32, 32) == (short.r, far.r)
-    assert (True, False) == (short.capacity.enough, far.capacity.enough)
-    assert (32, None) == (short.holds_from, far.holds_from)
-    assert "no usual rank holds them" in capacity_in_words(far)
+    assert "r = 32 is the default for instruction tuning" == words.because(advice)
+    assert ["rule", "capacity", "rate", "targets"] == [reason.name for reason in words.reasons(advice)]
 
 
-def test_an_upper_bound_of_the_data_moves_nothing():
-    bound = Data(tokens=10**9, at_most=True, epochs=None, examples=None)
+def test_three_sentences_the_reason_the_rate_and_the_file():
+    reason, rate, file = words.main_sentences(given())
 
-    assert 16 == given(data=bound).r
+    assert reason.startswith("In 6 publications")
+    assert "Tune the learning rate before the rank: train r = 16 at 3e-4 and at 9e-4." == rate
+    assert "Choose r = 16 if the file must be small, r = 64 if its size does not matter." == file
+
+
+def test_it_says_how_good_such_advice_was():
+    text = words.confidence_in_words(given())
+
+    assert "Over 18 publications, each left out in turn, the recommended rank scored 0.60 points less" in text
+    assert text.endswith(
+        "Beside it, r = 32 for every task scored 0.30 less (0.00 to 0.70) and r = 64 for every task scored 0.03 more "
+        "(−0.02 to 0.10)."
+    )
+
+
+def test_each_line_of_the_rule_of_thumb_stands_beside_what_the_scores_say():
+    assert (
+        "Too low in published scores: on simple tasks, r = 16 scored 0.3 points more (90 % interval 0.1 to 0.6, "
+        "6 publications)." == words.rule_evidence(RECORD, RANK_RULES[0])
+    )
+    assert "" == words.rule_evidence(RECORD, RANK_RULES[3])
 
 
 def test_concern_about_forgetting_halves_the_rank_only_where_published_trainings_say_so():
@@ -94,67 +110,112 @@ def test_concern_about_forgetting_halves_the_rank_only_where_published_trainings
 
     goal = Goal(forgetting=True)
 
-    assert 8 == given(goal, points=kept(0.6, 0.5)).r
-    assert 16 == given(goal, points=kept(0.5, 0.6)).r
-    assert 16 == given(goal).r
-    assert 8 == given(Goal(use_case="simple", forgetting=True), points=kept(0.6, 0.5)).r
+    assert 16 == given(goal, points=kept(0.6, 0.5)).r
+    assert 32 == given(goal, points=kept(0.5, 0.6)).r == given(goal).r
+    assert 16 == given(Goal(use_case="simple", forgetting=True), points=kept(0.6, 0.5)).r
+    assert words.because(given(goal, points=kept(0.6, 0.5))).startswith(
+        "r is halved from 32 to keep more of the base; "
+    )
 
 
-def test_how_sure_it_is_depends_on_how_near_the_evidence_is():
-    far = replace(subject(), model_id="x/y", names=frozenset({"x/y"}), family="X", parameters=10**12)
-    family = replace(subject(), model_id="toy/Mid-3B", names=frozenset({"toy/mid-3b"}), parameters=3 * 10**9)
+def test_the_rate_moves_into_the_range_of_the_nearest_tuned_sweep():
+    """2e-4 lies below 3e-4 to 1e-3, the best at r = 4, 16 and 64."""
+    advice = given()
 
-    reached = given(points=[point(4, 1.02), point(16, 1.0), point(64, 1.0)])
-
-    assert "well supported" == reached.confidence
-    assert "supported" == given(about=family).confidence
-    assert "rule of thumb" == given(about=far).confidence
-    assert confidence_in_words(reached).startswith("Well supported: Tuned swept toy/Small-1B (the same model)")
-    assert confidence_in_words(given(about=far)).startswith("A rule of thumb: no published sweep is similar")
+    assert (3e-4, (3e-4, 9e-4)) == (advice.learning_rate, advice.learning_rates)
+    assert ((4, 16, 64), "toy/Small-1B") == (advice.rates.ranks, advice.rates_of)
+    assert "Recommended: r = 32, alpha = 32, learning rate 3e-4 (3e-4 to 1e-3 did best), all linear layers" == (
+        words.take(advice)
+    )
 
 
-def test_a_rank_that_missed_the_mark_of_the_study_is_not_well_supported():
-    """1.01 at r = 16 is 1 % short of 1.0 at r = 64."""
-    missed = given()
+def test_a_rate_inside_the_range_stays_and_one_above_it_comes_down():
+    inside = given(points=[point(4, 1.0, learning_rate=1e-4), point(16, 1.0), point(64, 1.0)])
+    above = given(points=[point(r, 1.0, learning_rate=1e-4) for r in (4, 16, 64)])
 
-    assert (64, "supported") == (missed.needed, missed.confidence)
-    assert confidence_in_words(missed).startswith("Supported: Tuned swept toy/Small-1B (the same model)")
-    assert confidence_in_words(missed).endswith("To come within 0.5 % of its best loss it needed r = 64.")
+    assert (2e-4, 1e-4) == (inside.learning_rate, above.learning_rate)
 
 
-def test_without_data_the_capacity_is_compared_with_the_assumed_training():
-    """8 rows a step, 1,000 steps, 2,048 tokens each."""
-    assumed = given(data=data_of(Goal(), STEPS))
-    own = given(Goal(examples=100, example_tokens=10))
+@pytest.mark.parametrize("name", ["pretraining", "rl"])
+def test_other_trainings_than_of_instructions_keep_their_own_rate(name):
+    advice = given(Goal(use_case=name))
 
-    assert "No data is given: the assumed training has at most 16.38 M tokens" in capacity_in_words(assumed)
-    assert "Your data has 1.00 k tokens" in capacity_in_words(own)
+    assert (use_case(name).learning_rate, None) == (advice.learning_rate, advice.rates)
 
 
-def test_without_any_study_the_rule_of_thumb_remains_and_nothing_is_counted():
-    advice = given(points=[])
+def test_reinforcement_learning_gets_a_range_and_no_number():
+    advice = given(Goal(use_case="rl"))
 
-    assert "the rule of thumb for standard instruction tuning" == because(advice)
-    assert ["rule", "capacity", "rate", "targets"] == [reason.name for reason in reasons(advice)]
-
-
-def test_every_reason_has_a_source():
-    advice = given(Goal(use_case="pretraining", examples=10, example_tokens=3, forgetting=True))
-
-    assert all(reason.source for reason in reasons(advice))
+    assert words.take(advice).startswith("Recommended: r = 8 to 32, alpha = r, learning rate 5e-6")
+    assert "disagree" in words.because(advice)
+    assert "rule" not in {reason.name for reason in words.reasons(advice)}
 
 
-def test_capacity_is_two_bits_a_parameter_against_a_bit_a_token():
+def test_a_model_whose_layers_are_not_known_gets_all_but_the_capacity():
+    unknown = replace(subject(), model_id="", names=frozenset({"x"}), family=None, parameters=None)
+
+    advice = given(about=unknown, parameters=None)
+
+    assert (32, None) == (advice.r, advice.capacity)
+    assert "capacity" not in {reason.name for reason in words.reasons(advice)}
+
+
+def test_capacity_is_an_information_that_moves_nothing():
+    """1,000 parameters a rank hold 2,000 tokens a rank."""
+    full = given(Goal(examples=10**6, example_tokens=1))
+
+    assert (32, False) == (full.r, full.capacity.enough)
+    assert "1.00 M tokens, 1562 % of that." in words.capacity_in_words(full)
     held = capacity(16, 1000, 500, False, assumptions())
-
     assert (2000, True, 0.25) == (held.holds_tokens, held.enough, held.filled)
-    assert capacity(16, 1000, 2001, False, assumptions()).enough is False
-    assert capacity(16, 1000, None, False, assumptions()).enough is None
-    assert 4 == smallest_that_holds(per_rank, 6000, assumptions())
+    assert "not known" in words.capacity_in_words(given())
+    assumed = given(data=data_of(Goal(), STEPS))
+    assert "No data is given: the assumed training has at most 16.38 M tokens" in words.capacity_in_words(assumed)
 
 
-def test_unknown_data_are_said_to_be_unknown():
-    assert "not known: give the number of examples" in capacity_in_words(given())
+def test_a_near_line_is_told_in_its_own_unit_and_a_missing_rank_by_its_neighbours():
+    line = evidence(SWEEP).lines[0]
+    scores = {"metric": "accuracy", "higher_is_better": True}
+    score = evidence([point(4, 0.40, **scores), point(16, 0.42, **scores)]).lines[0]
+
+    assert "r = 16 ended 0.8 % of the loss short of the best rank, r = 64" == words.result_words(line, 16)
+    assert "r = 16 ended 0.8 % of the loss short of the best rank, r = 64; r = 32 was not run" == (
+        words.result_words(line, 32)
+    )
+    assert "r = 64 was the best rank of 4, 16 and 64" == words.result_words(line, 64)
+    assert "r = 4 ended 2.0 points short of the best rank, r = 16" == words.result_words(score, 4)
+
+
+def test_the_nearest_study_is_shown_once_with_the_nearest_of_its_bases():
+    points = [*SWEEP, *(replace(p, base_model="toy/Big-2B") for p in SWEEP)]
+    points += [replace(p, study_id="other") for p in SWEEP]
+    models = [base(), base("toy/Big-2B", model_id="toy/Big-2B", parameters=2 * 10**9)]
+
+    shown = given(points=points, studies=[study(), study("other")], models=models).findings.shown
+
+    assert [("other", "toy/Small-1B"), ("tuned", "toy/Small-1B")] == [
+        (near.line.study.study_id, near.line.model.base_model) for near in shown
+    ]
+
+
+def test_a_rank_of_another_moe_scheme_is_converted_by_parameters():
+    """r = 64 there has the parameters of r = 16 here, so r = 32 here is r = 128 there."""
+    mixture = replace(base(), has_experts=True)
+    who = study(expert_scheme="shared-outer")
+    points = [replace(p, facet="attention and mlp") for p in SWEEP]
+
+    advice = given(points=points, studies=[who], models=[mixture], equal=lambda line: {r: r / 4 for r in line.ranks})
+
+    (text,) = [reason.text for reason in words.reasons(advice) if reason.name == "nearest"]
+    assert "another MoE scheme" in text and "r = 64 was the best rank of 4, 16 and 64; r = 128 was not run" in text
+    assert text.endswith("By parameters, r = 32 with a LoRA pair for each expert is r = 128 in that study.")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_reason_has_a_source(name):
+    advice = given(Goal(use_case=name, examples=10, example_tokens=3, forgetting=True))
+
+    assert all(reason.source for reason in words.reasons(advice))
 
 
 @pytest.mark.parametrize(
@@ -186,39 +247,52 @@ def test_a_goal_that_cannot_be_is_refused_with_what_to_give(goal, sentence):
         goal.validate()
 
 
-def row(r, fit="fits"):
-    return SimpleNamespace(r=r, adapter_bytes=r * 10**6, memory=SimpleNamespace(device=2**30 + r * 2**20), fit=fit)
+def row(r):
+    return SimpleNamespace(r=r, adapter_bytes=r * 10**6, memory=SimpleNamespace(device=2**30 + r * 2**20))
 
 
 def test_the_chosen_rank_stands_beside_the_advised_one_with_its_price():
-    assert "Selected: r = 16. r = 32 would add 16.0 MB to the file and 16 MiB of memory." == chosen_in_words(
+    said = words.chosen_in_words
+
+    assert "Selected: r = 16. With r = 32 the file is 16.0 MB larger, and training needs 16 MiB more memory." == said(
         (row(16), row(32)), 16, 16
     )
-    assert (
-        "Selected: r = 64. Its file is 48.0 MB larger than that of r = 16, and it needs 48 MiB more memory."
-        == chosen_in_words((row(16), row(64)), 64, 16)
-    )
-    assert (
-        "Selected: r = 8. Its file is 8.0 MB smaller than that of r = 16, and it needs 8 MiB less memory."
-        == chosen_in_words((row(8), row(16)), 8, 16)
+    assert "Selected: r = 64. With r = 16 the file is 48.0 MB smaller, and training needs 48 MiB less memory." == said(
+        (row(16), row(64)), 64, 16
     )
 
 
 def test_many_epochs_are_named_as_what_matters_more():
-    goal = Goal(examples=100, example_tokens=10)
-
-    texts = [r.text for r in reasons(given(goal, data_of(goal, STEPS))) if r.name == "data"]
+    texts = [r.text for r in words.reasons(given(data=Data(1000, False, 80.0, 100))) if r.name == "data"]
 
     assert ["Each example is seen 80.0 times: more examples, or fewer steps, matter more than the rank here."] == texts
 
 
-def test_full_fine_tuning_is_the_reason_where_it_is_the_measure():
-    full = point(None, 0.9, target_modules="all weights", facet="all weights")
+@pytest.mark.parametrize(
+    ("ranks", "best", "smallest", "sentence"),
+    [
+        (
+            (2, 8),
+            8,
+            2,
+            "r = 8 has the lowest loss, and r = 2 is the smallest rank that cannot be distinguished from it",
+        ),
+        (
+            (2, 8),
+            8,
+            None,
+            "r = 8 has the lowest loss, but no verdict is possible: the effect of another seed is not known",
+        ),
+        ((2, 8), 2, 2, "r = 2 has the lowest loss and is the smallest rank tried"),
+        ((2, 8), 8, 8, "r = 8 has the lowest loss, and every smaller rank is worse by more than the noise"),
+        ((8, 8), 8, 8, "r = 8 has the lowest loss, and no other rank was run"),
+        ((2, 8), None, None, "no verdict yet"),
+    ],
+)
+def test_an_own_sweep_is_told_in_one_sentence(ranks, best, smallest, sentence):
+    result = words.OwnResult(False, "phonemes, 400 steps", ranks, best, smallest)
 
-    texts = given(Goal(use_case="near-full"), points=[*SWEEP, full])
-
-    assert "full fine-tuning was better than every rank in 1 of 1 similar published trainings" == general(texts)
-
-
-def test_one_bit_is_no_bits():
-    assert "2 bits per parameter, 1 bit per token)" in capacity_in_words(given())
+    ran = " and ".join(map(str, sorted(set(ranks))))
+    assert f"Your newest sweep of this model (phonemes, 400 steps; r = {ran}): {sentence}." == words.own_sentence(
+        result
+    )

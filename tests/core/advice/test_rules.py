@@ -3,9 +3,9 @@
 from rankviz.core.advice.rules import RANK_RULES, SETTINGS
 
 
-def test_the_rule_of_thumb_has_four_lines_and_recommends_16():
+def test_the_rule_of_thumb_has_four_lines_and_recommends_32():
     assert ["8", "16", "32", "64+"] == [rule.label for rule in RANK_RULES]
-    assert [16] == [rule.r for rule in RANK_RULES if rule.recommended]
+    assert [32] == [rule.r for rule in RANK_RULES if rule.recommended]
     assert "Standard instruction tuning" == RANK_RULES[1].use
 
 

@@ -284,3 +284,25 @@ def test_every_assumption_is_used_by_some_estimate():
         token_range(characters(text), 1, listening)
 
     assert {row.id for row in ASSUMPTIONS} == used
+
+
+@pytest.mark.parametrize("framework", ["unsloth", "peft"])
+def test_experts_of_another_rank_take_the_memory_and_the_time_of_that_rank(framework):
+    def at(r, expert_rank):
+        setup = {"framework": framework, "moe_scheme": "unsloth", "target_modules": "unsloth"}
+        (rank,) = ranks(TOY_MOE, ranks=(r,), expert_rank=expert_rank, gradient_checkpointing="none", **setup)
+        return rank
+
+    eight, four, two, one = at(8, "r"), at(8, "r/active"), at(8, "r/all"), at(8, 1)
+
+    assert eight == at(8, 8)
+    assert [8, 4, 2, 1] == [each["expert_rank"] for each in (eight, four, two, one)]
+    # Per unit of rank, attention adds 224 and the experts 448.
+    assert [224 * 8 + 448 * e for e in (8, 4, 2, 1)] == [e["adapter_parameters"] for e in (eight, four, two, one)]
+    assert {1.0} == {each["scale"] for each in (eight, four, two, one)}
+    for part in ("adapter", "activations"):
+        sizes = [each["memory_bytes"][part] for each in (eight, four, two, one)]
+        assert sizes[0] - sizes[1] == 4 * (sizes[2] - sizes[3]) == 2 * (sizes[1] - sizes[2]), part
+    seconds = [each["step_seconds"]["expected"] for each in (eight, four, two, one, at(1, 1))]
+    assert seconds == sorted(seconds, reverse=True)
+    assert len(set(seconds)) == len(seconds)

@@ -1,192 +1,144 @@
-"""A forecast bent by two own runs: where it lies, what widens it, and what it refuses."""
+"""Losses between own runs and the pick, worked out by hand; the rule for scores."""
 
 import math
-import random
 
 import pytest
 
-from rankviz.core.forecast.bent import bent_forecast, third_run
-from rankviz.core.forecast.mixture import MeasuredRank, Shape, conditioned
+from rankviz.core.forecast.bent import (
+    BentRank,
+    MeasuredRank,
+    Noise,
+    bent_forecast,
+    between,
+    noise_of,
+    pick_of,
+    score_pick,
+    share_left,
+    t_quantile,
+)
 from rankviz.errors import InvalidSettingError
-from tests.support.runs.forecasts import bands, measured
+from tests.support.runs.forecasts import HELD, look, measured
 
 ENDS = {4: 1.4, 64: 1.0}
 
 
-def at(r, runs=ENDS, *, gain_nats=0.05, noise_nats=0.02, **more):
-    (rank,) = conditioned(measured(runs), gain_nats=gain_nats, noise_nats=noise_nats, ranks=[r], **more)
-    return rank
+ONE_REPEAT = Noise(0.01, 1)
 
 
-def test_the_median_lies_near_the_straight_line_in_log_r():
-    assert [1.3, 1.2, 1.1] == pytest.approx([at(r).median for r in (8, 16, 32)], abs=0.02)
+def at(r: int, runs, noise=ONE_REPEAT) -> BentRank:
+    return next(rank for rank in between(runs, noise) if rank.r == r)
 
 
-def test_ranks_are_the_powers_of_two_between_the_ends_and_the_measured_ones():
-    ranks = conditioned(measured({4: 1.4, 24: 1.2, 64: 1.0}), gain_nats=0.05, noise_nats=0.02)
-
-    assert [4, 8, 16, 24, 32, 64] == [rank.r for rank in ranks]
-    assert [1.4, None, None, 1.2, None, 1.0] == [rank.measured for rank in ranks]
-
-
-def test_the_quantiles_are_in_order():
-    for rank in conditioned(measured(ENDS), gain_nats=0.05, noise_nats=0.02):
-        assert rank.low_80 < rank.low_50 < rank.median < rank.high_50 < rank.high_80
+def test_the_loss_between_falls_by_a_power_of_the_rank_below_the_straight_line():
+    # (16^-0.3 - 64^-0.3) / (4^-0.3 - 64^-0.3) = (0.4353 - 0.2872) / (0.6598 - 0.2872) = 0.3975
+    assert pytest.approx(1.0 + 0.4 * 0.3975, abs=1e-4) == at(16, measured(ENDS)).median
+    assert [4, 8, 16, 32, 64] == [rank.r for rank in between(measured(ENDS), None)]
+    assert (1.4, 1.0) == (at(4, measured(ENDS)).median, at(64, measured(ENDS)).median)
 
 
-def test_more_noise_makes_a_wider_band():
-    assert width(at(16, noise_nats=0.04)) > width(at(16, noise_nats=0.02)) > width(at(16, noise_nats=0.01))
+def test_several_ranks_are_joined_between_neighbours():
+    runs = measured({4: 1.4, 16: 1.3, 64: 1.0})
+
+    assert 1.3 == at(16, runs).median == at(16, runs).measured
+    assert pytest.approx(1.0 + 0.3 * share_left(32, 0.3, 16, 64)) == at(32, runs).median
 
 
-def width(rank):
-    return rank.high_80 - rank.low_80
+def test_the_band_of_a_measured_rank_is_that_of_one_more_run():
+    # Two runs, one degree of freedom: t = tan(0.4 π) = 3.0777.
+    low = at(4, [MeasuredRank(4, 1.4, 0.01, 2), MeasuredRank(64, 1.0)])
+
+    assert (
+        pytest.approx(3.0777 * 0.01 * math.sqrt(1.5), rel=1e-4) == low.high_80 - low.median == low.median - low.low_80
+    )
 
 
-def test_known_noise_makes_a_narrower_band_than_the_same_noise_borrowed():
-    assert width(at(16, noise_known=True)) < width(at(16))
+def test_without_noise_the_band_is_from_a_straight_line_to_an_early_bend():
+    rank = at(16, measured(ENDS), Noise(0.0, 1))
+
+    assert (pytest.approx(1.0 + 0.4 * 0.5), pytest.approx(1.0 + 0.4 * 0.2)) == (rank.high_80, rank.low_80)
 
 
-def test_a_gain_twenty_times_the_published_one_is_still_inside():
-    hard = at(16, {4: 3.0, 64: 1.0}, gain_nats=0.1)
+def test_a_loss_that_rises_with_rank_may_rise_late():
+    rank = at(16, measured({4: 1.0, 64: 1.4}), Noise(0.0, 1))
 
-    assert hard.low_80 < 2.0 < hard.high_80
-
-
-def test_the_shape_decides_how_far_a_curve_may_bend():
-    straight, bent_too = Shape(bends=((0.01, 1.0),)), Shape(bends=((-0.8, 0.25), (0.01, 0.5), (0.8, 0.25)))
-
-    assert width(at(16, shape=bent_too)) > width(at(16, shape=straight))
+    # Straight in r it has risen by (16 - 4) / (64 - 4) = 0.2 of the gap; a curve that bends early by 0.8.
+    assert (pytest.approx(1.0 + 0.4 * 0.2), pytest.approx(1.0 + 0.4 * 0.8)) == (rank.low_80, rank.high_80)
 
 
-def test_a_curve_that_saturates_early_lies_inside_the_band_in_proportion_to_the_gap():
-    # 2.347 at r = 2 and 0.805 at r = 32, as in a recorded sweep: r^-1.5 between them has 0.976 at r = 8.
-    for scale in (1, 0.5, 0.2):
-        rank = at(8, {2: 2.347 * scale, 32: 0.805 * scale})
-        assert rank.low_80 < 0.98 * scale < rank.median < rank.high_80
+def test_more_repeats_make_a_narrower_band():
+    widths = [rank.high_80 - rank.low_80 for n in (1, 2, 4, 8) if (rank := at(16, measured(ENDS), Noise(0.05, n)))]
+
+    assert widths == sorted(widths, reverse=True)
+    assert [1.8856, 1.5332, 1.3722] == pytest.approx([t_quantile(0.9, n) for n in (2, 4, 10)], abs=2e-3)
 
 
-def test_the_straight_line_is_the_median_and_the_band_reaches_farther_down_than_up():
-    rank = at(8, {4: 3.0, 64: 1.0})
-
-    assert 2.5 == pytest.approx(rank.median, abs=0.05)
-    assert rank.median - rank.low_80 > rank.high_80 - rank.median + 0.1
-
-
-@pytest.mark.parametrize("middle", [0.95, 1.05, 1.088, 1.2, 1.5])
-def test_a_band_at_a_measured_rank_lies_about_the_mean_of_its_runs(middle):
-    runs = [MeasuredRank(2, 1.6, 0.05, 3), MeasuredRank(8, middle, 0.05, 3), MeasuredRank(32, 1.0, 0.05, 3)]
-
-    rank = conditioned(runs, gain_nats=0.05, noise_nats=0.05, noise_known=True)[2]
-
-    assert (8, middle) == (rank.r, rank.measured)
-    assert rank.low_80 < middle < rank.high_80
-    assert middle == pytest.approx(rank.median, abs=0.05)
+def test_noise_is_pooled_over_ranks_and_unknown_without_a_repeat():
+    assert noise_of([(None, 1), (None, 1)]) is None
+    assert (0.3, 1) == noise_of([(0.3, 2), (None, 1)])
+    assert (pytest.approx(math.sqrt((2 * 0.09 + 0.01) / 3)), 3) == noise_of([(0.3, 3), (0.1, 2)])
 
 
-def test_any_finite_losses_have_a_band_in_order():
-    draw = random.Random(1)
-    for _ in range(150):
-        ranks = draw.sample((1, 2, 3, 4, 8, 16, 24, 64, 256), draw.randint(2, 4))
-        size = draw.choice((0.0, 1e-12, 1e-3, 1.0, 1e4))
-        losses = {r: draw.choice((0.0, size, size * draw.random())) for r in ranks}
-        repeats = {"sd": draw.choice((0.0, 1e-200, size)), "runs": 4} if draw.random() < 0.5 else {}
+def test_where_no_rank_was_trained_twice_there_is_no_band_and_a_repeat_is_offered():
+    own = look(ENDS)
 
-        answer = bent(measured(losses, **repeats))
-
-        for rank in answer.ranks:
-            quantiles = [rank.low_80, rank.low_50, rank.median, rank.high_50, rank.high_80]
-            assert all(math.isfinite(value) and value >= 0 for value in quantiles)
-            assert quantiles == sorted(quantiles)
-
-
-def test_a_third_run_draws_the_curve_to_itself():
-    assert at(8, {4: 1.4, 16: 1.05, 64: 1.0}).median < at(8).median - 0.02
-
-
-@pytest.mark.parametrize("r", [2, 128])
-def test_nothing_is_forecast_outside_the_measured_ranks(r):
-    with pytest.raises(InvalidSettingError, match="ranks from 4 to 64"):
-        at(r)
-
-
-def test_one_rank_is_refused():
-    with pytest.raises(InvalidSettingError, match="two ranks at least"):
-        conditioned(measured({16: 1.0}), gain_nats=0.05, noise_nats=0.02)
-
-
-def test_a_third_run_is_offered_where_two_differ_by_more_than_their_noise():
-    assert 16 == third_run(measured(ENDS), 0.02)
-    assert None is third_run(measured({4: 1.05, 64: 1.0}), 0.02)
-    assert None is third_run(measured({4: 1.4, 16: 1.2, 64: 1.0}), 0.02)
-    assert None is third_run(measured({4: 1.4, 8: 1.0}), 0.02)
-
-
-def bent(runs, **more):
-    return bent_forecast("s1", runs, 4.0, bands(), **more)
-
-
-def test_a_bent_band_is_validated_only_if_it_held_with_its_settings_chosen_on_other_sweeps():
-    own = bent_forecast("s1", measured(ENDS), 4.0, bands(bent_inside_80_left_out=0.74))
-
+    assert {None} == {rank.low_80 for rank in own.ranks} | {own.noise_nats, own.coverage_80, own.third_run}
+    assert 4 == own.repeat_at
+    assert any(
+        "The noise of one run is not known" in text and "r = 4 with another seed" in text for text in own.sentences
+    )
     assert not own.validated
-    assert any(text.startswith("Not validated") and "74 % with the settings" in text for text in own.sentences)
 
 
-def test_the_noise_of_a_run_is_the_sweeps_own_where_it_has_repeats():
-    own = bent(measured(ENDS, sd=0.05, runs=3))
+def test_a_quick_look_says_how_far_apart_its_ranks_are_in_noise_and_how_such_bands_have_held():
+    own = look(ENDS, repeat_sd=0.02)
 
-    assert "0.050 nats) is measured by the repeats of this sweep" in own.sentences[0]
-    basis = bent(measured(ENDS)).sentences[0]
-    assert "This sweep has too few repeats to measure the noise of one run." in basis
-    assert basis.endswith("The band assumes 0.02 nats, the value with which such bands were checked.")
-
-
-def test_a_bent_forecast_quotes_its_coverage():
-    own = bent(measured(ENDS))
-
-    assert own.validated and 0.8 == own.coverage_80
-    assert any("held 80 % of 20 independent runs between them, and 76 % with" in text for text in own.sentences)
+    assert (None, 0.02, 0.86) == (own.repeat_at, own.noise_nats, own.coverage_80)
+    assert any(
+        "differ by 0.4 nats, 20.0 times the noise of one run (0.02 nats, from 1 repeat)." in t for t in own.sentences
+    )
+    assert any("held 86 % of the runs" in text and "in 98 %" in text for text in own.sentences)
+    assert own.validated
 
 
 @pytest.mark.parametrize(
-    "runs",
+    "more", [{"fixed_alpha": False}, {"one_rate": False}], ids=["alpha by rank", "several learning rates"]
+)
+def test_runs_unlike_those_that_were_checked_are_not_validated(more):
+    own = look(ENDS, repeat_sd=0.02, **more)
+
+    assert own.coverage_80 is None and not own.validated
+    assert any(text.startswith("Not validated:") for text in own.sentences)
+    assert not look({8: 1.4, 64: 1.0}, repeat_sd=0.02).validated
+
+
+def test_the_pick_is_the_lowest_rank_within_a_quarter_percent():
+    def picked(losses):
+        return pick_of(between(measured(losses), None))
+
+    assert [4, 4, 64] == [picked(each) for each in ({4: 1.0, 64: 1.2}, {4: 1.0024, 64: 1.0}, {4: 2.0, 64: 1.0})]
+    # r = 16 is 0.3975 of the gap above r = 64: 0.24 % of 1.0
+    assert 16 == picked({4: 1.006, 64: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "noise", "expected"),
     [
-        measured({8: 1.4, 64: 1.0}),
-        measured({4: 1.4, 16: 1.0}),
-        measured({4: 1.4, 16: 1.2, 64: 1.0}),
-        measured(ENDS, sd=0.05, runs=3),
+        ((4, 80.0), (64, 86.0), 2.0, 64),  # 5.6 points is 2.8 noise
+        ((4, 80.0), (64, 85.0), 2.0, 16),
+        ((4, 90.0), (64, 80.0), 2.0, 16),
+        ((4, 80.0), (64, 99.0), None, 16),
+        ((32, 80.0), (64, 81.0), 2.0, 32),
+        ((1, 80.0), (8, 81.0), 2.0, 8),
     ],
 )
-def test_the_record_is_quoted_only_for_runs_like_those_that_were_checked(runs):
-    own = bent(runs)
-
-    assert (False, None) == (own.validated, own.coverage_80)
-    assert any("was not checked for such runs" in text for text in own.sentences)
-    assert not any("Such 80 % bands from two runs held" in text for text in own.sentences)
+def test_by_a_score_the_higher_rank_must_be_better_by_more_than_noise(low, high, noise, expected):
+    assert expected == score_pick(low, high, noise)
 
 
-def test_ranks_at_different_learning_rates_are_not_validated():
-    assert not bent(measured(ENDS), one_rate=False).validated
+def test_one_rank_is_refused():
+    with pytest.raises(InvalidSettingError, match="finished runs at two ranks"):
+        bent_forecast("s1", measured({4: 1.0}), HELD)
 
 
 def test_a_rank_without_a_finite_loss_is_named():
-    assert any("r = 64 ended without a finite loss" in text for text in bent(measured(ENDS), without=(64,)).sentences)
-
-
-def test_no_third_run_is_offered_at_a_rank_that_ended_without_a_finite_loss():
-    assert (16, None) == (bent(measured(ENDS)).third_run, bent(measured(ENDS), without=(16,)).third_run)
-
-
-def test_what_a_third_run_did_is_told_whole():
-    (sentence,) = [text for text in bent(measured(ENDS)).sentences if "third run moved" in text]
-
-    assert "at 7 points" in sentence
-    assert "from 0.016 to 0.006 nats" in sentence and "mean error from 0.031 to 0.028" in sentence
-    assert "width of the 80 % band from 0.116 to 0.126; the band held 6 points, then 5." in sentence
-
-
-def test_a_sweep_at_alpha_r_is_not_validated():
-    own = bent(measured(ENDS), fixed_alpha=False)
-
-    assert not own.validated
-    assert any("alpha differs between your ranks" in text for text in own.sentences)
+    assert any("r = 64 ended without a finite loss" in text for text in look(ENDS, without=(64,)).sentences)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.core.forecast.bent import MeasuredRank
 from rankviz.core.forecast.decision import decide, decision_json
-from rankviz.core.forecast.mixture import MeasuredRank
 from tests.support.runs.finished_runs import plain_sweep
 from tests.support.web.quick_looks import forecast, quick_look_runs
 
@@ -16,18 +16,12 @@ def test_the_rank_to_train_is_the_lowest_within_the_tolerance_of_the_lowest_esti
     runs = quick_look_runs(1.9, 1.8)
 
     assert [16, 8, 64] == [decide(runs, forecast(FALLING), tolerance).train_rank for tolerance in (0.02, 0.05, 0.001)]
-
-
-def test_where_a_third_run_pays_for_itself_it_comes_first_and_the_rank_without_it_second():
-    first, second, *_ = decide(quick_look_runs(1.9, 1.8), forecast(FALLING, third_run=8)).train_sentences
-
-    assert first.startswith("To train next: one more run at r = 8, with the same settings, because the two runs differ")
-    assert first.endswith("The 80 % band there is 0.060 nats wide.")
-    assert "Without that run: r = 16 (estimated loss 1.815 nats, 80 % band 1.785 to 1.845)." == second
+    # A quarter of a percent of 1.8 is 0.0045.
+    assert [64, 32] == [decide(runs, forecast({**FALLING, 32: loss})).train_rank for loss in (1.805, 1.804)]
 
 
 def test_the_sentences_on_training_name_the_reference_the_risk_and_the_settings():
-    first, why, risk, settings = decide(quick_look_runs(1.9, 1.8), forecast(FALLING)).train_sentences
+    first, why, risk, settings = decide(quick_look_runs(1.9, 1.8), forecast(FALLING), 0.02).train_sentences
 
     assert "To train next: r = 16 (estimated loss 1.815 nats, 80 % band 1.785 to 1.845)." == first
     assert "r = 16 is the lowest rank within 0.02 nats of the lowest estimate, 1.800 nats at r = 64." == why
@@ -36,7 +30,7 @@ def test_the_sentences_on_training_name_the_reference_the_risk_and_the_settings(
 
 
 def test_a_band_inside_the_tolerance_is_no_risk_to_name():
-    sentences = decide(quick_look_runs(1.9, 1.8), forecast(FALLING, half_band=0.002)).train_sentences
+    sentences = decide(quick_look_runs(1.9, 1.8), forecast(FALLING, half_band=0.002), 0.02).train_sentences
 
     assert not any("may land" in sentence for sentence in sentences)
 
@@ -116,7 +110,10 @@ def test_with_a_verdict_the_rank_to_train_is_the_one_of_the_verdict():
     ranks = forecast(FALLING).ranks
     bent = replace(
         forecast(FALLING),
-        ranks=tuple(replace(rank, measured=rank.median + 0.01) if rank.r in (8, 64) else rank for rank in ranks),
+        ranks=tuple(
+            replace(rank, median=rank.median + 0.01, measured=rank.median + 0.01) if rank.r in (8, 64) else rank
+            for rank in ranks
+        ),
         runs=(MeasuredRank(8, 1.86, 0.1, 3), MeasuredRank(64, 1.81, 0.1, 3)),
     )
 
@@ -154,7 +151,8 @@ def test_the_learning_rates_that_were_tried_are_those_of_the_rank():
 
 
 def test_the_json_holds_both_answers_apart():
-    result = decision_json(decide(quick_look_runs(1.9, 1.8, {8: 1.815}), forecast(FALLING, third_run=8)))
+    result = decision_json(decide(quick_look_runs(1.9, 1.8, {8: 1.815}), forecast(FALLING, repeat_at=4), 0.02))
 
-    assert (8, 8, 16, 32) == tuple(result["train"][name] for name in ("r", "third_run", "enough", "lora_alpha"))
+    keys = ("r", "third_run", "repeat_at", "enough", "lora_alpha")
+    assert (16, None, 4, 16, 32) == tuple(result["train"][name] for name in keys)
     assert (8, "truncated", 1.815) == tuple(result["ship"][name] for name in ("r", "made", "loss"))

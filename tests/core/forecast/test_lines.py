@@ -83,6 +83,29 @@ def test_of_several_rates_at_each_rank_the_best_counts():
     assert [(60.0, 80.0)] == [line.values for line in lines(rates)]
 
 
+def test_rates_tried_at_some_ranks_give_one_line_of_the_best():
+    rates = [
+        score(r, value, learning_rate=rate, learning_rates_tried=1, table=f"rate {rate}")
+        for rate, values in ((1e-4, (0.5, 0.8)), (1e-3, (0.6, 0.7)))
+        for r, value in zip((4, 64), values, strict=True)
+    ]
+
+    assert [(60.0, 80.0)] == [line.values for line in lines(rates, study(tuned=False))]
+
+
+def test_a_score_that_is_no_share_of_100_is_left_out():
+    assert () == lines([score(r, value, metric="reward") for r, value in ((4, -3.0), (64, 12.0))])
+    assert () == lines([score(r, value, metric="retained_bits") for r, value in ((4, 85000.0), (64, 90000.0))])
+
+
+def test_reinforcement_learning_is_in_no_forecast():
+    points, of_rl = [score(4, 0.5), score(64, 0.6)], study(task_kind="rl")
+
+    assert () == lines(points, of_rl)
+    (line,) = rank_lines(evidence(points, [of_rl]), rl=True)
+    assert ("rl", (50.0, 60.0)) == (line.kind, line.values)
+
+
 def test_the_studys_own_choice_of_rates_comes_first():
     chosen = [point(4, 1.1), point(64, 1.0)]
     one_rate = [point(r, 1.2, learning_rates_tried=1, table="rate 1e-4") for r in (4, 64)]
@@ -114,6 +137,7 @@ def test_a_task_names_its_test_set(task, items):
         ("complex", "MetaMathQA -> GSM8K", "math-code"),
         ("complex", "child speech", "shift"),
         ("pretraining", "OpenWebMath -> GSM8K", "shift"),
+        ("rl", "GSM8K GRPO -> GSM8K test", "rl"),
     ],
 )
 def test_the_kind_comes_from_the_study_and_the_words_of_its_test(task_kind, task, kind):

@@ -45,6 +45,10 @@ MOE = (
     (4, LoraConfig(target_modules=("q_proj", "gate_proj"))),
     (4, LoraConfig(target_modules=("gate", "w1", "w2", "w3", "o_proj"))),
     (4, LoraConfig(target_modules="all-linear", use_dora=True)),
+    (16, LoraConfig(target_modules="unsloth", expert_rank="r/active")),
+    (200, LoraConfig(target_modules="all-linear", expert_rank="r/all", use_rslora=True)),
+    (16, LoraConfig(target_modules="unsloth", moe_scheme="unsloth", expert_rank="r/active")),
+    (4, LoraConfig(target_modules="unsloth", moe_scheme="target-parameters", expert_rank=11)),
 )
 
 
@@ -60,13 +64,8 @@ def many():
 def test_peft_counts_as_rankviz_does(row):
     model = replace(load_model(ASSETS, row.id), whole=None)
     for r, config in DENSE + (MOE if model.has_experts else ()):
-        lora = LoraConfig(
-            target_modules=config.target_modules,
-            use_dora=config.use_dora,
-            modules_to_save=config.modules_to_save,
-            moe_scheme=config.moe_scheme,
-        )
-        case = f"{row.id}, {lora.target_modules}, {lora.moe_scheme}, dora {lora.use_dora}, r {r}"
+        lora = replace(config, r=r)
+        case = f"{row.id}, {lora.target_modules}, {lora.moe_scheme}, dora {lora.use_dora}, r {r}, {lora.expert_rank}"
         try:
             plan = resolve(model, lora, "peft")
         except InvalidSettingError:
@@ -123,6 +122,7 @@ def peft_on_meta(row, model, lora, plan, r) -> tuple[int | None, int]:
                 target_parameters=list(plan.target_parameters) or None if plan is not None else None,
                 modules_to_save=list(lora.modules_to_save) or None,
                 use_dora=lora.use_dora,
+                **(plan.patterns(lora) if plan is not None else {}),
                 init_lora_weights=False,
                 task_type="CAUSAL_LM",
             ),

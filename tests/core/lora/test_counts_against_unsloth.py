@@ -85,6 +85,8 @@ def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
             yield Case(LoraConfig(target_modules=targets))
             if smallest:
                 yield Case(LoraConfig(target_modules=targets, unsloth_class="FastModel"))
+        for rank in (3, "r/active", "r/all") if smallest else (3,):
+            yield Case(LoraConfig(r=R, target_modules="unsloth", expert_rank=rank))
         for targets, scheme in itertools.product(("unsloth", "all-linear"), ("linear-only", "target-parameters")):
             yield Case(LoraConfig(target_modules=targets, moe_scheme=scheme))
             yield Case(LoraConfig(target_modules=targets, moe_scheme=scheme, unsloth_class="FastModel"))
@@ -100,6 +102,7 @@ def cases(model: ModelSpec, *, smallest: bool = True) -> Iterator[Case]:
         if smallest:
             yield Case(LoraConfig(target_modules="unsloth", use_dora=True), "nf4-dq")
             yield Case(LoraConfig(target_modules=("q_proj", "down_projs")), "nf4-dq")
+            yield Case(LoraConfig(r=R, target_modules="unsloth", expert_rank=3), "nf4-dq")
             for targets in ("unsloth", "all-linear"):
                 yield Case(LoraConfig(target_modules=targets, moe_scheme="linear-only"), "nf4-dq")
     if model.tower == "whole model":
@@ -132,7 +135,7 @@ def call(model: ModelSpec, case: Case, plan: AdapterPlan | None) -> dict[str, An
     if lora.modules_to_save:
         arguments["modules_to_save"] = lora.modules_to_save
     if plan is not None:
-        arguments |= unsloth_arguments(plan)
+        arguments |= unsloth_arguments(lora, plan)
     whole = model.tower == "whole model" and "finetune_vision_layers" in arguments
     return {
         "unsloth_class": "FastVisionModel" if whole else lora.unsloth_class,

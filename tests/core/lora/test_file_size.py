@@ -1,5 +1,6 @@
 """Small models adapted by PEFT and saved; the files have the sizes that RankViz says, to the byte."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -152,6 +153,8 @@ def _configurations(model_type: str):
     if model_type in ("qwen3_moe", "mixtral", "gpt_oss"):
         yield 11, lora("attention", moe_scheme="target-parameters")
         yield 40, lora("all-linear", moe_scheme="target-parameters")
+        yield 12, lora("all-linear", expert_rank=5)
+        yield 3, lora("attention", moe_scheme="target-parameters", expert_rank=40)
         yield 2, lora("attention", modules_to_save=("gate", "router", "experts"))
 
 
@@ -186,6 +189,7 @@ def _save(
             modules_to_save=["embed_tokens"] if tied else list(plan.modules_to_save) or None,
             ensure_weight_tying=tied,
             use_dora=lora.use_dora,
+            **plan.patterns(replace(lora, r=r)),
             task_type="CAUSAL_LM",
         ),
     )

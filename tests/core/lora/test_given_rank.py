@@ -78,5 +78,5 @@ def test_what_is_given_twice_and_differs_is_refused(asking, given, sentence):
 
 
 def test_without_a_rank_the_usual_ones_are_asked_for():
-    assert ((16,), "r") == ((asked := Question(model_id="toy")).ranks, asked.alpha)
+    assert ((32,), "r") == ((asked := Question(model_id="toy")).ranks, asked.alpha)
     assert ((4, 16, 64), "32") == ((asked := SweepRequest(lora=LoraConfig(use_dora=True))).ranks, asked.alpha)

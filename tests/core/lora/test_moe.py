@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.moe_notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import UnslothCheckpoint
@@ -44,6 +45,59 @@ def test_experts_named_as_unsloth_names_them_stay_at_rank_r_since_no_name_is_rew
     )
     assert any("gate_proj, up_proj and down_proj carry no LoRA outside" in note for note in plan.notes)
     assert any("rank r an expert" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(("rule", "e"), [("r/active", 4), ("r/all", 2), ("r / all", 2), ("3", 3), (3, 3), ("r", 8)])
+def test_experts_have_the_rank_of_a_rule_or_a_number(rule, e):
+    # As above, by rank: attention 224, experts 256 + 192; PEFT's rewrite has gate_up_proj at twice their rank.
+    fused, remap = plan_of(TOY_MOE, framework="unsloth", expert_rank=rule), plan_of(REMAPPED, expert_rank=rule)
+
+    assert 224 * 8 + (256 + 192) * e == fused.parameters(8)
+    assert 224 * 8 + (2 * 256 + 192) * e == remap.parameters(8)
+    for plan in (fused, remap):
+        assert plan.parameters(8) == sum(row.parameters for row in plan.by_module(8))
+        assert plan.parameters(8) == sum(map(sum, plan.by_block(8).parameters))
+    assert f"LoRA per expert at rank {e}, gate and up fused" == experts_at(fused, 8)
+    assert f"LoRA per expert at rank {e}, gate_up_proj at {2 * e} (PEFT's remap)" == experts_at(remap, 8)
+
+
+def test_a_divided_rank_is_at_least_1():
+    assert 224 * 3 + (256 + 192) * 1 == plan_of(TOY_MOE, framework="unsloth", expert_rank="r/all").parameters(3)
+
+
+@pytest.mark.parametrize(("use_rslora", "alphas"), [(False, (16, 8)), (True, (32, 16))])
+def test_the_experts_of_another_rank_keep_alpha_over_r(use_rslora, alphas):
+    lora = LoraConfig(r=8, lora_alpha=32, use_rslora=use_rslora, expert_rank=2)
+
+    # PEFT's own pattern, .*[.]gate_up_proj, comes after a bracket when the saved configuration is sorted.
+    names = ("(mlp.experts.gate_up_proj)", "mlp.experts.down_proj")
+    assert {
+        "rank_pattern": dict(zip(names, (4, 2), strict=True)),
+        "alpha_pattern": dict(zip(names, alphas, strict=True)),
+    } == plan_of(REMAPPED, expert_rank=2).patterns(lora)
+    assert {} == plan_of(REMAPPED).patterns(LoraConfig(r=8))
+
+
+def test_an_expert_rank_that_does_nothing_says_so():
+    dense, linear = plan_of(TOY, expert_rank="r/all"), plan_of(TOY_MOE, expert_rank=4)
+
+    assert plan_of(TOY).parameters(8) == dense.parameters(8)
+    assert "expert_rank has no effect here: this model has no experts." in dense.notes
+    assert "expert_rank has no effect here: these experts carry no LoRA." in linear.notes
+    assert ("", "no LoRA on the experts") == (experts_at(dense, 8), experts_at(linear, 8))
+
+
+@pytest.mark.parametrize("wrong", ["r/2", "", 0, 1025, True, 1.5, None])
+def test_a_wrong_expert_rank_is_refused(wrong):
+    with pytest.raises(
+        InvalidSettingError, match="expert_rank, unless it is one of r, r/active, r/all, must be a whole"
+    ):
+        LoraConfig(expert_rank=wrong).validate()
+
+
+def test_a_rank_per_active_expert_needs_their_number():
+    with pytest.raises(InvalidSettingError, match="Give the rank of experts as a number"):
+        plan_of(replace(TOY_MOE, num_experts_per_tok=0), framework="unsloth", expert_rank="r/active")
 
 
 def test_half_of_a_fused_pair_is_refused_as_peft_refuses_it():

@@ -213,9 +213,9 @@ def test_a_gpt_oss_folder_of_ones_own_holds_stacks_where_a_list_of_experts_alone
     known = load_model(ASSETS, "openai/gpt-oss-20b")
     folder = replace(known, id="", unsloth_checkpoint=None)
 
-    assert resolve(known, lora, "unsloth", precision="nf4-dq").per_rank
+    assert resolve(known, lora, "unsloth", precision="nf4-dq").parameters(1)
     with pytest.raises(InvalidSettingError, match="Only experts have these names"):
         resolve(folder, lora, "unsloth", precision="nf4-dq")
     by_fast_model = resolve(folder, replace(lora, unsloth_class="FastModel"), "unsloth", precision="nf4-dq")
-    assert by_fast_model.per_rank
+    assert by_fast_model.parameters(1)
     assert not by_fast_model.route.split_experts

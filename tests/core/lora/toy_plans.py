@@ -13,7 +13,13 @@ WITH_HEAD = model((*ATTENTION, *MLP, HEAD), output_embedding="lm_head", total_pa
 UNTIED = replace(WITH_HEAD, tie_word_embeddings=False, config_ties=False, id="toy/untied")
 ROUTER = layer("mlp.gate.weight", 16, 4, part="other", kind="router")
 SHARED = tuple(replace(each, path=each.path.replace("mlp.", "mlp.shared_expert.")) for each in MLP)
-REMAPPED = model((*ATTENTION, ROUTER, *EXPERTS, *SHARED), id="toy/remapped", num_experts=4, peft_remap="qwen2_moe")
+REMAPPED = model(
+    (*ATTENTION, ROUTER, *EXPERTS, *SHARED),
+    id="toy/remapped",
+    num_experts=4,
+    num_experts_per_tok=2,
+    peft_remap="qwen2_moe",
+)
 
 
 def plan_of(spec: ModelSpec, targets="unsloth", framework="peft", **settings) -> AdapterPlan:

@@ -19,7 +19,7 @@ def test_an_added_run_differs_from_its_pattern_in_rank_alone():
 
     added = added_run(runs, runs[1], 16, created_at=9.0)
 
-    pattern = replace(runs[1], run_id="s-003-r16", created_at=9.0, lora=replace(runs[1].lora, r=16), cut_ranks=())
+    pattern = replace(runs[1], run_id="s-004-r16", created_at=9.0, lora=replace(runs[1].lora, r=16), cut_ranks=())
     assert pattern == added
 
 
@@ -46,18 +46,17 @@ def test_the_name_of_an_added_run_is_never_taken():
     assert "s-005-r16" == added_run(runs, runs[1], 16, created_at=9.0).run_id
 
 
-@pytest.mark.parametrize(
-    ("r", "message"),
-    [
-        (64, "already has a run at r = 64 with learning rate 0.001 and seed 0"),
-        (0, r"Rank must be a whole number from 1 to 1,024 \(got 0\)"),
-    ],
-)
-def test_a_run_that_adds_nothing_is_refused(r, message):
+def test_a_rank_that_has_such_a_run_is_repeated_with_the_next_seed():
+    runs = quick_look(sweep(seeds=(3,))).runs(sweep_id="s", created_at=1.0)
+
+    assert [4, 5, 3] == [added_run(runs, runs[1], r, created_at=9.0).seed for r in (64, 4, 16)]
+
+
+def test_a_rank_out_of_bounds_is_refused():
     runs = requests(ranks=(4, 64))
 
-    with pytest.raises(InvalidSettingError, match=message):
-        added_run(runs, runs[1], r, created_at=9.0)
+    with pytest.raises(InvalidSettingError, match=r"Rank must be a whole number from 1 to 1,024 \(got 0\)"):
+        added_run(runs, runs[1], 0, created_at=9.0)
 
 
 def test_the_same_rank_with_another_seed_or_rate_is_another_run():

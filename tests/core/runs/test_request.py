@@ -5,15 +5,18 @@ import pytest
 from rankviz.core.lora.config import lora_alpha
 from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import quick_look
+from rankviz.core.runs.request import quick_look, rate_first
 from rankviz.errors import InvalidSettingError
 from tests.support.runs import questions
 from tests.support.runs.questions import sweep
 
 
 def grid(**settings) -> list[tuple]:
-    runs = sweep(**settings).runs(sweep_id="s", created_at=0.0)
-    return [(run.seed, run.learning_rate, run.r) for run in runs]
+    return grid_of(sweep(**settings))
+
+
+def grid_of(request) -> list[tuple]:
+    return [(run.seed, run.learning_rate, run.r) for run in request.runs(sweep_id="s", created_at=0.0)]
 
 
 def test_a_sweep_draws_a_whole_curve_before_it_starts_the_next():
@@ -104,13 +107,22 @@ def test_a_long_journal_folds_to_the_same_record_at_once_as_event_by_event():
     assert (1, 2, 3, 4) == tuple(step.step for step in one_by_one.steps)
 
 
-def test_a_quick_look_trains_two_ranks_and_truncates_the_higher_one_to_every_rank_below():
+def test_a_quick_look_trains_two_ranks_repeats_the_lower_and_truncates_the_higher_one():
     look = quick_look(sweep(ranks=(16,), seeds=(5, 6), alpha="16", max_steps=30))
 
-    low, high = look.runs(sweep_id="s", created_at=0.0)
+    runs = look.runs(sweep_id="s", created_at=0.0)
 
-    assert [(4, ()), (64, (32, 16, 8, 4, 2, 1))] == [(run.r, run.cut_ranks) for run in (low, high)]
-    assert {(5, 16.0, 30)} == {(run.seed, run.lora.lora_alpha, run.max_steps) for run in (low, high)}
+    assert [(4, 5, ()), (64, 5, (32, 16, 8, 4, 2, 1)), (4, 6, ())] == [(run.r, run.seed, run.cut_ranks) for run in runs]
+    assert {(16.0, 30)} == {(run.lora.lora_alpha, run.max_steps) for run in runs}
+    assert 3 == look.run_count
+    assert 2 == len(quick_look(sweep(), repeat=False).runs(sweep_id="s", created_at=0.0))
+
+
+def test_rate_first_trains_one_rank_at_two_rates_a_factor_of_three_apart():
+    assert [(0, 1e-3, 16), (0, 3e-3, 16)] == grid_of(rate_first(sweep()))
+    assert [(0, 1e-3, 8), (0, 2e-4, 8)] == grid_of(rate_first(sweep(learning_rates=(1e-3, 2e-4)), (8,)))
+    with pytest.raises(InvalidSettingError, match=r"Rate first trains one rank, such as 16 \(got 2\)"):
+        rate_first(sweep(), (4, 64))
 
 
 def test_other_ranks_of_a_quick_look_are_both_among_the_points_of_its_curve():

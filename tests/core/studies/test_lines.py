@@ -6,11 +6,11 @@ import pytest
 
 from rankviz.core.studies.findings import (
     kept_by_rank,
-    rank_enough,
     rate_against_rank,
     rates_tuned,
     short_of_full,
     targets_against_rank,
+    tuned_losses,
 )
 from rankviz.core.studies.lines import FACETS, facet_of, module_names
 from rankviz.core.studies.nearest import drawn_lines, nearest
@@ -77,40 +77,6 @@ def test_short_of_best_is_a_share_and_above_0_where_it_is_worse():
     assert 16 == accuracy.best.rank
 
 
-def test_the_smallest_rank_within_half_a_percent_counts_its_model():
-    """1.004 is within 0.5 % of 1.0, 1.02 is not; in the second model 0.5025 is within 0.5 % of 0.5 at r = 4."""
-    models = [base(), base("toy/Large-70B")]
-    second = [point(4, 0.5025, base_model="toy/Large-70B"), point(64, 0.5, base_model="toy/Large-70B")]
-
-    result = rank_enough(evidence([*SWEEP, *second], models=models).lines)
-
-    assert {4: 1, 16: 1} == result.smallest
-    assert (2, 1, 2) == (result.models, result.at_most(4), result.at_most(16))
-    assert (4, 16, 64) == result.ranks
-
-
-def test_models_that_needed_more_than_a_rank_that_they_did_not_run_are_known():
-    """The first model ran 4, 16 and 64 and needed 16; the second ran 4, 8 and 64 and needed 64; 4 was enough for the
-    third."""
-    models = [base(), base("toy/Large-70B"), base("toy/Easy-2B")]
-    second = [point(r, value, base_model="toy/Large-70B") for r, value in ((4, 0.52), (8, 0.51), (64, 0.5))]
-    third = [point(r, 1.0, base_model="toy/Easy-2B") for r in (4, 64)]
-
-    result = rank_enough(evidence([*SWEEP, *second, *third], models=models).lines)
-
-    assert {4: 0, 8: 1, 16: 1, 64: 0} == result.not_run
-    assert (64, None) == (result.surely_above(8), result.surely_above(64))
-
-
-def test_the_kind_of_task_of_most_models_comes_first():
-    studies = [study("few", task_kind="complex"), study("many")]
-    bases = [base(), base("toy/Large-70B")]
-    points = [point(r, 1.0, study_id="few") for r in (4, 64)]
-    points += [point(r, 1.0, study_id="many", base_model=each.base_model) for each in bases for r in (4, 64)]
-
-    assert ("instruction", "complex") == rank_enough(evidence(points, studies, bases).lines).task_kinds
-
-
 @pytest.mark.parametrize(
     ("points", "studies"),
     [
@@ -123,8 +89,8 @@ def test_the_kind_of_task_of_most_models_comes_first():
     ],
     ids=["not swept to 64", "not tuned per rank", "no loss", "a classifier's loss", "not the main metric", "not LoRA"],
 )
-def test_what_cannot_say_which_rank_is_enough_is_not_counted(points, studies):
-    assert rank_enough(evidence(points, studies).lines) is None
+def test_what_is_no_tuned_sweep_of_losses_is_not_counted(points, studies):
+    assert () == tuned_losses(evidence(points, studies).lines)
 
 
 def test_the_learning_rate_beside_the_rank():
@@ -229,6 +195,29 @@ def test_another_checkpoint_with_the_same_shapes_is_called_so():
     (near,) = nearest(drawn_lines(lines, ("lora",), FACETS), subject())
 
     assert "a model with the same shapes" == near.why[0]
+
+
+def test_the_same_model_with_another_moe_scheme_is_not_the_same_set_up():
+    own, shared = study("own", tuned=False), study("shared", expert_scheme="shared-outer")
+    points = [point(r, 1.0, study_id=s, facet="attention and mlp") for s in ("own", "shared") for r in (4, 16)]
+
+    def near(moe):
+        lines = evidence(points, [own, shared], [replace(base(), has_experts=moe)])
+        return [(each.line.study.study_id, each.same_model, each.in_words) for each in nearest(lines.lines, subject())]
+
+    assert [("shared", True), ("own", True)] == [each[:2] for each in near(moe=False)]
+    assert [("own", True), ("shared", False)] == [each[:2] for each in near(moe=True)]
+    assert near(moe=True)[1][2].startswith("the same model, but another MoE scheme (all experts of a layer share")
+
+
+def test_where_only_attention_is_adapted_there_is_no_moe_scheme():
+    lines = evidence(
+        [point(4, 1.0, facet="attention"), point(4, 1.0, task="wide", facet="attention and mlp")],
+        [study(expert_scheme="divided")],
+        [replace(base(), has_experts=True)],
+    ).lines
+
+    assert [None, "divided"] == [line.expert_scheme for line in lines]
 
 
 def test_a_line_of_one_rank_shows_nothing_of_rank_unless_it_was_added_here():

@@ -45,6 +45,23 @@ def test_the_nearest_study_of_the_model_hangs_at_its_highest_rank_on_the_median(
     assert 1.40 == pytest.approx(by_rank[4] - by_rank[64], abs=0.01)
 
 
+def test_a_published_line_of_another_moe_scheme_lies_at_its_own_parameters(api):
+    """Tinker's r = 32 on Qwen3-30B-A3B is 32 · 15,440,256 parameters: Unsloth's, of 40,157,184 a rank, at r = 12.3."""
+    question = Question(model_id="Qwen/Qwen3-30B-A3B")
+    tradeoff = api.tradeoffs.of(question, quality="percent")
+
+    line = next(line for line in figures.hero_info(tradeoff).lines if "Tinker" in line.label)
+    by_rank = next(line for line in figures.hero_info(tradeoff, x="rank").lines if "Tinker" in line.label)
+
+    one = {rank.r: rank.adapter_bytes / 1e6 for rank in tradeoff.estimate.ranks}
+    for point in line.points:
+        r = point.r * 15_440_256 / 40_157_184
+        assert one[1] * r == pytest.approx(point.x, rel=0.01)
+        assert max(1, round(r)) == point.chosen
+    assert "another MoE scheme" in line.points[0].text
+    assert [point.r for point in line.points] == [point.x for point in by_rank.points]
+
+
 def test_own_runs_are_filled_and_published_ones_open(api):
     finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
     info = figures.hero_info(api.tradeoffs.of(Question(model_id="embedded"), quality="percent"))
@@ -80,22 +97,21 @@ def test_every_rank_answers_the_pointer(api):
     assert tuple(str(r) for r in range(1, 257)) == tuple(trace.ids)
 
 
-def test_the_legend_says_how_often_the_band_held_and_whether_it_is_validated(api):
+def test_the_legend_says_how_often_the_band_held_scores_of_this_kind(api):
     score = figures.hero_info(api.tradeoffs.of(QWEN, quality="score"))
     loss = figures.hero_info(api.tradeoffs.of(QWEN, quality="percent"))
 
-    assert "forecast, 80 % band (held 78 % of unseen scores)" == score.band_label
+    held = 100 * api.forecasts.of("Qwen/Qwen3-4B").coverage_80_left_out
+    assert f"forecast, 80 % band (held {held:.0f} % of unseen scores on instruction tuning)" == score.band_label
     assert "% of unseen losses" in loss.band_label
     assert "50 % band" in {trace.name for trace in figures.hero_figure(loss).data if trace.showlegend}
-    assert loss.band_label.endswith("not validated)")
 
 
-def test_the_forecast_stands_first_in_the_legend_with_a_piece_that_is_not_extrapolated(api):
+def test_the_forecast_stands_first_in_the_legend(api):
     data = figures.hero_figure(figures.hero_info(api.tradeoffs.of(QWEN, quality="score"))).data
 
     (entry,) = [trace for trace in data if trace.name.startswith("forecast") and trace.showlegend]
-    assert 1 == entry.legendrank and entry.fillpattern.shape is None
-    assert any(trace.fillpattern.shape for trace in data)
+    assert 1 == entry.legendrank
 
 
 def test_an_unknown_axis_or_quality_is_refused(api):

@@ -108,6 +108,7 @@ class Counter:
             config.ensure_weight_tying,
             tuple(sorted(config.modules_to_save or ())),
             tuple(sorted(config.target_parameters or ())),
+            tuple(config.rank_pattern.items()),
         )
         names = config.target_modules
         if self.model.config.model_type in REWRITTEN and not isinstance(names, str):

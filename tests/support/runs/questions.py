@@ -20,6 +20,9 @@ def _parts(settings: dict[str, Any], training: TrainingSetup, *, own_data: bool 
 
 
 def question(model_id: str = "toy/toy-16", **settings: Any) -> Question:
+    """At r = 16 unless another rank is given."""
+    if not settings.keys() & {"r", "lora_alpha", "ranks"}:
+        settings["ranks"] = (16,)
     return Question(model_id=model_id, **_parts(settings, TrainingSetup(), own_data=False))
 
 

@@ -10,7 +10,7 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-LLAMA = "/?model=meta-llama/Llama-3.1-8B"
+LLAMA = "/?model=meta-llama/Llama-3.1-8B&r=16"
 
 
 def figure(page, name):

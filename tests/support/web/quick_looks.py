@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-from rankviz.core.forecast.bent import BentForecast
-from rankviz.core.forecast.mixture import BentRank
+from rankviz.core.forecast.bent import BentForecast, BentRank, MeasuredRank, pick_of
 from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.record import RunRecord
 from tests.support.runs.finished_runs import plain_sweep
 
 
-def forecast(medians: dict[int, float], *, third_run: int | None = None, half_band: float = 0.03) -> BentForecast:
+def forecast(medians: dict[int, float], *, repeat_at: int | None = None, half_band: float = 0.03) -> BentForecast:
     """Bands of 80 % that reach half_band to either side of these medians."""
     ranks = tuple(
         BentRank(
@@ -27,11 +26,14 @@ def forecast(medians: dict[int, float], *, third_run: int | None = None, half_ba
         sweep_id="s1",
         metric="loss",
         unit="nats",
-        runs=(),
+        runs=(MeasuredRank(min(medians), medians[min(medians)]), MeasuredRank(max(medians), medians[max(medians)])),
         ranks=ranks,
         coverage_80=None,
         validated=False,
-        third_run=third_run,
+        third_run=None,
+        repeat_at=repeat_at,
+        noise_nats=None if repeat_at else 0.01,
+        pick=pick_of(ranks),
         sentences=("The band rests on two runs.",),
     )
 

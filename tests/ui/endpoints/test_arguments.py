@@ -25,7 +25,7 @@ def test_the_arguments_of_a_group_stand_in_its_place_with_their_defaults_and_typ
     assert ["model", "precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu", "prices"] == list(
         parameters
     )[:9]
-    assert "text_only" == list(parameters)[-1]
+    assert "expert_rank" == list(parameters)[-1]
     assert (2048, int) == (parameters["max_length"].default, operation.__annotations__["max_length"])
     assert dict is operation.__annotations__["return"]
 

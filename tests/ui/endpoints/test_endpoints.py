@@ -24,14 +24,14 @@ DATA = ["examples", "example_tokens", "longest_tokens", "epochs"]
 
 
 @pytest.mark.parametrize("name", ["estimate", "fit"])
-def test_unsloths_settings_and_the_data_are_the_last_arguments_with_a_type_a_default_and_a_meaning(endpoints, name):
+def test_settings_of_adapter_and_data_are_the_last_arguments_with_a_type_a_default_and_a_meaning(endpoints, name):
     parameters = signature(endpoints[name]).parameters
     hints, meanings = get_type_hints(endpoints[name]), get_function_description(endpoints[name])[1]
-    last = ["unsloth_class", *FLAGS, *DATA, "text_only"]
+    last = ["unsloth_class", *FLAGS, *DATA, "text_only", "expert_rank"]
 
-    assert last == list(parameters)[-10:]
-    assert ["FastLanguageModel", *[None] * 8, False] == [parameters[each].default for each in last]
-    assert [str, *[bool | None] * 4, *[int | None] * 3, float | None, bool] == [hints[each] for each in last]
+    assert last == list(parameters)[-11:]
+    assert ["FastLanguageModel", *[None] * 8, False, "r"] == [parameters[each].default for each in last]
+    assert [str, *[bool | None] * 4, *[int | None] * 3, float | None, bool, str] == [hints[each] for each in last]
     assert set(parameters) == {each for each in parameters if meanings.get(each)}
 
 

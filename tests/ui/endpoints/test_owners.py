@@ -157,10 +157,10 @@ def test_who_has_started_a_sweep_is_told_so_whatever_is_not_known_of_its_cost_th
 def test_a_sweep_is_started_as_the_limits_allow_and_belongs_to_who_started_it(call, refuses, busy):
     started = call(ANN, "start_sweep", mode="quick", steps=2)
 
-    assert [4, 64] == [row["r"] for row in call(ANN, "runs")]
+    assert [4, 4, 64] == sorted(row["r"] for row in call(ANN, "runs"))
     assert started["run_ids"] == [row["run_id"] for row in call(ANN, "runs")]
     assert 1 == started["place"]["ahead"]
-    assert any("2 runs" in sentence for sentence in started["expected"])
+    assert any("3 runs" in sentence for sentence in started["expected"])
     status = call(ANN, "status", started["sweep_id"])
     assert ({"queued"}, False) == ({run["state"] for run in status["runs"]}, status["ended"])
     assert status["waits"].startswith("Place 2 in the queue: 1 sweep before it.")
@@ -214,7 +214,7 @@ def test_a_sweep_goes_where_it_is_to_run_and_says_what_it_takes_there(tmp_path):
         runs = api.runs.sweep(started["sweep_id"]).runs
     api.workspace.supervisor.stop()
 
-    assert ["elsewhere"] * 2 == [run.engine for run in runs]
+    assert ["elsewhere"] * 3 == [run.engine for run in runs]
     assert "on NVIDIA L4: estimated time" in started["expected"][0]
 
 

@@ -16,7 +16,7 @@ from tests.support.web.endpoints import ENDPOINTS, check_answer, functions_of
 
 MODELS = [row.id for row in load_index(paths.ASSETS)]
 SETUPS = [*itertools.product(("l4", "h100-80gb-sxm", None), ("nf4-dq", "bf16"), ("unsloth", "trl"))]
-USE_CASES = ("simple", "instruction", "complex", "near-full", "pretraining")
+USE_CASES = ("simple", "instruction", "complex", "near-full", "pretraining", "rl")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_what_a_rank_buys(call, use_case):
 
 def test_catalogue_and_studies(call):
     assert len(MODELS) <= len(call["models"]())
-    assert call["studies"]("Qwen/Qwen3-4B")
+    assert call["studies"]("Qwen/Qwen3-4B") and call["studies"]("roberta-base")
 
 
 def test_runs_of_ones_own(api, call):

@@ -49,18 +49,17 @@ def test_without_a_warning_nothing_warns(api):
     shown, details = card(api, model="Qwen/Qwen3-8B")
 
     assert "Warning" not in shown
-    assert details.startswith("Details r = 16 fits L4")
+    assert details.startswith("Details r = 32 fits L4")
 
 
 def test_a_recorded_sweep_of_the_model_is_named_and_its_rank_does_not_move_the_recommendation(api):
     shown, details = card(api, model=EMBEDDED)
 
-    assert shown.startswith("Recommended: r = 16")
+    assert shown.startswith("Recommended: r = 32")
     assert (
         "A recorded sweep of this model (phonemes, 60 steps; r = 1, 4, 16 and 64): r = 1 has the lowest loss" in shown
     )
-    assert "no published sweep is similar" not in shown
-    assert "A rule of thumb: no published sweep is similar" in details
+    assert "Choose r = 16" not in shown and "Choose r = 16" in details
 
 
 def test_ones_own_sweep_goes_before_recorded_ones(api):
@@ -102,10 +101,10 @@ def test_at_most_three_sentences_stand_before_the_details(api, use_case, data):
         assert len(re.findall(r"\.(?= [A-Za-z]|$)", shown)) <= 3, shown
 
 
-def test_a_warning_takes_the_place_of_how_sure_the_advice_is_and_never_of_ones_own_sweep(api):
+def test_a_warning_takes_the_place_of_the_file_size_and_never_of_ones_own_sweep(api):
     shown, details = card(api, model="Qwen/Qwen3-4B", **LONG)
-    assert "Warning: Examples above the maximum length" in shown and "How sure" not in shown
-    assert "Tinker SFT sweep swept" in details
+    assert "Warning: Examples above the maximum length" in shown and "Choose r = 16" not in shown
+    assert "Tune the learning rate before the rank" in shown and "Choose r = 16" in details
 
     finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1, 2))
     assert "Your newest sweep of this model" in card(api, model=EMBEDDED, **LONG)[0]

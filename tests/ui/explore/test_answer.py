@@ -101,6 +101,15 @@ def test_each_cost_axis_has_a_place_for_every_rank(api, x, y):
     assert (x, y) == (shown["x"], shown["y"])
 
 
+def test_a_model_that_cannot_be_read_is_answered_with_the_recommendation_and_what_its_counts_need(api):
+    shown = answer(api, {"values": {**LLAMA, "model": "roberta-base", "use_case": "simple"}})
+
+    assert {"notice"} == set(shown)
+    notice = text_of(shown["notice"])
+    assert "roberta-base" in notice and "or a config.json" in notice
+    assert "Recommended: r = 16" in notice and "Model and task alone do not tell which rank you need" in notice
+
+
 def test_an_axis_that_is_not_known_says_what_to_do(api):
     shown = answer(api, {"values": {**LLAMA, "gpu": "none"}, "x": "time"})
 
@@ -126,7 +135,7 @@ def test_an_axis_that_is_not_known_says_what_to_do(api):
         {"values": {**LLAMA, "examples": 10**400}},
         {"values": {**LLAMA, "alpha_fixed": float("nan")}},
         {"values": {**LLAMA, "alpha_fixed": float("inf")}},
-        {"values": {**LLAMA, "model": "x" * 300}},
+        {"values": {**LLAMA, "model": "x" * 3000}},
         {"values": {**LLAMA, "model": "\ud800"}},
         {"values": {**LLAMA, "prices": "l4:cheap"}},
         {"values": {**LLAMA, "use_case": "fun"}},

@@ -224,7 +224,7 @@ def test_after_a_reload_the_script_still_reads_the_measured_file(page):
 
 
 def test_an_invalid_value_takes_the_sentence_of_the_old_figures_away_until_it_is_mended(page):
-    page.goto("/?model=meta-llama/Llama-3.1-8B&examples=5000")
+    page.goto("/?model=meta-llama/Llama-3.1-8B&r=16&examples=5000")
     note = page.locator("#slot-length-note")
     note.get_by_text("5,000 examples × 1 epoch: 625 steps").wait_for()
     restored(page)
@@ -343,7 +343,7 @@ def test_presenting_needs_no_network_and_escape_ends_it(page):
 
 
 def test_a_model_whose_layers_have_other_names_opens_with_targets_that_can_train_it(page):
-    page.goto("/?model=openai-community/gpt2")
+    page.goto("/?model=openai-community/gpt2&r=16")
 
     # 12 blocks of 768+2304, 768+768, 768+3072 and 3072+768 a unit of r: 147,456 · 16.
     figure(page, "Trainable parameters").locator(".rv-value[title='2,359,296 parameters']").wait_for()

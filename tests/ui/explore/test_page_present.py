@@ -4,7 +4,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-PRESENT = "/?model=Qwen/Qwen3-8B&present=1"
+PRESENT = "/?model=Qwen/Qwen3-8B&r=16&present=1"
 DRAWN = ".rv-presenting #tradeoff .rv-plot[data-drawn]"
 SCREENS = [(390, 844), (844, 390), (768, 1024), (1280, 720), (1400, 900), (1920, 1080)]
 PLOT_HEIGHT = 100
@@ -120,7 +120,7 @@ def test_a_projector_has_larger_type_than_a_phone(presented):
 
 def test_after_presenting_the_chart_is_as_it_was(context):
     page = context.new_page()
-    page.goto("/?model=Qwen/Qwen3-8B")
+    page.goto("/?model=Qwen/Qwen3-8B&r=16")
     page.locator("#tradeoff .rv-plot[data-drawn]").wait_for()
     layout = "(({height, font, legend}) => [height, font.size, legend.font.size])(" + (
         "document.querySelector('#tradeoff .rv-plot')._fullLayout)"

@@ -36,7 +36,14 @@ def test_each_number_has_its_error_and_the_methods_are_folded_below(api):
     assert f"{unseen.overall.rows} published peaks" in words
     assert f"{unseen.time.rows} timings" in words
     assert f"{100 * forecast.coverage_80_left_out:.0f} % of left-out scores inside the band" in words
-    assert "publications on instruction tuning" in words
+    assert "7 publications on instruction tuning" in words
+    assert "fitted curve" not in fold
     for number in ("Trainable parameters", "Adapter file", "Memory", "Time", "Cost", "Quality forecast"):
         assert number in words
         assert f"<dt>{number}" in fold
+
+
+def test_of_a_kind_that_is_not_forecast_nothing_is_counted(api):
+    words = text_of(numbers_html(api, model="Qwen/Qwen3-8B", use_case="rl"))
+
+    assert "not known no publication of this kind could be left out" in words

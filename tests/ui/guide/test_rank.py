@@ -39,28 +39,23 @@ def test_each_rank_of_the_rule_has_this_models_numbers(api):
 def test_the_numbers_are_named_as_the_model_that_was_chosen(api):
     shown = text_of(rules_html(api, **DEFAULTS | {"model": "unsloth/Qwen3-8B"}))
 
-    assert "Numbers for unsloth/Qwen3-8B on" in shown
+    assert "with the numbers for unsloth/Qwen3-8B on" in shown
 
 
-def test_each_rank_has_its_models_and_both_bands(api):
-    enough = api.studies.rank_enough()
-    loss = {at.r: at for at in api.forecasts.of("Qwen/Qwen3-8B", metric="loss").ranks}
+def test_each_line_of_the_rule_says_what_published_scores_say(api):
+    shown = text_of(rules_html(api, **QWEN))
 
-    shown = text_of(evidence_html(api, model="Qwen/Qwen3-8B", use_case="instruction"))
-
-    assert f"16 {enough.at_most(16)} of {enough.models}" in shown
-    assert f"{enough.not_run[8]} did not run it" in shown
-    assert f"64+ {enough.models} of {enough.models} {enough.models - enough.at_most(32)} needed it" in shown
-    assert f"{loss[16].median:.1f} 80 %:" in shown
+    assert "Recommended: r = 32 with alpha = r." in shown and "32 default" in shown
+    assert 3 == shown.count("Too low in published scores") and 1 == shown.count("No clear gain from a higher rank")
 
 
-def test_a_band_that_is_not_validated_says_so_above_the_table(api):
-    validated = {metric: api.forecasts.of("Qwen/Qwen3-8B", metric=metric).validated for metric in ("loss", "score")}
+def test_the_regret_of_the_recommendation_stands_above_that_of_fixed_ranks_and_of_the_capacity_rule(api):
+    shown = text_of(evidence_html(api))
+    ours = api.advice.record().regret("advice")
 
-    shown = text_of(evidence_html(api, model="Qwen/Qwen3-8B", use_case="instruction"))
-
-    assert {"loss": False, "score": True} == validated
-    assert "80 % band. Not validated: loss. Rank" in shown
+    assert f"Recommended here {ours.mean_rank:.0f} {ours.score.mean:.2f} {ours.score.low:.2f} to" in shown
+    for choice in ("Always r = 4", "Always r = 128", "Capacity rule"):
+        assert choice in shown
 
 
 def test_sources_are_links_where_they_have_an_address():

@@ -27,17 +27,17 @@ def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_run
     page.get_by_label("Own file").check()
     page.locator("#train-file input[type=file]").set_input_files(data)
     page.locator("#train-preview", has_text="96 examples").wait_for()
-    assert page.get_by_label("Quick look: two runs").is_checked()
+    assert page.get_by_label("Quick look: two ranks and a repeat").is_checked()
     assert page.get_by_label("Seeds").is_hidden()
     for r, other in ((4, 2), (64, 8)):
         page.locator("#train-ranks").get_by_label(str(r), exact=True).uncheck()
         page.locator("#train-ranks").get_by_label(str(other), exact=True).check()
     page.get_by_label("Steps per run").fill("6")
-    page.locator("#expected", has_text="2 runs, the highest rank truncated to 3 lower ranks").wait_for()
+    page.locator("#expected", has_text="3 runs, the highest rank truncated to 3 lower ranks").wait_for()
 
     page.get_by_role("button", name="Train", exact=True).click()
     page.wait_for_url("**sweep=**")
-    page.locator("#status", has_text="2 runs completed").wait_for(timeout=RUN_MILLISECONDS)
+    page.locator("#status", has_text="3 runs completed").wait_for(timeout=RUN_MILLISECONDS)
 
     names = ["estimated, 80 % band", "50 % band", "fast curve", "measured runs"]
     page.wait_for_function(f"names => JSON.stringify([...new Set({NAMES})]) === JSON.stringify(names)", arg=names)
@@ -52,7 +52,7 @@ def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_run
 
 
 @pytest.mark.parametrize(("tab", "status", "part"), [("train", "#status", "train"), ("runs", "#sweep-status", "sweep")])
-def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home, tmp_path, tab, status, part):
+def test_a_repeat_that_measures_the_noise_is_added_to_its_sweep_by_a_click(page, home, tmp_path, tab, status, part):
     base, data = make_tiny_llama(tmp_path / "tiny-llama"), write_tiny_data(tmp_path / "letters.jsonl")
     elsewhere = RunStore(tmp_path / "elsewhere")
     sweep_id = elsewhere.create(
@@ -65,13 +65,14 @@ def test_a_run_that_narrows_the_band_is_added_to_its_sweep_by_a_click(page, home
             elsewhere.append(run.run_id, event)
     import_runs(RunStore(home), export_runs([elsewhere], [sweep_id], tmp_path / "runs.zip"))
     page.goto(f"/?tab={tab}&sweep={sweep_id}")
-    add = page.get_by_role("button", name=re.compile(r"^Add a run at r = \d+ \(training "))
+    add = page.get_by_role("button", name=re.compile(r"^Add a repeat at r = 4 \(training "))
     add.wait_for()
 
     add.click()
 
     page.locator(status, has_text="3 runs completed").wait_for(timeout=RUN_MILLISECONDS)
-    page.wait_for_function(f"document.querySelector('#{part}-curve .rv-plot').data.at(-1).x.length === 3")
+    page.wait_for_function(f"document.querySelector('#{part}-curve .rv-plot').data.at(-1).x.length === 2")
+    page.wait_for_function(f"{NAMES.replace('train', part)}?.includes('estimated, 80 % band')")
     page.get_by_role("button", name="Details" if tab == "runs" else "Runs: measured and estimated").click()
     page.locator(f"#{part}-results tbody tr").nth(2).wait_for()
     assert 3 == page.locator(f"#{part}-results tbody tr").count()

@@ -14,7 +14,7 @@ from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
 
 HERE = Destination("local")
-OFFERS_8 = SimpleNamespace(forecast=SimpleNamespace(third_run=8))
+OFFERS_8 = SimpleNamespace(forecast=SimpleNamespace(repeat_at=8))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_where_its_price_is_not_there_yet_that_is_said(api, monkeypatch):
 def test_on_this_machine_it_has_no_price(api):
     button = add_button(api, finished_on(api, HERE), OFFERS_8)
 
-    assert button.value.startswith("Add a run at r = 8")
+    assert button.value.startswith("Add a repeat at r = 8")
     assert "$" not in button.value
 
 

@@ -51,6 +51,7 @@ FORM = {
     "precision": "auto",
     "optim": "auto",
     "unsloth_class": "FastLanguageModel",
+    "expert_rank": "r",
     "text_only": False,
     "parts": ["language", "attention", "mlp"],
 }
@@ -344,27 +345,26 @@ def test_a_run_that_cannot_be_read_is_one_row_with_its_reason(api):
     assert not drawn(fresh, seen=view.seen).unreadable_box.visible
 
 
-def test_train_shows_a_quick_look_with_its_band_both_answers_and_the_run_that_would_narrow_it(api):
+def test_train_shows_two_runs_with_both_answers_and_the_repeat_that_gives_the_band(api):
     sweep = finished(api, {4: 3.0, 64: 1.6})
-    third = api.decisions.of(sweep.sweep_id).forecast.third_run
 
     shown = train.progress(api, sweep_id=sweep.sweep_id, seen="")
 
     words = text_of(shown.words)
-    assert f"What to train To train next: one more run at r = {third}" in words
+    assert "What to train To train next: r = 64 (measured loss 1.600 nats)." in words
     assert "What to ship To ship: the adapter of the run at r = 64 (64.0 MB), held-out loss 1.6000." in words
     assert "Forecast by rank" in words
-    assert '"name": "estimated, 80 % band"' in shown.curve
+    assert '"name": "estimated, noise not known"' in shown.curve
     assert shown.add.visible
-    assert shown.add.value.startswith(f"Add a run at r = {third} (training ")
+    assert shown.add.value.startswith("Add a repeat at r = 4 (training ")
 
 
-@pytest.mark.parametrize("losses", [{4: 1.6}, {4: 1.6, 8: 1.6, 16: 1.6, 32: 1.6, 64: 1.6}])
-def test_no_run_is_offered_that_would_narrow_nothing(api, losses):
-    sweep = finished(api, losses)
+@pytest.mark.parametrize(("losses", "seeds"), [({4: 1.6}, (0,)), ({4: 1.6, 64: 1.6}, (0, 1))])
+def test_no_repeat_is_offered_of_one_rank_or_where_there_is_one(api, losses, seeds):
+    sweep = finished(api, losses, seeds=seeds)
 
     assert not train.progress(api, sweep_id=sweep.sweep_id, seen="").add.visible
-    with pytest.raises(UserError, match="No further run is offered"):
+    with pytest.raises(UserError, match="No repeat is offered"):
         train.add_run(api, sweep.sweep_id)
 
 

@@ -184,7 +184,7 @@ def test_explore_says_under_its_button_which_limit_stands_in_the_way_and_what_is
             return text_of(words(api, {**EXPLORE, "model": model})["slots"]["measure-note"])
 
     assert (
-        "This page trains bases of at most 1.00 B parameters, and this one has 8.03 B: the two runs train the embedded "
+        "This page trains bases of at most 1.00 B parameters, and this one has 8.03 B: the runs train the embedded "
         "model SmolLM2-135M-Instruct instead."
     ) == note(shared, LLAMA)
     assert "" == note(shared, "Qwen/Qwen3-0.6B") == note(own, LLAMA)

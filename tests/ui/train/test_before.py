@@ -81,12 +81,12 @@ def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
     assert shown.startswith("1 run, truncated to 1 lower rank, on ")
 
 
-def test_both_runs_of_a_quick_look_and_its_truncations_are_in_the_time_before_the_button(api):
+def test_all_runs_of_a_quick_look_and_its_truncations_are_in_the_time_before_the_button(api):
     look, sweep = ({**FORM, "mode": mode, "ranks": ["4", "64"]} for mode in ("quick", "sweep"))
 
     shown = text_of(before(api, **look).expected)
 
-    assert shown.startswith("2 runs, the highest rank truncated to 6 lower ranks, on ")
+    assert shown.startswith("3 runs, the highest rank truncated to 6 lower ranks, on ")
     times = [api.runs.expected(request_of(form)).time for form in (look, sweep)]
     assert times[0].evaluation.expected > 2 * times[1].evaluation.expected  # 3 + 6 passes against 3
     assert times[0].training.expected > times[1].training.expected  # the lowest ranks are trained on

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.request import SweepRequest, quick_look
+from rankviz.core.runs.request import SweepRequest, quick_look, rate_first
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
 from rankviz.ui.train.form import data_choices, mode_chosen
@@ -55,7 +55,18 @@ def test_the_quick_look_is_what_train_offers_first_and_trains_two_ranks_of_which
     request = request_of({**FORM, "mode": mode, "ranks": mode_chosen(mode).ranks.value})
 
     assert "quick" == mode
-    assert ((4, 64), (1, 2, 4, 8, 16, 32)) == (request.ranks, request.cut_ranks)
+    assert ((4, 64), (1, 2, 4, 8, 16, 32), 1) == (request.ranks, request.cut_ranks, request.repeats)
+    assert 0 == request_of({**FORM, "mode": mode, "ranks": ["4", "64"], "repeat": False}).repeats
+
+
+def test_rate_first_is_one_rank_at_two_rates():
+    form = {**FORM, "mode": "rate", "ranks": mode_chosen("rate").ranks.value}
+
+    rates = [request_of({**form, "learning_rates": typed}).learning_rates for typed in ("2e-4", "1e-3, 1e-2")]
+
+    assert [(2e-4, 6e-4), (1e-3, 1e-2)] == rates
+    with pytest.raises(InvalidSettingError, match="Rate first trains one rank"):
+        request_of({**form, "ranks": ["4", "64"]})
 
 
 @pytest.mark.parametrize(
@@ -119,6 +130,8 @@ def test_each_refusal_belongs_to_the_field_that_is_wrong_and_the_others_stand_as
     [
         quick_look(questions.sweep(data="pairs", max_steps=12, r=1), (4, 64)),
         quick_look(questions.sweep(alpha="16"), (2, 24)),
+        quick_look(questions.sweep(), repeat=False),
+        rate_first(questions.sweep()),
         questions.sweep(ranks=(8, 64), cut_ranks=(1, 4, 8), exact_match_examples=8),
         questions.sweep(ranks=(64,), cut_ranks=(1, 4, 8)),
         questions.sweep(ranks=(4, 16, 512), alpha="2r", learning_rates=(3e-4, 1e-3), seeds=(0, 1, 2)),

@@ -1,4 +1,4 @@
-"""The fit of published lines, its left-out scores and its tables, on small lines by hand."""
+"""The published forecast, its left-out scores and what holds over published lines, on small lines by hand."""
 
 from dataclasses import replace
 
@@ -7,56 +7,30 @@ import pytest
 
 from rankviz.catalog.forecast import lines_hash, load_bands, read_forecast
 from rankviz.catalog.studies import load_evidence
-from rankviz.core.forecast.curve import GRID, left
+from rankviz.core.forecast.curve import GRID
 from rankviz.core.forecast.lines import RankLine, rank_lines
-from rankviz.core.forecast.mixture import SHAPE
 from rankviz.paths import ASSETS
-from rankviz.worker.assets.forecast import draws
-from rankviz.worker.assets.forecast.__main__ import main
-from rankviz.worker.assets.forecast.bending import SHAPES
-from rankviz.worker.assets.forecast.families import SCORES, score_description
-from rankviz.worker.assets.forecast.fit import fit
-from rankviz.worker.assets.forecast.left_out import known_error, left_out
-from rankviz.worker.assets.forecast.model import data_of
-from rankviz.worker.assets.forecast.rule import Rule, fitted_rule, gaps, rule_gap
-from rankviz.worker.assets.forecast.scoring import Scored, crps, place_of, summary
-from rankviz.worker.assets.forecast.tables import tabulated
-from rankviz.worker.assets.forecast.validation import OWN_DATA_SET
-
-RANKS = (4, 16, 64)
+from rankviz.worker.assets.forecast.__main__ import main, printed
+from rankviz.worker.assets.forecast.holds import counted, rate_and_rank
+from rankviz.worker.assets.forecast.left_out import Scored, crps, left_out, summary
+from rankviz.worker.assets.forecast.rule import DRAWS, Mixture, gaps, mixture, rule_gap
+from tests.support.runs.studies_toy import evidence, point
 
 
-def line(gain, *, name="a", kind="simple", metric="score", ranks=RANKS, **more):
-    """Exactly on a curve of this gain, but for the noise of its publication."""
-    noise = np.random.default_rng(sum(map(ord, name))).normal(0, 0.1, len(ranks))
+def line(*values, name="a", kind="simple", metric="score", ranks=(4, 16, 64), error=0.2):
     return RankLine(
-        **{
-            "metric": metric,
-            "kind": "loss" if metric == "loss" else kind,
-            "publication": name,
-            "group": name,
-            "study_id": name,
-            "base_model": name,
-            "task": "task",
-            "ranks": ranks,
-            "values": tuple(50 - gain * left(r, 0.3) + each for r, each in zip(ranks, noise, strict=True)),
-            "standard_errors": (0.2,) * len(ranks),
-            "parameters": 10**9,
-            "base": True,
-            **more,
-        }
+        metric=metric,
+        kind="loss" if metric == "loss" else kind,
+        publication=name,
+        study_id=name,
+        base_model=name,
+        task="task",
+        ranks=ranks,
+        values=values,
+        standard_errors=(error,) * len(ranks),
+        parameters=10**9,
+        base=True,
     )
-
-
-SIMPLE = [line(1.0, name=name) for name in "abcd"]
-HARD = [line(8.0, name=name, kind="shift") for name in "efgh"]
-LOSSES = [line(2.0, name=name, metric="loss") for name in "ijk"]
-
-
-def test_the_arrays_of_the_worker_have_the_curve_of_the_core():
-    ranks = np.array(GRID, dtype=float)
-
-    assert [left(r, 0.4) for r in GRID] == pytest.approx(draws.left(ranks, np.array(0.4)).tolist())
 
 
 def test_the_crps_of_two_draws_by_hand():
@@ -65,17 +39,10 @@ def test_the_crps_of_two_draws_by_hand():
     assert 0.0 == crps(np.array([2.0, 2.0]), 2.0)
 
 
-def test_a_place_among_draws_counts_equal_ones_half():
-    assert 0.5 == place_of(np.array([0.0, 1.0, 2.0]), 1.0)
-
-
-def scored(publication, place):
-    return Scored(
-        publication, "simple", "s", 4, gap=1.0, place=place, crps=1.0, median_error=1.0, crps_rule=2.0, crps_curve=3.0
-    )
-
-
 def test_a_summary_counts_over_points_and_over_publications():
+    def scored(publication, place):
+        return Scored(publication, "simple", 1.0, place, crps=1.0, crps_rule=2.0, crps_no_difference_band=3.0)
+
     row = summary("simple", [*(scored("a", 0.5) for _ in range(3)), scored("b", 0.99)])
 
     assert (2, 4) == (row["publications"], row["points"])
@@ -87,114 +54,92 @@ def test_the_rule_of_thumb_is_half_a_point_an_octave_below_32():
     assert 0.0 == rule_gap(32, 256)
 
 
-def test_the_rule_of_thumb_has_its_errors_on_other_lines_as_a_band_every_publication_weighing_the_same():
+def test_a_gap_is_to_the_highest_rank_whatever_is_best():
+    assert [(4, -2.0), (16, 1.0)] == gaps(line(52.0, 49.0, 50.0))
+
+
+def test_half_of_the_draws_are_the_rule_with_its_errors_and_half_published_gaps_of_either_sign():
     # The rule says 1.5 at r = 4 and 0.5 at r = 16. "a" is 1 short of it at both, "b" has 3 more at its only rank.
-    a = replace(SIMPLE[0], publication="a", values=(49.5, 50.5, 50.0))
-    b = replace(SIMPLE[0], publication="b", ranks=(4, 64), values=(45.5, 50.0))
+    known = mixture([line(49.5, 50.5, 50.0), line(45.5, 50.0, name="b", ranks=(4, 64))])
 
-    rule = fitted_rule([a, b])
+    assert (-1.0, 3.0) == (known.errors.min(), known.errors.max())
+    # Half of the weight is on each publication.
+    assert 0.5 == pytest.approx((known.errors < 1.0).mean(), abs=0.1)
+    assert (-4.5, 4.5) == (known.gaps.min(), known.gaps.max())
+    assert 0.0 == pytest.approx(np.median(known.gaps), abs=0.51)
+    assert 2 * DRAWS == len(known.shortfall(4, 64))
 
-    assert [-1.0, -1.0, 3.0] == rule.errors.tolist()
-    assert [0.125, 0.375, 0.75] == rule.levels.tolist()
 
+def test_the_forecast_is_nothing_at_the_reference_and_turns_round_above_it():
+    known = Mixture(slope=2.0, errors=np.array([-1.0, 1.0]), gaps=np.array([-3.0, 3.0]))
 
-def test_the_rule_of_thumb_is_nothing_at_the_reference_and_turns_round_above_it():
-    rule = Rule(slope=2.0, errors=np.array([-1.0, 1.0]), levels=np.array([0.25, 0.75]))
-
-    assert [2.0, 4.0] == rule.shortfall(4, 64, 2).tolist()
-    assert [0.0, 0.0] == rule.shortfall(64, 64, 2).tolist()
-    assert [-2.0, -4.0] == rule.shortfall(64, 4, 2).tolist()
+    assert [2.0, 4.0, -3.0, 3.0] == known.shortfall(4, 64).tolist()
+    assert not known.shortfall(64, 64).any()
+    assert [-2.0, -4.0, 3.0, -3.0] == known.shortfall(64, 4).tolist()
 
 
 def test_the_slope_of_the_rule_is_fitted_to_losses_alone():
-    assert 1.0 == fitted_rule(SIMPLE).slope
-    assert 3.0 == fitted_rule([line(1.0, metric="loss", ranks=(4, 64), values=(45.5, 50.0))]).slope
-
-
-def test_half_of_a_band_is_the_curve_and_half_the_rule():
-    one = np.ones(4)
-    curve = draws.Curves(gain=0 * one, bend=0.3 * one, trend=0 * one, noise=0 * one)
-    far = Rule(slope=0.0, errors=np.array([8.0, 8.0]), levels=np.array([0.25, 0.75]))
-
-    table = draws.quantiles(np.random.default_rng(0), curve, far)
-
-    assert [0.0, 8.0] == [table["25"][0], table["75"][0]]
+    assert 1.0 == mixture([line(49.5, 50.5, 50.0)]).slope
+    assert 3.0 == mixture([line(45.5, 50.0, metric="loss", ranks=(4, 64))]).slope
 
 
 def test_the_median_never_says_that_a_lower_rank_is_better():
-    one = np.ones(4)
-    curve = draws.Curves(gain=0 * one, bend=0.3 * one, trend=0 * one, noise=0 * one)
-    below = Rule(slope=0.0, errors=np.array([-8.0, -8.0]), levels=np.array([0.25, 0.75]))
+    table = Mixture(slope=0.0, errors=np.full(4, -8.0), gaps=np.zeros(4)).quantiles()
 
-    table = draws.quantiles(np.random.default_rng(0), curve, below)
-
-    # The middle of the draws is -4 below the reference rank and 4 above it.
     assert [0.0] * len(GRID) == table["50"]
     assert [-8.0, 8.0] == [table["25"][0], table["75"][-1]]
 
 
-def test_a_left_out_point_is_scored_against_both_halves_and_the_whole():
-    points = list(left_out(SCORES, SIMPLE, seed=1))
-
-    assert all(point.crps <= max(point.crps_rule, point.crps_curve) for point in points)
-    assert all(point.crps_rule != point.crps_curve for point in points)
-
-
-def test_a_gap_is_to_the_highest_rank_whatever_is_best():
-    assert [(4, -2.0), (16, 1.0)] == gaps(replace(SIMPLE[0], values=(52.0, 49.0, 50.0)))
-
-
-def test_the_fit_finds_the_gains_of_two_kinds():
-    lines = [*SIMPLE, *HARD]
-
-    parameters, _ = fit(data_of(lines, SCORES.descriptions(lines)), np.random.default_rng(0))
-
-    simple, shift = (
-        float(np.exp(np.median(parameters.effects @ np.array(score_description(kind))))) for kind in ("simple", "shift")
-    )
-    assert 0.6 < simple < 1.7
-    assert 5.0 < shift < 12.0
-
-
-@pytest.fixture(scope="module")
-def rows():
-    return tabulated([*SIMPLE, *HARD, *LOSSES])["bands"]
-
-
-def test_the_table_has_every_kind_and_medians_that_never_rise_with_rank(rows):
-    assert ["simple", "instruct", "math-code", "shift", "any"] == [row["kind"] for row in rows[:5]]
-    for row in rows:
-        median = row["quantiles"]["50"]
-        assert median == sorted(median, reverse=True)
-        assert 0.0 == median[GRID.index(128)]
-
-
-def test_without_a_study_the_band_is_another(rows):
-    less = tabulated([*SIMPLE, HARD[0], *LOSSES])["bands"]
-
-    shift = [next(row for row in each if row["kind"] == "shift") for each in (rows, less)]
-    assert [4, 1] == [row["lines"] for row in shift]
-    assert shift[0]["quantiles"]["50"] != shift[1]["quantiles"]["50"]
-
-
 def test_each_publication_is_forecast_from_the_others_alone():
-    seen = [replace(each, values=(20.0, 40.0, 50.0)) if each.publication == "a" else each for each in SIMPLE]
+    seen = [line(20.0, 40.0, 50.0), *(line(49.0, 49.5, 50.0, name=name) for name in "bcd")]
 
-    lowest = {point.publication: point for point in left_out(SCORES, seen, seed=1) if point.rank == 4}
+    (lowest,) = [point for point in left_out(seen) if point.publication == "a" and point.gap == 30.0]
 
-    assert set("abcd") == set(lowest)
-    assert 30.0 == lowest["a"].gap
-    assert not lowest["a"].inside(80)
+    assert not lowest.inside(80)
+    assert lowest.crps <= max(lowest.crps_rule, lowest.crps_no_difference_band)
 
 
-def test_a_left_out_line_brings_the_error_of_its_test_set_and_never_one_that_its_results_gave():
-    own = replace(SIMPLE[0], standard_errors=(0.3, 0.5, 0.7))
-    measured = replace(own, errors_published=True)
-    others = [
-        replace(SIMPLE[1], standard_errors=(error,) * 3, publication=name) for error, name in ((1, "b"), (3, "c"))
+def test_a_rank_is_within_noise_of_the_best_by_the_errors_of_both_values():
+    def share(**more):
+        return counted([line(50.0, 50.0, 51.0, **more)])["low_within_noise"][0]["share"]
+
+    # 2 sqrt(2) standard errors: 0.57 and 1.13 points.
+    assert (0.0, 1.0) == (share(error=0.2), share(error=0.4))
+
+
+def test_what_holds_is_a_share_of_publications_with_the_error_of_one_that_is_left_out():
+    lines = [
+        *(line(50.0, 52.0, 50.5) for _ in range(3)),
+        line(50.0, 50.0, 50.0, name="b"),
+        line(50.0, 50.0, 52.0, name="c", kind="shift"),
     ]
 
-    assert [0.5, 2.0] == [known_error(line, [*others, *HARD]) for line in (own, measured)]
+    found = counted(lines)
+
+    (worse,) = found["high_worse"]
+    assert ("any", 3, 5, 0.333, 0.6) == tuple(worse.values())[:5]
+    # 1 against 0, and 0 against the mean of 1 and 0, twice.
+    assert 0.667 == worse["left_out_error"]
+
+
+def test_a_kind_is_counted_alone_from_five_publications():
+    lines = [line(50.0, 50.0, 50.0, name=name) for name in "abcde"] + [line(50.0, 50.0, 50.0, name="f", kind="shift")]
+
+    assert [("any", 6), ("simple", 5)] == [
+        (row["kind"], row["publications"]) for row in counted(lines)["low_within_noise"]
+    ]
+
+
+def test_a_low_rate_costs_more_than_a_quarter_of_the_rank():
+    def loss(r, value, at_low):
+        return point(r, value, learning_rate=9e-4, reference_learning_rate=1e-4, value_at_reference_rate=at_low)
+
+    found = rate_and_rank(evidence([loss(4, 1.01, 1.1), loss(16, 1.0, 1.1)]))
+
+    # 9 times too low costs 9.5 %, 3 times half of it or a quarter; r = 4 costs 1 %.
+    assert (1, 1, [9.0, 9.0], [1, 1]) == tuple(found[name] for name in ("models", "worse", "times", "worse_at_3"))
+    assert (9.53, 1.0) == (found["rate_cost"], found["rank_cost"])
+    assert rate_and_rank(evidence([point(4, 1.0), point(16, 1.0)])) is None
 
 
 def test_a_study_that_is_to_be_left_out_must_have_a_line(capsys):
@@ -208,36 +153,22 @@ def test_the_shipped_forecast_is_of_the_shipped_evidence():
     assert lines_hash(rank_lines(load_evidence(ASSETS))) == read_forecast(ASSETS)["lines"], "run `make forecast`"
 
 
-def test_the_shipped_forecast_has_a_record_of_every_kind():
+def test_the_shipped_forecast_has_a_record_of_every_kind_and_prints_it():
     shipped = load_bands(ASSETS)
 
-    assert {band.kind for band in shipped.bands} == set(shipped.left_out)
-    assert 22 == shipped.bent_runs and 0.75 <= shipped.bent_inside_80
-    assert 0.75 <= shipped.bent_inside_80_left_out and SHAPE in SHAPES
-    assert OWN_DATA_SET == read_forecast(ASSETS)["same_data_set"]["kind"]
+    assert {"simple", "instruct", "math-code", "shift", "any", "loss"} == set(shipped.left_out)
+    assert all(kind in printed(read_forecast(ASSETS)) for kind in shipped.left_out)
+    assert "any" in shipped.holds["low_within_noise"] and shipped.rate["models"]
 
 
-def test_the_band_is_closer_than_the_curve_alone_for_scores_and_losses():
-    rows = {row["kind"]: row for row in read_forecast(ASSETS)["left_out"]}
+def test_the_shipped_band_is_better_than_no_difference_for_scores_and_losses():
+    shipped = load_bands(ASSETS).left_out
 
-    assert all(rows[kind]["crps"] < rows[kind]["crps_curve"] for kind in ("any", "loss"))
-
-
-def test_only_instruction_tuning_and_shifted_domains_are_validated():
-    validated = {kind for kind, row in load_bands(ASSETS).left_out.items() if row.validated}
-
-    assert {"instruct", "shift"} == validated
-
-
-def test_the_bent_forecast_is_about_as_good_as_a_straight_line():
-    bent = read_forecast(ASSETS)["bent"]
-
-    assert bent["bent_mean_error"] <= bent["line_mean_error"]
-    assert bent["bent_median_error"] == pytest.approx(bent["line_median_error"], abs=0.0005)
-    assert bent["bent_mean_error"] < bent["truncated_mean_error"]
+    assert all(shipped[kind].crps < shipped[kind].crps_no_difference for kind in ("any", "loss"))
+    assert all(0.8 <= shipped[kind].inside_80_by_publication for kind in ("any", "loss"))
 
 
 def test_a_changed_value_makes_a_forecast_stale():
-    changed = replace(SIMPLE[0], values=(50.0, 50.0, 51.0))
+    one = line(50.0, 50.0, 50.0)
 
-    assert lines_hash(SIMPLE) == lines_hash(list(SIMPLE)) != lines_hash([changed, *SIMPLE[1:]])
+    assert lines_hash([one]) == lines_hash([replace(one)]) != lines_hash([replace(one, values=(50.0, 50.0, 51.0))])

@@ -11,7 +11,8 @@ from rankviz.paths import IMPORT_ROOT
 
 pytestmark = pytest.mark.torch
 
-PRESETS = ("mlp", "unsloth", "all-linear", "attention")
+PRESETS = ("mlp", "unsloth", "all-linear", "attention", "mlp 3", "all-linear r/active")
+"""Some with an expert_rank."""
 SHAPE = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
@@ -86,7 +87,8 @@ for name, config in configs.items():
     write_random_base(config, config["num_hidden_layers"], base)
     model, _ = load_base(Base(name=str(base), is_local=True), settings)
     for preset in presets:
-        lora = LoraConfig(r=4, lora_alpha=4, target_modules=preset)
+        targets, _, expert_rank = preset.partition(" ")
+        lora = LoraConfig(r=4, lora_alpha=4, target_modules=targets, expert_rank=expert_rank or "r")
         try:
             plan = plan_on(layers_of(config), lora, training, Device())
         except InvalidSettingError:
@@ -115,9 +117,10 @@ def test_experts_are_trained_as_counted(tmp_path):
     counts = json.loads(program.stdout)
     assert len(CONFIGS) * len(PRESETS) == len(counts)
     # Plain PEFT reaches no expert of gpt-oss by name.
-    assert ["gpt_oss mlp"] == [name for name, pair in counts.items() if pair is None]
+    assert ["gpt_oss mlp", "gpt_oss mlp 3"] == [name for name, pair in counts.items() if pair is None]
     assert {} == {name: pair for name, pair in counts.items() if pair and pair[0] != pair[1]}
     # Mixtral's experts, r = 4: 2 blocks of 4, gate_up 64 to 2 x 96 at twice the rank, and down 96 to 64.
     assert 4 * 2 * 4 * (2 * (64 + 192) + (96 + 64)) == counts["mixtral mlp"][1]
+    assert 3 * 2 * 4 * (2 * (64 + 192) + (96 + 64)) == counts["mixtral mlp 3"][1]
     # Phi-3, r = 4, 2 blocks: qkv 64 to 4 x 16 + 2 x 2 x 16, o 64 to 64, gate_up 64 to 2 x 96, down 96 to 64.
     assert 4 * 2 * ((64 + 128) + (64 + 64) + (64 + 192) + (96 + 64)) == counts["phi3 unsloth"][1]

@@ -39,8 +39,9 @@ def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float
     return each * (min(OFFLOADED_LEFT, shape.blocks) if stack.offloads else shape.blocks)
 
 
-def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, float]:
-    """What one block keeps for its backward pass, and its growth with each unit of rank (x·A of each module).
+def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, float, float]:
+    """What one block keeps for its backward pass, and its growth with each unit of rank (x·A of each module), of r and
+    of the experts' rank.
 
     transformers: T times what its own classes were seen to keep (core.model.activations), or where there is no such
     figure a Llama block's, `_llama_kept`. Adapters add what they read: see `_adapter_input_bytes`.
@@ -66,12 +67,13 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
         if model.model_type in NORMED_QUERIES:
             elements += kind.attention / 2
         elements += _unfused_elements(kind, model, stack)
-        return tokens * width * elements + attention, 0.0
+        return tokens * width * elements + attention, 0.0, 0.0
     each = shown + _adapter_input_bytes(kind, stack) - (width - stack.attention_bytes) * kind.attention
     each += quantized_inputs(kind, stack) / tokens
     if stack.habits.pads_adapters:
         each += width * kind.padded_outputs
-    return tokens * each + attention, float(tokens * width * kind.targeted_modules)
+    slopes = (kind.targeted_modules - kind.targeted_expert_modules, kind.targeted_expert_modules)
+    return tokens * each + attention, *(float(tokens * width * modules) for modules in slopes)
 
 
 def fuses_mlp(kind: BlockKind, hidden: int, stack: Stack) -> bool:

@@ -19,6 +19,8 @@ What doesn't depend on rank is worked out once (`memory_terms`); a rank then cos
 """
 
 import math
+from bisect import bisect_right
+from collections.abc import Callable
 from typing import NamedTuple
 
 from rankviz.core.cost import unsloth
@@ -64,10 +66,11 @@ class MemoryTerms(NamedTuple):
     checkpoints: float
     masks: float
     """There from the first block's forward pass to its backward pass."""
-    blocks: tuple[tuple[float, float, float], ...]
-    """For each kind of block: what it keeps for its backward pass, bytes more for each unit of rank, and the gradients
-    alive at its fullest moment. Without checkpointing the first two are 0, since `kept` has them for all blocks."""
-    kept: tuple[float, float]
+    blocks: tuple[tuple[float, float, float, float], ...]
+    """For each kind of block: what it keeps for its backward pass, bytes more for each unit of r and of the experts'
+    rank, and the gradients alive at its fullest moment. Without checkpointing the first three are 0, since `kept` has
+    them for all blocks."""
+    kept: tuple[float, float, float]
     """Without checkpointing, what all blocks keep, in the same form."""
     depth: int
     """Blocks."""
@@ -125,11 +128,11 @@ def memory_terms(
     base = plain + round(extra.expected) + weights.raised_bytes(model, stack)
     context = assume.range_of(f"context-bytes-{cards}", "context-bytes")
     each = [blocks.kept_bytes(kind, model, stack) for kind in shape.kinds]
-    kept = (0.0, 0.0)
+    kept = (0.0, 0.0, 0.0)
     if setup.gradient_checkpointing == "none":
         counts = [kind.count for kind in shape.kinds]
-        kept = tuple(sum(n * one[i] for n, one in zip(counts, each, strict=True)) for i in (0, 1))
-        each = [(0.0, 0.0)] * len(each)
+        kept = tuple(sum(n * one[i] for n, one in zip(counts, each, strict=True)) for i in range(3))
+        each = [(0.0, 0.0, 0.0)] * len(each)
     gradients = [blocks.backward_bytes(kind, model, stack) for kind in shape.kinds]
     free = math.inf if usable_bytes is None else usable_bytes - context.expected - base
     slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
@@ -176,10 +179,17 @@ def memory_terms(
     )
 
 
-def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int = 0) -> MemoryEstimate:
+def memory_at(
+    terms: MemoryTerms,
+    r: int,
+    parameters: int,
+    saved_parameters: int = 0,
+    lora_at: Callable[[int], tuple[int, int]] | None = None,
+) -> MemoryEstimate:
     """The peak at one rank.
 
-    parameters: all that train; saved_parameters: those of them that modules_to_save trains as full copies.
+    parameters: all that train; saved_parameters: those of them that modules_to_save trains as full copies. lora_at:
+    from r to the rank of experts and the parameters of all pairs; without it, experts have rank r.
 
     Where Unsloth has moved the embedding, the high ends are at least those of the last rank at which it stays: the rank
     where it moves is not known that well. They can still fall a little as the rank grows, since Unsloth's loss takes a
@@ -188,19 +198,22 @@ def memory_at(terms: MemoryTerms, r: int, parameters: int, saved_parameters: int
     lora, full = parameters - saved_parameters, saved_parameters
     adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
     moved = _moved_embedding(terms, adapter, parameters)
-    memory = _with_embedding_moved(terms, r, lora, full, moved)
-    last = _last_rank_with_embedding(terms, r, lora, full) if moved else 0
+    lora_at = lora_at or (lambda rank: (rank, round(lora * rank / max(1, r))))
+    memory = _with_embedding_moved(terms, r, lora_at(r)[0], lora, full, moved)
+    last = _last_rank_with_embedding(terms, r, lora_at, full) if moved else 0
     if last < 1:
         return memory
-    return memory.reaching(_with_embedding_moved(terms, last, round(lora * last / r), full, 0))
+    return memory.reaching(_with_embedding_moved(terms, last, *lora_at(last), full, 0))
 
 
-def _with_embedding_moved(terms: MemoryTerms, r: int, lora: int, full: int, moved: int) -> MemoryEstimate:
+def _with_embedding_moved(
+    terms: MemoryTerms, r: int, expert_rank: int, lora: int, full: int, moved: int
+) -> MemoryEstimate:
     """The peak with so many bytes of the embedding on the host."""
     adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
     optimizer = round(lora * terms.adapter.optimizer + full * terms.saved.optimizer)
     base = terms.base_weights - moved
-    moments = _moments(terms, r, adapter - moved, lora, full)
+    moments = _moments(terms, r, expert_rank, adapter - moved, lora, full)
     activations, logits, other, gradients = (round(part) for part in max(moments, key=sum))
     peak = Moment(activations, logits, other, gradients)
     band, reserved = _bands(terms, base, adapter + optimizer, moments, peak)
@@ -237,17 +250,17 @@ def _moved_embedding(terms: MemoryTerms, adapter: int, parameters: int) -> int:
     return terms.embedding if terms.free - adapter < wanted else 0
 
 
-def _last_rank_with_embedding(terms: MemoryTerms, r: int, lora: int, full: int) -> int:
+def _last_rank_with_embedding(terms: MemoryTerms, r: int, lora_at: Callable[[int], tuple[int, int]], full: int) -> int:
     """The highest rank below r at which the embedding stays; 0 where there is none. Adapters grow with the rank."""
     per_parameter = unsloth.RESERVE_BYTES_PER_PARAMETER
     left = terms.free - terms.reserve - full * (terms.saved.weight + per_parameter)
-    each = lora / r * (terms.adapter.weight + per_parameter)
-    return max(0, min(r - 1, math.floor(left / each))) if each else 0
+    each = terms.adapter.weight + per_parameter
+    return bisect_right(range(1, r), left, key=lambda rank: lora_at(rank)[1] * each)
 
 
-def _moments(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> list[Moment]:
+def _moments(terms: MemoryTerms, r: int, expert_rank: int, adapter: int, lora: int, full: int) -> list[Moment]:
     """All moments that can hold most."""
-    kept = terms.checkpoints + terms.kept[0] + r * terms.kept[1]
+    kept = terms.checkpoints + terms.kept[0] + r * terms.kept[1] + expert_rank * terms.kept[2]
     temporaries = lora * terms.adapter.temporary + full * terms.saved.temporary
     of_lora, of_full = lora * terms.adapter.gradient, full * terms.saved.gradient
     before = of_full + (of_lora if terms.accumulates else 0.0)
@@ -262,10 +275,10 @@ def _moments(terms: MemoryTerms, r: int, adapter: int, lora: int, full: int) -> 
     ends = [(kept, before)]
     if not terms.accumulates:
         ends = [(kept, before + of_lora / terms.depth), (kept / terms.depth, before + of_lora)]
-    for fixed, slope, gradients in terms.blocks:
+    for fixed, slope, expert_slope, gradients in terms.blocks:
         scratch = terms.merged + terms.standing
         for others, made in ends:
-            block = terms.masks + others + fixed + r * slope
+            block = terms.masks + others + fixed + r * slope + expert_rank * expert_slope
             unpacked = scratch + _unpacked_bytes(terms, adapter, block)
             with_gradients = unpacked if terms.with_gradients else scratch
             moments += [

@@ -1,9 +1,9 @@
-"""Fits the published lines, tabulates the forecast and validates it: `make forecast` writes assets/forecast.json.
+"""Tabulates the published forecast and validates it: `make forecast` writes assets/forecast.json.
 
     python -m rankviz.worker.assets.forecast [ASSETS_DIR] [--without STUDY ...]
 
-Everything comes from the folder's evidence/, but for the check of bent bands, which needs its fidelity.json. With
---without, the validation without these studies is printed and nothing is written.
+Everything comes from the folder's evidence/. With --without, the result without these studies is printed and nothing is
+written.
 """
 
 import argparse
@@ -14,41 +14,82 @@ from pathlib import Path
 
 from rankviz.catalog.forecast import FILE, lines_hash
 from rankviz.catalog.studies import load_evidence
+from rankviz.core.forecast.bands import ANY, LOSS, METRICS, bands_from_json
+from rankviz.core.forecast.curve import GRID, REFERENCE_RANK
 from rankviz.core.forecast.lines import RankLine, rank_lines
+from rankviz.core.forecast.words import KINDS, fact_words
+from rankviz.core.studies.lines import Evidence
 from rankviz.paths import ASSETS
-from rankviz.worker.assets.forecast.report import printed
-from rankviz.worker.assets.forecast.tables import tabulated
-from rankviz.worker.assets.forecast.validation import bent_check, validated
+from rankviz.worker.assets.forecast import quick_look, regret
+from rankviz.worker.assets.forecast.holds import counted, rate_and_rank
+from rankviz.worker.assets.forecast.left_out import left_out, summary
+from rankviz.worker.assets.forecast.rule import mixture
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m rankviz.worker.assets.forecast")
     parser.add_argument("assets", nargs="?", type=Path, default=ASSETS)
-    parser.add_argument("--without", nargs="+", default=[], metavar="STUDY", help="print the validation without these")
+    parser.add_argument("--without", nargs="+", default=[], metavar="STUDY", help="print the result without these")
     args = parser.parse_args(arguments)
     began = time.monotonic()
-    lines = rank_lines(load_evidence(args.assets))
-    studies = {line.study_id for line in lines}
+    evidence = load_evidence(args.assets)
+    studies = {line.study_id for line in rank_lines(evidence)}
     if unknown := sorted(set(args.without) - studies):
         parser.error(f"no line is of study {', '.join(unknown)}; the studies are {', '.join(sorted(studies))}.")
-    result = made(args.assets, [line for line in lines if line.study_id not in args.without])
-    print(printed(result))
+    for study in args.without:
+        evidence = evidence.without(study)
+    result = published(evidence)
+    result["advice"] = regret.regret_table(evidence)
+    result["quick_look"] = quick_look.quick_look_check(args.assets, evidence)
+    print(printed(result), regret.printed(result["advice"]), quick_look.printed(result["quick_look"]), sep="\n")
     if args.without:
         return
     (args.assets / FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"Wrote {FILE} in {time.monotonic() - began:.0f} s.")
 
 
-def made(assets: Path, lines: Sequence[RankLine]) -> dict:
-    """What assets/forecast.json holds."""
-    tables = tabulated(lines)
-    gain = next(row["gain"][1] for row in tables["bands"] if row["metric"] == "loss" and row["base"] is False)
+def published(evidence: Evidence) -> dict:
+    """The bands, how they held each publication that was left out, and what holds over published lines."""
+    lines = rank_lines(evidence)
+    by_metric = {metric: [line for line in lines if line.metric == metric] for metric in METRICS}
+    points = {metric: list(left_out(own)) for metric, own in by_metric.items()}
+    kinds = [kind for kind in KINDS if kind not in (ANY, LOSS)]
+    of_kind = {kind: [point for point in points["score"] if point.kind == kind] for kind in kinds}
     return {
         "lines": lines_hash(lines),
-        **tables,
-        **validated(lines),
-        "bent": bent_check(assets, gain),
+        "reference_rank": REFERENCE_RANK,
+        "bands": {metric: _band(own) for metric, own in by_metric.items() if own},
+        "left_out": [
+            summary(kind, own) for kind, own in {**of_kind, ANY: points["score"], LOSS: points[LOSS]}.items() if own
+        ],
+        "by_publication": [
+            summary(name, [point for point in own if point.publication == name])
+            for own in points.values()
+            for name in sorted({point.publication for point in own})
+        ],
+        "holds": counted(lines),
+        "rate": rate_and_rank(evidence),
     }
+
+
+def _band(lines: Sequence[RankLine]) -> dict:
+    return {
+        "studies": len({line.publication for line in lines}),
+        "lines": len(lines),
+        "lines_at_rank": {str(r): sum(r in line.ranks for line in lines) for r in GRID},
+        "quantiles": mixture(lines).quantiles(),
+    }
+
+
+def printed(result: dict) -> str:
+    """The validation, a line a kind, then what holds."""
+    columns = [name for name in result["left_out"][0] if name != "inside_50"]
+    rows = [columns, *([str(row[name]) for name in columns] for row in result["left_out"])]
+    table = [
+        "".join(f"{each.replace('inside_80_by_', 'by_').replace('crps_', ''):>20}" for each in row) for row in rows
+    ]
+    facts = dict.fromkeys(words for kind in KINDS for words in fact_words(bands_from_json(result), kind))
+    return "\n".join([*table, *facts])
 
 
 if __name__ == "__main__":

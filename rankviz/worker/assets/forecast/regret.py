@@ -1,0 +1,156 @@
+"""The regret of the advice beside that of fixed ranks, over the published lines of `rank_lines`.
+
+The regret of a line is the value of its best tested rank minus that of the advised rank: in points for scores, in % of
+the loss for losses. Between two tested ranks the value is interpolated over log2(r); outside them the nearest end
+counts. Lines of one publication are averaged, and publications weigh the same; intervals are 90 % bootstraps over
+publications. Worked out by hand in tests/worker/assets/test_regret.py.
+
+The advice is chosen anew for each publication, from the scores of the others: the smallest of 16, 32 and 64 whose
+doubling gained less than CLEAR_GAIN points on that kind of task. The capacity rule takes the smallest power of two
+whose adapter holds the data (core.advice.capacity); its tokens and adapter sizes are estimates.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from rankviz.core.advice.rules import RECOMMENDED_RANK
+from rankviz.core.advice.use_case import USE_CASES
+from rankviz.core.forecast.lines import RankLine, rank_lines
+from rankviz.core.studies.lines import Evidence
+
+FIXED_RANKS = (4, 8, 16, 32, 64, 128)
+CHOICES = (16, 32, 64)
+CLEAR_GAIN = 0.25
+"""Points. Less than this is not worth twice the file."""
+LARGE_REGRET = 1.0
+BOOTSTRAPS = 4000
+TOKENS_PER_EXAMPLE = 250
+"""Assumed by the capacity rule where a study gives examples only."""
+STATED_TOKENS = re.compile(r"([\d.]+) ?([BM]) tokens")
+PER_RANK, OF_SIZE, EXPONENT = 0.7e6, 1.24e9, 0.7
+"""Adapter parameters per unit of rank on all linear layers: 0.7 M for Llama-3.2-1B, growing with size to the power 0.7;
+within a factor of 1.5 for dense models from 0.5B to 70B."""
+TOKENS_PER_PARAMETER = 2
+"""2 bits per parameter, 1 bit per token (assumptions.json)."""
+Rule = Callable[[RankLine], float | None]
+
+
+def regret_table(evidence: Evidence) -> dict:
+    """Section "advice" of assets/forecast.json: the regret of each rule, how often the left-out advice chose each
+    rank, and what doubling each rank gained."""
+    kinds = {study_id: study.task_kind for study_id, study in evidence.studies.items()}
+    advised = {kind for case in USE_CASES for kind in case.task_kinds if case.r_range is None}
+    lines = [line for line in rank_lines(evidence) if kinds[line.study_id] in advised]
+    scores = [(kinds[line.study_id], line) for line in lines if line.metric == "score"]
+    pairs = {(line.publication, kinds[line.study_id]) for line in lines}
+    chosen = {
+        (name, kind): chosen_rank([line for k, line in scores if k == kind and line.publication != name])
+        for name, kind in pairs
+    }
+    tokens = _tokens(evidence)
+    rules: dict[str, Rule] = {
+        "advice": lambda line: chosen[line.publication, kinds[line.study_id]],
+        **{str(r): lambda line, r=r: r for r in FIXED_RANKS},
+        "capacity": lambda line: capacity_rank(tokens.get(line.study_id), line.parameters),
+    }
+    measured = [{"rule": name, **_measured(lines, rule, rules["advice"])} for name, rule in rules.items()]
+    return {
+        "alternatives": [row for row in measured if "score" in row and "loss" in row],
+        "chosen": {
+            kind: {str(r): n for r, n in sorted(Counter(chosen[pair] for pair in pairs if pair[1] == kind).items())}
+            for kind in sorted({kind for _, kind in pairs})
+        },
+        "gains": {
+            kind: {str(r): _doubling([line for k, line in scores if kind in ("all", k)], r) for r in FIXED_RANKS}
+            for kind in ("all", *sorted({kind for kind, _ in scores}))
+        },
+    }
+
+
+def printed(table: dict) -> str:
+    """The regrets and the choices, as lines."""
+    rows = [
+        f"{row['rule']:>9}"
+        + "".join(
+            f"{row[metric]['regret'][0]:>8.2f} [{row[metric]['regret'][1]:.2f}, {row[metric]['regret'][2]:.2f}] {unit}"
+            for metric, unit in (("score", "points"), ("loss", "% of loss"))
+        )
+        for row in table["alternatives"]
+    ]
+    return "\n".join(["Regret of each choice of rank", *rows, f"Chosen, left out: {table['chosen']}"])
+
+
+def value_at(line: RankLine, r: float) -> float:
+    return float(np.interp(math.log2(r), np.log2(line.ranks), line.values))
+
+
+def chosen_rank(scores: Sequence[RankLine]) -> int:
+    """The smallest of CHOICES whose doubling gains less than CLEAR_GAIN; the default where there are no scores."""
+    if not scores:
+        return RECOMMENDED_RANK
+    clear = (r for r in CHOICES[:-1] if _doubling(scores, r)["gain"][0] < CLEAR_GAIN)
+    return next(clear, CHOICES[-1])
+
+
+def capacity_rank(tokens: float | None, parameters: int | None) -> int | None:
+    """The smallest power of two from 1 to 256 whose adapter holds the tokens, 256 where none does; None where the data
+    or the model's size are not known."""
+    if tokens is None or parameters is None:
+        return None
+    holds = TOKENS_PER_PARAMETER * PER_RANK * (parameters / OF_SIZE) ** EXPONENT
+    return next((2**n for n in range(9) if holds * 2**n >= tokens), 256)
+
+
+def _tokens(evidence: Evidence) -> dict[str, float]:
+    """Tokens that each study trained on, where it gives them or its examples; of several lengths the first."""
+    tokens: dict[str, float] = {}
+    for line in evidence.published:
+        study = line.study
+        if stated := STATED_TOKENS.search(line.first.duration):
+            tokens.setdefault(study.study_id, float(stated[1]) * {"B": 1e9, "M": 1e6}[stated[2]])
+        elif study.examples is not None:
+            tokens.setdefault(study.study_id, study.examples * TOKENS_PER_EXAMPLE)
+    return tokens
+
+
+def _doubling(lines: Sequence[RankLine], r: int) -> dict:
+    """What twice the rank gained, in points."""
+    return _interval("gain", lines, [value_at(line, 2 * r) - value_at(line, r) for line in lines])
+
+
+def _measured(lines: Sequence[RankLine], rule: Rule, advice: Rule) -> dict:
+    """`more`: how much more than the advice's the regret of this rule is."""
+    measured = {}
+    for metric in ("score", "loss"):
+        known = [(line, r) for line in lines if line.metric == metric and (r := rule(line)) is not None]
+        of = [line for line, _ in known]
+        if not of:
+            continue
+        regrets = [max(line.values) - value_at(line, r) for line, r in known]
+        measured[metric] = {
+            **_interval("regret", of, regrets),
+            "more": _interval("", of, [value_at(line, advice(line)) - value_at(line, r) for line, r in known])[""],
+            "over_one": round(float(np.mean(_by_publication(of, [regret > LARGE_REGRET for regret in regrets]))), 3),
+            "mean_rank": round(2 ** float(np.mean(_by_publication(of, [math.log2(r) for _, r in known]))), 1),
+        }
+    return measured
+
+
+def _interval(name: str, lines: Sequence[RankLine], values: Iterable[float]) -> dict:
+    """Mean, 5 % and 95 % over publications, with their numbers."""
+    each = np.array(_by_publication(lines, values))
+    drawn = np.random.default_rng(0).integers(0, len(each), (BOOTSTRAPS, len(each)))
+    low, high = np.quantile(each[drawn].mean(axis=1), (0.05, 0.95))
+    figures = [round(float(x), 3) for x in (each.mean(), low, high)]
+    return {name: figures, "publications": len(each), "lines": len(lines)}
+
+
+def _by_publication(lines: Sequence[RankLine], values: Iterable[float]) -> list[float]:
+    groups: dict[str, list[float]] = {}
+    for line, value in zip(lines, values, strict=True):
+        groups.setdefault(line.publication, []).append(float(value))
+    return [float(np.mean(group)) for group in groups.values()]

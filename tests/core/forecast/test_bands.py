@@ -1,0 +1,103 @@
+"""The tabulated band of published lines and its sentences, worked out by hand."""
+
+import pytest
+
+from rankviz.core.forecast.bands import GRID, rank_forecasts
+from rankviz.core.forecast.words import HEADING, coverage_words, fact_words, forecast
+from rankviz.errors import InvalidSettingError
+from tests.support.runs.forecasts import band, bands, held, left_out
+
+
+def test_a_rank_between_two_of_the_table_is_straight_in_log_r():
+    (row,) = rank_forecasts(band(median=(8, 7, 6, 4, 3, 2, 1, 0, -1)), [6])
+
+    assert 6 - 2 * 0.5849625 == pytest.approx(row.median)
+
+
+@pytest.mark.parametrize(("r", "extrapolated"), [(8, False), (12, True), (16, True), (24, True), (48, False)])
+def test_a_rank_is_extrapolated_where_no_line_has_it_or_one_of_its_neighbours_in_the_table(r, extrapolated):
+    (row,) = rank_forecasts(band(lines_at_rank={8: 3, 16: 0, 32: 1, 64: 2}), [r])
+
+    assert extrapolated is row.extrapolated
+
+
+def test_a_forecast_says_at_which_ranks_it_is_extrapolated():
+    def words_for(*untested):
+        rows = band(lines_at_rank={r: int(r not in untested) for r in GRID})
+        return " ".join(forecast(bands(rows), "score", "simple", [*GRID, 3]).sentences)
+
+    assert "extrapolated" not in words_for()
+    assert "has a point at r = 2, 4: the band is extrapolated there." in words_for(2, 4)
+
+
+@pytest.mark.parametrize("r", [0, 257, 2.5, True, "8"])
+def test_a_rank_outside_the_table_is_refused(r):
+    with pytest.raises(InvalidSettingError, match="ranks from 1 to 256"):
+        rank_forecasts(band(), [r])
+
+
+@pytest.mark.parametrize(
+    ("change", "validated"),
+    [
+        ({}, True),
+        ({"inside_80": 0.74}, False),
+        ({"inside_80_by_publication": 0.74}, False),
+        ({"publications": 4}, False),
+        ({"points": 19}, False),
+        ({"crps": 1.01}, False),
+    ],
+)
+def test_a_kind_is_validated_by_enough_points_inside_of_enough_publications_and_a_small_enough_error(change, validated):
+    assert validated is left_out(**change).validated
+
+
+def test_a_forecast_quotes_the_coverage_and_the_errors_of_its_own_kind():
+    table = bands(left_out=[left_out(inside_80_by_publication=0.8, publications=6, points=40, crps_rule=0.8)])
+
+    answer = forecast(table, "score", "simple")
+
+    assert answer.validated and 0.75 == answer.coverage_80_left_out
+    assert any("held 75 % of 40 points of simple tasks (6 publications; 80 %" in text for text in answer.sentences)
+    assert any("was 1.00" in text and "the rule of thumb with a band 0.80" in text for text in answer.sentences)
+    assert not any("CRPS" in text for text in forecast(table, "score", "shift").sentences)
+
+
+def test_a_kind_that_was_not_validated_says_so_and_what_it_would_take():
+    words = coverage_words(bands(left_out=[left_out(inside_80=0.47, publications=4, points=32)]), "simple")
+
+    assert words.startswith("Not validated: ")
+    assert "held 47 % of 32 points" in words and "at least 20 points and 5 publications" in words
+
+
+def test_every_forecast_begins_with_what_it_does_not_tell():
+    assert HEADING == forecast(bands(), "score", "simple").sentences[0] == forecast(bands(), "loss", "simple").heading
+
+
+NEVER = ("high_worse_loss", held("loss", publications=6, lines=38, share=0.0))
+
+
+def test_a_statement_is_quoted_for_its_kind_where_that_was_counted_and_for_all_scores_elsewhere():
+    table = bands(holds=[("low_within_noise", held()), ("low_within_noise", held("simple", share=0.5, publications=6))])
+
+    (simple,), (other,) = fact_words(table, "simple"), fact_words(table, "math-code")
+
+    assert simple.startswith("r = 16 scored within noise of the best rank in 50 % of 6 publications on simple tasks (")
+    assert "in 90 % of 10 publications (40 lines; " in other and "left out was 13 percentage points off" in other
+
+
+def test_the_high_rank_is_judged_in_loss_and_in_score():
+    (words,) = fact_words(bands(holds=[NEVER, ("high_worse", held(share=0.06, left_out_error=None))]), "any")
+
+    assert (
+        "r = 64 was never 0.5 % of a loss worse than r = 16 (38 lines, 6 publications), and more than a point worse in "
+        "6 % of 10 publications (40 lines)." == words
+    )
+
+
+def test_what_a_low_rate_cost_stands_beside_a_quarter_of_the_rank():
+    rate = dict(models=35, worse=34, times=[2.5, 25.0], rate_cost=2.39, rank_cost=0.56, worse_at_3=[16, 32])
+
+    (words,) = fact_words(bands(rate=rate), "any")
+
+    assert "2.5 to 25 times too low cost more than a quarter of the rank in 34 of 35 models" in words
+    assert "3 times too low it is 16 to 32 of them" in words
