@@ -39,7 +39,7 @@ def bench_adapters() -> None:
 def _bench(name: str, shapes: dict, blocks: int, folder: Path, *, dense: bool) -> None:
     from rankviz.trained.read import read_adapter
     from rankviz.trained.resize import plan, resize, resized
-    from rankviz.trained.spectrum import spectrum as spectrum_of
+    from rankviz.trained.resize import spectrum as spectrum_of
 
     _write(shapes, blocks, folder)
     adapter, reading = _timed(lambda: read_adapter([folder]))

@@ -30,7 +30,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import BadDataError, RankVizError
 from rankviz.export import FORMATS, Recipe, recipe, write
-from rankviz.export.defaults import HELD_OUT_SHARE
+from rankviz.export.recipe import HELD_OUT_SHARE
 from rankviz.paths import ASSETS
 from tests.export.tools.test_axolotl import VALIDATE
 from tests.support.measured import measured, when_and_where
@@ -88,7 +88,7 @@ def draw(chance: random.Random, home: Path, number: int) -> Drawn:
 
 def drawn(chance: random.Random, base: Path, about: Mapping[str, Any]) -> Drawn:
     """The rest of a question. RankVizError where RankViz refuses it."""
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.introspect.layers import layers_of
 
     tool, shape, moe = about["tool"], about["family"], about["family"] == "qwen3_moe"
     if tool in ("axolotl", "llamafactory") and about["rows"] == "prompts":

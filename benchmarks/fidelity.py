@@ -62,14 +62,14 @@ BASES = {"embedded": "SmolLM2-135M-Instruct", "small": "a Llama of 1.5 M weights
 
 
 def main(names: list[str]) -> None:
-    from rankviz.core.runs import fidelity
+    from rankviz.core.runs import fast_curve
 
     for name in names or CASES:
         _run(name)
     target = ROOT / "assets" / "fidelity.json"
-    published = {case.name: case for case in fidelity.from_json(json.loads(target.read_text("utf-8"))).cases}
+    published = {case.name: case for case in fast_curve.from_json(json.loads(target.read_text("utf-8"))).cases}
     cases = [case for name in CASES if (case := _case(name) or published.get(name))]
-    target.write_text(json.dumps(fidelity.as_json(fidelity.report(cases)), indent=1) + "\n", encoding="utf-8")
+    target.write_text(json.dumps(fast_curve.as_json(fast_curve.report(cases)), indent=1) + "\n", encoding="utf-8")
     print(f"{len(cases)} cases in {target.relative_to(ROOT)}")
 
 
@@ -118,12 +118,12 @@ def _sweep_of(name: str) -> str | None:
 
 
 def _case(name: str):
-    from rankviz.core.runs import fidelity
+    from rankviz.core.runs import fast_curve
 
     case = CASES[name]
     if (sweep_id := _sweep_of(name)) is None:
         return None
-    return fidelity.case(
+    return fast_curve.case(
         name,
         _api(case.base).sweep(sweep_id).runs,
         base=BASES[case.base],

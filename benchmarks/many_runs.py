@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 
 from rankviz import machine
-from rankviz.core.cost.pace.workload import LIBRARIES
+from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.events import Evaluated, RunEvent, RunStarted, StageReached, StepLogged
 from rankviz.core.runs.request import SHORT_TRAINING, RunRequest, SweepRequest
 from rankviz.engines import Attempt, Engine, Job, Live

@@ -13,10 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rankviz.api import Api
-from rankviz.core.cost.pace.paces import Timing
-from rankviz.core.cost.pace.workload import PARTS, Difference, Part, Workload
-from rankviz.core.runs.timing.replay import Announced, Finished, coverage, replay
-from rankviz.core.runs.timing.times import FormulaTimes
+from rankviz.core.cost.pace import PARTS, Difference, Part, Timing, Workload
+from rankviz.core.runs.run_time import Announced, Finished, FormulaTimes, coverage, replay
 from rankviz.units import counted
 
 COLUMNS = (

@@ -24,10 +24,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from rankviz.catalog.configs import load_config
 from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
 from rankviz.catalog.measurements import shipped_rows
-from rankviz.catalog.models import load_index, load_model
+from rankviz.catalog.models import load_config, load_index, load_model
 from rankviz.core.cost.device import card
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.setup import TrainingSetup

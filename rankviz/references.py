@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from rankviz.catalog import models
-from rankviz.core.checks import named
+from rankviz.core.bounds import named
 from rankviz.errors import InvalidSettingError, NoSuchPathError, NoWeightsError, UnknownModelError
 from rankviz.paths import ASSETS, absolute, existing, is_hub_id, named_in
 from rankviz.visitor import Visitor, data_folder, is_data_folder

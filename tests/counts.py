@@ -17,10 +17,9 @@ from typing import Any
 from docs.generate.markdown import replace_block, table
 from rankviz.catalog.hardware import load_assumptions
 from rankviz.core.cost.device import card
-from rankviz.core.cost.memory.weights import component_of, unsloth_bytes
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.stack import Stack
-from rankviz.core.cost.unsloth import settled
+from rankviz.core.cost.stack import Stack, settled
+from rankviz.core.cost.weights import component_of, unsloth_bytes
 from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
@@ -145,7 +144,7 @@ def in_a_table(lines: list[Mapping[str, Any]]) -> str:
 
 def main(only: Sequence[str]) -> int:
     """only: families; without any, all of them, and the results are written."""
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.introspect.layers import layers_of
     from tests.support.models.tiny_families import families, write
 
     lines, wrong = [], []

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.child import ASKING, VARIABLES
-from rankviz.child import run as run_one
-from rankviz.children import Bounds, Children
+from rankviz.children import ASKING, VARIABLES, Bounds, Children
+from rankviz.children import run as run_one
 from rankviz.errors import BadAdapterError, LimitError, NotInstalledError, WorkerError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.visitor import Visitor, acting_as
@@ -182,7 +181,7 @@ def test_nothing_is_left_of_an_app_that_is_killed(tmp_path):
     )
     run = f"run([{sys.executable!r}, '-c', {child!r}], Bounds(seconds=300, memory_bytes=10**9))"
     app = subprocess.Popen(
-        python(f"from rankviz.child import *; {run}"), env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)}
+        python(f"from rankviz.children import *; {run}"), env={**os.environ, "PYTHONPATH": str(IMPORT_ROOT)}
     )
     wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
 

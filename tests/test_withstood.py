@@ -11,7 +11,7 @@ from rankviz import children, errors
 from rankviz.api.adapters import MANY_MODULES
 from rankviz.api.runs.verdicts import MANY_NUMBERS, MANY_PAIRS
 from rankviz.settings import SharedLimits
-from rankviz.trained import tensors
+from rankviz.trained import files
 from rankviz.ui import unread
 from rankviz.ui.requests import arriving, bodies, readable
 from tests import withstood
@@ -101,7 +101,7 @@ def test_a_table_says_when_and_on_how_many_processors_it_was_measured(monkeypatc
 
 SAID = [
     f"({len(test_adapters.PATTERNS)} patterns in {len(test_adapters.FIELDS)} fields)",
-    f"have at most {tensors.MAX_NAME} characters, and no message has more than {errors.LONGEST:,} ",
+    f"have at most {files.MAX_NAME} characters, and no message has more than {errors.LONGEST:,} ",
     f"An adapter of {test_adapters.MODULES:,} modules, redrawn {test_adapters.REDRAWS} times at once",
     f"at most {MANY_MODULES:,} modules are drawn",
     f", {len(test_adapters.BOMBS['many files']):,} files, ",

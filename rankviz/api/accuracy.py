@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
-from rankviz.catalog.accuracy import load_range_evidence
-from rankviz.core.cost.gpu import Gpu
+from rankviz.catalog.measurements import load_range_evidence
+from rankviz.core.cost.device import Gpu
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
     from rankviz.core.accuracy.evidence import AccuracyByKind
-    from rankviz.core.accuracy.predicted import PredictedRow
+    from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
     from rankviz.core.accuracy.report import AccuracyReport
-    from rankviz.core.accuracy.rows import MeasuredRow
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.core.runs.fidelity import Fidelity
+    from rankviz.core.runs.fast_curve import Fidelity
 
 
 class Accuracy:
@@ -37,7 +36,7 @@ class Accuracy:
 
     def shipped(self) -> AccuracyReport:
         """The report that RankViz ships: the one that ranges rest on."""
-        from rankviz.catalog.accuracy import load_validation
+        from rankviz.catalog.measurements import load_validation
 
         return load_validation(self._workspace.assets)
 
@@ -50,7 +49,7 @@ class Accuracy:
         errors, then the rows again with the ranges that these give, and each once more without its source."""
         from rankviz.catalog.measurements import shipped_rows
         from rankviz.core.accuracy.evidence import widths
-        from rankviz.core.accuracy.left_out import left_out_predictions
+        from rankviz.core.accuracy.summarize import left_out_predictions
 
         rows, made = shipped_rows(self._workspace.assets), _today()
         constants = hardware.load_constants(self._workspace.assets)
@@ -63,7 +62,7 @@ class Accuracy:
         """How near fast curves have been to independent runs, as `make fidelity` measured it; None before it has."""
         import json
 
-        from rankviz.core.runs.fidelity import from_json
+        from rankviz.core.runs.fast_curve import from_json
 
         file = self._workspace.assets / "fidelity.json"
         return from_json(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None

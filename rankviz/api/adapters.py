@@ -17,9 +17,7 @@ from rankviz.paths import named_in
 
 if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
-    from rankviz.core.spectrum.choices import Truncation
-    from rankviz.core.spectrum.rank_pattern import Ranks
-    from rankviz.core.spectrum.spectrum import Spectrum
+    from rankviz.core.spectrum import Ranks, Spectrum, Truncation
     from rankviz.store import RunStore
     from rankviz.trained.read import Outline
     from rankviz.trained.resize import ResizePlan
@@ -94,14 +92,14 @@ class Adapters:
     def proposed_rank(self, adapter: Ref) -> int:
         """The rank to truncate an adapter to, unless another is chosen: it keeps 99 % of the energy, or after few
         steps it is half the trained rank."""
-        from rankviz.core.spectrum.rank_pattern import proposed_rank
+        from rankviz.core.spectrum import proposed_rank
 
         return proposed_rank(self.spectrum(adapter))
 
     def suggested_ranks(self, adapter: Ref, energy: float = SUGGESTED_ENERGY) -> Ranks | None:
         """For a new training: each module's rank for this share of its energy, in PEFT's settings; None after few
         steps."""
-        from rankviz.core.spectrum.rank_pattern import suggested
+        from rankviz.core.spectrum import suggested
 
         spectrum = self.spectrum(adapter)
         with self.looking(spectrum):
@@ -150,7 +148,7 @@ class Adapters:
 
     def _write(self, source: Source, target: Path, planned: ResizePlan | None = None, *, as_zip: bool = True) -> Path:
         """The adapter in a new file or folder: resized, or as it is where there is no plan."""
-        from rankviz.trained.transfer import plan_json
+        from rankviz.trained.resize import plan_json
 
         request = {
             "paths": [*map(str, source.paths)],
@@ -237,8 +235,8 @@ class Adapters:
             return self._adapters[key]
 
     def _read(self, source: Source, key: str) -> Opened:
-        from rankviz.core.spectrum.choices import Truncation
-        from rankviz.trained.transfer import outline_from, plan_from, spectrum_from
+        from rankviz.core.spectrum import Truncation
+        from rankviz.trained.resize import outline_from, plan_from, spectrum_from
 
         request = {
             "paths": [*map(str, source.paths)],

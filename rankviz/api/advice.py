@@ -10,12 +10,11 @@ from rankviz.api.forecasts import Forecasts
 from rankviz.api.models import Models
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import Workspace
-from rankviz.core.checks import named
-from rankviz.core.cost.adapter import plan_on
+from rankviz.core.bounds import named
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Fit
-from rankviz.core.cost.question import Question
-from rankviz.core.fit.setting import Setting
+from rankviz.core.cost.question import Question, plan_on
+from rankviz.core.fit.changes import Setting
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
@@ -119,7 +118,7 @@ class Advice:
 
     def record(self) -> Record:
         """How well the advice and fixed ranks have done over the published lines."""
-        from rankviz.catalog.forecast import read_forecast
+        from rankviz.catalog.measurements import read_forecast
         from rankviz.core.advice.regret import record_of
 
         return record_of(read_forecast(self._workspace.assets).get("advice"))
@@ -133,7 +132,7 @@ class Advice:
     def _own_result(self, model: str) -> OwnResult | None:
         """What the verdict on the sweep that leads for a model answers."""
         from rankviz.core.advice.words import OwnResult
-        from rankviz.core.runs.words.labels import made_of
+        from rankviz.core.runs.words import made_of
 
         sweep = self._own.leading(model)
         if sweep is None:

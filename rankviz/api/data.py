@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rankviz import units
 from rankviz.api.workspace import Workspace
 from rankviz.catalog.hardware import load_assumptions
-from rankviz.core.cost.data import LENGTH_SHARES, TrainingData, Trait
-from rankviz.core.cost.tokens import characters, token_range
+from rankviz.core.cost.data import LENGTH_SHARES, TrainingData, Trait, characters, token_range
 from rankviz.core.quantity import Range
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from rankviz.api.runs.runs import Runs
 from rankviz.api.visitors import private
 from rankviz.api.workspace import Workspace
 from rankviz.beside import Answer, Beside
-from rankviz.core.runs.attempts import HF_JOBS, LOCAL, RAY, SLURM
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.errors import NotRentedError
 from rankviz.store.destination import Destination
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import SweepRequest
-    from rankviz.core.runs.timing.sweep_time import ExpectedSweep
+    from rankviz.core.runs.sweep_time import ExpectedSweep
     from rankviz.engines import Engine
 
 NOT_KNOWN = "On {title}: time and memory are not known until a run has completed there."

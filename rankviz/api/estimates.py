@@ -12,22 +12,20 @@ from rankviz.api.models import Models
 from rankviz.api.runs.measured import Measured
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
-from rankviz.core.accuracy.basis import Basis, basis_of
-from rankviz.core.cost.adapter import dtype_on, file_bytes_on, plan_on
+from rankviz.core.accuracy.evidence import Basis, basis_of
+from rankviz.core.cost.card_notes import as_stored, by_name, card_notes
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
-from rankviz.core.cost.notes.cards import card_notes
-from rankviz.core.cost.notes.published import as_stored, by_name
-from rankviz.core.cost.question import Question
+from rankviz.core.cost.question import Question, dtype_on, file_bytes_on, plan_on
 from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.note import Caution
+from rankviz.core.quantity import Caution
 
 if TYPE_CHECKING:
-    from rankviz.core.accuracy.similar import SimilarRows
+    from rankviz.core.accuracy.report import SimilarRows
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.core.cost.calibration import Calibration
-    from rankviz.core.cost.gpu import Gpu
+    from rankviz.core.cost.device import Gpu
+    from rankviz.core.cost.pace import Calibration
     from rankviz.core.fit.decide import FitAnswer
     from rankviz.core.model.spec import ModelSpec
 
@@ -84,7 +82,7 @@ class Estimates:
         answer = replace(answer, notes=(*self._about_cards(answer), *answer.notes))
         calibration = self._gpu_calibration(answer) if gpu and self._measured.any() else None
         if calibration is not None:
-            from rankviz.core.cost.calibration import calibrated_estimate
+            from rankviz.core.cost.pace import calibrated_estimate
 
             answer = calibrated_estimate(answer, calibration, self._workspace.assumptions)
         basis = basis_of(self._accuracy.by_kind(), self._stack(answer))
@@ -110,7 +108,7 @@ class Estimates:
 
     def rests_on(self, question: Question, r: int) -> SimilarRows:
         """The measured rows that an estimate rests on: how far off they were, and the most similar ones."""
-        from rankviz.core.accuracy.similar import rests_on
+        from rankviz.core.accuracy.report import rests_on
 
         answer = self.estimate(replace(question, ranks=(r,))).estimate
         (rank,) = answer.ranks

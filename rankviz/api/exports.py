@@ -57,8 +57,8 @@ class Exports:
 
     def _on_t4(self, question: Question, r: int) -> str:
         """What Unsloth takes on Colab's free GPU with these settings, in fp16 where they say bf16."""
-        from rankviz.core.fit.words import fit_in_words
-        from rankviz.export.defaults import STEPS
+        from rankviz.core.fit.decide import fit_in_words
+        from rankviz.export.recipe import STEPS
 
         setup = replace(question.training, framework="unsloth")
         if setup.precision == "bf16":

@@ -9,7 +9,7 @@ from rankviz.api.models import Models
 from rankviz.api.runs.runs import Runs
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import EMBEDDED, Workspace
-from rankviz.core.checks import number, one_of
+from rankviz.core.bounds import number, one_of
 from rankviz.core.forecast.curve import GRID
 from rankviz.errors import (
     BadConfigError,
@@ -73,7 +73,7 @@ class Forecasts:
             ranks: Whole numbers from 1 to 256; by default the powers of two among them.
             parameters: Of a model that has no name here.
         """
-        from rankviz.catalog.forecast import load_bands
+        from rankviz.catalog.measurements import load_bands
         from rankviz.core.advice import use_case as use_cases
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE, METRICS
         from rankviz.core.forecast.words import forecast
@@ -86,7 +86,7 @@ class Forecasts:
 
     def left_out(self, use_case: str) -> LeftOut | None:
         """How the band held scores of the use case's kind when their publication was left out; None where none was."""
-        from rankviz.catalog.forecast import load_bands
+        from rankviz.catalog.measurements import load_bands
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
 
         return load_bands(self._workspace.assets).left_out.get(KIND_OF_USE_CASE[use_case])
@@ -143,10 +143,10 @@ class Forecasts:
         Args:
             sweep_id: One's own sweep or a recorded one; its runs at two ranks at least must have finished.
         """
-        from rankviz.catalog.forecast import load_quick_look
+        from rankviz.catalog.measurements import load_quick_look
         from rankviz.core.forecast.bent import bent_forecast
         from rankviz.core.forecast.own_runs import measured_cells, measured_rank, ranks_without_loss
-        from rankviz.core.runs.words.labels import still_training
+        from rankviz.core.runs.words import still_training
 
         sweep = self._sweep(sweep_id)
         cells = measured_cells(sweep.runs)

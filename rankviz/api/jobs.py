@@ -14,8 +14,8 @@ from rankviz.api.runs.runs import Runs
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, writes
 from rankviz.catalog import hardware
-from rankviz.core.runs.attempts import HF_JOBS
 from rankviz.core.runs.estimate import saved_bytes
+from rankviz.core.runs.events import HF_JOBS
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.store.destination import Destination
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rankviz.core.quantity import Range
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
-    from rankviz.core.runs.timing.sweep_time import ExpectedSweep
+    from rankviz.core.runs.sweep_time import ExpectedSweep
     from rankviz.engines.hf_jobs.engine import HfJobs
     from rankviz.engines.hf_jobs.hub import Hub
     from rankviz.engines.hf_jobs.papers import Rented

@@ -9,8 +9,8 @@ from typing import Any
 from rankviz import paths
 from rankviz.api.workspace import EMBEDDED_MODEL, Workspace
 from rankviz.catalog import models as catalog_models
-from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
+from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.targets import ModuleChoice, module_choices
@@ -84,13 +84,13 @@ class Models:
 
     def usual_reading_seconds(self) -> float | None:
         """What laying out a model that is not in the catalogue has taken here; None where none was laid out yet."""
-        from rankviz.hub.introspection import usual_seconds
+        from rankviz.hub.remote import usual_seconds
 
         return usual_seconds(self._cache)
 
     def config(self, ref: str) -> Mapping[str, Any]:
         """A model's config.json."""
-        from rankviz.catalog.configs import load_config
+        from rankviz.catalog.models import load_config
 
         reference = self._workspace.references.model(ref)
         if reference.kind == "name":

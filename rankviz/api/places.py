@@ -11,8 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankviz.child import ASKING, Bounds
-from rankviz.children import READING, Children, Work
+from rankviz.children import ASKING, READING, Bounds, Children, Work
 from rankviz.fair_line import MAX_OF_A_VISITOR, FairLine
 from rankviz.hub.door import Copies, Door, open_door
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.api.workspace import EMBEDDED, Workspace
-from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.checks import checks, problems, uses_gpu, warnings
 from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, TrialStep, Wanted
+from rankviz.core.preflight.gpu import Check
 from rankviz.errors import InvalidSettingError, LimitError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Preflight:
     def diagnose(self, *, trial: bool = True) -> Diagnosis:
         """Everything, the Hub and the trial among it; up to some minutes. Without the trainer there is no trial."""
         from rankviz.machine import software
-        from rankviz.machine import trial as trials
+        from rankviz.machine import software as trials
 
         steps = trials.run() if trial and not software.read().missing else ()
         facts = self.facts(ask_hub=True, trial=steps)

@@ -13,8 +13,8 @@ from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, writes
-from rankviz.core.cost.adapter import plan_on
-from rankviz.core.runs.limits import check_step
+from rankviz.core.cost.question import plan_on
+from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, RankVizError
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ class Probes:
         import tempfile
 
         from rankviz import installed
-        from rankviz.catalog.accuracy import load_truth
         from rankviz.catalog.hardware import find_gpu
+        from rankviz.catalog.measurements import load_truth
         from rankviz.children import Bounds, Children
         from rankviz.core.cost.data import TrainingData
         from rankviz.core.cost.device import card
@@ -148,8 +148,7 @@ class Probes:
 
     def summary(self, probe_id: str) -> ProbeSummary:
         """One probe: its measurements, the whole model by extrapolation, and the estimate beside it."""
-        from rankviz.core.probe.estimate import estimate_probe
-        from rankviz.core.probe.summary import ProbeSummary
+        from rankviz.core.probe.summary import ProbeSummary, estimate_probe
 
         record = self.get(probe_id)
         try:
@@ -164,7 +163,7 @@ class Probes:
     def add_rows(self, probe_id: str, target: Path) -> None:
         """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""
         from rankviz.core.cells import csv_text
-        from rankviz.core.probe.rows import COLUMNS, probe_row
+        from rankviz.core.probe.record import COLUMNS, probe_row
 
         record = self.get(probe_id)
         device = self._workspace.device(record.environment)

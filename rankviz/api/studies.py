@@ -12,9 +12,9 @@ from rankviz import units
 from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace, writes
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.lora.shared_outer import rank_of_size, shared_outer_per_rank
 from rankviz.core.lora.targets import ALL_LINEAR
 from rankviz.core.studies.adapter_size import AdapterSize
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rankviz.api.estimates import Estimates
 from rankviz.api.forecasts import Forecasts
 from rankviz.api.studies import REMEMBERED, Studies
-from rankviz.core.checks import one_of
+from rankviz.core.bounds import one_of
 from rankviz.core.cost.question import Question
 from rankviz.core.forecast.bands import LOSS
 from rankviz.core.forecast.tradeoff import (

@@ -10,10 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.accuracy import load_range_evidence
+from rankviz.catalog.measurements import load_range_evidence
 from rankviz.core.accuracy.evidence import widths
 from rankviz.core.cost.assumptions import Assumption, Assumptions
-from rankviz.core.cost.gpu import Gpu, Price
+from rankviz.core.cost.device import Gpu, Price
 from rankviz.core.quantity import Range
 from rankviz.errors import AssetError, UnknownGpuError
 

@@ -1,8 +1,4 @@
-"""The model catalogue: an index of all models, and one file a model with its layers.
-
-Reading is light, since the command line does it from cold: one small index, one model's file, no validation.
-`make assets` and the tests check both against model_schema.py.
-"""
+"""The model catalogue: an index of all models, one file a model with its layers, and their config.json files."""
 
 import functools
 import json
@@ -11,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rankviz.core.model.json import model_from_json
-from rankviz.core.model.spec import WHOLE, ModelSpec, UnslothCheckpoint
+from rankviz.core.model.spec import WHOLE, ModelSpec, UnslothCheckpoint, model_from_json
 from rankviz.errors import AssetError, UnknownModelError
 
 CHECKPOINTS = "unsloth_4bit.json"
@@ -158,3 +153,19 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise AssetError(f"{path.name} is not JSON ({error}): run `make assets`, or reinstall RankViz.") from None
+
+
+def load_config(assets: Path, ref: str) -> dict[str, Any]:
+    """The config.json of a catalogue model, with the architecture that its row was built as; UnknownModelError where
+    it is none of the catalogue."""
+    row = find_model(load_index(assets), ref)
+    name = row.file.replace(".whole.json", ".full.json")
+    path = assets / "configs" / name
+    if not path.is_file():
+        path = path.with_name(name.replace(".json", ".full.json"))
+    try:
+        config = json.loads(path.read_bytes())
+        model = json.loads((assets / "models" / row.file).read_bytes())
+    except FileNotFoundError:
+        raise AssetError(f"configs/{name} is missing from {assets}: reinstall RankViz.") from None
+    return config | {"architectures": [model["architecture"]]}

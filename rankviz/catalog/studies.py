@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.catalog.hardware import read_rows
-from rankviz.core.studies.lines import BaseModel, Evidence, QualityPoint, Study
+from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study
 from rankviz.core.studies.rates import BestRate
 from rankviz.errors import AssetError
 
@@ -37,7 +37,7 @@ def load_evidence(assets: Path) -> Evidence:
     """All published studies that RankViz ships, with their base models and points."""
     folder = assets / FOLDER
     studies = [_row(Study, row, STUDIES_FILE, "study_id") for row in read_rows(folder / STUDIES_FILE, "studies")]
-    models = [_row(BaseModel, row, MODELS_FILE, "base_model") for row in read_rows(folder / MODELS_FILE, "models")]
+    models = [_row(StudiedModel, row, MODELS_FILE, "base_model") for row in read_rows(folder / MODELS_FILE, "models")]
     evidence = Evidence(studies, models, read_points(folder / POINTS_FILE))
     for line, point in enumerate(evidence.points, start=2):
         if point.study_id not in evidence.studies:

@@ -9,10 +9,10 @@ from rankviz.api.json.estimates import estimate_json
 from rankviz.cli.asking import asking
 from rankviz.cli.plot import Plot, check, plot_estimate
 from rankviz.cli.shared import Force, Json, print_json, table
-from rankviz.core.accuracy.basis import in_words
+from rankviz.core.accuracy.evidence import in_words
 from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
 from rankviz.core.cost.question import Question
-from rankviz.core.lora.moe_notes import experts_at
+from rankviz.core.lora.experts import experts_at
 from rankviz.core.model.spec import WHOLE
 from rankviz.units import memory_span, money_span, time_span
 

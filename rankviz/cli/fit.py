@@ -10,16 +10,13 @@ from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, print_json, table
 from rankviz.core.cost.estimate import FIT_WORDS
 from rankviz.core.cost.question import Question
-from rankviz.core.note import by_level
+from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
 from rankviz.units import NOT_KNOWN, memory_size, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
-    from rankviz.core.fit.cards import Card
-    from rankviz.core.fit.knobs import Knob
-    from rankviz.core.fit.limits import Limit
-    from rankviz.core.fit.methods import Method
-    from rankviz.core.fit.setting import Setting
+    from rankviz.core.fit.cards import Card, Method
+    from rankviz.core.fit.changes import Knob, Limit, Setting
 
 LIMITS = {"r": "Rank", "batch": "Batch", "max_length": "Max length"}
 
@@ -33,8 +30,8 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Show what fits, the effect of each change, the smallest change that fits, and the cheapest GPUs."""
-    from rankviz.core.fit.json import as_json as decisions_json
-    from rankviz.core.fit.remedy import RULE
+    from rankviz.core.fit.changes import RULE
+    from rankviz.core.fit.decide import as_json as decisions_json
 
     if len(question.ranks) != 1:
         raise InvalidSettingError("fit takes one rank: give -r once.")

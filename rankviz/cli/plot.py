@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.estimate import Estimate
     from rankviz.core.forecast.decision import Decision
     from rankviz.core.runs.record import Sweep
-    from rankviz.core.spectrum.spectrum import Spectrum
+    from rankviz.core.spectrum import Spectrum
     from rankviz.verdict import Verdict
 
 Plot = Annotated[
@@ -40,7 +40,7 @@ def plot_estimate(plot: Path, estimate: "Estimate", basis: str) -> None:
 def plot_sweep(plot: Path, sweep: "Sweep", verdict: "Verdict | None", decision: "Decision | None" = None) -> None:
     """Quality against adapter size; of a fast curve or a quick look the loss by rank, with the forecast of decision."""
     from rankviz import figures
-    from rankviz.core.runs.words.labels import sweep_title
+    from rankviz.core.runs.words import sweep_title
 
     title = sweep_title(sweep)
     if any(run.cuts for run in sweep.runs):

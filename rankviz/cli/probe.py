@@ -157,7 +157,7 @@ def _table(summary: "ProbeSummary") -> None:
 
 
 def _bytes_of(gibibytes: float) -> int:
-    from rankviz.core.checks import number
+    from rankviz.core.bounds import number
     from rankviz.core.probe.request import MAX_MEMORY_LIMIT_BYTES
 
     number(gibibytes, "Memory limit in GiB", 0, MAX_MEMORY_LIMIT_BYTES / units.GIB, above=True)

@@ -9,7 +9,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json.advice import advice_json
-from rankviz.catalog.raw_results import COLUMNS_HELP, NEEDED
+from rankviz.catalog.own_studies import COLUMNS_HELP, NEEDED
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, fail, print_json, table
 from rankviz.cli.typer_options import Commands
@@ -43,7 +43,7 @@ def advise(
     The use case decides, so the model need not be one that can be read; costs need one.
     """
     from rankviz.core.advice import words
-    from rankviz.core.fit.words import fit_in_words
+    from rankviz.core.fit.decide import fit_in_words
 
     if len(question.ranks) != 1:
         raise InvalidSettingError("advise recommends the rank: give -r at most once.")

@@ -19,9 +19,8 @@ Adapter = Annotated[
 
 def spectrum(adapter: Adapter, plot: Plot = None, force: Force = False, as_json: Json = False) -> None:
     """Show which rank a trained adapter really uses."""
-    from rankviz.core.spectrum.grid import grid
-    from rankviz.core.spectrum.json import as_json as as_dict
-    from rankviz.core.spectrum.spectrum import SHARES, in_words, spread
+    from rankviz.core.spectrum import SHARES, grid, in_words, spread
+    from rankviz.core.spectrum import as_json as as_dict
 
     check(plot, force=force)
     spectrum = Api().adapters.spectrum(adapter)

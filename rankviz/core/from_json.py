@@ -1,17 +1,13 @@
-"""Reads JSON values into dataclasses by their annotations, with the bounds of core.bounds, on import and on every read.
-
-A value that does not fit is a Misfit, whose message says which field, what it may be and what it is. Fields that the
-dataclass does not have are left out: a later version wrote them. A dataclass may have a method `contradiction`, which
-returns a sentence where its fields, each in its bounds, exclude one another.
-"""
+"""Reads JSON values into dataclasses by their annotations, and names the shapes of JSON answers."""
 
 import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Annotated, Any, Literal, TypeVar, Union
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rankviz.core.bounds import (
     MAX_ITEMS,
@@ -233,3 +229,23 @@ def _either(options: tuple[Any, ...]) -> Reader:
 
 
 _PLAIN = {kind: _reader(kind) for kind in (bool, int, float, str)} | {type(None): _nothing}
+
+
+def shape(kind: type) -> Any:
+    """The TypedDict of a dataclass or NamedTuple, and of those in it, each as an object."""
+    made = TypedDict(f"{kind.__name__}JSON", {name: _in_json(hint) for name, hint in get_type_hints(kind).items()})
+    made.__doc__ = kind.__doc__
+    return made
+
+
+def _in_json(hint: Any) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if is_dataclass(hint) or hasattr(hint, "_fields"):
+        return shape(hint)
+    if origin in (Union, UnionType):
+        return Union[tuple(_in_json(each) for each in args)]  # noqa: UP007 - of types known only here
+    if origin in (tuple, list, Sequence):
+        return list[_in_json(args[0])]
+    if origin in (dict, Mapping):
+        return dict[str, _in_json(args[1])]
+    return NoneType if hint is None else hint

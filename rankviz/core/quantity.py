@@ -1,9 +1,9 @@
-"""A figure that is not known exactly: low, expected, high."""
+"""A figure that is not known exactly (low, expected, high), and the notes that stand beside figures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 ROUNDING = 1e-9
 """Relative: ends that sums and powers of floats put out of order by less than this are put in order."""
@@ -105,3 +105,22 @@ def median_error(values: Sequence[float]) -> float:
         return 0.0
     centre = middle(values)
     return 1.25 * 1.48 * middle([abs(value - centre) for value in values]) / len(values) ** 0.5
+
+
+Level = Literal["info", "warning"]
+
+
+class Caution(str):
+    """A note of level "warning"."""
+
+    __slots__ = ()
+
+
+def level(note: str) -> Level:
+    return "warning" if isinstance(note, Caution) else "info"
+
+
+def by_level(notes: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Warnings, then all others, each in their order."""
+    notes = tuple(notes)
+    return tuple(n for n in notes if level(n) == "warning"), tuple(n for n in notes if level(n) == "info")

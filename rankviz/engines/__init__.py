@@ -4,7 +4,7 @@ The supervisor decides what runs next and how a run ended; an engine only starts
 and says which live.
 """
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.engines.engine import End, Engine, Job, Live, Nodes
 
 __all__ = ["Attempt", "End", "Engine", "Job", "Live", "Nodes"]

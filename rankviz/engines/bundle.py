@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rankviz.core.bounds import INSIDE
-from rankviz.core.runs.attempts import Attempt, AttemptPlaced
-from rankviz.core.runs.events import AdapterCut, AdapterSaved
+from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt, AttemptPlaced
 from rankviz.core.runs.request import RunRequest
 from rankviz.engines.engine import Job, Kind
 from rankviz.errors import OF_NAMES, BadAdapterError, EngineError, quoted

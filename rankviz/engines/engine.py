@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 
 Kind = Literal["finetune", "probe"]
 """A command of the worker."""

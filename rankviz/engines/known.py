@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from rankviz.core.runs.attempts import HF_JOBS, LOCAL, RAY, SLURM
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.engines.engine import Engine
 from rankviz.errors import InvalidSettingError, quoted
 from rankviz.settings import Settings

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.engines.bundle import JOB_FILE, folder_of, read_job
 from rankviz.engines.engine import End, Job, Live
 from rankviz.errors import OF_NAMES, OF_THE_DISK, EngineError

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankviz import units
-from rankviz.core.runs.attempts import LOCAL
-from rankviz.core.runs.events import GPU_LOST
+from rankviz.core.runs.events import GPU_LOST, LOCAL
 from rankviz.engines import process
 from rankviz.engines.engine import End, Engine, Job, Kind, Live
 from rankviz.errors import EngineEndingError

@@ -23,9 +23,8 @@ from types import MappingProxyType
 
 import psutil
 
-from rankviz import child
-from rankviz.core.runs.attempts import Attempt
-from rankviz.core.runs.events import GPU_LOST, YIELD_FILE, YIELD_VARIABLE
+from rankviz import children
+from rankviz.core.runs.events import GPU_LOST, YIELD_FILE, YIELD_VARIABLE, Attempt
 from rankviz.errors import EngineEndingError
 from rankviz.paths import IMPORT_ROOT
 
@@ -149,7 +148,7 @@ def launch(
     lock = lock_file(home, slot)
     search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {
-        **child.environment(child.TRAINING),
+        **children.environment(children.TRAINING),
         **environment,
         YIELD_VARIABLE: yield_file(home, slot).name,
         "PYTHONPATH": os.pathsep.join(search_path),

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from rankviz.core.model.chat import COPY, is_chat, last_part
+from rankviz.core.model.towers import COPY, is_chat, last_part
 from rankviz.paths import ASSETS
 
 MODEL_TYPES = {

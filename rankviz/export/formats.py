@@ -1,25 +1,51 @@
 """Lists the export formats: each with its tool, its file name and the function that writes it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 from rankviz.core.cost.device import card
-from rankviz.core.cost.notes.truncation import truncation
+from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import Framework
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
-from rankviz.export.code.notebook import colab, notebook
-from rankviz.export.code.script import script
-from rankviz.export.defaults import LEARNING_RATE
-from rankviz.export.lora_config import adapter_config
-from rankviz.export.recipe import Recipe, recipe
-from rankviz.export.tools.axolotl import axolotl
-from rankviz.export.tools.composite import composite, reached
-from rankviz.export.tools.llamafactory import dataset_info, llamafactory, trains_with_unsloth
-from rankviz.export.ways import Reach
+from rankviz.export.axolotl import axolotl
+from rankviz.export.llamafactory import composite, dataset_info, llamafactory, reached, trains_with_unsloth
+from rankviz.export.notebook import colab, notebook
+from rankviz.export.recipe import LEARNING_RATE, Reach, Recipe, recipe
+from rankviz.export.script import script
+
+
+def adapter_config(recipe: Recipe) -> str:
+    """JSON that peft.LoraConfig.from_pretrained reads. JSON has no comments: what is to be said is in recipe.notes."""
+    lora = recipe.lora
+    modules = recipe.target_modules
+    return (
+        json.dumps(
+            {
+                "peft_type": "LORA",
+                "task_type": "CAUSAL_LM",
+                "base_model_name_or_path": recipe.model_id,
+                "r": lora.r,
+                "lora_alpha": recipe.lora_alpha,
+                "lora_dropout": 0.0,
+                "bias": "none",
+                "target_modules": modules if isinstance(modules, str) else list(modules),
+                "target_parameters": list(recipe.target_parameters) or None,
+                **recipe.patterns,
+                "modules_to_save": list(recipe.modules_to_save) or None,
+                "use_rslora": lora.use_rslora,
+                "use_dora": lora.use_dora,
+                "inference_mode": False,
+            },
+            indent=2,
+            ensure_ascii=False,
+        )
+        + "\n"
+    )
 
 
 class Format(NamedTuple):

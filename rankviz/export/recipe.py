@@ -1,30 +1,232 @@
-"""The settings of an export before a tool's format is chosen: resolved names, counts, and settings a tool lacks.
-
-The adapter stays the requested one: its modules are resolved for the framework of the question first, and then written
-for the framework of the tool. Where that trains something else, a note says so, with both numbers.
-"""
+"""The settings of an export before a format is chosen: resolved names, counts, ways to write the adapter down."""
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
 
-from rankviz.core.checks import number
+from rankviz.core.bounds import number
+from rankviz.core.cost.card_notes import Published, as_stored, by_method, by_name
 from rankviz.core.cost.data import Form, Trait
 from rankviz.core.cost.device import card
-from rankviz.core.cost.notes.published import as_stored
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.unsloth import compute_dtype
-from rankviz.core.lora.config import Framework, LoraConfig
+from rankviz.core.cost.stack import compute_dtype
+from rankviz.core.lora.config import FLAGS, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.towers import LOADED_WHOLE, NOT_ON_CPU
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
 from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import has_chat_template
-from rankviz.export.code.on_cpu import on_cpu
-from rankviz.export.defaults import HELD_OUT_SHARE, LEARNING_RATE, STEPS
-from rankviz.export.published import loadable, published
-from rankviz.export.ways import FRAMEWORKS, Reach, best_way, wanted_plan
+from rankviz.hub import read_config
+from rankviz.references import EMBEDDED, EMBEDDED_ID
 from rankviz.units import counted
+
+
+def on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str, *, on_gpu: int) -> tuple[str, ...]:
+    """A sentence with the number of parameters that train there; none where it is the same as on a GPU (`on_gpu`)."""
+    begins = f"Without a GPU, Unsloth {UNSLOTH_VERSION} "
+    if model.tower == "whole model":
+        return (f"{begins}trains no multimodal models, so this script needs one.",)
+    if lora.text_only and plan.model.tower == "text tower":
+        return (f"{begins}does not know text_only, so this script needs one.",)
+    if model.tower == "text tower" and model.model_type in NOT_ON_CPU:
+        return (f"{begins}cannot load this checkpoint, which is multimodal.",)
+    if model.tower == "text tower" and model.model_type in LOADED_WHOLE:
+        return (f"{begins}loads this checkpoint with its other towers, and target names reach into them.",)
+    try:
+        count = plan_on_cpu(model, lora, plan, precision).parameters(lora.r)
+    except InvalidSettingError as error:
+        return (f"{begins}stops at this script: {error}",)
+    if count == on_gpu:
+        return ()
+    return (f"{begins}trains {count:,} parameters with this script instead of {on_gpu:,}.",)
+
+
+def plan_on_cpu(model: ModelSpec, lora: LoraConfig, plan: AdapterPlan, precision: str) -> AdapterPlan:
+    """The adapter that the CPU backend makes of the names in the script; it takes no flags and no MoE scheme. The
+    script's rank_pattern comes before PEFT's own, which would double the rank of gate_up_proj.
+
+    InvalidSettingError where PEFT refuses them.
+    """
+    as_written = replace(
+        lora,
+        target_modules=plan.target_modules,
+        modules_to_save=plan.modules_to_save,
+        moe_scheme="default",
+        expert_rank=plan.expert_rank,
+        **dict.fromkeys(FLAGS),
+    )
+    made = resolve(model, as_written, "unsloth", precision=precision, cuda=False)
+    if plan.expert_rank == "r":
+        return made
+    factors = {each.layer.path: each.rank_factor for each in plan.adapted}
+    adapted = (replace(a, rank_factor=factors.get(a.layer.path, a.rank_factor)) for a in made.adapted)
+    return replace(made, adapted=tuple(adapted))
+
+
+LEARNING_RATE = 2e-4
+"""Unsloth's notebooks' own; whoever has a better one passes it."""
+STEPS = 60
+"""Where neither steps nor tokens are given."""
+SEED = 3407
+"""Unsloth's notebooks' own."""
+SCHEDULER = "linear"
+WEIGHT_DECAY = 0.0
+"""Both as in RankViz's own runs, so that an exported training can be compared with them."""
+HELD_OUT_SHARE = 0.05
+"""Of the rows, for evaluation."""
+EVAL_STEPS = 0.25
+"""How often the held-out loss is computed, as a share of all steps: transformers and Axolotl take it so."""
+LOGGING_STEPS = 10
+
+
+HUB_IDS = {EMBEDDED: EMBEDDED_ID}
+
+
+def published(model_id: str) -> Published | None:
+    """None for a checkpoint in 16 or 32 bit, or of bitsandbytes.
+
+    model_id: Hub id, or a folder, whose config.json then decides.
+    """
+    config = Path(model_id) / "config.json"
+    if config.is_file():
+        stored = read_config(config).get("quantization_config")
+        return by_method(str(stored.get("quant_method", ""))) if isinstance(stored, dict) else None
+    return by_name(model_id)
+
+
+def loadable(model: ModelSpec, ref: str) -> str:
+    """The name that libraries load the model by: the catalogue also takes the part after the slash, in any case."""
+    ref = HUB_IDS.get(ref, ref)
+    names = (model.id.removesuffix(":whole"), *model.aliases)
+    known = {name.lower().split("/")[-1]: name for name in reversed(names)} | {name.lower(): name for name in names}
+    return known.get(ref.lower(), ref)
+
+
+FRAMEWORKS: dict[str, str] = {"unsloth": "Unsloth", "trl": "TRL", "peft": "PEFT"}
+
+Reach = Callable[..., tuple[str, ...] | None]
+"""(model, plan, vision=…) to the paths that a tool hands to PEFT; None where it hands on the names themselves."""
+
+
+def wanted_plan(
+    model: ModelSpec, requested: LoraConfig, chosen: Framework, training: TrainingSetup, tool: str
+) -> tuple[AdapterPlan, tuple[str, ...]]:
+    """The adapter as the question's framework has it. Where that refuses: as the tool has it, with a sentence."""
+    try:
+        return resolve(model, requested, chosen, precision=training.precision), ()
+    except InvalidSettingError as error:
+        if training.framework == chosen:
+            raise
+        plan = resolve(model, requested, training.framework, precision=training.precision)
+        name = FRAMEWORKS[chosen]
+        return plan, (f"{name} refuses this adapter, so this file is counted as {tool} trains it. {name}: {error}",)
+
+
+class Way(NamedTuple):
+    """One way to write the requested adapter down."""
+
+    lora: LoraConfig
+    plan: AdapterPlan
+    """What is written."""
+    trained: AdapterPlan | None
+    """What trains with that; None where it is refused."""
+    notes: tuple[str, ...]
+
+
+def best_way(
+    model: ModelSpec,
+    requested: LoraConfig,
+    wanted: AdapterPlan,
+    chosen: Framework,
+    training: TrainingSetup,
+    *,
+    names_experts: bool,
+    tool: str,
+    reached: Reach | None,
+) -> Way:
+    """The first way that trains the requested adapter to the parameter, else the first that the framework takes."""
+    ways, refused = [], None
+    vision = any(adapted.layer.part == "vision" for adapted in wanted.adapted)
+    for lora in _as_told(model, requested, wanted, chosen, training.framework):
+        try:
+            plan = resolve(model, lora, training.framework, precision=training.precision)
+        except InvalidSettingError as error:
+            refused = refused or error
+            plan = replace(wanted, target_modules=lora.target_modules)
+            if not (reached and reached(plan.model, plan, vision=vision)):
+                continue  # else the tool keeps these names from the modules that PEFT refuses
+        # A list without the names that would reach the experts can train the requested adapter, too.
+        for each in (plan, replace(plan, target_modules=plan.target_names)):
+            parameters = each.target_parameters if names_experts else ()
+            paths = reached(each.model, each, vision=vision) if reached else None
+            ways.append(Way(lora, each, *_trained(model, lora, training, each, parameters, tool, paths)))
+            trained = ways[-1].trained
+            if trained is not None and trained.parameters(lora.r) == wanted.parameters(lora.r):
+                return ways[-1]
+    if refused and not ways:
+        raise refused
+    return ways[0]
+
+
+def _as_told(
+    model: ModelSpec, requested: LoraConfig, wanted: AdapterPlan, chosen: Framework, framework: Framework
+) -> Iterator[LoraConfig]:
+    """The requested adapter as the framework is told of it: as it is, or by the names that the chosen framework was
+    told, or by those that it has reached."""
+    if framework == chosen:
+        yield requested
+        return
+    scheme = wanted.scheme if model.has_experts else "default"
+    named = replace(
+        requested,
+        modules_to_save=wanted.modules_to_save,
+        # Unsloth keeps PEFT from rewriting targets.
+        moe_scheme="default" if (framework, scheme) == ("unsloth", "peft-remap") else scheme,
+        unsloth_class="FastLanguageModel",
+        **dict.fromkeys(FLAGS),
+    )
+    # The plan for PEFT is without the names by which this scheme knows experts.
+    requested_names = (requested.target_modules,) if scheme == "unsloth" != chosen else ()
+    for names in dict.fromkeys((*requested_names, wanted.target_modules, wanted.target_names)):
+        yield replace(named, target_modules=names)
+
+
+def _trained(
+    model: ModelSpec,
+    lora: LoraConfig,
+    training: TrainingSetup,
+    plan: AdapterPlan,
+    parameters: Sequence[str],
+    tool: str,
+    paths: tuple[str, ...] | None,
+) -> tuple[AdapterPlan | None, tuple[str, ...]]:
+    """The adapter that trains with what is written, which does not name the MoE scheme; None where PEFT refuses.
+
+    paths: the modules that the tool hands to PEFT; None where it hands on the names.
+    """
+    if paths is None and (parameters or not model.has_experts):
+        return plan, ()
+    names = plan.target_modules if paths is None else paths
+    as_written = replace(
+        lora,
+        target_modules=names,
+        modules_to_save=plan.modules_to_save,
+        moe_scheme="default",
+        expert_rank=plan.expert_rank,
+    )
+    notes: tuple[str, ...] = ()
+    if plan.target_parameters:
+        notes = (f"{tool} has no setting for target_parameters, so this file does not name the experts.",)
+    try:
+        return resolve(model, as_written, training.framework, precision=training.precision), notes
+    except InvalidSettingError as error:
+        return None, (*notes, f"As written here, training would stop: {error}")
+
 
 TEXT_TOWER = "language_model"
 """What the paths of these text towers have in common."""

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rankviz import __version__, installed
-from rankviz.core.accuracy.basis import Basis, in_words
+from rankviz.core.accuracy.evidence import Basis, in_words
 from rankviz.core.cells import csv_text
-from rankviz.core.cost.estimate import Estimate
-from rankviz.core.cost.json import as_json
+from rankviz.core.cost.estimate import Estimate, as_json
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError

@@ -9,8 +9,7 @@ from rankviz import __version__
 from rankviz.core.cost.data import Form, Trait
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.errors import InvalidSettingError
-from rankviz.export.defaults import HELD_OUT_SHARE
-from rankviz.export.recipe import Recipe
+from rankviz.export.recipe import HELD_OUT_SHARE, Recipe
 
 WIDTH = 100
 FILE_NAME = "train.jsonl"

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rankviz.core.cost.estimate import Estimate
-from rankviz.core.cost.json import memory_json
+from rankviz.core.cost.estimate import Estimate, memory_json
 from rankviz.figures.style import CHOSEN, LEGEND, NEUTRAL, Drawing, draw, figure, rgba, vertical_line
 from rankviz.units import GIB, memory_size
 

@@ -35,7 +35,7 @@ def find_model(
     hint = f"{UnknownModelError(str(ref), suggestions)} " if suggestions else ""
     installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
     if isinstance(ref, Path):
-        from rankviz.hub.local import model_from_path
+        from rankviz.hub.remote import model_from_path
 
         return model_from_path(ref, cache=cache, children=children)
     from rankviz.hub.remote import model_from_hub

@@ -13,8 +13,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from rankviz.child import ASKING, Bounds
-from rankviz.children import Children
+from rankviz.children import ASKING, Bounds, Children
 from rankviz.core.preflight.facts import HubAnswer
 from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, LimitError, RankVizError, WorkerError
 from rankviz.fair_line import FairLine

@@ -1,21 +1,154 @@
-"""A model on the Hub: its config.json, and what the Hub says of its safetensors headers. Never its weights.
+"""Models on the Hub or on this disk: their config.json, and what the Hub says of their weights, which stay there."""
 
-Each failure is one error with one sentence.
-"""
-
+import contextlib
 import datetime
+import hashlib
+import json
+import math
+import os
+import statistics
+import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankviz.children import Children
-from rankviz.core.model.config_check import MAX_CONFIG_BYTES, too_large
-from rankviz.core.model.json import model_from_json
-from rankviz.core.model.spec import ModelSpec
+from rankviz.children import Bounds, Children
+from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
+from rankviz.core.model.spec import ModelSpec, model_from_json
 from rankviz.errors import BadConfigError, GatedModelError, HubUnavailableError, UnknownModelError
-from rankviz.hub.introspection import introspect_config
-from rankviz.hub.local import compare_totals
 from rankviz.hub.reach import silence
+from rankviz.units import GIB
+
+ANSWERS = 2
+"""Raised by 1 when the worker's answer gets new fields, so that older cached answers are not used."""
+TIMES = "seconds.txt"
+LAST_TIMES = 10
+"""Of layouts, kept in the cache to say how long the next one may take."""
+BOUNDS = Bounds(seconds=60, memory_bytes=16 * GIB)
+"""Of a caller without bounds of its own. A normal model takes seconds, and about 1 GiB with torch for the CPU."""
+
+
+def introspect_config(path: Path, *, cache: Path | None = None, children: Children | None = None) -> dict[str, Any]:
+    """The worker's introspection of a config.json: a ModelSpec as JSON, but for its name and source.
+
+    BadConfigError where the config cannot be used, WorkerError where the worker ended for another reason.
+    """
+    size = path.stat().st_size
+    if size > MAX_CONFIG_BYTES:
+        raise BadConfigError(too_large(path.name, size))
+    raw = path.read_bytes()
+    parse_config(raw, name=path.name)
+    key = hashlib.sha256(raw + f"{ANSWERS} {version('transformers')} {version('peft')}".encode()).hexdigest()[:32]
+    remembered = cache / f"{key}.json" if cache else None
+    if (facts := _read(remembered)) is not None:
+        return facts
+    children = children or Children(BOUNDS)
+    with children.turn(key):
+        if (facts := _read(remembered)) is None:  # while this one waited
+            request, began = {"config": str(path.resolve())}, time.monotonic()
+            facts = children.ask("introspect", request, about=path.name, error=BadConfigError, key=key)
+            if remembered is not None:
+                _write(remembered, facts)
+                _note_seconds(cache, time.monotonic() - began)
+    return facts
+
+
+def usual_seconds(cache: Path) -> float | None:
+    """What laying out a model has taken here, the median of the last ones; None where there were none yet."""
+    try:
+        took = [float(line) for line in (cache / TIMES).read_text().split()[-LAST_TIMES:]]
+    except (OSError, ValueError):
+        return None
+    return statistics.median(took) if took else None
+
+
+def _note_seconds(cache: Path, seconds: float) -> None:
+    with contextlib.suppress(OSError):  # it would only have been said to who waits
+        before = (cache / TIMES).read_text().split() if (cache / TIMES).exists() else []
+        (cache / TIMES).write_text("\n".join([*before, f"{seconds:.2f}"][-LAST_TIMES:]) + "\n")
+
+
+def _read(path: Path | None) -> dict[str, Any] | None:
+    with contextlib.suppress(ValueError, OSError):
+        return json.loads(path.read_bytes()) if path else None
+    return None
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(facts))
+    partial.replace(path)
+
+
+MAX_HEADER_BYTES = 100_000_000
+"""As safetensors itself allows."""
+MAX_DIMENSIONS = 16
+MAX_ELEMENTS = 10**15
+
+
+def model_from_path(path: Path, *, cache: Path | None = None, children: Children | None = None) -> ModelSpec:
+    """A folder's config.json, or the file itself; a folder's safetensors headers are compared with the total."""
+    folder = path if path.is_dir() else None
+    config = path / "config.json" if folder else path
+    if not config.is_file():
+        raise BadConfigError(f"{path} holds no config.json: give the folder of a model, or its config.json.")
+    facts = introspect_config(config, cache=cache, children=children)
+    stored = stored_parameters(folder) if folder else None
+    where = folder or config
+    return model_from_json(
+        facts
+        | {
+            "id": str(path),
+            "name": where.resolve().name,
+            "verified": stored == facts["total_parameters"],
+            "source": f"{config.name} in {where.resolve()}" if folder else str(config.resolve()),
+            "checked": datetime.date.today().isoformat(),
+            "note": compare_totals(facts["total_parameters"], stored, "the folder's safetensors headers"),
+        }
+    )
+
+
+def stored_parameters(folder: Path) -> int | None:
+    """Elements of all tensors in a folder's *.safetensors, from their headers; None without such files."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return None
+    return sum(_elements(file) for file in files)
+
+
+def _elements(file: Path) -> int:
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 0 < length <= MAX_HEADER_BYTES:
+            raise BadConfigError(f"{file.name} is not a safetensors file: its header's length is {length:,}.")
+        try:
+            header = json.loads(stream.read(length))
+            shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+            elements = sum(math.prod(shape) for shape in shapes if _is_shape(shape))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            elements, shapes = 0, [None]
+    if not all(map(_is_shape, shapes)) or elements > MAX_ELEMENTS:
+        raise BadConfigError(f"{file.name} is not a safetensors file: its header cannot be read.")
+    return elements
+
+
+def _is_shape(shape: Any) -> bool:
+    """A tensor's: a few whole numbers."""
+    few = isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS
+    return few and all(isinstance(size, int) and 0 <= size <= MAX_ELEMENTS for size in shape)
+
+
+def compare_totals(counted: int, stored: int | None, where: str) -> str:
+    """A sentence for a stored total that differs, and nothing for one that agrees or is not known."""
+    if stored is None or stored == counted:
+        return ""
+    return (
+        f"{where[0].upper()}{where[1:]} hold {stored:,} numbers, but the model built here has {counted:,} parameters. "
+        "Possible reasons: tied weights saved twice, saved buffers, packed 4-bit weights or extra heads."
+    )
+
 
 TIMEOUT_S = 5
 """Between two bytes of an answer; door.py bounds the whole."""

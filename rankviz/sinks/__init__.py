@@ -4,7 +4,7 @@ Nothing here reaches the network; hub.publish and trackio do. No path of the mac
 and no answer is part of it.
 """
 
-from rankviz.sinks.destination import ADAPTER, DATASET, KINDS, TRACKIO, Destination, Token
-from rankviz.sinks.facts import RunFacts, SweepFacts
+from rankviz.sinks.cards import RunFacts, SweepFacts
+from rankviz.sinks.files import ADAPTER, DATASET, KINDS, TRACKIO, Destination, Token
 
 __all__ = ["ADAPTER", "DATASET", "KINDS", "TRACKIO", "Destination", "RunFacts", "SweepFacts", "Token"]

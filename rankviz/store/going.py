@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from rankviz.core.probe.record import ProbeRecord
-from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.state import RunState
+from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import InvalidSettingError
 from rankviz.store.ownership import UNKNOWN_OWNER
 from rankviz.store.removal import remove

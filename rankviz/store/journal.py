@@ -22,8 +22,15 @@ from rankviz.core.from_json import Misfit, build
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import ProbeRequest
-from rankviz.core.runs.attempts import AttemptPlaced, counting
-from rankviz.core.runs.events import EVENT_TYPES, Answered, RunEvent, StageProgressed, StepLogged
+from rankviz.core.runs.events import (
+    EVENT_TYPES,
+    Answered,
+    AttemptPlaced,
+    RunEvent,
+    StageProgressed,
+    StepLogged,
+    counting,
+)
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import redacted_in

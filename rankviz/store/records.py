@@ -11,8 +11,7 @@ from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.errors import OF_NAMES, BadAdapterError, RunNotFoundError, UserError, after_first_word, redacted
-from rankviz.folder_sizes import bytes_in
-from rankviz.paths import resolved
+from rankviz.paths import bytes_in, resolved
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,

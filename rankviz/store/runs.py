@@ -13,11 +13,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from rankviz.core.probe.request import ProbeRequest
-from rankviz.core.runs.attempts import LOCAL, RunRequeued
-from rankviz.core.runs.events import RunEvent, StageProgressed, StepLogged
-from rankviz.core.runs.record import Sweep
+from rankviz.core.runs.events import LOCAL, RunEvent, RunRequeued, StageProgressed, StepLogged
+from rankviz.core.runs.record import RunState, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
-from rankviz.core.runs.state import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError, RunUnreadError
 from rankviz.store import copies, together
 from rankviz.store.destination import ANYWHERE, Destination, write_destination

@@ -10,8 +10,15 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from rankviz.core.runs.attempts import Attempt, AttemptPlaced, RunRequeued
-from rankviz.core.runs.events import ProbeCompleted, RunCompleted, RunEvent, RunFailed
+from rankviz.core.runs.events import (
+    Attempt,
+    AttemptPlaced,
+    ProbeCompleted,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    RunRequeued,
+)
 from rankviz.core.runs.record import RunState
 from rankviz.engines import Engine, Live
 from rankviz.errors import EngineError, EngineUnavailableError, RunNotFoundError, RunUnreadError

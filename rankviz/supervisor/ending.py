@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from rankviz.core.runs.events import DISK_FULL
-from rankviz.core.runs.limits import SHORTER
 from rankviz.core.runs.record import RunState
+from rankviz.core.runs.request import SHORTER
 from rankviz.engines import End, Engine, Live
 from rankviz.errors import EngineEndingError, EngineUnavailableError, RunUnreadError
 from rankviz.machine import disk

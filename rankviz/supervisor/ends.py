@@ -5,8 +5,7 @@ import logging
 import shutil
 from dataclasses import replace
 
-from rankviz.core.runs.attempts import RunRequeued
-from rankviz.core.runs.events import RunEvent, RunFailed
+from rankviz.core.runs.events import RunEvent, RunFailed, RunRequeued
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import RunNotFoundError, RunUnreadError
 from rankviz.machine import disk

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rankviz.core.runs.attempts import Attempt, AttemptPlaced
+from rankviz.core.runs.events import Attempt, AttemptPlaced
 from rankviz.core.runs.record import RunState
 from rankviz.engines import Engine, Job, Live
 from rankviz.errors import OF_NAMES, EngineEndingError, EngineUnavailableError, RunNotFoundError, RunUnreadError

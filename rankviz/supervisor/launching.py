@@ -6,7 +6,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 from rankviz.core.probe.record import ProbeRecord
-from rankviz.core.runs.attempts import Attempt, following
+from rankviz.core.runs.events import Attempt, following
 from rankviz.engines import End, Engine, Job
 from rankviz.errors import OF_NAMES, EngineError, UserError, quoted
 from rankviz.machine import disk

@@ -5,8 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from rankviz.core.probe.record import ProbeRecord
-from rankviz.core.runs.attempts import MAX_REASON_CHARACTERS, RunRequeued
-from rankviz.core.runs.events import RunCancelled, RunFailed
+from rankviz.core.runs.events import MAX_REASON_CHARACTERS, RunCancelled, RunFailed, RunRequeued
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.engines import End
 from rankviz.errors import RunUnreadError, shortened

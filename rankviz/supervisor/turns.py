@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from rankviz.core.probe.record import ProbeRecord
-from rankviz.core.runs.attempts import queued_at
+from rankviz.core.runs.events import queued_at
 from rankviz.core.runs.record import RunRecord, RunState
 
 Record = RunRecord | ProbeRecord

@@ -1,26 +1,265 @@
-"""A trained LoRA adapter in PEFT's layout: its pairs of A and B with their scale, and what else is in the file.
+"""A trained LoRA adapter in PEFT's layout: its configuration, its pairs of A and B with their scale, and their SVD."""
 
-Linear layers, GPT-2's Conv1D, convolutions, embeddings and fused experts (PEFT's target_parameters) are pairs. What is
-saved beside them (DoRA magnitudes, biases, modules_to_save) is carried along, and so is a pair whose layout is none of
-these, with a note that says so.
-"""
-
+import json
+import math
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
-from rankviz.core.checks import shown
-from rankviz.errors import BadAdapterError
-from rankviz.trained.config import MAX_CONFIG_BYTES, AdapterConfig, parse_config
-from rankviz.trained.files import CONFIG, MAX_BYTES, locate
-from rankviz.trained.svd import Pair
-from rankviz.trained.tensors import DTYPES, FLOATS, TensorFile
+from rankviz.core.bounds import MAX_TEXT, MODULE_NAME, UNPRINTABLE, shown
+from rankviz.errors import BadAdapterError, quoted
+from rankviz.trained.files import CONFIG, DTYPES, FLOATS, MAX_BYTES, TensorFile, locate
+from rankviz.trained.patterns import Patterns
+
+MAX_CONFIG_BYTES = 4_000_000
+MAX_R = 65_536
+MAX_ALPHA = 10**9
+MAX_NAMES = 10_000
+MAX_DEPTH = 20
+PEFT_DEFAULT = 8
+"""PEFT's r and lora_alpha where a config names none."""
+MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Values of init_lora_weights with which PEFT changes the base by a part of rank r when it loads the adapter."""
+OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_config", "arrow_config")
+"""Settings under which the update is not scale · B·A, or the factors are laid out in another way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """The rank that PEFT expects of each module, and the scale that it gives B·A."""
+
+    r: int
+    lora_alpha: float
+    use_rslora: bool
+    use_dora: bool
+    rank_pattern: Patterns
+    alpha_pattern: Patterns
+    target_parameters: tuple[str, ...]
+    raw: Mapping[str, Any]
+    """The whole file."""
+
+    @property
+    def base_model(self) -> str:
+        """The id or path of the base that it was trained on; "" where the file does not say."""
+        name = self.raw.get("base_model_name_or_path")
+        return name if isinstance(name, str) and len(name) <= MAX_TEXT and not UNPRINTABLE.search(name) else ""
+
+    def rank_of(self, module: str) -> int:
+        return self.rank_pattern.get(module, self.r)
+
+    def alpha_of(self, module: str) -> float:
+        return self.alpha_pattern.get(module, self.lora_alpha)
+
+    def scale_of(self, module: str) -> float:
+        return self.scale(self.alpha_of(module), self.rank_of(module))
+
+    def parameters_of(self, module: str) -> list[str]:
+        """The parameters of a module that target_parameters may mean, by their full names."""
+        keys = ((target, f"{module}.{target.rpartition('.')[2]}") for target in self.target_parameters)
+        return list(dict.fromkeys(key for target, key in keys if f".{key}".endswith(f".{target}")))
+
+    def scale(self, alpha: float, r: int) -> float:
+        """alpha / r, or alpha / √r with rsLoRA."""
+        return alpha / (math.sqrt(r) if self.use_rslora else r)
+
+    @property
+    def not_resizable(self) -> str:
+        """Why PEFT would load a resized adapter as another update; "" if it would not."""
+        init = self.raw.get("init_lora_weights")
+        if isinstance(init, str) and init.startswith(MOVES_THE_BASE):
+            return (
+                f"init_lora_weights is {shown(init)}, with which PEFT changes the base by a part of rank {self.r} when "
+                "it loads this adapter: first save it with path_initial_model_for_weight_conversion, then resize it."
+            )
+        return ""
+
+
+def parse_config(data: bytes, *, name: str = "adapter_config.json") -> AdapterConfig:
+    """An AdapterConfig from the file's bytes; BadAdapterError for anything but LoRA."""
+    if len(data) > MAX_CONFIG_BYTES:
+        raise BadAdapterError(
+            f"{name} has {len(data):,} bytes, more than an adapter_config.json can have: give the right file."
+        )
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadAdapterError(f"{name} is not JSON ({error}): give the adapter_config.json that PEFT saved.") from None
+    if not isinstance(raw, dict) or "peft_type" not in raw:
+        raise BadAdapterError(f"{name} has no peft_type: give the adapter_config.json that PEFT saved.")
+    if raw["peft_type"] != "LORA":
+        raise BadAdapterError(f"{name} has peft_type {shown(raw['peft_type'])}: RankViz reads LoRA adapters only.")
+    if _is_deep(raw):
+        raise BadAdapterError(f"{name} is nested deeper than PEFT nests it: give the file that PEFT saved.")
+    for setting in OWN_ARITHMETIC:
+        if raw.get(setting):
+            raise BadAdapterError(f"{name} sets {setting}: its update is not B·A alone, so its spectrum is not known.")
+    return AdapterConfig(
+        r=_whole(raw.get("r", PEFT_DEFAULT), "r", name),
+        lora_alpha=_number(raw.get("lora_alpha", PEFT_DEFAULT), "lora_alpha", name),
+        use_rslora=bool(raw.get("use_rslora")),
+        use_dora=bool(raw.get("use_dora")),
+        rank_pattern=_patterns(raw, "rank_pattern", name, _whole),
+        alpha_pattern=_patterns(raw, "alpha_pattern", name, _number),
+        target_parameters=_names(raw, "target_parameters", name),
+        raw=raw,
+    )
+
+
+def _is_deep(raw: Mapping[str, Any]) -> bool:
+    """Whether it cannot be written again as it was read."""
+    level: list[Any] = [raw]
+    for _ in range(MAX_DEPTH):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+    return bool(level)
+
+
+def _names(raw: Mapping[str, Any], field: str, name: str) -> tuple[str, ...]:
+    names = raw.get(field) or ()
+    if not isinstance(names, list | tuple) or len(names) > MAX_NAMES:
+        raise BadAdapterError(f"{name}: {field} must be a list of at most {MAX_NAMES:,} names.")
+    for each in names:
+        if not isinstance(each, str) or not MODULE_NAME.fullmatch(each):
+            raise BadAdapterError(f"{name}: {field} has {shown(each)}, which is not the name of a parameter.")
+    return tuple(names)
+
+
+def _patterns(raw: Mapping[str, Any], field: str, name: str, checked: Callable[[Any, str, str], Any]) -> Patterns:
+    patterns = raw.get(field) or {}
+    if not isinstance(patterns, dict):
+        raise BadAdapterError(f"{name} has a {field} that is not an object of patterns: give the file that PEFT saved.")
+    values = {key: checked(value, f"{field} of {quoted(key)}", name) for key, value in patterns.items()}
+    return Patterns(values)
+
+
+def _whole(value: Any, field: str, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_R:
+        raise BadAdapterError(f"{name}: {field} must be a whole number from 1 to {MAX_R:,} (got {shown(value)}).")
+    return value
+
+
+def _number(value: Any, field: str, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_ALPHA:
+        raise BadAdapterError(f"{name}: {field} must be a number of at most {MAX_ALPHA:,} (got {shown(value)}).")
+    return value
+
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""A (r × in) and B (out × r), as PEFT keeps them; fp32 or fp64."""
+Result = TypeVar("Result")
+
+NOTHING = 3e-8
+"""As a share of the norms of A and B together: smaller singular values are rounding errors of the factors."""
+MAX_THREADS = 8
+_LOCK = Lock()
+
+
+class Decomposition(NamedTuple):
+    """What truncation needs beside the pair itself."""
+
+    singular_values: np.ndarray
+    """r of them, falling."""
+    left: np.ndarray
+    """r × r: B @ left is U·Σ."""
+    right: np.ndarray
+    """r × r: A.T @ right is V. Where a singular value is 0, the columns here and in left are 0."""
+
+
+def singular_values(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
+    """The singular values of every B·A, falling, r of each; BadAdapterError names a module that diverged."""
+    return _of_each(pairs, lambda name: _singular_values(name, *pairs[name]))
+
+
+def decompose(pairs: Mapping[str, Pair]) -> dict[str, Decomposition]:
+    """The SVD of every B·A as r × r pieces, from which `truncate` makes any lower rank."""
+    return _of_each(pairs, lambda name: _decompose(name, *pairs[name]))
+
+
+def truncate(pair: Pair, decomposition: Decomposition, k: int) -> Pair:
+    """The best rank-k approximation of B·A as a pair of rank k, each factor with the square root of Σ.
+
+    A pair whose update is 0 keeps the first k rows of A and columns of B, so that it could still be trained.
+    """
+    a, b = pair
+    values = decomposition.singular_values[:k]
+    if not values.any():
+        return a[:k].copy(), b[:, :k].copy()
+    root = np.sqrt(values)
+    right, left = decomposition.right[:, :k] * root, decomposition.left[:, :k] * _inverse(root)
+    return right.T.astype(a.dtype) @ a, b @ left.astype(b.dtype)
+
+
+def truncate_all(
+    pairs: Mapping[str, Pair], decompositions: Mapping[str, Decomposition], ranks: int | Mapping[str, int]
+) -> dict[str, Pair]:
+    """Every pair truncated: to one rank, or each to its own. No rank may exceed the pair's."""
+    by_name = dict.fromkeys(pairs, ranks) if isinstance(ranks, int) else ranks
+    return _of_each(pairs, lambda name: truncate(pairs[name], decompositions[name], by_name[name]))
+
+
+def _singular_values(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    root, gram_b, nothing = _factored(name, a, b)
+    return _values(np.linalg.eigvalsh(root.T @ gram_b @ root), nothing)
+
+
+def _decompose(name: str, a: np.ndarray, b: np.ndarray) -> Decomposition:
+    root, gram_b, nothing = _factored(name, a, b)
+    squares, vectors = np.linalg.eigh(root.T @ gram_b @ root)
+    values = _values(squares, nothing)
+    left = root @ vectors[:, ::-1] * (values > 0)
+    return Decomposition(values, left, gram_b @ left * _inverse(values) ** 2)
+
+
+def _factored(name: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """L with L·Lᵀ = A·Aᵀ, Bᵀ·B, and the singular value below which there is only rounding."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    gram_a, gram_b = a @ a.T, b.T @ b
+    if not (np.isfinite(gram_a).all() and np.isfinite(gram_b).all()):
+        raise BadAdapterError(f"{name} holds values that are infinite or not a number: its training diverged.")
+    nothing = NOTHING * float(np.sqrt(np.linalg.norm(gram_a) * np.linalg.norm(gram_b)))
+    try:
+        return np.linalg.cholesky(gram_a), gram_b, nothing
+    except np.linalg.LinAlgError:  # A without full rank
+        squares, vectors = np.linalg.eigh(gram_a)
+        return vectors * np.sqrt(squares.clip(0.0)), gram_b, nothing
+
+
+def _values(rising_squares: np.ndarray, nothing: float) -> np.ndarray:
+    values = np.sqrt(rising_squares[::-1].clip(0.0))
+    return np.where(values > nothing, values, 0.0)
+
+
+def _inverse(values: np.ndarray) -> np.ndarray:
+    """1 / values, and 0 for 0."""
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
+
+
+def _of_each(names: Iterable[str], function: Callable[[str], Result]) -> dict[str, Result]:
+    """The function's result for each name, in threads: numpy releases the interpreter while it computes.
+
+    Each product runs on one thread of BLAS. The matrices are small, so BLAS's own threads cost more than they bring,
+    and ten to fifty times more where another program uses the other core. That limit holds for the whole process,
+    hence the lock.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with _LOCK, _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(min(cores, MAX_THREADS)) as pool:
+        return dict(pool.map(lambda name: (name, function(name)), names))
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
 
 FACTOR = re.compile(r"(?P<module>[\w.:/-]+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
 PREFIX = "base_model.model."

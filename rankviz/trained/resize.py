@@ -1,28 +1,29 @@
-"""An adapter truncated to lower ranks: what would come out, to the byte, and the new adapter itself.
-
-PEFT's scale of each module stays what it was, so the new factors' product is the truncated update: alpha goes down with
-r (with its square root under rsLoRA).
-"""
+"""The spectrum of an adapter on disk, and the adapter truncated to lower ranks, with its size to the byte."""
 
 import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import fsum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rankviz.core.spectrum.choices import Truncation, truncations
-from rankviz.core.spectrum.rank_pattern import Ranks, by_module, in_peft, wanted_ranks
-from rankviz.core.spectrum.spectrum import Spectrum
+from rankviz.core.spectrum import (
+    LayerSpectrum,
+    Ranks,
+    Spectrum,
+    Truncation,
+    by_module,
+    in_peft,
+    truncations,
+    wanted_ranks,
+)
 from rankviz.errors import BadAdapterError, InvalidSettingError
-from rankviz.trained.files import CONFIG, WEIGHTS, pack
-from rankviz.trained.read import Adapter, Module, Outline
-from rankviz.trained.svd import Pair, decompose, truncate_all
-from rankviz.trained.tensors import NAMES, NewTensor, encode, file_bytes, write
+from rankviz.trained.files import CONFIG, NAMES, WEIGHTS, NewTensor, encode, file_bytes, pack, write
+from rankviz.trained.read import Adapter, Module, Outline, Pair, decompose, singular_values, truncate_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,3 +169,90 @@ def _layout(adapter: Outline, wanted: Mapping[str, int], dtype: str | None) -> d
 
 def _parameters(module: Module, k: int) -> int:
     return k * module.experts * (module.in_features + module.out_features)
+
+
+def spectrum(adapter: Adapter) -> Spectrum:
+    """The singular values of every update, scale · B·A, as a Spectrum."""
+    values = singular_values(adapter.pairs)
+    return Spectrum(
+        name=adapter.name,
+        r=adapter.r,
+        layers=tuple(
+            LayerSpectrum(
+                name=name,
+                module=module.name,
+                r=module.r,
+                scale=module.scale,
+                singular_values=tuple((abs(module.scale) * values[name]).tolist()),
+            )
+            for module in adapter.modules
+            for name in module.pairs
+        ),
+        base_model=adapter.config.base_model,
+        lora_alpha=adapter.config.lora_alpha,
+        use_rslora=adapter.config.use_rslora,
+        dtype=adapter.dtype,
+        file_bytes=adapter.file.file_bytes,
+        notes=adapter.notes,
+        training_steps=adapter.steps,
+    )
+
+
+COMPUTED = "computed"
+CACHED = {Spectrum: ("kept", "weakest_by_rank"), LayerSpectrum: ("effective_rank", "needs")}
+"""Cached properties that take the time of all singular values: they travel along, so that a page need not compute
+them."""
+
+
+def outline_json(outline: Outline) -> dict[str, Any]:
+    return {
+        **_fields(outline),
+        "modules": [_fields(module) for module in outline.modules],
+        "left_alone": [_fields(module) for module in outline.left_alone],
+    }
+
+
+def outline_from(row: Mapping[str, Any]) -> Outline:
+    return Outline(
+        **{
+            **row,
+            "modules": tuple(Module(**module) for module in row["modules"]),
+            "left_alone": tuple(Module(**module) for module in row["left_alone"]),
+            "tensors": {name: (dtype, tuple(shape)) for name, (dtype, shape) in row["tensors"].items()},
+        }
+    )
+
+
+def spectrum_json(spectrum: Spectrum) -> dict[str, Any]:
+    layers = [_fields(layer) | {COMPUTED: _computed(layer)} for layer in spectrum.layers]
+    return {**_fields(spectrum), "layers": layers, COMPUTED: _computed(spectrum)}
+
+
+def spectrum_from(row: Mapping[str, Any]) -> Spectrum:
+    layers = tuple(
+        _with_computed(LayerSpectrum, {**layer, "singular_values": tuple(layer["singular_values"])})
+        for layer in row["layers"]
+    )
+    return _with_computed(Spectrum, {**row, "layers": layers, "notes": tuple(row["notes"])})
+
+
+def _computed(row: Spectrum | LayerSpectrum) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in CACHED[type(row)]}
+
+
+def _with_computed(kind: type, row: Mapping[str, Any]) -> Any:
+    made = kind(**{name: value for name, value in row.items() if name != COMPUTED})
+    vars(made).update(row[COMPUTED])  # where a cached property keeps its value
+    return made
+
+
+def plan_json(planned: ResizePlan) -> dict[str, Any]:
+    return {**_fields(planned), "ranks": planned.ranks._asdict()}
+
+
+def plan_from(row: Mapping[str, Any]) -> ResizePlan:
+    return ResizePlan(**{**row, "ranks": Ranks(**row["ranks"])})
+
+
+def _fields(row: Any) -> dict[str, Any]:
+    return {field.name: getattr(row, field.name) for field in fields(row)}

@@ -12,7 +12,7 @@ from rankviz import logs
 from rankviz.api import Api
 from rankviz.api.visitors.expiry import Expiry
 from rankviz.errors import UserError
-from rankviz.hub import cache
+from rankviz.hub import reach
 from rankviz.ui import network, zero_gpu
 from rankviz.ui.page import build_app
 from rankviz.ui.requests import heads, progress
@@ -31,7 +31,7 @@ def serve() -> None:
     api.workspace.temp.use_for_gradio(always=api.workspace.shared)
     if api.workspace.shared:
         keep_unreadable()
-        cache.use_own(api.workspace.home)
+        reach.use_own(api.workspace.home)
     options = launch_options(api)
     host, port = options["server_name"], options["server_port"]
     check_address(host, port)

@@ -4,13 +4,11 @@ A difference of two ranks is paired on examples within a seed; its interval cove
 between runs, over all pairs of ranks at once. Nothing here trains, stores or draws.
 """
 
-from rankviz.verdict.as_json import VerdictJSON, verdict_json
-from rankviz.verdict.borrowed import Borrowed, borrow, noise_of
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, judge
-from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of
+from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses, read_table
+from rankviz.verdict.power import Borrowed, borrow, noise_of
 from rankviz.verdict.summary import Answer, Shipped, shipped, summary
-from rankviz.verdict.table import read_losses, read_table
-from rankviz.verdict.words import headline, sentences
+from rankviz.verdict.words import VerdictJSON, headline, sentences, verdict_json
 
 __all__ = [
     "CANT_TELL",

@@ -9,9 +9,37 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from rankviz.core.runs.metric import LOSS, Metric
-from rankviz.verdict.choosing import Comparison, compare
-from rankviz.verdict.losses import Run, RunLosses
-from rankviz.verdict.tolerance import tolerance_in
+from rankviz.errors import InvalidSettingError
+from rankviz.verdict.losses import Comparison, Run, RunLosses, compare
+
+
+def tolerance_in(metric: Metric, tolerance: float | str, *, best: float, base: float | None) -> float:
+    """0.02 or "0.02" is nats or points; "2%" is a share of the gain, base - best: losses, or errors in points."""
+    text = str(tolerance).strip()
+    share = text.endswith("%")
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise InvalidSettingError(
+            f"The tolerance must be in {metric.units}, such as {metric.tolerance:g}, or a share of the gain, such as "
+            f"2% (got {text!r})."
+        )
+    if not share:
+        return value
+    if base is None:
+        raise InvalidSettingError(
+            f"A tolerance as a share of the gain needs the {metric.noun} of the base: give it, or give the tolerance "
+            f"in {metric.units}."
+        )
+    if not base > best:
+        shown = f"{base:.4f} nats" if not metric.higher_is_better else metric.text(metric.turned(base))
+        raise InvalidSettingError(
+            f"No rank is better than the base ({shown}), so there is no gain: give the tolerance in {metric.units}."
+        )
+    return value / 100 * (base - best)
+
 
 if TYPE_CHECKING:
     from rankviz.verdict.noise import LossFit

@@ -1,48 +1,191 @@
-"""The noise of a sweep, and the interval of each difference between two ranks.
-
-The model of one loss: rank + example + seed + rank by example + rank by seed + rest, where rank by seed is the noise
-between runs that remains when two runs share a seed (another initialisation), and rank by example is that one rank
-suits other examples than the next. Examples and seeds stand for more of their kind. For two ranks this is the usual
-analysis of n seeds crossed with m examples: the mean of the paired differences has variance
-(MS_seed + MS_example - MS_rest) / (n m).
-
-- The seeds' part is pooled over all ranks, since three seeds say little about one pair: the residual of ranks + seeds,
-  fitted to the runs' means by least squares, so that runs may be missing. Freedom (k - 1)(n - 1).
-- The examples' part is each pair's own; a negative one is 0.
-- The interval is ± sqrt(q_s² V_seed + q_e² V_example), each part with the quantile of its own degrees of freedom
-  (Banerjee 1961), which holds its level where Satterthwaite's degrees of freedom do not.
-- q is Tukey's studentized range over sqrt(2), so that all pairs hold together at 95 %; of two ranks it is Student's t.
-- Pairing costs degrees of freedom. Where fewer than FEW_FREEDOM remain, half the risk goes to a second interval from
-  the spread within each rank, seeds not paired (freedom k(n - 1)), and the narrower of the two counts.
-
-Counted values, an example right or wrong, may agree in all runs by chance, which says nothing of the next run. So the
-noise between runs is there at least what so many examples leave of the rest (MS_rest / 2m): binomial noise, with what
-is common to an example taken out. That too is 0 where no answer differs, though the next example may. So two floors:
-
-- MS_rest / 2 is at least unit² / 4(m + 1), as if half an example of m had differed (Jeffreys). unit: the largest
-  difference seen in any example, 100 points where there was none.
-- Where fewer than FEW_DIFFER of m examples have another difference than most between two ranks, the interval is at
-  least ± unit · (1 - α^(1/m)): a share of examples above that would have shown itself with probability 1 - α. For a
-  95 % interval of one pair that is the rule of three, 3 / m; α is shared by all pairs.
-
-In simulation all intervals of a sweep hold together in 93 to 98 of 100 sweeps. Assumed: noise between runs is as large
-at every rank. Where it is three times as large at one of five, equal ranks are called different in 8 % of sweeps.
-tests/verdict/test_planted.py simulates; tests/verdict/test_judge.py works a small table by hand.
-"""
+"""The noise of a sweep, the interval of each difference between two ranks, and the distributions these need."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from itertools import combinations
-from statistics import fmean
+from statistics import NormalDist, fmean
 from typing import NamedTuple
 
 import numpy as np
 
-from rankviz.verdict.choosing import Comparison
-from rankviz.verdict.distributions import studentized_range_quantile
-from rankviz.verdict.effects import Effects, effects_of
+from rankviz.verdict.losses import Comparison
+
+PIECES, NODES = 16, 60
+"""Of Gauss and Legendre's rule: pieces of an interval, and nodes in each. The integrands are smooth, and so many give
+nine digits."""
+DEGREE = 120
+"""Of the polynomial for R_k."""
+NEGLIGIBLE = 32.0
+"""e^-32: the density is cut where it has fallen by this much from its peak."""
+REACH = 9.0
+"""Standard deviations of a normal beyond which nothing is left."""
+DIGITS = 1e-12
+"""Relative width at which a quantile is found."""
+
+normal_cdf = NormalDist().cdf
+
+
+def studentized_range_quantile(p: float, k: int, freedom: float) -> float:
+    """q with P(Q < q) = p, Q the range of k equal means over their estimated standard deviation."""
+    u, weights = _sd_rule(freedom)
+    return _solve(lambda q: float(weights @ _range_cdf(k, q * np.exp(u))), p)
+
+
+def noncentral_t_cdf(t: float, freedom: float, shift: float) -> float:
+    """P(T < t), T with this noncentrality."""
+    u, weights = _sd_rule(freedom)
+    return float(weights @ _phi(t * np.exp(u) - shift))
+
+
+def student_t_quantile(p: float, freedom: float) -> float:
+    """t with P(T < t) = p, p at least 1/2."""
+    return studentized_range_quantile(2 * p - 1, 2, freedom) / math.sqrt(2)
+
+
+def chi_squared_quantile(p: float, freedom: float) -> float:
+    """x with P(X < x) = p."""
+
+    def cdf(s: float) -> float:
+        _, weights = _sd_rule(freedom, math.log(s))
+        return float(weights.sum())
+
+    return freedom * _solve(cdf, p) ** 2
+
+
+def expected_maximum(n: int) -> float:
+    """E max of n standard normals, ∫ z n φ(z) Φ(z)^(n-1) dz."""
+    z, weights = _legendre(-REACH, REACH)
+    return float(weights @ (z * n * _density(z) * _phi(z) ** (n - 1)))
+
+
+def _solve(cdf: Callable[[float], float], p: float) -> float:
+    """Where a rising function of a positive number reaches p, by halving the logarithm's interval."""
+    low, high = 1e-12, 1.0
+    while cdf(high) < p:
+        low, high = high, 4 * high
+    while high / low - 1 > DIGITS:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if cdf(middle) < p else (low, middle)
+    return math.sqrt(low * high)
+
+
+@lru_cache(maxsize=64)
+def _sd_rule(freedom: float, upto: float = math.inf) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes u and weights of ∫ g(u) ... du, up to this u."""
+    v = freedom
+
+    def fall(u: float) -> float:
+        """By how many powers of e the density lies below its peak, at u = 0."""
+        return v * (math.exp(2 * u) - 1) / 2 - v * u
+
+    low, high = -1.0, 1.0
+    while fall(low) < NEGLIGIBLE:
+        low *= 2
+    while fall(high) < NEGLIGIBLE:
+        high *= 2
+    low, high = _edge(fall, low), min(_edge(fall, high), upto)
+    if high <= low:
+        return np.zeros(1), np.zeros(1)
+    u, weights = _legendre(low, high)
+    constant = math.log(2) + v / 2 * math.log(v / 2) - math.lgamma(v / 2)
+    return u, weights * np.exp(constant + v * u - v * np.exp(2 * u) / 2)
+
+
+def _edge(fall: Callable[[float], float], outside: float) -> float:
+    """Where the density has become negligible, between 0 and a point outside."""
+    inside = 0.0
+    for _ in range(40):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if fall(middle) < NEGLIGIBLE else (inside, middle)
+    return outside
+
+
+def _range_cdf(k: int, w: np.ndarray) -> np.ndarray:
+    """R_k at many widths, from a polynomial that is made once per k."""
+    if k == 2:
+        return 2 * _phi(w / math.sqrt(2)) - 1
+    widest = 2 * REACH
+    inside = np.minimum(w, widest)
+    return np.where(w < widest, np.polynomial.chebyshev.chebval(2 * inside / widest - 1, _range_polynomial(k)), 1.0)
+
+
+@lru_cache(maxsize=32)
+def _range_polynomial(k: int) -> np.ndarray:
+    z, weights = _legendre(-REACH, REACH)
+    below = _phi(z)
+
+    def values(x: np.ndarray) -> np.ndarray:
+        w = (x + 1) * REACH
+        between = below - _phi(z - w[:, None])
+        return k * (between ** (k - 1)) @ (weights * _density(z))
+
+    return np.polynomial.chebyshev.chebinterpolate(values, DEGREE)
+
+
+@lru_cache(maxsize=1)
+def _unit_rule() -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(NODES)
+
+
+def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    x, weights = _unit_rule()
+    half = (high - low) / 2 / PIECES
+    starts = low + 2 * half * np.arange(PIECES)[:, None]
+    return (starts + half * (x + 1)).ravel(), np.tile(half * weights, PIECES)
+
+
+def _density(z: np.ndarray) -> np.ndarray:
+    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def _phi(z: np.ndarray) -> np.ndarray:
+    """The normal's cumulative distribution."""
+    scaled = -z / math.sqrt(2)
+    return np.fromiter(map(math.erfc, scaled.flat), dtype=float, count=scaled.size).reshape(scaled.shape) / 2
+
+
+NOTHING = 1e-9
+"""Of the runs of a seed: an eigenvalue that is 0 but for the last digits."""
+
+
+class Effects(NamedTuple):
+    """Ranks + seeds, fitted to the means of runs by least squares."""
+
+    ranks: np.ndarray
+    seeds: np.ndarray
+    residual: float
+    """Sum of squares."""
+    freedom: int
+    weights: Sequence[Sequence[float]]
+    """Variance of the difference of two ranks over that of one run; of ranks that no seeds lead to one another, of no
+    use."""
+
+
+def effects_of(compared: Comparison) -> Effects:
+    """The ranks are taken out of the normal equations, which leaves one for each seed, however many ranks there are."""
+    cells = [[(r, seed) for seed in compared.seeds] for r in compared.ranks]
+    ran = np.array([[float(cell in compared.means) for cell in row] for row in cells])
+    means = np.array([[compared.means.get(cell, 0.0) for cell in row] for row in cells])
+    runs = ran.sum(axis=1, keepdims=True)
+    shares, of_ranks = ran / runs, means.sum(axis=1, keepdims=True) / runs
+    values, vectors = np.linalg.eigh(np.diag(ran.sum(axis=0)) - ran.T @ shares)
+    kept = values > NOTHING * ran.sum(axis=0).max()
+    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
+    seeds = inverse @ (means - of_ranks * ran).sum(axis=0)
+    ranks = of_ranks.ravel() - shares @ seeds
+    residual = (means - ranks[:, None] - seeds) * ran
+    covariance = np.diag(1 / runs.ravel()) + shares @ inverse @ shares.T
+    of_each = np.diag(covariance)
+    return Effects(
+        ranks=ranks,
+        seeds=seeds,
+        residual=float((residual**2).sum()),
+        freedom=len(compared.losses) - len(ranks) - int(kept.sum()),
+        weights=(of_each[:, None] + of_each - 2 * covariance).tolist(),
+    )
+
 
 CONFIDENCE = 0.95
 FEW_FREEDOM = 4

@@ -9,7 +9,7 @@ from rankviz.core.forecast.decision import Decision, FinishedAdapter
 from rankviz.core.forecast.looks import RateLook, ScoreLook
 from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.metric import LOSS
-from rankviz.core.spectrum.spectrum import FEW_STEPS
+from rankviz.core.spectrum import FEW_STEPS
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, RankLoss, Verdict
 from rankviz.verdict.noise import CONFIDENCE
 from rankviz.verdict.words import ENOUGH_SEEDS, names

@@ -6,7 +6,7 @@ import sys
 from rankviz import logs
 
 COMMANDS = {
-    "introspect": "introspect.main",
+    "introspect": "introspect.layers",
     "finetune": "finetune.main",
     "probe": "probe.main",
     "probe_depth": "probe.depth",

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from rankviz import units
-from rankviz.core.runs.stages import DOWNLOADING, LOADING
+from rankviz.core.runs.events import DOWNLOADING, LOADING
 from rankviz.errors import LimitError
-from rankviz.folder_sizes import bytes_on_disk
+from rankviz.paths import bytes_on_disk
 from rankviz.worker.stages import Stages
 
 LEAST_BYTES = 5 * 10**6

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import Checkpointing, TrainingSetup
-from rankviz.core.cost.unsloth import compute_dtype
+from rankviz.core.cost.stack import compute_dtype
 from rankviz.errors import InvalidSettingError
 from rankviz.worker import device
 

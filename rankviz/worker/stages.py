@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rankviz.core.runs.events import RunEvent, StageProgressed, StageReached
-from rankviz.core.runs.stages import MODULES
+from rankviz.core.runs.events import MODULES, RunEvent, StageProgressed, StageReached
 
 EVERY_SECONDS = 1.0
 TRANSFORMERS_MODULES = 3_700

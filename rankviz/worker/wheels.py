@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 from rankviz.errors import UserError
-from rankviz.folder_sizes import written_by_file
+from rankviz.paths import written_by_file
 from rankviz.worker.stages import Progress, silent
 
 POLL_SECONDS = 0.2

@@ -8,8 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
 from rankviz.api.visitors import private
-from rankviz.core.runs.attempts import AttemptPlaced
-from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageReached
+from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Nodes
 from rankviz.engines.ray.engine import NO_ADDRESS, NOT_INSTALLED

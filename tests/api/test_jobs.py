@@ -13,8 +13,7 @@ from rankviz.api import Api
 from rankviz.api.jobs import ENDS_EARLY, LOG_IN, SET_TOKEN, STILL_COSTS
 from rankviz.api.runs.spending import Spent
 from rankviz.cli.runs.watch import standing
-from rankviz.core.runs.attempts import AttemptPlaced
-from rankviz.core.runs.events import RunCancelled, RunStarted
+from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunStarted
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
 from rankviz.store.destination import Destination, read_destination

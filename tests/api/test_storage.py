@@ -14,8 +14,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
-from rankviz.core.runs.events import RunStarted, StageReached
-from rankviz.core.runs.stages import SAVING
+from rankviz.core.runs.events import SAVING, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError, StorageError
 from rankviz.machine import disk
 from rankviz.trained import files

@@ -19,14 +19,12 @@ from rankviz.api.json.runs import run_json
 from rankviz.api.json.verdicts import verdict_json
 from rankviz.api.runs.summary import RunSummary
 from rankviz.api.runs.verdicts import SweepVerdict
-from rankviz.core.accuracy.report import AccuracyReport
-from rankviz.core.accuracy.similar import SimilarRows
+from rankviz.core.accuracy.report import AccuracyReport, SimilarRows
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question
 from rankviz.core.fit.decide import FitAnswer
 from rankviz.core.runs.estimate import RunEstimate
-from rankviz.core.runs.fast_curve import FastCurve
-from rankviz.core.runs.fidelity import Fidelity
+from rankviz.core.runs.fast_curve import FastCurve, Fidelity
 from rankviz.verdict import Verdict
 
 QUESTION = Question(model_id="Qwen/Qwen2.5-1.5B", ranks=(4, 8, 16), gpu="l4")

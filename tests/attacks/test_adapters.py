@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rankviz.folder_sizes import bytes_in
+from rankviz.paths import bytes_in
 from tests.attacks.payloads import adapter_zip, run_files, runs_zip, zip_of
 from tests.attacks.test_imports import imported
 from tests.support.models.saved_adapters import CONFIG, two_blocks

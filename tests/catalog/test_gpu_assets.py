@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from rankviz.catalog.hardware import find_gpu, gpu_of_device, gpus_of_model, load_assumptions, load_gpus
-from rankviz.catalog.hardware_schema import check
+from rankviz.catalog.schema import check_hardware
 from rankviz.errors import AssetError, UnknownGpuError
 from tests.support.runs.toy import ASSETS
 
@@ -14,7 +14,7 @@ GPUS = load_gpus(ASSETS)
 
 
 def test_the_shipped_files_keep_their_schema():
-    check(ASSETS)
+    check_hardware(ASSETS)
 
 
 def test_twenty_cards_arrive_each_with_source_and_day():
@@ -206,7 +206,7 @@ def broken(tmp_path, file, change):
 )
 def test_a_broken_row_names_file_row_field_and_remedy(tmp_path, file, change, sentence):
     with pytest.raises(AssetError) as error:
-        check(broken(tmp_path, file, change))
+        check_hardware(broken(tmp_path, file, change))
 
     assert str(error.value).startswith(sentence)
 
@@ -216,10 +216,10 @@ def test_reading_a_broken_file_is_an_asset_error_too(tmp_path):
         load_gpus(broken(tmp_path, "gpus.json", lambda rows: rows[0].pop("name")))
     (tmp_path / "gpus.json").write_text("{")
     with pytest.raises(AssetError, match="repair or restore it"):
-        check(tmp_path)
+        check_hardware(tmp_path)
     (tmp_path / "gpus.json").unlink()
     with pytest.raises(AssetError, match="no such file"):
-        check(tmp_path)
+        check_hardware(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.catalog.measurements_schema import check_measurements
+from rankviz.catalog.schema import check_measurements
 from rankviz.errors import AssetError
 
 ASSETS = Path(__file__).parents[2] / "assets"

@@ -45,7 +45,7 @@ def test_the_assets_are_what_the_configs_make_of_them(tmp_path):
     ),
 )
 def test_the_activations_are_what_the_classes_hold(file):
-    from rankviz.worker.introspect.main import introspect
+    from rankviz.worker.introspect.layers import introspect
 
     shipped = json.loads((ASSETS / "models" / file).read_text())
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.catalog.model_schema import check_models
 from rankviz.catalog.models import close_names, find_model, full_name, load_index, load_model
-from rankviz.core.model.json import decode_blocks, encode_blocks
+from rankviz.catalog.schema import check_models
+from rankviz.core.model.spec import decode_blocks, encode_blocks
 from rankviz.errors import AssetError, UnknownModelError
 
 ASSETS = Path(__file__).parents[2] / "assets"

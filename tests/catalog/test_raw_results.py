@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog.raw_results import as_table, read_table
+from rankviz.catalog.own_studies import as_table, read_table
 from rankviz.core.cost.question import Question
 from rankviz.errors import BadDataError
 from tests.cli.command import rankviz

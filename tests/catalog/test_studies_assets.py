@@ -8,8 +8,8 @@ import pytest
 
 from rankviz.api import ASSETS, Api
 from rankviz.catalog.models import load_model
+from rankviz.catalog.schema import check_studies
 from rankviz.catalog.studies import load_evidence, read_learning_rates
-from rankviz.catalog.studies_schema import check
 from rankviz.core.advice.use_case import NAMES
 from rankviz.core.studies.findings import kept_by_rank, short_of_full
 from rankviz.core.studies.lines import LOSSES
@@ -26,7 +26,7 @@ def copied(tmp_path):
 
 
 def test_all_rows_are_as_the_schema_wants_them():
-    check(ASSETS)
+    check_studies(ASSETS)
 
 
 def rows_in_the_files():
@@ -168,7 +168,7 @@ def test_a_broken_row_is_named_with_file_row_field_and_remedy(copied, file, old,
     broken(copied, file, old, new)
 
     with pytest.raises(AssetError) as raised:
-        check(copied)
+        check_studies(copied)
 
     assert str(raised.value).startswith(file)
     assert sentence in str(raised.value)
@@ -180,4 +180,4 @@ def test_a_point_of_no_study_and_a_study_without_points_are_named(copied):
     (copied / "evidence" / "studies.json").write_text(json.dumps(studies))
 
     with pytest.raises(AssetError, match=f"row 2, study_id: no '{gone['study_id']}' in studies.json; add it"):
-        check(copied)
+        check_studies(copied)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.core.runs.attempts import Attempt, AttemptPlaced
-from rankviz.core.runs.events import AdapterCut, AdapterSaved
+from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt, AttemptPlaced
 from rankviz.engines import Job
 from rankviz.engines.bundle import arguments, collect, folder_of, journal, pack, read_job, since
 from rankviz.engines.listing import folders_in
@@ -103,7 +102,7 @@ def test_the_true_worker_admits_a_packed_request(store, tmp_path, data):
     packed(store, [run_id], tmp_path / "sent")
     admits = (
         "import os, sys; from pathlib import Path; from rankviz.store import RunStore\n"
-        "from rankviz.worker.gate import admit\n"
+        "from rankviz.worker.journal import admit\n"
         "store = RunStore(Path(sys.argv[1])); os.chdir(store.home)\n"
         "print(Path(admit(store, store.get(sys.argv[2]).request)[1].text).read_text(), end='')"
     )

@@ -2,7 +2,7 @@
 
 import tracemalloc
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.engines import Job
 from rankviz.engines.bundle import pack
 from rankviz.store import RunStore

@@ -13,8 +13,8 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_VERSION
 from rankviz.errors import InvalidSettingError
 from rankviz.export import FORMATS, LEARNING_RATE
-from rankviz.export.code.script import header
-from rankviz.export.lora_config import adapter_config
+from rankviz.export.formats import adapter_config
+from rankviz.export.script import header
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.runs import questions
 

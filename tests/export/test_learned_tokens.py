@@ -1,13 +1,13 @@
 """What is learned of a chat with the chat templates of real models, as TRL ships them, and with one that writes no end.
 
-Runs and exported scripts tokenize by the same functions, rankviz.dataset.tokens.
+Runs and exported scripts tokenize by the same functions, rankviz.dataset.rows.
 """
 
 from pathlib import Path
 
 import pytest
 
-from rankviz.dataset.tokens import answers_in, with_ends
+from rankviz.dataset.rows import answers_in, with_ends
 from tests.support.models.tiny_llama import CHAT_TEMPLATE, MARK, save_tokenizer
 
 pytestmark = pytest.mark.torch  # templates and tokenizers are there with the trainer

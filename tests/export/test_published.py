@@ -7,7 +7,7 @@ import yaml
 
 from rankviz.catalog.models import load_model
 from rankviz.export import write
-from rankviz.export.published import published
+from rankviz.export.recipe import published
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
 
@@ -136,7 +136,7 @@ def test_transformers_loads_a_small_one_as_the_script_does_in_16_bit(tmp_path, m
     import torch
     import transformers
 
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.introspect.layers import layers_of
 
     make(tmp_path)
     model = layers_of(json.loads((tmp_path / "config.json").read_text(encoding="utf-8")))

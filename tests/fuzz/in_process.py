@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.api import Workspace
-from rankviz.child import Ended
-from rankviz.children import REQUEST, Children, answer
+from rankviz.children import REQUEST, Children, Ended, answer
 from rankviz.errors import RankVizError
 from rankviz.worker.__main__ import main
 

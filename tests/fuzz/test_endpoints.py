@@ -14,11 +14,11 @@ from rankviz.api import Api
 from rankviz.core.advice.use_case import USE_CASES
 from rankviz.core.cost.setup import PRECISIONS
 from rankviz.core.lora.config import PRESETS, UNSLOTH_CLASSES
-from rankviz.core.runs.attempts import HF_JOBS, LOCAL, RAY, SLURM
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.core.runs.metric import METRICS
 from rankviz.core.runs.request import MODE_RANKS, SHORT_TRAINING, SweepRequest
 from rankviz.export.formats import FORMATS
-from rankviz.export.ways import FRAMEWORKS
+from rankviz.export.recipe import FRAMEWORKS
 from rankviz.ui.endpoints import publish
 from rankviz.ui.explore.answer import answer
 from rankviz.ui.parts.question import DEFAULTS

@@ -8,15 +8,15 @@ import shutil
 import numpy as np
 from safetensors.numpy import save
 
-from rankviz.catalog.configs import load_config
+from rankviz.catalog.models import load_config
 from rankviz.core.model.config_check import parse_config
 from rankviz.errors import UserError
-from rankviz.hub.local import stored_parameters
 from rankviz.hub.reach import has_weights
+from rankviz.hub.remote import stored_parameters
 from rankviz.paths import ASSETS
-from rankviz.trained.config import parse_config as parse_adapter_config
+from rankviz.trained.read import parse_config as parse_adapter_config
 from rankviz.trained.read import read_adapter
-from rankviz.trained.spectrum import spectrum
+from rankviz.trained.resize import spectrum
 from tests.fuzz import mutate
 from tests.support.web.played_hub import COMMIT
 

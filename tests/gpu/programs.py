@@ -19,7 +19,7 @@ def plain_loss(home: Path, precision: str, adapter: str = "") -> dict[str, Any]:
     from rankviz.core.runs.request import SweepRequest
     from rankviz.worker.finetune.base import embedded_folder
     from rankviz.worker.finetune.data import SweepData
-    from rankviz.worker.finetune.evaluation import evaluate
+    from rankviz.worker.finetune.measure import evaluate
 
     folder, cuda = embedded_folder(home), torch.cuda.is_available()
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
@@ -54,13 +54,12 @@ def checkpointing(home: Path, precision: str, max_length: str) -> dict[str, Any]
     # isort: split
     import torch.utils.checkpoint
 
-    from rankviz.core.cost.adapter import plan_on
     from rankviz.core.cost.device import Device
+    from rankviz.core.cost.question import plan_on
     from rankviz.worker import device
-    from rankviz.worker.finetune.attach import attach
     from rankviz.worker.finetune.base import Base, embedded_folder
-    from rankviz.worker.finetune.load import load_base
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.finetune.load import attach, load_base
+    from rankviz.worker.introspect.layers import layers_of
     from rankviz.worker.settings import settle
     from tests.support.runs import questions
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.hub.local import model_from_path
+from rankviz.hub.remote import model_from_path
 from tests.hub.layouts import config_file
 
 

@@ -11,8 +11,7 @@ from threading import Event
 
 import pytest
 
-from rankviz.child import ASKING
-from rankviz.children import Bounds, Children
+from rankviz.children import ASKING, Bounds, Children
 from rankviz.errors import (
     BadAdapterError,
     BusyError,

@@ -18,8 +18,7 @@ from rankviz.errors import (
     UnknownModelError,
 )
 from rankviz.hub import find_model
-from rankviz.hub.local import stored_parameters
-from rankviz.hub.remote import fetch_config, model_from_hub
+from rankviz.hub.remote import fetch_config, model_from_hub, stored_parameters
 from rankviz.visitor import Visitor, acting_as
 from tests.support.runs.toy import TOY
 

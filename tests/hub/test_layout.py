@@ -10,7 +10,7 @@ from rankviz.errors import (
     BadConfigError,
     WorkerError,
 )
-from rankviz.hub.introspection import TIMES, introspect_config, usual_seconds
+from rankviz.hub.remote import TIMES, introspect_config, usual_seconds
 from rankviz.units import GIB
 from tests.hub.layouts import LLAMA, answering, config_file
 from tests.support.runs.toy import TOY
@@ -132,7 +132,7 @@ def test_a_config_is_laid_out_by_the_real_worker(laid_out):
     ),
 )
 def test_a_config_that_transformers_cannot_build_is_one_sentence(config, sentence):
-    from rankviz.worker.introspect.main import introspect
+    from rankviz.worker.introspect.layers import introspect
 
     with pytest.raises(BadConfigError) as caught:
         introspect(config)

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from rankviz.machine import trial
+from rankviz.machine import software
 from tests.support.processes.workers import wait_for
 
 
 def run(program: str, timeout_s: float = 600.0):
-    return trial.run(command=(sys.executable, "-c", f"import json, os, time\n{program}"), timeout_s=timeout_s)
+    return software.run(command=(sys.executable, "-c", f"import json, os, time\n{program}"), timeout_s=timeout_s)
 
 
 SAY = "say = lambda **message: print(json.dumps(message), flush=True)\n"
@@ -60,7 +60,7 @@ def test_a_program_that_is_not_there_is_told_too():
 
 @pytest.mark.torch
 def test_on_this_machine_the_true_trial_imports_what_training_uses():
-    steps = {step.name: step for step in trial.run()}
+    steps = {step.name: step for step in software.run()}
 
     assert {"importing torch", "importing Unsloth"} <= set(steps)
     assert all(step.ok for step in steps.values()), steps

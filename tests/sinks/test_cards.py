@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 from markdown_it import MarkdownIt
 
-from rankviz.core.runs.environment import Environment
-from rankviz.sinks.cards import dataset_card, model_card
-from rankviz.sinks.facts import RunFacts, SweepFacts
+from rankviz.core.runs.events import Environment
+from rankviz.sinks.cards import RunFacts, SweepFacts, dataset_card, model_card
 from tests.support.runs.finished_runs import plain_sweep
 
 MARKS = (

@@ -12,12 +12,11 @@ import yaml
 from rankviz import installed
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
-from rankviz.core.runs.timing.spent import DeviceTime, Rent
+from rankviz.core.runs.run_time import DeviceTime, Rent
 from rankviz.errors import BadAdapterError, InvalidSettingError
-from rankviz.sinks import dataset
-from rankviz.sinks.adapter import CONFIG, WEIGHTS, public_config, write_adapter
-from rankviz.sinks.dataset import write_dataset
-from rankviz.sinks.facts import RunFacts, SweepFacts, hub_base, public_environment, public_request, without_paths
+from rankviz.sinks import files
+from rankviz.sinks.cards import RunFacts, SweepFacts, hub_base, public_environment, public_request, without_paths
+from rankviz.sinks.files import CONFIG, WEIGHTS, public_config, write_adapter, write_dataset
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import correct, plain_sweep
@@ -96,9 +95,9 @@ def test_the_steps_and_examples_of_one_run_at_a_time_are_in_memory(tmp_path, mon
     assert peak < 2 * ROW_BYTES * EXAMPLES
     read = {"parquet": pd.read_parquet, "csv": pd.read_csv}[kind]
     table = read(tmp_path / f"held_out_losses.{kind}")
-    assert [*dataset.HELD_OUT_COLUMNS] == list(table)
+    assert [*files.HELD_OUT_COLUMNS] == list(table)
     assert (10 * EXAMPLES, 15.0 * EXAMPLES) == (len(table), table["loss"].sum())
-    assert [*dataset.STEP_COLUMNS] == list(read(tmp_path / f"losses_by_step.{kind}"))
+    assert [*files.STEP_COLUMNS] == list(read(tmp_path / f"losses_by_step.{kind}"))
 
 
 def test_what_is_not_known_of_any_example_is_an_empty_column_of_its_kind(tmp_path):

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.timing.spent import DeviceTime, Rent
+from rankviz.core.runs.run_time import DeviceTime, Rent
 from rankviz.errors import PublishError
 from rankviz.sinks import TRACKIO, Destination
-from rankviz.sinks.facts import RunFacts, SweepFacts
+from rankviz.sinks.cards import RunFacts, SweepFacts
 from rankviz.sinks.trackio import config, points, send
 from tests.support.engines.hub_stand_in import hub_stand_in
 from tests.support.runs.finished_runs import plain_sweep

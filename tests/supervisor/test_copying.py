@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from rankviz.core.runs.attempts import Attempt, RunRequeued
-from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, StepLogged
+from rankviz.core.runs.events import Attempt, RunCancelled, RunCompleted, RunFailed, RunRequeued, StepLogged
 from rankviz.engines import Engine, Job, Live
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.store import RunStore

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.attempts import RunRequeued
+from rankviz.core.runs.events import RunRequeued
 from rankviz.errors import EngineUnavailableError, WorkerError
 from rankviz.store import RunStore
 from rankviz.store.destination import Destination

@@ -6,8 +6,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from rankviz.core.runs.attempts import RunRequeued
-from rankviz.core.runs.events import RunCancelled, RunStarted
+from rankviz.core.runs.events import RunCancelled, RunRequeued, RunStarted
 from rankviz.engines.local import Local
 from rankviz.engines.process import yield_file
 from rankviz.store import RunStore, import_runs

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from rankviz.core.spectrum.rank_pattern import patterns as written_by_rankviz
+from rankviz.core.spectrum import patterns as written_by_rankviz
 from rankviz.errors import BadAdapterError
-from rankviz.trained.config import parse_config
 from rankviz.trained.patterns import Patterns
+from rankviz.trained.read import parse_config
 
 NAMES = [
     f"{top}.layers.{block}.{part}"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rankviz.errors import BadAdapterError
+from rankviz.trained.files import encode
 from rankviz.trained.read import read_adapter
-from rankviz.trained.spectrum import spectrum
-from rankviz.trained.tensors import encode
+from rankviz.trained.resize import spectrum
 from tests.support.models.saved_adapters import CONFIG, Q, factors, save, two_blocks
 from tests.trained.packed import WEIGHTS, remapped, zip_of
 

@@ -7,8 +7,7 @@ import pytest
 
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import plan, resize, zipped
-from rankviz.trained.spectrum import spectrum
+from rankviz.trained.resize import plan, resize, spectrum, zipped
 from tests.support.models.saved_adapters import CONFIG, factors, save, two_blocks
 
 WEIGHTS = "adapter_model.safetensors"

@@ -8,8 +8,7 @@ import json
 import pytest
 
 from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import plan, resize
-from rankviz.trained.spectrum import spectrum
+from rankviz.trained.resize import plan, resize, spectrum
 
 pytestmark = pytest.mark.torch
 

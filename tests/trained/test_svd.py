@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rankviz.errors import BadAdapterError
-from rankviz.trained.svd import decompose, singular_values, truncate, truncate_all
+from rankviz.trained.read import decompose, singular_values, truncate, truncate_all
 
 
 def pair(out_features: int, r: int, in_features: int, *, seed: int = 0, decay: float = 0.8) -> tuple:

@@ -3,9 +3,15 @@
 import json
 
 from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import planned_truncations
-from rankviz.trained.spectrum import spectrum
-from rankviz.trained.transfer import CACHED, plan_from, plan_json, spectrum_from, spectrum_json
+from rankviz.trained.resize import (
+    CACHED,
+    plan_from,
+    plan_json,
+    planned_truncations,
+    spectrum,
+    spectrum_from,
+    spectrum_json,
+)
 from tests.support.models.saved_adapters import two_blocks
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rankviz.verdict import CANT_TELL, EQUAL, borrow, judge, noise_of, power, sentences
-from rankviz.verdict.choosing import compare
+from rankviz.verdict.losses import compare
 from rankviz.verdict.noise import PairNoise, RunNoise, fit
 from rankviz.verdict.power import SEEDS, chance_to_tell, needed
 from tests.support.runs.verdict_tables import planted, run, table

@@ -11,7 +11,7 @@ from scipy.stats import studentized_range
 
 from rankviz.api import Api
 from rankviz.api.json.verdicts import verdict_json
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.ui.train.examples import DOES_NOT_MATTER, MATTERS
 from rankviz.verdict import sentences
 

@@ -5,7 +5,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, TOKEN_ACCURACY
-from rankviz.core.runs.words.labels import still_training
+from rankviz.core.runs.words import still_training
 from rankviz.ui.parts.curve import curve
 from rankviz.verdict import judge, losses_of, summary
 from tests.support.runs import questions

@@ -15,7 +15,7 @@ from tests.support.processes.workers import sweep
 FETCHES = """
 import subprocess, sys, time
 from pathlib import Path
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.store import RunStore
 from rankviz.worker.finetune.main import _download_bounded
 from rankviz.worker.journal import Journal

@@ -225,7 +225,7 @@ from rankviz.worker.finetune import training
 from rankviz.worker.finetune.base import Base, resolve
 from rankviz.worker.finetune.load import load_base
 from rankviz.worker.finetune.session import Session
-from rankviz.worker.gate import admit
+from rankviz.worker.journal import admit
 from rankviz.worker.stages import Stages
 
 home, run_id = Path(sys.argv[1]), sys.argv[2]

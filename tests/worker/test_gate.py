@@ -14,7 +14,7 @@ from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.supervisor import WORKER_COMMAND
 from rankviz.visitor import data_folder
-from rankviz.worker.gate import admit, admit_probe
+from rankviz.worker.journal import admit, admit_probe
 from tests.support.runs import questions
 from tests.support.runs.probes import request as probe_request
 

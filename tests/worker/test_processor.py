@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from rankviz.worker import processor
-from rankviz.worker.processor import ProcessorClock, ProcessorUse
+from rankviz.worker import memory
+from rankviz.worker.memory import ProcessorClock, ProcessorUse
 
 SPIN = "import time\nprint(flush=True)\nwhile True: time.time()"
 SLEEP_THEN_SPIN = """
 import time
-from rankviz.worker.processor import ProcessorClock
+from rankviz.worker.memory import ProcessorClock
 asleep = ProcessorClock()
 time.sleep(0.2)
 asleep, awake = asleep.read(), ProcessorClock()
@@ -21,7 +21,7 @@ ends = time.process_time() + 0.3
 while time.process_time() < ends: pass
 print(asleep.own, awake.read().own)
 """
-waits_are_counted = pytest.mark.skipif(not processor.TASKS.is_dir(), reason="only Linux counts what threads wait for")
+waits_are_counted = pytest.mark.skipif(not memory.TASKS.is_dir(), reason="only Linux counts what threads wait for")
 
 
 def spin(seconds):
@@ -67,7 +67,7 @@ def test_the_share_of_others_is_of_all_processors():
 
 
 def test_where_the_kernel_does_not_count_waiting_it_is_not_known(monkeypatch, tmp_path):
-    monkeypatch.setattr(processor, "TASKS", tmp_path / "none")
+    monkeypatch.setattr(memory, "TASKS", tmp_path / "none")
 
     use = ProcessorClock().read()
 

@@ -8,7 +8,7 @@ import sys
 import threading
 
 from rankviz.core.runs.events import StageProgressed, StageReached
-from rankviz.folder_sizes import bytes_on_disk
+from rankviz.paths import bytes_on_disk
 from rankviz.worker.downloads import HubDownload, weight_bytes
 from rankviz.worker.stages import Stages
 

@@ -6,9 +6,9 @@ from rankviz.api.advice import AdviceAnswer
 from rankviz.core.advice.json import AdviceJSON, as_json
 from rankviz.core.advice.words import at_recommended, forecast_sentence
 from rankviz.core.cost.estimate import Fit
-from rankviz.core.fit.words import fit_in_words
+from rankviz.core.fit.decide import fit_in_words
 from rankviz.core.forecast.bands import RankForecast
-from rankviz.core.json_shape import shape
+from rankviz.core.from_json import shape
 
 
 class AdvisedRankForecastJSON(shape(RankForecast)):

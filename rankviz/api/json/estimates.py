@@ -3,9 +3,9 @@
 from dataclasses import asdict
 
 from rankviz.api.estimates import EstimateAnswer
-from rankviz.core.accuracy.basis import Basis
-from rankviz.core.cost.json import CalibrationJSON, EstimateJSON, as_json
-from rankviz.core.json_shape import shape
+from rankviz.core.accuracy.evidence import Basis
+from rankviz.core.cost.estimate import CalibrationJSON, EstimateJSON, as_json
+from rankviz.core.from_json import shape
 
 BasisJSON = shape(Basis)
 

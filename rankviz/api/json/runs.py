@@ -6,10 +6,10 @@ from typing import TypedDict
 
 from rankviz.api.runs.summary import RunSummary
 from rankviz.core.bounds import name_alone
-from rankviz.core.json_shape import shape
+from rankviz.core.from_json import shape
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.fast_curve import CurvePoint, FastCurve
-from rankviz.core.runs.held_out_answers import HeldOutAnswer
+from rankviz.core.runs.record import HeldOutAnswer
 from rankviz.store.archive import SummaryRow, summary_row
 
 RunEstimateJSON = shape(RunEstimate)

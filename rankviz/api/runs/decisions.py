@@ -38,7 +38,7 @@ class Decisions:
             judged: That verdict, where it is known.
         """
         from rankviz.core.forecast.decision import decide
-        from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+        from rankviz.core.runs.metric import TOLERANCE_NATS
 
         sweep = self._runs.sweep(sweep_id)
         if not sweep.ended:
@@ -64,7 +64,7 @@ class Decisions:
 
     def score(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
         """Which rank to take by a score, of a sweep whose ranks were not all trained twice; None of any other."""
-        from rankviz.catalog.forecast import load_quick_look
+        from rankviz.catalog.measurements import load_quick_look
         from rankviz.core.forecast.looks import score_look
 
         sweep = self._runs.sweep(sweep_id)

@@ -11,14 +11,13 @@ from operator import is_
 from typing import TYPE_CHECKING, TypeAlias
 
 from rankviz.api.runs.known import Known
-from rankviz.core.cost.pace.paces import Paces, Timing, paces
-from rankviz.core.cost.pace.workload import Workload
+from rankviz.core.cost.pace import Paces, Timing, Workload, paces
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.timing.times import began_at
+from rankviz.core.runs.run_time import began_at
 
 if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.core.cost.pace.slowdown import Others
+    from rankviz.core.cost.pace import Others
     from rankviz.core.probe.record import ProbeRecord
 
 MOST_RUNS = 200

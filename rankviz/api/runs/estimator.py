@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rankviz.api.runs.measured import Measured
     from rankviz.api.workspace import Workspace
     from rankviz.core.cost.device import Device
-    from rankviz.core.cost.pace.paces import Paces
+    from rankviz.core.cost.pace import Paces
     from rankviz.core.model.spec import ModelSpec
     from rankviz.core.quantity import Range
     from rankviz.core.runs.request import RunRequest
@@ -76,7 +76,7 @@ class Estimator:
 
 def _machine(environment: Mapping[str, Any]) -> Hashable:
     """All that an estimate takes from it but how busy it was."""
-    from rankviz.core.cost.pace.workload import machine_of
+    from rankviz.core.cost.pace import machine_of
 
     names = ("device", "device_name", "cpu_count", "cpu_bf16", "device_memory_bytes")
     return "device", machine_of(environment), *(environment.get(name) for name in names), "versions" in environment

@@ -17,19 +17,18 @@ from rankviz.api.runs.measured import Measured
 from rankviz.api.runs.stored import StoredRuns
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
-from rankviz.core.runs.attempts import HF_JOBS, LOCAL
-from rankviz.core.runs.base_check import refuse_base
-from rankviz.core.runs.estimate import RunEstimate
-from rankviz.core.runs.limits import check_count, check_minutes, check_sweep
+from rankviz.core.runs.estimate import RunEstimate, refuse_base
+from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.record import RunRecord, RunState
+from rankviz.core.runs.request import check_count, check_minutes, check_sweep
 from rankviz.errors import BadDataError, RankVizError
 from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.pace.paces import Paces
+    from rankviz.core.cost.pace import Paces
     from rankviz.core.quantity import Range
     from rankviz.core.runs.request import RunRequest, SweepRequest
-    from rankviz.core.runs.timing.sweep_time import ExpectedSweep, SweepTime
+    from rankviz.core.runs.sweep_time import ExpectedSweep, SweepTime
 
 
 class ExpectedRuns(StoredRuns):
@@ -61,7 +60,7 @@ class ExpectedRuns(StoredRuns):
         """The same of runs of one sweep. environment: as in `expected`."""
         from rankviz import machine
         from rankviz.core.runs.estimate import precision_warning
-        from rankviz.core.runs.timing.sweep_time import ExpectedSweep
+        from rankviz.core.runs.sweep_time import ExpectedSweep
 
         here, first = environment or machine.here(), runs[0]
         refuse_base(self._models.get(first.base), first.lora, first.training, self._workspace.device(here))
@@ -117,7 +116,7 @@ class ExpectedRuns(StoredRuns):
         self, runs: Sequence[RunRequest], estimates: Sequence[RunEstimate], here: Mapping[str, Any], paces: Paces
     ) -> SweepTime | None:
         """Part by part. Answers are asked for alike in all runs of a sweep."""
-        from rankviz.core.runs.timing.sweep_time import SHOWN_TOKENS, sweep_time
+        from rankviz.core.runs.sweep_time import SHOWN_TOKENS, sweep_time
 
         first = runs[0]
         model, shown = self._models.get(first.base), first.shown_answers
@@ -136,7 +135,7 @@ class ExpectedRuns(StoredRuns):
         self, run: RunRequest, here: Mapping[str, Any], answers: int, most: float = math.inf
     ) -> Range | None:
         """What a greedy answer costs in passes over a row; None where the data cannot be read."""
-        from rankviz.core.runs.timing.sweep_time import answer_passes
+        from rankviz.core.runs.sweep_time import answer_passes
 
         tokens, rows = self._measured.tokens.of_answers(run), self._measured.tokens.of_rows(run)
         if tokens is None or rows is None:
@@ -181,7 +180,7 @@ class ExpectedRuns(StoredRuns):
     def expected_runs(self, records: Iterable[RunRecord]) -> Iterator[RunEstimate | None]:
         """The same of several runs, each as it is asked for. There is none of one that waits for an engine of which no
         machine is known."""
-        from rankviz.core.runs.timing.times import load_average_of
+        from rankviz.core.runs.run_time import load_average_of
 
         estimator, there = self._estimator(), functools.cache(self._environment_on)
         for record in records:

@@ -18,14 +18,14 @@ from rankviz.api.runs.waiting import Place, Waiting
 from rankviz.api.runs.whereabouts import Whereabouts
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace
-from rankviz.core.runs.timing.spent import device_time
-from rankviz.core.runs.words.waits import AFTER_OTHERS, cancel_in_words, why_it_waits
+from rankviz.core.runs.run_time import device_time
+from rankviz.core.runs.words import AFTER_OTHERS, cancel_in_words, why_it_waits
 
 if TYPE_CHECKING:
     from rankviz.core.quantity import Range
     from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.core.runs.request import RunRequest
-    from rankviz.core.runs.timing.progress import SweepProgress
+    from rankviz.core.runs.sweep_time import SweepProgress
 
 MOST_SHARE = 0.04
 """Of a processor, for following a sweep."""
@@ -80,7 +80,7 @@ class FollowedRuns(ExpectedRuns):
 
     def _pace(self, sweep: Sweep) -> SweepProgress:
         """The same, whatever anybody wishes."""
-        from rankviz.core.runs.timing.progress import progress_of
+        from rankviz.core.runs.sweep_time import progress_of
 
         environment = next((run.environment for run in sweep.runs if run.environment), None)
         if environment is None and not sweep.recorded:

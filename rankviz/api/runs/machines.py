@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device, card
-from rankviz.core.runs.attempts import LOCAL, queued_at
+from rankviz.core.runs.events import LOCAL, queued_at
 from rankviz.engines import Engine, Nodes
 from rankviz.engines.known import require
 from rankviz.store.destination import Destination, read_destination

@@ -19,18 +19,15 @@ from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
     from rankviz.api.runs.ended import EndedHere
-    from rankviz.core.cost.calibration import Calibration, MemoryCalibration
     from rankviz.core.cost.device import Device
-    from rankviz.core.cost.pace.paces import Paces, Timing
-    from rankviz.core.cost.pace.slowdown import Others
-    from rankviz.core.cost.pace.workload import Workload
+    from rankviz.core.cost.pace import Calibration, MemoryCalibration, Others, Paces, Timing, Workload
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.lora.config import LoraConfig
     from rankviz.core.probe.record import ProbeRecord
     from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
-    from rankviz.core.runs.timing.replay import Finished
+    from rankviz.core.runs.run_time import Finished
 
 FORGOTTEN_SECONDS = 3600.0
 """Of a worker that ended so long ago nothing is left in a load average, which is over a minute."""
@@ -85,8 +82,7 @@ class Measured:
         """What the probes of this set-up on this device say of memory; None where there are none."""
         if not self.any("probe-"):
             return None
-        from rankviz.core.probe.calibrate import applies, calibrate
-        from rankviz.core.probe.estimate import estimate_probe
+        from rankviz.core.probe.summary import applies, calibrate, estimate_probe
 
         here = self._with_versions(environment)
         device, assume = self._workspace.device(environment), self._workspace.assumptions
@@ -100,7 +96,7 @@ class Measured:
 
     def evidence(self) -> Evidence:
         """What `paces` looks at. Whoever asks for those of many runs asks for it once."""
-        from rankviz.core.cost.pace.workload import machine_of
+        from rankviz.core.cost.pace import machine_of
 
         at_work = self._workspace.store.standing().at_work
         where = (machine_of(run.environment) if run.environment else None for run in at_work)
@@ -121,8 +117,7 @@ class Measured:
         load_average: of the machine at that time, or now; None where it is not known.
         evidence: as it is now, where that is known.
         """
-        from rankviz.core.cost.pace.paces import Paces
-        from rankviz.core.cost.pace.workload import machine_of
+        from rankviz.core.cost.pace import Paces, machine_of
 
         here, evidence = machine_of(self._with_versions(environment)), evidence or self.evidence()
         others = self._others(evidence, here, environment, load_average, before or time.time())
@@ -148,7 +143,7 @@ class Measured:
         return self._ended[1]
 
     def _machine_of(self, record: RunRecord | ProbeRecord) -> Machine:
-        from rankviz.core.cost.pace.workload import machine_of
+        from rankviz.core.cost.pace import machine_of
 
         key = record.run_id, record.ended_at
         if key not in self._machines:
@@ -164,9 +159,9 @@ class Measured:
         at: float,
     ) -> Others | None:
         """Programs beside one's own workers; None on a GPU, whose time they hardly move."""
-        from rankviz.core.cost.pace.slowdown import others
+        from rankviz.core.cost.pace import others
         from rankviz.core.runs.record import RunRecord
-        from rankviz.core.runs.timing.times import began_at, spell_of
+        from rankviz.core.runs.run_time import began_at, spell_of
 
         if load_average is None or environment.get("device") != "cpu":
             return None
@@ -181,8 +176,7 @@ class Measured:
         self, model: ModelSpec, lora: LoraConfig, training: TrainingSetup, environment: Mapping[str, Any]
     ) -> Calibration | None:
         """What was measured here, for an estimate without data; None where nothing comparable was."""
-        from rankviz.core.cost.calibration import Calibration
-        from rankviz.core.cost.pace.workload import Workload, kernels
+        from rankviz.core.cost.pace import Calibration, Workload, kernels
 
         tokens = training.tokens_per_micro_step
         workload = Workload(
@@ -206,7 +200,7 @@ class Measured:
 
     def completed_runs(self, environment: Mapping[str, Any]) -> Sequence[RunRecord]:
         """The latest completed runs on the machine of this environment, the oldest sweep first."""
-        from rankviz.core.cost.pace.workload import machine_of
+        from rankviz.core.cost.pace import machine_of
 
         ended = self._ended_by_machine().get(machine_of(self._with_versions(environment)))
         return ended.completed if ended else ()
@@ -223,7 +217,7 @@ class Measured:
         return self._here[key]
 
     def _made_on_a_cluster(self, record: RunRecord | ProbeRecord) -> bool:
-        from rankviz.core.runs.attempts import HF_JOBS, LOCAL
+        from rankviz.core.runs.events import HF_JOBS, LOCAL
         from rankviz.store.destination import read_destination
         from rankviz.store.runs import IMPORTED
 
@@ -241,7 +235,7 @@ class Measured:
 
     def _with_versions(self, environment: Mapping[str, Any]) -> Mapping[str, Any]:
         from rankviz import machine
-        from rankviz.core.cost.pace.workload import LIBRARIES
+        from rankviz.core.cost.pace import LIBRARIES
 
         return {"versions": machine.versions(LIBRARIES), **environment}
 
@@ -259,9 +253,9 @@ class Measured:
         return self._timings[key]
 
     def _timing_of(self, record: RunRecord | ProbeRecord) -> Timing | None:
-        from rankviz.core.probe.calibrate import timing_of as timing_of_probe
-        from rankviz.core.probe.estimate import estimate_probe
         from rankviz.core.probe.record import ProbeRecord
+        from rankviz.core.probe.summary import estimate_probe
+        from rankviz.core.probe.summary import timing_of as timing_of_probe
 
         if record.state != "completed":
             return None
@@ -274,9 +268,8 @@ class Measured:
 
     def _finished(self, record: RunRecord) -> Finished | None:
         from rankviz.core.runs.estimate import workload_of
-        from rankviz.core.runs.timing.replay import Finished
-        from rankviz.core.runs.timing.sweep_time import formula_times
-        from rankviz.core.runs.timing.times import evaluated, timing_of
+        from rankviz.core.runs.run_time import Finished, evaluated, timing_of
+        from rankviz.core.runs.sweep_time import formula_times
 
         device, request = self._workspace.device(record.environment), record.request
         if (model := self._models.at_hand(request.base)) is None:

@@ -12,7 +12,7 @@ from rankviz.api.runs.machines import Machines
 from rankviz.api.runs.runs import Runs
 from rankviz.api.runs.spending import Spending
 from rankviz.api.workspace import Workspace
-from rankviz.core.runs.attempts import HF_JOBS
+from rankviz.core.runs.events import HF_JOBS
 from rankviz.errors import InvalidSettingError
 from rankviz.store.destination import Destination
 

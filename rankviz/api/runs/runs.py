@@ -15,12 +15,18 @@ from rankviz.api.runs.followed import FollowedRuns
 from rankviz.api.runs.measured import Measured
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, in_turn, writes
-from rankviz.core.runs.added import added_run
-from rankviz.core.runs.attempts import RAY
-from rankviz.core.runs.base_check import refuse_base
-from rankviz.core.runs.limits import check_count, check_download, check_sweep
+from rankviz.core.runs.estimate import refuse_base
+from rankviz.core.runs.events import RAY
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import QUICK_RANKS, SweepRequest, quick_look
+from rankviz.core.runs.request import (
+    QUICK_RANKS,
+    SweepRequest,
+    added_run,
+    check_count,
+    check_download,
+    check_sweep,
+    quick_look,
+)
 from rankviz.errors import InvalidSettingError
 from rankviz.settings import paid_limits
 from rankviz.store.copies import is_kept

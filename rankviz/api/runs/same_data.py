@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from rankviz import dataset
-from rankviz.core.runs.environment import fingerprints
+from rankviz.core.runs.events import fingerprints
 from rankviz.errors import BadDataError, InvalidSettingError, quoted
 from rankviz.store import copies
 from rankviz.visitor import data_folder

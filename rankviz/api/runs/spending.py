@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from rankviz import units
-from rankviz.core.runs.attempts import HF_JOBS, queued_at
-from rankviz.core.runs.timing.spent import DeviceTime, Rent
-from rankviz.core.runs.words.places import title
+from rankviz.core.runs.events import HF_JOBS, queued_at
+from rankviz.core.runs.run_time import DeviceTime, Rent
+from rankviz.core.runs.words import title
 from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import read_destination
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.timing.spent import DeviceTime
-from rankviz.core.runs.words.places import Place
+from rankviz.core.runs.run_time import DeviceTime
+from rankviz.core.runs.words import Place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rankviz.api.runs.known import Known
 from rankviz.api.runs.runs import Runs
 from rankviz.api.workspace import Workspace
-from rankviz.core.runs.environment import fingerprints
+from rankviz.core.runs.events import fingerprints
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
 from rankviz.store.memory.long_lists import numbers_in

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from rankviz import units
 from rankviz.api.runs.known import Known
-from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import card
+from rankviz.core.cost.question import plan_on
 from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import LimitError, RankVizError

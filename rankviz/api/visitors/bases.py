@@ -38,18 +38,18 @@ class Bases:
     def make_room(self, is_enough: Callable[[], bool]) -> None:
         """Remove those that nobody waits for, those first that were used longest ago, until it is enough. While nobody
         else is admitted."""
-        from rankviz.hub import cache
+        from rankviz.hub import reach
 
         if self._is_shared_cache():
-            cache.make_room(self._workspace.home, set(self._named()), is_enough)
+            reach.make_room(self._workspace.home, set(self._named()), is_enough)
 
     def idle_bytes(self, runs: Sequence[RunRequest]) -> int:
         """What those take that nobody waits for, and these runs would not either."""
-        from rankviz.hub import cache
+        from rankviz.hub import reach
 
         if not self._is_shared_cache():
             return 0
-        return sum(repo.size_on_disk for repo in cache.idle(self._workspace.home, set(self._named(runs))))
+        return sum(repo.size_on_disk for repo in reach.idle(self._workspace.home, set(self._named(runs))))
 
     def make_room_on_disk(self) -> None:
         """Where the disk has little room left, since then nothing could be trained any more."""
@@ -77,9 +77,9 @@ class Bases:
             Thread(target=look, name="old bases", daemon=True).start()
 
     def _is_shared_cache(self) -> bool:
-        from rankviz.hub import cache
+        from rankviz.hub import reach
 
-        return self._workspace.shared and cache.is_own(self._workspace.home)
+        return self._workspace.shared and reach.is_own(self._workspace.home)
 
     def _named(self, runs: Sequence[RunRequest] = ()) -> Iterator[str]:
         """The repositories of these and of runs that wait or train: also the copies in 4 and 16 bits that Unsloth may

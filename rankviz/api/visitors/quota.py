@@ -15,9 +15,9 @@ from rankviz import units
 from rankviz.api.visitors.adapters import Adapters
 from rankviz.api.visitors.bases import Bases
 from rankviz.core.probe.record import ProbeRecord
-from rankviz.core.runs.limits import check_base, check_count
+from rankviz.core.runs.request import check_base, check_count
 from rankviz.errors import LimitError
-from rankviz.folder_sizes import bytes_on_disk
+from rankviz.paths import bytes_on_disk
 from rankviz.store import going
 from rankviz.store.removal import folders_of
 

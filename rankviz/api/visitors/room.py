@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankviz import units
 from rankviz.errors import LimitError
-from rankviz.folder_sizes import bytes_in
+from rankviz.paths import bytes_in
 from rankviz.visitor import Visitor, data_folder, home_of
 
 if TYPE_CHECKING:

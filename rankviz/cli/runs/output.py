@@ -11,11 +11,10 @@ from rankviz.api.json.runs import curve_points_json, run_json
 from rankviz.cli.runs.decision import decision_keys, print_decision
 from rankviz.cli.runs.tables import Column, one_line, print_rows, terminal_width
 from rankviz.cli.runs.watch import standing
-from rankviz.core.runs.attempts import LOCAL
+from rankviz.core.runs.events import LOCAL
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
-from rankviz.core.runs.timing.spent import device_time
-from rankviz.core.runs.words.labels import run_label, still_training, sweep_title
-from rankviz.core.runs.words.places import title
+from rankviz.core.runs.run_time import device_time
+from rankviz.core.runs.words import run_label, still_training, sweep_title, title
 
 if TYPE_CHECKING:
     from rankviz.core.runs.fast_curve import FastCurve

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.shared import fail
-from rankviz.core.runs.attempts import LOCAL
-from rankviz.core.runs.stages import TRAINING
-from rankviz.core.runs.timing.progress import SweepProgress, stage_in_words, stage_seconds
-from rankviz.core.runs.words.places import title
+from rankviz.core.runs.events import LOCAL, TRAINING
+from rankviz.core.runs.sweep_time import SweepProgress, stage_in_words, stage_seconds
+from rankviz.core.runs.words import title
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

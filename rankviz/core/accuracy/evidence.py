@@ -1,13 +1,11 @@
-"""What the ranges of estimates rest on: how far off each kind of setting was. It is made in core.accuracy.bands.
-
-Every estimate reads it, from cold too, so the rows that it is made of stand in report.py.
-"""
+"""What one estimate rests on: how far off settings of its kind were, as figures and in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rankviz.core.cost.assumptions import Assumption
+from rankviz.core.cost.stack import Stack
 from rankviz.core.quantity import Range
 
 
@@ -65,3 +63,49 @@ def evidence_from_json(value: Mapping[str, Sequence[Mapping[str, Any]]]) -> Accu
 
 def _kind(value: Mapping[str, Any]) -> KindAccuracy:
     return KindAccuracy(**{**value, "groups": tuple(value["groups"])})
+
+
+CHECKED_ON_ROWS = "The formulas stay the same, and they were checked against the same measurements."
+"""What figures over unseen sources leave unsaid."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Basis:
+    """What the measured rows say of one kind of setting; None where no measured row is of this kind."""
+
+    memory: KindAccuracy | None
+    time: KindAccuracy | None
+
+
+def basis_of(evidence: AccuracyByKind, stack: Stack) -> Basis:
+    """What the measured rows say of this kind of setting, for memory and for time."""
+    return Basis(
+        memory=_of_kind(evidence.memory, stack.kind),
+        time=_of_kind(evidence.time, stack.time_kind),
+    )
+
+
+def in_words(basis: Basis) -> str:
+    """What an estimate's memory range rests on: how far off settings like this one were without their own source."""
+    memory = basis.memory
+    if memory is None:
+        return (
+            "There is no measurement of this kind of setup (kernels, checkpointing, attention), so the range is wider. "
+            "The memory formula comes from reading the code, and the width of the range is an assumption."
+        )
+    sources = len(memory.groups)
+    rests = (
+        f"The memory range rests on {memory.settings} measured setups from {sources} source"
+        f"{'s' if sources > 1 else ''} with the same kernels, checkpointing and attention."
+    )
+    if memory.left_out_error is None:
+        return f"{rests} The estimate was {100 * memory.mean_abs_error:.1f} % off on average."
+    return (
+        f"{rests} Predicted without the measurements of its own source, a setup was "
+        f"{100 * memory.left_out_error:.1f} % off on average, and {100 * memory.left_out_inside:.0f} % of them were "
+        f"inside the range. {CHECKED_ON_ROWS}"
+    )
+
+
+def _of_kind(evidence: Sequence[KindAccuracy], kind: str) -> KindAccuracy | None:
+    return next((each for each in evidence if each.kind == kind), None)

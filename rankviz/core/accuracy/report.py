@@ -1,14 +1,12 @@
-"""How far off the estimates have been: every measured row beside its prediction, errors by group, what bands rest on.
+"""How far off the estimates have been: measured rows beside their predictions, and errors by group."""
 
-The types, and their JSON as `rankviz validate --json` prints it and assets/validation.json keeps it. They are made in
-core.accuracy.summarize.
-"""
-
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rankviz.core.accuracy.evidence import AccuracyByKind, evidence_from_json
+from rankviz.core.accuracy.evidence import AccuracyByKind, Basis, basis_of, evidence_from_json
+from rankviz.core.cost.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,7 +185,7 @@ def from_json(value: Mapping[str, Any]) -> AccuracyReport:
             "evidence": evidence_from_json(value["evidence"]),
             "unseen_groups": tuple(UnseenGroup(**each) for each in value["unseen_groups"]),
             "bounds": _scores(value["bounds"]),
-            "left_out": _left_out(value["left_out"]) if value["left_out"] else None,
+            "left_out": _left_out_from(value["left_out"]) if value["left_out"] else None,
         }
     )
 
@@ -196,10 +194,50 @@ def _scores(values: list[Mapping[str, Any]]) -> tuple[Score, ...]:
     return tuple(Score(**each) for each in values)
 
 
-def _left_out(value: Mapping[str, Any]) -> LeftOut:
+def _left_out_from(value: Mapping[str, Any]) -> LeftOut:
     return LeftOut(
         origins=_scores(value["origins"]),
         overall=Score(**value["overall"]),
         without_own_kind=tuple(value["without_own_kind"]),
         time=TimeScore(**value["time"]) if value["time"] else None,
+    )
+
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimilarRows:
+    """The measured rows that an estimate rests on."""
+
+    basis: Basis
+    count: int
+    """Rows of this kind of setting."""
+    rows: tuple[ReportRow, ...]
+    """The most similar ones, at most SHOWN."""
+
+
+def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: str | None) -> SimilarRows:
+    """The rows of this kind of setting, and the most similar of them.
+
+    Similar: the same kernels, checkpointing and attention; then the same width of the base, the same card, and a
+    prediction of nearly the same size.
+    """
+    rows = [row for row in report.rows if row.predicted_bytes and _speaks_for(row, stack)]
+    rows.sort(key=lambda row: _distance(row, stack, predicted_bytes, gpu))
+    settings = {(row.model_id, row.setting): row for row in reversed(rows)}  # repeats of one setting once
+    nearest = tuple(row for row in rows if settings[row.model_id, row.setting] is row)
+    return SimilarRows(basis=basis_of(report.evidence, stack), count=len(rows), rows=nearest[:SHOWN])
+
+
+def _speaks_for(row: ReportRow, stack: Stack) -> bool:
+    return row.kind == stack.kind and row.measured_kind != "resident above baseline"
+
+
+def _distance(row: ReportRow, stack: Stack, predicted_bytes: float, gpu: str | None) -> tuple:
+    size = abs(math.log(row.predicted_bytes / predicted_bytes)) if predicted_bytes else 0.0
+    return (
+        not row.scored,
+        row.quantized != stack.setup.quantized,
+        (0.0 if gpu and row.gpu == gpu else 0.5) + size,
     )

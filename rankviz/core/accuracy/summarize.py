@@ -1,20 +1,167 @@
-"""Predictions of measured rows, summed up: errors by group, and what bands rest on."""
+"""Sums up predictions of measured rows: errors by group, with sources left out, and how wide ranges must be."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from rankviz.core.accuracy import bands
-from rankviz.core.accuracy.evidence import AccuracyByKind, KindAccuracy
-from rankviz.core.accuracy.predicted import PredictedRow
-from rankviz.core.accuracy.report import (
-    AccuracyReport,
-    LeftOut,
-    ReportRow,
-    Score,
-    TimeScore,
-    TotalScore,
-    UnseenGroup,
-)
+from rankviz.core.accuracy.evidence import AccuracyByKind, KindAccuracy, widths
+from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
+from rankviz.core.accuracy.report import AccuracyReport, LeftOut, ReportRow, Score, TimeScore, TotalScore, UnseenGroup
+from rankviz.core.cost.assumptions import Assumptions
+
+if TYPE_CHECKING:
+    from rankviz.core.accuracy.predicted import PredictedRow  # it loads the whole memory model
+
+STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
+"""Student's t, two-sided 90 %, for 1 to 10 degrees of freedom."""
+
+
+def half_width(errors_by_origin: dict[str, Sequence[float]], unmeasured: float = math.inf) -> float:
+    """t(95 %, G) · s, from the errors of each source's settings.
+
+    unmeasured: the half-width of a kind that nobody measured. Measurements do not make it wider than that, unless one
+    of them was further off.
+    """
+    worst = max(abs(error) for errors in errors_by_origin.values() for error in errors)
+    means = [sum(error * error for error in errors) / len(errors) for errors in errors_by_origin.values()]
+    groups = len(means)
+    by_spread = STUDENT_95[min(groups, len(STUDENT_95)) - 1] * math.sqrt(sum(means) / groups)
+    return min(by_spread, max(unmeasured, worst))
+
+
+def evidence_of(predictions: Sequence[PredictedRow]) -> AccuracyByKind:
+    """What each band rests on."""
+    return AccuracyByKind(
+        static=static_evidence(predictions),
+        memory=memory_evidence(predictions),
+        lower=lower_evidence(predictions),
+        time=time_evidence(predictions),
+    )
+
+
+def memory_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
+    """For each kind of setting that scored rows were measured in."""
+    scored = [p for p in predictions if p.scored]
+    return _evidence(
+        scored,
+        kind=lambda p: p.stack.kind,
+        error=lambda p: (p.row.measured_bytes - p.predicted.expected) / max(1.0, p.working_bytes),
+        share=lambda p: p.error,
+    )
+
+
+def lower_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
+    """The same for rows that are shown and not counted, bounds left out. No band rests on it."""
+    return _evidence(
+        [p for p in predictions if p.predicted and not p.scored and not p.bound],
+        kind=lambda p: p.stack.kind,
+        error=lambda p: (p.row.measured_bytes - p.predicted.expected) / max(1.0, p.working_bytes),
+        share=lambda p: p.error,
+    )
+
+
+def time_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
+    """For transformers' operators and for fused ones."""
+    return _evidence(
+        [p for p in predictions if p.seconds],
+        kind=lambda p: p.stack.time_kind,
+        error=lambda p: math.log(p.row.measured_seconds_per_step / p.seconds.expected),
+        share=lambda p: p.seconds.expected / p.row.measured_seconds_per_step - 1,
+        unmeasured="time-width-unmeasured",
+    )
+
+
+def static_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
+    """Of what is counted: weights, adapter and states, where memory was read before the first step. In bytes: what is
+    missing are workspaces and small tensors, as much beside a large base as beside a small one."""
+    return _evidence(
+        [p for p in predictions if p.scored and p.loaded_bytes and p.row.loaded_bytes and _offered(p)],
+        kind=lambda p: "static",
+        error=lambda p: p.row.loaded_bytes - p.loaded_bytes,
+        share=lambda p: p.loaded_bytes / p.row.loaded_bytes - 1,
+        unmeasured="width-static-unmeasured",
+    )
+
+
+def _offered(p: PredictedRow) -> bool:
+    """RankViz estimates no base in GPTQ's format, so its errors widen no band."""
+    return p.row.precision != "gptq-int4"
+
+
+def _evidence(
+    predictions: Iterable[PredictedRow],
+    *,
+    kind: Callable[[PredictedRow], str],
+    error: Callable[[PredictedRow], float],
+    share: Callable[[PredictedRow], float],
+    unmeasured: str = "width-unmeasured",
+) -> tuple[KindAccuracy, ...]:
+    by_kind: dict[str, list[PredictedRow]] = defaultdict(list)
+    for prediction in predictions:
+        by_kind[kind(prediction)].append(prediction)
+    evidence = []
+    for name, members in sorted(by_kind.items()):
+        errors: dict[str, list[float]] = defaultdict(list)
+        for members_of_setting in by_setting(members).values():
+            origin = members_of_setting[0].row.origin
+            errors[origin].append(math.sqrt(_mean(error(p) ** 2 for p in members_of_setting)))
+        evidence.append(
+            KindAccuracy(
+                kind=name,
+                half_width=half_width(errors, members[0].stack.assume.value(unmeasured)),
+                groups=tuple(sorted(errors)),
+                settings=sum(len(each) for each in errors.values()),
+                mean_abs_error=mean_over_settings(members, lambda p: abs(share(p))),
+            )
+        )
+    return tuple(evidence)
+
+
+def by_setting(predictions: Iterable[PredictedRow]) -> dict[tuple, list[PredictedRow]]:
+    """Rows that repeat one setting, together."""
+    groups: dict[tuple, list[PredictedRow]] = defaultdict(list)
+    for prediction in predictions:
+        groups[prediction.row.setting].append(prediction)
+    return groups
+
+
+def mean_over_settings(predictions: Iterable[PredictedRow], figure: Callable[[PredictedRow], float]) -> float:
+    """Each setting weighs the same, however often it was repeated."""
+    return _mean(_mean(figure(p) for p in members) for members in by_setting(predictions).values())
+
+
+def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow], str]) -> tuple[Score, ...]:
+    """Of any rows with a prediction, by a name of theirs, the name with most rows first."""
+    groups: dict[str, list[PredictedRow]] = defaultdict(list)
+    for prediction in predictions:
+        groups[name_of(prediction)].append(prediction)
+    return tuple(
+        interval_score(name, members) for name, members in sorted(groups.items(), key=lambda item: -len(item[1]))
+    )
+
+
+def interval_score(name: str, members: Sequence[PredictedRow]) -> Score:
+    """Of any rows with a prediction."""
+    return Score(
+        group=name,
+        rows=len(members),
+        settings=len(by_setting(members)),
+        mean_abs_error=mean_over_settings(members, lambda p: abs(p.error)),
+        worst_error=max((p.error for p in members), key=abs),
+        inside_band=mean_over_settings(members, lambda p: p.inside),
+        mean_half_width=mean_over_settings(
+            members, lambda p: (p.predicted.high - p.predicted.low) / 2 / p.predicted.expected
+        ),
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / len(values)
 
 
 def summarize(
@@ -28,19 +175,19 @@ def summarize(
     on_cards = [p for p in scored if not p.stack.habits.on_cpu]
     bounds = [p for p in predictions if p.bound]
     shown = [p for p in predictions if p.predicted and not p.scored and not p.bound]
-    evidence = bands.evidence_of(predictions)
+    evidence = evidence_of(predictions)
     left_out = _left_out(unseen) if unseen and on_cards else None
     return AccuracyReport(
         made=made,
         rows=tuple(_row(p, u) for p, u in zip(predictions, unseen or [None] * len(predictions), strict=True)),
-        groups=bands.scores(scored, _table),
+        groups=scores(scored, _table),
         overall=_overall(on_cards, scored),
         settings=_by_kind(scored),
-        not_scored=bands.scores(shown, _table),
+        not_scored=scores(shown, _table),
         totals=_totals(scored),
         time=_time([p for p in predictions if p.seconds]),
         evidence=_with_left_out(evidence, unseen) if unseen else evidence,
-        bounds=bands.scores(bounds, _table),
+        bounds=scores(bounds, _table),
         left_out=left_out,
         unseen_groups=tuple(
             UnseenGroup(group=score.group, rows=score.rows, inside_band=score.inside_band)
@@ -65,8 +212,8 @@ def _left_out(unseen: Sequence[PredictedRow]) -> LeftOut:
         measured_by.setdefault(p.stack.kind, set()).add(p.row.origin)
     alone = {origin for origins in measured_by.values() if len(origins) == 1 for origin in origins}
     return LeftOut(
-        origins=bands.scores(scored, _origin),
-        overall=bands.score("all counted rows on GPUs", on_cards),
+        origins=scores(scored, _origin),
+        overall=interval_score("all counted rows on GPUs", on_cards),
         without_own_kind=tuple(sorted(alone)),
         time=_time([p for p in unseen if p.seconds]),
     )
@@ -79,16 +226,16 @@ def _with_left_out(evidence: AccuracyByKind, unseen: Sequence[PredictedRow]) -> 
         members = [p for p in unseen if p.scored and p.stack.kind == each.kind]
         return replace(
             each,
-            left_out_error=bands.mean_over_settings(members, lambda p: abs(p.error)),
-            left_out_inside=bands.mean_over_settings(members, lambda p: p.inside),
+            left_out_error=mean_over_settings(members, lambda p: abs(p.error)),
+            left_out_inside=mean_over_settings(members, lambda p: p.inside),
         )
 
     def time(each: KindAccuracy) -> KindAccuracy:
         members = [p for p in unseen if p.seconds and p.stack.time_kind == each.kind]
         return replace(
             each,
-            left_out_error=bands.mean_over_settings(members, _time_off),
-            left_out_inside=bands.mean_over_settings(members, _time_inside),
+            left_out_error=mean_over_settings(members, _time_off),
+            left_out_inside=mean_over_settings(members, _time_inside),
         )
 
     return replace(evidence, memory=tuple(map(memory, evidence.memory)), time=tuple(map(time, evidence.time)))
@@ -97,8 +244,8 @@ def _with_left_out(evidence: AccuracyByKind, unseen: Sequence[PredictedRow]) -> 
 def _overall(on_cards: Sequence[PredictedRow], scored: Sequence[PredictedRow]) -> Score | None:
     """Of rows that a GPU's own counters measured. A process's resident memory is something else and stands apart."""
     if on_cards:
-        return bands.score("all counted rows on GPUs", on_cards)
-    return bands.score("all counted rows", scored) if scored else None
+        return interval_score("all counted rows on GPUs", on_cards)
+    return interval_score("all counted rows", scored) if scored else None
 
 
 def _row(p: PredictedRow, unseen: PredictedRow | None) -> ReportRow:
@@ -156,7 +303,7 @@ def _by_kind(predictions: Sequence[PredictedRow]) -> tuple[Score, ...]:
         how = f"{row.attn}, checkpointing {row.checkpointing}, loss {row.loss_path}"
         return f"{row.group}: {row.framework}, {bits}, {how}"
 
-    return tuple(sorted(bands.scores(predictions, name), key=lambda score: score.group))
+    return tuple(sorted(scores(predictions, name), key=lambda score: score.group))
 
 
 def _totals(scored: Sequence[PredictedRow]) -> tuple[TotalScore, ...]:
@@ -172,11 +319,11 @@ def _totals(scored: Sequence[PredictedRow]) -> tuple[TotalScore, ...]:
                 TotalScore(
                     total=name,
                     rows=len(rows),
-                    mean_abs_error=bands.mean_over_settings(
+                    mean_abs_error=mean_over_settings(
                         rows, lambda p, a=of_memory, b=of_row: abs(a(p).expected / b(p) - 1)
                     ),
-                    inside_band=bands.mean_over_settings(rows, lambda p, a=of_memory, b=of_row: a(p).holds(b(p))),
-                    mean_half_width=bands.mean_over_settings(
+                    inside_band=mean_over_settings(rows, lambda p, a=of_memory, b=of_row: a(p).holds(b(p))),
+                    mean_half_width=mean_over_settings(
                         rows, lambda p, a=of_memory: (a(p).high - a(p).low) / 2 / a(p).expected
                     ),
                 )
@@ -189,8 +336,8 @@ def _time(timed: Sequence[PredictedRow]) -> TimeScore | None:
         return None
     return TimeScore(
         rows=len(timed),
-        mean_abs_error=bands.mean_over_settings(timed, _time_off),
-        inside_range=bands.mean_over_settings(timed, _time_inside),
+        mean_abs_error=mean_over_settings(timed, _time_off),
+        inside_range=mean_over_settings(timed, _time_inside),
         widest_high_over_low=max(p.seconds.high / p.seconds.low for p in timed),
     )
 
@@ -201,3 +348,26 @@ def _time_off(p: PredictedRow) -> float:
 
 def _time_inside(p: PredictedRow) -> bool:
     return p.seconds.low <= p.row.measured_seconds_per_step <= p.seconds.high
+
+
+Predict = Callable[[MeasuredRow, Assumptions], PredictedRow]
+
+
+def left_out_predictions(
+    rows: Sequence[MeasuredRow], predict: Predict, constants: Assumptions, made: str
+) -> tuple[PredictedRow, ...]:
+    """The rows in their order, each predicted without its own source.
+
+    constants: without widths that come from measurements. made: the day, ISO.
+    """
+    by_origin = {origin: _unseen(origin, rows, predict, constants, made) for origin in {row.origin for row in rows}}
+    return tuple(predict(row, by_origin[row.origin]) for row in rows)
+
+
+def _unseen(
+    origin: str, rows: Sequence[MeasuredRow], predict: Predict, constants: Assumptions, made: str
+) -> Assumptions:
+    """Constants and widths of someone who has not seen this source."""
+    own = constants.without(origin)
+    others = [predict(row, own) for row in rows if row.origin != origin]
+    return own.with_rows(widths(evidence_of(others), made))

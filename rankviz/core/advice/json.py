@@ -8,7 +8,7 @@ from rankviz.core.advice.advice import Advice, Step
 from rankviz.core.advice.capacity import Capacity
 from rankviz.core.advice.regret import Alternative
 from rankviz.core.advice.use_case import Data, Goal
-from rankviz.core.json_shape import shape
+from rankviz.core.from_json import shape
 
 GoalJSON = shape(Goal)
 DataJSON = shape(Data)

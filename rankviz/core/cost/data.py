@@ -1,22 +1,13 @@
-"""Describes the training data as far as time and memory depend on them: how many examples, how long, how often seen.
-
-Tokens of an example that a step computes, with mean m, longest example L and n examples in a micro-step:
-
-    without padding  m
-    padded           mean of the longest of n; at most L · (1 − (1 − m/L)^n), whatever the lengths are
-
-The bound is Jensen's inequality for the mean of the longest of n independent examples. Unsloth trains text models
-without padding, and pads only where it expects that to be faster (unsloth 2026.10.9, trainer.py and
-utils/padding_choice.py). It pads some model types always, and others where their kernels are missing. TRL and plain
-PEFT pad to the longest example of the micro-step (trl 1.15, DataCollatorForLanguageModeling). Left out: packing, and
-that attention costs more in a long example than in one of the mean length. Hand-worked in tests/core/cost/test_data.py.
-"""
+"""Describes the training data as far as time and memory depend on them, and estimates tokens from characters."""
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rankviz.core.checks import number, one_of, whole
+from rankviz.core.bounds import number, one_of, whole
+from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.lora.config import Framework
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
@@ -174,3 +165,32 @@ def pads(framework: Framework, model: ModelSpec) -> bool:
     """Whether this trainer pads examples to the longest of a micro-step, or may."""
     plain = not model.is_whole and model.model_type not in ALWAYS_PADDED
     return framework != "unsloth" or not plain or not set(RECURRENT).isdisjoint(model.layer_types)
+
+
+KINDS = {
+    "letter": re.compile(r"[a-z]+"),
+    "capital": re.compile(r"[A-Z]+"),
+    "digit": re.compile(r"[0-9]+"),
+    "symbol": re.compile(r"[!-/:-@\[-`{-~]+"),
+    "east-asian": re.compile(r"[\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
+    "other": re.compile(r"[^\x00-\x7f\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef]+"),
+}
+"""Kinds of character, white space aside."""
+ASCII_SHARE = 0.95
+"""Text with at least this share of ASCII characters is taken for English, code or numbers."""
+
+
+def characters(text: str) -> dict[str, int]:
+    """How many characters of each kind a text has, and under "all" how many there are."""
+    counts = {name: sum(map(len, pattern.findall(text))) for name, pattern in KINDS.items()}
+    return {**counts, "all": len(text)}
+
+
+def token_range(counts: Mapping[str, int], messages: float, assume: Assumptions) -> Range:
+    """Tokens of a text with these counts of `characters`, and of the template around so many messages."""
+    expected = sum(counts[kind] * assume.value(f"tokens-per-{kind}") for kind in KINDS)
+    foreign = counts["east-asian"] + counts["other"]
+    script = "ascii" if foreign <= (1 - ASCII_SHARE) * counts["all"] else "other-scripts"
+    text = assume.range(f"tokens-from-characters-{script}").times(expected)
+    chat = assume.range("tokens-per-chat").times(min(1.0, messages))
+    return text.plus(chat).plus(assume.range("tokens-per-message").times(messages))

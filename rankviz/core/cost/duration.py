@@ -1,27 +1,130 @@
-"""Estimates how long training takes and what it costs, as ranges.
-
-    work       = operations / (efficiency · dense FLOP/s) + fp32 operations / (efficiency · fp32 FLOP/s)
-                 + bytes moved / (efficiency · bandwidth)
-    micro-step = sqrt(floor² + work²)
-
-Operations and bytes are counted in work.py. The floor is what launching kernels takes, block by block; launches run
-ahead of the card, so that the larger of the two rules. The range is expected times and over a factor that measured
-timings give (core.accuracy.bands), and a wider one on cards without any. Left out: optimizer step, data loading,
-evaluation, several GPUs, the recurrences of linear attention. Hand-worked in tests/core/cost/test_duration.py.
-"""
+"""Estimates how long training takes and what it costs, from the work of one micro-step."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from rankviz.core.cost.gpu import Gpu, Price
+from rankviz.core.cost.device import Gpu, Price
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.shapes import ModelShape
+from rankviz.core.cost.shapes import BlockKind, ModelShape, attention_of, heaviest
 from rankviz.core.cost.stack import Stack
-from rankviz.core.cost.work import work_of
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
+
+BLOCK = {
+    (2, True): (368, 43, 12.7),
+    (2, False): (290, 31, 9.3),
+    (4, True): (368, 86, 25.3),
+    (4, False): (300, 62, 18.7),
+}
+"""By bytes of an activation and checkpointing: bytes a token for each unit of H, of 2Q + 2K, and of 3M."""
+ADAPTER = {
+    "autocast": {True: (42, 24), False: (30, 14)},
+    "copies": {True: (24, 68), False: (18, 44)},
+    2: {True: (6, 24), False: (6, 14)},
+    4: {True: (12, 48), False: (12, 28)},
+}
+"""By how the adapter gets its input (core.cost.memory.blocks) and checkpointing: bytes a token for in and out features.
+Unsloth's kernels copy no input, and are taken like an adapter in the activations' own dtype."""
+LOGIT_BYTES = {2: 45, 4: 34}
+EAGER_BYTES = {2: 84, 4: 68}
+"""For each element of the attention matrix, with checkpointing; two thirds without."""
+MATH_BYTES = 87
+"""The same of torch's math kernel, in fp32 whatever the queries are: 59 on a CPU, and 14 more in each forward pass on
+CUDA, which runs _safe_softmax operator by operator."""
+
+
+class Work(NamedTuple):
+    """Of one micro-step."""
+
+    operations: float
+    """In 16 bit."""
+    operations_fp32: float
+    bytes_moved: float
+    operations_per_rank: float
+    """More for each unit of rank, in 16 bit."""
+    operations_fp32_per_rank: float
+
+
+def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradients: bool = False) -> Work:
+    """weight_gradients: whether the base trains too, which takes 2P + 2HV operations a token more."""
+    setup, habits = stack.setup, stack.habits
+    tokens, checkpointed = setup.tokens_per_micro_step, setup.gradient_checkpointing != "none"
+    passes, adapter_passes, attention_passes = (6, 8, 4.5) if checkpointed else (4, 6, 3.5)
+    head = (6 if weight_gradients else 4) * model.hidden_size * model.vocab_size
+    weights = (passes + 2 * weight_gradients) * shape.active_weights
+    attention = attention_passes * _attention_operations(model, shape, stack)
+    adapter = adapter_passes * float(shape.active_adapter_parameters)
+    attends = heaviest(model, shape, stack)
+    plain_fp32 = stack.computes_fp32
+    raised_head = plain_fp32 or (habits.raised == "all" and not habits.autocast)
+    in_fp32 = {
+        "weights": plain_fp32,
+        "head": raised_head,
+        "attention": stack.attention_bytes == 4 or (attends is not None and attends.kernel == "math"),
+        "adapter": habits.adapter_bytes == 4 and not habits.autocast,
+    }
+    parts = {"weights": weights, "head": head, "attention": attention}
+    return Work(
+        operations=tokens * sum(value for name, value in parts.items() if not in_fp32[name]),
+        operations_fp32=tokens * sum(value for name, value in parts.items() if in_fp32[name]),
+        bytes_moved=_bytes_moved(model, shape, stack),
+        operations_per_rank=0.0 if in_fp32["adapter"] else tokens * adapter,
+        operations_fp32_per_rank=tokens * adapter if in_fp32["adapter"] else 0.0,
+    )
+
+
+def _attention_operations(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """A token's, forward."""
+    length = stack.setup.max_length
+    return sum(
+        4
+        * kind.count
+        * kind.attention_width
+        * (length if attention_of(kind, model, stack).holds_matrix else _keys_per_query(model, length, kind.sliding))
+        for kind in shape.kinds
+    )
+
+
+def _keys_per_query(model: ModelSpec, length: int, sliding: bool) -> float:
+    window = model.sliding_window
+    if sliding and window and window < length:
+        return window * (1 - window / (2 * length))
+    return length / 2
+
+
+def _bytes_moved(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    setup, width = stack.setup, stack.activation_bytes
+    tokens, checkpointed = setup.tokens_per_micro_step, setup.gradient_checkpointing != "none"
+    blocks = sum(kind.count * _block_bytes(kind, model, stack) for kind in shape.kinds)
+    fused = stack.assume.value("fused-traffic-share") if stack.habits.fuses_operators else 1.0
+    logits = LOGIT_BYTES[width] * model.vocab_size * (1.0 if setup.loss_path == "full" else 0.5)
+    weights = 0.0
+    if setup.quantized:
+        read = stack.assume.value(f"weight-bytes-{setup.precision}")
+        weights = (3 if checkpointed else 2) * shape.active_weights * (read + 2 * stack.compute_bytes)
+    return tokens * (fused * blocks + logits) + weights
+
+
+def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
+    """A token's."""
+    width, checkpointed = stack.activation_bytes, stack.setup.gradient_checkpointing != "none"
+    per_hidden, per_attention, per_mlp = BLOCK[width, checkpointed]
+    way = ("autocast" if stack.autocasts else "copies") if stack.copies_inputs else width
+    per_in, per_out = ADAPTER[way][checkpointed]
+    moved = per_hidden * model.hidden_size + per_attention * kind.attention + per_mlp * kind.mlp
+    if width == 4 and stack.setup.quantized and not stack.computes_fp32:
+        # Every 4-bit layer turns its fp32 input into 16 bit and its output back: 6 bytes each, in each pass.
+        moved += 6 * (3 if checkpointed else 2) * (7 * model.hidden_size + kind.attention + kind.mlp)
+    moved += per_in * kind.targeted_inputs + per_out * kind.targeted_outputs
+    attention = attention_of(kind, model, stack)
+    if attention.holds_matrix:
+        share = 1.0 if checkpointed else 2 / 3
+        of_matrix = MATH_BYTES if attention.kernel == "math" else EAGER_BYTES[stack.attention_bytes]
+        moved += share * of_matrix * model.num_attention_heads * stack.setup.max_length
+    return moved
+
 
 MEASURED_GROUPS = ("turing", "a100")
 """Cards that scored timings come from."""

@@ -1,26 +1,23 @@
-"""Predicts memory and duration of one set-up: adapter plan, shape of the blocks, memory, duration.
+"""Predicts memory and duration of one set-up, and those of full fine-tuning of the same base."""
 
-Estimates of questions, of runs, of probes and of measured rows all go through it. What does not depend on rank is
-worked out once, so that a rank costs a few multiplications.
-"""
-
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from rankviz.core.cost.attention import Attention, heaviest
-from rankviz.core.cost.device import Device
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.card_notes import attention_notes
+from rankviz.core.cost.device import Device, Gpu
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, cpu_duration_terms, duration_at, duration_terms
-from rankviz.core.cost.memory.estimate import MemoryEstimate
-from rankviz.core.cost.memory.peak import MemoryTerms, memory_at, memory_terms
-from rankviz.core.cost.notes.attention import attention_notes
-from rankviz.core.cost.shapes import ModelShape, model_shape
-from rankviz.core.cost.stack import Stack
-from rankviz.core.cost.unsloth import compute_dtype, settled
+from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms, memory_at, memory_terms
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.shapes import Attention, ModelShape, heaviest, model_shape
+from rankviz.core.cost.stack import DTYPE_BYTES, Stack, compute_dtype, settled
+from rankviz.core.cost.weights import trained_bytes
 from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range
 
 FP32_ACTIVATION = ("apertus",)
 """model_types whose activation function (xIELU) autocast runs in fp32, as it does torch's LayerNorm. bitsandbytes'
@@ -127,3 +124,73 @@ def _has_layer_norms(model: ModelSpec) -> bool:
 @lru_cache(maxsize=512)
 def _shape(plan: AdapterPlan) -> ModelShape:
     return model_shape(plan.model, plan.adapted)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FullFinetuning:
+    """What training every weight takes."""
+
+    dtype: Literal["bf16", "fp32"]
+    """Of weights, gradients and optimizer states."""
+    trained_parameters: int
+    saved_bytes: int
+    """Of the checkpoint: every weight in 16 bit, headers left out."""
+    memory: MemoryEstimate
+    duration: DurationEstimate | None
+
+
+def full_finetuning(
+    model: ModelSpec,
+    setup: TrainingSetup,
+    gpu: Gpu | None,
+    usable_bytes: float | None,
+    assumptions: Assumptions,
+) -> FullFinetuning:
+    """Memory and time with the batch, length, checkpointing, loss and optimizer of this set-up; its precision only
+    where that is fp32."""
+    dtype = "fp32" if setup.precision == "fp32" or (gpu is not None and not gpu.supports_bf16) else "bf16"
+    computed = "fp32" if setup.precision == "fp32" else "bf16" if dtype == "bf16" else "fp16"
+    stack = Stack(setup=replace(setup.fitted, precision=computed), use_dora=False, assume=assumptions, gpu=gpu)
+    shape = _bare_shape(model)
+    terms = _memory_terms(model, shape, stack, usable_bytes, DTYPE_BYTES[dtype])
+    total = model.total_parameters
+    return FullFinetuning(
+        dtype=dtype,
+        trained_parameters=total,
+        saved_bytes=2 * total,
+        memory=memory_at(terms, 0, total, total),
+        duration=_duration(model, shape, stack, gpu) if gpu else None,
+    )
+
+
+@lru_cache(maxsize=128)
+def _bare_shape(model: ModelSpec) -> ModelShape:
+    return model_shape(model, ())
+
+
+def _memory_terms(
+    model: ModelSpec, shape: ModelShape, stack: Stack, usable_bytes: float | None, width: int
+) -> MemoryTerms:
+    """The terms of memory.peak with every weight trained in place. Unsloth's kernels that keep less are LoRA's, so the
+    blocks are transformers' own."""
+    own = memory_terms(model, shape, stack, usable_bytes)
+    plain = memory_terms(model, shape, replace(stack, setup=replace(stack.setup, framework="trl")), usable_bytes)
+    total, assume = model.total_parameters, stack.assume
+    weights = total * width
+    return own._replace(
+        base_weights=weights,
+        base_extra=Range(0.0, 0.0, 0.0),
+        saved=trained_bytes(stack, width)._replace(weight=0.0),
+        blocks=plain.blocks,
+        kept=plain.kept,
+        free=own.free + own.base_weights - weights,
+        embedding=0,
+        merged=own.merged + max(0, width - stack.compute_bytes) / 2 * total,  # autocast's 16-bit copies
+        width_static=assume.value("width-full-static"),
+        width_working=(own.width_working**2 + assume.value("width-full-working") ** 2) ** 0.5,
+    )
+
+
+def _duration(model: ModelSpec, shape: ModelShape, stack: Stack, gpu: Gpu) -> DurationEstimate | None:
+    terms = duration_terms(model, shape, stack, gpu, weight_gradients=True)
+    return duration_at(terms, 0) if terms else None

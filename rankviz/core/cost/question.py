@@ -1,12 +1,15 @@
-"""Defines the input of an estimate."""
+"""Defines the input of an estimate, and the adapter that one training set-up makes on one device."""
 
 from dataclasses import dataclass, field, replace
 
-from rankviz.core.checks import few, named, number, plain_text, whole
-from rankviz.core.cost.device import card
-from rankviz.core.cost.gpu import Gpu
+from rankviz.core.bounds import few, named, number, plain_text, whole
+from rankviz.core.cost.device import Device, Gpu, card
 from rankviz.core.cost.setup import TrainingSetup, refuse_bf16
-from rankviz.core.lora.config import MAX_RANK, LoraConfig, lora_alpha, settle_rank
+from rankviz.core.cost.stack import compute_dtype
+from rankviz.core.lora.config import MAX_RANK, Dtype, LoraConfig, adapter_dtype, lora_alpha, settle_rank
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import named_in
 
@@ -82,3 +85,21 @@ class Question:
 def validate_price(usd_per_hour: object, of: str = "") -> None:
     """InvalidSettingError for an impossible price. of: the GPU's name, where several have a price."""
     number(usd_per_hour, f"The price per hour{f' of the {of}' if of else ''}", 0, MAX_USD_PER_HOUR)
+
+
+def plan_on(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, device: Device) -> AdapterPlan:
+    """The plan, rank and alpha aside; InvalidSettingError where PEFT or Unsloth refuses."""
+    setup = training.without_auto(device)
+    return resolve(model, lora, setup.framework, precision=setup.precision, cuda=device.cuda)
+
+
+def dtype_on(model: ModelSpec, training: TrainingSetup, device: Device) -> Dtype:
+    """Dtype that lora_A and lora_B are trained and saved in. training: settled."""
+    compute = compute_dtype(model.model_type, training, bf16=device.has_bf16)
+    return adapter_dtype(training.framework, training.precision, cuda=device.cuda, compute=compute)
+
+
+def file_bytes_on(plan: AdapterPlan, r: int, training: TrainingSetup, device: Device) -> int:
+    """Bytes of adapter_model.safetensors. training: settled."""
+    compute = compute_dtype(plan.model.model_type, training, bf16=device.has_bf16)
+    return plan.trained_bytes(r, training.framework, training.precision, cuda=device.cuda, compute=compute)

@@ -7,7 +7,7 @@ what a device cannot train.
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from rankviz.core.checks import one_of, whole
+from rankviz.core.bounds import one_of, whole
 from rankviz.core.cost.data import TrainingData, pads
 from rankviz.core.cost.device import Device
 from rankviz.core.lora.config import QUANTIZED, Framework

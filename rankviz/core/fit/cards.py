@@ -1,18 +1,16 @@
-"""Lists the GPUs that fit, cheapest first, with margin, price per hour, training time and cost.
-
-Cheapest by the expected total, not by the hour. What has no price or no speed in the table is "not known" and stands
-after what has, within the same verdict.
-"""
+"""Compares GPUs that fit, cheapest first, and QLoRA, 16-bit LoRA and full fine-tuning on one GPU."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from rankviz.core.cost.duration import price_of
-from rankviz.core.cost.estimate import Fit, usable_memory
-from rankviz.core.cost.gpu import Gpu, Price
+from rankviz.core.cost.device import Gpu, Price
+from rankviz.core.cost.duration import cost, price_of
+from rankviz.core.cost.estimate import Fit, fit, spare, usable_memory
+from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.question import validate_price
-from rankviz.core.fit.setting import Setting, setting
+from rankviz.core.fit.changes import Setting, setting, sixteen_bit
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 
@@ -89,3 +87,82 @@ def cheapest_that_fits(table: Sequence[Card]) -> Card | None:
     """The first with a known total; where no total is known, the first that fits."""
     fitting = [card for card in table if card.fits]
     return fitting[0] if fitting else None
+
+
+MethodName = Literal["qlora", "lora", "full"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    name: MethodName
+    label: str
+    precision: str
+    """Of the base; for full fine-tuning of weights, gradients and optimizer states."""
+    trained_parameters: int
+    saved_bytes: int
+    saved_exact: bool
+    """False for full fine-tuning, whose checkpoint is counted without its headers."""
+    device: Range
+    """Bytes, as nvidia-smi shows."""
+    fit: Fit | None
+    spare: Range | None
+    seconds: Range | None
+    usd: Range | None
+    chosen: bool
+    """Whether this is what the question asks."""
+
+
+def methods(start: Setting) -> tuple[Method, ...]:
+    """Three rows; an adapter's is left out where its precision can't be asked or overflows."""
+    rows = [
+        _adapter(start, "qlora", "QLoRA", "nf4-dq"),
+        _adapter(start, "lora", "LoRA, 16-bit base", half) if (half := sixteen_bit(start)) else None,
+        _full(start),
+    ]
+    return tuple(method for method in rows if method is not None)
+
+
+def _adapter(start: Setting, name: MethodName, label: str, precision: str) -> Method | None:
+    try:
+        there = start.with_change({"precision": precision})
+    except InvalidSettingError:
+        return None
+    row = there.row
+    return Method(
+        name=name,
+        label=label,
+        precision=precision,
+        trained_parameters=row.adapter_parameters,
+        saved_bytes=row.adapter_bytes,
+        saved_exact=True,
+        device=row.memory.device_band,
+        fit=row.fit,
+        spare=there.spare,
+        seconds=row.duration.total if row.duration else None,
+        usd=row.cost.usd if row.cost else None,
+        chosen=precision == start.question.training.precision,
+    )
+
+
+def _full(start: Setting) -> Method:
+    usable, assume = start.answer.usable_bytes, start.assumptions
+    full = full_finetuning(
+        start.answer.model, start.question.training, start.gpu, usable.expected if usable else None, assume
+    )
+    paid = cost(full.duration, start.answer.price) if full.duration else None
+    device = full.memory.device_band
+    left = spare(device, usable) if usable else None
+    return Method(
+        name="full",
+        label="Full fine-tuning",
+        precision=full.dtype,
+        trained_parameters=full.trained_parameters,
+        saved_bytes=full.saved_bytes,
+        saved_exact=False,
+        device=device,
+        fit=fit(left, usable, assume.value("tight-share")) if left else None,
+        spare=left,
+        seconds=full.duration.total if full.duration else None,
+        usd=paid.usd if paid else None,
+        chosen=False,
+    )

@@ -13,9 +13,9 @@ from rankviz import units
 from rankviz.core.forecast.bent import PICK_SHARE, BentForecast, BentRank
 from rankviz.core.forecast.own_runs import has_loss, measured_cells
 from rankviz.core.runs.fast_curve import fast_curves
+from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 
 
 class FinishedAdapter(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 
 from rankviz.core.forecast.bands import Forecast
 from rankviz.core.forecast.bent import BentForecast
-from rankviz.core.json_shape import shape
+from rankviz.core.from_json import shape
 
 ForecastJSON = shape(Forecast)
 BentForecastJSON = shape(BentForecast)

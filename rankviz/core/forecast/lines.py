@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 
 from rankviz.core.forecast.bands import LOSS, Metric
 from rankviz.core.forecast.curve import GRID
-from rankviz.core.model.chat import is_chat
+from rankviz.core.model.towers import is_chat
 from rankviz.core.studies.lines import RL, Evidence, Line, Study
 
 REPEATED = {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from rankviz.core.forecast.bent import TOO_FEW, MeasuredRank, no_finite_loss
-from rankviz.core.runs.environment import fingerprints
+from rankviz.core.runs.events import fingerprints
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from rankviz.core.checks import module_names, named, number, one_of, whole
+from rankviz.core.bounds import module_names, named, number, one_of, whole
 from rankviz.errors import InvalidSettingError, quoted
 
 Framework = Literal["unsloth", "trl", "peft"]

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rankviz.core.lora.config import FLAGS, UNSLOTH_VERSION
-from rankviz.core.lora.moe_notes import moe_notes
-from rankviz.core.lora.route import Route
+from rankviz.core.lora.experts import moe_notes
 from rankviz.core.lora.saved import SavedModule, hits
-from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, listed, names_that_exist
+from rankviz.core.lora.targets import ALL_LINEAR, FUSED_QKV, LINEAR_KINDS, Matcher, Route, listed, names_that_exist
 from rankviz.core.model.spec import WHOLE, ModelSpec
 from rankviz.core.model.towers import offers_text_only
-from rankviz.core.note import Caution
+from rankviz.core.quantity import Caution
 
 if TYPE_CHECKING:
     from rankviz.core.lora.plan import Adapted

@@ -1,33 +1,267 @@
-"""From a configuration to a plan: what PEFT does when it wraps a model, without the model.
-
-By whose rule (route.py), names to modules (targets.py, pattern.py), the MoE scheme (moe.py), embeddings and head
-(saved.py), what is refused (refusals.py), and what is worth knowing (notes.py). Compared with PEFT and with Unsloth for
-every catalogue model in tests/core/lora/test_counts_against_peft.py and test_counts_against_unsloth.py.
-"""
+"""From a configuration to a plan: what PEFT does when it wraps a model, or refuses, without the model."""
 
 import functools
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 
-from rankviz.core.checks import one_of
-from rankviz.core.lora import moe, pattern
-from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, QUANTIZED, Framework, LoraConfig
+from rankviz.core.bounds import one_of
+from rankviz.core.lora import experts as moe
+from rankviz.core.lora.config import FLAGS, MOE_SCHEMES, QUANTIZED, UNSLOTH_VERSION, Framework, LoraConfig
+from rankviz.core.lora.experts import Targets, expert_parameters
 from rankviz.core.lora.notes import flag_notes, notes
 from rankviz.core.lora.plan import Adapted, AdapterPlan
-from rankviz.core.lora.refusals import (
-    not_a_layer,
-    nothing_matched,
-    refuse_names,
-    refuse_scheme,
-    refuse_split,
-    refuse_unmatched,
+from rankviz.core.lora.saved import EMBEDDING_NAMES, PARAMETER_KINDS, hits, saved_modules
+from rankviz.core.lora.targets import (
+    ALL_LINEAR,
+    ALL_ON,
+    EXPERT_NAMES,
+    LINEAR_KINDS,
+    Flags,
+    Matcher,
+    Route,
+    chosen_names,
+    expand,
+    listed,
+    names_that_exist,
+    refused,
+    route_of,
+    with_plain_linears,
 )
-from rankviz.core.lora.route import Route, route_of
-from rankviz.core.lora.saved import EMBEDDING_NAMES, PARAMETER_KINDS, saved_modules
-from rankviz.core.lora.saved_refusals import refuse_saved, refuse_saved_with_lora
-from rankviz.core.lora.targets import ALL_LINEAR, LINEAR_KINDS, Matcher, expand
-from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
 from rankviz.core.model.towers import as_loaded
 from rankviz.errors import InvalidSettingError
+
+
+def refuse_names(model: ModelSpec, path: str) -> None:
+    """InvalidSettingError for a module that PEFT keeps LoRA off in this family."""
+    name = path.rsplit(".", 1)[-1]
+    if name in model.refused_names:
+        raise InvalidSettingError(
+            f"PEFT refuses LoRA on {name} in {model.model_type} models, whose Mamba kernels read its weight directly. "
+            "Choose another preset, or name modules without it."
+        )
+
+
+def refuse_scheme(scheme: str, route: Route) -> None:
+    """InvalidSettingError for a MoE scheme that Unsloth does not leave to PEFT on a GPU."""
+    if scheme == "peft-remap" and route.unsloth_on_gpu:
+        raise InvalidSettingError(
+            f"Unsloth {UNSLOTH_VERSION} trains experts in its own way on a GPU, so the MoE scheme peft-remap has no "
+            "effect there. Choose the scheme unsloth, or framework trl or peft."
+        )
+    if scheme == "target-parameters" and route.split_experts:
+        raise InvalidSettingError(
+            f"In 4 bit Unsloth {UNSLOTH_VERSION} loads this model with a linear layer for each expert's projection, so "
+            "target_parameters names nothing. Choose the MoE scheme unsloth."
+        )
+
+
+def refuse_split(model: ModelSpec, targets: Targets) -> None:
+    """InvalidSettingError for a name that hits a list of split experts, or one expert of it."""
+    for layer in model.layers:
+        if layer.kind != "experts":
+            continue
+        path = f"{layer.path}s"
+        if targets.matcher.hits_path(path):
+            raise InvalidSettingError(not_a_layer(model, path))
+        if any(targets.matcher.hits_path(f"{path}.{expert}") for expert in range(layer.num_experts)):
+            raise InvalidSettingError(
+                f"These target modules hit single experts in {path.replace('{}', 'N')}. RankViz counts all experts or "
+                f"none: name {layer.name} instead."
+            )
+
+
+def refuse_unmatched(
+    model: ModelSpec, targets: str | tuple[str, ...], names: tuple[str, ...] | str, route: Route
+) -> None:
+    """InvalidSettingError where Unsloth makes a pattern and finds no linear layer for it.
+
+    targets: as chosen, a preset or names. names: what Unsloth is given.
+    """
+    flags = ALL_ON if names == ALL_LINEAR else route.flags
+    given = chosen_names(model) if names == ALL_LINEAR else names
+    split = (f"{layer.path}s.0" for layer in model.layers if layer.kind == "experts" and route.split_experts)
+    if refused(model, given, flags, experts=tuple(split)):
+        what = f"Preset {targets}" if isinstance(targets, str) else listed(targets)
+        raise InvalidSettingError(f"{what}: Unsloth {UNSLOTH_VERSION} stops here. {_why(model, given, flags)}")
+
+
+def _why(model: ModelSpec, names: tuple[str, ...], flags: Flags) -> str:
+    if any(layer.kind == "conv1d" for layer in model.layers):
+        return (
+            f"It looks for linear layers, and those of {model.model_type} are Conv1D. Choose the Unsloth class "
+            "FastModel with module names, or framework trl or peft."
+        )
+    parameters = {name.rsplit(".", 1)[-1] for name in expert_parameters(model)}
+    if parameters and set(names) & {*EXPERT_NAMES, *parameters}:
+        return (
+            "Only experts have these names, and it needs a linear layer as well. Add one such as q_proj, or choose "
+            "the Unsloth class FastModel."
+        )
+    if any("." in name for name in names):
+        return f"It takes last names without dots. Linear layers here: {', '.join(names_that_exist(model))}."
+    return (
+        f"These names match no linear layer inside attention or MLP with {_scope(flags)}. Choose the Unsloth class "
+        f"FastModel, or other names. Linear layers here: {', '.join(names_that_exist(model))}."
+    )
+
+
+def _scope(flags: Flags) -> str:
+    off = [flag for flag, on in zip(FLAGS, flags, strict=True) if not on]
+    return f"{listed(off)} off" if off else "all flags on"
+
+
+def not_a_layer(model: ModelSpec, path: str) -> str:
+    """A name hits a module that PEFT cannot wrap."""
+    name = path.rsplit(".", 1)[-1]
+    if path in model.clippable_linears:
+        return (
+            f"PEFT cannot put LoRA on {path.replace('{}', 'N')}, which wraps its linear layer. Choose the text tower, "
+            f"name {name}.linear with full paths, or train with Unsloth, which reaches the inner layer."
+        )
+    return (
+        f"{path.replace('{}', 'N')} is not a linear layer, and PEFT refuses LoRA on it. "
+        f"Linear layers here: {', '.join(names_that_exist(model))}."
+    )
+
+
+def nothing_matched(
+    model: ModelSpec, requested: tuple[str, ...] | str, scheme: str, saved_names: tuple[str, ...]
+) -> str:
+    """No module and no parameter is hit, those aside that are saved in full."""
+    names = (requested,) if isinstance(requested, str) else requested
+    verb = "match" if len(names) > 1 else "matches"
+    outside = f" outside of modules_to_save ({', '.join(saved_names)})" if saved_names else ""
+    experts = ""
+    if model.has_experts and scheme == "linear-only":
+        experts = " Its experts are fused parameters, which the MoE schemes unsloth and target-parameters reach."
+    step = "" if requested == ALL_LINEAR else " Choose all-linear or one of the layers above."
+    return (
+        f"{', '.join(names) or 'This preset'} {verb} nothing in this model{outside}. "
+        f"Linear layers here: {', '.join(names_that_exist(model))}.{experts}{step}"
+    )
+
+
+LEFT_IN_16_BIT = (
+    "multi_modal_projector",
+    "merger",
+    "modality_projection",
+    "mm_projector",
+    "router",
+    "mlp.gate",
+    "block_sparse_moe.gate",
+    "moe.gate",
+    "mamba",
+    "audio_tower",
+    "vision_tower",
+    "visual",
+    "vision_embedder",
+    "embed_vision",
+    "embed_audio",
+)
+"""How paths of linear layers begin or end that Unsloth does not quantize (unsloth_zoo/peft_utils.py,
+SKIP_QUANTIZATION_MODULES, as transformers' should_convert_module reads it)."""
+PACKED_EXPERTS = {"gate_up_proj", "down_proj"}
+"""Names of the two fused parameters that Unsloth packs into 4 bit."""
+
+ADDED_BY_PEFT = (
+    "base_layer",
+    "lora_dropout",
+    "lora_A",
+    "lora_B",
+    "lora_embedding_A",
+    "lora_embedding_B",
+    "lora_magnitude_vector",
+    "default",
+)
+"""Modules inside a layer with LoRA (peft tuners/lora/layer.py), there before PEFT looks for modules to save."""
+
+
+def refuse_saved(model: ModelSpec, names: tuple[str, ...], route: Route, *, packed: bool) -> None:
+    """InvalidSettingError for modules_to_save that cannot be trained in full, or that RankViz does not count.
+
+    packed: the base's linear layers are in 4 or 8 bit.
+    """
+    if not names:
+        return
+    if inner := [name for name in names if any(part.endswith(name) for part in ADDED_BY_PEFT)]:
+        raise InvalidSettingError(
+            f"modules_to_save names {listed(inner)}, which also hits modules that PEFT adds to each adapted layer "
+            f"({', '.join(ADDED_BY_PEFT)}). Give a longer name."
+        )
+    if route.kind == "own":
+        _refuse_foreign(model, names)
+    modules: dict[str, str] = {}
+    for hit in hits(model, names):
+        where = _shown(hit.module)
+        if hit.holder.path.startswith(hit.module + ".{}"):
+            raise InvalidSettingError(
+                f"modules_to_save hits {where}, a list of blocks, which PEFT cannot save. Name modules inside it."
+            )
+        if (outer := modules.setdefault(hit.holder.path, hit.module)) != hit.module:
+            raise InvalidSettingError(
+                f"modules_to_save hits both {_shown(outer)} and {where} inside it, which RankViz does not count. "
+                f"{_only_one(names, outer, hit.module)}"
+            )
+        if packed and _is_packed(hit.holder, route):
+            raise InvalidSettingError(
+                f"modules_to_save hits {_shown(hit.holder.path)}, whose weights are packed in a 4-bit or 8-bit base "
+                "and cannot be trained in full. Leave it out, or load the base in 16 bit."
+            )
+
+
+def refuse_saved_with_lora(model: ModelSpec, names: tuple[str, ...], adapted: Sequence[Adapted]) -> None:
+    """InvalidSettingError for a module that would be saved with the LoRA pair that it carries."""
+    for hit, each in itertools.product(hits(model, names), adapted):
+        inside = f"{each.module}.".startswith(f"{hit.module}.")
+        if inside and (not hit.blocks or set(hit.blocks) & set(each.blocks)):
+            raise InvalidSettingError(
+                f"modules_to_save hits {_shown(hit.module)}, where {each.layer.name} carries LoRA. Take it out of one "
+                "of the two lists."
+            )
+
+
+def _refuse_foreign(model: ModelSpec, names: tuple[str, ...]) -> None:
+    """FastLanguageModel's check for its own families (models/llama.py, _norm_modules_to_save)."""
+    foreign = [
+        name for name in names if name.rsplit(".", 1)[-1] not in EMBEDDING_NAMES and not _hits_norms_only(model, name)
+    ]
+    if foreign:
+        raise InvalidSettingError(
+            f"modules_to_save names {listed(foreign)}. For {model.model_type} models Unsloth's FastLanguageModel takes "
+            f"only {listed((*EMBEDDING_NAMES, 'normalization layers'))} there. Leave it out, or choose the Unsloth "
+            "class FastModel."
+        )
+
+
+def _hits_norms_only(model: ModelSpec, name: str) -> bool:
+    found = tuple(hits(model, (name,)))
+    norms = {hit.module for hit in found if isinstance(hit.holder, PlainModule) and hit.holder.is_norm}
+    others = (path for path in model.other_modules if path.endswith(name))
+    return bool(found) and norms.issuperset({hit.module for hit in found}) and norms.issuperset(others)
+
+
+def _only_one(names: tuple[str, ...], outer: str, inner: str) -> str:
+    """How to reach one of two modules, one inside the other."""
+    both = [name for name in names if outer.endswith(name) and inner.endswith(name)]
+    if not both:
+        return "Name only one."
+    longer = ".".join(inner.split(".")[-2:])
+    return f"Replace {listed(both)}, which ends both paths, by {longer}, which ends the inner one alone."
+
+
+def _is_packed(holder: LinearLayer | PlainModule, route: Route) -> bool:
+    if isinstance(holder, PlainModule):
+        return route.unsloth_on_gpu and {tensor.name for tensor in holder.tensors} >= PACKED_EXPERTS
+    if holder.kind not in ("linear", "conv1d"):
+        return False
+    left = route.unsloth_on_gpu and holder.path.startswith(LEFT_IN_16_BIT) | holder.path.endswith(LEFT_IN_16_BIT)
+    return not left
+
+
+def _shown(path: str) -> str:
+    return path.replace("{}", "N")
+
 
 TURNED_FAMILIES = ("llama4", "llama4_text", "qwen3_vl_moe")
 """model_types whose experts PEFT reads the other way round under Unsloth, which sets is_transposed on Llama 4's and
@@ -60,7 +294,7 @@ def resolve(
     if framework == "unsloth":
         model = moe.with_unsloths_rewrite(model)
         if cuda and precision in QUANTIZED:
-            model = pattern.with_plain_linears(model)
+            model = with_plain_linears(model)
     saves = lora.modules_to_save
     packed = bool(saves) and precision in QUANTIZED
     return _resolve(
@@ -169,7 +403,7 @@ def _requested(
     if target_modules == ALL_LINEAR and route.scoped and route.flags_given:
         # Given the word, Unsloth turns every flag on; given the names, it heeds them.
         scope = experts if route.flags.mlp and route.flags.language else ()
-        return tuple(dict.fromkeys((*pattern.chosen_names(model), *scope)))
+        return tuple(dict.fromkeys((*chosen_names(model), *scope)))
     return expand(model, target_modules, expert_names=experts, bare=route.scoped)
 
 

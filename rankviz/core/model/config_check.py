@@ -9,8 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from rankviz.core.bounds import UNPRINTABLE
-from rankviz.core.checks import shown
+from rankviz.core.bounds import UNPRINTABLE, shown
 from rankviz.errors import BadConfigError
 from rankviz.units import MB
 

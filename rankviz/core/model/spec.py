@@ -1,13 +1,39 @@
-"""A base model as LoRA sees it: its linear layers, block by block.
-
-Rows of assets/models/ and the worker's introspection both end up here. Nothing here reads a file.
-"""
+"""A base model as LoRA sees it: linear layers block by block, what a block holds, and how blocks repeat."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from rankviz.core.model.activations import BlockActivations
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActivationBytes:
+    """Of one block without an adapter."""
+
+    kept: int
+    """What autograd saves for the backward pass, the block's own input left out."""
+    gradients: int
+    """What is alive beside it at the fullest moment of the backward pass."""
+    own_input: int = 0
+    """The block's input where it saves that too: a checkpoint holds it already."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockActivations:
+    """Of some blocks that hold the same."""
+
+    blocks: tuple[int, ...]
+    bf16: ActivationBytes
+    fp32: ActivationBytes
+    autocast: ActivationBytes | None = None
+    """In bf16 under autocast, where that differs: layer norms and powers run in fp32 then."""
+
+    def held(self, width: int, *, autocast: bool) -> ActivationBytes:
+        """width: bytes of an activation."""
+        if width == 4:
+            return self.fp32
+        return self.autocast if autocast and self.autocast else self.bf16
+
 
 LayerKind = Literal["linear", "conv1d", "conv", "experts", "router", "embedding", "lm_head"]
 LayerPart = Literal["attention", "mlp", "vision", "embedding", "head", "other"]
@@ -198,3 +224,135 @@ class ModelSpec:
     def __hash__(self) -> int:
         # The generated hash walks every layer; a plan is cached by its model, and this is what a look-up costs.
         return hash((self.id, self.total_parameters))
+
+
+def model_from_json(row: Mapping[str, Any]) -> ModelSpec:
+    """A row of assets/models, or what the worker's introspection prints, as a ModelSpec."""
+    facts = dict(row)
+    facts["layers"] = tuple(_layer(layer) for layer in facts["layers"])
+    facts["plain_modules"] = tuple(_plain_module(module) for module in facts.get("plain_modules", ()))
+    for name in ("other_modules", "clippable_linears", "refused_names", "aliases"):
+        facts[name] = tuple(facts.get(name, ()))
+    facts["layer_types"] = _layer_types(facts.get("layer_types", ()))
+    facts["activation_bytes_per_token"] = tuple(map(_activations, facts.get("activation_bytes_per_token", ())))
+    return ModelSpec(**facts)
+
+
+def _layer(row: Mapping[str, Any]) -> LinearLayer:
+    return LinearLayer(**{**row, "blocks": _blocks(row), "kernel": tuple(row.get("kernel", ()))})
+
+
+def _plain_module(row: Mapping[str, Any]) -> PlainModule:
+    tensors = tuple(OwnTensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in row["tensors"])
+    return PlainModule(**{**row, "blocks": _blocks(row), "tensors": tensors})
+
+
+def _blocks(row: Mapping[str, Any]) -> tuple[int, ...]:
+    blocks = row.get("blocks", "")
+    return decode_blocks(blocks) if isinstance(blocks, str) else tuple(blocks)
+
+
+def _activations(row: Mapping[str, Any]) -> BlockActivations:
+    ways = {way: ActivationBytes(**figures) for way, figures in row.items() if way != "blocks"}
+    return BlockActivations(blocks=decode_blocks(row["blocks"]), **ways)
+
+
+def _layer_types(types: Mapping[str, str] | Sequence[str]) -> tuple[str, ...]:
+    """The kind of each block, from {kind: blocks} or from the plain list."""
+    if not isinstance(types, Mapping):
+        return tuple(types)
+    kinds = {block: kind for kind, blocks in types.items() for block in decode_blocks(blocks)}
+    return tuple(kinds[block] for block in sorted(kinds))
+
+
+def encode_blocks(blocks: Iterable[int]) -> str:
+    """The shortest list of runs, each an arithmetic progression, in rising order."""
+    rest = list(blocks)
+    runs = []
+    while rest:
+        step = rest[1] - rest[0] if len(rest) > 1 else 1
+        length = 1
+        while length < len(rest) and rest[length] - rest[length - 1] == step:
+            length += 1
+        if length < 3 and step != 1:
+            length = 1
+        first, last = rest[0], rest[length - 1]
+        runs.append(str(first) if length == 1 else f"{first}-{last}" + (f"/{step}" if step != 1 else ""))
+        rest = rest[length:]
+    return ",".join(runs)
+
+
+def decode_blocks(text: str) -> tuple[int, ...]:
+    """Undoes encode_blocks; "" is no block."""
+    blocks: list[int] = []
+    for run in text.split(",") if text else ():
+        span, _, step = run.partition("/")
+        first, _, last = span.partition("-")
+        blocks.extend(range(int(first), int(last or first) + 1, int(step or 1)))
+    return tuple(blocks)
+
+
+LEAST_BLOCKS = 4
+"""Fewer, and the embedding, the head and the optimizer's moment rule the peak instead of the blocks."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Periods:
+    """blocks = prefix + some whole periods + a part of one."""
+
+    blocks: int
+    prefix: int
+    period: int
+
+    def depths(self) -> tuple[int, int] | None:
+        """Two depths below the whole, whole periods apart: the first with a whole period and LEAST_BLOCKS at least, the
+        second three times as deep, or twice where the stack is short: the further apart, the less their noise weighs
+        in the line through them. None where the stack is too short for two."""
+        step = self.period
+        first = self._at_least(self.prefix + step)
+        roomy = self._at_least(max(self.prefix + step, LEAST_BLOCKS))
+        for low in dict.fromkeys((roomy, first)):
+            for times in (2, 1):
+                high = low + step * max(1, times * low // step)
+                if high < self.blocks:
+                    return low, high
+            if low + step < self.blocks:
+                return low, low + step
+        return None
+
+    def _at_least(self, depth: int) -> int:
+        """The least depth from there on that leaves whole periods out."""
+        return depth + (self.blocks - depth) % self.period
+
+
+def periods(model: ModelSpec) -> Periods:
+    """The prefix and the period that show two whole periods in the fewest blocks.
+
+    Worked out for hybrid stacks of the catalogue in tests/core/model/test_periods.py.
+    """
+    kinds = block_signatures(model)
+    blocks = len(kinds)
+
+    def prefix(period: int) -> int:
+        start = blocks - period
+        while start > 0 and kinds[start - 1] == kinds[start - 1 + period]:
+            start -= 1
+        return max(0, start)
+
+    candidates = [(prefix(period) + 2 * period, period) for period in range(1, max(2, blocks))]
+    shown, period = min(candidates, default=(2, 1))
+    return Periods(blocks=blocks, prefix=shown - 2 * period, period=period)
+
+
+def block_signatures(model: ModelSpec) -> tuple[tuple, ...]:
+    """For each block what tells it from others: its layers (name, shape, kind) and how it attends."""
+    blocks = model.num_hidden_layers
+    layers: list[list[tuple]] = [[] for _ in range(blocks)]
+    for layer in model.layers:
+        if layer.part == "vision":
+            continue
+        for block in layer.blocks:
+            if block < blocks:
+                layers[block].append((layer.path, layer.in_features, layer.out_features, layer.kind, layer.num_experts))
+    types = model.layer_types
+    return tuple((types[block] if block < len(types) else "", *sorted(layers[block])) for block in range(blocks))

@@ -10,8 +10,8 @@ from typing import Any
 
 from rankviz import units
 from rankviz.core.preflight import gpu
-from rankviz.core.preflight.check import Check, State
 from rankviz.core.preflight.facts import HUB_DISK, Card, Facts, Wanted
+from rankviz.core.preflight.gpu import Check, State
 
 BF16_CAPABILITY = (8, 0)
 LEAST_DISK_BYTES = units.GB

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from rankviz.core.bounds import Id, Items, Moment, Reference
-from rankviz.core.checks import named, number, one_of, whole
+from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.setup import AUTO_FIELDS, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.lora.route import flags_not_followed
-from rankviz.core.model.periods import periods
-from rankviz.core.model.spec import ModelSpec
-from rankviz.core.runs.base_check import refuse_whole
+from rankviz.core.lora.targets import flags_not_followed
+from rankviz.core.model.spec import ModelSpec, periods
+from rankviz.core.runs.estimate import refuse_whole
 from rankviz.core.runs.request import MAX_SEED
 from rankviz.errors import InvalidSettingError
 

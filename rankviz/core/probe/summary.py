@@ -1,16 +1,55 @@
-"""A probe as flat JSON, and in sentences: what the command line prints and the page shows."""
+"""What a probe says: beside the formulas, as a calibration of estimates, as flat JSON and in sentences."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from rankviz import units
-from rankviz.core.probe.estimate import ProbeEstimate
-from rankviz.core.probe.extrapolate import Extrapolation
-from rankviz.core.probe.record import ProbeRecord
-from rankviz.core.probe.request import BUSY_SHARE
-from rankviz.core.quantity import Range
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.device import Device
+from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
+from rankviz.core.cost.predict import predict
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.stack import stack_on
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.probe.record import Extrapolation, ProbeRecord
+from rankviz.core.probe.request import BUSY_SHARE, ProbeRequest
+from rankviz.core.quantity import Range, middle
 from rankviz.core.runs.events import DepthDidNotFit, DepthMeasured
+from rankviz.core.runs.record import RunState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeEstimate:
+    """One set-up on one device."""
+
+    static_bytes: int
+    """Base, adapter, gradients and states: known from shapes."""
+    working_bytes: int
+    """Activations, logits, scratch: what the formulas only approximate."""
+    memory_bytes: Range
+    """Of what a probe measures."""
+    step_seconds: Range | None
+    """None on a GPU whose speed is not known."""
+
+
+def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assume: Assumptions) -> ProbeEstimate:
+    """All blocks, as the request would train them. Of a multimodal checkpoint a probe has the text tower alone."""
+    model = replace(model, whole=None)
+    lora, training = request.lora, request.training
+    stack = stack_on(device, training, lora.use_dora, assume)
+    usable = device.usable_bytes
+    predicted = predict(model, lora, stack, device, usable_bytes=usable, names=training.framework)
+    memory, duration = predicted.memory_at(lora.r), predicted.duration_at(lora.r)
+    slack = assume.range("cpu-resident-slack")
+    return ProbeEstimate(
+        static_bytes=memory.static,
+        working_bytes=memory.working,
+        memory_bytes=memory.allocated_band if device.cuda else memory.allocated_band.multiplied(slack),
+        step_seconds=duration.step if duration else None,
+    )
+
 
 NOISE_SHARE = 0.1
 
@@ -234,3 +273,90 @@ def _extrapolated(each: Extrapolation, record: ProbeRecord) -> dict[str, Any]:
         "per_block": {"bytes": round(each.peak.slope), "seconds": each.step.slope},
         "once": {"bytes": round(each.peak.intercept), "seconds": each.step.intercept},
     }
+
+
+def applies(
+    record: ProbeRecord,
+    model_id: str,
+    lora: LoraConfig,
+    training: TrainingSetup,
+    tokens: float,
+    environment: Mapping[str, Any],
+    assume: Assumptions,
+) -> bool:
+    """Whether a probe says something of the memory of this model and set-up on this device.
+
+    training: with nothing "auto" in it. tokens: of a micro-step. environment: device_name, cpu_count and versions, as a
+    run's has them.
+    """
+    reach = assume.value("probe-tokens-reach")
+    request, there = record.request, record.environment
+    return (
+        record.state is RunState.COMPLETED
+        and (record.full is not None or record.extrapolated is not None)
+        and request.model_id == model_id
+        and kernels(request.training, use_dora=request.lora.use_dora) == kernels(training, use_dora=lora.use_dora)
+        and 1 / reach <= tokens / request.training.tokens_per_micro_step <= reach
+        and machine_of(there) == machine_of(environment)
+    )
+
+
+def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) -> Timing | None:
+    """The probe as evidence for the time of the next run; None where its steps were not timed on a quiet machine, or
+    none was estimated."""
+    if record.state is not RunState.COMPLETED or (record.full is None and record.extrapolated is None):
+        return None
+    _, step, quiet = _whole(record)
+    request = record.request
+    if not quiet or step <= 0 or not estimate.step_seconds:
+        return None
+    return Timing(
+        source_id=request.probe_id,
+        kind="probe",
+        ended_at=record.ended_at,
+        workload=Workload(
+            base=request.model_id,
+            parameters=model.total_parameters,
+            kernels=kernels(request.training, use_dora=request.lora.use_dora),
+            tokens=request.training.tokens_per_micro_step,
+        ),
+        ratios={"training": step / estimate.step_seconds.expected},
+    )
+
+
+def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assumptions) -> MemoryCalibration | None:
+    """None without probes, or where less was measured than weights and states alone take: then a probe and the
+    formulas don't speak of the same thing."""
+    working, baselines, reserved = [], [], []
+    for record, estimate in probes:
+        peak, _, _ = _whole(record)
+        if estimate.working_bytes > 0 and peak > estimate.static_bytes:
+            working.append((peak - estimate.static_bytes) / estimate.working_bytes)
+            baselines.append(max(each.baseline_bytes for each in record.measured))
+        reserved += [each.peak_reserved_bytes / each.peak_bytes for each in record.measured if each.peak_reserved_bytes]
+    if not working:
+        return None
+    cuda = probes[0][0].environment.get("device") == "cuda"
+    return MemoryCalibration(
+        probe_ids=tuple(record.request.probe_id for record, _ in probes),
+        process_bytes=0 if cuda else round(middle(baselines)),
+        working_factor=middle(working),
+        memory_width=max(assume.value("probe-memory-width"), _disagreement(working)),
+        reserved_share=middle(reserved) if reserved else None,
+    )
+
+
+def _whole(record: ProbeRecord) -> tuple[float, float, bool]:
+    """Peak and step of the whole model, measured where it was, else extrapolated; and whether the machine was quiet."""
+    quiet = all(each.busy_elsewhere <= BUSY_SHARE for each in record.measured)
+    if record.full is not None:
+        return record.full.peak_bytes, record.full.step_seconds, record.full.busy_elsewhere <= BUSY_SHARE
+    return record.extrapolated.peak_bytes, record.extrapolated.step_seconds, quiet
+
+
+def _disagreement(factors: Sequence[float]) -> float:
+    """How far the furthest is from the middle, as a share of it."""
+    if len(factors) < 2:
+        return 0.0
+    centre = middle(factors)
+    return max(abs(factor - centre) for factor in factors) / centre

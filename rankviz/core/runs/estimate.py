@@ -1,29 +1,22 @@
-"""Estimates memory and time of a run on this machine, to compare with the measured values.
-
-On a GPU it is the estimate of any Unsloth run, its `allocated` total, since that is what a run measures. On the CPU
-Unsloth runs plain PEFT modules without checkpointing, and what is measured is the process's resident set:
-
-    resident = process + slack · (weights + adapter + gradients + states + what all blocks keep + logits)
-
-How long rows are is known only roughly before a run, so the range is over that too. Left out: evaluation, which a
-run measures apart. Compared with a real run in tests/core/runs/test_estimate.py.
-"""
+"""Estimates memory and time of a run on this machine, to compare with the measured values."""
 
 from dataclasses import dataclass, replace
 
-from rankviz.core.cost.adapter import file_bytes_on, plan_on
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.calibration import MemoryCalibration
 from rankviz.core.cost.device import Device
-from rankviz.core.cost.memory.estimate import MemoryEstimate
-from rankviz.core.cost.pace.paces import Paces
-from rankviz.core.cost.pace.workload import Workload, kernels
+from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.cost.pace import MemoryCalibration, Paces, Workload, kernels
 from rankviz.core.cost.predict import predict
+from rankviz.core.cost.question import file_bytes_on, plan_on
+from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import stack_on
+from rankviz.core.lora.config import UNSLOTH_VERSION, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.spec import WHOLE, ModelSpec
+from rankviz.core.model.towers import NOT_ON_CPU
 from rankviz.core.quantity import Range
 from rankviz.core.runs.request import RunRequest
+from rankviz.errors import InvalidSettingError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,3 +152,30 @@ def _at_length(
 def _resident(memory: MemoryEstimate, assume: Assumptions) -> Range:
     counted = memory.allocated_band.multiplied(assume.range("cpu-resident-slack"))
     return assume.range("cpu-process-bytes").plus(counted)
+
+
+def refuse_base(model: ModelSpec, lora: LoraConfig, training: TrainingSetup, device: Device) -> None:
+    """InvalidSettingError where this base or this adapter on it cannot be trained as it is counted."""
+    if model.tower == "whole model" and (not device.cuda or model.id.endswith(WHOLE)):
+        refuse_whole(model, "A run" if device.cuda else "A run without a GPU")
+    plan = plan_on(model, lora, training, device)
+    if model.tower != "text tower":
+        return
+    if not device.cuda and model.model_type in NOT_ON_CPU:
+        raise InvalidSettingError(
+            f"Unsloth {UNSLOTH_VERSION} cannot load {model.id} without a GPU, since its checkpoint is multimodal. "
+            "Choose another base."
+        )
+    if plan.model.is_whole and plan.route.kind == "model" and plan.route.flags.vision:
+        raise InvalidSettingError(
+            f"The checkpoint of {model.id} has a vision tower, which would train too, and a run trains on text. Turn "
+            "finetune_vision_layers off."
+        )
+
+
+def refuse_whole(model: ModelSpec, what: str) -> None:
+    """InvalidSettingError that names the text tower, where the catalogue has it."""
+    tower = model.id.removesuffix(WHOLE) if model.id.endswith(WHOLE) else "a text model"
+    raise InvalidSettingError(
+        f"{model.id or 'This base'} is a whole multimodal model. {what} trains on text only: choose {tower} instead."
+    )

@@ -1,32 +1,343 @@
-"""Defines the events of a run; those of attempts and of probes are in files of their own. Names are in the past tense.
-
-An event's JSON line in events.jsonl is {"event": class name, "time": unix seconds, ...fields}. What a field may hold
-when it is read is said beside it (core.bounds); a line that does not fit is no event.
-"""
+"""Defines the events of runs, of their attempts and of probes, with the stages they go through."""
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import gt
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
-from rankviz.core.bounds import (
-    Between,
-    Bytes,
-    Count,
-    Items,
-    Loss,
-    Moment,
-    PathInside,
-    Prose,
-    Seconds,
-    Word,
-)
-from rankviz.core.quantity import middle
-from rankviz.core.runs.attempts import AttemptEvent, AttemptPlaced, RunRequeued
-from rankviz.core.runs.environment import Environment
-from rankviz.core.runs.probe_events import DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted
+from rankviz import units
+from rankviz.core.bounds import Between, Bytes, BytesMoved, Count, Items, Loss, Moment, PathInside, Prose, Seconds, Word
+from rankviz.core.quantity import median_error, middle
+from rankviz.core.runs.request import RunRequest
+
+LOCAL = "local"
+"""The engine of this machine."""
+HF_JOBS = "hf-jobs"
+"""The engine of machines that Hugging Face rents out by the minute."""
+RAY = "ray"
+"""The engine of a Ray cluster."""
+SLURM = "slurm"
+"""The engine of a Slurm cluster."""
+MAX_ATTEMPTS = 10**6
+MAX_REASON_CHARACTERS = 1000
+MOST_STAYS = 20
+"""Places of earlier attempts that one run remembers; what is more is added to one without a name."""
+AttemptNumber = Annotated[int, Between(0, MAX_ATTEMPTS)]
+
+
+class Attempt(NamedTuple):
+    """One try of one run, as a worker is given it: "RUN_ID@2"."""
+
+    run_id: str
+    number: int = 0
+    """0: the current one, whichever that is."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Attempt":
+        """Of a text with or without a number. ValueError where what stands for it is none."""
+        run_id, _, number = text.partition("@")
+        return cls(run_id, int(number or 0))
+
+    def __str__(self) -> str:
+        return f"{self.run_id}@{self.number}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptEvent:
+    """What each event has beside its own fields."""
+
+    attempt: AttemptNumber = 0
+    """Whose it is. 0: of the current attempt, as in journals of before attempts were counted."""
+    offset: Count = 0
+    """Of an event that an engine brought from elsewhere: the bytes of that attempt's own journal up to the end of its
+    line. What has been brought before counts once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptPlaced(AttemptEvent):
+    """An engine has an attempt. Written before the engine starts it, and again when more is known of where it is. A
+    number above the current one begins that attempt."""
+
+    time: Moment
+    engine: Word
+    where: Word = ""
+    """For people: "GPU 1", "node-3", "l4x1"."""
+    job: Word = ""
+    """What the engine calls the job that carries it."""
+    waits: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
+    """Why it has not begun there, as a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequeued(AttemptEvent):
+    """A run is asked for again, and its next attempt begins; what it wrote before no longer counts."""
+
+    time: Moment
+    lost: Annotated[str, Prose(MAX_REASON_CHARACTERS)] = ""
+    """Why the last attempt was lost, where that is the reason; empty where somebody asked again."""
+
+
+class Stay(NamedTuple):
+    """What the attempts that have begun in one place took there."""
+
+    engine: str
+    where: str
+    seconds: float = 0.0
+    """Each attempt from its first line to its last."""
+    attempts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempted(ABC):
+    """What the record of a run or a probe has of its attempts."""
+
+    attempt: int = 1
+    """The number of the current one; what earlier ones wrote counts no more."""
+    lost_attempts: int = 0
+    """How many in a row were lost with the place where they ran; asking again starts anew."""
+    lost: str = ""
+    """Why the attempt before this one was lost, as a sentence; empty where it was not."""
+    place: AttemptPlaced | None = None
+    """Where the current one is; None while no engine has it, and in journals of before engines."""
+    copied_bytes: int = 0
+    """Of the current one's own journal elsewhere: how much of it is here."""
+    requeued_at: float | None = None
+    """When somebody asked for it again; None where nobody has."""
+    earlier: tuple[Stay, ...] = ()
+    """Its earlier attempts that had begun, by place; the place of the last one is last."""
+    untimed_attempts: int = 0
+    """Earlier ones of which nothing is here."""
+
+    @property
+    @abstractmethod
+    def attempt_seconds(self) -> float | None:
+        """What the current attempt took to its end, or to its last line; None where it has not begun."""
+
+    @property
+    def engine(self) -> str:
+        """The engine that has the current attempt; empty where none has."""
+        return self.place.engine if self.place else ""
+
+    @property
+    def where(self) -> str:
+        """Where the current one is, for people; empty where no engine has it or it is not known."""
+        return self.place.where if self.place else ""
+
+    @property
+    def waits(self) -> str:
+        """Why the engine that has it has not begun it, as a sentence."""
+        return self.place.waits if self.place else ""
+
+    @property
+    def begun_attempts(self) -> int:
+        """How many have begun, those that are not here included."""
+        return self.shown_attempt - (self.attempt_seconds is None)
+
+    @property
+    def shown_attempt(self) -> int:
+        """Which one the current attempt is among those that have begun: one that ended before it began is not counted
+        for people."""
+        return 1 + self.untimed_attempts + sum(stay.attempts for stay in self.earlier)
+
+    def counts(self, event: AttemptEvent) -> bool:
+        """Whether an event is of the current attempt and has not been brought before."""
+        return event.attempt in (0, self.attempt) and (not event.offset or event.offset > self.copied_bytes)
+
+    def another(self, event: AttemptEvent, *, ended: bool) -> dict[str, Any] | None:
+        """The fields that a new record begins with, where this event begins another attempt; None where it does not.
+        What has ended is begun again only where it is asked for."""
+        if isinstance(event, AttemptPlaced) and event.attempt > self.attempt and not ended:
+            kept = {"lost_attempts": self.lost_attempts, "lost": self.lost, "requeued_at": self.requeued_at}
+            return {"attempt": event.attempt, "place": event, **kept, **self._taken(self._untimed(event.attempt))}
+        if isinstance(event, RunRequeued) and self.counts(event):
+            lost = {"lost_attempts": self.lost_attempts + 1, "lost": event.lost, "requeued_at": self.requeued_at}
+            again = {"lost_attempts": 0, "requeued_at": event.time}
+            return {"attempt": following(self.attempt), **(lost if event.lost else again), **self._taken()}
+        return None
+
+    def _taken(self, untimed: int = 0) -> dict[str, Any]:
+        """What all attempts until now took."""
+        return {"earlier": self._stays(), "untimed_attempts": self.untimed_attempts + untimed}
+
+    def _stays(self) -> tuple[Stay, ...]:
+        if (seconds := self.attempt_seconds) is None:
+            return self.earlier
+        known = {(stay.engine, stay.where): stay for stay in self.earlier}
+        here = self.engine, self.where
+        if here not in known and len(known) >= MOST_STAYS:
+            here = "", ""
+        before = known.pop(here, Stay(*here))
+        return (*known.values(), before._replace(seconds=before.seconds + seconds, attempts=before.attempts + 1))
+
+    def _untimed(self, attempt: int) -> int:
+        """How many attempts before this one are not here: a journal that came back from elsewhere begins with the one
+        that was going then."""
+        is_here = self.attempt > 1 or self.place is not None or self.attempt_seconds is not None
+        return attempt - self.attempt - (1 if is_here else 0)
+
+
+def queued_at(record: Any) -> float:
+    """When somebody asked for a run or a probe last, by its record; unix seconds."""
+    return record.request.created_at if record.requeued_at is None else record.requeued_at
+
+
+def counting(events: Iterable[AttemptEvent], attempt: int) -> Iterator[AttemptEvent]:
+    """The events that count, where so many attempts have begun before them."""
+    for event in events:
+        if isinstance(event, AttemptPlaced):
+            attempt = max(attempt, event.attempt)
+        if event.attempt in (0, attempt):
+            yield event
+            if isinstance(event, RunRequeued):
+                attempt = following(attempt)
+
+
+def following(attempt: int) -> int:
+    """The number of the attempt after this one."""
+    return min(attempt + 1, MAX_ATTEMPTS)
+
+
+Processors = Annotated[int, Between(1, 100_000)]
+
+
+class Environment(TypedDict, total=False):
+    """Where a run or a probe ran and what it found there; other plain values may stand beside these. None is not
+    known."""
+
+    device: Literal["cuda", "cpu"]
+    device_name: Word | None
+    device_memory_bytes: Bytes | None
+    driver: Word | None
+    cuda: Word | None
+    capability: Word | None
+    block_compile: bool
+    cpu_count: Processors | None
+    cpu_bf16: bool | None
+    threads: Processors
+    python: Word
+    platform: Word
+    rankviz: Word
+    versions: dict[Word, Word | None]
+    """By library."""
+    base: Word
+    loaded_from: Word
+    base_dtype: Word
+    model_fingerprint: Word
+    data_fingerprint: Word
+    total_parameters: Count
+    train_examples: Count
+    held_out_examples: Count
+    precision: Word
+    optim: Word
+    target_modules: Annotated[tuple[Word, ...], Items(0, 10_000)] | Word
+    load_average: Annotated[float, Between(0, 10**6)] | None
+    """Processes that ran or waited over the minute before the base began to load, or before the run where an earlier
+    one had it loaded."""
+    loading_own_cpu_seconds: Seconds | None
+    """Of the run that loaded the base, and so is the next; as in StepLogged."""
+    loading_waited_cpu_seconds: Seconds | None
+
+
+def fingerprints(environments: Iterable[Environment]) -> frozenset[str]:
+    """Of the data that was read there, as far as that is known."""
+    return frozenset(where.get("data_fingerprint", "") for where in environments) - {""}
+
+
+MAX_TIMED_STEPS = 10_000
+MAX_REASON = 4000
+StepSeconds = Annotated[float, Between(1e-9, 10**7)]
+Moments = Literal["forward", "backward", "optimizer"]
+NoRoom = Literal["memory limit", "GPU", "system"]
+Blocks = Annotated[int, Between(1, 10_000)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthMeasured(AttemptEvent):
+    """A probe ran true training steps on the model cut to so many blocks."""
+
+    time: Moment
+    depth: Blocks
+    baseline_bytes: Bytes
+    """Just before the base was loaded: the resident set, or what the GPU's allocator held."""
+    load_peak_bytes: BytesMoved
+    """The peak while the base was loaded, above the baseline."""
+    moments: Annotated[dict[Moments, Annotated[int, Between(1, 2**60)]], Items(1, 3)]
+    """{"forward", "backward", "optimizer": the peak in that part of a step, bytes above the baseline}."""
+    peak_kind: Word
+    """"resident above baseline" or "allocated"."""
+    timed_steps: Annotated[tuple[StepSeconds, ...], Items(1, MAX_TIMED_STEPS)]
+    """Seconds of each step after the first, which warms up."""
+    first_step_seconds: Seconds
+    tokens_per_step: Count
+    trainable_parameters: Count
+    total_parameters: Count
+    took_seconds: Seconds
+    """From the start of the process to its end."""
+    static_bytes: BytesMoved | None = None
+    """Base and adapter, before the first step, above the baseline; None in probes of before 26 November 2026."""
+    peak_reserved_bytes: Bytes | None = None
+    """What torch's caching allocator held at most; None on a CPU."""
+    attn_implementation: Word = ""
+    """What transformers chose: "sdpa", "eager", ..."""
+    busy_elsewhere: Annotated[float, Between(0, 1)] = 0.0
+    """The share of the machine's CPU time that other processes had while steps were timed."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Over the steps, above the baseline."""
+        return max(self.moments.values())
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether the counter is the allocator's own, which knows what is in use from what it only keeps."""
+        return self.peak_kind == "allocated"
+
+    @property
+    def step_seconds(self) -> float:
+        """Median of the timed steps."""
+        return middle(self.timed_steps)
+
+    @property
+    def step_noise_seconds(self) -> float:
+        """Standard error of that median."""
+        return median_error(self.timed_steps)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens_per_step / self.step_seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthDidNotFit(AttemptEvent):
+    """Memory ran out: a result."""
+
+    time: Moment
+    depth: Blocks
+    limit_bytes: Bytes
+    """What could be had."""
+    short_bytes: Bytes
+    """At least so much more was needed."""
+    stage: Word
+    """What was being done."""
+    why: NoRoom
+    """Who said no."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthSkipped(AttemptEvent):
+    time: Moment
+    depth: Blocks
+    reason: Annotated[str, Prose(MAX_REASON)]
+    """A sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeCompleted(AttemptEvent):
+    time: Moment
+
 
 GPU_LOST = 75
 """Exit code of a worker whose GPU has failed for good; a new process may find it well (EX_TEMPFAIL of sysexits.h)."""
@@ -295,3 +606,72 @@ RunEvent = (
 )
 
 EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}
+
+
+READING_DATA = "reading the data"
+GETTING_BASE = "getting the base"
+IMPORTING = "importing Unsloth"
+LOADING = "loading the base"
+TOKENIZING = "tokenizing the data"
+ATTACHING = "attaching the adapter"
+EVALUATING_BASE = "evaluating the base"
+PREPARING = "preparing the training rows"
+TRAINING = "training"
+EVALUATING_ADAPTER = "evaluating the adapter"
+SAVING = "saving the adapter"
+DECOMPOSING = "decomposing the adapter"
+
+DOWNLOADING = "downloading the base"
+"""Within getting or loading it, where it is not there yet."""
+UNPACKING = "checking and unpacking the download"
+IMPORTING_TRANSFORMERS = "importing Transformers"
+CONVERTING = "converting the base"
+"""After the download of the embedded model, as the two before."""
+INTERRUPTIONS = (DOWNLOADING, UNPACKING, IMPORTING_TRANSFORMERS, CONVERTING)
+"""Stages of a first time, after which the stage before them goes on."""
+
+MODULES = "Python modules"
+"""Unit of what an import has loaded. Its total is what the import usually loads, so about right."""
+
+LOADING_STAGES = (READING_DATA, GETTING_BASE, IMPORTING, LOADING, TOKENIZING)
+"""Of the first run of a worker."""
+
+
+def counting_exact(prompts: int) -> str:
+    """Answering held-out prompts, to count exact matches."""
+    return f"answering {units.counted(prompts, 'held-out prompt')}"
+
+
+def answering(prompts: int) -> str:
+    """Answering the few held-out prompts whose answers are kept as text."""
+    return f"writing {units.counted(prompts, 'held-out answer')}"
+
+
+def kind_of(stage: str) -> str:
+    """The stage without the number of its prompts, which may be fewer than were requested."""
+    first = stage.partition(" ")[0]
+    return first if first in ("answering", "writing") else stage
+
+
+def truncating(r: int) -> str:
+    """Truncating the trained adapter to a lower rank, training it a few steps, and evaluating it."""
+    return f"truncating to r = {r}"
+
+
+def stages_of(request: RunRequest, *, loads: bool) -> Iterator[str]:
+    """What a run goes through. loads: whether it is the first run of its worker, which loads the base and evaluates
+    it. Numbers of prompts are those requested; data with fewer prompts has other words."""
+    exact, shown = (
+        [words(count)] if count else []
+        for words, count in ((counting_exact, request.answered_examples), (answering, request.shown_answers))
+    )
+    if loads:
+        yield from LOADING_STAGES
+    yield ATTACHING
+    if loads:
+        yield from (EVALUATING_BASE, *exact, *shown)
+    yield from (PREPARING, TRAINING, EVALUATING_ADAPTER, *exact, *shown, SAVING)
+    if request.cut_ranks:
+        yield DECOMPOSING
+    for r in request.cut_ranks:
+        yield from (truncating(r), *exact)

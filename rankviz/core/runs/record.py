@@ -2,16 +2,22 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import NamedTuple
 
 from rankviz.core.lora.config import MAX_RANK
-from rankviz.core.runs.attempts import Attempted, AttemptPlaced
-from rankviz.core.runs.environment import Environment
 from rankviz.core.runs.events import (
+    MAX_ANSWER_CHARACTERS,
+    TRAINING,
     AdapterAttached,
     AdapterCut,
     AdapterSaved,
     Answered,
+    Attempted,
+    AttemptPlaced,
+    Environment,
     Evaluated,
+    GreedyAnswer,
     RunCancelled,
     RunCompleted,
     RunEvent,
@@ -22,10 +28,70 @@ from rankviz.core.runs.events import (
     StepLogged,
     median_seconds,
 )
-from rankviz.core.runs.held_out_answers import HeldOutAnswer, before_and_after
-from rankviz.core.runs.request import RunRequest
-from rankviz.core.runs.stages import TRAINING
-from rankviz.core.runs.state import RunState, StageTime
+from rankviz.core.runs.request import MAX_SHOWN_ANSWERS, RunRequest
+
+
+class HeldOutAnswer(NamedTuple):
+    """One held-out prompt."""
+
+    place: int
+    """Among the held-out examples; the same prompt has the same place in all runs of a sweep."""
+    prompt: str
+    reference: str
+    before: GreedyAnswer | None
+    """The base's; None where it was not answered."""
+    after: GreedyAnswer | None
+    """The trained adapter's; None before training has ended."""
+
+
+def before_and_after(before: Answered | None, after: Answered | None) -> tuple[HeldOutAnswer, ...]:
+    """By place, bounded in number and length, since a journal may come from elsewhere."""
+    first, then = (
+        {each.place: _bounded(each) for each in answered.answers} if answered else {} for answered in (before, after)
+    )
+    places = sorted(first.keys() | then.keys())[:MAX_SHOWN_ANSWERS]
+    prompts = {**then, **first}
+    return tuple(
+        HeldOutAnswer(place, prompts[place].prompt, prompts[place].reference, first.get(place), then.get(place))
+        for place in places
+    )
+
+
+def readable(text: str) -> str:
+    """The start of a text, with lone surrogates replaced: JSON can spell them, but no page and no file can hold
+    them."""
+    shown = text if len(text) <= MAX_ANSWER_CHARACTERS else text[: MAX_ANSWER_CHARACTERS - 1] + "…"
+    return shown.encode("utf-8", "replace").decode("utf-8")
+
+
+def _bounded(answer: GreedyAnswer) -> GreedyAnswer:
+    prompt, reference, text = map(readable, (answer.prompt, answer.reference, answer.text))
+    return GreedyAnswer(place=answer.place, prompt=prompt, reference=reference, text=text, ended=answer.ended)
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    """Asked for; no worker has begun it."""
+    RUNNING = "running"
+    """A worker has begun it, and it has not ended."""
+    COMPLETED = "completed"
+    """Trained, evaluated and saved."""
+    FAILED = "failed"
+    """Ended without completing; the error says why. What was written stays."""
+    CANCELLED = "cancelled"
+    """Worker is not running, and was cancelled."""
+
+    @property
+    def ended(self) -> bool:
+        return self not in (RunState.QUEUED, RunState.RUNNING)
+
+
+class StageTime(NamedTuple):
+    """A stage that has ended, and how long it took."""
+
+    stage: str
+    seconds: float
+
 
 MAX_STAGES = 5000
 """Of one run whose times are kept; one that truncates to a thousand ranks goes through fewer."""

@@ -84,7 +84,7 @@ class Study:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BaseModel:
+class StudiedModel:
     """What is known of a study's base model."""
 
     base_model: str
@@ -150,7 +150,7 @@ class Line:
     several learning rates the best."""
 
     study: Study
-    model: BaseModel
+    model: StudiedModel
     points: tuple[QualityPoint, ...]
     full: QualityPoint | None = None
 
@@ -193,7 +193,7 @@ class Line:
 class Evidence:
     """All points with their studies and base models."""
 
-    def __init__(self, studies: Iterable[Study], models: Iterable[BaseModel], points: Iterable[QualityPoint]):
+    def __init__(self, studies: Iterable[Study], models: Iterable[StudiedModel], points: Iterable[QualityPoint]):
         self.studies = {study.study_id: study for study in studies}
         self.models = {model.base_model: model for model in models}
         self.points = tuple(points)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from rankviz import units
-from rankviz.core.runs.attempts import HF_JOBS, Attempt
+from rankviz.core.runs.events import HF_JOBS, Attempt
 from rankviz.engines import bundle, listing
 from rankviz.engines.engine import End, Engine, Job, Live
 from rankviz.engines.hf_jobs import returning, words

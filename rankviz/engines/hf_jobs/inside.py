@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rankviz import logs
-from rankviz.core.runs.attempts import Attempt
-from rankviz.core.runs.events import ProbeCompleted, RunCompleted, RunFailed
+from rankviz.core.runs.events import Attempt, ProbeCompleted, RunCompleted, RunFailed
 from rankviz.engines import bundle
 from rankviz.engines.hf_jobs.following import lines
 from rankviz.store.journal import parse_lines

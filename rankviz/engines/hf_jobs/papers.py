@@ -27,7 +27,7 @@ from typing import Annotated
 
 from rankviz.core.bounds import Between, Moment, Prose, Seconds, Word
 from rankviz.core.from_json import build
-from rankviz.core.runs.attempts import MAX_REASON_CHARACTERS
+from rankviz.core.runs.events import MAX_REASON_CHARACTERS
 from rankviz.core.runs.request import RunRequest
 from rankviz.engines import bundle, listing
 from rankviz.engines.hf_jobs.prices import MOST_USD

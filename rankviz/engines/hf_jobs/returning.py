@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rankviz.core.from_json import build
-from rankviz.core.runs.attempts import HF_JOBS, Attempt, AttemptPlaced
+from rankviz.core.runs.events import HF_JOBS, Attempt, AttemptPlaced
 from rankviz.core.runs.request import RunRequest
 from rankviz.engines.bundle import JOB_FILE, read_job
 from rankviz.engines.hf_jobs.hub import Hub, Seen

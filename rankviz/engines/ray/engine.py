@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from rankviz.core.runs.attempts import RAY, Attempt
+from rankviz.core.runs.events import RAY, Attempt
 from rankviz.engines import bundle, listing
 from rankviz.engines.engine import End, Engine, Job, Live, Nodes
 from rankviz.engines.ray.alone import FIRST_SECONDS
@@ -24,8 +24,8 @@ from rankviz.engines.ray.line import Line
 from rankviz.engines.ray.sight import Sight
 from rankviz.engines.ray.terms import RESULT, JobState, State, Terms, read_end
 from rankviz.errors import EngineEndingError, EngineError, EngineUnavailableError
-from rankviz.folder_sizes import bytes_in
 from rankviz.installed import has_ray
+from rankviz.paths import bytes_in
 from rankviz.settings import RAY_RESOURCES
 from rankviz.store import RunStore
 from rankviz.store.durable import aside_of, replace_durably

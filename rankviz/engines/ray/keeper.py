@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from rankviz import logs
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.engines import process
 from rankviz.engines.process import Worker
 from rankviz.errors import EngineEndingError

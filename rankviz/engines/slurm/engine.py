@@ -16,8 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rankviz.core.runs.attempts import SLURM, Attempt
-from rankviz.core.runs.events import YIELD_FILE
+from rankviz.core.runs.events import SLURM, YIELD_FILE, Attempt
 from rankviz.engines import bundle, listing
 from rankviz.engines.engine import End, Engine, Job, Live, Nodes
 from rankviz.engines.slurm import papers, script, states

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rankviz.core.spectrum.spectrum import NEARLY_ALL, Spectrum
-from rankviz.core.spectrum.thin import spaced
+from rankviz.core.spectrum import NEARLY_ALL, Spectrum, spaced
 from rankviz.figures.style import CHOSEN, MEASURED, SMALL, Drawing, draw, figure, rgba, vertical_line
 from rankviz.units import rounded_percent as percent
 

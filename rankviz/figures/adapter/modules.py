@@ -6,9 +6,7 @@ from itertools import chain
 from math import floor
 from typing import Any, NamedTuple
 
-from rankviz.core.spectrum.grid import Grid, grid
-from rankviz.core.spectrum.spectrum import SHARES, LayerSpectrum, Spectrum
-from rankviz.core.spectrum.thin import MOST_POINTS, grouped
+from rankviz.core.spectrum import MOST_POINTS, SHARES, Grid, LayerSpectrum, Spectrum, grid, grouped
 from rankviz.figures.style import CHOSEN, MEASURED, SMALL, Drawing, draw, figure, rgba
 from rankviz.units import rounded_percent as percent
 

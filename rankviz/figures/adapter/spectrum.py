@@ -6,9 +6,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from rankviz.core.lora.targets import listed
-from rankviz.core.spectrum.grid import grid
-from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
-from rankviz.core.spectrum.thin import MOST_POINTS, QUANTILES, quantiles, spaced
+from rankviz.core.spectrum import MOST_POINTS, QUANTILES, LayerSpectrum, Spectrum, grid, quantiles, spaced
 from rankviz.figures.style import CHOSEN, ESTIMATED, MEASURED, Drawing, draw, figure, rgba, vertical_line
 
 

@@ -3,12 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rankviz.core.runs.metric import RankGroup, TradeoffPoint, pareto_front
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.tradeoff import (
-    RankGroup,
-    TradeoffPoint,
-    pareto_front,
-)
 from rankviz.figures.sweep.axes import CostAxis, QualityAxis
 from rankviz.verdict import Verdict
 

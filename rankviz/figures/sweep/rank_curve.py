@@ -6,10 +6,9 @@ from math import log2
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.core.runs.fast_curve import FastCurve, fast_curves, pick
-from rankviz.core.runs.metric import LOSS, Metric
+from rankviz.core.runs.metric import LOSS, Metric, RankGroup, TradeoffPoint, by_rank
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.tradeoff import RankGroup, TradeoffPoint, by_rank
-from rankviz.core.runs.words.labels import sweep_title
+from rankviz.core.runs.words import sweep_title
 from rankviz.figures.forecast import ForecastRank
 from rankviz.figures.style import MEASURED, NEUTRAL, Drawing, draw, figure, rgba, vertical_line
 from rankviz.figures.sweep.calls import MARKS, calls_of

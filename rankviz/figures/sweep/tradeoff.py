@@ -5,14 +5,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rankviz import units
-from rankviz.core.runs.metric import measured_metrics
+from rankviz.core.runs.metric import RankGroup, by_rank, learning_rate_note, measured_metrics
 from rankviz.core.runs.record import Sweep
-from rankviz.core.runs.tradeoff import (
-    RankGroup,
-    by_rank,
-    learning_rate_note,
-)
-from rankviz.core.runs.words.labels import base_name, data_name, sweep_label, sweep_title, told_apart
+from rankviz.core.runs.words import base_name, data_name, sweep_label, sweep_title, told_apart
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, Drawing, draw, figure, named_band, rgba
 from rankviz.figures.sweep.axes import COST_AXES, QUALITY_AXES, CostAxis, QualityAxis

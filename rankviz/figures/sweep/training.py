@@ -5,8 +5,8 @@ from math import isfinite, log2
 from typing import Any, NamedTuple
 
 from rankviz.core.runs.record import Sweep
-from rankviz.core.runs.thinned import FEW, thinned
-from rankviz.core.runs.words.labels import data_name, made_of, run_labels, sweep_title, told_apart
+from rankviz.core.runs.run_time import FEW, thinned
+from rankviz.core.runs.words import data_name, made_of, run_labels, sweep_title, told_apart
 from rankviz.figures.style import MEASURED, Drawing, draw, figure, rgba
 
 

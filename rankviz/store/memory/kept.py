@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rankviz.core.runs.state import RunState
+from rankviz.core.runs.record import RunState
 from rankviz.errors import RunNotFoundError
 from rankviz.store.journal import JournalReader, Record
 from rankviz.store.memory.folder import is_there

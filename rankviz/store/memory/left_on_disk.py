@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from rankviz.core.runs.events import StepLogged, median_seconds
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.thinned import Few
-from rankviz.core.runs.timing.times import usual_seconds
+from rankviz.core.runs.run_time import Few, usual_seconds
 from rankviz.store.journal import JournalReader, Record, Request, new_record
 from rankviz.store.memory.read_again import ReadAgain, of_journal
 

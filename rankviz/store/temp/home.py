@@ -17,8 +17,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from rankviz.errors import LimitError
-from rankviz.folder_sizes import bytes_in
-from rankviz.paths import resolved
+from rankviz.paths import bytes_in, resolved
 from rankviz.store.clock import Clock
 from rankviz.store.temp import downloads, making_room
 from rankviz.visitor import Visitor

@@ -6,7 +6,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.api.adapters import SUGGESTED_ENERGY
-from rankviz.core.spectrum.spectrum import Spectrum
+from rankviz.core.spectrum import Spectrum
 from rankviz.errors import BusyError, RankVizError
 from rankviz.figures.adapter.spectrum import hardest_module
 from rankviz.ui.adapter import details, resize, view

@@ -3,8 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from rankviz.core.spectrum.rank_pattern import Ranks
-from rankviz.core.spectrum.spectrum import MOST, NEARLY_ALL, SHARES, LayerSpectrum, Spectrum
+from rankviz.core.spectrum import MOST, NEARLY_ALL, SHARES, LayerSpectrum, Ranks, Spectrum
 from rankviz.figures import spectrum_figure, spectrum_info
 from rankviz.figures.adapter.modules import share_text
 from rankviz.ui.parts import html

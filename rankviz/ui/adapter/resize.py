@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import gradio as gr
 
 from rankviz import units
-from rankviz.core.spectrum.spectrum import FEW_STEPS, Spectrum
+from rankviz.core.spectrum import FEW_STEPS, Spectrum
 from rankviz.figures.adapter.modules import share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
-    from rankviz.core.spectrum.choices import Truncation
+    from rankviz.core.spectrum import Truncation
     from rankviz.trained.resize import ResizePlan
 
 BY_RANK, BY_ENERGY = "rank", "energy"

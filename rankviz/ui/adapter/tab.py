@@ -14,7 +14,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.api.adapters import SAMPLE
-from rankviz.core.runs.words.labels import base_name, data_name
+from rankviz.core.runs.words import base_name, data_name
 from rankviz.errors import RankVizError
 from rankviz.ui import link
 from rankviz.ui.adapter import details, resize, view

@@ -6,9 +6,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from rankviz import units
-from rankviz.core.runs.words.labels import base_name, data_name
-from rankviz.core.spectrum.spectrum import FAINT, MOST, NEARLY_ALL, Spectrum, Spread, in_words, spread
-from rankviz.core.spectrum.terms import TERMS
+from rankviz.core.runs.words import base_name, data_name
+from rankviz.core.spectrum import FAINT, MOST, NEARLY_ALL, TERMS, Spectrum, Spread, in_words, spread
 from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.core.spectrum.json import SpectrumJSON, as_json
+from rankviz.core.spectrum import SpectrumJSON, as_json
 from rankviz.ui.endpoints.results import FileJSON, check_part, file
 
 

@@ -8,8 +8,8 @@ from rankviz.api.json.advice import AdviceAnswerJSON, advice_json
 from rankviz.api.json.estimates import EstimateAnswerJSON, estimate_json
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import ASSUMED_RANK
-from rankviz.core.fit.json import FitJSON
-from rankviz.core.fit.json import as_json as fit_json
+from rankviz.core.fit.decide import FitJSON
+from rankviz.core.fit.decide import as_json as fit_json
 from rankviz.core.forecast.json import BentForecastJSON, ForecastJSON, bent_json
 from rankviz.core.forecast.json import as_json as forecast_json
 from rankviz.ui.endpoints.arguments import More, Setup, data_of, spelled_out

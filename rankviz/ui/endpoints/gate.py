@@ -10,8 +10,7 @@ from inspect import signature
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
-from rankviz.core.bounds import MAX_KEYS, MAX_NUMBER
-from rankviz.core.checks import few, is_number, plain_text, shown
+from rankviz.core.bounds import MAX_KEYS, MAX_NUMBER, few, is_number, plain_text, shown
 from rankviz.errors import InvalidSettingError
 
 MAX_ARGUMENT = 10_000

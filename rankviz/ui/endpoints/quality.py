@@ -7,8 +7,8 @@ from typing import Any, TypedDict
 from rankviz.api import Api
 from rankviz.api.json.verdicts import SweepVerdictJSON, verdict_json
 from rankviz.catalog.models import ModelRow
-from rankviz.core.json_shape import shape
-from rankviz.core.runs.words.labels import still_training
+from rankviz.core.from_json import shape
+from rankviz.core.runs.words import still_training
 from rankviz.core.studies.adapter_size import AdapterSize
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line
 from rankviz.core.studies.nearest import Near

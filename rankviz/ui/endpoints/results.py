@@ -8,7 +8,7 @@ from typing import Any, TypedDict, TypeVar
 
 import gradio as gr
 
-from rankviz.core.checks import whole
+from rankviz.core.bounds import whole
 from rankviz.ui.parts.charts import finite
 
 MAX_PART = 500

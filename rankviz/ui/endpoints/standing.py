@@ -7,7 +7,7 @@ from typing import TypedDict
 from rankviz.api import Api
 from rankviz.api.runs.spending import CostJSON
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.timing.spent import device_time
+from rankviz.core.runs.run_time import device_time
 
 
 class RunStateJSON(TypedDict):

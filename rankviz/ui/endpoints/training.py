@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from rankviz.api import Api
 from rankviz.api.json.runs import ListedRunJSON, RunJSON, listed_run_json, run_json
-from rankviz.core.checks import one_of
+from rankviz.core.bounds import one_of
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import targets_in
 from rankviz.core.runs.request import (
@@ -94,7 +94,7 @@ def looking(api: Api) -> Sequence[Callable[..., Any]]:
         Args:
             run_id: An id from `runs`.
         """
-        from rankviz.core.runs.thinned import thinned
+        from rankviz.core.runs.run_time import thinned
 
         summary = api.runs.summary(run_id)
         steps = thinned(summary.record.steps, SHOWN_STEPS)

@@ -21,9 +21,9 @@ from rankviz.core.advice.words import (
     would_change,
 )
 from rankviz.core.cost.estimate import Estimate
-from rankviz.core.fit.setting import Setting
-from rankviz.core.fit.words import fit_in_words
-from rankviz.core.note import by_level
+from rankviz.core.fit.changes import Setting
+from rankviz.core.fit.decide import fit_in_words
+from rankviz.core.quantity import by_level
 from rankviz.ui.parts import html
 from rankviz.units import counted
 

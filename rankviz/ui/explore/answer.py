@@ -9,10 +9,10 @@ from rankviz.api import Api
 from rankviz.api.forecasts import CANNOT_READ
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.advice.words import main_sentences
-from rankviz.core.checks import few, is_number, one_of, plain_text
+from rankviz.core.bounds import few, is_number, one_of, plain_text
 from rankviz.core.cost.estimate import Estimate
 from rankviz.core.forecast.tradeoff import Tradeoff
-from rankviz.core.runs.words.labels import base_name
+from rankviz.core.runs.words import base_name
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
 from rankviz.figures.hero.chart import QUALITY_LABELS, HeroInfo

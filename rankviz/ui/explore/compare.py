@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from rankviz.api import Api
-from rankviz.core.checks import one_of
+from rankviz.core.bounds import one_of
 from rankviz.core.forecast.tradeoff import SHORTFALL_LOSS, SHORTFALLS, Tradeoff
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.figures import X_LABELS, compare_figure, compare_info

@@ -9,13 +9,11 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
+from rankviz.core.cost.device import Gpu
 from rankviz.core.cost.estimate import tight_meaning
-from rankviz.core.cost.gpu import Gpu
-from rankviz.core.fit.cards import Card
+from rankviz.core.fit.cards import Card, Method
+from rankviz.core.fit.changes import RULE, Knob
 from rankviz.core.fit.decide import FitAnswer
-from rankviz.core.fit.knobs import Knob
-from rankviz.core.fit.methods import Method
-from rankviz.core.fit.remedy import RULE
 from rankviz.ui import link
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import editable, pickable, plain

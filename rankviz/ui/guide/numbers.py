@@ -3,7 +3,7 @@
 from rankviz.api import Api
 from rankviz.core.forecast.words import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
-from rankviz.core.runs.tradeoff import TOLERANCE_NATS
+from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.units import counted

@@ -8,7 +8,7 @@ import gradio as gr
 
 from rankviz.api import Api
 from rankviz.core.advice.rules import SETTINGS
-from rankviz.core.spectrum.terms import TERMS
+from rankviz.core.spectrum import TERMS
 from rankviz.ui.guide import accuracy
 from rankviz.ui.guide.numbers import numbers_html
 from rankviz.ui.guide.rank import evidence_html, rules_html, what_is_html

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.runs.attempts import HF_JOBS
+from rankviz.core.runs.events import HF_JOBS
 from rankviz.core.runs.record import Sweep
 from rankviz.ui.parts import html, live, where
 from rankviz.ui.wiring import action, notice_html, on_any, quiet, wire

@@ -6,11 +6,10 @@ from typing import NamedTuple
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.forecast.decision import Decision
-from rankviz.core.runs.fast_curve import Reading
-from rankviz.core.runs.fidelity import Fidelity, SettingFidelity
+from rankviz.core.runs.fast_curve import Fidelity, Reading, SettingFidelity
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import Sweep
-from rankviz.core.runs.words.labels import still_training
+from rankviz.core.runs.words import still_training
 from rankviz.errors import BusyError, LimitError
 from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.figures.sweep.fast_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made

@@ -12,12 +12,11 @@ from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs import events
 from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.events import TRAINING
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
-from rankviz.core.runs.stages import TRAINING
-from rankviz.core.runs.timing.progress import SweepProgress, progress_of
-from rankviz.core.runs.words.labels import run_label, run_labels, sweep_title
-from rankviz.core.runs.words.places import Place
+from rankviz.core.runs.sweep_time import SweepProgress, progress_of
+from rankviz.core.runs.words import Place, run_label, run_labels, sweep_title
 from rankviz.figures import training_figure, training_info
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value

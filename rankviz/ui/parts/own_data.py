@@ -7,9 +7,9 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.checks import one_of
+from rankviz.core.bounds import one_of
 from rankviz.core.cost.data import LENGTH_SHARES, Form, TrainingData, Trait, is_file_name
-from rankviz.core.cost.notes.truncation import truncation
+from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.dataset import SUFFIXES

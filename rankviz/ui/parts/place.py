@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.runs.attempts import LOCAL
+from rankviz.core.runs.events import LOCAL
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.words.places import title
+from rankviz.core.runs.words import title
 from rankviz.ui.parts import html
 
 

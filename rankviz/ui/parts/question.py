@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 
 from rankviz.core.advice import use_case
-from rankviz.core.checks import whole
-from rankviz.core.cost.gpu import Gpu
+from rankviz.core.bounds import whole
+from rankviz.core.cost.device import Gpu
 from rankviz.core.cost.question import ASSUMED_RANK, Question, validate_price
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import FLAGS, MAX_RANK, UNSLOTH_CLASSES, LoraConfig

@@ -6,7 +6,7 @@ from contextlib import suppress
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.engines import Plan
-from rankviz.core.runs.attempts import HF_JOBS
+from rankviz.core.runs.events import HF_JOBS
 from rankviz.errors import RankVizError
 
 

@@ -15,7 +15,7 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.engines import Place, Plan
-from rankviz.core.runs.attempts import HF_JOBS, LOCAL
+from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.errors import (
     BusyError,
     EngineUnavailableError,

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import HTTPException, Request
 from starlette.datastructures import QueryParams
 
-from rankviz.core.checks import shown
+from rankviz.core.bounds import shown
 from rankviz.ui.requests.addresses import API, address_of, is_upload
 from rankviz.ui.requests.sessions import is_anothers, own
 

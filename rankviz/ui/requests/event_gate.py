@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.block_function import BlockFunction
 
-from rankviz.core.checks import shown
+from rankviz.core.bounds import shown
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints.gate import MAX_LIST, require
 from rankviz.ui.requests.readable import NO_EVENT

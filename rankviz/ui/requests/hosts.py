@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 
-from rankviz.core.checks import shown
+from rankviz.core.bounds import shown
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.head import is_page
 from rankviz.ui.requests.addresses import HEALTH, address_of

@@ -4,7 +4,7 @@ names the argument. Gradio and the MCP library would say it in the words of a sc
 from collections.abc import Mapping
 from typing import Any
 
-from rankviz.core.checks import shown
+from rankviz.core.bounds import shown
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints.gate import require_call
 from rankviz.ui.requests.event_errors import toast

@@ -11,7 +11,7 @@ from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.metric import LOSS, measured_metrics
 from rankviz.core.runs.record import RunRecord, RunState
-from rankviz.core.runs.words.labels import base_name, data_name
+from rankviz.core.runs.words import base_name, data_name
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, Row, exact, rounded
 from rankviz.ui.parts.live import estimated

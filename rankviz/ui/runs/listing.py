@@ -9,7 +9,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.json.runs import listed_run_json
 from rankviz.core.runs.record import RunRecord, RunState, Sweep
-from rankviz.core.runs.words.labels import base_name, data_name, sweep_title
+from rankviz.core.runs.words import base_name, data_name, sweep_title
 from rankviz.export.tables import Table
 from rankviz.export.tables import runs_table as measured_table
 from rankviz.ui.parts import html

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.runs.attempts import HF_JOBS
+from rankviz.core.runs.events import HF_JOBS
 from rankviz.settings import paid_limits
 from rankviz.ui.parts import html
 from rankviz.ui.visitors import login_is_on

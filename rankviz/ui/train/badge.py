@@ -9,7 +9,7 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.runs.record import Sweep
-from rankviz.core.runs.timing.progress import SweepProgress
+from rankviz.core.runs.sweep_time import SweepProgress
 from rankviz.ui.parts.controls import pickable
 from rankviz.ui.wiring import wire
 

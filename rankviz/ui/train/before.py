@@ -10,14 +10,14 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.workspace import EMBEDDED
 from rankviz.core.cost.device import card
-from rankviz.core.cost.notes.truncation import truncation
+from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
-from rankviz.core.preflight.check import Check
 from rankviz.core.preflight.checks import problems, warnings
-from rankviz.core.runs.attempts import LOCAL
+from rankviz.core.preflight.gpu import Check
+from rankviz.core.runs.events import LOCAL
 from rankviz.core.runs.request import SweepRequest
-from rankviz.core.runs.timing.sweep_time import ExpectedSweep
-from rankviz.core.runs.words.labels import base_name
+from rankviz.core.runs.sweep_time import ExpectedSweep
+from rankviz.core.runs.words import base_name
 from rankviz.errors import BusyError, LimitError, NoWeightsError, RankVizError, UserError
 from rankviz.ui.parts import html, where
 from rankviz.ui.parts.html import Cell, Row, exact, exact_span, rounded, rounded_span

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.runs.attempts import HF_JOBS, LOCAL
+from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.ui.parts import html, where
 from rankviz.ui.train import before
 from rankviz.ui.train.before import Before

@@ -7,7 +7,7 @@ import gradio as gr
 
 from rankviz.core.lora.config import UNSLOTH_CLASSES
 from rankviz.core.runs.request import usual_seeds
-from rankviz.core.runs.words.labels import data_name
+from rankviz.core.runs.words import data_name
 from rankviz.dataset import SUFFIXES
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import STOPS, busy_line, plain

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.runs.attempts import LOCAL
+from rankviz.core.runs.events import LOCAL
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import RunNotFoundError, quoted
 from rankviz.ui.parts import again, html, live, where

@@ -7,7 +7,7 @@ from typing import Any
 from rankviz.api import Api
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in
-from rankviz.core.runs.attempts import LOCAL
+from rankviz.core.runs.events import LOCAL
 from rankviz.core.runs.request import (
     MODE_RANKS,
     QUICK_RANKS,

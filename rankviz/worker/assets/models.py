@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rankviz.catalog.model_schema import check_models
 from rankviz.catalog.models import CHECKPOINTS
+from rankviz.catalog.schema import check_models
 from rankviz.core.model.config_check import parse_config
-from rankviz.core.model.json import encode_blocks
+from rankviz.core.model.spec import encode_blocks
 from rankviz.errors import AssetError
 from rankviz.paths import ASSETS
-from rankviz.worker.introspect.main import introspect
+from rankviz.worker.introspect.layers import introspect
 
 FAMILIES = (
     ("SmolLM", r"SmolLM"),

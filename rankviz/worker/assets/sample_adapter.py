@@ -19,14 +19,12 @@ from rankviz import dataset
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED_ID
 from rankviz.store import RunStore
-from rankviz.trained.files import CONFIG, WEIGHTS
+from rankviz.trained.files import CONFIG, WEIGHTS, NewTensor, TensorFile, encode, write
 from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import plan, resize
-from rankviz.trained.spectrum import spectrum
-from rankviz.trained.tensors import NewTensor, TensorFile, encode, write
+from rankviz.trained.resize import plan, resize, spectrum
 from rankviz.worker.finetune.base import embedded_folder
 from rankviz.worker.finetune.data import SweepData
-from rankviz.worker.finetune.evaluation import evaluate
+from rankviz.worker.finetune.measure import evaluate
 
 JOURNAL = ("request.json", "events.jsonl")
 RANKS = (1, 2, 3, 8)

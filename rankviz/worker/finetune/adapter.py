@@ -1,11 +1,14 @@
-"""Attaches the adapter of a run: it passes the plan to Unsloth or PEFT."""
+"""Attaches the adapter of a run by its plan, and saves it as PEFT loads it."""
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
+from rankviz.worker.finetune.base import Base
 
 
 def peft_arguments(lora: LoraConfig, plan: AdapterPlan) -> dict[str, Any]:
@@ -51,3 +54,22 @@ def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan, left_out: Sequence[st
     if left_out:
         arguments["exclude_modules"] = rf"({'|'.join(map(re.escape, left_out))})(\..*)?"
     return arguments
+
+
+def save(adapter: Any, folder: Path, base: Base, **changed: Any) -> int:
+    """Write the adapter's files; returns the bytes of its weights.
+
+    PEFT names the base in two of them by where it was loaded from, which for the embedded model is a folder of this
+    machine.
+
+    Args:
+        changed: Values of adapter_config.json that are not the model's own.
+    """
+    adapter.save_pretrained(folder)
+    config, card = folder / "adapter_config.json", folder / "README.md"
+    values = json.loads(config.read_text(encoding="utf-8")) | changed
+    if base.published_as:
+        values["base_model_name_or_path"] = base.published_as
+        card.write_text(card.read_text(encoding="utf-8").replace(base.name, base.published_as), encoding="utf-8")
+    config.write_text(json.dumps(values, indent=2, sort_keys=True), encoding="utf-8")
+    return (folder / "adapter_model.safetensors").stat().st_size

@@ -15,8 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from rankviz.catalog.models import full_name, load_index
-from rankviz.core.runs.events import MODELS_VARIABLE
-from rankviz.core.runs.stages import CONVERTING, DOWNLOADING, IMPORTING_TRANSFORMERS, UNPACKING
+from rankviz.core.runs.events import CONVERTING, DOWNLOADING, IMPORTING_TRANSFORMERS, MODELS_VARIABLE, UNPACKING
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
 from rankviz.worker.stages import TRANSFORMERS_MODULES, UNWATCHED, Stages

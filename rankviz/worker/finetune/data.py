@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from rankviz.core.runs.held_out_answers import readable
+from rankviz.core.runs.record import readable
 from rankviz.dataset import Dataset, Example
-from rankviz.dataset.tokens import answers_in, with_ends
+from rankviz.dataset.rows import answers_in, with_ends
 from rankviz.errors import BadDataError
 from rankviz.worker.stages import Progress, silent
 
@@ -190,7 +190,7 @@ def tokenize(
 ) -> Tokens:
     """Token ids, and as labels those that hold text to learn; cut at max_length.
 
-    Each answer is learned with the token that ends it (rankviz.dataset.tokens).
+    Each answer is learned with the token that ends it (rankviz.dataset.rows).
 
     template_seconds: BadDataError where the chat template takes more processor time for this row.
     """

@@ -1,24 +1,63 @@
-"""Loads the base with Unsloth, and says what is wrong where that fails. Importing this module imports Unsloth."""
+"""Loads the base with Unsloth and puts an adapter on it. Importing this module imports Unsloth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import unsloth
-
-# isort: split
 import torch
+import unsloth
 from huggingface_hub.constants import HF_HUB_CACHE
+from peft import PeftModel
+from transformers.utils import logging
 
 from rankviz import units
 from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.runs.request import RunRequest
 from rankviz.errors import GatedModelError, HubUnavailableError, InvalidSettingError, UnknownModelError
 from rankviz.worker import device
 from rankviz.worker.downloads import HubDownload, hub_weight_bytes
+from rankviz.worker.finetune.adapter import unsloth_arguments
 from rankviz.worker.finetune.base import Base
-from rankviz.worker.finetune.weights import weights_followed
 from rankviz.worker.settings import Settings
 from rankviz.worker.stages import UNWATCHED, Stages
+
+TENSORS = "tensors"
+
+
+@contextmanager
+def weights_followed(stages: Stages) -> Iterator[None]:
+    """While the block loads, each of its bars is written as progress of the stage."""
+
+    def follow(factory: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        bar = factory(*args, **options)
+        return _FollowedBar(bar, len(args[0]), stages) if args and isinstance(args[0], Sized) else bar
+
+    before = logging.set_tqdm_hook(follow)
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(before)
+
+
+class _FollowedBar:
+    """A bar, and what it has been through."""
+
+    def __init__(self, bar: Any, total: int, stages: Stages):
+        self._bar, self._total, self._stages = bar, total, stages
+
+    def __iter__(self) -> Iterator[Any]:
+        for done, item in enumerate(self._bar):
+            self._stages.progress(done, self._total, TENSORS)
+            yield item
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bar, name)
+
+
+# isort: split
+
 
 UNSLOTHS_OWN = LoraConfig()
 """Its class, and all of the checkpoint."""
@@ -114,3 +153,46 @@ def _too_large(base: Base, settings: Settings) -> str:
         f"{base.name!r} does not fit this GPU: its memory of {units.memory_size(total)} ran out while the base was "
         f"loaded in {settings.training.precision}{used}. Choose {smaller}a smaller base or a larger GPU."
     )
+
+
+# isort: split
+
+
+def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings, left_out: Sequence[str] = ()) -> Any:
+    """A fresh adapter on the base, as Unsloth puts it there. left_out: paths of towers without one."""
+    return getattr(unsloth, request.lora.unsloth_class).get_peft_model(
+        model,
+        r=request.lora.r,
+        lora_alpha=request.lora.lora_alpha,
+        **unsloth_arguments(request.lora, plan, left_out),
+        lora_dropout=0,
+        bias="none",
+        use_rslora=request.lora.use_rslora,
+        use_dora=request.lora.use_dora,
+        use_gradient_checkpointing=settings.gradient_checkpointing,
+        random_state=request.seed,
+        max_seq_length=request.training.max_length,
+    )
+
+
+def detach(adapter: PeftModel) -> Any:
+    """Take the adapter off: PEFT puts the base's own layers back where it had wrapped them."""
+    model = adapter.unload()
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+    return model
+
+
+class Hooks:
+    """The forward hooks of a model as it was loaded. Each get_peft_model adds some to the input embedding (gradients
+    must reach the checkpointed blocks), which PEFT's unload leaves there."""
+
+    def __init__(self, model: Any):
+        self._kept = {module: set(module._forward_hooks) | set(module._forward_pre_hooks) for module in model.modules()}
+
+    def restore(self) -> None:
+        """Remove what was added since."""
+        for module, kept in self._kept.items():
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                for key in [key for key in hooks if key not in kept]:
+                    del hooks[key]

@@ -17,18 +17,24 @@ from pathlib import Path
 
 import psutil
 
-from rankviz.core.runs.attempts import Attempt
-from rankviz.core.runs.events import DISK_FULL, GPU_LOST, YIELD_FILE, YIELD_VARIABLE
-from rankviz.core.runs.stages import GETTING_BASE, IMPORTING, READING_DATA
+from rankviz.core.runs.events import (
+    DISK_FULL,
+    GETTING_BASE,
+    GPU_LOST,
+    IMPORTING,
+    READING_DATA,
+    YIELD_FILE,
+    YIELD_VARIABLE,
+    Attempt,
+)
 from rankviz.errors import LimitError, UserError
 from rankviz.machine import disk, load_average
 from rankviz.references import Reference
 from rankviz.store import RunStore
 from rankviz.worker import device
 from rankviz.worker.downloads import DownloadLimit
-from rankviz.worker.gate import admit, most_to_fetch
-from rankviz.worker.journal import Journal, redirect_output, set_environment
-from rankviz.worker.processor import ProcessorClock
+from rankviz.worker.journal import Journal, admit, most_to_fetch, redirect_output, set_environment
+from rankviz.worker.memory import ProcessorClock
 from rankviz.worker.stages import UNSLOTH_MODULES, UNWATCHED
 
 

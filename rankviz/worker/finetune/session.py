@@ -10,24 +10,12 @@ from typing import Any
 import unsloth  # noqa: F401
 
 # isort: split
-from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device
+from rankviz.core.cost.question import plan_on
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.model.towers import second_towers, text_part
 from rankviz.core.runs.events import (
-    AdapterAttached,
-    AdapterCut,
-    AdapterSaved,
-    Answered,
-    Evaluated,
-    HeldOut,
-    RunCompleted,
-    RunEvent,
-    RunStarted,
-)
-from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
-from rankviz.core.runs.stages import (
     ATTACHING,
     DECOMPOSING,
     EVALUATING_ADAPTER,
@@ -37,23 +25,31 @@ from rankviz.core.runs.stages import (
     SAVING,
     TOKENIZING,
     TRAINING,
+    AdapterAttached,
+    AdapterCut,
+    AdapterSaved,
+    Answered,
+    Evaluated,
+    HeldOut,
+    RunCompleted,
+    RunEvent,
+    RunStarted,
     truncating,
 )
+from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.dataset import Dataset
 from rankviz.machine import load_average
 from rankviz.worker import device
 from rankviz.worker.environment import machine, model_fingerprint
-from rankviz.worker.finetune.attach import Hooks, attach, detach
+from rankviz.worker.finetune.adapter import save
 from rankviz.worker.finetune.base import Base
 from rankviz.worker.finetune.data import SweepData
-from rankviz.worker.finetune.load import load_base
+from rankviz.worker.finetune.load import Hooks, attach, detach, load_base
 from rankviz.worker.finetune.measure import HeldOutMeasure
-from rankviz.worker.finetune.saving import save
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
 from rankviz.worker.finetune.truncate import Truncator
-from rankviz.worker.introspect.main import layers_of
-from rankviz.worker.memory import Memory
-from rankviz.worker.processor import ProcessorClock
+from rankviz.worker.introspect.layers import layers_of
+from rankviz.worker.memory import Memory, ProcessorClock
 from rankviz.worker.settings import Settings, settle
 from rankviz.worker.stages import Stages
 

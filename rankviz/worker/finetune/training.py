@@ -9,8 +9,7 @@ from typing import Any
 from rankviz.core.runs.events import StepLogged
 from rankviz.core.runs.request import RunRequest
 from rankviz.worker.finetune.data import OrderedRows, Tokens
-from rankviz.worker.memory import Memory
-from rankviz.worker.processor import ProcessorClock
+from rankviz.worker.memory import Memory, ProcessorClock
 from rankviz.worker.settings import Settings
 
 LR_SCHEDULE = "linear"

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from rankviz.core.spectrum.spectrum import alpha_for
+from rankviz.core.spectrum import alpha_for
 from rankviz.errors import InvalidSettingError
-from rankviz.trained import svd
+from rankviz.trained import read
+from rankviz.worker.finetune.adapter import save
 from rankviz.worker.finetune.base import Base
-from rankviz.worker.finetune.saving import save
 
 ADAPTER = "default"
 
@@ -36,11 +36,11 @@ class Truncator:
             name: tuple(weight.detach().float().cpu().clone().numpy() for weight in pair)
             for name, pair in self._weights.items()
         }
-        self._found = svd.decompose(self._pairs)
+        self._found = read.decompose(self._pairs)
 
     def truncate(self, k: int) -> None:
         """Put the rank-k update into the adapter, as factors of rank k."""
-        for name, pair in svd.truncate_all(self._pairs, self._found, k).items():
+        for name, pair in read.truncate_all(self._pairs, self._found, k).items():
             for weight, factor in zip(self._weights[name], pair, strict=True):
                 weight.grad = None
                 weight.data = torch.from_numpy(factor).to(weight)

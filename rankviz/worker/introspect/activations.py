@@ -1,19 +1,8 @@
-"""Measures the bytes per token that each block keeps in training, from transformers' classes without weights.
-
-The model is cut to its first blocks (core.model.periods), built on the meta device with everything frozen and no
-adapter, and run for one row and for two: what a second row adds is per token. Twice each: a forward pass in which
-autograd says what it saves (saved_tensors_hooks), and a step with checkpointing in which every tensor alive is
-counted, block by block of the backward pass. Three ways: bf16, bf16 under the Trainer's autocast, and fp32.
-
-Attention is fused and without a mask, experts run as transformers runs them unless told otherwise (grouped_mm), linear
-attention as it runs it without optional kernels, which hold less. What is alive only inside the model but outside its
-blocks isn't counted. Where a model can't be run without data there is no answer, nor for one with Mamba blocks: without
-its kernels Mamba-2 makes a state for each pair of positions of a chunk, 8 MB a token in Nemotron 3 Nano, and nobody
-trains so. The formulas of core.cost.memory.blocks then go without.
-"""
+"""Measures the bytes per token that each block keeps in training, from transformers' classes without weights."""
 
 import math
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
@@ -21,18 +10,136 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from rankviz.core.model.activations import ActivationBytes
-from rankviz.core.model.json import encode_blocks
-from rankviz.core.model.periods import Periods, periods
-from rankviz.core.model.spec import ModelSpec
+from rankviz.core.model.spec import ActivationBytes, ModelSpec, Periods, encode_blocks, periods
 from rankviz.errors import BadConfigError
 from rankviz.worker.introspect.build import build, cut_config
-from rankviz.worker.introspect.gpu_on_meta import GpuOnMeta
-from rankviz.worker.introspect.live_bytes import LiveBytes
+
+# fmt: off
+IN_FP32 = {
+    "__pow__", "__rpow__", "__rdiv__", "__rtruediv__", "pow", "exp", "expm1", "log", "log1p", "log2", "log10", "rsqrt",
+    "reciprocal", "softplus", "layer_norm", "rms_norm", "group_norm", "cosine_similarity", "dist", "logsumexp", "prod",
+    "softmax", "log_softmax", "cumprod", "cumsum", "sum", "norm",
+}
+"""Autocast on CUDA runs these in fp32: ATen/autocast_mode.h of torch 2.13, its names and the operators that mean them,
+losses and images left out."""
+IN_16_BIT = {
+    "__matmul__", "__rmatmul__", "conv1d", "conv2d", "conv3d", "prelu", "addmm", "addmv", "addr", "matmul", "einsum",
+    "mm", "mv", "linear", "addbmm", "baddbmm", "bmm", "chain_matmul", "scaled_dot_product_attention",
+}
+"""And these in 16 bit, from the same header."""
+# fmt: on
+
+
+class FusedAttention(torch.autograd.Function):
+    """Flash and memory-efficient attention: queries, keys, values, the output and an fp32 number a head are kept."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        rows, heads, length, _ = query.shape
+        output = query.new_empty(rows, length, heads, value.shape[-1]).transpose(1, 2)
+        ctx.save_for_backward(query, key, value, output, query.new_empty(rows, heads, length, dtype=torch.float32))
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
+
+
+class GroupedProduct(torch.autograd.Function):
+    """What torch.nn.functional.grouped_mm calls, with frozen weights: its input isn't kept."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(weights)
+        return rows.new_empty(rows.shape[0], weights.shape[-1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (weights,) = ctx.saved_tensors
+        return gradient.new_empty(gradient.shape[0], weights.shape[1]), None
+
+
+class GpuOnMeta(TorchFunctionMode):
+    """Inside it, torch's functions keep what they keep on a GPU, under 16-bit autocast if asked."""
+
+    def __init__(self, *, autocast: bool):
+        super().__init__()
+        self._autocast = autocast
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if self._autocast:
+            args, kwargs = _cast(func.__name__, args, kwargs)
+        if func is functional.scaled_dot_product_attention:
+            return FusedAttention.apply(*args[:3])
+        if func is torch._grouped_mm:
+            return GroupedProduct.apply(*args[:2])
+        if func is functional.dropout:
+            return _dropout(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    """The fused kernel, which keeps a byte an element. A fourth argument is functional.dropout's own."""
+    return torch.native_dropout(input, p, True)[0] if training and p else input
+
+
+def _cast(name: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    if name in IN_16_BIT:
+        dtype = torch.bfloat16
+    elif name in IN_FP32 and kwargs.get("dtype") is None:
+        dtype = torch.float32
+    else:
+        return args, kwargs
+
+    def cast(value: Any) -> Any:
+        floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+        return value.to(dtype) if floating and value.dtype != torch.float64 else value
+
+    return tuple(cast(value) for value in args), {key: cast(value) for key, value in kwargs.items()}
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follows every storage that an operator hands out inside the block, until it is freed."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._follow(tensor.untyped_storage())
+        self.peak = max(self.peak, self.now)
+        return result
+
+    def ignore(self, tensors) -> None:
+        """Weights that were there before."""
+        self._known |= {tensor.untyped_storage()._cdata for tensor in tensors}
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.now += size
+        weakref.finalize(storage, self._freed, key, size)
+
+    def _freed(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
 
 LENGTH = 256
 """Tokens of a row: a few chunks of chunked linear attention. Twice as many change its bytes a token by 0.1 %, others'

@@ -2,11 +2,16 @@
 
 import json
 import math
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from rankviz.core.model.config_check import parse_config
+from rankviz.core.model.spec import ModelSpec, model_from_json
 from rankviz.errors import BadConfigError
+from rankviz.worker.answering import answer, request_in
 from rankviz.worker.introspect.build import build
 
 SECOND_TOWERS = ("vision", "visual", "image", "audio", "multi_modal", "merger", "patch_embed", "mm_proj")
@@ -240,3 +245,29 @@ def _intermediate_size(text: Any, hidden: int) -> int:
     if isinstance(size, list | tuple):
         size = max(size)
     return size or 4 * hidden
+
+
+TOO_LARGE = "This config.json describes a model too large to lay out within the memory that RankViz allows for it."
+ACTIVATION_SECONDS = 20.0
+"""At most, for what blocks hold while they train; a second or two is usual, and an estimate can do without."""
+
+
+def main(argv: Sequence[str]) -> int:
+    os.environ["HF_HUB_OFFLINE"] = "1"  # of a model nothing is wanted but what is here
+    config = Path(request_in(argv[0])["config"])
+    return answer(lambda: introspect(parse_config(config.read_bytes(), name=config.name)), too_large=TOO_LARGE)
+
+
+def layers_of(config: Mapping[str, Any]) -> ModelSpec:
+    """The model of a config.json without what its blocks hold in training: enough to resolve targets."""
+
+    return model_from_json({"id": "", "name": "", **facts(config)})
+
+
+def introspect(config: Mapping[str, Any], *, activation_seconds: float = ACTIVATION_SECONDS) -> dict[str, Any]:
+    """A ModelSpec as a dict; id, name, source and the like are for the caller to add."""
+    from rankviz.worker.introspect.activations import block_activations
+
+    layers = facts(config)
+    spec = model_from_json({"id": "", "name": "", **layers})
+    return {**layers, "activation_bytes_per_token": block_activations(config, spec, seconds=activation_seconds)}

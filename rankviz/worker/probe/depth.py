@@ -20,8 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rankviz.core.cost.adapter import plan_on
 from rankviz.core.cost.device import Device
+from rankviz.core.cost.question import plan_on
 from rankviz.core.model.config_check import parse_config
 from rankviz.core.probe.request import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
 from rankviz.core.runs.request import RunRequest
@@ -197,11 +197,11 @@ def _attach(
 ) -> Any:
     """The model with its adapter."""
     from rankviz.worker.introspect.build import cut_config
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.introspect.layers import layers_of
 
     plan = plan_on(layers_of(cut_config(config, depth)), request.lora, request.training, Device(cuda=settings.cuda))
     if request.training.framework == "unsloth":
-        from rankviz.worker.finetune.attach import attach
+        from rankviz.worker.finetune.load import attach
 
         return attach(model, run, plan, settings)
     from rankviz.worker.probe import hf_session

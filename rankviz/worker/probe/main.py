@@ -20,12 +20,10 @@ import psutil
 
 from rankviz import machine, units
 from rankviz.core.probe.request import BUSY_SHARE, FREE_MEMORY_SHARE, MOST_TRIES
-from rankviz.core.runs.attempts import Attempt
-from rankviz.core.runs.events import DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
+from rankviz.core.runs.events import Attempt, DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
 from rankviz.errors import UserError
 from rankviz.store import RunStore
-from rankviz.worker.gate import admit_probe
-from rankviz.worker.journal import Journal, redirect_output
+from rankviz.worker.journal import Journal, admit_probe, redirect_output
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "probe_depth")
 LOOK_SECONDS = 0.02

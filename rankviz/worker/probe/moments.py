@@ -9,8 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from rankviz.worker.memory import Memory
-from rankviz.worker.processor import ProcessorClock
+from rankviz.worker.memory import Memory, ProcessorClock
 
 MOMENTS = ("forward", "backward", "optimizer")
 

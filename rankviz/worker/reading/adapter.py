@@ -6,9 +6,7 @@ from typing import Any
 
 from rankviz.errors import BadAdapterError
 from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import planned_truncations
-from rankviz.trained.spectrum import spectrum
-from rankviz.trained.transfer import outline_json, plan_json, spectrum_json
+from rankviz.trained.resize import outline_json, plan_json, planned_truncations, spectrum, spectrum_json
 from rankviz.worker.answering import answer, request_in
 
 

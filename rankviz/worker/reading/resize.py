@@ -6,8 +6,7 @@ from typing import Any
 
 from rankviz.trained.files import pack
 from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import resize, zipped
-from rankviz.trained.transfer import plan_from
+from rankviz.trained.resize import plan_from, resize, zipped
 from rankviz.worker.answering import answer, request_in
 
 

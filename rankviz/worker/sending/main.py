@@ -13,8 +13,7 @@ from rankviz.errors import StorageError
 from rankviz.hub import publish as hub
 from rankviz.machine import disk
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, SweepFacts
-from rankviz.sinks.adapter import CONFIG, WEIGHTS, write_adapter
-from rankviz.sinks.dataset import write_dataset
+from rankviz.sinks.files import CONFIG, WEIGHTS, write_adapter, write_dataset
 from rankviz.visitor import Visitor, acting_as
 from rankviz.worker.answering import answer, request_in
 from rankviz.worker.sending.trackio import send_to_trackio

@@ -34,7 +34,7 @@ def simulated(request: Mapping[str, Any]) -> dict[str, Any]:
         from rankviz.worker.simulate.unsloth_import import import_unsloth
 
         import_unsloth(become(gpu))
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.introspect.layers import layers_of
     from rankviz.worker.simulate.whole import simulate_whole
 
     config = parse_config(Path(request["config"]).read_bytes())

@@ -19,11 +19,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from rankviz.core.cost.adapter import plan_on
-from rankviz.core.cost.device import Device
-from rankviz.core.cost.gpu import Gpu
+from rankviz.core.cost.device import Device, Gpu
+from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.unsloth import compute_dtype
+from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.probe.simulated import Simulated
 from rankviz.errors import UserError
@@ -164,7 +163,7 @@ class Run:
     def _attach(self, model: Any) -> Any:
         from peft import prepare_model_for_kbit_training
 
-        from rankviz.worker.introspect.main import layers_of
+        from rankviz.worker.introspect.layers import layers_of
 
         checkpoints = self.training.gradient_checkpointing != "none"
         if self.program.prepares:

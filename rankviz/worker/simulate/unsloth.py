@@ -27,16 +27,15 @@ from unsloth.utils import attention_dispatch
 from unsloth_zoo import gradient_checkpointing
 from unsloth_zoo.fused_losses import fused_linear
 
-from rankviz.core.cost.adapter import plan_on
-from rankviz.core.cost.device import Device
-from rankviz.core.cost.gpu import Gpu
+from rankviz.core.cost.device import Device, Gpu
+from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.lora.route import OWN_FAMILIES
+from rankviz.core.lora.targets import OWN_FAMILIES
 from rankviz.core.probe.simulated import Simulated
 from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import unsloth_arguments
-from rankviz.worker.introspect.main import layers_of
+from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.simulate.attention import kernel_for
 from rankviz.worker.simulate.device import Card, become
 from rankviz.worker.simulate.fakes import as_on_a_card

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rankviz.core.cost.gpu import Gpu
+from rankviz.core.cost.device import Gpu
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.model.periods import periods
-from rankviz.core.model.spec import ModelSpec
-from rankviz.core.probe.extrapolate import fit
+from rankviz.core.model.spec import ModelSpec, periods
+from rankviz.core.probe.record import fit
 from rankviz.worker.simulate.step import Program, Simulated, simulate
 
 LEAST_BLOCKS = 3

@@ -5,9 +5,9 @@ import pytest
 from rankviz.api import Api
 from rankviz.cli.runs.output import print_sweep
 from rankviz.cli.runs.watch import standing, time_left
-from rankviz.core.runs.attempts import AttemptPlaced
+from rankviz.core.runs.events import AttemptPlaced
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.words.waits import cancel_in_words
+from rankviz.core.runs.words import cancel_in_words
 from rankviz.errors import EngineUnavailableError
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor

@@ -6,11 +6,10 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.runs.ended import MOST_RUNS, EndedHere
-from rankviz.core.cost.pace.paces import Timing
-from rankviz.core.cost.pace.workload import Workload
+from rankviz.core.cost.pace import Timing, Workload
 from rankviz.core.runs.events import RunCompleted, RunStarted, StageReached
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.timing.times import began_at
+from rankviz.core.runs.run_time import began_at
 from rankviz.ui.parts.live import results_table
 from tests.support.processes.effort import calls_of
 from tests.support.runs import questions

@@ -7,11 +7,9 @@ import pytest
 
 from rankviz import machine
 from rankviz.api import Api
-from rankviz.core.cost.pace.slowdown import UNSURE, Others
-from rankviz.core.cost.pace.workload import LIBRARIES, Workload
-from rankviz.core.runs.attempts import AttemptPlaced
+from rankviz.core.cost.pace import LIBRARIES, UNSURE, Others, Workload
 from rankviz.core.runs.estimate import workload_of
-from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
+from rankviz.core.runs.events import AttemptPlaced, Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.web.visitors import ADMIN, ANN

@@ -6,7 +6,7 @@ import pytest
 
 from rankviz import machine
 from rankviz.api import Api
-from rankviz.core.cost.pace.workload import LIBRARIES
+from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.events import RunCompleted, RunStarted, StageReached, StepLogged
 from tests.support.runs import questions
 

@@ -4,10 +4,9 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.runs.spending import Rent, Spent
-from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
-from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted
-from rankviz.core.runs.timing.spent import DeviceTime
-from rankviz.core.runs.words.places import Place
+from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
+from rankviz.core.runs.run_time import DeviceTime
+from rankviz.core.runs.words import Place
 from rankviz.store.destination import Destination
 from rankviz.store.runs import IMPORTED
 from tests.support.runs import questions

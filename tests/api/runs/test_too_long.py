@@ -8,8 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunFailed
-from rankviz.core.runs.limits import SHORTER
-from rankviz.core.runs.request import fast_ranks, quick_look, usual_seeds
+from rankviz.core.runs.request import SHORTER, fast_ranks, quick_look, usual_seeds
 from rankviz.engines import Nodes
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import LimitError

@@ -8,7 +8,7 @@ from rankviz.api import Api
 from rankviz.api.runs.waiting import first_free
 from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunCancelled, RunStarted, StepLogged
-from rankviz.core.runs.words.waits import AFTER_OTHERS
+from rankviz.core.runs.words import AFTER_OTHERS
 from rankviz.errors import EngineUnavailableError, RunNotFoundError
 from rankviz.store.destination import Destination
 from rankviz.supervisor import Supervisor

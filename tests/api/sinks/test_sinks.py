@@ -269,7 +269,7 @@ def test_what_was_paid_for_rented_machines_is_published_without_the_limit(api, h
 def test_tables_are_csv_where_pyarrow_is_not_installed(api, sweep, tmp_path, monkeypatch):
     from rankviz import installed
     from rankviz.api.sinks import facts_of
-    from rankviz.sinks.dataset import write_dataset
+    from rankviz.sinks.files import write_dataset
 
     monkeypatch.setattr(installed, "has_pyarrow", lambda: False)
     with acting_as(ANN):

@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import LimitError
-from rankviz.hub import cache
+from rankviz.hub import reach
 from rankviz.visitor import acting_as
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
@@ -29,7 +29,7 @@ def page(shared, tmp_path, monkeypatch):
 
     def make(**limits):
         api = shared(**limits)
-        cache.use_own(api.workspace.home)
+        reach.use_own(api.workspace.home)
         return api
 
     return make

@@ -8,7 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.visitors.rights import Rights
 from rankviz.errors import LimitError
-from rankviz.folder_sizes import bytes_in
+from rankviz.paths import bytes_in
 from rankviz.visitor import Visitor, acting_as
 from tests.support.runs.finished_runs import finished
 from tests.support.web.visitors import ANN, BEN

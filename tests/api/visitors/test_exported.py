@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
-from rankviz.core.runs.events import RunCancelled, RunFailed
+from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunFailed, RunRequeued
 from rankviz.store import RunStore, import_runs
 from rankviz.store.destination import Destination
 from rankviz.visitor import Visitor, acting_as

@@ -6,8 +6,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled
-from rankviz.core.runs.limits import check_download
-from rankviz.core.runs.request import first_seeds
+from rankviz.core.runs.request import check_download, first_seeds
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership

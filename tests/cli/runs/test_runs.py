@@ -8,8 +8,7 @@ from rankviz.api import Api
 from rankviz.cli import main
 from rankviz.cli.runs.output import print_sweep, sweep_json
 from rankviz.cli.runs.runs import _facts, runs_delete, runs_show
-from rankviz.core.runs.attempts import AttemptPlaced
-from rankviz.core.runs.events import Answered, GreedyAnswer, RunCancelled, StageReached
+from rankviz.core.runs.events import Answered, AttemptPlaced, GreedyAnswer, RunCancelled, StageReached
 from rankviz.engines.known import require
 from rankviz.errors import InvalidSettingError
 from rankviz.store.destination import Destination, read_destination, write_destination

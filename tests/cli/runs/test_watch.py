@@ -10,10 +10,17 @@ from rich.console import Console
 from rankviz.api import Api
 from rankviz.cli.runs.sweep import RANKS_HELP
 from rankviz.cli.runs.watch import bars, standing, status, time_left, watch
-from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
-from rankviz.core.runs.events import RunCancelled, RunStarted, StageProgressed, StageReached, StepLogged
+from rankviz.core.runs.events import (
+    AttemptPlaced,
+    RunCancelled,
+    RunRequeued,
+    RunStarted,
+    StageProgressed,
+    StageReached,
+    StepLogged,
+)
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.timing.progress import progress_of
+from rankviz.core.runs.sweep_time import progress_of
 from tests.support.runs import questions
 
 LOADING = StageReached(time=10.0, stage="loading the base")

@@ -7,14 +7,12 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog.accuracy import load_range_evidence, load_validation
 from rankviz.catalog.hardware import load_constants
-from rankviz.catalog.measurements import read_rows, shipped_rows
-from rankviz.core.accuracy import bands
+from rankviz.catalog.measurements import load_range_evidence, load_validation, read_rows, shipped_rows
 from rankviz.core.accuracy.evidence import widths
 from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.accuracy.report import as_json, from_json
-from rankviz.core.accuracy.summarize import summarize
+from rankviz.core.accuracy.summarize import half_width, interval_score, memory_evidence, summarize, time_evidence
 from rankviz.errors import AssetError, BadDataError, UnknownModelError
 from tests.support.runs.measured_rows import CELLS, measured_row
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS, ATTENTION, EXPERTS, TOY, gpu, model
@@ -111,25 +109,25 @@ def test_repeats_of_one_setting_weigh_as_much_as_one_row():
 
     off = [abs(rows[0].error), abs(rows[-1].error)]
 
-    assert pytest.approx(sum(off) / 2) == bands.score("all", rows).mean_abs_error
+    assert pytest.approx(sum(off) / 2) == interval_score("all", rows).mean_abs_error
 
 
 def test_a_kind_with_measurements_is_no_wider_than_one_without_unless_its_own_errors_are():
-    assert 0.25 == bands.half_width({"lab-b": [0.05]}, unmeasured=0.25)
-    assert 0.3 == bands.half_width({"lab-b": [0.3]}, unmeasured=0.25)
+    assert 0.25 == half_width({"lab-b": [0.05]}, unmeasured=0.25)
+    assert 0.3 == half_width({"lab-b": [0.3]}, unmeasured=0.25)
 
 
 def test_the_half_width_is_students_t_times_the_spread_between_sources():
     errors = {"lab-a": [0.03, -0.04], "lab-b": [0.05]}
 
     spread = math.sqrt(((0.03**2 + 0.04**2) / 2 + 0.05**2) / 2)
-    assert pytest.approx(2.920 * spread) == bands.half_width(errors)
-    assert pytest.approx(6.314 * 0.05) == bands.half_width({"lab-b": [0.05]})
+    assert pytest.approx(2.920 * spread) == half_width(errors)
+    assert pytest.approx(6.314 * 0.05) == half_width({"lab-b": [0.05]})
 
 
 def test_memory_errors_are_shares_of_what_is_modelled():
     row = predicted(measured_bytes="40000")
-    (evidence,) = bands.memory_evidence([row])
+    (evidence,) = memory_evidence([row])
 
     share = (40_000 - row.predicted.expected) / row.working_bytes
     assert abs(share) > 0.25
@@ -141,7 +139,7 @@ def test_a_timing_is_compared_by_its_logarithm():
     row = {"use_time": "yes", "measured_seconds_per_step": "1"}
     expected = predicted(**row).seconds.expected
 
-    (evidence,) = bands.time_evidence([predicted(use_time="yes", measured_seconds_per_step=str(2 * expected))])
+    (evidence,) = time_evidence([predicted(use_time="yes", measured_seconds_per_step=str(2 * expected))])
 
     assert pytest.approx(math.log(2)) == evidence.half_width
 

@@ -2,8 +2,7 @@
 
 from rankviz.api import Api
 from rankviz.core.accuracy.evidence import AccuracyByKind
-from rankviz.core.accuracy.report import AccuracyReport, ReportRow
-from rankviz.core.accuracy.similar import rests_on
+from rankviz.core.accuracy.report import AccuracyReport, ReportRow, rests_on
 from tests.core.cost.memory.toy_memory import stack
 from tests.support.runs.questions import question
 

@@ -7,16 +7,23 @@ import pytest
 from rankviz import machine
 from rankviz.api import Api
 from rankviz.catalog.models import load_model
-from rankviz.core.cost.calibration import Calibration, MemoryCalibration, calibrated_estimate, calibrated_memory
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.estimate import estimate
-from rankviz.core.cost.memory.estimate import MemoryEstimate
-from rankviz.core.cost.pace.paces import Timing, paces
-from rankviz.core.cost.pace.workload import LIBRARIES, Difference, Workload
+from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.cost.pace import (
+    LIBRARIES,
+    Calibration,
+    Difference,
+    MemoryCalibration,
+    Timing,
+    Workload,
+    calibrated_estimate,
+    calibrated_memory,
+    paces,
+)
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.probe.calibrate import applies, calibrate, timing_of
-from rankviz.core.probe.estimate import ProbeEstimate, estimate_probe
 from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.probe.summary import ProbeEstimate, applies, calibrate, estimate_probe, timing_of
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, paced, workload_of
 from rankviz.core.runs.events import ProbeCompleted, RunStarted

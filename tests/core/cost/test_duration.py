@@ -4,10 +4,17 @@ import math
 
 import pytest
 
-from rankviz.core.cost.duration import DurationTerms, cost, duration_at, duration_terms, peak_flops_per_second, price_of
-from rankviz.core.cost.gpu import Price
+from rankviz.core.cost.device import Price
+from rankviz.core.cost.duration import (
+    DurationTerms,
+    cost,
+    duration_at,
+    duration_terms,
+    peak_flops_per_second,
+    price_of,
+    work_of,
+)
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.work import work_of
 from rankviz.core.quantity import Range
 from tests.core.cost.memory.toy_memory import shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu

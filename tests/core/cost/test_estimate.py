@@ -12,19 +12,15 @@ from rankviz.catalog.models import load_model
 from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.advice.capacity import capacity
 from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.data import characters, token_range
 from rankviz.core.cost.device import Device
-from rankviz.core.cost.estimate import FIT_WORDS, Fit, estimate, fit, spare, tight_meaning, usable_memory
-from rankviz.core.cost.full_finetuning import full_finetuning
-from rankviz.core.cost.json import as_json
-from rankviz.core.cost.pace.paces import Timing, paces
-from rankviz.core.cost.pace.slowdown import Others
-from rankviz.core.cost.pace.workload import Workload
+from rankviz.core.cost.estimate import FIT_WORDS, Fit, as_json, estimate, fit, spare, tight_meaning, usable_memory
+from rankviz.core.cost.pace import Others, Timing, Workload, paces
+from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.cost.tokens import characters, token_range
 from rankviz.core.model.spec import UnslothCheckpoint
-from rankviz.core.probe.calibrate import applies, calibrate
-from rankviz.core.probe.estimate import ProbeEstimate
 from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.probe.summary import ProbeEstimate, applies, calibrate
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, row_tokens
 from rankviz.core.runs.events import ProbeCompleted, RunStarted

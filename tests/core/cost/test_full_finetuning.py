@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.core.cost.estimate import estimate
-from rankviz.core.cost.full_finetuning import full_finetuning
+from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.setup import TrainingSetup
 from tests.support.runs.questions import question
 from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from rankviz.core.cost.shapes import model_shape
-from rankviz.core.model.activations import ActivationBytes, BlockActivations
+from rankviz.core.model.spec import ActivationBytes, BlockActivations
 from tests.support.runs.toy import ATTENTION, MLP, TOY, TOY_MOE, adapted, layer, model
 
 

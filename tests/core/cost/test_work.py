@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.core.cost.duration import work_of
 from rankviz.core.cost.stack import Habits, Stack
-from rankviz.core.cost.work import work_of
 from tests.core.cost.memory.toy_memory import shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, model
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from rankviz.core.cost.duration import work_of
 from rankviz.core.cost.shapes import model_shape
-from rankviz.core.cost.work import work_of
 from tests.support.models.small_llama_step import (
     ATTENTION,
     BATCH,

@@ -9,9 +9,8 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.cost.setup import MAX_BATCH
-from rankviz.core.fit.json import as_json
-from rankviz.core.fit.limits import largest
-from rankviz.core.fit.setting import changed, keeping_tokens, setting
+from rankviz.core.fit.changes import changed, keeping_tokens, largest, setting
+from rankviz.core.fit.decide import as_json
 from rankviz.errors import InvalidSettingError
 from tests.core.fit.toy_fits import WIDE, card_for, knob_of, limit_of, on, question
 from tests.support.runs import questions

@@ -6,8 +6,7 @@ import pytest
 
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
-from rankviz.core.fit.peak import PARTS, peak_words
-from rankviz.core.fit.setting import setting
+from rankviz.core.fit.changes import PARTS, peak_words, setting
 from rankviz.ui.explore.fit import knobs_html
 from tests.core.fit.test_fit import on, question
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS, gpu

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.fit.setting import changed
+from rankviz.core.fit.changes import changed
 from tests.core.fit.toy_fits import card_for, needs, on, priced, question
 from tests.support.runs.toy import gpu
 

@@ -10,12 +10,10 @@ from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.fit.knobs import knobs
-from rankviz.core.fit.limits import limits
-from rankviz.core.fit.setting import changed, setting
-from rankviz.core.fit.words import fit_in_words
+from rankviz.core.fit.changes import changed, knobs, limits, setting
+from rankviz.core.fit.decide import fit_in_words
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.note import by_level
+from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import ASSETS
 from tests.core.fit.toy_fits import WIDE, card_for, needs, question

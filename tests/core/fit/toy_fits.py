@@ -1,8 +1,8 @@
 """Questions about a wide toy, and what is decided on a card."""
 
-from rankviz.core.cost.gpu import Price
+from rankviz.core.cost.device import Price
+from rankviz.core.fit.changes import setting
 from rankviz.core.fit.decide import decide
-from rankviz.core.fit.setting import setting
 from rankviz.core.quantity import Range
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSUMPTIONS, gpu, layer, model

@@ -8,10 +8,9 @@ import pytest
 
 from rankviz.catalog.models import load_index, load_model
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, LoraConfig
-from rankviz.core.lora.moe import expert_names, scheme_of
+from rankviz.core.lora.experts import expert_names, scheme_of
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.lora.route import Route
-from rankviz.core.lora.targets import expand
+from rankviz.core.lora.targets import Route, expand
 from rankviz.errors import InvalidSettingError
 from tests.support.processes.file_sizes import file_size
 

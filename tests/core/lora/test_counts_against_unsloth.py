@@ -19,18 +19,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.lora import moe
 from rankviz.core.lora.config import FLAGS, PRESETS, UNSLOTH_SEVEN, LoraConfig
-from rankviz.core.lora.pattern import chosen_names
+from rankviz.core.lora.experts import expert_names
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.lora.route import OWN_FAMILIES, SPLIT_FAMILIES
-from rankviz.core.lora.targets import LINEAR_KINDS, expand
+from rankviz.core.lora.targets import LINEAR_KINDS, OWN_FAMILIES, SPLIT_FAMILIES, chosen_names, expand
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.worker.finetune.adapter import unsloth_arguments
-from rankviz.worker.introspect.main import layers_of
+from rankviz.worker.introspect.layers import layers_of
 from tests.support.runs.toy import ASSETS
 
 pytestmark = pytest.mark.torch
@@ -148,7 +146,7 @@ def call(model: ModelSpec, case: Case, plan: AdapterPlan | None) -> dict[str, An
 
 def asked(model: ModelSpec, lora: LoraConfig) -> tuple[str, ...] | str:
     """What the targets stand for, whether RankViz refuses them or not."""
-    experts = moe.expert_names(model, "unsloth" if model.has_experts else "dense")
+    experts = expert_names(model, "unsloth" if model.has_experts else "dense")
     if lora.target_modules == "all-linear" and False in lora.flags:
         # Unsloth ignores its flags beside the word, so RankViz passes names.
         return (*chosen_names(model), *experts)

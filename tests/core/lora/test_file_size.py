@@ -8,8 +8,8 @@ import pytest
 
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.model.json import model_from_json
-from rankviz.export.code.templates import RAISED
+from rankviz.core.model.spec import model_from_json
+from rankviz.export.templates import RAISED
 
 pytestmark = pytest.mark.torch
 

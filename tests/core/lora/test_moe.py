@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
-from rankviz.core.lora.moe_notes import experts_at
+from rankviz.core.lora.experts import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import UnslothCheckpoint

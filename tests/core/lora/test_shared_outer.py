@@ -5,8 +5,8 @@ import pytest
 from rankviz.api import ASSETS
 from rankviz.catalog.models import load_model
 from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.lora.shared_outer import rank_of_size, shared_outer_per_rank
 
 TINKER = {
     "Qwen/Qwen3-30B-A3B": 14_450_688 + 835_584 + 153_984,

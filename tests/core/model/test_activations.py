@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.cost.memory.peak import memory_at, memory_terms
+from rankviz.core.cost.memory import memory_at, memory_terms
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.resolve import resolve
-from rankviz.core.model.activations import ActivationBytes
-from rankviz.core.model.json import model_from_json
+from rankviz.core.model.spec import ActivationBytes, model_from_json
 from tests.support.models.small_llama_step import ATTENTION, BATCH, LENGTH, PROGRAMS, SEVEN, train_once
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS
 
@@ -58,7 +57,7 @@ CONFIGS = {
 @cache
 def spec_of(name):
     """The small model of this name in CONFIGS, laid out once for all tests."""
-    from rankviz.worker.introspect.main import introspect
+    from rankviz.worker.introspect.layers import introspect
 
     return model_from_json({"id": "", "name": "", **introspect(CONFIGS[name])})
 
@@ -84,7 +83,7 @@ def measured_working_bytes(config, *, precision, **settings):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from rankviz.worker.introspect.live_bytes import LiveBytes
+    from rankviz.worker.introspect.activations import LiveBytes
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     live = LiveBytes()
@@ -138,7 +137,7 @@ def test_every_model_of_the_catalogue_says_what_its_blocks_hold():
 
 @pytest.mark.torch
 def test_a_model_that_takes_too_long_goes_without():
-    from rankviz.worker.introspect.main import introspect
+    from rankviz.worker.introspect.layers import introspect
 
     facts = introspect(CONFIGS["llama"], activation_seconds=0)
 
@@ -149,7 +148,7 @@ def test_a_model_that_takes_too_long_goes_without():
 def test_what_autocast_changes_is_what_torch_says():
     import torch
 
-    from rankviz.worker.introspect.gpu_on_meta import IN_16_BIT, IN_FP32
+    from rankviz.worker.introspect.activations import IN_16_BIT, IN_FP32
 
     header = (Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h").read_text()
     low, fp32 = header.index("AT_FORALL_LOWER_PRECISION_FP"), header.index("AT_FORALL_FP32(")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.model.chat import is_chat
+from rankviz.core.model.towers import is_chat
 
 CHAT = (
     "meta-llama/Llama-3.1-8B-Instruct",

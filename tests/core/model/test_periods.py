@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.model.periods import block_signatures, periods
+from rankviz.core.model.spec import block_signatures, periods
 from tests.support.runs.toy import ASSETS, TOY, layer
 from tests.support.runs.toy import model as toy_model
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.core.preflight.facts import Card, Software
-from rankviz.core.preflight.torch_build import fitting, holds_kernels, is_published, why_not
+from rankviz.core.preflight.gpu import fitting, holds_kernels, is_published, why_not
 
 
 def card(capability):

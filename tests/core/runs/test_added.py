@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.added import added_run
-from rankviz.core.runs.request import quick_look
+from rankviz.core.runs.request import added_run, quick_look
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.questions import sweep
 

@@ -2,8 +2,18 @@
 
 import pytest
 
-from rankviz.core.runs.attempts import MAX_ATTEMPTS, MOST_STAYS, Attempt, AttemptPlaced, RunRequeued, counting
-from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.events import (
+    MAX_ATTEMPTS,
+    MOST_STAYS,
+    Attempt,
+    AttemptPlaced,
+    RunCompleted,
+    RunFailed,
+    RunRequeued,
+    RunStarted,
+    StepLogged,
+    counting,
+)
 from rankviz.core.runs.record import RunRecord
 from tests.support.runs import questions
 

@@ -7,7 +7,7 @@ from rankviz.core.cost.device import Device
 from rankviz.core.lora.config import FLAGS, LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.towers import text_part
-from rankviz.core.runs.base_check import refuse_base
+from rankviz.core.runs.estimate import refuse_base
 from rankviz.core.runs.request import SHORT_TRAINING
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.toy import ASSETS

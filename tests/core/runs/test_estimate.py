@@ -12,7 +12,7 @@ from rankviz.catalog.models import load_model
 from rankviz.core.cost.device import Device
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, precision_warning, row_tokens
-from rankviz.core.runs.timing.sweep_time import answer_passes, sweep_time
+from rankviz.core.runs.sweep_time import answer_passes, sweep_time
 from tests.support.runs.questions import run
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
 

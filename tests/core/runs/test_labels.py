@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.words.labels import sweep_title
+from rankviz.core.runs.words import sweep_title
 from tests.support.runs import questions
 
 

@@ -2,10 +2,9 @@
 
 import pytest
 
-from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
-from rankviz.core.runs.events import RunCancelled, RunStarted
+from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunRequeued, RunStarted
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.words.places import Place, all_in_words, place_of, with_attempt
+from rankviz.core.runs.words import Place, all_in_words, place_of, with_attempt
 from tests.support.runs import questions
 
 ASKED = RunRecord(request=questions.run(run_id="r"))

@@ -1,8 +1,16 @@
 """What a journal says of stages, and the order in which a run goes through them."""
 
-from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageProgressed, StageReached, StepLogged
+from rankviz.core.runs.events import (
+    TRAINING,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    StageProgressed,
+    StageReached,
+    StepLogged,
+    stages_of,
+)
 from rankviz.core.runs.record import RunRecord, StageTime
-from rankviz.core.runs.stages import TRAINING, stages_of
 from tests.support.runs import questions
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.runs.tradeoff import TradeoffPoint, by_rank, learning_rate_note, pareto_front
+from rankviz.core.runs.metric import TradeoffPoint, by_rank, learning_rate_note, pareto_front
 
 RATES = {2: 1e-3, 4: 1e-3, 8: 1e-3}
 

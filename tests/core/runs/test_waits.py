@@ -2,10 +2,9 @@
 
 import pytest
 
-from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
-from rankviz.core.runs.events import RunCancelled, StageReached
+from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunRequeued, StageReached
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.words.waits import AFTER_OTHERS, why_it_waits
+from rankviz.core.runs.words import AFTER_OTHERS, why_it_waits
 from tests.support.runs import questions
 
 ASKED = RunRecord(request=questions.run(run_id="r"))

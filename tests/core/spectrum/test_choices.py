@@ -1,7 +1,6 @@
 """Truncations that are offered."""
 
-from rankviz.core.spectrum.choices import Truncation, truncations
-from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
+from rankviz.core.spectrum import LayerSpectrum, Spectrum, Truncation, truncations
 
 BY_MODULE = Truncation(energy=0.99)
 

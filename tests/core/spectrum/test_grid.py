@@ -1,6 +1,6 @@
 """Modules by blocks, under names as short as tell them apart."""
 
-from rankviz.core.spectrum.grid import grid
+from rankviz.core.spectrum import grid
 from tests.core.spectrum.test_spectrum import adapter, layer
 
 

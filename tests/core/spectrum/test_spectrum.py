@@ -5,9 +5,19 @@ from math import exp, log, sqrt
 
 import pytest
 
-from rankviz.core.spectrum.json import as_json
-from rankviz.core.spectrum.rank_pattern import Ranks, patterns, proposed_rank, suggested, wanted_ranks
-from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum, alpha_for, in_words, spread
+from rankviz.core.spectrum import (
+    LayerSpectrum,
+    Ranks,
+    Spectrum,
+    alpha_for,
+    as_json,
+    in_words,
+    patterns,
+    proposed_rank,
+    spread,
+    suggested,
+    wanted_ranks,
+)
 from rankviz.errors import InvalidSettingError
 
 

@@ -1,6 +1,6 @@
 """What a figure of a large adapter shows instead of every number."""
 
-from rankviz.core.spectrum.thin import grouped, quantiles, spaced
+from rankviz.core.spectrum import grouped, quantiles, spaced
 
 
 def test_a_few_numbers_are_all_there_and_many_are_spaced_on_a_logarithmic_scale():

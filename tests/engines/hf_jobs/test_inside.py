@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.engines.hf_jobs import inside
 from rankviz.engines.hf_jobs.following import lines
 from rankviz.engines.hf_jobs.inside import Carrier

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.engines import Job
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import EngineError

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.engines.engine import Job
 from rankviz.engines.hf_jobs import hub as hub_calls
 from rankviz.engines.hf_jobs.engine import HfJobs

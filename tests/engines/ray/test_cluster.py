@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankviz.core.runs.attempts import RunRequeued
+from rankviz.core.runs.events import RunRequeued
 from rankviz.engines import Attempt, Job, bundle
 from rankviz.engines.ray.alone import LeftAlone
 from rankviz.engines.ray.cluster import Cluster, explain, gpus, slots, why_none

@@ -11,8 +11,7 @@ import textwrap
 import psutil
 import pytest
 
-from rankviz.core.runs.attempts import Attempt
-from rankviz.core.runs.events import StepLogged
+from rankviz.core.runs.events import Attempt, StepLogged
 from rankviz.engines import Job, bundle
 from rankviz.engines.ray.mirror import Mirror
 from rankviz.engines.ray.slot import Slot, own_folder

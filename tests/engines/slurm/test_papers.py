@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.engines import Job
 from rankviz.engines.slurm import papers
 from rankviz.errors import EngineUnavailableError

@@ -11,7 +11,7 @@ from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.export import recipe
-from rankviz.export.code.notebook import colab
+from rankviz.export.notebook import colab
 from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
 from tests.support.processes.exports import run_exports
 
@@ -25,7 +25,7 @@ ROWS = 40
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """By kind of rows: the recipe, and what the notebook did."""
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.introspect.layers import layers_of
 
     folder = tmp_path_factory.mktemp("notebooks")
     base, layers = make_tiny("llama", folder / "llama"), layers_of(SHAPES["llama"])

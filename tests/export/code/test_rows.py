@@ -7,8 +7,7 @@ import pytest
 
 from rankviz.dataset import read
 from rankviz.dataset.rows import REQUIRED, ROLES
-from rankviz.export.code.answers import BEFORE
-from rankviz.export.code.rows import DATA
+from rankviz.export.templates import BEFORE, DATA
 from tests.support.models.tiny_llama import save_tokenizer
 
 pytestmark = pytest.mark.torch  # datasets is there with the trainer

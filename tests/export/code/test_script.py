@@ -13,8 +13,8 @@ import pytest
 
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.data import Form, TrainingData
-from rankviz.core.cost.notes.in_fp32 import in_fp32
-from rankviz.dataset import tokens
+from rankviz.core.cost.notes import in_fp32
+from rankviz.dataset import rows
 from rankviz.export import recipe, script
 from rankviz.export.words import row_of
 from tests.support.models.recipes import PLAN, made
@@ -155,7 +155,7 @@ def test_trainers_take_the_tokens_of_the_script_with_its_mask(framework):
     """Their own ways need a training template or fixed words around the turns, which many models lack."""
     text = written(framework=framework)
 
-    assert inspect.getsource(tokens.with_ends) in text
+    assert inspect.getsource(rows.with_ends) in text
     assert True is ast.literal_eval(calls(text)["SFTConfig"]["completion_only_loss"])
     assert {"data['train']", "data['test']"} == {
         ast.unparse(calls(text)["SFTTrainer"][name]) for name in ("train_dataset", "eval_dataset")

@@ -48,7 +48,7 @@ SIZE = re.compile(r"The adapter has ([\d,]+) bytes")
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """By framework and shape: the recipe, and what its script did."""
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.introspect.layers import layers_of
 
     folder = tmp_path_factory.mktemp("scripts")
     recipes, jobs = {}, {"unsloth": [], "plain": []}

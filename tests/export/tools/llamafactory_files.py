@@ -4,7 +4,7 @@ import yaml
 
 from rankviz.catalog.models import load_model
 from rankviz.export import recipe
-from rankviz.export.tools.llamafactory import llamafactory
+from rankviz.export.llamafactory import llamafactory
 from tests.support.models.recipes import made
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS

@@ -5,7 +5,7 @@ import yaml
 
 from rankviz.core.cost.data import TrainingData
 from rankviz.errors import InvalidSettingError
-from rankviz.export.tools.axolotl import FORMS, HEADINGS, VERSION, axolotl
+from rankviz.export.axolotl import FORMS, HEADINGS, VERSION, axolotl
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.models.tiny_llama import save_tokenizer
 from tests.support.models.tool_wheels import AXOLOTL, checked, unpacked

@@ -5,7 +5,7 @@ import yaml
 
 from rankviz.catalog.models import load_index, load_model
 from rankviz.export import write
-from rankviz.export.tools.composite import COMPOSITES, composite
+from rankviz.export.llamafactory import COMPOSITES, composite
 from rankviz.paths import IMPORT_ROOT
 from tests.support.models.tool_wheels import LLAMAFACTORY, checked, unpacked
 from tests.support.runs import questions

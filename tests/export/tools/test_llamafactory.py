@@ -9,7 +9,7 @@ import yaml
 from rankviz.core.cost.data import Form, TrainingData
 from rankviz.errors import InvalidSettingError
 from rankviz.export import chat
-from rankviz.export.tools.llamafactory import VERSION, dataset_info, entry, llamafactory, trains_with_unsloth
+from rankviz.export.llamafactory import VERSION, dataset_info, entry, llamafactory, trains_with_unsloth
 from tests.export.tools.llamafactory_files import config, vision
 from tests.support.models.recipes import made
 from tests.support.models.tool_wheels import LLAMAFACTORY

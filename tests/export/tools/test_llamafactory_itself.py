@@ -8,7 +8,7 @@ import pytest
 from rankviz.catalog.models import load_index
 from rankviz.core.cost.data import TrainingData
 from rankviz.export import chat
-from rankviz.export.tools.llamafactory import PLAIN_TEXT, dataset_info
+from rankviz.export.llamafactory import PLAIN_TEXT, dataset_info
 from tests.export.tools.llamafactory_files import config, vision
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.models.tool_wheels import LLAMAFACTORY, checked, unpacked

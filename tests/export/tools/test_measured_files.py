@@ -7,8 +7,8 @@ import yaml
 
 from rankviz.api.data_files import look, look_from, look_json
 from rankviz.errors import InvalidSettingError
-from rankviz.export.tools.axolotl import axolotl
-from rankviz.export.tools.llamafactory import dataset_info, llamafactory
+from rankviz.export.axolotl import axolotl
+from rankviz.export.llamafactory import dataset_info, llamafactory
 from rankviz.ui.parts.own_data import MeasuredFile, file_in, file_text
 from tests.support.models.recipes import made
 from tests.support.runs.toy import ASSETS

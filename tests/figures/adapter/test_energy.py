@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
+from rankviz.core.spectrum import LayerSpectrum, Spectrum
 from rankviz.figures import energy_figure, energy_info
 
 

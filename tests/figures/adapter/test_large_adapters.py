@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
-from rankviz.core.spectrum.thin import MOST_POINTS
+from rankviz.core.spectrum import MOST_POINTS, LayerSpectrum, Spectrum
 from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info, spectrum_figure, spectrum_info
 from rankviz.figures.adapter.modules import MOST_ROWS
 from rankviz.ui.adapter.details import ROWS_SHOWN, table_html

@@ -1,6 +1,6 @@
 """A trained adapter: singular values one by one, and a number per module and block."""
 
-from rankviz.core.spectrum.spectrum import LayerSpectrum, Spectrum
+from rankviz.core.spectrum import LayerSpectrum, Spectrum
 from rankviz.figures import (
     ModulesInfo,
     SpectrumInfo,

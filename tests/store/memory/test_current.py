@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.attempts import RunRequeued
 from rankviz.core.runs.events import (
     RunCancelled,
     RunFailed,
+    RunRequeued,
     StepLogged,
 )
-from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.state import RunState
+from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
 from rankviz.store.journal import JournalReader, line_of, new_record, parse_lines, parse_request, request_text

@@ -13,8 +13,7 @@ from rankviz.core.runs.events import (
     RunFailed,
 )
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.thinned import FEW, thinned
-from rankviz.core.runs.timing.times import times_of
+from rankviz.core.runs.run_time import FEW, thinned, times_of
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
 from tests.store.memory.test_current import finish, queued, step

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rankviz.export import Recipe
-from rankviz.export.code.on_cpu import plan_on_cpu
+from rankviz.export.recipe import plan_on_cpu
 from rankviz.paths import IMPORT_ROOT
 
 

@@ -1,6 +1,6 @@
 """Measured rows of the toy, to be varied."""
 
-from rankviz.core.accuracy.rows import MeasuredRow, parse_row
+from rankviz.core.accuracy.predicted import MeasuredRow, parse_row
 
 CELLS = {
     "row_id": "M1",

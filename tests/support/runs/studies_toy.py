@@ -2,7 +2,7 @@
 
 from rankviz.core.cost.assumptions import Assumption, Assumptions
 from rankviz.core.quantity import Range
-from rankviz.core.studies.lines import BaseModel, Evidence, QualityPoint, Study
+from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study
 from rankviz.core.studies.nearest import Subject
 
 
@@ -25,7 +25,7 @@ def study(study_id="tuned", *, tuned=True, task_kind="instruction", examples=100
 
 
 def base(name="toy/Small-1B", *, model_id="toy/Small-1B", family="Toy", parameters=10**9):
-    return BaseModel(
+    return StudiedModel(
         base_model=name, model_id=model_id, family=family, parameters=parameters, source="by hand", checked="2026-11-24"
     )
 

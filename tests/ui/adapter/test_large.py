@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 
 from rankviz.api import adapters
-from rankviz.core.spectrum import grid
+from rankviz.core import spectrum
 from rankviz.fair_line import FairLine
 from rankviz.visitor import acting_as
 from tests.support.models.saved_adapters import two_blocks
@@ -60,6 +60,6 @@ def test_an_adapter_of_few_modules_is_drawn_at_once(api, large, monkeypatch):
 
 def test_at_another_rank_no_name_is_laid_out_again(api, large, monkeypatch):
     shown(api, large, r=1)
-    monkeypatch.setattr(grid, "_place", None)
+    monkeypatch.setattr(spectrum, "_place", None)
 
     assert "Parameters" in text_of(shown(api, large, r=2).sizes)

@@ -8,7 +8,7 @@ import pytest
 
 from rankviz import machine
 from rankviz.api import Api
-from rankviz.core.cost.pace.workload import LIBRARIES
+from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.events import ProbeCompleted, RunStarted, StepLogged
 from rankviz.visitor import HOST, NOBODY, acting_as
 from tests.support.runs import questions

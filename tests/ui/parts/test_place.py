@@ -5,8 +5,7 @@ import time
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
-from rankviz.core.runs.events import RunCompleted, RunStarted
+from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunRequeued, RunStarted
 from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.store.destination import Destination
 from rankviz.ui.parts.live import status_html

@@ -9,8 +9,7 @@ import gradio as gr
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.attempts import AttemptPlaced
-from rankviz.core.runs.events import Evaluated, RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.events import AttemptPlaced, Evaluated, RunFailed, RunStarted, StepLogged
 from rankviz.errors import BusyError, LimitError, UserError
 from rankviz.store.destination import Destination
 from rankviz.ui.parts import live

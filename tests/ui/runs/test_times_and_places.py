@@ -3,8 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.attempts import AttemptPlaced
-from rankviz.core.runs.events import RunCancelled, RunStarted, StageReached
+from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunStarted, StageReached
 from rankviz.ui.page import restore
 from rankviz.ui.parts import live
 from rankviz.ui.runs.listing import ANY_STATE, list_html

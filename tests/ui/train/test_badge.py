@@ -1,6 +1,6 @@
 """The badge: which run trains, how far it is, and what waits."""
 
-from rankviz.core.runs.attempts import AttemptPlaced
+from rankviz.core.runs.events import AttemptPlaced
 from rankviz.ui.train import badge
 from tests.support.runs.finished_runs import text_of
 from tests.ui.train.test_progress import queued, running

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.preflight.check import Check
+from rankviz.core.preflight.gpu import Check
 from rankviz.errors import BusyError, LimitError, StorageError, WorkerError
 from rankviz.ui.train.before import before, instead, notebook, obstacle, preview, trainable
 from rankviz.ui.train.request import request_of

@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.attempts import HF_JOBS, LOCAL
+from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.engines import Nodes
 from rankviz.errors import EngineUnavailableError
 from rankviz.ui.parts.where import about_html

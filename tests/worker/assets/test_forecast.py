@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rankviz.catalog.forecast import lines_hash, load_bands, read_forecast
+from rankviz.catalog.measurements import lines_hash, load_bands, read_forecast
 from rankviz.catalog.studies import load_evidence
 from rankviz.core.forecast.curve import GRID
 from rankviz.core.forecast.lines import RankLine, rank_lines

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.catalog.forecast import load_quick_look
+from rankviz.catalog.measurements import load_quick_look
 from rankviz.catalog.studies import load_evidence
 from rankviz.paths import ASSETS
 from rankviz.worker.assets.forecast.quick_look import (

@@ -24,11 +24,11 @@ PROMPTS = [[10 + 7 * i % 300 + j for j in range(length)] for i, length in enumer
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_greedy_answers_are_those_of_transformers_generate_whatever_is_padded(answering, cached):
-    from rankviz.worker.finetune import answers
-    from rankviz.worker.finetune.evaluation import inference
+    from rankviz.worker.finetune import measure
+    from rankviz.worker.finetune.measure import inference
 
     expected = [generated(answering, prompt, 20) for prompt in PROMPTS]
-    continued = answers._with_cache if cached else answers._without_cache
+    continued = measure._with_cache if cached else measure._without_cache
 
     with inference(answering, None):
         rows = continued(answering, PROMPTS, 20, {2}, 3)
@@ -40,7 +40,7 @@ def test_greedy_answers_are_those_of_transformers_generate_whatever_is_padded(an
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_an_answer_is_exact_where_its_text_is_the_references(answering, tokenizer, cached):
-    from rankviz.worker.finetune.answers import exact_matches
+    from rankviz.worker.finetune.measure import exact_matches
 
     own = {place: generated(answering, prompt, 60) for place, prompt in enumerate(PROMPTS)}
     ending = {place: answer for place, answer in own.items() if answer[-1] == 2 and len(answer) > 1}
@@ -55,17 +55,17 @@ def test_an_answer_is_exact_where_its_text_is_the_references(answering, tokenize
 
 
 def test_space_around_an_answer_and_what_follows_its_end_do_not_count(answering, tokenizer):
-    from rankviz.worker.finetune import answers
+    from rankviz.worker.finetune import measure
 
     def text(answer):
-        return answers._text([*tokenizer.encode(answer)], tokenizer, {2})
+        return measure._text([*tokenizer.encode(answer)], tokenizer, {2})
 
     assert text("yes") == text(" yes\n") == text("yes<|im_end|>no") == "yes"
     assert text("yes") != text("yes no")
 
 
 def test_answers_end_with_the_models_ends_and_the_special_tokens_of_the_references(answering, tokenizer):
-    from rankviz.worker.finetune.answers import end_tokens
+    from rankviz.worker.finetune.measure import end_tokens
 
     start_of_turn = tokenizer.convert_tokens_to_ids("<|im_start|>")
 
@@ -75,9 +75,8 @@ def test_answers_end_with_the_models_ends_and_the_special_tokens_of_the_referenc
 
 def test_a_row_whose_tokens_are_all_correct_is_answered_exactly(answering, tokenizer):
     """Token accuracy feeds the true tokens, an answer feeds its own: where all are correct there is no difference."""
-    from rankviz.worker.finetune.answers import exact_matches
     from rankviz.worker.finetune.data import IGNORED, Tokens
-    from rankviz.worker.finetune.evaluation import evaluate
+    from rankviz.worker.finetune.measure import evaluate, exact_matches
 
     own = [answer for prompt in PROMPTS if (answer := (prompt, generated(answering, prompt, 60)))[1][-1] == 2]
     rows = [Tokens(prompt + answer, [IGNORED] * len(prompt) + answer) for prompt, answer in own]

@@ -224,7 +224,7 @@ def test_the_held_out_loss_is_transformers_own(tiny, tokenizer):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from rankviz.worker.finetune.evaluation import evaluate
+    from rankviz.worker.finetune.measure import evaluate
 
     model = AutoModelForCausalLM.from_pretrained(tiny)
     examples = [tokenize(Example(prompt="p" * n, completion="c" * (2 * n)), tokenizer, 64) for n in (3, 1, 9)]
@@ -244,7 +244,7 @@ def test_a_token_is_correct_where_transformers_gives_it_the_highest_logit(tiny, 
     import torch
     from transformers import AutoModelForCausalLM
 
-    from rankviz.worker.finetune.evaluation import evaluate
+    from rankviz.worker.finetune.measure import evaluate
 
     model = AutoModelForCausalLM.from_pretrained(tiny)
     prompts = [tokenizer.encode(text) for text in ("abc", "x", "hello there")]

@@ -67,15 +67,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 from rankviz.worker.finetune.load import load_base
-from rankviz.worker.finetune.attach import attach, detach
+from rankviz.worker.finetune.load import attach, detach
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.cost.adapter import plan_on
+from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.device import Device
 from rankviz.errors import InvalidSettingError
 from rankviz.core.probe.request import PROBE_TRAINING
 from rankviz.core.runs.request import RunRequest
 from rankviz.worker.finetune.base import Base
-from rankviz.worker.introspect.main import layers_of
+from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.probe.random_base import write_random_base
 from rankviz.worker.settings import settle
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rankviz.core.runs.events import stages_of
 from rankviz.core.runs.record import RunState
-from rankviz.core.runs.stages import stages_of
-from rankviz.core.runs.timing.times import times_of
+from rankviz.core.runs.run_time import times_of
 from rankviz.engines.process import yield_file
 from rankviz.store import RunStore
 from rankviz.supervisor import WORKER_COMMAND, Supervisor
@@ -138,7 +138,7 @@ def facts(model):
 
 set_environment()
 from rankviz.worker.finetune.base import resolve
-from rankviz.worker.gate import admit
+from rankviz.worker.journal import admit
 from rankviz.worker.finetune.session import Session
 from rankviz.worker.stages import Stages
 home, run_id = Path(sys.argv[1]), sys.argv[2]

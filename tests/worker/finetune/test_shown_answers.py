@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.runs.timing.sweep_time import SHOWN_TOKENS
+from rankviz.core.runs.sweep_time import SHOWN_TOKENS
 from rankviz.dataset import Example
 from rankviz.worker.finetune.data import Question, ShownQuestion, SweepData
 from tests.support.models.tiny_llama import generated
@@ -17,7 +17,7 @@ def shown(count, reference):
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_an_answer_is_the_text_of_the_greedy_tokens_and_says_whether_the_model_ended_it(answering, tokenizer, cached):
-    from rankviz.worker.finetune.answers import shown_answers
+    from rankviz.worker.finetune.measure import shown_answers
 
     questions = shown(6, reference=52)
     expected = {place: generated(answering, each.question.prompt, 60) for place, each in questions.items()}
@@ -35,7 +35,7 @@ def test_an_answer_is_the_text_of_the_greedy_tokens_and_says_whether_the_model_e
 
 @pytest.mark.parametrize(("reference", "most"), [(4, 12), (1000, SHOWN_TOKENS)])
 def test_an_answer_ends_a_little_after_the_longest_reference_and_at_its_limit(answering, tokenizer, reference, most):
-    from rankviz.worker.finetune.answers import shown_answers
+    from rankviz.worker.finetune.measure import shown_answers
 
     progress = []
     shown_answers(
@@ -48,7 +48,7 @@ def test_an_answer_ends_a_little_after_the_longest_reference_and_at_its_limit(an
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_where_time_is_up_each_answer_still_has_its_first_token(answering, tokenizer, cached):
-    from rankviz.worker.finetune.answers import shown_answers
+    from rankviz.worker.finetune.measure import shown_answers
 
     questions = shown(6, reference=52)
 

@@ -168,8 +168,8 @@ def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(swept):
 
 @pytest.mark.torch
 def test_a_saved_adapter_names_its_base_as_others_find_it_and_no_folder_of_this_machine(adapter, tiny, tmp_path):
+    from rankviz.worker.finetune.adapter import save
     from rankviz.worker.finetune.base import Base
-    from rankviz.worker.finetune.saving import save
 
     save(adapter, tmp_path, Base(name=str(tiny), is_local=True, published_as="owner/tiny"))
 
@@ -182,8 +182,8 @@ def test_a_saved_adapter_names_its_base_as_others_find_it_and_no_folder_of_this_
 
 @pytest.mark.torch
 def test_a_base_in_a_folder_of_ones_own_keeps_its_name(adapter, tiny, tmp_path):
+    from rankviz.worker.finetune.adapter import save
     from rankviz.worker.finetune.base import Base
-    from rankviz.worker.finetune.saving import save
 
     save(adapter, tmp_path, Base(name=str(tiny), is_local=True))
 

@@ -13,7 +13,7 @@ def test_each_tensor_of_a_base_counts_as_it_is_loaded(tmp_path):
     from safetensors import safe_open
     from transformers import LlamaForCausalLM
 
-    from rankviz.worker.finetune.weights import weights_followed
+    from rankviz.worker.finetune.load import weights_followed
 
     base, events = make_tiny_llama(tmp_path / "base"), []
     with weights_followed(Stages(events.append, every_seconds=0.0)):

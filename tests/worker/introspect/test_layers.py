@@ -19,7 +19,7 @@ TEXT = {
 
 
 def test_a_number_that_ends_a_layers_path_is_its_name():
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.introspect.layers import layers_of
 
     vision = {"depth": 1, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 2}
     model = layers_of({"model_type": "qwen2_vl", "text_config": TEXT, "vision_config": vision})
@@ -31,7 +31,7 @@ def test_a_number_that_ends_a_layers_path_is_its_name():
 
 
 def test_a_config_that_transformers_5_wrote_is_read_with_its_infinite_numbers():
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.introspect.layers import layers_of
 
     config = TEXT | {"model_type": "bamba", "attn_layer_indices": [1], "mamba_n_heads": 2, "mamba_d_head": 16}
     written = json.loads('{"time_step_limit": [0.0, {"__float__": "Infinity"}]}')
@@ -41,7 +41,7 @@ def test_a_config_that_transformers_5_wrote_is_read_with_its_infinite_numbers():
 
 @pytest.mark.parametrize("dtype", [*WORDS["dtype"], "torch.bfloat16"])
 def test_a_model_has_its_layers_whatever_its_weights_are_stored_in(dtype):
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.introspect.layers import layers_of
 
     vision = {"depth": 1, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 2}
     config = {"model_type": "qwen2_vl", "text_config": TEXT, "vision_config": vision}

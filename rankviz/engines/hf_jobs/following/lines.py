@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 
 MARK = "RANKVIZ "
 MAX_TEXT = 4000

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from rankviz.core.bounds import INSIDE
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.engines import bundle
 from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.engines.hf_jobs.following.growing import Growing

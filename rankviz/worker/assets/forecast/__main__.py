@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankviz.catalog.forecast import FILE, lines_hash
+from rankviz.catalog.measurements import FILE, lines_hash
 from rankviz.catalog.studies import load_evidence
 from rankviz.core.forecast.bands import ANY, LOSS, METRICS, bands_from_json
 from rankviz.core.forecast.curve import GRID, REFERENCE_RANK

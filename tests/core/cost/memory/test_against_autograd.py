@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.cost.memory.peak import memory_at, memory_terms
+from rankviz.core.cost.memory import memory_at, memory_terms
 from rankviz.core.cost.shapes import model_shape
 from tests.support.models.small_llama_step import ATTENTION, PROGRAMS, QV, SEVEN, formula_inputs, run_step
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.torch
 
 def measured_working_bytes(**settings):
     """Peak of all that a forward and a backward pass allocate, the adapter's small gradients included."""
-    from rankviz.worker.introspect.live_bytes import LiveBytes
+    from rankviz.worker.introspect.activations import LiveBytes
 
     live = LiveBytes()
     run_step(live, **settings)

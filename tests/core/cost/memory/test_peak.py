@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.memory.peak import memory_at, memory_terms
+from rankviz.core.cost.memory import memory_at, memory_terms
 from tests.core.cost.memory.toy_memory import estimate, shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, TOY_MOE
 

@@ -16,7 +16,7 @@ LINES = [json.loads(line) for line in counts.LOADED.read_text().splitlines()]
 def specs():
     from transformers import AutoConfig
 
-    from rankviz.worker.introspect.main import layers_of
+    from rankviz.worker.introspect.layers import layers_of
     from tests.support.models.tiny_families import CONFIGS, families, shrunk
 
     def of(name):

@@ -1,10 +1,10 @@
 """Stacks, shapes and estimates of the toy."""
 
-from rankviz.core.cost.memory.peak import memory_at, memory_terms
+from rankviz.core.cost.memory import memory_at, memory_terms
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.stack import Stack
-from rankviz.core.model.activations import ActivationBytes, BlockActivations
+from rankviz.core.model.spec import ActivationBytes, BlockActivations
 from tests.support.runs.toy import ASSUMPTIONS, TOY, adapted
 
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from rankviz.core.cost.data import LENGTH_SHARES, TrainingData
-from rankviz.core.cost.notes.truncation import truncation
+from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.setup import TrainingSetup
 
 

@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.pace.paces import Timing, paces
-from rankviz.core.cost.pace.slowdown import Others
-from rankviz.core.cost.pace.workload import Difference, Workload, kernels, machine_of
+from rankviz.core.cost.pace import Difference, Others, Timing, Workload, kernels, machine_of, paces
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.quantity import Range
 from tests.support.runs.toy import ASSUMPTIONS

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rankviz.core.cost.pace.slowdown import NONE, UNSURE, Others, Spell, expected, others, slowdown
+from rankviz.core.cost.pace import NO_SLOWDOWN, UNSURE, Others, Spell, expected_slowdown, others, slowdown
 from rankviz.core.quantity import Range
 
 
@@ -66,12 +66,12 @@ def test_one_thread_is_not_slowed_by_what_leaves_a_processor_free():
 
 
 def test_a_machine_with_nothing_else_to_do_slows_nothing():
-    assert NONE == Others(threads=0.0, cpus=8).slowdown(8, drift=2.0)
+    assert NO_SLOWDOWN == Others(threads=0.0, cpus=8).slowdown(8, drift=2.0)
 
 
 def test_the_next_run_is_slowed_as_the_last_three_and_as_the_machine_is_now():
-    assert Range(1.0, 1.2, 3.0) == expected([9.0, 1.0, 3.0, 1.2], None)
-    both = expected([1.0, 3.0, 2.0], Range(3.0, 4.5, 5.0))
+    assert Range(1.0, 1.2, 3.0) == expected_slowdown([9.0, 1.0, 3.0, 1.2], None)
+    both = expected_slowdown([1.0, 3.0, 2.0], Range(3.0, 4.5, 5.0))
     assert (1.0, 3.0, 5.0) == pytest.approx((both.low, both.expected, both.high))
-    assert Range(3.0, 4.0, 5.0) == expected([], Range(3.0, 4.0, 5.0))
-    assert NONE == expected([], None)
+    assert Range(3.0, 4.0, 5.0) == expected_slowdown([], Range(3.0, 4.0, 5.0))
+    assert NO_SLOWDOWN == expected_slowdown([], None)

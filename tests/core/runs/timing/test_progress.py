@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
-from rankviz.core.runs.timing.progress import progress_of, stage_in_words
+from rankviz.core.runs.sweep_time import progress_of, stage_in_words
 from tests.support.runs import questions
 
 

@@ -7,11 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.run_times import by_recording, groups, of_home, read, write
-from rankviz.core.cost.pace.paces import Timing
-from rankviz.core.cost.pace.slowdown import UNSURE
-from rankviz.core.cost.pace.workload import Difference, Workload
-from rankviz.core.runs.timing.replay import Finished, coverage, replay
-from rankviz.core.runs.timing.times import FormulaTimes
+from rankviz.core.cost.pace import UNSURE, Difference, Timing, Workload
+from rankviz.core.runs.run_time import Finished, FormulaTimes, coverage, replay
 from rankviz.paths import ASSETS
 from tests.support.runs.toy import ASSUMPTIONS
 

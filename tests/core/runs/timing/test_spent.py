@@ -3,10 +3,17 @@
 import pytest
 
 from rankviz.core.probe.record import ProbeRecord
-from rankviz.core.runs.attempts import AttemptPlaced, RunRequeued
-from rankviz.core.runs.events import RunCancelled, RunCompleted, RunFailed, StageReached, StepLogged
+from rankviz.core.runs.events import (
+    AttemptPlaced,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunRequeued,
+    StageReached,
+    StepLogged,
+)
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.timing.spent import device_time, times_by_engine
+from rankviz.core.runs.run_time import device_time, times_by_engine
 from tests.support.runs import questions
 from tests.support.runs.probes import request as probe_request
 

@@ -5,8 +5,7 @@ from itertools import accumulate
 
 import pytest
 
-from rankviz.core.cost.pace.slowdown import Spell
-from rankviz.core.cost.pace.workload import Workload
+from rankviz.core.cost.pace import Spell, Workload
 from rankviz.core.runs.events import (
     AdapterCut,
     Answered,
@@ -18,7 +17,7 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.timing.times import FormulaTimes, RunTimes, load_average_of, spell_of, times_of, timing_of
+from rankviz.core.runs.run_time import FormulaTimes, RunTimes, load_average_of, spell_of, times_of, timing_of
 from tests.support.runs.questions import run
 
 HERE = Workload(base="a", parameters=1, kernels=(), tokens=1)

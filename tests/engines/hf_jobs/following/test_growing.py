@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.attempts import Attempt
-from rankviz.core.runs.events import RunCompleted, RunFailed
+from rankviz.core.runs.events import Attempt, RunCompleted, RunFailed
 from rankviz.engines import bundle
 from rankviz.engines.hf_jobs import bounds
 from rankviz.engines.hf_jobs.bounds import Bounds

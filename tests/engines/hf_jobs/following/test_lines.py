@@ -1,6 +1,6 @@
 import pytest
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.engines.hf_jobs.following import lines
 from rankviz.engines.hf_jobs.following.lines import Piece
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from rankviz.core.runs.attempts import Attempt
+from rankviz.core.runs.events import Attempt
 from rankviz.engines import bundle
 from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.engines.hf_jobs.following.lines import Piece

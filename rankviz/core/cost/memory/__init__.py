@@ -1,1 +1,0 @@
-"""The peak of a training step: what it is the largest of, the formulas of its parts, and the loss."""

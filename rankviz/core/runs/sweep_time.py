@@ -1,0 +1,531 @@
+"""How long a sweep takes, part by part: announced before it starts, and how far it is while it runs."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import NamedTuple
+
+from rankviz import units
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.duration import load_seconds
+from rankviz.core.cost.pace import Paces
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.stack import Stack
+from rankviz.core.model.spec import ModelSpec
+from rankviz.core.quantity import Range, middle
+from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.events import (
+    ATTACHING,
+    DECOMPOSING,
+    EVALUATING_ADAPTER,
+    EVALUATING_BASE,
+    GETTING_BASE,
+    IMPORTING,
+    INTERRUPTIONS,
+    LOADING_STAGES,
+    MODULES,
+    PREPARING,
+    READING_DATA,
+    SAVING,
+    TOKENIZING,
+    TRAINING,
+    kind_of,
+    stages_of,
+    truncating,
+)
+from rankviz.core.runs.record import RunRecord, RunState, Sweep
+from rankviz.core.runs.request import RunRequest
+from rankviz.core.runs.run_time import FormulaTimes
+
+EVALUATION_SHARE = 0.5
+"""A forward pass over a row, in training steps a row, where nothing is recomputed: 2P of 4P operations."""
+ONE_TOKEN_PASS = Range(10.0, 25.0, 50.0)
+"""What a pass over one token of each row costs however many rows there are, since it reads all weights: in tokens of a
+pass over whole rows. Measured 26 in bf16 and 15 to 25 in fp32 with SmolLM2-135M on one thread of a CPU, from passes
+over 64, 59 and 5 rows, in CPU time (26 November 2026). The ends are a choice, for other bases and more threads."""
+CACHED_TOKENS = 2048
+"""Of one batch of answers (the worker's MAX_CACHED_TOKENS)."""
+MORE_TOKENS = 8
+"""An answer is given up so many tokens after the longest reference beside it (the worker's EXTRA_TOKENS)."""
+SHOWN_TOKENS = 64
+"""Of one answer that is kept to be read, at most."""
+SHOWN_SECONDS = 20.0
+"""Such answers may take so long together, or as long as the evaluation before them where that is more: the worker cuts
+off what is not written by then."""
+NOTHING = Range(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepTime:
+    """Seconds."""
+
+    load: Range
+    training: Range
+    evaluation: Range
+    rest: Range
+    longest_run: Range
+    """Of one run at each end, where a worker trains it alone: with the evaluation of the base, without loading."""
+    answers: Range | None = None
+    """None where exact match was not requested."""
+    shown: Range | None = None
+    """None where no answers are kept."""
+
+    @property
+    def total(self) -> Range:
+        answers = (self.answers or NOTHING).plus(self.shown or NOTHING)
+        return self.load.plus_independent(self.training.plus(self.evaluation).plus(answers).plus(self.rest))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpectedSweep:
+    """What a sweep will take here."""
+
+    device_name: str
+    runs: int
+    truncations: int
+    """Lower ranks that a fast curve's adapter is truncated to."""
+    ranks: Mapping[int, RunEstimate]
+    time: SweepTime | None
+    """None on a GPU whose speed is not known."""
+    paces: Paces
+    """What has finished here and moved the time."""
+    first: RunRequest | None = None
+    """The first run, for what is said of its settings."""
+    parts: int = 1
+    """How many workers may train it at once there, as far as that is known."""
+    warning: str = ""
+    """What on this device will cost more than it need."""
+    run_minutes: int | None = None
+    """After which a run is ended there; None where it is not."""
+
+    @property
+    def seconds(self) -> Range | None:
+        """Of the whole sweep: loading, training, evaluations."""
+        return self.time.total if self.time else None
+
+    @property
+    def too_long(self) -> str:
+        """That a run may be ended before it is done, as a sentence; empty where it is done in time."""
+        if self.time is None or self.run_minutes is None or self.time.longest_run.high <= 60 * self.run_minutes:
+            return ""
+        longest, minutes = self.time.longest_run.high, units.counted(self.run_minutes, "minute")
+        return (
+            f"A run may take up to {units.duration(longest)} by the estimate, and this server ends it after {minutes}."
+        )
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """The announcement: how long on what, what that rests on, and a warning."""
+        return tuple(_sentences(self))
+
+
+def _sentences(expected: ExpectedSweep):
+    runs = units.counted(expected.runs, "run")
+    if expected.truncations:
+        which = "the highest rank " if expected.runs > 1 else ""
+        runs += f", {which}truncated to {units.counted(expected.truncations, 'lower rank')},"
+    start = f"{runs} on {expected.device_name}"
+    if expected.time is None:
+        yield f"{start}: time not known."
+    else:
+        basis = f", {expected.paces.in_words}" if expected.paces.in_words else ", from the formulas alone"
+        yield f"{start}: estimated time {units.time_span(expected.seconds)}{basis}."
+        yield (
+            f"Loading {units.time_span(expected.time.load)}, training {units.time_span(expected.time.training)}, "
+            f"evaluation {units.time_span(expected.time.evaluation)}{_answers_in_words(expected.time)}."
+        )
+        if expected.too_long:
+            yield expected.too_long
+        if expected.parts > 1:
+            yield f"This is the time on one worker; up to {expected.parts} train at once there."
+    if (run := expected.first) and run.answered_examples < run.exact_match_examples:
+        yield (
+            f"Exact match uses all {run.held_out_examples:,} held-out rows ({run.exact_match_examples:,} requested): "
+            "raise the number of held-out examples to answer more."
+        )
+    if expected.paces.busy_in_words:
+        yield expected.paces.busy_in_words
+    if any(run.calibrated_by for run in expected.ranks.values()):
+        yield "Memory is calibrated by probes of this base model on this machine."
+    if expected.warning:
+        yield expected.warning
+
+
+def _answers_in_words(time: SweepTime) -> str:
+    parts = (("exact match", time.answers), ("answers before and after", time.shown))
+    return "".join(f", {what} {units.time_span(seconds)}" for what, seconds in parts if seconds)
+
+
+def answer_passes(
+    answer_tokens: Range, row_tokens: Range, *, answers: int, cuda: bool, most: float = math.inf
+) -> Range:
+    """What one greedy answer costs, in forward passes over a whole row.
+
+        passes = (prompt + (decoded - 1) · (1 + ONE_TOKEN_PASS · batches / answers)) / row
+
+    decoded = the reference at the low end, where all answers end with it; else MORE_TOKENS after it. There are as many
+    batches as CACHED_TOKENS in each ask for. The first pass reads the prompts and gives the first token. On CUDA each
+    token reads the row again. answer_tokens: of a reference, between the mean and the longest. most: tokens that an
+    answer may have.
+    """
+    if cuda:
+        ends = (answer_tokens.low, answer_tokens.expected + MORE_TOKENS, answer_tokens.high + MORE_TOKENS)
+        return Range(*(min(most, end) for end in ends))
+
+    def passes(decoded: float, reference: float, row: float, one_token: float) -> float:
+        batches = min(answers, math.ceil(answers * (row + MORE_TOKENS) / CACHED_TOKENS))
+        return (
+            max(0.0, row - reference) + max(0.0, min(most, decoded) - 1) * (1 + one_token * batches / answers)
+        ) / row
+
+    low, expected, high = (
+        passes(reference + more, reference, row, one_token)
+        for reference, more, row, one_token in zip(
+            (answer_tokens.low, answer_tokens.expected, answer_tokens.high),
+            (0, MORE_TOKENS, MORE_TOKENS),
+            (row_tokens.low, row_tokens.expected, row_tokens.high),
+            (ONE_TOKEN_PASS.low, ONE_TOKEN_PASS.expected, ONE_TOKEN_PASS.high),
+            strict=True,
+        )
+    )
+    return Range(min(low, expected), expected, max(expected, high))
+
+
+def formula_times(model: ModelSpec, run: RunRequest, training: Range, assumptions: Assumptions) -> FormulaTimes:
+    """What the formulas expect of one run. training: seconds of its training, as the formulas have it."""
+    return FormulaTimes(
+        load=_load(model, assumptions).expected,
+        training=training.expected,
+        evaluation_of_one=_one_row(run, training).expected,
+    )
+
+
+def sweep_time(
+    model: ModelSpec,
+    runs: Sequence[RunRequest],
+    estimates: Sequence[RunEstimate],
+    assumptions: Assumptions,
+    paces: Paces | None = None,
+    answering: Range | None = None,
+    showing: Range | None = None,
+) -> SweepTime | None:
+    """The base is loaded once; the held-out rows are read once before all runs, again after each, and after each
+    truncation of a fast curve, some of which are trained a few steps more.
+
+    estimates: of each run, as estimate_run gives them; None comes out where one has no time.
+    answering: what an answer costs in passes over a row (answer_passes); None where it is not known or not requested.
+    showing: the same of an answer that is kept to be read.
+    """
+    paces = paces or Paces()
+    sums, longest = _Parts(), NOTHING
+    for place, (run, estimate) in enumerate(zip(runs, estimates, strict=True)):
+        if estimate.seconds is None:
+            return None
+        alone, more = (_parts(run, estimate, paces, answering, showing, first=first) for first in (True, False))
+        sums = sums.plus(more if place else alone)
+        longest = longest.reached_by(alone.total)
+    load = _load(model, assumptions)
+    return SweepTime(
+        load=paces.load.of(load) if paces.load else load,
+        training=sums.training,
+        evaluation=sums.evaluation,
+        rest=sums.rest,
+        longest_run=longest,
+        answers=sums.answers if answering else None,
+        shown=sums.shown if showing else None,
+    )
+
+
+class _Parts(NamedTuple):
+    """Seconds of one run, or of several added up."""
+
+    training: Range = NOTHING
+    evaluation: Range = NOTHING
+    answers: Range = NOTHING
+    shown: Range = NOTHING
+    rest: Range = NOTHING
+
+    @property
+    def total(self) -> Range:
+        return reduce(Range.plus, self)
+
+    def plus(self, other: "_Parts") -> "_Parts":
+        return _Parts(*map(Range.plus, self, other))
+
+
+def _parts(
+    run: RunRequest,
+    estimate: RunEstimate,
+    paces: Paces,
+    answering: Range | None,
+    showing: Range | None,
+    *,
+    first: bool,
+) -> _Parts:
+    """first: of its worker, so that the base is evaluated too."""
+    recovery = sum(run.recovery_steps(r) for r in run.cut_ranks) / run.max_steps
+    passes = 1 + len(run.cut_ranks) + first
+    one = _one_row(run, estimate.seconds)
+    if paces.evaluation:
+        one = paces.evaluation.of(_one_row(run, estimate.formula_seconds))
+    answers = shown = NOTHING
+    if answering:
+        answers = one.multiplied(answering).times(passes * run.answered_examples)
+    if showing:
+        together = one.multiplied(showing).times(run.shown_answers)
+        shown = _at_most(together, one.times(run.held_out_examples)).times(1 + first)
+    return _Parts(
+        training=estimate.seconds.times(1 + recovery),
+        evaluation=one.times(passes * run.held_out_examples),
+        answers=answers,
+        shown=shown,
+        rest=paces.rest.range(1.0) if paces.rest else NOTHING,
+    )
+
+
+def _at_most(answers: Range, evaluation: Range) -> Range:
+    """Answers as far as they are written before their time is up."""
+    return Range(
+        min(answers.low, max(SHOWN_SECONDS, evaluation.low)),
+        min(answers.expected, max(SHOWN_SECONDS, evaluation.expected)),
+        min(answers.high, max(SHOWN_SECONDS, evaluation.high)),
+    )
+
+
+def _one_row(run: RunRequest, training: Range) -> Range:
+    """A held-out example's forward pass."""
+    return training.times(EVALUATION_SHARE / (run.max_steps * run.training.rows_per_step))
+
+
+def _load(model: ModelSpec, assumptions: Assumptions) -> Range:
+    return load_seconds(model, Stack(setup=TrainingSetup(), use_dora=False, assume=assumptions))
+
+
+SHORT = (READING_DATA, GETTING_BASE, TOKENIZING, ATTACHING, PREPARING, SAVING, DECOMPOSING)
+"""Stages of usually a few seconds at most; getting the base where it is there already."""
+LEAST_STEPS = 2
+"""Before the second step there is no pace: the first also compiles kernels."""
+LEAST_SECONDS_LEFT = 1.0
+"""Of a sweep that has not ended: nobody knows that it ends this very moment."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepProgress:
+    """Where a sweep is."""
+
+    number: int | None
+    """Of the current run, from 1; None while none is running."""
+    runs: int
+    stage: str
+    """Of the current run, with what it has done of it: "evaluating the base, 16 of 64 examples"."""
+    stage_seconds: float | None
+    """The current stage's time so far."""
+    stage_share: float | None
+    """0 to 1; None where it is not known."""
+    stage_seconds_left: float | None = None
+    """An estimate; None where it is not known, and of a stage that is about to end."""
+    seconds_left: float | None
+    """Of the whole sweep, an estimate; None where it is not known yet."""
+    share: float | None
+    """Of the whole sweep's time; None where that is not known yet."""
+    trouble: str = ""
+    """Why it is not known when it ends, as a sentence: nothing can be written down of it, or it is to be cancelled."""
+
+    @property
+    def sentence(self) -> str:
+        """In words; empty while no run is running."""
+        if self.number is None:
+            return ""
+        so_far = f" ({units.duration(self.stage_seconds)} so far)" if self.stage_seconds is not None else ""
+        if self.trouble:
+            return f"Run {self.number} of {self.runs}: {self.stage or 'starting'}. {self.trouble}"
+        return f"Run {self.number} of {self.runs}: {self.stage or 'starting'}{so_far}. Time left: {self.left_in_words}."
+
+    @property
+    def left_in_words(self) -> str:
+        """Of the whole sweep, or else of its current stage, as far as it is known."""
+        if self.seconds_left is not None:
+            return f"about {units.duration(self.seconds_left)}"
+        if self.stage_seconds_left is not None:
+            return f"about {units.duration(self.stage_seconds_left)} for this stage; the rest is not known yet"
+        return "not known yet"
+
+
+def progress_of(sweep: Sweep, now: float, earlier: Iterable[RunRecord] = ()) -> SweepProgress:
+    """now: unix seconds. earlier: completed runs on the same machine."""
+    running = sweep.running
+    known = _Known(sweep, earlier)
+    work, left = _work_left(sweep, now, known)
+    of_stage = _rest_of_stage(running, running.stage, now, known) if running and running.stage else None
+    begun = [run for run in sweep.runs if run.state is RunState.RUNNING and run.started_at]
+    spent = sweep.seconds_in_runs + sum(max(0.0, now - run.started_at) for run in begun)
+    return SweepProgress(
+        number=sweep.runs.index(running) + 1 if running else None,
+        runs=len(sweep.runs),
+        stage=stage_in_words(running) if running else "",
+        stage_seconds=stage_seconds(running, now) if running else None,
+        stage_share=running.stage_share if running else None,
+        stage_seconds_left=of_stage if of_stage is not None and of_stage >= LEAST_SECONDS_LEFT else None,
+        seconds_left=left,
+        share=1.0 if sweep.ended else spent / (spent + work) if work is not None else None,
+    )
+
+
+def stage_in_words(run: RunRecord) -> str:
+    """The current stage and what it has done, without its time; empty where it has none."""
+    progress = run.stage_progress
+    if run.stage == TRAINING and run.steps:
+        return f"{TRAINING}, step {run.steps_done:,} of {run.request.max_steps:,}"
+    if progress is None:
+        return run.stage
+    if progress.unit == "bytes":
+        of = f" of {units.file_size(progress.total)}" if progress.total else ""
+        return f"{run.stage}, {units.file_size(progress.done)}{of}"
+    about = "about " if progress.unit == MODULES else ""
+    of = f" of {about}{progress.total:,}" if progress.total else ""
+    return f"{run.stage}, {progress.done:,}{of} {progress.unit}"
+
+
+class _Known:
+    """Seconds of stages by kind, from the sweep itself, else from earlier runs; of training, of one step."""
+
+    def __init__(self, sweep: Sweep, earlier: Iterable[RunRecord]):
+        first = sweep.runs[0].request if sweep.runs else None
+        others = [run for run in earlier if run.request.sweep_id != sweep.sweep_id]
+        alike = _Alike(first)
+        self._own = _middle_of(each for run in sweep.runs for each in _measured(run))
+        self._earlier = _middle_of(
+            (kind, seconds)
+            for run in others
+            for kind, seconds in _measured(run)
+            if kind == IMPORTING
+            or (kind in LOADING_STAGES and _same_base(run.request, first))
+            or alike.works_as(run.request)
+        )
+        self._trained = any(TRAINING in (run.stage, *(each.stage for each in run.ended_stages)) for run in sweep.runs)
+
+    def seconds(self, stage: str, request: RunRequest) -> float | None:
+        """Of a whole stage; None where it is not known."""
+        found = self._of(kind_of(stage))
+        if stage == TRAINING:
+            return None if found is None else found * request.max_steps
+        if found is None and stage in (EVALUATING_BASE, EVALUATING_ADAPTER):
+            return self._of(EVALUATING_BASE) or self._of(EVALUATING_ADAPTER)
+        if found is None and (r := _truncated(stage, request)) is not None:
+            evaluation, step = self.seconds(EVALUATING_ADAPTER, request), self._of(TRAINING)
+            steps = request.recovery_steps(r)
+            return None if evaluation is None or (steps and step is None) else evaluation + steps * (step or 0.0)
+        if found is None and (stage in SHORT or (self._trained and kind_of(stage) != stage)):
+            return 0.0  # answers that the base was not asked for, since no row has a prompt, no adapter is asked for
+        return found
+
+    def _of(self, kind: str) -> float | None:
+        return self._own.get(kind, self._earlier.get(kind))
+
+
+def _measured(run: RunRecord) -> Iterator[tuple[str, float]]:
+    """(kind of stage, seconds) of those that have ended, and the pace of training. A stage that a download
+    interrupts has not shown how long it takes."""
+    following = [*(each.stage for each in run.ended_stages[1:]), "" if run.state.ended else run.stage]
+    for (stage, seconds), then in zip(run.ended_stages, following, strict=False):
+        if stage not in (TRAINING, *INTERRUPTIONS) and then not in INTERRUPTIONS:
+            yield kind_of(stage), seconds
+    if run.steps_done >= LEAST_STEPS:
+        yield TRAINING, run.steps[-1].seconds / run.steps_done
+
+
+def _middle_of(measured: Iterable[tuple[str, float]]) -> Mapping[str, float]:
+    by_kind: dict[str, list[float]] = {}
+    for kind, seconds in measured:
+        by_kind.setdefault(kind, []).append(seconds)
+    return {kind: middle(values) for kind, values in by_kind.items()}
+
+
+def _work_left(sweep: Sweep, now: float, known: _Known) -> tuple[float | None, float | None]:
+    """Seconds of all workers together, and until the last of them ends; None where that is not known."""
+    if sweep.ended or all(run.started_at is None for run in sweep.runs):
+        return None, None
+    running = [run for run in sweep.runs if run.state is RunState.RUNNING]
+    rests = [list(_rest_of(run, now, known)) for run in running]
+    waiting = [
+        known.seconds(stage, run.request)
+        for run in sweep.runs
+        if run.started_at is None and not run.state.ended
+        for stage in stages_of(run.request, loads=False)
+    ]
+    if None in waiting or any(None in rest for rest in rests):
+        return None, None
+    work = max(LEAST_SECONDS_LEFT, sum(map(sum, rests)) + sum(waiting))
+    return work, max([work / max(1, len(running)), *map(sum, rests)])
+
+
+def _rest_of(run: RunRecord, now: float, known: _Known) -> Iterator[float | None]:
+    """Of the running run: the rest of its stage, then each stage to come."""
+    plan = list(stages_of(run.request, loads=run.load_began_at is not None))
+    current = run.stage or (TRAINING if run.steps else "")
+    yield _rest_of_stage(run, current, now, known)
+    for stage in plan[_place(plan, [*(each.stage for each in run.ended_stages), current]) :]:
+        yield known.seconds(stage, run.request)
+
+
+def _place(plan: Sequence[str], reached: Sequence[str]) -> int:
+    """How much of the plan lies behind, the current stage included. A stage that is not planned, such as a download,
+    interrupts the one before it, which then goes on."""
+    kinds, place = [kind_of(stage) for stage in plan], 0
+    for kind in map(kind_of, reached):
+        if kind in kinds:
+            place = kinds.index(kind, place if kind in kinds[place:] else 0) + 1
+    return place if kind_of(reached[-1]) in kinds else max(0, place - 1)
+
+
+def _rest_of_stage(run: RunRecord, stage: str, now: float, known: _Known) -> float | None:
+    if stage == TRAINING and run.steps_done >= LEAST_STEPS:
+        pace = run.steps[-1].seconds / run.steps_done
+        return max(0.0, (run.request.max_steps - run.steps_done) * pace)
+    so_far, progress = stage_seconds(run, now) or 0.0, run.stage_progress
+    usual = known.seconds(stage, run.request) if stage else 0.0
+    counts = progress and not (progress.unit == MODULES and usual is not None)  # modules take unlike times
+    if counts and run.stage_share and run.stage_began_at is not None:
+        until_then = max(0.0, progress.time - run.stage_began_at)
+        return max(0.0, until_then / run.stage_share - so_far)
+    return None if usual is None else max(0.0, usual - so_far)
+
+
+def stage_seconds(run: RunRecord, now: float) -> float | None:
+    """Of its current stage so far; None where it has none. now: unix seconds."""
+    return max(0.0, now - run.stage_began_at) if run.stage_began_at is not None else None
+
+
+def _truncated(stage: str, request: RunRequest) -> int | None:
+    return next((r for r in request.cut_ranks if truncating(r) == stage), None)
+
+
+def _same_base(a: RunRequest, b: RunRequest) -> bool:
+    loads = ((each.base, each.training.precision, each.lora.unsloth_class, each.lora.text_only) for each in (a, b))
+    return len(set(loads)) == 1
+
+
+class _Alike:
+    """Whether a step, an evaluation and an answer take as long, apart from the rank, which hardly moves them. Requests
+    share their settings (store/journal.py), so few have to be compared."""
+
+    def __init__(self, request: RunRequest | None):
+        self._work = _work(request) if request else None
+        self._known: dict[tuple[object, ...], bool] = {}
+
+    def works_as(self, other: RunRequest) -> bool:
+        key = id(other.lora), id(other.training), *_counts(other)
+        if key not in self._known:
+            self._known[key] = _work(other) == self._work
+        return self._known[key]
+
+
+def _work(request: RunRequest) -> tuple[object, ...]:
+    lora = replace(request.lora, r=1, lora_alpha=1.0)
+    return *_counts(request), replace(request.training, max_steps=1), lora
+
+
+def _counts(request: RunRequest) -> tuple[object, ...]:
+    counts = request.held_out_examples, request.exact_match_examples, request.shown_answers
+    return request.base, request.data, *counts

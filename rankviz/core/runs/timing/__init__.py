@@ -1,1 +1,0 @@
-"""What runs took, how far a sweep is, and how long one will take."""

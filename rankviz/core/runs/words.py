@@ -1,0 +1,176 @@
+"""What runs and sweeps are called, where they are and why they wait, in words."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from rankviz import units
+from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM, Attempted
+from rankviz.core.runs.record import RunRecord, RunState, Sweep
+from rankviz.units import counted
+
+
+def sweep_title(sweep: Sweep) -> str:
+    """ "SmolLM2-135M-Instruct on phonemes, r = 4, 16, 64"; of a fast curve "r = 64 truncated to 1, 2, 4".
+
+    Where several ranks are trained, the title names the one that is truncated: "r = 2, 8 (r = 8 truncated to 4)".
+    """
+    request = sweep.runs[0].request
+    ranks = tuple(dict.fromkeys(run.request.r for run in sweep.runs))
+    lower = next((run.request.cut_ranks for run in sweep.runs if run.request.cut_ranks), ())
+    title = f"{base_name(request.base)} on {data_name(request.data)}, r = {', '.join(map(str, ranks))}"
+    if not lower:
+        return title
+    truncated = f"truncated to {', '.join(map(str, sorted(lower)))}"
+    return f"{title} (r = {max(ranks)} {truncated})" if len(ranks) > 1 else f"{title} {truncated}"
+
+
+def still_training(sweep: Sweep) -> str:
+    """That a sweep is not to be judged yet, with how many of its runs have ended; empty where all have."""
+    if sweep.ended:
+        return ""
+    ended = sum(run.state.ended for run in sweep.runs)
+    return (
+        f"Still training: {ended} of {counted(len(sweep.runs), 'run')} ended. Ranks are compared when all have ended."
+    )
+
+
+def sweep_label(sweep: Sweep) -> str:
+    """The title, marked where the sweep ships with RankViz."""
+    return sweep_title(sweep) + (" (recorded)" if sweep.recorded else "")
+
+
+def told_apart(sweeps: Sequence[Sweep], *names: Callable[[Sweep], str]) -> Mapping[str, str]:
+    """Names of sweeps by id: the first of these that tells all apart, else the last with the id."""
+    for name in (*names, lambda sweep: f"{names[-1](sweep)} ({sweep.sweep_id})"):
+        by_id = {sweep.sweep_id: name(sweep) for sweep in sweeps}
+        if len(set(by_id.values())) == len(by_id):
+            break
+    return by_id
+
+
+def base_name(base: str) -> str:
+    """The model's own name, without its owner or folder."""
+    return "SmolLM2-135M-Instruct" if base == "embedded" else base.rstrip("/").rsplit("/", 1)[-1]
+
+
+def data_name(data: str) -> str:
+    """The sample's id, or the file's name without the fingerprint that the store puts before it."""
+    name = data.rsplit("/", 1)[-1]
+    digest, _, rest = name.partition("-")
+    return rest if rest and len(digest) == 16 else name
+
+
+def run_label(run: RunRecord, sweep: Sweep) -> str:
+    """The rank, and what else differs within the sweep."""
+    return run_labels(sweep, [run])[run.run_id]
+
+
+def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping[str, str]:
+    """The same of several runs, by their ids: of all of the sweep, or of these."""
+    has_rates = len({run.request.learning_rate for run in sweep.runs}) > 1
+    has_seeds = len({run.request.seed for run in sweep.runs}) > 1
+    return {run.run_id: _label(run, has_rates, has_seeds) for run in (sweep.runs if runs is None else runs)}
+
+
+def _label(run: RunRecord, has_rates: bool, has_seeds: bool) -> str:
+    parts = [f"r = {run.request.r}"]
+    if has_rates:
+        parts.append(f"lr {run.request.learning_rate:g}")
+    if has_seeds:
+        parts.append(f"seed {run.request.seed}")
+    return ", ".join(parts)
+
+
+def made_of(sweep: Sweep) -> str:
+    """What tells sweeps of one model apart: "phonemes, 400 steps"."""
+    request = sweep.runs[0].request
+    return f"{data_name(request.data)}, {counted(request.max_steps, 'step')}"
+
+
+TITLES = {LOCAL: "this machine", HF_JOBS: "Hugging Face Jobs", RAY: "Ray cluster", SLURM: "Slurm cluster"}
+MOST_NAMED = 4
+"""Nodes of one engine."""
+
+
+class Place(NamedTuple):
+    """Of one run."""
+
+    engine: str = ""
+    """Its name; empty where it is not known."""
+    where: str = ""
+    """There, for people: "GPU 1", "node-3", "l4x1"; the engine's title, or empty, where there is no more to say."""
+
+    @property
+    def in_words(self) -> str:
+        """ "Ray cluster, node-0"; empty where nothing is known."""
+        return ", ".join(dict.fromkeys(filter(None, [title(self.engine), self.where])))
+
+
+def title(engine: str) -> str:
+    """Of an engine by its name, within a sentence."""
+    return TITLES.get(engine, engine)
+
+
+def place_of(run: RunRecord) -> Place:
+    """Where the current attempt is; of a run whose last attempt never began, where the one before it was."""
+    if run.state.ended and run.attempt_seconds is None and run.earlier:
+        return Place(run.earlier[-1].engine, run.earlier[-1].where)
+    return Place(run.engine, run.where)
+
+
+def with_attempt(place: Place, run: Attempted) -> str:
+    """ "Ray cluster, node-0, attempt 2"; the first attempt is not counted. Empty where nothing is known."""
+    attempt = f"attempt {run.shown_attempt:,}" if run.shown_attempt > 1 else ""
+    return ", ".join(filter(None, [place.in_words, attempt]))
+
+
+def all_in_words(places: Iterable[Place]) -> str:
+    """ "Ray cluster (node-0 and node-1) and this machine"; empty where nothing is known."""
+    by_engine: dict[str, dict[str, None]] = {}
+    for place in dict.fromkeys(places):  # of most runs of a sweep the same
+        if place.engine or place.where:
+            named = {place.where} - {"", title(place.engine)}
+            by_engine.setdefault(title(place.engine), {}).update(dict.fromkeys(named))
+    return _listed([_on(name, list(nodes)) for name, nodes in by_engine.items()])
+
+
+def _on(name: str, nodes: Sequence[str]) -> str:
+    return f"{name} ({_listed(nodes)})" if name and nodes else name or _listed(nodes)
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = list(names) or [""]
+    if len(others) >= MOST_NAMED:
+        others, last = others[: MOST_NAMED - 1], f"{len(others) - MOST_NAMED + 2:,} more"
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+AFTER_OTHERS = "It starts when another run of its sweep has ended."
+STARTING = "Its worker is starting{where}."
+LOST = "The last attempt was lost: {}"
+CANCEL_ASKED = "A cancel was requested{of}. The job goes on{cost} until that is done."
+
+
+def why_it_waits(run: RunRecord, sweep: Sweep, *, has_job: bool) -> str:
+    """Sentences; empty where it waits for nothing, or for its turn. has_job: whether an engine has started a job with
+    it."""
+    if run.state.ended:
+        return ""
+    words = run.waits or (_of_queued(run, sweep, has_job) if run.state is RunState.QUEUED else "")
+    lost = LOST.format(run.lost) if run.lost and run.state is RunState.QUEUED else ""
+    return " ".join(filter(None, [lost, words]))
+
+
+def _of_queued(run: RunRecord, sweep: Sweep, has_job: bool) -> str:
+    if sweep.running:
+        return AFTER_OTHERS
+    return STARTING.format(where=f" on {run.where}" if run.where else "") if has_job else ""
+
+
+def cancel_in_words(asked: Sequence[RunRecord], unended: Sequence[RunRecord]) -> str:
+    """Of runs that have not ended and of those among them that somebody asks to cancel; empty where there is none."""
+    if not asked:
+        return ""
+    of = "" if len(asked) == len(unended) else f" of {units.counted(len(asked), 'run')}"
+    costs = any(run.engine == HF_JOBS for run in asked)
+    return CANCEL_ASKED.format(of=of, cost=", and costs," if costs else "")

@@ -1,0 +1,545 @@
+"""The singular values of a trained adapter: how much of its rank each module uses, and ranks by module that follow."""
+
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate, repeat
+from math import exp, floor, fsum, isclose, log, sqrt
+from statistics import median
+from typing import Literal, NamedTuple, TypedDict, TypeVar
+
+from rankviz.errors import InvalidSettingError
+from rankviz.units import counted
+
+MOST, NEARLY_ALL = SHARES = (0.9, 0.99)
+"""Of the energy: for each the rank is given that holds it."""
+FAINT = 0.01
+"""As a share of the median module's norm: a smaller update is reported as faint."""
+FEW_STEPS = 200
+"""Training steps below which the rank that keeps 99 % of the energy mostly reflects the random start. Measured on a
+small Llama with r = 64 (docs/method.md): 49 after the first step, 33 and 23 after ten at learning rates 2e-4 and 1e-3,
+14 and 12 after 100, and from 200 to 400 steps 11 to 14."""
+SAME = 1e-9
+"""Relative: how close a sum of floats comes to the share that it should equal."""
+
+
+def alpha_for(scale: float, r: int, *, use_rslora: bool) -> float:
+    """The lora_alpha that gives this scale at this rank, as a whole number where it is one."""
+    alpha = scale * (sqrt(r) if use_rslora else r)
+    return round(alpha) if isclose(alpha, round(alpha), rel_tol=1e-12) else alpha
+
+
+class Spread(NamedTuple):
+    """Of one measure over modules."""
+
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSpectrum:
+    """One update, scale · B·A."""
+
+    name: str
+    module: str
+    """As PEFT's patterns name it: the name itself, except that all experts of a fused parameter share it."""
+    r: int
+    scale: float
+    singular_values: tuple[float, ...]
+    """r of them, falling; 0 beyond what the update uses."""
+
+    @cached_property
+    def energies(self) -> tuple[float, ...]:
+        return tuple(value * value for value in self.singular_values)
+
+    @cached_property
+    def kept(self) -> tuple[float, ...]:
+        """The energy of the first k values, k = 0 to r."""
+        return (0.0, *accumulate(self.energies))
+
+    @cached_property
+    def energy(self) -> float:
+        return self.kept[-1]
+
+    @property
+    def norm(self) -> float:
+        """Frobenius norm of the update."""
+        return sqrt(self.energy)
+
+    @cached_property
+    def is_dead(self) -> bool:
+        """No update at all."""
+        return self.energy == 0
+
+    @cached_property
+    def effective_rank(self) -> float:
+        """exp of the entropy of the singular values, normalised to sum to 1 (Roy and Vetterli 2007); 0 when dead."""
+        total = fsum(self.singular_values)
+        shares = [value / total for value in self.singular_values if value > 0]
+        return exp(-fsum(share * log(share) for share in shares)) if shares else 0.0
+
+    @property
+    def stable_rank(self) -> float:
+        """Squared Frobenius norm over squared spectral norm (Rudelson and Vershynin 2007); 0 when dead."""
+        return self.energy / self.energies[0] if not self.is_dead else 0.0
+
+    @cached_property
+    def needs(self) -> tuple[int, ...]:
+        """The rank for each of SHARES."""
+        return tuple(map(self.rank_for, SHARES))
+
+    def energy_kept(self, k: int) -> float | None:
+        """The share of its energy that the first k values hold; None when dead."""
+        return None if self.is_dead else self.kept[min(k, self.r)] / self.energy
+
+    def rank_for(self, share: float) -> int:
+        """The smallest rank that keeps this share of the energy; 0 when dead."""
+        if self.is_dead:
+            return 0
+        return bisect_left(self.kept, share * self.energy * (1 - SAME))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """A whole adapter."""
+
+    name: str
+    r: int
+    """The highest rank of any module."""
+    layers: tuple[LayerSpectrum, ...]
+    base_model: str = ""
+    lora_alpha: float | None = None
+    use_rslora: bool = False
+    dtype: str = ""
+    file_bytes: int = 0
+    notes: tuple[str, ...] = ()
+    training_steps: int | None = None
+    """Optimizer steps that it was trained for; None where neither its files nor a run of RankViz says so."""
+
+    @cached_property
+    def kept(self) -> tuple[float, ...]:
+        """Energy of all updates truncated to rank k, k = 0 to r."""
+        return tuple(map(fsum, self._by_rank(layer.kept for layer in self.layers)))
+
+    @property
+    def after_few_steps(self) -> bool:
+        """Whether its ranks are known to be mostly those of the random start."""
+        return self.training_steps is not None and self.training_steps < FEW_STEPS
+
+    def energy_kept(self, k: int) -> float | None:
+        """The share of all updates' energy at one rank for all; None when there is none."""
+        return self.kept[min(k, self.r)] / self.kept[-1] if self.kept[-1] else None
+
+    def rank_for(self, share: float) -> int:
+        """The smallest rank for all modules that keeps this share of all their energy; 0 when there is none."""
+        return bisect_left(self.kept, share * self.kept[-1] * (1 - SAME)) if self.kept[-1] else 0
+
+    def weakest(self, k: int) -> float | None:
+        """The smallest share of its energy that any module keeps at this rank."""
+        return self.weakest_by_rank[min(k, self.r)]
+
+    @cached_property
+    def weakest_by_rank(self) -> tuple[float | None, ...]:
+        """The same for k = 0 to r."""
+        used = [layer for layer in self.layers if not layer.is_dead]
+        shares = ([kept / layer.energy for kept in layer.kept] for layer in used)
+        return tuple(map(min, self._by_rank(shares))) if used else (None,) * (self.r + 1)
+
+    def _by_rank(self, lines: Iterable[Sequence[float]]) -> Iterable[tuple[float, ...]]:
+        """Values by k = 0 to r of each layer, as those of all layers by k; a layer of a lower rank keeps its last."""
+        return zip(*((*line, *repeat(line[-1], self.r + 1 - len(line))) for line in lines), strict=True)
+
+    @cached_property
+    def dead(self) -> tuple[str, ...]:
+        """Modules without any update."""
+        return tuple(layer.name for layer in self.layers if layer.is_dead)
+
+    @cached_property
+    def faint(self) -> tuple[str, ...]:
+        """Modules whose update has less than FAINT of the median module's norm, but not zero."""
+        norms = sorted(layer.norm for layer in self.layers if not layer.is_dead)
+        limit = FAINT * norms[len(norms) // 2] if norms else 0.0
+        return tuple(layer.name for layer in self.layers if 0 < layer.norm < limit)
+
+
+def spread(layers: Iterable[LayerSpectrum], measure: Literal["effective_rank", "stable_rank"]) -> Spread | None:
+    """Over the updates that are not zero; None where all are."""
+    values = [getattr(layer, measure) for layer in layers if not layer.is_dead]
+    return Spread(min(values), median(values), max(values)) if values else None
+
+
+def in_words(spectrum: Spectrum) -> str:
+    """Up to three sentences, such as "Trained with r = 64; r = 12 keeps 99 % of the update's energy"."""
+    if not spectrum.kept[-1]:
+        return (
+            "No module has an update, so this adapter changes nothing: it was saved before its first step, or never "
+            "trained."
+        )
+    return " ".join(filter(None, (_used(spectrum), steps_caution(spectrum))))
+
+
+def steps_caution(spectrum: Spectrum) -> str:
+    """That the ranks are not yet those of the task, after few steps or an unknown number of them; "" after enough."""
+    if spectrum.training_steps is None:
+        return (
+            f"The number of training steps is not known: below about {FEW_STEPS}, these ranks mostly reflect the "
+            "random start, not the task."
+        )
+    if not spectrum.after_few_steps:
+        return ""
+    return (
+        f"It was trained for {counted(spectrum.training_steps, 'step')} only: below about {FEW_STEPS}, these ranks "
+        "mostly reflect the random start. They do not say which rank the task needs."
+    )
+
+
+def _used(spectrum: Spectrum) -> str:
+    low, high = (spectrum.rank_for(share) for share in SHARES)
+    some, most = (f"{100 * share:.0f} %" for share in SHARES)
+    trained = f"Trained with r = {spectrum.r}"
+    if low >= spectrum.r:
+        return f"{trained}. Even {some} of the update's energy needs the full rank."
+    if high >= spectrum.r:
+        return f"{trained}. {most} of the update's energy needs the full rank; r = {low} keeps {some}."
+    lower = "" if low == high else f", r = {low} keeps {some}"
+    least = floor(1e4 * spectrum.weakest(high)) / 100
+    return (
+        f"{trained}; r = {high} keeps {most} of the update's energy{lower}. "
+        f"At r = {high} every module keeps at least {least:.2f} % of its own energy."
+    )
+
+
+OFFERED = (MOST, 0.95, NEARLY_ALL)
+"""Shares of the energy, each with the smallest rank that holds it."""
+
+
+class Truncation(NamedTuple):
+    """One rank for all modules, or for each module the smallest that keeps this share of its energy."""
+
+    r: int | None = None
+    energy: float | None = None
+
+
+def truncations(spectrum: Spectrum) -> tuple[Truncation, ...]:
+    """Lower ranks first, then each module with its own rank where that lowers any.
+
+    Half the trained rank is among them, since an adapter that needs its whole rank has no other. After few steps it is
+    the only one: the energy is that of the random start. None for an adapter that cannot be lower or has no update.
+    """
+    if spectrum.r == 1 or not spectrum.kept[-1]:
+        return ()
+    if spectrum.after_few_steps:
+        return (Truncation(r=spectrum.r // 2),)
+    ranks = {spectrum.rank_for(share) for share in OFFERED} | {spectrum.r // 2}
+    uniform = [Truncation(r=r) for r in sorted(ranks) if 0 < r < spectrum.r]
+    lowered = any(layer.rank_for(NEARLY_ALL) < layer.r for layer in spectrum.layers)
+    return (*uniform, *([Truncation(energy=NEARLY_ALL)] if lowered else []))
+
+
+Value = TypeVar("Value", bound=Hashable)
+BLOCK = re.compile(r"(?P<before>.*?\.)(?P<block>\d+)(?P<after>\..*)")
+
+
+def wanted_ranks(spectrum: Spectrum, *, r: int | None = None, energy: float | None = None) -> dict[str, int]:
+    """A rank for each layer: one for all (a layer keeps its own where that is lower), or the smallest that keeps this
+    share of the layer's energy, and 1 where there is no update, since PEFT has no rank 0."""
+    if (r is None) == (energy is None):
+        raise InvalidSettingError("Give either a rank or a share of the energy to keep.")
+    if r is not None:
+        if r < 1:
+            raise InvalidSettingError(f"The rank must be 1 or more (got {r}).")
+        if r >= spectrum.r:
+            remedy = f"give a rank from 1 to {spectrum.r - 1}" if spectrum.r > 1 else "a lower rank is not possible"
+            raise InvalidSettingError(
+                f"This adapter has r = {spectrum.r}, and a resize only lowers the rank: {remedy}."
+            )
+        return {layer.name: min(r, layer.r) for layer in spectrum.layers}
+    if not 0 < energy <= 1:
+        raise InvalidSettingError(
+            f"The share of energy to keep must be above 0 and at most 1, such as 0.99 (got {energy:g})."
+        )
+    return {layer.name: max(1, layer.rank_for(energy)) for layer in spectrum.layers}
+
+
+def commonest(values: Sequence[Value]) -> Value:
+    """The most frequent value; of several, the first."""
+    return Counter(values).most_common(1)[0][0]
+
+
+def patterns(values: Mapping[str, Value], default: Value) -> dict[str, Value]:
+    """PEFT patterns for the modules whose value is not the default, blocks of one module and value together."""
+    blocks: dict[tuple[str, str, Value], list[str]] = {}
+    by_pattern: dict[str, Value] = {}
+    for name, value in values.items():
+        if value == default:
+            continue
+        match = BLOCK.fullmatch(name)
+        if match is None:
+            by_pattern[f"^{name}"] = value
+        else:
+            blocks.setdefault((match["before"], match["after"], value), []).append(match["block"])
+    for (before, after, value), numbers in blocks.items():
+        which = numbers[0] if len(numbers) == 1 else f"({'|'.join(numbers)})"
+        by_pattern[f"^{before}{which}{after}"] = value
+    return by_pattern
+
+
+class Ranks(NamedTuple):
+    """What to write into an adapter_config.json."""
+
+    r: int
+    lora_alpha: float
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
+
+
+def in_peft(spectrum: Spectrum, by_module: Mapping[str, int], scales: Mapping[str, float]) -> Ranks:
+    """The settings that give each module its rank and leave its scale as it was."""
+    alphas = {name: alpha_for(scales[name], r, use_rslora=spectrum.use_rslora) for name, r in by_module.items()}
+    r = commonest(list(by_module.values()))
+    alpha = commonest([alphas[name] for name, k in by_module.items() if k == r])
+    return Ranks(r, alpha, patterns(by_module, r), patterns(alphas, alpha))
+
+
+def by_module(spectrum: Spectrum, ranks: Mapping[str, int]) -> dict[str, int]:
+    """A rank for each module: the highest of its layers', as all experts of a fused parameter share one."""
+    wanted: dict[str, int] = {}
+    for layer in spectrum.layers:
+        wanted[layer.module] = max(wanted.get(layer.module, 0), ranks[layer.name])
+    return wanted
+
+
+def proposed_rank(spectrum: Spectrum) -> int:
+    """One rank for all modules that keeps 99 % of the energy, lower than the trained one where that is above 1; after
+    too few steps for that to mean anything, half the trained one."""
+    if spectrum.after_few_steps:
+        return max(1, spectrum.r // 2)
+    return min(max(1, spectrum.rank_for(SHARES[-1])), max(1, spectrum.r - 1))
+
+
+def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
+    """For a new training: each module with the rank that this share of its energy needs, at the scale it had. None
+    after few steps, when this is the random start."""
+    if spectrum.after_few_steps:
+        return None
+    wanted = by_module(spectrum, wanted_ranks(spectrum, energy=energy))
+    return in_peft(spectrum, wanted, {layer.module: layer.scale for layer in spectrum.layers})
+
+
+REMEMBERED = 4
+"""Adapters whose names are laid out; a page draws the same one again at each change of the rank."""
+MOST_PARTS = 8
+"""Of a name that is shortened, so that one made of dots alone takes no time."""
+OUTSIDE = "–"
+"""The block of a module that is in none."""
+USUAL_ORDER = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "qkv_proj",
+    "c_attn",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "gate_up_proj",
+    "down_proj",
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    rows: Sequence[str]
+    """Modules, as short as tells them apart: "q_proj", "self_attn.out_proj"."""
+    blocks: Sequence[str]
+    cells: Mapping[tuple[str, str], Sequence[LayerSpectrum]]
+    """By row and block. Several where a block has many of a kind: experts."""
+
+    def row(self, name: str) -> list[LayerSpectrum]:
+        return [layer for block in self.blocks for layer in self.cells.get((name, block), ())]
+
+
+def grid(spectrum: Spectrum) -> Grid:
+    """The layers of a spectrum by module and block, rows in the usual order of modules."""
+    rows, blocks, places = _laid_out(tuple(layer.name for layer in spectrum.layers))
+    cells: dict[tuple[str, str], list[LayerSpectrum]] = {}
+    for layer, place in zip(spectrum.layers, places, strict=True):
+        cells.setdefault(place, []).append(layer)
+    return Grid(rows, blocks, cells)
+
+
+@lru_cache(REMEMBERED)
+def _laid_out(names: tuple[str, ...]) -> tuple[Sequence[str], Sequence[str], Sequence[tuple[str, str]]]:
+    """Rows, blocks, and the row and block of each name."""
+    placed = [_place(name) for name in names]
+    short = _short(list(dict.fromkeys(kind for _, kind in placed)))
+    blocks = sorted(
+        {block for block, _ in placed}, key=lambda block: (not block.isdigit(), int(block) if block.isdigit() else 0)
+    )
+    return sorted(short.values(), key=_order), blocks, [(short[kind], block) for block, kind in placed]
+
+
+def _place(name: str) -> tuple[str, str]:
+    """The block's number and the module without it, further numbers (experts) as stars."""
+    match = BLOCK.fullmatch(name)
+    if match is None:
+        return OUTSIDE, name
+    after = re.sub(r"\.\d+(?=\.|$)", ".*", match["after"])
+    return match["block"], match["before"] + after[1:]
+
+
+def _short(kinds: Sequence[str]) -> dict[str, str]:
+    """Each kind by as few of its last parts as no other ends in; stars, "base_layer" and "weight" alone do not name a
+    module."""
+    alike = Counter(tail for kind in kinds for tail in _tails(kind))
+    return {
+        kind: next((tail for tail in _tails(kind) if alike[tail] == 1 and _names_a_module(tail)), kind)
+        for kind in kinds
+    }
+
+
+def _tails(kind: str) -> list[str]:
+    """Its last part, its last two, …"""
+    parts = kind.rsplit(".", MOST_PARTS)
+    return [".".join(parts[-n:]) for n in range(1, min(len(parts), MOST_PARTS) + 1)]
+
+
+def _names_a_module(tail: str) -> bool:
+    return any(part not in ("*", "base_layer", "weight") for part in tail.split("."))
+
+
+def _order(row: str) -> tuple[int, str]:
+    last = row.split(".")[-1]
+    return (USUAL_ORDER.index(last), row) if last in USUAL_ORDER else (len(USUAL_ORDER), row)
+
+
+class LayerJSON(TypedDict):
+    """One update, scale · B·A: its singular values, the ranks that they come to, its Frobenius norm, and the smallest
+    rank that keeps each share of its energy."""
+
+    name: str
+    r: int
+    scale: float
+    singular_values: list[float]
+    effective_rank: float
+    stable_rank: float
+    norm: float
+    rank_for_energy: dict[str, int]
+
+
+class SpectrumJSON(TypedDict):
+    """A whole adapter. `rank_for_energy` is by share of all energy, `energy_kept` the share by rank; dead modules have
+    no update, faint ones a far smaller one than the others."""
+
+    name: str
+    r: int
+    lora_alpha: float | None
+    use_rslora: bool
+    base_model: str | None
+    dtype: str
+    file_bytes: int
+    training_steps: int | None
+    layers: list[LayerJSON]
+    rank_for_energy: dict[str, int]
+    energy_kept: dict[str, float | None]
+    dead: list[str]
+    faint: list[str]
+    in_words: str
+    notes: list[str]
+
+
+def as_json(spectrum: Spectrum, part: slice = slice(None)) -> SpectrumJSON:
+    """What `rankviz spectrum --json` prints. part: of its layers, those that are listed."""
+    return {
+        "name": spectrum.name,
+        "r": spectrum.r,
+        "lora_alpha": spectrum.lora_alpha,
+        "use_rslora": spectrum.use_rslora,
+        "base_model": spectrum.base_model or None,
+        "dtype": spectrum.dtype,
+        "file_bytes": spectrum.file_bytes,
+        "training_steps": spectrum.training_steps,
+        "layers": [_layer(layer) for layer in spectrum.layers[part]],
+        "rank_for_energy": _shares(spectrum.rank_for),
+        "energy_kept": {str(k): spectrum.energy_kept(k) for k in range(1, spectrum.r + 1)},
+        "dead": list(spectrum.dead),
+        "faint": list(spectrum.faint),
+        "in_words": in_words(spectrum),
+        "notes": list(spectrum.notes),
+    }
+
+
+def _layer(layer: LayerSpectrum) -> LayerJSON:
+    return {
+        "name": layer.name,
+        "r": layer.r,
+        "scale": layer.scale,
+        "singular_values": list(layer.singular_values),
+        "effective_rank": layer.effective_rank,
+        "stable_rank": layer.stable_rank,
+        "norm": layer.norm,
+        "rank_for_energy": _shares(layer.rank_for),
+    }
+
+
+def _shares(rank_for: Callable[[float], int]) -> dict[str, int]:
+    return {f"{share:g}": rank_for(share) for share in SHARES}
+
+
+class Term(NamedTuple):
+    """meaning: in one or two sentences, without a name before them."""
+
+    name: str
+    meaning: str
+    source: str
+
+
+TERMS = (
+    Term(
+        "Energy",
+        "The squared singular values of the update, scale · B·A: how much of the change to the weights a rank keeps. "
+        "Truncation keeps the largest.",
+        "Eckart and Young 1936",
+    ),
+    Term(
+        "Effective rank",
+        "How many singular values share the update: the exponential of their entropy.",
+        "Roy and Vetterli 2007",
+    ),
+    Term(
+        "Stable rank",
+        "The energy of all singular values over that of the largest: 1 where one has all of it.",
+        "Rudelson and Vershynin 2007",
+    ),
+)
+
+
+MOST_POINTS = 2000
+"""Of one figure, about."""
+QUANTILES = {"highest": 1.0, "90 %": 0.9, "median": 0.5, "10 %": 0.1, "lowest": 0.0}
+
+
+def spaced(count: int, most: int, *, always: Iterable[int] = ()) -> list[int]:
+    """The whole numbers from 1 to count; of more than `most`, so many on a logarithmic scale, with both ends.
+
+    always: numbers that are among them in any case.
+    """
+    if count <= most:
+        return list(range(1, count + 1))
+    return sorted({round(count ** (i / (most - 1))) for i in range(most)} | set(always))
+
+
+def quantiles(lines: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+    """Of lines that start at the same index, at each index the QUANTILES: values that one of the lines has there."""
+    longest = max(map(len, lines), default=0)
+    columns = [sorted(line[i] for line in lines if i < len(line)) for i in range(longest)]
+    return {name: [column[round(share * (len(column) - 1))] for column in columns] for name, share in QUANTILES.items()}
+
+
+def grouped(names: Sequence[str], most: int) -> list[Sequence[str]]:
+    """Neighbours together, as few as give at most `most` groups."""
+    size = max(1, -(-len(names) // max(1, most)))
+    return [names[i : i + size] for i in range(0, len(names), size)]

@@ -1,1 +1,0 @@
-"""Python that trains: a script for Unsloth, TRL or plain PEFT, and the same as a notebook."""

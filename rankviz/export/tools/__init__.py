@@ -1,1 +1,0 @@
-"""Configuration files of other tools, and which modules those train."""
