@@ -25,7 +25,7 @@ import psutil
 
 from benchmarks.many_runs import Held, Sizes, add_large, held_by_a_worker, make_home, step
 from rankviz.api import Api
-from rankviz.api.json.runs import listed_run_json
+from rankviz.api.json import listed_run_json
 from rankviz.core.runs.events import RunCompleted
 from rankviz.export.tables import write_table
 from rankviz.supervisor import Supervisor
@@ -149,7 +149,7 @@ def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> 
 
 def _bench_large(report: Report, api: Api, tab: Callable[..., Callable[[], object]]) -> None:
     """A file of all runs, and sweeps of 256 runs among the others: a finished one, and one that is trained."""
-    from rankviz.ui.runs.listing import ANY_STATE, matching_runs
+    from rankviz.ui.runs.view import ANY_STATE, matching_runs
 
     def as_csv() -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -12,8 +12,8 @@ from rankviz.api.adapters import MANY_MODULES
 from rankviz.api.runs.verdicts import MANY_NUMBERS, MANY_PAIRS
 from rankviz.settings import SharedLimits
 from rankviz.trained import files
-from rankviz.ui import unread
-from rankviz.ui.requests import arriving, bodies, readable
+from rankviz.ui import blocks
+from rankviz.ui.requests import bodies, readable, uploads
 from tests import withstood
 from tests.attacks import test_adapters, test_imports, test_questions, test_requests
 from tests.test_load import a_space
@@ -119,10 +119,10 @@ SAID = [
     f"{test_questions.ASKED_AT_ONCE} pages and scripts asked for at once",
     f"Bodies of {test_requests.BODY_MB} MB in pieces, at every address | At most {bodies.MAX_BODY_BYTES:,} bytes are "
     f"read of any request, and {bodies.MAX_EVENT_BYTES / 1e3:.0f} kB of an event",
-    f"At most {unread.MAX_BYTES / 1e6:.0f} MB and {unread.MAX_ANSWERS:,} of all visitors",
-    f"Of a session, {unread.MAX_MESSAGES} messages are kept",
+    f"At most {blocks.MAX_BYTES / 1e6:.0f} MB and {blocks.MAX_ANSWERS:,} of all visitors",
+    f"Of a session, {blocks.MAX_MESSAGES} messages are kept",
     f"{bodies.MAX_BYTES / 1e6:.0f} MB of bodies in all, each for a minute; "
-    f"an upload has to come at {arriving.PACE_BYTES / 1e3:.0f} kB a second",
+    f"an upload has to come at {uploads.PACE_BYTES / 1e3:.0f} kB a second",
     f"and {readable.MAX_PATH_BYTES:,} bytes of a path",
 ]
 """Counts that are written by hand beside what an attack does and what holds."""

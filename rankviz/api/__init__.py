@@ -28,19 +28,17 @@ if TYPE_CHECKING:
     from rankviz.api.jobs import Jobs
     from rankviz.api.preflight import Preflight
     from rankviz.api.probes import Probes
-    from rankviz.api.runs.decisions import Decisions
     from rankviz.api.runs.measured import Measured
     from rankviz.api.runs.moves import Moves
     from rankviz.api.runs.own_sweeps import OwnSweeps
     from rankviz.api.runs.runs import Runs
     from rankviz.api.runs.spending import Spending
-    from rankviz.api.runs.verdicts import Verdicts
+    from rankviz.api.runs.verdicts import Decisions, Verdicts
     from rankviz.api.runs.whereabouts import Whereabouts
     from rankviz.api.sinks import Sinks
     from rankviz.api.studies import Studies
     from rankviz.api.tradeoffs import Tradeoffs
-    from rankviz.api.visitors.quota import Quota
-    from rankviz.api.visitors.uploads import Uploads
+    from rankviz.api.visitors.quota import Quota, Uploads
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
 
@@ -139,7 +137,7 @@ class Api:
     @cached_property
     def uploads(self) -> Uploads:
         """Files that a visitor has uploaded and that are still here."""
-        from rankviz.api.visitors.uploads import Uploads
+        from rankviz.api.visitors.quota import Uploads
 
         return Uploads(self.workspace)
 
@@ -209,7 +207,7 @@ class Api:
     @cached_property
     def decisions(self) -> Decisions:
         """What to train next and what to ship."""
-        from rankviz.api.runs.decisions import Decisions
+        from rankviz.api.runs.verdicts import Decisions
 
         return Decisions(self.workspace, self.runs, self.verdicts, self.forecasts)
 

@@ -13,12 +13,12 @@ from rankviz.api.jobs import Jobs, Offer
 from rankviz.api.preflight import Preflight
 from rankviz.api.runs.machines import Machines
 from rankviz.api.runs.runs import Runs
-from rankviz.api.visitors import private
+from rankviz.api.visitors import rights
 from rankviz.api.workspace import Workspace
 from rankviz.beside import Answer, Beside
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.errors import NotRentedError
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 
 if TYPE_CHECKING:
     from rankviz.core.cost.setup import TrainingSetup
@@ -164,7 +164,7 @@ class Engines:
             return Plan(expected=expected())
         there = self._machines.engine(name)
         environment, trouble = self._machines.environment(name), there.nodes().trouble
-        trouble = private.shown_text(self._workspace, trouble)
+        trouble = rights.shown_text(self._workspace, trouble)
         notes = [f"{trouble.rstrip('.')}. The runs wait until that has changed."] if trouble else []
         if environment is None:
             return Plan(expected=None, notes=notes, not_known=NOT_KNOWN.format(title=self.place(name).title))

@@ -17,7 +17,7 @@ from rankviz.catalog import hardware
 from rankviz.core.runs.estimate import saved_bytes
 from rankviz.core.runs.events import HF_JOBS
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError, LimitError
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 
 if TYPE_CHECKING:
     from rankviz.core.cost.device import Device

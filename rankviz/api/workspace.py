@@ -20,8 +20,8 @@ from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
     from rankviz.api.data_files import DataFiles
+    from rankviz.api.visitors.quota import Room
     from rankviz.api.visitors.rights import Rights
-    from rankviz.api.visitors.room import Room
     from rankviz.children import Children
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.fair_line import FairLine
@@ -128,7 +128,7 @@ class Workspace:
     @cached_property
     def room(self) -> Room:
         """What their files may take on the disk."""
-        from rankviz.api.visitors.room import Room
+        from rankviz.api.visitors.quota import Room
 
         return Room(self)
 

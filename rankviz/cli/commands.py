@@ -5,20 +5,17 @@ from typing import Annotated
 
 import typer
 
-from rankviz.cli.accuracy import validate
-from rankviz.cli.doctor import doctor
 from rankviz.cli.estimates import estimate, models
-from rankviz.cli.export import export
-from rankviz.cli.fit import fit
+from rankviz.cli.fit import export, fit
 from rankviz.cli.forecast import forecast
-from rankviz.cli.probe import probe
+from rankviz.cli.machine import doctor, probe
 from rankviz.cli.runs.runs import runs
 from rankviz.cli.runs.sweep import sweep
 from rankviz.cli.shared import fail
 from rankviz.cli.studies import advise, evidence
 from rankviz.cli.trained import resize, spectrum
 from rankviz.cli.typer_options import Commands
-from rankviz.cli.verdict import verdict
+from rankviz.cli.validate import validate, verdict
 from rankviz.visitor import NOBODY, acting_as
 
 app = Commands(

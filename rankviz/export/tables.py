@@ -14,7 +14,7 @@ from typing import Any
 from rankviz import __version__, installed
 from rankviz.core.accuracy.evidence import Basis, in_words
 from rankviz.core.cells import csv_text
-from rankviz.core.cost.estimate import Estimate, as_json
+from rankviz.core.cost.estimate import Estimate, estimate_as_json
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import InvalidSettingError
@@ -51,7 +51,7 @@ class Rows(Sequence[Mapping[str, Any]]):
 
 def ranks_table(estimate: Estimate, basis: Basis) -> Table:
     """An estimate, one row per rank. basis: what it rests on."""
-    question, values = estimate.question, as_json(estimate)
+    question, values = estimate.question, estimate_as_json(estimate)
     setup = question.training
     settings = {
         "model_id": values["model_id"],

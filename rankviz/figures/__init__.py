@@ -11,21 +11,34 @@ follows the light and the dark theme without being drawn again.
 """
 
 from rankviz.figures.accuracy import AccuracyInfo, accuracy_figure, accuracy_info
-from rankviz.figures.adapter.energy import EnergyInfo, energy_figure, energy_info
-from rankviz.figures.adapter.modules import ModulesInfo, modules_figure, modules_info
-from rankviz.figures.adapter.spectrum import SpectrumInfo, spectrum_figure, spectrum_info
-from rankviz.figures.files import plot_file, write_figure
+from rankviz.figures.adapter import (
+    EnergyInfo,
+    ModulesInfo,
+    SpectrumInfo,
+    energy_figure,
+    energy_info,
+    modules_figure,
+    modules_info,
+    spectrum_figure,
+    spectrum_info,
+)
+from rankviz.figures.cost import (
+    MemoryInfo,
+    ParametersInfo,
+    memory_figure,
+    memory_info,
+    parameters_figure,
+    parameters_info,
+)
 from rankviz.figures.hero.axes import X_LABELS
 from rankviz.figures.hero.chart import HeroInfo, hero_figure, hero_info
 from rankviz.figures.hero.compare import CompareInfo, compare_figure, compare_info
-from rankviz.figures.memory import MemoryInfo, memory_figure, memory_info
-from rankviz.figures.parameters import ParametersInfo, parameters_figure, parameters_info
+from rankviz.figures.rank_curve import RankCurveInfo, rank_curve_figure, rank_curve_info
 from rankviz.figures.studies import StudiesInfo, studies_figure, studies_info
-from rankviz.figures.sweep.axes import COST_AXES, QUALITY_AXES
-from rankviz.figures.sweep.rank_curve import RankCurveInfo, rank_curve_figure, rank_curve_info
-from rankviz.figures.sweep.tradeoff import TradeoffInfo, tradeoff_figure, tradeoff_info
-from rankviz.figures.sweep.training import TrainingInfo, training_figure, training_info
-from rankviz.figures.sweep.verdict import VerdictInfo, verdict_figure, verdict_info
+from rankviz.figures.style import plot_file, write_figure
+from rankviz.figures.sweep_tradeoff import COST_AXES, QUALITY_AXES, TradeoffInfo, tradeoff_figure, tradeoff_info
+from rankviz.figures.training import TrainingInfo, training_figure, training_info
+from rankviz.figures.verdict import VerdictInfo, verdict_figure, verdict_info
 
 __all__ = [
     "COST_AXES",

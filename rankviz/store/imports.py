@@ -1,39 +1,104 @@
-"""Runs in from a zip that `archive` wrote, or somebody made by hand.
+"""Runs in from a zip that `archive` wrote, or somebody made by hand, under names of whoever imports them."""
 
-Reading it is bounded: files, bytes, what they unpack to, runs, events and their values; and so is what a page keeps of
-a run in memory. Every request passes what a new one passes, and a journal is read as the store reads it. Runs that have
-not ended are refused, since they would be trained here. Nothing is overwritten, no name means two things, and nothing
-is added to what belongs to another.
-"""
-
+import hashlib
 import re
+import sys
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from rankviz.core.bounds import name_alone
 from rankviz.core.from_json import Misfit, quoted
 from rankviz.core.runs.events import RunEvent, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import InvalidSettingError, LimitError
-from rankviz.store.anew import named_anew
 from rankviz.store.archive import LOSSES, SUMMARY
-from rankviz.store.costs import bytes_kept, values_in
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
+    Line,
+    LongList,
     line_of,
+    numbers_in,
     parse_event,
     parse_request,
     request_text,
     whole_lines,
+    without_long_lists,
 )
-from rankviz.store.memory.long_lists import Line, numbers_in, without_long_lists
 from rankviz.store.ownership import NO_ONES, Ownership
 from rankviz.store.runs import IMPORTED, RunStore
+
+if TYPE_CHECKING:
+    from rankviz.store.runs import RunStore
+
+LONGEST = 100
+"""Characters of an id."""
+MARK = 8
+"""Characters that make a name its importer's."""
+
+
+def named_anew(store: "RunStore", folders: "Sequence[Folder]", owners: Sequence[str]) -> "list[Folder]":
+    """The same runs and sweeps, named the same way at each import, so that a second one finds them there. Of a data
+    file only the name stays: where it is, is nothing of the importer's.
+    InvalidSettingError where the importer has one of them under the zip's own name, or that of another id of theirs.
+
+    owners: the importer's ids; the first is that of what is imported.
+    """
+    own = {run_id.lower() for run_id in store.names()[0] if store.ownership(run_id).owner in owners}
+    for folder in folders:
+        for request in (folder.request, *(_renamed(folder, owner).request for owner in owners[1:])):
+            if request.run_id.lower() in own:
+                raise InvalidSettingError(f"Run {request.run_id!r} is here already; nothing was imported.")
+    return [_renamed(folder, owners[0]) for folder in folders]
+
+
+def _renamed(folder: "Folder", owner: str) -> "Folder":
+    request = folder.request
+    sweep_id = _own_name(request.sweep_id, owner)
+    number = request.run_id.removeprefix(request.sweep_id)
+    run_id = f"{sweep_id}{number}" if number.startswith("-") else ""
+    if not run_id or len(run_id) > LONGEST:
+        run_id = _own_name(request.run_id, owner)
+    request = replace(request, run_id=run_id, sweep_id=sweep_id, data=name_alone(request.data))
+    return folder._replace(request=request, files={**folder.files, "request.json": request_text(request)})
+
+
+def _own_name(name: str, owner: str) -> str:
+    mark = hashlib.sha256(f"{owner}\n{name.lower()}".encode()).hexdigest()[:MARK]
+    return f"{name[: LONGEST - MARK - 1]}-{mark}"
+
+
+def values_in(event: RunEvent) -> int:
+    """How many values are made of its line when it is read: numbers, texts and names, lists and objects. A million of
+    them take half a second at most."""
+    return 1 + sum(map(values_in, _parts(event)))
+
+
+def bytes_kept(record: RunRecord) -> int:
+    """Of an ended run, in memory, once its long lists and steps are left on the disk (memory/). What several records
+    share counts for each. Of a list on the disk its name, which all runs share, counts for none, and so does its line,
+    which all lists of an event share."""
+    return sys.getsizeof(record) + sum(map(bytes_kept, _parts(record)))
+
+
+def _parts(value: object) -> Iterable:
+    if isinstance(value, Mapping):
+        return chain.from_iterable(value.items())
+    if isinstance(value, tuple):
+        return value
+    if not is_dataclass(value):
+        return ()
+    if isinstance(value, LongList):
+        return (value.count, value.matches)
+    return (getattr(value, field.name) for field in fields(value))
+
 
 MAX_ENTRIES = 4096
 MAX_ARCHIVE_BYTES = 100 * 10**6

@@ -1,20 +1,19 @@
-"""One run's journal: a JSON line an event, appended, never changed.
-
-A line counts once its newline is there: what a crash has cut off is not yet an event. The next writer seals such a
-stump with a newline, so that it stays one unreadable line and takes nothing with it.
-"""
+"""One run's journal: a JSON line an event, appended, never changed."""
 
 import errno
 import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from threading import Lock
+from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 from rankviz.core.bounds import printable
 from rankviz.core.cost.setup import TrainingSetup
@@ -26,16 +25,209 @@ from rankviz.core.runs.events import (
     EVENT_TYPES,
     Answered,
     AttemptPlaced,
+    HeldOut,
+    Matches,
     RunEvent,
     StageProgressed,
     StepLogged,
     counting,
+    matches_of,
 )
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.request import RunRequest
-from rankviz.errors import redacted_in
-from rankviz.store.flat_requests import nested
-from rankviz.store.memory.long_lists import Line, without_long_lists
+from rankviz.core.runs.request import SHORT_TRAINING, RunRequest
+from rankviz.errors import RunNotFoundError, RunUnreadError, redacted_in
+
+LORA = ("r", "lora_alpha", "target_modules", "use_rslora", "use_dora")
+TRAINING = (
+    "framework",
+    "precision",
+    "optim",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "max_length",
+    "max_steps",
+)
+
+
+PROBE_DEFAULTS = {
+    "precision": "fp32",
+    "optim": "adamw_torch",
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "max_length": 256,
+}
+"""Of a flat probe that left a setting out."""
+
+
+def nested(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with its settings under "lora" and "training"; a row in today's form as it is.
+
+    A flat run had no choice of checkpointing and loss path: its worker settled both by the device. A flat probe was
+    settled, and its loss path followed from its framework.
+    """
+    if "lora" in row or "r" not in row:
+        return dict(row)
+    rest = {name: value for name, value in row.items() if name not in (*LORA, *TRAINING, "checkpointing")}
+    defaults = PROBE_DEFAULTS if "probe_id" in row else asdict(SHORT_TRAINING)
+    training = defaults | {name: row[name] for name in TRAINING if name in row}
+    if "probe_id" in row:
+        training["gradient_checkpointing"] = row.get("checkpointing", "none")
+        training["loss_path"] = "full" if row.get("framework") == "peft" else "fused"
+    else:
+        training |= {"gradient_checkpointing": "auto", "loss_path": "auto"}
+    return {**rest, "lora": {name: row[name] for name in LORA if name in row}, "training": training}
+
+
+Value = TypeVar("Value")
+
+
+@contextmanager
+def of_journal(journal: str) -> Iterator[None]:
+    """Around what reads a run's journal again. RunNotFoundError where it has gone, or is another one; RunUnreadError
+    where it cannot be read now."""
+    run_id = Path(journal).parent.name
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
+        raise RunNotFoundError(run_id) from None
+    except OSError as error:
+        raise RunUnreadError(run_id, error.strerror) from error
+
+
+class ReadAgain(Generic[Value]):
+    """By key, the latest at the end. Several threads may ask: each key is read by one of them, and different keys at
+    the same time.
+
+    Args:
+        size: Of a value.
+        most: The sizes of those that are kept, unless one alone is larger.
+    """
+
+    def __init__(self, size: Callable[[Value], int], most: int):
+        self._size, self._most = size, most
+        self._kept: OrderedDict[Hashable, Value] = OrderedDict()
+        self._kept_size = 0
+        self._reading: dict[Hashable, Lock] = {}
+        self._lock = Lock()
+
+    def of(self, key: Hashable, read: Callable[[], Value]) -> Value:
+        """The value that is kept, or what `read` gives; what that raises."""
+        if (value := self._known(key)) is not None:
+            return value
+        with self._lock:
+            reading = self._reading.setdefault(key, Lock())
+        with reading:
+            if (value := self._known(key)) is not None:  # another thread has read it meanwhile
+                return value
+            try:
+                return self._keep(key, read())
+            finally:
+                self._reading.pop(key, None)
+
+    def _known(self, key: Hashable) -> Value | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def _keep(self, key: Hashable, value: Value) -> Value:
+        with self._lock:
+            if key in self._kept:
+                return self._kept[key]
+            self._kept[key] = value
+            self._kept_size += self._size(value)
+            while len(self._kept) > 1 and self._kept_size > self._most:
+                self._kept_size -= self._size(self._kept.popitem(last=False)[1])
+        return value
+
+
+SHORT = 2
+"""Lists of at most so many numbers stay in the record: longer ones take more memory there than where they are on the
+disk, and a fast curve has four for each rank."""
+KEPT_NUMBERS = 1_000_000
+EVENT_NUMBERS = 12
+"""What is kept of an event takes as much memory as so many numbers, however short its lists."""
+
+
+class Line(NamedTuple):
+    """Where an event stands."""
+
+    journal: str
+    inode: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LongList(Sequence):
+    """One list of an event, read from its line. RunNotFoundError where its run has been deleted meanwhile;
+    RunUnreadError where it cannot be read now."""
+
+    line: Line
+    name: str
+    count: int
+    matches: Matches | None = None
+    """Of example_exact_matches."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, place):
+        return _of(self.line)[self.name][place]
+
+    def __iter__(self):
+        return iter(_of(self.line)[self.name])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None
+
+
+def without_long_lists(event: RunEvent, line: Line) -> RunEvent:
+    """The event with its long lists left on the disk."""
+    if not isinstance(event, HeldOut | Answered):
+        return event
+    most = 0 if isinstance(event, Answered) else SHORT
+    long = {name: values for name, values in _lists_in(event).items() if len(values) > most}
+    return replace(event, **{name: _left(line, name, values) for name, values in long.items()})
+
+
+def _left(line: Line, name: str, values: Sequence) -> LongList:
+    return LongList(line, name, len(values), matches_of(values) if name == "example_exact_matches" else None)
+
+
+def numbers_in(event: RunEvent) -> int:
+    """How many its lists have."""
+    return sum(map(len, _lists_in(event).values())) if isinstance(event, HeldOut) else 0
+
+
+def _lists_in(event: HeldOut | Answered) -> Mapping[str, Sequence]:
+    if isinstance(event, Answered):
+        return {"answers": event.answers}
+    return {each.name: getattr(event, each.name) for each in fields(event) if each.name.startswith("example_")}
+
+
+def _count(lists: Mapping[str, Sequence]) -> int:
+    return EVENT_NUMBERS + sum(map(len, lists.values()))
+
+
+_lists = ReadAgain(_count, KEPT_NUMBERS)
+
+
+def _of(line: Line) -> Mapping[str, Sequence]:
+    return _lists.of(line, partial(_read, line))
+
+
+def _read(line: Line) -> Mapping[str, Sequence]:
+    with of_journal(line.journal):
+        with open(line.journal, "rb") as file:
+            if os.fstat(file.fileno()).st_ino != line.inode:
+                raise FileNotFoundError
+            file.seek(line.start)
+            row = json.loads(file.read(line.size))
+        return _lists_in(build(EVENT_TYPES[row.pop("event")], row))
+
 
 LATEST = 60
 """Events of a run that are kept to be shown."""

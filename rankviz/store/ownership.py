@@ -1,7 +1,8 @@
-"""Whose a run is: owner.json in its folder, which no export takes along and no import brings."""
+"""Whose a run is, and on which engine it is to be: files in its folder that no export takes along."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rankviz.store.durable import replace_durably
@@ -45,3 +46,47 @@ def write_ownership(folder: Path, ownership: Ownership) -> None:
     if ownership == NO_ONES and not (folder / FILE).exists():
         return
     replace_durably(folder / FILE, json.dumps(asdict(ownership)))
+
+
+ENGINE_FILE = "engine.json"
+ENGINE_MAX_BYTES = 4000
+MAX_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What whoever queued a run chose for it."""
+
+    engine: str = ""
+    """Its name; empty: the one that the settings name."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Of that engine."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What is written of it into a run's folder."""
+        return {ENGINE_FILE: json.dumps(asdict(self))} if self != ANYWHERE else {}
+
+
+ANYWHERE = Destination()
+
+
+def read_destination(folder: Path) -> Destination:
+    """The settings' engine where there is no file or none that can be read."""
+    try:
+        with (folder / ENGINE_FILE).open("rb") as file:
+            row = json.loads(file.read(ENGINE_MAX_BYTES))
+        engine, options = row["engine"], row["options"]
+        texts = [engine, *options, *options.values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ANYWHERE
+    if not all(isinstance(text, str) and len(text) <= MAX_CHARACTERS for text in texts):
+        return ANYWHERE
+    return Destination(engine, options)
+
+
+def write_destination(folder: Path, destination: Destination) -> None:
+    """In place of an earlier one."""
+    (folder / ENGINE_FILE).unlink(missing_ok=True)
+    for name, text in destination.files.items():
+        replace_durably(folder / name, text)

@@ -12,6 +12,8 @@ from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.errors import OF_NAMES, BadAdapterError, RunNotFoundError, UserError, after_first_word, redacted
 from rankviz.paths import bytes_in, resolved
+from rankviz.store import memory
+from rankviz.store.changes import Reading
 from rankviz.store.journal import (
     MAX_REQUEST_BYTES,
     JournalReader,
@@ -21,10 +23,7 @@ from rankviz.store.journal import (
     parse_lines,
     parse_request,
 )
-from rankviz.store.memory import left_on_disk
-from rankviz.store.memory.current import Current
-from rankviz.store.memory.first_read import Reading
-from rankviz.store.memory.kept import Standing, begun_file
+from rankviz.store.memory import Current, Standing, begun_file
 from rankviz.store.ownership import FILE, NO_ONES, UNKNOWN, UNKNOWN_SENTENCE, Ownership, read_ownership
 
 LOG_TAIL_BYTES = 4000
@@ -112,7 +111,7 @@ class RunRecords:
 
     def latest(self, run_id: str) -> Sequence[RunEvent]:
         """The last events in order, without steps and progress."""
-        return tuple(left_on_disk.latest(self._current.reader(run_id)))
+        return tuple(memory.latest(self._current.reader(run_id)))
 
     def sweeps(self) -> list[Sweep]:
         """The oldest first."""

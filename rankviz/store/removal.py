@@ -1,21 +1,23 @@
-"""Removes runs for good: set aside together (together.py) while nobody takes up the queue, then deleted. It needs no
-room on the disk."""
+"""Removes runs for good, and ended runs of visitors that go by themselves."""
 
 import contextlib
+import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Container, Iterator, Sequence, Set
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence, Set
 from pathlib import Path
+from typing import NamedTuple
 
-from rankviz.core.runs.record import RunRecord
+from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
-from rankviz.store import together
+from rankviz.store import durable
 from rankviz.store.durable import OLDER_ASIDES, remove_left
 from rankviz.store.journal import Record
 from rankviz.store.ownership import UNKNOWN_OWNER
-from rankviz.store.runs import RunStore
+from rankviz.store.runs import IMPORTED, RunStore
 from rankviz.visitor import data_folder
 
 ABANDONED_SECONDS = 3600.0
@@ -33,7 +35,7 @@ def remove(store: RunStore, run_ids: Sequence[str], ended: Container[str] = ()) 
     with store.publishing():
         data = {folder for run_id in run_ids for folder in _data_of(store, run_id, ended)}
         here = [run_id for run_id in dict.fromkeys(run_ids) if store.run_dir(run_id).is_dir()]
-        aside = together.take(store.runs_dir, f"{together.GOING}{secrets.token_hex(4)}", here)
+        aside = durable.take(store.runs_dir, f"{durable.GOING}{secrets.token_hex(4)}", here)
         store.forget(run_ids)
         store.tell_of_all()
         for folder in _unused(store, data):
@@ -54,7 +56,7 @@ def tidy(store: RunStore) -> None:
     with store.publishing():  # first: what is half published is whole then, and what has half gone has gone
         for folder in _abandoned_data(store):
             shutil.rmtree(folder, ignore_errors=True)
-        left = list(store.runs_dir.glob(f"{together.GOING}*"))  # here: of what is just going, some may come back
+        left = list(store.runs_dir.glob(f"{durable.GOING}*"))  # here: of what is just going, some may come back
     remove_left(store.home, ABANDONED_SECONDS)  # where others may write too
     for folder in (store.runs_dir, *_copies(store.home)):
         remove_left(folder, ABANDONED_SECONDS, OLDER_ASIDES)
@@ -124,3 +126,84 @@ def _data_of(store: RunStore, run_id: str, ended: Container[str]) -> set[Path]:
     if not record.state.ended and run_id not in ended and store.run_dir(run_id).is_dir():
         raise InvalidSettingError(f"{run_id!r} has not ended. Cancel it first, then delete it.")
     return _copies_of(store, record)
+
+
+class Going(NamedTuple):
+    """Runs of one sweep that go together, or a probe."""
+
+    run_ids: tuple[str, ...]
+    written_at: float
+    """When something was last written of one of them, unix seconds, by the disk: an import brings its own times."""
+
+
+def expired(store: RunStore, before: float) -> list[Going]:
+    """Ended sweeps and probes of visitors, of which nothing was written since; the host's own stay."""
+    return [
+        going
+        for owner, records in _ended(store)
+        if owner not in ("", UNKNOWN_OWNER) and (going := _going(store, records)).written_at < before
+    ]
+
+
+def replaceable(store: RunStore, besides: str = "") -> list[Going]:
+    """What makes room for others, the oldest first: of each ended sweep the imported runs, which are copies, and those
+    that were not completed.
+
+    besides: a sweep that somebody is at.
+    """
+    others = (records for _, records in _ended(store) if records[0].request.sweep_id != besides)
+    groups = ([record for record in records if _is_replaceable(store, record)] for records in others)
+    return sorted((_going(store, group) for group in groups if group), key=lambda going: going.written_at)
+
+
+def ended_probes(store: RunStore, owners: Collection[str]) -> list[Going]:
+    """What of a visitor makes room for more of theirs, who has no list of probes to delete some: those first that were
+    not completed, on which no estimate rests, and each time the oldest."""
+    store.wait_until_read()
+    ended = [each for each in store.probes() if each.state.ended and store.ownership(each.run_id).owner in owners]
+    return [_going(store, [each]) for each in sorted(ended, key=lambda each: each.state is RunState.COMPLETED)]
+
+
+def enough(going: Iterable[Going], count: int) -> list[Going]:
+    """The first of them that are so many runs; none where all of them are fewer."""
+    chosen = []
+    for each in going:
+        chosen.append(each)
+        count -= len(each.run_ids)
+        if count <= 0:
+            return chosen
+    return []
+
+
+def let_go(store: RunStore, going: Iterable[Going]) -> None:
+    """Remove them. To be called while nobody else is admitted (RunStore.admission): then none of them is resumed
+    meanwhile."""
+    for each in going:
+        with contextlib.suppress(InvalidSettingError):  # somebody trains it again, who does not wait to be admitted
+            remove(store, each.run_ids)
+
+
+def _ended(store: RunStore) -> list[tuple[str, Sequence[RunRecord | ProbeRecord]]]:
+    """The owner and the records of each sweep of which nothing waits or runs."""
+    store.wait_until_read()
+    groups: dict[tuple[str, str], list[RunRecord | ProbeRecord]] = {}
+    for record in store.records():
+        groups.setdefault((store.ownership(record.run_id).owner, record.request.sweep_id), []).append(record)
+    return [(owner, group) for (owner, _), group in groups.items() if all(record.state.ended for record in group)]
+
+
+def _is_replaceable(store: RunStore, record: RunRecord | ProbeRecord) -> bool:
+    return record.state is not RunState.COMPLETED or (store.run_dir(record.run_id) / IMPORTED).exists()
+
+
+def _going(store: RunStore, records: Sequence[RunRecord | ProbeRecord]) -> Going:
+    run_ids = tuple(record.run_id for record in records)
+    return Going(run_ids, max(_written_at(store, run_id) for run_id in run_ids))
+
+
+def _written_at(store: RunStore, run_id: str) -> float:
+    times = [0.0]
+    for name in ("request.json", "events.jsonl"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            times.append(os.stat(store.run_dir(run_id) / name).st_mtime)
+    return max(times)

@@ -17,13 +17,11 @@ from rankviz.core.runs.events import LOCAL, RunEvent, RunRequeued, StageProgress
 from rankviz.core.runs.record import RunState, Sweep
 from rankviz.core.runs.request import RunRequest, SweepRequest
 from rankviz.errors import InvalidSettingError, RunNotFoundError, RunUnreadError
-from rankviz.store import copies, together
-from rankviz.store.destination import ANYWHERE, Destination, write_destination
+from rankviz.store import changes, copies, durable
 from rankviz.store.durable import write_durably
 from rankviz.store.journal import append_events, request_text
-from rankviz.store.memory import changes
-from rankviz.store.memory.kept import CANCEL
-from rankviz.store.ownership import NO_ONES, Ownership, write_ownership
+from rankviz.store.memory import CANCEL
+from rankviz.store.ownership import ANYWHERE, NO_ONES, Destination, Ownership, write_destination, write_ownership
 from rankviz.store.records import RunRecords, group
 
 FREQUENT = (StepLogged, StageProgressed)
@@ -117,7 +115,7 @@ class RunStore(RunRecords):
                 for each in joins:
                     if opened[each.sweep_id] != ownership.is_open:
                         write_ownership(Path(aside) / each.run_id, replace(ownership, is_open=opened[each.sweep_id]))
-                together.bring(self.runs_dir, Path(aside), list(folders))
+                durable.bring(self.runs_dir, Path(aside), list(folders))
                 self.tell(*folders)
 
     def _is_open(self, sweep_id: str, owner: str) -> bool:
@@ -148,7 +146,7 @@ class RunStore(RunRecords):
         half renamed has come, or gone, by then."""
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(self.runs_dir / ".publish.lock", thread_local=False):
-            if together.move_the_rest(self.runs_dir):
+            if durable.move_the_rest(self.runs_dir):
                 self.tell_of_all()
             yield
 

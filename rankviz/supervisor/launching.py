@@ -11,7 +11,7 @@ from rankviz.engines import End, Engine, Job
 from rankviz.errors import OF_NAMES, EngineError, UserError, quoted
 from rankviz.machine import disk
 from rankviz.store import RunStore
-from rankviz.store.destination import read_destination
+from rankviz.store.ownership import read_destination
 from rankviz.supervisor import turns
 from rankviz.supervisor.jobs import NOT_STARTED, Jobs
 from rankviz.supervisor.outcomes import Outcomes, Record

@@ -16,8 +16,7 @@ from rankviz.core.lora.targets import names_in
 from rankviz.errors import InvalidSettingError
 from rankviz.export.formats import FORMATS
 from rankviz.ui.parts import question
-from rankviz.ui.parts.own_data import file_in
-from rankviz.ui.parts.question import CUSTOM, DEFAULTS
+from rankviz.ui.parts.question import CUSTOM, DEFAULTS, file_in
 
 NO_PARTS = "none"
 MAX_TEXT = 2000

@@ -10,19 +10,20 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
 from rankviz.figures import X_LABELS
 from rankviz.figures.hero.chart import QUALITY_LABELS
-from rankviz.ui import endpoints, link, who
+from rankviz.ui import endpoints, link, visitors
 from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.guide import tab as guide
 from rankviz.ui.parts.controls import address, done, header, opened, plain
-from rankviz.ui.parts.owned import not_here
 from rankviz.ui.parts.question import DEFAULTS
+from rankviz.ui.parts.where import not_here
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.sweep import USUAL, default_tolerance
-from rankviz.ui.train import badge, scripts
+from rankviz.ui.train import tab as badge
 from rankviz.ui.train import tab as train
+from rankviz.ui.train.tab import FOLD_AS_RESTORED, READY
 from rankviz.ui.wiring import clicked, notice_html, on_any, put, quiet
 
 JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
@@ -40,8 +41,8 @@ def build_app(api: Api) -> gr.Blocks:
     ) as app:
         with gr.Row(elem_classes="rv-top"):
             header()
-            running_now = badge.build(api)
-            who.login(api)
+            running_now = badge.build_badge(api)
+            visitors.login(api)
         notice = plain(elem_id="address-notice")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore") as explore_tab:
@@ -55,7 +56,7 @@ def build_app(api: Api) -> gr.Blocks:
             with gr.Tab("Guide", id="guide") as guide_tab:
                 rules = guide.build(api, exploring.question)
         where = address()
-        identity = who.build(api)
+        identity = visitors.build(api)
         endpoints.publish(api)
 
         restored = {
@@ -104,7 +105,7 @@ def build_app(api: Api) -> gr.Blocks:
             tab.select(None, None, running.showing, js=script)
         to = {name: on_any(opened(name).submit) for name in link.TABS[1:]}
         to["guide"].then(**rules)
-        to["train"].then(**training.draw).then(None, js=scripts.FOLD_AS_RESTORED)
+        to["train"].then(**training.draw).then(None, js=FOLD_AS_RESTORED)
         for event in training.opened:
             to["train"].then(**event)
         # What is shown by default is named too, so that a copied link shows others the same.
@@ -120,7 +121,7 @@ def build_app(api: Api) -> gr.Blocks:
         training.started.then(**running_now.draw)
         picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **clicked())
         for measured in measuring:
-            measured.success(**training.draw).then(None, js=scripts.READY)
+            measured.success(**training.draw).then(None, js=READY)
         picked.then(**training.draw)
         picked.then(**training.fill)
         for after in (*(measured.success for measured in measuring), picked.then, training.started.success):

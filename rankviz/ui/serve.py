@@ -13,9 +13,9 @@ from rankviz.api import Api
 from rankviz.api.visitors.expiry import Expiry
 from rankviz.errors import UserError
 from rankviz.hub import reach
-from rankviz.ui import network, zero_gpu
+from rankviz.ui import addresses, zero_gpu
 from rankviz.ui.page import build_app
-from rankviz.ui.requests import heads, progress
+from rankviz.ui.requests import bodies, uploads
 from rankviz.ui.theme import launch_options
 
 PR_SET_DUMPABLE = 4
@@ -36,7 +36,7 @@ def serve() -> None:
     host, port = options["server_name"], options["server_port"]
     check_address(host, port)
     if not api.workspace.shared:
-        for line in network.announcement(host, port, network.own_address()):
+        for line in addresses.announcement(host, port, addresses.own_address()):
             print(line, flush=True)
     api.workspace.temp.keep_clean(api.workspace.settings.temp_hours * 3600)
     Expiry(api.workspace).keep_clean()
@@ -48,8 +48,8 @@ def serve() -> None:
     app = build_app(api)
     zero_gpu.prepare(app)
     app.api_open = False  # queue(api_open=False) would also make the server anew, which launch does again
-    heads.bound()
-    progress.bound()
+    bodies.bound()
+    uploads.bound()
     app.launch(**options)
 
 

@@ -22,18 +22,17 @@ from starlette.routing import Route
 from rankviz import settings
 from rankviz.api import Api
 from rankviz.paths import ASSETS
-from rankviz.ui import health, identity, network
+from rankviz.ui import addresses
 from rankviz.ui.explore.records import FIGURES
 from rankviz.ui.explore.routes import routes as answer_routes
 from rankviz.ui.head import Head
-from rankviz.ui.made_once import MadeOnce
+from rankviz.ui.page_cache import MadeOnce
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.requests import envelope
 from rankviz.ui.requests.bodies import Bodies
 from rankviz.ui.requests.event_errors import Refusals
-from rankviz.ui.requests.hosts import Hosts
 from rankviz.ui.requests.mcp import Mcp
-from rankviz.ui.requests.readable import Answered, before_all, unfit
+from rankviz.ui.requests.readable import Answered, Hosts, before_all, unfit
 from rankviz.ui.requests.uploads import Uploads
 from rankviz.ui.visitors import Identified, visitors_of
 
@@ -163,8 +162,8 @@ def launch_options(api: Api) -> dict[str, Any]:
             "routes": [
                 *file_routes(),
                 *answer_routes(api),
-                *health.routes(api),
-                *(identity.routes(visitors) if visitors else []),
+                *addresses.health_routes(api),
+                *(addresses.identity_routes(visitors) if visitors else []),
             ],
             "middleware": [
                 Middleware(Answered),
@@ -174,7 +173,7 @@ def launch_options(api: Api) -> dict[str, Any]:
                 Middleware(Refusals),
                 Middleware(Uploads, workspace=api.workspace),
                 Middleware(MadeOnce),
-                Middleware(Head, tags=head(network.room_url(host, port, network.own_address()))),
+                Middleware(Head, tags=head(addresses.room_url(host, port, addresses.own_address()))),
             ],
         },
         "state_session_capacity": OPEN_PAGES,

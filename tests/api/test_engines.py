@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
-from rankviz.api.visitors import private
+from rankviz.api.visitors import rights
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Nodes
@@ -17,7 +17,7 @@ from rankviz.engines.slurm import states
 from rankviz.engines.slurm.engine import NOT_SET_UP
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
 from rankviz.settings import Settings, read
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.visitor import Visitor, acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.models.folders import named_as_base
@@ -145,9 +145,9 @@ def test_no_visitor_is_told_to_change_a_setting_of_the_server(tmp_path, text):
     shared = Api(home=tmp_path, shared=True)
 
     with acting_as(ANN):
-        shown = private.shown_text(shared.workspace, text)
+        shown = rights.shown_text(shared.workspace, text)
     with acting_as(Visitor("", admin=True)):
-        assert text == private.shown_text(shared.workspace, text)
+        assert text == rights.shown_text(shared.workspace, text)
 
     assert shown.startswith(text[:10])
     assert not [word for word in ADVICE if word in shown]
@@ -158,7 +158,7 @@ def test_a_library_that_names_a_command_is_quoted_as_it_is(tmp_path):
     error = "Using 4-bit quantization requires bitsandbytes: `pip install -U bitsandbytes>=0.46.1`"
 
     with acting_as(ANN):
-        assert error == private.shown_text(shared.workspace, error)
+        assert error == rights.shown_text(shared.workspace, error)
 
 
 def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES
 from rankviz.core.runs.events import StageReached
 from rankviz.engines import Nodes
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.store.runs import IMPORTED
 from tests.api.test_engines import A_CPU, completed
 from tests.support.runs import questions

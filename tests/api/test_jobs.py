@@ -12,12 +12,12 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.jobs import ENDS_EARLY, LOG_IN, SET_TOKEN, STILL_COSTS
 from rankviz.api.runs.spending import Spent
-from rankviz.cli.runs.watch import standing
+from rankviz.cli.runs.output import standing
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunStarted
 from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, LimitError
-from rankviz.store.destination import Destination, read_destination
-from rankviz.ui.parts.place import place_html
+from rankviz.store.ownership import Destination, read_destination
+from rankviz.ui.parts.where import place_html
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on, use
 from tests.support.models.folders import named_as_base

@@ -12,7 +12,7 @@ from rankviz.core.runs.request import SweepRequest
 from rankviz.engines.hf_jobs.logins import LOGIN
 from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import EngineUnavailableError
-from rankviz.store.destination import Destination, read_destination
+from rankviz.store.ownership import Destination, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on
 from tests.support.processes.workers import wait_for

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from rankviz.store.temp.making_room import FRESH_SECONDS
+from rankviz.store.temp import FRESH_SECONDS
 from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.spaces import Space
 from tests.attacks.test_imports import imported

@@ -8,14 +8,14 @@ import pytest
 
 from rankviz import __version__
 from rankviz.api import Api
-from rankviz.api.json.runs import run_json
+from rankviz.api.json import run_json
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError, NotYoursError, UserError
 from rankviz.export.tables import Table, ranks_table, runs_table, write_table
 from rankviz.ui.explore import sections
-from rankviz.ui.parts import tables
+from rankviz.ui.parts import charts
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.runs import listing
+from rankviz.ui.runs import view
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
@@ -119,7 +119,7 @@ def test_a_file_that_cannot_be_made_says_why(tmp_path, rows, kind, sentence):
 def test_the_page_offers_the_table_that_it_shows(api):
     """Its ranks, and its runs as the filter lets them through."""
     shown = sections.ranks_of(api, **{**DEFAULTS, "model": "Qwen/Qwen3-4B", "r": 24})
-    filtered = listing.matching_runs(api, text="r=64", state=listing.ANY_STATE)
+    filtered = view.matching_runs(api, text="r=64", state=view.ANY_STATE)
 
     assert [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256] == [row["r"] for row in shown.rows]
     # three seeds of the recorded sweep, and the recorded fast curve
@@ -129,9 +129,9 @@ def test_the_page_offers_the_table_that_it_shows(api):
 def test_a_sweeps_runs_are_named_after_it_and_without_one_the_page_says_so(api):
     sweep = api.runs.recorded()[0]
 
-    assert f"sweep-{sweep.sweep_id}" == tables.sweep_runs(api, sweep_id=sweep.sweep_id).name
+    assert f"sweep-{sweep.sweep_id}" == charts.sweep_runs(api, sweep_id=sweep.sweep_id).name
     with pytest.raises(UserError, match="No sweep yet: train one to download its runs"):
-        tables.sweep_runs(api, sweep_id="")
+        charts.sweep_runs(api, sweep_id="")
 
 
 def test_the_runs_of_a_sweep_that_another_opened_are_shown_and_not_exported(tmp_path):
@@ -139,9 +139,9 @@ def test_the_runs_of_a_sweep_that_another_opened_are_shown_and_not_exported(tmp_
     with acting_as(ANN):
         sweep_id = finished(api, {4: 2.0, 8: 1.9}).sweep_id
         api.runs.open_to_all(sweep_id, True)
-        assert [4, 8] == [row["r"] for row in tables.sweep_runs(api, sweep_id=sweep_id).rows]
+        assert [4, 8] == [row["r"] for row in charts.sweep_runs(api, sweep_id=sweep_id).rows]
 
     with acting_as(BEN):
         assert 2 == len(api.runs.sweep(sweep_id).runs)
         with pytest.raises(NotYoursError):
-            tables.sweep_runs(api, sweep_id=sweep_id)
+            charts.sweep_runs(api, sweep_id=sweep_id)

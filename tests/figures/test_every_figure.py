@@ -8,8 +8,7 @@ import pytest
 
 from rankviz import figures
 from rankviz.api import Api
-from rankviz.figures.adapter.modules import NO_ADAPTER
-from rankviz.figures.adapter.spectrum import NO_SPECTRUM
+from rankviz.figures.adapter import NO_ADAPTER, NO_SPECTRUM
 
 
 def test_every_figure_is_transparent_and_has_a_height():

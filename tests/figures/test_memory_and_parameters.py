@@ -12,7 +12,7 @@ from rankviz.figures import (
     parameters_figure,
     parameters_info,
 )
-from rankviz.figures.memory import COMPONENTS, MemoryBar
+from rankviz.figures.cost import COMPONENTS, MemoryBar
 from rankviz.figures.style import ESTIMATED, rgba
 from tests.figures.support import named
 from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu

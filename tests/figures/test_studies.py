@@ -9,7 +9,7 @@ from rankviz.core.studies.adapter_size import AdapterSize
 from rankviz.core.studies.nearest import nearest
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import StudiesInfo, studies_figure, studies_info
-from rankviz.figures.study_lines import PublishedLine, PublishedPoint, shapes_of
+from rankviz.figures.studies import PublishedLine, PublishedPoint, shapes_of
 from tests.support.runs.studies_toy import evidence, point, study, subject
 
 API = Api()

@@ -7,8 +7,7 @@ from pathlib import Path
 from random import Random
 
 from rankviz.api import Api
-from rankviz.api.json.runs import run_json
-from rankviz.api.json.verdicts import verdict_json
+from rankviz.api.json import run_json, verdict_json
 from rankviz.cli.runs.output import sweep_json
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -28,7 +27,7 @@ from rankviz.errors import RankVizError
 from rankviz.store.journal import request_text
 from rankviz.ui.parts import live
 from rankviz.ui.runs.view import runs_view
-from rankviz.ui.train.result import adapters_html, answers_html
+from rankviz.ui.train.progress import adapters_html, answers_html
 from tests.fuzz import mutate
 from tests.support.runs import questions
 

@@ -10,7 +10,7 @@ from rankviz.catalog import own_studies
 from rankviz.catalog.measurements import read_rows
 from rankviz.catalog.peft_results import read_result
 from rankviz.core.accuracy.report import as_json as report_json
-from rankviz.figures.study_lines import GAP, VALUE
+from rankviz.figures.studies import GAP, VALUE
 from rankviz.ui.explore.studies import shown
 from rankviz.verdict import judge, read_table
 from tests.catalog.test_peft_results import result

@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.core.runs.events import AttemptPlaced, RunRequeued
 from rankviz.errors import EngineUnavailableError
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.supervisor import Supervisor, jobs
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, states, sweep, wait_for

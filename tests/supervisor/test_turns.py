@@ -10,8 +10,8 @@ from rankviz.core.runs.events import RunCancelled, RunRequeued, RunStarted
 from rankviz.engines.local import Local
 from rankviz.engines.process import yield_file
 from rankviz.store import RunStore, import_runs
-from rankviz.store.destination import Destination, write_destination
 from rankviz.store.journal import request_text
+from rankviz.store.ownership import Destination, write_destination
 from rankviz.store.removal import remove
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.turns import Batch, batches, in_turn, parts, served_at

@@ -13,7 +13,7 @@ from rankviz.engines.local import Local
 from rankviz.errors import EngineUnavailableError
 from rankviz.machine import disk
 from rankviz.store import RunStore
-from rankviz.store.destination import Destination, write_destination
+from rankviz.store.ownership import Destination, write_destination
 from rankviz.supervisor import Supervisor, ending
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.failing_reads import failing_reads

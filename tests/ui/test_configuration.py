@@ -7,8 +7,8 @@ import gradio as gr
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.configuration import DESCRIPTIONS, UNREAD_OF_EVENTS, SmallBlocks
 from rankviz.ui.page import build_app
+from rankviz.ui.page_cache import DESCRIPTIONS, UNREAD_OF_EVENTS, SmallBlocks
 
 
 @pytest.fixture(scope="module")

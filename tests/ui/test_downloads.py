@@ -8,8 +8,8 @@ from rankviz.api import Api
 from rankviz.api.adapters import SAMPLE
 from rankviz.errors import StorageError
 from rankviz.machine import disk
-from rankviz.store.temp.home import LOCK
-from rankviz.ui.parts.tables import sweep_runs, written_table
+from rankviz.store.temp import LOCK
+from rankviz.ui.parts.charts import sweep_runs, written_table
 from rankviz.ui.train.before import notebook
 from rankviz.ui.train.request import DEFAULTS
 from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights

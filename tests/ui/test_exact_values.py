@@ -10,8 +10,8 @@ from rankviz.ui.guide.tab import guide
 from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve
 from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.runs.detail import detail_html
-from rankviz.ui.runs.listing import ANY_STATE, list_html
+from rankviz.ui.runs.sweep import detail_html
+from rankviz.ui.runs.view import ANY_STATE, list_html
 from tests.support.runs.finished_runs import finished
 from tests.support.web.hover import quantities, unexplained
 

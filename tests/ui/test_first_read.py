@@ -9,9 +9,9 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.store import RunStore
-from rankviz.store.memory.first_read import is_view, viewing
+from rankviz.store.changes import is_view, viewing
+from rankviz.ui.addresses import health
 from rankviz.ui.blocks import PageBlocks
-from rankviz.ui.health import health
 from rankviz.ui.page import build_app
 from rankviz.ui.serve import read_ahead
 from tests.support.processes.opened_files import opened_files

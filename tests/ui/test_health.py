@@ -10,13 +10,13 @@ from rankviz import __version__
 from rankviz.api import Api
 from rankviz.core.runs.events import StageReached
 from rankviz.machine import disk
-from rankviz.ui import health
+from rankviz.ui import addresses
 from tests.support.processes.hostile_disks import fill, fill_with_files, small_disk
 from tests.support.runs import questions
 
 
 def health_of(api):
-    answer = TestClient(Starlette(routes=health.routes(api))).get("/rankviz/health")
+    answer = TestClient(Starlette(routes=addresses.health_routes(api))).get("/rankviz/health")
     assert 200 == answer.status_code
     return answer.json()
 

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.ui.identity import GUESSES, OVER, routes
+from rankviz.ui.addresses import GUESSES, OVER, identity_routes
 from rankviz.ui.visitors import ADMIN_COOKIE, COOKIE, HEADER, LOGIN_SECONDS, Identified, Visitors, visitor_of
 
 TOKEN = "the token of the admin"
@@ -24,7 +24,7 @@ class Site:
     def __init__(self, admin_token=TOKEN, logins=False, key="0" * 64):
         self.visitors = Visitors(key, admin_token, logins)
         self.app = Starlette(
-            routes=[Route("/", who, methods=["GET", "POST"]), *routes(self.visitors)],
+            routes=[Route("/", who, methods=["GET", "POST"]), *identity_routes(self.visitors)],
             middleware=[Middleware(Identified, visitors=self.visitors)],
         )
 

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.ui.made_once import MadeOnce
+from rankviz.ui.page_cache import MadeOnce
 from rankviz.ui.visitors import Identified, Visitors
 
 PLAIN = {"accept-encoding": "identity"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.errors import UserError
-from rankviz.ui.network import announcement, own_address, room_url
+from rankviz.ui.addresses import announcement, own_address, room_url
 from rankviz.ui.serve import check_address
 from rankviz.ui.theme import head
 from tests.support.web.ports import free_port

@@ -7,8 +7,7 @@ import pytest
 from fastapi import HTTPException
 from gradio.server_messages import EstimationMessage, ProcessCompletedMessage
 
-from rankviz.ui.blocks import PageBlocks
-from rankviz.ui.unread import LARGE_BYTES, READ, TOO_LATE, Unread
+from rankviz.ui.blocks import LARGE_BYTES, READ, TOO_LATE, PageBlocks, Unread
 
 
 def answer(text):

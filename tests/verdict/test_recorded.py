@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import studentized_range
 
 from rankviz.api import Api
-from rankviz.api.json.verdicts import verdict_json
+from rankviz.api.json import verdict_json
 from rankviz.core.runs.metric import TOLERANCE_NATS
-from rankviz.ui.train.examples import DOES_NOT_MATTER, MATTERS
+from rankviz.ui.train.progress import DOES_NOT_MATTER, MATTERS
 from rankviz.verdict import sentences
 
 RUNS = Path(__file__).parents[2] / "assets" / "recorded" / "runs"

@@ -13,7 +13,7 @@ from rankviz.api.models import Models
 from rankviz.api.runs.expected import ExpectedRuns
 from rankviz.api.runs.machines import Machines
 from rankviz.api.runs.measured import Measured
-from rankviz.api.runs.summary import RunSummary
+from rankviz.api.runs.stored import RunSummary
 from rankviz.api.runs.waiting import Place, Waiting
 from rankviz.api.runs.whereabouts import Whereabouts
 from rankviz.api.visitors.quota import Quota

@@ -10,7 +10,7 @@ from rankviz.core.cost.device import Device, card
 from rankviz.core.runs.events import LOCAL, queued_at
 from rankviz.engines import Engine, Nodes
 from rankviz.engines.known import require
-from rankviz.store.destination import Destination, read_destination
+from rankviz.store.ownership import Destination, read_destination
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace

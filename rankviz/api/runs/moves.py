@@ -14,7 +14,7 @@ from rankviz.api.runs.spending import Spending
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.events import HF_JOBS
 from rankviz.errors import InvalidSettingError
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 
 if TYPE_CHECKING:
     from rankviz.core.cost.device import Device

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from rankviz import dataset
 from rankviz.api.models import Models
 from rankviz.api.preflight import Preflight
-from rankviz.api.runs import same_data
 from rankviz.api.runs.followed import FollowedRuns
 from rankviz.api.runs.measured import Measured
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.runs.estimate import refuse_base
-from rankviz.core.runs.events import RAY
+from rankviz.core.runs.events import RAY, fingerprints
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import (
     QUICK_RANKS,
@@ -27,10 +31,100 @@ from rankviz.core.runs.request import (
     check_sweep,
     quick_look,
 )
-from rankviz.errors import InvalidSettingError
+from rankviz.errors import BadDataError, InvalidSettingError, quoted
 from rankviz.settings import paid_limits
+from rankviz.store import copies
 from rankviz.store.copies import is_kept
-from rankviz.store.destination import ANYWHERE, Destination
+from rankviz.store.ownership import ANYWHERE, Destination
+from rankviz.visitor import data_folder
+
+if TYPE_CHECKING:
+    from rankviz.api.workspace import Workspace
+    from rankviz.core.runs.record import Sweep
+    from rankviz.core.runs.request import RunRequest
+
+GIVE_AGAIN = (
+    "RankViz does not find the file {} that this sweep was trained on, so its data must be given again. Start a new "
+    "sweep with that file."
+)
+_DIGEST = re.compile("[0-9a-f]{16}")
+
+
+def one_more(workspace: Workspace, sweep: Sweep, data: str) -> str:
+    """What one more run of a sweep names as its data: a copy that is kept here, or the file that a run names, by its
+    whole path. As it stands there where it is a sample or not here."""
+    if dataset.is_sample(data, workspace.assets):
+        return data
+    digests, name = _digests(sweep, data), PurePath(data).name
+    kept = chain.from_iterable(_kept(workspace, sweep, digest, name) for digest in digests)
+    same = next((file for file in chain(kept, _named(workspace, data)) if _is_one_of(file, digests)), None)
+    return data if same is None else str(same.absolute())
+
+
+def data_again(workspace: Workspace, sweep: Sweep, data: str) -> str:
+    """Where the data of a run that goes on can be read: what the run names, or, where that is a copy of its owner's
+    that has gone or was changed, the same content under another name. `bring_back` makes the copy again."""
+    copy = Path(data)
+    folder = data_folder(workspace.store.home, _owner(workspace, sweep))
+    if copy.parent.parent != folder or not _DIGEST.fullmatch(copy.parent.name):
+        return data
+    files = _kept(workspace, sweep, copy.parent.name, copy.name)
+    return str(next((file for file in files if _is_one_of(file, [copy.parent.name])), copy))
+
+
+def bring_back(workspace: Workspace, runs: Sequence[RunRequest]) -> None:
+    """Make the copies again that these runs name, from the data that `again` found. OSError where one cannot be
+    written."""
+    there = {workspace.store.record(run.run_id).request.data: run.data for run in runs}
+    for named, data in there.items():
+        if named != data:
+            copies.copy(Path(data), Path(named))
+
+
+def require(workspace: Workspace, sweep: Sweep, data: str) -> None:
+    """BadDataError where what a run of a sweep names is no sample, and no file that the sweep was trained on."""
+    if dataset.is_sample(data, workspace.assets):
+        return
+    is_whole = PurePath(data).is_absolute()  # a worker stands in another folder
+    if not is_whole or not any(_is_one_of(file, _digests(sweep, data)) for file in _named(workspace, data)):
+        raise BadDataError(GIVE_AGAIN.format(quoted(PurePath(data).name)))
+
+
+def _owner(workspace: Workspace, sweep: Sweep) -> str:
+    return workspace.store.ownership(sweep.runs[0].run_id).owner
+
+
+def _kept(workspace: Workspace, sweep: Sweep, digest: str, name: str) -> Iterator[Path]:
+    """What is filed by a content for the owner of a sweep or for whoever asks: under this name first, then under any
+    other, as when it was given again."""
+    owners = dict.fromkeys((_owner(workspace, sweep), *workspace.visitor.ids))
+    folders = [data_folder(workspace.store.home, owner) / digest for owner in owners]
+    yield from (folder / name for folder in folders)
+    for folder in folders:
+        yield from sorted(folder.glob("[!.]*"))  # what begins with a dot is being copied
+
+
+def _digests(sweep: Sweep, data: str) -> Sequence[str]:
+    """Of the content that its runs have read; where none has, of that by which the file is filed here."""
+    known = fingerprints(run.environment for run in sweep.runs) or {PurePath(data).parent.name}
+    return sorted(filter(_DIGEST.fullmatch, known))
+
+
+def _named(workspace: Workspace, data: str) -> Iterator[Path]:
+    """The file that whoever asks may read by this name, if there is one."""
+    with contextlib.suppress(BadDataError, InvalidSettingError):
+        if path := workspace.references.data(data).path:
+            yield path
+
+
+def _is_one_of(file: Path, digests: Sequence[str]) -> bool:
+    try:
+        if not file.is_file() or file.stat().st_size > dataset.MAX_FILE_BYTES:
+            return False
+        return copies.digest_of(file) in digests
+    except OSError:
+        return False
+
 
 if TYPE_CHECKING:
     from rankviz.core.cost.device import Device
@@ -116,7 +210,7 @@ class Runs(FollowedRuns):
             self._workspace.references.base(run.base)
             if engine.is_limited:
                 self._quota.check_base(run.base)
-            same_data.require(self._workspace, self.sweep(run.sweep_id), run.data)
+            require(self._workspace, self.sweep(run.sweep_id), run.data)
             self.preview(run.data)
             if is_here:
                 refuse_base(self._models.get(run.base), run.lora, run.training, self._workspace.here())
@@ -216,7 +310,7 @@ class Runs(FollowedRuns):
         if sweep.recorded:
             raise InvalidSettingError("A sweep that RankViz ships cannot be extended. Train one of your own.")
         like = min(sweep.runs, key=_best_at_the_highest_rank).request
-        like = replace(like, data=same_data.one_more(self._workspace, sweep, like.data))
+        like = replace(like, data=one_more(self._workspace, sweep, like.data))
         return added_run([run.request for run in sweep.runs], like, r, created_at=time.time())
 
     @in_turn("changes")
@@ -245,7 +339,7 @@ class Runs(FollowedRuns):
         again = self.resumed_requests(sweep_id)
         self.check_runs(again, destination, device)
         with self._workspace.starts.turn(), self._quota.admitting(new=0, runs=again, sweep_id=sweep_id):
-            same_data.bring_back(self._workspace, again)
+            bring_back(self._workspace, again)
             queued = self._workspace.store.requeue_all([each.run_id for each in again], destination)
             if not queued:
                 raise InvalidSettingError(NOTHING_TO_RESUME)  # somebody else resumed or deleted them meanwhile
@@ -259,7 +353,7 @@ class Runs(FollowedRuns):
         again = [run.request for run in sweep.resumable]
         if not again:
             raise InvalidSettingError(NOTHING_TO_RESUME + ("" if sweep.ended else f" {CANCEL_FIRST}"))
-        there = {data: same_data.again(self._workspace, sweep, data) for data in {each.data for each in again}}
+        there = {data: data_again(self._workspace, sweep, data) for data in {each.data for each in again}}
         return [replace(each, data=there[each.data]) for each in again]
 
 

@@ -17,7 +17,7 @@ from rankviz.core.runs.events import HF_JOBS, queued_at
 from rankviz.core.runs.run_time import DeviceTime, Rent
 from rankviz.core.runs.words import title
 from rankviz.errors import EngineUnavailableError
-from rankviz.store.destination import read_destination
+from rankviz.store.ownership import read_destination
 
 if TYPE_CHECKING:
     from rankviz.api.runs.runs import Runs

@@ -1,18 +1,22 @@
-"""Runs and sweeps as they are stored: listed, read, exported and imported; and the sample data."""
+"""Runs and sweeps as they are stored: listed, read, summed up, exported and imported; and the sample data."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rankviz.api.visitors import private
 from rankviz.api.visitors.quota import Quota
+from rankviz.api.visitors.rights import shown
 from rankviz.api.workspace import Workspace, in_turn, writes
 from rankviz.core.bounds import without_places
+from rankviz.core.runs.estimate import RunEstimate
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.run_time import DeviceTime
+from rankviz.core.runs.words import Place
 from rankviz.errors import InvalidSettingError, RunNotFoundError, quoted
 
 if TYPE_CHECKING:
@@ -51,7 +55,7 @@ class StoredRuns:
 
         own = self._workspace.rights.own(self._workspace.store.all())
         if not self._workspace.visitor.admin:
-            own = [private.shown(self._workspace, record) for record in own]
+            own = [shown(self._workspace, record) for record in own]
         return group(own)[::-1]
 
     def reading(self) -> str:
@@ -109,7 +113,7 @@ class StoredRuns:
     def _shown(self, record: RunRecord) -> RunRecord:
         """As whoever asks may read it: what a program wrote about a failure names places of its machine, and answers
         quote the data, which are only for the owner of the run."""
-        record = private.shown(self._workspace, record)
+        record = shown(self._workspace, record)
         if self._workspace.rights.mine(record.run_id):
             return record
         return replace(_without_places(record), answered_before=None, answered_after=None)
@@ -153,7 +157,7 @@ class StoredRuns:
         if self._is_recorded(run_id):
             return self._recorded_store.latest(run_id)
         self.get(run_id)
-        events = [private.shown(self._workspace, event) for event in self._workspace.store.latest(run_id)]
+        events = [shown(self._workspace, event) for event in self._workspace.store.latest(run_id)]
         if self._workspace.rights.mine(run_id):
             return events
         from rankviz.core.runs.events import Answered, RunFailed
@@ -296,3 +300,25 @@ def _key(source: Path) -> str:
     if not source.is_file():  # said with the path as it was given
         raise InvalidSettingError(f"There is no file {quoted(str(source))}.")
     return "" if source.stat().st_size > MAX_ARCHIVE_BYTES else f"import {digest_of(source)} {source.name}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """A run, and the estimate beside it."""
+
+    record: RunRecord
+    estimate: RunEstimate | None
+    """None where its base model is not available."""
+    device_time: DeviceTime
+    """Of all its attempts until now."""
+    place: Place
+    """Where it is, is to be, or was."""
+    folder: Path | None = None
+    """Of the run: its request, journal, log and adapter. None on a shared page, whose visitors see no path of its
+    machine, and of a run that RankViz ships."""
+
+    @property
+    def adapter_folder(self) -> Path | None:
+        """Where the trained adapter is, as PEFT loads it; None where there is none, or no folder to show."""
+        adapter = self.folder / self.record.adapter_path if self.folder and self.record.adapter_path else None
+        return adapter if adapter and adapter.is_dir() else None

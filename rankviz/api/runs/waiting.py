@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rankviz import units
-from rankviz.api.visitors import private
+from rankviz.api.visitors import rights
 from rankviz.core.quantity import Range
 from rankviz.errors import RankVizError
 from rankviz.visitor import SERVER, acting_as
@@ -99,7 +99,7 @@ class Waiting:
         order = turns.in_turn(waiting, served, Counter(owner_of(record.run_id) for record in running))
         before = order[: order.index(own)]
         places = max(self._workspace.supervisor.places(engine), len(running))
-        away = private.shown_text(self._workspace, self._workspace.supervisor.away.get(engine, ""))
+        away = rights.shown_text(self._workspace, self._workspace.supervisor.away.get(engine, ""))
         trouble = self._workspace.why_not_write() or away
         if len(running) + len(before) < places:
             return Place(ahead=0, seconds=NOW, trouble=trouble)

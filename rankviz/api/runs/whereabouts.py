@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rankviz.core.runs.events import LOCAL
 from rankviz.core.runs.run_time import DeviceTime, times_by_engine
 from rankviz.core.runs.words import Place, all_in_words, place_of, with_attempt
-from rankviz.store.destination import ANYWHERE, Destination, read_destination
+from rankviz.store.ownership import ANYWHERE, Destination, read_destination
 from rankviz.store.runs import IMPORTED
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from rankviz import paths
 from rankviz.catalog import own_studies
 from rankviz.machine import disk
-from rankviz.store import going
-from rankviz.store.clock import Clock
+from rankviz.store import removal
+from rankviz.store.temp import Clock
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
@@ -39,9 +39,9 @@ class Expiry:
         before = now - days * DAY
         for pattern in (f"visitors/*/{own_studies.FOLDER}/*", f"{paths.INTROSPECTED}/*"):
             _remove_older(self._workspace.home.glob(pattern), before)
-        if going.expired(store, before):
+        if removal.expired(store, before):
             with store.admission():  # looked at again: meanwhile one may have been resumed
-                going.let_go(store, going.expired(store, before))
+                removal.let_go(store, removal.expired(store, before))
 
     def keep_clean(self, every_seconds: float = LOOK_SECONDS) -> None:
         """Remove it again and again while this process lives."""

@@ -1,25 +1,325 @@
-"""What a visitor may have at once: sweeps in the queue, runs that are kept, room on the disk.
-
-Asked in one place before anything is queued or kept, and together with it: `admitting` lets one in at a time, so that
-two requests at once do not both take the last place.
-"""
+"""What a visitor may have at once: sweeps in the queue, runs, bases and adapters that are kept, room on the disk."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
+import shutil
+import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 from rankviz import units
-from rankviz.api.visitors.adapters import Adapters
-from rankviz.api.visitors.bases import Bases
+from rankviz.api.runs.measured import Known
+from rankviz.api.workspace import in_turn, writes
+from rankviz.catalog import models as catalog_models
+from rankviz.core.cost.device import card
+from rankviz.core.cost.question import plan_on
 from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
+from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import check_base, check_count
-from rankviz.errors import LimitError
-from rankviz.paths import bytes_on_disk
-from rankviz.store import going
+from rankviz.errors import InvalidSettingError, LimitError, RankVizError
+from rankviz.machine import disk
+from rankviz.paths import bytes_in, bytes_on_disk
+from rankviz.references import EMBEDDED
+from rankviz.store import removal
 from rankviz.store.removal import folders_of
+from rankviz.store.temp import Usage
+from rankviz.visitor import Visitor, data_folder, home_of
+
+if TYPE_CHECKING:
+    from rankviz.api.models import Models
+    from rankviz.api.workspace import Workspace
+    from rankviz.core.runs.request import RunRequest
+
+MOST_KNOWN = 1000
+"""Sizes of adapters that are unlike."""
+
+
+class Adapters:
+    """Of all runs of one runs folder."""
+
+    def __init__(self, workspace: Workspace, models: Models):
+        self._workspace = workspace
+        self._models = models
+        self._sizes = Known(MOST_KNOWN)
+
+    def require_room(self, runs: Iterable[RunRequest]) -> None:
+        """LimitError where the adapters of whoever asks leave no room for those of these runs as well."""
+        most_mb = self._workspace.limits.adapters_mb_per_visitor
+        if most_mb is None or not (new := self.coming_bytes(runs)):
+            return
+        records = self._workspace.rights.made_by_visitor(self._workspace.store.all())
+        kept = sum(self._workspace.store.adapter_bytes(record.run_id) for record in records)
+        kept += self.coming_bytes(record.request for record in records if not record.state.ended)
+        if kept + new > most_mb * 10**6:
+            raise LimitError(
+                f"This server keeps at most {most_mb:,} MB of the adapters of a visitor's runs, those that queued runs "
+                f"will save included (yours take {units.file_size(kept)}, and this adds {units.file_size(new)}). "
+                "Delete some of your runs first, or choose fewer or lower ranks."
+            )
+
+    def queued_bytes(self) -> int:
+        """What is still to come of all runs that wait or train."""
+        unended = self._workspace.store.unended()
+        return self.coming_bytes(record.request for record in unended if isinstance(record, RunRecord))
+
+    def coming_bytes(self, runs: Iterable[RunRequest]) -> int:
+        """What these runs will save beside what they have saved already. Of a base that only the Hub knows, and nobody
+        here has asked for since the start, nothing is known, and none is counted."""
+        saved = self._workspace.store.adapter_bytes
+        return sum(max(0, saved_bytes(run, self._size(run)) - saved(run.run_id)) for run in runs)
+
+    def _size(self, run: RunRequest) -> int:
+        return self._sizes.of((run.base, run.lora, run.training), lambda: self._found(run)) or 0
+
+    def _found(self, run: RunRequest) -> int | None:
+        """The larger of what this machine and a GPU elsewhere would save, since runs may train there."""
+        sizes: list[int] = []
+        for device in (self._workspace.here(), card(None)):
+            with contextlib.suppress(RankVizError):
+                if model := self._models.at_hand(run.base):
+                    sizes.append(adapter_bytes(plan_on(model, run.lora, run.training, device), run, device))
+        return max(sizes, default=None)
+
+
+if TYPE_CHECKING:
+    from rankviz.api.models import Models
+    from rankviz.api.workspace import Workspace
+    from rankviz.core.runs.request import RunRequest
+
+LOOK_SECONDS = 60.0
+LEAST_FREE_BYTES = 6 * units.GB
+"""As much as the next base may take, by the limits of a shared page."""
+
+
+class Bases:
+    """Of a shared page that keeps them below its runs folder."""
+
+    def __init__(self, workspace: Workspace, models: Models):
+        self._workspace = workspace
+        self._models = models
+
+    def make_room(self, is_enough: Callable[[], bool]) -> None:
+        """Remove those that nobody waits for, those first that were used longest ago, until it is enough. While nobody
+        else is admitted."""
+        from rankviz.hub import reach
+
+        if self._is_shared_cache():
+            reach.make_room(self._workspace.home, set(self._named()), is_enough)
+
+    def idle_bytes(self, runs: Sequence[RunRequest]) -> int:
+        """What those take that nobody waits for, and these runs would not either."""
+        from rankviz.hub import reach
+
+        if not self._is_shared_cache():
+            return 0
+        return sum(repo.size_on_disk for repo in reach.idle(self._workspace.home, set(self._named(runs))))
+
+    def make_room_on_disk(self) -> None:
+        """Where the disk has little room left, since then nothing could be trained any more."""
+
+        def is_enough() -> bool:
+            return shutil.disk_usage(self._workspace.home).free >= LEAST_FREE_BYTES
+
+        with contextlib.suppress(FileNotFoundError):  # nothing was written yet
+            if not is_enough():
+                with self._workspace.store.admission():
+                    self.make_room(is_enough)
+
+    def keep_room(self, every_seconds: float = LOOK_SECONDS) -> None:
+        """Look for it again and again while this process lives."""
+
+        def look() -> None:
+            while True:
+                try:
+                    self.make_room_on_disk()
+                except OSError as error:
+                    logging.getLogger(__name__).warning("Old bases stay. %s", disk.explain(error))
+                time.sleep(every_seconds)
+
+        if self._workspace.shared:
+            Thread(target=look, name="old bases", daemon=True).start()
+
+    def _is_shared_cache(self) -> bool:
+        from rankviz.hub import reach
+
+        return self._workspace.shared and reach.is_own(self._workspace.home)
+
+    def _named(self, runs: Sequence[RunRequest] = ()) -> Iterator[str]:
+        """The repositories of these and of runs that wait or train: also the copies in 4 and 16 bits that Unsloth may
+        take instead."""
+        store = self._workspace.store
+        store.wait_until_read()
+        unended = [record.request for record in store.unended() if isinstance(record, RunRecord)]
+        for base in {request.base for request in (*unended, *runs)} - {EMBEDDED}:
+            with contextlib.suppress(RankVizError):
+                reference = self._workspace.references.model(base)
+                rows = catalog_models.load_index(self._workspace.assets)
+                names = [catalog_models.full_name(rows, base) if reference.kind == "name" else reference.text]
+                model = self._models.at_hand(base)
+                if model and model.unsloth_checkpoint:
+                    names.append(model.unsloth_checkpoint.repository)
+                yield from names
+                for name in names:
+                    yield f"unsloth/{name.split('/')[-1].removesuffix('-bnb-4bit').removesuffix('-unsloth')}"
+
+
+if TYPE_CHECKING:
+    from rankviz.api.workspace import Workspace
+
+
+class Room:
+    """Of all visitors of one runs folder."""
+
+    def __init__(self, workspace: Workspace):
+        self._workspace = workspace
+        self._changing = threading.RLock()
+        self._coming_bytes: Counter[str] = Counter()
+        self._coming_uploads: Counter[str] = Counter()
+        self._coming_temp = 0.0
+
+    @contextlib.contextmanager
+    def holding(self, size: float, *, up_to: float = 0) -> Iterator[float]:
+        """Within it, so many bytes may be written for whoever asks as it gives, as of `hold`. LimitError where their
+        files leave no room."""
+        visitor = self._workspace.visitor
+        held = self.hold(visitor, size, up_to=up_to)
+        try:
+            yield held
+        finally:
+            self.release(visitor, held)
+
+    def given(self, size: float, write: Callable[[float | None], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The reply of what writes at most as many bytes as it is given, and replies how many it "takes": that many are
+        held meanwhile.
+
+        size: that it is given first. Where it takes more, it writes nothing and is asked again; None is no limit.
+        """
+        if self._workspace.limits.files_mb_per_visitor is None:
+            return write(None)
+        while True:
+            with self.holding(0, up_to=size) as held:
+                reply = write(held)
+            if reply["takes"] <= held or held < size:
+                return reply
+            size = reply["takes"]
+
+    def hold(self, visitor: Visitor, size: float, *, up_to: float = 0) -> float:
+        """Hold room for so many more bytes until `release`; returns how many, which are more where `up_to` is and that
+        much is left. LimitError where the visitor's files leave no room."""
+        with self._changing:
+            held = min(max(size, up_to), self._required_bytes(visitor, size))
+            self._coming_bytes[visitor.id] += held
+        return held
+
+    def _required_bytes(self, visitor: Visitor, size: float) -> float:
+        """How much more may be kept for a visitor. LimitError where it is less than so much."""
+        left, most_mb = self.left_bytes(visitor), self._workspace.limits.files_mb_per_visitor
+        if size > left:
+            raise LimitError(
+                f"This server keeps at most {most_mb:,} MB of a visitor's files: uploads, the data and journals of "
+                f"their runs, and result files. {self._expiry}{self._expiry_of_runs}"
+            )
+        return left
+
+    def left_bytes(self, visitor: Visitor) -> float:
+        """How much more may be kept for a visitor."""
+        most_mb = self._workspace.limits.files_mb_per_visitor
+        if most_mb is None:
+            return math.inf
+        return most_mb * 10**6 - self.used_bytes(visitor) - sum(self._coming_bytes[name] for name in visitor.ids)
+
+    def hold_upload(self, visitor: Visitor, size: int, *, up_to: float = 0, files: int = 0) -> float:
+        """The same of uploads, whose number is bounded too, and the bytes of all visitors' together. Those of others
+        make room last, for what is not refused."""
+        limits, temp = self._workspace.limits, self._workspace.temp
+        most = limits.uploads_per_visitor
+        with self._changing:
+            if most is not None and files:
+                kept = temp.usage(visitor).files + sum(self._coming_uploads[name] for name in visitor.ids)
+                if kept + files > most:
+                    raise LimitError(f"This server keeps at most {most:,} uploads of a visitor. {self._expiry}")
+            self._required_bytes(visitor, size)
+            left = temp.require_room(limits.temp_mb, self._coming_temp + size)
+            held = self.hold(visitor, size, up_to=min(up_to, size + left))
+            self._coming_uploads[visitor.id] += files
+            self._coming_temp += held
+        return held
+
+    def release(self, visitor: Visitor, size: float) -> None:
+        """What was held has been written or given up."""
+        with self._changing:
+            self._coming_bytes[visitor.id] -= size
+            self._coming_bytes = +self._coming_bytes
+
+    def release_upload(self, visitor: Visitor, size: float, files: int = 0) -> None:
+        """The same of uploads."""
+        with self._changing:
+            self.release(visitor, size)
+            self._coming_uploads[visitor.id] -= files
+            self._coming_uploads = +self._coming_uploads
+            self._coming_temp -= size
+
+    def used_bytes(self, visitor: Visitor) -> int:
+        """Of all files of a visitor that are here."""
+        from rankviz.catalog import own_studies
+
+        home, temp, store = self._workspace.home, self._workspace.temp, self._workspace.store
+        folders = [(data_folder(home, owner), home_of(home, owner) / own_studies.FOLDER) for owner in visitor.ids]
+        kept = sum(bytes_in(folder) for each in folders for folder in each)
+        return temp.usage(visitor).size_bytes + kept + store.journal_bytes(visitor.ids)
+
+    @property
+    def _expiry(self) -> str:
+        hours = units.counted(self._workspace.settings.temp_hours, "hour")
+        return f"Delete your uploads on Runs; those that are left are removed after {hours}."
+
+    @property
+    def _expiry_of_runs(self) -> str:
+        days = self._workspace.limits.days_kept
+        after = "" if days is None else f", or until {units.counted(days, 'day')} after their end"
+        return f" Runs stay until you delete them{after}."
+
+
+if TYPE_CHECKING:
+    from rankviz.api.workspace import Workspace
+
+
+class Uploads:
+    """Of whoever asks."""
+
+    def __init__(self, workspace: Workspace):
+        self._workspace = workspace
+
+    def usage(self) -> Usage:
+        """None on a page of one's own, where an upload is a file like any other, nor of whom nobody can tell."""
+        visitor = self._workspace.visitor
+        is_known = self._workspace.shared and not visitor.is_nobody
+        return self._workspace.temp.usage(visitor) if is_known else Usage(0, 0)
+
+    @in_turn("changes")
+    @writes
+    def delete(self) -> Usage:
+        """Delete them all; returns what is gone. Runs have copies of their data, and stay."""
+        if not self._workspace.shared:
+            hours = units.counted(self._workspace.settings.temp_hours, "hour")
+            raise InvalidSettingError(
+                f"This page is your own: uploads lie in {self._workspace.temp.page}, from where they are removed after "
+                f"{hours}. Delete there what is to go sooner."
+            )
+        visitor, temp = self._workspace.rights.somebody(), self._workspace.temp
+        before = temp.usage(visitor)
+        for path in temp.uploads_of(visitor):
+            temp.remove_upload(path, visitor)
+        after = temp.usage(visitor)
+        return Usage(before.files - after.files, before.size_bytes - after.size_bytes)
+
 
 if TYPE_CHECKING:
     from rankviz.api.models import Models
@@ -27,7 +327,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
     from rankviz.store import RunStore
-    from rankviz.store.going import Going
+    from rankviz.store.removal import Going
 
 DISK_SECONDS = 20.0
 """So long is the size of the runs folder taken as known."""
@@ -69,7 +369,7 @@ class Quota:
             self._require_disk(runs, sweep_id)
             for_runs = self._require_runs(new, sweep_id)
             yield
-            going.let_go(self._workspace.store, for_runs)
+            removal.let_go(self._workspace.store, for_runs)
             self._free_disk(sweep_id=sweep_id)
 
     def require_room(self, new: int) -> None:
@@ -96,7 +396,7 @@ class Quota:
         if not self._is_over_disk(coming):
             return
         store = self._workspace.store
-        replaceable = going.replaceable(store, besides=sweep_id)
+        replaceable = removal.replaceable(store, besides=sweep_id)
         folders = folders_of(store, [run_id for each in replaceable for run_id in each.run_ids])
         if self._is_over_disk(coming - self.bases.idle_bytes(runs) - sum(map(bytes_on_disk, folders)), anew=True):
             raise LimitError(
@@ -110,11 +410,11 @@ class Quota:
         if not self._is_over_disk():
             return
         self.bases.make_room(lambda: not self._is_over_disk(anew=True))
-        for each in going.replaceable(self._workspace.store, besides=sweep_id):
+        for each in removal.replaceable(self._workspace.store, besides=sweep_id):
             if not self._is_over_disk(anew=True):
                 return
             if not set(besides).intersection(each.run_ids):
-                going.let_go(self._workspace.store, [each])
+                removal.let_go(self._workspace.store, [each])
 
     def _is_over_disk(self, coming: int = 0, *, anew: bool = False) -> bool:
         """coming: what will be saved, less what will make room."""
@@ -216,14 +516,14 @@ def require_runs(
     leaving: Sequence[Going] = ()
     kept, in_total = store.counts(owners)
     if most is not None and (over := kept + new - most) > 0:
-        probes = going.ended_probes(store, [owner for owner in owners if owner])  # the host's own stay
+        probes = removal.ended_probes(store, [owner for owner in owners if owner])  # the host's own stay
         if over > len(probes):
             raise LimitError(_too_many(store, owners, most, kept - len(probes), new))
         leaving = probes[:over]
     if most_in_total is None or (over := in_total + new - len(leaving) - most_in_total) <= 0:
         return leaving
-    others = (each for each in going.replaceable(store, besides) if each not in leaving)
-    if not (replaced := going.enough(others, over)):
+    others = (each for each in removal.replaceable(store, besides) if each not in leaving)
+    if not (replaced := removal.enough(others, over)):
         raise LimitError(
             f"This server keeps at most {most_in_total:,} runs of all visitors, and {in_total:,} are there. Delete "
             "runs of yours, or try again later."

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,18 +10,38 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json.runs import listed_run_json, run_json
-from rankviz.cli.runs.output import print_sweep, runs_table, sweep_json
-from rankviz.cli.runs.publish import runs_publish
-from rankviz.cli.runs.tables import one_line, print_facts, terminal_width
-from rankviz.cli.runs.watch import watch
+from rankviz.api.json import listed_run_json, run_json
+from rankviz.cli.runs.output import one_line, print_facts, print_sweep, runs_table, sweep_json, terminal_width, watch
 from rankviz.cli.shared import Force, Json, options_as_typed, print_json, require_new
 from rankviz.cli.typer_options import Commands
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
+from rankviz.sinks import KINDS, Destination, Token
+
+
+def runs_publish(
+    run_id: Annotated[str, typer.Argument(help="A run or a sweep that has finished.")],
+    to: Annotated[str, typer.Option(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
+    name: Annotated[str, typer.Option(help="The repository, owner/name; of Trackio the project.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it; private by default.")] = False,
+    space: Annotated[
+        str, typer.Option(help="A Space for Trackio, owner/name; by default Trackio on this machine.")
+    ] = "",
+    base_model: Annotated[str, typer.Option(help="Hub id of the base, where it was trained from a folder.")] = "",
+    ask_token: Annotated[
+        bool, typer.Option("--ask-token", help="Ask for a token instead of using HF_TOKEN or the login of hf.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Publish a finished run or sweep: to the Hub as a dataset or an adapter, or to Trackio."""
+    destination = Destination(to=to, name=name, public=public, space=space, base_model=base_model)
+    token = Token(typer.prompt("Hugging Face token", hide_input=True, err=True)) if ask_token else None
+    published = Api().sinks.publish(run_id, destination, token, use_login=not ask_token)
+    print_json(asdict(published)) if as_json else print(published.in_words(destination))
+
 
 if TYPE_CHECKING:
     from rankviz.api.engines import Plan
-    from rankviz.api.runs.summary import RunSummary
+    from rankviz.api.runs.stored import RunSummary
     from rankviz.core.runs.events import GreedyAnswer
     from rankviz.core.runs.record import RunRecord
 

@@ -8,8 +8,7 @@ import typer
 
 from rankviz.api import Api
 from rankviz.cli.plot import Plot, check, plot_sweep
-from rankviz.cli.runs.output import print_sweep, sweep_json
-from rankviz.cli.runs.watch import watch
+from rankviz.cli.runs.output import print_sweep, sweep_json, watch
 from rankviz.cli.shared import (
     Accum,
     Batch,

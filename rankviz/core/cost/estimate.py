@@ -254,7 +254,7 @@ class CalibrationJSON(TypedDict):
     in_words: str
 
 
-def as_json(answer: Estimate) -> EstimateJSON:
+def estimate_as_json(answer: Estimate) -> EstimateJSON:
     """The answer as `rankviz estimate --json` prints it."""
     gpu, price = answer.gpu, answer.price
     targets = list(answer.plan.target_names)

@@ -16,7 +16,7 @@ from rankviz.engines.hf_jobs.prices import MOST_SECONDS, MOST_USD, longest_secon
 from rankviz.engines.hf_jobs.spending import Cost, Span, Spending, span_of
 from rankviz.errors import EngineError, EngineUnavailableError, RunNotFoundError, RunUnreadError
 from rankviz.store import RunStore
-from rankviz.store.destination import read_destination
+from rankviz.store.ownership import read_destination
 
 NAME = "rankviz-jobs-missing"
 

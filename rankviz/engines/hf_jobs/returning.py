@@ -19,10 +19,9 @@ from rankviz.engines.hf_jobs.papers import RENTED, Papers, Rented
 from rankviz.engines.hf_jobs.spending import Cost, Spending, span_of
 from rankviz.errors import RunNotFoundError, UserError
 from rankviz.store import RunStore
-from rankviz.store.destination import Destination
 from rankviz.store.durable import write_durably
 from rankviz.store.journal import line_of, parse_request, request_text
-from rankviz.store.ownership import Ownership
+from rankviz.store.ownership import Destination, Ownership
 
 MOST_RUNS = 1000
 """Of one job."""

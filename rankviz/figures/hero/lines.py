@@ -15,8 +15,7 @@ from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words import made_of
-from rankviz.figures.studies import DASHES
-from rankviz.figures.study_lines import shapes_of
+from rankviz.figures.studies import DASHES, shapes_of
 from rankviz.figures.style import FAST_CURVE, MEASURED, PUBLISHED, rgba
 
 SWEEPS_DRAWN = 3

@@ -7,7 +7,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.core.spectrum import FEW_STEPS, Spectrum
-from rankviz.figures.adapter.modules import share_text
+from rankviz.figures.adapter import share_text
 from rankviz.ui.parts import html
 from rankviz.ui.parts.html import Cell, Row
 from rankviz.units import rounded_percent as percent

@@ -17,9 +17,9 @@ from rankviz.api.adapters import SAMPLE
 from rankviz.core.runs.words import base_name, data_name
 from rankviz.errors import RankVizError
 from rankviz.ui import link
-from rankviz.ui.adapter import details, resize, view
-from rankviz.ui.adapter.answer import shown
+from rankviz.ui.adapter import resize, view
 from rankviz.ui.adapter.resize import AS_IT_IS, BY_ENERGY, BY_RANK, resize_of
+from rankviz.ui.adapter.view import shown
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, pickable, plain, remembered
@@ -113,7 +113,7 @@ def build(api: Api) -> Adapting:
                 ) as more:
                     values = chart(
                         "Singular values of one module",
-                        height=details.VALUES_HEIGHT,
+                        height=view.VALUES_HEIGHT,
                         elem_id="adapter-values",
                         optional=True,
                     )

@@ -1,17 +1,39 @@
-"""Makes what the Adapter tab shows of a spectrum: numbers, a sentence, the energy by rank and the modules by block."""
+"""Makes everything on the right of the Adapter tab: numbers, a sentence, energy by rank, and module by module."""
 
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gradio as gr
 
 from rankviz import units
+from rankviz.api import Api
+from rankviz.api.adapters import SUGGESTED_ENERGY
 from rankviz.core.runs.words import base_name, data_name
-from rankviz.core.spectrum import FAINT, MOST, NEARLY_ALL, TERMS, Spectrum, Spread, in_words, spread
-from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info
+from rankviz.core.spectrum import (
+    FAINT,
+    MOST,
+    NEARLY_ALL,
+    SHARES,
+    TERMS,
+    LayerSpectrum,
+    Ranks,
+    Spectrum,
+    Spread,
+    in_words,
+    spread,
+)
+from rankviz.errors import BusyError, RankVizError
+from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info, spectrum_figure, spectrum_info
+from rankviz.figures.adapter import hardest_module, share_text
+from rankviz.ui.adapter import resize
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
-from rankviz.ui.parts.html import Cell, Figure, exact, exact_span, rounded
+from rankviz.ui.parts.controls import code_html
+from rankviz.ui.parts.html import Cell, Figure, Row, exact, exact_span, rounded
+from rankviz.ui.wiring import notice_html, unchanged
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
@@ -102,7 +124,7 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def energy_chart(spectrum: Spectrum, r: int | None) -> str:
+def energy_html(spectrum: Spectrum, r: int | None) -> str:
     """The energy that each rank keeps."""
     info = energy_info(spectrum, r=r)
     return chart_value(
@@ -117,4 +139,165 @@ def heat_chart(
     info = modules_info(spectrum, r=r, energy=energy, ranks=ranks, chosen=chosen)
     return chart_value(
         modules_figure.drawing(info, height=HEAT_HEIGHT), info.rows, file="adapter-modules", source=info.source
+    )
+
+
+ROWS_SHOWN = 200
+"""Of more modules, those that need the highest ranks."""
+VALUES_HEIGHT = 320
+HEADERS = (
+    "Module", "r", *(f"Rank for {percent(share, 0)}" for share in SHARES), "Effective rank", "Stable rank", "Norm",
+    "Truncated to", "Energy kept",
+)  # fmt: skip
+
+
+def values_chart(spectrum: Spectrum, chosen: LayerSpectrum, ranks: Mapping[str, int]) -> str:
+    """The singular values of one module."""
+    info = spectrum_info(spectrum, module=chosen.name, r=ranks.get(chosen.name))
+    return chart_value(
+        spectrum_figure.drawing(info, height=VALUES_HEIGHT), info.rows, file="singular-values", source=info.source
+    )
+
+
+def table_html(spectrum: Spectrum, ranks: Mapping[str, int], chosen: LayerSpectrum) -> str:
+    """Every module or, of a large adapter, those that need the highest ranks. ranks: what each is truncated to."""
+    layers, more = spectrum.layers, ""
+    if len(layers) > ROWS_SHOWN:
+        needs = {layer.name: layer.needs[-1] for layer in layers}
+        shown = set(sorted(needs, key=needs.get, reverse=True)[:ROWS_SHOWN]) | {chosen.name}
+        more = (
+            f"{len(shown)} of {len(layers):,} modules: those that need the highest ranks, the others at most r = "
+            f"{max(k for name, k in needs.items() if name not in shown)} for {percent(NEARLY_ALL, 0)}."
+        )
+        layers = [layer for layer in layers if layer.name in shown]
+    rows = [
+        Row(cells=_cells(layer, ranks.get(layer.name)), pick=layer.name, chosen=layer is chosen) for layer in layers
+    ]
+    return html.table(HEADERS, rows, label="Modules") + html.paragraphs(more)
+
+
+def _cells(layer: LayerSpectrum, k: int | None) -> Sequence[Cell | str]:
+    if layer.is_dead:
+        return (layer.name, str(layer.r), "no update", *("–",) * 4, str(k or "–"), "–")
+    kept = layer.energy_kept(k) if k else None
+    return (
+        layer.name,
+        str(layer.r),
+        str(layer.rank_for(MOST)),
+        str(layer.rank_for(NEARLY_ALL)),
+        rounded("{:.1f}".format, layer.effective_rank, ""),
+        rounded("{:.2f}".format, layer.stable_rank, ""),
+        rounded("{:.3g}".format, layer.norm, ""),
+        str(k or "–"),
+        share_text(kept) if kept is not None else "–",
+    )
+
+
+def pattern_html(ranks: Ranks, energy: float) -> str:
+    """The ranks for a new training. energy: the share of each module's that they keep."""
+    title = f"Suggestion for a new training: per module the rank for {100 * energy:g} % of its energy in this adapter"
+    return code_html(_as_python(ranks), title=title)
+
+
+def _as_python(ranks: Ranks) -> str:
+    """The arguments of PEFT's LoraConfig."""
+    lines = [f"r={ranks.r},", f"lora_alpha={ranks.lora_alpha:g},"]
+    for name in ("rank_pattern", "alpha_pattern"):
+        if pattern := getattr(ranks, name):
+            lines.append(f"{name}={json.dumps(pattern, indent=4)},")
+    return "\n".join(lines)
+
+
+class Shown(NamedTuple):
+    """Everything on the right. `parts` holds all of it that needs an adapter."""
+
+    notice: str
+    top: str
+    sample: Any
+    parts: Any
+    energy_chart: str
+    choices: str
+    sizes: str
+    make: Any
+    heat: str
+    values: str
+    table: str
+    pattern: str
+
+
+def shown(
+    api: Api,
+    *,
+    source: str | list[str],
+    mode: str,
+    r: float,
+    energy: float,
+    dtype: str,
+    cell: str,
+    detailed: bool,
+) -> Shown:
+    """Everything on the right; an error stands where the result would. detailed: whether the details are open."""
+    if not source:
+        return _closed(api)
+    try:
+        spectrum = api.adapters.spectrum(source)
+    except RankVizError as error:
+        return _closed(api)._replace(notice=notice_html(str(error), kind="error"))
+    try:
+        return _opened(api, source, spectrum, resize.resize_of(mode, r, energy, dtype), cell, detailed)
+    except BusyError as error:
+        return unchanged(Shown, notice=notice_html(str(error), kind="error"))
+
+
+def _opened(
+    api: Api, source: str | list[str], spectrum: Spectrum, wanted: resize.Resize, cell: str, detailed: bool
+) -> Shown:
+    """BusyError where it has many modules and too many others are looked at."""
+    plan, refused = None, resize.refused_energy(wanted)
+    if refused:
+        wanted = wanted._replace(energy=SUGGESTED_ENERGY)
+    else:
+        try:
+            plan = api.adapters.plan_resize(source, **wanted._asdict())
+        except BusyError:
+            raise
+        except RankVizError as error:
+            refused = str(error)
+    share = wanted.energy if plan and wanted.energy else SUGGESTED_ENERGY
+    truncations = api.adapters.truncations(source, dtype=wanted.dtype)
+    losses, run = api.adapters.truncated_losses(source), api.adapters.trained_by(source)
+    suggested = api.adapters.suggested_ranks(source, share) if detailed else None
+    with api.adapters.looking(spectrum):
+        ranks = resize.by_module(spectrum, plan)
+        chosen = next((layer for layer in spectrum.layers if layer.name == cell), None) or hardest_module(spectrum)
+        choices = resize.choices_html(spectrum, truncations, wanted, plan, losses)
+        result = unchanged(
+            Shown,
+            notice=notice_html(*spectrum.notes),
+            top=top_html(spectrum, run),
+            sample=gr.Button(visible=False),
+            parts=gr.Column(visible=True),
+            energy_chart=energy_html(spectrum, wanted.r),
+            choices=notice_html(resize.few_steps_note(spectrum)) + choices + notice_html(refused, kind="error"),
+            sizes=resize.sizes_html(plan) if plan else "",
+            make=resize.button(spectrum, plan),
+            heat=heat_chart(spectrum, r=wanted.r, energy=wanted.energy, ranks=ranks, chosen=chosen.name),
+        )
+        if not detailed:
+            return result
+        return result._replace(
+            values=values_chart(spectrum, chosen, ranks),
+            table=table_html(spectrum, ranks, chosen),
+            pattern=pattern_html(suggested, share) if suggested else "",
+        )
+
+
+def _closed(api: Api) -> Shown:
+    """Nothing is open: what to do, and the sample."""
+    return unchanged(
+        Shown,
+        notice="",
+        top=empty_html(api.adapters.sample()),
+        sample=gr.Button(visible=True),
+        parts=gr.Column(visible=False),
     )

@@ -9,7 +9,7 @@ from itertools import chain
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.ui.endpoints import adapters, cost, quality, training
+from rankviz.ui.endpoints import cost, quality, training
 from rankviz.ui.endpoints.gate import checked
 from rankviz.ui.endpoints.results import as_json
 
@@ -17,7 +17,7 @@ from rankviz.ui.endpoints.results import as_json
 def publish(api: Api) -> None:
     """Register the endpoints. None waits for another here: the operations know what only a few may do at once, and let
     visitors take turns."""
-    kinds = (cost.operations, quality.operations, training.looking, training.changing, adapters.operations)
+    kinds = (cost.operations, quality.operations, training.looking, training.changing, quality.adapter_operations)
     for operation in chain.from_iterable(kind(api) for kind in kinds):
         gr.api(
             as_json(checked(operation)),

@@ -23,8 +23,7 @@ from rankviz.ui.explore.records import records
 from rankviz.ui.explore.start import question_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_json
-from rankviz.ui.parts.own_data import length_note
-from rankviz.ui.parts.question import DEFAULTS, ask
+from rankviz.ui.parts.question import DEFAULTS, ask, length_note
 from rankviz.ui.wiring import notice_html
 from rankviz.units import count, memory_span
 

@@ -17,7 +17,7 @@ from rankviz.ui.explore import frame, probe, studies
 from rankviz.ui.explore.fit import APPLIED, Priced, applied, decision_widgets, decisions, priced
 from rankviz.ui.explore.pictures import MEMORY_HEIGHT, memory_picture, modules_picture
 from rankviz.ui.guide.accuracy import rests_on_html
-from rankviz.ui.parts import question, tables
+from rankviz.ui.parts import charts, question
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.wiring import clicked, put, wire
@@ -35,7 +35,7 @@ def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any], asking: Map
     with gr.Tabs(elem_id="sections", overflow_behavior="wrap"):
         with _tab("All ranks", "ranks"):
             frame.ranks()
-            ranks_file = tables.download_widgets("all ranks", elem_id="ranks-download")
+            ranks_file = charts.download_widgets("all ranks", elem_id="ranks-download")
         with _tab("Compare", "compare"):
             frame.compare()
         with _tab("Fit and changes", "fit") as fit_tab:
@@ -52,7 +52,7 @@ def build(api: Api, w: Mapping[str, Any], inputs: Mapping[str, Any], asking: Map
             probing = probe.build(api, w)
         with _tab("Export", "export") as export_tab:
             exported = takeaway.takeaway_widgets(w["take"])
-    tables.offer(api, ranks_file, partial(ranks_of, api), inputs)
+    charts.offer(api, ranks_file, partial(ranks_of, api), inputs)
 
     def view(function: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
         return wire(partial(function, api), inputs=inputs, outputs=outputs, silent=True)

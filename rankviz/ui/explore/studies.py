@@ -12,7 +12,7 @@ from rankviz.core.advice.words import metric_in_words
 from rankviz.core.studies.lines import Facet
 from rankviz.core.studies.nearest import Near
 from rankviz.figures import StudiesInfo, studies_figure, studies_info
-from rankviz.figures.study_lines import GAP, VALUE, shapes_of
+from rankviz.figures.studies import GAP, VALUE, shapes_of
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart, chart_value
 from rankviz.ui.parts.controls import plain

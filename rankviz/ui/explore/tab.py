@@ -15,7 +15,7 @@ from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import frame, sections
 from rankviz.ui.explore.start import suitable
-from rankviz.ui.parts import own_data, question
+from rankviz.ui.parts import question
 from rankviz.ui.parts.controls import busy, done, plain, slot
 from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.wiring import on_any, quiet, wire
@@ -28,7 +28,7 @@ MEASURE_LOOKS = {"rate": {"elem_id": "measure-rate"}, "quick": {"elem_id": "meas
 """Buttons that fill the form of Train, by the mode that they choose. The learning rate matters more than the rank."""
 REFITS = ("preset", "framework", "unsloth_class", "precision")
 """Widgets that decide, with the model, which modules there are to tick."""
-TYPED = ("modules", "parts", "length", *own_data.NAMES)
+TYPED = ("modules", "parts", "length", *question.NAMES)
 """Only a person changes these; an empty number box reports a change whenever the page loads."""
 
 
@@ -90,9 +90,9 @@ def build(api: Api) -> Exploring:
         lambda rule: gr.Number(visible=rule == "fixed"), w["alpha_rule"], w["alpha_fixed"], **quiet()
     )
     measuring = wire(
-        partial(own_data.measured, api),
+        partial(question.measured, api),
         inputs={"file": w["data_file"], "epochs": w["epochs"]},
-        outputs={name: w[name] for name in own_data.Measured._fields},
+        outputs={name: w[name] for name in question.Measured._fields},
         notice=notice,
     )
     w["data_file"].upload(**measuring).then(**asking)

@@ -1,20 +1,241 @@
 """The Guide tab explains rank, the terms, and how numbers are computed, for the selected model. Built when opened."""
 
+import re
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
 
+from rankviz import units
 from rankviz.api import Api
-from rankviz.core.advice.rules import SETTINGS
+from rankviz.api.estimates import EstimateAnswer
+from rankviz.core.advice.regret import Alternative, Mean
+from rankviz.core.advice.rules import LORA, RANK_RULES, SETTINGS, RankRule
+from rankviz.core.advice.words import rule_evidence
+from rankviz.core.forecast.words import KINDS
+from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
+from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.spectrum import TERMS
 from rankviz.ui.guide import accuracy
-from rankviz.ui.guide.numbers import numbers_html
-from rankviz.ui.guide.rank import evidence_html, rules_html, what_is_html
-from rankviz.ui.guide.sources import linked
+from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
+from rankviz.ui.parts.html import Cell, Row, rounded
+from rankviz.ui.parts.question import ask
 from rankviz.ui.wiring import wire
+from rankviz.units import counted
+from rankviz.units import rounded_percent as percent
+
+ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
+PAGES = {
+    "Unsloth documentation, LoRA hyperparameters guide": (
+        "https://unsloth.ai/docs/get-started/fine-tuning-llms-guide/lora-hyperparameters-guide"
+    ),
+    "LoRA Without Regret": "https://thinkingmachines.ai/blog/lora/",
+}
+"""Addresses of sources that are no papers, by how their names begin."""
+
+
+def linked(source: str) -> str:
+    """The names of sources, separated by "; ", each with its address where it has one."""
+    return '<span class="rv-under">' + "; ".join(_link(name) for name in source.split("; ")) + "</span>"
+
+
+def _link(name: str) -> str:
+    paper = ARXIV.search(name)
+    known = (address for begin, address in PAGES.items() if name.startswith(begin))
+    address = f"https://arxiv.org/abs/{paper[1]}" if paper else next(known, "")
+    if not address:
+        return escape(name)
+    return f'<a href="{escape(address)}" target="_blank" rel="noopener">{escape(name)}</a>'
+
+
+WHAT_IT_IS = (
+    "LoRA leaves the weights of the base unchanged. Beside each targeted weight matrix it trains two thin matrices, A "
+    "with r rows and B with r columns, and adds their product to the weight. A higher rank r can learn a more complex "
+    "change; the adapter file grows in proportion, and the table shows what else grows with it in this model."
+)
+
+
+def what_is_html() -> str:
+    """What a rank is, in three sentences."""
+    return f'<div class="rv-advice"><p>{WHAT_IT_IS} {linked(LORA)}</p></div>'
+
+
+def rules_html(api: Api, **values: Any) -> str:
+    """The rule of thumb, each line with this model's numbers. values: of the question's widgets."""
+    question = replace(ask(values), ranks=tuple(rule.r for rule in RANK_RULES))
+    answer, record = api.estimates.estimate(question), api.advice.record()
+    table = html.table(
+        ["Rank", "Use", "Trainable", "Share", "Adapter file", "Memory", "Reason, and what published scores say"],
+        [_rule_row(rule, answer, rule_evidence(record, rule)) for rule in RANK_RULES],
+        label="Rule of thumb",
+        left=2,
+    )
+    estimate = answer.estimate
+    where = f" on {estimate.gpu.name}" if estimate.gpu else ""
+    name = question.model_id if question.model_id in estimate.model.aliases else estimate.model.id
+    advised = (
+        "Recommended: r = 32 with alpha = r. r = 16 for a quick experiment, a simple task or a small file; r = 64 for "
+        "a complex task, continued pretraining, or if the file size does not matter. Tune the learning rate first."
+    )
+    about = (
+        f"The usual rule of thumb, with the numbers for {name}{where} and the settings of Explore. α = r, dropout 0, "
+        "bias none."
+    )
+    return html.paragraphs(advised, about) + table
+
+
+def _rule_row(rule: RankRule, answer: EstimateAnswer, published: str) -> Row:
+    rank = answer.rank(rule.r)
+    return Row(
+        cells=[
+            Cell(rule.label, sub="default" if rule.recommended else ""),
+            Cell(rule.use, kind="narrow"),
+            Cell(units.count(rank.adapter_parameters), title=f"{rank.adapter_parameters:,}"),
+            units.percent(answer.share(rank)),
+            Cell(units.file_size(rank.adapter_bytes), title=f"{rank.adapter_bytes:,} bytes"),
+            rounded(units.memory_size, rank.memory.device, "bytes"),
+            Cell(f"{rule.reason} {published}".rstrip(), kind="wrap", sub=rule.source),
+        ],
+        chosen=rule.recommended,
+    )
+
+
+def evidence_html(api: Api) -> str:
+    """How far the recommended rank, fixed ranks and the capacity rule ended from the best tested rank of published
+    lines."""
+    record = api.advice.record()
+    ours = record.regret("advice")
+    if ours is None:
+        return html.paragraphs("Not known: run make forecast.")
+    return html.paragraphs(
+        "Regret: how much worse the chosen rank ended than the best tested rank, on average over publications (90 % "
+        f"interval). For the recommended rank, each of {ours.score.publications} publications with scores and "
+        f"{ours.loss.publications} with held-out losses is left out in turn. The rule itself, 16, 32 or 64 by use "
+        "case, was found on these publications, so new ones may do worse. The mean rank is geometric. Always r = 64 "
+        "failed most where alpha stayed at 16 (RoBERTa on QNLI and RTE): scale alpha with r."
+    ) + html.table(
+        ["Choice", "Mean rank", "Scores, points", "> 1 point", "Losses, %"],
+        [_regret_row(each) for each in record.alternatives],
+        label="Regret of each choice of rank",
+    )
+
+
+def _regret_row(each: Alternative) -> Row:
+    name = {"advice": "Recommended here", "capacity": "Capacity rule"}.get(each.rule, f"Always r = {each.rule}")
+    return Row(
+        cells=[
+            Cell(name, sub=_publications(each) if each.rule == "capacity" else ""),
+            f"{each.mean_rank:.0f}",
+            _mean_cell(each.score),
+            percent(each.over_one_point, 0),
+            _mean_cell(each.loss),
+        ],
+        chosen=each.rule == "advice",
+    )
+
+
+def _publications(each: Alternative) -> str:
+    return f"estimated data and sizes; {each.score.publications} and {each.loss.publications} publications"
+
+
+def _mean_cell(mean: Mean) -> Cell:
+    return Cell(f"{mean.mean:.2f}", sub=f"{mean.low:.2f} to {mean.high:.2f}", title=f"{mean.lines} lines")
+
+
+HOW = f"""
+<dl class="rv-how">
+<dt>Trainable parameters <i>exact</i></dt>
+<dd>LoRA adds two matrices to each target weight: A (r × in) and B (out × r). A layer therefore adds r · (in + out)
+parameters. The layers are the real ones: each model of the catalogue was built on the meta device from its own
+<code>config.json</code>, so grouped-query attention, fused projections, tied embeddings and experts are counted
+correctly. Tests compare the counts with PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}, to the parameter.</dd>
+<dt>Another number in an older notebook</dt>
+<dd>A count depends on the versions. gpt-oss-20b with Unsloth's seven projections and r = 8 has 92,454,912 trainable
+parameters with Unsloth {UNSLOTH_VERSION}. Notebooks made before Unsloth put adapters on experts printed 3,981,312,
+which is attention alone. Unsloth also reads target names in its own way for all families but llama, mistral, gemma,
+gemma2, qwen2 and qwen3: it trains linear layers inside attention and MLP modules of the language model, and leaves out
+other layers with the same names. The notes of each estimate say what was left out.</dd>
+<dt>Adapter file <i>exact</i></dt>
+<dd>The size of <code>adapter_model.safetensors</code> in bytes, header included, in the type that the framework saves:
+4 bytes per parameter in PEFT and Unsloth, 2 in TRL's QLoRA path. Tests compare it with saved files, to the byte.</dd>
+<dt>Memory <i>range</i></dt>
+<dd>The sum of base weights, adapter, gradients, optimizer states, activations, logits and scratch memory at the peak,
+plus the allocator's slack and the CUDA context: the figure that <code>nvidia-smi</code> shows. The tensors that blocks
+keep were traced through whole training steps of transformers and PEFT {PEFT_VERSION}; the kernels of Unsloth
+{UNSLOTH_VERSION} were read in its code.</dd>
+<dt>Time <i>range</i></dt>
+<dd>Matrix products at the speed that GPUs sustained in measurements, plus the bytes that all other operators move,
+divided by the GPU's bandwidth, with a minimum for kernel launches. A frozen base needs no weight gradients, so the
+usual rule of 6 operations per parameter does not apply.</dd>
+<dt>Cost <i>range</i></dt>
+<dd>Hours times the price per hour, yours or the table's. "GPU and price" shows its provider and date.</dd>
+<dt>Held-out loss <i>measured</i></dt>
+<dd>Nats per target token on examples that were not trained on, the same examples for every run of a sweep. One run
+cannot order ranks that differ by less than about {TOLERANCE_NATS:g} nats: repeat it with other seeds before you trust
+a small difference.</dd>
+<dt>Quality forecast <i>range</i></dt>
+<dd>A band from the lines of published rank studies, the same for every model and task: half of it is the rule of thumb
+with the errors that it had, half is no difference between ranks, with the gaps that were published. Your own runs have
+a forecast of their own, between their ranks.</dd>
+</dl>
+"""
+
+
+def numbers_html(api: Api, *, model: str, use_case: str) -> str:
+    """Each number with its error so far, and how it is computed.
+
+    Args:
+        api: All operations.
+        model: A model of the catalogue, for the forecast.
+        use_case: A name of core.advice.use_case.
+    """
+    unseen = api.accuracy.shipped().left_out
+    memory, time = unseen.overall, unseen.time
+    held = api.forecasts.left_out(use_case)
+    rows = [
+        (
+            "Trainable parameters",
+            "exact",
+            "none",
+            f"every model here, compared with PEFT {PEFT_VERSION} and Unsloth {UNSLOTH_VERSION}",
+        ),
+        ("Adapter file", "exact", "none", "compared with saved files"),
+        (
+            "Memory",
+            f"range, ±{percent(memory.mean_half_width)} on average",
+            f"{percent(memory.mean_abs_error)} on average; {percent(memory.inside_band)} inside the range",
+            f"{memory.rows} published peaks on GPUs, each source predicted without its own",
+        ),
+        (
+            "Time",
+            "range",
+            f"{percent(time.mean_abs_error)} on average; {percent(time.inside_range)} inside the range",
+            f"{time.rows} timings, predicted in the same way",
+        ),
+        ("Cost", "range", "the error of the time", "hours times a price with provider and date"),
+        (
+            "Quality forecast",
+            "80 % band",
+            f"{percent(held.inside_80, 0)} of left-out scores inside the band" if held else "not known",
+            f"{counted(held.publications, 'publication')} on {KINDS[held.kind]}, each left out in turn"
+            if held
+            else "no publication of this kind could be left out",
+        ),
+        ("Held-out loss", "measured", "the noise of a run", "repeat it with other seeds"),
+    ]
+    table = html.table(
+        ["Number", "Error so far"],
+        [
+            Row(cells=[Cell(number, sub=kind), Cell(error, kind="wrap", sub=compared)])
+            for number, kind, error, compared in rows
+        ],
+        label="How far off each number has been",
+    )
+    return table + html.folded("How each number is computed", HOW)
+
 
 COLOURS = """
 <h2>Colours</h2>

@@ -1,18 +1,23 @@
-"""Where the failed and cancelled runs of a sweep go on: time and cost there stand before the button.
+"""Where the failed and cancelled runs of a sweep go on, or one run more; time and cost stand before the button."""
 
-Where there is one place alone and it has no price, they go on at once. Train and Runs have the same.
-"""
-
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
 
+from rankviz import units
 from rankviz.api import Api
+from rankviz.api.engines import Plan
+from rankviz.core.forecast.decision import Decision
 from rankviz.core.runs.events import HF_JOBS
 from rankviz.core.runs.record import Sweep
+from rankviz.errors import RankVizError, UserError
 from rankviz.ui.parts import html, live, where
+from rankviz.ui.parts.where import may_change
 from rankviz.ui.wiring import action, notice_html, on_any, quiet, wire
+from rankviz.units import time_span
 
 LIMIT = "Spending limit for the whole sweep (US dollars)"
 
@@ -111,3 +116,43 @@ def resume_there(api: Api, sweep_id: str, engine: str, flavor: str | None, spend
     """Queue them there; the choice goes."""
     api.moves.resume(sweep_id, engine, **where.terms(engine, flavor, spend))
     return HIDDEN
+
+
+def job_price(api: Api, sweep_id: str, check: Callable[[], Plan]) -> str:
+    """ "a job of $0.04 – 0.17", where a sweep is to go on on a rented machine; empty where it is not, and where that is
+    not known: what stands in the way is said when it is pressed. check: what it takes there."""
+    with suppress(RankVizError):
+        if api.moves.destination(sweep_id).engine != HF_JOBS:
+            return ""
+        answer = api.engines.ask(HF_JOBS, ("price", sweep_id), check)
+        if answer is None:
+            return "a job, price not known yet"
+        if (offer := answer.get().offer) and offer.usd:
+            return f"a job of {units.money_span(offer.usd)}"
+    return ""
+
+
+def add_button(api: Api, sweep: Sweep, decision: Decision | None) -> gr.Button:
+    """Shown once all runs have ended."""
+    r = decision.forecast.repeat_at if decision else None
+    if r is None or not sweep.ended or not may_change(api, sweep) or api.engines.why_not_more(sweep):
+        return gr.Button(visible=False)
+    takes = ", ".join(_takes(api, sweep.sweep_id, r))
+    return gr.Button(f"Add a repeat at r = {r}{takes and f' ({takes})'}", visible=True)
+
+
+def _takes(api: Api, sweep_id: str, r: int) -> Iterator[str]:
+    """Its training time, and the cost of a machine that is rented for it, as far as they are known."""
+    estimate = api.runs.expected_added(sweep_id, r)
+    if estimate and estimate.seconds:
+        yield f"training {time_span(estimate.seconds)}"
+    if price := job_price(api, sweep_id, lambda: api.moves.check_added(sweep_id, r)):
+        yield price
+
+
+def add_run(api: Api, sweep_id: str) -> None:
+    """The run that the button names, worked out again from the sweep as it now is."""
+    decision = api.decisions.of(sweep_id)
+    if decision is None or decision.forecast.repeat_at is None:
+        raise UserError("No repeat is offered for this sweep.")
+    api.moves.add(sweep_id, decision.forecast.repeat_at)

@@ -1,18 +1,27 @@
-"""Draws every figure with one component: Plotly in our own script, which keeps zoom and reports clicks.
-
-gr.Plot is not used: it mounts a figure anew on every change (zoom lost), ignores the dark theme and knows no clicks.
-"""
+"""Draws every figure with one component, with its axes to choose from, and tables with their download menu."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from html import escape
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from rankviz import __version__
+from rankviz.api import Api
+from rankviz.api.json import listed_run_json
 from rankviz.core.cells import csv_text
+from rankviz.core.runs.metric import LOSS, measured_metrics
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.errors import UserError
+from rankviz.export.tables import Table, file_name, runs_table, write_table
+from rankviz.figures import COST_AXES, QUALITY_AXES, tradeoff_figure, tradeoff_info
 from rankviz.figures.style import Drawing
+from rankviz.figures.sweep_tradeoff import NONE_KNOWN
+from rankviz.ui.parts.controls import file_button, pickable
+from rankviz.ui.wiring import action, quiet
+from rankviz.verdict import Verdict
 
 MENU = """
 <details class="rv-menu"><summary aria-label="Download: {title}">Download</summary>
@@ -87,3 +96,108 @@ def chart_json(
         "source": source,
         "by": f"RankViz {__version__}",
     }
+
+
+X_CHOICES = [(axis.label, name) for name, axis in COST_AXES.items()]
+X_WITHOUT_PRICE = [(label, name) for label, name in X_CHOICES if name != "money"]
+"""Where no price is asked for."""
+LOSS_CHOICES = [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric is LOSS]
+
+
+def quality_choices(runs: Iterable[RunRecord]) -> list[tuple[str, str]]:
+    """The quality axes that these runs have a value for."""
+    known = measured_metrics(runs)
+    return [(axis.label, name) for name, axis in QUALITY_AXES.items() if axis.metric in known]
+
+
+class Drawn(NamedTuple):
+    chart: str
+    caption: str
+    """Plain text; it names files, so whoever shows it escapes it."""
+
+
+def tradeoff_chart(
+    sweeps: Sequence[Sweep],
+    *,
+    x: str,
+    y: str,
+    run_ids: Collection[str] | None = None,
+    usd_per_hour: float | None = None,
+    tolerance: float | None = None,
+    verdicts: Mapping[str, Verdict] = NONE_KNOWN,
+    height: int = 380,
+) -> Drawn:
+    """The figure with its data, and what it shows in sentences. Arguments as for tradeoff_info."""
+    shown = {"x": x, "y": y, "run_ids": run_ids, "usd_per_hour": usd_per_hour}
+    info = tradeoff_info(sweeps, **shown, tolerance=tolerance, verdicts=verdicts)
+    caption = " ".join(info.notes)
+    return Drawn(
+        chart_value(tradeoff_figure.drawing(info, height=height), info.rows, file="tradeoff", source=caption), caption
+    )
+
+
+DOWNLOADS = (
+    '<div class="rv-table-tools"><details class="rv-menu"><summary aria-label="Download: {label}">Download</summary>'
+    '<div class="rv-tools"><button type="button" data-pick="csv">CSV</button>'
+    '<button type="button" data-pick="parquet">Parquet</button></div></details></div>'
+)
+
+
+class Offer(NamedTuple):
+    """The menu, its markup, and the button behind it that hands the file to the browser."""
+
+    menu: gr.HTML
+    markup: str
+    file: gr.DownloadButton
+
+
+def download_widgets(label: str, *, elem_id: str, may_be_empty: bool = False) -> Offer:
+    """The menu where it stands on the page; `offer` connects it later, when its inputs exist.
+
+    may_be_empty: the table may have no rows; then `offer` shows the menu once it has some.
+    """
+    markup = DOWNLOADS.format(label=label)
+    return Offer(
+        pickable("" if may_be_empty else markup, elem_id=elem_id),
+        markup,
+        file_button(f"{elem_id}-file"),
+    )
+
+
+def offer(
+    api: Api, download: Offer, table: Callable[..., Table], inputs: Mapping[str, Any], *, of: gr.HTML | None = None
+) -> None:
+    """A choice in the menu writes the table of these inputs, passed by name, and downloads it.
+
+    of: a table that may be empty; while it has no rows there is no menu.
+    """
+    if of is not None:
+        shown = f"(html) => html?.includes('<td') ? {json.dumps(download.markup)} : ''"
+        of.change(None, of, download.menu, js=shown, **quiet())
+    names = list(inputs)
+
+    # A closure: Gradio finds gr.EventData by the function's own type hints and loses it in a partial.
+    def written(event: gr.EventData, *values: Any) -> str:
+        data = table(**dict(zip(names, values, strict=True)))
+        return written_table(api, data, str(event._data.get("id", "")))
+
+    download.menu.select(inputs=list(inputs.values()), outputs=download.file, **action(written)).success(
+        None, js=f"() => {{ setTimeout(() => document.querySelector('#{download.file.elem_id}').click(), 60); }}"
+    )
+
+
+def written_table(api: Api, table: Table, kind: str) -> str:
+    """The path of the table as a file to download."""
+    name = file_name(table, kind)
+    return str(api.workspace.download(name, lambda target: write_table(table, kind, target.parent)))
+
+
+def sweep_runs(api: Api, *, sweep_id: str) -> Table:
+    """The runs of one sweep, of one's own or of a recorded one."""
+    if not sweep_id:
+        raise UserError("No sweep yet: train one to download its runs.")
+    sweep = api.runs.sweep(sweep_id)
+    if not sweep.recorded:
+        api.workspace.rights.required(sweep_id)
+    rows = ((each.record, listed_run_json(each)) for each in api.runs.summaries(sweep.runs))
+    return runs_table(rows, name=f"sweep-{sweep_id}")

@@ -1,4 +1,4 @@
-"""Shows the held-out loss by rank of one sweep, quick look or fast curve: a figure, and a summary in words."""
+"""Shows the held-out loss by rank of one sweep: a figure, what follows from it, and its verdict."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,20 +6,94 @@ from typing import NamedTuple
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.forecast.decision import Decision
+from rankviz.core.quantity import Range
 from rankviz.core.runs.fast_curve import Fidelity, Reading, SettingFidelity
 from rankviz.core.runs.metric import LOSS, METRICS, Metric
 from rankviz.core.runs.record import Sweep
 from rankviz.core.runs.words import still_training
 from rankviz.errors import BusyError, LimitError
-from rankviz.figures import rank_curve_figure, rank_curve_info
-from rankviz.figures.sweep.fast_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
+from rankviz.figures import rank_curve_figure, rank_curve_info, verdict_figure, verdict_info
+from rankviz.figures.rank_curve import WHAT_A_FAST_CURVE_IS, file_text, how_made
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
-from rankviz.ui.parts.decision import decision_html
-from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, exact, rounded
-from rankviz.ui.parts.verdict import summary_html, verdict_html
+from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, exact, exact_span, rounded
 from rankviz.ui.wiring import notice_html
-from rankviz.verdict import Shipped, Verdict, shipped, summary
+from rankviz.verdict import Answer, Borrowed, Shipped, Verdict, sentences, shipped, summary
+
+
+def decision_html(decision: Decision) -> str:
+    """The two answers said apart, then the forecast in words and as a table."""
+    answers = [("What to train", decision.train_sentences), ("What to ship", decision.ship_sentences)]
+    columns = "".join(
+        f"<div>{html.titled(title, html.paragraphs(first, css='rv-headline') + html.bullet_list(rest))}</div>"
+        for title, sentences in answers
+        if sentences
+        for first, *rest in [sentences]
+    )
+    forecast = html.bullet_list(decision.forecast.sentences)
+    return (
+        f'<div class="rv-verdict"><div class="rv-halves">{columns}</div>'
+        f"{html.titled('Forecast between the runs', forecast)}"
+        f"{html.folded('Forecast by rank', forecast_table(decision))}</div>"
+    )
+
+
+def forecast_table(decision: Decision) -> str:
+    """The band at each rank, the one to train in bold."""
+    rows = [
+        html.Row(
+            [
+                f"r = {rank.r}",
+                rounded(NATS, rank.median, PER_TOKEN),
+                _band(rank.low_50, rank.median, rank.high_50),
+                _band(rank.low_80, rank.median, rank.high_80),
+                "" if rank.measured is None else rounded(NATS, rank.measured, PER_TOKEN),
+            ],
+            chosen=rank.r == decision.train_rank,
+        )
+        for rank in decision.forecast.ranks
+    ]
+    headers = ["Rank", "Estimated loss", "50 % band", "80 % band", "Measured runs"]
+    return html.table(headers, rows, label="Forecast by rank, nats per token")
+
+
+def _band(low: float | None, median: float, high: float | None) -> Cell | str:
+    return "" if low is None else Cell(f"{low:.4f} – {high:.4f}", title=exact_span(Range(low, median, high), PER_TOKEN))
+
+
+EMPTY = "No verdict yet. A verdict needs finished runs."
+
+
+def summary_html(answers: Sequence[Answer]) -> str:
+    """The answers side by side, each with its sentence; nothing where there is none."""
+    if not answers:
+        return ""
+    return html.figures([html.Figure(each.about, _value(each), each.sentence) for each in answers])
+
+
+def _value(answer: Answer) -> html.Cell:
+    """With the exact size of the file on hover."""
+    return html.Cell(answer.value, title="" if answer.file_bytes is None else html.exact(answer.file_bytes, "bytes"))
+
+
+def verdict_html(verdict: Verdict | None, borrowed: Borrowed | None = None) -> str:
+    """The first sentence large, the others under it.
+
+    Args:
+        verdict: Of a sweep or of a table.
+        borrowed: The noise of other sweeps, where this one has none of its own.
+    """
+    if verdict is None:
+        return html.paragraphs(EMPTY, css="rv-empty")
+    first, *rest = sentences(verdict, borrowed)
+    return f'<div class="rv-verdict">{html.paragraphs(first, css="rv-headline")}{html.bullet_list(rest)}</div>'
+
+
+def verdict_chart(verdict: Verdict | None, *, height: int = 260) -> str:
+    """The same as a figure, with its data as CSV."""
+    info = verdict_info(verdict)
+    return chart_value(verdict_figure.drawing(info, height=height), info.rows, file="verdict", source=info.source)
+
 
 NOT_RECORDED = "The recording does not include this adapter."
 NOT_IMPORTED = "The files of this adapter are not on this machine."

@@ -1,8 +1,4 @@
-"""The choice of where a sweep runs: on this machine, on one that is rented, or on what the owner of the server has set
-up; with what it takes there, which is asked for beside the page.
-
-Train has it before a sweep starts, and both Train and Runs where one goes on.
-"""
+"""Where a sweep runs, what it has cost there, and what whoever looks at it may do with it."""
 
 import re
 from collections.abc import Callable, Hashable, Sequence
@@ -16,6 +12,8 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.engines import Place, Plan
 from rankviz.core.runs.events import HF_JOBS, LOCAL
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.words import title
 from rankviz.errors import (
     BusyError,
     EngineUnavailableError,
@@ -25,7 +23,10 @@ from rankviz.errors import (
     WorkerError,
     quoted,
 )
+from rankviz.store.temp import Usage
+from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
+from rankviz.ui.requests.event_errors import toast
 from rankviz.ui.wiring import notice_html
 
 NAMES = ("engine", "flavor", "spend")
@@ -184,3 +185,111 @@ def of_sweep(api: Api, sweep_id: str) -> dict[str, Any]:
     limit = api.spending.limit(api.runs.sweep(sweep_id)) or api.workspace.settings.jobs_spend
     flavor = there.options.get("flavor") or api.workspace.settings.jobs_flavor
     return {"engine": engine, "flavor": machine(flavor), "spend": limit}
+
+
+def place_html(api: Api, sweep: Sweep) -> str:
+    """Where a sweep runs, waits or ran, and what it has cost so far, of a rented machine in US dollars; that its job
+    ends before its runs do, or after them."""
+    if sweep.recorded:
+        return ""
+    standing = standing_on(api, sweep)
+    spent = api.spending.of_sweep(sweep)
+    cost = spent.sentence(api.whereabouts.engine_of_sweep(sweep) if standing else "")
+    once = not spent.rent and spent.attempts == len(spent.attempts_of_each)
+    if sweep.ended and once and spent.time.in_words == units.duration(sweep.seconds_in_runs):
+        cost = ""  # the sentence that it has ended tells this time
+    words = " ".join(filter(None, [standing, cost, api.jobs.ends_early(sweep), api.jobs.still_costs(sweep)]))
+    return f'<p class="rv-caption">{html.prose(words)}</p>' if words else ""
+
+
+def standing_on(api: Api, sweep: Sweep) -> str:
+    """ "Running on this machine (GPU 0 and GPU 1)."; empty where that goes without saying."""
+    doing = "Running" if sweep.running else "Ran" if sweep.ended else "Queued"
+    if sweep.ended and not any(run.begun_attempts for run in sweep.runs):
+        doing = "It was to run"
+    return f"{doing} on {words}." if (words := telling(api)(api.whereabouts.of_sweep(sweep))) else ""
+
+
+def telling(api: Api) -> Callable[[str], str]:
+    """A place in words as it is; "" instead of this machine, where whoever asks can train nowhere else."""
+    others = any(engine.name != LOCAL and not api.engines.why_not(engine.name) for engine in api.engines.known())
+    silent = "" if others else title(LOCAL)
+    return lambda place: "" if place == silent else place
+
+
+def place_in_sentences(api: Api, run: RunRecord) -> str:
+    """Where a run is or was, why it waits, and what it has cost so far."""
+    sweep = api.runs.sweep(run.request.sweep_id)
+    if sweep.recorded:
+        return ""
+    place = telling(api)(api.whereabouts.in_words(run))
+    named = api.whereabouts.of(run).engine if place else ""
+    spent = api.spending.of_run(run).sentence(named)
+    sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run), spent]
+    if (of_sweep := api.spending.of_sweep(sweep)).rent:
+        sentences.append(f"Its sweep: {of_sweep.in_words_after(named)}; a job is billed as a whole, not by run.")
+    return " ".join(filter(None, sentences))
+
+
+SHARE = "Share: anyone who has the link can read this sweep"
+COPY_IT = "Copy link, at the top of the page, copies the address of this sweep."
+OF_ANOTHER = "This sweep belongs to another visitor, who shares it: you can read it, not change it."
+
+
+def not_here(api: Api, run_or_sweep_id: str) -> str:
+    """Of what whoever looks may not see, which is answered as what isn't there."""
+    closed = ", or its owner does not share it" if api.workspace.shared else ""
+    return f"No run or sweep {quoted(run_or_sweep_id)} here{closed}."
+
+
+def may_change(api: Api, sweep: Sweep) -> bool:
+    """Whether whoever looks at it may cancel, extend, export and delete it."""
+    return not sweep.recorded and api.runs.is_mine(sweep.sweep_id)
+
+
+def cancel(api: Api, run_or_sweep_id: str) -> None:
+    """Cancel a run or a sweep. Where that is not possible now and the wish is kept, a note says so, and no error."""
+    try:
+        api.runs.cancel(run_or_sweep_id)
+    except (EngineUnavailableError, WorkerError) as error:
+        is_sweep = api.runs.is_sweep(run_or_sweep_id)
+        runs = api.runs.sweep(run_or_sweep_id).runs if is_sweep else [api.runs.get(run_or_sweep_id)]
+        if not all(run.state.ended for run in runs) and not api.runs.are_unwanted(runs):
+            raise
+        gr.Info(toast(error), duration=10)
+
+
+def kept_words(api: Api) -> str:
+    """How long the runs and uploads of visitors stay; nothing on a page of one's own."""
+    days = api.workspace.limits.days_kept
+    if not api.workspace.shared or days is None:
+        return ""
+    hours = units.counted(api.workspace.settings.temp_hours, "hour")
+    return html.paragraphs(
+        f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
+        "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. "
+        f"Files that you upload stay for {hours}, unless you delete them."
+    )
+
+
+def uploads_button(uploads: Usage) -> gr.Button:
+    """It deletes what is still here."""
+    size = f"{units.counted(uploads.files, 'file')}, {units.file_size(uploads.size_bytes)}"
+    return gr.Button(f"Delete my uploads ({size})", visible=bool(uploads.files))
+
+
+def share_box(api: Api, sweep: Sweep, mine: bool) -> gr.Checkbox:
+    """On a shared page, for its owner."""
+    shown = mine and api.workspace.shared
+    return gr.Checkbox(value=shown and api.runs.is_open(sweep.sweep_id), visible=shown)
+
+
+def words_on_owner(api: Api, sweep: Sweep, mine: bool) -> str:
+    """Whose it is, where that is not plain; nothing on a page of one's own."""
+    if not api.workspace.shared or sweep.recorded:
+        return ""
+    if not mine:
+        return html.paragraphs(OF_ANOTHER)
+    if owner := api.runs.owner_of(sweep.runs[0].run_id):
+        return html.paragraphs(f"This sweep belongs to {owner}.")
+    return html.paragraphs(COPY_IT) if api.runs.is_open(sweep.sweep_id) else ""

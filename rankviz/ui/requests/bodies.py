@@ -1,17 +1,43 @@
-"""Bounds the body of every request before it is parsed: its bytes, and how many values they can hold.
+"""Bounds the head and the body of every request before anything parses it, and asks for a login where one is set."""
 
-Parsed values take up to a hundred times their bytes, and while many are parsed nobody else is answered. Uploads are
-counted as they come in (`arriving`).
-"""
-
+import asyncio
+import inspect
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse
+from uvicorn.protocols.http import auto
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rankviz.ui.requests.addresses import API, address_of, is_answer, is_closed, is_upload
-from rankviz.ui.requests.login import asks_password, is_let_in
+
+COOKIES = ("access-token-", "access-token-unsecure-")
+"""Of Gradio's, each followed by the app's own id."""
+
+
+def asks_password(scope: Mapping[str, Any]) -> bool:
+    """Whether Gradio asks for a name and a password."""
+    return getattr(scope.get("app"), "auth", None) is not None
+
+
+def is_asked(scope: Mapping[str, Any]) -> bool:
+    """Whether Gradio asks for a login."""
+    return asks_password(scope) or getattr(scope.get("app"), "auth_dependency", None) is not None
+
+
+async def is_let_in(scope: Mapping[str, Any]) -> bool:
+    """Whether nobody is asked for a login, or whoever sends this request has logged in. What a host's login
+    raises, such as HTTPException, is passed on."""
+    app, request = scope.get("app"), Request(scope)
+    if (user_of := getattr(app, "auth_dependency", None)) is not None:
+        user = user_of(request)
+        return (await user if inspect.isawaitable(user) else user) is not None
+    return not asks_password(scope) or any(request.cookies.get(name + app.cookie_id) in app.tokens for name in COOKIES)
+
 
 MAX_BODY_BYTES = 100_000
 """Of a question of Explore, a call by HTTP or MCP, and anything else that is not named here."""
@@ -104,3 +130,61 @@ def once(body: bytes, receive: Any) -> Any:
         return next(given, None) or await receive()
 
     return read
+
+
+HEAD_SECONDS = 60.0
+"""For which a connection may stay without a whole head: at first, and after each answer. A browser keeps one or two
+open ahead of what it will ask."""
+
+
+READERS = ("asyncio", "python_multipart")
+"""Libraries whose warnings are of what others sent, or that they have gone. uvicorn sets the level of its own again."""
+
+
+class Connection(H11Protocol):
+    """uvicorn's, closed where no request comes in time, and where what comes of one cannot be read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._answers:
+            self._waiting.cancel()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._answers:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._waiting.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        super().send_400_response(msg)
+        if self.cycle is not None:  # whose own answer could not be sent any more
+            self.cycle.disconnected = True
+
+    @property
+    def _answers(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+
+def bound() -> None:
+    """For every server that is started afterwards: at most 64 kB are read of a head, and one that is none, or asks for
+    another protocol, is answered and not logged. httptools, which uvicorn takes where it is installed, reads heads
+    without end."""
+    auto.AutoHTTPProtocol = Connection
+    logging.getLogger("uvicorn.error").addFilter(_is_ours)
+    for name in READERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """uvicorn warns of what others sent."""
+    return record.levelno >= logging.ERROR

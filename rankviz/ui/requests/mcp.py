@@ -1,18 +1,24 @@
-"""Reads what is sent to the MCP server before its library does, which writes kilobytes into the log for each request
-that it cannot read."""
+"""MCP: what is sent to the server before its library reads it, calls with wrong arguments, and answers as JSON."""
 
 import json
 import logging
 import math
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, get_args
 
+from gradio.processing_utils import add_root_url
+from gradio_client.utils import is_file_obj_with_meta
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from rankviz.core.bounds import shown
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.endpoints.gate import require_call
 from rankviz.ui.requests.addresses import API, address_of
 from rankviz.ui.requests.bodies import once
+from rankviz.ui.requests.event_errors import toast
 
 ADDRESS = f"{API}mcp"
 TOOLS_ONLY = ("prompts/get", "resources/read")
@@ -111,3 +117,49 @@ def _require(body: bytes) -> None:
         raise Fault(METHOD_NOT_FOUND, text, message_id) from None
     if read.method in TOOLS_ONLY:
         raise Fault(INVALID_PARAMS, "There are no prompts or resources here: tools/list names the tools.", message_id)
+
+
+def in_json(server: Any) -> Any:
+    """Gradio's MCP server, whose tools answer in JSON; files stay addresses."""
+    as_gradio = server.postprocess_output_data
+
+    def answers(data: list[Any], root_url: str) -> list[Any]:
+        from mcp.types import TextContent
+
+        found = []
+        for output in data:
+            if is_file_obj_with_meta(output):
+                found += as_gradio([output], root_url)
+            else:
+                text = json.dumps(add_root_url(output, root_url, None), ensure_ascii=False)
+                found.append(TextContent(type="text", text=text))
+        return found
+
+    server.postprocess_output_data = answers
+    return server
+
+
+def checked(server: Any) -> Any:
+    """Gradio's MCP server, which looks at the arguments of a call before anything else does."""
+    from mcp.types import CallToolRequest, CallToolResult, ServerResult, TextContent
+
+    handlers = server.mcp_server.request_handlers
+    call = handlers[CallToolRequest]
+
+    async def answer(request: Any) -> Any:
+        try:
+            _require_known(server, request.params.name, request.params.arguments or {})
+        except InvalidSettingError as error:
+            text = TextContent(type="text", text=toast(error))
+            return ServerResult(CallToolResult(content=[text], isError=True))
+        return await call(request)
+
+    handlers[CallToolRequest] = answer
+    return server
+
+
+def _require_known(server: Any, name: str, arguments: Mapping[str, Any]) -> None:
+    endpoint = server.tool_to_endpoint.get(name)
+    if endpoint is None:
+        raise InvalidSettingError(f"There is no tool {shown(name)} here: tools/list names the tools.")
+    require_call(server.get_block_fn_from_endpoint_name(endpoint).fn, arguments)

@@ -11,16 +11,24 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.core.runs.record import RunState
-from rankviz.ui.parts import again, html, points, tables
+from rankviz.ui.parts import again, charts, html
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy_line, editable, file_button, pickable, plain, remembered, selection
-from rankviz.ui.parts.owned import SHARE, kept_words
+from rankviz.ui.parts.where import SHARE, kept_words
 from rankviz.ui.runs import publish
 from rankviz.ui.runs import sweep as of_sweep
-from rankviz.ui.runs.listing import ANY_STATE, matching_runs
-from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
 from rankviz.ui.runs.sweep import HEIGHT, USUAL, default_tolerance, tolerance_label
-from rankviz.ui.runs.view import NOTHING_OF_YOURS, POLL_SECONDS, runs_view
+from rankviz.ui.runs.view import (
+    ANY_STATE,
+    NOTHING_OF_YOURS,
+    POLL_SECONDS,
+    Choice,
+    choice_of,
+    imported,
+    matching_runs,
+    runs_view,
+    zip_of,
+)
 from rankviz.ui.wiring import action, clicked, on_any, quiet, wire
 
 SHOWING = "showing"
@@ -70,7 +78,7 @@ def build(api: Api) -> Running:
         bring = gr.UploadButton("Import a zip of runs", file_types=[".zip"], size="sm", elem_id="import-runs")
         if api.workspace.shared:
             w["uploads"] = gr.Button("", visible=False, size="sm", elem_id="uploads-delete")
-    table_file = tables.download_widgets("these runs", elem_id="runs-download", may_be_empty=True)
+    table_file = charts.download_widgets("these runs", elem_id="runs-download", may_be_empty=True)
     w["table"] = editable(elem_id="runs-table")
     busy_line(SELECTION_LINE)
     plain(kept_words(api), elem_id="runs-kept")
@@ -141,8 +149,8 @@ def build(api: Api) -> Running:
         button.click(inputs=inputs, outputs=file, **action(partial(make, api))).success(
             None, js=f"() => {{ setTimeout(() => document.querySelector('#{file.elem_id}').click(), 60); }}"
         )
-    tables.offer(api, table_file, partial(matching_runs, api), filters, of=w["table"])
-    tables.offer(api, results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=w["results"])
+    charts.offer(api, table_file, partial(matching_runs, api), filters, of=w["table"])
+    charts.offer(api, results_file, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, of=w["results"])
     brought = bring.upload(inputs=bring, outputs=[*choice], **action(partial(imported, api)))
     brought.then(**drawing)
 
@@ -172,8 +180,8 @@ def _selected_widgets(w: dict[str, Any]) -> gr.Dropdown:
     """The charts of the selected runs; returns the choice of the cost axis."""
     w["selected_title"] = plain()
     with gr.Row(elem_classes="rv-bar"):
-        x = gr.Dropdown(points.X_WITHOUT_PRICE, value="adapter", label="Cost axis", interactive=True, min_width=150)
-        w["y"] = gr.Dropdown(points.LOSS_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=150)
+        x = gr.Dropdown(charts.X_WITHOUT_PRICE, value="adapter", label="Cost axis", interactive=True, min_width=150)
+        w["y"] = gr.Dropdown(charts.LOSS_CHOICES, value="loss", label="Quality axis", interactive=True, min_width=150)
         w["export_selected"] = gr.Button("Download the selected runs (zip)", size="sm", elem_id="export-runs")
         w["clear"] = gr.Button("Clear the selection", size="sm", elem_id="clear-runs")
     with gr.Row(elem_classes="rv-charts"):
@@ -183,7 +191,7 @@ def _selected_widgets(w: dict[str, Any]) -> gr.Dropdown:
     return x
 
 
-def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, tables.Offer, dict[str, Any]]:
+def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, charts.Offer, dict[str, Any]]:
     """The chosen sweep: figure, answers, the chosen run, details; with the table's file, and the choice of where what
     did not complete goes on."""
     w["status"] = plain(elem_id="sweep-status")
@@ -228,7 +236,7 @@ def _sweep_widgets(api: Api, w: dict[str, Any]) -> tuple[gr.Accordion, tables.Of
             )
             w["loss"] = chart("Training loss by step", height=HEIGHT, elem_id="sweep-loss", optional=True)
         w["words"] = plain(elem_id="sweep-words")
-        results_file = tables.download_widgets(
+        results_file = charts.download_widgets(
             "runs of this sweep", elem_id="sweep-results-download", may_be_empty=True
         )
         w["results"] = pickable(elem_id="sweep-results")

@@ -1,29 +1,142 @@
-"""The Train tab starts a sweep, and shows the expected memory and time and the progress.
+"""The Train tab starts a sweep, shows its expected memory and time, and its progress, on every tab in one line."""
 
-The page never owns a run. It reads the store on a timer while there is something to see, and finds a sweep again by
-its id in the address; the form then shows what that sweep was asked for.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
 
+from rankviz import units
 from rankviz.api import Api
+from rankviz.core.runs.record import Sweep
+from rankviz.core.runs.sweep_time import SweepProgress
 from rankviz.errors import RankVizError
-from rankviz.ui.parts import again, tables, where
-from rankviz.ui.parts.added_run import add_run
+from rankviz.ui.parts import again, charts, where
+from rankviz.ui.parts.again import add_run
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy, busy_line, copyable, done, file_button, pickable, plain, remembered
-from rankviz.ui.parts.owned import cancel as cancel_runs
-from rankviz.ui.parts.owned import may_change
-from rankviz.ui.train import before, engine, examples, request
+from rankviz.ui.parts.where import cancel as cancel_runs
+from rankviz.ui.parts.where import may_change
+from rankviz.ui.train import before, engine, request
 from rankviz.ui.train import form as train_form
-from rankviz.ui.train.allowed import allowed_html, cannot_train_html
+from rankviz.ui.train import progress as examples
+from rankviz.ui.train.before import allowed_html, cannot_train_html
 from rankviz.ui.train.progress import HEIGHT, POLL_SECONDS, TRAIN, progress, restoring_html
-from rankviz.ui.train.scripts import BASE_BUSY, FOLD, IN_VIEW
 from rankviz.ui.wiring import action, changes, on_any, put, quiet, show, wire
+
+RUNNING_SECONDS = 3.0
+MOST_RANKS = 3
+"""That are named one by one."""
+IDLE_SECONDS = 30.0
+"""A training may be started on the command line or on another page too."""
+
+
+class Badge(NamedTuple):
+    """What the rest of the page needs."""
+
+    line: gr.HTML
+    draw: dict[str, Any]
+
+
+class Now(NamedTuple):
+    line: str
+    timer: gr.Timer
+
+
+def build_badge(api: Api) -> Badge:
+    line = pickable(elem_id="badge")
+    timer = gr.Timer(IDLE_SECONDS)
+    drawing = wire(lambda: now(api), inputs={}, outputs={"line": line, "timer": timer})
+    timer.tick(**drawing)
+    return Badge(line=line, draw=drawing)
+
+
+def now(api: Api) -> Now:
+    """What runs, and when to look again."""
+    unfinished = [sweep for sweep in api.runs.sweeps() if not sweep.ended]
+    seconds = RUNNING_SECONDS if unfinished else IDLE_SECONDS
+    return Now(badge_html(api, unfinished), gr.Timer(seconds))
+
+
+def badge_html(api: Api, unfinished: Sequence[Sweep]) -> str:
+    """The sweep that runs, else the oldest one that waits; nothing where there is none. unfinished: newest first."""
+    if not unfinished:
+        return ""
+    running = [sweep for sweep in unfinished if sweep.running]
+    shown = running[0] if running else unfinished[-1]
+    words = ", ".join(
+        filter(None, [in_words(shown, api.runs.progress(shown)), _turn(api, shown), _others(running, unfinished)])
+    )
+    return (
+        f'<button type="button" class="rv-button" data-pick="{escape(shown.sweep_id)}" title="Open on Train">'
+        f"{escape(words)}</button>"
+    )
+
+
+def _turn(api: Api, shown: Sweep) -> str:
+    """Of a sweep that waits, where that is for others; Train says in sentences what else it waits for."""
+    place = None if shown.running or any(run.waits for run in shown.runs) else api.runs.waiting(shown.sweep_id)
+    if place is None or place.trouble:
+        return ""
+    return f"{units.counted(place.ahead, 'sweep')} before it" if place.ahead else "next"
+
+
+def _others(running: Sequence[Sweep], unfinished: Sequence[Sweep]) -> str:
+    """How many more there are of each kind, beside the one that is shown."""
+    more = max(0, len(running) - 1)
+    waiting = len(unfinished) - more - 1
+    if not more:
+        return f"{units.counted(waiting, 'more sweep')} queued" if waiting else ""
+    return f"{units.counted(more, 'more sweep')} running" + (f", {waiting:,} queued" if waiting else "")
+
+
+def in_words(sweep: Sweep, progress: SweepProgress) -> str:
+    """ "Training r = 4, 64: run 1 of 2, 34 %, time left about 3 min"; without what is not known yet."""
+    ranks = sorted({run.request.r for run in sweep.runs})
+    shown = ", ".join(map(str, ranks)) if len(ranks) <= MOST_RANKS else f"{ranks[0]} to {ranks[-1]}"
+    if progress.number is None:
+        return f"Queued r = {shown}: {units.counted(progress.runs, 'run')}"
+    share = "" if progress.share is None else f", {100 * progress.share:.0f} %"
+    left = "" if progress.seconds_left is None else f", time left about {units.duration(progress.seconds_left)}"
+    return f"Training r = {shown}: run {progress.number} of {progress.runs}{share}{left}"
+
+
+def chosen(event: gr.EventData) -> tuple[str, str, Any]:
+    """The sweep of the line, to be drawn anew on Train."""
+    return str(event._data["id"]), "", gr.Tabs(selected="train")
+
+
+BASE_BUSY = """() =>
+  RankViz.busy("base-busy", "Reading the layers of this base model …" + RankVizExplore.usually())"""
+FOLD = """() => {
+  const fold = document.querySelector(".rv-train-form > button");
+  const shown = document.querySelector("#status:not(:has(.rv-newest)) .rv-status");
+  if (shown && fold?.offsetParent && fold.classList.contains("open")) fold.click();
+}"""
+"""Where a sweep was chosen, on a phone the form folds, so that button and progress stand one under the other."""
+FOLD_AS_RESTORED = f"() => RankViz.isAsRestored && ({FOLD})()"
+READY = """() => {
+  document.querySelector("#train-button").focus({ preventScroll: true });
+  const fold = document.querySelector(".rv-train-form > button");
+  const replaced = document.querySelector("#train-replaced .rv-notice");
+  if (replaced && fold?.offsetParent && fold.classList.contains("open")) fold.click();
+  if (innerWidth < 900) document.querySelector("#train-bar").scrollIntoView({ block: "end" });
+  else scrollTo(0, 0);
+}"""
+"""Where Explore has filled the form, the next press starts it. On a phone the form folds under a note on what was
+replaced, so that note and button are both in view."""
+IN_VIEW = """() => {
+  const status = document.querySelector("#status");
+  status.tabIndex = -1;
+  status.focus({ preventScroll: true });
+  const top = innerWidth < 900 ? document.querySelector("#train-bar") : status;
+  setTimeout(() => {
+    const { top: y } = top.getBoundingClientRect();
+    if (y < 0 || y > innerHeight / 2) top.scrollIntoView({ block: "start" });
+  }, 100);
+}"""
+
 
 RUNS_ON = "runs_on"
 """The name of that choice among those of Explore's question."""
@@ -98,7 +211,7 @@ def build(api: Api) -> Training:
             answers = plain(elem_id="train-answers")
             adapters = copyable(elem_id="train-adapters")
             with gr.Accordion("Runs: measured and estimated", open=False, visible=False) as runs_fold:
-                results_file = tables.download_widgets(
+                results_file = charts.download_widgets(
                     "runs of this sweep", elem_id="results-download", may_be_empty=True
                 )
                 results = pickable(elem_id="train-results")
@@ -206,7 +319,7 @@ def build(api: Api) -> Training:
             changed(**queueing)
     started.success(before.Replaced, None, list(replaced.values()), **quiet())
     started.success(**drawing).then(None, js=FOLD).then(None, js=IN_VIEW)
-    tables.offer(api, results_file, partial(tables.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
+    charts.offer(api, results_file, partial(charts.sweep_runs, api), {"sweep_id": sweep_id}, of=results)
     add.click(inputs=sweep_id, **action(partial(add_run, api))).then(**drawing)
     again.connect(api, resume, asks, sweep_id, drawing)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz import store
-from rankviz.api.visitors import private
+from rankviz.api.visitors import rights
 from rankviz.settings import Settings, read
 from rankviz.worker.answering import answer, request_in
 
@@ -19,6 +19,6 @@ def main(argv: Sequence[str]) -> int:
 def written(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visitor: bool) -> Mapping[str, Any]:
     """homes: runs folders; the first that has a run is taken. for_visitor: without what is the server's owner's own."""
     stores = [store.RunStore(Path(home)) for home in homes]
-    shown = partial(private.taken_along, settings=read(Settings, shared=True)) if for_visitor else None
+    shown = partial(rights.taken_along, settings=read(Settings, shared=True)) if for_visitor else None
     store.export_runs(stores, run_ids, Path(target), shown)
     return {}

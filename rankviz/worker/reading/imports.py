@@ -9,7 +9,7 @@ from rankviz.api.visitors.quota import require_runs
 from rankviz.api.workspace import Workspace
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import LimitError, UserError
-from rankviz.store import going
+from rankviz.store import removal
 from rankviz.store.ownership import Ownership
 from rankviz.worker.answering import answer, error_json, request_in
 
@@ -47,5 +47,5 @@ def _import(request: Mapping[str, Any], folders: Sequence[Any], shipped: Sequenc
         most, most_in_total = request["most"], request["most_in_total"]
         leaving = require_runs(workspace.store, owners, len(folders), most=most, most_in_total=most_in_total)
         run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owners[0]), request["strangers"])
-        going.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
+        removal.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
         return run_ids

@@ -3,18 +3,17 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli.runs.output import print_sweep
-from rankviz.cli.runs.watch import standing, time_left
+from rankviz.cli.runs.output import print_sweep, standing, time_left
 from rankviz.core.runs.events import AttemptPlaced
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.words import cancel_in_words
 from rankviz.errors import EngineUnavailableError
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.supervisor import KEPT
-from rankviz.ui.endpoints.standing import status_json
+from rankviz.ui.endpoints.training import status_json
 from rankviz.ui.parts.live import status_html
-from rankviz.ui.parts.owned import cancel
+from rankviz.ui.parts.where import cancel
 from rankviz.ui.runs.sweep import standing_html, sweep_view
 from rankviz.ui.train.progress import cancel_button
 from tests.support.engines.elsewhere import Elsewhere

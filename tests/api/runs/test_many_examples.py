@@ -19,7 +19,7 @@ from rankviz.core.runs.events import Evaluated
 from rankviz.core.runs.fast_curve import FastCurve
 from rankviz.errors import BusyError, LimitError, RunUnreadError
 from rankviz.fair_line import MAX_OF_A_VISITOR
-from rankviz.store.memory import long_lists
+from rankviz.store import journal
 from rankviz.ui.endpoints import quality
 from rankviz.visitor import acting_as
 from tests.support.processes.failing_reads import failing_reads
@@ -175,7 +175,7 @@ def test_a_verdict_is_told_without_the_noise_of_others_where_the_line_is_full(ap
 
 def test_it_is_told_without_the_noise_of_a_sweep_that_is_deleted_meanwhile(api, monkeypatch):
     alone, other = sweep_of(api, 2), sweep_of(api, 1, seeds=(0, 1))
-    long_lists._lists._kept.clear()
+    journal._lists._kept.clear()
     listed = api.runs.sweeps
 
     def then_deleted():
@@ -196,7 +196,7 @@ def test_the_noise_of_a_sweep_that_could_not_be_read_is_read_again(api):
     alone = sweep_of(api, 2)
     sweep_of(api, 2, seeds=(0, 1))
     borrowed = judged(api, alone).borrowed
-    long_lists._lists._kept.clear()
+    journal._lists._kept.clear()
     api.verdicts._noises._values.clear()
 
     with failing_reads(api.workspace.home):
@@ -226,7 +226,7 @@ def test_advice_is_given_without_the_verdict_on_a_sweep_that_is_deleted_meanwhil
 def test_advice_is_given_without_the_verdict_on_a_sweep_that_cannot_be_read_now(api):
     sweep_id = sweep_of(api, 2)
     api.workspace.store.all()
-    long_lists._lists._kept.clear()
+    journal._lists._kept.clear()
 
     with acting_as(ANN), failing_reads(api.workspace.home):
         with pytest.raises(RunUnreadError):

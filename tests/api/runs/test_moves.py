@@ -13,7 +13,7 @@ from rankviz.engines.hf_jobs.papers import NO_LIMIT
 from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.engines.local import Local
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotRentedError, NotYoursError
-from rankviz.store.destination import Destination, read_destination
+from rankviz.store.ownership import Destination, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.engines.hub_jobs import page_on, stand_in_hub

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from rankviz.core.runs.events import RunCancelled
 from rankviz.store import RunStore
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.runs import questions
 

@@ -7,7 +7,7 @@ from rankviz.api.runs.spending import Rent, Spent
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunRequeued, RunStarted
 from rankviz.core.runs.run_time import DeviceTime
 from rankviz.core.runs.words import Place
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.store.runs import IMPORTED
 from tests.support.runs import questions
 

@@ -13,8 +13,7 @@ from rankviz.engines import Nodes
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import LimitError
 from rankviz.settings import SharedLimits, read
-from rankviz.store.destination import Destination
-from rankviz.store.ownership import Ownership, write_ownership
+from rankviz.store.ownership import Destination, Ownership, write_ownership
 from rankviz.visitor import acting_as
 from tests.api.runs.test_measured import finish
 from tests.api.test_engines import A_CPU, completed

@@ -10,9 +10,9 @@ from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunCancelled, RunStarted, StepLogged
 from rankviz.core.runs.words import AFTER_OTHERS
 from rankviz.errors import EngineUnavailableError, RunNotFoundError
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.supervisor import Supervisor
-from rankviz.ui.endpoints.standing import status_json
+from rankviz.ui.endpoints.training import status_json
 from rankviz.visitor import acting_as
 from tests.support.engines.elsewhere import Elsewhere, page_with_elsewhere
 from tests.support.processes.workers import wait_for, worker

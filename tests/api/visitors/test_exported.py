@@ -8,7 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunFailed, RunRequeued
 from rankviz.store import RunStore, import_runs
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
 from tests.support.web.visitors import ANN

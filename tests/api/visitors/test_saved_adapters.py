@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.visitors.adapters import Adapters
+from rankviz.api.visitors.quota import Adapters
 from rankviz.core.runs.events import RunCancelled, RunFailed, RunStarted
 from rankviz.errors import LimitError
 from rankviz.visitor import Visitor, acting_as

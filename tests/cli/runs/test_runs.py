@@ -11,7 +11,7 @@ from rankviz.cli.runs.runs import _facts, runs_delete, runs_show
 from rankviz.core.runs.events import Answered, AttemptPlaced, GreedyAnswer, RunCancelled, StageReached
 from rankviz.engines.known import require
 from rankviz.errors import InvalidSettingError
-from rankviz.store.destination import Destination, read_destination, write_destination
+from rankviz.store.ownership import Destination, read_destination, write_destination
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import counted, finished
 

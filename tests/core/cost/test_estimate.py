@@ -14,7 +14,16 @@ from rankviz.core.advice.capacity import capacity
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.data import characters, token_range
 from rankviz.core.cost.device import Device
-from rankviz.core.cost.estimate import FIT_WORDS, Fit, as_json, estimate, fit, spare, tight_meaning, usable_memory
+from rankviz.core.cost.estimate import (
+    FIT_WORDS,
+    Fit,
+    estimate,
+    estimate_as_json,
+    fit,
+    spare,
+    tight_meaning,
+    usable_memory,
+)
 from rankviz.core.cost.pace import Others, Timing, Workload, paces
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.setup import TrainingSetup
@@ -39,11 +48,11 @@ def question(**more):
 
 
 def ranks(spec=TOY, card=CARD, **more):
-    return as_json(estimate(spec, question(**more), card, ASSUMPTIONS))["ranks"]
+    return estimate_as_json(estimate(spec, question(**more), card, ASSUMPTIONS))["ranks"]
 
 
 def test_the_json_has_the_shape_that_scripts_rely_on():
-    answer = as_json(estimate(TOY, question(ranks=(16,), alpha="2r"), CARD, ASSUMPTIONS))
+    answer = estimate_as_json(estimate(TOY, question(ranks=(16,), alpha="2r"), CARD, ASSUMPTIONS))
 
     (row,) = answer["ranks"]
     assert ("toy/toy-16", 6288, "Toy card") == (answer["model_id"], answer["total_parameters"], answer["gpu"])
@@ -68,7 +77,7 @@ def test_cost_is_hours_times_price_and_ones_own_price_comes_first():
 
 
 def test_no_gpu_gives_memory_and_a_reason_instead_of_time():
-    answer = as_json(estimate(TOY, question(), None, ASSUMPTIONS))
+    answer = estimate_as_json(estimate(TOY, question(), None, ASSUMPTIONS))
 
     (row,) = answer["ranks"]
     assert (None, None, None, None) == (answer["gpu"], row["seconds"], row["usd"], row["fit"])
@@ -77,8 +86,8 @@ def test_no_gpu_gives_memory_and_a_reason_instead_of_time():
 
 
 def test_unknown_speed_or_price_is_null_with_a_note_never_zero():
-    slow = as_json(estimate(TOY, question(), gpu(bf16_flops_per_second=None), ASSUMPTIONS))
-    unpriced = as_json(estimate(TOY, question(), gpu(prices=()), ASSUMPTIONS))
+    slow = estimate_as_json(estimate(TOY, question(), gpu(bf16_flops_per_second=None), ASSUMPTIONS))
+    unpriced = estimate_as_json(estimate(TOY, question(), gpu(prices=()), ASSUMPTIONS))
 
     assert (None, None) == (slow["ranks"][0]["seconds"], slow["ranks"][0]["usd"])
     assert any("dense FLOP/s are not in the table" in note for note in slow["notes"])

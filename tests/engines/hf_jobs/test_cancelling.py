@@ -7,7 +7,7 @@ import pytest
 from rankviz.engines.hf_jobs.cancelling import ASKING
 from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.errors import EngineEndingError, EngineUnavailableError
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import HANG_IN_EACH, each_waits_for, states, wait_for, worker
 

@@ -12,7 +12,7 @@ from rankviz.engines.hf_jobs.papers import RENTED
 from rankviz.engines.hf_jobs.spending import purse
 from rankviz.engines.hf_jobs.words import ONE_AT_A_TIME
 from rankviz.errors import RunUnreadError
-from rankviz.store.destination import read_destination
+from rankviz.store.ownership import read_destination
 from tests.support.engines.hub_jobs import sweep
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.workers import HANG_IN_EACH, states, wait_for, waiting_for

@@ -6,7 +6,7 @@ from rankviz.core.runs.events import Attempt
 from rankviz.engines import Job
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import EngineError
-from rankviz.store.destination import read_destination
+from rankviz.store.ownership import read_destination
 from tests.support.engines.hub_jobs import page_on, use
 from tests.support.processes.workers import wait_for
 from tests.support.runs import probes

@@ -6,7 +6,7 @@ from rankviz.core.runs.events import RunCompleted
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.store import RunStore
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.supervisor import Supervisor
 from tests.support.engines.hub_jobs import stand_in_hub
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data

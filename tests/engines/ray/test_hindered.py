@@ -18,7 +18,7 @@ from rankviz.engines.ray.engine import Ray
 from rankviz.engines.ray.slot import own_folder
 from rankviz.errors import EngineEndingError, EngineUnavailableError
 from rankviz.store import RunStore
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.supervisor import Supervisor
 from tests.engines.ray.test_lost import left
 from tests.support.engines.ray_cluster import RayCluster, node_folder

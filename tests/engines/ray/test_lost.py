@@ -17,7 +17,7 @@ from rankviz.core.runs.events import RunRequeued
 from rankviz.engines import Engine
 from rankviz.engines.local import Local
 from rankviz.store import RunStore
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.supervisor import Supervisor
 from tests.engines.test_contract import TWELVE, steps_of, three_steps
 from tests.support.engines.ray_cluster import RayCluster, node_folder

@@ -9,7 +9,7 @@ from rankviz.engines import Attempt, Job
 from rankviz.engines.local import Local
 from rankviz.engines.slurm.engine import SENT
 from rankviz.errors import EngineEndingError, EngineUnavailableError
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.supervisor import Supervisor
 from tests.support.engines.slurm_cluster import UNREACHABLE, failure, success
 from tests.support.processes.workers import (

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.engines.local import Local
 from rankviz.store import RunStore
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.supervisor import Supervisor
 from tests.support.engines.slurm_cluster import SlurmCluster
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data

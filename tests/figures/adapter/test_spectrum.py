@@ -9,8 +9,7 @@ from rankviz.figures import (
     spectrum_figure,
     spectrum_info,
 )
-from rankviz.figures.adapter.modules import ModuleCell
-from rankviz.figures.adapter.spectrum import SpectrumLine
+from rankviz.figures.adapter import ModuleCell, SpectrumLine
 
 Q0, Q1, V0, V1 = (f"model.layers.{block}.self_attn.{name}" for name in ("q_proj", "v_proj") for block in (0, 1))
 

@@ -7,7 +7,7 @@ import pytest
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import TradeoffInfo, tradeoff_figure, tradeoff_info
 from rankviz.figures.style import MEASURED
-from rankviz.figures.sweep.points import PlottedPoint, PointGroup
+from rankviz.figures.sweep_tradeoff import PlottedPoint, PointGroup
 from tests.figures.support import named
 from tests.support.runs.finished_runs import plain_sweep
 

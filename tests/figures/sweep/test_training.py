@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from rankviz.core.runs.record import Sweep
 from rankviz.figures import TrainingInfo, training_figure, training_info
-from rankviz.figures.sweep.training import LossCurve
+from rankviz.figures.training import LossCurve
 from tests.figures.support import named
 from tests.support.runs.finished_runs import plain_sweep
 

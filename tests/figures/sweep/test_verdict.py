@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.figures import VerdictInfo, verdict_figure, verdict_info
 from rankviz.figures.style import MEASURED
-from rankviz.figures.sweep.verdict import BEST, Difference
+from rankviz.figures.verdict import BEST, Difference
 from rankviz.verdict import CANT_TELL, DIFFERENT, judge
 from tests.support.runs.verdict_tables import table
 

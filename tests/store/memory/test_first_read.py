@@ -8,8 +8,8 @@ import pytest
 
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
+from rankviz.store.changes import HELD_SECONDS, FirstRead, Reading, viewing
 from rankviz.store.journal import JournalReader
-from rankviz.store.memory.first_read import HELD_SECONDS, FirstRead, Reading, viewing
 from tests.support.processes.slow_store import READ, SlowStore
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
@@ -148,7 +148,7 @@ class LongJournals(RunStore):
 
 
 def test_a_later_read_without_a_pause_is_none_that_others_see(monkeypatch):
-    monkeypatch.setattr("rankviz.store.memory.first_read.HELD_SECONDS", math.inf)
+    monkeypatch.setattr("rankviz.store.changes.HELD_SECONDS", math.inf)
     first, seen = FirstRead(), []
 
     with first.lock:

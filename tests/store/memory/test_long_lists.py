@@ -12,10 +12,17 @@ from rankviz import verdict
 from rankviz.core.runs.events import Evaluated, RunCancelled
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore, export_runs, import_runs
-from rankviz.store.journal import MAX_LINE_BYTES, MAX_SHORT_LINE_BYTES, line_of, parse_event, whole_lines
-from rankviz.store.memory import long_lists
-from rankviz.store.memory.long_lists import SHORT, LongList
-from rankviz.store.memory.read_again import ReadAgain
+from rankviz.store import journal as long_lists
+from rankviz.store.journal import (
+    MAX_LINE_BYTES,
+    MAX_SHORT_LINE_BYTES,
+    SHORT,
+    LongList,
+    ReadAgain,
+    line_of,
+    parse_event,
+    whole_lines,
+)
 from rankviz.store.removal import remove
 from tests.support.runs import questions
 

@@ -6,8 +6,7 @@ from threading import Barrier, Event
 
 import pytest
 
-from rankviz.store.journal import JournalReader
-from rankviz.store.memory.read_again import ReadAgain
+from rankviz.store.journal import JournalReader, ReadAgain
 from tests.store.memory.test_current import finish, queued, step
 from tests.support.processes.workers import wait_for
 

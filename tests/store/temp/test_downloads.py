@@ -6,7 +6,7 @@ import time
 import pytest
 
 from rankviz.errors import LimitError
-from rankviz.store.temp.downloads import KEPT, is_download
+from rankviz.store.temp import KEPT, is_download
 from rankviz.visitor import NOBODY, Visitor
 
 ANNA, BEN, CARL = Visitor("anna"), Visitor("ben"), Visitor("carl")

@@ -13,7 +13,7 @@ import pytest
 
 from rankviz.errors import LimitError
 from rankviz.paths import IMPORT_ROOT
-from rankviz.store.temp.home import KEPT_COPIES, TempHome
+from rankviz.store.temp import KEPT_COPIES, TempHome
 from rankviz.visitor import HOST, NOBODY, Visitor
 from tests.support.processes.workers import wait_for
 

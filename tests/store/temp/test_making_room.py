@@ -6,7 +6,7 @@ import time
 import pytest
 
 from rankviz.errors import LimitError
-from rankviz.store.temp.making_room import FRESH_SECONDS
+from rankviz.store.temp import FRESH_SECONDS
 from rankviz.visitor import Visitor
 
 MB = 10**6

@@ -27,7 +27,7 @@ from rankviz.api import Api
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.engines.hf_jobs.logins import Logins
 from rankviz.store import RunStore
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from tests.support.runs import questions
 
 HARDWARE = [

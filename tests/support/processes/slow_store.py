@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rankviz.store import RunStore
+from rankviz.store.changes import Reading
 from rankviz.store.journal import JournalReader
-from rankviz.store.memory.first_read import Reading
 
 READ = 60
 """Runs that it reads first."""

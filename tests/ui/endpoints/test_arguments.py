@@ -4,7 +4,7 @@ from inspect import signature
 
 import pytest
 
-from rankviz.ui.endpoints.arguments import More, Setup, spelled_out
+from rankviz.ui.endpoints.cost import More, Setup, spelled_out
 
 
 @spelled_out

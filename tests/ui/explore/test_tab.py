@@ -14,7 +14,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.ui import page
 from rankviz.ui.explore import export, pictures
 from rankviz.ui.explore import tab as explore
-from rankviz.ui.parts import html, points
+from rankviz.ui.parts import charts, html
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
@@ -159,7 +159,7 @@ def test_a_range_of_times_has_one_unit():
 def test_only_points_of_finished_runs_are_drawn_at_cost_and_loss(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
-    drawn = points.tradeoff_chart([sweep], x="adapter", y="loss")
+    drawn = charts.tradeoff_chart([sweep], x="adapter", y="loss")
 
     trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
     assert [4.0, 16.0] == trace["x"]
@@ -171,7 +171,7 @@ def test_only_points_of_finished_runs_are_drawn_at_cost_and_loss(api):
 def test_gain_is_the_base_minus_the_adapter(api):
     sweep = finished(api, {4: 2.0, 16: 1.5})
 
-    drawn = points.tradeoff_chart([sweep], x="parameters", y="gain")
+    drawn = charts.tradeoff_chart([sweep], x="parameters", y="gain")
 
     trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
     assert [5.5, 6.0] == trace["y"]
@@ -180,7 +180,7 @@ def test_gain_is_the_base_minus_the_adapter(api):
 def test_ranks_within_the_noise_are_said_to_be_equal_and_the_smallest_is_ringed(api):
     sweep = finished(api, {4: 1.51, 16: 1.5, 64: 1.9}, seeds=(0, 1))
 
-    drawn = points.tradeoff_chart([sweep], x="adapter", y="loss")
+    drawn = charts.tradeoff_chart([sweep], x="adapter", y="loss")
 
     assert "The smallest rank that cannot be distinguished from it is r = 4" in drawn.caption
     ring = next(t for t in json.loads(drawn.chart)["data"] if t["name"].startswith("smallest rank"))
@@ -192,7 +192,7 @@ def test_ranks_within_the_noise_are_said_to_be_equal_and_the_smallest_is_ringed(
 def test_one_run_each_has_neither_a_ring_nor_a_band(api):
     sweep = finished(api, {4: 1.51, 16: 1.5})
 
-    drawn = json.loads(points.tradeoff_chart([sweep], x="adapter", y="loss").chart)
+    drawn = json.loads(charts.tradeoff_chart([sweep], x="adapter", y="loss").chart)
 
     assert [] == [t for t in drawn["data"] if t["name"].startswith("smallest rank")]
     assert [] == drawn["layout"].get("shapes", [])
@@ -210,7 +210,7 @@ def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weig
         ):
             api.workspace.store.append(run.run_id, event)
 
-    drawn = points.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss")
+    drawn = charts.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss")
 
     assert "The figure averages over tokens, and r = 4 is best there" in drawn.caption
 
@@ -218,7 +218,7 @@ def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weig
 def test_seeds_give_error_bars(api):
     sweep = finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
 
-    drawn = points.tradeoff_chart([sweep], x="adapter", y="loss")
+    drawn = charts.tradeoff_chart([sweep], x="adapter", y="loss")
 
     trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
     assert [2.05, 1.55] == [round(y, 6) for y in trace["y"]]
@@ -228,8 +228,8 @@ def test_seeds_give_error_bars(api):
 def test_money_needs_a_price(api):
     sweep = finished(api, {4: 2.0})
 
-    without = points.tradeoff_chart([sweep], x="money", y="loss")
-    priced = points.tradeoff_chart([sweep], x="money", y="loss", usd_per_hour=3.6)
+    without = charts.tradeoff_chart([sweep], x="money", y="loss")
+    priced = charts.tradeoff_chart([sweep], x="money", y="loss", usd_per_hour=3.6)
 
     assert "The price per hour of these runs is not known." in without.caption
     trace = next(t for t in json.loads(priced.chart)["data"] if t["mode"] == "markers+text")
@@ -245,7 +245,7 @@ def test_a_file_name_cannot_write_into_the_page(api):
     ):
         api.workspace.store.append(run_id, event)
 
-    drawn = points.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss")
+    drawn = charts.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss")
 
     assert "&lt;img src=x&gt;.jsonl" in html.paragraphs(drawn.caption)
 

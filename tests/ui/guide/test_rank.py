@@ -8,7 +8,7 @@ from rankviz.api import Api
 from rankviz.core.advice.rules import RANK_RULES
 from rankviz.errors import RankVizError
 from rankviz.ui.guide import tab as guide
-from rankviz.ui.guide.rank import evidence_html, rules_html, what_is_html
+from rankviz.ui.guide.tab import evidence_html, rules_html, what_is_html
 from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import text_of
 

@@ -8,8 +8,7 @@ import pytest
 
 from rankviz.sinks import DATASET
 from rankviz.store import RunStore
-from rankviz.ui.visitors import HEADER
-from rankviz.ui.who import ANONYMOUS
+from rankviz.ui.visitors import ANONYMOUS, HEADER
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import come, finished_events
 from tests.support.web.login import as_space, login_provider

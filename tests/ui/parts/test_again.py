@@ -7,7 +7,7 @@ import pytest
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
 from rankviz.core.runs.events import RunFailed
 from rankviz.errors import InvalidSettingError
-from rankviz.store.destination import Destination, read_destination
+from rankviz.store.ownership import Destination, read_destination
 from rankviz.ui.parts.again import resume_or_ask, resume_there, shown_there
 from rankviz.ui.runs.sweep import sweep_view
 from tests.support.engines.elsewhere import page_with_elsewhere

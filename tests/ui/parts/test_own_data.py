@@ -8,7 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.cost.data import TrainingData
 from rankviz.errors import InvalidSettingError
-from rankviz.ui.parts import own_data
+from rankviz.ui.parts import question
 from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.runs.finished_runs import text_of
 
@@ -16,7 +16,7 @@ CHATS = {**DEFAULTS, "examples": 5000, "example_tokens": 400, "longest_tokens": 
 
 
 def note(**values):
-    return own_data.length_note(ask({**DEFAULTS, **values}))
+    return question.length_note(ask({**DEFAULTS, **values}))
 
 
 def test_typed_data_are_the_data_of_the_training():
@@ -47,7 +47,7 @@ def test_a_file_sets_all_boxes_and_clears_steps(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    shown = own_data.measured(Api(home=tmp_path / "home"), file=str(path), epochs=2)
+    shown = question.measured(Api(home=tmp_path / "home"), file=str(path), epochs=2)
 
     # 2 · 4 · 0.25 = 2 tokens, up to 1.6 times as many
     assert (3, 2, 3, 2, None) == (
@@ -66,18 +66,18 @@ def test_examples_above_the_maximum_length_are_said_beside_the_data_with_how_man
     rows = [{"text": "abcd " * (1000 if n % 10 == 0 else 20)} for n in range(100)]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    shown = own_data.measured(Api(home=tmp_path / "home"), file=str(path))
+    shown = question.measured(Api(home=tmp_path / "home"), file=str(path))
     values = {**DEFAULTS, "max_length": 512} | {
         name: getattr(shown, name)
         for name in ("examples", "example_tokens", "longest_tokens", "epochs", "length", "measured_file")
     }
 
-    note = text_of(own_data.length_note(ask(values)))
+    note = text_of(question.length_note(ask(values)))
 
     assert re.search(
         r"maximum length of 512 tokens are truncated: about (\d+) to 10 % of the 100 examples and about", note
     )
-    assert "truncated" not in own_data.length_note(ask({**values, "max_length": 4096}))
+    assert "truncated" not in question.length_note(ask({**values, "max_length": 4096}))
 
 
 def test_form_and_name_of_a_measured_file_reach_the_data_while_examples_are_given():
@@ -111,7 +111,7 @@ def test_a_files_name_is_escaped(tmp_path):
     path = tmp_path / "<b>.jsonl"
     path.write_text('{"text": "abcd"}\n' * 2)
 
-    assert "&lt;b&gt;.jsonl" in own_data.measured(Api(home=tmp_path / "home"), file=str(path)).file_note
+    assert "&lt;b&gt;.jsonl" in question.measured(Api(home=tmp_path / "home"), file=str(path)).file_note
 
 
 @pytest.mark.parametrize("values", [{"batch": 0}, {"epochs": -1}, {"examples": 0}, {"longest_tokens": 5}])

@@ -7,9 +7,9 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunRequeued, RunStarted
 from rankviz.engines.hf_jobs.spending import Cost
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.ui.parts.live import status_html
-from rankviz.ui.parts.place import place_html, place_in_sentences
+from rankviz.ui.parts.where import place_html, place_in_sentences
 from rankviz.visitor import Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on
 from tests.support.runs import questions

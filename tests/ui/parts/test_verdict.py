@@ -2,7 +2,7 @@
 
 import json
 
-from rankviz.ui.parts.verdict import verdict_chart, verdict_html
+from rankviz.ui.parts.curve import verdict_chart, verdict_html
 from rankviz.verdict import headline, judge
 from tests.support.runs.finished_runs import text_of
 from tests.support.runs.verdict_tables import table

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from rankviz.errors import InvalidSettingError
 from rankviz.settings import Settings, read
-from rankviz.ui.requests.hosts import Hosts, trusted
+from rankviz.ui.requests.readable import Hosts, trusted
 
 
 def test_what_cannot_be_names_is_a_sentence_at_the_start(monkeypatch):

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from rankviz.api import Api
 from rankviz.ui.explore.routes import routes
-from rankviz.ui.made_once import MadeOnce
+from rankviz.ui.page_cache import MadeOnce
 from rankviz.ui.requests.addresses import ANSWERS
 from rankviz.ui.requests.bodies import Bodies
 

@@ -4,13 +4,13 @@ import pytest
 from gradio import routes
 from gradio.route_utils import FileUploadProgress
 
-from rankviz.ui.requests import progress
+from rankviz.ui.requests import uploads
 
 
 @pytest.fixture
 def statuses(monkeypatch):
     monkeypatch.setattr(routes, "file_upload_statuses", FileUploadProgress())
-    progress.bound(most=3)
+    uploads.bound(most=3)
     return routes.file_upload_statuses
 
 

@@ -9,10 +9,9 @@ import pytest
 from fastapi import Depends
 from starlette.middleware import Middleware
 
-from rankviz.ui.blocks import PageBlocks
+from rankviz.ui.blocks import READ, PageBlocks
 from rankviz.ui.requests import envelope
 from rankviz.ui.requests.readable import Answered
-from rankviz.ui.unread import READ
 from tests.support.web.ports import free_port
 from tests.ui.requests.conftest import As
 

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from rankviz.machine import disk
-from rankviz.store.temp.making_room import FRESH_SECONDS
-from rankviz.ui.requests import arriving
-from rankviz.ui.requests.arriving import Arriving
+from rankviz.store.temp import FRESH_SECONDS
+from rankviz.ui.requests import uploads
+from rankviz.ui.requests.uploads import Arriving
 from rankviz.visitor import Visitor, home_of
 from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.web.uploads import send
@@ -272,8 +272,8 @@ def test_an_upload_that_stalls_is_given_up_and_its_room_with_it(shared, monkeypa
     client, workspace = shared(temp_mb=3)
 
     with monkeypatch.context() as impatient:
-        impatient.setattr(arriving, "PATIENCE_SECONDS", 0.3)
-        impatient.setattr(arriving, "PACE_BYTES", 10**9)
+        impatient.setattr(uploads, "PATIENCE_SECONDS", 0.3)
+        impatient.setattr(uploads, "PACE_BYTES", 10**9)
         status, text, _ = stream(client, "anna", part("a.csv", MB, MB), whole=False, stalls=True)
 
     assert (408, True) == (status, text.startswith("The upload came too slowly"))

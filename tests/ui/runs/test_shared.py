@@ -6,11 +6,10 @@ from rankviz.api import Api
 from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import NotYoursError, RunNotFoundError
 from rankviz.ui import page
-from rankviz.ui.parts.owned import COPY_IT, OF_ANOTHER, kept_words
+from rankviz.ui.parts.where import COPY_IT, OF_ANOTHER, kept_words
 from rankviz.ui.runs import sweep as of_sweep
-from rankviz.ui.runs.listing import ANY_STATE
-from rankviz.ui.runs.view import runs_view
-from rankviz.ui.train import badge
+from rankviz.ui.runs.view import ANY_STATE, runs_view
+from rankviz.ui.train import tab
 from rankviz.ui.train import tab as train
 from rankviz.ui.train.progress import TRAIN, TRAIN_ANOTHER, progress
 from rankviz.visitor import acting_as
@@ -60,7 +59,7 @@ def test_another_visitors_sweep_is_neither_listed_nor_found_by_its_id(api, anns)
         assert f"No run or sweep '{anns}' here, or its owner does not share it." == text_of(view["message"]).replace(
             "&#x27;", "'"
         )
-        assert "" == badge.now(api).line
+        assert "" == tab.now(api).line
 
 
 def test_its_owner_is_offered_to_share_export_and_delete_it(api, anns):
@@ -195,7 +194,7 @@ def test_who_waits_reads_how_many_sweeps_go_first_and_not_whose(api):
         status = text_of(drawn(api, bens)["status"])
         assert "Queued. Place 2 in the queue: 1 sweep before it." in status
         assert anns not in status
-        assert "Queued r = 8: 1 run, 1 sweep before it" == text_of(badge.now(api).line)
+        assert "Queued r = 8: 1 run, 1 sweep before it" == text_of(tab.now(api).line)
     with acting_as(ANN):
         assert "Queued. Next in the queue." in text_of(drawn(api, anns)["status"])
 

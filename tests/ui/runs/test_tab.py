@@ -11,14 +11,11 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, Evaluated, RunFailed, RunStarted, StepLogged
 from rankviz.errors import BusyError, LimitError, UserError
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from rankviz.ui.parts import live
 from rankviz.ui.runs import sweep as of_sweep
-from rankviz.ui.runs.detail import detail_html
-from rankviz.ui.runs.listing import ANY_STATE, MOST_ROWS, list_html
-from rankviz.ui.runs.selection import Choice, choice_of, imported, zip_of
-from rankviz.ui.runs.sweep import shipped_adapter
-from rankviz.ui.runs.view import runs_view
+from rankviz.ui.runs.sweep import detail_html, shipped_adapter
+from rankviz.ui.runs.view import ANY_STATE, MOST_ROWS, Choice, choice_of, imported, list_html, runs_view, zip_of
 from rankviz.ui.train import tab as train
 from tests.support.processes.opened_files import opened_files
 from tests.support.processes.workers import wait_for

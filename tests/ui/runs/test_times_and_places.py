@@ -6,8 +6,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunStarted, StageReached
 from rankviz.ui.page import restore
 from rankviz.ui.parts import live
-from rankviz.ui.runs.listing import ANY_STATE, list_html
-from rankviz.ui.runs.view import runs_view
+from rankviz.ui.runs.view import ANY_STATE, list_html, runs_view
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 

@@ -12,8 +12,8 @@ from rankviz.installed import INSTEAD, LACKED, ON_ZERO_GPU
 from rankviz.machine import disk
 from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS as EXPLORE
-from rankviz.ui.train import allowed, before
-from rankviz.ui.train.allowed import allowed_html
+from rankviz.ui.train import before
+from rankviz.ui.train.before import allowed_html
 from rankviz.ui.train.engine import before_start, queue
 from rankviz.ui.train.request import DEFAULTS, request_of
 from rankviz.visitor import acting_as
@@ -29,7 +29,7 @@ def test_a_shared_page_says_its_limits(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKVIZ_MAX_STEPS", "50")
     monkeypatch.setenv("RANKVIZ_MAX_RUN_MINUTES", "1")
     monkeypatch.setenv("RANKVIZ_MAX_TOKENS_PER_BATCH", "")
-    monkeypatch.setattr(allowed, "login_is_on", lambda: True)
+    monkeypatch.setattr(before, "login_is_on", lambda: True)
 
     words = text_of(allowed_html(Api(home=tmp_path, shared=True)))
 
@@ -95,7 +95,7 @@ def test_where_nothing_trains_here_the_note_names_the_login_that_trains_elsewher
     assert SET_TOKEN.partition(",")[0] in note(own)
     with acting_as(ANN):
         assert "Log in" not in note(shared)
-        monkeypatch.setattr(allowed, "login_is_on", lambda: True)
+        monkeypatch.setattr(before, "login_is_on", lambda: True)
         assert note(shared).endswith(LOG_IN)
         monkeypatch.setattr(disk, "trouble", lambda folder: disk.FULL_SENTENCE)
         assert "Log in" not in note(shared)

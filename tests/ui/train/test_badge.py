@@ -1,17 +1,17 @@
 """The badge: which run trains, how far it is, and what waits."""
 
 from rankviz.core.runs.events import AttemptPlaced
-from rankviz.ui.train import badge
+from rankviz.ui.train import tab
 from tests.support.runs.finished_runs import text_of
 from tests.ui.train.test_progress import queued, running
 
 
 def test_the_badge_says_which_run_trains_and_how_far_and_leads_to_it(api):
-    assert "" == badge.now(api).line
+    assert "" == tab.now(api).line
     sweep_id, _ = running(api)
     queued(api)
 
-    line = badge.now(api).line
+    line = tab.now(api).line
 
     assert "Training r = 4, 16: run 1 of 2, 1 more sweep queued" == text_of(line), "the time left is not known yet"
     assert f'data-pick="{sweep_id}"' in line
@@ -19,10 +19,10 @@ def test_the_badge_says_which_run_trains_and_how_far_and_leads_to_it(api):
 
 def test_the_badge_counts_what_runs_as_running(api):
     running(api), running(api)
-    assert "Training r = 4, 16: run 1 of 2, 1 more sweep running" == text_of(badge.now(api).line)
+    assert "Training r = 4, 16: run 1 of 2, 1 more sweep running" == text_of(tab.now(api).line)
     queued(api)
 
-    assert "Training r = 4, 16: run 1 of 2, 1 more sweep running, 1 queued" == text_of(badge.now(api).line)
+    assert "Training r = 4, 16: run 1 of 2, 1 more sweep running, 1 queued" == text_of(tab.now(api).line)
 
 
 def test_what_an_engine_that_does_not_answer_has_is_not_next(api):
@@ -30,10 +30,10 @@ def test_what_an_engine_that_does_not_answer_has_is_not_next(api):
     placed = AttemptPlaced(time=1.0, attempt=1, engine="ray", waits="The Ray cluster does not answer.")
     api.workspace.store.append(run_id, placed)
 
-    assert "Queued r = 4, 16: 2 runs" == text_of(badge.now(api).line)
+    assert "Queued r = 4, 16: 2 runs" == text_of(tab.now(api).line)
 
 
 def test_the_badge_of_a_sweep_that_waits_says_so(api):
     queued(api)
 
-    assert "Queued r = 4, 16: 2 runs, next" == text_of(badge.now(api).line)
+    assert "Queued r = 4, 16: 2 runs, next" == text_of(tab.now(api).line)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.train.examples import DOES_NOT_MATTER, MATTERS, empty_state, gap_sentence, view
+from rankviz.ui.train.progress import DOES_NOT_MATTER, MATTERS, empty_state, gap_sentence, view
 from rankviz.verdict import judge, sentences
 from tests.support.runs.finished_runs import finished, text_of
 from tests.support.runs.verdict_tables import table

@@ -5,7 +5,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.jobs import STILL_COSTS
 from rankviz.engines.hf_jobs.words import SCHEDULED
-from rankviz.store.destination import Destination
+from rankviz.store.ownership import Destination
 from tests.support.engines.hub_jobs import StandInHub
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions

@@ -18,8 +18,7 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.errors import BusyError
-from rankviz.ui.train.progress import progress
-from rankviz.ui.train.result import adapters_html, answers_html
+from rankviz.ui.train.progress import adapters_html, answers_html, progress
 from rankviz.ui.train.tab import cancel_runs, form_of, start
 from rankviz.visitor import acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere

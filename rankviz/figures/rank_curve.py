@@ -1,0 +1,342 @@
+"""Held-out loss or accuracy by rank: runs as markers, a fast curve as a dashed line, a forecast between them."""
+
+from collections.abc import Mapping, Sequence
+from math import log2
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rankviz import units
+from rankviz.core.runs.fast_curve import CurvePoint, FastCurve, fast_curves, pick
+from rankviz.core.runs.metric import LOSS, Metric, RankGroup, TradeoffPoint, by_rank
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.words import sweep_title
+from rankviz.figures.forecast import INNER, ForecastRank, bands
+from rankviz.figures.style import FAST_CURVE, MEASURED, NEUTRAL, Drawing, draw, figure, rgba, vertical_line
+from rankviz.figures.sweep_tradeoff import run_detail
+from rankviz.units import counted
+from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, Verdict
+
+
+class Mark(NamedTuple):
+    """A marker's shape and what the legend calls it."""
+
+    symbol: str
+    words: str
+
+
+BEST = "best"
+MARKS = {
+    BEST: Mark("diamond", "best rank"),
+    DIFFERENT: Mark("circle", "worse than the best"),
+    EQUAL: Mark("square", "equal within the tolerance"),
+    CANT_TELL: Mark("circle-open", "cannot be distinguished from the best"),
+}
+
+
+def calls_of(verdict: Verdict) -> dict[int, str]:
+    """The call of each rank against the best; none where no verdict is possible."""
+    if verdict.unknown or len(verdict.ranks) < 2:
+        return {}
+    return {rank.r: BEST if rank.r == verdict.best else rank.call for rank in verdict.ranks}
+
+
+NAME, MEDIAN = "estimated, 80 % band", "estimated, noise not known"
+
+
+def band_traces(ranks: Sequence[ForecastRank]) -> Sequence[dict[str, Any]]:
+    """Bands of 80 and 50 % and the median, with an entry of the legend for each band; or the median alone."""
+    name = NAME if ranks and ranks[0].low_80 is not None else MEDIAN
+    return [
+        trace if trace["name"] == INNER else trace | {"name": name, "legendgroup": name, "showlegend": place == 0}
+        for place, trace in enumerate(bands(ranks))
+    ]
+
+
+def band_rows(ranks: Sequence[ForecastRank]) -> Sequence[dict[str, object]]:
+    """The band as rows of the figure's CSV; the loss is the median."""
+    bounds = ("low_50", "high_50", "low_80", "high_80")
+    return [
+        {"kind": "estimated band", "r": rank.r, "loss": rank.median, **{name: getattr(rank, name) for name in bounds}}
+        for rank in ranks
+    ]
+
+
+class TruncatedPoint(NamedTuple):
+    """The trained adapter at one rank."""
+
+    r: int
+    value: float
+    detail: str
+
+
+class FastCurveLine(NamedTuple):
+    """One training, its adapter truncated to lower ranks."""
+
+    label: str
+    run_id: str
+    points: Sequence[TruncatedPoint]
+
+
+WHAT_A_FAST_CURVE_IS = (
+    "The dashed curve is one training at the highest rank, its adapter truncated to each lower rank. It shows how much "
+    "rank the learned update needs. It does not show what a run at a lower rank would learn in the same time; "
+    "independent runs show that."
+)
+
+
+def curve_line(curve: FastCurve, sweep: Sweep, metric: Metric, *, alone: bool) -> FastCurveLine:
+    """A fast curve's points. alone: whether it is the only one of its sweep."""
+    seed = next(run.request.seed for run in sweep.runs if run.run_id == curve.run_id)
+    return FastCurveLine(
+        label="fast curve" if alone else f"fast curve, seed {seed}",
+        run_id=curve.run_id,
+        points=[
+            TruncatedPoint(point.r, value, f"{how_made(point, curve)}, {file_text(point, curve)}")
+            for point in curve.points
+            if (value := metric.of(point)) is not None
+        ],
+    )
+
+
+def how_made(point: CurvePoint, curve: FastCurve) -> str:
+    """ "trained", "truncated", or with how many steps of training after it."""
+    if point is curve.trained:
+        return "trained"
+    return f"truncated, then {point.recovery_steps} training steps" if point.recovery_steps else "truncated"
+
+
+def file_text(point: CurvePoint, curve: FastCurve) -> str:
+    """The adapter's file; of a truncated adapter it is in proportion to rank, which leaves out the header."""
+    return ("" if point is curve.trained else "about ") + units.file_size(point.adapter_bytes)
+
+
+def dashed_line(line: FastCurveLine, metric: Metric) -> dict[str, Any]:
+    """The line as Plotly has it."""
+    return {
+        "type": "scatter",
+        "x": [p.r for p in line.points],
+        "y": [p.value for p in line.points],
+        "mode": "lines+markers",
+        "name": line.label,
+        "meta": line.run_id,
+        "line": {"color": FAST_CURVE, "width": 2, "dash": "dash"},
+        "marker": {"color": FAST_CURVE, "size": 8, "symbol": "x-thin-open", "line": {"width": 2}},
+        "hovertext": [f"<b>r = {p.r}</b><br>{metric.text(p.value)}<br>{p.detail}" for p in line.points],
+        "hoverinfo": "text",
+        "cliponaxis": False,
+    }
+
+
+if TYPE_CHECKING:
+    from rankviz.core.forecast.bent import BentForecast
+
+
+class RunPoint(NamedTuple):
+    """One rank's independent runs at one learning rate. low, high: one standard deviation; None of one run."""
+
+    r: int
+    value: float
+    """Nats, or percent."""
+    low: float | None
+    high: float | None
+    run_id: str
+    detail: str
+    call: str = ""
+    """Of the verdict against the best rank; empty where there is none."""
+
+
+class RankCurveInfo(NamedTuple):
+    """What the figure of quality by rank shows. picked: the rank that is marked. picked_as: why, in a few words."""
+
+    runs: Sequence[RunPoint] = ()
+    lines: Sequence[FastCurveLine] = ()
+    ranks: Sequence[int] = ()
+    picked: int | None = None
+    picked_as: str = ""
+    metric: Metric = LOSS
+    source: str = ""
+    rows: Sequence[Mapping[str, object]] = ()
+    band: Sequence[ForecastRank] = ()
+
+
+WHAT_THE_BAND_IS = (
+    "The band is a forecast of what runs at the ranks between the measured ones would reach; nothing is forecast below "
+    "the lowest run or above the highest."
+)
+COLUMNS = (
+    "standard_deviation", "runs", "recovery_steps", "learning_rate", "low_50", "high_50", "low_80",
+    "high_80",
+)  # fmt: skip
+EMPTY = "Points appear here as runs finish."
+TO_TRAIN, ENOUGH, SMALLEST = "train next", "enough for this adapter", "smallest rank to consider"
+
+
+def rank_curve_info(
+    sweep: Sweep,
+    verdict: Verdict | None,
+    *,
+    metric: Metric = LOSS,
+    forecast: "BentForecast | None" = None,
+    picked: int | None = None,
+) -> RankCurveInfo:
+    """Quality by rank of one sweep, a fast curve or both, as far as it has got.
+
+    Args:
+        sweep: A sweep in any state.
+        verdict: Of its runs, in this metric; None as long as there is none.
+        metric: What is drawn; points without it are left out.
+        forecast: Of the loss between its runs; None where there is none, or another metric is drawn.
+        picked: The rank to mark; by default the one that the fast curve or the verdict names.
+    """
+    groups = _groups(sweep.runs, verdict, metric)
+    calls = calls_of(verdict) if verdict else {}
+    curves = [curve for curve in fast_curves(sweep.runs) if any(metric.of(point) is not None for point in curve.points)]
+    runs = [_run_point(group, metric, calls.get(group.r, "")) for group in groups]
+    lines = [curve_line(curve, sweep, metric, alone=len(curves) == 1) for curve in curves]
+    band = forecast.ranks if forecast else ()
+    return RankCurveInfo(
+        runs=runs,
+        lines=lines,
+        ranks=sorted({point.r for point in (*runs, *band, *(point for line in lines for point in line.points))}),
+        picked=picked or _picked(curves, verdict, metric),
+        picked_as=TO_TRAIN if picked else ENOUGH if curves else SMALLEST,
+        metric=metric,
+        source=_source(sweep, curves, banded=bool(band)),
+        rows=_rows(groups, curves, band, metric),
+        band=band,
+    )
+
+
+def _groups(runs: Sequence[RunRecord], verdict: Verdict | None, metric: Metric) -> Sequence[RankGroup]:
+    if verdict is None:
+        return ()
+    points = [
+        TradeoffPoint(
+            r=run.request.r,
+            cost=float(run.adapter_bytes or 0),
+            loss=metric.turned(value),
+            learning_rate=run.request.learning_rate,
+            seed=run.request.seed,
+            run_id=run.run_id,
+        )
+        for run in runs
+        if (value := metric.of(run.loss_after)) is not None
+    ]
+    return by_rank(points, verdict.rates)
+
+
+def _run_point(group: RankGroup, metric: Metric, call: str) -> RunPoint:
+    value = metric.turned(group.loss)
+    return RunPoint(
+        r=group.r,
+        value=value,
+        low=None if group.spread is None else value - group.spread,
+        high=None if group.spread is None else value + group.spread,
+        run_id=group.points[0].run_id,
+        detail=run_detail(group),
+        call=call,
+    )
+
+
+def _picked(curves: Sequence[FastCurve], verdict: Verdict | None, metric: Metric) -> int | None:
+    """The fast curve's pick; without one the verdict's, where it compares ranks."""
+    if curves:
+        return pick(curves[0], verdict.within if verdict else metric.tolerance, metric).r
+    return verdict.smallest_indistinguishable if verdict and len(verdict.ranks) > 1 else None
+
+
+def _source(sweep: Sweep, curves: Sequence[FastCurve], *, banded: bool) -> str:
+    steps = sweep.runs[0].request.max_steps
+    measured = f"Measured by RankViz, sweep {sweep.sweep_id}: {sweep_title(sweep)}, {counted(steps, 'step')}."
+    return " ".join([measured, *([WHAT_A_FAST_CURVE_IS] if curves else []), *([WHAT_THE_BAND_IS] if banded else [])])
+
+
+def _rows(
+    groups: Sequence[RankGroup], curves: Sequence[FastCurve], band: Sequence[ForecastRank], metric: Metric
+) -> Sequence[Mapping[str, object]]:
+    column = f"{metric.key}_percent" if metric.higher_is_better else metric.key
+    measured = [
+        {
+            "kind": "independent runs",
+            "r": group.r,
+            column: metric.turned(group.loss),
+            "standard_deviation": "" if group.spread is None else group.spread,
+            "runs": group.runs,
+            "learning_rate": group.learning_rate,
+        }
+        for group in groups
+    ]
+    truncated = [
+        {
+            "kind": f"truncated from {curve.run_id}",
+            "r": point.r,
+            column: value,
+            "runs": 1,
+            "recovery_steps": point.recovery_steps,
+        }
+        for curve in curves
+        for point in curve.points
+        if (value := metric.of(point)) is not None
+    ]
+    rows = [*measured, *truncated, *band_rows(band)]
+    return [{name: row.get(name, "") for name in ("kind", "r", column, *COLUMNS)} for row in rows]
+
+
+@figure
+def rank_curve_figure(info: RankCurveInfo, *, height: int = 320) -> Drawing:
+    """Runs and truncated adapters are never joined. The band lies under both. Runs have the marks of the verdict."""
+    ranks = info.ranks
+    return draw(
+        [
+            *band_traces(info.band),
+            *(dashed_line(line, info.metric) for line in info.lines),
+            *_marked(info.runs, info.metric),
+        ],
+        height=height,
+        uirevision=f"rank-curve|{info.metric.key}|{list(ranks)}",
+        x={"type": "log", "tickvals": ranks, "ticktext": [str(r) for r in ranks], "range": _span(ranks)},
+        y={"exponentformat": "none"},  # no fixed number of digits: they would be the same at ticks close together
+        x_title="LoRA rank r",
+        y_title=info.metric.title,
+        message="" if ranks else EMPTY,
+        shapes=[vertical_line(info.picked, NEUTRAL, f"r = {info.picked}: {info.picked_as}")] if info.picked else [],
+        showlegend=True,
+    )
+
+
+def _marked(runs: Sequence[RunPoint], metric: Metric) -> list[dict[str, Any]]:
+    """One trace per call, so that each mark has its words in the legend."""
+    return [_markers(alike, metric) for call in ("", *MARKS) if (alike := [p for p in runs if p.call == call])]
+
+
+def _span(ranks: Sequence[int]) -> list[float] | None:
+    """In powers of ten, with half a doubling of room on either side."""
+    if not ranks:
+        return None
+    ends = log2(ranks[0]) - 0.5, log2(ranks[-1]) + 0.5
+    return [end / log2(10) for end in ends]
+
+
+def _markers(runs: Sequence[RunPoint], metric: Metric) -> dict[str, Any]:
+    mark = MARKS.get(runs[0].call)
+    return {
+        "type": "scatter",
+        "x": [p.r for p in runs],
+        "y": [p.value for p in runs],
+        "mode": "markers",
+        "name": f"measured: {mark.words}" if mark else "measured runs",
+        "customdata": [p.run_id for p in runs],
+        "marker": {"color": MEASURED, "size": 11, "symbol": mark.symbol if mark else "circle"}
+        | {"line": {"color": MEASURED if mark and mark.symbol.endswith("open") else "white", "width": 1}},
+        "error_y": {
+            "type": "data",
+            "array": [0 if p.high is None else p.high - p.value for p in runs],
+            "arrayminus": [0 if p.low is None else p.value - p.low for p in runs],
+            "visible": any(p.high is not None for p in runs),
+            "color": rgba(MEASURED, 0.7),
+            "thickness": 1.3,
+            "width": 4,
+        },
+        "hovertext": [f"<b>r = {p.r}</b><br>{metric.text(p.value)}<br>{p.detail}" for p in runs],
+        "hoverinfo": "text",
+        "cliponaxis": False,
+    }

@@ -1,0 +1,428 @@
+"""Quality against cost: measured points, what none of them beats, and the smallest rank that is good enough."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from rankviz import units
+from rankviz.core.runs.metric import (
+    EXACT_MATCH,
+    LOSS,
+    TOKEN_ACCURACY,
+    Metric,
+    RankGroup,
+    TradeoffPoint,
+    by_rank,
+    learning_rate_note,
+    measured_metrics,
+    pareto_front,
+)
+from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.core.runs.words import base_name, data_name, sweep_label, sweep_title, told_apart
+from rankviz.errors import InvalidSettingError
+from rankviz.figures.style import MEASURED, NEUTRAL, SMALL, Drawing, draw, figure, named_band, rgba
+from rankviz.units import counted
+from rankviz.verdict import Verdict, headline, judge, losses_of
+
+
+class CostAxis(NamedTuple):
+    """A cost of one run. unit: one step of the axis, so that its ticks are short numbers."""
+
+    label: str
+    title: str
+    value: Callable[[RunRecord], float | None]
+    text: Callable[[float], str]
+    unit: int = 1
+    per_rank: bool = False
+    """Grows in proportion to rank: the axis is logarithmic, and a rank that was not run has its place too."""
+
+
+def _peak(run: RunRecord) -> float | None:
+    return run.completed.peak_memory_bytes if run.completed else None
+
+
+def _seconds(run: RunRecord) -> float | None:
+    return run.completed.train_seconds if run.completed else None
+
+
+COST_AXES = {
+    "adapter": CostAxis(
+        "Adapter file", "adapter file, MB", lambda run: run.adapter_bytes, units.file_size, units.MB, per_rank=True
+    ),
+    "parameters": CostAxis(
+        "Trainable parameters",
+        "trainable parameters, millions",
+        lambda run: run.trainable_parameters,
+        lambda n: f"{n:,.0f} parameters",
+        unit=10**6,
+        per_rank=True,
+    ),
+    "memory": CostAxis("Peak memory", "peak memory, GiB", _peak, units.memory_size, unit=units.GIB),
+    "time": CostAxis("Training time", "training time, seconds", _seconds, units.duration),
+    "money": CostAxis("Money", "cost, US dollars", _seconds, units.usd),
+}
+"""Of "money" the value is seconds; whoever plots it multiplies by the price."""
+
+
+class QualityAxis(NamedTuple):
+    """A quality of one run. sign: -1 where higher is better, since the core's rule is that lower is better.
+    metric: what its verdict is in."""
+
+    label: str
+    title: str
+    value: Callable[[RunRecord], float | None]
+    column: str
+    metric: Metric = LOSS
+    sign: int = 1
+
+
+def _of_metric(metric: Metric, column: str) -> QualityAxis:
+    return QualityAxis(
+        metric.label,
+        metric.title,
+        lambda run: metric.of(run.loss_after),
+        column,
+        metric,
+        sign=-1 if metric.higher_is_better else 1,
+    )
+
+
+QUALITY_AXES = {
+    "loss": _of_metric(LOSS, "held_out_loss"),
+    "gain": QualityAxis(
+        "Gain over the base",
+        "gain over the base, nats per token (higher is better)",
+        lambda run: run.gain,
+        "gain",
+        sign=-1,
+    ),
+    "token_accuracy": _of_metric(TOKEN_ACCURACY, "token_accuracy_percent"),
+    "exact_match": _of_metric(EXACT_MATCH, "exact_match_percent"),
+}
+
+
+class PlottedPoint(NamedTuple):
+    """One rank of one sweep. low, high: one standard deviation over seeds, or None where there was one run."""
+
+    run_id: str
+    r: int
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    x_text: str = ""
+    y_text: str = ""
+    detail: str = ""
+    """What else the hover shows: learning rate and seeds."""
+
+
+class PointGroup(NamedTuple):
+    """Points that may be compared: one sweep, one base, one set of data."""
+
+    label: str
+    points: Sequence[PlottedPoint]
+    front: Sequence[int] = ()
+    """Indices of the points that no other beats in both cost and quality."""
+    smallest_good: int | None = None
+    """Index of the smallest rank that cannot be distinguished from the best."""
+    noise: tuple[float, float] | None = None
+    """The band of quality that cannot be distinguished from the best."""
+
+
+def measured_points(
+    runs: Sequence[RunRecord], cost: CostAxis, quality: QualityAxis, price: float
+) -> Sequence[TradeoffPoint]:
+    """The runs that have both. price: of one unit of the cost."""
+    return [
+        TradeoffPoint(
+            r=run.request.r,
+            cost=spent * price,
+            loss=quality.sign * value,
+            learning_rate=run.request.learning_rate,
+            seed=run.request.seed,
+            run_id=run.run_id,
+        )
+        for run in runs
+        if (spent := cost.value(run)) is not None and (value := quality.value(run)) is not None
+    ]
+
+
+def point_group(
+    label: str, ranks: Sequence[RankGroup], verdict: Verdict, cost: CostAxis, quality: QualityAxis
+) -> PointGroup:
+    """The ranks of the sweep of this name, with what the verdict says of them."""
+    front = {rank.r for rank in pareto_front(ranks)}
+    return PointGroup(
+        label=label,
+        points=[_plotted(rank, cost, quality) for rank in ranks],
+        front=[i for i, rank in enumerate(ranks) if rank.r in front],
+        smallest_good=_smallest_good(ranks, verdict),
+        noise=_noise(ranks, verdict, quality),
+    )
+
+
+def _plotted(rank: RankGroup, cost: CostAxis, quality: QualityAxis) -> PlottedPoint:
+    value = quality.sign * rank.loss
+    return PlottedPoint(
+        run_id=rank.points[0].run_id,
+        r=rank.r,
+        x=rank.cost / cost.unit,
+        y=value,
+        low=value - rank.spread if rank.spread is not None else None,
+        high=value + rank.spread if rank.spread is not None else None,
+        x_text=cost.text(rank.cost),
+        y_text=quality.metric.text(value),
+        detail=run_detail(rank),
+    )
+
+
+def run_detail(rank: RankGroup) -> str:
+    """How a rank's runs were made, for a hover."""
+    repeats = f"{rank.runs} seeds, bar is one standard deviation" if rank.spread is not None else "one run"
+    return f"learning rate {rank.learning_rate:g}, {repeats}"
+
+
+def _smallest_good(ranks: Sequence[RankGroup], verdict: Verdict) -> int | None:
+    """None where no verdict is possible."""
+    if verdict.noise_width is None:
+        return None
+    return next((i for i, rank in enumerate(ranks) if rank.r == verdict.smallest_indistinguishable), None)
+
+
+def _noise(ranks: Sequence[RankGroup], verdict: Verdict, quality: QualityAxis) -> tuple[float, float] | None:
+    """From the best to what cannot be distinguished from it; None where no verdict is possible."""
+    best = next((rank for rank in ranks if rank.r == verdict.best), None)
+    if verdict.noise_width is None or best is None:
+        return None
+    ends = quality.sign * best.loss, quality.sign * (best.loss + verdict.noise_width)
+    return min(ends), max(ends)
+
+
+class TradeoffInfo(NamedTuple):
+    """What the trade-off figure shows."""
+
+    groups: Sequence[PointGroup]
+    x_title: str
+    y_title: str
+    log_x: bool = True
+    y_range: tuple[float, float] | None = None
+    empty: str = "No finished runs yet. Train a sweep to see its points here."
+    notes: Sequence[str] = ()
+    """What the points are and what they show, in sentences."""
+    rows: Sequence[Mapping[str, object]] = ()
+    """The points as a table."""
+
+
+NONE_KNOWN: Mapping[str, Verdict] = MappingProxyType({})
+NOISE_WIDTHS = 3
+"""An axis that shows less than so many widths of the noise would make a picture of noise alone."""
+ONE_TWO_FIVE = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 5)]
+"""Ticks of a logarithmic axis; Plotly's own are bare digits between powers of ten."""
+FRONT, SMALLEST = "no other rank is cheaper and better", "smallest rank to consider"
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
+
+
+def tradeoff_info(
+    sweeps: Sequence[Sweep],
+    *,
+    x: str = "adapter",
+    y: str = "loss",
+    run_ids: Collection[str] | None = None,
+    usd_per_hour: float | None = None,
+    tolerance: float | None = None,
+    verdicts: Mapping[str, Verdict] = NONE_KNOWN,
+) -> TradeoffInfo:
+    """Finished runs of the sweeps, one group per sweep, since only within a sweep are base, data, order and held-out
+    set the same.
+
+    Args:
+        sweeps: Sweeps with finished runs; others are left out.
+        x: A key of COST_AXES.
+        y: A key of QUALITY_AXES.
+        run_ids: Only these runs; None means all.
+        usd_per_hour: For x = "money".
+        tolerance: Values that differ by no more than so many nats, or points, are equal in practice; None: as usual.
+        verdicts: On all runs of a sweep within this tolerance, by its id, where it is known.
+    """
+    if x not in COST_AXES or y not in QUALITY_AXES:
+        raise InvalidSettingError(
+            f"No such axis: the cost axis is one of {', '.join(COST_AXES)}, the quality axis {', '.join(QUALITY_AXES)}."
+        )
+    cost, quality = COST_AXES[x], QUALITY_AXES[y]
+    titles = {"x_title": cost.title, "y_title": quality.title}
+    if x == "money" and not usd_per_hour:
+        notes = ["The price per hour of these runs is not known."]
+        return TradeoffInfo([], **titles, empty="Enter a price per hour.", notes=notes)
+    price = usd_per_hour / 3600 if x == "money" else 1.0
+    groups, notes, rows, empty = [], [], [], {}
+    all_runs = [run for sweep in sweeps for run in sweep.runs if run.loss_after]
+    if all_runs and quality.metric not in measured_metrics(all_runs):
+        empty = {"empty": f"None of these runs measured {quality.metric.noun}."}
+    labels, titles_of = told_apart(sweeps, sweep_label), told_apart(sweeps, sweep_title)
+    for sweep in sweeps:
+        runs = [run for run in sweep.runs if run_ids is None or run.run_id in run_ids]
+        if (verdict := verdicts.get(sweep.sweep_id)) is None:
+            losses = losses_of(runs, quality.metric)
+            if all(run.diverged for run in losses):
+                continue
+            verdict = judge(losses, tolerance=tolerance, metric=quality.metric)
+        if ranks := by_rank(measured_points(runs, cost, quality, price), verdict.rates):
+            groups.append(point_group(labels[sweep.sweep_id], ranks, verdict, cost, quality))
+            notes.append(_note(titles_of[sweep.sweep_id], sweep, ranks, verdict))
+            rows += [_row(sweep, rank, cost, quality) for rank in ranks]
+    if x == "money":
+        notes.append(f"Price: {units.usd(usd_per_hour)} per hour.")
+    return TradeoffInfo(
+        groups,
+        **titles,
+        log_x=cost.per_rank,
+        y_range=_y_range(groups),
+        notes=notes,
+        rows=rows,
+        **empty,
+    )
+
+
+def _y_range(groups: Sequence[PointGroup]) -> tuple[float, float] | None:
+    bands = [group.noise for group in groups if group.noise]
+    if not bands:
+        return None
+    ends = [y for group in groups for p in group.points for y in (p.low, p.y, p.high) if y is not None]
+    ends += [y for band in bands for y in band]
+    middle, span = (min(ends) + max(ends)) / 2, (max(ends) - min(ends)) * 1.15
+    span = max(span, NOISE_WIDTHS * max(high - low for low, high in bands))
+    return middle - span / 2, middle + span / 2
+
+
+def _note(title: str, sweep: Sweep, ranks: Sequence[RankGroup], verdict: Verdict) -> str:
+    start = "Recorded by RankViz on a CPU (not your run): " if sweep.recorded else ""
+    setting = f"{start}{title}, {counted(sweep.runs[0].request.max_steps, 'step')}."
+    if len(ranks) < 2:
+        return f"{setting} Only r = {ranks[0].r} is shown, so no ranks are compared."
+    notes = [setting, headline(verdict)]
+    if verdict.noise_width is not None:
+        notes.append(
+            f"The ring marks r = {verdict.smallest_indistinguishable}. Ranks inside the grey band cannot be "
+            f"distinguished from r = {verdict.best} (95 % intervals over runs and examples)."
+        )
+    lowest = min(ranks, key=lambda rank: rank.loss)
+    if lowest.r != verdict.best:
+        notes.append(
+            f"The figure averages over tokens, and r = {lowest.r} is best there. The verdict averages over examples."
+        )
+    return " ".join([*notes, learning_rate_note(ranks)])
+
+
+def _row(sweep: Sweep, rank: RankGroup, cost: CostAxis, quality: QualityAxis) -> dict[str, object]:
+    request = sweep.runs[0].request
+    return {
+        "sweep": sweep.sweep_id,
+        "recorded": sweep.recorded,
+        "base": base_name(request.base),
+        "data": data_name(request.data),
+        "r": rank.r,
+        cost.label.lower().replace(" ", "_"): rank.cost,
+        quality.column: quality.sign * rank.loss,
+        "standard_deviation": rank.spread if rank.spread is not None else "",
+        "runs": rank.runs,
+        "learning_rate": rank.learning_rate,
+        "learning_rates_tried": rank.learning_rates_tried,
+    }
+
+
+@figure
+def tradeoff_figure(info: TradeoffInfo, *, height: int = 380) -> Drawing:
+    """Each group has its own marker shape; points of different groups are never joined."""
+    groups = [group for group in info.groups if group.points]
+    traces, shapes = [], []
+    for group, symbol in zip(groups, SYMBOLS * len(groups), strict=False):
+        traces += [*_front(group), _markers(group, symbol, alone=len(groups) == 1), *_ring(group)]
+        if group.noise and len(groups) == 1:
+            shapes.append(named_band(*group.noise, "cannot be distinguished from the best"))
+    _name_once(traces)
+    log_ticks = {"tickmode": "array", "tickvals": ONE_TWO_FIVE, "ticktext": [f"{tick:,g}" for tick in ONE_TWO_FIVE]}
+    return draw(
+        traces,
+        height=height,
+        uirevision=f"{info.x_title}|{info.y_title}|{'|'.join(group.label for group in groups)}",
+        x={"type": "log", **log_ticks} if info.log_x else {"type": "linear"},
+        y={"range": list(info.y_range) if info.y_range else None},
+        x_title=info.x_title,
+        y_title=info.y_title,
+        message="" if groups else info.empty,
+        shapes=shapes,
+        showlegend=True,
+    )
+
+
+def _name_once(traces: Sequence[dict[str, Any]]) -> None:
+    """A mark that several groups have stands in the legend once."""
+    named = set()
+    for trace in traces:
+        if trace.get("legendgroup") in named:
+            trace["showlegend"] = False
+        named |= {trace["legendgroup"]} if "legendgroup" in trace else set()
+
+
+def _front(group: PointGroup) -> list[dict[str, Any]]:
+    front = sorted((group.points[i] for i in group.front), key=lambda p: p.x)
+    if len(front) < 2:
+        return []
+    return [
+        {
+            "type": "scatter",
+            "x": [p.x for p in front],
+            "y": [p.y for p in front],
+            "mode": "lines",
+            "line": {"color": rgba(MEASURED, 0.45), "width": 1.5, "shape": "hv", "dash": "dot"},
+            "hoverinfo": "skip",
+            "name": FRONT,
+            "legendgroup": FRONT,
+        }
+    ]
+
+
+def _markers(group: PointGroup, symbol: str, *, alone: bool) -> dict[str, Any]:
+    bars = [p.low is not None and p.high is not None for p in group.points]
+    return {
+        "type": "scatter",
+        "x": [p.x for p in group.points],
+        "y": [p.y for p in group.points],
+        "mode": "markers+text",
+        "name": "measured runs" if alone else group.label,
+        "text": [f"\u2009r = {p.r}" for p in group.points],  # a thin space keeps the label clear of the ring
+        "textposition": "top right",
+        "textfont": {"size": SMALL},
+        "cliponaxis": False,
+        "customdata": [p.run_id for p in group.points],
+        "marker": {"color": MEASURED, "size": 11, "symbol": symbol, "line": {"color": "white", "width": 1}},
+        "error_y": {
+            "type": "data",
+            "array": [(p.high - p.y) if bar else 0 for p, bar in zip(group.points, bars, strict=True)],
+            "arrayminus": [(p.y - p.low) if bar else 0 for p, bar in zip(group.points, bars, strict=True)],
+            "visible": any(bars),
+            "color": rgba(MEASURED, 0.7),
+            "thickness": 1.3,
+            "width": 4,
+        },
+        "hovertext": [f"<b>r = {p.r}</b><br>{p.y_text}<br>{p.x_text}<br>{p.detail}" for p in group.points],
+        "hoverinfo": "text",
+    }
+
+
+def _ring(group: PointGroup) -> list[dict[str, Any]]:
+    if group.smallest_good is None:
+        return []
+    point = group.points[group.smallest_good]
+    return [
+        {
+            "type": "scatter",
+            "x": [point.x],
+            "y": [point.y],
+            "mode": "markers",
+            "marker": {"color": "rgba(0,0,0,0)", "size": 21, "line": {"color": NEUTRAL, "width": 1.6}},
+            "hoverinfo": "skip",
+            "name": SMALLEST,
+            "legendgroup": SMALLEST,
+        }
+    ]

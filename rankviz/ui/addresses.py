@@ -1,0 +1,173 @@
+"""Addresses beside Gradio's: /rankviz/health, a program's token, the admin's door; and the page's own in a network."""
+
+import hmac
+import socket
+import time
+from collections import Counter, deque
+from contextlib import suppress
+from html import escape
+from pathlib import Path
+from typing import TypedDict
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from rankviz import __version__
+from rankviz.api import Api
+from rankviz.core.runs.record import RunState
+from rankviz.machine import disk
+from rankviz.ui.requests.addresses import HEALTH
+from rankviz.ui.visitors import ADMIN_COOKIE, ADMIN_SECONDS, HEADER, Visitors, cookie, is_foreign, visitor_of_scope
+
+
+class Health(TypedDict):
+    """What the server says of itself. A count is None where the runs folder cannot be read, or is not read yet."""
+
+    version: str
+    home_writable: bool
+    queued: int | None
+    running: int | None
+
+
+def health_routes(api: Api) -> list[Route]:
+    def respond(request: Request) -> Response:
+        return JSONResponse(health(api), headers={"Cache-Control": "no-store"})
+
+    return [Route(HEALTH, respond, methods=["GET"])]
+
+
+def health(api: Api) -> Health:
+    """The health of the server that this page belongs to: runs and probes of all visitors are counted together."""
+    home_writable = not disk.trouble(api.workspace.home)
+    health = Health(version=__version__, home_writable=home_writable, queued=None, running=None)
+    if api.workspace.store.reading:
+        return health
+    with suppress(OSError):
+        states = Counter(record.state for record in api.workspace.store.records())
+        health |= {"queued": states[RunState.QUEUED], "running": states[RunState.RUNNING]}
+    return health
+
+
+GUESSES, GUESSES_SECONDS = 10, 60.0
+"""Wrong tokens in this time, after which who sends one has to wait. Of all together, since nobody has an address that
+can be trusted. It stops no guessing: the token has to be long."""
+NO_STORE = {"Cache-Control": "no-store"}
+FORM = """<!doctype html><html lang="en" style="color-scheme: light dark"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>RankViz: admin</title></head>
+<body style="max-width: 30rem; margin: 3rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif">
+<h1>Admin</h1><p role="status">{says}</p><form method="post">{fields}</form>
+<p><a href="..">Back to the page</a></p></body></html>"""
+SIGN_IN = """<label>Token <input type="password" name="token" autocomplete="current-password" required></label>
+<button>Sign in</button>"""
+SIGN_OUT = '<input type="hidden" name="leave" value="yes"><button>Sign out</button>'
+OVER = "The login of this value has ended. Log in again in the browser, and open this address there for a new value."
+
+
+def identity_routes(visitors: Visitors) -> list[Route]:
+    return [
+        Route("/rankviz/visitor", _Token(visitors).answer, methods=["GET"]),
+        *([Route("/rankviz/admin", Door(visitors).answer, methods=["GET", "POST"])] if visitors.admin_token else []),
+    ]
+
+
+class _Token:
+    """What a program sends as its header: that of who asks, or a new one."""
+
+    def __init__(self, visitors: Visitors):
+        self._visitors = visitors
+
+    async def answer(self, request: Request) -> Response:
+        if is_foreign(request.scope):
+            return JSONResponse({"error": "Ask for it from a program."}, 403, NO_STORE)
+        if self._visitors.is_over(request.headers.get(HEADER, "")):  # a new one would be somebody else's
+            return JSONResponse({"error": OVER}, 403, NO_STORE)
+        token = self._visitors.token_for_program(request.scope)
+        return JSONResponse({"header": "X-RankViz-Visitor", "visitor": token}, headers=NO_STORE)
+
+
+class Door:
+    """Where the admin shows the token, and signs out."""
+
+    def __init__(self, visitors: Visitors):
+        self._visitors = visitors
+        self._wrong: deque[float] = deque(maxlen=GUESSES + 1)
+
+    async def answer(self, request: Request) -> Response:
+        if request.method == "GET":
+            return self._form("You are the admin." if visitor_of_scope(request.scope).admin else "", request)
+        if is_foreign(request.scope):
+            return self._form("Sign in from this page.", request, 403)
+        try:
+            fields = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=5)
+        except ValueError:  # too many of them
+            fields = {}
+        if fields.get("leave"):
+            return self._moved(request, "", 0)
+        given = fields.get("token", [""])[0]
+        if hmac.compare_digest(given.encode(), self._visitors.admin_token.encode()):
+            return self._moved(request, self._visitors.admin_proof(), ADMIN_SECONDS)
+        # The right token is never kept waiting: else anyone could keep the admin out with wrong ones.
+        self._wrong.append(time.monotonic())
+        if len(self._wrong) > GUESSES and self._wrong[-1] - self._wrong[0] < GUESSES_SECONDS:
+            return self._form("Too many wrong tokens. Try again in a minute.", request, 429)
+        return self._form("This is not the token.", request, 403)
+
+    def _form(self, says: str, request: Request, status: int = 200) -> Response:
+        fields = SIGN_OUT if visitor_of_scope(request.scope).admin else SIGN_IN
+        headers = {**NO_STORE, "X-Frame-Options": "DENY"}
+        return HTMLResponse(FORM.format(says=escape(says), fields=fields), status, headers)
+
+    def _moved(self, request: Request, proof: str, seconds: int) -> Response:
+        response = RedirectResponse("..", 303, NO_STORE)
+        response.headers.append("set-cookie", cookie(request.scope, ADMIN_COOKIE, proof, seconds))
+        return response
+
+
+EVERY_ADDRESS = ("", "0.0.0.0", "::")
+OUTSIDE = ("192.0.2.1", 9)
+"""An address of no machine (RFC 5737). Choosing the route to it sends nothing."""
+CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+
+
+def is_local(host: str) -> bool:
+    """Whether a server on this host name or address answers this computer only."""
+    return host == "localhost" or host.startswith("127.") or host == "::1"
+
+
+def own_address() -> str | None:
+    """This machine's address in its network; None without a network, and in a container, whose own address nobody
+    outside reaches."""
+    if any(mark.exists() for mark in CONTAINER_MARKS):
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(OUTSIDE)
+        except OSError:
+            return None
+        return probe.getsockname()[0]
+
+
+def room_url(host: str, port: int, own: str | None) -> str | None:
+    """Where others in the network open the page that listens on `host`. None where they cannot, or it is not known."""
+    if is_local(host):
+        return None
+    name = own if host in EVERY_ADDRESS else host
+    return f"http://[{name}]:{port}/" if name and ":" in name else name and f"http://{name}:{port}/"
+
+
+def announcement(host: str, port: int, own: str | None) -> list[str]:
+    """What the terminal says before a page starts that is not for this computer only."""
+    if is_local(host):
+        return []
+    url = room_url(host, port, own)
+    return [
+        f"Address in your network: {url}"
+        if url
+        else f"Address in your network: the address of this machine (or of the host of this container), port {port}.",
+        "Warning: everyone in the network can use this page. Without a login they can read, start, cancel and delete "
+        "runs, use this machine's access to the Hub, and open models, data and adapters of it by their paths. Use it "
+        "only in a network that you trust, or set RANKVIZ_SHARED=true: then each visitor has limits, and no path is "
+        "opened. Under a name other than this machine's, it answers once RANKVIZ_HOSTS has that name.",
+    ]
