@@ -323,7 +323,7 @@ def main(questions: int = QUESTIONS, seed: int = SEED) -> None:
     header = ["Tool", "What is done with the file", "Families", "Forms", "Templates", "Files", "Equal"]
     body = f"{when_and_where([measured()])} Seed {seed}.\n\n{table(header, lines)}"
     if unread:
-        body += f"\nNot counted, since LLaMA-Factory cannot read the tokenizer's template, as the file says: {unread}.\n"
+        body += f"\nNot counted: {unread}, whose tokenizer's template LLaMA-Factory cannot read, as the file warns.\n"
     PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), "exports", f"\n{body}\n"), encoding="utf-8")
     sys.exit(f"{wrong} of {questions} differ." if wrong else None)
 
