@@ -36,8 +36,8 @@ class PublishedLine(NamedTuple):
 class Tradeoff:
     """One model's ranks from 1 to 256 with their costs, and what is known of their quality."""
 
-    estimate: Estimate
-    """At RANKS, and at the question's own."""
+    estimate: Estimate | None
+    """At RANKS, and at the question's own; None for a model that cannot be read."""
     quality: str
     """A key of SHORTFALLS, or of core.runs.metric.METRICS."""
     qualities: tuple[str, ...]

@@ -56,15 +56,18 @@ class HeroInfo(NamedTuple):
     heading: str = ""
     facts: Sequence[str] = ()
     """What holds over published studies."""
+    reference: int | None = None
+    """The rank that the band is a distance from, so that it has no width there."""
 
 
 def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
-    """Every rank of the trade-off at its cost. x: a key of X_AXES."""
+    """Every rank of the trade-off at its cost; at itself where costs are not known. x: a key of X_AXES."""
     if x not in X_AXES:
         raise InvalidSettingError(f"The cost axis must be one of {', '.join(X_AXES)} (got {x}).")
-    costs = {rank.r: rank for rank in tradeoff.estimate.ranks}
-    axis = X_AXES[x]([costs[r] for r in RANKS])
-    place = {r: axis.value(costs[r]) for r in costs}
+    costs = {rank.r: rank for rank in tradeoff.estimate.ranks} if tradeoff.estimate else {}
+    x = x if costs else "rank"
+    axis = X_AXES[x]([costs[r] for r in RANKS if costs])
+    place = {r: axis.value(costs[r]) for r in costs} or {r: r for r in RANKS}
     known = {r: value for r, value in place.items() if value is not None}
     forecast = tradeoff.forecast or tradeoff.bent
     band = [rank for rank in forecast.ranks if rank.r in known] if forecast else []
@@ -85,6 +88,7 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         sentences=_sentences(tradeoff, lines),
         heading=tradeoff.forecast.heading if tradeoff.forecast else "",
         facts=tradeoff.forecast.facts if tradeoff.forecast else (),
+        reference=tradeoff.forecast.reference_rank if tradeoff.forecast else None,
         empty="" if known else axis.unknown,
         rows=_rows(band, lines, costs),
     )
@@ -131,21 +135,22 @@ def _rows(
 ) -> list[dict[str, object]]:
     rows = []
     for point in (point for point in band if point.r in DRAWN_RANKS):
-        cost = costs[point.r]
-        rows.append(
-            {
-                "kind": "forecast",
-                "source": "",
-                "r": point.r,
-                "value": point.median,
-                **{name: getattr(point, name) for name in ("low_50", "high_50", "low_80", "high_80")},
+        row = {
+            "kind": "forecast",
+            "source": "",
+            "r": point.r,
+            "value": point.median,
+            **{name: getattr(point, name) for name in ("low_50", "high_50", "low_80", "high_80")},
+        }
+        if cost := costs.get(point.r):
+            row |= {
                 "adapter_parameters": cost.adapter_parameters,
                 "adapter_bytes": cost.adapter_bytes,
                 "memory_bytes": cost.memory.device,
                 "seconds": cost.duration.total.expected if cost.duration else "",
                 "usd": cost.cost.usd.expected if cost.cost else "",
             }
-        )
+        rows.append(row)
     columns = list(rows[0]) if rows else ["kind", "source", "r", "value"]
     for line in lines:
         for point in line.points:
@@ -249,6 +254,21 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             "hoverinfo": "skip",
             "cliponaxis": False,
         },
+        *(
+            {
+                **base,
+                "name": f"r = {rank.r}: the reference, 0 by definition",
+                "showlegend": True,
+                "legendrank": 2,
+                "x": [xs[rank.r]],
+                "y": [rank.median],
+                "marker": {"size": 11, "color": "white", "line": {"color": ESTIMATED, "width": 2}},
+                "hoverinfo": "skip",
+                "cliponaxis": False,
+            }
+            for rank in stops
+            if rank.r == info.reference
+        ),
     ]
 
 
