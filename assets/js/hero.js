@@ -7,7 +7,8 @@ window.RankVizHero = (() => {
   const STOPS = "powers of two";
   const GAP = 3;
   /* Where Plotly writes a number beside its point: top and bottom of its digits, in sizes of type beyond the mark. */
-  const SIDES = { "top center": [-1.3, -0.5], "bottom center": [0, 0.8] };
+  const SIDES = { "top center": [-0.9, 0.05], "bottom center": [-0.05, 0.8] };
+  const WIDEST = 0.65; // half a diamond, in sizes of its mark
   const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   const LAST = 256; // of the chart
   const HOVER =
@@ -104,7 +105,7 @@ window.RankVizHero = (() => {
       const marked = host._fullData.filter(({ mode, name }) => mode?.includes("markers") && name !== EVERY_RANK);
       return marked.flatMap(({ x, y, marker }) =>
         [...x].map((value, i) => {
-          const [middle, point, half] = [pixel("xaxis", value), pixel("yaxis", y[i]), marker.size / 2];
+          const [middle, point, half] = [pixel("xaxis", value), pixel("yaxis", y[i]), WIDEST * marker.size + 1];
           return { left: middle - half, right: middle + half, top: point - half, bottom: point + half };
         }),
       );

@@ -225,7 +225,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
     drawn = [rank for rank in info.band if rank.r in DRAWN_RANKS]
     pieces = [
         {**piece, "hoverinfo": "skip", "showlegend": place == 0, "legendgroup": "band", "name": info.band_label}
-        | ({"name": INNER, "legendgroup": INNER, "showlegend": True} if piece["name"] == INNER else {})
+        | ({"name": INNER, "legendgroup": INNER, "showlegend": True, "legendrank": 2} if piece["name"] == INNER else {})
         for place, piece in enumerate(bands(drawn, xs))
     ]
     stops = [rank for rank in info.band if rank.r in GRID]
@@ -259,7 +259,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
                 **base,
                 "name": f"r = {rank.r}: the reference, 0 by definition",
                 "showlegend": True,
-                "legendrank": 2,
+                "legendrank": 3,
                 "x": [xs[rank.r]],
                 "y": [rank.median],
                 "marker": {"size": 11, "color": "white", "line": {"color": ESTIMATED, "width": 2}},

@@ -15,6 +15,7 @@ from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
 from rankviz.core.studies.lines import RL
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import frame, sections
+from rankviz.ui.explore.routes import UNBROKEN
 from rankviz.ui.explore.start import suitable
 from rankviz.ui.parts import own_data, question
 from rankviz.ui.parts.controls import busy, done, plain, slot
@@ -22,8 +23,8 @@ from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.wiring import on_any, quiet, wire
 
 MEASURE = {
-    "rate": f"Rate first: r = {RATE_RANKS[0]} at two learning rates",
-    "quick": f"Quick look: {' and '.join(f'r = {r}' for r in QUICK_RANKS)}, one repeat",
+    "rate": f"Rate first: {UNBROKEN}{RATE_RANKS[0]} at two learning rates",
+    "quick": f"Quick look: {' and '.join(f'{UNBROKEN}{r}' for r in QUICK_RANKS)}, one repeat",
 }
 MEASURE_LOOKS = {"rate": {"elem_id": "measure-rate"}, "quick": {"elem_id": "measure", "variant": "primary"}}
 """Buttons that fill the form of Train, by the mode that they choose. The learning rate matters more than the rank."""
