@@ -91,14 +91,16 @@ class Forecasts:
 
         return load_bands(self._workspace.assets).left_out.get(KIND_OF_USE_CASE[use_case])
 
-    def subject(self, model: str, use_case: str, parameters: float | None = None) -> Subject:
+    def subject(
+        self, model: str, use_case: str, parameters: float | None = None, expert_rank: int | str = "r"
+    ) -> Subject:
         """The model and task that studies are sorted for. Of a model that cannot be read, what studies say of its name,
         or else its parameters."""
         from rankviz.core.advice.use_case import use_case as named
         from rankviz.core.studies.nearest import Subject
 
         if not self.why_no_counts(model, parameters):
-            return self._studies.subject(model, use_case)
+            return self._studies.subject(model, use_case, expert_rank)
         name = model.strip().lower()
         names = {name, name.rsplit("/", 1)[-1]} - {""}
         known = next((each for each in self._studies.all().models.values() if each.base_model.lower() in names), None)
@@ -109,6 +111,7 @@ class Forecasts:
             family=known.family if known else None,
             parameters=round(size) if size else None,
             task_kinds=named(use_case).task_kinds,
+            expert_rank=expert_rank,
         )
 
     def why_no_counts(self, model: str, parameters: float | None = None) -> str:

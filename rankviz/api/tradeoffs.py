@@ -70,7 +70,7 @@ class Tradeoffs:
         metrics = [metric.key for metric in measured_metrics(runs)] if runs else []
         qualities = (*SHORTFALLS, *metrics)
         if quality not in qualities:
-            quality = self._usual(question.model_id, use_case, sweeps)
+            quality = self._usual(question.model_id, use_case, sweeps, question.lora.expert_rank)
         shortfall = SHORTFALLS.get(quality)
         estimate = self._estimates.estimate(every_rank).estimate
         return Tradeoff(
@@ -85,21 +85,21 @@ class Tradeoffs:
             bent=self._bent(question.model_id) if quality == LOSS else None,
         )
 
-    def _usual(self, model: str, use_case: str, sweeps: Sequence[Sweep]) -> str:
+    def _usual(self, model: str, use_case: str, sweeps: Sequence[Sweep], expert_rank: int | str) -> str:
         """The unit of the nearest study where it is of the same family, unless there are runs; scores where studies
         have rewards."""
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
         from rankviz.core.studies.lines import RL
 
-        near = self._near(model, use_case) if KIND_OF_USE_CASE[use_case] != RL else ()
+        near = self._near(model, use_case, expert_rank) if KIND_OF_USE_CASE[use_case] != RL else ()
         in_losses = near and near[0].same_family and near[0].line.first.is_loss
         return SHORTFALL_LOSS if sweeps or in_losses else SHORTFALL_SCORE
 
-    def _near(self, model: str, use_case: str) -> Sequence[Near]:
+    def _near(self, model: str, use_case: str, expert_rank: int | str) -> Sequence[Near]:
         """All studies of plain LoRA, the nearest first."""
         from rankviz.core.studies.lines import FACETS
 
-        return self._studies.near(self._studies.subject(model, use_case), ("lora",), FACETS)
+        return self._studies.near(self._studies.subject(model, use_case, expert_rank), ("lora",), FACETS)
 
     def _published(self, estimate: Estimate, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
         """The nearest lines in this metric; scores of the forecast's kind only."""
@@ -120,7 +120,7 @@ class Tradeoffs:
                 each.in_words,
                 self._studies.equal_ranks(each.scheme_line, estimate.plan) if each.scheme_line else None,
             )
-            for each in self._near(estimate.question.model_id, use_case)
+            for each in self._near(estimate.question.model_id, use_case, estimate.question.lora.expert_rank)
             if (key := (each.line.study.study_id, each.line.model.base_model)) in lines
         ]
         return tuple(nearest[:LINES_SHOWN])

@@ -198,7 +198,9 @@ def _enough_sentences(decision: Decision, chosen: BentRank, best: BentRank) -> I
 
 
 def _settings(decision: Decision, like: RunRequest) -> str:
-    alpha = "the rule for alpha" if decision.alpha is None else f"alpha = {decision.alpha:g}"
+    alpha = "the rule for alpha"
+    if decision.alpha is not None:
+        alpha = f"alpha = {decision.alpha:g} (with alpha = r, another learning rate may be best)"
     rate = f"{like.learning_rate:g}"
     if decision.tried_rates == 1:
         tuned = f"The learning rate ({rate}) was not tuned: tune it at this rank before a long run."

@@ -37,8 +37,8 @@ HEADING = (
     "than by rank."
 )
 NO_SCORE_OF_RL = (
-    "No score is forecast for reinforcement learning: its published studies are few and disagree. The recommendation "
-    "tells what they found."
+    "No score is forecast for reinforcement learning: its published studies are few and disagree. No loss is either: "
+    "published losses are of supervised training. The recommendation tells what the studies found."
 )
 RELIABLE = 0.2
 """A share is called not reliable where publications that were left out were farther from it, on average."""
@@ -105,7 +105,7 @@ def _is_reliable(held: Mapping[str, Any]) -> bool:
 
 def _within_noise(bands: Bands, kind: str) -> str:
     held = _of_kind(bands, "low_within_noise", kind)
-    return f"r = 16 scored within noise of the best rank in {_record(held)}." if held else ""
+    return f"r = 16 scored within noise of the best rank in {_record(held)}, each taken alone." if held else ""
 
 
 def _high_rank(bands: Bands, kind: str) -> str:
@@ -135,9 +135,10 @@ def _rate(bands: Bands) -> str:
         return ""
     (least, most), (low, high) = bands.rate["times"], bands.rate["worse_at_3"]
     return (
-        "A learning rate {least:g} to {most:g} times too low cost more than a quarter of the rank in {worse} of "
-        "{models} models (median {rate_cost:.1f} against {rank_cost:.1f} % of the loss; one study); 3 times too low it "
-        "is {low} to {high} of them, by how the loss rises between two rates."
+        "In {models} models of one study, a learning rate {least:g} to {most:g} times too low raised the loss by "
+        "{rate_cost:.1f} %, and training at a quarter of the rank raised it by {rank_cost:.1f} % (medians). The "
+        "learning rate cost more in {worse} of them; a rate 3 times too low would cost more in an estimated {low} to "
+        "{high}."
     ).format(least=least, most=most, low=low, high=high, **bands.rate)
 
 
