@@ -10,7 +10,6 @@ from rankviz.api.runs.runs import Runs
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import EMBEDDED, Workspace
 from rankviz.core.checks import number, one_of
-from rankviz.core.forecast.curve import GRID
 from rankviz.errors import (
     BadConfigError,
     GatedModelError,
@@ -26,7 +25,7 @@ from rankviz.export.chat import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Forecast, LeftOut
-    from rankviz.core.forecast.bent import BentForecast
+    from rankviz.core.forecast.quick_look import BentForecast
     from rankviz.core.runs.record import Sweep
     from rankviz.core.studies.nearest import Subject
 
@@ -75,8 +74,8 @@ class Forecasts:
         """
         from rankviz.catalog.forecast import load_bands
         from rankviz.core.advice import use_case as use_cases
-        from rankviz.core.forecast.bands import KIND_OF_USE_CASE, METRICS
-        from rankviz.core.forecast.words import forecast
+        from rankviz.core.forecast.bands import KIND_OF_USE_CASE, forecast
+        from rankviz.core.forecast.lines import GRID, METRICS
 
         use_cases.use_case(use_case)
         metric = metric or "score"
@@ -147,8 +146,7 @@ class Forecasts:
             sweep_id: One's own sweep or a recorded one; its runs at two ranks at least must have finished.
         """
         from rankviz.catalog.forecast import load_quick_look
-        from rankviz.core.forecast.bent import bent_forecast
-        from rankviz.core.forecast.own_runs import measured_cells, measured_rank, ranks_without_loss
+        from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank, ranks_without_loss
         from rankviz.core.runs.words.labels import still_training
 
         sweep = self._sweep(sweep_id)

@@ -12,7 +12,7 @@ from rankviz.api.forecasts import Forecasts
 from rankviz.api.studies import REMEMBERED, Studies
 from rankviz.core.checks import one_of
 from rankviz.core.cost.question import Question
-from rankviz.core.forecast.bands import LOSS
+from rankviz.core.forecast.lines import LOSS
 from rankviz.core.forecast.tradeoff import (
     RANKS,
     SHORTFALL_LOSS,
@@ -27,8 +27,8 @@ from rankviz.errors import RankVizError
 if TYPE_CHECKING:
     from rankviz.api.runs.own_sweeps import OwnSweeps
     from rankviz.core.cost.estimate import Estimate
-    from rankviz.core.forecast.bent import BentForecast
     from rankviz.core.forecast.lines import RankLine
+    from rankviz.core.forecast.quick_look import BentForecast
     from rankviz.core.runs.record import Sweep
     from rankviz.core.studies.lines import Evidence
     from rankviz.core.studies.nearest import Near

@@ -9,9 +9,8 @@ from rankviz.core.advice.advice import FIRST_RANK, Advice
 from rankviz.core.advice.regret import Mean, Record
 from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.cost.estimate import RankEstimate
-from rankviz.core.forecast.bands import Forecast, RankForecast
+from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast
 from rankviz.core.forecast.lines import points_scale
-from rankviz.core.forecast.words import HEADING, UNIT_WORDS
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.lines import Line, QualityPoint, Study, TaskKind
 from rankviz.core.studies.nearest import Near

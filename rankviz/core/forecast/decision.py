@@ -10,8 +10,7 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from rankviz import units
-from rankviz.core.forecast.bent import PICK_SHARE, BentForecast, BentRank
-from rankviz.core.forecast.own_runs import has_loss, measured_cells
+from rankviz.core.forecast.quick_look import PICK_SHARE, BentForecast, BentRank, has_loss, measured_cells
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest

@@ -10,8 +10,8 @@ from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import ASSUMED_RANK
 from rankviz.core.fit.json import FitJSON
 from rankviz.core.fit.json import as_json as fit_json
-from rankviz.core.forecast.json import BentForecastJSON, ForecastJSON, bent_json
-from rankviz.core.forecast.json import as_json as forecast_json
+from rankviz.core.forecast.bands import ForecastJSON, forecast_json
+from rankviz.core.forecast.quick_look import BentForecastJSON, bent_json
 from rankviz.ui.endpoints.arguments import More, Setup, data_of, spelled_out
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rankviz.core.forecast.bands import GRID, rank_forecasts
-from rankviz.core.forecast.words import HEADING, coverage_words, fact_words, forecast
+from rankviz.core.forecast.bands import HEADING, coverage_words, fact_words, forecast, rank_forecasts
+from rankviz.core.forecast.lines import GRID
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.forecasts import band, bands, held, left_out
 

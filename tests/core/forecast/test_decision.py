@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.forecast.bent import MeasuredRank
 from rankviz.core.forecast.decision import decide, decision_json
+from rankviz.core.forecast.quick_look import MeasuredRank
 from tests.support.runs.finished_runs import plain_sweep
 from tests.support.web.quick_looks import forecast, quick_look_runs
 
