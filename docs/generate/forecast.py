@@ -5,8 +5,16 @@ from typing import Any
 
 from docs.generate import quick_look
 from docs.generate.markdown import percent, table
-from rankviz.core.forecast.bands import ANY, ENOUGH_INSIDE, ENOUGH_POINTS, ENOUGH_PUBLICATIONS, LeftOut, bands_from_json
-from rankviz.core.forecast.words import KINDS, fact_words
+from rankviz.core.forecast.bands import (
+    ANY,
+    ENOUGH_INSIDE,
+    ENOUGH_POINTS,
+    ENOUGH_PUBLICATIONS,
+    KINDS,
+    LeftOut,
+    bands_from_json,
+    fact_words,
+)
 
 SHOWN_RANKS = (0, 2, 4, 6)
 """Places of r = 1, 4, 16 and 64 in a band."""

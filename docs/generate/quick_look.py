@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from docs.generate.markdown import percent, table
-from rankviz.core.forecast.bent import APART, PICK_SHARE, SAFE_RANK
+from rankviz.core.forecast.quick_look import APART, PICK_SHARE, SAFE_RANK
 
 SECTION = """\
 ### Quick look

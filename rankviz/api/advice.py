@@ -98,7 +98,7 @@ class Advice:
         advice = advise(
             self._studies.all(),
             self.record(),
-            self._forecasts.subject(question.model_id, goal.use_case, parameters),
+            self._forecasts.subject(question.model_id, goal.use_case, parameters, question.lora.expert_rank),
             goal,
             data_of(goal, question.training),
             plan.parameters if plan else None,

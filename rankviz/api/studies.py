@@ -133,7 +133,8 @@ class Studies:
 
         return own_studies.kept_files(self._workspace.own_homes)
 
-    def subject(self, ref: str, name: str) -> Subject:
+    def subject(self, ref: str, name: str, expert_rank: int | str = "r") -> Subject:
+        """name: of a use case."""
         from rankviz.catalog.models import find_model
         from rankviz.core.advice.use_case import use_case
         from rankviz.core.studies.nearest import Subject
@@ -149,6 +150,7 @@ class Studies:
             family=family,
             parameters=model.total_parameters,
             task_kinds=use_case(name).task_kinds,
+            expert_rank=expert_rank,
         )
 
     def _tinkers_per_rank(self, line: Line) -> int | None:

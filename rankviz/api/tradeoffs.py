@@ -12,7 +12,7 @@ from rankviz.api.forecasts import Forecasts
 from rankviz.api.studies import REMEMBERED, Studies
 from rankviz.core.checks import one_of
 from rankviz.core.cost.question import Question
-from rankviz.core.forecast.bands import LOSS
+from rankviz.core.forecast.lines import LOSS
 from rankviz.core.forecast.tradeoff import (
     RANKS,
     SHORTFALL_LOSS,
@@ -26,10 +26,11 @@ from rankviz.errors import RankVizError
 
 if TYPE_CHECKING:
     from rankviz.api.runs.own_sweeps import OwnSweeps
-    from rankviz.core.forecast.bent import BentForecast
     from rankviz.core.forecast.lines import RankLine
+    from rankviz.core.forecast.quick_look import BentForecast
     from rankviz.core.lora.plan import AdapterPlan
     from rankviz.core.studies.lines import Evidence
+    from rankviz.core.studies.nearest import Near
 
 LINES_SHOWN = 3
 """Published lines of the nearest studies that are drawn."""
@@ -109,10 +110,10 @@ class Tradeoffs:
         for line in self._rank_lines(self._studies.all(), rl=kind == RL):
             if line.metric == metric and kind in ("any", line.kind):
                 lines.setdefault((line.study_id, line.base_model), line)
-        subject = self._forecasts.subject(question.model_id, use_case)
+        subject = self._forecasts.subject(question.model_id, use_case, expert_rank=question.lora.expert_rank)
         nearest = [
             PublishedLine(
-                each.line.study.label,
+                _label(each),
                 lines[key],
                 each.line.study.where,
                 each.in_words,
@@ -137,3 +138,11 @@ class Tradeoffs:
             return self._forecasts.bent(leading.sweep_id) if leading else None
         except RankVizError:
             return None
+
+
+def _label(near: Near) -> str:
+    """The study's, with the MoE scheme of its points."""
+    from rankviz.core.studies.lines import SCHEME_LABELS
+
+    scheme = next((line.expert_scheme for line in near.lines if line.expert_scheme), None)
+    return f"{near.line.study.label}, {SCHEME_LABELS[scheme]}" if scheme else near.line.study.label

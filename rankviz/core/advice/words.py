@@ -9,9 +9,8 @@ from rankviz.core.advice.advice import FIRST_RANK, Advice
 from rankviz.core.advice.regret import Mean, Record
 from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.cost.estimate import RankEstimate
-from rankviz.core.forecast.bands import Forecast, RankForecast
+from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast
 from rankviz.core.forecast.lines import points_scale
-from rankviz.core.forecast.words import HEADING, UNIT_WORDS
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.lines import Line, QualityPoint, Study, TaskKind
 from rankviz.core.studies.nearest import Near
@@ -104,7 +103,7 @@ def because(advice: Advice) -> str:
     if below is None or above is None:
         return f"{moved}r = {advice.r} is the default for {KINDS[kind]}"
     return (
-        f"{moved}in {counted(below.publications, 'publication')} on {KINDS[kind]}, r = {advice.r} scored "
+        f"{moved}on average over {counted(below.publications, 'publication')} on {KINDS[kind]}, r = {advice.r} scored "
         f"{_points(below.mean)} than r = {advice.r // 2}, and r = {2 * advice.r} scored {_points(above.mean)} than "
         f"r = {advice.r}"
     )
@@ -156,7 +155,7 @@ def rule_evidence(record: Record, rule: RankRule) -> str:
     gain = record.gain(rule.kind, rule.r)
     if gain is None:
         return ""
-    verdict = "Too low in published scores" if gain.low > 0 else "No clear gain from a higher rank"
+    verdict = "Too low on average over publications" if gain.low > 0 else "No clear gain from a higher rank"
     return (
         f"{verdict}: on {KINDS[rule.kind]}, r = {2 * rule.r} scored {_points(gain.mean)} ({_interval(gain)}, "
         f"{counted(gain.publications, 'publication')})."
@@ -198,7 +197,7 @@ def _nearest(near: Near, advice: Advice) -> Reason:
         f"{metric_in_words(line)}{known}; {line.study.learning_rate_label}."
     )
     if equal:
-        text += f" By parameters, r = {advice.r} with a LoRA pair for each expert is r = {r} in that study."
+        text += f" By parameters, r = {advice.r} here is r = {r} in that study."
     return Reason("nearest", text, *_cited((line.study,)))
 
 
@@ -328,8 +327,8 @@ def _cited(studies: Sequence[Study]) -> tuple[str, str]:
 def would_change(advice: Advice) -> tuple[str, ...]:
     """What would change the advice."""
     changes = [
-        "Your own sweep: r = 4 and r = 64, the learning rate tuned, with one repeat. Its result counts more than all "
-        "published studies."
+        "Your own sweep: r = 4 and r = 64 at one fixed alpha (with alpha = r, ranks would also differ in step size), "
+        "the learning rate tuned, with one repeat. Its result counts more than all published studies."
     ]
     if not advice.case.r_range:
         changes.append(FILE_WORDS[advice.r])

@@ -10,8 +10,7 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from rankviz import units
-from rankviz.core.forecast.bent import PICK_SHARE, BentForecast, BentRank
-from rankviz.core.forecast.own_runs import has_loss, measured_cells
+from rankviz.core.forecast.quick_look import PICK_SHARE, BentForecast, BentRank, has_loss, measured_cells
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
@@ -198,7 +197,9 @@ def _enough_sentences(decision: Decision, chosen: BentRank, best: BentRank) -> I
 
 
 def _settings(decision: Decision, like: RunRequest) -> str:
-    alpha = "the rule for alpha" if decision.alpha is None else f"alpha = {decision.alpha:g}"
+    alpha = "the rule for alpha"
+    if decision.alpha is not None:
+        alpha = f"alpha = {decision.alpha:g} (with alpha = r, another learning rate may be best)"
     rate = f"{like.learning_rate:g}"
     if decision.tried_rates == 1:
         tuned = f"The learning rate ({rate}) was not tuned: tune it at this rank before a long run."

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rankviz.core.cost.estimate import Estimate
-from rankviz.core.forecast.bands import LOSS, Forecast, Metric
-from rankviz.core.forecast.bent import BentForecast
-from rankviz.core.forecast.curve import GRID
-from rankviz.core.forecast.lines import RankLine
+from rankviz.core.forecast.bands import Forecast
+from rankviz.core.forecast.lines import GRID, LOSS, Metric, RankLine
+from rankviz.core.forecast.quick_look import BentForecast
 from rankviz.core.runs.record import Sweep
 
 RANKS = tuple(range(GRID[0], GRID[-1] + 1))
@@ -22,7 +21,7 @@ class PublishedLine(NamedTuple):
     """A published line in the unit of the forecast."""
 
     label: str
-    """The study's."""
+    """The study's, with its MoE scheme."""
     line: RankLine
     source: str
     why: str

@@ -10,10 +10,9 @@ from math import log10
 from typing import Any, NamedTuple
 
 from rankviz.core.cost.estimate import RankEstimate
-from rankviz.core.forecast.bands import LOSS
-from rankviz.core.forecast.curve import GRID
+from rankviz.core.forecast.bands import KINDS, QUALITY_WORDS, UNIT_WORDS
+from rankviz.core.forecast.lines import GRID, LOSS
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, Tradeoff
-from rankviz.core.forecast.words import KINDS, QUALITY_WORDS, UNIT_WORDS
 from rankviz.core.runs.metric import METRICS
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.forecast import INNER, ForecastRank, bands

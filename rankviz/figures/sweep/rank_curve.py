@@ -25,7 +25,7 @@ from rankviz.units import counted
 from rankviz.verdict import Verdict
 
 if TYPE_CHECKING:
-    from rankviz.core.forecast.bent import BentForecast
+    from rankviz.core.forecast.quick_look import BentForecast
 
 
 class RunPoint(NamedTuple):

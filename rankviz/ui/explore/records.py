@@ -9,10 +9,9 @@ from typing import Any
 from rankviz import units
 from rankviz.core.cost.estimate import Estimate, RankEstimate
 from rankviz.core.cost.unsloth import stays_16_bit
-from rankviz.core.forecast.bands import RankForecast
-from rankviz.core.forecast.bent import BentRank
+from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
+from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
-from rankviz.core.forecast.words import UNIT_WORDS
 from rankviz.core.lora.moe_notes import experts_at
 from rankviz.core.quantity import Range
 from rankviz.core.runs.metric import METRICS

@@ -1,7 +1,7 @@
 """Shows how each number is computed and how far off it has been: a table, and the methods folded below it."""
 
 from rankviz.api import Api
-from rankviz.core.forecast.words import KINDS
+from rankviz.core.forecast.bands import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.tradeoff import TOLERANCE_NATS
 from rankviz.ui.parts import html

@@ -76,6 +76,7 @@ def test_a_published_line_of_another_moe_scheme_lies_at_its_own_parameters(api):
         assert one[1] * r == pytest.approx(point.x, rel=0.01)
         assert max(1, round(r)) == point.chosen
     assert "another MoE scheme" in line.points[0].text
+    assert "Qwen3-30B-A3B (Tinker SFT sweep, experts share a factor)" == line.label
     assert [point.r for point in line.points] == [point.x for point in by_rank.points]
 
 

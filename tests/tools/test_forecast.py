@@ -7,14 +7,23 @@ import pytest
 
 from rankviz.catalog.forecast import lines_hash, load_bands, read_forecast
 from rankviz.catalog.studies import load_evidence
-from rankviz.core.forecast.curve import GRID
-from rankviz.core.forecast.lines import RankLine, rank_lines
+from rankviz.core.forecast.lines import GRID, RankLine, rank_lines
 from rankviz.paths import ASSETS
-from rankviz.worker.assets.forecast.__main__ import main, printed
-from rankviz.worker.assets.forecast.holds import counted, rate_and_rank
-from rankviz.worker.assets.forecast.left_out import Scored, crps, left_out, summary
-from rankviz.worker.assets.forecast.rule import DRAWS, Mixture, gaps, mixture, rule_gap
 from tests.support.runs.studies_toy import evidence, point
+from tools.forecast.__main__ import main, printed
+from tools.forecast.published import (
+    DRAWS,
+    Mixture,
+    Scored,
+    counted,
+    crps,
+    gaps,
+    left_out,
+    mixture,
+    rate_and_rank,
+    rule_gap,
+    summary,
+)
 
 
 def line(*values, name="a", kind="simple", metric="score", ranks=(4, 16, 64), error=0.2):

@@ -1,6 +1,6 @@
 """Tabulates the published forecast and validates it: `make forecast` writes assets/forecast.json.
 
-    python -m rankviz.worker.assets.forecast [ASSETS_DIR] [--without STUDY ...]
+    python -m tools.forecast [ASSETS_DIR] [--without STUDY ...]
 
 Everything comes from the folder's evidence/. With --without, the result without these studies is printed and nothing is
 written.
@@ -14,20 +14,16 @@ from pathlib import Path
 
 from rankviz.catalog.forecast import FILE, lines_hash
 from rankviz.catalog.studies import load_evidence
-from rankviz.core.forecast.bands import ANY, LOSS, METRICS, bands_from_json
-from rankviz.core.forecast.curve import GRID, REFERENCE_RANK
-from rankviz.core.forecast.lines import RankLine, rank_lines
-from rankviz.core.forecast.words import KINDS, fact_words
+from rankviz.core.forecast.bands import ANY, KINDS, bands_from_json, fact_words
+from rankviz.core.forecast.lines import GRID, LOSS, METRICS, REFERENCE_RANK, RankLine, rank_lines
 from rankviz.core.studies.lines import Evidence
 from rankviz.paths import ASSETS
-from rankviz.worker.assets.forecast import quick_look, regret
-from rankviz.worker.assets.forecast.holds import counted, rate_and_rank
-from rankviz.worker.assets.forecast.left_out import left_out, summary
-from rankviz.worker.assets.forecast.rule import mixture
+from tools.forecast import quick_look, regret
+from tools.forecast.published import counted, left_out, mixture, rate_and_rank, summary
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m rankviz.worker.assets.forecast")
+    parser = argparse.ArgumentParser(prog="python -m tools.forecast")
     parser.add_argument("assets", nargs="?", type=Path, default=ASSETS)
     parser.add_argument("--without", nargs="+", default=[], metavar="STUDY", help="print the result without these")
     args = parser.parse_args(arguments)
@@ -40,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         evidence = evidence.without(study)
     result = published(evidence)
     result["advice"] = regret.regret_table(evidence)
-    result["quick_look"] = quick_look.quick_look_check(args.assets, evidence)
+    result["quick_look"] = quick_look.quick_look_check(evidence)
     print(printed(result), regret.printed(result["advice"]), quick_look.printed(result["quick_look"]), sep="\n")
     if args.without:
         return
