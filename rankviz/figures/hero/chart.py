@@ -176,7 +176,7 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> Drawing:
         uirevision=f"{info.x_title}|{info.y_title}",
         x={
             "type": "log" if info.log_x else "linear",
-            "range": x_range(info.xs, log=info.log_x),
+            "range": x_range([*info.xs, *(point.x for line in info.lines for point in line.points)], log=info.log_x),
             **(ticks if info.ticks else {}),
         },
         y={"range": _y_range(info)},
@@ -249,7 +249,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             "text": _labels([xs[rank.r] for rank in stops], [str(rank.r) for rank in stops], info),
             "textposition": "top center",
             "textfont": {"size": SMALL},
-            "marker": {"size": 6, "color": ESTIMATED},
+            "marker": {"size": 7, "color": ESTIMATED},
             "hoverinfo": "skip",
             "cliponaxis": False,
         },
@@ -261,7 +261,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
                 "legendrank": 3,
                 "x": [xs[rank.r]],
                 "y": [rank.median],
-                "marker": {"size": 11, "color": "white", "line": {"color": ESTIMATED, "width": 2}},
+                "marker": {"size": 10, "color": "white", "line": {"color": ESTIMATED, "width": 2}},
                 "hoverinfo": "skip",
                 "cliponaxis": False,
             }
