@@ -7,7 +7,7 @@ publications. Worked out by hand in tests/tools/test_regret.py.
 
 The advice is chosen anew for each publication, from the scores of the others: the smallest of 16, 32 and 64 whose
 doubling gained less than CLEAR_GAIN points on that kind of task. The capacity rule takes the smallest power of two
-whose adapter holds the data (core.advice.capacity); its tokens and adapter sizes are estimates.
+whose adapter holds the data (core.advice.advice); its tokens and adapter sizes are estimates.
 """
 
 import math

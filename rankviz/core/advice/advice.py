@@ -7,12 +7,11 @@ smaller ranks. The learning rate is the use case's, moved into the range of what
 The sentences are in words.py.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from rankviz.core.advice.capacity import Capacity, capacity
-from rankviz.core.advice.regret import Record
 from rankviz.core.advice.use_case import Data, Goal, UseCase, use_case
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.runs.request import RATE_FACTOR, RATE_RANKS
@@ -25,6 +24,102 @@ SMALLEST = 16
 (FIRST_RANK,) = RATE_RANKS
 """The learning rate is tuned first, at this rank and at two rates a factor RATE_FACTOR apart."""
 NEAREST_SHOWN = 3
+
+
+class Capacity(NamedTuple):
+    """The parameters of one adapter against the tokens of one amount of data; it does not move the rank.
+
+    The reasoning of LoRA Without Regret (Schulman et al. 2025): below its capacity LoRA keeps up with full fine-tuning,
+    and beyond it learns more slowly; there is no wall. Capacity is parameters times the bits that a parameter can hold,
+    need is tokens times the loss in bits (both in assumptions.json). The need is an upper bound: learning every token
+    by heart. As a rule for the rank it did worse than one rank for all (tools/forecast/regret.py).
+    """
+
+    r: int
+    parameters: int
+    holds_tokens: int
+    """Tokens at which its capacity ends."""
+    tokens: int | None
+    at_most: bool
+    bits_per_parameter: float
+    bits_per_token: float
+
+    @property
+    def enough(self) -> bool | None:
+        return None if self.tokens is None else self.tokens <= self.holds_tokens
+
+    @property
+    def filled(self) -> float | None:
+        """Share of the capacity that the data would fill."""
+        return None if self.tokens is None else self.tokens / self.holds_tokens
+
+
+def capacity(r: int, parameters: int, tokens: int | None, at_most: bool, assume: Assumptions) -> Capacity:
+    """The capacity of an adapter with so many parameters, beside the tokens of the data."""
+    per_token, per_parameter = assume.value("capacity-bits-per-token"), assume.value("capacity-bits-per-parameter")
+    holds = math.floor(parameters * per_parameter / per_token)
+    return Capacity(r, parameters, holds, tokens, at_most, per_parameter, per_token)
+
+
+class Mean(NamedTuple):
+    """A mean over publications, with the ends of its 90 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    publications: int
+    lines: int
+
+
+class Alternative(NamedTuple):
+    """One way to choose a rank: the advice, one rank for all, or the capacity rule. Scores in points, losses in %."""
+
+    rule: str
+    mean_rank: float
+    score: Mean
+    more: tuple[float, float, float]
+    """Points that its regret is above the advice's: the mean and the ends of its 90 % interval."""
+    over_one_point: float
+    """Share of publications whose best rank was more than a point better."""
+    loss: Mean
+
+
+class Record(NamedTuple):
+    """How well ranks have done over the published lines (tools/forecast/regret.py)."""
+
+    alternatives: tuple[Alternative, ...]
+    """The advice first, each publication left out in turn."""
+    gains: Mapping[str, Mapping[int, Mean]]
+    """Points that twice the rank gained, by kind of task ("all" for every kind) and rank."""
+
+    def gain(self, kind: str, r: int) -> Mean | None:
+        return self.gains.get(kind, {}).get(r)
+
+    def regret(self, rule: str) -> Alternative | None:
+        return next((each for each in self.alternatives if each.rule == rule), None)
+
+
+def record_of(section: Mapping[str, Any] | None) -> Record:
+    """The section as data; empty where the file was made before it had one."""
+    section = section or {"alternatives": (), "gains": {}}
+    return Record(
+        tuple(
+            Alternative(
+                rule=row["rule"],
+                mean_rank=row["score"]["mean_rank"],
+                score=_mean(row["score"], "regret"),
+                more=tuple(row["score"]["more"]),
+                over_one_point=row["score"]["over_one"],
+                loss=_mean(row["loss"], "regret"),
+            )
+            for row in section["alternatives"]
+        ),
+        {kind: {int(r): _mean(row, "gain") for r, row in rows.items()} for kind, rows in section["gains"].items()},
+    )
+
+
+def _mean(row: Mapping[str, Any], name: str) -> Mean:
+    return Mean(*row[name], row["publications"], row["lines"])
 
 
 @dataclass(frozen=True, kw_only=True)

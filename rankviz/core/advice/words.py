@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rankviz import units
-from rankviz.core.advice.advice import FIRST_RANK, Advice
-from rankviz.core.advice.regret import Mean, Record
+from rankviz.core.advice.advice import FIRST_RANK, Advice, Mean, Record
 from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast

@@ -6,9 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from rankviz.core.advice import words
-from rankviz.core.advice.advice import advise
-from rankviz.core.advice.capacity import capacity
-from rankviz.core.advice.regret import record_of
+from rankviz.core.advice.advice import advise, capacity, record_of
 from rankviz.core.advice.rules import RANK_RULES
 from rankviz.core.advice.use_case import NAMES, Data, Goal, data_of, use_case
 from rankviz.core.cost.setup import TrainingSetup
