@@ -119,10 +119,11 @@ def holds(forecast: Mapping[str, Any]) -> str:
             percent(row["share"], 0),
             str(row["publications"]),
             f"{percent(row['share_of_lines'], 0)} of {row['lines']}",
-            f"{100 * row['left_out_error']:.0f}",
+            "" if row["left_out_error"] is None else f"{100 * row['left_out_error']:.0f}",
         ]
         for name, rows in forecast["holds"].items()
         for row in rows
+        if row["publications"]
     ]
     found = table(["Statement", "Over", "Publications in which it held", "of", "Lines", "Left out, points off"], rows)
     return "\n\n".join([found, fact_words(bands_from_json(forecast), ANY)[-1]])

@@ -70,19 +70,6 @@ def regret_table(evidence: Evidence) -> dict:
     }
 
 
-def printed(table: dict) -> str:
-    """The regrets and the choices, as lines."""
-    rows = [
-        f"{row['rule']:>9}"
-        + "".join(
-            f"{row[metric]['regret'][0]:>8.2f} [{row[metric]['regret'][1]:.2f}, {row[metric]['regret'][2]:.2f}] {unit}"
-            for metric, unit in (("score", "points"), ("loss", "% of loss"))
-        )
-        for row in table["alternatives"]
-    ]
-    return "\n".join(["Regret of each choice of rank", *rows, f"Chosen, left out: {table['chosen']}"])
-
-
 def value_at(line: RankLine, r: float) -> float:
     """Between tested ranks over log2(r), outside them that of the nearest one."""
     return float(np.interp(math.log2(r), np.log2(line.ranks), line.values))

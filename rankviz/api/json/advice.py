@@ -147,7 +147,7 @@ def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
                 "equal_ranks": {str(r): x for r, x in advice.equal_ranks.get(near.line.study.study_id, {}).items()}
                 or None,
             }
-            for near in advice.findings.shown
+            for near in advice.shown
         ],
         "gpu": answer.gpu,
         "fit": answer.fit,

@@ -122,20 +122,6 @@ def _mean(row: Mapping[str, Any], name: str) -> Mean:
     return Mean(*row[name], row["publications"], row["lines"])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """What the published studies show for one subject."""
-
-    shown: tuple[Near, ...]
-    """The nearest base of each of a few studies; of reinforcement learning, of every study."""
-    told: tuple[Study, ...]
-    """Studies of reinforcement learning without a line over ranks: their caveat says what they found."""
-    rate_or_rank: counts.RateAgainstRank | None
-    targets: counts.TargetsAgainstRank | None
-    kept: counts.KeptByRank | None
-    full: counts.ShortOfFull | None
-
-
 class Step(NamedTuple):
     """One thing that moved the rank. why: forgetting."""
 
@@ -151,7 +137,14 @@ class Advice:
     case: UseCase
     goal: Goal
     data: Data
-    findings: Findings
+    shown: tuple[Near, ...]
+    """The nearest base of each of a few studies; of reinforcement learning, of every study."""
+    told: tuple[Study, ...]
+    """Studies of reinforcement learning without a line over ranks: their caveat says what they found."""
+    rate_or_rank: counts.RateAgainstRank | None
+    targets: counts.TargetsAgainstRank | None
+    kept: counts.KeptByRank | None
+    full: counts.ShortOfFull | None
     record: Record
     r: int
     steps: tuple[Step, ...]
@@ -199,9 +192,15 @@ def advise(
     case = use_case(goal.use_case)
     rl = RL in case.task_kinds
     lines = [x for x in drawn_lines(evidence, ("lora",), FACETS) if (x.study.task_kind == RL) is rl]
-    near = nearest(lines, subject)
-    findings = find(evidence, subject, near, rl=rl)
-    r, steps, kept = case.r, (), findings.kept
+    near, published = nearest(lines, subject), evidence.published
+    first: dict[str, Near] = {}
+    for each in near:
+        first.setdefault(each.line.study.study_id, each)
+    shown = tuple(first.values())[: None if rl else NEAREST_SHOWN]
+    of_rl = [study for study in evidence.studies.values() if rl and study.task_kind == RL]
+    forgetting = nearest([line for line in published if line.first.role == "forgetting"], subject)
+    kept = counts.kept_by_rank([line for each in forgetting for line in each.lines])
+    r, steps = case.r, ()
     if goal.forgetting and kept and 2 * kept.better_at_the_smaller > kept.comparisons and r > SMALLEST:
         r = max(SMALLEST, case.r // 2)
         steps = (Step("forgetting", case.r, r),)
@@ -210,34 +209,19 @@ def advise(
         case=case,
         goal=goal,
         data=data,
-        findings=findings,
+        shown=shown,
+        told=tuple(study for study in of_rl if study.study_id not in first),
+        rate_or_rank=counts.rate_against_rank(published),
+        targets=counts.targets_against_rank(published),
+        kept=kept,
+        full=counts.short_of_full([line for each in near if each.same_task for line in _counted(each)]),
         record=record,
         r=r,
         steps=steps,
         capacity=capacity(r, parameters(r), data.tokens, data.at_most, assume) if parameters and not rl else None,
-        equal_ranks={
-            each.line.study.study_id: equal_ranks(each.scheme_line) for each in findings.shown if each.scheme_line
-        },
+        equal_ranks={each.line.study.study_id: equal_ranks(each.scheme_line) for each in shown if each.scheme_line},
         rates=rates,
         rates_of=rates_of,
-    )
-
-
-def find(evidence: Evidence, subject: Subject, near: Sequence[Near], *, rl: bool = False) -> Findings:
-    """Nearest studies, and the counts over all of them. near: the nearest first."""
-    published = evidence.published
-    first: dict[str, Near] = {}
-    for each in near:
-        first.setdefault(each.line.study.study_id, each)
-    of_rl = [study for study in evidence.studies.values() if rl and study.task_kind == RL]
-    forgetting = nearest([line for line in published if line.first.role == "forgetting"], subject)
-    return Findings(
-        shown=tuple(first.values())[: None if rl else NEAREST_SHOWN],
-        told=tuple(study for study in of_rl if study.study_id not in first),
-        rate_or_rank=counts.rate_against_rank(published),
-        targets=counts.targets_against_rank(published),
-        kept=counts.kept_by_rank([line for each in forgetting for line in each.lines]),
-        full=counts.short_of_full([line for each in near if each.same_task for line in _counted(each)]),
     )
 
 

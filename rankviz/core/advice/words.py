@@ -160,28 +160,28 @@ def reasons(advice: Advice) -> tuple[Reason, ...]:
 
 
 def _reasons(advice: Advice) -> Iterable[Reason]:
-    found, rule, epochs = advice.findings, advice.case.rule, advice.data.epochs
+    rule, targets, epochs = advice.case.rule, advice.targets, advice.data.epochs
     if not advice.case.r_range:
         use = f"{rule.use[0].lower()}{rule.use[1:]}"
         text = f"Rule of thumb: r = {rule.label} for {use}. {rule_evidence(advice.record, rule)}"
         yield Reason("rule", text.rstrip(), f"{rule.source}; {RECORD_SOURCE}")
-    yield from (_nearest(near, advice) for near in found.shown)
-    for study in found.told:
+    yield from (_nearest(near, advice) for near in advice.shown)
+    for study in advice.told:
         yield Reason("nearest", f"{study.label}: {study.caveat}", *_cited(study))
     if advice.capacity:
         yield Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL)
     yield Reason("rate", _rate(advice), advice.case.learning_rate_source)
     text = "Put adapters on all linear layers, attention and MLP: a higher rank on fewer modules gains less."
-    if found.targets and 2 * found.targets.more_by_targets > found.targets.comparisons:
+    if targets and 2 * targets.more_by_targets > targets.comparisons:
         text += (
-            f" In {found.targets.more_by_targets} of {found.targets.comparisons} published comparisons, wide targets "
+            f" In {targets.more_by_targets} of {targets.comparisons} published comparisons, wide targets "
             "at the smallest rank were better than narrow ones at their best rank."
         )
     yield Reason("targets", text, f"{QLORA}; {REGRET}")
-    if (full := found.full) and advice.case.name in ("near-full", "pretraining"):
+    if (full := advice.full) and advice.case.name in ("near-full", "pretraining"):
         text = f"Full fine-tuning was better than every rank in {full.behind} of {full.comparisons} similar trainings."
         yield Reason("full", text, *_cited(full.line.study))
-    if (kept := found.kept) and advice.goal.forgetting:
+    if (kept := advice.kept) and advice.goal.forgetting:
         text = (
             f"In {kept.better_at_the_smaller} of {kept.comparisons} published trainings the smallest rank kept more of "
             "the base's abilities than the largest."
@@ -257,7 +257,7 @@ def capacity_in_words(advice: Advice) -> str:
 
 
 def _rate(advice: Advice) -> str:
-    moved, rates, text = advice.findings.rate_or_rank, advice.rates, rate_first(advice)
+    moved, rates, text = advice.rate_or_rank, advice.rates, rate_first(advice)
     if moved and moved.rate > moved.rank and not advice.case.r_range:
         text += (
             f" It matters more: at {rate_text(moved.reference_learning_rate)} the loss was {percent(moved.rate)} above "
@@ -279,7 +279,7 @@ def would_change(advice: Advice) -> tuple[str, ...]:
     ]
     if not advice.case.r_range:
         changes.append(FILE_WORDS[advice.r])
-    if not advice.goal.forgetting and advice.findings.kept:
+    if not advice.goal.forgetting and advice.kept:
         changes.append("If the base must keep its earlier abilities: smaller ranks kept more of them.")
     return tuple(changes)
 

@@ -189,7 +189,7 @@ def test_the_nearest_study_is_shown_once_with_the_nearest_of_its_bases():
     points += [replace(p, study_id="other") for p in SWEEP]
     models = [base(), base("toy/Big-2B", model_id="toy/Big-2B", parameters=2 * 10**9)]
 
-    shown = given(points=points, studies=[study(), study("other")], models=models).findings.shown
+    shown = given(points=points, studies=[study(), study("other")], models=models).shown
 
     assert [("other", "toy/Small-1B"), ("tuned", "toy/Small-1B")] == [
         (near.line.study.study_id, near.line.model.base_model) for near in shown
