@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rankviz.api.runs.own_sweeps import OwnSweeps
     from rankviz.api.runs.verdicts import Verdicts
     from rankviz.core.advice.advice import Advice as RankAdvice
-    from rankviz.core.advice.regret import Record
+    from rankviz.core.advice.advice import Record
     from rankviz.core.advice.use_case import Goal
     from rankviz.core.advice.words import OwnResult
     from rankviz.core.forecast.bands import Forecast
@@ -120,7 +120,7 @@ class Advice:
     def record(self) -> Record:
         """How well the advice and fixed ranks have done over the published lines."""
         from rankviz.catalog.forecast import read_forecast
-        from rankviz.core.advice.regret import record_of
+        from rankviz.core.advice.advice import record_of
 
         return record_of(read_forecast(self._workspace.assets).get("advice"))
 

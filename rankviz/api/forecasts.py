@@ -188,38 +188,25 @@ class Forecasts:
             runs: The id of a sweep of this model.
             parameters: As for `of`.
         """
-        if runs and metric == "score":
+        if not runs:
+            return self.of(model, use_case, metric=metric, parameters=parameters), None
+        if metric == "score":
             raise InvalidSettingError(
                 "Your runs measured a loss, not a score: choose the metric loss, or leave it out."
             )
-        if runs:
-            self._refuse_other_base(model, runs)
-        metric = metric or ("loss" if runs else "score")
-        forecast = self.of(model, use_case, metric=metric, parameters=parameters)
-        return forecast, self.bent(runs) if runs else None
-
-    def _refuse_other_base(self, model: str, sweep_id: str) -> None:
-        """InvalidSettingError where the sweep trained another model; names of the same model are equal."""
-        trained = self._sweep(sweep_id).runs[0].request.base
+        trained = self._sweep(runs).runs[0].request.base
         if self._models.get(model).id != self._models.get(trained).id or not self.same_kind(model, trained):
             raise InvalidSettingError(
-                f"Sweep {sweep_id} trained {trained}, not {model}: give the model {trained}, or leave the sweep out."
+                f"Sweep {runs} trained {trained}, not {model}: give the model {trained}, or leave the sweep out."
             )
+        return self.of(model, use_case, metric=metric or "loss", parameters=parameters), self.bent(runs)
 
     def same_kind(self, one: str, other: str) -> bool:
         """Whether both are base models, or both are tuned to chat."""
-        return self._is_base(one) == self._is_base(other)
+        return self._is_chat(one) == self._is_chat(other)
 
-    def _is_base(self, ref: str) -> bool:
-        """A model that nothing is known of counts as a base model."""
-        return not self._is_chat(ref)
-
-    def _is_chat(self, ref: str) -> bool | None:
-        """By its own name, or else by the row it is read as; None where neither says.
-
-        The embedded model is the instruction-tuned one; its row in the catalogue is the base model.
-        """
-        if ref == EMBEDDED:
-            return True
-        model, named = self._models.get(ref), is_chat_model(ref)
-        return is_chat_model(model.id, model.model_type) if named is None else named
+    def _is_chat(self, ref: str) -> bool:
+        """Whether its own name says so, or else the row it is read as. The embedded model is the instruction-tuned one;
+        its row in the catalogue is the base model."""
+        model, named = self._models.get(ref), True if ref == EMBEDDED else is_chat_model(ref)
+        return bool(is_chat_model(model.id, model.model_type) if named is None else named)

@@ -16,14 +16,14 @@ from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.shared_outer import rank_of_size, shared_outer_per_rank
 from rankviz.core.lora.targets import ALL_LINEAR
-from rankviz.core.studies.adapter_size import AdapterSize
+from rankviz.core.studies.lines import AdapterSize
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
 
 if TYPE_CHECKING:
     from rankviz.catalog.own_studies import Added
+    from rankviz.core.studies.findings import RateByRank
     from rankviz.core.studies.lines import Evidence, Facet, Line
     from rankviz.core.studies.nearest import Near, Subject
-    from rankviz.core.studies.rates import RateByRank
 
 REMEMBERED = 16
 """Visitors with files of their own whose studies are kept."""
@@ -59,7 +59,7 @@ class Studies:
     def rate_by_rank(self) -> Sequence[RateByRank]:
         """How the best learning rate moves with the rank, counted over published sweeps."""
         from rankviz.catalog.studies import read_learning_rates
-        from rankviz.core.studies.rates import rate_by_rank
+        from rankviz.core.studies.findings import rate_by_rank
 
         return rate_by_rank(read_learning_rates(self._workspace.assets))
 

@@ -19,8 +19,8 @@ from rankviz.catalog.studies import (
     read_learning_rates,
     read_points,
 )
+from rankviz.core.studies.findings import BestRate
 from rankviz.core.studies.lines import FULL, LABEL_LENGTH, BaseModel, QualityPoint, Study
-from rankviz.core.studies.rates import BestRate
 from rankviz.errors import AssetError
 
 StudyId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]

@@ -5,8 +5,7 @@ from html import escape
 from typing import NamedTuple
 
 from rankviz.core.advice.words import metric_in_words, rate_text
-from rankviz.core.studies.adapter_size import AdapterSize
-from rankviz.core.studies.lines import Line, QualityPoint
+from rankviz.core.studies.lines import AdapterSize, Line, QualityPoint
 from rankviz.core.studies.nearest import Near
 
 Sizes = Callable[[Line], Sequence[AdapterSize]]

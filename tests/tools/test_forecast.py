@@ -10,7 +10,7 @@ from rankviz.catalog.studies import load_evidence
 from rankviz.core.forecast.lines import GRID, RankLine, rank_lines
 from rankviz.paths import ASSETS
 from tests.support.runs.studies_toy import evidence, point
-from tools.forecast.__main__ import main, printed
+from tools.forecast.__main__ import main
 from tools.forecast.published import (
     DRAWS,
     Mixture,
@@ -162,11 +162,10 @@ def test_the_shipped_forecast_is_of_the_shipped_evidence():
     assert lines_hash(rank_lines(load_evidence(ASSETS))) == read_forecast(ASSETS)["lines"], "run `make forecast`"
 
 
-def test_the_shipped_forecast_has_a_record_of_every_kind_and_prints_it():
+def test_the_shipped_forecast_has_a_record_of_every_kind():
     shipped = load_bands(ASSETS)
 
     assert {"simple", "instruct", "math-code", "shift", "any", "loss"} == set(shipped.left_out)
-    assert all(kind in printed(read_forecast(ASSETS)) for kind in shipped.left_out)
     assert "any" in shipped.holds["low_within_noise"] and shipped.rate["models"]
 
 

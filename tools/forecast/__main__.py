@@ -12,14 +12,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from docs.generate import forecast as tables
 from rankviz.catalog.forecast import FILE, lines_hash
 from rankviz.catalog.studies import load_evidence
-from rankviz.core.forecast.bands import ANY, KINDS, bands_from_json, fact_words
+from rankviz.core.forecast.bands import ANY, KINDS
 from rankviz.core.forecast.lines import GRID, LOSS, METRICS, REFERENCE_RANK, RankLine, rank_lines
 from rankviz.core.studies.lines import Evidence
 from rankviz.paths import ASSETS
-from tools.forecast import quick_look, regret
 from tools.forecast.published import counted, left_out, mixture, rate_and_rank, summary
+from tools.forecast.quick_look import quick_look_check
+from tools.forecast.regret import regret_table
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,9 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for study in args.without:
         evidence = evidence.without(study)
     result = published(evidence)
-    result["advice"] = regret.regret_table(evidence)
-    result["quick_look"] = quick_look.quick_look_check(evidence)
-    print(printed(result), regret.printed(result["advice"]), quick_look.printed(result["quick_look"]), sep="\n")
+    result |= {"advice": regret_table(evidence), "quick_look": quick_look_check(evidence)}
+    print(*(table(result) for table in (tables.bands, tables.holds, tables.regret, tables.section)), sep="\n\n")
     if args.without:
         return
     (args.assets / FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -75,17 +76,6 @@ def _band(lines: Sequence[RankLine]) -> dict:
         "lines_at_rank": {str(r): sum(r in line.ranks for line in lines) for r in GRID},
         "quantiles": mixture(lines).quantiles(),
     }
-
-
-def printed(result: dict) -> str:
-    """The validation, a line a kind, then what holds."""
-    columns = [name for name in result["left_out"][0] if name != "inside_50"]
-    rows = [columns, *([str(row[name]) for name in columns] for row in result["left_out"])]
-    table = [
-        "".join(f"{each.replace('inside_80_by_', 'by_').replace('crps_', ''):>20}" for each in row) for row in rows
-    ]
-    facts = dict.fromkeys(words for kind in KINDS for words in fact_words(bands_from_json(result), kind))
-    return "\n".join([*table, *facts])
 
 
 if __name__ == "__main__":

@@ -175,20 +175,3 @@ def summary(looks: Sequence[Look]) -> dict[str, Any]:
 
 def _share(values: Iterable[float]) -> float:
     return round(fmean(values), 3)
-
-
-def printed(check: dict[str, Any]) -> str:
-    """For the terminal."""
-    rows = [("all losses", check["loss"]), *check["loss_by_kind"].items(), ("all scores", check["score"])]
-    rows += [(f"{row['kind']}, {row['group']}", row) for row in check["groups"]]
-    return "\n".join(f"Quick look, {name}: {_words(row)}" for name, row in rows)
-
-
-def _words(row: dict[str, Any]) -> str:
-    limit = "0.5 %" if "inside_80" in row else "1 point"
-    pick = f"pick within {limit} of the best rank between in {row['within']:.1%}, of all in"
-    pick = f"{row['lines']} lines, {pick} {row['within_of_all_ranks']:.1%}"
-    if "inside_80" not in row:
-        return f"{pick}; always r = 16 in {row['within_always_16']:.1%}"
-    held = f"80 % band held {row['inside_80']:.1%} of {row['runs_between']} runs"
-    return f"{pick}; {held}, {row['width_in_ranges']} ranges wide"

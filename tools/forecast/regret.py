@@ -7,7 +7,7 @@ publications. Worked out by hand in tests/tools/test_regret.py.
 
 The advice is chosen anew for each publication, from the scores of the others: the smallest of 16, 32 and 64 whose
 doubling gained less than CLEAR_GAIN points on that kind of task. The capacity rule takes the smallest power of two
-whose adapter holds the data (core.advice.capacity); its tokens and adapter sizes are estimates.
+whose adapter holds the data (core.advice.advice); its tokens and adapter sizes are estimates.
 """
 
 import math
@@ -68,19 +68,6 @@ def regret_table(evidence: Evidence) -> dict:
         },
         "gains": {kind: {str(r): _doubling(of_kind, r) for r in FIXED_RANKS} for kind, of_kind in every.items()},
     }
-
-
-def printed(table: dict) -> str:
-    """The regrets and the choices, as lines."""
-    rows = [
-        f"{row['rule']:>9}"
-        + "".join(
-            f"{row[metric]['regret'][0]:>8.2f} [{row[metric]['regret'][1]:.2f}, {row[metric]['regret'][2]:.2f}] {unit}"
-            for metric, unit in (("score", "points"), ("loss", "% of loss"))
-        )
-        for row in table["alternatives"]
-    ]
-    return "\n".join(["Regret of each choice of rank", *rows, f"Chosen, left out: {table['chosen']}"])
 
 
 def value_at(line: RankLine, r: float) -> float:

@@ -130,21 +130,12 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Band:
-    """Quantiles of the shortfall at each rank of GRID, for one metric."""
-
-    studies: int
-    lines: int
-    lines_at_rank: Mapping[int, int]
-    quantiles: Mapping[str, Sequence[float]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Bands:
     """What assets/forecast.json holds for a forecast."""
 
     reference_rank: int
-    bands: Mapping[Metric, Band]
+    bands: Mapping[Metric, Mapping[str, Any]]
+    """By metric: publications (studies) and lines, lines_at_rank, and by level quantiles at each rank of GRID."""
     left_out: Mapping[str, LeftOut]
     holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
     """By statement and kind, the share of publications in which it held (tools/forecast/published.py)."""
@@ -157,28 +148,27 @@ ForecastJSON = shape(Forecast)
 
 def bands_from_json(value: Mapping[str, Any]) -> Bands:
     """What `make forecast` wrote."""
-    counts = {metric: {int(r): n for r, n in row["lines_at_rank"].items()} for metric, row in value["bands"].items()}
     return Bands(
         reference_rank=value["reference_rank"],
-        bands={metric: Band(**row | {"lines_at_rank": counts[metric]}) for metric, row in value["bands"].items()},
+        bands=value["bands"],
         left_out={row["kind"]: LeftOut(**row) for row in value["left_out"]},
         holds={name: {row["kind"]: row for row in rows} for name, rows in value["holds"].items()},
         rate=value["rate"],
     )
 
 
-def rank_forecasts(band: Band, ranks: Sequence[int] = GRID) -> tuple[RankForecast, ...]:
+def rank_forecasts(band: Mapping[str, Any], ranks: Sequence[int] = GRID) -> tuple[RankForecast, ...]:
     """The band at each of these ranks, straight in log2 r between those of GRID; InvalidSettingError for a rank outside
     the table."""
     return tuple(_at(band, r) for r in ranks)
 
 
-def _at(band: Band, r: int) -> RankForecast:
+def _at(band: Mapping[str, Any], r: int) -> RankForecast:
     if isinstance(r, bool) or not isinstance(r, int) or not GRID[0] <= r <= GRID[-1]:
         raise InvalidSettingError(f"A forecast needs ranks from {GRID[0]} to {GRID[-1]} (got {r!r}).")
     low = min(int(math.log2(r)), len(GRID) - 2)
     share = math.log2(r) - low
-    rows = (band.quantiles[level] for level in LEVELS)
+    rows, lines = (band["quantiles"][level] for level in LEVELS), band["lines_at_rank"]
     low_80, low_50, median, high_50, high_80 = (row[low] + share * (row[low + 1] - row[low]) for row in rows)
     around = [rank for rank in GRID if r / 2 < rank < 2 * r and (r not in GRID or rank == r)]
     return RankForecast(
@@ -188,8 +178,8 @@ def _at(band: Band, r: int) -> RankForecast:
         high_50=high_50,
         low_80=low_80,
         high_80=high_80,
-        lines_at_rank=band.lines_at_rank.get(r, 0),
-        extrapolated=not all(band.lines_at_rank.get(rank) for rank in around),
+        lines_at_rank=lines.get(str(r), 0),
+        extrapolated=not all(lines.get(str(rank)) for rank in around),
     )
 
 
@@ -210,8 +200,8 @@ def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRI
         unit=UNITS[metric],
         kind=kind,
         reference_rank=bands.reference_rank,
-        studies=band.studies,
-        lines=band.lines,
+        studies=band["studies"],
+        lines=band["lines"],
         coverage_80_left_out=checked.inside_80 if checked else None,
         validated=bool(checked and checked.validated),
         ranks=rows,
@@ -281,7 +271,7 @@ def _basis(bands: Bands, metric: Metric, kind: str, rows: Sequence[RankForecast]
     yield (
         f"Shortfall from r = {bands.reference_rank} in {unit}, the same for every model and task. Half of the band is "
         "the rule of thumb with its errors, half is no difference between ranks; both are from "
-        f"{counted(band.lines, 'published line')} of {counted(band.studies, 'publication')}."
+        f"{counted(band['lines'], 'published line')} of {counted(band['studies'], 'publication')}."
     )
     yield coverage_words(bands, kind)
     if checked:

@@ -7,7 +7,7 @@ may be compared: one study, base model, task, metric, method, targets, length, t
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 RL = "rl"
 """Reinforcement learning: the kind of task and the use case."""
@@ -201,6 +201,15 @@ class Line:
         line has shares."""
         gap = self.best.value - value if self.first.higher_is_better else value - self.best.value
         return gap / abs(self.best.value)
+
+
+class AdapterSize(NamedTuple):
+    """How large the adapter of a point is; None is "not known". computed: not stated by the study, but counted from the
+    base's layers."""
+
+    parameters: int | None
+    file_bytes: int | None
+    computed: bool
 
 
 class Evidence:

@@ -9,8 +9,7 @@ from rankviz.api.json.verdicts import SweepVerdictJSON, verdict_json
 from rankviz.catalog.models import ModelRow
 from rankviz.core.json_shape import shape
 from rankviz.core.runs.words.labels import still_training
-from rankviz.core.studies.adapter_size import AdapterSize
-from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line
+from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line
 from rankviz.core.studies.nearest import Near
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints.results import part

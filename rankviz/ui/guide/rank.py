@@ -6,7 +6,7 @@ from typing import Any
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.estimates import EstimateAnswer
-from rankviz.core.advice.regret import Alternative, Mean
+from rankviz.core.advice.advice import Alternative, Mean
 from rankviz.core.advice.rules import LORA, RANK_RULES, RankRule
 from rankviz.core.advice.words import rule_evidence
 from rankviz.ui.guide.sources import linked

@@ -6,9 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from rankviz.core.advice import words
-from rankviz.core.advice.advice import advise
-from rankviz.core.advice.capacity import capacity
-from rankviz.core.advice.regret import record_of
+from rankviz.core.advice.advice import advise, capacity, record_of
 from rankviz.core.advice.rules import RANK_RULES
 from rankviz.core.advice.use_case import NAMES, Data, Goal, data_of, use_case
 from rankviz.core.cost.setup import TrainingSetup
@@ -65,7 +63,7 @@ def test_the_use_case_gives_the_rank_whatever_the_data(name, r, examples):
 
 def test_the_reason_is_what_half_and_twice_the_rank_did():
     assert (
-        "on average over 6 publications on instruction tuning, r = 32 scored 0.4 points more than r = 16, and r = 64 "
+        "in 6 publications on instruction tuning, r = 32 scored on average 0.4 points more than r = 16, and r = 64 "
         "scored 0.2 points less than r = 32" == words.because(given())
     )
 
@@ -80,7 +78,7 @@ def test_without_published_scores_the_default_remains_and_nothing_is_counted():
 def test_three_sentences_the_reason_the_rate_and_the_file():
     reason, rate, file = words.main_sentences(given())
 
-    assert reason.startswith("On average over 6 publications")
+    assert reason.startswith("In 6 publications")
     assert "Tune the learning rate before the rank: train r = 16 at 3e-4 and at 9e-4." == rate
     assert "Choose r = 16 if the file must be small, r = 64 if its size does not matter." == file
 
@@ -97,8 +95,8 @@ def test_it_says_how_good_such_advice_was():
 
 def test_each_line_of_the_rule_of_thumb_stands_beside_what_the_scores_say():
     assert (
-        "Too low on average over publications: on simple tasks, r = 16 scored 0.3 points more (90 % interval 0.1 to "
-        "0.6, 6 publications)." == words.rule_evidence(RECORD, RANK_RULES[0])
+        "Too low on average: on simple tasks, r = 16 scored 0.3 points more (90 % interval 0.1 to 0.6, 6 publications)."
+        == words.rule_evidence(RECORD, RANK_RULES[0])
     )
     assert "" == words.rule_evidence(RECORD, RANK_RULES[3])
 
@@ -191,7 +189,7 @@ def test_the_nearest_study_is_shown_once_with_the_nearest_of_its_bases():
     points += [replace(p, study_id="other") for p in SWEEP]
     models = [base(), base("toy/Big-2B", model_id="toy/Big-2B", parameters=2 * 10**9)]
 
-    shown = given(points=points, studies=[study(), study("other")], models=models).findings.shown
+    shown = given(points=points, studies=[study(), study("other")], models=models).shown
 
     assert [("other", "toy/Small-1B"), ("tuned", "toy/Small-1B")] == [
         (near.line.study.study_id, near.line.model.base_model) for near in shown
