@@ -38,7 +38,7 @@ FILE_WORDS = {
 
 
 class Reason(NamedTuple):
-    """One sentence of why. name: gain, rule, nearest, evidence, capacity, forgetting, rate, targets, full or data."""
+    """One sentence of why. name: rule, nearest, capacity, rate, targets, full, forgetting or data."""
 
     name: str
     text: str

@@ -61,7 +61,8 @@ def build(api: Api, w: Mapping[str, Any]) -> dict[str, Any]:
         charts = {name: chart(title, height=HEIGHT, elem_id=f"evidence-{name}") for name, (title, _) in FIGURES.items()}
     summary = plain(elem_id="evidence-summary")
     studies = plain(elem_id="evidence-studies")
-    inputs = {name: w[name] for name in ("model", "use_case", "r", "use_dora", "use_rslora")} | {"x": x, "y": y}
+    names = ("model", "use_case", "r", "use_dora", "use_rslora", "expert_rank")
+    inputs = {name: w[name] for name in names} | {"x": x, "y": y}
     outputs = {**charts, "summary": summary, "studies": studies, "remove": remove}
     drawing = wire(partial(shown, api), inputs=inputs, outputs=outputs, silent=True)
     gr.on([x.change, y.change], **drawing)
@@ -87,10 +88,21 @@ def removed(api: Api) -> str:
     return notice_html(f"Removed {counted(len(names), 'result file')}.")
 
 
-def shown(api: Api, *, model: str, use_case: str, r: int, use_dora: bool, use_rslora: bool, x: str, y: str) -> Shown:
+def shown(
+    api: Api,
+    *,
+    model: str,
+    use_case: str,
+    r: int,
+    use_dora: bool,
+    use_rslora: bool,
+    x: str,
+    y: str,
+    expert_rank: str | None = None,
+) -> Shown:
     """Three figures with the nearest studies by their targets, a summary, and the sources."""
     methods = ("lora", *(["dora"] if use_dora else []), *(["rslora"] if use_rslora else []))
-    subject = api.studies.subject(model or "", use_case)
+    subject = api.studies.subject(model or "", use_case, str(expert_rank or "r").replace(" ", ""))
     near = {name: _nearest(api.studies.near(subject, methods, facets)) for name, (_, facets) in FIGURES.items()}
     every = list(dict.fromkeys(each for studies in near.values() for each in studies))
     shapes = shapes_of([each.line.study.study_id for each in every])
