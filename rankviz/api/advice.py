@@ -118,7 +118,7 @@ class Advice:
 
     def record(self) -> Record:
         """How well the advice and fixed ranks have done over the published lines."""
-        from rankviz.catalog.measurements import read_forecast
+        from rankviz.catalog.forecast import read_forecast
         from rankviz.core.advice.advice import record_of
 
         return record_of(read_forecast(self._workspace.assets).get("advice"))

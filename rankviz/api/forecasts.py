@@ -72,7 +72,7 @@ class Forecasts:
             ranks: Whole numbers from 1 to 256; by default the powers of two among them.
             parameters: Of a model that has no name here.
         """
-        from rankviz.catalog.measurements import load_bands
+        from rankviz.catalog.forecast import load_bands
         from rankviz.core.advice import use_case as use_cases
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE, forecast
         from rankviz.core.forecast.lines import GRID, METRICS
@@ -85,7 +85,7 @@ class Forecasts:
 
     def left_out(self, use_case: str) -> LeftOut | None:
         """How the band held scores of the use case's kind when their publication was left out; None where none was."""
-        from rankviz.catalog.measurements import load_bands
+        from rankviz.catalog.forecast import load_bands
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
 
         return load_bands(self._workspace.assets).left_out.get(KIND_OF_USE_CASE[use_case])
@@ -145,7 +145,7 @@ class Forecasts:
         Args:
             sweep_id: One's own sweep or a recorded one; its runs at two ranks at least must have finished.
         """
-        from rankviz.catalog.measurements import load_quick_look
+        from rankviz.catalog.forecast import load_quick_look
         from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank, ranks_without_loss
         from rankviz.core.runs.words import still_training
 

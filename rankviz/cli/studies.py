@@ -8,7 +8,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import advice_json
+from rankviz.api.advice_json import advice_json
 from rankviz.catalog.own_studies import COLUMNS_HELP, NEEDED
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, fail, print_json, table

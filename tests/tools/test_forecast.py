@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rankviz.catalog.measurements import lines_hash, load_bands, read_forecast
+from rankviz.catalog.forecast import lines_hash, load_bands, read_forecast
 from rankviz.catalog.studies import load_evidence
 from rankviz.core.forecast.lines import GRID, RankLine, rank_lines
 from rankviz.paths import ASSETS

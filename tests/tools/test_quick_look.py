@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.catalog.measurements import load_quick_look
+from rankviz.catalog.forecast import load_quick_look
 from rankviz.catalog.studies import load_evidence
 from rankviz.paths import ASSETS
 from tools.forecast.quick_look import (

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from docs.generate import forecast as tables
-from rankviz.catalog.measurements import FILE, lines_hash
+from rankviz.catalog.forecast import FILE, lines_hash
 from rankviz.catalog.studies import load_evidence
 from rankviz.core.forecast.bands import ANY, KINDS
 from rankviz.core.forecast.lines import GRID, LOSS, METRICS, REFERENCE_RANK, RankLine, rank_lines
