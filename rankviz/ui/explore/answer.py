@@ -104,7 +104,7 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         **words(api, values, tradeoff.estimate),
         "r": r,
         "usual_r": DEFAULTS["r"],
-        "reading_seconds": api.models.usual_reading_seconds(),
+        "reading_seconds": api.models.usual_reading_seconds() if tradeoff.estimate else None,
     }
 
 
