@@ -5,7 +5,7 @@
 #              Slurm; minutes
 # make test-counts  a tiny checkpoint of every family through Unsloth's real loader: each part's bytes and the adapter's
 #              parameters beside RankViz's, half an hour; writes the table in docs/method.md
-# make fuzz    broken input for every reader, 10,000 new cases each (make test: 2,000, the same each time);
+# make fuzz    broken input for every reader, 10,000 new cases each (make test: 200, the same each time);
 #              RANKVIZ_FUZZ_SEED=... repeats a run
 # make lint    style and imports
 # make assets  rebuild assets/ from the configs, the installed Unsloth and the dictionary
@@ -17,7 +17,7 @@
 #              (SEED=n: other settings); writes assets/truth.json
 # make docs    write the generated parts of docs/ and README.md
 # make golden  write the answers that refactorings must not move anew
-# make attacks  what hostile visitors do to a shared page, replayed in full (make test: the quick ones)
+# make attacks  what hostile visitors do to a shared page, replayed in full (make test: one or two of a kind)
 # make exports  60 random exports, run as they are, beside what RankViz says of them: all equal, or it fails; writes
 #              docs/method.md (SEED=n draws others)
 # make load    fifty visitors for two minutes, alone and beside a run that the page trains: errors, p50 and p95, memory
