@@ -45,7 +45,8 @@ def test_a_worker_that_takes_more_than_its_part_is_ended_with_a_sentence_and_the
     "takes",
     first_quick(
         [
-            "subprocess.Popen([sys.executable, '-c', 'x = bytearray(4 * 10**8); input()'], stdin=subprocess.PIPE).wait()",
+            "subprocess.Popen([sys.executable, '-c', 'x = bytearray(4 * 10**8); input()'],"
+            " stdin=subprocess.PIPE).wait()",
             "import mmap; taken = mmap.mmap(-1, 4 * 10**8); taken.write(bytes(4 * 10**8)); time.sleep(600)",
             "[subprocess.Popen([sys.executable, '-c', 'import time; x = bytearray(12 * 10**7); time.sleep(600)'],"
             " start_new_session=True) for _ in range(2)][0].wait()",
@@ -195,7 +196,8 @@ def test_a_row_that_is_cut_has_the_tokens_that_the_whole_row_begins_with_and_no_
     first_quick(
         [
             "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-            "{% for i in range(99999) %}{% for j in range(99999) %}{% if i * j < 0 %}x{% endif %}{% endfor %}{% endfor %}",
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% if i * j < 0 %}x{% endif %}{% endfor %}"
+            "{% endfor %}",
         ]
     ),
 )

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.support.quick import first_quick
 from tests.support.web.pages import LLAMA, asked, choose_rank, figure, open_section, restored
 
 pytestmark = pytest.mark.browser
@@ -43,6 +44,7 @@ def test_another_rank_changes_the_numbers_the_table_and_the_address_and_keeps_th
     assert zoomed[0] > 0
 
 
+@pytest.mark.slow
 def test_figures_stay_whole_when_the_address_changes(llama):
     llama.locator("#memory .rv-plot[data-drawn]").wait_for()
 
@@ -64,6 +66,7 @@ def test_a_click_in_the_table_of_ranks_chooses_the_rank(llama):
     assert "64" == llama.get_by_label("Rank r").input_value()
 
 
+@pytest.mark.slow
 def test_a_click_on_a_change_makes_it_and_keeps_the_tokens_trained(page):
     page.goto(LLAMA)
     open_section(page, "Fit and changes")
@@ -92,6 +95,7 @@ def test_a_price_written_over_orders_the_gpus_and_is_in_the_address(page):
     page.get_by_text("The price per hour of the l4 must be a number from 0 to 1,000,000 (got -1).").wait_for()
 
 
+@pytest.mark.slow
 def test_a_batch_of_zero_is_said_with_what_to_change(page):
     page.goto(LLAMA)
     restored(page)
@@ -104,6 +108,7 @@ def test_a_batch_of_zero_is_said_with_what_to_change(page):
         page.wait_for_timeout(1000)
 
 
+@pytest.mark.slow
 def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(llama):
     figure(llama, "Trainable parameters").wait_for()
 
@@ -113,7 +118,7 @@ def test_a_rank_that_cannot_be_is_refused_where_it_is_typed(llama):
     assert "16" == llama.get_by_label("Rank r").input_value()
 
 
-@pytest.mark.parametrize("written", ["0", "-3", "3.7", "1025", ""])
+@pytest.mark.parametrize("written", first_quick(["3.7", "0", "-3", "1025", ""]))
 def test_what_is_typed_and_is_no_rank_leaves_the_rank_that_was(llama, written):
     box = llama.get_by_label("Rank r")
     figure(llama, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
@@ -130,6 +135,7 @@ def test_what_is_typed_and_is_no_rank_leaves_the_rank_that_was(llama, written):
     assert "r = 16 is kept." in llama.locator("#rv-rank-hint").inner_text()
 
 
+@pytest.mark.slow
 def test_a_rank_in_another_spelling_is_written_as_a_whole_number(llama):
     choose_rank(llama, "1e2")
 
@@ -137,6 +143,7 @@ def test_a_rank_in_another_spelling_is_written_as_a_whole_number(llama):
     assert "100" == llama.get_by_label("Rank r").input_value()
 
 
+@pytest.mark.slow
 def test_a_ticked_module_becomes_the_choice_of_targets(page):
     page.goto(LLAMA + "&targets=qv")
     # q and v: 32 · (8192 + 5120) a unit of r.
@@ -149,6 +156,7 @@ def test_a_ticked_module_becomes_the_choice_of_targets(page):
     page.wait_for_url(re.compile("targets=q_proj%2Ck_proj%2Cv_proj|targets=q_proj%2Cv_proj%2Ck_proj"))
 
 
+@pytest.mark.slow
 def test_the_picker_finds_a_model_by_another_name_though_one_is_chosen(page):
     page.goto("/")
     figure(page, "Trainable parameters").wait_for()
@@ -216,6 +224,7 @@ def test_typed_data_and_a_dropped_file_set_the_steps_and_the_address(page, tmp_p
     page.wait_for_url("**examples=80&example_tokens=2&longest=3&epochs=1&file=prompt-completion%3A3%3Arows.jsonl**")
 
 
+@pytest.mark.slow
 def test_after_a_reload_the_script_still_reads_the_measured_file(page):
     page.goto("/?examples=80&longest=3&file=prompt-completion:3:rows.jsonl&section=export")
 
@@ -223,6 +232,7 @@ def test_after_a_reload_the_script_still_reads_the_measured_file(page):
     page.locator("#script", has_text='data_file = "rows.jsonl"').wait_for()
 
 
+@pytest.mark.slow
 def test_an_invalid_value_takes_the_sentence_of_the_old_figures_away_until_it_is_mended(page):
     page.goto("/?model=meta-llama/Llama-3.1-8B&r=16&examples=5000")
     note = page.locator("#slot-length-note")
@@ -237,6 +247,7 @@ def test_an_invalid_value_takes_the_sentence_of_the_old_figures_away_until_it_is
     note.get_by_text("5,000 examples × 2 epochs: 1,250 steps").wait_for()
 
 
+@pytest.mark.slow
 def test_a_bad_parameter_in_the_address_is_said_and_the_default_shown(page):
     page.goto("/?r=5000&tab=nowhere")
 
@@ -245,6 +256,7 @@ def test_a_bad_parameter_in_the_address_is_said_and_the_default_shown(page):
     assert "16" == page.get_by_label("Rank r").input_value()
 
 
+@pytest.mark.slow
 def test_a_change_of_the_rank_asks_for_its_words_alone(llama):
     open_section(llama, "All ranks")
     requested = asked(llama)
@@ -273,6 +285,7 @@ def test_the_handle_of_the_chart_is_the_rank(llama):
     assert "31" == grip.get_attribute("aria-valuenow")
 
 
+@pytest.mark.slow
 def test_a_click_in_the_chart_chooses_the_nearest_rank(llama):
     place = """r => {
         const host = document.querySelector('#tradeoff .rv-plot'), box = host.getBoundingClientRect();
@@ -342,6 +355,7 @@ def test_presenting_needs_no_network_and_escape_ends_it(page):
     assert "present" not in page.url
 
 
+@pytest.mark.slow
 def test_a_model_whose_layers_have_other_names_opens_with_targets_that_can_train_it(page):
     page.goto("/?model=openai-community/gpt2&r=16")
 
@@ -372,6 +386,7 @@ def test_a_rank_that_is_chosen_while_an_answer_is_on_its_way_stands(page):
     assert "r=64" in page.url
 
 
+@pytest.mark.slow
 def test_after_presenting_the_words_are_those_of_the_rank(page):
     page.goto(LLAMA + "&present=1")
     page.locator(".rv-presenting #tradeoff .rv-plot[data-drawn]").wait_for()
@@ -398,6 +413,7 @@ def test_a_refused_model_dims_the_numbers_of_the_other_one(page):
     assert 1 == page.get_by_role("alert").count()
 
 
+@pytest.mark.slow
 def test_a_model_that_is_no_longer_asked_for_is_not_read_in_the_words_under_its_box(page):
     page.goto(LLAMA)
     figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()

@@ -46,6 +46,7 @@ def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_pat
     assert 3 == read_adapter([tmp_path / "smaller.zip"]).r
 
 
+@pytest.mark.slow
 def test_an_adapter_of_the_address_is_said_to_be_read(page):
     held, is_held = [], True
     page.route("**/gradio_api/run/predict**", lambda route: held.append(route) if is_held else route.continue_())
@@ -60,6 +61,7 @@ def test_an_adapter_of_the_address_is_said_to_be_read(page):
     page.wait_for_function("document.getElementById('adapter-busy').textContent === ''")
 
 
+@pytest.mark.slow
 def test_a_click_on_a_module_opens_the_details_on_it(page, tmp_path):
     page.goto(f"/?tab=adapter&adapter={two_blocks(tmp_path / 'mine')}")
     page.locator("#adapter-heat .rv-plot[data-drawn] .heatmaplayer").wait_for()
@@ -75,6 +77,7 @@ def test_a_click_on_a_module_opens_the_details_on_it(page, tmp_path):
     page.locator("#adapter-table tr.rv-chosen", has_text="model.layers.1.self_attn.v_proj").wait_for()
 
 
+@pytest.mark.slow
 def test_the_address_of_an_adapter_opens_it_and_a_wrong_one_says_so(page, tmp_path):
     folder = two_blocks(tmp_path / "mine")
 

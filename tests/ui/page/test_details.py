@@ -38,6 +38,7 @@ def broken_off(home):
     api.runs.delete(sweep.sweep_id)
 
 
+@pytest.mark.slow
 def test_the_details_of_a_sweep_without_charts_stay_open(page, broken_off):
     page.goto(f"/?tab=runs&sweep={broken_off}")
     details = page.get_by_role("button", name="Details")
@@ -60,6 +61,7 @@ def training(tmp_path):
     api.workspace.supervisor.stop()
 
 
+@pytest.mark.slow
 def test_the_button_behind_a_download_stays_hidden_while_a_run_trains(browser, training):
     api, sweep_id = training
     with launched(build_app(api), api) as (_, url):

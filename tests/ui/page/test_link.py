@@ -46,6 +46,7 @@ def test_a_link_to_a_page_of_this_computer_says_that_it_opens_nowhere_else(opene
     opened.locator("#header [role=status]", has_text=ONLY_HERE).wait_for()
 
 
+@pytest.mark.slow
 def test_a_page_that_listens_in_the_network_gives_its_address_there(opened):
     listens_in_the_network(opened, "http://192.0.2.7:7860/")
 
@@ -56,6 +57,7 @@ def test_a_page_that_listens_in_the_network_gives_its_address_there(opened):
     assert "" == opened.locator("#header [role=status]").text_content()
 
 
+@pytest.mark.slow
 def test_what_a_link_is_not_for_goes_with_the_next_tab(opened):
     copied(opened)
     opened.locator("#header [role=status]", has_text=ONLY_HERE).wait_for()

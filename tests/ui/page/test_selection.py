@@ -5,6 +5,7 @@ import pytest
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.slow
 def test_a_tick_that_would_be_one_too_many_is_refused_with_a_sentence(page):
     page.goto("/?tab=runs")
     row = page.locator("#runs-table tr[data-pick]", has_text="r = 1, 4, 16, 64").first

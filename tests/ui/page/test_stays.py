@@ -57,6 +57,7 @@ def test_a_fold_stays_as_someone_left_it(changing):
     assert [False, False] == folds(page)
 
 
+@pytest.mark.slow
 def test_a_fold_whose_summary_counts_something_stays_so_when_the_count_changes(page):
     page.goto("/?model=google/gemma-3-4b-it&r=16&gpu=v100-16gb-sxm&examples=10&example_tokens=500&longest=9000")
     fold = page.locator("#slot-advice details")

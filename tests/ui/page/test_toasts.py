@@ -7,6 +7,7 @@ import pytest
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.slow
 def test_a_refusal_is_headed_for_what_it_is(page, tmp_path):
     (tmp_path / "runs.zip").write_text("no zip")
     page.goto("/?tab=runs")
