@@ -62,6 +62,9 @@ class Tradeoffs:
                 where the nearest study is of the same family and in losses; else points. One that this model does not
                 have is replaced by that.
         """
+        from rankviz.core.advice import use_case as use_cases
+
+        use_cases.use_case(use_case)
         if quality is not None:
             one_of(quality, "Quality", (*SHORTFALLS, *METRICS))
         every_rank = replace(question, ranks=tuple(sorted({*RANKS, *question.ranks})))
