@@ -134,18 +134,6 @@ def test_the_focus_stays_with_what_is_drawn_anew(page):
 
 
 @pytest.mark.slow
-def test_the_focus_stays_in_the_table_of_ranks(page):
-    page.goto("/")
-    page.locator("#ranks tr.rv-chosen").wait_for()
-    page.locator("#ranks").get_by_role("button", name="64", exact=True).focus()
-
-    page.keyboard.press("Enter")
-
-    page.wait_for_url("**r=64**")
-    assert "64" == focused(page)
-
-
-@pytest.mark.slow
 def test_the_focus_stays_where_a_choice_was_made_a_pin_taken_away_and_a_menu_closed(page):
     page.goto(f"/?section=compare{PINS}")
     page.locator("#compare").get_by_role("button", name="Unpin").first.focus()
@@ -172,17 +160,6 @@ def test_the_focus_stays_where_a_choice_was_made_a_pin_taken_away_and_a_menu_clo
     page.locator(".rv-presenting").wait_for()
     page.keyboard.press("Escape")
     assert "Present" == focused(page)
-
-
-@pytest.mark.slow
-def test_the_focus_outlives_a_button_that_goes(page):
-    page.goto("/?tab=adapter")
-    page.get_by_role("button", name="Open the sample adapter").focus()
-
-    page.keyboard.press("Enter")
-
-    page.get_by_text("Trained with r = 16").wait_for()
-    assert "body" != focused(page)
 
 
 def test_explore_shows_figures_chart_and_recommendation_at_once_and_moves_little(context):

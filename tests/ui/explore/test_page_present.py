@@ -111,17 +111,6 @@ def fitted(page):
 
 
 @pytest.mark.slow
-def test_a_projector_has_larger_type_than_a_phone(presented):
-    sizes = []
-    for width, height in ((390, 844), (768, 1024), (1280, 720)):
-        presented.set_viewport_size({"width": width, "height": height})
-        fitted(presented)
-        sizes.append(presented.evaluate("document.querySelector('#tradeoff .rv-plot')._fullLayout.font.size"))
-
-    assert [12, 14, 21] == sizes
-
-
-@pytest.mark.slow
 def test_after_presenting_the_chart_is_as_it_was(context):
     page = context.new_page()
     page.goto("/?model=Qwen/Qwen3-8B&r=16")

@@ -1,7 +1,5 @@
 """Copy link, in a browser."""
 
-import re
-
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -55,13 +53,3 @@ def test_a_page_that_listens_in_the_network_gives_its_address_there(opened):
     assert link.startswith("http://192.0.2.7:7860/?")
     assert "r=32" in link
     assert "" == opened.locator("#header [role=status]").text_content()
-
-
-@pytest.mark.slow
-def test_what_a_link_is_not_for_goes_with_the_next_tab(opened):
-    copied(opened)
-    opened.locator("#header [role=status]", has_text=ONLY_HERE).wait_for()
-
-    opened.get_by_role("tab", name="Runs").click()
-
-    opened.locator("#header [role=status]", has_text=re.compile("^$")).wait_for(state="attached")

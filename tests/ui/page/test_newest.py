@@ -83,26 +83,6 @@ def test_a_sweep_stays_judged_by_what_was_chosen_last(page, counted_sweep):
     assert "Token accuracy" == page.locator("#sweep-metric input").input_value()
 
 
-@pytest.mark.slow
-def test_the_quality_of_selected_runs_stays_as_chosen(page, counted_sweep):
-    page.goto(f"/?tab=runs&sweep={counted_sweep}")
-    page.locator(f"#runs-table tr[data-pick='{counted_sweep}'] input").check()
-    selected = page.locator("#selected-runs", has_text="6 selected runs of 1 sweep")
-    selected.wait_for()
-    late = Late(page, of="sweep-words", with_value="memory")
-    selected.get_by_label("Cost axis").click()
-    page.get_by_role("option", name="Peak memory").click()
-    late.wait()
-
-    quality = selected.get_by_label("Quality axis")
-    quality.click()
-    page.get_by_role("option", name="Token accuracy").click()
-    late.arrive()
-
-    page.wait_for_function("document.querySelector('#runs-curve .rv-plot').data.some(t => t.y?.includes(81))")
-    assert "Token accuracy" in quality.input_value()
-
-
 def test_what_someone_enters_while_an_answer_comes_stays(page):
     page.goto("/?tab=train")
     page.locator("#expected", has_text="2 runs").wait_for()
@@ -144,23 +124,6 @@ def test_a_tab_of_the_address_is_drawn_once(page, tab, part, drawn):
     page.wait_for_timeout(2000)  # what is asked as the page opens has been asked by then
 
     assert 1 == asked()
-
-
-@pytest.mark.slow
-def test_each_of_two_quick_ticks_counts(page, counted_sweep):
-    page.goto(f"/?tab=runs&sweep={counted_sweep}")
-    page.locator(f"#runs-table tr[data-pick='{counted_sweep}'] button").click()
-    boxes = page.locator(f"#runs-table tr[data-pick^='{counted_sweep}-'] input")
-    boxes.nth(5).wait_for()
-    late = Late(page)
-
-    boxes.nth(0).check()
-    late.wait()
-    boxes.nth(1).check()
-    late.arrive()
-
-    page.locator("#selected-runs", has_text="2 selected runs of 1 sweep").wait_for()
-    assert [True, True, False] == [boxes.nth(i).is_checked() for i in range(3)]
 
 
 def test_of_two_quick_clicks_the_last_one_opens(page, counted_sweep):

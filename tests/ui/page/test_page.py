@@ -229,18 +229,6 @@ def test_sweeps_open_onto_their_runs_and_selected_runs_share_a_chart(page):
 
 
 @pytest.mark.slow
-def test_a_menu_of_downloads_stands_only_where_there_is_something_to_download(page):
-    page.goto("/?tab=runs")
-    page.locator(LANDMARKS["runs"]).first.wait_for()
-    page.locator("#runs-download summary").wait_for()
-
-    page.get_by_label("Filter").press_sequentially("no such run")
-
-    page.locator("#runs-table", has_text="No run matches the filter.").wait_for()
-    page.locator("#runs-download summary").wait_for(state="detached")
-
-
-@pytest.mark.slow
 def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(page, counted_sweep):
     page.goto(f"/?tab=runs&sweep={counted_sweep}&tolerance=0.02")
     page.locator("#sweep-words", has_text="nats").wait_for()
@@ -268,19 +256,6 @@ def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(pa
     page.get_by_role("option", name="Exact match").click()
     page.locator("#sweep-words", has_text="exact match").first.wait_for()
     assert "1" == tolerance.input_value()
-
-
-@pytest.mark.slow
-def test_the_examples_of_an_empty_train_page_are_drawn_and_open_on_runs(page):
-    page.goto("/?tab=train")
-    for example in ("#example-matters", "#example-does-not"):
-        page.wait_for_function(f"document.querySelector('{example} .rv-plot')?.data?.flatMap(t => t.x).length === 3")
-        page.locator(f"{example} .rv-plot").wait_for()
-
-    page.locator("#example-matters-words").get_by_role("link", name="open on Runs").click()
-
-    page.wait_for_url("**tab=runs**")
-    page.locator("#sweep-summary", has_text="r = 2 is worse than r = 32").wait_for()
 
 
 def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):

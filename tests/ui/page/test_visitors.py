@@ -117,24 +117,6 @@ def test_a_sweep_is_its_owners_until_it_is_shared_and_then_others_read_it(visito
     assert [] == ann.errors + ben.errors
 
 
-@pytest.mark.slow
-def test_the_link_of_what_is_shown_by_default_shows_others_the_same(visitor, shared_home):
-    ann, ben = visitor(), visitor()
-    sweep_id = trained(shared_home, ann.id)
-    ann.open("/?tab=runs").locator("#sweep-status h2").wait_for()
-    ann.page.get_by_label("Share: anyone").check()
-    ann.page.get_by_text(COPY_IT).wait_for()
-
-    ann.page.wait_for_function("id => new URL(location.href).searchParams.get('sweep') === id", arg=sweep_id)
-    ben.open(ann.page.url).get_by_text(OF_ANOTHER).wait_for()
-    ann.page.get_by_role("tab", name="Train").click()
-    ann.page.wait_for_function("() => !new URL(location.href).searchParams.has('sweep')")
-    ann.page.get_by_role("tab", name="Runs").click()
-    ann.page.wait_for_function("id => new URL(location.href).searchParams.get('sweep') === id", arg=sweep_id)
-
-    assert [] == ann.errors + ben.errors
-
-
 def test_the_admin_signs_in_sees_what_all_have_and_signs_out(visitor, shared_home):
     ann, admin = visitor(), visitor()
     sweep_id = trained(shared_home, ann.id)
