@@ -1,13 +1,15 @@
 """What the events of the page take, and what they say of anything else."""
 
 import asyncio
+import logging
 
 import gradio as gr
 import pytest
 from gradio.helpers import EventData
 
+from rankviz.errors import UserError
 from rankviz.ui.blocks import PageBlocks
-from rankviz.ui.requests.event_errors import Refusals
+from rankviz.ui.requests.event_errors import LOG, Refusals
 
 PRIVATE = {"api_visibility": "private", "queue": False}
 
@@ -127,6 +129,38 @@ def test_an_endpoint_keeps_its_own_gate():
     call = page_with(dtype, api_visibility="public")
 
     assert "not in the list" in refusal(call, "int4")
+
+
+class TestErrors:
+    def failing(self, error):
+        def function(value):
+            raise error
+
+        return page_with(dtype, function)
+
+    def test_of_ours_are_sentences_that_no_log_of_errors_has(self, caplog):
+        assert "Choose a file." == refusal(self.failing(UserError("Choose a file.")), "float32")
+        assert [] == [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+    def test_of_the_code_are_a_number_for_the_visitor_and_a_traceback_for_the_host(self, caplog):
+        message = refusal(self.failing(KeyError("secret")), "float32")
+
+        (record,) = [record for record in caplog.records if record.name == LOG.name]
+        number = record.args[0]
+        assert f"number {number} " in message
+        assert "secret" not in message
+        assert record.exc_info
+        assert "\n" not in record.getMessage()
+
+    def test_of_one_place_have_one_traceback(self, caplog):
+        call = self.failing(ZeroDivisionError("again"))  # no other test fails so in this place
+        refusal(call, "float32"), refusal(call, "float32")
+
+        first, second = [record for record in caplog.records if record.name == LOG.name]
+        assert first.exc_info
+        assert "as before" not in first.getMessage()
+        assert not second.exc_info
+        assert "as before" in second.getMessage()
 
 
 def test_a_refused_event_is_answered_with_422_and_a_broken_one_with_500():
