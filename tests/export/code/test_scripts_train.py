@@ -50,7 +50,8 @@ SIZE = re.compile(r"The adapter has ([\d,]+) bytes")
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """ran(framework, shape): the recipe, and what its script did. The scripts of QUICK are run together, and the others."""
+    """ran(framework, shape): the recipe, and what its script did. Scripts of the QUICK shapes run together, and the
+    others do."""
 
     @functools.cache
     def group(quick):
