@@ -133,14 +133,6 @@ def test_the_embedded_base_and_a_whole_model_have_names_that_can_be_loaded(api):
     assert "'google/gemma-3-4b-it'" in api.exports.write(Question(model_id="google/gemma-3-4b-it:whole"), 8).text
 
 
-def test_the_learning_rate_is_2e_4_unless_one_is_given(api):
-    question = Question(model_id="Qwen/Qwen3-4B")
-
-    assert "learning_rate=0.0002," in api.exports.write(question, 8).text
-    assert "learning_rate=1e-05," in api.exports.write(question, 8, learning_rate=1e-5).text
-    assert 1e-5 == yaml.safe_load(api.exports.write(question, 8, "axolotl", 1e-5).text)["learning_rate"]
-
-
 @pytest.mark.parametrize("name", ["script", "colab", "trl", "peft"])
 def test_a_script_reads_the_measured_file_in_its_form_and_marks_the_upper_estimate(api, name):
     data = TrainingData(
@@ -209,11 +201,6 @@ def test_a_preset_that_names_other_modules_than_expected_says_so(api):
     written = api.exports.write(questions.question("microsoft/Phi-4-mini-instruct", target_modules="qv"), 8)
 
     assert "qv is qkv_proj here" in written.notes[0]
-
-
-def test_a_name_without_its_owner_becomes_the_hub_id(api):
-    assert "'microsoft/Phi-4-mini-instruct'" in api.exports.write(Question(model_id="phi-4-mini-INSTRUCT"), 8).text
-    assert "'unsloth/Qwen3-4B-bnb-4bit'" in api.exports.write(Question(model_id="Qwen3-4B-bnb-4bit"), 8).text
 
 
 def test_llamafactory_gets_a_second_file_and_the_others_none(api):

@@ -116,13 +116,6 @@ def test_three_runs_too_short_to_tell_their_pace_from_their_first_step_do_not_mo
     assert announced.sentences[0].endswith("from the formulas alone.")
 
 
-def test_three_short_runs_that_can_tell_announce_a_long_one_without_its_first_step_in_each(api):
-    for second in (1, 2, 3):
-        finish(api, 1000.0 * second, compiling=30.0, step=0.5, max_steps=6)
-
-    assert 500.0 == pytest.approx(expected(api, max_steps=1000).time.training.expected)
-
-
 def test_ones_own_file_is_known_again_by_its_rows(api, tmp_path):
     mine = tmp_path / "mine.jsonl"
     mine.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
@@ -156,14 +149,6 @@ def test_the_estimate_beside_a_run_rests_on_what_had_ended_before_it_began(api):
 
     assert () == api.runs.expected_run(first).timed_by
     assert (first.run_id,) == api.runs.expected_run(second).timed_by
-
-
-def test_a_file_of_the_same_name_alone_is_other_data(api):
-    """As in what somebody imports, of which nobody knows where the file was."""
-    finish(api, 1000.0, data="train.jsonl")
-    second = finish(api, 2000.0, data="train.jsonl")
-
-    assert "with other data" in api.runs.expected_run(second).timed_in_words
 
 
 def test_a_run_whose_data_or_base_has_gone_breaks_nothing(api):
@@ -213,13 +198,6 @@ def test_runs_that_other_programs_slowed_announce_what_the_machine_takes_without
     assert "4.0 times as long" in quiet.busy_in_words
 
 
-def test_ones_own_run_that_has_just_ended_is_not_another_program(api):
-    finish(api, 1000.0, environment=CPU, slowed=1.0, step=10.0)
-
-    assert paces_now(api, 2.0, at=1000.0).others.threads == pytest.approx(0.0, abs=0.1)
-    assert paces_now(api, 2.0, at=9000.0).others.threads == pytest.approx(2.0 - UNSURE, abs=0.1)
-
-
 def test_a_run_of_another_machine_has_left_nothing_in_this_ones_load(api):
     finish(api, 1000.0, environment={**CPU, "device_name": "another CPU"})
 
@@ -236,12 +214,6 @@ def test_the_announcement_says_how_busy_this_machine_is_now(api):
         "The machine is busy now: other programs take about 80 % of its processors, so this may take longer than "
         "estimated."
     ) in busy.sentences
-
-
-def test_how_busy_the_processor_is_says_nothing_of_a_gpu(api):
-    finish(api, 1000.0)
-
-    assert api.measured.paces(WORKLOAD, {**CPU, "device": "cuda"}, load_average=9.0).others is None
 
 
 def test_an_estimate_for_the_gpu_of_this_machine_would_rest_on_them_too(api):

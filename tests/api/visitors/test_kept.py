@@ -50,20 +50,6 @@ def test_an_import_over_the_number_of_kept_runs_is_taken_back_whole(shared, tmp_
     assert [] == store.records()
 
 
-def test_an_import_over_the_number_of_all_visitors_runs_is_taken_back_whole(shared, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    api = shared(runs_in_total=3)
-    store = api.workspace.store
-    exported = upload_of(ended(store, BEN.id, 4, 8, 16), api, tmp_path)
-    ended(store, BEN.id, 4)
-
-    with acting_as(ANN), pytest.raises(LimitError, match="at most 3 runs of all visitors, and 1 are there"):
-        api.runs.import_(exported)
-
-    assert 1 == len(store.records())
-    assert [] == [path for path in store.runs_dir.iterdir() if path.name.startswith(".new-")]
-
-
 def of_much_journal(sweep_id, store):
     """The same sweep, whose journal is packed to a small part of its 640 kB."""
     journal = store.run_dir(store.run_ids(sweep_id)[0]) / "events.jsonl"
@@ -126,16 +112,6 @@ def test_an_import_that_fails_holds_nothing(shared, tmp_path, monkeypatch):
         api.runs.import_(no_zip)
 
     assert left == api.workspace.room.left_bytes(ANN)
-
-
-@pytest.mark.parametrize("limits", [{"sweeps_per_visitor": 0}, {"runs_kept": 0}, {"disk_mb": 0}])
-def test_of_a_sweep_that_is_refused_no_copy_of_its_data_stays(shared, uploaded, limits):
-    api = shared(**limits)
-
-    with acting_as(ANN), pytest.raises(LimitError):
-        api.runs.start(questions.sweep(**SMALL, data=uploaded(api, ANN, 10)))
-
-    assert [] == kept_data(api)
 
 
 def test_the_data_of_a_sweep_that_is_queued_stays_as_long_as_it_does(shared, uploaded):

@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.metric import EXACT_MATCH, TOKEN_ACCURACY
-from rankviz.figures import RankCurveInfo, rank_curve_figure, rank_curve_info
+from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.verdict import judge, losses_of
 from tests.support.runs.finished_runs import plain_sweep
 from tests.support.web.quick_looks import forecast
@@ -134,10 +134,6 @@ def test_the_axis_has_as_many_digits_as_its_ticks_need_and_no_letters():
     assert (None, "none") == (axis.tickformat, axis.exponentformat)
 
 
-def test_without_points_the_figure_is_axes_and_a_sentence():
-    assert "Points appear here as runs finish." == rank_curve_figure(RankCurveInfo()).layout.annotations[0].text
-
-
 def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():
     sweep = truncated(plain_sweep({4: 1.9, 64: 1.6}), {8: 1.61})
 
@@ -170,12 +166,3 @@ def test_the_band_is_in_the_table_beside_what_was_measured_and_nothing_of_it_wit
     ]
     assert {"independent runs"} == {row["kind"] for row in without}
     assert set(without[0]) == set(with_band[0])
-
-
-def test_the_words_of_a_rank_stand_in_the_legend_where_they_cross_no_mark():
-    sweep = plain_sweep({4: 2.5, 8: 2.0, 16: 1.5})
-
-    figures = [rank_curve_figure(rank_curve_info(sweep, verdict_of(sweep), picked=r)) for r in (4, 8, 16)]
-
-    assert [()] * 3 == [figure.layout.annotations for figure in figures]
-    assert [True] * 3 == [figure.layout.shapes[0].showlegend for figure in figures]

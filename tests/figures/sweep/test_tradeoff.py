@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.errors import InvalidSettingError
 from rankviz.figures import TradeoffInfo, tradeoff_figure, tradeoff_info
 from rankviz.figures.style import MEASURED
 from rankviz.figures.sweep_tradeoff import PlottedPoint, PointGroup
@@ -30,13 +29,6 @@ def test_the_info_has_a_point_per_rank_at_its_cost_and_mean_loss():
     assert 0.1 / 2**0.5 == pytest.approx(group.points[0].high - group.points[0].y)
     assert "learning rate 0.001, 2 seeds, bar is one standard deviation" == group.points[0].detail
     assert [0, 1] == list(group.front)
-
-
-def test_the_info_of_one_run_per_rank_has_no_bars_no_ring_and_no_band():
-    (group,) = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5})]).groups
-
-    assert (None, None) == (group.points[0].low, group.smallest_good)
-    assert group.noise is None
 
 
 def test_the_ring_is_at_the_smallest_rank_within_the_tolerance_chosen():
@@ -86,12 +78,6 @@ def test_sweeps_of_one_base_and_data_are_told_apart_by_their_ranks_and_equal_one
     ]
     assert ["s1", "s3"] == [group.label[-3:-1] for group in alike.groups]
     assert ["(s1), 2 steps" in alike.notes[0], "(s3), 2 steps" in alike.notes[1]] == [True, True]
-
-
-@pytest.mark.parametrize("axes", [{"x": "colour"}, {"y": "colour"}])
-def test_an_unknown_axis_is_refused(axes):
-    with pytest.raises(InvalidSettingError, match="No such axis: the cost axis is one of adapter, parameters"):
-        tradeoff_info([], **axes)
 
 
 def test_measured_points_are_filled_vermilion_markers_labelled_by_rank():
@@ -144,13 +130,6 @@ def test_the_band_of_what_cannot_be_distinguished_has_its_words_in_the_legend():
 
     (band,) = figure.layout.shapes
     assert ("cannot be distinguished from the best", True) == (band.name, band.showlegend)
-
-
-def test_no_data_gives_the_same_axes_and_a_sentence():
-    figure = tradeoff_figure(info(empty="Nothing yet."))
-
-    assert "bytes" == figure.layout.xaxis.title.text
-    assert ["Nothing yet."] == [note.text for note in figure.layout.annotations]
 
 
 def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():

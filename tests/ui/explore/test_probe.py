@@ -158,21 +158,3 @@ def test_what_a_device_cannot_do_is_left_to_it_and_said():
     changed = "precision fp32 instead of nf4-dq, gradient_checkpointing none instead of hf"
     assert f"There is no GPU here. The probe uses {changed}." == notice
     assert (question, "") == for_here(question, Device(cuda=True))
-
-
-def test_a_probe_without_a_gpu_takes_the_moe_scheme_of_unsloths_cpu_backend():
-    question = questions.probe(SMOL, moe_scheme="target-parameters")
-
-    settled, notice = for_here(question, Device())
-    assert "default" == settled.lora.moe_scheme
-    assert "The probe uses MoE scheme default instead of target-parameters." in notice
-    assert (question, "") == for_here(question, Device(cuda=True))
-
-
-def test_a_probe_without_a_gpu_leaves_out_flags_that_nothing_follows():
-    question = questions.probe(SMOL, finetune_vision_layers=False, finetune_mlp_modules=False)
-
-    settled, notice = for_here(question, Device())
-    assert (False, None) == (settled.lora.finetune_vision_layers, settled.lora.finetune_mlp_modules)
-    assert "The probe uses finetune_mlp_modules on instead of off." in notice
-    assert (question, "") == for_here(question, Device(cuda=True))

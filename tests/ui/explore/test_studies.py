@@ -86,16 +86,6 @@ def test_run_dates_of_one_study_are_not_joined(api):
     assert trace["connectgaps"] is False
 
 
-def test_a_size_that_is_not_published_is_counted_from_the_layers_or_left_out_with_a_note(api):
-    """Llama-2-7B, all seven projections: 2,498,560 parameters a rank."""
-    shown = studies.shown(api, **{**QUESTION, "x": "parameters", "use_case": "complex"})
-
-    figure = drawn(shown.wide)
-    (trace,) = [t for t in figure["data"] if t["name"].startswith("Learns Less")]
-    assert [16 * 2_498_560, 64 * 2_498_560, 256 * 2_498_560] == trace["x"][:3]
-    assert "because their adapter sizes are not known: RandLoRA" in text_of(shown.summary)
-
-
 def test_source_policy_and_caveat_of_all_that_is_drawn_are_one_click_away(api):
     details = studies.shown(api, **QUESTION).studies
 
@@ -116,17 +106,6 @@ def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):
     notice = text_of(studies.added(api, [str(tmp_path / "bad.json")]))
 
     assert "bad.json has no object" in notice
-
-
-def test_an_added_file_whose_test_accuracy_is_0_is_left_out_of_the_percentages_with_a_note(api, tmp_path):
-    row = json.loads(result())
-    row["train_info"]["metrics"][-1]["test accuracy"] = 0.0
-    (tmp_path / "mine.json").write_text(json.dumps(row))
-    studies.added(api, [str(tmp_path / "mine.json")])
-
-    shown = studies.shown(api, **QUESTION)
-
-    assert "Lines whose best value is 0 are left out" in text_of(shown.summary)
 
 
 def test_added_files_are_removed_again_by_a_button_that_is_there_while_there_are_some(api, tmp_path):

@@ -182,21 +182,10 @@ def test_the_file_that_was_measured_on_explore_is_the_data(api):
     assert ("letters.jsonl", "kept") in data_choices([], form["kept"])
 
 
-def test_a_question_with_ticked_modules_is_measured_on_those(api):
-    asked = {**ASKED, "preset": question.CUSTOM, "modules": ["q_proj"], "names": "v_proj"}
-
-    assert ("q_proj", "v_proj") == request_of(measuring(api, asked)).lora.target_modules
-
-
 def test_a_dora_adapter_is_measured_by_two_runs_of_a_sweep_since_it_cannot_be_truncated(api):
     request = request_of(measuring(api, {**ASKED, "use_dora": True}))
 
     assert ((4, 64), (), True) == (request.ranks, request.cut_ranks, request.lora.use_dora)
-
-
-def test_ranks_that_someone_chose_stay_when_the_mode_changes():
-    assert ["4", "16", "64"] == mode_chosen("sweep", ["4", "64"]).ranks.value
-    assert not mode_chosen("sweep", ["2", "8"]).ranks.value
 
 
 def test_the_form_opens_with_what_a_quick_look_of_the_embedded_model_takes():
