@@ -16,6 +16,7 @@ from rankviz.export import FORMATS, LEARNING_RATE
 from rankviz.export.formats import adapter_config
 from rankviz.export.script import header
 from tests.support.models.recipes import SETTINGS, made
+from tests.support.quick import first_quick
 from tests.support.runs import questions
 
 MOE = "Qwen/Qwen3-30B-A3B"
@@ -42,7 +43,7 @@ def test_every_format_names_the_model_the_rank_and_the_alpha(api, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("model", [MOE, "openai/gpt-oss-20b", "google/gemma-3-4b-it"])
+@pytest.mark.parametrize("model", first_quick([MOE, "openai/gpt-oss-20b", "google/gemma-3-4b-it"]))
 def test_names_in_place_of_all_linear_are_explained_by_the_flag_in_every_format(api, model, name):
     question = questions.question(model, target_modules="all-linear", finetune_mlp_modules=False)
 
@@ -244,7 +245,7 @@ def test_peft_reads_adapter_config_json_without_a_warning(changes, tmp_path, rec
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("model", [MOE, "deepseek-ai/DeepSeek-V2-Lite"])
+@pytest.mark.parametrize("model", first_quick(["deepseek-ai/DeepSeek-V2-Lite", MOE]))
 def test_experts_asked_of_trl_by_unsloths_scheme_are_trained_by_every_tool_that_can_name_them(api, model, name):
     question = questions.question(model, framework="trl", moe_scheme="unsloth")
     parameters = api.estimates.adapter(question, 4).parameters
