@@ -139,12 +139,11 @@ def test_only_lower_ranks_that_ran_are_named_as_a_check(independent, check):
     assert sentence.endswith(check)
 
 
-def test_where_no_noise_is_measured_the_curve_assumes_that_of_the_forecast():
+def test_where_no_noise_is_measured_the_curve_says_which_it_assumes():
     reading = read(fast_curve(TOP), [TOP, run(2, 1.7, run_id="low")], run_sd=None)
 
     assert reading.sentences[-1].endswith(
-        "measure the noise of one run. To compare the curve with runs, 0.02 nats are assumed, as for the forecast "
-        "between runs."
+        "measure the noise of one run. To compare the curve with runs, 0.02 nats are assumed."
     )
 
 
