@@ -164,13 +164,6 @@ def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp
             shared.engines.start(questions.sweep(), engine)
 
 
-def test_the_engine_of_runs_that_name_none_is_offered_first(tmp_path, monkeypatch):
-    monkeypatch.setenv(RAY, "10.0.0.1:6379")
-    monkeypatch.setenv("RANKVIZ_ENGINE", "ray")
-
-    assert ["Ray cluster 10.0.0.1:6379", "This machine"] == titles(Api(home=tmp_path / "home", shared=False))
-
-
 def test_a_page_whose_own_engine_has_no_address_does_not_start(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKVIZ_ENGINE", "ray")
 

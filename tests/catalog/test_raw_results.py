@@ -8,7 +8,6 @@ from rankviz.api import Api
 from rankviz.catalog.own_studies import as_table, read_table
 from rankviz.core.cost.question import Question
 from rankviz.errors import BadDataError
-from tests.cli.command import rankviz
 
 TODAY = date(2026, 11, 30)
 HEADER = "model,task,metric,rank,value,seed,learning_rate"
@@ -104,9 +103,3 @@ def test_an_added_table_is_a_study_of_its_own_and_can_be_removed(tmp_path):
     assert api.tradeoffs.of(Question(model_id="Qwen/Qwen3-4B")).estimate
     api.studies.remove(api.studies.added()[0])
     assert [] == list(api.studies.added())
-
-
-def test_the_help_of_evidence_add_says_the_columns():
-    text = " ".join(rankviz("evidence", "add", "--help").stdout.replace("│", " ").split())
-
-    assert all(name in text for name in ("model:", "task:", "metric:", "rank:", "value:", "seed:", "base_value:"))

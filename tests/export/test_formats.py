@@ -54,15 +54,6 @@ def test_names_in_place_of_all_linear_are_explained_by_the_flag_in_every_format(
     assert not re.search(r"""target(_modules)?["']?[:=] ?["']?(all-linear|all)\b""", written.text)
 
 
-@pytest.mark.parametrize("name", ["unsloth", "peft", "llamafactory"])
-def test_a_flag_that_the_chosen_framework_ignores_is_said_in_other_tools_files_too(api, name):
-    question = questions.question(MOE, framework="trl", finetune_mlp_modules=False)
-
-    notes = api.exports.write(question, 8, name).notes
-
-    assert "finetune_mlp_modules: these settings are Unsloth's on a GPU; TRL ignores it." in notes
-
-
 def test_presets_become_the_models_own_names(api):
     written = api.exports.write(questions.question("gpt2", target_modules="attention", framework="trl"), 8, "axolotl")
 
@@ -129,11 +120,6 @@ def test_what_a_list_of_names_trains_besides_is_said_with_both_numbers(api):
     assert "Unsloth trains " in written.notes[0]
 
 
-def test_the_embedded_base_and_a_whole_model_have_names_that_can_be_loaded(api):
-    assert "'HuggingFaceTB/SmolLM2-135M-Instruct'" in api.exports.write(Question(model_id="embedded"), 8).text
-    assert "'google/gemma-3-4b-it'" in api.exports.write(Question(model_id="google/gemma-3-4b-it:whole"), 8).text
-
-
 @pytest.mark.parametrize("name", ["script", "colab", "trl", "peft"])
 def test_a_script_reads_the_measured_file_in_its_form_and_marks_the_upper_estimate(api, name):
     data = TrainingData(
@@ -196,12 +182,6 @@ def test_an_unsloth_script_of_a_multimodal_model_says_what_it_does_without_a_gpu
 
     assert f"Without a GPU, Unsloth {UNSLOTH_VERSION} {sentence}" in unsloth
     assert not any(note.startswith("Without a GPU") for note in trl)
-
-
-def test_a_preset_that_names_other_modules_than_expected_says_so(api):
-    written = api.exports.write(questions.question("microsoft/Phi-4-mini-instruct", target_modules="qv"), 8)
-
-    assert "qv is qkv_proj here" in written.notes[0]
 
 
 def test_llamafactory_gets_a_second_file_and_the_others_none(api):

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -72,17 +71,6 @@ def test_the_tables_hold_a_row_a_run_a_row_a_step_and_a_row_a_held_out_example(t
     assert [5.0, 4.0, 5.0, 4.0] == list(table["losses_by_step"]["loss"])
     assert [1.0, 3.0, 1.0, 3.0] == list(table["held_out_losses"]["loss"])
     assert {BASE} == set(table["runs"]["base"])
-
-
-def test_what_is_not_known_of_any_example_is_an_empty_column_of_its_kind(tmp_path):
-    (run, _) = facts().runs
-    measured = replace(run.record.loss_after, example_losses=(1.0, 3.0), examples=2)
-
-    write_dataset(replace(facts(), runs=[replace(run, record=replace(run.record, loss_after=measured))]), tmp_path)
-
-    examples = pq.read_table(tmp_path / "held_out_losses.parquet")
-    assert [None, None] == examples["exact_match"].to_pylist()
-    assert "int64" == str(examples.schema.field("exact_match").type)
 
 
 def test_a_data_file_is_known_by_its_name_without_its_folder(tmp_path):
@@ -186,12 +174,6 @@ def test_a_dataset_of_two_machines_names_both_and_what_made_each(tmp_path):
     _, text = card(tmp_path)
     assert "with RankViz 0.0.0, 0.0.1." in text
     assert "- Device: card 0; precision not known.\n- Device: card 1; precision not known." in text
-
-
-def test_without_a_verdict_the_card_says_so(tmp_path):
-    write_dataset(facts(verdict=()), tmp_path)
-
-    assert "There is no verdict" in card(tmp_path)[1]
 
 
 def test_the_configuration_names_the_base_by_its_id_and_keeps_patterns_of_modules():

@@ -1,6 +1,5 @@
 """Estimates of runs here start from those that have finished here: on journals written without a worker."""
 
-import random
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,7 @@ from rankviz import machine
 from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES, UNSURE, Others, Workload
 from rankviz.core.runs.estimate import workload_of
-from rankviz.core.runs.events import AttemptPlaced, Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
+from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.web.visitors import ADMIN, ANN
@@ -89,22 +88,6 @@ def test_after_three_runs_a_like_run_is_announced_as_what_they_took(api):
     assert announced.sentences[1].startswith("Loading ")
 
 
-def test_runs_that_finished_on_nodes_of_a_cluster_are_not_called_those_of_here(api):
-    store = api.workspace.store
-    append, placed = store.append, set()
-
-    def on_a_node(run_id, event):
-        if run_id not in placed:
-            placed.add(run_id)
-            append(run_id, AttemptPlaced(time=1.0, engine="slurm", where="node-0", attempt=1))
-        append(run_id, event)
-
-    store.append = on_a_node
-    finish(api, 1000.0)
-
-    assert "from 1 finished run." in expected(api).sentences[0]
-
-
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_three_runs_too_short_to_tell_their_pace_from_their_first_step_do_not_move_the_time(api, steps):
     for second in (1, 2, 3):
@@ -157,23 +140,6 @@ def test_a_run_whose_data_or_base_has_gone_breaks_nothing(api):
     finish(api, 3000.0, base="nobody/knows-this")
 
     assert "from 1 finished run here" in expected(api).sentences[0]
-
-
-def test_of_further_runs_on_a_machine_whose_load_drifts_four_in_five_are_inside(api):
-    """Steps vary by 12 % from run to run, and the machine's pace by 8 % more, over thirty runs."""
-    chance, pace, inside, announced = random.Random(7), 1.0, 0, 0
-    for number in range(30):
-        pace *= chance.lognormvariate(0, 0.08)
-        before = expected(api)
-        step = pace * chance.lognormvariate(0, 0.12)
-        run = finish(api, 1000.0 * (number + 1), step=step, load=8 * pace * chance.lognormvariate(0, 0.2))
-        if number >= 3:
-            announced += 1
-            assert before.seconds.high <= 2 * before.seconds.low
-            inside += before.seconds.holds(run.ended_at - run.started_at)
-
-    assert 27 == announced
-    assert inside >= 0.8 * announced
 
 
 def paces_now(api, load_average, *, at):

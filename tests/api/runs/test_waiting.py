@@ -13,7 +13,7 @@ from rankviz.errors import EngineUnavailableError, RunNotFoundError
 from rankviz.store.ownership import Destination
 from rankviz.supervisor import Supervisor
 from rankviz.visitor import acting_as
-from tests.support.engines.elsewhere import Elsewhere, page_with_elsewhere
+from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import wait_for, worker
 from tests.support.runs import questions
 from tests.support.runs.probes import request as probe_request
@@ -114,14 +114,6 @@ def test_the_wait_is_bounded_by_what_a_run_may_take(api, monkeypatch):
         assert 0.0 == api.runs.waiting(sweep_id).seconds.high
 
 
-def test_a_base_that_has_gone_leaves_the_wait_unknown(api):
-    api.workspace.store.create(questions.sweep(base="no/such-base", ranks=(4,), max_steps=2), ANN.id)
-    sweep_id = sweep_of(api, BEN)
-
-    with acting_as(BEN):
-        assert api.runs.waiting(sweep_id).seconds is None
-
-
 def test_the_place_of_another_visitors_sweep_is_not_told(api):
     sweep_id = sweep_of(api, BEN)
 
@@ -198,12 +190,3 @@ def test_a_sweep_whose_engine_cannot_be_reached_says_why(api, elsewhere):
     with acting_as(ANN):
         api.workspace.work_queue()
         wait_for(lambda: api.runs.why_sweep_waits(api.runs.sweep(sweep_id)) == "Waiting. The network is down.")
-
-
-@pytest.mark.parametrize(("engine", "is_known"), [("local", True), ("elsewhere", False), ("hf-jobs", False)])
-def test_of_a_run_that_waits_for_a_machine_that_is_not_known_nothing_is_estimated(tmp_path, engine, is_known):
-    api, _ = page_with_elsewhere(tmp_path)
-    store = api.workspace.store
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,), base="embedded"), "", Destination(engine)))
-
-    assert is_known is (api.runs.summary(run_id).estimate is not None)

@@ -100,29 +100,3 @@ def test_a_zip_that_was_imported_before_is_a_copy(shared, exported):
         (run_id,) = api.runs.import_(zipped)
     with acting_as(ALICE), pytest.raises(InvalidSettingError, match=f"{run_id!r} is here already"):
         api.runs.import_(again)
-
-
-def test_files_and_what_is_on_its_way_are_of_both(shared, uploaded):
-    api = shared(files_mb_per_visitor=1, uploads_per_visitor=2)
-    room = api.workspace.room
-    cancelled(api, uploaded(api, COOKIE, 200))
-    uploaded(api, ALICE, 100)
-
-    assert room.used_bytes(COOKIE) + room.used_bytes(Visitor(ALICE.id)) == room.used_bytes(ALICE) > 500_000
-    with pytest.raises(LimitError, match="at most 2 uploads"):
-        room.hold_upload(ALICE, 1, files=1)
-    room.hold(COOKIE, 400_000)
-    with pytest.raises(LimitError, match="at most 1 MB of a visitor's files"):
-        room.hold(ALICE, 200_000)
-    room.hold(CARL, 900_000)
-
-
-def test_the_adapters_are_of_both(shared):
-    api = shared(adapters_mb_per_visitor=8)
-    (run_id,) = api.workspace.store.run_ids(sweep_of(api, COOKIE))
-    (api.workspace.store.run_dir(run_id) / "adapter" / "weights").write_bytes(b"x" * 4_000_000)
-
-    with acting_as(ALICE), pytest.raises(LimitError, match="at most 8 MB of the adapters"):
-        api.runs.start(questions.sweep(**SMALL))
-    with acting_as(CARL):
-        api.runs.start(questions.sweep(**SMALL))

@@ -12,7 +12,6 @@ from rankviz.api.visitors.expiry import DAY, Expiry
 from rankviz.core.runs.events import RunCancelled
 from rankviz.store import RunStore
 from rankviz.visitor import HOST, acting_as, home_of
-from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
 from tests.support.runs.probes import request as probe_request
@@ -131,13 +130,3 @@ def test_two_apps_on_one_folder_remove_at_once(api):
 
     assert [] == errors
     assert {young} == here(api)
-
-
-def test_it_cleans_while_the_process_lives(api):
-    sweep_of(api, ANN, 31)
-
-    expires = Expiry(api.workspace)
-    expires.keep_clean(every_seconds=0.01)
-
-    wait_for(lambda: not here(api))
-    expires.remove = lambda *_: threading.Event().wait()  # so that the thread works no more

@@ -58,13 +58,6 @@ def test_a_request_over_a_limit_is_refused_with_the_limit_when_it_is_started_and
     assert [] == api.workspace.store.records()
 
 
-def test_on_ones_own_machine_the_same_requests_are_taken(tmp_path):
-    api = Api(home=tmp_path / "home", shared=False)
-
-    for settings in ({"max_steps": 5000}, {"ranks": (512,)}, {"per_device_train_batch_size": 64}):
-        api.runs.check(questions.sweep(**{**SMALL, **settings}))
-
-
 def test_a_limit_is_an_environment_variable_also_on_ones_own_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKVIZ_MAX_STEPS", "10")
 

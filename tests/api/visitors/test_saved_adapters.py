@@ -2,9 +2,8 @@
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.api.visitors.quota import Adapters
-from rankviz.core.runs.events import RunCancelled, RunFailed, RunStarted
+from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.errors import LimitError
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
@@ -104,18 +103,3 @@ def test_what_others_have_queued_keeps_nobody_out_who_has_none_queued_and_wants_
         api.runs.start(R4)
         with pytest.raises(LimitError, match="with what queued runs will save"):
             api.runs.start(R4)
-
-
-def test_what_a_running_run_has_saved_already_is_not_to_come_any_more(shared):
-    api = shared(disk_mb=12)
-    with acting_as(ANN):
-        sweep_id = saved(api, api.runs.start(R4), 4 * MB)
-        api.workspace.store.append(f"{sweep_id}-001-r4", RunStarted(time=1.0, environment={}))
-
-    api = shared()
-    with acting_as(BEN):
-        api.runs.start(R4)
-
-
-def test_on_ones_own_machine_adapters_have_no_limit(tmp_path):
-    assert Api(home=tmp_path, shared=False).workspace.limits.adapters_mb_per_visitor is None

@@ -1,11 +1,8 @@
 """What `rankviz runs show` prints of accuracies, answers and folders."""
 
-import json
-
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli import main
 from rankviz.cli.runs.output import print_sweep, sweep_json
 from rankviz.cli.runs.runs import _facts, runs_delete, runs_show
 from rankviz.core.runs.events import Answered, GreedyAnswer
@@ -96,29 +93,6 @@ def test_a_deleted_sweep_is_named_run_by_run_and_gone(tmp_path, monkeypatch, cap
 
     assert [f"{run.run_id} deleted" for run in sweep.runs] == capsys.readouterr().out.splitlines()
     assert [other.sweep_id] == [each.sweep_id for each in Api(home=tmp_path).runs.sweeps()]
-
-
-def test_what_cannot_be_read_is_deleted_by_its_name(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("RANKVIZ_HOME", str(tmp_path))
-    broken = tmp_path / "runs" / "broken"
-    broken.mkdir(parents=True)
-    (broken / "request.json").write_text("{")
-
-    runs_delete("broken")
-
-    assert "broken deleted\n" == capsys.readouterr().out
-    assert not broken.exists()
-
-
-def test_who_has_a_shell_on_a_shared_server_lists_every_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("RANKVIZ_HOME", str(tmp_path))
-    monkeypatch.setenv("RANKVIZ_SHARED", "1")
-    sweep_id = Api(home=tmp_path).workspace.store.create(questions.sweep(ranks=(4,)), "ann")
-    monkeypatch.setattr("sys.argv", ["rankviz", "runs", "list", "--json"])
-
-    main()
-
-    assert [sweep_id] == [run["sweep_id"] for run in json.loads(capsys.readouterr().out)]
 
 
 def test_a_sweep_goes_to_the_engine_that_was_named_and_to_no_unknown_one(api):

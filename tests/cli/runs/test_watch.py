@@ -1,8 +1,5 @@
 """What a sweep shows on the terminal while it runs."""
 
-import time
-from dataclasses import replace
-
 import pytest
 
 from rankviz.api import Api
@@ -81,20 +78,6 @@ def test_the_whole_sweep_shows_what_it_has_cost_and_why_it_waits(tmp_path):
     (sweep,) = api.runs.sweeps()
 
     assert [f"The last attempt was lost: The node has gone. {waits}"] == standing(api, sweep)
-
-
-def test_each_of_several_running_runs_shows_the_time_of_its_own_stage(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "200")
-    api = Api(home=tmp_path)
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 8)))
-    for run_id, minutes in zip(api.workspace.store.run_ids(sweep_id), (300, 60), strict=True):
-        api.workspace.store.append(run_id, replace(LOADING, time=time.time() - 60 * minutes))
-    monkeypatch.setattr(api.runs, "follow", lambda sweep_id: [api.runs.sweep(sweep_id)])
-
-    watch(api, sweep_id)
-
-    shown = [line.split("loading the base")[1].strip() for line in capsys.readouterr().err.splitlines() if "0/" in line]
-    assert ["5 h", "60 min"] == shown
 
 
 def test_ctrl_c_says_how_to_see_the_runs_again_and_how_to_end_them(tmp_path, monkeypatch, capsys):

@@ -51,13 +51,6 @@ def test_a_fast_curve_is_a_line_of_its_own_and_names_the_rank():
     assert "independent runs show that." in info.source
 
 
-def test_one_rank_without_a_fast_curve_picks_nothing_and_no_verdict_shows_nothing():
-    sweep = plain_sweep({4: 2.0})
-
-    assert rank_curve_info(sweep, verdict_of(sweep)).picked is None
-    assert [] == list(rank_curve_info(sweep, None).ranks)
-
-
 def test_the_figure_draws_lines_dashed_runs_as_markers_and_the_rank_as_a_line():
     sweep = truncated(plain_sweep({2: 1.69, 64: 1.6}), {8: 1.61, 2: 1.7})
 
@@ -126,12 +119,6 @@ def test_a_fast_curve_is_drawn_where_its_points_were_counted_and_picks_by_what_i
     assert [(8, 78.5), (16, 79.5), (64, 80.0)] == [(point.r, point.value) for point in line.points]
     assert 16 == info.picked
     assert [] == rank_curve_info(sweep, None, metric=EXACT_MATCH).lines
-
-
-def test_the_axis_has_as_many_digits_as_its_ticks_need_and_no_letters():
-    axis = rank_curve_figure(rank_curve_info(plain_sweep({4: 5.6311, 16: 5.6315}), None)).layout.yaxis
-
-    assert (None, "none") == (axis.tickformat, axis.exponentformat)
 
 
 def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():

@@ -90,13 +90,6 @@ def test_measured_points_are_filled_vermilion_markers_labelled_by_rank():
     assert "circle" == trace.marker.symbol
 
 
-def test_error_bars_stand_only_where_a_spread_is_known():
-    bars = named(tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS))), "measured runs").error_y
-
-    assert [0.1, 0] == [round(up, 9) for up in bars.array]
-    assert [0.1, 0] == [round(down, 9) for down in bars.arrayminus]
-
-
 def test_the_front_joins_points_of_one_group_only():
     groups = [PointGroup(label=label, points=POINTS, front=(0, 1)) for label in ("one", "two")]
 
@@ -150,9 +143,3 @@ def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():
     assert 81.0 == group.noise[1]
     assert [61.0, 81.0] == [row["token_accuracy_percent"] for row in info.rows]
     assert "r = 16" in info.notes[0]
-
-
-def test_an_accuracy_that_no_run_measured_is_said():
-    info = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5})], y="exact_match")
-
-    assert ([], "None of these runs measured exact match.") == (info.groups, info.empty)

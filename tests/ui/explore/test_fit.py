@@ -98,22 +98,8 @@ def test_the_chosen_gpu_is_the_bold_row_and_every_gpu_has_a_price_to_write_over(
     assert "HF Spaces 1x L4, 2026-08-22" in cards
 
 
-def test_a_gpu_that_cannot_run_it_says_why(api):
-    cards = shown(api, precision="bf16").cards
-
-    assert "cannot run this" in cards
-    assert "T4 does not support bf16. Choose precision fp16" in cards
-    assert "HF Spaces t4-small, 2026-08-22" in cards
-
-
 def edit(prices, gpu, chosen="l4"):
     return lambda text: fit.priced(prices, chosen, SimpleNamespace(_data={"id": gpu, "text": text}))
-
-
-def test_an_edited_price_joins_ones_own_and_an_emptied_one_leaves_them():
-    assert "t4:0.2,a10:0.5" == edit("t4:0.2", "a10")("0.5").prices
-    assert "t4:0.3" == edit("t4:0.2", "t4")("0.3").prices
-    assert "" == edit("t4:0.2", "t4")("  ").prices
 
 
 def test_ones_own_price_orders_the_table_and_prices_the_figures(api):

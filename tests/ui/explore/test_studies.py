@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import InvalidSettingError, UserError
+from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore import studies
 from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS
@@ -77,15 +77,6 @@ def test_values_are_short_of_the_best_rank_in_percent_or_as_published(api):
     assert [0.5925, 0.5863, 0.5839, 0.5834] == value["y"]
 
 
-def test_run_dates_of_one_study_are_not_joined(api):
-    """PEFT's suite has r = 32 and 64 on four dates: an empty point between them."""
-    figure = drawn(studies.shown(api, **{**QUESTION, "model": "meta-llama/Llama-3.2-3B"}).attention)
-
-    (trace,) = [t for t in figure["data"] if t["name"].startswith("PEFT method comparison")]
-    assert [32, 64, None] * 3 + [32, 64] == trace["x"]
-    assert trace["connectgaps"] is False
-
-
 def test_source_policy_and_caveat_of_all_that_is_drawn_are_one_click_away(api):
     details = studies.shown(api, **QUESTION).studies
 
@@ -93,11 +84,6 @@ def test_source_policy_and_caveat_of_all_that_is_drawn_are_one_click_away(api):
     assert '<a href="https://arxiv.org/abs/2405.09673" target="_blank" rel="noopener">Learns Less' in details
     assert "MT-Bench within one standard error at every rank" in details
     assert "the same model, the same kind of task" in details
-
-
-def test_an_axis_from_elsewhere_is_refused(api):
-    with pytest.raises(UserError, match="No such axis"):
-        studies.shown(api, **{**QUESTION, "x": "colour"})
 
 
 def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):

@@ -15,7 +15,6 @@ from rankviz.ui.explore import tab as explore
 from rankviz.ui.parts import charts, html
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished
 
 Ends = namedtuple("Ends", "low high")
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
@@ -52,14 +51,6 @@ def test_the_modules_of_the_model_are_offered_with_their_copies(api):
     assert ("down_proj × 32", "down_proj") in fitted.modules.choices
     assert ["q_proj", "v_proj"] == fitted.modules.value
     assert fitted.moe_scheme.visible is False
-
-
-def test_ones_own_ticks_stay_as_far_as_the_model_has_them(api):
-    fitted = explore.fitted(
-        api, model="meta-llama/Llama-3.1-8B", preset=CUSTOM, modules=["k_proj", "c_attn"], framework="unsloth"
-    )
-
-    assert ["k_proj"] == fitted.modules.value
 
 
 def test_modules_named_in_the_address_are_ticked_and_a_name_that_the_model_lacks_is_not(api):
@@ -128,30 +119,6 @@ def test_pictures_add_up_to_the_estimate(api):
     cells = [sum(v or 0 for v in row) for row in json.loads(modules.chart)["data"][0]["z"]]
     assert 41_943_040 == sum(cells)
     assert "base_weights" in json.loads(memory.chart)["csv"].splitlines()[0]
-
-
-def test_only_points_of_finished_runs_are_drawn_at_cost_and_loss(api):
-    sweep = finished(api, {4: 2.0, 16: 1.5})
-
-    drawn = charts.tradeoff_chart([sweep], x="adapter", y="loss")
-
-    trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
-    assert [4.0, 16.0] == trace["x"]
-    assert [2.0, 1.5] == trace["y"]
-    assert "No verdict possible: each rank has one run. r = 16 has the lowest loss" in drawn.caption
-    assert "Learning rate not tuned" in drawn.caption
-
-
-def test_ranks_within_the_noise_are_said_to_be_equal_and_the_smallest_is_ringed(api):
-    sweep = finished(api, {4: 1.51, 16: 1.5, 64: 1.9}, seeds=(0, 1))
-
-    drawn = charts.tradeoff_chart([sweep], x="adapter", y="loss")
-
-    assert "The smallest rank that cannot be distinguished from it is r = 4" in drawn.caption
-    ring = next(t for t in json.loads(drawn.chart)["data"] if t["name"].startswith("smallest rank"))
-    assert [1.56] == [round(y, 9) for y in ring["y"]]
-    (band,) = [s for s in json.loads(drawn.chart)["layout"]["shapes"] if s["type"] == "rect"]
-    assert (1.55, 1.57) == (round(band["y0"], 9), round(band["y1"], 9))
 
 
 def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weighs_what(api):

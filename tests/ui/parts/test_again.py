@@ -4,7 +4,6 @@ import pytest
 
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
 from rankviz.core.runs.events import RunFailed
-from rankviz.errors import InvalidSettingError
 from rankviz.store.ownership import Destination, read_destination
 from rankviz.ui.parts.again import resume_or_ask, resume_there, shown_there
 from rankviz.ui.runs.sweep import sweep_view
@@ -105,12 +104,3 @@ def test_the_button_moves_them_there(api):
     assert (False, "queued", 2) == (shown.box.visible, run.state, run.attempt)
     there = read_destination(api.workspace.store.run_dir(run.run_id))
     assert Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}) == there
-
-
-def test_a_limit_that_is_too_low_moves_nothing(api):
-    sweep_id = failed(api)
-
-    with pytest.raises(InvalidSettingError, match="does not pay for a job"):
-        resume_there(api, sweep_id, "hf-jobs", "l4x1", 0.01)
-
-    assert ["failed"] == state_of(api, sweep_id)

@@ -3,7 +3,6 @@
 import json
 import re
 import zipfile
-from dataclasses import replace
 
 import pytest
 
@@ -11,7 +10,6 @@ from rankviz.api import ASSETS, Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
 from rankviz.errors import BadAdapterError, UserError
 from rankviz.ui.page import restore
-from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
 from rankviz.ui.runs import sweep as page
 from tests.support.runs import questions
@@ -209,15 +207,6 @@ def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
     assert by_rank["csv"].splitlines()[0].startswith("kind,r,token_accuracy_percent,")
 
 
-def test_only_what_was_measured_is_offered(api):
-    def offered(sweep):
-        return [value for _, value in shown(api, sweep, tolerance="0.02").metric.choices]
-
-    assert ["loss", "token_accuracy", "exact_match"] == offered(counted(api, {4: 60, 16: 80}))
-    assert ["loss", "token_accuracy"] == offered(counted(api, {4: 60, 16: 80}, answered=False))
-    assert ["loss"] == offered(finished(api, {4: 2.0, 16: 1.5}))
-
-
 def test_a_choice_that_can_be_shown_is_not_sent_back_so_that_a_late_answer_undoes_no_later_one(api):
     view = shown(api, counted(api, {4: 60, 16: 80}), metric="token_accuracy", tolerance="2")
 
@@ -294,16 +283,6 @@ def test_without_a_measurement_of_fast_curves_nothing_is_quoted(tmp_path):
     assert ([], "") == (fidelity_words(nothing), fidelity_table(nothing))
 
 
-def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
-    """Two runs of 8 s each, of which the second was queued again long after."""
-    sweep = finished(api, {4: 2.0, 16: 1.5})
-    first, last = sweep.runs
-    later = replace(sweep, runs=(first, replace(last, started_at=90_000.0, ended_at=90_008.0)))
-
-    assert (1.0, 9.0) == (first.started_at, first.ended_at)
-    assert "2 runs completed in 16 s." in text_of(live.status_html(later))
-
-
 def test_a_verdict_on_several_seeds_comes_before_the_forecast_and_that_before_a_verdict_on_one(api):
     three, one = (text_of(curve(api, finished(api, {4: 2.0, 64: 1.5}, seeds=s)).details) for s in ((0, 1, 2), (0,)))
 
@@ -318,14 +297,6 @@ def test_the_rank_that_the_first_sentence_names_is_marked_in_the_figure(api):
 
     trained = [api.decisions.of(sweep.sweep_id).train_rank for sweep in (several, single)]
     assert [64, 64] == trained == marked
-
-
-def test_one_rank_has_no_band_and_no_decision(api):
-    drawn = curve(api, fast(api, cuts=CUTS))
-
-    assert drawn.decision is None
-    assert "What to train" not in text_of(drawn.words)
-    assert "80 % band" not in drawn.chart
 
 
 def test_the_address_holds_what_a_sweep_is_judged_by(api):

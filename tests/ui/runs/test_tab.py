@@ -331,19 +331,6 @@ def test_train_shows_two_runs_with_both_answers_and_the_repeat_that_gives_the_ba
     assert shown.add.value.startswith("Add a repeat at r = 4 (training ")
 
 
-def test_recorded_runs_are_not_imported_as_ones_own(api, tmp_path):
-    recorded, own = api.runs.recorded()[0], finished(api, {4: 2.0})
-    shipped, both = ([recorded.sweep_id], [recorded.sweep_id, own.sweep_id])
-    other = Api(home=tmp_path / "other")
-
-    with pytest.raises(UserError, match="recorded ones that ship with RankViz, so they are here already"):
-        other.runs.import_(api.runs.export(shipped, tmp_path / "shipped.zip"))
-
-    assert [] == other.runs.sweeps()
-    assert [own.runs[0].run_id] == other.runs.import_(api.runs.export(both, tmp_path / "both.zip"))
-    assert [own.sweep_id] == [sweep.sweep_id for sweep in other.runs.sweeps()]
-
-
 def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_the_filter():
     many = [replace(plain_sweep({4: 2.0}), sweep_id=f"s{number}") for number in range(MOST_ROWS + 2)]
     recorded = replace(plain_sweep({4: 2.0}), sweep_id="shipped", recorded=True)
@@ -354,18 +341,6 @@ def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_th
     assert "shipped" in table
     assert "Not listed: 2 older sweeps. Use the filter to find them." in table
     assert "Not listed" not in listed(many[2:])
-
-
-def test_a_list_that_is_drawn_anew_opens_no_file_of_the_runs(api):
-    for _ in range(3):
-        finished(api, {4: 2.0, 16: 1.5})
-    drawn(api)
-
-    with opened_files(api.workspace.store.runs_dir) as opened:
-        drawn(api)
-        drawn(api, state="completed")
-
-    assert [] == opened
 
 
 def test_a_sweep_is_drawn_from_its_own_journals(api):

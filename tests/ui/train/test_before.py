@@ -120,20 +120,6 @@ def test_what_may_pass_by_itself_leaves_the_button_on_and_a_busy_server_is_asked
     assert not before(api, **FORM).again.active
 
 
-def test_a_file_that_cannot_be_read_is_said_above_the_button_too(api, tmp_path):
-    bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"prompt": "a"}\n')
-
-    shown = before(api, **{**FORM, "data": "own", "file": str(bad)})
-
-    assert text_of(shown.notice).startswith("bad.jsonl has the columns prompt; ")
-    assert not shown.start.interactive
-
-
-def test_a_wrong_setting_that_may_be_folded_is_said_above_the_button(api):
-    assert "Maximum length must be" in text_of(before(api, **{**FORM, "max_length": 1}).notice)
-
-
 def test_a_base_that_is_nowhere_is_said_under_its_box(api):
     shown = before(api, **{**FORM, "base": "/no/such/folder"})
 

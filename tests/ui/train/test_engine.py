@@ -8,11 +8,10 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.errors import EngineUnavailableError
-from rankviz.ui.parts.where import about_html
 from rankviz.ui.train.engine import before_start, choice, start
 from rankviz.ui.train.progress import progress
 from rankviz.ui.train.tab import place_of
-from rankviz.visitor import Login, Visitor, acting_as
+from rankviz.visitor import Visitor, acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.engines.hub_jobs import page_on, use
 from tests.support.runs.finished_runs import text_of
@@ -24,16 +23,6 @@ def api(tmp_path, hub):
     with page_on(hub, tmp_path / "home") as api:
         api.engines.beside.soon_seconds = 60.0
         yield api
-
-
-def test_who_has_no_login_sees_no_choice(tmp_path, hub):
-    api = Api(home=tmp_path / "home", shared=True)
-    use(api, hub)
-
-    with acting_as(Visitor("hf:1", "alice")):
-        assert not choice(api, engine=LOCAL).box.visible
-    with acting_as(Visitor("hf:1", "alice", login=Login("hf_alice"))):
-        assert choice(api, engine=LOCAL).box.visible
 
 
 def test_machines_are_offered_with_their_prices_once_they_are_chosen(api):
@@ -73,12 +62,6 @@ def with_elsewhere(tmp_path):
 def value_of(update):
     """What an update puts into a widget; None where it keeps what it holds."""
     return update._constructor_args[0].get("value")
-
-
-def test_where_only_this_machine_trains_there_is_no_choice(tmp_path):
-    shown = choice(Api(home=tmp_path / "home", shared=False), engine=LOCAL)
-
-    assert not shown.box.visible
 
 
 def test_what_the_owner_has_set_up_is_offered_by_name_with_what_it_needs(with_elsewhere):
@@ -154,10 +137,6 @@ def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_no_paid_job_star
     assert "Asking Hugging Face Jobs for time, memory and cost …" == text_of(asking.expected)
     assert (True, False) == (asking.again.active, asking.start.interactive)
     assert (False, True) == (known.again.active, known.start.interactive)
-
-
-def test_an_option_of_a_cluster_is_not_broken():
-    assert '<span style="display: inline-block">(--gres=gpu:1,</span> &lt;x&gt;)' in about_html("(--gres=gpu:1, <x>)")
 
 
 def test_an_opened_sweep_is_where_it_is_with_its_machine_and_limit(api):

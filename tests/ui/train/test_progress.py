@@ -116,12 +116,6 @@ def test_a_sweep_that_was_deleted_is_one_sentence_and_the_form_stays(api, others
     assert bool(left) is bool(shown.curve)
 
 
-def test_until_the_page_is_restored_nothing_replaces_the_waiting_line(api):
-    shown = progress(api, sweep_id=None, seen="")
-
-    assert ["update"] == list({each["__type__"] for each in shown})
-
-
 def test_while_a_sweep_runs_one_button_cancels_it_one_trains_more_and_the_loss_is_drawn(api):
     sweep_id, _ = running(api)
 
@@ -198,10 +192,6 @@ def test_a_reopened_page_has_the_form_of_the_sweep_that_it_shows(api):
     assert ("sweep", ["2", "8"], 7, "pairs") == (form["mode"], form["ranks"], form["max_steps"], form["data"])
     assert form_of(api, "") is None
     assert form_of(api, "nothing") is None
-
-
-def test_an_imported_run_lists_no_adapter(api):
-    assert "" == adapters_html(api, finished(api, {4: 2.0}))
 
 
 def test_the_adapter_of_each_rank_says_where_it_lies_and_opens_on_its_tab(api):

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.request import SweepRequest, quick_look, rate_first
+from rankviz.core.runs.request import quick_look, rate_first
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
 from rankviz.ui.train.form import data_choices, mode_chosen
@@ -149,15 +149,6 @@ def test_a_stored_sweep_fills_the_form_that_asks_for_the_same_sweep(request_):
     again = request_of(values_of(runs, SAMPLES)).runs(sweep_id="s", created_at=0.0)
 
     assert sorted(runs, key=repr) == sorted(again, key=repr)
-
-
-def test_the_form_of_a_quick_look_stays_one_when_a_run_was_added():
-    look = quick_look(SweepRequest(seeds=(0,)), (4, 64)).runs(sweep_id="s", created_at=0.0)
-    (added,) = questions.sweep(ranks=(16,)).runs(sweep_id="s", created_at=1.0)
-
-    values = values_of([*look, added], SAMPLES)
-
-    assert ("quick", ["4", "64"]) == (values["mode"], values["ranks"])
 
 
 def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(api):
