@@ -204,9 +204,11 @@ def main() -> None:
         def tried(mutant: Mutant) -> bool:
             folder = free.get()
             try:
-                return is_killed(mutant, tests, folder)
+                dead = is_killed(mutant, tests, folder)
             finally:
                 free.put(folder)
+            print("killed  " if dead else "SURVIVED", f"{mutant.file}:{mutant.line}", mutant.operator, flush=True)
+            return dead
 
         killed = list(pool.map(tried, mutants))
     result: dict[str, Any] = {"seed": asked.seed, **measured(), "rooms": {}}
