@@ -138,5 +138,5 @@ fidelity: setup
 	$(BIN)/python -m docs.generate
 
 forecast: setup
-	$(BIN)/python -m rankviz.worker.assets.forecast
+	$(BIN)/python -m tools.forecast
 	$(BIN)/python -m docs.generate

@@ -34,6 +34,7 @@ FLOORS = (
     "rankviz/core",
     "rankviz/worker",
     "benchmarks",
+    "tools",
     "docs/generate",
     "tests/support",
 )

@@ -100,6 +100,7 @@ def add(files: Annotated[list[Path], typer.Argument(help=FILES_HELP)]) -> None:
         print(
             f"Added {len(added.files)} of {units.counted(len(files), 'file')}, {units.counted(added.points, 'point')}."
         )
+        print(*(f"To remove it: rankviz evidence remove {name}" for name in added.names), sep="\n")
     if added.refused:
         fail(" ".join(added.refused), 2)
 

@@ -127,7 +127,7 @@ def dashed_line(line: FastCurveLine, metric: Metric) -> dict[str, Any]:
 
 
 if TYPE_CHECKING:
-    from rankviz.core.forecast.bent import BentForecast
+    from rankviz.core.forecast.quick_look import BentForecast
 
 
 class RunPoint(NamedTuple):

@@ -8,6 +8,7 @@ from rankviz.api import Api
 from rankviz.catalog.own_studies import as_table, read_table
 from rankviz.core.cost.question import Question
 from rankviz.errors import BadDataError
+from tests.cli.command import rankviz
 
 TODAY = date(2026, 11, 30)
 HEADER = "model,task,metric,rank,value,seed,learning_rate"
@@ -101,5 +102,17 @@ def test_an_added_table_is_a_study_of_its_own_and_can_be_removed(tmp_path):
     assert ((4, 16), 0.8, "Qwen/Qwen3-4B") == (line.ranks, line.full.value, line.model.model_id)
     assert line not in api.studies.all().published
     assert api.tradeoffs.of(Question(model_id="Qwen/Qwen3-4B")).estimate
-    api.studies.remove(api.studies.added()[0])
+    assert list(added.names) == list(api.studies.added())
+    api.studies.remove(added.names[0])
     assert [] == list(api.studies.added())
+
+
+def test_evidence_add_prints_the_name_that_remove_needs(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_HOME", str(tmp_path / "home"))
+    (tmp_path / "mine.csv").write_bytes(table(*ROWS))
+
+    printed = rankviz("evidence", "add", str(tmp_path / "mine.csv")).stdout
+    *_, name = printed.split()
+
+    assert f"To remove it: rankviz evidence remove {name}" in printed
+    assert f"Removed {name}." in rankviz("evidence", "remove", name).stdout

@@ -263,7 +263,7 @@ if TYPE_CHECKING:
     from rankviz.api.runs.runs import Runs
     from rankviz.api.workspace import Workspace
     from rankviz.core.forecast.decision import Decision
-    from rankviz.core.forecast.looks import RateLook, ScoreLook
+    from rankviz.core.forecast.quick_look import RateLook, ScoreLook
     from rankviz.core.runs.metric import Metric
 
 
@@ -307,7 +307,7 @@ class Decisions:
 
     def rate(self, sweep_id: str) -> RateLook | None:
         """Which learning rate is better, of a sweep of one rank whose runs ended; None of any other."""
-        from rankviz.core.forecast.looks import rate_look
+        from rankviz.core.forecast.quick_look import rate_look
 
         sweep = self._runs.sweep(sweep_id)
         return rate_look(sweep.runs) if sweep.ended else None
@@ -315,7 +315,7 @@ class Decisions:
     def score(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
         """Which rank to take by a score, of a sweep whose ranks were not all trained twice; None of any other."""
         from rankviz.catalog.measurements import load_quick_look
-        from rankviz.core.forecast.looks import score_look
+        from rankviz.core.forecast.quick_look import score_look
 
         sweep = self._runs.sweep(sweep_id)
         record = load_quick_look(self._workspace.assets)["score"]

@@ -25,7 +25,7 @@ def decision_keys(api: Api, sweep_id: str) -> dict[str, Any]:
     """Forecast and decision for the JSON of a sweep, None as long as fewer than two ranks have finished runs; the
     better learning rate of one rank, and the rank by each score."""
     from rankviz.core.forecast.decision import decision_json
-    from rankviz.core.forecast.json import bent_json
+    from rankviz.core.forecast.quick_look import bent_json
 
     decision, rate = api.decisions.of(sweep_id), api.decisions.rate(sweep_id)
     return {

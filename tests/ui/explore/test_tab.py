@@ -6,6 +6,7 @@ from collections import namedtuple
 
 import pytest
 
+from rankviz import units
 from rankviz.api import Api
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.events import AdapterSaved, Evaluated
@@ -117,8 +118,25 @@ def test_pictures_add_up_to_the_estimate(api):
     modules, memory = pictures.modules_picture(api, **LLAMA), pictures.memory_picture(api, **LLAMA)
 
     cells = [sum(v or 0 for v in row) for row in json.loads(modules.chart)["data"][0]["z"]]
-    assert 41_943_040 == sum(cells)
+    assert 2 * 41_943_040 == sum(cells)  # at r = 32
     assert "base_weights" in json.loads(memory.chart)["csv"].splitlines()[0]
+
+
+def test_the_quick_look_is_the_main_button_except_where_a_reward_counts():
+    assert ["primary", "secondary"] == [explore.main_measure(use_case).variant for use_case in ("simple", "rl")]
+
+
+def test_a_range_of_times_has_one_unit():
+    assert "3.9 – 9.8 h" == units.time_span(Ends(14_100, 35_400))
+    assert "7 – 45 s" == units.time_span(Ends(7, 45))
+    assert "40 s – 38 min" == units.time_span(Ends(40, 2280))
+    assert "2 – 11 min" == units.time_span(Ends(120, 660))
+    assert "0.73 – 1.8 h" == units.time_span(Ends(44 * 60, 105 * 60))
+    assert "3 min – 1.8 h" == units.time_span(Ends(180, 105 * 60))
+    assert "20 ms – 4 s" == units.time_span(Ends(0.02, 4))
+    assert "20 – 50 ms" == units.time_span(Ends(0.02, 0.05))
+    assert "12 s" == units.time_span(Ends(12, 12))
+    assert "not known" == units.time_span(None) == units.money_span(None)
 
 
 def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weighs_what(api):
