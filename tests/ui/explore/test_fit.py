@@ -12,7 +12,7 @@ from rankviz.ui.explore import fit
 from rankviz.ui.parts.question import DEFAULTS, ask, price_text, price_texts, prices_of
 from tests.support.runs.finished_runs import text_of
 
-LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
+LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B", "r": 16}
 
 
 @pytest.fixture
