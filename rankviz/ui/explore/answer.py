@@ -95,7 +95,7 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
         "x": x if tradeoff.estimate else "rank",
         "y": tradeoff.quality,
         "qualities": [[key, QUALITY_LABELS[key]] for key in tradeoff.qualities],
-        "records": records(tradeoff),
+        "records": records(tradeoff, question.ranks),
         "fits": html.FITS,
         "chart": _chart(tradeoff, info, tradeoff.estimate.model.id if tradeoff.estimate else question.model_id),
         "heading": info.heading,

@@ -3,7 +3,7 @@
 The page holds them for every rank from 1 to 256, so that a change of the rank needs no request.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rankviz import units
@@ -25,13 +25,13 @@ BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for n
 """What a precision loads the base in."""
 
 
-def records(tradeoff: Tradeoff) -> dict[str, Any]:
+def records(tradeoff: Tradeoff, ranks: Sequence[int] = ()) -> dict[str, Any]:
     """By rank: `figures` has value, exact value, second line and short form of each of FIGURES. A model that cannot be
-    read has a quality alone."""
+    read has a quality alone, at RANKS and these ranks."""
     known = _known(tradeoff)
     if tradeoff.estimate is None:
         unknown = {"figures": [["–", "", "", "–"]] * len(FIGURES), "share": "–", "fit": "", "scale": ""}
-        return {str(r): unknown | _quality(tradeoff, known.get(r)) for r in RANKS}
+        return {str(r): unknown | _quality(tradeoff, known.get(r)) for r in sorted({*RANKS, *ranks})}
     return {str(rank.r): _record(tradeoff, rank, known) for rank in tradeoff.estimate.ranks}
 
 

@@ -115,6 +115,8 @@ def test_a_model_that_cannot_be_read_is_answered_with_the_recommendation_and_wha
     assert ("rank", list(range(1, 257))) == (shown["x"], shown["chart"]["xs"])
     assert ["–"] * 5 == [value for value, *_ in shown["records"]["16"]["figures"]]
     assert "points" in shown["records"]["16"]["quality"]
+    high = answer(api, {"values": {**LLAMA, "model": "roberta-base", "r": 1024}})
+    assert "no forecast" == high["records"]["1024"]["quality"]
 
 
 def test_for_reinforcement_learning_the_buttons_that_measure_say_that_they_measure_no_reward(api):
