@@ -11,8 +11,9 @@ import pytest
 import rankviz.api
 from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswer
-from rankviz.api.estimates import EstimateAnswer
-from rankviz.api.json import advice_json, estimate_json, run_json, verdict_json
+from rankviz.api.estimates import EstimateAnswer, estimate_json
+from rankviz.api.json import advice_json
+from rankviz.api.runs.json import run_json, verdict_json
 from rankviz.api.runs.stored import RunSummary
 from rankviz.api.runs.verdicts import SweepVerdict
 from rankviz.core.accuracy.report import AccuracyReport, SimilarRows

@@ -10,7 +10,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import listed_run_json, run_json
+from rankviz.api.runs.json import listed_run_json, run_json
 from rankviz.cli.runs.output import one_line, print_facts, print_sweep, runs_table, sweep_json, terminal_width, watch
 from rankviz.cli.shared import Force, Json, options_as_typed, print_json, require_new
 from rankviz.cli.typer_options import Commands
