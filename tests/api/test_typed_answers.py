@@ -13,7 +13,7 @@ from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswer
 from rankviz.api.estimates import EstimateAnswer, estimate_json
 from rankviz.api.json import advice_json
-from rankviz.api.runs.json import run_json, verdict_json
+from rankviz.api.runs.json import run_json
 from rankviz.api.runs.stored import RunSummary
 from rankviz.api.runs.verdicts import SweepVerdict
 from rankviz.core.accuracy.report import AccuracyReport, SimilarRows
@@ -22,6 +22,7 @@ from rankviz.core.cost.question import Question
 from rankviz.core.fit.decide import FitAnswer
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.fast_curve import FastCurve, Fidelity
+from rankviz.ui.endpoints.quality import verdict_json
 from rankviz.verdict import Verdict
 
 QUESTION = Question(model_id="Qwen/Qwen2.5-1.5B", ranks=(4, 8, 16), gpu="l4")

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from rankviz.api import Api
-from rankviz.api.runs.json import run_json, verdict_json
+from rankviz.api.runs.json import run_json
 from rankviz.cli.runs.output import sweep_json
 from rankviz.core.runs.events import (
     AdapterAttached,
@@ -25,6 +25,7 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import RankVizError
 from rankviz.store.journal import request_text
+from rankviz.ui.endpoints.quality import verdict_json
 from rankviz.ui.parts import live
 from rankviz.ui.runs.view import runs_view
 from rankviz.ui.train.progress import adapters_html, answers_html

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from rankviz.api.runs.json import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted
 from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.errors import BadDataError, InvalidSettingError
+from rankviz.ui.endpoints.quality import verdict_json
 from rankviz.verdict import CANT_TELL, judge, losses_of, read_table, sentences
 from tests.cli.command import rankviz
 from tests.support.runs import questions

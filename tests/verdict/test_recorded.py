@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import studentized_range
 
 from rankviz.api import Api
-from rankviz.api.runs.json import verdict_json
 from rankviz.core.runs.metric import TOLERANCE_NATS
+from rankviz.ui.endpoints.quality import verdict_json
 from rankviz.ui.train.progress import DOES_NOT_MATTER, MATTERS
 from rankviz.verdict import sentences
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.api.runs.json import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted
 from rankviz.errors import RunNotFoundError
+from rankviz.ui.endpoints.quality import verdict_json
 from rankviz.verdict import base_loss_of, losses_of, read_losses, sentences
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished

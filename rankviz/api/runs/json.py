@@ -1,19 +1,16 @@
-"""Runs and verdicts, as the command line and the HTTP endpoints give them. Keys may be added, none renamed."""
+"""Runs, as the command line and the HTTP endpoints give them. Keys may be added, none renamed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TypedDict
 
-from rankviz import verdict
 from rankviz.api.runs.stored import RunSummary
-from rankviz.api.runs.verdicts import SweepVerdict
 from rankviz.core.bounds import name_alone
 from rankviz.core.from_json import shape
 from rankviz.core.runs.estimate import RunEstimate
 from rankviz.core.runs.fast_curve import CurvePoint, FastCurve
 from rankviz.core.runs.record import HeldOutAnswer
 from rankviz.store.archive import SummaryRow, summary_row
-from rankviz.verdict import VerdictJSON
 
 RunEstimateJSON = shape(RunEstimate)
 
@@ -94,15 +91,3 @@ def _answer_json(answer: HeldOutAnswer) -> AnswerJSON:
 def curve_points_json(curves: Iterable[FastCurve]) -> Sequence[CurvePointJSON]:
     """The points of fast curves, the lowest rank of each first."""
     return [{"run_id": curve.run_id, **point._asdict()} for curve in curves for point in curve.points]
-
-
-class SweepVerdictJSON(VerdictJSON):
-    """Which ranks of a sweep differ. Differences, `within` and the noise are in `unit`."""
-
-    sweep_id: str
-
-
-def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> SweepVerdictJSON:
-    """The verdict on a sweep, as rankviz.verdict has it; that on a table is its own."""
-    said = verdict.verdict_json(answer.verdict, answer.borrowed, would_tell=would_tell)
-    return {"sweep_id": answer.sweep_id, **said}

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypedDict
 
+from rankviz import verdict
 from rankviz.api import Api
-from rankviz.api.runs.json import SweepVerdictJSON, verdict_json
+from rankviz.api.runs.verdicts import SweepVerdict
 from rankviz.catalog.models import ModelRow
 from rankviz.core.from_json import shape
 from rankviz.core.runs.words import still_training
@@ -14,6 +15,19 @@ from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line
 from rankviz.core.studies.nearest import Near
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints.results import FileJSON, check_part, file, part
+from rankviz.verdict import VerdictJSON
+
+
+class SweepVerdictJSON(VerdictJSON):
+    """Which ranks of a sweep differ. Differences, `within` and the noise are in `unit`."""
+
+    sweep_id: str
+
+
+def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> SweepVerdictJSON:
+    """The verdict on a sweep, as rankviz.verdict has it; that on a table is its own."""
+    said = verdict.verdict_json(answer.verdict, answer.borrowed, would_tell=would_tell)
+    return {"sweep_id": answer.sweep_id, **said}
 
 
 class SpectrumAnswerJSON(SpectrumJSON):
