@@ -195,6 +195,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
     mutants = drawn(asked.mutants, asked.seed)
+    changes = [change(mutant) for mutant in mutants]
     with TemporaryDirectory(prefix="rankviz-mutants-") as place, ThreadPoolExecutor(asked.jobs) as pool:
         free: queue.Queue[Path] = queue.Queue()
         for number in range(asked.jobs):
@@ -216,10 +217,10 @@ def main() -> None:
         of_room = [dead for mutant, dead in zip(mutants, killed, strict=True) if room_of(mutant) == room]
         result["rooms"][room] = {"mutants": len(of_room), "killed": sum(of_room)}
         print(f"{room}: {sum(of_room)} of {len(of_room)} killed")
-    for mutant, dead in zip(mutants, killed, strict=True):
+    for mutant, dead, changed in zip(mutants, killed, changes, strict=True):
         if not dead:
             tries = len(tests.of(mutant))
-            print(f"\nsurvived {tries} tests: {mutant.file}:{mutant.line} {mutant.operator}\n{change(mutant)}")
+            print(f"\nsurvived {tries} tests: {mutant.file}:{mutant.line} {mutant.operator}\n{changed}")
     share = sum(killed) / max(1, len(killed))
     print(f"\n{sum(killed)} of {len(killed)} killed, {share:.0%}; to reach: {SETTINGS['to-reach']:.0%}")
     if len(mutants) >= SETTINGS["mutants"]:  # fewer are a try
