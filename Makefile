@@ -5,8 +5,10 @@
 #              Slurm; minutes
 # make test-counts  a tiny checkpoint of every family through Unsloth's real loader: each part's bytes and the adapter's
 #              parameters beside RankViz's, half an hour; writes the table in docs/method.md
-# make fuzz    broken input for every reader, 10,000 new cases each (make test: 2,000, the same each time);
+# make fuzz    broken input for every reader, 10,000 new cases each (make test: 200, the same each time);
 #              RANKVIZ_FUZZ_SEED=... repeats a run
+# make mutants  change the code of core/lora, core/cost, verdict and store at 300 random places, one at a time, and count
+#              the changes that tests notice; fails below 90 %; half an hour
 # make lint    style and imports
 # make assets  rebuild assets/ from the configs, the installed Unsloth and the dictionary
 # make validate  predict the measured rows that ship; writes assets/validation.json
@@ -17,7 +19,7 @@
 #              (SEED=n: other settings); writes assets/truth.json
 # make docs    write the generated parts of docs/ and README.md
 # make golden  write the answers that refactorings must not move anew
-# make attacks  what hostile visitors do to a shared page, replayed in full (make test: the quick ones)
+# make attacks  what hostile visitors do to a shared page, replayed in full (make test: one or two of a kind)
 # make exports  60 random exports, run as they are, beside what RankViz says of them: all equal, or it fails; writes
 #              docs/method.md (SEED=n draws others)
 # make load    fifty visitors for two minutes, alone and beside a run that the page trains: errors, p50 and p95, memory
@@ -30,7 +32,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: run test test-slow test-gpu test-engines fuzz attacks load lint assets constraints docs golden validate fidelity forecast bench setup setup-test truth exports test-counts
+.PHONY: run test test-slow test-gpu test-engines mutants fuzz attacks load lint assets constraints docs golden validate fidelity forecast bench setup setup-test truth exports test-counts
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test
@@ -60,7 +62,9 @@ test-slow: setup-test
 test-gpu: setup
 	$(BIN)/python -m tests.gpu
 
+# The slow ones are the models that are no family's smallest.
 test-counts: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/core/lora -m slow -n $(WORKERS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.counts
 
 # Each cluster has a network namespace of its own where this machine allows that (tests/support/engines/ray_cluster.py).
@@ -83,6 +87,10 @@ load: setup-test
 	mkdir -p build && rm -f build/load.jsonl
 	$(BIN)/python -m benchmarks.load --report build/load.jsonl
 	$(BIN)/python -m tests.withstood load build/load.jsonl
+
+mutants: setup-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "cosmic-ray>=8.4,<9" "coverage>=7.6,<8"
+	$(BIN)/python -m benchmarks.mutants --jobs $(WORKERS)
 
 exports: setup-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.exports 60 $(or $(SEED),24)

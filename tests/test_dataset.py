@@ -30,12 +30,6 @@ def test_prompt_and_completion_stand_as_they_are(tmp_path):
     assert "prompt-completion" == dataset.read(data).format
 
 
-def test_text_is_all_learned(tmp_path):
-    data = jsonl(tmp_path / "d.jsonl", {"text": "once"}, {"text": "upon"})
-
-    assert [("", "once"), ("", "upon")] == pairs(data)
-
-
 def test_an_instruction_with_its_input_becomes_a_chat(tmp_path):
     data = jsonl(
         tmp_path / "d.jsonl",
@@ -55,23 +49,10 @@ def test_messages_are_kept_turn_by_turn(tmp_path):
     assert [("user: hi", "hello")] * 2 == pairs(data)
 
 
-def test_a_conversational_prompt_and_completion_is_a_chat_too(tmp_path):
-    row = {"prompt": [{"role": "user", "content": "hi"}], "completion": [{"role": "assistant", "content": "hello"}]}
-
-    assert [("user: hi", "hello")] * 2 == pairs(jsonl(tmp_path / "d.jsonl", row, row))
-
-
 def test_csv_with_quotes_and_line_ends_in_its_cells(tmp_path):
     data = write(tmp_path / "d.csv", '\ufeffprompt,completion,note\r\n"a, ""b""","line\none",\r\nc,d,e\r\n')
 
     assert [('a, "b"', "line\none"), ("c", "d")] == pairs(data)
-
-
-def test_messages_in_a_csv_cell_are_json(tmp_path):
-    chat = json.dumps([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]).replace('"', '""')
-    data = write(tmp_path / "d.csv", f'messages\n"{chat}"\n"{chat}"\n')
-
-    assert [("user: hi", "yo")] * 2 == pairs(data)
 
 
 def test_parquet_with_whole_numbers_as_answers(tmp_path):
@@ -229,19 +210,6 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
         dataset.read(data)
 
 
-@pytest.mark.parametrize("data", ["nothing", "notes.txt", "/etc/passwd"])
-def test_what_is_neither_a_sample_nor_a_data_file_is_said(data):
-    with pytest.raises(
-        BadDataError, match=r"is neither a sample \(phonemes, syllables, pairs\) nor a \.jsonl, \.json, \.csv or \.p"
-    ):
-        dataset.read(data)
-
-
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
-    with pytest.raises(BadDataError, match="There is no file"):
-        dataset.read(str(tmp_path / "gone.jsonl"))
-
-
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
     with (tmp_path / "d.jsonl").open("wb") as file:
         file.truncate(dataset.MAX_FILE_BYTES + 1)  # sparse: takes no space
@@ -267,13 +235,6 @@ def test_a_preview_counts_the_rows_that_can_be_answered_and_measures_their_answe
 
     assert (2, 2.0, 3) == (preview.rows_with_prompt, preview.mean_answer_characters, preview.longest_answer_characters)
     preview.require_prompts()
-
-
-def test_text_has_no_prompt_to_answer(tmp_path):
-    preview = dataset.preview(jsonl(tmp_path / "mine.jsonl", {"text": "a"}, {"text": "b"}))
-
-    with pytest.raises(BadDataError, match=r"Exact match needs prompts, and no row of mine\.jsonl has one\. Set exact"):
-        preview.require_prompts()
 
 
 def test_shipped_samples_are_as_their_index_says():

@@ -82,16 +82,6 @@ def test_visitors_take_turns_however_many_requests_one_has_sent():
         assert ["a1", "b1", "c1", "a2", "b2", "a3", "a4"] == line.let_all_through()
 
 
-def test_one_of_whom_nobody_is_in_goes_before_one_of_whom_somebody_is():
-    with played(2) as line:
-        for name in ("a1", "b1", "a2", "a3", "c1"):
-            line.comes(name)
-        line.leave["b1"].set()
-        wait_until(lambda: len(line.order) == 3)
-
-        assert ["a1", "b1", "c1"] == line.order
-
-
 def test_one_visitor_has_no_more_places_than_each_may_have():
     with played(2, each=1) as line:
         for name in ("a1", "a2"):
@@ -111,25 +101,6 @@ def test_who_has_too_many_in_the_line_is_refused_at_once_and_others_are_not():
         with pytest.raises(BusyError, match=BUSY):
             line.comes("a4").result(60)
         assert not line.comes("b1").done()
-
-
-def test_in_a_full_line_the_last_of_who_waits_most_makes_room():
-    with played(waiting=3) as line:
-        first = {name: line.comes(name) for name in ("x1", "a1", "a2", "a3")}
-        newcomer = line.comes("b1")
-
-        with pytest.raises(BusyError):
-            first["a3"].result(60)
-        assert not newcomer.done()
-
-
-def test_in_a_line_full_of_as_many_visitors_the_newcomer_is_refused():
-    with played(waiting=2) as line:
-        for name in ("a1", "b1", "c1"):
-            line.comes(name)
-
-        with pytest.raises(BusyError):
-            line.comes("d1").result(60)
 
 
 def test_who_waits_too_long_is_refused_and_leaves_no_trace():

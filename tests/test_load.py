@@ -1,26 +1,23 @@
 """Parts of `make load`, on small crowds without a server."""
 
 import asyncio
-import contextlib
 import json
 import math
 import random
 from collections import Counter
-from itertools import chain, repeat
-from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from benchmarks import load
-from benchmarks.visit import RANK, SETTINGS, WIDGETS, Visit
+from benchmarks.visit import SETTINGS, WIDGETS, Visit
 from rankviz.api import Api
 from rankviz.paths import ASSETS
 from rankviz.ui.explore.answer import answer
 from rankviz.ui.page import build_app
 from rankviz.ui.parts.question import DEFAULTS
-from tests.support.web.stranger import Events, Stranger
+from tests.support.web.stranger import Events
 
 SAMPLES = 130
 
@@ -76,15 +73,6 @@ def test_most_of_what_visitors_ask_is_new(client, asked, page):
     assert len(questions) > questions.total() / 2
 
 
-def test_sections_are_asked_for_with_what_the_visitor_chose(page):
-    """Under the names of the page's widgets: a name that it does not have would leave the usual setting."""
-    for name in ("section-fit", "section-memory", "section-modules", "section-accuracy"):
-        (event,) = page.of(name, "select")
-        values = {widget: f"my {widget}" for widget in (*WIDGETS.values(), RANK)}
-
-        assert set(values.values()) <= set(map(str, page.data(event, values)))
-
-
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_one_that_the_page_takes(tmp_path, name):
     api = Api(home=tmp_path, assets=ASSETS)
@@ -92,12 +80,6 @@ def test_every_setting_is_one_that_the_page_takes(tmp_path, name):
 
     for value in SETTINGS[name]:
         assert answer(api, {"values": {name: value}})["values"][name] == value
-
-
-def test_visitors_look_at_the_run_that_is_trained(client, asked, page):
-    visited(client, page, watched="a-sweep")
-
-    assert any("a-sweep" in body["data"] for _, body in asked if "data" in body)
 
 
 @pytest.mark.parametrize(
@@ -118,44 +100,3 @@ def test_memory_is_flat_where_it_grows_no_more_whatever_single_answers_take(shap
     grown = load.growth([200 + shape(i) + noise.uniform(-5, 5) for i in range(SAMPLES)])
 
     assert is_flat == (grown <= load.MEMORY["growth_mb"])
-
-
-def test_memory_is_counted_from_the_start_of_the_app_for_each_crowd(monkeypatch, tmp_path):
-    """Not from where the crowd before it left off."""
-
-    class Still:
-        def __init__(self, *_):
-            pass
-
-        async def stay(self, until):
-            for _ in range(20):
-                await asyncio.sleep(0)
-
-    for name, value in {"ARRIVE_SECONDS": 0, "STILL_SECONDS": 0, "EVERY_SECONDS": 0, "Visit": Still}.items():
-        monkeypatch.setattr(load, name, value)
-    monkeypatch.setattr(load, "events_of", lambda url: None)
-    monkeypatch.setattr(load, "open_pages", lambda space: asyncio.sleep(0, {"errors": 0, "page_mb": 0.0}))
-    run = SimpleNamespace(sweep_id="", begin=lambda: None, goes_on=lambda figures: contextlib.nullcontext())
-    monkeypatch.setattr(load, "Training", lambda space: run)
-    space = a_space(chain([200.0], repeat(320.0)))
-    monkeypatch.setattr(load, "Space", lambda *_, **__: contextlib.nullcontext(space))
-    monkeypatch.setattr("sys.argv", ["load", "--visitors", "1", "--report", str(tmp_path / "load.jsonl")])
-
-    with pytest.raises(SystemExit):  # nobody has asked anything
-        load.main()
-
-    rows = [json.loads(line) for line in (tmp_path / "load.jsonl").read_text().splitlines()]
-    assert [120, 120] == [row["memory_mb"] for row in rows if "memory_mb" in row]
-
-
-def test_the_run_is_queued_by_the_page_under_test_and_other_visitors_see_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(load.subprocess, "run", lambda command, **_: Path(command[-1]).mkdir(parents=True))
-    with load.Space(tmp_path, **load.LIMITS) as space:
-        run = load.Training(space)
-
-        other = Stranger(space.url)
-        looked = other.run("Filter", "change", named={"runs-showing": "showing", "runs-sweep": run.sweep_id})
-
-    (request,) = space.home.glob("runs/*/request.json")
-    assert load.STEPS == json.loads(request.read_text())["training"]["max_steps"]
-    assert any(run.sweep_id in answer.text for answer in looked)

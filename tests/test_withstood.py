@@ -85,20 +85,6 @@ def test_the_load_fails_where_something_is_not_reached_and_its_report_is_kept(mo
     assert {"load": load.ALONE, **LOADED, **figures}.items() <= json.loads(report.read_text()).items()
 
 
-@pytest.mark.parametrize("rows", [COUNTS, TRIED])
-def test_a_table_says_when_and_on_how_many_processors_it_was_measured(monkeypatch, tmp_path, rows):
-    kind = "fuzz" if rows is COUNTS else "attacks"
-    page, report = tmp_path / "security.md", tmp_path / "report.jsonl"
-    page.write_text(f"<!-- generated: {kind} --><!-- end: {kind} -->")
-    counted = [row | {"day": f"2026-11-2{8 + (not number)}", "processors": 2} for number, row in enumerate(rows)]
-    report.write_text("".join(json.dumps(row) + "\n" for row in counted))
-    monkeypatch.setattr(withstood, "PAGE", page)
-
-    withstood.main(kind, report)
-
-    assert "\n\nOn 2026-11-28 and 2026-11-29, with 2 processors.\n\n| " in page.read_text()
-
-
 SAID = [
     f"({len(test_adapters.PATTERNS)} patterns in {len(test_adapters.FIELDS)} fields)",
     f"have at most {files.MAX_NAME} characters, and no message has more than {errors.LONGEST:,} ",

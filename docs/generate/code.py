@@ -1,8 +1,10 @@
 """docs/code.md: every module of the package with the first line of its docstring, and what is in assets/."""
 
 import ast
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from docs.generate.markdown import table
 
@@ -65,6 +67,8 @@ def page(root: Path) -> str:
     sections = [INTRODUCTION]
     sections += [_section(root, folder) for folder in _folders(root)]
     sections.append(f"## `assets/`\n\n{_assets(root / 'assets')}")
+    if (mutants := root / "docs" / "mutants.json").exists():
+        sections.append(f"## Mutants\n\n{_mutants(json.loads(mutants.read_text(encoding='utf-8')))}")
     return "\n\n".join(sections) + "\n"
 
 
@@ -100,6 +104,16 @@ def _folders(root: Path) -> Iterator[Path]:
         yield start
         if start.is_dir() and name != "rankviz":
             yield from (folder for folder in sorted(start.rglob("*")) if folder.is_dir() and any(folder.glob("*.py")))
+
+
+def _mutants(counted: Mapping[str, Any]) -> str:
+    """What `make mutants` counted last."""
+    rows = [
+        [f"`{room}/`", str(of["mutants"]), str(of["killed"]), f"{of['killed'] / max(1, of['mutants']):.0%}"]
+        for room, of in counted["rooms"].items()
+    ]
+    said = f"On {counted['day']}, `make mutants` changed the code at random places, one at a time. The tests noticed:"
+    return f"{said}\n\n{table(['Room', 'Changes', 'Noticed', 'Share'], rows)}"
 
 
 def _assets(folder: Path) -> str:

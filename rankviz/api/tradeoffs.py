@@ -60,6 +60,9 @@ class Tradeoffs:
             quality: A key of SHORTFALLS or METRICS. By default % of the loss where there is a sweep of this model, else
                 points, as the recommendation has them. One that this model does not have is replaced by that.
         """
+        from rankviz.core.advice import use_case as use_cases
+
+        use_cases.use_case(use_case)
         if quality is not None:
             one_of(quality, "Quality", (*SHORTFALLS, *METRICS))
         every_rank = replace(question, ranks=tuple(sorted({*RANKS, *question.ranks})))

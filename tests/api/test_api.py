@@ -6,8 +6,6 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.lora.config import LoraConfig
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
 from rankviz.visitor import Visitor, acting_as
 from tests.support.runs import questions
@@ -51,22 +49,6 @@ def test_the_detail_and_the_estimate_agree(api):
     assert detail.parameters == sum(map(sum, detail.plan.by_block(8).parameters))
 
 
-def test_cost_is_hours_times_price(api):
-    answer = api.estimates.estimate(questions.question("Qwen/Qwen3-4B", gpu="L4", usd_per_hour=3600, max_steps=10))
-
-    row = answer.estimate.ranks[0]
-    assert row.cost.usd.expected == pytest.approx(row.duration.total.expected)
-
-
-def test_a_preset_that_peft_refuses_reaches_nothing(api):
-    gpt2 = api.models.get("gpt2")
-
-    all_linear, peft = LoraConfig(target_modules="all-linear"), TrainingSetup(framework="peft")
-    assert () == tuple(api.models.preset_names(gpt2, LoraConfig(), TrainingSetup()))
-    assert () == tuple(api.models.preset_names(gpt2, all_linear, TrainingSetup(precision="bf16")))
-    assert ("c_attn", "c_proj", "c_fc") == tuple(api.models.preset_names(gpt2, all_linear, peft))
-
-
 def test_a_sweep_with_a_bad_row_is_refused_by_the_rows_number_and_nothing_is_queued(api, tmp_path):
     data = tmp_path / "mine.jsonl"
     data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n')
@@ -94,18 +76,6 @@ def test_a_sweep_on_targets_that_the_base_lacks_is_refused_before_it_is_queued(a
         api.runs.start(questions.sweep(target_modules=("c_attn",)))
 
     assert [] == list(api.runs.sweeps())
-
-
-def test_what_a_sweep_will_take_grows_with_its_runs(api):
-    one = api.runs.expected(questions.sweep(ranks=(8,)))
-    three = api.runs.expected(questions.sweep(ranks=(8, 16, 32)))
-
-    assert 3 == three.runs
-    assert {8, 16, 32} == set(three.ranks)
-    assert one.ranks[8] == three.ranks[8]
-    assert one.seconds.expected < three.seconds.expected
-    # The base is loaded once, so three runs take less than three sweeps.
-    assert three.seconds.expected < 3 * one.seconds.expected
 
 
 def test_more_answers_than_held_out_rows_are_announced_as_all_of_them(api):

@@ -153,14 +153,6 @@ def test_no_visitor_is_told_to_change_a_setting_of_the_server(tmp_path, text):
     assert not [word for word in ADVICE if word in shown]
 
 
-def test_a_library_that_names_a_command_is_quoted_as_it_is(tmp_path):
-    shared = Api(home=tmp_path, shared=True)
-    error = "Using 4-bit quantization requires bitsandbytes: `pip install -U bitsandbytes>=0.46.1`"
-
-    with acting_as(ANN):
-        assert error == rights.shown_text(shared.workspace, error)
-
-
 def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):
     monkeypatch.setattr("rankviz.engines.slurm.commands.Commands.why_not", lambda commands: "")
     shared = Api(home=tmp_path, shared=True)
@@ -170,13 +162,6 @@ def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp
             shared.engines.start(questions.sweep(), engine)
         with acting_as(Visitor("", admin=True)), pytest.raises(InvalidSettingError, match=r"(?i)set RANKVIZ_|pip"):
             shared.engines.start(questions.sweep(), engine)
-
-
-def test_the_engine_of_runs_that_name_none_is_offered_first(tmp_path, monkeypatch):
-    monkeypatch.setenv(RAY, "10.0.0.1:6379")
-    monkeypatch.setenv("RANKVIZ_ENGINE", "ray")
-
-    assert ["Ray cluster 10.0.0.1:6379", "This machine"] == titles(Api(home=tmp_path / "home", shared=False))
 
 
 def test_a_page_whose_own_engine_has_no_address_does_not_start(tmp_path, monkeypatch):
@@ -227,17 +212,6 @@ def test_a_sweep_elsewhere_needs_no_trainer_here(own, no_trainer):
     assert ["completed"] == [run.state for run in api.runs.sweep(sweep_id).runs]
     assert "" == api.engines.why_none()
     assert ["Other machines"] == titles(api)
-
-
-def test_a_cancelled_run_of_such_a_sweep_needs_none_either(own, no_trainer):
-    api, _ = own
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,)), "", Destination("elsewhere"))
-    api.runs.cancel(sweep_id)
-
-    api.runs.resume(sweep_id)
-    api.workspace.supervisor.settle()
-
-    assert ["completed"] == [run.state for run in api.runs.sweep(sweep_id).runs]
 
 
 def test_what_only_a_gpu_can_train_may_go_where_one_may_be(own):

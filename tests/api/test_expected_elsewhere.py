@@ -34,29 +34,6 @@ def test_a_gpu_that_the_engine_names_gives_time_and_memory(own):
     assert plan.sentences[0].startswith("3 runs on NVIDIA L4: estimated time ")
 
 
-@pytest.mark.parametrize("engine", ["local", "elsewhere"])
-@pytest.mark.parametrize(("runs", "at_once"), [(6, 2), (8, 2), (9, 3), (12, 3)])
-def test_where_several_workers_train_a_sweep_at_once_the_time_is_said_to_be_that_of_one(own, engine, runs, at_once):
-    api, there = own
-    there.seen = Nodes(gpus=["L4"], has_gpu=True)
-    api.workspace.supervisor._launching.places[engine] = 3
-
-    sentences = api.engines.check(questions.sweep(ranks=tuple(range(1, runs + 1))), engine).sentences
-
-    assert f"This is the time on one worker; up to {at_once} train at once there." in sentences
-
-
-@pytest.mark.parametrize(("runs", "divides"), [(1, True), (2, True), (5, True), (6, False)])
-def test_a_sweep_that_is_not_divided_is_not_said_to_train_on_several_workers(own, runs, divides):
-    api, there = own
-    there.seen, there.divides = Nodes(gpus=["L4"], has_gpu=True), divides
-    api.workspace.supervisor._launching.places["elsewhere"] = 3
-
-    sentences = api.engines.check(questions.sweep(ranks=tuple(range(1, runs + 1))), "elsewhere").sentences
-
-    assert not any("on one worker" in sentence for sentence in sentences)
-
-
 @pytest.mark.parametrize(
     ("gpus", "name"), [(["A100"], "A100"), (["A100", "L4"], "A100 or L4"), (["GB300"], "GB300"), ([], "a GPU")]
 )
@@ -86,16 +63,6 @@ def test_a_run_that_was_not_sent_there_says_nothing(own):
     completed(api, "elsewhere", A_CPU, destination=Destination("local"))
 
     assert api.engines.check(questions.sweep(), "elsewhere").expected is None
-
-
-def test_of_a_gpu_that_no_row_has_no_time_is_promised(own):
-    api, _ = own
-    completed(api, "elsewhere", {"device": "cuda", "device_name": "NVIDIA GB300"})
-
-    sentences = api.engines.check(questions.sweep(), "elsewhere").sentences
-
-    assert "3 runs on NVIDIA GB300: time not known." == sentences[0]
-    assert "on a GPU that RankViz lists" in sentences[1]
 
 
 @pytest.mark.parametrize(("engine", "counts"), [("elsewhere", True), ("hf-jobs", False), ("local", False)])
@@ -144,14 +111,6 @@ def test_the_wait_for_what_runs_elsewhere_is_not_told_from_this_machine(own):
     assert (1, 1) == (api.runs.waiting(here).ahead, api.runs.waiting(there).ahead)
     assert api.runs.waiting(here).seconds.expected > 0
     assert api.runs.waiting(there).seconds is None
-
-
-def test_what_is_queued_for_one_engine_is_not_in_the_way_on_another(own):
-    api, _ = own
-    api.workspace.store.create(questions.sweep(ranks=(4,)), "", Destination("elsewhere"))
-
-    assert "" == api.runs.queue_words("local")
-    assert "1 sweep waits or runs here now. Expected wait: not known." == api.runs.queue_words("elsewhere")
 
 
 def test_how_far_a_sweep_elsewhere_is_does_not_follow_from_runs_of_this_machine(own):

@@ -1,7 +1,6 @@
 """Who waits for whom on a shared page: starts of one visitor keep nobody from starting, and no start keeps anybody from
 ending, deleting or sharing what is theirs."""
 
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from rankviz.api import Api
 from rankviz.api.workspace import EMBEDDED
 from rankviz.errors import LimitError
 from rankviz.fair_line import MAX_OF_A_VISITOR
-from rankviz.hub import door
 from rankviz.visitor import Visitor, acting_as
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs import questions
@@ -152,24 +150,6 @@ def test_an_adapter_from_the_hub_lies_among_the_uploads_of_a_shared_page(tmp_pat
     assert ({"hub-"}, []) == (copies, cached) if shared else (set(), 1) == (copies, len(cached))
 
 
-def test_an_adapter_of_the_hub_whose_copy_made_room_is_fetched_again_for_its_files_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "home" / "tmp" / "page"))
-    monkeypatch.setattr(door, "ANSWER_SECONDS", -1)
-    api = Api(home=tmp_path / "home", shared=True)
-    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub, acting_as(ANN):
-        plan = api.adapters.plan_resize("someone/adapter", r=2)
-        for copy in api.workspace.temp.page.glob("hub-*"):
-            shutil.rmtree(copy)
-        del hub.asked[:]
-
-        assert 4 == api.adapters.spectrum("someone/adapter").r
-        assert plan == api.adapters.plan_resize("someone/adapter", r=2)
-        assert [] == [path for path in hub.asked if "resolve" in path]
-
-        assert api.adapters.zip_resized("someone/adapter", plan).is_file()
-        assert [] != [path for path in hub.asked if "resolve" in path]
-
-
 def test_a_visitor_who_publishes_twice_at_once_leaves_a_place_to_another(api):
     line, inside, go_on = api.workspace.senders.line, [], Event()
 
@@ -208,18 +188,3 @@ def test_on_ones_own_machine_all_wait(tmp_path):
         go_on.set()
 
     assert [None] * 40 == [each.result() for each in all_of_them]
-
-
-def test_on_a_page_of_ones_own_more_of_what_its_owner_asks_may_wait_than_of_a_visitor(tmp_path):
-    line, many, go_on = Api(home=tmp_path).workspace.children.line, MAX_OF_A_VISITOR + 1, Event()
-
-    def stand() -> None:
-        with line.turn():
-            assert go_on.wait(60)
-
-    with ThreadPoolExecutor(many) as pool:
-        all_of_them = [pool.submit(stand) for _ in range(many)]
-        wait_until(lambda: line.length + sum(each.done() for each in all_of_them) == many)
-        go_on.set()
-
-    assert [None] * many == [each.exception() for each in all_of_them]

@@ -50,16 +50,6 @@ def test_a_probe_that_cannot_run_here_is_refused_before_it_is_queued(old):
     assert [] == list(old.probes.all())
 
 
-def test_the_train_tab_shows_it_above_the_estimate(old):
-    from rankviz.ui.train.before import before
-    from tests.support.web.train_form import FORM
-
-    shown = before(old, **FORM)
-
-    assert shown.notice.index('role="alert"') < shown.notice.index("This driver is too old")
-    assert "runs on " in shown.expected
-
-
 class PlayedHub:
     """Answers as the door to the Hub."""
 
@@ -120,28 +110,10 @@ def test_on_a_gpu_the_four_bit_copy_that_unsloth_loads_is_what_is_fetched(api):
     assert model.id == fetched(replace(training, precision="bf16"))
 
 
-def test_a_folder_that_is_not_there_yet_has_the_disk_of_the_one_above(api):
-    runs = api.preflight._disk("runs", api.workspace.home / "not" / "yet")
-
-    assert str(api.workspace.home / "not" / "yet") == runs.path
-    assert runs.free_bytes > 0
-
-
 def test_a_shared_page_names_no_path_of_its_machine(tmp_path):
     shared = Api(home=tmp_path / "home", shared=True)
 
     assert "" == shared.preflight._disk("runs", Path("/")).path
-
-
-def test_a_gpu_that_the_table_has_in_another_size_has_no_row_and_its_own_memory(api):
-    here = {"device": "cuda", "device_name": "NVIDIA GeForce RTX 4090 Laptop GPU", "device_memory_bytes": 16 * 2**30}
-
-    laptop, desktop = (api.workspace.device({**here, "device_name": here["device_name"][:end]}) for end in (None, 23))
-
-    assert (True, None, 16 * 2**30) == (laptop.cuda, laptop.gpu, laptop.usable_bytes)
-    assert desktop.gpu is None  # the name alone would have found the desktop card of 24 GB
-    known = api.workspace.device({**here, "device_name": "NVIDIA GeForce RTX 4090", "device_memory_bytes": 24 * 2**30})
-    assert ("rtx-4090", known.gpu.usable_bytes) == (known.gpu.id, known.usable_bytes)
 
 
 def test_a_gpu_that_shares_the_machines_memory_has_a_size_that_is_not_known(api):

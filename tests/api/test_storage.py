@@ -4,11 +4,8 @@ import errno
 import json
 import os
 import re
-import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -133,16 +130,6 @@ def test_on_the_command_line_reading_works_in_a_read_only_folder(command):
     assert (0, "") == (ran.returncode, ran.stderr)
 
 
-def test_on_the_command_line_a_sweep_in_a_read_only_folder_is_one_line():
-    program = "import sys; from rankviz.cli import main; sys.argv = ['rankviz', *sys.argv[1:]]; main()"
-    with read_only_folder() as home:
-        ran = without_rights(program, "sweep", "embedded", "-r", "4", "--data", "phonemes", RANKVIZ_HOME=str(home))
-
-    assert 1 == ran.returncode
-    assert disk.READ_ONLY_SENTENCE == ran.stderr.splitlines()[-1]
-    assert "Traceback" not in ran.stderr
-
-
 def test_children_find_a_runs_folder_that_is_given_from_where_one_stands(tmp_path, monkeypatch):
     (tmp_path / "x.zip").write_bytes(runs_zip(("x", run_files("x"))))
     monkeypatch.chdir(tmp_path)
@@ -150,19 +137,6 @@ def test_children_find_a_runs_folder_that_is_given_from_where_one_stands(tmp_pat
 
     assert ["x"] == list(api.runs.import_("x.zip"))
     assert api.adapters.spectrum("sample")
-
-
-def test_an_error_about_anothers_file_is_not_called_one_of_the_runs_folder(tmp_path):
-    workspace = Api(home=tmp_path / "home").workspace
-
-    with pytest.raises(PermissionError), workspace.writing():
-        raise PermissionError(errno.EACCES, "Permission denied", "/somewhere/else.csv")
-    with pytest.raises(StorageError, match="read-only"), workspace.writing():
-        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "home" / "runs"))
-    with pytest.raises(StorageError, match="disk is full"), workspace.writing():
-        raise OSError(errno.EDQUOT, "Disk quota exceeded")
-    with pytest.raises(StorageError, match="ulimit -f"), workspace.writing():
-        raise OSError(errno.EFBIG, "File too large")
 
 
 @pytest.mark.parametrize(("trouble", "words"), [(disk.FULL_SENTENCE, FULL), (disk.READ_ONLY_SENTENCE, READ_ONLY_PAGE)])
@@ -179,31 +153,6 @@ def test_a_visitor_of_a_shared_page_reads_what_a_visitor_can_do(tmp_path, monkey
             assert expected == api.workspace.why_not_write()
             with pytest.raises(StorageError, match=re.escape(expected)):
                 full()
-
-
-def test_a_visitor_who_starts_a_sweep_on_a_full_disk_reads_nothing_for_the_operator(tmp_path, monkeypatch):
-    api = Api(home=tmp_path, shared=True)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2000))
-
-    with acting_as(ANN):
-        checks = [check.sentence for check in api.preflight.before(questions.sweep().training) if check.name == "disk"]
-    with acting_as(ADMIN):
-        for_admin = [check.sentence for check in api.preflight.before(questions.sweep().training)]
-
-    assert {FULL} == set(checks)
-    assert any("RANKVIZ_HOME" in sentence for sentence in for_admin)
-    with acting_as(ANN), pytest.raises(InvalidSettingError) as refusal:
-        api.preflight.require(questions.sweep().training)
-    assert 1 == str(refusal.value).count(FULL)  # of the disk for runs and that for models
-
-
-def test_a_bound_of_each_file_is_no_lack_of_memory(tmp_path, monkeypatch):
-    api = Api(home=tmp_path, shared=False)
-    children = api.workspace.children
-    monkeypatch.setattr(children, "bounds", replace(children.bounds, file_bytes=60_000))
-
-    with pytest.raises(StorageError, match="ulimit -f"):
-        api.adapters.zip_resized("sample", api.adapters.plan_resize("sample", r=2))
 
 
 @pytest.fixture

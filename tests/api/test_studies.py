@@ -8,8 +8,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.catalog import own_studies
-from rankviz.core.cost.question import Question
-from rankviz.errors import InvalidSettingError, LimitError, RankVizError
+from rankviz.errors import LimitError, RankVizError
 from rankviz.ui.explore.studies import removed
 from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
 from tests.catalog.test_peft_results import result
@@ -63,26 +62,6 @@ def test_visitors_who_ask_at_once_get_their_own_studies_each(api):
     assert [] == wrong
 
 
-def test_visitors_who_take_turns_have_their_files_read_once(api):
-    for visitor in VISITORS:
-        with acting_as(visitor):
-            own_studies.add(api.workspace.own_homes, [uploaded(api, visitor)])
-
-    def ask():
-        evidence = []
-        for visitor in VISITORS:
-            with acting_as(visitor):
-                evidence.append(api.studies.all())
-                api.tradeoffs.of(Question(model_id="Qwen/Qwen3-4B"))
-        return evidence
-
-    first, second = ask(), ask()
-
-    assert all(one is other for one, other in zip(first, second, strict=True))
-    assert 4 == len(set(map(id, first)))
-    assert 4 >= api.tradeoffs._rank_lines.cache_info().misses
-
-
 def test_result_files_count_among_a_visitors_files(api, monkeypatch):
     ann, *_ = VISITORS
     monkeypatch.setenv("RANKVIZ_MAX_FILES_MB_PER_VISITOR", "0")
@@ -114,13 +93,3 @@ def test_nobody_but_its_owner_reads_or_removes_a_result_file(api, hosts, visitor
     with acting_as(HOST):
         assert [hosts] == list(api.studies.added())
         assert experiments(api)
-
-
-@pytest.mark.parametrize("visitor", [NOBODY, None])
-def test_who_cannot_be_told_owns_nothing(api, hosts, visitor):
-    with nullcontext() if visitor is None else acting_as(visitor):
-        assert not api.workspace.own_homes
-        with pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
-            api.studies.remove(hosts)
-        with pytest.raises(InvalidSettingError, match="cannot tell you from other visitors"):
-            api.studies.add([])

@@ -46,6 +46,7 @@ def test_on_a_full_disk_the_page_goes_on_and_with_room_everything_does(tmp_path,
         assert f"{name}-2" in sweeps_of(ann)
 
 
+@pytest.mark.slow
 def test_on_a_read_only_folder_the_page_goes_on_and_says_why_nothing_is_kept(tmp_path, name):
     with read_only_folder() as home, Space(tmp_path, home=home, trains=True, before=obey_modes) as space:
         ann, ben = Stranger(space.url), Stranger(space.url)
@@ -73,6 +74,7 @@ def read_only_at_first():
         yield home, lambda: home.chmod(0o755)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [full_at_first, read_only_at_first])
 def test_where_nothing_could_be_written_at_the_start_nothing_that_is_saved_later_is_lost(tmp_path, name, trouble):
     with trouble() as (home, end), Space(tmp_path, home=home, trains=True, before=obey_modes) as space:
@@ -92,6 +94,7 @@ def test_where_nothing_could_be_written_at_the_start_nothing_that_is_saved_later
         assert {"cookie.key", ".cookie.key.lock"} == {path.name for path in home.iterdir() if "cookie" in path.name}
 
 
+@pytest.mark.slow
 def test_two_apps_on_one_folder_share_its_runs_and_take_no_import_twice(tmp_path, name):
     with Space(tmp_path / "a") as first, Space(tmp_path / "b", home=first.home, trains=True) as second:
         ann, ben = Stranger(first.url), Stranger(second.url)
@@ -132,6 +135,7 @@ def jumping(tmp_path):
         yield space, jumped
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_loses_nothing(jumping, name):
     space, jumped = jumping
     ann, ben = Stranger(space.url), Stranger(space.url)

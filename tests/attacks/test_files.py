@@ -11,6 +11,7 @@ import pytest
 from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.test_imports import imported
 from tests.catalog.test_peft_results import result
+from tests.support.quick import first_quick
 from tests.support.web.stranger import file_data
 
 MEASURE, RESULTS = "Measure a file (JSONL, CSV, Parquet)", "Add your results (CSV or PEFT's JSON)"
@@ -42,7 +43,7 @@ PARQUET = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", PARQUET)
+@pytest.mark.parametrize("kind", first_quick(PARQUET))
 def test_a_parquet_file_of_anything_is_a_sentence(during, ann, kind):
     def attack():
         path = ann.upload("d.parquet", PARQUET[kind])
@@ -63,7 +64,7 @@ INFINITE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("value", INFINITE)
+@pytest.mark.parametrize("value", first_quick(INFINITE))
 def test_a_result_file_of_infinite_values_is_a_sentence(during, ann, value):
     """Each number in it in turn."""
     sample = result()

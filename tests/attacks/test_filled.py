@@ -22,6 +22,7 @@ def small(tmp_path):
         yield space
 
 
+@pytest.mark.slow
 def test_imports_of_visitors_without_number_keep_nobody_out(small, name):
     ann, ben = Stranger(small.url), Stranger(small.url)
 
@@ -38,6 +39,7 @@ def test_imports_of_visitors_without_number_keep_nobody_out(small, name):
     assert f"{name}-b" in sweeps_of(ben)
 
 
+@pytest.mark.slow
 def test_queued_sweeps_of_visitors_without_number_leave_a_place(small, name):
     ann, ben = Stranger(small.url), Stranger(small.url)
 

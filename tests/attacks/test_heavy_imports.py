@@ -9,6 +9,7 @@ import pytest
 from rankviz.settings import SharedLimits
 from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.test_imports import added, imported, line, measured
+from tests.support.quick import first_quick
 
 VALUES = f"more than {SharedLimits().values_per_import:,} values together"
 KEPT = f"at most {SharedLimits().record_kb:,},000 are imported"
@@ -58,7 +59,7 @@ LARGE_TO_KEEP = {
 }
 
 
-@pytest.mark.parametrize("much", LONG_TO_READ)
+@pytest.mark.parametrize("much", first_quick(LONG_TO_READ))
 def test_a_zip_that_is_long_to_read_brings_nothing(during, ann, name, much):
     """Such were read in seconds by the page itself, which answered nobody meanwhile; verdicts on them took 0.5 GB."""
     data = LONG_TO_READ[much](name)
@@ -69,7 +70,7 @@ def test_a_zip_that_is_long_to_read_brings_nothing(during, ann, name, much):
     assert name not in ann.endpoint("runs").text
 
 
-@pytest.mark.parametrize("much", LARGE_TO_KEEP)
+@pytest.mark.parametrize("much", first_quick(LARGE_TO_KEEP))
 def test_a_run_that_is_large_to_keep_is_not_imported(during, ann, name, much):
     """0.9 MB of the page's memory for each run."""
     data = one_run(name, LARGE_TO_KEEP[much])
@@ -80,6 +81,7 @@ def test_a_run_that_is_large_to_keep_is_not_imported(during, ann, name, much):
     assert name not in ann.endpoint("runs").text
 
 
+@pytest.mark.slow
 def test_a_zip_as_long_as_may_be_keeps_nobody_waiting(during, ann, name):
     data = measured(name, 6, example_losses=[2] * 80_000)
 

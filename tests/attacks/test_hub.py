@@ -62,6 +62,7 @@ def test_a_silent_hub_keeps_nobody_waiting(space, hub, during):
     assert len(hub) < 10
 
 
+@pytest.mark.slow
 def test_starts_of_models_that_nobody_has_block_nobody(space, ann, ben, during):
     sweep_id = ben.endpoint("start_sweep").data[0]["sweep_id"]
 
@@ -103,6 +104,7 @@ INDICES = [
 LARGE = 48 * 10**9
 
 
+@pytest.mark.slow
 def test_an_index_of_weights_is_not_read_where_others_are_answered(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA))

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.attacks.payloads import run_files, runs_zip
+from tests.support.quick import chosen_quick
 from tests.support.web.stranger import file_data
 
 SURROGATE = "\ud800"
@@ -170,7 +171,8 @@ def resumed(stranger, sweep_id):
     return stranger.press("sweep-resume").error
 
 
-@pytest.mark.parametrize("steps", [50_000, pytest.param(300_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [50_000, 300_000])
 def test_an_import_of_endless_steps_is_bounded(during, ann, name, steps):
     def many(lines):
         row = json.loads(lines[4])
@@ -182,6 +184,7 @@ def test_an_import_of_endless_steps_is_bounded(during, ann, name, steps):
     assert len(ann.endpoint("runs").text) < 10**6
 
 
+@pytest.mark.slow
 def test_many_runs_within_the_limits_are_bounded_together(during, ann, name):
     """60 runs of 800 steps."""
 
@@ -215,6 +218,7 @@ def measured(name, runs, **lists):
 VERDICTS = 45
 
 
+@pytest.mark.slow
 def test_verdicts_on_many_examples_hold_nobody(during, ann, name):
     """All at once, each within another tolerance; what each cost grew with the square of the examples."""
     examples = 16_000
@@ -247,7 +251,7 @@ TOO_MUCH = {
 }
 
 
-@pytest.mark.parametrize("much", TOO_MUCH)
+@pytest.mark.parametrize("much", chosen_quick(TOO_MUCH, ["zeros", "names that leave"]))
 def test_a_zip_of_far_too_much_brings_nothing(during, ann, name, much):
     data = TOO_MUCH[much](name)
 

@@ -12,6 +12,7 @@ from rankviz.machine import memory_bytes
 from rankviz.supervisor import Supervisor
 from tests.support.models.tiny_llama import save_tokenizer
 from tests.support.processes.workers import lost_reasons, sweep, worker
+from tests.support.quick import first_quick
 
 MB = 10**6
 LIMIT = 200 * MB
@@ -42,12 +43,15 @@ def test_a_worker_that_takes_more_than_its_part_is_ended_with_a_sentence_and_the
 
 @pytest.mark.parametrize(
     "takes",
-    [
-        "subprocess.Popen([sys.executable, '-c', 'x = bytearray(4 * 10**8); input()'], stdin=subprocess.PIPE).wait()",
-        "import mmap; taken = mmap.mmap(-1, 4 * 10**8); taken.write(bytes(4 * 10**8)); time.sleep(600)",
-        "[subprocess.Popen([sys.executable, '-c', 'import time; x = bytearray(12 * 10**7); time.sleep(600)'],"
-        " start_new_session=True) for _ in range(2)][0].wait()",
-    ],
+    first_quick(
+        [
+            "subprocess.Popen([sys.executable, '-c', 'x = bytearray(4 * 10**8); input()'],"
+            " stdin=subprocess.PIPE).wait()",
+            "import mmap; taken = mmap.mmap(-1, 4 * 10**8); taken.write(bytes(4 * 10**8)); time.sleep(600)",
+            "[subprocess.Popen([sys.executable, '-c', 'import time; x = bytearray(12 * 10**7); time.sleep(600)'],"
+            " start_new_session=True) for _ in range(2)][0].wait()",
+        ]
+    ),
     ids=["a child", "shared memory", "two children in sessions of their own"],
 )
 def test_what_all_processes_of_a_worker_take_counts(store, takes):
@@ -63,6 +67,7 @@ def test_what_all_processes_of_a_worker_take_counts(store, takes):
     assert store.get(run_id).error.startswith("Out of memory: this server allows a training at most 191 MiB")
 
 
+@pytest.mark.slow
 def test_pages_that_forked_processes_share_count_once(store):
     (run_id,) = sweep(store, 4)
     forks = (
@@ -82,6 +87,7 @@ def test_pages_that_forked_processes_share_count_once(store):
     assert "completed" == store.get(run_id).state
 
 
+@pytest.mark.slow
 def test_workers_side_by_side_have_equal_parts(store):
     run_ids = sweep(store, 4, 8)
     takes = TAKES.replace("10**4)]", "12)]; time.sleep(600)")  # 120 MB, which one worker alone may take
@@ -187,10 +193,13 @@ def test_a_row_that_is_cut_has_the_tokens_that_the_whole_row_begins_with_and_no_
 @pytest.mark.torch
 @pytest.mark.parametrize(
     "template",
-    [
-        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-        "{% for i in range(99999) %}{% for j in range(99999) %}{% if i * j < 0 %}x{% endif %}{% endfor %}{% endfor %}",
-    ],
+    first_quick(
+        [
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% if i * j < 0 %}x{% endif %}{% endfor %}"
+            "{% endfor %}",
+        ]
+    ),
 )
 def test_a_chat_template_without_end_is_ended(tokenizer, monkeypatch, template):
     from rankviz.worker.finetune.data import tokenize

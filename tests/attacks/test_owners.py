@@ -9,6 +9,7 @@ import pytest
 from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.spaces import ADMIN_TOKEN
 from tests.attacks.test_imports import imported
+from tests.support.quick import first_quick
 from tests.support.web.stranger import Stranger
 
 BUTTONS = ("sweep-cancel", "sweep-resume", "sweep-add", "sweep-export", "sweep-ship", "cancel-run")
@@ -70,7 +71,7 @@ def test_an_import_cannot_take_or_join_the_sweep_of_another(during, ann, ben, na
     assert "0.00123" not in theirs
 
 
-@pytest.mark.parametrize("cookie", FORGED)
+@pytest.mark.parametrize("cookie", first_quick(FORGED))
 def test_a_forged_cookie_is_nobody(space, during, ben, name, cookie):
     imported(ben, runs_zip((name, run_files(name))))
     (key,) = [each.name for each in ben.http.cookies.jar if "visitor" in each.name]
@@ -99,7 +100,8 @@ def test_the_cookie_of_another_visitor_with_its_id_changed_is_nobody(space, duri
 
 
 @pytest.mark.parametrize(
-    "headers", [{"x-forwarded-for": "127.0.0.1"}, {"x-forwarded-user": "admin"}, {"authorization": "Bearer x"}]
+    "headers",
+    first_quick([{"x-forwarded-user": "admin"}, {"x-forwarded-for": "127.0.0.1"}, {"authorization": "Bearer x"}]),
 )
 def test_a_header_makes_nobody_an_owner(during, ann, ben, name, headers):
     imported(ben, runs_zip((name, run_files(name))))
@@ -127,7 +129,9 @@ def test_an_admin_sees_what_a_visitor_has(space, ben, name):
     assert name in sweeps_of(admin)
 
 
-@pytest.mark.parametrize("token", ["", "x", ADMIN_TOKEN[:-1], ADMIN_TOKEN + " ", ADMIN_TOKEN.upper(), "A" * 10**5])
+@pytest.mark.parametrize(
+    "token", first_quick([ADMIN_TOKEN[:-1], "", "x", ADMIN_TOKEN + " ", ADMIN_TOKEN.upper(), "A" * 10**5])
+)
 def test_no_other_token_makes_an_admin(space, during, ann, ben, name, token):
     imported(ben, runs_zip((name, run_files(name))))
 

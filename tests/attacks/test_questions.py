@@ -12,6 +12,7 @@ from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.test_imports import imported
 from tests.attacks.test_owners import sweeps_of
 from tests.attacks.watching import watched
+from tests.support.quick import first_quick
 from tests.support.web.stranger import Stranger, file_data
 
 PATHS = ["/etc/passwd", "~/../etc/passwd", "~root", "../../etc/passwd", "./app.py", "file:///etc/passwd", "assets"]
@@ -135,7 +136,7 @@ BODIES += [
 ]
 
 
-@pytest.mark.parametrize("name", ["answer", "words", "compare"])
+@pytest.mark.parametrize("name", first_quick(["answer", "words", "compare"]))
 def test_any_body_is_answered(during, ann, name):
     replies = during(lambda: [ann.http.post(f"/rankviz/{name}", content=body).status_code for body in BODIES])
 
@@ -163,7 +164,7 @@ def test_uploads_of_one_visitor_have_an_end(during, ann, space):
 HUGE_BASES = ["meta-llama/Llama-3.1-70B-Instruct", "Qwen/Qwen3-235B-A22B", "deepseek-ai/DeepSeek-V3", "Qwen/Qwen3-4B"]
 
 
-@pytest.mark.parametrize("base", HUGE_BASES)
+@pytest.mark.parametrize("base", first_quick(HUGE_BASES))
 def test_a_base_that_no_space_could_hold_is_refused_before_it_is_queued(during, ann, base):
     """By the form, the endpoint and a probe."""
 
@@ -185,7 +186,7 @@ SESSION_MB = 0.2
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("sessions", [FEW_PAGES, pytest.param(MANY_PAGES, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sessions", first_quick([FEW_PAGES, MANY_PAGES]))
 def test_pages_that_are_opened_and_left_cost_little(during, ann, space, sessions):
     def open_and_leave():
         ann.become_another()
@@ -204,6 +205,7 @@ ASKED_AT_ONCE = 300
 ALIKE = ("/", "/config", "/?page=x", "/?deep_link=x", "/gradio_api/info?all_endpoints=true")
 
 
+@pytest.mark.slow
 def test_pages_and_scripts_asked_for_at_once_block_nobody(space, ann, during):
     scripts = [f"/{path.removeprefix('./')}" for path in re.findall(r'(?:src|href)="([^"]+[.]js)"', ann.page.text)]
     assert any("plotly" in path for path in scripts) and any("assets" in path for path in scripts)

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.quick import chosen_quick, first_quick
+
 JSON = {"content-type": "application/json"}
 ADDRESSES = ["reset", "cancel", "stream/x", "vibe-edit", "component_server", "queue/join", "run/predict", "nothing"]
 ADDRESSES = [f"/gradio_api/{name}" for name in ADDRESSES] + ["/rankviz/answer", "/rankviz/admin", "/login", "/nothing"]
@@ -23,7 +25,7 @@ def parts():
     yield b"[]]}"
 
 
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("address", chosen_quick(ADDRESSES, ["/gradio_api/queue/join", "/rankviz/answer"]))
 def test_a_body_without_end_is_not_read(during, ann, address):
     reply = during(lambda: ann.http.post(address, content=parts(), headers=JSON))
 
@@ -35,7 +37,7 @@ MANY = {"objects": b'{"a":{}},' * 430_000, "lists": b"[]," * 1_290_000, "numbers
 AT_ONCE = 20
 
 
-@pytest.mark.parametrize("values", MANY)
+@pytest.mark.parametrize("values", first_quick(MANY))
 def test_a_body_of_values_without_number_is_not_parsed(during, ann, space, values):
     event = ann.events.api("estimate")
     body = b'{"fn_index":%d,"session_hash":"x","data":[%s1]}' % (event, MANY[values])
@@ -59,6 +61,7 @@ TIMES = 300
 KEPT_BYTES = 100 * 10**6
 
 
+@pytest.mark.slow
 def test_a_key_that_no_browser_sends_is_not_kept(during, ann, space):
     event = ann.events.api("models")
 
@@ -85,6 +88,7 @@ def test_a_key_that_no_browser_sends_is_not_kept(during, ann, space):
     assert space.rss.memory_info().rss - before < KEPT_BYTES
 
 
+@pytest.mark.slow
 def test_answers_that_nobody_fetches_do_not_add_up(during, ann, space):
     event = ann.events.api("models")
     data = [500, *ann.events.data(event, {})[1:]]
@@ -168,7 +172,7 @@ def test_a_connection_that_is_cut_is_no_error_of_ours(during, space):
 ENDLESS_MB = 40
 
 
-@pytest.mark.parametrize("start", ["GET /", "GET / HTTP/1.1\r\nX-Long: ", "GET / HTTP/1.1\r\nX: y\r\nX: "])
+@pytest.mark.parametrize("start", first_quick(["GET / HTTP/1.1\r\nX-Long: ", "GET /", "GET / HTTP/1.1\r\nX: y\r\nX: "]))
 def test_an_address_or_header_without_end_is_not_read(during, space, start):
     where = urlsplit(space.url)
 
@@ -189,6 +193,7 @@ STALLED = 300
 """With all but the end of the largest body that is read."""
 
 
+@pytest.mark.slow
 def test_bodies_that_stall_do_not_add_up(during, ann, space):
     where = urlsplit(space.url)
     head = f"POST /gradio_api/queue/join HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: application/json\r\n"

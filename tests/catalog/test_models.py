@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.catalog.models import close_names, find_model, full_name, load_index, load_model
+from rankviz.catalog.models import find_model, load_index, load_model
 from rankviz.catalog.schema import check_models
 from rankviz.core.model.spec import decode_blocks, encode_blocks
 from rankviz.errors import AssetError, UnknownModelError
@@ -157,10 +157,3 @@ def test_a_name_with_two_checkpoints_of_unsloth_is_an_error(tmp_path):
         AssetError, match=r"unsloth_4bit\.json: Qwen/Qwen3-14B is loaded as two repositories: run `make assets`"
     ):
         check_models(models)
-
-
-def test_a_slash_at_the_end_of_an_id_is_left_out_and_a_mark_of_ours_suggests_the_model_itself():
-    rows = load_index(ASSETS)
-
-    assert "Qwen/Qwen3-4B" == find_model(rows, "Qwen/Qwen3-4B/").id == full_name(rows, "Qwen/Qwen3-4B/")
-    assert "Qwen/Qwen3-4B" == close_names(rows, "Qwen/Qwen3-4B:whole")[0]

@@ -116,9 +116,3 @@ def test_evidence_add_prints_the_name_that_remove_needs(tmp_path, monkeypatch):
 
     assert f"To remove it: rankviz evidence remove {name}" in printed
     assert f"Removed {name}." in rankviz("evidence", "remove", name).stdout
-
-
-def test_the_help_of_evidence_add_says_the_columns():
-    text = " ".join(rankviz("evidence", "add", "--help").stdout.replace("│", " ").split())
-
-    assert all(name in text for name in ("model:", "task:", "metric:", "rank:", "value:", "seed:", "base_value:"))

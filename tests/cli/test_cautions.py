@@ -44,12 +44,3 @@ def test_text_only_says_where_it_has_no_effect(model_id, framework, why):
 
     assert bool(why) == bool(said) and why in "".join(said)
     assert not [note for note in notes(model_id, framework=framework) if ":whole:whole" in note]
-
-
-def test_checkpointing_that_nobody_asked_for_is_not_mentioned():
-    unasked = json.loads(rankviz("estimate", *ON_T4, "--framework", "trl", "--json").stdout)
-    asked = json.loads(rankviz("estimate", *ON_T4, "--framework", "trl", "--checkpointing", "unsloth", "--json").stdout)
-
-    assert not any("exists only in Unsloth" in note for note in unasked["notes"])
-    assert any("exists only in Unsloth" in note for note in asked["notes"])
-    assert unasked["ranks"] == asked["ranks"]

@@ -51,26 +51,10 @@ def test_an_export_replaces_no_file_unless_it_is_told_to(tmp_path, there):
     assert "{}" != (tmp_path / there).read_text()
 
 
-@pytest.mark.parametrize("command", [("validate",), ("runs", "export", "no-such-run")])
-def test_other_files_are_not_replaced_either(tmp_path, command):
-    (tmp_path / "mine").write_text("mine")
-
-    refused = rankviz(*command, "-o", str(tmp_path / "mine"))
-
-    assert 2 == refused.returncode
-    assert "mine is there already. Choose another name or folder, or add --force to replace it." in refused.stderr
-
-
 @pytest.mark.parametrize(("name", "sentence"), [("", "is a folder: give the name"), ("no/x", "Create it first.")])
 def test_a_file_that_cannot_be_written_is_refused(tmp_path, name, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         require_new(tmp_path / name, force=True)
-
-
-def test_the_same_export_again_is_no_other_file(tmp_path):
-    arguments = ("export", "Qwen/Qwen3-4B", "-r", "8", "-o", str(tmp_path / "train.py"))
-
-    assert rankviz(*arguments).stdout == rankviz(*arguments).stdout
 
 
 def test_the_ending_of_the_file_says_what_it_is(tmp_path):

@@ -2,17 +2,13 @@
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rankviz.cli.plot import plot_sweep
-from rankviz.core.runs.events import AdapterCut
-from rankviz.core.runs.record import Sweep
 from rankviz.verdict import judge, losses_of
 from tests.cli.command import rankviz
-from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.finished_runs import plain_sweep
 
 
@@ -35,16 +31,6 @@ def test_an_estimate_is_plotted_as_memory_by_component_and_rank_beside_the_json(
     assert ["base weights", "adapter", "gradients"] == [trace["name"] for trace in traces][:3]
     assert ["8", "64"] == traces[0]["x"]
     assert "Memory by component and rank: Qwen/Qwen3-4B" in layout["title"]["text"]
-
-
-def test_a_spectrum_is_plotted_as_singular_values(tmp_path):
-    file = tmp_path / "values.html"
-
-    run = rankviz("spectrum", two_blocks(tmp_path / "mine"), "--plot", file, home=tmp_path)
-
-    assert 0 == run.returncode
-    faint, strong = figure_of(file)[0]
-    assert ("the same module in other blocks", 4) == (faint["name"], len(strong["x"]))
 
 
 def test_a_sweep_is_plotted_as_quality_against_adapter_size(tmp_path):
@@ -78,15 +64,3 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(tmp_path,
         assert (2, "") == (run.returncode, run.stdout)
         assert sentence in run.stderr
     assert not (tmp_path / "home" / "runs").exists()
-
-
-def test_a_fast_curve_is_plotted_as_loss_by_rank(tmp_path):
-    (run,) = plain_sweep({64: 1.6}).runs
-    truncated = AdapterCut(time=9.0, r=8, loss=1.61, tokens=1, examples=1, seconds=1.0, example_losses=())
-    sweep = Sweep(sweep_id="s1", runs=(replace(run, cuts=(truncated,)),))
-
-    plot_sweep(tmp_path / "curve.html", sweep, judge(losses_of(sweep.runs)))
-
-    (line, runs), layout = figure_of(tmp_path / "curve.html")
-    assert ([8, 64], [64]) == (line["x"], runs["x"])
-    assert "held-out loss, nats per token (lower is better)" == layout["yaxis"]["title"]["text"]

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import shutil
 
 import pytest
@@ -41,16 +40,6 @@ def test_runs_show_has_the_settings_and_the_measurements(home):
 
     assert 0 == printed.returncode, printed.stderr
     assert run in printed.stdout and "{" not in printed.stdout
-
-
-def test_runs_show_takes_a_sweep_too(home):
-    table = rankviz("runs", "show", FAST, home=home).stdout
-    result = json.loads(rankviz("runs", "show", FAST, "--json", home=home).stdout)
-
-    assert "Fast curve" in table and "5 runs" in table
-    assert FAST == result["sweep_id"]
-    assert [1, 2, 3, 4, 5] == [int(run["run_id"].split("-")[3]) for run in result["runs"]]
-    assert [2, 4, 8, 16, 64] == sorted(point["r"] for point in result["cuts"])
 
 
 @pytest.mark.parametrize(("sweep_id", "words"), [(SWEEP, "r = 2"), (FAST, "Fast curve")])

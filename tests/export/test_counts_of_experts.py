@@ -13,6 +13,7 @@ from rankviz.core.lora.config import MOE_SCHEMES, UNSLOTH_SEVEN
 from rankviz.core.model.towers import LOADED_WHOLE
 from rankviz.errors import InvalidSettingError
 from rankviz.export import write
+from tests.support.quick import first_quick
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
 
@@ -34,7 +35,9 @@ def many():
         yield
 
 
-@pytest.mark.parametrize(("targets", "rank"), [("unsloth", "r"), ("all-linear", "r"), ("unsloth", "r/active")])
+@pytest.mark.parametrize(
+    ("targets", "rank"), first_quick([("unsloth", "r"), ("all-linear", "r"), ("unsloth", "r/active")])
+)
 @pytest.mark.parametrize("family", BY_FAMILY)
 def test_peft_trains_the_count_of_the_file(family, targets, rank):
     model = BY_FAMILY[family]
@@ -47,7 +50,7 @@ def test_peft_trains_the_count_of_the_file(family, targets, rank):
     assert stated(files) == {trained(model.id, *names_in(name, file.text)) for name, file in files.items()}
 
 
-@pytest.mark.parametrize(("framework", "rank"), [("unsloth", "r"), ("trl", "r"), ("trl", 3)])
+@pytest.mark.parametrize(("framework", "rank"), first_quick([("unsloth", "r"), ("trl", "r"), ("trl", 3)]))
 @pytest.mark.parametrize("scheme", [scheme for scheme in MOE_SCHEMES if scheme != "default"])
 @pytest.mark.parametrize("family", [family for family, model in BY_FAMILY.items() if model.peft_remap])
 def test_peft_trains_the_count_of_the_file_with_every_scheme(family, scheme, framework, rank):

@@ -60,10 +60,3 @@ def test_a_file_that_truncates_nothing_says_nothing_of_it(api):
     question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data))
 
     assert "Examples above" not in api.exports.write(question, 8, "script").text
-
-
-def test_steps_that_were_set_are_not_changed_by_held_out_rows(api):
-    data = TrainingData(examples=5000)
-    question = Question(model_id="Qwen/Qwen3-4B", training=TrainingSetup(data=data, max_steps=60))
-
-    assert "holds out" not in " ".join(api.exports.write(question, 8).notes)

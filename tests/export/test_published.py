@@ -53,30 +53,11 @@ def test_the_note_has_the_size_and_the_checkpoint_that_can_be_quantized():
     assert "For 4 bit, choose unsloth/Ministral-3-3B-Instruct-2512." in note
 
 
-@pytest.mark.parametrize(
-    "model_id",
-    [
-        "Qwen/Qwen3-4B",
-        "unsloth/gpt-oss-20b-BF16",
-        "unsloth/Ministral-3-3B-Instruct-2512",
-        "deepseek-ai/DeepSeek-V2-Lite",
-    ],
-)
-def test_checkpoints_in_16_bit_are_quantized_as_they_are_loaded(model_id):
-    assert published(model_id) is None
-
-
 @pytest.mark.parametrize("stored", [[1], "x", 1, None, {}, {"quant_method": "bitsandbytes"}])
 def test_a_folder_whose_config_says_nothing_of_it_counts_as_in_16_bit(tmp_path, stored):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "quantization_config": stored}))
 
     assert published(str(tmp_path)) is None
-
-
-def test_a_checkpoint_of_another_tool_is_left_to_its_16_bit_form():
-    (note,) = (each for each in written("RedHatAI/Llama-3.3-70B-Instruct-FP8").notes if "published" in each)
-
-    assert "does not know how transformers loads it for training" in note
 
 
 def test_axolotl_dequantizes_too_and_unsloth_loads_its_own_checkpoint():

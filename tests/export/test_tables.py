@@ -12,10 +12,7 @@ from rankviz.api.runs.json import run_json
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError, NotYoursError, UserError
 from rankviz.export.tables import Table, ranks_table, runs_table, write_table
-from rankviz.ui.explore import sections
 from rankviz.ui.parts import charts
-from rankviz.ui.parts.question import DEFAULTS
-from rankviz.ui.runs import view
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
@@ -98,15 +95,6 @@ def test_measured_runs_say_where_and_by_which_versions_they_were_measured(measur
     assert first["measured_at"].startswith("2026-11-25T")
 
 
-def test_a_whole_number_stays_whole_beside_one_that_is_not_known(tmp_path):
-    table = Table(name="t", rows=[{"bytes": 5, "name": "=SUM(1)"}, {"bytes": None, "name": "b"}])
-
-    assert [("5", "'=SUM(1)"), ("", "b")] == [
-        (row["bytes"], row["name"]) for row in rows_of(write_table(table, "csv", tmp_path))
-    ]
-    assert [5, None] == pq.read_table(write_table(table, "parquet", tmp_path))["bytes"].to_pylist()
-
-
 @pytest.mark.parametrize(
     ("rows", "kind", "sentence"),
     [([{"r": 8}], "xlsx", "choose csv or parquet"), ([], "csv", "nothing in this table yet")],
@@ -114,16 +102,6 @@ def test_a_whole_number_stays_whole_beside_one_that_is_not_known(tmp_path):
 def test_a_file_that_cannot_be_made_says_why(tmp_path, rows, kind, sentence):
     with pytest.raises(InvalidSettingError, match=sentence):
         write_table(Table(name="t", rows=rows), kind, tmp_path)
-
-
-def test_the_page_offers_the_table_that_it_shows(api):
-    """Its ranks, and its runs as the filter lets them through."""
-    shown = sections.ranks_of(api, **{**DEFAULTS, "model": "Qwen/Qwen3-4B", "r": 24})
-    filtered = view.matching_runs(api, text="r=64", state=view.ANY_STATE)
-
-    assert [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256] == [row["r"] for row in shown.rows]
-    # three seeds of the recorded sweep, and the recorded fast curve
-    assert [64, 64, 64, 64] == [row["r"] for row in filtered.rows]
 
 
 def test_a_sweeps_runs_are_named_after_it_and_without_one_the_page_says_so(api):

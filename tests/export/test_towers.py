@@ -46,15 +46,15 @@ def test_unsloth_and_models_of_text_alone_are_given_names():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("model_id", MULTIMODAL)
-def test_the_class_that_loads_it_makes_the_architecture_that_was_counted(model_id):
+def test_the_class_that_loads_it_makes_the_architecture_that_was_counted():
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    export, config = made(model_id, "unsloth"), AutoConfig.from_pretrained(whole_config(model_id))
-    classes = AutoModelForImageTextToText if export.is_multimodal else AutoModelForCausalLM
+    for model_id in MULTIMODAL:
+        export, config = made(model_id, "unsloth"), AutoConfig.from_pretrained(whole_config(model_id))
+        classes = AutoModelForImageTextToText if export.is_multimodal else AutoModelForCausalLM
 
-    loaded = classes._model_mapping[type(config)].__name__
-    assert export.loads_whole_for_text is (loaded != load_model(ASSETS, model_id).architecture)
+        loaded = classes._model_mapping[type(config)].__name__
+        assert export.loads_whole_for_text is (loaded != load_model(ASSETS, model_id).architecture), model_id
 
 
 @pytest.mark.torch

@@ -56,7 +56,3 @@ def test_a_row_whose_length_is_only_a_cap_is_a_triangle_that_says_at_most():
     assert "a, not counted" == shown.name
     hover = next(p.text for p in accuracy_info(REPORT, "memory").points if p.bound)
     assert "at most as predicted: the length is only a cap" in hover
-
-
-def test_nothing_to_compare_is_axes_and_a_sentence():
-    assert "No measured row" in accuracy_figure(AccuracyInfo([], "GiB", None)).layout.annotations[0].text

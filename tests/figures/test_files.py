@@ -1,7 +1,5 @@
 """A figure as a file."""
 
-from importlib.util import find_spec
-
 import pytest
 
 from rankviz.errors import InvalidSettingError
@@ -22,14 +20,6 @@ def test_html_holds_plotly_the_title_and_the_source_and_asks_nothing_of_a_networ
     assert '<script src="' not in page and 'src="https' not in page
 
 
-def test_the_figure_itself_is_left_as_it_is(tmp_path):
-    before = FIGURE.to_dict()
-
-    write_figure(FIGURE, tmp_path / "loss.html", title="Loss")
-
-    assert before == FIGURE.to_dict()
-
-
 def test_an_unknown_ending_and_a_missing_folder_are_refused(tmp_path):
     with pytest.raises(InvalidSettingError, match=r"ends in \.html, \.png or \.svg \(got loss\.pdf\)"):
         plot_file(tmp_path / "loss.pdf")
@@ -44,10 +34,6 @@ def test_pictures_that_cannot_be_drawn_here_are_refused_and_html_is_not(tmp_path
     with pytest.raises(InvalidSettingError, match=r"loss\.png cannot be written: no browser\. Or choose \.html"):
         plot_file(tmp_path / "loss.png", image_problem=problem)
     assert tmp_path / "loss.html" == plot_file(tmp_path / "loss.html", image_problem=problem)
-
-
-def test_what_is_missing_for_pictures_is_named():
-    assert find_spec("kaleido") or "pip install kaleido" in image_problem()
 
 
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<svg")])

@@ -15,7 +15,3 @@ def test_a_forecast_is_two_bands_and_a_line_in_the_colour_of_estimates():
     assert (ESTIMATED, [2.5, 2.0]) == (median["line"]["color"], median["y"])
     assert outer["fillcolor"].startswith(rgba(ESTIMATED, 1)[:-2])
     assert "median 2.5 points" in median["hovertext"][0]
-
-
-def test_nothing_is_drawn_of_no_forecast():
-    assert [] == bands(())

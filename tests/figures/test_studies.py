@@ -7,7 +7,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.studies.lines import AdapterSize
 from rankviz.core.studies.nearest import nearest
-from rankviz.errors import InvalidSettingError
 from rankviz.figures import StudiesInfo, studies_figure, studies_info
 from rankviz.figures.studies import PublishedLine, PublishedPoint, shapes_of
 from tests.support.runs.studies_toy import evidence, point, study, subject
@@ -66,11 +65,6 @@ def test_a_line_whose_best_value_is_0_has_no_percentages_and_its_study_is_named(
     assert [] == as_published.without_shares
 
 
-def test_an_unknown_axis_is_refused():
-    with pytest.raises(InvalidSettingError, match="No such axis"):
-        studies_info([], sizes=sizes, x="colour")
-
-
 def test_one_shape_a_study_in_all_figures():
     assert {"a": "circle", "b": "square"} == shapes_of(["a", "b", "a"])
 
@@ -106,13 +100,6 @@ def test_adapters_on_all_linear_layers_are_counted_where_the_base_is_known():
 def drawn(*lines, **more):
     values = {"x": "rank", "y": "gap", "y_title": "", "ticks": [], "x_range": None, "chosen_r": None, "empty": "None."}
     return studies_figure(StudiesInfo(lines, **{**values, **more}))
-
-
-def test_no_line_is_the_same_axes_and_a_sentence():
-    figure = drawn(chosen_r=16)
-
-    assert ("None.", "LoRA rank r") == (figure.layout.annotations[0].text, figure.layout.xaxis.title.text)
-    assert () == figure.layout.shapes
 
 
 def test_error_bars_stand_where_a_spread_is_known_and_lines_of_one_label_are_not_joined():

@@ -15,7 +15,7 @@ import pytest
 from tests.fuzz.bounded import case, run_cases
 from tests.support.measured import measured
 
-CASES = int(os.environ.get("RANKVIZ_FUZZ_CASES", 2000))
+CASES = int(os.environ.get("RANKVIZ_FUZZ_CASES", 200))
 SEED = os.environ.get("RANKVIZ_FUZZ_SEED", "1")
 """A change is judged by the same cases as the one before; `make fuzz` tries new ones."""
 SHOWN = 5

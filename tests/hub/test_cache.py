@@ -57,9 +57,3 @@ def test_what_was_used_in_the_last_hour_stays(tmp_path):
     reach.make_room(tmp_path, (), lambda: False)
 
     assert ["a/loading"] == repositories(tmp_path / "hub")
-
-
-def test_where_nothing_was_fetched_there_is_nothing_to_remove(tmp_path):
-    reach.use_own(tmp_path)
-
-    reach.make_room(tmp_path, (), lambda: False)

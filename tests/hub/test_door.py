@@ -1,6 +1,5 @@
 """What the page asks of the Hub: a few at once, bounded as a whole, and nothing twice that has just failed."""
 
-import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -141,49 +140,12 @@ def test_a_visitor_with_many_look_ups_is_refused_at_once_and_others_are_not(monk
     assert HubSilentError is type(other.result())
 
 
-def test_who_is_not_patient_does_not_wait_for_a_place(monkeypatch, model):
-    some = door(at_once=1)
-    with played_hub.answering(monkeypatch, someone__model=model):
-        with some._lookups.turn(), pytest.raises(LimitError), acting_as(Visitor("other")):
-            some.weight_bytes("someone/model", patient=False)
-        assert some.weight_bytes("someone/model", patient=True) is None
-
-
 def test_sizes_are_asked_for_once_a_minute(monkeypatch, model):
     (model / "model.safetensors").write_bytes(b"x" * 100)
     some = door()
     with played_hub.answering(monkeypatch, someone__model=model) as hub:
         assert [100, 100] == [some.weight_bytes("someone/model", patient=True) for _ in range(2)]
         assert 1 == len(hub.asked)
-
-
-def test_whether_the_hub_answers_is_asked_once_a_minute(monkeypatch):
-    some = door()
-    with played_hub.answering(monkeypatch) as hub:
-        assert [True, True] == [some.reached().reached for _ in range(2)]
-        assert 1 == len(hub.asked)
-
-
-def test_later_nobody_waits_for_whether_the_hub_answers(monkeypatch):
-    some = door()
-    with played_hub.answering(monkeypatch):
-        assert some.reached().reached
-    monkeypatch.setattr(doors, "ANSWER_SECONDS", 0)
-
-    with played_hub.silent(monkeypatch) as connections:
-        assert some.reached().reached  # as it was
-        wait_until(lambda: not some.reached().reached)
-        assert connections
-
-
-def test_a_hub_that_does_not_answer_is_not_reached_nor_asked_for_models(monkeypatch):
-    some = door()
-    with played_hub.silent(monkeypatch) as connections:
-        assert not some.reached().reached
-        connected = len(connections)
-        with pytest.raises(HubSilentError):
-            config_of(some, "someone/model")
-        assert connected == len(connections)
 
 
 def test_offline_nothing_is_asked(monkeypatch):
@@ -211,34 +173,6 @@ def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
         assert (requests, ["room", "old"]) == (len(hub.asked), calls)
     assert (tmp_path / "kept", "adapter") == (folder.parents[1], folder.name)
     assert {CONFIG, WEIGHTS} == {path.name for path in folder.iterdir()}
-
-
-def test_an_adapter_that_is_gone_is_fetched_again(monkeypatch, tmp_path):
-    some = door(copies=kept_in(tmp_path / "kept"))
-    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)):
-        folder = some.adapter("someone/adapter", max_bytes=10**6)
-        shutil.rmtree(tmp_path / "kept")
-
-        assert (some.adapter("someone/adapter", max_bytes=10**6) / WEIGHTS).is_file()
-        assert folder.is_dir()
-
-
-@pytest.mark.parametrize("failure", [HubSilentError("silent"), BusyError("busy")])
-def test_while_the_hub_is_silent_or_busy_the_known_folder_serves(monkeypatch, tmp_path, failure):
-    some = door(copies=kept_in(tmp_path / "kept"))
-    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)):
-        folder = some.adapter("someone/adapter", max_bytes=10**6)
-    monkeypatch.setattr(doors, "ANSWER_SECONDS", -1)
-
-    def fails(*_, **__):
-        raise failure
-
-    monkeypatch.setattr(some, "_ask", fails)
-
-    assert folder == some.adapter("someone/adapter", max_bytes=10**6)
-    shutil.rmtree(folder)
-    with pytest.raises(type(failure)):
-        some.adapter("someone/adapter", max_bytes=10**6)
 
 
 def test_a_large_adapter_is_refused_before_any_of_it_is_fetched(monkeypatch, tmp_path):

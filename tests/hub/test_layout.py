@@ -42,22 +42,8 @@ def test_an_absurd_config_is_one_sentence_without_starting_a_worker(content, sen
     assert sentence in str(caught.value)
 
 
-def test_fifty_megabytes_of_json_are_not_read(tmp_path):
-    path = tmp_path / "config.json"
-    with path.open("wb") as file:
-        file.truncate(50_000_000)
-
-    with pytest.raises(BadConfigError, match=r"config\.json is 50\.0 MB; .* RankViz reads at most 1 MB"):
-        introspect_config(path, children=answering("raise SystemExit('started')"))
-
-
 def test_a_sane_config_passes():
     assert LLAMA == parse_config(json.dumps(LLAMA).encode())
-
-
-def test_a_worker_that_takes_too_long_is_stopped(tmp_path):
-    with pytest.raises(BadConfigError, match=r"took more than 0\.5 s"):
-        introspect_config(config_file(tmp_path), children=answering("import time; time.sleep(600)", seconds=0.5))
 
 
 def test_a_worker_that_dies_without_an_answer_leaves_its_code_and_log(tmp_path):
@@ -142,12 +128,6 @@ def test_a_config_that_transformers_cannot_build_is_one_sentence(config, sentenc
 
 
 @pytest.mark.torch
-def test_the_sentence_comes_out_of_the_real_worker(tmp_path):
-    with pytest.raises(BadConfigError, match="has no architecture 'no_such_model'"):
-        introspect_config(config_file(tmp_path, LLAMA | {"model_type": "no_such_model"}))
-
-
-@pytest.mark.torch
 def test_a_model_too_large_to_lay_out_ends_within_its_limits(tmp_path):
     huge = LLAMA | {"model_type": "mixtral", "num_hidden_layers": 400, "hidden_size": 16, "num_local_experts": 8}
 
@@ -164,10 +144,3 @@ def test_a_worker_without_enough_memory_ends_with_one_sentence(tmp_path):
 
     assert "memory" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_worker_that_burns_its_share_of_cpu_time_is_said(tmp_path):
-    code = """import os, signal; os.kill(os.getpid(), signal.SIGXCPU)"""
-
-    with pytest.raises(BadConfigError, match="too much processor time"):
-        introspect_config(config_file(tmp_path), children=answering(code))

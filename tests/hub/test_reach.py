@@ -1,7 +1,5 @@
 """Whether the Hub answers, asked of a session that answers as the test says."""
 
-import socket
-
 import httpx
 import pytest
 
@@ -30,20 +28,6 @@ def test_a_failing_server_and_no_route_are_none():
 
     assert "status 503" == ask_hub(session(lambda request: httpx.Response(503))).reason
     assert (False, "no route to host") == (ask_hub(session(no_route)).reached, ask_hub(session(no_route)).reason)
-
-
-@pytest.mark.parametrize(
-    ("below", "reason"),
-    [
-        (socket.gaierror(-2, "Name or service not known"), "no machine of this name is found; check the network"),
-        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
-    ],
-)
-def test_what_the_system_says_is_told_without_its_number(below, reason):
-    def fails(request):
-        raise httpx.ConnectError(str(below)) from below
-
-    assert ask_hub(session(fails)).reason.startswith(reason)
 
 
 def test_offline_nothing_is_sent(monkeypatch):

@@ -82,14 +82,6 @@ def test_weights_of_any_name_count_as_the_hub_gives_their_size_whatever_the_inde
     assert 48 * 10**9 + 1 == weight_bytes(tmp_path, Hub(indices={"model.safetensors.index.json": index}, **sizes))
 
 
-@pytest.mark.parametrize(
-    "index",
-    ["", "[1]", '{"weight_map": []}', '{"weight_map": {"a": [1]}}', '{"weight_map": {"a": "nowhere.safetensors"}}'],
-)
-def test_of_an_index_that_is_none_nothing_is_known(tmp_path, cache, index):
-    assert weight_bytes(tmp_path, Hub(indices={"model.safetensors.index.json": index}, **SHARDS)) is None
-
-
 def test_where_the_hub_does_not_say_nothing_is_known(tmp_path, cache):
     assert weight_bytes(tmp_path, Hub(error=httpx.ConnectError("no route"))) is None
     assert weight_bytes(tmp_path, Hub(**{"model.safetensors": None})) is None
@@ -103,13 +95,6 @@ def test_a_base_is_in_the_cache_when_all_its_weights_are_and_not_when_only_its_c
 
     cache(**{"model-00002-of-00002.safetensors": "x"})
     assert has_weights(REPO)
-
-
-def test_a_single_file_is_all_weights(cache):
-    assert not has_weights(REPO)
-    cache(**{"model.safetensors": "x"})
-    assert has_weights(REPO)
-    assert not has_weights("not/a/repository")
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,6 @@ def test_cc_counts_only_where_it_names_a_program(tmp_path):
     assert (None, None) == (software.compiler({"PATH": ""}), software.wrong_cc({"PATH": ""}))
 
 
-def test_a_folder_without_a_version_is_no_torch(tmp_path):
-    assert {} == software._torch_build(tmp_path) == software._torch_build(None)
-
-
 def test_the_native_libraries_of_bitsandbytes_say_which_cuda_they_are_for(tmp_path):
     for name in ("libbitsandbytes_cpu.so", "libbitsandbytes_cuda118.so", "libbitsandbytes_cuda130.so", "nn"):
         (tmp_path / name).touch()

@@ -1,20 +1,16 @@
 """What a dataset and an adapter hold: tables, cards with metadata that YAML reads, and nothing private."""
 
 import json
-import tracemalloc
 from dataclasses import replace
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from rankviz import installed
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import DeviceTime, Rent
 from rankviz.errors import BadAdapterError, InvalidSettingError
-from rankviz.sinks import files
 from rankviz.sinks.cards import RunFacts, SweepFacts, hub_base, public_environment, public_request, without_paths
 from rankviz.sinks.files import CONFIG, WEIGHTS, public_config, write_adapter, write_dataset
 from tests.support.models.saved_adapters import two_blocks
@@ -75,40 +71,6 @@ def test_the_tables_hold_a_row_a_run_a_row_a_step_and_a_row_a_held_out_example(t
     assert [5.0, 4.0, 5.0, 4.0] == list(table["losses_by_step"]["loss"])
     assert [1.0, 3.0, 1.0, 3.0] == list(table["held_out_losses"]["loss"])
     assert {BASE} == set(table["runs"]["base"])
-
-
-@pytest.mark.parametrize("kind", ["parquet", "csv"])
-def test_the_steps_and_examples_of_one_run_at_a_time_are_in_memory(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(installed, "has_pyarrow", lambda: kind == "parquet")
-    write_dataset(facts(), tmp_path)  # what the libraries take once
-    (one,) = facts().runs[1:]
-    lists = {"example_losses": (1.5,) * EXAMPLES, "example_tokens": (2,) * EXAMPLES}
-    run = replace(one, record=replace(one.record, loss_after=replace(one.record.loss_after, **lists)))
-
-    tracemalloc.start()
-    try:
-        write_dataset(replace(facts(), runs=[run] * 10), tmp_path)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-    assert peak < 2 * ROW_BYTES * EXAMPLES
-    read = {"parquet": pd.read_parquet, "csv": pd.read_csv}[kind]
-    table = read(tmp_path / f"held_out_losses.{kind}")
-    assert [*files.HELD_OUT_COLUMNS] == list(table)
-    assert (10 * EXAMPLES, 15.0 * EXAMPLES) == (len(table), table["loss"].sum())
-    assert [*files.STEP_COLUMNS] == list(read(tmp_path / f"losses_by_step.{kind}"))
-
-
-def test_what_is_not_known_of_any_example_is_an_empty_column_of_its_kind(tmp_path):
-    (run, _) = facts().runs
-    measured = replace(run.record.loss_after, example_losses=(1.0, 3.0), examples=2)
-
-    write_dataset(replace(facts(), runs=[replace(run, record=replace(run.record, loss_after=measured))]), tmp_path)
-
-    examples = pq.read_table(tmp_path / "held_out_losses.parquet")
-    assert [None, None] == examples["exact_match"].to_pylist()
-    assert "int64" == str(examples.schema.field("exact_match").type)
 
 
 def test_a_data_file_is_known_by_its_name_without_its_folder(tmp_path):
@@ -200,16 +162,6 @@ def test_a_model_card_says_how_this_adapter_was_made_and_counts_only_runs_that_w
     assert "card 0" not in text
 
 
-def test_with_one_measured_seed_of_three_the_noise_is_not_known(tmp_path):
-    sweep = facts(seeds=(0, 1, 2))
-    all_runs = [run if run.request.seed == 0 else RunRecord(request=run.request) for run in sweep.all_runs]
-    runs = [RunFacts(record=run, base_model=BASE) for run in all_runs if run.completed]
-
-    write_dataset(replace(sweep, runs=runs, all_runs=all_runs), tmp_path)
-
-    assert "Seeds: 0. With one, the noise between runs is not known." in card(tmp_path)[1]
-
-
 def test_a_dataset_of_two_machines_names_both_and_what_made_each(tmp_path):
     sweep = facts()
     runs = [
@@ -222,12 +174,6 @@ def test_a_dataset_of_two_machines_names_both_and_what_made_each(tmp_path):
     _, text = card(tmp_path)
     assert "with RankViz 0.0.0, 0.0.1." in text
     assert "- Device: card 0; precision not known.\n- Device: card 1; precision not known." in text
-
-
-def test_without_a_verdict_the_card_says_so(tmp_path):
-    write_dataset(facts(verdict=()), tmp_path)
-
-    assert "There is no verdict" in card(tmp_path)[1]
 
 
 def test_the_configuration_names_the_base_by_its_id_and_keeps_patterns_of_modules():
@@ -263,15 +209,6 @@ def test_another_base_than_the_one_it_was_trained_from_is_refused():
     for base, known in ((BASE, BASE), ("embedded", "HuggingFaceTB/SmolLM2-135M-Instruct")):
         with pytest.raises(InvalidSettingError, match=f"This run was trained from {known}, not from other/base"):
             hub_base(run(base), "other/base")
-
-
-@pytest.mark.parametrize("name", ["Llama-3.1-8B", "llama-3.1-8b", "meta-llama/llama-3.1-8b"])
-def test_a_base_is_known_by_every_name_that_the_catalogue_has_for_it(name):
-    known = "meta-llama/Llama-3.1-8B"
-
-    assert known == hub_base(run(name)) == hub_base(run(name), known) == hub_base(run(known), known.lower())
-    with pytest.raises(InvalidSettingError, match=f"This run was trained from {known}, not from other/base"):
-        hub_base(run(name), "other/base")
 
 
 def test_requests_and_environments_hold_no_path():

@@ -17,7 +17,7 @@ from rankviz.core.runs.run_time import DeviceTime, Rent
 from rankviz.errors import PublishError
 from rankviz.sinks import TRACKIO, Destination
 from rankviz.sinks.cards import RunFacts, SweepFacts
-from rankviz.sinks.trackio import config, points, send
+from rankviz.sinks.trackio import config, send
 from tests.support.engines.hub_stand_in import hub_stand_in
 from tests.support.runs.finished_runs import plain_sweep
 from tests.support.runs.published import trained
@@ -119,13 +119,6 @@ def test_a_run_of_this_name_that_somebody_else_made_stays():
 def test_what_trackio_could_not_send_to_a_space_is_no_success():
     with pytest.raises(PublishError, match="could not send everything to alice/space: still starting"):
         sent(Recorder(warns="still starting"), space_id="alice/space", private=True)
-
-
-def test_a_run_without_steps_has_its_evaluations_alone():
-    record = plain_sweep({4: 2.0}).runs[0]
-    empty = type(record)(request=record.request, loss_before=record.loss_before)
-
-    assert [(0, {"eval/loss": 7.5})] == list(points(empty))
 
 
 @pytest.mark.skipif(find_spec("trackio") is None, reason="Trackio is not installed")

@@ -56,14 +56,6 @@ def test_a_full_disk_keeps_nothing_half_written():
         assert [key_of(folder)] == key.keys
 
 
-def test_one_that_has_gone_is_written_again(tmp_path):
-    key = CookieKey(tmp_path)
-    (tmp_path / KEY_FILE).unlink()
-
-    assert key.is_kept()
-    assert [key_of(tmp_path)] == key.keys
-
-
 @pytest.mark.parametrize("content", [b"", b"0" * 15, b"\xff" * 64])
 def test_a_file_that_was_not_written_whole_is_no_key(tmp_path, content):
     (tmp_path / KEY_FILE).write_bytes(content)

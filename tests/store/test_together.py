@@ -127,24 +127,6 @@ def test_an_import_whose_app_was_killed_is_here_as_a_whole(killed, tmp_path):
     assert elsewhere.run_ids(sweep_id) == store.run_ids(sweep_id)
 
 
-def test_of_a_sweep_one_of_whose_runs_cannot_be_renamed_none_comes(tmp_path, monkeypatch):
-    store, rename = RunStore(tmp_path), os.rename
-
-    def fails(source, target):
-        if str(target).endswith("-r4") and target.parent == store.runs_dir:
-            raise OSError(errno.EIO, "Input/output error")
-        rename(source, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "rename", fails)
-        with pytest.raises(OSError, match="Input/output"):
-            store.create(questions.sweep(ranks=RANKS))
-
-    assert [] == ranks_of(store) == names_in(store)
-    store.create(questions.sweep(ranks=RANKS))
-    assert list(RANKS) == ranks_of(store)
-
-
 @pytest.mark.parametrize("call, after", [*(("rename", after) for after in range(len(RANKS))), ("unlink", 0)])
 @pytest.mark.parametrize("next_is", ["a start", "a change"])
 def test_a_sweep_whose_app_was_killed_while_it_deleted_it_has_gone_as_a_whole(ended, killed, call, after, next_is):
@@ -177,25 +159,6 @@ def test_what_is_half_deleted_is_not_resumed(ended, killed):
     assert [] == ranks_of(store)
 
 
-def test_of_a_sweep_one_of_whose_runs_cannot_be_set_aside_none_goes(ended, monkeypatch):
-    run_ids, rename = [record.run_id for record in ended.records()], os.rename
-
-    def fails(source, target):
-        if source == ended.run_dir(run_ids[2]):
-            raise OSError(errno.EIO, "Input/output error")
-        rename(source, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "rename", fails)
-        with pytest.raises(OSError, match="Input/output"):
-            remove(ended, run_ids)
-
-    assert list(RANKS) == ranks_of(ended) == ranks_of(RunStore(ended.home))
-    assert [] == names_in(ended)
-    remove(ended, [*run_ids, run_ids[0]])
-    assert [] == ranks_of(ended) == names_in(ended)
-
-
 def test_what_is_just_going_is_not_taken_for_what_was_left(ended, monkeypatch):
     """It comes back where one of it cannot be set aside."""
     run_ids, rename, glob = [record.run_id for record in ended.records()], os.rename, Path.glob
@@ -225,21 +188,6 @@ def test_what_is_just_going_is_not_taken_for_what_was_left(ended, monkeypatch):
         tidier.join()
 
     assert all((ended.run_dir(run_id) / "request.json").exists() for run_id in run_ids)
-
-
-def test_a_run_that_may_not_be_renamed_any_more_keeps_nobody_from_what_comes_next(ended, killed, monkeypatch):
-    store, rename = killed("rename", 1, "remove"), os.rename
-    stuck = store.run_dir(store.records()[1].run_id)
-
-    def fails(source, target):
-        if source == stuck:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", fails)
-    store.create(questions.sweep(ranks=(16,)))
-
-    assert [RANKS[2], 16] == ranks_of(store)
 
 
 def test_a_sweep_is_deleted_from_a_full_disk():

@@ -31,14 +31,6 @@ def test_a_folder_a_zip_a_lone_file_and_both_files_are_the_same_adapter(tmp_path
     assert 1 == len({spectrum(each).layers for each in ways})
 
 
-def test_a_digit_that_is_no_number_is_part_of_a_name(tmp_path):
-    a, b = factors(10, 4, 12, seed=10)
-    name = Q.replace(".0.", ".²3.")
-    save(tmp_path, {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b})
-
-    assert ["model.layers.²3.self_attn.q_proj"] == [layer.name for layer in spectrum(read_adapter([tmp_path])).layers]
-
-
 def test_singular_values_are_of_the_scaled_update(tmp_path):
     adapter = read_adapter([two_blocks(tmp_path)])
     a, b = factors(10, 4, 12, seed=10)

@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.read import read_adapter
-from rankviz.trained.resize import plan, resize, spectrum, zipped
+from rankviz.trained.resize import plan, resize, spectrum
 from tests.support.models.saved_adapters import CONFIG, factors, save, two_blocks
 
 WEIGHTS = "adapter_model.safetensors"
@@ -132,14 +132,6 @@ def test_fused_experts_keep_pefts_layout(tmp_path):
     assert ((6, 12), (6, 6)) == tuple(tensor.shape for _, tensor in sorted(after.file.tensors.items()))
     for pair in before.pairs:
         np.testing.assert_allclose(update(after, pair), truncated(update(before, pair), 2), atol=1e-5)
-
-
-def test_a_zip_of_it_is_an_adapter_too(tmp_path):
-    before, what = planned(two_blocks(tmp_path / "old"), r=2)
-
-    target = zipped(before, what, tmp_path / "old-r2.zip")
-
-    assert ("old-r2", 2) == (read_adapter([target]).name, read_adapter([target]).r)
 
 
 def test_nothing_is_overwritten_and_nothing_is_left_half_written(tmp_path):

@@ -60,10 +60,6 @@ def test_the_loss_after_truncation_was_measured_at_its_own_rank_too(api):
     assert (run.loss_after.examples, run.loss_after.tokens) == (measured["examples"], measured["tokens"])
 
 
-def test_another_adapter_has_no_measured_losses(api, tmp_path):
-    assert {} == api.adapters.truncated_losses(str(adapter_folder()))
-
-
 @pytest.mark.torch
 def test_peft_loads_it_and_it_changes_the_projections_alone():
     import torch

@@ -93,6 +93,7 @@ def test_the_chart_is_reached_by_keys_and_every_stop_shows_its_ring(page):
     page.wait_for_function("document.getElementById('rv-rank-box').value === '64'")
 
 
+@pytest.mark.slow
 def test_each_box_and_each_drop_down_is_one_stop_however_fast_the_key(page):
     stop = f"({FOCUS}.id === 'rv-rank-box' ? 'Rank' : {FOCUS}.getAttribute('aria-label') || {FOCUS}.tagName)"
     for wait in (0, 500):
@@ -118,6 +119,7 @@ def focused(page):
     return page.evaluate(f"{FOCUS} === document.body ? 'body' : {FOCUS}.textContent.trim() || {FOCUS}.tagName")
 
 
+@pytest.mark.slow
 def test_the_focus_stays_with_what_is_drawn_anew(page):
     page.goto("/?section=fit")
     page.locator("#knobs table").wait_for()
@@ -131,17 +133,7 @@ def test_the_focus_stays_with_what_is_drawn_anew(page):
     page.wait_for_function(f"!!{FOCUS}.closest('#knobs')")
 
 
-def test_the_focus_stays_in_the_table_of_ranks(page):
-    page.goto("/")
-    page.locator("#ranks tr.rv-chosen").wait_for()
-    page.locator("#ranks").get_by_role("button", name="64", exact=True).focus()
-
-    page.keyboard.press("Enter")
-
-    page.wait_for_url("**r=64**")
-    assert "64" == focused(page)
-
-
+@pytest.mark.slow
 def test_the_focus_stays_where_a_choice_was_made_a_pin_taken_away_and_a_menu_closed(page):
     page.goto(f"/?section=compare{PINS}")
     page.locator("#compare").get_by_role("button", name="Unpin").first.focus()
@@ -168,16 +160,6 @@ def test_the_focus_stays_where_a_choice_was_made_a_pin_taken_away_and_a_menu_clo
     page.locator(".rv-presenting").wait_for()
     page.keyboard.press("Escape")
     assert "Present" == focused(page)
-
-
-def test_the_focus_outlives_a_button_that_goes(page):
-    page.goto("/?tab=adapter")
-    page.get_by_role("button", name="Open the sample adapter").focus()
-
-    page.keyboard.press("Enter")
-
-    page.get_by_text("Trained with r = 16").wait_for()
-    assert "body" != focused(page)
 
 
 def test_explore_shows_figures_chart_and_recommendation_at_once_and_moves_little(context):
@@ -209,6 +191,7 @@ def test_explore_shows_figures_chart_and_recommendation_at_once_and_moves_little
     assert first < 844 / 2
 
 
+@pytest.mark.slow
 def test_a_phone_unfolds_the_rest_of_the_question(context):
     page = context.new_page()
     page.set_viewport_size({"width": 390, "height": 844})

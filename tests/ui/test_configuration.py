@@ -3,12 +3,11 @@
 import json
 import urllib.request
 
-import gradio as gr
 import pytest
 
 from rankviz.api import Api
 from rankviz.ui.page import build_app
-from rankviz.ui.page_cache import DESCRIPTIONS, UNREAD_OF_EVENTS, SmallBlocks
+from rankviz.ui.page_cache import DESCRIPTIONS, UNREAD_OF_EVENTS
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +31,6 @@ def test_events_hold_neither_nulls_nor_what_the_page_does_not_use(app):
 
 def test_the_parts_of_the_page_are_described_once_however_often_gradio_asks(app):
     assert app.config["components"] is app.get_config_file()["components"]
-
-
-def test_what_has_been_added_to_a_page_since_it_was_described_is_described_too():
-    with SmallBlocks() as page:
-        gr.HTML("first")
-        before = page.get_config_file()
-        gr.HTML("second")
-
-    assert ["first"] == [c["props"]["value"] for c in before["components"]]
-    assert ["first", "second"] == [c["props"]["value"] for c in page.config["components"]]
 
 
 def test_what_is_private_is_said_to_be_so_to_those_who_call_endpoints(app):

@@ -56,7 +56,3 @@ def test_what_the_browser_does_not_read_of_events_is_left_out_of_the_page_alone(
 
     assert "api_visibility" not in page
     assert {"private", "public"} == {event["api_visibility"] for event in events}
-
-
-def test_other_addresses_are_answered_as_they_were(client):
-    assert {"html": PAGE} == client.get("/config").json()

@@ -11,7 +11,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import StageReached
 from rankviz.machine import disk
 from rankviz.ui import addresses
-from tests.support.processes.hostile_disks import fill, fill_with_files, small_disk
+from tests.support.processes.hostile_disks import fill_with_files, small_disk
 from tests.support.runs import questions
 
 
@@ -48,13 +48,6 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
     assert health_of(Api(home=not_a_folder / "home"))["home_writable"] is False
     assert health_of(Api(home=Path("/proc/home")))["home_writable"] is False
-
-
-def test_what_counts_as_full_for_who_trains_does_here_too():
-    with small_disk(2) as folder:
-        api = Api(home=folder)
-        fill(folder, 600_000)
-        assert (disk.FULL_SENTENCE, False) == (disk.trouble(folder), health_of(api)["home_writable"])
 
 
 def test_a_disk_on_which_no_more_files_can_be_made_is_full():

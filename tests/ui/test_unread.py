@@ -69,13 +69,6 @@ def test_of_many_large_answers_the_small_ones_of_others_stay():
     assert [{"error": TOO_LATE}] * 41 == read_by_ann[:41] and {"error": TOO_LATE} not in read_by_ann[41:]
 
 
-def test_what_cannot_be_sent_is_kept_all_the_same():
-    unread = unread_of("ann")
-    unread["ann"].put_nowait(answer("\ud800"))
-
-    assert ["\ud800"] == read(unread["ann"])
-
-
 def test_what_was_read_makes_room():
     unread = unread_of("ann", "ben", answers=1)
     for text in ("1", "2", "3"):
@@ -137,10 +130,6 @@ def test_an_event_that_was_given_up_keeps_no_stream_open():
 
     asyncio.run(read_all())
     assert {"hers", "queued"} == events["ann"]
-
-
-def test_an_event_whose_session_is_forgotten_ends_as_any_other():
-    unread_of()["gone"].put_nowait(answer("nobody's"))
 
 
 def test_the_page_keeps_its_answers_so():

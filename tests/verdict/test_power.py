@@ -43,6 +43,16 @@ def test_the_chance_to_tell_is_the_share_of_planted_sweeps_that_tell(ranks, seed
     assert 0.2 < chance < 0.99
 
 
+def test_luck_of_a_seed_that_all_ranks_share_leaves_the_comparison_within_seeds_alone():
+    """Unpaired runs of two seeds have two degrees of freedom, differences within seeds one."""
+    runs, pair = noise(2, 2)
+    shared = RunNoise(**{**vars(runs), "variance": 9 * runs.variance})
+
+    alone, both = (chance_to_tell(each, pair, 2, EXAMPLES, EXAMPLES, 0.15, 0.02) for each in (shared, runs))
+
+    assert alone < both - 0.05
+
+
 def test_the_seeds_needed_are_the_first_with_four_chances_in_five():
     runs, pair = noise(2, 3)
 

@@ -136,6 +136,7 @@ def test_a_trained_adapter_is_truncated_recovered_and_evaluated(runs):
     assert 2 == config["r"]
 
 
+@pytest.mark.slow
 def test_unsloths_class_and_flags_reach_its_get_peft_model(tiny, tmp_path):
     store = RunStore(tmp_path)
     data = write_tiny_data(tmp_path / "letters.jsonl")
@@ -163,6 +164,7 @@ def faulty(tiny, tmp_path_factory):
     return store, store.sweep(sweep_id).runs
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_fails_one_run_with_what_to_change_and_the_queue_goes_on(faulty):
     _, (fine, attaching, training, *_) = faulty
 
@@ -172,6 +174,7 @@ def test_memory_that_runs_out_fails_one_run_with_what_to_change_and_the_queue_go
         assert run.error.startswith("Out of memory. Lower the batch size or max_length")
 
 
+@pytest.mark.slow
 def test_a_base_that_was_left_half_wrapped_is_loaded_again_and_a_clean_one_is_not(faulty):
     store, (_, attaching, training, kernel, _) = faulty
 
@@ -183,6 +186,7 @@ def test_a_base_that_was_left_half_wrapped_is_loaded_again_and_a_clean_one_is_no
     assert [0, 1, 0] == [loads(run) for run in (attaching, training, kernel)]
 
 
+@pytest.mark.slow
 def test_a_card_that_has_failed_ends_its_worker_and_the_next_one_goes_on(faulty):
     _, (*_, kernel, last) = faulty
 
@@ -193,6 +197,7 @@ def test_a_card_that_has_failed_ends_its_worker_and_the_next_one_goes_on(faulty)
     assert 75 == GPU_LOST
 
 
+@pytest.mark.slow
 def test_cancel_in_a_step_leaves_no_process(tiny, tmp_path):
     store = RunStore(tmp_path / "home")
     data = write_tiny_data(tmp_path / "letters.jsonl")
@@ -315,6 +320,7 @@ def told(tiny, tmp_path_factory):
     return json.loads((store.home / "told.json").read_text()) | {"printed": done.stdout}
 
 
+@pytest.mark.slow
 def test_an_fp32_base_is_evaluated_under_the_autocast_that_it_is_trained_under(told):
     assert {"bf16": True, "fp16": False} == told["trainer"]
     assert ("fp32", "float32", "bfloat16") == tuple(
@@ -322,17 +328,20 @@ def test_an_fp32_base_is_evaluated_under_the_autocast_that_it_is_trained_under(t
     )
 
 
+@pytest.mark.slow
 def test_from_512_tokens_on_unsloth_offloads_checkpoints_and_the_record_says_so(told):
     assert "unsloth" == told["environment"]["gradient_checkpointing"]
     assert OFFLOADING in told["printed"]
 
 
+@pytest.mark.slow
 def test_no_hook_of_an_adapter_stays_on_the_base(told):
     before, *after = told["hooks"]
 
     assert [before] * 2 == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cause", "sentence"),
     [
@@ -347,14 +356,17 @@ def test_what_keeps_a_base_from_loading_is_told_by_its_cause(told, cause, senten
     assert told[cause].startswith(sentence)
 
 
+@pytest.mark.slow
 def test_what_has_nothing_to_do_with_the_hub_keeps_its_own_words(told):
     assert [None] * 3 == [told["a mistake of ours"], told["local"], told["disk full"]]
 
 
+@pytest.mark.slow
 def test_a_base_that_cannot_be_fetched_is_one_sentence_and_not_the_loaders_own(told):
     assert told["nobody/nothing"].startswith("'nobody/nothing' could not be fetched from the Hub: no answer.")
 
 
+@pytest.mark.slow
 def test_a_base_that_is_too_large_for_the_card_is_said_with_the_cards_memory_and_what_to_choose(told):
     assert told["too large"].startswith(
         "'owner/large' does not fit this GPU: its memory of 24.00 GiB ran out while the base was loaded in fp32"
@@ -362,5 +374,6 @@ def test_a_base_that_is_too_large_for_the_card_is_said_with_the_cards_memory_and
     assert told["too large"].endswith("Choose precision nf4-dq, a smaller base or a larger GPU.")
 
 
+@pytest.mark.slow
 def test_bf16_on_a_card_without_it_is_refused(told):
     assert told["bf16"].startswith("This GPU does not support bf16")

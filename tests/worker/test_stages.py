@@ -77,23 +77,6 @@ def test_while_modules_are_imported_their_number_is_told(monkeypatch):
     assert (3, 10, "Python modules") == words(events)[-1]
 
 
-def test_an_import_that_loads_more_than_usual_is_never_beyond_its_total(monkeypatch):
-    events = []
-    written = threading.Event()
-
-    def log(event):
-        events.append(event)
-        if event.done >= 3:
-            written.set()
-
-    with Stages(log, every_seconds=0.0).imports(len(sys.modules) + 1):
-        for number in range(3):
-            monkeypatch.setitem(sys.modules, f"module_{number}", None)
-        assert written.wait(120)
-
-    assert (3, 3, "Python modules") == words(events)[-1]
-
-
 class Cache:
     """The cache of the Hub's client, as a download fills it."""
 
@@ -151,28 +134,6 @@ def test_where_the_hub_does_not_say_how_much_comes_the_total_is_not_known(tmp_pa
         download.look()
 
         assert (bytes_on_disk(cache.blobs), None, "bytes") == words(events)[-1]
-
-
-def test_another_repository_than_was_named_is_watched_from_then_on(tmp_path):
-    cache, events = Cache(tmp_path), []
-    download = HubDownload(Stages(events.append, every_seconds=0.0), tmp_path, {"owner/name": 40 * MB}.get)
-
-    download.of("another/name")
-    cache.holds("part-1.incomplete", 6 * MB)
-    download.look()
-    assert [] == events
-    download.of("owner/name")
-    cache.holds("part-2.incomplete", 6 * MB)
-    download.look()
-
-    assert "downloading the base" == words(events)[0]
-
-
-def test_a_file_with_its_length_but_without_its_content_counts_nothing(tmp_path):
-    with (tmp_path / "sparse.incomplete").open("wb") as file:
-        file.truncate(50 * MB)
-
-    assert bytes_on_disk(tmp_path) < MB
 
 
 def test_the_weights_of_a_repository_are_its_safetensors_or_else_pytorchs_files():

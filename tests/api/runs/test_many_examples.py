@@ -1,7 +1,6 @@
 """Verdicts on runs with many held-out examples: one visitor makes one at a time, each is made once, and there is an
 end of what is compared."""
 
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,13 +13,10 @@ from rankviz import verdict
 from rankviz.api import Api
 from rankviz.api.runs import verdicts
 from rankviz.core.advice.use_case import Goal
-from rankviz.core.runs import fast_curve
 from rankviz.core.runs.events import Evaluated
-from rankviz.core.runs.fast_curve import FastCurve
 from rankviz.errors import BusyError, LimitError, RunUnreadError
 from rankviz.fair_line import MAX_OF_A_VISITOR
 from rankviz.store import journal
-from rankviz.ui.endpoints import quality
 from rankviz.visitor import acting_as
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.runs import questions
@@ -95,17 +91,6 @@ def test_one_on_many_takes_a_turn_and_is_kept_until_a_run_changes(api, turns):
     assert 3 == len(turns)
 
 
-def test_what_is_said_of_many_pairs_takes_a_turn_too(api, turns, monkeypatch):
-    monkeypatch.setattr(verdicts, "MANY_PAIRS", 1)
-    few, many = sweep_of(api, 1, seeds=(0, 1)), sweep_of(api, 3)
-    (endpoint,) = (each for each in quality.operations(api) if each.__name__ == "verdict")
-    with acting_as(ANN):
-        endpoint(few)
-        assert [] == turns
-        endpoint(many)
-    assert 2 == len(turns)
-
-
 def test_of_one_visitors_verdicts_one_is_made_at_a_time_and_many_at_once_are_refused(api, monkeypatch):
     sweep_id, few = sweep_of(api, 3), sweep_of(api, 2)
     go_on, judging, judge = Event(), [], verdict.judge
@@ -138,17 +123,6 @@ def wait_until(happens) -> None:
         time.sleep(0.01)
 
 
-def test_the_noise_of_many_others_takes_a_turn_once(api, turns):
-    alone = sweep_of(api, 2)
-    for _ in range(2):
-        sweep_of(api, 1, seeds=(0, 1))
-
-    for tolerance in (0.1, 0.2):
-        judged(api, alone, tolerance)
-
-    assert ["turn"] == turns
-
-
 @pytest.fixture
 def busy(api, monkeypatch):
     """Others have all places in the line for what is read."""
@@ -173,56 +147,6 @@ def test_a_verdict_is_told_without_the_noise_of_others_where_the_line_is_full(ap
     assert answer.borrowed is None
 
 
-def test_it_is_told_without_the_noise_of_a_sweep_that_is_deleted_meanwhile(api, monkeypatch):
-    alone, other = sweep_of(api, 2), sweep_of(api, 1, seeds=(0, 1))
-    journal._lists._kept.clear()
-    listed = api.runs.sweeps
-
-    def then_deleted():
-        sweeps = listed()
-        for run in api.workspace.store.sweep(other).runs:
-            shutil.rmtree(api.workspace.store.run_dir(run.run_id))
-        return sweeps
-
-    monkeypatch.setattr(api.runs, "sweeps", then_deleted)
-
-    answer = judged(api, alone)
-
-    assert answer.verdict.unknown
-    assert answer.borrowed is None
-
-
-def test_the_noise_of_a_sweep_that_could_not_be_read_is_read_again(api):
-    alone = sweep_of(api, 2)
-    sweep_of(api, 2, seeds=(0, 1))
-    borrowed = judged(api, alone).borrowed
-    journal._lists._kept.clear()
-    api.verdicts._noises._values.clear()
-
-    with failing_reads(api.workspace.home):
-        assert judged(api, alone).borrowed is None
-
-    assert borrowed is not None
-    assert borrowed == judged(api, alone).borrowed
-
-
-def test_advice_is_given_without_the_verdict_on_a_sweep_that_is_deleted_meanwhile(api, monkeypatch):
-    sweep_id = sweep_of(api, 2)
-    listed = api.runs.sweeps
-
-    def then_deleted():
-        sweeps = listed()
-        for run in api.workspace.store.sweep(sweep_id).runs:
-            shutil.rmtree(api.workspace.store.run_dir(run.run_id))
-        monkeypatch.setattr(api.runs, "sweeps", listed)
-        return sweeps
-
-    monkeypatch.setattr(api.runs, "sweeps", then_deleted)
-
-    with acting_as(ANN):
-        assert [1, 2] == api.advice.advise(questions.question(MODEL), Goal()).own.ranks
-
-
 def test_advice_is_given_without_the_verdict_on_a_sweep_that_cannot_be_read_now(api):
     sweep_id = sweep_of(api, 2)
     api.workspace.store.all()
@@ -232,30 +156,6 @@ def test_advice_is_given_without_the_verdict_on_a_sweep_that_cannot_be_read_now(
         with pytest.raises(RunUnreadError):
             api.verdicts.of_sweep(sweep_id)
         assert [1, 2] == api.advice.advise(questions.question(MODEL), Goal()).own.ranks
-
-
-def test_it_is_told_without_what_would_decide_each_pair_where_the_line_is_full(api, busy, monkeypatch):
-    sweep_id = sweep_of(api, 3, seeds=(0, 1))
-    (endpoint,) = (each for each in quality.operations(api) if each.__name__ == "verdict")
-    monkeypatch.setattr(verdicts, "MANY_PAIRS", 1)
-    with acting_as(ANN):
-        told = endpoint(sweep_id)
-        busy()
-        briefly = endpoint(sweep_id)
-
-    assert any(pair["would_tell"] for pair in told["pairs"])
-    without = [pair | {"would_tell": None} for pair in told["pairs"]]
-    assert told | {"pairs": without, "in_words": [*told["in_words"], quality.WITHOUT]} == briefly
-
-
-def test_a_verdict_on_accuracy_is_drawn_without_that_by_loss_where_the_line_is_full(api, busy, monkeypatch):
-    sweep_id = sweep_of(api, 4)
-    monkeypatch.setattr(api.runs, "fast_curves", lambda sweep_id: [FastCurve(run_id="", points=(), base_loss=None)])
-    monkeypatch.setattr(fast_curve, "read", lambda curve, runs, run_sd: run_sd)
-    busy()
-
-    with acting_as(ANN):
-        assert api.verdicts.fast_curve(sweep_id) is None
 
 
 def test_whoever_has_the_address_of_a_sweep_gets_the_verdict_of_its_owner(api, turns):
@@ -274,11 +174,3 @@ def test_runs_with_too_many_examples_are_not_compared_and_the_limit_is_named(api
         judged(api, sweep_id)
     with acting_as(ANN), pytest.raises(LimitError), api.verdicts.comparing(api.runs.sweep(sweep_id).runs):
         pass
-
-
-def test_whoever_has_such_a_sweep_gets_advice_and_other_verdicts(api):
-    alone = sweep_of(api, 2)
-    sweep_of(api, 7)
-    with acting_as(ANN):
-        assert 7 == len(api.advice.advise(questions.question(MODEL), Goal()).own.ranks)
-    assert judged(api, alone).verdict.unknown

@@ -1,6 +1,5 @@
 """Estimates of runs here start from those that have finished here: on journals written without a worker."""
 
-import random
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,7 @@ from rankviz import machine
 from rankviz.api import Api
 from rankviz.core.cost.pace import LIBRARIES, UNSURE, Others, Workload
 from rankviz.core.runs.estimate import workload_of
-from rankviz.core.runs.events import AttemptPlaced, Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
+from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted, StageReached, StepLogged
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.web.visitors import ADMIN, ANN
@@ -89,22 +88,6 @@ def test_after_three_runs_a_like_run_is_announced_as_what_they_took(api):
     assert announced.sentences[1].startswith("Loading ")
 
 
-def test_runs_that_finished_on_nodes_of_a_cluster_are_not_called_those_of_here(api):
-    store = api.workspace.store
-    append, placed = store.append, set()
-
-    def on_a_node(run_id, event):
-        if run_id not in placed:
-            placed.add(run_id)
-            append(run_id, AttemptPlaced(time=1.0, engine="slurm", where="node-0", attempt=1))
-        append(run_id, event)
-
-    store.append = on_a_node
-    finish(api, 1000.0)
-
-    assert "from 1 finished run." in expected(api).sentences[0]
-
-
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_three_runs_too_short_to_tell_their_pace_from_their_first_step_do_not_move_the_time(api, steps):
     for second in (1, 2, 3):
@@ -114,13 +97,6 @@ def test_three_runs_too_short_to_tell_their_pace_from_their_first_step_do_not_mo
 
     assert announced.paces.training is None
     assert announced.sentences[0].endswith("from the formulas alone.")
-
-
-def test_three_short_runs_that_can_tell_announce_a_long_one_without_its_first_step_in_each(api):
-    for second in (1, 2, 3):
-        finish(api, 1000.0 * second, compiling=30.0, step=0.5, max_steps=6)
-
-    assert 500.0 == pytest.approx(expected(api, max_steps=1000).time.training.expected)
 
 
 def test_ones_own_file_is_known_again_by_its_rows(api, tmp_path):
@@ -158,37 +134,12 @@ def test_the_estimate_beside_a_run_rests_on_what_had_ended_before_it_began(api):
     assert (first.run_id,) == api.runs.expected_run(second).timed_by
 
 
-def test_a_file_of_the_same_name_alone_is_other_data(api):
-    """As in what somebody imports, of which nobody knows where the file was."""
-    finish(api, 1000.0, data="train.jsonl")
-    second = finish(api, 2000.0, data="train.jsonl")
-
-    assert "with other data" in api.runs.expected_run(second).timed_in_words
-
-
 def test_a_run_whose_data_or_base_has_gone_breaks_nothing(api):
     finish(api, 1000.0, data="/no/such/file.jsonl")
     finish(api, 2000.0, base="/no/such/folder")
     finish(api, 3000.0, base="nobody/knows-this")
 
     assert "from 1 finished run here" in expected(api).sentences[0]
-
-
-def test_of_further_runs_on_a_machine_whose_load_drifts_four_in_five_are_inside(api):
-    """Steps vary by 12 % from run to run, and the machine's pace by 8 % more, over thirty runs."""
-    chance, pace, inside, announced = random.Random(7), 1.0, 0, 0
-    for number in range(30):
-        pace *= chance.lognormvariate(0, 0.08)
-        before = expected(api)
-        step = pace * chance.lognormvariate(0, 0.12)
-        run = finish(api, 1000.0 * (number + 1), step=step, load=8 * pace * chance.lognormvariate(0, 0.2))
-        if number >= 3:
-            announced += 1
-            assert before.seconds.high <= 2 * before.seconds.low
-            inside += before.seconds.holds(run.ended_at - run.started_at)
-
-    assert 27 == announced
-    assert inside >= 0.8 * announced
 
 
 def paces_now(api, load_average, *, at):
@@ -213,13 +164,6 @@ def test_runs_that_other_programs_slowed_announce_what_the_machine_takes_without
     assert "4.0 times as long" in quiet.busy_in_words
 
 
-def test_ones_own_run_that_has_just_ended_is_not_another_program(api):
-    finish(api, 1000.0, environment=CPU, slowed=1.0, step=10.0)
-
-    assert paces_now(api, 2.0, at=1000.0).others.threads == pytest.approx(0.0, abs=0.1)
-    assert paces_now(api, 2.0, at=9000.0).others.threads == pytest.approx(2.0 - UNSURE, abs=0.1)
-
-
 def test_a_run_of_another_machine_has_left_nothing_in_this_ones_load(api):
     finish(api, 1000.0, environment={**CPU, "device_name": "another CPU"})
 
@@ -236,12 +180,6 @@ def test_the_announcement_says_how_busy_this_machine_is_now(api):
         "The machine is busy now: other programs take about 80 % of its processors, so this may take longer than "
         "estimated."
     ) in busy.sentences
-
-
-def test_how_busy_the_processor_is_says_nothing_of_a_gpu(api):
-    finish(api, 1000.0)
-
-    assert api.measured.paces(WORKLOAD, {**CPU, "device": "cuda"}, load_average=9.0).others is None
 
 
 def test_an_estimate_for_the_gpu_of_this_machine_would_rest_on_them_too(api):

@@ -122,14 +122,6 @@ def test_without_a_place_a_sweep_goes_on_where_it_was_with_its_machine_and_limit
     assert there == read_destination(rented.workspace.store.run_dir(run.run_id))
 
 
-def test_a_sweep_that_was_elsewhere_meanwhile_keeps_the_limit_it_had(rented):
-    sweep_id = failed(rented, destination=Destination("local"))
-    engine_of(rented).papers.note_limit(sweep_id, 1.0)
-
-    assert "1" == rented.moves.destination(sweep_id, "hf-jobs").options["spend"]
-    assert "4" == rented.moves.destination(sweep_id, "hf-jobs", spend=4.0).options["spend"]
-
-
 def test_a_limit_that_cannot_be_read_has_to_be_given(rented):
     sweep_id = failed(rented, destination=Destination("hf-jobs", {"flavor": "t4-small", "spend": "50"}))
     papers = engine_of(rented).papers
@@ -141,15 +133,6 @@ def test_a_limit_that_cannot_be_read_has_to_be_given(rented):
     assert "hf-jobs" == rented.moves.destination(sweep_id).engine
     rented.moves.resume(sweep_id, spend=2.0)
     assert 2.0 == papers.limit(sweep_id)
-
-
-def test_a_sweep_that_had_no_job_yet_keeps_its_limit_when_it_moves_away_and_back(rented):
-    sweep_id = rented.engines.start(SweepRequest(ranks=(2,), seeds=(0,)), "hf-jobs", flavor="t4-small", spend=1.0)
-    rented.runs.cancel(sweep_id)
-    rented.workspace.store.requeue(rented.workspace.store.run_ids(sweep_id)[0], Destination("local"))
-    rented.runs.cancel(sweep_id)
-
-    assert "1" == rented.moves.destination(sweep_id, "hf-jobs").options["spend"]
 
 
 def test_place_machine_and_limit_are_those_that_a_part_was_given_last(rented):
@@ -178,16 +161,6 @@ def test_the_limit_is_that_of_the_whole_sweep_and_what_its_jobs_have_cost_is_sai
     assert (
         "The limit of $5.00 for all jobs of this sweep, which have cost $1.20, ends the job after 4 h 35 min" in words
     )
-
-
-def test_the_cost_of_going_on_is_that_of_what_did_not_complete(rented):
-    sweep_id = failed(rented, 4, 8, 16)
-    first, *_ = rented.workspace.store.run_ids(sweep_id)
-    rented.workspace.store.requeue(first)
-
-    expected = rented.moves.check(sweep_id, "hf-jobs", "l4x1", 5.0).offer.expected
-
-    assert ({8, 16}, 2, "NVIDIA L4") == (set(expected.ranks), expected.runs, expected.device_name)
 
 
 @pytest.mark.parametrize("action", ["check", "resume"])

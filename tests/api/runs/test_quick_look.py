@@ -4,10 +4,10 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import RunFailed
-from rankviz.core.runs.request import quick_look, rate_first
+from rankviz.core.runs.request import quick_look
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished, finished_events
+from tests.support.runs.finished_runs import finished_events
 
 
 @pytest.fixture
@@ -52,12 +52,6 @@ def test_the_tolerance_decides_what_is_enough(api):
     assert ranks[0] > 4 == ranks[1]
 
 
-def test_several_seeds_and_ranks_give_a_decision_too(api):
-    decision = api.decisions.of(finished(api, {4: 2.0, 16: 1.9, 64: 1.85}, seeds=(0, 1)).sweep_id)
-
-    assert {4, 16, 64} <= {rank.r for rank in decision.forecast.ranks}
-
-
 def test_recorded_sweeps_have_one_answer_for_verdict_and_training(api):
     compared = []
     for sweep in api.runs.recorded():
@@ -93,15 +87,6 @@ def test_one_repeat_gives_the_band_and_leaves_the_verdict_to_sweeps_with_repeats
     assert (None, None, 64) == (decision.settled, decision.forecast.repeat_at, decision.train_rank)
     assert decision.forecast.noise_nats == pytest.approx(0.01 / 2**0.5)
     assert all(rank.low_80 < rank.median < rank.high_80 for rank in decision.forecast.ranks)
-
-
-def test_two_rates_at_one_rank_have_an_answer_on_the_rate(api):
-    sweep_id = api.workspace.store.create(rate_first(questions.sweep(max_steps=2)))
-    for run in api.workspace.store.sweep(sweep_id).runs:
-        for event in finished_events(run.request, 2.0 - 100 * run.request.learning_rate):
-            api.workspace.store.append(run.run_id, event)
-
-    assert (None, 3e-3) == (api.decisions.of(sweep_id), api.decisions.rate(sweep_id).best)
 
 
 def test_a_recorded_sweep_and_one_that_is_not_there_take_no_more_runs(api):

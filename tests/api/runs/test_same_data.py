@@ -62,20 +62,6 @@ def test_another_file_of_that_name_in_the_current_folder_is_not_taken(api, impor
         added(api, imported())
 
 
-def test_the_same_file_is_taken_wherever_the_worker_stands(api, imported, tmp_path):
-    (tmp_path / "here" / "mine.jsonl").write_text(ROWS)
-
-    assert str(tmp_path / "here" / "mine.jsonl") == added(api, imported())
-
-
-def test_a_copy_that_is_kept_here_is_taken_and_the_current_folder_not_looked_at(api, imported, tmp_path):
-    (tmp_path / "here" / "mine.jsonl").write_text(OTHERS)
-    (tmp_path / "mine.jsonl").write_text(ROWS)
-    kept = api.workspace.store.keep(tmp_path / "mine.jsonl")
-
-    assert str(kept) == added(api, imported())
-
-
 def test_a_file_by_its_whole_path_is_compared_too(api, imported, tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_text(ROWS)
@@ -199,15 +185,3 @@ def test_a_sweep_of_this_machine_that_never_began_is_resumed_with_its_copy(api, 
 
     api.runs.check_runs(api.runs.resumed_requests(sweep_id))
     assert store.sweep(sweep_id).runs[0].request.data == added(api, sweep_id)
-
-
-def test_what_a_copy_was_changed_to_is_not_what_a_new_sweep_is_estimated_by(api, tmp_path):
-    file, asked = tmp_path / "mine.jsonl", questions.sweep(ranks=(4,), data=str(tmp_path / "mine.jsonl"))
-    file.write_text(ROWS)
-    kept = api.workspace.store.keep(file)
-    estimates = [api.runs.expected(asked).ranks[4].formula_seconds]
-
-    kept.write_text(ROWS.replace("mine", "mine " * 200))
-    estimates.append(api.runs.expected(asked).ranks[4].formula_seconds)
-
-    assert estimates[0] == estimates[1]

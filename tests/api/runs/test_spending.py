@@ -74,24 +74,6 @@ def test_the_time_of_a_sweep_that_moved_is_named_engine_by_engine(api):
     assert "this machine, attempt 2" == api.whereabouts.in_words(sweep.runs[0])
 
 
-@pytest.mark.parametrize(
-    ("destination", "words"),
-    [
-        (Destination(), "this machine"),
-        (Destination("slurm"), "Slurm cluster"),
-        (Destination("hf-jobs", {"flavor": "l4x1", "spend": "5"}), "Hugging Face Jobs (l4x1)"),
-    ],
-)
-def test_what_waits_is_where_it_is_to_be(api, destination, words):
-    queued = sweep_of(api, [], destination=destination)
-    given = sweep_of(
-        api, [AttemptPlaced(time=1.0, attempt=1, engine=destination.engine or "local")], destination=destination
-    )
-
-    assert words == api.whereabouts.of_sweep(queued) == api.whereabouts.of_sweep(given)
-    assert (destination.engine or "local") == api.runs.summary(queued.runs[0].run_id).place.engine
-
-
 def test_a_sweep_that_is_resumed_elsewhere_is_to_be_there(api):
     sweep = sweep_of(api, [RunFailed(time=1.0, error="no luck")], destination=Destination("slurm"))
     assert "Slurm cluster" == api.whereabouts.of_sweep(sweep)
@@ -99,14 +81,6 @@ def test_a_sweep_that_is_resumed_elsewhere_is_to_be_there(api):
     api.workspace.store.requeue(sweep.runs[0].run_id, Destination("ray"))
 
     assert "Ray cluster" == api.whereabouts.of_sweep(api.runs.sweep(sweep.sweep_id))
-
-
-def test_while_some_runs_run_a_sweep_is_where_these_are(api):
-    begun = list(attempt("ray", "node-7", 1, 1.0, 2.0))[:2]
-
-    assert "Ray cluster (node-7)" == api.whereabouts.of_sweep(
-        sweep_of(api, begun, [], attempt("slurm", "n", 1, 1.0, 2.0))
-    )
 
 
 def test_this_machine_in_an_imported_journal_is_not_this_one(api):
@@ -137,14 +111,6 @@ def test_what_a_rented_machine_cost_is_said_as_far_as_it_is_known(rent, words):
     assert words == Spent(times=times, attempts_of_each=[1], rent=rent).in_words
 
 
-def test_of_a_sweep_that_left_a_rented_machine_both_are_told():
-    times = {"hf-jobs": DeviceTime(seconds=39.0), "ray": DeviceTime(seconds=24.0, is_whole=False)}
-    spent = Spent(times=times, attempts_of_each=[2, 1], rent=Rent(usd=0.4, is_whole=True, limit_usd=None))
-
-    words = "$0.40 on Hugging Face Jobs, 39 s in runs there, at least 24 s on Ray cluster, 1 run in 2 attempts"
-    assert (words, 63.0, False) == (spent.in_words, spent.time.seconds, spent.time.is_whole)
-
-
 @pytest.mark.parametrize(
     ("attempts", "words"),
     [
@@ -159,20 +125,3 @@ def test_it_is_said_how_many_runs_were_tried_again(attempts, words):
     spent = Spent(times={"ray": DeviceTime(seconds=39.0)}, attempts_of_each=attempts)
 
     assert (f"39 s on Ray cluster{words}", sum(attempts)) == (spent.in_words, spent.as_json()["attempts"])
-
-
-def test_a_place_that_the_sentence_before_names_alone_is_not_named_again():
-    rent = Rent(usd=0.4, is_whole=True, limit_usd=5.0)
-    jobs, none_known = {"hf-jobs": DeviceTime(seconds=39.0)}, Rent(usd=None, is_whole=False, limit_usd=None)
-    spent = Spent(times=jobs, attempts_of_each=[1], rent=rent)
-    moved = Spent(times={"ray": DeviceTime(seconds=24.0)}, attempts_of_each=[1], rent=rent)
-
-    assert "$0.40 of at most $5.00, 39 s in runs" == spent.in_words_after("hf-jobs")
-    assert spent.in_words == spent.in_words_after("")
-    assert (
-        moved.in_words
-        == moved.in_words_after("ray")
-        == "$0.40 of at most $5.00 on Hugging Face Jobs, 24 s on Ray cluster"
-    )
-    nothing = Spent(times={}, attempts_of_each=[], rent=none_known)
-    assert "in US dollars not known here" == nothing.in_words_after("hf-jobs")

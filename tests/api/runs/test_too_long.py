@@ -8,7 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.quantity import Range
 from rankviz.core.runs.events import RunFailed
-from rankviz.core.runs.request import SHORTER, fast_ranks, quick_look, usual_seeds
+from rankviz.core.runs.request import fast_ranks, quick_look, usual_seeds
 from rankviz.engines import Nodes
 from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import LimitError
@@ -200,20 +200,6 @@ def test_what_a_page_offers_is_far_from_refused_on_a_small_cpu(page, monkeypatch
     assert expected.time.longest_run.low < 60 * read(SharedLimits).run_minutes / 4
 
 
-def test_what_may_take_too_long_is_said_and_not_refused(page, monkeypatch):
-    api, _ = page
-    monkeypatch.setattr("rankviz.machine.here", lambda: SMALL)
-    may = questions.sweep(ranks=(4,), max_steps=200, gradient_accumulation_steps=4)
-
-    plan = api.engines.check(may)
-
-    longest = plan.expected.time.longest_run
-    assert longest.low < 20 * 60 < longest.high
-    assert plan.expected.too_long in plan.sentences
-    assert plan.expected.too_long.endswith(" by the estimate, and this server ends it after 20 minutes.")
-    assert "" == api.engines.check(questions.sweep(ranks=(4,), max_steps=1, held_out_examples=2)).expected.too_long
-
-
 def test_the_longest_run_has_the_base_evaluated_and_its_own_cuts(page):
     api, _ = page
     expected = {seeds: api.runs.expected(questions.sweep(ranks=(4,), seeds=seeds)).time for seeds in ((0,), (0, 1))}
@@ -224,8 +210,3 @@ def test_the_longest_run_has_the_base_evaluated_and_its_own_cuts(page):
     assert (total.low, total.high) == pytest.approx((one.longest_run.low, one.longest_run.high))
     assert expected[(0, 1)].longest_run == one.longest_run
     assert Range(1, 2, 5).reached_by(Range(0, 3, 4)) == Range(1, 3, 5)
-
-
-def test_the_advice_names_what_makes_a_run_long():
-    for what in ("steps", "gradient accumulation", "held-out examples", "batch", "length", "base"):
-        assert what in SHORTER

@@ -7,14 +7,13 @@ import pytest
 from rankviz.api import Api
 from rankviz.api.runs.waiting import first_free
 from rankviz.core.quantity import Range
-from rankviz.core.runs.events import RunCancelled, RunStarted, StepLogged
+from rankviz.core.runs.events import RunStarted, StepLogged
 from rankviz.core.runs.words import AFTER_OTHERS
 from rankviz.errors import EngineUnavailableError, RunNotFoundError
 from rankviz.store.ownership import Destination
 from rankviz.supervisor import Supervisor
-from rankviz.ui.endpoints.training import status_json
 from rankviz.visitor import acting_as
-from tests.support.engines.elsewhere import Elsewhere, page_with_elsewhere
+from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import wait_for, worker
 from tests.support.runs import questions
 from tests.support.runs.probes import request as probe_request
@@ -94,17 +93,6 @@ def test_the_wait_behind_a_running_sweep_is_what_is_left_of_it(api):
     assert left is None or 0 <= place.seconds.low <= left <= place.seconds.high + 5
 
 
-def test_the_wait_behind_a_sweep_that_several_workers_train_is_what_is_left_of_it(api, monkeypatch):
-    first, second = sweep_of(api, ANN, 4, 8), sweep_of(api, BEN)
-    for run_id in api.workspace.store.run_ids(first):
-        api.workspace.store.begin(run_id)
-        api.workspace.store.append(run_id, RunStarted(time=time.time(), environment={"device": "cpu", "cpu_count": 2}))
-    monkeypatch.setattr(api.runs._waiting, "_seconds_left", lambda _: 600.0)
-
-    with acting_as(BEN):
-        assert 600.0 == api.runs.waiting(second).seconds.high
-
-
 def test_a_probe_ahead_takes_at_most_its_time_limit(api):
     request = probe_request(time_limit_seconds=40.0)
     api.workspace.store.create_probe(request, "{}", ANN.id)
@@ -126,48 +114,11 @@ def test_the_wait_is_bounded_by_what_a_run_may_take(api, monkeypatch):
         assert 0.0 == api.runs.waiting(sweep_id).seconds.high
 
 
-def test_a_base_that_has_gone_leaves_the_wait_unknown(api):
-    api.workspace.store.create(questions.sweep(base="no/such-base", ranks=(4,), max_steps=2), ANN.id)
-    sweep_id = sweep_of(api, BEN)
-
-    with acting_as(BEN):
-        assert api.runs.waiting(sweep_id).seconds is None
-
-
 def test_the_place_of_another_visitors_sweep_is_not_told(api):
     sweep_id = sweep_of(api, BEN)
 
     with acting_as(ANN), pytest.raises(RunNotFoundError):
         api.runs.waiting(sweep_id)
-
-
-def test_with_several_places_a_sweep_waits_for_the_first_that_is_free(api, monkeypatch):
-    monkeypatch.setattr(api.workspace.supervisor, "places", lambda engine: 2)
-    for name, limit in (("probe-1", 40.0), ("probe-2", 60.0)):
-        api.workspace.store.create_probe(probe_request(name, time_limit_seconds=limit), "{}", ANN.id)
-    first, second = (sweep_of(api, BEN) for _ in range(2))
-
-    with acting_as(BEN):
-        places = [api.runs.waiting(sweep_id) for sweep_id in (first, second)]
-
-    assert "Next in the queue." == places[0].sentence  # the first probe and it, one each
-    assert 3 == places[1].ahead
-    assert places[1].seconds.expected <= places[1].seconds.high <= 40.0 + 60.0  # one probe behind the other
-
-
-def test_who_has_a_place_now_stands_behind_who_has_none(api):
-    running, more = sweep_of(api, ANN), sweep_of(api, ANN)
-    begin(api, running)
-    done, other = sweep_of(api, BEN), sweep_of(api, BEN)
-    ended = begin(api, done)  # after Ann was served
-    api.workspace.store.append(ended, RunCancelled(time=time.time()))
-
-    with acting_as(ANN):
-        behind = api.runs.waiting(more)
-    with acting_as(BEN):
-        before = api.runs.waiting(other)
-
-    assert [1, 2] == [before.ahead, behind.ahead]
 
 
 @pytest.mark.parametrize(
@@ -239,24 +190,3 @@ def test_a_sweep_whose_engine_cannot_be_reached_says_why(api, elsewhere):
     with acting_as(ANN):
         api.workspace.work_queue()
         wait_for(lambda: api.runs.why_sweep_waits(api.runs.sweep(sweep_id)) == "Waiting. The network is down.")
-
-
-def test_each_run_that_waits_says_why_in_the_status(api):
-    first, second = sweep_of(api, ANN, 4, 8), sweep_of(api, ANN, 16)
-    begin(api, first)
-
-    with acting_as(ANN):
-        of_first, of_second = (status_json(api, sweep_id) for sweep_id in (first, second))
-
-    assert [None, AFTER_OTHERS] == [run["waits"] for run in of_first["runs"]]
-    assert [of_second["waits"]] == [run["waits"] for run in of_second["runs"]]
-    assert of_second["waits"].startswith("Place 2 in the queue")
-
-
-@pytest.mark.parametrize(("engine", "is_known"), [("local", True), ("elsewhere", False), ("hf-jobs", False)])
-def test_of_a_run_that_waits_for_a_machine_that_is_not_known_nothing_is_estimated(tmp_path, engine, is_known):
-    api, _ = page_with_elsewhere(tmp_path)
-    store = api.workspace.store
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,), base="embedded"), "", Destination(engine)))
-
-    assert is_known is (api.runs.summary(run_id).estimate is not None)

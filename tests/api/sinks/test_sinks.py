@@ -1,7 +1,6 @@
 """Publishing runs, in processes of their own and against a Hub on loopback: what arrives there, who may, and with which
 token."""
 
-import csv
 import json
 
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from rankviz.api import Api
 from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import (
-    BusyError,
     HubUnavailableError,
     InvalidSettingError,
     LimitError,
@@ -20,7 +18,7 @@ from rankviz.errors import (
 )
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.visitor import HOST, acting_as
-from tests.api.sinks.publishing import ALICES, PLACE, publish, wait_until
+from tests.api.sinks.publishing import ALICES, PLACE, publish
 from tests.support.engines.hub_stand_in import EXPIRED, TOKEN, Repository
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.published import FOLDER_OF_THE_BASE, trained
@@ -135,14 +133,6 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(api, hub, sweep, monkeypat
         publish(api, sweep.sweep_id)
 
 
-def test_a_hub_that_hangs_is_given_up_after_the_limit(api, hub, sweep, monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_SEND_SECONDS", "20")
-    hub.faults["/commit/"] = (0, "")
-
-    with pytest.raises(PublishError, match=f"Publishing {sweep.sweep_id} took more than 20 s, so RankViz stopped"):
-        publish(Api(home=api.workspace.home, shared=True), sweep.sweep_id)
-
-
 def test_only_the_owner_publishes_not_who_reads_it_by_a_link_nor_the_admin(api, sweep):
     with acting_as(BEN), pytest.raises(RunNotFoundError):
         api.sinks.check(sweep.sweep_id, PLACE, ALICES)
@@ -221,25 +211,6 @@ def test_trackio_says_that_it_is_missing_and_how_to_add_it_to_whoever_can(api, s
     assert (DATASET, ADAPTER) == api.sinks.offered()
 
 
-def test_in_the_background_its_stage_and_its_end_are_told_to_its_owner_alone(api, hub, sweep):
-    hub.faults["/commit/"] = (0, "")
-    with acting_as(ANN):
-        sending = api.sinks.start(sweep.sweep_id, PLACE, ALICES)
-        wait_until(lambda: any("/commit/" in path for _, path in hub.asked) or sending.ended_at)
-        wait_until(lambda: "uploading 4 files" == api.sinks.sending(sweep.sweep_id).stage)
-        with pytest.raises(LimitError, match="being published already"):
-            api.sinks.start(sweep.sweep_id, PLACE, ALICES)
-    with acting_as(BEN):
-        assert api.sinks.sending(sweep.sweep_id) is None
-
-    hub.faults.clear()
-    hub.hangs.set()  # the request that hung ends without an answer
-    wait_until(lambda: sending.ended_at)
-
-    assert "The Hub cannot be reached: check the network and try again." == sending.error
-    assert TOKEN not in repr(sending)
-
-
 def test_so_many_are_published_at_once_and_the_limit_is_named(api, hub, sweep, monkeypatch):
     monkeypatch.setenv("RANKVIZ_MAX_SENDS", "1")
     monkeypatch.setenv("RANKVIZ_MAX_SEND_SECONDS", "1")
@@ -264,38 +235,3 @@ def test_what_was_paid_for_rented_machines_is_published_without_the_limit(api, h
     card = hub.repositories["datasets/alice/ranks"].files["README.md"].decode()
     assert "| Rented machines, for the whole sweep | $0.40 |" in card
     assert "$5.00" not in card
-
-
-def test_tables_are_csv_where_pyarrow_is_not_installed(api, sweep, tmp_path, monkeypatch):
-    from rankviz import installed
-    from rankviz.api.sinks import facts_of
-    from rankviz.sinks.files import write_dataset
-
-    monkeypatch.setattr(installed, "has_pyarrow", lambda: False)
-    with acting_as(ANN):
-        facts = facts_of(api, sweep.sweep_id, [run.run_id for run in sweep.runs], PLACE)
-    folder = tmp_path / "files"
-    folder.mkdir()
-
-    write_dataset(facts, folder)
-
-    rows = list(csv.DictReader((folder / "losses_by_step.csv").open()))
-    assert [("4", "1", "5.0"), ("4", "2", "4.0"), ("16", "1", "5.0"), ("16", "2", "4.0")] == [
-        (row["r"], row["step"], row["loss"]) for row in rows
-    ]
-
-
-def test_runs_that_are_too_much_to_compare_are_published_without_a_verdict(api, sweep, monkeypatch):
-    from rankviz.api.sinks import facts_of
-
-    def refused(sweep_id):
-        raise error
-
-    monkeypatch.setattr(api.verdicts, "of_sweep", refused)
-    run_ids = [run.run_id for run in sweep.runs]
-    with acting_as(ANN):
-        error = LimitError("At most 5,000,000.")
-        assert () == facts_of(api, sweep.sweep_id, run_ids, PLACE).verdict
-        error = BusyError("Try again in a minute.")  # nothing has been published
-        with pytest.raises(BusyError):
-            facts_of(api, sweep.sweep_id, run_ids, PLACE)

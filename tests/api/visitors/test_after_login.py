@@ -1,7 +1,6 @@
 """What a visitor made under the cookie of their browser is wholly theirs once they have logged in, also for limits."""
 
 import shutil
-import threading
 
 import pytest
 
@@ -9,14 +8,11 @@ from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.store import export_runs
 from rankviz.visitor import Visitor, acting_as
-from tests.api.sinks.publishing import PLACE
 from tests.api.test_studies import experiments
 from tests.api.test_studies import uploaded as uploaded_results
 from tests.api.visitors.owned import sweep_of
-from tests.api.visitors.test_logins import TYPED
 from tests.api.visitors.test_quota import SMALL
 from tests.support.runs import questions
-from tests.support.runs.published import trained
 from tests.support.web.visitors import BEN
 
 COOKIE = Visitor("c" * 32)
@@ -61,15 +57,6 @@ def test_a_sweep_with_uploaded_data_goes_on(shared, uploaded):
             api.runs.preview(run.request.data)
 
 
-def test_what_was_trained_on_the_same_upload_is_known(shared, uploaded):
-    api = shared()
-    data = uploaded(api, COOKIE, 10)
-    _, run = cancelled(api, data)
-
-    with acting_as(ALICE):
-        assert run.request.data == api.runs._with_kept_data(questions.sweep(data=data)).data
-
-
 def test_result_files_are_listed_read_and_removed(shared, uploaded):
     api = shared(result_files=2)
     with acting_as(COOKIE):
@@ -102,18 +89,6 @@ def test_the_places_in_the_queue_are_of_both(shared):
         api.runs.start(questions.sweep(**SMALL))
 
 
-def test_the_runs_that_are_kept_are_of_both(shared, exported):
-    api = shared(runs_kept=2)
-    zipped = exported(api)
-    sweep_of(api, COOKIE), sweep_of(api, ALICE)
-
-    with acting_as(ALICE):
-        with pytest.raises(LimitError, match="at most 2 runs per visitor"):
-            api.runs.start(questions.sweep(**SMALL))
-        with pytest.raises(LimitError, match="at most 2 runs per visitor"):
-            api.runs.import_(zipped)
-
-
 def test_a_zip_that_was_imported_before_is_a_copy(shared, exported):
     api = shared()
     zipped = exported(api)
@@ -125,45 +100,3 @@ def test_a_zip_that_was_imported_before_is_a_copy(shared, exported):
         (run_id,) = api.runs.import_(zipped)
     with acting_as(ALICE), pytest.raises(InvalidSettingError, match=f"{run_id!r} is here already"):
         api.runs.import_(again)
-
-
-def test_files_and_what_is_on_its_way_are_of_both(shared, uploaded):
-    api = shared(files_mb_per_visitor=1, uploads_per_visitor=2)
-    room = api.workspace.room
-    cancelled(api, uploaded(api, COOKIE, 200))
-    uploaded(api, ALICE, 100)
-
-    assert room.used_bytes(COOKIE) + room.used_bytes(Visitor(ALICE.id)) == room.used_bytes(ALICE) > 500_000
-    with pytest.raises(LimitError, match="at most 2 uploads"):
-        room.hold_upload(ALICE, 1, files=1)
-    room.hold(COOKIE, 400_000)
-    with pytest.raises(LimitError, match="at most 1 MB of a visitor's files"):
-        room.hold(ALICE, 200_000)
-    room.hold(CARL, 900_000)
-
-
-def test_the_adapters_are_of_both(shared):
-    api = shared(adapters_mb_per_visitor=8)
-    (run_id,) = api.workspace.store.run_ids(sweep_of(api, COOKIE))
-    (api.workspace.store.run_dir(run_id) / "adapter" / "weights").write_bytes(b"x" * 4_000_000)
-
-    with acting_as(ALICE), pytest.raises(LimitError, match="at most 8 MB of the adapters"):
-        api.runs.start(questions.sweep(**SMALL))
-    with acting_as(CARL):
-        api.runs.start(questions.sweep(**SMALL))
-
-
-def test_what_is_being_published_is_published_once(shared, monkeypatch):
-    api, ended = shared(), threading.Event()
-    monkeypatch.setattr(api.sinks, "publish", lambda *asked, **said: ended.wait(60))
-    with acting_as(COOKIE):
-        sweep_id = trained(api).sweep_id
-        sending = api.sinks.start(sweep_id, PLACE, TYPED)
-
-    with acting_as(ALICE):
-        assert sending is api.sinks.sending(sweep_id)
-        with pytest.raises(LimitError, match="being published already"):
-            api.sinks.start(sweep_id, PLACE, TYPED)
-    with acting_as(CARL):
-        assert api.sinks.sending(sweep_id) is None
-    ended.set()

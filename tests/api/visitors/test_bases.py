@@ -82,17 +82,6 @@ def test_the_copy_that_unsloth_loads_in_16_bit_stays_with_its_base(page, tmp_pat
     assert sorted((base, loaded)) == repositories(hub)
 
 
-def test_bases_count_in_the_size_of_the_runs_folder(page, tmp_path):
-    api, hub = page(disk_mb=3), tmp_path / "home" / "hub"
-    put(hub, "HuggingFaceTB/SmolLM2-360M", 3 * MB)
-    api.workspace.store.create(questions.sweep(base="HuggingFaceTB/SmolLM2-360M", ranks=(1,)), BEN.id)
-
-    with acting_as(ANN), pytest.raises(LimitError, match=r"and bases from the Hub, use .* more than the 3 MB"):
-        api.runs.start(LOW)
-
-    assert ["HuggingFaceTB/SmolLM2-360M"] == repositories(hub)
-
-
 def test_where_the_disk_has_little_room_bases_go_by_themselves(page, tmp_path, monkeypatch):
     api, hub = page(), tmp_path / "home" / "hub"
     put(hub, "someone/old", 1000, age=2 * HOUR)

@@ -6,11 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.visitors.rights import Rights
 from rankviz.errors import LimitError
 from rankviz.paths import bytes_in
 from rankviz.visitor import Visitor, acting_as
-from tests.support.runs.finished_runs import finished
 from tests.support.web.visitors import ANN, BEN
 
 MB = 10**6
@@ -99,21 +97,3 @@ def test_the_same_sweep_exported_again_and_again_is_there_a_few_times(shared):
             api.runs.zip_of([shipped])
 
     assert 4 * size == bytes_in(api.workspace.temp.page)
-
-
-def test_one_run_that_is_named_again_and_again_is_looked_up_once(shared):
-    api = shared()
-    looked_up = []
-
-    class Watched(Rights):
-        def required(self, run_or_sweep_id):
-            looked_up.append(run_or_sweep_id)
-            return super().required(run_or_sweep_id)
-
-    api.workspace.rights = Watched(api.workspace)
-
-    with acting_as(ANN):
-        sweep_id = finished(api, {4: 2.0}).sweep_id
-        api.runs.zip_of([sweep_id] * 1000)
-
-    assert [sweep_id] == looked_up

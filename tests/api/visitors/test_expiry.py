@@ -12,7 +12,6 @@ from rankviz.api.visitors.expiry import DAY, Expiry
 from rankviz.core.runs.events import RunCancelled
 from rankviz.store import RunStore
 from rankviz.visitor import HOST, acting_as, home_of
-from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished
 from tests.support.runs.probes import request as probe_request
@@ -87,16 +86,6 @@ def test_what_waits_or_runs_stays_however_old_it_is(api):
     assert 2 == len(api.workspace.store.run_ids(sweep_id))
 
 
-def test_a_run_whose_owner_is_not_known_stays_for_the_admin(api):
-    sweep_id = sweep_of(api, ANN, 31)
-    for run_id in api.workspace.store.run_ids(sweep_id):
-        (api.workspace.store.run_dir(run_id) / "owner.json").write_text("no json")
-
-    Expiry(api.workspace).remove(time.time())
-
-    assert {sweep_id} == here(api)
-
-
 @pytest.mark.parametrize(("shared", "days"), [(True, ""), (False, None)])
 def test_where_days_are_no_limit_nothing_goes(tmp_path, monkeypatch, shared, days):
     if days is not None:
@@ -141,28 +130,3 @@ def test_two_apps_on_one_folder_remove_at_once(api):
 
     assert [] == errors
     assert {young} == here(api)
-
-
-def test_an_old_sweep_that_was_resumed_meanwhile_stays(api):
-    sweep_id = aged(api, api.workspace.store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id), 31 * DAY)
-    (run_id,) = api.workspace.store.run_ids(sweep_id)
-    api.workspace.store.append(run_id, RunCancelled(time=1.0))
-    aged(api, sweep_id, 31 * DAY)
-    cleaning = threading.Thread(target=Expiry(api.workspace).remove, args=[time.time()])
-
-    with api.workspace.store.admission():
-        cleaning.start()
-        RunStore(api.workspace.home).requeue(run_id)
-    cleaning.join()
-
-    assert "queued" == RunStore(api.workspace.home).get(run_id).state
-
-
-def test_it_cleans_while_the_process_lives(api):
-    sweep_of(api, ANN, 31)
-
-    expires = Expiry(api.workspace)
-    expires.keep_clean(every_seconds=0.01)
-
-    wait_for(lambda: not here(api))
-    expires.remove = lambda *_: threading.Event().wait()  # so that the thread works no more

@@ -64,33 +64,6 @@ def test_ended_probes_make_room_for_whatever_a_visitor_wants_next(shared, tmp_pa
     assert 3 == len(api.workspace.store.records())
 
 
-def test_those_that_were_not_completed_go_first_and_then_the_oldest(shared):
-    api = shared(runs_kept=4)
-    completed(api, ANN, "1")
-    later = completed(api, ANN, "2")
-    cancelled(api, ANN, "3")
-    bens = [cancelled(api, BEN, "4"), completed(api, BEN, "5")]
-
-    with acting_as(ANN):
-        mine = api.runs.start(THREE)
-
-    assert {later, mine, *bens} == sweeps_here(api)
-
-
-def test_where_runs_alone_are_left_the_number_is_that_of_the_runs_and_no_probe_goes(shared):
-    api = shared(runs_kept=3)
-    mine = [ended(api.workspace.store, ANN.id, 4, 8), completed(api, ANN, "1")]
-
-    with acting_as(ANN), pytest.raises(LimitError) as refusal:
-        api.runs.start(TWO)
-
-    assert (
-        "This server keeps at most 3 runs per visitor (you have 2, and this adds 2). Export and delete some of yours "
-        "first."
-    ) == str(refusal.value)
-    assert {*mine} == sweeps_here(api)
-
-
 def test_probes_of_the_host_stay(shared):
     api = shared(runs_kept=1)
     hosts = completed(api, HOST, "1")
@@ -128,35 +101,3 @@ def test_a_probe_that_has_not_ended_stays_and_is_named_where_it_takes_the_place(
         "for those probes."
     ) in str(refusal.value)
     assert waiting in sweeps_here(api)
-
-
-def test_a_sweep_that_is_refused_takes_no_probe(shared, uploaded):
-    api = shared(runs_kept=1, files_mb_per_visitor=1)
-    kept = cancelled(api, ANN, "1")
-
-    with acting_as(ANN), pytest.raises(LimitError, match="MB of a visitor's files"):
-        api.runs.start(questions.sweep(ranks=(4,), max_steps=2, data=uploaded(api, ANN, 2000)))
-
-    assert {kept} == sweeps_here(api)
-
-
-def test_a_probe_that_goes_for_its_owner_is_one_less_of_all_visitors(shared):
-    api = shared(runs_kept=1, runs_in_total=2)
-    other, mine = cancelled(api, BEN, "1"), cancelled(api, ANN, "2")
-
-    with acting_as(ANN):
-        sweep_id = api.runs.start(ONE)
-
-    assert {other, sweep_id} == sweeps_here(api)
-    assert mine not in sweeps_here(api)
-
-
-def test_a_probe_that_goes_for_its_owner_makes_no_room_twice(shared):
-    api = shared(runs_kept=2, runs_in_total=2)
-    for visitor, name in ((ANN, "1"), (BEN, "2"), (BEN, "3")):
-        cancelled(api, visitor, name)
-
-    with acting_as(ANN):
-        sweep_id = api.runs.start(TWO)
-
-    assert {sweep_id} == sweeps_here(api)

@@ -12,7 +12,6 @@ from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished_events
 from tests.support.runs.probes import request as probe_request
 from tests.support.web.visitors import ADMIN, ANN, BEN
 
@@ -57,13 +56,6 @@ def test_a_request_over_a_limit_is_refused_with_the_limit_when_it_is_started_and
                 ask(request)
             assert sentence in str(refusal.value)
     assert [] == api.workspace.store.records()
-
-
-def test_on_ones_own_machine_the_same_requests_are_taken(tmp_path):
-    api = Api(home=tmp_path / "home", shared=False)
-
-    for settings in ({"max_steps": 5000}, {"ranks": (512,)}, {"per_device_train_batch_size": 64}):
-        api.runs.check(questions.sweep(**{**SMALL, **settings}))
 
 
 def test_a_limit_is_an_environment_variable_also_on_ones_own_machine(tmp_path, monkeypatch):
@@ -138,13 +130,6 @@ def test_who_has_no_sweep_in_a_full_queue_gets_one_place(shared):
         api.runs.start(questions.sweep(**SMALL))
 
 
-def test_a_server_that_allows_no_sweeps_allows_no_first_one_either(shared):
-    api = shared(sweeps=0)
-
-    with acting_as(ANN), pytest.raises(LimitError, match="allows 0 sweeps"):
-        api.runs.start(questions.sweep(**SMALL))
-
-
 def test_many_requests_at_once_get_no_more_places_than_one_after_another(api):
     outcomes = []
 
@@ -212,18 +197,6 @@ def test_a_sweep_that_comes_in_portions_has_no_more_runs_in_the_queue(shared):
         assert 3 == len(api.workspace.store.unended())
         api.runs.delete("s1-005-r4")
         assert ["s1-004-r4"] == api.runs.resume("s1")
-
-
-def test_the_failed_run_of_a_large_sweep_that_has_ended_is_resumed(shared):
-    api = shared(runs_per_sweep=2)
-    cancelled(api, "s1", 1, 2, 3)
-    for run_id in ("s1-001-r4", "s1-002-r4"):
-        assert api.workspace.store.requeue(run_id)
-        (*_, completed) = finished_events(api.workspace.store.get(run_id).request, 2.0)
-        api.workspace.store.append(run_id, completed)
-
-    with acting_as(ANN):
-        assert ["s1-003-r4"] == api.runs.resume("s1")
 
 
 def test_an_added_run_is_its_sweeps_owners(api):

@@ -2,13 +2,12 @@
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.api.visitors.quota import Adapters
-from rankviz.core.runs.events import RunCancelled, RunFailed, RunStarted
+from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.errors import LimitError
-from rankviz.visitor import Visitor, acting_as
+from rankviz.visitor import acting_as
 from tests.support.runs import questions
-from tests.support.web.kept import ended, imported, sweeps_here
+from tests.support.web.kept import ended
 from tests.support.web.visitors import ADMIN, ANN, BEN, CARL
 
 MB = 10**6
@@ -64,13 +63,6 @@ def test_adapters_that_are_kept_count_until_their_runs_are_deleted(shared):
         api.runs.start(R4)
 
 
-def test_what_an_adapter_will_be_truncated_to_and_saved_counts_too(shared):
-    api = shared(adapters_mb_per_visitor=8)
-
-    with acting_as(ANN), pytest.raises(LimitError, match=r"this adds 8\.6 MB"):
-        api.runs.start(questions.sweep(ranks=(4,), cut_ranks=(1, 2), max_steps=2))
-
-
 def test_a_run_that_is_resumed_counts_once(shared):
     api = shared(adapters_mb_per_visitor=8)
     store = api.workspace.store
@@ -111,40 +103,3 @@ def test_what_others_have_queued_keeps_nobody_out_who_has_none_queued_and_wants_
         api.runs.start(R4)
         with pytest.raises(LimitError, match="with what queued runs will save"):
             api.runs.start(R4)
-
-
-def test_nothing_of_others_goes_for_adapters_that_are_yet_to_be_saved(shared):
-    api = shared(disk_mb=11, first_sweeps=0)
-    kept = saved(api, imported(api, ended(api.workspace.store, BEN.id, 4)), 4 * MB)
-    for visitor in (ANN, CARL):
-        with acting_as(visitor):
-            api.runs.start(R4)
-
-    assert kept in sweeps_here(api)
-
-
-def test_who_imports_or_probes_is_not_kept_out_by_what_others_have_queued(shared):
-    api = shared(disk_mb=12, first_sweeps=2, sweeps=9)
-    for visitor in (ANN, BEN, CARL):
-        with acting_as(visitor):
-            api.runs.start(R4)
-
-    with acting_as(Visitor("dora")):
-        api.quota.require_room(1)
-        with api.quota.admitting(new=1):
-            pass
-
-
-def test_what_a_running_run_has_saved_already_is_not_to_come_any_more(shared):
-    api = shared(disk_mb=12)
-    with acting_as(ANN):
-        sweep_id = saved(api, api.runs.start(R4), 4 * MB)
-        api.workspace.store.append(f"{sweep_id}-001-r4", RunStarted(time=1.0, environment={}))
-
-    api = shared()
-    with acting_as(BEN):
-        api.runs.start(R4)
-
-
-def test_on_ones_own_machine_adapters_have_no_limit(tmp_path):
-    assert Api(home=tmp_path, shared=False).workspace.limits.adapters_mb_per_visitor is None

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import InvalidSettingError, LimitError
+from rankviz.errors import InvalidSettingError
 from rankviz.visitor import HOST, NOBODY, acting_as
 from tests.api.visitors.test_used_up import a_zip
 from tests.support.runs import questions
@@ -45,18 +45,6 @@ def test_downloads_and_runs_with_their_data_stay(shared, uploaded, tmp_path):
         assert 20 == len(data.readlines())
 
 
-def test_whoever_has_as_many_as_may_be_uploads_again_once_they_are_deleted(shared, sent):
-    api = shared(uploads_per_visitor=1)
-    sent(api, ANN, "a.json", b"a")
-    with pytest.raises(LimitError, match=r"Delete your uploads on Runs; those that are left .* after 24 hours\."):
-        sent(api, ANN, "b.json", b"b")
-
-    with acting_as(ANN):
-        api.uploads.delete()
-
-    assert sent(api, ANN, "b.json", b"b").exists()
-
-
 def test_the_admins_are_their_own_and_whom_nobody_can_tell_has_none(shared, sent):
     api = shared()
     path = sent(api, ANN, "a.json", b"a")
@@ -92,16 +80,6 @@ def test_on_a_page_of_ones_own_a_sentence_says_where_they_are(tmp_path, monkeypa
     with acting_as(HOST), pytest.raises(InvalidSettingError, match=f"uploads lie in {tmp_path / 'page'}"):
         api.uploads.delete()
     assert (0, 0) == api.uploads.usage()
-
-
-def test_an_upload_that_goes_while_they_are_counted_counts_no_more(shared, sent, monkeypatch):
-    api = shared()
-    paths = [sent(api, ANN, name, b"x") for name in ("stays.json", "goes.json")]
-    monkeypatch.setattr(api.workspace.temp, "uploads_of", lambda visitor: paths)
-    paths[1].unlink()
-
-    with acting_as(ANN):
-        assert (1, 1) == api.uploads.usage()
 
 
 def test_an_upload_that_goes_while_its_sweep_waits_to_start_is_asked_for_again(shared, uploaded, monkeypatch):

@@ -2,8 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from rankviz.api import Api
 from rankviz.errors import InvalidSettingError
 from rankviz.references import PRIVATE
@@ -11,8 +9,6 @@ from rankviz.visitor import acting_as
 from tests.attacks.payloads import run_files, runs_zip
 from tests.catalog.test_peft_results import result
 from tests.support.web.visitors import ANN, BEN
-
-NO_ZIP = b"no zip at all"
 
 
 def a_zip(name):
@@ -29,31 +25,6 @@ def test_one_more_zip_than_a_visitor_may_have_uploads_is_imported_where_the_othe
             assert not path.parent.exists()
         assert 3 == len(api.runs.sweeps())
     assert (0, 0) == api.workspace.temp.usage(ANN)
-
-
-def test_what_could_not_be_imported_stays_to_be_tried_again(shared, sent):
-    api = shared()
-
-    with acting_as(ANN):
-        path = sent(api, ANN, "runs.zip", NO_ZIP)
-        with pytest.raises(InvalidSettingError, match="cannot be read as a RankViz export"):
-            api.runs.import_(path)
-
-    assert 1 == api.workspace.temp.usage(ANN).files
-    assert path.exists()
-
-
-def test_the_same_upload_again_gets_a_sentence_and_the_same_file_can_be_sent_again(shared, sent):
-    api = shared()
-
-    with acting_as(ANN):
-        path = sent(api, ANN, "runs.zip", a_zip("s"))
-        (run_id,) = api.runs.import_(path)
-        with pytest.raises(InvalidSettingError) as error:
-            api.runs.import_(path)
-        assert PRIVATE == str(error.value)
-        api.runs.delete(run_id)
-        assert [run_id] == api.runs.import_(sent(api, ANN, "runs.zip", a_zip("s")))
 
 
 def test_of_several_imports_of_one_upload_at_once_one_takes_it_in_and_nothing_is_remembered_of_the_others(shared, sent):

@@ -53,12 +53,6 @@ def test_the_runs_of_each_sweep_stand_below_its_base_and_data(tmp_path, capsys):
     assert "SmolLM2-135M-Instruct on phonemes, r = 64" == lines[titles[1]]
 
 
-def test_a_title_above_rows_is_no_wider_than_the_terminal(capsys):
-    print_rows("1 run", COLUMNS, 60, {0: "A base on data, " * 9})
-
-    assert 60 >= max(map(len, capsys.readouterr().out.splitlines()))
-
-
 def test_a_pipe_gets_every_column_and_every_value_on_one_line(capsys):
     print_rows("1 run", COLUMNS, None)
     print_facts("Run r4", [("Sweep", ID), ("Error", "no luck " * 60)], None)
@@ -67,14 +61,6 @@ def test_a_pipe_gets_every_column_and_every_value_on_one_line(capsys):
     assert "Hugging Face Jobs, l4x1, attempt 2" in printed and "134.6 kB" in printed
     assert f"  Error  {'no luck ' * 60}".rstrip() in [line.rstrip() for line in printed.splitlines()]
     assert all(line == line.rstrip() for line in printed.splitlines() if "Error" not in line), "no room is filled up"
-
-
-def test_a_long_value_goes_on_below_its_beginning(capsys):
-    print_facts("Run r4", [("Sweep", ID), ("Error", "no luck " * 20)], 80)
-    lines = capsys.readouterr().out.splitlines()
-
-    assert 3 == sum(line.startswith(("  Error  no luck", " " * 9 + "no luck")) for line in lines)
-    assert max(map(len, lines)) <= 80
 
 
 def failed(api, *errors):
@@ -95,14 +81,6 @@ def test_what_a_failed_sweep_failed_with_is_said_once(tmp_path, capsys):
     assert "2 runs failed: No wheel.\n" in printed
     assert 1 == printed.count("No wheel.")
     assert "Slurm cluster, node-1" in printed
-
-
-def test_runs_that_failed_otherwise_are_named(tmp_path):
-    sweep = failed(Api(home=tmp_path), "No wheel.", "Out of memory.", "", "No wheel.")
-
-    assert ["2 runs failed (r = 2; r = 16): No wheel.", "1 run failed (r = 4): Out of memory."] == errors_in_words(
-        sweep
-    )
 
 
 def test_what_a_journal_says_gives_a_terminal_no_commands(tmp_path, capsys):

@@ -1,14 +1,9 @@
 """What a sweep shows on the terminal while it runs."""
 
-import io
-import time
-from dataclasses import replace
-
 import pytest
-from rich.console import Console
 
 from rankviz.api import Api
-from rankviz.cli.runs.output import bars, standing, status, time_left, watch
+from rankviz.cli.runs.output import standing, status, time_left, watch
 from rankviz.cli.runs.sweep import RANKS_HELP
 from rankviz.core.runs.events import (
     AttemptPlaced,
@@ -62,12 +57,6 @@ def test_a_run_that_waits_or_has_ended_shows_its_state():
     assert ("cancelled", "") == shown(LOADING, RunCancelled(time=12.0), now=15.0)
 
 
-def test_a_run_that_an_engine_has_shows_where():
-    placed = AttemptPlaced(time=1.0, attempt=2, engine="ray", where="node-3")
-
-    assert ("queued  Ray cluster, node-3", "") == shown(placed, now=1.0, place="Ray cluster, node-3")
-
-
 @pytest.mark.parametrize("events", [(LOADING,), TRAINING])
 def test_a_run_that_runs_elsewhere_says_where(events):
     words, _ = shown(*events, now=45.0, place="Slurm cluster, node-1")
@@ -89,46 +78,6 @@ def test_the_whole_sweep_shows_what_it_has_cost_and_why_it_waits(tmp_path):
     (sweep,) = api.runs.sweeps()
 
     assert [f"The last attempt was lost: The node has gone. {waits}"] == standing(api, sweep)
-
-
-def test_the_cost_so_far_stands_beside_the_time_left(tmp_path):
-    api = Api(home=tmp_path)
-    store = api.workspace.store
-    (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,))))
-    for event in (AttemptPlaced(time=1.0, attempt=1, engine="local", where="GPU 1"), LOADING):
-        store.append(run_id, event)
-    store.append(run_id, RunCancelled(time=1090.0))
-
-    (sweep,) = api.runs.sweeps()
-
-    assert ["Machine time so far: 18 min on this machine."] == standing(api, sweep)
-
-
-def test_each_of_several_running_runs_shows_the_time_of_its_own_stage(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "200")
-    api = Api(home=tmp_path)
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 8)))
-    for run_id, minutes in zip(api.workspace.store.run_ids(sweep_id), (300, 60), strict=True):
-        api.workspace.store.append(run_id, replace(LOADING, time=time.time() - 60 * minutes))
-    monkeypatch.setattr(api.runs, "follow", lambda sweep_id: [api.runs.sweep(sweep_id)])
-
-    watch(api, sweep_id)
-
-    shown = [line.split("loading the base")[1].strip() for line in capsys.readouterr().err.splitlines() if "0/" in line]
-    assert ["5 h", "60 min"] == shown
-
-
-@pytest.mark.parametrize(("width", "bar"), [(80, 20), (180, 40), (30, 10)])
-def test_bars_keep_their_width_beside_long_sentences(width, bar):
-    screen = io.StringIO()
-    display = bars(Console(file=screen, width=width))
-    display.add_task("r 4  lr 0.001", total=40, completed=40, count="40/40", status="no luck " * 20)
-    display.below = ["It waits. " * 20]
-
-    display.console.print(display)
-
-    assert bar == screen.getvalue().count("━")
-    assert 20 == screen.getvalue().count("It waits.")
 
 
 def test_ctrl_c_says_how_to_see_the_runs_again_and_how_to_end_them(tmp_path, monkeypatch, capsys):

@@ -15,9 +15,11 @@ WHOLE = re.compile(r"u?int(8|16|32|64)")
 LLAMA = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 8, "vocab_size": 32}
 
 
-@pytest.mark.parametrize("path", sorted((ASSETS / "configs").glob("*.json")), ids=lambda path: path.stem)
-def test_every_shipped_config_is_read(path):
-    assert parse_config(path.read_bytes())["model_type"]
+def test_every_shipped_config_is_read():
+    texts = [path.read_bytes() for path in (ASSETS / "configs").glob("*.json")]
+
+    assert all(parse_config(text)["model_type"] for text in texts)
+    assert 100 < len(texts)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +63,10 @@ DIVIDING = ["num_attention_heads", "num_key_value_heads", "n_head", "hidden_size
 DIVIDING += ["encoder_attention_heads", "linear_num_value_heads", "patch_size", "spatial_merge_size"]
 
 
-@pytest.mark.parametrize("least", [0, -1])
 @pytest.mark.parametrize("key", DIVIDING)
-def test_a_number_that_others_are_divided_by_is_at_least_1(key, least):
-    for change in ({key: least}, {"vision_config": {key: least}}, {key: [2, least]}):
-        with pytest.raises(BadConfigError, match=f"{key} is {least}; RankViz takes 1 to"):
+def test_a_number_that_others_are_divided_by_is_at_least_1(key):
+    for change in ({key: 0}, {"vision_config": {key: -1}}, {key: [2, 0]}):
+        with pytest.raises(BadConfigError, match=f"{key} is (0|-1); RankViz takes 1 to"):
             parse_config(json.dumps(LLAMA | change).encode())
 
 

@@ -79,13 +79,6 @@ def test_a_driver_that_is_too_old_for_torchs_cuda_is_a_problem():
     )
 
 
-def test_a_driver_of_the_same_major_cuda_runs_a_torch_of_a_newer_minor():
-    """NVIDIA's minor version compatibility: 12.2 runs what is built for 12.8."""
-    software = replace(INSTALLED, torch="2.10.0+cu128", torch_cuda=(12, 8))
-
-    assert not problems(checks(gpu(driver=("535.183", (12, 2)), software=software)))
-
-
 @pytest.mark.parametrize(
     ("card", "cuda", "problem"),
     [
@@ -205,15 +198,6 @@ def test_memory_in_the_hands_of_other_programs_is_a_warning():
 
     assert ["GPU memory"] == [check.name for check in warnings(checks(facts))]
     assert "has 24.00 GiB, of which 10.00 GiB are used by other programs now." in sentence(facts, "GPU memory")
-
-
-def test_of_several_cards_it_says_which_one_is_used():
-    facts = gpu(replace(L4, index=1), cards=(T4, replace(L4, index=1)))
-
-    assert (
-        "Training runs on the GPU NVIDIA L4 (number 1); the other 1 GPU of this machine stay unused. "
-        "To use another GPU, set CUDA_VISIBLE_DEVICES to its number." == sentence(facts, "device")
-    )
 
 
 def test_a_gpu_that_training_will_not_use_is_a_warning_with_the_reason():

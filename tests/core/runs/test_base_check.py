@@ -63,23 +63,23 @@ def test_a_flag_that_nothing_follows_is_refused_before_the_start(flag):
         check("embedded", CPU, **{flag: False})
 
 
-@pytest.mark.parametrize("model_id", LOADED_WHOLE_ON_CPU)
 @pytest.mark.parametrize("preset", ["unsloth", "all-linear", "attention"])
-def test_the_text_part_of_what_is_loaded_has_the_count_of_the_text_tower(model_id, preset):
-    tower, whole = API.models.get(model_id), API.models.get(f"{model_id}:whole")
+def test_the_text_part_of_what_is_loaded_has_the_count_of_the_text_tower(preset):
     lora = LoraConfig(target_modules=preset)
+    for model_id in LOADED_WHOLE_ON_CPU:
+        parts = API.models.get(model_id), text_part(API.models.get(f"{model_id}:whole"))
 
-    expected = resolve(tower, lora, "unsloth", cuda=False)
-    trained = resolve(text_part(whole), lora, "unsloth", cuda=False)
+        tower, trained = (resolve(part, lora, "unsloth", cuda=False).parameters(1) for part in parts)
 
-    assert expected.parameters(1) == trained.parameters(1)
+        assert tower == trained, model_id
 
 
-@pytest.mark.parametrize("model_id", TOWERS)
 @pytest.mark.parametrize("unsloth_class", ["FastLanguageModel", "FastModel"])
-def test_on_a_gpu_the_whole_with_vision_off_has_the_count_of_the_text_tower(model_id, unsloth_class):
+def test_on_a_gpu_the_whole_with_vision_off_has_the_count_of_the_text_tower(unsloth_class):
     lora = LoraConfig(unsloth_class=unsloth_class, finetune_vision_layers=False)
+    for model_id in TOWERS:
+        names = model_id, f"{model_id}:whole"
 
-    tower, whole = (resolve(API.models.get(name), lora, "unsloth") for name in (model_id, f"{model_id}:whole"))
+        tower, whole = (resolve(API.models.get(name), lora, "unsloth").parameters(1) for name in names)
 
-    assert tower.parameters(1) == whole.parameters(1)
+        assert tower == whole, model_id

@@ -35,10 +35,3 @@ def test_experts_share_a_cell():
 
     assert (["up_proj"], 3) == (laid_out.rows, len(laid_out.cells["up_proj", "0"]))
     assert (["experts.base_layer.*"], 3) == (fused.rows, len(fused.cells["experts.base_layer.*", "0"]))
-
-
-def test_fifty_thousand_kinds_of_modules_are_told_apart_in_one_pass():
-    """Each compared with each other would take longer than a test may."""
-    layers = [layer(f"kind_{i}.base_layer", 1.0) for i in range(50_000)]
-
-    assert 50_000 == len(grid(adapter(*layers)).rows)

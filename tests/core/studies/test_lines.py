@@ -47,12 +47,6 @@ def test_a_line_is_never_joined_across(change):
     assert [(4,), (16,)] == [line.ranks for line in result]
 
 
-def test_a_line_is_never_joined_across_studies():
-    points = [point(4, 1.0), point(16, 1.0, study_id="other")]
-
-    assert 2 == len(evidence(points, [study(), study("other")]).lines)
-
-
 def test_full_fine_tuning_stands_beside_a_line_and_is_no_rank_of_it():
     (line,) = evidence([*SWEEP, point(None, 0.98, target_modules="all weights", facet="all weights")]).lines
 
@@ -258,12 +252,6 @@ def test_a_study_without_a_kind_of_task_is_drawn_but_not_counted():
     images = evidence([point(4, 1.0), point(16, 1.0)], [study(task_kind=None)])
 
     assert (1, 0) == (len(drawn_lines(images, ("lora",), FACETS)), len(images.published))
-
-
-def test_where_a_study_is_from_is_its_link_or_why_there_is_none():
-    studies = (study(), replace(study(), source=None), replace(study(own=True), source=None))
-
-    assert ["https://example.org/tuned", "no public page known", "added here"] == [each.where for each in studies]
 
 
 def test_facets_and_module_names():

@@ -115,18 +115,6 @@ def test_of_prompt_and_completion_as_messages_the_completion_alone_is_learned(tm
     assert ["B<|im_end|>"] * 3 == learned(names)
 
 
-def test_a_json_array_is_read_too(tmp_path, tokenizer):
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps([{"messages": CHAT}] * 4))
-
-    assert [{"messages": CHAT, "given": 0}] * 3 == list(run(path, tokenizer)["rows"]["train"])
-
-
-def test_a_chat_without_an_answer_is_named(tmp_path, tokenizer):
-    with pytest.raises(ValueError, match="This chat has no answer of the assistant"):
-        run(write(tmp_path, {"messages": CHAT[:1]}, "jsonl"), tokenizer)
-
-
 def test_columns_of_no_form_are_named_with_what_to_do(tmp_path, tokenizer):
     with pytest.raises(ValueError, match=r"has the columns \['question'\]. Rename them to one form of"):
         run(write(tmp_path, {"question": "?"}, "jsonl"), tokenizer)
@@ -180,10 +168,3 @@ def test_rows_without_a_prompt_are_trained_and_show_no_answers(tmp_path, tokeniz
 
     assert ["A<|im_end|>"] * 3 == learned(names)
     assert [] == names["before"]
-
-
-def test_a_message_that_is_a_list_of_parts_is_no_text_of_brackets(tmp_path, tokenizer):
-    parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in CHAT]
-
-    with pytest.raises(ValueError, match="A text must be text"):
-        run(write(tmp_path, {"messages": parts}, "jsonl"), tokenizer)

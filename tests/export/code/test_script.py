@@ -13,11 +13,10 @@ import pytest
 
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.data import Form, TrainingData
-from rankviz.core.cost.notes import in_fp32
 from rankviz.dataset import rows
 from rankviz.export import recipe, script
 from rankviz.export.words import row_of
-from tests.support.models.recipes import PLAN, made
+from tests.support.models.recipes import made
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
 
@@ -209,32 +208,6 @@ def test_what_may_train_in_16_bit_there_is_raised_to_fp32_which_fp16s_gradient_s
     assert not any(raised("peft", precision=precision) for precision in ("nf4", "bf16"))
     assert not raised("peft", precision="nf4", **copies)
     assert not raised("trl", precision="fp32", **copies)
-
-
-def test_the_size_that_the_adapter_will_have_follows_the_card():
-    trl = made(framework="trl", precision="nf4", trained=PLAN)
-
-    assert "RankViz counts {:,} or, on a card without bf16, {:,}.".format(*trl.adapter_bytes) in script(trl)
-    assert 1 == len(made(framework="peft", precision="nf4", trained=PLAN).adapter_bytes)
-
-
-def test_fp16_on_a_model_that_overflows_is_said():
-    def notes(**changes):
-        return " ".join(script(made(**changes)).replace("\n# ", " ").split())
-
-    assert in_fp32("On a card without bf16, such as a T4,") in notes(model_type="gemma3")
-    assert in_fp32("In fp16") in notes(model_type="gemma3", precision="fp16")
-    assert "the loss can become NaN" in notes(framework="trl", precision="fp16", model_type="gpt_oss")
-    assert "overflow" not in notes(framework="trl", precision="fp16", model_type="qwen3")
-    assert "overflow" not in notes(model_type="llama")
-
-
-@pytest.mark.parametrize("framework", ["unsloth", "trl", "peft"])
-def test_merging_gguf_and_pushing_are_a_commented_line_each(framework):
-    commented = [line for line in written(framework=framework).splitlines() if line.startswith("# ")]
-
-    for word in ("merge", "gguf", "push_to_hub"):
-        assert any(word in line and ("(" in line or ".py" in line) for line in commented)
 
 
 @pytest.mark.torch

@@ -4,6 +4,7 @@ Only the base model, the precision and the optimizer are chosen for it, through 
 the adapter's file, the held-out loss and the labels are compared with what RankViz says.
 """
 
+import functools
 import re
 
 import pytest
@@ -14,6 +15,7 @@ from rankviz.core.lora.config import LoraConfig
 from rankviz.export import recipe, script
 from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
 from tests.support.processes.exports import counted_here, run_exports
+from tests.support.quick import chosen_quick
 
 pytestmark = pytest.mark.torch
 
@@ -33,6 +35,7 @@ CASES = {
 }
 """By shape: the kind of rows, the adapter and the training, each with something the others lack."""
 MERGED = "llama"
+QUICK = ("llama", "qwen3_moe")
 MERGING = re.compile(
     r"^# (?=model\.save_pretrained_merged|from peft import PeftModel|base = |PeftModel\.)", re.MULTILINE
 )
@@ -47,12 +50,24 @@ SIZE = re.compile(r"The adapter has ([\d,]+) bytes")
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
+    """ran(framework, shape): the recipe, and what its script did. Scripts of the QUICK shapes run together, and the
+    others do."""
+
+    @functools.cache
+    def group(quick):
+        shapes = [shape for shape in CASES if quick == (shape in QUICK)]
+        return run_scripts(tmp_path_factory.mktemp("scripts"), shapes)
+
+    return lambda framework, shape: group(shape in QUICK)[framework, shape]
+
+
+def run_scripts(folder, shapes):
     """By framework and shape: the recipe, and what its script did."""
     from rankviz.worker.introspect.layers import layers_of
 
-    folder = tmp_path_factory.mktemp("scripts")
     recipes, jobs = {}, {"unsloth": [], "plain": []}
-    for shape, (kind, lora, training) in CASES.items():
+    for shape in shapes:
+        kind, lora, training = CASES[shape]
         base, layers = make_tiny(shape, folder / shape), layers_of(SHAPES[shape])
         for framework in FRAMEWORKS:
             setup = {"max_steps": 20, "max_length": 96, "per_device_train_batch_size": 4, "optim": "adamw_torch"}
@@ -80,30 +95,30 @@ def ran(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("shape", CASES)
+@pytest.mark.parametrize("shape", chosen_quick(CASES, QUICK))
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_script_trains_what_was_counted_and_saves_a_file_of_that_size(ran, framework, shape):
-    made, result = ran[framework, shape]
+    made, result = ran(framework, shape)
 
     assert "error" not in result, result["error"]
     assert counted_here(made) == (result["trained"], result["files"]["adapter_model.safetensors"])
     assert "tokenizer.json" in result["files"]
 
 
-@pytest.mark.parametrize("shape", CASES)
+@pytest.mark.parametrize("shape", chosen_quick(CASES, QUICK))
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_its_held_out_loss_falls(ran, framework, shape):
-    losses = ran[framework, shape][1]["losses"]
+    losses = ran(framework, shape)[1]["losses"]
 
     assert 4 == len(losses)
     assert losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize("shape", CASES)
+@pytest.mark.parametrize("shape", chosen_quick(CASES, QUICK))
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_answer_and_its_end_token_are_learned_and_nothing_else(ran, framework, shape):
     kind = CASES[shape][0]
-    learned = ran[framework, shape][1]["learned"].replace("\n", "")
+    learned = ran(framework, shape)[1]["learned"].replace("\n", "")
     if kind == "plain":
         assert PLAIN.fullmatch(learned)
         return
@@ -113,10 +128,10 @@ def test_the_answer_and_its_end_token_are_learned_and_nothing_else(ran, framewor
     assert LEARNED[kind] * answer == learned
 
 
-@pytest.mark.parametrize("shape", CASES)
+@pytest.mark.parametrize("shape", chosen_quick(CASES, QUICK))
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_it_ends_with_answers_from_before_and_after_and_the_size_of_the_adapter(ran, framework, shape):
-    result = ran[framework, shape][1]
+    result = ran(framework, shape)[1]
     printed = result["printed"]
 
     assert [4, 4, 4, 4] == [len(re.findall(f"^{word}", printed, re.MULTILINE)) for word in SHOWN]
@@ -125,4 +140,4 @@ def test_it_ends_with_answers_from_before_and_after_and_the_size_of_the_adapter(
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_line_that_merges_does(ran, framework):
-    assert {"config.json", "model.safetensors"} <= set(ran[framework, MERGED][1]["merged"])
+    assert {"config.json", "model.safetensors"} <= set(ran(framework, MERGED)[1]["merged"])

@@ -5,7 +5,7 @@ import yaml
 
 from rankviz.core.cost.data import TrainingData
 from rankviz.errors import InvalidSettingError
-from rankviz.export.axolotl import FORMS, HEADINGS, VERSION, axolotl
+from rankviz.export.axolotl import FORMS, VERSION, axolotl
 from tests.support.models.recipes import SETTINGS, made
 from tests.support.models.tiny_llama import save_tokenizer
 from tests.support.models.tool_wheels import AXOLOTL, checked, unpacked
@@ -168,11 +168,6 @@ def test_a_16_bit_base_takes_plain_lora_and_all_linear_is_axolotls_own():
     assert ["lm_head"] == values["lora_modules_to_save"]
 
 
-def test_double_quantization_is_turned_off_where_it_was_not_asked_for():
-    assert {"bnb_4bit_use_double_quant": False} == config(precision="nf4")["bnb_config_kwargs"]
-    assert "bnb_config_kwargs" not in config(precision="nf4-dq")
-
-
 def test_a_chat_model_is_given_chats_through_its_own_template():
     values = config()
 
@@ -182,27 +177,6 @@ def test_a_chat_model_is_given_chats_through_its_own_template():
     assert ["<|im_end|>"] == values["eot_tokens"]
     assert ["<end_of_turn>"] == config(**GEMMA)["eot_tokens"]
     assert "eot_tokens" not in config(model_id="mistralai/Mistral-7B-Instruct-v0.3", model_type="mistral")
-
-
-def test_a_base_model_is_given_plain_text():
-    (rows,) = config(**BASE)["datasets"]
-
-    assert ("prompt", "completion") == (rows["type"]["field_instruction"], rows["type"]["field_output"])
-
-
-def test_the_other_kind_of_rows_is_a_line_to_copy():
-    chat, base = axolotl(made(framework="trl")), axolotl(made(framework="trl", **BASE))
-
-    assert yaml.safe_load(other_rows(chat))["datasets"] == yaml.safe_load(base)["datasets"]
-    (rows,) = yaml.safe_load(other_rows(base))["datasets"]
-    assert ("chat_template", "jinja", HEADINGS) == (rows["type"], rows["chat_template"], rows["chat_template_jinja"])
-
-
-def test_it_says_how_long_it_warms_up_and_evaluates_on_rows_that_it_holds_out():
-    values = config(max_steps=100)
-
-    assert (5, 0.0, 3407) == (values["warmup_steps"], values["weight_decay"], values["seed"])
-    assert (0.05, 0.25) == (values["val_set_size"], values["eval_steps"])
 
 
 def test_it_says_what_it_is_and_what_rankviz_can_not_say_of_it():

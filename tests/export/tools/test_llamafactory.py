@@ -10,7 +10,7 @@ from rankviz.core.cost.data import Form, TrainingData
 from rankviz.errors import InvalidSettingError
 from rankviz.export import chat
 from rankviz.export.llamafactory import VERSION, dataset_info, entry, llamafactory, trains_with_unsloth
-from tests.export.tools.llamafactory_files import config, vision
+from tests.export.tools.llamafactory_files import config
 from tests.support.models.recipes import made
 from tests.support.models.tool_wheels import LLAMAFACTORY
 
@@ -85,38 +85,11 @@ def test_a_model_that_is_not_listed_goes_by_its_type_or_by_what_it_is_a_copy_of(
     assert template == chat.llamafactory_template(model_id, model_type)
 
 
-@pytest.mark.parametrize(
-    "model_id", ["allenai/Llama-3.1-Tulu-3-8B", "mistralai/Magistral-Small-2506", "me/my-gemma-4-like-chat"]
-)
-def test_a_chat_model_of_no_known_family_has_no_template(model_id):
-    assert "" == chat.llamafactory_template(model_id)
-
-
-def test_magistral_is_a_chat_model():
-    assert chat.has_chat_template("mistralai/Magistral-Small-2506")
-
-
-def test_medgemma_ends_its_turns_as_gemma_3_does():
-    assert "<end_of_turn>" == chat.end_of_turn("google/medgemma-4b-it")
-
-
 def test_a_model_whose_template_is_unknown_is_left_to_its_tokenizer():
     text = llamafactory(made(model_id="HuggingFaceTB/SmolLM3-3B", model_type="smollm3"))
 
     assert "template" not in yaml.safe_load(text)
     assert "knows no template of LLaMA-Factory" in text
-
-
-def test_it_evaluates_on_rows_that_it_holds_out():
-    values = config(max_steps=100)
-
-    assert (0.05, "steps", 0.25) == (values["val_size"], values["eval_strategy"], values["eval_steps"])
-    assert (5, 0.0, 3407) == (values["warmup_steps"], values["weight_decay"], values["seed"])
-
-
-def test_adapters_in_a_vision_tower_are_not_frozen_away():
-    assert (False, False) == (vision()["freeze_vision_tower"], vision()["freeze_multi_modal_projector"])
-    assert "freeze_vision_tower" not in config()
 
 
 def test_the_data_is_described_in_a_file_of_its_own_as_rows_and_as_chats():

@@ -100,13 +100,6 @@ def test_chats_that_llamafactory_would_leave_out_are_refused_there_alone(tmp_pat
     assert "mine.jsonl" in axolotl(recipe)
 
 
-@pytest.mark.parametrize(("answer", "refused"), [("4", True), ("four", False)])
-def test_a_column_of_digits_in_a_csv_file_is_numbers_to_the_tools(tmp_path, answer, refused):
-    measured = data(tmp_path, name="mine.csv", text=f"prompt,completion\na,{answer}\nb,5\n")
-
-    assert refused == ("numbers" in measured.traits)
-
-
 def test_the_page_keeps_the_traits_in_its_address(tmp_path):
     measured = data(tmp_path, {"conversations": OPENAI})
     file = MeasuredFile(measured.form, 12, "mine.jsonl", measured.lengths, measured.traits)

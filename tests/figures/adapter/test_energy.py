@@ -32,18 +32,8 @@ def test_a_point_reports_its_rank_and_the_selected_rank_is_a_line():
     assert [2] == [shape.x0 for shape in figure.layout.shapes if shape.yref == "paper"]
 
 
-def test_the_trained_rank_itself_is_no_truncation():
-    assert energy_info(BOTH, r=3).r is None
-
-
 def test_a_high_rank_has_an_axis_in_powers_of_two():
     figure = energy_figure(energy_info(Spectrum(name="m", r=64, layers=(layer("a", *[1.0] * 64),))))
 
     assert "log" == figure.layout.xaxis.type
     assert (1, 2, 4, 8, 16, 32, 64) == figure.layout.xaxis.tickvals
-
-
-def test_an_adapter_without_any_update_has_a_sentence():
-    figure = energy_figure(energy_info(Spectrum(name="m", r=1, layers=(layer("a", 0.0),))))
-
-    assert "No module has an update." == figure.layout.annotations[0].text

@@ -86,18 +86,3 @@ def test_of_very_many_modules_those_that_need_the_highest_ranks_are_drawn():
 
     assert f"{MOST_ROWS} of 5,000 modules: those that need the highest ranks" == info.left_out
     assert {2} == {layer.needs[-1] for layer in WIDE.layers if layer.name in info.modules}
-
-
-def test_of_a_high_rank_the_first_the_last_and_the_selected_are_drawn():
-    info = energy_info(HIGH, r=777)
-
-    assert (1, 10_000) == (info.ranks[0], info.ranks[-1])
-    assert 777 in info.ranks
-    assert 100 == info.kept[-1]
-    assert f"({len(info.ranks)} of 10,000 ranks drawn)" in energy_figure(info).layout.xaxis.title.text
-
-
-def test_a_long_table_names_the_ranks_that_it_leaves_out():
-    text = table_html(LARGE, {}, LARGE.layers[-1])
-
-    assert "200 of 1,001 modules: those that need the highest ranks, the others at most r = " in text

@@ -67,10 +67,6 @@ def test_the_spectrum_begins_with_the_module_that_needs_the_highest_rank():
     assert 6 == len(info.rows)
 
 
-def test_a_rank_to_truncate_to_is_marked_where_it_truncates():
-    assert (2, None) == (spectrum_info(ADAPTER, module=Q0, r=2).r, spectrum_info(ADAPTER, module=Q0, r=3).r)
-
-
 def test_a_module_without_update_has_no_line_but_a_sentence():
     info = spectrum_info(ADAPTER, module=V1)
 

@@ -6,7 +6,6 @@ from rankviz import figures
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.errors import InvalidSettingError
 from rankviz.figures.hero.chart import EVERY_RANK
 from tests.support.runs.finished_runs import finished
 
@@ -123,17 +122,3 @@ def test_the_legend_says_how_often_the_band_held_scores_of_this_kind(api):
     assert f"forecast, 80 % band (held {held:.0f} % of unseen scores on instruction tuning)" == score.band_label
     assert "% of unseen losses" in loss.band_label
     assert "50 % band" in {trace.name for trace in figures.hero_figure(loss).data if trace.showlegend}
-
-
-def test_the_forecast_stands_first_in_the_legend(api):
-    data = figures.hero_figure(figures.hero_info(api.tradeoffs.of(QWEN, quality="score"))).data
-
-    (entry,) = [trace for trace in data if trace.name.startswith("forecast") and trace.showlegend]
-    assert 1 == entry.legendrank
-
-
-def test_an_unknown_axis_or_quality_is_refused(api):
-    with pytest.raises(InvalidSettingError, match="Quality must be one of"):
-        api.tradeoffs.of(QWEN, quality="taste")
-    with pytest.raises(InvalidSettingError, match="cost axis"):
-        figures.hero_info(api.tradeoffs.of(QWEN), x="weight")

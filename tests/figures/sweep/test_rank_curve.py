@@ -6,7 +6,7 @@ import pytest
 
 from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.metric import EXACT_MATCH, TOKEN_ACCURACY
-from rankviz.figures import RankCurveInfo, rank_curve_figure, rank_curve_info
+from rankviz.figures import rank_curve_figure, rank_curve_info
 from rankviz.verdict import judge, losses_of
 from tests.support.runs.finished_runs import plain_sweep
 from tests.support.web.quick_looks import forecast
@@ -49,13 +49,6 @@ def test_a_fast_curve_is_a_line_of_its_own_and_names_the_rank():
     assert ["truncated, about 2.0 MB", "trained, 64.0 MB"] == [line.points[i].detail for i in (0, -1)]
     assert 8 == info.picked
     assert "independent runs show that." in info.source
-
-
-def test_one_rank_without_a_fast_curve_picks_nothing_and_no_verdict_shows_nothing():
-    sweep = plain_sweep({4: 2.0})
-
-    assert rank_curve_info(sweep, verdict_of(sweep)).picked is None
-    assert [] == list(rank_curve_info(sweep, None).ranks)
 
 
 def test_the_figure_draws_lines_dashed_runs_as_markers_and_the_rank_as_a_line():
@@ -128,16 +121,6 @@ def test_a_fast_curve_is_drawn_where_its_points_were_counted_and_picks_by_what_i
     assert [] == rank_curve_info(sweep, None, metric=EXACT_MATCH).lines
 
 
-def test_the_axis_has_as_many_digits_as_its_ticks_need_and_no_letters():
-    axis = rank_curve_figure(rank_curve_info(plain_sweep({4: 5.6311, 16: 5.6315}), None)).layout.yaxis
-
-    assert (None, "none") == (axis.tickformat, axis.exponentformat)
-
-
-def test_without_points_the_figure_is_axes_and_a_sentence():
-    assert "Points appear here as runs finish." == rank_curve_figure(RankCurveInfo()).layout.annotations[0].text
-
-
 def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():
     sweep = truncated(plain_sweep({4: 1.9, 64: 1.6}), {8: 1.61})
 
@@ -170,12 +153,3 @@ def test_the_band_is_in_the_table_beside_what_was_measured_and_nothing_of_it_wit
     ]
     assert {"independent runs"} == {row["kind"] for row in without}
     assert set(without[0]) == set(with_band[0])
-
-
-def test_the_words_of_a_rank_stand_in_the_legend_where_they_cross_no_mark():
-    sweep = plain_sweep({4: 2.5, 8: 2.0, 16: 1.5})
-
-    figures = [rank_curve_figure(rank_curve_info(sweep, verdict_of(sweep), picked=r)) for r in (4, 8, 16)]
-
-    assert [()] * 3 == [figure.layout.annotations for figure in figures]
-    assert [True] * 3 == [figure.layout.shapes[0].showlegend for figure in figures]

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.errors import InvalidSettingError
 from rankviz.figures import TradeoffInfo, tradeoff_figure, tradeoff_info
 from rankviz.figures.style import MEASURED
 from rankviz.figures.sweep_tradeoff import PlottedPoint, PointGroup
@@ -30,13 +29,6 @@ def test_the_info_has_a_point_per_rank_at_its_cost_and_mean_loss():
     assert 0.1 / 2**0.5 == pytest.approx(group.points[0].high - group.points[0].y)
     assert "learning rate 0.001, 2 seeds, bar is one standard deviation" == group.points[0].detail
     assert [0, 1] == list(group.front)
-
-
-def test_the_info_of_one_run_per_rank_has_no_bars_no_ring_and_no_band():
-    (group,) = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5})]).groups
-
-    assert (None, None) == (group.points[0].low, group.smallest_good)
-    assert group.noise is None
 
 
 def test_the_ring_is_at_the_smallest_rank_within_the_tolerance_chosen():
@@ -88,12 +80,6 @@ def test_sweeps_of_one_base_and_data_are_told_apart_by_their_ranks_and_equal_one
     assert ["(s1), 2 steps" in alike.notes[0], "(s3), 2 steps" in alike.notes[1]] == [True, True]
 
 
-@pytest.mark.parametrize("axes", [{"x": "colour"}, {"y": "colour"}])
-def test_an_unknown_axis_is_refused(axes):
-    with pytest.raises(InvalidSettingError, match="No such axis: the cost axis is one of adapter, parameters"):
-        tradeoff_info([], **axes)
-
-
 def test_measured_points_are_filled_vermilion_markers_labelled_by_rank():
     trace = named(tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS))), "measured runs")
 
@@ -102,13 +88,6 @@ def test_measured_points_are_filled_vermilion_markers_labelled_by_rank():
     assert ("a", "b") == trace.customdata
     assert MEASURED == trace.marker.color
     assert "circle" == trace.marker.symbol
-
-
-def test_error_bars_stand_only_where_a_spread_is_known():
-    bars = named(tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS))), "measured runs").error_y
-
-    assert [0.1, 0] == [round(up, 9) for up in bars.array]
-    assert [0.1, 0] == [round(down, 9) for down in bars.arrayminus]
 
 
 def test_the_front_joins_points_of_one_group_only():
@@ -146,13 +125,6 @@ def test_the_band_of_what_cannot_be_distinguished_has_its_words_in_the_legend():
     assert ("cannot be distinguished from the best", True) == (band.name, band.showlegend)
 
 
-def test_no_data_gives_the_same_axes_and_a_sentence():
-    figure = tradeoff_figure(info(empty="Nothing yet."))
-
-    assert "bytes" == figure.layout.xaxis.title.text
-    assert ["Nothing yet."] == [note.text for note in figure.layout.annotations]
-
-
 def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():
     sweep = plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1, 2))
     hits = {4: 60, 16: 80}
@@ -171,9 +143,3 @@ def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():
     assert 81.0 == group.noise[1]
     assert [61.0, 81.0] == [row["token_accuracy_percent"] for row in info.rows]
     assert "r = 16" in info.notes[0]
-
-
-def test_an_accuracy_that_no_run_measured_is_said():
-    info = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5})], y="exact_match")
-
-    assert ([], "None of these runs measured exact match.") == (info.groups, info.empty)

@@ -91,18 +91,6 @@ def test_of_a_long_run_so_many_steps_are_drawn_as_a_screen_shows_and_no_peak_is_
     assert "At most 1000 steps of each run are shown" in info.source
 
 
-def test_many_runs_share_the_points_of_a_figure():
-    (run,) = long_run(2000, peak=5).runs
-    sweep = Sweep(
-        sweep_id="s1", runs=tuple(replace(run, request=replace(run.request, run_id=f"r{n}")) for n in range(60))
-    )
-
-    info = training_info([sweep])
-
-    assert {True} == {len(curve.steps) <= 133 for curve in info.curves}
-    assert "At most 133 steps" in info.source
-
-
 def test_a_short_run_is_drawn_whole_and_a_loss_that_is_no_number_has_no_marker():
     (run,) = plain_sweep({8: float("nan")}).runs
 

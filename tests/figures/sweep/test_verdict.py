@@ -33,11 +33,6 @@ def test_the_table_has_an_empty_cell_for_what_is_not_known():
     )
 
 
-def test_one_rank_or_none_has_nothing_to_compare():
-    assert VerdictInfo() == verdict_info(None) == verdict_info(judge(table({4: [[2.2]]})))
-    assert "No verdict yet." in verdict_figure(VerdictInfo()).layout.annotations[0].text
-
-
 def test_what_is_not_known_is_an_open_marker_and_the_band_is_the_tolerance():
     differences = [
         Difference(r=4, value=0.3, low=0.2, high=0.4, call=DIFFERENT),

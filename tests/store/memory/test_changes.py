@@ -108,16 +108,6 @@ def test_a_long_file_is_begun_anew(tmp_path):
     assert "c\n" == (tmp_path / FILE).read_text()
 
 
-def test_of_a_file_that_came_and_was_begun_anew_between_two_looks_is_known(tmp_path):
-    changes = Changes(tmp_path)
-    changes.news()
-
-    tell(tmp_path, ["a" * 60], most_bytes=50)
-
-    assert changes.news() is None
-    assert set() == changes.news()
-
-
 def test_a_name_counts_once_it_is_there_to_its_end(tmp_path):
     tell(tmp_path, [])
     changes = Changes(tmp_path)

@@ -116,12 +116,6 @@ def test_an_export_has_the_examples_of_one_run_in_memory_at_a_time(store, tmp_pa
     assert 8 * list(LOSSES) == [float(row["loss"]) for row in rows]
 
 
-def test_many_short_lists_fill_what_is_kept_as_few_long_ones_do():
-    short, long = {"example_losses": (1.5,) * 3}, {"example_losses": (1.5,) * 3_000}
-
-    assert 100 < long_lists._count(long) / long_lists._count(short) < 300  # a thousand by their numbers alone
-
-
 @pytest.mark.parametrize(("count", "kind"), [(SHORT, tuple), (SHORT + 1, LongList)])
 def test_a_short_list_is_in_the_record(store, run_id, count, kind):
     store.requeue(run_id)

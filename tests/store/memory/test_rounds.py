@@ -51,14 +51,3 @@ def test_a_round_lasts_its_time_though_nothing_is_left_of_it(rounds, clock):
     assert not rounds.is_over
     clock.now += 1
     assert rounds.is_over
-
-
-def test_a_single_run_comes_once_in_a_round(rounds, clock):
-    rounds.begin(["run"])
-    seen = []
-
-    while not rounds.is_over:
-        clock.now += 1
-        seen += rounds.due()
-
-    assert ["run"] == seen

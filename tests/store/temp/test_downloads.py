@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.errors import LimitError
 from rankviz.store.temp import KEPT, is_download
-from rankviz.visitor import NOBODY, Visitor
+from rankviz.visitor import Visitor
 
 ANNA, BEN, CARL = Visitor("anna"), Visitor("ben"), Visitor("carl")
 MB = 10**6
@@ -51,12 +51,6 @@ def test_only_the_newest_few_of_a_visitor_stay(temp, made):
     assert KEPT + 1 == len(list(temp.page.iterdir()))
 
 
-def test_all_whom_nobody_can_tell_have_as_many_together(made):
-    downloads = [made(NOBODY) for _ in range(KEPT + 2)]
-
-    assert downloads[-KEPT:] == there(downloads)
-
-
 def test_after_a_login_those_from_before_are_among_them(made):
     before, after = [made(ANNA) for _ in range(KEPT)], made(Visitor("hf:1", also=ANNA.id))
 
@@ -67,13 +61,6 @@ def test_they_are_no_more_bytes_than_a_visitor_may_have(made):
     small, medium, last = made(ANNA, 10, 100), made(ANNA, 60, 100), made(ANNA, 35, 100)
 
     assert [medium, last] == there([small, medium, last])
-
-
-def test_the_newest_stays_however_large_it_is(made):
-    """Who has trained an adapter can take it along."""
-    small, large = made(ANNA, 10, 100), made(ANNA, 500, 100)
-
-    assert [large] == there([small, large])
 
 
 def test_a_full_server_removes_the_oldest_downloads_of_whoever_asked_for_them(temp, made):

@@ -1,7 +1,6 @@
 """The one home of temporary files: what is kept in it, for whom, and until when."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -205,19 +204,6 @@ def test_what_is_old_goes_and_what_is_new_stays(temp):
     assert (False, True) == (temp.owns(old, ANNA), temp.owns(new, ANNA))
 
 
-def test_an_upload_that_was_given_up_goes_before_one_that_is_whole(temp):
-    whole = upload(temp, "a.zip", ANNA)
-    partial, going_on = temp.page / "tmp123", temp.page / "tmp456"
-    for path in (partial, going_on):
-        path.write_bytes(b"x")
-    make_old(temp.page, 2 * HOUR)
-    os.utime(going_on)
-
-    temp.clean(24 * HOUR)
-
-    assert [True, False, True] == [path.exists() for path in (whole, partial, going_on)]
-
-
 def test_a_folder_of_work_is_removed_with_the_block(temp):
     with temp.work() as folder:
         (folder / "unpacked").write_bytes(b"x")
@@ -263,17 +249,6 @@ def test_where_nothing_can_be_written_work_has_a_folder_of_the_system(tmp_path):
         assert not folder.is_relative_to(tmp_path / "home")
 
 
-def test_a_folder_of_work_that_somebody_has_removed_is_made_again(temp):
-    with temp.work() as folder:
-        shutil.rmtree(temp.folder)
-
-    with temp.work() as again:
-        assert temp.folder in again.parents
-        assert folder.parent != again.parent
-        TempHome(temp.folder.parent).clean(0)
-        assert again.is_dir()
-
-
 def copy_of(temp: TempHome, number: int, age: float) -> Path:
     path = Path(f"{temp.copies}{number}") / "adapter" / "adapter_model.safetensors"
     path.parent.mkdir(parents=True)
@@ -291,15 +266,3 @@ def test_of_the_adapters_from_the_hub_the_newest_few_stay_and_uploads_are_no_suc
 
     assert [True] * KEPT_COPIES + [False] * 2 == [path.is_file() for path in copies]
     assert kept.is_file()
-
-
-def test_adapters_from_the_hub_count_as_room_and_go_when_they_are_old(temp):
-    path = copy_of(temp, 1, age=2 * HOUR)
-    copy_of(temp, 2, age=0)
-
-    with pytest.raises(LimitError):
-        temp.require_room(1)
-    temp.clean(HOUR)
-
-    assert not path.parents[1].exists()
-    temp.require_room(1)

@@ -73,17 +73,6 @@ def test_downloads_go_before_uploads(temp, upload, tmp_path):
     assert ["b"] == there(download, ben)
 
 
-def test_a_file_of_two_visitors_makes_room_once(temp, upload):
-    path = upload("anna", "a", 600_000, age=60)
-    temp.own(path, "ben")
-    other = upload("carl", "c", 400_000, age=60)
-
-    with pytest.raises(LimitError):
-        temp.require_room(1, coming_bytes=MB + 1)
-    assert MB - 400_000 - 500_000 == temp.require_room(1, coming_bytes=500_000)
-    assert ["c"] == there(path, other)
-
-
 def test_the_same_content_by_another_name_stays(temp, upload):
     old = upload("anna", "a", 600_000, age=60)
     same = old.with_name("b")

@@ -11,7 +11,7 @@ from rankviz.trained.read import read_adapter
 from rankviz.ui.adapter import tab as adapter
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs.finished_runs import finished, text_of
-from tests.ui.adapter.views import figure, shown
+from tests.ui.adapter.views import shown
 
 
 def test_what_a_resize_comes_to_is_what_the_zip_then_holds(api, tmp_path):
@@ -75,19 +75,6 @@ def test_the_sample_opens_with_its_training_and_choices_with_exact_sizes(api):
     assert "Resize to r = 3 and download (361.1 kB)" == view.make.value
 
 
-def test_a_rank_of_ones_own_gets_a_row_of_its_own(api):
-    view = shown(api, "sample", r=5)
-
-    assert ["r2", "r3", "r8", "e99", "r5"] == re.findall('data-pick="([^"]+)"', view.choices)
-    assert "r = 5" in text_of(view.choices.split('class="rv-chosen"')[1])
-
-
-def test_a_wrong_energy_leaves_the_picture_at_99_percent(api, tmp_path):
-    heat = figure(shown(api, str(two_blocks(tmp_path / "mine")), mode=adapter.BY_ENERGY, energy=0).heat)["data"][0]
-
-    assert "rank for 99 %" == heat["colorbar"]["title"]["text"]
-
-
 def test_a_choice_sets_the_rank_or_the_energy():
     def choice(name):
         return adapter.choose(SimpleNamespace(_data={"id": name}))
@@ -114,14 +101,6 @@ def test_an_adapter_that_pefts_init_forbids_to_resize_offers_no_choice(api, tmp_
     assert "data-pick" not in view.choices
     assert "cannot be resized" in text_of(view.choices)
     assert not view.make.interactive
-
-
-def test_steps_of_a_checkpoint_are_shown(api, tmp_path):
-    folder = two_blocks(tmp_path / "checkpoint-1200")
-    (folder / "trainer_state.json").write_text('{"global_step": 1200}')
-
-    assert "checkpoint-1200, " in text_of(shown(api, str(folder)).top)
-    assert "1,200 steps" in text_of(shown(api, str(folder)).top)
 
 
 def test_the_steps_of_a_run_are_those_of_its_journal(api):

@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AdapterSaved
-from rankviz.errors import BadAdapterError, InvalidSettingError, RankVizError
+from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.page import build_app
 from rankviz.visitor import acting_as
@@ -173,11 +173,6 @@ def test_names_from_the_file_are_shown_as_text(api, tmp_path):
     assert 1 == len(api.adapters.spectrum(str(folder)).layers)
 
 
-def test_only_what_has_an_address_is_in_the_address():
-    assert '{"adapter": "owner/name"}' == adapter.address_of("owner/name")
-    assert '{"adapter": null}' == adapter.address_of('["uploaded.zip"]')
-
-
 def test_an_untrained_adapter_says_that_it_does_nothing(api, tmp_path):
     a, b = factors(10, 4, 12)
     name = "base_model.model.model.layers.0.q"
@@ -189,15 +184,6 @@ def test_an_untrained_adapter_says_that_it_does_nothing(api, tmp_path):
     assert "Energy kept no update" in text_of(view.sizes)
     assert "" == view.choices
     assert "Rank for 99 % of the energy – no update" in text_of(view.top)
-
-
-def test_a_base_from_a_folder_is_named_without_where_it_lies(api, tmp_path):
-    base = tmp_path / "models" / "my-base"
-
-    view = shown(api, str(two_blocks(tmp_path / "mine", base_model_name_or_path=str(base))))
-
-    assert "on my-base" in view.top
-    assert str(tmp_path) not in view.top
 
 
 def test_a_page_without_an_adapter_in_its_address_reads_nothing(api):
@@ -220,20 +206,3 @@ def test_what_can_be_no_place_gets_one_sentence(api, ref):
     assert notice.startswith("There is no adapter ")
     assert len(notice) < 200
     assert notice.endswith("here: give its files, a run&#x27;s id or a Hub id (owner/name).")
-
-
-@pytest.mark.parametrize(("ref", "message"), [("x" * 5000, "at most 1,000 characters"), ("a\0b", "that is no text")])
-def test_what_can_be_no_reference_at_all_gets_one_sentence(api, ref, message):
-    notice = text_of(shown(api, ref).notice)
-
-    assert notice.startswith("The adapter ")
-    assert message in notice
-    assert len(notice) < 200
-
-
-def test_an_address_on_the_hub_is_its_id(api, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    for ref in ("https://huggingface.co/owner/name", "https://huggingface.co/owner/name/tree/main"):
-        with pytest.raises(RankVizError, match="'owner/name'"):
-            api.adapters.spectrum(ref)

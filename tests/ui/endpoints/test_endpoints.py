@@ -52,14 +52,6 @@ def test_the_advice_counts_the_expert_rank_and_compares_studies_with_it(endpoint
     assert [True, False] == ["divided by the number of active" in str(each["nearest"]) for each in (whole, divided)]
 
 
-def test_an_assumed_length_is_said_in_the_notes(endpoints):
-    answers = [endpoints["estimate"]("Qwen/Qwen3-4B", **data) for data in ({}, {"examples": 5000})]
-
-    assert [1000, 625] == [answer["steps"] for answer in answers]
-    assert "Time and cost assume 1,000 optimizer steps" in answers[0]["notes"][0]
-    assert "Time and cost assume 1 epoch" in answers[1]["notes"][0]
-
-
 def test_the_class_and_the_flags_change_what_is_counted(endpoints):
     def counted(**unsloth):
         answer = endpoints["estimate"](model=GEMMA, ranks=[1], **unsloth)
@@ -71,9 +63,3 @@ def test_the_class_and_the_flags_change_what_is_counted(endpoints):
     assert vision == counted(unsloth_class="FastModel") - counted()
     # MLP of the text model: 34 blocks, gate, up and down of 2560 and 10240.
     assert 34 * 3 * (2560 + 10240) == counted() - counted(finetune_mlp_modules=False)
-
-
-def test_fit_takes_the_same_settings(endpoints):
-    answers = [endpoints["fit"](GEMMA, 256, **flags) for flags in ({}, {"finetune_vision_layers": True})]
-
-    assert answers[0] != answers[1]

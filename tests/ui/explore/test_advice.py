@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import EMBEDDED, Api
 from rankviz.core.advice.use_case import NAMES
 from rankviz.ui.explore.answer import words
-from rankviz.ui.parts.question import DEFAULTS, ask
+from rankviz.ui.parts.question import DEFAULTS
 from tests.support.runs.finished_runs import finished, text_of
 
 
@@ -32,17 +32,6 @@ def test_a_warning_is_in_view_in_one_sentence_and_whole_in_the_details(api):
     )
     assert details.startswith("Details Warnings On T4, which has no bf16")
     assert "more than in bf16" in details and "more than in bf16" not in shown
-
-
-def test_a_version_does_not_end_the_first_sentence_and_further_warnings_are_counted(api):
-    shown, details = card(
-        api, model="google/gemma-3-4b-it", gpu="v100-16gb-sxm", examples=10, longest_tokens=9000, example_tokens=500
-    )
-
-    assert shown.endswith(
-        "Warning: torch for CUDA 13, the default, needs compute capability 7.5 or newer, and V100-16GB SXM has 7.0."
-    )
-    assert details.startswith("Details and 2 more warnings Warnings torch for CUDA 13")
 
 
 def test_without_a_warning_nothing_warns(api):
@@ -75,20 +64,6 @@ def test_a_model_without_a_sweep_speaks_of_none(api):
     assert "sweep of this model" not in card(api, model="Qwen/Qwen3-8B")[0]
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_the_card_speaks_of_the_sweep_that_the_chart_goes_through(api, own):
-    if own:
-        finished(api, {4: 2.0, 16: 1.5})
-        finished(api, {4: 2.0, 64: 1.5})
-
-    drawn = api.tradeoffs.of(ask({**DEFAULTS, "model": EMBEDDED}), quality="loss")
-
-    leading = api.own_sweeps.leading(EMBEDDED)
-    assert leading.sweep_id == drawn.bent.sweep_id == drawn.sweeps[0].sweep_id
-    ranks = " and ".join(", ".join(str(each.r) for each in drawn.bent.runs).rsplit(", ", 1))
-    assert f"; r = {ranks})" in card(api, model=EMBEDDED)[0]
-
-
 LONG = {"gpu": "t4", "examples": 5000, "example_tokens": 400, "longest_tokens": 6683}
 """A chat file with an example that is truncated, on a card that some models warn of."""
 
@@ -99,12 +74,3 @@ def test_at_most_three_sentences_stand_before_the_details(api, use_case, data):
     for model in (EMBEDDED, "Qwen/Qwen3-8B", "Qwen/Qwen3-4B", "google/gemma-3-4b-it", "openai/gpt-oss-20b"):
         shown = card(api, model=model, use_case=use_case, **data)[0].split(" all linear layers ")[1]
         assert len(re.findall(r"\.(?= [A-Za-z]|$)", shown)) <= 3, shown
-
-
-def test_a_warning_takes_the_place_of_the_file_size_and_never_of_ones_own_sweep(api):
-    shown, details = card(api, model="Qwen/Qwen3-4B", **LONG)
-    assert "Warning: Examples above the maximum length" in shown and "Choose r = 16" not in shown
-    assert "Tune the learning rate before the rank" in shown and "Choose r = 16" in details
-
-    finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1, 2))
-    assert "Your newest sweep of this model" in card(api, model=EMBEDDED, **LONG)[0]

@@ -21,20 +21,20 @@ TEXTS = [name for name, default in DEFAULTS.items() if isinstance(default, str)]
 LISTS = [name for name, default in DEFAULTS.items() if isinstance(default, list)]
 
 
-@pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("text", ["x" * 5000, "\ud800", "a\0b"], ids=ascii)
-def test_a_text_that_no_widget_holds_is_refused(api, name, text):
-    with pytest.raises(InvalidSettingError) as refused:
-        given(api, {"values": {**DEFAULTS, name: text}})
-    assert str(refused.value).startswith(f"{name} ")
-    assert len(str(refused.value)) < 200
+def test_a_text_that_no_widget_holds_is_refused(api, text):
+    for name in TEXTS:
+        with pytest.raises(InvalidSettingError) as refused:
+            given(api, {"values": {**DEFAULTS, name: text}})
+        assert str(refused.value).startswith(f"{name} ")
+        assert len(str(refused.value)) < 200
 
 
-@pytest.mark.parametrize("name", LISTS)
 @pytest.mark.parametrize("value", [["x"] * 300, ["x" * 5000], ["\ud800"]], ids=["many", "long", "half"])
-def test_a_list_that_no_widget_holds_is_refused(api, name, value):
-    with pytest.raises(InvalidSettingError):
-        given(api, {"values": {**DEFAULTS, name: value}})
+def test_a_list_that_no_widget_holds_is_refused(api, value):
+    for name in LISTS:
+        with pytest.raises(InvalidSettingError):
+            given(api, {"values": {**DEFAULTS, name: value}})
 
 
 @pytest.mark.parametrize("search", ["?" + "r=1&" * 9000, "?model=\ud800", "?model=a\0b"], ids=["long", "half", "nul"])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.quick import chosen_quick
 from tests.support.web.pages import restored
 
 pytestmark = pytest.mark.browser
@@ -68,7 +69,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", chosen_quick(CHANGES, ["two models and back", "a quality and a cost"]))
 def test_what_was_chosen_on_the_page_is_what_its_address_opens(page, name):
     address, changes = CHANGES[name]
     page.goto(address)

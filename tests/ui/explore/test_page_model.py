@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.support.quick import first_quick
 from tests.support.web.pages import LLAMA, figure, restored
 
 pytestmark = pytest.mark.browser
@@ -19,7 +20,8 @@ def enter(page, text, *keys):
 
 
 @pytest.mark.parametrize(
-    "typed", ["microsoft/phi-4", "MICROSOFT/Phi-4", "https://huggingface.co/microsoft/phi-4/tree/main"]
+    "typed",
+    first_quick(["https://huggingface.co/microsoft/phi-4/tree/main", "microsoft/phi-4", "MICROSOFT/Phi-4"]),
 )
 def test_an_exact_id_is_that_model(page, typed):
     page.goto(LLAMA)
@@ -31,7 +33,7 @@ def test_an_exact_id_is_that_model(page, typed):
     assert typed == page.locator("#model input").input_value().partition(" · ")[0]
 
 
-@pytest.mark.parametrize("typed", ["deepseek-ai/DeepSeek-R1", "phi-4", "mini"])
+@pytest.mark.parametrize("typed", first_quick(["phi-4", "deepseek-ai/DeepSeek-R1", "mini"]))
 def test_a_name_that_is_not_known_is_replaced_by_no_other_and_the_page_says_what_to_do(page, typed):
     page.goto(LLAMA)
     restored(page)
@@ -54,6 +56,7 @@ def test_a_suggestion_is_taken_with_the_arrow_keys(page):
     page.wait_for_url(re.compile("model=[^&]*[Pp]hi-4"))
 
 
+@pytest.mark.slow
 def test_a_key_that_is_faster_than_the_selection_of_a_click_is_kept(page):
     page.goto(LLAMA)
     restored(page)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.errors import InvalidSettingError, UserError
+from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore import studies
 from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS
@@ -77,25 +77,6 @@ def test_values_are_short_of_the_best_rank_in_percent_or_as_published(api):
     assert [0.5925, 0.5863, 0.5839, 0.5834] == value["y"]
 
 
-def test_run_dates_of_one_study_are_not_joined(api):
-    """PEFT's suite has r = 32 and 64 on four dates: an empty point between them."""
-    figure = drawn(studies.shown(api, **{**QUESTION, "model": "meta-llama/Llama-3.2-3B"}).attention)
-
-    (trace,) = [t for t in figure["data"] if t["name"].startswith("PEFT method comparison")]
-    assert [32, 64, None] * 3 + [32, 64] == trace["x"]
-    assert trace["connectgaps"] is False
-
-
-def test_a_size_that_is_not_published_is_counted_from_the_layers_or_left_out_with_a_note(api):
-    """Llama-2-7B, all seven projections: 2,498,560 parameters a rank."""
-    shown = studies.shown(api, **{**QUESTION, "x": "parameters", "use_case": "complex"})
-
-    figure = drawn(shown.wide)
-    (trace,) = [t for t in figure["data"] if t["name"].startswith("Learns Less")]
-    assert [16 * 2_498_560, 64 * 2_498_560, 256 * 2_498_560] == trace["x"][:3]
-    assert "because their adapter sizes are not known: RandLoRA" in text_of(shown.summary)
-
-
 def test_source_policy_and_caveat_of_all_that_is_drawn_are_one_click_away(api):
     details = studies.shown(api, **QUESTION).studies
 
@@ -105,28 +86,12 @@ def test_source_policy_and_caveat_of_all_that_is_drawn_are_one_click_away(api):
     assert "the same model, the same kind of task" in details
 
 
-def test_an_axis_from_elsewhere_is_refused(api):
-    with pytest.raises(UserError, match="No such axis"):
-        studies.shown(api, **{**QUESTION, "x": "colour"})
-
-
 def test_dropped_files_are_named_when_they_cannot_be_read(api, tmp_path):
     (tmp_path / "bad.json").write_text("{}")
 
     notice = text_of(studies.added(api, [str(tmp_path / "bad.json")]))
 
     assert "bad.json has no object" in notice
-
-
-def test_an_added_file_whose_test_accuracy_is_0_is_left_out_of_the_percentages_with_a_note(api, tmp_path):
-    row = json.loads(result())
-    row["train_info"]["metrics"][-1]["test accuracy"] = 0.0
-    (tmp_path / "mine.json").write_text(json.dumps(row))
-    studies.added(api, [str(tmp_path / "mine.json")])
-
-    shown = studies.shown(api, **QUESTION)
-
-    assert "Lines whose best value is 0 are left out" in text_of(shown.summary)
 
 
 def test_added_files_are_removed_again_by_a_button_that_is_there_while_there_are_some(api, tmp_path):

@@ -10,14 +10,12 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.events import AdapterSaved, Evaluated
-from rankviz.errors import InvalidSettingError
 from rankviz.ui import page
 from rankviz.ui.explore import export, pictures
 from rankviz.ui.explore import tab as explore
 from rankviz.ui.parts import charts, html
 from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import finished
 
 Ends = namedtuple("Ends", "low high")
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}
@@ -41,17 +39,6 @@ def test_what_belongs_to_an_export_has_a_box_of_its_own(api):
     assert ["llamafactory.yaml", "dataset_info.json"] == re.findall('data-name="([^"]*)"', shown.code)
 
 
-@pytest.mark.parametrize("r", [0, 1025, 16.5, "16", None, True])
-def test_a_rank_from_elsewhere_that_the_widget_would_refuse_is_refused(r):
-    with pytest.raises(InvalidSettingError, match="whole number from 1 to 1,024"):
-        ask({**DEFAULTS, "r": r})
-
-
-def test_half_and_twice_stay_within_the_ranks_there_are():
-    assert 1 in ask({**DEFAULTS, "r": 1}).ranks
-    assert 1024 == max(ask({**DEFAULTS, "r": 1024}).ranks)
-
-
 def test_ticked_modules_count_only_as_a_choice_of_ones_own():
     ticked = {**DEFAULTS, "modules": ["q_proj"], "names": "v_proj, q_proj"}
 
@@ -65,14 +52,6 @@ def test_the_modules_of_the_model_are_offered_with_their_copies(api):
     assert ("down_proj × 32", "down_proj") in fitted.modules.choices
     assert ["q_proj", "v_proj"] == fitted.modules.value
     assert fitted.moe_scheme.visible is False
-
-
-def test_ones_own_ticks_stay_as_far_as_the_model_has_them(api):
-    fitted = explore.fitted(
-        api, model="meta-llama/Llama-3.1-8B", preset=CUSTOM, modules=["k_proj", "c_attn"], framework="unsloth"
-    )
-
-    assert ["k_proj"] == fitted.modules.value
 
 
 def test_modules_named_in_the_address_are_ticked_and_a_name_that_the_model_lacks_is_not(api):
@@ -160,48 +139,6 @@ def test_a_range_of_times_has_one_unit():
     assert "not known" == units.time_span(None) == units.money_span(None)
 
 
-def test_only_points_of_finished_runs_are_drawn_at_cost_and_loss(api):
-    sweep = finished(api, {4: 2.0, 16: 1.5})
-
-    drawn = charts.tradeoff_chart([sweep], x="adapter", y="loss")
-
-    trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
-    assert [4.0, 16.0] == trace["x"]
-    assert [2.0, 1.5] == trace["y"]
-    assert "No verdict possible: each rank has one run. r = 16 has the lowest loss" in drawn.caption
-    assert "Learning rate not tuned" in drawn.caption
-
-
-def test_gain_is_the_base_minus_the_adapter(api):
-    sweep = finished(api, {4: 2.0, 16: 1.5})
-
-    drawn = charts.tradeoff_chart([sweep], x="parameters", y="gain")
-
-    trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
-    assert [5.5, 6.0] == trace["y"]
-
-
-def test_ranks_within_the_noise_are_said_to_be_equal_and_the_smallest_is_ringed(api):
-    sweep = finished(api, {4: 1.51, 16: 1.5, 64: 1.9}, seeds=(0, 1))
-
-    drawn = charts.tradeoff_chart([sweep], x="adapter", y="loss")
-
-    assert "The smallest rank that cannot be distinguished from it is r = 4" in drawn.caption
-    ring = next(t for t in json.loads(drawn.chart)["data"] if t["name"].startswith("smallest rank"))
-    assert [1.56] == [round(y, 9) for y in ring["y"]]
-    (band,) = [s for s in json.loads(drawn.chart)["layout"]["shapes"] if s["type"] == "rect"]
-    assert (1.55, 1.57) == (round(band["y0"], 9), round(band["y1"], 9))
-
-
-def test_one_run_each_has_neither_a_ring_nor_a_band(api):
-    sweep = finished(api, {4: 1.51, 16: 1.5})
-
-    drawn = json.loads(charts.tradeoff_chart([sweep], x="adapter", y="loss").chart)
-
-    assert [] == [t for t in drawn["data"] if t["name"].startswith("smallest rank")]
-    assert [] == drawn["layout"].get("shapes", [])
-
-
 def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weighs_what(api):
     sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16), seeds=(0, 1)))
     for run in api.workspace.store.sweep(sweep_id).runs:
@@ -217,27 +154,6 @@ def test_where_tokens_and_examples_name_another_rank_the_caption_says_which_weig
     drawn = charts.tradeoff_chart([api.runs.sweep(sweep_id)], x="adapter", y="loss")
 
     assert "The figure averages over tokens, and r = 4 is best there" in drawn.caption
-
-
-def test_seeds_give_error_bars(api):
-    sweep = finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
-
-    drawn = charts.tradeoff_chart([sweep], x="adapter", y="loss")
-
-    trace = next(t for t in json.loads(drawn.chart)["data"] if t["mode"] == "markers+text")
-    assert [2.05, 1.55] == [round(y, 6) for y in trace["y"]]
-    assert [0.070711, 0.070711] == [round(up, 6) for up in trace["error_y"]["array"]]
-
-
-def test_money_needs_a_price(api):
-    sweep = finished(api, {4: 2.0})
-
-    without = charts.tradeoff_chart([sweep], x="money", y="loss")
-    priced = charts.tradeoff_chart([sweep], x="money", y="loss", usd_per_hour=3.6)
-
-    assert "The price per hour of these runs is not known." in without.caption
-    trace = next(t for t in json.loads(priced.chart)["data"] if t["mode"] == "markers+text")
-    assert [0.01] == [round(x, 9) for x in trace["x"]]
 
 
 def test_a_file_name_cannot_write_into_the_page(api):

@@ -34,12 +34,6 @@ def test_the_chart_has_every_row_that_can_be_compared():
     assert len(REPORT.rows) + 1 == len(drawn["csv"].splitlines())
 
 
-def test_timings_have_a_chart_of_their_own():
-    _, *groups = json.loads(accuracy.accuracy_chart(accuracy_info(REPORT, "time")))["data"]
-
-    assert 120 == sum(len(group["x"]) for group in groups)
-
-
 def test_rows_that_are_left_out_are_named_with_the_reason():
     shown = accuracy.left_out_html(REPORT.rows)
 
@@ -71,10 +65,6 @@ def test_the_measured_rows_are_shown_unfolded_and_escaped_with_how_far_off_they_
     assert "+25.0 %" in accuracy.rests_on_html([replace(ROW, left_out_bytes=2.5 * 2**30)], "")
     assert "at most" in accuracy.rests_on_html([replace(ROW, bound=True)], "")
     assert "<table" in shown and "<details" not in shown
-
-
-def test_without_rows_the_sentence_stands_alone():
-    assert "<table" not in accuracy.rests_on_html([], "Nothing measured.")
 
 
 def test_a_probe_of_all_blocks_shows_what_two_depths_made_of_it():

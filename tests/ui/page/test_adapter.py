@@ -46,20 +46,7 @@ def test_an_adapter_is_dropped_in_looked_at_and_taken_away_smaller(page, tmp_pat
     assert 3 == read_adapter([tmp_path / "smaller.zip"]).r
 
 
-def test_an_adapter_of_the_address_is_said_to_be_read(page):
-    held, is_held = [], True
-    page.route("**/gradio_api/run/predict**", lambda route: held.append(route) if is_held else route.continue_())
-    page.goto("/?tab=adapter&adapter=sample", wait_until="commit")
-
-    page.locator("#adapter-busy", has_text="Reading the adapter…").wait_for()
-    is_held = False
-    for route in held:
-        route.continue_()
-
-    page.get_by_text("Trained with r = 16").wait_for()
-    page.wait_for_function("document.getElementById('adapter-busy').textContent === ''")
-
-
+@pytest.mark.slow
 def test_a_click_on_a_module_opens_the_details_on_it(page, tmp_path):
     page.goto(f"/?tab=adapter&adapter={two_blocks(tmp_path / 'mine')}")
     page.locator("#adapter-heat .rv-plot[data-drawn] .heatmaplayer").wait_for()
@@ -73,18 +60,6 @@ def test_a_click_on_a_module_opens_the_details_on_it(page, tmp_path):
     page.mouse.click(*at)
 
     page.locator("#adapter-table tr.rv-chosen", has_text="model.layers.1.self_attn.v_proj").wait_for()
-
-
-def test_the_address_of_an_adapter_opens_it_and_a_wrong_one_says_so(page, tmp_path):
-    folder = two_blocks(tmp_path / "mine")
-
-    page.goto(f"/?tab=adapter&adapter={folder}")
-    page.get_by_text("Trained with r = 4").wait_for()
-    page.goto("/?tab=adapter&adapter=nothing")
-
-    page.get_by_text("There is no adapter 'nothing' here").wait_for()
-    page.get_by_role("button", name="Open the sample adapter").wait_for()
-    assert 0 == page.locator("#adapter-parts").count()
 
 
 def test_the_guide_is_made_when_it_is_opened_and_its_charts_when_they_are(page):

@@ -1,15 +1,11 @@
 """What is folded away is there when it is opened, however little a sweep has of it, and what is hidden stays so."""
 
-import time
-
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import RunFailed
 from rankviz.ui.page import build_app
 from tests.support.processes.workers import supervise, worker
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import come, finished_events
 from tests.support.web.serving import launched
 from tests.ui.conftest import WAIT_MILLISECONDS
 
@@ -25,30 +21,6 @@ STEPS_WITHOUT_END = worker(
 
 
 @pytest.fixture
-def broken_off(home):
-    """The id of a sweep whose first run failed after a step, and whose second one never began."""
-    api, stopped = Api(home=home), RunFailed(time=time.time(), error="The machine stopped.")
-    sweep = come(
-        api.workspace.store,
-        questions.sweep(ranks=(4, 16), max_steps=4),
-        "",
-        lambda run: [*(finished_events(run, 2.0)[:5] if run.r == 4 else []), stopped],
-    )
-    yield sweep.sweep_id
-    api.runs.delete(sweep.sweep_id)
-
-
-def test_the_details_of_a_sweep_without_charts_stay_open(page, broken_off):
-    page.goto(f"/?tab=runs&sweep={broken_off}")
-    details = page.get_by_role("button", name="Details")
-
-    details.click()
-
-    page.locator("#sweep-facts", has_text="Learning rate").wait_for()
-    assert details.is_visible()
-
-
-@pytest.fixture
 def training(tmp_path):
     """A page's own Api, with a sweep of which the first run trains; and the sweep's id."""
     api = Api(home=tmp_path, shared=False)
@@ -60,6 +32,7 @@ def training(tmp_path):
     api.workspace.supervisor.stop()
 
 
+@pytest.mark.slow
 def test_the_button_behind_a_download_stays_hidden_while_a_run_trains(browser, training):
     api, sweep_id = training
     with launched(build_app(api), api) as (_, url):

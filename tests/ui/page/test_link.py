@@ -1,7 +1,5 @@
 """Copy link, in a browser."""
 
-import re
-
 import pytest
 
 pytestmark = pytest.mark.browser
@@ -46,6 +44,7 @@ def test_a_link_to_a_page_of_this_computer_says_that_it_opens_nowhere_else(opene
     opened.locator("#header [role=status]", has_text=ONLY_HERE).wait_for()
 
 
+@pytest.mark.slow
 def test_a_page_that_listens_in_the_network_gives_its_address_there(opened):
     listens_in_the_network(opened, "http://192.0.2.7:7860/")
 
@@ -54,12 +53,3 @@ def test_a_page_that_listens_in_the_network_gives_its_address_there(opened):
     assert link.startswith("http://192.0.2.7:7860/?")
     assert "r=32" in link
     assert "" == opened.locator("#header [role=status]").text_content()
-
-
-def test_what_a_link_is_not_for_goes_with_the_next_tab(opened):
-    copied(opened)
-    opened.locator("#header [role=status]", has_text=ONLY_HERE).wait_for()
-
-    opened.get_by_role("tab", name="Runs").click()
-
-    opened.locator("#header [role=status]", has_text=re.compile("^$")).wait_for(state="attached")

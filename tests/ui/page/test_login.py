@@ -9,6 +9,7 @@ import pytest
 from rankviz.sinks import DATASET
 from rankviz.store import RunStore
 from rankviz.ui.visitors import ANONYMOUS, HEADER
+from tests.support.quick import first_quick
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import come, finished_events
 from tests.support.web.login import as_space, login_provider
@@ -97,8 +98,8 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("with_header", [False, True])
-@pytest.mark.parametrize("foreign", [*FOREIGN, {}])
+@pytest.mark.parametrize("with_header", first_quick([False, True]))
+@pytest.mark.parametrize("foreign", first_quick([*FOREIGN, {}]))
 def test_a_login_is_for_its_own_pages_requests_alone(space, session, home, foreign, with_header):
     """Not for those of another site's page, which the browser sends its cookies with, and not for a program's."""
     program = httpx.get(f"{space}/rankviz/visitor").json()["visitor"]

@@ -13,6 +13,7 @@ COVERED = """plots => plots.flatMap((plot) => {
 """How many numbers below an axis lie under a mark; the box of a number is higher than its digits."""
 
 
+@pytest.mark.slow
 def test_no_number_of_an_axis_lies_under_a_mark(page):
     """In the second example of Train all losses are near zero."""
     page.goto("/?tab=train")

@@ -65,6 +65,7 @@ def test_a_form_that_was_opened_before_it_was_corrected_keeps_the_newer_message(
     assert wrong.is_visible()
 
 
+@pytest.mark.slow
 def test_a_sweep_stays_judged_by_what_was_chosen_last(page, counted_sweep):
     page.goto(f"/?tab=runs&sweep={counted_sweep}&tolerance=0.02")
     page.locator("#sweep-words", has_text="nats").wait_for()
@@ -82,25 +83,6 @@ def test_a_sweep_stays_judged_by_what_was_chosen_last(page, counted_sweep):
     assert "Token accuracy" == page.locator("#sweep-metric input").input_value()
 
 
-def test_the_quality_of_selected_runs_stays_as_chosen(page, counted_sweep):
-    page.goto(f"/?tab=runs&sweep={counted_sweep}")
-    page.locator(f"#runs-table tr[data-pick='{counted_sweep}'] input").check()
-    selected = page.locator("#selected-runs", has_text="6 selected runs of 1 sweep")
-    selected.wait_for()
-    late = Late(page, of="sweep-words", with_value="memory")
-    selected.get_by_label("Cost axis").click()
-    page.get_by_role("option", name="Peak memory").click()
-    late.wait()
-
-    quality = selected.get_by_label("Quality axis")
-    quality.click()
-    page.get_by_role("option", name="Token accuracy").click()
-    late.arrive()
-
-    page.wait_for_function("document.querySelector('#runs-curve .rv-plot').data.some(t => t.y?.includes(81))")
-    assert "Token accuracy" in quality.input_value()
-
-
 def test_what_someone_enters_while_an_answer_comes_stays(page):
     page.goto("/?tab=train")
     page.locator("#expected", has_text="2 runs").wait_for()
@@ -116,6 +98,7 @@ def test_what_someone_enters_while_an_answer_comes_stays(page):
     assert ["4", "32", "64"] == ranks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tab", "part", "drawn"),
     [
@@ -143,22 +126,6 @@ def test_a_tab_of_the_address_is_drawn_once(page, tab, part, drawn):
     assert 1 == asked()
 
 
-def test_each_of_two_quick_ticks_counts(page, counted_sweep):
-    page.goto(f"/?tab=runs&sweep={counted_sweep}")
-    page.locator(f"#runs-table tr[data-pick='{counted_sweep}'] button").click()
-    boxes = page.locator(f"#runs-table tr[data-pick^='{counted_sweep}-'] input")
-    boxes.nth(5).wait_for()
-    late = Late(page)
-
-    boxes.nth(0).check()
-    late.wait()
-    boxes.nth(1).check()
-    late.arrive()
-
-    page.locator("#selected-runs", has_text="2 selected runs of 1 sweep").wait_for()
-    assert [True, True, False] == [boxes.nth(i).is_checked() for i in range(3)]
-
-
 def test_of_two_quick_clicks_the_last_one_opens(page, counted_sweep):
     page.goto(f"/?tab=runs&sweep={counted_sweep}")
     row = page.locator("#runs-table tr[data-pick]")
@@ -178,6 +145,7 @@ def test_of_two_quick_clicks_the_last_one_opens(page, counted_sweep):
     assert opened.is_visible()
 
 
+@pytest.mark.slow
 def test_an_adapter_that_was_asked_for_before_does_not_take_the_place_of_the_newer_one(page):
     page.goto("/?tab=adapter")
     page.locator("#adapter-sample").wait_for()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
+from tests.support.quick import first_quick
 from tests.support.web.endpoints import ENDPOINTS
 from tests.ui.conftest import WAIT_MILLISECONDS
 
@@ -91,6 +92,7 @@ def test_a_phone_scrolls_down_only_on_every_tab(context, theme):
     assert (theme == "dark") is dark
 
 
+@pytest.mark.slow
 def test_on_a_phone_words_wrap_in_tables_and_a_wider_table_has_a_shade_at_its_edge(context):
     page = context.new_page()
     page.set_viewport_size({"width": 390, "height": 844})
@@ -121,16 +123,21 @@ def test_named_endpoints_answer(address):
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [
-        ({"model": "meta-llama/Llama-3.1-8B", "ranks": [0]}, "Rank must be a whole number from 1 to 1,024 (got 0)."),
-        ({"model": "meta-llama/Llama-3.1-8B", "ranks": 16}, "ranks must be a list of whole numbers"),
-        ({"model": "meta-llama/Llama-3.1-8B", "targets": ["q_proj"]}, "targets must be a text"),
-        (
-            {"model": "meta-llama/Llama-3.1-8B", "ranks": [16] * 1000},
-            "ranks must be a list of at most 256 (got 1,000).",
-        ),
-        ({}, "Model must be a name"),
-    ],
+    first_quick(
+        [
+            (
+                {"model": "meta-llama/Llama-3.1-8B", "ranks": [0]},
+                "Rank must be a whole number from 1 to 1,024 (got 0).",
+            ),
+            ({"model": "meta-llama/Llama-3.1-8B", "ranks": 16}, "ranks must be a list of whole numbers"),
+            ({"model": "meta-llama/Llama-3.1-8B", "targets": ["q_proj"]}, "targets must be a text"),
+            (
+                {"model": "meta-llama/Llama-3.1-8B", "ranks": [16] * 1000},
+                "ranks must be a list of at most 256 (got 1,000).",
+            ),
+            ({}, "Model must be a name"),
+        ]
+    ),
 )
 def test_an_endpoint_says_what_was_wrong(address, arguments, sentence):
     request = urllib.request.Request(
@@ -171,6 +178,7 @@ def test_an_older_address_of_a_sweep_opens_it_on_runs_and_keeps_its_tolerance(pa
     assert page.get_by_role("button", name="Cancel this sweep").is_hidden()  # it is shipped, not one's own
 
 
+@pytest.mark.slow
 def test_the_first_tab_removes_nothing_from_an_address_that_is_not_read_yet(page, address):
     config = json.load(urllib.request.urlopen(f"{address}/config"))
     tabs = next(each["id"] for each in config["components"] if each["props"].get("elem_id") == "tabs")
@@ -220,17 +228,7 @@ def test_sweeps_open_onto_their_runs_and_selected_runs_share_a_chart(page):
     page.locator("#selected-runs").wait_for(state="hidden")
 
 
-def test_a_menu_of_downloads_stands_only_where_there_is_something_to_download(page):
-    page.goto("/?tab=runs")
-    page.locator(LANDMARKS["runs"]).first.wait_for()
-    page.locator("#runs-download summary").wait_for()
-
-    page.get_by_label("Filter").press_sequentially("no such run")
-
-    page.locator("#runs-table", has_text="No run matches the filter.").wait_for()
-    page.locator("#runs-download summary").wait_for(state="detached")
-
-
+@pytest.mark.slow
 def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(page, counted_sweep):
     page.goto(f"/?tab=runs&sweep={counted_sweep}&tolerance=0.02")
     page.locator("#sweep-words", has_text="nats").wait_for()
@@ -258,18 +256,6 @@ def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(pa
     page.get_by_role("option", name="Exact match").click()
     page.locator("#sweep-words", has_text="exact match").first.wait_for()
     assert "1" == tolerance.input_value()
-
-
-def test_the_examples_of_an_empty_train_page_are_drawn_and_open_on_runs(page):
-    page.goto("/?tab=train")
-    for example in ("#example-matters", "#example-does-not"):
-        page.wait_for_function(f"document.querySelector('{example} .rv-plot')?.data?.flatMap(t => t.x).length === 3")
-        page.locator(f"{example} .rv-plot").wait_for()
-
-    page.locator("#example-matters-words").get_by_role("link", name="open on Runs").click()
-
-    page.wait_for_url("**tab=runs**")
-    page.locator("#sweep-summary", has_text="r = 2 is worse than r = 32").wait_for()
 
 
 def test_a_sweep_is_launched_watched_reloaded_and_finished(page, tmp_path):

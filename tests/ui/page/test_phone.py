@@ -31,6 +31,7 @@ def test_a_name_of_a_model_is_broken_only_where_it_is_longer_than_its_line(phone
     assert 1 == phone.evaluate(LINES, ["#runs-table tbody", "SmolLM2-135M-Instruct"])
 
 
+@pytest.mark.slow
 def test_the_marks_of_the_guide_stand_beside_their_words(phone):
     phone.goto("/?tab=guide")
     phone.get_by_text("published: an open marker").wait_for()

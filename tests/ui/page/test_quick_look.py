@@ -51,6 +51,7 @@ def test_the_first_mode_of_train_is_a_quick_look_whose_band_lies_between_its_run
     page.wait_for_function(f"{NAMES.replace('train', 'sweep')}?.includes('estimated, 80 % band')")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tab", "status", "part"), [("train", "#status", "train"), ("runs", "#sweep-status", "sweep")])
 def test_a_repeat_that_measures_the_noise_is_added_to_its_sweep_by_a_click(page, home, tmp_path, tab, status, part):
     base, data = make_tiny_llama(tmp_path / "tiny-llama"), write_tiny_data(tmp_path / "letters.jsonl")

@@ -55,6 +55,7 @@ def test_the_figures_stand_before_gradio_has_built_the_page_and_go_to_their_plac
     )
 
 
+@pytest.mark.slow
 def test_plotly_runs_only_once_the_figures_stand(page):
     page.add_init_script(
         """new MutationObserver(() => {

@@ -1,6 +1,5 @@
 """What the buttons that queue more runs of a sweep say before they are pressed."""
 
-from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -38,17 +37,6 @@ def test_on_a_rented_machine_it_says_what_its_job_costs(api):
     sweep = finished_on(api, Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}))
 
     assert "a job of $0.0" in add_button(api, sweep, OFFERS_8).value
-
-
-def test_where_its_price_is_not_there_yet_that_is_said(api, monkeypatch):
-    sweep, answers = finished_on(api, Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"})), Event()
-    monkeypatch.setattr(api.moves, "check_added", lambda *given: answers.wait(600))
-    api.engines.beside.soon_seconds = 0.05
-
-    label = add_button(api, sweep, OFFERS_8).value
-    answers.set()
-
-    assert "a job, price not known yet" in label
 
 
 def test_on_this_machine_it_has_no_price(api):

@@ -1,12 +1,9 @@
 """Where what did not complete goes on: asked where there is a choice, with the cost before the button."""
 
-from threading import Event
-
 import pytest
 
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
 from rankviz.core.runs.events import RunFailed
-from rankviz.errors import InvalidSettingError
 from rankviz.store.ownership import Destination, read_destination
 from rankviz.ui.parts.again import resume_or_ask, resume_there, shown_there
 from rankviz.ui.runs.sweep import sweep_view
@@ -78,16 +75,6 @@ def test_where_the_sweep_was_is_chosen_first_with_its_machine_its_limit_and_the_
     assert "The limit of $5.00 ends the job after" in words
 
 
-def test_a_place_that_is_chosen_shows_what_it_takes_there(api):
-    sweep_id = failed(api)
-
-    there = shown_there(api, sweep_id, engine="hf-jobs", flavor="l4x1", spend=3.0)
-    here = shown_there(api, sweep_id, engine="local", flavor="l4x1", spend=3.0)
-
-    assert ("The limit of $3.00" in text_of(there.about), there.terms.visible) == (True, True)
-    assert ("$" in text_of(here.about), "1 run on" in text_of(here.about), here.terms.visible) == (False, True, False)
-
-
 def test_what_stands_in_the_way_is_said_before_the_button(api):
     shown = shown_there(api, failed(api), engine="hf-jobs", flavor="l4x1", spend=0.01)
 
@@ -108,22 +95,6 @@ def test_a_place_that_cannot_take_the_sweep_says_why_and_the_button_is_off(api, 
     assert (False, True) == (there.go.interactive, other.go.interactive)
 
 
-def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_the_page_asks_again(api, monkeypatch):
-    sweep_id, answers = failed(api), Event()
-    api.engines.beside.soon_seconds = 0.05
-    check = api.moves.check
-    monkeypatch.setattr(api.moves, "check", lambda *given, **terms: answers.wait(600) and check(*given, **terms))
-
-    asking = shown_there(api, sweep_id, engine="hf-jobs", flavor="l4x1", spend=5.0)
-    answers.set()
-    api.engines.beside.soon_seconds = 60.0
-    known = shown_there(api, sweep_id, engine="hf-jobs", flavor="l4x1", spend=5.0)
-
-    assert "Asking Hugging Face Jobs for time, memory and cost …" == text_of(asking.about)
-    assert (True, False) == (asking.again.active, asking.go.interactive)
-    assert (False, True, True) == (known.again.active, known.go.interactive, "$0.80" in text_of(known.about))
-
-
 def test_the_button_moves_them_there(api):
     sweep_id = failed(api)
 
@@ -133,12 +104,3 @@ def test_the_button_moves_them_there(api):
     assert (False, "queued", 2) == (shown.box.visible, run.state, run.attempt)
     there = read_destination(api.workspace.store.run_dir(run.run_id))
     assert Destination("hf-jobs", {"flavor": "l4x1", "spend": "3"}) == there
-
-
-def test_a_limit_that_is_too_low_moves_nothing(api):
-    sweep_id = failed(api)
-
-    with pytest.raises(InvalidSettingError, match="does not pay for a job"):
-        resume_there(api, sweep_id, "hf-jobs", "l4x1", 0.01)
-
-    assert ["failed"] == state_of(api, sweep_id)

@@ -112,9 +112,3 @@ def test_a_files_name_is_escaped(tmp_path):
     path.write_text('{"text": "abcd"}\n' * 2)
 
     assert "&lt;b&gt;.jsonl" in question.measured(Api(home=tmp_path / "home"), file=str(path)).file_note
-
-
-@pytest.mark.parametrize("values", [{"batch": 0}, {"epochs": -1}, {"examples": 0}, {"longest_tokens": 5}])
-def test_impossible_values_are_refused_by_the_core(values):
-    with pytest.raises(InvalidSettingError):
-        ask({**CHATS, **values}).validate()

@@ -82,13 +82,13 @@ def test_addresses_of_numbers_and_the_loopback_name_are_ours(host):
 
 
 @pytest.mark.parametrize("host", OTHERS)
-@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_any_other_name_is_refused_and_nothing_is_read(host, method):
-    answer = client().request(method, "/rankviz/answer", headers={"host": host})
+def test_any_other_name_is_refused_and_nothing_is_read(host):
+    for method in ("GET", "POST", "OPTIONS"):
+        answer = client().request(method, "/rankviz/answer", headers={"host": host})
 
-    assert 421 == answer.status_code
-    assert "private" not in answer.text
-    assert "RANKVIZ_HOSTS" in answer.text
+        assert 421 == answer.status_code
+        assert "private" not in answer.text
+        assert "RANKVIZ_HOSTS" in answer.text
 
 
 def test_what_the_server_is_told_and_what_a_space_is_told_are_names(monkeypatch):

@@ -2,16 +2,13 @@
 
 import asyncio
 import json
-import os
-import time
 
 import pytest
 
 from rankviz.machine import disk
-from rankviz.store.temp import FRESH_SECONDS
 from rankviz.ui.requests import uploads
 from rankviz.ui.requests.uploads import Arriving
-from rankviz.visitor import Visitor, home_of
+from rankviz.visitor import Visitor
 from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.web.uploads import send
 
@@ -196,43 +193,6 @@ def test_an_upload_that_says_no_length_is_counted_as_it_comes(shared):
     assert ["a.csv", "b.csv"] == left(workspace)
 
 
-def test_several_files_in_one_upload_get_no_more_room_than_one(shared):
-    client, workspace = shared(files_mb_per_visitor=3, temp_mb=4)
-
-    for name in ("anna", "ben"):
-        assert 413 == stream(client, name, [piece for n in range(6) for piece in part(f"{n}.csv", MB)])[0]
-    assert [] == left(workspace)
-    assert 200 == stream(client, "anna", part("a.csv", *[MB] * 2))[0]
-    status, text, _ = stream(client, "ben", part("b.csv", *[MB] * 2, b"x"))
-    assert (413, True) == (status, "all of the 4 MB" in text)
-    assert ["a.csv"] == left(workspace)
-
-
-def test_uploads_that_come_at_once_share_the_room(shared):
-    client, workspace = shared(files_mb_per_visitor=2)
-    workspace.room.hold_upload(Visitor("anna"), 1_500_000)
-
-    status, text, _ = stream(client, "anna", part("a.csv", MB))
-
-    assert (413, True) == (status, "at most 2 MB of a visitor's files" in text)
-    assert 200 == stream(client, "ben", part("a.csv", MB))[0]
-    workspace.room.release_upload(Visitor("anna"), 1_500_000)
-    assert 200 == stream(client, "anna", part("a.csv", MB))[0]
-
-
-def test_what_runs_keep_and_result_files_are_of_the_same_room(shared, tmp_path):
-    client, workspace = shared(files_mb_per_visitor=2)
-    rows = tmp_path / "rows.csv"
-    rows.write_bytes(MB)
-    workspace.store.keep(rows, "anna")
-    results = home_of(workspace.home, "anna") / "evidence"
-    results.mkdir()
-    (results / "a.json").write_bytes(MB)
-
-    assert 413 == send(client, "anna").status_code
-    assert 200 == send(client, "ben").status_code
-
-
 def test_of_an_upload_that_is_given_up_nothing_stays(shared):
     client, workspace = shared()
 
@@ -307,15 +267,3 @@ def test_what_is_not_an_upload_passes_unchanged(shared):
     client, _ = shared()
 
     assert "components" in json.loads(client.get("/config").text)
-
-
-def test_who_has_little_uploads_also_where_others_have_filled_the_room_before(shared):
-    client, workspace = shared(temp_mb=3)
-    for number in range(3):
-        (path,) = send(client, f"visitor {number}", b"x" * 900_000, name=f"{number}.jsonl").json()
-        os.utime(path, (time.time() - FRESH_SECONDS - 60,) * 2)
-
-    assert 200 == send(client, "ben", b"y" * 500_000, name="mine.jsonl").status_code
-
-    assert {"mine.jsonl"} < set(left(workspace))
-    assert 3 == len(left(workspace))

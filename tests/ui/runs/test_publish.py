@@ -1,7 +1,5 @@
 """The section that publishes: which fields it shows, what it starts, and how far that is."""
 
-from dataclasses import replace
-
 import pytest
 
 from rankviz.api import Api
@@ -9,7 +7,7 @@ from rankviz.api.sinks import Publication, Sending
 from rankviz.errors import InvalidSettingError, UserError
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.ui.runs import publish
-from rankviz.visitor import Login, acting_as
+from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of
 from tests.support.runs.published import trained
@@ -94,15 +92,6 @@ def test_a_base_is_asked_for_and_sent_of_a_sweep_from_a_folder_alone(api, sweep,
             press(api, each, base="some/base")
 
     assert ["", "some/base"] == [call[1].base_model for call in started]
-
-
-def test_a_token_that_is_typed_goes_before_a_login_at_hugging_face(api, sweep, started):
-    logged_in = replace(ANN, login=Login("hf_theLogin0123456789"))
-    for visitor, token in ((logged_in, ""), (logged_in, TOKEN), (ANN, "")):
-        with acting_as(visitor):
-            press(api, sweep, token=token)
-
-    assert [Token("hf_theLogin0123456789"), Token(TOKEN), None] == [call[2] for call in started]
 
 
 def test_an_adapter_is_of_the_run_that_is_open(api, sweep, started):

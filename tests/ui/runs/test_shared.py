@@ -3,7 +3,6 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.events import RunCancelled
 from rankviz.errors import NotYoursError, RunNotFoundError
 from rankviz.ui import page
 from rankviz.ui.parts.where import COPY_IT, OF_ANOTHER, kept_words
@@ -116,12 +115,6 @@ def test_another_visitor_cannot_share_or_delete(api, anns):
         of_sweep.delete(api, anns)
 
 
-def test_after_a_sweep_is_deleted_none_is_chosen(api, anns):
-    with acting_as(ANN):
-        assert ("", "", "") == of_sweep.delete(api, anns)
-        assert anns not in drawn(api, "")["table"]
-
-
 def test_the_admin_sees_and_may_change_everything(api, anns):
     with acting_as(ADMIN):
         view = drawn(api, anns)
@@ -180,38 +173,10 @@ def test_what_an_open_page_sends_of_the_drawn_runs_is_eight_numbers(api, anns):
         assert 8 == len([int(part) for part in drawn(api, anns)["seen"].split()])
 
 
-@pytest.mark.parametrize("text", ["", "1 2", "what is no such text, and longer by far"])
-def test_where_nothing_was_drawn_everything_is(api, anns, text):
-    with acting_as(ANN):
-        assert drawn(api, anns).keys() == drawn(api, anns, seen=text).keys()
-
-
-def test_who_waits_reads_how_many_sweeps_go_first_and_not_whose(api):
-    anns = api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id)
-    bens = api.workspace.store.create(questions.sweep(ranks=(8,)), BEN.id)
-
-    with acting_as(BEN):
-        status = text_of(drawn(api, bens)["status"])
-        assert "Queued. Place 2 in the queue: 1 sweep before it." in status
-        assert anns not in status
-        assert "Queued r = 8: 1 run, 1 sweep before it" == text_of(tab.now(api).line)
-    with acting_as(ANN):
-        assert "Queued. Next in the queue." in text_of(drawn(api, anns)["status"])
-
-
 @pytest.fixture
 def waiting(api):
     """A sweep of Ann's that waits."""
     return api.workspace.store.create(questions.sweep(ranks=(4,)), ANN.id)
-
-
-def test_the_admin_reads_whose_each_sweep_is_and_nobody_else_does(api, anns):
-    with acting_as(ADMIN):
-        view = drawn(api, anns)
-        assert "visitor ann" in text_of(view["table"])
-        assert "This sweep belongs to visitor ann." == text_of(view["owner"])
-    with acting_as(ANN):
-        assert "visitor ann" not in text_of(drawn(api, anns)["table"])
 
 
 def test_nothing_of_a_stranger_is_taken_by_default(api, anns, waiting):
@@ -238,27 +203,6 @@ def test_what_the_admin_cancels_of_another_is_asked_about_first_and_its_owner_re
     with acting_as(ANN):
         assert "1 run cancelled (cancelled by the admin)." in text_of(drawn(api, waiting)["status"])
         assert "cancelled by the admin" in progress(api, sweep_id=waiting, seen="").events
-
-
-def test_ones_own_is_cancelled_at_once(api, waiting):
-    with acting_as(ANN):
-        assert of_sweep.NOT_ASKING == of_sweep.cancel_or_ask(api, waiting)
-        (run,) = api.runs.sweep(waiting).runs
-
-    (event,) = (each for each in api.workspace.store.events(run.run_id) if isinstance(each, RunCancelled))
-    assert not event.by_admin
-
-
-@pytest.mark.parametrize("name", ["sweep", "run"])
-def test_in_the_place_of_what_one_may_not_see_nothing_else_opens(api, anns, name):
-    with acting_as(BEN):
-        restored = page.restore(api, {"tab": "runs", name: anns})
-        view = drawn(api, restored.sweep)
-
-        assert "" == restored.notice, "said once"
-        assert "or its owner does not share it" in view["message"]
-        assert ("", anns) == (restored.training_sweep, restored.sweep)
-        assert not view["sweep_box"].visible
 
 
 def test_a_run_of_a_sweep_that_cannot_be_read_is_deleted_with_it_and_says_at_its_address_what_is_wrong(

@@ -3,19 +3,17 @@
 import json
 import re
 import zipfile
-from dataclasses import replace
 
 import pytest
 
 from rankviz.api import ASSETS, Api
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCompleted, RunStarted
-from rankviz.errors import BadAdapterError, InvalidSettingError, UserError
+from rankviz.errors import BadAdapterError, UserError
 from rankviz.ui.page import restore
-from rankviz.ui.parts import live
 from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
 from rankviz.ui.runs import sweep as page
 from tests.support.runs import questions
-from tests.support.runs.finished_runs import correct, counted, finished, text_of
+from tests.support.runs.finished_runs import counted, finished, text_of
 
 
 @pytest.fixture
@@ -79,15 +77,6 @@ def shipped_rank(api, sweep):
 CUTS = {32: 1.601, 8: 1.612, 2: 1.700}
 
 
-def test_the_curve_is_a_dashed_line_of_its_own_and_runs_are_markers(api):
-    drawn = json.loads(curve(api, fast(api, cuts=CUTS, independent={2: 1.69})).chart)["data"]
-
-    *band, line, markers = drawn
-    assert {"estimated, noise not known"} == {trace["name"] for trace in band}
-    assert ([2, 8, 32, 64], "dash") == (line["x"], line["line"]["dash"])
-    assert ([2, 64], "markers") == (markers["x"], markers["mode"])
-
-
 def test_the_curve_is_a_table_too_and_names_what_was_trained_on(api):
     text = text_of(curve(api, fast(api, cuts=CUTS)).truncated)
 
@@ -104,13 +93,6 @@ def test_the_words_name_the_rank_that_is_enough_and_what_the_curve_does_not_say(
     assert text.startswith("This adapter was trained at r = 64 and needs at most r = 8")
     assert "It does not show what a run at a lower rank would learn in the same time" in text
     assert "Can't tell" not in text
-
-
-def test_an_anchor_far_below_the_cut_raises_the_step_size_alarm_on_assumed_noise(api):
-    text = text_of(curve(api, fast(api, cuts=CUTS, independent={2: 3.3})).words)
-
-    assert "Step-size alarm at r = 2" in text
-    assert "too few repeats to measure the noise of one run. To compare the curve with runs, 0.02 nats" in text
 
 
 @pytest.mark.parametrize(
@@ -194,14 +176,6 @@ def test_what_counts_as_equal_decides_pick_words_and_the_rank_to_ship(api, toler
     assert rank == drawn.reading.shippable.r
 
 
-def test_what_counts_as_equal_is_the_verdicts_own_too(api):
-    sweep = finished(api, {4: 2.0, 16: 1.5})
-
-    assert 0.3 == curve(api, sweep, "0.3").verdict.tolerance_nats
-    with pytest.raises(InvalidSettingError, match=r"nats, such as 0\.02, or a share of the gain"):
-        curve(api, sweep, "a little")
-
-
 def test_an_invalid_tolerance_gives_a_notice_and_the_default(api):
     sweep = fast(api, cuts=CUTS)
 
@@ -233,33 +207,10 @@ def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
     assert by_rank["csv"].splitlines()[0].startswith("kind,r,token_accuracy_percent,")
 
 
-def test_only_what_was_measured_is_offered(api):
-    def offered(sweep):
-        return [value for _, value in shown(api, sweep, tolerance="0.02").metric.choices]
-
-    assert ["loss", "token_accuracy", "exact_match"] == offered(counted(api, {4: 60, 16: 80}))
-    assert ["loss", "token_accuracy"] == offered(counted(api, {4: 60, 16: 80}, answered=False))
-    assert ["loss"] == offered(finished(api, {4: 2.0, 16: 1.5}))
-
-
-def test_a_quality_that_the_sweep_lacks_is_said_and_the_loss_is_shown(api):
-    view = shown(api, finished(api, {4: 2.0, 16: 1.5}), metric="exact_match")
-
-    assert "Exact match was not measured in this sweep. Held-out loss is shown." in text_of(view.summary)
-    assert ("loss", "0.02") == (view.metric.value, view.tolerance.value)
-
-
 def test_a_choice_that_can_be_shown_is_not_sent_back_so_that_a_late_answer_undoes_no_later_one(api):
     view = shown(api, counted(api, {4: 60, 16: 80}), metric="token_accuracy", tolerance="2")
 
     assert not {"value"} & (view.metric._constructor_args[0].keys() | view.tolerance._constructor_args[0].keys())
-
-
-def test_a_wrong_tolerance_in_points_is_shown_with_one_point(api):
-    view = shown(api, counted(api, {4: 60, 16: 80}), metric="token_accuracy", tolerance="a little")
-
-    assert "The tolerance must be in points, such as 1" in text_of(view.summary)
-    assert "Shown with 1 point." in text_of(view.summary)
 
 
 def test_the_table_of_runs_has_accuracies_where_they_were_measured(api):
@@ -270,13 +221,6 @@ def test_the_table_of_runs_has_accuracies_where_they_were_measured(api):
     assert "62.0 % base 3.0 % 50.0 % base 0.0 %" in with_accuracies
     assert "accuracy" not in without
     assert "match" not in without
-
-
-def test_the_events_say_accuracies():
-    assert "held-out loss of the adapter: 2.0000 on 2 examples, token accuracy 61.0 %, exact match 50.0 %" == (
-        live.in_words(evaluated("after", 2.0, **correct(61, True)))
-    )
-    assert "held-out loss of the adapter: 2.0000 on 2 examples" == live.in_words(evaluated("after", 2.0))
 
 
 def test_a_sweep_without_a_saved_adapter_has_nothing_to_download(api):
@@ -339,16 +283,6 @@ def test_without_a_measurement_of_fast_curves_nothing_is_quoted(tmp_path):
     assert ([], "") == (fidelity_words(nothing), fidelity_table(nothing))
 
 
-def test_how_long_a_sweep_took_leaves_out_the_time_between_its_runs(api):
-    """Two runs of 8 s each, of which the second was queued again long after."""
-    sweep = finished(api, {4: 2.0, 16: 1.5})
-    first, last = sweep.runs
-    later = replace(sweep, runs=(first, replace(last, started_at=90_000.0, ended_at=90_008.0)))
-
-    assert (1.0, 9.0) == (first.started_at, first.ended_at)
-    assert "2 runs completed in 16 s." in text_of(live.status_html(later))
-
-
 def test_a_verdict_on_several_seeds_comes_before_the_forecast_and_that_before_a_verdict_on_one(api):
     three, one = (text_of(curve(api, finished(api, {4: 2.0, 64: 1.5}, seeds=s)).details) for s in ((0, 1, 2), (0,)))
 
@@ -363,23 +297,6 @@ def test_the_rank_that_the_first_sentence_names_is_marked_in_the_figure(api):
 
     trained = [api.decisions.of(sweep.sweep_id).train_rank for sweep in (several, single)]
     assert [64, 64] == trained == marked
-
-
-def test_the_tolerance_of_the_page_decides_the_rank_to_train_and_to_ship(api):
-    sweep = fast(api, cuts=CUTS, independent={4: 1.75})
-
-    near, far = (text_of(curve(api, sweep, tolerance).words) for tolerance in ("0.02", "0.2"))
-
-    assert "truncated to r = 8 (about 8.0 MB), held-out loss 1.6120." in near
-    assert "To ship: the adapter of the run at r = 4 (4.0 MB), held-out loss 1.7500." in far
-
-
-def test_one_rank_has_no_band_and_no_decision(api):
-    drawn = curve(api, fast(api, cuts=CUTS))
-
-    assert drawn.decision is None
-    assert "What to train" not in text_of(drawn.words)
-    assert "80 % band" not in drawn.chart
 
 
 def test_the_address_holds_what_a_sweep_is_judged_by(api):
@@ -399,11 +316,6 @@ def test_two_runs_offer_the_repeat_that_measures_the_noise_here_too(api):
 
     assert view.add.visible
     assert view.add.value.startswith("Add a repeat at r = 4 (training ")
-
-
-def test_a_recorded_sweep_offers_no_further_run(api):
-    for sweep in api.runs.recorded():
-        assert not shown(api, sweep, tolerance="0.02").add.visible
 
 
 def test_three_answers_come_before_the_details_and_all_sentences_are_in_them(api):

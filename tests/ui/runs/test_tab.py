@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from dataclasses import replace
 
 import gradio as gr
@@ -18,7 +17,6 @@ from rankviz.ui.runs.sweep import detail_html, shipped_adapter
 from rankviz.ui.runs.view import ANY_STATE, MOST_ROWS, Choice, choice_of, imported, list_html, runs_view, zip_of
 from rankviz.ui.train import tab as train
 from tests.support.processes.opened_files import opened_files
-from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished, finished_events, plain_sweep, text_of
 
@@ -201,18 +199,6 @@ def test_the_list_says_where_sweeps_and_runs_are(api):
     assert "queued Ray cluster, node-3" in shown
 
 
-def test_where_there_is_this_machine_alone_it_goes_without_saying(api):
-    running = api.workspace.store.create(questions.sweep(ranks=(4,)))
-    (run_id,) = api.workspace.store.run_ids(running)
-    api.workspace.store.append(run_id, AttemptPlaced(time=1.0, attempt=1, engine="local", where="this machine"))
-    api.workspace.store.append(run_id, RunStarted(time=2.0, environment={}))
-
-    view = drawn(api, open_id=running, sweep_id=running)
-
-    assert "this machine" not in text_of(view.table)
-    assert "Running on" not in text_of(view.status)
-
-
 def test_recorded_sweeps_stand_at_the_end_and_are_marked(api):
     sweep = finished(api, {4: 2.0})
     recorded = api.runs.recorded()[0]
@@ -268,16 +254,6 @@ def test_nothing_is_read_while_another_tab_is_open_and_nothing_drawn_twice(api):
         "caption",
         "y",
     } == set(vars(drawn(api, sweep_id=sweep.sweep_id, selected=[sweep.runs[0].run_id], seen=first.seen)))
-
-
-def test_a_sweep_without_a_measured_run_has_no_empty_axes(api):
-    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 16)))
-
-    view = drawn(api, sweep_id=sweep_id)
-
-    assert ("", "", "", "", "") == (view.by_rank, view.above_best, view.tradeoff, view.loss, view.summary)
-    assert view.cancel.visible
-    assert not view.export.visible
 
 
 def test_a_ticked_run_stays_ticked(api):
@@ -355,39 +331,6 @@ def test_train_shows_two_runs_with_both_answers_and_the_repeat_that_gives_the_ba
     assert shown.add.value.startswith("Add a repeat at r = 4 (training ")
 
 
-@pytest.mark.parametrize(("losses", "seeds"), [({4: 1.6}, (0,)), ({4: 1.6, 64: 1.6}, (0, 1))])
-def test_no_repeat_is_offered_of_one_rank_or_where_there_is_one(api, losses, seeds):
-    sweep = finished(api, losses, seeds=seeds)
-
-    assert not train.progress(api, sweep_id=sweep.sweep_id, seen="").add.visible
-    with pytest.raises(UserError, match="No repeat is offered"):
-        train.add_run(api, sweep.sweep_id)
-
-
-def test_no_run_is_offered_while_the_sweep_still_runs(api):
-    sweep = finished(api, {4: 3.0, 64: 1.6})
-    api.workspace.store.add(api.runs.added_request(sweep.sweep_id, 8))
-
-    shown = train.progress(api, sweep_id=sweep.sweep_id, seen="")
-
-    assert "What to train" not in text_of(shown.words)
-    assert not shown.add.visible
-    assert shown.cancel.visible
-
-
-def test_recorded_runs_are_not_imported_as_ones_own(api, tmp_path):
-    recorded, own = api.runs.recorded()[0], finished(api, {4: 2.0})
-    shipped, both = ([recorded.sweep_id], [recorded.sweep_id, own.sweep_id])
-    other = Api(home=tmp_path / "other")
-
-    with pytest.raises(UserError, match="recorded ones that ship with RankViz, so they are here already"):
-        other.runs.import_(api.runs.export(shipped, tmp_path / "shipped.zip"))
-
-    assert [] == other.runs.sweeps()
-    assert [own.runs[0].run_id] == other.runs.import_(api.runs.export(both, tmp_path / "both.zip"))
-    assert [own.sweep_id] == [sweep.sweep_id for sweep in other.runs.sweeps()]
-
-
 def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_the_filter():
     many = [replace(plain_sweep({4: 2.0}), sweep_id=f"s{number}") for number in range(MOST_ROWS + 2)]
     recorded = replace(plain_sweep({4: 2.0}), sweep_id="shipped", recorded=True)
@@ -400,18 +343,6 @@ def test_of_thousands_of_sweeps_the_newest_are_listed_and_the_others_found_by_th
     assert "Not listed" not in listed(many[2:])
 
 
-def test_a_list_that_is_drawn_anew_opens_no_file_of_the_runs(api):
-    for _ in range(3):
-        finished(api, {4: 2.0, 16: 1.5})
-    drawn(api)
-
-    with opened_files(api.workspace.store.runs_dir) as opened:
-        drawn(api)
-        drawn(api, state="completed")
-
-    assert [] == opened
-
-
 def test_a_sweep_is_drawn_from_its_own_journals(api):
     chosen, *_ = [finished(api, {4: 2.0, 16: 1.5}) for _ in range(3)]
     drawn(api)
@@ -420,43 +351,6 @@ def test_a_sweep_is_drawn_from_its_own_journals(api):
         drawn(api, sweep_id=chosen.sweep_id)
 
     assert {run.run_id for run in chosen.runs} == {path.partition("/")[0] for path in opened}
-
-
-def test_what_a_sweep_has_cost_goes_on_while_nothing_else_has_happened_and_nothing_else_is_drawn(api):
-    store = api.workspace.store
-    sweep_id = store.create(questions.sweep(ranks=(4, 16), max_steps=4))
-    first = store.sweep(sweep_id).runs[0].run_id
-    store.append(first, RunStarted(time=time.time() - 20, environment={"device": "cpu"}))
-    before = drawn(api, sweep_id=sweep_id)._asdict()
-    assert "Machine time so far: " in text_of(before["status"])
-
-    again: dict = {}
-    wait_for(lambda: again.update(drawn(api, sweep_id=sweep_id, seen=before["seen"])._asdict()) or "status" in again)
-
-    assert {"status", "seen", "timer"} == again.keys()
-    assert before["status"] != again["status"]
-
-
-def test_a_verdict_for_which_the_server_is_busy_is_drawn_later(api, monkeypatch):
-    sweep = finished(api, {4: 2.0, 16: 1.5})
-    asked = {"sweep_id": sweep.sweep_id, "selected": [run.run_id for run in sweep.runs]}
-
-    def busy(runs):
-        raise BusyError("This server is busy.")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(api.verdicts, "comparing", busy)
-        first = drawn(api, **asked)
-        still = drawn(api, **asked, seen=first.seen)
-    later = drawn(api, **asked, seen=still.seen)
-    again = drawn(api, **asked, seen=later.seen)
-
-    for view in (first, still):
-        assert "This server is busy." in view.summary
-        assert "This server is busy." in view.caption
-    assert later.by_rank and later.curve
-    assert first.timer.value > later.timer.value
-    assert {"seen", "timer"} == again._asdict().keys()
 
 
 def test_an_open_question_and_a_base_that_was_typed_stay_until_another_sweep_is_chosen(api, monkeypatch):

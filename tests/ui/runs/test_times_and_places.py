@@ -41,16 +41,6 @@ def test_a_sweep_that_has_not_ended_shows_its_time_so_far(api):
     assert "so far" not in text_of(listed(api.runs.sweeps()))
 
 
-def test_the_time_of_cancelled_runs_is_not_how_long_it_took_to_cancel_them(api):
-    store = api.workspace.store
-    first, second = store.run_ids(sweep_id := store.create(questions.sweep(ranks=(4, 16), max_steps=4)))
-    store.append(first, RunStarted(time=100.0, environment={"device": "cpu"}))
-    for run_id in (first, second):
-        store.append(run_id, RunCancelled(time=520.0))
-
-    assert "2 runs cancelled. 1 run took 7 min." in text_of(live.status_html(api.runs.sweep(sweep_id)))
-
-
 def test_what_an_engine_said_before_the_run_began_is_old_and_said_once(api):
     store = api.workspace.store
     first, _ = store.run_ids(sweep_id := store.create(questions.sweep(ranks=(4, 16), max_steps=4)))

@@ -1,20 +1,15 @@
 """Train says what a run may be before someone asks for more, and what to do where nothing can be trained."""
 
-from contextlib import nullcontext
-
 import pytest
 
 from rankviz.api import Api
 from rankviz.api.jobs import LOG_IN, SET_TOKEN
 from rankviz.api.workspace import EMBEDDED
-from rankviz.errors import NotInstalledError, NoWeightsError
-from rankviz.installed import INSTEAD, LACKED, ON_ZERO_GPU
+from rankviz.errors import NoWeightsError
 from rankviz.machine import disk
-from rankviz.ui.explore.answer import words
-from rankviz.ui.parts.question import DEFAULTS as EXPLORE
 from rankviz.ui.train import before
 from rankviz.ui.train.before import allowed_html
-from rankviz.ui.train.engine import before_start, queue
+from rankviz.ui.train.engine import queue
 from rankviz.ui.train.request import DEFAULTS, request_of
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
@@ -45,20 +40,6 @@ def test_where_nobody_can_log_in_nothing_is_said_of_machines_to_rent(tmp_path):
 
 def test_a_page_of_ones_own_says_none(tmp_path):
     assert "" == allowed_html(Api(home=tmp_path, shared=False))
-
-
-def test_on_zero_gpu_nothing_trains_and_train_says_what_to_do_instead(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    api = Api(home=tmp_path, shared=True)
-
-    assert ON_ZERO_GPU == api.workspace.why_not_train()
-    assert INSTEAD in ON_ZERO_GPU
-    with monkeypatch.context() as patch:
-        patch.setattr("rankviz.installed._has", lambda packages: False)
-        assert f"{ON_ZERO_GPU} {LACKED}" == api.workspace.why_not_train()
-    assert not before_start(api, engine="local", flavor=None, spend=None, **DEFAULTS).start.interactive
-    with acting_as(ANN), pytest.raises(NotInstalledError, match="ZeroGPU"):
-        api.runs.start(request_of(DEFAULTS))
 
 
 def test_where_nothing_trains_the_form_still_gives_its_estimate_and_a_notebook(tmp_path, monkeypatch):
@@ -174,17 +155,3 @@ def test_an_uploaded_config_is_said_to_have_no_weights_and_is_never_queued(tmp_p
     assert (EMBEDDED, False) == (form["base"], replaced.asked_notebook.visible)
     assert "no weights to train" in text_of(replaced.replaced)
     assert [] == api.workspace.store.records()
-
-
-def test_explore_says_under_its_button_which_limit_stands_in_the_way_and_what_is_trained(tmp_path):
-    shared, own = Api(home=tmp_path, shared=True), Api(home=tmp_path, shared=False)
-
-    def note(api, model):
-        with acting_as(ANN) if api is shared else nullcontext():
-            return text_of(words(api, {**EXPLORE, "model": model})["slots"]["measure-note"])
-
-    assert (
-        "This page trains bases of at most 1.00 B parameters, and this one has 8.03 B: the runs train the embedded "
-        "model SmolLM2-135M-Instruct instead."
-    ) == note(shared, LLAMA)
-    assert "" == note(shared, "Qwen/Qwen3-0.6B") == note(own, LLAMA)

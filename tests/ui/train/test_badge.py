@@ -1,6 +1,5 @@
 """The badge: which run trains, how far it is, and what waits."""
 
-from rankviz.core.runs.events import AttemptPlaced
 from rankviz.ui.train import tab
 from tests.support.runs.finished_runs import text_of
 from tests.ui.train.test_progress import queued, running
@@ -23,14 +22,6 @@ def test_the_badge_counts_what_runs_as_running(api):
     queued(api)
 
     assert "Training r = 4, 16: run 1 of 2, 1 more sweep running, 1 queued" == text_of(tab.now(api).line)
-
-
-def test_what_an_engine_that_does_not_answer_has_is_not_next(api):
-    (run_id, _) = api.workspace.store.run_ids(queued(api))
-    placed = AttemptPlaced(time=1.0, attempt=1, engine="ray", waits="The Ray cluster does not answer.")
-    api.workspace.store.append(run_id, placed)
-
-    assert "Queued r = 4, 16: 2 runs" == text_of(tab.now(api).line)
 
 
 def test_the_badge_of_a_sweep_that_waits_says_so(api):

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.preflight.gpu import Check
 from rankviz.errors import BusyError, LimitError, StorageError, WorkerError
 from rankviz.ui.train.before import before, instead, notebook, obstacle, preview, trainable
 from rankviz.ui.train.request import request_of
@@ -75,12 +74,6 @@ def test_that_a_run_may_be_ended_before_it_is_done_stands_beside_the_time_and_wh
     assert text_of(replaced.replaced).endswith("The form has the usual batch and length instead.")
 
 
-def test_the_cuts_of_a_fast_curve_are_said_before_the_button(api):
-    shown = text_of(before(api, **{**FORM, "mode": "fast"}).expected)
-
-    assert shown.startswith("1 run, truncated to 1 lower rank, on ")
-
-
 def test_all_runs_of_a_quick_look_and_its_truncations_are_in_the_time_before_the_button(api):
     look, sweep = ({**FORM, "mode": mode, "ranks": ["4", "64"]} for mode in ("quick", "sweep"))
 
@@ -127,33 +120,6 @@ def test_what_may_pass_by_itself_leaves_the_button_on_and_a_busy_server_is_asked
     assert not before(api, **FORM).again.active
 
 
-def test_a_busy_server_replaces_no_base(api, monkeypatch):
-    def busy_with_it(request):
-        if request.base == HUGE:
-            raise BusyError("Busy.")
-
-    monkeypatch.setattr(api.runs, "check_limits", busy_with_it)
-    values = {**FORM, "base": HUGE}
-
-    form, replaced = trainable(api, values)
-
-    assert (values, None) == (form, replaced.original)
-
-
-def test_a_file_that_cannot_be_read_is_said_above_the_button_too(api, tmp_path):
-    bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"prompt": "a"}\n')
-
-    shown = before(api, **{**FORM, "data": "own", "file": str(bad)})
-
-    assert text_of(shown.notice).startswith("bad.jsonl has the columns prompt; ")
-    assert not shown.start.interactive
-
-
-def test_a_wrong_setting_that_may_be_folded_is_said_above_the_button(api):
-    assert "Maximum length must be" in text_of(before(api, **{**FORM, "max_length": 1}).notice)
-
-
 def test_a_base_that_is_nowhere_is_said_under_its_box(api):
     shown = before(api, **{**FORM, "base": "/no/such/folder"})
 
@@ -168,27 +134,6 @@ def test_a_base_that_does_not_fit_offers_the_embedded_one_and_a_notebook(api):
 
     assert sentence.startswith("Llama-3.1-405B does not fit on this machine: training needs at least ")
     assert "" == reachable
-
-
-def test_a_base_whose_weights_cannot_be_fetched_says_so_in_one_sentence(api):
-    request = request_of(FORM)
-    hub = Check(name="Hub", state="warning", found="The Hub does not answer.", remedy="Check the network.")
-
-    sentence = obstacle(api, request, api.runs.expected(request), checks=[hub])
-
-    assert "weights are not on this machine, and the Hub cannot be reached." in sentence
-
-
-def test_what_stands_in_the_way_comes_with_two_ways_out(api, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    shown = before(api, **{**FORM, "base": HUGE})
-
-    assert 'role="alert"' in shown.notice
-    assert shown.embedded.visible
-    assert shown.notebook.visible
-    assert "Notebook for Colab: Llama-3.1-405B, r = 16" == shown.notebook.value
-    assert not before(api, **FORM).embedded.visible
 
 
 def test_a_base_that_cannot_be_trained_here_is_replaced_at_once_with_the_reason_and_its_notebook(api, monkeypatch):

@@ -7,13 +7,11 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import HF_JOBS, LOCAL
-from rankviz.engines import Nodes
 from rankviz.errors import EngineUnavailableError
-from rankviz.ui.parts.where import about_html
 from rankviz.ui.train.engine import before_start, choice, start
 from rankviz.ui.train.progress import progress
 from rankviz.ui.train.tab import place_of
-from rankviz.visitor import Login, Visitor, acting_as
+from rankviz.visitor import Visitor, acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.engines.hub_jobs import page_on, use
 from tests.support.runs.finished_runs import text_of
@@ -25,16 +23,6 @@ def api(tmp_path, hub):
     with page_on(hub, tmp_path / "home") as api:
         api.engines.beside.soon_seconds = 60.0
         yield api
-
-
-def test_who_has_no_login_sees_no_choice(tmp_path, hub):
-    api = Api(home=tmp_path / "home", shared=True)
-    use(api, hub)
-
-    with acting_as(Visitor("hf:1", "alice")):
-        assert not choice(api, engine=LOCAL).box.visible
-    with acting_as(Visitor("hf:1", "alice", login=Login("hf_alice"))):
-        assert choice(api, engine=LOCAL).box.visible
 
 
 def test_machines_are_offered_with_their_prices_once_they_are_chosen(api):
@@ -76,12 +64,6 @@ def value_of(update):
     return update._constructor_args[0].get("value")
 
 
-def test_where_only_this_machine_trains_there_is_no_choice(tmp_path):
-    shown = choice(Api(home=tmp_path / "home", shared=False), engine=LOCAL)
-
-    assert not shown.box.visible
-
-
 def test_what_the_owner_has_set_up_is_offered_by_name_with_what_it_needs(with_elsewhere):
     api, _ = with_elsewhere
 
@@ -114,17 +96,6 @@ def test_nothing_is_estimated_from_this_machine_for_another(with_elsewhere):
     assert "On Other machines: time and memory are not known until a run has completed there." == text_of(
         shown.expected
     )
-
-
-def test_the_gpu_there_gives_time_and_memory_and_what_stands_in_the_way_is_said(with_elsewhere):
-    api, there = with_elsewhere
-    there.seen = Nodes(gpus=["L4"], has_gpu=True, trouble="The other room is closed.")
-
-    words = text_of(before_start(api, engine="elsewhere", flavor=None, spend=2.0, **FORM).expected)
-
-    assert words.startswith("The other room is closed. The runs wait until that has changed.")
-    assert "2 runs on NVIDIA L4: estimated time" in words
-    assert "Memory: " in words
 
 
 def test_train_starts_on_what_is_chosen(with_elsewhere):
@@ -168,22 +139,6 @@ def test_while_a_place_is_being_asked_nothing_is_said_of_it_and_no_paid_job_star
     assert (False, True) == (known.again.active, known.start.interactive)
 
 
-def test_an_unknown_speed_is_said_once_and_above_the_table(with_elsewhere):
-    api, there = with_elsewhere
-    there.seen = Nodes(has_gpu=True)
-
-    words = text_of(before_start(api, engine="elsewhere", flavor=None, spend=2.0, **FORM).expected)
-
-    assert words.startswith(
-        "2 runs on a GPU: time not known. It is known once a run has completed there on a GPU that "
-    )
-    assert 1 == words.count("known once")
-
-
-def test_an_option_of_a_cluster_is_not_broken():
-    assert '<span style="display: inline-block">(--gres=gpu:1,</span> &lt;x&gt;)' in about_html("(--gres=gpu:1, <x>)")
-
-
 def test_an_opened_sweep_is_where_it_is_with_its_machine_and_limit(api):
     there = start(api, FORM, engine=HF_JOBS, flavor="t4-small", spend=5.0)
     here = start(api, FORM, engine=LOCAL, flavor=None, spend=None)
@@ -199,12 +154,6 @@ def test_an_empty_spending_limit_is_that_of_the_settings(api):
     shown = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=None, **FORM)
 
     assert "The limit of $2.00" in text_of(shown.expected)
-
-
-def test_a_wrong_setting_is_said_at_its_field_there_too(api):
-    shown = before_start(api, engine=HF_JOBS, flavor="l4x1", spend=5.0, **{**FORM, "other_ranks": "x"})
-
-    assert shown.ranks_problem
 
 
 def test_where_hugging_face_cannot_be_reached_that_is_said_and_this_machine_can_be_chosen(api, hub):

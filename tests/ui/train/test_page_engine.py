@@ -68,6 +68,7 @@ def test_a_sweep_goes_to_a_rented_machine_is_cancelled_there_and_goes_on_within_
     page.close()
 
 
+@pytest.mark.slow
 def test_no_price_stands_under_another_place_though_its_answer_comes_late(browser, url):
     page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=url)
     page.set_default_timeout(WAIT_MILLISECONDS)
@@ -94,6 +95,7 @@ def test_no_price_stands_under_another_place_though_its_answer_comes_late(browse
     page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("touched", ["Tab", "Period"])
 def test_the_price_comes_though_the_box_of_the_limit_was_touched_before_its_answer(browser, url, touched):
     """Left, or written into without another number: Gradio asks nothing more."""
@@ -114,30 +116,7 @@ def test_the_price_comes_though_the_box_of_the_limit_was_touched_before_its_answ
     page.close()
 
 
-def test_an_opened_sweep_that_waits_there_is_chosen_there_and_another_can_start_here(browser, url, hub):
-    page = browser.new_page(viewport={"width": 390, "height": 844}, base_url=url)
-    page.set_default_timeout(WAIT_MILLISECONDS)
-    page.goto("/?tab=train")
-    page.get_by_label("Hugging Face Jobs").check()
-    page.get_by_role("combobox", name="Machine").click()
-    page.get_by_role("option", name="t4-small").click()
-    page.locator("#train-cost", has_text="t4-small").wait_for()
-    page.get_by_role("button", name="Train", exact=True).click()
-    page.locator("#train-cancel", has_text="on Hugging Face Jobs").wait_for()
-
-    page.goto("/?tab=train")  # with the sweep that waits, and a form from it
-
-    page.locator("#train-cost", has_text="t4-small").wait_for()
-    assert page.locator("#train-engine-choice").get_by_label("Hugging Face Jobs").is_checked()
-    assert page.get_by_role("combobox", name="Machine").input_value().startswith("t4-small")
-    page.get_by_role("button", name="Train another sweep").wait_for()
-    page.locator("#train-cancel").click()
-    page.get_by_text("cancelled").first.wait_for()
-    page.locator("#train-resume").click()
-    page.locator("#train-again").get_by_text("for all jobs of this sweep").wait_for()
-    page.close()
-
-
+@pytest.mark.slow
 def test_a_cancel_that_waits_for_a_login_is_kept_and_said_and_is_no_error(browser, hub, tmp_path):
     """The app is started again without the token of the job's owner."""
     login = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_alice", "HF_HOME": str(tmp_path / "hf")}

@@ -31,24 +31,7 @@ def test_explores_button_fills_train_with_what_can_be_trained_here_and_offers_th
     assert "Qwen3-4B" in Path(download.value.path()).read_text(encoding="utf-8")
 
 
-def test_a_base_that_cannot_be_fetched_offers_two_ways_on(page):
-    page.goto("/?tab=train")
-    page.locator("#expected", has_text="2 runs").wait_for()
-    page.locator("#train-base input").fill("Qwen/Qwen3-4B")
-    page.locator("#train-base input").press("Enter")
-
-    page.locator("#train-notice", has_text="Qwen3-4B cannot be trained here now").wait_for()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Notebook for Colab: Qwen3-4B, r = 64").click()
-    assert download.value.suggested_filename.endswith(".ipynb")
-    page.get_by_role("button", name="Use the embedded model instead").click()
-
-    page.wait_for_function("document.querySelector('#train-base input')?.value?.startsWith('SmolLM2')")
-    page.locator("#expected", has_text="2 runs").wait_for()
-    page.locator("#train-notice .rv-notice").wait_for(state="hidden")
-    assert page.get_by_role("button", name="Use the embedded model instead").is_hidden()
-
-
+@pytest.mark.slow
 def test_what_a_training_takes_or_why_it_cannot_start_is_in_sight_with_the_button(page):
     page.set_viewport_size({"width": 1400, "height": 900})
     page.goto("/?tab=train")
@@ -102,6 +85,7 @@ def test_the_line_on_every_tab_opens_what_trains_with_its_form_and_is_cancelled_
     page.locator("#badge button").wait_for(state="hidden")
 
 
+@pytest.mark.slow
 def test_an_address_with_a_sweep_never_shows_the_empty_state_and_brings_the_form(page, home):
     sweep_id = RunStore(home).create(questions.sweep(ranks=(2, 8), max_steps=9, data="pairs"))
     page.add_init_script(

@@ -1,6 +1,5 @@
 """The right column of Train, its one button, and the line on every tab that says what trains."""
 
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,11 +12,9 @@ from rankviz.core.runs.events import (
     RunCancelled,
     RunFailed,
     RunStarted,
-    StageProgressed,
     StageReached,
     StepLogged,
 )
-from rankviz.errors import BusyError
 from rankviz.ui.train.progress import adapters_html, answers_html, progress
 from rankviz.ui.train.tab import cancel_runs, form_of, start
 from rankviz.visitor import acting_as
@@ -119,29 +116,6 @@ def test_a_sweep_that_was_deleted_is_one_sentence_and_the_form_stays(api, others
     assert bool(left) is bool(shown.curve)
 
 
-def test_until_the_page_is_restored_nothing_replaces_the_waiting_line(api):
-    shown = progress(api, sweep_id=None, seen="")
-
-    assert ["update"] == list({each["__type__"] for each in shown})
-
-
-def test_a_verdict_for_which_the_server_is_busy_is_drawn_later(api, monkeypatch):
-    sweep_id = finished(api, {4: 2.0, 16: 1.5}).sweep_id
-
-    def busy(runs):
-        raise BusyError("This server is busy.")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(api.verdicts, "comparing", busy)
-        first = progress(api, sweep_id=sweep_id, seen="")
-    later = progress(api, sweep_id=sweep_id, seen=first.seen)
-
-    assert "This server is busy." in first.words
-    assert (True, False) == (first.timer.active, later.timer.active)
-    assert first.timer.value > later.timer.value
-    assert later.curve and later.seen
-
-
 def test_while_a_sweep_runs_one_button_cancels_it_one_trains_more_and_the_loss_is_drawn(api):
     sweep_id, _ = running(api)
 
@@ -165,29 +139,6 @@ def test_one_rank_of_two_is_no_result_before_the_sweep_has_ended(api):
     assert "Adapter at r = 4" in text_of(shown.adapters)
 
 
-def test_the_time_of_a_stage_goes_on_where_nothing_else_has_happened(api):
-    sweep_id, _ = running(api)
-    first = progress(api, sweep_id=sweep_id, seen="")
-
-    again = progress(api, sweep_id=sweep_id, seen=first.seen)
-
-    assert "This stage" in text_of(again.status)
-    assert "__type__" in again.results  # skipped: nothing new is drawn
-
-
-def test_a_stage_says_what_it_has_done_of_what_there_is(api):
-    sweep_id = queued(api)
-    run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
-    api.workspace.store.append(run_id, StageReached(time=1.0, stage="evaluating the base"))
-    api.workspace.store.append(run_id, StageProgressed(time=2.0, done=16, total=64, unit="examples"))
-
-    shown = text_of(progress(api, sweep_id=sweep_id, seen="").status)
-
-    assert "Run 1 of 2, r = 4: evaluating the base." in shown
-    assert "16 of 64 examples" in shown
-    assert "Time left not known yet" in shown
-
-
 def test_a_stage_of_which_nothing_is_known_has_a_bar_that_pulses(api):
     sweep_id = queued(api)
     waiting = progress(api, sweep_id=sweep_id, seen="").status
@@ -198,18 +149,6 @@ def test_a_stage_of_which_nothing_is_known_has_a_bar_that_pulses(api):
 
     assert "rv-unknown" in shown and "aria-valuenow" not in shown
     assert 'aria-valuenow="0"' in waiting
-
-
-def test_in_a_first_start_the_time_left_is_that_of_the_download(api):
-    sweep_id, now = queued(api), time.time()
-    run_id = api.workspace.store.sweep(sweep_id).runs[0].run_id
-    api.workspace.store.append(run_id, StageReached(time=now - 3600, stage="downloading the base"))
-    api.workspace.store.append(run_id, StageProgressed(time=now, done=33_000_000, total=99_000_000, unit="bytes"))
-
-    shown = text_of(progress(api, sweep_id=sweep_id, seen="").status)
-
-    assert "Time left about 2 h for this stage; the rest is not known yet" in shown
-    assert "33.0 MB of 99.0 MB" in shown
 
 
 @pytest.mark.parametrize(
@@ -253,10 +192,6 @@ def test_a_reopened_page_has_the_form_of_the_sweep_that_it_shows(api):
     assert ("sweep", ["2", "8"], 7, "pairs") == (form["mode"], form["ranks"], form["max_steps"], form["data"])
     assert form_of(api, "") is None
     assert form_of(api, "nothing") is None
-
-
-def test_an_imported_run_lists_no_adapter(api):
-    assert "" == adapters_html(api, finished(api, {4: 2.0}))
 
 
 def test_the_adapter_of_each_rank_says_where_it_lies_and_opens_on_its_tab(api):

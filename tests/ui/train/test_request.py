@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.runs.request import SweepRequest, quick_look, rate_first
+from rankviz.core.runs.request import quick_look, rate_first
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
 from rankviz.ui.train.form import data_choices, mode_chosen
@@ -151,15 +151,6 @@ def test_a_stored_sweep_fills_the_form_that_asks_for_the_same_sweep(request_):
     assert sorted(runs, key=repr) == sorted(again, key=repr)
 
 
-def test_the_form_of_a_quick_look_stays_one_when_a_run_was_added():
-    look = quick_look(SweepRequest(seeds=(0,)), (4, 64)).runs(sweep_id="s", created_at=0.0)
-    (added,) = questions.sweep(ranks=(16,)).runs(sweep_id="s", created_at=1.0)
-
-    values = values_of([*look, added], SAMPLES)
-
-    assert ("quick", ["4", "64"]) == (values["mode"], values["ranks"])
-
-
 def test_explores_question_is_measured_by_a_quick_look_of_its_model_and_adapter(api):
     asked = {**ASKED, "model": "Qwen/Qwen3-4B", "preset": "attention", "use_rslora": True, "batch": 1}
 
@@ -182,21 +173,10 @@ def test_the_file_that_was_measured_on_explore_is_the_data(api):
     assert ("letters.jsonl", "kept") in data_choices([], form["kept"])
 
 
-def test_a_question_with_ticked_modules_is_measured_on_those(api):
-    asked = {**ASKED, "preset": question.CUSTOM, "modules": ["q_proj"], "names": "v_proj"}
-
-    assert ("q_proj", "v_proj") == request_of(measuring(api, asked)).lora.target_modules
-
-
 def test_a_dora_adapter_is_measured_by_two_runs_of_a_sweep_since_it_cannot_be_truncated(api):
     request = request_of(measuring(api, {**ASKED, "use_dora": True}))
 
     assert ((4, 64), (), True) == (request.ranks, request.cut_ranks, request.lora.use_dora)
-
-
-def test_ranks_that_someone_chose_stay_when_the_mode_changes():
-    assert ["4", "16", "64"] == mode_chosen("sweep", ["4", "64"]).ranks.value
-    assert not mode_chosen("sweep", ["2", "8"]).ranks.value
 
 
 def test_the_form_opens_with_what_a_quick_look_of_the_embedded_model_takes():

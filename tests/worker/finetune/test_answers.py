@@ -104,15 +104,6 @@ def test_a_prompt_is_asked_as_it_was_tokenized_for_training(tokenizer):
     assert question.prompt + question.reference == tokenize(example, tokenizer, 64).input_ids
 
 
-def test_of_a_chat_the_last_turn_is_asked_for(tokenizer):
-    chat = (("user", "u1"), ("assistant", "a1"), ("user", "u2"), ("assistant", "a2"))
-
-    prompt, reference = parts(ask(Example(messages=chat), tokenizer, 256), tokenizer)
-
-    assert prompt.endswith("<|im_start|>user\nu2<|im_end|>\n<|im_start|>assistant\n")
-    assert "a2<|im_end|>" == reference
-
-
 def test_a_row_without_a_prompt_or_with_an_answer_that_is_cut_off_is_not_asked(tokenizer):
     row = Example(prompt="0123", completion="456")
 

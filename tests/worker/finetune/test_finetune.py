@@ -185,6 +185,7 @@ def test_taking_the_adapter_off_leaves_every_weight_and_module_of_the_base(alone
     assert json.loads((store.home / "untouched.json").read_text()) is True
 
 
+@pytest.mark.slow
 def test_a_bad_row_fails_the_sweep_once_and_names_the_row(tiny, tmp_path):
     data = tmp_path / "d.jsonl"
     data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
@@ -197,6 +198,7 @@ def test_a_bad_row_fails_the_sweep_once_and_names_the_row(tiny, tmp_path):
         assert "Row 2 of d.jsonl has no 'completion', which the first row has." == run.error
 
 
+@pytest.mark.slow
 def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
     data = write_tiny_data(tmp_path / "letters.jsonl")
     store = RunStore(tmp_path / "home")
@@ -216,6 +218,7 @@ def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
     assert [] == mine
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_to_give_way_ends_after_the_run_that_it_is_at(tiny, tmp_path):
     data = write_tiny_data(tmp_path / "letters.jsonl")
     store = RunStore(tmp_path / "home")

@@ -153,24 +153,10 @@ def test_a_machine_that_is_busy_now_is_announced_as_slower():
     assert (2 / IDLE, highest * IDLE) == pytest.approx((busy.range(1.0).low, busy.range(1.0).high))
 
 
-def test_how_busy_the_machine_was_more_than_an_hour_ago_does_not_count():
-    runs = slowed((6.0, 3.0), (2.0, 1.0), (2.0, 1.0))
-    soon, later = (paces(runs, HERE, ASSUMPTIONS, replace(QUIET, at=3600.0 + late)).training for late in (-1, 1))
-
-    assert (Range(1.0, 1.0, 3.0), Range(1.0, 1.0, 1.0)) == (soon.slowdown, later.slowdown)
-    assert 2.0 == pytest.approx(later.idle)
-
-
 def test_runs_of_which_it_is_not_known_are_left_out_where_others_say_it():
     pace = training([*slowed((2.0, 1.0)), *timings(9.0, 9.0, 9.0, 9.0)])
 
     assert (2.0, 1) == (pytest.approx(pace.idle), len(pace.sources))
-
-
-def test_runs_of_which_it_is_not_known_are_taken_as_they_are_where_none_says_it():
-    pace = paces(timings(4.0, 4.0, 4.0), HERE, ASSUMPTIONS, BUSY).training
-
-    assert (4.0, 1.0) == (pytest.approx(pace.factor), pace.slowdown.high)
 
 
 @pytest.mark.parametrize(

@@ -37,22 +37,10 @@ def test_a_run_that_has_just_ended_is_taken_off_the_load_average():
     assert 1.0 == pytest.approx(left(1.0, 6000.0, run))
 
 
-def test_a_short_run_has_left_less_and_a_later_one_nothing():
-    short, later = Spell(began_at=0.0, ended_at=60.0, threads=2.0), Spell(began_at=99.0, ended_at=200.0, threads=2.0)
-
-    own = 2 * (1 - 1 / math.e)
-    assert 3 - own == pytest.approx(left(3.0, 60.0, short, later))
-    assert 3 - own / math.e**0.5 == pytest.approx(left(3.0, 90.0, short, later))
-
-
 def test_a_run_that_is_still_at_work_counts_until_now():
     at_work = Spell(began_at=0.0, ended_at=900.0, threads=2.0)
 
     assert 1.0 == pytest.approx(left(3.0, 600.0, at_work), abs=1e-3)
-
-
-def test_a_quarter_of_a_thread_is_nobody():
-    assert 0.0 == others(0.25, 600.0, 2, []).threads
 
 
 def test_threads_of_others_get_fair_shares_and_may_become_more_or_fewer():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageProgressed, StageReached, StepLogged
+from rankviz.core.runs.events import RunCompleted, RunStarted, StageProgressed, StageReached, StepLogged
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.sweep_time import progress_of, stage_in_words
 from tests.support.runs import questions
@@ -116,12 +116,6 @@ def test_an_earlier_run_of_another_length_says_how_long_a_step_takes():
     assert 9 + 7 + 10 + 30 + 8 + 2 == pytest.approx(progress_of(sweep(importing), 5.0, [EARLIER]).seconds_left)
 
 
-def test_an_earlier_run_on_other_data_says_nothing_of_training():
-    importing = record(*loading()[:3], data="another")
-
-    assert progress_of(sweep(importing), 5.0, [EARLIER]).seconds_left is None
-
-
 def test_an_earlier_run_of_another_base_says_only_how_long_the_import_takes():
     other = replace(EARLIER, request=replace(EARLIER.request, base="another"))
     importing = record(*loading()[:3])
@@ -177,12 +171,6 @@ def test_the_modules_of_an_import_give_a_time_left_until_an_earlier_start_is_kno
     assert 6 == pytest.approx(progress_of(sweep(importing), 8.0, [EARLIER]).stage_seconds_left)
 
 
-def test_a_stage_that_is_about_to_end_has_no_time_left_to_tell():
-    importing = record(*loading()[:3], progressed(8.0, 5000, 5000, "Python modules"))
-
-    assert progress_of(sweep(importing), 9.0).stage_seconds_left is None
-
-
 @pytest.mark.parametrize("stage", ["checking and unpacking the download", "importing Transformers"])
 def test_each_stage_of_a_first_start_interrupts_getting_the_base(stage):
     begun = record(*loading()[:2], reached(2.0, "downloading the base"), reached(9.0, stage))
@@ -205,12 +193,6 @@ def test_truncating_takes_an_evaluation_and_its_recovery_steps():
     later = replace(run.after_all(truncated), request=run.request)
 
     assert 2 * 3 + 8 - 5 == pytest.approx(progress_of(sweep(later), 177.0).seconds_left)
-
-
-def test_answers_that_no_row_has_a_prompt_for_take_no_time():
-    training = record(*loading(), *trained(21.0)[:4], step(10, 30.0, 61.0), shown_answers=4)
-
-    assert 30 * 3 + 10 == pytest.approx(progress_of(sweep(training), 61.0).seconds_left)
 
 
 def test_answers_take_as_long_as_those_of_the_base():
@@ -243,22 +225,10 @@ def test_the_share_of_a_sweep_is_that_of_its_time():
     assert progress_of(sweep(QUEUED), 9.0).share is None
 
 
-def test_a_failed_run_leaves_the_time_of_the_others():
-    failed = record(RunStarted(time=170.0, environment={}), RunFailed(time=180.0, error="x"))
-
-    assert 1 + 120 + 8 + 2 == pytest.approx(progress_of(sweep(DONE, failed, QUEUED), 190.0).seconds_left)
-
-
 def test_a_sweep_that_has_not_ended_has_at_least_a_second_left():
     saving = record(*loading(), *trained(21.0)[:-1])
 
     assert 1.0 == progress_of(sweep(saving), 999.0).seconds_left
-
-
-def test_a_worker_that_writes_no_stages_has_a_pace_but_no_evaluation_to_go_by():
-    run = record(RunStarted(time=0.0, environment={}), step(1, 3.0, 3.0), step(10, 30.0, 30.0))
-
-    assert progress_of(sweep(run), 30.0).seconds_left is None
 
 
 def test_where_a_sweep_is_reads_as_a_sentence():

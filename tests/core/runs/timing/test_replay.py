@@ -132,20 +132,6 @@ def changes(finished, *, idle):
     return max(max(each) / min(each) for each in ratios.values())
 
 
-def test_the_figures_of_a_busy_machine_are_those_of_its_runs():
-    """The figures of docs/method.md."""
-    _, finished = by_recording(read(ASSETS / "run_times.csv"))
-    announced = [each for each in replay(finished, ASSUMPTIONS) if each.sources >= 3]
-    like, other = (coverage([a for a in announced if (a.differs is Difference.NONE) is same]) for same in (True, False))
-    change = changes(finished, idle=False)
-
-    prose = " ".join((ROOT / "docs" / "method.md").read_text("utf-8").split())
-    assert f"In {len(finished)} short runs without the counts" in prose
-    assert f"changed by a factor of {change:.0f} between runs" in prose
-    assert f"{like.inside} of {like.runs} runs after three like ones were inside the announced range" in prose
-    assert f"precision, {other.inside} of {other.runs} were inside" in prose
-
-
 CHOSEN_ON = 10
 """So many of the runs that say how busy the machine was had ended before here-idle-noise and here-others-drift were
 chosen."""

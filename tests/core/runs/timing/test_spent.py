@@ -112,12 +112,6 @@ def test_a_clock_that_was_set_back_gives_no_time_below_zero():
     assert 0.0 == spent(begun(100.0), now=40.0).seconds
 
 
-def test_a_clock_that_stands_at_zero_is_a_time_too():
-    assert 10.0 == spent(begun(0.0), step(10.0), RunRequeued(time=20.0, attempt=1, lost="Gone.")).seconds
-    assert 0.0 == spent(begun(0.0), completed(0.0)).seconds
-    assert 0.0 == spent(begun(0.0), RunRequeued(time=20.0, attempt=1, lost="Gone.")).seconds
-
-
 def test_the_time_of_a_run_that_moved_is_told_by_engine():
     gone = RunRequeued(time=100.0, attempt=1, lost="The node has gone.")
     there = [AttemptPlaced(time=1.0, attempt=1, engine="ray", where="node-1"), begun(10.0), step(34.0), gone]

@@ -5,10 +5,9 @@ from itertools import accumulate
 
 import pytest
 
-from rankviz.core.cost.pace import Spell, Workload
+from rankviz.core.cost.pace import Workload
 from rankviz.core.runs.events import (
     AdapterCut,
-    Answered,
     Evaluated,
     RunCompleted,
     RunFailed,
@@ -17,7 +16,7 @@ from rankviz.core.runs.events import (
     StepLogged,
 )
 from rankviz.core.runs.record import RunRecord
-from rankviz.core.runs.run_time import FormulaTimes, RunTimes, load_average_of, spell_of, times_of, timing_of
+from rankviz.core.runs.run_time import FormulaTimes, RunTimes, load_average_of, times_of, timing_of
 from tests.support.runs.questions import run
 
 HERE = Workload(base="a", parameters=1, kernels=(), tokens=1)
@@ -145,13 +144,6 @@ def test_how_much_longer_others_made_each_part_is_what_its_threads_waited():
     assert {"load": 10 / 8, "training": 3.0, "evaluation": 20 / 12, "rest": 2.0} == pytest.approx(dict(slowdowns))
 
 
-def test_where_only_the_evaluation_after_training_counts_so_does_what_it_waited():
-    fast = replace(evaluated(170.0, "after", 2.0), own_cpu_seconds=1.0, waited_cpu_seconds=3.0)
-    events = [fast if isinstance(each, Evaluated) and each.when == "after" else each for each in BUSY]
-
-    assert 4.0 == times_of(record(*events)).slowdowns["evaluation"]
-
-
 def test_it_is_not_known_of_a_run_on_a_gpu_of_an_old_journal_or_where_the_system_does_not_count():
     gpu = (BUSY[0], replace(BUSY[1], environment={**BUSY[1].environment, "device": "cuda"}), *BUSY[2:])
     uncounted = [replace(each, waited_cpu_seconds=None) if isinstance(each, StepLogged) else each for each in BUSY]
@@ -179,25 +171,12 @@ def test_a_timing_says_when_it_began_and_how_busy_the_machine_was_then():
     assert 118 / 60 == pytest.approx(timing.threads)
 
 
-def test_a_worker_at_work_has_been_so_until_now_on_all_processors():
-    assert Spell(began_at=103.0, ended_at=160.0, threads=2) == spell_of(record(*BUSY[:-1]), now=160.0)
-    assert spell_of(record(), now=160.0) is None
-
-
 def test_greedy_answers_count_nowhere():
     """Of the seconds that belong to no part, two are answers."""
     answered = replace(FIRST[-2], exact_match_seconds=2.0)
     before, after = times_of(record(*FIRST)), times_of(record(*FIRST[:-2], answered, FIRST[-1]))
 
     assert (before.evaluation_of_one, before.rest - 2.0) == (after.evaluation_of_one, pytest.approx(after.rest))
-
-
-def test_answers_that_are_read_count_nowhere_either():
-    shown = Answered(time=169.0, when="after", answers=(), seconds=2.0)
-    reused = replace(shown, when="before", seconds=0.0, reused=True)
-    before, after = times_of(record(*FIRST)), times_of(record(*FIRST[:-2], FIRST[-2], reused, shown, FIRST[-1]))
-
-    assert before.rest - 2.0 == pytest.approx(after.rest)
 
 
 def test_a_run_that_has_not_completed_has_no_times():
