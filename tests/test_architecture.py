@@ -17,7 +17,7 @@ HOMES = {
     "choreographer": {"figures"},
     "typer": {"cli"},
     "huggingface_hub": {"engines", "hub", "worker"},
-    "pydantic": {"catalog", "settings"},
+    "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
     "pandas": {"ui", "export", "worker"},
     "yaml": {"export"},

@@ -31,6 +31,7 @@ FLOORS = (
     "rankviz",
     "rankviz/core",
     "rankviz/worker",
+    "tools",
     "benchmarks",
     "docs/generate",
     "tests/support",

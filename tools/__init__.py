@@ -1,0 +1,1 @@
+"""Makers and checks of assets and docs, which are not part of the package."""
