@@ -21,6 +21,7 @@ HOMES = {
     "pydantic_settings": {"settings"},
     "pandas": {"ui", "export", "worker"},
     "yaml": {"export"},
+    "jinja2": {"export"},
     "numpy": {"trained", "verdict", "worker"},
     "safetensors": {"trained", "worker"},
     "torch": {"worker"},

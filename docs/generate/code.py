@@ -54,6 +54,7 @@ ASSETS = {
     "run_times.csv": "What 31 runs on a busy machine took, for the figures in `docs/method.md`.",
     "sample_adapter": "A trained adapter to try, with the run that made it and its loss after truncation.",
     "screenshot.png": "The picture in the README.",
+    "templates": "The scripts for Unsloth, TRL and plain PEFT, as jinja2 templates.",
     "truth.json": "Simulated training steps beside estimates and measured rows, as `make truth` writes it.",
     "validation": "Measured runs, published ones and RankViz's own probes, each with its source.",
     "validation.json": "These runs predicted, as `make validate` writes it.",

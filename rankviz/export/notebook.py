@@ -1,12 +1,12 @@
 """Writes the script as a Jupyter notebook, for any machine or for Colab: the same code with one cell per part."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from rankviz import __version__
-from rankviz.export import script, templates
 from rankviz.export.recipe import Recipe
-from rankviz.export.script import header, parts
+from rankviz.export.script import Part, header, parts, requirements
 from rankviz.export.words import title
 
 OPEN_IN_COLAB = (
@@ -14,62 +14,54 @@ OPEN_IN_COLAB = (
 )
 
 
+COLAB = """\
+from importlib.metadata import version
+
+torch_version = version("torch").split("+")[0]  # Colab's own stays: it matches the driver
+torch_2_11 = tuple(map(int, torch_version.split(".")[:2])) >= (2, 11)
+torchao_version = "0.18.0" if torch_2_11 else "0.16.0"  # PEFT needs 0.16, and newer ones need torch 2.11
+%pip install --quiet torch=={{torch_version}} torchao=={{torchao_version}} {requirements}"""
+
+
 def notebook(recipe: Recipe) -> str:
     """For Jupyter."""
-    return _notebook(recipe, script.notebook_cell(recipe.training.framework), {"accelerator": "GPU"})
+    installing = f"%pip install --quiet {' '.join(requirements(recipe.training.framework))}"
+    return _notebook(recipe, installing, parts(recipe), {"accelerator": "GPU"})
 
 
 def colab(recipe: Recipe) -> str:
     """For Google Colab on a free T4: it keeps Colab's torch, and asks for the file with the data."""
-    return _notebook(
-        recipe,
-        script.colab_cell(recipe.training.framework),
-        {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}},
-        first=OPEN_IN_COLAB,
-        settings=templates.UPLOAD,
-        last=templates.DOWNLOAD,
-    )
+    installing = COLAB.format(requirements=" ".join(requirements(recipe.training.framework)))
+    metadata = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}
+    return _notebook(recipe, installing, parts(recipe, colab=True), metadata, first=(OPEN_IN_COLAB,))
 
 
 def _notebook(
-    recipe: Recipe, installing: str, metadata: dict[str, Any], *, first: str = "", settings: str = "", last: str = ""
+    recipe: Recipe, installing: str, steps: Sequence[Part], metadata: dict[str, Any], *, first: Sequence[str] = ()
 ) -> str:
-    """nbformat 4.5, with ids that are the same every time.
-
-    installing: the first cell. first: a sentence under the title. settings: code after the settings. last: the code of
-    one more cell.
-    """
+    """nbformat 4.5, with ids that are the same every time. installing: the first cell. first: under the title."""
     name, *rest = header(recipe)
     cells = [
-        _markdown("title", "\n\n".join([f"# {title(recipe)}", *([first] if first else []), *rest])),
+        _markdown("title", "\n\n".join([f"# {title(recipe)}", *first, *rest])),
         _code("install", installing),
     ]
-    for number, part in enumerate(parts(recipe), 1):
-        more = settings if part.heading == "Settings" else ""
-        cells += [
-            _markdown(f"about-{number}", f"## {part.heading}"),
-            _code(f"step-{number}", (part.code + more).rstrip("\n")),
-        ]
-    if last:
-        cells += [_markdown("about-download", "## Download"), _code("download", last.rstrip("\n"))]
-    return (
-        json.dumps(
-            {
-                "cells": cells,
-                "metadata": {
-                    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-                    "language_info": {"name": "python"},
-                    **metadata,
-                    "rankviz": {"version": __version__, "recipe": name},
-                },
-                "nbformat": 4,
-                "nbformat_minor": 5,
-            },
-            indent=1,
-            ensure_ascii=False,
-        )
-        + "\n"
-    )
+    for number, part in enumerate(steps, 1):
+        about, step = (f"about-{number}", f"step-{number}")
+        if part.heading == "Download":
+            about, step = "about-download", "download"
+        cells += [_markdown(about, f"## {part.heading}"), _code(step, part.code.rstrip("\n"))]
+    notebook = {
+        "cells": cells,
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+            **metadata,
+            "rankviz": {"version": __version__, "recipe": name},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 def _markdown(cell_id: str, text: str) -> dict[str, Any]:

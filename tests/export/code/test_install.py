@@ -8,8 +8,8 @@ from importlib.metadata import version
 
 import pytest
 
-from rankviz.export import script
 from rankviz.export.notebook import colab
+from rankviz.export.script import requirements, script
 from tests.support.models.recipes import SETTINGS, made
 
 FRAMEWORKS = ("unsloth", "trl", "peft")
@@ -23,14 +23,14 @@ def names_of(node):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_installed_versions_are_the_ones_that_an_export_pins(framework):
-    for requirement in script.requirements(framework):
+    for requirement in requirements(framework):
         name, _, pinned = requirement.partition("==")
         assert version(name) == pinned
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_export_installs_what_its_code_imports_and_what_counts_the_layers(framework):
-    packages = {requirement.partition("==")[0] for requirement in script.requirements(framework)}
+    packages = {requirement.partition("==")[0] for requirement in requirements(framework)}
     imported = {
         name.split(".")[0]
         for changes in SETTINGS.values()
@@ -51,9 +51,9 @@ def test_a_script_starts_with_the_pip_command_and_a_header_that_uv_reads(framewo
         "".join(line.removeprefix("#").removeprefix(" ") for line in header["content"].splitlines(True))
     )
 
-    assert f"# pip install {' '.join(script.requirements(framework))}" == text.splitlines()[1]
+    assert f"# pip install {' '.join(requirements(framework))}" == text.splitlines()[1]
     assert "script" == header["type"]
-    assert list(script.requirements(framework)) == read["dependencies"]
+    assert list(requirements(framework)) == read["dependencies"]
     assert ">=3.11" == read["requires-python"]
 
 
