@@ -1,8 +1,7 @@
 """What one estimate rests on: how far off settings of its kind were, as figures and in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rankviz.core.cost.assumptions import Assumption
 from rankviz.core.cost.stack import Stack
@@ -54,15 +53,6 @@ def _width(row_id: str, evidence: KindAccuracy, checked: str) -> Assumption:
         source="assets/validation.json",
         checked=checked,
     )
-
-
-def evidence_from_json(value: Mapping[str, Sequence[Mapping[str, Any]]]) -> AccuracyByKind:
-    """The evidence of a report's JSON; TypeError or KeyError where a field is missing or unknown."""
-    return AccuracyByKind(**{name: tuple(map(_kind, each)) for name, each in value.items()})
-
-
-def _kind(value: Mapping[str, Any]) -> KindAccuracy:
-    return KindAccuracy(**{**value, "groups": tuple(value["groups"])})
 
 
 CHECKED_ON_ROWS = "The formulas stay the same, and they were checked against the same measurements."

@@ -1,11 +1,9 @@
 """How far off the estimates have been: measured rows beside their predictions, and errors by group."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from rankviz.core.accuracy.evidence import AccuracyByKind, Basis, basis_of, evidence_from_json
+from rankviz.core.accuracy.evidence import AccuracyByKind, Basis, basis_of
 from rankviz.core.cost.stack import Stack
 
 
@@ -166,43 +164,6 @@ def _off(value: float | None, measured: float | None) -> float | None:
     return value / measured - 1 if value and measured else None
 
 
-def as_json(report: AccuracyReport) -> dict[str, Any]:
-    return asdict(report)
-
-
-def from_json(value: Mapping[str, Any]) -> AccuracyReport:
-    """The report that `as_json` wrote; TypeError or KeyError where a field is missing or unknown."""
-    return AccuracyReport(
-        **{
-            **value,
-            "rows": tuple(ReportRow(**row) for row in value["rows"]),
-            "groups": _scores(value["groups"]),
-            "overall": Score(**value["overall"]) if value["overall"] else None,
-            "settings": _scores(value["settings"]),
-            "not_scored": _scores(value["not_scored"]),
-            "totals": tuple(TotalScore(**each) for each in value["totals"]),
-            "time": TimeScore(**value["time"]) if value["time"] else None,
-            "evidence": evidence_from_json(value["evidence"]),
-            "unseen_groups": tuple(UnseenGroup(**each) for each in value["unseen_groups"]),
-            "bounds": _scores(value["bounds"]),
-            "left_out": _left_out_from(value["left_out"]) if value["left_out"] else None,
-        }
-    )
-
-
-def _scores(values: list[Mapping[str, Any]]) -> tuple[Score, ...]:
-    return tuple(Score(**each) for each in values)
-
-
-def _left_out_from(value: Mapping[str, Any]) -> LeftOut:
-    return LeftOut(
-        origins=_scores(value["origins"]),
-        overall=Score(**value["overall"]),
-        without_own_kind=tuple(value["without_own_kind"]),
-        time=TimeScore(**value["time"]) if value["time"] else None,
-    )
-
-
 SHOWN = 5
 
 
@@ -223,15 +184,15 @@ def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: 
     Similar: the same kernels, checkpointing and attention; then the same width of the base, the same card, and a
     prediction of nearly the same size.
     """
-    rows = [row for row in report.rows if row.predicted_bytes and _speaks_for(row, stack)]
+    rows = [
+        row
+        for row in report.rows
+        if row.predicted_bytes and (row.kind == stack.kind and row.measured_kind != "resident above baseline")
+    ]
     rows.sort(key=lambda row: _distance(row, stack, predicted_bytes, gpu))
     settings = {(row.model_id, row.setting): row for row in reversed(rows)}  # repeats of one setting once
     nearest = tuple(row for row in rows if settings[row.model_id, row.setting] is row)
     return SimilarRows(basis=basis_of(report.evidence, stack), count=len(rows), rows=nearest[:SHOWN])
-
-
-def _speaks_for(row: ReportRow, stack: Stack) -> bool:
-    return row.kind == stack.kind and row.measured_kind != "resident above baseline"
 
 
 def _distance(row: ReportRow, stack: Stack, predicted_bytes: float, gpu: str | None) -> tuple:
