@@ -13,7 +13,7 @@ from rankviz.api.advice import AdviceAnswer
 from rankviz.api.estimates import EstimateAnswer
 from rankviz.api.runs.stored import RunSummary
 from rankviz.api.runs.verdicts import SweepVerdict
-from rankviz.core.accuracy.evidence import Basis
+from rankviz.core.accuracy.report import Basis
 from rankviz.core.advice.json import AdviceJSON, as_json
 from rankviz.core.advice.words import at_recommended, forecast_sentence
 from rankviz.core.bounds import name_alone

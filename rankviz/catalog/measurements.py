@@ -9,8 +9,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from rankviz.core.accuracy.evidence import AccuracyByKind
 from rankviz.core.accuracy.predicted import MeasuredRow, parse_row
+from rankviz.core.accuracy.report import AccuracyByKind
 from rankviz.core.forecast.bands import Bands, bands_from_json
 from rankviz.core.forecast.lines import RankLine
 from rankviz.core.from_json import Misfit, build

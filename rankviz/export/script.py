@@ -1,12 +1,13 @@
-"""Writes the Python script for Unsloth, TRL or plain PEFT, in parts that become the cells of a notebook."""
+"""Writes the Python script for Unsloth, TRL or plain PEFT, and the same code as a notebook for Jupyter or Colab."""
 
 import inspect
 import json
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz import __version__
 from rankviz.core.cost.notes import in_fp32
 from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
@@ -240,3 +241,73 @@ def literal(names: str | Sequence[str]) -> str:
     if isinstance(names, str):
         return f'"{names}"'
     return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+
+
+OPEN_IN_COLAB = (
+    "In Colab, choose File > Upload notebook, then Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
+)
+
+
+COLAB = """\
+from importlib.metadata import version
+
+torch_version = version("torch").split("+")[0]  # Colab's own stays: it matches the driver
+torch_2_11 = tuple(map(int, torch_version.split(".")[:2])) >= (2, 11)
+torchao_version = "0.18.0" if torch_2_11 else "0.16.0"  # PEFT needs 0.16, and newer ones need torch 2.11
+%pip install --quiet torch=={{torch_version}} torchao=={{torchao_version}} {requirements}"""
+
+
+def notebook(recipe: Recipe) -> str:
+    """For Jupyter."""
+    installing = f"%pip install --quiet {' '.join(requirements(recipe.training.framework))}"
+    return _notebook(recipe, installing, parts(recipe), {"accelerator": "GPU"})
+
+
+def colab(recipe: Recipe) -> str:
+    """For Google Colab on a free T4: it keeps Colab's torch, and asks for the file with the data."""
+    installing = COLAB.format(requirements=" ".join(requirements(recipe.training.framework)))
+    metadata = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}
+    return _notebook(recipe, installing, parts(recipe, colab=True), metadata, first=(OPEN_IN_COLAB,))
+
+
+def _notebook(
+    recipe: Recipe, installing: str, steps: Sequence[Part], metadata: dict[str, Any], *, first: Sequence[str] = ()
+) -> str:
+    """nbformat 4.5, with ids that are the same every time. installing: the first cell. first: under the title."""
+    name, *rest = header(recipe)
+    cells = [
+        _markdown("title", "\n\n".join([f"# {title(recipe)}", *first, *rest])),
+        _code("install", installing),
+    ]
+    for number, part in enumerate(steps, 1):
+        about, step = (f"about-{number}", f"step-{number}")
+        if part.heading == "Download":
+            about, step = "about-download", "download"
+        cells += [_markdown(about, f"## {part.heading}"), _code(step, part.code.rstrip("\n"))]
+    notebook = {
+        "cells": cells,
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+            **metadata,
+            "rankviz": {"version": __version__, "recipe": name},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def _markdown(cell_id: str, text: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "id": cell_id, "metadata": {}, "source": text.splitlines(keepends=True)}
+
+
+def _code(cell_id: str, text: str) -> dict[str, Any]:
+    return {
+        "cell_type": "code",
+        "id": cell_id,
+        "metadata": {},
+        "execution_count": None,
+        "outputs": [],
+        "source": text.splitlines(keepends=True),
+    }

@@ -5,8 +5,7 @@ import ast
 import nbformat
 import pytest
 
-from rankviz.export.notebook import colab, notebook
-from rankviz.export.script import requirements, script
+from rankviz.export.script import colab, notebook, requirements, script
 from tests.support.models.recipes import SETTINGS, made
 
 

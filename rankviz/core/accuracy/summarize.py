@@ -5,9 +5,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from rankviz.core.accuracy.evidence import AccuracyByKind, KindAccuracy, widths
 from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
-from rankviz.core.accuracy.report import AccuracyReport, LeftOut, ReportRow, Score, TimeScore, TotalScore, UnseenGroup
+from rankviz.core.accuracy.report import (
+    AccuracyByKind,
+    AccuracyReport,
+    KindAccuracy,
+    LeftOut,
+    ReportRow,
+    Score,
+    TimeScore,
+    TotalScore,
+    UnseenGroup,
+    widths,
+)
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.quantity import Range
 

@@ -9,9 +9,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog.hardware import load_constants
 from rankviz.catalog.measurements import load_range_evidence, load_validation, read_rows, shipped_rows
-from rankviz.core.accuracy.evidence import widths
 from rankviz.core.accuracy.predicted import predict_row
-from rankviz.core.accuracy.report import AccuracyReport
+from rankviz.core.accuracy.report import AccuracyReport, widths
 from rankviz.core.accuracy.summarize import half_width, interval_score, memory_evidence, summarize, time_evidence
 from rankviz.core.from_json import build
 from rankviz.errors import AssetError, BadDataError, UnknownModelError
