@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankviz.machine.cards import chosen, other_order, read_driver, worker_environment
+from rankviz.machine.cards import chosen, read_driver, worker_environment
 
 GIB = 2**30
 
@@ -136,15 +136,6 @@ def test_in_an_order_of_the_users_own_the_worker_gets_the_card_that_the_page_nam
 
     assert chosen(read_driver(TWO), environ).uuid == worker["CUDA_VISIBLE_DEVICES"]
     assert chosen(read_driver(TWO), environ) == chosen(read_driver(TWO), worker)
-
-
-def test_an_order_in_which_a_number_may_mean_another_card_is_named():
-    fastest = {"CUDA_DEVICE_ORDER": "FASTEST_FIRST", "CUDA_VISIBLE_DEVICES": "1"}
-
-    assert "FASTEST_FIRST" == other_order(read_driver(TWO), fastest)
-    assert "" == other_order(read_driver(TWO), {**fastest, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
-    assert "" == other_order(read_driver(TWO), {**fastest, "CUDA_VISIBLE_DEVICES": "GPU-1"})
-    assert "" == other_order(read_driver(Nvml(("One", 24))), {**fastest, "CUDA_VISIBLE_DEVICES": "0"})
 
 
 def test_a_single_card_keeps_its_number():
