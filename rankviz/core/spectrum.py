@@ -338,16 +338,8 @@ MOST_PARTS = 8
 OUTSIDE = "–"
 """The block of a module that is in none."""
 USUAL_ORDER = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "qkv_proj",
-    "c_attn",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "gate_up_proj",
-    "down_proj",
+    *("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "o_proj"),
+    *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
 )
 
 
