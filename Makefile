@@ -131,5 +131,5 @@ fidelity: setup
 	$(BIN)/python -m docs.generate
 
 forecast: setup
-	$(BIN)/python -m rankviz.worker.assets.forecast
+	$(BIN)/python -m tools.forecast
 	$(BIN)/python -m docs.generate

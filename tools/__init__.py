@@ -1,1 +1,1 @@
-"""Makers and checks of assets and docs, which are not part of the package."""
+"""Makes and checks what RankViz ships: run from the root of the repository, never installed."""

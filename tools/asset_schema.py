@@ -37,8 +37,8 @@ from rankviz.core.model.spec import (
     decode_blocks,
 )
 from rankviz.core.quantity import Range
+from rankviz.core.studies.findings import BestRate
 from rankviz.core.studies.lines import FULL, LABEL_LENGTH, QualityPoint, StudiedModel, Study
-from rankviz.core.studies.rates import BestRate
 from rankviz.errors import AssetError
 from rankviz.paths import ASSETS
 

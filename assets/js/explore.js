@@ -52,7 +52,7 @@ window.RankVizExplore = (() => {
     try {
       const answer = await post("answer", { ...question, ...axes() });
       if (mine !== newest) return;
-      slot("notice", answer.notice || "");
+      slot("notice", answer.notice || answer.without_costs || "");
       if (answer.notice) refused();
       else show(answer, choices === chosen);
     } catch (error) {
@@ -78,7 +78,8 @@ window.RankVizExplore = (() => {
     state.isRefused = false;
     document.body.toggleAttribute("data-stale", false);
     const r = asIs ? answer.r : state.r;
-    Object.assign(state, { answer, r, values: { ...answer.values, r }, x: answer.x, y: answer.y });
+    Object.assign(state, { answer, r, values: { ...answer.values, r }, y: answer.y });
+    if (!answer.without_costs) state.x = answer.x; // one without costs has the rank on its axis
     if (!record(r)) return ask({ values: state.values });
     Object.entries(answer.slots).forEach(([name, html]) => slot(name, html));
     if (asIs) mounted.rank?.set(r);

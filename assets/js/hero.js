@@ -7,7 +7,9 @@ window.RankVizHero = (() => {
   const STOPS = "powers of two";
   const GAP = 3;
   /* Where Plotly writes a number beside its point: top and bottom of its digits, in sizes of type beyond the mark. */
-  const SIDES = { "top center": [-1.3, -0.5], "bottom center": [0, 0.8] };
+  const SIDES = { "top center": [-0.85, -0.02], "bottom center": [-0.06, 0.8] };
+  const HALF = { circle: 0.5, square: 0.5 }; // of a mark, in its sizes
+  const WIDEST = 0.65; // a diamond
   const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   const LAST = 256; // of the chart
   const HOVER =
@@ -85,7 +87,7 @@ window.RankVizHero = (() => {
         const half = DIGIT * textfont.size * (label.length / 2);
         const [middle, point] = [pixel("xaxis", x[i]), pixel("yaxis", y[i])];
         const side = Object.keys(SIDES).find((each) => {
-          const beyond = Math.sign(SIDES[each][0] + SIDES[each][1]) * (marker.size / 2 + GAP);
+          const beyond = Math.sign(SIDES[each][0] + SIDES[each][1]) * (marker.size / 1.6 + 1); // as Plotly does
           const [top, bottom] = SIDES[each].map((share) => point + beyond + share * textfont.size);
           const box = { left: middle - half - GAP, right: middle + half + GAP, top, bottom };
           return !marks.some((mark) => overlap(box, mark)) && marks.push(box);
@@ -102,12 +104,13 @@ window.RankVizHero = (() => {
     /* Where marks are, in pixels of the chart. */
     function markBoxes() {
       const marked = host._fullData.filter(({ mode, name }) => mode?.includes("markers") && name !== EVERY_RANK);
-      return marked.flatMap(({ x, y, marker }) =>
-        [...x].map((value, i) => {
-          const [middle, point, half] = [pixel("xaxis", value), pixel("yaxis", y[i]), marker.size / 2];
+      return marked.flatMap(({ x, y, marker }) => {
+        const share = HALF[marker.symbol.replace("-open", "")] || WIDEST;
+        return [...x].map((value, i) => {
+          const [middle, point, half] = [pixel("xaxis", value), pixel("yaxis", y[i]), share * marker.size];
           return { left: middle - half, right: middle + half, top: point - half, bottom: point + half };
-        }),
-      );
+        });
+      });
     }
 
     function makeRoom() {

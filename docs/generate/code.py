@@ -33,6 +33,7 @@ FLOORS = (
     "rankviz/worker",
     "tools",
     "benchmarks",
+    "tools",
     "docs/generate",
     "tests/support",
 )

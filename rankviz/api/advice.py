@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rankviz.api.runs.own_sweeps import OwnSweeps
     from rankviz.api.runs.verdicts import Verdicts
     from rankviz.core.advice.advice import Advice as RankAdvice
-    from rankviz.core.advice.regret import Record
+    from rankviz.core.advice.advice import Record
     from rankviz.core.advice.use_case import Goal
     from rankviz.core.advice.words import OwnResult
     from rankviz.core.forecast.bands import Forecast
@@ -97,7 +97,7 @@ class Advice:
         advice = advise(
             self._studies.all(),
             self.record(),
-            self._forecasts.subject(question.model_id, goal.use_case, parameters),
+            self._forecasts.subject(question.model_id, goal.use_case, parameters, question.lora.expert_rank),
             goal,
             data_of(goal, question.training),
             plan.parameters if plan else None,
@@ -118,8 +118,8 @@ class Advice:
 
     def record(self) -> Record:
         """How well the advice and fixed ranks have done over the published lines."""
-        from rankviz.catalog.measurements import read_forecast
-        from rankviz.core.advice.regret import record_of
+        from rankviz.catalog.forecast import read_forecast
+        from rankviz.core.advice.advice import record_of
 
         return record_of(read_forecast(self._workspace.assets).get("advice"))
 

@@ -10,7 +10,6 @@ from rankviz.api.runs.runs import Runs
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import EMBEDDED, Workspace
 from rankviz.core.bounds import number, one_of
-from rankviz.core.forecast.curve import GRID
 from rankviz.errors import (
     BadConfigError,
     GatedModelError,
@@ -26,7 +25,7 @@ from rankviz.export.chat import is_chat_model
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Forecast, LeftOut
-    from rankviz.core.forecast.bent import BentForecast
+    from rankviz.core.forecast.quick_look import BentForecast
     from rankviz.core.runs.record import Sweep
     from rankviz.core.studies.nearest import Subject
 
@@ -73,10 +72,10 @@ class Forecasts:
             ranks: Whole numbers from 1 to 256; by default the powers of two among them.
             parameters: Of a model that has no name here.
         """
-        from rankviz.catalog.measurements import load_bands
+        from rankviz.catalog.forecast import load_bands
         from rankviz.core.advice import use_case as use_cases
-        from rankviz.core.forecast.bands import KIND_OF_USE_CASE, METRICS
-        from rankviz.core.forecast.words import forecast
+        from rankviz.core.forecast.bands import KIND_OF_USE_CASE, forecast
+        from rankviz.core.forecast.lines import GRID, METRICS
 
         use_cases.use_case(use_case)
         metric = metric or "score"
@@ -86,19 +85,21 @@ class Forecasts:
 
     def left_out(self, use_case: str) -> LeftOut | None:
         """How the band held scores of the use case's kind when their publication was left out; None where none was."""
-        from rankviz.catalog.measurements import load_bands
+        from rankviz.catalog.forecast import load_bands
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
 
         return load_bands(self._workspace.assets).left_out.get(KIND_OF_USE_CASE[use_case])
 
-    def subject(self, model: str, use_case: str, parameters: float | None = None) -> Subject:
+    def subject(
+        self, model: str, use_case: str, parameters: float | None = None, expert_rank: int | str = "r"
+    ) -> Subject:
         """The model and task that studies are sorted for. Of a model that cannot be read, what studies say of its name,
         or else its parameters."""
         from rankviz.core.advice.use_case import use_case as named
         from rankviz.core.studies.nearest import Subject
 
         if not self.why_no_counts(model, parameters):
-            return self._studies.subject(model, use_case)
+            return self._studies.subject(model, use_case, expert_rank)
         name = model.strip().lower()
         names = {name, name.rsplit("/", 1)[-1]} - {""}
         known = next((each for each in self._studies.all().models.values() if each.base_model.lower() in names), None)
@@ -109,6 +110,7 @@ class Forecasts:
             family=known.family if known else None,
             parameters=round(size) if size else None,
             task_kinds=named(use_case).task_kinds,
+            expert_rank=expert_rank,
         )
 
     def why_no_counts(self, model: str, parameters: float | None = None) -> str:
@@ -143,9 +145,8 @@ class Forecasts:
         Args:
             sweep_id: One's own sweep or a recorded one; its runs at two ranks at least must have finished.
         """
-        from rankviz.catalog.measurements import load_quick_look
-        from rankviz.core.forecast.bent import bent_forecast
-        from rankviz.core.forecast.own_runs import measured_cells, measured_rank, ranks_without_loss
+        from rankviz.catalog.forecast import load_quick_look
+        from rankviz.core.forecast.quick_look import bent_forecast, measured_cells, measured_rank, ranks_without_loss
         from rankviz.core.runs.words import still_training
 
         sweep = self._sweep(sweep_id)
@@ -187,38 +188,25 @@ class Forecasts:
             runs: The id of a sweep of this model.
             parameters: As for `of`.
         """
-        if runs and metric == "score":
+        if not runs:
+            return self.of(model, use_case, metric=metric, parameters=parameters), None
+        if metric == "score":
             raise InvalidSettingError(
                 "Your runs measured a loss, not a score: choose the metric loss, or leave it out."
             )
-        if runs:
-            self._refuse_other_base(model, runs)
-        metric = metric or ("loss" if runs else "score")
-        forecast = self.of(model, use_case, metric=metric, parameters=parameters)
-        return forecast, self.bent(runs) if runs else None
-
-    def _refuse_other_base(self, model: str, sweep_id: str) -> None:
-        """InvalidSettingError where the sweep trained another model; names of the same model are equal."""
-        trained = self._sweep(sweep_id).runs[0].request.base
+        trained = self._sweep(runs).runs[0].request.base
         if self._models.get(model).id != self._models.get(trained).id or not self.same_kind(model, trained):
             raise InvalidSettingError(
-                f"Sweep {sweep_id} trained {trained}, not {model}: give the model {trained}, or leave the sweep out."
+                f"Sweep {runs} trained {trained}, not {model}: give the model {trained}, or leave the sweep out."
             )
+        return self.of(model, use_case, metric=metric or "loss", parameters=parameters), self.bent(runs)
 
     def same_kind(self, one: str, other: str) -> bool:
         """Whether both are base models, or both are tuned to chat."""
-        return self._is_base(one) == self._is_base(other)
+        return self._is_chat(one) == self._is_chat(other)
 
-    def _is_base(self, ref: str) -> bool:
-        """A model that nothing is known of counts as a base model."""
-        return not self._is_chat(ref)
-
-    def _is_chat(self, ref: str) -> bool | None:
-        """By its own name, or else by the row it is read as; None where neither says.
-
-        The embedded model is the instruction-tuned one; its row in the catalogue is the base model.
-        """
-        if ref == EMBEDDED:
-            return True
-        model, named = self._models.get(ref), is_chat_model(ref)
-        return is_chat_model(model.id, model.model_type) if named is None else named
+    def _is_chat(self, ref: str) -> bool:
+        """Whether its own name says so, or else the row it is read as. The embedded model is the instruction-tuned one;
+        its row in the catalogue is the base model."""
+        model, named = self._models.get(ref), True if ref == EMBEDDED else is_chat_model(ref)
+        return bool(is_chat_model(model.id, model.model_type) if named is None else named)

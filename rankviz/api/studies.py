@@ -16,14 +16,14 @@ from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.lora.targets import ALL_LINEAR
-from rankviz.core.studies.adapter_size import AdapterSize
+from rankviz.core.studies.lines import AdapterSize
 from rankviz.errors import BadDataError, InvalidSettingError, UnknownModelError
 
 if TYPE_CHECKING:
     from rankviz.catalog.own_studies import Added
+    from rankviz.core.studies.findings import RateByRank
     from rankviz.core.studies.lines import Evidence, Facet, Line
     from rankviz.core.studies.nearest import Near, Subject
-    from rankviz.core.studies.rates import RateByRank
 
 REMEMBERED = 16
 """Visitors with files of their own whose studies are kept."""
@@ -59,7 +59,7 @@ class Studies:
     def rate_by_rank(self) -> Sequence[RateByRank]:
         """How the best learning rate moves with the rank, counted over published sweeps."""
         from rankviz.catalog.studies import read_learning_rates
-        from rankviz.core.studies.rates import rate_by_rank
+        from rankviz.core.studies.findings import rate_by_rank
 
         return rate_by_rank(read_learning_rates(self._workspace.assets))
 
@@ -133,7 +133,8 @@ class Studies:
 
         return own_studies.kept_files(self._workspace.own_homes)
 
-    def subject(self, ref: str, name: str) -> Subject:
+    def subject(self, ref: str, name: str, expert_rank: int | str = "r") -> Subject:
+        """name: of a use case."""
         from rankviz.catalog.models import find_model
         from rankviz.core.advice.use_case import use_case
         from rankviz.core.studies.nearest import Subject
@@ -149,6 +150,7 @@ class Studies:
             family=family,
             parameters=model.total_parameters,
             task_kinds=use_case(name).task_kinds,
+            expert_rank=expert_rank,
         )
 
     def _tinkers_per_rank(self, line: Line) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from rankviz.api.forecasts import Forecasts
 from rankviz.api.studies import REMEMBERED, Studies
 from rankviz.core.bounds import one_of
 from rankviz.core.cost.question import Question
-from rankviz.core.forecast.bands import LOSS
+from rankviz.core.forecast.lines import LOSS
 from rankviz.core.forecast.tradeoff import (
     RANKS,
     SHORTFALL_LOSS,
@@ -26,10 +26,9 @@ from rankviz.errors import RankVizError
 
 if TYPE_CHECKING:
     from rankviz.api.runs.own_sweeps import OwnSweeps
-    from rankviz.core.cost.estimate import Estimate
-    from rankviz.core.forecast.bent import BentForecast
     from rankviz.core.forecast.lines import RankLine
-    from rankviz.core.runs.record import Sweep
+    from rankviz.core.forecast.quick_look import BentForecast
+    from rankviz.core.lora.plan import AdapterPlan
     from rankviz.core.studies.lines import Evidence
     from rankviz.core.studies.nearest import Near
 
@@ -58,9 +57,8 @@ class Tradeoffs:
         Args:
             question: Its ranks are added to RANKS.
             use_case: A name of core.advice.use_case.
-            quality: A key of SHORTFALLS or METRICS. By default % of the loss where there is a sweep of this model, or
-                where the nearest study is of the same family and in losses; else points. One that this model does not
-                have is replaced by that.
+            quality: A key of SHORTFALLS or METRICS. By default % of the loss where there is a sweep of this model, else
+                points, as the recommendation has them. One that this model does not have is replaced by that.
         """
         if quality is not None:
             one_of(quality, "Quality", (*SHORTFALLS, *METRICS))
@@ -70,7 +68,7 @@ class Tradeoffs:
         metrics = [metric.key for metric in measured_metrics(runs)] if runs else []
         qualities = (*SHORTFALLS, *metrics)
         if quality not in qualities:
-            quality = self._usual(question.model_id, use_case, sweeps)
+            quality = SHORTFALL_LOSS if sweeps else SHORTFALL_SCORE
         shortfall = SHORTFALLS.get(quality)
         estimate = self._estimates.estimate(every_rank).estimate
         return Tradeoff(
@@ -80,31 +78,31 @@ class Tradeoffs:
             forecast=self._forecasts.of(question.model_id, use_case, metric=shortfall, ranks=RANKS)
             if shortfall
             else None,
-            published=self._published(estimate, use_case, shortfall) if shortfall else (),
+            published=self._published(question, use_case, shortfall, estimate.plan) if shortfall else (),
             sweeps=tuple(sweeps),
             bent=self._bent(question.model_id) if quality == LOSS else None,
         )
 
-    def _usual(self, model: str, use_case: str, sweeps: Sequence[Sweep]) -> str:
-        """The unit of the nearest study where it is of the same family, unless there are runs; scores where studies
-        have rewards."""
-        from rankviz.core.forecast.bands import KIND_OF_USE_CASE
-        from rankviz.core.studies.lines import RL
+    def without_costs(self, question: Question, use_case: str, quality: str | None = None) -> Tradeoff:
+        """The same of a model that cannot be read: what is known of quality, by rank. quality: a key of SHORTFALLS."""
+        quality = quality if quality in SHORTFALLS else SHORTFALL_SCORE
+        metric = SHORTFALLS[quality]
+        return Tradeoff(
+            estimate=None,
+            quality=quality,
+            qualities=tuple(SHORTFALLS),
+            forecast=self._forecasts.of(question.model_id, use_case, metric=metric, ranks=RANKS),
+            published=self._published(question, use_case, metric),
+            sweeps=(),
+            bent=None,
+        )
 
-        near = self._near(model, use_case) if KIND_OF_USE_CASE[use_case] != RL else ()
-        in_losses = near and near[0].same_family and near[0].line.first.is_loss
-        return SHORTFALL_LOSS if sweeps or in_losses else SHORTFALL_SCORE
-
-    def _near(self, model: str, use_case: str) -> Sequence[Near]:
-        """All studies of plain LoRA, the nearest first."""
-        from rankviz.core.studies.lines import FACETS
-
-        return self._studies.near(self._studies.subject(model, use_case), ("lora",), FACETS)
-
-    def _published(self, estimate: Estimate, use_case: str, metric: str) -> tuple[PublishedLine, ...]:
+    def _published(
+        self, question: Question, use_case: str, metric: str, plan: AdapterPlan | None = None
+    ) -> tuple[PublishedLine, ...]:
         """The nearest lines in this metric; scores of the forecast's kind only."""
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
-        from rankviz.core.studies.lines import RL
+        from rankviz.core.studies.lines import FACETS, RL
 
         task = KIND_OF_USE_CASE[use_case]
         kind = LOSS if metric == LOSS and task != RL else task
@@ -112,15 +110,16 @@ class Tradeoffs:
         for line in self._rank_lines(self._studies.all(), rl=kind == RL):
             if line.metric == metric and kind in ("any", line.kind):
                 lines.setdefault((line.study_id, line.base_model), line)
+        subject = self._forecasts.subject(question.model_id, use_case, expert_rank=question.lora.expert_rank)
         nearest = [
             PublishedLine(
-                each.line.study.label,
+                _label(each),
                 lines[key],
                 each.line.study.where,
                 each.in_words,
-                self._studies.equal_ranks(each.scheme_line, estimate.plan) if each.scheme_line else None,
+                self._studies.equal_ranks(each.scheme_line, plan) if plan and each.scheme_line else None,
             )
-            for each in self._near(estimate.question.model_id, use_case)
+            for each in self._studies.near(subject, ("lora",), FACETS)
             if (key := (each.line.study.study_id, each.line.model.base_model)) in lines
         ]
         return tuple(nearest[:LINES_SHOWN])
@@ -139,3 +138,11 @@ class Tradeoffs:
             return self._forecasts.bent(leading.sweep_id) if leading else None
         except RankVizError:
             return None
+
+
+def _label(near: Near) -> str:
+    """The study's, with the MoE scheme of its points."""
+    from rankviz.core.studies.lines import SCHEME_LABELS
+
+    scheme = next((line.expert_scheme for line in near.lines if line.expert_scheme), None)
+    return f"{near.line.study.label}, {SCHEME_LABELS[scheme]}" if scheme else near.line.study.label

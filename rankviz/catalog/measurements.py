@@ -1,20 +1,22 @@
-"""Measured rows on disk, in one form for everyone's, and what `make validate` and `make forecast` wrote."""
+"""Measured rows on disk, in one form for everyone's, and what `make validate` and `make truth` wrote."""
+
+from __future__ import annotations
 
 import csv
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from rankviz.core.accuracy.predicted import MeasuredRow, parse_row
 from rankviz.core.accuracy.report import AccuracyByKind
-from rankviz.core.forecast.bands import Bands, bands_from_json
-from rankviz.core.forecast.lines import RankLine
 from rankviz.core.from_json import Misfit, build
 from rankviz.errors import AssetError, BadDataError
+
+if TYPE_CHECKING:
+    from rankviz.core.accuracy.predicted import MeasuredRow
+    from rankviz.core.accuracy.report import AccuracyReport
+
 
 ROWS_FOLDER = "validation"
 NEEDED = ("model_id", "precision", "framework", "r", "targets", "batch", "seq_len")
@@ -23,6 +25,8 @@ MAX_FILE_BYTES = 20_000_000
 
 def read_rows(path: Path) -> tuple[MeasuredRow, ...]:
     """The rows of a CSV file in the form of assets/validation/*.csv; BadDataError names what is missing."""
+    from rankviz.core.accuracy.predicted import parse_row  # estimates read no rows
+
     if not path.is_file():
         raise BadDataError(f"There is no file {str(path)!r}: give a CSV file of measurements.")
     if path.stat().st_size > MAX_FILE_BYTES:
@@ -50,9 +54,6 @@ def shipped_rows(assets: Path) -> tuple[MeasuredRow, ...]:
     return tuple(row for file in sorted((assets / ROWS_FOLDER).glob("*.csv")) for row in read_rows(file))
 
 
-if TYPE_CHECKING:
-    from rankviz.core.accuracy.report import AccuracyReport
-
 RESULT_FILE = "validation.json"
 TRUTH_FILE = "truth.json"
 """Results of `make truth`: simulated training steps beside estimates and measured rows."""
@@ -75,7 +76,7 @@ def load_range_evidence(assets: Path) -> RangeEvidence:
 
 
 @lru_cache(maxsize=4)
-def load_validation(assets: Path) -> "AccuracyReport":
+def load_validation(assets: Path) -> AccuracyReport:
     """The whole result of `make validate`."""
     from rankviz.core.accuracy.report import AccuracyReport
 
@@ -98,39 +99,3 @@ def _read(assets: Path, part: Callable[[Mapping[str, Any]], Part], file: str = R
         raise AssetError(f"{path.name}: not JSON ({error}); run {_MADE_BY[file]}.") from None
     except (KeyError, TypeError, Misfit) as error:
         raise AssetError(f"{path.name}: not a report of this version ({error}); run {_MADE_BY[file]}.") from None
-
-
-FILE = "forecast.json"
-
-
-@lru_cache(maxsize=4)
-def load_bands(assets: Path) -> Bands:
-    """The bands and how they have held."""
-    try:
-        return bands_from_json(read_forecast(assets))
-    except (KeyError, TypeError) as error:
-        raise AssetError(f"{FILE}: not a forecast of this version ({error}); run make forecast.") from None
-
-
-def read_forecast(assets: Path) -> Mapping[str, Any]:
-    """The file as it is, with the whole validation."""
-    try:
-        return json.loads((assets / FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AssetError(f"{FILE}: no such file in {assets}; run make forecast.") from None
-    except json.JSONDecodeError as error:
-        raise AssetError(f"{FILE}: not JSON ({error}); run make forecast.") from None
-
-
-@lru_cache(maxsize=4)
-def load_quick_look(assets: Path) -> Mapping[str, Any]:
-    """How the quick look held on published lines: records of "loss" and "score"."""
-    if (held := read_forecast(assets).get("quick_look")) is None:
-        raise AssetError(f"{FILE}: not a forecast of this version (no quick_look); run make forecast.")
-    return held
-
-
-def lines_hash(lines: Sequence[RankLine]) -> str:
-    """SHA-256 over the lines that a forecast is fitted to. It stays where only words of the evidence change."""
-    text = json.dumps([asdict(line) for line in lines], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

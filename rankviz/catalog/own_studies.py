@@ -219,11 +219,13 @@ class Result(NamedTuple):
 
 
 class Added(NamedTuple):
-    """The outcome for the given files. refused: one sentence per file."""
+    """The outcome for the given files. refused: one sentence per file. names: of the added ones, as remove takes
+    them."""
 
     files: Sequence[str]
     points: int
     refused: Sequence[str]
+    names: Sequence[str] = ()
 
 
 def add(homes: Sequence[Path], files: Sequence[Path], most: int = MAX_FILES) -> Added:
@@ -263,7 +265,7 @@ def _points(content: bytes, name: str, today: date) -> tuple[QualityPoint, ...]:
 
 def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES) -> Added:
     """Keep so many, with those that are there already."""
-    kept, points, refused = [], 0, []
+    kept, points, refused, given = [], 0, [], []
     names = set(kept_files(homes))
     for result in results:
         if result.refused:
@@ -277,8 +279,9 @@ def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES
                 _write(homes[0] / FOLDER / result.kept_name, result.text)
             names.add(result.kept_name)
             kept.append(result.name)
+            given.append(result.kept_name)
             points += result.points
-    return Added(kept, points, refused)
+    return Added(kept, points, refused, given)
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.catalog.hardware import read_rows
+from rankviz.core.studies.findings import BestRate
 from rankviz.core.studies.lines import Evidence, QualityPoint, StudiedModel, Study
-from rankviz.core.studies.rates import BestRate
 from rankviz.errors import AssetError
 
 FOLDER = "evidence"

@@ -10,7 +10,7 @@ from rankviz.core.advice.use_case import DEFAULT, NAMES
 
 if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Forecast
-    from rankviz.core.forecast.bent import BentForecast
+    from rankviz.core.forecast.quick_look import BentForecast
 
 
 def forecast(
@@ -30,8 +30,8 @@ def forecast(
 
     The published forecast is the same for every model, so the model need not be one that can be read.
     """
-    from rankviz.core.forecast.json import as_json as forecast_json
-    from rankviz.core.forecast.json import bent_json
+    from rankviz.core.forecast.bands import forecast_json
+    from rankviz.core.forecast.quick_look import bent_json
 
     answer, bent = Api().forecasts.answer(model, use_case, metric=metric, runs=runs, parameters=parameters)
     if as_json:
@@ -43,7 +43,7 @@ def forecast(
 
 
 def _print(answer: "Forecast") -> None:
-    from rankviz.core.forecast.words import UNIT_WORDS
+    from rankviz.core.forecast.bands import UNIT_WORDS
 
     print(answer.heading)
     for fact in answer.facts:

@@ -33,6 +33,7 @@ from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
     from rankviz.api.preflight import Diagnosis
+    from rankviz.core.probe.summary import ProbeSummary
 
 
 def doctor(
@@ -75,10 +76,6 @@ def _print(diagnosis: "Diagnosis", *, tried: bool) -> None:
     where = f"the GPU {diagnosis.facts.card.name}" if uses_gpu(diagnosis.facts) else "the CPU"
     how = "" if tried else " The libraries were not tried: leave out --quick for that."
     print(f"Ready to train on {where}.{how}")
-
-
-if TYPE_CHECKING:
-    from rankviz.core.probe.summary import ProbeSummary
 
 
 def probe(

@@ -8,7 +8,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import advice_json
+from rankviz.api.advice_json import advice_json
 from rankviz.catalog.own_studies import COLUMNS_HELP, NEEDED
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, fail, print_json, table
@@ -100,6 +100,7 @@ def add(files: Annotated[list[Path], typer.Argument(help=FILES_HELP)]) -> None:
         print(
             f"Added {len(added.files)} of {units.counted(len(files), 'file')}, {units.counted(added.points, 'point')}."
         )
+        print(*(f"To remove it: rankviz evidence remove {name}" for name in added.names), sep="\n")
     if added.refused:
         fail(" ".join(added.refused), 2)
 

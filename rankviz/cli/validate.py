@@ -16,6 +16,10 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import NOT_KNOWN, counted
 from rankviz.units import rounded_percent as percent
 
+if TYPE_CHECKING:
+    from rankviz.verdict import RankLoss, Verdict
+    from rankviz.verdict.judge import AboveBest
+
 
 def validate(
     file: Annotated[Path | None, typer.Argument(help="CSV file of measured runs; RankViz's own by default.")] = None,
@@ -108,10 +112,6 @@ def _print_two_depths(rows: Sequence[ReportRow]) -> None:
 def _signed(share: float | None) -> str:
     return NOT_KNOWN if share is None else f"{100 * share:+.1f} %"
 
-
-if TYPE_CHECKING:
-    from rankviz.verdict import RankLoss, Verdict
-    from rankviz.verdict.judge import AboveBest
 
 NOT_DISTINGUISHABLE = "cannot be distinguished"
 

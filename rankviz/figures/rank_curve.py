@@ -15,6 +15,9 @@ from rankviz.figures.sweep_tradeoff import run_detail
 from rankviz.units import counted
 from rankviz.verdict import CANT_TELL, DIFFERENT, EQUAL, Verdict
 
+if TYPE_CHECKING:
+    from rankviz.core.forecast.quick_look import BentForecast
+
 
 class Mark(NamedTuple):
     """A marker's shape and what the legend calls it."""
@@ -124,10 +127,6 @@ def dashed_line(line: FastCurveLine, metric: Metric) -> dict[str, Any]:
         "hoverinfo": "text",
         "cliponaxis": False,
     }
-
-
-if TYPE_CHECKING:
-    from rankviz.core.forecast.bent import BentForecast
 
 
 class RunPoint(NamedTuple):

@@ -13,6 +13,7 @@ from rankviz.errors import InvalidSettingError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+
 Asked = ParamSpec("Asked")
 
 
@@ -160,9 +161,6 @@ def named_band(low: float, high: float, name: str) -> dict[str, Any]:
         "showlegend": True,
     }
 
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 WIDTH, HEIGHT = 960, 560
 INK = "#1e293b"

@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 from rankviz.core.preflight.facts import HubAnswer
 from rankviz.errors import OF_THE_DISK, HubSilentError
 
+if TYPE_CHECKING:
+    from huggingface_hub import CachedRepoInfo
+
+
 TIMEOUT_S = 3.0
 CACHE_VARIABLE = "HF_HUB_CACHE"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -159,9 +163,6 @@ def _loaded_of(sizes: Mapping[str, int | None], fetch: Callable[[str], str]) -> 
                 return ()
     return ()
 
-
-if TYPE_CHECKING:
-    from huggingface_hub import CachedRepoInfo
 
 RECENT_SECONDS = 3600.0
 """What was used since then may be in use."""

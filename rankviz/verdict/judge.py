@@ -12,6 +12,10 @@ from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.errors import InvalidSettingError
 from rankviz.verdict.losses import Comparison, Run, RunLosses, compare
 
+if TYPE_CHECKING:
+    from rankviz.verdict.noise import LossFit
+    from rankviz.verdict.power import Needed
+
 
 def tolerance_in(metric: Metric, tolerance: float | str, *, best: float, base: float | None) -> float:
     """0.02 or "0.02" is nats or points; "2%" is a share of the gain, base - best: losses, or errors in points."""
@@ -40,10 +44,6 @@ def tolerance_in(metric: Metric, tolerance: float | str, *, best: float, base: f
         )
     return value / 100 * (base - best)
 
-
-if TYPE_CHECKING:
-    from rankviz.verdict.noise import LossFit
-    from rankviz.verdict.power import Needed
 
 SAME = 1e-9
 """Of two means: what the order of their sums may move."""

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rankviz import units
-from rankviz.core.forecast.bent import APART, BentRank
 from rankviz.core.forecast.decision import Decision, FinishedAdapter
-from rankviz.core.forecast.looks import RateLook, ScoreLook
+from rankviz.core.forecast.quick_look import APART, BentRank, RateLook, ScoreLook
 from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.metric import LOSS
 from rankviz.core.spectrum import FEW_STEPS

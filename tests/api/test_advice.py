@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.json import advice_json
+from rankviz.api.advice_json import advice_json
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.advice.words import main_sentences, rate_text, reasons
 from rankviz.core.cost.question import Question
@@ -57,13 +57,16 @@ def test_a_model_that_cannot_be_read_gets_the_same_rank_without_costs(api, model
     assert any("need the layers of a model" in note for note in answer["notes"])
 
 
-def test_a_study_of_another_mixture_is_converted_with_the_expert_rank_that_is_asked(api):
-    """Scicom's experts have r / active, as has the adapter: the same rank there."""
-    question = Question(model_id="Qwen/Qwen3-30B-A3B", lora=LoraConfig(expert_rank="r/active"))
+def test_a_study_of_the_same_moe_scheme_is_not_converted(api):
+    """Scicom's experts of gpt-oss-20b have r / active."""
 
-    (text,) = [each.text for each in reasons(api.advice.advise(question, Goal()).advice) if "Scicom" in each.text]
+    def scicom(expert_rank: str) -> str:
+        question = Question(model_id="openai/gpt-oss-20b", lora=LoraConfig(expert_rank=expert_rank))
+        (text,) = [each.text for each in reasons(api.advice.advise(question, Goal()).advice) if "Scicom" in each.text]
+        return text
 
-    assert text.endswith("r = 32 with a LoRA pair for each expert is r = 32 in that study.")
+    assert "another MoE scheme" in scicom("r") and "By parameters, r = 32 here is r = 113 in that" in scicom("r")
+    assert "another MoE scheme" not in scicom("r/active") and "By parameters" not in scicom("r/active")
 
 
 def test_keys_that_lost_their_meaning_are_null(api):

@@ -7,8 +7,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.advice.use_case import NAMES
-from rankviz.core.forecast.json import as_json, bent_json
-from rankviz.core.forecast.own_runs import measured_cells, measured_rank
+from rankviz.core.forecast.bands import forecast_json
+from rankviz.core.forecast.quick_look import bent_json, measured_cells, measured_rank
 from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError, NoSuchPathError, RunNotFoundError
 from tests.support.runs import questions
@@ -251,7 +251,7 @@ def test_only_a_sweep_like_those_that_were_checked_is_validated(api):
 
 
 def test_the_json_has_the_contracts_keys(api):
-    value = as_json(api.forecasts.of("Qwen/Qwen3-4B"))
+    value = forecast_json(api.forecasts.of("Qwen/Qwen3-4B"))
 
     assert KEYS == set(value)
     assert {

@@ -22,9 +22,17 @@ def test_costs_and_forecast_have_every_rank():
     assert list(range(1, 257)) == [rank.r for rank in tradeoff.forecast.ranks]
 
 
-def test_a_relative_with_a_loss_line_decides_the_quality():
-    assert "percent" == API.tradeoffs.of(Question(model_id="Qwen/Qwen3-8B")).quality
-    assert "score" == API.tradeoffs.of(usual("tiiuae/falcon-7b")).quality
+def test_the_chart_is_in_points_like_the_recommendation_unless_the_model_has_runs():
+    assert "score" == API.tradeoffs.of(Question(model_id="Qwen/Qwen3-8B")).quality
+    assert "percent" == API.tradeoffs.of(Question(model_id="embedded")).quality
+
+
+def test_a_model_that_cannot_be_read_has_forecast_and_published_lines_without_costs():
+    tradeoff = API.tradeoffs.without_costs(Question(model_id="roberta-base"), "simple")
+
+    assert tradeoff.estimate is None
+    assert 256 == len(tradeoff.forecast.ranks)
+    assert "roberta-base" == tradeoff.published[0].line.base_model
 
 
 def test_reinforcement_learning_has_its_own_lines_and_no_band():

@@ -102,8 +102,20 @@ def test_an_added_table_is_a_study_of_its_own_and_can_be_removed(tmp_path):
     assert ((4, 16), 0.8, "Qwen/Qwen3-4B") == (line.ranks, line.full.value, line.model.model_id)
     assert line not in api.studies.all().published
     assert api.tradeoffs.of(Question(model_id="Qwen/Qwen3-4B")).estimate
-    api.studies.remove(api.studies.added()[0])
+    assert list(added.names) == list(api.studies.added())
+    api.studies.remove(added.names[0])
     assert [] == list(api.studies.added())
+
+
+def test_evidence_add_prints_the_name_that_remove_needs(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKVIZ_HOME", str(tmp_path / "home"))
+    (tmp_path / "mine.csv").write_bytes(table(*ROWS))
+
+    printed = rankviz("evidence", "add", str(tmp_path / "mine.csv")).stdout
+    *_, name = printed.split()
+
+    assert f"To remove it: rankviz evidence remove {name}" in printed
+    assert f"Removed {name}." in rankviz("evidence", "remove", name).stdout
 
 
 def test_the_help_of_evidence_add_says_the_columns():

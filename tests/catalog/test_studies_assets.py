@@ -10,9 +10,8 @@ from rankviz.api import ASSETS, Api
 from rankviz.catalog.models import load_model
 from rankviz.catalog.studies import load_evidence, read_learning_rates
 from rankviz.core.advice.use_case import NAMES
-from rankviz.core.studies.findings import kept_by_rank, short_of_full
+from rankviz.core.studies.findings import kept_by_rank, rate_by_rank, short_of_full
 from rankviz.core.studies.lines import LOSSES
-from rankviz.core.studies.rates import rate_by_rank
 from rankviz.errors import AssetError
 from tools.asset_schema import check_studies
 

@@ -13,22 +13,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 OURS = {
     "rankviz": "api catalog cli core errors paths references units visitor",
-    "rankviz.api": "accuracy estimates json models runs workspace",
-    "rankviz.api.json": "estimates",
-    "rankviz.api.runs": "data_tokens known measured",
-    "rankviz.catalog": "accuracy hardware models",
+    "rankviz.api": "accuracy estimates models runs workspace",
+    "rankviz.api.runs": "measured",
+    "rankviz.catalog": "hardware measurements models",
     "rankviz.cli": "asking estimates options plot shared",
-    "rankviz.core": "accuracy bounds checks cost json_shape lora model note quantity",
-    "rankviz.core.accuracy": "basis evidence",
-    "rankviz.core.cost": "adapter assumptions attention data device duration estimate gpu json memory notes predict "
-    "question setup shapes stack unsloth work",
-    "rankviz.core.cost.memory": "blocks estimate loss peak weights",
-    "rankviz.core.cost.notes": "attention cards estimate in_fp32 published truncation",
-    "rankviz.core.lora": "config file_size moe moe_notes notes pattern plan refusals resolve route saved "
-    "saved_refusals targets",
-    "rankviz.core.model": "activations json spec towers",
+    "rankviz.core": "accuracy bounds cost from_json lora model quantity",
+    "rankviz.core.accuracy": "evidence",
+    "rankviz.core.cost": "assumptions card_notes data device duration estimate memory memory_parts "
+    "notes predict question setup shapes stack weights",
+    "rankviz.core.lora": "config experts notes plan resolve saved targets",
+    "rankviz.core.model": "spec towers",
 }
-LIBRARY = ("bisect", "contextlib", "contextvars", "dataclasses", "json", "math", "pathlib", "typing")
+LIBRARY = ("bisect", "contextlib", "contextvars", "csv", "dataclasses", "json", "math", "pathlib", "typing")
 """Of the standard library: these, with what they import themselves."""
 ESTIMATE = ["rankviz", "estimate", "Qwen/Qwen3-4B", "-r", "16", "--gpu", "L4", "--json"]
 

@@ -1,6 +1,6 @@
 """The traces of a forecast."""
 
-from rankviz.core.forecast.words import forecast
+from rankviz.core.forecast.bands import forecast
 from rankviz.figures.forecast import bands
 from rankviz.figures.style import ESTIMATED, rgba
 from tests.support.runs import forecasts

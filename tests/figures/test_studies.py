@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.studies.adapter_size import AdapterSize
+from rankviz.core.studies.lines import AdapterSize
 from rankviz.core.studies.nearest import nearest
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import StudiesInfo, studies_figure, studies_info

@@ -49,6 +49,19 @@ GOALS = (
     "--examples 300 --example-tokens 100 --gpu T4",
     "--targets attention --framework trl --gpu a100-80gb-sxm",
 )
+FORECASTS = (
+    "Qwen/Qwen3-4B --use-case simple",
+    "Qwen/Qwen3-4B --use-case instruction",
+    "google/gemma-3-4b-it --use-case complex",
+    "openai/gpt-oss-20b --use-case near-full",
+    "meta-llama/Llama-3.1-8B --use-case pretraining",
+    "meta-llama/Llama-3.1-8B --use-case pretraining --metric loss",
+    "Qwen/Qwen3-4B --use-case rl",
+    "Qwen/Qwen3-4B --use-case rl --metric loss",
+    "roberta-base --use-case simple",
+    "--parameters 125e6 --metric loss",
+)
+"""And one for each recorded sweep, between its runs."""
 FITS = (
     "Qwen/Qwen3-4B -r 16 --gpu T4",
     "meta-llama/Llama-3.1-8B -r 16 --gpu L4 --steps 1000",
@@ -84,6 +97,8 @@ def answers() -> Iterator[dict[str, Any]]:
         for model in ADVISED:
             for goal in GOALS:
                 yield entry(f"advise {model} {goal} --json")
+        for forecast in FORECASTS:
+            yield entry(f"forecast {forecast} --json")
         for fit in FITS:
             yield entry(f"fit {fit} --json")
         yield entry("evidence list Qwen/Qwen3-4B --json")
@@ -110,6 +125,7 @@ def recorded(home: Path) -> Iterator[dict[str, Any]]:
                     for number, loss in enumerate(event["example_losses"])
                 ]
     for sweep, runs in losses.items():
+        yield entry(f"forecast embedded --runs {sweep} --json")
         table = home / f"{sweep}.csv"
         with table.open("w", newline="") as file:
             writer = csv.writer(file)

@@ -89,8 +89,8 @@ def test_the_chart_is_reached_by_keys_and_every_stop_shows_its_ring(page):
     assert "solid2" == page.evaluate(ring)
     page.keyboard.press("ArrowRight")
 
-    page.wait_for_url("**r=32**")
-    page.wait_for_function("document.getElementById('rv-rank-box').value === '32'")
+    page.wait_for_url("**r=64**")
+    page.wait_for_function("document.getElementById('rv-rank-box').value === '64'")
 
 
 def test_each_box_and_each_drop_down_is_one_stop_however_fast_the_key(page):
@@ -122,12 +122,12 @@ def test_the_focus_stays_with_what_is_drawn_anew(page):
     page.goto("/?section=fit")
     page.locator("#knobs table").wait_for()
     restored(page)
-    page.locator("#knobs").get_by_role("button", name="r = 32").focus()
+    page.locator("#knobs").get_by_role("button", name="r = 64").focus()
 
     page.keyboard.press("Enter")
 
-    page.wait_for_url("**r=32**")
-    page.locator("#knobs").get_by_role("button", name="r = 64").wait_for()
+    page.wait_for_url("**r=64**")
+    page.locator("#knobs").get_by_role("button", name="r = 128").wait_for()
     page.wait_for_function(f"!!{FOCUS}.closest('#knobs')")
 
 

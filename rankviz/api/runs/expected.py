@@ -24,14 +24,13 @@ from rankviz.errors import BadDataError, RankVizError
 from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
-    from rankviz.api.models import Models
-    from rankviz.api.runs.measured import Measured
-    from rankviz.api.workspace import Workspace
     from rankviz.core.cost.device import Device
     from rankviz.core.cost.pace import Paces
     from rankviz.core.model.spec import ModelSpec
     from rankviz.core.quantity import Range
-    from rankviz.core.runs.request import RunRequest
+    from rankviz.core.runs.request import RunRequest, SweepRequest
+    from rankviz.core.runs.sweep_time import ExpectedSweep, SweepTime
+
 
 Found = TypeVar("Found")
 
@@ -96,13 +95,6 @@ def _machine(environment: Mapping[str, Any]) -> Hashable:
 
     names = ("device", "device_name", "cpu_count", "cpu_bf16", "device_memory_bytes")
     return "device", machine_of(environment), *(environment.get(name) for name in names), "versions" in environment
-
-
-if TYPE_CHECKING:
-    from rankviz.core.cost.pace import Paces
-    from rankviz.core.quantity import Range
-    from rankviz.core.runs.request import RunRequest, SweepRequest
-    from rankviz.core.runs.sweep_time import ExpectedSweep, SweepTime
 
 
 class ExpectedRuns(StoredRuns):

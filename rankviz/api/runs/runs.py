@@ -39,9 +39,12 @@ from rankviz.store.ownership import ANYWHERE, Destination
 from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
-    from rankviz.api.workspace import Workspace
+    from rankviz.core.cost.device import Device
+    from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest
+    from rankviz.engines import Engine
+
 
 GIVE_AGAIN = (
     "RankViz does not find the file {} that this sweep was trained on, so its data must be given again. Start a new "
@@ -125,12 +128,6 @@ def _is_one_of(file: Path, digests: Sequence[str]) -> bool:
     except OSError:
         return False
 
-
-if TYPE_CHECKING:
-    from rankviz.core.cost.device import Device
-    from rankviz.core.runs.estimate import RunEstimate
-    from rankviz.core.runs.request import RunRequest
-    from rankviz.engines import Engine
 
 FOLDER_IS_NOT_SENT = "The base is a folder of this machine, and weights are not sent."
 NOTHING_TO_RESUME = "Nothing to resume: no run of this sweep has failed or was cancelled."

@@ -18,9 +18,13 @@ from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizEr
 from rankviz.store.journal import numbers_in
 
 if TYPE_CHECKING:
+    from rankviz.api.forecasts import Forecasts
+    from rankviz.core.forecast.decision import Decision
+    from rankviz.core.forecast.quick_look import RateLook, ScoreLook
     from rankviz.core.runs.fast_curve import Reading
     from rankviz.core.runs.record import RunRecord, Sweep
     from rankviz.verdict import Borrowed, Verdict
+
 
 Noise: TypeAlias = tuple[float, int]
 """As verdict.noise_of has it."""
@@ -258,15 +262,6 @@ def _task(sweep: Sweep) -> tuple:
     return request.base, read or request.data_apart
 
 
-if TYPE_CHECKING:
-    from rankviz.api.forecasts import Forecasts
-    from rankviz.api.runs.runs import Runs
-    from rankviz.api.workspace import Workspace
-    from rankviz.core.forecast.decision import Decision
-    from rankviz.core.forecast.looks import RateLook, ScoreLook
-    from rankviz.core.runs.metric import Metric
-
-
 class Decisions:
     """The quick look's answer; of any sweep with finished runs at two ranks."""
 
@@ -307,15 +302,15 @@ class Decisions:
 
     def rate(self, sweep_id: str) -> RateLook | None:
         """Which learning rate is better, of a sweep of one rank whose runs ended; None of any other."""
-        from rankviz.core.forecast.looks import rate_look
+        from rankviz.core.forecast.quick_look import rate_look
 
         sweep = self._runs.sweep(sweep_id)
         return rate_look(sweep.runs) if sweep.ended else None
 
     def score(self, sweep_id: str, metric: Metric) -> ScoreLook | None:
         """Which rank to take by a score, of a sweep whose ranks were not all trained twice; None of any other."""
-        from rankviz.catalog.measurements import load_quick_look
-        from rankviz.core.forecast.looks import score_look
+        from rankviz.catalog.forecast import load_quick_look
+        from rankviz.core.forecast.quick_look import score_look
 
         sweep = self._runs.sweep(sweep_id)
         record = load_quick_look(self._workspace.assets)["score"]

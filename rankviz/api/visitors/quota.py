@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from rankviz.api.models import Models
     from rankviz.api.workspace import Workspace
     from rankviz.core.runs.request import RunRequest
+    from rankviz.store import RunStore
+    from rankviz.store.removal import Going
+
 
 MOST_KNOWN = 1000
 """Sizes of adapters that are unlike."""
@@ -87,11 +90,6 @@ class Adapters:
                     sizes.append(adapter_bytes(plan_on(model, run.lora, run.training, device), run, device))
         return max(sizes, default=None)
 
-
-if TYPE_CHECKING:
-    from rankviz.api.models import Models
-    from rankviz.api.workspace import Workspace
-    from rankviz.core.runs.request import RunRequest
 
 LOOK_SECONDS = 60.0
 LEAST_FREE_BYTES = 6 * units.GB
@@ -168,10 +166,6 @@ class Bases:
                 yield from names
                 for name in names:
                     yield f"unsloth/{name.split('/')[-1].removesuffix('-bnb-4bit').removesuffix('-unsloth')}"
-
-
-if TYPE_CHECKING:
-    from rankviz.api.workspace import Workspace
 
 
 class Room:
@@ -287,10 +281,6 @@ class Room:
         return f" Runs stay until you delete them{after}."
 
 
-if TYPE_CHECKING:
-    from rankviz.api.workspace import Workspace
-
-
 class Uploads:
     """Of whoever asks."""
 
@@ -320,14 +310,6 @@ class Uploads:
         after = temp.usage(visitor)
         return Usage(before.files - after.files, before.size_bytes - after.size_bytes)
 
-
-if TYPE_CHECKING:
-    from rankviz.api.models import Models
-    from rankviz.api.workspace import Workspace
-    from rankviz.core.runs.record import RunRecord
-    from rankviz.core.runs.request import RunRequest
-    from rankviz.store import RunStore
-    from rankviz.store.removal import Going
 
 DISK_SECONDS = 20.0
 """So long is the size of the runs folder taken as known."""

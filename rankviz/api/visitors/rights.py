@@ -16,7 +16,11 @@ from rankviz.visitor import Visitor
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
+    from rankviz.core.probe.record import ProbeRecord
+    from rankviz.core.runs.record import RunRecord
     from rankviz.settings import Settings
+    from rankviz.store.cookie_key import CookieKey
+
 
 HIDDEN = "…"
 ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.]\w)")
@@ -86,12 +90,6 @@ def _names(settings: Settings) -> Iterator[str]:
             yield option
             yield value
 
-
-if TYPE_CHECKING:
-    from rankviz.api.workspace import Workspace
-    from rankviz.core.probe.record import ProbeRecord
-    from rankviz.core.runs.record import RunRecord
-    from rankviz.store.cookie_key import CookieKey
 
 Kept = TypeVar("Kept", "RunRecord", "ProbeRecord", "RunRecord | ProbeRecord")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import curve_points_json, run_json
+from rankviz.api.runs.json import curve_points_json, run_json
 from rankviz.cli.forecast import print_bent
 from rankviz.cli.shared import fail
 from rankviz.core.runs.events import LOCAL, TRAINING
@@ -20,12 +20,21 @@ from rankviz.core.runs.run_time import device_time
 from rankviz.core.runs.sweep_time import SweepProgress, stage_in_words, stage_seconds
 from rankviz.core.runs.words import run_label, still_training, sweep_title, title
 
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress
+
+    from rankviz.core.runs.fast_curve import FastCurve
+    from rankviz.core.runs.metric import Measured
+    from rankviz.core.runs.record import RunRecord, Sweep
+    from rankviz.core.runs.request import RunRequest
+
 
 def decision_keys(api: Api, sweep_id: str) -> dict[str, Any]:
     """Forecast and decision for the JSON of a sweep, None as long as fewer than two ranks have finished runs; the
     better learning rate of one rank, and the rank by each score."""
     from rankviz.core.forecast.decision import decision_json
-    from rankviz.core.forecast.json import bent_json
+    from rankviz.core.forecast.quick_look import bent_json
 
     decision, rate = api.decisions.of(sweep_id), api.decisions.rate(sweep_id)
     return {
@@ -155,13 +164,6 @@ def _wrapped(text: str, width: int | None) -> str:
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.progress import Progress
-
-    from rankviz.core.runs.record import RunRecord, Sweep
-    from rankviz.core.runs.request import RunRequest
-
 STOPPED = "The runs go on. `rankviz runs watch {id}` shows them again, `rankviz runs cancel {id}` ends them."
 LEAST_BAR, MOST_BAR = 10, 40
 """Characters."""
@@ -261,11 +263,6 @@ def _doing(run: "RunRecord", now: float) -> Sequence[str]:
 def _label(request: "RunRequest") -> str:
     return f"r {request.r}  lr {request.learning_rate:g}  seed {request.seed}"
 
-
-if TYPE_CHECKING:
-    from rankviz.core.runs.fast_curve import FastCurve
-    from rankviz.core.runs.metric import Measured
-    from rankviz.core.runs.record import RunRecord, Sweep
 
 MOST_NAMED = 4
 """Runs that failed alike."""

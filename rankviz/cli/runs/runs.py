@@ -10,12 +10,18 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import listed_run_json, run_json
+from rankviz.api.runs.json import listed_run_json, run_json
 from rankviz.cli.runs.output import one_line, print_facts, print_sweep, runs_table, sweep_json, terminal_width, watch
 from rankviz.cli.shared import Force, Json, options_as_typed, print_json, require_new
 from rankviz.cli.typer_options import Commands
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
 from rankviz.sinks import KINDS, Destination, Token
+
+if TYPE_CHECKING:
+    from rankviz.api.engines import Plan
+    from rankviz.api.runs.stored import RunSummary
+    from rankviz.core.runs.events import GreedyAnswer
+    from rankviz.core.runs.record import RunRecord
 
 
 def runs_publish(
@@ -37,13 +43,6 @@ def runs_publish(
     token = Token(typer.prompt("Hugging Face token", hide_input=True, err=True)) if ask_token else None
     published = Api().sinks.publish(run_id, destination, token, use_login=not ask_token)
     print_json(asdict(published)) if as_json else print(published.in_words(destination))
-
-
-if TYPE_CHECKING:
-    from rankviz.api.engines import Plan
-    from rankviz.api.runs.stored import RunSummary
-    from rankviz.core.runs.events import GreedyAnswer
-    from rankviz.core.runs.record import RunRecord
 
 
 runs = Commands(no_args_is_help=True, help="List, show, add, export, import, publish, cancel and delete runs.")

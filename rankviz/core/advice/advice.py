@@ -7,12 +7,11 @@ smaller ranks. The learning rate is the use case's, moved into the range of what
 The sentences are in words.py.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from rankviz.core.advice.capacity import Capacity, capacity
-from rankviz.core.advice.regret import Record
 from rankviz.core.advice.use_case import Data, Goal, UseCase, use_case
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.runs.request import RATE_FACTOR, RATE_RANKS
@@ -27,18 +26,100 @@ SMALLEST = 16
 NEAREST_SHOWN = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """What the published studies show for one subject."""
+class Capacity(NamedTuple):
+    """The parameters of one adapter against the tokens of one amount of data; it does not move the rank.
 
-    shown: tuple[Near, ...]
-    """The nearest base of each of a few studies; of reinforcement learning, of every study."""
-    told: tuple[Study, ...]
-    """Studies of reinforcement learning without a line over ranks: their caveat says what they found."""
-    rate_or_rank: counts.RateAgainstRank | None
-    targets: counts.TargetsAgainstRank | None
-    kept: counts.KeptByRank | None
-    full: counts.ShortOfFull | None
+    The reasoning of LoRA Without Regret (Schulman et al. 2025): below its capacity LoRA keeps up with full fine-tuning,
+    and beyond it learns more slowly; there is no wall. Capacity is parameters times the bits that a parameter can hold,
+    need is tokens times the loss in bits (both in assumptions.json). The need is an upper bound: learning every token
+    by heart. As a rule for the rank it did worse than one rank for all (tools/forecast/regret.py).
+    """
+
+    r: int
+    parameters: int
+    holds_tokens: int
+    """Tokens at which its capacity ends."""
+    tokens: int | None
+    at_most: bool
+    bits_per_parameter: float
+    bits_per_token: float
+
+    @property
+    def enough(self) -> bool | None:
+        return None if self.tokens is None else self.tokens <= self.holds_tokens
+
+    @property
+    def filled(self) -> float | None:
+        """Share of the capacity that the data would fill."""
+        return None if self.tokens is None else self.tokens / self.holds_tokens
+
+
+def capacity(r: int, parameters: int, tokens: int | None, at_most: bool, assume: Assumptions) -> Capacity:
+    """The capacity of an adapter with so many parameters, beside the tokens of the data."""
+    per_token, per_parameter = assume.value("capacity-bits-per-token"), assume.value("capacity-bits-per-parameter")
+    holds = math.floor(parameters * per_parameter / per_token)
+    return Capacity(r, parameters, holds, tokens, at_most, per_parameter, per_token)
+
+
+class Mean(NamedTuple):
+    """A mean over publications, with the ends of its 90 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    publications: int
+    lines: int
+
+
+class Alternative(NamedTuple):
+    """One way to choose a rank: the advice, one rank for all, or the capacity rule. Scores in points, losses in %."""
+
+    rule: str
+    mean_rank: float
+    score: Mean
+    more: tuple[float, float, float]
+    """Points that its regret is above the advice's: the mean and the ends of its 90 % interval."""
+    over_one_point: float
+    """Share of publications whose best rank was more than a point better."""
+    loss: Mean
+
+
+class Record(NamedTuple):
+    """How well ranks have done over the published lines (tools/forecast/regret.py)."""
+
+    alternatives: tuple[Alternative, ...]
+    """The advice first, each publication left out in turn."""
+    gains: Mapping[str, Mapping[int, Mean]]
+    """Points that twice the rank gained, by kind of task ("all" for every kind) and rank."""
+
+    def gain(self, kind: str, r: int) -> Mean | None:
+        return self.gains.get(kind, {}).get(r)
+
+    def regret(self, rule: str) -> Alternative | None:
+        return next((each for each in self.alternatives if each.rule == rule), None)
+
+
+def record_of(section: Mapping[str, Any] | None) -> Record:
+    """The section as data; empty where the file was made before it had one."""
+    section = section or {"alternatives": (), "gains": {}}
+    return Record(
+        tuple(
+            Alternative(
+                rule=row["rule"],
+                mean_rank=row["score"]["mean_rank"],
+                score=_mean(row["score"], "regret"),
+                more=tuple(row["score"]["more"]),
+                over_one_point=row["score"]["over_one"],
+                loss=_mean(row["loss"], "regret"),
+            )
+            for row in section["alternatives"]
+        ),
+        {kind: {int(r): _mean(row, "gain") for r, row in rows.items()} for kind, rows in section["gains"].items()},
+    )
+
+
+def _mean(row: Mapping[str, Any], name: str) -> Mean:
+    return Mean(*row[name], row["publications"], row["lines"])
 
 
 class Step(NamedTuple):
@@ -56,7 +137,14 @@ class Advice:
     case: UseCase
     goal: Goal
     data: Data
-    findings: Findings
+    shown: tuple[Near, ...]
+    """The nearest base of each of a few studies; of reinforcement learning, of every study."""
+    told: tuple[Study, ...]
+    """Studies of reinforcement learning without a line over ranks: their caveat says what they found."""
+    rate_or_rank: counts.RateAgainstRank | None
+    targets: counts.TargetsAgainstRank | None
+    kept: counts.KeptByRank | None
+    full: counts.ShortOfFull | None
     record: Record
     r: int
     steps: tuple[Step, ...]
@@ -104,9 +192,15 @@ def advise(
     case = use_case(goal.use_case)
     rl = RL in case.task_kinds
     lines = [x for x in drawn_lines(evidence, ("lora",), FACETS) if (x.study.task_kind == RL) is rl]
-    near = nearest(lines, subject)
-    findings = find(evidence, subject, near, rl=rl)
-    r, steps, kept = case.r, (), findings.kept
+    near, published = nearest(lines, subject), evidence.published
+    first: dict[str, Near] = {}
+    for each in near:
+        first.setdefault(each.line.study.study_id, each)
+    shown = tuple(first.values())[: None if rl else NEAREST_SHOWN]
+    of_rl = [study for study in evidence.studies.values() if rl and study.task_kind == RL]
+    forgetting = nearest([line for line in published if line.first.role == "forgetting"], subject)
+    kept = counts.kept_by_rank([line for each in forgetting for line in each.lines])
+    r, steps = case.r, ()
     if goal.forgetting and kept and 2 * kept.better_at_the_smaller > kept.comparisons and r > SMALLEST:
         r = max(SMALLEST, case.r // 2)
         steps = (Step("forgetting", case.r, r),)
@@ -115,34 +209,19 @@ def advise(
         case=case,
         goal=goal,
         data=data,
-        findings=findings,
+        shown=shown,
+        told=tuple(study for study in of_rl if study.study_id not in first),
+        rate_or_rank=counts.rate_against_rank(published),
+        targets=counts.targets_against_rank(published),
+        kept=kept,
+        full=counts.short_of_full([line for each in near if each.same_task for line in _counted(each)]),
         record=record,
         r=r,
         steps=steps,
         capacity=capacity(r, parameters(r), data.tokens, data.at_most, assume) if parameters and not rl else None,
-        equal_ranks={
-            each.line.study.study_id: equal_ranks(each.scheme_line) for each in findings.shown if each.scheme_line
-        },
+        equal_ranks={each.line.study.study_id: equal_ranks(each.scheme_line) for each in shown if each.scheme_line},
         rates=rates,
         rates_of=rates_of,
-    )
-
-
-def find(evidence: Evidence, subject: Subject, near: Sequence[Near], *, rl: bool = False) -> Findings:
-    """Nearest studies, and the counts over all of them. near: the nearest first."""
-    published = evidence.published
-    first: dict[str, Near] = {}
-    for each in near:
-        first.setdefault(each.line.study.study_id, each)
-    of_rl = [study for study in evidence.studies.values() if rl and study.task_kind == RL]
-    forgetting = nearest([line for line in published if line.first.role == "forgetting"], subject)
-    return Findings(
-        shown=tuple(first.values())[: None if rl else NEAREST_SHOWN],
-        told=tuple(study for study in of_rl if study.study_id not in first),
-        rate_or_rank=counts.rate_against_rank(published),
-        targets=counts.targets_against_rank(published),
-        kept=counts.kept_by_rank([line for each in forgetting for line in each.lines]),
-        full=counts.short_of_full([line for each in near if each.same_task for line in _counted(each)]),
     )
 
 

@@ -23,7 +23,7 @@ class RankRule(NamedTuple):
     r: int
     label: str
     kind: str
-    """The kind of task that its published scores are of, as core.advice.regret names it."""
+    """The kind of task that its published scores are of, as core.advice.advice names it."""
     use: str
     reason: str
     source: str

@@ -20,10 +20,10 @@ class UseCase:
     r: int
     rule_r: int
     """Its line of the rule of thumb, which is shown beside r."""
-    learning_rate: float
-    learning_rate_source: str
     task_kinds: tuple[TaskKind, ...]
     """Its kinds of study; if empty, the studies that also have full fine-tuning."""
+    learning_rate: float = 2e-4
+    learning_rate_source: str = UNSLOTH
     r_range: tuple[int, int] | None = None
     """Recommended instead of one rank, where studies disagree; r is then the rank whose costs are shown."""
     rates_of_instruction: bool = True
@@ -40,8 +40,6 @@ USE_CASES = (
         label="Quick experiment, simple task or small file",
         r=16,
         rule_r=8,
-        learning_rate=2e-4,
-        learning_rate_source=UNSLOTH,
         task_kinds=("simple",),
     ),
     UseCase(
@@ -49,8 +47,6 @@ USE_CASES = (
         label="Standard instruction tuning",
         r=RECOMMENDED_RANK,
         rule_r=16,
-        learning_rate=2e-4,
-        learning_rate_source=UNSLOTH,
         task_kinds=("instruction",),
     ),
     UseCase(
@@ -58,8 +54,6 @@ USE_CASES = (
         label="Complex task or shifted domain",
         r=64,
         rule_r=32,
-        learning_rate=2e-4,
-        learning_rate_source=UNSLOTH,
         task_kinds=("complex",),
     ),
     UseCase(
@@ -67,7 +61,6 @@ USE_CASES = (
         label="Near full fine-tuning, file size does not matter",
         r=64,
         rule_r=64,
-        learning_rate=2e-4,
         learning_rate_source=f"{UNSLOTH}; {REGRET} finds about ten times the rate of full fine-tuning",
         task_kinds=(),
     ),

@@ -1,19 +1,17 @@
 """An advice in sentences: the recommendation, its reasons with their sources, how good such advice was, and what an own
 sweep of the model says beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rankviz import units
-from rankviz.core.advice.advice import FIRST_RANK, Advice
-from rankviz.core.advice.regret import Mean, Record
+from rankviz.core.advice.advice import FIRST_RANK, Advice, Record
 from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.cost.estimate import RankEstimate
-from rankviz.core.forecast.bands import Forecast, RankForecast
+from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast
 from rankviz.core.forecast.lines import points_scale
-from rankviz.core.forecast.words import HEADING, UNIT_WORDS
 from rankviz.core.lora.targets import listed
-from rankviz.core.studies.lines import Line, QualityPoint, Study, TaskKind
+from rankviz.core.studies.lines import Line, Study, TaskKind
 from rankviz.core.studies.nearest import Near
 from rankviz.units import counted
 from rankviz.units import rounded_percent as percent
@@ -40,7 +38,7 @@ FILE_WORDS = {
 
 
 class Reason(NamedTuple):
-    """One sentence of why. name: gain, rule, nearest, evidence, capacity, forgetting, rate, targets, full or data."""
+    """One sentence of why. name: rule, nearest, capacity, rate, targets, full, forgetting or data."""
 
     name: str
     text: str
@@ -79,16 +77,13 @@ def take(advice: Advice) -> str:
 
 def rate_in_words(advice: Advice) -> str:
     """ "3e-4 (3e-4 to 1e-3 did best)": where to start, and the range that sweeps leave."""
-    span, start = best_rates(advice), rate_text(advice.learning_rate)
+    span, start = _best_rates(advice), rate_text(advice.learning_rate)
     return start if span in ("", start) else f"{start} ({span} did best)"
 
 
-def best_rates(advice: Advice) -> str:
+def _best_rates(advice: Advice) -> str:
     """The best learning rates of the nearest tuned sweep, "" where none tells them."""
-    if advice.rates is None:
-        return ""
-    low, high = rate_text(advice.rates.low), rate_text(advice.rates.high)
-    return low if low == high else f"{low} to {high}"
+    return " to ".join(dict.fromkeys(map(rate_text, (advice.rates.low, advice.rates.high)))) if advice.rates else ""
 
 
 def because(advice: Advice) -> str:
@@ -104,7 +99,7 @@ def because(advice: Advice) -> str:
     if below is None or above is None:
         return f"{moved}r = {advice.r} is the default for {KINDS[kind]}"
     return (
-        f"{moved}in {counted(below.publications, 'publication')} on {KINDS[kind]}, r = {advice.r} scored "
+        f"{moved}in {counted(below.publications, 'publication')} on {KINDS[kind]}, r = {advice.r} scored on average "
         f"{_points(below.mean)} than r = {advice.r // 2}, and r = {2 * advice.r} scored {_points(above.mean)} than "
         f"r = {advice.r}"
     )
@@ -130,7 +125,14 @@ def rate_first(advice: Advice) -> str:
 def confidence_in_words(advice: Advice) -> str:
     """How good such advice was, over publications that it was chosen without, and two fixed ranks beside it."""
     ours = advice.record.regret("advice")
-    fixed = [_beside(r, regret.more) for r in (32, 64) if (regret := advice.record.regret(str(r)))]
+    fixed = []
+    for r, regret in ((r, advice.record.regret(str(r))) for r in (32, 64)):
+        if regret:
+            (mean, low, high), way = regret.more, "less"
+            if mean < 0:
+                (mean, low, high), way = (-mean, -high, -low), "more"
+            span = f"({low:.2f} to {high:.2f})".replace("-0.00", "0.00")
+            fixed.append(f"r = {r} for every task scored {mean:.2f} {way} {span}".replace("-", "−"))
     if advice.case.r_range or ours is None or not fixed:
         return HEADING
     return (
@@ -140,111 +142,98 @@ def confidence_in_words(advice: Advice) -> str:
     )
 
 
-def _beside(r: int, more: Sequence[float]) -> str:
-    """more: regret over the advice's, with its interval."""
-    less, low, high = more if more[0] >= 0 else (-more[0], -more[2], -more[1])
-    way = "less" if more[0] >= 0 else "more"
-    return f"r = {r} for every task scored {less:.2f} {way} ({_signed(low)} to {_signed(high)})"
-
-
-def _signed(value: float) -> str:
-    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
-
-
 def rule_evidence(record: Record, rule: RankRule) -> str:
     """What published scores say of one line of the rule of thumb, "" where they say nothing."""
     gain = record.gain(rule.kind, rule.r)
     if gain is None:
         return ""
-    verdict = "Too low in published scores" if gain.low > 0 else "No clear gain from a higher rank"
+    interval = f"90 % interval {gain.low:.1f} to {gain.high:.1f}".replace("-0.0", "0.0").replace("-", "−")
     return (
-        f"{verdict}: on {KINDS[rule.kind]}, r = {2 * rule.r} scored {_points(gain.mean)} ({_interval(gain)}, "
-        f"{counted(gain.publications, 'publication')})."
+        f"{'Too low on average' if gain.low > 0 else 'No clear gain from a higher rank'}: on {KINDS[rule.kind]}, r = "
+        f"{2 * rule.r} scored {_points(gain.mean)} ({interval}, {counted(gain.publications, 'publication')})."
     )
-
-
-def _interval(mean: Mean) -> str:
-    return f"90 % interval {mean.low:.1f} to {mean.high:.1f}".replace("-0.0", "0.0").replace("-", "−")
 
 
 def reasons(advice: Advice) -> tuple[Reason, ...]:
     """Why: the rule of thumb with what the data say of it, the nearest studies, and what matters more than rank."""
-    findings, rule = advice.findings, advice.case.rule
-    text = f"Rule of thumb: r = {rule.label} for {lower_first(rule.use)}. {rule_evidence(advice.record, rule)}"
-    found = [] if advice.case.r_range else [Reason("rule", text.rstrip(), f"{rule.source}; {RECORD_SOURCE}")]
-    found += [_nearest(near, advice) for near in findings.shown]
-    found += [Reason("nearest", f"{study.label}: {study.caveat}", *_cited((study,))) for study in findings.told]
+    return tuple(_reasons(advice))
+
+
+def _reasons(advice: Advice) -> Iterable[Reason]:
+    rule, targets, epochs = advice.case.rule, advice.targets, advice.data.epochs
+    if not advice.case.r_range:
+        use = f"{rule.use[0].lower()}{rule.use[1:]}"
+        text = f"Rule of thumb: r = {rule.label} for {use}. {rule_evidence(advice.record, rule)}"
+        yield Reason("rule", text.rstrip(), f"{rule.source}; {RECORD_SOURCE}")
+    yield from (_nearest(near, advice) for near in advice.shown)
+    for study in advice.told:
+        yield Reason("nearest", f"{study.label}: {study.caveat}", *_cited(study))
     if advice.capacity:
-        found.append(Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL))
-    return (
-        *found,
-        _rate(advice),
-        _targets(advice),
-        *filter(None, (_full(advice), _forgetting(advice), _epochs(advice))),
-    )
+        yield Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL)
+    yield Reason("rate", _rate(advice), advice.case.learning_rate_source)
+    text = "Put adapters on all linear layers, attention and MLP: a higher rank on fewer modules gains less."
+    if targets and 2 * targets.more_by_targets > targets.comparisons:
+        text += (
+            f" In {targets.more_by_targets} of {targets.comparisons} published comparisons, wide targets "
+            "at the smallest rank were better than narrow ones at their best rank."
+        )
+    yield Reason("targets", text, f"{QLORA}; {REGRET}")
+    if (full := advice.full) and advice.case.name in ("near-full", "pretraining"):
+        text = f"Full fine-tuning was better than every rank in {full.behind} of {full.comparisons} similar trainings."
+        yield Reason("full", text, *_cited(full.line.study))
+    if (kept := advice.kept) and advice.goal.forgetting:
+        text = (
+            f"In {kept.better_at_the_smaller} of {kept.comparisons} published trainings the smallest rank kept more of "
+            "the base's abilities than the largest."
+        )
+        yield Reason("forgetting", text, *_cited(kept.line.study))
+    if epochs and epochs > FEW_EPOCHS:
+        text = (
+            f"Each example is seen {epochs:,.1f} times: more examples, or fewer steps, matter more than the rank here."
+        )
+        yield Reason("data", text, f"{UNSLOTH} (one to three epochs)")
+
+
+def _cited(study: Study) -> tuple[str, str]:
+    return study.citation, study.source or ""
 
 
 def _nearest(near: Near, advice: Advice) -> Reason:
-    """A near line in numbers: what the recommended rank reached, or every rank where a range is recommended."""
-    line = line_of(near)
+    """A near line in numbers: what the recommended rank reached, or every rank where a range is recommended. Of the
+    study's lines the last with adapters on all parts of the blocks, else the last."""
+    line = ([line for line in near.lines if line.first.facet == "attention and mlp"] or near.lines)[-1]
     equal = advice.equal_ranks.get(line.study.study_id, {}).get(line.best.rank)
     r = max(1, round(advice.r * line.best.rank / equal)) if equal else advice.r
-    result = every_rank(line) if advice.case.r_range else result_words(line, r)
+    every_rank = ", ".join(f"r = {point.rank} reached {point.value:g}" for point in line.points)
     known = f" ± {line.best.standard_error:g}" if line.best.standard_error else ", one run each"
     length = f", {line.first.duration}" if line.first.duration else ""
     text = (
         f"{near.line.study.label}, {near.line.model.base_model} ({near.in_words}){length}: "
-        f"{result}. The best value is {line.best.value:g} "
+        f"{every_rank if advice.case.r_range else result_words(line, r)}. The best value is {line.best.value:g} "
         f"{metric_in_words(line)}{known}; {line.study.learning_rate_label}."
     )
     if equal:
-        text += f" By parameters, r = {advice.r} with a LoRA pair for each expert is r = {r} in that study."
-    return Reason("nearest", text, *_cited((line.study,)))
-
-
-def line_of(near: Near) -> Line:
-    """Of a study's lines the last with adapters on all parts of the blocks, else the last."""
-    return ([line for line in near.lines if line.first.facet == "attention and mlp"] or near.lines)[-1]
-
-
-def shortfalls(line: Line, r: int) -> dict[int, float]:
-    """How far a rank ended from the line's best, in its unit, by rank; of a rank that was not run its neighbours."""
-    at = [point for point in line.points if point.rank == r][:1] or [
-        *[point for point in line.points if point.rank < r][-1:],
-        *[point for point in line.points if point.rank > r][:1],
-    ]
-    return {point.rank: _short(line, point) for point in at}
-
-
-def unit_of(line: Line) -> str:
-    return UNIT_WORDS["percent_of_loss" if line.first.is_loss else "points"]
-
-
-def _short(line: Line, point: QualityPoint) -> float:
-    if line.first.is_loss:
-        return 100 * line.short_of_best(point.value)
-    scale = points_scale(point.metric, [each.value for each in line.points])
-    return scale * abs(line.best.value - point.value)
+        text += f" By parameters, r = {advice.r} here is r = {r} in that study."
+    return Reason("nearest", text, *_cited(line.study))
 
 
 def result_words(line: Line, r: int) -> str:
-    """ "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"."""
-    best, short = line.best.rank, shortfalls(line, r)
+    """ "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"; of a rank that was not run its neighbours."""
+    best, loss = line.best, line.first.is_loss
+    unit = UNIT_WORDS["percent_of_loss" if loss else "points"]
+    scale = 1.0 if loss else points_scale(line.first.metric, [point.value for point in line.points])
+    below = [point for point in line.points if point.rank < r][-1:]
+    above = [point for point in line.points if point.rank > r][:1]
+    around = [point for point in line.points if point.rank == r][:1] or [*below, *above]
     not_run = "" if r in line.ranks else f"; r = {r} was not run"
-    if set(short) == {best}:
-        return f"r = {best} was the best rank of {listed(map(str, line.ranks))}{not_run}"
-    each = " and ".join(
-        f"r = {rank} ended less than 0.1 {unit_of(line)}"
-        if gap < NOTHING_SHORT
-        else f"r = {rank} ended {gap:.1f} {unit_of(line)}"
-        for rank, gap in short.items()
-        if rank != best
-    )
-    return f"{each} short of the best rank, r = {best}{not_run}"
-
-
-def every_rank(line: Line) -> str:
-    return ", ".join(f"r = {point.rank} reached {point.value:g}" for point in line.points)
+    ended = []
+    for point in around:
+        gap = 100 * line.short_of_best(point.value) if loss else scale * abs(best.value - point.value)
+        if point.rank != best.rank:
+            ended.append(f"r = {point.rank} ended {'less than 0.1' if gap < NOTHING_SHORT else f'{gap:.1f}'} {unit}")
+    if not ended:
+        return f"r = {best.rank} was the best rank of {listed(map(str, line.ranks))}{not_run}"
+    return f"{' and '.join(ended)} short of the best rank, r = {best.rank}{not_run}"
 
 
 def metric_in_words(line: Line) -> str:
@@ -267,9 +256,8 @@ def capacity_in_words(advice: Advice) -> str:
     return f"{holds} {of} has {'at most ' if cap.at_most else ''}{units.count(cap.tokens)} tokens, {filled} of that."
 
 
-def _rate(advice: Advice) -> Reason:
-    moved, rates = advice.findings.rate_or_rank, advice.rates
-    text = rate_first(advice)
+def _rate(advice: Advice) -> str:
+    moved, rates, text = advice.rate_or_rank, advice.rates, rate_first(advice)
     if moved and moved.rate > moved.rank and not advice.case.r_range:
         text += (
             f" It matters more: at {rate_text(moved.reference_learning_rate)} the loss was {percent(moved.rate)} above "
@@ -277,63 +265,21 @@ def _rate(advice: Advice) -> Reason:
             f"rank (medians of {moved.models} models)."
         )
     if rates:
-        span = best_rates(advice)
+        span = _best_rates(advice)
         were = "the best were" if " to " in span else "the best was"
         text += f" Of the rates tried for {advice.rates_of} at r = {listed(map(str, rates.ranks))}, {were} {span}."
-    return Reason("rate", text, advice.case.learning_rate_source)
-
-
-def _targets(advice: Advice) -> Reason:
-    targets = advice.findings.targets
-    text = "Put adapters on all linear layers, attention and MLP: a higher rank on fewer modules gains less."
-    if targets and 2 * targets.more_by_targets > targets.comparisons:
-        text += (
-            f" In {targets.more_by_targets} of {targets.comparisons} published comparisons, wide targets at the "
-            "smallest rank were better than narrow ones at their best rank."
-        )
-    return Reason("targets", text, f"{QLORA}; {REGRET}")
-
-
-def _full(advice: Advice) -> Reason | None:
-    full = advice.findings.full
-    if full is None or advice.case.name not in ("near-full", "pretraining"):
-        return None
-    text = f"Full fine-tuning was better than every rank in {full.behind} of {full.comparisons} similar trainings."
-    return Reason("full", text, *_cited((full.line.study,)))
-
-
-def _forgetting(advice: Advice) -> Reason | None:
-    kept = advice.findings.kept
-    if kept is None or not advice.goal.forgetting:
-        return None
-    text = (
-        f"In {kept.better_at_the_smaller} of {kept.comparisons} published trainings the smallest rank kept more of the "
-        "base's abilities than the largest."
-    )
-    return Reason("forgetting", text, *_cited((kept.line.study,)))
-
-
-def _epochs(advice: Advice) -> Reason | None:
-    epochs = advice.data.epochs
-    if epochs is None or epochs <= FEW_EPOCHS:
-        return None
-    text = f"Each example is seen {epochs:,.1f} times: more examples, or fewer steps, matter more than the rank here."
-    return Reason("data", text, f"{UNSLOTH} (one to three epochs)")
-
-
-def _cited(studies: Sequence[Study]) -> tuple[str, str]:
-    return "; ".join(dict.fromkeys(study.citation for study in studies)), studies[0].source or ""
+    return text
 
 
 def would_change(advice: Advice) -> tuple[str, ...]:
     """What would change the advice."""
     changes = [
-        "Your own sweep: r = 4 and r = 64, the learning rate tuned, with one repeat. Its result counts more than all "
-        "published studies."
+        "Your own sweep: r = 4 and r = 64 at one fixed alpha (with alpha = r, ranks would also differ in step size), "
+        "the learning rate tuned, with one repeat. Its result counts more than all published studies."
     ]
     if not advice.case.r_range:
         changes.append(FILE_WORDS[advice.r])
-    if not advice.goal.forgetting and advice.findings.kept:
+    if not advice.goal.forgetting and advice.kept:
         changes.append("If the base must keep its earlier abilities: smaller ranks kept more of them.")
     return tuple(changes)
 
@@ -396,7 +342,3 @@ def chosen_in_words(ranks: Sequence[RankEstimate], r: int, advised: int) -> str:
 def rate_text(rate: float) -> str:
     """0.0002 -> '2e-4'."""
     return f"{rate:.2g}" if rate >= 0.01 else f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-")
-
-
-def lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -1,30 +1,43 @@
-"""How far each rank falls short of r = 128 in published studies, as a band, and what such studies agree on.
+"""The published forecast: how far each rank falls short of r = 128, as a band, and what published studies agree on.
 
-`make forecast` tabulates it (assets/forecast.json); here it is read off. The band is the same for every model and task:
-neither tells which rank is needed. Scores are in points and losses in % of the loss: the two never share an axis.
+`make forecast` tabulates it (assets/forecast.json); here it is read off and put into sentences. The band is the same
+for every model and task: neither tells which rank is needed. Scores are in points and losses in % of the loss: the two
+never share an axis.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from rankviz.core.forecast.curve import GRID
+from rankviz.core.forecast.lines import GRID, LOSS, Metric
+from rankviz.core.from_json import shape
+from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError
+from rankviz.units import counted
 
-Metric = Literal["score", "loss"]
-METRICS: tuple[Metric, ...] = ("score", "loss")
-UNITS: Mapping[Metric, str] = {"score": "points", "loss": "percent_of_loss"}
-LOSS = "loss"
+UNITS: Mapping[Metric, str] = {"score": "points", LOSS: "percent_of_loss"}
+UNIT_WORDS = {"points": "points", "percent_of_loss": "% of the loss"}
+QUALITY_WORDS = {"points": "scores", "percent_of_loss": "losses"}
+"""What its points are."""
 ANY = "any"
 """All kinds of score together."""
+KINDS = {
+    "simple": "simple tasks",
+    "instruct": "instruction tuning",
+    "math-code": "math and code",
+    "shift": "a shifted domain or continued pretraining",
+    ANY: "tasks of any kind",
+    RL: "reinforcement learning",
+    LOSS: "held-out loss",
+}
 KIND_OF_USE_CASE = {
     "simple": "simple",
     "instruction": "instruct",
     "complex": "math-code",
     "near-full": ANY,
     "pretraining": "shift",
-    "rl": "rl",
+    "rl": RL,
 }
 """Which kind of score study speaks for a use case."""
 LEVELS = ("10", "25", "50", "75", "90")
@@ -33,6 +46,17 @@ ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.75, 5, 20
 """A band is validated where the 80 % band of publications that were left out held at least this share of their points,
 over at least so many publications and points, whether points or publications weigh the same, and its mean error was no
 larger than that of "no difference between ranks"."""
+RELIABLE = 0.2
+"""A share is called not reliable where publications that were left out were farther from it, on average."""
+HEADING = (
+    "Model and task alone do not tell which rank you need: published results differ more by data and learning rate "
+    "than by rank."
+)
+NO_FORECAST_OF_RL = (
+    "No score is forecast for reinforcement learning: its published studies are few and disagree. No loss is either: "
+    "published losses are of supervised training. The recommendation tells what the studies found."
+)
+NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +91,7 @@ class Forecast:
     """Share of points of left-out publications of this kind inside the 80 % band; None where none could be left out."""
     validated: bool
     ranks: tuple[RankForecast, ...]
-    """Empty where nothing can be forecast, as for scores of reinforcement learning."""
+    """Empty for reinforcement learning, of which nothing can be forecast."""
     heading: str
     """What the forecast does not tell."""
     facts: tuple[str, ...]
@@ -106,58 +130,46 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Band:
-    """Quantiles of the shortfall at each rank of GRID, for one metric."""
-
-    studies: int
-    lines: int
-    lines_at_rank: Mapping[int, int]
-    quantiles: Mapping[str, tuple[float, ...]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Bands:
     """What assets/forecast.json holds for a forecast."""
 
     reference_rank: int
-    bands: Mapping[Metric, Band]
+    bands: Mapping[Metric, Mapping[str, Any]]
+    """By metric: publications (studies) and lines, lines_at_rank, and by level quantiles at each rank of GRID."""
     left_out: Mapping[str, LeftOut]
     holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    """By statement and kind, the share of publications in which it held (worker/assets/forecast/holds.py)."""
+    """By statement and kind, the share of publications in which it held (tools/forecast/published.py)."""
     rate: Mapping[str, Any] | None
     """What a learning rate that was too low cost, beside a quarter of the rank."""
+
+
+ForecastJSON = shape(Forecast)
 
 
 def bands_from_json(value: Mapping[str, Any]) -> Bands:
     """What `make forecast` wrote."""
     return Bands(
         reference_rank=value["reference_rank"],
-        bands={metric: _band(row) for metric, row in value["bands"].items()},
+        bands=value["bands"],
         left_out={row["kind"]: LeftOut(**row) for row in value["left_out"]},
         holds={name: {row["kind"]: row for row in rows} for name, rows in value["holds"].items()},
         rate=value["rate"],
     )
 
 
-def _band(row: Mapping[str, Any]) -> Band:
-    return Band(
-        **{
-            **row,
-            "lines_at_rank": {int(r): lines for r, lines in row["lines_at_rank"].items()},
-            "quantiles": {level: tuple(values) for level, values in row["quantiles"].items()},
-        }
-    )
-
-
-def rank_forecasts(band: Band, ranks: Sequence[int] = GRID) -> tuple[RankForecast, ...]:
-    """The band at each of these ranks; InvalidSettingError for a rank outside the table."""
+def rank_forecasts(band: Mapping[str, Any], ranks: Sequence[int] = GRID) -> tuple[RankForecast, ...]:
+    """The band at each of these ranks, straight in log2 r between those of GRID; InvalidSettingError for a rank outside
+    the table."""
     return tuple(_at(band, r) for r in ranks)
 
 
-def _at(band: Band, r: int) -> RankForecast:
+def _at(band: Mapping[str, Any], r: int) -> RankForecast:
     if isinstance(r, bool) or not isinstance(r, int) or not GRID[0] <= r <= GRID[-1]:
         raise InvalidSettingError(f"A forecast needs ranks from {GRID[0]} to {GRID[-1]} (got {r!r}).")
-    low_80, low_50, median, high_50, high_80 = (_interpolated(band.quantiles[level], r) for level in LEVELS)
+    low = min(int(math.log2(r)), len(GRID) - 2)
+    share = math.log2(r) - low
+    rows, lines = (band["quantiles"][level] for level in LEVELS), band["lines_at_rank"]
+    low_80, low_50, median, high_50, high_80 = (row[low] + share * (row[low + 1] - row[low]) for row in rows)
     around = [rank for rank in GRID if r / 2 < rank < 2 * r and (r not in GRID or rank == r)]
     return RankForecast(
         r=r,
@@ -166,13 +178,131 @@ def _at(band: Band, r: int) -> RankForecast:
         high_50=high_50,
         low_80=low_80,
         high_80=high_80,
-        lines_at_rank=band.lines_at_rank.get(r, 0),
-        extrapolated=not all(band.lines_at_rank.get(rank) for rank in around),
+        lines_at_rank=lines.get(str(r), 0),
+        extrapolated=not all(lines.get(str(rank)) for rank in around),
     )
 
 
-def _interpolated(values: Sequence[float], r: int) -> float:
-    """Straight in log2 r between the ranks of GRID."""
-    place = math.log2(r)
-    low = min(int(place), len(GRID) - 2)
-    return values[low] + (place - low) * (values[low + 1] - values[low])
+def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRID) -> Forecast:
+    """The band at these ranks, with its record and sentences.
+
+    Args:
+        bands: From assets/forecast.json.
+        metric: Losses do not depend on the task: all come from one kind of data, and none from reinforcement learning.
+        task: The kind of score that the use case stands for, by KIND_OF_USE_CASE.
+        ranks: Any from 1 to 256.
+    """
+    kind = LOSS if metric == LOSS and task != RL else task
+    band, checked = bands.bands[metric], bands.left_out.get(kind)
+    rows = () if kind == RL else rank_forecasts(band, ranks)
+    facts = (NO_FORECAST_OF_RL,) if kind == RL else fact_words(bands, task)
+    return Forecast(
+        unit=UNITS[metric],
+        kind=kind,
+        reference_rank=bands.reference_rank,
+        studies=band["studies"],
+        lines=band["lines"],
+        coverage_80_left_out=checked.inside_80 if checked else None,
+        validated=bool(checked and checked.validated),
+        ranks=rows,
+        heading=HEADING,
+        facts=facts,
+        sentences=(HEADING, *facts, *(_basis(bands, metric, kind, rows) if rows else ())),
+    )
+
+
+def forecast_json(forecast: Forecast) -> ForecastJSON:
+    """As `rankviz forecast --json` and the endpoint print it. Keys may be added, none renamed."""
+    lists = {"facts": list(forecast.facts), "sentences": list(forecast.sentences)}
+    return {**asdict(forecast), "ranks": [rounded(asdict(rank)) for rank in forecast.ranks], **lists}
+
+
+def rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with four digits behind the point."""
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+
+
+def fact_words(bands: Bands, kind: str) -> tuple[str, ...]:
+    """What holds over published studies: for this kind of score where enough publications bear it out, else for all."""
+
+    def of_kind(statement: str) -> Mapping[str, Any] | None:
+        rows = bands.holds[statement]
+        return rows[kind] if kind in rows and _is_reliable(rows[kind]) else rows.get(ANY)
+
+    facts = []
+    if held := of_kind("low_within_noise"):
+        facts.append(f"r = 16 scored within noise of the best rank in {_record(held)}, each taken alone.")
+    score, loss = of_kind("high_worse"), bands.holds["high_worse_loss"].get(LOSS)
+    if score and loss:
+        how = "never" if not loss["share"] else f"in {_percent(loss['share'])} of publications"
+        facts.append(
+            f"r = 64 was {how} 0.5 % of a loss worse than r = 16 ({counted(loss['lines'], 'line')}, "
+            f"{counted(loss['publications'], 'publication')}), and more than a point worse in {_record(score)}."
+        )
+    if bands.rate:
+        (least, most), (low, high) = bands.rate["times"], bands.rate["worse_at_3"]
+        facts.append(
+            "In {models} models of one study, a learning rate {least:g} to {most:g} times too low raised the loss by "
+            "{rate_cost:.1f} %, and training at a quarter of the rank raised it by {rank_cost:.1f} % (medians). The "
+            "learning rate cost more in {worse} of them; a rate 3 times too low would cost more in an estimated {low} "
+            "to {high}.".format(least=least, most=most, low=low, high=high, **bands.rate)
+        )
+    return tuple(facts)
+
+
+def _is_reliable(held: Mapping[str, Any]) -> bool:
+    return held["left_out_error"] is None or held["left_out_error"] <= RELIABLE
+
+
+def _record(held: Mapping[str, Any]) -> str:
+    """ "90 % of 20 publications (159 lines; a publication that was left out was 13 percentage points off)"."""
+    of = "" if held["kind"] == ANY else f" on {KINDS[held['kind']]}"
+    apart = ""
+    if held["left_out_error"] is not None:
+        doubt = "" if _is_reliable(held) else "not reliable: "
+        apart = f"; {doubt}a publication that was left out was {100 * held['left_out_error']:.0f} percentage points off"
+    publications, lines = counted(held["publications"], "publication"), counted(held["lines"], "line")
+    return f"{_percent(held['share'])} of {publications}{of} ({lines}{apart})"
+
+
+def _basis(bands: Bands, metric: Metric, kind: str, rows: Sequence[RankForecast]) -> Iterable[str]:
+    """What the band is made of, how such bands have held, and where it rests on other ranks alone."""
+    band, checked, unit = bands.bands[metric], bands.left_out.get(kind), UNIT_WORDS[UNITS[metric]]
+    yield (
+        f"Shortfall from r = {bands.reference_rank} in {unit}, the same for every model and task. Half of the band is "
+        "the rule of thumb with its errors, half is no difference between ranks; both are from "
+        f"{counted(band['lines'], 'published line')} of {counted(band['studies'], 'publication')}."
+    )
+    yield coverage_words(bands, kind)
+    if checked:
+        yield (
+            f"In that test the mean error of the band (CRPS, {unit}) was {checked.crps:.2f}; the forecast "
+            f'"no difference between ranks" had {checked.crps_no_difference:.2f}, with a band '
+            f"{checked.crps_no_difference_band:.2f}, and the rule of thumb with a band {checked.crps_rule:.2f}."
+        )
+    yield NOISE_INSIDE
+    if untested := [str(row.r) for row in rows if row.extrapolated and row.r in GRID]:
+        yield f"No published line has a point at r = {', '.join(untested)}: the band is extrapolated there."
+
+
+def coverage_words(bands: Bands, kind: str) -> str:
+    """How the band held the points of this kind, and whether that counts as validated."""
+    checked = bands.left_out.get(kind)
+    if checked is None:
+        return "Not validated: no publication of this kind could be left out."
+    record = (
+        f"with whole publications left out, the 80 % band held {_percent(checked.inside_80)} of {checked.points} "
+        f"points of {KINDS[kind]} ({checked.publications} publications; {_percent(checked.inside_80_by_publication)} "
+        "with each publication weighing the same)"
+    )
+    if checked.validated:
+        return f"{record[0].upper()}{record[1:]}."
+    return (
+        f"Not validated: {record}. A validated kind needs {_percent(ENOUGH_INSIDE)} in both counts, from at least "
+        f"{ENOUGH_POINTS} points and {ENOUGH_PUBLICATIONS} publications, and a mean error no larger than that of "
+        '"no difference between ranks".'
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

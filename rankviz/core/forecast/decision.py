@@ -10,8 +10,7 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from rankviz import units
-from rankviz.core.forecast.bent import PICK_SHARE, BentForecast, BentRank
-from rankviz.core.forecast.own_runs import has_loss, measured_cells
+from rankviz.core.forecast.quick_look import PICK_SHARE, BentForecast, BentRank, has_loss, measured_cells
 from rankviz.core.runs.fast_curve import fast_curves
 from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.runs.record import RunRecord
@@ -114,97 +113,65 @@ def decide(
     )
 
 
-def _median(rank: BentRank) -> float:
-    return rank.median
-
-
 def _best_of_seeds(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
     """Of each kind of adapter, rank and learning rate the one with the lowest loss."""
+    every = [
+        FinishedAdapter(run.request.r, run.loss_after.loss, "trained", run.adapter_bytes, run.run_id, run.request.r)
+        for run in runs
+        if run.adapter_bytes is not None and has_loss(run)
+    ]
+    every += [
+        FinishedAdapter(point.r, point.loss, "truncated", point.adapter_bytes, curve.run_id, curve.trained.r)
+        for curve in fast_curves(runs)
+        for point in curve.points[:-1]
+        if point.path or not point.recovery_steps
+    ]
     rates = {run.run_id: run.request.learning_rate for run in runs}
     groups: dict[tuple, list[FinishedAdapter]] = {}
-    for each in _adapters(runs):
+    for each in every:
         groups.setdefault((each.made, each.r, each.trained_r, rates[each.run_id]), []).append(each)
     for group in groups.values():
         mean = fmean(each.loss for each in group) if len(group) > 1 else None
         yield min(group)._replace(seeds=len(group), mean_loss=mean)
 
 
-def _adapters(runs: Sequence[RunRecord]) -> Iterable[FinishedAdapter]:
-    for run in runs:
-        if run.adapter_bytes is not None and has_loss(run):
-            r = run.request.r
-            yield FinishedAdapter(r, run.loss_after.loss, "trained", run.adapter_bytes, run.run_id, r)
-    for curve in fast_curves(runs):
-        for point in curve.points[:-1]:
-            if point.path or not point.recovery_steps:
-                yield FinishedAdapter(
-                    point.r, point.loss, "truncated", point.adapter_bytes, curve.run_id, curve.trained.r
-                )
-
-
 def _train_sentences(decision: Decision) -> Iterable[str]:
-    forecast, like = decision.forecast, decision.like
-    chosen = decision.settled or decision.enough
-    yield f"To train next: r = {chosen.r} ({_stated(decision, chosen)})."
-    best = min(forecast.ranks, key=_median)
-    if decision.settled:
-        yield from _verdict_sentences(decision, decision.settled)
-    else:
-        yield from _enough_sentences(decision, chosen, best)
-        if chosen.high_80 is not None and (above := chosen.high_80 - best.median) > decision.within:
-            yield f"A run there may land up to {above:.3f} nats above the lowest loss, where its 80 % band ends."
-    yield _settings(decision, like)
-
-
-def _stated(decision: Decision, rank: BentRank) -> str:
-    """ "mean loss of 3 runs 1.088 nats, 80 % band 0.8 to 1.3"."""
-    runs = next((run.runs for run in decision.forecast.runs if run.r == rank.r), 0)
-    measured = "measured loss" if runs == 1 else f"mean loss of {runs} runs"
-    loss = "estimated loss" if rank.measured is None else measured
-    band = f", 80 % band {rank.low_80:.3f} to {rank.high_80:.3f}" if rank.low_80 is not None else ""
-    return f"{loss} {rank.median:.3f} nats{band}"
-
-
-def _verdict_sentences(decision: Decision, chosen: BentRank) -> Iterable[str]:
-    best = min((rank for rank in decision.forecast.ranks if rank.measured is not None), key=_median)
-    if chosen.r == best.r == decision.forecast.ranks[0].r:
-        yield _lowest_of_all(chosen)
-    elif chosen.r == best.r:
+    ranks, like, settled = decision.forecast.ranks, decision.like, decision.settled
+    chosen = settled or decision.enough
+    best = min((rank for rank in ranks if rank.measured is not None or not settled), key=lambda rank: rank.median)
+    runs = next((run.runs for run in decision.forecast.runs if run.r == chosen.r), 0)
+    loss = "estimated loss" if not runs else "measured loss" if runs == 1 else f"mean loss of {runs} runs"
+    band = f", 80 % band {chosen.low_80:.3f} to {chosen.high_80:.3f}" if chosen.low_80 is not None else ""
+    yield f"To train next: r = {chosen.r} ({loss} {chosen.median:.3f} nats{band})."
+    if chosen.r == best.r == 1:
+        yield "r = 1 has the lowest loss, and no lower rank exists."
+    elif chosen.r == best.r == ranks[0].r:
+        yield (
+            f"r = {chosen.r} has the lowest loss and is the lowest rank of these runs. Lower ranks were not measured."
+        )
+    elif settled and chosen.r == best.r:
         yield f"r = {chosen.r} has the lowest mean loss, and the verdict of this sweep does not allow a lower rank."
-    else:
+    elif settled:
         yield (
             f"r = {chosen.r} is the smallest rank that the verdict of this sweep cannot distinguish from the best, "
             f"r = {best.r}. Its mean loss is {chosen.median - best.median:.3f} nats higher."
         )
-
-
-def _lowest_of_all(chosen: BentRank) -> str:
-    if chosen.r == 1:
-        return "r = 1 has the lowest loss, and no lower rank exists."
-    return f"r = {chosen.r} has the lowest loss and is the lowest rank of these runs. Lower ranks were not measured."
-
-
-def _enough_sentences(decision: Decision, chosen: BentRank, best: BentRank) -> Iterable[str]:
-    if chosen.r != best.r:
-        value = "estimate" if best.measured is None else "loss"
-        yield (
-            f"r = {chosen.r} is the lowest rank within {decision.within:.3g} nats of the lowest {value}, "
-            f"{best.median:.3f} nats at r = {best.r}."
-        )
-    elif chosen.r > decision.forecast.ranks[0].r:
+    elif chosen.r == best.r:
         yield f"r = {chosen.r} has the lowest loss. No lower rank here is within {decision.within:.3g} nats of it."
     else:
-        yield _lowest_of_all(chosen)
-
-
-def _settings(decision: Decision, like: RunRequest) -> str:
-    alpha = "the rule for alpha" if decision.alpha is None else f"alpha = {decision.alpha:g}"
-    rate = f"{like.learning_rate:g}"
+        yield (
+            f"r = {chosen.r} is the lowest rank within {decision.within:.3g} nats of the lowest "
+            f"{'estimate' if best.measured is None else 'loss'}, {best.median:.3f} nats at r = {best.r}."
+        )
+    if not settled and chosen.high_80 is not None and (above := chosen.high_80 - best.median) > decision.within:
+        yield f"A run there may land up to {above:.3f} nats above the lowest loss, where its 80 % band ends."
+    alpha, rate = "the rule for alpha", f"{like.learning_rate:g}"
+    if decision.alpha is not None:
+        alpha = f"alpha = {decision.alpha:g} (with alpha = r, another learning rate may be best)"
+    tuned = f"Of {decision.tried_rates} learning rates, {rate} was best at r = {like.r}."
     if decision.tried_rates == 1:
         tuned = f"The learning rate ({rate}) was not tuned: tune it at this rank before a long run."
-    else:
-        tuned = f"Of {decision.tried_rates} learning rates, {rate} was best at r = {like.r}."
-    return f"Keep the data, the target modules and {alpha}. {tuned}"
+    yield f"Keep the data, the target modules and {alpha}. {tuned}"
 
 
 def _ship_sentences(decision: Decision) -> Iterable[str]:

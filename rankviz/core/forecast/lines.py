@@ -11,13 +11,19 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 from urllib.parse import urlparse
 
-from rankviz.core.forecast.bands import LOSS, Metric
-from rankviz.core.forecast.curve import GRID
 from rankviz.core.model.towers import is_chat
 from rankviz.core.studies.lines import RL, Evidence, Line, Study
 
+Metric = Literal["score", "loss"]
+METRICS: tuple[Metric, ...] = ("score", "loss")
+LOSS = "loss"
+GRID = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Ranks of a forecast."""
+REFERENCE_RANK = 128
+"""A forecast is the shortfall from this rank."""
 REPEATED = {
     ("adalora_glue", "Table 1", "GLUE dev: MNLI-m"),
     ("adalora_glue", "Table 1", "GLUE dev: MNLI-mm"),
@@ -153,7 +159,7 @@ def _rank_line(line: Line) -> RankLine | None:
         values.append(-100 * math.log(value) if loss else sign * scale * value)
         errors.append(_standard_error(line, value, error, scale, loss))
     return RankLine(
-        metric="loss" if loss else "score",
+        metric=LOSS if loss else "score",
         kind=LOSS if loss else kind_of(line.study, first.task),
         publication=publication(line.study),
         study_id=line.study.study_id,
@@ -180,8 +186,13 @@ def _standard_error(line: Line, value: float, error: float | None, scale: float,
     if error is not None and error > 0:
         return 100 * error / value if loss else error * scale
     items = None if loss or line.study.task_kind == RL else items_of_test(f"{line.first.task} {line.first.metric}")
-    share = min(max(value * scale / 100, 0.02), 0.98)
-    return 100 * math.sqrt(share * (1 - share) / items) if items else None
+    return share_error(value * scale, items) if items else None
+
+
+def share_error(percent: float, items: int) -> float:
+    """Standard error of a share of so many items, in percent; a share near 0 or 100 % counts as 2 or 98 %."""
+    share = min(max(percent / 100, 0.02), 0.98)
+    return 100 * math.sqrt(share * (1 - share) / items)
 
 
 def items_of_test(task: str) -> int | None:

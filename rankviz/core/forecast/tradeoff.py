@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rankviz.core.cost.estimate import Estimate
-from rankviz.core.forecast.bands import LOSS, Forecast, Metric
-from rankviz.core.forecast.bent import BentForecast
-from rankviz.core.forecast.curve import GRID
-from rankviz.core.forecast.lines import RankLine
+from rankviz.core.forecast.bands import Forecast
+from rankviz.core.forecast.lines import GRID, LOSS, Metric, RankLine
+from rankviz.core.forecast.quick_look import BentForecast
 from rankviz.core.runs.record import Sweep
 
 RANKS = tuple(range(GRID[0], GRID[-1] + 1))
@@ -22,7 +21,7 @@ class PublishedLine(NamedTuple):
     """A published line in the unit of the forecast."""
 
     label: str
-    """The study's."""
+    """The study's, with its MoE scheme."""
     line: RankLine
     source: str
     why: str
@@ -36,8 +35,8 @@ class PublishedLine(NamedTuple):
 class Tradeoff:
     """One model's ranks from 1 to 256 with their costs, and what is known of their quality."""
 
-    estimate: Estimate
-    """At RANKS, and at the question's own."""
+    estimate: Estimate | None
+    """At RANKS, and at the question's own; None for a model that cannot be read."""
     quality: str
     """A key of SHORTFALLS, or of core.runs.metric.METRICS."""
     qualities: tuple[str, ...]

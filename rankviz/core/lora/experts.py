@@ -22,6 +22,10 @@ from rankviz.core.model.spec import LinearLayer, ModelSpec
 from rankviz.core.quantity import Caution
 from rankviz.errors import InvalidSettingError
 
+if TYPE_CHECKING:
+    from rankviz.core.lora.plan import Adapted, AdapterPlan
+
+
 REMAP = {
     "mixtral": {"gate": "gate.weight", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"},
     "qwen2_moe": {
@@ -240,10 +244,6 @@ def _restored(model: ModelSpec, before: Targets, after: Targets) -> Targets:
         )
     ]
     return replace(after, modules=(*after.modules, *back))
-
-
-if TYPE_CHECKING:
-    from rankviz.core.lora.plan import Adapted, AdapterPlan
 
 
 def moe_notes(

@@ -7,7 +7,7 @@ may be compared: one study, base model, task, metric, method, targets, length, t
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 RL = "rl"
 """Reinforcement learning: the kind of task and the use case."""
@@ -17,11 +17,19 @@ Role = Literal["main", "detail", "forgetting", "cost"]
 by, and learning rates that were not the best of their rank. forgetting: what the base could do before. cost: no quality
 at all."""
 ExpertScheme = Literal["shared-outer", "divided"]
-SCHEME_WORDS: dict[ExpertScheme, str] = {
+SCHEME_WORDS: dict[ExpertScheme | None, str] = {
+    None: "each expert has the whole rank, or none is adapted",
     "shared-outer": "all experts of a layer share one LoRA factor, as in Tinker",
     "divided": "each expert has the rank divided by the number of active experts",
 }
-"""Ways to adapt experts that are not PEFT's and Unsloth's, which give each expert the whole rank."""
+"""Ways to adapt experts; None is PEFT's and Unsloth's without expert_rank."""
+SCHEME_LABELS: dict[ExpertScheme, str] = {
+    "shared-outer": "experts share a factor",
+    "divided": "experts at r / active",
+}
+"""For a legend."""
+SCHEME_OF_EXPERT_RANK: dict[int | str, str | None] = {"r": None, "r/active": "divided"}
+"""Which scheme an expert_rank is; any other is no published one."""
 Facet = Literal["attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none"]
 FACETS: tuple[Facet, ...] = ("attention and mlp", "attention", "mlp", "other", "not stated", "all weights", "none")
 """Which part of the blocks has adapters; "all weights" is full fine-tuning, "none" the base as it was."""
@@ -169,10 +177,15 @@ class Line:
         return min(self.points, key=lambda point: (sign * point.value, point.rank))
 
     @property
+    def adapts_experts(self) -> bool:
+        """Whether it may: of a mixture, not on attention alone."""
+        return self.model.has_experts and self.first.facet != "attention"
+
+    @property
     def expert_scheme(self) -> ExpertScheme | None:
-        """How its experts are adapted, where that is another way than PEFT's and Unsloth's: then its parameters at a
-        rank are not those of the same rank here."""
-        return self.study.expert_scheme if self.model.has_experts and self.first.facet != "attention" else None
+        """How its experts are adapted, where that is another way than PEFT's and Unsloth's without expert_rank: then
+        its parameters at a rank are not those of the same rank."""
+        return self.study.expert_scheme if self.adapts_experts else None
 
     @property
     def one_run(self) -> bool:
@@ -188,6 +201,15 @@ class Line:
         line has shares."""
         gap = self.best.value - value if self.first.higher_is_better else value - self.best.value
         return gap / abs(self.best.value)
+
+
+class AdapterSize(NamedTuple):
+    """How large the adapter of a point is; None is "not known". computed: not stated by the study, but counted from the
+    base's layers."""
+
+    parameters: int | None
+    file_bytes: int | None
+    computed: bool
 
 
 class Evidence:

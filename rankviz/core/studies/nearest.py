@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rankviz.core.studies.lines import SCHEME_WORDS, Evidence, Facet, Line, TaskKind
+from rankviz.core.studies.lines import SCHEME_OF_EXPERT_RANK, SCHEME_WORDS, Evidence, Facet, Line, TaskKind
 from rankviz.units import count
 
 SIMILAR_SIZE = 2.0
@@ -28,6 +28,8 @@ class Subject:
     """None where nothing says it."""
     task_kinds: tuple[TaskKind, ...]
     """If empty: any study that also has full fine-tuning."""
+    expert_rank: int | str = "r"
+    """Of a mixture's experts, as LoraConfig has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +44,8 @@ class Near:
     same_family: bool
     similar_size: bool
     same_task: bool
-
-    @property
-    def scheme_line(self) -> Line | None:
-        """The first of its lines whose experts are adapted in another way than PEFT's and Unsloth's."""
-        return next((line for line in self.lines if line.expert_scheme), None)
+    scheme_line: Line | None
+    """The first of its lines whose experts are adapted in another way than the subject's."""
 
     @property
     def line(self) -> Line:
@@ -81,7 +80,8 @@ def drawn_lines(evidence: Evidence, methods: Sequence[str], facets: Sequence[Fac
 def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
     model, study = lines[0].model, lines[0].study
     named = model.base_model.lower() in subject.names
-    scheme = next((SCHEME_WORDS[line.expert_scheme] for line in lines if line.expert_scheme), "")
+    scheme = SCHEME_OF_EXPERT_RANK.get(subject.expert_rank, "")
+    scheme_line = next((x for x in lines if x.adapts_experts and x.expert_scheme != scheme), None)
     same_shapes = named or model.model_id == subject.model_id
     same_family = same_shapes or model.family == subject.family
     size = _times(model.parameters, subject.parameters)
@@ -92,8 +92,8 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
         why.append("the same model" if named else "a model with the same shapes")
     elif same_family:
         why.append(f"the same family ({model.family})")
-    if scheme and same_shapes:
-        why.append(f"but another MoE scheme ({scheme})")
+    if scheme_line and same_shapes:
+        why.append(f"but another MoE scheme ({SCHEME_WORDS[scheme_line.expert_scheme]})")
     if similar and not same_shapes:
         why.append(f"a similar size ({count(model.parameters)})")
     if same_task:
@@ -101,10 +101,11 @@ def _near(lines: tuple[Line, ...], subject: Subject) -> Near:
     return Near(
         lines=lines,
         why=tuple(why),
-        same_model=same_shapes and not scheme,
+        same_model=same_shapes and scheme_line is None,
         same_family=same_family,
         similar_size=similar,
         same_task=same_task,
+        scheme_line=scheme_line,
     )
 
 

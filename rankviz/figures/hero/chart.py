@@ -10,10 +10,9 @@ from math import log10
 from typing import Any, NamedTuple
 
 from rankviz.core.cost.estimate import RankEstimate
-from rankviz.core.forecast.bands import LOSS
-from rankviz.core.forecast.curve import GRID
+from rankviz.core.forecast.bands import KINDS, QUALITY_WORDS, UNIT_WORDS
+from rankviz.core.forecast.lines import GRID, LOSS
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, Tradeoff
-from rankviz.core.forecast.words import KINDS, QUALITY_WORDS, UNIT_WORDS
 from rankviz.core.runs.metric import METRICS
 from rankviz.errors import InvalidSettingError
 from rankviz.figures.forecast import INNER, ForecastRank, bands
@@ -56,15 +55,18 @@ class HeroInfo(NamedTuple):
     heading: str = ""
     facts: Sequence[str] = ()
     """What holds over published studies."""
+    reference: int | None = None
+    """The rank that the band is a distance from, so that it has no width there."""
 
 
 def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
-    """Every rank of the trade-off at its cost. x: a key of X_AXES."""
+    """Every rank of the trade-off at its cost; at itself where costs are not known. x: a key of X_AXES."""
     if x not in X_AXES:
         raise InvalidSettingError(f"The cost axis must be one of {', '.join(X_AXES)} (got {x}).")
-    costs = {rank.r: rank for rank in tradeoff.estimate.ranks}
-    axis = X_AXES[x]([costs[r] for r in RANKS])
-    place = {r: axis.value(costs[r]) for r in costs}
+    costs = {rank.r: rank for rank in tradeoff.estimate.ranks} if tradeoff.estimate else {}
+    x = x if costs else "rank"
+    axis = X_AXES[x]([costs[r] for r in RANKS if costs])
+    place = {r: axis.value(costs[r]) for r in costs} or {r: r for r in RANKS}
     known = {r: value for r, value in place.items() if value is not None}
     forecast = tradeoff.forecast or tradeoff.bent
     band = [rank for rank in forecast.ranks if rank.r in known] if forecast else []
@@ -85,6 +87,7 @@ def hero_info(tradeoff: Tradeoff, *, x: str = "file") -> HeroInfo:
         sentences=_sentences(tradeoff, lines),
         heading=tradeoff.forecast.heading if tradeoff.forecast else "",
         facts=tradeoff.forecast.facts if tradeoff.forecast else (),
+        reference=tradeoff.forecast.reference_rank if tradeoff.forecast else None,
         empty="" if known else axis.unknown,
         rows=_rows(band, lines, costs),
     )
@@ -131,21 +134,22 @@ def _rows(
 ) -> list[dict[str, object]]:
     rows = []
     for point in (point for point in band if point.r in DRAWN_RANKS):
-        cost = costs[point.r]
-        rows.append(
-            {
-                "kind": "forecast",
-                "source": "",
-                "r": point.r,
-                "value": point.median,
-                **{name: getattr(point, name) for name in ("low_50", "high_50", "low_80", "high_80")},
+        row = {
+            "kind": "forecast",
+            "source": "",
+            "r": point.r,
+            "value": point.median,
+            **{name: getattr(point, name) for name in ("low_50", "high_50", "low_80", "high_80")},
+        }
+        if cost := costs.get(point.r):
+            row |= {
                 "adapter_parameters": cost.adapter_parameters,
                 "adapter_bytes": cost.adapter_bytes,
                 "memory_bytes": cost.memory.device,
                 "seconds": cost.duration.total.expected if cost.duration else "",
                 "usd": cost.cost.usd.expected if cost.cost else "",
             }
-        )
+        rows.append(row)
     columns = list(rows[0]) if rows else ["kind", "source", "r", "value"]
     for line in lines:
         for point in line.points:
@@ -172,7 +176,7 @@ def hero_figure(info: HeroInfo, *, height: int = 400) -> Drawing:
         uirevision=f"{info.x_title}|{info.y_title}",
         x={
             "type": "log" if info.log_x else "linear",
-            "range": x_range(info.xs, log=info.log_x),
+            "range": x_range([*info.xs, *(point.x for line in info.lines for point in line.points)], log=info.log_x),
             **(ticks if info.ticks else {}),
         },
         y={"range": _y_range(info)},
@@ -220,7 +224,7 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
     drawn = [rank for rank in info.band if rank.r in DRAWN_RANKS]
     pieces = [
         {**piece, "hoverinfo": "skip", "showlegend": place == 0, "legendgroup": "band", "name": info.band_label}
-        | ({"name": INNER, "legendgroup": INNER, "showlegend": True} if piece["name"] == INNER else {})
+        | ({"name": INNER, "legendgroup": INNER, "showlegend": True, "legendrank": 2} if piece["name"] == INNER else {})
         for place, piece in enumerate(bands(drawn, xs))
     ]
     stops = [rank for rank in info.band if rank.r in GRID]
@@ -245,10 +249,25 @@ def _band_traces(info: HeroInfo) -> list[dict[str, Any]]:
             "text": _labels([xs[rank.r] for rank in stops], [str(rank.r) for rank in stops], info),
             "textposition": "top center",
             "textfont": {"size": SMALL},
-            "marker": {"size": 6, "color": ESTIMATED},
+            "marker": {"size": 7, "color": ESTIMATED},
             "hoverinfo": "skip",
             "cliponaxis": False,
         },
+        *(
+            {
+                **base,
+                "name": f"r = {rank.r}: the reference, 0 by definition",
+                "showlegend": True,
+                "legendrank": 3,
+                "x": [xs[rank.r]],
+                "y": [rank.median],
+                "marker": {"size": 10, "color": "white", "line": {"color": ESTIMATED, "width": 2}},
+                "hoverinfo": "skip",
+                "cliponaxis": False,
+            }
+            for rank in stops
+            if rank.r == info.reference
+        ),
     ]
 
 

@@ -7,15 +7,16 @@ from inspect import Parameter, cleandoc, signature
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.json import AdviceAnswerJSON, EstimateAnswerJSON, advice_json, estimate_json
+from rankviz.api.advice_json import AdviceAnswerJSON, advice_json
+from rankviz.api.estimates import EstimateAnswerJSON, estimate_json
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import ASSUMED_RANK, Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.fit.decide import FitJSON
 from rankviz.core.fit.decide import as_json as fit_json
-from rankviz.core.forecast.json import BentForecastJSON, ForecastJSON, bent_json
-from rankviz.core.forecast.json import as_json as forecast_json
+from rankviz.core.forecast.bands import ForecastJSON, forecast_json
+from rankviz.core.forecast.quick_look import BentForecastJSON, bent_json
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import targets_in
 
@@ -240,6 +241,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
         longest_tokens: int | None = None,
         epochs: float | None = None,
         parameters: float | None = None,
+        expert_rank: str = "r",
     ) -> AdviceAnswerJSON:
         """A recommended rank, alpha, learning rate and targets, with reasons, and costs where the model can be read.
 
@@ -253,9 +255,11 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             longest_tokens: Tokens of the longest example.
             epochs: Passes over the examples; empty for 1, or for those that steps make.
             parameters: Parameters of a model that has no name here.
+            expert_rank: Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number.
         """
         data = data_of(examples, example_tokens, longest_tokens, epochs)
-        question, _ = setup.question(model, [ASSUMED_RANK], data, targets=targets).with_assumed_length()
+        lora = {"targets": targets, "expert_rank": expert_rank}
+        question, _ = setup.question(model, [ASSUMED_RANK], data, **lora).with_assumed_length()
         return advice_json(api.advice.advise(question, Goal(use_case=use_case, forgetting=forgetting), parameters))
 
     def forecast(

@@ -5,13 +5,12 @@ from dataclasses import asdict
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.json import SweepVerdictJSON, verdict_json
+from rankviz.api.runs.verdict_json import SweepVerdictJSON, verdict_json
 from rankviz.catalog.models import ModelRow
 from rankviz.core.from_json import shape
 from rankviz.core.runs.words import still_training
 from rankviz.core.spectrum import SpectrumJSON, as_json
-from rankviz.core.studies.adapter_size import AdapterSize
-from rankviz.core.studies.lines import FACETS, LORA_METHODS, Line
+from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line
 from rankviz.core.studies.nearest import Near
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints.results import FileJSON, check_part, file, part

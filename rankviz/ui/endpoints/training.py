@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.json import ListedRunJSON, RunJSON, listed_run_json, run_json
+from rankviz.api.runs.json import ListedRunJSON, RunJSON, listed_run_json, run_json
 from rankviz.api.runs.spending import CostJSON
 from rankviz.core.bounds import one_of
 from rankviz.core.lora.config import LoraConfig

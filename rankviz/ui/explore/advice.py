@@ -41,13 +41,14 @@ def goal_of(values: Mapping[str, Any]) -> Goal:
     )
 
 
-def card(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
+def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
     """The recommendation beside the chart.
 
-    estimate: of the question as it stands, with its notes on this model and these targets. r: the selected rank.
+    estimate: of the question as it stands, with its notes on this model and these targets; None for a model that cannot
+    be read. r: the selected rank.
     """
     advice = answer.advice
-    warnings = by_level(estimate.notes)[0]
+    warnings = by_level(estimate.notes)[0] if estimate else ()
     warning = _first(warnings)
     more = len(warnings) - 1
     details = f"Details and {counted(more, 'more warning')}" if more > 0 else "Details"
@@ -85,16 +86,19 @@ def settings(advice: Advice) -> Sequence[tuple[str, str]]:
     )
 
 
-def _details(answer: AdviceAnswer, estimate: Estimate, r: int) -> str:
+def _details(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
     advice = answer.advice
     why = "".join(f"<li>{_reason(reason)}</li>" for reason in reasons(advice))
-    warnings, notes = by_level(estimate.notes)
+    warnings, notes = by_level(estimate.notes) if estimate else ((), ())
+    costs = []
+    if estimate:
+        fit = fit_in_words(Setting.of(estimate, r, answer.setting.assumptions))
+        costs = [fit, chosen_in_words(estimate.ranks, r, advice.r)]
     return "".join(
         (
             html.titled("Warnings", html.bullet_list(warnings)) if warnings else "",
             html.paragraphs(
-                fit_in_words(Setting.of(estimate, r, answer.setting.assumptions)),
-                chosen_in_words(estimate.ranks, r, advice.r),
+                *costs,
                 confidence_in_words(advice),
                 forecast_sentence(advice, answer.forecast),
                 css="",

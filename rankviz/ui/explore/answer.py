@@ -1,23 +1,22 @@
 """Answers the question of Explore for the page's script: all ranks at once, the chart, the recommendation."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 from urllib.parse import parse_qsl
 
 from rankviz.api import Api
 from rankviz.api.forecasts import CANNOT_READ
 from rankviz.api.workspace import EMBEDDED
-from rankviz.core.advice.words import main_sentences
 from rankviz.core.bounds import few, is_number, one_of, plain_text
 from rankviz.core.cost.estimate import Estimate
 from rankviz.core.forecast.tradeoff import Tradeoff
 from rankviz.core.runs.words import base_name
+from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
 from rankviz.figures.hero.chart import QUALITY_LABELS, HeroInfo
 from rankviz.ui import link
-from rankviz.ui.explore.advice import card, goal_of, settings, title
+from rankviz.ui.explore.advice import card, goal_of
 from rankviz.ui.explore.frame import HERO_HEIGHT
 from rankviz.ui.explore.records import records
 from rankviz.ui.explore.start import question_of
@@ -89,65 +88,57 @@ def answer(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     try:
         tradeoff = api.tradeoffs.of(question, values["use_case"], y)
     except CANNOT_READ:
-        return {"notice": without_counts(api, values)}
+        tradeoff = api.tradeoffs.without_costs(question, values["use_case"], y)
     info = hero_info(tradeoff, x=x)
     return {
         "values": values,
-        "x": x,
+        "x": x if tradeoff.estimate else "rank",
         "y": tradeoff.quality,
         "qualities": [[key, QUALITY_LABELS[key]] for key in tradeoff.qualities],
-        "records": records(tradeoff),
+        "records": records(tradeoff, question.ranks),
         "fits": html.FITS,
-        "chart": _chart(tradeoff, info),
+        "chart": _chart(tradeoff, info, tradeoff.estimate.model.id if tradeoff.estimate else question.model_id),
         "heading": info.heading,
         "facts": list(info.facts),
         "caption": [sentence for sentence in info.sentences if sentence not in (info.heading, *info.facts)],
         **words(api, values, tradeoff.estimate),
         "r": r,
         "usual_r": DEFAULTS["r"],
-        "reading_seconds": api.models.usual_reading_seconds(),
+        "reading_seconds": api.models.usual_reading_seconds() if tradeoff.estimate else None,
     }
 
 
 def words(api: Api, values: Mapping[str, Any], estimate: Estimate | None = None) -> dict[str, Any]:
-    """What follows the rank in words: the recommendation, and the address. estimate: of this question, if at hand."""
+    """What follows the rank in words: the recommendation, and the address. A model that cannot be read has a notice in
+    place of notes on its costs. estimate: of this question, if at hand."""
     question = ask(values)
-    estimate = estimate or api.estimates.estimate(question).estimate
+    advised = api.advice.advise(question, goal_of(values))
+    if advised.setting:
+        estimate = estimate or api.estimates.estimate(question).estimate
     return {
         "address": link.write(values),
+        "without_costs": "" if advised.setting else notice_html(*advised.notes, kind="error"),
         "slots": {
-            "advice": card(api.advice.advise(question, goal_of(values)), estimate, values["r"]),
-            "measure-note": measure_note(api, estimate),
+            "advice": card(advised, estimate, values["r"]),
+            "measure-note": measure_note(api, estimate, values["use_case"]),
             "gpu-note": gpu_note(estimate),
             "length-note": length_note(question),
         },
     }
 
 
-def without_counts(api: Api, values: Mapping[str, Any]) -> str:
-    """What holds of a model that cannot be read: why it has no counts, the recommendation and what studies say."""
-    found = api.advice.advise(ask(values), goal_of(values))
-    advice, forecast = found.advice, found.forecast
-    return (
-        notice_html(*found.notes, kind="error")
-        + f'<div class="rv-advice"><h2>{escape(title(advice, values["r"]))}</h2>{html.named_values(settings(advice))}'
-        + html.paragraphs(" ".join(main_sentences(advice)), css="")
-        + html.titled(forecast.heading, html.bullet_list(forecast.facts))
-        + "</div>"
-    )
-
-
-def _chart(tradeoff: Tradeoff, info: HeroInfo) -> dict[str, Any]:
+def _chart(tradeoff: Tradeoff, info: HeroInfo, model: str) -> dict[str, Any]:
     drawing = hero_figure.drawing(info, height=HERO_HEIGHT)
-    model = tradeoff.estimate.model.id
     source = " ".join([f"{model}.", *info.sentences])
     return {**chart_json(drawing, info.rows, file=f"trade-off-{tradeoff.quality}", source=source), "xs": info.xs}
 
 
-def measure_note(api: Api, estimate: Estimate) -> str:
-    """Under the button that measures: why it takes another model, or cannot work; nothing where it does what it says.
-    On a machine of one's own Train says it."""
-    if not api.workspace.shared:
+def measure_note(api: Api, estimate: Estimate | None, use_case: str) -> str:
+    """Under the buttons that measure: what they do not tell, why they take another model, or cannot work; nothing where
+    they do what they say. On a machine of one's own Train says why they cannot."""
+    if use_case == RL:
+        return html.paragraphs("Both train on examples and measure held-out loss. That does not tell the reward.")
+    if not api.workspace.shared or estimate is None:
         return ""
     if api.engines.why_none():
         return html.paragraphs("Nothing can be trained on this page now: Train says why.")
@@ -160,9 +151,9 @@ def measure_note(api: Api, estimate: Estimate) -> str:
     )
 
 
-def gpu_note(estimate: Estimate) -> str:
+def gpu_note(estimate: Estimate | None) -> str:
     """The price that is used, with its source, and the usable memory."""
-    if estimate.usable_bytes is None:
+    if estimate is None or estimate.usable_bytes is None:
         return ""
     price = estimate.price
     source = f"{price.provider}, {price.checked}".rstrip(", ") if price else ""

@@ -3,16 +3,15 @@
 The page holds them for every rank from 1 to 256, so that a change of the rank needs no request.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rankviz import units
 from rankviz.core.cost.estimate import Estimate, RankEstimate
 from rankviz.core.cost.stack import stays_16_bit
-from rankviz.core.forecast.bands import RankForecast
-from rankviz.core.forecast.bent import BentRank
-from rankviz.core.forecast.tradeoff import Tradeoff
-from rankviz.core.forecast.words import UNIT_WORDS
+from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
+from rankviz.core.forecast.quick_look import BentRank
+from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
 from rankviz.core.lora.experts import experts_at
 from rankviz.core.quantity import Range
 from rankviz.core.runs.metric import METRICS
@@ -26,9 +25,13 @@ BASES = {"nf4": "4-bit", "nf4-dq": "4-bit", "int8": "8-bit"} | {name: name for n
 """What a precision loads the base in."""
 
 
-def records(tradeoff: Tradeoff) -> dict[str, Any]:
-    """By rank: `figures` has value, exact value, second line and short form of each of FIGURES."""
+def records(tradeoff: Tradeoff, ranks: Sequence[int] = ()) -> dict[str, Any]:
+    """By rank: `figures` has value, exact value, second line and short form of each of FIGURES. A model that cannot be
+    read has a quality alone, at RANKS and these ranks."""
     known = _known(tradeoff)
+    if tradeoff.estimate is None:
+        unknown = {"figures": [["–", "", "", "–"]] * len(FIGURES), "share": "–", "fit": "", "scale": ""}
+        return {str(r): unknown | _quality(tradeoff, known.get(r)) for r in sorted({*RANKS, *ranks})}
     return {str(rank.r): _record(tradeoff, rank, known) for rank in tradeoff.estimate.ranks}
 
 
@@ -48,10 +51,16 @@ def _record(tradeoff: Tradeoff, rank: RankEstimate, known: Mapping[int, RankFore
         "figures": _figures(tradeoff.estimate, rank),
         "share": units.percent(rank.adapter_parameters / tradeoff.estimate.model.total_parameters),
         "fit": rank.fit or "",
-        "quality": quality_text(tradeoff, known.get(rank.r)),
-        "quality_exact": _band(known.get(rank.r)),
-        "median": known[rank.r].median if rank.r in known else None,
+        **_quality(tradeoff, known.get(rank.r)),
         "scale": f"α = {rank.lora_alpha:g}, scale {_rule(tradeoff.estimate)} = {rank.scale:.4g}",
+    }
+
+
+def _quality(tradeoff: Tradeoff, rank: RankForecast | BentRank | None) -> dict[str, Any]:
+    return {
+        "quality": quality_text(tradeoff, rank),
+        "quality_exact": _band(rank),
+        "median": rank.median if rank else None,
     }
 
 

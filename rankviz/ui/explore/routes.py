@@ -25,6 +25,9 @@ from rankviz.ui.visitors import visitor_of
 from rankviz.ui.wiring import notice_html
 from rankviz.visitor import acting_as
 
+UNBROKEN = "r\u00a0=\u00a0"
+"""No line of the page ends within "r = 64"."""
+
 
 def routes(api: Api) -> list[Route]:
     """One address an answer."""
@@ -61,7 +64,7 @@ def reply(view: Callable[[Mapping[str, Any]], Mapping[str, Any]], body: bytes, z
 
 
 def _json(value: Mapping[str, Any], status: int, zipped: bool = False) -> Response:
-    text = json_text(value, separators=(",", ":")).encode()
+    text = json_text(value, separators=(",", ":")).replace("r = ", UNBROKEN).encode()
     headers = {"Cache-Control": "no-store"}
     if zipped:
         text = gzip.compress(text, 1)

@@ -12,8 +12,10 @@ from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.model.towers import offers_text_only
 from rankviz.core.runs.request import QUICK_RANKS, RATE_RANKS
+from rankviz.core.studies.lines import RL
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import frame, sections
+from rankviz.ui.explore.routes import UNBROKEN
 from rankviz.ui.explore.start import suitable
 from rankviz.ui.parts import question
 from rankviz.ui.parts.controls import busy, done, plain, slot
@@ -21,8 +23,8 @@ from rankviz.ui.parts.question import CUSTOM
 from rankviz.ui.wiring import on_any, quiet, wire
 
 MEASURE = {
-    "rate": f"Rate first: r = {RATE_RANKS[0]} at two learning rates",
-    "quick": f"Quick look: {' and '.join(f'r = {r}' for r in QUICK_RANKS)}, one repeat",
+    "rate": f"Rate first: {UNBROKEN}{RATE_RANKS[0]} at two learning rates",
+    "quick": f"Quick look: {' and '.join(f'{UNBROKEN}{r}' for r in QUICK_RANKS)}, one repeat",
 }
 MEASURE_LOOKS = {"rate": {"elem_id": "measure-rate"}, "quick": {"elem_id": "measure", "variant": "primary"}}
 """Buttons that fill the form of Train, by the mode that they choose. The learning rate matters more than the rank."""
@@ -82,6 +84,7 @@ def build(api: Api) -> Exploring:
     )
     changes = [w[name].change for name in inputs if name not in ("r", *TYPED)] + [w[name].input for name in TYPED]
     gr.on(changes, **asking)
+    w["use_case"].change(main_measure, w["use_case"], measure["quick"], **quiet())
     w["model"].change(**following).then(**asking)
     on_any(*(w[name].change for name in REFITS), w["parts"].input).then(**fitting).then(**asking)
 
@@ -107,6 +110,11 @@ def build(api: Api) -> Exploring:
         measure=measure,
         data_file=w["data_file"],
     )
+
+
+def main_measure(use_case: str) -> Any:
+    """The quick look is the main button, except where its held-out loss does not tell the reward."""
+    return gr.Button(variant="secondary" if use_case == RL else "primary")
 
 
 def _in_browser(function: str, inputs: list[Any]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.estimates import EstimateAnswer
-from rankviz.core.advice.regret import Alternative, Mean
+from rankviz.core.advice.advice import Alternative, Mean
 from rankviz.core.advice.rules import LORA, RANK_RULES, SETTINGS, RankRule
 from rankviz.core.advice.words import rule_evidence
-from rankviz.core.forecast.words import KINDS
+from rankviz.core.forecast.bands import KINDS
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.core.spectrum import TERMS

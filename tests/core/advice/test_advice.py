@@ -6,9 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from rankviz.core.advice import words
-from rankviz.core.advice.advice import advise
-from rankviz.core.advice.capacity import capacity
-from rankviz.core.advice.regret import record_of
+from rankviz.core.advice.advice import advise, capacity, record_of
 from rankviz.core.advice.rules import RANK_RULES
 from rankviz.core.advice.use_case import NAMES, Data, Goal, data_of, use_case
 from rankviz.core.cost.setup import TrainingSetup
@@ -65,8 +63,8 @@ def test_the_use_case_gives_the_rank_whatever_the_data(name, r, examples):
 
 def test_the_reason_is_what_half_and_twice_the_rank_did():
     assert (
-        "in 6 publications on instruction tuning, r = 32 scored 0.4 points more than r = 16, and r = 64 scored 0.2 "
-        "points less than r = 32" == words.because(given())
+        "in 6 publications on instruction tuning, r = 32 scored on average 0.4 points more than r = 16, and r = 64 "
+        "scored 0.2 points less than r = 32" == words.because(given())
     )
 
 
@@ -97,8 +95,8 @@ def test_it_says_how_good_such_advice_was():
 
 def test_each_line_of_the_rule_of_thumb_stands_beside_what_the_scores_say():
     assert (
-        "Too low in published scores: on simple tasks, r = 16 scored 0.3 points more (90 % interval 0.1 to 0.6, "
-        "6 publications)." == words.rule_evidence(RECORD, RANK_RULES[0])
+        "Too low on average: on simple tasks, r = 16 scored 0.3 points more (90 % interval 0.1 to 0.6, 6 publications)."
+        == words.rule_evidence(RECORD, RANK_RULES[0])
     )
     assert "" == words.rule_evidence(RECORD, RANK_RULES[3])
 
@@ -191,7 +189,7 @@ def test_the_nearest_study_is_shown_once_with_the_nearest_of_its_bases():
     points += [replace(p, study_id="other") for p in SWEEP]
     models = [base(), base("toy/Big-2B", model_id="toy/Big-2B", parameters=2 * 10**9)]
 
-    shown = given(points=points, studies=[study(), study("other")], models=models).findings.shown
+    shown = given(points=points, studies=[study(), study("other")], models=models).shown
 
     assert [("other", "toy/Small-1B"), ("tuned", "toy/Small-1B")] == [
         (near.line.study.study_id, near.line.model.base_model) for near in shown
@@ -208,7 +206,7 @@ def test_a_rank_of_another_moe_scheme_is_converted_by_parameters():
 
     (text,) = [reason.text for reason in words.reasons(advice) if reason.name == "nearest"]
     assert "another MoE scheme" in text and "r = 64 was the best rank of 4, 16 and 64; r = 128 was not run" in text
-    assert text.endswith("By parameters, r = 32 with a LoRA pair for each expert is r = 128 in that study.")
+    assert text.endswith("By parameters, r = 32 here is r = 128 in that study.")
 
 
 @pytest.mark.parametrize("name", NAMES)

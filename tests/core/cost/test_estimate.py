@@ -10,7 +10,7 @@ import pytest
 from rankviz.catalog.hardware import load_constants
 from rankviz.catalog.models import load_model
 from rankviz.core.accuracy.predicted import predict_row
-from rankviz.core.advice.capacity import capacity
+from rankviz.core.advice.advice import capacity
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.data import characters, token_range
 from rankviz.core.cost.device import Device

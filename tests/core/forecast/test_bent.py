@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rankviz.core.forecast.bent import (
+from rankviz.core.forecast.quick_look import (
     BentRank,
     MeasuredRank,
     Noise,

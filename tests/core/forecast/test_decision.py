@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.forecast.bent import MeasuredRank
 from rankviz.core.forecast.decision import decide, decision_json
+from rankviz.core.forecast.quick_look import MeasuredRank
 from tests.support.runs.finished_runs import plain_sweep
 from tests.support.web.quick_looks import forecast, quick_look_runs
 
@@ -26,7 +26,10 @@ def test_the_sentences_on_training_name_the_reference_the_risk_and_the_settings(
     assert "To train next: r = 16 (estimated loss 1.815 nats, 80 % band 1.785 to 1.845)." == first
     assert "r = 16 is the lowest rank within 0.02 nats of the lowest estimate, 1.800 nats at r = 64." == why
     assert "A run there may land up to 0.045 nats above the lowest loss, where its 80 % band ends." == risk
-    assert settings.startswith("Keep the data, the target modules and alpha = 32. The learning rate (0.001) was not")
+    assert settings.startswith(
+        "Keep the data, the target modules and alpha = 32 (with alpha = r, another learning rate may be best). The "
+        "learning rate (0.001) was not"
+    )
 
 
 def test_a_band_inside_the_tolerance_is_no_risk_to_name():

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.forecast.looks import rate_look, score_look
+from rankviz.core.forecast.quick_look import rate_look, score_look
 from rankviz.core.runs.metric import TOKEN_ACCURACY
 from tests.support.runs.finished_runs import plain_sweep
 

@@ -210,6 +210,27 @@ def test_the_same_model_with_another_moe_scheme_is_not_the_same_set_up():
     assert near(moe=True)[1][2].startswith("the same model, but another MoE scheme (all experts of a layer share")
 
 
+@pytest.mark.parametrize(
+    ("scheme", "expert_rank", "same"),
+    [
+        (None, "r", True),
+        ("divided", "r/active", True),
+        (None, "r/active", False),
+        ("divided", "r", False),
+        ("divided", "r/all", False),
+        ("divided", 2, False),
+        ("shared-outer", "r/active", False),
+    ],
+)
+def test_the_scheme_of_a_line_is_compared_with_the_expert_rank(scheme, expert_rank, same):
+    points = [point(r, 1.0, facet="attention and mlp") for r in (4, 16)]
+    lines = evidence(points, [study(expert_scheme=scheme)], [replace(base(), has_experts=True)])
+
+    (near,) = nearest(lines.lines, replace(subject(), expert_rank=expert_rank))
+
+    assert same is near.same_model is (near.scheme_line is None) is ("another MoE scheme" not in near.in_words)
+
+
 def test_where_only_attention_is_adapted_there_is_no_moe_scheme():
     lines = evidence(
         [point(4, 1.0, facet="attention"), point(4, 1.0, task="wide", facet="attention and mlp")],

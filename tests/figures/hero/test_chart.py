@@ -31,8 +31,25 @@ def test_each_rank_lies_at_its_exact_cost(api):
     assert by_rank[16].cost.usd.expected == money[15]
 
 
+def test_the_rank_that_the_band_is_a_distance_from_is_marked_and_named_in_the_legend(api):
+    for quality in ("score", "percent"):
+        info = figures.hero_info(api.tradeoffs.of(QWEN, quality=quality))
+
+        mark = traces(info)["r = 128: the reference, 0 by definition"]
+        assert ((info.xs[127],), (0,), True) == (mark.x, mark.y, mark.showlegend)
+
+
+def test_without_costs_every_rank_lies_at_itself(api):
+    info = figures.hero_info(api.tradeoffs.without_costs(Question(model_id="roberta-base"), "simple"), x="money")
+
+    assert list(range(1, 257)) == info.xs
+    assert "LoRA rank r (log scale)" == info.x_title
+    assert all(point.x == point.r for line in info.lines for point in line.points)
+    assert {"forecast", "published"} == {row["kind"] for row in info.rows}
+
+
 def test_the_nearest_study_of_the_model_hangs_at_its_highest_rank_on_the_median(api):
-    tradeoff = api.tradeoffs.of(QWEN)
+    tradeoff = api.tradeoffs.of(QWEN, quality="percent")
     info = figures.hero_info(tradeoff)
 
     line = info.lines[0]
@@ -59,6 +76,7 @@ def test_a_published_line_of_another_moe_scheme_lies_at_its_own_parameters(api):
         assert one[1] * r == pytest.approx(point.x, rel=0.01)
         assert max(1, round(r)) == point.chosen
     assert "another MoE scheme" in line.points[0].text
+    assert "Qwen3-30B-A3B (Tinker SFT sweep, experts share a factor)" == line.label
     assert [point.r for point in line.points] == [point.x for point in by_rank.points]
 
 

@@ -1,22 +1,24 @@
 """Small tables of bands by hand, and measured ranks."""
 
-from rankviz.core.forecast.bands import GRID, LEVELS, Band, Bands, LeftOut
-from rankviz.core.forecast.bent import BentForecast, MeasuredRank, bent_forecast
+from rankviz.core.forecast.bands import LEVELS, Bands, LeftOut
+from rankviz.core.forecast.lines import GRID
+from rankviz.core.forecast.quick_look import BentForecast, MeasuredRank, bent_forecast
 
 MEDIAN = (4.0, 3.5, 3.0, 2.5, 2.0, 1.0, 0.5, 0.0, -0.5)
 
 
-def band(*, median=MEDIAN, lines_at_rank=None, **more) -> Band:
+def band(*, median=MEDIAN, lines_at_rank=None, **more) -> dict:
     """A band of ±1 (50 %) and ±2 (80 %) around a median."""
     quantiles = {
         level: tuple(value + shift for value in median)
         for level, shift in zip(LEVELS, (-2.0, -1.0, 0.0, 1.0, 2.0), strict=True)
     }
     counts = dict.fromkeys(GRID, 1) if lines_at_rank is None else lines_at_rank
-    return Band(**{"studies": 2, "lines": 5, "lines_at_rank": counts} | more, quantiles=quantiles)
+    counts = {str(r): lines for r, lines in counts.items()}
+    return {"studies": 2, "lines": 5, "lines_at_rank": counts, "quantiles": quantiles} | more
 
 
-def bands(score: Band | None = None, *, left_out=(), holds=(), **more) -> Bands:
+def bands(score: dict | None = None, *, left_out=(), holds=(), **more) -> Bands:
     """A table with this band for scores and for losses. holds: (statement, row)."""
     statements = ("low_within_noise", "high_worse", "high_worse_loss")
     return Bands(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from rankviz.core.forecast.bent import BentForecast, BentRank, MeasuredRank, pick_of
+from rankviz.core.forecast.quick_look import BentForecast, BentRank, MeasuredRank, pick_of
 from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.record import RunRecord
 from tests.support.runs.finished_runs import plain_sweep

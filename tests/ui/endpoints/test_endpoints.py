@@ -45,6 +45,13 @@ def test_data_set_the_steps_of_every_endpoint(endpoints):
     assert (5000, 400) == (advised["goal"]["examples"], advised["goal"]["example_tokens"])
 
 
+def test_the_advice_counts_the_expert_rank_and_compares_studies_with_it(endpoints):
+    whole, divided = (endpoints["advise"]("openai/gpt-oss-20b", expert_rank=each) for each in ("r", "r/active"))
+
+    assert divided["capacity"]["parameters"] < whole["capacity"]["parameters"]
+    assert [True, False] == ["divided by the number of active" in str(each["nearest"]) for each in (whole, divided)]
+
+
 def test_an_assumed_length_is_said_in_the_notes(endpoints):
     answers = [endpoints["estimate"]("Qwen/Qwen3-4B", **data) for data in ({}, {"examples": 5000})]
 

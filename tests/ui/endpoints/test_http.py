@@ -98,7 +98,7 @@ def test_a_call_by_place_may_give_the_first_arguments_alone(address):
     event, (answer,) = by_place(address, "estimate", ["Qwen/Qwen3-4B", [8]])
 
     assert ("complete", [16_515_072]) == (event, [row["adapter_parameters"] for row in answer["ranks"]])
-    for values, words in (([], "Model must be a name"), ([1] * 50, "estimate has 21 arguments (got 50)")):
+    for values, words in (([], "Model must be a name"), ([1] * 50, "estimate has 22 arguments (got 50)")):
         event, answer = by_place(address, "estimate", values)
         assert "error" == event and words in answer["error"]
 

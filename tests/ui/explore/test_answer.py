@@ -104,10 +104,20 @@ def test_each_cost_axis_has_a_place_for_every_rank(api, x, y):
 def test_a_model_that_cannot_be_read_is_answered_with_the_recommendation_and_what_its_counts_need(api):
     shown = answer(api, {"values": {**LLAMA, "model": "roberta-base", "use_case": "simple"}})
 
-    assert {"notice"} == set(shown)
-    notice = text_of(shown["notice"])
+    notice, advice = text_of(shown["without_costs"]), text_of(shown["slots"]["advice"])
     assert "roberta-base" in notice and "or a config.json" in notice
-    assert "Recommended: r = 16" in notice and "Model and task alone do not tell which rank you need" in notice
+    assert "Recommended: r = 16" in advice and "Reasons" in advice
+    assert "Model and task alone do not tell which rank you need" in shown["heading"]
+    assert ("rank", list(range(1, 257))) == (shown["x"], shown["chart"]["xs"])
+    assert ["–"] * 5 == [value for value, *_ in shown["records"]["16"]["figures"]]
+    assert "points" in shown["records"]["16"]["quality"]
+    high = answer(api, {"values": {**LLAMA, "model": "roberta-base", "r": 1024}})
+    assert "no forecast" == high["records"]["1024"]["quality"]
+
+
+def test_for_reinforcement_learning_the_buttons_that_measure_say_that_they_measure_no_reward(api):
+    assert "does not tell the reward" in text_of(words(api, {**LLAMA, "use_case": "rl"})["slots"]["measure-note"])
+    assert "" == words(api, LLAMA)["slots"]["measure-note"]
 
 
 def test_an_axis_that_is_not_known_says_what_to_do(api):
@@ -158,7 +168,7 @@ def test_a_wrong_gpu_in_an_address_gives_the_usual_one(api):
 def test_a_wrong_axis_in_an_address_gives_the_usual_one_and_is_told(api):
     shown = answer(api, {"search": "?x=weight&y=taste", "x": "weight", "y": "taste"})
 
-    assert ("file", "percent") == (shown["x"], shown["y"])
+    assert ("file", "score") == (shown["x"], shown["y"])
     assert "x must be one of file, memory" in restore(api, {"x": "weight"}).notice
 
 

@@ -10,7 +10,7 @@ from rankviz.ui import link
 from rankviz.ui.explore.compare import compare
 from tests.support.runs.finished_runs import text_of
 
-LLAMA, QWEN = "?model=meta-llama/Llama-3.1-8B", "?model=Qwen/Qwen3-8B&r=64&dora=1"
+LLAMA, QWEN = "?model=meta-llama/Llama-3.1-8B&r=16", "?model=Qwen/Qwen3-8B&r=64&dora=1"
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def applied(pick):
 
 
 def test_the_verdict_says_the_margin_against_usable_memory(api):
-    setting = api.estimates.fit(ask(LLAMA), 16).setting
+    setting = api.estimates.fit(ask(LLAMA), LLAMA["r"]).setting
 
     text = text_of(shown(api).verdict)
 

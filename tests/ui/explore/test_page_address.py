@@ -55,7 +55,7 @@ def settled(page):
 
 MISTRAL, GEMMA, QWEN = "mistralai/Mistral-7B-v0.3", "google/gemma-3-4b-it", "Qwen/Qwen3-8B"
 CHANGES = {
-    "a model whose usual quality is another": ("/", [(choose_model, MISTRAL)]),
+    "a model whose usual quality is another": ("/?model=embedded", [(choose_model, MISTRAL)]),
     "two models and back": ("/", [(choose_model, GEMMA), (choose_model, QWEN)]),
     "a model on another GPU": ("/?gpu=t4", [(choose_model, GEMMA)]),
     "a quality, then a model": ("/", [(choose_quality, "percent"), (choose_model, MISTRAL)]),

@@ -150,7 +150,7 @@ def test_a_ticked_module_becomes_the_choice_of_targets(page):
 
 
 def test_the_picker_finds_a_model_by_another_name_though_one_is_chosen(page):
-    page.goto("/")
+    page.goto("/?r=16")
     figure(page, "Trainable parameters").wait_for()
 
     page.locator("#model input").click()
@@ -162,7 +162,7 @@ def test_the_picker_finds_a_model_by_another_name_though_one_is_chosen(page):
     figure(page, "Trainable parameters").locator(".rv-value[title='33,030,144 parameters']").wait_for()
 
 
-def test_a_model_that_does_not_exist_gets_a_sentence_and_the_answer_stays(page):
+def test_a_model_that_does_not_exist_gets_a_sentence_and_what_holds_without_its_costs(page):
     page.goto(LLAMA)
     figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
 
@@ -172,7 +172,18 @@ def test_a_model_that_does_not_exist_gets_a_sentence_and_the_answer_stays(page):
 
     page.locator("#slot-notice [role=alert]").wait_for()
     assert "Qwen3-4-Bee" in page.locator("#slot-notice").inner_text()
-    assert figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").is_visible()
+    assert "–" == figure(page, "Trainable parameters").locator(".rv-value").inner_text()
+    page.locator("#tradeoff .xtitle", has_text="LoRA rank r").wait_for()
+    assert "true" == page.get_by_role("button", name="Rank", exact=True).get_attribute("aria-pressed")
+
+    page.locator("#model input").click()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("mistralai/Mistral-7B-v0.3")
+    page.keyboard.press("Enter")
+
+    # 32 blocks of (4096+4096)·2 + (4096+1024)·2 + (4096+14336)·3 a unit of r, as Llama 3.1 8B has.
+    figure(page, "Trainable parameters").locator(".rv-value[title='41,943,040 parameters']").wait_for()
+    page.locator("#tradeoff .xtitle", has_text="adapter file").wait_for()
 
 
 def test_a_copied_address_opens_the_same_view(page):

@@ -57,7 +57,7 @@ def test_the_button_queues_what_the_question_asks_as_far_as_this_machine_can(api
     begun = probe.begun(api, **widget_values(precision="nf4-dq", optim="adamw_8bit", checkpointing="unsloth"))
 
     (record,) = api.probes.all()
-    assert (SMOL, 16, 2, 64) == (
+    assert (SMOL, 32, 2, 64) == (
         record.request.model_id,
         record.request.lora.r,
         record.request.training.per_device_train_batch_size,

@@ -34,7 +34,7 @@ def test_a_mistake_is_a_notice_with_its_text_escaped(client):
     answer = client.post("/rankviz/answer", json={"values": {**DEFAULTS, "model": "<img src=x>"}})
 
     assert 200 == answer.status_code
-    assert "&lt;img src=x&gt;" in answer.json()["notice"] and "<img" not in answer.json()["notice"]
+    assert "&lt;img src=x&gt;" in answer.json()["without_costs"] and "<img" not in answer.json()["without_costs"]
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"\xff", b"[" * 50_000, b" " * (MAX_BODY_BYTES + 1) + b"{}"])

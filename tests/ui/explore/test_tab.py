@@ -139,8 +139,12 @@ def test_pictures_add_up_to_the_estimate(api):
     modules, memory = pictures.modules_picture(api, **LLAMA), pictures.memory_picture(api, **LLAMA)
 
     cells = [sum(v or 0 for v in row) for row in json.loads(modules.chart)["data"][0]["z"]]
-    assert 41_943_040 == sum(cells)
+    assert 2 * 41_943_040 == sum(cells)  # at r = 32
     assert "base_weights" in json.loads(memory.chart)["csv"].splitlines()[0]
+
+
+def test_the_quick_look_is_the_main_button_except_where_a_reward_counts():
+    assert ["primary", "secondary"] == [explore.main_measure(use_case).variant for use_case in ("simple", "rl")]
 
 
 def test_a_range_of_times_has_one_unit():

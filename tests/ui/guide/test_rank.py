@@ -46,7 +46,7 @@ def test_each_line_of_the_rule_says_what_published_scores_say(api):
     shown = text_of(rules_html(api, **QWEN))
 
     assert "Recommended: r = 32 with alpha = r." in shown and "32 default" in shown
-    assert 3 == shown.count("Too low in published scores") and 1 == shown.count("No clear gain from a higher rank")
+    assert 3 == shown.count("Too low on average") and 1 == shown.count("No clear gain from a higher rank")
 
 
 def test_the_regret_of_the_recommendation_stands_above_that_of_fixed_ranks_and_of_the_capacity_rule(api):

@@ -6,7 +6,7 @@ from tests.support.web.pages import choose_rank, restored
 
 pytestmark = pytest.mark.browser
 
-WARMING_UP = (32, 64)
+WARMING_UP = (16, 64)
 RANKS = (8, 128, 4)
 
 

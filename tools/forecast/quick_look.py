@@ -6,19 +6,18 @@ are compared with what the quick look says of them. No setting of the quick look
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from rankviz.core.forecast.bent import SAFE_RANK, MeasuredRank, between, noise_of, pick_of, score_pick
-from rankviz.core.forecast.curve import GRID
-from rankviz.core.forecast.lines import BROKEN, items_of_test, points_scale
+from rankviz.core.forecast.lines import BROKEN, GRID, items_of_test, points_scale, share_error
+from rankviz.core.forecast.quick_look import SAFE_RANK, MeasuredRank, between, noise_of, pick_of, score_pick
 from rankviz.core.runs.request import QUICK_RANKS
-from rankviz.core.studies.lines import Evidence, Line, QualityPoint
+from rankviz.core.studies.lines import Evidence
+from tools.forecast.published import grouped
 
 LEAST_RANKS = 4
 DRAWS = 100
@@ -60,36 +59,29 @@ class Look(NamedTuple):
     """Mean width of the 80 % bands between, in ranges of the line; None where all its values are equal."""
 
 
-def quick_look_check(assets: Path, evidence: Evidence) -> dict[str, Any]:
-    """Records of losses and scores, by kind and by study. assets: not read; all comes from the evidence."""
+def quick_look_check(evidence: Evidence) -> dict[str, Any]:
+    """Records of losses and scores, by kind and by study."""
     rng = Random(0)
-    lines = list(published_lines(evidence))
     looks = [
         (look_at_score if line.kind == SCORE else look_at_loss)(line, rng.gauss(0, math.sqrt(2) * line.noise))
-        for line in lines
+        for line in published_lines(evidence)
         for _ in range(DRAWS)
     ]
-
-    def record(belongs: Callable[[PublishedLine], bool]) -> dict[str, Any]:
-        return summary([look for look in looks if belongs(look.line)])
-
-    kinds = {kind: record(lambda line, kind=kind: line.kind == kind) for kind in (LANGUAGE, CLASSIFIER)}
-    groups = dict.fromkeys((line.kind, line.group) for line in lines)
+    kinds = {kind: summary([look for look in looks if look.line.kind == kind]) for kind in (LANGUAGE, CLASSIFIER)}
+    groups = grouped(((look.line.kind, look.line.group), look) for look in looks)
     return {
         "draws": DRAWS,
-        "loss": record(lambda line: line.kind != SCORE),
-        "score": record(lambda line: line.kind == SCORE),
+        "loss": summary([look for look in looks if look.line.kind != SCORE]),
+        "score": summary([look for look in looks if look.line.kind == SCORE]),
         "loss_by_kind": kinds,
-        "groups": [
-            {"kind": kind, "group": group} | record(lambda line, key=(kind, group): (line.kind, line.group) == key)
-            for kind, group in groups
-        ],
+        "groups": [{"kind": kind, "group": group} | summary(of) for (kind, group), of in groups.items()],
     }
 
 
 def published_lines(evidence: Evidence) -> Iterable[PublishedLine]:
     """Lines of plain LoRA with LEAST_RANKS ranks, the lowest at most 4; also at the one rate that a study gives beside
-    the best one of each rank."""
+    the best one of each rank. Noise: the mean standard error as published, or that of a score's test items, or else
+    the scatter of the line."""
     for line in evidence.published:
         points = {point.rank: point for point in reversed(line.points) if point.rank <= GRID[-1]}
         first, name = line.first, line.study.study_id
@@ -101,24 +93,13 @@ def published_lines(evidence: Evidence) -> Iterable[PublishedLine]:
         kind = LANGUAGE if first.is_loss else CLASSIFIER if is_loss else SCORE
         scale = 1.0 if is_loss else points_scale(first.metric, [point.value for point in points.values()])
         values = {r: scale * points[r].value for r in sorted(points)}
-        yield PublishedLine(kind, name, values, _published_noise(line, points.values(), scale) or _scatter(values))
+        errors = [scale * point.standard_error for point in points.values() if point.standard_error]
+        items = None if is_loss else items_of_test(f"{first.task} {first.metric}")
+        of_items = share_error(scale * first.value, items) if items else None
+        yield PublishedLine(kind, name, values, fmean(errors) if errors else of_items or _scatter(values))
         one_rate = {r: points[r].value_at_reference_rate for r in sorted(points)}
         if None not in one_rate.values():
             yield PublishedLine(kind, f"{name}, one learning rate", one_rate, _scatter(one_rate))
-
-
-def _published_noise(line: Line, points: Iterable[QualityPoint], scale: float) -> float | None:
-    """Mean standard error as published; of a score also that of its test items. None where neither is known."""
-    errors = [scale * point.standard_error for point in points if point.standard_error]
-    if errors:
-        return fmean(errors)
-    items = (
-        None
-        if "loss" in line.first.metric or line.first.is_loss
-        else items_of_test(f"{line.first.task} {line.first.metric}")
-    )
-    share = min(max(scale * line.first.value / 100, 0.02), 0.98)
-    return 100 * math.sqrt(share * (1 - share) / items) if items else None
 
 
 def _scatter(values: dict[int, float]) -> float:
@@ -170,13 +151,12 @@ def summary(looks: Sequence[Look]) -> dict[str, Any]:
     score = looks[0].line.kind == SCORE
     limit = (WITHIN_POINTS if score else WITHIN_PERCENT) + 1e-9
     lines = list({id(look.line): look.line for look in looks}.values())
-    groups = sorted({line.group for line in lines})
-    by_group = {name: [look for look in looks if look.line.group == name] for name in groups}
+    by_group = grouped((look.line.group, look.regret <= limit) for look in looks)
     value = {
         "lines": len(lines),
-        "groups": len(groups),
+        "groups": len(by_group),
         "within": _share(look.regret <= limit for look in looks),
-        "within_by_group": _share(fmean(look.regret <= limit for look in by_group[name]) for name in groups),
+        "within_by_group": _share(map(fmean, by_group.values())),
         "within_of_all_ranks": _share(look.regret_of_all <= limit for look in looks),
         "mean_regret": round(fmean(look.regret for look in looks), 3),
         "worst_regret": round(max(look.regret for look in looks), 2),
@@ -195,20 +175,3 @@ def summary(looks: Sequence[Look]) -> dict[str, Any]:
 
 def _share(values: Iterable[float]) -> float:
     return round(fmean(values), 3)
-
-
-def printed(check: dict[str, Any]) -> str:
-    """For the terminal."""
-    rows = [("all losses", check["loss"]), *check["loss_by_kind"].items(), ("all scores", check["score"])]
-    rows += [(f"{row['kind']}, {row['group']}", row) for row in check["groups"]]
-    return "\n".join(f"Quick look, {name}: {_words(row)}" for name, row in rows)
-
-
-def _words(row: dict[str, Any]) -> str:
-    limit = "0.5 %" if "inside_80" in row else "1 point"
-    pick = f"pick within {limit} of the best rank between in {row['within']:.1%}, of all in"
-    pick = f"{row['lines']} lines, {pick} {row['within_of_all_ranks']:.1%}"
-    if "inside_80" not in row:
-        return f"{pick}; always r = 16 in {row['within_always_16']:.1%}"
-    held = f"80 % band held {row['inside_80']:.1%} of {row['runs_between']} runs"
-    return f"{pick}; {held}, {row['width_in_ranges']} ranges wide"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from rankviz.catalog.measurements import load_quick_look
+from rankviz.catalog.forecast import load_quick_look
 from rankviz.catalog.studies import load_evidence
 from rankviz.paths import ASSETS
-from rankviz.worker.assets.forecast.quick_look import (
+from tools.forecast.quick_look import (
     LANGUAGE,
     SCORE,
     PublishedLine,
@@ -47,7 +47,7 @@ def test_shares_are_over_lines_and_repeats():
 
 @pytest.fixture(scope="module")
 def check():
-    return quick_look_check(ASSETS, load_evidence(ASSETS))
+    return quick_look_check(load_evidence(ASSETS))
 
 
 def test_the_shipped_record_is_of_the_shipped_evidence(check):

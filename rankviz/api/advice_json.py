@@ -1,13 +1,19 @@
-"""An advice as `rankviz advise --json`, the page and the HTTP endpoint have it."""
+"""An advice, as `rankviz advise --json`, the page and the HTTP endpoint have it.
+
+Keys may be added, none renamed. The answers of one room of the core have their function there: core.fit.json,
+core.probe.summary and others.
+"""
 
 from dataclasses import asdict
 from typing import TypedDict
 
+from rankviz.api.advice import AdviceAnswer
 from rankviz.core.advice import words
-from rankviz.core.advice.advice import Advice, Step
-from rankviz.core.advice.capacity import Capacity
-from rankviz.core.advice.regret import Alternative
+from rankviz.core.advice.advice import Alternative, Capacity, Step
 from rankviz.core.advice.use_case import Data, Goal
+from rankviz.core.cost.estimate import Fit
+from rankviz.core.fit.decide import fit_in_words
+from rankviz.core.forecast.bands import RankForecast
 from rankviz.core.from_json import shape
 
 GoalJSON = shape(Goal)
@@ -48,12 +54,21 @@ class NearStudyJSON(TypedDict):
     equal_ranks: dict[str, float] | None
 
 
-class AdviceJSON(TypedDict):
-    """The recommended settings, in figures and in sentences, and what they rest on. Where `r_range` is given, studies
-    disagree and it is recommended instead of `r`. `confidence`, `lead`, `general` and `rank_enough` are always null:
-    nothing tells the rank of one model, no study leads, and how many models a rank was enough for did not hold for
-    publications that were left out. `regret` has how good such advice was. `capacity` is null where the model's layers
-    are not known."""
+class AdvisedRankForecastJSON(shape(RankForecast)):
+    """How far the recommended rank falls short of the reference rank in published studies, in `unit`."""
+
+    unit: str
+    reference_rank: int
+    validated: bool
+    in_words: str
+
+
+class AdviceAnswerJSON(TypedDict):
+    """The recommended settings for one model, in figures and in sentences, and what they rest on. Where `r_range` is
+    given, studies disagree and it is recommended instead of `r`. `confidence`, `lead`, `general` and `rank_enough` are
+    always null: nothing tells the rank of one model, no study leads, and how many models a rank was enough for did not
+    hold for publications that were left out. `regret` has how good such advice was. `capacity` is null where the
+    model's layers are not known, `fit` also without a GPU, and `forecast` where there is none for the use case."""
 
     use_case: str
     goal: GoalJSON
@@ -81,12 +96,21 @@ class AdviceJSON(TypedDict):
     data: DataJSON
     rank_enough: None
     nearest: list[NearStudyJSON]
+    model_id: str
+    gpu: str | None
+    fit: Fit | None
+    fit_in_words: str
+    forecast: AdvisedRankForecastJSON | None
+    notes: list[str]
 
 
-def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) -> AdviceJSON:
-    """target_modules: the preset that stands for all linear layers of this model; target_names: what it reaches."""
-    cap, rates = advice.capacity, advice.rates
+def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
+    """As `rankviz advise --json` prints it."""
+    advice, forecast = answer.advice, answer.forecast
+    row, cap, rates = words.at_recommended(advice, forecast), advice.capacity, advice.rates
+    of_forecast = {name: getattr(forecast, name) for name in ("unit", "reference_rank", "validated")}
     return {
+        "model_id": answer.model_id,
         "use_case": advice.case.name,
         "goal": asdict(advice.goal),
         "r": advice.r,
@@ -96,8 +120,8 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
         "learning_rate_best": rates
         and {"low": rates.low, "high": rates.high, "ranks": list(rates.ranks), "of": advice.rates_of},
         "learning_rates_to_try": list(advice.learning_rates),
-        "target_modules": target_modules,
-        "target_names": list(target_names),
+        "target_modules": answer.target_modules,
+        "target_names": list(answer.target_names),
         "take": words.take(advice),
         "because": words.because(advice),
         "sentence": f"{words.take(advice)}. Reason: {words.because(advice)}.",
@@ -124,9 +148,14 @@ def as_json(advice: Advice, target_modules: str, target_names: tuple[str, ...]) 
                 "learning_rate": near.line.study.learning_rate_label,
                 "source": near.line.study.source,
                 "caveat": near.line.study.caveat,
-                "equal_ranks": {str(r): equal for r, equal in of_study.items()} or None,
+                "equal_ranks": {str(r): x for r, x in advice.equal_ranks.get(near.line.study.study_id, {}).items()}
+                or None,
             }
-            for near in advice.findings.shown
-            for of_study in [advice.equal_ranks.get(near.line.study.study_id, {})]
+            for near in advice.shown
         ],
+        "gpu": answer.gpu,
+        "fit": answer.fit,
+        "fit_in_words": fit_in_words(answer.setting) if answer.setting else "",
+        "forecast": row and {**of_forecast, **asdict(row), "in_words": words.forecast_sentence(advice, forecast)},
+        "notes": list(answer.notes),
     }

@@ -3,11 +3,11 @@
 The regret of a line is the value of its best tested rank minus that of the advised rank: in points for scores, in % of
 the loss for losses. Between two tested ranks the value is interpolated over log2(r); outside them the nearest end
 counts. Lines of one publication are averaged, and publications weigh the same; intervals are 90 % bootstraps over
-publications. Worked out by hand in tests/worker/assets/test_regret.py.
+publications. Worked out by hand in tests/tools/test_regret.py.
 
 The advice is chosen anew for each publication, from the scores of the others: the smallest of 16, 32 and 64 whose
 doubling gained less than CLEAR_GAIN points on that kind of task. The capacity rule takes the smallest power of two
-whose adapter holds the data (core.advice.capacity); its tokens and adapter sizes are estimates.
+whose adapter holds the data (core.advice.advice); its tokens and adapter sizes are estimates.
 """
 
 import math
@@ -21,6 +21,7 @@ from rankviz.core.advice.rules import RECOMMENDED_RANK
 from rankviz.core.advice.use_case import USE_CASES
 from rankviz.core.forecast.lines import RankLine, rank_lines
 from rankviz.core.studies.lines import Evidence
+from tools.forecast.published import grouped
 
 FIXED_RANKS = (4, 8, 16, 32, 64, 128)
 CHOICES = (16, 32, 64)
@@ -45,12 +46,13 @@ def regret_table(evidence: Evidence) -> dict:
     kinds = {study_id: study.task_kind for study_id, study in evidence.studies.items()}
     advised = {kind for case in USE_CASES for kind in case.task_kinds if case.r_range is None}
     lines = [line for line in rank_lines(evidence) if kinds[line.study_id] in advised]
-    scores = [(kinds[line.study_id], line) for line in lines if line.metric == "score"]
+    scores = grouped((kinds[line.study_id], line) for line in lines if line.metric == "score")
     pairs = {(line.publication, kinds[line.study_id]) for line in lines}
     chosen = {
-        (name, kind): chosen_rank([line for k, line in scores if k == kind and line.publication != name])
+        (name, kind): chosen_rank([line for line in scores.get(kind, ()) if line.publication != name])
         for name, kind in pairs
     }
+    every = {"all": [line for line in lines if line.metric == "score"], **dict(sorted(scores.items()))}
     tokens = _tokens(evidence)
     rules: dict[str, Rule] = {
         "advice": lambda line: chosen[line.publication, kinds[line.study_id]],
@@ -64,27 +66,12 @@ def regret_table(evidence: Evidence) -> dict:
             kind: {str(r): n for r, n in sorted(Counter(chosen[pair] for pair in pairs if pair[1] == kind).items())}
             for kind in sorted({kind for _, kind in pairs})
         },
-        "gains": {
-            kind: {str(r): _doubling([line for k, line in scores if kind in ("all", k)], r) for r in FIXED_RANKS}
-            for kind in ("all", *sorted({kind for kind, _ in scores}))
-        },
+        "gains": {kind: {str(r): _doubling(of_kind, r) for r in FIXED_RANKS} for kind, of_kind in every.items()},
     }
 
 
-def printed(table: dict) -> str:
-    """The regrets and the choices, as lines."""
-    rows = [
-        f"{row['rule']:>9}"
-        + "".join(
-            f"{row[metric]['regret'][0]:>8.2f} [{row[metric]['regret'][1]:.2f}, {row[metric]['regret'][2]:.2f}] {unit}"
-            for metric, unit in (("score", "points"), ("loss", "% of loss"))
-        )
-        for row in table["alternatives"]
-    ]
-    return "\n".join(["Regret of each choice of rank", *rows, f"Chosen, left out: {table['chosen']}"])
-
-
 def value_at(line: RankLine, r: float) -> float:
+    """Between tested ranks over log2(r), outside them that of the nearest one."""
     return float(np.interp(math.log2(r), np.log2(line.ranks), line.values))
 
 
@@ -150,7 +137,5 @@ def _interval(name: str, lines: Sequence[RankLine], values: Iterable[float]) -> 
 
 
 def _by_publication(lines: Sequence[RankLine], values: Iterable[float]) -> list[float]:
-    groups: dict[str, list[float]] = {}
-    for line, value in zip(lines, values, strict=True):
-        groups.setdefault(line.publication, []).append(float(value))
+    groups = grouped((line.publication, float(value)) for line, value in zip(lines, values, strict=True))
     return [float(np.mean(group)) for group in groups.values()]

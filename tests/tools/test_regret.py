@@ -3,8 +3,8 @@
 import pytest
 
 from rankviz.core.forecast.lines import rank_lines
-from rankviz.worker.assets.forecast.regret import capacity_rank, chosen_rank, regret_table
 from tests.support.runs.studies_toy import base, evidence, point, study
+from tools.forecast.regret import capacity_rank, chosen_rank, regret_table
 
 
 def lines_of(values, name="a"):

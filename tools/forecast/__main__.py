@@ -1,6 +1,6 @@
 """Tabulates the published forecast and validates it: `make forecast` writes assets/forecast.json.
 
-    python -m rankviz.worker.assets.forecast [ASSETS_DIR] [--without STUDY ...]
+    python -m tools.forecast [ASSETS_DIR] [--without STUDY ...]
 
 Everything comes from the folder's evidence/. With --without, the result without these studies is printed and nothing is
 written.
@@ -12,22 +12,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankviz.catalog.measurements import FILE, lines_hash
+from docs.generate import forecast as tables
+from rankviz.catalog.forecast import FILE, lines_hash
 from rankviz.catalog.studies import load_evidence
-from rankviz.core.forecast.bands import ANY, LOSS, METRICS, bands_from_json
-from rankviz.core.forecast.curve import GRID, REFERENCE_RANK
-from rankviz.core.forecast.lines import RankLine, rank_lines
-from rankviz.core.forecast.words import KINDS, fact_words
+from rankviz.core.forecast.bands import ANY, KINDS
+from rankviz.core.forecast.lines import GRID, LOSS, METRICS, REFERENCE_RANK, RankLine, rank_lines
 from rankviz.core.studies.lines import Evidence
 from rankviz.paths import ASSETS
-from rankviz.worker.assets.forecast import quick_look, regret
-from rankviz.worker.assets.forecast.holds import counted, rate_and_rank
-from rankviz.worker.assets.forecast.left_out import left_out, summary
-from rankviz.worker.assets.forecast.rule import mixture
+from tools.forecast.published import counted, left_out, mixture, rate_and_rank, summary
+from tools.forecast.quick_look import quick_look_check
+from tools.forecast.regret import regret_table
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m rankviz.worker.assets.forecast")
+    parser = argparse.ArgumentParser(prog="python -m tools.forecast")
     parser.add_argument("assets", nargs="?", type=Path, default=ASSETS)
     parser.add_argument("--without", nargs="+", default=[], metavar="STUDY", help="print the result without these")
     args = parser.parse_args(arguments)
@@ -39,9 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for study in args.without:
         evidence = evidence.without(study)
     result = published(evidence)
-    result["advice"] = regret.regret_table(evidence)
-    result["quick_look"] = quick_look.quick_look_check(args.assets, evidence)
-    print(printed(result), regret.printed(result["advice"]), quick_look.printed(result["quick_look"]), sep="\n")
+    result |= {"advice": regret_table(evidence), "quick_look": quick_look_check(evidence)}
+    print(*(table(result) for table in (tables.bands, tables.holds, tables.regret, tables.section)), sep="\n\n")
     if args.without:
         return
     (args.assets / FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -79,17 +76,6 @@ def _band(lines: Sequence[RankLine]) -> dict:
         "lines_at_rank": {str(r): sum(r in line.ranks for line in lines) for r in GRID},
         "quantiles": mixture(lines).quantiles(),
     }
-
-
-def printed(result: dict) -> str:
-    """The validation, a line a kind, then what holds."""
-    columns = [name for name in result["left_out"][0] if name != "inside_50"]
-    rows = [columns, *([str(row[name]) for name in columns] for row in result["left_out"])]
-    table = [
-        "".join(f"{each.replace('inside_80_by_', 'by_').replace('crps_', ''):>20}" for each in row) for row in rows
-    ]
-    facts = dict.fromkeys(words for kind in KINDS for words in fact_words(bands_from_json(result), kind))
-    return "\n".join([*table, *facts])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,425 @@
+"""A quick look: what a few short runs of one sweep say of the ranks between them, and of the learning rate.
+
+Losses are interpolated by r^-0.3 between the means of neighbouring measured ranks, with the band of one further run:
+the noise of a run, as the repeats of this sweep measured it, and the bends that a curve may have. Scores are not
+interpolated (score_pick). Both are checked on published lines: docs/accuracy.md, `make forecast`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import NormalDist, fmean, stdev
+from typing import Any, NamedTuple
+
+from rankviz.core.forecast.bands import rounded
+from rankviz.core.forecast.lines import GRID, share_error
+from rankviz.core.from_json import shape
+from rankviz.core.runs.events import fingerprints
+from rankviz.core.runs.metric import Metric
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.request import QUICK_RANKS, RATE_FACTOR
+from rankviz.errors import InvalidSettingError
+from rankviz.units import counted
+
+BEND = 0.3
+"""The loss falls as r^-0.3: on published sweeps runs lie about a fifth of the gap below a straight line in log r."""
+FALLING, RISING = (0.0, 1.0), (-1.0, 1.0)
+"""Bends that an 80 % band reaches: from a straight line in log r to a curve that saturates early. A loss that rises
+with rank may also do so late, straight in r."""
+MIDDLE_80, MIDDLE_50 = NormalDist().inv_cdf(0.9), NormalDist().inv_cdf(0.75)
+PICK_SHARE = 0.0025
+"""The rank to take is the lowest within this share of the lowest estimate. Half of the 0.5 % that it is checked by is
+left to the error of the estimate."""
+APART = 2.8
+"""Two runs differ where they are this many standard deviations of one run apart: twice the noise of a difference."""
+SAFE_RANK = 16
+"""The rank to take where two scores do not differ."""
+CHECKED_LOW, CHECKED_HIGH = 4, 32
+"""The lowest rank is at most the first and the highest at least the second in sweeps like those that were checked."""
+ENOUGH_INSIDE = 0.75
+TOO_FEW = "A forecast from your runs needs finished runs at two ranks at least, such as r = 4 and r = 64"
+
+
+class MeasuredRank(NamedTuple):
+    """Mean held-out loss of the runs of one rank, nats. sd: spread between its runs; None of one run."""
+
+    r: int
+    loss: float
+    sd: float | None = None
+    runs: int = 1
+
+
+class Noise(NamedTuple):
+    """Standard deviation of one run, from repeats: runs of a rank beyond its first."""
+
+    sd: float
+    repeats: int
+
+    @property
+    def words(self) -> str:
+        return f"the noise of one run ({self.sd:.2g} nats, from {counted(self.repeats, 'repeat')})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BentRank:
+    """Where a run at this rank would land, nats. The bounds are None where the noise of a run is not known."""
+
+    r: int
+    median: float
+    """The mean of the runs of a measured rank, else the estimate."""
+    low_50: float | None
+    high_50: float | None
+    low_80: float | None
+    high_80: float | None
+    measured: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BentForecast:
+    """Loss by rank from a sweep's own runs."""
+
+    sweep_id: str
+    metric: str
+    unit: str
+    runs: tuple[MeasuredRank, ...]
+    ranks: tuple[BentRank, ...]
+    coverage_80: float | None
+    """Share of runs between that such 80 % bands held on published lines; None for runs unlike those."""
+    validated: bool
+    third_run: int | None
+    """Always None: a third run is a repeat now (repeat_at)."""
+    repeat_at: int | None
+    """A rank to train once more with another seed, so that the noise is known; None where it is."""
+    noise_nats: float | None
+    """Standard deviation of one run; None where no rank was trained twice."""
+    pick: int
+    """The rank to take, see pick_of."""
+    sentences: tuple[str, ...]
+
+
+BentForecastJSON = shape(BentForecast)
+
+
+def bent_json(bent: BentForecast) -> BentForecastJSON:
+    """As `rankviz forecast --json` and the endpoint print it; held-out loss, nats."""
+    return {
+        **asdict(bent),
+        "runs": [run._asdict() for run in bent.runs],
+        "ranks": [rounded(asdict(rank)) for rank in bent.ranks],
+        "sentences": list(bent.sentences),
+    }
+
+
+def bent_forecast(
+    sweep_id: str,
+    runs: Sequence[MeasuredRank],
+    record: Mapping[str, Any],
+    *,
+    fixed_alpha: bool = True,
+    one_rate: bool = True,
+    without: Sequence[int] = (),
+    still_training: str = "",
+) -> BentForecast:
+    """The estimates and bands of a sweep, with how such ones have held.
+
+    Args:
+        sweep_id: Whose runs these are.
+        runs: Measured ranks, two at least.
+        record: Section "quick_look", "loss" of assets/forecast.json.
+        fixed_alpha: Whether every rank was trained with the same lora_alpha.
+        one_rate: Whether the ranks stand at the same learning rate.
+        without: Ranks whose runs ended without a finite loss.
+        still_training: A sentence that comes first where runs are to come; no repeat is then suggested.
+    """
+    runs = tuple(sorted(runs))
+    noise = noise_of((run.sd, run.runs) for run in runs)
+    ranks = between(runs, noise)
+    like_checked = len(runs) == 2 and runs[0].r <= CHECKED_LOW and runs[-1].r >= CHECKED_HIGH
+    checked = fixed_alpha and one_rate and like_checked and noise is not None
+    how_held = (
+        "Not validated: alpha differs between your ranks, so at one learning rate their losses mostly show step size."
+        if not fixed_alpha
+        else record_words(record)
+        if checked
+        else f"Not validated: this was checked for two ranks at one learning rate, one at most r = {CHECKED_LOW} and "
+        f"one at least r = {CHECKED_HIGH}, with a repeat."
+    )
+    return BentForecast(
+        sweep_id=sweep_id,
+        metric="loss",
+        unit="nats",
+        runs=runs,
+        ranks=ranks,
+        coverage_80=record["inside_80"] if checked else None,
+        validated=checked and record["inside_80"] >= ENOUGH_INSIDE,
+        third_run=None,
+        repeat_at=None if noise or still_training else runs[0].r,
+        noise_nats=noise and noise.sd,
+        pick=pick_of(ranks),
+        sentences=tuple(filter(None, (still_training, *_basis(runs, noise, without), how_held))),
+    )
+
+
+def noise_of(cells: Iterable[tuple[float | None, int]]) -> Noise | None:
+    """The spread of repeats, pooled over ranks; None without repeats. cells: (standard deviation, runs)."""
+    known = [(sd, runs - 1) for sd, runs in cells if sd is not None]
+    repeats = sum(each for _, each in known)
+    return Noise(math.sqrt(sum(each * sd * sd for sd, each in known) / repeats), repeats) if repeats else None
+
+
+def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank, ...]:
+    """Each rank of GRID between the lowest and the highest measured one, and the measured ones.
+
+    Estimate, of the measured neighbours: high + (low - high) · w, w = (r^-0.3 - high^-0.3) / (low^-0.3 - high^-0.3).
+    The band adds two parts in quadrature: a further run and the means, with Student's t for so many repeats; and how
+    far w moves with the bends of FALLING or RISING.
+    """
+    if len({run.r for run in runs}) < 2:
+        raise InvalidSettingError(f"{TOO_FEW}.")
+    ranks = [_bent_rank(run.r, run.loss, noise, 1 / run.runs, 0.0, 0.0, run.loss) for run in runs]
+    for low, high in pairwise(sorted(runs)):
+        gap = low.loss - high.loss
+        for r in (r for r in GRID if low.r < r < high.r):
+            w = share_left(r, BEND, low.r, high.r)
+            moved = [gap * (share_left(r, bend, low.r, high.r) - w) for bend in (FALLING if gap > 0 else RISING)]
+            means = w * w / low.runs + (1 - w) ** 2 / high.runs
+            ranks.append(_bent_rank(r, high.loss + gap * w, noise, means, -min(moved), max(moved), None))
+    return tuple(sorted(ranks, key=lambda rank: rank.r))
+
+
+def share_left(r: float, bend: float, low: float, high: float) -> float:
+    """The share of the gap from low to high that is left at r: 1 at low, 0 at high. Bend 0 is straight in log r."""
+    if not bend:
+        return math.log(high / r) / math.log(high / low)
+    return (r**-bend - high**-bend) / (low**-bend - high**-bend)
+
+
+def _bent_rank(
+    r: int, loss: float, noise: Noise | None, means: float, below: float, above: float, measured: float | None
+) -> BentRank:
+    """means: variance of the estimate, in variances of one run. below, above: reach of the bends, nats, at 80 %."""
+    ends = dict.fromkeys(("low_50", "high_50", "low_80", "high_80"))
+    for name, level, z in (("80", 0.9, MIDDLE_80), ("50", 0.75, MIDDLE_50)) if noise else ():
+        reach, share = t_quantile(level, noise.repeats) * noise.sd * math.sqrt(1 + means), z / MIDDLE_80
+        ends[f"low_{name}"] = max(0.0, loss - math.hypot(reach, share * below))
+        ends[f"high_{name}"] = loss + math.hypot(reach, share * above)
+    return BentRank(r=r, median=loss, measured=measured, **ends)
+
+
+def t_quantile(p: float, freedom: int) -> float:
+    """Student's t, exact for 1 and 2 degrees of freedom, else by Cornish and Fisher (Abramowitz and Stegun 26.7.5)."""
+    if freedom == 1:
+        return math.tan(math.pi * (p - 0.5))
+    if freedom == 2:
+        return (2 * p - 1) * math.sqrt(2 / (1 - (2 * p - 1) ** 2))
+    z = NormalDist().inv_cdf(p)
+    terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+
+
+def pick_of(ranks: Sequence[BentRank]) -> int:
+    """The lowest rank within PICK_SHARE of the lowest estimate."""
+    lowest = min(rank.median for rank in ranks)
+    return next(rank.r for rank in ranks if rank.median <= lowest + PICK_SHARE * abs(lowest))
+
+
+def score_pick(low: tuple[int, float], high: tuple[int, float], noise: float | None) -> int:
+    """The rank to take by a score: the higher one where it is better by more than APART times the noise of one run,
+    else SAFE_RANK, or the nearer of the two where that is not between them. (rank, score), higher is better."""
+    if noise is not None and high[1] - low[1] > APART * noise:
+        return high[0]
+    return min(max(SAFE_RANK, low[0]), high[0])
+
+
+def _basis(runs: Sequence[MeasuredRank], noise: Noise | None, without: Sequence[int]) -> Iterable[str]:
+    low, high = runs[0], runs[-1]
+    yield f"Held-out loss in nats between your runs at r = {', '.join(str(run.r) for run in runs)}, by r^-{BEND:g}."
+    if noise:
+        times = f"{abs(low.loss - high.loss) / noise.sd:.1f} times" if noise.sd else "more than"
+        yield f"r = {low.r} and r = {high.r} differ by {abs(low.loss - high.loss):.3g} nats, {times} {noise.words}."
+        yield "The band shows where one more run would land."
+    else:
+        yield (
+            "The noise of one run is not known, because no rank was trained twice. So there is no band, and a small "
+            f"difference may be chance: one more run at r = {low.r} with another seed measures the noise."
+        )
+    yield "Nothing is forecast below your lowest or above your highest rank."
+    for r in without:
+        yield f"r = {r} ended without a finite loss, so the forecast does not use it."
+
+
+def record_words(record: Mapping[str, Any]) -> str:
+    """The check of losses on published lines in a sentence."""
+    return (
+        f"On {record['lines']} published lines such 80 % bands held {100 * record['inside_80']:.0f} % of the runs "
+        f"between, and were {record['width_in_ranges']:.2g} times as wide as the range of the line. The rank that was "
+        f"picked was within 0.5 % of the best one between in {100 * record['within']:.0f} %, and of the best of all "
+        f"ranks in {100 * record['within_of_all_ranks']:.0f} %."
+    )
+
+
+def measured_cells(runs: Sequence[RunRecord]) -> dict[int, list[RunRecord]]:
+    """The evaluated runs of each rank at its best learning rate (lowest mean over seeds) of those that every rank has;
+    InvalidSettingError where too few, or where the runs cannot be compared."""
+    sweep_id = runs[0].request.sweep_id
+    cells: dict[int, dict[float, list[RunRecord]]] = {}
+    for run in filter(has_loss, runs):
+        cells.setdefault(run.request.r, {}).setdefault(run.request.learning_rate, []).append(run)
+    if len(cells) < 2:
+        has = f"has r = {next(iter(cells))} only" if cells else "has no finished run with a finite loss"
+        why = "".join(f"; r = {r} ended without a finite loss" for r in ranks_without_loss(runs))
+        raise InvalidSettingError(f"{TOO_FEW}: sweep {sweep_id} {has}{why}.")
+    if not _are_alike([*filter(has_loss, runs)]):
+        raise InvalidSettingError(
+            f"The runs of sweep {sweep_id} have different base models or data, so their losses cannot be "
+            "compared: train the ranks again with one base model and the same data."
+        )
+    common = set.intersection(*(set(by_rate) for by_rate in cells.values()))
+    if not common:
+        raise InvalidSettingError(
+            f"The ranks of sweep {sweep_id} have no learning rate in common, so their losses cannot be compared: "
+            "train every rank at one learning rate."
+        )
+    return {
+        r: min((cells[r][rate] for rate in common), key=lambda cell: fmean(run.loss_after.loss for run in cell))
+        for r in sorted(cells)
+    }
+
+
+def _are_alike(runs: Sequence[RunRecord]) -> bool:
+    """Whether they have the same base and data: by what was read of a file, wherever it was, and by its name where that
+    is not known of all."""
+    read = [fingerprints([run.environment]) for run in runs]
+    is_named_alike = all(read) or len({run.request.data for run in runs}) == 1
+    return is_named_alike and len({run.request.base for run in runs}) == 1 and len(frozenset().union(*read)) <= 1
+
+
+def measured_rank(r: int, runs: Sequence[RunRecord]) -> MeasuredRank:
+    """Mean and spread over the seeds of one rank."""
+    losses = [run.loss_after.loss for run in runs]
+    return MeasuredRank(r, fmean(losses), stdev(losses) if len(losses) > 1 else None, len(losses))
+
+
+def has_loss(run: RunRecord) -> bool:
+    return run.loss_after is not None and math.isfinite(run.loss_after.loss)
+
+
+def ranks_without_loss(runs: Sequence[RunRecord]) -> list[int]:
+    """Ranks with a run that was evaluated to no finite loss, and with none that was to a finite one."""
+    ended = {run.request.r for run in runs if run.loss_after}
+    return sorted(ended - {run.request.r for run in runs if has_loss(run)})
+
+
+class RateLook(NamedTuple):
+    """Mean held-out losses of one rank by learning rate, nats; of a rate whose runs diverged None."""
+
+    r: int
+    losses: Mapping[float, float | None]
+    noise: Noise | None
+
+    @property
+    def best(self) -> float:
+        return min((loss, rate) for rate, loss in self.losses.items() if loss is not None)[1]
+
+    @property
+    def gap(self) -> float:
+        """From the best rate to the next, nats; infinite where the others diverged."""
+        lowest, *others = sorted(math.inf if loss is None else loss for loss in self.losses.values())
+        return others[0] - lowest
+
+    @property
+    def differs(self) -> bool | None:
+        """Whether the rates differ by more than noise; None where the noise is not known."""
+        if math.isinf(self.gap):
+            return True
+        return self.noise and self.gap > APART * self.noise.sd
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        return tuple(self._sentences())
+
+    def _sentences(self) -> Iterable[str]:
+        at = {rate: "no finite loss" if loss is None else f"{loss:.4f}" for rate, loss in self.losses.items()}
+        listed = ", ".join(f"{each} at {rate:g}" for rate, each in sorted(at.items()))
+        yield f"At r = {self.r} learning rate {self.best:g} has the lower held-out loss: {listed}."
+        if not math.isinf(self.gap):
+            share = 100 * self.gap / self.losses[self.best] if self.losses[self.best] else math.inf
+            yield f"The rate is worth {self.gap:.3g} nats ({share:.2g} % of the loss)."
+            if self.noise and self.noise.sd:
+                yield f"That is {self.gap / self.noise.sd:.1f} times {self.noise.words}."
+            elif not self.noise:
+                yield "The noise of one run is not known, because no rate was trained twice."
+        quick = f"a quick look (r = {QUICK_RANKS[0]} and {QUICK_RANKS[1]}) at learning rate {self.best:g}"
+        is_lowest = self.best == min(self.losses) and not math.isinf(self.gap)
+        if self.differs is False:
+            yield f"Do next: {quick}. These rates differ by no more than noise, so a finer search is not needed."
+        elif self.best == max(self.losses) or is_lowest:
+            beyond = self.best / RATE_FACTOR if is_lowest else self.best * RATE_FACTOR
+            why = f"because the best rate may lie beyond {self.best:g}"
+            yield f"Do next: train r = {self.r} at {beyond:.3g} too, {why}."
+            yield f"When a further step no longer helps, measure the rank: {quick}."
+        else:
+            yield f"Do next: {quick}."
+
+
+def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
+    """The learning rates of a sweep of one rank; None where fewer than two rates ended, or none with a finite loss."""
+    ended = [run for run in runs if run.loss_after]
+    by_rate: dict[float, list[float]] = {}
+    for run in ended:
+        by_rate.setdefault(run.request.learning_rate, []).extend([run.loss_after.loss] if has_loss(run) else [])
+    if len({run.request.r for run in ended}) != 1 or len(by_rate) < 2 or not any(by_rate.values()):
+        return None
+    losses = {rate: fmean(each) if each else None for rate, each in by_rate.items()}
+    return RateLook(ended[0].request.r, losses, _noise(by_rate.values())) if _are_alike(ended) else None
+
+
+class ScoreLook(NamedTuple):
+    """Which rank to take by a score, in percent. noise: of one run, points; None where it is not known."""
+
+    metric: Metric
+    low: tuple[int, float]
+    high: tuple[int, float]
+    noise: float | None
+    record: Mapping[str, Any]
+    """Section "quick_look", "score" of assets/forecast.json."""
+
+    @property
+    def pick(self) -> int:
+        return score_pick(self.low, self.high, self.noise)
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        (low, lower), (high, higher) = self.low, self.high
+        known = "not known" if self.noise is None else f"{self.noise:.2g} points"
+        return (
+            f"To train next by {self.metric.noun}: r = {self.pick}.",
+            f"r = {high} has {higher:.1f} % and r = {low} has {lower:.1f} %; the noise of one run is {known}.",
+            f"Scores are not interpolated: take the higher rank if it is better by more than {APART:g} times the "
+            f"noise, else r = {SAFE_RANK}. On {self.record['lines']} published lines that was within one point of the "
+            f"best rank in {100 * self.record['within_of_all_ranks']:.0f} %, and always r = {SAFE_RANK} in "
+            f"{100 * self.record['within_always_16']:.0f} %.",
+        )
+
+
+def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, Any]) -> ScoreLook | None:
+    """By the lowest and the highest rank of a sweep; None where they cannot be compared, or where every rank was
+    trained twice, so that a verdict compares them."""
+    try:
+        cells = measured_cells(runs)
+    except InvalidSettingError:
+        return None
+    values = {r: [metric.of(run.loss_after) for run in cell] for r, cell in cells.items()}
+    if any(None in each for each in values.values()) or all(len(each) > 1 for each in values.values()):
+        return None
+    low, high = ((r, fmean(values[r])) for r in (min(values), max(values)))
+    noise = _noise(values.values())
+    # Repeats that agree by chance say nothing of the next run: then the noise is that of so many examples.
+    examples = min(run.loss_after.examples for cell in cells.values() for run in cell)
+    sd = noise and (noise.sd or share_error(low[1], examples))
+    return ScoreLook(metric, low, high, sd, record)
+
+
+def _noise(cells: Iterable[Sequence[float]]) -> Noise | None:
+    return noise_of((stdev(each) if len(each) > 1 else None, len(each)) for each in cells)

@@ -1,1 +1,0 @@
-"""The fit of the published lines and its left-out validation: everything behind assets/forecast.json."""

@@ -1,0 +1,1 @@
+"""Makes assets/forecast.json from the published studies: `make forecast`."""
