@@ -116,6 +116,7 @@ assets: setup
 	$(BIN)/python -m rankviz.worker.assets.models
 	$(BIN)/python -m rankviz.worker.assets.names
 	$(BIN)/python -m rankviz.worker.assets.samples
+	$(BIN)/python -m tools.asset_schema
 
 validate: setup
 	$(BIN)/python -m rankviz validate -o assets/validation.json --force

@@ -148,7 +148,7 @@ def test_a_json_file_is_an_array_or_one_object_per_line(tmp_path):
 
 
 def test_a_large_json_array_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
-    monkeypatch.setattr("rankviz.dataset.files.MAX_ARRAY_BYTES", 100)
+    monkeypatch.setattr("rankviz.dataset.MAX_ARRAY_BYTES", 100)
     rows = [{"text": "x" * 60}] * 2
 
     with pytest.raises(BadDataError, match=r"d\.json is a JSON array of .* allowed: write one object per line"):

@@ -15,7 +15,7 @@ from docs.generate.accuracy_tables import (
 )
 from docs.generate.markdown import filled, percent
 from docs.generate.truth import simulated_steps
-from rankviz.core.accuracy.evidence import CHECKED_ON_ROWS
+from rankviz.core.accuracy.report import CHECKED_ON_ROWS
 
 AIM_HIGH_RANKS, AIM_LOW_RANKS = 0.01, 0.02
 """Medians of absolute differences in nats that fast curves were meant to reach: at r ≥ 8, and at r = 2 and 4."""

@@ -14,9 +14,8 @@ from rankviz.core.cost.device import Gpu
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:
-    from rankviz.core.accuracy.evidence import AccuracyByKind
     from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
-    from rankviz.core.accuracy.report import AccuracyReport
+    from rankviz.core.accuracy.report import AccuracyByKind, AccuracyReport
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.runs.fast_curve import Fidelity
 
@@ -48,7 +47,7 @@ class Accuracy:
         """The shipped report, computed again. Ranges rest on errors, and errors do not rest on ranges: first the
         errors, then the rows again with the ranges that these give, and each once more without its source."""
         from rankviz.catalog.measurements import shipped_rows
-        from rankviz.core.accuracy.evidence import widths
+        from rankviz.core.accuracy.report import widths
         from rankviz.core.accuracy.summarize import left_out_predictions
 
         rows, made = shipped_rows(self._workspace.assets), _today()

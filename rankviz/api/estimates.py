@@ -12,7 +12,7 @@ from rankviz.api.models import Models
 from rankviz.api.runs.measured import Measured
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
-from rankviz.core.accuracy.evidence import Basis, basis_of
+from rankviz.core.accuracy.report import Basis, basis_of
 from rankviz.core.cost.card_notes import as_stored, by_name, card_notes
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import (

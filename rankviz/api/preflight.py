@@ -104,7 +104,6 @@ class Preflight:
         return Facts(
             driver=driver,
             card=cards.chosen(driver),
-            other_order=cards.other_order(driver),
             software=software.read(),
             cpu_name=cpu_name(),
             cpu_count=os.cpu_count() or 1,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.catalog.measurements import load_range_evidence
-from rankviz.core.accuracy.evidence import widths
+from rankviz.core.accuracy.report import widths
 from rankviz.core.cost.assumptions import Assumption, Assumptions
 from rankviz.core.cost.device import Gpu, Price
 from rankviz.core.quantity import Range

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from rankviz.core.accuracy.evidence import AccuracyByKind, evidence_from_json
+from rankviz.core.accuracy.report import AccuracyByKind
+from rankviz.core.from_json import Misfit, build
 from rankviz.errors import AssetError, BadDataError
 
 if TYPE_CHECKING:
@@ -71,15 +72,15 @@ class RangeEvidence(NamedTuple):
 @lru_cache(maxsize=4)
 def load_range_evidence(assets: Path) -> RangeEvidence:
     """What the ranges of estimates rest on."""
-    return _read(assets, lambda value: RangeEvidence(evidence_from_json(value["evidence"]), value["made"]))
+    return _read(assets, lambda value: RangeEvidence(build(AccuracyByKind, value["evidence"]), value["made"]))
 
 
 @lru_cache(maxsize=4)
 def load_validation(assets: Path) -> AccuracyReport:
     """The whole result of `make validate`."""
-    from rankviz.core.accuracy.report import from_json
+    from rankviz.core.accuracy.report import AccuracyReport
 
-    return _read(assets, from_json)
+    return _read(assets, partial(build, AccuracyReport))
 
 
 @lru_cache(maxsize=4)
@@ -96,5 +97,5 @@ def _read(assets: Path, part: Callable[[Mapping[str, Any]], Part], file: str = R
         raise AssetError(f"{path.name}: no such file in {path.parent}; run {_MADE_BY[file]}.") from None
     except json.JSONDecodeError as error:
         raise AssetError(f"{path.name}: not JSON ({error}); run {_MADE_BY[file]}.") from None
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, Misfit) as error:
         raise AssetError(f"{path.name}: not a report of this version ({error}); run {_MADE_BY[file]}.") from None

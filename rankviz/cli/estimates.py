@@ -8,7 +8,7 @@ from rankviz.api.estimates import EstimateAnswer, estimate_json
 from rankviz.cli.asking import asking
 from rankviz.cli.plot import Plot, check, plot_estimate
 from rankviz.cli.shared import Force, Json, print_json, table
-from rankviz.core.accuracy.evidence import in_words
+from rankviz.core.accuracy.report import in_words
 from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.experts import experts_at

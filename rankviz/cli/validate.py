@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,6 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.shared import Force, Json, print_json, require_new, table
 from rankviz.core.accuracy.report import ReportRow, Score, TimeScore
-from rankviz.core.accuracy.report import as_json as report_json
 from rankviz.errors import InvalidSettingError
 from rankviz.units import NOT_KNOWN, counted
 from rankviz.units import rounded_percent as percent
@@ -33,9 +33,9 @@ def validate(
     accuracy = Api().accuracy
     report = accuracy.of_file(file) if file else accuracy.remake()
     if output:
-        output.write_text(json.dumps(report_json(report), indent=1) + "\n", encoding="utf-8")
+        output.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     if as_json:
-        return print_json(report_json(report))
+        return print_json(asdict(report))
     overall = [report.overall] if report.overall else []
     if unseen := report.left_out:
         _print_scores("Peak memory: each source predicted without its own rows", [*unseen.origins, unseen.overall])

@@ -1,4 +1,4 @@
-"""Reads JSON values into dataclasses by their annotations, and names the shapes of JSON answers."""
+"""Reads JSON values into dataclasses by their annotations, and makes JSON answers of objects."""
 
 import functools
 import math
@@ -22,6 +22,7 @@ from rankviz.core.bounds import (
     Prose,
     printable,
 )
+from rankviz.core.quantity import Range
 from rankviz.errors import shortened
 
 T = TypeVar("T")
@@ -249,3 +250,18 @@ def _in_json(hint: Any) -> Any:
     if origin in (dict, Mapping):
         return dict[str, _in_json(args[1])]
     return NoneType if hint is None else hint
+
+
+def as_answer(kind: type, row: Any, **others: Any) -> Any:
+    """A JSON object with the keys of a TypedDict: each is an attribute of the row, or one of `others`.
+
+    A Range becomes an object, of whole numbers where the key ends in "_bytes"; tuples become lists.
+    """
+    names = kind.__annotations__
+    return {name: _plain(name, others[name] if name in others else getattr(row, name)) for name in names}
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, Range):
+        return value.whole_json() if name.endswith("_bytes") else value.as_json()
+    return list(value) if type(value) is tuple else value

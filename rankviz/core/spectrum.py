@@ -11,6 +11,7 @@ from math import exp, floor, fsum, isclose, log, sqrt
 from statistics import median
 from typing import Literal, NamedTuple, TypedDict, TypeVar
 
+from rankviz.core.from_json import as_answer
 from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
 
@@ -337,16 +338,8 @@ MOST_PARTS = 8
 OUTSIDE = "–"
 """The block of a module that is in none."""
 USUAL_ORDER = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "qkv_proj",
-    "c_attn",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "gate_up_proj",
-    "down_proj",
+    *("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "o_proj"),
+    *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
 )
 
 
@@ -453,36 +446,17 @@ class SpectrumJSON(TypedDict):
 
 def as_json(spectrum: Spectrum, part: slice = slice(None)) -> SpectrumJSON:
     """What `rankviz spectrum --json` prints. part: of its layers, those that are listed."""
-    return {
-        "name": spectrum.name,
-        "r": spectrum.r,
-        "lora_alpha": spectrum.lora_alpha,
-        "use_rslora": spectrum.use_rslora,
-        "base_model": spectrum.base_model or None,
-        "dtype": spectrum.dtype,
-        "file_bytes": spectrum.file_bytes,
-        "training_steps": spectrum.training_steps,
-        "layers": [_layer(layer) for layer in spectrum.layers[part]],
-        "rank_for_energy": _shares(spectrum.rank_for),
-        "energy_kept": {str(k): spectrum.energy_kept(k) for k in range(1, spectrum.r + 1)},
-        "dead": list(spectrum.dead),
-        "faint": list(spectrum.faint),
-        "in_words": in_words(spectrum),
-        "notes": list(spectrum.notes),
-    }
-
-
-def _layer(layer: LayerSpectrum) -> LayerJSON:
-    return {
-        "name": layer.name,
-        "r": layer.r,
-        "scale": layer.scale,
-        "singular_values": list(layer.singular_values),
-        "effective_rank": layer.effective_rank,
-        "stable_rank": layer.stable_rank,
-        "norm": layer.norm,
-        "rank_for_energy": _shares(layer.rank_for),
-    }
+    return as_answer(
+        SpectrumJSON,
+        spectrum,
+        base_model=spectrum.base_model or None,
+        layers=[
+            as_answer(LayerJSON, layer, rank_for_energy=_shares(layer.rank_for)) for layer in spectrum.layers[part]
+        ],
+        rank_for_energy=_shares(spectrum.rank_for),
+        energy_kept={str(k): spectrum.energy_kept(k) for k in range(1, spectrum.r + 1)},
+        in_words=in_words(spectrum),
+    )
 
 
 def _shares(rank_for: Callable[[float], int]) -> dict[str, int]:

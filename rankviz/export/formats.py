@@ -14,9 +14,8 @@ from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError
 from rankviz.export.axolotl import axolotl
 from rankviz.export.llamafactory import composite, dataset_info, llamafactory, reached, trains_with_unsloth
-from rankviz.export.notebook import colab, notebook
 from rankviz.export.recipe import LEARNING_RATE, Reach, Recipe, recipe
-from rankviz.export.script import script
+from rankviz.export.script import colab, notebook, script
 
 
 def adapter_config(recipe: Recipe) -> str:

@@ -270,11 +270,6 @@ class Recipe:
         return self.plan.model.tower == "whole for text"
 
     @property
-    def is_multimodal(self) -> bool:
-        """Whether transformers loads it as a model for images and text."""
-        return self.plan.model.is_whole
-
-    @property
     def target_parameters(self) -> tuple[str, ...]:
         """Fused experts, where the scheme names them."""
         return self.plan.target_parameters if self.names_experts else ()

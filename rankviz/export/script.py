@@ -1,15 +1,18 @@
-"""Writes the Python script for Unsloth, TRL or plain PEFT, in parts that become the cells of a notebook."""
+"""Writes the Python script for Unsloth, TRL or plain PEFT, and the same code as a notebook for Jupyter or Colab."""
 
+import inspect
 import json
+import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankviz import __version__
 from rankviz.core.cost.notes import in_fp32
 from rankviz.core.cost.stack import overflows_in_fp16
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION, Framework
 from rankviz.core.runs.request import WARMUP_STEPS_SHARE
-from rankviz.export import templates
-from rankviz.export import templates as text
+from rankviz.dataset import rows
 from rankviz.export.recipe import (
     EVAL_STEPS,
     FRAMEWORKS,
@@ -21,6 +24,10 @@ from rankviz.export.recipe import (
     Recipe,
 )
 from rankviz.export.words import FILE_NAME, commented, data_of_scripts, sources, title
+from rankviz.paths import ASSETS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 PINNED = {
     "unsloth": UNSLOTH_VERSION,
@@ -54,50 +61,13 @@ def above_script(framework: Framework) -> str:
     )
 
 
-def notebook_cell(framework: Framework) -> str:
-    """The first cell of a notebook."""
-    return f"%pip install --quiet {' '.join(requirements(framework))}"
-
-
-def colab_cell(framework: Framework) -> str:
-    """The first cell of a notebook for Colab."""
-    return COLAB.format(requirements=" ".join(requirements(framework)))
-
-
-COLAB = """\
-from importlib.metadata import version
-
-torch_version = version("torch").split("+")[0]  # Colab's own stays: it matches the driver
-torch_2_11 = tuple(map(int, torch_version.split(".")[:2])) >= (2, 11)
-torchao_version = "0.18.0" if torch_2_11 else "0.16.0"  # PEFT needs 0.16, and newer ones need torch 2.11
-%pip install --quiet torch=={{torch_version}} torchao=={{torchao_version}} {requirements}"""
-
-
 EXACT = {"fp16": "torch.float16", "fp32": "torch.float32"}
 """Precisions that any card can do."""
 
 
-def dtype_lines(recipe: Recipe) -> str:
-    """Sets `dtype`."""
-    if exact := EXACT.get(recipe.training.precision):
-        return f"dtype = {exact}\n"
-    other = "float32" if overflows(recipe) else "float16"
-    reason = ", and this model overflows in fp16" if overflows(recipe) else ""
-    return (
-        "dtype = torch.bfloat16\n"
-        "if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):\n"
-        f"    dtype = torch.{other}  # a T4 or V100 has no bf16{reason}\n"
-    )
-
-
-def overflows(recipe: Recipe) -> bool:
-    """Whether fp16 is too small for this model's numbers."""
-    return overflows_in_fp16(recipe.model_type)
-
-
 def fp16_notes(recipe: Recipe) -> tuple[str, ...]:
     """What fp16 does to this model; nothing where it is fine."""
-    if not overflows(recipe):
+    if not overflows_in_fp16(recipe.model_type):
         return ()
     framework, precision = recipe.training.framework, recipe.training.precision
     if framework == "unsloth":
@@ -118,6 +88,21 @@ class Part(NamedTuple):
 
 
 ATTENTION = {"flash": "flash_attention_2", "eager": "eager"}
+CHECKPOINTING = {"unsloth": '"unsloth"', "hf": "True", "none": "False"}
+OPTIMIZERS = {
+    "adamw_8bit": "AdamW8bit",
+    "paged_adamw_8bit": "PagedAdamW8bit",
+    "adamw_torch": "torch.optim.AdamW",
+    "sgd": "torch.optim.SGD",
+}
+"""TrainingArguments' name of an optimizer to its class: the first two are bitsandbytes' own."""
+FORM_UNKNOWN = (
+    'None  # taken from the columns; or "messages", "conversations", "prompt-completion", "instruction" or "text"'
+)
+SHOWN_ROWS = 4
+NEW_TOKENS = 128
+TOKENS = "OTHER =" + inspect.getsource(rows).partition("OTHER =")[2]
+"""The functions by which RankViz's own runs tokenize, as they stand."""
 
 
 def script(recipe: Recipe) -> str:
@@ -132,163 +117,28 @@ def header(recipe: Recipe) -> tuple[str, ...]:
     return (f"{title(recipe)}.", sources(recipe), *recipe.notes, *_otherwise(recipe))
 
 
-def parts(recipe: Recipe) -> tuple[Part, ...]:
-    """The steps, each of which a notebook has as a cell."""
-    trained = {"unsloth": _unsloth, "trl": _trl, "peft": _peft}[recipe.training.framework]
-    return (_settings(recipe), *trained(recipe))
+def parts(recipe: Recipe, *, colab: bool = False) -> tuple[Part, ...]:
+    """The steps, each of which a notebook has as a cell. colab: with cells for the upload and the download of files."""
+    text = templates().get_template("train.py.jinja").render(**_values(recipe), colab=colab)
+    _, *steps = HEADING.split(text)
+    return tuple(map(Part, steps[::2], steps[1::2]))
 
 
-def _unsloth(recipe: Recipe) -> tuple[Part, ...]:
-    values, setup = _values(recipe) | {"loader": recipe.plan.unsloth_class}, recipe.training
-    flags = "".join(f"\n    {flag}={value}," for flag, value in recipe.plan.unsloth_flags.items())
-    dtype = EXACT.get(setup.precision)
-    return (
-        Part("Libraries", text.UNSLOTH_IMPORTS.format(**values, torch="import torch\n" if dtype else "")),
-        Part(
-            "The base model",
-            text.UNSLOTH_MODEL.format(
-                **values,
-                load_in_4bit=setup.precision in ("nf4", "nf4-dq"),
-                load_in_8bit=setup.precision == "int8",
-                dtype=(f"\n    dtype={dtype}," if dtype else "") + _text_only(recipe),
-            ),
-        ),
-        Part(
-            "The adapter",
-            text.UNSLOTH_ADAPTER.format(
-                **values,
-                use_gradient_checkpointing={"unsloth": '"unsloth"', "hf": "True", "none": "False"}[
-                    setup.gradient_checkpointing
-                ],
-                extra=flags + _experts(recipe) + ("\n    use_dora=True," if recipe.lora.use_dora else ""),
-            ),
-        ),
-        _data(recipe),
-        Part("The trainer", _trainer(recipe, with_model="processing_class=tokenizer")),
-        _before(),
-        Part("Training", text.UNSLOTH_TRAIN),
-        _after(recipe),
-        Part("Merging and sharing", text.UNSLOTH_AFTERWARDS + _loading(recipe)),
+HEADING = re.compile(r"^#%% (.*)\n", re.MULTILINE)
+"""The line of a template at which a step begins."""
+
+
+@cache
+def templates() -> "Environment":
+    """The templates of scripts, in assets/templates."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(ASSETS / "templates")
+    made = Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-
-
-def _text_only(recipe: Recipe) -> str:
-    """The argument that leaves the other towers of a multimodal checkpoint out."""
-    leaves_out = recipe.lora.text_only and recipe.plan.model.tower == "text tower"
-    return "\n    text_only=True," if leaves_out else ""
-
-
-def _trl(recipe: Recipe) -> tuple[Part, ...]:
-    values = _values(recipe)
-    more = (
-        f"        gradient_checkpointing={recipe.training.gradient_checkpointing != 'none'},\n"
-        "        fp16=dtype == torch.float16,\n"
-        "        bf16=dtype == torch.bfloat16,\n"
-    )
-    return (
-        Part("Libraries", text.TRL_IMPORTS.format(**values, quantization=_quantization_import(recipe))),
-        Part("The base model", text.TOKENIZER.format(**values) + _model(recipe)),
-        Part("The adapter", f"set_seed({SEED})\n" + _lora(recipe)),
-        _data(recipe),
-        Part(
-            "The trainer",
-            _trainer(recipe, with_model="peft_config=lora", more=more) + _raised(recipe, "trainer.model"),
-        ),
-        _before(),
-        Part("Training", text.TRL_TRAIN.format(**values)),
-        _after(recipe),
-        _afterwards(recipe, "trainer.model"),
-    )
-
-
-def _peft(recipe: Recipe) -> tuple[Part, ...]:
-    values = _values(recipe)
-    optimizer = templates.OPTIMIZERS[recipe.training.optim]
-    return (
-        Part(
-            "Libraries",
-            templates.IMPORTS.format(
-                auto_class=values["auto_class"],
-                optimizer_import="" if "." in optimizer else f"from bitsandbytes.optim import {optimizer}\n",
-                preparation=_imported("prepare_model_for_kbit_training", recipe),
-                quantization=_quantization_import(recipe),
-            ),
-        ),
-        Part(
-            "The base model",
-            templates.PEFT_MODEL.format(**values) + _model(recipe, '\n    device_map="auto",') + _prepared(recipe),
-        ),
-        Part("The adapter", _lora(recipe) + templates.WRAP.format(**values) + _raised(recipe, "model")),
-        _data(recipe, templates.PEFT_DATA.format(**values)),
-        _before(),
-        Part("Training", templates.TRAIN.format(**values, optimizer=optimizer)),
-        Part("Saving", templates.SAVE),
-        _after(recipe),
-        _afterwards(recipe, "model"),
-    )
-
-
-def _loading(recipe: Recipe) -> str:
-    """Commented lines: how plain PEFT loads experts that Unsloth has trained, of a family that PEFT rewrites."""
-    experts = any(adapted.layer.kind == "experts" for adapted in recipe.plan.adapted)
-    rewrites = experts and recipe.plan.model.peft_remap and recipe.plan.scheme == "unsloth"
-    return text.UNSLOTH_EXPERTS.format(peft=PEFT_VERSION) if rewrites else ""
-
-
-def _imported(name: str, recipe: Recipe) -> str:
-    """The rest of an import line, for a base that is quantized as it is loaded."""
-    return f", {name}" if recipe.training.quantized else ""
-
-
-def _quantization_import(recipe: Recipe) -> str:
-    return f", {recipe.dequantize}" if recipe.dequantize else _imported("BitsAndBytesConfig", recipe)
-
-
-def _settings(recipe: Recipe) -> Part:
-    form = f'"{recipe.form}"' if recipe.form else templates.FORM_UNKNOWN
-    file = json.dumps(recipe.file_name or FILE_NAME, ensure_ascii=False)
-    return Part("Settings", templates.SETTINGS.format(about=commented(data_of_scripts(recipe)), file=file, form=form))
-
-
-def _data(recipe: Recipe, more: str = "") -> Part:
-    return Part("The data", templates.DATA.format(**_values(recipe)) + more)
-
-
-def _before() -> Part:
-    code = templates.BEFORE.format(shown_rows=templates.SHOWN_ROWS, new_tokens=templates.NEW_TOKENS)
-    return Part("Answers before the training", code)
-
-
-def _after(recipe: Recipe) -> Part:
-    """Answers, and the size of the adapter beside RankViz's number, where it has one."""
-    counted = " or, on a card without bf16, ".join(f"{size:,}" for size in recipe.adapter_bytes)
-    counted = f" RankViz counts {counted}." if counted else ""
-    return Part("Answers after the training", templates.AFTER.format(counted=counted))
-
-
-def _afterwards(recipe: Recipe, model: str) -> Part:
-    """Commented lines: merging, GGUF, pushing."""
-    dtype = EXACT.get(recipe.training.precision, "torch.bfloat16")
-    more = f", quantization_config={_dequantized(recipe)}" if recipe.dequantize else ""
-    return Part("Merging and sharing", text.AFTERWARDS.format(**_values(recipe), dtype=dtype, model=model, more=more))
-
-
-def _prepared(recipe: Recipe) -> str:
-    """Checkpointing, and for a quantized base what PEFT wants done to it first."""
-    checkpointed = recipe.training.gradient_checkpointing != "none"
-    if recipe.training.quantized:
-        return f"model = prepare_model_for_kbit_training(model, use_gradient_checkpointing={checkpointed})\n"
-    return "model.gradient_checkpointing_enable()\nmodel.enable_input_require_grads()\n" if checkpointed else ""
-
-
-def _raised(recipe: Recipe, model: str) -> str:
-    """Lines that raise what trains to fp32, where it may be in 16 bit on a card without bf16."""
-    if recipe.training.quantized:
-        now = "TRL casts the adapter of a quantized base to bf16"
-        return text.RAISED.format(now=now, model=model) if recipe.training.framework == "trl" else ""
-    if not recipe.modules_to_save or recipe.training.precision == "fp32":
-        return ""
-    return text.RAISED.format(now="Copies of modules have the base's dtype", model=model)
+    made.filters |= {"repr": repr, "json": json.dumps, "commas": "{:,}".format}
+    return made
 
 
 def _otherwise(recipe: Recipe) -> list[str]:
@@ -317,76 +167,73 @@ def _otherwise(recipe: Recipe) -> list[str]:
 
 
 def _values(recipe: Recipe) -> dict[str, object]:
-    lora, setup = recipe.lora, recipe.training
+    """What the templates show of a recipe."""
+    lora, setup, plan = recipe.lora, recipe.training, recipe.plan
+    experts = any(adapted.layer.kind == "experts" for adapted in plan.adapted)
+    counted = " or, on a card without bf16, ".join(f"{size:,}" for size in recipe.adapter_bytes)
     return {
+        "about": commented(data_of_scripts(recipe)),
+        "file": json.dumps(recipe.file_name or FILE_NAME, ensure_ascii=False),
+        "form": f'"{recipe.form}"' if recipe.form else FORM_UNKNOWN,
+        "framework": setup.framework,
+        "loader": plan.unsloth_class,
+        "unsloth_flags": plan.unsloth_flags,
+        "text_only": lora.text_only and plan.model.tower == "text tower",
+        "loads_with_peft": experts and plan.model.peft_remap and plan.scheme == "unsloth",
+        "peft": PEFT_VERSION,
         "model_id": recipe.model_id,
-        "auto_class": "AutoModelForImageTextToText" if recipe.is_multimodal else "AutoModelForCausalLM",
+        "auto_class": "AutoModelForImageTextToText" if plan.model.is_whole else "AutoModelForCausalLM",
+        "model": "model" if setup.framework == "peft" else "trainer.model",
+        "precision": setup.precision,
+        "quantized": setup.quantized,
+        "quantizer": f", {recipe.dequantize}" if recipe.dequantize else ", BitsAndBytesConfig" * setup.quantized,
+        "dequantize": recipe.dequantize,
+        "exact": EXACT.get(setup.precision),
+        "overflows": overflows_in_fp16(recipe.model_type),
+        "attention": ATTENTION.get(setup.attn_implementation),
+        "checkpointed": setup.gradient_checkpointing != "none",
+        "use_gradient_checkpointing": CHECKPOINTING[setup.gradient_checkpointing],
+        "raised": _raised(recipe),
         "max_length": recipe.max_length,
         "r": lora.r,
         "lora_alpha": recipe.lora_alpha,
         "target_modules": literal(recipe.target_modules),
+        "target_parameters": recipe.target_parameters and literal(recipe.target_parameters),
+        "patterns": recipe.patterns,
         "use_rslora": lora.use_rslora,
         "use_dora": lora.use_dora,
         "modules_to_save": list(recipe.modules_to_save) or None,
         "per_device_train_batch_size": setup.per_device_train_batch_size,
         "gradient_accumulation_steps": setup.gradient_accumulation_steps,
-        **_length(recipe),
+        "epochs": recipe.epochs and f"{recipe.epochs:g}",
+        "max_steps": recipe.max_steps,
+        # transformers takes a number below 1 as a share
+        "warmup_steps": WARMUP_STEPS_SHARE if recipe.epochs else recipe.warmup_steps,
+        "warmup_share": WARMUP_STEPS_SHARE,
         "learning_rate": recipe.learning_rate,
         "scheduler": SCHEDULER,
         "weight_decay": WEIGHT_DECAY,
         "optim": setup.optim,
+        "optimizer": OPTIMIZERS[setup.optim],
         "seed": SEED,
         "held_out_share": HELD_OUT_SHARE,
         "eval_steps": EVAL_STEPS,
         "logging_steps": LOGGING_STEPS,
+        "shown_rows": SHOWN_ROWS,
+        "new_tokens": NEW_TOKENS,
+        "tokens": TOKENS,
         "adapter_parameters": recipe.adapter_parameters,
+        "counted": counted and f" RankViz counts {counted}.",
     }
 
 
-def _length(recipe: Recipe) -> dict[str, object]:
-    """Steps or full passes over the data, and the warmup: transformers takes a number below 1 as a share."""
-    accumulation = recipe.training.gradient_accumulation_steps
-    if recipe.epochs:
-        epochs = f"{recipe.epochs:g}"
-        return {
-            "length": f"num_train_epochs={epochs},",
-            "loop_length": f"max_steps = math.ceil({epochs} * math.ceil(len(train) / {accumulation}))",
-            "warmup_steps": WARMUP_STEPS_SHARE,
-            "warmup_share": WARMUP_STEPS_SHARE,
-        }
-    steps = recipe.max_steps
-    return {
-        "length": f"max_steps={steps},  # or, for full passes over the data: num_train_epochs=1",
-        "loop_length": f"max_steps = {steps}  # or, for full passes: epochs * len(train) // {accumulation}",
-        "warmup_steps": recipe.warmup_steps,
-        "warmup_share": WARMUP_STEPS_SHARE,
-    }
-
-
-def _trainer(recipe: Recipe, *, with_model: str, more: str = "") -> str:
-    return text.TRAINER.format(**_values(recipe), with_model=with_model, more=more)
-
-
-def _model(recipe: Recipe, more: str = "") -> str:
-    attention = ATTENTION.get(recipe.training.attn_implementation)
-    return text.MODEL.format(
-        **_values(recipe),
-        dtype=dtype_lines(recipe),
-        more=_quantization(recipe) + (f"\n    attn_implementation={attention!r}," if attention else "") + more,
-    )
-
-
-def _dequantized(recipe: Recipe) -> str:
-    return f"{recipe.dequantize}(dequantize=True)"
-
-
-def _lora(recipe: Recipe) -> str:
-    return text.LORA.format(**_values(recipe), extra=_experts(recipe))
-
-
-def _experts(recipe: Recipe) -> str:
-    named = f"\n    target_parameters={literal(recipe.target_parameters)}," if recipe.target_parameters else ""
-    return named + "".join(f"\n    {name}={json.dumps(pattern)}," for name, pattern in recipe.patterns.items())
+def _raised(recipe: Recipe) -> str:
+    """Why what trains may be in 16 bit on a card without bf16, and is raised to fp32; "" where it is not."""
+    setup, framework = recipe.training, recipe.training.framework
+    if framework == "trl" and setup.quantized:
+        return "TRL casts the adapter of a quantized base to bf16"
+    copies = recipe.modules_to_save and not setup.quantized and setup.precision != "fp32"
+    return "Copies of modules have the base's dtype" if copies and framework != "unsloth" else ""
 
 
 def literal(names: str | Sequence[str]) -> str:
@@ -396,12 +243,71 @@ def literal(names: str | Sequence[str]) -> str:
     return "[" + ", ".join(f'"{name}"' for name in names) + "]"
 
 
-def _quantization(recipe: Recipe) -> str:
-    precision = recipe.training.precision
-    if recipe.dequantize:
-        return f"\n    quantization_config={_dequantized(recipe)},"
-    if precision == "int8":
-        return "\n    quantization_config=BitsAndBytesConfig(load_in_8bit=True),"
-    if precision in ("nf4", "nf4-dq"):
-        return text.FOUR_BIT.format(double_quantization=precision == "nf4-dq")
-    return ""
+OPEN_IN_COLAB = (
+    "In Colab, choose File > Upload notebook, then Runtime > Change runtime type > T4 GPU, then Runtime > Run all."
+)
+
+
+COLAB = """\
+from importlib.metadata import version
+
+torch_version = version("torch").split("+")[0]  # Colab's own stays: it matches the driver
+torch_2_11 = tuple(map(int, torch_version.split(".")[:2])) >= (2, 11)
+torchao_version = "0.18.0" if torch_2_11 else "0.16.0"  # PEFT needs 0.16, and newer ones need torch 2.11
+%pip install --quiet torch=={{torch_version}} torchao=={{torchao_version}} {requirements}"""
+
+
+def notebook(recipe: Recipe) -> str:
+    """For Jupyter."""
+    installing = f"%pip install --quiet {' '.join(requirements(recipe.training.framework))}"
+    return _notebook(recipe, installing, parts(recipe), {"accelerator": "GPU"})
+
+
+def colab(recipe: Recipe) -> str:
+    """For Google Colab on a free T4: it keeps Colab's torch, and asks for the file with the data."""
+    installing = COLAB.format(requirements=" ".join(requirements(recipe.training.framework)))
+    metadata = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}
+    return _notebook(recipe, installing, parts(recipe, colab=True), metadata, first=(OPEN_IN_COLAB,))
+
+
+def _notebook(
+    recipe: Recipe, installing: str, steps: Sequence[Part], metadata: dict[str, Any], *, first: Sequence[str] = ()
+) -> str:
+    """nbformat 4.5, with ids that are the same every time. installing: the first cell. first: under the title."""
+    name, *rest = header(recipe)
+    cells = [
+        _markdown("title", "\n\n".join([f"# {title(recipe)}", *first, *rest])),
+        _code("install", installing),
+    ]
+    for number, part in enumerate(steps, 1):
+        about, step = (f"about-{number}", f"step-{number}")
+        if part.heading == "Download":
+            about, step = "about-download", "download"
+        cells += [_markdown(about, f"## {part.heading}"), _code(step, part.code.rstrip("\n"))]
+    notebook = {
+        "cells": cells,
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+            **metadata,
+            "rankviz": {"version": __version__, "recipe": name},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def _markdown(cell_id: str, text: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "id": cell_id, "metadata": {}, "source": text.splitlines(keepends=True)}
+
+
+def _code(cell_id: str, text: str) -> dict[str, Any]:
+    return {
+        "cell_type": "code",
+        "id": cell_id,
+        "metadata": {},
+        "execution_count": None,
+        "outputs": [],
+        "source": text.splitlines(keepends=True),
+    }

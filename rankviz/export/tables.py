@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz import __version__, installed
-from rankviz.core.accuracy.evidence import Basis, in_words
+from rankviz.core.accuracy.report import Basis, in_words
 from rankviz.core.cells import csv_text
 from rankviz.core.cost.estimate import Estimate, estimate_as_json
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION

@@ -74,13 +74,6 @@ def only(card: Card) -> dict[str, str]:
     return {ORDER: PCI, VISIBLE: card.uuid or str(card.index)}
 
 
-def other_order(driver: Driver | None, environ: Mapping[str, str] = os.environ) -> str:
-    """The user's CUDA_DEVICE_ORDER, where a number in CUDA_VISIBLE_DEVICES may mean another card by it; else empty."""
-    order, first = environ.get(ORDER, PCI), environ.get(VISIBLE, "").split(",")[0].strip()
-    several = driver is not None and len(driver.cards) > 1
-    return order if several and order != PCI and first.isdecimal() else ""
-
-
 def _largest(driver: Driver) -> Card:
     return max(driver.cards, key=lambda card: card.memory_bytes or 0)
 

@@ -40,7 +40,6 @@ def _installed() -> Software:
         torch_cuda=_numbers(torch.get("cuda")),
         torch_hip=bool(torch.get("hip")),
         compiler=compiler(),
-        wrong_cc=wrong_cc(),
         headers=str(headers),
         has_headers=(headers / "Python.h").is_file(),
         bitsandbytes=version_of("bitsandbytes"),
@@ -65,11 +64,6 @@ def compiler(environ: Mapping[str, str] = os.environ) -> str | None:
     if (cc := environ.get("CC")) is not None:
         return shutil.which(cc, path=path)
     return shutil.which("gcc", path=path) or shutil.which("clang", path=path)
-
-
-def wrong_cc(environ: Mapping[str, str] = os.environ) -> str | None:
-    """What CC holds where it names no program; None where it is not set or names one."""
-    return environ.get("CC") if compiler(environ) is None else None
 
 
 def _torch_build(folder: Path | None) -> dict[str, str | None]:

@@ -19,7 +19,7 @@ from threadpoolctl import ThreadpoolController
 from rankviz.core.bounds import MAX_TEXT, MODULE_NAME, UNPRINTABLE, shown
 from rankviz.errors import BadAdapterError, quoted
 from rankviz.trained.files import CONFIG, DTYPES, FLOATS, MAX_BYTES, TensorFile, locate
-from rankviz.trained.patterns import Patterns
+from rankviz.trained.patterns import Patterns, bounded_matching
 
 MAX_CONFIG_BYTES = 4_000_000
 MAX_R = 65_536
@@ -390,13 +390,14 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
         )
     if len(factors) > MAX_MODULES:
         raise BadAdapterError(f"{located.weights.name} has {len(factors):,} modules, more than {MAX_MODULES:,}.")
-    parameters = _parameters(file, config, factors)
     modules, left_alone, notes = [], [], []
-    for name, sides in factors.items():
-        module, why = _module(file, config, name, sides, parameters.get(name, ""))
-        (left_alone if why else modules).append(module)
-        if why:
-            notes.append(f"{name} is not changed: {why}.")
+    with bounded_matching():
+        parameters = _parameters(file, config, factors)
+        for name, sides in factors.items():
+            module, why = _module(file, config, name, sides, parameters.get(name, ""))
+            (left_alone if why else modules).append(module)
+            if why:
+                notes.append(f"{name} is not changed: {why}.")
     if not modules:
         raise BadAdapterError(f"{located.weights.name} has no pair of factors that can be read. {notes[0]}")
     return Adapter(

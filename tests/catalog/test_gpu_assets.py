@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from rankviz.catalog.hardware import find_gpu, gpu_of_device, gpus_of_model, load_assumptions, load_gpus
-from rankviz.catalog.schema import check_hardware
 from rankviz.errors import AssetError, UnknownGpuError
 from tests.support.runs.toy import ASSETS
+from tools.asset_schema import check_hardware
 
 GPUS = load_gpus(ASSETS)
 

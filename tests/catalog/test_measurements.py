@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.catalog.schema import check_measurements
 from rankviz.errors import AssetError
+from tools.asset_schema import check_measurements
 
 ASSETS = Path(__file__).parents[2] / "assets"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from rankviz.catalog.models import find_model, load_index, load_model
-from rankviz.catalog.schema import check_models
 from rankviz.core.model.spec import decode_blocks, encode_blocks
 from rankviz.errors import AssetError, UnknownModelError
+from tools.asset_schema import check_models
 
 ASSETS = Path(__file__).parents[2] / "assets"
 CONFIGS = ASSETS / "configs"

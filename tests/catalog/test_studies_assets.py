@@ -8,12 +8,12 @@ import pytest
 
 from rankviz.api import ASSETS, Api
 from rankviz.catalog.models import load_model
-from rankviz.catalog.schema import check_studies
 from rankviz.catalog.studies import load_evidence, read_learning_rates
 from rankviz.core.advice.use_case import NAMES
 from rankviz.core.studies.findings import kept_by_rank, rate_by_rank, short_of_full
 from rankviz.core.studies.lines import LOSSES
 from rankviz.errors import AssetError
+from tools.asset_schema import check_studies
 
 APERTUS = "swiss-ai/Apertus-{}-Instruct-2509"
 

@@ -5,9 +5,7 @@ import ast
 import nbformat
 import pytest
 
-from rankviz.export import script
-from rankviz.export.notebook import colab, notebook
-from rankviz.export.script import notebook_cell
+from rankviz.export.script import colab, notebook, requirements, script
 from tests.support.models.recipes import SETTINGS, made
 
 
@@ -18,7 +16,7 @@ def test_the_notebook_is_valid_and_its_code_is_the_scripts(framework):
     book = nbformat.reads(notebook(recipe), as_version=4)
     nbformat.validate(book)
     first, *rest = [cell.source for cell in book.cells if cell.cell_type == "code"]
-    assert notebook_cell(framework) == first
+    assert f"%pip install --quiet {' '.join(requirements(framework))}" == first
     assert script(recipe).endswith("\n" + "\n\n".join(rest) + "\n")
     assert "Something is otherwise." in book.cells[0].source
     for code in rest:

@@ -51,7 +51,7 @@ def test_the_class_that_loads_it_makes_the_architecture_that_was_counted():
 
     for model_id in MULTIMODAL:
         export, config = made(model_id, "unsloth"), AutoConfig.from_pretrained(whole_config(model_id))
-        classes = AutoModelForImageTextToText if export.is_multimodal else AutoModelForCausalLM
+        classes = AutoModelForImageTextToText if export.plan.model.is_whole else AutoModelForCausalLM
 
         loaded = classes._model_mapping[type(config)].__name__
         assert export.loads_whole_for_text is (loaded != load_model(ASSETS, model_id).architecture), model_id

@@ -3,13 +3,13 @@
 import json
 import shutil
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from rankviz.api import Api
 from rankviz.catalog import own_studies
 from rankviz.catalog.measurements import read_rows
 from rankviz.catalog.peft_results import read_result
-from rankviz.core.accuracy.report import as_json as report_json
 from rankviz.figures.studies import GAP, VALUE
 from rankviz.ui.explore.studies import shown
 from rankviz.verdict import judge, read_table
@@ -77,6 +77,6 @@ def test_a_table_of_measurements_is_predicted_or_refused(fuzz):
             path = Path(folder) / "rows.csv"
             path.write_bytes(data)
             read_rows(path)
-            json.dumps(report_json(api.accuracy.of_file(path)), allow_nan=False)
+            json.dumps(asdict(api.accuracy.of_file(path)), allow_nan=False)
 
     fuzz(lambda rng: mutate.table(list(cells), [list(cells.values())] * 2, rng), read)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from rankviz.machine import cpu
+from rankviz import machine
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ from rankviz.machine import cpu
     ],
 )
 def test_whether_a_processor_is_made_for_bf16(monkeypatch, line, flags, known):
-    monkeypatch.setattr(cpu, "_cpuinfo", lambda name: flags if name == line else "")
+    monkeypatch.setattr(machine, "_cpuinfo", lambda name: flags if name == line else "")
 
-    assert known is cpu.cpu_bf16()
+    assert known is machine.cpu_bf16()
 
 
 def test_the_load_average_is_the_systems_own():
-    before, load, after = os.getloadavg()[0], cpu.load_average(), os.getloadavg()[0]
+    before, load, after = os.getloadavg()[0], machine.load_average(), os.getloadavg()[0]
 
     assert min(before, after) - 1.0 <= load <= max(before, after) + 1.0
 
@@ -34,11 +34,11 @@ def test_the_load_average_is_the_systems_own():
 def test_the_processor_is_read_from_the_kernels_list(monkeypatch, tmp_path):
     listed = tmp_path / "cpuinfo"
     listed.write_text("processor\t: 0\nmodel name\t: One\nflags\t\t: a avx512f\n\nprocessor\t: 1\nmodel name\t: Two\n")
-    monkeypatch.setattr(cpu, "CPUINFO", listed)
+    monkeypatch.setattr(machine, "CPUINFO", listed)
 
-    assert "One" == cpu.cpu_name()
-    assert cpu.cpu_bf16()
+    assert "One" == machine.cpu_name()
+    assert machine.cpu_bf16()
 
-    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "none")
-    assert cpu.cpu_bf16() is None
-    assert cpu.cpu_name()
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
+    assert machine.cpu_bf16() is None
+    assert machine.cpu_name()

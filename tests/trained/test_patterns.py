@@ -1,14 +1,13 @@
-"""Patterns of rank_pattern and alpha_pattern: PEFT's own answer for all that is read, in bounded time."""
+"""Patterns of rank_pattern and alpha_pattern: PEFT's own answer for all that is read, stopped after a while."""
 
 import json
 import random
-import re
 
 import pytest
 
 from rankviz.core.spectrum import patterns as written_by_rankviz
 from rankviz.errors import BadAdapterError
-from rankviz.trained.patterns import Patterns
+from rankviz.trained.patterns import Patterns, bounded_matching
 from rankviz.trained.read import parse_config
 
 NAMES = [
@@ -29,7 +28,9 @@ USUAL = [
     r"layers\.(\d|1\d)\..*",
     r"^model\.layers\.\d{1,2}\.self_attn\.(?:q_proj|o_proj)$",
     r"(.*?(?:language).*?(?:self_attn|mlp).*?(?:q_proj|down_proj).*?)",
-    r"(?:model\.layers\.(?:0|1)\.self_attn\.(?:q_proj))|(?:\bnever)".removesuffix(r"|(?:\bnever)"),
+    r"(?:model\.layers\.(?:0|1)\.self_attn\.(?:q_proj))|(?:\bnever)",
+    r"(?=model)model.*(?<!down)_proj",
+    r"(?P<part>layers\.1)\..*o_proj",
     "lm_head|embed_tokens",
     "[^.]*_proj",
     "layers.{}.mlp",
@@ -71,57 +72,25 @@ def test_what_rankviz_writes_is_read(tmp_path):
         assert r == known.get(name, 1)
 
 
-def test_random_patterns_match_as_in_python():
-    """Whatever is read has the answer of Python's re; what Python refuses is never read."""
-    chooser, read, hits = random.Random(7), 0, 0
-    for _ in range(3000):
-        key = "".join(chooser.choice(["a", "b", ".", "|", "(", ")", "*", "+", "?", "[ab]", "[^a]", "{1,2}", "^", "$",
-                                      "\\.", "\\d", "0", "(?:"]) for _ in range(chooser.randint(1, 7)))  # fmt: skip
-        try:
-            known = Patterns({key: 1})
-        except BadAdapterError:
-            continue
-        read += 1
-        for name in ("", "a", "b", "ab", "a.b", "b.a", "aab", "0.a", "a.0", "..", "ba.ab"):
-            expected = re.match(rf"(.*\.)?({key})$", name) is not None
-            assert expected == (known.first(name) is not None), (key, name)
-            hits += expected
-    assert read > 800
-    assert hits > 300
+@pytest.mark.parametrize("key", ["(a+)+b", "(a|aa)+b", "(a*)*b"])
+def test_a_pattern_that_takes_re_for_ever_is_refused_in_time(key):
+    with pytest.raises(BadAdapterError, match="takes too long to match"), bounded_matching(0.2):
+        Patterns({key: 4}).first("a" * 60)
 
 
-@pytest.mark.parametrize("key", ["(a+)+b", "(a|a)*b", "(a*)*b", "(.*)*(.*)*b", "a*" * 60 + "b", "(a?){60}a{60}b"])
-def test_a_pattern_that_takes_re_for_ever_is_answered_at_once(key):
-    """Each step follows at most all places of the pattern."""
-    known = Patterns({key: 4})
-
-    assert known.first("a" * 34) is None
-    assert known.first("a" * 300) is None
-
-
-@pytest.mark.parametrize(
-    "key",
-    ["(", "a)", "[a", "*", "a**", "a{2}{3}", r"\bq_proj", r"(a)\1", "(?=a)", "(?i)a", "(?P<x>a)", "a++", "(?>a)", "\\",
-     "a{2000}", "(((a{1000}){1000}){1000})", "(" * 5000 + ")" * 5000, "a" * 30_000 + "*", "[z-a]", "{2}", "^*"],
-)  # fmt: skip
-def test_what_is_not_read_is_refused_with_a_sentence(key):
+@pytest.mark.parametrize("key", ["(", "a)", "[a", "*", "a{2}{3}", "\\", "(" * 5000 + ")" * 5000, "[z-a]"])
+def test_what_re_does_not_take_is_refused_with_a_sentence(key):
     config = {"peft_type": "LORA", "r": 8, "rank_pattern": {key: 4}}
 
-    with pytest.raises(BadAdapterError, match=r"^The pattern .* RankViz reads names"):
+    with pytest.raises(BadAdapterError, match=r"^The pattern .* is not a regular expression"):
         parse_config(json.dumps(config).encode())
 
 
 def test_many_patterns_and_names_are_looked_up():
-    """As of every expert by its own name: a step for each kind of name, not for each pattern."""
+    """As of every expert by its own name: a look for each kind of name, not for each pattern."""
     keys = {f"model.layers.{block}.experts.{i}.up_proj": 1 + i for block in range(40) for i in range(60)}
     known = Patterns(keys)
 
     assert all(r == known.get(name, 0) for name, r in keys.items())
-    assert known._left > 1_800_000
-
-
-def test_more_work_than_any_adapter_needs_is_refused():
-    with pytest.raises(BadAdapterError, match="more patterns, or longer ones"):
-        known = Patterns({"x" * n: 1 for n in range(1, 1500)})
-        for place in range(3000):
-            known.first(f"{place}.y")
+    assert 4 == len(known._plain)
+    assert [] == known._others

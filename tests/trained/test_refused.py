@@ -103,7 +103,7 @@ def test_tensors_that_cannot_be_an_adapter_are_refused(tmp_path, change, message
         (json.dumps(CONFIG | {"peft_type": "IA3"}), "has peft_type 'IA3': RankViz reads LoRA adapters only"),
         (json.dumps(CONFIG | {"r": 0}), "r must be a whole number from 1 to 65,536"),
         (json.dumps(CONFIG | {"lora_alpha": "8"}), "lora_alpha must be a number"),
-        (json.dumps(CONFIG | {"rank_pattern": {"(": 4}}), r"The pattern '\(' ends too early"),
+        (json.dumps(CONFIG | {"rank_pattern": {"(": 4}}), r"The pattern '\(' is not a regular expression"),
         (json.dumps(CONFIG | {"kasa_config": {"beta": 1}}), "sets kasa_config: its update is not B·A alone"),
     ],
 )

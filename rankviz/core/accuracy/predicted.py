@@ -3,6 +3,9 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from operator import attrgetter
+from typing import Any, get_args, get_type_hints
 
 from rankviz.core.bounds import MAX_NUMBER
 from rankviz.core.cost.assumptions import Assumptions
@@ -93,85 +96,71 @@ class MeasuredRow:
     @property
     def setting(self) -> tuple:
         """Rows with the same setting repeat one measurement."""
-        return (
-            self.group,
-            self.model_id,
-            self.precision,
-            self.raised,
-            self.framework,
-            self.r,
-            self.targets,
-            self.batch,
-            self.seq_len,
-            self.checkpointing,
-            self.attn,
-            self.loss_path,
-            self.optimizer,
-            self.gpu,
-            self.measured_kind,
-        )
+        return _setting(self)
+
+
+_setting = attrgetter(
+    *("group", "model_id", "precision", "raised", "framework", "r", "targets", "batch", "seq_len", "checkpointing"),
+    *("attn", "loss_path", "optimizer", "gpu", "measured_kind"),
+)
+COLUMNS = {
+    "group": "independent_group",
+    "raised": "kbit_fp32_upcast",
+    "reserved_bytes": "measured_reserved_bytes",
+    "device_bytes": "measured_device_bytes",
+    "loaded_bytes": "measured_load_bytes",
+    "trainable_parameters": "trainable_params",
+    "two_depth_bytes": "predicted_two_depth_bytes",
+    "two_depth_seconds": "predicted_two_depth_seconds",
+}
+"""By field: its column in a CSV file, where that has another name."""
+IF_EMPTY = {
+    "group": "not stated",
+    "tier": "D",
+    "raised": "no",
+    "grad_accum": 1,
+    "attn": "sdpa",
+    "loss_path": "unknown",
+    "optimizer": "adamw_torch",
+    "measured_kind": "unknown",
+}
+NEEDED = ("r", "batch", "seq_len")
 
 
 def parse_row(cells: Mapping[str, str], line: int) -> MeasuredRow:
     """One line of a CSV file; BadDataError names the line and the column that can't be read."""
+    row = {name: _cell(cells, name, kind, line) for name, kind in _kinds().items()}
+    row["row_id"] = row["row_id"] or f"line {line}"
+    if (cells.get("use_count") or "").strip() != "yes":
+        row["trainable_parameters"] = None
+    return MeasuredRow(**row)
 
-    def text(name: str) -> str:
-        return (cells.get(name) or "").strip()
 
-    def number(name: str, kind: type, default=None):
-        if not text(name):
-            return default
-        try:
-            value = float(text(name))
-        except ValueError:
-            raise BadDataError(f"Line {line}, column {name}: {quoted(text(name))} is not a number.") from None
-        if not abs(value) <= MAX_NUMBER:
-            raise BadDataError(f"Line {line}, column {name}: give a finite number of at most 10^18.")
-        return kind(value)
+@cache
+def _kinds() -> Mapping[str, Any]:
+    """The type of each field, without None."""
+    hints = get_type_hints(MeasuredRow).items()
+    return {name: next((kind for kind in (int, float) if kind in get_args(hint)), hint) for name, hint in hints}
 
-    def needed(name: str) -> int:
-        value = number(name, int)
-        if value is None or value < 1:
-            raise BadDataError(f"Line {line}, column {name}: give a whole number of 1 or more.")
-        return value
 
-    return MeasuredRow(
-        row_id=text("row_id") or f"line {line}",
-        group=text("independent_group") or "not stated",
-        tier=text("tier") or "D",
-        use_peak=text("use_peak") == "yes",
-        use_time=text("use_time") == "yes",
-        model_id=text("model_id"),
-        precision=text("precision"),
-        compute_dtype=text("compute_dtype"),
-        raised=text("kbit_fp32_upcast") or "no",
-        framework=text("framework"),
-        framework_version=text("framework_version"),
-        r=needed("r"),
-        targets=tuple(part.strip() for part in text("targets").split(",") if part.strip()),
-        batch=needed("batch"),
-        grad_accum=number("grad_accum", int, 1),
-        seq_len=needed("seq_len"),
-        seq_kind=text("seq_kind"),
-        checkpointing=text("checkpointing"),
-        attn=text("attn") or "sdpa",
-        loss_path=text("loss_path") or "unknown",
-        optimizer=text("optimizer") or "adamw_torch",
-        adapter_dtype=text("adapter_dtype"),
-        gpu=text("gpu"),
-        measured_bytes=number("measured_bytes", int),
-        measured_kind=text("measured_kind") or "unknown",
-        reserved_bytes=number("measured_reserved_bytes", int),
-        device_bytes=number("measured_device_bytes", int),
-        loaded_bytes=number("measured_load_bytes", int),
-        measured_seconds_per_step=number("measured_seconds_per_step", float),
-        source=text("source"),
-        notes=text("notes"),
-        trainable_parameters=number("trainable_params", int) if text("use_count") == "yes" else None,
-        date=text("date"),
-        two_depth_bytes=number("predicted_two_depth_bytes", int),
-        two_depth_seconds=number("predicted_two_depth_seconds", float),
-    )
+def _cell(cells: Mapping[str, str], name: str, kind: Any, line: int) -> Any:
+    column = COLUMNS.get(name, name)
+    text = (cells.get(column) or "").strip()
+    if kind is bool:
+        return text == "yes"
+    if kind not in (int, float):
+        return (text or IF_EMPTY.get(name, "")) if kind is str else tuple(filter(None, map(str.strip, text.split(","))))
+    if not text and name not in NEEDED:
+        return IF_EMPTY.get(name)
+    try:
+        value = float(text or 0)
+    except ValueError:
+        raise BadDataError(f"Line {line}, column {column}: {quoted(text)} is not a number.") from None
+    if not abs(value) <= MAX_NUMBER:
+        raise BadDataError(f"Line {line}, column {column}: give a finite number of at most 10^18.")
+    if name in NEEDED and int(value) < 1:
+        raise BadDataError(f"Line {line}, column {column}: give a whole number of 1 or more.")
+    return kind(value)
 
 
 SCORED_TIERS = ("A", "B")
@@ -229,17 +218,17 @@ class PredictedRow:
     """One row beside its prediction."""
 
     row: MeasuredRow
-    stack: Stack | None
-    predicted: Range | None
+    stack: Stack | None = None
+    predicted: Range | None = None
     """Of the row's own kind of peak."""
-    memory: MemoryEstimate | None
-    parameters: int | None
+    memory: MemoryEstimate | None = None
+    parameters: int | None = None
     """That train."""
-    loaded_bytes: int
+    loaded_bytes: int = 0
     """What is there before the first step: weights, adapter, and optimizer states where the row's notes say so."""
-    working_bytes: float
+    working_bytes: float = 0.0
     """The part of the prediction that is modelled: activations and logits."""
-    seconds: Range | None
+    seconds: Range | None = None
     reason: str
     """Why the row can't be used, or isn't counted; empty for a scored row."""
 
@@ -273,14 +262,14 @@ def predict_row(
 ) -> PredictedRow:
     """Memory of the row's kind of peak, and seconds a step where the row has a timing and the card a speed."""
     if problem := unusable(row):
-        return _left_out(row, problem)
+        return PredictedRow(row=row, reason=problem)
     stack, gpu = row_stack(row, assume), find_gpu(row.gpu)
     usable = gpu.usable_bytes if gpu else None
     try:
         model = find_model(row.model_id)
         chain = predict(model, _row_lora(row, model), stack, card(gpu), usable_bytes=usable, names="peft")
     except UserError as error:
-        return _left_out(row, str(error))
+        return PredictedRow(row=row, reason=str(error))
     memory = chain.memory_at(row.r)
     duration = chain.duration_at(row.r) if row.use_time and row.measured_seconds_per_step else None
     measured = row.use_peak and row.measured_bytes
@@ -420,20 +409,6 @@ def _why_not_counted(row: MeasuredRow) -> str:
             "; ".join(part for part in parts if re.search("not stated|contradict", part)) or "a setting is not stated"
         )
     return {"E": "read from an extrapolated line, not measured"}.get(row.tier, f"tier {row.tier}")
-
-
-def _left_out(row: MeasuredRow, reason: str) -> PredictedRow:
-    return PredictedRow(
-        row=row,
-        stack=None,
-        predicted=None,
-        memory=None,
-        parameters=None,
-        loaded_bytes=0,
-        working_bytes=0.0,
-        seconds=None,
-        reason=reason,
-    )
 
 
 def _of_kind(memory: MemoryEstimate, kind: str, assume: Assumptions) -> Range:

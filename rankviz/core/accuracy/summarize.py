@@ -1,20 +1,25 @@
 """Sums up predictions of measured rows: errors by group, with sources left out, and how wide ranges must be."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from rankviz.core.accuracy.evidence import AccuracyByKind, KindAccuracy, widths
 from rankviz.core.accuracy.predicted import MeasuredRow, PredictedRow
-from rankviz.core.accuracy.report import AccuracyReport, LeftOut, ReportRow, Score, TimeScore, TotalScore, UnseenGroup
+from rankviz.core.accuracy.report import (
+    AccuracyByKind,
+    AccuracyReport,
+    KindAccuracy,
+    LeftOut,
+    ReportRow,
+    Score,
+    TimeScore,
+    TotalScore,
+    UnseenGroup,
+    widths,
+)
 from rankviz.core.cost.assumptions import Assumptions
-
-if TYPE_CHECKING:
-    from rankviz.core.accuracy.predicted import PredictedRow  # it loads the whole memory model
+from rankviz.core.quantity import Range
 
 STUDENT_95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 """Student's t, two-sided 90 %, for 1 to 10 degrees of freedom."""
@@ -45,19 +50,17 @@ def evidence_of(predictions: Sequence[PredictedRow]) -> AccuracyByKind:
 
 def memory_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
     """For each kind of setting that scored rows were measured in."""
-    scored = [p for p in predictions if p.scored]
-    return _evidence(
-        scored,
-        kind=lambda p: p.stack.kind,
-        error=lambda p: (p.row.measured_bytes - p.predicted.expected) / max(1.0, p.working_bytes),
-        share=lambda p: p.error,
-    )
+    return _memory_evidence(p for p in predictions if p.scored)
 
 
 def lower_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
-    """The same for rows that are shown and not counted, bounds left out. No band rests on it."""
+    """For rows that are shown and not counted, bounds left out. No band rests on it."""
+    return _memory_evidence(p for p in predictions if p.predicted and not p.scored and not p.bound)
+
+
+def _memory_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
     return _evidence(
-        [p for p in predictions if p.predicted and not p.scored and not p.bound],
+        predictions,
         kind=lambda p: p.stack.kind,
         error=lambda p: (p.row.measured_bytes - p.predicted.expected) / max(1.0, p.working_bytes),
         share=lambda p: p.error,
@@ -222,23 +225,25 @@ def _left_out(unseen: Sequence[PredictedRow]) -> LeftOut:
 def _with_left_out(evidence: AccuracyByKind, unseen: Sequence[PredictedRow]) -> AccuracyByKind:
     """The same with how far off each kind was without its sources."""
 
-    def memory(each: KindAccuracy) -> KindAccuracy:
-        members = [p for p in unseen if p.scored and p.stack.kind == each.kind]
+    def left_out(each: KindAccuracy, members: list[PredictedRow], error: Callable, inside: Callable) -> KindAccuracy:
         return replace(
             each,
-            left_out_error=mean_over_settings(members, lambda p: abs(p.error)),
-            left_out_inside=mean_over_settings(members, lambda p: p.inside),
+            left_out_error=mean_over_settings(members, error),
+            left_out_inside=mean_over_settings(members, inside),
         )
 
-    def time(each: KindAccuracy) -> KindAccuracy:
-        members = [p for p in unseen if p.seconds and p.stack.time_kind == each.kind]
-        return replace(
-            each,
-            left_out_error=mean_over_settings(members, _time_off),
-            left_out_inside=mean_over_settings(members, _time_inside),
-        )
-
-    return replace(evidence, memory=tuple(map(memory, evidence.memory)), time=tuple(map(time, evidence.time)))
+    scored, timed = [p for p in unseen if p.scored], [p for p in unseen if p.seconds]
+    return replace(
+        evidence,
+        memory=tuple(
+            left_out(each, [p for p in scored if p.stack.kind == each.kind], lambda p: abs(p.error), lambda p: p.inside)
+            for each in evidence.memory
+        ),
+        time=tuple(
+            left_out(each, [p for p in timed if p.stack.time_kind == each.kind], _time_off, _time_inside)
+            for each in evidence.time
+        ),
+    )
 
 
 def _overall(on_cards: Sequence[PredictedRow], scored: Sequence[PredictedRow]) -> Score | None:
@@ -248,41 +253,43 @@ def _overall(on_cards: Sequence[PredictedRow], scored: Sequence[PredictedRow]) -
     return interval_score("all counted rows", scored) if scored else None
 
 
+SHARED = ("row_id", "group", "origin", "tier", "model_id", "gpu", "measured_kind", "two_depth_bytes")
+SHARED += ("two_depth_seconds", "source")
+"""Fields that a row of the report has of the measured one."""
+SECONDS = ("seconds_low", "seconds_expected", "seconds_high")
+
+
 def _row(p: PredictedRow, unseen: PredictedRow | None) -> ReportRow:
     row = p.row
-    memory, seconds = (unseen.predicted, unseen.seconds) if unseen else (None, None)
+    left = unseen or PredictedRow(row=row, reason="")
+    (low, predicted, high), (left_low, left_predicted, left_high) = map(_ends, (p.predicted, left.predicted))
     return ReportRow(
-        row_id=row.row_id,
-        group=row.group,
-        origin=row.origin,
-        tier=row.tier,
+        **{name: getattr(row, name) for name in SHARED},
         scored=p.scored,
         bound=p.bound,
         reason=p.reason or None,
-        model_id=row.model_id,
         kind=p.stack.kind if p.stack else None,
         quantized=p.stack.setup.quantized if p.stack else None,
-        gpu=row.gpu,
         setting=_setting(p),
-        measured_kind=row.measured_kind,
         measured_bytes=row.measured_bytes if row.use_peak else None,
-        predicted_bytes=round(p.predicted.expected) if p.predicted else None,
-        low=round(p.predicted.low) if p.predicted else None,
-        high=round(p.predicted.high) if p.predicted else None,
-        two_depth_bytes=row.two_depth_bytes,
+        predicted_bytes=_whole(predicted),
+        low=_whole(low),
+        high=_whole(high),
         measured_seconds_per_step=row.measured_seconds_per_step if row.use_time else None,
-        seconds_low=p.seconds.low if p.seconds else None,
-        seconds_expected=p.seconds.expected if p.seconds else None,
-        seconds_high=p.seconds.high if p.seconds else None,
-        two_depth_seconds=row.two_depth_seconds,
-        source=row.source,
-        left_out_bytes=round(memory.expected) if memory else None,
-        left_out_low=round(memory.low) if memory else None,
-        left_out_high=round(memory.high) if memory else None,
-        left_out_seconds_low=seconds.low if seconds else None,
-        left_out_seconds_expected=seconds.expected if seconds else None,
-        left_out_seconds_high=seconds.high if seconds else None,
+        **dict(zip(SECONDS, _ends(p.seconds), strict=True)),
+        left_out_bytes=_whole(left_predicted),
+        left_out_low=_whole(left_low),
+        left_out_high=_whole(left_high),
+        **{f"left_out_{name}": value for name, value in zip(SECONDS, _ends(left.seconds), strict=True)},
     )
+
+
+def _ends(values: Range | None) -> tuple[float | None, ...]:
+    return (values.low, values.expected, values.high) if values else (None,) * 3
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _setting(p: PredictedRow) -> str:

@@ -11,6 +11,7 @@ from rankviz.core.cost.notes import question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question, dtype_on, file_bytes_on
 from rankviz.core.cost.stack import Stack, stack_on
+from rankviz.core.from_json import as_answer
 from rankviz.core.lora.config import Framework, LoraConfig, lora_alpha, scale
 from rankviz.core.lora.experts import experts_at
 from rankviz.core.lora.plan import AdapterPlan
@@ -256,51 +257,42 @@ class CalibrationJSON(TypedDict):
 
 def estimate_as_json(answer: Estimate) -> EstimateJSON:
     """The answer as `rankviz estimate --json` prints it."""
-    gpu, price = answer.gpu, answer.price
-    targets = list(answer.plan.target_names)
-    total = answer.model.total_parameters
-    return {
-        "model_id": answer.model.id,
-        "total_parameters": total,
-        "gpu": gpu.name if gpu else None,
-        "gpu_id": gpu.id if gpu else None,
-        "usable_bytes": answer.usable_bytes.whole_json() if answer.usable_bytes else None,
-        "usd_per_hour": price.usd_per_hour if price else None,
-        "price_source": f"{price.provider}, {price.checked}".rstrip(", ") if price else None,
-        "framework": answer.question.training.framework,
-        "scheme": answer.plan.scheme,
-        "adapter_dtype": answer.adapter_dtype,
-        "attention_kernel": answer.attention_kernel,
-        "steps": answer.question.training.total_steps,
-        "tokens_per_step": answer.question.training.tokens_per_step,
-        "ranks": [_rank(rank, total, targets, answer.adapter_dtype, answer.plan) for rank in answer.ranks],
-        "notes": list(answer.notes),
-        "warnings": list(by_level(answer.notes)[0]),
-    }
+    gpu, price, setup = answer.gpu, answer.price, answer.question.training
+    return as_answer(
+        EstimateJSON,
+        answer,
+        model_id=answer.model.id,
+        total_parameters=answer.model.total_parameters,
+        gpu=gpu and gpu.name,
+        gpu_id=gpu and gpu.id,
+        usd_per_hour=price and price.usd_per_hour,
+        price_source=price and f"{price.provider}, {price.checked}".rstrip(", "),
+        framework=setup.framework,
+        scheme=answer.plan.scheme,
+        steps=setup.total_steps,
+        tokens_per_step=setup.tokens_per_step,
+        ranks=[_rank(rank, answer) for rank in answer.ranks],
+        warnings=by_level(answer.notes)[0],
+    )
 
 
-def _rank(rank: RankEstimate, total_parameters: int, targets: list[str], dtype: str, plan: AdapterPlan) -> RankJSON:
-    duration = rank.duration
-    return {
-        "r": rank.r,
-        "lora_alpha": rank.lora_alpha,
-        "scale": rank.scale,
-        "adapter_parameters": rank.adapter_parameters,
-        "adapter_percent": 100 * rank.adapter_parameters / total_parameters,
-        "adapter_bytes": rank.adapter_bytes,
-        "adapter_dtype": dtype,
-        "targets": targets,
-        "expert_rank": plan.expert_rank_at(rank.r) if plan.trains_experts else None,
-        "experts": experts_at(plan, rank.r),
-        "memory_bytes": memory_json(rank.memory),
-        "seconds": duration.total.as_json() if duration else None,
-        "step_seconds": duration.step.as_json() if duration else None,
-        "load_seconds": duration.load.as_json() if duration else None,
-        "usd": rank.cost.usd.as_json() if rank.cost else None,
-        "fit": rank.fit,
-        "margin_bytes": rank.margin_bytes,
-    }
+def _rank(rank: RankEstimate, answer: Estimate) -> RankJSON:
+    plan, duration = answer.plan, rank.duration
+    return as_answer(
+        RankJSON,
+        rank,
+        adapter_percent=100 * rank.adapter_parameters / answer.model.total_parameters,
+        adapter_dtype=answer.adapter_dtype,
+        targets=plan.target_names,
+        expert_rank=plan.expert_rank_at(rank.r) if plan.trains_experts else None,
+        experts=experts_at(plan, rank.r),
+        memory_bytes=memory_json(rank.memory),
+        seconds=duration and duration.total,
+        step_seconds=duration and duration.step,
+        load_seconds=duration and duration.load,
+        usd=rank.cost and rank.cost.usd,
+    )
 
 
 def memory_json(memory: MemoryEstimate) -> MemoryJSON:
-    return {name: getattr(memory, name) for name in MemoryJSON.__annotations__}
+    return as_answer(MemoryJSON, memory)

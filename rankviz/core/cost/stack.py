@@ -8,6 +8,7 @@ from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.device import Device, Gpu
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import Dtype, adapter_dtype, saved_dtype
+from rankviz.core.lora.resolve import LEFT_IN_16_BIT, PACKED_EXPERTS
 from rankviz.core.lora.targets import OWN_FAMILIES, has_split_file
 from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
 from rankviz.core.quantity import Range
@@ -245,20 +246,13 @@ WINDOWED_EXPERTS = ("gpt_oss",)
 (unsloth_zoo/temporary_patches/gpt_oss_grouped_qlora.py, _expert_window)."""
 UNCOMPILED = ("gpt_oss",)
 """model_types whose blocks are never compiled (models/_block_compile.py, _SKIP)."""
-EXPERT_PAIR = {"gate_up_proj", "down_proj"}
-"""Names of the two fused parameters that Unsloth packs into 4 bit; experts under other names stay in 16 bit
-(unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _is_expert_module)."""
 PACKING_UNSLOTH_ZOO = (2026, 6, 2)
 """The first version of unsloth_zoo whose 4-bit loads pack them (PR #659)."""
 UNHANDLED_EXPERTS = ("longcat_flash",)
 """model_types that have the pair and a forward pass that Unsloth does not take over (_expert_forward_is_handled)."""
 FUSED_IN_FILES = ("gemma4", "gpt_oss", "llama4", "qwen3_5_moe", "qwen3_vl_moe")
 """How the model_types begin whose checkpoints hold stacks of experts; others have a tensor for each expert."""
-KEPT_IN_16_BIT = (
-    *("lm_head", "multi_modal_projector", "merger", "modality_projection", "mm_projector", "router", "mlp.gate"),
-    *("block_sparse_moe.gate", "moe.gate", "mamba", "audio_tower", "vision_tower", "visual", "vision_embedder"),
-    *("embed_vision", "embed_audio", "score", "classifier", "qa_outputs"),
-)
+KEPT_IN_16_BIT = ("lm_head", *LEFT_IN_16_BIT, "score", "classifier", "qa_outputs")
 """Names that no quantizer touches under Unsloth, wherever they stand in a module's path. They replace transformers' own
 list (unsloth_zoo/peft_utils.py, SKIP_QUANTIZATION_MODULES; patching_utils.py, _unsloth_should_convert_module)."""
 ALSO_KEPT_IN_16_BIT = {
@@ -348,7 +342,7 @@ def compute_dtype(model_type: str, setup: TrainingSetup, *, bf16: bool) -> Dtype
 def quantizes_experts(model: ModelSpec) -> bool:
     """Whether a 4-bit load packs the fused experts: the pair of gate_up_proj and down_proj, so not Nemotron-H's."""
     handled = model.model_type not in UNHANDLED_EXPERTS
-    return handled and EXPERT_PAIR <= {layer.name for layer in model.layers if layer.kind == "experts"}
+    return handled and PACKED_EXPERTS <= {layer.name for layer in model.layers if layer.kind == "experts"}
 
 
 def moved_table(model: ModelSpec) -> str:

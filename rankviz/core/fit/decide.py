@@ -11,8 +11,9 @@ from rankviz.core.cost.estimate import Fit, tight_meaning
 from rankviz.core.cost.question import Question
 from rankviz.core.fit.cards import Card, Method, cards, cheapest_that_fits, methods, validate_prices
 from rankviz.core.fit.changes import RULE, Knob, Limit, Remedy, Setting, knobs, limits, remedy, setting
+from rankviz.core.from_json import as_answer
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import Range, RangeJSON, WholeRangeJSON
+from rankviz.core.quantity import RangeJSON, WholeRangeJSON
 
 LOWERED = {"r": "a lower rank", "batch": "a smaller batch", "max_length": "a shorter length"}
 """By the option of a limit."""
@@ -224,85 +225,47 @@ class FitJSON(TypedDict):
 def as_json(decided: FitAnswer) -> FitJSON:
     start, cure = decided.setting, decided.remedy
     row, answer = start.row, start.answer
-    return {
-        "model_id": answer.model.id,
-        "r": start.r,
-        "gpu": start.gpu.name if start.gpu else None,
-        "gpu_id": start.gpu.id if start.gpu else None,
-        "precision": start.question.training.precision,
-        "tokens": start.tokens,
-        "usable_bytes": _whole(answer.usable_bytes),
-        "device_bytes": row.memory.device_band.whole_json(),
-        "margin_bytes": _whole(start.spare),
-        "fit": row.fit,
-        "limits": {
-            limit.option: {
-                "surely": limit.surely,
-                "expected": limit.expected,
-                "ceiling": limit.ceiling,
-                "note": limit.note,
-            }
-            for limit in decided.limits
-        },
-        "knobs": [_knob(knob) for knob in decided.knobs],
-        "sentence": decided.sentence,
-        "smallest_change": _knob(cure.smallest) if cure.smallest else None,
-        "helps_most": _knob(cure.helps_most) if cure.helps_most else None,
-        "rule": RULE,
-        "cheapest_gpu": decided.cheapest.gpu.name if decided.cheapest else None,
-        "gpus": [_gpu(card) for card in decided.cards],
-        "methods": [_method(method) for method in decided.methods],
-        "notes": list(start.notes),
-    }
+    return as_answer(
+        FitJSON,
+        row,
+        model_id=answer.model.id,
+        gpu=start.gpu and start.gpu.name,
+        gpu_id=start.gpu and start.gpu.id,
+        precision=start.question.training.precision,
+        tokens=start.tokens,
+        usable_bytes=answer.usable_bytes,
+        device_bytes=row.memory.device_band,
+        margin_bytes=start.spare,
+        limits={limit.option: as_answer(LimitJSON, limit) for limit in decided.limits},
+        knobs=[_knob(knob) for knob in decided.knobs],
+        sentence=decided.sentence,
+        smallest_change=cure.smallest and _knob(cure.smallest),
+        helps_most=cure.helps_most and _knob(cure.helps_most),
+        rule=RULE,
+        cheapest_gpu=decided.cheapest and decided.cheapest.gpu.name,
+        gpus=[_gpu(card) for card in decided.cards],
+        methods=[
+            as_answer(MethodJSON, method, device_bytes=method.device, margin_bytes=method.spare)
+            for method in decided.methods
+        ],
+        notes=start.notes,
+    )
 
 
 def _knob(knob: Knob) -> KnobJSON:
-    return {
-        "label": knob.label,
-        "change": dict(knob.change),
-        "same_result": knob.same_result,
-        "device_bytes": knob.device_bytes,
-        "seconds": knob.seconds,
-        "usd": knob.usd,
-        "fit": knob.fit,
-        "margin_bytes": _whole(knob.spare),
-        "peak": knob.peak,
-    }
+    return as_answer(KnobJSON, knob, change=dict(knob.change), margin_bytes=knob.spare)
 
 
 def _gpu(card: Card) -> GpuJSON:
     paid = card.price
-    return {
-        "gpu_id": card.gpu.id,
-        "gpu": card.gpu.name,
-        "fit": card.fit,
-        "reason": card.reason,
-        "usable_bytes": card.usable.whole_json(),
-        "margin_bytes": _whole(card.spare),
-        "usd_per_hour": paid.usd_per_hour if paid else None,
-        "provider": paid.provider if paid else None,
-        "price_checked": paid.checked if paid else None,
-        "seconds": card.seconds.as_json() if card.seconds else None,
-        "usd": card.usd.as_json() if card.usd else None,
-    }
-
-
-def _method(method: Method) -> MethodJSON:
-    return {
-        "name": method.name,
-        "label": method.label,
-        "precision": method.precision,
-        "chosen": method.chosen,
-        "trained_parameters": method.trained_parameters,
-        "saved_bytes": method.saved_bytes,
-        "saved_exact": method.saved_exact,
-        "device_bytes": method.device.whole_json(),
-        "fit": method.fit,
-        "margin_bytes": _whole(method.spare),
-        "seconds": method.seconds.as_json() if method.seconds else None,
-        "usd": method.usd.as_json() if method.usd else None,
-    }
-
-
-def _whole(values: Range | None) -> WholeRangeJSON | None:
-    return values.whole_json() if values else None
+    return as_answer(
+        GpuJSON,
+        card,
+        gpu_id=card.gpu.id,
+        gpu=card.gpu.name,
+        usable_bytes=card.usable,
+        margin_bytes=card.spare,
+        usd_per_hour=paid and paid.usd_per_hour,
+        provider=paid and paid.provider,
+        price_checked=paid and paid.checked,
+    )

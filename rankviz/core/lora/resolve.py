@@ -143,36 +143,19 @@ def nothing_matched(
 
 
 LEFT_IN_16_BIT = (
-    "multi_modal_projector",
-    "merger",
-    "modality_projection",
-    "mm_projector",
-    "router",
-    "mlp.gate",
-    "block_sparse_moe.gate",
-    "moe.gate",
-    "mamba",
-    "audio_tower",
-    "vision_tower",
-    "visual",
-    "vision_embedder",
-    "embed_vision",
-    "embed_audio",
+    *("multi_modal_projector", "merger", "modality_projection", "mm_projector", "router", "mlp.gate"),
+    *("block_sparse_moe.gate", "moe.gate", "mamba", "audio_tower", "vision_tower", "visual", "vision_embedder"),
+    *("embed_vision", "embed_audio"),
 )
 """How paths of linear layers begin or end that Unsloth does not quantize (unsloth_zoo/peft_utils.py,
 SKIP_QUANTIZATION_MODULES, as transformers' should_convert_module reads it)."""
 PACKED_EXPERTS = {"gate_up_proj", "down_proj"}
-"""Names of the two fused parameters that Unsloth packs into 4 bit."""
+"""Names of the two fused parameters that Unsloth packs into 4 bit; experts under other names stay in 16 bit
+(unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _is_expert_module)."""
 
 ADDED_BY_PEFT = (
-    "base_layer",
-    "lora_dropout",
-    "lora_A",
-    "lora_B",
-    "lora_embedding_A",
-    "lora_embedding_B",
-    "lora_magnitude_vector",
-    "default",
+    *("base_layer", "lora_dropout", "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"),
+    *("lora_magnitude_vector", "default"),
 )
 """Modules inside a layer with LoRA (peft tuners/lora/layer.py), there before PEFT looks for modules to save."""
 

@@ -332,21 +332,9 @@ _EMBEDDERS = {
     "input_proj": "vision_tower.patch_embedder.input_proj",
 }
 """Gemma's vision embedders, which lie outside attention and MLP."""
-_AUDIO = frozenset(
-    [
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "relative_k_proj",
-        "pos_proj",
-        "post",
-        "ffw_layer_1",
-        "ffw_layer_2",
-        "linear_start",
-        "linear_end",
-        "input_proj_linear",
-        "output_proj",
-    ]
+_AUDIO = (
+    *("q_proj", "k_proj", "v_proj", "relative_k_proj", "pos_proj", "post", "ffw_layer_1", "ffw_layer_2"),
+    *("linear_start", "linear_end", "input_proj_linear", "output_proj"),
 )
 """Leaves of Gemma 4's sound tower, which carry no name of attention or MLP."""
 

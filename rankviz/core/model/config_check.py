@@ -53,28 +53,11 @@ KINDS = (
     Kind(MAX_COUNT, lambda key: key.startswith(("num_", "n_")) and key not in SIZE_KEYS),
     Kind(MAX_SIZE, lambda key: True),
 )
-SIZE_KEYS = frozenset(
-    (
-        "hidden_size",
-        "n_embd",
-        "d_model",
-        "dim",
-        "intermediate_size",
-        "n_inner",
-        "ffn_dim",
-        "moe_intermediate_size",
-        "shared_expert_intermediate_size",
-        "vocab_size",
-        "head_dim",
-        "global_head_dim",
-        "num_attention_heads",
-        "n_head",
-        "num_heads",
-        "num_key_value_heads",
-        "max_position_embeddings",
-        "n_positions",
-    )
-)
+SIZE_KEYS = {
+    *("hidden_size", "n_embd", "d_model", "dim", "intermediate_size", "n_inner", "ffn_dim", "moe_intermediate_size"),
+    *("shared_expert_intermediate_size", "vocab_size", "head_dim", "global_head_dim", "num_attention_heads", "n_head"),
+    *("num_heads", "num_key_value_heads", "max_position_embeddings", "n_positions"),
+}
 WHOLE_KEYS = SIZE_KEYS | LAYER_KEYS | EXPERT_KEYS
 """What is a whole number, or a list of them, or null."""
 DIVISORS = frozenset(("hidden_size", "n_embd", "d_model", "vocab_size"))

@@ -128,14 +128,6 @@ def _device(facts: Facts) -> Check:
             found=f"There is a {card.name}, but torch {software.torch} is built without CUDA, so {cpu}.",
             remedy="Install torch for CUDA: pip install --force-reinstall torch",
         )
-    if facts.other_order:
-        return Check(
-            name="device",
-            state="warning",
-            found=f"RankViz does not use CUDA_DEVICE_ORDER={facts.other_order}: it numbers GPUs as nvidia-smi does, so "
-            f"training runs on the GPU {card.name}{_number(card)}.",
-            remedy="If you meant another GPU, set CUDA_VISIBLE_DEVICES to its UUID (`nvidia-smi -L` lists them).",
-        )
     others = len(driver.cards) - 1
     found = f"Training runs on the GPU {card.name}"
     if others:

@@ -42,8 +42,6 @@ class Software:
     """Built for AMD GPUs."""
     compiler: str | None = None
     """The C compiler that Triton would call."""
-    wrong_cc: str | None = None
-    """What CC holds where that names no program; Triton looks for no other compiler then."""
     headers: str = ""
     """Where Python.h must be."""
     has_headers: bool = False
@@ -97,8 +95,6 @@ class Facts:
     """None where no NVIDIA driver answers."""
     card: Card | None
     """The one that training uses; None where there is none, or CUDA_VISIBLE_DEVICES hides all."""
-    other_order: str = ""
-    """A CUDA_DEVICE_ORDER of the user's own by which the numbers in CUDA_VISIBLE_DEVICES might have been meant."""
     software: Software
     cpu_name: str
     cpu_count: int

@@ -197,19 +197,11 @@ def compiler(facts: Facts) -> Check:
     """What Triton compiles with."""
     if facts.software.compiler:
         return Check(name="compiler", state="ok", found=f"Triton can compile with {facts.software.compiler}.")
-    if facts.software.wrong_cc is not None:
-        return Check(
-            name="compiler",
-            state="problem",
-            found=f"CC={facts.software.wrong_cc} names no program of this machine, and Triton compiles with CC alone "
-            "where it is set.",
-            remedy="Unset CC, or set it to one compiler without arguments, such as /usr/bin/gcc.",
-        )
     return Check(
         name="compiler",
         state="problem",
         found="There is no C compiler, and Triton compiles a small one-off program before the first kernel runs.",
-        remedy="Install gcc (Debian, Ubuntu: apt install gcc), or name your compiler in CC.",
+        remedy="Install gcc (Debian, Ubuntu: apt install gcc). If CC is set, it must name one program of this machine.",
     )
 
 

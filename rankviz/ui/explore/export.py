@@ -7,7 +7,7 @@ import gradio as gr
 from rankviz.api import Api
 from rankviz.errors import RankVizError
 from rankviz.export.formats import FORMATS, Written
-from rankviz.export.notebook import OPEN_IN_COLAB
+from rankviz.export.script import OPEN_IN_COLAB
 from rankviz.ui.explore.advice import goal_of
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import code_html, copyable

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from rankviz.api import Api
-from rankviz.core.accuracy.evidence import in_words
+from rankviz.core.accuracy.report import in_words
 from rankviz.export.recipe import FRAMEWORKS
 from rankviz.figures import memory_figure, memory_info, parameters_figure, parameters_info
 from rankviz.ui.parts.charts import chart_value

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.accuracy.evidence import in_words
+from rankviz.core.accuracy.report import in_words
 from rankviz.export.tables import Table, ranks_table
 from rankviz.ui.explore import export as takeaway
 from rankviz.ui.explore import frame, probe, studies

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.catalog.models import CHECKPOINTS
-from rankviz.catalog.schema import check_models
 from rankviz.core.model.config_check import parse_config
 from rankviz.core.model.spec import encode_blocks
 from rankviz.errors import AssetError
@@ -90,7 +89,7 @@ def build_models(configs: Path, models: Path, *, activation_seconds: float = mat
     built_with = {name: importlib.metadata.version(name) for name in ("transformers", "peft", "torch")}
     lines = ",\n".join(json.dumps(row) for row in index)
     (models / "index.json").write_text(f'{{"built_with": {json.dumps(built_with)},\n"models": [\n{lines}\n]}}\n')
-    return check_models(models)
+    return len(index)
 
 
 def model_row(row: dict[str, str], facts: dict[str, Any], *, has_text_tower: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.accuracy.evidence import AccuracyByKind, KindAccuracy, basis_of, in_words
+from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, basis_of, in_words
 from tests.core.cost.memory.toy_memory import stack
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from rankviz.catalog.hardware import load_constants
-from rankviz.core.accuracy.evidence import CHECKED_ON_ROWS, basis_of, in_words
 from rankviz.core.accuracy.predicted import predict_row
+from rankviz.core.accuracy.report import CHECKED_ON_ROWS, basis_of, in_words
 from rankviz.core.accuracy.summarize import left_out_predictions, summarize
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.quantity import Range

@@ -2,17 +2,17 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from rankviz.api import Api
 from rankviz.catalog.hardware import load_constants
 from rankviz.catalog.measurements import load_range_evidence, load_validation, read_rows, shipped_rows
-from rankviz.core.accuracy.evidence import widths
 from rankviz.core.accuracy.predicted import predict_row
-from rankviz.core.accuracy.report import as_json, from_json
+from rankviz.core.accuracy.report import AccuracyReport, widths
 from rankviz.core.accuracy.summarize import half_width, interval_score, memory_evidence, summarize, time_evidence
+from rankviz.core.from_json import build
 from rankviz.errors import AssetError, BadDataError, UnknownModelError
 from tests.support.runs.measured_rows import CELLS, measured_row
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS, ATTENTION, EXPERTS, TOY, gpu, model
@@ -146,7 +146,7 @@ def test_a_timing_is_compared_by_its_logarithm():
 
 def test_the_report_is_json_with_the_keys_that_scripts_rely_on():
     report = json.loads(
-        json.dumps(as_json(summarize([predicted(), predicted(row_id="M2", gpu="2 x A100")], "2026-11-25")))
+        json.dumps(asdict(summarize([predicted(), predicted(row_id="M2", gpu="2 x A100")], "2026-11-25")))
     )
 
     row, left_out = report["rows"]
@@ -215,7 +215,7 @@ def test_the_shipped_validation_is_what_the_shipped_rows_give():
 def test_the_shipped_report_is_read_and_written_without_a_change():
     text = (ASSETS / "validation.json").read_text(encoding="utf-8")
 
-    assert text == json.dumps(as_json(from_json(json.loads(text))), indent=1) + "\n"
+    assert text == json.dumps(asdict(build(AccuracyReport, json.loads(text))), indent=1) + "\n"
 
 
 def test_a_report_of_another_version_is_refused_with_what_to_do(tmp_path):

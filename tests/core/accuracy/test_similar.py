@@ -1,8 +1,7 @@
 """Which measured rows an estimate rests on."""
 
 from rankviz.api import Api
-from rankviz.core.accuracy.evidence import AccuracyByKind
-from rankviz.core.accuracy.report import AccuracyReport, ReportRow, rests_on
+from rankviz.core.accuracy.report import AccuracyByKind, AccuracyReport, ReportRow, rests_on
 from tests.core.cost.memory.toy_memory import stack
 from tests.support.runs.questions import question
 

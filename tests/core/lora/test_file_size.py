@@ -9,7 +9,7 @@ import pytest
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import model_from_json
-from rankviz.export.templates import RAISED
+from rankviz.export.script import templates
 
 pytestmark = pytest.mark.torch
 
@@ -199,7 +199,7 @@ def _save(
             if parameter.requires_grad and "lora_magnitude_vector" not in name:
                 parameter.data = parameter.data.to(torch.bfloat16)
     if raised:
-        code = RAISED.format(now="", model="model")
+        code = templates().get_template("raised.py.jinja").render(raised="", model="model")
         exec(code, {"torch": torch, "dtype": getattr(torch, f"float{dtype[2:]}"), "model": adapted})
     adapted.save_pretrained(folder)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)

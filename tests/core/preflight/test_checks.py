@@ -152,21 +152,6 @@ def test_a_card_without_figures_for_its_memory_is_used_and_its_memory_is_said_to
     assert ("cuda", None) == tuple(as_json(facts, checks(facts))[name] for name in ("device", "device_memory_bytes"))
 
 
-def test_an_order_of_gpus_that_is_not_used_is_a_warning_that_names_the_card():
-    facts = gpu(replace(L4, index=1), cards=(T4, replace(L4, index=1)), other_order="FASTEST_FIRST")
-
-    assert "does not use CUDA_DEVICE_ORDER=FASTEST_FIRST" in sentence(facts, "device")
-    assert "runs on the GPU NVIDIA L4 (number 1)." in sentence(facts, "device")
-    assert ["device"] == [check.name for check in warnings(checks(facts))]
-
-
-def test_a_cc_that_names_no_program_is_a_problem():
-    facts = gpu(software=replace(INSTALLED, compiler=None, wrong_cc="/opt/gone/cc"))
-
-    assert ["compiler"] == [check.name for check in problems(checks(facts))]
-    assert sentence(facts, "compiler").startswith("CC=/opt/gone/cc names no program of this machine")
-
-
 def test_no_compiler_no_headers_and_no_library_of_bitsandbytes_are_a_problem_each():
     bare = replace(INSTALLED, compiler=None, has_headers=False, bitsandbytes_cuda=((12, 8),))
     facts = gpu(software=bare)

@@ -8,9 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
-from rankviz.export import script
-from rankviz.export.notebook import colab
-from rankviz.export.script import requirements
+from rankviz.export.script import colab, requirements, script
 from tests.support.models.recipes import SETTINGS, made
 
 FRAMEWORKS = ("unsloth", "trl", "peft")

@@ -11,7 +11,7 @@ from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.export import recipe
-from rankviz.export.notebook import colab
+from rankviz.export.script import colab
 from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows
 from tests.support.processes.exports import run_exports
 

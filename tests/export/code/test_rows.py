@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.dataset import read
 from rankviz.dataset.rows import REQUIRED, ROLES
-from rankviz.export.templates import BEFORE, DATA
+from rankviz.export.script import TOKENS, templates
 from tests.support.models.tiny_llama import save_tokenizer
 
 pytestmark = pytest.mark.torch  # datasets is there with the trainer
@@ -47,7 +47,8 @@ def run(path, tokenizer, form=None, max_length=256):
     from datasets import load_dataset
 
     names = {"load_dataset": load_dataset, "json": json, "tokenizer": tokenizer, "data_file": str(path), "form": form}
-    exec(DATA.format(held_out_share=0.25, seed=3407, max_length=max_length), names)
+    data = templates().get_template("data.py.jinja")
+    exec(data.render(held_out_share=0.25, seed=3407, max_length=max_length, tokens=TOKENS), names)
     return names
 
 
@@ -86,7 +87,9 @@ def test_each_form_is_found_by_its_columns_and_its_answers_are_learned_with_thei
 
 
 def test_forms_and_roles_are_those_that_rankviz_reads():
-    text = DATA.format(held_out_share=0.25, seed=3407, max_length=256)
+    text = (
+        templates().get_template("data.py.jinja").render(held_out_share=0.25, seed=3407, max_length=256, tokens=TOKENS)
+    )
 
     assert list(REQUIRED) == list(ROWS)
     assert f"ROLES = {json.dumps(ROLES)}" in text
@@ -164,7 +167,7 @@ def test_a_row_is_trained_as_rankviz_reads_it(tmp_path, tokenizer, kind):
 def test_rows_without_a_prompt_are_trained_and_show_no_answers(tmp_path, tokenizer, kind):
     names = run(write(tmp_path, AS_READ[kind], "jsonl"), tokenizer)
 
-    exec(BEFORE.format(shown_rows=4, new_tokens=8), names)
+    exec(templates().get_template("asked.py.jinja").render(shown_rows=4, new_tokens=8), names)
 
     assert ["A<|im_end|>"] * 3 == learned(names)
     assert [] == names["before"]

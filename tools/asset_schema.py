@@ -1,4 +1,4 @@
-"""Strict checks of RankViz's own tables, for builds and tests: what every row of assets/ must look like."""
+"""Check every row of the tables in assets/, for builds and tests: `python -m tools.asset_schema`."""
 
 import itertools
 import json
@@ -40,6 +40,7 @@ from rankviz.core.quantity import Range
 from rankviz.core.studies.findings import BestRate
 from rankviz.core.studies.lines import FULL, LABEL_LENGTH, QualityPoint, StudiedModel, Study
 from rankviz.errors import AssetError
+from rankviz.paths import ASSETS
 
 
 def _existing_day(text: str) -> str:
@@ -486,3 +487,9 @@ def _check_table(file: str, row: Any, points: Iterable[QualityPoint | BestRate])
         if point.study_id < before:
             raise AssetError(f"{file}: row {line} is out of order: move it to the rows of {point.study_id!r}.")
         before = point.study_id
+
+
+if __name__ == "__main__":
+    check_hardware(ASSETS)
+    check_studies(ASSETS)
+    print(f"{check_models(ASSETS / 'models')} models and {check_measurements(ASSETS)} measured rows are valid.")
