@@ -148,7 +148,7 @@ def _collect(folder: Path, run_id: str, target: Path) -> None:
     _copy_log(source / "worker.log", target / "worker.log")
     if problem := missing(folder, run_id):
         raise EngineError(problem)
-    for relative in _saved(folder, run_id):
+    for relative in saved(folder, run_id):
         weights = path_in_run(source, relative) / WEIGHTS
         aside = target / f".{secrets.token_hex(4)}"
         try:
@@ -162,7 +162,7 @@ def _collect(folder: Path, run_id: str, target: Path) -> None:
 
 def missing(folder: Path, run_id: str) -> str:
     """Which adapter is not there as the run's journal says, as a sentence; empty where all are."""
-    for relative, size in _saved(folder, run_id).items():
+    for relative, size in saved(folder, run_id).items():
         if not ADAPTER.fullmatch(relative):
             return f"The journal names the adapter {quoted(relative)}, and no worker saves one there."
         try:
@@ -208,7 +208,7 @@ def _copy_data(file: Path, folder: Path) -> Path:
     return path
 
 
-def _saved(folder: Path, run_id: str) -> dict[str, int | None]:
+def saved(folder: Path, run_id: str) -> dict[str, int | None]:
     """Folders of adapters by the journal, with the bytes of their weights where it has them."""
     saved: dict[str, int | None] = {}
     for event in parse_lines(since(folder, run_id, 0, most=2**30)).events:

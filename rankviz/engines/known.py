@@ -50,7 +50,7 @@ def _ray(store: RunStore, settings: Settings) -> Engine:
 
 
 def _slurm(store: RunStore, settings: Settings) -> Engine:
-    from rankviz.engines.slurm.engine import Slurm
+    from rankviz.engines.slurm import Slurm
 
     return Slurm(
         store,

@@ -173,7 +173,7 @@ def launch(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(fd,),
-                preexec_fn=_die_with_parent if dies_with_parent else None,
+                preexec_fn=die_with_parent if dies_with_parent else None,
             )
         _write(fd, {"pid": popen.pid, "run_ids": texts})
         _prefer_when_memory_runs_out(popen.pid)
@@ -237,7 +237,8 @@ def describe_exit(exit_code: int | None) -> str:
     return f"The worker stopped with exit code {exit_code}; the end of its log says why."
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends; to be called in it."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

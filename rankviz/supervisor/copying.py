@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from rankviz.core.runs.attempts import Attempt, AttemptPlaced, RunRequeued
-from rankviz.core.runs.events import ProbeCompleted, RunCompleted, RunEvent, RunFailed
+from rankviz.core.runs.events import LAST, RunEvent, RunFailed
 from rankviz.core.runs.record import RunState
 from rankviz.engines import Engine, Live
 from rankviz.errors import EngineError, EngineUnavailableError, RunNotFoundError, RunUnreadError
@@ -20,7 +20,6 @@ from rankviz.store import RunStore
 from rankviz.store.journal import parse_event
 
 OURS = (AttemptPlaced, RunRequeued)
-LAST = (RunCompleted, RunFailed, ProbeCompleted)
 
 
 def stamped(data: bytes, attempt: Attempt, offset: int) -> Iterator[RunEvent]:

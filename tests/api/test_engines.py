@@ -14,8 +14,7 @@ from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Nodes
 from rankviz.engines.ray.engine import NO_ADDRESS, NOT_INSTALLED
 from rankviz.engines.ray.placing import REFUSED
-from rankviz.engines.slurm import states
-from rankviz.engines.slurm.engine import NOT_SET_UP
+from rankviz.engines.slurm import ENDS, NOT_SET_UP, Row, waits_of
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
 from rankviz.settings import Settings, read
 from rankviz.store.destination import Destination
@@ -65,7 +64,7 @@ def set_up(monkeypatch):
     monkeypatch.setenv(RAY, "10.0.0.1:6379")
     monkeypatch.setenv("RANKVIZ_SLURM_PARTITION", "lab-gpus")
     monkeypatch.setenv("RANKVIZ_SLURM_OPTIONS", '["--time=4:00:00", "--account=lab-secret", "--qos=premium"]')
-    monkeypatch.setattr("rankviz.engines.slurm.commands.Commands.why_not", lambda commands: "")
+    monkeypatch.setattr("rankviz.engines.slurm.SlurmCluster.why_not", lambda commands: "")
 
 
 PRIVATE = ("10.0.0.1", "6379", "lab-", "premium", "--")
@@ -136,10 +135,8 @@ ADVICE = ("RANKVIZ_", "scontrol", "--time", "--mem", "pip install")
         NO_ADDRESS,
         NOT_INSTALLED,
         REFUSED.format("Resource quantities must be a multiple of 0.0001"),
-        *states.REASONS.values(),
-        states.LIMIT,
-        states.UNKNOWN_REASON,
-        *(why for _, why in states.OTHERS.values()),
+        waits_of(Row("7", frozenset({"PENDING"}), "Priority")),
+        *(why for _, why in ENDS.values()),
     ],
 )
 def test_no_visitor_is_told_to_change_a_setting_of_the_server(tmp_path, text):
@@ -163,7 +160,7 @@ def test_a_library_that_names_a_command_is_quoted_as_it_is(tmp_path):
 
 
 def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):
-    monkeypatch.setattr("rankviz.engines.slurm.commands.Commands.why_not", lambda commands: "")
+    monkeypatch.setattr("rankviz.engines.slurm.SlurmCluster.why_not", lambda commands: "")
     shared = Api(home=tmp_path, shared=True)
 
     for engine in ("slurm", "ray"):
