@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import LAST, RunFailed
 from rankviz.engines import bundle, listing
 from rankviz.engines.engine import End, Engine, Job, Live
+from rankviz.engines.in_thread import in_thread
 from rankviz.errors import EngineDeclinedError, EngineEndingError, EngineError, EngineUnavailableError
 from rankviz.machine import disk
 from rankviz.store import RunStore
@@ -52,6 +54,7 @@ POLLING = "Asking for the state of the job."
 READING = "Reading what the job did last. Then it is cancelled."
 CANCELLING = "The job is asked to end and has not ended yet."
 NOT_KNOWN = "It is not known yet whether the job was started: no answer came. RankViz looks for it."
+LEFT = "The job was given up: its cluster could not be reached."
 GONE = "The job is not known there any more, and its worker left no exit code."
 UNEXPECTED = "RankViz could not follow the job because of an error of its own ({}). It tries again."
 TOO_LONG = "The journal of this run is longer than this server accepts ({:,} MB or {:,} lines)."
@@ -154,6 +157,9 @@ class Cluster(Protocol):
         """Return why it cannot be used, with what to do; empty where it can. Only looks at settings and packages."""
         ...
 
+    def forget(self, job: RemoteJob) -> None:
+        """Remove what the cluster was sent for a job that nobody reads any more, where it was sent something."""
+
 
 class Remote(Engine):
     """An engine that runs jobs on a cluster.
@@ -163,6 +169,7 @@ class Remote(Engine):
         at_once: Jobs that the cluster has at most, those that wait there too.
         poll_seconds: Pause between two looks at a job.
         missing_seconds: A job that the cluster does not know for so long is gone.
+        given_up_seconds: A cancelled job of a cluster that cannot be reached for so long is left to it.
     """
 
     shares_disk = False
@@ -175,12 +182,17 @@ class Remote(Engine):
         at_once: int,
         poll_seconds: float,
         missing_seconds: float = 60.0,
+        given_up_seconds: float = math.inf,
         bounds: Bounds = NO_BOUNDS,
     ):
         self.cluster, self.bounds = cluster, bounds
         self.place = store.home.absolute() / f"{self.name}-jobs"
         self._store, self._at_once = store, at_once
-        self._poll_seconds, self._missing_seconds = poll_seconds, missing_seconds
+        self._seconds = {
+            "poll_seconds": poll_seconds,
+            "missing_seconds": missing_seconds,
+            "given_up_seconds": given_up_seconds,
+        }
         self._followers: dict[str, Follower] = {}
         """By the names of their folders."""
 
@@ -274,13 +286,14 @@ class Remote(Engine):
         return self._follow(RemoteJob(folder, bundle.read_job(folder), read_submission(folder)))
 
     def _follow(self, job: RemoteJob) -> "Follower":
-        follower = Follower(self.cluster, job, self.bounds, self._poll_seconds, self._missing_seconds)
+        follower = Follower(self.cluster, job, self.bounds, **self._seconds)
         return self._followers.setdefault(job.name, follower).started()
 
     def _remove(self, folder: Path) -> None:
         """Remove a job's folder. A job that starts afterwards finds nothing to run."""
         if follower := self._followers.pop(folder.name, None):
             follower.stop()
+            in_thread(partial(self.cluster.forget, follower.job), "rankviz-forget")
         with contextlib.suppress(FileNotFoundError):
             os.replace(folder, aside_of(folder))
         for gone in self.place.glob(".*"):  # also what a network disk could not remove before
@@ -290,7 +303,16 @@ class Remote(Engine):
 class Follower:
     """Submits one job and follows it to its end, in a thread."""
 
-    def __init__(self, cluster: Cluster, job: RemoteJob, bounds: Bounds, poll_seconds: float, missing_seconds: float):
+    def __init__(
+        self,
+        cluster: Cluster,
+        job: RemoteJob,
+        bounds: Bounds,
+        *,
+        poll_seconds: float,
+        missing_seconds: float,
+        given_up_seconds: float,
+    ):
         self.job, self.status, self.trouble = job, None, ""
         self.end = job.submission.end
         self.is_absent = False
@@ -298,6 +320,7 @@ class Follower:
         self.is_unwanted = False
         self._cluster, self._bounds = cluster, bounds
         self._poll_seconds, self._missing_seconds = poll_seconds, missing_seconds
+        self._given_up_seconds, self._reached_at = given_up_seconds, time.monotonic()
         self._polled_at = self._cancelled_at = -math.inf
         self._fresh_after: float | None = None
         self._nowhere_since: float | None = None
@@ -356,7 +379,7 @@ class Follower:
             began, pause = time.monotonic(), self._poll_seconds
             try:
                 self._step()
-                self.trouble, backoff = "", 0.0
+                self.trouble, backoff, self._reached_at = "", 0.0, time.monotonic()
             except EngineDeclinedError as error:
                 self.trouble = str(error)
                 pause = backoff = min(max(pause, 2 * backoff), MAX_BACKOFF_SECONDS)
@@ -369,6 +392,8 @@ class Follower:
                     _logger.exception("A remote job could not be followed")
                 self.trouble, pause = UNEXPECTED.format(type(error).__name__), UNEXPECTED_SECONDS
             self._polled_at = began
+            if self.is_unwanted and time.monotonic() - self._reached_at >= self._given_up_seconds:
+                self._finish(End(why=LEFT, by_us=True))
             self._woken.wait(min(1.0, pause) if self.is_unwanted else pause)
 
     def _step(self) -> None:
@@ -468,8 +493,9 @@ class Follower:
             if last and run_id not in self._ended:
                 if not self._collect(run_id) and not (final and self._is_last_look(1)):
                     return False
-                self._append(run_id, journal, last)
-                self._ended.add(run_id)
+                if run_id not in self._ended:
+                    self._append(run_id, journal, last)
+                    self._ended.add(run_id)
             elif not head or len(data) < READ_BYTES:
                 break
         if final:

@@ -28,7 +28,7 @@ from rankviz.core.runs.attempts import SLURM
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, MODELS_VARIABLE
 from rankviz.engines import bundle, process
 from rankviz.engines.engine import End, Nodes
-from rankviz.engines.remote import Remote, RemoteJob, Status
+from rankviz.engines.remote import Cluster, Remote, RemoteJob, Status
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.machine import disk
 from rankviz.paths import IMPORT_ROOT
@@ -114,7 +114,7 @@ class Row(NamedTuple):
     nodes: str = ""
 
 
-class SlurmCluster:
+class SlurmCluster(Cluster):
     """The commands of one user on one cluster.
 
     Args:

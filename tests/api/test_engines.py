@@ -12,8 +12,7 @@ from rankviz.core.runs.attempts import AttemptPlaced
 from rankviz.core.runs.events import RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Nodes
-from rankviz.engines.ray.engine import NO_ADDRESS, NOT_INSTALLED
-from rankviz.engines.ray.placing import REFUSED
+from rankviz.engines.ray import NO_ADDRESS, NO_STORAGE, NOT_INSTALLED
 from rankviz.engines.slurm import ENDS, NOT_SET_UP, Row, waits_of
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
 from rankviz.settings import Settings, read
@@ -61,13 +60,14 @@ def test_a_page_whose_owner_has_set_up_nothing_offers_its_machine(tmp_path):
 
 def set_up(monkeypatch):
     """Both kinds of clusters, with names that are the owner's own."""
-    monkeypatch.setenv(RAY, "10.0.0.1:6379")
+    monkeypatch.setenv(RAY, "http://10.0.0.1:8265")
+    monkeypatch.setenv("RANKVIZ_RAY_STORAGE", "s3://lab-bucket/runs")
     monkeypatch.setenv("RANKVIZ_SLURM_PARTITION", "lab-gpus")
     monkeypatch.setenv("RANKVIZ_SLURM_OPTIONS", '["--time=4:00:00", "--account=lab-secret", "--qos=premium"]')
-    monkeypatch.setattr("rankviz.engines.slurm.SlurmCluster.why_not", lambda commands: "")
+    monkeypatch.setattr("rankviz.engines.slurm.NEEDED", ())
 
 
-PRIVATE = ("10.0.0.1", "6379", "lab-", "premium", "--")
+PRIVATE = ("10.0.0.1", "8265", "lab-", "premium", "--")
 
 
 def test_what_the_owner_has_set_up_is_offered_to_every_visitor_without_addresses_and_accounts(tmp_path, monkeypatch):
@@ -86,7 +86,7 @@ def test_the_owner_reads_all_of_it(tmp_path, monkeypatch):
 
     with acting_as(Visitor("", admin=True)):
         assert titles(own) == titles(shared)
-    assert ["This machine", "Ray cluster 10.0.0.1:6379", "Slurm cluster, partition lab-gpus"] == titles(own)
+    assert ["This machine", "Ray cluster 10.0.0.1:8265", "Slurm cluster, partition lab-gpus"] == titles(own)
     assert "--account=lab-secret" in own.engines.place("slurm").about
     assert "Each worker takes 1 GPU. " in own.engines.place("ray").about
 
@@ -95,7 +95,7 @@ def test_what_a_cluster_says_of_itself_is_told_to_visitors_without_them(tmp_path
     set_up(monkeypatch)
     shared = Api(home=tmp_path / "shared", shared=True)
     ray = next(engine for engine in shared.engines.known() if engine.name == "ray")
-    monkeypatch.setattr(ray, "nodes", lambda: Nodes(trouble="The Ray cluster at 10.0.0.1:6379 does not answer."))
+    monkeypatch.setattr(ray, "nodes", lambda: Nodes(trouble="The Ray cluster at http://10.0.0.1:8265 does not answer."))
 
     with acting_as(ANN):
         (note,) = shared.engines.plan(questions.sweep(), "ray").notes
@@ -134,7 +134,7 @@ ADVICE = ("RANKVIZ_", "scontrol", "--time", "--mem", "pip install")
         NOT_SET_UP,
         NO_ADDRESS,
         NOT_INSTALLED,
-        REFUSED.format("Resource quantities must be a multiple of 0.0001"),
+        NO_STORAGE,
         waits_of(Row("7", frozenset({"PENDING"}), "Priority")),
         *(why for _, why in ENDS.values()),
     ],
@@ -160,7 +160,7 @@ def test_a_library_that_names_a_command_is_quoted_as_it_is(tmp_path):
 
 
 def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):
-    monkeypatch.setattr("rankviz.engines.slurm.SlurmCluster.why_not", lambda commands: "")
+    monkeypatch.setattr("rankviz.engines.slurm.NEEDED", ())
     shared = Api(home=tmp_path, shared=True)
 
     for engine in ("slurm", "ray"):
@@ -171,10 +171,11 @@ def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp
 
 
 def test_the_engine_of_runs_that_name_none_is_offered_first(tmp_path, monkeypatch):
-    monkeypatch.setenv(RAY, "10.0.0.1:6379")
+    monkeypatch.setenv(RAY, "http://10.0.0.1:8265")
+    monkeypatch.setenv("RANKVIZ_RAY_STORAGE", str(tmp_path))
     monkeypatch.setenv("RANKVIZ_ENGINE", "ray")
 
-    assert ["Ray cluster 10.0.0.1:6379", "This machine"] == titles(Api(home=tmp_path / "home", shared=False))
+    assert ["Ray cluster 10.0.0.1:8265", "This machine"] == titles(Api(home=tmp_path / "home", shared=False))
 
 
 def test_a_page_whose_own_engine_has_no_address_does_not_start(tmp_path, monkeypatch):
@@ -186,7 +187,7 @@ def test_a_page_whose_own_engine_has_no_address_does_not_start(tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     ("address", "is_one"),
-    [("10.0.0.1:6379", True), ("head.lab:6379", True), ("[fe80::1]:6379", True), ("auto", True), ("http://x y", False)],
+    [("http://10.0.0.1:8265", True), ("https://head.lab/ray", True), ("http://[fe80::1]:8265", True), ("auto", False)],
 )
 def test_an_address_that_is_none_is_refused_by_the_name_of_its_variable(monkeypatch, address, is_one):
     monkeypatch.setenv(RAY, address)

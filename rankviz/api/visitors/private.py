@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from rankviz.core.bounds import name_alone
 from rankviz.core.runs.request import RunRequest
@@ -73,8 +74,8 @@ def _without_advice(line: str) -> str:
 
 def _names(settings: Settings) -> Iterator[str]:
     if settings.ray_address:
-        yield settings.ray_address
-        yield settings.ray_address.rpartition(":")[0] or settings.ray_address
+        address = urlsplit(settings.ray_address)
+        yield from filter(None, (settings.ray_address, address.netloc, address.hostname, settings.ray_storage))
     if settings.slurm_partition:
         yield settings.slurm_partition
     for option in settings.slurm_options:
