@@ -3,7 +3,7 @@
 SENT is the packed job (rankviz.engines.bundle), BACK where its files go: paths, or URIs that fsspec reads. The worker
 runs on a copy on the machine's own disk, since a journal is appended to, and object storage holds whole files. Each
 line of a journal is printed, and files are written to BACK: journals every few seconds, adapters with a list of them
-(rankviz.engines.remote.MANIFEST) before the line that ends their run. What cannot be written is tried again, for
+(rankviz.engines.follower.MANIFEST) before the line that ends their run. What cannot be written is tried again, for
 minutes.
 """
 
@@ -21,8 +21,8 @@ from rankviz import logs
 from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import LAST
 from rankviz.engines import bundle, process
+from rankviz.engines.follower import MANIFEST
 from rankviz.engines.hf_jobs.following import lines
-from rankviz.engines.remote import MANIFEST
 from rankviz.engines.storage import Storage
 from rankviz.store.journal import parse_lines
 

@@ -21,7 +21,7 @@ def _local(store: RunStore, settings: Settings) -> Engine:
 
 
 def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
-    from rankviz.engines.hf_jobs.bounds import Bounds
+    from rankviz.engines.bounds import Bounds
     from rankviz.engines.hf_jobs.engine import HfJobs
     from rankviz.engines.hf_jobs.logins import Logins
 
@@ -37,6 +37,7 @@ def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
 
 
 def _ray(store: RunStore, settings: Settings) -> Engine:
+    from rankviz.engines.bounds import Bounds
     from rankviz.engines.ray import Ray
 
     return Ray(
@@ -46,6 +47,7 @@ def _ray(store: RunStore, settings: Settings) -> Engine:
         labels=settings.ray_labels,
         storage=settings.ray_storage,
         sees_folders=settings.ray_same_folders,
+        bounds=Bounds.of(settings.limits),
     )
 
 

@@ -22,9 +22,11 @@ from urllib.parse import urlsplit
 from rankviz.core.runs.attempts import RAY
 from rankviz.core.runs.events import GPU_LOST
 from rankviz.engines import process
+from rankviz.engines.bounds import Bounds
+from rankviz.engines.cluster import Cluster, RemoteJob, Status
 from rankviz.engines.engine import End, Nodes
 from rankviz.engines.in_thread import in_thread
-from rankviz.engines.remote import Cluster, Remote, RemoteJob, Status
+from rankviz.engines.remote import OWN_BOUNDS, Remote
 from rankviz.engines.storage import Storage
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, redacted
 from rankviz.installed import has_ray
@@ -149,7 +151,7 @@ class RayCluster(Cluster):
 
     def cancel(self, job: RemoteJob) -> None:
         try:
-            self._connected().stop_job(job.handle)
+            self._connected().stop_job(self._submission_id(job))
         except EngineUnavailableError:
             raise
         except Exception as error:
@@ -272,6 +274,7 @@ class Ray(Remote):
         sees_folders: bool = False,
         given_up_seconds: float = GIVEN_UP_SECONDS,
         poll_seconds: float = 2.0,
+        bounds: Bounds = OWN_BOUNDS,
         worker: Sequence[str] = (),
     ):
         self._address, self._resources, self._labels = address, dict(resources), dict(labels)
@@ -285,6 +288,7 @@ class Ray(Remote):
             at_once=0,
             poll_seconds=poll_seconds,
             given_up_seconds=given_up_seconds,
+            bounds=bounds,
         )
         self._slots: int | None = None
         self._known, self._looked_at = Nodes(), -math.inf

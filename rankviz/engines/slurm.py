@@ -27,8 +27,9 @@ from rankviz.core.bounds import printable
 from rankviz.core.runs.attempts import SLURM
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, MODELS_VARIABLE
 from rankviz.engines import bundle, process
+from rankviz.engines.cluster import Cluster, RemoteJob, Status
 from rankviz.engines.engine import End, Nodes
-from rankviz.engines.remote import Cluster, Remote, RemoteJob, Status
+from rankviz.engines.remote import Remote
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.machine import disk
 from rankviz.paths import IMPORT_ROOT
@@ -203,7 +204,7 @@ class SlurmCluster(Cluster):
 
     def cancel(self, job: RemoteJob) -> None:
         """By number and name: numbers begin anew where a cluster is set up anew."""
-        done = self._run("scancel", "--quiet", f"--name={self._name(job)}", job.handle)
+        done = self._run("scancel", "--quiet", f"--name={self._name(job)}", *filter(None, [job.handle]))
         if done.returncode != 0:
             raise EngineUnavailableError(f"Slurm has not ended the job (scancel): {_problem(done.stderr)}")
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import AdapterSaved, RunCompleted, StepLogged
 from rankviz.engines import End, Job, bundle
-from rankviz.engines.remote import MANIFEST, Bounds, Follower, RemoteJob, Status, Submission, read_submission
+from rankviz.engines.bounds import Bounds
+from rankviz.engines.cluster import RemoteJob, Status, Submission, read_submission
+from rankviz.engines.follower import MANIFEST, Follower
 from rankviz.engines.storage import Storage
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.store.journal import line_of, parse_lines
@@ -19,6 +22,9 @@ from tests.support.processes.workers import wait_for
 STEP = line_of(StepLogged(time=1.0, step=1, loss=1.0, learning_rate=1e-4, tokens=10, seconds=1.0, memory_bytes=1))
 SAVED = line_of(AdapterSaved(time=1.0, path="adapter", file_bytes=4))
 DONE = line_of(RunCompleted(time=2.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="process resident"))
+
+
+BOUNDS = Bounds(journal_bytes=10**6, journal_lines=1000, adapter_bytes=10**6, job_bytes=10**6)
 
 
 class Folder:
@@ -61,7 +67,7 @@ def setting(tmp_path):
     (tmp_path / "there/runs/r4/adapter").mkdir(parents=True)
     (tmp_path / "here/runs/r4").mkdir(parents=True)
 
-    def follow(bounds=Bounds(), **submission):  # noqa: B008
+    def follow(bounds=BOUNDS, **submission):
         job = RemoteJob(tmp_path / "here", Job(attempts=(Attempt("r4", 1),)), Submission(**submission))
         seconds = {"poll_seconds": 0.02, "missing_seconds": 0.1, "given_up_seconds": 3600}
         made.append(Follower(cluster, job, bounds, **seconds).started())
@@ -143,10 +149,10 @@ def test_the_log_of_a_job_that_ended_in_the_middle_is_here(setting):
 @pytest.mark.parametrize(
     "bounds, words",
     [
-        (Bounds(journal_lines=2), "journal of this run is longer"),
-        (Bounds(journal_bytes=300), "journal of this run is longer"),
-        (Bounds(adapter_bytes=5), "adapters have 2 files"),
-        (Bounds(job_bytes=5), "adapters have 2 files"),
+        (replace(BOUNDS, journal_lines=2), "journal of this run is longer"),
+        (replace(BOUNDS, journal_bytes=300), "journal of this run is longer"),
+        (replace(BOUNDS, adapter_bytes=5), "adapters have 2 files"),
+        (replace(BOUNDS, job_bytes=5), "adapters have 2 files"),
     ],
 )
 def test_a_run_that_writes_more_than_is_accepted_fails(setting, bounds, words):

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from rankviz.engines.follower import NOT_KNOWN
 from rankviz.engines.known import engines
 from rankviz.engines.local import Local
-from rankviz.engines.remote import NOT_KNOWN
 from rankviz.engines.slurm import Row, Slurm, check_options, end_of, python_command, read_jobs
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
 from rankviz.machine import disk
@@ -148,16 +148,6 @@ def test_one_job_carries_a_base_with_all_its_runs_by_the_options_of_the_server(s
     assert ["completed"] * 2 == states(store, run_ids)
     assert ("gpu", "gpu:1", "60") == tuple(job.options[name] for name in ("partition", "gres", "time"))
     assert ("", "NONE") == (job.options["no-requeue"], job.options["export"])
-
-
-def test_versions_of_slurm_that_print_a_state_as_text_are_read_too(store, supervise, make_cluster):
-    cluster = make_cluster(1, prints_lists=False)
-    run_ids = sweep(store, 4, 8)
-
-    supervise(cluster=cluster).settle()
-    wait_for(lambda: not any((store.home / "slurm-jobs").iterdir()))
-
-    assert ["completed"] * 2 == states(store, run_ids)
 
 
 def test_a_run_says_why_it_waits_in_slurm_and_starts_there(store, cluster, supervise):

@@ -10,8 +10,8 @@ import pytest
 from rankviz.core.runs.attempts import Attempt
 from rankviz.core.runs.events import RunCompleted, RunFailed
 from rankviz.engines import bundle
+from rankviz.engines.bounds import Bounds
 from rankviz.engines.hf_jobs import bounds
-from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.engines.hf_jobs.following import growing, mirror
 from rankviz.engines.hf_jobs.following.lines import Piece
 from rankviz.engines.hf_jobs.following.mirror import Mirror
