@@ -104,7 +104,7 @@ class Follower:
         """Why the job does not run, as far as is known."""
         if self.status:
             return self.status.waits
-        return POLLING if self.job.submission.submitted else SUBMITTING
+        return POLLING if self.job.handle else SUBMITTING
 
     def is_fresh(self) -> bool:
         """Whether the job was looked at since this was asked first, or that takes long."""
@@ -294,7 +294,7 @@ class Follower:
         try:
             files = json.loads(self._cluster.read(self.job, f"{start}{MANIFEST}", 0, READ_BYTES) or b"{}")
             saved = bundle.saved(self.job.folder, run_id)
-            files = {path: int(size) for path, size in files.items() if _is_in(path, saved)}
+            files = {path: max(0, int(size)) for path, size in files.items() if _is_in(path, saved)}
         except (ValueError, TypeError, AttributeError, RecursionError):
             files = {}
         total, most = sum(files.values()), min(self._bounds.adapter_bytes, self._bounds.job_bytes - self._bytes)
