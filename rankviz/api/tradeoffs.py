@@ -88,10 +88,9 @@ class Tradeoffs:
     def _usual(self, model: str, use_case: str, sweeps: Sequence[Sweep], expert_rank: int | str) -> str:
         """The unit of the nearest study where it is of the same family, unless there are runs; scores where studies
         have rewards."""
-        from rankviz.core.forecast.bands import KIND_OF_USE_CASE
         from rankviz.core.studies.lines import RL
 
-        near = self._near(model, use_case, expert_rank) if KIND_OF_USE_CASE[use_case] != RL else ()
+        near = self._near(model, use_case, expert_rank) if use_case != RL else ()
         in_losses = near and near[0].same_family and near[0].line.first.is_loss
         return SHORTFALL_LOSS if sweeps or in_losses else SHORTFALL_SCORE
 
