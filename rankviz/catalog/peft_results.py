@@ -225,7 +225,7 @@ def _kind(name: str) -> dict[str, Any]:
 
 
 def lower_is_better(metric: str) -> bool:
-    """By the metric's name."""
+    """Whether less is better, by the metric's name."""
     return any(word in metric.lower() for word in LOWER_IS_BETTER)
 
 

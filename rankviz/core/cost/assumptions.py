@@ -43,11 +43,11 @@ class Assumptions:
         return self._rows[row_id]
 
     def first(self, *row_ids: str) -> float:
-        """Of the first row that there is."""
+        """The expected value of the first of these rows that exists."""
         return self.range_of(*row_ids).expected
 
     def range_of(self, *row_ids: str) -> Range:
-        """Of the first row that there is."""
+        """The range of the first of these rows that exists."""
         return self.range(next((row_id for row_id in row_ids if row_id in self), row_ids[-1]))
 
     def without(self, origin: str) -> "Assumptions":

@@ -36,7 +36,7 @@ CUDA, which runs _safe_softmax operator by operator."""
 
 
 class Work(NamedTuple):
-    """Of one micro-step."""
+    """Operations and bytes of one micro-step."""
 
     operations: float
     """In 16 bit."""
@@ -243,7 +243,7 @@ def _spread(expected: float, factor: float) -> Range:
 def cpu_duration_terms(
     model: ModelSpec, shape: ModelShape, stack: Stack, cpu_count: int, cpu_bf16: bool | None
 ) -> DurationTerms:
-    """The same on a CPU: a wide rate for each core, and the floor of a slower launch.
+    """The rank-independent part on a CPU: a wide rate for each core, and the floor of a slower launch.
 
     cpu_bf16: whether the processor is made for bf16; None is not known, and the range covers both.
     """
