@@ -51,7 +51,7 @@ class Assumptions:
         return self.range(next((row_id for row_id in row_ids if row_id in self), row_ids[-1]))
 
     def without(self, origin: str) -> "Assumptions":
-        """The constants as they are where a source of measured rows (core.accuracy.rows) has not been seen."""
+        """The constants as they are where a source of measured rows (core.accuracy.predicted) has not been seen."""
         changed = (replace(row, value=value) for row in self for name, value in row.without if name == origin)
         return self.with_rows(changed)
 

@@ -25,7 +25,7 @@ ADAPTER = {
     2: {True: (6, 24), False: (6, 14)},
     4: {True: (12, 48), False: (12, 28)},
 }
-"""By how the adapter gets its input (core.cost.memory.blocks) and checkpointing: bytes a token for in and out features.
+"""By how the adapter gets its input (core.cost.memory_parts) and checkpointing: bytes a token for in and out features.
 Unsloth's kernels copy no input, and are taken like an adapter in the activations' own dtype."""
 LOGIT_BYTES = {2: 45, 4: 34}
 EAGER_BYTES = {2: 84, 4: 68}
