@@ -155,9 +155,9 @@ def confidence_in_words(advice: Advice) -> str:
     untested = " The rank for this use case was not tested in this way." if advice.case.name in NOT_LEFT_OUT else ""
     beside = [_beside(r, regret, ours, advice.r) for r, regret in fixed if r < COMPARED[-1] or regret.more[0] < 0]
     return (
-        f"{HEADING} {BY_TASK} Over {ours.score.publications} publications, each left out in turn, the recommended rank "
-        f"scored {ours.score.mean:.2f} points less than the best tested rank (90 % interval {ours.score.low:.2f} to "
-        f"{ours.score.high:.2f}).{untested} Beside it, {listed(beside)}."
+        f"{HEADING} {BY_TASK} Over {ours.score.publications} publications that ran r = 16 or less and r = 64 or more, "
+        f"each left out in turn, the recommended rank scored {ours.score.mean:.2f} points less than the best tested "
+        f"rank (90 % interval {ours.score.low:.2f} to {ours.score.high:.2f}).{untested} Beside it, {listed(beside)}."
     )
 
 

@@ -103,7 +103,8 @@ def test_three_sentences_the_reason_the_rate_and_the_file():
 def test_it_says_how_good_such_advice_was():
     text = words.confidence_in_words(given())
 
-    assert "Over 18 publications, each left out in turn, the recommended rank scored 0.60 points less" in text
+    assert "Over 18 publications that ran r = 16 or less and r = 64 or more, each left out in turn, the rec" in text
+    assert "the recommended rank scored 0.60 points less than the best tested rank" in text
     assert text.endswith(
         "Beside it, r = 32 for every task scored 0.30 less (0.00 to 0.70), r = 64 for every task scored 0.03 more "
         "(−0.02 to 0.10) and r = 128 for every task scored 0.20 more (−0.10 to 0.30; 8 publications went so far) with "
