@@ -105,9 +105,9 @@ constraints: setup-test
 	mv build.txt constraints.txt
 
 assets: setup
-	$(BIN)/python -m rankviz.worker.assets.models
-	$(BIN)/python -m rankviz.worker.assets.names
-	$(BIN)/python -m rankviz.worker.assets.samples
+	$(BIN)/python -m tools.models
+	$(BIN)/python -m tools.names
+	$(BIN)/python -m tools.samples
 
 validate: setup
 	$(BIN)/python -m rankviz validate -o assets/validation.json --force

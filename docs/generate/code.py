@@ -32,6 +32,7 @@ FLOORS = (
     "rankviz/core",
     "rankviz/worker",
     "benchmarks",
+    "tools",
     "docs/generate",
     "tests/support",
 )
