@@ -167,7 +167,6 @@ if TYPE_CHECKING:
     from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
-    from rankviz.core.runs.run_time import Finished
 
 FORGOTTEN_SECONDS = 3600.0
 """Of a worker that ended so long ago nothing is left in a load average, which is over a minute."""
@@ -329,14 +328,6 @@ class Measured:
         )
         return calibration if calibration.memory or calibration.paces.training else None
 
-    def finished(self) -> Sequence[Finished]:
-        """The finished runs of the runs folder, of any machine, as they would be replayed (core.runs.timing.replay)."""
-        return [
-            finished
-            for record in self._workspace.store.all()
-            if record.state == "completed" and (finished := self._finished(record)) is not None
-        ]
-
     def completed_runs(self, environment: Mapping[str, Any]) -> Sequence[RunRecord]:
         """The latest completed runs on the machine of this environment, the oldest sweep first."""
         from rankviz.core.cost.pace import machine_of
@@ -395,6 +386,9 @@ class Measured:
         from rankviz.core.probe.record import ProbeRecord
         from rankviz.core.probe.summary import estimate_probe
         from rankviz.core.probe.summary import timing_of as timing_of_probe
+        from rankviz.core.runs.estimate import workload_of
+        from rankviz.core.runs.run_time import timing_of as timing_of_run
+        from rankviz.core.runs.sweep_time import formula_times
 
         if record.state != "completed":
             return None
@@ -402,22 +396,12 @@ class Measured:
         if isinstance(record, ProbeRecord):
             model = self._models.at_hand(record.request.model_id)
             return model and timing_of_probe(record, model, estimate_probe(model, record.request, device, assume))
-        finished = self._finished(record)
-        return finished and finished.timing
-
-    def _finished(self, record: RunRecord) -> Finished | None:
-        from rankviz.core.runs.estimate import workload_of
-        from rankviz.core.runs.run_time import Finished, evaluated, timing_of
-        from rankviz.core.runs.sweep_time import formula_times
-
-        device, request = self._workspace.device(record.environment), record.request
+        request = record.request
         if (model := self._models.at_hand(request.base)) is None:
             return None
         rows = self.tokens.of_rows(request)
         if (seconds := self.formulas(model, request, device, rows).formula_seconds) is None:
             return None
-        expected = formula_times(model, request, seconds, self._workspace.assumptions)
         workload = workload_of(model, request, device, rows)
-        timing = timing_of(record, self._workloads.setdefault(workload, workload), expected)
-        cpus = record.environment.get("cpu_count") or 1
-        return timing and Finished(timing=timing, expected=expected, evaluated=evaluated(record), cpus=cpus)
+        expected = formula_times(model, request, seconds, assume)
+        return timing_of_run(record, self._workloads.setdefault(workload, workload), expected)
