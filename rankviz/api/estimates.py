@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,9 +15,10 @@ from rankviz.catalog import hardware
 from rankviz.core.accuracy.evidence import Basis, basis_of
 from rankviz.core.cost.card_notes import as_stored, by_name, card_notes
 from rankviz.core.cost.device import card
-from rankviz.core.cost.estimate import Estimate, RankEstimate, estimate
+from rankviz.core.cost.estimate import CalibrationJSON, Estimate, EstimateJSON, RankEstimate, estimate, estimate_as_json
 from rankviz.core.cost.question import Question, dtype_on, file_bytes_on, plan_on
 from rankviz.core.cost.stack import Stack, stack_on
+from rankviz.core.from_json import shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.quantity import Caution
 
@@ -179,3 +180,23 @@ def _decide_once(
     from rankviz.core.fit.decide import decide
 
     return decide(model, question, gpu, gpus, assumptions, dict(prices))
+
+
+BasisJSON = shape(Basis)
+
+
+class EstimateAnswerJSON(EstimateJSON):
+    """An estimate; how far off settings of its kind were (`rests_on`), and what probes and runs on this machine say of
+    it (`calibration`)."""
+
+    calibration: CalibrationJSON | None
+    rests_on: BasisJSON
+
+
+def estimate_json(answer: EstimateAnswer) -> EstimateAnswerJSON:
+    """As `rankviz estimate --json` prints it."""
+    return {
+        **estimate_as_json(answer.estimate),
+        "calibration": answer.calibration.as_json() if answer.calibration else None,
+        "rests_on": asdict(answer.basis),
+    }

@@ -2,52 +2,33 @@
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from rankviz.cli.options import Option
-from rankviz.cli.shared import (
-    Accum,
-    Batch,
-    ExpertRank,
-    Flag,
-    Model,
-    Targets,
-    TextOnly,
-    UnslothClass,
-    UseDora,
-    UseRslora,
-    VisionFlag,
-    print_notes,
-)
+from typer import Option
+
+from rankviz.cli.shared import Accum, Batch, Model, adapter, options_of, print_notes
 from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import ASSUMED_EPOCHS, ASSUMED_RANK, ASSUMED_STEPS, Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.lora.targets import names_in, targets_in
+from rankviz.core.lora.targets import names_in
 
 
+@options_of(adapter, "lora")
 def question(
+    *,
     model: Model,
     r: Annotated[
         list[int] | None, Option("-r", "--rank", help=f"Rank; repeatable. Without it: {ASSUMED_RANK}.")
     ] = None,
-    targets: Targets = "unsloth",
     alpha: Annotated[str, Option(help="r, 2r or a number.")] = "r",
-    rslora: UseRslora = False,
-    dora: UseDora = False,
+    lora: LoraConfig,
     modules_to_save: Annotated[str, Option(help="Modules to train and save in full: lm_head,embed_tokens.")] = "",
     moe: Annotated[
         str, Option(help="Experts: default, linear-only, peft-remap, unsloth or target-parameters.")
     ] = "default",
-    expert_rank: ExpertRank = "r",
-    unsloth_class: UnslothClass = "FastLanguageModel",
-    text_only: TextOnly = False,
-    finetune_vision_layers: VisionFlag = None,
-    finetune_language_layers: Flag = None,
-    finetune_attention_modules: Flag = None,
-    finetune_mlp_modules: Flag = None,
     precision: Annotated[str, Option(help="bf16, fp16, fp32, nf4, nf4-dq or int8.")] = "nf4-dq",
     framework: Annotated[str, Option(help="unsloth, trl or peft.")] = "unsloth",
     batch: Batch = 2,
@@ -82,20 +63,7 @@ def question(
         model_id=model,
         ranks=tuple(r or (ASSUMED_RANK,)),
         alpha=alpha,
-        lora=LoraConfig(
-            target_modules=targets_in(targets),
-            use_rslora=rslora,
-            use_dora=dora,
-            modules_to_save=names_in(modules_to_save),
-            moe_scheme=moe,
-            expert_rank=expert_rank,
-            unsloth_class=unsloth_class,
-            text_only=text_only,
-            finetune_vision_layers=finetune_vision_layers,
-            finetune_language_layers=finetune_language_layers,
-            finetune_attention_modules=finetune_attention_modules,
-            finetune_mlp_modules=finetune_mlp_modules,
-        ),
+        lora=replace(lora, modules_to_save=names_in(modules_to_save), moe_scheme=moe),
         training=TrainingSetup(
             framework=framework,
             precision=precision,
@@ -140,16 +108,10 @@ def _data(
 
 
 def asking(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the question's options before its own. It takes the Question first. Where it takes `parameters`,
-    it needs no model."""
-    options = dict(inspect.signature(question).parameters)
-    own = list(inspect.signature(command).parameters.values())[1:]
-    if any(option.name == "parameters" for option in own):
-        options["model"] = options["model"].replace(default="")
-
-    @wraps(command)
-    def call(**values) -> None:
-        command(question(**{name: values.pop(name) for name in options}), **values)
-
-    call.__signature__ = inspect.Signature([*options.values(), *own])
+    """Give a command the options that make its Question. One that takes `parameters` needs no model."""
+    call = options_of(question, "question")(command)
+    signature = inspect.signature(call)
+    if "parameters" in signature.parameters:
+        options = [each.replace(default="") if each.name == "model" else each for each in signature.parameters.values()]
+        call.__signature__ = signature.replace(parameters=options)
     return call

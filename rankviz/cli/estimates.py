@@ -4,8 +4,7 @@ from dataclasses import asdict
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.estimates import EstimateAnswer
-from rankviz.api.json import estimate_json
+from rankviz.api.estimates import EstimateAnswer, estimate_json
 from rankviz.cli.asking import asking
 from rankviz.cli.plot import Plot, check, plot_estimate
 from rankviz.cli.shared import Force, Json, print_json, table

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rankviz.cli.options import Option
+import typer
+
 from rankviz.cli.shared import require_new
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 Plot = Annotated[
     Path | None,
-    Option("--plot", metavar="FILE", help="Also write a figure: FILE.html, FILE.png or FILE.svg."),
+    typer.Option("--plot", metavar="FILE", help="Also write a figure: FILE.html, FILE.png or FILE.svg."),
 ]
 
 

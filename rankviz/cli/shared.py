@@ -1,36 +1,83 @@
 """What all commands share: how they print, how they fail, and the arguments that come up again."""
 
+import inspect
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
-from rankviz.cli.options import Argument, Option
+from typer import Argument, Option
+
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.targets import targets_in
 from rankviz.errors import InvalidSettingError, NotRentedError
 
 Json = Annotated[bool, Option("--json", help="Print JSON instead of a table.")]
 Model = Annotated[str, Argument(help="A catalogue id, a Hub id, a folder or a config.json.")]
-Targets = Annotated[str, Option(help="all-linear, attention, mlp, qv, unsloth, or module names: NAME,NAME.")]
-UseRslora = Annotated[bool, Option("--rslora", help="Scale by alpha / sqrt(r).")]
-UseDora = Annotated[bool, Option("--dora", help="Add DoRA's magnitude vectors.")]
-ExpertRank = Annotated[
-    str, Option(help="Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number.")
-]
-UnslothClass = Annotated[str, Option(help="Under Unsloth: FastLanguageModel or FastModel.")]
-TextOnly = Annotated[
-    bool, Option("--text-only", help="Under Unsloth: load the text model of a multimodal checkpoint alone.")
-]
-VisionFlag = Annotated[bool | None, Option(help="Unsloth's flag for whole multimodal models.")]
-Flag = Annotated[bool | None, Option(help="Unsloth's flag.")]
+UnslothFlag = Annotated[bool | None, Option(help="Unsloth's flag.")]
 Batch = Annotated[int, Option(help="Batch size per micro-step.")]
 Accum = Annotated[int, Option(help="Micro-steps per optimizer step.")]
 
 Force = Annotated[bool, Option("--force", help="Replace files that are there.")]
 
-MOST_STYLED = 500
-"""Rows of a table."""
+
+def options_of(make: Callable[..., Any], parameter: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of `make` in place of a parameter, which then takes what `make` returns."""
+    options = inspect.signature(make).parameters
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def call(**values: Any) -> Any:
+            made = make(**{name: values.pop(name) for name in options})
+            return command(**{parameter: made}, **values)
+
+        signature = inspect.signature(command)
+        merged = [
+            option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for each in signature.parameters.values()
+            for option in (options.values() if each.name == parameter else [each])
+        ]
+        call.__signature__ = signature.replace(parameters=merged)
+        return call
+
+    return decorate
+
+
+def adapter(
+    targets: Annotated[
+        str, Option(help="all-linear, attention, mlp, qv, unsloth, or module names: NAME,NAME.")
+    ] = "unsloth",
+    rslora: Annotated[bool, Option("--rslora", help="Scale by alpha / sqrt(r).")] = False,
+    dora: Annotated[bool, Option("--dora", help="Add DoRA's magnitude vectors.")] = False,
+    expert_rank: Annotated[
+        str,
+        Option(help="Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number."),
+    ] = "r",
+    unsloth_class: Annotated[str, Option(help="Under Unsloth: FastLanguageModel or FastModel.")] = "FastLanguageModel",
+    text_only: Annotated[
+        bool, Option("--text-only", help="Under Unsloth: load the text model of a multimodal checkpoint alone.")
+    ] = False,
+    finetune_vision_layers: Annotated[bool | None, Option(help="Unsloth's flag for whole multimodal models.")] = None,
+    finetune_language_layers: UnslothFlag = None,
+    finetune_attention_modules: UnslothFlag = None,
+    finetune_mlp_modules: UnslothFlag = None,
+) -> LoraConfig:
+    """The adapter of these options, but for its rank and alpha."""
+    return LoraConfig(
+        target_modules=targets_in(targets),
+        use_rslora=rslora,
+        use_dora=dora,
+        expert_rank=expert_rank,
+        unsloth_class=unsloth_class,
+        text_only=text_only,
+        finetune_vision_layers=finetune_vision_layers,
+        finetune_language_layers=finetune_language_layers,
+        finetune_attention_modules=finetune_attention_modules,
+        finetune_mlp_modules=finetune_mlp_modules,
+    )
 
 
 def fail(message: str, code: int) -> None:
@@ -72,11 +119,7 @@ def print_json(value: Any) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], *, notes: list[str] | None = None) -> None:
-    """A table on stdout, the first column on the left. One of many rows is neither styled nor made to fit a terminal,
-    which would take seconds."""
-    if len(rows) > MOST_STYLED:
-        print(plain_table(title, columns, rows), *(f"- {note}\n" for note in notes or []), sep="", end="")
-        return
+    """Print a table, the first column on the left, and notes below it."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -91,27 +134,3 @@ def table(title: str, columns: list[str], rows: list[list[str]], *, notes: list[
     console.print(table)
     for note in notes or []:
         console.print(f"- {note}", markup=False, highlight=False)
-
-
-def plain_table(title: str, columns: list[str], rows: list[list[str]]) -> str:
-    """As a styled one looks in a file, where it has the room."""
-    from rich.cells import cell_len
-
-    def padded(cell: str, width: int, *, left: bool) -> str:
-        pad = " " * (width - (len(cell) if cell.isascii() else cell_len(cell)))
-        return cell + pad if left else pad + cell
-
-    lines = [[_printable(cell) for cell in row] for row in (columns, *rows)]
-    widths = [
-        max(len(each) if each.isascii() else cell_len(each) for each in column) for column in zip(*lines, strict=True)
-    ]
-    width = sum(widths) + 3 * (len(columns) - 1) + 4
-    head, *body = (
-        f"  {'   '.join(padded(cell, widths[i], left=i == 0) for i, cell in enumerate(line))}  \n" for line in lines
-    )
-    blank = " " * width + "\n"
-    return "".join([title.ljust(width), "\n", blank, head, f" {'─' * (width - 2)} \n", *body, blank])
-
-
-def _printable(cell: str) -> str:
-    return cell if cell.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in cell)

@@ -8,11 +8,10 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import advice_json
+from rankviz.api.advice import advice_json
 from rankviz.catalog.own_studies import COLUMNS_HELP, NEEDED
 from rankviz.cli.asking import asking
 from rankviz.cli.shared import Json, fail, print_json, table
-from rankviz.cli.typer_options import Commands
 from rankviz.core.advice.use_case import DEFAULT, NAMES, Goal
 from rankviz.core.cost.question import Question
 from rankviz.errors import InvalidSettingError
@@ -25,7 +24,7 @@ FILES_HELP = (
     "CSV files with one trained run per row, or JSON result files of PEFT's method comparison. Columns of a CSV: "
     f"{COLUMNS_HELP}. The first {len(NEEDED)} are needed; others may be left out, and unknown ones are ignored."
 )
-evidence = Commands(no_args_is_help=True, help="List, add and remove rank studies.")
+evidence = typer.Typer(no_args_is_help=True, help="List, add and remove rank studies.")
 
 
 @asking

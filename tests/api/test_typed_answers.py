@@ -11,11 +11,10 @@ import pytest
 
 import rankviz.api
 from rankviz.api import Api
-from rankviz.api.advice import AdviceAnswer
-from rankviz.api.estimates import EstimateAnswer
-from rankviz.api.json import advice_json, estimate_json, run_json, verdict_json
-from rankviz.api.runs.stored import RunSummary
-from rankviz.api.runs.verdicts import SweepVerdict
+from rankviz.api.advice import AdviceAnswer, advice_json
+from rankviz.api.estimates import EstimateAnswer, estimate_json
+from rankviz.api.runs.stored import RunSummary, run_json
+from rankviz.api.runs.verdicts import SweepVerdict, verdict_json
 from rankviz.core.accuracy.report import AccuracyReport, SimilarRows
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.question import Question

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from rankviz.api.json import verdict_json
+from rankviz.api.runs.verdicts import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted
 from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, TOKEN_ACCURACY
 from rankviz.errors import BadDataError, InvalidSettingError

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import studentized_range
 
 from rankviz.api import Api
-from rankviz.api.json import verdict_json
+from rankviz.api.runs.verdicts import verdict_json
 from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.ui.train.progress import DOES_NOT_MATTER, MATTERS
 from rankviz.verdict import sentences

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.api.json import verdict_json
+from rankviz.api.runs.verdicts import verdict_json
 from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted
 from rankviz.errors import RunNotFoundError
 from rankviz.verdict import base_loss_of, losses_of, read_losses, sentences

@@ -9,6 +9,7 @@ from operator import is_not
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from rankviz import verdict
 from rankviz.api.runs.measured import Known
 from rankviz.api.runs.runs import Runs
 from rankviz.api.workspace import Workspace
@@ -16,6 +17,7 @@ from rankviz.core.runs.events import fingerprints
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, RunNotFoundError, RunUnreadError
 from rankviz.store.journal import numbers_in
+from rankviz.verdict import VerdictJSON
 
 if TYPE_CHECKING:
     from rankviz.core.runs.fast_curve import Reading
@@ -108,8 +110,6 @@ class Verdicts:
         return self._workspace.children.turn() if much else nullcontext()
 
     def _judged(self, sweep: Sweep, tolerance: float | str | None, metric: Metric) -> Verdict | None:
-        from rankviz import verdict
-
         runs = verdict.losses_of(sweep.runs, metric)
         if not runs and metric not in measured_metrics(sweep.runs) and any(run.loss_after for run in sweep.runs):
             raise InvalidSettingError(_not_measured(metric))
@@ -161,8 +161,6 @@ class Verdicts:
             base_loss: Mean loss of the untrained base, for a tolerance as a share of the gain.
             base_accuracy: The same of a file with the column correct: percent.
         """
-        from rankviz import verdict
-
         runs, by = verdict.read_table(self._workspace.references.file(path))
         base = base_loss if by is LOSS else base_accuracy
         return verdict.judge(runs, tolerance=tolerance, base_loss=base if base is None else by.turned(base), metric=by)
@@ -180,8 +178,6 @@ class Verdicts:
     def _noise_of_others(self, sweep: Sweep, metric: Metric) -> Borrowed | None:
         """From sweeps of the same setting if there are any, or else of the same base and data, or else from all others:
         noise depends on the task most of all."""
-        from rankviz import verdict
-
         others = [other for other in (*self._runs.sweeps(), *self._runs.recorded()) if other.sweep_id != sweep.sweep_id]
         task, steps = _task(sweep), sweep.runs[0].request.max_steps
         same_task = [other for other in others if _task(other) == task]
@@ -201,8 +197,6 @@ class Verdicts:
     def _noise_of(self, sweep: Sweep, metric: Metric) -> Noise | None:
         """None also of runs that are too many to be compared, that have been deleted meanwhile, or that cannot be read
         now."""
-        from rankviz import verdict
-
         key = sweep.sweep_id, metric.key
         if (known := _known(self._noises, key, sweep)) is None:
             noise = None
@@ -320,3 +314,15 @@ class Decisions:
         sweep = self._runs.sweep(sweep_id)
         record = load_quick_look(self._workspace.assets)["score"]
         return score_look(sweep.runs, metric, record) if sweep.ended and metric.higher_is_better else None
+
+
+class SweepVerdictJSON(VerdictJSON):
+    """Which ranks of a sweep differ. Differences, `within` and the noise are in `unit`."""
+
+    sweep_id: str
+
+
+def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> SweepVerdictJSON:
+    """The verdict on a sweep, as rankviz.verdict has it; that on a table is its own."""
+    said = verdict.verdict_json(answer.verdict, answer.borrowed, would_tell=would_tell)
+    return {"sweep_id": answer.sweep_id, **said}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.json import curve_points_json, run_json
+from rankviz.api.runs.stored import curve_points_json, run_json
 from rankviz.cli.forecast import print_bent
 from rankviz.cli.shared import fail
 from rankviz.core.runs.events import LOCAL, TRAINING

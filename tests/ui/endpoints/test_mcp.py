@@ -14,7 +14,7 @@ import httpx
 import pytest
 from gradio_client.utils import python_type_to_json_schema
 
-from rankviz.api.json import EstimateAnswerJSON
+from rankviz.api.estimates import EstimateAnswerJSON
 from rankviz.errors import UserError
 from rankviz.ui.blocks import PageBlocks
 from tests.fuzz import mutate
