@@ -22,6 +22,7 @@ HOMES = {
     "pandas": {"ui", "export", "worker"},
     "yaml": {"export"},
     "numpy": {"trained", "verdict", "worker"},
+    "scipy": {"verdict"},
     "safetensors": {"trained", "worker"},
     "torch": {"worker"},
     "transformers": {"worker"},

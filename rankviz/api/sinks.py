@@ -261,7 +261,7 @@ def facts_of(api: Api, name: str, run_ids: Sequence[str], destination: Destinati
             )
             for record in records
         ],
-        verdict=verdict.sentences(judged.verdict, judged.borrowed) if compares else (),
+        verdict=verdict.sentences(judged.verdict) if compares else (),
         all_runs=sweep.runs,
         time=spent.time,
         rent=spent.rent and replace(spent.rent, limit_usd=None),

@@ -118,6 +118,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1))
 
 
+def one_line(text: str) -> str:
+    """With its line breaks spelled, and without what a terminal would take for commands."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def table(title: str, columns: list[str], rows: list[list[str]], *, notes: list[str] | None = None) -> None:
     """Print a table, the first column on the left, and notes below it."""
     from rich import box
@@ -128,9 +133,7 @@ def table(title: str, columns: list[str], rows: list[list[str]], *, notes: list[
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(one_line, row))
     # A pipe or a file has no width of its own: leave room for every column.
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(table)
-    for note in notes or []:
-        console.print(f"- {note}", markup=False, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
+    console.print(table, *(f"- {note}" for note in notes or []), sep="\n")

@@ -6,7 +6,6 @@ between runs, over all pairs of ranks at once. Nothing here trains, stores or dr
 
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, judge
 from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses, read_table
-from rankviz.verdict.power import Borrowed, borrow, noise_of
 from rankviz.verdict.summary import Answer, Shipped, shipped, summary
 from rankviz.verdict.words import VerdictJSON, headline, sentences, verdict_json
 
@@ -15,7 +14,6 @@ __all__ = [
     "DIFFERENT",
     "EQUAL",
     "Answer",
-    "Borrowed",
     "Pair",
     "RankLoss",
     "RunLosses",
@@ -23,11 +21,9 @@ __all__ = [
     "Verdict",
     "VerdictJSON",
     "base_loss_of",
-    "borrow",
     "headline",
     "judge",
     "losses_of",
-    "noise_of",
     "read_losses",
     "read_table",
     "sentences",

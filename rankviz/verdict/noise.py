@@ -1,14 +1,15 @@
 """The noise of a sweep, the interval of each difference between two ranks, and the distributions these need."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from itertools import combinations
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
+from scipy import optimize, special
 
 from rankviz.verdict.losses import Comparison
 
@@ -17,95 +18,44 @@ PIECES, NODES = 16, 60
 nine digits."""
 DEGREE = 120
 """Of the polynomial for R_k."""
-NEGLIGIBLE = 32.0
-"""e^-32: the density is cut where it has fallen by this much from its peak."""
+NEGLIGIBLE = 1e-15
+"""Of a distribution, in each of its tails."""
 REACH = 9.0
 """Standard deviations of a normal beyond which nothing is left."""
-DIGITS = 1e-12
-"""Relative width at which a quantile is found."""
-
-normal_cdf = NormalDist().cdf
 
 
 def studentized_range_quantile(p: float, k: int, freedom: float) -> float:
-    """q with P(Q < q) = p, Q the range of k equal means over their estimated standard deviation."""
-    u, weights = _sd_rule(freedom)
-    return _solve(lambda q: float(weights @ _range_cdf(k, q * np.exp(u))), p)
+    """q with P(Q < q) = p, Q the range of k equal means over their estimated standard deviation.
 
-
-def noncentral_t_cdf(t: float, freedom: float, shift: float) -> float:
-    """P(T < t), T with this noncentrality."""
-    u, weights = _sd_rule(freedom)
-    return float(weights @ _phi(t * np.exp(u) - shift))
-
-
-def student_t_quantile(p: float, freedom: float) -> float:
-    """t with P(T < t) = p, p at least 1/2."""
-    return studentized_range_quantile(2 * p - 1, 2, freedom) / math.sqrt(2)
-
-
-def chi_squared_quantile(p: float, freedom: float) -> float:
-    """x with P(X < x) = p."""
-
-    def cdf(s: float) -> float:
-        _, weights = _sd_rule(freedom, math.log(s))
-        return float(weights.sum())
-
-    return freedom * _solve(cdf, p) ** 2
+    scipy.stats.studentized_range has the same a thousand times slower: compared in tests/verdict/test_distributions.py.
+    """
+    deviations, weights = _deviation_rule(freedom)
+    low, high = 0.0, 1.0
+    while weights @ _range_cdf(k, high * deviations) < p:
+        low, high = high, 4 * high
+    return float(optimize.brentq(lambda q: weights @ _range_cdf(k, q * deviations) - p, low, high, xtol=1e-14))
 
 
 def expected_maximum(n: int) -> float:
     """E max of n standard normals, ∫ z n φ(z) Φ(z)^(n-1) dz."""
     z, weights = _legendre(-REACH, REACH)
-    return float(weights @ (z * n * _density(z) * _phi(z) ** (n - 1)))
-
-
-def _solve(cdf: Callable[[float], float], p: float) -> float:
-    """Where a rising function of a positive number reaches p, by halving the logarithm's interval."""
-    low, high = 1e-12, 1.0
-    while cdf(high) < p:
-        low, high = high, 4 * high
-    while high / low - 1 > DIGITS:
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if cdf(middle) < p else (low, middle)
-    return math.sqrt(low * high)
+    return float(weights @ (z * n * _density(z) * special.ndtr(z) ** (n - 1)))
 
 
 @lru_cache(maxsize=64)
-def _sd_rule(freedom: float, upto: float = math.inf) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes u and weights of ∫ g(u) ... du, up to this u."""
-    v = freedom
-
-    def fall(u: float) -> float:
-        """By how many powers of e the density lies below its peak, at u = 0."""
-        return v * (math.exp(2 * u) - 1) / 2 - v * u
-
-    low, high = -1.0, 1.0
-    while fall(low) < NEGLIGIBLE:
-        low *= 2
-    while fall(high) < NEGLIGIBLE:
-        high *= 2
-    low, high = _edge(fall, low), min(_edge(fall, high), upto)
-    if high <= low:
-        return np.zeros(1), np.zeros(1)
-    u, weights = _legendre(low, high)
-    constant = math.log(2) + v / 2 * math.log(v / 2) - math.lgamma(v / 2)
-    return u, weights * np.exp(constant + v * u - v * np.exp(2 * u) / 2)
-
-
-def _edge(fall: Callable[[float], float], outside: float) -> float:
-    """Where the density has become negligible, between 0 and a point outside."""
-    inside = 0.0
-    for _ in range(40):
-        middle = (inside + outside) / 2
-        inside, outside = (middle, outside) if fall(middle) < NEGLIGIBLE else (inside, middle)
-    return outside
+def _deviation_rule(freedom: float) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes s and weights of E g(s), s² a chi-squared over its degrees of freedom; the integral is over ln s."""
+    half = freedom / 2
+    tails = special.gammaincinv(half, NEGLIGIBLE), special.gammainccinv(half, NEGLIGIBLE)
+    u, weights = _legendre(*(math.log(max(tail, 1e-300) / half) / 2 for tail in tails))
+    chi = half * np.exp(2 * u)
+    return np.exp(u), weights * 2 * np.exp(half * np.log(chi) - chi - special.gammaln(half))
 
 
 def _range_cdf(k: int, w: np.ndarray) -> np.ndarray:
     """R_k at many widths, from a polynomial that is made once per k."""
     if k == 2:
-        return 2 * _phi(w / math.sqrt(2)) - 1
+        return 2 * special.ndtr(w / math.sqrt(2)) - 1
     widest = 2 * REACH
     inside = np.minimum(w, widest)
     return np.where(w < widest, np.polynomial.chebyshev.chebval(2 * inside / widest - 1, _range_polynomial(k)), 1.0)
@@ -114,23 +64,17 @@ def _range_cdf(k: int, w: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=32)
 def _range_polynomial(k: int) -> np.ndarray:
     z, weights = _legendre(-REACH, REACH)
-    below = _phi(z)
+    below = special.ndtr(z)
 
     def values(x: np.ndarray) -> np.ndarray:
-        w = (x + 1) * REACH
-        between = below - _phi(z - w[:, None])
+        between = below - special.ndtr(z - ((x + 1) * REACH)[:, None])
         return k * (between ** (k - 1)) @ (weights * _density(z))
 
     return np.polynomial.chebyshev.chebinterpolate(values, DEGREE)
 
 
-@lru_cache(maxsize=1)
-def _unit_rule() -> tuple[np.ndarray, np.ndarray]:
-    return np.polynomial.legendre.leggauss(NODES)
-
-
 def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    x, weights = _unit_rule()
+    x, weights = special.roots_legendre(NODES)
     half = (high - low) / 2 / PIECES
     starts = low + 2 * half * np.arange(PIECES)[:, None]
     return (starts + half * (x + 1)).ravel(), np.tile(half * weights, PIECES)
@@ -138,12 +82,6 @@ def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _density(z: np.ndarray) -> np.ndarray:
     return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-
-def _phi(z: np.ndarray) -> np.ndarray:
-    """The normal's cumulative distribution."""
-    scaled = -z / math.sqrt(2)
-    return np.fromiter(map(math.erfc, scaled.flat), dtype=float, count=scaled.size).reshape(scaled.shape) / 2
 
 
 NOTHING = 1e-9
@@ -297,15 +235,6 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
         },
         assumed=copies,
     )
-
-
-def between_runs(compared: Comparison) -> tuple[float, int] | None:
-    """Variance of one run's loss over seeds and its degrees of freedom, as `fit` has them; None where it has none.
-    A hundredth of the work: nothing is known of pairs of ranks."""
-    ran = [set(compared.seeds_of(r)) for r in compared.ranks]
-    if not any(len(mine & others) > 1 for mine, others in combinations(ran, 2)) or _copies(compared):
-        return None
-    return _variance(_within(compared))
 
 
 def _within(compared: Comparison) -> dict[int, np.ndarray]:

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import TypedDict
 
 from rankviz.core.from_json import shape
-from rankviz.core.runs.metric import LOSS, TOLERANCE_NATS
+from rankviz.core.runs.metric import LOSS
 from rankviz.units import counted
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict
 from rankviz.verdict.losses import Run
 from rankviz.verdict.noise import CONFIDENCE, expected_maximum
-from rankviz.verdict.power import DOUBLINGS, SEEDS, Borrowed, Needed
+from rankviz.verdict.power import DOUBLINGS, SEEDS, Needed
 
 ENOUGH_SEEDS = 3
 """Per rank: with two, an interval is wide mostly for lack of degrees of freedom."""
@@ -71,7 +71,7 @@ def _tie(verdict: Verdict, calls: Collection[str]) -> str:
     return f"This does not show that they are equal{bound}."
 
 
-def sentences(verdict: Verdict, borrowed: Borrowed | None = None) -> list[str]:
+def sentences(verdict: Verdict) -> list[str]:
     """All sentences of a verdict, most important first."""
     return [
         headline(verdict),
@@ -80,7 +80,6 @@ def sentences(verdict: Verdict, borrowed: Borrowed | None = None) -> list[str]:
         *_what_would_decide(verdict),
         *_rates(verdict),
         *verdict.notes,
-        *_borrowed(verdict, borrowed),
     ]
 
 
@@ -204,27 +203,6 @@ def _rates(verdict: Verdict) -> Iterable[str]:
     yield f"{start} up to {verdict.metric.amount(by)} better than it is (if all its rates are equally good), {whom}."
 
 
-def _borrowed(verdict: Verdict, borrowed: Borrowed | None) -> Iterable[str]:
-    if borrowed is None or not verdict.unknown:
-        return
-    count = len(borrowed.sweeps)
-    where = (
-        "with the same base, data and steps" if borrowed.same_setting else "with another base, data or number of steps"
-    )
-    assumed = ""
-    if verdict.metric is LOSS:
-        assumed = (
-            f" Fast curves assume {TOLERANCE_NATS:g} nats, the value they were checked with"
-            f"{'; where runs vary more, they are less certain than they look' * (borrowed.sd > TOLERANCE_NATS)}."
-        )
-    yield (
-        f"For comparison: in {counted(count, 'other sweep')} {where}, the {verdict.metric.noun} of one run varied with "
-        f"its seed by {verdict.metric.amount(borrowed.sd)} (standard deviation), so two runs of equal rank may differ "
-        f"by {borrowed.difference:.{verdict.metric.digits}f}. This gives a scale for these {verdict.metric.nouns}, "
-        f"not a verdict.{assumed}"
-    )
-
-
 def _ends(verdict: Verdict, pair: Pair) -> tuple[float, float]:
     """How far the other rank lies above the best."""
     return (pair.low, pair.high) if pair.s == verdict.best else (-pair.high, -pair.low)
@@ -297,13 +275,6 @@ class RankVerdictJSON(TypedDict):
     above_best_high: float | None
 
 
-class BorrowedJSON(shape(Borrowed)):
-    """The noise between runs of other sweeps; two runs of equal rank differ by less than `difference` in 95 of 100
-    cases."""
-
-    difference: float
-
-
 class VerdictJSON(TypedDict):
     """Which ranks differ. Differences, `within` and the noise are in `unit`."""
 
@@ -326,12 +297,13 @@ class VerdictJSON(TypedDict):
     run_sd: float | None
     noise_width: float | None
     diverged: list[DivergedJSON]
-    borrowed_noise: BorrowedJSON | None
+    borrowed_noise: None
+    """Of earlier versions."""
     headline: str
     sentences: list[str]
 
 
-def verdict_json(verdict: Verdict, borrowed: Borrowed | None = None, *, would_tell: bool = True) -> VerdictJSON:
+def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
     """The verdict as JSON; what is not known is null. Losses are nats, the mean over examples; of an accuracy there are
     values in percent instead. Differences are nats or points, and above zero is worse.
 
@@ -357,9 +329,9 @@ def verdict_json(verdict: Verdict, borrowed: Borrowed | None = None, *, would_te
         "run_sd": verdict.run_sd,
         "noise_width": verdict.noise_width,
         "diverged": [{"r": run.r, "seed": run.seed, "learning_rate": run.learning_rate} for run in verdict.diverged],
-        "borrowed_noise": _borrowed_json(borrowed) if verdict.unknown else None,
+        "borrowed_noise": None,
         "headline": headline(verdict),
-        "sentences": sentences(verdict, borrowed),
+        "sentences": sentences(verdict),
     }
 
 
@@ -378,9 +350,3 @@ def _pair(verdict: Verdict, pair: Pair, would_tell: bool) -> PairJSON:
 def _above_best(verdict: Verdict, r: int) -> dict[str, float | None]:
     above = verdict.above_best(r)
     return {"above_best": above.value, "above_best_low": above.low, "above_best_high": above.high}
-
-
-def _borrowed_json(borrowed: Borrowed | None) -> BorrowedJSON | None:
-    if borrowed is None:
-        return None
-    return {**asdict(borrowed), "sweeps": list(borrowed.sweeps), "difference": borrowed.difference}

@@ -7,27 +7,22 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from operator import is_not
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from rankviz import verdict
 from rankviz.api.runs.measured import Known
 from rankviz.api.runs.runs import Runs
 from rankviz.api.workspace import Workspace
-from rankviz.core.runs.events import fingerprints
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
-from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, RunNotFoundError, RunUnreadError
+from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError
 from rankviz.store.journal import numbers_in
 from rankviz.verdict import VerdictJSON
 
 if TYPE_CHECKING:
     from rankviz.core.runs.fast_curve import Reading
     from rankviz.core.runs.record import RunRecord, Sweep
-    from rankviz.verdict import Borrowed, Verdict
+    from rankviz.verdict import Verdict
 
-Noise: TypeAlias = tuple[float, int]
-"""As verdict.noise_of has it."""
-MOST_NOISES = 2000
-"""Of sweeps whose runs are in memory anyway."""
 MOST_VERDICTS = 32
 MANY_NUMBERS, MANY_PAIRS = 50_000, 50
 """Of held-out examples, and of ranks. Fewer are compared in a few hundredths of a second."""
@@ -39,8 +34,6 @@ class SweepVerdict:
 
     sweep_id: str
     verdict: Verdict
-    borrowed: Borrowed | None
-    """The noise of other sweeps, where this one cannot tell its own."""
 
 
 class Verdicts:
@@ -49,7 +42,6 @@ class Verdicts:
     def __init__(self, workspace: Workspace, runs: Runs):
         self._workspace = workspace
         self._runs = runs
-        self._noises = Known(MOST_NOISES)
         self._verdicts = Known(MOST_VERDICTS)
 
     def of_sweep(
@@ -74,7 +66,7 @@ class Verdicts:
                 )
         if (result := known[1]) is None:
             return None
-        return SweepVerdict(sweep_id=sweep_id, verdict=result, borrowed=self._borrowed(sweep, by, result))
+        return SweepVerdict(sweep_id=sweep_id, verdict=result)
 
     @contextmanager
     def comparing(self, runs: Iterable[RunRecord]) -> Iterator[None]:
@@ -165,51 +157,6 @@ class Verdicts:
         base = base_loss if by is LOSS else base_accuracy
         return verdict.judge(runs, tolerance=tolerance, base_loss=base if base is None else by.turned(base), metric=by)
 
-    def _borrowed(self, sweep: Sweep, metric: Metric, result: Verdict) -> Borrowed | None:
-        """For a verdict that lacks its own noise; None where there is no place to read what others have: it only gives
-        a scale."""
-        if not result.unknown:
-            return None
-        try:
-            return self._noise_of_others(sweep, metric)
-        except LimitError:
-            return None
-
-    def _noise_of_others(self, sweep: Sweep, metric: Metric) -> Borrowed | None:
-        """From sweeps of the same setting if there are any, or else of the same base and data, or else from all others:
-        noise depends on the task most of all."""
-        others = [other for other in (*self._runs.sweeps(), *self._runs.recorded()) if other.sweep_id != sweep.sweep_id]
-        task, steps = _task(sweep), sweep.runs[0].request.max_steps
-        same_task = [other for other in others if _task(other) == task]
-        alike = [other for other in same_task if other.runs[0].request.max_steps == steps]
-
-        def noises(sweeps: Sequence[Sweep]) -> Sequence[tuple[str, Noise | None]]:
-            new = [each for each in sweeps if _known(self._noises, (each.sweep_id, metric.key), each) is None]
-            with self._turn_if(sum(_numbers(each.runs) for each in new) > MANY_NUMBERS):
-                return [(each.sweep_id, self._noise_of(each, metric)) for each in sweeps]
-
-        return (
-            verdict.borrow(noises(alike), same_setting=True)
-            or verdict.borrow(noises(same_task), same_setting=False)
-            or verdict.borrow(noises(others), same_setting=False)
-        )
-
-    def _noise_of(self, sweep: Sweep, metric: Metric) -> Noise | None:
-        """None also of runs that are too many to be compared, that have been deleted meanwhile, or that cannot be read
-        now."""
-        key = sweep.sweep_id, metric.key
-        if (known := _known(self._noises, key, sweep)) is None:
-            noise = None
-            try:
-                if self._allows(_numbers(sweep.runs)):
-                    noise = verdict.noise_of(verdict.losses_of(sweep.runs, metric))
-            except RunNotFoundError:
-                pass
-            except RunUnreadError:
-                return None  # and looked at again
-            known = self._noises.keep(key, (_compared(sweep), noise))
-        return known[1]
-
 
 def _known(kept: Known, key: Hashable, sweep: Sweep) -> tuple[Sequence, Any] | None:
     """What was compared, and what was found; None once a run has changed in what is compared."""
@@ -243,13 +190,6 @@ def _not_measured(metric: Metric) -> str:
         "The exact match of this sweep is not known, because its runs answered no held-out prompts: train again with "
         "exact match on some examples."
     )
-
-
-def _task(sweep: Sweep) -> tuple:
-    """Base and data: a sample by its name; a file by what was read of it, where that is known."""
-    request = sweep.runs[0].request
-    read = fingerprints(run.environment for run in sweep.runs) if Path(request.data).suffix else None
-    return request.base, read or request.data_apart
 
 
 if TYPE_CHECKING:
@@ -324,5 +264,5 @@ class SweepVerdictJSON(VerdictJSON):
 
 def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> SweepVerdictJSON:
     """The verdict on a sweep, as rankviz.verdict has it; that on a table is its own."""
-    said = verdict.verdict_json(answer.verdict, answer.borrowed, would_tell=would_tell)
+    said = verdict.verdict_json(answer.verdict, would_tell=would_tell)
     return {"sweep_id": answer.sweep_id, **said}

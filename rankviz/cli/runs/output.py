@@ -13,7 +13,7 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.api.runs.stored import curve_points_json, run_json
 from rankviz.cli.forecast import print_bent
-from rankviz.cli.shared import fail
+from rankviz.cli.shared import fail, one_line
 from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.run_time import device_time
@@ -77,11 +77,6 @@ class Column(NamedTuple):
     def width(self) -> int:
         """A title may take several lines, a cell one."""
         return max(map(len, [*self.title.split(), *self.cells]), default=0)
-
-
-def one_line(text: str) -> str:
-    """With its line breaks spelled, and without what a terminal would take for commands."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def terminal_width() -> int | None:
@@ -378,5 +373,5 @@ def _print_verdict(api: Api, sweep_id: str, metric: Metric) -> None:
             print(f"\n{metric.label}, higher is better:")
             if score := api.decisions.score(sweep_id, metric):
                 print(*score.sentences, sep="\n")
-        for sentence in sentences(result.verdict, result.borrowed):
+        for sentence in sentences(result.verdict):
             print(sentence)

@@ -161,51 +161,6 @@ def busy(api, monkeypatch):
     return lambda: monkeypatch.setattr(api.workspace.children, "turn", turn)
 
 
-def test_a_verdict_is_told_without_the_noise_of_others_where_the_line_is_full(api, busy):
-    alone = sweep_of(api, 2)
-    for _ in range(2):
-        sweep_of(api, 1, seeds=(0, 1))
-    busy()
-
-    answer = judged(api, alone)
-
-    assert "each rank has one run" == answer.verdict.unknown
-    assert answer.borrowed is None
-
-
-def test_it_is_told_without_the_noise_of_a_sweep_that_is_deleted_meanwhile(api, monkeypatch):
-    alone, other = sweep_of(api, 2), sweep_of(api, 1, seeds=(0, 1))
-    journal._lists._kept.clear()
-    listed = api.runs.sweeps
-
-    def then_deleted():
-        sweeps = listed()
-        for run in api.workspace.store.sweep(other).runs:
-            shutil.rmtree(api.workspace.store.run_dir(run.run_id))
-        return sweeps
-
-    monkeypatch.setattr(api.runs, "sweeps", then_deleted)
-
-    answer = judged(api, alone)
-
-    assert answer.verdict.unknown
-    assert answer.borrowed is None
-
-
-def test_the_noise_of_a_sweep_that_could_not_be_read_is_read_again(api):
-    alone = sweep_of(api, 2)
-    sweep_of(api, 2, seeds=(0, 1))
-    borrowed = judged(api, alone).borrowed
-    journal._lists._kept.clear()
-    api.verdicts._noises._values.clear()
-
-    with failing_reads(api.workspace.home):
-        assert judged(api, alone).borrowed is None
-
-    assert borrowed is not None
-    assert borrowed == judged(api, alone).borrowed
-
-
 def test_advice_is_given_without_the_verdict_on_a_sweep_that_is_deleted_meanwhile(api, monkeypatch):
     sweep_id = sweep_of(api, 2)
     listed = api.runs.sweeps
