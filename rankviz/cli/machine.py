@@ -153,13 +153,13 @@ def probe(
 
 
 def _table(summary: "ProbeSummary") -> None:
-    from rankviz.core.probe.summary import headers, sentences, table_lines
+    from rankviz.core.probe.summary import headers, lines_of, sentences
 
     record = summary.record
     table(
         f"{record.request.model_id} on {record.environment.get('device_name') or 'this machine'}",
         headers(summary),
-        [list(line) for line in table_lines(summary)],
+        [list(line.texts) for line in lines_of(summary)],
         notes=sentences(record),
     )
 

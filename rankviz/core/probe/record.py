@@ -1,8 +1,8 @@
 """A probe: training steps on the chosen model's layers with random weights, at small depths, and what follows."""
 
 import datetime
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rankviz.core.cost.device import Device
@@ -11,12 +11,10 @@ from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.probe.request import MAX_DEPTHS, ProbeRequest
 from rankviz.core.runs.events import (
-    Attempted,
     AttemptPlaced,
     DepthDidNotFit,
     DepthMeasured,
     DepthSkipped,
-    Environment,
     ProbeCompleted,
     RunCancelled,
     RunEvent,
@@ -24,7 +22,7 @@ from rankviz.core.runs.events import (
     RunStarted,
     StageReached,
 )
-from rankviz.core.runs.record import RunState
+from rankviz.core.runs.record import Recorded, RunState
 from rankviz.units import counted
 
 
@@ -104,22 +102,13 @@ def _weights(depths: Sequence[float], depth: float) -> list[float]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeRecord(Attempted):
+class ProbeRecord(Recorded):
     """Where a probe stands: its request folded with its events."""
 
     request: ProbeRequest
-    state: RunState = RunState.QUEUED
-    started_at: float | None = None
-    ended_at: float | None = None
-    stage: str = ""
-    environment: Environment = field(default_factory=Environment)
     measured: tuple[DepthMeasured, ...] = ()
     did_not_fit: tuple[DepthDidNotFit, ...] = ()
     skipped: tuple[DepthSkipped, ...] = ()
-    error: str = ""
-    exit_code: int | None = None
-    log_tail: str = ""
-    unreadable_lines: int = 0
 
     @property
     def run_id(self) -> str:
@@ -149,16 +138,6 @@ class ProbeRecord(Attempted):
         shallow = [each for each in self.measured if each.depth < self.request.total_depth]
         return extrapolate(shallow, self.request.total_depth)
 
-    def after(self, event: RunEvent) -> "ProbeRecord":
-        """The record once this has happened. An ended probe stays ended, and what another attempt wrote, or what is
-        here already, changes nothing."""
-        if (begun := self.another(event, ended=self.state.ended)) is not None:
-            return ProbeRecord(request=self.request, unreadable_lines=self.unreadable_lines, **begun)
-        if self.state.ended or not self.counts(event):
-            return self
-        record = self._folded(event)
-        return replace(record, copied_bytes=event.offset) if event.offset else record
-
     def _folded(self, event: RunEvent) -> "ProbeRecord":
         match event:
             case AttemptPlaced():
@@ -177,18 +156,9 @@ class ProbeRecord(Attempted):
                 return replace(self, skipped=(*self.skipped, event))
             case ProbeCompleted():
                 return replace(self, state=RunState.COMPLETED, ended_at=event.time)
-            case RunFailed():
-                failed = replace(self, error=event.error, exit_code=event.exit_code, log_tail=event.log_tail)
-                return replace(failed, state=RunState.FAILED, ended_at=event.time)
-            case RunCancelled():
-                return replace(self, state=RunState.CANCELLED, ended_at=event.time)
+            case RunFailed() | RunCancelled():
+                return self._ended(event)
         return self
-
-    def after_all(self, events: Iterable[RunEvent]) -> "ProbeRecord":
-        record = self
-        for event in events:
-            record = record.after(event)
-        return record
 
 
 COLUMNS = (

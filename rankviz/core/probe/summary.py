@@ -104,16 +104,9 @@ def as_json(summary: ProbeSummary) -> dict[str, Any]:
         if estimate
         else None,
         "did_not_fit": [
-            {
-                "depth": each.depth,
-                "limit_bytes": each.limit_bytes,
-                "short_bytes": each.short_bytes,
-                "stage": each.stage,
-                "why": each.why,
-            }
-            for each in record.did_not_fit
+            _named(each, "depth", "limit_bytes", "short_bytes", "stage", "why") for each in record.did_not_fit
         ],
-        "skipped": [{"depth": each.depth, "reason": each.reason} for each in record.skipped],
+        "skipped": [_named(each, "depth", "reason") for each in record.skipped],
         "sentences": sentences(record),
         "error": record.error or None,
     }
@@ -158,11 +151,6 @@ class Line(NamedTuple):
     def texts(self) -> tuple[str, str, str, str]:
         pace = f"{self.tokens_per_second:,.0f}" if self.tokens_per_second else ""
         return self.name, _written(self.memory_bytes, units.memory_size), _written(self.seconds, _seconds), pace
-
-
-def table_lines(summary: ProbeSummary) -> list[tuple[str, str, str, str]]:
-    """Rows of the table as texts."""
-    return [line.texts for line in lines_of(summary)]
 
 
 def lines_of(summary: ProbeSummary) -> list[Line]:
@@ -239,23 +227,20 @@ def _did_not_fit(event: DepthDidNotFit, record: ProbeRecord) -> str:
     return f"{blocks} does not fit {who}{short} (stage: {event.stage})."
 
 
+MEASURED = (
+    "depth", "peak_bytes", "load_peak_bytes", "moments", "baseline_bytes", "peak_reserved_bytes", "step_seconds",
+    "step_noise_seconds", "busy_elsewhere", "timed_steps", "first_step_seconds", "tokens_per_second",
+    "trainable_parameters", "total_parameters",
+)  # fmt: skip
+
+
 def _measured(each: DepthMeasured) -> dict[str, Any]:
-    return {
-        "depth": each.depth,
-        "peak_bytes": each.peak_bytes,
-        "load_peak_bytes": each.load_peak_bytes,
-        "moments": each.moments,
-        "baseline_bytes": each.baseline_bytes,
-        "reserved_bytes": each.peak_reserved_bytes,
-        "step_seconds": each.step_seconds,
-        "step_noise_seconds": each.step_noise_seconds,
-        "busy_elsewhere": each.busy_elsewhere,
-        "timed_steps": list(each.timed_steps),
-        "first_step_seconds": each.first_step_seconds,
-        "tokens_per_second": each.tokens_per_second,
-        "trainable_parameters": each.trainable_parameters,
-        "total_parameters": each.total_parameters,
-    }
+    values = _named(each, *MEASURED)
+    return {**values, "timed_steps": list(each.timed_steps), "reserved_bytes": values.pop("peak_reserved_bytes")}
+
+
+def _named(each: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(each, name) for name in names}
 
 
 def _extrapolated(each: Extrapolation, record: ProbeRecord) -> dict[str, Any]:
