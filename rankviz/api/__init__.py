@@ -19,25 +19,22 @@ from rankviz.api.workspace import ASSETS, EMBEDDED, EMBEDDED_MODEL, Workspace
 if TYPE_CHECKING:
     from rankviz.api.accuracy import Accuracy
     from rankviz.api.adapters import Adapters
-    from rankviz.api.advice import Advice
+    from rankviz.api.advice import Advice, Exports
     from rankviz.api.data import Data
     from rankviz.api.engines import Engines
     from rankviz.api.estimates import Estimates
-    from rankviz.api.exports import Exports
     from rankviz.api.forecasts import Forecasts
     from rankviz.api.jobs import Jobs
-    from rankviz.api.preflight import Preflight
-    from rankviz.api.probes import Probes
+    from rankviz.api.probes import Preflight, Probes
     from rankviz.api.runs.measured import Measured
     from rankviz.api.runs.moves import Moves
-    from rankviz.api.runs.own_sweeps import OwnSweeps
     from rankviz.api.runs.runs import Runs
     from rankviz.api.runs.spending import Spending
     from rankviz.api.runs.verdicts import Decisions, Verdicts
     from rankviz.api.runs.whereabouts import Whereabouts
     from rankviz.api.sinks import Sinks
     from rankviz.api.studies import Studies
-    from rankviz.api.tradeoffs import Tradeoffs
+    from rankviz.api.tradeoffs import OwnSweeps, Tradeoffs
     from rankviz.api.visitors.quota import Quota, Uploads
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
@@ -78,7 +75,7 @@ class Api:
     """What a data file holds."""
     accuracy: Accuracy = _Group("accuracy.Accuracy", "workspace models")
     """How far off the estimates have been."""
-    preflight: Preflight = _Group("preflight.Preflight", "workspace models")
+    preflight: Preflight = _Group("probes.Preflight", "workspace models")
     """Whether this machine can train."""
     probes: Probes = _Group("probes.Probes", "workspace models preflight quota")
     """Memory and step time measured on this machine."""
@@ -110,7 +107,7 @@ class Api:
     """Quality by rank, from published lines and one's own runs."""
     tradeoffs: Tradeoffs = _Group("tradeoffs.Tradeoffs", "estimates studies forecasts own_sweeps")
     """What a rank costs against what it buys."""
-    own_sweeps: OwnSweeps = _Group("runs.own_sweeps.OwnSweeps", "models runs forecasts")
+    own_sweeps: OwnSweeps = _Group("tradeoffs.OwnSweeps", "models runs forecasts")
     """Sweeps that trained one model."""
     verdicts: Verdicts = _Group("runs.verdicts.Verdicts", "workspace runs")
     """Which ranks can be distinguished."""
@@ -120,7 +117,7 @@ class Api:
     """Trained adapters: their spectrum, and truncation to a lower rank."""
     sinks: Sinks = _Group("sinks.Sinks", "workspace runs")
     """Finished runs published to the Hub or to Trackio."""
-    exports: Exports = _Group("exports.Exports", "models advice estimates")
+    exports: Exports = _Group("advice.Exports", "models advice estimates")
     """Scripts, notebooks and configuration files."""
 
     def __init__(self, home: Path | None = None, assets: Path = ASSETS, shared: bool | None = None):

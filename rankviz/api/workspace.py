@@ -19,7 +19,7 @@ from rankviz.references import EMBEDDED, References
 from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
-    from rankviz.api.data_files import DataFiles
+    from rankviz.api.data import DataFiles
     from rankviz.api.visitors.quota import Room
     from rankviz.api.visitors.rights import Rights
     from rankviz.children import Children
@@ -191,7 +191,7 @@ class Workspace:
     @cached_property
     def data_files(self) -> DataFiles:
         """Samples and data files, each looked at once."""
-        from rankviz.api.data_files import DataFiles
+        from rankviz.api.data import DataFiles
 
         return DataFiles(self)
 

@@ -15,7 +15,7 @@ from rankviz.core.probe.request import FREE_MEMORY_SHARE
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
-    from rankviz.api.preflight import Diagnosis
+    from rankviz.api.probes import Diagnosis
 
 
 def doctor(

@@ -6,8 +6,7 @@ between runs, over all pairs of ranks at once. Nothing here trains, stores or dr
 
 from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, judge
 from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses, read_table
-from rankviz.verdict.summary import Answer, Shipped, shipped, summary
-from rankviz.verdict.words import VerdictJSON, headline, sentences, verdict_json
+from rankviz.verdict.words import Answer, Shipped, VerdictJSON, headline, sentences, shipped, summary, verdict_json
 
 __all__ = [
     "CANT_TELL",

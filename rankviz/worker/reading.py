@@ -75,7 +75,7 @@ def resize(
 @command
 def data(data: str, assets: str) -> Reply:
     """Return what a data file holds: its first rows and its lengths."""
-    from rankviz.api.data_files import look, look_json
+    from rankviz.api.data import look, look_json
 
     return look_json(look(data, Path(assets)))
 

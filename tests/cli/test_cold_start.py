@@ -21,7 +21,7 @@ def loaded():
 def test_an_estimate_loads_the_module_of_its_own_command_alone(loaded):
     commands = {name for name in loaded if name.startswith("rankviz.cli.")}
 
-    assert {f"rankviz.cli.{name}" for name in ("asking", "commands", "estimates", "plot", "shared")} == commands
+    assert {f"rankviz.cli.{name}" for name in ("commands", "estimates", "shared")} == commands
 
 
 def test_an_estimate_loads_no_heavy_library_and_no_table(loaded):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.cli.plot import plot_sweep
+from rankviz.cli.shared import plot_sweep
 from rankviz.core.runs.events import AdapterCut
 from rankviz.core.runs.record import Sweep
 from rankviz.verdict import judge, losses_of

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli.runs.output import print_sweep
+from rankviz.cli.output import print_sweep
 from rankviz.cli.shared import table
 from rankviz.paths import ASSETS
 from tests.cli.command import rankviz

@@ -91,7 +91,7 @@ class Known:
 if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Others
-    from rankviz.core.probe.record import ProbeRecord
+    from rankviz.core.probe.request import ProbeRecord
 
 MOST_RUNS = 200
 """The latest finished runs and probes that are looked at."""
@@ -163,7 +163,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.pace import Calibration, MemoryCalibration, Others, Paces, Timing, Workload
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.lora.config import LoraConfig
-    from rankviz.core.probe.record import ProbeRecord
+    from rankviz.core.probe.request import ProbeRecord
     from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
@@ -383,7 +383,7 @@ class Measured:
         return self._timings[key]
 
     def _timing_of(self, record: RunRecord | ProbeRecord) -> Timing | None:
-        from rankviz.core.probe.record import ProbeRecord
+        from rankviz.core.probe.request import ProbeRecord
         from rankviz.core.probe.summary import estimate_probe
         from rankviz.core.probe.summary import timing_of as timing_of_probe
         from rankviz.core.runs.estimate import workload_of

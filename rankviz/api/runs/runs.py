@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rankviz import dataset
 from rankviz.api.models import Models
-from rankviz.api.preflight import Preflight
+from rankviz.api.probes import Preflight
 from rankviz.api.runs.followed import FollowedRuns
 from rankviz.api.runs.measured import Measured
 from rankviz.api.visitors.quota import Quota

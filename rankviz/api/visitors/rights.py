@@ -89,7 +89,7 @@ def _names(settings: Settings) -> Iterator[str]:
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
-    from rankviz.core.probe.record import ProbeRecord
+    from rankviz.core.probe.request import ProbeRecord
     from rankviz.core.runs.record import RunRecord
     from rankviz.store.cookie_key import CookieKey
 

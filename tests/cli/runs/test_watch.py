@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from rankviz.api import Api
-from rankviz.cli.runs.output import bars, standing, status, time_left, watch
-from rankviz.cli.runs.sweep import RANKS_HELP
+from rankviz.cli.output import bars, standing, status, time_left, watch
+from rankviz.cli.sweep import RANKS_HELP
 from rankviz.core.runs.events import (
     AttemptPlaced,
     RunCancelled,

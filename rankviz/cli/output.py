@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.runs.stored import curve_points_json, run_json
-from rankviz.cli.forecast import print_bent
 from rankviz.cli.shared import fail, one_line
+from rankviz.cli.studies import print_bent
 from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.run_time import device_time

@@ -11,7 +11,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.runs.stored import listed_run_json, run_json
-from rankviz.cli.runs.output import print_facts, print_sweep, runs_table, sweep_json, terminal_width, watch
+from rankviz.cli.output import print_facts, print_sweep, runs_table, sweep_json, terminal_width, watch
 from rankviz.cli.shared import Force, Json, one_line, options_as_typed, print_json, require_new
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
 from rankviz.sinks import KINDS, Destination, Token

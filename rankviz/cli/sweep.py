@@ -7,9 +7,21 @@ from typing import Annotated
 import typer
 
 from rankviz.api import Api
-from rankviz.cli.plot import Plot, check, plot_sweep
-from rankviz.cli.runs.output import print_sweep, sweep_json, watch
-from rankviz.cli.shared import Accum, Batch, Force, Json, adapter, fail, options_as_typed, options_of, print_json
+from rankviz.cli.output import print_sweep, sweep_json, watch
+from rankviz.cli.shared import (
+    Accum,
+    Batch,
+    Force,
+    Json,
+    Plot,
+    adapter,
+    check,
+    fail,
+    options_as_typed,
+    options_of,
+    plot_sweep,
+    print_json,
+)
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.request import (
     MODE_RANKS,
