@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from scipy import special
-
 from rankviz.verdict.noise import (
     PairNoise,
     RunNoise,
@@ -37,6 +35,8 @@ class Needed:
 
 
 def needed(runs: RunNoise, pair: PairNoise, examples: int, difference: float, tolerance: float) -> Needed:
+    from scipy import special
+
     between, freedom = _between(runs, examples), runs.paired_freedom
 
     def decides(n: int, m: int, scale: float = 1.0) -> bool:
@@ -96,10 +96,14 @@ def _between(runs: RunNoise, examples: int) -> float:
 
 def _different(difference: float, half: float, error: float, freedom: int) -> float:
     """Noncentral t: the interval's own width varies too."""
+    from scipy import special
+
     return 1 - float(special.nctdtr(freedom, difference / error, half / error))
 
 
 def _equal(difference: float, half: float, error: float, tolerance: float) -> float:
+    from scipy import special
+
     room = tolerance - half
     if room <= 0:
         return 0.0

@@ -3,20 +3,29 @@
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.forecast.bent import APART, BentRank
 from rankviz.core.forecast.decision import Decision, FinishedAdapter
 from rankviz.core.forecast.looks import RateLook, ScoreLook
-from rankviz.core.from_json import shape
 from rankviz.core.runs.fast_curve import Reading
 from rankviz.core.runs.metric import LOSS
 from rankviz.core.spectrum import FEW_STEPS
 from rankviz.units import counted
-from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict
-from rankviz.verdict.losses import Run
-from rankviz.verdict.noise import CONFIDENCE, expected_maximum
+from rankviz.verdict.judge import (
+    CANT_TELL,
+    DIFFERENT,
+    EQUAL,
+    SAME_NAMES,
+    Pair,
+    PairJSON,
+    RankLoss,
+    RankVerdictJSON,
+    Verdict,
+    VerdictJSON,
+)
+from rankviz.verdict.noise import CONFIDENCE
 from rankviz.verdict.power import DOUBLINGS, SEEDS, Needed
 
 ENOUGH_SEEDS = 3
@@ -43,7 +52,7 @@ def headline(verdict: Verdict) -> str:
         return f"{_leaders(verdict)}. {_tie(verdict, calls)}"
     if calls == {EQUAL}:
         return (
-            f"The rank makes no practical difference here: {names(_with_call(verdict, EQUAL))} are within "
+            f"The rank makes no practical difference here: {names([rank.r for rank in verdict.ranks])} are within "
             f"{_tolerance(verdict)} of the best rank, {best}. The smallest of them is {smallest}."
         )
     if verdict.best == verdict.ranks[0].r:
@@ -90,8 +99,7 @@ def sentences(verdict: Verdict) -> list[str]:
 
 
 def _others(verdict: Verdict) -> str:
-    equal = [r for r in _with_call(verdict, EQUAL) if r != verdict.best]
-    undecided = _with_call(verdict, CANT_TELL)
+    equal, undecided = _with_call(verdict, EQUAL), _with_call(verdict, CANT_TELL)
     others = [r for r in undecided if r != verdict.smallest_indistinguishable]  # the headline names that one
     either = " either" if others != undecided else ""
     parts = [f"{names(equal)} {_is(equal)} equal to it within {_tolerance(verdict)}."] if equal else []
@@ -204,6 +212,8 @@ def _rates(verdict: Verdict) -> Iterable[str]:
     if verdict.noise.runs is None:
         yield f"{start} better than it is; one run per learning rate does not show by how much."
         return
+    from rankviz.verdict.distributions import expected_maximum
+
     by = expected_maximum(max(tried)) * math.sqrt(verdict.noise.runs.paired_variance / verdict.seeds)
     whom = "equally for all ranks" if len(set(tried)) == 1 else "more for ranks with more learning rates"
     yield f"{start} up to {verdict.metric.amount(by)} better than it is (if all its rates are equally good), {whom}."
@@ -233,7 +243,7 @@ def _other(pair: Pair, r: int) -> int:
 
 
 def _with_call(verdict: Verdict, call: str) -> list[int]:
-    return [rank.r for rank in verdict.ranks if rank.call == call]
+    return [rank.r for rank in verdict.ranks if rank.r != verdict.best and rank.call == call]
 
 
 def _tolerance(verdict: Verdict, *, explained: bool = False) -> str:
@@ -253,62 +263,6 @@ def names(ranks: Sequence[int]) -> str:
     return each[0] if len(each) == 1 else f"{', '.join(each[:-1])} and {each[-1]}"
 
 
-NeededJSON = shape(Needed)
-DivergedJSON = shape(Run)
-
-
-class PairJSON(shape(Pair)):
-    """Two ranks, r < s. A difference above zero says that r is worse; `would_tell` what would decide it."""
-
-    would_tell: NeededJSON | None
-
-
-class RankVerdictJSON(TypedDict):
-    """One rank at its best learning rate, and how far it is above the best rank. Losses are nats, null of an accuracy;
-    values nats or percent. Those of runs are by seed."""
-
-    r: int
-    loss: float | None
-    run_losses: dict[str, float] | None
-    value: float
-    run_values: dict[str, float]
-    learning_rate: float | None
-    learning_rates_tried: int
-    call: str
-    seeds: int
-    above_best: float
-    above_best_low: float | None
-    above_best_high: float | None
-
-
-class VerdictJSON(TypedDict):
-    """Which ranks differ. Differences, `within` and the noise are in `unit`."""
-
-    metric: str
-    unit: str
-    higher_is_better: bool
-    best: int
-    smallest_indistinguishable: int
-    indistinguishable_from_best: list[int]
-    pairs: list[PairJSON]
-    ranks: list[RankVerdictJSON]
-    can_tell: bool
-    why_not: str | None
-    tolerance_nats: float | None
-    within: float
-    tolerance: str
-    confidence: float
-    seeds: int
-    examples: int
-    run_sd: float | None
-    noise_width: float | None
-    diverged: list[DivergedJSON]
-    borrowed_noise: None
-    """Of earlier versions."""
-    headline: str
-    sentences: list[str]
-
-
 def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
     """The verdict as JSON; what is not known is null. Losses are nats, the mean over examples; of an accuracy there are
     values in percent instead. Differences are nats or points, and above zero is worse.
@@ -319,21 +273,13 @@ def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
         "metric": verdict.metric.key,
         "unit": verdict.metric.units,
         "higher_is_better": verdict.metric.higher_is_better,
-        "best": verdict.best,
-        "smallest_indistinguishable": verdict.smallest_indistinguishable,
+        **{name: getattr(verdict, name) for name in SAME_NAMES},
         "indistinguishable_from_best": list(verdict.indistinguishable_from_best),
         "pairs": [_pair(verdict, pair, would_tell) for pair in verdict.pairs],
         "ranks": [_rank(verdict, rank) for rank in verdict.ranks],
         "can_tell": not verdict.unknown,
         "why_not": verdict.unknown or None,
-        "tolerance_nats": verdict.tolerance_nats,
-        "within": verdict.within,
-        "tolerance": verdict.tolerance,
         "confidence": CONFIDENCE,
-        "seeds": verdict.seeds,
-        "examples": verdict.examples,
-        "run_sd": verdict.run_sd,
-        "noise_width": verdict.noise_width,
         "diverged": [{"r": run.r, "seed": run.seed, "learning_rate": run.learning_rate} for run in verdict.diverged],
         "borrowed_noise": None,
         "headline": headline(verdict),
@@ -344,18 +290,14 @@ def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
 def _rank(verdict: Verdict, rank: RankLoss) -> RankVerdictJSON:
     values = {"value": verdict.read(rank.loss)}
     values["run_values"] = {seed: verdict.read(loss) for seed, loss in rank.run_losses.items()}
+    above = dict(zip(("above_best", "above_best_low", "above_best_high"), verdict.above_best(rank.r), strict=True))
     losses = {} if not verdict.metric.higher_is_better else {"loss": None, "run_losses": None}
-    return asdict(rank) | losses | values | {"seeds": len(rank.run_losses)} | _above_best(verdict, rank.r)
+    return asdict(rank) | losses | values | {"seeds": len(rank.run_losses)} | above
 
 
 def _pair(verdict: Verdict, pair: Pair, would_tell: bool) -> PairJSON:
     need = verdict.needed(pair) if would_tell else None
     return {**asdict(pair), "would_tell": asdict(need) if need else None}
-
-
-def _above_best(verdict: Verdict, r: int) -> dict[str, float | None]:
-    above = verdict.above_best(r)
-    return {"above_best": above.value, "above_best_low": above.low, "above_best_high": above.high}
 
 
 SETTLED, PARTLY, OPEN, UNTESTED = "Settled", "Partly settled", "Not settled", "Not tested"
@@ -478,7 +420,8 @@ def _answers(
 
 def _train_next(decision: Decision, verdict: Verdict | None) -> Answer:
     rank = next(each for each in decision.forecast.ranks if each.r == decision.train_rank)
-    best = _best_rank(decision, verdict)
+    lowest = min(decision.forecast.ranks, key=lambda each: each.median).r
+    best = verdict.best if decision.settled and verdict else lowest
     trained = "Best rank so far" if rank.r == best else "Smallest good rank so far"
     about = "Train next" if rank.measured is None else trained
     return Answer(about, f"r = {rank.r}", _why(decision, rank, best))
@@ -499,10 +442,6 @@ def _apart(decision: Decision) -> Answer:
     return Answer("How sure", DIFFER if gap > APART * noise else ALIKE, f"{differ}, {times}.")
 
 
-def _best_rank(decision: Decision, verdict: Verdict | None) -> int:
-    return verdict.best if decision.settled and verdict else min(decision.forecast.ranks, key=_loss).r
-
-
 def _why(decision: Decision, rank: BentRank, best: int) -> str:
     if rank.r == best == decision.forecast.ranks[0].r:
         return f"It has the lowest loss. {_lower_still(rank.r)}"
@@ -519,10 +458,6 @@ def _why(decision: Decision, rank: BentRank, best: int) -> str:
 
 def _lower_still(r: int) -> str:
     return "No lower rank exists." if r == 1 else "It is also the lowest rank of these runs; no lower one was trained."
-
-
-def _loss(rank: BentRank) -> float:
-    return rank.median
 
 
 def _ship(ship: FinishedAdapter | None) -> Answer | None:
@@ -575,7 +510,7 @@ def _one_training(reading: Reading) -> Answer:
 
 
 def _best(verdict: Verdict) -> Answer:
-    best = _of_rank(verdict, verdict.best)
+    best = verdict.rank(verdict.best)
     value = verdict.metric.text(verdict.read(best.loss))
     return Answer("Best rank", f"r = {best.r}", f"It has the {verdict.metric.superlative}: {value}.")
 
@@ -583,7 +518,7 @@ def _best(verdict: Verdict) -> Answer:
 def _smallest(verdict: Verdict) -> Answer | None:
     if verdict.unknown:
         return None
-    smallest = _of_rank(verdict, verdict.smallest_indistinguishable)
+    smallest = verdict.rank(verdict.smallest_indistinguishable)
     if smallest.r == verdict.best:
         why = "No smaller rank comes as near to the best as the noise allows."
         if smallest.r == verdict.ranks[0].r:
@@ -620,28 +555,16 @@ def _settled(verdict: Verdict) -> str:
 def _tested(verdict: Verdict) -> str:
     """How each rank compares with the best, in one sentence."""
     best = f"r = {verdict.best}"
-    calls = {call: _others_with(verdict, call) for call in (DIFFERENT, EQUAL, CANT_TELL)}
+    calls = {call: _with_call(verdict, call) for call in (DIFFERENT, EQUAL, CANT_TELL)}
     parts = []
     if worse := calls[DIFFERENT]:
-        parts.append(f"{names(worse)} {_verb(worse)} worse than {best}")
+        parts.append(f"{names(worse)} {_is(worse)} worse than {best}")
     if equal := calls[EQUAL]:
         within = verdict.metric.explained(verdict.within, ".3g")
-        parts.append(f"{names(equal)} {_verb(equal)} equal to {'it' if parts else best} within {within}")
+        parts.append(f"{names(equal)} {_is(equal)} equal to {'it' if parts else best} within {within}")
     if parts:
         parts[0] = f"With {100 * CONFIDENCE:.0f} % confidence, {parts[0]}"
     if undecided := calls[CANT_TELL]:
         seeds = units.counted(verdict.seeds, "seed")
         parts.append(f"{names(undecided)} cannot be distinguished from {'it' if parts else best} with {seeds} per rank")
     return f"{'; '.join(parts)}."
-
-
-def _others_with(verdict: Verdict, call: str) -> list[int]:
-    return [rank.r for rank in verdict.ranks if rank.r != verdict.best and rank.call == call]
-
-
-def _of_rank(verdict: Verdict, r: int) -> RankLoss:
-    return next(rank for rank in verdict.ranks if rank.r == r)
-
-
-def _verb(ranks: Sequence[int]) -> str:
-    return "is" if len(ranks) == 1 else "are"
