@@ -138,17 +138,6 @@ def wait_until(happens) -> None:
         time.sleep(0.01)
 
 
-def test_the_noise_of_many_others_takes_a_turn_once(api, turns):
-    alone = sweep_of(api, 2)
-    for _ in range(2):
-        sweep_of(api, 1, seeds=(0, 1))
-
-    for tolerance in (0.1, 0.2):
-        judged(api, alone, tolerance)
-
-    assert ["turn"] == turns
-
-
 @pytest.fixture
 def busy(api, monkeypatch):
     """Others have all places in the line for what is read."""
