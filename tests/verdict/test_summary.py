@@ -7,7 +7,7 @@ from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, TOKEN_ACCURACY
 from rankviz.core.runs.words import still_training
 from rankviz.ui.parts.curve import curve
-from rankviz.verdict import judge, losses_of, words
+from rankviz.verdict import judge, losses_of, summary
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import counted, finished, finished_events, text_of
 from tests.support.runs.verdict_tables import planted, table
@@ -20,7 +20,7 @@ def api(tmp_path):
 
 def answers(api, sweep):
     verdict = api.verdicts.of_sweep(sweep.sweep_id).verdict
-    return {each.about: each for each in words(verdict, api.decisions.of(sweep.sweep_id), None)}
+    return {each.about: each for each in summary(verdict, api.decisions.of(sweep.sweep_id), None)}
 
 
 def test_one_run_per_rank_says_what_to_train_what_to_ship_and_that_nothing_is_tested(api):
@@ -52,7 +52,7 @@ def test_ranks_that_the_noise_hides_are_not_settled_and_equal_ones_are():
     noisy = judge(planted(np.random.default_rng(0), {4: 2.0, 16: 2.0}, run_sd=0.2))
     same = judge(table({4: [[2.0, 2.1], [2.001, 2.1]], 16: [[2.0, 2.1], [2.0, 2.1]]}), tolerance=0.5)
 
-    hidden, equal = words(noisy, None, None)[-1], words(same, None, None)[-1]
+    hidden, equal = summary(noisy, None, None)[-1], summary(same, None, None)[-1]
 
     assert "Not settled" == hidden.value
     assert hidden.sentence.endswith("with 3 seeds per rank.")
@@ -64,7 +64,7 @@ def test_an_accuracy_names_the_best_and_the_smallest_rank_to_consider(api):
     sweep = counted(api, {4: 60, 16: 80})
     verdict = judge(losses_of(sweep.runs, TOKEN_ACCURACY), metric=TOKEN_ACCURACY)
 
-    best, smallest, sure = words(verdict, None, None)
+    best, smallest, sure = summary(verdict, None, None)
 
     assert ("Best rank", "r = 16", "It has the highest token accuracy: 81.0 %.") == best[:3]
     assert ("Smallest rank to consider", "r = 16") == smallest[:2]
@@ -79,17 +79,17 @@ def test_the_lowest_rank_of_all_has_no_lower_one_to_try(api):
 
 
 def test_a_single_rank_asks_for_a_second_one_and_nothing_has_no_answer():
-    (only,) = words(judge(table({8: [[2.0]]})), None, None)
+    (only,) = summary(judge(table({8: [[2.0]]})), None, None)
 
     assert ("Only rank", "r = 8") == only[:2]
     assert "train a second rank" in only.sentence
-    assert () == words(None, None, None)
+    assert () == summary(None, None, None)
 
 
 def test_no_sweep_that_ships_has_more_than_three_sentences(api):
     for sweep in api.runs.recorded():
         verdict = api.verdicts.of_sweep(sweep.sweep_id).verdict
-        given = words(verdict, api.decisions.of(sweep.sweep_id), api.verdicts.fast_curve(sweep.sweep_id))
+        given = summary(verdict, api.decisions.of(sweep.sweep_id), api.verdicts.fast_curve(sweep.sweep_id))
 
         assert 1 <= sum(each.sentence.count(". ") + 1 for each in given) <= 4
         assert 3 >= len(given)
@@ -106,21 +106,21 @@ def test_after_few_steps_nothing_is_called_settled(api):
     sweep = finished(api, {4: 2.0, 64: 1.5}, seeds=(0, 1, 2))
     verdict, decision = api.verdicts.of_sweep(sweep.sweep_id).verdict, api.decisions.of(sweep.sweep_id)
 
-    few, enough = (words(verdict, decision, None, steps=steps)[-1] for steps in (12, 200))
+    few, enough = (summary(verdict, decision, None, steps=steps)[-1] for steps in (12, 200))
 
     assert few.sentence.endswith(
         "Training had only 12 steps: this says little, and longer training may change the ranks."
     )
     assert "step" not in enough.sentence
     assert ("Too few steps", "Settled") == (few.value, enough.value)
-    assert "Not tested" == words(judge(table({4: [[2.0]], 8: [[2.1]]})), None, None, steps=12)[-1].value
+    assert "Not tested" == summary(judge(table({4: [[2.0]], 8: [[2.1]]})), None, None, steps=12)[-1].value
 
 
 def test_an_adapter_that_is_not_here_is_named_with_the_reason(api):
     sweep = finished(api, {4: 2.0, 64: 1.5})
     verdict, decision = api.verdicts.of_sweep(sweep.sweep_id).verdict, api.decisions.of(sweep.sweep_id)
 
-    ship = words(verdict, decision, None, not_here="It is elsewhere.")[1]
+    ship = summary(verdict, decision, None, not_here="It is elsewhere.")[1]
 
     assert ("Smallest good adapter", "r = 64, 64.0 MB") == ship[:2]
     assert ship.sentence.endswith("1.5000. It is elsewhere.")

@@ -18,7 +18,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, exact, exact_span, rounded
 from rankviz.ui.wiring import notice_html
-from rankviz.verdict import Answer, Shipped, Verdict, sentences, shipped, words
+from rankviz.verdict import Answer, Shipped, Verdict, sentences, shipped, summary
 
 
 def decision_html(decision: Decision) -> str:
@@ -144,7 +144,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: in
     ship = shipped(verdict, decision, reading)
     here = ship is None or api.adapters.is_here(ship.run_id, ship.r)
     score = api.decisions.score(sweep.sweep_id, metric)
-    answers = words(
+    answers = summary(
         verdict,
         decision,
         reading,
