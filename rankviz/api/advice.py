@@ -62,7 +62,7 @@ class AdviceAnswer:
 
     @property
     def fit(self) -> Fit | None:
-        """Whether the advised adapter fits; None without a GPU."""
+        """Fit of the advised adapter; None without a GPU."""
         return self.setting.row.fit if self.setting else None
 
 
@@ -123,7 +123,7 @@ class Advice:
         )
 
     def record(self) -> Record:
-        """How well the advice and fixed ranks have done over the published lines."""
+        """Return how well the advice and fixed ranks have done over the published lines."""
         from rankviz.catalog.measurements import read_forecast
         from rankviz.core.advice.regret import record_of
 
@@ -169,7 +169,7 @@ class Advice:
 
 
 class AdvisedRankForecastJSON(shape(RankForecast)):
-    """How far the recommended rank falls short of the reference rank in published studies, in `unit`."""
+    """Shortfall of the recommended rank from the reference rank in published studies, in `unit`."""
 
     unit: str
     reference_rank: int

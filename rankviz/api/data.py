@@ -44,8 +44,8 @@ class MeasuredData:
     """What is read otherwise than it stands there, as sentences."""
 
     def training_data(self, epochs: float | None = None) -> TrainingData:
-        """As an estimate takes it: the expected mean, and the upper end of the longest example, so that memory is
-        enough and nothing is truncated."""
+        """Return the data as an estimate takes it: the expected mean, and the upper end of the longest example, so that
+        memory is enough and nothing is truncated."""
         return TrainingData(
             examples=self.examples,
             mean_tokens=max(1, round(self.mean_tokens.expected)),

@@ -64,7 +64,7 @@ class Forecasts:
         ranks: Sequence[int] | None = None,
         parameters: float | None = None,
     ) -> Forecast:
-        """How far each rank falls short of r = 128 in published studies, as a band; the same for every model.
+        """Return each rank's shortfall from r = 128 in published studies, as a band; the same for every model.
 
         Args:
             model: Any name; it is not read.
@@ -85,7 +85,7 @@ class Forecasts:
         return forecast(load_bands(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
 
     def left_out(self, use_case: str) -> LeftOut | None:
-        """How the band held scores of the use case's kind when their publication was left out; None where none was."""
+        """Return how the band held scores of publications that were left out; None where none was."""
         from rankviz.catalog.measurements import load_bands
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
 
@@ -206,7 +206,7 @@ class Forecasts:
             )
 
     def same_kind(self, one: str, other: str) -> bool:
-        """Whether both are base models, or both are tuned to chat."""
+        """Tell whether both are base models, or both are tuned to chat."""
         return self._is_base(one) == self._is_base(other)
 
     def _is_base(self, ref: str) -> bool:
@@ -214,7 +214,7 @@ class Forecasts:
         return not self._is_chat(ref)
 
     def _is_chat(self, ref: str) -> bool | None:
-        """By its own name, or else by the row it is read as; None where neither says.
+        """Tell a chat model by its name, or else by the row it is read as; None where neither says.
 
         The embedded model is the instruction-tuned one; its row in the catalogue is the base model.
         """

@@ -126,7 +126,7 @@ class Preflight:
         )
 
     def _from_the_hub(self, base: str) -> ModelSpec | None:
-        """None of a base that is on this machine."""
+        """Return the spec of a base on the Hub; None for one that is on this machine."""
         if not base or base == EMBEDDED or self._workspace.references.model(base).path:
             return None
         return self._models.get(base)

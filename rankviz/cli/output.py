@@ -64,7 +64,7 @@ LEAST_VALUE = 24
 
 
 class Column(NamedTuple):
-    """Of a table."""
+    """A column of a table."""
 
     title: str
     cells: Sequence[str]
@@ -80,7 +80,7 @@ class Column(NamedTuple):
 
 
 def terminal_width() -> int | None:
-    """In characters; None of a pipe or a file."""
+    """Width in characters; None for a pipe or a file."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
@@ -224,7 +224,7 @@ def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
 
 
 def time_left(progress: SweepProgress) -> str:
-    """Of the whole sweep, or else of its stage; empty while no run of it is running, and with a trouble."""
+    """Time left of the sweep, or else of its stage; empty while no run of it is running, and with a trouble."""
     if progress.number is None or progress.trouble:
         return ""
     if progress.seconds_left is not None:

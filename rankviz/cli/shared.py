@@ -114,7 +114,7 @@ def options_as_typed() -> Iterator[None]:
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """On stderr, before something starts."""
+    """Print notes on stderr, before something starts."""
     for note in notes:
         print(note, file=sys.stderr)
 
@@ -124,7 +124,7 @@ def print_json(value: Any) -> None:
 
 
 def one_line(text: str) -> str:
-    """With its line breaks spelled, and without what a terminal would take for commands."""
+    """Return the text with its line breaks spelled, and without what a terminal would take for commands."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -65,8 +65,8 @@ class SweepFacts:
 
     @property
     def cost(self) -> Mapping[str, float | bool | None]:
-        """Of the whole sweep: seconds of machines over all attempts, and US dollars of rented ones, None where there
-        were none or it is not known. What is not whole is at least so much."""
+        """Cost of the whole sweep: seconds of machines over all attempts, and US dollars of rented ones, None where
+        there were none or it is not known. What is not whole is at least so much."""
         rent = self.rent or Rent(usd=None, is_whole=True, limit_usd=None)
         return {
             "sweep_device_seconds": self.time.seconds or None,
@@ -95,7 +95,7 @@ def hub_base(request: RunRequest, given: str = "") -> str:
 
 
 def _hub_id(base: str) -> str:
-    """Of the embedded base, one of the catalogue by any of its names, or any other on the Hub; empty of a folder."""
+    """Hub id of the embedded base, a catalogue name or any other Hub id; empty for a folder."""
     if base == EMBEDDED:
         return EMBEDDED_ID
     rows = models.load_index(ASSETS)
@@ -115,12 +115,12 @@ def public_request(run: RunFacts) -> Mapping[str, Any]:
 
 
 def public_environment(record: RunRecord) -> Mapping[str, Any]:
-    """Where it ran, without a path of the machine."""
+    """The environment of a run without paths of the machine."""
     return without_paths({name: value for name, value in record.environment.items() if name not in LEFT_OUT})
 
 
 def without_paths(value: Any) -> Any:
-    """The same with only the last part of each text that is a path."""
+    """Reduce each text that is a path to its last part."""
     if isinstance(value, Mapping):
         return {str(name): without_paths(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -193,7 +193,7 @@ def model_card(run: RunFacts, sweep: SweepFacts, *, file_bytes: int, targets: An
 
 
 def measured(sweep: SweepFacts) -> Sequence[str]:
-    """How the numbers of a sweep came about, in sentences: those of its runs that have a loss."""
+    """Say how the numbers of a sweep were measured: those of its runs that have a loss."""
     records = [run for run in sweep.all_runs if run.loss_after] or [run.record for run in sweep.runs]
     first = records[0].request
     seeds, rates = _values(run.request.seed for run in records), _values(run.request.learning_rate for run in records)
@@ -216,7 +216,7 @@ def _rates(rates: Sequence[float], ranks: int) -> str:
 
 
 def _versions(records: Iterable[RunRecord]) -> str:
-    """Of RankViz, which trained these; this one where a run does not say."""
+    """Versions of RankViz that trained these; this one where a run does not say."""
     return _listed(dict.fromkeys(run.environment.get("rankviz") or __version__ for run in records))
 
 
@@ -312,7 +312,7 @@ def _bullets(sentences: Iterable[str]) -> Markdown:
 
 
 def _marked(text: str) -> Markdown:
-    """As Markdown: what is not yet is one line that reads as it is, but for addresses."""
+    """Escape a text as one line of Markdown that reads as it is, but for addresses."""
     if isinstance(text, Markdown):
         return text
     line = ADDRESS.sub(" ", " ".join(text.split()))
@@ -461,7 +461,7 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Destination:
-    """Of what is published."""
+    """The place that a run or sweep is published to."""
 
     to: str
     """hub-dataset, hub-adapter or trackio."""
@@ -495,5 +495,5 @@ class Destination:
 
     @property
     def needs_token(self) -> bool:
-        """Whether it leaves this machine."""
+        """True where it leaves this machine."""
         return self.to != TRACKIO or bool(self.space)

@@ -133,7 +133,7 @@ class Verdict:
 
     @property
     def tolerance_nats(self) -> float | None:
-        """None in a metric that is not in nats."""
+        """The tolerance in nats; None in another metric."""
         return self.within if self.metric is LOSS else None
 
     def read(self, loss: float) -> float:
@@ -151,7 +151,7 @@ class Verdict:
         return {(pair.r, pair.s): pair for pair in self.pairs}
 
     def above_best(self, r: int) -> AboveBest:
-        """How far the rank's loss is above the best rank's, with the interval of that difference."""
+        """Difference of a rank's loss from the best rank's, with its interval."""
         if r == self.best:
             return AboveBest(0.0, 0.0, 0.0)
         pair = self.pair(r, self.best)
@@ -173,7 +173,7 @@ class Verdict:
 
     @property
     def noise_width(self) -> float | None:
-        """How far above the best a rank may lie without being distinguished from it: the half-width of the widest
+        """Largest distance from the best at which a rank cannot be distinguished from it: the half-width of the widest
         interval with the best, or the tolerance if that is more; None where no verdict is possible."""
         halves = [p.half_width for p in self.pairs if self.best in (p.r, p.s) and p.half_width is not None]
         return max(*halves, self.within) if halves else None

@@ -95,7 +95,7 @@ class RunNoise:
 
 @dataclass(frozen=True, kw_only=True)
 class PairNoise:
-    """Of the difference between two ranks."""
+    """Noise of the difference between two ranks."""
 
     seeds: int
     """That both ran with."""
@@ -166,7 +166,7 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
 
 
 def _within(compared: Comparison) -> dict[int, np.ndarray]:
-    """Of each rank, the means of its runs."""
+    """Mean loss of each run, by rank."""
     return {r: np.array([compared.means[r, seed] for seed in sorted(compared.seeds_of(r))]) for r in compared.ranks}
 
 
@@ -186,7 +186,8 @@ def _adjusted(compared: Comparison, effects: Effects, within: Mapping[int, np.nd
 
 
 def _copies(compared: Comparison) -> bool:
-    """Whether all seeds of each rank gave the same losses to the last digit: one run written down several times."""
+    """Tell whether all seeds of each rank gave the same losses to the last digit: one run written down several
+    times."""
     return all(
         np.array_equal(compared.losses[r, seed], compared.losses[r, compared.seeds_of(r)[0]])
         for r, seed in compared.losses
@@ -194,8 +195,8 @@ def _copies(compared: Comparison) -> bool:
 
 
 def _nearly_uniform(compared: Comparison) -> bool:
-    """Whether each run has one value for all its examples but a few, such as all right: seeds then agree without being
-    copies."""
+    """Tell whether each run has one value for all its examples but a few, such as all right: seeds then agree without
+    being copies."""
     return all(_odd(values) < FEW_DIFFER for values in compared.losses.values())
 
 
@@ -205,7 +206,7 @@ def _odd(values: np.ndarray) -> int:
 
 
 class _Table(NamedTuple):
-    """Of the differences between two ranks, seeds × examples."""
+    """Variance of the differences between two ranks, seeds × examples."""
 
     examples: float
     """(MS_example - MS_rest) / (n m), not below 0; 0 of one example."""
@@ -219,7 +220,7 @@ class _Table(NamedTuple):
 def _tables(
     compared: Comparison, shared: Mapping[tuple[int, int], tuple[str, ...]], *, counted: bool
 ) -> dict[tuple[int, int], _Table]:
-    """Of each pair, by the seeds that it shares. counted: `largest` and `odd` too."""
+    """Make the table of each pair from the seeds that it shares. counted: `largest` and `odd` too."""
     alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for (r, s), seeds in shared.items():
         alike.setdefault((r, seeds), []).append(s)
@@ -269,7 +270,7 @@ def least_half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
 
 
 def standard_error(runs: RunNoise, pair: PairNoise) -> float:
-    """Of a difference, as a mixed model has it."""
+    """Standard error of a difference, as a mixed model has it."""
     return math.sqrt(runs.paired_variance * pair.weight + pair.examples_variance)
 
 

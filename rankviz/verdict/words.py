@@ -220,7 +220,7 @@ def _rates(verdict: Verdict) -> Iterable[str]:
 
 
 def _ends(verdict: Verdict, pair: Pair) -> tuple[float, float]:
-    """How far the other rank lies above the best."""
+    """Interval of the other rank's difference from the best."""
     return (pair.low, pair.high) if pair.s == verdict.best else (-pair.high, -pair.low)
 
 
@@ -428,7 +428,7 @@ def _train_next(decision: Decision, verdict: Verdict | None) -> Answer:
 
 
 def _apart(decision: Decision) -> Answer:
-    """How sure a quick look is: its two ranks, in the noise of its repeats."""
+    """Compare the two ranks of a quick look with the noise of its repeats."""
     runs, noise = decision.forecast.runs, decision.forecast.noise_nats
     low, high = runs[0], runs[-1]
     gap = abs(low.loss - high.loss)
@@ -553,7 +553,7 @@ def _settled(verdict: Verdict) -> str:
 
 
 def _tested(verdict: Verdict) -> str:
-    """How each rank compares with the best, in one sentence."""
+    """Compare each rank with the best in one sentence."""
     best = f"r = {verdict.best}"
     calls = {call: _with_call(verdict, call) for call in (DIFFERENT, EQUAL, CANT_TELL)}
     parts = []

@@ -37,7 +37,7 @@ class DataTokens:
         self._workspace = workspace
 
     def of_rows(self, request: RunRequest) -> Range | None:
-        """Of a row after padding; None where the data has gone since."""
+        """Tokens of a row after padding; None where the data has gone since."""
         from rankviz.core.runs.estimate import row_tokens
 
         try:
@@ -47,7 +47,7 @@ class DataTokens:
         return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
 
     def of_answers(self, request: RunRequest) -> Range | None:
-        """Of a reference answer; None where the data cannot be read. BadDataError where no row has a prompt."""
+        """Tokens of a reference answer; None where the data cannot be read. BadDataError where no row has a prompt."""
         from rankviz.core.runs.estimate import row_tokens
 
         try:
@@ -66,7 +66,7 @@ Found = TypeVar("Found")
 
 
 class Known:
-    """By key; of more than so many the oldest go. Several threads may use it, and may find the same twice."""
+    """A cache by key; of more than so many the oldest go. Several threads may use it, and may find the same twice."""
 
     def __init__(self, most: int):
         self._most = most
@@ -101,7 +101,7 @@ Record: TypeAlias = "RunRecord | ProbeRecord"
 
 
 class EndedHere:
-    """As it stood at one time of the queue.
+    """What had ended on one machine at one time of the queue.
 
     Args:
         records: What has ended, in the order of the store.
@@ -140,7 +140,7 @@ class EndedHere:
         return self._paces.of((end, workload, others), lambda: paces(self._latest(end), workload, assume, others))
 
     def _latest(self, end: int) -> Sequence[Timing]:
-        """Of the latest MOST_RUNS of the first `end`, the oldest first."""
+        """Timings of the latest MOST_RUNS of the first `end`, the oldest first."""
         timings = map(self._timing_of, self._by_end[end - 1 :: -1] if end else ())
         return tuple(islice(filter(None, timings), MOST_RUNS))[::-1]
 
@@ -202,8 +202,8 @@ class Measured:
         self._here: dict[tuple[str, float | None], bool] = {}
 
     def any(self, prefix: str = "") -> bool:
-        """Whether there is a run or a probe whose id starts so. Looked up without the store, which an estimate from
-        the command line does not load."""
+        """Tell whether there is a run or a probe whose id starts so. Looked up without the store, which an estimate
+        from the command line does not load."""
         folder = self._workspace.home / "runs"
         if not folder.is_dir():
             return False

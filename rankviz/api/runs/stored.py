@@ -62,7 +62,8 @@ class StoredRuns:
         return group(own)[::-1]
 
     def reading(self) -> str:
-        """How much has been read of the runs folder, or of what is new there, as a sentence; empty once that is all."""
+        """Say how much has been read of the runs folder, or of what is new there, as a sentence; empty once that is
+        all."""
         if (reading := self._workspace.store.reading) is None:
             return ""
         return f"The runs folder is being read: {reading.done:,} of {reading.total:,} runs so far."
@@ -96,8 +97,8 @@ class StoredRuns:
         return replace(sweep, runs=tuple(map(self._shown, runs)))
 
     def is_sweep(self, run_or_sweep_id: str) -> bool:
-        """Whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's. A run is looked for
-        first: for a sweep, the requests of all runs may be searched."""
+        """Tell whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's. A run is
+        looked for first: for a sweep, the requests of all runs may be searched."""
         try:
             self.get(run_or_sweep_id)
         except RunNotFoundError:
@@ -148,7 +149,7 @@ class StoredRuns:
 
     @cached_property
     def _recorded_ids(self) -> Set[str]:
-        """Of runs. None is read for that: most often one's own are meant."""
+        """Ids of the recorded runs. None is read for that: most often one's own are meant."""
         return frozenset(folder.name for folder in self._recorded_store.runs_dir.glob("*"))
 
     @cached_property
@@ -238,7 +239,7 @@ class StoredRuns:
         return reply["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
-        """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""
+        """Tell whether the current visitor may change it. RunNotFoundError where they may not even see it."""
         if self._ships(run_or_sweep_id):
             return False
         rights = self._rights
@@ -249,7 +250,7 @@ class StoredRuns:
         self._required_run_ids(run_or_sweep_id)
 
     def is_open(self, run_or_sweep_id: str) -> bool:
-        """Whether others may look at some of it, by its address."""
+        """Tell whether others may look at some of it, by its address."""
         records = self._workspace.rights.seen(run_or_sweep_id)
         return any(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
@@ -281,7 +282,7 @@ class StoredRuns:
         return self._workspace.rights
 
     def _ships(self, name: str) -> bool:
-        """Whether a run or a sweep of this name is a recorded one."""
+        """Tell whether a run or a sweep of this name is a recorded one."""
         return self._is_recorded(name) or name in self._recorded_sweep_ids
 
     def _required_run_ids(self, name: str) -> list[str]:
@@ -296,7 +297,7 @@ def _without_places(failed: Failed) -> Failed:
 
 
 def _key(source: Path) -> str:
-    """Of a zip's name and content; empty of one that is too large, which is refused before it is read."""
+    """Key of a zip's name and content; empty of one that is too large, which is refused before it is read."""
     from rankviz.store.copies import digest_of
     from rankviz.store.imports import MAX_ARCHIVE_BYTES
 
@@ -322,7 +323,7 @@ class RunSummary:
 
     @property
     def adapter_folder(self) -> Path | None:
-        """Where the trained adapter is, as PEFT loads it; None where there is none, or no folder to show."""
+        """Folder of the trained adapter, as PEFT loads it; None where there is none, or no folder to show."""
         adapter = self.folder / self.record.adapter_path if self.folder and self.record.adapter_path else None
         return adapter if adapter and adapter.is_dir() else None
 
@@ -357,7 +358,7 @@ class ListedRunJSON(SummaryRow):
 
 
 class RunJSON(ListedRunJSON):
-    """The same with the answers to prompts."""
+    """One run with its answers to prompts."""
 
     answers: list[AnswerJSON]
 
@@ -374,7 +375,7 @@ def run_json(summary: RunSummary) -> RunJSON:
 
 
 def listed_run_json(summary: RunSummary) -> ListedRunJSON:
-    """The same without the answers, which are long and stand in the journals."""
+    """The JSON of a run without its answers, which are long and stand in the journals."""
     row = summary_row(summary.record)
     if summary.folder is None:  # no path of this machine is for who reads this
         row |= {"base": name_alone(row["base"]), "data": name_alone(row["data"])}

@@ -70,7 +70,7 @@ class Verdicts:
 
     @contextmanager
     def comparing(self, runs: Iterable[RunRecord]) -> Iterator[None]:
-        """Around what compares runs by their held-out examples. Where these are many, visitors stand in the line for
+        """Context for comparing runs by their held-out examples. Where these are many, visitors stand in the line for
         what is read; LimitError where there is no place in it, or where they are more than this server compares."""
         if not self._allows(numbers := _numbers(runs)):
             raise LimitError(

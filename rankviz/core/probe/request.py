@@ -215,7 +215,7 @@ def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, st
 
 
 def _attaches(question: ProbeQuestion, device: Device) -> bool:
-    """Whether the MoE scheme can be had: Unsloth's CPU backend knows its own only, as a run does."""
+    """Tell whether the MoE scheme is available: Unsloth's CPU backend knows its own only, as a run does."""
     return device.cuda or question.training.framework != "unsloth" or question.lora.moe_scheme == "default"
 
 
@@ -232,8 +232,8 @@ def _trains(training: TrainingSetup, device: Device) -> bool:
 
 
 def choose_depths(model: ModelSpec, wanted: Sequence[int], *, full: bool) -> tuple[int, ...]:
-    """In rising order. wanted: your own depths, which must leave out whole periods of the pattern, or they do not lie
-    on one line."""
+    """Choose the depths to measure, in rising order. wanted: your own depths, which must leave out whole periods of the
+    pattern, or they do not lie on one line."""
     pattern = periods(model)
     blocks = pattern.blocks
     wrong = [d for d in wanted if not pattern.prefix + pattern.period <= d <= blocks or (blocks - d) % pattern.period]
@@ -282,7 +282,7 @@ class Extrapolation:
 
 
 def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation | None:
-    """None where fewer than two depths were measured."""
+    """Extrapolate to a depth; None where fewer than two depths were measured."""
     depths = [each.depth for each in measured]
     if len(set(depths)) < 2:
         return None
@@ -318,7 +318,7 @@ def fit(depths: Sequence[float], values: Sequence[float]) -> DepthLine:
 
 
 def _weights(depths: Sequence[float], depth: float) -> list[float]:
-    """How much each measured value counts in the line's value at `depth`."""
+    """Weight of each measured value in the line's value at `depth`."""
     n, mean = len(depths), sum(depths) / len(depths)
     spread = sum((d - mean) ** 2 for d in depths)
     return [1 / n + (depth - mean) * (d - mean) / spread for d in depths]
@@ -326,7 +326,7 @@ def _weights(depths: Sequence[float], depth: float) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeRecord(Recorded):
-    """Where a probe stands: its request folded with its events."""
+    """The state of a probe: its request folded with its events."""
 
     request: ProbeRequest
     measured: tuple[DepthMeasured, ...] = ()
@@ -396,7 +396,7 @@ VERSIONS = ("torch", "transformers", "peft", "trl", "unsloth")
 
 
 def probe_row(record: ProbeRecord, model: ModelSpec, device: Device) -> dict[str, Any] | None:
-    """None where the whole model wasn't measured. device: that measured it."""
+    """Make a row of measured runs; None where the whole model wasn't measured. device: that measured it."""
     full, request, where = record.full, record.request, record.environment
     if full is None:
         return None

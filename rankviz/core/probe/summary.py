@@ -133,7 +133,7 @@ def sentences(record: ProbeRecord) -> list[str]:
 
 
 def headers(summary: ProbeSummary) -> list[str]:
-    """Of the table of a probe."""
+    """Column titles of a probe's table."""
     kind = summary.record.peak_kind
     return ["", f"Peak memory, {kind}" if kind else "Peak memory", "Step", "Tokens/s"]
 
@@ -268,7 +268,7 @@ def applies(
     environment: Mapping[str, Any],
     assume: Assumptions,
 ) -> bool:
-    """Whether a probe says something of the memory of this model and set-up on this device.
+    """Tell whether a probe counts for the memory of this model and set-up on this device.
 
     training: with nothing "auto" in it. tokens: of a micro-step. environment: device_name, cpu_count and versions, as a
     run's has them.
@@ -309,8 +309,8 @@ def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) ->
 
 
 def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assumptions) -> MemoryCalibration | None:
-    """None without probes, or where less was measured than weights and states alone take: then a probe and the
-    formulas don't speak of the same thing."""
+    """Calibrate memory by probes. None without probes, or where less was measured than weights and states alone take:
+    then a probe and the formulas don't speak of the same thing."""
     working, baselines, reserved = [], [], []
     for record, estimate in probes:
         peak, _, _ = _whole(record)
@@ -339,7 +339,7 @@ def _whole(record: ProbeRecord) -> tuple[float, float, bool]:
 
 
 def _disagreement(factors: Sequence[float]) -> float:
-    """How far the furthest is from the middle, as a share of it."""
+    """Distance of the furthest factor from the middle, as a share of it."""
     if len(factors) < 2:
         return 0.0
     centre = middle(factors)
@@ -420,7 +420,7 @@ class SimulatedProbe:
         }
 
     def lines(self) -> list[list[str]]:
-        """Of a table: what, and how much."""
+        """Rows of a table: what, and how much."""
         run, size = self.run, units.memory_size
         peaks = [[f"Peak: {name}", size(value)] for name, value in run.moments.items()]
         return [

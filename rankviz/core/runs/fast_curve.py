@@ -70,8 +70,8 @@ class Parting(NamedTuple):
 
 
 def fast_curve(run: RunRecord) -> FastCurve | None:
-    """Of a run that was cut, as far as it has got; None of any other. Of two cuts of one rank the later counts.
-    Parameters and bytes are in proportion to rank: of the bytes the header, a few kB, is not."""
+    """Return the curve of a run that was truncated, as far as it has got; None for any other. Of two cuts of one rank
+    the later counts. Parameters and bytes are in proportion to rank: of the bytes the header, a few kB, is not."""
     if not run.cuts or run.loss_after is None:
         return None
     top, parameters, size = run.request.r, run.trainable_parameters or 0, run.adapter_bytes or 0
@@ -99,7 +99,7 @@ def fast_curve(run: RunRecord) -> FastCurve | None:
 
 
 def fast_curves(runs: Iterable[RunRecord]) -> list[FastCurve]:
-    """Of the runs that were cut, the best trained one first."""
+    """Return the curves of these runs, the best trained one first."""
     return sorted((curve for run in runs if (curve := fast_curve(run))), key=lambda curve: curve.trained.loss)
 
 
@@ -271,7 +271,7 @@ class RankFidelity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fidelity:
-    """How near fast curves have been to independent runs, as `make fidelity` measured it. Medians are of absolute
+    """Distance of fast curves from independent runs, as `make fidelity` measured it. Medians are of absolute
     differences, in nats."""
 
     made: str | None

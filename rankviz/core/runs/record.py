@@ -47,7 +47,7 @@ class HeldOutAnswer(NamedTuple):
 
 
 def before_and_after(before: Answered | None, after: Answered | None) -> tuple[HeldOutAnswer, ...]:
-    """By place, bounded in number and length, since a journal may come from elsewhere."""
+    """Pair the answers by place, bounded in number and length, since a journal may come from elsewhere."""
     first, then = (
         {each.place: _bounded(each) for each in answered.answers} if answered else {} for answered in (before, after)
     )
@@ -144,7 +144,7 @@ class Recorded(Attempted):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord(Recorded):
-    """Where a run stands: its request folded with its events."""
+    """The state of a run: its request folded with its events."""
 
     request: RunRequest
     load_began_at: float | None = None
@@ -204,7 +204,7 @@ class RunRecord(Recorded):
 
     @property
     def stage_share(self) -> float | None:
-        """How much of the current stage is done, 0 to 1; None where that is not known."""
+        """Share of the current stage that is done, 0 to 1; None where that is not known."""
         if self.stage == TRAINING:
             return min(1.0, self.steps_done / self.request.max_steps)
         progress = self.stage_progress
@@ -318,7 +318,7 @@ class RunRecord(Recorded):
         return (*self.ended_stages, StageTime(self.stage, max(0.0, at - self.stage_began_at)))
 
     def _with_steps(self, steps: list[StepLogged]) -> "RunRecord":
-        """With the steps that follow the last one: what counts up in a training never goes down."""
+        """Add the steps that follow the last one: what counts up in a training never goes down."""
         if not steps:
             return self
         known, left_out = list(self.steps), 0
@@ -363,7 +363,7 @@ class Sweep:
 
     @property
     def share_done(self) -> float:
-        """Of the steps of all runs; a run that has ended counts whole, however it ended."""
+        """Share of the steps of all runs that is done; a run that has ended counts whole, however it ended."""
         total = sum(run.request.max_steps for run in self.runs)
         done = sum(run.request.max_steps if run.state.ended else run.steps_done for run in self.runs)
         return done / total if total else 0.0

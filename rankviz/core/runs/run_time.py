@@ -46,7 +46,7 @@ class FormulaTimes:
 
 
 def times_of(run: RunRecord) -> RunTimes | None:
-    """None of a run that has not completed."""
+    """Return what each part of a run took; None for a run that has not completed."""
     if run.completed is None or run.loaded_at is None or run.ended_at is None:
         return None
     examples, training = evaluated(run), _training_seconds(run)
@@ -65,8 +65,9 @@ def times_of(run: RunRecord) -> RunTimes | None:
 
 
 def _slowdowns(run: RunRecord, load: float | None) -> dict[Part, float]:
-    """On a GPU the processor's load hardly moves the time. Of what is left when training and evaluations are taken off
-    the whole run, truncated adapters would have to be taken off too, but what they waited was not counted."""
+    """Return the slowdown of each part by other programs. On a GPU the processor's load hardly moves the time. Of what
+    is left when training and evaluations are taken off the whole run, truncated adapters would have to be taken off
+    too, but what they waited was not counted."""
     if run.environment.get("device") != "cpu":
         return {}
     steps = _use(run.steps[-1:])
@@ -97,15 +98,15 @@ def _less(whole: Use | None, *parts: Use | None) -> Use | None:
 
 
 def _training_seconds(run: RunRecord) -> float | None:
-    """At the pace of the steps that compiled nothing: a run of many steps would otherwise be announced from a short one
-    with its compilation in each step. None of a run too short to tell."""
+    """Seconds of the training at the pace of the steps that compiled nothing: a run of many steps would otherwise be
+    announced from a short one with its compilation in each step. None of a run too short to tell."""
     usual = run.steps.usual_seconds if hasattr(run.steps, "usual_seconds") else usual_seconds(run.steps)
     return None if usual is None else min(run.completed.train_seconds, usual * run.steps[-1].step)
 
 
 def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Of a step that compiled nothing; None of too few to tell. Steps that are left on the disk keep it in memory
-    (store/memory/left_on_disk.py): it is needed of every run."""
+    """Seconds of a step that compiled nothing; None of too few to tell. Steps that are left on the disk keep it in
+    memory (store/memory/left_on_disk.py): it is needed of every run."""
     later = [
         (after.seconds - before.seconds) / (after.step - before.step)
         for before, after in pairwise(steps)
@@ -169,12 +170,12 @@ def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Tim
 
 
 def load_average_of(run: RunRecord) -> float | None:
-    """Of its machine, when the run began; None where its journal does not say."""
+    """Load average of the machine when the run began; None where its journal does not say."""
     return _number(run, "load_average")
 
 
 def _number(run: RunRecord, name: str) -> float | None:
-    """Of its environment, which may be an imported one: None where it is no number above 0 or 0."""
+    """Return a number of the environment, which may be an imported one: None where it is no number above 0 or 0."""
     value = run.environment.get(name)
     return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else None
 
@@ -201,7 +202,7 @@ def _measured(seconds: float | None) -> float | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceTime:
-    """Of one run or of several, added up."""
+    """Machine time of one run, or of several added up."""
 
     seconds: float = 0.0
     is_whole: bool = True
@@ -220,7 +221,7 @@ class DeviceTime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rent:
-    """Of the machines of Hugging Face that a sweep has had."""
+    """Cost of the machines that a sweep has rented from Hugging Face."""
 
     usd: float | None
     """None where it is not known here."""
@@ -239,12 +240,12 @@ class Rent:
 
 
 def device_time(runs: Iterable[RunRecord], now: float) -> DeviceTime:
-    """Of all attempts of these runs until now, unix seconds."""
+    """Machine time of all attempts of these runs. now: unix seconds."""
     return sum((time for run in runs for time in times_by_engine(run, now).values()), DeviceTime())
 
 
 def times_by_engine(run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
-    """Of all attempts of a run until now, unix seconds, by the name of the engine; empty where it is not known.
+    """Machine time of all attempts of a run by engine, until now (unix seconds); empty where it is not known.
 
     What runs counts to its last line only while its engine cannot read it: then it waits for something.
     """
@@ -277,7 +278,7 @@ class Step(Protocol):
 
 
 class Point(NamedTuple):
-    """The same in little room."""
+    """A step in little memory."""
 
     step: int
     loss: float
@@ -285,7 +286,7 @@ class Point(NamedTuple):
 
 
 def thinned(steps: Sequence[Step], most: int) -> Sequence[Step]:
-    """At most so many of these steps: the first and the last, and of equal parts between them the lowest and the
+    """Choose at most so many of these steps: the first and the last, and of equal parts between them the lowest and the
     highest loss, so that no peak is lost. most: at least 4."""
     if most == FEW and hasattr(steps, "few"):
         return tuple(steps.few)
@@ -308,7 +309,7 @@ def _loss(step: Step) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Few:
-    """At most FEW steps of a run as numbers alone: a kilobyte."""
+    """Up to FEW steps of a run as numbers alone: a kilobyte."""
 
     numbers: array
 
