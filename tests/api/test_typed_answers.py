@@ -11,11 +11,9 @@ import pytest
 
 import rankviz.api
 from rankviz.api import Api
-from rankviz.api.advice import AdviceAnswer
-from rankviz.api.advice_json import advice_json
+from rankviz.api.advice import AdviceAnswer, advice_json
 from rankviz.api.estimates import EstimateAnswer, estimate_json
-from rankviz.api.runs.json import run_json
-from rankviz.api.runs.stored import RunSummary
+from rankviz.api.runs.stored import RunSummary, run_json
 from rankviz.api.runs.verdict_json import verdict_json
 from rankviz.api.runs.verdicts import SweepVerdict
 from rankviz.core.accuracy.report import AccuracyReport, SimilarRows
