@@ -148,6 +148,9 @@ def test_ctrl_c_says_how_to_see_the_runs_again_and_how_to_end_them(tmp_path, mon
 
 
 def test_what_a_sweep_trains_without_ranks_is_in_its_help():
-    expected = "Rank; repeatable. Without it: 4, 16, 64; with --quick 4, 64; with --fast 1, 2, 4, 8, 16, 32, 64."
+    expected = (
+        "Rank; repeatable. Without it: 4, 16, 64; with --quick 4, 64; with --fast 1, 2, 4, 8, 16, 32, 64; "
+        "with --rate-first 16."
+    )
 
     assert expected == RANKS_HELP
