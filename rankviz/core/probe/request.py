@@ -334,10 +334,6 @@ class ProbeRecord(Recorded):
     skipped: tuple[DepthSkipped, ...] = ()
 
     @property
-    def run_id(self) -> str:
-        return self.request.probe_id
-
-    @property
     def attempt_seconds(self) -> float | None:
         if self.started_at is None:
             return None

@@ -117,6 +117,10 @@ class Recorded(Attempted):
     """Whole lines of the journal that are no event, and steps that cannot follow those before them; they are left out
     of everything else."""
 
+    @property
+    def run_id(self) -> str:
+        return self.request.run_id
+
     def after(self, event: RunEvent) -> Self:
         """Return the record once this has happened. What has ended stays ended until it is asked for again, and what
         another attempt wrote, or what is here already, changes nothing."""
@@ -170,10 +174,6 @@ class RunRecord(Recorded):
     completed: RunCompleted | None = None
     cancelled_by_admin: bool = False
     """Of a shared page, where that is not who made it."""
-
-    @property
-    def run_id(self) -> str:
-        return self.request.run_id
 
     @property
     def attempt_seconds(self) -> float | None:
