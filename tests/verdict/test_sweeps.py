@@ -1,4 +1,4 @@
-"""Verdicts on sweeps: the losses of their examples, by token where these were counted, and noise that is borrowed."""
+"""Verdicts on sweeps: the losses of their examples, by token where these were counted."""
 
 import json
 import zipfile
