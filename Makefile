@@ -111,9 +111,9 @@ constraints: setup-test
 	mv build.txt constraints.txt
 
 assets: setup
-	$(BIN)/python -m rankviz.worker.assets.models
-	$(BIN)/python -m rankviz.worker.assets.names
-	$(BIN)/python -m rankviz.worker.assets.samples
+	$(BIN)/python -m tools.models
+	$(BIN)/python -m tools.names
+	$(BIN)/python -m tools.samples
 	$(BIN)/python -m tools.asset_schema
 
 validate: setup

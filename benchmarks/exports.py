@@ -24,7 +24,7 @@ from jinja2 import TemplateError
 
 from docs.generate.markdown import replace_block, table
 from rankviz import dataset
-from rankviz.api.data_files import look
+from rankviz.api.data import look
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig

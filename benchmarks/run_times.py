@@ -10,11 +10,18 @@ Runs whose journal does not say how busy the machine was are replayed apart: wha
 import argparse
 import csv
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rankviz.api import Api
-from rankviz.core.cost.pace import PARTS, Difference, Part, Timing, Workload
-from rankviz.core.runs.run_time import Announced, Finished, FormulaTimes, coverage, replay
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.pace import PARTS, Difference, Others, Part, Spell, Timing, Workload, others, paces
+from rankviz.core.quantity import Range, middle
+from rankviz.core.runs.estimate import workload_of
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.run_time import FormulaTimes, evaluated, timing_of
+from rankviz.core.runs.sweep_time import formula_times
 from rankviz.units import counted
 
 COLUMNS = (
@@ -43,6 +50,95 @@ def main(argv: Sequence[str] | None = None) -> None:
                 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """One run that has ended."""
+
+    timing: Timing
+    expected: FormulaTimes
+    evaluated: int
+    """Held-out examples, over all evaluations that it made itself."""
+    cpus: int = 1
+    """Of its machine."""
+
+    @property
+    def seconds(self) -> float:
+        """What its measured parts took together."""
+        ratios, expected = self.timing.ratios, self.expected
+        return (
+            ratios.get("load", 0.0) * expected.load
+            + ratios.get("training", 0.0) * expected.training
+            + ratios.get("evaluation", 0.0) * expected.evaluation_of_one * self.evaluated
+            + ratios.get("rest", 0.0)
+        )
+
+
+class Announced(NamedTuple):
+    """One run, and what would have been announced of it."""
+
+    finished: Finished
+    seconds: Range
+    differs: Difference
+    """Of the runs that its training was announced from."""
+    sources: int
+    """How many of them."""
+
+    @property
+    def inside(self) -> bool:
+        return self.seconds.holds(self.finished.seconds)
+
+
+class Coverage(NamedTuple):
+    """How many runs were inside their announced range, and how wide it was."""
+
+    runs: int
+    inside: int
+    middle_width: float
+    """The median of high / low."""
+    widest: float
+
+
+def replay(finished: Iterable[Finished], assume: Assumptions) -> Sequence[Announced]:
+    """Each run that had comparable ones before it, and was long enough to measure its training. finished: of one
+    machine."""
+    ordered = sorted(finished, key=lambda each: each.timing.ended_at)
+    announced = (_announce(run, [each.timing for each in ordered[:place]], assume) for place, run in enumerate(ordered))
+    return [each for each in announced if each is not None]
+
+
+def coverage(announced: Sequence[Announced]) -> Coverage | None:
+    """None of no runs."""
+    if not announced:
+        return None
+    widths = [each.seconds.high / each.seconds.low for each in announced]
+    return Coverage(len(announced), sum(each.inside for each in announced), middle(widths), max(widths))
+
+
+def _announce(run: Finished, before: Sequence[Timing], assume: Assumptions) -> Announced | None:
+    found = paces(before, run.timing.workload, assume, _others(run, before))
+    measured = run.timing.ratios
+    if found.training is None or "training" not in measured:
+        return None
+    total = found.training.range(run.expected.training)
+    if "evaluation" in measured and found.evaluation:
+        total = total.plus(found.evaluation.range(run.expected.evaluation_of_one * run.evaluated))
+    if "rest" in measured and found.rest:
+        total = total.plus(found.rest.range(1.0))
+    if "load" in measured and found.load:
+        total = found.load.range(run.expected.load).plus_independent(total)
+    return Announced(run, total, found.training.differs, len(found.training.sources))
+
+
+def _others(run: Finished, before: Sequence[Timing]) -> Others | None:
+    timing = run.timing
+    if timing.load_average is None or timing.began_at is None:
+        return None
+    spells = [
+        Spell(began_at=each.began_at, ended_at=each.ended_at, threads=each.threads) for each in before if each.began_at
+    ]
+    return others(timing.load_average, timing.began_at, run.cpus, spells)
+
+
 def by_recording(finished: Iterable[Finished]) -> tuple[list[Finished], list[Finished]]:
     """Those whose journal says how busy the machine was, and those whose does not."""
     finished = list(finished)
@@ -51,8 +147,23 @@ def by_recording(finished: Iterable[Finished]) -> tuple[list[Finished], list[Fin
 
 
 def of_home(home: Path) -> Sequence[Finished]:
-    """The finished runs of a runs folder."""
-    return Api(home=home).measured.finished()
+    """The finished runs of a runs folder, of any machine."""
+    api = Api(home=home)
+    completed = [record for record in api.workspace.store.all() if record.state == "completed"]
+    return [finished for record in completed if (finished := _of_run(api, record)) is not None]
+
+
+def _of_run(api: Api, record: RunRecord) -> Finished | None:
+    device, request = api.workspace.device(record.environment), record.request
+    if (model := api.models.at_hand(request.base)) is None:
+        return None
+    rows = api.measured.tokens.of_rows(request)
+    if (seconds := api.measured.formulas(model, request, device, rows).formula_seconds) is None:
+        return None
+    expected = formula_times(model, request, seconds, api.workspace.assumptions)
+    timing = timing_of(record, workload_of(model, request, device, rows), expected)
+    cpus = record.environment.get("cpu_count") or 1
+    return timing and Finished(timing=timing, expected=expected, evaluated=evaluated(record), cpus=cpus)
 
 
 def groups(announced: Iterable[Announced]) -> dict[str, list[Announced]]:

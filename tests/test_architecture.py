@@ -23,6 +23,7 @@ HOMES = {
     "yaml": {"export"},
     "jinja2": {"export"},
     "numpy": {"trained", "verdict", "worker"},
+    "scipy": {"verdict"},
     "safetensors": {"trained", "worker"},
     "torch": {"worker"},
     "transformers": {"worker"},

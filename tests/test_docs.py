@@ -114,7 +114,7 @@ def test_every_module_has_a_caption_for_the_file_tree():
 def test_every_command_has_help_and_an_example(command):
     words = command.split()
 
-    assert 0 == CliRunner().invoke(app, [*words, "--help"]).exit_code
+    assert 0 == CliRunner().invoke(app(), [*words, "--help"]).exit_code
     assert any(words == line[: len(words)] for line in command_lines(DOCS / "command_line.md"))
 
 
@@ -205,7 +205,7 @@ def test_the_python_examples_of_the_readme_run(tmp_path):
 @pytest.mark.parametrize("source", PAGES, ids=name_of)
 def test_every_rankviz_line_in_a_code_block_parses(source):
     for words in command_lines(source):
-        command, arguments = get_command(app), list(words)
+        command, arguments = get_command(app()), list(words)
         while children := getattr(command, "commands", None):
             command = children[arguments.pop(0)]
 

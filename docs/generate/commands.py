@@ -16,7 +16,7 @@ OWN = ("`--json`", "`--plot`")
 
 def commands() -> Iterator[tuple[str, Any]]:
     """Every command that does something, by its name: ("runs list", command)."""
-    yield from _walk(get_command(app), "")
+    yield from _walk(get_command(app()), "")
 
 
 def _walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:

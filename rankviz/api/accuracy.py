@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Accuracy:
-    """How far off the estimates have been."""
+    """Errors of the estimates against measured runs."""
 
     def __init__(self, workspace: Workspace, models: Models):
         self._workspace = workspace
@@ -58,7 +58,7 @@ class Accuracy:
         return self._report(rows, measured, unseen)
 
     def fidelity(self) -> Fidelity | None:
-        """How near fast curves have been to independent runs, as `make fidelity` measured it; None before it has."""
+        """Return how near fast curves were to independent runs, by `make fidelity`; None before it has run."""
         import json
 
         from rankviz.core.runs.fast_curve import from_json

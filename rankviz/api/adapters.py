@@ -64,7 +64,7 @@ class Adapters:
         return self._opened(adapter).spectrum
 
     def looking(self, spectrum: Spectrum) -> AbstractContextManager[None]:
-        """Around what is drawn, planned or said of each module. Where these are many, visitors stand in the line for
+        """Context for drawing or planning each module. Where these are many, visitors stand in the line for
         what is read; BusyError where there is no place in it. Nothing else of Adapters is called within."""
         return self._workspace.children.turn() if len(spectrum.layers) > MANY_MODULES else nullcontext()
 
@@ -97,8 +97,8 @@ class Adapters:
         return proposed_rank(self.spectrum(adapter))
 
     def suggested_ranks(self, adapter: Ref, energy: float = SUGGESTED_ENERGY) -> Ranks | None:
-        """For a new training: each module's rank for this share of its energy, in PEFT's settings; None after few
-        steps."""
+        """Suggest ranks for a new training: each module's for this share of its energy, in PEFT's settings; None after
+        few steps."""
         from rankviz.core.spectrum import suggested
 
         spectrum = self.spectrum(adapter)
@@ -163,7 +163,7 @@ class Adapters:
         return target
 
     def is_here(self, run_id: str, r: int) -> bool:
-        """Whether this machine has the files that `zip_of_rank` needs; never those of a run that RankViz ships."""
+        """Tell whether this machine has the files that `zip_of_rank` needs; never those of a run that RankViz ships."""
         try:
             record = self._own_run(run_id)
             return (self._saved(record, r) or self._run_adapter(record)).is_dir()

@@ -1,32 +1,39 @@
-"""Which rank, alpha, learning rate and targets to take, and what that costs where the model can be read."""
+"""The recommended rank, alpha, learning rate and targets; and the chosen settings as a file of a training tool."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, TypedDict
 
+from rankviz import units
 from rankviz.api.estimates import Estimates
 from rankviz.api.forecasts import Forecasts
 from rankviz.api.models import Models
 from rankviz.api.studies import Studies
 from rankviz.api.workspace import Workspace
+from rankviz.core.advice import words
+from rankviz.core.advice.advice import Alternative, Capacity, Step
+from rankviz.core.advice.use_case import Data, Goal
 from rankviz.core.bounds import named
 from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.question import Question, plan_on
 from rankviz.core.fit.changes import Setting
+from rankviz.core.fit.decide import fit_in_words
+from rankviz.core.forecast.bands import RankForecast
+from rankviz.core.from_json import shape
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
 from rankviz.errors import InvalidSettingError, LimitError, RunNotFoundError, RunUnreadError
 
 if TYPE_CHECKING:
-    from rankviz.api.runs.own_sweeps import OwnSweeps
     from rankviz.api.runs.verdicts import Verdicts
+    from rankviz.api.tradeoffs import OwnSweeps
     from rankviz.core.advice.advice import Advice as RankAdvice
     from rankviz.core.advice.advice import Record
-    from rankviz.core.advice.use_case import Goal
     from rankviz.core.advice.words import OwnResult
     from rankviz.core.forecast.bands import Forecast
+    from rankviz.export import Written
 
 WIDE = ("unsloth", "all-linear", "attention")
 """Presets for "all linear layers", the first that a model and framework take."""
@@ -56,7 +63,7 @@ class AdviceAnswer:
 
     @property
     def fit(self) -> Fit | None:
-        """Whether the advised adapter fits; None without a GPU."""
+        """Fit of the advised adapter; None without a GPU."""
         return self.setting.row.fit if self.setting else None
 
 
@@ -117,7 +124,7 @@ class Advice:
         )
 
     def record(self) -> Record:
-        """How well the advice and fixed ranks have done over the published lines."""
+        """Return how well the advice and fixed ranks have done over the published lines."""
         from rankviz.catalog.forecast import read_forecast
         from rankviz.core.advice.advice import record_of
 
@@ -160,3 +167,205 @@ class Advice:
                 continue
             return preset, plan
         return question.lora.target_modules, plan_on(model, question.lora, question.training, card(None))
+
+
+GoalJSON = shape(Goal)
+DataJSON = shape(Data)
+StepJSON = shape(Step)
+ReasonJSON = shape(words.Reason)
+RegretJSON = shape(Alternative)
+
+
+class LearningRatesJSON(TypedDict):
+    """The best of the learning rates that studies tried at these ranks, of one base model or of all."""
+
+    low: float
+    high: float
+    ranks: list[int]
+    of: str
+
+
+class CapacityJSON(shape(Capacity)):
+    """The adapter against the data. `filled` is the share of its capacity that they take. `holds_from` is always null:
+    capacity does not move the rank."""
+
+    enough: bool | None
+    filled: float | None
+    holds_from: int | None
+
+
+class NearStudyJSON(TypedDict):
+    """A published study; `why` says what makes it near. Where it adapts experts in another way, `equal_ranks` has for
+    each of its ranks the one of as many parameters here."""
+
+    study_id: str
+    base_model: str
+    why: list[str]
+    learning_rate: str
+    source: str | None
+    caveat: str
+    equal_ranks: dict[str, float] | None
+
+
+class AdvisedRankForecastJSON(shape(RankForecast)):
+    """Shortfall of the recommended rank from the reference rank in published studies, in `unit`."""
+
+    unit: str
+    reference_rank: int
+    validated: bool
+    in_words: str
+
+
+class AdviceAnswerJSON(TypedDict):
+    """The recommended settings for one model, in figures and in sentences, and what they rest on. Where `r_range` is
+    given, studies disagree and it is recommended instead of `r`. `confidence`, `lead`, `general` and `rank_enough` are
+    always null: nothing tells the rank of one model, no study leads, and how many models a rank was enough for did not
+    hold for publications that were left out. `regret` has how good such advice was. `capacity` is null where the
+    model's layers are not known, `fit` also without a GPU, and `forecast` where there is none for the use case."""
+
+    use_case: str
+    goal: GoalJSON
+    r: int
+    r_range: list[int] | None
+    lora_alpha: int
+    learning_rate: float
+    learning_rate_best: LearningRatesJSON | None
+    learning_rates_to_try: list[float]
+    target_modules: str
+    target_names: list[str]
+    take: str
+    because: str
+    sentence: str
+    then: list[str]
+    general: None
+    lead: None
+    reasons: list[ReasonJSON]
+    confidence: str | None
+    confidence_in_words: str
+    regret: list[RegretJSON]
+    would_change: list[str]
+    steps: list[StepJSON]
+    capacity: CapacityJSON | None
+    data: DataJSON
+    rank_enough: None
+    nearest: list[NearStudyJSON]
+    model_id: str
+    gpu: str | None
+    fit: Fit | None
+    fit_in_words: str
+    forecast: AdvisedRankForecastJSON | None
+    notes: list[str]
+
+
+def advice_json(answer: AdviceAnswer) -> AdviceAnswerJSON:
+    """As `rankviz advise --json` prints it."""
+    advice, forecast = answer.advice, answer.forecast
+    row, cap, rates = words.at_recommended(advice, forecast), advice.capacity, advice.rates
+    of_forecast = {name: getattr(forecast, name) for name in ("unit", "reference_rank", "validated")}
+    return {
+        "model_id": answer.model_id,
+        "use_case": advice.case.name,
+        "goal": asdict(advice.goal),
+        "r": advice.r,
+        "r_range": advice.case.r_range and list(advice.case.r_range),
+        "lora_alpha": advice.lora_alpha,
+        "learning_rate": advice.learning_rate,
+        "learning_rate_best": rates
+        and {"low": rates.low, "high": rates.high, "ranks": list(rates.ranks), "of": advice.rates_of},
+        "learning_rates_to_try": list(advice.learning_rates),
+        "target_modules": answer.target_modules,
+        "target_names": list(answer.target_names),
+        "take": words.take(advice),
+        "because": words.because(advice),
+        "sentence": f"{words.take(advice)}. Reason: {words.because(advice)}.",
+        "then": list(words.main_sentences(advice)[1:]),
+        "general": None,
+        "lead": None,
+        "reasons": [reason._asdict() for reason in words.reasons(advice)],
+        "confidence": None,
+        "confidence_in_words": words.confidence_in_words(advice),
+        "regret": [
+            {**each._asdict(), "score": each.score._asdict(), "loss": each.loss._asdict()}
+            for each in advice.record.alternatives
+        ],
+        "would_change": list(words.would_change(advice)),
+        "steps": [step._asdict() for step in advice.steps],
+        "capacity": cap and {**cap._asdict(), "enough": cap.enough, "filled": cap.filled, "holds_from": None},
+        "data": advice.data._asdict(),
+        "rank_enough": None,
+        "nearest": [
+            {
+                "study_id": near.line.study.study_id,
+                "base_model": near.line.model.base_model,
+                "why": list(near.why),
+                "learning_rate": near.line.study.learning_rate_label,
+                "source": near.line.study.source,
+                "caveat": near.line.study.caveat,
+                "equal_ranks": {str(r): x for r, x in advice.equal_ranks.get(near.line.study.study_id, {}).items()}
+                or None,
+            }
+            for near in advice.shown
+        ],
+        "gpu": answer.gpu,
+        "fit": answer.fit,
+        "fit_in_words": fit_in_words(answer.setting) if answer.setting else "",
+        "forecast": row and {**of_forecast, **asdict(row), "in_words": words.forecast_sentence(advice, forecast)},
+        "notes": list(answer.notes),
+    }
+
+
+T4 = "t4"
+
+
+class Exports:
+    """Scripts, notebooks and configuration files."""
+
+    def __init__(self, models: Models, advice: Advice, estimates: Estimates):
+        self._models = models
+        self._advice = advice
+        self._estimates = estimates
+
+    def write(
+        self,
+        question: Question,
+        r: int,
+        format_name: str = "script",
+        learning_rate: float | None = None,
+        goal: Goal | None = None,
+    ) -> Written:
+        """The adapter at one rank and how to train it, as a file.
+
+        Args:
+            question: Its other ranks are ignored.
+            r: The rank.
+            format_name: One of export.FORMATS: colab, script, notebook, unsloth, trl, peft, adapter-config, axolotl or
+                llamafactory. A script and a notebook follow the question's framework.
+            learning_rate: None takes the recommended one for the goal, or export.LEARNING_RATE without a goal.
+            goal: The use case and its data.
+        """
+        from rankviz import export
+
+        replace(question, ranks=(r,)).validate()
+        rate = learning_rate
+        if rate is None:
+            rate = self._advice.advise(question, goal).advice.learning_rate if goal else export.LEARNING_RATE
+        model = self._models.get(question.model_id)
+        notes = (self._on_t4(question, r),) if format_name == "colab" else ()
+        return export.write(model, question, r, format_name, rate, notes)
+
+    def _on_t4(self, question: Question, r: int) -> str:
+        """What Unsloth takes on Colab's free GPU with these settings, in fp16 where they say bf16."""
+        from rankviz.export.recipe import STEPS
+
+        setup = replace(question.training, framework="unsloth")
+        if setup.precision == "bf16":
+            setup = replace(setup, precision="fp16")
+        if not setup.has_length:
+            setup = replace(setup, max_steps=STEPS)
+        on_t4 = replace(question, ranks=(r,), gpu=T4, training=setup)
+        answer = self._estimates.estimate(on_t4)
+        rank, gpu = answer.rank(r), answer.estimate.gpu
+        memory = f"{units.memory_size(rank.memory.device)} of {units.memory_size(gpu.usable_bytes)}"
+        time = f", {units.time_span(rank.duration.total)}" if rank.duration else ""
+        fit = "" if rank.fit == "fits" else f" {fit_in_words(self._estimates.fit(on_t4, r).setting)}"
+        return f"Estimate for Colab's free T4: {memory}{time}.{fit}"

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.api.jobs import Jobs, Offer
-from rankviz.api.preflight import Preflight
+from rankviz.api.probes import Preflight
 from rankviz.api.runs.machines import Machines
 from rankviz.api.runs.runs import Runs
 from rankviz.api.visitors import rights

@@ -63,7 +63,7 @@ class Forecasts:
         ranks: Sequence[int] | None = None,
         parameters: float | None = None,
     ) -> Forecast:
-        """How far each rank falls short of r = 128 in published studies, as a band; the same for every model.
+        """Return each rank's shortfall from r = 128 in published studies, as a band; the same for every model.
 
         Args:
             model: Any name; it is not read.
@@ -84,7 +84,7 @@ class Forecasts:
         return forecast(load_bands(self._workspace.assets), metric, KIND_OF_USE_CASE[use_case], ranks or GRID)
 
     def left_out(self, use_case: str) -> LeftOut | None:
-        """How the band held scores of the use case's kind when their publication was left out; None where none was."""
+        """Return how the band held scores of publications that were left out; None where none was."""
         from rankviz.catalog.forecast import load_bands
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
 
@@ -202,11 +202,11 @@ class Forecasts:
         return self.of(model, use_case, metric=metric or "loss", parameters=parameters), self.bent(runs)
 
     def same_kind(self, one: str, other: str) -> bool:
-        """Whether both are base models, or both are tuned to chat."""
+        """Tell whether both are base models, or both are tuned to chat."""
         return self._is_chat(one) == self._is_chat(other)
 
     def _is_chat(self, ref: str) -> bool:
-        """Whether its own name says so, or else the row it is read as. The embedded model is the instruction-tuned one;
-        its row in the catalogue is the base model."""
+        """Tell a chat model by its own name, or else by the row it is read as. The embedded model is the
+        instruction-tuned one; its row in the catalogue is the base model."""
         model, named = self._models.get(ref), True if ref == EMBEDDED else is_chat_model(ref)
         return bool(is_chat_model(model.id, model.model_type) if named is None else named)

@@ -96,5 +96,5 @@ def operations(does: str, *, shared: bool) -> FairLine:
 
 
 def _each(shared: bool) -> int | None:
-    """How many places may be one visitor's; None is all."""
+    """Number of places that one visitor may have; None is all."""
     return 1 if shared else None

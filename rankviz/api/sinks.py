@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rankviz.api.workspace import writes
 from rankviz.errors import BusyError, InvalidSettingError, LimitError, NotYoursError, PublishError, RankVizError
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, RunFacts, SweepFacts, Token
-from rankviz.sinks.cards import hub_base
+from rankviz.sinks.files import hub_base
 
 if TYPE_CHECKING:
     from rankviz.api import Api
@@ -70,7 +70,8 @@ class Sending:
 
 
 class Sinks:
-    """Of whoever asks, and only of what is theirs. A token is passed on to one process and kept nowhere."""
+    """Publishing by the current visitor, of their own runs only. A token is passed on to one process and kept
+    nowhere."""
 
     def __init__(self, workspace: Workspace, runs: Runs):
         self._workspace = workspace
@@ -79,13 +80,13 @@ class Sinks:
         self._lock = Lock()
 
     def offered(self) -> Sequence[str]:
-        """Where one can publish here."""
+        """The places to publish to."""
         from rankviz import installed
 
         return (DATASET, ADAPTER, *((TRACKIO,) if installed.has_trackio() else ()))
 
     def has_login(self) -> bool:
-        """Whether this machine's own login at the Hub may be used; never on a shared page."""
+        """Tell whether this machine's own login at the Hub may be used; never on a shared page."""
         return bool(self._login())
 
     def _login(self) -> str:
@@ -156,7 +157,7 @@ class Sinks:
     def start(
         self, name: str, destination: Destination, token: Token | None = None, *, use_login: bool = False
     ) -> Sending:
-        """The same in the background; `sending` tells how far it is. What can be refused at once is."""
+        """Publish in the background; `sending` tells how far it is. What can be refused at once is."""
         self.check(name, destination, token, use_login=use_login)
         key = (self._workspace.visitor.id, name)
         with self._lock:
@@ -188,7 +189,8 @@ class Sinks:
         return max(filter(None, of_theirs), key=lambda sending: sending.began_at, default=None)
 
     def is_own(self, name: str) -> bool:
-        """Whether a run or sweep is of whoever asks: what others opened, and what an admin may change, is not."""
+        """Tell whether a run or sweep is the current visitor's: what others opened, and what an admin may change, is
+        not."""
         if not self._runs.is_mine(name):
             return False
         visitor, store = self._workspace.visitor, self._workspace.store
@@ -261,7 +263,7 @@ def facts_of(api: Api, name: str, run_ids: Sequence[str], destination: Destinati
             )
             for record in records
         ],
-        verdict=verdict.sentences(judged.verdict, judged.borrowed) if compares else (),
+        verdict=verdict.sentences(judged.verdict) if compares else (),
         all_runs=sweep.runs,
         time=spent.time,
         rent=spent.rent and replace(spent.rent, limit_usd=None),

@@ -57,7 +57,7 @@ class Studies:
         return self._shipped.plus(own_studies.own_evidence(homes, self._models.all()))
 
     def rate_by_rank(self) -> Sequence[RateByRank]:
-        """How the best learning rate moves with the rank, counted over published sweeps."""
+        """Return how the best learning rate moves with the rank, counted over published sweeps."""
         from rankviz.catalog.studies import read_learning_rates
         from rankviz.core.studies.findings import rate_by_rank
 
@@ -160,7 +160,8 @@ class Studies:
         return shared_outer_per_rank(self._models.get(line.model.model_id))
 
     def _plan_of(self, line: Line) -> AdapterPlan | None:
-        """None where the base has no row in the catalogue, or the study doesn't say its modules one by one."""
+        """Return the adapter of a line; None where the base has no row in the catalogue, or the study doesn't say its
+        modules one by one."""
         from rankviz.core.studies.lines import module_names
 
         stated = line.first.target_modules

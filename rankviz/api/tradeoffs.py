@@ -1,4 +1,4 @@
-"""What a rank costs against what it buys, for one model: what the trade-off chart of Explore is drawn from."""
+"""What a rank costs against what it buys, for one model; and the sweeps that trained it."""
 
 from __future__ import annotations
 
@@ -13,27 +13,54 @@ from rankviz.api.studies import REMEMBERED, Studies
 from rankviz.core.bounds import one_of
 from rankviz.core.cost.question import Question
 from rankviz.core.forecast.lines import LOSS
-from rankviz.core.forecast.tradeoff import (
-    RANKS,
-    SHORTFALL_LOSS,
-    SHORTFALL_SCORE,
-    SHORTFALLS,
-    PublishedLine,
-    Tradeoff,
-)
+from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, PublishedLine, Tradeoff
 from rankviz.core.runs.metric import METRICS, measured_metrics
 from rankviz.errors import RankVizError
 
 if TYPE_CHECKING:
-    from rankviz.api.runs.own_sweeps import OwnSweeps
+    from rankviz.api.models import Models
+    from rankviz.api.runs.runs import Runs
     from rankviz.core.forecast.lines import RankLine
     from rankviz.core.forecast.quick_look import BentForecast
     from rankviz.core.lora.plan import AdapterPlan
+    from rankviz.core.runs.record import Sweep
     from rankviz.core.studies.lines import Evidence
     from rankviz.core.studies.nearest import Near
 
 LINES_SHOWN = 3
 """Published lines of the nearest studies that are drawn."""
+
+
+class OwnSweeps:
+    """Found anew at each call, since runs finish at any time."""
+
+    def __init__(self, models: Models, runs: Runs, forecasts: Forecasts):
+        self._models = models
+        self._runs = runs
+        self._forecasts = forecasts
+
+    def of(self, model: str) -> list[Sweep]:
+        """Sweeps with evaluated runs of this very model: one's own, the newest first, then recorded ones, the oldest
+        first. A base that only the Hub knows is compared by its name alone."""
+        spec = self._models.get(model)
+        return [
+            sweep
+            for sweep in (*self._runs.sweeps(), *self._runs.recorded())
+            if any(run.loss_after for run in sweep.runs) and self._is_of(sweep.runs[0].request.base, model, spec.id)
+        ]
+
+    def leading(self, model: str) -> Sweep | None:
+        """The one that the advice speaks of, and that the chart's forecast goes through."""
+        return next(iter(self.of(model)), None)
+
+    def _is_of(self, base: str, model: str, model_id: str) -> bool:
+        if base == model:
+            return True
+        try:
+            trained = self._models.at_hand(base)
+            return trained is not None and trained.id == model_id and self._forecasts.same_kind(base, model)
+        except RankVizError:
+            return False
 
 
 class Tradeoffs:

@@ -19,7 +19,7 @@ from rankviz.references import EMBEDDED, References
 from rankviz.visitor import HOST, NOBODY, Visitor, home_of
 
 if TYPE_CHECKING:
-    from rankviz.api.data_files import DataFiles
+    from rankviz.api.data import DataFiles
     from rankviz.api.visitors.quota import Room
     from rankviz.api.visitors.rights import Rights
     from rankviz.children import Children
@@ -40,7 +40,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def writes(method: Method) -> Method:
-    """Of an operation that writes into the runs folder: StorageError where that fails."""
+    """Make an operation raise StorageError where it cannot write into the runs folder."""
 
     @wraps(method)
     def call(self, *args: Any, **kwargs: Any) -> Any:
@@ -51,7 +51,7 @@ def writes(method: Method) -> Method:
 
 
 def in_turn(line: str) -> Callable[[Method], Method]:
-    """Of an operation for which visitors stand in this line of the workspace's."""
+    """Let visitors queue for an operation in this line of the workspace."""
 
     def decorate(method: Method) -> Method:
         @wraps(method)
@@ -80,14 +80,14 @@ class Workspace:
 
     @cached_property
     def settings(self) -> Settings:
-        """Of this server. Read when something asks, since an estimate needs none."""
+        """Settings of this server, read when something asks, since an estimate needs none."""
         from rankviz.settings import Settings, read
 
         return read(Settings, **self._given)
 
     @property
     def shared(self) -> bool:
-        """Whether strangers use it."""
+        """True where strangers use the page."""
         return self.settings.shared
 
     @property
@@ -141,7 +141,7 @@ class Workspace:
 
     @cached_property
     def temp(self) -> TempHome:
-        """Where everything lies that is written for a while."""
+        """The folder of all temporary files."""
         from rankviz.store.temp import TempHome
 
         return TempHome(self.home)
@@ -162,7 +162,7 @@ class Workspace:
 
     @cached_property
     def hub(self) -> Door:
-        """Where models and adapters are looked up that are not here."""
+        """The door to models and adapters on the Hub."""
         from rankviz.api import places
 
         return places.door(self.limits, self.temp, self.work, shared=self.shared)
@@ -191,7 +191,7 @@ class Workspace:
     @cached_property
     def data_files(self) -> DataFiles:
         """Samples and data files, each looked at once."""
-        from rankviz.api.data_files import DataFiles
+        from rankviz.api.data import DataFiles
 
         return DataFiles(self)
 
@@ -266,14 +266,14 @@ class Workspace:
         return self.of_disk(disk.trouble(self.home))
 
     def of_disk(self, sentence: str) -> str:
-        """As whoever asks can act on it: a visitor of a shared page does not tend its machine."""
+        """Word an error of the disk for the current visitor: a visitor of a shared page does not tend its machine."""
         from rankviz.machine import disk
 
         return sentence if self.visitor.admin else disk.FOR_VISITORS.get(sentence, sentence)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Around what writes into the runs folder or among uploads and downloads: StorageError where that fails."""
+        """Context for writing into the runs folder or among uploads and downloads: StorageError where that fails."""
         try:
             yield
         except (StorageError, OSError) as error:

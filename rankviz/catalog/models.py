@@ -73,7 +73,7 @@ class Checkpoints:
 
 @functools.cache
 def load_checkpoints(assets: Path) -> Checkpoints:
-    """The table that `python -m rankviz.worker.assets.names` writes."""
+    """The table that `python -m tools.names` writes."""
     table = read_json(assets / "models" / CHECKPOINTS)
     return Checkpoints(
         loaded={name.lower(): repository for repository, names in table["loaded"].items() for name in names},

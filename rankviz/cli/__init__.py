@@ -4,24 +4,21 @@ Each command prints a table, or the same as JSON with --json. Exit code 2 and on
 the caller can correct, 1 for the rest. Everything heavy is imported inside the command that needs it.
 """
 
-import sys
-from collections.abc import Sequence
-
 from rankviz.cli.shared import fail
 from rankviz.errors import RankVizError, RunNotFoundError, UserError
 from rankviz.visitor import HOST, acting_as
 
 
 def main() -> None:
+    """Run the command of this process's command line."""
+    from rankviz import logs
+
+    logs.keep_tokens_out()  # before Typer is imported, which goes on with what it finds
+    from rankviz.cli.commands import run
+
     try:
         with acting_as(HOST):  # whoever has a shell on the machine has its runs folder
-            if not _estimates(sys.argv[1:]):
-                from rankviz import logs
-
-                logs.keep_tokens_out()  # before Typer is imported, which goes on with what it finds
-                from rankviz.cli.commands import run
-
-                run()
+            run()
     except KeyboardInterrupt:
         fail("Stopped.", 130)
     except RunNotFoundError as error:
@@ -30,17 +27,3 @@ def main() -> None:
         fail(str(error), 2)
     except RankVizError as error:
         fail(str(error), 1)
-
-
-def _estimates(words: Sequence[str]) -> bool:
-    """Run a plain `rankviz estimate`, which programs call often, without Typer. False where Typer is needed."""
-    if not words or words[0] != "estimate":
-        return False
-    from rankviz.cli.estimates import estimate
-    from rankviz.cli.options import read
-
-    values = read(estimate, words[1:])
-    if values is None:
-        return False
-    estimate(**values)
-    return True

@@ -1,58 +1,57 @@
 """All commands, as Typer reads, runs and documents them."""
 
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from rankviz.cli.estimates import estimate, models
-from rankviz.cli.fit import export, fit
-from rankviz.cli.forecast import forecast
-from rankviz.cli.machine import doctor, probe
-from rankviz.cli.runs.runs import runs
-from rankviz.cli.runs.sweep import sweep
 from rankviz.cli.shared import fail
-from rankviz.cli.studies import advise, evidence
-from rankviz.cli.trained import resize, spectrum
-from rankviz.cli.typer_options import Commands
-from rankviz.cli.validate import validate, verdict
 from rankviz.visitor import NOBODY, acting_as
 
-app = Commands(
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="What a LoRA rank costs, and what it buys.",
-)
-for command in (
-    models,
-    estimate,
-    fit,
-    advise,
-    forecast,
-    validate,
-    probe,
-    export,
-    sweep,
-    verdict,
-    spectrum,
-    resize,
-    doctor,
-):
-    app.command()(command)
-app.add_typer(runs, name="runs")
-app.add_typer(evidence, name="evidence")
+COMMANDS = {
+    "models": "estimates",
+    "estimate": "estimates",
+    "fit": "estimates",
+    "advise": "studies",
+    "forecast": "studies",
+    "validate": "validate",
+    "probe": "machine",
+    "export": "estimates",
+    "sweep": "sweep",
+    "verdict": "validate",
+    "spectrum": "trained",
+    "resize": "trained",
+    "doctor": "machine",
+    "serve": "commands",
+    "runs": "runs",
+    "evidence": "studies",
+}
+"""The module of each command or group of commands, which has it under the same name."""
 
 
-@app.command()
+def app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The commands of these names. Only their modules are imported: estimates are asked for often, by programs too."""
+    made = typer.Typer(
+        add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+    made.callback(help="What a LoRA rank costs, and what it buys.")(lambda: None)
+    for name in names:
+        command = getattr(import_module(f"rankviz.cli.{COMMANDS[name]}"), name)
+        if isinstance(command, typer.Typer):
+            made.add_typer(command, name=name)
+        else:
+            made.command(name)(command)
+    return made
+
+
 def serve(
     host: Annotated[str, typer.Option(envvar="GRADIO_SERVER_NAME", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, envvar="GRADIO_SERVER_PORT", help="Port to listen on.")] = 7860,
 ) -> None:
     """Start the web page."""
     import os
-    from importlib import import_module
 
     os.environ["GRADIO_SERVER_NAME"] = host
     os.environ["GRADIO_SERVER_PORT"] = str(port)
@@ -61,9 +60,10 @@ def serve(
 
 
 def run() -> None:
-    """The command of this process's command line."""
+    """Run the command of this process's command line."""
+    names = [name for name in sys.argv[1:2] if name in COMMANDS] or COMMANDS
     try:
-        app(standalone_mode=False)
+        app(names)(standalone_mode=False)
     except typer.exceptions.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # Typer's, and private there; its message is the help
             print(error.format_message(), file=sys.stderr)

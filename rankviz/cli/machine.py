@@ -9,30 +9,13 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.cli.shared import (
-    Accum,
-    Batch,
-    ExpertRank,
-    Flag,
-    Json,
-    Model,
-    Targets,
-    TextOnly,
-    UnslothClass,
-    UseDora,
-    UseRslora,
-    VisionFlag,
-    fail,
-    print_json,
-    print_notes,
-    table,
-)
-from rankviz.core.lora.targets import targets_in
+from rankviz.cli.shared import Accum, Batch, Json, Model, adapter, fail, options_of, print_json, print_notes, table
+from rankviz.core.lora.config import LoraConfig, lora_alpha
 from rankviz.core.probe.request import FREE_MEMORY_SHARE
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
-    from rankviz.api.preflight import Diagnosis
+    from rankviz.api.probes import Diagnosis
     from rankviz.core.probe.summary import ProbeSummary
 
 
@@ -78,20 +61,13 @@ def _print(diagnosis: "Diagnosis", *, tried: bool) -> None:
     print(f"Ready to train on {where}.{how}")
 
 
+@options_of(adapter, "lora")
 def probe(
+    *,
     model: Model,
     r: Annotated[int, typer.Option("-r", "--rank", help="Rank.")] = 16,
-    targets: Targets = "unsloth",
     alpha: Annotated[str, typer.Option(help="r, 2r or a number.")] = "r",
-    rslora: UseRslora = False,
-    dora: UseDora = False,
-    expert_rank: ExpertRank = "r",
-    unsloth_class: UnslothClass = "FastLanguageModel",
-    text_only: TextOnly = False,
-    finetune_vision_layers: VisionFlag = None,
-    finetune_language_layers: Flag = None,
-    finetune_attention_modules: Flag = None,
-    finetune_mlp_modules: Flag = None,
+    lora: LoraConfig,
     precision: Annotated[str, typer.Option(help="auto, bf16, fp32, and on a GPU nf4-dq, nf4, int8 or fp16.")] = "auto",
     framework: Annotated[str, typer.Option(help="unsloth, peft, and on a GPU trl.")] = "unsloth",
     batch: Batch = 1,
@@ -122,27 +98,13 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Measure memory and step time on this machine, with random weights and no download."""
-    from rankviz.core.lora.config import LoraConfig, lora_alpha
     from rankviz.core.probe.request import PROBE_TRAINING, ProbeQuestion
     from rankviz.core.probe.summary import as_json as summary_json
 
     api = Api()
     question = ProbeQuestion(
         model_id=model,
-        lora=LoraConfig(
-            r=r,
-            lora_alpha=lora_alpha(alpha, r),
-            target_modules=targets_in(targets),
-            use_rslora=rslora,
-            use_dora=dora,
-            expert_rank=expert_rank,
-            unsloth_class=unsloth_class,
-            text_only=text_only,
-            finetune_vision_layers=finetune_vision_layers,
-            finetune_language_layers=finetune_language_layers,
-            finetune_attention_modules=finetune_attention_modules,
-            finetune_mlp_modules=finetune_mlp_modules,
-        ),
+        lora=replace(lora, r=r, lora_alpha=lora_alpha(alpha, r)),
         training=replace(
             PROBE_TRAINING,
             framework=framework,
@@ -188,13 +150,13 @@ def probe(
 
 
 def _table(summary: "ProbeSummary") -> None:
-    from rankviz.core.probe.summary import headers, sentences, table_lines
+    from rankviz.core.probe.summary import headers, lines_of, sentences
 
     record = summary.record
     table(
         f"{record.request.model_id} on {record.environment.get('device_name') or 'this machine'}",
         headers(summary),
-        [list(line) for line in table_lines(summary)],
+        [list(line.texts) for line in lines_of(summary)],
         notes=sentences(record),
     )
 

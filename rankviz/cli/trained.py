@@ -7,8 +7,7 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.cli.plot import Plot, check, plot_spectrum
-from rankviz.cli.shared import Force, Json, print_json, table
+from rankviz.cli.shared import Force, Json, Plot, check, plot_spectrum, print_json, table
 from rankviz.units import rounded_percent as percent
 
 Adapter = Annotated[

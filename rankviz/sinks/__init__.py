@@ -4,7 +4,6 @@ Nothing here reaches the network; hub.publish and trackio do. No path of the mac
 and no answer is part of it.
 """
 
-from rankviz.sinks.cards import RunFacts, SweepFacts
-from rankviz.sinks.files import ADAPTER, DATASET, KINDS, TRACKIO, Destination, Token
+from rankviz.sinks.files import ADAPTER, DATASET, KINDS, TRACKIO, Destination, RunFacts, SweepFacts, Token
 
 __all__ = ["ADAPTER", "DATASET", "KINDS", "TRACKIO", "Destination", "RunFacts", "SweepFacts", "Token"]

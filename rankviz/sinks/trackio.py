@@ -9,7 +9,7 @@ from typing import Any
 
 from rankviz.core.runs.record import RunRecord
 from rankviz.errors import PublishError, quoted
-from rankviz.sinks.cards import RunFacts, SweepFacts, data_label, public_environment
+from rankviz.sinks.files import RunFacts, SweepFacts, data_label, public_environment
 
 QUIET = {"resume": "never", "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rankviz.core.bounds import INSIDE, NAME, printable
 from rankviz.core.from_json import Misfit
-from rankviz.core.probe.record import ProbeRecord
+from rankviz.core.probe.request import ProbeRecord
 from rankviz.core.runs.events import RunEvent
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.errors import OF_NAMES, BadAdapterError, RunNotFoundError, UserError, after_first_word, redacted

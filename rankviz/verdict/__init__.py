@@ -4,18 +4,15 @@ A difference of two ranks is paired on examples within a seed; its interval cove
 between runs, over all pairs of ranks at once. Nothing here trains, stores or draws.
 """
 
-from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, judge
+from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, VerdictJSON, judge
 from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses, read_table
-from rankviz.verdict.power import Borrowed, borrow, noise_of
-from rankviz.verdict.summary import Answer, Shipped, shipped, summary
-from rankviz.verdict.words import VerdictJSON, headline, sentences, verdict_json
+from rankviz.verdict.words import Answer, Shipped, headline, sentences, shipped, summary, verdict_json
 
 __all__ = [
     "CANT_TELL",
     "DIFFERENT",
     "EQUAL",
     "Answer",
-    "Borrowed",
     "Pair",
     "RankLoss",
     "RunLosses",
@@ -23,11 +20,9 @@ __all__ = [
     "Verdict",
     "VerdictJSON",
     "base_loss_of",
-    "borrow",
     "headline",
     "judge",
     "losses_of",
-    "noise_of",
     "read_losses",
     "read_table",
     "sentences",

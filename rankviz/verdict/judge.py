@@ -6,15 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
+from rankviz.core.from_json import shape
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.errors import InvalidSettingError
 from rankviz.verdict.losses import Comparison, Run, RunLosses, compare
+from rankviz.verdict.power import Needed, needed
 
 if TYPE_CHECKING:
     from rankviz.verdict.noise import LossFit
-    from rankviz.verdict.power import Needed
 
 
 def tolerance_in(metric: Metric, tolerance: float | str, *, best: float, base: float | None) -> float:
@@ -132,12 +133,15 @@ class Verdict:
 
     @property
     def tolerance_nats(self) -> float | None:
-        """None in a metric that is not in nats."""
+        """The tolerance in nats; None in another metric."""
         return self.within if self.metric is LOSS else None
 
     def read(self, loss: float) -> float:
         """A rank's or a run's loss as it is read: nats, or an accuracy in percent."""
         return self.metric.turned(loss)
+
+    def rank(self, r: int) -> RankLoss:
+        return next(rank for rank in self.ranks if rank.r == r)
 
     def pair(self, r: int, s: int) -> Pair:
         return self._by_ranks[min(r, s), max(r, s)]
@@ -147,7 +151,7 @@ class Verdict:
         return {(pair.r, pair.s): pair for pair in self.pairs}
 
     def above_best(self, r: int) -> AboveBest:
-        """How far the rank's loss is above the best rank's, with the interval of that difference."""
+        """Difference of a rank's loss from the best rank's, with its interval."""
         if r == self.best:
             return AboveBest(0.0, 0.0, 0.0)
         pair = self.pair(r, self.best)
@@ -158,8 +162,6 @@ class Verdict:
 
     def needed(self, pair: Pair) -> Needed | None:
         """What would decide an undecided pair; None where it is decided, or where the noise is not known."""
-        from rankviz.verdict.power import needed
-
         if pair.call != CANT_TELL or pair.low is None:
             return None
         noise = self.noise.pairs[pair.r, pair.s]
@@ -171,7 +173,7 @@ class Verdict:
 
     @property
     def noise_width(self) -> float | None:
-        """How far above the best a rank may lie without being distinguished from it: the half-width of the widest
+        """Largest distance from the best at which a rank cannot be distinguished from it: the half-width of the widest
         interval with the best, or the tolerance if that is more; None where no verdict is possible."""
         halves = [p.half_width for p in self.pairs if self.best in (p.r, p.s) and p.half_width is not None]
         return max(*halves, self.within) if halves else None
@@ -277,3 +279,66 @@ def _unknown(compared: Comparison, metric: Metric) -> str:
         if r < s
     )
     return "no two ranks share two seeds" if shared < 2 else f"runs with different seeds have identical {metric.nouns}"
+
+
+NeededJSON = shape(Needed)
+DivergedJSON = shape(Run)
+
+
+class PairJSON(shape(Pair)):
+    """Two ranks, r < s. A difference above zero says that r is worse; `would_tell` what would decide it."""
+
+    would_tell: NeededJSON | None
+
+
+class RankVerdictJSON(TypedDict):
+    """One rank at its best learning rate, and how far it is above the best rank. Losses are nats, null of an accuracy;
+    values nats or percent. Those of runs are by seed."""
+
+    r: int
+    loss: float | None
+    run_losses: dict[str, float] | None
+    value: float
+    run_values: dict[str, float]
+    learning_rate: float | None
+    learning_rates_tried: int
+    call: str
+    seeds: int
+    above_best: float
+    above_best_low: float | None
+    above_best_high: float | None
+
+
+class VerdictJSON(TypedDict):
+    """Which ranks differ. Differences, `within` and the noise are in `unit`."""
+
+    metric: str
+    unit: str
+    higher_is_better: bool
+    best: int
+    smallest_indistinguishable: int
+    indistinguishable_from_best: list[int]
+    pairs: list[PairJSON]
+    ranks: list[RankVerdictJSON]
+    can_tell: bool
+    why_not: str | None
+    tolerance_nats: float | None
+    within: float
+    tolerance: str
+    confidence: float
+    seeds: int
+    examples: int
+    run_sd: float | None
+    noise_width: float | None
+    diverged: list[DivergedJSON]
+    borrowed_noise: None
+    """Of earlier versions."""
+    headline: str
+    sentences: list[str]
+
+
+SAME_NAMES = (
+    "best", "smallest_indistinguishable", "tolerance_nats", "within", "tolerance", "seeds", "examples", "run_sd",
+    "noise_width",
+)  # fmt: skip
+"""Fields of a Verdict that its JSON has as they are."""

@@ -49,7 +49,7 @@ class RunLosses(Run):
 
 
 def losses_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> tuple[RunLosses, ...]:
-    """Of runs that have been evaluated after training, those that measured the metric.
+    """Return the losses of the runs that measured the metric after training.
 
     Where a run kept no values of single examples, or another number of them than the other runs, the whole
     run counts as one example.
@@ -79,12 +79,12 @@ def base_loss_of(runs: Iterable[RunRecord], metric: Metric = LOSS) -> float | No
 
 
 def _have_tokens(runs: Iterable[RunRecord]) -> bool:
-    """Whether all that have been evaluated kept their examples' token counts: losses of the two kinds don't compare."""
+    """Tell whether all evaluated runs kept their examples' token counts: losses of the two kinds don't compare."""
     return all(run.loss_after.example_tokens for run in runs if run.loss_after)
 
 
 def _counted(measured: Evaluated, metric: Metric) -> bool:
-    """Whether the metric was measured, if only of a run that diverged."""
+    """Tell whether the metric was measured, if only of a run that diverged."""
     return {
         TOKEN_ACCURACY: measured.correct_tokens is not None,
         EXACT_MATCH: measured.answered > 0,
@@ -97,7 +97,7 @@ def _of_whole(measured: Evaluated, metric: Metric) -> float:
 
 
 class _Values(NamedTuple):
-    """As RunLosses has them."""
+    """Losses and examples, as RunLosses has them."""
 
     losses: np.ndarray
     examples: np.ndarray
@@ -124,7 +124,7 @@ def _by_example(measured: Evaluated, metric: Metric, by_tokens: bool) -> _Values
 
 
 def _array(values: Sequence[float | None]) -> np.ndarray:
-    """None is nan."""
+    """Make an array in which None is nan."""
     return np.array(tuple(values), float)
 
 
@@ -276,7 +276,7 @@ class _Cells:
         return loss
 
     def error(self) -> float:
-        """In points: 0 of a correct example, 100 of a wrong one."""
+        """Error of the example in points: 0 where it is correct, 100 where it is wrong."""
         text = self.text("correct")
         if text.lower() not in CORRECT_WORDS:
             self.refuse("correct", f"{text!r} is not 0 or 1")
@@ -366,7 +366,7 @@ def compare(runs: Sequence[RunLosses]) -> Comparison:
 
 
 def _of(run: RunLosses, examples: np.ndarray) -> RunLosses:
-    """The same run on some of its examples."""
+    """Reduce a run to some of its examples."""
     return replace(run, losses=run.losses[np.searchsorted(run.examples, examples)], examples=examples)
 
 

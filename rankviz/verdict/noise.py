@@ -1,150 +1,16 @@
-"""The noise of a sweep, the interval of each difference between two ranks, and the distributions these need."""
+"""The noise of a sweep, and the interval of each difference between two ranks."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from itertools import combinations
-from statistics import NormalDist, fmean
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
 from rankviz.verdict.losses import Comparison
-
-PIECES, NODES = 16, 60
-"""Of Gauss and Legendre's rule: pieces of an interval, and nodes in each. The integrands are smooth, and so many give
-nine digits."""
-DEGREE = 120
-"""Of the polynomial for R_k."""
-NEGLIGIBLE = 32.0
-"""e^-32: the density is cut where it has fallen by this much from its peak."""
-REACH = 9.0
-"""Standard deviations of a normal beyond which nothing is left."""
-DIGITS = 1e-12
-"""Relative width at which a quantile is found."""
-
-normal_cdf = NormalDist().cdf
-
-
-def studentized_range_quantile(p: float, k: int, freedom: float) -> float:
-    """q with P(Q < q) = p, Q the range of k equal means over their estimated standard deviation."""
-    u, weights = _sd_rule(freedom)
-    return _solve(lambda q: float(weights @ _range_cdf(k, q * np.exp(u))), p)
-
-
-def noncentral_t_cdf(t: float, freedom: float, shift: float) -> float:
-    """P(T < t), T with this noncentrality."""
-    u, weights = _sd_rule(freedom)
-    return float(weights @ _phi(t * np.exp(u) - shift))
-
-
-def student_t_quantile(p: float, freedom: float) -> float:
-    """t with P(T < t) = p, p at least 1/2."""
-    return studentized_range_quantile(2 * p - 1, 2, freedom) / math.sqrt(2)
-
-
-def chi_squared_quantile(p: float, freedom: float) -> float:
-    """x with P(X < x) = p."""
-
-    def cdf(s: float) -> float:
-        _, weights = _sd_rule(freedom, math.log(s))
-        return float(weights.sum())
-
-    return freedom * _solve(cdf, p) ** 2
-
-
-def expected_maximum(n: int) -> float:
-    """E max of n standard normals, ∫ z n φ(z) Φ(z)^(n-1) dz."""
-    z, weights = _legendre(-REACH, REACH)
-    return float(weights @ (z * n * _density(z) * _phi(z) ** (n - 1)))
-
-
-def _solve(cdf: Callable[[float], float], p: float) -> float:
-    """Where a rising function of a positive number reaches p, by halving the logarithm's interval."""
-    low, high = 1e-12, 1.0
-    while cdf(high) < p:
-        low, high = high, 4 * high
-    while high / low - 1 > DIGITS:
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if cdf(middle) < p else (low, middle)
-    return math.sqrt(low * high)
-
-
-@lru_cache(maxsize=64)
-def _sd_rule(freedom: float, upto: float = math.inf) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes u and weights of ∫ g(u) ... du, up to this u."""
-    v = freedom
-
-    def fall(u: float) -> float:
-        """By how many powers of e the density lies below its peak, at u = 0."""
-        return v * (math.exp(2 * u) - 1) / 2 - v * u
-
-    low, high = -1.0, 1.0
-    while fall(low) < NEGLIGIBLE:
-        low *= 2
-    while fall(high) < NEGLIGIBLE:
-        high *= 2
-    low, high = _edge(fall, low), min(_edge(fall, high), upto)
-    if high <= low:
-        return np.zeros(1), np.zeros(1)
-    u, weights = _legendre(low, high)
-    constant = math.log(2) + v / 2 * math.log(v / 2) - math.lgamma(v / 2)
-    return u, weights * np.exp(constant + v * u - v * np.exp(2 * u) / 2)
-
-
-def _edge(fall: Callable[[float], float], outside: float) -> float:
-    """Where the density has become negligible, between 0 and a point outside."""
-    inside = 0.0
-    for _ in range(40):
-        middle = (inside + outside) / 2
-        inside, outside = (middle, outside) if fall(middle) < NEGLIGIBLE else (inside, middle)
-    return outside
-
-
-def _range_cdf(k: int, w: np.ndarray) -> np.ndarray:
-    """R_k at many widths, from a polynomial that is made once per k."""
-    if k == 2:
-        return 2 * _phi(w / math.sqrt(2)) - 1
-    widest = 2 * REACH
-    inside = np.minimum(w, widest)
-    return np.where(w < widest, np.polynomial.chebyshev.chebval(2 * inside / widest - 1, _range_polynomial(k)), 1.0)
-
-
-@lru_cache(maxsize=32)
-def _range_polynomial(k: int) -> np.ndarray:
-    z, weights = _legendre(-REACH, REACH)
-    below = _phi(z)
-
-    def values(x: np.ndarray) -> np.ndarray:
-        w = (x + 1) * REACH
-        between = below - _phi(z - w[:, None])
-        return k * (between ** (k - 1)) @ (weights * _density(z))
-
-    return np.polynomial.chebyshev.chebinterpolate(values, DEGREE)
-
-
-@lru_cache(maxsize=1)
-def _unit_rule() -> tuple[np.ndarray, np.ndarray]:
-    return np.polynomial.legendre.leggauss(NODES)
-
-
-def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    x, weights = _unit_rule()
-    half = (high - low) / 2 / PIECES
-    starts = low + 2 * half * np.arange(PIECES)[:, None]
-    return (starts + half * (x + 1)).ravel(), np.tile(half * weights, PIECES)
-
-
-def _density(z: np.ndarray) -> np.ndarray:
-    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-
-def _phi(z: np.ndarray) -> np.ndarray:
-    """The normal's cumulative distribution."""
-    scaled = -z / math.sqrt(2)
-    return np.fromiter(map(math.erfc, scaled.flat), dtype=float, count=scaled.size).reshape(scaled.shape) / 2
-
 
 NOTHING = 1e-9
 """Of the runs of a seed: an eigenvalue that is 0 but for the last digits."""
@@ -229,7 +95,7 @@ class RunNoise:
 
 @dataclass(frozen=True, kw_only=True)
 class PairNoise:
-    """Of the difference between two ranks."""
+    """Noise of the difference between two ranks."""
 
     seeds: int
     """That both ran with."""
@@ -299,17 +165,8 @@ def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
     )
 
 
-def between_runs(compared: Comparison) -> tuple[float, int] | None:
-    """Variance of one run's loss over seeds and its degrees of freedom, as `fit` has them; None where it has none.
-    A hundredth of the work: nothing is known of pairs of ranks."""
-    ran = [set(compared.seeds_of(r)) for r in compared.ranks]
-    if not any(len(mine & others) > 1 for mine, others in combinations(ran, 2)) or _copies(compared):
-        return None
-    return _variance(_within(compared))
-
-
 def _within(compared: Comparison) -> dict[int, np.ndarray]:
-    """Of each rank, the means of its runs."""
+    """Mean loss of each run, by rank."""
     return {r: np.array([compared.means[r, seed] for seed in sorted(compared.seeds_of(r))]) for r in compared.ranks}
 
 
@@ -329,7 +186,8 @@ def _adjusted(compared: Comparison, effects: Effects, within: Mapping[int, np.nd
 
 
 def _copies(compared: Comparison) -> bool:
-    """Whether all seeds of each rank gave the same losses to the last digit: one run written down several times."""
+    """Tell whether all seeds of each rank gave the same losses to the last digit: one run written down several
+    times."""
     return all(
         np.array_equal(compared.losses[r, seed], compared.losses[r, compared.seeds_of(r)[0]])
         for r, seed in compared.losses
@@ -337,8 +195,8 @@ def _copies(compared: Comparison) -> bool:
 
 
 def _nearly_uniform(compared: Comparison) -> bool:
-    """Whether each run has one value for all its examples but a few, such as all right: seeds then agree without being
-    copies."""
+    """Tell whether each run has one value for all its examples but a few, such as all right: seeds then agree without
+    being copies."""
     return all(_odd(values) < FEW_DIFFER for values in compared.losses.values())
 
 
@@ -348,7 +206,7 @@ def _odd(values: np.ndarray) -> int:
 
 
 class _Table(NamedTuple):
-    """Of the differences between two ranks, seeds × examples."""
+    """Variance of the differences between two ranks, seeds × examples."""
 
     examples: float
     """(MS_example - MS_rest) / (n m), not below 0; 0 of one example."""
@@ -362,7 +220,7 @@ class _Table(NamedTuple):
 def _tables(
     compared: Comparison, shared: Mapping[tuple[int, int], tuple[str, ...]], *, counted: bool
 ) -> dict[tuple[int, int], _Table]:
-    """Of each pair, by the seeds that it shares. counted: `largest` and `odd` too."""
+    """Make the table of each pair from the seeds that it shares. counted: `largest` and `odd` too."""
     alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for (r, s), seeds in shared.items():
         alike.setdefault((r, seeds), []).append(s)
@@ -412,11 +270,13 @@ def least_half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
 
 
 def standard_error(runs: RunNoise, pair: PairNoise) -> float:
-    """Of a difference, as a mixed model has it."""
+    """Standard error of a difference, as a mixed model has it."""
     return math.sqrt(runs.paired_variance * pair.weight + pair.examples_variance)
 
 
 @lru_cache(maxsize=1024)
 def quantile(ranks: int, freedom: float, risk: float) -> float:
     """So many standard errors hold all pairs of so many ranks at once, but for the risk."""
+    from rankviz.verdict.distributions import studentized_range_quantile
+
     return studentized_range_quantile(1 - risk, ranks, min(freedom, MANY)) / math.sqrt(2)

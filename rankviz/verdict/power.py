@@ -1,19 +1,13 @@
 """How many more seeds or held-out examples would settle a verdict, from the noise measured here or in other sweeps."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
-from rankviz.errors import BadDataError
-from rankviz.verdict.losses import RunLosses, compare
 from rankviz.verdict.noise import (
     PairNoise,
     RunNoise,
-    chi_squared_quantile,
     least_half_width,
-    noncentral_t_cdf,
-    normal_cdf,
     quantile,
 )
 
@@ -41,7 +35,9 @@ class Needed:
 
 
 def needed(runs: RunNoise, pair: PairNoise, examples: int, difference: float, tolerance: float) -> Needed:
-    between = _between(runs, examples)
+    from scipy import special
+
+    between, freedom = _between(runs, examples), runs.paired_freedom
 
     def decides(n: int, m: int, scale: float = 1.0) -> bool:
         return chance_to_tell(runs, pair, n, m, examples, difference, tolerance, scale) >= POWER
@@ -49,7 +45,7 @@ def needed(runs: RunNoise, pair: PairNoise, examples: int, difference: float, to
     def seeds(scale: float) -> int | None:
         return _first(SEEDS[sum(n <= pair.seeds for n in SEEDS) :], lambda n: decides(n, examples, scale))
 
-    low, high = _noise_interval(runs.paired_freedom)
+    low, high = (freedom / float(special.chdtri(freedom, tail)) for tail in (NOISE_TAIL, 1 - NOISE_TAIL))
     total = runs.paired_variance * pair.weight + pair.examples_variance
     return Needed(
         seeds_low=seeds(low),
@@ -100,19 +96,18 @@ def _between(runs: RunNoise, examples: int) -> float:
 
 def _different(difference: float, half: float, error: float, freedom: int) -> float:
     """Noncentral t: the interval's own width varies too."""
-    return 1 - noncentral_t_cdf(half / error, freedom, difference / error)
+    from scipy import special
+
+    return 1 - float(special.nctdtr(freedom, difference / error, half / error))
 
 
 def _equal(difference: float, half: float, error: float, tolerance: float) -> float:
+    from scipy import special
+
     room = tolerance - half
     if room <= 0:
         return 0.0
-    return normal_cdf((room - difference) / error) - normal_cdf((-room - difference) / error)
-
-
-@lru_cache(maxsize=64)
-def _noise_interval(freedom: int) -> tuple[float, float]:
-    return tuple(freedom / chi_squared_quantile(p, freedom) for p in (1 - NOISE_TAIL, NOISE_TAIL))
+    return float(special.ndtr((room - difference) / error) - special.ndtr((-room - difference) / error))
 
 
 def _first(candidates: list[int] | tuple[int, ...], enough: Callable[[int], bool]) -> int | None:
@@ -125,47 +120,3 @@ def _first(candidates: list[int] | tuple[int, ...], enough: Callable[[int], bool
         else:
             low = middle + 1
     return candidates[low] if low < len(candidates) else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Borrowed:
-    """How much one run's loss varies with its seed, in sweeps that ran several."""
-
-    sd: float
-    """Nats, or points of an accuracy; pooled over the sweeps by degrees of freedom."""
-    freedom: int
-    sweeps: tuple[str, ...]
-    same_setting: bool
-    """Whether they had the same base, data and steps."""
-
-    @property
-    def difference(self) -> float:
-        """Two runs of equal rank differ by less than this in 95 of 100 cases."""
-        from rankviz.verdict.noise import CONFIDENCE, student_t_quantile
-
-        return student_t_quantile((1 + CONFIDENCE) / 2, self.freedom) * math.sqrt(2) * self.sd
-
-
-def noise_of(runs: Sequence[RunLosses]) -> tuple[float, int] | None:
-    """What the runs of a sweep say of the noise between runs: variance and degrees of freedom; None without repeated
-    runs."""
-    from rankviz.verdict.noise import between_runs
-
-    try:
-        return between_runs(compare(runs))
-    except BadDataError:
-        return None
-
-
-def borrow(noises: Iterable[tuple[str, tuple[float, int] | None]], *, same_setting: bool) -> Borrowed | None:
-    """From (id, noise_of) of sweeps; None where none has noise."""
-    measured = [(sweep_id, noise) for sweep_id, noise in noises if noise is not None]
-    if not measured:
-        return None
-    freedom = sum(repeats for _, (_, repeats) in measured)
-    return Borrowed(
-        sd=math.sqrt(sum(variance * repeats for _, (variance, repeats) in measured) / freedom),
-        freedom=freedom,
-        sweeps=tuple(sweep_id for sweep_id, _ in measured),
-        same_setting=same_setting,
-    )

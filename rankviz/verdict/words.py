@@ -1,17 +1,31 @@
-"""The verdict in words: sentences, each of which can be read by itself."""
+"""The verdict in words: every sentence of it, and the three answers that a sweep gives."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
-from typing import TypedDict
+from typing import NamedTuple
 
-from rankviz.core.from_json import shape
-from rankviz.core.runs.metric import LOSS, TOLERANCE_NATS
+from rankviz import units
+from rankviz.core.forecast.decision import Decision, FinishedAdapter
+from rankviz.core.forecast.quick_look import APART, BentRank, RateLook, ScoreLook
+from rankviz.core.runs.fast_curve import Reading
+from rankviz.core.runs.metric import LOSS
+from rankviz.core.spectrum import FEW_STEPS
 from rankviz.units import counted
-from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict
-from rankviz.verdict.losses import Run
-from rankviz.verdict.noise import CONFIDENCE, expected_maximum
-from rankviz.verdict.power import DOUBLINGS, SEEDS, Borrowed, Needed
+from rankviz.verdict.judge import (
+    CANT_TELL,
+    DIFFERENT,
+    EQUAL,
+    SAME_NAMES,
+    Pair,
+    PairJSON,
+    RankLoss,
+    RankVerdictJSON,
+    Verdict,
+    VerdictJSON,
+)
+from rankviz.verdict.noise import CONFIDENCE
+from rankviz.verdict.power import DOUBLINGS, SEEDS, Needed
 
 ENOUGH_SEEDS = 3
 """Per rank: with two, an interval is wide mostly for lack of degrees of freedom."""
@@ -37,7 +51,7 @@ def headline(verdict: Verdict) -> str:
         return f"{_leaders(verdict)}. {_tie(verdict, calls)}"
     if calls == {EQUAL}:
         return (
-            f"The rank makes no practical difference here: {names(_with_call(verdict, EQUAL))} are within "
+            f"The rank makes no practical difference here: {names([rank.r for rank in verdict.ranks])} are within "
             f"{_tolerance(verdict)} of the best rank, {best}. The smallest of them is {smallest}."
         )
     if verdict.best == verdict.ranks[0].r:
@@ -71,7 +85,7 @@ def _tie(verdict: Verdict, calls: Collection[str]) -> str:
     return f"This does not show that they are equal{bound}."
 
 
-def sentences(verdict: Verdict, borrowed: Borrowed | None = None) -> list[str]:
+def sentences(verdict: Verdict) -> list[str]:
     """All sentences of a verdict, most important first."""
     return [
         headline(verdict),
@@ -80,13 +94,11 @@ def sentences(verdict: Verdict, borrowed: Borrowed | None = None) -> list[str]:
         *_what_would_decide(verdict),
         *_rates(verdict),
         *verdict.notes,
-        *_borrowed(verdict, borrowed),
     ]
 
 
 def _others(verdict: Verdict) -> str:
-    equal = [r for r in _with_call(verdict, EQUAL) if r != verdict.best]
-    undecided = _with_call(verdict, CANT_TELL)
+    equal, undecided = _with_call(verdict, EQUAL), _with_call(verdict, CANT_TELL)
     others = [r for r in undecided if r != verdict.smallest_indistinguishable]  # the headline names that one
     either = " either" if others != undecided else ""
     parts = [f"{names(equal)} {_is(equal)} equal to it within {_tolerance(verdict)}."] if equal else []
@@ -199,34 +211,15 @@ def _rates(verdict: Verdict) -> Iterable[str]:
     if verdict.noise.runs is None:
         yield f"{start} better than it is; one run per learning rate does not show by how much."
         return
+    from rankviz.verdict.distributions import expected_maximum
+
     by = expected_maximum(max(tried)) * math.sqrt(verdict.noise.runs.paired_variance / verdict.seeds)
     whom = "equally for all ranks" if len(set(tried)) == 1 else "more for ranks with more learning rates"
     yield f"{start} up to {verdict.metric.amount(by)} better than it is (if all its rates are equally good), {whom}."
 
 
-def _borrowed(verdict: Verdict, borrowed: Borrowed | None) -> Iterable[str]:
-    if borrowed is None or not verdict.unknown:
-        return
-    count = len(borrowed.sweeps)
-    where = (
-        "with the same base, data and steps" if borrowed.same_setting else "with another base, data or number of steps"
-    )
-    assumed = ""
-    if verdict.metric is LOSS:
-        assumed = (
-            f" Fast curves assume {TOLERANCE_NATS:g} nats, the value they were checked with"
-            f"{'; where runs vary more, they are less certain than they look' * (borrowed.sd > TOLERANCE_NATS)}."
-        )
-    yield (
-        f"For comparison: in {counted(count, 'other sweep')} {where}, the {verdict.metric.noun} of one run varied with "
-        f"its seed by {verdict.metric.amount(borrowed.sd)} (standard deviation), so two runs of equal rank may differ "
-        f"by {borrowed.difference:.{verdict.metric.digits}f}. This gives a scale for these {verdict.metric.nouns}, "
-        f"not a verdict.{assumed}"
-    )
-
-
 def _ends(verdict: Verdict, pair: Pair) -> tuple[float, float]:
-    """How far the other rank lies above the best."""
+    """Interval of the other rank's difference from the best."""
     return (pair.low, pair.high) if pair.s == verdict.best else (-pair.high, -pair.low)
 
 
@@ -249,7 +242,7 @@ def _other(pair: Pair, r: int) -> int:
 
 
 def _with_call(verdict: Verdict, call: str) -> list[int]:
-    return [rank.r for rank in verdict.ranks if rank.call == call]
+    return [rank.r for rank in verdict.ranks if rank.r != verdict.best and rank.call == call]
 
 
 def _tolerance(verdict: Verdict, *, explained: bool = False) -> str:
@@ -269,69 +262,7 @@ def names(ranks: Sequence[int]) -> str:
     return each[0] if len(each) == 1 else f"{', '.join(each[:-1])} and {each[-1]}"
 
 
-NeededJSON = shape(Needed)
-DivergedJSON = shape(Run)
-
-
-class PairJSON(shape(Pair)):
-    """Two ranks, r < s. A difference above zero says that r is worse; `would_tell` what would decide it."""
-
-    would_tell: NeededJSON | None
-
-
-class RankVerdictJSON(TypedDict):
-    """One rank at its best learning rate, and how far it is above the best rank. Losses are nats, null of an accuracy;
-    values nats or percent. Those of runs are by seed."""
-
-    r: int
-    loss: float | None
-    run_losses: dict[str, float] | None
-    value: float
-    run_values: dict[str, float]
-    learning_rate: float | None
-    learning_rates_tried: int
-    call: str
-    seeds: int
-    above_best: float
-    above_best_low: float | None
-    above_best_high: float | None
-
-
-class BorrowedJSON(shape(Borrowed)):
-    """The noise between runs of other sweeps; two runs of equal rank differ by less than `difference` in 95 of 100
-    cases."""
-
-    difference: float
-
-
-class VerdictJSON(TypedDict):
-    """Which ranks differ. Differences, `within` and the noise are in `unit`."""
-
-    metric: str
-    unit: str
-    higher_is_better: bool
-    best: int
-    smallest_indistinguishable: int
-    indistinguishable_from_best: list[int]
-    pairs: list[PairJSON]
-    ranks: list[RankVerdictJSON]
-    can_tell: bool
-    why_not: str | None
-    tolerance_nats: float | None
-    within: float
-    tolerance: str
-    confidence: float
-    seeds: int
-    examples: int
-    run_sd: float | None
-    noise_width: float | None
-    diverged: list[DivergedJSON]
-    borrowed_noise: BorrowedJSON | None
-    headline: str
-    sentences: list[str]
-
-
-def verdict_json(verdict: Verdict, borrowed: Borrowed | None = None, *, would_tell: bool = True) -> VerdictJSON:
+def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
     """The verdict as JSON; what is not known is null. Losses are nats, the mean over examples; of an accuracy there are
     values in percent instead. Differences are nats or points, and above zero is worse.
 
@@ -341,33 +272,26 @@ def verdict_json(verdict: Verdict, borrowed: Borrowed | None = None, *, would_te
         "metric": verdict.metric.key,
         "unit": verdict.metric.units,
         "higher_is_better": verdict.metric.higher_is_better,
-        "best": verdict.best,
-        "smallest_indistinguishable": verdict.smallest_indistinguishable,
+        **{name: getattr(verdict, name) for name in SAME_NAMES},
         "indistinguishable_from_best": list(verdict.indistinguishable_from_best),
         "pairs": [_pair(verdict, pair, would_tell) for pair in verdict.pairs],
         "ranks": [_rank(verdict, rank) for rank in verdict.ranks],
         "can_tell": not verdict.unknown,
         "why_not": verdict.unknown or None,
-        "tolerance_nats": verdict.tolerance_nats,
-        "within": verdict.within,
-        "tolerance": verdict.tolerance,
         "confidence": CONFIDENCE,
-        "seeds": verdict.seeds,
-        "examples": verdict.examples,
-        "run_sd": verdict.run_sd,
-        "noise_width": verdict.noise_width,
         "diverged": [{"r": run.r, "seed": run.seed, "learning_rate": run.learning_rate} for run in verdict.diverged],
-        "borrowed_noise": _borrowed_json(borrowed) if verdict.unknown else None,
+        "borrowed_noise": None,
         "headline": headline(verdict),
-        "sentences": sentences(verdict, borrowed),
+        "sentences": sentences(verdict),
     }
 
 
 def _rank(verdict: Verdict, rank: RankLoss) -> RankVerdictJSON:
     values = {"value": verdict.read(rank.loss)}
     values["run_values"] = {seed: verdict.read(loss) for seed, loss in rank.run_losses.items()}
+    above = dict(zip(("above_best", "above_best_low", "above_best_high"), verdict.above_best(rank.r), strict=True))
     losses = {} if not verdict.metric.higher_is_better else {"loss": None, "run_losses": None}
-    return asdict(rank) | losses | values | {"seeds": len(rank.run_losses)} | _above_best(verdict, rank.r)
+    return asdict(rank) | losses | values | {"seeds": len(rank.run_losses)} | above
 
 
 def _pair(verdict: Verdict, pair: Pair, would_tell: bool) -> PairJSON:
@@ -375,12 +299,271 @@ def _pair(verdict: Verdict, pair: Pair, would_tell: bool) -> PairJSON:
     return {**asdict(pair), "would_tell": asdict(need) if need else None}
 
 
-def _above_best(verdict: Verdict, r: int) -> dict[str, float | None]:
-    above = verdict.above_best(r)
-    return {"above_best": above.value, "above_best_low": above.low, "above_best_high": above.high}
+SETTLED, PARTLY, OPEN, UNTESTED = "Settled", "Partly settled", "Not settled", "Not tested"
+SHIP = "Smallest good adapter"
+COPIES = "Different seeds gave identical {}: check that each seed is a run of its own."
+DIFFER, ALIKE = "More than noise", "Within noise"
+"""Of two runs beside the noise of their repeats. Only several seeds of each would test it."""
+TOO_SHORT = "Too few steps"
+"""Instead of SETTLED and PARTLY: the test holds for so short a training, and says little of a longer one."""
 
 
-def _borrowed_json(borrowed: Borrowed | None) -> BorrowedJSON | None:
-    if borrowed is None:
+class Answer(NamedTuple):
+    """One answer: what it is about, the answer in a few characters, and a sentence."""
+
+    about: str
+    value: str
+    sentence: str
+    file_bytes: int | None = None
+    """Of the adapter whose rounded size the answer has."""
+
+
+class Shipped(NamedTuple):
+    """The adapter that the answer on shipping names."""
+
+    run_id: str
+    r: int
+    trained_r: int
+    """The rank of its run; higher than r of a truncated one."""
+
+
+def shipped(verdict: Verdict | None, decision: Decision | None, reading: Reading | None) -> Shipped | None:
+    """What `summary` says to ship, of the same arguments; None where it says nothing of it."""
+    if decision:
+        ship = decision.ship
+        return ship and Shipped(ship.run_id, ship.r, ship.trained_r)
+    if not _of_one_training(verdict, reading):
         return None
-    return {**asdict(borrowed), "sweeps": list(borrowed.sweeps), "difference": borrowed.difference}
+    top = reading.curve.trained
+    return Shipped(reading.curve.run_id, (reading.shippable or top).r, top.r)
+
+
+def _of_one_training(verdict: Verdict | None, reading: Reading | None) -> bool:
+    return reading is not None and (verdict is None or len(verdict.ranks) < 2)
+
+
+def summary(
+    verdict: Verdict | None,
+    decision: Decision | None,
+    reading: Reading | None,
+    *,
+    steps: int = FEW_STEPS,
+    not_here: str = "",
+    rate: RateLook | None = None,
+    score: ScoreLook | None = None,
+) -> tuple[Answer, ...]:
+    """The three answers, as far as they are known.
+
+    Args:
+        verdict: Of a sweep in any metric; None before a run has been evaluated.
+        decision: Of a sweep with finished runs at two ranks, by loss.
+        reading: Of its best fast curve.
+        steps: Of its shortest run.
+        not_here: Why the adapter to ship cannot be downloaded, as a sentence.
+        rate: Of a sweep of one rank at several learning rates.
+        score: Of a sweep by a score, where no verdict compares its ranks.
+    """
+    return tuple(
+        _after_few(each, steps) if each.about == "How sure" else _elsewhere(each, not_here)
+        for each in (_of_rates(rate) if rate else _answers(verdict, decision, reading, score))
+    )
+
+
+def _after_few(answer: Answer, steps: int) -> Answer:
+    if steps >= FEW_STEPS:
+        return answer
+    only = (
+        f"Training had only {units.counted(steps, 'step')}: this says little, and longer training may change the ranks."
+    )
+    value = TOO_SHORT if answer.value in (SETTLED, PARTLY, DIFFER) else answer.value
+    return answer._replace(value=value, sentence=f"{answer.sentence} {only}")
+
+
+def _elsewhere(answer: Answer, not_here: str) -> Answer:
+    if answer.about != SHIP or not not_here:
+        return answer
+    return answer._replace(sentence=f"{answer.sentence} {not_here}")
+
+
+def _of_rates(rate: RateLook) -> tuple[Answer, ...]:
+    first, *more = rate.sentences
+    after = next(place for place, each in enumerate(more) if each.startswith("Do next"))
+    sure = UNTESTED if rate.differs is None else DIFFER if rate.differs else ALIKE
+    return (
+        Answer("Better learning rate", f"{rate.best:g}", first),
+        Answer("How sure", sure, " ".join(more[:after]) or "The other rate diverged."),
+        Answer("Train next", f"r = {rate.r}" if len(more) > after + 1 else "Quick look", " ".join(more[after:])),
+    )
+
+
+def _answers(
+    verdict: Verdict | None, decision: Decision | None, reading: Reading | None, score: ScoreLook | None
+) -> tuple[Answer, ...]:
+    if decision:
+        answers = [_train_next(decision, verdict), _ship(decision.ship)]
+        if not decision.settled:
+            return tuple(filter(None, [*answers, _apart(decision)]))
+    elif score:
+        return (Answer("Train next", f"r = {score.pick}", " ".join(score.sentences[1:])),)
+    elif _of_one_training(verdict, reading):
+        return _enough(reading), _truncated(reading), _one_training(reading)
+    elif verdict and len(verdict.ranks) > 1:
+        answers = [_best(verdict), _smallest(verdict)]
+    elif verdict:
+        return (_only(verdict),)
+    else:
+        return ()
+    answers.append(_how_sure(verdict) if verdict else None)
+    return tuple(answer for answer in answers if answer)
+
+
+def _train_next(decision: Decision, verdict: Verdict | None) -> Answer:
+    rank = next(each for each in decision.forecast.ranks if each.r == decision.train_rank)
+    lowest = min(decision.forecast.ranks, key=lambda each: each.median).r
+    best = verdict.best if decision.settled and verdict else lowest
+    trained = "Best rank so far" if rank.r == best else "Smallest good rank so far"
+    about = "Train next" if rank.measured is None else trained
+    return Answer(about, f"r = {rank.r}", _why(decision, rank, best))
+
+
+def _apart(decision: Decision) -> Answer:
+    """Compare the two ranks of a quick look with the noise of its repeats."""
+    runs, noise = decision.forecast.runs, decision.forecast.noise_nats
+    low, high = runs[0], runs[-1]
+    gap = abs(low.loss - high.loss)
+    differ = f"r = {low.r} and r = {high.r} differ by {LOSS.explained(gap)}"
+    if noise is None:
+        return Answer("How sure", UNTESTED, f"{differ}. The noise of one run is not known: no rank was trained twice.")
+    if noise == 0:
+        return Answer("How sure", UNTESTED, f"{differ}. {COPIES.format('losses')}")
+    repeats = units.counted(sum(run.runs - 1 for run in runs), "repeat")
+    times = f"{gap / noise:.1f} times the noise of one run (from {repeats})"
+    return Answer("How sure", DIFFER if gap > APART * noise else ALIKE, f"{differ}, {times}.")
+
+
+def _why(decision: Decision, rank: BentRank, best: int) -> str:
+    if rank.r == best == decision.forecast.ranks[0].r:
+        return f"It has the lowest loss. {_lower_still(rank.r)}"
+    if decision.settled and rank.r == best:
+        return "It has the lowest loss, and every lower rank is worse by more than the noise."
+    if decision.settled:
+        return f"It is the smallest rank that these runs cannot distinguish from the best one, r = {best}."
+    within = LOSS.explained(decision.within, ".3g")
+    if rank.r == best:
+        return f"It has the lowest loss, and no lower rank here comes within {within} of it."
+    sense = "estimated" if rank.measured is None else "measured"
+    return f"It is the smallest rank whose {sense} loss is within {within} of the lowest, at r = {best}."
+
+
+def _lower_still(r: int) -> str:
+    return "No lower rank exists." if r == 1 else "It is also the lowest rank of these runs; no lower one was trained."
+
+
+def _ship(ship: FinishedAdapter | None) -> Answer | None:
+    if ship is None:
+        return None
+    size = units.file_size(ship.adapter_bytes)
+    loss = f"measured held-out loss {ship.loss:.4f}"
+    if ship.mean_loss is not None:
+        loss += f", the best of {ship.seeds} seeds (mean {ship.mean_loss:.4f})"
+    if ship.made == "trained":
+        return Answer(
+            SHIP,
+            f"r = {ship.r}, {size}",
+            f"The adapter that was trained at this rank: {loss}.",
+            ship.adapter_bytes,
+        )
+    start = f"The adapter that was trained at r = {ship.trained_r}, truncated to r = {ship.r}"
+    return Answer(SHIP, f"r = {ship.r}, about {size}", f"{start}: {loss}.", ship.adapter_bytes)
+
+
+def _enough(reading: Reading) -> Answer:
+    chosen, top = reading.chosen, reading.curve.trained
+    within = LOSS.explained(reading.tolerance, ".3g")
+    if chosen.r == top.r:
+        why = f"This adapter uses its whole rank: truncated to any lower rank, it loses more than {within}."
+    else:
+        why = f"Truncated to r = {chosen.r}, the adapter trained at r = {top.r} stays within {within} of its best loss."
+    return Answer("Enough for this adapter", f"r = {chosen.r}", why)
+
+
+def _truncated(reading: Reading) -> Answer:
+    point, top = reading.shippable, reading.curve.trained
+    if point is None:
+        size = units.file_size(top.adapter_bytes)
+        return Answer(
+            SHIP,
+            f"r = {top.r}, {size}",
+            f"The adapter as trained: held-out loss {top.loss:.4f}.",
+            top.adapter_bytes,
+        )
+    size = units.file_size(point.adapter_bytes)
+    loss = f"The adapter truncated to r = {point.r}: measured held-out loss {point.loss:.4f}."
+    return Answer(SHIP, f"r = {point.r}, about {size}", loss, point.adapter_bytes)
+
+
+def _one_training(reading: Reading) -> Answer:
+    lower = f"r = {reading.curve.points[0].r}" if reading.curve.points[0].r < reading.chosen.r else "a lower rank"
+    why = f"One training shows what this adapter needs; only a run at {lower} shows what such a run would learn."
+    return Answer("How sure", "One training", why)
+
+
+def _best(verdict: Verdict) -> Answer:
+    best = verdict.rank(verdict.best)
+    value = verdict.metric.text(verdict.read(best.loss))
+    return Answer("Best rank", f"r = {best.r}", f"It has the {verdict.metric.superlative}: {value}.")
+
+
+def _smallest(verdict: Verdict) -> Answer | None:
+    if verdict.unknown:
+        return None
+    smallest = verdict.rank(verdict.smallest_indistinguishable)
+    if smallest.r == verdict.best:
+        why = "No smaller rank comes as near to the best as the noise allows."
+        if smallest.r == verdict.ranks[0].r:
+            why = _lower_still(smallest.r)
+    else:
+        value = verdict.metric.text(verdict.read(smallest.loss))
+        why = f"The smallest rank that cannot be distinguished from the best one: {value}."
+    return Answer("Smallest rank to consider", f"r = {smallest.r}", why)
+
+
+def _only(verdict: Verdict) -> Answer:
+    value = verdict.metric.text(verdict.read(verdict.ranks[0].loss))
+    why = f"The {verdict.metric.noun} is {value}: train a second rank to compare it with."
+    return Answer("Only rank", f"r = {verdict.best}", why)
+
+
+def _how_sure(verdict: Verdict) -> Answer:
+    if verdict.noise.copies:
+        return Answer("How sure", UNTESTED, COPIES.format(verdict.metric.nouns))
+    if verdict.unknown:
+        reason = f"{verdict.unknown[0].upper()}{verdict.unknown[1:]}"
+        why = f"{reason}, so a difference may be chance: {ENOUGH_SEEDS} seeds per rank would test it."
+        return Answer("How sure", UNTESTED, why)
+    return Answer("How sure", _settled(verdict), _tested(verdict))
+
+
+def _settled(verdict: Verdict) -> str:
+    calls = {rank.call for rank in verdict.ranks if rank.r != verdict.best}
+    if CANT_TELL not in calls:
+        return SETTLED
+    return OPEN if calls == {CANT_TELL} else PARTLY
+
+
+def _tested(verdict: Verdict) -> str:
+    """Compare each rank with the best in one sentence."""
+    best = f"r = {verdict.best}"
+    calls = {call: _with_call(verdict, call) for call in (DIFFERENT, EQUAL, CANT_TELL)}
+    parts = []
+    if worse := calls[DIFFERENT]:
+        parts.append(f"{names(worse)} {_is(worse)} worse than {best}")
+    if equal := calls[EQUAL]:
+        within = verdict.metric.explained(verdict.within, ".3g")
+        parts.append(f"{names(equal)} {_is(equal)} equal to {'it' if parts else best} within {within}")
+    if parts:
+        parts[0] = f"With {100 * CONFIDENCE:.0f} % confidence, {parts[0]}"
+    if undecided := calls[CANT_TELL]:
+        seeds = units.counted(verdict.seeds, "seed")
+        parts.append(f"{names(undecided)} cannot be distinguished from {'it' if parts else best} with {seeds} per rank")
+    return f"{'; '.join(parts)}."

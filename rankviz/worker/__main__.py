@@ -12,14 +12,14 @@ COMMANDS = {
     "probe_depth": "probe.depth",
     "preflight": "preflight.main",
     "simulate": "simulate.main",
-    "adapter": "reading.adapter",
-    "resize": "reading.resize",
-    "data": "reading.data",
-    "results": "reading.results",
-    "hub": "reading.hub",
-    "import": "reading.imports",
-    "export": "reading.exports",
-    "publish": "sending.main",
+    "adapter": "reading:adapter",
+    "resize": "reading:resize",
+    "data": "reading:data",
+    "results": "reading:results",
+    "hub": "reading:hub",
+    "import": "reading:imported",
+    "export": "reading:exported",
+    "publish": "sending",
 }
 
 
@@ -28,7 +28,8 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
         print(f"usage: python -m rankviz.worker {'|'.join(COMMANDS)} ...", file=sys.stderr)
         return 2
-    return importlib.import_module(f"rankviz.worker.{COMMANDS[argv[0]]}").main(argv[1:]) or 0
+    module, _, function = COMMANDS[argv[0]].partition(":")
+    return getattr(importlib.import_module(f"rankviz.worker.{module}"), function or "main")(argv[1:]) or 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.advice_json import advice_json
+from rankviz.api.advice import advice_json
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.advice.words import aim_in_words, main_sentences, rate_text, reasons
 from rankviz.core.cost.question import Question

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.preflight import Preflight
+from rankviz.api.probes import Preflight
 from rankviz.core.preflight.facts import Card, Driver, HubAnswer, Software
 from rankviz.errors import InvalidSettingError, LimitError
 from tests.support.runs import questions
@@ -96,7 +96,7 @@ def test_the_size_on_the_hub_stops_a_training_that_has_certainly_too_little_room
 
 
 def test_on_a_gpu_the_four_bit_copy_that_unsloth_loads_is_what_is_fetched(api):
-    from rankviz.api.preflight import _repository
+    from rankviz.api.probes import _repository
 
     training, model = questions.sweep().training, api.models.get("Qwen/Qwen2.5-0.5B")
     four_bit = replace(training, precision="nf4-dq")

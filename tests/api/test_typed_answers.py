@@ -11,11 +11,9 @@ import pytest
 
 import rankviz.api
 from rankviz.api import Api
-from rankviz.api.advice import AdviceAnswer
-from rankviz.api.advice_json import advice_json
+from rankviz.api.advice import AdviceAnswer, advice_json
 from rankviz.api.estimates import EstimateAnswer, estimate_json
-from rankviz.api.runs.json import run_json
-from rankviz.api.runs.stored import RunSummary
+from rankviz.api.runs.stored import RunSummary, run_json
 from rankviz.api.runs.verdict_json import verdict_json
 from rankviz.api.runs.verdicts import SweepVerdict
 from rankviz.core.accuracy.report import AccuracyReport, SimilarRows
@@ -54,7 +52,7 @@ def test_no_operation_returns_a_dict_of_anything():
 
     assert "estimates.Estimates.estimate" in returned and 40 < len(returned)
     untyped = {name for name, annotation in returned.items() if UNTYPED.search(annotation)}
-    assert {"data.MeasuredData.as_json", "data_files.look_json"} == untyped
+    assert {"data.MeasuredData.as_json", "data.look_json"} == untyped
 
 
 def test_every_operation_has_a_return_type():

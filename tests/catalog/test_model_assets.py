@@ -16,8 +16,8 @@ ASSETS = Path(__file__).parents[2] / "assets"
 
 
 def test_the_assets_are_what_the_configs_make_of_them(tmp_path):
-    from rankviz.worker.assets.models import build_models
     from tests.support.models.meta_models import many_models
+    from tools.models import build_models
 
     shutil.copy(ASSETS / "models" / CHECKPOINTS, tmp_path)  # read from Unsloth, not built
     with many_models():
@@ -67,7 +67,7 @@ def test_the_activations_are_what_the_classes_hold(file):
     ),
 )
 def test_a_row_that_its_model_contradicts_stops_the_build(field, value, sentence, tmp_path):
-    from rankviz.worker.assets.models import build_models
+    from tools.models import build_models
 
     file = "HuggingFaceTB__SmolLM2-135M.json"
     shutil.copy(ASSETS / "configs" / file, tmp_path)

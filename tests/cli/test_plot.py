@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rankviz.cli.plot import plot_sweep
+from rankviz.cli.shared import plot_sweep
 from rankviz.verdict import judge, losses_of
 from tests.cli.command import rankviz
 from tests.support.runs.finished_runs import plain_sweep

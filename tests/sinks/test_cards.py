@@ -6,7 +6,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from rankviz.core.runs.events import Environment
-from rankviz.sinks.cards import RunFacts, SweepFacts, dataset_card, model_card
+from rankviz.sinks.files import RunFacts, SweepFacts, dataset_card, model_card
 from tests.support.runs.finished_runs import plain_sweep
 
 MARKS = (

@@ -11,8 +11,19 @@ from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 from rankviz.core.runs.run_time import DeviceTime, Rent
 from rankviz.errors import BadAdapterError, InvalidSettingError
-from rankviz.sinks.cards import RunFacts, SweepFacts, hub_base, public_environment, public_request, without_paths
-from rankviz.sinks.files import CONFIG, WEIGHTS, public_config, write_adapter, write_dataset
+from rankviz.sinks.files import (
+    CONFIG,
+    WEIGHTS,
+    RunFacts,
+    SweepFacts,
+    hub_base,
+    public_config,
+    public_environment,
+    public_request,
+    without_paths,
+    write_adapter,
+    write_dataset,
+)
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import correct, plain_sweep

@@ -16,7 +16,7 @@ from rankviz.api import Api
 from rankviz.core.runs.run_time import DeviceTime, Rent
 from rankviz.errors import PublishError
 from rankviz.sinks import TRACKIO, Destination
-from rankviz.sinks.cards import RunFacts, SweepFacts
+from rankviz.sinks.files import RunFacts, SweepFacts
 from rankviz.sinks.trackio import config, send
 from tests.support.engines.hub_stand_in import hub_stand_in
 from tests.support.runs.finished_runs import plain_sweep

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from rankviz.verdict import CANT_TELL, EQUAL, borrow, judge, noise_of, power, sentences
-from rankviz.verdict.losses import compare
-from rankviz.verdict.noise import PairNoise, RunNoise, fit
+from rankviz.verdict import CANT_TELL, EQUAL, judge, sentences
+from rankviz.verdict.noise import PairNoise, RunNoise
 from rankviz.verdict.power import SEEDS, chance_to_tell, needed
-from tests.support.runs.verdict_tables import planted, run, table
+from tests.support.runs.verdict_tables import planted, table
 
 RUN, LIKES, REST, EXAMPLES = 0.02, 0.05, 0.1, 64
 
@@ -97,50 +96,3 @@ def test_a_pair_that_is_told_needs_nothing():
 
     assert EQUAL == verdict.pairs[0].call
     assert verdict.needed(verdict.pairs[0]) is None
-
-
-def test_the_noises_own_interval_is_found_once_for_all_pairs(monkeypatch):
-    asked, exact = [], power.chi_squared_quantile
-    monkeypatch.setattr(power, "chi_squared_quantile", lambda p, freedom: asked.append(p) or exact(p, freedom))
-    power._noise_interval.cache_clear()
-    verdict = judge(planted(np.random.default_rng(5), dict.fromkeys((4, 8, 16, 32), 2.0)))
-
-    assert 2 < sum(verdict.needed(pair) is not None for pair in verdict.pairs)
-    assert 2 == len(asked)
-
-
-def test_borrowed_noise_is_pooled_by_freedom_marked_and_no_verdict():
-    """Runs at 1, 3 and at 2, 2 vary by 2 and 0: variance 1 with 2 degrees; at 1, 2, 3 twice: variance 1 with 4."""
-    two = table({4: [[1.0], [3.0]], 16: [[2.0], [2.0]]})
-    three = table({4: [[1.0], [2.0], [3.0]], 16: [[1.0], [2.0], [3.0]]})
-    one = [run(4, 0, [1.0]), run(8, 0, [2.0])]
-
-    lent = borrow([("a", noise_of(two)), ("b", noise_of(three)), ("c", noise_of(one))], same_setting=False)
-
-    assert (pytest.approx(1.0), 6, ("a", "b")) == (lent.sd, lent.freedom, lent.sweeps)
-    assert pytest.approx(2.4469 * 2**0.5, rel=1e-4) == lent.difference  # Student's t at 2.5 % with 6 degrees
-    verdict = judge(one)
-    assert (4, 8) == verdict.indistinguishable_from_best
-    assert "For comparison: in 2 other sweeps with another base" in sentences(verdict, lent)[-1]
-    assert sentences(verdict, lent)[-1].endswith(
-        "not a verdict. Fast curves assume 0.02 nats, the value they were checked with; "
-        "where runs vary more, they are less certain than they look."
-    )
-
-
-def test_nothing_is_borrowed_where_the_noise_is_known_or_no_sweep_repeats():
-    one = [run(4, 0, [1.0]), run(8, 0, [2.0])]
-    lent = borrow([("a", noise_of(table({4: [[1.0], [3.0]], 16: [[2.0], [2.0]]})))], same_setting=True)
-
-    assert borrow([("c", noise_of(one))], same_setting=True) is None
-    known = judge(table({4: [[1.0], [2.0]], 16: [[1.0], [2.5]]}))
-    assert "For comparison" not in " ".join(sentences(known, lent))
-
-
-def test_the_noise_that_is_lent_is_that_of_the_whole_fit():
-    generator = np.random.default_rng(3)
-    runs = planted(generator, {4: 2.0, 8: 1.9, 16: 1.8}, seeds=4, examples=16)[:-1]
-    noise = fit(compare(runs)).runs
-
-    assert (noise.variance, noise.freedom) == noise_of(runs)
-    assert noise_of(table({4: [[1.0], [1.0]], 16: [[2.0], [2.0]]})) is None  # copies of one run

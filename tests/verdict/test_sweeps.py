@@ -1,4 +1,4 @@
-"""Verdicts on sweeps: the losses of their examples, by token where these were counted, and noise that is borrowed."""
+"""Verdicts on sweeps: the losses of their examples, by token where these were counted."""
 
 import json
 import zipfile
@@ -138,57 +138,6 @@ def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_pat
         table = api.verdicts.of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=base_loss)
 
     assert api.verdicts.of_sweep(sweep_id).verdict == table
-
-
-def test_a_sweep_of_one_run_each_borrows_from_its_like_before_all_others(api):
-    alone = evaluated_sweep(api, {4: 2.0, 16: 1.5}, seeds=(0,))
-    other = evaluated_sweep(api, {4: 2.0, 16: 1.5}, steps=20)
-    first = api.verdicts.of_sweep(alone)
-    alike = evaluated_sweep(api, {4: 2.0, 16: 1.5})
-
-    lent = api.verdicts.of_sweep(alone).borrowed
-
-    assert (False, True) == (first.borrowed.same_setting, lent.same_setting)
-    assert other in first.borrowed.sweeps
-    assert {"phonemes"} == {api.runs.sweep(each).runs[0].request.data for each in first.borrowed.sweeps}
-    assert (alike,) == lent.sweeps
-    assert (4, 16) == tuple(api.verdicts.of_sweep(alone).verdict.indistinguishable_from_best)
-    assert api.verdicts.of_sweep(alike).borrowed is None
-
-
-def test_noise_on_other_data_is_borrowed_where_there_is_none_on_the_same(api):
-    elsewhere = evaluated_sweep(api, {4: 2.0, 16: 1.5}, data="syllables")
-    alone = evaluated_sweep(api, {4: 2.0, 16: 1.5}, seeds=(0,), base="org/model")
-
-    lent = api.verdicts.of_sweep(alone).borrowed
-
-    assert not lent.same_setting
-    assert elsewhere in lent.sweeps
-
-
-@pytest.mark.parametrize(
-    ("data", "mine", "theirs", "same"),
-    [
-        ("train.jsonl", "a" * 16, "b" * 16, False),
-        ("train.jsonl", "a" * 16, "a" * 16, True),
-        ("/data/train.jsonl", "a" * 16, "a" * 16, True),
-        ("train.jsonl", "", "", False),
-        ("train.jsonl", "a" * 16, "", False),
-        ("/data/train.jsonl", "", "", False),
-    ],
-)
-def test_files_of_one_name_are_the_same_data_where_the_same_was_read_of_them(api, data, mine, theirs, same):
-    alone = evaluated_sweep(api, {4: 2.0, 16: 1.5}, seeds=(0,), data="train.jsonl", read=mine)
-    evaluated_sweep(api, {4: 2.0, 16: 1.5}, data=data, read=theirs)
-
-    assert same is api.verdicts.of_sweep(alone).borrowed.same_setting
-
-
-def test_a_file_that_is_named_with_its_place_is_the_same_data_whatever_is_known_of_it(api):
-    alone = evaluated_sweep(api, {4: 2.0, 16: 1.5}, seeds=(0,), data="/data/0a1b/train.jsonl")
-    evaluated_sweep(api, {4: 2.0, 16: 1.5}, data="/data/0a1b/train.jsonl")
-
-    assert api.verdicts.of_sweep(alone).borrowed.same_setting
 
 
 def test_a_sweep_without_a_finished_run_has_no_verdict_and_an_unknown_one_is_refused(api):

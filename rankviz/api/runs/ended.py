@@ -10,6 +10,7 @@ from itertools import accumulate, islice
 from operator import is_
 from typing import TYPE_CHECKING, TypeAlias
 
+from rankviz.api.runs.measured import Known
 from rankviz.core.cost.pace import Paces, Timing, Workload, paces
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.run_time import began_at
@@ -17,10 +18,7 @@ from rankviz.core.runs.run_time import began_at
 if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Others
-    from rankviz.core.probe.record import ProbeRecord
-
-
-from rankviz.api.runs.measured import Known
+    from rankviz.core.probe.request import ProbeRecord
 
 MOST_RUNS = 200
 """The latest finished runs and probes that are looked at."""
@@ -30,7 +28,7 @@ Record: TypeAlias = "RunRecord | ProbeRecord"
 
 
 class EndedHere:
-    """As it stood at one time of the queue.
+    """What had ended on one machine at one time of the queue.
 
     Args:
         records: What has ended, in the order of the store.
@@ -62,14 +60,14 @@ class EndedHere:
         self, workload: Workload, assume: Assumptions, before: float | None = None, others: Others | None = None
     ) -> Paces:
         """What they say of the time of such a run (core.cost.pace). before: only what had ended by then, unix seconds.
-        others: as core.cost.pace.paces.paces takes it."""
+        others: as core.cost.pace.paces takes it."""
         if before is None:
             return paces(self._latest(len(self._ends)), workload, assume, others)
         end = bisect_right(self._ends, before)
         return self._paces.of((end, workload, others), lambda: paces(self._latest(end), workload, assume, others))
 
     def _latest(self, end: int) -> Sequence[Timing]:
-        """Of the latest MOST_RUNS of the first `end`, the oldest first."""
+        """Timings of the latest MOST_RUNS of the first `end`, the oldest first."""
         timings = map(self._timing_of, self._by_end[end - 1 :: -1] if end else ())
         return tuple(islice(filter(None, timings), MOST_RUNS))[::-1]
 

@@ -147,7 +147,7 @@ class ExpectedRuns(StoredRuns):
         )
 
     def seconds_of(self, runs: Sequence[RunRequest], environment: Mapping[str, Any] | None = None) -> Range | None:
-        """How long runs of one sweep take; None where that is not known. environment: as in `expected`."""
+        """Return the time that runs of one sweep take; None where that is not known. environment: as in `expected`."""
         from rankviz import machine
 
         here, estimator = environment or machine.here(), self._estimator()
@@ -191,7 +191,7 @@ class ExpectedRuns(StoredRuns):
         return sweep_time(model, runs, estimates, self._workspace.assumptions, paces, answering, showing)
 
     def _has_prompts(self, run: RunRequest) -> bool:
-        """Whether its data can be read and has a row to answer."""
+        """Tell whether the data can be read and has a row to answer."""
         try:
             return bool(self._measured.tokens.of_answers(run))
         except BadDataError:
@@ -260,7 +260,7 @@ class ExpectedRuns(StoredRuns):
             yield estimate
 
     def _engine_of(self, record: RunRecord) -> str:
-        """Of a run that waits."""
+        """Return the engine of a run that waits."""
         return self._workspace.supervisor.place_of(record.run_id)[0] or self._workspace.settings.engine
 
     def _environment_on(self, engine: str) -> Mapping[str, Any] | None:

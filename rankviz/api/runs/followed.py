@@ -33,7 +33,7 @@ LONGEST_PAUSE = 5.0
 
 
 class _Standing(NamedTuple):
-    """Of one sweep."""
+    """Progress and queue place of one sweep."""
 
     unended: Sequence[RunRecord]
     reasons: Mapping[str, str]
@@ -67,7 +67,8 @@ class FollowedRuns(ExpectedRuns):
             used = time.process_time() - began if look else 0.0  # the first one reads the runs folder
 
     def progress(self, sweep: Sweep) -> SweepProgress:
-        """How far a sweep is and how long it still takes, from its own runs and from earlier ones on its machine."""
+        """Return how far a sweep is and how long it still takes, from its own runs and from earlier ones on its
+        machine."""
         progress = self._pace(sweep)
         if not sweep.running:
             return progress
@@ -89,8 +90,8 @@ class FollowedRuns(ExpectedRuns):
         return progress_of(sweep, time.time(), earlier)
 
     def waiting(self, sweep_id: str) -> Place | None:
-        """Where a sweep or a probe stands in the queue of all visitors, and how long it will wait; None where it does
-        not wait."""
+        """Return the place of a sweep or a probe in the queue of all visitors, and how long it will wait; None where it
+        does not wait."""
         self._workspace.rights.seen(sweep_id)
         return self._waiting.place(sweep_id)
 
@@ -100,7 +101,7 @@ class FollowedRuns(ExpectedRuns):
         return self.why_each_waits(self.sweep(run.request.sweep_id)).get(run.run_id, "")
 
     def why_each_waits(self, sweep: Sweep) -> Mapping[str, str]:
-        """The same of each run of a sweep that waits for something, by its id."""
+        """Say why each run of a sweep waits, by its id."""
         standing = self._standing(sweep)
         place = functools.cache(lambda: self.place_in_words(sweep.sweep_id))
         each = {}
@@ -112,7 +113,7 @@ class FollowedRuns(ExpectedRuns):
         return each
 
     def why_sweep_waits(self, sweep: Sweep) -> str:
-        """The same of all runs of a sweep, without those that wait for one another."""
+        """Say why the runs of a sweep wait, without those that wait for one another."""
         standing = self._standing(sweep)
         if not standing.unended:
             return ""
@@ -121,7 +122,7 @@ class FollowedRuns(ExpectedRuns):
         return " ".join(filter(None, [cancel_in_words(standing.unwanted, standing.unended), *reasons, place]))
 
     def are_unwanted(self, runs: Sequence[RunRecord]) -> bool:
-        """Whether some of these runs have not ended, and somebody asks to cancel all of those."""
+        """Tell whether some of these runs have not ended, and somebody asks to cancel all of those."""
         unended = [run for run in runs if not run.state.ended]
         return bool(unended) and len(self._unwanted(unended)) == len(unended)
 
@@ -138,13 +139,13 @@ class FollowedRuns(ExpectedRuns):
         return _Standing(unended, reasons, with_engine, self._unwanted(unended))
 
     def place_in_words(self, sweep_id: str) -> str:
-        """Of a sweep or a probe that waits: where it stands in the queue, and how long it will wait."""
+        """Say where a waiting sweep or probe stands in the queue, and how long it will wait."""
         place = self.waiting(sweep_id)
         return place.sentence if place else "It starts when a worker is free."
 
     def queue_words(self, engine: str = "") -> str:
-        """How many sweeps of all visitors wait or run on an engine, and how long one more would wait, as a sentence;
-        empty where there is none."""
+        """Say how many sweeps of all visitors wait or run on an engine, and how long one more would wait, as a
+        sentence; empty where there is none."""
         return self._waiting.words(self._machines.engine(engine).name)
 
     def _seconds_on(self, engine: str, runs: Sequence[RunRequest]) -> Range | None:

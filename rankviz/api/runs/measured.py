@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from rankviz.core.cost.pace import Calibration, MemoryCalibration, Others, Paces, Timing, Workload
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.lora.config import LoraConfig
-    from rankviz.core.probe.record import ProbeRecord
+    from rankviz.core.probe.request import ProbeRecord
     from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
-    from rankviz.core.runs.run_time import Finished
     from rankviz.dataset import Preview
 
 
@@ -36,7 +35,7 @@ class DataTokens:
         self._workspace = workspace
 
     def of_rows(self, request: RunRequest) -> Range | None:
-        """Of a row after padding; None where the data has gone since."""
+        """Tokens of a row after padding; None where the data has gone since."""
         from rankviz.core.runs.estimate import row_tokens
 
         try:
@@ -46,7 +45,7 @@ class DataTokens:
         return row_tokens(preview.mean_characters, preview.longest_characters, self._workspace.assumptions)
 
     def of_answers(self, request: RunRequest) -> Range | None:
-        """Of a reference answer; None where the data cannot be read. BadDataError where no row has a prompt."""
+        """Tokens of a reference answer; None where the data cannot be read. BadDataError where no row has a prompt."""
         from rankviz.core.runs.estimate import row_tokens
 
         try:
@@ -65,7 +64,7 @@ Found = TypeVar("Found")
 
 
 class Known:
-    """By key; of more than so many the oldest go. Several threads may use it, and may find the same twice."""
+    """A cache by key; of more than so many the oldest go. Several threads may use it, and may find the same twice."""
 
     def __init__(self, most: int):
         self._most = most
@@ -121,8 +120,8 @@ class Measured:
         self._here: dict[tuple[str, float | None], bool] = {}
 
     def any(self, prefix: str = "") -> bool:
-        """Whether there is a run or a probe whose id starts so. Looked up without the store, which an estimate from
-        the command line does not load."""
+        """Tell whether there is a run or a probe whose id starts so. Looked up without the store, which an estimate
+        from the command line does not load."""
         folder = self._workspace.home / "runs"
         if not folder.is_dir():
             return False
@@ -249,14 +248,6 @@ class Measured:
         )
         return calibration if calibration.memory or calibration.paces.training else None
 
-    def finished(self) -> Sequence[Finished]:
-        """The finished runs of the runs folder, of any machine, as they would be replayed (core.runs.timing.replay)."""
-        return [
-            finished
-            for record in self._workspace.store.all()
-            if record.state == "completed" and (finished := self._finished(record)) is not None
-        ]
-
     def completed_runs(self, environment: Mapping[str, Any]) -> Sequence[RunRecord]:
         """The latest completed runs on the machine of this environment, the oldest sweep first."""
         from rankviz.core.cost.pace import machine_of
@@ -312,9 +303,12 @@ class Measured:
         return self._timings[key]
 
     def _timing_of(self, record: RunRecord | ProbeRecord) -> Timing | None:
-        from rankviz.core.probe.record import ProbeRecord
+        from rankviz.core.probe.request import ProbeRecord
         from rankviz.core.probe.summary import estimate_probe
         from rankviz.core.probe.summary import timing_of as timing_of_probe
+        from rankviz.core.runs.estimate import workload_of
+        from rankviz.core.runs.run_time import timing_of as timing_of_run
+        from rankviz.core.runs.sweep_time import formula_times
 
         if record.state != "completed":
             return None
@@ -322,22 +316,12 @@ class Measured:
         if isinstance(record, ProbeRecord):
             model = self._models.at_hand(record.request.model_id)
             return model and timing_of_probe(record, model, estimate_probe(model, record.request, device, assume))
-        finished = self._finished(record)
-        return finished and finished.timing
-
-    def _finished(self, record: RunRecord) -> Finished | None:
-        from rankviz.core.runs.estimate import workload_of
-        from rankviz.core.runs.run_time import Finished, evaluated, timing_of
-        from rankviz.core.runs.sweep_time import formula_times
-
-        device, request = self._workspace.device(record.environment), record.request
+        request = record.request
         if (model := self._models.at_hand(request.base)) is None:
             return None
         rows = self.tokens.of_rows(request)
         if (seconds := self.formulas(model, request, device, rows).formula_seconds) is None:
             return None
-        expected = formula_times(model, request, seconds, self._workspace.assumptions)
         workload = workload_of(model, request, device, rows)
-        timing = timing_of(record, self._workloads.setdefault(workload, workload), expected)
-        cpus = record.environment.get("cpu_count") or 1
-        return timing and Finished(timing=timing, expected=expected, evaluated=evaluated(record), cpus=cpus)
+        expected = formula_times(model, request, seconds, assume)
+        return timing_of_run(record, self._workloads.setdefault(workload, workload), expected)

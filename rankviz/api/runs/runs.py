@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rankviz import dataset
 from rankviz.api.models import Models
-from rankviz.api.preflight import Preflight
+from rankviz.api.probes import Preflight
 from rankviz.api.runs.followed import FollowedRuns
 from rankviz.api.runs.measured import Measured
 from rankviz.api.visitors.quota import Quota
@@ -142,7 +142,7 @@ class Runs(FollowedRuns):
         self._preflight = preflight
 
     def check(self, request: SweepRequest, destination: Destination = ANYWHERE, device: Device | None = None) -> None:
-        """Whether a sweep could start there; where not, a RankVizError says what to change. Nothing is written.
+        """Check that a sweep could start there; else a RankVizError says what to change. Nothing is written.
 
         destination: the engine. On another than that of this machine, this one needs no trainer and no GPU.
         device: what the sweep will find there, where whoever asks has chosen it; without it what is known of it.
@@ -218,7 +218,7 @@ class Runs(FollowedRuns):
             self.require_minutes(alike, engine.name)
 
     def _require_there(self, request: RunRequest | SweepRequest, engine: Engine, device: Device) -> None:
-        """Of a base that is to be trained on another engine than that of this machine."""
+        """Refuse a base that cannot be trained on an engine other than this machine's."""
         if not engine.sees_folders and self._workspace.references.model(request.base).path:
             raise InvalidSettingError(self.folder_is_not_sent(request, engine.name))
         refuse_base(self._models.get(request.base), request.lora, request.training, device)

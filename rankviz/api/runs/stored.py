@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.visitors.rights import shown
 from rankviz.api.workspace import Workspace, in_turn, writes
-from rankviz.core.bounds import without_places
+from rankviz.core.bounds import name_alone, without_places
+from rankviz.core.from_json import shape
 from rankviz.core.runs.estimate import RunEstimate
-from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.fast_curve import CurvePoint
+from rankviz.core.runs.record import HeldOutAnswer, RunRecord
 from rankviz.core.runs.run_time import DeviceTime
 from rankviz.core.runs.words import Place
 from rankviz.errors import InvalidSettingError, RunNotFoundError, quoted
+from rankviz.store.archive import SummaryRow, summary_row
 
 if TYPE_CHECKING:
     from rankviz.api.visitors.rights import Rights
@@ -59,7 +62,8 @@ class StoredRuns:
         return group(own)[::-1]
 
     def reading(self) -> str:
-        """How much has been read of the runs folder, or of what is new there, as a sentence; empty once that is all."""
+        """Say how much has been read of the runs folder, or of what is new there, as a sentence; empty once that is
+        all."""
         if (reading := self._workspace.store.reading) is None:
             return ""
         return f"The runs folder is being read: {reading.done:,} of {reading.total:,} runs so far."
@@ -93,8 +97,8 @@ class StoredRuns:
         return replace(sweep, runs=tuple(map(self._shown, runs)))
 
     def is_sweep(self, run_or_sweep_id: str) -> bool:
-        """Whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's. A run is looked for
-        first: for a sweep, the requests of all runs may be searched."""
+        """Tell whether this is a sweep's id; RunNotFoundError where it is neither a sweep's nor a run's. A run is
+        looked for first: for a sweep, the requests of all runs may be searched."""
         try:
             self.get(run_or_sweep_id)
         except RunNotFoundError:
@@ -145,7 +149,7 @@ class StoredRuns:
 
     @cached_property
     def _recorded_ids(self) -> Set[str]:
-        """Of runs. None is read for that: most often one's own are meant."""
+        """Ids of the recorded runs. None is read for that: most often one's own are meant."""
         return frozenset(folder.name for folder in self._recorded_store.runs_dir.glob("*"))
 
     @cached_property
@@ -235,7 +239,7 @@ class StoredRuns:
         return reply["run_ids"]
 
     def is_mine(self, run_or_sweep_id: str) -> bool:
-        """Whether whoever asks may change it. RunNotFoundError where they may not even see it."""
+        """Tell whether the current visitor may change it. RunNotFoundError where they may not even see it."""
         if self._ships(run_or_sweep_id):
             return False
         rights = self._rights
@@ -246,7 +250,7 @@ class StoredRuns:
         self._required_run_ids(run_or_sweep_id)
 
     def is_open(self, run_or_sweep_id: str) -> bool:
-        """Whether others may look at some of it, by its address."""
+        """Tell whether others may look at some of it, by its address."""
         records = self._workspace.rights.seen(run_or_sweep_id)
         return any(self._workspace.store.ownership(record.run_id).is_open for record in records)
 
@@ -278,7 +282,7 @@ class StoredRuns:
         return self._workspace.rights
 
     def _ships(self, name: str) -> bool:
-        """Whether a run or a sweep of this name is a recorded one."""
+        """Tell whether a run or a sweep of this name is a recorded one."""
         return self._is_recorded(name) or name in self._recorded_sweep_ids
 
     def _required_run_ids(self, name: str) -> list[str]:
@@ -293,7 +297,7 @@ def _without_places(failed: Failed) -> Failed:
 
 
 def _key(source: Path) -> str:
-    """Of a zip's name and content; empty of one that is too large, which is refused before it is read."""
+    """Key of a zip's name and content; empty of one that is too large, which is refused before it is read."""
     from rankviz.store.copies import digest_of
     from rankviz.store.imports import MAX_ARCHIVE_BYTES
 
@@ -319,6 +323,87 @@ class RunSummary:
 
     @property
     def adapter_folder(self) -> Path | None:
-        """Where the trained adapter is, as PEFT loads it; None where there is none, or no folder to show."""
+        """Folder of the trained adapter, as PEFT loads it; None where there is none, or no folder to show."""
         adapter = self.folder / self.record.adapter_path if self.folder and self.record.adapter_path else None
         return adapter if adapter and adapter.is_dir() else None
+
+
+RunEstimateJSON = shape(RunEstimate)
+
+
+class AnswerJSON(TypedDict):
+    """One held-out prompt; before and after training are null where it was not answered."""
+
+    example: int
+    prompt: str
+    reference: str
+    before: str | None
+    after: str | None
+
+
+class ListedRunJSON(SummaryRow):
+    """One run: what was asked of it and what was measured, flat, with the estimate beside it. Losses are nats a token,
+    null is not known. Folders are those of an own machine."""
+
+    error: str | None
+    engine: str | None
+    where: str | None
+    attempt: int
+    waits: str | None
+    device_seconds: float
+    device_seconds_is_whole: bool
+    folder: str | None
+    adapter_folder: str | None
+    estimate: RunEstimateJSON | None
+
+
+class RunJSON(ListedRunJSON):
+    """One run with its answers to prompts."""
+
+    answers: list[AnswerJSON]
+
+
+class CurvePointJSON(shape(CurvePoint)):
+    """One rank of a fast curve."""
+
+    run_id: str
+
+
+def run_json(summary: RunSummary) -> RunJSON:
+    """What was requested and measured, flat, with the estimate and the answers beside it."""
+    return {**listed_run_json(summary), "answers": [_answer_json(each) for each in summary.record.answers]}
+
+
+def listed_run_json(summary: RunSummary) -> ListedRunJSON:
+    """The JSON of a run without its answers, which are long and stand in the journals."""
+    row = summary_row(summary.record)
+    if summary.folder is None:  # no path of this machine is for who reads this
+        row |= {"base": name_alone(row["base"]), "data": name_alone(row["data"])}
+    return {
+        **row,
+        "error": summary.record.error or None,
+        "engine": summary.place.engine or None,
+        "where": summary.place.where or None,
+        "attempt": summary.record.shown_attempt,
+        "waits": summary.record.waits or None,
+        "device_seconds": summary.device_time.seconds,
+        "device_seconds_is_whole": summary.device_time.is_whole,
+        "folder": summary.folder and str(summary.folder),
+        "adapter_folder": summary.adapter_folder and str(summary.adapter_folder),
+        "estimate": asdict(summary.estimate) if summary.estimate else None,
+    }
+
+
+def _answer_json(answer: HeldOutAnswer) -> AnswerJSON:
+    return {
+        "example": answer.place,
+        "prompt": answer.prompt,
+        "reference": answer.reference,
+        "before": answer.before and answer.before.text,
+        "after": answer.after and answer.after.text,
+    }
+
+
+def curve_points_json(curves: Iterable[FastCurve]) -> Sequence[CurvePointJSON]:
+    """The points of fast curves, the lowest rank of each first."""
+    return [{"run_id": curve.run_id, **point._asdict()} for curve in curves for point in curve.points]

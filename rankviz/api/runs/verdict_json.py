@@ -13,5 +13,5 @@ class SweepVerdictJSON(VerdictJSON):
 
 def verdict_json(answer: SweepVerdict, *, would_tell: bool = True) -> SweepVerdictJSON:
     """The verdict on a sweep, as rankviz.verdict has it; that on a table is its own."""
-    said = verdict.verdict_json(answer.verdict, answer.borrowed, would_tell=would_tell)
+    said = verdict.verdict_json(answer.verdict, would_tell=would_tell)
     return {"sweep_id": answer.sweep_id, **said}

@@ -7,14 +7,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from operator import is_not
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from rankviz.api.runs.measured import Known
 from rankviz.api.runs.runs import Runs
 from rankviz.api.workspace import Workspace
-from rankviz.core.runs.events import fingerprints
 from rankviz.core.runs.metric import LOSS, METRICS, TOKEN_ACCURACY, Metric, measured_metrics
-from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError, RunNotFoundError, RunUnreadError
+from rankviz.errors import BusyError, InvalidSettingError, LimitError, RankVizError
 from rankviz.store.journal import numbers_in
 
 if TYPE_CHECKING:
@@ -23,13 +22,8 @@ if TYPE_CHECKING:
     from rankviz.core.forecast.quick_look import RateLook, ScoreLook
     from rankviz.core.runs.fast_curve import Reading
     from rankviz.core.runs.record import RunRecord, Sweep
-    from rankviz.verdict import Borrowed, Verdict
+    from rankviz.verdict import Verdict
 
-
-Noise: TypeAlias = tuple[float, int]
-"""As verdict.noise_of has it."""
-MOST_NOISES = 2000
-"""Of sweeps whose runs are in memory anyway."""
 MOST_VERDICTS = 32
 MANY_NUMBERS, MANY_PAIRS = 50_000, 50
 """Of held-out examples, and of ranks. Fewer are compared in a few hundredths of a second."""
@@ -41,8 +35,6 @@ class SweepVerdict:
 
     sweep_id: str
     verdict: Verdict
-    borrowed: Borrowed | None
-    """The noise of other sweeps, where this one cannot tell its own."""
 
 
 class Verdicts:
@@ -51,7 +43,6 @@ class Verdicts:
     def __init__(self, workspace: Workspace, runs: Runs):
         self._workspace = workspace
         self._runs = runs
-        self._noises = Known(MOST_NOISES)
         self._verdicts = Known(MOST_VERDICTS)
 
     def of_sweep(
@@ -76,11 +67,11 @@ class Verdicts:
                 )
         if (result := known[1]) is None:
             return None
-        return SweepVerdict(sweep_id=sweep_id, verdict=result, borrowed=self._borrowed(sweep, by, result))
+        return SweepVerdict(sweep_id=sweep_id, verdict=result)
 
     @contextmanager
     def comparing(self, runs: Iterable[RunRecord]) -> Iterator[None]:
-        """Around what compares runs by their held-out examples. Where these are many, visitors stand in the line for
+        """Context for comparing runs by their held-out examples. Where these are many, visitors stand in the line for
         what is read; LimitError where there is no place in it, or where they are more than this server compares."""
         if not self._allows(numbers := _numbers(runs)):
             raise LimitError(
@@ -171,55 +162,6 @@ class Verdicts:
         base = base_loss if by is LOSS else base_accuracy
         return verdict.judge(runs, tolerance=tolerance, base_loss=base if base is None else by.turned(base), metric=by)
 
-    def _borrowed(self, sweep: Sweep, metric: Metric, result: Verdict) -> Borrowed | None:
-        """For a verdict that lacks its own noise; None where there is no place to read what others have: it only gives
-        a scale."""
-        if not result.unknown:
-            return None
-        try:
-            return self._noise_of_others(sweep, metric)
-        except LimitError:
-            return None
-
-    def _noise_of_others(self, sweep: Sweep, metric: Metric) -> Borrowed | None:
-        """From sweeps of the same setting if there are any, or else of the same base and data, or else from all others:
-        noise depends on the task most of all."""
-        from rankviz import verdict
-
-        others = [other for other in (*self._runs.sweeps(), *self._runs.recorded()) if other.sweep_id != sweep.sweep_id]
-        task, steps = _task(sweep), sweep.runs[0].request.max_steps
-        same_task = [other for other in others if _task(other) == task]
-        alike = [other for other in same_task if other.runs[0].request.max_steps == steps]
-
-        def noises(sweeps: Sequence[Sweep]) -> Sequence[tuple[str, Noise | None]]:
-            new = [each for each in sweeps if _known(self._noises, (each.sweep_id, metric.key), each) is None]
-            with self._turn_if(sum(_numbers(each.runs) for each in new) > MANY_NUMBERS):
-                return [(each.sweep_id, self._noise_of(each, metric)) for each in sweeps]
-
-        return (
-            verdict.borrow(noises(alike), same_setting=True)
-            or verdict.borrow(noises(same_task), same_setting=False)
-            or verdict.borrow(noises(others), same_setting=False)
-        )
-
-    def _noise_of(self, sweep: Sweep, metric: Metric) -> Noise | None:
-        """None also of runs that are too many to be compared, that have been deleted meanwhile, or that cannot be read
-        now."""
-        from rankviz import verdict
-
-        key = sweep.sweep_id, metric.key
-        if (known := _known(self._noises, key, sweep)) is None:
-            noise = None
-            try:
-                if self._allows(_numbers(sweep.runs)):
-                    noise = verdict.noise_of(verdict.losses_of(sweep.runs, metric))
-            except RunNotFoundError:
-                pass
-            except RunUnreadError:
-                return None  # and looked at again
-            known = self._noises.keep(key, (_compared(sweep), noise))
-        return known[1]
-
 
 def _known(kept: Known, key: Hashable, sweep: Sweep) -> tuple[Sequence, Any] | None:
     """What was compared, and what was found; None once a run has changed in what is compared."""
@@ -253,13 +195,6 @@ def _not_measured(metric: Metric) -> str:
         "The exact match of this sweep is not known, because its runs answered no held-out prompts: train again with "
         "exact match on some examples."
     )
-
-
-def _task(sweep: Sweep) -> tuple:
-    """Base and data: a sample by its name; a file by what was read of it, where that is known."""
-    request = sweep.runs[0].request
-    read = fingerprints(run.environment for run in sweep.runs) if Path(request.data).suffix else None
-    return request.base, read or request.data_apart
 
 
 class Decisions:

@@ -17,7 +17,7 @@ from rankviz.visitor import Visitor
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
-    from rankviz.core.probe.record import ProbeRecord
+    from rankviz.core.probe.request import ProbeRecord
     from rankviz.core.runs.record import RunRecord
     from rankviz.settings import Settings
     from rankviz.store.cookie_key import CookieKey

@@ -1,7 +1,7 @@
-"""What a probe says: beside the formulas, as a calibration of estimates, as flat JSON and in sentences."""
+"""What a probe says of the whole model, measured or simulated, beside the estimate."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from rankviz import units
@@ -13,8 +13,7 @@ from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.probe.record import Extrapolation, ProbeRecord
-from rankviz.core.probe.request import BUSY_SHARE, ProbeRequest
+from rankviz.core.probe.request import BUSY_SHARE, Extrapolation, ProbeRecord, ProbeRequest
 from rankviz.core.quantity import Range, middle
 from rankviz.core.runs.events import DepthDidNotFit, DepthMeasured
 from rankviz.core.runs.record import RunState
@@ -104,16 +103,9 @@ def as_json(summary: ProbeSummary) -> dict[str, Any]:
         if estimate
         else None,
         "did_not_fit": [
-            {
-                "depth": each.depth,
-                "limit_bytes": each.limit_bytes,
-                "short_bytes": each.short_bytes,
-                "stage": each.stage,
-                "why": each.why,
-            }
-            for each in record.did_not_fit
+            _named(each, "depth", "limit_bytes", "short_bytes", "stage", "why") for each in record.did_not_fit
         ],
-        "skipped": [{"depth": each.depth, "reason": each.reason} for each in record.skipped],
+        "skipped": [_named(each, "depth", "reason") for each in record.skipped],
         "sentences": sentences(record),
         "error": record.error or None,
     }
@@ -141,7 +133,7 @@ def sentences(record: ProbeRecord) -> list[str]:
 
 
 def headers(summary: ProbeSummary) -> list[str]:
-    """Of the table of a probe."""
+    """Column titles of a probe's table."""
     kind = summary.record.peak_kind
     return ["", f"Peak memory, {kind}" if kind else "Peak memory", "Step", "Tokens/s"]
 
@@ -158,11 +150,6 @@ class Line(NamedTuple):
     def texts(self) -> tuple[str, str, str, str]:
         pace = f"{self.tokens_per_second:,.0f}" if self.tokens_per_second else ""
         return self.name, _written(self.memory_bytes, units.memory_size), _written(self.seconds, _seconds), pace
-
-
-def table_lines(summary: ProbeSummary) -> list[tuple[str, str, str, str]]:
-    """Rows of the table as texts."""
-    return [line.texts for line in lines_of(summary)]
 
 
 def lines_of(summary: ProbeSummary) -> list[Line]:
@@ -239,23 +226,20 @@ def _did_not_fit(event: DepthDidNotFit, record: ProbeRecord) -> str:
     return f"{blocks} does not fit {who}{short} (stage: {event.stage})."
 
 
+MEASURED = (
+    "depth", "peak_bytes", "load_peak_bytes", "moments", "baseline_bytes", "peak_reserved_bytes", "step_seconds",
+    "step_noise_seconds", "busy_elsewhere", "timed_steps", "first_step_seconds", "tokens_per_second",
+    "trainable_parameters", "total_parameters",
+)  # fmt: skip
+
+
 def _measured(each: DepthMeasured) -> dict[str, Any]:
-    return {
-        "depth": each.depth,
-        "peak_bytes": each.peak_bytes,
-        "load_peak_bytes": each.load_peak_bytes,
-        "moments": each.moments,
-        "baseline_bytes": each.baseline_bytes,
-        "reserved_bytes": each.peak_reserved_bytes,
-        "step_seconds": each.step_seconds,
-        "step_noise_seconds": each.step_noise_seconds,
-        "busy_elsewhere": each.busy_elsewhere,
-        "timed_steps": list(each.timed_steps),
-        "first_step_seconds": each.first_step_seconds,
-        "tokens_per_second": each.tokens_per_second,
-        "trainable_parameters": each.trainable_parameters,
-        "total_parameters": each.total_parameters,
-    }
+    values = _named(each, *MEASURED)
+    return {**values, "timed_steps": list(each.timed_steps), "reserved_bytes": values.pop("peak_reserved_bytes")}
+
+
+def _named(each: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(each, name) for name in names}
 
 
 def _extrapolated(each: Extrapolation, record: ProbeRecord) -> dict[str, Any]:
@@ -284,7 +268,7 @@ def applies(
     environment: Mapping[str, Any],
     assume: Assumptions,
 ) -> bool:
-    """Whether a probe says something of the memory of this model and set-up on this device.
+    """Tell whether a probe counts for the memory of this model and set-up on this device.
 
     training: with nothing "auto" in it. tokens: of a micro-step. environment: device_name, cpu_count and versions, as a
     run's has them.
@@ -325,8 +309,8 @@ def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) ->
 
 
 def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assumptions) -> MemoryCalibration | None:
-    """None without probes, or where less was measured than weights and states alone take: then a probe and the
-    formulas don't speak of the same thing."""
+    """Calibrate memory by probes. None without probes, or where less was measured than weights and states alone take:
+    then a probe and the formulas don't speak of the same thing."""
     working, baselines, reserved = [], [], []
     for record, estimate in probes:
         peak, _, _ = _whole(record)
@@ -355,8 +339,106 @@ def _whole(record: ProbeRecord) -> tuple[float, float, bool]:
 
 
 def _disagreement(factors: Sequence[float]) -> float:
-    """How far the furthest is from the middle, as a share of it."""
+    """Distance of the furthest factor from the middle, as a share of it."""
     if len(factors) < 2:
         return 0.0
     centre = middle(factors)
     return max(abs(factor - centre) for factor in factors) / centre
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Simulated:
+    """Bytes that the allocator of the simulated card holds; peaks over two optimizer steps."""
+
+    depth: int
+    loaded: int
+    """The base alone."""
+    static: int
+    """Base and adapter, before the first step."""
+    moments: Mapping[str, int]
+    reserved: int
+    kernels: Mapping[str, int] = field(default_factory=dict)
+    """How often each attention kernel ran, recomputed blocks included."""
+    trainable_parameters: int = 0
+    workspaces: int = 0
+    """cuBLAS's, part of every moment."""
+
+    @property
+    def allocated(self) -> int:
+        """The highest of the moments."""
+        return max(self.moments.values())
+
+    @property
+    def moment(self) -> str:
+        """Which one that is."""
+        return max(self.moments, key=lambda name: self.moments[name])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimulatedProbe:
+    """A simulation with what was asked, and the estimate beside it."""
+
+    model_id: str
+    gpu: str
+    lora: LoraConfig
+    training: TrainingSetup
+    padded: bool
+    run: Simulated
+    estimate: Range
+    """Bytes that the formulas say are allocated."""
+    mean_error: float
+    worst_error: float
+    """Of simulated peaks, as shares of the measured ones (assets/truth.json)."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Flat, in bytes."""
+        setup, run = self.training, self.run
+        return {
+            "simulated": True,
+            "model_id": self.model_id,
+            "gpu": self.gpu,
+            "r": self.lora.r,
+            "framework": setup.framework,
+            "precision": setup.precision,
+            "optim": setup.optim,
+            "gradient_checkpointing": setup.gradient_checkpointing,
+            "per_device_train_batch_size": setup.per_device_train_batch_size,
+            "gradient_accumulation_steps": setup.gradient_accumulation_steps,
+            "max_length": setup.max_length,
+            "padded": self.padded,
+            "allocated_bytes": run.allocated,
+            "reserved_bytes": run.reserved,
+            "base_bytes": run.loaded,
+            "static_bytes": run.static,
+            "moment": run.moment,
+            "moments": dict(run.moments),
+            "attention_kernels": dict(run.kernels),
+            "trainable_parameters": run.trainable_parameters,
+            "estimate_bytes": {name: round(getattr(self.estimate, name)) for name in ("low", "expected", "high")},
+            "mean_error": self.mean_error,
+            "worst_error": self.worst_error,
+        }
+
+    def lines(self) -> list[list[str]]:
+        """Rows of a table: what, and how much."""
+        run, size = self.run, units.memory_size
+        peaks = [[f"Peak: {name}", size(value)] for name, value in run.moments.items()]
+        return [
+            ["Allocated (simulated)", size(run.allocated)],
+            ["Reserved (simulated)", size(run.reserved)],
+            ["Allocated (estimate)", f"{size(self.estimate.low)} to {size(self.estimate.high)}"],
+            ["Base weights", size(run.loaded)],
+            ["Base and adapter", size(run.static)],
+            *peaks,
+        ]
+
+    def sentences(self) -> list[str]:
+        """Below the table."""
+        kernels = " and ".join(sorted(self.run.kernels)) or "eager"
+        return [
+            f"Nothing was measured: training steps of the real model code ran on a simulated {self.gpu}, without "
+            "weights.",
+            f"Compared with measured runs on a T4, simulated peaks are {units.rounded_percent(self.mean_error)} off on "
+            f"average, {units.rounded_percent(self.worst_error)} at most.",
+            f"The peak is at this moment of a step: {self.run.moment}. Attention kernel: {kernels}.",
+        ]

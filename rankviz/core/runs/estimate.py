@@ -76,12 +76,12 @@ def estimate_run(
 
 
 def adapter_bytes(plan: AdapterPlan, request: RunRequest, device: Device) -> int:
-    """Of the file that the run saves."""
+    """Size of the adapter file that the run saves."""
     return file_bytes_on(plan, request.lora.r, request.training.without_auto(device), device)
 
 
 def saved_bytes(request: RunRequest, adapter_bytes: int) -> int:
-    """The same with what the adapter is truncated to and saved: where it was trained a little more."""
+    """Size of all adapters that the run saves: its own, and truncated ones that were trained a little more."""
     cuts = sum(r for r in request.cut_ranks if request.recovery_steps(r))
     return adapter_bytes * (request.r + cuts) // request.r
 

@@ -37,7 +37,7 @@ class Attempt(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Attempt":
-        """Of a text with or without a number. ValueError where what stands for it is none."""
+        """Read "RUN_ID" or "RUN_ID@NUMBER". ValueError where the number is none."""
         run_id, _, number = text.partition("@")
         return cls(run_id, int(number or 0))
 
@@ -123,7 +123,7 @@ class Attempted(ABC):
 
     @property
     def where(self) -> str:
-        """Where the current one is, for people; empty where no engine has it or it is not known."""
+        """The place of the current attempt, for people; empty where no engine has it or it is not known."""
         return self.place.where if self.place else ""
 
     @property
@@ -133,7 +133,7 @@ class Attempted(ABC):
 
     @property
     def begun_attempts(self) -> int:
-        """How many have begun, those that are not here included."""
+        """Number of attempts that have begun, those whose journal is not here included."""
         return self.shown_attempt - (self.attempt_seconds is None)
 
     @property
@@ -143,7 +143,7 @@ class Attempted(ABC):
         return 1 + self.untimed_attempts + sum(stay.attempts for stay in self.earlier)
 
     def counts(self, event: AttemptEvent) -> bool:
-        """Whether an event is of the current attempt and has not been brought before."""
+        """Tell whether an event is of the current attempt and has not been copied before."""
         return event.attempt in (0, self.attempt) and (not event.offset or event.offset > self.copied_bytes)
 
     def another(self, event: AttemptEvent, *, ended: bool) -> dict[str, Any] | None:
@@ -173,7 +173,7 @@ class Attempted(ABC):
         return (*known.values(), before._replace(seconds=before.seconds + seconds, attempts=before.attempts + 1))
 
     def _untimed(self, attempt: int) -> int:
-        """How many attempts before this one are not here: a journal that came back from elsewhere begins with the one
+        """Number of earlier attempts that are not here: a journal that came back from elsewhere begins with the one
         that was going then."""
         is_here = self.attempt > 1 or self.place is not None or self.attempt_seconds is not None
         return attempt - self.attempt - (1 if is_here else 0)
@@ -204,7 +204,7 @@ Processors = Annotated[int, Between(1, 100_000)]
 
 
 class Environment(TypedDict, total=False):
-    """Where a run or a probe ran and what it found there; other plain values may stand beside these. None is not
+    """The machine, versions and data of a run or probe; other plain values may stand beside these. None is not
     known."""
 
     device: Literal["cuda", "cpu"]
@@ -242,7 +242,7 @@ class Environment(TypedDict, total=False):
 
 
 def fingerprints(environments: Iterable[Environment]) -> frozenset[str]:
-    """Of the data that was read there, as far as that is known."""
+    """Return the known fingerprints of the data that was read in these environments."""
     return frozenset(where.get("data_fingerprint", "") for where in environments) - {""}
 
 
@@ -292,7 +292,7 @@ class DepthMeasured(AttemptEvent):
 
     @property
     def counts_exactly(self) -> bool:
-        """Whether the counter is the allocator's own, which knows what is in use from what it only keeps."""
+        """True where the counter is the allocator's own, which knows what is in use from what it only keeps."""
         return self.peak_kind == "allocated"
 
     @property
@@ -374,7 +374,7 @@ class StageReached(AttemptEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageProgressed(AttemptEvent):
-    """How far the current stage is. Written at most about once a second, so a short stage has none; of training,
+    """Progress of the current stage. Written at most about once a second, so a short stage has none; of training,
     StepLogged says it."""
 
     time: Moment
@@ -399,7 +399,8 @@ class Matches(NamedTuple):
 
 
 def matches_of(examples: Sequence[int | None]) -> Matches:
-    """Of example_exact_matches. A list that is left on the disk (store/memory/long_lists.py) keeps them in memory."""
+    """Count the values of example_exact_matches. A list that is left on the disk (store/memory/long_lists.py) keeps
+    them in memory."""
     if (kept := getattr(examples, "matches", None)) is not None:
         return kept
     return Matches(sum(match is not None for match in examples), sum(filter(None, examples)))
@@ -522,7 +523,7 @@ class StepLogged(AttemptEvent):
 
 
 def median_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Of the steps after the first; None of fewer than two. Steps that are left on the disk
+    """Median seconds of the steps after the first; None of fewer than two. Steps that are left on the disk
     (store/memory/left_on_disk.py) keep it in memory."""
     ends = [step.seconds for step in steps]
     return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None

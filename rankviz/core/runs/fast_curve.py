@@ -1,12 +1,9 @@
 """Fast curves: one training at the highest rank, truncated to lower ranks, and how close that is to real runs."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import date
-from itertools import combinations
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
-from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from rankviz.core.lora.targets import listed
@@ -73,8 +70,8 @@ class Parting(NamedTuple):
 
 
 def fast_curve(run: RunRecord) -> FastCurve | None:
-    """Of a run that was cut, as far as it has got; None of any other. Of two cuts of one rank the later counts.
-    Parameters and bytes are in proportion to rank: of the bytes the header, a few kB, is not."""
+    """Return the curve of a run that was truncated, as far as it has got; None for any other. Of two cuts of one rank
+    the later counts. Parameters and bytes are in proportion to rank: of the bytes the header, a few kB, is not."""
     if not run.cuts or run.loss_after is None:
         return None
     top, parameters, size = run.request.r, run.trainable_parameters or 0, run.adapter_bytes or 0
@@ -102,7 +99,7 @@ def fast_curve(run: RunRecord) -> FastCurve | None:
 
 
 def fast_curves(runs: Iterable[RunRecord]) -> list[FastCurve]:
-    """Of the runs that were cut, the best trained one first."""
+    """Return the curves of these runs, the best trained one first."""
     return sorted((curve for run in runs if (curve := fast_curve(run))), key=lambda curve: curve.trained.loss)
 
 
@@ -274,7 +271,7 @@ class RankFidelity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fidelity:
-    """How near fast curves have been to independent runs, as `make fidelity` measured it. Medians are of absolute
+    """Distance of fast curves from independent runs, as `make fidelity` measured it. Medians are of absolute
     differences, in nats."""
 
     made: str | None
@@ -288,64 +285,6 @@ class Fidelity:
     cut_within_tolerance: int
     highest_within_tolerance: int
     largest_regret: float
-
-
-def case(name: str, runs: Sequence[RunRecord], *, base: str, data: str, alpha: str) -> Case | None:
-    """Of one seed's runs; None where the curve or a run of a rank on it is missing."""
-    best: dict[int, RunRecord] = {}
-    for run in runs:
-        if run.loss_after is None or not math.isfinite(run.loss_after.loss):
-            continue
-        known = best.get(run.request.r)
-        if known is None or run.loss_after.loss < known.loss_after.loss:
-            best[run.request.r] = run
-    curve = fast_curve(best[max(best)]) if best else None
-    if curve is None or {point.r for point in curve.points} - best.keys():
-        return None
-    return _case(name, curve, best, base=base, data=data, alpha=alpha)
-
-
-def _case(name: str, curve: FastCurve, best: Mapping[int, RunRecord], *, base: str, data: str, alpha: str) -> Case:
-    independent = {r: run.loss_after.loss for r, run in sorted(best.items())}
-    picked = pick(curve)
-    request = best[curve.trained.r].request
-    return Case(
-        name=name,
-        made=date.fromtimestamp(best[curve.trained.r].loss_after.time).isoformat(),
-        base=base,
-        data=data,
-        alpha=alpha,
-        steps=request.max_steps,
-        seed=request.seed,
-        learning_rate=request.learning_rate,
-        precision=request.training.precision,
-        differences={p.r: p.loss - independent[p.r] for p in curve.points[:-1]},
-        independent=independent,
-        picked=picked.r,
-        regret=independent[picked.r] - min(independent.values()),
-        regret_of_cut=picked.loss - min(independent.values()),
-        regret_of_highest=independent[curve.trained.r] - min(independent.values()),
-    )
-
-
-def as_json(fidelity: Fidelity) -> dict[str, Any]:
-    """As assets/fidelity.json keeps it."""
-    return {
-        **asdict(fidelity),
-        "cases": [
-            {
-                **each._asdict(),
-                "differences": _spelled(each.differences),
-                "independent": _spelled(each.independent),
-            }
-            for each in fidelity.cases
-        ],
-        "settings": [
-            {**asdict(each), "differences": _spelled(each.differences), "picked": list(each.picked)}
-            for each in fidelity.settings
-        ],
-        "by_rank": {str(r): asdict(each) for r, each in fidelity.by_rank.items()},
-    }
 
 
 def from_json(value: Mapping[str, Any]) -> Fidelity:
@@ -366,98 +305,5 @@ def from_json(value: Mapping[str, Any]) -> Fidelity:
     )
 
 
-def _spelled(by_rank: Mapping[int, float]) -> dict[str, float]:
-    """JSON has no numbers for keys."""
-    return {str(r): value for r, value in by_rank.items()}
-
-
 def _ranks(by_rank: Mapping[str, float]) -> dict[int, float]:
     return {int(r): value for r, value in by_rank.items()}
-
-
-def report(cases: Sequence[Case]) -> Fidelity:
-    """What these cases say, rounded to five digits."""
-    fixed = [each for each in cases if each.alpha == "fixed"]
-    return Fidelity(
-        made=max((each.made for each in cases), default=None),
-        tolerance_nats=TOLERANCE_NATS,
-        cases=tuple(_rounded(each) for each in cases),
-        median_absolute_difference={
-            "r >= 8, fixed alpha": _median(fixed, lambda r: r >= 8),
-            "r = 2 and 4, fixed alpha": _median(fixed, lambda r: r in (2, 4)),
-            "r >= 8, alpha = r": _median([each for each in cases if each.alpha == "r"], lambda r: r >= 8),
-        },
-        independent_runs_apart={"r >= 8, fixed alpha": _apart(fixed, lambda r: r >= 8)},
-        settings=_settings(cases),
-        by_rank={
-            r: RankFidelity(
-                cases=len(differences),
-                median_absolute=_median_absolute(differences),
-                low=round(min(differences), 5),
-                high=round(max(differences), 5),
-            )
-            for r in sorted({r for each in cases for r in each.differences})
-            if (differences := [each.differences[r] for each in cases if r in each.differences])
-        },
-        regret_within_tolerance=sum(round(each.regret, 5) <= TOLERANCE_NATS for each in cases),
-        cut_within_tolerance=sum(round(each.regret_of_cut, 5) <= TOLERANCE_NATS for each in cases),
-        highest_within_tolerance=sum(round(each.regret_of_highest, 5) <= TOLERANCE_NATS for each in cases),
-        largest_regret=round(max((each.regret for each in cases), default=0.0), 5),
-    )
-
-
-def _rounded(each: Case) -> Case:
-    return each._replace(
-        differences={r: round(d, 5) for r, d in each.differences.items()},
-        independent={r: round(loss, 5) for r, loss in each.independent.items()},
-        regret=round(each.regret, 5),
-        regret_of_cut=round(each.regret_of_cut, 5),
-        regret_of_highest=round(each.regret_of_highest, 5),
-    )
-
-
-def _settings(cases: Sequence[Case]) -> tuple[SettingFidelity, ...]:
-    """The seeds of a setting together: mean losses of truncated adapters and of runs, and what a choice costs against
-    the best mean. The noise of a single run weighs less there."""
-    settings: dict[tuple, list[Case]] = {}
-    for each in cases:
-        # A tuned learning rate is each case's own.
-        rate = each.learning_rate if each.alpha == "fixed" else None
-        settings.setdefault((each.base, each.data, each.steps, each.alpha, rate), []).append(each)
-    return tuple(_together(each) for each in settings.values())
-
-
-def _together(cases: Sequence[Case]) -> SettingFidelity:
-    losses = {r: fmean(each.independent[r] for each in cases) for r in cases[0].independent}
-    best = min(losses.values())
-    cut = fmean(each.independent[each.picked] + each.differences.get(each.picked, 0.0) for each in cases)
-    first = cases[0]
-    return SettingFidelity(
-        base=first.base,
-        data=first.data,
-        steps=first.steps,
-        alpha=first.alpha,
-        learning_rate=first.learning_rate if first.alpha == "fixed" else None,
-        cases=len(cases),
-        differences={r: round(fmean(each.differences[r] for each in cases), 5) for r in first.differences},
-        picked=tuple(sorted({each.picked for each in cases})),
-        regret=round(fmean(losses[each.picked] for each in cases) - best, 5),
-        regret_of_cut=round(cut - best, 5),
-        regret_of_highest=round(losses[max(losses)] - best, 5),
-    )
-
-
-def _apart(cases: Sequence[Case], of_rank: Callable[[int], bool]) -> float | None:
-    """The yardstick: how far independent runs of two such ranks lie from one another, the median over pairs of a case.
-    Were rank without effect there, it is what the noise between runs alone makes of a difference."""
-    pairs = [combinations([loss for r, loss in each.independent.items() if of_rank(r)], 2) for each in cases]
-    return _median_absolute(a - b for each in pairs for a, b in each)
-
-
-def _median(cases: Sequence[Case], of_rank: Callable[[int], bool]) -> float | None:
-    return _median_absolute(d for each in cases for r, d in each.differences.items() if of_rank(r))
-
-
-def _median_absolute(differences: Iterable[float]) -> float | None:
-    distances = [abs(d) for d in differences]
-    return round(median(distances), 5) if distances else None

@@ -86,7 +86,7 @@ def _group(r: int, rate: float, tried: Mapping[float, Sequence[TradeoffPoint]]) 
 
 
 def learning_rate_note(groups: Sequence[RankGroup]) -> str:
-    """Whether the learning rate was tuned, in words: it moves loss more than rank does."""
+    """Say whether the learning rate was tuned: it moves loss more than rank does."""
     if not groups:
         return ""
     tried = [group.learning_rates_tried for group in groups]
@@ -150,7 +150,7 @@ class Metric:
         return 100 - value if self.higher_is_better else value
 
     def text(self, value: float) -> str:
-        """As it is read: nats, or percent."""
+        """A value as it is shown: nats, or percent."""
         return f"{value:.1f} %" if self.higher_is_better else f"{value:.4f}"
 
     def amount(self, difference: float, spec: str | None = None) -> str:
@@ -159,7 +159,8 @@ class Metric:
         return f"{number} {self.unit if number == '1' else self.units}"
 
     def explained(self, difference: float, spec: str | None = None) -> str:
-        """The same, with what nats are in perplexity, the exponential of the loss: "0.02 nats (2 % in perplexity)"."""
+        """A difference with its unit and what nats are in perplexity, the exponential of the loss: "0.02 nats (2 % in
+        perplexity)"."""
         amount = self.amount(difference, spec)
         if self.higher_is_better or abs(difference) > MOST_EXPLAINED:
             return amount

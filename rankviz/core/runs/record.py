@@ -1,9 +1,11 @@
 """A run, whose state is computed from its events. No code ever sets a state."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
+from functools import reduce
+from typing import Any, NamedTuple, Self
 
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.core.runs.events import (
@@ -45,7 +47,7 @@ class HeldOutAnswer(NamedTuple):
 
 
 def before_and_after(before: Answered | None, after: Answered | None) -> tuple[HeldOutAnswer, ...]:
-    """By place, bounded in number and length, since a journal may come from elsewhere."""
+    """Pair the answers by place, bounded in number and length, since a journal may come from elsewhere."""
     first, then = (
         {each.place: _bounded(each) for each in answered.answers} if answered else {} for answered in (before, after)
     )
@@ -98,25 +100,66 @@ MAX_STAGES = 5000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunRecord(Attempted):
-    """Where a run stands: its request folded with its events."""
+class Recorded(Attempted):
+    """What the record of a run and that of a probe have in common: a request folded with its events."""
 
-    request: RunRequest
+    request: Any
     state: RunState = RunState.QUEUED
     started_at: float | None = None
+    ended_at: float | None = None
+    stage: str = ""
+    """The current stage, or the last one of what has ended."""
+    environment: Environment = field(default_factory=Environment)
+    error: str = ""
+    exit_code: int | None = None
+    log_tail: str = ""
+    unreadable_lines: int = 0
+    """Whole lines of the journal that are no event, and steps that cannot follow those before them; they are left out
+    of everything else."""
+
+    @property
+    def run_id(self) -> str:
+        return self.request.run_id
+
+    def after(self, event: RunEvent) -> Self:
+        """Return the record once this has happened. What has ended stays ended until it is asked for again, and what
+        another attempt wrote, or what is here already, changes nothing."""
+        if (begun := self.another(event, ended=self.state.ended)) is not None:
+            return type(self)(request=self.request, unreadable_lines=self.unreadable_lines, **begun)
+        if self.state.ended or not self.counts(event):
+            return self
+        record = self._folded(event)
+        return replace(record, copied_bytes=event.offset) if event.offset else record
+
+    def after_all(self, events: Iterable[RunEvent]) -> Self:
+        """Return the record once all of these have happened."""
+        return reduce(type(self).after, events, self)
+
+    @abstractmethod
+    def _folded(self, event: RunEvent) -> Self:
+        """Return the record after an event of the current attempt."""
+
+    def _ended(self, event: RunFailed | RunCancelled, **more: Any) -> Self:
+        if isinstance(event, RunFailed):
+            failed = {"error": event.error, "exit_code": event.exit_code, "log_tail": event.log_tail}
+            return replace(self, state=RunState.FAILED, ended_at=event.time, **failed, **more)
+        return replace(self, state=RunState.CANCELLED, ended_at=event.time, **more)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord(Recorded):
+    """The state of a run: its request folded with its events."""
+
+    request: RunRequest
     load_began_at: float | None = None
     """When its worker began to load the base; None where an earlier run of the sweep had it loaded."""
     loaded_at: float | None = None
     """When the base was there and the run itself began."""
-    ended_at: float | None = None
-    stage: str = ""
-    """The current stage, or the last one of a run that has ended."""
     stage_began_at: float | None = None
     stage_progress: StageProgressed | None = None
     """The latest of the current stage; None where the stage has said nothing of it."""
     ended_stages: tuple[StageTime, ...] = ()
     """In order; the stage in which a run failed or was cancelled is not one of them."""
-    environment: Environment = field(default_factory=Environment)
     trainable_parameters: int | None = None
     steps: tuple[StepLogged, ...] = ()
     loss_before: Evaluated | None = None
@@ -129,18 +172,8 @@ class RunRecord(Attempted):
     adapter_path: str | None = None
     adapter_bytes: int | None = None
     completed: RunCompleted | None = None
-    error: str = ""
-    exit_code: int | None = None
-    log_tail: str = ""
     cancelled_by_admin: bool = False
     """Of a shared page, where that is not who made it."""
-    unreadable_lines: int = 0
-    """Whole lines of the journal that are no event, and steps that cannot follow those before them; they are left out
-    of everything above."""
-
-    @property
-    def run_id(self) -> str:
-        return self.request.run_id
 
     @property
     def attempt_seconds(self) -> float | None:
@@ -171,7 +204,7 @@ class RunRecord(Attempted):
 
     @property
     def stage_share(self) -> float | None:
-        """How much of the current stage is done, 0 to 1; None where that is not known."""
+        """Share of the current stage that is done, 0 to 1; None where that is not known."""
         if self.stage == TRAINING:
             return min(1.0, self.steps_done / self.request.max_steps)
         progress = self.stage_progress
@@ -197,16 +230,6 @@ class RunRecord(Attempted):
         if not self.steps or not self.steps[-1].seconds:
             return None
         return self.steps[-1].tokens / self.steps[-1].seconds
-
-    def after(self, event: RunEvent) -> "RunRecord":
-        """The record once this has happened. An ended run stays ended until it is asked for again, and what another
-        attempt wrote, or what is here already, changes nothing."""
-        if (begun := self.another(event, ended=self.state.ended)) is not None:
-            return RunRecord(request=self.request, unreadable_lines=self.unreadable_lines, **begun)
-        if self.state.ended or not self.counts(event):
-            return self
-        record = self._folded(event)
-        return replace(record, copied_bytes=event.offset) if event.offset else record
 
     def _folded(self, event: RunEvent) -> "RunRecord":
         match event:
@@ -261,17 +284,9 @@ class RunRecord(Attempted):
                     ended_stages=self._with_stage_ended(event.time),
                 )
             case RunFailed():
-                return replace(
-                    self,
-                    state=RunState.FAILED,
-                    ended_at=event.time,
-                    error=event.error,
-                    exit_code=event.exit_code,
-                    log_tail=event.log_tail,
-                )
+                return self._ended(event)
             case RunCancelled():
-                ended = {"state": RunState.CANCELLED, "ended_at": event.time}
-                return replace(self, **ended, cancelled_by_admin=event.by_admin)
+                return self._ended(event, cancelled_by_admin=event.by_admin)
         return self
 
     def after_all(self, events: Iterable[RunEvent]) -> "RunRecord":
@@ -303,7 +318,7 @@ class RunRecord(Attempted):
         return (*self.ended_stages, StageTime(self.stage, max(0.0, at - self.stage_began_at)))
 
     def _with_steps(self, steps: list[StepLogged]) -> "RunRecord":
-        """With the steps that follow the last one: what counts up in a training never goes down."""
+        """Add the steps that follow the last one: what counts up in a training never goes down."""
         if not steps:
             return self
         known, left_out = list(self.steps), 0
@@ -348,7 +363,7 @@ class Sweep:
 
     @property
     def share_done(self) -> float:
-        """Of the steps of all runs; a run that has ended counts whole, however it ended."""
+        """Share of the steps of all runs that is done; a run that has ended counts whole, however it ended."""
         total = sum(run.request.max_steps for run in self.runs)
         done = sum(run.request.max_steps if run.state.ended else run.steps_done for run in self.runs)
         return done / total if total else 0.0

@@ -172,7 +172,7 @@ class SweepRequest:
 
     @property
     def run_count(self) -> int:
-        """How many runs these are."""
+        """Number of runs of the sweep."""
         return (len(set(self.ranks)) * len(set(self.seeds)) + self.repeats) * len(set(self.learning_rates))
 
     def runs(self, *, sweep_id: str, created_at: float) -> Sequence[RunRequest]:
@@ -270,7 +270,7 @@ class SweepRequest:
 
 
 def usual_seeds(mode: str) -> int:
-    """How many seeds a sweep has unless a number is given. mode: a key of MODE_RANKS, or a single run."""
+    """Number of seeds of a sweep unless one is given. mode: a key of MODE_RANKS, or a single run."""
     return VERDICT_SEEDS if mode == "sweep" else 1
 
 
@@ -347,7 +347,7 @@ BYTES_PER_PARAMETER = 6
 
 
 class RunLimits(Protocol):
-    """None is no limit."""
+    """What a server allows of a run; None is no limit."""
 
     runs_per_sweep: int
     truncations: int | None

@@ -10,9 +10,7 @@ from statistics import fmean, median
 from typing import NamedTuple, Protocol
 
 from rankviz import units
-from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.pace import Difference, Others, Part, Spell, Timing, Workload, others, paces, slowdown
-from rankviz.core.quantity import Range, middle
+from rankviz.core.cost.pace import Part, Spell, Timing, Workload, slowdown
 from rankviz.core.runs.events import LOCAL, Evaluated, RunCompleted, StepLogged
 from rankviz.core.runs.record import RunRecord
 
@@ -48,7 +46,7 @@ class FormulaTimes:
 
 
 def times_of(run: RunRecord) -> RunTimes | None:
-    """None of a run that has not completed."""
+    """Return what each part of a run took; None for a run that has not completed."""
     if run.completed is None or run.loaded_at is None or run.ended_at is None:
         return None
     examples, training = evaluated(run), _training_seconds(run)
@@ -67,8 +65,9 @@ def times_of(run: RunRecord) -> RunTimes | None:
 
 
 def _slowdowns(run: RunRecord, load: float | None) -> dict[Part, float]:
-    """On a GPU the processor's load hardly moves the time. Of what is left when training and evaluations are taken off
-    the whole run, truncated adapters would have to be taken off too, but what they waited was not counted."""
+    """Return the slowdown of each part by other programs. On a GPU the processor's load hardly moves the time. Of what
+    is left when training and evaluations are taken off the whole run, truncated adapters would have to be taken off
+    too, but what they waited was not counted."""
     if run.environment.get("device") != "cpu":
         return {}
     steps = _use(run.steps[-1:])
@@ -99,15 +98,15 @@ def _less(whole: Use | None, *parts: Use | None) -> Use | None:
 
 
 def _training_seconds(run: RunRecord) -> float | None:
-    """At the pace of the steps that compiled nothing: a run of many steps would otherwise be announced from a short one
-    with its compilation in each step. None of a run too short to tell."""
+    """Seconds of the training at the pace of the steps that compiled nothing: a run of many steps would otherwise be
+    announced from a short one with its compilation in each step. None of a run too short to tell."""
     usual = run.steps.usual_seconds if hasattr(run.steps, "usual_seconds") else usual_seconds(run.steps)
     return None if usual is None else min(run.completed.train_seconds, usual * run.steps[-1].step)
 
 
 def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Of a step that compiled nothing; None of too few to tell. Steps that are left on the disk keep it in memory
-    (store/memory/left_on_disk.py): it is needed of every run."""
+    """Seconds of a step that compiled nothing; None of too few to tell. Steps that are left on the disk keep it in
+    memory (store/memory/left_on_disk.py): it is needed of every run."""
     later = [
         (after.seconds - before.seconds) / (after.step - before.step)
         for before, after in pairwise(steps)
@@ -171,12 +170,12 @@ def timing_of(run: RunRecord, workload: Workload, expected: FormulaTimes) -> Tim
 
 
 def load_average_of(run: RunRecord) -> float | None:
-    """Of its machine, when the run began; None where its journal does not say."""
+    """Load average of the machine when the run began; None where its journal does not say."""
     return _number(run, "load_average")
 
 
 def _number(run: RunRecord, name: str) -> float | None:
-    """Of its environment, which may be an imported one: None where it is no number above 0 or 0."""
+    """Return a number of the environment, which may be an imported one: None where it is no number above 0 or 0."""
     value = run.environment.get(name)
     return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else None
 
@@ -202,97 +201,8 @@ def _measured(seconds: float | None) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
-    """One run that has ended."""
-
-    timing: Timing
-    expected: FormulaTimes
-    evaluated: int
-    """Held-out examples, over all evaluations that it made itself."""
-    cpus: int = 1
-    """Of its machine."""
-
-    @property
-    def seconds(self) -> float:
-        """What its measured parts took together."""
-        ratios, expected = self.timing.ratios, self.expected
-        return (
-            ratios.get("load", 0.0) * expected.load
-            + ratios.get("training", 0.0) * expected.training
-            + ratios.get("evaluation", 0.0) * expected.evaluation_of_one * self.evaluated
-            + ratios.get("rest", 0.0)
-        )
-
-
-class Announced(NamedTuple):
-    """One run, and what would have been announced of it."""
-
-    finished: Finished
-    seconds: Range
-    differs: Difference
-    """Of the runs that its training was announced from."""
-    sources: int
-    """How many of them."""
-
-    @property
-    def inside(self) -> bool:
-        return self.seconds.holds(self.finished.seconds)
-
-
-class Coverage(NamedTuple):
-    """How many runs were inside their announced range, and how wide it was."""
-
-    runs: int
-    inside: int
-    middle_width: float
-    """The median of high / low."""
-    widest: float
-
-
-def replay(finished: Iterable[Finished], assume: Assumptions) -> Sequence[Announced]:
-    """Each run that had comparable ones before it, and was long enough to measure its training. finished: of one
-    machine."""
-    ordered = sorted(finished, key=lambda each: each.timing.ended_at)
-    announced = (_announce(run, [each.timing for each in ordered[:place]], assume) for place, run in enumerate(ordered))
-    return [each for each in announced if each is not None]
-
-
-def coverage(announced: Sequence[Announced]) -> Coverage | None:
-    """None of no runs."""
-    if not announced:
-        return None
-    widths = [each.seconds.high / each.seconds.low for each in announced]
-    return Coverage(len(announced), sum(each.inside for each in announced), middle(widths), max(widths))
-
-
-def _announce(run: Finished, before: Sequence[Timing], assume: Assumptions) -> Announced | None:
-    found = paces(before, run.timing.workload, assume, _others(run, before))
-    measured = run.timing.ratios
-    if found.training is None or "training" not in measured:
-        return None
-    total = found.training.range(run.expected.training)
-    if "evaluation" in measured and found.evaluation:
-        total = total.plus(found.evaluation.range(run.expected.evaluation_of_one * run.evaluated))
-    if "rest" in measured and found.rest:
-        total = total.plus(found.rest.range(1.0))
-    if "load" in measured and found.load:
-        total = found.load.range(run.expected.load).plus_independent(total)
-    return Announced(run, total, found.training.differs, len(found.training.sources))
-
-
-def _others(run: Finished, before: Sequence[Timing]) -> Others | None:
-    timing = run.timing
-    if timing.load_average is None or timing.began_at is None:
-        return None
-    spells = [
-        Spell(began_at=each.began_at, ended_at=each.ended_at, threads=each.threads) for each in before if each.began_at
-    ]
-    return others(timing.load_average, timing.began_at, run.cpus, spells)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceTime:
-    """Of one run or of several, added up."""
+    """Machine time of one run, or of several added up."""
 
     seconds: float = 0.0
     is_whole: bool = True
@@ -311,7 +221,7 @@ class DeviceTime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rent:
-    """Of the machines of Hugging Face that a sweep has had."""
+    """Cost of the machines that a sweep has rented from Hugging Face."""
 
     usd: float | None
     """None where it is not known here."""
@@ -330,12 +240,12 @@ class Rent:
 
 
 def device_time(runs: Iterable[RunRecord], now: float) -> DeviceTime:
-    """Of all attempts of these runs until now, unix seconds."""
+    """Machine time of all attempts of these runs. now: unix seconds."""
     return sum((time for run in runs for time in times_by_engine(run, now).values()), DeviceTime())
 
 
 def times_by_engine(run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
-    """Of all attempts of a run until now, unix seconds, by the name of the engine; empty where it is not known.
+    """Machine time of all attempts of a run by engine, until now (unix seconds); empty where it is not known.
 
     What runs counts to its last line only while its engine cannot read it: then it waits for something.
     """
@@ -368,7 +278,7 @@ class Step(Protocol):
 
 
 class Point(NamedTuple):
-    """The same in little room."""
+    """A step in little memory."""
 
     step: int
     loss: float
@@ -376,7 +286,7 @@ class Point(NamedTuple):
 
 
 def thinned(steps: Sequence[Step], most: int) -> Sequence[Step]:
-    """At most so many of these steps: the first and the last, and of equal parts between them the lowest and the
+    """Choose at most so many of these steps: the first and the last, and of equal parts between them the lowest and the
     highest loss, so that no peak is lost. most: at least 4."""
     if most == FEW and hasattr(steps, "few"):
         return tuple(steps.few)
@@ -399,7 +309,7 @@ def _loss(step: Step) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Few:
-    """At most FEW steps of a run as numbers alone: a kilobyte."""
+    """Up to FEW steps of a run as numbers alone: a kilobyte."""
 
     numbers: array
 

@@ -312,7 +312,7 @@ LEAST_SECONDS_LEFT = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepProgress:
-    """Where a sweep is."""
+    """Progress of a sweep and the time it still takes."""
 
     number: int | None
     """Of the current run, from 1; None while none is running."""
@@ -334,7 +334,7 @@ class SweepProgress:
 
     @property
     def sentence(self) -> str:
-        """In words; empty while no run is running."""
+        """The progress in words; empty while no run is running."""
         if self.number is None:
             return ""
         so_far = f" ({units.duration(self.stage_seconds)} so far)" if self.stage_seconds is not None else ""
@@ -344,7 +344,7 @@ class SweepProgress:
 
     @property
     def left_in_words(self) -> str:
-        """Of the whole sweep, or else of its current stage, as far as it is known."""
+        """Time left of the sweep, or else of its current stage, as far as it is known."""
         if self.seconds_left is not None:
             return f"about {units.duration(self.seconds_left)}"
         if self.stage_seconds_left is not None:
@@ -461,7 +461,7 @@ def _work_left(sweep: Sweep, now: float, known: _Known) -> tuple[float | None, f
 
 
 def _rest_of(run: RunRecord, now: float, known: _Known) -> Iterator[float | None]:
-    """Of the running run: the rest of its stage, then each stage to come."""
+    """Yield seconds left of a running run: the rest of its stage, then each stage to come."""
     plan = list(stages_of(run.request, loads=run.load_began_at is not None))
     current = run.stage or (TRAINING if run.steps else "")
     yield _rest_of_stage(run, current, now, known)
@@ -470,8 +470,8 @@ def _rest_of(run: RunRecord, now: float, known: _Known) -> Iterator[float | None
 
 
 def _place(plan: Sequence[str], reached: Sequence[str]) -> int:
-    """How much of the plan lies behind, the current stage included. A stage that is not planned, such as a download,
-    interrupts the one before it, which then goes on."""
+    """Number of planned stages that are reached, the current one included. A stage that is not planned, such as a
+    download, interrupts the one before it, which then goes on."""
     kinds, place = [kind_of(stage) for stage in plan], 0
     for kind in map(kind_of, reached):
         if kind in kinds:
@@ -493,7 +493,7 @@ def _rest_of_stage(run: RunRecord, stage: str, now: float, known: _Known) -> flo
 
 
 def stage_seconds(run: RunRecord, now: float) -> float | None:
-    """Of its current stage so far; None where it has none. now: unix seconds."""
+    """Seconds of the current stage so far; None without one. now: unix seconds."""
     return max(0.0, now - run.stage_began_at) if run.stage_began_at is not None else None
 
 
@@ -507,8 +507,8 @@ def _same_base(a: RunRequest, b: RunRequest) -> bool:
 
 
 class _Alike:
-    """Whether a step, an evaluation and an answer take as long, apart from the rank, which hardly moves them. Requests
-    share their settings (store/journal.py), so few have to be compared."""
+    """Finds runs whose steps, evaluations and answers take as long, apart from the rank, which hardly moves them.
+    Requests share their settings (store/journal.py), so few have to be compared."""
 
     def __init__(self, request: RunRequest | None):
         self._work = _work(request) if request else None

@@ -66,7 +66,7 @@ def run_label(run: RunRecord, sweep: Sweep) -> str:
 
 
 def run_labels(sweep: Sweep, runs: Sequence[RunRecord] | None = None) -> Mapping[str, str]:
-    """The same of several runs, by their ids: of all of the sweep, or of these."""
+    """Labels of several runs by their ids: of the whole sweep, or of these."""
     has_rates = len({run.request.learning_rate for run in sweep.runs}) > 1
     has_seeds = len({run.request.seed for run in sweep.runs}) > 1
     return {run.run_id: _label(run, has_rates, has_seeds) for run in (sweep.runs if runs is None else runs)}
@@ -93,7 +93,7 @@ MOST_NAMED = 4
 
 
 class Place(NamedTuple):
-    """Of one run."""
+    """The place of one run."""
 
     engine: str = ""
     """Its name; empty where it is not known."""
@@ -107,12 +107,12 @@ class Place(NamedTuple):
 
 
 def title(engine: str) -> str:
-    """Of an engine by its name, within a sentence."""
+    """Title of an engine within a sentence."""
     return TITLES.get(engine, engine)
 
 
 def place_of(run: RunRecord) -> Place:
-    """Where the current attempt is; of a run whose last attempt never began, where the one before it was."""
+    """Place of the current attempt; of a run whose last attempt never began, where the one before it was."""
     if run.state.ended and run.attempt_seconds is None and run.earlier:
         return Place(run.earlier[-1].engine, run.earlier[-1].where)
     return Place(run.engine, run.where)
@@ -168,7 +168,7 @@ def _of_queued(run: RunRecord, sweep: Sweep, has_job: bool) -> str:
 
 
 def cancel_in_words(asked: Sequence[RunRecord], unended: Sequence[RunRecord]) -> str:
-    """Of runs that have not ended and of those among them that somebody asks to cancel; empty where there is none."""
+    """Say which of the unended runs are to be cancelled; empty where none is."""
     if not asked:
         return ""
     of = "" if len(asked) == len(unended) else f" of {units.counted(len(asked), 'run')}"

@@ -7,7 +7,7 @@ from inspect import Parameter, cleandoc, signature
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.advice_json import AdviceAnswerJSON, advice_json
+from rankviz.api.advice import AdviceAnswerJSON, advice_json
 from rankviz.api.estimates import EstimateAnswerJSON, estimate_json
 from rankviz.core.advice.use_case import Goal
 from rankviz.core.cost.data import TrainingData

@@ -156,7 +156,7 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
             going = still_training(api.runs.sweep(sweep_id))
             raise InvalidSettingError(f"{going or 'No run of this sweep has been evaluated yet.'} Ask again later.")
         with api.verdicts.saying(answer) as has_place:
-            in_words = [*sentences(answer.verdict, answer.borrowed), *([] if has_place else [WITHOUT])]
+            in_words = [*sentences(answer.verdict), *([] if has_place else [WITHOUT])]
             return {**verdict_json(answer, would_tell=has_place), "in_words": in_words}
 
     return models, studies, verdict

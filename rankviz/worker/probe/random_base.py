@@ -26,7 +26,7 @@ FREE_DISK_SHARE = 0.9
 
 def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> None:
     """Config, weights and a tokenizer of a few words into `folder`; UserError where the disk has no room for them."""
-    from rankviz.worker.introspect.build import build, cut_config
+    from rankviz.worker.introspect.layers import build, cut_config
 
     cut = cut_config(without_code(config), depth)
     model = build(cut)

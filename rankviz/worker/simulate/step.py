@@ -24,10 +24,10 @@ from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
-from rankviz.core.probe.simulated import Simulated
+from rankviz.core.probe.summary import Simulated
 from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import with_peft_adapter
-from rankviz.worker.introspect.build import build, cut_config
+from rankviz.worker.introspect.layers import build, cut_config
 from rankviz.worker.simulate.device import Card, become
 from rankviz.worker.simulate.fakes import as_on_a_card
 from rankviz.worker.simulate.tracker import Tracker

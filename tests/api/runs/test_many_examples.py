@@ -135,18 +135,6 @@ def busy(api, monkeypatch):
     return lambda: monkeypatch.setattr(api.workspace.children, "turn", turn)
 
 
-def test_a_verdict_is_told_without_the_noise_of_others_where_the_line_is_full(api, busy):
-    alone = sweep_of(api, 2)
-    for _ in range(2):
-        sweep_of(api, 1, seeds=(0, 1))
-    busy()
-
-    answer = judged(api, alone)
-
-    assert "each rank has one run" == answer.verdict.unknown
-    assert answer.borrowed is None
-
-
 def test_advice_is_given_without_the_verdict_on_a_sweep_that_cannot_be_read_now(api):
     sweep_id = sweep_of(api, 2)
     api.workspace.store.all()

@@ -29,7 +29,7 @@ def sweep(tmp_path, monkeypatch):
 
 
 def run(*words, **settings):
-    return CliRunner().invoke(app, ["runs", "publish", *words], **settings)
+    return CliRunner().invoke(app(), ["runs", "publish", *words], **settings)
 
 
 def test_a_sweep_is_published_with_the_token_that_is_typed_and_its_address_is_printed(hub, sweep):

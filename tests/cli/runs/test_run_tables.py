@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli.runs.output import Column, errors_in_words, print_facts, print_rows, print_sweep, runs_table
+from rankviz.cli.output import Column, errors_in_words, print_facts, print_rows, print_sweep, runs_table
 from rankviz.core.runs.events import AttemptPlaced, RunCancelled, RunFailed
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import plain_sweep

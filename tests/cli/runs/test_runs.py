@@ -3,8 +3,8 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli.runs.output import print_sweep, sweep_json
-from rankviz.cli.runs.runs import _facts, runs_delete, runs_show
+from rankviz.cli.output import print_sweep, sweep_json
+from rankviz.cli.runs import _facts, runs_delete, runs_show
 from rankviz.core.runs.events import Answered, GreedyAnswer
 from rankviz.engines.known import require
 from rankviz.errors import InvalidSettingError

@@ -3,8 +3,8 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.cli.runs.output import standing, status, time_left, watch
-from rankviz.cli.runs.sweep import RANKS_HELP
+from rankviz.cli.output import standing, status, time_left, watch
+from rankviz.cli.sweep import RANKS_HELP
 from rankviz.core.runs.events import (
     AttemptPlaced,
     RunCancelled,

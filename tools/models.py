@@ -1,4 +1,4 @@
-"""Rebuilds assets/models from real configs: `python -m rankviz.worker.assets.models [CONFIGS_DIR] [MODELS_DIR]`.
+"""Rebuilds assets/models from real configs: `python -m tools.models [CONFIGS_DIR] [MODELS_DIR]`.
 
 Each config of INDEX.csv is built on the meta device and walked (introspect.py). A total that differs from the
 published one stops everything: a catalogue that is wrong is worse than one that is old. What Unsloth loads in place of
@@ -46,7 +46,7 @@ FAMILIES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="rankviz.worker.assets.models", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tools.models", description=__doc__)
     parser.add_argument("configs", type=Path, nargs="?", default=ASSETS / "configs")
     parser.add_argument("models", type=Path, nargs="?", default=ASSETS / "models")
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Rebuilds assets/models/unsloth_4bit.json: `python -m rankviz.worker.assets.names [MODELS_DIR]`.
+"""Rebuilds assets/models/unsloth_4bit.json: `python -m tools.names [MODELS_DIR]`.
 
 Every id of the catalogue and every other name of it goes through the installed Unsloth's own get_model_name, offline:
 which repository does it load in 4 bit? The table keeps the names whose answer is another one. Sizes are written by
@@ -20,7 +20,7 @@ from rankviz.paths import ASSETS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="rankviz.worker.assets.names", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tools.names", description=__doc__)
     parser.add_argument("models", type=Path, nargs="?", default=ASSETS / "models")
     models = parser.parse_args(argv).models
     answers = loaded_in_4_bit(every_name(models))

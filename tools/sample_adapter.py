@@ -1,7 +1,7 @@
 """Writes assets/sample_adapter/ from a finished run: the adapter that `rankviz spectrum sample` opens.
 
     rankviz sweep embedded --data phonemes -r 16 --targets qv --steps 400 --seeds 1
-    python -m rankviz.worker.assets.sample_adapter HOME/runs/RUN
+    python -m tools.sample_adapter HOME/runs/RUN
 
 The journal is the run's own. The factors are rounded to bf16, which halves the file, and the base gets its Hub id for
 the folder that it was loaded from. Then the adapter is truncated to lower ranks, and the held-out loss of each is

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankviz import installed, units
 from rankviz.api import Api
 from rankviz.api.sinks import facts_of
-from rankviz.errors import StorageError
+from rankviz.errors import HubUnavailableError, PublishError, StorageError
 from rankviz.hub import publish as hub
 from rankviz.machine import disk
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, SweepFacts
+from rankviz.sinks import trackio as to_trackio
 from rankviz.sinks.files import CONFIG, WEIGHTS, write_adapter, write_dataset
 from rankviz.visitor import Visitor, acting_as
 from rankviz.worker.answering import answer, request_in
-from rankviz.worker.sending.trackio import send_to_trackio
 
 MAX_TOKEN_BYTES = 10_000
+TRACKIO_ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID")
+"""Variables by which Trackio would send runs where nobody chose to."""
 LOGIN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -95,7 +98,50 @@ def _to_hub(job: Job, kind: hub.Kind, token: str | None) -> Mapping[str, Any]:
 
 
 def _trackio(job: Job, sweep: SweepFacts, token: str | None) -> Mapping[str, Any]:
-    return send_to_trackio(sweep, job.destination, token, job.on_stage, job.folder)
+    """Send each run once: on this machine one that is there is replaced, on a Space it is refused."""
+    place = job.destination
+    installed.require_trackio()
+    for name in TRACKIO_ELSEWHERE:
+        os.environ.pop(name, None)
+    where: dict[str, Any] = {}
+    private = None
+    if place.space:
+        os.environ["TRACKIO_DIR"] = str(
+            job.folder
+        )  # of what it sends to a Space; what it keeps for itself stays out of it
+        job.on_stage("looking for the Space")
+        private = hub.is_private_space(place.space, token)
+        where = {"space_id": place.space, "private": not place.public}
+        if private is not None:
+            hub.require_private(place.space, private, place.public)
+            _require_new(sweep, place)
+    import trackio
+
+    def on_run(count: int) -> None:
+        job.on_stage(f"sending {units.counted(len(sweep.runs), 'run')}, {count} done")
+
+    with hub.in_words(place.space or place.name, token):
+        to_trackio.send(trackio, sweep, place.name, on_run, **where)
+    url = f"https://huggingface.co/spaces/{place.space}" if place.space else ""
+    return {"url": url, "updated": private is not None, "private": not place.public if private is None else private}
+
+
+def _require_new(sweep: SweepFacts, place: Destination) -> None:
+    from trackio.remote_client import RemoteClient
+
+    try:
+        client = RemoteClient(place.space, hf_token=os.environ.get("HF_TOKEN"), verbose=False)
+        names = to_trackio.known_names(client.predict(project=place.name, api_name="/get_runs_for_project"))
+    except Exception as error:  # whatever the client of another program raises
+        raise HubUnavailableError(
+            f"The Space {place.space} does not answer as Trackio ({type(error).__name__}): wait until it runs, or "
+            "choose another."
+        ) from None
+    if again := sorted(names & {run.record.run_id for run in sweep.runs}):
+        raise PublishError(
+            f"{place.space} has {units.counted(len(again), 'run')} of these already, such as {again[0]}: to send them "
+            "again, delete them in Trackio."
+        )
 
 
 SENDERS: Mapping[str, Callable[[Job, SweepFacts, str | None], Mapping[str, Any]]] = {

@@ -6,8 +6,8 @@ from collections import Counter
 from rankviz.core.runs.request import SweepRequest
 from rankviz.dataset import read
 from rankviz.paths import ASSETS
-from rankviz.worker.assets.samples import pair_rows, parse, syllables
 from rankviz.worker.finetune.data import split
+from tools.samples import pair_rows, parse, syllables
 
 DICTIONARY = """'bout B AW1 T
 ab AE1 B

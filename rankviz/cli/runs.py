@@ -10,10 +10,9 @@ import typer
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs.json import listed_run_json, run_json
-from rankviz.cli.runs.output import one_line, print_facts, print_sweep, runs_table, sweep_json, terminal_width, watch
-from rankviz.cli.shared import Force, Json, options_as_typed, print_json, require_new
-from rankviz.cli.typer_options import Commands
+from rankviz.api.runs.stored import listed_run_json, run_json
+from rankviz.cli.output import print_facts, print_sweep, runs_table, sweep_json, terminal_width, watch
+from rankviz.cli.shared import Force, Json, one_line, options_as_typed, print_json, require_new
 from rankviz.core.runs.metric import LOSS, Metric, measured_metrics
 from rankviz.sinks import KINDS, Destination, Token
 
@@ -45,7 +44,7 @@ def runs_publish(
     print_json(asdict(published)) if as_json else print(published.in_words(destination))
 
 
-runs = Commands(no_args_is_help=True, help="List, show, add, export, import, publish, cancel and delete runs.")
+runs = typer.Typer(no_args_is_help=True, help="List, show, add, export, import, publish, cancel and delete runs.")
 runs.command("publish")(runs_publish)
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.runs.json import curve_points_json, run_json
-from rankviz.cli.forecast import print_bent
-from rankviz.cli.shared import fail
+from rankviz.api.runs.stored import curve_points_json, run_json
+from rankviz.cli.shared import fail, one_line
+from rankviz.cli.studies import print_bent
 from rankviz.core.runs.events import LOCAL, TRAINING
 from rankviz.core.runs.metric import LOSS, METRICS, Metric, measured_metrics
 from rankviz.core.runs.run_time import device_time
@@ -73,7 +73,7 @@ LEAST_VALUE = 24
 
 
 class Column(NamedTuple):
-    """Of a table."""
+    """A column of a table."""
 
     title: str
     cells: Sequence[str]
@@ -88,13 +88,8 @@ class Column(NamedTuple):
         return max(map(len, [*self.title.split(), *self.cells]), default=0)
 
 
-def one_line(text: str) -> str:
-    """With its line breaks spelled, and without what a terminal would take for commands."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def terminal_width() -> int | None:
-    """In characters; None of a pipe or a file."""
+    """Width in characters; None for a pipe or a file."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
@@ -231,7 +226,7 @@ def standing(api: Api, sweep: "Sweep") -> Sequence[str]:
 
 
 def time_left(progress: SweepProgress) -> str:
-    """Of the whole sweep, or else of its stage; empty while no run of it is running, and with a trouble."""
+    """Time left of the sweep, or else of its stage; empty while no run of it is running, and with a trouble."""
     if progress.number is None or progress.trouble:
         return ""
     if progress.seconds_left is not None:
@@ -375,5 +370,5 @@ def _print_verdict(api: Api, sweep_id: str, metric: Metric) -> None:
             print(f"\n{metric.label}, higher is better:")
             if score := api.decisions.score(sweep_id, metric):
                 print(*score.sentences, sep="\n")
-        for sentence in sentences(result.verdict, result.borrowed):
+        for sentence in sentences(result.verdict):
             print(sentence)

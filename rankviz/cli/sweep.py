@@ -7,26 +7,22 @@ from typing import Annotated
 import typer
 
 from rankviz.api import Api
-from rankviz.cli.plot import Plot, check, plot_sweep
-from rankviz.cli.runs.output import print_sweep, sweep_json, watch
+from rankviz.cli.output import print_sweep, sweep_json, watch
 from rankviz.cli.shared import (
     Accum,
     Batch,
-    ExpertRank,
-    Flag,
     Force,
     Json,
-    Targets,
-    TextOnly,
-    UnslothClass,
-    UseDora,
-    UseRslora,
-    VisionFlag,
+    Plot,
+    adapter,
+    check,
     fail,
     options_as_typed,
+    options_of,
+    plot_sweep,
     print_json,
 )
-from rankviz.core.lora.targets import targets_in
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.request import (
     MODE_RANKS,
     SHORT_TRAINING,
@@ -46,21 +42,14 @@ RANKS_HELP = (
 ).format(**{mode: ", ".join(map(str, ranks)) for mode, ranks in MODE_RANKS.items()})
 
 
+@options_of(adapter, "lora")
 def sweep(
+    *,
     model: Annotated[str, typer.Argument(help='"embedded" (SmolLM2-135M-Instruct), a folder, or a Hub id.')],
     data: Annotated[str, typer.Option(help="phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file.")],
     r: Annotated[list[int] | None, typer.Option("-r", "--rank", help=RANKS_HELP)] = None,
-    targets: Targets = "unsloth",
     alpha: Annotated[str, typer.Option(help="A number for all ranks, r or 2r.")] = "32",
-    rslora: UseRslora = False,
-    dora: UseDora = False,
-    expert_rank: ExpertRank = "r",
-    unsloth_class: UnslothClass = "FastLanguageModel",
-    text_only: TextOnly = False,
-    finetune_vision_layers: VisionFlag = None,
-    finetune_language_layers: Flag = None,
-    finetune_attention_modules: Flag = None,
-    finetune_mlp_modules: Flag = None,
+    lora: LoraConfig,
     steps: Annotated[int, typer.Option(help="Optimizer steps per run.")] = 40,
     lr: Annotated[list[float] | None, typer.Option(help="Learning rate; repeatable. Without it: 1e-3.")] = None,
     seeds: Annotated[
@@ -129,8 +118,6 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Train one adapter per rank on the same data and compare the held-out losses."""
-    from rankviz.core.lora.config import LoraConfig
-
     check(plot, force=force)
     mode = "quick" if quick else "fast" if fast else "rate" if rate else "sweep"
     ranks, cut_ranks = tuple(r or MODE_RANKS[mode]), ()
@@ -158,18 +145,7 @@ def sweep(
         held_out_examples=held_out,
         exact_match_examples=exact_match,
         shown_answers=answers,
-        lora=LoraConfig(
-            target_modules=targets_in(targets),
-            use_rslora=rslora,
-            use_dora=dora,
-            expert_rank=expert_rank,
-            unsloth_class=unsloth_class,
-            text_only=text_only,
-            finetune_vision_layers=finetune_vision_layers,
-            finetune_language_layers=finetune_language_layers,
-            finetune_attention_modules=finetune_attention_modules,
-            finetune_mlp_modules=finetune_mlp_modules,
-        ),
+        lora=lora,
         training=replace(
             SHORT_TRAINING,
             max_steps=steps,

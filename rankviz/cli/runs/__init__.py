@@ -1,1 +1,0 @@
-"""`rankviz sweep` and `rankviz runs ...`: runs started, followed, shown and published."""

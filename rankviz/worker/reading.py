@@ -1,0 +1,174 @@
+"""Short-lived children that read what comes from outside, without torch: adapters, data files, exported runs, the Hub.
+
+Each command gets the folder with its request, and prints one JSON object. A child imports only what its command needs.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+from rankviz import units
+from rankviz.errors import BadAdapterError, LimitError, UserError
+from rankviz.worker.answering import answer, error_json, request_in
+
+Reply = Mapping[str, Any]
+HUB_SETTINGS = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # with it a process asks the Hub for one more file, and waits for that
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DOWNLOAD_TIMEOUT": "5",
+}
+"""Of huggingface_hub, which reads them when it is imported."""
+HUB_FOLDERS = {"HF_XET_CACHE": "xet", "HF_ASSETS_CACHE": "assets"}
+"""Where huggingface_hub would leave parts of a download: in this child's folder they go with it."""
+
+
+def command(read: Callable[..., Reply]) -> Callable[[Sequence[str]], int]:
+    """Make a command of a function that takes the entries of the request and returns the answer."""
+
+    @wraps(read)
+    def main(argv: Sequence[str]) -> int:
+        return answer(lambda: read(**request_in(argv[0])))
+
+    return main
+
+
+@command
+def adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Reply:
+    """Return the outline and the spectrum of a trained adapter. max_values: of singular values, and of tensors."""
+    from rankviz.trained.read import read_adapter
+    from rankviz.trained.resize import outline_json, plan_json, planned_truncations, spectrum, spectrum_json
+
+    read = read_adapter([*map(Path, paths)], max_bytes=max_bytes)
+    values = sum(module.r * module.experts for module in read.modules)
+    if (number := max(values, len(read.file.tensors))) > max_values:
+        raise BadAdapterError(
+            f"{read.name} has {number:,} singular values or tensors, more than the {max_values:,} allowed here."
+        )
+    found = spectrum(read)
+    return {
+        "outline": outline_json(read.outline),
+        "spectrum": spectrum_json(found),
+        "truncations": [[each, plan_json(planned)] for each, planned in planned_truncations(read.outline, found)],
+    }
+
+
+@command
+def resize(
+    paths: Sequence[str], target: str, max_bytes: int, plan: Mapping[str, Any] | None = None, as_zip: bool = True
+) -> Reply:
+    """Write an adapter at lower ranks into a new folder or zip; without a plan it is only zipped."""
+    from rankviz.trained import resize as trained
+    from rankviz.trained.files import pack
+    from rankviz.trained.read import read_adapter
+
+    if plan is None:
+        pack(Path(paths[0]), Path(target))
+        return {}
+    write = trained.zipped if as_zip else trained.resize
+    write(read_adapter([*map(Path, paths)], max_bytes=max_bytes), trained.plan_from(plan), Path(target))
+    return {}
+
+
+@command
+def data(data: str, assets: str) -> Reply:
+    """Return what a data file holds: its first rows and its lengths."""
+    from rankviz.api.data import look, look_json
+
+    return look_json(look(data, Path(assets)))
+
+
+@command
+def results(paths: Sequence[str]) -> Reply:
+    """Return what result files hold, each as a small file of its own or with the reason why it cannot be read."""
+    from rankviz.catalog import own_studies
+
+    return {"results": [result._asdict() for result in own_studies.read([*map(Path, paths)])]}
+
+
+@command
+def exported(homes: Sequence[str], run_ids: Sequence[str], target: str, for_visitor: bool) -> Reply:
+    """Write runs, recorded ones among them, into a zip that another RankViz imports.
+
+    homes: runs folders; the first that has a run is taken. for_visitor: without what is the server's owner's own.
+    """
+    from rankviz import store
+    from rankviz.api.visitors import rights
+    from rankviz.settings import Settings, read
+
+    stores = [store.RunStore(Path(home)) for home in homes]
+    shown = partial(rights.taken_along, settings=read(Settings, shared=True)) if for_visitor else None
+    store.export_runs(stores, run_ids, Path(target), shown)
+    return {}
+
+
+@command
+def imported(source: str, assets: str, limits: Sequence[Any], most_bytes: float | None, **more: Any) -> Reply:
+    """Bring all runs of an exported zip into the runs folder, or none; return their ids and the bytes that they take.
+
+    An error is of the zip; for what is in the runs folder it is refused.
+    """
+    from rankviz import store
+
+    shipped = store.recorded(Path(assets))
+    folders = store.read_export(Path(source), shipped, store.ImportLimits(*limits))
+    takes = sum(len(content) for folder in folders for content in folder.files.values())
+    try:
+        if most_bytes is not None and takes > most_bytes:
+            raise LimitError(
+                f"These runs take {units.file_size(takes)}, and this server has {units.file_size(max(0, most_bytes))} "
+                "left for files of yours. Export and delete some of yours first."
+            )
+        return {"run_ids": _taken_in(folders, shipped, **more), "takes": takes, "refused": None}
+    except UserError as error:
+        return {"run_ids": [], "takes": takes, "refused": error_json(error)}
+
+
+def _taken_in(
+    folders: Sequence[Any],
+    shipped: Sequence[Any],
+    *,
+    home: str,
+    owners: Sequence[str],
+    strangers: Any,
+    most: int | None,
+    most_in_total: int | None,
+) -> Sequence[str]:
+    from rankviz import store
+    from rankviz.api.visitors.quota import require_runs
+    from rankviz.api.workspace import Workspace
+    from rankviz.store import removal
+    from rankviz.store.ownership import Ownership
+
+    workspace = Workspace(Path(home))
+    with workspace.writing(), workspace.store.admission():
+        leaving = require_runs(workspace.store, owners, len(folders), most=most, most_in_total=most_in_total)
+        run_ids = store.take_in(workspace.store, folders, shipped, Ownership(owners[0]), strangers)
+        removal.let_go(workspace.store, leaving)  # last: what is refused takes nobody's place
+        return run_ids
+
+
+def hub(argv: Sequence[str]) -> int:
+    """Print what the Hub says of a model or an adapter, or where an adapter is that it has fetched."""
+    folder = Path(argv[0])
+    os.environ.update(HUB_SETTINGS | {name: str(folder / part) for name, part in HUB_FOLDERS.items()})
+    return answer(lambda: _of_hub(folder, **request_in(argv[0])))
+
+
+def _of_hub(work: Path, what: str, **request: Any) -> Reply:
+    from rankviz.hub import reach
+
+    if what == "config":
+        from rankviz.hub.remote import fetch_config
+
+        found = fetch_config(request["repo_id"], Path(request["folder"]), suggestions=request["suggestions"])
+        return {**found._asdict(), "path": str(found.path)}
+    if what == "adapter":
+        from rankviz.hub.adapter import fetch_adapter
+
+        return {"folder": str(fetch_adapter(**request, work=work))}
+    if what == "weights":
+        return {"bytes": reach.weight_bytes_to_fetch(request["repo_id"], work)}
+    return asdict(reach.ask_hub())

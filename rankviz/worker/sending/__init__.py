@@ -1,1 +1,0 @@
-"""Publishes runs, in a process of its own that ends afterwards."""
