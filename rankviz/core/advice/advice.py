@@ -80,7 +80,7 @@ class Alternative(NamedTuple):
     mean_rank: float
     score: Mean
     more: tuple[float, float, float]
-    """Points that its regret is above the advice's: the mean and the ends of its 90 % interval."""
+    """Points that its regret is above the advice's on the lines that reach its rank: mean, 90 % interval."""
     over_one_point: float
     """Share of publications whose best rank was more than a point better."""
     loss: Mean
