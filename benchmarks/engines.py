@@ -1,7 +1,7 @@
 """Runs an hour on 1, 2, 4 and 8 places, through each engine: `make bench engines`.
 
 The worker sleeps instead of training, so that what is measured is what the engines add. Ideal is the time of the sleeps
-divided by the places. Ray runs as node processes on this machine, Slurm is a stand-in.
+divided by the places. Ray and Slurm are stand-ins.
 """
 
 import os
@@ -19,7 +19,7 @@ from rankviz.engines import Engine
 from rankviz.engines.local import Local
 from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
-from tests.support.engines.ray_cluster import RayCluster
+from tests.support.engines.ray_jobs import RayJobs
 from tests.support.engines.slurm_cluster import SlurmCluster
 from tests.support.processes.workers import worker
 from tests.support.runs import questions
@@ -126,12 +126,13 @@ def _on_this_machine(places: int):
 
 @contextmanager
 def _on_ray(places: int):
-    """Two node processes share the slots, where there are two."""
-    cluster = RayCluster(*([places // 2] * 2 if places > 1 else [1]))
-    try:
-        yield lambda store: cluster.engine(store, SLEEPER)
-    finally:
-        cluster.close()
+    """So many slots of a stand-in, which starts a job at once: what a true cluster's queue adds is not in it."""
+    with tempfile.TemporaryDirectory(prefix="rv-") as folder:
+        cluster = RayJobs(Path(folder), places)
+        try:
+            yield lambda store: cluster.engine(store, SLEEPER, poll_seconds=2.0)
+        finally:
+            cluster.close()
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def require_trackio() -> None:
 
 def has_ray() -> bool:
     """Whether runs can be sent to a Ray cluster."""
-    return _has(("ray",))
+    return _has(("ray", "aiohttp"))
 
 
 def _lacks(need: str, command: str, instead: str = "") -> str:

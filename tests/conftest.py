@@ -13,11 +13,8 @@ TOGETHER = {
     "tests/ui/page/test_files.py": "the page",
     "tests/worker/finetune/test_finetune.py": "a tiny sweep",
     "tests/worker/finetune/test_truncate.py": "a tiny sweep",
-    "tests/engines/ray/test_contract.py": "a Ray cluster",
-    "tests/engines/ray/test_hindered.py": "a Ray cluster",
-    "tests/engines/ray/test_sight.py": "a Ray cluster",
 }
-"""Files that share fixtures of the session: one app and one browser, one trained sweep, one Ray cluster."""
+"""Files that share fixtures of the session: one app and one browser, one trained sweep."""
 SPREAD = ("tests/core/lora/test_counts_against_peft.py",)
 """Files that share nothing and are long."""
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from docs.generate.markdown import percent, table
+from rankviz.core.advice.advice import record_of
+from rankviz.core.advice.words import KINDS as KINDS_OF_TASK
+from rankviz.core.advice.words import aim_in_words
 from rankviz.core.forecast.bands import (
     ANY,
     ENOUGH_INSIDE,
@@ -20,7 +23,8 @@ SHOWN_RANKS = (0, 2, 4, 6)
 """Places of r = 1, 4, 16 and 64 in a band."""
 METRICS = {"score": "scores (points)", "loss": "losses (%)"}
 STATEMENTS = {
-    "low_within_noise": "r = 16 scored within noise of the best rank",
+    "low_within_point": "r = 16 scored within one point of the best rank",
+    "low_within_noise": "r = 16 scored within noise of the best rank, where ranks differed by more",
     "high_worse": "r = 64 was more than a point worse than r = 16",
     "high_worse_loss": "r = 64 was more than 0.5 % of a loss worse than r = 16",
 }
@@ -131,7 +135,7 @@ def holds(forecast: Mapping[str, Any]) -> str:
     """One row a statement and kind, then what a learning rate cost."""
     rows = [
         [
-            STATEMENTS[name],
+            STATEMENTS[name] + (f" (median noise {row['noise']:.1f} points)" if "noise" in row else ""),
             _kind(row["kind"]),
             percent(row["share"], 0),
             str(row["publications"]),
@@ -153,18 +157,34 @@ def regret(forecast: Mapping[str, Any]) -> str:
         mean, low, high = row["regret"]
         return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
-    return table(
-        ["Choice", "Mean rank", "Regret, points", "Regret, % of the loss"],
+    def more(row: Mapping[str, Any]) -> str:
+        mean, low, high = row["more"]
+        return f"{mean:.2f} ({low:.2f} to {high:.2f})".replace("-0.00", "0.00").replace("-", "−")
+
+    def lines(row: Mapping[str, Any]) -> str:
+        return f"{row['lines']} ({row['publications']})"
+
+    rows = table(
+        ["Choice", "Mean rank", "Regret, points", "more than the advice", "Lines", "Regret, % of the loss", "Lines"],
         [
             [
                 RULES.get(row["rule"], f"always r = {row['rule']}"),
-                f"{row['score']['mean_rank']:.0f}",
-                cell(row["score"]),
+                f"{score['mean_rank']:.0f}",
+                cell(score),
+                "" if row["rule"] == "advice" else more(score),
+                lines(score),
                 cell(row["loss"]),
+                lines(row["loss"]),
             ]
             for row in forecast["advice"]["alternatives"]
+            for score in [row["score"]]
         ],
     )
+    chosen = "; ".join(
+        f"{KINDS_OF_TASK[kind]} {', '.join(f'r = {r} ({n})' for r, n in counts.items())}"
+        for kind, counts in forecast["advice"]["chosen"].items()
+    )
+    return f"{rows}\n\n{aim_in_words(record_of(forecast['advice']))} Chosen for left-out publications: {chosen}."
 
 
 def quick_look(check: Mapping[str, Any]) -> str:

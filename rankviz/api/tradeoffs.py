@@ -136,14 +136,21 @@ class Tradeoffs:
 
         task = KIND_OF_USE_CASE[use_case]
         kind = LOSS if metric == LOSS and task != RL else task
-        lines: dict[tuple[str, str], RankLine] = {}
+        # "Complex tasks and domain adaptation" draws both, though its band is that of mathematics and code.
+        kinds = (kind, "shift") if use_case == "complex" else (kind,)
+        by_pair: dict[tuple[str, str], list[RankLine]] = {}
         for line in self._rank_lines(self._studies.all(), rl=kind == RL):
-            if line.metric == metric and kind in ("any", line.kind):
-                lines.setdefault((line.study_id, line.base_model), line)
+            if line.metric == metric and {"any", line.kind} & {*kinds}:
+                by_pair.setdefault((line.study_id, line.base_model), []).append(line)
+        # One line of a study's tasks or sizes of data: the one in the middle, by how much the rank does.
+        lines = {
+            pair: sorted(each, key=lambda line: max(line.values) - min(line.values))[(len(each) - 1) // 2]
+            for pair, each in by_pair.items()
+        }
         subject = self._forecasts.subject(question.model_id, use_case, expert_rank=question.lora.expert_rank)
         nearest = [
             PublishedLine(
-                _label(each),
+                _label(each) + (f", {lines[key].task}" if len(by_pair[key]) > 1 else ""),
                 lines[key],
                 each.line.study.where,
                 each.in_words,

@@ -36,7 +36,7 @@ def read_forecast(assets: Path) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=4)
 def load_quick_look(assets: Path) -> Mapping[str, Any]:
-    """How the quick look held on published lines: records of "loss" and "score"."""
+    """Return how the quick look held on published lines: records of "loss" and "score"."""
     if (held := read_forecast(assets).get("quick_look")) is None:
         raise AssetError(f"{FILE}: not a forecast of this version (no quick_look); run make forecast.")
     return held

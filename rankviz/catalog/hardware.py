@@ -1,6 +1,6 @@
 """GPUs and the constants of the formulas, read from assets/gpus.json and assets/assumptions.json.
 
-Reading trusts the files: `hardware_schema.check` checks them in the tests. A row that cannot be read at all is still
+Reading trusts the files: `tools.asset_schema` checks them in the tests. A row that cannot be read at all is still
 an AssetError that names it.
 """
 

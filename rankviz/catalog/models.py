@@ -94,7 +94,7 @@ def every_name(models: Path) -> tuple[str, ...]:
 
 
 def find_model(rows: Sequence[ModelRow], ref: str) -> ModelRow:
-    """By id, alias or, where only one model has it, the part after the slash; case does not matter."""
+    """Find a model by id, alias or, where only one has it, the part after the slash; case does not matter."""
     exact = _names(tuple(rows)).get(ref.lower().rstrip("/"))
     if exact is not None:
         return exact

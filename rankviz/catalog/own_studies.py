@@ -214,6 +214,8 @@ class Result(NamedTuple):
     text: str = ""
     """The small file."""
     points: int = 0
+    lower_is_better: Sequence[str] = ()
+    """Metrics of which less is better, by their names or as the file says."""
     refused: str = ""
     """Why it cannot be read, as a sentence; empty where it can."""
 
@@ -226,6 +228,8 @@ class Added(NamedTuple):
     points: int
     refused: Sequence[str]
     names: Sequence[str] = ()
+    lower_is_better: Sequence[str] = ()
+    """Metrics of these files of which less is better."""
 
 
 def add(homes: Sequence[Path], files: Sequence[Path], most: int = MAX_FILES) -> Added:
@@ -256,7 +260,8 @@ def _read(file: Path) -> Result:
         return Result(name, refused=str(error))
     is_table = name.lower().endswith(TABLE)
     text = as_table(points) if is_table else as_result(points)
-    return Result(name, _kept_name(file.stem, content, TABLE if is_table else ".json"), text, len(points))
+    lower = sorted({point.metric for point in points if not point.higher_is_better})
+    return Result(name, _kept_name(file.stem, content, TABLE if is_table else ".json"), text, len(points), lower)
 
 
 def _points(content: bytes, name: str, today: date) -> tuple[QualityPoint, ...]:
@@ -265,7 +270,7 @@ def _points(content: bytes, name: str, today: date) -> tuple[QualityPoint, ...]:
 
 def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES) -> Added:
     """Keep so many, with those that are there already."""
-    kept, points, refused, given = [], 0, [], []
+    kept, points, refused, given, lower = [], 0, [], [], set()
     names = set(kept_files(homes))
     for result in results:
         if result.refused:
@@ -281,7 +286,8 @@ def keep(homes: Sequence[Path], results: Sequence[Result], most: int = MAX_FILES
             kept.append(result.name)
             given.append(result.kept_name)
             points += result.points
-    return Added(kept, points, refused, given)
+            lower |= set(result.lower_is_better)
+    return Added(kept, points, refused, given, sorted(lower))
 
 
 def _write(path: Path, text: str) -> None:

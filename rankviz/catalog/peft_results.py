@@ -27,7 +27,11 @@ MAX_METRIC = 1e9
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn")
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
-LOWER_IS_BETTER = ("loss", "nll", "perplexity", "error", "forgetting", "drift", "wer")
+LOWER_IS_BETTER = {
+    "loss", "nll", "perplexity", "ppl", "bits", "bpb", "bpc", "error", "forgetting", "drift", "wer", "cer", "ter",
+    "eer", "mer", "der", "mae", "mse", "rmse", "fid", "kl",
+}  # fmt: skip
+"""Words of a metric's name: one of them makes less the better."""
 FORGETTING = ("forgetting", "drift")
 COUNTED = ("samples", "tokens", "time", "step", "mem ")
 """Metrics that are not qualities."""
@@ -225,8 +229,9 @@ def _kind(name: str) -> dict[str, Any]:
 
 
 def lower_is_better(metric: str) -> bool:
-    """By the metric's name."""
-    return any(word in metric.lower() for word in LOWER_IS_BETTER)
+    """By the words of the metric's name: "answer_accuracy" is no WER."""
+    words = set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", metric).lower()))
+    return bool(words & LOWER_IS_BETTER)
 
 
 def _is_number(value: Any) -> bool:

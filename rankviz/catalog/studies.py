@@ -1,6 +1,6 @@
 """Published rank studies, read from assets/evidence/: points.csv, studies.json, models.json and learning_rates.csv.
 
-Reading trusts the files: `studies_schema.check` checks them in the tests. A row that cannot be read at all is still an
+Reading trusts the files: `tools.asset_schema` checks them in the tests. A row that cannot be read at all is still an
 AssetError that names it.
 """
 

@@ -101,6 +101,8 @@ def add(files: Annotated[list[Path], typer.Argument(help=FILES_HELP)]) -> None:
         print(
             f"Added {len(added.files)} of {units.counted(len(files), 'file')}, {units.counted(added.points, 'point')}."
         )
+        of = f"of {', '.join(added.lower_is_better)}" if added.lower_is_better else "of no metric"
+        print(f"Less is better {of}; more is better of all others. In a CSV a column higher_is_better says otherwise.")
         print(*(f"To remove it: rankviz evidence remove {name}" for name in added.names), sep="\n")
     if added.refused:
         fail(" ".join(added.refused), 2)

@@ -34,7 +34,7 @@ def alpha_for(scale: float, r: int, *, use_rslora: bool) -> float:
 
 
 class Spread(NamedTuple):
-    """Of one measure over modules."""
+    """Lowest, median and highest value of one measure over modules."""
 
     low: float
     median: float
@@ -145,7 +145,7 @@ class Spectrum:
 
     @cached_property
     def weakest_by_rank(self) -> tuple[float | None, ...]:
-        """The same for k = 0 to r."""
+        """The smallest share that any module keeps, for k = 0 to r."""
         used = [layer for layer in self.layers if not layer.is_dead]
         shares = ([kept / layer.energy for kept in layer.kept] for layer in used)
         return tuple(map(min, self._by_rank(shares))) if used else (None,) * (self.r + 1)
@@ -323,8 +323,8 @@ def proposed_rank(spectrum: Spectrum) -> int:
 
 
 def suggested(spectrum: Spectrum, energy: float) -> Ranks | None:
-    """For a new training: each module with the rank that this share of its energy needs, at the scale it had. None
-    after few steps, when this is the random start."""
+    """Ranks for a new training: each module with the rank that this share of its energy needs, at the scale it had.
+    None after few steps, when this is the random start."""
     if spectrum.after_few_steps:
         return None
     wanted = by_module(spectrum, wanted_ranks(spectrum, energy=energy))
@@ -507,7 +507,7 @@ def spaced(count: int, most: int, *, always: Iterable[int] = ()) -> list[int]:
 
 
 def quantiles(lines: Sequence[Sequence[float]]) -> dict[str, list[float]]:
-    """Of lines that start at the same index, at each index the QUANTILES: values that one of the lines has there."""
+    """QUANTILES at each index of lines that start at the same index: values that one of the lines has there."""
     longest = max(map(len, lines), default=0)
     columns = [sorted(line[i] for line in lines if i < len(line)) for i in range(longest)]
     return {name: [column[round(share * (len(column) - 1))] for column in columns] for name, share in QUANTILES.items()}

@@ -1,6 +1,6 @@
 """A job as a folder that can be sent anywhere: a small runs folder with the job's runs and their data.
 
-    job.json                        kind and attempts, and whether a run was lost before
+    job.json                        kind and attempts
     runs/RUN_ID/request.json        its data is a sample, or a path inside this folder
     runs/RUN_ID/events.jsonl        its first line says which attempt this is; the worker appends
     runs/RUN_ID/config.json         of a probe
@@ -67,8 +67,7 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
         (target / "request.json").write_text(request_text(request), encoding="utf-8")
         placed = AttemptPlaced(time=time.time(), attempt=attempt.number or record.attempt, engine=engine)
         append_event(journal(folder, attempt.run_id), placed)
-    was_lost = any(store.record(attempt.run_id).lost_attempts for attempt in job.attempts)
-    content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts], "was_lost": was_lost}
+    content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts]}
     write_durably(folder / JOB_FILE, json.dumps(content))
 
 
@@ -94,11 +93,6 @@ def read_job(folder: Path) -> Job:
     if not job.attempts or job.kind not in get_args(Kind):
         raise EngineError(f"What is written down of its job makes no sense ({folder.name}/{JOB_FILE}).")
     return job
-
-
-def was_lost(folder: Path) -> bool:
-    """Whether a run of a readable job was lost with its place before. False where an earlier version packed it."""
-    return read_json(folder / JOB_FILE).get("was_lost") is True
 
 
 def folder_of(job: Job, place: Path) -> Path:
@@ -147,7 +141,7 @@ def _collect(folder: Path, run_id: str, target: Path) -> None:
     _copy_log(source / "worker.log", target / "worker.log")
     if problem := missing(folder, run_id):
         raise EngineError(problem)
-    for relative in _saved(folder, run_id):
+    for relative in saved(folder, run_id):
         weights = path_in_run(source, relative) / WEIGHTS
         aside = target / f".{secrets.token_hex(4)}"
         try:
@@ -161,7 +155,7 @@ def _collect(folder: Path, run_id: str, target: Path) -> None:
 
 def missing(folder: Path, run_id: str) -> str:
     """Which adapter is not there as the run's journal says, as a sentence; empty where all are."""
-    for relative, size in _saved(folder, run_id).items():
+    for relative, size in saved(folder, run_id).items():
         if not ADAPTER.fullmatch(relative):
             return f"The journal names the adapter {quoted(relative)}, and no worker saves one there."
         try:
@@ -207,7 +201,7 @@ def _copy_data(file: Path, folder: Path) -> Path:
     return path
 
 
-def _saved(folder: Path, run_id: str) -> dict[str, int | None]:
+def saved(folder: Path, run_id: str) -> dict[str, int | None]:
     """Folders of adapters by the journal, with the bytes of their weights where it has them."""
     saved: dict[str, int | None] = {}
     for event in parse_lines(since(folder, run_id, 0, most=2**30)).events:

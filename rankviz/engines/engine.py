@@ -108,7 +108,7 @@ class Engine(Protocol):
 
     @property
     def title(self) -> str:
-        """What that choice is called: "This machine", "Ray cluster 10.0.0.1:6379"."""
+        """What that choice is called: "This machine", "Ray cluster 10.0.0.1:8265"."""
         return self.name
 
     def why_not(self) -> str:

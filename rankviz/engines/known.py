@@ -21,7 +21,7 @@ def _local(store: RunStore, settings: Settings) -> Engine:
 
 
 def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
-    from rankviz.engines.hf_jobs.bounds import Bounds
+    from rankviz.engines.bounds import Bounds
     from rankviz.engines.hf_jobs.engine import HfJobs
     from rankviz.engines.hf_jobs.logins import Logins
 
@@ -37,20 +37,22 @@ def _hf_jobs(store: RunStore, settings: Settings) -> Engine:
 
 
 def _ray(store: RunStore, settings: Settings) -> Engine:
-    from rankviz.engines.ray.engine import Ray
+    from rankviz.engines.bounds import Bounds
+    from rankviz.engines.ray import Ray
 
     return Ray(
         store,
         address=settings.ray_address,
         resources=settings.ray_resources,
         labels=settings.ray_labels,
-        node_folder=settings.ray_node_folder,
+        storage=settings.ray_storage,
         sees_folders=settings.ray_same_folders,
+        bounds=Bounds.of(settings.limits),
     )
 
 
 def _slurm(store: RunStore, settings: Settings) -> Engine:
-    from rankviz.engines.slurm.engine import Slurm
+    from rankviz.engines.slurm import Slurm
 
     return Slurm(
         store,
@@ -71,9 +73,6 @@ KNOWN: Mapping[str, Callable[[RunStore, Settings], Engine]] = {
 }
 
 
-RAY_NOWHERE = "RANKVIZ_ENGINE is ray, so RANKVIZ_RAY_ADDRESS must be the address of a Ray cluster. It is not set."
-
-
 def require(name: str, known: Collection[str] = KNOWN) -> str:
     """The name of an engine that there is. InvalidSettingError where there is none of that name."""
     if name not in known:
@@ -84,6 +83,8 @@ def require(name: str, known: Collection[str] = KNOWN) -> str:
 def engines(store: RunStore, settings: Settings) -> Sequence[Engine]:
     """The one that runs have which name none comes first. One that is not set up here says so when it is used."""
     first = require(settings.engine)
-    if first == RAY and not settings.ray_address:
-        raise InvalidSettingError(RAY_NOWHERE)
-    return [KNOWN[name](store, settings) for name in (first, *(name for name in KNOWN if name != first))]
+    known = [KNOWN[name](store, settings) for name in (first, *(name for name in KNOWN if name != first))]
+    for name, value in (("RANKVIZ_RAY_ADDRESS", settings.ray_address), ("RANKVIZ_RAY_STORAGE", settings.ray_storage)):
+        if first == RAY and not value:
+            raise InvalidSettingError(f"RANKVIZ_ENGINE is ray, so {name} must be set.")
+    return known

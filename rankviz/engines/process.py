@@ -136,14 +136,12 @@ def launch(
     slot: int = 0,
     environment: Mapping[str, str] = NO_VARIABLES,
     niceness: int = 0,
-    dies_with_parent: bool = False,
 ) -> Worker | None:
     """Start `command HOME RUN_ID@ATTEMPT...` in HOME, its output going to `log`. OSError where it can't be started.
 
     None where some process still holds the lock, as the threads of a worker do for a moment after its leader has ended.
     slot: which of the workers of this machine it is; the lock is named by it. environment: its own variables.
-    niceness: how far its priority is below that of this process. dies_with_parent: whether the kernel kills it when the
-    thread that calls this has ended.
+    niceness: how far its priority is below that of this process.
     """
     lock = lock_file(home, slot)
     search_path = [str(IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -172,7 +170,6 @@ def launch(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(fd,),
-                preexec_fn=_die_with_parent if dies_with_parent else None,
             )
         _write(fd, {"pid": popen.pid, "run_ids": texts})
         _prefer_when_memory_runs_out(popen.pid)
@@ -236,7 +233,8 @@ def describe_exit(exit_code: int | None) -> str:
     return f"The worker stopped with exit code {exit_code}; the end of its log says why."
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends; to be called in it."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

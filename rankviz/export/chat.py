@@ -3,7 +3,7 @@
 A chat model is trained through its chat template, which ends each answer with a token that the model stops at. A base
 model has no such template, or one whose tokens it was never trained on, so it is given plain text, which the trainer
 ends with the tokenizer's own end token. RankViz has no tokenizer at hand. So LLaMA-Factory's own list decides
-(assets/llamafactory_templates.csv), then the name and the model_type (core/model/chat.py). A fine-tune with a name of
+(assets/llamafactory_templates.csv), then the name and the model_type (core/model/towers.py). A fine-tune with a name of
 its own is in no family: its template is unknown.
 """
 

@@ -258,7 +258,7 @@ class Recipe:
 
     @property
     def target_modules(self) -> str | tuple[str, ...]:
-        """As PEFT wants it: names, "all-linear", or a pattern that keeps to the text tower."""
+        """PEFT's target_modules: names, "all-linear", or a pattern that keeps to the text tower."""
         if not self.loads_whole_for_text or self.training.framework == "unsloth":
             return self.plan.target_modules
         names = self.plan.target_names if self.plan.target_modules == "all-linear" else self.plan.target_modules
@@ -301,7 +301,7 @@ class Recipe:
 
     @property
     def held_out_note(self) -> str:
-        """By how much the training is shorter than its estimate, which counts all examples: some rows are held out."""
+        """Note that training is shorter than its estimate, which counts all examples: some rows are held out."""
         if not self.epochs:
             return ""
         examples = self.training.data.examples
@@ -322,7 +322,7 @@ class Recipe:
 
     @property
     def form(self) -> Form | None:
-        """How the rows of the data look; None where that is not known."""
+        """The form of the rows of the data; None where that is not known."""
         return self.training.data.form if self.training.data else None
 
     @property
@@ -332,12 +332,12 @@ class Recipe:
 
     @property
     def file_name(self) -> str | None:
-        """Of the file with the rows; None where that is not known."""
+        """Name of the file with the rows; None where that is not known."""
         return self.training.data.file_name if self.training.data else None
 
     @property
     def max_length(self) -> int:
-        """As asked: data never shorten it, since no sample shows the longest example there will be."""
+        """The question's max_length: data never shorten it, since no sample shows the longest example there will be."""
         return self.training.max_length
 
     @property
@@ -353,7 +353,7 @@ class Recipe:
 
     @property
     def warmup_steps(self) -> int:
-        """The same share of all steps as in RankViz's own runs."""
+        """Warmup steps: the share of all steps that RankViz's own runs have."""
         return round(WARMUP_STEPS_SHARE * self.max_steps)
 
     @property

@@ -258,13 +258,13 @@ torchao_version = "0.18.0" if torch_2_11 else "0.16.0"  # PEFT needs 0.16, and n
 
 
 def notebook(recipe: Recipe) -> str:
-    """For Jupyter."""
+    """Write the recipe as a Jupyter notebook."""
     installing = f"%pip install --quiet {' '.join(requirements(recipe.training.framework))}"
     return _notebook(recipe, installing, parts(recipe), {"accelerator": "GPU"})
 
 
 def colab(recipe: Recipe) -> str:
-    """For Google Colab on a free T4: it keeps Colab's torch, and asks for the file with the data."""
+    """Write the recipe for Google Colab on a free T4: it keeps Colab's torch and asks for the data file."""
     installing = COLAB.format(requirements=" ".join(requirements(recipe.training.framework)))
     metadata = {"accelerator": "GPU", "colab": {"gpuType": "T4", "provenance": []}}
     return _notebook(recipe, installing, parts(recipe, colab=True), metadata, first=(OPEN_IN_COLAB,))

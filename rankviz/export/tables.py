@@ -123,7 +123,7 @@ def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def file_name(table: Table, kind: str) -> str:
-    """Of the table as a file. InvalidSettingError for a table without rows, and for a kind of file that is none."""
+    """The table's file name. InvalidSettingError for a table without rows, and for a kind of file that is none."""
     if kind not in KINDS:
         raise InvalidSettingError(f"No kind of table {kind[:20]!r}: choose {' or '.join(KINDS)}.")
     if not table.rows:

@@ -95,7 +95,7 @@ class Door:
         return self._adapters.get(repo_id, fetched, serves=lambda folder: folder == read or folder.is_dir())
 
     def weight_bytes(self, repo_id: str, *, patient: bool) -> int | None:
-        """As reach.weight_bytes_to_fetch. LimitError where too many ask; of one who is not patient, where there would
+        """See reach.weight_bytes_to_fetch. LimitError where too many ask; of one who is not patient, where there would
         be a wait."""
 
         def looked_up() -> int | None:

@@ -50,7 +50,7 @@ def _installed() -> Software:
 
 
 def version_of(name: str) -> str:
-    """Of an installed distribution; empty where it is not installed."""
+    """Version of an installed distribution; empty where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -222,8 +222,11 @@ class Settings(BaseSettings):
         JOBS_IMAGE,
         description="The image of a Hugging Face job; one without Unsloth must have uv, which installs it",
     )
-    ray_address: Annotated[str, Field(pattern=r"^(auto|[\w.-]+:\d{1,5}|\[[\da-fA-F:]+\]:\d{1,5})?$")] = Field(
-        "", description="The address of the head of a Ray cluster, such as 10.0.0.1:6379"
+    ray_address: Annotated[str, Field(pattern=r"^(https?://[\w.:\[\]/-]+)?$")] = Field(
+        "", description="The address of the dashboard of a Ray cluster, such as http://10.0.0.1:8265"
+    )
+    ray_storage: str = Field(
+        "", description="A folder or URI that this machine and all Ray nodes see: /shared/rankviz, s3://bucket/rankviz"
     )
     ray_resources: Amounts = Field(
         dict(RAY_RESOURCES), min_length=1, description="What a job takes of a Ray node, as JSON, by Ray's names"
@@ -231,7 +234,6 @@ class Settings(BaseSettings):
     ray_labels: TextsByName = Field(
         {}, description='Labels that a Ray node must have for a job, as JSON: `{"gpu": "l4"}`'
     )
-    ray_node_folder: str = Field("", description="The folder of jobs on each Ray node; without it a temporary one")
     ray_same_folders: bool = Field(
         False, description="Whether Ray nodes see the folders of this machine under the same paths, as on a shared disk"
     )

@@ -10,15 +10,7 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from rankviz.core.runs.events import (
-    Attempt,
-    AttemptPlaced,
-    ProbeCompleted,
-    RunCompleted,
-    RunEvent,
-    RunFailed,
-    RunRequeued,
-)
+from rankviz.core.runs.events import LAST, Attempt, AttemptPlaced, RunEvent, RunFailed, RunRequeued
 from rankviz.core.runs.record import RunState
 from rankviz.engines import Engine, Live
 from rankviz.errors import EngineError, EngineUnavailableError, RunNotFoundError, RunUnreadError
@@ -27,7 +19,6 @@ from rankviz.store import RunStore
 from rankviz.store.journal import parse_event
 
 OURS = (AttemptPlaced, RunRequeued)
-LAST = (RunCompleted, RunFailed, ProbeCompleted)
 
 
 def stamped(data: bytes, attempt: Attempt, offset: int) -> Iterator[RunEvent]:

@@ -11,10 +11,8 @@ from rankviz.api.visitors import rights
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Nodes
-from rankviz.engines.ray.engine import NO_ADDRESS, NOT_INSTALLED
-from rankviz.engines.ray.placing import REFUSED
-from rankviz.engines.slurm import states
-from rankviz.engines.slurm.engine import NOT_SET_UP
+from rankviz.engines.ray import NO_ADDRESS, NO_STORAGE, NOT_INSTALLED
+from rankviz.engines.slurm import ENDS, NOT_SET_UP, Row, waits_of
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
 from rankviz.settings import Settings, read
 from rankviz.store.ownership import Destination
@@ -61,13 +59,14 @@ def test_a_page_whose_owner_has_set_up_nothing_offers_its_machine(tmp_path):
 
 def set_up(monkeypatch):
     """Both kinds of clusters, with names that are the owner's own."""
-    monkeypatch.setenv(RAY, "10.0.0.1:6379")
+    monkeypatch.setenv(RAY, "http://10.0.0.1:8265")
+    monkeypatch.setenv("RANKVIZ_RAY_STORAGE", "s3://lab-bucket/runs")
     monkeypatch.setenv("RANKVIZ_SLURM_PARTITION", "lab-gpus")
     monkeypatch.setenv("RANKVIZ_SLURM_OPTIONS", '["--time=4:00:00", "--account=lab-secret", "--qos=premium"]')
-    monkeypatch.setattr("rankviz.engines.slurm.commands.Commands.why_not", lambda commands: "")
+    monkeypatch.setattr("rankviz.engines.slurm.NEEDED", ())
 
 
-PRIVATE = ("10.0.0.1", "6379", "lab-", "premium", "--")
+PRIVATE = ("10.0.0.1", "8265", "lab-", "premium", "--")
 
 
 def test_what_the_owner_has_set_up_is_offered_to_every_visitor_without_addresses_and_accounts(tmp_path, monkeypatch):
@@ -86,7 +85,7 @@ def test_the_owner_reads_all_of_it(tmp_path, monkeypatch):
 
     with acting_as(Visitor("", admin=True)):
         assert titles(own) == titles(shared)
-    assert ["This machine", "Ray cluster 10.0.0.1:6379", "Slurm cluster, partition lab-gpus"] == titles(own)
+    assert ["This machine", "Ray cluster 10.0.0.1:8265", "Slurm cluster, partition lab-gpus"] == titles(own)
     assert "--account=lab-secret" in own.engines.place("slurm").about
     assert "Each worker takes 1 GPU. " in own.engines.place("ray").about
 
@@ -95,7 +94,7 @@ def test_what_a_cluster_says_of_itself_is_told_to_visitors_without_them(tmp_path
     set_up(monkeypatch)
     shared = Api(home=tmp_path / "shared", shared=True)
     ray = next(engine for engine in shared.engines.known() if engine.name == "ray")
-    monkeypatch.setattr(ray, "nodes", lambda: Nodes(trouble="The Ray cluster at 10.0.0.1:6379 does not answer."))
+    monkeypatch.setattr(ray, "nodes", lambda: Nodes(trouble="The Ray cluster at http://10.0.0.1:8265 does not answer."))
 
     with acting_as(ANN):
         (note,) = shared.engines.plan(questions.sweep(), "ray").notes
@@ -134,11 +133,9 @@ ADVICE = ("RANKVIZ_", "scontrol", "--time", "--mem", "pip install")
         NOT_SET_UP,
         NO_ADDRESS,
         NOT_INSTALLED,
-        REFUSED.format("Resource quantities must be a multiple of 0.0001"),
-        *states.REASONS.values(),
-        states.LIMIT,
-        states.UNKNOWN_REASON,
-        *(why for _, why in states.OTHERS.values()),
+        NO_STORAGE,
+        waits_of(Row("7", frozenset({"PENDING"}), "Priority")),
+        *(why for _, why in ENDS.values()),
     ],
 )
 def test_no_visitor_is_told_to_change_a_setting_of_the_server(tmp_path, text):
@@ -154,7 +151,7 @@ def test_no_visitor_is_told_to_change_a_setting_of_the_server(tmp_path, text):
 
 
 def test_a_visitor_who_asks_for_an_engine_that_is_not_set_up_is_not_told_how(tmp_path, monkeypatch):
-    monkeypatch.setattr("rankviz.engines.slurm.commands.Commands.why_not", lambda commands: "")
+    monkeypatch.setattr("rankviz.engines.slurm.NEEDED", ())
     shared = Api(home=tmp_path, shared=True)
 
     for engine in ("slurm", "ray"):
@@ -173,7 +170,7 @@ def test_a_page_whose_own_engine_has_no_address_does_not_start(tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     ("address", "is_one"),
-    [("10.0.0.1:6379", True), ("head.lab:6379", True), ("[fe80::1]:6379", True), ("auto", True), ("http://x y", False)],
+    [("http://10.0.0.1:8265", True), ("https://head.lab/ray", True), ("http://[fe80::1]:8265", True), ("auto", False)],
 )
 def test_an_address_that_is_none_is_refused_by_the_name_of_its_variable(monkeypatch, address, is_one):
     monkeypatch.setenv(RAY, address)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog.peft_results import MAX_FILE_BYTES, as_result, read_result
+from rankviz.catalog.peft_results import MAX_FILE_BYTES, as_result, lower_is_better, read_result
 from rankviz.errors import BadDataError
 
 
@@ -241,3 +241,12 @@ def test_numbers_beside_the_qualities_are_not_known_where_they_cannot_be():
     (point, *_) = read_result(text, "a.json")
 
     assert (None, None, None) == (point.train_seconds, point.adapter_bytes, point.trainable_parameters)
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower"),
+    [("answer_accuracy", False), ("answer f1", False), ("power_score", False), ("CER", True), ("test loss", True),
+     ("evalRMSE", True), ("bits_per_byte", True), ("WER (clean)", True), ("ROUGE-L", False)],
+)  # fmt: skip
+def test_the_words_of_a_metrics_name_say_which_way_is_better(metric, lower):
+    assert lower is lower_is_better(metric)

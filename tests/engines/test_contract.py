@@ -21,6 +21,7 @@ from rankviz.engines.local import Local
 from rankviz.store import RunStore
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.engines.hub_jobs import StandInHub
+from tests.support.engines.ray_jobs import RayJobs
 from tests.support.engines.slurm_cluster import SlurmCluster
 from tests.support.processes.workers import HANG_IN_EACH, Patient, processes_of, states, sweep, wait_for, worker
 from tests.support.runs import questions
@@ -108,7 +109,33 @@ class OnSlurm:
         self.cluster.close()
 
 
-ENGINES = {"local": OnThisMachine, "elsewhere": OnOthers, "hf-jobs": OnHuggingFace, "slurm": OnSlurm}
+class OnRay:
+    """Two slots of a stand-in for a Ray cluster."""
+
+    at_once = 2
+
+    def __init__(self) -> None:
+        self.cluster: RayJobs | None = None
+
+    def engine(self, store: RunStore, command: Sequence[str]) -> Engine:
+        self.cluster = self.cluster or RayJobs(store.home.parent / "ray")
+        return self.cluster.engine(store, command)
+
+    def processes(self, store: RunStore) -> list:
+        return processes_of(store.home.parent / "ray" / "tmp")
+
+    def close(self) -> None:
+        if self.cluster:
+            self.cluster.close()
+
+
+ENGINES = {
+    "local": OnThisMachine,
+    "elsewhere": OnOthers,
+    "hf-jobs": OnHuggingFace,
+    "slurm": OnSlurm,
+    "ray": OnRay,
+}
 
 
 @pytest.fixture(params=ENGINES)

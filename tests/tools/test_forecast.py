@@ -110,10 +110,24 @@ def test_each_publication_is_forecast_from_the_others_alone():
 
 def test_a_rank_is_within_noise_of_the_best_by_the_errors_of_both_values():
     def share(**more):
-        return counted([line(50.0, 50.0, 51.0, **more)])["low_within_noise"][0]["share"]
+        (row,) = counted([line(48.0, 50.0, 51.0, **more)])["low_within_noise"]
+        return row["share"], row["noise"]
 
-    # 2 sqrt(2) standard errors: 0.57 and 1.13 points.
-    assert (0.0, 1.0) == (share(error=0.2), share(error=0.4))
+    # 2 sqrt(2) standard errors.
+    assert ((0.0, 0.57), (1.0, 1.13)) == (share(error=0.2), share(error=0.4))
+
+
+@pytest.mark.parametrize("error", [None, 1.1])
+def test_a_line_of_unknown_noise_or_of_noise_as_large_as_its_range_is_no_evidence(error):
+    (row,) = counted([line(48.0, 50.0, 51.0, error=error)])["low_within_noise"]
+
+    assert (0, None, None) == (row["lines"], row["share"], row["noise"])
+
+
+def test_within_one_point_of_the_best_needs_no_noise():
+    found = counted([line(48.0, 50.0, 51.0, error=None), line(48.0, 49.9, 51.0, error=None, name="b")])
+
+    assert 0.5 == found["low_within_point"][0]["share"]
 
 
 def test_what_holds_is_a_share_of_publications_with_the_error_of_one_that_is_left_out():
@@ -135,7 +149,7 @@ def test_a_kind_is_counted_alone_from_five_publications():
     lines = [line(50.0, 50.0, 50.0, name=name) for name in "abcde"] + [line(50.0, 50.0, 50.0, name="f", kind="shift")]
 
     assert [("any", 6), ("simple", 5)] == [
-        (row["kind"], row["publications"]) for row in counted(lines)["low_within_noise"]
+        (row["kind"], row["publications"]) for row in counted(lines)["low_within_point"]
     ]
 
 

@@ -175,17 +175,19 @@ def summary(kind: str, points: Sequence[Scored]) -> dict:
 
 
 def counted(lines: Sequence[RankLine]) -> dict[str, list[dict]]:
-    """Each sentence with a row over all scores, a row for each kind with enough publications, and one of losses."""
+    """Each sentence with a row over all scores, a row for each kind with enough publications, and one of losses.
+
+    noise: median over the lines counted, in points.
+    """
     scores = [line for line in lines if line.metric == "score"]
     kinds = sorted({line.kind for line in scores})
-    typical = {kind: _typical_error([line for line in scores if line.kind == kind]) for kind in kinds}
+
+    def within_point(line: RankLine) -> bool | None:
+        return shortfall(line) <= POINT if LOW in line.ranks else None
 
     def within_noise(line: RankLine) -> bool | None:
-        errors = [error or typical[line.kind] for error in line.standard_errors]
-        if LOW not in line.ranks or not all(errors):
-            return None
-        here, best = line.ranks.index(LOW), line.values.index(max(line.values))
-        return line.values[best] - line.values[here] <= NOISE * math.hypot(errors[best], errors[here])
+        noise = noise_at_low(line)
+        return None if noise is None else shortfall(line) <= noise
 
     def worse(line: RankLine) -> bool | None:
         at = dict(zip(line.ranks, line.values, strict=True))
@@ -197,18 +199,33 @@ def counted(lines: Sequence[RankLine]) -> dict[str, list[dict]]:
         rows = [_row(kind, [line for line in scores if line.kind == kind], holds) for kind in kinds]
         return [_row("any", scores, holds), *(row for row in rows if row["publications"] >= ENOUGH_PUBLICATIONS)]
 
+    def with_noise(row: dict) -> dict:
+        noise = [noise_at_low(line) for line in scores if row["kind"] in ("any", line.kind)]
+        known = [each for each in noise if each is not None]
+        return {**row, "noise": round(median(known), 2) if known else None}
+
     losses = [line for line in lines if line.metric == LOSS]
     return {
-        "low_within_noise": by_kind(within_noise),
+        "low_within_point": by_kind(within_point),
+        "low_within_noise": [with_noise(row) for row in by_kind(within_noise)],
         "high_worse": by_kind(worse),
         "high_worse_loss": [_row(LOSS, losses, worse)],
     }
 
 
-def _typical_error(lines: Sequence[RankLine]) -> float | None:
-    """Median standard error of the values whose test set is known."""
-    groups = grouped((line.publication, error) for line in lines for error in line.standard_errors if error)
-    return median(map(median, groups.values())) if groups else None
+def shortfall(line: RankLine) -> float:
+    """How far LOW, which the line has, is short of its best rank."""
+    return max(line.values) - line.values[line.ranks.index(LOW)]
+
+
+def noise_at_low(line: RankLine) -> float | None:
+    """NOISE standard deviations of the difference between LOW and the best rank. None where LOW was not run, the
+    errors are not known, or noise is as large as the range of the line, so that no rank could differ by more."""
+    if LOW not in line.ranks:
+        return None
+    errors = [line.standard_errors[place] for place in (line.ranks.index(LOW), line.values.index(max(line.values)))]
+    noise = NOISE * math.hypot(*errors) if all(errors) else None
+    return None if noise is None or noise >= max(line.values) - min(line.values) else noise
 
 
 def _row(kind: str, lines: Sequence[RankLine], holds: Statement) -> dict:

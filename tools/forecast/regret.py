@@ -1,13 +1,15 @@
 """The regret of the advice beside that of fixed ranks, over the published lines of `rank_lines`.
 
 The regret of a line is the value of its best tested rank minus that of the advised rank: in points for scores, in % of
-the loss for losses. Between two tested ranks the value is interpolated over log2(r); outside them the nearest end
-counts. Lines of one publication are averaged, and publications weigh the same; intervals are 90 % bootstraps over
+the loss for losses. Only lines from r = 16 or less to r = 64 or more count, and for a rank only those that reach it;
+between two tested ranks the value is interpolated over log2(r). What a doubling gained is counted over lines that ran
+both ranks. Lines of one publication are averaged, and publications weigh the same; intervals are 90 % bootstraps over
 publications. Worked out by hand in tests/tools/test_regret.py.
 
 The advice is chosen anew for each publication, from the scores of the others: the smallest of 16, 32 and 64 whose
-doubling gained less than CLEAR_GAIN points on that kind of task. The capacity rule takes the smallest power of two
-whose adapter holds the data (core.advice.advice); its tokens and adapter sizes are estimates.
+doubling gained less than CLEAR_GAIN points on that kind of task, and the default where fewer than ENOUGH_RAN
+publications ran both ranks. The capacity rule takes the smallest power of two whose adapter holds the data
+(core.advice.advice); its tokens and adapter sizes are estimates.
 """
 
 import math
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from rankviz.core.advice.advice import ENOUGH_RAN
 from rankviz.core.advice.rules import RECOMMENDED_RANK
 from rankviz.core.advice.use_case import USE_CASES
 from rankviz.core.forecast.lines import RankLine, rank_lines
@@ -59,28 +62,40 @@ def regret_table(evidence: Evidence) -> dict:
         **{str(r): lambda line, r=r: r for r in FIXED_RANKS},
         "capacity": lambda line: capacity_rank(tokens.get(line.study_id), line.parameters),
     }
-    measured = [{"rule": name, **_measured(lines, rule, rules["advice"])} for name, rule in rules.items()]
+    wide = [line for line in lines if reaches(line, CHOICES[0]) and reaches(line, CHOICES[-1])]
+    measured = [{"rule": name, **_measured(wide, rule, rules["advice"])} for name, rule in rules.items()]
     return {
         "alternatives": [row for row in measured if "score" in row and "loss" in row],
         "chosen": {
             kind: {str(r): n for r, n in sorted(Counter(chosen[pair] for pair in pairs if pair[1] == kind).items())}
             for kind in sorted({kind for _, kind in pairs})
         },
-        "gains": {kind: {str(r): _doubling(of_kind, r) for r in FIXED_RANKS} for kind, of_kind in every.items()},
+        "gains": {
+            kind: {str(r): gained for r in FIXED_RANKS if (gained := doubling(of_kind, r))}
+            for kind, of_kind in every.items()
+        },
     }
 
 
 def value_at(line: RankLine, r: float) -> float:
-    """Between tested ranks over log2(r), outside them that of the nearest one."""
+    """At a rank that the line reaches, between tested ranks over log2(r)."""
     return float(np.interp(math.log2(r), np.log2(line.ranks), line.values))
 
 
+def reaches(line: RankLine, r: float) -> bool:
+    return line.ranks[0] <= r <= line.ranks[-1]
+
+
 def chosen_rank(scores: Sequence[RankLine]) -> int:
-    """The smallest of CHOICES whose doubling gains less than CLEAR_GAIN; the default where there are no scores."""
-    if not scores:
-        return RECOMMENDED_RANK
-    clear = (r for r in CHOICES[:-1] if _doubling(scores, r)["gain"][0] < CLEAR_GAIN)
-    return next(clear, CHOICES[-1])
+    """The smallest of CHOICES whose doubling gains less than CLEAR_GAIN; the default where too few publications ran
+    both ranks."""
+    for r in CHOICES[:-1]:
+        gained = doubling(scores, r)
+        if gained is None or gained["publications"] < ENOUGH_RAN:
+            return RECOMMENDED_RANK
+        if gained["gain"][0] < CLEAR_GAIN:
+            return r
+    return CHOICES[-1]
 
 
 def capacity_rank(tokens: float | None, parameters: int | None) -> int | None:
@@ -104,16 +119,18 @@ def _tokens(evidence: Evidence) -> dict[str, float]:
     return tokens
 
 
-def _doubling(lines: Sequence[RankLine], r: int) -> dict:
-    """What twice the rank gained, in points."""
-    return _interval("gain", lines, [value_at(line, 2 * r) - value_at(line, r) for line in lines])
+def doubling(lines: Sequence[RankLine], r: int) -> dict | None:
+    """What twice the rank gained, in points, in the lines that ran both; None where none did."""
+    ran = [line for line in lines if r in line.ranks and 2 * r in line.ranks]
+    return _interval("gain", ran, [value_at(line, 2 * r) - value_at(line, r) for line in ran]) if ran else None
 
 
 def _measured(lines: Sequence[RankLine], rule: Rule, advice: Rule) -> dict:
-    """`more`: how much more than the advice's the regret of this rule is."""
+    """Over the lines that reach the rule's rank. `more`: how much more than the advice's its regret is, in them."""
     measured = {}
     for metric in ("score", "loss"):
-        known = [(line, r) for line in lines if line.metric == metric and (r := rule(line)) is not None]
+        of_metric = [(line, rule(line)) for line in lines if line.metric == metric]
+        known = [(line, r) for line, r in of_metric if r is not None and reaches(line, r)]
         of = [line for line, _ in known]
         if not of:
             continue

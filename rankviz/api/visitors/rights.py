@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from rankviz.core.bounds import name_alone
 from rankviz.core.runs.request import RunRequest
@@ -80,8 +81,8 @@ def _without_advice(line: str) -> str:
 
 def _names(settings: Settings) -> Iterator[str]:
     if settings.ray_address:
-        yield settings.ray_address
-        yield settings.ray_address.rpartition(":")[0] or settings.ray_address
+        address = urlsplit(settings.ray_address)
+        yield from filter(None, (settings.ray_address, address.netloc, address.hostname, settings.ray_storage))
     if settings.slurm_partition:
         yield settings.slurm_partition
     for option in settings.slurm_options:

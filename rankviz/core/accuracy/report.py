@@ -104,7 +104,7 @@ def _of_kind(evidence: Sequence[KindAccuracy], kind: str) -> KindAccuracy | None
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """How far off a group of rows was, each setting weighed once."""
+    """Errors of a group of rows, each setting weighed once."""
 
     group: str
     rows: int

@@ -49,12 +49,12 @@ def evidence_of(predictions: Sequence[PredictedRow]) -> AccuracyByKind:
 
 
 def memory_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
-    """For each kind of setting that scored rows were measured in."""
+    """Memory errors by kind of setting, over the scored rows."""
     return _memory_evidence(p for p in predictions if p.scored)
 
 
 def lower_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
-    """For rows that are shown and not counted, bounds left out. No band rests on it."""
+    """Memory errors of rows that are shown and not counted, without bounds. No band rests on them."""
     return _memory_evidence(p for p in predictions if p.predicted and not p.scored and not p.bound)
 
 
@@ -68,7 +68,7 @@ def _memory_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy,
 
 
 def time_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
-    """For transformers' operators and for fused ones."""
+    """Time errors for transformers' operators and for fused ones."""
     return _evidence(
         [p for p in predictions if p.seconds],
         kind=lambda p: p.stack.time_kind,
@@ -79,8 +79,8 @@ def time_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ..
 
 
 def static_evidence(predictions: Iterable[PredictedRow]) -> tuple[KindAccuracy, ...]:
-    """Of what is counted: weights, adapter and states, where memory was read before the first step. In bytes: what is
-    missing are workspaces and small tensors, as much beside a large base as beside a small one."""
+    """Errors of what is counted (weights, adapter, states), where memory was read before the first step. In bytes: what
+    is missing are workspaces and small tensors, as much beside a large base as beside a small one."""
     return _evidence(
         [p for p in predictions if p.scored and p.loaded_bytes and p.row.loaded_bytes and _offered(p)],
         kind=lambda p: "static",
@@ -138,7 +138,7 @@ def mean_over_settings(predictions: Iterable[PredictedRow], figure: Callable[[Pr
 
 
 def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow], str]) -> tuple[Score, ...]:
-    """Of any rows with a prediction, by a name of theirs, the name with most rows first."""
+    """Scores of predicted rows, grouped by a name; the largest group first."""
     groups: dict[str, list[PredictedRow]] = defaultdict(list)
     for prediction in predictions:
         groups[name_of(prediction)].append(prediction)
@@ -148,7 +148,7 @@ def scores(predictions: Iterable[PredictedRow], name_of: Callable[[PredictedRow]
 
 
 def interval_score(name: str, members: Sequence[PredictedRow]) -> Score:
-    """Of any rows with a prediction."""
+    """The score of predicted rows."""
     return Score(
         group=name,
         rows=len(members),

@@ -24,6 +24,8 @@ SMALLEST = 16
 (FIRST_RANK,) = RATE_RANKS
 """The learning rate is tuned first, at this rank and at two rates a factor RATE_FACTOR apart."""
 NEAREST_SHOWN = 3
+ENOUGH_RAN = 3
+"""What a doubling gained counts as measured where at least so many publications ran both ranks."""
 
 
 class Capacity(NamedTuple):
@@ -90,10 +92,16 @@ class Record(NamedTuple):
     alternatives: tuple[Alternative, ...]
     """The advice first, each publication left out in turn."""
     gains: Mapping[str, Mapping[int, Mean]]
-    """Points that twice the rank gained, by kind of task ("all" for every kind) and rank."""
+    """Points that twice the rank gained where both were run, by kind of task ("all" for every kind) and rank."""
 
     def gain(self, kind: str, r: int) -> Mean | None:
-        return self.gains.get(kind, {}).get(r)
+        """None where fewer than ENOUGH_RAN publications ran both ranks."""
+        return self.gains[kind][r] if self.ran(kind, r) >= ENOUGH_RAN else None
+
+    def ran(self, kind: str, r: int) -> int:
+        """Publications that ran this rank and twice this rank."""
+        row = self.gains.get(kind, {}).get(r)
+        return row.publications if row else 0
 
     def regret(self, rule: str) -> Alternative | None:
         return next((each for each in self.alternatives if each.rule == rule), None)

@@ -28,10 +28,6 @@ class RankRule(NamedTuple):
     reason: str
     source: str
 
-    @property
-    def recommended(self) -> bool:
-        return self.r == RECOMMENDED_RANK
-
 
 class SettingRule(NamedTuple):
     """What another setting means, in two sentences at most."""
@@ -56,7 +52,7 @@ RANK_RULES = (
         "16",
         "instruction",
         "Standard instruction tuning",
-        "Unsloth's default. Recommended here if the file must be small.",
+        "Unsloth's default. Choose it if the file must be small.",
         f"{UNSLOTH}; {REGRET}",
     ),
     RankRule(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rankviz import units
-from rankviz.core.advice.advice import FIRST_RANK, Advice, Record
+from rankviz.core.advice.advice import FIRST_RANK, Advice, Alternative, Record
 from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.cost.estimate import RankEstimate
 from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast
@@ -26,6 +26,13 @@ KINDS: dict[TaskKind | str, str] = {
 CAPACITY_SOURCE = f"{REGRET}; Allen-Zhu and Li 2024, arXiv 2404.05405"
 CAPACITY_URL = "https://thinkingmachines.ai/blog/lora/"
 RECORD_SOURCE = "RankViz, docs/forecast.md"
+BY_TASK = "The recommendation goes by task, on average over publications; yours may differ."
+COMPARED = (32, 64, 128)
+"""Fixed ranks beside the advice, the last one only where it did better."""
+NOT_LEFT_OUT = ("near-full", "pretraining")
+"""Use cases with no publications or one: leaving it out leaves nothing to choose from."""
+AIM = (0.78, 1.2)
+"""Points and % of the loss: the regret that the advice was meant to stay under."""
 FEW_EPOCHS = 3
 """Unsloth's guide advises one to three."""
 NOTHING_SHORT = 0.05
@@ -95,18 +102,35 @@ def because(advice: Advice) -> str:
         )
     moved = "".join(f"r is halved from {step.before} to keep more of the base; " for step in advice.steps)
     kind = advice.case.task_kinds[0] if advice.case.task_kinds else "all"
-    below, above = advice.record.gain(kind, advice.r // 2), advice.record.gain(kind, advice.r)
-    if below is None or above is None:
-        return f"{moved}r = {advice.r} is the default for {KINDS[kind]}"
-    return (
-        f"{moved}in {counted(below.publications, 'publication')} on {KINDS[kind]}, r = {advice.r} scored on average "
-        f"{_points(below.mean)} than r = {advice.r // 2}, and r = {2 * advice.r} scored {_points(above.mean)} than "
-        f"r = {advice.r}"
-    )
+    record, default = advice.record, f"{moved}r = {advice.r} is the default for {KINDS[kind]}"
+    if not record.gains:
+        return default
+    if _any_measured(record, kind, advice.r):
+        return f"{moved}on {KINDS[kind]}, {_doublings(record, kind, advice.r)}"
+    every = f"; on {KINDS['all']}, {_doublings(record, 'all', advice.r)}" if kind != "all" else ""
+    return f"{default}, for which it was not measured: {_doublings(record, kind, advice.r)}{every}"
+
+
+def _any_measured(record: Record, kind: str, r: int) -> bool:
+    return bool(record.gain(kind, r // 2) or record.gain(kind, r))
+
+
+def _doublings(record: Record, kind: str, r: int) -> str:
+    """What this rank gained over half of it, and what twice this rank gained."""
+    return f"{_doubling(record, kind, r // 2)}, and {_doubling(record, kind, r)}"
+
+
+def _doubling(record: Record, kind: str, r: int) -> str:
+    """What twice this rank gained, or how few publications ran both."""
+    if gain := record.gain(kind, r):
+        publications = counted(gain.publications, "publication")
+        return f"r = {2 * r} scored on average {_points(gain.mean)} than r = {r} in {publications}"
+    few = record.ran(kind, r)
+    return f"{counted(few, 'publication') if few else 'no publication'} ran both r = {r} and r = {2 * r}"
 
 
 def _points(gain: float) -> str:
-    return f"{abs(gain):.1f} points {'less' if gain < 0 else 'more'}"
+    return f"{abs(gain):.1f} points {'less' if round(gain, 1) < 0 else 'more'}"
 
 
 def main_sentences(advice: Advice) -> tuple[str, str, str]:
@@ -123,30 +147,48 @@ def rate_first(advice: Advice) -> str:
 
 
 def confidence_in_words(advice: Advice) -> str:
-    """How good such advice was, over publications that it was chosen without, and two fixed ranks beside it."""
+    """How good such advice was, over publications that it was chosen without, and fixed ranks beside it."""
     ours = advice.record.regret("advice")
-    fixed = []
-    for r, regret in ((r, advice.record.regret(str(r))) for r in (32, 64)):
-        if regret:
-            (mean, low, high), way = regret.more, "less"
-            if mean < 0:
-                (mean, low, high), way = (-mean, -high, -low), "more"
-            span = f"({low:.2f} to {high:.2f})".replace("-0.00", "0.00")
-            fixed.append(f"r = {r} for every task scored {mean:.2f} {way} {span}".replace("-", "−"))
+    fixed = [(r, regret) for r in COMPARED if (regret := advice.record.regret(str(r)))]
     if advice.case.r_range or ours is None or not fixed:
         return HEADING
+    untested = " The rank for this use case was not tested in this way." if advice.case.name in NOT_LEFT_OUT else ""
+    beside = [_beside(r, regret, ours, advice.r) for r, regret in fixed if r < COMPARED[-1] or regret.more[0] < 0]
     return (
-        f"{HEADING} Over {ours.score.publications} publications, each left out in turn, the recommended rank scored "
-        f"{ours.score.mean:.2f} points less than the best tested rank (90 % interval {ours.score.low:.2f} to "
-        f"{ours.score.high:.2f}). Beside it, {' and '.join(fixed)}."
+        f"{HEADING} {BY_TASK} Over {ours.score.publications} publications that ran r = 16 or less and r = 64 or more, "
+        f"each left out in turn, the recommended rank scored {ours.score.mean:.2f} points less than the best tested "
+        f"rank (90 % interval {ours.score.low:.2f} to {ours.score.high:.2f}).{untested} Beside it, {listed(beside)}."
     )
 
 
+def _beside(r: int, regret: Alternative, ours: Alternative, advised: int) -> str:
+    """A fixed rank against the advice, on the lines that reach it; a larger one with its price."""
+    (mean, low, high), way = regret.more, "less"
+    if mean < 0:
+        (mean, low, high), way = (-mean, -high, -low), "more"
+    text = f"r = {r} for every task scored {mean:.2f} {way} ({low:.2f} to {high:.2f}".replace("-0.00", "0.00")
+    if regret.score.lines < ours.score.lines:
+        text += f"; {counted(regret.score.publications, 'publication')} went so far"
+    price = f" with {r // advised} times the file" if r == COMPARED[-1] else ""
+    return f"{text}){price}".replace("-", "−")
+
+
+def aim_in_words(record: Record) -> str:
+    """Whether the regret is what was aimed at, "" without a record."""
+    ours = record.regret("advice")
+    if ours is None:
+        return ""
+    found = zip((ours.score.mean, ours.loss.mean), AIM, ("points", "% of the loss"), strict=True)
+    each = [f"{mean:.2f} {unit} (aim: {aim:g}, {'met' if mean <= aim else 'missed'})" for mean, aim, unit in found]
+    return f"The regret of the advice is {' and '.join(each)}."
+
+
 def rule_evidence(record: Record, rule: RankRule) -> str:
-    """What published scores say of one line of the rule of thumb, "" where they say nothing."""
+    """What published scores say of one line of the rule of thumb, "" without a record."""
     gain = record.gain(rule.kind, rule.r)
     if gain is None:
-        return ""
+        few = f"Not measured: on {KINDS[rule.kind]}, {_doubling(record, rule.kind, rule.r)}."
+        return few if record.gains else ""
     interval = f"90 % interval {gain.low:.1f} to {gain.high:.1f}".replace("-0.0", "0.0").replace("-", "−")
     return (
         f"{'Too low on average' if gain.low > 0 else 'No clear gain from a higher rank'}: on {KINDS[rule.kind]}, r = "

@@ -43,15 +43,15 @@ class Assumptions:
         return self._rows[row_id]
 
     def first(self, *row_ids: str) -> float:
-        """Of the first row that there is."""
+        """The expected value of the first of these rows that exists."""
         return self.range_of(*row_ids).expected
 
     def range_of(self, *row_ids: str) -> Range:
-        """Of the first row that there is."""
+        """The range of the first of these rows that exists."""
         return self.range(next((row_id for row_id in row_ids if row_id in self), row_ids[-1]))
 
     def without(self, origin: str) -> "Assumptions":
-        """The constants as they are where a source of measured rows (core.accuracy.rows) has not been seen."""
+        """The constants as they are where a source of measured rows (core.accuracy.predicted) has not been seen."""
         changed = (replace(row, value=value) for row in self for name, value in row.without if name == origin)
         return self.with_rows(changed)
 

@@ -43,7 +43,7 @@ _OTHER = re.compile(r"(^|[-_.])(fp8|awq|gptq|nvfp4|mxfp4|w4a16|w8a8)([-_.]|$)")
 
 
 class Published(NamedTuple):
-    """How the checkpoint is stored."""
+    """The format of a checkpoint that is published quantized."""
 
     name: str
     """"MXFP4"."""
@@ -52,7 +52,7 @@ class Published(NamedTuple):
 
 
 def by_name(model_id: str) -> Published | None:
-    """How a checkpoint is stored that is quantized already; None for one in 16 or 32 bit, or of bitsandbytes.
+    """The format of a published quantized checkpoint; None for one in 16 or 32 bit, or of bitsandbytes.
 
     model_id: Hub id.
     """

@@ -181,7 +181,7 @@ ASCII_SHARE = 0.95
 
 
 def characters(text: str) -> dict[str, int]:
-    """How many characters of each kind a text has, and under "all" how many there are."""
+    """Count the characters of a text by kind, and all of them under "all"."""
     counts = {name: sum(map(len, pattern.findall(text))) for name, pattern in KINDS.items()}
     return {**counts, "all": len(text)}
 

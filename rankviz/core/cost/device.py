@@ -73,7 +73,7 @@ class Device:
 
     @property
     def usable_bytes(self) -> int | None:
-        """Of the GPU's memory: what torch can use of it, else what the driver reports; None is not known."""
+        """GPU memory that torch can use, else what the driver reports; None is not known."""
         return self.gpu.usable_bytes if self.gpu and self.gpu.usable_bytes else self.memory_bytes
 
 

@@ -25,7 +25,7 @@ ADAPTER = {
     2: {True: (6, 24), False: (6, 14)},
     4: {True: (12, 48), False: (12, 28)},
 }
-"""By how the adapter gets its input (core.cost.memory.blocks) and checkpointing: bytes a token for in and out features.
+"""By how the adapter gets its input (core.cost.memory_parts) and checkpointing: bytes a token for in and out features.
 Unsloth's kernels copy no input, and are taken like an adapter in the activations' own dtype."""
 LOGIT_BYTES = {2: 45, 4: 34}
 EAGER_BYTES = {2: 84, 4: 68}
@@ -36,7 +36,7 @@ CUDA, which runs _safe_softmax operator by operator."""
 
 
 class Work(NamedTuple):
-    """Of one micro-step."""
+    """Operations and bytes of one micro-step."""
 
     operations: float
     """In 16 bit."""
@@ -243,7 +243,7 @@ def _spread(expected: float, factor: float) -> Range:
 def cpu_duration_terms(
     model: ModelSpec, shape: ModelShape, stack: Stack, cpu_count: int, cpu_bf16: bool | None
 ) -> DurationTerms:
-    """The same on a CPU: a wide rate for each core, and the floor of a slower launch.
+    """The rank-independent part on a CPU: a wide rate for each core, and the floor of a slower launch.
 
     cpu_bf16: whether the processor is made for bf16; None is not known, and the range covers both.
     """

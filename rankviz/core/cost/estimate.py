@@ -66,7 +66,7 @@ class Estimate:
     plan: AdapterPlan
     adapter_dtype: str
     attention_kernel: str | None
-    """Which kernel attends, as core.cost.attention names them; None where no block attends."""
+    """Which kernel attends, as core.cost.shapes names them; None where no block attends."""
     ranks: tuple[RankEstimate, ...]
     notes: tuple[str, ...]
 

@@ -45,11 +45,11 @@ class MemoryEstimate:
     """What nvidia-smi would show at the fullest moment of loading the base; None where that was not asked."""
 
     def reaching(self, other: "MemoryEstimate") -> "MemoryEstimate":
-        """The same, with high ends no lower than the other's."""
+        """Raise the high ends to the other's where these are higher."""
         return replace(self, **{name: getattr(self, name).reaching(getattr(other, name).high) for name in BANDS})
 
     def covering(self, other: "MemoryEstimate") -> "MemoryEstimate":
-        """The same, with the other's bands inside its own."""
+        """Widen the bands until the other's are inside."""
         lower = {name: getattr(self, name).including(getattr(other, name).low) for name in BANDS}
         return replace(self, **lower).reaching(other)
 

@@ -308,9 +308,9 @@ def _given_back(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
 
 
 def working_width(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """Half-width of the band around activations and logits, as a share: what measured rows of this kind of
-    setting give (core.accuracy.bands), or the wider one of settings without rows, and more for what no row has, added
-    as independent errors."""
+    """Half-width of the band around activations and logits, as a share: what measured rows of this kind of setting give
+    (core.accuracy.summarize), or the wider one of settings without rows, and more for what no row has, added as
+    independent errors."""
     assume, setup = stack.assume, stack.setup
     kinds = {stack.kind, stack.kind_with(matrix=holds_matrix(model, shape, stack))}
     widths = [max(assume.first(f"width-{kind}", "width-unmeasured") for kind in kinds)]

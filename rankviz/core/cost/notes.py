@@ -78,7 +78,7 @@ def _share(share: Range, data: TrainingData) -> str:
 def question_notes(
     model: ModelSpec, question: Question, gpu: Gpu | None, price: Price | None, assume: Assumptions
 ) -> list[str]:
-    """Of any program: the card, the length, what the framework does."""
+    """Notes for any framework: on the card, the length, and what the framework does."""
     setup = question.training
     notes = []
     if gpu is None:
@@ -160,7 +160,7 @@ def _dynamic_share(model: ModelSpec, assume: Assumptions) -> Range:
 
 
 def data_notes(model: ModelSpec, setup: TrainingSetup) -> list[str]:
-    """How the data set time and memory; nothing without data."""
+    """Notes on how the data set time and memory; none without data."""
     data = setup.data
     if data is None:
         return []

@@ -30,7 +30,7 @@ BUSY_SHARE = 0.1
 
 
 def slowdown(seconds: float, own: float, waited: float) -> float:
-    """How many times longer this took than without others. seconds: of the clock."""
+    """The factor by which other programs lengthened this. seconds: wall clock."""
     total = max(seconds, own + waited)
     return total / (total - waited) if 0 < waited < total < math.inf else 1.0
 
@@ -55,11 +55,11 @@ class Others:
 
     @property
     def share(self) -> float:
-        """Of the processors that they would take without the run."""
+        """Share of the processors that other programs would take without the run."""
         return self.threads / self.cpus
 
     def slowdown(self, threads: int, drift: float) -> Range:
-        """Of a run of so many threads."""
+        """The slowdown of a run with this many threads."""
         may_come = (self.threads / drift, self.threads, self.threads * drift)
         return Range(*(max(1.0, (threads + others) / self.cpus) for others in may_come))
 
@@ -78,7 +78,7 @@ def _left(spell: Spell, at: float) -> float:
 
 
 def expected_slowdown(last: Sequence[float], now: Range | None) -> Range:
-    """Of the next run. last: slowdowns of the last runs here, the latest at the end; now: as the machine is.
+    """The slowdown of the next run. last: those of the last runs here, the latest at the end; now: of the machine now.
 
     Expected is the geometric mean of both: the load average says how many others there are, the last runs how much of
     the machine a run gets beside them.
@@ -235,7 +235,7 @@ class Pace:
         return self.idle * self.slowdown.expected
 
     def naming(self, named: Callable[[Sequence[str]], Sequence[str]]) -> "Pace":
-        """As in Paces."""
+        """Replace the ids of its sources; see Paces.naming."""
         ids = named([timing.source_id for timing in self.sources])
         sources = tuple(replace(each, source_id=shown) for each, shown in zip(self.sources, ids, strict=True))
         return replace(self, sources=sources)
@@ -257,7 +257,7 @@ class Paces:
         return tuple(timing.source_id for timing in self.training.sources) if self.training else ()
 
     def naming(self, named: Callable[[Sequence[str]], Sequence[str]]) -> "Paces":
-        """The same with `named` of the ids of what it rests on, empty in place of those that are not to be named."""
+        """Replace the ids of its sources by `named` of them, which is empty for ids that must not be shown."""
         return replace(self, **{part: pace.naming(named) for part in PARTS if (pace := getattr(self, part))})
 
     def of_own(self, is_own: Callable[[str], bool]) -> "Paces":
@@ -411,7 +411,7 @@ class MemoryCalibration:
     """What the caching allocator held over what was in use; None on a CPU."""
 
     def memory(self, static_bytes: float, working_bytes: float) -> Range:
-        """Of the process, or in use on the GPU."""
+        """Bytes of the process, or in use on the GPU."""
         above = static_bytes + self.working_factor * working_bytes
         return Range(above * (1 - self.memory_width), above, above * (1 + self.memory_width)).plus(
             Range(self.process_bytes, self.process_bytes, self.process_bytes)
@@ -454,7 +454,7 @@ def _each_once(ids: Iterable[str]) -> list[str]:
 
 
 def calibrated_estimate(answer: Estimate, calibration: Calibration, assume: Assumptions) -> Estimate:
-    """The same answer with memory, time, cost and fit calibrated at every rank."""
+    """Calibrate memory, time, cost and fit of an answer at every rank."""
     ranks = tuple(_rank(rank, answer, calibration, assume) for rank in answer.ranks)
     return replace(answer, ranks=ranks, notes=(calibration.sentence, *answer.notes))
 

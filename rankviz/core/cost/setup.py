@@ -59,7 +59,7 @@ class TrainingSetup:
     framework's own trainer does. "chunked" keeps all of them and works on some at a time; only measured rows of other
     programs have it."""
     attn_implementation: Attention = "sdpa"
-    """"sdpa" runs the kernel that core.cost.attention says; "eager" always holds the attention matrix."""
+    """"sdpa" runs the kernel that core.cost.shapes.attention_of says; "eager" always holds the attention matrix."""
     max_steps: int | None = None
     tokens: int | None = None
     """Length of the training: optimizer steps, or tokens (padding included where no data are given). Neither means the

@@ -290,7 +290,7 @@ WIDEST_CUDNN = 128
 
 
 class Attention(NamedTuple):
-    """How one kind of block attends."""
+    """The attention of one kind of block."""
 
     kernel: Kernel
     expanded: bool = False

@@ -104,9 +104,10 @@ CPU_HABITS = Habits(on_cpu=True, autocast=False)
 
 
 def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
-    """Of the programs that RankViz offers: Unsloth, TRL's SFTTrainer, and transformers' Trainer or a plain loop with
-    PEFT's k-bit preparation. All train under 16-bit autocast and let the model's output go before the backward pass
-    (transformers 5.17 Trainer.training_step; export.code.peft_loop). Dtypes: core.lora.adapter_dtype, saved_dtype."""
+    """Habits of the programs that RankViz offers: Unsloth, TRL's SFTTrainer, and transformers' Trainer or a plain loop
+    with PEFT's k-bit preparation. All train under 16-bit autocast and let the model's output go before the backward
+    pass (transformers 5.17 Trainer.training_step; assets/templates/train.py.jinja). Dtypes: core.lora.adapter_dtype,
+    saved_dtype."""
     framework, compute = setup.framework, "bf16" if gpu is None or gpu.supports_bf16 else "fp16"
     raised = "all" if framework == "peft" and setup.quantized else "none"
     return Habits(
@@ -143,7 +144,7 @@ class Stack:
         return self.kind_with(matrix=self.setup.attn_implementation == "eager")
 
     def kind_with(self, *, matrix: bool) -> str:
-        """The same by which kernels run and what makes the peak. matrix: whether blocks hold the attention matrix."""
+        """The kind by kernels and by what makes the peak. matrix: whether blocks hold the attention matrix."""
         if self.habits.on_cpu:
             return "cpu"
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
@@ -153,7 +154,7 @@ class Stack:
 
     @property
     def time_kind(self) -> str:
-        """The same for timings: whether operators are fused."""
+        """The kind of setting for timings: whether operators are fused."""
         return "fused" if self.habits.fuses_operators else "hf"
 
     @property
@@ -163,12 +164,12 @@ class Stack:
 
     @property
     def compute_bytes(self) -> int:
-        """Of one operand of a matrix product: 4-bit and 8-bit bases compute in 16 bit where their numbers allow it."""
+        """Bytes of one operand of a matrix product: quantized bases compute in 16 bit where their numbers allow it."""
         return 4 if self.computes_fp32 else 2
 
     @property
     def activation_bytes(self) -> int:
-        """Of one activation between products: fp32 too where hidden states were raised."""
+        """Bytes of one activation between products: fp32 too where hidden states were raised."""
         return 4 if self.habits.raised != "none" else self.compute_bytes
 
     @property
@@ -186,12 +187,12 @@ class Stack:
 
     @property
     def attention_bytes(self) -> int:
-        """Of one element of queries, keys and values as the attention kernel gets them."""
+        """Bytes of one element of queries, keys and values as the attention kernel gets them."""
         return 2 if self.autocasts else self.activation_bytes
 
     @property
     def compute_capability(self) -> float:
-        """Of the card, or the least that bf16 or its absence speaks for."""
+        """Compute capability of the card, or the lowest that fits its bf16 support."""
         gpu = self.gpu
         if gpu is not None and gpu.compute_capability is not None:
             return gpu.compute_capability
@@ -204,7 +205,7 @@ class Stack:
 
     @property
     def residual_bytes(self) -> int:
-        """Of one element of the hidden states between blocks."""
+        """Bytes of one element of the hidden states between blocks."""
         return 4 if self.habits.fp32_residual else self.activation_bytes
 
     @property
@@ -404,7 +405,7 @@ def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Rang
 
 
 def dynamic_share(model: ModelSpec, assume: Assumptions) -> Range:
-    """By how much of the linear layers' bytes in NF4 a dynamic checkpoint is larger than a plain one."""
+    """Extra size of a dynamic checkpoint over a plain one, as a share of the linear layers' bytes in NF4."""
     return assume.range(f"unsloth-dynamic-4bit-extra{'-moe' if model.has_experts else ''}")
 
 

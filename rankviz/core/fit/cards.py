@@ -23,12 +23,12 @@ class Card:
 
     gpu: Gpu
     usable: Range
-    fit: Fit | None
-    """None where the setting can't run on it; `reason` says why."""
-    spare: Range | None
     price: Price | None
-    seconds: Range | None
-    usd: Range | None
+    fit: Fit | None = None
+    """None where the setting can't run on it; `reason` says why."""
+    spare: Range | None = None
+    seconds: Range | None = None
+    usd: Range | None = None
     reason: str = ""
 
     @property
@@ -54,16 +54,7 @@ def _card(start: Setting, gpu: Gpu, prices: Mapping[str, float]) -> Card:
     try:
         there = setting(start.model, replace(start.question, gpu=gpu.id, usd_per_hour=own), gpu, start.assumptions)
     except InvalidSettingError as error:
-        return Card(
-            gpu=gpu,
-            usable=usable,
-            fit=None,
-            spare=None,
-            price=price_of(gpu, own),
-            seconds=None,
-            usd=None,
-            reason=str(error),
-        )
+        return Card(gpu=gpu, usable=usable, price=price_of(gpu, own), reason=str(error))
     row = there.row
     return Card(
         gpu=gpu,

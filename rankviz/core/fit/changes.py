@@ -85,7 +85,7 @@ class Setting:
 
     @property
     def with_full_rows(self) -> "Setting":
-        """The same with every example as long as max_length, whatever the data."""
+        """This setting with every example as long as max_length, whatever the data."""
         if self.question.training.data is None:
             return self
         training = replace(self.question.training, data=None)
@@ -130,7 +130,7 @@ def keeping_tokens(question: Question, change: Change) -> Change:
 
 
 def trained_tokens(setup: TrainingSetup) -> int:
-    """As asked; one optimizer step's where no length is given. Of data, without padding."""
+    """Tokens of the whole training, or of one optimizer step without a length. With data, padding is not counted."""
     return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
 
 

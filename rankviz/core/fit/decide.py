@@ -97,7 +97,7 @@ class FitAnswer:
 
     @property
     def tight(self) -> int:
-        """Those of them on which it fits, tight."""
+        """GPUs of the table on which it fits with little room."""
         return sum(card.fit == "tight" for card in self.cards)
 
     @property

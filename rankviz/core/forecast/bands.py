@@ -230,8 +230,13 @@ def fact_words(bands: Bands, kind: str) -> tuple[str, ...]:
         return rows[kind] if kind in rows and _is_reliable(rows[kind]) else rows.get(ANY)
 
     facts = []
-    if held := of_kind("low_within_noise"):
-        facts.append(f"r = 16 scored within noise of the best rank in {_record(held)}, each taken alone.")
+    if held := of_kind("low_within_point"):
+        facts.append(f"r = 16 scored within one point of the best rank in {_record(held)}, each taken alone.")
+    if (held := of_kind("low_within_noise")) and held["publications"]:
+        facts.append(
+            f"Where ranks differed by more than noise (median {held['noise']:.1f} points), r = 16 scored within noise "
+            f"of the best rank in {_record(held)}."
+        )
     score, loss = of_kind("high_worse"), bands.holds["high_worse_loss"].get(LOSS)
     if score and loss:
         how = "never" if not loss["share"] else f"in {_percent(loss['share'])} of publications"

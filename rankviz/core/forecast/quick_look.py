@@ -382,6 +382,8 @@ class ScoreLook(NamedTuple):
     low: tuple[int, float]
     high: tuple[int, float]
     noise: float | None
+    is_repeated: bool
+    """Whether a repeat measured the noise. Else it is that of so many examples, to which runs add."""
     record: Mapping[str, Any]
     """Section "quick_look", "score" of assets/forecast.json."""
 
@@ -392,10 +394,20 @@ class ScoreLook(NamedTuple):
     @property
     def sentences(self) -> Sequence[str]:
         (low, lower), (high, higher) = self.low, self.high
-        known = "not known" if self.noise is None else f"{self.noise:.2g} points"
+        source = (
+            "as the repeat has it, and one repeat tells little" if self.is_repeated else "of so many examples alone"
+        )
+        if self.noise and lower - higher > APART * self.noise:
+            collapsed = (
+                f" Of what was measured r = {low} is better: find out why r = {high} is worse (its learning rate?)."
+            )
+        else:
+            collapsed = ""
+        known = "not known" if self.noise is None else f"{self.noise:.2g} points, {source}"
         return (
             f"To train next by {self.metric.noun}: r = {self.pick}.",
-            f"r = {high} has {higher:.1f} % and r = {low} has {lower:.1f} %; the noise of one run is {known}.",
+            f"r = {high} has {higher:.1f} % and r = {low} has {lower:.1f} %; the noise of one run is {known}."
+            + collapsed,
             f"Scores are not interpolated: take the higher rank if it is better by more than {APART:g} times the "
             f"noise, else r = {SAFE_RANK}. On {self.record['lines']} published lines that was within one point of the "
             f"best rank in {100 * self.record['within_of_all_ranks']:.0f} %, and always r = {SAFE_RANK} in "
@@ -415,10 +427,11 @@ def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, A
         return None
     low, high = ((r, fmean(values[r])) for r in (min(values), max(values)))
     noise = _noise(values.values())
-    # Repeats that agree by chance say nothing of the next run: then the noise is that of so many examples.
+    # Without a repeat, or with repeats that agree by chance, the noise is that of so many examples.
     examples = min(run.loss_after.examples for cell in cells.values() for run in cell)
-    sd = noise and (noise.sd or share_error(low[1], examples))
-    return ScoreLook(metric, low, high, sd, record)
+    is_repeated = bool(noise and noise.sd)
+    sd = noise.sd if is_repeated else share_error(low[1], examples)
+    return ScoreLook(metric, low, high, sd, is_repeated, record)
 
 
 def _noise(cells: Iterable[Sequence[float]]) -> Noise | None:

@@ -54,7 +54,7 @@ class Targets:
 
     @property
     def matcher(self) -> Matcher | PatternMatcher:
-        """Of names; "all-linear" without a pattern has none."""
+        """Matcher of the names; "all-linear" without a pattern has none."""
         return PatternMatcher(self.hits) if self.hits else Matcher(self.modules)
 
 
@@ -325,7 +325,7 @@ def moe_notes(
 
 
 def experts_at(plan: "AdapterPlan", r: int) -> str:
-    """How experts carry LoRA at one rank, to stand beside a count; empty for a model without experts."""
+    """Describe how experts carry LoRA at one rank, for display beside a count; empty for a model without experts."""
     if plan.scheme == "dense":
         return ""
     experts = [a for a in plan.adapted if a.layer.kind == "experts"]

@@ -289,7 +289,7 @@ class AdapterPlan:
     def trained_bytes(
         self, r: int, framework: Framework, precision: str, *, cuda: bool = True, compute: Dtype = "bf16"
     ) -> int:
-        """The same in the dtypes that RankViz's programs save in (lora.config: adapter_dtype, saved_dtype)."""
+        """File bytes in the dtypes that RankViz's programs save in (lora.config: adapter_dtype, saved_dtype)."""
         width = 2 if adapter_dtype(framework, precision, cuda=cuda, compute=compute) == "bf16" else 4
         saved, frozen = (saved_dtype(framework, precision, compute=compute, trained=each) for each in (True, False))
         return self.file_bytes(r, width, saved_dtype=saved, frozen_dtype=frozen)

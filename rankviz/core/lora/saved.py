@@ -6,7 +6,7 @@ copies that drift apart. Unsloth asks PEFT to keep them tied where config.json s
 (ensure_weight_tying): one set of parameters, saved twice. Its FastModel freezes the tensors of a module without a
 "weight", such as fused experts (unsloth_zoo/training_utils.py, patch_modules_to_save). A LoRA target named exactly
 "embed_tokens" or "lm_head" makes PEFT save that layer's frozen weight too (utils/save_and_load.py,
-save_embedding_layers="auto"). What is refused is in saved_refusals.py.
+save_embedding_layers="auto"). What is refused is in resolve.py.
 """
 
 import math

@@ -82,7 +82,7 @@ def hit_blocks(path: str, blocks: tuple[int, ...], target: str) -> tuple[int, ..
 
 
 class PatternMatcher:
-    """As Matcher, for a pattern that hits whole paths in all their blocks."""
+    """A Matcher for a pattern that hits whole paths in all their blocks."""
 
     def __init__(self, hits: Callable[[str], bool]):
         self.hits_path = hits
@@ -102,7 +102,7 @@ class Matcher:
         self.dotted = tuple(target for target in self.targets if "." in target and target not in self.paths)
 
     def blocks(self, path: str, blocks: tuple[int, ...]) -> tuple[int, ...] | None:
-        """As hit_blocks, for all targets together."""
+        """Blocks in which any target hits this path; see hit_blocks."""
         if path.rsplit(".", 1)[-1] in self.bare or path in self.paths:
             return blocks
         if not self.dotted:

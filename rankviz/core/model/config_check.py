@@ -114,7 +114,7 @@ def parse_config(raw: bytes, *, name: str = "config.json") -> dict[str, Any]:
 
 
 def without_code(value: Any) -> Any:
-    """The same config, or part of one, without what names code: classes and kernels, which loaders fetch where they
+    """Remove from a config, or a part of one, what names code: classes and kernels, which loaders fetch where they
     can, and how weights are packed. None of it changes a shape."""
     match value:
         case dict():

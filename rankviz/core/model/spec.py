@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActivationBytes:
-    """Of one block without an adapter."""
+    """Bytes per token of one block without an adapter."""
 
     kept: int
     """What autograd saves for the backward pass, the block's own input left out."""
@@ -20,7 +20,7 @@ class ActivationBytes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockActivations:
-    """Of some blocks that hold the same."""
+    """Activations of blocks that hold the same."""
 
     blocks: tuple[int, ...]
     bf16: ActivationBytes
@@ -104,7 +104,7 @@ class PlainModule:
 
     @property
     def parameters(self) -> int:
-        """Of one copy."""
+        """Parameters of one copy, buffers left out."""
         return sum(math.prod(tensor.shape) for tensor in self.tensors if not tensor.buffer)
 
     @property
@@ -345,7 +345,7 @@ def periods(model: ModelSpec) -> Periods:
 
 
 def block_signatures(model: ModelSpec) -> tuple[tuple, ...]:
-    """For each block what tells it from others: its layers (name, shape, kind) and how it attends."""
+    """What distinguishes each block from others: its layers (name, shape, kind) and how it attends."""
     blocks = model.num_hidden_layers
     layers: list[list[tuple]] = [[] for _ in range(blocks)]
     for layer in model.layers:

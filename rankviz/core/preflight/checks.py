@@ -30,12 +30,12 @@ def checks(facts: Facts, wanted: Wanted = Wanted()) -> tuple[Check, ...]:  # noq
 
 
 def problems(found: Sequence[Check]) -> tuple[Check, ...]:
-    """Those that would keep a training from running, of those with the same sentence one."""
+    """Checks that would keep a training from running, one for each sentence."""
     return _each_once(found, "problem")
 
 
 def warnings(found: Sequence[Check]) -> tuple[Check, ...]:
-    """As problems."""
+    """Checks that deserve attention before a training, one for each sentence."""
     return _each_once(found, "warning")
 
 

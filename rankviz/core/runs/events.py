@@ -606,6 +606,9 @@ RunEvent = (
     | ProbeCompleted
 )
 
+LAST = (RunCompleted, RunFailed, ProbeCompleted)
+"""Events that end an attempt, as a worker writes them."""
+
 EVENT_TYPES: dict[str, type] = {t.__name__: t for t in RunEvent.__args__}
 
 

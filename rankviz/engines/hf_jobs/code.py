@@ -35,7 +35,7 @@ else
   python="uv run --no-project --with-requirements $here/needed.txt --with-requirements $here/trainer.txt python"
 fi
 shift
-exec $python -m rankviz.engines.hf_jobs.inside "$@"
+exec $python -m rankviz.engines.inside "$@"
 """
 """Unsloth's image has everything in a virtual environment, and a second set would be installed beside it; a plain image
 has uv. Its own argument is the file; the rest are for `inside`."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from rankviz import units
 from rankviz.core.runs.events import HF_JOBS, Attempt
 from rankviz.engines import bundle, listing
+from rankviz.engines.bounds import Bounds
 from rankviz.engines.engine import End, Engine, Job, Live
 from rankviz.engines.hf_jobs import returning, words
 from rankviz.engines.hf_jobs.answers import DELETED
-from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.engines.hf_jobs.cancelling import Cancelling
 from rankviz.engines.hf_jobs.ends import CANCELLED, end_of
 from rankviz.engines.hf_jobs.following.mirror import Mirror

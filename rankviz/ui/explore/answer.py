@@ -138,7 +138,12 @@ def measure_note(api: Api, estimate: Estimate | None, use_case: str) -> str:
     they do what they say. On a machine of one's own Train says why they cannot."""
     if use_case == RL:
         return html.paragraphs("Both train on examples and measure held-out loss. That does not tell the reward.")
-    if not api.workspace.shared or estimate is None:
+    if estimate is None:
+        return html.paragraphs(
+            "This model cannot be read here, so it cannot be trained here: choose another base on Train, such as the "
+            f"embedded {base_name(EMBEDDED)}."
+        )
+    if not api.workspace.shared:
         return ""
     if api.engines.why_none():
         return html.paragraphs("Nothing can be trained on this page now: Train says why.")

@@ -20,16 +20,16 @@ OWNERS = ("10.0.0.7", "lab-secret", "lab-gpus")
 @pytest.fixture
 def failed(tmp_path, monkeypatch):
     """A shared page, and a run of Ann there whose journal has names and addresses of the server's engines."""
-    monkeypatch.setenv("RANKVIZ_RAY_ADDRESS", "10.0.0.7:6379")
+    monkeypatch.setenv("RANKVIZ_RAY_ADDRESS", "http://10.0.0.7:8265")
     monkeypatch.setenv("RANKVIZ_SLURM_PARTITION", "lab-gpus")
     monkeypatch.setenv("RANKVIZ_SLURM_OPTIONS", '["--account=lab-secret"]')
     api = Api(home=tmp_path / "home", shared=True)
     store = api.workspace.store
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), ANN.id, Destination("ray")))
-    placed = {"engine": "ray", "where": "10.0.0.7", "waits": "The head of Ray at 10.0.0.7:6379 does not answer."}
+    placed = {"engine": "ray", "where": "10.0.0.7", "waits": "Ray at http://10.0.0.7:8265 cannot be reached."}
     store.append(run_id, AttemptPlaced(time=1.0, attempt=1, **placed))
     store.append(run_id, RunRequeued(time=2.0, attempt=1, lost="A node of lab-gpus was lost."))
-    log = "sbatch: account lab-secret\nconnecting to 10.0.0.7:6379"
+    log = "sbatch: account lab-secret\nconnecting to 10.0.0.7:8265"
     store.append(run_id, RunFailed(time=3.0, error="sbatch --account=lab-secret was refused.", log_tail=log))
     with (store.run_dir(run_id) / "events.jsonl").open("a") as journal:
         journal.write('{"event": "OfALaterVersion", "where": "10.0.0.7"}\n')

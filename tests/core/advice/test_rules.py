@@ -3,9 +3,8 @@
 from rankviz.core.advice.rules import RANK_RULES, SETTINGS
 
 
-def test_the_rule_of_thumb_has_four_lines_and_recommends_32():
+def test_the_rule_of_thumb_has_four_lines():
     assert ["8", "16", "32", "64+"] == [rule.label for rule in RANK_RULES]
-    assert [32] == [rule.r for rule in RANK_RULES if rule.recommended]
     assert "Standard instruction tuning" == RANK_RULES[1].use
 
 

@@ -77,12 +77,22 @@ NEVER = ("high_worse_loss", held("loss", publications=6, lines=38, share=0.0))
 
 
 def test_a_statement_is_quoted_for_its_kind_where_that_was_counted_and_for_all_scores_elsewhere():
-    table = bands(holds=[("low_within_noise", held()), ("low_within_noise", held("simple", share=0.5, publications=6))])
+    table = bands(holds=[("low_within_point", held()), ("low_within_point", held("simple", share=0.5, publications=6))])
 
     (simple,), (other,) = fact_words(table, "simple"), fact_words(table, "math-code")
 
-    assert simple.startswith("r = 16 scored within noise of the best rank in 50 % of 6 publications on simple tasks (")
+    assert simple.startswith("r = 16 scored within one point of the best rank in 50 % of 6 publications on simple")
     assert "in 90 % of 10 publications (40 lines; " in other and "left out was 13 percentage points off" in other
+
+
+def test_within_noise_says_how_large_the_noise_is():
+    (words,) = fact_words(bands(holds=[("low_within_noise", held(noise=2.2))]), "any")
+
+    assert words.startswith(
+        "Where ranks differed by more than noise (median 2.2 points), r = 16 scored within noise of the best rank in "
+        "90 % of 10 publications ("
+    )
+    assert () == fact_words(bands(holds=[("low_within_noise", held(publications=0, noise=None))]), "any")
 
 
 def test_the_high_rank_is_judged_in_loss_and_in_score():

@@ -83,5 +83,14 @@ def test_repeats_that_agree_have_the_noise_of_their_examples():
     assert 0 < look.noise
 
 
+def test_without_a_repeat_a_large_difference_still_counts():
+    look = score_look(scored({4: (498,), 64: (786,)}), TOKEN_ACCURACY, RECORD)
+
+    assert 64 == look.pick
+    assert "of so many examples alone" in look.sentences[1]
+    fallen = score_look(scored({4: (786,), 64: (498,)}), TOKEN_ACCURACY, RECORD)
+    assert 16 == fallen.pick and "Of what was measured r = 4 is better" in fallen.sentences[1]
+
+
 def test_where_every_rank_was_trained_twice_a_verdict_compares_them():
     assert score_look(scored({4: (800, 801), 64: (850, 851)}), TOKEN_ACCURACY, RECORD) is None

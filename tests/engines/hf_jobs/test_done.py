@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.engines.hf_jobs.bounds import Bounds
+from rankviz.engines.bounds import Bounds
 from rankviz.settings import Limits
 from rankviz.supervisor import ending
 from tests.support.engines.hub_jobs import only_job, sweep

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from rankviz.core.runs.events import Attempt
-from rankviz.engines.hf_jobs import inside
+from rankviz.engines import inside
 from rankviz.engines.hf_jobs.following import lines
-from rankviz.engines.hf_jobs.inside import Carrier
+from rankviz.engines.inside import Carrier
 from tests.engines.hf_jobs.following.test_mirror import DONE, SAVED, STEPS
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import COMPLETE_ALL, states, wait_for, waiting_for
@@ -65,7 +65,7 @@ def test_what_cannot_be_written_is_told_once_and_at_last_all_is_printed(work, ba
     for _ in range(3):
         assert not carrier.look()
     said = capfd.readouterr().out
-    assert 1 == said.count("runs/r4/events.jsonl could not be written into the bucket")
+    assert 1 == said.count("runs/r4/events.jsonl could not be written into the storage")
     assert carrier.look(last=True)
 
     assert "r4" in printed(capfd)[0]

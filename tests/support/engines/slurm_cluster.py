@@ -24,8 +24,7 @@ from typing import NamedTuple
 
 import psutil
 
-from rankviz.engines.slurm.commands import Commands
-from rankviz.engines.slurm.engine import Slurm
+from rankviz.engines.slurm import Slurm
 from rankviz.store import RunStore
 
 COMMAND = """#!{python} -SE
@@ -110,9 +109,9 @@ class SlurmCluster:
             file.chmod(0o755)
 
     def engine(self, store: RunStore, worker: Sequence[str] = (), *, seconds: float = 30.0, **settings) -> Slurm:
-        commands = Commands(f"{self.place / 'bin'}:{os.environ['PATH']}", seconds)
+        path = f"{self.place / 'bin'}:{os.environ['PATH']}"
         settings = {"poll_seconds": 0.1, "at_once": len(self.nodes), **settings}
-        return Slurm(store, commands=commands, worker=worker, **settings)
+        return Slurm(store, search_path=path, seconds=seconds, worker=worker, **settings)
 
     @property
     def is_closed(self) -> bool:

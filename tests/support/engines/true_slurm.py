@@ -17,8 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rankviz.engines.slurm.commands import Commands
-from rankviz.engines.slurm.engine import Slurm
+from rankviz.engines.slurm import Slurm
 from rankviz.store import RunStore
 from tests.support.processes.workers import wait_for
 
@@ -91,9 +90,9 @@ class TrueSlurm:
         return [*inside, "env", f"SLURM_CONF={self.place / 'slurm.conf'}"]
 
     def engine(self, store: RunStore, worker: Sequence[str] = (), **settings) -> Slurm:
-        commands = Commands(f"{self.place / 'bin'}:{os.environ['PATH']}")
+        path = f"{self.place / 'bin'}:{os.environ['PATH']}"
         settings = {"poll_seconds": 0.2, "at_once": 2, "options": (), **settings}
-        return Slurm(store, commands=commands, worker=worker, **settings)
+        return Slurm(store, search_path=path, worker=worker, **settings)
 
     def run(self, *command: str) -> str:
         """What a command of Slurm's prints."""

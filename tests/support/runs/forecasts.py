@@ -20,7 +20,7 @@ def band(*, median=MEDIAN, lines_at_rank=None, **more) -> dict:
 
 def bands(score: dict | None = None, *, left_out=(), holds=(), **more) -> Bands:
     """A table with this band for scores and for losses. holds: (statement, row)."""
-    statements = ("low_within_noise", "high_worse", "high_worse_loss")
+    statements = ("low_within_point", "low_within_noise", "high_worse", "high_worse_loss")
     return Bands(
         **{"reference_rank": 128, "rate": None} | more,
         bands=dict.fromkeys(("score", "loss"), score or band()),

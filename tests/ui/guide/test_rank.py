@@ -37,8 +37,10 @@ def test_the_numbers_are_named_as_the_model_that_was_chosen(api):
 def test_each_line_of_the_rule_says_what_published_scores_say(api):
     shown = text_of(rules_html(api, **QWEN))
 
-    assert "Recommended: r = 32 with alpha = r." in shown and "32 default" in shown
-    assert 3 == shown.count("Too low on average") and 1 == shown.count("No clear gain from a higher rank")
+    assert "Recommended: r = 32 with alpha = r." in shown
+    assert "8 here r = 16" in shown and "16 here r = 32, default" in shown and "32 here r = 64" in shown
+    assert 2 == shown.count("Too low on average") and 1 == shown.count("No clear gain from a higher rank")
+    assert 1 == shown.count("Not measured: on instruction tuning, 2 publications ran both r = 16 and r = 32.")
 
 
 def test_the_regret_of_the_recommendation_stands_above_that_of_fixed_ranks_and_of_the_capacity_rule(api):

@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, ProbeCompleted, RunCompleted, RunFailed
-from rankviz.engines.hf_jobs.bounds import Bounds
+from rankviz.engines.bounds import Bounds
 from rankviz.store.journal import MAX_LINE_BYTES, line_of, parse_event, whole_lines
 
 LAST = (RunCompleted, RunFailed, ProbeCompleted)

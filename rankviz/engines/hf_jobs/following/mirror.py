@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from rankviz.core.bounds import INSIDE
 from rankviz.core.runs.events import Attempt
 from rankviz.engines import bundle
-from rankviz.engines.hf_jobs.bounds import Bounds
+from rankviz.engines.bounds import Bounds
 from rankviz.engines.hf_jobs.following.growing import Growing
 from rankviz.engines.hf_jobs.following.lines import Piece
 from rankviz.engines.hf_jobs.hub import READ_BYTES

@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.runs.events import Attempt, RunCompleted, RunFailed
-from rankviz.engines import bundle
-from rankviz.engines.hf_jobs import bounds
-from rankviz.engines.hf_jobs.bounds import Bounds
+from rankviz.engines import bounds, bundle
+from rankviz.engines.bounds import Bounds
 from rankviz.engines.hf_jobs.following import growing, mirror
 from rankviz.engines.hf_jobs.following.lines import Piece
 from rankviz.engines.hf_jobs.following.mirror import Mirror

@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.core.runs.events import Attempt
 from rankviz.engines import bundle
-from rankviz.engines.hf_jobs.bounds import Bounds
+from rankviz.engines.bounds import Bounds
 from rankviz.engines.hf_jobs.following.lines import Piece
 from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.settings import Limits

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.engines.bounds import Bounds
 from rankviz.engines.hf_jobs.answers import DELETED, Seen
-from rankviz.engines.hf_jobs.bounds import Bounds
 from rankviz.engines.hf_jobs.following import log
 from rankviz.engines.hf_jobs.following import watch as watch_module
 from rankviz.engines.hf_jobs.following.mirror import Mirror

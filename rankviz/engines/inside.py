@@ -1,13 +1,14 @@
-"""Runs in a job: `python -m rankviz.engines.hf_jobs.inside SENT BACK [WORKER ...]`.
+"""Runs a job on a machine elsewhere: `python -m rankviz.engines.inside SENT BACK [WORKER ...]`.
 
-SENT is the packed job (rankviz.engines.bundle), mounted to be read; BACK a folder of the mounted bucket. The worker
-runs on a copy on the machine's own disk, since a journal is appended to, and a bucket is made for whole files.
-Each line of a journal is printed, and files are written to BACK: journals every few seconds, adapters before the line
-that says that their run has ended is printed. What cannot be written there is tried again, for minutes.
+SENT is the packed job (rankviz.engines.bundle), BACK where its files go: paths, or URIs that fsspec reads. The worker
+runs on a copy on the machine's own disk, since a journal is appended to, and object storage holds whole files. Each
+line of a journal is printed, and files are written to BACK: journals every few seconds, adapters with a list of them
+(rankviz.engines.follower.MANIFEST) before the line that ends their run. What cannot be written is tried again, for
+minutes.
 """
 
+import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,24 +18,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rankviz import logs
-from rankviz.core.runs.events import Attempt, ProbeCompleted, RunCompleted, RunFailed
-from rankviz.engines import bundle
+from rankviz.core.runs.events import LAST, Attempt
+from rankviz.engines import bundle, process
+from rankviz.engines.follower import MANIFEST
 from rankviz.engines.hf_jobs.following import lines
+from rankviz.engines.storage import Storage
 from rankviz.store.journal import parse_lines
 
-LOOK_SECONDS, WRITE_SECONDS = 0.3, 5.0
+LOOK_SECONDS, WRITE_SECONDS, WANTED_SECONDS = 0.3, 2.0, 60.0
 LAST_SECONDS = 300.0
 """So long after the worker has ended what it left is still written. Then the job ends: it costs money."""
-LAST = (RunCompleted, RunFailed, ProbeCompleted)
 SMALL = ("job.json", "rented.json", "request.json", "events.jsonl", "worker.log", "config.json")
 """Files that are written as they grow; others once their run has ended."""
 
 
 class Carrier:
-    """Brings what the worker writes to the log and to the bucket."""
+    """Brings what the worker writes to the log and to the storage."""
 
-    def __init__(self, work: Path, back: Path, attempts: Sequence[Attempt]):
-        self._work, self._back = work, back
+    def __init__(self, work: Path, back: str | Path, attempts: Sequence[Attempt]):
+        self._work, self._back = work, Storage(str(back))
         self._attempts = attempts
         self._printed = {attempt: 0 for attempt in attempts}
         self._copied: dict[Path, tuple[int, int]] = {}
@@ -61,27 +63,34 @@ class Carrier:
         return is_whole
 
     def write(self, run_id: str = "") -> bool:
-        """Into the bucket: all small files that have changed, and with a run everything of it. False where some of
-        these, with a run of its own, could not be written."""
-        is_whole = True
+        """Write all small files that have changed, and with a run everything of it and then a list of that. False where
+        some of these, with a run of its own, could not be written."""
+        is_whole, sizes = True, {}
         for file in _files(self._work):
             relative = file.relative_to(self._work)
             of_run = bool(run_id) and relative.parts[:2] == ("runs", run_id)
             if (file.name in SMALL or of_run) and file.is_file() and not file.is_symlink():
-                try:
-                    self._write(file, relative)
-                except OSError as error:
-                    is_whole = is_whole and bool(run_id) and not of_run
-                    self._say(f"{relative} could not be written into the bucket ({error.strerror or error}).")
+                sizes[Path(*relative.parts[2:]).as_posix()] = file.stat().st_size if of_run else 0
+                is_written = self._write(file, relative)
+                is_whole = is_whole and (is_written or (bool(run_id) and not of_run))
+        if run_id and is_whole:
+            manifest = self._work / MANIFEST
+            manifest.write_text(json.dumps({path: size for path, size in sizes.items() if size}))
+            is_whole = self._write(manifest, Path("runs", run_id, MANIFEST))
         self._not_before = time.monotonic() + WRITE_SECONDS
         return is_whole
 
-    def _write(self, file: Path, relative: Path) -> None:
-        state = file.stat()
-        if self._copied.get(relative) != (state.st_size, state.st_mtime_ns):
-            (self._back / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, self._back / relative)
-            self._copied[relative] = state.st_size, state.st_mtime_ns
+    def _write(self, file: Path, relative: Path) -> bool:
+        try:
+            state = file.stat()
+            if self._copied.get(relative) != (state.st_size, state.st_mtime_ns):
+                self._back.write(relative.as_posix(), file)
+                self._copied[relative] = state.st_size, state.st_mtime_ns
+            return True
+        except Exception as error:  # each file system has errors of its own
+            reason = getattr(error, "strerror", None) or error
+            self._say(f"{relative} could not be written into the storage ({reason}).")
+            return False
 
     def _say(self, trouble: str) -> None:
         """In the log, once."""
@@ -95,36 +104,37 @@ def main(argv: Sequence[str]) -> int:
     sent, back, *given = argv
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
         work = Path(scratch) / "job"
-        _copy(Path(sent), work)
+        source = Storage(sent)
+        source.read_all(work)
         job = bundle.read_job(work)
         worker = given or [sys.executable, "-m", "rankviz.worker", job.kind]
-        process = subprocess.Popen([*worker, str(work), *map(str, job.attempts)], cwd=work, stdin=subprocess.DEVNULL)
+        started = subprocess.Popen(
+            [*worker, str(work), *map(str, job.attempts)],
+            cwd=work,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=process.die_with_parent,
+        )
         # The job's time is over, or somebody cancelled it: what is there is still brought.
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        carrier = Carrier(work, Path(back), job.attempts)
-        while process.poll() is None:
+        signal.signal(signal.SIGTERM, lambda *_: started.terminate())
+        carrier, wanted_until = Carrier(work, back, job.attempts), time.monotonic() + WANTED_SECONDS
+        while started.poll() is None:
             carrier.look()
             time.sleep(LOOK_SECONDS)
+            if time.monotonic() >= wanted_until:
+                wanted_until = time.monotonic() + WANTED_SECONDS
+                if source.has_gone(bundle.JOB_FILE):  # the page has given this job up
+                    started.terminate()
         until = time.monotonic() + LAST_SECONDS
         while not (carrier.look() and carrier.write()) and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
         carrier.look(last=True)
-        print(lines.ended(process.returncode), flush=True)
-        return process.returncode if process.returncode >= 0 else 128 - process.returncode
+        print(lines.ended(started.returncode), flush=True)
+        return started.returncode if started.returncode >= 0 else 128 - started.returncode
 
 
 def _files(folder: Path) -> Sequence[Path]:
     """All below a folder in which the worker works: os.walk passes over folders that go meanwhile, as pip's do."""
     return sorted(Path(place) / name for place, _, names in os.walk(folder) for name in names)
-
-
-def _copy(sent: Path, work: Path) -> None:
-    """Without modes: what is mounted to be read would stay so."""
-    for file in sent.rglob("*"):
-        if file.is_file():
-            target = work / file.relative_to(sent)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
 
 
 if __name__ == "__main__":
