@@ -18,7 +18,7 @@ def api(tmp_path):
 
 def test_another_name_of_a_model_gives_the_same_numbers_where_unsloth_loads_the_same_kind_of_checkpoint(api):
     ours, theirs, plain = (
-        api.estimates.estimate(Question(model_id=name)).estimate.ranks
+        api.estimates.estimate(Question(model_id=name, ranks=(16,))).estimate.ranks
         for name in (
             "meta-llama/Llama-3.1-8B",
             "unsloth/Meta-Llama-3.1-8B-unsloth-bnb-4bit",
