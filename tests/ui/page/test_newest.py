@@ -51,7 +51,7 @@ def events_of(page, part):
 
 def test_a_form_that_was_opened_before_it_was_corrected_keeps_the_newer_message(page):
     page.goto("/?tab=train")
-    page.locator("#expected", has_text="2 runs").wait_for()
+    page.locator("#expected", has_text="3 runs").wait_for()
     late = Late(page, of="expected")
     page.get_by_role("tab", name="Runs").click()
     page.get_by_role("tab", name="Train").click()
@@ -85,7 +85,7 @@ def test_a_sweep_stays_judged_by_what_was_chosen_last(page, counted_sweep):
 
 def test_what_someone_enters_while_an_answer_comes_stays(page):
     page.goto("/?tab=train")
-    page.locator("#expected", has_text="2 runs").wait_for()
+    page.locator("#expected", has_text="3 runs").wait_for()
     late = Late(page, of="train-ranks")
     page.get_by_label("Sweep: runs at each rank").check()
     late.wait()

@@ -23,7 +23,7 @@ def test_explores_button_fills_train_with_what_can_be_trained_here_and_offers_th
     page.wait_for_function("document.querySelector('#train-base input')?.value?.startsWith('SmolLM2')")
     page.wait_for_url("**tab=train**")
     page.wait_for_function("document.activeElement.id === 'train-button'")
-    page.locator("#expected", has_text="2 runs").wait_for()
+    page.locator("#expected", has_text="3 runs").wait_for()
     assert page.get_by_label("Quick look: two ranks and a repeat").is_checked()
     assert page.get_by_label("letters.jsonl", exact=True).is_checked()
     with page.expect_download() as download:
@@ -45,7 +45,7 @@ def test_what_a_training_takes_or_why_it_cannot_start_is_in_sight_with_the_butto
             arg=of,
         )
 
-    page.locator("#expected", has_text="2 runs").wait_for()
+    page.locator("#expected", has_text="3 runs").wait_for()
     is_in_sight("#expected")
     is_in_sight("#train-button")
     assert page.locator("#train-bar").bounding_box()["height"] < 200, "the bar covers what scrolls"
@@ -58,14 +58,14 @@ def test_what_a_training_takes_or_why_it_cannot_start_is_in_sight_with_the_butto
 
 def test_a_wrong_number_is_told_under_its_field_and_stays_as_typed(page):
     page.goto("/?tab=train")
-    page.locator("#expected", has_text="2 runs").wait_for()
+    page.locator("#expected", has_text="3 runs").wait_for()
 
     page.get_by_label("Learning rates").fill("quick")
 
     page.locator("#train-problem-numbers", has_text="Learning rates must be numbers").wait_for()
     assert "quick" == page.get_by_label("Learning rates").input_value()
     page.get_by_label("Learning rates").fill("1e-3")
-    page.locator("#expected", has_text="2 runs").wait_for()
+    page.locator("#expected", has_text="3 runs").wait_for()
     page.locator("#train-problem-numbers .rv-notice").wait_for(state="hidden")
 
 
