@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
@@ -153,7 +154,7 @@ def launch_options(api: Api) -> dict[str, Any]:
         "server_name": host,
         "server_port": port,
         "theme": theme(),
-        "css_paths": list(STYLESHEETS),
+        "css": _stylesheet(),
         "app_kwargs": {
             "lifespan": partial(before_all, hosts=Hosts(None, host, api.workspace.settings.hosts, shared)),
             "openapi_url": None,  # Gradio describes the endpoints at an address of its own
@@ -188,3 +189,9 @@ def launch_options(api: Api) -> dict[str, Any]:
         # Gradio would ask itself for the page, and give up where that takes 3 s, as on a machine that is busy at start.
         "_frontend": False,
     }
+
+
+def _stylesheet() -> str:
+    """All stylesheets, which stand in the HTML of the page: without comments and indentation."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in STYLESHEETS)
+    return re.sub(r"\s*\n\s*", "\n", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL))
