@@ -150,10 +150,10 @@ class Tradeoffs:
         subject = self._forecasts.subject(question.model_id, use_case, expert_rank=question.lora.expert_rank)
         nearest = [
             PublishedLine(
-                _label(each) + (f", {lines[key].task}" if len(by_pair[key]) > 1 else ""),
+                _label(each),
                 lines[key],
                 each.line.study.where,
-                each.in_words,
+                f"{lines[key].task}; {each.in_words}",
                 self._studies.equal_ranks(each.scheme_line, plan) if plan and each.scheme_line else None,
             )
             for each in self._studies.near(subject, ("lora",), FACETS)

@@ -23,7 +23,7 @@ SECTIONS = {
 ADDRESSES = {
     "/?present=1": ".rv-presenting " + DRAWN,
     "/?tab=train": "#status .rv-empty, #status .rv-caption",
-    "/?model=foo/bar": "[data-stale] #slot-notice [role=alert]",
+    "/?model=foo/bar": "#slot-notice [role=alert]",
     f"/?tab=train&sweep={SWEEP}": "#train-words .rv-figure",
     f"/?tab=runs&run={SWEEP}-001-r1": "#run-detail table",
     "/?tab=adapter&adapter=sample": "#adapter-energy-kept .rv-plot[data-drawn]",

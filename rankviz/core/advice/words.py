@@ -108,7 +108,7 @@ def because(advice: Advice) -> str:
     if _any_measured(record, kind, advice.r):
         return f"{moved}on {KINDS[kind]}, {_doublings(record, kind, advice.r)}"
     every = f"; on {KINDS['all']}, {_doublings(record, 'all', advice.r)}" if kind != "all" else ""
-    return f"{default}, for which it was not measured: {_doublings(record, kind, advice.r)}{every}"
+    return f"{default}, where too few publications ran r = {advice.r // 2} or {2 * advice.r} beside it{every}"
 
 
 def _any_measured(record: Record, kind: str, r: int) -> bool:

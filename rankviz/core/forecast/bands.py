@@ -232,7 +232,7 @@ def fact_words(bands: Bands, kind: str) -> tuple[str, ...]:
     facts = []
     if held := of_kind("low_within_point"):
         facts.append(f"r = 16 scored within one point of the best rank in {_record(held)}, each taken alone.")
-    if (held := of_kind("low_within_noise")) and held["publications"]:
+    if (held := of_kind("low_within_noise")) and held["publications"] and _is_reliable(held):
         facts.append(
             f"Where ranks differed by more than noise (median {held['noise']:.1f} points), r = 16 scored within noise "
             f"of the best rank in {_record(held)}."

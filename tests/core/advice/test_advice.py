@@ -75,10 +75,9 @@ def test_a_rank_that_too_few_publications_ran_is_called_not_measured_and_all_tas
     record = record_of({"alternatives": [], "gains": {"instruction": {"16": two}, "all": every}})
 
     assert (
-        "r = 32 is the default for instruction tuning, for which it was not measured: 2 publications ran both r = 16 "
-        "and r = 32, and no publication ran both r = 32 and r = 64; on tasks of every kind, r = 32 scored on average "
-        "0.3 points more than r = 16 in 6 publications, and r = 64 scored on average 0.5 points more than r = 32 in 6 "
-        "publications" == words.because(given(record=record))
+        "r = 32 is the default for instruction tuning, where too few publications ran r = 16 or 64 beside it; on tasks "
+        "of every kind, r = 32 scored on average 0.3 points more than r = 16 in 6 publications, and r = 64 scored on "
+        "average 0.5 points more than r = 32 in 6 publications" == words.because(given(record=record))
     )
     assert "Not measured: on instruction tuning, 2 publications ran both r = 16 and r = 32." == words.rule_evidence(
         record, RANK_RULES[1]
