@@ -57,7 +57,7 @@ def test_a_form_that_was_opened_before_it_was_corrected_keeps_the_newer_message(
     page.get_by_role("tab", name="Train").click()
     late.wait()
 
-    page.get_by_label("Learning rates").fill("quick")
+    page.get_by_role("textbox", name="Learning rates").fill("quick")
     wrong = page.locator("#train-problem-numbers", has_text="Learning rates must be numbers")
     wrong.wait_for()
     late.arrive()

@@ -60,11 +60,11 @@ def test_a_wrong_number_is_told_under_its_field_and_stays_as_typed(page):
     page.goto("/?tab=train")
     page.locator("#expected", has_text="3 runs").wait_for()
 
-    page.get_by_label("Learning rates").fill("quick")
+    page.get_by_role("textbox", name="Learning rates").fill("quick")
 
     page.locator("#train-problem-numbers", has_text="Learning rates must be numbers").wait_for()
-    assert "quick" == page.get_by_label("Learning rates").input_value()
-    page.get_by_label("Learning rates").fill("1e-3")
+    assert "quick" == page.get_by_role("textbox", name="Learning rates").input_value()
+    page.get_by_role("textbox", name="Learning rates").fill("1e-3")
     page.locator("#expected", has_text="3 runs").wait_for()
     page.locator("#train-problem-numbers .rv-notice").wait_for(state="hidden")
 
