@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rankviz.core.forecast.bands import Forecast
     from rankviz.export import Written
 
+UNUSED_PARAMETERS = "The number of parameters that was given is not used: this model's own layers are known."
 WIDE = ("unsloth", "all-linear", "attention")
 """Presets for "all linear layers", the first that a model and framework take."""
 
@@ -112,13 +113,16 @@ class Advice:
             *([lambda line: self._studies.equal_ranks(line, plan)] if plan else []),
         )
         setting = self._setting(question, preset, advice.r) if plan else None
+        notes = (
+            (*setting.notes, UNUSED_PARAMETERS) if setting and parameters else setting.notes if setting else (unread,)
+        )
         return AdviceAnswer(
             model_id=setting.model.id if setting else question.model_id,
             advice=advice,
             target_modules=preset,
             target_names=plan.target_names if plan else (),
             setting=setting,
-            notes=tuple(setting.notes) if setting else (unread,),
+            notes=tuple(notes),
             forecast=self._forecasts.of(question.model_id, goal.use_case, parameters=parameters),
             own=self._own_result(question.model_id) if setting else None,
         )

@@ -315,12 +315,15 @@ def _rate(advice: Advice) -> str:
 
 def would_change(advice: Advice) -> tuple[str, ...]:
     """What would change the advice."""
+    if advice.case.r_range:
+        return (
+            "Your own runs at ranks of this range, judged by the reward: they count more than all published studies.",
+        )
     changes = [
         "Your own sweep: r = 4 and r = 64 at one fixed alpha (with alpha = r, ranks would also differ in step size), "
         "the learning rate tuned, with one repeat. Its result counts more than all published studies."
     ]
-    if not advice.case.r_range:
-        changes.append(FILE_WORDS[advice.r])
+    changes.append(FILE_WORDS[advice.r])
     if not advice.goal.forgetting and advice.kept:
         changes.append("If the base must keep its earlier abilities: smaller ranks kept more of them.")
     return tuple(changes)
