@@ -124,7 +124,7 @@ class Advice:
             setting=setting,
             notes=tuple(notes),
             forecast=self._forecasts.of(question.model_id, goal.use_case, parameters=parameters),
-            own=self._own_result(question.model_id) if setting else None,
+            own=self._own_result(question.model_id) if setting and not advice.case.r_range else None,
         )
 
     def record(self) -> Record:

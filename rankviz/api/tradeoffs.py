@@ -153,7 +153,7 @@ class Tradeoffs:
                 _label(each),
                 lines[key],
                 each.line.study.where,
-                f"{lines[key].task}; {each.in_words}",
+                each.in_words,
                 self._studies.equal_ranks(each.scheme_line, plan) if plan and each.scheme_line else None,
             )
             for each in self._studies.near(subject, ("lora",), FACETS)

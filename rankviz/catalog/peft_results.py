@@ -29,7 +29,8 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "qu
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
 LOWER_IS_BETTER = {
     "loss", "nll", "perplexity", "ppl", "bits", "bpb", "bpc", "error", "forgetting", "drift", "wer", "cer", "ter",
-    "eer", "mer", "der", "mae", "mse", "rmse", "fid", "kl",
+    "eer", "mer", "der", "mae", "mse", "rmse", "rmsle", "mape", "fid", "kl",
+    "entropy", "brier", "distance", "toxicity", "latency",
 }  # fmt: skip
 """Words of a metric's name: one of them makes less the better."""
 FORGETTING = ("forgetting", "drift")
@@ -231,7 +232,7 @@ def _kind(name: str) -> dict[str, Any]:
 def lower_is_better(metric: str) -> bool:
     """By the words of the metric's name: "answer_accuracy" is no WER."""
     words = set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", metric).lower()))
-    return bool(words & LOWER_IS_BETTER)
+    return bool(words & LOWER_IS_BETTER) and "accuracy" not in words
 
 
 def _is_number(value: Any) -> bool:

@@ -162,10 +162,12 @@ def bent_forecast(
 
 
 def noise_of(cells: Iterable[tuple[float | None, int]]) -> Noise | None:
-    """The spread of repeats, pooled over ranks; None without repeats. cells: (standard deviation, runs)."""
+    """The spread of repeats, pooled over ranks; None without repeats, and where they agree to the last digit, which no
+    noise does. cells: (standard deviation, runs)."""
     known = [(sd, runs - 1) for sd, runs in cells if sd is not None]
     repeats = sum(each for _, each in known)
-    return Noise(math.sqrt(sum(each * sd * sd for sd, each in known) / repeats), repeats) if repeats else None
+    sd = math.sqrt(sum(each * sd * sd for sd, each in known) / repeats) if repeats else 0.0
+    return Noise(sd, repeats) if sd else None
 
 
 def between(runs: Sequence[MeasuredRank], noise: Noise | None) -> tuple[BentRank, ...]:
@@ -409,9 +411,9 @@ class ScoreLook(NamedTuple):
             f"r = {high} has {higher:.1f} % and r = {low} has {lower:.1f} %; the noise of one run is {known}."
             + collapsed,
             f"Scores are not interpolated: take the higher rank if it is better by more than {APART:g} times the "
-            f"noise, else r = {SAFE_RANK}. On {self.record['lines']} published lines that was within one point of the "
-            f"best rank in {100 * self.record['within_of_all_ranks']:.0f} %, and always r = {SAFE_RANK} in "
-            f"{100 * self.record['within_always_16']:.0f} %.",
+            f"noise, else r = {SAFE_RANK}. On {self.record['lines']} published lines, with a repeat, that was within "
+            f"one point of the best rank in {100 * self.record['within_of_all_ranks']:.0f} %, and always r = "
+            f"{SAFE_RANK} in {100 * self.record['within_always_16']:.0f} %.",
         )
 
 
@@ -429,8 +431,8 @@ def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, A
     noise = _noise(values.values())
     # Without a repeat, or with repeats that agree by chance, the noise is that of so many examples.
     examples = min(run.loss_after.examples for cell in cells.values() for run in cell)
-    is_repeated = bool(noise and noise.sd)
-    sd = noise.sd if is_repeated else share_error(low[1], examples)
+    is_repeated = noise is not None
+    sd = noise.sd if noise else share_error(low[1], examples)
     return ScoreLook(metric, low, high, sd, is_repeated, record)
 
 
