@@ -246,7 +246,8 @@ def test_numbers_beside_the_qualities_are_not_known_where_they_cannot_be():
 @pytest.mark.parametrize(
     ("metric", "lower"),
     [("answer_accuracy", False), ("answer f1", False), ("power_score", False), ("CER", True), ("test loss", True),
-     ("evalRMSE", True), ("bits_per_byte", True), ("WER (clean)", True), ("ROUGE-L", False), ("cer_accuracy", False), ("cross_entropy", True)],
+     ("evalRMSE", True), ("bits_per_byte", True), ("WER (clean)", True), ("ROUGE-L", False),
+     ("cer_accuracy", False), ("cross_entropy", True)],
 )  # fmt: skip
 def test_the_words_of_a_metrics_name_say_which_way_is_better(metric, lower):
     assert lower is lower_is_better(metric)
