@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import os
 
 import psutil
 import pytest
@@ -7,6 +8,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 from rankviz.store import RunStore
 from tests.support.processes.workers import processes_of
+
+# Unsloth sets it where it is imported, and huggingface_hub then warns in every process that a later test starts.
+os.environ.setdefault("HF_HUB_ENABLE_HF_TRANSFER", "0")
 
 TOGETHER = {
     "tests/ui/page/test_page.py": "the page",

@@ -122,14 +122,14 @@ def test_the_wheel_asks_for_what_the_requirements_files_list(light):
         }
 
 
-def test_the_light_install_has_no_trainer_and_takes_under_450_mb(light):
+def test_the_light_install_has_no_trainer_and_takes_under_600_mb(light):
     libraries = ("torch", "transformers", "unsloth", "pyarrow", "gradio")
     importable = light.python(
         f"from importlib.util import find_spec; print([name for name in {libraries} if find_spec(name)])"
     )
 
     assert "['gradio']" == importable
-    assert light.installed_bytes < 450e6
+    assert light.installed_bytes < 600e6
 
 
 def test_the_light_install_has_what_the_other_tests_have_seen(light):
