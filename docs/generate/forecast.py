@@ -164,8 +164,9 @@ def regret(forecast: Mapping[str, Any]) -> str:
     def lines(row: Mapping[str, Any]) -> str:
         return f"{row['lines']} ({row['publications']})"
 
+    more_than = "more than the advice"
     rows = table(
-        ["Choice", "Mean rank", "Regret, points", "more than the advice", "Lines", "Regret, % of the loss", "Lines"],
+        ["Choice", "Mean rank", "Regret, points", more_than, "Lines", "Regret, % of the loss", more_than, "Lines"],
         [
             [
                 RULES.get(row["rule"], f"always r = {row['rule']}"),
@@ -174,6 +175,7 @@ def regret(forecast: Mapping[str, Any]) -> str:
                 "" if row["rule"] == "advice" else more(score),
                 lines(score),
                 cell(row["loss"]),
+                "" if row["rule"] == "advice" else more(row["loss"]),
                 lines(row["loss"]),
             ]
             for row in forecast["advice"]["alternatives"]

@@ -117,7 +117,7 @@ def evidence_html(api: Api) -> str:
         "Regret: how much worse the chosen rank ended than the best tested rank, on average over publications (90 % "
         f"interval). Counted are lines from r = 16 or less to r = 64 or more: {ours.score.lines} with scores of "
         f"{ours.score.publications} publications, {ours.loss.lines} with held-out losses of {ours.loss.publications}; "
-        "a row with fewer has those that reach its rank: compare it by the column beside its scores. For the "
+        "a row with fewer has those that reach its rank: compare it by the column beside its scores, and losses by docs/forecast.md. For the "
         f"recommended rank, each publication is left out in turn. {aim_in_words(record)} The rule itself, 16, 32 or 64 "
         "by use case, was found on these publications, so new ones may do worse. For near full fine-tuning and "
         "continued pretraining, the rank was not tested in this way. The mean rank is geometric. Always r = 64 failed "
