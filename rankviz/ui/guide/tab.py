@@ -118,8 +118,9 @@ def evidence_html(api: Api) -> str:
         f"interval). Counted are lines from r = 16 or less to r = 64 or more: {ours.score.lines} with scores of "
         f"{ours.score.publications} publications, {ours.loss.lines} with held-out losses of {ours.loss.publications}; "
         "a row with fewer has those that reach its rank: compare it by the column beside its scores, and its "
-        f"losses by docs/forecast.md. For the recommended rank, each publication is left out in turn. {aim_in_words(record)} The rule itself, 16, 32 or 64 "
-        "by use case, was found on these publications, so new ones may do worse. For near full fine-tuning and "
+        "losses by docs/forecast.md. For the recommended rank, each publication is left out in turn. "
+        f"{aim_in_words(record)} The rule itself, 16, 32 or 64 by use case, was found on these "
+        "publications, so new ones may do worse. For near full fine-tuning and "
         "continued pretraining, the rank was not tested in this way. The mean rank is geometric. Always r = 64 failed "
         "most where alpha stayed at 16 (RoBERTa on QNLI and RTE): scale alpha with r."
     ) + html.table(
