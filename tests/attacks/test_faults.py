@@ -153,4 +153,5 @@ def test_a_clock_that_jumps_loses_nothing(jumping, name):
     runs = watched(space, ben, "a clock that jumps", attack)
 
     assert all(f"{name}-{number}" in runs for number in range(len(jumps)))
-    assert 2 == sum(row["state"] == "queued" and row["r"] == 4 for row in json.loads(runs)[0])
+    # Two quick looks, of which each trains r = 4 twice.
+    assert 4 == sum(row["state"] == "queued" and row["r"] == 4 for row in json.loads(runs)[0])
