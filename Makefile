@@ -1,7 +1,7 @@
 # make run     set up and serve the page on 127.0.0.1:7860
 # make test    set up and run every test, on two workers (WORKERS=n: on n)
 # make test-gpu  the acceptance suite on one NVIDIA GPU, under ten minutes; says so where there is none
-# make test-engines  where runs execute, in full: a true Slurm, and a true Ray where ray[default] is installed; minutes
+# make test-engines  where runs execute, in full: a true Slurm and a true Ray; minutes
 # make test-counts  a tiny checkpoint of every family through Unsloth's real loader: each part's bytes and the adapter's
 #              parameters beside RankViz's, half an hour; writes the table in docs/method.md
 # make fuzz    broken input for every reader, 10,000 new cases each (make test: 200, the same each time);
@@ -67,6 +67,7 @@ test-counts: setup-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.counts
 
 test-engines: setup-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "ray[default]"
 	command -v slurmctld || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client; }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/engines -m "slow or not slow" -n0
 

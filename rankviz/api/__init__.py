@@ -72,29 +72,29 @@ class Api:
     """
 
     data: Data = _Group("data.Data", "workspace")
-    """What a data file holds."""
+    """Data files: what each holds."""
     accuracy: Accuracy = _Group("accuracy.Accuracy", "workspace models")
-    """How far off the estimates have been."""
+    """Accuracy: how far off the estimates have been."""
     preflight: Preflight = _Group("probes.Preflight", "workspace models")
-    """Whether this machine can train."""
+    """Preflight: whether this machine can train."""
     probes: Probes = _Group("probes.Probes", "workspace models preflight quota")
     """Memory and step time measured on this machine."""
     measured: Measured = _Group("runs.measured.Measured", "workspace models")
-    """What has finished on this machine says of estimates."""
+    """Measurements: what runs that finished here say of estimates."""
     estimates: Estimates = _Group("estimates.Estimates", "workspace models measured accuracy")
-    """What a rank costs, and what fits."""
+    """Estimates: what a rank costs, and what fits."""
     studies: Studies = _Group("studies.Studies", "workspace models")
     """Quality by rank in published studies."""
     advice: Advice = _Group("advice.Advice", "workspace models studies estimates forecasts own_sweeps verdicts")
     """The recommended rank."""
     quota: Quota = _Group("visitors.quota.Quota", "workspace models")
-    """What a visitor may have at once."""
+    """Limits: what a visitor may have at once."""
     runs: Runs = _Group("runs.runs.Runs", "workspace models measured preflight quota")
     """Real training runs and sweeps."""
     uploads: Uploads = _Group("visitors.quota.Uploads", "workspace")
     """Files that a visitor has uploaded and that are still here."""
     spending: Spending = _Group("runs.spending.Spending", "workspace runs whereabouts")
-    """What runs have cost so far."""
+    """Bills: what runs have cost so far."""
     whereabouts: Whereabouts = _Group("runs.whereabouts.Whereabouts", "workspace")
     """Where runs are, are to be, or were."""
     jobs: Jobs = _Group("jobs.Jobs", "workspace runs quota")
@@ -106,13 +106,13 @@ class Api:
     forecasts: Forecasts = _Group("forecasts.Forecasts", "workspace models runs studies")
     """Quality by rank, from published lines and one's own runs."""
     tradeoffs: Tradeoffs = _Group("tradeoffs.Tradeoffs", "estimates studies forecasts own_sweeps")
-    """What a rank costs against what it buys."""
+    """Trade-offs: what a rank costs against what it buys."""
     own_sweeps: OwnSweeps = _Group("tradeoffs.OwnSweeps", "models runs forecasts")
     """Sweeps that trained one model."""
     verdicts: Verdicts = _Group("runs.verdicts.Verdicts", "workspace runs")
     """Which ranks can be distinguished."""
     decisions: Decisions = _Group("runs.verdicts.Decisions", "workspace runs verdicts forecasts")
-    """What to train next and what to ship."""
+    """Decisions: what to train next and what to ship."""
     adapters: Adapters = _Group("adapters.Adapters", "workspace")
     """Trained adapters: their spectrum, and truncation to a lower rank."""
     sinks: Sinks = _Group("sinks.Sinks", "workspace runs")

@@ -104,7 +104,7 @@ MAX_ENTRIES = 4096
 MAX_ARCHIVE_BYTES = 100 * 10**6
 MAX_DIRECTORY_BYTES = 10**6
 MAX_IMPORTED_ATTEMPTS = 10**5
-"""Far below core.runs.attempts.MAX_ATTEMPTS, so that a run can be tried again here as often as anybody likes."""
+"""Far below core.runs.events.MAX_ATTEMPTS, so that a run can be tried again here as often as anybody likes."""
 USUAL_RATIO = 20
 """Journals of real runs are below."""
 MAX_RATIO = 200
@@ -138,7 +138,7 @@ class ImportLimits(NamedTuple):
     events_in_all: int = 20_000_000
     """Lines of all its journals: whoever lists runs reads each line once."""
     values_in_all: int | None = None
-    """Of the events of all its journals (store.costs): a line may have thousands."""
+    """Of the events of all its journals: a line may have thousands."""
     bytes_kept: int | None = None
     """Of memory that one run takes for good."""
     example_numbers: int = 1_000_000

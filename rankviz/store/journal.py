@@ -358,7 +358,7 @@ class JournalReader:
     offset: int = 0
     latest: Sequence[RunEvent] | None = ()
     """The last events that counted, without steps, progress and answers, of which there are many; None of an ended run
-    (memory/left_on_disk.py)."""
+    (memory.py)."""
     most: float = math.inf
     """Bytes of the journal that are read."""
 

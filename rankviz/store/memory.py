@@ -38,7 +38,7 @@ class StepsOnDisk(Sequence):
     last: StepLogged
     median_seconds: float | None
     """What tables, estimates and charts need of all steps of every run: as core.runs.record has it; as
-    core.runs.timing.times has it; the points of a chart of many runs."""
+    core.runs.run_time has it; the points of a chart of many runs."""
     usual_seconds: float | None
     few: Few
 

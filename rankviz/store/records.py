@@ -31,7 +31,7 @@ LOG_TAIL_BYTES = 4000
 
 class RunRecords:
     """Every run and every probe under HOME/runs. Reading is cheap enough to be done each second by many pages, whatever
-    is there: only what was appended is read, and only where something was written (memory/current.py)."""
+    is there: only what was appended is read, and only where something was written (memory.py)."""
 
     def __init__(self, home: Path):
         self.home = resolved(home)

@@ -21,7 +21,6 @@ from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.parts.where import not_here
 from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.sweep import USUAL, default_tolerance
-from rankviz.ui.train import tab as badge
 from rankviz.ui.train import tab as train
 from rankviz.ui.train.tab import FOLD_AS_RESTORED, READY
 from rankviz.ui.wiring import clicked, notice_html, on_any, put, quiet
@@ -41,7 +40,7 @@ def build_app(api: Api) -> gr.Blocks:
     ) as app:
         with gr.Row(elem_classes="rv-top"):
             header()
-            running_now = badge.build_badge(api)
+            running_now = train.build_badge(api)
             visitors.login(api)
         notice = plain(elem_id="address-notice")
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -119,7 +118,7 @@ def build_app(api: Api) -> gr.Blocks:
             for mode, button in exploring.measure.items()
         ]
         training.started.then(**running_now.draw)
-        picked = running_now.line.select(badge.chosen, None, [training.sweep_id, training.seen, tabs], **clicked())
+        picked = running_now.line.select(train.chosen, None, [training.sweep_id, training.seen, tabs], **clicked())
         for measured in measuring:
             measured.success(**training.draw).then(None, js=READY)
         picked.then(**training.draw)

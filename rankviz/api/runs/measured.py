@@ -89,7 +89,7 @@ class Known:
 FORGOTTEN_SECONDS = 3600.0
 """Of a worker that ended so long ago nothing is left in a load average, which is over a minute."""
 Machine: TypeAlias = tuple[Any, ...]
-"""As core.cost.pace.workload.machine_of has it."""
+"""As core.cost.pace.machine_of has it."""
 
 
 MOST_FORMULAS = 1000  # of unlike runs, a kilobyte each

@@ -40,7 +40,7 @@ def kept_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> tuple[float, 
     """What one block keeps for its backward pass, and its growth with each unit of rank (x·A of each module), of r and
     of the experts' rank.
 
-    transformers: T times what its own classes were seen to keep (core.model.activations), or where there is no such
+    transformers: T times what its own classes were seen to keep (core.model.spec), or where there is no such
     figure a Llama block's, `_llama_kept`. Adapters add what they read: see `_adapter_input_bytes`.
 
     Unsloth's own families: 2T(4H + 2Q + 2K + 2M), since their MLP works in place where each of its projections has an

@@ -58,7 +58,7 @@ class Habits:
     quantizes_experts: bool = False
     """Experts are quantized with the rest."""
     packs_experts: bool = True
-    """This version of Unsloth can quantize stacks of experts (core.cost.unsloth.PACKING_UNSLOTH_ZOO)."""
+    """This version of Unsloth can quantize stacks of experts (PACKING_UNSLOTH_ZOO)."""
     one_expert_at_a_time: bool = False
     """transformers before 5 had each expert as its own nn.Linear, run one after the other."""
     quantizes_every_linear: bool = False

@@ -33,7 +33,7 @@ QUANTIZED = ("nf4", "nf4-dq", "int8")
 
 PEFT_VERSION = "0.21.2"
 UNSLOTH_VERSION = "2026.10.9"
-"""The versions whose code the rules of targets.py and moe.py were read from; tests compare with those installed."""
+"""The versions whose code the rules of targets.py and experts.py were read from; tests compare with those installed."""
 
 
 class Usual(int):
@@ -145,7 +145,7 @@ def adapter_dtype(
     bf16, so where a quantized base is not computed in bf16 RankViz's scripts and probes raise them again. Unsloth's CPU
     backend (cuda=False) leaves that to TRL.
 
-    compute: what a quantized base is multiplied in on the card (core.cost.unsloth.compute_dtype).
+    compute: what a quantized base is multiplied in on the card (core.cost.stack.compute_dtype).
     """
     by_trl = framework == "trl" or (framework == "unsloth" and not cuda)
     return "bf16" if by_trl and precision in QUANTIZED and compute == "bf16" else "fp32"

@@ -254,7 +254,7 @@ def moe_notes(
     expert_rank: int | str,
     route: Route,
 ) -> Iterator[str]:
-    """All that apply. scheme: one of core.lora.moe; "dense" of a model without experts."""
+    """All that apply. scheme: one of this module's; "dense" of a model without experts."""
     experts = [a for a in adapted if a.layer.kind == "experts"]
     if expert_rank != "r" and not experts:
         why = "this model has no experts" if scheme == "dense" else "these experts carry no LoRA"

@@ -399,7 +399,7 @@ class Matches(NamedTuple):
 
 
 def matches_of(examples: Sequence[int | None]) -> Matches:
-    """Count the values of example_exact_matches. A list that is left on the disk (store/memory/long_lists.py) keeps
+    """Count the values of example_exact_matches. A list that is left on the disk (store/journal.py) keeps
     them in memory."""
     if (kept := getattr(examples, "matches", None)) is not None:
         return kept
@@ -524,7 +524,7 @@ class StepLogged(AttemptEvent):
 
 def median_seconds(steps: Sequence[StepLogged]) -> float | None:
     """Median seconds of the steps after the first; None of fewer than two. Steps that are left on the disk
-    (store/memory/left_on_disk.py) keep it in memory."""
+    (store/memory.py) keep it in memory."""
     ends = [step.seconds for step in steps]
     return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
 

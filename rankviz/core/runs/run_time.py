@@ -106,7 +106,7 @@ def _training_seconds(run: RunRecord) -> float | None:
 
 def usual_seconds(steps: Sequence[StepLogged]) -> float | None:
     """Seconds of a step that compiled nothing; None of too few to tell. Steps that are left on the disk keep it in
-    memory (store/memory/left_on_disk.py): it is needed of every run."""
+    memory (store/memory.py): it is needed of every run."""
     later = [
         (after.seconds - before.seconds) / (after.step - before.step)
         for before, after in pairwise(steps)
@@ -266,7 +266,7 @@ def times_by_engine(run: RunRecord, now: float) -> Mapping[str, DeviceTime]:
 
 
 FEW = 40
-"""Of each run where many are drawn together. Those of ended runs stay in memory (store/memory/left_on_disk.py)."""
+"""Of each run where many are drawn together. Those of ended runs stay in memory (store/memory.py)."""
 
 
 class Step(Protocol):

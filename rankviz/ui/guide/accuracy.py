@@ -59,7 +59,7 @@ def details(report: AccuracyReport) -> Details:
 
 
 def accuracy_html(report: AccuracyReport) -> str:
-    """What the errors of memory and time rest on; numbers.py shows the errors."""
+    """What the errors of memory and time rest on; tab.py shows the errors."""
     return f"<h2>Accuracy of these numbers</h2>{html.paragraphs(summary(report))}"
 
 

@@ -1,6 +1,6 @@
 """Truncates a trained adapter to lower ranks in place, for a fast curve.
 
-Each module's update B·A is truncated to its first k singular values (trained.svd), and the pair of rank k takes the
+Each module's update B·A is truncated to its first k singular values (trained.read), and the pair of rank k takes the
 place of the trained pair in the adapter. PEFT's scale stays what it was, so a few more steps train it at the very scale
 of the trained one. A lower rank is made of the next higher one as that was trained, so that it has all of their steps.
 """

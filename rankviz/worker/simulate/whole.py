@@ -1,5 +1,5 @@
 """Simulates two shallow versions of a model, and draws lines through them to the whole: bytes grow with depth along a
-line, at each moment of a step along its own (core.probe.extrapolate)."""
+line, at each moment of a step along its own (core.probe.record)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
