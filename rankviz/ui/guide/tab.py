@@ -94,7 +94,10 @@ def _rule_row(rule: RankRule, answer: EstimateAnswer, published: str) -> Row:
     case = next(case for case in USE_CASES if case.rule is rule)
     return Row(
         cells=[
-            Cell(rule.label, sub=f"here r = {case.r}{', default' if case.name == DEFAULT else ''}"),
+            Cell(
+                rule.label,
+                sub=f"here r\xa0=\xa0{case.r}{', default' if case.name == DEFAULT else ''}",
+            ),
             Cell(rule.use, kind="narrow"),
             Cell(units.count(rank.adapter_parameters), title=f"{rank.adapter_parameters:,}"),
             units.percent(answer.share(rank)),
