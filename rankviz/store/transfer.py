@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass, replace
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from rankviz.core.bounds import name_alone
 from rankviz.core.cells import csv_text
@@ -216,7 +216,6 @@ def loss_rows(record: RunRecord) -> list[dict[str, object]]:
 def _side_by_side(losses: Sequence[float], *counts: Sequence[int | None]) -> Iterator[tuple[float | int | None, ...]]:
     """Counts that were not kept, or not of each example, are None."""
     return zip(losses, *(each if len(each) == len(losses) else [None] * len(losses) for each in counts), strict=True)
-
 
 
 LONGEST = 100
