@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from rankviz.core.cost.device import Gpu, card
-from rankviz.core.cost.memory_parts import matrix_bytes
+from rankviz.core.cost.blocks import matrix_bytes
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Gpu, TrainingSetup, card
 from rankviz.core.cost.shapes import (
     BROADCASTS_KEYS,
     UNSLOTH_EAGER,

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from rankviz.core.cost.device import Gpu, Price
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Gpu, Price, TrainingSetup
 from rankviz.core.cost.shapes import BlockKind, ModelShape, attention_of, heaviest
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec

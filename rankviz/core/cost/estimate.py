@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Device, Gpu, Price, card
 from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, price_of
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question, dtype_on, file_bytes_on
+from rankviz.core.cost.setup import Device, Gpu, Price, card
 from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.from_json import as_answer
 from rankviz.core.lora.config import Framework, LoraConfig, lora_alpha, scale

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from rankviz.core.cost import memory_parts, weights
-from rankviz.core.cost.memory_parts import LossMoment, held_logits_bytes, loss_moments
+from rankviz.core.cost import blocks as memory_parts
+from rankviz.core.cost import weights
+from rankviz.core.cost.blocks import LossMoment, held_logits_bytes, loss_moments
 from rankviz.core.cost.shapes import ModelShape
 from rankviz.core.cost.stack import (
     RESERVE_BYTES_PER_PARAMETER,

@@ -6,13 +6,11 @@ from dataclasses import replace
 
 from rankviz import units
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.data import TrainingData, pads
-from rankviz.core.cost.device import Device, Gpu, Price, card
 from rankviz.core.cost.duration import peak_flops_per_second
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms, while_loading
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, Gpu, Price, TrainingData, TrainingSetup, card, pads
 from rankviz.core.cost.stack import (
     PACKING_UNSLOTH_ZOO,
     WITHOUT_FUSED_LOSS,

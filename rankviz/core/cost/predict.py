@@ -6,10 +6,9 @@ from typing import Literal, NamedTuple
 
 from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.card_notes import attention_notes
-from rankviz.core.cost.device import Device, Gpu
 from rankviz.core.cost.duration import DurationEstimate, DurationTerms, cpu_duration_terms, duration_at, duration_terms
 from rankviz.core.cost.memory import MemoryEstimate, MemoryTerms, memory_at, memory_terms
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
 from rankviz.core.cost.shapes import Attention, ModelShape, heaviest, model_shape
 from rankviz.core.cost.stack import DTYPE_BYTES, Stack, compute_dtype, settled
 from rankviz.core.cost.weights import trained_bytes

@@ -7,7 +7,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
-from rankviz.core.cost.data import pads
+from rankviz.core.cost.setup import pads
 from rankviz.core.cost.stack import Stack
 from rankviz.core.lora.plan import Adapted
 from rankviz.core.model.spec import BlockActivations, LinearLayer, ModelSpec

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Device, Gpu
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
 from rankviz.core.lora.config import Dtype, adapter_dtype, saved_dtype
 from rankviz.core.lora.resolve import LEFT_IN_16_BIT, PACKED_EXPERTS
 from rankviz.core.lora.targets import OWN_FAMILIES, has_split_file

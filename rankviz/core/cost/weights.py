@@ -5,7 +5,7 @@ Every function says where its formula was read.
 
 from typing import Literal, NamedTuple, get_args
 
-from rankviz.core.cost.memory_parts import dequantized_width, own_blocks
+from rankviz.core.cost.blocks import dequantized_width, own_blocks
 from rankviz.core.cost.shapes import ModelShape
 from rankviz.core.cost.stack import (
     FUSED_IN_FILES,

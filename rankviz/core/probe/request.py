@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
-from rankviz.core.cost.device import Device
 from rankviz.core.cost.question import dtype_on, plan_on
-from rankviz.core.cost.setup import AUTO_FIELDS, TrainingSetup
+from rankviz.core.cost.setup import AUTO_FIELDS, Device, TrainingSetup
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import flags_not_followed

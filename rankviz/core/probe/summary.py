@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 from rankviz import units
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Device
 from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, TrainingSetup
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec

@@ -10,9 +10,8 @@ from rankviz.api import Api
 from rankviz.api.advice import AdviceAnswerJSON, advice_json
 from rankviz.api.estimates import EstimateAnswerJSON, estimate_json
 from rankviz.core.advice.use_case import Goal
-from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import ASSUMED_RANK, Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.fit.decide import FitJSON
 from rankviz.core.fit.decide import as_json as fit_json
 from rankviz.core.forecast.bands import ForecastJSON, forecast_json

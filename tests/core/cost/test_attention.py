@@ -7,9 +7,8 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.cost.shapes import SINKS, UNSLOTH_EAGER, UNSLOTH_FLEX_SINKS, WITHOUT_FLASH, WITHOUT_SDPA, Attention
 from rankviz.core.lora.config import LoraConfig
 from rankviz.paths import ASSETS

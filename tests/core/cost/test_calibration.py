@@ -7,7 +7,6 @@ import pytest
 from rankviz import machine
 from rankviz.api import Api
 from rankviz.catalog.models import load_model
-from rankviz.core.cost.device import Device
 from rankviz.core.cost.estimate import estimate
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.pace import (
@@ -21,7 +20,7 @@ from rankviz.core.cost.pace import (
     calibrated_memory,
     paces,
 )
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, TrainingSetup
 from rankviz.core.probe.request import ProbeRecord
 from rankviz.core.probe.summary import ProbeEstimate, applies, calibrate, estimate_probe, timing_of
 from rankviz.core.quantity import Range

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.data import TrainingData, pads
 from rankviz.core.cost.estimate import estimate
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingData, TrainingSetup, pads
 from rankviz.core.fit.decide import decide
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError

@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from rankviz.core.cost.device import Price
 from rankviz.core.cost.duration import (
     DurationTerms,
     cost,
@@ -14,7 +13,7 @@ from rankviz.core.cost.duration import (
     price_of,
     work_of,
 )
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Price, TrainingSetup
 from rankviz.core.quantity import Range
 from tests.core.cost.memory.toy_memory import shape_of, stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu

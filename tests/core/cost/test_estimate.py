@@ -12,8 +12,6 @@ from rankviz.catalog.models import load_model
 from rankviz.core.accuracy.predicted import predict_row
 from rankviz.core.advice.advice import capacity
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.data import characters, token_range
-from rankviz.core.cost.device import Device
 from rankviz.core.cost.estimate import (
     FIT_WORDS,
     Fit,
@@ -26,7 +24,7 @@ from rankviz.core.cost.estimate import (
 )
 from rankviz.core.cost.pace import Others, Timing, Workload, paces
 from rankviz.core.cost.predict import full_finetuning
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, TrainingSetup, characters, token_range
 from rankviz.core.model.spec import UnslothCheckpoint
 from rankviz.core.probe.request import ProbeRecord
 from rankviz.core.probe.summary import ProbeEstimate, applies, calibrate

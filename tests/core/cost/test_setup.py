@@ -2,8 +2,7 @@
 
 import pytest
 
-from rankviz.core.cost.device import Device, card
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, TrainingSetup, card
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.toy import gpu
 

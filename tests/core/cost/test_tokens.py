@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.cost.data import characters, token_range
+from rankviz.core.cost.setup import characters, token_range
 from tests.support.runs.toy import ASSUMPTIONS
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.device import card
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.cost.stack import FORCED_FP32, Stack, forces_fp32, quantizes_experts, settled
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.questions import question

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.memory_parts import SMALL_CARD_BYTES, unsloth_chunk
+from rankviz.core.cost.blocks import SMALL_CARD_BYTES, unsloth_chunk
 from rankviz.core.cost.stack import quantizes_experts
 
 pytestmark = pytest.mark.torch

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost import memory_parts
+from rankviz.core.cost import blocks
 from rankviz.core.model.spec import ActivationBytes
 from tests.core.cost.memory.toy_memory import HELD, shape_of, stack
 from tests.support.runs.toy import ATTENTION, TOY, layer, model
@@ -19,14 +19,14 @@ SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 
 def test_the_wider_the_mlp_the_later_the_fullest_moment():
     wide = model((*ATTENTION, *WIDE_MLP))
-    held = [memory_parts.backward_bytes(shape_of(spec).kinds[0], spec, stack()) for spec in (TOY, wide)]
+    held = [blocks.backward_bytes(shape_of(spec).kinds[0], spec, stack()) for spec in (TOY, wide)]
 
     assert [10 * (2 * 32 + 11 * 16), 10 * (6 * 64 + 2 * 16)] == held
 
 
 def test_adapters_in_the_activations_own_dtype_keep_an_input_once():
     kept = [
-        memory_parts.kept_bytes(shape_of(TOY, names).kinds[0], TOY, stack("trl", precision="nf4"))[0]
+        blocks.kept_bytes(shape_of(TOY, names).kinds[0], TOY, stack("trl", precision="nf4"))[0]
         for names in ((), ("q_proj",), ("q_proj", "v_proj"), ("q_proj", "o_proj"), ("q_proj", "gate_proj", "down_proj"))
     ]
 
@@ -37,7 +37,7 @@ def test_adapters_in_the_activations_own_dtype_keep_an_input_once():
 def test_where_the_projection_down_keeps_its_input_the_fullest_moment_is_another():
     shape = shape_of(TOY, ("down_proj",))
     held = {
-        (framework, precision): memory_parts.backward_bytes(shape.kinds[0], TOY, stack(framework, precision=precision))
+        (framework, precision): blocks.backward_bytes(shape.kinds[0], TOY, stack(framework, precision=precision))
         for framework, precision in (("trl", "bf16"), ("trl", "nf4"), ("peft", "bf16"), ("peft", "nf4"))
     }
 
@@ -55,14 +55,14 @@ def test_without_a_gate_the_fullest_moment_is_that_of_the_projection_down_as_wel
     )
     (kind,) = shape_of(plain, ("dense_4h_to_h",)).kinds
 
-    assert 10 * (6 * 64 + 10 * 16) == memory_parts.backward_bytes(kind, plain, stack("trl"))
+    assert 10 * (6 * 64 + 10 * 16) == blocks.backward_bytes(kind, plain, stack("trl"))
 
 
 def test_figures_read_off_a_blocks_class_take_the_formulas_place():
     own = replace(TOY, activation_bytes_per_token=(HELD,))
 
     def kept(framework, **setup):
-        return memory_parts.kept_bytes(shape_of(own, ()).kinds[0], own, stack(framework, **setup))[0]
+        return blocks.kept_bytes(shape_of(own, ()).kinds[0], own, stack(framework, **setup))[0]
 
     assert (10 * 700, 10 * 700) == (kept("trl"), kept("trl", gradient_checkpointing="none"))
     in_16_bit = 2 * 48  # queries, keys, values and the output: autocast turns them back
@@ -76,7 +76,7 @@ def test_figures_read_off_a_blocks_class_take_the_formulas_place():
 def test_the_gradients_of_a_blocks_class_move_with_adapters_as_a_llamas_do():
     own = replace(TOY, activation_bytes_per_token=(HELD,))
     held = [
-        memory_parts.backward_bytes(shape_of(own, names).kinds[0], own, stack(framework))
+        blocks.backward_bytes(shape_of(own, names).kinds[0], own, stack(framework))
         for framework, names in (("peft", ()), ("peft", ("down_proj",)), ("trl", ()), ("unsloth", ()))
     ]
 
@@ -90,14 +90,14 @@ def test_families_without_blocks_of_unsloths_own_keep_what_their_class_keeps_and
     compiled = replace(compiled, measured_habits=replace(compiled.habits, fast_blocks=False))
     (kind,) = shape_of(own, ("q_proj", "v_proj")).kinds
 
-    assert 10 * (700 + 2 * 16) == memory_parts.kept_bytes(kind, own, compiled)[0]
-    assert 10 * 350 == memory_parts.backward_bytes(kind, own, compiled)
+    assert 10 * (700 + 2 * 16) == blocks.kept_bytes(kind, own, compiled)[0]
+    assert 10 * 350 == blocks.backward_bytes(kind, own, compiled)
 
 
 def test_of_many_blocks_unsloth_leaves_four_hidden_states_on_the_card_and_none_moves_below_512_tokens():
     shape = shape_of(TOY)._replace(blocks=30)
     held = [
-        memory_parts.checkpoint_bytes(TOY, shape, stack("unsloth", gradient_checkpointing="unsloth", max_length=length))
+        blocks.checkpoint_bytes(TOY, shape, stack("unsloth", gradient_checkpointing="unsloth", max_length=length))
         for length in (512, 511)
     ]
 
@@ -108,7 +108,7 @@ def test_normed_queries_are_kept_twice_and_biased_ones_have_copies_of_their_inpu
     llama, qwen3, qwen2 = (replace(TOY, model_type=name) for name in ("llama", "qwen3", "qwen2"))
 
     def kept(spec, *names):
-        return memory_parts.kept_bytes(shape_of(spec, names).kinds[0], spec, stack("unsloth"))[0]
+        return blocks.kept_bytes(shape_of(spec, names).kinds[0], spec, stack("unsloth"))[0]
 
     assert 10 * 2 * (16 + 8) == kept(qwen3, *SEVEN) - kept(llama, *SEVEN)  # queries and keys
     assert 10 * 2 * 2 * 16 == kept(qwen2, *SEVEN) - kept(llama, *SEVEN)  # three copies for one
@@ -119,8 +119,8 @@ def test_parts_of_unsloths_blocks_without_all_of_their_adapters_run_as_they_are_
     def held(*names):
         (kind,) = shape_of(TOY, names).kinds
         return [
-            memory_parts.kept_bytes(kind, TOY, stack("unsloth"))[0] // 20,
-            memory_parts.backward_bytes(kind, TOY, stack("unsloth")) // 20,
+            blocks.kept_bytes(kind, TOY, stack("unsloth"))[0] // 20,
+            blocks.backward_bytes(kind, TOY, stack("unsloth")) // 20,
         ]
 
     block = 4 * 16 + 48
@@ -132,7 +132,7 @@ def test_parts_of_unsloths_blocks_without_all_of_their_adapters_run_as_they_are_
 
 def test_pefts_k_bit_preparation_makes_checkpoints_fp32():
     held = {
-        framework: memory_parts.checkpoint_bytes(TOY, shape_of(TOY), stack(framework, precision="nf4"))
+        framework: blocks.checkpoint_bytes(TOY, shape_of(TOY), stack(framework, precision="nf4"))
         for framework in ("trl", "peft")
     }
 
@@ -146,7 +146,7 @@ def test_where_optional_kernels_may_save_most_of_what_linear_attention_keeps_the
 
     def width(kind):
         shape = shape_of(TOY, ())._replace(kinds=(kind,))
-        return memory_parts.working_width(TOY, shape, stack("peft"))
+        return blocks.working_width(TOY, shape, stack("peft"))
 
     plain = width(kind)
     assert (1 - 416 / 700) ** 2 == pytest.approx(width(linear) ** 2 - plain**2)  # more than 0.4

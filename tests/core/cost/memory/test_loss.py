@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.memory_parts import loss_moments, unsloth_chunk
+from rankviz.core.cost.blocks import loss_moments, unsloth_chunk
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import Habits, Stack
 from tests.support.runs.toy import ASSUMPTIONS, TOY

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.device import card
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.cost.stack import Stack, extra_bytes, fp32_tensors, settled
 from rankviz.core.cost.weights import loading_bytes, nf4_bytes, unsloth_bytes
 from rankviz.core.model.towers import as_loaded

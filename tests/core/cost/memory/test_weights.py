@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost import memory_parts, weights
-from rankviz.core.cost.device import card
+from rankviz.core.cost import blocks, weights
 from rankviz.core.cost.memory import memory_terms
 from rankviz.core.cost.predict import predict
+from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import settled
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import OwnTensor, PlainModule, UnslothCheckpoint
@@ -162,6 +162,6 @@ def test_forced_fp32_doubles_the_residual_stream_and_gemmas_embedding():
     chosen = stack("unsloth", precision="fp16", gradient_checkpointing="hf")
     forced = replace(chosen, measured_habits=replace(chosen.habits, fp32_residual=True, fp32_embedding=True))
 
-    assert 2 * 10 * 16 * 4 == memory_parts.checkpoint_bytes(TOY, shape_of(TOY), forced)
+    assert 2 * 10 * 16 * 4 == blocks.checkpoint_bytes(TOY, shape_of(TOY), forced)
     assert 6288 * 2 == weights.base_bytes(TOY, shape_of(TOY), forced)
     assert 2 * 1600 == weights.raised_bytes(TOY, forced)

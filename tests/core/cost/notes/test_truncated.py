@@ -4,9 +4,8 @@ import random
 
 import pytest
 
-from rankviz.core.cost.data import LENGTH_SHARES, TrainingData
 from rankviz.core.cost.notes import truncation
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData, TrainingSetup
 
 
 def lengths_of(kind, n=400):
