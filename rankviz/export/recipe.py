@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankviz.core.bounds import number
-from rankviz.core.cost.card_notes import Published, as_stored, by_method, by_name
+from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import Form, TrainingSetup, Trait, card
 from rankviz.core.cost.stack import compute_dtype

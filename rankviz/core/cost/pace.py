@@ -471,7 +471,7 @@ def _rank(rank: RankEstimate, answer: Estimate, calibration: Calibration, assume
         memory=memory,
         duration=duration,
         cost=cost(duration, answer.price) if duration else None,
-        fit=fit(left, usable, assume.value("tight-share")) if left else None,
+        fit=fit(left, usable, assume) if left else None,
         spare=left,
         margin_bytes=round(usable.expected - memory.fullest_band.expected) if usable else None,
     )

@@ -151,7 +151,7 @@ def _full(start: Setting) -> Method:
         saved_bytes=full.saved_bytes,
         saved_exact=False,
         device=device,
-        fit=fit(left, usable, assume.value("tight-share")) if left else None,
+        fit=fit(left, usable, assume) if left else None,
         spare=left,
         seconds=full.duration.total if full.duration else None,
         usd=paid.usd if paid else None,
