@@ -13,8 +13,8 @@ from rankviz.api.runs.measured import Measured
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.report import Basis, basis_of
-from rankviz.core.cost.notes import as_stored, by_name, card_notes
 from rankviz.core.cost.estimate import CalibrationJSON, Estimate, EstimateJSON, RankEstimate, estimate, estimate_as_json
+from rankviz.core.cost.notes import as_stored, by_name, card_notes
 from rankviz.core.cost.question import Question, dtype_on, file_bytes_on, plan_on
 from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import Stack, stack_on
