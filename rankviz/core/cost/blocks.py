@@ -30,7 +30,7 @@ class Block:
     """One block of a kind, with one micro-step of a stack in it. All methods return bytes.
 
     The terms are what autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and checked
-    against whole training steps in tests/core/cost/test_memory.py and tests/core/model/test_activations.py.
+    against whole training steps in tests/core/cost/test_against_torch.py and tests/core/model/test_activations.py.
     """
 
     def __init__(self, kind: BlockKind, model: ModelSpec, stack: Stack):

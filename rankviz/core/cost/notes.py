@@ -70,9 +70,8 @@ def _truncated(data: TrainingData, limit: int) -> str:
             span = f"{about}{high}" if low == high else f"{'up to' if low == 0 else f'{about}{low} to'} {high}"
             shares.append(f"{span} % of {name}")
     has = "may have up to" if data.longest_is_upper else "has"
-    longest = f"the longest {has} {data.longest_tokens:,}"
-    mean = f"the mean is {data.mean_tokens:,}" if data.longest_tokens is None else longest
-    return "; ".join(filter(None, [" and ".join(shares), mean]))
+    longest = f"the longest {has} {data.longest_tokens:,}" if data.longest_tokens else ""
+    return "; ".join(filter(None, [" and ".join(shares), longest or f"the mean is {data.mean_tokens:,}"]))
 
 
 def question_notes(

@@ -155,7 +155,7 @@ def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
 
 
 def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
-    """Sum over the real layers and over those that carry an adapter. Hand-worked in tests/core/cost/test_shapes.py."""
+    """Sum over the real layers and over those that carry an adapter. Hand-worked in tests/core/cost/test_setup.py."""
     rows: dict[tuple[int, ...], list[tuple[bool, LinearLayer, int]]] = {}  # by blocks
     active_weights = largest = linear_rows = 0
     for layer in model.layers:
