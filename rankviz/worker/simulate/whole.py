@@ -8,7 +8,7 @@ from typing import Any
 from rankviz.core.cost.setup import Gpu, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec, periods
-from rankviz.core.probe.request import fit
+from rankviz.core.probe import fit
 from rankviz.worker.simulate.step import Program, Simulated, simulate
 
 LEAST_BLOCKS = 3
