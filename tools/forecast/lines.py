@@ -10,20 +10,13 @@ that were not the best of their rank where a study tried several, scores that ar
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 from urllib.parse import urlparse
 
+from rankviz.core.forecast.bands import GRID, LOSS, RankLine, points_scale, share_error
 from rankviz.core.model.towers import is_chat
 from rankviz.core.studies.lines import RL, Evidence, Line, Study
 
-Metric = Literal["score", "loss"]
-METRICS: tuple[Metric, ...] = ("score", "loss")
-LOSS = "loss"
-GRID = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""Ranks of a forecast."""
-REFERENCE_RANK = 128
-"""A forecast is the shortfall from this rank."""
 REPEATED = {
     ("adalora_glue", "Table 1", "GLUE dev: MNLI-m"),
     ("adalora_glue", "Table 1", "GLUE dev: MNLI-mm"),
@@ -43,28 +36,6 @@ TEST_ITEMS = {
 }  # fmt: skip
 """Items of public test sets, by a word of the task or metric; the first that occurs after the arrow counts."""
 STATED_ITEMS = re.compile(r"\bn\s?=\s?(\d+)|\blimit (\d+)\b|\((\d+) items\)")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RankLine:
-    """One line in the unit of its metric."""
-
-    metric: Metric
-    kind: str
-    publication: str
-    """Studies of one paper or repository share it."""
-    study_id: str
-    base_model: str
-    task: str
-    ranks: tuple[int, ...]
-    values: tuple[float, ...]
-    """Quality, higher is better."""
-    standard_errors: tuple[float | None, ...]
-    """Of the test set or between seeds, same unit; None where nothing is known."""
-    parameters: int | None
-    base: bool
-    errors_published: bool = False
-    """Whether any standard error came with the results, rather than from the size of the test set."""
 
 
 def rank_lines(evidence: Evidence, *, rl: bool = False) -> tuple[RankLine, ...]:
@@ -174,25 +145,12 @@ def _rank_line(line: Line) -> RankLine | None:
     )
 
 
-def points_scale(metric: str, values: Sequence[float]) -> float:
-    """What turns this metric into points of 100."""
-    if "mt_bench" in metric:
-        return 10.0
-    return 100.0 if max(map(abs, values)) <= 1 else 1.0
-
-
 def _standard_error(line: Line, value: float, error: float | None, scale: float, loss: bool) -> float | None:
     """In the line's unit: as published, or of a share of so many test items."""
     if error is not None and error > 0:
         return 100 * error / value if loss else error * scale
     items = None if loss or line.study.task_kind == RL else items_of_test(f"{line.first.task} {line.first.metric}")
     return share_error(value * scale, items) if items else None
-
-
-def share_error(percent: float, items: int) -> float:
-    """Standard error of a share of so many items, in percent; a share near 0 or 100 % counts as 2 or 98 %."""
-    share = min(max(percent / 100, 0.02), 0.98)
-    return 100 * math.sqrt(share * (1 - share) / items)
 
 
 def items_of_test(task: str) -> int | None:

