@@ -12,7 +12,8 @@ import pytest
 from rankviz.catalog.models import load_model
 from rankviz.core.cost.question import Question
 from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig
-from rankviz.core.lora.experts import experts_at, rank_of_size, shared_outer_per_rank
+from rankviz.core.lora.experts import rank_of_size, shared_outer_per_rank
+from rankviz.core.lora.notes import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule, UnslothCheckpoint
