@@ -22,8 +22,7 @@ from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.device import Device
-    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.model.spec import ModelSpec
     from rankviz.core.probe import ProbeQuestion, ProbeRecord, ProbeSummary, SimulatedProbe
 
@@ -216,9 +215,8 @@ class Probes:
         from rankviz.catalog.hardware import find_gpu
         from rankviz.catalog.measurements import load_truth
         from rankviz.children import Bounds, Children
-        from rankviz.core.cost.data import TrainingData
-        from rankviz.core.cost.device import card
         from rankviz.core.cost.predict import predict
+        from rankviz.core.cost.setup import TrainingData, card
         from rankviz.core.cost.stack import stack_on
         from rankviz.core.probe import Simulated, SimulatedProbe
 

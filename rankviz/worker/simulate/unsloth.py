@@ -27,9 +27,8 @@ from unsloth.utils import attention_dispatch
 from unsloth_zoo import gradient_checkpointing
 from unsloth_zoo.fused_losses import fused_linear
 
-from rankviz.core.cost.device import Device, Gpu
 from rankviz.core.cost.question import plan_on
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import OWN_FAMILIES
 from rankviz.core.probe import Simulated

@@ -1,14 +1,16 @@
-"""Stacks, shapes and estimates of the toy."""
+"""Stacks, shapes and memory of the toy."""
 
-from rankviz.core.cost.memory import memory_at, memory_terms
+from rankviz.core.cost.memory import MemoryTerms
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ActivationBytes, BlockActivations
 from tests.support.runs.toy import ASSUMPTIONS, TOY, adapted
 
+SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
-def stack(framework="peft", use_dora=False, **setup):
+
+def stack(framework="peft", use_dora=False, habits=None, **setup):
     fields = {
         "precision": "bf16",
         "optim": "adamw_torch",
@@ -19,7 +21,7 @@ def stack(framework="peft", use_dora=False, **setup):
         "loss_path": "full",
     }
     setup = TrainingSetup(**{"framework": framework, **fields, **setup})
-    return Stack(setup=setup, use_dora=use_dora, assume=ASSUMPTIONS)
+    return Stack(setup=setup, use_dora=use_dora, assume=ASSUMPTIONS, measured_habits=habits)
 
 
 def shape_of(model, names=("q_proj", "v_proj")):
@@ -27,8 +29,7 @@ def shape_of(model, names=("q_proj", "v_proj")):
 
 
 def estimate(model=TOY, r=2, parameters=100, saved=0, usable=None, names=("q_proj", "v_proj"), **more):
-    terms = memory_terms(model, shape_of(model, names), stack(**more), usable)
-    return memory_at(terms, r, parameters, saved)
+    return MemoryTerms(model, shape_of(model, names), stack(**more), usable).at(r, parameters, saved)
 
 
 HELD = BlockActivations(

@@ -7,7 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog.hardware import find_gpu, load_gpus
 from rankviz.catalog.models import load_model
-from rankviz.core.cost.card_notes import card_notes
+from rankviz.core.cost.notes import card_notes
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.quantity import by_level, level

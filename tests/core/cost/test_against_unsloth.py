@@ -1,4 +1,5 @@
-"""Unsloth's loss and its 4-bit experts as the formulas have them, against its own code, run without a card.
+"""Unsloth's loss, its 4-bit experts and what its real loader made of a tiny checkpoint of every family (recorded by
+`make test-counts`), beside the formulas.
 
 gpt-oss is not among the experts: in 4 bit its checkpoint has a linear layer for each expert, which any quantizer packs
 (unsloth_zoo/temporary_patches/gpt_oss.py).
@@ -13,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.memory_parts import SMALL_CARD_BYTES, unsloth_chunk
+from rankviz.core.cost.blocks import SMALL_CARD_BYTES, unsloth_chunk
 from rankviz.core.cost.stack import quantizes_experts
+from tests import counts
 
 pytestmark = pytest.mark.torch
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "assets" / "configs"
 MODELS = {
     "Qwen/Qwen3-30B-A3B": "Qwen__Qwen3-30B-A3B.json",
@@ -64,3 +66,36 @@ def test_experts_are_packed_in_4_bit_where_unsloth_packs_them():
     assert {name: packed[str(CONFIGS / file)] for name, file in MODELS.items()} == {
         name: quantizes_experts(api.models.get(name)) for name in MODELS
     }
+
+
+LINES = [json.loads(line) for line in counts.LOADED.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def specs():
+    from transformers import AutoConfig
+
+    from rankviz.worker.introspect.layers import layers_of
+    from tests.support.models.tiny_families import CONFIGS, families, shrunk
+
+    def of(name):
+        config = shrunk(json.loads((CONFIGS / f"{name}.json").read_bytes()))
+        read = json.loads(AutoConfig.for_model(**config).to_json_string(use_diff=False))
+        return layers_of({**read, "architectures": config["architectures"]})
+
+    return {family: of(name) for family, name in families().items()}
+
+
+def test_every_family_of_the_catalogue_was_loaded(specs):
+    assert set(specs) == {line["family"] for line in LINES}
+    assert not [line for line in LINES if "refused" in line]
+
+
+def test_each_part_of_a_base_and_each_adapter_is_what_unsloth_loads_and_trains(specs):
+    wrong = {
+        (line["family"], line["four_bit"], line["text_only"]): found
+        for line in LINES
+        if (found := counts.differences(line, specs[line["family"]]))
+    }
+
+    assert {} == wrong
