@@ -5,9 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import errors
 
-from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError
+from rankviz.errors import BadAdapterError
 from rankviz.hub.remote import CONFIG, WEIGHTS, fetch_adapter
 from tests.support.models.saved_adapters import two_blocks
 
@@ -74,30 +73,3 @@ def test_what_is_no_adapter_or_too_large_is_refused_before_it_is_fetched(tmp_pat
     with pytest.raises(BadAdapterError, match=message):
         fetch_adapter("owner/name", max_bytes=10**6, api=api)
     assert [] == api.fetched
-
-
-def refusal(kind):
-    answer = SimpleNamespace(headers={}, status_code=404, request=None)
-    return kind("refused", response=answer)
-
-
-@pytest.mark.parametrize(
-    ("error", "expected", "message"),
-    [
-        (refusal(errors.GatedRepoError), BadAdapterError, "is gated or private"),
-        (
-            refusal(errors.RepositoryNotFoundError),
-            BadAdapterError,
-            "There is no adapter 'owner/name' here or on the Hub",
-        ),
-        (
-            errors.OfflineModeIsEnabled("offline"),
-            HubUnavailableError,
-            "try again later, or give the adapter's files",
-        ),
-        (OSError("no route"), HubSilentError, "The Hub cannot be reached"),
-    ],
-)
-def test_each_way_to_fail_is_one_sentence(tmp_path, error, expected, message):
-    with pytest.raises(expected, match=message):
-        fetch_adapter("owner/name", max_bytes=10**6, api=FakeHub(tmp_path, {}, error))

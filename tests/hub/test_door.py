@@ -90,14 +90,6 @@ def test_after_a_silence_nobody_waits_for_a_while(monkeypatch):
         assert connected == len(connections)
 
 
-def test_an_answer_that_drips_ends_at_the_time_of_the_whole(monkeypatch):
-    began = time.monotonic()
-    with played_hub.silent(monkeypatch, drip_seconds=0.2), pytest.raises(HubSilentError):
-        config_of(door(seconds=6), "someone/slow")
-
-    assert 300 > time.monotonic() - began
-
-
 def test_a_visitor_with_many_look_ups_is_refused_at_once_and_others_are_not(monkeypatch):
     some, go_on, ask = door(each=1), Event(), Children.ask
     monkeypatch.setattr(Children, "ask", lambda *given, **named: go_on.wait(600) and ask(*given, **named))

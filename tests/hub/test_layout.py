@@ -9,7 +9,7 @@ from rankviz.errors import (
     BadConfigError,
     WorkerError,
 )
-from rankviz.hub.remote import TIMES, introspect_config, usual_seconds
+from rankviz.hub.remote import introspect_config
 from rankviz.units import GIB
 from tests.hub.layouts import LLAMA, answering, config_file
 from tests.support.runs.toy import TOY
@@ -62,20 +62,6 @@ def test_a_config_is_laid_out_once(tmp_path):
         introspect_config(
             config_file(tmp_path, LLAMA | {"vocab_size": 101}), cache=cache, children=answering("raise SystemExit(9)")
         )
-
-
-def test_what_a_layout_usually_takes_is_the_median_of_the_last_ones(tmp_path):
-    cache = tmp_path / "cache"
-    assert usual_seconds(cache) is None
-
-    introspect_config(config_file(tmp_path), cache=cache, children=answering("print('{}')"))
-    introspect_config(config_file(tmp_path), cache=cache, children=answering("raise SystemExit(9)"))  # remembered
-
-    assert 1 == len((cache / TIMES).read_text().split())
-    (cache / TIMES).write_text("99\n" + "\n".join(["6", "8", "7"] * 4))
-    assert 7 == usual_seconds(cache)
-    (cache / TIMES).write_text("nothing that is a number")
-    assert usual_seconds(cache) is None
 
 
 @pytest.mark.torch

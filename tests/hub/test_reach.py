@@ -28,14 +28,3 @@ def test_a_failing_server_and_no_route_are_none():
 
     assert "status 503" == ask_hub(session(lambda request: httpx.Response(503))).reason
     assert (False, "no route to host") == (ask_hub(session(no_route)).reached, ask_hub(session(no_route)).reason)
-
-
-def test_offline_nothing_is_sent(monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    sent = []
-
-    answer = ask_hub(session(lambda request: sent.append(request) or httpx.Response(200)))
-
-    assert ([], True, False) == (sent, answer.offline, answer.reached)

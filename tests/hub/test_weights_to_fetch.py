@@ -119,3 +119,11 @@ def test_an_index_that_is_none_names_no_files(cache, index):
     cache(**{"model.safetensors.index.json": index, **dict.fromkeys(SHARDS, "x")})
 
     assert not has_weights(REPO)
+
+
+def test_weights_of_any_name_count_as_the_hub_gives_their_size_whatever_the_index_says_of_it(tmp_path, cache):
+    """Small files of the usual names beside them are not loaded."""
+    index = json.dumps({"metadata": {"total_size": 5}, "weight_map": {"a": "sub/large.bin", "b": "other.safetensors"}})
+    sizes = {"sub/large.bin": 48 * 10**9, "other.safetensors": 1, **SHARDS}
+
+    assert 48 * 10**9 + 1 == weight_bytes(tmp_path, Hub(indices={"model.safetensors.index.json": index}, **sizes))
