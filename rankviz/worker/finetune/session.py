@@ -28,7 +28,7 @@ from rankviz.worker.finetune.measure import HeldOutMeasure
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
 from rankviz.worker.introspect.layers import layers_of
 from rankviz.worker.journal import Stages
-from rankviz.worker.settings import Settings, settle
+from rankviz.worker.settings import WorkerSettings, settle
 
 Log = Callable[[events.RunEvent], None]
 
@@ -46,7 +46,7 @@ class Session:
     """Paths of its other towers, where the run leaves them alone."""
     tokenizer: Any
     data: SweepData
-    settings: Settings
+    settings: WorkerSettings
     memory: Memory
     environment: dict[str, Any]
     hooks: Hooks
