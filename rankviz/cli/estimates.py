@@ -26,15 +26,15 @@ from rankviz.cli.shared import (
 from rankviz.core.accuracy.report import in_words
 from rankviz.core.advice.use_case import NAMES, Goal
 from rankviz.core.cost.estimate import FIT_WORDS, RankEstimate, tight_meaning
-from rankviz.core.lora.experts import experts_at
+from rankviz.core.lora.notes import experts_at
 from rankviz.core.model.spec import WHOLE
 from rankviz.core.quantity import by_level
 from rankviz.errors import InvalidSettingError
 from rankviz.units import NOT_KNOWN, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
-    from rankviz.core.fit.cards import Card, Method
     from rankviz.core.fit.changes import Knob, Limit
+    from rankviz.core.fit.decide import Card, Method
 
 
 def models(as_json: Json = False) -> None:
@@ -115,7 +115,9 @@ def fit(
     name = f"{setting.model.id}, r = {setting.r}"
     if decisions.limits:
         usable = units.memory_size(setting.answer.usable_bytes.expected)
-        fits = f"{FIT_WORDS[setting.row.fit]} on {setting.gpu.name}, {units.spare(setting.spare)} of {usable} usable"
+        fits = (
+            f"{FIT_WORDS[setting.row.fit]} on {setting.gpu.name}, {units.spare(setting.row.spare)} of {usable} usable"
+        )
         loading = setting.row.memory.fuller_while_loading and units.memory_size(setting.row.memory.while_loading)
         table(
             f"{name}: {fits}",
