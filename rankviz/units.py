@@ -1,4 +1,4 @@
-"""How quantities read: bytes, counts, seconds, dollars, and ranges of them.
+"""Formats quantities: bytes, counts, seconds, dollars, and ranges of them.
 
 Files are shown in MB and GB (10^6 and 10^9 bytes, as the Hub shows them), memory in MiB and GiB (2^20 and 2^30
 bytes, as torch and nvidia-smi show it). Nothing else in RankViz divides by 1024.
@@ -14,9 +14,9 @@ KB = 10**3
 MB = 10**6
 GB = 10**9
 TIME_UNITS = ((48 * 3600, 86400, "days"), (90 * 60, 3600, "h"), (90, 60, "min"), (0, 1, "s"))
-"""Of a range of times: from so many seconds on, the unit in seconds, and its name."""
+"""(seconds from which a unit is used, unit in seconds, its name)."""
 SMALLEST_SHARE = 0.1
-"""Of an hour or a day: a shorter time is not written as a part of it."""
+"""Share of an hour or a day below which a time has a smaller unit."""
 
 
 def file_size(size_bytes: int) -> str:

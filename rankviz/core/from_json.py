@@ -101,7 +101,7 @@ def _of_typed_dict(kind: type) -> Reader:
 
 
 def _reader(hint: Any) -> Reader:
-    """Of any value with this annotation."""
+    """Reader of any value with this annotation."""
     bounds: tuple = ()
     if typing.get_origin(hint) is Annotated:
         hint, *bounds = typing.get_args(hint)
