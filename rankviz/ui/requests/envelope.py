@@ -7,7 +7,8 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
-from fastapi import HTTPException, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from gradio.queueing import Queue
 from starlette.datastructures import Headers, QueryParams
 
