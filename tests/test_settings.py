@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.errors import InvalidSettingError
-from rankviz.settings import PORT, Limits, Settings, SharedLimits, port, read
+from rankviz.settings import PORT, Limits, Settings, port, read
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,7 +19,7 @@ def test_bytes_that_are_no_text_are_refused_by_the_name_of_the_variable(monkeypa
     monkeypatch.setenv(f"RANKVIZ_{name}", "abc\udcff")
 
     with pytest.raises(InvalidSettingError, match=f"RANKVIZ_{name} has bytes that are no text"):
-        read(Settings)
+        read()
 
 
 @pytest.mark.parametrize("name", ["COOKIE_KEY", "ADMIN_TOKEN"])
@@ -28,14 +28,14 @@ def test_a_secret_that_can_be_guessed_is_refused_without_being_shown(monkeypatch
     monkeypatch.setenv(f"RANKVIZ_{name}", text)
 
     with pytest.raises(InvalidSettingError, match=f"^RANKVIZ_{name} cannot be so short: .* 16 letters") as refused:
-        read(Settings)
+        read()
     assert "guessable" not in str(refused.value) and "fifteen" not in str(refused.value)
 
 
 def test_a_secret_may_have_any_letters(monkeypatch):
     monkeypatch.setenv("RANKVIZ_COOKIE_KEY", "Ein Schlüssel: 鍵鍵鍵")
 
-    assert "Ein Schlüssel: 鍵鍵鍵" == read(Settings).cookie_key.get_secret_value()
+    assert "Ein Schlüssel: 鍵鍵鍵" == read().cookie_key.get_secret_value()
 
 
 def test_a_limit_that_is_no_number_is_refused_by_name(monkeypatch):
@@ -57,7 +57,7 @@ def test_a_limit_that_is_no_number_is_refused_by_name(monkeypatch):
 def test_lists_and_names_with_values_are_json(monkeypatch, name, text, value):
     monkeypatch.setenv(f"RANKVIZ_{name}", text)
 
-    assert value == getattr(read(Settings), name.lower())
+    assert value == getattr(read(), name.lower())
 
 
 PYDANTIC = re.compile("[Ii]nput|[Ss]hould|Value error|validation|parse|instance")
@@ -84,7 +84,7 @@ def test_a_wrong_value_inside_says_where(monkeypatch):
     monkeypatch.setenv("RANKVIZ_RAY_RESOURCES", '{"GPU": 0}')
 
     with pytest.raises(InvalidSettingError, match=r"_RESOURCES cannot be .0. \(GPU\): it must be more than 0\."):
-        read(Settings)
+        read()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_resources_that_ray_does_not_give_are_refused_with_a_sentence(monkeypatc
     monkeypatch.setenv("RANKVIZ_RAY_RESOURCES", resources)
 
     with pytest.raises(InvalidSettingError, match=re.escape(f": {why}. It holds: ")):
-        read(Settings)
+        read()
 
 
 @pytest.mark.parametrize("name", ["SLURM_OPTIONS", "RAY_LABELS", "RAY_RESOURCES"])
@@ -108,7 +108,7 @@ def test_one_that_is_no_json_is_refused_by_name(monkeypatch, name):
     monkeypatch.setenv(f"RANKVIZ_{name}", "--gres=gpu:1")
 
     with pytest.raises(InvalidSettingError, match=f"RANKVIZ_{name} cannot be '--gres=gpu:1': .*it must be JSON"):
-        read(Settings)
+        read()
 
 
 @pytest.mark.parametrize("text", ["", "abc", "99999", "0", "-1", "7860.5", "²", " 7860", "1" * 5000])
@@ -153,4 +153,4 @@ def test_what_no_engine_could_use_is_refused_at_the_start(name, text, monkeypatc
     monkeypatch.setenv(f"RANKVIZ_{name}", text)
 
     with pytest.raises(InvalidSettingError, match=f"RANKVIZ_{name}"):
-        read(Settings)
+        read()

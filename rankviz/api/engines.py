@@ -13,11 +13,11 @@ from rankviz.api.jobs import Jobs, Offer
 from rankviz.api.probes import Preflight
 from rankviz.api.runs.machines import Machines
 from rankviz.api.runs.runs import Runs
-from rankviz.api.visitors import rights
 from rankviz.api.workspace import Workspace
 from rankviz.beside import Answer, Beside
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.errors import NotRentedError
+from rankviz.shared import rights
 from rankviz.store.ownership import Destination
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankviz.api.models import Models
-from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import EMBEDDED, Workspace, writes
 from rankviz.core.cost.question import plan_on
 from rankviz.core.preflight.checks import checks, problems, uses_gpu, warnings
@@ -20,6 +19,7 @@ from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, TrialStep, Wante
 from rankviz.core.preflight.gpu import Check
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
+from rankviz.shared.quota import Quota
 
 if TYPE_CHECKING:
     from rankviz.core.cost.device import Device

@@ -10,7 +10,7 @@ from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
 from rankviz.figures import X_LABELS
 from rankviz.figures.hero.chart import QUALITY_LABELS
-from rankviz.ui import endpoints, link, visitors
+from rankviz.ui import endpoints, link
 from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.explore import tab as explore
@@ -23,6 +23,7 @@ from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.sweep import USUAL, default_tolerance
 from rankviz.ui.train import tab as train
 from rankviz.ui.train.tab import FOLD_AS_RESTORED, READY
+from rankviz.ui.who import build, login
 from rankviz.ui.wiring import clicked, notice_html, on_any, put, quiet
 
 JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
@@ -41,7 +42,7 @@ def build_app(api: Api) -> gr.Blocks:
         with gr.Row(elem_classes="rv-top"):
             header()
             running_now = train.build_badge(api)
-            visitors.login(api)
+            login(api)
         notice = plain(elem_id="address-notice")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore") as explore_tab:
@@ -55,7 +56,7 @@ def build_app(api: Api) -> gr.Blocks:
             with gr.Tab("Guide", id="guide") as guide_tab:
                 rules = guide.build(api, exploring.question)
         where = address()
-        identity = visitors.build(api)
+        identity = build(api)
         endpoints.publish(api)
 
         restored = {

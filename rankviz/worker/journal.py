@@ -14,7 +14,7 @@ from rankviz.errors import UnknownModelError
 from rankviz.logs import print_error
 from rankviz.machine import disk
 from rankviz.references import Reference, References
-from rankviz.settings import Limits, Settings, read
+from rankviz.settings import Limits, read
 from rankviz.store import RunStore
 from rankviz.worker import device
 from rankviz.worker.stages import Stages
@@ -130,7 +130,7 @@ def admit_probe(store: RunStore, request: ProbeRequest) -> None:
 
 def _limits(store: RunStore, owner: str) -> Limits:
     shared = {"shared": True} if owner else {}
-    return read(Settings, home=store.home, **shared).limits
+    return read(home=store.home, **shared).limits
 
 
 def refuse_shadowed(base: Reference) -> None:

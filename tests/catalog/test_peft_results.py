@@ -7,6 +7,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.catalog.peft_results import MAX_FILE_BYTES, as_result, lower_is_better, read_result
 from rankviz.errors import BadDataError
+from tests.support.limits import limit
 
 
 def result(**more):
@@ -167,7 +168,7 @@ def test_only_what_was_added_can_be_removed(tmp_path, name):
 
 
 def test_there_is_an_end_to_files(tmp_path, files, monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_RESULT_FILES", "1")
+    limit(monkeypatch, result_files=1)
 
     added = Api(home=tmp_path / "home").studies.add([files[0], files[0], files[1]])
 

@@ -10,7 +10,7 @@ from threading import Event
 
 import pytest
 
-from rankviz.children import ASKING, Bounds, Children
+from rankviz.children import ASKING, Bounds, Children, FairLine
 from rankviz.errors import (
     BadAdapterError,
     BusyError,
@@ -19,7 +19,6 @@ from rankviz.errors import (
     LimitError,
     UnknownModelError,
 )
-from rankviz.fair_line import FairLine
 from rankviz.hub import door as doors
 from rankviz.hub.adapter import CONFIG, WEIGHTS
 from rankviz.hub.door import Copies, Door

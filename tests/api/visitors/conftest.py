@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
+from tests.support.limits import limit
 
 
 @pytest.fixture
@@ -12,8 +13,7 @@ def shared(tmp_path, monkeypatch):
     """Makes a shared page with these limits, whose queue nobody works."""
 
     def make(**limits):
-        for name, value in limits.items():
-            monkeypatch.setenv(f"RANKVIZ_MAX_{name.upper()}", str(value))
+        limit(monkeypatch, **limits)
         api = Api(home=tmp_path / "home", shared=True)
         api.workspace.work_queue = lambda: None
         return api

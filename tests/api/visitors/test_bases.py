@@ -88,7 +88,7 @@ def test_where_the_disk_has_little_room_bases_go_by_themselves(page, tmp_path, m
     put(hub, "someone/new", 1000)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(
-        "rankviz.api.visitors.quota.shutil.disk_usage",
+        "rankviz.shared.quota.shutil.disk_usage",
         lambda folder: usage._replace(free=10**9 if len(repositories(hub)) == 2 else 10**12),
     )
 

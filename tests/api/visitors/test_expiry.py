@@ -7,9 +7,9 @@ import time
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.visitors import expiry
-from rankviz.api.visitors.expiry import DAY, Expiry
 from rankviz.core.runs.events import RunCancelled
+from rankviz.shared import retention
+from rankviz.shared.retention import DAY, Expiry
 from rankviz.store import RunStore
 from rankviz.visitor import HOST, acting_as, home_of
 from tests.support.runs import questions
@@ -102,12 +102,12 @@ def test_a_clock_that_jumps_ahead_removes_nothing(api, monkeypatch):
     sweep_id = sweep_of(api, ANN, 1)
     expires = Expiry(api.workspace)
     true_time = time.time
-    monkeypatch.setattr(expiry.time, "time", lambda: true_time() + 5000 * DAY)
+    monkeypatch.setattr(retention.time, "time", lambda: true_time() + 5000 * DAY)
 
     expires.remove(expires.clock.now())
     assert {sweep_id} == here(api)
 
-    monkeypatch.setattr(expiry.time, "time", lambda: true_time() - 5000 * DAY)
+    monkeypatch.setattr(retention.time, "time", lambda: true_time() - 5000 * DAY)
     assert true_time() - 4999 * DAY > expires.clock.now()
 
 

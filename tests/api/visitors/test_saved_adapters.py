@@ -2,9 +2,9 @@
 
 import pytest
 
-from rankviz.api.visitors.quota import Adapters
 from rankviz.core.runs.events import RunCancelled, RunFailed
 from rankviz.errors import LimitError
+from rankviz.shared.quota import Adapters
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.web.kept import ended

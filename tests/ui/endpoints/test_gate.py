@@ -14,7 +14,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.ui.endpoints import publish
 from rankviz.ui.endpoints.gate import MAX_ARGUMENT, MAX_LIST, WORDS, checked, require, require_call
 from rankviz.ui.endpoints.results import MAX_PART, as_json, part
-from rankviz.ui.requests.events import with_defaults
+from rankviz.ui.events import with_defaults
 from tests.support.web.endpoints import ENDPOINTS
 
 DEEP = json.loads("[" * 900 + "]" * 900)

@@ -7,8 +7,7 @@ from gradio.routes import App
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
-from rankviz.ui.requests.addresses import API, address_of, file_in, is_closed, is_upload
-from rankviz.ui.requests.bodies import Bodies
+from rankviz.shared.gate import API, Bodies, address_of, file_in, is_closed, is_upload
 
 OPEN = {
     "api/{api_name}", "app_id", "call/v2/{api_name}", "call/v2/{api_name}/{event_id}", "call/{api_name}",

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from rankviz.shared.gate import MAX_BODY_BYTES, MAX_EVENT_BYTES, MAX_VALUES, Bodies
 from rankviz.ui.endpoints.gate import MAX_LIST
-from rankviz.ui.requests.bodies import MAX_BODY_BYTES, MAX_EVENT_BYTES, MAX_VALUES, Bodies
 from tests.support.quick import first_quick
 
 

@@ -7,7 +7,7 @@ import pytest
 from fastapi import Depends
 from starlette.testclient import TestClient
 
-from rankviz.ui.requests import envelope
+from rankviz.shared import gate
 
 LONG = "x" * 65
 
@@ -20,7 +20,7 @@ def client():
     with gr.Blocks(analytics_enabled=False) as page:
         gr.api(twice, api_name="twice")
     page.queue()
-    app = gr.routes.App.create_app(page, app_kwargs={"dependencies": [Depends(envelope.readable)]})
+    app = gr.routes.App.create_app(page, app_kwargs={"dependencies": [Depends(gate.readable)]})
     with TestClient(app) as client:
         yield client
 
@@ -92,7 +92,7 @@ def test_what_browsers_and_clients_send_is_taken(client):
 def test_an_endpoint_or_argument_that_there_is_not_is_a_sentence(client, name, arguments):
     reply = client.post(f"/gradio_api/call/v2/{name}", json=arguments)
 
-    assert (422, envelope.NO_ENDPOINT) == (reply.status_code, reply.json()["detail"])
+    assert (422, gate.NO_ENDPOINT) == (reply.status_code, reply.json()["detail"])
 
 
 def test_a_form_is_not_read_as_json(client):

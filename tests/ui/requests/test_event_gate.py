@@ -9,7 +9,7 @@ from gradio.helpers import EventData
 
 from rankviz.errors import UserError
 from rankviz.ui.blocks import PageBlocks
-from rankviz.ui.requests.event_errors import LOG, Refusals
+from rankviz.ui.events import LOG, Refusals
 
 PRIVATE = {"api_visibility": "private", "queue": False}
 

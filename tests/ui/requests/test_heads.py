@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from rankviz.ui.requests import bodies
+from rankviz.shared import gate
 
 ASKED = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
@@ -22,11 +22,9 @@ def serve(monkeypatch):
 
     @contextmanager
     def connected(seconds):
-        monkeypatch.setattr(bodies, "HEAD_SECONDS", seconds)
+        monkeypatch.setattr(gate, "HEAD_SECONDS", seconds)
         listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            app, log_level="warning", lifespan="off", http=bodies.Connection, timeout_keep_alive=600
-        )
+        config = uvicorn.Config(app, log_level="warning", lifespan="off", http=gate.Connection, timeout_keep_alive=600)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
@@ -62,7 +60,7 @@ def test_one_that_asks_in_time_is_answered_each_time(serve):
 
 
 def test_what_others_send_is_not_logged_and_an_error_is(caplog):
-    bodies.bound()
+    gate.bound()
     log = logging.getLogger("uvicorn.error")
     log.propagate, before = True, log.propagate
     try:

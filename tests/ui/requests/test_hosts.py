@@ -9,18 +9,18 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from rankviz.errors import InvalidSettingError
-from rankviz.settings import Settings, read
-from rankviz.ui.requests.readable import Hosts, trusted
+from rankviz.settings import read
+from rankviz.shared.gate import Hosts, trusted
 
 
 def test_what_cannot_be_names_is_a_sentence_at_the_start(monkeypatch):
     monkeypatch.setenv("RANKVIZ_HOSTS", "ranks*.example")
 
     with pytest.raises(InvalidSettingError, match="RANKVIZ_HOSTS cannot be"):
-        read(Settings)
+        read()
 
     monkeypatch.setenv("RANKVIZ_HOSTS", "ranks.example, *.lab.example,*")
-    assert client(hosts=read(Settings).hosts)
+    assert client(hosts=read().hosts)
 
 
 @pytest.mark.parametrize("name", ["[::1", "a b.example", "a..b", "x" * 64, "ranks.example;"])

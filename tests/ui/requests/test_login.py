@@ -7,10 +7,9 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from rankviz.api import Api
+from rankviz.shared.gate import ANSWERS, Bodies
+from rankviz.shared.page_cache import MadeOnce
 from rankviz.ui.explore.routes import routes
-from rankviz.ui.page_cache import MadeOnce
-from rankviz.ui.requests.addresses import ANSWERS
-from rankviz.ui.requests.bodies import Bodies
 
 
 async def by_header(request):

@@ -4,7 +4,7 @@ import pytest
 from gradio import routes
 from gradio.route_utils import FileUploadProgress
 
-from rankviz.ui.requests import uploads
+from rankviz.shared import uploads
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from rankviz.ui.requests.readable import Answered, Readable
+from rankviz.shared.gate import Answered, Readable
 
 
 async def cut(request):

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from rankviz.machine import disk
-from rankviz.ui.requests import uploads
-from rankviz.ui.requests.uploads import Arriving
+from rankviz.shared import uploads
+from rankviz.shared.uploads import Arriving
 from rankviz.visitor import Visitor
 from tests.support.processes.hostile_disks import fill, small_disk
 from tests.support.web.uploads import send

@@ -14,7 +14,7 @@ from rankviz.engines.hf_jobs.following import growing, mirror
 from rankviz.engines.hf_jobs.following.lines import Piece
 from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.errors import EngineUnavailableError
-from rankviz.settings import SharedLimits
+from rankviz.settings import SHARED_LIMITS
 from rankviz.store.journal import MAX_LINE_BYTES, parse_lines
 from tests.engines.hf_jobs.following.test_mirror import DONE, SAVED, STEPS, bucket
 
@@ -233,7 +233,7 @@ def test_after_a_restart_a_run_that_has_ended_stays_so(folder):
 
 
 def test_the_bounds_are_those_of_imports_and_adapters():
-    shared = Bounds.of(SharedLimits())
+    shared = Bounds.of(SHARED_LIMITS)
 
     assert Bounds(journal_bytes=50 * 10**6, journal_lines=20_000, adapter_bytes=2 * 10**9, job_bytes=10**10) == shared
     assert len(json.dumps("x" * bounds.EVENT_BYTES)) * shared.journal_lines < shared.journal_bytes
