@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.errors import InvalidSettingError
-from rankviz.settings import PORT, Limits, Settings, port, read
+from rankviz.settings import PORT, SHARED_LIMITS, TUNABLE, Settings, port, read, read_limits
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,11 +38,21 @@ def test_a_secret_may_have_any_letters(monkeypatch):
     assert "Ein Schlüssel: 鍵鍵鍵" == read().cookie_key.get_secret_value()
 
 
-def test_a_limit_that_is_no_number_is_refused_by_name(monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_STEPS", "many")
+def test_a_limit_is_a_number_or_none(monkeypatch):
+    for text in ("many", "-1", "1.5", "9" * 30):
+        monkeypatch.setenv("RANKVIZ_MAX_STEPS", text)
+        with pytest.raises(InvalidSettingError, match=r"RANKVIZ_MAX_STEPS cannot be .*It holds: Optimizer steps of one"):
+            read_limits(shared=True)
+    monkeypatch.setenv("RANKVIZ_MAX_STEPS", "7")
+    monkeypatch.setenv("RANKVIZ_MAX_DAYS_KEPT", "")
+    monkeypatch.setenv("RANKVIZ_MAX_SWEEPS", "4")
+    monkeypatch.setenv("RANKVIZ_MAX_DISK_MB", "8")
 
-    with pytest.raises(InvalidSettingError, match="RANKVIZ_MAX_STEPS cannot be 'many'"):
-        read(Limits)
+    limits = read_limits(shared=True)
+
+    assert (7, None, 4, 20) == (limits.steps, limits.days_kept, limits.sweeps, limits.first_sweeps)
+    assert (8, 2, SHARED_LIMITS.rank) == (limits.disk_mb, limits.temp_mb, limits.rank)
+    assert 30 == len(TUNABLE) + len(Settings.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -63,15 +73,14 @@ def test_lists_and_names_with_values_are_json(monkeypatch, name, text, value):
 PYDANTIC = re.compile("[Ii]nput|[Ss]hould|Value error|validation|parse|instance")
 
 
-@pytest.mark.parametrize("kind", [Settings, Limits, SharedLimits])
-@pytest.mark.parametrize("text", ["-1", "0", "1e400", "nan", "many", "-", "{}", "[]", "[1]", '{"GPU": 0}', "x" * 5000])
-def test_whatever_a_variable_holds_is_taken_or_refused_in_plain_words(monkeypatch, kind, text):
-    for field in kind.model_fields:
-        name = f"{kind.model_config['env_prefix']}{field}".upper()
+@pytest.mark.parametrize("text", ["-1", "0", "1e400", "nan", "many", "{}", "[1]", '{"GPU": 0}', "x" * 5000])
+def test_whatever_a_variable_holds_is_taken_or_refused_in_plain_words(monkeypatch, text):
+    for name in [*Settings.model_fields, *(f"max_{name}" for name in TUNABLE)]:
+        name = f"RANKVIZ_{name}".upper()
         with monkeypatch.context() as set_to:
             set_to.setenv(name, text)
             try:
-                read(kind)
+                read(), read_limits(shared=True)
             except InvalidSettingError as error:
                 refused, _, about = str(error).partition(". It holds: ")
                 assert refused.startswith(f"{name} cannot be ")
@@ -144,7 +153,6 @@ def test_the_page_ends_with_that_sentence(text):
     [
         ("JOBS_SPEND", "inf"),
         ("RAY_RESOURCES", '{"GPU": 1e400}'),
-        ("SLURM_POLL_SECONDS", "inf"),
         ("SLURM_PARTITION", "gpu --wrap=x"),
         ("SLURM_PARTITION", "-gpu"),
     ],

@@ -11,7 +11,7 @@ from rankviz import children, errors
 from rankviz.api.adapters import MANY_MODULES
 from rankviz.api.runs.verdicts import MANY_NUMBERS, MANY_PAIRS
 from rankviz.settings import SHARED_LIMITS
-from rankviz.shared import gate, uploads
+from rankviz.shared import gate
 from rankviz.trained import files
 from rankviz.ui import blocks
 from tests import withstood
@@ -107,8 +107,6 @@ SAID = [
     f"read of any request, and {gate.MAX_EVENT_BYTES / 1e3:.0f} kB of an event",
     f"At most {blocks.MAX_BYTES / 1e6:.0f} MB and {blocks.MAX_ANSWERS:,} of all visitors",
     f"Of a session, {blocks.MAX_MESSAGES} messages are kept",
-    f"{gate.MAX_BYTES / 1e6:.0f} MB of bodies in all, each for a minute; "
-    f"an upload has to come at {uploads.PACE_BYTES / 1e3:.0f} kB a second",
     f"and {gate.MAX_PATH_BYTES:,} bytes of a path",
 ]
 """Counts that are written by hand beside what an attack does and what holds."""

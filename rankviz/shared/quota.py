@@ -297,7 +297,9 @@ class Quota:
                 f"This server allows {allowed} queued or running per visitor (you have {len(mine):,}). Wait until one "
                 "of yours has ended, or cancel one."
             )
-        most = limits.sweeps if mine else limits.first_sweeps
+        most = limits.sweeps
+        if most and not mine:  # no sweep for anybody stays none
+            most = None if limits.first_sweeps is None else max(most, limits.first_sweeps)
         if most is not None and len(queued) >= most:
             raise LimitError(
                 f"This server allows {units.counted(most, 'sweep')} queued or running in total, and {len(queued):,} "

@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 
 from rankviz.api import Api
-from rankviz.shared.page_cache import DESCRIPTIONS, UNREAD_OF_EVENTS
+from rankviz.ui.blocks import DESCRIPTIONS, UNREAD_OF_EVENTS
 from rankviz.ui.page import build_app
 
 

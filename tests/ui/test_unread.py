@@ -4,7 +4,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from fastapi import HTTPException
+from starlette.exceptions import HTTPException
 from gradio.server_messages import EstimationMessage, ProcessCompletedMessage
 
 from rankviz.ui.blocks import LARGE_BYTES, READ, TOO_LATE, PageBlocks, Unread

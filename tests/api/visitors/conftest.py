@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rankviz.api import Api
+from rankviz.shared.quota import Held
 from tests.support.limits import limit
 
 
@@ -43,12 +44,13 @@ def sent(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
 
     def send(api, visitor, name, content):
-        api.workspace.room.hold_upload(visitor, len(content), files=1)
+        held = Held(visitor, is_upload=True)
+        api.workspace.room.hold(held, len(content), files=1)
         path = tmp_path / "page" / f"{hash(content):x}" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         api.workspace.temp.own(path, visitor.id)
-        api.workspace.room.release_upload(visitor, len(content), files=1)
+        api.workspace.room.release(held)
         return path
 
     return send

@@ -8,6 +8,7 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import LimitError
 from rankviz.hub import reach
+from rankviz.shared.retention import Retention
 from rankviz.visitor import acting_as
 from tests.support.processes.workers import wait_for
 from tests.support.runs import questions
@@ -92,7 +93,7 @@ def test_where_the_disk_has_little_room_bases_go_by_themselves(page, tmp_path, m
         lambda folder: usage._replace(free=10**9 if len(repositories(hub)) == 2 else 10**12),
     )
 
-    api.quota.bases.keep_room(every_seconds=0.01)
+    Retention(api.workspace, api.quota.bases).keep_clean(every_seconds=0.01)
 
     wait_for(lambda: ["someone/new"] == repositories(hub))
     api.quota.bases.make_room_on_disk = lambda: Event().wait()  # so that the thread works no more

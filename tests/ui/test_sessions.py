@@ -13,7 +13,7 @@ from rankviz.shared import gate
 from rankviz.shared.gate import Answered
 from rankviz.ui.blocks import READ, PageBlocks
 from tests.support.web.ports import free_port
-from tests.ui.requests.conftest import As
+from tests.shared.conftest import As
 
 
 @pytest.fixture(scope="module")
