@@ -41,7 +41,9 @@ def test_a_secret_may_have_any_letters(monkeypatch):
 def test_a_limit_is_a_number_or_none(monkeypatch):
     for text in ("many", "-1", "1.5", "9" * 30):
         monkeypatch.setenv("RANKVIZ_MAX_STEPS", text)
-        with pytest.raises(InvalidSettingError, match=r"RANKVIZ_MAX_STEPS cannot be .*It holds: Optimizer steps of one"):
+        with pytest.raises(
+            InvalidSettingError, match=r"RANKVIZ_MAX_STEPS cannot be .*It holds: Optimizer steps of one"
+        ):
             read_limits(shared=True)
     monkeypatch.setenv("RANKVIZ_MAX_STEPS", "7")
     monkeypatch.setenv("RANKVIZ_MAX_DAYS_KEPT", "")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rankviz import paths, visitor
 from rankviz.catalog import hardware
-from rankviz.core.cost.device import Device, Gpu
+from rankviz.core.cost.setup import Device, Gpu
 from rankviz.errors import NotInstalledError, StorageError
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, References
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rankviz.api.data import DataFiles
     from rankviz.children import Children, FairLine, Work
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.hub.door import Door
+    from rankviz.hub.door import HubDoor
     from rankviz.settings import Limits, Settings
     from rankviz.shared.quota import Room
     from rankviz.shared.rights import Rights
@@ -182,7 +182,7 @@ class Workspace:
         return 1 if self.shared else None
 
     @cached_property
-    def hub(self) -> Door:
+    def hub(self) -> HubDoor:
         """The door to models and adapters on the Hub. On a shared page its adapters are kept among the uploads, counted
         and removed like them."""
         from rankviz.children import Bounds

@@ -17,10 +17,10 @@ from rankviz.visitor import Visitor
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
-    from rankviz.core.probe.request import ProbeRecord
+    from rankviz.core.probe import ProbeRecord
     from rankviz.core.runs.record import RunRecord
     from rankviz.settings import Settings
-    from rankviz.store.cookie_key import CookieKey
+    from rankviz.store.ownership import CookieKey
 
 HIDDEN = "…"
 ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.]\w)")
@@ -92,7 +92,7 @@ class Rights:
     @cached_property
     def key(self) -> CookieKey:
         """Key that signs the cookies of a shared page's visitors."""
-        from rankviz.store.cookie_key import CookieKey
+        from rankviz.store.ownership import CookieKey
 
         given = self._workspace.settings.cookie_key
         return CookieKey(self._workspace.home, given.get_secret_value() if given else "")

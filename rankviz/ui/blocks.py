@@ -27,7 +27,7 @@ from starlette.exceptions import HTTPException
 from rankviz.errors import UserError
 from rankviz.shared import gate
 from rankviz.shared.identity import visitor_of
-from rankviz.store.changes import viewing
+from rankviz.store.index import viewing
 from rankviz.ui.events import click_of, in_words, require_sendable, with_defaults
 from rankviz.ui.mcp import checked, in_json
 from rankviz.visitor import acting_as

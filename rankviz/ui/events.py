@@ -11,9 +11,9 @@ from typing import Any
 import gradio as gr
 
 from rankviz.core.bounds import shown
+from rankviz.endpoints.gate import MAX_LIST, require
 from rankviz.errors import InvalidSettingError, RankVizError, quoted
 from rankviz.shared.gate import LOG, NO_EVENT, REFUSED, logged
-from rankviz.ui.endpoints.gate import MAX_LIST, require
 
 TITLE = "Not done"
 """Title over the sentence (on the page by assets/js/toasts.js)."""

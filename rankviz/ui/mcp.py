@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from rankviz.core.bounds import shown
+from rankviz.endpoints.gate import require_call, uploaded
 from rankviz.errors import InvalidSettingError
 from rankviz.shared.gate import API, address_of, once
-from rankviz.ui.endpoints.gate import require_call, uploaded
 from rankviz.ui.events import toast
 
 ADDRESS = f"{API}mcp"

@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from rankviz.api import Api
+from rankviz.endpoints.gate import MAX_LIST
 from rankviz.errors import InvalidSettingError
 from rankviz.settings import read
 from rankviz.shared import gate
@@ -41,8 +42,9 @@ from rankviz.shared.gate import (
     trusted,
 )
 from rankviz.shared.page_cache import MadeOnce
-from rankviz.ui.endpoints.gate import MAX_LIST
 from rankviz.ui.explore.routes import routes
+
+LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
 
 
 class TestNamesAndSites:
@@ -130,12 +132,10 @@ class TestNamesAndSites:
             answer = self.client(hosts="ranks.lan").post("/", headers=headers)
             assert (403, True) == (answer.status_code, "$http_host" in answer.text)
 
-    LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
-
     def test_a_link_on_another_site_opens_the_page_alone(self):
         for address in ("/logout", "/gradio_api/file=a", "/gradio_api/call/runs/1", "/login/huggingface"):
-            assert 403 == self.client().get(address, headers=self.LINK).status_code
-        assert 200 == self.client().get("/?tab=runs", headers=self.LINK).status_code
+            assert 403 == self.client().get(address, headers=LINK).status_code
+        assert 200 == self.client().get("/?tab=runs", headers=LINK).status_code
 
     @pytest.fixture
     def space(self, monkeypatch):
@@ -145,7 +145,7 @@ class TestNamesAndSites:
     def test_a_shared_space_answers_other_sites_as_nobody_and_one_of_ones_own_does_not(self, space):
         assert 200 == self.client(shared=True).post("/", headers=self.FOREIGN[0]).status_code
         assert 403 == self.client().post("/", headers=self.FOREIGN[0]).status_code
-        assert 200 == self.client().get("/", headers=self.LINK).status_code  # the frame that shows a Space
+        assert 200 == self.client().get("/", headers=LINK).status_code  # the frame that shows a Space
 
     def framed_by(self, **options):
         return self.client(**options).get("/").headers.get("content-security-policy")
@@ -164,17 +164,17 @@ class TestNamesAndSites:
 
 
 class TestAddresses:
-    OPEN = {
+    OPEN = frozenset({
         "api/{api_name}", "app_id", "call/v2/{api_name}", "call/v2/{api_name}/{event_id}", "call/{api_name}",
         "call/{api_name}/{event_id}", "cancel", "file/{path:path}", "file={path_or_url:path}",
         "info", "login_check", "openapi.json", "queue/data", "queue/join", "queue/status", "reset", "run/{api_name}",
         "runs", "startup-events", "theme.css", "token", "upload", "upload_progress", "user",
-    }  # fmt: skip
+    })  # fmt: skip
     """Gradio's addresses. A new one has to be looked at: what it opens, keeps and reads."""
-    OPEN_AT_ROOT = {
+    OPEN_AT_ROOT = frozenset({
         "", "assets/{path:path}", "config", "favicon.ico", "logout", "manifest.json", "pwa_icon", "pwa_icon/{size}",
         "robots.txt", "static/{path:path}", "svelte/{path:path}", "theme.css",
-    }  # fmt: skip
+    })  # fmt: skip
     """The same beside them; the file that describes them is turned off at the launch."""
 
     def routes_in(self, routes):
@@ -278,6 +278,12 @@ class TestBodies:
         assert (404, "This page has no such address.", 2) == (status, json.loads(body)["detail"], unread)
 
 
+LOGINS = {
+    "a password": ({"auth": [("ann", "secret"), ("ben", "secret")]}, 200),
+    "a login of the host's": ({"auth_dependency": lambda request: request.headers.get("who")}, 401),
+}
+
+
 class TestLogins:
     """Where a host embeds the page with a login, nothing is answered before it."""
 
@@ -309,14 +315,9 @@ class TestLogins:
         client.post("/ranks/login", data={"username": "ann", "password": "secret"})
         assert 401 not in self.answers(client)
 
-    LOGINS = {
-        "a password": ({"auth": [("ann", "secret"), ("ben", "secret")]}, 200),
-        "a login of the host's": ({"auth_dependency": lambda request: request.headers.get("who")}, 401),
-    }
-
     @pytest.mark.parametrize("login", LOGINS)
     def test_the_page_of_who_has_logged_in_is_theirs_alone(self, embedded, login):
-        options, status = self.LOGINS[login]
+        options, status = LOGINS[login]
         client = embedded(**options)
 
         def pages(name=""):

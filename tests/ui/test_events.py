@@ -8,8 +8,8 @@ import pytest
 from gradio.helpers import EventData
 
 from rankviz.errors import UserError
-from rankviz.ui.blocks import PageBlocks
 from rankviz.shared.gate import LOG
+from rankviz.ui.blocks import PageBlocks
 
 PRIVATE = {"api_visibility": "private", "queue": False}
 
@@ -157,4 +157,3 @@ class TestErrors:
         assert "as before" not in first.getMessage()
         assert not second.exc_info
         assert "as before" in second.getMessage()
-

@@ -12,8 +12,8 @@ from starlette.middleware import Middleware
 from rankviz.shared import gate
 from rankviz.shared.gate import Answered
 from rankviz.ui.blocks import READ, PageBlocks
-from tests.support.web.ports import free_port
 from tests.shared.conftest import As
+from tests.support.web.ports import free_port
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from rankviz.api import Api
 from rankviz.errors import RankVizError
 from rankviz.shared.gate import MAX_BODY_BYTES
 from rankviz.shared.identity import visitor_of
-from rankviz.store.changes import viewing
+from rankviz.store.index import viewing
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.charts import json_text
