@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import SweepRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep
-    from rankviz.engines import Engine
+    from rankviz.jobs import Engine
 
 NOT_KNOWN = "On {title}: time and memory are not known until a run has completed there."
 NO_SPEED = "It is known once a run has completed there on a GPU that RankViz lists."

@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep
-    from rankviz.engines.hf_jobs.engine import HfJobs
-    from rankviz.engines.hf_jobs.hub import Hub
-    from rankviz.engines.hf_jobs.papers import Rented
-    from rankviz.engines.hf_jobs.prices import Flavor
+    from rankviz.jobs.hf_jobs import HfJobs
+    from rankviz.jobs.hub import Hub
+    from rankviz.jobs.prices import Flavor, Rented
 
 SEARCH_AGAIN_SECONDS = 60.0
 """After a search for jobs that have come back has failed."""
@@ -63,7 +62,7 @@ class Offer:
         return tuple(self._sentences())
 
     def _sentences(self) -> Iterator[str]:
-        from rankviz.engines.hf_jobs.prices import STARTING
+        from rankviz.jobs.prices import STARTING
 
         price = f"{self.flavor.label} ({self.flavor.name}): {units.usd(self.flavor.usd_per_hour)} per hour today"
         yield f"{price}. Cost: {units.money_span(self.usd) if self.usd else 'not known'}."
@@ -265,7 +264,7 @@ class Jobs:
 def _offer(
     flavor: Flavor, limit_usd: float, expected: ExpectedSweep, spent_usd: float = 0.0, *, is_whole: bool = True
 ) -> Offer:
-    from rankviz.engines.hf_jobs.prices import cost_range, seconds_left
+    from rankviz.jobs.prices import cost_range, seconds_left
 
     seconds = expected.seconds
     return Offer(

@@ -9,9 +9,9 @@ import pytest
 from rankviz.api.jobs import LOG_IN
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
-from rankviz.engines.hf_jobs.logins import LOGIN
-from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs.hub import LOGIN
+from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import Destination, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.hub_jobs import page_on

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from rankviz.jobs.listing import folders_in
 
 from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt, AttemptPlaced
-from rankviz.engines import Job
-from rankviz.engines.bundle import arguments, collect, folder_of, journal, pack, read_job, since
-from rankviz.engines.listing import folders_in
 from rankviz.errors import EngineError, InvalidSettingError
+from rankviz.jobs import Job
+from rankviz.jobs.bundle import arguments, collect, folder_of, journal, pack, read_job, since
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from rankviz.store.journal import append_event

@@ -3,8 +3,8 @@
 import tracemalloc
 
 from rankviz.core.runs.events import Attempt
-from rankviz.engines import Job
-from rankviz.engines.bundle import pack
+from rankviz.jobs import Job
+from rankviz.jobs.bundle import pack
 from rankviz.store import RunStore
 from tests.support.processes.opened_files import opened_files
 from tests.support.runs import questions

@@ -5,11 +5,11 @@ import os
 import psutil
 import pytest
 
-from rankviz.engines import Attempt, Job, process
-from rankviz.engines.local import Local, Slot
 from rankviz.errors import EngineEndingError, RunNotFoundError
+from rankviz.jobs import Attempt, Job, process
+from rankviz.jobs.local import Local, Slot
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store.ownership import Destination
-from rankviz.supervisor import Supervisor
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import HANG_IN_EACH, lost_reasons, processes_of, states, sweep, wait_for, worker
 from tests.support.runs import questions

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from rankviz.engines.local import Local
-from rankviz.supervisor import Supervisor
+from rankviz.jobs.local import Local
+from rankviz.jobs.supervisor import Supervisor
 from tests.support.processes.workers import lost_reasons, states, sweep, wait_for, worker
 
 

@@ -5,9 +5,9 @@ from contextlib import suppress
 
 import pytest
 
-from rankviz.engines import Attempt, Job
-from rankviz.engines.ray import NO_ADDRESS, NO_STORAGE, Ray, end_of
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs import Attempt, Job
+from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, Ray, end_of
 from rankviz.store import RunStore
 from tests.support.engines.alike import trains_there_as_here
 from tests.support.engines.ray_jobs import RayJobs

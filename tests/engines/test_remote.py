@@ -7,14 +7,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from rankviz.jobs.bounds import Bounds
 
 from rankviz.core.runs.events import AdapterSaved, Attempt, RunCompleted, StepLogged
-from rankviz.engines import End, Job, bundle
-from rankviz.engines.bounds import Bounds
-from rankviz.engines.cluster import RemoteJob, Status, Submission, read_submission
-from rankviz.engines.follower import MANIFEST, Follower
-from rankviz.engines.storage import Storage
 from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.jobs import End, Job, bundle
+from rankviz.jobs.cluster import RemoteJob, Status, Submission, read_submission
+from rankviz.jobs.follower import MANIFEST, Follower
+from rankviz.jobs.storage import Storage
 from rankviz.store.journal import line_of, parse_lines
 from tests.support.processes.workers import wait_for
 

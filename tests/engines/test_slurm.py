@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from rankviz.engines.follower import NOT_KNOWN
-from rankviz.engines.known import engines
-from rankviz.engines.slurm import Row, Slurm, check_options, end_of, python_command, read_jobs
 from rankviz.errors import EngineUnavailableError, InvalidSettingError
+from rankviz.jobs.follower import NOT_KNOWN
+from rankviz.jobs.known import engines
+from rankviz.jobs.slurm import Row, Slurm, check_options, end_of, python_command, read_jobs
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.machine import disk
 from rankviz.settings import Settings, read
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.engines.alike import trains_there_as_here
 from tests.support.engines.slurm_cluster import TIMED_OUT, UNREACHABLE, SlurmCluster, failure
 from tests.support.processes.workers import (

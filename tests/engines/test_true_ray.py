@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rankviz.engines import Engine
-from rankviz.engines.ray import Ray
+from rankviz.jobs import Engine
+from rankviz.jobs.ray import Ray
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from tests.engines import test_contract as contract

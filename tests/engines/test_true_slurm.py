@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import psutil
 import pytest
 
-from rankviz.engines import Engine
+from rankviz.jobs import Engine
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.engines import test_contract as contract
 from tests.engines.test_contract import supervise  # noqa: F401  a fixture
 from tests.support.engines.true_slurm import TrueSlurm

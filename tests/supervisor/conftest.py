@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from rankviz.jobs.supervisor import Supervisor, stopwatch
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor, stopwatch
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import HANG_IN_EACH
 

@@ -7,10 +7,10 @@ import psutil
 import pytest
 
 from rankviz.core.runs.record import RunState
-from rankviz.engines.process import lock_file
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs.process import lock_file
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     HANG_IN_EACH,

@@ -3,12 +3,12 @@
 import json
 
 import pytest
+from rankviz.jobs.supervisor.copying import Copying, stamped
 
 from rankviz.core.runs.events import Attempt, RunCancelled, RunCompleted, RunFailed, RunRequeued, StepLogged
-from rankviz.engines import Engine, Job, Live
 from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.jobs import Engine, Job, Live
 from rankviz.store import RunStore
-from rankviz.supervisor.copying import Copying, stamped
 from tests.support.processes.workers import sweep
 
 STEP = {"event": "StepLogged", "time": 1.0, "loss": 1.0, "learning_rate": 1e-3, "memory_bytes": 1}

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.engines import End
 from rankviz.errors import EngineEndingError
+from rankviz.jobs import End
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.engines.elsewhere import Elsewhere, ends_later
 from tests.support.processes.workers import HANG_IN_EACH, each_waits_for, states, sweep, wait_for
 from tests.support.runs import questions

@@ -10,11 +10,11 @@ import pytest
 
 from rankviz.core.runs.events import DISK_FULL, RunCancelled, RunFailed, RunStarted
 from rankviz.core.runs.record import RunState
-from rankviz.engines.local import Local
-from rankviz.engines.process import lock_file
+from rankviz.jobs.local import Local
+from rankviz.jobs.process import lock_file
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.machine import disk
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from rankviz.worker.journal import Journal
 from tests.support.processes.hostile_disks import fill, read_only_folder, small_disk, without_rights
 from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, states, supervise, sweep, wait_for, worker
@@ -179,7 +179,7 @@ def test_in_a_read_only_folder_the_supervisor_complains_once():
             "import sys, time\n"
             "from pathlib import Path\n"
             "from rankviz.store import RunStore\n"
-            "from rankviz.supervisor import Supervisor\n"
+            "from rankviz.jobs.supervisor import Supervisor\n"
             "supervisor = Supervisor(RunStore(Path(sys.argv[1])), poll_seconds=0.02)\n"
             "looks, tick = [], supervisor.tick\n"
             "supervisor.tick = lambda: (looks.append(1), tick())\n"

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from rankviz.errors import EngineEndingError, EngineUnavailableError
+from rankviz.jobs.supervisor import ending
 from rankviz.store.removal import remove
-from rankviz.supervisor import ending
 from tests.support.engines.elsewhere import Elsewhere, ends_later
 from tests.support.processes.workers import HANG_IN_EACH, states, sweep, wait_for, worker
 

@@ -7,9 +7,9 @@ import pytest
 
 from rankviz.core.runs.events import RunRequeued
 from rankviz.errors import EngineUnavailableError, WorkerError
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from rankviz.store.ownership import Destination
-from rankviz.supervisor import Supervisor
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, lost_reasons, states, sweep, wait_for, worker
 from tests.support.runs import questions

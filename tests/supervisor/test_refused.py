@@ -7,8 +7,8 @@ import pytest
 
 from rankviz.core.runs.events import AttemptPlaced, RunRequeued
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs.supervisor import Supervisor, jobs
 from rankviz.store.ownership import Destination
-from rankviz.supervisor import Supervisor, jobs
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, states, sweep, wait_for
 from tests.support.runs import questions

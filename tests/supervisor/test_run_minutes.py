@@ -3,8 +3,8 @@
 import time
 
 from rankviz.core.runs.record import RunState
-from rankviz.engines.local import Local
-from rankviz.supervisor import Supervisor
+from rankviz.jobs.local import Local
+from rankviz.jobs.supervisor import Supervisor
 from tests.supervisor.test_turns import queued
 from tests.support.processes.workers import states, supervise, wait_for, worker
 

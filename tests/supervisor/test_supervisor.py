@@ -4,9 +4,9 @@ import fcntl
 import os
 import signal
 
-from rankviz.engines.process import is_held, lock_file
+from rankviz.jobs.process import is_held, lock_file
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.supervisor import Supervisor
 from tests.support.processes.workers import (
     COMPLETE_ALL,
     HANG_IN_EACH,

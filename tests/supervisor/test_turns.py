@@ -7,14 +7,14 @@ from zipfile import ZipFile
 import pytest
 
 from rankviz.core.runs.events import RunCancelled, RunRequeued, RunStarted
-from rankviz.engines.local import Local
-from rankviz.engines.process import yield_file
+from rankviz.jobs.local import Local
+from rankviz.jobs.process import yield_file
+from rankviz.jobs.queue import Batch, batches, in_turn, parts, served_at
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore, import_runs
 from rankviz.store.journal import request_text
 from rankviz.store.ownership import Destination, write_destination
 from rankviz.store.removal import remove
-from rankviz.supervisor import Supervisor
-from rankviz.supervisor.turns import Batch, batches, in_turn, parts, served_at
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.workers import COMPLETE_ALL, states, supervise, wait_for, worker
 from tests.support.runs import questions

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import pytest
 
 from rankviz.core.runs.events import AttemptPlaced, RunRequeued, StageReached
-from rankviz.engines import bundle
-from rankviz.engines.local import Local
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs import bundle
+from rankviz.jobs.local import Local
+from rankviz.jobs.supervisor import Supervisor, ending
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.ownership import Destination, write_destination
-from rankviz.supervisor import Supervisor, ending
 from tests.support.engines.elsewhere import Elsewhere
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.workers import COMPLETE_ALL, states, sweep, wait_for, waiting_for

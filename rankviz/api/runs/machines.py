@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rankviz.catalog import hardware
 from rankviz.core.cost.device import Device, card
 from rankviz.core.runs.events import LOCAL, queued_at
-from rankviz.engines import Engine, Nodes
-from rankviz.engines.known import require
+from rankviz.jobs import Engine, Nodes
+from rankviz.jobs.known import require
 from rankviz.store.ownership import Destination, read_destination
 
 if TYPE_CHECKING:

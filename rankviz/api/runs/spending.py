@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from rankviz.api.runs.whereabouts import Whereabouts
     from rankviz.api.workspace import Workspace
     from rankviz.core.runs.record import RunRecord, Sweep
-    from rankviz.engines.hf_jobs.engine import HfJobs
-    from rankviz.engines.hf_jobs.spending import Bill
+    from rankviz.jobs.hf_jobs import HfJobs
+    from rankviz.jobs.prices import Bill
 
 USD_NOT_KNOWN = f"in US dollars {units.NOT_KNOWN} here"
 

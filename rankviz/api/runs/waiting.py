@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rankviz.core.probe.request import ProbeRequest
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest
-    from rankviz.supervisor.turns import Batch
+    from rankviz.jobs.queue import Batch
 
 KNOWN_SECONDS = 60.0
 """So long is the time of what goes first taken as known: pages ask each second."""
@@ -70,7 +70,7 @@ class Waiting:
 
     def place(self, sweep_id: str) -> Place | None:
         """Of a sweep or a probe; None where a worker has it, or nothing of it waits."""
-        from rankviz.supervisor import turns
+        from rankviz.jobs import queue as turns
 
         store = self._workspace.store
         records = store.unended()
@@ -120,7 +120,7 @@ class Waiting:
     def words(self, engine: str) -> str:
         """How many sweeps and probes of all visitors have not ended on an engine, and how long they take together, as a
         sentence for who has not started one; empty where there is none."""
-        from rankviz.supervisor import turns
+        from rankviz.jobs import queue as turns
 
         store = self._workspace.store
         records = store.unended()

@@ -23,8 +23,6 @@ from rankviz.core.runs.events import (
     GPU_LOST,
     IMPORTING,
     READING_DATA,
-    YIELD_FILE,
-    YIELD_VARIABLE,
     Attempt,
 )
 from rankviz.errors import LimitError, UserError
@@ -40,14 +38,11 @@ from rankviz.worker.stages import UNSLOTH_MODULES, UNWATCHED
 
 def main(argv: Sequence[str]) -> int:
     home, attempts = Path(argv[0]).resolve(), [Attempt.parse(text) for text in argv[1:]]
-    yield_file = home / os.environ.get(YIELD_VARIABLE, YIELD_FILE)
     store = RunStore(home)
     set_environment()
     os.chdir(home)  # Unsloth writes its compiled cache into the working directory
     session = None
     for run_id, attempt in attempts:
-        if session is not None and yield_file.exists():
-            return 0
         try:
             if not store.begin(run_id, attempt):
                 continue

@@ -8,9 +8,8 @@ from rankviz.core.runs.events import AttemptPlaced
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.words import cancel_in_words
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs.supervisor import KEPT, Supervisor
 from rankviz.store.ownership import Destination
-from rankviz.supervisor import Supervisor
-from rankviz.supervisor.supervisor import KEPT
 from rankviz.ui.endpoints.training import status_json
 from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.where import cancel

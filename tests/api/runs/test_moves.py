@@ -7,12 +7,11 @@ from rankviz.api.runs.moves import NOT_THE_PAYER
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT, NOTHING_TO_RESUME
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
-from rankviz.engines.hf_jobs.engine import HfJobs
-from rankviz.engines.hf_jobs.logins import Logins
-from rankviz.engines.hf_jobs.papers import NO_LIMIT
-from rankviz.engines.hf_jobs.spending import Cost
-from rankviz.engines.local import Local
 from rankviz.errors import EngineUnavailableError, InvalidSettingError, NotRentedError, NotYoursError
+from rankviz.jobs.hf_jobs import HfJobs
+from rankviz.jobs.hub import Logins
+from rankviz.jobs.local import Local
+from rankviz.jobs.prices import NO_LIMIT, Cost
 from rankviz.store.ownership import Destination, read_destination
 from rankviz.visitor import Login, Visitor, acting_as
 from tests.support.engines.elsewhere import Elsewhere

@@ -6,7 +6,6 @@ import json
 import pytest
 
 from rankviz.api import Api
-from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import (
     HubUnavailableError,
     InvalidSettingError,
@@ -16,6 +15,7 @@ from rankviz.errors import (
     PublishError,
     RunNotFoundError,
 )
+from rankviz.jobs.prices import Cost
 from rankviz.sinks import ADAPTER, DATASET, TRACKIO, Destination, Token
 from rankviz.visitor import HOST, acting_as
 from tests.api.sinks.publishing import ALICES, PLACE, publish

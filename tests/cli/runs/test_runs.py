@@ -6,8 +6,8 @@ from rankviz.api import Api
 from rankviz.cli.output import print_sweep, sweep_json
 from rankviz.cli.runs import _facts, runs_delete, runs_show
 from rankviz.core.runs.events import Answered, GreedyAnswer
-from rankviz.engines.known import require
 from rankviz.errors import InvalidSettingError
+from rankviz.jobs.known import require
 from rankviz.store.ownership import Destination, read_destination, write_destination
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import counted, finished

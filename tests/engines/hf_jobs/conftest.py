@@ -1,9 +1,9 @@
 import pytest
 
-from rankviz.engines.hf_jobs.engine import HfJobs
-from rankviz.engines.hf_jobs.logins import Logins
-from rankviz.engines.local import Local
 from rankviz.errors import EngineEndingError
+from rankviz.jobs.hf_jobs import HfJobs
+from rankviz.jobs.hub import Logins
+from rankviz.jobs.local import Local
 from rankviz.store import RunStore
 from tests.support.engines.hub_jobs import stand_in_hub, sweep
 from tests.support.processes.workers import COMPLETE_ALL, HANG_IN_EACH, Patient, wait_for

@@ -2,8 +2,7 @@
 
 import pytest
 from huggingface_hub import JobInfo
-
-from rankviz.engines.hf_jobs.answers import seen
+from rankviz.jobs.hf_jobs.answers import seen
 
 JOB = {"id": "1", "status": {"stage": "RUNNING"}, "owner": {"id": "1", "name": "alice", "type": "user"}}
 

@@ -3,10 +3,10 @@
 import contextlib
 
 import pytest
+from rankviz.jobs.hf_jobs.cancelling import ASKING
 
-from rankviz.engines.hf_jobs.cancelling import ASKING
-from rankviz.engines.hf_jobs.hub import Hub
 from rankviz.errors import EngineEndingError, EngineUnavailableError
+from rankviz.jobs.hub import Hub
 from rankviz.store.ownership import Destination
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import HANG_IN_EACH, each_waits_for, states, wait_for, worker

@@ -3,12 +3,12 @@
 import threading
 
 import pytest
+from rankviz.jobs.hf_jobs.cancelling import ENDING, FETCHING, NAME, READING, Cancelling
+from rankviz.jobs.hf_jobs.following import watch as watch_module
 
-from rankviz.engines.hf_jobs import cancelling
-from rankviz.engines.hf_jobs.cancelling import ENDING, FETCHING, NAME, READING, Cancelling
-from rankviz.engines.hf_jobs.following import watch as watch_module
-from rankviz.engines.hf_jobs.papers import Papers
 from rankviz.errors import EngineDeclinedError, EngineEndingError, EngineUnavailableError
+from rankviz.jobs.hf_jobs import cancelling
+from rankviz.jobs.prices import Papers
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import states, wait_for, wait_until_quiet, worker
 

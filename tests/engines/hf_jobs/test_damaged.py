@@ -7,11 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankviz.engines.hf_jobs import missing
-from rankviz.engines.hf_jobs.papers import RENTED
-from rankviz.engines.hf_jobs.spending import purse
-from rankviz.engines.hf_jobs.words import ONE_AT_A_TIME
 from rankviz.errors import RunUnreadError
+from rankviz.jobs.hf_jobs import ONE_AT_A_TIME, missing
+from rankviz.jobs.prices import RENTED, purse
 from rankviz.store.ownership import read_destination
 from tests.support.engines.hub_jobs import sweep
 from tests.support.processes.failing_reads import failing_reads

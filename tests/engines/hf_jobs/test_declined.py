@@ -4,10 +4,10 @@ import json
 import threading
 
 import pytest
+from rankviz.jobs.hf_jobs.following import watch as watch_module
 
-from rankviz.engines.hf_jobs.following import watch as watch_module
-from rankviz.engines.hf_jobs.papers import RENTED, Papers
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs.prices import RENTED, Papers
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import HANG_IN_EACH, states, wait_for
 

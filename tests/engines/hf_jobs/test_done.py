@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from rankviz.jobs.bounds import Bounds
 
-from rankviz.engines.bounds import Bounds
+from rankviz.jobs.supervisor import ending
 from rankviz.settings import Limits
-from rankviz.supervisor import ending
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import each_waits_for, states, wait_for, worker
 

@@ -4,10 +4,10 @@ import time
 from dataclasses import replace
 
 import pytest
+from rankviz.jobs.hf_jobs.ends import CANCELLED, CANCELLED_THERE, end_of
 
-from rankviz.engines.hf_jobs.ends import CANCELLED, CANCELLED_THERE, end_of
-from rankviz.engines.hf_jobs.hub import Seen
-from rankviz.engines.hf_jobs.papers import Rented
+from rankviz.jobs.hub import Seen
+from rankviz.jobs.prices import Rented
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import HANG_IN_EACH, wait_for
 

@@ -5,14 +5,12 @@ import re
 import time
 
 import pytest
+from rankviz.jobs.hf_jobs.ends import CANCELLED_THERE
 
 from rankviz.core.runs.events import RunFailed
-from rankviz.engines.hf_jobs.ends import CANCELLED_THERE
-from rankviz.engines.hf_jobs.engine import HfJobs
-from rankviz.engines.hf_jobs.hub import NO_CREDIT
-from rankviz.engines.hf_jobs.logins import LOGIN, Logins
-from rankviz.engines.hf_jobs.spending import Cost
-from rankviz.engines.hf_jobs.words import ONE_AT_A_TIME, USED_UP
+from rankviz.jobs.hf_jobs import ONE_AT_A_TIME, USED_UP, HfJobs
+from rankviz.jobs.hub import LOGIN, NO_CREDIT, Logins
+from rankviz.jobs.prices import Cost
 from rankviz.store import RunStore
 from tests.support.engines.hub_jobs import TIMEOUT, only_job, sweep
 from tests.support.processes.workers import HANG_IN_EACH, states, wait_for, waiting_for, worker

@@ -10,11 +10,11 @@ import httpx
 import huggingface_hub
 import pytest
 from huggingface_hub.utils._http import default_client_factory
+from rankviz.jobs.hf_jobs.following import log
 
-from rankviz.engines.hf_jobs import hub as hub_module
-from rankviz.engines.hf_jobs.following import log
-from rankviz.engines.hf_jobs.hub import BUCKET, REPOSITORY, Hub
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
+from rankviz.jobs.hf_jobs import hub as hub_module
+from rankviz.jobs.hub import BUCKET, REPOSITORY, Hub
 from tests.support.engines.hub_jobs import sweep
 from tests.support.processes.workers import HANG_IN_EACH, states, wait_for
 

@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from rankviz.jobs.hf_jobs.following import lines
 
 from rankviz.core.runs.events import Attempt
-from rankviz.engines import inside
-from rankviz.engines.hf_jobs.following import lines
-from rankviz.engines.inside import Carrier
+from rankviz.jobs import inside
+from rankviz.jobs.inside import Carrier
 from tests.engines.hf_jobs.following.test_mirror import DONE, SAVED, STEPS
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import COMPLETE_ALL, states, wait_for, waiting_for

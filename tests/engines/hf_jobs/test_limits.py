@@ -6,10 +6,8 @@ import time
 import pytest
 
 from rankviz.core.runs.events import RunFailed
-from rankviz.engines.hf_jobs.engine import HfJobs
-from rankviz.engines.hf_jobs.papers import NO_LIMIT
-from rankviz.engines.hf_jobs.spending import purse
-from rankviz.engines.hf_jobs.words import USED_UP
+from rankviz.jobs.hf_jobs import USED_UP, HfJobs
+from rankviz.jobs.prices import NO_LIMIT, purse
 from rankviz.store import RunStore
 from tests.support.engines.hub_jobs import only_job, page_on, sweep
 from tests.support.processes.workers import HANG_IN_EACH, wait_for, waiting_for

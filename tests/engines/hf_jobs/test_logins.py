@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from rankviz.engines.hf_jobs.logins import NO_TOKEN, Logins
-from rankviz.engines.hf_jobs.words import ANOTHER_ACCOUNT
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs.hf_jobs import ANOTHER_ACCOUNT
+from rankviz.jobs.hub import NO_TOKEN, Logins
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import HANG_IN_EACH, wait_for
 

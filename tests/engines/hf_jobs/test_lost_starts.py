@@ -3,9 +3,9 @@
 from contextlib import suppress
 
 from rankviz.core.runs.events import Attempt
-from rankviz.engines import Job
-from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs import Job
+from rankviz.jobs.hf_jobs import HfJobs
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import HANG_IN_EACH, wait_for
 

@@ -2,11 +2,10 @@
 
 import json
 
-from rankviz.engines.hf_jobs.answers import Seen
-from rankviz.engines.hf_jobs.missing import Missing
-from rankviz.engines.hf_jobs.papers import RENTED, Papers, Rented
-from rankviz.engines.hf_jobs.prices import Flavor
-from rankviz.engines.hf_jobs.spending import Spending
+from rankviz.jobs.hf_jobs.answers import Seen
+from rankviz.jobs.hf_jobs.missing import Missing
+
+from rankviz.jobs.prices import RENTED, Flavor, Papers, Rented, Spending
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import HANG_IN_EACH, states, wait_for
 

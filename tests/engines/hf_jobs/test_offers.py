@@ -5,11 +5,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from rankviz.jobs.hf_jobs.offers import SLOW, Offers
 
-from rankviz.engines.hf_jobs import offers
-from rankviz.engines.hf_jobs.offers import SLOW, Offers
-from rankviz.engines.hf_jobs.prices import Flavor
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs.hf_jobs import offers
+from rankviz.jobs.prices import Flavor
 from tests.support.processes.workers import wait_for
 
 L4 = Flavor(name="l4x1", label="L4", usd_per_minute=0.01, gpu="L4", gpus=1, memory_bytes=24 * 2**30)

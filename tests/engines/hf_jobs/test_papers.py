@@ -8,10 +8,9 @@ import time
 
 import pytest
 
-from rankviz.engines.hf_jobs import returning
-from rankviz.engines.hf_jobs.papers import FORGOTTEN, HOME_FILE, LEFT_SECONDS, RENTED, Papers, Rented
-from rankviz.engines.hf_jobs.spending import SPENT, purse
 from rankviz.errors import EngineError
+from rankviz.jobs.hf_jobs import returning
+from rankviz.jobs.prices import FORGOTTEN, HOME_FILE, LEFT_SECONDS, RENTED, SPENT, Papers, Rented, purse
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import HANG_IN_EACH, states, wait_for, waiting_for
 

@@ -1,8 +1,8 @@
 import pytest
 
 from rankviz.core.quantity import Range
-from rankviz.engines.hf_jobs.prices import MOST_USD, cost_of, cost_range, seconds_left, timeout_seconds
 from rankviz.errors import InvalidSettingError
+from rankviz.jobs.prices import MOST_USD, cost_of, cost_range, seconds_left, timeout_seconds
 
 
 def test_a_minute_that_has_begun_is_paid_whole():

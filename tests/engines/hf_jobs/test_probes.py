@@ -3,9 +3,9 @@
 import pytest
 
 from rankviz.core.runs.events import Attempt
-from rankviz.engines import Job
-from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import EngineError
+from rankviz.jobs import Job
+from rankviz.jobs.hf_jobs import HfJobs
 from rankviz.store.ownership import read_destination
 from tests.support.engines.hub_jobs import page_on, use
 from tests.support.processes.workers import wait_for

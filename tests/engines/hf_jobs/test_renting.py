@@ -6,17 +6,15 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from rankviz.jobs.hf_jobs.offers import ASKED
 
 from rankviz.core.runs.events import Attempt
-from rankviz.engines.engine import Job
-from rankviz.engines.hf_jobs import hub as hub_calls
-from rankviz.engines.hf_jobs.engine import HfJobs
-from rankviz.engines.hf_jobs.hub import NO_CREDIT
-from rankviz.engines.hf_jobs.logins import Logins
-from rankviz.engines.hf_jobs.offers import ASKED
-from rankviz.engines.hf_jobs.prices import longest_seconds
-from rankviz.engines.hf_jobs.words import NO_PLACE, NOT_DESCRIBED_YET, SCHEDULED, SENT, TOO_MANY_MISSING
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs.engine import Job
+from rankviz.jobs.hf_jobs import NO_PLACE, NOT_DESCRIBED_YET, SCHEDULED, SENT, TOO_MANY_MISSING, HfJobs
+from rankviz.jobs.hf_jobs import hub as hub_calls
+from rankviz.jobs.hub import NO_CREDIT, Logins
+from rankviz.jobs.prices import longest_seconds
 from rankviz.store import RunStore
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import HANG_IN_EACH, states, wait_for

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.engines.hf_jobs import returning
-from rankviz.engines.hf_jobs.engine import HfJobs
 from rankviz.errors import EngineError, EngineUnavailableError
+from rankviz.jobs.hf_jobs import HfJobs, returning
 from rankviz.store import RunStore
 from rankviz.store.ownership import Ownership
 from tests.support.engines.hub_jobs import StandInJob, only_job, sweep

@@ -4,11 +4,9 @@ import json
 
 import pytest
 
-from rankviz.engines.hf_jobs.engine import HfJobs
-from rankviz.engines.hf_jobs.papers import Papers, Rented
-from rankviz.engines.hf_jobs.prices import seconds_left
-from rankviz.engines.hf_jobs.spending import SPENT, Cost, Spending
 from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingError
+from rankviz.jobs.hf_jobs import HfJobs
+from rankviz.jobs.prices import SPENT, Cost, Papers, Rented, Spending, seconds_left
 
 RENTED = Rented(account="alice", flavor="l4x1", usd_per_minute=0.01, timeout_seconds=600, sweep_id="s")
 

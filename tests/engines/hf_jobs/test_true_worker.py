@@ -2,8 +2,8 @@
 
 import pytest
 
-from rankviz.engines.hf_jobs.engine import HfJobs
-from rankviz.engines.hf_jobs.logins import Logins
+from rankviz.jobs.hf_jobs import HfJobs
+from rankviz.jobs.hub import Logins
 from tests.support.engines.alike import trains_there_as_here
 from tests.support.engines.hub_jobs import stand_in_hub
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from rankviz.api import Api
-from rankviz.engines.hf_jobs.engine import HfJobs
-from rankviz.engines.hf_jobs.logins import Logins
+from rankviz.jobs.hf_jobs import HfJobs
+from rankviz.jobs.hub import Logins
 from rankviz.store import RunStore
 from rankviz.store.ownership import Destination
 from tests.support.runs import questions

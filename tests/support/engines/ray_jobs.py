@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from rankviz.engines.ray import Ray
+from rankviz.jobs.ray import Ray
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 

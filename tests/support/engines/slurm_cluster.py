@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import psutil
 
-from rankviz.engines.slurm import Slurm
+from rankviz.jobs.slurm import Slurm
 from rankviz.store import RunStore
 
 COMMAND = """#!{python} -SE

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankviz.engines.hf_jobs.spending import Cost
 from rankviz.errors import InvalidSettingError
+from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import Destination
 from rankviz.ui.parts.again import add_button
 from tests.support.engines.hub_jobs import page_on, stand_in_hub

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.runs.events import AttemptPlaced, RunCompleted, RunStarted
-from rankviz.engines.hf_jobs.spending import Cost
+from rankviz.jobs.prices import Cost
 from rankviz.store.ownership import Destination
 from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.where import place_html, place_in_sentences

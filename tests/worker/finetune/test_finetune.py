@@ -14,9 +14,9 @@ import pytest
 from rankviz.core.runs.events import stages_of
 from rankviz.core.runs.record import RunState
 from rankviz.core.runs.run_time import times_of
-from rankviz.engines.process import yield_file
+from rankviz.jobs.process import yield_file
+from rankviz.jobs.supervisor import WORKER_COMMAND, Supervisor
 from rankviz.store import RunStore
-from rankviz.supervisor import WORKER_COMMAND, Supervisor
 from tests.support.models.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
 from tests.support.runs import questions
 from tests.support.runs.tiny_runs import letters, run_to_the_end

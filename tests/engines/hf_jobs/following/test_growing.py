@@ -6,14 +6,14 @@ import time
 from dataclasses import replace
 
 import pytest
+from rankviz.jobs.bounds import Bounds
+from rankviz.jobs.hf_jobs.following import growing, mirror
+from rankviz.jobs.hf_jobs.following.lines import Piece
+from rankviz.jobs.hf_jobs.following.mirror import Mirror
 
 from rankviz.core.runs.events import Attempt, RunCompleted, RunFailed
-from rankviz.engines import bounds, bundle
-from rankviz.engines.bounds import Bounds
-from rankviz.engines.hf_jobs.following import growing, mirror
-from rankviz.engines.hf_jobs.following.lines import Piece
-from rankviz.engines.hf_jobs.following.mirror import Mirror
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs import bounds, bundle
 from rankviz.settings import SharedLimits
 from rankviz.store.journal import MAX_LINE_BYTES, parse_lines
 from tests.engines.hf_jobs.following.test_mirror import DONE, SAVED, STEPS, bucket

@@ -1,8 +1,8 @@
 import pytest
+from rankviz.jobs.hf_jobs.following import lines
+from rankviz.jobs.hf_jobs.following.lines import Piece
 
 from rankviz.core.runs.events import Attempt
-from rankviz.engines.hf_jobs.following import lines
-from rankviz.engines.hf_jobs.following.lines import Piece
 
 ATTEMPT = Attempt("r4", 2)
 

@@ -4,12 +4,12 @@ import json
 import threading
 
 import pytest
+from rankviz.jobs.bounds import Bounds
+from rankviz.jobs.hf_jobs.following.lines import Piece
+from rankviz.jobs.hf_jobs.following.mirror import Mirror
 
 from rankviz.core.runs.events import Attempt
-from rankviz.engines import bundle
-from rankviz.engines.bounds import Bounds
-from rankviz.engines.hf_jobs.following.lines import Piece
-from rankviz.engines.hf_jobs.following.mirror import Mirror
+from rankviz.jobs import bundle
 from rankviz.settings import Limits
 from rankviz.store.journal import parse_lines
 

@@ -5,15 +5,15 @@ import time
 from dataclasses import replace
 
 import pytest
+from rankviz.jobs.bounds import Bounds
+from rankviz.jobs.hf_jobs.answers import DELETED, Seen
+from rankviz.jobs.hf_jobs.following import log
+from rankviz.jobs.hf_jobs.following import watch as watch_module
+from rankviz.jobs.hf_jobs.following.mirror import Mirror
+from rankviz.jobs.hf_jobs.following.watch import Watch
 
-from rankviz.engines.bounds import Bounds
-from rankviz.engines.hf_jobs.answers import DELETED, Seen
-from rankviz.engines.hf_jobs.following import log
-from rankviz.engines.hf_jobs.following import watch as watch_module
-from rankviz.engines.hf_jobs.following.mirror import Mirror
-from rankviz.engines.hf_jobs.following.watch import Watch
-from rankviz.engines.hf_jobs.papers import Rented
 from rankviz.errors import EngineUnavailableError
+from rankviz.jobs.prices import Rented
 from rankviz.settings import Limits
 from tests.support.engines.hub_jobs import only_job, sweep
 from tests.support.processes.workers import HANG_IN_EACH, states, wait_for, waiting_for
