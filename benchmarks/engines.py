@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from rankviz.jobs import Engine
 from rankviz.jobs.local import Local
-from rankviz.store import RunStore
 from rankviz.jobs.supervisor import Supervisor
+from rankviz.store import RunStore
 from tests.support.engines.ray_jobs import RayJobs
 from tests.support.engines.slurm_cluster import SlurmCluster
 from tests.support.processes.workers import worker

@@ -188,7 +188,7 @@ def _watch(api: Api, sweep_id: str) -> None:
                     steps = run.request.max_steps
                     tasks[run.run_id] = display.add_task(_label(run.request), total=steps, count="", status="")
                 count = f"{run.steps_done}/{run.request.max_steps}"
-                place = api.whereabouts.in_words(run)
+                place = api.locations.in_words(run)
                 shown = {"count": count, "status": status(run, time.time(), place)}
                 display.update(tasks[run.run_id], completed=run.steps_done, **shown)
 
@@ -295,7 +295,7 @@ def runs_table(api: Api, sweeps: Sequence["Sweep"]) -> None:
     it is where that tells something."""
     records = [run for sweep in sweeps for run in sweep.runs]
     firsts = accumulate((len(sweep.runs) for sweep in sweeps), initial=0)
-    places = [api.whereabouts.in_words(record) for record in records]
+    places = [api.locations.in_words(record) for record in records]
     placed = any(place not in ("", title(LOCAL)) for place in places)
     accuracies = [metric for metric in measured_metrics(records) if metric is not LOSS]
 

@@ -76,7 +76,7 @@ def runs_show(run_id: Annotated[str, typer.Argument(help="A run or a sweep.")], 
     of_sweep = api.spending.of_sweep(api.runs.sweep(record.request.sweep_id))
     rent = of_sweep.in_words if of_sweep.rent else ""
     standing = {"Waits": waits, spent.called: spent.in_words, "Cost of its sweep so far": rent}
-    place = api.whereabouts.in_words(record)
+    place = api.locations.in_words(record)
     facts = list(_facts(summary, {"Place": place} | standing))
     print_facts(f"Run {run_id}", facts, terminal_width())
     for answer in summary.record.answers:

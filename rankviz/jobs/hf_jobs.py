@@ -119,7 +119,7 @@ argument is the archive of this package; the rest are for `inside`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rent:
+class JobTerms:
     """What a job was rented for: the terms of its submission."""
 
     owner: str = ""
@@ -135,10 +135,10 @@ class Rent:
     """Whether it came back from its account after this runs folder had been emptied."""
 
 
-def rent_of(submission: Submission) -> Rent | None:
+def terms_of(submission: Submission) -> JobTerms | None:
     """Return the terms of a job; None where they are damaged."""
     try:
-        return build(Rent, dict(submission.terms))
+        return build(JobTerms, dict(submission.terms))
     except ValueError:
         return None
 
@@ -175,7 +175,7 @@ class HubCluster(Cluster):
         )
 
     def poll(self, job: RemoteJob) -> Status | None:
-        rent = rent_of(job.submission)
+        rent = terms_of(job.submission)
         if rent is None:
             return Status(handle=job.handle, end=End(why=DAMAGED, is_final=True))
         hub = self._hub(rent)
@@ -220,15 +220,15 @@ class HubCluster(Cluster):
                     hub.cancel(twin.id)
         return newest
 
-    def _hub(self, rent: Rent) -> Hub:
+    def _hub(self, rent: JobTerms) -> Hub:
         """The calls of a job's account. EngineUnavailableError where nobody is logged in with it."""
         hub = self._logins().require(rent.owner)
         if hub.name != rent.account:
             raise EngineUnavailableError(ANOTHER_ACCOUNT)
         return hub
 
-    def _rent(self, job: RemoteJob) -> Rent:
-        rent = rent_of(job.submission)
+    def _rent(self, job: RemoteJob) -> JobTerms:
+        rent = terms_of(job.submission)
         if rent is None:
             raise EngineError(DAMAGED)
         return rent
@@ -255,7 +255,7 @@ class Returning:
     job: Job
     requests: tuple[RunRequest, ...]
     """Of the runs that come back."""
-    rent: Rent
+    rent: JobTerms
     handle: str
 
 
@@ -328,7 +328,7 @@ class HfJobs(Remote):
             seconds = seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole)
         except InvalidSettingError as error:  # who looks at a run of another sees no dollars
             raise EngineError(USED_UP if bill.jobs else str(error)) from error
-        rent = Rent(
+        rent = JobTerms(
             owner=payer,
             account=hub.name,
             flavor=flavor.name,
@@ -353,7 +353,7 @@ class HfJobs(Remote):
         all that its time limit allows."""
         follower = self._followers.get(folder.name)
         submission = follower.job.submission if follower else read_submission(folder)
-        if rent := rent_of(submission):
+        if rent := terms_of(submission):
             self.ledger.add(rent.sweep_id, folder.name, _cost(submission, rent))
         super().remove(folder)
 
@@ -377,16 +377,16 @@ class HfJobs(Remote):
         jobs = {name: _cost(each, rent) for name, each, rent in self._jobs() if rent.sweep_id == sweep_id}
         return self.ledger.bill(sweep_id, jobs)
 
-    def job_of(self, sweep_id: str) -> tuple[Submission, Rent] | None:
+    def job_of(self, sweep_id: str) -> tuple[Submission, JobTerms] | None:
         """Return the job of a sweep that has not been read to its end."""
         return next(((each, rent) for _, each, rent in self._jobs() if rent.sweep_id == sweep_id), None)
 
-    def _jobs(self) -> Iterator[tuple[str, Submission, Rent]]:
+    def _jobs(self) -> Iterator[tuple[str, Submission, JobTerms]]:
         """The jobs that have not been read to their end, as far as they can be read. Any thread may ask."""
         for folder in bundle.folders_in(self.place):
             with contextlib.suppress(OSError):
                 submission = read_submission(folder)
-                if rent := rent_of(submission):
+                if rent := terms_of(submission):
                     yield folder.name, submission, rent
 
     def returning(self, owner: str) -> Sequence[Returning]:
@@ -469,7 +469,7 @@ class HfJobs(Remote):
             job = replace(job, attempts=job.attempts[:MOST_RUNS])
             submission = text(SUBMISSION)
             terms = json.loads(submission)["terms"] if submission else json.loads(text(RENTED))
-            rent = replace(build(Rent, terms), owner=owner, account=hub.name, has_returned=False)
+            rent = replace(build(JobTerms, terms), owner=owner, account=hub.name, has_returned=False)
             requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in job.attempts)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
             return None
@@ -482,7 +482,7 @@ class HfJobs(Remote):
         return Returning(name, job, requests, rent, seen.id)
 
 
-def end_of(seen: HubJob, exit_code: int | None, rent: Rent) -> End:
+def end_of(seen: HubJob, exit_code: int | None, rent: JobTerms) -> End:
     """Return how a job ended. One that has returned is not tried again by itself: how often it was tried is not known.
 
     Args:
@@ -492,7 +492,7 @@ def end_of(seen: HubJob, exit_code: int | None, rent: Rent) -> End:
     return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if rent.has_returned else end
 
 
-def _end_of(seen: HubJob, exit_code: int | None, rent: Rent) -> End:
+def _end_of(seen: HubJob, exit_code: int | None, rent: JobTerms) -> End:
     if seen.stage == "CANCELED":
         return End(why=CANCELLED_THERE, is_final=True)
     words, had_failed = seen.message.lower(), exit_code is not None and exit_code >= 0
@@ -515,7 +515,7 @@ def _billed(seen: HubJob) -> Submission:
     return Submission(submitted=True, end=End(), seconds=seen.seconds)
 
 
-def _cost(submission: Submission, rent: Rent) -> Cost:
+def _cost(submission: Submission, rent: JobTerms) -> Cost:
     return cost_so_far(submission, rent.timeout_seconds, rent.usd_per_minute)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.api.runs.moves import NOT_THE_PAYER
+from rankviz.api.engines import NOT_THE_PAYER
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT, NOTHING_TO_RESUME
 from rankviz.core.runs.events import RunFailed
 from rankviz.core.runs.request import SweepRequest
