@@ -89,6 +89,9 @@ class Cluster(Protocol):
     shares_folder: bool = False
     """Whether jobs run in the folder itself, which the nodes see. Then `read` is not called."""
 
+    def prepare(self, job: RemoteJob) -> None:
+        """Send what a job needs. Nothing is asked for yet. EngineError: it cannot be submitted."""
+
     def submit(self, job: RemoteJob) -> str:
         """Submit a job and return its handle. EngineDeclinedError: not now, and nothing was done. EngineError: never.
         Another EngineUnavailableError: the answer was lost, and `poll` finds out."""

@@ -4,12 +4,13 @@ failed or cancelled."""
 import contextlib
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from rankviz.core.runs.events import DISK_FULL, MAX_REASON_CHARACTERS, RunCancelled, RunEvent, RunFailed, RunRequeued
-from rankviz.core.runs.record import RunState
+from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.core.runs.request import SHORTER
 from rankviz.errors import (
     EngineEndingError,
@@ -67,6 +68,7 @@ class Outcomes:
 
     def _write(self, run_id: str, event: RunEvent) -> None:
         """Write down how the current attempt of a run ended, now or as soon as there is room."""
+        record = None
         try:
             record = self._store.record(run_id)
             if not record.state.ended and run_id not in self.unwritten:
@@ -75,6 +77,8 @@ class Outcomes:
             pass
         except OSError as error:
             self.unwritten[run_id] = event
+            if isinstance(record, RunRecord) and record.adapter_path is None:  # not whole, and may fill the disk
+                shutil.rmtree(self._store.run_dir(run_id) / "adapter", ignore_errors=True)
             logging.getLogger(__name__).warning("How run %s ended is written later. %s", run_id, disk.explain(error))
 
     def begun(self, run_id: str) -> bool:

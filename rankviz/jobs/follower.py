@@ -77,6 +77,7 @@ class Follower:
         self._polled_at = self._cancelled_at = -math.inf
         self._fresh_after: float | None = None
         self._nowhere_since: float | None = None
+        self._is_prepared = False
         self._bytes = self._looks = 0
         self._ended: set[str] = set()
         """Runs whose end is here."""
@@ -170,16 +171,17 @@ class Follower:
 
     def _submit(self) -> bool:
         """Ask the cluster for the job, once. Whether it was asked."""
-        with self._lock:
-            if self.end or self._stopped.is_set():
-                return False
-            self._note(submitted=True, strictly=True)
         try:
+            if not self._is_prepared:
+                self._cluster.prepare(self.job)
+                self._is_prepared = True
+            with self._lock:
+                if self.end or self._stopped.is_set():
+                    return False
+                self._note(submitted=True, strictly=True)
             handle = self._cluster.submit(self.job)
         except EngineDeclinedError:
             self._note(submitted=False)
-            if self.job.is_unwanted:
-                self._finish(End(why=CANCELLED, by_us=True))
             raise
         except EngineError as error:
             self._note(submitted=False)

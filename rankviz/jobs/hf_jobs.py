@@ -34,7 +34,6 @@ from rankviz.errors import (
 )
 from rankviz.jobs import bundle
 from rankviz.jobs.cluster import (
-    CANCELLED,
     OWN_LIMITS,
     RENTED,
     SUBMISSION,
@@ -149,46 +148,46 @@ class HubCluster(Cluster):
     def __init__(self, home: Path, logins: Callable[[], Logins], *, image: str, worker: Sequence[str]):
         self._home, self._logins, self._image, self._worker = home, logins, image, tuple(worker)
 
+    def prepare(self, job: RemoteJob) -> None:
+        path, data = archive()
+        files: dict[str, bytes | Path] = {path: data}
+        for file in sorted(job.folder.rglob("*")):
+            if file.is_file():
+                files[f"{job.name}/{file.relative_to(job.folder).as_posix()}"] = file
+        self._hub(self._terms(job)).send(files, f"Job {job.name}")
+
     def submit(self, job: RemoteJob) -> str:
-        rent = self._rent(job)
+        terms, path = self._terms(job), archive()[0]
         try:
-            hub = self._hub(rent)
+            hub = self._hub(terms)
             if there := hub.find(self.labels(job.name)):  # what was written down of it was lost
                 return there[-1].id
-            path, data = archive()
-            files: dict[str, bytes | Path] = {path: data}
-            for file in sorted(job.folder.rglob("*")):
-                if file.is_file():
-                    files[f"{job.name}/{file.relative_to(job.folder).as_posix()}"] = file
-            hub.send(files, f"Job {job.name}")
         except EngineUnavailableError as error:
             raise EngineDeclinedError(str(error)) from error
-        if job.is_unwanted:
-            raise EngineDeclinedError(CANCELLED)
         places = (f"{IN}/{path}", f"{IN}/{job.name}", f"{OUT}/{job.name}")
         return hub.run(
             image=self._image,
             command=["sh", "-c", SCRIPT, "rankviz", *places, *self._worker],
-            flavor=rent.flavor,
-            timeout=rent.timeout_seconds,
-            labels={**self.labels(job.name), "name": f"rankviz-{rent.sweep_id}"[:100]},
+            flavor=terms.flavor,
+            timeout=terms.timeout_seconds,
+            labels={**self.labels(job.name), "name": f"rankviz-{terms.sweep_id}"[:100]},
         )
 
     def poll(self, job: RemoteJob) -> Status | None:
-        rent = terms_of(job.submission)
-        if rent is None:
+        terms = terms_of(job.submission)
+        if terms is None:
             return Status(handle=job.handle, end=End(why=DAMAGED, is_final=True))
-        hub = self._hub(rent)
+        hub = self._hub(terms)
         seen = hub.job(job.handle) if job.handle else self._found(hub, job.name)
         if seen is None:
             return None
         end = None
         if seen.ended:
             text = hub.read(f"{job.name}/exit_code", 0, 16).strip()
-            end = end_of(seen, int(text) if re.fullmatch(rb"-?\d{1,10}", text) else None, rent)
+            end = end_of(seen, int(text) if re.fullmatch(rb"-?\d{1,10}", text) else None, terms)
         return Status(
             handle=seen.id,
-            where=rent.flavor,
+            where=terms.flavor,
             waits=SCHEDULED if seen.stage == "SCHEDULING" else "",
             end=end,
             was_cancelled=seen.stage in ("CANCELED", "DELETED"),
@@ -196,15 +195,15 @@ class HubCluster(Cluster):
         )
 
     def read(self, job: RemoteJob, path: str, offset: int, most: int) -> bytes:
-        return self._hub(self._rent(job)).read(f"{job.name}/{path}", offset, most)
+        return self._hub(self._terms(job)).read(f"{job.name}/{path}", offset, most)
 
     def cancel(self, job: RemoteJob) -> None:
-        hub = self._hub(self._rent(job))
+        hub = self._hub(self._terms(job))
         for job_id in [job.handle] if job.handle else [seen.id for seen in hub.find(self.labels(job.name))]:
             hub.cancel(job_id)
 
     def forget(self, job: RemoteJob) -> None:
-        self._hub(self._rent(job)).unsend(job.name)
+        self._hub(self._terms(job)).unsend(job.name)
 
     def labels(self, name: str = "") -> Mapping[str, str]:
         """Return the labels by which a job of this runs folder is found in its account; without a name, all are."""
@@ -220,18 +219,18 @@ class HubCluster(Cluster):
                     hub.cancel(twin.id)
         return newest
 
-    def _hub(self, rent: JobTerms) -> Hub:
+    def _hub(self, terms: JobTerms) -> Hub:
         """The calls of a job's account. EngineUnavailableError where nobody is logged in with it."""
-        hub = self._logins().require(rent.owner)
-        if hub.name != rent.account:
+        hub = self._logins().require(terms.owner)
+        if hub.name != terms.account:
             raise EngineUnavailableError(ANOTHER_ACCOUNT)
         return hub
 
-    def _rent(self, job: RemoteJob) -> JobTerms:
-        rent = terms_of(job.submission)
-        if rent is None:
+    def _terms(self, job: RemoteJob) -> JobTerms:
+        terms = terms_of(job.submission)
+        if terms is None:
             raise EngineError(DAMAGED)
-        return rent
+        return terms
 
     def _home_id(self) -> str:
         """Of this runs folder, made once; of a Space, whose disk is emptied by a restart, its own."""
@@ -255,7 +254,7 @@ class Returning:
     job: Job
     requests: tuple[RunRequest, ...]
     """Of the runs that come back."""
-    rent: JobTerms
+    terms: JobTerms
     handle: str
 
 
@@ -315,10 +314,10 @@ class HfJobs(Remote):
         hub = self.logins.require(payer)
         sweep_id = self._store.record(job.attempts[0].run_id).request.sweep_id
         jobs = list(self._jobs())
-        if any(rent.sweep_id == sweep_id for _, _, rent in jobs):
+        if any(terms.sweep_id == sweep_id for _, _, terms in jobs):
             raise EngineUnavailableError(ONE_AT_A_TIME)
         # A job that nobody can follow takes a place of its own owner only.
-        payers = [rent.owner for _, each, rent in jobs if not each.end]
+        payers = [terms.owner for _, each, terms in jobs if not each.end]
         if sum(owner == payer or self.logins.of(owner) is not None for owner in payers) >= self._at_once:
             raise EngineUnavailableError(NO_PLACE.format(self._at_once))
         limit, bill = self.ledger.limit(sweep_id), self.bill(sweep_id)
@@ -328,7 +327,7 @@ class HfJobs(Remote):
             seconds = seconds_left(usd, bill.most_usd, flavor.usd_per_minute, is_whole=bill.is_whole)
         except InvalidSettingError as error:  # who looks at a run of another sees no dollars
             raise EngineError(USED_UP if bill.jobs else str(error)) from error
-        rent = JobTerms(
+        terms = JobTerms(
             owner=payer,
             account=hub.name,
             flavor=flavor.name,
@@ -339,7 +338,7 @@ class HfJobs(Remote):
         )
         if limit is None:
             self.ledger.note_limit(sweep_id, usd)
-        return asdict(rent)
+        return asdict(terms)
 
     def forget(self, live: Live) -> None:
         """What it made stays in the bucket, which is its owner's."""
@@ -353,8 +352,8 @@ class HfJobs(Remote):
         all that its time limit allows."""
         follower = self._followers.get(folder.name)
         submission = follower.job.submission if follower else read_submission(folder)
-        if rent := terms_of(submission):
-            self.ledger.add(rent.sweep_id, folder.name, _cost(submission, rent))
+        if terms := terms_of(submission):
+            self.ledger.add(terms.sweep_id, folder.name, _cost(submission, terms))
         super().remove(folder)
 
     def offer(self, hub: Hub, options: Mapping[str, str], wait: float = 5.0) -> tuple[Flavor, float]:
@@ -374,20 +373,20 @@ class HfJobs(Remote):
 
     def bill(self, sweep_id: str) -> Bill:
         """Return what a sweep's jobs have cost so far, with those that run. EngineUnavailableError."""
-        jobs = {name: _cost(each, rent) for name, each, rent in self._jobs() if rent.sweep_id == sweep_id}
+        jobs = {name: _cost(each, terms) for name, each, terms in self._jobs() if terms.sweep_id == sweep_id}
         return self.ledger.bill(sweep_id, jobs)
 
     def job_of(self, sweep_id: str) -> tuple[Submission, JobTerms] | None:
         """Return the job of a sweep that has not been read to its end."""
-        return next(((each, rent) for _, each, rent in self._jobs() if rent.sweep_id == sweep_id), None)
+        return next(((each, terms) for _, each, terms in self._jobs() if terms.sweep_id == sweep_id), None)
 
     def _jobs(self) -> Iterator[tuple[str, Submission, JobTerms]]:
         """The jobs that have not been read to their end, as far as they can be read. Any thread may ask."""
         for folder in bundle.folders_in(self.place):
             with contextlib.suppress(OSError):
                 submission = read_submission(folder)
-                if rent := terms_of(submission):
-                    yield folder.name, submission, rent
+                if terms := terms_of(submission):
+                    yield folder.name, submission, terms
 
     def returning(self, owner: str) -> Sequence[Returning]:
         """Return the newest jobs of an owner's account that are this page's and not here, each with the runs that no
@@ -405,18 +404,18 @@ class HfJobs(Remote):
         for seen in list(reversed(hub.find(self.cluster.labels())))[:MOST_RETURNING]:
             name = seen.labels.get("job", "")
             job = self._read(hub, seen, name, owner) if NAME.fullmatch(name) and name not in here else None
-            if job is None or not others.isdisjoint({job.rent.sweep_id, *(each.run_id for each in job.requests)}):
+            if job is None or not others.isdisjoint({job.terms.sweep_id, *(each.run_id for each in job.requests)}):
                 continue
             if requests := tuple(request for request in job.requests if request.run_id not in runs):
                 found.append(replace(job, requests=requests))
                 runs |= {request.run_id for request in requests}
             elif seen.ended:
-                self.ledger.add(job.rent.sweep_id, name, _cost(_billed(seen), job.rent))
+                self.ledger.add(job.terms.sweep_id, name, _cost(_billed(seen), job.terms))
         return found
 
     def take(self, found: Returning, owner: str) -> None:
         """Have the runs of such a job here again, and follow it. Nothing is started. EngineError where it is here."""
-        folder, rent = self.place / found.name, replace(found.rent, has_returned=True)
+        folder, terms = self.place / found.name, replace(found.terms, has_returned=True)
         wanted = {request.run_id for request in found.requests}
         first, *others = found.job.attempts
         attempts = (first, *(each for each in others if each.run_id in wanted))
@@ -430,28 +429,28 @@ class HfJobs(Remote):
             for request in found.requests:
                 (aside / "runs" / request.run_id / "request.json").write_text(request_text(request))
             bundle.write_job(aside, replace(found.job, attempts=attempts))
-            write_submission(aside, Submission(submitted=True, handle=found.handle, terms=asdict(rent)))
+            write_submission(aside, Submission(submitted=True, handle=found.handle, terms=asdict(terms)))
             if folder.exists():
                 raise EngineError("This job is here already.")
-            limit = {} if rent.limit_usd is None else {"spend": f"{rent.limit_usd:g}"}
+            limit = {} if terms.limit_usd is None else {"spend": f"{terms.limit_usd:g}"}
             content = {}
             for request in found.requests:
                 placed = AttemptPlaced(
                     time=request.created_at,
                     attempt=numbers[request.run_id],
                     engine=HF_JOBS,
-                    where=rent.flavor,
+                    where=terms.flavor,
                     job=found.handle,
                 )
                 content[request.run_id] = {
                     "request.json": request_text(request),
                     "events.jsonl": line_of(placed),
-                    **Destination(HF_JOBS, {"flavor": rent.flavor, **limit}).files,
+                    **Destination(HF_JOBS, {"flavor": terms.flavor, **limit}).files,
                 }
             self._store.publish(content, Ownership(owner), joins=found.requests)
             os.rename(aside, folder)
-            if rent.limit_usd and self.ledger.limit(rent.sweep_id) is None:
-                self.ledger.note_limit(rent.sweep_id, rent.limit_usd)  # the newest job comes first
+            if terms.limit_usd and self.ledger.limit(terms.sweep_id) is None:
+                self.ledger.note_limit(terms.sweep_id, terms.limit_usd)  # the newest job comes first
         finally:
             shutil.rmtree(aside, ignore_errors=True)
             self._coming -= wanted
@@ -469,7 +468,7 @@ class HfJobs(Remote):
             job = replace(job, attempts=job.attempts[:MOST_RUNS])
             submission = text(SUBMISSION)
             terms = json.loads(submission)["terms"] if submission else json.loads(text(RENTED))
-            rent = replace(build(JobTerms, terms), owner=owner, account=hub.name, has_returned=False)
+            terms = replace(build(JobTerms, terms), owner=owner, account=hub.name, has_returned=False)
             requests = tuple(parse_request(text(f"runs/{attempt.run_id}/request.json")) for attempt in job.attempts)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
             return None
@@ -477,30 +476,30 @@ class HfJobs(Remote):
             return None
         named = [attempt.run_id for attempt in job.attempts if attempt.number > 0]
         is_one = named == [request.run_id for request in requests] and len(set(named)) == len(named)
-        if not is_one or {request.sweep_id for request in requests} != {rent.sweep_id}:
+        if not is_one or {request.sweep_id for request in requests} != {terms.sweep_id}:
             return None
-        return Returning(name, job, requests, rent, seen.id)
+        return Returning(name, job, requests, terms, seen.id)
 
 
-def end_of(seen: HubJob, exit_code: int | None, rent: JobTerms) -> End:
+def end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
     """Return how a job ended. One that has returned is not tried again by itself: how often it was tried is not known.
 
     Args:
         exit_code: Of the worker, where it is known. Hugging Face may end it by a signal: its own reason comes first.
     """
-    end = _end_of(seen, exit_code, rent)
-    return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if rent.has_returned else end
+    end = _end_of(seen, exit_code, terms)
+    return end._replace(lost=False, is_final=True, why=f"{end.why} {RESUME}") if terms.has_returned else end
 
 
-def _end_of(seen: HubJob, exit_code: int | None, rent: JobTerms) -> End:
+def _end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
     if seen.stage == "CANCELED":
         return End(why=CANCELLED_THERE, is_final=True)
     words, had_failed = seen.message.lower(), exit_code is not None and exit_code >= 0
-    is_over = (seen.running_seconds or 0.0) >= rent.timeout_seconds and not had_failed
+    is_over = (seen.running_seconds or 0.0) >= terms.timeout_seconds and not had_failed
     if "timeout" in words or "timed out" in words or is_over:
         return End(
             why=(
-                f"Hugging Face ended the job for its time limit ({rent.timeout_seconds / 60:.0f} minutes, which the "
+                f"Hugging Face ended the job for its time limit ({terms.timeout_seconds / 60:.0f} minutes, which the "
                 "spending limit pays for). Resume the sweep with a higher limit or a faster machine."
             ),
             is_final=True,
@@ -515,8 +514,8 @@ def _billed(seen: HubJob) -> Submission:
     return Submission(submitted=True, end=End(), seconds=seen.seconds)
 
 
-def _cost(submission: Submission, rent: JobTerms) -> Cost:
-    return cost_so_far(submission, rent.timeout_seconds, rent.usd_per_minute)
+def _cost(submission: Submission, terms: JobTerms) -> Cost:
+    return cost_so_far(submission, terms.timeout_seconds, terms.usd_per_minute)
 
 
 @cache

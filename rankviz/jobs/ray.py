@@ -89,12 +89,14 @@ class RayCluster(Cluster):
             return NOT_INSTALLED
         return "" if self._storage else NO_STORAGE
 
-    def submit(self, job: RemoteJob) -> str:
-        client = self._connected()
+    def prepare(self, job: RemoteJob) -> None:
         try:
             self._at(job, "in").write_all(job.folder)
         except Exception as error:
-            raise EngineDeclinedError(self._unwritten(error)) from error
+            raise EngineUnavailableError(self._unwritten(error)) from error
+
+    def submit(self, job: RemoteJob) -> str:
+        client = self._connected()
         ask = {"GPU": "entrypoint_num_gpus", "CPU": "entrypoint_num_cpus", "memory": "entrypoint_memory"}
         others = {name: amount for name, amount in self._resources.items() if name not in ask}
         given = {ask[name]: amount for name, amount in self._resources.items() if name in ask}

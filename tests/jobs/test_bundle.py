@@ -6,18 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
-from rankviz.jobs.listing import folders_in
 
-from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt, AttemptPlaced
+from rankviz.core.runs.events import AdapterCut, AdapterSaved, Attempt
 from rankviz.errors import EngineError, InvalidSettingError
 from rankviz.jobs import Job
-from rankviz.jobs.bundle import arguments, collect, folder_of, journal, pack, read_job, since
+from rankviz.jobs.bundle import arguments, collect, journal, pack, read_job, since
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from rankviz.store.journal import append_event
+from tests.support.processes.opened_files import opened_files
 from tests.support.processes.workers import sweep, worker
 from tests.support.runs import questions
 
@@ -87,12 +88,6 @@ def test_a_worker_runs_it_where_nothing_else_is(store, tmp_path):
     records = RunStore(folder).all()
     assert ["completed"] * 2 == [record.state for record in records]
     assert {2} == {event.attempt for run_id in run_ids for event in RunStore(folder).events(run_id)}
-
-
-def test_the_true_worker_is_called_with_the_folder_and_the_attempts(tmp_path):
-    job = Job(attempts=(Attempt("a", 1), Attempt("b", 3)))
-
-    assert ["-m", "rankviz.worker", "finetune", "/job", "a@1", "b@3"] == list(arguments(job, "/job"))
 
 
 def test_the_true_worker_admits_a_packed_request(store, tmp_path, data):
@@ -259,36 +254,43 @@ def test_a_journal_that_is_no_plain_file_holds_nothing(far, tmp_path, odd):
     assert b"" == since(folder, run_id, 0)
 
 
-def test_a_run_without_an_adapter_brings_its_log(store, tmp_path):
-    (run_id,) = sweep(store, 4)
-    packed(store, [run_id], tmp_path / "sent")
-    (tmp_path / "sent/runs" / run_id / "worker.log").write_text("no luck\n")
-
-    collect(tmp_path / "sent", run_id, store.run_dir(run_id))
-
-    assert "no luck" == store.log_tail(run_id)
+ROW = '{"prompt": "a", "completion": "b"}\n'
 
 
-def test_an_attempt_is_placed_once_in_what_is_sent(store, tmp_path):
-    (run_id,) = sweep(store, 4)
-    packed(store, [run_id], tmp_path / "sent")
-
-    assert [AttemptPlaced] == [type(event) for event in RunStore(tmp_path / "sent").events(run_id)]
+def queued(store, file, *ranks: int) -> list[str]:
+    """A sweep on this data."""
+    return store.run_ids(store.create(questions.sweep(ranks=ranks, data=str(store.keep(file)))))
 
 
-def test_a_copy_that_somebody_made_of_a_job_is_none(tmp_path):
-    for name in ("run-a1", "run-a1.bak", "run-a1 (copy)", ".run-a2"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "job.json").write_text("?")
-
-    assert [tmp_path / "run-a1"] == list(folders_in(tmp_path))
+def data_of(store, run_ids, folder) -> list[str]:
+    """Where the data of each run lies in the folder."""
+    pack(store, Job(attempts=tuple(Attempt(run_id, 1) for run_id in run_ids)), folder, engine="far")
+    return [RunStore(folder).get(run_id).request.data for run_id in run_ids]
 
 
-@pytest.mark.parametrize("name", ["{}7", "{}-a2", "copy-of-{}"])
-def test_a_copy_under_a_name_that_a_job_could_have_is_none_either(store, tmp_path, name):
-    (run_id,) = sweep(store, 4)
-    folder = folder_of(Job(attempts=(Attempt(run_id, 2),)), tmp_path)
-    packed(store, [run_id], folder)
-    shutil.copytree(folder, tmp_path / name.format(folder.name))
+def test_data_is_read_once_for_all_runs_and_in_pieces(store, tmp_path):
+    (tmp_path / "rows.jsonl").write_text(ROW * 400_000)
+    run_ids = queued(store, tmp_path / "rows.jsonl", 4, 8, 16)
 
-    assert [folder] == list(folders_in(tmp_path))
+    tracemalloc.start()
+    with opened_files(store.home) as opened:
+        data = data_of(store, run_ids, tmp_path / "sent")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert 1 == len(set(data))
+    assert 1 == sum(path.endswith("rows.jsonl") for path in opened)
+    assert peak < (tmp_path / "sent" / data[0]).stat().st_size / 2
+
+
+def test_runs_of_the_same_and_of_other_data_travel_together(store, tmp_path):
+    contents = {"a.jsonl": ROW, "b.jsonl": ROW, "c.txt": ROW, "d.jsonl": ROW * 2}
+    for name, rows in contents.items():
+        (tmp_path / name).write_text(rows)
+    run_ids = [run_id for name in contents for run_id in queued(store, tmp_path / name, 4)]
+
+    a, b, c, d = data_of(store, run_ids, tmp_path / "sent")
+
+    assert a == b
+    assert [ROW, ROW, ROW * 2] == [(tmp_path / "sent" / path).read_text() for path in (a, c, d)]
+    assert {a, c, d} == {str(path.relative_to(tmp_path / "sent")) for path in (tmp_path / "sent/data").rglob("*.*")}

@@ -7,12 +7,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from rankviz.jobs.bounds import Bounds
 
 from rankviz.core.runs.events import AdapterSaved, Attempt, RunCompleted, StepLogged
 from rankviz.errors import EngineError, EngineUnavailableError
 from rankviz.jobs import End, Job, bundle
-from rankviz.jobs.cluster import RemoteJob, Status, Submission, read_submission
+from rankviz.jobs.cluster import JobLimits, RemoteJob, Status, Submission, read_submission
 from rankviz.jobs.follower import MANIFEST, Follower
 from rankviz.jobs.storage import Storage
 from rankviz.store.journal import line_of, parse_lines
@@ -23,7 +22,7 @@ SAVED = line_of(AdapterSaved(time=1.0, path="adapter", file_bytes=4))
 DONE = line_of(RunCompleted(time=2.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="process resident"))
 
 
-BOUNDS = Bounds(journal_bytes=10**6, journal_lines=1000, adapter_bytes=10**6, job_bytes=10**6)
+BOUNDS = JobLimits(journal_bytes=10**6, journal_lines=1000, adapter_bytes=10**6, job_bytes=10**6)
 
 
 class Folder:
@@ -35,6 +34,9 @@ class Folder:
         self.there, self.status = there, Status(handle="7")
         self.submitted = self.cancelled = 0
         self.answer = "7"
+
+    def prepare(self, job):
+        pass
 
     def why_not(self):
         return ""
@@ -69,7 +71,7 @@ def setting(tmp_path):
     def follow(bounds=BOUNDS, **submission):
         job = RemoteJob(tmp_path / "here", Job(attempts=(Attempt("r4", 1),)), Submission(**submission))
         seconds = {"poll_seconds": 0.02, "missing_seconds": 0.1, "given_up_seconds": 3600}
-        made.append(Follower(cluster, job, bounds, **seconds).started())
+        made.append(Follower(cluster, job, limits=bounds, **seconds).started())
         return made[-1]
 
     yield SimpleNamespace(cluster=cluster, follow=follow, here=tmp_path / "here", run=tmp_path / "there/runs/r4")

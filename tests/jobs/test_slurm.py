@@ -6,10 +6,9 @@ import time
 
 import pytest
 
-from rankviz.errors import EngineUnavailableError, InvalidSettingError
-from rankviz.jobs.follower import NOT_KNOWN
+from rankviz.errors import InvalidSettingError
 from rankviz.jobs.known import engines
-from rankviz.jobs.slurm import Row, Slurm, check_options, end_of, python_command, read_jobs
+from rankviz.jobs.slurm import Row, Slurm, check_options, end_of, read_jobs
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.machine import disk
 from rankviz.settings import Settings, read
@@ -58,9 +57,7 @@ def supervise(store, cluster):
     """Starts a supervisor with an engine of the cluster; all are stopped."""
     started = []
 
-    def start(
-        command=COMPLETE_ALL, *, cluster=cluster, turn_minutes=float("inf"), room_seconds=0.05, **settings
-    ) -> Patient:
+    def start(command=COMPLETE_ALL, *, cluster=cluster, room_seconds=0.05, **settings) -> Patient:
         here = RunStore(store.home)
         engine = cluster.engine(here, command, **settings)
         supervisor = Patient(
@@ -69,7 +66,6 @@ def supervise(store, cluster):
             poll_seconds=0.05,
             max_attempts=2,
             split_runs=3,
-            turn_minutes=turn_minutes,
             room_seconds=room_seconds,
         )
         supervisor.start()
@@ -83,16 +79,6 @@ def supervise(store, cluster):
 
 def questions_to(cluster, name):
     return [question for command, question in cluster.asked if command == name]
-
-
-HAS_A_CHILD_ELSEWHERE = worker(
-    "for run_id in run_ids:\n"
-    "    if begin(run_id):\n"
-    "        subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', str(store.home)],\n"
-    "                         start_new_session=True)\n"
-    "        step(run_id)\n"
-    "        time.sleep(600)"
-)
 
 
 FULL = (
@@ -162,19 +148,6 @@ def test_a_run_says_why_it_waits_in_slurm_and_starts_there(store, cluster, super
     assert ["completed"] == states(store, [run_id])
 
 
-def test_slurm_is_given_no_more_jobs_than_the_server_wants_there(store, cluster, supervise):
-    run_ids = [*sweep(store, 1), *sweep(store, 2), *sweep(store, 3)]
-    cluster.reason = "Resources"
-    supervisor = supervise(at_once=2)
-    wait_for(lambda: sum(bool(store.get(run_id).waits) for run_id in run_ids) == 2)
-
-    cluster.release()
-    supervisor.settle()
-
-    assert ["completed"] * 3 == states(store, run_ids)
-    assert 3 == len(cluster.jobs)
-
-
 def test_a_job_that_waits_in_slurm_is_taken_out_of_its_queue_by_cancel(store, cluster, supervise):
     (run_id,) = sweep(store, 4)
     cluster.reason = "Priority"
@@ -187,18 +160,6 @@ def test_a_job_that_waits_in_slurm_is_taken_out_of_its_queue_by_cancel(store, cl
 
     assert ["cancelled"] == states(store, [run_id])
     assert cluster.jobs[0].process is None
-
-
-def test_cancel_ends_what_has_left_the_worker_s_process_group_too(store, supervise):
-    (run_id,) = sweep(store, 4)
-    supervisor = supervise(HAS_A_CHILD_ELSEWHERE)
-    wait_for(lambda: store.get(run_id).steps)
-    assert 2 == len(processes_of(store.home / "slurm-jobs"))
-
-    supervisor.cancel(run_id)
-
-    assert ["cancelled"] == states(store, [run_id])
-    assert [] == processes_of(store.home / "slurm-jobs")
 
 
 def test_cancel_ends_no_job_of_another_name(store, cluster, supervise):
@@ -268,20 +229,6 @@ def test_a_job_whose_answer_was_lost_is_found_by_its_name_and_not_sent_twice(sto
     assert str(job.id) == store.get(run_id).place.job
 
 
-def test_a_job_that_slurm_never_had_is_sent_again_after_a_while(store, cluster, supervise):
-    (run_id,) = sweep(store, 4)
-    cluster.faults["sbatch"] = lambda answer: failure("sbatch", TIMED_OUT)
-    supervisor = supervise(missing_seconds=0.5)
-    wait_for(lambda: store.get(run_id).waits == NOT_KNOWN)
-    wait_for(lambda: len(questions_to(cluster, "sbatch")) >= 3)
-
-    del cluster.faults["sbatch"]
-    supervisor.settle()
-
-    assert (["completed"], 1) == (states(store, [run_id]), len(cluster.jobs))
-    assert [] == lost_reasons(store, run_id)
-
-
 def test_a_job_that_arrives_after_it_was_given_up_runs_nothing(store, cluster, supervise):
     late = []
 
@@ -346,27 +293,6 @@ def test_while_slurm_cannot_be_asked_runs_go_on_and_nothing_is_decided(store, cl
     assert "Unable to contact slurm controller" in store.get(run_id).waits
 
 
-def test_a_cancel_waits_until_slurm_can_be_asked(store, cluster, supervise):
-    (run_id,) = sweep(store, 4)
-    supervisor = supervise(HANG_IN_EACH)
-    wait_for(lambda: store.get(run_id).steps)
-
-    cluster.faults["squeue"] = lambda answer: failure("squeue", UNREACHABLE)
-    with pytest.raises(EngineUnavailableError):
-        supervisor.cancel(run_id)
-    assert ["running"] == states(store, [run_id])
-    store.ask_to_cancel(run_id)
-    del cluster.faults["squeue"]
-
-    wait_for(lambda: states(store, [run_id]) == ["cancelled"])
-    assert [] == processes_of(store.home / "slurm-jobs")
-
-
-def test_without_jobs_slurm_is_not_asked(store, cluster):
-    assert [] == cluster.engine(store).live()
-    assert [] == cluster.asked
-
-
 @pytest.mark.parametrize("state", ["PREEMPTED"])
 def test_a_run_whose_node_is_taken_away_is_tried_again(store, cluster, supervise, state):
     run_ids = sweep(store, 4, 8)
@@ -380,19 +306,6 @@ def test_a_run_whose_node_is_taken_away_is_tried_again(store, cluster, supervise
     assert [2, 1] == [store.get(run_id).lost_attempts + 1 for run_id in run_ids]
 
 
-def test_a_run_whose_node_fails_is_tried_again_on_another(store, cluster, supervise):
-    run_ids = sweep(store, 4, 8)
-    supervisor = supervise(FIRST_HANGS)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    cluster.lose("node-0")
-    supervisor.settle()
-
-    assert ["completed"] * 2 == states(store, run_ids)
-    assert ["node-0", "node-1"] == [job.node for job in cluster.jobs]
-    assert ["The node failed in the middle of the job."] == lost_reasons(store, run_ids[0])
-
-
 def test_a_run_that_reaches_the_time_limit_fails_and_the_others_go_on(store, cluster, supervise):
     run_ids = sweep(store, 4, 8)
     supervisor = supervise(FIRST_HANGS)
@@ -404,30 +317,6 @@ def test_a_run_that_reaches_the_time_limit_fails_and_the_others_go_on(store, clu
     assert ["failed", "completed"] == states(store, run_ids)
     assert "The job reached its time limit in Slurm." in store.get(run_ids[0]).error
     assert [] == lost_reasons(store, run_ids[0])
-
-
-def test_a_run_that_needs_more_memory_than_was_asked_for_fails_with_the_option_to_set(store, cluster, supervise):
-    run_ids = sweep(store, 4, 8)
-    supervisor = supervise(FIRST_HANGS)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    cluster.run_out_of_memory(cluster.jobs[0])
-    supervisor.settle()
-
-    assert ["failed", "completed"] == states(store, run_ids)
-    assert "--mem in RANKVIZ_SLURM_OPTIONS" in store.get(run_ids[0]).error
-
-
-def test_a_job_that_somebody_cancels_in_slurm_fails_the_run_that_it_was_at(store, cluster, supervise):
-    run_ids = sweep(store, 4, 8)
-    supervisor = supervise(FIRST_HANGS)
-    wait_for(lambda: store.get(run_ids[0]).steps)
-
-    cluster.end(cluster.jobs[0], "CANCELLED")
-    supervisor.settle()
-
-    assert ["failed", "completed"] == states(store, run_ids)
-    assert "The job was cancelled in Slurm." == store.get(run_ids[0]).error
 
 
 def test_a_job_that_slurm_has_forgotten_is_settled_by_its_exit_code(store, cluster, supervise):
@@ -452,25 +341,6 @@ def test_where_accounting_is_on_it_says_how_a_forgotten_job_ended(store, supervi
 
     assert ["failed"] == states(store, [run_id])
     assert "time limit" in store.get(run_id).error
-
-
-def test_a_job_of_which_nothing_is_known_any_more_is_lost(store, cluster, supervise):
-    run_id = ended_while_no_app_looked(store, cluster, supervise, lambda job: cluster.lose(job.node))
-
-    supervise(missing_seconds=0.3).settle()
-
-    assert (["completed"], 2) == (states(store, [run_id]), store.get(run_id).attempt)
-    assert "not known there any more" in lost_reasons(store, run_id)[0]
-
-
-def test_a_worker_that_cannot_be_started_says_so_in_the_run_s_error(store, supervise):
-    run_ids = sweep(store, 4, 8)
-
-    supervise(("no-such-python",)).settle()
-
-    assert ["failed"] * 2 == states(store, run_ids)
-    assert "exit code 127" in store.get(run_ids[0]).error
-    assert "no-such-python" in (store.run_dir(run_ids[0]) / "worker.log").read_text()
 
 
 def test_a_full_quota_ends_the_run_that_met_it_and_the_others_wait_until_there_is_room(store, supervise):
@@ -565,12 +435,6 @@ def test_it_is_offered_where_its_owner_has_set_it_up_and_slurm_is_there(store, t
     assert "" == slurm(RANKVIZ_ENGINE="slurm").why_not()
     offered = slurm(RANKVIZ_SLURM_PARTITION="gpu")
     assert ("", "Slurm cluster, partition gpu") == (offered.why_not(), offered.title)
-
-
-def test_a_python_may_be_a_command_of_several_words():
-    assert ["apptainer", "exec", "--nv", "my image.sif", "python"] == python_command(
-        "apptainer exec --nv 'my image.sif' python"
-    )
 
 
 @pytest.mark.torch

@@ -3,20 +3,16 @@
 import contextlib
 import json
 import threading
+import time
 import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
-import huggingface_hub
+import huggingface_hub.errors
 import pytest
-from huggingface_hub.utils._http import default_client_factory
-from rankviz.jobs.hf_jobs.following import log
 
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError
-from rankviz.jobs.hf_jobs import hub as hub_module
-from rankviz.jobs.hub import BUCKET, REPOSITORY, Hub
-from tests.support.engines.hub_jobs import sweep
-from tests.support.processes.workers import HANG_IN_EACH, states, wait_for
+from rankviz.jobs.hub import Hub, Logins
 
 CALLS = {
     "whoami": lambda hub: Hub("hf_alice", endpoint=hub._api.endpoint).name,
@@ -25,9 +21,7 @@ CALLS = {
     "job": lambda hub: hub.job("1"),
     "find": lambda hub: hub.find({"a": "b"}),
     "cancel": lambda hub: hub.cancel("1"),
-    "make_places": lambda hub: hub.make_places(),
     "send": lambda hub: hub.send({"a": b"b"}, "m"),
-    "files": lambda hub: hub.files("f"),
 }
 
 
@@ -86,7 +80,7 @@ def test_no_visitor_sends_the_cookies_of_another():
     with answering(b"[]", cookies=cookies) as hub:
         hub.find({"a": "b"})
         Hub("hf_ben", "ben", hub._api.endpoint).find({"a": "b"})
-        hub.read("f", 0)
+        hub.read("f", 0, 9)
     assert [None] * 3 == cookies
 
 
@@ -175,11 +169,6 @@ def test_every_error_of_the_library_is_one_of_hugging_face(monkeypatch, kind):
     assert TOKEN not in "".join(traceback.format_exception(raised.value))
 
 
-def test_an_error_of_ours_within_a_call_stays_as_it_is():
-    with answering(b"{}", 401) as hub, pytest.raises(EngineDeclinedError), hub._reaching():
-        hub.job("1")
-
-
 def test_where_nobody_listens_nothing_was_done():
     with answering(b"{}") as hub:
         gone = Hub("hf_alice", "alice", "http://127.0.0.1:9")
@@ -189,79 +178,45 @@ def test_where_nobody_listens_nothing_was_done():
             CALLS["run"](hub)
 
 
-def test_of_a_file_no_more_is_read_or_fetched_than_was_asked_for(monkeypatch, tmp_path):
-    monkeypatch.setattr(hub_module, "READ_BYTES", 1000)
+def test_of_a_file_no_more_is_read_than_was_asked_for():
     with answering(bytes(range(250)) * 100, 206) as hub:
-        assert 1000 == len(hub.read("f", 0))
-        assert 1000 == len(hub.sent("f"))
-        hub.fetch("f", tmp_path / "f", 0, 70)
-        assert bytes(range(70)) == (tmp_path / "f").read_bytes()
+        assert bytes(range(70)) == hub.read("f", 0, 70)
+        assert 1000 == len(hub.sent("f", 1000))
     with answering(bytes(range(250)), 200) as hub:  # where it does not know Range
-        assert bytes(range(240, 250)) == hub.read("f", 240)
+        assert bytes(range(240, 250)) == hub.read("f", 240, 99)
+        assert bytes(range(100, 102)) == hub.read("f", 100, 2)
 
 
-def test_the_word_of_an_old_token_does_not_end_a_login_that_was_renewed():
-    with answering(b"{}", 401) as hub:
-        with pytest.raises(EngineUnavailableError), hub._reaching():
-            hub.renew("hf_new")
-            hub._api.inspect_job(job_id="1", namespace="alice", token="hf_old")
-        assert not hub.rejected
-        with pytest.raises(EngineUnavailableError):
-            hub.job("1")
-        assert hub.rejected
+SOON, LATER = time.time() + 1e6, time.time() + 2e6
 
 
-def event(text):
-    return b'data: {"data": "' + text + b'"}\n\n'
+@pytest.fixture
+def logins():
+    logins = Logins("http://127.0.0.1:9", of_machine=False)
+    logins.give("ann", "hf_1", "alice", SOON)
+    return logins
 
 
-def test_of_a_log_lines_that_are_too_long_are_left_out(monkeypatch):
-    monkeypatch.setattr(log, "MAX_LINE_BYTES", 100)
-    body = event(b"a") + event(b"x" * 1000) + b"data: {\n: keep-alive\n\n" + event(b"b")
-    with answering(body) as hub:
-        assert ["a", "", "b"] == list(hub.lines(hub.log("1")))
+def test_of_two_logins_of_an_account_the_one_that_lasts_longer_is_kept(logins):
+    kept = [logins.give("ann", *login).token for login in (("hf_2", "alice", LATER), ("hf_1", "alice", SOON))]
+
+    assert ["hf_2", "hf_2"] == kept
+    assert "ben" == logins.give("ann", "hf_3", "ben", SOON).name
 
 
-def test_a_log_without_end_is_cut(monkeypatch):
-    monkeypatch.setattr(log, "MAX_BYTES", 100_000)
-    with answering(event(b"a") * 100_000) as hub:
-        read = hub.log("1")
-        assert len(list(hub.lines(read))) < 10_000
-        assert read.is_cut
+def test_a_login_that_was_rejected_or_has_ended_takes_no_place_of_one_that_works(logins):
+    logins.of("ann").rejected = True
+    assert logins.of("ann") is None
+    logins.give("ann", "hf_2", "alice", SOON)
+
+    assert "hf_2" == logins.give("ann", "hf_1", "alice", LATER).token
+    logins.give("ben", "hf_3", "ben", time.time() - 1)
+    assert logins.of("ben") is None
 
 
-def test_a_log_that_is_followed_takes_no_connection_of_other_calls_and_ends_when_it_is_closed(supervise, store, hub):
-    sweep(store, 4)
-    supervise(HANG_IN_EACH)
-    wait_for(lambda: any(job.log for job in hub.jobs.values()))
-    (job_id,) = hub.jobs
-    api = Hub("hf_alice", "alice", hub.url)
-    logs, read = [api.log(job_id) for _ in range(5)], [[] for _ in range(5)]
-    huggingface_hub.set_client_factory(lambda: httpx.Client(limits=httpx.Limits(max_connections=3)))
-    try:
-        threads = [
-            threading.Thread(target=lines.extend, args=(api.lines(log),), daemon=True)
-            for log, lines in zip(logs, read, strict=True)
-        ]
-        for thread in threads:
-            thread.start()
-        wait_for(lambda: all("StepLogged" in "".join(lines) for lines in read))
-        assert job_id == api.job(job_id).id
-        for each in logs:
-            each.close()
-        wait_for(lambda: not any(thread.is_alive() for thread in threads))
-    finally:
-        huggingface_hub.set_client_factory(default_client_factory)
+def test_a_request_that_came_before_its_visitor_logged_out_brings_no_login_back(logins):
+    came_at = time.monotonic()
+    logins.forget("ann")
 
-
-@pytest.mark.parametrize("name", [REPOSITORY, BUCKET])
-def test_nothing_is_sent_where_others_can_read_it(supervise, store, hub, name):
-    (run_id,) = sweep(store, 4)
-    hub.public = {name}
-
-    supervise().settle()
-
-    assert ["failed"] == states(store, [run_id])
-    assert f"alice/{name} on Hugging Face, so nothing is sent there" in store.get(run_id).error
-    assert {} == hub.jobs
-    assert not [path for path in hub.folder("dataset", "alice/rankviz-jobs").rglob("*") if path.is_file()]
+    assert logins.give("ann", "hf_1", "alice", LATER, came_at=came_at) is None
+    assert logins.of("ann") is None

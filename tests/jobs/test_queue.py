@@ -1,22 +1,15 @@
 """Visitors take turns; a run that takes too long is ended."""
 
-import time
-from dataclasses import replace
-from zipfile import ZipFile
-
 import pytest
 
-from rankviz.core.runs.events import RunCancelled, RunRequeued, RunStarted
+from rankviz.core.runs.events import RunCancelled, RunStarted
 from rankviz.jobs.local import Local
-from rankviz.jobs.process import yield_file
 from rankviz.jobs.queue import Batch, batches, in_turn, parts, served_at
 from rankviz.jobs.supervisor import Supervisor
-from rankviz.store import RunStore, import_runs
-from rankviz.store.journal import request_text
+from rankviz.store import RunStore
 from rankviz.store.ownership import Destination, write_destination
-from rankviz.store.removal import remove
 from tests.support.engines.elsewhere import Elsewhere
-from tests.support.processes.workers import COMPLETE_ALL, states, supervise, wait_for, worker
+from tests.support.processes.workers import COMPLETE_ALL, states, supervise, wait_for
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events
 
@@ -72,10 +65,6 @@ def test_who_was_served_longest_ago_goes_first_and_who_never_was_before_them():
     assert ["c2", "b1", "a0", "b3"] == order_of("a", "b", "c", "b", served={"a": 9.0, "b": 5.0})
 
 
-def test_one_visitor_alone_is_served_in_the_order_of_asking():
-    assert ["a0", "a1", "a2"] == order_of("a", "a", "a", served={"a": 5.0})
-
-
 @pytest.mark.parametrize(
     ("runs", "room", "least", "sizes"),
     [
@@ -104,17 +93,6 @@ def test_a_sweep_is_divided_where_places_are_free_and_each_part_is_worth_a_base(
     for batch in order:
         together = [record for part in divided if part.sweep_id == batch.sweep_id for record in part.records]
         assert list(batch.records) == together
-
-
-def test_an_intruder_in_a_sweep_of_another_visitor_is_a_batch_of_its_own(store):
-    mine = queued(store, "ann", 4, 8)
-    (theirs,) = queued(store, "ben")
-
-    owners = dict.fromkeys(mine, "ann") | {theirs: "ben", mine[1]: "ben"}
-
-    assert [("ann", (mine[0],)), ("ben", (mine[1],)), ("ben", (theirs,))] == [
-        (batch.owner, batch.run_ids) for batch in batches(store.records(), owners.get, lambda _: ANYWHERE)
-    ]
 
 
 def test_when_somebody_was_served_is_read_from_the_journals_and_never_lies_in_the_future(store):
@@ -151,59 +129,6 @@ def test_a_restart_changes_no_order(store):
     assert [first, second] == started(store, [second, first])
 
 
-def test_who_deletes_what_ran_does_not_go_first_again(store):
-    supervisor = Supervisor(store, command=COMPLETE_ALL)
-    supervisor.tick()
-    queued(store, "ann")
-    supervisor.settle()
-    remove(store, [record.run_id for record in store.all()])
-    (second,), (first,) = queued(store, "ann"), queued(store, "ben")
-
-    supervisor.settle()
-    supervisor.stop()
-
-    assert [first, second] == started(store, [second, first])
-
-
-YIELDING = worker(
-    "for number, run_id in enumerate(run_ids):\n"
-    "    if number and (store.home / 'worker.yield').exists(): raise SystemExit(0)\n"
-    "    if begin(run_id):\n"
-    "        step(run_id)\n"
-    "        while not (store.home / f'go{run_id[-1]}').exists(): time.sleep(0.02)\n"
-    "        complete(run_id)"
-)
-
-
-def test_a_long_sweep_gives_way_between_two_runs_and_goes_on_later(store):
-    long = queued(store, "ann", 1, 2, 3)
-    (other,) = queued(store, "ben")
-    supervisor = supervise(store, YIELDING, turn_minutes=0.0)
-    wait_for(lambda: yield_file(store.home).exists())
-
-    for name in ("go1", "go2", "go3", "go4"):
-        (store.home / name).touch()
-    supervisor.settle()
-    supervisor.stop()
-
-    assert [long[0], other, *long[1:]] == started(store, [*long, other])
-    assert ["completed"] * 4 == states(store, [*long, other])
-
-
-def test_a_sweep_does_not_give_way_to_another_of_the_same_visitor(store):
-    long = queued(store, "ann", 1, 2)
-    (other,) = queued(store, "ann")
-    for name in ("go1", "go2", "go4"):
-        (store.home / name).touch()
-
-    supervisor = supervise(store, YIELDING, turn_minutes=0.0)
-    supervisor.settle()
-    supervisor.stop()
-
-    assert [*long, other] == started(store, [*long, other])
-    assert not yield_file(store.home).exists()
-
-
 def test_a_run_that_is_asked_for_again_waits_behind_who_came_before_whenever_it_was_made(store):
     old, first = queued(store, "ann"), queued(store, "ben")
     for run_id in old:
@@ -216,63 +141,12 @@ def test_a_run_that_is_asked_for_again_waits_behind_who_came_before_whenever_it_
     ]
 
 
-def test_an_imported_run_waits_since_it_was_asked_for_here_and_not_since_its_file_says(store, tmp_path):
-    request = replace(questions.sweep(ranks=(4,)).runs(sweep_id="s", created_at=1.0)[0], run_id="old")
-    journal = ['{"event": "RunRequeued", "time": 2.0}', '{"event": "RunCancelled", "time": 3.0}']
-    with ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("runs/old/request.json", request_text(request))
-        archive.writestr("runs/old/events.jsonl", "".join(f"{line}\n" for line in journal))
-    (first,) = queued(store, "ben")
-    import_runs(store, tmp_path / "a.zip")
-
-    store.requeue("old")
-
-    assert [first, "old"] == [
-        run for batch in batches(store.records(), lambda _: "one", lambda _: ANYWHERE) for run in batch.run_ids
-    ]
-
-
-def test_a_run_that_was_lost_with_its_worker_keeps_its_place(store):
-    lost, later = queued(store, "ann"), queued(store, "ben")
-    for run_id in lost:
-        store.begin(run_id)
-        store.append(run_id, RunStarted(time=1.0, environment={}))
-        store.append(run_id, RunRequeued(time=time.time(), lost="The node has gone."))
-
-    assert [*lost, *later] == [
-        run for batch in batches(store.records(), lambda _: "one", lambda _: ANYWHERE) for run in batch.run_ids
-    ]
-
-
 def test_who_has_fewest_places_now_goes_first_and_then_who_was_served_longest_ago():
     waiting = [Batch(owner, f"{owner}{place}", ()) for place, owner in enumerate("aabcc")]
 
     order = in_turn(waiting, {"a": 1.0, "b": 9.0, "c": 5.0}, {"a": 1})
 
     assert ["c3", "b2", "a0", "c4", "a1"] == [batch.sweep_id for batch in order]
-
-
-def test_a_gpu_goes_to_who_has_none_and_not_to_who_was_served_longer_ago(store):
-    """Ann has one GPU and waits for another; Ben's run on the other one ends, and he waits too."""
-    long, more = queued(store, "ann"), queued(store, "ann")
-    short, again = queued(store, "ben", 8), queued(store, "ben", 16)
-    waits = worker(
-        "for run_id in run_ids:\n"
-        "    if begin(run_id):\n"
-        "        step(run_id)\n"
-        "        while not (store.home / ('short' if run_id.endswith('r8') else 'go')).exists(): time.sleep(0.02)\n"
-        "        complete(run_id)"
-    )
-    supervisor = Supervisor(store, engines=[Local(store.home, commands={"finetune": waits}, gpus=("0", "1"))])
-    wait_for(lambda: supervisor.tick() or all(store.get(run_id).steps for run_id in (*long, *short)))
-
-    (store.home / "short").touch()
-    wait_for(lambda: supervisor.tick() or store.get(again[0]).steps or store.get(more[0]).steps)
-
-    assert ["running", "queued", "running"] == states(store, [*long, *more, *again])
-    (store.home / "go").touch()
-    supervisor.settle()
-    supervisor.stop()
 
 
 def test_free_places_go_to_the_sweep_of_who_has_fewest():

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from rankviz.api import Api
 from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.jobs import Attempt, Engine, Job, Live
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
-from rankviz.store.changes import FILE
 from tests.support.processes.opened_files import opened_files
 from tests.support.runs import questions
 
@@ -67,16 +65,6 @@ def test_a_look_at_runs_of_which_nothing_was_written_opens_no_file(busy):
     assert [] == opened
 
 
-def test_a_look_where_any_run_may_have_changed_opens_no_journal(busy):
-    store, _, supervisor = busy
-    store.tell_of_all()
-
-    with opened_files(store.runs_dir) as opened:
-        supervisor.tick()
-
-    assert {FILE} == set(opened)
-
-
 def test_a_look_reads_the_journal_of_the_run_that_goes_on_alone(busy):
     store, running, supervisor = busy
     RunStore(store.home).append(running[1], STEP)
@@ -95,18 +83,3 @@ def test_a_wish_to_cancel_among_many_runs_is_seen_at_the_next_look(busy):
     supervisor.tick()
 
     assert "cancelled" == store.get(last).state
-
-
-def test_what_the_page_lists_opens_no_file_while_nothing_was_written(busy):
-    store, _, _ = busy
-    api = Api(home=store.home, shared=False)
-    last = store.records()[-1].request.sweep_id
-    listed = (api.runs.sweeps, api.runs.unreadable, api.runs.queue_words, lambda: api.runs.waiting(last))
-    for each in listed:
-        each()
-
-    with opened_files(store.runs_dir) as opened:
-        for each in listed:
-            each()
-
-    assert [] == opened
