@@ -87,7 +87,7 @@ def test_the_owner_reads_all_of_it(tmp_path, monkeypatch):
         assert titles(own) == titles(shared)
     assert ["This machine", "Ray cluster 10.0.0.1:8265", "Slurm cluster, partition lab-gpus"] == titles(own)
     assert "--account=lab-secret" in own.engines.place("slurm").about
-    assert "Each worker takes 1 GPU. " in own.engines.place("ray").about
+    assert "(GPU 1 per worker), with their data." in own.engines.place("ray").about
 
 
 def test_what_a_cluster_says_of_itself_is_told_to_visitors_without_them(tmp_path, monkeypatch):
