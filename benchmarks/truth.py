@@ -27,9 +27,8 @@ from typing import Any, NamedTuple
 from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
 from rankviz.catalog.measurements import shipped_rows
 from rankviz.catalog.models import load_config, load_index, load_model
-from rankviz.core.cost.device import card
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import targets_in

@@ -22,8 +22,7 @@ from rankviz.errors import InvalidSettingError, NotRentedError
 from rankviz.store.ownership import Destination
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.device import Device
-    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest
     from rankviz.core.runs.sweep_time import ExpectedSweep

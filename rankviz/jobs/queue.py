@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from rankviz.core.probe.request import ProbeRecord
+from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.events import Attempt, following, queued_at
 from rankviz.core.runs.record import RunState
 from rankviz.errors import OF_NAMES, EngineError, UserError, quoted

@@ -4,8 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rankviz.core.cost.device import Device
-from rankviz.core.cost.setup import Checkpointing, TrainingSetup
+from rankviz.core.cost.setup import Checkpointing, Device, TrainingSetup
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.errors import InvalidSettingError
 from rankviz.worker import device

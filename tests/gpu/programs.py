@@ -54,8 +54,8 @@ def checkpointing(home: Path, precision: str, max_length: str) -> dict[str, Any]
     # isort: split
     import torch.utils.checkpoint
 
-    from rankviz.core.cost.device import Device
     from rankviz.core.cost.question import plan_on
+    from rankviz.core.cost.setup import Device
     from rankviz.worker import device
     from rankviz.worker.finetune.base import Base, embedded_folder
     from rankviz.worker.finetune.load import attach, load_base

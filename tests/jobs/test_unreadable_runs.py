@@ -7,8 +7,9 @@ import pytest
 
 from rankviz.core.runs.events import StageReached
 from rankviz.errors import RunUnreadError
+from rankviz.jobs import ending
 from rankviz.jobs.local import Local
-from rankviz.jobs.supervisor import Supervisor, ending
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from tests.support.processes.failing_reads import failing_reads
 from tests.support.processes.workers import COMPLETE_ALL, states, sweep, wait_for, waiting_for

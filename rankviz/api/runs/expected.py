@@ -24,8 +24,8 @@ from rankviz.errors import BadDataError, RankVizError
 from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.device import Device
     from rankviz.core.cost.pace import Paces
+    from rankviz.core.cost.setup import Device
     from rankviz.core.model.spec import ModelSpec
     from rankviz.core.quantity import Range
     from rankviz.core.runs.request import RunRequest, SweepRequest
@@ -223,7 +223,7 @@ class ExpectedRuns(StoredRuns):
 
     def _digest_of(self, file: Path) -> str | None:
         """Of its content, read again once it has changed; None where there is no such file that can be read."""
-        from rankviz.store.copies import digest_of
+        from rankviz.store.durable import digest_of
 
         with contextlib.suppress(OSError):
             if file.is_file():

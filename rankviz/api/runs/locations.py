@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rankviz.catalog import hardware
-from rankviz.core.cost.device import Device, card
+from rankviz.core.cost.setup import Device, card
 from rankviz.core.runs.events import LOCAL, queued_at
 from rankviz.core.runs.run_time import DeviceTime, times_by_engine
 from rankviz.core.runs.words import Place, all_in_words, place_of, with_attempt

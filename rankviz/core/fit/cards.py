@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rankviz.core.cost.device import Gpu, Price
 from rankviz.core.cost.duration import cost, price_of
 from rankviz.core.cost.estimate import Fit, fit, spare, usable_memory
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.question import validate_price
+from rankviz.core.cost.setup import Gpu, Price
 from rankviz.core.fit.changes import Setting, setting, sixteen_bit
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
@@ -151,7 +151,7 @@ def _full(start: Setting) -> Method:
         saved_bytes=full.saved_bytes,
         saved_exact=False,
         device=device,
-        fit=fit(left, usable, assume.value("tight-share")) if left else None,
+        fit=fit(left, usable, assume) if left else None,
         spare=left,
         seconds=full.duration.total if full.duration else None,
         usd=paid.usd if paid else None,

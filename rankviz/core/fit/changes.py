@@ -6,12 +6,11 @@ from typing import Any
 
 from rankviz import units
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Gpu, card
 from rankviz.core.cost.estimate import Estimate, Fit, RankEstimate, estimate
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question, plan_on
-from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, TrainingSetup
+from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, TrainingSetup, card
 from rankviz.core.cost.stack import moved_table, overflows_in_fp16
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.lora.plan import AdapterPlan

@@ -6,9 +6,9 @@ from typing import TypedDict
 
 from rankviz import units
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Gpu
 from rankviz.core.cost.estimate import Fit, tight_meaning
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import Gpu
 from rankviz.core.fit.cards import Card, Method, cards, cheapest_that_fits, methods, validate_prices
 from rankviz.core.fit.changes import RULE, Knob, Limit, Remedy, Setting, knobs, limits, remedy, setting
 from rankviz.core.from_json import as_answer

@@ -9,8 +9,8 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.cost.device import Gpu
 from rankviz.core.cost.estimate import tight_meaning
+from rankviz.core.cost.setup import Gpu
 from rankviz.core.fit.cards import Card, Method
 from rankviz.core.fit.changes import RULE, Knob
 from rankviz.core.fit.decide import FitAnswer

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.store.changes import viewing
+from rankviz.store.index import viewing
 from rankviz.ui.explore.answer import answer, given, words
 from rankviz.ui.explore.compare import compare
 from rankviz.ui.parts.charts import json_text

@@ -10,8 +10,8 @@ from typing import Any
 import unsloth  # noqa: F401
 
 # isort: split
-from rankviz.core.cost.device import Device
 from rankviz.core.cost.question import plan_on
+from rankviz.core.cost.setup import Device
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.model.towers import second_towers, text_part

@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from rankviz import paths
-from rankviz.core.cost.device import Gpu
+from rankviz.core.cost.setup import Gpu
 from rankviz.errors import UserError
 from rankviz.worker.simulate.allocator import Allocator
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.core.accuracy.report import AccuracyByKind, KindAccuracy, basis_of, in_words
-from tests.core.cost.memory.toy_memory import stack
+from tests.core.cost.toy_cost import stack
 
 
 def evidence(kind, settings, group, mean_abs_error):

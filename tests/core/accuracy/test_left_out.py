@@ -32,7 +32,7 @@ def taught(row_id, origin, otherwise):
 
 
 def width(prediction):
-    return prediction.stack.assume.first("width-hf", "width-unmeasured")
+    return prediction.stack.assume.value("width-hf", "width-unmeasured")
 
 
 def test_tables_of_one_source_are_left_out_together():

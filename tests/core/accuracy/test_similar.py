@@ -2,7 +2,7 @@
 
 from rankviz.api import Api
 from rankviz.core.accuracy.report import AccuracyByKind, AccuracyReport, ReportRow, rests_on
-from tests.core.cost.memory.toy_memory import stack
+from tests.core.cost.toy_cost import stack
 from tests.support.runs.questions import question
 
 

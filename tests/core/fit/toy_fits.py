@@ -1,6 +1,6 @@
 """Questions about a wide toy, and what is decided on a card."""
 
-from rankviz.core.cost.device import Price
+from rankviz.core.cost.setup import Price
 from rankviz.core.fit.changes import setting
 from rankviz.core.fit.decide import decide
 from rankviz.core.quantity import Range

@@ -14,8 +14,7 @@ import pytest
 from rankviz.core.runs.events import stages_of
 from rankviz.core.runs.record import RunState
 from rankviz.core.runs.run_time import times_of
-from rankviz.jobs.process import yield_file
-from rankviz.jobs.supervisor import WORKER_COMMAND, Supervisor
+from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from tests.support.models.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
 from tests.support.runs import questions
@@ -216,22 +215,6 @@ def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
     assert RunState.CANCELLED is store.get(run_id).state
     mine = [p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if run_id in (p.info["cmdline"] or [])]
     assert [] == mine
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_to_give_way_ends_after_the_run_that_it_is_at(tiny, tmp_path):
-    data = write_tiny_data(tmp_path / "letters.jsonl")
-    store = RunStore(tmp_path / "home")
-    run_ids = store.run_ids(store.create(letters(tiny, data, 4, 8)))
-    yield_file(store.home).touch()
-
-    worker = subprocess.run(
-        [*WORKER_COMMAND, str(store.home), *run_ids], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
-    )
-
-    assert 0 == worker.returncode
-    assert ["completed", "queued"] == [store.get(run_id).state.value for run_id in run_ids]
-    assert not store.has_begun(run_ids[1])
 
 
 @pytest.mark.slow

@@ -1,0 +1,879 @@
+"""A probe: training steps on a model's layers with random weights, at small depths, and what follows."""
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, NamedTuple
+
+from rankviz import units
+from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
+from rankviz.core.cost.assumptions import Assumptions
+from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
+from rankviz.core.cost.predict import predict
+from rankviz.core.cost.question import dtype_on, plan_on
+from rankviz.core.cost.setup import AUTO_FIELDS, Device, TrainingSetup
+from rankviz.core.cost.stack import compute_dtype, stack_on
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.targets import flags_not_followed
+from rankviz.core.model.spec import ModelSpec, periods
+from rankviz.core.quantity import Range, middle
+from rankviz.core.runs.estimate import refuse_whole
+from rankviz.core.runs.events import (
+    AttemptPlaced,
+    DepthDidNotFit,
+    DepthMeasured,
+    DepthSkipped,
+    ProbeCompleted,
+    RunCancelled,
+    RunEvent,
+    RunFailed,
+    RunStarted,
+    StageReached,
+)
+from rankviz.core.runs.record import Recorded, RunState
+from rankviz.core.runs.request import MAX_SEED
+from rankviz.errors import InvalidSettingError
+from rankviz.units import counted
+
+TIME_LIMIT_SECONDS = 300.0
+MAX_TIME_LIMIT_SECONDS = 86_400
+SHARED_TIME_LIMIT_SECONDS = 90.0
+"""On a page that strangers share, where others wait."""
+MIN_MEMORY_LIMIT_BYTES = 2**20
+MAX_MEMORY_LIMIT_BYTES = 2**50
+MAX_DEPTH = 10_000
+MAX_DEPTHS = 1000
+"""Of one probe."""
+SHARED_MEMORY_LIMIT_BYTES = 4 * 2**30
+SHARED_STEPS = 3
+FREE_MEMORY_SHARE = 0.8
+"""A probe may use at most this share of the memory that is free when it starts."""
+TIMED_STEPS = 5
+TIMED_SECONDS = 8.0
+"""At each depth at least TIMED_STEPS steps are timed, and more until TIMED_SECONDS have passed: the steps of a shallow
+model are short, so noise would weigh most in them."""
+MOST_TIMED_STEPS = 50
+BUSY_SHARE = 0.05
+"""Where other programs had more of the CPU time than this while steps were timed, they are timed again, if there is
+time. On two cores a busy program takes half; a twentieth moves a step by less than its noise."""
+MOST_TRIES = 3
+MIN_PROBE_LENGTH = 8
+MAX_PROBE_LENGTH = 2**20
+MAX_TOKENS_PER_STEP = 2**22
+MAX_STEPS = 100
+PROBE_TRAINING = TrainingSetup(
+    precision="auto",
+    optim="auto",
+    gradient_checkpointing="auto",
+    loss_path="auto",
+    per_device_train_batch_size=1,
+    gradient_accumulation_steps=1,
+    max_length=256,
+)
+"""What a probe trains with unless something else is given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeRequest:
+    """One probe, as request.json holds it."""
+
+    probe_id: Id
+    created_at: Moment
+    model_id: Reference
+    """Of the ModelSpec: a catalogue id, a path or a Hub id."""
+    total_depth: int
+    """Blocks of the whole model."""
+    depths: Annotated[tuple[int, ...], Items(1, MAX_DEPTHS)]
+    """To be measured, in this order; total_depth among them to check the extrapolation."""
+    lora: LoraConfig
+    training: TrainingSetup
+    """Settled: nothing in it is "auto"."""
+    timed_steps: int = TIMED_STEPS
+    """At least."""
+    time_limit_seconds: float = TIME_LIMIT_SECONDS
+    memory_limit_bytes: int | None = None
+    """Of the process, baseline included; None is FREE_MEMORY_SHARE of what is free. On a GPU the card is the limit
+    too."""
+    seed: int = 0
+
+    def validate(self) -> None:
+        """InvalidSettingError names the first setting that no probe could have asked for."""
+        whole(self.total_depth, "Blocks", 1, MAX_DEPTH)
+        whole(self.seed, "Seed", 0, MAX_SEED)
+        ProbeQuestion(
+            model_id=self.model_id,
+            lora=self.lora,
+            training=self.training,
+            depths=self.depths,
+            timed_steps=self.timed_steps,
+            time_limit_seconds=self.time_limit_seconds,
+            memory_limit_bytes=self.memory_limit_bytes,
+        ).validate()
+
+    @property
+    def run_id(self) -> str:
+        return self.probe_id
+
+    @property
+    def sweep_id(self) -> str:
+        """Its own: a worker takes up one probe."""
+        return self.probe_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeQuestion:
+    """A probe before it is checked and settled."""
+
+    model_id: str
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    training: TrainingSetup = PROBE_TRAINING
+    depths: tuple[int, ...] = ()
+    """Your own; empty for two that the model's pattern allows."""
+    full: bool = False
+    """Run the whole model too, to check the extrapolation."""
+    timed_steps: int = TIMED_STEPS
+    time_limit_seconds: float = TIME_LIMIT_SECONDS
+    memory_limit_bytes: int | None = None
+
+    def validate(self) -> None:
+        """InvalidSettingError says what to change."""
+        named(self.model_id, "Model")
+        self.lora.validate()
+        whole(self.training.max_length, "Maximum length", MIN_PROBE_LENGTH, MAX_PROBE_LENGTH)
+        self.training.validate()
+        if self.training.tokens_per_step > MAX_TOKENS_PER_STEP:
+            raise InvalidSettingError(
+                f"A probe trains at most {MAX_TOKENS_PER_STEP:,} tokens per step (got "
+                f"{self.training.tokens_per_step:,}). Lower the batch size, the accumulation or the length."
+            )
+        whole(self.timed_steps, "Steps", 1, MAX_STEPS)
+        number(self.time_limit_seconds, "Time limit in seconds", 1, MAX_TIME_LIMIT_SECONDS)
+        if len(self.depths) > MAX_DEPTHS:
+            raise InvalidSettingError(f"A probe has at most {MAX_DEPTHS:,} depths (got {len(self.depths):,}).")
+        for depth in self.depths:
+            whole(depth, "Depth", 1, MAX_DEPTH)
+        if self.memory_limit_bytes is not None:
+            whole(self.memory_limit_bytes, "Memory limit in bytes", MIN_MEMORY_LIMIT_BYTES, MAX_MEMORY_LIMIT_BYTES)
+
+
+def settle(
+    question: ProbeQuestion, model: ModelSpec, *, device: Device, shared: bool, probe_id: str, created_at: float
+) -> ProbeRequest:
+    """The request that is queued; InvalidSettingError says what to change.
+
+    shared: strangers use this page, so time and memory are bounded more tightly.
+    """
+    question.validate()
+    by_unsloth_on_gpu = device.cuda and question.training.framework == "unsloth"
+    if model.tower == "whole model" and not by_unsloth_on_gpu:
+        refuse_whole(model, "A probe" if device.cuda else "A probe without a GPU")
+    if off := _flags_not_followed(question, device):
+        raise InvalidSettingError(
+            f"{off[0]} is a setting of Unsloth on a GPU, and this probe would ignore it. Leave it out."
+        )
+    if not _attaches(question, device):
+        one_of(question.lora.moe_scheme, "MoE scheme of an Unsloth probe without a GPU", ("default",))
+    time_limit, memory_limit, steps = question.time_limit_seconds, question.memory_limit_bytes, question.timed_steps
+    if shared:
+        time_limit = min(time_limit, SHARED_TIME_LIMIT_SECONDS)
+        memory_limit = min(memory_limit or SHARED_MEMORY_LIMIT_BYTES, SHARED_MEMORY_LIMIT_BYTES)
+        steps = min(steps, SHARED_STEPS)
+    return ProbeRequest(
+        probe_id=probe_id,
+        created_at=created_at,
+        model_id=model.id,
+        total_depth=model.num_hidden_layers,
+        depths=choose_depths(model, question.depths, full=question.full),
+        lora=question.lora,
+        training=question.training.settle(device),
+        timed_steps=steps,
+        time_limit_seconds=time_limit,
+        memory_limit_bytes=memory_limit,
+    )
+
+
+def for_here(question: ProbeQuestion, device: Device) -> tuple[ProbeQuestion, str]:
+    """The question with each setting that this device cannot train set to "auto", and a sentence that names them."""
+    training = question.training
+    if not _trains(replace(training, **dict.fromkeys(AUTO_FIELDS, "auto")), device):
+        return question, ""  # the framework itself cannot train here, which the start says
+    free = replace(training, attn_implementation="sdpa", **dict.fromkeys(AUTO_FIELDS, "auto"))
+    changed = [
+        name
+        for name in AUTO_FIELDS
+        if getattr(training, name) != "auto" and not _trains(replace(free, **{name: getattr(training, name)}), device)
+    ]
+    here = replace(training, **dict.fromkeys(changed, "auto"))
+    settled = here.without_auto(device)
+    instead = [f"{name} {getattr(settled, name)} instead of {getattr(training, name)}" for name in changed]
+    where = "" if device.cuda else "There is no GPU here. "
+    lora = question.lora
+    if not _attaches(question, device):
+        instead.append(f"MoE scheme default instead of {lora.moe_scheme}")
+        lora = replace(lora, moe_scheme="default")
+    if off := _flags_not_followed(question, device):
+        instead += [f"{flag} on instead of off" for flag in off]
+        lora = replace(lora, **dict.fromkeys(off))
+    note = f"{where}The probe uses {', '.join(instead)}." if instead else ""
+    return replace(question, training=here, lora=lora), note
+
+
+def _attaches(question: ProbeQuestion, device: Device) -> bool:
+    """Tell whether the MoE scheme is available: Unsloth's CPU backend knows its own only, as a run does."""
+    return device.cuda or question.training.framework != "unsloth" or question.lora.moe_scheme == "default"
+
+
+def _flags_not_followed(question: ProbeQuestion, device: Device) -> tuple[str, ...]:
+    return flags_not_followed(question.lora, question.training.framework, cuda=device.cuda)
+
+
+def _trains(training: TrainingSetup, device: Device) -> bool:
+    try:
+        training.settle(device)
+    except InvalidSettingError:
+        return False
+    return True
+
+
+def choose_depths(model: ModelSpec, wanted: Sequence[int], *, full: bool) -> tuple[int, ...]:
+    """Choose the depths to measure, in rising order. wanted: your own depths, which must leave out whole periods of the
+    pattern, or they do not lie on one line."""
+    pattern = periods(model)
+    blocks = pattern.blocks
+    wrong = [d for d in wanted if not pattern.prefix + pattern.period <= d <= blocks or (blocks - d) % pattern.period]
+    if wrong:
+        allowed = range(blocks - pattern.period, pattern.prefix + pattern.period - 1, -pattern.period)[::-1]
+        depths = ", ".join(str(d) for d in allowed[:6]) + (" ..." if len(allowed) > 6 else "")
+        raise InvalidSettingError(
+            f"{model.name} has {blocks} blocks that repeat every {pattern.period}"
+            + (f" after the first {pattern.prefix}" if pattern.prefix else "")
+            + f". The depth of a probe must be one of {depths or blocks} (got {wrong[0]})."
+        )
+    chosen = set(wanted) or set(pattern.depths() or (blocks,))
+    return tuple(sorted(chosen | ({blocks} if full else set())))
+
+
+@dataclass(frozen=True, slots=True)
+class DepthLine:
+    """intercept + slope · depth."""
+
+    intercept: float
+    slope: float
+
+    def at(self, depth: float) -> float:
+        return self.intercept + self.slope * depth
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extrapolation:
+    """A model of `depth` blocks, from shallower ones."""
+
+    depth: int
+    peak_bytes: float
+    """Above the process's baseline."""
+    moment: str
+    """Which moment of the step holds most at this depth: forward, backward, optimizer, or "step" on a CPU."""
+    peak: DepthLine
+    """Of that moment: bytes once, and bytes a block."""
+    load_peak_bytes: float
+    """While the base is loaded, above the baseline."""
+    step_seconds: float
+    step: DepthLine
+    step_noise_seconds: float
+    """What the spread of the timed steps makes of step_seconds: each depth's, weighed as the line weighs it."""
+    trainable_parameters: int
+    total_parameters: int
+
+
+def extrapolate(measured: Sequence[DepthMeasured], depth: int) -> Extrapolation | None:
+    """Extrapolate to a depth; None where fewer than two depths were measured."""
+    depths = [each.depth for each in measured]
+    if len(set(depths)) < 2:
+        return None
+    names = [name for name in measured[0].moments if all(name in each.moments for each in measured)]
+    if names and all(each.counts_exactly for each in measured):
+        moments = {name: fit(depths, [each.moments[name] for each in measured]) for name in names}
+    else:
+        moments = {"step": fit(depths, [each.peak_bytes for each in measured])}
+    moment = max(moments, key=lambda name: moments[name].at(depth))
+    step = fit(depths, [each.step_seconds for each in measured])
+    shares = _weights(depths, depth)
+    noise = sum((w * each.step_noise_seconds) ** 2 for w, each in zip(shares, measured, strict=True)) ** 0.5
+    return Extrapolation(
+        depth=depth,
+        peak_bytes=moments[moment].at(depth),
+        moment=moment,
+        peak=moments[moment],
+        load_peak_bytes=fit(depths, [each.load_peak_bytes for each in measured]).at(depth),
+        step_seconds=step.at(depth),
+        step=step,
+        step_noise_seconds=noise,
+        trainable_parameters=round(fit(depths, [each.trainable_parameters for each in measured]).at(depth)),
+        total_parameters=round(fit(depths, [each.total_parameters for each in measured]).at(depth)),
+    )
+
+
+def fit(depths: Sequence[float], values: Sequence[float]) -> DepthLine:
+    """Least squares; at least two different depths."""
+    mean_depth, mean = sum(depths) / len(depths), sum(values) / len(values)
+    spread = sum((d - mean_depth) ** 2 for d in depths)
+    slope = sum((d - mean_depth) * (v - mean) for d, v in zip(depths, values, strict=True)) / spread
+    return DepthLine(mean - slope * mean_depth, slope)
+
+
+def _weights(depths: Sequence[float], depth: float) -> list[float]:
+    """Weight of each measured value in the line's value at `depth`."""
+    n, mean = len(depths), sum(depths) / len(depths)
+    spread = sum((d - mean) ** 2 for d in depths)
+    return [1 / n + (depth - mean) * (d - mean) / spread for d in depths]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeRecord(Recorded):
+    """The state of a probe: its request folded with its events."""
+
+    request: ProbeRequest
+    measured: tuple[DepthMeasured, ...] = ()
+    did_not_fit: tuple[DepthDidNotFit, ...] = ()
+    skipped: tuple[DepthSkipped, ...] = ()
+
+    @property
+    def attempt_seconds(self) -> float | None:
+        if self.started_at is None:
+            return None
+        lines = [each.time for each in (*self.measured, *self.did_not_fit, *self.skipped)]
+        last = max([self.started_at, *lines]) if self.ended_at is None else self.ended_at
+        return max(0.0, last - self.started_at)
+
+    @property
+    def peak_kind(self) -> str | None:
+        """What the peak is of; None before a depth was measured."""
+        return self.measured[0].peak_kind if self.measured else None
+
+    @property
+    def full(self) -> DepthMeasured | None:
+        """The whole model, where it was run."""
+        return next((each for each in self.measured if each.depth == self.request.total_depth), None)
+
+    @property
+    def extrapolated(self) -> Extrapolation | None:
+        """The whole model from the shallower depths; None before two of them are there."""
+        shallow = [each for each in self.measured if each.depth < self.request.total_depth]
+        return extrapolate(shallow, self.request.total_depth)
+
+    def _folded(self, event: RunEvent) -> "ProbeRecord":
+        match event:
+            case AttemptPlaced():
+                return replace(self, place=event)
+            case RunStarted():
+                begun = replace(self, environment=event.environment)
+                return replace(begun, state=RunState.RUNNING, started_at=self.started_at or event.time)
+            case StageReached():
+                begun = replace(self, stage=event.stage)
+                return replace(begun, state=RunState.RUNNING, started_at=self.started_at or event.time)
+            case DepthMeasured() if len(self.measured) < MAX_DEPTHS and event.depth <= self.request.total_depth:
+                return replace(self, measured=(*self.measured, event))
+            case DepthDidNotFit() if len(self.did_not_fit) < MAX_DEPTHS:
+                return replace(self, did_not_fit=(*self.did_not_fit, event))
+            case DepthSkipped() if len(self.skipped) < MAX_DEPTHS:
+                return replace(self, skipped=(*self.skipped, event))
+            case ProbeCompleted():
+                return replace(self, state=RunState.COMPLETED, ended_at=event.time)
+            case RunFailed() | RunCancelled():
+                return self._ended(event)
+        return self
+
+
+COLUMNS = (
+    "row_id", "independent_group", "tier", "use_peak", "use_count", "use_time", "model_id", "precision",
+    "compute_dtype", "kbit_fp32_upcast", "framework", "framework_version", "r", "targets", "batch", "grad_accum",
+    "seq_len", "seq_kind", "checkpointing", "attn", "loss_path", "optimizer", "adapter_dtype", "gpu", "measured_bytes",
+    "measured_kind", "measured_reserved_bytes", "measured_device_bytes", "measured_load_bytes", "trainable_params",
+    "measured_seconds_per_step", "measured_seconds_per_micro_step", "tokens_per_s", "date", "notes", "source",
+    "predicted_two_depth_bytes", "predicted_two_depth_seconds",
+)  # fmt: skip
+VERSIONS = ("torch", "transformers", "peft", "trl", "unsloth")
+
+
+def probe_row(record: ProbeRecord, model: ModelSpec, device: Device) -> dict[str, Any] | None:
+    """Make a row of measured runs; None where the whole model wasn't measured. device: that measured it."""
+    full, request, where = record.full, record.request, record.environment
+    if full is None:
+        return None
+    lora, training = request.lora, request.training
+    extrapolated = record.extrapolated
+    cuda = device.cuda
+    versions = where.get("versions", {})
+    depths = ", ".join(str(each.depth) for each in record.measured if each is not full)
+    dora = "; DoRA" if lora.use_dora else ""
+    # Rows have no column for the rank of experts.
+    used = "yes" if lora.expert_rank == "r" else "no"
+    return {
+        "row_id": request.probe_id,
+        "independent_group": f"rankviz-probe-{'gpu' if cuda else 'cpu'}",
+        "tier": "A",
+        "use_peak": used,
+        "use_count": used,
+        "use_time": used,
+        "model_id": request.model_id,
+        "precision": training.precision,
+        "compute_dtype": compute_dtype(model.model_type, training, bf16=device.has_bf16),
+        "kbit_fp32_upcast": "yes" if training.framework == "peft" and training.precision in ("nf4", "nf4-dq") else "no",
+        "framework": training.framework if cuda or training.framework != "unsloth" else "unsloth-cpu",
+        "framework_version": "; ".join(f"{name} {versions[name]}" for name in VERSIONS if name in versions),
+        "r": lora.r,
+        "targets": ",".join(plan_on(model, lora, training, device).target_names),
+        "batch": training.per_device_train_batch_size,
+        "grad_accum": training.gradient_accumulation_steps,
+        "seq_len": training.max_length,
+        "seq_kind": "exact",
+        "checkpointing": training.gradient_checkpointing,
+        "attn": full.attn_implementation,
+        "loss_path": training.loss_path,
+        "optimizer": training.optim,
+        "adapter_dtype": dtype_on(model, training, device),
+        "gpu": where.get("device_name") if cuda else f"CPU, {where.get('cpu_count')} cores",
+        "measured_bytes": full.peak_bytes,
+        "measured_kind": full.peak_kind,
+        "measured_reserved_bytes": full.peak_reserved_bytes,
+        "trainable_params": full.trainable_parameters,
+        "measured_seconds_per_step": round(full.step_seconds, 4),
+        "tokens_per_s": round(full.tokens_per_second, 2),
+        "date": datetime.date.fromtimestamp(record.started_at or request.created_at).isoformat(),
+        "notes": (
+            f"random weights, random tokens, all of them targets; {where.get('device_name')}, "
+            f"{where.get('threads')} threads, {where.get('platform')}, Python {where.get('python')}; baseline "
+            f"{full.baseline_bytes} bytes; {counted(len(full.timed_steps), 'step')} timed, standard error "
+            f"{full.step_noise_seconds:.4f} s; depths {depths}{dora}"
+        ),
+        "source": f"rankviz probe {where.get('rankviz', '')}".strip(),
+        "predicted_two_depth_bytes": round(extrapolated.peak_bytes) if extrapolated else None,
+        "predicted_two_depth_seconds": round(extrapolated.step_seconds, 4)
+        if extrapolated and extrapolated.step_seconds > 0
+        else None,
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeEstimate:
+    """One set-up on one device."""
+
+    static_bytes: int
+    """Base, adapter, gradients and states: known from shapes."""
+    working_bytes: int
+    """Activations, logits, scratch: what the formulas only approximate."""
+    memory_bytes: Range
+    """Of what a probe measures."""
+    step_seconds: Range | None
+    """None on a GPU whose speed is not known."""
+
+
+def estimate_probe(model: ModelSpec, request: ProbeRequest, device: Device, assume: Assumptions) -> ProbeEstimate:
+    """All blocks, as the request would train them. Of a multimodal checkpoint a probe has the text tower alone."""
+    model = replace(model, whole=None)
+    lora, training = request.lora, request.training
+    stack = stack_on(device, training, lora.use_dora, assume)
+    usable = device.usable_bytes
+    predicted = predict(model, lora, stack, device, usable_bytes=usable, names=training.framework)
+    memory, duration = predicted.memory_at(lora.r), predicted.duration_at(lora.r)
+    slack = assume.range("cpu-resident-slack")
+    return ProbeEstimate(
+        static_bytes=memory.static,
+        working_bytes=memory.working,
+        memory_bytes=memory.allocated_band if device.cuda else memory.allocated_band.multiplied(slack),
+        step_seconds=duration.step if duration else None,
+    )
+
+
+NOISE_SHARE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeSummary:
+    """A probe, and the estimate beside it."""
+
+    record: ProbeRecord
+    estimate: ProbeEstimate | None
+    """None where its model is no longer available."""
+
+
+def as_json(summary: ProbeSummary) -> dict[str, Any]:
+    """Bytes are above the process's baseline on a CPU, the allocator's on a GPU: peak_kind says which."""
+    record, estimate = summary.record, summary.estimate
+    request, extrapolated, full = record.request, record.extrapolated, record.full
+    training = request.training
+    measured = [_measured(each) for each in record.measured]
+    return {
+        "probe_id": request.probe_id,
+        "state": str(record.state),
+        "model_id": request.model_id,
+        "r": request.lora.r,
+        "framework": training.framework,
+        "precision": training.precision,
+        "optim": training.optim,
+        "checkpointing": training.gradient_checkpointing,
+        "loss_path": training.loss_path,
+        "batch": training.per_device_train_batch_size,
+        "accumulation": training.gradient_accumulation_steps,
+        "max_length": training.max_length,
+        "total_depth": request.total_depth,
+        "device": record.environment.get("device_name"),
+        "environment": record.environment,
+        "peak_kind": record.peak_kind,
+        "measured": measured,
+        "extrapolated": _extrapolated(extrapolated, record) if extrapolated else None,
+        "full": next((each for each in measured if full and each["depth"] == full.depth), None),
+        "error_of_extrapolation": {
+            "peak": extrapolated.peak_bytes / full.peak_bytes - 1,
+            "step_seconds": extrapolated.step_seconds / full.step_seconds - 1
+            if _positive(extrapolated.step_seconds)
+            else None,
+        }
+        if extrapolated and full
+        else None,
+        "estimate": {
+            "memory_bytes": estimate.memory_bytes.as_json(),
+            "step_seconds": estimate.step_seconds.as_json() if estimate.step_seconds else None,
+        }
+        if estimate
+        else None,
+        "did_not_fit": [
+            _named(each, "depth", "limit_bytes", "short_bytes", "stage", "why") for each in record.did_not_fit
+        ],
+        "skipped": [_named(each, "depth", "reason") for each in record.skipped],
+        "sentences": sentences(record),
+        "error": record.error or None,
+    }
+
+
+def sentences(record: ProbeRecord) -> list[str]:
+    """What the numbers do not say: what did not fit, what was left out, how certain the time is."""
+    notes = [_did_not_fit(each, record) for each in record.did_not_fit]
+    notes += [each.reason for each in record.skipped]
+    extrapolated = record.extrapolated
+    busy = max((each.busy_elsewhere for each in record.measured), default=0.0)
+    if busy > BUSY_SHARE:
+        notes.append(
+            f"Other programs used {busy:.0%} of the CPU time of this machine while steps were timed, so the step times "
+            "are too long. Run the probe again when the machine is idle. The memory figures are not affected."
+        )
+    elif extrapolated and extrapolated.step_noise_seconds > NOISE_SHARE * extrapolated.step_seconds:
+        notes.append(
+            "Steps took different times, so the step time of the whole model is uncertain by at least "
+            f"± {units.duration(extrapolated.step_noise_seconds)}."
+        )
+    if record.measured and record.measured[-1].load_peak_bytes > record.measured[-1].peak_bytes:
+        notes.append("Loading the base model took more memory than training: a run has its peak there.")
+    return notes
+
+
+def headers(summary: ProbeSummary) -> list[str]:
+    """Column titles of a probe's table."""
+    kind = summary.record.peak_kind
+    return ["", f"Peak memory, {kind}" if kind else "Peak memory", "Step", "Tokens/s"]
+
+
+class Line(NamedTuple):
+    """A row of the table. memory_bytes, seconds: numbers, a range, or the words that stand in their place."""
+
+    name: str
+    memory_bytes: float | Range | str
+    seconds: float | Range | str
+    tokens_per_second: float | None = None
+
+    @property
+    def texts(self) -> tuple[str, str, str, str]:
+        pace = f"{self.tokens_per_second:,.0f}" if self.tokens_per_second else ""
+        return self.name, _written(self.memory_bytes, units.memory_size), _written(self.seconds, _seconds), pace
+
+
+def lines_of(summary: ProbeSummary) -> list[Line]:
+    """Rows of the table: the measured depths, the line through them, and the whole model extrapolated, measured and
+    estimated."""
+    record, estimate = summary.record, summary.estimate
+    extrapolated, full = record.extrapolated, record.full
+    whole = f"All {record.request.total_depth} blocks"
+    lines = [
+        _line(f"{units.counted(each.depth, 'block')}, measured", each) for each in record.measured if each is not full
+    ]
+    if extrapolated:
+        memory, step = extrapolated.peak, extrapolated.step
+        lines += [
+            Line("Per block", memory.slope, step.slope),
+            Line("Once: embeddings, loss, the rest", memory.intercept, step.intercept),
+            _extrapolated_line(f"{whole}, extrapolated", extrapolated, record),
+        ]
+    if full:
+        lines.append(_line(f"{whole}, measured", full))
+    if extrapolated and full:
+        lines.append(_error_line(extrapolated, full))
+    if estimate:
+        lines.append(Line(f"{whole}, estimated", estimate.memory_bytes, estimate.step_seconds or ""))
+    return lines
+
+
+def _line(name: str, each: DepthMeasured) -> Line:
+    return Line(name, each.peak_bytes, each.step_seconds, each.tokens_per_second)
+
+
+def _extrapolated_line(name: str, each: Extrapolation, record: ProbeRecord) -> Line:
+    seconds = _positive(each.step_seconds)
+    pace = record.measured[0].tokens_per_step / seconds if seconds else None
+    return Line(name, round(each.peak_bytes), units.NOT_KNOWN if seconds is None else seconds, pace)
+
+
+def _error_line(extrapolated: Extrapolation, full: DepthMeasured) -> Line:
+    seconds = _positive(extrapolated.step_seconds)
+    step = f"{seconds / full.step_seconds - 1:+.1%}" if seconds else ""
+    return Line("Error of the extrapolation", f"{extrapolated.peak_bytes / full.peak_bytes - 1:+.1%}", step)
+
+
+def _positive(seconds: float) -> float | None:
+    """Noise can turn a line down so far that it says nothing."""
+    return seconds if seconds > 0 else None
+
+
+def _written(value: float | Range | str, text: Callable[[float], str]) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Range):
+        return units.memory_span(value) if text is units.memory_size else units.time_span(value)
+    return text(value)
+
+
+def _seconds(value: float) -> str:
+    """A line may cross zero where times are noisy."""
+    return units.duration(value) if value >= 0 else f"-{units.duration(-value)}"
+
+
+def _did_not_fit(event: DepthDidNotFit, record: ProbeRecord) -> str:
+    who = {
+        "memory limit": f"the memory limit of {units.memory_size(event.limit_bytes)}",
+        "GPU": f"the {units.memory_size(event.limit_bytes)} of this GPU",
+        "system": "the memory of this machine",
+    }[event.why]
+    short = f", by at least {units.memory_size(event.short_bytes)}" if event.short_bytes > 0 else ""
+    blocks = (
+        "The whole model"
+        if event.depth == record.request.total_depth
+        else f"A model of {units.counted(event.depth, 'block')}"
+    )
+    return f"{blocks} does not fit {who}{short} (stage: {event.stage})."
+
+
+MEASURED = (
+    "depth", "peak_bytes", "load_peak_bytes", "moments", "baseline_bytes", "peak_reserved_bytes", "step_seconds",
+    "step_noise_seconds", "busy_elsewhere", "timed_steps", "first_step_seconds", "tokens_per_second",
+    "trainable_parameters", "total_parameters",
+)  # fmt: skip
+
+
+def _measured(each: DepthMeasured) -> dict[str, Any]:
+    values = _named(each, *MEASURED)
+    return {**values, "timed_steps": list(each.timed_steps), "reserved_bytes": values.pop("peak_reserved_bytes")}
+
+
+def _named(each: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(each, name) for name in names}
+
+
+def _extrapolated(each: Extrapolation, record: ProbeRecord) -> dict[str, Any]:
+    tokens = record.measured[0].tokens_per_step
+    return {
+        "depth": each.depth,
+        "peak_bytes": round(each.peak_bytes),
+        "moment": each.moment,
+        "load_peak_bytes": round(each.load_peak_bytes),
+        "step_seconds": _positive(each.step_seconds),
+        "step_noise_seconds": each.step_noise_seconds,
+        "tokens_per_second": tokens / each.step_seconds if each.step_seconds > 0 else None,
+        "trainable_parameters": each.trainable_parameters,
+        "total_parameters": each.total_parameters,
+        "per_block": {"bytes": round(each.peak.slope), "seconds": each.step.slope},
+        "once": {"bytes": round(each.peak.intercept), "seconds": each.step.intercept},
+    }
+
+
+def applies(
+    record: ProbeRecord,
+    model_id: str,
+    lora: LoraConfig,
+    training: TrainingSetup,
+    tokens: float,
+    environment: Mapping[str, Any],
+    assume: Assumptions,
+) -> bool:
+    """Tell whether a probe counts for the memory of this model and set-up on this device.
+
+    training: with nothing "auto" in it. tokens: of a micro-step. environment: device_name, cpu_count and versions, as a
+    run's has them.
+    """
+    reach = assume.value("probe-tokens-reach")
+    request, there = record.request, record.environment
+    return (
+        record.state is RunState.COMPLETED
+        and (record.full is not None or record.extrapolated is not None)
+        and request.model_id == model_id
+        and kernels(request.training, use_dora=request.lora.use_dora) == kernels(training, use_dora=lora.use_dora)
+        and 1 / reach <= tokens / request.training.tokens_per_micro_step <= reach
+        and machine_of(there) == machine_of(environment)
+    )
+
+
+def timing_of(record: ProbeRecord, model: ModelSpec, estimate: ProbeEstimate) -> Timing | None:
+    """The probe as evidence for the time of the next run; None where its steps were not timed on a quiet machine, or
+    none was estimated."""
+    if record.state is not RunState.COMPLETED or (record.full is None and record.extrapolated is None):
+        return None
+    _, step, quiet = _whole(record)
+    request = record.request
+    if not quiet or step <= 0 or not estimate.step_seconds:
+        return None
+    return Timing(
+        source_id=request.probe_id,
+        kind="probe",
+        ended_at=record.ended_at,
+        workload=Workload(
+            base=request.model_id,
+            parameters=model.total_parameters,
+            kernels=kernels(request.training, use_dora=request.lora.use_dora),
+            tokens=request.training.tokens_per_micro_step,
+        ),
+        ratios={"training": step / estimate.step_seconds.expected},
+    )
+
+
+def calibrate(probes: Sequence[tuple[ProbeRecord, ProbeEstimate]], assume: Assumptions) -> MemoryCalibration | None:
+    """Calibrate memory by probes. None without probes, or where less was measured than weights and states alone take:
+    then a probe and the formulas don't speak of the same thing."""
+    working, baselines, reserved = [], [], []
+    for record, estimate in probes:
+        peak, _, _ = _whole(record)
+        if estimate.working_bytes > 0 and peak > estimate.static_bytes:
+            working.append((peak - estimate.static_bytes) / estimate.working_bytes)
+            baselines.append(max(each.baseline_bytes for each in record.measured))
+        reserved += [each.peak_reserved_bytes / each.peak_bytes for each in record.measured if each.peak_reserved_bytes]
+    if not working:
+        return None
+    cuda = probes[0][0].environment.get("device") == "cuda"
+    return MemoryCalibration(
+        probe_ids=tuple(record.request.probe_id for record, _ in probes),
+        process_bytes=0 if cuda else round(middle(baselines)),
+        working_factor=middle(working),
+        memory_width=max(assume.value("probe-memory-width"), _disagreement(working)),
+        reserved_share=middle(reserved) if reserved else None,
+    )
+
+
+def _whole(record: ProbeRecord) -> tuple[float, float, bool]:
+    """Peak and step of the whole model, measured where it was, else extrapolated; and whether the machine was quiet."""
+    quiet = all(each.busy_elsewhere <= BUSY_SHARE for each in record.measured)
+    if record.full is not None:
+        return record.full.peak_bytes, record.full.step_seconds, record.full.busy_elsewhere <= BUSY_SHARE
+    return record.extrapolated.peak_bytes, record.extrapolated.step_seconds, quiet
+
+
+def _disagreement(factors: Sequence[float]) -> float:
+    """Distance of the furthest factor from the middle, as a share of it."""
+    if len(factors) < 2:
+        return 0.0
+    centre = middle(factors)
+    return max(abs(factor - centre) for factor in factors) / centre
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Simulated:
+    """Bytes that the allocator of the simulated card holds; peaks over two optimizer steps."""
+
+    depth: int
+    loaded: int
+    """The base alone."""
+    static: int
+    """Base and adapter, before the first step."""
+    moments: Mapping[str, int]
+    reserved: int
+    kernels: Mapping[str, int] = field(default_factory=dict)
+    """How often each attention kernel ran, recomputed blocks included."""
+    trainable_parameters: int = 0
+    workspaces: int = 0
+    """cuBLAS's, part of every moment."""
+
+    @property
+    def allocated(self) -> int:
+        """The highest of the moments."""
+        return max(self.moments.values())
+
+    @property
+    def moment(self) -> str:
+        """Which one that is."""
+        return max(self.moments, key=lambda name: self.moments[name])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimulatedProbe:
+    """A simulation with what was asked, and the estimate beside it."""
+
+    model_id: str
+    gpu: str
+    lora: LoraConfig
+    training: TrainingSetup
+    padded: bool
+    run: Simulated
+    estimate: Range
+    """Bytes that the formulas say are allocated."""
+    mean_error: float
+    worst_error: float
+    """Of simulated peaks, as shares of the measured ones (assets/truth.json)."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Flat, in bytes."""
+        setup, run = self.training, self.run
+        return {
+            "simulated": True,
+            "model_id": self.model_id,
+            "gpu": self.gpu,
+            "r": self.lora.r,
+            "framework": setup.framework,
+            "precision": setup.precision,
+            "optim": setup.optim,
+            "gradient_checkpointing": setup.gradient_checkpointing,
+            "per_device_train_batch_size": setup.per_device_train_batch_size,
+            "gradient_accumulation_steps": setup.gradient_accumulation_steps,
+            "max_length": setup.max_length,
+            "padded": self.padded,
+            "allocated_bytes": run.allocated,
+            "reserved_bytes": run.reserved,
+            "base_bytes": run.loaded,
+            "static_bytes": run.static,
+            "moment": run.moment,
+            "moments": dict(run.moments),
+            "attention_kernels": dict(run.kernels),
+            "trainable_parameters": run.trainable_parameters,
+            "estimate_bytes": {name: round(getattr(self.estimate, name)) for name in ("low", "expected", "high")},
+            "mean_error": self.mean_error,
+            "worst_error": self.worst_error,
+        }
+
+    def lines(self) -> list[list[str]]:
+        """Rows of a table: what, and how much."""
+        run, size = self.run, units.memory_size
+        peaks = [[f"Peak: {name}", size(value)] for name, value in run.moments.items()]
+        return [
+            ["Allocated (simulated)", size(run.allocated)],
+            ["Reserved (simulated)", size(run.reserved)],
+            ["Allocated (estimate)", f"{size(self.estimate.low)} to {size(self.estimate.high)}"],
+            ["Base weights", size(run.loaded)],
+            ["Base and adapter", size(run.static)],
+            *peaks,
+        ]
+
+    def sentences(self) -> list[str]:
+        """Below the table."""
+        kernels = " and ".join(sorted(self.run.kernels)) or "eager"
+        return [
+            f"Nothing was measured: training steps of the real model code ran on a simulated {self.gpu}, without "
+            "weights.",
+            f"Compared with measured runs on a T4, simulated peaks are {units.rounded_percent(self.mean_error)} off on "
+            f"average, {units.rounded_percent(self.worst_error)} at most.",
+            f"The peak is at this moment of a step: {self.run.moment}. Attention kernel: {kernels}.",
+        ]
