@@ -24,7 +24,6 @@ FLOORS = (
     "rankviz/api",
     "rankviz/figures",
     "rankviz/export",
-    "rankviz/supervisor",
     "rankviz/store",
     "rankviz/catalog",
     "rankviz/hub",

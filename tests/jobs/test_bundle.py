@@ -222,7 +222,7 @@ def test_a_journal_that_names_a_file_of_rankviz_as_an_adapter_brings_nothing(far
     (run / name / "adapter_model.safetensors").write_bytes(b"weights")
     append_event(run / "events.jsonl", AdapterSaved(time=2.0, path=name, file_bytes=7))
 
-    with pytest.raises(EngineError, match="no worker saves one there"):
+    with pytest.raises(EngineError, match="in the journal is not valid"):
         collect(folder, run_id, here)
 
     assert ["owner.json", "request.json"] == [file for file in brought(here) if file != "worker.log"]
