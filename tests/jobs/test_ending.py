@@ -14,7 +14,6 @@ from rankviz.jobs.local import Local
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.store import RunStore
 from rankviz.store.removal import remove
-from tests.supervisor.test_turns import queued
 from tests.support.engines.elsewhere import Elsewhere, ends_later
 from tests.support.processes.workers import (
     COMPLETE_ALL,
@@ -370,7 +369,7 @@ def test_who_cancels_while_an_engine_is_away_leaves_a_wish_and_is_told_what_is_t
 
 
 def test_a_run_that_takes_too_long_fails_with_the_limit_and_the_rest_of_its_sweep_goes_on(store, clock):
-    run_ids = queued(store, "ann", 4, 8)
+    run_ids = sweep(store, 4, 8)
     hangs_at_rank_4 = worker(
         "for run_id in run_ids:\n"
         "    if begin(run_id):\n"
@@ -397,7 +396,7 @@ def test_a_place_that_the_owner_of_the_runs_pays_for_has_no_limit_of_this_server
     class Paid(Local):
         is_limited = False
 
-    (run_id,) = queued(store, "ann")
+    (run_id,) = sweep(store, 4)
     slow = worker("begin(run_ids[0]); step(run_ids[0]); time.sleep(1.5); complete(run_ids[0])")
 
     supervisor = Supervisor(store, engines=[Paid(store.home, commands={"finetune": slow})], run_minutes=0.005)
