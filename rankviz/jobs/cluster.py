@@ -1,7 +1,10 @@
 """What the one remote of all engines asks of a place where jobs run: a `Cluster`, and the types that it passes."""
 
+import contextlib
+import hashlib
 import json
 import math
+import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -153,6 +156,17 @@ class JobLimits:
 
 
 OWN_LIMITS = JobLimits.of(Limits())
+
+
+def home_id(file: Path, place: Path) -> str:
+    """Return the id of a runs folder, which no copy of it elsewhere has.
+
+    Args:
+        file: Where a random part of it is kept; it is made once.
+    """
+    with contextlib.suppress(FileExistsError), file.open("x") as new:
+        new.write(secrets.token_hex(8))
+    return hashlib.sha256(f"{place} ".encode() + file.read_bytes()).hexdigest()[:12]
 
 
 def in_thread(call: Callable[[], None], name: str) -> Future[None]:

@@ -5,10 +5,8 @@ nodes see, and its journals and adapters come back there (rankviz.jobs.inside). 
 has gone is tried again by the supervisor.
 """
 
-import hashlib
 import math
 import re
-import secrets
 import shlex
 import threading
 import time
@@ -22,18 +20,17 @@ from rankviz.core.runs.events import GPU_LOST, RAY
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, redacted
 from rankviz.installed import has_ray
 from rankviz.jobs import process
-from rankviz.jobs.cluster import OWN_LIMITS, Cluster, JobLimits, RemoteJob, Status, in_thread
+from rankviz.jobs.cluster import OWN_LIMITS, Cluster, JobLimits, RemoteJob, Status, home_id, in_thread
 from rankviz.jobs.engine import End, Nodes
 from rankviz.jobs.remote import Remote
 from rankviz.jobs.storage import Storage
 from rankviz.settings import RAY_RESOURCES
 from rankviz.store import RunStore
 
-HOME_FILE = "ray.id"
 CALL_SECONDS, NODES_SECONDS, KEPT_SECONDS = 30.0, 15.0, 30.0
 GIVEN_UP_SECONDS = 120.0
-GPU, ACCELERATOR = "GPU", "accelerator_type:"
-"""Names of resources: a node with GPUs has one of the latter kind too, with the model."""
+ACCELERATOR = "accelerator_type:"
+"""A node with GPUs has a resource of this name with the model."""
 INTERNAL = ("node:", ACCELERATOR, "object_store_memory", "memory")
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 NOT_INSTALLED = (
@@ -124,13 +121,11 @@ class RayCluster(Cluster):
         handle = self._submission_id(job)
         try:
             details = self._connected().get_job_info(handle)
-        except RuntimeError as error:
-            if NOT_FOUND in str(error):
-                return None
-            raise EngineUnavailableError(self._unreached(error)) from error
         except EngineUnavailableError:
             raise
         except Exception as error:
+            if NOT_FOUND in str(error):
+                return None
             raise EngineUnavailableError(self._unreached(error)) from error
         state, message = str(details.status), _in_a_line(details.message or "")
         return Status(
@@ -158,51 +153,38 @@ class RayCluster(Cluster):
     def forget(self, job: RemoteJob) -> None:
         Storage(self._folder(job)).remove()
 
-    def nodes(self) -> Sequence[Any]:
-        """Return the nodes that live. EngineUnavailableError."""
+    def nodes(self) -> tuple[Nodes, int]:
+        """Return what jobs have on the nodes that live, and how many jobs fit there; where none does, what is needed
+        and what is there. EngineUnavailableError."""
         from ray.util.state import list_nodes
 
         try:
             nodes = list_nodes(address=self._address, detail=True, limit=1000, timeout=int(NODES_SECONDS))
         except Exception as error:
             raise EngineUnavailableError(self._unreached(error)) from error
-        return [node for node in nodes if node.state == "ALIVE"]
-
-    def slots(self, nodes: Sequence[Any]) -> Mapping[str, int]:
-        """Return how many jobs each node has room for, by its id, as far as it has the labels and the resources."""
-        return {
-            node.node_id: min(
-                math.floor((node.resources_total or {}).get(name, 0) / amount)
-                for name, amount in self._resources.items()
-            )
-            for node in nodes
-            if self._labels.items() <= (node.labels or {}).items()
-        }
-
-    def describe(self, nodes: Sequence[Any]) -> Nodes:
-        """Return what jobs have on these nodes; where there is no slot, what is asked for and what is there."""
-        slots = self.slots(nodes)
-        with_slots = [node for node in nodes if slots.get(node.node_id)]
-        names = {name for node in with_slots for name in node.resources_total if name.startswith(ACCELERATOR)}
-        has_gpu = GPU in self._resources
-        models = sorted(name.removeprefix(ACCELERATOR) for name in names) if has_gpu else []
-        if with_slots:
-            return Nodes(models, has_gpu=has_gpu)
+        slots, models, has_gpu = 0, set(), "GPU" in self._resources
+        alive = [(node.resources_total or {}, node.labels or {}) for node in nodes if node.state == "ALIVE"]
+        for has, labels in alive:
+            fits = min(math.floor(has.get(name, 0) / amount) for name, amount in self._resources.items())
+            if fits > 0 and self._labels.items() <= labels.items():
+                slots += fits
+                models |= {name.removeprefix(ACCELERATOR) for name in has if name.startswith(ACCELERATOR)}
+        if slots:
+            return Nodes(sorted(models) if has_gpu else [], has_gpu=has_gpu), slots
         needs = [f"{name} {amount:g}" for name, amount in self._resources.items()]
         needs += [f"the label {name}={value}" for name, value in self._labels.items()]
-        there = [self._described(node) for node in nodes[:8]]
-        has = "; ".join([*there, *(["…"] if len(nodes) > 8 else [])]) or "nothing"
-        trouble = f"No node of the Ray cluster has {' and '.join(needs)}. Its nodes have: {has}."
-        return Nodes(has_gpu=has_gpu, trouble=trouble)
+        has = "; ".join([*(self._described(*each) for each in alive[:8]), *(["…"] if len(alive) > 8 else [])])
+        trouble = f"No node of the Ray cluster has {' and '.join(needs)}. Its nodes have: {has or 'nothing'}."
+        return Nodes(has_gpu=has_gpu, trouble=trouble), 0
 
-    def _described(self, node: Any) -> str:
-        resources = {
-            name: amount
-            for name, amount in (node.resources_total or {}).items()
+    def _described(self, has: Mapping[str, float], labels: Mapping[str, str]) -> str:
+        amounts = [
+            f"{name} {amount:g}"
+            for name, amount in has.items()
             if name in self._resources or not name.startswith(INTERNAL)
-        }
-        labels = [f"{name}={value}" for name, value in (node.labels or {}).items() if not name.startswith("ray.io/")]
-        return ", ".join(sorted([*(f"{name} {amount:g}" for name, amount in resources.items()), *labels])) or "nothing"
+        ]
+        own = [f"{name}={value}" for name, value in labels.items() if not name.startswith("ray.io/")]
+        return ", ".join(sorted([*amounts, *own])) or "nothing"
 
     def _connected(self) -> Any:
         """Return a client. EngineDeclinedError where there is none: then nothing was asked of the cluster."""
@@ -229,12 +211,8 @@ class RayCluster(Cluster):
         return Storage(f"{self._folder(job)}/{part}")
 
     def _submission_id(self, job: RemoteJob) -> str:
-        """Of this runs folder, and of no copy of it. Ray takes each once."""
-        file = self._home / HOME_FILE
-        with self._lock:
-            if not file.exists():
-                file.write_text(secrets.token_hex(8))
-            home = hashlib.sha256(f"{self._home.absolute()} ".encode() + file.read_bytes()).hexdigest()[:12]
+        """Ray takes each once."""
+        home = home_id(self._home / "ray.id", self._home.absolute())
         return f"rankviz-{home}-{re.sub(r'[^A-Za-z0-9_-]', '_', job.name)}"
 
     def _unreached(self, error: Exception) -> str:
@@ -330,8 +308,7 @@ class Ray(Remote):
 
     def _look(self) -> None:
         try:
-            nodes = self.cluster.nodes()
-            self._known, self._slots = self.cluster.describe(nodes), sum(self.cluster.slots(nodes).values())
+            self._known, self._slots = self.cluster.nodes()
         except EngineUnavailableError as error:
             self._known, self._slots = Nodes(trouble=str(error)), None
         self._looked_at = time.monotonic()

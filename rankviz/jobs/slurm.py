@@ -6,11 +6,9 @@ cancelled by scancel. Every file has one machine that writes it, so nothing rest
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
-import secrets
 import shlex
 import shutil
 import signal
@@ -27,7 +25,7 @@ from rankviz.core.bounds import printable
 from rankviz.core.runs.events import DISK_FULL, GPU_LOST, MODELS_VARIABLE, SLURM
 from rankviz.errors import EngineDeclinedError, EngineError, EngineUnavailableError, InvalidSettingError, quoted
 from rankviz.jobs import bundle, process
-from rankviz.jobs.cluster import Cluster, RemoteJob, Status
+from rankviz.jobs.cluster import Cluster, RemoteJob, Status, home_id
 from rankviz.jobs.engine import End, Nodes
 from rankviz.jobs.remote import Remote
 from rankviz.machine import disk
@@ -41,7 +39,6 @@ ALLOWED = """account begin constraint cores-per-socket cpus-per-gpu cpus-per-tas
 """Options of sbatch that the owner of a server may set: what a job gets and when it may start; not what it runs, its
 name and where its output goes. Whole names only: sbatch takes abbreviations too."""
 GPU = re.compile(r"--(?:gres=(?:.*,)?gpu|gpus(?:-per-node)?)(?:[:=](?P<model>[A-Za-z]\w*))?(?:[:=]\d+)?(?:,.*)?")
-QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
 VARIABLES = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SLURM_CONF(_SERVER)?|"
     "SBATCH_(ACCOUNT|PARTITION|QOS|RESERVATION|TIMELIMIT|CONSTRAINT|WCKEY)"
@@ -57,7 +54,7 @@ WILL_NOT_BE_TAKEN = re.compile(
     re.IGNORECASE,
 )
 """What sbatch says of a job that is wrong as it is (slurm_errno.c). All else may pass, such as a limit of jobs."""
-EXIT_CODE, BATCH, HOME_FILE = "exit_code", "batch.sh", "slurm.id"
+EXIT_CODE, BATCH = "exit_code", "batch.sh"
 MOST_OFTEN_SECONDS = 1.0
 """While jobs are cancelled, Slurm is asked so often at most."""
 NEEDED = ("sbatch", "squeue", "scancel")
@@ -288,11 +285,7 @@ class SlurmCluster(Cluster):
 
     @cached_property
     def _home_id(self) -> str:
-        """Of this runs folder, and of no copy of it."""
-        file = self._jobs.parent / HOME_FILE
-        with contextlib.suppress(FileExistsError), file.open("x") as new:
-            new.write(secrets.token_hex(8))
-        return hashlib.sha256(f"{self._jobs} ".encode() + file.read_bytes()).hexdigest()[:12]
+        return home_id(self._jobs.parent / "slurm.id", self._jobs)
 
 
 class Slurm(Remote):
@@ -369,11 +362,9 @@ def check_options(options: Sequence[str]) -> Sequence[str]:
 
 def python_command(text: str) -> Sequence[str]:
     """Split a command line into words; ~ before the first is the home folder. InvalidSettingError where its quotes do
-    not close, or it names a variable outside of quotes, which no shell would fill in."""
+    not close."""
     try:
         words = shlex.split(text)
-        if "$" in QUOTED.sub("", text):
-            raise ValueError("variables are not filled in, so write the path itself")
     except ValueError as error:
         raise InvalidSettingError(f"RANKVIZ_SLURM_PYTHON cannot be {quoted(text)}: {error}.") from None
     return [os.path.expanduser(word) for word in words[:1]] + words[1:]

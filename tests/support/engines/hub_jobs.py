@@ -2,7 +2,7 @@
 huggingface_hub calls.
 
 It really starts what a job says, as a process group on this machine. A job's mounts are folders here: where its command
-names a mount path, the folder stands instead. What it cannot show is in docs/engines.md.
+names a mount path, the folder stands instead. What it cannot show is in docs/spaces_and_engines.md.
 """
 
 import base64
