@@ -232,6 +232,9 @@ class Copying:
         for attempt in () if engine.shares_disk else live.job.attempts:
             if self._is_wanted(attempt):
                 return is_at_one and self._store.record(attempt.run_id).state is RunState.QUEUED
+            if not self._is_unwanted(attempt):
+                is_at_one = False
+                continue
             offset, is_at = self._unwanted.get(attempt, (0, False))
             data = engine.events(live, attempt, offset)
             for event in stamped(data, attempt, offset):
@@ -250,6 +253,12 @@ class Copying:
             record = self._store.record(attempt.run_id)
             return record.attempt == attempt.number and not record.state.ended
         return False
+
+    def _is_unwanted(self, attempt: Attempt) -> bool:
+        with contextlib.suppress(RunNotFoundError):
+            record = self._store.record(attempt.run_id)
+            return record.attempt != attempt.number or record.state is RunState.CANCELLED
+        return True
 
     def _copy(self, engine: Engine, live: Live, attempt: Attempt) -> bool:
         """Whether that ends it."""

@@ -106,7 +106,7 @@ def parts(order: Sequence[Batch], room: int, places: Mapping[str, int] = NO_PLAC
     return divided
 
 
-class Queue:
+class RunQueue:
     """Gives what waits to engines that have room, visitor by visitor.
 
     Args:

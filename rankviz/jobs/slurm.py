@@ -101,7 +101,7 @@ already, as a worker may end because the disk is full. The embedded base is that
 else in a folder of each node, which fetches it once: on some network disks, machines do not see each other's locks."""
 
 
-class Row(NamedTuple):
+class SlurmJob(NamedTuple):
     """One job, as squeue or sacct prints it."""
 
     id: str
@@ -144,7 +144,7 @@ class SlurmCluster(Cluster):
             self._environment["PATH"] = search_path
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
-        self._rows: Mapping[str, Row] = {}
+        self._rows: Mapping[str, SlurmJob] = {}
         self._trouble: EngineUnavailableError | None = None
 
     def why_not(self) -> str:
@@ -204,7 +204,7 @@ class SlurmCluster(Cluster):
         if done.returncode != 0:
             raise EngineUnavailableError(f"Slurm has not ended the job (scancel): {_problem(done.stderr)}")
 
-    def _listed(self, job: RemoteJob) -> Mapping[str, Row]:
+    def _listed(self, job: RemoteJob) -> Mapping[str, SlurmJob]:
         """This user's jobs by name: by a squeue that began after the job was submitted or cancelled, and not too
         long ago."""
         with self._lock:
@@ -220,7 +220,7 @@ class SlurmCluster(Cluster):
                 raise self._trouble
             return self._rows
 
-    def _squeue(self) -> Mapping[str, Row]:
+    def _squeue(self) -> Mapping[str, SlurmJob]:
         """Jobs that ended a while ago are among them (MinJobAge). Older versions ignore filters where they print JSON,
         and then others' jobs are too."""
         done = self._run("squeue", "--me", "--states=all", "--json")
@@ -232,14 +232,14 @@ class SlurmCluster(Cluster):
             problem = printable(str(error), 100)
             raise EngineUnavailableError(f"squeue --json printed something else: {problem}.") from None
 
-    def _accounted(self, job: RemoteJob) -> Row | None:
+    def _accounted(self, job: RemoteJob) -> SlurmJob | None:
         """A job that has ended, where accounting is on."""
         with contextlib.suppress(EngineUnavailableError):
             columns = "--format=JobIDRaw,JobName,State,NodeList"
             done = self._run("sacct", "--allocations", "--parsable2", "--noheader", columns, f"--jobs={job.handle}")
             for fields in (line.split("|") for line in done.stdout.splitlines()):
                 if len(fields) == 4 and fields[1] == self._name(job) and states_of(fields[2]) & ENDED:
-                    return Row(fields[0], states_of(fields[2]), nodes=_on_one_line(fields[3]))
+                    return SlurmJob(fields[0], states_of(fields[2]), nodes=_on_one_line(fields[3]))
         return None
 
     def _run(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -384,7 +384,7 @@ def read_exit_code(folder: Path) -> int | None:
     return process.from_shell(int(text))
 
 
-def read_jobs(text: str, user: int) -> Mapping[str, Row]:
+def read_jobs(text: str, user: int) -> Mapping[str, SlurmJob]:
     """Return a user's jobs that `squeue --json` printed, by name; of several with one name, one that has not ended, or
     the newest. ValueError: it printed something else."""
     try:
@@ -399,7 +399,7 @@ def states_of(words: str | Sequence[str]) -> frozenset[str]:
     return frozenset([words.split(" ")[0]] if isinstance(words, str) else map(str, words))
 
 
-def waits_of(row: Row) -> str:
+def waits_of(row: SlurmJob) -> str:
     """Return why a job has not begun, or does not go on, as a sentence; empty while it runs."""
     if row.states & {"PENDING", "CONFIGURING"}:
         reason = row.reason if row.reason not in ("", "None") else "no reason given yet"
@@ -407,7 +407,7 @@ def waits_of(row: Row) -> str:
     return "Slurm has suspended the job." if row.states & {"SUSPENDED", "STOPPED"} else ""
 
 
-def end_of(row: Row, exit_code: int | None) -> End | None:
+def end_of(row: SlurmJob, exit_code: int | None) -> End | None:
     """Return how a job ended; None while processes of it may be left. exit_code: of its worker, if it is known."""
     # A node that has failed cannot say that its processes are gone; what they write counts no more.
     if not row.states & ENDED or ("COMPLETING" in row.states and "NODE_FAIL" not in row.states):
@@ -428,8 +428,8 @@ def end_by(exit_code: int | None) -> End | None:
     return End(exit_code, lost=exit_code < 0 or exit_code == GPU_LOST, why=why)
 
 
-def _row(row: Mapping[str, Any]) -> Row:
-    return Row(
+def _row(row: Mapping[str, Any]) -> SlurmJob:
+    return SlurmJob(
         id=str(_number(row["job_id"])),
         states=states_of(row["job_state"]),
         reason=_on_one_line(row.get("state_reason")),

@@ -21,7 +21,7 @@ from rankviz.jobs.ending import BY_ADMIN, Ending, Outcomes
 from rankviz.jobs.engine import Engine
 from rankviz.jobs.live import LiveJobs
 from rankviz.jobs.local import COMMANDS, Local
-from rankviz.jobs.queue import Batch, Goal, Queue
+from rankviz.jobs.queue import Batch, Goal, RunQueue
 from rankviz.machine import disk
 from rankviz.store import RunStore
 from rankviz.store.removal import tidy
@@ -69,7 +69,7 @@ class Supervisor:
         self._mutex = threading.RLock()
         self._jobs, self._outcomes = LiveJobs(store, engines), Outcomes(store, max_attempts)
         parts = store, self._jobs, self._outcomes
-        self._queue = Queue(*parts, default=engine or engines[0].name, split_runs=split_runs)
+        self._queue = RunQueue(*parts, default=engine or engines[0].name, split_runs=split_runs)
         most = math.inf if run_minutes is None else run_minutes
         self._ending = Ending(*parts, run_minutes=most, room_seconds=room_seconds)
         self._thread: threading.Thread | None = None

@@ -13,7 +13,7 @@ from rankviz.core.runs.request import SweepRequest
 from rankviz.errors import InvalidSettingError, LimitError, NotInstalledError
 from rankviz.jobs import Nodes
 from rankviz.jobs.ray import NO_ADDRESS, NO_STORAGE, NOT_INSTALLED
-from rankviz.jobs.slurm import ENDS, NOT_SET_UP, Row, waits_of
+from rankviz.jobs.slurm import ENDS, NOT_SET_UP, SlurmJob, waits_of
 from rankviz.settings import Settings, read
 from rankviz.store.ownership import Destination
 from rankviz.visitor import Visitor, acting_as
@@ -134,7 +134,7 @@ ADVICE = ("RANKVIZ_", "scontrol", "--time", "--mem", "pip install")
         NO_ADDRESS,
         NOT_INSTALLED,
         NO_STORAGE,
-        waits_of(Row("7", frozenset({"PENDING"}), "Priority")),
+        waits_of(SlurmJob("7", frozenset({"PENDING"}), "Priority")),
         *(why for _, why in ENDS.values()),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.errors import InvalidSettingError
 from rankviz.jobs.known import engines
-from rankviz.jobs.slurm import Row, Slurm, check_options, end_of, read_jobs
+from rankviz.jobs.slurm import Slurm, SlurmJob, check_options, end_of, read_jobs
 from rankviz.jobs.supervisor import Supervisor
 from rankviz.machine import disk
 from rankviz.settings import Settings, read
@@ -115,7 +115,7 @@ def read_rows(*rows):
 
 
 def seen(*states, reason="None"):
-    return Row("7", frozenset(states), reason)
+    return SlurmJob("7", frozenset(states), reason)
 
 
 def test_one_job_carries_a_base_with_all_its_runs_by_the_options_of_the_server(store, cluster, supervise):
@@ -356,7 +356,7 @@ def test_a_state_is_a_text_in_older_versions_and_a_list_in_newer_ones():
     assert (
         read_rows(row(job_state="RUNNING", state_reason="None"))
         == read_rows(row(job_state=["RUNNING"], state_reason="None"))
-        == {"mine": Row("7", frozenset({"RUNNING"}), "None", "node-1")}
+        == {"mine": SlurmJob("7", frozenset({"RUNNING"}), "None", "node-1")}
     )
 
 
