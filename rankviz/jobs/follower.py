@@ -45,6 +45,7 @@ SUBMITTING = "The job is being submitted."
 POLLING = "Asking for the state of the job."
 NOT_KNOWN = "It is not known yet whether the job was started: no answer came. RankViz looks for it."
 LEFT = "The job was given up: its cluster could not be reached."
+NEVER = "It was not answered whether the job was started, and the job is not listed there."
 GONE = "The job is not known there any more, and its worker left no exit code."
 UNEXPECTED = "RankViz could not follow the job because of an error of its own ({}). It tries again."
 TOO_LONG = "The journal of this run is longer than this server accepts ({:,} MB or {:,} lines)."
@@ -69,8 +70,6 @@ class Follower:
         self.job, self.trouble = job, ""
         self.status: Status | None = None
         self.end = job.submission.end
-        self.is_absent = False
-        """Whether the job was submitted and the cluster has none."""
         self._cluster, self._limits = cluster, limits
         self._poll_seconds, self._missing_seconds = poll_seconds, missing_seconds
         self._given_up_seconds, self._reached_at = given_up_seconds, time.monotonic()
@@ -128,7 +127,7 @@ class Follower:
 
     def _loop(self) -> None:
         backoff = 0.0
-        while not (self._stopped.is_set() or self.end or self.is_absent):
+        while not (self._stopped.is_set() or self.end):
             self._woken.clear()
             began, pause = time.monotonic(), self._poll_seconds
             try:
@@ -200,10 +199,8 @@ class Follower:
             raise EngineUnavailableError(NOT_KNOWN)
         if self.job.is_unwanted or self.job.submission.cancelled:
             self._finish(End(why=CANCELLED, by_us=True))
-        elif self.job.handle:
-            self._finish(End(lost=True, why=GONE))
         else:
-            self.is_absent = True
+            self._finish(End(lost=True, why=GONE if self.job.handle else NEVER))
 
     def _ask_to_end(self) -> None:
         if time.monotonic() - self._cancelled_at >= CANCEL_AGAIN_SECONDS:

@@ -345,16 +345,11 @@ class HfJobs(Remote):
         folder = bundle.folder_of(live.job, self.place)
         with (self.place / "forgotten").open("a") as file:
             file.write(f"{folder.name}\n")
-        super().forget(live)
-
-    def remove(self, folder: Path) -> None:
-        """Remove a job's folder, and note what it has cost. One that was asked for and is listed nowhere may have cost
-        all that its time limit allows."""
         follower = self._followers.get(folder.name)
         submission = follower.job.submission if follower else read_submission(folder)
         if terms := terms_of(submission):
             self.ledger.add(terms.sweep_id, folder.name, _cost(submission, terms))
-        super().remove(folder)
+        super().forget(live)
 
     def offer(self, hub: Hub, options: Mapping[str, str], wait: float = 5.0) -> tuple[Flavor, float]:
         """Return the machine and the spending limit in US dollars that these options name. InvalidSettingError."""

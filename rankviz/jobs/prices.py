@@ -138,7 +138,7 @@ def cost_so_far(submission: Submission, timeout: int, usd_per_minute: float) -> 
     """Return what a job has cost by what is written down of it. Until its time is known, it may have cost all that its
     time limit allows."""
     longest = longest_seconds(timeout)
-    if not submission.submitted:
+    if not submission.submitted or (submission.end and not submission.handle):  # it was listed nowhere
         least = most = 0.0
     elif submission.seconds is None:
         least, most = 0.0, longest

@@ -107,9 +107,6 @@ class Remote(Engine):
         return self._live(folder)
 
     def live(self) -> Sequence[Live]:
-        for name, follower in list(self._followers.items()):
-            if follower.is_absent:  # its runs are free again
-                self.remove(self.place / name)
         return [self._live(folder) for folder in bundle.folders_in(self.place)]
 
     def events(self, live: Live, attempt: Attempt, offset: int) -> bytes:
@@ -130,13 +127,13 @@ class Remote(Engine):
             if unless():
                 return None
             follower.cancel()
-        if follower.end is None and not follower.is_absent:
+        if follower.end is None:
             raise EngineUnavailableError(follower.trouble) if follower.trouble else EngineEndingError(CANCELLING)
         unless()  # which takes over what has come since
-        return End(follower.end.exit_code if follower.end else None, why=CANCELLED)
+        return End(follower.end.exit_code, why=CANCELLED)
 
     def forget(self, live: Live) -> None:
-        self.remove(bundle.folder_of(live.job, self.place))
+        self._remove(bundle.folder_of(live.job, self.place))
 
     def release(self) -> None:
         for follower in self._followers.values():
@@ -171,7 +168,7 @@ class Remote(Engine):
     def _follow(self, job: RemoteJob) -> Follower:
         return self._followers.setdefault(job.name, self._follower_of(job)).started()
 
-    def remove(self, folder: Path) -> None:
+    def _remove(self, folder: Path) -> None:
         """Remove a job's folder. A job that starts afterwards finds nothing to run; one that may run is cancelled."""
         follower = self._followers.pop(folder.name, None)
         if follower:

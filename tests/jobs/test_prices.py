@@ -101,4 +101,6 @@ def test_a_job_costs_what_is_billed_and_all_that_it_may_where_that_is_not_known(
     assert (0.0, 0.2) == cost(submitted=True)
     assert (0.02, 0.02) == cost(submitted=True, seconds=61.0, seconds_at=now)
     assert (0.02, pytest.approx(0.07)) == cost(submitted=True, seconds=61.0, seconds_at=now - 310)
-    assert (0.02, 0.02) == cost(submitted=True, seconds=61.0, seconds_at=now - 310, end=End())
+    assert (0.02, 0.02) == cost(submitted=True, handle="1", seconds=61.0, seconds_at=now - 310, end=End())
+    assert (0.0, 0.2) == cost(submitted=True, handle="1", end=End())
+    assert (0.0, 0.0) == cost(submitted=True, end=End(lost=True))

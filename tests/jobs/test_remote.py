@@ -203,8 +203,8 @@ def test_a_job_whose_answer_was_lost_is_looked_for_and_never_submitted_again(set
 
     follower = setting.follow()
 
-    wait_for(lambda: follower.is_absent)
-    assert 1 == setting.cluster.submitted
+    wait_for(lambda: follower.end)
+    assert (1, True) == (setting.cluster.submitted, follower.end.lost)
     assert read_submission(setting.here).submitted
 
 
