@@ -506,7 +506,7 @@ def _end_of(seen: HubJob, exit_code: int | None, terms: JobTerms) -> End:
 
 
 def _billed(seen: HubJob) -> Submission:
-    return Submission(submitted=True, end=End(), seconds=seen.seconds)
+    return Submission(submitted=True, handle=seen.id, end=End(), seconds=seen.seconds)
 
 
 def _cost(submission: Submission, terms: JobTerms) -> Cost:

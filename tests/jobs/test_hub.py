@@ -149,7 +149,7 @@ def test_what_kept_a_file_from_being_sent_is_told_as_any_answer(monkeypatch, cau
         raise RuntimeError(f"Error while uploading 'x' to the Hub. {SAID}") from cause
 
     with answering(b"{}", token=TOKEN) as hub, pytest.raises((EngineError, EngineUnavailableError)) as raised:
-        monkeypatch.setattr(hub._api, "create_commit", create_commit)
+        monkeypatch.setattr(hub._api, "create_repo", create_commit)
         hub.send({"a": b"b"}, "m")
 
     assert error is raised.type
