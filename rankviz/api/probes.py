@@ -15,9 +15,8 @@ from rankviz.api.models import Models
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import EMBEDDED, Workspace, writes
 from rankviz.core.cost.question import plan_on
-from rankviz.core.preflight.checks import checks, problems, uses_gpu, warnings
+from rankviz.core.preflight.checks import Check, checks, problems, uses_gpu, warnings
 from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, TrialStep, Wanted
-from rankviz.core.preflight.gpu import Check
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 

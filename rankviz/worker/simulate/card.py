@@ -21,6 +21,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,15 +30,149 @@ from typing import Any
 from rankviz import paths
 from rankviz.core.cost.setup import Gpu
 from rankviz.errors import UserError
-from rankviz.worker.simulate.allocator import Allocator
 
 SOURCE = Path(__file__).with_name("card.cpp")
-NO_COMPILER = (
-    "A simulation needs a C++ compiler once, and g++ was not found. Install it (apt-get install g++) and try again."
-)
+MIN_BLOCK = 512
+SMALL_SIZE = 2**20
+SMALL_SEGMENT = 2 * 2**20
+LARGE_SEGMENT = 20 * 2**20
+MIN_LARGE = 10 * 2**20
+ROUND_LARGE = 2 * 2**20
 
 
-class Card:
+@dataclass(slots=True)
+class MemoryBlock:
+    """A piece of a segment."""
+
+    address: int
+    size: int
+    small: bool
+    free: bool = False
+    previous: "MemoryBlock | None" = field(default=None, repr=False)
+    next: "MemoryBlock | None" = field(default=None, repr=False)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.size, self.address
+
+
+class Allocator:
+    """One card's memory, as torch's CUDA caching allocator counts it (c10/cuda/CUDACachingAllocator.cpp, torch 2.13):
+    bytes allocated, and bytes reserved for them.
+
+    Sizes are rounded to 512 bytes. Blocks up to 1 MiB come from segments of 2 MiB, larger ones below 10 MiB from
+    segments of 20 MiB, the rest from segments of their own in whole 2 MiB. The smallest free block that is large enough
+    is taken, and split where more than 1 MiB (512 bytes in small segments) is left. Neighbours that are free become one
+    block. Not covered: more than one stream, expandable segments, the options of PYTORCH_CUDA_ALLOC_CONF, and segments
+    given back where the card is full.
+    """
+
+    def __init__(self) -> None:
+        self.allocated = self.reserved = self.peak_allocated = self.peak_reserved = 0
+        self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+        self._at: dict[int, MemoryBlock] = {}
+        self._next_address = 0
+
+    def allocate(self, size: int) -> MemoryBlock | None:
+        """A block of that many bytes; None for none."""
+        if size <= 0:
+            return None
+        size = -(-size // MIN_BLOCK) * MIN_BLOCK
+        block = self._best_fit(size) or self._segment(size)
+        rest = block.size - size
+        if rest >= MIN_BLOCK if block.small else rest > SMALL_SIZE:
+            tail = MemoryBlock(block.address + size, rest, block.small, previous=block, next=block.next)
+            if block.next is not None:
+                block.next.previous = tail
+            block.next, block.size = tail, size
+            self._put(tail)
+        self.allocated += block.size
+        self.peak_allocated = max(self.peak_allocated, self.allocated)
+        return block
+
+    def free(self, block: MemoryBlock | None) -> None:
+        """Give a block back, and join it with free neighbours."""
+        if block is None:
+            return
+        self.allocated -= block.size
+        before, after = block.previous, block.next
+        if before is not None and before.free:
+            self._take(before)
+            before.size += block.size
+            before.next = after
+            if after is not None:
+                after.previous = before
+            block = before
+        if after is not None and after.free:
+            self._take(after)
+            block.size += after.size
+            block.next = after.next
+            if after.next is not None:
+                after.next.previous = block
+        self._put(block)
+
+    def touch(self, size: int) -> None:
+        """A kernel's workspace, there for a moment."""
+        self.free(self.allocate(size))
+
+    def reset_peaks(self) -> None:
+        """From now on."""
+        self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
+
+    def empty_cache(self) -> None:
+        """Give back every segment that nothing uses."""
+        for pool in self._free.values():
+            for key in list(pool):
+                block = self._at[key[1]]
+                if block.previous is None and block.next is None:
+                    self._take(block)
+                    self.reserved -= block.size
+
+    def _best_fit(self, size: int) -> MemoryBlock | None:
+        pool = self._free[size <= SMALL_SIZE]
+        place = bisect_left(pool, (size, -1))
+        if place == len(pool):
+            return None
+        block = self._at[pool[place][1]]
+        self._take(block)
+        return block
+
+    def _segment(self, size: int) -> MemoryBlock:
+        small = size <= SMALL_SIZE
+        length = LARGE_SEGMENT if size < MIN_LARGE else -(-size // ROUND_LARGE) * ROUND_LARGE
+        length = SMALL_SEGMENT if small else length
+        self.reserved += length
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
+        block = MemoryBlock(self._next_address, length, small)
+        self._next_address += length
+        return block
+
+    def _put(self, block: MemoryBlock) -> None:
+        block.free = True
+        self._at[block.address] = block
+        insort(self._free[block.small], block.key)
+
+    def _take(self, block: MemoryBlock) -> None:
+        pool = self._free[block.small]
+        del pool[bisect_left(pool, block.key)]
+        del self._at[block.address]
+        block.free = False
+
+
+class Stream:
+    """A stream or an event on which nothing is waited for."""
+
+    cuda_stream = device_index = 0
+
+    def __init__(self, *args: Any, **more: Any): ...
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **more: self
+
+
+class SimulatedCard:
     """What torch.cuda says of the card, and its memory."""
 
     def __init__(self, gpu: Gpu):
@@ -70,28 +206,22 @@ def prepare() -> None:
     fake_tensor.FakeTensorMode.avoid_device_init = True
 
 
-def become(gpu: Gpu) -> Card:
-    """The card that torch sees in this process from now on, empty. Calls `prepare`."""
-    prepare()
-    import torch
-
-    card = Card(gpu)
-    _answer_as(card, torch)
-    return card
-
-
 def _library() -> Path:
     """card.cpp, compiled for this torch; built on the first call."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         raise UserError("A simulation needs PyTorch: pip install 'rankviz[train]'")
     torch_folder = Path(spec.origin).parent
-    key = hashlib.sha256(SOURCE.read_bytes() + str(torch_folder).encode() + _torch_version()).hexdigest()[:16]
+    version = importlib.metadata.version("torch").encode()
+    key = hashlib.sha256(SOURCE.read_bytes() + str(torch_folder).encode() + version).hexdigest()[:16]
     target = paths.home() / "simulate" / f"card-{key}.so"
     if target.exists():
         return target
     if (compiler := shutil.which("g++")) is None:
-        raise UserError(NO_COMPILER)
+        raise UserError(
+            "A simulation needs a C++ compiler once, and g++ was not found. Install it (apt-get install g++) and try "
+            "again."
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     libraries = torch_folder / "lib"
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -105,12 +235,12 @@ def _library() -> Path:
     return target
 
 
-def _torch_version() -> bytes:
-    return importlib.metadata.version("torch").encode()
+def become(gpu: Gpu) -> SimulatedCard:
+    """Return the card that torch sees in this process from now on, empty. Calls `prepare`."""
+    prepare()
+    import torch
 
-
-def _answer_as(card: Card, torch: Any) -> None:
-    """torch.cuda's answers, as the card would give them."""
+    card = SimulatedCard(gpu)
     allocator = card.allocator
     properties = SimpleNamespace(
         name=f"NVIDIA {card.name}",
@@ -132,9 +262,7 @@ def _answer_as(card: Card, torch: Any) -> None:
             "reserved_bytes.all.peak": allocator.peak_reserved,
         }
 
-    stream = SimpleNamespace(
-        synchronize=lambda: None, wait_stream=lambda other: None, cuda_stream=0, device_index=0, query=lambda: True
-    )
+    stream = Stream()
     answers = {
         "is_available": lambda: True,
         "is_initialized": lambda: True,
@@ -169,3 +297,4 @@ def _answer_as(card: Card, torch: Any) -> None:
     }
     for name, answer in answers.items():
         setattr(torch.cuda, name, answer)
+    return card

@@ -1,18 +1,19 @@
 """Runs `python -m rankviz.worker preflight`: imports and uses, step by step, what training uses.
 
-Standard output carries JSON lines: {"starting": name}, then the step as {"name", "ok", "found", "seconds"}, the
-first with {"architectures"} as well. On a GPU it
-multiplies on the card, compiles a Triton kernel and quantizes with bitsandbytes; on a CPU those steps are left out.
+Standard output carries JSON lines: {"starting": name}, then the step as {"name", "ok", "found", "seconds"}, the first
+with {"architectures"} as well. On a GPU it multiplies on the card, compiles a Triton kernel and quantizes with
+bitsandbytes; on a CPU those steps are left out.
 """
 
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from rankviz import units
 from rankviz.worker import device
-from rankviz.worker.journal import set_environment
+from rankviz.worker.journal import first_line, set_environment
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,26 +22,21 @@ def main(argv: Sequence[str]) -> int:
     # Libraries print on standard output; the steps have it to themselves.
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-
-    def say(message: dict) -> None:
-        print(json.dumps(message), file=messages, flush=True)
-
     steps = [("importing torch", import_torch)]
-    ok = True
-    while steps and ok:
-        name, step = steps.pop(0)
-        say({"starting": name})
-        started = time.monotonic()
+    for name, step in steps:
+        print(json.dumps({"starting": name}), file=messages, flush=True)
+        started, more = time.monotonic(), {}
         try:
-            found = step()
+            ok, found = True, step()
+            if step is import_torch:
+                more = {"architectures": architectures()}
+                steps += [*(ON_A_GPU if device.has_cuda() else ()), ("importing Unsloth", import_unsloth)]
         except Exception as error:  # whatever a library raises is what this trial is for
-            first_line = (str(error).strip().splitlines() or ["no message"])[0]
-            ok, found = False, f"{type(error).__name__}: {first_line}"
-        seconds = time.monotonic() - started
-        more = {"architectures": architectures()} if step is import_torch and ok else {}
-        say({"name": name, "ok": ok, "found": found, "seconds": seconds, **more})
-        if step is import_torch and ok:
-            steps += (_ON_A_GPU if device.has_cuda() else ()) + _ANYWHERE
+            ok, found = False, f"{type(error).__name__}: {first_line(error)}"
+        row: dict[str, Any] = {"name": name, "ok": ok, "found": found, "seconds": time.monotonic() - started, **more}
+        print(json.dumps(row), file=messages, flush=True)
+        if not ok:
+            break
     return 0
 
 
@@ -54,14 +50,14 @@ def import_torch() -> str:
 
 
 def architectures() -> list[str]:
-    """What torch holds kernels for; empty on a CPU."""
+    """Return the architectures that torch holds kernels for; none on a CPU."""
     import torch
 
     return torch.cuda.get_arch_list() if torch.cuda.is_available() and torch.version.hip is None else []
 
 
 def multiply() -> str:
-    """A product on the card, in the type that training computes in."""
+    """Multiply on the card, in the type that training computes in."""
     import torch
 
     dtype = torch.bfloat16 if device.has_bf16() else torch.float16
@@ -73,10 +69,10 @@ def multiply() -> str:
 
 
 def compile_kernel() -> str:
-    """Triton's first kernel needs the C compiler and Python.h."""
+    """Compile Triton's first kernel, which needs the C compiler and Python.h."""
     import torch
 
-    from rankviz.worker.preflight.kernel import add_one
+    from rankviz.worker.preflight_kernel import add_one
 
     numbers = torch.arange(1024, dtype=torch.float32, device="cuda")
     result = torch.empty_like(numbers)
@@ -87,7 +83,7 @@ def compile_kernel() -> str:
 
 
 def quantize() -> str:
-    """NF4 there and back, with bitsandbytes' native library."""
+    """Quantize to NF4 and back, with bitsandbytes' native library."""
     import torch
     from bitsandbytes import functional
 
@@ -105,9 +101,8 @@ def import_unsloth() -> str:
     return f"Unsloth {unsloth.__version__} imports"
 
 
-_ON_A_GPU: tuple[tuple[str, Callable[[], str]], ...] = (
+ON_A_GPU = (
     ("multiplying on the GPU", multiply),
     ("compiling a kernel", compile_kernel),
     ("quantizing on the GPU", quantize),
 )
-_ANYWHERE: tuple[tuple[str, Callable[[], str]], ...] = (("importing Unsloth", import_unsloth),)
