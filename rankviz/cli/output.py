@@ -40,32 +40,8 @@ def watch(api: Api, sweep_id: str) -> None:
 
 
 def _watch(api: Api, sweep_id: str) -> None:
-<<<<<<< HEAD
-    from rich.console import Console
-
-    with bars(Console(stderr=True)) as display:
-        whole, tasks = display.add_task("all runs", total=None, count="", status=""), {}
-        for sweep in api.runs.follow(sweep_id):
-            progress = api.runs.progress(sweep)
-            total = None if progress.share is None else 1.0
-            display.below = standing(api, sweep)
-            display.update(whole, total=total, completed=progress.share or 0.0, status=time_left(progress))
-            for run in sweep.runs:  # one may have been added meanwhile
-                if run.run_id not in tasks:
-                    steps = run.request.max_steps
-                    tasks[run.run_id] = display.add_task(_label(run.request), total=steps, count="", status="")
-                count = f"{run.steps_done}/{run.request.max_steps}"
-                place = api.locations.in_words(run)
-                shown = {"count": count, "status": status(run, time.time(), place)}
-                display.update(tasks[run.run_id], completed=run.steps_done, **shown)
-
-
-def bars(console: "Console") -> "Progress":
-    """Bars that keep their width, with sentences (`below`) under them that may be long."""
-=======
     from rich.console import Console, Group
     from rich.live import Live
->>>>>>> main
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column
     from rich.text import Text
@@ -192,16 +168,6 @@ def print_sweep(api: Api, sweep_id: str) -> None:
             print(*sentences(result.verdict), sep="\n")
 
 
-<<<<<<< HEAD
-def runs_table(api: Api, sweeps: Sequence["Sweep"]) -> None:
-    """A row for each run under the title of its sweep, with an accuracy's column where some run measured it, and where
-    it is where that tells something."""
-    records = [run for sweep in sweeps for run in sweep.runs]
-    firsts = accumulate((len(sweep.runs) for sweep in sweeps), initial=0)
-    places = [api.locations.in_words(record) for record in records]
-    placed = any(place not in ("", title(LOCAL)) for place in places)
-    accuracies = [metric for metric in measured_metrics(records) if metric is not LOSS]
-=======
 def runs_table(api: Api, sweep: "Sweep") -> None:
     """Print a row for each run of a sweep, under its title; columns without a value are left out."""
     rows = [_run_cells(api, run) for run in sweep.runs]
@@ -210,7 +176,6 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
     columns += ["Adapter file", "Peak memory", "Training time", "Machine time"]
     cells = [[row.get(name, "") for name in columns] for row in rows]
     table(f"{sweep.sweep_id}: {sweep_title(sweep)}", columns, cells, texts=3, drop=DROPPED)
->>>>>>> main
 
 
 def _run_cells(api: Api, run: "RunRecord") -> Mapping[str, str]:

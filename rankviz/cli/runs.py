@@ -141,20 +141,9 @@ def runs_show(run_id: Ids, as_json: Json = False) -> None:
         return print_json(sweep_json(api, run_id)) if as_json else print_sweep(api, run_id)
     summary = api.runs.summary(run_id)
     if as_json:
-<<<<<<< HEAD
-        return print_json(run_json(summary) | {"waits": waits or None})
-    spent = api.spending.of_run(record)
-    of_sweep = api.spending.of_sweep(api.runs.sweep(record.request.sweep_id))
-    rent = of_sweep.in_words if of_sweep.rent else ""
-    standing = {"Waits": waits, spent.called: spent.in_words, "Cost of its sweep so far": rent}
-    place = api.locations.in_words(record)
-    facts = list(_facts(summary, {"Place": place} | standing))
-    print_facts(f"Run {run_id}", facts, terminal_width())
-=======
         return print_json(run_json(summary) | {"waits": api.runs.why_waits(summary.record) or None})
     print(f"Run {run_id}\n")
     grid([name, value] for name, value in (*_standing(api, summary), *_facts(summary)) if value)
->>>>>>> main
     for answer in summary.record.answers:
         print()
         grid(
