@@ -56,8 +56,6 @@ class Limits:
     run_minutes: int | None = None
     worker_memory_percent: int | None = None
     """Percent of the memory of this machine, or of its container, that trainings may take together."""
-    turn_minutes: int = 10
-    """Time after which a sweep gives way to one of another visitor, between two of its runs."""
     attempts: int = 2
     """Attempts of a run whose worker, node or job is lost; an error of the run itself is not retried."""
     runs_kept: int | None = None

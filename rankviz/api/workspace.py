@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from rankviz.children import Children, FairLine, Work
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.hub.door import HubDoor
+    from rankviz.jobs.supervisor import Supervisor
     from rankviz.settings import Limits, Settings
     from rankviz.shared.quota import Room
     from rankviz.shared.rights import Rights
     from rankviz.store import RunStore
     from rankviz.store.temp import TempHome
-    from rankviz.supervisor import Supervisor
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Workspace"]
 
@@ -274,15 +274,14 @@ class Workspace:
 
     @cached_property
     def supervisor(self) -> Supervisor:
-        from rankviz.engines.known import engines
-        from rankviz.supervisor import Supervisor
+        from rankviz.jobs.known import engines
+        from rankviz.jobs.supervisor import Supervisor
 
         limits = self.limits
         return Supervisor(
             self.store,
             engines=engines(self.store, self.settings),
             run_minutes=limits.run_minutes,
-            turn_minutes=limits.turn_minutes,
             max_attempts=limits.attempts,
         )
 

@@ -10,8 +10,8 @@ from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.errors import RankVizError
 from rankviz.figures import X_LABELS
-from rankviz.figures.hero.chart import QUALITY_LABELS
-from rankviz.ui import link
+from rankviz.figures.hero import QUALITY_LABELS
+from rankviz.ui import link, who
 from rankviz.ui.adapter import tab as adapter
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.explore import tab as explore
@@ -24,7 +24,6 @@ from rankviz.ui.runs import tab as runs
 from rankviz.ui.runs.sweep import USUAL, default_tolerance
 from rankviz.ui.train import tab as train
 from rankviz.ui.train.tab import FOLD_AS_RESTORED, READY
-from rankviz.ui.who import build, login
 from rankviz.ui.wiring import clicked, notice_html, on_any, put, quiet
 
 JUDGED_ADDRESS = f"""(metric, tolerance) => RankViz.write({{
@@ -43,7 +42,7 @@ def build_app(api: Api) -> gr.Blocks:
         with gr.Row(elem_classes="rv-top"):
             header()
             running_now = train.build_badge(api)
-            login(api)
+            who.login(api)
         notice = plain(elem_id="address-notice")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Explore", id="explore") as explore_tab:
@@ -57,7 +56,7 @@ def build_app(api: Api) -> gr.Blocks:
             with gr.Tab("Guide", id="guide") as guide_tab:
                 rules = guide.build(api, exploring.question)
         where = address()
-        identity = build(api)
+        identity = who.build(api)
         endpoints.publish(api)
 
         restored = {
