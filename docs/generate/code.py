@@ -20,9 +20,9 @@ runs in its own process. The core imports the standard library only. `tests/` ha
 ROOMS = {
     "Page and endpoints": ("rankviz/ui", "rankviz/endpoints"),
     "Command line": ("rankviz/cli",),
-    "Operations": ("rankviz/api",),
+    "Operations": ("rankviz/api", "rankviz/shared"),
     "Pictures and files of training tools": ("rankviz/figures", "rankviz/export"),
-    "Running": ("rankviz/supervisor", "rankviz/engines", "rankviz/jobs"),
+    "Running": ("rankviz/jobs",),
     "Outside world": (
         *("rankviz/store", "rankviz/catalog", "rankviz/hub", "rankviz/dataset", "rankviz/trained"),
         *("rankviz/machine", "rankviz/sinks"),
