@@ -21,21 +21,20 @@ if TYPE_CHECKING:
     from rankviz.api.adapters import Adapters
     from rankviz.api.advice import Advice, Exports
     from rankviz.api.data import Data
-    from rankviz.api.engines import Engines
+    from rankviz.api.engines import Engines, Moves
     from rankviz.api.estimates import Estimates
     from rankviz.api.forecasts import Forecasts
     from rankviz.api.jobs import Jobs
     from rankviz.api.probes import Preflight, Probes
+    from rankviz.api.runs.locations import Locations
     from rankviz.api.runs.measured import Measured
-    from rankviz.api.runs.moves import Moves
     from rankviz.api.runs.runs import Runs
     from rankviz.api.runs.spending import Spending
     from rankviz.api.runs.verdicts import Decisions, Verdicts
-    from rankviz.api.runs.whereabouts import Whereabouts
     from rankviz.api.sinks import Sinks
     from rankviz.api.studies import Studies
     from rankviz.api.tradeoffs import OwnSweeps, Tradeoffs
-    from rankviz.api.visitors.quota import Quota, Uploads
+    from rankviz.shared.quota import Quota, Uploads
 
 __all__ = ["ASSETS", "EMBEDDED", "EMBEDDED_MODEL", "Api", "Workspace"]
 
@@ -58,7 +57,8 @@ class _Group:
     def __get__(self, api: Any, owner: type) -> Any:
         if api is None:
             return self
-        make = getattr(import_module(f"rankviz.api.{self._module}"), self._class)
+        module = self._module if self._module.startswith("rankviz.") else f"rankviz.api.{self._module}"
+        make = getattr(import_module(module), self._class)
         return api.__dict__.setdefault(self._name, make(*(getattr(api, need) for need in self._needs)))
 
 
@@ -87,21 +87,21 @@ class Api:
     """Quality by rank in published studies."""
     advice: Advice = _Group("advice.Advice", "workspace models studies estimates forecasts own_sweeps verdicts")
     """The recommended rank."""
-    quota: Quota = _Group("visitors.quota.Quota", "workspace models")
+    quota: Quota = _Group("rankviz.shared.quota.Quota", "workspace models")
     """Limits: what a visitor may have at once."""
     runs: Runs = _Group("runs.runs.Runs", "workspace models measured preflight quota")
     """Real training runs and sweeps."""
-    uploads: Uploads = _Group("visitors.quota.Uploads", "workspace")
+    uploads: Uploads = _Group("rankviz.shared.quota.Uploads", "workspace")
     """Files that a visitor has uploaded and that are still here."""
-    spending: Spending = _Group("runs.spending.Spending", "workspace runs whereabouts")
+    spending: Spending = _Group("runs.spending.Spending", "workspace runs locations")
     """Bills: what runs have cost so far."""
-    whereabouts: Whereabouts = _Group("runs.whereabouts.Whereabouts", "workspace")
+    locations: Locations = _Group("runs.locations.Locations", "workspace")
     """Where runs are, are to be, or were."""
     jobs: Jobs = _Group("jobs.Jobs", "workspace runs quota")
     """Runs on machines of Hugging Face, on the account of whoever asks."""
     engines: Engines = _Group("engines.Engines", "workspace runs jobs preflight")
     """Where sweeps may run: here, on rented machines, on what the server's owner has set up."""
-    moves: Moves = _Group("runs.moves.Moves", "workspace runs jobs engines spending")
+    moves: Moves = _Group("engines.Moves", "workspace runs jobs engines spending")
     """Sweeps that go on: again, further, elsewhere."""
     forecasts: Forecasts = _Group("forecasts.Forecasts", "workspace models runs studies")
     """Quality by rank, from published lines and one's own runs."""

@@ -10,7 +10,7 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.api.engines import Place, Plan
+from rankviz.api.engines import EngineChoice, Plan
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.core.runs.record import RunRecord, Sweep
 from rankviz.core.runs.words import title
@@ -23,10 +23,11 @@ from rankviz.errors import (
     WorkerError,
     quoted,
 )
+from rankviz.settings import TEMP_HOURS
 from rankviz.store.temp import Usage
+from rankviz.ui.events import toast
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.requests.event_errors import toast
 from rankviz.ui.wiring import notice_html
 
 NAMES = ("engine", "flavor", "spend")
@@ -91,7 +92,7 @@ def widgets(api: Api, *, limit_label: str, elem_id: str) -> dict[str, Any]:
     return w
 
 
-def choices(places: list[Place]) -> list[tuple[str, str]]:
+def choices(places: list[EngineChoice]) -> list[tuple[str, str]]:
     return [(place.title, place.name) for place in places]
 
 
@@ -194,7 +195,7 @@ def place_html(api: Api, sweep: Sweep) -> str:
         return ""
     standing = standing_on(api, sweep)
     spent = api.spending.of_sweep(sweep)
-    cost = spent.sentence(api.whereabouts.engine_of_sweep(sweep) if standing else "")
+    cost = spent.sentence(api.locations.engine_of_sweep(sweep) if standing else "")
     once = not spent.rent and spent.attempts == len(spent.attempts_of_each)
     if sweep.ended and once and spent.time.in_words == units.duration(sweep.seconds_in_runs):
         cost = ""  # the sentence that it has ended tells this time
@@ -207,7 +208,7 @@ def standing_on(api: Api, sweep: Sweep) -> str:
     doing = "Running" if sweep.running else "Ran" if sweep.ended else "Queued"
     if sweep.ended and not any(run.begun_attempts for run in sweep.runs):
         doing = "It was to run"
-    return f"{doing} on {words}." if (words := telling(api)(api.whereabouts.of_sweep(sweep))) else ""
+    return f"{doing} on {words}." if (words := telling(api)(api.locations.of_sweep(sweep))) else ""
 
 
 def telling(api: Api) -> Callable[[str], str]:
@@ -222,8 +223,8 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
     sweep = api.runs.sweep(run.request.sweep_id)
     if sweep.recorded:
         return ""
-    place = telling(api)(api.whereabouts.in_words(run))
-    named = api.whereabouts.of(run).engine if place else ""
+    place = telling(api)(api.locations.in_words(run))
+    named = api.locations.of(run).engine if place else ""
     spent = api.spending.of_run(run).sentence(named)
     sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run), spent]
     if (of_sweep := api.spending.of_sweep(sweep)).rent:
@@ -264,7 +265,7 @@ def kept_words(api: Api) -> str:
     days = api.workspace.limits.days_kept
     if not api.workspace.shared or days is None:
         return ""
-    hours = units.counted(api.workspace.settings.temp_hours, "hour")
+    hours = units.counted(TEMP_HOURS, "hour")
     return html.paragraphs(
         f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
         "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. "
