@@ -1,4 +1,4 @@
-"""Chooses where a sweep runs or goes on, with time and cost before the button; says where it is and what it has cost."""
+"""Chooses where a sweep runs or continues, with time and cost before the button; says where it is and what it cost."""
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress

@@ -435,8 +435,7 @@ def sweep_view(api: Api, sweep: Sweep, *, tolerance: str, metric: str = LOSS.key
         loss=live.loss_chart([sweep]) if any(run.steps for run in sweep.runs) else "",
         words=shown.details + shown.truncated,
         results=live.results_table(api, sweep),
-        facts=_facts("Configuration", request_facts(sweep.runs))
-        + _facts("Environment", environment_facts(environment)),
+        facts=facts_html(sweep.runs, environment),
         is_busy=shown.is_busy,
     )
 
@@ -488,8 +487,7 @@ def detail_html(api: Api, run: RunRecord) -> str:
         f'<div class="rv-code">{title}<pre tabindex="0">{escape(log)}</pre></div>' if log else "",
         html.table(headers, _compared(run, estimate), label="Measured and estimated"),
         *(html.paragraphs(note) for note in notes if note),
-        _facts("Configuration", request_facts([run])),
-        _facts("Environment", environment_facts(run.environment)),
+        facts_html([run], run.environment),
     ]
     return "".join(parts) + "</section>"
 
@@ -564,9 +562,14 @@ def environment_facts(environment: Mapping[str, Any]) -> Sequence[tuple[str, str
     return facts
 
 
-def _facts(title: str, pairs: Sequence[tuple[str, str]]) -> str:
-    """Names and values, folded under the title."""
-    return html.folded(title, f'<div class="rv-facts">{html.named_values(pairs, css="")}</div>') if pairs else ""
+def facts_html(runs: Sequence[RunRecord], environment: Mapping[str, Any]) -> str:
+    """Configuration and environment of runs, both folded."""
+    facts = (("Configuration", request_facts(runs)), ("Environment", environment_facts(environment)))
+    return "".join(
+        html.folded(title, f'<div class="rv-facts">{html.named_values(pairs, css="")}</div>')
+        for title, pairs in facts
+        if pairs
+    )
 
 
 def ship_label(ship: Shipped) -> str:
