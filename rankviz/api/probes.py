@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.device import Device
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.model.spec import ModelSpec
-    from rankviz.core.probe.request import ProbeQuestion, ProbeRecord
-    from rankviz.core.probe.summary import ProbeSummary, SimulatedProbe
+    from rankviz.core.probe import ProbeQuestion, ProbeRecord, ProbeSummary, SimulatedProbe
 
 
 BYTES_PER_PARAMETER = 2
@@ -178,7 +177,7 @@ class Probes:
         import secrets
 
         from rankviz import installed
-        from rankviz.core.probe.request import settle
+        from rankviz.core.probe import settle
 
         installed.require_trainer("A probe")
         owner = self._workspace.rights.somebody()
@@ -221,7 +220,7 @@ class Probes:
         from rankviz.core.cost.device import card
         from rankviz.core.cost.predict import predict
         from rankviz.core.cost.stack import stack_on
-        from rankviz.core.probe.summary import Simulated, SimulatedProbe
+        from rankviz.core.probe import Simulated, SimulatedProbe
 
         installed.require_trainer("A simulation")
         question.validate()
@@ -263,7 +262,7 @@ class Probes:
 
     def for_here(self, question: ProbeQuestion) -> tuple[ProbeQuestion, str]:
         """The question with what this machine cannot train set to "auto", and a sentence that names it."""
-        from rankviz.core.probe.request import for_here
+        from rankviz.core.probe import for_here
 
         return for_here(question, self._workspace.here())
 
@@ -284,7 +283,7 @@ class Probes:
 
     def summary(self, probe_id: str) -> ProbeSummary:
         """One probe: its measurements, the whole model by extrapolation, and the estimate beside it."""
-        from rankviz.core.probe.summary import ProbeSummary, estimate_probe
+        from rankviz.core.probe import ProbeSummary, estimate_probe
 
         record = self.get(probe_id)
         try:
@@ -299,7 +298,7 @@ class Probes:
     def add_rows(self, probe_id: str, target: Path) -> None:
         """Add a probe's measurement of the whole model to a CSV of validation rows, made where there is none."""
         from rankviz.core.cells import csv_text
-        from rankviz.core.probe.request import COLUMNS, probe_row
+        from rankviz.core.probe import COLUMNS, probe_row
 
         record = self.get(probe_id)
         device = self._workspace.device(record.environment)

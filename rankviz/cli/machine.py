@@ -11,12 +11,12 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.cli.shared import Accum, Batch, Json, Model, adapter, fail, options_of, print_json, print_notes, table
 from rankviz.core.lora.config import LoraConfig, lora_alpha
-from rankviz.core.probe.request import FREE_MEMORY_SHARE
+from rankviz.core.probe import FREE_MEMORY_SHARE
 from rankviz.units import rounded_percent as percent
 
 if TYPE_CHECKING:
     from rankviz.api.probes import Diagnosis
-    from rankviz.core.probe.summary import ProbeSummary
+    from rankviz.core.probe import ProbeSummary
 
 
 def doctor(
@@ -98,8 +98,8 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Measure memory and step time on this machine, with random weights and no download."""
-    from rankviz.core.probe.request import PROBE_TRAINING, ProbeQuestion
-    from rankviz.core.probe.summary import as_json as summary_json
+    from rankviz.core.probe import PROBE_TRAINING, ProbeQuestion
+    from rankviz.core.probe import as_json as summary_json
 
     api = Api()
     question = ProbeQuestion(
@@ -150,7 +150,7 @@ def probe(
 
 
 def _table(summary: "ProbeSummary") -> None:
-    from rankviz.core.probe.summary import headers, lines_of, sentences
+    from rankviz.core.probe import headers, lines_of, sentences
 
     record = summary.record
     table(
@@ -163,7 +163,7 @@ def _table(summary: "ProbeSummary") -> None:
 
 def _bytes_of(gibibytes: float) -> int:
     from rankviz.core.bounds import number
-    from rankviz.core.probe.request import MAX_MEMORY_LIMIT_BYTES
+    from rankviz.core.probe import MAX_MEMORY_LIMIT_BYTES
 
     number(gibibytes, "Memory limit in GiB", 0, MAX_MEMORY_LIMIT_BYTES / units.GIB, above=True)
     return round(gibibytes * units.GIB)

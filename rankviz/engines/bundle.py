@@ -30,10 +30,9 @@ from rankviz.engines.engine import Job, Kind
 from rankviz.errors import OF_NAMES, BadAdapterError, EngineError, quoted
 from rankviz.references import References
 from rankviz.store import RunStore
-from rankviz.store.copies import digest_of
-from rankviz.store.durable import write_durably
+from rankviz.store.durable import digest_of, write_durably
 from rankviz.store.journal import append_event, parse_lines, request_text
-from rankviz.store.records import path_in_run
+from rankviz.store.runs import path_in_run
 
 JOB_FILE = "job.json"
 LOG_BYTES = 2**20

@@ -21,7 +21,7 @@ from rankviz.errors import BadAdapterError, InvalidSettingError, quoted
 from rankviz.export.tables import Table, write_rows, write_table
 from rankviz.paths import ASSETS, is_hub_id
 from rankviz.references import EMBEDDED, EMBEDDED_ID
-from rankviz.store.archive import LOSS_COLUMNS, loss_rows, summary_row
+from rankviz.store.transfer import LOSS_COLUMNS, loss_rows, summary_row
 
 LEFT_OUT = ("loaded_from",)
 """Of the environment: it may be the name of a private folder."""

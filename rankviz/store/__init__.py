@@ -7,9 +7,8 @@ for a while. HOME/runs/.changed (`memory.changes`) only says where to look; it m
 What stands here is POSIX (Linux, macOS): one appending write a line, rename to publish.
 """
 
-from rankviz.store.archive import export_runs, summary_row
-from rankviz.store.imports import ImportLimits, import_runs, read_export, take_in
 from rankviz.store.runs import RunStore, recorded
+from rankviz.store.transfer import ImportLimits, export_runs, import_runs, read_export, summary_row, take_in
 
 __all__ = [
     "ImportLimits",

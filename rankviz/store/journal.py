@@ -19,7 +19,7 @@ from rankviz.core.bounds import printable
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.from_json import Misfit, build
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.probe.request import ProbeRecord, ProbeRequest
+from rankviz.core.probe import ProbeRecord, ProbeRequest
 from rankviz.core.runs.events import (
     EVENT_TYPES,
     Answered,

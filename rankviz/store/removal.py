@@ -10,7 +10,7 @@ from collections.abc import Collection, Container, Iterable, Iterator, Sequence,
 from pathlib import Path
 from typing import NamedTuple
 
-from rankviz.core.probe.request import ProbeRecord
+from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError
 from rankviz.store import durable

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from rankviz.core.runs.record import RunState
 from rankviz.engines import Engine, Live
-from rankviz.store.changes import viewing
+from rankviz.store.index import viewing
 from rankviz.supervisor.jobs import Jobs
 from rankviz.supervisor.launching import Launching
 from rankviz.supervisor.stopwatch import Stopwatch

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
-from rankviz.core.probe.request import ProbeRecord
+from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.events import Attempt, following
 from rankviz.engines import End, Engine, Job
 from rankviz.errors import OF_NAMES, EngineError, UserError, quoted

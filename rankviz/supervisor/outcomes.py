@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 
-from rankviz.core.probe.request import ProbeRecord
+from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.events import MAX_REASON_CHARACTERS, RunCancelled, RunFailed, RunRequeued
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.engines import End

@@ -49,6 +49,18 @@ class ResizePlan:
         """The share of the file that goes."""
         return 1 - self.file_bytes / self.file_bytes_before
 
+    def as_json(self) -> dict[str, Any]:
+        """The plan for programs."""
+        return {
+            "r": self.ranks.r,
+            "lora_alpha": self.ranks.lora_alpha,
+            "rank_by_module": dict(self.by_module),
+            "energy_kept": self.energy_kept,
+            "adapter_parameters": self.parameters,
+            "adapter_bytes": self.file_bytes,
+            "adapter_bytes_before": self.file_bytes_before,
+        }
+
 
 def plan(
     adapter: Outline,

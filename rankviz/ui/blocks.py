@@ -20,7 +20,7 @@ from gradio.state_holder import SessionState
 from gradio.utils import LRUCache
 
 from rankviz.errors import UserError
-from rankviz.store.changes import viewing
+from rankviz.store.index import viewing
 from rankviz.ui.page_cache import SmallBlocks, SmallConfig
 from rankviz.ui.requests import envelope
 from rankviz.ui.requests.event_errors import in_words

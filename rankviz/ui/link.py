@@ -10,28 +10,18 @@ from typing import Any, NamedTuple, get_args
 
 from rankviz.core.advice import use_case
 from rankviz.core.bounds import UNPRINTABLE, one_of
-from rankviz.core.cost.data import (
-    LENGTH_SHARES,
-    MAX_EPOCHS,
-    MAX_EXAMPLE_TOKENS,
-    MAX_EXAMPLES,
-    Form,
-    Trait,
-    is_file_name,
-)
+from rankviz.core.cost.data import LENGTH_SHARES, MAX_EPOCHS, Form, Trait, is_file_name
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, validate_price
-from rankviz.core.cost.setup import MAX_ACCUMULATION, MAX_BATCH, MAX_LENGTH, MAX_TRAINING_TOKENS
-from rankviz.core.lora.config import EXPERT_RANKS, FLAGS, MAX_ALPHA, MAX_RANK, PRESETS, UNSLOTH_CLASSES
+from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
 from rankviz.errors import InvalidSettingError
 from rankviz.export.formats import FORMATS
+from rankviz.options import OPTIONS, Option
 
 CUSTOM, NO_GPU, NO_PARTS = "custom", "none", "none"
 MAX_TEXT = 2000
 """Characters of a parameter, such as your own price of every GPU."""
-MAX_NAMES = 300
-MAX_DIGITS = 20
 SHOWN = 40
 """Characters of a wrong parameter in its note."""
 TABS = ("explore", "train", "runs", "adapter", "guide")
@@ -105,67 +95,41 @@ def prices_of(prices: str) -> dict[str, float]:
     return own
 
 
-def _text(text: str) -> str:
-    if len(text) > MAX_NAMES:
-        raise ValueError(f"at most {MAX_NAMES} characters long")
+def _number(text: str, fits: Callable[[float], bool], must: str) -> float:
+    """Return the number, whole where it is; ValueError with what it must be."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not fits(value):
+        raise ValueError(must)
+    return int(value) if value.is_integer() else value
+
+
+def _epochs(text: str) -> float:
+    return _number(text, lambda value: 0 < value <= MAX_EPOCHS, f"a number above 0 and at most {MAX_EPOCHS:,}")
+
+
+def _price(text: str) -> float:
+    must = f"a number of dollars from 0 to {MAX_USD_PER_HOUR:,}"
+    return _number(text, lambda value: 0 <= value <= MAX_USD_PER_HOUR, must)
+
+
+def _checked(text: str, check: Callable[[str], Any], must: str) -> str:
+    """Return the text where `check` can read it; ValueError with what it must be."""
+    try:
+        check(text)
+    except InvalidSettingError as error:
+        raise ValueError(must) from error
     return text
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or not low <= int(text) <= high:
-            raise ValueError(f"a whole number from {low:,} to {high:,}")
-        return int(text)
-
-    return read
+def _file(text: str) -> str:
+    return _checked(text, file_in, "the form, longest example and name of a file, such as messages:1600:chats.jsonl")
 
 
-def _number(fits: Callable[[float], bool], must: str) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not fits(value):
-            raise ValueError(must)
-        return int(value) if value.is_integer() else value
-
-    return read
-
-
-def _one_of(choices: Sequence) -> Callable[[str], str]:
-    values = [choice[1] if isinstance(choice, tuple) else choice for choice in choices]
-
-    def read(text: str) -> str:
-        if text not in values:
-            raise ValueError("one of " + ", ".join(values))
-        return text
-
-    return read
-
-
-def _flag(text: str) -> bool:
-    return _one_of(("0", "1"))(text) == "1"
-
-
-def _expert_rank(text: str) -> str:
-    try:
-        return text if text in EXPERT_RANKS else str(_whole(1, MAX_RANK)(text))
-    except ValueError as error:
-        raise ValueError(f"one of {', '.join(EXPERT_RANKS)}, or {error}") from None
-
-
-def _checked(check: Callable[[str], Any], must: str) -> Callable[[str], str]:
-    """The text itself, where a function of this module can read it."""
-
-    def read(text: str) -> str:
-        try:
-            check(text)
-        except InvalidSettingError as error:
-            raise ValueError(must) from error
-        return text
-
-    return read
+def _prices(text: str) -> str:
+    return _checked(text, prices_of, "GPU ids with a price each, such as l4:0.75,t4:0.2")
 
 
 def _parts(text: str) -> list[str]:
@@ -176,110 +140,98 @@ def _parts(text: str) -> list[str]:
     return [part for part in known if part in parts]
 
 
-class Option(NamedTuple):
-    """A setting of the question, by the name of its widget."""
-
-    default: Any
-    param: str = ""
-    """Its name in an address; empty where several settings share a parameter."""
-    read: Callable[[str], Any] | None = None
-    """The value of a text in an address; a ValueError says what it must be."""
-    choices: Sequence = ()
-    """(label, value) pairs or values."""
-
-
-def _choice(default: str, param: str, choices: Sequence) -> Option:
-    return Option(default, param, _one_of(choices), choices)
-
-
-TARGETS = [
-    ("Unsloth's seven projections", "unsloth"),
-    ("All linear layers", "all-linear"),
-    ("Attention", "attention"),
-    ("MLP", "mlp"),
-    ("q and v (LoRA paper)", "qv"),
-    ("Custom (below)", CUSTOM),
-]
-USE_CASES = [(case.label, case.name) for case in use_case.USE_CASES]
-MOE_SCHEMES = [
-    ("Framework default", "default"),
-    ("Attention and dense layers only", "linear-only"),
-    ("PEFT's automatic remap of the experts", "peft-remap"),
-    ("Unsloth, without the remap", "unsloth"),
-    ("Per expert, target_parameters", "target-parameters"),
-]
-PRECISIONS = [
-    ("NF4, double quantization (QLoRA)", "nf4-dq"),
-    ("NF4", "nf4"),
-    ("8 bit", "int8"),
-    ("bf16", "bf16"),
-    ("fp16", "fp16"),
-    ("fp32", "fp32"),
-]
-FRAMEWORKS = [("Unsloth", "unsloth"), ("TRL", "trl"), ("PEFT (k-bit)", "peft")]
-OPTIMS = ["adamw_8bit", "adamw_torch", "paged_adamw_8bit", "sgd"]
-CHECKPOINTING = [("Unsloth (offloaded)", "unsloth"), ("Hugging Face", "hf"), ("none", "none")]
-LOSS_PATHS = [("fused, in chunks", "fused"), ("Triton", "triton"), ("full logits", "full")]
-LENGTHS = ("steps", "tokens")
-
-OPTIONS = {
-    "model": Option("unsloth/Llama-3.1-8B", "model", _text),
-    "r": Option(ASSUMED_RANK, "r", _whole(1, MAX_RANK)),
-    "use_case": _choice("instruction", "use_case", USE_CASES),
-    "examples": Option(None, "examples", _whole(1, MAX_EXAMPLES)),
-    "example_tokens": Option(None, "example_tokens", _whole(1, MAX_EXAMPLE_TOKENS)),
-    "longest_tokens": Option(None, "longest", _whole(1, MAX_EXAMPLE_TOKENS)),
-    "epochs": Option(
-        None, "epochs", _number(lambda n: 0 < n <= MAX_EPOCHS, f"a number above 0 and at most {MAX_EPOCHS:,}")
-    ),
-    "measured_file": Option(
-        "",
-        "file",
-        _checked(file_in, "the form, longest example and name of a file, such as messages:1600:chats.jsonl"),
-    ),
-    "forgetting": Option(False, "forgetting", _flag),
-    "preset": Option("unsloth", choices=TARGETS),
-    "modules": Option([]),
-    "names": Option(""),
-    "save": Option("", "save", _text),
-    "alpha_rule": Option("r", choices=[("α = r", "r"), ("α = 2r", "2r"), ("Fixed", "fixed")]),
-    "alpha_fixed": Option(32),
-    "use_rslora": Option(False, "rslora", _flag),
-    "use_dora": Option(False, "dora", _flag),
-    "moe_scheme": _choice("default", "moe", MOE_SCHEMES),
-    "expert_rank": Option(
-        "r",
-        "expert_rank",
-        _expert_rank,
-        [("r", "r"), ("r / experts per token", "r/active"), ("r / all experts", "r/all")],
-    ),
-    "parts": Option(DEFAULT_PARTS["FastLanguageModel"], "parts", _parts, PARTS),
-    "unsloth_class": _choice("FastLanguageModel", "class", UNSLOTH_CLASSES),
-    "text_only": Option(False, "text_only", _flag),
-    "framework": _choice("unsloth", "framework", FRAMEWORKS),
-    "precision": _choice("nf4-dq", "precision", PRECISIONS),
-    "batch": Option(2, "batch", _whole(1, MAX_BATCH)),
-    "accumulation": Option(4, "accum", _whole(1, MAX_ACCUMULATION)),
-    "max_length": Option(2048, "max_length", _whole(1, MAX_LENGTH)),
-    "optim": _choice("adamw_8bit", "optim", OPTIMS),
-    "checkpointing": _choice("unsloth", "checkpointing", CHECKPOINTING),
-    "loss_path": _choice("fused", "loss_path", LOSS_PATHS),
-    "length": Option(None),
-    "length_unit": Option("steps", choices=LENGTHS),
-    "gpu": Option("l4", "gpu", _text),
-    "usd_per_hour": Option(
-        None,
-        "usd",
-        _number(lambda n: 0 <= n <= MAX_USD_PER_HOUR, f"a number of dollars from 0 to {MAX_USD_PER_HOUR:,}"),
-    ),
-    "prices": Option("", "prices", _checked(prices_of, "GPU ids with a price each, such as l4:0.75,t4:0.2")),
-    "take": _choice("script", "take", [(form.label, name) for name, form in FORMATS.items() if name != "colab"]),
+CHOICES: dict[str, list[tuple[str, str]]] = {
+    "use_case": [(case.label, case.name) for case in use_case.USE_CASES],
+    "preset": [
+        ("Unsloth's seven projections", "unsloth"),
+        ("All linear layers", "all-linear"),
+        ("Attention", "attention"),
+        ("MLP", "mlp"),
+        ("q and v (LoRA paper)", "qv"),
+        ("Custom (below)", CUSTOM),
+    ],
+    "alpha_rule": [("α = r", "r"), ("α = 2r", "2r"), ("Fixed", "fixed")],
+    "moe_scheme": [
+        ("Framework default", "default"),
+        ("Attention and dense layers only", "linear-only"),
+        ("PEFT's automatic remap of the experts", "peft-remap"),
+        ("Unsloth, without the remap", "unsloth"),
+        ("Per expert, target_parameters", "target-parameters"),
+    ],
+    "expert_rank": [("r", "r"), ("r / experts per token", "r/active"), ("r / all experts", "r/all")],
+    "parts": PARTS,
+    "unsloth_class": [(name, name) for name in OPTIONS["unsloth_class"].choices],
+    "framework": [("Unsloth", "unsloth"), ("TRL", "trl"), ("PEFT (k-bit)", "peft")],
+    "precision": [
+        ("NF4, double quantization (QLoRA)", "nf4-dq"),
+        ("NF4", "nf4"),
+        ("8 bit", "int8"),
+        ("bf16", "bf16"),
+        ("fp16", "fp16"),
+        ("fp32", "fp32"),
+    ],
+    "optim": [(name, name) for name in OPTIONS["optim"].choices],
+    "checkpointing": [("Unsloth (offloaded)", "unsloth"), ("Hugging Face", "hf"), ("none", "none")],
+    "loss_path": [("fused, in chunks", "fused"), ("Triton", "triton"), ("full logits", "full")],
+    "length_unit": [("steps", "steps"), ("tokens", "tokens")],
+    "take": [(form.label, name) for name, form in FORMATS.items() if name != "colab"],
 }
-"""In the order in which the page's script gets their values. colab has a box of its own."""
-DEFAULTS: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
-"""The page when it opens, at the recommended rank."""
-WIDGETS = {option.param: name for name, option in OPTIONS.items() if option.param}
-"""By the names of parameters."""
+"""(label, value) pairs by the names of widgets. colab has a box of its own."""
+
+
+DEFAULTS: dict[str, Any] = {
+    "model": "unsloth/Llama-3.1-8B",
+    "r": ASSUMED_RANK,
+    "use_case": "instruction",
+    **dict.fromkeys(("examples", "example_tokens", "longest_tokens", "epochs")),
+    "measured_file": "",
+    "forgetting": False,
+    "preset": "unsloth",
+    "modules": [],
+    "names": "",
+    "save": "",
+    "alpha_rule": "r",
+    "alpha_fixed": 32,
+    "use_rslora": False,
+    "use_dora": False,
+    "moe_scheme": "default",
+    "expert_rank": "r",
+    "parts": DEFAULT_PARTS["FastLanguageModel"],
+    **{name: OPTIONS[name].default for name in ("unsloth_class", "text_only", "framework", "precision", "batch")},
+    **{name: OPTIONS[name].default for name in ("accumulation", "max_length", "optim", "checkpointing", "loss_path")},
+    "length": None,
+    "length_unit": "steps",
+    "gpu": "l4",
+    "usd_per_hour": None,
+    "prices": "",
+    "take": "script",
+}
+"""The page when it opens, at the recommended rank; in the order in which its script gets the values."""
+SAME = ("model", "r", "examples", "example_tokens", "expert_rank", "text_only", "batch", "max_length", "gpu")
+CHOSEN = ("use_case", "framework", "precision", "optim", "checkpointing", "loss_path", "take")
+RENAMED = (
+    ("longest", "longest_tokens", "longest_tokens"),
+    ("forgetting", "forgetting", "dora"),
+    ("save", "save", "modules_to_save"),
+    ("rslora", "use_rslora", "rslora"),
+    ("dora", "use_dora", "dora"),
+    ("moe", "moe_scheme", "moe"),
+    ("class", "unsloth_class", "unsloth_class"),
+    ("accum", "accumulation", "accumulation"),
+)
+"""Parameters, widgets, and rows of OPTIONS that read them."""
+PARAMS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    **{name: (name, OPTIONS[name].read) for name in SAME},
+    **{name: (name, Option("", str, "", "", choices=tuple(dict(CHOICES[name]).values())).read) for name in CHOSEN},
+    **{param: (widget, OPTIONS[name].read) for param, widget, name in RENAMED},
+    "epochs": ("epochs", _epochs),
+    "file": ("measured_file", _file),
+    "parts": ("parts", _parts),
+    "usd": ("usd_per_hour", _price),
+    "prices": ("prices", _prices),
+}
+PARAMS = dict(sorted(PARAMS.items(), key=lambda each: list(DEFAULTS).index(each[1][0])))
+"""What stands in an address: the widget that it sets, and the value of its text (ValueError says what it must be)."""
 
 
 def targets_of(values: Mapping[str, Any]) -> str | tuple[str, ...]:
@@ -309,7 +261,7 @@ def _targets(text: str) -> tuple[str, list[str], str]:
     """Preset, ticked modules and other names. The names of the model's own modules are ticked once it is read."""
     if text in PRESETS:
         return text, [], ""
-    names = names_in(_text(text))
+    names = names_in(OPTIONS["targets"].read(text))
     if not names:
         raise ValueError("one of " + ", ".join(PRESETS) + ", or module names separated by commas")
     return CUSTOM, [], ", ".join(names)
@@ -319,25 +271,25 @@ def _alpha(text: str) -> tuple[str, float]:
     if text in ("r", "2r"):
         return text, DEFAULTS["alpha_fixed"]
     must = f"r, 2r or a number above 0 and at most {MAX_ALPHA:,}"
-    return "fixed", float(_number(lambda n: 0 < n <= MAX_ALPHA, must)(text))
+    return "fixed", float(_number(text, lambda value: 0 < value <= MAX_ALPHA, must))
 
 
 SHARED = {
     "targets": (("preset", "modules", "names"), _targets),
     "alpha": (("alpha_rule", "alpha_fixed"), _alpha),
-    "steps": (("length", "length_unit"), lambda text: (_whole(1, MAX_TRAINING_TOKENS)(text), "steps")),
-    "tokens": (("length", "length_unit"), lambda text: (_whole(1, MAX_TRAINING_TOKENS)(text), "tokens")),
+    "steps": (("length", "length_unit"), lambda text: (OPTIONS["steps"].read(text), "steps")),
+    "tokens": (("length", "length_unit"), lambda text: (OPTIONS["tokens"].read(text), "tokens")),
 }
 """Parameters that set several widgets."""
 
 
 def write(values: Mapping[str, Any]) -> dict[str, str | None]:
     """The parameters of these values; None for one that has its default and is removed from the address."""
-    params = {param: _spell(values[name], DEFAULTS[name]) for param, name in WIDGETS.items()}
+    params = {param: _spell(values[name], DEFAULTS[name]) for param, (name, _) in PARAMS.items()}
     targets = targets_of(values)
     params["targets"] = _spell(targets if isinstance(targets, str) else ",".join(targets), DEFAULTS["preset"])
     params["alpha"] = _spell(alpha_of(values), DEFAULTS["alpha_rule"])
-    for unit in LENGTHS:
+    for unit in ("steps", "tokens"):
         is_set = unit == values["length_unit"] and values["length"] is not None
         params[unit] = str(values["length"]) if is_set else None
     return params
@@ -355,8 +307,8 @@ def _spell(value: Any, default: Any) -> str | None:
 
 def usual(param: str) -> str:
     """What a parameter stands for where the address leaves it out."""
-    name = WIDGETS.get(param) or {"targets": "preset", "alpha": "alpha_rule"}.get(param, "")
-    value = DEFAULTS.get(name)
+    shared = {"targets": "preset", "alpha": "alpha_rule"}
+    value = DEFAULTS.get(PARAMS[param][0] if param in PARAMS else shared.get(param))
     return "not set" if value in (None, "", []) else ", ".join(value) if isinstance(value, list) else str(value)
 
 
@@ -374,7 +326,7 @@ def changes(params: Mapping[str, str]) -> dict[str, Any]:
 
 def _given(params: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     values, notes = {}, []
-    known = {param: ((name,), OPTIONS[name].read) for param, name in WIDGETS.items()} | SHARED
+    known = {param: ((name,), reader) for param, (name, reader) in PARAMS.items()} | SHARED
     for param, (names, reader) in known.items():
         if param not in params:
             continue

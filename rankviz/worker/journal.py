@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from rankviz.core.probe.request import ProbeRequest
+from rankviz.core.probe import ProbeRequest
 from rankviz.core.runs.events import DISK_FULL, RunEvent, RunFailed
 from rankviz.core.runs.request import RunRequest, check_run, check_step, most_download_bytes
 from rankviz.errors import UnknownModelError

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 
 from rankviz.api import Api
-from rankviz.core.probe.request import ProbeRecord
+from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError
 from rankviz.store.journal import parse_lines, parse_request, request_text

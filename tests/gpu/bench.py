@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rankviz.api import Api
-from rankviz.core.probe.request import ProbeRecord
+from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import SweepRequest
 from rankviz.engines import Attempt, process

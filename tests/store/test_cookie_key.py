@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from rankviz.store import durable
-from rankviz.store.cookie_key import KEY_FILE, CookieKey
+from rankviz.store.ownership import KEY_FILE, CookieKey
 from tests.support.processes.hostile_disks import fill, small_disk
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.store.archive import loss_rows
+from rankviz.store.transfer import loss_rows
 from tests.support.runs.finished_runs import plain_sweep
 
 

@@ -136,7 +136,7 @@ def test_a_killed_copy_of_data_goes_too(store, rows):
     store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows"))
     copies = store.kept_path(rows("rows"), "ann").parent
     kill_before_it_is_in_place(
-        f"from rankviz.store.copies import copy; copy(Path({str(rows('rows'))!r}), Path({str(copies / 'other')!r}))"
+        f"from rankviz.store.durable import copy; copy(Path({str(rows('rows'))!r}), Path({str(copies / 'other')!r}))"
     )
     (left,) = copies.glob(".*")
     make_old(left)

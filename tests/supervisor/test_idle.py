@@ -9,7 +9,7 @@ from rankviz.api import Api
 from rankviz.core.runs.events import RunCompleted, RunStarted, StepLogged
 from rankviz.engines import Attempt, Engine, Job, Live
 from rankviz.store import RunStore
-from rankviz.store.changes import FILE
+from rankviz.store.index import FILE
 from rankviz.supervisor import Supervisor
 from tests.support.processes.opened_files import opened_files
 from tests.support.runs import questions

@@ -9,7 +9,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.store import RunStore
-from rankviz.store.changes import is_view, viewing
+from rankviz.store.index import is_view, viewing
 from rankviz.ui.addresses import health
 from rankviz.ui.blocks import PageBlocks
 from rankviz.ui.page import build_app

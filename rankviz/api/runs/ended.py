@@ -18,7 +18,7 @@ from rankviz.core.runs.run_time import began_at
 if TYPE_CHECKING:
     from rankviz.core.cost.assumptions import Assumptions
     from rankviz.core.cost.pace import Others
-    from rankviz.core.probe.request import ProbeRecord
+    from rankviz.core.probe import ProbeRecord
 
 MOST_RUNS = 200
 """The latest finished runs and probes that are looked at."""

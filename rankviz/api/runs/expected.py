@@ -223,7 +223,7 @@ class ExpectedRuns(StoredRuns):
 
     def _digest_of(self, file: Path) -> str | None:
         """Of its content, read again once it has changed; None where there is no such file that can be read."""
-        from rankviz.store.copies import digest_of
+        from rankviz.store.durable import digest_of
 
         with contextlib.suppress(OSError):
             if file.is_file():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rankviz.core.cost.pace import Calibration, MemoryCalibration, Others, Paces, Timing, Workload
     from rankviz.core.cost.setup import TrainingSetup
     from rankviz.core.lora.config import LoraConfig
-    from rankviz.core.probe.request import ProbeRecord
+    from rankviz.core.probe import ProbeRecord
     from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import RunRecord
     from rankviz.core.runs.request import RunRequest
@@ -139,7 +139,7 @@ class Measured:
         """What the probes of this set-up on this device say of memory; None where there are none."""
         if not self.any("probe-"):
             return None
-        from rankviz.core.probe.summary import applies, calibrate, estimate_probe
+        from rankviz.core.probe import applies, calibrate, estimate_probe
 
         here = self._with_versions(environment)
         device, assume = self._workspace.device(environment), self._workspace.assumptions
@@ -303,9 +303,8 @@ class Measured:
         return self._timings[key]
 
     def _timing_of(self, record: RunRecord | ProbeRecord) -> Timing | None:
-        from rankviz.core.probe.request import ProbeRecord
-        from rankviz.core.probe.summary import estimate_probe
-        from rankviz.core.probe.summary import timing_of as timing_of_probe
+        from rankviz.core.probe import ProbeRecord, estimate_probe
+        from rankviz.core.probe import timing_of as timing_of_probe
         from rankviz.core.runs.estimate import workload_of
         from rankviz.core.runs.run_time import timing_of as timing_of_run
         from rankviz.core.runs.sweep_time import formula_times

@@ -33,8 +33,8 @@ from rankviz.core.runs.request import (
 )
 from rankviz.errors import BadDataError, InvalidSettingError, quoted
 from rankviz.settings import paid_limits
-from rankviz.store import copies
-from rankviz.store.copies import is_kept
+from rankviz.store import durable
+from rankviz.store.durable import is_kept
 from rankviz.store.ownership import ANYWHERE, Destination
 from rankviz.visitor import data_folder
 
@@ -81,7 +81,7 @@ def bring_back(workspace: Workspace, runs: Sequence[RunRequest]) -> None:
     there = {workspace.store.record(run.run_id).request.data: run.data for run in runs}
     for named, data in there.items():
         if named != data:
-            copies.copy(Path(data), Path(named))
+            durable.copy(Path(data), Path(named))
 
 
 def require(workspace: Workspace, sweep: Sweep, data: str) -> None:
@@ -124,7 +124,7 @@ def _is_one_of(file: Path, digests: Sequence[str]) -> bool:
     try:
         if not file.is_file() or file.stat().st_size > dataset.MAX_FILE_BYTES:
             return False
-        return copies.digest_of(file) in digests
+        return durable.digest_of(file) in digests
     except OSError:
         return False
 

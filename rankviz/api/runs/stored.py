@@ -20,7 +20,7 @@ from rankviz.core.runs.record import HeldOutAnswer, RunRecord
 from rankviz.core.runs.run_time import DeviceTime
 from rankviz.core.runs.words import Place
 from rankviz.errors import InvalidSettingError, RunNotFoundError, quoted
-from rankviz.store.archive import SummaryRow, summary_row
+from rankviz.store.transfer import SummaryRow, summary_row
 
 if TYPE_CHECKING:
     from rankviz.api.visitors.rights import Rights
@@ -54,7 +54,7 @@ class StoredRuns:
 
     def sweeps(self) -> Sequence[Sweep]:
         """All sweeps of whoever asks, the newest first."""
-        from rankviz.store.records import group
+        from rankviz.store.runs import group
 
         own = self._workspace.rights.own(self._workspace.store.all())
         if not self._workspace.visitor.admin:
@@ -202,7 +202,7 @@ class StoredRuns:
     def import_(self, source: Path) -> Sequence[str]:
         """Read a zip that export_runs wrote; returns the ids of its runs, without those that RankViz ships."""
         from rankviz.children import remade
-        from rankviz.store.imports import USUAL_RATIO
+        from rankviz.store.transfer import USUAL_RATIO
 
         owner, limits, children = self._workspace.rights.somebody(), self._workspace.limits, self._workspace.children
         key = _key(source := self._workspace.references.file(source))
@@ -298,8 +298,8 @@ def _without_places(failed: Failed) -> Failed:
 
 def _key(source: Path) -> str:
     """Key of a zip's name and content; empty of one that is too large, which is refused before it is read."""
-    from rankviz.store.copies import digest_of
-    from rankviz.store.imports import MAX_ARCHIVE_BYTES
+    from rankviz.store.durable import digest_of
+    from rankviz.store.transfer import MAX_ARCHIVE_BYTES
 
     if not source.is_file():  # said with the path as it was given
         raise InvalidSettingError(f"There is no file {quoted(str(source))}.")

@@ -18,7 +18,7 @@ from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
-    from rankviz.core.probe.request import ProbeRequest
+    from rankviz.core.probe import ProbeRequest
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest
     from rankviz.supervisor.turns import Batch

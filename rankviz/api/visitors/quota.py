@@ -19,7 +19,7 @@ from rankviz.api.workspace import in_turn, writes
 from rankviz.catalog import models as catalog_models
 from rankviz.core.cost.device import card
 from rankviz.core.cost.question import plan_on
-from rankviz.core.probe.request import ProbeRecord
+from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import check_base, check_count

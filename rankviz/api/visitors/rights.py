@@ -17,10 +17,10 @@ from rankviz.visitor import Visitor
 
 if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
-    from rankviz.core.probe.request import ProbeRecord
+    from rankviz.core.probe import ProbeRecord
     from rankviz.core.runs.record import RunRecord
     from rankviz.settings import Settings
-    from rankviz.store.cookie_key import CookieKey
+    from rankviz.store.ownership import CookieKey
 
 
 HIDDEN = "…"
@@ -104,7 +104,7 @@ class Rights:
     @cached_property
     def key(self) -> CookieKey:
         """By which the visitors of a shared page are known again."""
-        from rankviz.store.cookie_key import CookieKey
+        from rankviz.store.ownership import CookieKey
 
         given = self._workspace.settings.cookie_key
         return CookieKey(self._workspace.home, given.get_secret_value() if given else "")

@@ -16,16 +16,19 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.lora.config import lora_alpha
-from rankviz.core.probe.request import (
+from rankviz.core.probe import (
     FREE_MEMORY_SHARE,
     PROBE_TRAINING,
     SHARED_MEMORY_LIMIT_BYTES,
     SHARED_TIME_LIMIT_SECONDS,
     TIME_LIMIT_SECONDS,
+    Line,
     ProbeQuestion,
     ProbeRecord,
+    headers,
+    lines_of,
+    sentences,
 )
-from rankviz.core.probe.summary import Line, headers, lines_of, sentences
 from rankviz.core.quantity import Range
 from rankviz.core.runs.record import RunState
 from rankviz.ui.link import alpha_of

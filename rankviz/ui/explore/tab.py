@@ -29,7 +29,7 @@ from rankviz.figures import X_LABELS, memory_figure, memory_info, parameters_fig
 from rankviz.ui.explore import fit, probe, studies
 from rankviz.ui.explore.answer import FIGURES, FORECAST, HERO_HEIGHT, UNBROKEN, goal_of, suitable
 from rankviz.ui.guide.tab import rests_on_html
-from rankviz.ui.link import CUSTOM, DEFAULTS, OPTIONS, PARTS, flags_of
+from rankviz.ui.link import CHOICES, CUSTOM, DEFAULTS, PARTS, flags_of
 from rankviz.ui.parts import charts, html, question
 from rankviz.ui.parts.charts import MENU, chart, chart_value
 from rankviz.ui.parts.controls import busy, copyable, done, hidden, plain, scripted, slot
@@ -144,7 +144,7 @@ def build(api: Api) -> Exploring:
                     }
                     slot("measure-note")
                     scripted(TOOLS, "", elem_id="tools")
-            w["take"] = gr.Dropdown(list(OPTIONS["take"].choices), value=DEFAULTS["take"], **take)
+            w["take"] = gr.Dropdown(CHOICES["take"], value=DEFAULTS["take"], **take)
             inputs = {name: w[name] for name in DEFAULTS}
             asking = _in_browser("asked", list(inputs.values()))
             _sections(api, w, inputs, asking)

@@ -1,7 +1,6 @@
 """Draws every figure with one component, with its downloads, and gives tables a download menu."""
 
 import json
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from rankviz.api import Api
 from rankviz.api.runs.stored import listed_run_json
 from rankviz.core.cells import csv_text
 from rankviz.core.runs.record import Sweep
+from rankviz.endpoints.gate import finite
 from rankviz.errors import UserError
 from rankviz.export.tables import Table, file_name, runs_table, write_table
 from rankviz.figures import tradeoff_figure, tradeoff_info
@@ -77,15 +77,6 @@ def json_text(value: object, **how: object) -> str:
         return json.dumps(value, allow_nan=False, **how)
     except ValueError:
         return json.dumps(finite(value), allow_nan=False, **how)
-
-
-def finite(value: object) -> object:
-    """The same with null in place of each number that JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: finite(each) for name, each in value.items()}
-    return [finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def tradeoff_chart(

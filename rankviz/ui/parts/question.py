@@ -17,9 +17,9 @@ from rankviz.core.lora.config import MAX_RANK, LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES
 from rankviz.ui.link import (
+    CHOICES,
     DEFAULTS,
     NO_GPU,
-    OPTIONS,
     MeasuredFile,
     alpha_of,
     file_in,
@@ -42,9 +42,9 @@ Use case, targets, GPU, your data</button>
 
 
 def dropdown(name: str, label: str, **more: Any) -> gr.Dropdown:
-    """The choices of a setting of link.OPTIONS, with its default."""
+    """The choices of a setting of link.DEFAULTS, with its default."""
     return gr.Dropdown(
-        **{"choices": list(OPTIONS[name].choices), "value": DEFAULTS[name], "interactive": True, **more}, label=label
+        **{"choices": CHOICES.get(name), "value": DEFAULTS[name], "interactive": True, **more}, label=label
     )
 
 
@@ -55,7 +55,7 @@ def expert_rank_picker(*, visible: bool) -> gr.Dropdown:
 
 
 def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str, Any]:
-    """Build the column; widgets by the names of link.OPTIONS, besides the buttons `upload` and `data_file`, and
+    """Build the column; widgets by the names of link.DEFAULTS, besides the buttons `upload` and `data_file`, and
     `file_note`. In sight is what most people change, the rest is folded."""
     w: dict[str, Any] = {}
 
@@ -95,7 +95,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
         slot("length-note")
         with gr.Accordion("Modules, alpha, DoRA", open=False):
             w["modules"] = gr.CheckboxGroup([], label="Modules of this model (× copies)", elem_id="modules")
-            rules = OPTIONS["alpha_rule"].choices
+            rules = CHOICES["alpha_rule"]
             pair(
                 alpha_rule=lambda: gr.Radio(rules, value=DEFAULTS["alpha_rule"], label="Alpha", scale=3, min_width=180),
                 alpha_fixed=lambda: gr.Number(
@@ -118,7 +118,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
             w["usd_per_hour"] = gr.Number(None, label="Price, $ per hour", placeholder="Price from the table")
             slot("gpu-note")
             w["prices"] = hidden(value=DEFAULTS["prices"])
-            frameworks = OPTIONS["framework"].choices
+            frameworks = CHOICES["framework"]
             w["framework"] = gr.Radio(frameworks, value=DEFAULTS["framework"], label="Framework")
             reach = "FastModel reaches layers outside attention and MLP too"
             w["unsloth_class"] = dropdown("unsloth_class", "Unsloth class", info=reach)
@@ -137,7 +137,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
             units_of = {"value": DEFAULTS["length_unit"], "label": "Unit", "min_width": 120}
             pair(
                 length=number("length", "Training length", "Epochs of your data"),
-                length_unit=lambda: gr.Radio(list(OPTIONS["length_unit"].choices), **units_of),
+                length_unit=lambda: gr.Radio(CHOICES["length_unit"], **units_of),
             )
     return w
 
@@ -145,7 +145,7 @@ def question_widgets(models: list[tuple[str, str]], gpus: list[Gpu]) -> dict[str
 def parts_picker(*, visible: bool) -> gr.CheckboxGroup:
     """Unsloth's flags of what is trained."""
     label = "Trained parts (Unsloth's finetune_ flags)"
-    return gr.CheckboxGroup(OPTIONS["parts"].choices, value=DEFAULTS["parts"], label=label, visible=visible)
+    return gr.CheckboxGroup(CHOICES["parts"], value=DEFAULTS["parts"], label=label, visible=visible)
 
 
 def gpu_label(gpu: Gpu) -> str:

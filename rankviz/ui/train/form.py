@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from rankviz.api import Api
-from rankviz.core.lora.config import UNSLOTH_CLASSES, LoraConfig
+from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.core.runs.events import LOCAL
 from rankviz.core.runs.request import (
@@ -25,7 +25,7 @@ from rankviz.core.runs.words import data_name
 from rankviz.dataset import SUFFIXES
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore.answer import goal_of
-from rankviz.ui.link import CUSTOM, DEFAULT_PARTS, OPTIMS, PARTS, TARGETS, flags_of, targets_of
+from rankviz.ui.link import CHOICES, CUSTOM, DEFAULT_PARTS, PARTS, flags_of, targets_of
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import STOPS, box, busy_line, plain
 from rankviz.ui.parts.question import expert_rank_picker, parts_picker
@@ -179,7 +179,7 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
     problem("numbers")
     with gr.Accordion("Targets, batch, precision and more", open=False):
         plain(html.paragraphs(WHY_FIXED_ALPHA))
-        choice("preset", "Target modules", TARGETS)
+        choice("preset", "Target modules", CHOICES["preset"])
         w["names"] = gr.Textbox("", label="Other module names", placeholder="q_proj, v_proj", max_lines=1)
         pair(
             use_rslora=lambda: gr.Checkbox(False, label="rsLoRA", min_width=100),
@@ -193,8 +193,8 @@ def form_widgets(samples: list[tuple[str, str]], *, shared: bool = False) -> dic
         )
         plain(html.paragraphs(WHAT_EXACT_MATCH_IS))
         choice("precision", "Base model precision", PRECISIONS)
-        choice("optim", "Optimizer", [("Automatic", "auto"), *OPTIMS])
-        choice("unsloth_class", "Unsloth class", list(UNSLOTH_CLASSES))
+        choice("optim", "Optimizer", [("Automatic", "auto"), *CHOICES["optim"]])
+        choice("unsloth_class", "Unsloth class", CHOICES["unsloth_class"])
         w["expert_rank"] = expert_rank_picker(visible=True)
         w["text_only"] = gr.Checkbox(DEFAULTS["text_only"], label="Text model only (Unsloth's text_only)")
         w["parts"] = parts_picker(visible=True)
@@ -417,7 +417,7 @@ def measuring(api: Api, values: Mapping[str, Any], engine: str = LOCAL, mode: st
     """The form that measures Explore's question, with the recommended learning rate: by a quick look, or in the mode
     "rate" by one rank at two learning rates.
 
-    values: of the settings of link.OPTIONS, and `data_file`, the file that was measured there. An adapter with DoRA or
+    values: of the settings of link.DEFAULTS, and `data_file`, the file that was measured there. An adapter with DoRA or
     with experts of another rank can't be truncated, so instead of a quick look its two ranks are a sweep. What only a
     GPU can train becomes "auto" where this machine is to train and has none.
     """

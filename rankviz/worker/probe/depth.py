@@ -23,7 +23,7 @@ from typing import Any
 from rankviz.core.cost.device import Device
 from rankviz.core.cost.question import plan_on
 from rankviz.core.model.config_check import parse_config
-from rankviz.core.probe.request import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
+from rankviz.core.probe import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
 from rankviz.core.runs.request import RunRequest
 from rankviz.logs import print_error
 from rankviz.store import RunStore

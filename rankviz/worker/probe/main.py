@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from rankviz import machine, units
-from rankviz.core.probe.request import BUSY_SHARE, FREE_MEMORY_SHARE, MOST_TRIES
+from rankviz.core.probe import BUSY_SHARE, FREE_MEMORY_SHARE, MOST_TRIES
 from rankviz.core.runs.events import Attempt, DepthDidNotFit, DepthMeasured, DepthSkipped, ProbeCompleted, RunStarted
 from rankviz.errors import UserError
 from rankviz.store import RunStore

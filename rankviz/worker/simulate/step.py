@@ -24,7 +24,7 @@ from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
-from rankviz.core.probe.summary import Simulated
+from rankviz.core.probe import Simulated
 from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import with_peft_adapter
 from rankviz.worker.introspect.layers import build, cut_config

@@ -32,7 +32,7 @@ from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import OWN_FAMILIES
-from rankviz.core.probe.summary import Simulated
+from rankviz.core.probe import Simulated
 from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of

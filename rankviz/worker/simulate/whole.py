@@ -9,7 +9,7 @@ from rankviz.core.cost.device import Gpu
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec, periods
-from rankviz.core.probe.request import fit
+from rankviz.core.probe import fit
 from rankviz.worker.simulate.step import Program, Simulated, simulate
 
 LEAST_BLOCKS = 3

@@ -22,8 +22,7 @@ from rankviz.core.cost.pace import (
     paces,
 )
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.core.probe.request import ProbeRecord
-from rankviz.core.probe.summary import ProbeEstimate, applies, calibrate, estimate_probe, timing_of
+from rankviz.core.probe import ProbeEstimate, ProbeRecord, applies, calibrate, estimate_probe, timing_of
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, paced, workload_of
 from rankviz.core.runs.events import ProbeCompleted, RunStarted

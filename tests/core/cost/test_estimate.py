@@ -28,8 +28,7 @@ from rankviz.core.cost.pace import Others, Timing, Workload, paces
 from rankviz.core.cost.predict import full_finetuning
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.model.spec import UnslothCheckpoint
-from rankviz.core.probe.request import ProbeRecord
-from rankviz.core.probe.summary import ProbeEstimate, applies, calibrate
+from rankviz.core.probe import ProbeEstimate, ProbeRecord, applies, calibrate
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, row_tokens
 from rankviz.core.runs.events import ProbeCompleted, RunStarted

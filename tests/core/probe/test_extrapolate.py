@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.probe.request import DepthLine, extrapolate, fit
+from rankviz.core.probe import DepthLine, extrapolate, fit
 from rankviz.core.quantity import median_error, middle
 from tests.support.runs.probes import MIB, measured
 

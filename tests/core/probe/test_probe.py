@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.probe.request import ProbeQuestion, ProbeRecord, choose_depths
-from rankviz.core.probe.summary import ProbeSummary, as_json, sentences
+from rankviz.core.probe import ProbeQuestion, ProbeRecord, ProbeSummary, as_json, choose_depths, sentences
 from rankviz.core.runs.events import DepthDidNotFit, DepthSkipped, ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.core.runs.record import RunState
 from rankviz.errors import InvalidSettingError, RunNotFoundError

@@ -8,8 +8,7 @@ from rankviz.api import Api
 from rankviz.children import Children
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.probe.request import ProbeQuestion
-from rankviz.core.probe.summary import Simulated, SimulatedProbe
+from rankviz.core.probe import ProbeQuestion, Simulated, SimulatedProbe
 from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
 

@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from rankviz.store.changes import FILE, Changes, tell
+from rankviz.store.index import FILE, Changes, tell
 from tests.support.processes.hostile_disks import fill, small_disk
 
 

@@ -16,9 +16,8 @@ from rankviz.core.runs.events import (
 from rankviz.core.runs.record import RunRecord, RunState
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
-from rankviz.store.changes import FILE
+from rankviz.store.index import CANCEL, FILE, SECONDS, Current
 from rankviz.store.journal import JournalReader, line_of, new_record, parse_lines, parse_request, request_text
-from rankviz.store.memory import CANCEL, SECONDS, Current
 from rankviz.store.removal import remove
 from tests.store.written_runs import DONE, STARTED
 from tests.support.processes.opened_files import opened_files

@@ -9,7 +9,7 @@ from rankviz.core.runs.events import Evaluated, RunCancelled, StageReached
 from rankviz.errors import RunNotFoundError, RunUnreadError
 from rankviz.machine import disk
 from rankviz.store import RunStore, journal
-from rankviz.store.changes import viewing
+from rankviz.store.index import viewing
 from tests.store.memory.test_current import step
 from tests.store.written_runs import STARTED
 from tests.support.processes.failing_reads import failing_reads
@@ -116,7 +116,7 @@ def test_a_run_is_in_the_queue_again_once_it_is_known_whether_somebody_took_it_u
     store.requeue(run_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr("rankviz.store.memory.is_there", too_many_open)
+        patch.setattr("rankviz.store.index.is_there", too_many_open)
         before = other.turns()
         assert () == tuple(other.unended())
         assert {run_id: "cancelled"} == listed(other)

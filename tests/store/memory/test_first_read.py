@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.errors import RunNotFoundError
 from rankviz.store import RunStore
-from rankviz.store.changes import HELD_SECONDS, FirstRead, Reading, viewing
+from rankviz.store.index import HELD_SECONDS, FirstRead, Reading, viewing
 from rankviz.store.journal import JournalReader
 from tests.support.processes.slow_store import READ, SlowStore
 from tests.support.processes.workers import wait_for
@@ -148,7 +148,7 @@ class LongJournals(RunStore):
 
 
 def test_a_later_read_without_a_pause_is_none_that_others_see(monkeypatch):
-    monkeypatch.setattr("rankviz.store.changes.HELD_SECONDS", math.inf)
+    monkeypatch.setattr("rankviz.store.index.HELD_SECONDS", math.inf)
     first, seen = FirstRead(), []
 
     with first.lock:

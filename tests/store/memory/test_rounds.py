@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.store.memory import MOST_AT_ONCE, SECONDS, Rounds
+from rankviz.store.index import MOST_AT_ONCE, SECONDS, Rounds
 
 
 class Clock:

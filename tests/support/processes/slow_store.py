@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rankviz.store import RunStore
-from rankviz.store.changes import Reading
+from rankviz.store.index import Reading
 from rankviz.store.journal import JournalReader
 
 READ = 60

@@ -2,7 +2,7 @@
 
 from rankviz.api import Api
 from rankviz.core.cost.device import Device
-from rankviz.core.probe.request import settle
+from rankviz.core.probe import settle
 from rankviz.core.runs.events import DepthMeasured
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS

@@ -6,7 +6,7 @@ from typing import Any
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.lora.config import LoraConfig
-from rankviz.core.probe.request import PROBE_TRAINING, ProbeQuestion
+from rankviz.core.probe import PROBE_TRAINING, ProbeQuestion
 from rankviz.core.runs.request import SHORT_TRAINING, RunRequest, SweepRequest
 
 

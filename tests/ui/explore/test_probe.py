@@ -8,7 +8,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.core.cost.device import Device
-from rankviz.core.probe.request import for_here
+from rankviz.core.probe import for_here
 from rankviz.core.runs.events import DepthDidNotFit, ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore import probe

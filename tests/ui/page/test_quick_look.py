@@ -7,7 +7,7 @@ import pytest
 
 from rankviz.core.runs.events import RunStarted
 from rankviz.store import RunStore, export_runs, import_runs
-from rankviz.store.copies import digest_of
+from rankviz.store.durable import digest_of
 from tests.support.models.tiny_llama import make_tiny_llama, write_tiny_data
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import finished_events

@@ -72,7 +72,7 @@ from rankviz.core.lora.config import LoraConfig
 from rankviz.core.cost.question import plan_on
 from rankviz.core.cost.device import Device
 from rankviz.errors import InvalidSettingError
-from rankviz.core.probe.request import PROBE_TRAINING
+from rankviz.core.probe import PROBE_TRAINING
 from rankviz.core.runs.request import RunRequest
 from rankviz.worker.finetune.base import Base
 from rankviz.worker.introspect.layers import layers_of

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.probe.summary import as_json, sentences
+from rankviz.core.probe import as_json, sentences
 from rankviz.core.runs.record import RunState
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.supervisor import PROBE_COMMAND

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankviz.core.probe.request import ProbeRecord
+from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.events import (
     AttemptPlaced,
     RunCancelled,

@@ -9,8 +9,8 @@ import pytest
 from rankviz import paths
 from rankviz.api import Api
 from rankviz.catalog.models import load_index
+from rankviz.endpoints import publish
 from rankviz.errors import RankVizError
-from rankviz.ui.endpoints import publish
 from tests.support.runs.finished_runs import finished
 from tests.support.web.endpoints import ENDPOINTS, check_answer, functions_of
 

@@ -7,24 +7,24 @@ from typing import Any, TypedDict
 from rankviz.api import Api
 from rankviz.api.runs.verdict_json import SweepVerdictJSON, verdict_json
 from rankviz.catalog.models import ModelRow
-from rankviz.core.from_json import shape
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.words import still_training
 from rankviz.core.spectrum import SpectrumJSON, as_json
 from rankviz.core.studies.lines import FACETS, LORA_METHODS, AdapterSize, Line
 from rankviz.core.studies.nearest import Near
+from rankviz.endpoints.gate import FileJSON, file, part
 from rankviz.errors import InvalidSettingError
-from rankviz.ui.endpoints.results import FileJSON, check_part, file, part
 
 
 class SpectrumAnswerJSON(SpectrumJSON):
-    """A whole adapter, with as many of its layers as were asked for. `rank_for_energy` is by share of all energy,
+    """A whole adapter, with the requested part of its layers. `rank_for_energy` is by share of all energy,
     `energy_kept` the share by rank; dead modules have no update, faint ones a far smaller one than the others."""
 
     layers_in_all: int
 
 
 class ResizedJSON(TypedDict):
-    """The resized adapter as a zip that PEFT loads once it is unpacked, and what became of it."""
+    """The resized adapter as a zip that PEFT loads once it is unpacked, and its new size."""
 
     file: FileJSON
     r: int
@@ -45,7 +45,7 @@ def adapter_operations(api: Api) -> Sequence[Callable[..., Any]]:
             limit: How many updates to list, 1 to 500; all of them set the other values.
             offset: How many to leave out before them.
         """
-        check_part(limit, offset)
+        part((), limit, offset)
         opened = api.adapters.spectrum(adapter)
         return {**as_json(opened, slice(offset, offset + limit)), "layers_in_all": len(opened.layers)}
 
@@ -61,21 +61,12 @@ def adapter_operations(api: Api) -> Sequence[Callable[..., Any]]:
             dtype: fp32, bf16 or fp16; empty leaves it unchanged.
         """
         planned = api.adapters.plan_resize(adapter, r=r, energy=energy, dtype=dtype)
-        return ResizedJSON(
-            file=file(api.adapters.zip_resized(adapter, planned)),
-            r=planned.ranks.r,
-            lora_alpha=planned.ranks.lora_alpha,
-            rank_by_module=dict(planned.by_module),
-            energy_kept=planned.energy_kept,
-            adapter_parameters=planned.parameters,
-            adapter_bytes=planned.file_bytes,
-            adapter_bytes_before=planned.file_bytes_before,
-        )
+        return {"file": file(api.adapters.zip_resized(adapter, planned)), **planned.as_json()}
 
     return spectrum, resize
 
 
-WITHOUT = "What would decide each pair is not told: this server is busy with others. Ask again in a minute."
+NO_PLACE = "What would decide each pair is left out: this server is busy with others. Ask again in a minute."
 
 
 ModelJSON = shape(ModelRow)
@@ -153,10 +144,10 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
 
         answer = api.verdicts.of_sweep(sweep_id, tolerance, metric)
         if answer is None:
-            going = still_training(api.runs.sweep(sweep_id))
-            raise InvalidSettingError(f"{going or 'No run of this sweep has been evaluated yet.'} Ask again later.")
+            why = still_training(api.runs.sweep(sweep_id)) or "No run of this sweep has been evaluated yet."
+            raise InvalidSettingError(f"{why} Ask again later.")
         with api.verdicts.saying(answer) as has_place:
-            in_words = [*sentences(answer.verdict), *([] if has_place else [WITHOUT])]
+            in_words = [*sentences(answer.verdict), *([] if has_place else [NO_PLACE])]
             return {**verdict_json(answer, would_tell=has_place), "in_words": in_words}
 
     return models, studies, verdict
@@ -164,28 +155,20 @@ def operations(api: Api) -> Sequence[Callable[..., Any]]:
 
 def _line(near: Near, line: Line, sizes: Sequence[AdapterSize]) -> LineJSON:
     study, first = line.study, line.first
-    return LineJSON(
+    points = [
+        as_answer(PointJSON, point, trainable_parameters=size.parameters)
+        for point, size in zip(line.points, sizes, strict=True)
+    ]
+    return as_answer(
+        LineJSON,
+        first,
         study_id=study.study_id,
         label=study.label,
         base_model=line.model.base_model,
         why=near.in_words,
-        task=first.task,
-        metric=first.metric,
-        higher_is_better=first.higher_is_better,
-        method=first.method,
-        target_modules=first.target_modules,
         expert_scheme=line.expert_scheme,
         learning_rate=study.learning_rate_label,
         source=study.where,
         caveat=study.caveat,
-        points=[
-            PointJSON(
-                rank=point.rank,
-                value=point.value,
-                standard_error=point.standard_error,
-                learning_rate=point.learning_rate,
-                trainable_parameters=size.parameters,
-            )
-            for point, size in zip(line.points, sizes, strict=True)
-        ],
+        points=points,
     )

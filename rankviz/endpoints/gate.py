@@ -1,21 +1,30 @@
-"""Checks the arguments of an endpoint before any code sees them: types as annotated, bounded sizes, finite numbers.
+"""Checks the arguments of endpoints (types as annotated, bounded sizes, finite numbers) and makes JSON of answers.
 
 What a value may be beyond that, the core says.
 """
 
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import signature
+from itertools import islice
+from math import isfinite
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, TypedDict, TypeVar, get_args, get_origin
 
-from rankviz.core.bounds import MAX_KEYS, MAX_NUMBER, few, is_number, plain_text, shown
+import gradio as gr
+
+from rankviz.core.bounds import MAX_KEYS, MAX_NUMBER, few, is_number, plain_text, shown, whole
 from rankviz.errors import InvalidSettingError
+
+Entry = TypeVar("Entry")
 
 MAX_ARGUMENT = 10_000
 """Characters of a text."""
 MAX_LIST = 256
+MAX_PART = 500
+"""Entries that one call returns."""
 FILES = ("data", "adapter")
 """The arguments that may be a file."""
 WORDS = {
@@ -30,21 +39,31 @@ WORDS = {
     dict[str, float]: "numbers by name",
 }
 """The types that an argument may have."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlevel = 2
+
+
+class FileJSON(TypedDict):
+    """A file that this call made: Gradio's clients fetch it, others read `url`."""
+
+    path: str
+    orig_name: str
+    meta: dict[str, str]
 
 
 def checked(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """The operation, called only with arguments that its signature allows: InvalidSettingError names another one."""
+    """Return the operation, called only with arguments that its signature allows; null stands for numbers that JSON
+    does not have. InvalidSettingError names a wrong argument."""
     parameters = signature(operation).parameters
 
     @wraps(operation)
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = signature(operation).bind(*args, **kwargs)
-        for name in FILES:
-            if name in bound.arguments:
-                bound.arguments[name] = uploaded(bound.arguments[name])
         for name, value in bound.arguments.items():
-            require(value, parameters[name].annotation, name)
-        return operation(*bound.args, **bound.kwargs)
+            bound.arguments[name] = uploaded(value) if name in FILES else value
+            require(bound.arguments[name], parameters[name].annotation, name)
+        return finite(operation(*bound.args, **bound.kwargs))
 
     return call
 
@@ -60,8 +79,8 @@ def require_call(operation: Callable[..., Any], given: Mapping[str, Any]) -> Non
 
 
 def uploaded(value: object) -> object:
-    """The path of a file as Gradio's clients send one once they have uploaded it; any other value as it is. Whether
-    the path is this visitor's upload, the resolver of references decides."""
+    """Return the path of a file as Gradio's clients send one once they have uploaded it; any other value unchanged.
+    Whether the path is this visitor's upload, the resolver of references decides."""
     is_file = isinstance(value, dict) and value.get("meta") == {"_type": "gradio.FileData"}
     return value.get("path") if is_file else value
 
@@ -77,14 +96,10 @@ def require(value: object, kind: Any, name: str) -> None:
         words = " or ".join(WORDS[option] for option in options)
         raise InvalidSettingError(f"{name} must be {words} (got {_SHORT.repr(value)}).")
     for each in value if isinstance(value, list) else (*value, *value.values()) if isinstance(value, dict) else [value]:
-        _bound(each, name)
-
-
-def _bound(value: object, name: str) -> None:
-    if isinstance(value, str):
-        plain_text(value, name, MAX_ARGUMENT)
-    elif is_number(value) and not abs(value) <= MAX_NUMBER:
-        raise InvalidSettingError(f"{name} must be finite and at most 10^18.")
+        if isinstance(each, str):
+            plain_text(each, name, MAX_ARGUMENT)
+        elif is_number(each) and not abs(each) <= MAX_NUMBER:
+            raise InvalidSettingError(f"{name} must be finite and at most 10^18.")
 
 
 def _is(value: object, kind: Any) -> bool:
@@ -97,6 +112,22 @@ def _is(value: object, kind: Any) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
-_SHORT.maxlevel = 2
+def finite(value: Any) -> Any:
+    """Replace numbers that JSON does not have by None, at any depth."""
+    if isinstance(value, Mapping):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def part(entries: Iterable[Entry], limit: int, offset: int) -> list[Entry]:
+    """Return `limit` entries from `offset` on; InvalidSettingError where these are no part of a list."""
+    whole(limit, "limit", 1, MAX_PART)
+    whole(offset, "offset", 0, 10**9)
+    return list(islice(entries, offset, offset + limit))
+
+
+def file(path: Path) -> FileJSON:
+    """Return a file as Gradio serves it."""
+    return FileJSON(path=str(path), orig_name=path.name, meta=gr.FileData(path=str(path)).model_dump()["meta"])

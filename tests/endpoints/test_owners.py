@@ -225,7 +225,10 @@ def test_a_sweep_goes_where_it_is_to_run_and_says_what_it_takes_there(tmp_path):
     ("arguments", "sentence"),
     [
         ({"mode": "quick", "seeds": 30}, "A quick look has one seed (got 30)."),
-        ({"mode": "sweep", "ranks": [4, 8], "independent": [4]}, "independent belongs to the mode fast (got sweep)."),
+        (
+            {"mode": "sweep", "ranks": [4, 8], "independent": [4]},
+            "Independent runs belong to a fast curve (got ",
+        ),
         ({"seeds": 100}, "This server allows at most 12 runs per sweep (got 300)."),
         ({"engine": "moon"}, "There is no engine 'moon'."),
         ({"engine": "hf-jobs"}, "Log in with Hugging Face"),

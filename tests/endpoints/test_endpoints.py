@@ -8,7 +8,7 @@ from gradio.utils import get_function_description, get_type_hints
 
 from rankviz.api import Api
 from rankviz.core.lora.config import FLAGS
-from rankviz.ui.endpoints import publish
+from rankviz.endpoints import publish
 
 GEMMA = "google/gemma-3-4b-it:whole"
 

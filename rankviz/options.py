@@ -1,0 +1,306 @@
+"""Defines the options of a question and of a sweep once: name, type, default, bounds and help.
+
+Command line, HTTP and MCP endpoints are made from these rows (`takes`), the page's address reads its texts by them
+(`Option.read`). `lora_of`, `training_of`, `question_of` and `sweep_of` make the core's objects from a mapping of
+options; one that is left out has the default of that object. The core checks the values.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import wraps
+from inspect import Parameter, cleandoc, signature
+from typing import Any
+
+from rankviz.core.bounds import one_of
+from rankviz.core.cost import setup
+from rankviz.core.cost.data import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData
+from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import EXPERT_RANKS, FLAGS, MAX_RANK, MOE_SCHEMES, UNSLOTH_CLASSES, LoraConfig
+from rankviz.core.lora.targets import names_in, targets_in
+from rankviz.errors import InvalidSettingError
+
+MAX_TEXT = 300
+"""Characters of a text in an address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option, wherever it is given."""
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
+    """Empty for the list of its choices."""
+    field: str = ""
+    """The core's name of it, where that is another."""
+    high: float | None = None
+    """The highest number; the lowest is 1 of whole numbers and 0 of others."""
+    choices: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    """How the command line spells it, where not as --name."""
+
+    @property
+    def description(self) -> str:
+        """What to give, in a sentence."""
+        return self.help or f"{', '.join(self.choices[:-1])} or {self.choices[-1]}."
+
+    def read(self, text: str) -> Any:
+        """Return the value of a text in an address; ValueError says what it must be."""
+        kinds, choices = str(self.kind), ", ".join(self.choices)
+        if text in self.choices:
+            return text
+        if "bool" in kinds:
+            if text not in ("0", "1"):
+                raise ValueError("0 or 1")
+            return text == "1"
+        if "int" in kinds or (choices and self.high):
+            if not (text.isascii() and text.isdigit() and len(text) <= 20 and 1 <= int(text) <= self.high):
+                raise ValueError(f"{f'one of {choices}, or ' * bool(choices)}a whole number from 1 to {self.high:,}")
+            return str(int(text)) if choices else int(text)
+        if choices:
+            raise ValueError(f"one of {choices}")
+        if "float" in kinds and self.high is not None:
+            try:
+                value = float(text)
+            except ValueError:
+                value = -1.0
+            if not 0 <= value <= self.high:
+                raise ValueError(f"a number from 0 to {self.high:,}")
+            return int(value) if value.is_integer() else value
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"at most {MAX_TEXT} characters long")
+        return text
+
+
+_FLAG_HELP = "Unsloth's flag for {} of a multimodal model; empty for the class's default."
+_CLASS_HELP = "Under Unsloth: FastLanguageModel or FastModel. Names reach other layers in each."
+_TOWERS_HELP = "Under Unsloth, load the text model of a multimodal checkpoint alone."
+_EXPERTS_HELP = "Rank of each expert: r, r/active (r / experts per token), r/all (r / all experts) or a number."
+_MODES_HELP = "sweep (each rank), quick (two ranks and a repeat), fast (the highest, truncated) or rate (one rank)."
+_RANKS_HELP = "Ranks; empty for 4, 16, 64 of a sweep, 4 and 64 of a quick look, 1 to 64 of a fast curve, 16 of a rate."
+_RATES_HELP = "Each rank is trained at each; with rate one, and three times it, unless two are given."
+_REPEAT_HELP = "With quick: train the lower rank once more with another seed, to measure the noise."
+
+_QUESTION = (
+    Option("model", str, "", "A catalogue id, an alias of one, or a Hub id."),
+    Option("ranks", list[int], [ASSUMED_RANK], "LoRA ranks, 1 to 1024.", high=MAX_RANK, flags=("-r", "--rank")),
+    Option("r", int, ASSUMED_RANK, "LoRA rank, 1 to 1024.", high=MAX_RANK),
+    Option("alpha", str | float, "r", "r, 2r or a number."),
+    Option("targets", str, "unsloth", "all-linear, attention, mlp, qv, unsloth, or module names separated by commas."),
+    Option("modules_to_save", str, "", "Modules to train and save in full, such as lm_head,embed_tokens."),
+    Option("gpu", str | None, "l4", "A GPU of the table; empty for no GPU."),
+    Option("usd_per_hour", float | None, None, "Your own price instead of the table's, in USD.", high=MAX_USD_PER_HOUR),
+)
+_LORA = (
+    Option("rslora", bool, False, "Scale by alpha / sqrt(r).", "use_rslora"),
+    Option("dora", bool, False, "Add DoRA's magnitude vectors.", "use_dora"),
+    Option("expert_rank", str, "r", _EXPERTS_HELP, high=MAX_RANK, choices=EXPERT_RANKS),
+    Option("unsloth_class", str, "FastLanguageModel", _CLASS_HELP, choices=UNSLOTH_CLASSES),
+    Option("text_only", bool, False, _TOWERS_HELP),
+    *(Option(flag, bool | None, None, _FLAG_HELP.format(flag[9:].replace("_", " "))) for flag in FLAGS),
+    Option("moe", str, "default", "", "moe_scheme", choices=MOE_SCHEMES),
+)
+_TRAINING = (
+    Option("precision", str, "nf4-dq", "", choices=setup.PRECISIONS),
+    Option("framework", str, "unsloth", "", choices=("unsloth", "trl", "peft")),
+    Option("batch", int, 2, "Batch size per micro-step.", "per_device_train_batch_size", setup.MAX_BATCH),
+    Option(
+        "accumulation",
+        int,
+        4,
+        "Micro-steps per optimizer step.",
+        "gradient_accumulation_steps",
+        setup.MAX_ACCUMULATION,
+        flags=("--accum",),
+    ),
+    Option("max_length", int, 2048, "Maximum tokens per example, padding included.", high=setup.MAX_LENGTH),
+    Option("optim", str, "adamw_8bit", "", choices=setup.OPTIMIZERS),
+    Option("checkpointing", str, "unsloth", "", "gradient_checkpointing", choices=setup.CHECKPOINTING),
+    Option("loss_path", str, "fused", "", choices=setup.LOSS_PATHS),
+    Option("tokens", int | None, None, "Tokens to train on, instead of steps.", high=setup.MAX_TRAINING_TOKENS),
+    Option(
+        "steps",
+        int | None,
+        None,
+        "Optimizer steps; empty for the epochs of the data, or 1,000.",
+        "max_steps",
+        setup.MAX_TRAINING_TOKENS,
+    ),
+)
+_DATA = (
+    Option("examples", int | None, None, "Number of different training examples.", high=MAX_EXAMPLES),
+    Option(
+        "example_tokens",
+        int | None,
+        None,
+        "Mean tokens per example, chat template included.",
+        "mean_tokens",
+        MAX_EXAMPLE_TOKENS,
+    ),
+    Option("longest_tokens", int | None, None, "Tokens of the longest example.", high=MAX_EXAMPLE_TOKENS),
+    Option(
+        "epochs", float | None, None, "Passes over the examples; empty for 1 without steps or tokens.", high=MAX_EPOCHS
+    ),
+)
+_SWEEP = (
+    Option("model", str, "embedded", "embedded (SmolLM2-135M-Instruct), a folder, or a Hub id.", "base"),
+    Option("data", str, "phonemes", "phonemes, syllables, pairs, or a JSONL, JSON, CSV or Parquet file."),
+    Option("held_out", int, 64, "Held-out examples.", "held_out_examples"),
+    Option("exact_match", int, 0, "Held-out prompts to answer and compare; 0 for none.", "exact_match_examples"),
+    Option("answers", int, 4, "Held-out prompts whose answers are kept as text; 0 for none.", "shown_answers"),
+)
+OPTIONS = {each.name: each for each in (*_QUESTION, *_LORA, *_TRAINING, *_DATA)}
+SETUP = ("precision", "framework", "batch", "accumulation", "max_length", "steps", "gpu")
+UNSLOTH = ("unsloth_class", *FLAGS)
+DATA = tuple(each.name for each in _DATA)
+
+TRAIN_OPTIONS = OPTIONS | {
+    each.name: each
+    for each in (
+        *_SWEEP,
+        Option("mode", str, "sweep", _MODES_HELP),
+        Option("ranks", list[int] | None, None, _RANKS_HELP, flags=("-r", "--rank")),
+        Option("independent", list[int] | None, None, "With fast: lower ranks that are also trained by themselves."),
+        Option("alpha", str | float, "32", "A number for all ranks, r or 2r."),
+        Option("learning_rates", list[float], [1e-3], _RATES_HELP, flags=("--lr",)),
+        Option("seeds", int | None, None, "Per rank and learning rate; empty for 3 of a sweep and 1 of other modes."),
+        Option("repeat", bool, True, _REPEAT_HELP),
+        Option("engine", str | None, None, "Where it runs, such as local, hf-jobs or ray; empty for the usual one."),
+        Option("flavor", str | None, None, "With hf-jobs: the machine, such as l4x1; empty for the usual one."),
+        Option("spend", float | None, None, "With hf-jobs: US dollars that the sweep may cost; empty for the usual."),
+        replace(OPTIONS["steps"], kind=int, default=40, help="Optimizer steps per run."),
+        replace(OPTIONS["batch"], default=8),
+        replace(OPTIONS["accumulation"], default=1),
+        replace(OPTIONS["max_length"], default=256),
+        replace(OPTIONS["precision"], default="auto", help="auto, bf16, fp32, and on a GPU nf4-dq, int8 or fp16."),
+        *(replace(OPTIONS[name], default="auto") for name in ("optim", "checkpointing", "loss_path")),
+    )
+}
+"""Options of a sweep, with SweepRequest's defaults."""
+
+
+def _argument(option: Option) -> Parameter:
+    return Parameter(option.name, Parameter.POSITIONAL_OR_KEYWORD, default=option.default, annotation=option.kind)
+
+
+def takes(
+    *names: str, table: Mapping[str, Option] = OPTIONS, make: Callable[[Option], Parameter] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that gives a function with **options an argument for each of these options, in this order.
+
+    Names of the function's own arguments may stand among them; others of its own come last. Without `make`, the
+    arguments get lines under "Args:" in the docstring, from which Gradio makes HTTP and MCP schemas.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        own = {each.name: each for each in signature(function).parameters.values() if each.kind != each.VAR_KEYWORD}
+        build = make or _argument
+        parameters = [own.pop(name) if name in own else build(table[name]) for name in names]
+        parameters = [
+            each.replace(kind=Parameter.POSITIONAL_OR_KEYWORD if make is None else Parameter.KEYWORD_ONLY)
+            for each in (*parameters, *own.values())
+        ]
+        whole = signature(function).replace(parameters=parameters)
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            bound = whole.bind(*args, **kwargs)
+            bound.apply_defaults()
+            return function(**bound.arguments)
+
+        call.__signature__ = whole
+        if make is None:
+            summary, _, lines = cleandoc(function.__doc__ or "").partition("\n\nArgs:\n")
+            meanings = dict(line.strip().split(": ", 1) for line in lines.splitlines())
+            args = (
+                f"    {each.name}: {meanings.get(each.name) or table[each.name].description}" for each in parameters
+            )
+            call.__doc__ = "\n".join([f"{summary}\n\nArgs:", *args])
+            call.__annotations__ = {each.name: each.annotation for each in parameters} | {
+                "return": whole.return_annotation
+            }
+        return call
+
+    return decorate
+
+
+def _fields(options: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str, Any]:
+    """The given options of this part of the table, by the core's names."""
+    return {each.field or each.name: options[each.name] for each in table if each.name in options}
+
+
+def lora_of(options: Mapping[str, Any]) -> LoraConfig:
+    """Return the adapter of these options, without rank and alpha. targets: a text, or names as a tuple."""
+    lists = {}
+    if "targets" in options:
+        targets = options["targets"]
+        lists["target_modules"] = targets_in(targets) if isinstance(targets, str) else targets
+    if "modules_to_save" in options:
+        lists["modules_to_save"] = names_in(options["modules_to_save"])
+    return LoraConfig(**lists, **_fields(options, _LORA))
+
+
+def data_of(options: Mapping[str, Any], measured: TrainingData | None = None) -> TrainingData | None:
+    """Return the data of these options, which come before what a file measures; None where nothing is known."""
+    given = {name: value for name, value in _fields(options, _DATA).items() if value is not None}
+    start = measured or TrainingData()
+    if "longest_tokens" in given:
+        given["longest_is_upper"] = False
+    if given.keys() & {"mean_tokens", "longest_tokens"}:
+        given["lengths"] = ()
+    data = replace(start, **given)
+    return None if data == TrainingData() else data
+
+
+def training_of(
+    options: Mapping[str, Any], data: TrainingData | None = None, start: TrainingSetup | None = None
+) -> TrainingSetup:
+    """Return the training set-up. start: what holds for options that are left out."""
+    return replace(start or TrainingSetup(), **_fields(options, _TRAINING), data=data)
+
+
+def question_of(options: Mapping[str, Any], data: TrainingData | None = None) -> Question:
+    """Return the question; its ranks are `ranks`, or the one rank `r`. data: instead of that of the options."""
+    ranks = options.get("ranks", options.get("r"))
+    if not isinstance(ranks, list | tuple | None):
+        ranks = (ranks,)
+    return Question(
+        model_id=options["model"],
+        ranks=(ASSUMED_RANK,) if ranks is None else tuple(ranks),
+        alpha=str(options.get("alpha", "r")),
+        lora=lora_of(options),
+        training=training_of(options, data or data_of(options)),
+        gpu=options.get("gpu") or None,
+        usd_per_hour=options.get("usd_per_hour"),
+    )
+
+
+def sweep_of(options: Mapping[str, Any]) -> Any:
+    """Return the SweepRequest; `validate` checks what is not checked here."""
+    from rankviz.core.runs import request as runs  # an estimate does not need it
+
+    mode = options.get("mode", "sweep")
+    one_of(mode, "mode", tuple(runs.MODE_RANKS))
+    ranks, independent, rates, seeds = map(options.get, ("ranks", "independent", "learning_rates", "seeds"))
+    trained, truncated = tuple(runs.MODE_RANKS[mode] if ranks is None else ranks), ()
+    if mode == "fast":
+        trained, truncated = runs.fast_ranks(trained, independent or ())
+    elif independent:
+        raise InvalidSettingError(f"Independent runs belong to a fast curve (got the mode {mode}).")
+    if mode == "quick" and seeds not in (None, 1):
+        raise InvalidSettingError(f"A quick look has one seed (got {seeds}). Choose a sweep for more.")
+    request = runs.SweepRequest(
+        ranks=trained,
+        cut_ranks=truncated,
+        alpha=str(options.get("alpha", runs.SWEEP_ALPHA)),
+        learning_rates=(1e-3,) if rates is None else tuple(rates),
+        seeds=runs.first_seeds(runs.usual_seeds(mode) if seeds is None else seeds),
+        lora=lora_of(options),
+        training=training_of(options, start=runs.SHORT_TRAINING),
+        **_fields(options, _SWEEP),
+    )
+    if mode == "quick":
+        return runs.quick_look(request, trained, repeat=options.get("repeat", True))
+    return runs.rate_first(request, trained) if mode == "rate" else request

@@ -1,0 +1,130 @@
+"""The table of options: what it makes of values, texts and defaults."""
+
+from dataclasses import replace
+from inspect import signature
+
+import pytest
+
+from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.runs.request import QUICK_RANKS, SHORT_TRAINING, SweepRequest, quick_look
+from rankviz.errors import InvalidSettingError
+from rankviz.options import DATA, OPTIONS, SETUP, TRAIN_OPTIONS, data_of, lora_of, question_of, sweep_of, takes
+
+
+def test_options_that_are_left_out_have_the_defaults_of_the_table():
+    assert SweepRequest() == sweep_of({}) == sweep_of({name: each.default for name, each in TRAIN_OPTIONS.items()})
+    assert Question(model_id="m") == question_of({"model": "m"})
+    assert Question(model_id="m", gpu="l4") == question_of(
+        {name: each.default for name, each in OPTIONS.items()} | {"model": "m"}
+    )
+
+
+def test_a_question_of_options():
+    options = {
+        "model": "m",
+        "r": 8,
+        "alpha": 16.0,
+        "targets": "q_proj, v_proj",
+        "dora": True,
+        "modules_to_save": "lm_head",
+        "batch": 3,
+        "steps": 7,
+        "examples": 5,
+        "gpu": "",
+    }
+
+    expected = Question(
+        model_id="m",
+        ranks=(8,),
+        alpha="16.0",
+        lora=LoraConfig(target_modules=("q_proj", "v_proj"), use_dora=True, modules_to_save=("lm_head",)),
+        training=TrainingSetup(per_device_train_batch_size=3, max_steps=7, data=TrainingData(examples=5)),
+    )
+    assert expected == question_of(options)
+    assert () == question_of({"model": "m", "ranks": []}).ranks
+
+
+def test_given_numbers_come_before_those_of_a_measured_file():
+    measured = TrainingData(examples=9, mean_tokens=100, longest_tokens=200, longest_is_upper=True, lengths=(1, 2))
+
+    assert replace(measured, examples=5) == data_of({"examples": 5, "epochs": None}, measured)
+    assert TrainingData(examples=9, mean_tokens=100, longest_tokens=150) == data_of({"longest_tokens": 150}, measured)
+    assert data_of(dict.fromkeys(DATA)) is None
+
+
+def test_a_sweep_of_options_in_each_mode():
+    start = SweepRequest(lora=lora_of({"rslora": True}), training=replace(SHORT_TRAINING, max_steps=3), seeds=(0,))
+    given = {"rslora": True, "steps": 3}
+
+    assert replace(start, ranks=(8,), seeds=(0, 1, 2)) == sweep_of({**given, "ranks": [8]})
+    assert quick_look(start, QUICK_RANKS, repeat=False) == sweep_of({**given, "mode": "quick", "repeat": False})
+    fast = sweep_of({**given, "mode": "fast", "ranks": [2, 8], "independent": [4]})
+    assert ((4, 8), (2, 4)) == (fast.ranks, fast.cut_ranks)
+    assert (1e-3, 3e-3) == sweep_of({**given, "mode": "rate"}).learning_rates
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "slow"}, "mode must be one of"),
+        ({"independent": [4]}, "Independent runs belong to a fast curve"),
+        ({"mode": "quick", "seeds": 2}, "A quick look has one seed"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, message):
+    with pytest.raises(InvalidSettingError, match=message):
+        sweep_of(options)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("r", "8", 8),
+        ("dora", "1", True),
+        ("expert_rank", "r/all", "r/all"),
+        ("expert_rank", "08", "8"),
+        ("epochs", "1.5", 1.5),
+        ("gpu", "l4", "l4"),
+    ],
+)
+def test_a_text_of_an_address_is_read(name, text, value):
+    assert value == OPTIONS[name].read(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("r", "2000", "a whole number from 1 to 1,024"),
+        ("batch", "²", "a whole number from 1 to 4,096"),
+        ("dora", "yes", "0 or 1"),
+        ("expert_rank", "x", "one of r, r/active, r/all, or a whole number from 1 to 1,024"),
+        ("optim", "x", "one of adamw_8bit"),
+        ("epochs", "nan", "a number from 0 to 10,000"),
+        ("gpu", "x" * 301, "at most 300"),
+    ],
+)
+def test_a_wrong_text_of_an_address_says_what_it_must_be(name, text, message):
+    with pytest.raises(ValueError, match=message):
+        OPTIONS[name].read(text)
+
+
+def test_a_function_takes_options_with_their_help():
+    @takes("model", "prices", *SETUP)
+    def operation(prices: int = 3, last: str = "", **options):
+        """Summary.
+
+        Args:
+            prices: Of GPUs.
+            batch: Of rows.
+            last: One more.
+        """
+        return prices, last, options
+
+    assert ["model", "prices", *SETUP, "last"] == list(signature(operation).parameters)
+    assert "    model: A catalogue id, an alias of one, or a Hub id.\n    prices: Of GPUs.\n" in operation.__doc__
+    assert "    batch: Of rows.\n" in operation.__doc__
+    prices, last, options = operation("m", batch=5)
+    assert (3, "", 5, "nf4-dq") == (prices, last, options["batch"], options["precision"])
