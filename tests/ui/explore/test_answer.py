@@ -7,8 +7,7 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import RankVizError
-from rankviz.ui.explore.answer import answer, given, words
-from rankviz.ui.explore.records import FIGURES
+from rankviz.ui.explore.answer import FIGURES, answer, given, words
 from rankviz.ui.page import restore
 from rankviz.ui.parts.question import DEFAULTS, ask
 from rankviz.units import GIB

@@ -6,8 +6,8 @@ from html import unescape
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.explore import export
-from rankviz.ui.explore.advice import goal_of
+from rankviz.ui.explore import tab as export
+from rankviz.ui.explore.answer import goal_of
 from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.runs.finished_runs import text_of
 

@@ -9,7 +9,8 @@ import pytest
 from rankviz.api import Api
 from rankviz.ui import link, page
 from rankviz.ui.explore import fit
-from rankviz.ui.parts.question import DEFAULTS, ask, price_text, price_texts, prices_of
+from rankviz.ui.link import price_text, price_texts, prices_of
+from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.runs.finished_runs import text_of
 
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B", "r": 16}

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from rankviz import visitor
 from rankviz.api import Api
-from rankviz.ui.explore.routes import MAX_BODY_BYTES, reply, routes
+from rankviz.ui.explore.answer import MAX_BODY_BYTES, reply, routes
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.ui.visitors import HEADER, Identified, Visitors
 

@@ -11,10 +11,12 @@ from rankviz.api import Api
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.events import AdapterSaved, Evaluated
 from rankviz.ui import page
-from rankviz.ui.explore import export, pictures
 from rankviz.ui.explore import tab as explore
+from rankviz.ui.explore import tab as export
+from rankviz.ui.explore import tab as pictures
+from rankviz.ui.link import CUSTOM
 from rankviz.ui.parts import charts, html
-from rankviz.ui.parts.question import CUSTOM, DEFAULTS, ask
+from rankviz.ui.parts.question import DEFAULTS, ask
 from tests.support.runs import questions
 
 Ends = namedtuple("Ends", "low high")

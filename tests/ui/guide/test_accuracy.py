@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from rankviz.api import Api
 from rankviz.core.accuracy.report import ReportRow
 from rankviz.figures import accuracy_info
-from rankviz.ui.guide import accuracy
+from rankviz.ui.guide import tab as accuracy
 from tests.support.runs.finished_runs import text_of
 
 REPORT = Api().accuracy.shipped()

@@ -5,8 +5,8 @@ import pytest
 from rankviz.api.runs.runs import FOLDER_IS_NOT_SENT
 from rankviz.core.runs.events import RunFailed
 from rankviz.store.ownership import Destination, read_destination
-from rankviz.ui.parts.again import resume_or_ask, resume_there, shown_there
-from rankviz.ui.runs.sweep import sweep_view
+from rankviz.ui.parts.where import resume_or_ask, resume_there, shown_there
+from rankviz.ui.runs.view import sweep_view
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.engines.hub_jobs import page_on, stand_in_hub
 from tests.support.models.folders import named_as_base

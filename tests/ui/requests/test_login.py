@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from rankviz.api import Api
-from rankviz.ui.explore.routes import routes
+from rankviz.ui.explore.answer import routes
 from rankviz.ui.page_cache import MadeOnce
 from rankviz.ui.requests.addresses import ANSWERS
 from rankviz.ui.requests.bodies import Bodies

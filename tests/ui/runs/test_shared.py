@@ -5,8 +5,9 @@ import pytest
 from rankviz.api import Api
 from rankviz.errors import NotYoursError, RunNotFoundError
 from rankviz.ui import page
-from rankviz.ui.parts.where import COPY_IT, OF_ANOTHER, kept_words
-from rankviz.ui.runs import sweep as of_sweep
+from rankviz.ui.parts.where import COPY_IT, OF_ANOTHER
+from rankviz.ui.runs import view as of_sweep
+from rankviz.ui.runs.tab import kept_words
 from rankviz.ui.runs.view import ANY_STATE, runs_view
 from rankviz.ui.train import tab
 from rankviz.ui.train import tab as train

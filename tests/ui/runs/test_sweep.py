@@ -11,7 +11,7 @@ from rankviz.core.runs.events import AdapterCut, AdapterSaved, Evaluated, RunCom
 from rankviz.errors import BadAdapterError, UserError
 from rankviz.ui.page import restore
 from rankviz.ui.parts.curve import curve, fidelity_table, fidelity_words
-from rankviz.ui.runs import sweep as page
+from rankviz.ui.runs import view as page
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import counted, finished, text_of
 

@@ -12,9 +12,19 @@ from rankviz.core.runs.events import AttemptPlaced, Evaluated, RunFailed, RunSta
 from rankviz.errors import BusyError, LimitError, UserError
 from rankviz.store.ownership import Destination
 from rankviz.ui.parts import live
-from rankviz.ui.runs import sweep as of_sweep
-from rankviz.ui.runs.sweep import detail_html, shipped_adapter
-from rankviz.ui.runs.view import ANY_STATE, MOST_ROWS, Choice, choice_of, imported, list_html, runs_view, zip_of
+from rankviz.ui.runs import view as of_sweep
+from rankviz.ui.runs.view import (
+    ANY_STATE,
+    MOST_ROWS,
+    Choice,
+    choice_of,
+    detail_html,
+    imported,
+    list_html,
+    runs_view,
+    shipped_adapter,
+    zip_of,
+)
 from rankviz.ui.train import tab as train
 from tests.support.processes.opened_files import opened_files
 from tests.support.runs import questions

@@ -8,9 +8,8 @@ from rankviz.api.workspace import EMBEDDED
 from rankviz.errors import NoWeightsError
 from rankviz.machine import disk
 from rankviz.ui.train import before
-from rankviz.ui.train.before import allowed_html
-from rankviz.ui.train.engine import queue
-from rankviz.ui.train.request import DEFAULTS, request_of
+from rankviz.ui.train.before import allowed_html, queue
+from rankviz.ui.train.form import DEFAULTS, request_of
 from rankviz.visitor import acting_as
 from tests.support.runs import questions
 from tests.support.runs.finished_runs import text_of

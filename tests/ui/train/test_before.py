@@ -7,8 +7,9 @@ import pytest
 
 from rankviz.api import Api
 from rankviz.errors import BusyError, LimitError, StorageError, WorkerError
-from rankviz.ui.train.before import before, instead, notebook, obstacle, preview, trainable
-from rankviz.ui.train.request import request_of
+from rankviz.ui.train.before import instead, notebook, obstacle, preview, trainable
+from rankviz.ui.train.form import request_of
+from rankviz.ui.train.tab import before
 from rankviz.visitor import acting_as
 from tests.support.runs.finished_runs import text_of
 from tests.support.web.train_form import FORM

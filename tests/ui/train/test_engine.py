@@ -8,9 +8,9 @@ import pytest
 from rankviz.api import Api
 from rankviz.core.runs.events import HF_JOBS, LOCAL
 from rankviz.errors import EngineUnavailableError
-from rankviz.ui.train.engine import before_start, choice, start
+from rankviz.ui.train.before import before_start, choice
 from rankviz.ui.train.progress import progress
-from rankviz.ui.train.tab import place_of
+from rankviz.ui.train.tab import place_of, start
 from rankviz.visitor import Visitor, acting_as
 from tests.support.engines.elsewhere import page_with_elsewhere
 from tests.support.engines.hub_jobs import page_on, use

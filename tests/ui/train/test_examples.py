@@ -6,7 +6,8 @@ import re
 import pytest
 
 from rankviz.api import Api
-from rankviz.ui.train.progress import DOES_NOT_MATTER, MATTERS, empty_state, gap_sentence, view
+from rankviz.ui.runs.tab import view
+from rankviz.ui.train.progress import DOES_NOT_MATTER, MATTERS, empty_state, gap_sentence
 from rankviz.verdict import judge, sentences
 from tests.support.runs.finished_runs import finished, text_of
 from tests.support.runs.verdict_tables import table

@@ -6,8 +6,7 @@ from rankviz.api import Api
 from rankviz.core.runs.request import quick_look, rate_first
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
-from rankviz.ui.train.form import data_choices, mode_chosen
-from rankviz.ui.train.request import DEFAULTS, measuring, problem_in, request_of, values_of
+from rankviz.ui.train.form import DEFAULTS, data_choices, measuring, mode_chosen, problem_in, request_of, values_of
 from tests.support.runs import questions
 from tests.support.web.train_form import FORM
 
