@@ -24,12 +24,16 @@ def api(tmp_path):
 
 
 def explore(api):
-    return [*fit.decisions(api, **LLAMA), compare(api, PINS)["html"]]
+    return [*vars(fit.decisions(api, **LLAMA)).values(), compare(api, PINS)["html"]]
 
 
 def guides(api):
     report = api.accuracy.shipped()
-    return [*guide(api, **LLAMA), accuracy.details(report).tables, accuracy.rests_on_html(report.rows[:9], "")]
+    return [
+        *vars(guide(api, **LLAMA)).values(),
+        accuracy.details(report).tables,
+        accuracy.rests_on_html(report.rows[:9], ""),
+    ]
 
 
 def runs(api):

@@ -34,6 +34,8 @@ class Curve:
     """Of several ranks that ran by themselves; None of a fast curve alone, which has nothing to compare."""
     within: float
     """What counts as equal, in nats or points."""
+    reading: Reading | None = None
+    """Of the best fast curve; None of a sweep without one."""
     truncated: str = ""
     """The best fast curve as a table; nothing where there is none."""
     decision: Decision | None = None
@@ -105,6 +107,7 @@ def _judged(api: Api, sweep: Sweep, tolerance: float | str | None, height: int, 
         details="".join(reversed(details) if judged_by_seeds else details),
         verdict=verdict if compares else None,
         within=verdict.within if verdict else metric.tolerance,
+        reading=reading,
         truncated=truncated_table(reading) if reading else "",
         decision=decision,
         ship=ship if here else None,

@@ -26,7 +26,7 @@ from rankviz.core.probe import ProbeEstimate, ProbeRecord, applies, calibrate, e
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, paced, workload_of
 from rankviz.core.runs.events import ProbeCompleted, RunStarted
-from rankviz.ui.train.tab import before as before_button
+from rankviz.ui.train.before import before_start as before_button
 from tests.support.runs import questions
 from tests.support.runs.probes import MIB, measured, request
 from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu

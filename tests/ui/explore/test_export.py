@@ -25,14 +25,6 @@ def copied(box):
     return unescape(re.search(r"<pre[^>]*>(.*)</pre>", box, re.DOTALL)[1])
 
 
-def test_the_notebook_for_colab_stands_first_and_says_how_to_open_it(api):
-    shown = export.takeaway(api, **{**LLAMA, "r": 64})
-
-    assert ["rankviz_colab.ipynb"] == re.findall('data-name="([^"]*)"', shown.colab)
-    assert 'href="https://colab.research.google.com/' in shown.colab
-    assert "File > Upload notebook" in unescape(text_of(shown.colab))
-
-
 def test_what_is_copied_is_the_whole_file(api):
     values = {**LLAMA, "r": 64, "take": "notebook"}
     shown = export.takeaway(api, **values)
