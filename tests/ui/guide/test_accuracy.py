@@ -36,7 +36,7 @@ def test_the_chart_has_every_row_that_can_be_compared():
 def test_three_sentences_say_what_the_errors_rest_on_and_repeat_none():
     shown, unseen = accuracy.summary(REPORT), REPORT.left_out
 
-    assert f" {unseen.overall.rows} published memory peaks" in shown
+    assert f"{unseen.overall.rows} published memory peaks" in shown
     assert f"With all sources seen, the mean error is {100 * REPORT.overall.mean_abs_error:.1f} % for memory" in shown
     assert f"{100 * unseen.overall.mean_abs_error:.1f} %" not in shown
     assert 3 == shown.count(". ") + 1
