@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
-from rankviz.catalog.hardware import ASSUMPTIONS_FILE, GPUS_FILE, in_one_form, read_rows
+from rankviz.catalog.files import read_json, read_rows
+from rankviz.catalog.hardware import ASSUMPTIONS_FILE, GPUS_FILE, in_one_form
 from rankviz.catalog.measurements import shipped_rows
-from rankviz.catalog.models import CHECKPOINTS, ModelRow, read_json
+from rankviz.catalog.models import CHECKPOINTS, ModelRow
 from rankviz.catalog.studies import (
     FOLDER,
     MODELS_FILE,
@@ -25,7 +26,7 @@ from rankviz.catalog.studies import (
 )
 from rankviz.core.accuracy.predicted import KINDS, MeasuredRow
 from rankviz.core.cost.assumptions import Assumption
-from rankviz.core.cost.device import Gpu, Price
+from rankviz.core.cost.setup import Gpu, Price
 from rankviz.core.lora.config import MAX_RANK
 from rankviz.core.model.spec import (
     ActivationBytes,

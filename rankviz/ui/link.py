@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, get_args
 
 from rankviz.core.advice import use_case
 from rankviz.core.bounds import UNPRINTABLE, one_of
-from rankviz.core.cost.data import LENGTH_SHARES, MAX_EPOCHS, Form, Trait, is_file_name
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, validate_price
+from rankviz.core.cost.setup import LENGTH_SHARES, MAX_EPOCHS, Form, Trait, is_file_name
 from rankviz.core.lora.config import FLAGS, MAX_ALPHA, PRESETS
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.device import Device
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.store import recorded
 from rankviz.store.journal import parse_request, request_text

@@ -33,7 +33,7 @@ from rankviz.core.fit.decide import fit_in_words
 from rankviz.core.forecast.bands import UNIT_WORDS, RankForecast
 from rankviz.core.forecast.quick_look import BentRank
 from rankviz.core.forecast.tradeoff import RANKS, Tradeoff
-from rankviz.core.lora.experts import experts_at
+from rankviz.core.lora.notes import experts_at
 from rankviz.core.quantity import Range, by_level
 from rankviz.core.runs.metric import METRICS
 from rankviz.core.runs.words import base_name

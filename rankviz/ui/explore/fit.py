@@ -9,11 +9,10 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.cost.device import Gpu
 from rankviz.core.cost.estimate import tight_meaning
-from rankviz.core.fit.cards import Card, Method
+from rankviz.core.cost.setup import Gpu
 from rankviz.core.fit.changes import RULE, Knob
-from rankviz.core.fit.decide import FitAnswer
+from rankviz.core.fit.decide import Card, FitAnswer, Method
 from rankviz.ui import link
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import editable, pickable, plain
@@ -89,7 +88,7 @@ def verdict_html(result: FitAnswer) -> str:
     """Fit and margin against usable memory, then what to change."""
     start, lead = result.setting, escape(result.sentence)
     if start.row.fit:
-        spare = html.tag("b", rounded_span(units.spare, start.spare, "bytes"))
+        spare = html.tag("b", rounded_span(units.spare, start.row.spare, "bytes"))
         usable = html.tag("span", rounded_span(memory_span, start.answer.usable_bytes, "bytes"))
         lead = f"{html.fit_chip(start.row.fit)} {spare} of {usable} usable on {escape(start.gpu.name)}. {lead}"
     rule = "" if start.row.fit in (None, "fits", "tight") else html.paragraphs(RULE)

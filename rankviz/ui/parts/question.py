@@ -8,11 +8,9 @@ import gradio as gr
 from rankviz import units
 from rankviz.api import Api
 from rankviz.core.bounds import whole
-from rankviz.core.cost.data import TrainingData
-from rankviz.core.cost.device import Gpu
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Gpu, TrainingData, TrainingSetup
 from rankviz.core.lora.config import MAX_RANK, LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES

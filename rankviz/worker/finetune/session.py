@@ -10,52 +10,33 @@ from typing import Any
 import unsloth  # noqa: F401
 
 # isort: split
-from rankviz.core.cost.device import Device
 from rankviz.core.cost.question import plan_on
-from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.cost.setup import Device
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.model.towers import second_towers, text_part
-from rankviz.core.runs.events import (
-    ATTACHING,
-    DECOMPOSING,
-    EVALUATING_ADAPTER,
-    EVALUATING_BASE,
-    LOADING,
-    PREPARING,
-    SAVING,
-    TOKENIZING,
-    TRAINING,
-    AdapterAttached,
-    AdapterCut,
-    AdapterSaved,
-    Answered,
-    Evaluated,
-    HeldOut,
-    RunCompleted,
-    RunEvent,
-    RunStarted,
-    truncating,
-)
+from rankviz.core.runs import events
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
 from rankviz.dataset import Dataset
 from rankviz.machine import load_average
 from rankviz.worker import device
-from rankviz.worker.environment import machine, model_fingerprint
-from rankviz.worker.finetune.adapter import save
-from rankviz.worker.finetune.base import Base
+from rankviz.worker.base import Base
+from rankviz.worker.device import Memory, ProcessorClock, environment, model_fingerprint
+from rankviz.worker.finetune.adapter import Truncator, save
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.load import Hooks, attach, detach, load_base
 from rankviz.worker.finetune.measure import HeldOutMeasure
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
-from rankviz.worker.finetune.truncate import Truncator
 from rankviz.worker.introspect.layers import layers_of
-from rankviz.worker.memory import Memory, ProcessorClock
-from rankviz.worker.settings import Settings, settle
-from rankviz.worker.stages import Stages
+from rankviz.worker.journal import Stages
+from rankviz.worker.settings import WorkerSettings, settle
+
+Log = Callable[[events.RunEvent], None]
 
 
 @dataclass(slots=True)
 class Session:
+    """A base in memory with the data of a sweep, on which one run after another is trained."""
+
     model: Any
     """The base, without an adapter between runs."""
     base: Base
@@ -65,13 +46,13 @@ class Session:
     """Paths of its other towers, where the run leaves them alone."""
     tokenizer: Any
     data: SweepData
-    settings: Settings
+    settings: WorkerSettings
     memory: Memory
     environment: dict[str, Any]
     hooks: Hooks
     measure: HeldOutMeasure
-    base_loss: Evaluated | None = None
-    base_answers: Answered | None = None
+    base_loss: events.Evaluated | None = None
+    base_answers: events.Answered | None = None
     loading: dict[str, float | None] = field(default_factory=dict)
     """How busy the machine was while the base was loaded, as a run's environment has it; for the first run."""
     intact: bool = True
@@ -83,15 +64,14 @@ class Session:
         settings = settle(request.training, cuda=device.has_cuda())
         memory = Memory(cuda=settings.cuda)
         memory.settle()
-        stages.begin(LOADING)
+        stages.begin(events.LOADING)
         resolved: list[str] = []
         model, tokenizer = load_base(base, settings, resolved.append, request.lora, stages)
-        stages.begin(TOKENIZING)
+        stages.begin(events.TOKENIZING)
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         questions, shown = data.questions(request.exact_match_examples), data.shown_questions(request.shown_answers)
-        measure = HeldOutMeasure(tokenizer, data, settings, questions, shown)
-        environment = {
-            **machine(settings.cuda),
+        facts = {
+            **environment(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
             "loaded_from": Path(base.name).name if base.is_local else resolved[-1],
             "model_fingerprint": model_fingerprint(model),
@@ -105,57 +85,50 @@ class Session:
             "lora_dropout": 0,
             "bias": "none",
         }
-        # What was loaded tells whether gpt-oss has a linear layer for each expert.
+        # The checkpoint tells whether gpt-oss has a linear layer for each expert.
         loaded = UnslothCheckpoint(repository=resolved[-1])
         spec, left_out = replace(layers_of(model.config.to_dict()), unsloth_checkpoint=loaded), ()
         if spec.tower == "whole model" and not settings.cuda:
             # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
             spec, left_out = text_part(spec), second_towers(spec)
-        hooks = Hooks(model)
-        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, environment, hooks, measure)
+        measure = HeldOutMeasure(tokenizer, data, settings, questions, shown)
+        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, facts, Hooks(model), measure)
 
-    def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
-        """One run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not needs
-        to be loaded anew."""
-        stages, plan = Stages(log), self._plan(request)
+    def run(self, request: RunRequest, log: Log, run_dir: Path) -> None:
+        """Train one run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not
+        needs to be loaded again."""
+        stages = Stages(log)
+        plan = plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
         facts = {"target_modules": plan.target_modules, "warmup_steps": request.warmup_steps}
         loading, self.loading = self.loading or {"load_average": load_average()}, {}
-        log(RunStarted(time=time.time(), environment={**self.environment, **facts, **loading}))
+        log(events.RunStarted(time=time.time(), environment={**self.environment, **facts, **loading}))
         clock = ProcessorClock()
         self.memory.settle()
         baseline_bytes = self.memory.now()
-        stages.begin(ATTACHING)
+        stages.begin(events.ATTACHING)
         self.intact, adapter = False, None
         try:
             adapter = attach(self.model, request, plan, self.settings, self.left_out)
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
-            log(AdapterAttached(time=time.time(), trainable_parameters=trainable))
+            log(events.AdapterAttached(time=time.time(), trainable_parameters=trainable))
             self._log_base(adapter, log, stages)
-            stages.begin(PREPARING)
+            stages.begin(events.PREPARING)
             count = request.max_steps * request.training.rows_per_step
             rows = self.data.in_order(request.seed, count, progress=stages.progress)
-            stages.begin(TRAINING)
+            stages.begin(events.TRAINING)
             self.memory.reset()
-            train_seconds = train(
-                adapter,
-                self.tokenizer,
-                rows,
-                request,
-                self.settings,
-                memory=self.memory,
-                log=log,
-            )
+            train_seconds = train(adapter, self.tokenizer, rows, request, self.settings, memory=self.memory, log=log)
             peak_bytes, peak_reserved_bytes = self.memory.peak(), self.memory.peak_reserved()
-            stages.begin(EVALUATING_ADAPTER)
+            stages.begin(events.EVALUATING_ADAPTER)
             evaluation = self.measure.evaluate(adapter, "after", stages)
             log(evaluation)
             if self.measure.shown:
                 log(self.measure.answer(adapter, evaluation, stages))
-            stages.begin(SAVING)
+            stages.begin(events.SAVING)
             file_bytes = save(adapter, run_dir / "adapter", self.base)
-            log(AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
+            log(events.AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
             if request.cut_ranks:
-                self._cut(adapter, request, log, stages, run_dir)
+                self._truncate(adapter, request, log, stages, run_dir)
         finally:
             if adapter is not None:
                 self.model = detach(adapter)
@@ -163,7 +136,7 @@ class Session:
                 self.intact = True
                 del adapter
         log(
-            RunCompleted(
+            events.RunCompleted(
                 time=time.time(),
                 train_seconds=train_seconds,
                 peak_memory_bytes=peak_bytes,
@@ -174,67 +147,10 @@ class Session:
             )
         )
 
-    def _cut(
-        self,
-        adapter: Any,
-        request: RunRequest,
-        log: Callable[[RunEvent], None],
-        stages: Stages,
-        run_dir: Path,
-    ) -> None:
-        """The saved adapter truncated to each lower rank and evaluated, the highest first.
-
-        Low ranks are trained a few steps on the rows after those that the adapter has seen, and saved; the next lower
-        rank is truncated from the result.
-        """
-        stages.begin(DECOMPOSING)
-        truncator, recovered = Truncator(adapter), 0
-        rows_a_step = request.training.rows_per_step
-        for r in request.cut_ranks:
-            stages.begin(truncating(r))
-            started, steps, path, file_bytes = time.monotonic(), request.recovery_steps(r), "", None
-            truncator.truncate(r)
-            if steps:
-                seen = (request.max_steps + recovered) * rows_a_step
-                recovery = replace(
-                    request,
-                    training=replace(request.training, max_steps=steps),
-                    learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate,
-                )
-                rows = self.data.in_order(request.seed, steps * rows_a_step, skip=seen)
-                train(
-                    adapter,
-                    self.tokenizer,
-                    rows,
-                    recovery,
-                    self.settings,
-                    memory=self.memory,
-                    log=lambda step, steps=steps: stages.progress(step.step, steps, "recovery steps"),
-                )
-                truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
-                file_bytes = truncator.save(r, run_dir / path, self.base)
-            evaluation = self.measure.evaluate(adapter, "after", stages)
-            measured = {f.name: getattr(evaluation, f.name) for f in fields(HeldOut)}
-            log(
-                AdapterCut(
-                    **measured,
-                    time=time.time(),
-                    r=r,
-                    seconds=time.monotonic() - started,
-                    example_losses=evaluation.example_losses,
-                    recovery_steps=recovered,
-                    path=path,
-                    file_bytes=file_bytes,
-                )
-            )
-
-    def _plan(self, request: RunRequest) -> AdapterPlan:
-        return plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
-
-    def _log_base(self, adapter: Any, log: Callable[[RunEvent], None], stages: Stages) -> None:
+    def _log_base(self, adapter: Any, log: Log, stages: Stages) -> None:
         """Loss and answers of the base: with B = 0 the adapter adds nothing, so one measurement serves all runs."""
         if self.base_loss is None:
-            stages.begin(EVALUATING_BASE)
+            stages.begin(events.EVALUATING_BASE)
             self.base_loss = self.measure.evaluate(adapter, "before", stages)
             log(self.base_loss)
         else:
@@ -245,3 +161,45 @@ class Session:
         elif self.measure.shown:
             self.base_answers = self.measure.answer(adapter, self.base_loss, stages)
             log(self.base_answers)
+
+    def _truncate(self, adapter: Any, request: RunRequest, log: Log, stages: Stages, run_dir: Path) -> None:
+        """The saved adapter truncated to each lower rank and evaluated, the highest first.
+
+        Low ranks are trained a few steps on the rows after those that the adapter has seen, and saved; the next lower
+        rank is truncated from the result.
+        """
+        stages.begin(events.DECOMPOSING)
+        truncator, recovered = Truncator(adapter), 0
+        rows_a_step = request.training.rows_per_step
+        for r in request.cut_ranks:
+            stages.begin(events.truncating(r))
+            started, steps, path, file_bytes = time.monotonic(), request.recovery_steps(r), "", None
+            truncator.truncate(r)
+            if steps:
+                seen = (request.max_steps + recovered) * rows_a_step
+                recovery = replace(
+                    request,
+                    training=replace(request.training, max_steps=steps),
+                    learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate,
+                )
+
+                def log_step(step: events.StepLogged, steps: int = steps) -> None:
+                    stages.progress(step.step, steps, "recovery steps")
+
+                rows = self.data.in_order(request.seed, steps * rows_a_step, skip=seen)
+                train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=log_step)
+                truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
+                file_bytes = truncator.save(r, run_dir / path, self.base)
+            evaluation = self.measure.evaluate(adapter, "after", stages)
+            log(
+                events.AdapterCut(
+                    **{f.name: getattr(evaluation, f.name) for f in fields(events.HeldOut)},
+                    time=time.time(),
+                    r=r,
+                    seconds=time.monotonic() - started,
+                    example_losses=evaluation.example_losses,
+                    recovery_steps=recovered,
+                    path=path,
+                    file_bytes=file_bytes,
+                )
+            )

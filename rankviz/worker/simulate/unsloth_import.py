@@ -14,13 +14,13 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
-from rankviz.worker.simulate.device import Card
+from rankviz.worker.simulate.card import SimulatedCard, Stream
 
 LAUNCHES: Counter[str] = Counter()
 """Triton kernels by name, and how often they were launched."""
 
 
-def import_unsloth(card: Card) -> None:
+def import_unsloth(card: SimulatedCard) -> None:
     """Load the package; RuntimeError where it did not take the card for one."""
     # torch.compile leaves code alone that runs under a tracker, so that compiled blocks would run as they are written.
     os.environ.update(HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", UNSLOTH_BLOCK_COMPILE="0")
@@ -50,29 +50,13 @@ class _NoKernels:
         return kernel
 
 
-class _Stream:
-    """A stream or an event on which nothing is waited for."""
-
-    cuda_stream = device_index = 0
-
-    def __init__(self, *args: Any, **more: Any): ...
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *args, **more: self
-
-
 def answer_more() -> None:
     """What Unsloth asks torch beyond what `become` answers; after each call of that."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensor
 
-    stream = _Stream()
-    torch.cuda.Stream = torch.cuda.Event = _Stream
+    torch.cuda.Stream = torch.cuda.Event = Stream
     torch.cuda.stream = lambda other: contextlib.nullcontext()
-    torch.cuda.current_stream = lambda device=None: stream
-    torch.cuda.default_stream = lambda device=None: stream
     torch.version.cuda = torch.version.cuda or "12.8"
     torch._C._cuda_getCurrentRawStream = lambda device: 0
     torch._C._cuda_getDevice = lambda: 0
@@ -80,7 +64,7 @@ def answer_more() -> None:
     FakeTensor.data_ptr = lambda self: 16 * self.untyped_storage()._cdata + self.storage_offset() * self.element_size()
 
 
-def _stub_triton(card: Card) -> None:
+def _stub_triton(card: SimulatedCard) -> None:
     """A driver for the card."""
     import triton
     from triton.backends.compiler import GPUTarget
