@@ -264,11 +264,11 @@ def runs_view(
             (x, y, tuple(selected), prints if selected else ()),
             lambda: _overlaid(api, sweeps, selected, x, y),
         ),
-        "chosen": (sweep_id, lambda: NO_QUESTIONS),
         "sweep": (
             (sweep_id, tolerance, metric, of_it),
             lambda: _sweep(api, chosen, sweep_id, tolerance, metric, standing),
         ),
+        "chosen": (sweep_id, lambda: NO_QUESTIONS),  # after the sweep, which leaves them as they are
         "standing": ((sweep_id, standing), lambda: {"status": standing}),
         "run": ((run_id, of_it), lambda: _run(api, run_id)),
     }
