@@ -40,7 +40,7 @@ from rankviz.core.runs.words import base_name
 from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
-from rankviz.figures.hero.chart import QUALITY_LABELS
+from rankviz.figures.hero import QUALITY_LABELS
 from rankviz.store.index import viewing
 from rankviz.ui import link
 from rankviz.ui.link import DEFAULTS, NO_GPU

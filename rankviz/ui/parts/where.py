@@ -283,7 +283,7 @@ def place_html(api: Api, sweep: Sweep) -> str:
     if sweep.recorded:
         return ""
     standing, spent = standing_on(api, sweep), api.spending.of_sweep(sweep)
-    cost = spent.sentence(api.whereabouts.engine_of_sweep(sweep) if standing else "")
+    cost = spent.sentence(api.locations.engine_of_sweep(sweep) if standing else "")
     once = not spent.rent and spent.attempts == len(spent.attempts_of_each)
     if sweep.ended and once and spent.time.in_words == units.duration(sweep.seconds_in_runs):
         cost = ""  # the sentence that it has ended tells this time
@@ -296,7 +296,7 @@ def standing_on(api: Api, sweep: Sweep) -> str:
     doing = "Running" if sweep.running else "Ran" if sweep.ended else "Queued"
     if sweep.ended and not any(run.begun_attempts for run in sweep.runs):
         doing = "It was to run"
-    return f"{doing} on {words}." if (words := telling(api)(api.whereabouts.of_sweep(sweep))) else ""
+    return f"{doing} on {words}." if (words := telling(api)(api.locations.of_sweep(sweep))) else ""
 
 
 def telling(api: Api) -> Callable[[str], str]:
@@ -311,8 +311,8 @@ def place_in_sentences(api: Api, run: RunRecord) -> str:
     sweep = api.runs.sweep(run.request.sweep_id)
     if sweep.recorded:
         return ""
-    place = telling(api)(api.whereabouts.in_words(run))
-    named = api.whereabouts.of(run).engine if place else ""
+    place = telling(api)(api.locations.in_words(run))
+    named = api.locations.of(run).engine if place else ""
     spent = api.spending.of_run(run).sentence(named)
     sentences = [f"Place: {place}." if place else "", api.runs.why_waits(run), spent]
     if (of_sweep := api.spending.of_sweep(sweep)).rent:

@@ -302,7 +302,7 @@ def _listed_runs(
     selected: Sequence[str],
     choice: Choice,
 ) -> dict[str, Any]:
-    said, at = where.telling(api), api.whereabouts
+    said, at = where.telling(api), api.locations
     table = list_html(
         sweeps,
         text=text,
