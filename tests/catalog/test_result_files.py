@@ -9,6 +9,7 @@ from rankviz.api import Api
 from rankviz.catalog.result_files import MAX_FILE_BYTES, lower_is_better, read_points, stored
 from rankviz.core.cost.question import Question
 from rankviz.errors import BadDataError
+from tests.support.limits import limit
 
 TODAY = date(2026, 11, 30)
 
@@ -161,7 +162,7 @@ def test_the_same_file_is_kept_once_and_can_be_removed(tmp_path, files):
 
 
 def test_there_is_an_end_to_files(tmp_path, files, monkeypatch):
-    monkeypatch.setenv("RANKVIZ_MAX_RESULT_FILES", "1")
+    limit(monkeypatch, result_files=1)
 
     added = Api(home=tmp_path / "home").studies.add([files[0], files[0], files[1]])
 

@@ -41,14 +41,14 @@ from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError, RankVizError
 from rankviz.figures import X_LABELS, hero_figure, hero_info
 from rankviz.figures.hero import QUALITY_LABELS
+from rankviz.shared.gate import MAX_BODY_BYTES
+from rankviz.shared.identity import visitor_of
 from rankviz.store.index import viewing
 from rankviz.ui import link
 from rankviz.ui.link import DEFAULTS, NO_GPU
 from rankviz.ui.parts import html
 from rankviz.ui.parts.charts import chart_json, json_text
 from rankviz.ui.parts.question import ask, length_note
-from rankviz.ui.requests.bodies import MAX_BODY_BYTES
-from rankviz.ui.visitors import visitor_of
 from rankviz.units import NOT_KNOWN, counted, memory_span, money_span, time_span
 from rankviz.visitor import acting_as
 

@@ -25,9 +25,9 @@ from rankviz.errors import (
     WorkerError,
     quoted,
 )
+from rankviz.ui.events import toast
 from rankviz.ui.parts import html
 from rankviz.ui.parts.controls import plain
-from rankviz.ui.requests.event_errors import toast
 from rankviz.ui.wiring import View, action, on_any, quiet, wire
 
 NAMES = ("engine", "flavor", "spend")

@@ -13,6 +13,7 @@ from rankviz.api import Api
 from rankviz.core.runs.metric import LOSS, METRICS
 from rankviz.core.runs.record import RunState
 from rankviz.figures import COST_AXES, QUALITY_AXES
+from rankviz.settings import TEMP_HOURS
 from rankviz.ui.parts import charts, html, where
 from rankviz.ui.parts.charts import chart
 from rankviz.ui.parts.controls import busy_line, editable, file_button, handed, hidden, pickable, plain, selection
@@ -172,7 +173,7 @@ def kept_words(api: Api) -> str:
     days = api.workspace.limits.days_kept
     if not api.workspace.shared or days is None:
         return ""
-    hours = units.counted(api.workspace.settings.temp_hours, "hour")
+    hours = units.counted(TEMP_HOURS, "hour")
     return html.paragraphs(
         f"Your runs stay for {units.counted(days, 'day')} after they end. Imported runs and runs that did not complete "
         "are removed sooner, the oldest first, when this server is full. Download the runs that you want to keep. "

@@ -20,11 +20,11 @@ from rankviz.core.runs.sweep_time import ExpectedSweep
 from rankviz.core.runs.words import base_name
 from rankviz.errors import BusyError, LimitError, NoWeightsError, RankVizError
 from rankviz.settings import paid_limits
+from rankviz.shared.identity import login_is_on
 from rankviz.ui.link import CUSTOM
 from rankviz.ui.parts import html, where
 from rankviz.ui.parts.html import Cell, exact, exact_span, notice_html, rounded, rounded_span
 from rankviz.ui.train.form import DEFAULTS, KEPT_FILE, LORA, NOTED, OWN_FILE, data_of, problem_in, request_of
-from rankviz.ui.visitors import login_is_on
 from rankviz.ui.wiring import View
 
 HUB = "Hub"

@@ -8,8 +8,8 @@ import pytest
 from gradio.helpers import EventData
 
 from rankviz.errors import UserError
+from rankviz.shared.gate import LOG
 from rankviz.ui.blocks import PageBlocks
-from rankviz.ui.requests.event_errors import LOG, Refusals
 
 PRIVATE = {"api_visibility": "private", "queue": False}
 
@@ -50,13 +50,9 @@ def test_what_a_widget_holds_reaches_the_function():
     ("widget", "value", "name"),
     [
         (lambda: gr.Number(label="Epochs"), float("nan"), "Epochs"),
-        pytest.param(lambda: gr.Number(label="Epochs"), 10**400, "Epochs", id="400 digits"),
         (lambda: gr.Number(label="Epochs"), "3", "Epochs"),
-        (lambda: gr.Number(label="Epochs"), True, "Epochs"),
         (lambda: gr.Checkbox(label="rsLoRA"), "yes", "rsLoRA"),
-        (lambda: gr.Checkbox(label="rsLoRA"), None, "rsLoRA"),
         (lambda: gr.CheckboxGroup(["mlp"], label="Parts"), "mlp", "Parts"),
-        (lambda: gr.HTML([], label="Selection"), "mlp", "Selection"),
         (lambda: gr.HTML([], label="Selection"), [1], "Selection"),
         (lambda: gr.CheckboxGroup(["mlp"], label="Parts"), ["mlp"] * 1000, "Parts"),
         (lambda: gr.Textbox(label="Filter"), "\ud800", "Filter"),
@@ -161,22 +157,3 @@ class TestErrors:
         assert "as before" not in first.getMessage()
         assert not second.exc_info
         assert "as before" in second.getMessage()
-
-
-def test_a_refused_event_is_answered_with_422_and_a_broken_one_with_500():
-    def answer(status, **marks):
-        sent = []
-
-        async def app(scope, receive, send):
-            scope.update(marks)
-            await send({"type": "http.response.start", "status": status, "headers": []})
-
-        async def send(message):
-            sent.append(message["status"])
-
-        asyncio.run(Refusals(app)({"type": "http"}, None, send))
-        return sent[0]
-
-    assert 422 == answer(500, **{"rankviz.refused": True})
-    assert 500 == answer(500)
-    assert 200 == answer(200, **{"rankviz.refused": True})

@@ -7,18 +7,15 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, get_args
 
-from gradio.processing_utils import add_root_url
-from gradio_client.utils import is_file_obj_with_meta
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from rankviz.core.bounds import shown
-from rankviz.endpoints.gate import require_call
+from rankviz.endpoints.gate import require_call, uploaded
 from rankviz.errors import InvalidSettingError
-from rankviz.ui.requests.addresses import API, address_of
-from rankviz.ui.requests.bodies import once
-from rankviz.ui.requests.event_errors import toast
+from rankviz.shared.gate import API, address_of, once
+from rankviz.ui.events import toast
 
 ADDRESS = f"{API}mcp"
 TOOLS_ONLY = ("prompts/get", "resources/read")
@@ -128,11 +125,10 @@ def in_json(server: Any) -> Any:
 
         found = []
         for output in data:
-            if is_file_obj_with_meta(output):
+            if uploaded(output) is not output:  # a file
                 found += as_gradio([output], root_url)
             else:
-                text = json.dumps(add_root_url(output, root_url, None), ensure_ascii=False)
-                found.append(TextContent(type="text", text=text))
+                found.append(TextContent(type="text", text=json.dumps(output, ensure_ascii=False)))
         return found
 
     server.postprocess_output_data = answers

@@ -1,17 +1,48 @@
-"""Checks what a browser sends with an event of the page before any code sees it; no address in it is ever fetched."""
+"""Events of the page: checks what a browser sends before any code sees it, and says in a sentence what went wrong.
 
-from collections.abc import Mapping, Sequence
+A refusal is of the request: one line at level INFO. Anything else is a mistake in RankViz: the log has its traceback,
+with the number that the visitor was shown.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
-import safehttpx
-from gradio import processing_utils
-from gradio.block_function import BlockFunction
 
 from rankviz.core.bounds import shown
 from rankviz.endpoints.gate import MAX_LIST, require
-from rankviz.errors import InvalidSettingError
-from rankviz.ui.requests.readable import NO_EVENT
+from rankviz.errors import InvalidSettingError, RankVizError, quoted
+from rankviz.shared.gate import LOG, NO_EVENT, REFUSED, logged
+
+TITLE = "Not done"
+"""Title over the sentence (on the page by assets/js/toasts.js)."""
+
+
+@contextmanager
+def in_words(request: Any, name: str) -> Iterator[None]:
+    """Make a gr.Error of every exception of an event; Gradio prints nothing of it. name: of the event's function."""
+    try:
+        yield
+    except (RankVizError, gr.Error) as error:
+        LOG.info("%s: refused: %s", name, quoted(error))
+        inner = getattr(request[0] if isinstance(request, list) else request, "request", None)
+        if hasattr(inner, "scope"):
+            inner.scope[REFUSED] = True
+        if isinstance(error, RankVizError):
+            raise gr.Error(toast(error), duration=10, title=TITLE, print_exception=False) from error
+        error.title, error.print_exception = TITLE, False
+        raise
+    except Exception as error:
+        number = logged(error, name)
+        text = f"RankViz could not do that: an error in its code, number {number} in the app's log. Reload the page."
+        raise gr.Error(text, title=TITLE, print_exception=False) from error
+
+
+def toast(error: Exception) -> str:
+    """Return an error's words without the marks of commands, which a toast would show as they are."""
+    return str(error).replace("`", "")
+
 
 FORMS = {
     gr.Number: float | None,
@@ -23,20 +54,19 @@ FORMS = {
     gr.Textbox: str | None,
     gr.Button: str | None,
 }
-"""What a widget of the page sends. HTML sends what it was built with: a text, a list of them, or the rank as a whole
-number. Files are
-checked by Gradio, and the value of a State is the server's own."""
+"""Types of what a widget of the page sends. HTML sends the type that it was built with: a text, a list of texts, or the
+rank as a whole number. Gradio checks files, and the value of a State is the server's own."""
 FILES = (gr.File, gr.UploadButton, gr.DownloadButton)
 CLICK: Mapping[str, Any] = {"id": "", "text": ""}
-"""What a click sends, as data of its event: of which row or point; what was written there."""
+"""Data of a click: the row or point, and what was written there."""
 CLICK_FORMS = {"id": str | float, "text": str}
 MAX_DEPTH = 4
-"""Of the description of files, the only values of widgets that hold others."""
+"""Depth of the description of files, the only values of widgets that hold others."""
 
 
-def with_defaults(function: BlockFunction, sent: Sequence[Any]) -> Sequence[Any]:
-    """What was sent, with the defaults of what a call of an endpoint leaves out at its end. InvalidSettingError for
-    more than it has."""
+def with_defaults(function: Any, sent: Sequence[Any]) -> Sequence[Any]:
+    """Return what was sent, with the defaults of what a call of an endpoint leaves out at its end. InvalidSettingError
+    for more arguments than it has."""
     if function.api_visibility == "private":
         return sent
     most = len(function.inputs)
@@ -45,7 +75,7 @@ def with_defaults(function: BlockFunction, sent: Sequence[Any]) -> Sequence[Any]
     return [*sent, *(argument.value for argument in function.inputs[len(sent) :])]
 
 
-def require_sendable(function: BlockFunction, sent: Sequence[Any], state: Any) -> None:
+def require_sendable(function: Any, sent: Sequence[Any], state: Any) -> None:
     """InvalidSettingError for a value that no widget of the page sends, and for an event that browsers run alone.
 
     state: of the open page, whose choices may be others than the page was built with.
@@ -61,19 +91,17 @@ def require_sendable(function: BlockFunction, sent: Sequence[Any], state: Any) -
         name = shown_now.label or getattr(shown_now, "elem_id", None) or "A value of the page"
         if isinstance(widget, FILES):
             _require_shallow(value, name)
-        elif kind := _kind(widget):
+            continue
+        kind = FORMS.get(type(widget))
+        if isinstance(widget, gr.HTML):
+            kind = list[str] if isinstance(widget.value, list) else type(widget.value)
+        if kind:
             require(value, kind, name)
             _require_choice(shown_now, value, name, may_be_empty=widget.value is None)
 
 
-def _kind(widget: Any) -> Any:
-    if not isinstance(widget, gr.HTML):
-        return FORMS.get(type(widget))
-    return list[str] if isinstance(widget.value, list) else type(widget.value)
-
-
 def click_of(event: gr.EventData | None) -> gr.EventData:
-    """The event with its data in the form of CLICK, and nothing else: InvalidSettingError for another form."""
+    """Return the event with its data in the form of CLICK, and nothing else; InvalidSettingError for another form."""
     data = event._data if event is not None else None
     if not isinstance(data, dict):
         raise InvalidSettingError("What was clicked is not known. Click again.")
@@ -104,23 +132,3 @@ def _require_shallow(value: Any, name: str, depth: int = 0) -> None:
             _require_shallow(each, name, depth + 1)
     else:
         require(value, str | float | bool | None, name)
-
-
-FETCHERS = (
-    (processing_utils, "async_ssrf_protected_download"),
-    (processing_utils, "async_ssrf_protected_get"),
-    (safehttpx, "get"),
-    (safehttpx, "async_validate_url"),
-)
-"""By module and name, all through which Gradio reaches another server for a request. The first comes before it makes a
-folder for what it would fetch."""
-
-
-def refuse() -> None:
-    """For all pages of this process."""
-    for module, name in FETCHERS:
-        setattr(module, name, _refused)
-
-
-async def _refused(*_: Any, **__: Any) -> Any:
-    raise gr.Error("This server fetches no addresses. Upload the file, and send its path on the server instead.")

@@ -6,9 +6,10 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from rankviz.api import Api
-from rankviz.ui.requests.uploads import Uploads
-from rankviz.ui.visitors import MARK
+from rankviz.shared.identity import MARK
+from rankviz.shared.uploads import Uploads
 from rankviz.visitor import NOBODY, Visitor
+from tests.support.limits import limit
 
 
 class As:
@@ -27,8 +28,7 @@ def shared(tmp_path, monkeypatch):
     """Makes a client of a shared page, and the page's workspace, with these limits."""
 
     def make(home=tmp_path / "home", is_shared=True, **limits):
-        for name, value in limits.items():
-            monkeypatch.setenv(f"RANKVIZ_MAX_{name.upper()}", str(value))
+        limit(monkeypatch, **limits)
         workspace = Api(home=home, shared=is_shared).workspace
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(workspace.temp.folder / "page"))
         with gr.Blocks() as blocks:

@@ -9,11 +9,11 @@ import pytest
 from fastapi import Depends
 from starlette.middleware import Middleware
 
+from rankviz.shared import gate
+from rankviz.shared.gate import Answered
 from rankviz.ui.blocks import READ, PageBlocks
-from rankviz.ui.requests import envelope
-from rankviz.ui.requests.readable import Answered
+from tests.shared.conftest import As
 from tests.support.web.ports import free_port
-from tests.ui.requests.conftest import As
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def url():
         box.submit(lambda text: text, box, kept, api_name="keep", queue=False)
         box.change(lambda state: state, kept, shown, api_name="recall", queue=False)
         gr.api(secret, api_name="secret")
-    app_kwargs = {"dependencies": [Depends(envelope.readable)], "middleware": [Middleware(Answered), Middleware(As)]}
+    app_kwargs = {"dependencies": [Depends(gate.readable)], "middleware": [Middleware(Answered), Middleware(As)]}
     options = {"app_kwargs": app_kwargs, "prevent_thread_lock": True, "quiet": True, "_frontend": False}
     page.launch(server_name="127.0.0.1", server_port=free_port(), ssr_mode=False, **options)
     yield page.local_url
@@ -77,7 +77,7 @@ def test_an_event_is_read_by_who_called_it_alone(visitor, session, named):
 
     for other in (ben, nobody):
         reply = other.get(f"/call/secret/{event}")
-        assert (404, envelope.NO_EVENT) == (reply.status_code, reply.json()["detail"])
+        assert (404, gate.NO_EVENT) == (reply.status_code, reply.json()["detail"])
 
     assert "the secret of x" in events_of(ann, f"/call/secret/{event}")
 

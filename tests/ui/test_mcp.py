@@ -6,7 +6,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from rankviz.ui.requests.mcp import Mcp
+from rankviz.ui.mcp import Mcp
 
 STREAM = {"accept": "application/json, text/event-stream"}
 
