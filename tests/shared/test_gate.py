@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 from fastapi import Depends, FastAPI
 from gradio.routes import App
-from rankviz.ui.explore.routes import routes
+from rankviz.ui.explore.answer import routes
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
