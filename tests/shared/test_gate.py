@@ -10,7 +10,6 @@ import gradio as gr
 import pytest
 from fastapi import Depends, FastAPI
 from gradio.routes import App
-from rankviz.ui.explore.answer import routes
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -43,6 +42,7 @@ from rankviz.shared.gate import (
     trusted,
 )
 from rankviz.shared.page_cache import MadeOnce
+from rankviz.ui.explore.answer import routes
 
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "referer": "http://elsewhere.example/"}
 

@@ -280,7 +280,7 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
     warnings = by_level(estimate.notes)[0] if estimate else ()
     warning = f"Warning: {re.split(SENTENCE_END, warnings[0], maxsplit=1)[0]}" if warnings else ""
     reason, rate, file = advice_words.main_sentences(advice)
-    own = advice_words.own_sentence(answer.own) if answer.own else ""
+    own = answer.own
     short = (rate, own or reason) if warning else (reason, rate, own or file)
     low, high = advice.case.r_range or (advice.r, advice.r)
     selected = " (selected)" if low <= r <= high else f" (selected: r = {r})"
@@ -299,11 +299,9 @@ def card(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
 
 
 def _details(answer: AdviceAnswer, estimate: Estimate | None, r: int) -> str:
-    advice, costs = answer.advice, []
+    advice = answer.advice
     warnings, notes = by_level(estimate.notes) if estimate else ((), ())
-    if estimate:
-        costs.append(fit_in_words(Setting.of(estimate, r, answer.setting.assumptions)))
-        costs.append(advice_words.chosen_in_words(estimate.ranks, r, advice.r))
+    costs = [fit_in_words(Setting.of(estimate, r, answer.setting.assumptions))] if estimate else []
     sure = advice_words.confidence_in_words(advice), advice_words.forecast_sentence(advice, answer.forecast)
     reasons = "".join(f"<li>{_reason(reason)}</li>" for reason in advice_words.reasons(advice))
     changes = html.bullet_list(advice_words.would_change(advice))
