@@ -1,4 +1,4 @@
-"""Measured rows on disk, in one form for everyone's, and what `make validate` and `make truth` wrote."""
+"""Measured rows on disk, in one form for everyone's, and what `make validate` wrote."""
 
 from __future__ import annotations
 
@@ -55,9 +55,6 @@ def shipped_rows(assets: Path) -> tuple[MeasuredRow, ...]:
 
 
 RESULT_FILE = "validation.json"
-TRUTH_FILE = "truth.json"
-"""Results of `make truth`: simulated training steps beside estimates and measured rows."""
-_MADE_BY = {RESULT_FILE: "make validate", TRUTH_FILE: "make truth"}
 Part = TypeVar("Part")
 
 
@@ -84,18 +81,13 @@ def load_validation(assets: Path) -> AccuracyReport:
 
 
 @lru_cache(maxsize=4)
-def load_truth(assets: Path) -> Mapping[str, float]:
-    """mean_error and worst_error of simulated peaks, as shares of measured ones."""
-    return _read(assets, lambda value: {name: value[name] for name in ("mean_error", "worst_error")}, TRUTH_FILE)
-
-
-def _read(assets: Path, part: Callable[[Mapping[str, Any]], Part], file: str = RESULT_FILE) -> Part:
-    path = assets / file
+def _read(assets: Path, part: Callable[[Mapping[str, Any]], Part]) -> Part:
+    path = assets / RESULT_FILE
     try:
         return part(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise AssetError(f"{path.name}: no such file in {path.parent}; run {_MADE_BY[file]}.") from None
+        raise AssetError(f"{path.name}: no such file in {path.parent}; run make validate.") from None
     except json.JSONDecodeError as error:
-        raise AssetError(f"{path.name}: not JSON ({error}); run {_MADE_BY[file]}.") from None
+        raise AssetError(f"{path.name}: not JSON ({error}); run make validate.") from None
     except (KeyError, TypeError, Misfit) as error:
-        raise AssetError(f"{path.name}: not a report of this version ({error}); run {_MADE_BY[file]}.") from None
+        raise AssetError(f"{path.name}: not a report of this version ({error}); run make validate.") from None
