@@ -6,7 +6,6 @@ import pytest
 
 from rankviz.core.spectrum import MOST_POINTS, LayerSpectrum, Spectrum
 from rankviz.figures import energy_figure, energy_info, modules_figure, modules_info, spectrum_figure, spectrum_info
-from rankviz.figures.adapter import MOST_ROWS
 from rankviz.ui.adapter.view import ROWS_SHOWN, table_html
 
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -81,8 +80,39 @@ def test_neighbouring_blocks_share_a_column_that_shows_the_module_that_keeps_lea
     assert "block (one column for" in modules_figure(info).layout.xaxis.title.text
 
 
-def test_of_very_many_modules_those_that_need_the_highest_ranks_are_drawn():
-    info = modules_info(WIDE, r=1)
+BOTH = adapter(
+    [layer("layers.0.a", (4.0, 3.0, 0.0)), layer("layers.0.b", (1.0, 1.0, 1.0)), layer("layers.1.b", (0.0,))]
+)
+"""Energies 16 + 9 + 0 and 1 + 1 + 1: r = 1 keeps 17 of 28, and a third of b. One has no update."""
 
-    assert f"{MOST_ROWS} of 5,000 modules: those that need the highest ranks" == info.left_out
-    assert {2} == {layer.needs[-1] for layer in WIDE.layers if layer.name in info.modules}
+
+def test_each_rank_shows_what_all_updates_and_the_weakest_module_keep():
+    info = energy_info(BOTH, r=2)
+    _, every = energy_figure(info).data
+
+    assert [100 * 17 / 28, 100 * 27 / 28, 100.0] == pytest.approx(info.kept)
+    assert [100 / 3, 200 / 3, 100.0] == pytest.approx(info.weakest)
+    assert {"r": 2, "energy_kept": 27 / 28, "weakest_module": pytest.approx(2 / 3)} == info.rows[1]
+    assert ("all updates", ("r1", "r2", "r3")) == (every.name, every.customdata)
+
+
+def test_the_map_shows_what_each_module_keeps_or_needs_and_a_cross_without_update():
+    kept, needed = modules_info(BOTH, r=1, ranks={"layers.0.a": 1}, chosen="layers.0.b"), modules_info(BOTH, energy=0.9)
+    drawn = modules_figure(kept).to_dict()
+
+    assert [64.0, pytest.approx(100 / 3)] == [row[0].value for row in kept.cells]
+    assert [2.0, 3.0] == [row[0].value for row in needed.cells]
+    assert [["", ""], ["", "×"]] == drawn["data"][0]["text"]
+    assert (1, 0) == kept.chosen and (1, 0.64) == (kept.rows[0]["truncated_to"], kept.rows[0]["energy_kept"])
+
+
+def test_the_spectrum_begins_with_the_module_that_needs_the_highest_rank_and_zero_is_no_point():
+    first, dead, a = (
+        spectrum_info(BOTH),
+        spectrum_info(BOTH, module="layers.1.b"),
+        spectrum_info(BOTH, module="layers.0.a"),
+    )
+
+    assert ("layers.0.b", [1.0, 1.0, 1.0]) == (first.chosen.name, list(first.chosen.values))
+    assert dead.chosen is None and "layers.1.b has no update, so it has no singular values." == dead.empty
+    assert (4.0, 3.0, None) == spectrum_figure(a).data[-1].y

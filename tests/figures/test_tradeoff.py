@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.figures import TradeoffInfo, tradeoff_figure, tradeoff_info
-from rankviz.figures.style import MEASURED
-from rankviz.figures.sweep_tradeoff import PlottedPoint, PointGroup
+from rankviz.figures import tradeoff_figure, tradeoff_info
+from rankviz.figures.sweep_tradeoff import PlottedPoint, PointGroup, TradeoffInfo
 from tests.figures.support import named
 from tests.support.runs.finished_runs import plain_sweep
 
@@ -39,12 +38,6 @@ def test_the_ring_is_at_the_smallest_rank_within_the_tolerance_chosen():
     assert (1, 0) == (strict.smallest_good, loose.smallest_good)
 
 
-def test_a_gain_is_higher_where_the_loss_is_lower():
-    (group,) = tradeoff_info([plain_sweep({4: 2.0, 16: 1.5})], y="gain").groups
-
-    assert [5.5, 6.0] == [p.y for p in group.points]
-
-
 def test_money_is_hours_times_price_and_asks_for_a_price():
     sweep = plain_sweep({4: 2.0, 16: 1.5})
 
@@ -67,29 +60,6 @@ def test_only_the_named_runs_are_shown_and_the_table_has_a_row_per_point():
     assert shown.notes[0].endswith("2 steps. Only r = 4 is shown, so no ranks are compared.")
 
 
-def test_sweeps_of_one_base_and_data_are_told_apart_by_their_ranks_and_equal_ones_by_their_ids():
-    low, high = plain_sweep({4: 2.0, 16: 1.5}), replace(plain_sweep({4: 2.0, 64: 1.5}), sweep_id="s2")
-    same = replace(low, sweep_id="s3")
-
-    apart, alike = tradeoff_info([low, high]), tradeoff_info([low, same])
-
-    assert ["on phonemes, r = 4, 16, 2 steps", "on phonemes, r = 4, 64, 2 steps"] == [
-        note[len("SmolLM2-135M-Instruct ") :].split(".")[0] for note in apart.notes
-    ]
-    assert ["s1", "s3"] == [group.label[-3:-1] for group in alike.groups]
-    assert ["(s1), 2 steps" in alike.notes[0], "(s3), 2 steps" in alike.notes[1]] == [True, True]
-
-
-def test_measured_points_are_filled_vermilion_markers_labelled_by_rank():
-    trace = named(tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS))), "measured runs")
-
-    assert (100.0, 400.0) == trace.x
-    assert ["r = 4", "r = 16"] == [text.strip() for text in trace.text]
-    assert ("a", "b") == trace.customdata
-    assert MEASURED == trace.marker.color
-    assert "circle" == trace.marker.symbol
-
-
 def test_the_front_joins_points_of_one_group_only():
     groups = [PointGroup(label=label, points=POINTS, front=(0, 1)) for label in ("one", "two")]
 
@@ -99,30 +69,6 @@ def test_the_front_joins_points_of_one_group_only():
     assert 2 == len(lines)
     assert all((100.0, 400.0) == line.x for line in lines)
     assert named(figure, "one").marker.symbol != named(figure, "two").marker.symbol
-
-
-def test_the_smallest_rank_within_noise_is_ringed():
-    figure = tradeoff_figure(info(PointGroup(label="a sweep", points=POINTS, smallest_good=1)))
-
-    ring = named(figure, "smallest rank to consider")
-    assert ((400.0,), (1.5,)) == (ring.x, ring.y)
-
-
-def test_every_mark_has_its_words_in_the_legend_once():
-    groups = [PointGroup(label=label, points=POINTS, front=(0, 1), smallest_good=0) for label in ("one", "two")]
-
-    figure = tradeoff_figure(info(*groups))
-
-    legend = [trace.name for trace in figure.data if trace.showlegend is not False]
-    assert ["no other rank is cheaper and better", "one", "smallest rank to consider", "two"] == legend
-    assert figure.layout.showlegend
-
-
-def test_the_band_of_what_cannot_be_distinguished_has_its_words_in_the_legend():
-    figure = tradeoff_figure(info(PointGroup(label="one", points=POINTS, noise=(1.5, 1.7))))
-
-    (band,) = figure.layout.shapes
-    assert ("cannot be distinguished from the best", True) == (band.name, band.showlegend)
 
 
 def test_an_accuracy_is_higher_on_the_axis_and_its_verdict_is_in_points():

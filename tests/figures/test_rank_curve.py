@@ -45,22 +45,10 @@ def test_a_fast_curve_is_a_line_of_its_own_and_names_the_rank():
 
     (line,) = info.lines
     assert "fast curve" == line.label
-    assert [(2, 1.7), (8, 1.61), (64, 1.6)] == [(point.r, point.value) for point in line.points]
-    assert ["truncated, about 2.0 MB", "trained, 64.0 MB"] == [line.points[i].detail for i in (0, -1)]
+    assert [(2, 1.7), (8, 1.61), (64, 1.6)] == [(r, value) for r, value, _ in line.points]
+    assert ["truncated, about 2.0 MB", "trained, 64.0 MB"] == [line.points[i][2] for i in (0, -1)]
     assert 8 == info.picked
     assert "independent runs show that." in info.source
-
-
-def test_the_figure_draws_lines_dashed_runs_as_markers_and_the_rank_as_a_line():
-    sweep = truncated(plain_sweep({2: 1.69, 64: 1.6}), {8: 1.61, 2: 1.7})
-
-    figure = rank_curve_figure(rank_curve_info(sweep, verdict_of(sweep)))
-
-    line, markers = figure.data
-    assert ((2, 8, 64), "dash") == (line.x, line.line.dash)
-    assert ((2, 64), "markers") == (markers.x, markers.mode)
-    assert 8 == figure.layout.shapes[0].x0
-    assert ["r = 8: enough for this adapter"] == [line.name for line in figure.layout.shapes if line.showlegend]
 
 
 def test_runs_have_the_marks_of_the_verdict_and_the_legend_its_words():
@@ -90,19 +78,6 @@ def counted(sweep, accuracies):
     return replace(sweep, runs=tuple(runs))
 
 
-def test_accuracies_are_drawn_in_percent_with_their_spread():
-    sweep = counted(plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1)), {4: 60, 16: 80})
-    verdict = judge(losses_of(sweep.runs, TOKEN_ACCURACY), metric=TOKEN_ACCURACY)
-
-    info = rank_curve_info(sweep, verdict, metric=TOKEN_ACCURACY)
-
-    assert [(4, 59.75), (16, 79.75)] == [(point.r, point.value) for point in info.runs]
-    assert info.runs[0].low < 59.75 < info.runs[0].high
-    assert [59.75, 79.75] == [row["token_accuracy_percent"] for row in info.rows]
-    assert 16 == info.picked
-    assert TOKEN_ACCURACY.title == rank_curve_figure(info).layout.yaxis.title.text
-
-
 def test_a_fast_curve_is_drawn_where_its_points_were_counted_and_picks_by_what_is_drawn():
     (run,) = counted(plain_sweep({64: 1.6}), {64: 80}).runs
     cuts = [
@@ -116,7 +91,7 @@ def test_a_fast_curve_is_drawn_where_its_points_were_counted_and_picks_by_what_i
     info = rank_curve_info(sweep, None, metric=TOKEN_ACCURACY)
 
     (line,) = info.lines
-    assert [(8, 78.5), (16, 79.5), (64, 80.0)] == [(point.r, point.value) for point in line.points]
+    assert [(8, 78.5), (16, 79.5), (64, 80.0)] == [(r, value) for r, value, _ in line.points]
     assert 16 == info.picked
     assert [] == rank_curve_info(sweep, None, metric=EXACT_MATCH).lines
 
@@ -138,18 +113,3 @@ def test_a_forecast_lies_under_the_runs_as_one_entry_of_the_legend():
     assert [None] * 3 == [trace.customdata for trace in figure.data[:3]]  # a click on the band opens no run
     assert [4, 8, 16, 64] == list(info.ranks) == list(figure.layout.xaxis.tickvals)
     assert "nothing is forecast below the lowest run" in info.source
-
-
-def test_the_band_is_in_the_table_beside_what_was_measured_and_nothing_of_it_without_a_forecast():
-    sweep = plain_sweep({4: 1.9, 64: 1.6})
-
-    with_band = rank_curve_info(sweep, verdict_of(sweep), forecast=forecast({4: 1.9, 16: 1.7, 64: 1.6})).rows
-    without = rank_curve_info(sweep, verdict_of(sweep)).rows
-
-    assert [("estimated band", 16, 1.7, 1.67, 1.73)] == [
-        (row["kind"], row["r"], row["loss"], round(row["low_80"], 9), round(row["high_80"], 9))
-        for row in with_band
-        if row["r"] == 16
-    ]
-    assert {"independent runs"} == {row["kind"] for row in without}
-    assert set(without[0]) == set(with_band[0])

@@ -6,7 +6,7 @@ from rankviz import figures
 from rankviz.api import Api
 from rankviz.core.cost.question import Question
 from rankviz.core.cost.setup import TrainingSetup
-from rankviz.figures.hero.chart import EVERY_RANK
+from rankviz.figures.hero import EVERY_RANK
 from tests.support.runs.finished_runs import finished
 
 QWEN = Question(model_id="Qwen/Qwen3-8B", gpu="l4", training=TrainingSetup(max_steps=1000))
@@ -91,34 +91,7 @@ def test_own_runs_are_filled_and_published_ones_open(api):
     assert "markers" == own.mode
 
 
-def test_loss_shows_own_runs_in_nats_with_the_band_between_them(api):
-    finished(api, {4: 2.0, 64: 1.5})
-    info = figures.hero_info(api.tradeoffs.of(Question(model_id="embedded"), quality="loss"))
-
-    assert [2.0, 1.5] == [point.y for point in info.lines[0].points]
-    assert (4, 64) == (info.band[0].r, info.band[-1].r)
-    assert "nats" in info.y_title
-
-
-def test_runs_of_another_model_are_not_drawn(api):
-    finished(api, {4: 2.0, 16: 1.5})
-
-    tradeoff = api.tradeoffs.of(QWEN)
-
-    assert () == tradeoff.sweeps and ("score", "percent") == tradeoff.qualities
-
-
 def test_every_rank_answers_the_pointer(api):
     trace = traces(figures.hero_info(api.tradeoffs.of(QWEN)))[EVERY_RANK]
 
     assert tuple(str(r) for r in range(1, 257)) == tuple(trace.ids)
-
-
-def test_the_legend_says_how_often_the_band_held_scores_of_this_kind(api):
-    score = figures.hero_info(api.tradeoffs.of(QWEN, quality="score"))
-    loss = figures.hero_info(api.tradeoffs.of(QWEN, quality="percent"))
-
-    held = 100 * api.forecasts.of("Qwen/Qwen3-4B").coverage_80_left_out
-    assert f"forecast, 80 % band (held {held:.0f} % of unseen scores on instruction tuning)" == score.band_label
-    assert "% of unseen losses" in loss.band_label
-    assert "50 % band" in {trace.name for trace in figures.hero_figure(loss).data if trace.showlegend}
