@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 ROWS_FOLDER = "validation"
 NEEDED = ("model_id", "precision", "framework", "r", "targets", "batch", "seq_len")
 MAX_FILE_BYTES = 20_000_000
-RESULT_FILE, Part = TypeVar("Part")
+RESULT_FILE = "validation.json"
+Part = TypeVar("Part")
 
 
 class RangeEvidence(NamedTuple):
