@@ -66,7 +66,7 @@ def _watch(api: Api, sweep_id: str) -> None:
                 if run.run_id not in tasks:
                     label = f"r {request.r}  lr {request.learning_rate:g}  seed {request.seed}"
                     tasks[run.run_id] = bars.add_task(label, total=request.max_steps, count="", status="")
-                shown = status(run, time.time(), api.whereabouts.in_words(run))
+                shown = status(run, time.time(), api.locations.in_words(run))
                 count = f"{run.steps_done}/{request.max_steps}"
                 bars.update(tasks[run.run_id], completed=run.steps_done, count=count, status=shown)
             display.update(Group(bars, *map(Text, standing(api, sweep))), refresh=True)
@@ -179,7 +179,7 @@ def runs_table(api: Api, sweep: "Sweep") -> None:
 
 
 def _run_cells(api: Api, run: "RunRecord") -> Mapping[str, str]:
-    place, request, done = api.whereabouts.in_words(run), run.request, run.completed
+    place, request, done = api.locations.in_words(run), run.request, run.completed
     return {
         "Run": run.run_id,
         "State": str(run.state),

@@ -9,9 +9,9 @@ import pytest
 from rankviz.core.runs.events import RunCancelled, RunStarted, StepLogged
 from rankviz.core.runs.record import RunState
 from rankviz.errors import BadAdapterError, RunNotFoundError
+from rankviz.jobs.ending import BY_ADMIN
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
-from rankviz.supervisor.outcomes import BY_ADMIN
 from tests.support.runs import questions
 
 DEEP = "[" * 5000
