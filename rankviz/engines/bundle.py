@@ -31,7 +31,7 @@ from rankviz.errors import OF_NAMES, BadAdapterError, EngineError, quoted
 from rankviz.references import References
 from rankviz.store import RunStore
 from rankviz.store.durable import digest_of, write_durably
-from rankviz.store.journal import append_event, parse_lines, request_text
+from rankviz.store.journal import append_events, parse_lines, request_text
 from rankviz.store.runs import path_in_run
 
 JOB_FILE = "job.json"
@@ -65,7 +65,7 @@ def pack(store: RunStore, job: Job, folder: Path, *, engine: str, sees_folders: 
             shutil.copyfile(store.run_dir(attempt.run_id) / "config.json", target / "config.json")
         (target / "request.json").write_text(request_text(request), encoding="utf-8")
         placed = AttemptPlaced(time=time.time(), attempt=attempt.number or record.attempt, engine=engine)
-        append_event(journal(folder, attempt.run_id), placed)
+        append_events(journal(folder, attempt.run_id), [placed])
     content = {"kind": job.kind, "attempts": [str(attempt) for attempt in job.attempts]}
     write_durably(folder / JOB_FILE, json.dumps(content))
 
@@ -203,7 +203,7 @@ def _copy_data(file: Path, folder: Path) -> Path:
 def saved(folder: Path, run_id: str) -> dict[str, int | None]:
     """Folders of adapters by the journal, with the bytes of their weights where it has them."""
     saved: dict[str, int | None] = {}
-    for event in parse_lines(since(folder, run_id, 0, most=2**30)).events:
+    for event in parse_lines(since(folder, run_id, 0, most=2**30)):
         if isinstance(event, AdapterSaved | AdapterCut) and event.path:
             saved[event.path] = event.file_bytes
     return saved

@@ -51,7 +51,7 @@ class Carrier:
             offset = self._printed[attempt]
             new = bundle.since(self._work, attempt.run_id, offset)
             new = new[: new.rfind(b"\n") + 1]
-            has_ended = any(isinstance(event, LAST) for event in parse_lines(new).events)
+            has_ended = any(isinstance(event, LAST) for event in parse_lines(new))
             if has_ended and not self.write(run_id=attempt.run_id) and not last:
                 is_whole = False
                 continue

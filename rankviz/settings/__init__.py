@@ -107,7 +107,6 @@ class Limits(BaseSettings):
     import_mb: Count = Field(200, description="MB that one imported zip of runs unpacks to")
     runs_per_import: Count = Field(2048, description="Runs of one imported zip")
     events_per_run: Count = Field(2_000_000, description="Events in the journal of an imported run")
-    events_per_import: Count = Field(20_000_000, description="Events in the journals of one imported zip of runs")
     values_per_import: Count | None = Field(None, description="Values in the events of one imported zip of runs")
     record_kb: Count | None = Field(None, description="kB of memory that is kept for an imported run")
     example_numbers: Count | None = Field(
@@ -166,7 +165,6 @@ class SharedLimits(Limits):
     import_mb: Count = 50
     runs_per_import: Count = 60
     events_per_run: Count = 20_000
-    events_per_import: Count = 40_000
     values_per_import: Count | None = 1_000_000
     record_kb: Count | None = 200
     example_numbers: Count | None = 5_000_000

@@ -11,7 +11,6 @@ from rankviz.engines import End, Engine, Job
 from rankviz.errors import OF_NAMES, EngineError, UserError, quoted
 from rankviz.machine import disk
 from rankviz.store import RunStore
-from rankviz.store.ownership import read_destination
 from rankviz.supervisor import turns
 from rankviz.supervisor.jobs import NOT_STARTED, Jobs
 from rankviz.supervisor.outcomes import Outcomes, Record
@@ -54,7 +53,6 @@ class Launching:
         self._unwritten = unwritten
         self._served: dict[str, float] = {}
         self._queue = Queue()
-        self._known: dict[str, tuple[int | None, Place]] = {}
         self.places: dict[str, int] = {}
         """How many jobs an engine had and would have started when it was last asked, by its name."""
 
@@ -87,11 +85,8 @@ class Launching:
 
     def place_of(self, run_id: str) -> Place:
         """Where it is to be."""
-        looks, known = self._store.looks(run_id), self._known.get(run_id)
-        if known is None or known[0] != looks:
-            there = read_destination(self._store.run_dir(run_id))
-            known = self._known[run_id] = looks, (there.engine, tuple(sorted(there.options.items())))
-        return known[1]
+        there = self._store.listed_destination(run_id)
+        return there.engine, tuple(sorted(there.options.items()))
 
     def owner_of(self, run_id: str) -> str:
         return self._store.listed_ownership(run_id).owner

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from rankviz.api.workspace import Workspace
     from rankviz.core.runs.request import RunRequest
     from rankviz.store import RunStore
-    from rankviz.store.removal import Going
+    from rankviz.store.removal import Deletion
 
 
 MOST_KNOWN = 1000
@@ -366,7 +366,7 @@ class Quota:
             with self._workspace.store.admission():
                 self._free_disk(besides)
 
-    def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Going]:
+    def _require_runs(self, new: int, sweep_id: str = "") -> Sequence[Deletion]:
         limits, owners = self._workspace.limits, self._workspace.visitor.ids
         most = {"most": limits.runs_kept, "most_in_total": limits.runs_in_total}
         return require_runs(self._workspace.store, owners, new, **most, besides=sweep_id)
@@ -485,7 +485,7 @@ def require_runs(
     most: int | None,
     most_in_total: int | None,
     besides: str = "",
-) -> Sequence[Going]:
+) -> Sequence[Deletion]:
     """LimitError where so many more runs cannot be kept for their owner, or for all. Returns what is to make room once
     they are there, while nobody else is admitted: ended probes of their owner where it is theirs that are too many, and
     for all the oldest that can be had again.
@@ -495,7 +495,7 @@ def require_runs(
     """
     if not new or (most is None and most_in_total is None):
         return ()
-    leaving: Sequence[Going] = ()
+    leaving: Sequence[Deletion] = ()
     kept, in_total = store.counts(owners)
     if most is not None and (over := kept + new - most) > 0:
         probes = removal.ended_probes(store, [owner for owner in owners if owner])  # the host's own stay

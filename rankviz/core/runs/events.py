@@ -399,10 +399,9 @@ class Matches(NamedTuple):
 
 
 def matches_of(examples: Sequence[int | None]) -> Matches:
-    """Count the values of example_exact_matches. A list that is left on the disk (store/journal.py) keeps
-    them in memory."""
-    if (kept := getattr(examples, "matches", None)) is not None:
-        return kept
+    """Count the values of example_exact_matches; a list that is on the disk (store/journal.py) has them in memory."""
+    if (summary := getattr(examples, "summary", None)) is not None:
+        return summary
     return Matches(sum(match is not None for match in examples), sum(filter(None, examples)))
 
 
@@ -523,8 +522,7 @@ class StepLogged(AttemptEvent):
 
 
 def median_seconds(steps: Sequence[StepLogged]) -> float | None:
-    """Median seconds of the steps after the first; None of fewer than two. Steps that are left on the disk
-    (store/memory.py) keep it in memory."""
+    """Return the median seconds of the steps after the first; None of fewer than two."""
     ends = [step.seconds for step in steps]
     return middle([later - earlier for earlier, later in pairwise(ends)]) if len(ends) > 1 else None
 

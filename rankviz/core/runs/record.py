@@ -222,7 +222,7 @@ class RunRecord(Recorded):
     @property
     def step_seconds(self) -> float | None:
         """Median seconds of the steps after the first; None before the second is done."""
-        return self.steps.median_seconds if hasattr(self.steps, "median_seconds") else median_seconds(self.steps)
+        return self.steps.summary.median_seconds if hasattr(self.steps, "summary") else median_seconds(self.steps)
 
     @property
     def tokens_per_second(self) -> float | None:

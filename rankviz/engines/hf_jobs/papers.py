@@ -33,7 +33,7 @@ from rankviz.engines import bundle, listing
 from rankviz.engines.hf_jobs.prices import MOST_USD
 from rankviz.engines.hf_jobs.spending import Span, purse, span_of, span_since, write
 from rankviz.errors import EngineError, EngineUnavailableError, UserError
-from rankviz.store.durable import OLDER_ASIDES, aside_of, remove_left, replace_durably
+from rankviz.store.durable import aside_of, remove_left, replace_durably
 from rankviz.store.journal import parse_request
 
 RENTED, FORGOTTEN, MISSING = "rented.json", "forgotten", "missing"
@@ -193,7 +193,7 @@ class Papers:
     def remove_left(self) -> None:
         """What somebody who was killed has left of what was made: it has somebody's data."""
         for folder in (self.place, self.place / MISSING):
-            remove_left(folder, LEFT_SECONDS, OLDER_ASIDES)
+            remove_left(folder, LEFT_SECONDS)
 
     def note_limit(self, sweep_id: str, usd: float, payer: str = "", *, anew: bool = True) -> None:
         """anew: also where the sweep was given one before."""

@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def events(folder, run_id="r4"):
-    return parse_lines(bundle.since(folder, run_id, 0)).events
+    return parse_lines(bundle.since(folder, run_id, 0))
 
 
 def failure(folder, run_id="r4"):

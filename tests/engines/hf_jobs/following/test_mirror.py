@@ -144,7 +144,7 @@ def test_where_a_part_never_comes_the_rest_is_read_from_the_log(folder):
 
     mirror.bridge()
 
-    assert [1, 3] == [event.step for event in parse_lines(here(folder)).events]
+    assert [1, 3] == [event.step for event in parse_lines(here(folder))]
     assert len(JOURNAL) == len(here(folder))
 
 
