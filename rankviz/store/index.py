@@ -105,8 +105,9 @@ class Entry:
         return self.record.state, self.record.attempt, self.is_begun, self.is_unwanted
 
     def read_files(self, folder: str) -> None:
-        """Read what stands beside the journal. FileNotFoundError where the folder is gone."""
-        at = os.stat(folder).st_mtime_ns
+        """Read what stands beside the journal, where that may have changed. FileNotFoundError where it is gone."""
+        if (at := os.stat(folder).st_mtime_ns) == self.folder_time:
+            return
         self.ownership, self.destination = read_ownership(Path(folder)), read_destination(Path(folder))
         attempt = self.record.attempt
         self.begun_attempt = attempt if _is_there(f"{folder}/{begun_file(attempt)}") else 0

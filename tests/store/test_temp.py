@@ -132,7 +132,7 @@ def test_a_clock_that_jumps_ahead_removes_no_upload(temp, monkeypatch):
     for name in ("first", "second"):  # once the second has gone, all was looked at after the clock had jumped
         left = temp.folder / "work" / f"work-{name}"
         left.mkdir(parents=True)
-        make_old(left, 48 * HOUR)
+        make_old(left, 96 * HOUR)  # two days before the clock jumped
         wait_for(lambda left=left: not left.exists())
 
     assert path.exists()
