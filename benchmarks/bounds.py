@@ -85,8 +85,8 @@ def _milliseconds(call: Callable[[], object]) -> tuple[float, float]:
 
 def bench_page_and_queue(report: Report, home: Path, running: Sequence[str]) -> None:
     """In this process: what the page and the command line call, and a supervisor whose engine has all that run."""
+    from rankviz.endpoints.gate import MAX_LIST
     from rankviz.ui import page, serve  # noqa: F401 - all that the app imports
-    from rankviz.ui.endpoints.gate import MAX_LIST
     from rankviz.ui.runs.sweep import sweep_view
     from rankviz.ui.runs.view import runs_view
 

@@ -27,9 +27,8 @@ from typing import Any, NamedTuple
 from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
 from rankviz.catalog.measurements import shipped_rows
 from rankviz.catalog.models import load_config, load_index, load_model
-from rankviz.core.cost.device import card
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import targets_in
@@ -180,8 +179,7 @@ def predicted(setting: Setting) -> Range:
 
 def simulated(setting: Setting) -> dict[str, Any]:
     """In a process of its own."""
-    from rankviz.worker.simulate.step import Program
-    from rankviz.worker.simulate.whole import simulate_whole
+    from rankviz.worker.simulate.step import Program, simulate_whole
 
     run = simulate_whole(
         load_config(ASSETS, setting.model_id),
@@ -222,7 +220,7 @@ def _answered(setting: Setting, pipe: Any) -> None:
 
 def simulate_all(settings: Sequence[Setting], jobs: int) -> Iterator[tuple[Setting, dict[str, Any]]]:
     """As each is ready: at most `jobs` processes at a time."""
-    from rankviz.worker.simulate.device import prepare
+    from rankviz.worker.simulate.card import prepare
 
     prepare()
     _import_all()
@@ -248,7 +246,7 @@ def simulate_all(settings: Sequence[Setting], jobs: int) -> Iterator[tuple[Setti
 
 def _import_all() -> None:
 
-    import rankviz.worker.simulate.whole  # noqa: F401
+    import rankviz.worker.simulate.step  # noqa: F401
 
     gc.collect()
     gc.freeze()  # a child need not look through it again

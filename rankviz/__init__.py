@@ -19,7 +19,7 @@ _HOMES = {
     "LoraConfig": "rankviz.core.lora.config",
     "Question": "rankviz.core.cost.question",
     "SweepRequest": "rankviz.core.runs.request",
-    "TrainingData": "rankviz.core.cost.data",
+    "TrainingData": "rankviz.core.cost.setup",
     "TrainingSetup": "rankviz.core.cost.setup",
 }
 __all__ = ["Api", "Goal", "LoraConfig", "Question", "SweepRequest", "TrainingData", "TrainingSetup"]

@@ -13,9 +13,8 @@ from typing import Any
 
 from rankviz.core.bounds import one_of
 from rankviz.core.cost import setup
-from rankviz.core.cost.data import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData
 from rankviz.core.cost.question import ASSUMED_RANK, MAX_USD_PER_HOUR, Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData, TrainingSetup
 from rankviz.core.lora.config import EXPERT_RANKS, FLAGS, MAX_RANK, MOE_SCHEMES, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
 from rankviz.errors import InvalidSettingError

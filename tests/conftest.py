@@ -16,7 +16,7 @@ TOGETHER = {
     "tests/ui/page/test_page.py": "the page",
     "tests/ui/page/test_files.py": "the page",
     "tests/worker/finetune/test_finetune.py": "a tiny sweep",
-    "tests/worker/finetune/test_truncate.py": "a tiny sweep",
+    "tests/worker/finetune/test_answers.py": "a tiny sweep",
 }
 """Files that share fixtures of the session: one app and one browser, one trained sweep."""
 SPREAD = ("tests/core/lora/test_counts_against_peft.py",)

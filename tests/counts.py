@@ -16,8 +16,7 @@ from typing import Any
 
 from docs.generate.markdown import replace_block, table
 from rankviz.catalog.hardware import load_assumptions
-from rankviz.core.cost.device import card
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.cost.stack import Stack, settled
 from rankviz.core.cost.weights import component_of, unsloth_bytes
 from rankviz.core.lora.config import UNSLOTH_SEVEN, LoraConfig

@@ -5,9 +5,8 @@ from inspect import signature
 
 import pytest
 
-from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.runs.request import QUICK_RANKS, SHORT_TRAINING, SweepRequest, quick_look
 from rankviz.errors import InvalidSettingError

@@ -22,7 +22,7 @@ from rankviz.store import RunStore
 from rankviz.trained.files import CONFIG, WEIGHTS, NewTensor, TensorFile, encode, write
 from rankviz.trained.read import read_adapter
 from rankviz.trained.resize import plan, resize, spectrum
-from rankviz.worker.finetune.base import embedded_folder
+from rankviz.worker.base import embedded_folder
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.measure import evaluate
 

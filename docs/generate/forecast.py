@@ -147,7 +147,7 @@ def holds(forecast: Mapping[str, Any]) -> str:
         if row["publications"]
     ]
     found = table(["Statement", "Over", "Publications in which it held", "of", "Lines", "Left out, points off"], rows)
-    return "\n\n".join([found, fact_words(bands_from_json(forecast), ANY)[-1]])
+    return "\n\n".join([found, [*fact_words(bands_from_json(forecast), ANY)][-1]])
 
 
 def regret(forecast: Mapping[str, Any]) -> str:

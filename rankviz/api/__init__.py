@@ -105,7 +105,7 @@ class Api:
     """Sweeps that go on: again, further, elsewhere."""
     forecasts: Forecasts = _Group("forecasts.Forecasts", "workspace models runs studies")
     """Quality by rank, from published lines and one's own runs."""
-    tradeoffs: Tradeoffs = _Group("tradeoffs.Tradeoffs", "estimates studies forecasts own_sweeps")
+    tradeoffs: Tradeoffs = _Group("tradeoffs.Tradeoffs", "workspace estimates studies forecasts own_sweeps")
     """Trade-offs: what a rank costs against what it buys."""
     own_sweeps: OwnSweeps = _Group("tradeoffs.OwnSweeps", "models runs forecasts")
     """Sweeps that trained one model."""

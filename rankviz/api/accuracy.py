@@ -10,7 +10,7 @@ from rankviz.api.models import Models
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.catalog.measurements import load_range_evidence
-from rankviz.core.cost.device import Gpu
+from rankviz.core.cost.setup import Gpu
 from rankviz.errors import UnknownGpuError
 
 if TYPE_CHECKING:

@@ -148,13 +148,13 @@ class Adapters:
 
     def _write(self, source: Source, target: Path, planned: ResizePlan | None = None, *, as_zip: bool = True) -> Path:
         """The adapter in a new file or folder: resized, or as it is where there is no plan."""
-        from rankviz.trained.resize import plan_json
+        from rankviz.trained.resize import as_json
 
         request = {
             "paths": [*map(str, source.paths)],
             "target": str(target),
             "max_bytes": self._max_bytes,
-            "plan": plan_json(planned) if planned else None,
+            "plan": as_json(planned) if planned else None,
             "as_zip": as_zip,
         }
         children = self._workspace.children

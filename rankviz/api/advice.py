@@ -15,9 +15,9 @@ from rankviz.core.advice import words
 from rankviz.core.advice.advice import Alternative, Capacity, Step
 from rankviz.core.advice.use_case import Data, Goal
 from rankviz.core.bounds import named
-from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import Fit
 from rankviz.core.cost.question import Question, plan_on
+from rankviz.core.cost.setup import card
 from rankviz.core.fit.changes import Setting
 from rankviz.core.fit.decide import fit_in_words
 from rankviz.core.forecast.bands import RankForecast

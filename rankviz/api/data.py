@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rankviz import dataset, installed, units
 from rankviz.api.workspace import Workspace
 from rankviz.catalog.hardware import load_assumptions
-from rankviz.core.cost.data import LENGTH_SHARES, TrainingData, Trait, characters, token_range
+from rankviz.core.cost.setup import LENGTH_SHARES, TrainingData, Trait, characters, token_range
 from rankviz.core.quantity import Range
 from rankviz.dataset import Preview
 from rankviz.errors import BadDataError

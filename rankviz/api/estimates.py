@@ -13,10 +13,10 @@ from rankviz.api.runs.measured import Measured
 from rankviz.api.workspace import Workspace
 from rankviz.catalog import hardware
 from rankviz.core.accuracy.report import Basis, basis_of
-from rankviz.core.cost.card_notes import as_stored, by_name, card_notes
-from rankviz.core.cost.device import card
 from rankviz.core.cost.estimate import CalibrationJSON, Estimate, EstimateJSON, RankEstimate, estimate, estimate_as_json
+from rankviz.core.cost.notes import as_stored, by_name, card_notes
 from rankviz.core.cost.question import Question, dtype_on, file_bytes_on, plan_on
+from rankviz.core.cost.setup import card
 from rankviz.core.cost.stack import Stack, stack_on
 from rankviz.core.from_json import shape
 from rankviz.core.lora.plan import AdapterPlan
@@ -25,8 +25,8 @@ from rankviz.core.quantity import Caution
 if TYPE_CHECKING:
     from rankviz.core.accuracy.report import SimilarRows
     from rankviz.core.cost.assumptions import Assumptions
-    from rankviz.core.cost.device import Gpu
     from rankviz.core.cost.pace import Calibration
+    from rankviz.core.cost.setup import Gpu
     from rankviz.core.fit.decide import FitAnswer
     from rankviz.core.model.spec import ModelSpec
 

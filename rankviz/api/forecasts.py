@@ -74,8 +74,7 @@ class Forecasts:
         """
         from rankviz.catalog.forecast import load_bands
         from rankviz.core.advice import use_case as use_cases
-        from rankviz.core.forecast.bands import KIND_OF_USE_CASE, forecast
-        from rankviz.core.forecast.lines import GRID, METRICS
+        from rankviz.core.forecast.bands import GRID, KIND_OF_USE_CASE, METRICS, forecast
 
         use_cases.use_case(use_case)
         metric = metric or "score"

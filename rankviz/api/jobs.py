@@ -20,7 +20,7 @@ from rankviz.errors import EngineError, EngineUnavailableError, InvalidSettingEr
 from rankviz.store.ownership import Destination
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.device import Device
+    from rankviz.core.cost.setup import Device
     from rankviz.core.quantity import Range
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest, SweepRequest

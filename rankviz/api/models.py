@@ -9,9 +9,8 @@ from typing import Any
 from rankviz import paths
 from rankviz.api.workspace import EMBEDDED_MODEL, Workspace
 from rankviz.catalog import models as catalog_models
-from rankviz.core.cost.device import card
 from rankviz.core.cost.question import plan_on
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingSetup, card
 from rankviz.core.lora.config import Framework, LoraConfig
 from rankviz.core.lora.targets import ModuleChoice, module_choices
 from rankviz.core.model.spec import ModelSpec

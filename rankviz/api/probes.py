@@ -15,15 +15,13 @@ from rankviz.api.models import Models
 from rankviz.api.visitors.quota import Quota
 from rankviz.api.workspace import EMBEDDED, Workspace, writes
 from rankviz.core.cost.question import plan_on
-from rankviz.core.preflight.checks import checks, problems, uses_gpu, warnings
+from rankviz.core.preflight.checks import Check, checks, problems, uses_gpu, warnings
 from rankviz.core.preflight.facts import HUB_DISK, Disk, Facts, TrialStep, Wanted
-from rankviz.core.preflight.gpu import Check
 from rankviz.core.runs.request import check_step
 from rankviz.errors import InvalidSettingError, LimitError, RankVizError
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.device import Device
-    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.model.spec import ModelSpec
     from rankviz.core.probe import ProbeQuestion, ProbeRecord, ProbeSummary, SimulatedProbe
 
@@ -216,9 +214,8 @@ class Probes:
         from rankviz.catalog.hardware import find_gpu
         from rankviz.catalog.measurements import load_truth
         from rankviz.children import Bounds, Children
-        from rankviz.core.cost.data import TrainingData
-        from rankviz.core.cost.device import card
         from rankviz.core.cost.predict import predict
+        from rankviz.core.cost.setup import TrainingData, card
         from rankviz.core.cost.stack import stack_on
         from rankviz.core.probe import Simulated, SimulatedProbe
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from rankviz.api.estimates import Estimates
 from rankviz.api.forecasts import Forecasts
-from rankviz.api.studies import REMEMBERED, Studies
+from rankviz.api.studies import Studies
+from rankviz.api.workspace import Workspace
 from rankviz.core.bounds import one_of
 from rankviz.core.cost.question import Question
-from rankviz.core.forecast.lines import LOSS
+from rankviz.core.forecast.bands import LOSS
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, SHORTFALLS, PublishedLine, Tradeoff
 from rankviz.core.runs.metric import METRICS, measured_metrics
 from rankviz.errors import RankVizError
@@ -20,11 +19,10 @@ from rankviz.errors import RankVizError
 if TYPE_CHECKING:
     from rankviz.api.models import Models
     from rankviz.api.runs.runs import Runs
-    from rankviz.core.forecast.lines import RankLine
+    from rankviz.core.forecast.bands import RankLine
     from rankviz.core.forecast.quick_look import BentForecast
     from rankviz.core.lora.plan import AdapterPlan
     from rankviz.core.runs.record import Sweep
-    from rankviz.core.studies.lines import Evidence
     from rankviz.core.studies.nearest import Near
 
 LINES_SHOWN = 3
@@ -67,12 +65,9 @@ class Tradeoffs:
     """Costs and qualities of all ranks of one model."""
 
     def __init__(
-        self,
-        estimates: Estimates,
-        studies: Studies,
-        forecasts: Forecasts,
-        own: OwnSweeps,
+        self, workspace: Workspace, estimates: Estimates, studies: Studies, forecasts: Forecasts, own: OwnSweeps
     ):
+        self._workspace = workspace
         self._estimates = estimates
         self._studies = studies
         self._forecasts = forecasts
@@ -131,6 +126,7 @@ class Tradeoffs:
         self, question: Question, use_case: str, metric: str, plan: AdapterPlan | None = None
     ) -> tuple[PublishedLine, ...]:
         """The nearest lines in this metric; scores of the forecast's kind only."""
+        from rankviz.catalog.forecast import load_rank_lines
         from rankviz.core.forecast.bands import KIND_OF_USE_CASE
         from rankviz.core.studies.lines import FACETS, RL
 
@@ -139,8 +135,8 @@ class Tradeoffs:
         # "Complex tasks and domain adaptation" draws both, though its band is that of mathematics and code.
         kinds = (kind, "shift") if use_case == "complex" else (kind,)
         by_pair: dict[tuple[str, str], list[RankLine]] = {}
-        for line in self._rank_lines(self._studies.all(), rl=kind == RL):
-            if line.metric == metric and {"any", line.kind} & {*kinds}:
+        for line in load_rank_lines(self._workspace.assets):
+            if line.metric == metric and (line.kind in kinds or (kind == "any" and line.kind != RL)):
                 by_pair.setdefault((line.study_id, line.base_model), []).append(line)
         # One line of a study's tasks or sizes of data: the one in the middle, by how much the rank does.
         lines = {
@@ -160,13 +156,6 @@ class Tradeoffs:
             if (key := (each.line.study.study_id, each.line.model.base_model)) in lines
         ]
         return tuple(nearest[:LINES_SHOWN])
-
-    @cached_property
-    def _rank_lines(self) -> Callable[[Evidence], tuple[RankLine, ...]]:
-        """Made once, as long as the evidence stays the same."""
-        from rankviz.core.forecast.lines import rank_lines
-
-        return lru_cache(REMEMBERED)(rank_lines)
 
     def _bent(self, model: str) -> BentForecast | None:
         """Through the runs of the sweep that leads; None where it has too few."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rankviz import paths, visitor
 from rankviz.catalog import hardware
-from rankviz.core.cost.device import Device, Gpu
+from rankviz.core.cost.setup import Device, Gpu
 from rankviz.errors import NotInstalledError, StorageError
 from rankviz.paths import ASSETS
 from rankviz.references import EMBEDDED, References

@@ -13,7 +13,7 @@ from typing import Any
 from rankviz.catalog.measurements import load_range_evidence
 from rankviz.core.accuracy.report import widths
 from rankviz.core.cost.assumptions import Assumption, Assumptions
-from rankviz.core.cost.device import Gpu, Price
+from rankviz.core.cost.setup import Gpu, Price
 from rankviz.core.quantity import Range
 from rankviz.errors import AssetError, UnknownGpuError
 

@@ -23,8 +23,8 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import NOT_KNOWN, memory_size, memory_span, money_span, time_span
 
 if TYPE_CHECKING:
-    from rankviz.core.fit.cards import Card, Method
     from rankviz.core.fit.changes import Knob, Limit, Setting
+    from rankviz.core.fit.decide import Card, Method
 
 
 def models(as_json: Json = False) -> None:
@@ -150,7 +150,7 @@ def _prices(options: list[str]) -> dict[str, float]:
 def _verdict(setting: "Setting") -> str:
     usable = setting.answer.usable_bytes.expected
     fit = FIT_WORDS[setting.row.fit]
-    return f"{fit} on {setting.gpu.name}, {units.spare(setting.spare)} of {units.memory_size(usable)} usable"
+    return f"{fit} on {setting.gpu.name}, {units.spare(setting.row.spare)} of {units.memory_size(usable)} usable"
 
 
 def _limit_row(limit: "Limit") -> list[str]:

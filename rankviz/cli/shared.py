@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import ASSUMED_EPOCHS, ASSUMED_RANK, ASSUMED_STEPS, Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import names_in, targets_in
 from rankviz.errors import InvalidSettingError, NotRentedError

@@ -9,7 +9,7 @@ import typer
 from rankviz import units
 from rankviz.api import Api
 from rankviz.api.advice import advice_json
-from rankviz.catalog.own_studies import COLUMNS_HELP, NEEDED
+from rankviz.catalog.result_files import COLUMNS_HELP, NEEDED
 from rankviz.cli.shared import Json, asking, fail, print_json, table
 from rankviz.core.advice.use_case import DEFAULT, NAMES, Goal
 from rankviz.core.cost.question import Question

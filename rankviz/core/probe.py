@@ -8,11 +8,10 @@ from typing import Annotated, Any, NamedTuple
 from rankviz import units
 from rankviz.core.bounds import Id, Items, Moment, Reference, named, number, one_of, whole
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Device
 from rankviz.core.cost.pace import MemoryCalibration, Timing, Workload, kernels, machine_of
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import dtype_on, plan_on
-from rankviz.core.cost.setup import AUTO_FIELDS, TrainingSetup
+from rankviz.core.cost.setup import AUTO_FIELDS, Device, TrainingSetup
 from rankviz.core.cost.stack import compute_dtype, stack_on
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import flags_not_followed

@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -29,49 +28,22 @@ MAX_ARRAY_BYTES = 50 * 10**6
 MAX_ROWS = 1_000_000
 MAX_UNPACKED_BYTES = 10 * MAX_FILE_BYTES
 PARQUET_BATCH = 1024
+PREVIEW_ROWS = 3
 
 
-class TwiceError(ValueError):
-    """A name that stands twice, in quotes."""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these pairs; TwiceError where one would replace another."""
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        _require_once([name for name, _ in pairs])
-    return row
-
-
-def _require_once(names: Sequence[str]) -> None:
-    """TwiceError for the first name that is there more than once. Columns without a name are read by nobody."""
-    for name, times in Counter(names).items():
-        if times > 1 and name:
-            raise TwiceError(quoted(name))
-
-
-JSON = json.JSONDecoder(object_pairs_hook=_once)
-"""One for all rows: making one takes as long as reading a short row."""
-
-
-def _read_jsonl(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
+def _read_jsonl(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(_decode(content, name).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = JSON.decode(line)
-        except TwiceError as column:
-            raise BadDataError(f"Row {number} of {name} has {column} twice: keep one of the two.") from None
+            yield number, json.loads(line)
         except (ValueError, RecursionError) as error:
             hint = " The file seems to hold one JSON array: name it .json, or write one object per line."
             more = hint if line.strip() == "[" else ""
             raise BadDataError(f"Row {number} of {name} is not a JSON object ({error}).{more}") from None
-        if not isinstance(row, dict):
-            raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
-        yield number, row
 
 
-def _read_json(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
+def _read_json(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
     """One array of objects; without its bracket, one object per line."""
     if not content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
         yield from _read_jsonl(content, name)
@@ -82,39 +54,29 @@ def _read_json(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
             "allowed: write one object per line (JSONL)."
         )
     try:
-        rows = JSON.decode(_decode(content, name))
-    except TwiceError as column:
-        raise BadDataError(f"A row of {name} has {column} twice: keep one of the two.") from None
+        yield from enumerate(json.loads(_decode(content, name)), start=1)
     except (ValueError, RecursionError) as error:
         raise BadDataError(f"{name} is not a JSON array ({error}).") from None
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")
-        yield number, row
 
 
-def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
+def _read_csv(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(MAX_FILE_BYTES)
     reader = csv.DictReader(io.StringIO(_decode(content, name), newline=""), strict=True)
     number = 0
     try:
-        _require_once(reader.fieldnames or ())
         for number, row in enumerate(reader, start=1):
             if None in row:
                 raise BadDataError(f"Row {number} of {name} has more cells than the header: check the quotes.")
             yield number, row
-    except TwiceError as column:
-        raise BadDataError(f"The header of {name} has the column {column} twice: rename one of the two.") from None
     except csv.Error as error:
         raise BadDataError(f"Row {number + 1} of {name} cannot be read as CSV: {error}.") from None
 
 
-def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
+def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, Any]]:
     installed.require_pyarrow()
     import pyarrow
     import pyarrow.parquet
 
-    number = 0
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
         groups = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
@@ -122,18 +84,13 @@ def _read_parquet(content: bytes, name: str) -> Iterator[tuple[int, dict]]:
             raise BadDataError(
                 f"{name} has {file.metadata.num_rows:,} rows or is too large when unpacked: use a part of it."
             )
-        known = {column for required in REQUIRED.values() for column in required}
-        known |= {"input"}
-        _require_once(file.schema_arrow.names)
-        columns = [column for column in file.schema_arrow.names if column in known] or None
-        for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
-    except TwiceError as column:
-        raise BadDataError(f"{name} has the column {column} twice: rename one of the two.") from None
+        columns = [
+            column for column in file.schema_arrow.names if column in {"input", *chain(*REQUIRED.values())}
+        ] or None
+        batches = file.iter_batches(batch_size=PARQUET_BATCH, columns=columns)
+        yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
     except UnicodeDecodeError:
-        raise BadDataError(f"{name} has texts that are not UTF-8, after row {number:,}: save it as UTF-8.") from None
+        raise BadDataError(f"{name} has texts that are not UTF-8: save it as UTF-8.") from None
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = quoted(str(error).partition("\n")[0])
         raise BadDataError(f"{name} cannot be read as Parquet ({reason}).") from None
@@ -152,20 +109,19 @@ SUFFIXES = tuple(READERS)
 """Of the files that can be read."""
 
 
-PREVIEW_ROWS = 3
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
+    """The rows of one file."""
+
     title: str
     format: Format
     examples: tuple[Example, ...]
     fingerprint: str
     """The first 16 digits of the file's SHA-256."""
     traits: tuple[str, ...] = ()
-    """What other programs must know of the rows, sorted (core/cost/data.py, Trait)."""
+    """Facts that other programs must know of the rows, sorted (core/cost/data.py, Trait)."""
     notes: tuple[str, ...] = ()
-    """What is read otherwise than it stands there, as sentences."""
+    """Sentences on values that were converted or left out while reading."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,6 +165,7 @@ class Sample:
 
 
 def samples(assets: Path = ASSETS) -> list[Sample]:
+    """Return the samples that RankViz ships."""
     index = Path(assets) / "data" / "index.json"
     try:
         return [Sample(**row) for row in json.loads(index.read_text(encoding="utf-8"))]
@@ -217,22 +174,24 @@ def samples(assets: Path = ASSETS) -> list[Sample]:
 
 
 def is_sample(data: str, assets: Path = ASSETS) -> bool:
-    """Whether this names a shipped sample, not a file."""
+    """Tell whether this names a shipped sample, not a file."""
     return any(sample.id == data for sample in samples(assets))
 
 
 def preview(data: str, assets: Path = ASSETS) -> Preview:
+    """Return a first look at a sample or file."""
     return preview_of(read(data, assets))
 
 
 def preview_of(dataset: Dataset) -> Preview:
-    lengths = [sum(map(len, example.as_pair())) for example in dataset.examples]
-    answers = [len(example.as_pair()[1]) for example in dataset.examples]
+    """Return a first look at data that was read."""
+    pairs = [example.as_pair() for example in dataset.examples]
+    lengths, answers = [len(prompt) + len(answer) for prompt, answer in pairs], [len(answer) for _, answer in pairs]
     return Preview(
         title=dataset.title,
         format=dataset.format,
-        rows=len(dataset.examples),
-        examples=tuple(example.as_pair() for example in dataset.examples[:PREVIEW_ROWS]),
+        rows=len(pairs),
+        examples=tuple(pairs[:PREVIEW_ROWS]),
         mean_characters=sum(lengths) / len(lengths),
         longest_characters=max(lengths),
         rows_with_prompt=sum(example.has_prompt for example in dataset.examples),
@@ -253,7 +212,7 @@ def read(data: str, assets: Path = ASSETS) -> Dataset:
 
 
 def unknown(data: str, assets: Path = ASSETS, *, exists: bool = False) -> BadDataError:
-    """The error for what is neither a sample nor a file that can be read."""
+    """Return the error for data that is neither a sample nor a file that can be read."""
     if not exists and Path(data).suffix.lower() in READERS:
         return BadDataError(f"There is no file {quoted(data)}.")
     known = ", ".join(sample.id for sample in samples(assets))
@@ -282,13 +241,15 @@ def _read_file(path: Path, title: str) -> Dataset:
     )
 
 
-def _examples(rows: Iterator[tuple[int, dict]], name: str) -> tuple[Format, tuple[Example, ...], set[str]]:
+def _examples(rows: Iterator[tuple[int, Any]], name: str) -> tuple[Format, tuple[Example, ...], set[str]]:
     first = next(rows, None)
     if first is None:
         raise BadDataError(f"{name} has no rows.")
+    _require_object(*first, name)
     format_ = format_of(first[1], name)
     examples, unanswered, traits = [], [], set()
     for number, row in islice(chain([first], rows), MAX_ROWS + 1):
+        _require_object(number, row, name)
         try:
             examples.append(example_of(format_, row, f"Row {number} of {name}"))
             traits.update(traits_of(format_, row))
@@ -317,3 +278,8 @@ def _notes(format_: Format, examples: Sequence[Example]) -> Iterator[str]:
             f"In {ended:,} of {counted(len(examples), 'row')}, the turns after the assistant's last answer are left "
             "out, because nothing is learned from them."
         )
+
+
+def _require_object(number: int, row: Any, name: str) -> None:
+    if not isinstance(row, dict):
+        raise BadDataError(f"Row {number} of {name} is not a JSON object but a {type(row).__name__}.")

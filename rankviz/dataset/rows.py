@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -46,7 +46,7 @@ class Example:
 
     @property
     def has_prompt(self) -> bool:
-        """Whether something is given before the last text that is learned."""
+        """Tell whether something is given before the last text that is learned."""
         return len(self.messages) > 1 if self.messages else bool(self.prompt.strip())
 
     def as_pair(self) -> tuple[str, str]:
@@ -61,6 +61,7 @@ class NoAnswerError(Exception):
 
 
 def format_of(row: dict, name: str) -> Format:
+    """Return the format of a file by the columns of its first row."""
     for format_, required in REQUIRED.items():
         if all(column in row for column in required):
             return format_
@@ -71,7 +72,7 @@ def format_of(row: dict, name: str) -> Format:
 
 
 def example_of(format_: Format, row: dict, where: str) -> Example:
-    """BadDataError says what is wrong with the row; NoAnswerError that nothing can be learned from it."""
+    """Return the example of a row. BadDataError says what is wrong with it; NoAnswerError that it teaches nothing."""
     for column in REQUIRED[format_]:
         if row.get(column) is None:
             raise BadDataError(f"{where} has no {column!r}, which the first row has.")
@@ -86,7 +87,8 @@ def example_of(format_: Format, row: dict, where: str) -> Example:
                 prompt=_text(row, "prompt", where, may_be_empty=True), completion=_text(row, "completion", where)
             )
         case "instruction":
-            given = "\n\n".join(filter(None, [_text(row, "instruction", where), _optional_text(row, "input", where)]))
+            more = "" if row.get("input") is None else _text(row, "input", where, may_be_empty=True)
+            given = "\n\n".join(filter(None, [_text(row, "instruction", where), more]))
             return Example(messages=(("user", given), ("assistant", _text(row, "output", where))))
         case "text":
             return Example(completion=_text(row, "text", where))
@@ -130,17 +132,18 @@ def _messages(value: object, where: str) -> tuple[tuple[str, str], ...]:
             value = json.loads(value)
         except (ValueError, RecursionError):
             raise BadDataError(f"{where}: messages must be a JSON list.") from None
-    return tuple(_message(message, where) for message in _list(value, "messages", where))
-
-
-def _message(message: object, where: str) -> tuple[str, str]:
-    if isinstance(message, dict) and isinstance(message.get("role"), str):
-        role, content = _text(message, "role", where), "content"
-    elif isinstance(message, dict) and isinstance(message.get("from"), str):
-        role, content = _text(message, "from", where), "value"
-    else:
-        raise BadDataError(f"{where}: each message must be an object with a role and a content, or from and value.")
-    return ROLES.get(role, role), _text(message, content, where, may_be_empty=True)
+    if not isinstance(value, list):
+        raise BadDataError(f"{where}: 'messages' must be a list of messages.")
+    messages = []
+    for message in value:
+        for key, content in (("role", "content"), ("from", "value")):
+            if isinstance(message, dict) and isinstance(message.get(key), str):
+                role = _text(message, key, where)
+                messages.append((ROLES.get(role, role), _text(message, content, where, may_be_empty=True)))
+                break
+        else:
+            raise BadDataError(f"{where}: each message must be an object with a role and a content, or from and value.")
+    return tuple(messages)
 
 
 def _chat(messages: tuple[tuple[str, str], ...], *, after: int = 0) -> Example:
@@ -150,12 +153,6 @@ def _chat(messages: tuple[tuple[str, str], ...], *, after: int = 0) -> Example:
     if not answers:
         raise NoAnswerError
     return Example(messages=messages[: answers[-1] + 1], turns_left_out=len(messages) - answers[-1] - 1)
-
-
-def _list(value: object, column: str, where: str) -> Sequence:
-    if not isinstance(value, list):
-        raise BadDataError(f"{where}: {column!r} must be a list of messages.")
-    return value
 
 
 def _text(row: dict, column: str, where: str, may_be_empty: bool = False) -> str:
@@ -169,10 +166,6 @@ def _text(row: dict, column: str, where: str, may_be_empty: bool = False) -> str
     if not value.strip() and not may_be_empty:
         raise BadDataError(f"{where}: {column!r} is empty.")
     return value
-
-
-def _optional_text(row: dict, column: str, where: str) -> str:
-    return "" if row.get(column) is None else _text(row, column, where, may_be_empty=True)
 
 
 OTHER = "\ue000"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from rankviz.core.cost.data import Form
+from rankviz.core.cost.setup import Form
 from rankviz.errors import InvalidSettingError
 from rankviz.export.chat import end_of_turn
 from rankviz.export.recipe import EVAL_STEPS, HELD_OUT_SHARE, LOGGING_STEPS, SCHEDULER, SEED, WEIGHT_DECAY, Recipe

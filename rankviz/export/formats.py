@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from rankviz.core.cost.device import card
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import card
 from rankviz.core.lora.config import Framework
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.spec import ModelSpec

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rankviz.core.cost.data import Form, Trait
+from rankviz.core.cost.setup import Form, Trait
 from rankviz.core.lora.config import QUANTIZED
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec

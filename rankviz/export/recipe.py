@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankviz.core.bounds import number
-from rankviz.core.cost.card_notes import Published, as_stored, by_method, by_name
-from rankviz.core.cost.data import Form, Trait
-from rankviz.core.cost.device import card
+from rankviz.core.cost.notes import Published, as_stored, by_method, by_name
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Form, TrainingSetup, Trait, card
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import FLAGS, UNSLOTH_VERSION, Framework, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan

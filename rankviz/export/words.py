@@ -6,7 +6,7 @@ from textwrap import wrap
 from typing import NamedTuple, get_args
 
 from rankviz import __version__
-from rankviz.core.cost.data import Form, Trait
+from rankviz.core.cost.setup import Form, Trait
 from rankviz.core.lora.config import PEFT_VERSION, UNSLOTH_VERSION
 from rankviz.errors import InvalidSettingError
 from rankviz.export.recipe import HELD_OUT_SHARE, Recipe

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def find_model(
     ref: str | Path, *, cache: Path, door: Door, suggestions: tuple[str, ...] = (), children: Children | None = None
 ) -> ModelSpec:
-    """A model from outside the catalogue.
+    """Return a model from outside the catalogue.
 
     Args:
         ref: The path of a folder with a config.json or of a config.json, or a Hub id, as references.py tells them
@@ -34,18 +34,16 @@ def find_model(
     """
     hint = f"{UnknownModelError(str(ref), suggestions)} " if suggestions else ""
     installed.require_trainer(f"{hint}Reading a model that is not in the catalogue")
+    from rankviz.hub.remote import model_from_hub, model_from_path
+
     if isinstance(ref, Path):
-        from rankviz.hub.remote import model_from_path
-
         return model_from_path(ref, cache=cache, children=children)
-    from rankviz.hub.remote import model_from_hub
-
     with door.config(ref, suggestions) as config:
         return model_from_hub(ref, config, cache=cache, children=children)
 
 
 def find_config(ref: str | Path, *, door: Door) -> dict[str, Any]:
-    """The config.json of a model outside the catalogue, checked but not laid out; ref as in find_model."""
+    """Return the config.json of a model outside the catalogue, checked but not laid out; ref as in find_model."""
     if isinstance(ref, str):
         with door.config(ref) as config:
             return read_config(config.path)
@@ -56,7 +54,7 @@ def find_config(ref: str | Path, *, door: Door) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A config.json on this disk; BadConfigError where it is none, or too large to be one."""
+    """Return a config.json on this disk; BadConfigError where it is none, or too large to be one."""
     from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
 
     if (size := path.stat().st_size) > MAX_CONFIG_BYTES:
@@ -65,7 +63,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def find_adapter(ref: str, *, door: Door, max_bytes: int, read: Path | None = None) -> Path:
-    """The folder of the adapter that has this Hub id, fetched unless it was before. read: as Door.adapter has it."""
+    """Return the folder of the adapter that has this Hub id, fetched unless it was before. read: as Door.adapter has
+    it."""
     if not is_hub_id(ref):
         raise BadAdapterError(
             f"There is no adapter {quoted(ref)} here: give its files, a run's id or a Hub id (owner/name)."

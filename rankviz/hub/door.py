@@ -1,23 +1,22 @@
 """The one way from the page to the Hub.
 
-All is asked in child processes, whose time is bounded as a whole, however slowly an answer drips; only a few ask at
-once. What failed is remembered for a while, and that the Hub does not answer is remembered for everybody, so that
-nobody waits for what has just been tried. Models of the catalogue never come here.
+All is requested in child processes, whose time is bounded as a whole, however slowly an answer drips; only a few at
+once. A failure is remembered for a while, and that the Hub does not answer is remembered for everybody, so that nobody
+waits for what has just been tried. Models of the catalogue never come here.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rankviz.children import ASKING, Bounds, Children
 from rankviz.core.preflight.facts import HubAnswer
 from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError, LimitError, RankVizError, WorkerError
 from rankviz.fair_line import FairLine
-from rankviz.hub import adapter, reach, remote
+from rankviz.hub import reach, remote
 from rankviz.hub.remote import HubConfig
 
 LOOKUP_SECONDS = 15
@@ -25,15 +24,11 @@ LOOKUP_MEMORY_BYTES = 2 * 10**9
 FAILED_SECONDS = 60
 """How long what the Hub does not have is not looked up again."""
 SILENT_SECONDS = 20
-"""How long nothing is asked after the Hub has not answered."""
+"""How long nothing is requested after the Hub has not answered."""
 ANSWER_SECONDS = 60
-"""How long what the Hub has said of itself and of sizes holds; a page asks again whenever a setting changes."""
+"""How long an answer of the Hub, on itself and on sizes, holds; a page asks again whenever a setting changes."""
 MAX_REMEMBERED = 256
 MAX_WAITING = 3
-BUSY = (
-    "This server looks up at most {at_once} at once of models and adapters at the Hub, and is busy with others. Try "
-    "again in a moment."
-)
 
 Known = TypeVar("Known")
 
@@ -46,11 +41,11 @@ class Copies(NamedTuple):
     require_room: Callable[[], None]
     """LimitError where there is none for another."""
     drop_old: Callable[[], None]
-    """Once another has come."""
+    """Called once another has come."""
 
 
 class Door:
-    """All that one server asks of the Hub while somebody waits.
+    """Everything that one server requests from the Hub while somebody waits.
 
     Args:
         lookups: Ask what there is.
@@ -64,22 +59,22 @@ class Door:
         self._silent_since: float | None = None
         self._asking = Lock()
         self._answer: tuple[float, HubAnswer] | None = None
-        self._sizes: _Memory[int | None] = _Memory()
-        self._adapters: _Memory[Path] = _Memory()
+        self._sizes: dict[str, tuple[float, int | None]] = {}
+        self._adapters: dict[str, tuple[float, Path]] = {}
 
     @contextmanager
     def config(self, repo_id: str, suggestions: Sequence[str] = ()) -> Iterator[HubConfig]:
-        """A model's config.json, which is there for the time being, and what is known beside it."""
+        """Yield a model's config.json, which is there for the time being, and what is known beside it."""
         with self._lookups.folder() as folder:
             request = {"repo_id": repo_id, "suggestions": list(suggestions), "folder": str(folder)}
             reply = self._ask(self._lookups, "config", request, remote.unavailable(repo_id, suggestions))
             yield HubConfig(**{**reply, "path": Path(reply["path"])})
 
     def adapter(self, repo_id: str, *, max_bytes: int, read: Path | None = None) -> Path:
-        """The folder of an adapter, fetched unless it was before. While the Hub does not answer, or too many ask, it is
-        the one known.
+        """Return the folder of an adapter, fetched unless it was before; the one known while the Hub does not answer,
+        or too many ask.
 
-        read: one that is not needed any more, since it is known what is in it: it may have gone.
+        read: one whose content is known already: it is not needed any more, and may have been deleted.
         """
 
         def fetched() -> Path:
@@ -87,12 +82,13 @@ class Door:
                 self._copies.require_room()
             copies = self._copies.start if self._copies else ""
             request = {"repo_id": repo_id, "max_bytes": max_bytes, "copies": copies, "read": str(read or "")}
-            reply = self._ask(self._downloads, "adapter", request, adapter.unavailable(repo_id), BadAdapterError)
+            sentence = remote.adapter_unavailable(repo_id)
+            reply = self._ask(self._downloads, "adapter", request, sentence, BadAdapterError)
             if self._copies:
                 self._copies.drop_old()
             return Path(reply["folder"])
 
-        return self._adapters.get(repo_id, fetched, serves=lambda folder: folder == read or folder.is_dir())
+        return _recent(self._adapters, repo_id, fetched, serves=lambda folder: folder == read or folder.is_dir())
 
     def weight_bytes(self, repo_id: str, *, patient: bool) -> int | None:
         """See reach.weight_bytes_to_fetch. LimitError where too many ask; of one who is not patient, where there would
@@ -104,40 +100,37 @@ class Door:
             except (HubUnavailableError, WorkerError):
                 return None
 
-        return self._sizes.get(repo_id, looked_up)
+        return _recent(self._sizes, repo_id, looked_up)
 
     def reached(self) -> HubAnswer:
-        """Whether the Hub answers. Who asks first waits for that; later on everybody goes on with the last answer while
-        the next one comes."""
+        """Tell whether the Hub answers. The first caller waits for that; later on the last answer holds while the next
+        one comes."""
         if reach.is_offline():
             return reach.ask_hub()
         if self._answer is None:
             with self._asking:
                 if self._answer is None:  # while this one waited
-                    self._ask_again()
+                    self._refresh()
         elif time.monotonic() - self._answer[0] > ANSWER_SECONDS and self._asking.acquire(blocking=False):
-            Thread(target=self._ask_behind, name="whether the Hub answers", daemon=True).start()
+
+            def refresh() -> None:
+                try:
+                    self._refresh()
+                finally:
+                    self._asking.release()
+
+            Thread(target=refresh, name="whether the Hub answers", daemon=True).start()
         return self._answer[1]
 
-    def _ask_behind(self) -> None:
+    def _refresh(self) -> None:
         try:
-            self._ask_again()
-        finally:
-            self._asking.release()
-
-    def _ask_again(self) -> None:
-        self._answer = (time.monotonic(), self._ask_for_answer())
-
-    def _ask_for_answer(self) -> HubAnswer:
-        try:
-            answer = HubAnswer(
-                **self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
-            )
+            reply = self._lookups.ask("hub", {"what": "reach"}, about="the Hub's answer", error=HubSilentError)
+            answer = HubAnswer(**reply)
         except (HubUnavailableError, WorkerError):
             answer = HubAnswer(endpoint=reach.endpoint(), reached=False, reason="no answer in time")
         if not answer.reached:
             self._silent_since = time.monotonic()
-        return answer
+        self._answer = (time.monotonic(), answer)
 
     def _ask(
         self,
@@ -149,11 +142,11 @@ class Door:
         *,
         patient: bool = True,
     ) -> Any:
-        """unavailable: said where the Hub is. error: raised where a bound is reached."""
+        """unavailable: the sentence where the Hub is. error: raised where a bound is reached."""
         key = f"{what} {request['repo_id']}"
-        self._require_sound(unavailable)
+        self._require_answers(unavailable)
         with children.turn(key, patient=patient):
-            self._require_sound(unavailable)  # while this one waited
+            self._require_answers(unavailable)  # while this one waited
             try:
                 about = f"{request['repo_id']} from the Hub"
                 return children.ask("hub", {"what": what, **request}, about=about, error=error, key=key)
@@ -161,36 +154,34 @@ class Door:
                 self._silent_since = time.monotonic()
                 raise HubSilentError(unavailable) from None
 
-    def _require_sound(self, unavailable: str) -> None:
+    def _require_answers(self, unavailable: str) -> None:
         """HubSilentError where the Hub is switched off, or did not answer just now."""
         silent = self._silent_since is not None and time.monotonic() - self._silent_since < SILENT_SECONDS
         if silent or reach.is_offline():
             raise HubSilentError(unavailable)
 
 
-class _Memory(Generic[Known]):
-    """What was found out, by name, and when."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[float, Known]] = OrderedDict()
-
-    def get(
-        self, name: str, find_out: Callable[[], Known], *, serves: Callable[[Known], bool] = lambda known: True
-    ) -> Known:
-        """Found out anew after that time, or where what is known does not serve. While it cannot be found out, what is
-        known and serves is good for as long again."""
-        at, known = self._known.get(name, (None, None))
-        usable = at is not None and serves(known)
-        if not usable or time.monotonic() - at > ANSWER_SECONDS:
-            try:
-                known = find_out()
-            except (HubUnavailableError, LimitError, WorkerError):
-                if not usable:
-                    raise
-            self._known[name] = time.monotonic(), known
-            while len(self._known) > MAX_REMEMBERED:
-                self._known.popitem(last=False)
-        return known
+def _recent(
+    known: dict[str, tuple[float, Known]],
+    name: str,
+    look_up: Callable[[], Known],
+    *,
+    serves: Callable[[Known], bool] = lambda value: True,
+) -> Known:
+    """The value by this name, looked up again after ANSWER_SECONDS, or where it does not serve. While that fails, the
+    last one that serves is good for as long again."""
+    at, value = known.get(name, (None, None))
+    usable = at is not None and serves(value)
+    if not usable or time.monotonic() - at > ANSWER_SECONDS:
+        try:
+            value = look_up()
+        except (HubUnavailableError, LimitError, WorkerError):
+            if not usable:
+                raise
+        known[name] = time.monotonic(), value
+        for oldest in list(known)[:-MAX_REMEMBERED]:
+            known.pop(oldest, None)
+    return value
 
 
 def open_door(
@@ -201,18 +192,16 @@ def open_door(
     folder: Callable[[], AbstractContextManager[str | Path]],
     copies: Copies | None = None,
 ) -> Door:
-    """A door for so many look-ups at once, and for one download.
+    """Return a door for so many look-ups at once, of which `each` may be one visitor's, and for one download.
 
-    Args:
-        at_once: Look-ups.
-        each: How many of them may be one visitor's.
-        download_bounds: Of one adapter.
-        folder: As Children has it.
-        copies: As Door has it.
+    download_bounds: of one adapter. folder: as Children has it. copies: as Door has it.
     """
 
     def children(bounds: Bounds, at_once: int) -> Children:
-        busy = BUSY.format(at_once=at_once)
+        busy = (
+            f"This server looks up at most {at_once} at once of models and adapters at the Hub, and is busy with "
+            "others. Try again in a moment."
+        )
         line = FairLine(at_once, busy=busy, seconds=bounds.seconds, each=each, waiting=MAX_WAITING)
         return Children(bounds, folder=folder, line=line, failed_seconds=FAILED_SECONDS, variables=ASKING)
 

@@ -1,7 +1,7 @@
 """Puts a folder of files on the Hub as one commit, into a new repository or into one that was made of the same runs.
 
-What a repository was made of stands in a file of its own, MARK; one without it is never written into, unless it is
-empty. Files go over HTTP (LFS) rather than Xet, whose library keeps logs and caches of its own.
+A file of its own, MARK, says what a repository was made of; one without it is never written into, unless it is empty.
+Files go over HTTP (LFS) rather than Xet, whose library keeps logs and caches of its own.
 """
 
 import json
@@ -21,30 +21,15 @@ MARK = "rankviz.json"
 TIMEOUT_S = 30.0
 MAX_MARK_BYTES = 100_000
 MAX_HUB_WORDS = 200
-OF_EVERY_REPOSITORY = {".gitattributes"}
-OVER_HTTP = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-"""Variables of the process that publishes, before huggingface_hub is imported."""
-NO_ROOM = (402, 413, 507)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """What is there now."""
+    """A repository as it is after an upload."""
 
     url: str
     updated: bool
     """Whether the repository was there before."""
-    private: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Repository:
-    """One that is there."""
-
-    id: str
-    """owner/name, as it is now."""
-    head: str
-    files: frozenset[str]
     private: bool
 
 
@@ -84,11 +69,10 @@ def publish(
         there = _repository(api, repo_id, kind)
         if there is not None:
             old = _require_ours(api, repo_id, kind, there, made_of)
-            require_private(repo_id, there.private, public)
+            require_private(repo_id, bool(there.private), public)
         else:
             on_stage("making the repository")
-            made = api.create_repo(repo_id, repo_type=kind, private=not public)
-            old, repo_id = (), made.repo_id
+            old, repo_id = (), api.create_repo(repo_id, repo_type=kind, private=not public).repo_id
         on_stage(f"uploading {len(names)} files")
         mark = {"made_by": "RankViz", "made_of": made_of, "files": [*names, MARK]}
         operations = [
@@ -96,21 +80,16 @@ def publish(
             CommitOperationAdd(MARK, json.dumps(mark, indent=1).encode()),
             *(CommitOperationDelete(name) for name in old if name not in mark["files"]),
         ]
-        api.create_commit(
-            repo_id,
-            operations,
-            commit_message=f"RankViz: {made_of}",
-            repo_type=kind,
-            parent_commit=there.head if there else None,
-        )
+        head = there.sha if there else None
+        api.create_commit(repo_id, operations, commit_message=f"RankViz: {made_of}", repo_type=kind, parent_commit=head)
     prefix = "" if kind == "model" else f"{kind}s/"
-    private = there.private if there else not public
+    private = bool(there.private) if there else not public
     return Published(url=f"{api.endpoint}/{prefix}{repo_id}", updated=there is not None, private=private)
 
 
 def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool | None:
-    """Whether a Space of the account of this token, or of an organization of it, is private; None where there is none.
-    PublishError of anybody else's: what runs in a Space is given the token. api: as of `publish`."""
+    """Tell whether a Space of the account of this token, or of an organization of it, is private; None where there is
+    none. PublishError of anybody else's: the program in a Space is given the token. api: as of `publish`."""
     from huggingface_hub import HfApi
 
     api = api or HfApi(token=token)
@@ -124,59 +103,52 @@ def is_private_space(repo_id: str, token: str | None, api: Any = None) -> bool |
                 f"The Space {name} is of another account, whose program would get your token: choose a Space of yours "
                 "or of an organization of yours."
             )
-    return there.private if there else None
+    return bool(there.private) if there else None
 
 
 def require_private(repo_id: str, private: bool, public: bool) -> None:
-    """PublishError where somebody chose private and a repository is there that everybody sees."""
+    """Raise PublishError where somebody chose private and a repository is there that everybody sees."""
     if not private and not public:
         raise PublishError(f"{repo_id} is public already, and you chose private: choose public or another name.")
 
 
-def _repository(api: Any, repo_id: str, kind: Kind) -> _Repository | None:
+def _repository(api: Any, repo_id: str, kind: Kind) -> Any:
+    """What the Hub says of a repository; None where there is none."""
     from huggingface_hub import errors
 
     try:
-        info = api.repo_info(repo_id, repo_type=kind, timeout=TIMEOUT_S)
-    except errors.GatedRepoError:
-        raise
+        return api.repo_info(repo_id, repo_type=kind, timeout=TIMEOUT_S)
     except errors.RepositoryNotFoundError as error:
-        if error.response.status_code == 401:
+        if isinstance(error, errors.GatedRepoError) or error.response.status_code == 401:
             raise  # the token, not the repository
         return None
-    files = frozenset(file.rfilename for file in info.siblings or ())
-    return _Repository(id=info.id, head=info.sha, files=files, private=bool(info.private))
 
 
-def _require_ours(api: Any, repo_id: str, kind: Kind, there: _Repository, made_of: str) -> Sequence[str]:
+def _require_ours(api: Any, repo_id: str, kind: Kind, there: Any, made_of: str) -> Sequence[str]:
     """The files that an earlier upload of the same runs wrote; none of a repository that is empty. PublishError for any
     other."""
-    if there.files <= OF_EVERY_REPOSITORY:
+    files = {file.rfilename for file in there.siblings or ()}
+    if files <= {".gitattributes"}:
         return ()
-    mark = _mark(api, repo_id, kind, there) if MARK in there.files else {}
+    mark: Any = {}
+    if MARK in files:
+        with tempfile.TemporaryDirectory(prefix="rankviz-") as folder:
+            path = Path(api.hf_hub_download(repo_id, MARK, repo_type=kind, revision=there.sha, local_dir=folder))
+            try:
+                mark = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_MARK_BYTES else {}
+            except (ValueError, RecursionError):
+                mark = {}
+    mark = mark if isinstance(mark, dict) else {}
     if mark.get("made_by") != "RankViz" or mark.get("made_of") != made_of:
         whose = "was made by RankViz of other runs" if mark.get("made_by") == "RankViz" else "was not made by RankViz"
         raise PublishError(f"{repo_id} is there already and {whose}, so it stays as it is: choose another name.")
     listed = mark.get("files")
-    listed = listed if isinstance(listed, list) else []
-    return [name for name in listed if isinstance(name, str) and name in there.files]
-
-
-def _mark(api: Any, repo_id: str, kind: Kind, there: _Repository) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="rankviz-") as folder:
-        path = Path(api.hf_hub_download(repo_id, MARK, repo_type=kind, revision=there.head, local_dir=folder))
-        if path.stat().st_size > MAX_MARK_BYTES:
-            return {}
-        try:
-            mark = json.loads(path.read_bytes())
-        except (ValueError, RecursionError):
-            return {}
-    return mark if isinstance(mark, dict) else {}
+    return [name for name in listed if isinstance(name, str) and name in files] if isinstance(listed, list) else []
 
 
 @contextmanager
 def in_words(repo_id: str, token: str | None) -> Iterator[None]:
-    """Each failure of the Hub within it as one error with one sentence."""
+    """Raise each failure of the Hub within the block as one error with one sentence."""
     from httpx import HTTPError, TimeoutException
     from huggingface_hub import errors
 
@@ -191,7 +163,8 @@ def in_words(repo_id: str, token: str | None) -> Iterator[None]:
     except errors.OfflineModeIsEnabled:
         raise HubUnavailableError("HF_HUB_OFFLINE is set, so nothing can be published: unset it.") from None
     except Exception as error:
-        cause = _of_the_hub(error)
+        # huggingface_hub raises a RuntimeError around what kept a file from being uploaded.
+        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         if isinstance(cause, TimeoutException | TimeoutError):
             raise HubUnavailableError("The Hub did not answer in time. Try again later.") from None
         if isinstance(cause, errors.HfHubHTTPError) and cause.response is not None:
@@ -199,46 +172,41 @@ def in_words(repo_id: str, token: str | None) -> Iterator[None]:
         if isinstance(cause, HTTPError | ConnectionError):
             raise HubUnavailableError("The Hub cannot be reached: check the network and try again.") from None
         if isinstance(cause, ValueError):  # an answer that is none, or LFS's own refusal
-            message = _without(str(cause).splitlines()[-1] if str(cause) else "", token)
+            message = _one_line(str(cause).splitlines()[-1] if str(cause) else "", token)
             raise HubUnavailableError(f"The Hub gave an answer that cannot be used: {message}") from None
         raise
 
 
-def _of_the_hub(error: BaseException) -> BaseException:
-    """huggingface_hub raises a RuntimeError around what kept a file from being uploaded."""
-    return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-
-
 def _refusal(error: Any, repo_id: str, token: str | None) -> RankVizError:
-    status = error.response.status_code
-    owner = repo_id.split("/")[0]
-    message = _without(error.server_message or "", token)
+    status, owner = error.response.status_code, repo_id.split("/")[0]
+    message = _one_line(error.server_message or "", token)
     quoted = f' The Hub says: "{message}"' if message else ""
-    if status == 401:
-        return PublishError("The Hub does not accept this token: it is wrong, or has expired. Make a new one.")
-    if status in NO_ROOM:
-        return PublishError(f"The Hub has no room for this in {owner}'s storage.{quoted}")
-    if status == 403:
-        return PublishError(
-            f"The token may not do this in {owner}: it needs the right to write there, and room in {owner}'s "
-            f"storage.{quoted}"
-        )
-    if status == 404:
-        return PublishError(f"The Hub has no {owner}, or the token may not see {repo_id}: check the name.")
-    if status in (409, 412):
-        return PublishError(f"{repo_id} was made or changed by somebody else meanwhile. Try again.")
+    no_room = f"The Hub has no room for this in {owner}'s storage.{quoted}"
+    changed = f"{repo_id} was made or changed by somebody else meanwhile. Try again."
     if status == 429:
         return HubUnavailableError("The Hub has had too many requests of this account. Try again in some minutes.")
-    if status >= 500:
+    if status >= 500 and status != 507:
         return HubUnavailableError(f"The Hub has a problem of its own (status {status}). Try again later.")
-    return PublishError(f"The Hub refuses this (status {status}).{quoted}")
+    sentences = {
+        401: "The Hub does not accept this token: it is wrong, or has expired. Make a new one.",
+        402: no_room,
+        413: no_room,
+        507: no_room,
+        403: f"The token may not do this in {owner}: it needs the right to write there, and room in {owner}'s "
+        f"storage.{quoted}",
+        404: f"The Hub has no {owner}, or the token may not see {repo_id}: check the name.",
+        409: changed,
+        412: changed,
+    }
+    return PublishError(sentences.get(status, f"The Hub refuses this (status {status}).{quoted}"))
 
 
-def _without(text: str, token: str | None) -> str:
-    """What the Hub says, on one line, without the token."""
+def _one_line(text: str, token: str | None) -> str:
+    """Words of the Hub without the token."""
     return printable(redacted(" ".join(text.split()), token or ""), MAX_HUB_WORDS)
 
 
 def use_http() -> None:
-    """Before huggingface_hub is imported."""
-    os.environ.update(OVER_HTTP)
+    """Set the variables of a process that publishes, before huggingface_hub is imported."""
+    for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ[name] = "1"

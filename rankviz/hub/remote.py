@@ -1,4 +1,5 @@
-"""Models on the Hub or on this disk: their config.json, and what the Hub says of their weights, which stay there."""
+"""Models and adapters on the Hub or on this disk: a model's config.json, laid out, and what the Hub says of its
+weights, which stay there; an adapter's two files, their sizes known before they are fetched. Never a pickle."""
 
 import contextlib
 import datetime
@@ -6,18 +7,28 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankviz.children import Bounds, Children
-from rankviz.core.model.config_check import MAX_CONFIG_BYTES, parse_config, too_large
+from rankviz.core.model.config_check import MAX_CONFIG_BYTES, too_large
 from rankviz.core.model.spec import ModelSpec, model_from_json
-from rankviz.errors import BadConfigError, GatedModelError, HubUnavailableError, UnknownModelError
-from rankviz.hub.reach import silence
+from rankviz.errors import (
+    OF_THE_DISK,
+    BadAdapterError,
+    BadConfigError,
+    GatedModelError,
+    HubSilentError,
+    HubUnavailableError,
+    RankVizError,
+    UnknownModelError,
+)
+from rankviz.hub import read_config
 from rankviz.units import GIB
 
 ANSWERS = 2
@@ -30,56 +41,46 @@ BOUNDS = Bounds(seconds=60, memory_bytes=16 * GIB)
 
 
 def introspect_config(path: Path, *, cache: Path | None = None, children: Children | None = None) -> dict[str, Any]:
-    """The worker's introspection of a config.json: a ModelSpec as JSON, but for its name and source.
+    """Return the worker's introspection of a config.json: a ModelSpec as JSON, but for its name and source.
 
     BadConfigError where the config cannot be used, WorkerError where the worker ended for another reason.
     """
-    size = path.stat().st_size
-    if size > MAX_CONFIG_BYTES:
-        raise BadConfigError(too_large(path.name, size))
+    read_config(path)
     raw = path.read_bytes()
-    parse_config(raw, name=path.name)
     key = hashlib.sha256(raw + f"{ANSWERS} {version('transformers')} {version('peft')}".encode()).hexdigest()[:32]
     remembered = cache / f"{key}.json" if cache else None
-    if (facts := _read(remembered)) is not None:
+
+    def known() -> dict[str, Any] | None:
+        with contextlib.suppress(ValueError, OSError):
+            return json.loads(remembered.read_bytes()) if remembered else None
+        return None
+
+    if (facts := known()) is not None:
         return facts
     children = children or Children(BOUNDS)
     with children.turn(key):
-        if (facts := _read(remembered)) is None:  # while this one waited
+        if (facts := known()) is None:  # while this one waited
             request, began = {"config": str(path.resolve())}, time.monotonic()
             facts = children.ask("introspect", request, about=path.name, error=BadConfigError, key=key)
             if remembered is not None:
-                _write(remembered, facts)
-                _note_seconds(cache, time.monotonic() - began)
+                cache.mkdir(parents=True, exist_ok=True)
+                partial = remembered.with_suffix(f".{os.getpid()}.partial")
+                partial.write_text(json.dumps(facts))
+                partial.replace(remembered)
+                with contextlib.suppress(OSError):  # it would only have been shown to whoever waits
+                    before = (cache / TIMES).read_text().split() if (cache / TIMES).exists() else []
+                    took = f"{time.monotonic() - began:.2f}"
+                    (cache / TIMES).write_text("\n".join([*before, took][-LAST_TIMES:]) + "\n")
     return facts
 
 
 def usual_seconds(cache: Path) -> float | None:
-    """What laying out a model has taken here, the median of the last ones; None where there were none yet."""
+    """Return the time that laying out a model has taken here, the median of the last ones; None before the first."""
     try:
         took = [float(line) for line in (cache / TIMES).read_text().split()[-LAST_TIMES:]]
     except (OSError, ValueError):
         return None
     return statistics.median(took) if took else None
-
-
-def _note_seconds(cache: Path, seconds: float) -> None:
-    with contextlib.suppress(OSError):  # it would only have been said to who waits
-        before = (cache / TIMES).read_text().split() if (cache / TIMES).exists() else []
-        (cache / TIMES).write_text("\n".join([*before, f"{seconds:.2f}"][-LAST_TIMES:]) + "\n")
-
-
-def _read(path: Path | None) -> dict[str, Any] | None:
-    with contextlib.suppress(ValueError, OSError):
-        return json.loads(path.read_bytes()) if path else None
-    return None
-
-
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(facts))
-    partial.replace(path)
 
 
 MAX_HEADER_BYTES = 100_000_000
@@ -89,33 +90,39 @@ MAX_ELEMENTS = 10**15
 
 
 def model_from_path(path: Path, *, cache: Path | None = None, children: Children | None = None) -> ModelSpec:
-    """A folder's config.json, or the file itself; a folder's safetensors headers are compared with the total."""
+    """Lay out a folder's config.json, or the file itself; a folder's safetensors headers are compared with the
+    total."""
     folder = path if path.is_dir() else None
     config = path / "config.json" if folder else path
     if not config.is_file():
         raise BadConfigError(f"{path} holds no config.json: give the folder of a model, or its config.json.")
-    facts = introspect_config(config, cache=cache, children=children)
-    stored = stored_parameters(folder) if folder else None
     where = folder or config
-    return model_from_json(
-        facts
-        | {
-            "id": str(path),
-            "name": where.resolve().name,
-            "verified": stored == facts["total_parameters"],
-            "source": f"{config.name} in {where.resolve()}" if folder else str(config.resolve()),
-            "checked": datetime.date.today().isoformat(),
-            "note": compare_totals(facts["total_parameters"], stored, "the folder's safetensors headers"),
-        }
-    )
+    about = {
+        "id": str(path),
+        "name": where.resolve().name,
+        "source": f"{config.name} in {where.resolve()}" if folder else str(config.resolve()),
+    }
+    facts = introspect_config(config, cache=cache, children=children)
+    return _model(facts, about, stored_parameters(folder) if folder else None, "the folder's safetensors headers")
+
+
+def _model(facts: dict[str, Any], about: dict[str, Any], stored: int | None, where: str) -> ModelSpec:
+    """stored: numbers in the safetensors headers; the note has a sentence where that differs from the total."""
+    counted, note = facts["total_parameters"], ""
+    if stored is not None and stored != counted:
+        note = (
+            f"{where[0].upper()}{where[1:]} hold {stored:,} numbers, but the model built here has {counted:,} "
+            "parameters. Possible reasons: tied weights saved twice, saved buffers, packed 4-bit weights or extra "
+            "heads."
+        )
+    checked = datetime.date.today().isoformat()
+    return model_from_json({**facts, **about, "verified": stored == counted, "checked": checked, "note": note})
 
 
 def stored_parameters(folder: Path) -> int | None:
-    """Elements of all tensors in a folder's *.safetensors, from their headers; None without such files."""
+    """Count the elements of all tensors in a folder's *.safetensors, from their headers; None without such files."""
     files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        return None
-    return sum(_elements(file) for file in files)
+    return sum(map(_elements, files)) if files else None
 
 
 def _elements(file: Path) -> int:
@@ -126,28 +133,16 @@ def _elements(file: Path) -> int:
         try:
             header = json.loads(stream.read(length))
             shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
-            elements = sum(math.prod(shape) for shape in shapes if _is_shape(shape))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            elements, shapes = 0, [None]
-    if not all(map(_is_shape, shapes)) or elements > MAX_ELEMENTS:
-        raise BadConfigError(f"{file.name} is not a safetensors file: its header cannot be read.")
-    return elements
+            shapes = [None]
+    if all(map(_is_shape, shapes)) and (elements := sum(map(math.prod, shapes))) <= MAX_ELEMENTS:
+        return elements
+    raise BadConfigError(f"{file.name} is not a safetensors file: its header cannot be read.")
 
 
 def _is_shape(shape: Any) -> bool:
-    """A tensor's: a few whole numbers."""
     few = isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS
     return few and all(isinstance(size, int) and 0 <= size <= MAX_ELEMENTS for size in shape)
-
-
-def compare_totals(counted: int, stored: int | None, where: str) -> str:
-    """A sentence for a stored total that differs, and nothing for one that agrees or is not known."""
-    if stored is None or stored == counted:
-        return ""
-    return (
-        f"{where[0].upper()}{where[1:]} hold {stored:,} numbers, but the model built here has {counted:,} parameters. "
-        "Possible reasons: tied weights saved twice, saved buffers, packed 4-bit weights or extra heads."
-    )
 
 
 TIMEOUT_S = 5
@@ -169,28 +164,45 @@ class HubConfig(NamedTuple):
 def model_from_hub(
     repo_id: str, config: HubConfig, *, cache: Path | None = None, children: Children | None = None
 ) -> ModelSpec:
-    """The model of a Hub id, laid out from its config.json."""
-    facts = introspect_config(config.path, cache=cache, children=children)
+    """Lay out the model of a Hub id from its config.json."""
     revision = f" at {config.revision[:12]}" if config.revision else ""
-    return model_from_json(
-        facts
-        | {
-            "id": repo_id,
-            "name": repo_id.split("/")[-1],
-            "verified": config.stored_parameters == facts["total_parameters"],
-            "licence": config.licence,
-            "gated": config.gated,
-            "source": f"config.json of {repo_id} on the Hub{revision}",
-            "checked": datetime.date.today().isoformat(),
-            "note": compare_totals(
-                facts["total_parameters"], config.stored_parameters, "the Hub's safetensors headers"
-            ),
-        }
-    )
+    about = {
+        "id": repo_id,
+        "name": repo_id.split("/")[-1],
+        "licence": config.licence,
+        "gated": config.gated,
+        "source": f"config.json of {repo_id} on the Hub{revision}",
+    }
+    facts = introspect_config(config.path, cache=cache, children=children)
+    return _model(facts, about, config.stored_parameters, "the Hub's safetensors headers")
+
+
+@contextlib.contextmanager
+def _hub_errors(*, gated: RankVizError, unknown: RankVizError, no_file: RankVizError, unavailable: str) -> Iterator:
+    """Raise each failure of the Hub within the block as one of these."""
+    from httpx import HTTPError
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise gated from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        raise unknown from None
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError):
+        raise HubUnavailableError(unavailable) from None
+    except errors.EntryNotFoundError:
+        raise no_file from None
+    except errors.HfHubHTTPError as error:
+        raise HubUnavailableError(unavailable) from error
+    except (HTTPError, OSError) as error:
+        if getattr(error, "errno", None) in OF_THE_DISK:
+            raise
+        raise HubSilentError(unavailable) from error
 
 
 def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (), api: Any = None) -> HubConfig:
-    """A model's config.json and what is known beside it.
+    """Fetch a model's config.json and what is known beside it.
 
     Args:
         repo_id: Its id on the Hub.
@@ -198,26 +210,20 @@ def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (),
         suggestions: Names of the catalogue that look like it, for the message if there is no such model.
         api: huggingface_hub's HfApi, or something that answers like it.
     """
-    from httpx import HTTPError
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import HfApi
 
     api = api or HfApi()
-    try:
+    with _hub_errors(
+        gated=GatedModelError(repo_id),
+        unknown=UnknownModelError(repo_id, tuple(suggestions), reason="nor on the Hub under this name"),
+        no_file=BadConfigError(f"{repo_id!r} has no config.json on the Hub, so it is not a transformers model."),
+        unavailable=unavailable(repo_id, suggestions),
+    ):
         info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
-        _check_size(info)
+        sizes = {file.rfilename: file.size or 0 for file in getattr(info, "siblings", None) or ()}
+        if (size := sizes.get("config.json", 0)) > MAX_CONFIG_BYTES:
+            raise BadConfigError(too_large("config.json", size))
         path = Path(api.hf_hub_download(repo_id, "config.json", local_dir=folder, etag_timeout=TIMEOUT_S))
-    except errors.GatedRepoError:
-        raise GatedModelError(repo_id) from None
-    except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        raise UnknownModelError(repo_id, tuple(suggestions), reason="nor on the Hub under this name") from None
-    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError):
-        raise HubUnavailableError(unavailable(repo_id, suggestions)) from None
-    except errors.EntryNotFoundError:
-        raise BadConfigError(f"{repo_id!r} has no config.json on the Hub, so it is not a transformers model.") from None
-    except errors.HfHubHTTPError as error:
-        raise HubUnavailableError(unavailable(repo_id, suggestions)) from error
-    except (HTTPError, OSError) as error:
-        raise silence(error, unavailable(repo_id, suggestions)) from error
     card = getattr(info, "card_data", None)
     return HubConfig(
         path=path,
@@ -228,17 +234,91 @@ def fetch_config(repo_id: str, folder: Path, *, suggestions: Sequence[str] = (),
     )
 
 
-def _check_size(info: Any) -> None:
-    """BadConfigError where the config.json is too large to be one, before it is fetched."""
-    sizes = {file.rfilename: file.size or 0 for file in getattr(info, "siblings", None) or ()}
-    if (size := sizes.get("config.json", 0)) > MAX_CONFIG_BYTES:
-        raise BadConfigError(too_large("config.json", size))
-
-
 def unavailable(repo_id: str, suggestions: Sequence[str] = ()) -> str:
-    """Why a model is not to be had while the Hub is not."""
+    """Return the sentence on a model while the Hub cannot be reached."""
     hint = f" The catalogue has {' and '.join(repr(name) for name in suggestions)}." if suggestions else ""
     return (
         f"{repo_id!r} is not in the catalogue, and the Hub cannot be reached: try again later, or choose a model of "
         f"the catalogue.{hint}"
     )
+
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+MAX_ADAPTER_CONFIG_BYTES = 4_000_000
+
+
+def fetch_adapter(
+    repo_id: str, *, max_bytes: int, copies: str = "", read: str = "", work: Path | None = None, api: Any = None
+) -> Path:
+    """Return the folder with an adapter's config and weights.
+
+    Args:
+        repo_id: Its id on the Hub.
+        max_bytes: A larger adapter is refused before it is downloaded.
+        copies: The beginning of the path of the copy that is made, unless it is there already; empty for the Hub's own
+            cache.
+        read: The copy that is not fetched again, though it may have been deleted.
+        work: Where it is written until it is whole.
+        api: huggingface_hub's HfApi, or something that answers like it.
+    """
+    from huggingface_hub import HfApi
+
+    api, name = api or HfApi(), repo_id.rpartition("/")[2]
+    no_adapter = BadAdapterError(
+        f"There is no adapter {repo_id!r} here or on the Hub: check the name, or give its files."
+    )
+    with _hub_errors(
+        gated=BadAdapterError(
+            f"{repo_id!r} is gated or private on the Hub: download it and give its files; or, on your own machine, "
+            "accept its licence there and set HF_TOKEN."
+        ),
+        unknown=no_adapter,
+        no_file=no_adapter,
+        unavailable=adapter_unavailable(repo_id),
+    ):
+        info = api.model_info(repo_id, files_metadata=True, timeout=TIMEOUT_S)
+        _check_adapter(repo_id, {file.rfilename: file.size or 0 for file in info.siblings or ()}, max_bytes)
+        copy = Path(copies + hashlib.sha256(f"{repo_id} {info.sha}".encode()).hexdigest()[:32]) if copies else None
+        if copy and (copy / name).is_dir():
+            copy.touch()  # used now, so not the next to go
+            return copy / name
+        if copy and str(copy / name) == read:
+            return copy / name
+        place = work / name if copy else None
+        for file in (CONFIG, WEIGHTS):
+            path = api.hf_hub_download(repo_id, file, revision=info.sha, local_dir=place, etag_timeout=TIMEOUT_S)
+        folder = Path(path).parent
+        if copy is None:
+            return folder
+        # Others find the copy whole or not at all.
+        shutil.rmtree(folder / ".cache", ignore_errors=True)  # what huggingface_hub remembers of the download
+        copy.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.move(folder, copy / f".{os.getpid()}")).rename(copy / name)
+
+
+def adapter_unavailable(repo_id: str) -> str:
+    """Return the sentence on an adapter while the Hub cannot be reached."""
+    return (
+        f"The Hub cannot be reached, so {repo_id!r} cannot be downloaded: try again later, or give the adapter's files."
+    )
+
+
+def _check_adapter(repo_id: str, sizes: dict[str, int], max_bytes: int) -> None:
+    pickled = next((name for name in sizes if name.endswith(".bin")), None)
+    if WEIGHTS not in sizes and pickled:
+        raise BadAdapterError(
+            f"{repo_id!r} has only {pickled}, and pickle files can run code when they are opened: load it where "
+            f"you trust it and save it with PEFT's model.save_pretrained, which writes {WEIGHTS}."
+        )
+    for wrong, sentence in (
+        (WEIGHTS not in sizes, f"holds no {WEIGHTS}, so it is not an adapter in PEFT's layout: check the name."),
+        (CONFIG not in sizes, f"holds no {CONFIG}, which holds r and lora_alpha: check the name."),
+        (sizes.get(CONFIG, 0) > MAX_ADAPTER_CONFIG_BYTES, f"has a {CONFIG} larger than one can be."),
+        (
+            sizes.get(WEIGHTS, 0) > max_bytes,
+            f"has {sizes.get(WEIGHTS, 0):,} bytes of weights, more than the {max_bytes:,} allowed here.",
+        ),
+    ):
+        if wrong:
+            raise BadAdapterError(f"{repo_id!r} {sentence}")

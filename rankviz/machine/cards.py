@@ -17,49 +17,51 @@ VISIBLE, ORDER, PCI = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
 
 
 def read_driver(nvml: Any = None) -> Driver | None:
-    """The driver and its cards; None where no driver answers. nvml: a module like pynvml."""
+    """Return the driver and its cards; None where no driver answers. nvml: a module like pynvml."""
     with _session(nvml) as nvml:
         if nvml is None:
             return None
-        cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()
-        return Driver(
-            version=str(nvml.nvmlSystemGetDriverVersion()),
-            cuda=(cuda // 1000, cuda % 1000 // 10),
-            cards=tuple(_cards(nvml)),
-        )
+        cuda, cards = nvml.nvmlSystemGetCudaDriverVersion_v2(), []
+        for index in range(nvml.nvmlDeviceGetCount()):
+            with suppress(nvml.NVMLError):  # one card that has failed hides no other
+                cards.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index))
+        version = str(nvml.nvmlSystemGetDriverVersion())
+        return Driver(version=version, cuda=(cuda // 1000, cuda % 1000 // 10), cards=tuple(cards))
 
 
 def chosen(driver: Driver | None, environ: Mapping[str, str] = os.environ, nvml: Any = None) -> Card | None:
-    """The card that training uses: the first that CUDA_VISIBLE_DEVICES names; where it is not set, the one with most
-    memory. None where there is none, or where all are hidden. Numbers are those of the PCI bus, as nvidia-smi's."""
-    if driver is None or not driver.cards:
-        return None
-    if (wanted := environ.get(VISIBLE)) is None:
-        return _slice_of(_largest(driver), nvml)
-    return _named(wanted.split(",")[0].strip(), driver, nvml)
+    """Return the card that training uses: the first that CUDA_VISIBLE_DEVICES names, else the one with most memory;
+    None where there is none, or where all are hidden. Numbers are those of the PCI bus, as nvidia-smi's."""
+    return next(_usable(driver, environ, nvml), None)
 
 
 def usable(driver: Driver | None, environ: Mapping[str, str] = os.environ, nvml: Any = None) -> tuple[Card, ...]:
-    """The cards that workers use at the same time, `chosen` first: those that CUDA_VISIBLE_DEVICES names up to the
-    first that is not there, as CUDA reads it; where it is not set, those of the same name and memory as the chosen one,
-    for which the page's estimates hold."""
+    """Return the cards that workers use at the same time, `chosen` first: those that CUDA_VISIBLE_DEVICES names up to
+    the first that is not there, as CUDA reads it; where it is not set, those of the same name and memory as the chosen
+    one, for which the page's estimates hold."""
+    return tuple(_usable(driver, environ, nvml))
+
+
+def _usable(driver: Driver | None, environ: Mapping[str, str], nvml: Any) -> Iterator[Card]:
     if driver is None or not driver.cards:
-        return ()
+        return
     if (wanted := environ.get(VISIBLE)) is None:
-        first = _largest(driver)
-        alike = [card for card in driver.cards if (card.name, card.memory_bytes) == (first.name, first.memory_bytes)]
-        return tuple(_slice_of(card, nvml) for card in alike)
-    cards: list[Card] = []
+        first = max(driver.cards, key=lambda card: card.memory_bytes or 0)
+        for card in driver.cards:
+            if (card.name, card.memory_bytes) == (first.name, first.memory_bytes):
+                yield _slice_of(card, nvml)
+        return
+    seen = set()
     for name in wanted.split(","):
         card = _named(name.strip(), driver, nvml)
-        if card is None or card.uuid in [each.uuid for each in cards]:
-            break
-        cards.append(card)
-    return tuple(cards)
+        if card is None or card.uuid in seen:
+            return
+        seen.add(card.uuid)
+        yield card
 
 
 def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None) -> dict[str, str]:
-    """Variables with which a worker sees the one card that `chosen` names; none without a GPU."""
+    """Return the variables with which a worker sees the one card that `chosen` names; none without a GPU."""
     driver = read_driver(nvml)
     card = chosen(driver, environ, nvml)
     if card is not None and card.uuid and len(driver.cards) > 1:
@@ -70,29 +72,25 @@ def worker_environment(environ: Mapping[str, str] = os.environ, nvml: Any = None
 
 
 def only(card: Card) -> dict[str, str]:
-    """Variables with which a worker sees this card alone."""
+    """Return the variables with which a worker sees this card alone."""
     return {ORDER: PCI, VISIBLE: card.uuid or str(card.index)}
 
 
-def _largest(driver: Driver) -> Card:
-    return max(driver.cards, key=lambda card: card.memory_bytes or 0)
-
-
 def _named(name: str, driver: Driver, nvml: Any) -> Card | None:
-    """As one of CUDA_VISIBLE_DEVICES is read."""
-    if name.isdecimal():
-        return next((_slice_of(card, nvml) for card in driver.cards if card.index == int(name)), None)
+    """The card of one entry of CUDA_VISIBLE_DEVICES."""
     if name.startswith("MIG-"):
-        return _by_uuid(name, driver, nvml)
-    # CUDA takes the beginning of a UUID too, as long as it is the only one.
-    named = [card for card in driver.cards if name.startswith("GPU-") and card.uuid.startswith(name)]
+        with _session(nvml) as nvml, suppress(*([nvml.NVMLError] if nvml else [])):
+            if nvml is not None:
+                handle = nvml.nvmlDeviceGetHandleByUUID(name)
+                parent = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+                return _card(nvml, handle, None, tuple(nvml.nvmlDeviceGetCudaComputeCapability(parent)))
+        return None
+    if name.isdecimal():
+        named = [card for card in driver.cards if card.index == int(name)]
+    else:
+        # CUDA takes the beginning of a UUID too, as long as it is the only one.
+        named = [card for card in driver.cards if name.startswith("GPU-") and card.uuid.startswith(name)]
     return _slice_of(named[0], nvml) if len(named) == 1 else None
-
-
-def _cards(nvml: Any) -> Iterator[Card]:
-    for index in range(nvml.nvmlDeviceGetCount()):
-        with suppress(nvml.NVMLError):  # one card that has failed hides no other
-            yield _card(nvml, nvml.nvmlDeviceGetHandleByIndex(index), index)
 
 
 def _card(nvml: Any, handle: Any, index: int | None, capability: tuple[int, int] | None = None) -> Card:
@@ -120,17 +118,6 @@ def _slice_of(card: Card, nvml: Any) -> Card:
             if nvml.nvmlDeviceGetMigMode(handle)[0]:
                 return _card(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, 0), None, card.capability)
     return card
-
-
-def _by_uuid(uuid: str, driver: Driver, nvml: Any) -> Card | None:
-    with _session(nvml) as nvml:
-        if nvml is not None:
-            with suppress(nvml.NVMLError):
-                handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
-                parent = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
-                capability = tuple(nvml.nvmlDeviceGetCudaComputeCapability(parent))
-                return _card(nvml, handle, None, capability)
-    return None
 
 
 @contextmanager

@@ -29,15 +29,11 @@ MAX_STATE_BYTES = 64_000_000
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 MAX_BYTES = 64 * 10**9
 MAX_RATIO = 20
-"""How many times its size a zip of more than SMALL_BYTES unpacks to at most: trained weights hardly shrink."""
+"""Most times its size that a zip of more than SMALL_BYTES unpacks to: trained weights hardly shrink."""
 SMALL_BYTES = 100 * 10**6
 MAX_ZIP_MEMBERS = 10_000
-UNZIPPING = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error, lzma.LZMAError)
-"""What zipfile and the libraries under it raise of a zip that is none."""
-CONVERT = (
-    "pickle files can run code when they are opened, so RankViz does not open them. Load the adapter where you trust "
-    f"it and save it with PEFT's model.save_pretrained(folder), which writes {WEIGHTS}"
-)
+BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+"""What zipfile and the libraries under it raise for a broken zip."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +43,15 @@ class Located:
     weights: Path
     config: Path
     name: str
-    """A name for people: of the folder or the zip."""
+    """Shown to people: the name of the folder or the zip."""
     steps: int | None = None
-    """Optimizer steps that it was trained for, where a trainer_state.json beside the weights says so."""
-    held: Any = None
+    """Optimizer steps it was trained for; None where no trainer_state.json beside the weights says so."""
+    unpacked: Any = None
     """Keeps a zip's unpacked files while they are in use."""
 
 
 def pack(folder: Path, target: Path) -> Path:
-    """The two files of the adapter in `folder` as the zip `target`, in a folder of its name."""
+    """Write the two files of the adapter in `folder` into the zip `target`, in a folder of its name."""
     with zipfile.ZipFile(target, "w") as archive:  # stored: weights don't compress
         for name in (WEIGHTS, CONFIG):
             archive.write(folder / name, f"{target.stem}/{name}")
@@ -63,7 +59,7 @@ def pack(folder: Path, target: Path) -> Path:
 
 
 def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
-    """The adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or as its files.
+    """Find an adapter in a folder, in a zip, in a lone .safetensors with its config beside it, or as its files.
 
     Of a folder or a zip only these two files are read, and the number of steps from a trainer_state.json beside them.
     """
@@ -77,42 +73,47 @@ def locate(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Located:
         return _in_folder(paths[0], max_bytes)
     if len(paths) == 1 and paths[0].suffix == ".zip":
         return _in_zip(paths[0], max_bytes)
-    weights = [path for path in paths if path.suffix == ".safetensors"]
-    states = [path for path in paths if path.name == TRAINER_STATE]
-    configs = [path for path in paths if path.suffix == ".json" and path not in states]
-    if not weights and len(paths) == 1 and configs and (configs[0].parent / WEIGHTS).is_file():
+    by_name = {path.name: path for path in paths}
+    state = by_name.pop(TRAINER_STATE, None)
+    weights = [path for path in by_name.values() if path.suffix == ".safetensors"]
+    configs = [path for path in by_name.values() if path.suffix == ".json"]
+    if not weights and len(configs) == 1 and (configs[0].parent / WEIGHTS).is_file():
         weights = [configs[0].parent / WEIGHTS]
     if len(weights) != 1:
         raise BadAdapterError(f"Give one {WEIGHTS} with its {CONFIG}, a zip of both, or their folder.")
-    config = configs[0] if len(configs) == 1 else weights[0].parent / CONFIG
-    state = states[0] if states else weights[0].parent / TRAINER_STATE
-    return _checked(Located(weights[0], config, weights[0].parent.name or weights[0].stem, steps_in(state)), max_bytes)
+    folder = weights[0].parent
+    config = configs[0] if len(configs) == 1 else folder / CONFIG
+    steps = _steps_in(state or folder / TRAINER_STATE)
+    return _checked(Located(weights[0], config, folder.name or weights[0].stem, steps), max_bytes)
 
 
-def steps_in(state: Path) -> int | None:
-    """The steps that a trainer_state.json counts; None where there is none, or none that says so."""
+def _steps_in(state: Path) -> int | None:
     if not state.is_file() or state.stat().st_size > MAX_STATE_BYTES:
         return None
     try:
         steps = json.loads(state.read_bytes())["global_step"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return steps if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0 else None
+    return steps if type(steps) is int and steps > 0 else None
 
 
 def _refuse_pickle(name: str) -> None:
     if name.lower().endswith(PICKLES):
-        raise BadAdapterError(f"{printable(name, SHOWN)}: {CONVERT}.")
+        raise BadAdapterError(
+            f"{printable(name, SHOWN)}: pickle files can run code when they are opened, so RankViz does not open them. "
+            "Load the adapter where you trust it and save it with PEFT's model.save_pretrained(folder), which writes "
+            f"{WEIGHTS}."
+        )
 
 
 def _in_folder(folder: Path, max_bytes: int) -> Located:
     if not (folder / WEIGHTS).is_file():
-        for pickle in sorted(path for path in folder.iterdir() if path.name.lower().endswith(PICKLES)):
-            _refuse_pickle(pickle.name)
+        for path in sorted(folder.iterdir()):
+            _refuse_pickle(path.name)
         if any(folder.glob("model*.safetensors")):
             raise BadAdapterError(f"{folder} holds a whole model: give the adapter as it was before it was merged.")
         raise BadAdapterError(f"{folder} holds no {WEIGHTS}: give the folder that PEFT's save_pretrained wrote.")
-    steps = steps_in(folder / TRAINER_STATE)
+    steps = _steps_in(folder / TRAINER_STATE)
     return _checked(Located(folder / WEIGHTS, folder / CONFIG, folder.resolve().name, steps), max_bytes)
 
 
@@ -121,8 +122,7 @@ def _checked(located: Located, max_bytes: int) -> Located:
         raise BadAdapterError(
             f"{located.weights.name} has no {CONFIG} with its r and lora_alpha: give both files, or a zip of both."
         )
-    size = located.weights.stat().st_size
-    if size > max_bytes:
+    if (size := located.weights.stat().st_size) > max_bytes:
         raise BadAdapterError(f"{located.weights.name} has {size:,} bytes, more than the {max_bytes:,} allowed here.")
     return located
 
@@ -135,27 +135,28 @@ def _in_zip(path: Path, max_bytes: int) -> Located:
                 raise BadAdapterError(f"{path.name} has {len(members):,} members: zip the adapter's folder alone.")
             wanted = [_member(members, path.name, file) for file in (WEIGHTS, CONFIG)]
             size = sum(member.file_size for member in wanted)
-            if size > max_bytes:
-                raise BadAdapterError(
-                    f"{path.name} unpacks to {size:,} bytes, more than the {max_bytes:,} allowed here."
-                )
-            if size > max(SMALL_BYTES, MAX_RATIO * path.stat().st_size):
-                raise BadAdapterError(
-                    f"{path.name} unpacks to {size:,} bytes, more than {MAX_RATIO} times its own size: zip the "
-                    "adapter's folder again."
-                )
+            for most, allowed in (
+                (max_bytes, f"the {max_bytes:,} allowed here."),
+                (
+                    max(SMALL_BYTES, MAX_RATIO * path.stat().st_size),
+                    f"{MAX_RATIO} times its own size: zip the adapter's folder again.",
+                ),
+            ):
+                if size > most:
+                    raise BadAdapterError(f"{path.name} unpacks to {size:,} bytes, more than {allowed}")
+            state = str(PurePosixPath(wanted[0].filename).parent / TRAINER_STATE)
+            wanted += [m for m in members if m.filename == state and m.file_size <= MAX_STATE_BYTES]
             unpacked = tempfile.TemporaryDirectory(prefix="rankviz-adapter-")
-            for member, file in zip(wanted, (WEIGHTS, CONFIG), strict=True):
-                _unpack(archive, member, Path(unpacked.name) / file)
-            beside = str(PurePosixPath(wanted[0].filename).parent / TRAINER_STATE)
-            for state in (m for m in members if m.filename == beside and m.file_size <= MAX_STATE_BYTES):
-                _unpack(archive, state, Path(unpacked.name) / TRAINER_STATE)
-    except (*UNZIPPING, OSError) as error:
+            folder = Path(unpacked.name)
+            for member in wanted:
+                # zipfile stops at the size that the member says, so a member with a false size cannot fill the disk.
+                with archive.open(member) as source, (folder / PurePosixPath(member.filename).name).open("wb") as out:
+                    shutil.copyfileobj(source, out, 2**20)
+    except (*BAD_ZIP, OSError) as error:
         if isinstance(error, OSError) and error.errno in OF_THE_DISK:
             raise
         raise BadAdapterError(f"{path.name} cannot be read as a zip ({error}): zip the folder again.") from None
-    folder = Path(unpacked.name)
-    steps = steps_in(folder / TRAINER_STATE)
+    steps = _steps_in(folder / TRAINER_STATE)
     return _checked(Located(folder / WEIGHTS, folder / CONFIG, path.stem, steps, unpacked), max_bytes)
 
 
@@ -163,17 +164,10 @@ def _member(members: Sequence[zipfile.ZipInfo], zip_name: str, file: str) -> zip
     """The member of this name that lies least deep: beside an adapter there may be checkpoints of it."""
     named = [member for member in members if PurePosixPath(member.filename).name == file]
     if not named:
-        if file == WEIGHTS:
-            for member in members:
-                _refuse_pickle(member.filename)
+        for member in members if file == WEIGHTS else ():
+            _refuse_pickle(member.filename)
         raise BadAdapterError(f"{zip_name} holds no {file}: zip the folder that PEFT's save_pretrained wrote.")
     return min(named, key=lambda member: (member.filename.count("/"), member.filename))
-
-
-def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    # zipfile stops at the size that the member says, so a member with a false size cannot fill the disk.
-    with archive.open(member) as source, target.open("wb") as out:
-        shutil.copyfileobj(source, out, 2**20)
 
 
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
@@ -186,24 +180,20 @@ WRITTEN_AS = {
     "BF16": "bfloat16", "F16": "float16", "U16": "uint16", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 """What may be in the file, and its name for the writer; in the order in which the writer sorts the data."""
-IN_FILE = list(WRITTEN_AS)
-WIDTHS = {code: 1 if code == "BOOL" else int(code.strip("BFIU")) // 8 for code in IN_FILE}
+WIDTHS = {code: 1 if code == "BOOL" else int(code.strip("BFIU")) // 8 for code in WRITTEN_AS}
 MAX_NAME = 512
 """Characters of a tensor's name."""
 LARGEST_FP16 = 65504.0
-OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""The code of the system's error, in the words of one of safetensors."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One tensor of a file, not read yet."""
 
     dtype: str
     """safetensors' code: F32, BF16, F16, ..."""
     shape: tuple[int, ...]
     start: int
-    """Where its bytes are in the file."""
+    """Offset of its first byte in the file."""
     end: int
 
 
@@ -232,36 +222,31 @@ class TensorFile:
         if odd := sorted({entry["dtype"] for entry in header.values()} - WRITTEN_AS.keys()):
             raise BadAdapterError(f"{path.name} holds {' and '.join(odd)}: save the adapter in fp32, bf16 or fp16.")
         self.tensors = {
-            name: Tensor(
-                dtype=entry["dtype"],
-                shape=tuple(entry["shape"]),
-                start=8 + length + entry["data_offsets"][0],
-                end=8 + length + entry["data_offsets"][1],
-            )
+            name: Tensor(entry["dtype"], tuple(entry["shape"]), *(8 + length + at for at in entry["data_offsets"]))
             for name, entry in header.items()
         }
         self.file_bytes = path.stat().st_size
         self._data = np.memmap(path, dtype=np.uint8, mode="r")
 
     def raw(self, name: str) -> np.ndarray:
-        """A tensor's bytes as they are in the file."""
+        """Return a tensor's bytes as they are in the file."""
         tensor = self.tensors[name]
         return self._data[tensor.start : tensor.end]
 
     def floats(self, name: str) -> np.ndarray:
-        """A tensor as fp32, or fp64 where it is that; without a copy where the file holds just this, aligned."""
+        """Return a tensor as fp32, or fp64 where it is that; without a copy where the file holds just this, aligned."""
         tensor = self.tensors[name]
         raw = self.raw(name)
         if tensor.start % WIDTHS[tensor.dtype]:
             raw = raw.copy()
-        held = raw.view(FLOATS[tensor.dtype]).reshape(tensor.shape)
+        stored = raw.view(FLOATS[tensor.dtype]).reshape(tensor.shape)
         if tensor.dtype == "BF16":
-            return (held.astype(np.uint32) << 16).view(np.float32)
-        return held.astype(np.float32) if tensor.dtype == "F16" else held
+            return (stored.astype(np.uint32) << 16).view(np.float32)
+        return stored.astype(np.float32) if tensor.dtype == "F16" else stored
 
 
 def encode(values: np.ndarray, dtype: str) -> np.ndarray:
-    """fp32 values in this dtype, rounded to the nearest."""
+    """Return fp32 values in this dtype (safetensors' code), rounded to the nearest."""
     if dtype == "BF16":
         bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
@@ -279,34 +264,27 @@ class NewTensor(NamedTuple):
 
 
 def write(path: Path, tensors: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> None:
-    """A new safetensors file, as PEFT writes it. OSError where it cannot be written: the library's own has no code."""
-    size = sum(tensor.values.nbytes for tensor in tensors.values())
-    if shutil.disk_usage(path.parent).free < size:
+    """Write a safetensors file as PEFT does. OSError where it cannot be written: the library's own has no code."""
+    if shutil.disk_usage(path.parent).free < sum(tensor.values.nbytes for tensor in tensors.values()):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     specs = {
-        name: TensorSpec(
-            dtype=WRITTEN_AS[tensor.dtype],
-            shape=tensor.shape,
-            data_ptr=tensor.values.ctypes.data,
-            data_len=tensor.values.nbytes,
-        )
-        for name, tensor in tensors.items()
+        name: TensorSpec(dtype=WRITTEN_AS[dtype], shape=shape, data_ptr=values.ctypes.data, data_len=values.nbytes)
+        for name, (dtype, shape, values) in tensors.items()
     }
     try:
         serialize_file(specs, path, metadata=dict(metadata) or {"format": "pt"})
     except SafetensorError as error:
-        if not (named := OS_ERROR.search(str(error))):
+        if not (code := re.search(r"\(os error (\d+)\)", str(error))):
             raise
-        number = int(named[1])
-        raise OSError(number, os.strerror(number), str(path)) from error
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
 
 
 def file_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> int:
-    """The size of the file that `write` would make of tensors of these dtypes and shapes, to the byte."""
-    order = sorted(tensors, key=lambda name: (IN_FILE.index(tensors[name][0]), name))
+    """Return the size, to the byte, of the file that `write` would make of tensors of these dtypes and shapes."""
+    in_file = list(WRITTEN_AS)
     header: dict[str, Any] = {"__metadata__": dict(metadata) or {"format": "pt"}}
     end = 0
-    for name in order:
+    for name in sorted(tensors, key=lambda name: (in_file.index(tensors[name][0]), name)):
         dtype, shape = tensors[name]
         start, end = end, end + WIDTHS[dtype] * math.prod(shape)
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}

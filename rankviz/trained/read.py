@@ -1,37 +1,85 @@
-"""A trained LoRA adapter in PEFT's layout: its configuration, its pairs of A and B with their scale, and their SVD."""
+"""A trained LoRA adapter in PEFT's layout: its configuration and its pairs of A and B with their scale."""
 
+import contextlib
 import json
 import math
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
 from pathlib import Path
-from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from rankviz.core.bounds import MAX_TEXT, MODULE_NAME, UNPRINTABLE, shown
 from rankviz.errors import BadAdapterError, quoted
 from rankviz.trained.files import CONFIG, DTYPES, FLOATS, MAX_BYTES, TensorFile, locate
-from rankviz.trained.patterns import Patterns, bounded_matching
+from rankviz.trained.svd import Pair
 
 MAX_CONFIG_BYTES = 4_000_000
 MAX_R = 65_536
 MAX_ALPHA = 10**9
 MAX_NAMES = 10_000
 MAX_DEPTH = 20
+MATCHING_SECONDS = 2.0
+"""Processor time for matching all names of one adapter with its patterns."""
 PEFT_DEFAULT = 8
 """PEFT's r and lora_alpha where a config names none."""
 MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of init_lora_weights with which PEFT changes the base by a part of rank r when it loads the adapter."""
 OWN_ARITHMETIC = ("use_bdlora", "kasa_config", "monteclora_config", "velora_config", "arrow_config")
 """Settings under which the update is not scale · B·A, or the factors are laid out in another way."""
+
+
+class Patterns:
+    """rank_pattern or alpha_pattern: values by pattern, matched in their order by Python's `re`, as PEFT does.
+
+    A pattern can take `re` forever: match within `bounded_matching`.
+    """
+
+    def __init__(self, values: Mapping[str, Any]):
+        self._values = values
+        self._compiled: dict[str, re.Pattern[str]] = {}
+        for key in values:
+            try:
+                self._compiled[key] = re.compile(rf"(.*\.)?({key})$")  # peft.utils.other.get_pattern_key
+            except (re.error, OverflowError, RecursionError) as error:
+                raise BadAdapterError(f"The pattern {quoted(key)} is not a regular expression: {error}.") from None
+
+    def first(self, name: str) -> str | None:
+        """Return the first pattern that matches the end of a name, from a dot or from its start."""
+        return next((key for key, pattern in self._compiled.items() if pattern.match(name)), None)
+
+    def get(self, name: str, default: Any) -> Any:
+        """Return the value of the first pattern that matches, else the default."""
+        key = self.first(name)
+        return default if key is None else self._values[key]
+
+
+@contextlib.contextmanager
+def bounded_matching(seconds: float = MATCHING_SECONDS) -> Iterator[None]:
+    """Raise BadAdapterError where matching takes more processor time than this, in a process's main thread."""
+
+    def stop(*_: Any) -> None:
+        raise BadAdapterError(
+            "rank_pattern or alpha_pattern in adapter_config.json takes too long to match, so it is not read: name the "
+            "modules without nested repeats."
+        )
+
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +105,15 @@ class AdapterConfig:
     def rank_of(self, module: str) -> int:
         return self.rank_pattern.get(module, self.r)
 
-    def alpha_of(self, module: str) -> float:
-        return self.alpha_pattern.get(module, self.lora_alpha)
-
     def scale_of(self, module: str) -> float:
-        return self.scale(self.alpha_of(module), self.rank_of(module))
+        """alpha / r, or alpha / √r with rsLoRA."""
+        r = self.rank_of(module)
+        return self.alpha_pattern.get(module, self.lora_alpha) / (math.sqrt(r) if self.use_rslora else r)
 
     def parameters_of(self, module: str) -> list[str]:
-        """The parameters of a module that target_parameters may mean, by their full names."""
+        """Return the parameters of a module that target_parameters may mean, by their full names."""
         keys = ((target, f"{module}.{target.rpartition('.')[2]}") for target in self.target_parameters)
         return list(dict.fromkeys(key for target, key in keys if f".{key}".endswith(f".{target}")))
-
-    def scale(self, alpha: float, r: int) -> float:
-        """alpha / r, or alpha / √r with rsLoRA."""
-        return alpha / (math.sqrt(r) if self.use_rslora else r)
 
     @property
     def not_resizable(self) -> str:
@@ -84,181 +127,60 @@ class AdapterConfig:
         return ""
 
 
-def parse_config(data: bytes, *, name: str = "adapter_config.json") -> AdapterConfig:
-    """An AdapterConfig from the file's bytes; BadAdapterError for anything but LoRA."""
+def parse_config(data: bytes, *, name: str = CONFIG) -> AdapterConfig:
+    """Return an AdapterConfig from the file's bytes; BadAdapterError for anything but LoRA."""
     if len(data) > MAX_CONFIG_BYTES:
-        raise BadAdapterError(
-            f"{name} has {len(data):,} bytes, more than an adapter_config.json can have: give the right file."
-        )
+        raise BadAdapterError(f"{name} has {len(data):,} bytes, more than a {CONFIG} can have: give the right file.")
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BadAdapterError(f"{name} is not JSON ({error}): give the adapter_config.json that PEFT saved.") from None
+        raise BadAdapterError(f"{name} is not JSON ({error}): give the {CONFIG} that PEFT saved.") from None
     if not isinstance(raw, dict) or "peft_type" not in raw:
-        raise BadAdapterError(f"{name} has no peft_type: give the adapter_config.json that PEFT saved.")
+        raise BadAdapterError(f"{name} has no peft_type: give the {CONFIG} that PEFT saved.")
     if raw["peft_type"] != "LORA":
         raise BadAdapterError(f"{name} has peft_type {shown(raw['peft_type'])}: RankViz reads LoRA adapters only.")
-    if _is_deep(raw):
-        raise BadAdapterError(f"{name} is nested deeper than PEFT nests it: give the file that PEFT saved.")
-    for setting in OWN_ARITHMETIC:
-        if raw.get(setting):
-            raise BadAdapterError(f"{name} sets {setting}: its update is not B·A alone, so its spectrum is not known.")
-    return AdapterConfig(
-        r=_whole(raw.get("r", PEFT_DEFAULT), "r", name),
-        lora_alpha=_number(raw.get("lora_alpha", PEFT_DEFAULT), "lora_alpha", name),
-        use_rslora=bool(raw.get("use_rslora")),
-        use_dora=bool(raw.get("use_dora")),
-        rank_pattern=_patterns(raw, "rank_pattern", name, _whole),
-        alpha_pattern=_patterns(raw, "alpha_pattern", name, _number),
-        target_parameters=_names(raw, "target_parameters", name),
-        raw=raw,
-    )
-
-
-def _is_deep(raw: Mapping[str, Any]) -> bool:
-    """Whether it cannot be written again as it was read."""
     level: list[Any] = [raw]
     for _ in range(MAX_DEPTH):
         inner = (each.values() if isinstance(each, dict) else each for each in level)
         level = [value for values in inner for value in values if isinstance(value, dict | list)]
-    return bool(level)
+    if level:  # it could not be written again as it was read
+        raise BadAdapterError(f"{name} is nested deeper than PEFT nests it: give the file that PEFT saved.")
+    for setting in OWN_ARITHMETIC:
+        if raw.get(setting):
+            raise BadAdapterError(f"{name} sets {setting}: its update is not B·A alone, so its spectrum is not known.")
 
+    def whole(value: Any, field: str) -> int:
+        if type(value) is not int or not 1 <= value <= MAX_R:
+            raise BadAdapterError(f"{name}: {field} must be a whole number from 1 to {MAX_R:,} (got {shown(value)}).")
+        return value
 
-def _names(raw: Mapping[str, Any], field: str, name: str) -> tuple[str, ...]:
-    names = raw.get(field) or ()
-    if not isinstance(names, list | tuple) or len(names) > MAX_NAMES:
-        raise BadAdapterError(f"{name}: {field} must be a list of at most {MAX_NAMES:,} names.")
-    for each in names:
+    def number(value: Any, field: str) -> float:
+        if type(value) not in (int, float) or not abs(value) <= MAX_ALPHA:
+            raise BadAdapterError(f"{name}: {field} must be a number of at most {MAX_ALPHA:,} (got {shown(value)}).")
+        return value
+
+    def patterns(field: str, checked: Callable[[Any, str], Any]) -> Patterns:
+        values = raw.get(field) or {}
+        if not isinstance(values, dict):
+            raise BadAdapterError(f"{name} has a {field} that is not an object of patterns: give the file PEFT saved.")
+        return Patterns({key: checked(value, f"{field} of {quoted(key)}") for key, value in values.items()})
+
+    parameters = raw.get("target_parameters") or ()
+    if not isinstance(parameters, list | tuple) or len(parameters) > MAX_NAMES:
+        raise BadAdapterError(f"{name}: target_parameters must be a list of at most {MAX_NAMES:,} names.")
+    for each in parameters:
         if not isinstance(each, str) or not MODULE_NAME.fullmatch(each):
-            raise BadAdapterError(f"{name}: {field} has {shown(each)}, which is not the name of a parameter.")
-    return tuple(names)
-
-
-def _patterns(raw: Mapping[str, Any], field: str, name: str, checked: Callable[[Any, str, str], Any]) -> Patterns:
-    patterns = raw.get(field) or {}
-    if not isinstance(patterns, dict):
-        raise BadAdapterError(f"{name} has a {field} that is not an object of patterns: give the file that PEFT saved.")
-    values = {key: checked(value, f"{field} of {quoted(key)}", name) for key, value in patterns.items()}
-    return Patterns(values)
-
-
-def _whole(value: Any, field: str, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_R:
-        raise BadAdapterError(f"{name}: {field} must be a whole number from 1 to {MAX_R:,} (got {shown(value)}).")
-    return value
-
-
-def _number(value: Any, field: str, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_ALPHA:
-        raise BadAdapterError(f"{name}: {field} must be a number of at most {MAX_ALPHA:,} (got {shown(value)}).")
-    return value
-
-
-Pair = tuple[np.ndarray, np.ndarray]
-"""A (r × in) and B (out × r), as PEFT keeps them; fp32 or fp64."""
-Result = TypeVar("Result")
-
-NOTHING = 3e-8
-"""As a share of the norms of A and B together: smaller singular values are rounding errors of the factors."""
-MAX_THREADS = 8
-_LOCK = Lock()
-
-
-class Decomposition(NamedTuple):
-    """What truncation needs beside the pair itself."""
-
-    singular_values: np.ndarray
-    """r of them, falling."""
-    left: np.ndarray
-    """r × r: B @ left is U·Σ."""
-    right: np.ndarray
-    """r × r: A.T @ right is V. Where a singular value is 0, the columns here and in left are 0."""
-
-
-def singular_values(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
-    """The singular values of every B·A, falling, r of each; BadAdapterError names a module that diverged."""
-    return _of_each(pairs, lambda name: _singular_values(name, *pairs[name]))
-
-
-def decompose(pairs: Mapping[str, Pair]) -> dict[str, Decomposition]:
-    """The SVD of every B·A as r × r pieces, from which `truncate` makes any lower rank."""
-    return _of_each(pairs, lambda name: _decompose(name, *pairs[name]))
-
-
-def truncate(pair: Pair, decomposition: Decomposition, k: int) -> Pair:
-    """The best rank-k approximation of B·A as a pair of rank k, each factor with the square root of Σ.
-
-    A pair whose update is 0 keeps the first k rows of A and columns of B, so that it could still be trained.
-    """
-    a, b = pair
-    values = decomposition.singular_values[:k]
-    if not values.any():
-        return a[:k].copy(), b[:, :k].copy()
-    root = np.sqrt(values)
-    right, left = decomposition.right[:, :k] * root, decomposition.left[:, :k] * _inverse(root)
-    return right.T.astype(a.dtype) @ a, b @ left.astype(b.dtype)
-
-
-def truncate_all(
-    pairs: Mapping[str, Pair], decompositions: Mapping[str, Decomposition], ranks: int | Mapping[str, int]
-) -> dict[str, Pair]:
-    """Every pair truncated: to one rank, or each to its own. No rank may exceed the pair's."""
-    by_name = dict.fromkeys(pairs, ranks) if isinstance(ranks, int) else ranks
-    return _of_each(pairs, lambda name: truncate(pairs[name], decompositions[name], by_name[name]))
-
-
-def _singular_values(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    root, gram_b, nothing = _factored(name, a, b)
-    return _values(np.linalg.eigvalsh(root.T @ gram_b @ root), nothing)
-
-
-def _decompose(name: str, a: np.ndarray, b: np.ndarray) -> Decomposition:
-    root, gram_b, nothing = _factored(name, a, b)
-    squares, vectors = np.linalg.eigh(root.T @ gram_b @ root)
-    values = _values(squares, nothing)
-    left = root @ vectors[:, ::-1] * (values > 0)
-    return Decomposition(values, left, gram_b @ left * _inverse(values) ** 2)
-
-
-def _factored(name: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """L with L·Lᵀ = A·Aᵀ, Bᵀ·B, and the singular value below which there is only rounding."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    gram_a, gram_b = a @ a.T, b.T @ b
-    if not (np.isfinite(gram_a).all() and np.isfinite(gram_b).all()):
-        raise BadAdapterError(f"{name} holds values that are infinite or not a number: its training diverged.")
-    nothing = NOTHING * float(np.sqrt(np.linalg.norm(gram_a) * np.linalg.norm(gram_b)))
-    try:
-        return np.linalg.cholesky(gram_a), gram_b, nothing
-    except np.linalg.LinAlgError:  # A without full rank
-        squares, vectors = np.linalg.eigh(gram_a)
-        return vectors * np.sqrt(squares.clip(0.0)), gram_b, nothing
-
-
-def _values(rising_squares: np.ndarray, nothing: float) -> np.ndarray:
-    values = np.sqrt(rising_squares[::-1].clip(0.0))
-    return np.where(values > nothing, values, 0.0)
-
-
-def _inverse(values: np.ndarray) -> np.ndarray:
-    """1 / values, and 0 for 0."""
-    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
-
-
-def _of_each(names: Iterable[str], function: Callable[[str], Result]) -> dict[str, Result]:
-    """The function's result for each name, in threads: numpy releases the interpreter while it computes.
-
-    Each product runs on one thread of BLAS. The matrices are small, so BLAS's own threads cost more than they bring,
-    and ten to fifty times more where another program uses the other core. That limit holds for the whole process,
-    hence the lock.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with _LOCK, _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(min(cores, MAX_THREADS)) as pool:
-        return dict(pool.map(lambda name: (name, function(name)), names))
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
+            raise BadAdapterError(f"{name}: target_parameters has {shown(each)}, which is not the name of a parameter.")
+    return AdapterConfig(
+        r=whole(raw.get("r", PEFT_DEFAULT), "r"),
+        lora_alpha=number(raw.get("lora_alpha", PEFT_DEFAULT), "lora_alpha"),
+        use_rslora=bool(raw.get("use_rslora")),
+        use_dora=bool(raw.get("use_dora")),
+        rank_pattern=patterns("rank_pattern", whole),
+        alpha_pattern=patterns("alpha_pattern", number),
+        target_parameters=tuple(parameters),
+        raw=raw,
+    )
 
 
 FACTOR = re.compile(r"(?P<module>[\w.:/-]+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.weight)?")
@@ -267,8 +189,6 @@ NESTED = re.compile(r"(\.base_layer)+$")
 MAX_MODULES = 200_000
 MAX_KINDS = 10
 """Of tensors that are left alone, by name."""
-MAX_NOTES = 3
-"""About modules that are left alone; the last one counts the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +210,10 @@ class Module:
     def pairs(self) -> tuple[str, ...]:
         return (self.name,) if self.experts == 1 else tuple(f"{self.name}.{i}" for i in range(self.experts))
 
+    def parameters(self, k: int) -> int:
+        """Return the number of parameters of its factors at rank k."""
+        return k * self.experts * (self.in_features + self.out_features)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
@@ -300,7 +224,6 @@ class Outline:
     not_resizable: str
     """Why it cannot be resized; "" if it can."""
     modules: tuple[Module, ...]
-    left_alone: tuple[Module, ...]
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
     """dtype and shape by name."""
     metadata: Mapping[str, str]
@@ -311,18 +234,23 @@ class Outline:
 class Adapter:
     """A trained adapter on disk. Its numbers are read when they are needed."""
 
-    name: str
+    outline: Outline
     config: AdapterConfig
     file: TensorFile
-    modules: tuple[Module, ...]
-    left_alone: tuple[Module, ...]
-    """Pairs in a layout that cannot be truncated: they are copied."""
     kept: tuple[str, ...]
     """Tensors that are not factors: DoRA magnitudes, biases, modules saved in full."""
     notes: tuple[str, ...]
     steps: int | None = None
     """Optimizer steps that it was trained for; None where its files do not say."""
-    held: Any = field(default=None, repr=False)
+    unpacked: Any = None
+
+    @property
+    def name(self) -> str:
+        return self.outline.name
+
+    @property
+    def modules(self) -> tuple[Module, ...]:
+        return self.outline.modules
 
     @property
     def r(self) -> int:
@@ -336,19 +264,6 @@ class Adapter:
         return DTYPES[max(sorted(set(codes)), key=codes.count)]
 
     @cached_property
-    def outline(self) -> Outline:
-        return Outline(
-            name=self.name,
-            raw_config=self.config.raw,
-            not_resizable=self.config.not_resizable,
-            modules=self.modules,
-            left_alone=self.left_alone,
-            tensors={name: (tensor.dtype, tensor.shape) for name, tensor in self.file.tensors.items()},
-            metadata=self.file.metadata,
-            file_bytes=self.file.file_bytes,
-        )
-
-    @cached_property
     def pairs(self) -> Mapping[str, Pair]:
         """A and B of every pair, unscaled, by name; read from the file at each access."""
         return _Pairs(self)
@@ -357,10 +272,10 @@ class Adapter:
 class _Pairs(Mapping[str, Pair]):
     def __init__(self, adapter: Adapter):
         self._file = adapter.file
-        self._where = {name: (module, i) for module in adapter.modules for i, name in enumerate(module.pairs)}
+        self._places = {name: (module, i) for module in adapter.modules for i, name in enumerate(module.pairs)}
 
     def __getitem__(self, name: str) -> Pair:
-        module, expert = self._where[name]
+        module, expert = self._places[name]
         a, b = self._file.floats(module.a), self._file.floats(module.b)
         if module.experts == 1:
             return a.reshape(module.r, -1), b.reshape(module.out_features, module.r)
@@ -369,14 +284,14 @@ class _Pairs(Mapping[str, Pair]):
         return a, b.reshape(module.out_features, module.r, module.experts)[:, :, expert]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._where)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._places)
 
 
 def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapter:
-    """The adapter in a folder, a zip, or the files given; BadAdapterError names what is wrong."""
+    """Read the adapter in a folder, a zip, or the files given; BadAdapterError names what is wrong."""
     located = locate(paths, max_bytes=max_bytes)
     if located.config.stat().st_size > MAX_CONFIG_BYTES:
         raise BadAdapterError(f"{located.config.name} is larger than a {CONFIG} can be: give the right file.")
@@ -390,26 +305,25 @@ def read_adapter(paths: Sequence[Path], *, max_bytes: int = MAX_BYTES) -> Adapte
         )
     if len(factors) > MAX_MODULES:
         raise BadAdapterError(f"{located.weights.name} has {len(factors):,} modules, more than {MAX_MODULES:,}.")
-    modules, left_alone, notes = [], [], []
     with bounded_matching():
         parameters = _parameters(file, config, factors)
-        for name, sides in factors.items():
-            module, why = _module(file, config, name, sides, parameters.get(name, ""))
-            (left_alone if why else modules).append(module)
-            if why:
-                notes.append(f"{name} is not changed: {why}.")
-    if not modules:
-        raise BadAdapterError(f"{located.weights.name} has no pair of factors that can be read. {notes[0]}")
+        modules = [_module(file, config, name, sides, parameters.get(name, "")) for name, sides in factors.items()]
     return Adapter(
-        name=located.name,
+        outline=Outline(
+            name=located.name,
+            raw_config=config.raw,
+            not_resizable=config.not_resizable,
+            modules=tuple(modules),
+            tensors={name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()},
+            metadata=file.metadata,
+            file_bytes=file.file_bytes,
+        ),
         config=config,
         file=file,
-        modules=tuple(modules),
-        left_alone=tuple(left_alone),
         kept=tuple(kept),
-        notes=(*_notes(config, kept), *_few(notes)),
+        notes=tuple(_notes(config, kept)),
         steps=located.steps,
-        held=located.held,
+        unpacked=located.unpacked,
     )
 
 
@@ -436,10 +350,8 @@ def _by_numbers(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
 
 
-def _module(
-    file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[str, str], parameter: str
-) -> tuple[Module, str]:
-    """The pair, and why it must be left alone ("" if it need not). Shapes that do not belong together are an error.
+def _module(file: TensorFile, config: AdapterConfig, name: str, sides: Mapping[str, str], parameter: str) -> Module:
+    """The pair; shapes that do not belong together are an error.
 
     parameter: what the pair adapts, where target_parameters names it; else "".
     """
@@ -467,9 +379,7 @@ def _module(
         experts=rows // r if parameter else 1,
     )
     if module.experts > 1 or (rows == r and b.shape[1] == r and set(b.shape[2:]) <= {1}):
-        return module, ""
-    if len(a.shape) > 2 and rows == r and r % b.shape[1] == 0:
-        return module, "it is a grouped convolution"
+        return module
     if rows != b.shape[1] or len(a.shape) != 2:
         raise BadAdapterError(
             f"{name} has A of shape {shown(list(a.shape))} and B of shape {shown(list(b.shape))}: "
@@ -526,10 +436,3 @@ def _kind(name: str) -> str:
     if ".lora_" in name:
         return "biases of the factors"
     return re.sub(r"\.(weight|bias|modules_to_save)\b", "", name.removeprefix(PREFIX)).split(".")[-1]
-
-
-def _few(notes: Sequence[str]) -> list[str]:
-    if len(notes) <= MAX_NOTES:
-        return list(notes)
-    shown = notes[: MAX_NOTES - 1]
-    return [*shown, f"{len(notes) - len(shown)} more modules are not changed."]

@@ -23,12 +23,13 @@ from rankviz.core.spectrum import (
 )
 from rankviz.errors import BadAdapterError, InvalidSettingError
 from rankviz.trained.files import CONFIG, NAMES, WEIGHTS, NewTensor, encode, file_bytes, pack, write
-from rankviz.trained.read import Adapter, Module, Outline, Pair, decompose, singular_values, truncate_all
+from rankviz.trained.read import Adapter, Module, Outline
+from rankviz.trained.svd import decompose, singular_values, truncate_all
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResizePlan:
-    """What a resize will do, before it does it."""
+    """The result of a resize, before it is made."""
 
     by_module: Mapping[str, int]
     ranks: Ranks
@@ -49,18 +50,26 @@ class ResizePlan:
         """The share of the file that goes."""
         return 1 - self.file_bytes / self.file_bytes_before
 
+    def as_json(self) -> dict[str, Any]:
+        """The plan for programs."""
+        return {
+            "r": self.ranks.r,
+            "lora_alpha": self.ranks.lora_alpha,
+            "rank_by_module": dict(self.by_module),
+            "energy_kept": self.energy_kept,
+            "adapter_parameters": self.parameters,
+            "adapter_bytes": self.file_bytes,
+            "adapter_bytes_before": self.file_bytes_before,
+        }
+
 
 def plan(
-    adapter: Outline,
-    spectrum: Spectrum,
-    *,
-    r: int | None = None,
-    energy: float | None = None,
-    dtype: str | None = None,
+    adapter: Outline, spectrum: Spectrum, *, r: int | None = None, energy: float | None = None, dtype: str | None = None
 ) -> ResizePlan:
-    """One rank for all, or for each module the smallest that keeps this share of its energy.
+    """Plan one rank for all modules, or for each the smallest that keeps this share of its energy.
 
     Args:
+        adapter: What to resize.
         spectrum: The adapter's spectrum.
         r: Lower than the adapter's.
         energy: Above 0, at most 1.
@@ -72,20 +81,19 @@ def plan(
         raise BadAdapterError(f"{adapter.name} cannot be resized: {adapter.not_resizable}")
     wanted = by_module(spectrum, wanted_ranks(spectrum, r=r, energy=energy))
     code = NAMES[dtype] if dtype else None
-    every = (*adapter.modules, *adapter.left_alone)
-    ranks = in_peft(
-        spectrum,
-        wanted | {module.name: module.r for module in adapter.left_alone},
-        {module.name: module.scale for module in every},
-    )
+    ranks = in_peft(spectrum, wanted, {module.name: module.scale for module in adapter.modules})
+    layout = dict(adapter.tensors)
+    for module in adapter.modules:
+        for name, shape in zip((module.a, module.b), _shapes(adapter, module, wanted[module.name]), strict=True):
+            layout[name] = (code or layout[name][0], shape)
     kept = fsum(layer.kept[wanted[layer.module]] for layer in spectrum.layers)
     return ResizePlan(
         by_module=wanted,
         ranks=ranks,
         dtype=code,
         energy_kept=kept / spectrum.kept[-1] if spectrum.kept[-1] else None,
-        parameters=sum(_parameters(module, wanted.get(module.name, module.r)) for module in every),
-        file_bytes=file_bytes(_layout(adapter, wanted, code), adapter.metadata),
+        parameters=sum(module.parameters(wanted[module.name]) for module in adapter.modules),
+        file_bytes=file_bytes(layout, adapter.metadata),
         file_bytes_before=adapter.file_bytes,
         config={**adapter.raw_config, **ranks._asdict()},
     )
@@ -94,19 +102,18 @@ def plan(
 def planned_truncations(
     adapter: Outline, spectrum: Spectrum, dtype: str | None = None
 ) -> list[tuple[Truncation, ResizePlan]]:
-    """Truncations worth a look, each with its result; none for an adapter that cannot be resized."""
+    """Return truncations worth a look, each with its result; none for an adapter that cannot be resized."""
     if adapter.not_resizable:
         return []
     return [(each, plan(adapter, spectrum, **each._asdict(), dtype=dtype)) for each in truncations(spectrum)]
 
 
 def resize(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
-    """Write the resized adapter into a new folder, as PEFT loads it; returns the folder."""
+    """Write the resized adapter into a new folder, as PEFT loads it, whole or not at all; return the folder."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidSettingError(f"{target} already exists and is not overwritten: give a new folder.")
     tensors = resized(adapter, planned)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or not at all: written beside its place, then moved there.
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as half:
         folder = Path(half) / target.name
         folder.mkdir()
@@ -125,54 +132,35 @@ def zipped(adapter: Adapter, planned: ResizePlan, target: Path) -> Path:
 
 
 def resized(adapter: Adapter, planned: ResizePlan) -> dict[str, NewTensor]:
-    """All tensors of the resized adapter."""
-    ranks = {name: planned.by_module[module.name] for module in adapter.modules for name in module.pairs}
+    """Return all tensors of the resized adapter."""
     pairs = adapter.pairs
+    ranks = {name: planned.by_module[module.name] for module in adapter.modules for name in module.pairs}
     low = truncate_all(pairs, decompose(pairs), ranks)
     tensors = {
-        name: NewTensor(adapter.file.tensors[name].dtype, adapter.file.tensors[name].shape, adapter.file.raw(name))
-        for name in adapter.file.tensors
+        name: NewTensor(dtype, shape, adapter.file.raw(name))
+        for name, (dtype, shape) in adapter.outline.tensors.items()
     }
     for module in adapter.modules:
-        a, b = _joined(module, [low[name] for name in module.pairs])
-        for name, values, shape in zip((module.a, module.b), (a, b), _shapes(adapter, module, planned), strict=True):
-            dtype = planned.dtype or adapter.file.tensors[name].dtype
+        a, b = low[module.pairs[0]]
+        if module.experts > 1:  # as PEFT's ParamWrapper keeps them
+            a = np.concatenate([low[name][0] for name in module.pairs])
+            b = np.stack([low[name][1] for name in module.pairs], axis=2)
+        shapes = _shapes(adapter.outline, module, planned.by_module[module.name])
+        for name, values, shape in zip((module.a, module.b), (a, b), shapes, strict=True):
+            dtype = planned.dtype or tensors[name].dtype
             tensors[name] = NewTensor(dtype, shape, encode(values.reshape(shape), dtype))
     return tensors
 
 
-def _joined(module: Module, pairs: list[Pair]) -> Pair:
-    """Experts' pairs as PEFT's ParamWrapper keeps them; a pair that is alone as it is."""
-    if module.experts == 1:
-        return pairs[0]
-    a = np.concatenate([a for a, _ in pairs])
-    return a, np.stack([b for _, b in pairs], axis=2)
-
-
-def _shapes(adapter: Adapter, module: Module, planned: ResizePlan) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return _shapes_at(adapter.outline, module, planned.by_module[module.name])
-
-
-def _shapes_at(adapter: Outline, module: Module, k: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _shapes(adapter: Outline, module: Module, k: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of A and B at rank k."""
     (_, a), (_, b) = adapter.tensors[module.a], adapter.tensors[module.b]
     rows = k * module.experts
     return (rows, *a[1:]), (b[0], rows, *b[2:])
 
 
-def _layout(adapter: Outline, wanted: Mapping[str, int], dtype: str | None) -> dict[str, tuple[str, tuple[int, ...]]]:
-    layout = dict(adapter.tensors)
-    for module in adapter.modules:
-        for name, shape in zip((module.a, module.b), _shapes_at(adapter, module, wanted[module.name]), strict=True):
-            layout[name] = (dtype or layout[name][0], shape)
-    return layout
-
-
-def _parameters(module: Module, k: int) -> int:
-    return k * module.experts * (module.in_features + module.out_features)
-
-
 def spectrum(adapter: Adapter) -> Spectrum:
-    """The singular values of every update, scale · B·A, as a Spectrum."""
+    """Return the singular values of every update, scale · B·A, as a Spectrum."""
     values = singular_values(adapter.pairs)
     return Spectrum(
         name=adapter.name,
@@ -198,61 +186,39 @@ def spectrum(adapter: Adapter) -> Spectrum:
     )
 
 
-COMPUTED = "computed"
 CACHED = {Spectrum: ("kept", "weakest_by_rank"), LayerSpectrum: ("effective_rank", "needs")}
 """Cached properties that take the time of all singular values: they travel along, so that a page need not compute
 them."""
 
 
-def outline_json(outline: Outline) -> dict[str, Any]:
-    return {
-        **_fields(outline),
-        "modules": [_fields(module) for module in outline.modules],
-        "left_alone": [_fields(module) for module in outline.left_alone],
-    }
+def as_json(value: Outline | Spectrum | ResizePlan | Module | LayerSpectrum) -> dict[str, Any]:
+    """Return the fields as JSON, without copying long lists, and what was computed of them; `*_from` reads it again."""
+    row = {field.name: getattr(value, field.name) for field in fields(value)}
+    for name in row.keys() & {"modules", "layers"}:
+        row[name] = [as_json(each) for each in row[name]]
+    if isinstance(value, ResizePlan):
+        row["ranks"] = value.ranks._asdict()
+    if cached := CACHED.get(type(value)):
+        row["computed"] = {name: getattr(value, name) for name in cached}
+    return row
 
 
 def outline_from(row: Mapping[str, Any]) -> Outline:
-    return Outline(
-        **{
-            **row,
-            "modules": tuple(Module(**module) for module in row["modules"]),
-            "left_alone": tuple(Module(**module) for module in row["left_alone"]),
-            "tensors": {name: (dtype, tuple(shape)) for name, (dtype, shape) in row["tensors"].items()},
-        }
-    )
-
-
-def spectrum_json(spectrum: Spectrum) -> dict[str, Any]:
-    layers = [_fields(layer) | {COMPUTED: _computed(layer)} for layer in spectrum.layers]
-    return {**_fields(spectrum), "layers": layers, COMPUTED: _computed(spectrum)}
+    modules = tuple(Module(**module) for module in row["modules"])
+    tensors = {name: (dtype, tuple(shape)) for name, (dtype, shape) in row["tensors"].items()}
+    return Outline(**{**row, "modules": modules, "tensors": tensors})
 
 
 def spectrum_from(row: Mapping[str, Any]) -> Spectrum:
-    layers = tuple(
-        _with_computed(LayerSpectrum, {**layer, "singular_values": tuple(layer["singular_values"])})
-        for layer in row["layers"]
-    )
-    return _with_computed(Spectrum, {**row, "layers": layers, "notes": tuple(row["notes"])})
+    layers = (_computed(LayerSpectrum, each, singular_values=tuple(each["singular_values"])) for each in row["layers"])
+    return _computed(Spectrum, row, layers=tuple(layers), notes=tuple(row["notes"]))
 
 
-def _computed(row: Spectrum | LayerSpectrum) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in CACHED[type(row)]}
-
-
-def _with_computed(kind: type, row: Mapping[str, Any]) -> Any:
-    made = kind(**{name: value for name, value in row.items() if name != COMPUTED})
-    vars(made).update(row[COMPUTED])  # where a cached property keeps its value
+def _computed(kind: type, row: Mapping[str, Any], **changed: Any) -> Any:
+    made = kind(**{name: value for name, value in row.items() if name != "computed"} | changed)
+    vars(made).update(row["computed"])  # where a cached property keeps its value
     return made
-
-
-def plan_json(planned: ResizePlan) -> dict[str, Any]:
-    return {**_fields(planned), "ranks": planned.ranks._asdict()}
 
 
 def plan_from(row: Mapping[str, Any]) -> ResizePlan:
     return ResizePlan(**{**row, "ranks": Ranks(**row["ranks"])})
-
-
-def _fields(row: Any) -> dict[str, Any]:
-    return {field.name: getattr(row, field.name) for field in fields(row)}

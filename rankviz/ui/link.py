@@ -8,9 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rankviz.core.bounds import UNPRINTABLE
-from rankviz.core.cost.data import MAX_EPOCHS, MAX_EXAMPLE_TOKENS, MAX_EXAMPLES
 from rankviz.core.cost.question import MAX_USD_PER_HOUR
-from rankviz.core.cost.setup import MAX_ACCUMULATION, MAX_BATCH, MAX_LENGTH, MAX_TRAINING_TOKENS
+from rankviz.core.cost.setup import (
+    MAX_ACCUMULATION,
+    MAX_BATCH,
+    MAX_EPOCHS,
+    MAX_EXAMPLE_TOKENS,
+    MAX_EXAMPLES,
+    MAX_LENGTH,
+    MAX_TRAINING_TOKENS,
+)
 from rankviz.core.lora.config import EXPERT_RANKS, MAX_ALPHA, MAX_RANK, PRESETS, UNSLOTH_CLASSES
 from rankviz.core.lora.targets import names_in
 from rankviz.errors import InvalidSettingError

@@ -4,9 +4,9 @@ A difference of two ranks is paired on examples within a seed; its interval cove
 between runs, over all pairs of ranks at once. Nothing here trains, stores or draws.
 """
 
-from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, VerdictJSON, judge
+from rankviz.verdict.judge import CANT_TELL, DIFFERENT, EQUAL, Pair, RankLoss, Verdict, VerdictJSON, judge, verdict_json
 from rankviz.verdict.losses import RunLosses, base_loss_of, losses_of, read_losses, read_table
-from rankviz.verdict.words import Answer, Shipped, headline, sentences, shipped, summary, verdict_json
+from rankviz.verdict.words import Answer, Shipped, headline, sentences, shipped, summary
 
 __all__ = [
     "CANT_TELL",

@@ -4,74 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
-from rankviz.core.from_json import shape
+from rankviz.core.from_json import as_answer, shape
 from rankviz.core.runs.metric import LOSS, Metric
 from rankviz.errors import InvalidSettingError
 from rankviz.verdict.losses import Comparison, Run, RunLosses, compare
-from rankviz.verdict.power import Needed, needed
-
-if TYPE_CHECKING:
-    from rankviz.verdict.noise import LossFit
-
-
-def tolerance_in(metric: Metric, tolerance: float | str, *, best: float, base: float | None) -> float:
-    """0.02 or "0.02" is nats or points; "2%" is a share of the gain, base - best: losses, or errors in points."""
-    text = str(tolerance).strip()
-    share = text.endswith("%")
-    try:
-        value = float(text.removesuffix("%"))
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise InvalidSettingError(
-            f"The tolerance must be in {metric.units}, such as {metric.tolerance:g}, or a share of the gain, such as "
-            f"2% (got {text!r})."
-        )
-    if not share:
-        return value
-    if base is None:
-        raise InvalidSettingError(
-            f"A tolerance as a share of the gain needs the {metric.noun} of the base: give it, or give the tolerance "
-            f"in {metric.units}."
-        )
-    if not base > best:
-        shown = f"{base:.4f} nats" if not metric.higher_is_better else metric.text(metric.turned(base))
-        raise InvalidSettingError(
-            f"No rank is better than the base ({shown}), so there is no gain: give the tolerance in {metric.units}."
-        )
-    return value / 100 * (base - best)
-
+from rankviz.verdict.noise import CONFIDENCE, LossFit, Needed, fit, half_width, needed, standard_error
 
 SAME = 1e-9
-"""Of two means: what the order of their sums may move."""
+"""Relative difference of two means that the order of their sums may make."""
 DIFFERENT, EQUAL, CANT_TELL = "different", "equal", "can't tell"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two ranks, r < s."""
+    """Two ranks, r < s. A difference above zero says that r is worse."""
 
     r: int
     s: int
     difference: float
-    """Loss of r minus loss of s, or errors: above zero, r is worse."""
+    """Loss of r minus loss of s, or errors."""
     low: float | None
     high: float | None
-    """The interval of the difference, over runs and examples, all pairs at once; None: not known."""
+    """Interval of the difference, over runs and examples, for all pairs together; None: not known."""
     standard_error: float | None
     call: str
     """DIFFERENT: the interval leaves out zero and is not within the tolerance. EQUAL: it is within the tolerance,
     whether or not it leaves out zero. CANT_TELL: neither, or not known."""
     seeds: int
-    """That both ranks ran with."""
+    """Seeds that both ranks ran with."""
 
     @property
     def half_width(self) -> float | None:
         return None if self.low is None else (self.high - self.low) / 2
+
+    def other(self, r: int) -> int:
+        return self.s if self.r == r else self.r
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +57,11 @@ class RankLoss:
     learning_rate: float | None
     learning_rates_tried: int
     call: str
-    """Against the best."""
+    """Comparison with the best rank."""
+
+    @property
+    def seeds(self) -> int:
+        return len(self.run_losses)
 
 
 class AboveBest(NamedTuple):
@@ -117,7 +92,7 @@ class Verdict:
     examples: int
     seeds: int
     run_sd: float | None
-    """Standard deviation of one run's loss over seeds, or of its accuracy in points; None of one run each."""
+    """Standard deviation of one run's loss over seeds, or of its accuracy in points; None with one run each."""
     unknown: str
     """Why no verdict is possible, in a few words; empty where one is."""
     notes: tuple[str, ...]
@@ -127,7 +102,7 @@ class Verdict:
 
     @property
     def tied(self) -> tuple[int, ...]:
-        """Ranks whose value is the best rank's, it among them."""
+        """Ranks whose value is the best rank's, the best among them."""
         lowest = min(rank.loss for rank in self.ranks)
         return tuple(rank.r for rank in self.ranks if math.isclose(rank.loss, lowest, rel_tol=SAME, abs_tol=SAME))
 
@@ -136,8 +111,28 @@ class Verdict:
         """The tolerance in nats; None in another metric."""
         return self.within if self.metric is LOSS else None
 
+    @property
+    def rates(self) -> dict[int, float | None]:
+        return {rank.r: rank.learning_rate for rank in self.ranks}
+
+    @property
+    def noise_width(self) -> float | None:
+        """Largest distance from the best at which a rank cannot be distinguished from it: the half-width of the widest
+        interval with the best, or the tolerance if that is more; None where no verdict is possible."""
+        halves = [pair.half_width for pair in self.with_best if pair.half_width is not None]
+        return max(*halves, self.within) if halves else None
+
+    @property
+    def with_best(self) -> Sequence[Pair]:
+        """The pairs that the best rank is in."""
+        return [pair for pair in self.pairs if self.best in (pair.r, pair.s)]
+
+    def called(self, call: str) -> list[int]:
+        """Ranks other than the best with this comparison."""
+        return [rank.r for rank in self.ranks if rank.r != self.best and rank.call == call]
+
     def read(self, loss: float) -> float:
-        """A rank's or a run's loss as it is read: nats, or an accuracy in percent."""
+        """Return a rank's or a run's loss as it is shown: nats, or an accuracy in percent."""
         return self.metric.turned(loss)
 
     def rank(self, r: int) -> RankLoss:
@@ -151,7 +146,7 @@ class Verdict:
         return {(pair.r, pair.s): pair for pair in self.pairs}
 
     def above_best(self, r: int) -> AboveBest:
-        """Difference of a rank's loss from the best rank's, with its interval."""
+        """Return the difference of a rank's loss from the best rank's, with its interval."""
         if r == self.best:
             return AboveBest(0.0, 0.0, 0.0)
         pair = self.pair(r, self.best)
@@ -161,22 +156,10 @@ class Verdict:
         return AboveBest(-pair.difference, low, high)
 
     def needed(self, pair: Pair) -> Needed | None:
-        """What would decide an undecided pair; None where it is decided, or where the noise is not known."""
+        """Return what would decide an undecided pair; None where it is decided, or where the noise is not known."""
         if pair.call != CANT_TELL or pair.low is None:
             return None
-        noise = self.noise.pairs[pair.r, pair.s]
-        return needed(self.noise.runs, noise, self.examples, pair.difference, self.within)
-
-    @property
-    def rates(self) -> dict[int, float | None]:
-        return {rank.r: rank.learning_rate for rank in self.ranks}
-
-    @property
-    def noise_width(self) -> float | None:
-        """Largest distance from the best at which a rank cannot be distinguished from it: the half-width of the widest
-        interval with the best, or the tolerance if that is more; None where no verdict is possible."""
-        halves = [p.half_width for p in self.pairs if self.best in (p.r, p.s) and p.half_width is not None]
-        return max(*halves, self.within) if halves else None
+        return needed(self.noise.runs, self.noise.pairs[pair.r, pair.s], self.examples, pair.difference, self.within)
 
 
 def judge(
@@ -186,35 +169,33 @@ def judge(
     base_loss: float | None = None,
     metric: Metric = LOSS,
 ) -> Verdict:
-    """The verdict on runs that saw the same data and held-out examples.
+    """Compare runs that saw the same data and held-out examples.
 
     Args:
         runs: Any number of ranks, learning rates and seeds.
         tolerance: Differences whose whole interval is within this count as equal: nats or points, or "2%" of the gain
             over the base. None: the metric's own.
-        base_loss: Of the untrained base, for a tolerance as a share; errors in points of an accuracy.
+        base_loss: Loss of the untrained base, for a tolerance as a share; errors in points of an accuracy.
         metric: What the runs' values are.
     """
-    from rankviz.verdict.noise import fit
-
     compared = compare(runs)
     tolerance = metric.tolerance if tolerance is None else tolerance
     noise = fit(compared, counted=metric.higher_is_better)
-    best = min(compared.ranks, key=lambda r: (noise.losses[r], r))
-    within_tolerance = tolerance_in(metric, tolerance, best=noise.losses[best], base=base_loss)
-    ranks = compared.ranks
-    pairs = tuple(_pair(compared, noise, r, s, within_tolerance) for i, r in enumerate(ranks) for s in ranks[i + 1 :])
-    calls = {p.s if p.r == best else p.r: p.call for p in pairs if best in (p.r, p.s)} | {best: EQUAL}
-    within = tuple(r for r in ranks if calls[r] != DIFFERENT)
+    ranks, losses = compared.ranks, noise.losses
+    best = min(ranks, key=lambda r: (losses[r], r))
+    within = tolerance_in(metric, tolerance, best=losses[best], base=base_loss)
+    pairs = tuple(_pair(compared, noise, r, s, within) for i, r in enumerate(ranks) for s in ranks[i + 1 :])
+    calls = {pair.other(best): pair.call for pair in pairs if best in (pair.r, pair.s)} | {best: EQUAL}
+    indistinguishable = tuple(r for r in ranks if calls[r] != DIFFERENT)
     return Verdict(
         best=best,
-        smallest_indistinguishable=min(within),
-        indistinguishable_from_best=within,
+        smallest_indistinguishable=min(indistinguishable),
+        indistinguishable_from_best=indistinguishable,
         ranks=tuple(
             RankLoss(
                 r=r,
-                loss=noise.losses[r],
-                run_losses={seed: compared.means[r, seed] for seed in compared.seeds_of(r)},
+                loss=losses[r],
+                run_losses={seed: compared.means[r, seed] for seed in compared.seeds_of[r]},
                 learning_rate=compared.rates[r],
                 learning_rates_tried=compared.rates_tried[r],
                 call=calls[r],
@@ -223,7 +204,7 @@ def judge(
         ),
         pairs=pairs,
         metric=metric,
-        within=within_tolerance,
+        within=within,
         tolerance=str(tolerance),
         examples=compared.examples,
         seeds=len(compared.seeds),
@@ -235,60 +216,59 @@ def judge(
     )
 
 
-def _pair(compared: Comparison, noise: LossFit, r: int, s: int, tolerance: float) -> Pair:
-    from rankviz.verdict.noise import half_width, standard_error
-
-    difference = noise.losses[r] - noise.losses[s]
-    of_pair = noise.pairs.get((r, s))
-    common = of_pair.seeds if of_pair else len(set(compared.seeds_of(r)) & set(compared.seeds_of(s)))
-    if of_pair is None:
-        return Pair(
-            r=r, s=s, difference=difference, low=None, high=None, standard_error=None, call=CANT_TELL, seeds=common
+def tolerance_in(metric: Metric, tolerance: float | str, *, best: float, base: float | None) -> float:
+    """Return a tolerance in nats or points; "2%" is a share of the gain, base - best: losses, or errors in points."""
+    text = str(tolerance).strip()
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise InvalidSettingError(
+            f"The tolerance must be in {metric.units}, such as {metric.tolerance:g}, or a share of the gain, such as "
+            f"2% (got {text!r})."
         )
-    half = half_width(noise.runs, of_pair, compared.examples)
-    low, high = difference - half, difference + half
-    return Pair(
-        r=r,
-        s=s,
-        difference=difference,
-        low=low,
-        high=high,
-        standard_error=standard_error(noise.runs, of_pair),
-        call=_call(low, high, tolerance),
-        seeds=common,
-    )
+    if not text.endswith("%"):
+        return value
+    if base is None:
+        raise InvalidSettingError(f"A tolerance as a share of the gain needs the {metric.noun} of the base: give it.")
+    if not base > best:
+        raise InvalidSettingError(
+            f"No rank is better than the base ({metric.text(metric.turned(base))}), so there is no gain: give the "
+            f"tolerance in {metric.units}."
+        )
+    return value / 100 * (base - best)
 
 
-def _call(low: float, high: float, tolerance: float) -> str:
-    if -tolerance <= low and high <= tolerance:
-        return EQUAL
-    return DIFFERENT if low > 0 or high < 0 else CANT_TELL
+def _pair(compared: Comparison, noise: LossFit, r: int, s: int, tolerance: float) -> Pair:
+    difference, low, high, error, call = noise.losses[r] - noise.losses[s], None, None, None, CANT_TELL
+    if of_pair := noise.pairs.get((r, s)):
+        half, error = half_width(noise.runs, of_pair, compared.examples), standard_error(noise.runs, of_pair)
+        low, high = difference - half, difference + half
+        if -tolerance <= low and high <= tolerance:
+            call = EQUAL
+        elif low > 0 or high < 0:
+            call = DIFFERENT
+    seeds = len(compared.shared_seeds(r, s))
+    return Pair(r=r, s=s, difference=difference, low=low, high=high, standard_error=error, call=call, seeds=seeds)
 
 
 def _unknown(compared: Comparison, metric: Metric) -> str:
     """Why the noise between runs is not known."""
-    counts = [len(compared.seeds_of(r)) for r in compared.ranks]
-    if max(counts) == 1:
+    runs, ranks = [len(seeds) for seeds in compared.seeds_of.values()], compared.ranks
+    if max(runs) == 1:
         return "each rank has one run"
-    if sum(n > 1 for n in counts) < 2:
+    if sum(n > 1 for n in runs) < 2:
         return "only one rank has several runs"
-    shared = max(
-        len(set(compared.seeds_of(r)) & set(compared.seeds_of(s)))
-        for r in compared.ranks
-        for s in compared.ranks
-        if r < s
-    )
-    return "no two ranks share two seeds" if shared < 2 else f"runs with different seeds have identical {metric.nouns}"
-
-
-NeededJSON = shape(Needed)
-DivergedJSON = shape(Run)
+    if max(len(compared.shared_seeds(r, s)) for r in ranks for s in ranks if r < s) < 2:
+        return "no two ranks share two seeds"
+    return f"runs with different seeds have identical {metric.nouns}"
 
 
 class PairJSON(shape(Pair)):
     """Two ranks, r < s. A difference above zero says that r is worse; `would_tell` what would decide it."""
 
-    would_tell: NeededJSON | None
+    would_tell: shape(Needed) | None
 
 
 class RankVerdictJSON(TypedDict):
@@ -310,7 +290,7 @@ class RankVerdictJSON(TypedDict):
 
 
 class VerdictJSON(TypedDict):
-    """Which ranks differ. Differences, `within` and the noise are in `unit`."""
+    """Which ranks differ. Differences, `within` and the noise are in `unit`; a difference above zero is worse."""
 
     metric: str
     unit: str
@@ -330,15 +310,45 @@ class VerdictJSON(TypedDict):
     examples: int
     run_sd: float | None
     noise_width: float | None
-    diverged: list[DivergedJSON]
+    diverged: list[shape(Run)]
     borrowed_noise: None
-    """Of earlier versions."""
+    """Kept from earlier versions."""
     headline: str
     sentences: list[str]
 
 
-SAME_NAMES = (
-    "best", "smallest_indistinguishable", "tolerance_nats", "within", "tolerance", "seeds", "examples", "run_sd",
-    "noise_width",
-)  # fmt: skip
-"""Fields of a Verdict that its JSON has as they are."""
+def verdict_json(verdict: Verdict, *, would_tell: bool = True) -> VerdictJSON:
+    """Return the verdict as JSON; what is not known is null. would_tell: whether to find what would decide each pair,
+    which takes a while for many pairs."""
+    from rankviz.verdict.words import sentences
+
+    metric, said = verdict.metric, sentences(verdict)
+
+    def pair_json(pair: Pair) -> PairJSON:
+        need = verdict.needed(pair) if would_tell else None
+        return {**asdict(pair), "would_tell": asdict(need) if need else None}
+
+    def rank_json(rank: RankLoss) -> RankVerdictJSON:
+        above = zip(("above_best", "above_best_low", "above_best_high"), verdict.above_best(rank.r), strict=True)
+        values = {seed: verdict.read(loss) for seed, loss in rank.run_losses.items()}
+        losses = {"loss": None, "run_losses": None} if metric.higher_is_better else {}
+        return as_answer(
+            RankVerdictJSON, rank, value=verdict.read(rank.loss), run_values=values, **losses, **dict(above)
+        )
+
+    return as_answer(
+        VerdictJSON,
+        verdict,
+        metric=metric.key,
+        unit=metric.units,
+        higher_is_better=metric.higher_is_better,
+        pairs=list(map(pair_json, verdict.pairs)),
+        ranks=list(map(rank_json, verdict.ranks)),
+        can_tell=not verdict.unknown,
+        why_not=verdict.unknown or None,
+        confidence=CONFIDENCE,
+        diverged=[asdict(run) for run in verdict.diverged],
+        borrowed_noise=None,
+        headline=said[0],
+        sentences=said,
+    )

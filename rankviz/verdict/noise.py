@@ -1,83 +1,48 @@
-"""The noise of a sweep, and the interval of each difference between two ranks."""
+"""The noise of a sweep, the interval of each difference between two ranks, and the seeds or examples that would decide
+it.
+
+scipy is loaded with the first interval. Its own studentized_range is a thousand times slower than the one here, and is
+compared with it in tests/verdict/test_noise.py.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from itertools import combinations
 from statistics import fmean
-from typing import NamedTuple
 
 import numpy as np
 
 from rankviz.verdict.losses import Comparison
 
-NOTHING = 1e-9
-"""Of the runs of a seed: an eigenvalue that is 0 but for the last digits."""
-
-
-class Effects(NamedTuple):
-    """Ranks + seeds, fitted to the means of runs by least squares."""
-
-    ranks: np.ndarray
-    seeds: np.ndarray
-    residual: float
-    """Sum of squares."""
-    freedom: int
-    weights: Sequence[Sequence[float]]
-    """Variance of the difference of two ranks over that of one run; of ranks that no seeds lead to one another, of no
-    use."""
-
-
-def effects_of(compared: Comparison) -> Effects:
-    """The ranks are taken out of the normal equations, which leaves one for each seed, however many ranks there are."""
-    cells = [[(r, seed) for seed in compared.seeds] for r in compared.ranks]
-    ran = np.array([[float(cell in compared.means) for cell in row] for row in cells])
-    means = np.array([[compared.means.get(cell, 0.0) for cell in row] for row in cells])
-    runs = ran.sum(axis=1, keepdims=True)
-    shares, of_ranks = ran / runs, means.sum(axis=1, keepdims=True) / runs
-    values, vectors = np.linalg.eigh(np.diag(ran.sum(axis=0)) - ran.T @ shares)
-    kept = values > NOTHING * ran.sum(axis=0).max()
-    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
-    seeds = inverse @ (means - of_ranks * ran).sum(axis=0)
-    ranks = of_ranks.ravel() - shares @ seeds
-    residual = (means - ranks[:, None] - seeds) * ran
-    covariance = np.diag(1 / runs.ravel()) + shares @ inverse @ shares.T
-    of_each = np.diag(covariance)
-    return Effects(
-        ranks=ranks,
-        seeds=seeds,
-        residual=float((residual**2).sum()),
-        freedom=len(compared.losses) - len(ranks) - int(kept.sum()),
-        weights=(of_each[:, None] + of_each - 2 * covariance).tolist(),
-    )
-
-
 CONFIDENCE = 0.95
 FEW_FREEDOM = 4
+"""Degrees of freedom below which unpaired runs are tried too."""
 FEW_DIFFER = 5
 """Examples: with so many or more, a share is about normal, and the variances are enough."""
 ALL_POINTS = 100.0
-"""Between a right and a wrong example."""
-AT_ONCE = 1_000_000
-"""Differences of single losses that are held together."""
+"""Points between a right and a wrong example."""
+NOTHING = 1e-9
+"""Eigenvalue, per run of a seed, that is 0 but for the last digits."""
 MANY = 1e4
 """Degrees of freedom from which on a quantile no longer changes in its third digit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunNoise:
-    """Between runs, of a run's mean over examples."""
+    """Noise between runs, of a run's mean over examples."""
 
     ranks: int
     paired_variance: float
-    """Of one run beside what its seed does to every rank alike."""
+    """Variance of one run without what its seed does to every rank alike."""
     paired_freedom: int
     variance: float
-    """Of one run, its seed's share in it."""
+    """Variance of one run, the effect of its seed included."""
     freedom: int
     rest_variance: float
-    """Of a single loss, beside runs and examples: what more examples average out."""
+    """Variance of a single loss beside runs and examples: what more examples average out."""
 
     @property
     def sd(self) -> float:
@@ -85,8 +50,8 @@ class RunNoise:
         return math.sqrt(self.variance)
 
     @cached_property
-    def ways(self) -> tuple[tuple[float, float, int], ...]:
-        """The intervals to choose the narrowest of: variance of one run, its freedom as a count, its risk."""
+    def ways(self) -> tuple[tuple[float, int, float], ...]:
+        """Intervals to choose the narrowest of: variance of one run, its degrees of freedom, its risk."""
         risk = 1 - CONFIDENCE
         if self.paired_freedom >= FEW_FREEDOM:
             return ((self.paired_variance, self.paired_freedom, risk),)
@@ -98,13 +63,13 @@ class PairNoise:
     """Noise of the difference between two ranks."""
 
     seeds: int
-    """That both ran with."""
+    """Seeds that both ran with."""
     weight: float
     """Variance of the difference over that of one run: 2 / n where no run is missing."""
     examples_variance: float
     """What the choice of examples adds to the variance of the difference."""
     unit: float = 0.0
-    """What one example may differ by that has not shown itself; 0 where enough examples differ, or of losses."""
+    """Difference of one example that may not have shown itself; 0 where enough examples differ, or of losses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +78,9 @@ class LossFit:
 
     losses: Mapping[int, float]
     runs: RunNoise | None
-    """None of one run a rank."""
+    """None with one run per rank."""
     pairs: Mapping[tuple[int, int], PairNoise]
-    """Of ranks that share two seeds or more."""
+    """Ranks that share two seeds or more."""
     copies: bool = False
     """All seeds of each rank gave the same values, as if one run was written down several times."""
     assumed: bool = False
@@ -123,137 +88,106 @@ class LossFit:
 
 
 def fit(compared: Comparison, *, counted: bool = False) -> LossFit:
-    """counted: values are counts of right and wrong."""
-    common = cache(lambda mine, others: tuple(seed for seed in mine if seed in others))
-    shared = {(r, s): common(compared.seeds_of(r), compared.seeds_of(s)) for r, s in combinations(compared.ranks, 2)}
+    """Fit rank and seed effects to the means of runs, and the noise around them. counted: values are right or wrong."""
+    shared = {pair: compared.shared_seeds(*pair) for pair in combinations(compared.ranks, 2)}
     shared = {pair: seeds for pair, seeds in shared.items() if len(seeds) > 1}
-    effects, within = effects_of(compared), _within(compared)
-    losses = _adjusted(compared, effects, within)
-    copies = bool(shared) and _copies(compared)
-    if not shared or (copies and not (counted and _nearly_uniform(compared))):
-        return LossFit(losses=losses, runs=None, pairs={}, copies=copies)
-    tables = _tables(compared, shared, counted=counted and compared.examples > 1)
-    unit = max(table.largest for table in tables.values())
-    unit = (unit or ALL_POINTS) if counted and compared.examples > 1 else 0.0
-    rest_variance = max(
-        fmean(table.rest / 2 for table in tables.values()),  # two losses make a difference
-        unit**2 / (4 * (compared.examples + 1)),
+    of_rank = {r: np.array([compared.means[r, seed] for seed in seeds]) for r, seeds in compared.seeds_of.items()}
+    ranks, seeds, residual, freedom, weights = _effects(compared)
+    losses = {r: float(means.mean()) for r, means in of_rank.items()}
+    everywhere = set.intersection(*map(set, compared.seeds_of.values()))
+    if everywhere and len(compared.losses) < len(compared.ranks) * len(compared.seeds):
+        losses = {r: float(effect + seeds.mean()) for r, effect in zip(compared.ranks, ranks, strict=True)}
+    copies = bool(shared) and all(
+        np.array_equal(values, compared.losses[r, compared.seeds_of[r][0]])
+        for (r, _), values in compared.losses.items()
     )
+    # Seeds whose values are nearly all right, or all wrong, agree without being copies.
+    uniform = counted and all(_odd(values) < FEW_DIFFER for values in compared.losses.values())
+    if not shared or (copies and not uniform):
+        return LossFit(losses=losses, runs=None, pairs={}, copies=copies)
+    counted_many = counted and compared.examples > 1
+    stack = cache(lambda r, seeds: np.array([compared.losses[r, seed] for seed in seeds]))
+    examples, rest, largest, odd = {}, {}, 0.0, {}
+    for (r, s), common in shared.items():
+        differences = stack(r, common) - stack(s, common)
+        examples[r, s], rest[r, s] = _two_way(differences)
+        if counted_many:
+            largest, odd[r, s] = max(largest, float(np.abs(differences).max())), _odd(differences)
+    unit = (largest or ALL_POINTS) if counted_many else 0.0
+    # Two losses make a difference, hence half of its variance.
+    rest_variance = max(fmean(rest.values()) / 2, unit**2 / (4 * (compared.examples + 1)))
     least = rest_variance / compared.examples if counted else 0.0
-    variance, repeats = _variance(within)
-    places = {r: place for place, r in enumerate(compared.ranks)}
+    repeats = sum(len(means) - 1 for means in of_rank.values())
+    variance = sum(float(((means - means.mean()) ** 2).sum()) for means in of_rank.values()) / repeats
+    place = {r: number for number, r in enumerate(compared.ranks)}
     return LossFit(
         losses=losses,
         runs=RunNoise(
             ranks=len({r for pair in shared for r in pair}),
-            paired_variance=max(least, effects.residual / effects.freedom),
-            paired_freedom=effects.freedom,
+            paired_variance=max(least, residual / freedom),
+            paired_freedom=freedom,
             variance=max(least, variance),
             freedom=repeats,
             rest_variance=rest_variance,
         ),
         pairs={
             (r, s): PairNoise(
-                seeds=len(shared[r, s]),
-                weight=effects.weights[places[r]][places[s]],
-                examples_variance=table.examples,
-                unit=unit if unit and table.odd < FEW_DIFFER else 0.0,
+                seeds=len(common),
+                weight=float(weights[place[r], place[s]]),
+                examples_variance=examples[r, s],
+                unit=unit if unit and odd[r, s] < FEW_DIFFER else 0.0,
             )
-            for (r, s), table in tables.items()
+            for (r, s), common in shared.items()
         },
         assumed=copies,
     )
 
 
-def _within(compared: Comparison) -> dict[int, np.ndarray]:
-    """Mean loss of each run, by rank."""
-    return {r: np.array([compared.means[r, seed] for seed in sorted(compared.seeds_of(r))]) for r in compared.ranks}
+def _effects(compared: Comparison) -> tuple[np.ndarray, np.ndarray, float, int, np.ndarray]:
+    """Fit rank + seed to the means of runs by least squares.
 
-
-def _variance(within: Mapping[int, np.ndarray]) -> tuple[float, int]:
-    """Between the runs of a rank, pooled over ranks, and its degrees of freedom."""
-    repeats = sum(len(mine) - 1 for mine in within.values())
-    return sum(float(((mine - mine.mean()) ** 2).sum()) for mine in within.values()) / repeats, repeats
-
-
-def _adjusted(compared: Comparison, effects: Effects, within: Mapping[int, np.ndarray]) -> dict[int, float]:
-    """Plain means where no run is missing, or where ranks share no seed to be adjusted by."""
-    plain = {r: float(mine.mean()) for r, mine in within.items()}
-    common = set.intersection(*(set(compared.seeds_of(r)) for r in compared.ranks))
-    if compared.balanced or not common:
-        return plain
-    return {r: float(each + effects.seeds.mean()) for r, each in zip(compared.ranks, effects.ranks, strict=True)}
-
-
-def _copies(compared: Comparison) -> bool:
-    """Tell whether all seeds of each rank gave the same losses to the last digit: one run written down several
-    times."""
-    return all(
-        np.array_equal(compared.losses[r, seed], compared.losses[r, compared.seeds_of(r)[0]])
-        for r, seed in compared.losses
-    )
-
-
-def _nearly_uniform(compared: Comparison) -> bool:
-    """Tell whether each run has one value for all its examples but a few, such as all right: seeds then agree without
-    being copies."""
-    return all(_odd(values) < FEW_DIFFER for values in compared.losses.values())
+    Returns effects of ranks and of seeds, residual sum of squares, degrees of freedom, and the variance of the
+    difference of each two ranks over that of one run. The ranks are taken out of the normal equations, which leaves one
+    equation per seed.
+    """
+    cells = [[(r, seed) for seed in compared.seeds] for r in compared.ranks]
+    ran = np.array([[float(cell in compared.means) for cell in row] for row in cells])
+    means = np.array([[compared.means.get(cell, 0.0) for cell in row] for row in cells])
+    runs = ran.sum(axis=1, keepdims=True)
+    shares, of_ranks = ran / runs, means.sum(axis=1, keepdims=True) / runs
+    values, vectors = np.linalg.eigh(np.diag(ran.sum(axis=0)) - ran.T @ shares)
+    known = values > NOTHING * ran.sum(axis=0).max()
+    inverse = (vectors[:, known] / values[known]) @ vectors[:, known].T
+    seeds = inverse @ (means - of_ranks * ran).sum(axis=0)
+    ranks = of_ranks.ravel() - shares @ seeds
+    residual = float((((means - ranks[:, None] - seeds) * ran) ** 2).sum())
+    covariance = np.diag(1 / runs.ravel()) + shares @ inverse @ shares.T
+    each = np.diag(covariance)
+    freedom = len(compared.losses) - len(ranks) - int(known.sum())
+    return ranks, seeds, residual, freedom, each[:, None] + each - 2 * covariance
 
 
 def _odd(values: np.ndarray) -> int:
-    """Examples that are not as most are. values: of examples, or of seeds × examples."""
+    """Count the examples that are not as most are. values: examples, or seeds × examples."""
     return int(np.count_nonzero((np.atleast_2d(values) != np.median(values)).any(axis=0)))
 
 
-class _Table(NamedTuple):
-    """Variance of the differences between two ranks, seeds × examples."""
-
-    examples: float
-    """(MS_example - MS_rest) / (n m), not below 0; 0 of one example."""
-    rest: float
-    """MS_rest; 0 of one example."""
-    largest: float = 0.0
-    odd: int = 0
-    """Examples that do not differ as most do."""
-
-
-def _tables(
-    compared: Comparison, shared: Mapping[tuple[int, int], tuple[str, ...]], *, counted: bool
-) -> dict[tuple[int, int], _Table]:
-    """Make the table of each pair from the seeds that it shares. counted: `largest` and `odd` too."""
-    alike: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    for (r, s), seeds in shared.items():
-        alike.setdefault((r, seeds), []).append(s)
-    of_rank = cache(lambda r, seeds: np.array([compared.losses[r, seed] for seed in seeds]))
-    tables = {}
-    for (r, seeds), every in alike.items():
-        some = max(1, AT_ONCE // of_rank(r, seeds).size)
-        for others in (every[place : place + some] for place in range(0, len(every), some)):
-            differences = of_rank(r, seeds) - np.array([of_rank(s, seeds) for s in others])
-            columns = [*_two_way(differences), *(_counts(differences) if counted else ())]
-            tables |= {(r, s): _Table(*row) for s, *row in zip(others, *columns, strict=True)}
-    return dict(sorted(tables.items()))
-
-
-def _two_way(differences: np.ndarray) -> tuple[Sequence[float], Sequence[float]]:
-    """differences: pairs × seeds × examples."""
-    pairs, n, m = differences.shape
+def _two_way(differences: np.ndarray) -> tuple[float, float]:
+    """Return (MS_example - MS_rest) / (n m), at least 0, and MS_rest of a table of seeds × examples; 0 with one
+    example."""
+    n, m = differences.shape
     if m == 1:
-        return [0.0] * pairs, [0.0] * pairs
-    centred = differences - differences.mean(axis=(1, 2), keepdims=True)
-    by_example = centred.mean(axis=1, keepdims=True)
-    rest = centred - by_example - centred.mean(axis=2, keepdims=True)
-    ms_example = n * (by_example**2).sum(axis=(1, 2)) / (m - 1)
-    ms_rest = (rest**2).sum(axis=(1, 2)) / ((m - 1) * (n - 1))
-    return (np.maximum(0.0, ms_example - ms_rest) / (n * m)).tolist(), ms_rest.tolist()
-
-
-def _counts(differences: np.ndarray) -> tuple[Sequence[float], Sequence[int]]:
-    return np.abs(differences).max(axis=(1, 2)).tolist(), [_odd(each) for each in differences]
+        return 0.0, 0.0
+    centred = differences - differences.mean()
+    by_example = centred.mean(axis=0)
+    rest = centred - by_example - centred.mean(axis=1, keepdims=True)
+    ms_example = n * float((by_example**2).sum()) / (m - 1)
+    ms_rest = float((rest**2).sum()) / ((m - 1) * (n - 1))
+    return max(0.0, ms_example - ms_rest) / (n * m), ms_rest
 
 
 def half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
-    """Half of the interval of a difference."""
+    """Return half of the interval of a difference."""
     half = min(
         math.sqrt(
             quantile(runs.ranks, freedom, risk) ** 2 * variance * pair.weight
@@ -265,18 +199,183 @@ def half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
 
 
 def least_half_width(runs: RunNoise, pair: PairNoise, examples: int) -> float:
-    """What so many examples cannot rule out, although next to none differed."""
+    """Return what so many examples cannot rule out, although next to none differed."""
     return pair.unit * (1 - ((1 - CONFIDENCE) / math.comb(runs.ranks, 2)) ** (1 / examples))
 
 
 def standard_error(runs: RunNoise, pair: PairNoise) -> float:
-    """Standard error of a difference, as a mixed model has it."""
+    """Return the standard error of a difference, as a mixed model has it."""
     return math.sqrt(runs.paired_variance * pair.weight + pair.examples_variance)
 
 
 @lru_cache(maxsize=1024)
 def quantile(ranks: int, freedom: float, risk: float) -> float:
-    """So many standard errors hold all pairs of so many ranks at once, but for the risk."""
-    from rankviz.verdict.distributions import studentized_range_quantile
-
+    """Return how many standard errors hold all pairs of so many ranks at once, but for the risk."""
     return studentized_range_quantile(1 - risk, ranks, min(freedom, MANY)) / math.sqrt(2)
+
+
+POWER = 0.8
+NOISE_TAIL = 0.1
+"""Outside the interval of the noise itself, on each side."""
+SEEDS = (*range(2, 11), 12, 15, 20, 25, 30, 40, 50)
+"""Numbers of seeds that are tried."""
+DOUBLINGS = 12
+"""Doublings of the held-out examples that are tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    """What would decide an undecided pair. None: more than was tried."""
+
+    seeds_low: int | None
+    seeds: int | None
+    seeds_high: int | None
+    """Seeds per rank in all, those that have run among them."""
+    examples: int | None
+    """Held-out examples in all, with the seeds as they are; None: more examples alone would not be enough."""
+    runs_share: float
+    """Share of the variance of the difference that is between runs, which more examples do not reduce."""
+
+
+def needed(runs: RunNoise, pair: PairNoise, examples: int, difference: float, tolerance: float) -> Needed:
+    """Find the seeds or examples with which a difference like this one is decided in POWER of all sweeps."""
+    from scipy import special
+
+    def decides(n: int, m: int, scale: float = 1.0) -> bool:
+        return chance_to_tell(runs, pair, n, m, examples, difference, tolerance, scale) >= POWER
+
+    def seeds(scale: float) -> int | None:
+        return _first([n for n in SEEDS if n > pair.seeds], lambda n: decides(n, examples, scale))
+
+    freedom, total = runs.paired_freedom, runs.paired_variance * pair.weight + pair.examples_variance
+    low, high = (freedom / float(special.chdtri(freedom, tail)) for tail in (NOISE_TAIL, 1 - NOISE_TAIL))
+    return Needed(
+        seeds_low=seeds(low),
+        seeds=seeds(1.0),
+        seeds_high=seeds(high),
+        examples=_first([examples << n for n in range(1, DOUBLINGS + 1)], lambda m: decides(pair.seeds, m)),
+        runs_share=_between(runs, examples) * pair.weight / total if total else 0.0,
+    )
+
+
+def chance_to_tell(
+    runs: RunNoise,
+    pair: PairNoise,
+    seeds: int,
+    examples: int,
+    measured_examples: int,
+    difference: float,
+    tolerance: float,
+    scale: float = 1.0,
+) -> float:
+    """Return the chance that a sweep of so many seeds and examples decides the pair. scale: of the variance between
+    runs."""
+    from scipy import special
+
+    paired = _between(runs, measured_examples) * scale + runs.rest_variance / examples
+    of_examples = pair.examples_variance * measured_examples / examples
+    error = math.sqrt(2 * paired / seeds + of_examples)
+    if not error:
+        return 1.0
+    planned = replace(
+        runs,
+        paired_variance=paired,
+        paired_freedom=(runs.ranks - 1) * (seeds - 1),
+        variance=paired + max(0.0, runs.variance - runs.paired_variance) * scale,
+        freedom=runs.ranks * (seeds - 1),
+    )
+    least, chances = least_half_width(runs, pair, examples), []
+    for variance, freedom, risk in planned.ways:
+        q_runs, q_examples = quantile(runs.ranks, freedom, risk), quantile(runs.ranks, max(1, examples - 1), risk)
+        half = max(least, math.sqrt(q_runs**2 * variance * 2 / seeds + q_examples**2 * of_examples))
+        # Noncentral t, because the interval's own width varies too.
+        chances.append(1 - float(special.nctdtr(freedom, abs(difference) / error, half / error)))
+        if (room := tolerance - half) > 0:
+            ends = special.ndtr([(room - difference) / error, (-room - difference) / error])
+            chances.append(float(ends[0] - ends[1]))
+    return max(chances)
+
+
+def _between(runs: RunNoise, examples: int) -> float:
+    """Return the variance of one run without what its finite number of examples explains."""
+    return max(0.0, runs.paired_variance - runs.rest_variance / examples)
+
+
+def _first(candidates: Sequence[int], enough: Callable[[int], bool]) -> int | None:
+    """Return the first that is enough, where each after it is too."""
+    place = bisect_left(candidates, True, key=enough)
+    return candidates[place] if place < len(candidates) else None
+
+
+PIECES, NODES = 16, 60
+"""Gauss-Legendre rule: pieces of an interval, and nodes in each. The integrands are smooth; this gives nine digits."""
+DEGREE = 120
+"""Degree of the polynomial for R_k."""
+NEGLIGIBLE = 1e-15
+"""Probability in each tail of a distribution that is left out."""
+REACH = 9.0
+"""Standard deviations of a normal beyond which nothing is left."""
+
+
+def studentized_range_quantile(p: float, k: int, freedom: float) -> float:
+    """Return q with P(Q < q) = p, Q the range of k equal means over their estimated standard deviation."""
+    from scipy import optimize
+
+    deviations, weights = _deviation_rule(freedom)
+    low, high = 0.0, 1.0
+    while weights @ _range_cdf(k, high * deviations) < p:
+        low, high = high, 4 * high
+    return float(optimize.brentq(lambda q: weights @ _range_cdf(k, q * deviations) - p, low, high, xtol=1e-14))
+
+
+def expected_maximum(n: int) -> float:
+    """Return E max of n standard normals, ∫ z n φ(z) Φ(z)^(n-1) dz."""
+    from scipy import special
+
+    z, weights = _legendre(-REACH, REACH)
+    return float(weights @ (z * n * _density(z) * special.ndtr(z) ** (n - 1)))
+
+
+@lru_cache(maxsize=64)
+def _deviation_rule(freedom: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes s and weights of E g(s), s² a chi-squared over its degrees of freedom; the integral is over ln s."""
+    from scipy import special
+
+    half = freedom / 2
+    tails = special.gammaincinv(half, NEGLIGIBLE), special.gammainccinv(half, NEGLIGIBLE)
+    u, weights = _legendre(*(math.log(max(tail, 1e-300) / half) / 2 for tail in tails))
+    chi = half * np.exp(2 * u)
+    return np.exp(u), weights * 2 * np.exp(half * np.log(chi) - chi - special.gammaln(half))
+
+
+def _range_cdf(k: int, w: np.ndarray) -> np.ndarray:
+    """Return R_k at many widths, from a polynomial that is made once per k."""
+    inside = np.minimum(w / REACH - 1, 1.0)
+    return np.where(inside < 1, np.polynomial.chebyshev.chebval(inside, _range_polynomial(k)), 1.0)
+
+
+@lru_cache(maxsize=32)
+def _range_polynomial(k: int) -> np.ndarray:
+    from scipy import special
+
+    z, weights = _legendre(-REACH, REACH)
+    below = special.ndtr(z)
+
+    def values(x: np.ndarray) -> np.ndarray:
+        between = below - special.ndtr(z - ((x + 1) * REACH)[:, None])
+        return k * (between ** (k - 1)) @ (weights * _density(z))
+
+    return np.polynomial.chebyshev.chebinterpolate(values, DEGREE)
+
+
+def _legendre(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    from scipy import special
+
+    x, weights = special.roots_legendre(NODES)
+    half = (high - low) / 2 / PIECES
+    starts = low + 2 * half * np.arange(PIECES)[:, None]
+    return (starts + half * (x + 1)).ravel(), np.tile(half * weights, PIECES)
+
+
+def _density(z: np.ndarray) -> np.ndarray:
+    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)

@@ -10,7 +10,7 @@ COMMANDS = {
     "finetune": "finetune.main",
     "probe": "probe.main",
     "probe_depth": "probe.depth",
-    "preflight": "preflight.main",
+    "preflight": "preflight",
     "simulate": "simulate.main",
     "adapter": "reading:adapter",
     "resize": "reading:resize",

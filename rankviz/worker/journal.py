@@ -1,29 +1,94 @@
-"""The common work of all workers: the request checked again, environment, log, journal, errors as one sentence."""
+"""The common work of all workers: the request checked again, environment, log, journal with stages, errors as one
+sentence."""
 
 import contextlib
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from rankviz.core.probe import ProbeRequest
-from rankviz.core.runs.events import DISK_FULL, RunEvent, RunFailed
+from rankviz.core.runs.events import DISK_FULL, MODULES, RunEvent, RunFailed, StageProgressed, StageReached
 from rankviz.core.runs.request import RunRequest, check_run, check_step, most_download_bytes
-from rankviz.errors import UnknownModelError
+from rankviz.errors import RankVizError, UnknownModelError
 from rankviz.logs import print_error
 from rankviz.machine import disk
 from rankviz.references import Reference, References
 from rankviz.settings import Limits, Settings, read
 from rankviz.store import RunStore
 from rankviz.worker import device
-from rankviz.worker.stages import Stages
 
 SHORT_SPIN = "1000"
-"""How often a thread looks for work before it sleeps, where libgomp's own 300,000 (several ms) would have it burn the
-time that the thread it waits for needs: with 3 to 4 other busy programs on two CPUs, products of 256 × 256 took 100 to
-2,500 ms of processor time per 100 without this and 40 to 55 ms with it. libgomp itself takes 100 to 1,000 where it
-knows of more threads than CPUs."""
+"""GOMP_SPINCOUNT: how often a thread looks for work before it sleeps. libgomp's own 300,000 (several ms) burns the time
+that the thread it waits for needs: with 3 to 4 other busy programs on two CPUs, products of 256 × 256 took 100 to 2,500
+ms of processor time per 100 without this and 40 to 55 ms with it."""
+EVERY_SECONDS = 1.0
+TRANSFORMERS_MODULES, UNSLOTH_MODULES = 3_700, 5_400
+"""Modules that this worker has loaded after the import, with transformers 5.17 and Unsloth 2026.10.9; other versions
+load a few hundred more or fewer."""
+Progress = Callable[[int, int | None, str], None]
+"""Takes what is done, of how much (None: not known), and the unit."""
+
+
+def silent(done: int, total: int | None, unit: str) -> None:
+    """Report progress to nobody."""
+
+
+class Stages:
+    """Writes each stage as it begins, and its progress about once a second. Threads may share it."""
+
+    def __init__(self, log: Callable[[RunEvent], None], every_seconds: float = EVERY_SECONDS):
+        self._log, self._every_seconds = log, every_seconds
+        self._lock = threading.Lock()
+        self._written_at = 0.0
+
+    def begin(self, stage: str) -> None:
+        with self._lock:
+            self._log(StageReached(time=time.time(), stage=stage))
+            self._written_at = time.monotonic()
+
+    def progress(self, done: int, total: int | None, unit: str) -> None:
+        """Write progress where a second has passed since the last event: a stage that is over by then has none."""
+        with self._lock:
+            if time.monotonic() - self._written_at >= self._every_seconds:
+                self._log(StageProgressed(time=time.time(), done=done, total=total, unit=unit))
+                self._written_at = time.monotonic()
+
+    def imports(self, usual: int) -> contextlib.AbstractContextManager[None]:
+        """Report the modules that come while the block imports. usual: how many this process usually has after it."""
+        before = len(sys.modules)
+
+        def look() -> None:
+            come = len(sys.modules) - before
+            self.progress(come, max(come, usual - before), MODULES)
+
+        return self.watched(look)
+
+    @contextmanager
+    def watched(self, look: Callable[[], None]) -> Iterator[None]:
+        """Call `look` again and again in a thread while the block runs; it calls `begin` and `progress`. It has
+        returned for the last time when the block is left."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(self._every_seconds):
+                look()
+
+        thread = threading.Thread(target=watch, name="stages", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+UNWATCHED = Stages(lambda event: None)
+"""Stages that nobody follows."""
 
 
 def set_environment() -> None:
@@ -32,14 +97,12 @@ def set_environment() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SHORT_SPIN)
     os.environ.update(
-        {
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "DO_NOT_TRACK": "1",
-            "UNSLOTH_DISABLE_STATISTICS": "1",
-            "WANDB_DISABLED": "true",
-            "PYTHONUNBUFFERED": "1",
-        }
+        TOKENIZERS_PARALLELISM="false",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        DO_NOT_TRACK="1",
+        UNSLOTH_DISABLE_STATISTICS="1",
+        WANDB_DISABLED="true",
+        PYTHONUNBUFFERED="1",
     )
 
 
@@ -54,7 +117,7 @@ def redirect_output(log: Path) -> None:
 
 
 class Journal:
-    """The journal of a run or a probe, as its worker writes it: each line with the attempt that it is of."""
+    """The journal of a run or a probe, as its worker writes it: each line with its attempt."""
 
     def __init__(self, store: RunStore, run_id: str, attempt: int = 0):
         """attempt: 0 is the current one."""
@@ -73,9 +136,10 @@ class Journal:
         with contextlib.suppress(OSError):
             print_error(error)
         tail = self.store.log_tail(self.run_id)
-        sentence = disk.FULL_SENTENCE if full else explain(error)
         try:
-            self.append(RunFailed(time=time.time(), error=sentence, log_tail=tail))
+            self.append(
+                RunFailed(time=time.time(), error=disk.FULL_SENTENCE if full else explain(error), log_tail=tail)
+            )
         except OSError:
             if not full:
                 raise
@@ -83,9 +147,7 @@ class Journal:
 
 
 def explain(error: Exception) -> str:
-    """One sentence for whoever started the run."""
-    from rankviz.errors import RankVizError
-
+    """Return one sentence for whoever started the run."""
     if isinstance(error, RankVizError):
         return str(error)
     if device.ran_out_of_memory(error):
@@ -93,8 +155,7 @@ def explain(error: Exception) -> str:
             "Out of memory. Lower the batch size or max_length, choose precision nf4-dq on a GPU, target fewer "
             "modules, or choose a smaller base."
         )
-    first_line = (str(error).strip().splitlines() or ["no message"])[0]
-    what = f"{type(error).__name__}: {first_line}"
+    what = f"{type(error).__name__}: {first_line(error)}"
     if device.is_lost(error):
         return (
             f"The GPU failed in a way that only a new process can recover from ({what}). The other runs go on in one. "
@@ -103,8 +164,12 @@ def explain(error: Exception) -> str:
     return what
 
 
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
 def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
-    """The base and the data of a run, which may be trained with them; a UserError says why not.
+    """Return the base and the data of a run, which may be trained with them; a UserError says why not.
 
     A run that has an owner was made on a shared page, whatever holds now; one that has none is the host's.
     """
@@ -113,27 +178,21 @@ def admit(store: RunStore, request: RunRequest) -> tuple[Reference, Reference]:
     check_run(request, _limits(store, owner))
     known = References.of_runs(store.home, owner)
     base, data = known.base(request.base), known.data(request.data)
-    refuse_shadowed(base)
+    if base.kind == "hub" and Path(base.text).exists():  # loaders would prefer the folder, here in the runs folder
+        raise UnknownModelError(base.text, reason="and a folder of the runs folder has this name")
     return base, data
 
 
 def most_to_fetch(store: RunStore, run_id: str) -> int | None:
-    """Bytes that may be fetched of the base of a run; None is no limit."""
+    """Return the bytes that may be fetched of the base of a run; None is no limit."""
     return most_download_bytes(_limits(store, store.ownership(run_id).owner))
 
 
 def admit_probe(store: RunStore, request: ProbeRequest) -> None:
-    """A UserError where a probe is none that may run here. Its model is the config that lies beside it."""
+    """Raise a UserError for a probe that may not run here. Its model is the config that lies beside it."""
     request.validate()
     check_step(request.lora.r, request.training, _limits(store, store.ownership(request.run_id).owner))
 
 
 def _limits(store: RunStore, owner: str) -> Limits:
-    shared = {"shared": True} if owner else {}
-    return read(Settings, home=store.home, **shared).limits
-
-
-def refuse_shadowed(base: Reference) -> None:
-    """Loaders prefer a folder under the working directory, the runs folder, to the repository of the same name."""
-    if base.kind == "hub" and Path(base.text).exists():
-        raise UnknownModelError(base.text, reason="and a folder of the runs folder has this name")
+    return read(Settings, home=store.home, **({"shared": True} if owner else {})).limits

@@ -39,7 +39,7 @@ def command(read: Callable[..., Reply]) -> Callable[[Sequence[str]], int]:
 def adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Reply:
     """Return the outline and the spectrum of a trained adapter. max_values: of singular values, and of tensors."""
     from rankviz.trained.read import read_adapter
-    from rankviz.trained.resize import outline_json, plan_json, planned_truncations, spectrum, spectrum_json
+    from rankviz.trained.resize import as_json, planned_truncations, spectrum
 
     read = read_adapter([*map(Path, paths)], max_bytes=max_bytes)
     values = sum(module.r * module.experts for module in read.modules)
@@ -49,9 +49,9 @@ def adapter(paths: Sequence[str], max_bytes: int, max_values: int) -> Reply:
         )
     found = spectrum(read)
     return {
-        "outline": outline_json(read.outline),
-        "spectrum": spectrum_json(found),
-        "truncations": [[each, plan_json(planned)] for each, planned in planned_truncations(read.outline, found)],
+        "outline": as_json(read.outline),
+        "spectrum": as_json(found),
+        "truncations": [[each, as_json(planned)] for each, planned in planned_truncations(read.outline, found)],
     }
 
 
@@ -166,7 +166,7 @@ def _of_hub(work: Path, what: str, **request: Any) -> Reply:
         found = fetch_config(request["repo_id"], Path(request["folder"]), suggestions=request["suggestions"])
         return {**found._asdict(), "path": str(found.path)}
     if what == "adapter":
-        from rankviz.hub.adapter import fetch_adapter
+        from rankviz.hub.remote import fetch_adapter
 
         return {"folder": str(fetch_adapter(**request, work=work))}
     if what == "weights":

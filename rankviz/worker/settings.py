@@ -4,8 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rankviz.core.cost.device import Device
-from rankviz.core.cost.setup import Checkpointing, TrainingSetup
+from rankviz.core.cost.setup import Checkpointing, Device, TrainingSetup
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.errors import InvalidSettingError
 from rankviz.worker import device
@@ -32,8 +31,12 @@ class Settings:
     model_type: str = ""
 
     @property
+    def _unsloth_on_cuda(self) -> bool:
+        return self.cuda and self.training.framework == "unsloth"
+
+    @property
     def optim(self) -> str:
-        """Name of the optimizer that the trainer is given."""
+        """The trainer's name of the optimizer."""
         optim = self.training.optim
         return optim if self.cuda else CPU_OPTIMIZERS.get(optim, optim)
 
@@ -45,15 +48,13 @@ class Settings:
 
     @property
     def effective_checkpointing(self) -> Checkpointing:
-        """What the run really does: Unsloth offloads from 512 tokens only."""
-        checkpointing = self.training.gradient_checkpointing
-        return (
-            "hf" if checkpointing == "unsloth" and self.training.max_length < LEAST_OFFLOADED_LENGTH else checkpointing
-        )
+        """Checkpointing that the run really does: Unsloth offloads from 512 tokens only."""
+        checkpointing, short = self.training.gradient_checkpointing, self.training.max_length < LEAST_OFFLOADED_LENGTH
+        return "hf" if checkpointing == "unsloth" and short else checkpointing
 
     @property
     def placement(self) -> dict[str, Any]:
-        """Of from_pretrained: where the base goes."""
+        """Arguments of from_pretrained that say where the base goes."""
         return {"device_map": ONE_CARD} if self.cuda else {}
 
     @property
@@ -74,34 +75,33 @@ class Settings:
         has bf16 (models/rl.py). Known once the base is loaded. Compared with the trainer's own arguments in
         tests/worker/test_emulated_cuda.py.
         """
-        if self.cuda and self.training.framework == "unsloth" and device.forces_fp32():
+        if self._unsloth_on_cuda and device.forces_fp32():
             return None
         if self.training.quantized:
             return self.compute_dtype
         if self.training.precision != "fp32":
             return self.dtype_name
-        return "bfloat16" if self.cuda and self.training.framework == "unsloth" and device.has_bf16() else None
+        return "bfloat16" if self._unsloth_on_cuda and device.has_bf16() else None
 
     @property
     def autocast(self) -> dict[str, bool]:
         """bf16 and fp16 of the trainer; empty leaves both to Unsloth."""
-        if not self.training.quantized:
-            return {"bf16": self.training.precision == "bf16", "fp16": self.training.precision == "fp16"}
-        if self.training.framework == "unsloth":
+        if self.training.quantized and self.training.framework == "unsloth":
             return {}
-        return {"bf16": self.compute_dtype == "bfloat16", "fp16": self.compute_dtype == "float16"}
+        dtype = self.compute_dtype if self.training.quantized else self.dtype_name
+        return {"bf16": dtype == "bfloat16", "fp16": dtype == "float16"}
 
     @property
     def checkpointing_arguments(self) -> dict[str, bool]:
-        """Of the trainer. On a GPU Unsloth's trainer has its own default."""
-        if self.cuda and self.training.framework == "unsloth":
+        """Arguments of the trainer. On a GPU Unsloth's trainer has its own default."""
+        if self._unsloth_on_cuda:
             return {}
         on_cpu = {} if self.cuda else {"use_cpu": True}
         return {"gradient_checkpointing": self.gradient_checkpointing is True, **on_cpu}
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a run's environment says of these; to be read once the base is loaded."""
+        """Entries of a run's environment; to be read once the base is loaded."""
         return {
             "precision": self.training.precision,
             "mixed_precision": self.mixed_precision or "none",
@@ -111,7 +111,8 @@ class Settings:
 
 
 def settle(training: TrainingSetup, *, cuda: bool, model_type: str = "") -> Settings:
-    """The set-up on this machine; InvalidSettingError where it cannot train so: nothing is replaced in silence."""
+    """Return the set-up on this machine; InvalidSettingError where it cannot train so: nothing is replaced in
+    silence."""
     settled = training.settle(Device(cuda=cuda, cpu_count=os.cpu_count() or 1))
     if cuda and settled.precision == "bf16" and not device.has_bf16():
         # Unsloth would load fp16 weights instead, and the trainer would then refuse its own arguments.

@@ -4,7 +4,7 @@ import pytest
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.setup import TrainingData
 from tests.support.runs import questions
 
 

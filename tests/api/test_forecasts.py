@@ -59,7 +59,7 @@ def test_nothing_is_forecast_for_reinforcement_learning(api, metric):
 
     assert () == answer.ranks
     assert (answer.heading, *answer.facts) == answer.sentences
-    assert answer.facts[0].startswith("No score is forecast for reinforcement learning")
+    assert answer.facts[0].startswith("Nothing is forecast for reinforcement learning")
     assert not answer.validated and answer.coverage_80_left_out is None
 
 

@@ -11,7 +11,7 @@ from rankviz.catalog import own_studies
 from rankviz.errors import LimitError, RankVizError
 from rankviz.ui.explore.studies import removed
 from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
-from tests.catalog.test_peft_results import result
+from tests.catalog.test_result_files import result
 
 VISITORS = [Visitor(name * 16) for name in "abcd"]
 

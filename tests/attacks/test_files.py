@@ -10,7 +10,7 @@ import pytest
 
 from tests.attacks.payloads import run_files, runs_zip
 from tests.attacks.test_imports import imported
-from tests.catalog.test_peft_results import result
+from tests.catalog.test_result_files import result
 from tests.support.quick import first_quick
 from tests.support.web.stranger import file_data
 

@@ -194,7 +194,7 @@ def test_forecast_gives_the_contracts_keys_and_a_table_with_its_coverage():
 def test_without_a_forecast_there_is_no_table():
     text = rankviz("forecast", "Qwen/Qwen3-4B", "--use-case", "rl").stdout
 
-    assert "No score is forecast for reinforcement learning" in text and "Median" not in text
+    assert "Nothing is forecast for reinforcement learning" in text and "Median" not in text
 
 
 def test_the_studies_nearest_to_a_model_that_cannot_be_read_are_listed(tmp_path):

@@ -7,9 +7,8 @@ import pytest
 import yaml
 
 from rankviz.core.advice.use_case import Goal
-from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.core.lora.config import UNSLOTH_VERSION
 from rankviz.errors import InvalidSettingError
 from rankviz.export import FORMATS, LEARNING_RATE

@@ -3,9 +3,8 @@
 import pytest
 import yaml
 
-from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.export import FORMATS
 
 

@@ -17,9 +17,9 @@ from rankviz.core.lora.config import PRESETS, UNSLOTH_CLASSES
 from rankviz.core.runs.events import HF_JOBS, LOCAL, RAY, SLURM
 from rankviz.core.runs.metric import METRICS
 from rankviz.core.runs.request import MODE_RANKS, SHORT_TRAINING, SweepRequest
+from rankviz.endpoints import publish
 from rankviz.export.formats import FORMATS
 from rankviz.export.recipe import FRAMEWORKS
-from rankviz.ui.endpoints import publish
 from rankviz.ui.explore.answer import answer
 from rankviz.ui.parts.question import DEFAULTS
 from rankviz.visitor import Visitor, acting_as

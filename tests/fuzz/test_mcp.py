@@ -1,4 +1,4 @@
-"""Messages to the MCP server, as they are read before its library reads them. tests/ui/endpoints/test_mcp.py sends some
+"""Messages to the MCP server, as they are read before its library reads them. tests/endpoints/test_mcp.py sends some
 to a server that has the library."""
 
 import json

@@ -14,9 +14,8 @@ from rankviz.errors import UserError
 from rankviz.hub.reach import has_weights
 from rankviz.hub.remote import stored_parameters
 from rankviz.paths import ASSETS
-from rankviz.trained.patterns import bounded_matching
+from rankviz.trained.read import bounded_matching, read_adapter
 from rankviz.trained.read import parse_config as parse_adapter_config
-from rankviz.trained.read import read_adapter
 from rankviz.trained.resize import spectrum
 from tests.fuzz import mutate
 from tests.support.web.played_hub import COMMIT

@@ -4,16 +4,17 @@ import json
 import shutil
 import tempfile
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 
 from rankviz.api import Api
 from rankviz.catalog import own_studies
 from rankviz.catalog.measurements import read_rows
-from rankviz.catalog.peft_results import read_result
+from rankviz.catalog.result_files import read_points
 from rankviz.figures.studies import GAP, VALUE
 from rankviz.ui.explore.studies import shown
 from rankviz.verdict import judge, read_table
-from tests.catalog.test_peft_results import result
+from tests.catalog.test_result_files import result
 from tests.fuzz import mutate
 from tests.fuzz.in_process import InProcess
 from tests.support.runs.measured_rows import CELLS
@@ -28,7 +29,10 @@ QUESTION = {
 
 
 def test_a_result_file_is_read_or_refused(fuzz):
-    fuzz(lambda rng: mutate.json_bytes(json.loads(result()), rng), lambda data: read_result(data, "a.json"))
+    def read(data):
+        read_points(data, "a.json", date(2026, 11, 30))
+
+    fuzz(lambda rng: mutate.json_bytes(json.loads(result()), rng), read)
 
 
 def test_the_page_shows_what_result_files_hold(fuzz, tmp_path):

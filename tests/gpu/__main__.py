@@ -1,8 +1,7 @@
 """`make test-gpu`, or `python -m tests.gpu [--only 1,5] [--out DIR]`: the acceptance suite on one NVIDIA GPU.
 
 Offline, under ten minutes on one card. It prints a table and writes it as results.json, and each probe of a whole
-model as a row of rows.csv, in the form of assets/validation/*.csv. Without a card it says so and checks nothing;
---cpu tries the suite itself there, with the checks that mean something on a CPU.
+model as a row of rows.csv, in the form of assets/validation/*.csv. Without a card it says so and checks nothing.
 """
 
 import argparse
@@ -14,26 +13,27 @@ from pathlib import Path
 
 from rankviz.core.preflight.checks import uses_gpu
 from tests.gpu.bench import Bench
-from tests.gpu.checks import write_rows
-from tests.gpu.suite import CHECKS, AcceptanceCheck
+from tests.gpu.checks import CHECKS, AcceptanceCheck, write_rows
 
 
 def main() -> int:
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="rankviz-gpu-") as scratch:
-        bench = Bench(arguments.home or Path(scratch), cpu=arguments.cpu)
+        bench = Bench(arguments.home or Path(scratch))
         facts = bench.api.preflight.facts()
-        if not arguments.cpu and not uses_gpu(facts):
+        if not uses_gpu(facts):
             print("Skipped: there is no NVIDIA GPU here that torch can use. `rankviz doctor` says what is missing.")
             return 0
         arguments.out.mkdir(parents=True, exist_ok=True)
-        results = [measure(check, bench) for check in CHECKS if _wanted(check, arguments)]
+        wanted = arguments.only or {check.number for check in CHECKS}
+        results = [measure(check, bench) for check in CHECKS if check.number in wanted]
         rows = write_rows(bench, arguments.out / "rows.csv")
     (arguments.out / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     failed = [result["number"] for result in results if not result["ok"]]
     passed = len(results) - len(failed)
-    where = facts.cpu_name if arguments.cpu else facts.card.name
-    print(f"\n{passed} of {len(results)} checks passed on {where}; {rows} validation rows in {arguments.out}.")
+    print(
+        f"\n{passed} of {len(results)} checks passed on {facts.card.name}; {rows} validation rows in {arguments.out}."
+    )
     return 1 if failed else 0
 
 
@@ -56,10 +56,6 @@ def measure(check: AcceptanceCheck, bench: Bench) -> dict:
     }
 
 
-def _wanted(check: AcceptanceCheck, arguments: argparse.Namespace) -> bool:
-    return (not arguments.only or check.number in arguments.only) and (check.on_a_cpu or not arguments.cpu)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__.split("\n\n")[0])
     parser.add_argument(
@@ -69,7 +65,6 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("gpu-acceptance"), help="where results.json and rows.csv go")
     parser.add_argument("--home", type=Path, help="a runs folder to use and keep; else one that is removed")
-    parser.add_argument("--cpu", action="store_true", help="try the suite itself on the CPU")
     return parser.parse_args()
 
 

@@ -21,21 +21,15 @@ from rankviz.supervisor import WORKER_COMMAND
 from tests.support.runs import questions
 
 ONE_B, EIGHT_B = "meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.1-8B"
-STEPS = {"gpu": (40, 8), "cpu": (6, 2)}
+MANY_STEPS, FEW_STEPS = 40, 8
 """Of a run whose loss or times are looked at, and of one that only has to complete."""
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class Bench:
-    """Runs are made once, however many checks look at them.
+    """Runs are made once, however many checks look at them."""
 
-    cpu: the same on a CPU with an fp32 base, to try the suite itself where there is no card.
-    """
-
-    def __init__(self, home: Path, *, cpu: bool = False):
-        self.cpu = cpu
-        self.precision = "fp32" if cpu else "nf4-dq"
-        self.many_steps, self.few_steps = STEPS["cpu" if cpu else "gpu"]
+    def __init__(self, home: Path):
         self.api = Api(home=home, shared=False)
         self.store = self.api.workspace.store
 
@@ -43,9 +37,9 @@ class Bench:
     def main(self) -> Sequence[RunRecord]:
         """r = 4, 16 and 4 again with one seed, then DoRA, rsLoRA and a fast curve, in one worker on one base."""
         return self.together(
-            self.embedded(4, max_steps=self.many_steps),
-            self.embedded(16, max_steps=self.many_steps),
-            self.embedded(4, max_steps=self.many_steps),
+            self.embedded(4, max_steps=MANY_STEPS),
+            self.embedded(16, max_steps=MANY_STEPS),
+            self.embedded(4, max_steps=MANY_STEPS),
             self.embedded(8, use_dora=True),
             self.embedded(8, use_rslora=True),
             self.embedded(16, cut_ranks=(8, 4, 2)),
@@ -55,17 +49,17 @@ class Bench:
     def uncompiled(self) -> RunRecord:
         """r = 4 as in `main`, without Unsloth's compiled blocks."""
         command = ("env", "UNSLOTH_BLOCK_COMPILE=0", *WORKER_COMMAND)
-        (run,) = self.together(self.embedded(4, max_steps=self.many_steps), command=command)
+        (run,) = self.together(self.embedded(4, max_steps=MANY_STEPS), command=command)
         return run
 
     @cached_property
     def in_16_bit(self) -> RunRecord:
-        (run,) = self.together(self.embedded(16, precision="fp32" if self.cpu else "bf16"))
+        (run,) = self.together(self.embedded(16, precision="bf16"))
         return run
 
     def embedded(self, r: int, **settings: Any) -> SweepRequest:
         """A run of the embedded base on the phonemes."""
-        asked = {"precision": self.precision, "max_steps": self.few_steps, "target_modules": SEVEN, **settings}
+        asked = {"precision": "nf4-dq", "max_steps": FEW_STEPS, "target_modules": SEVEN, **settings}
         return questions.sweep(base="embedded", data="phonemes", ranks=(r,), **asked)
 
     def together(self, *requests: SweepRequest, command: Sequence[str] = ()) -> Sequence[RunRecord]:
@@ -104,7 +98,7 @@ class Bench:
 
     def program(self, name: str, *arguments: str, precision: str = "") -> dict[str, Any]:
         """What a function of programs.py says, run in a process of its own."""
-        asked = precision or self.precision
+        asked = precision or "nf4-dq"
         done = subprocess.run(
             [sys.executable, "-m", "tests.gpu.programs", name, str(self.store.home), asked, *arguments],
             cwd=IMPORT_ROOT,

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from rankviz import units
 from rankviz.core.preflight.checks import problems
 from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.record import RunRecord, RunState
-from tests.gpu.bench import EIGHT_B, ONE_B, Bench, expected_bytes
+from tests.gpu.bench import EIGHT_B, MANY_STEPS, ONE_B, Bench, expected_bytes
 
 ADAPTER_PARAMETERS = {"embedded": 4_884_480, ONE_B: 11_272_192, EIGHT_B: 41_943_040}
 """r = 16 on the seven modules, by hand: r × (in + out) over all blocks."""
@@ -32,29 +33,54 @@ class Measured(NamedTuple):
     ok: bool
 
 
+class AcceptanceCheck(NamedTuple):
+    """One of the fifteen, and what is expected of it."""
+
+    number: int
+    what: str
+    expected: str
+    measure: Callable[[Bench], Measured]
+
+
+CHECKS: list[AcceptanceCheck] = []
+
+
+def check(
+    number: int, what: str, expected: str
+) -> Callable[[Callable[[Bench], Measured]], Callable[[Bench], Measured]]:
+    """Add a function to the checks."""
+
+    def add(measure: Callable[[Bench], Measured]) -> Callable[[Bench], Measured]:
+        CHECKS.append(AcceptanceCheck(number, what, expected, measure))
+        return measure
+
+    return add
+
+
+@check(1, "Preflight", "no problem; torch and driver name one card")
 def ready(bench: Bench) -> Measured:
     facts, checks = bench.api.preflight.diagnose()
     if found := problems(checks):
         return Measured(" ".join(check.sentence for check in found), False)
-    if bench.cpu:
-        return Measured("no problem found", True)
     sees = next(step.found for step in facts.trial if step.name == "importing torch")
     return Measured(f"driver {facts.driver.version}, {facts.card.name}; {sees}", facts.card.name in sees)
 
 
+@check(2, "Embedded base in NF4", "about 0.11 GB")
 def embedded_base(bench: Bench) -> Measured:
     held = _completed(bench.main[0]).completed.baseline_memory_bytes
     return Measured(units.file_size(held), _near(held, NF4_BYTES["embedded"], 0.15))
 
 
+@check(3, "Adapter, r = 16, seven modules", "4,884,480; 11,272,192; 41,943,040")
 def adapter_parameters(bench: Bench) -> Measured:
     counts = {"embedded": _completed(bench.main[1]).trainable_parameters}
-    if not bench.cpu:
-        counts |= {name: probed(bench, name).full.trainable_parameters for name in (ONE_B, EIGHT_B)}
+    counts |= {name: probed(bench, name).full.trainable_parameters for name in (ONE_B, EIGHT_B)}
     right = all(ADAPTER_PARAMETERS[name] == count for name, count in counts.items())
     return Measured(", ".join(f"{name} {count:,}" for name, count in counts.items()), right)
 
 
+@check(4, "Loss of the base", "transformers' within 0.01")
 def base_loss(bench: Bench) -> Measured:
     run = _completed(bench.in_16_bit)
     ours = run.loss_before.loss
@@ -62,42 +88,43 @@ def base_loss(bench: Bench) -> Measured:
     return Measured(f"Unsloth {ours:.4f}, transformers {plain['loss']:.4f}", abs(ours - plain["loss"]) < LOSS_TOLERANCE)
 
 
+@check(5, "40 steps", "loss falls, finite")
 def forty_steps(bench: Bench) -> Measured:
     run = _completed(bench.main[1])
     losses = [step.loss for step in run.steps]
     falls = run.loss_after.loss < run.loss_before.loss - 0.5 and all(math.isfinite(loss) for loss in losses)
     return Measured(
         f"{len(losses)} steps, held-out {run.loss_before.loss:.3f} to {run.loss_after.loss:.3f}",
-        falls and len(losses) == bench.many_steps,
+        falls and len(losses) == MANY_STEPS,
     )
 
 
+@check(6, "r = 4, 16, 4 with one seed", "third = first within 0.01, memory back within 5 MB")
 def same_seed(bench: Bench) -> Measured:
     first, _, third = (_completed(run) for run in bench.main[:3])
     apart = abs(first.loss_after.loss - third.loss_after.loss)
     left = third.completed.baseline_memory_bytes - first.completed.baseline_memory_bytes
-    # A process's resident set is not an allocator's count: malloc keeps some.
     return Measured(
         f"losses {apart:.4f} apart, {units.file_size(max(0, left))} more memory before the third",
-        apart < LOSS_TOLERANCE and (bench.cpu or left < LEFT_BYTES),
+        apart < LOSS_TOLERANCE and left < LEFT_BYTES,
     )
 
 
+@check(7, "Step times", "first far above the rest")
 def step_times(bench: Bench) -> Measured:
     """Beside them the same without Unsloth's compiled blocks, which tells what these cost a short run."""
     runs = [_completed(run) for run in bench.main[:3]]
     parts = [_step_words(f"r {run.r}", run) for run in runs]
-    if not bench.cpu:
-        parts.append(_step_words("r 4 with UNSLOTH_BLOCK_COMPILE=0", _completed(bench.uncompiled)))
-    # On a CPU nothing is compiled, so the first step is as the others.
-    compiled = bench.cpu or runs[0].first_step_seconds > 3 * runs[0].step_seconds
-    return Measured("; ".join(parts), compiled and all(len(run.steps) == bench.many_steps for run in runs))
+    parts.append(_step_words("r 4 with UNSLOTH_BLOCK_COMPILE=0", _completed(bench.uncompiled)))
+    compiled = runs[0].first_step_seconds > 3 * runs[0].step_seconds
+    return Measured("; ".join(parts), compiled and all(len(run.steps) == MANY_STEPS for run in runs))
 
 
 def _step_words(name: str, run: RunRecord) -> str:
     return f"{name}: first {run.first_step_seconds:.2f} s, then {run.step_seconds:.3f} s"
 
 
+@check(8, "Truncation 16 to 8, 4, 2", "r = 2 has the same loss in plain PEFT")
 def truncated(bench: Bench) -> Measured:
     run = _completed(bench.main[5])
     cuts = {cut.r: cut for cut in run.cuts}
@@ -109,6 +136,7 @@ def truncated(bench: Bench) -> Measured:
     )
 
 
+@check(9, "bf16, fp16, int8", "complete")
 def precisions(bench: Bench) -> Measured:
     runs = [bench.in_16_bit, *(bench.together(bench.embedded(16, precision=p))[0] for p in ("fp16", "int8"))]
     parts = [
@@ -121,12 +149,14 @@ def precisions(bench: Bench) -> Measured:
     return Measured("; ".join(parts), all(run.state is RunState.COMPLETED for run in runs))
 
 
+@check(10, "DoRA, rsLoRA", "complete")
 def variants(bench: Bench) -> Measured:
     dora, rslora = (_completed(run) for run in bench.main[3:5])
     ok = all(math.isfinite(run.loss_after.loss) for run in (dora, rslora))
     return Measured(f"DoRA {dora.loss_after.loss:.3f}, rsLoRA {rslora.loss_after.loss:.3f}", ok)
 
 
+@check(11, "Rows of 256 and 1,024 tokens", "offloading off, on")
 def offloading(bench: Bench) -> Measured:
     short, long = (bench.program("checkpointing", str(length)) for length in (256, 1024))
     recorded = ("hf", "unsloth") == (short["recorded"], long["recorded"])
@@ -136,6 +166,7 @@ def offloading(bench: Bench) -> Measured:
     )
 
 
+@check(12, "1B and 8B in NF4", "1.03 and 5.7 GB; peak inside the estimate")
 def whole_models(bench: Bench) -> Measured:
     parts, ok = [], True
     for name in (ONE_B, EIGHT_B):
@@ -150,6 +181,7 @@ def whole_models(bench: Bench) -> Measured:
     return Measured("; ".join(parts), ok)
 
 
+@check(13, "Out of memory", "the sentence; the next run completes")
 def out_of_memory(bench: Bench) -> Measured:
     """A worker that may use LIMIT_BYTES of the card: a batch that is too large for that, then one that fits."""
     total = bench.api.preflight.facts().card.memory_bytes
@@ -167,6 +199,7 @@ def out_of_memory(bench: Bench) -> Measured:
     )
 
 
+@check(14, "Cancel in a step", "gone in 15 s, memory back")
 def cancelled(bench: Bench) -> Measured:
     before = bench.used_bytes()
     run_id = bench.begun(bench.embedded(16, max_steps=LONG_STEPS))
@@ -189,18 +222,14 @@ def cancelled(bench: Bench) -> Measured:
     )
 
 
+@check(15, "Probes at two depths", "all measured")
 def probes(bench: Bench) -> Measured:
-    frameworks = ("peft",) if bench.cpu else ("unsloth", "trl", "peft")
     parts, ok = [], True
-    for framework in frameworks:
-        record = probed(bench, bench_model(bench), framework)
+    for framework in ("unsloth", "trl", "peft"):
+        record = probed(bench, ONE_B, framework)
         ok = ok and record.state is RunState.COMPLETED and len(record.measured) >= 2
         parts.append(f"{framework}: {_probe_words(record)}")
     return Measured("; ".join(parts), ok)
-
-
-def bench_model(bench: Bench) -> str:
-    return "HuggingFaceTB/SmolLM2-135M" if bench.cpu else ONE_B
 
 
 def probed(bench: Bench, model_id: str, framework: str = "unsloth") -> ProbeRecord:
@@ -208,8 +237,7 @@ def probed(bench: Bench, model_id: str, framework: str = "unsloth") -> ProbeReco
     known = bench.__dict__.setdefault("probed", {})
     if (model_id, framework) not in known:
         depths = (32,) if model_id == EIGHT_B else ()
-        settings = {"max_length": 64, "timed_steps": 1} if bench.cpu else {"precision": bench.precision}
-        record = bench.probe(model_id, framework=framework, depths=depths, full=not bench.cpu, **settings)
+        record = bench.probe(model_id, framework=framework, depths=depths, full=True, precision="nf4-dq")
         known[model_id, framework] = record
     record = known[model_id, framework]
     if record.state is not RunState.COMPLETED:

@@ -17,7 +17,7 @@ def plain_loss(home: Path, precision: str, adapter: str = "") -> dict[str, Any]:
 
     from rankviz import dataset
     from rankviz.core.runs.request import SweepRequest
-    from rankviz.worker.finetune.base import embedded_folder
+    from rankviz.worker.base import embedded_folder
     from rankviz.worker.finetune.data import SweepData
     from rankviz.worker.finetune.measure import evaluate
 
@@ -54,10 +54,10 @@ def checkpointing(home: Path, precision: str, max_length: str) -> dict[str, Any]
     # isort: split
     import torch.utils.checkpoint
 
-    from rankviz.core.cost.device import Device
     from rankviz.core.cost.question import plan_on
+    from rankviz.core.cost.setup import Device
     from rankviz.worker import device
-    from rankviz.worker.finetune.base import Base, embedded_folder
+    from rankviz.worker.base import Base, embedded_folder
     from rankviz.worker.finetune.load import attach, load_base
     from rankviz.worker.introspect.layers import layers_of
     from rankviz.worker.settings import settle

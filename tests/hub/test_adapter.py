@@ -7,9 +7,8 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import errors
 
-from rankviz import hub
 from rankviz.errors import BadAdapterError, HubSilentError, HubUnavailableError
-from rankviz.hub.adapter import CONFIG, WEIGHTS, fetch_adapter
+from rankviz.hub.remote import CONFIG, WEIGHTS, fetch_adapter
 from tests.support.models.saved_adapters import two_blocks
 
 
@@ -102,10 +101,3 @@ def refusal(kind):
 def test_each_way_to_fail_is_one_sentence(tmp_path, error, expected, message):
     with pytest.raises(expected, match=message):
         fetch_adapter("owner/name", max_bytes=10**6, api=FakeHub(tmp_path, {}, error))
-
-
-def test_what_looks_like_no_hub_id_is_not_asked_for():
-    with pytest.raises(
-        BadAdapterError, match="There is no adapter 'nothing' here: give its files, a run's id or a Hub id"
-    ):
-        hub.find_adapter("nothing", door=None, max_bytes=1)

@@ -1,7 +1,5 @@
 """The cache of a shared page, and that of others, which is left alone."""
 
-import os
-
 import pytest
 
 from rankviz.hub import reach
@@ -15,14 +13,6 @@ HOUR = 3600
 def unset(monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", "")
     monkeypatch.delenv("HF_HUB_CACHE")
-
-
-def test_a_page_of_its_own_keeps_bases_below_the_runs_folder(tmp_path):
-    reach.use_own(tmp_path)
-
-    assert str(tmp_path / "hub") == os.environ["HF_HUB_CACHE"]
-    assert tmp_path / "hub" == reach.cache_folder()
-    assert reach.is_own(tmp_path)
 
 
 def test_a_place_that_the_owner_gave_stays_and_is_theirs(tmp_path, monkeypatch):

@@ -1,10 +1,8 @@
 """What the page asks of the Hub: a few at once, bounded as a whole, and nothing twice that has just failed."""
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 
@@ -12,7 +10,6 @@ import pytest
 
 from rankviz.children import ASKING, Bounds, Children
 from rankviz.errors import (
-    BadAdapterError,
     BusyError,
     HubSilentError,
     HubUnavailableError,
@@ -20,9 +17,8 @@ from rankviz.errors import (
     UnknownModelError,
 )
 from rankviz.fair_line import FairLine
-from rankviz.hub import door as doors
-from rankviz.hub.adapter import CONFIG, WEIGHTS
 from rankviz.hub.door import Copies, Door
+from rankviz.hub.remote import CONFIG, WEIGHTS
 from rankviz.visitor import Visitor, acting_as
 from tests.support.models.saved_adapters import two_blocks
 from tests.support.web import played_hub
@@ -35,10 +31,6 @@ def door(*, seconds: float = 600, at_once: int = 2, copies: Copies | None = None
         return Children(bounds, line=places, folder=TemporaryDirectory, variables=ASKING)
 
     return Door(children(), children(), copies)
-
-
-def kept_in(folder: Path, require_room: Callable[[], None] = lambda: None) -> Copies:
-    return Copies(str(folder / "hub-"), require_room, lambda: None)
 
 
 def config_of(some: Door, repo_id: str):
@@ -98,17 +90,6 @@ def test_after_a_silence_nobody_waits_for_a_while(monkeypatch):
         assert connected == len(connections)
 
 
-def test_a_while_later_the_hub_is_asked_again(monkeypatch, model):
-    some = door()
-    monkeypatch.setattr(doors, "SILENT_SECONDS", 0)
-    with played_hub.silent(monkeypatch), pytest.raises(HubSilentError):
-        config_of(some, "someone/model")
-
-    monkeypatch.setattr(some._lookups, "_failed_seconds", 0)
-    with played_hub.answering(monkeypatch, someone__model=model):
-        assert '{"model_type": "llama"}' == config_of(some, "someone/model")[1]
-
-
 def test_an_answer_that_drips_ends_at_the_time_of_the_whole(monkeypatch):
     began = time.monotonic()
     with played_hub.silent(monkeypatch, drip_seconds=0.2), pytest.raises(HubSilentError):
@@ -140,14 +121,6 @@ def test_a_visitor_with_many_look_ups_is_refused_at_once_and_others_are_not(monk
     assert HubSilentError is type(other.result())
 
 
-def test_sizes_are_asked_for_once_a_minute(monkeypatch, model):
-    (model / "model.safetensors").write_bytes(b"x" * 100)
-    some = door()
-    with played_hub.answering(monkeypatch, someone__model=model) as hub:
-        assert [100, 100] == [some.weight_bytes("someone/model", patient=True) for _ in range(2)]
-        assert 1 == len(hub.asked)
-
-
 def test_offline_nothing_is_asked(monkeypatch):
     from huggingface_hub import constants
 
@@ -173,25 +146,3 @@ def test_an_adapter_is_fetched_once_into_its_own_place(monkeypatch, tmp_path):
         assert (requests, ["room", "old"]) == (len(hub.asked), calls)
     assert (tmp_path / "kept", "adapter") == (folder.parents[1], folder.name)
     assert {CONFIG, WEIGHTS} == {path.name for path in folder.iterdir()}
-
-
-def test_a_large_adapter_is_refused_before_any_of_it_is_fetched(monkeypatch, tmp_path):
-    some = door(copies=kept_in(tmp_path / "kept"))
-    with played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub:
-        with pytest.raises(BadAdapterError, match="more than the 10 allowed here"):
-            some.adapter("someone/adapter", max_bytes=10)
-        assert 1 == len(hub.asked)
-    assert not (tmp_path / "kept").exists()
-
-
-def test_where_there_is_no_room_no_adapter_is_fetched(monkeypatch, tmp_path):
-    def no_room():
-        raise LimitError("No room.")
-
-    some = door(copies=kept_in(tmp_path, no_room))
-    with (
-        played_hub.answering(monkeypatch, someone__adapter=two_blocks(tmp_path)) as hub,
-        pytest.raises(LimitError, match="No room"),
-    ):
-        some.adapter("someone/adapter", max_bytes=10**6)
-    assert [] == hub.asked

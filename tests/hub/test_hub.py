@@ -17,7 +17,6 @@ from rankviz.errors import (
     NotInstalledError,
     UnknownModelError,
 )
-from rankviz.hub import find_model
 from rankviz.hub.remote import fetch_config, model_from_hub, stored_parameters
 from rankviz.visitor import Visitor, acting_as
 from tests.support.runs.toy import TOY
@@ -45,11 +44,6 @@ def test_what_only_calls_itself_safetensors_is_said(tmp_path):
 
     with pytest.raises(BadConfigError, match="is not a safetensors file"):
         stored_parameters(tmp_path)
-
-
-def test_a_folder_without_a_config_is_said(tmp_path):
-    with pytest.raises(BadConfigError, match=r"holds no config\.json"):
-        find_model(tmp_path, cache=tmp_path, door=None)
 
 
 # On the Hub

@@ -3,7 +3,6 @@
 import json
 from types import SimpleNamespace
 
-import httpx
 import pytest
 from huggingface_hub import file_download
 
@@ -72,21 +71,6 @@ def test_what_is_in_the_cache_is_not_fetched_again(tmp_path, cache):
     cache(**{"model-00001-of-00002.safetensors": "x"})
 
     assert 20 == weight_bytes(tmp_path, Hub(indices=INDICES, **SHARDS))
-
-
-def test_weights_of_any_name_count_as_the_hub_gives_their_size_whatever_the_index_says_of_it(tmp_path, cache):
-    """Small files of the usual names beside them are not loaded."""
-    index = json.dumps({"metadata": {"total_size": 5}, "weight_map": {"a": "sub/large.bin", "b": "other.safetensors"}})
-    sizes = {"sub/large.bin": 48 * 10**9, "other.safetensors": 1, **SHARDS}
-
-    assert 48 * 10**9 + 1 == weight_bytes(tmp_path, Hub(indices={"model.safetensors.index.json": index}, **sizes))
-
-
-def test_where_the_hub_does_not_say_nothing_is_known(tmp_path, cache):
-    assert weight_bytes(tmp_path, Hub(error=httpx.ConnectError("no route"))) is None
-    assert weight_bytes(tmp_path, Hub(**{"model.safetensors": None})) is None
-    assert weight_bytes(tmp_path, Hub(**{"config.json": 1})) is None
-    assert weight_bytes(tmp_path, Hub(**SHARDS | {"model.safetensors.index.json": MAX_INDEX_BYTES + 1})) is None
 
 
 def test_a_base_is_in_the_cache_when_all_its_weights_are_and_not_when_only_its_config_is(cache):

@@ -154,7 +154,3 @@ def test_a_divided_card_counts_as_its_first_slice_with_the_memory_of_that():
     assert ("H100 MIG", 10) == card(nvml, CUDA_VISIBLE_DEVICES="0")
     assert ("H100 MIG", 20) == card(nvml, CUDA_VISIBLE_DEVICES="MIG-1")
     assert (9, 0) == chosen(read_driver(nvml), {"CUDA_VISIBLE_DEVICES": "MIG-1"}, nvml).capability
-
-
-def test_a_card_that_has_failed_hides_no_other():
-    assert ("Small", 8) == card(Nvml(("Small", 8), ("Large", 24), broken=(1,)))

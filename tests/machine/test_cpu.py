@@ -1,7 +1,5 @@
 """What the kernel says of this machine's processor."""
 
-import os
-
 import pytest
 
 from rankviz import machine
@@ -23,12 +21,6 @@ def test_whether_a_processor_is_made_for_bf16(monkeypatch, line, flags, known):
     monkeypatch.setattr(machine, "_cpuinfo", lambda name: flags if name == line else "")
 
     assert known is machine.cpu_bf16()
-
-
-def test_the_load_average_is_the_systems_own():
-    before, load, after = os.getloadavg()[0], machine.load_average(), os.getloadavg()[0]
-
-    assert min(before, after) - 1.0 <= load <= max(before, after) + 1.0
 
 
 def test_the_processor_is_read_from_the_kernels_list(monkeypatch, tmp_path):

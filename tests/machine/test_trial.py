@@ -25,12 +25,6 @@ def test_the_steps_come_in_order_and_what_libraries_print_is_left_out():
     ]
 
 
-def test_the_step_that_imports_torch_says_what_torch_holds_kernels_for():
-    say = SAY + "say(name='importing torch', ok=True, found='torch', seconds=1.0, architectures=['sm_90'])\n"
-
-    assert [("sm_90",), ()] == [step.architectures for step in run(say + "say(name='x', ok=True, found='', seconds=0)")]
-
-
 def test_a_process_that_dies_is_a_failed_step_that_says_where():
     *_, last = run(TORCH + "say(starting='compiling a kernel')\nos._exit(7)")
 

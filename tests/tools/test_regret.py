@@ -1,7 +1,7 @@
 """The regret of choosing a rank, worked out by hand."""
 
-from rankviz.core.forecast.lines import rank_lines
 from tests.support.runs.studies_toy import base, evidence, point, study
+from tools.forecast.lines import rank_lines
 from tools.forecast.regret import capacity_rank, chosen_rank, doubling, regret_table
 
 

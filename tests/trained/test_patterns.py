@@ -7,8 +7,7 @@ import pytest
 
 from rankviz.core.spectrum import patterns as written_by_rankviz
 from rankviz.errors import BadAdapterError
-from rankviz.trained.patterns import Patterns, bounded_matching
-from rankviz.trained.read import parse_config
+from rankviz.trained.read import Patterns, bounded_matching, parse_config
 
 NAMES = [
     f"{top}.layers.{block}.{part}"
@@ -84,13 +83,3 @@ def test_what_re_does_not_take_is_refused_with_a_sentence(key):
 
     with pytest.raises(BadAdapterError, match=r"^The pattern .* is not a regular expression"):
         parse_config(json.dumps(config).encode())
-
-
-def test_many_patterns_and_names_are_looked_up():
-    """As of every expert by its own name: a look for each kind of name, not for each pattern."""
-    keys = {f"model.layers.{block}.experts.{i}.up_proj": 1 + i for block in range(40) for i in range(60)}
-    known = Patterns(keys)
-
-    assert all(r == known.get(name, 0) for name, r in keys.items())
-    assert 4 == len(known._plain)
-    assert [] == known._others

@@ -95,8 +95,6 @@ def test_convolutions_and_embeddings_keep_their_shapes(tmp_path):
     shapes = {
         "conv.lora_A.weight": (4, 5, 3, 3),
         "conv.lora_B.weight": (7, 4, 1, 1),
-        "grouped.lora_A.weight": (4, 5, 3),
-        "grouped.lora_B.weight": (8, 2, 1),
         "embed.lora_embedding_A": (4, 30),
         "embed.lora_embedding_B": (8, 4),
     }
@@ -108,30 +106,10 @@ def test_convolutions_and_embeddings_keep_their_shapes(tmp_path):
     assert {
         "conv.lora_A.weight": (2, 5, 3, 3),
         "conv.lora_B.weight": (7, 2, 1, 1),
-        "grouped.lora_A.weight": (4, 5, 3),
-        "grouped.lora_B.weight": (8, 2, 1),
         "embed.lora_embedding_A": (2, 30),
         "embed.lora_embedding_B": (8, 2),
     } == {n.removeprefix("base_model.model."): tensor.shape for n, tensor in after.file.tensors.items()}
-    assert 4 == after.config.rank_of("grouped")
     np.testing.assert_allclose(update(after, "conv"), truncated(update(before, "conv"), 2), atol=1e-4)
-
-
-def test_fused_experts_keep_pefts_layout(tmp_path):
-    pairs = [factors(6, 4, 12, seed=seed) for seed in (0, 1, 2)]
-    name = "base_model.model.model.layers.0.mlp.experts"
-    tensors = {
-        f"{name}.lora_A.weight": np.concatenate([a for a, _ in pairs]),
-        f"{name}.lora_B.weight": np.stack([b for _, b in pairs], axis=2).reshape(6, 12),
-    }
-    config = CONFIG | {"target_modules": [], "target_parameters": ["experts.down_proj"]}
-    before, what = planned(save(tmp_path / "old", tensors, config), r=2)
-
-    after = read_adapter([resize(before, what, tmp_path / "new")])
-
-    assert ((6, 12), (6, 6)) == tuple(tensor.shape for _, tensor in sorted(after.file.tensors.items()))
-    for pair in before.pairs:
-        np.testing.assert_allclose(update(after, pair), truncated(update(before, pair), 2), atol=1e-5)
 
 
 def test_nothing_is_overwritten_and_nothing_is_left_half_written(tmp_path):
@@ -145,13 +123,6 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_written(tmp_path):
     (tmp_path / "empty").mkdir()
     assert 2 == read_adapter([resize(before, what, tmp_path / "empty")]).r
     assert {"old", "file", "empty"} == {path.name for path in tmp_path.iterdir()}
-
-
-def test_a_higher_rank_is_refused(tmp_path):
-    with pytest.raises(
-        InvalidSettingError, match="has r = 4, and a resize only lowers the rank: give a rank from 1 to 3"
-    ):
-        planned(two_blocks(tmp_path), r=8)
 
 
 def test_an_unknown_dtype_and_values_that_do_not_fit_are_refused(tmp_path):

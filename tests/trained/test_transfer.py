@@ -5,12 +5,11 @@ import json
 from rankviz.trained.read import read_adapter
 from rankviz.trained.resize import (
     CACHED,
+    as_json,
     plan_from,
-    plan_json,
     planned_truncations,
     spectrum,
     spectrum_from,
-    spectrum_json,
 )
 from tests.support.models.saved_adapters import two_blocks
 
@@ -18,7 +17,7 @@ from tests.support.models.saved_adapters import two_blocks
 def test_a_spectrum_comes_with_what_was_computed_of_it(tmp_path):
     read = spectrum(read_adapter([two_blocks(tmp_path / "mine")]))
 
-    received = spectrum_from(json.loads(json.dumps(spectrum_json(read))))
+    received = spectrum_from(json.loads(json.dumps(as_json(read))))
 
     assert read == received
     for here, there in [(read, received), *zip(read.layers, received.layers, strict=True)]:
@@ -31,4 +30,4 @@ def test_planned_truncations_arrive_as_they_were_made(tmp_path):
     planned = planned_truncations(adapter.outline, spectrum(adapter))
 
     assert [2, 3] == [each.r for each, _ in planned if each.r]
-    assert [plan for _, plan in planned] == [plan_from(json.loads(json.dumps(plan_json(plan)))) for _, plan in planned]
+    assert [plan for _, plan in planned] == [plan_from(json.loads(json.dumps(as_json(plan)))) for _, plan in planned]

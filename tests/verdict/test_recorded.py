@@ -13,7 +13,6 @@ from rankviz.api import Api
 from rankviz.api.runs.verdict_json import verdict_json
 from rankviz.core.runs.metric import TOLERANCE_NATS
 from rankviz.ui.train.progress import DOES_NOT_MATTER, MATTERS
-from rankviz.verdict import sentences
 
 RUNS = Path(__file__).parents[2] / "assets" / "recorded" / "runs"
 
@@ -35,13 +34,6 @@ def journals():
 SWEEPS = {name: cells for name, cells in journals().items() if min(map(len, cells.values())) >= 3}
 
 
-def test_a_sweep_of_three_ranks_two_rates_and_three_seeds_ships():
-    assert any(
-        (3, 2, {3}) == (len({r for r, _ in cells}), len({rate for _, rate in cells}), set(map(len, cells.values())))
-        for cells in SWEEPS.values()
-    )
-
-
 def extremes(example):
     """(mean loss of the lowest rank, of the highest, standard deviation of one run over its seeds), each rank at the
     learning rate that serves it best."""
@@ -58,12 +50,6 @@ def test_where_rank_matters_ranks_2_and_32_are_five_times_the_noise_between_seed
 
     assert {2, 8, 32} == {r for r, _ in SWEEPS[MATTERS.sweep_id]}
     assert low - high >= 5 * noise
-
-
-def test_a_headline_names_each_rank_that_cannot_be_distinguished_once(tmp_path):
-    first, *_ = sentences(Api(home=tmp_path).verdicts.of_sweep(MATTERS.sweep_id).verdict)
-
-    assert "r = 32 has the lowest loss. The smallest rank that cannot be distinguished from it is r = 8." == first
 
 
 def test_where_rank_does_not_matter_the_lowest_and_the_highest_are_within_the_noise(tmp_path):

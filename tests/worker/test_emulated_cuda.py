@@ -9,10 +9,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from rankviz.core.runs.events import GPU_LOST, StageReached
@@ -21,7 +19,6 @@ from rankviz.store import RunStore
 from rankviz.supervisor import Supervisor
 from tests.support.engines.emulated_cuda import OFFLOADING
 from tests.support.models.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
-from tests.support.runs import questions
 from tests.support.runs.tiny_runs import letters
 
 pytestmark = [pytest.mark.torch, pytest.mark.emulated_cuda]
@@ -78,22 +75,6 @@ def test_load_attach_train_evaluate_and_save_on_the_cuda_branch(runs):
         assert (store.run_dir(run.run_id) / "adapter" / "adapter_model.safetensors").stat().st_size == run.adapter_bytes
 
 
-def test_held_out_prompts_are_answered_and_correct_tokens_counted_on_the_cuda_branch(runs):
-    _, records = runs
-
-    evaluated = [each for run in records for each in (run.loss_before, run.loss_after, *run.cuts)]
-    assert {4} == {each.answered for each in evaluated}
-    assert all(each.correct_tokens == sum(each.example_correct_tokens) for each in evaluated)
-    assert records[0].loss_before.token_accuracy < 0.1 < records[0].loss_after.token_accuracy
-
-
-def test_the_trainer_is_the_one_that_unsloth_rewrote(runs):
-    """Else this module would test TRL's own trainer."""
-    store, _ = runs
-
-    assert list(store.home.glob("unsloth_compiled_cache/UnslothSFTTrainer.py"))
-
-
 def test_the_record_says_what_was_done_and_not_only_what_was_asked(runs):
     store, (first, *_) = runs
     facts = first.environment
@@ -134,20 +115,6 @@ def test_a_trained_adapter_is_truncated_recovered_and_evaluated(runs):
     assert fast.loss_after.loss <= fast.cuts[-1].loss < fast.loss_before.loss
     config = json.loads((store.run_dir(fast.run_id) / "cuts" / "r2" / "adapter_config.json").read_text())
     assert 2 == config["r"]
-
-
-@pytest.mark.slow
-def test_unsloths_class_and_flags_reach_its_get_peft_model(tiny, tmp_path):
-    store = RunStore(tmp_path)
-    data = write_tiny_data(tmp_path / "letters.jsonl")
-    flags = {"finetune_vision_layers": False, "finetune_mlp_modules": False}
-    sweep = store.create(letters(tiny, data, 4, unsloth_class="FastModel", **flags, **ON_A_GPU))
-    run_here(store, *store.run_ids(sweep))
-    (run,) = store.sweep(sweep).runs
-
-    assert RunState.COMPLETED == run.state, run.error + run.log_tail
-    # attention alone: in 2 blocks q and o 64 + 64, k and v 64 + 32
-    assert 2 * 4 * (2 * 128 + 2 * 96) == run.trainable_parameters
 
 
 @pytest.fixture(scope="module")
@@ -197,71 +164,37 @@ def test_a_card_that_has_failed_ends_its_worker_and_the_next_one_goes_on(faulty)
     assert 75 == GPU_LOST
 
 
-@pytest.mark.slow
-def test_cancel_in_a_step_leaves_no_process(tiny, tmp_path):
-    store = RunStore(tmp_path / "home")
-    data = write_tiny_data(tmp_path / "letters.jsonl")
-    request = questions.sweep(base=str(tiny), data=str(data), ranks=(4,), max_steps=100_000, **ON_A_GPU)
-    run_id = store.run_ids(store.create(request))[0]
-    supervisor = Supervisor(store, command=("env", f"PYTHONPATH={ROOT}", *WORKER))
-    supervisor.start()
-    while not store.get(run_id).steps:
-        assert not store.get(run_id).state.ended, store.get(run_id).error + store.get(run_id).log_tail
-        time.sleep(0.2)
-
-    supervisor.cancel(run_id)
-    supervisor.stop()
-
-    assert RunState.CANCELLED is store.get(run_id).state
-    assert [] == [p for p in psutil.process_iter(["cmdline"]) if run_id in (p.info["cmdline"] or [])]
-
-
 IN_FP32 = """
 import json, sys
 from pathlib import Path
 from tests.support.engines import emulated_cuda
 emulated_cuda.install()
-from dataclasses import replace
 from rankviz import dataset
 from rankviz.store import RunStore
-from rankviz.worker import settings
-from rankviz.worker.journal import explain
+from rankviz.worker.base import Base, resolve
 from rankviz.worker.finetune import training
-from rankviz.worker.finetune.base import Base, resolve
-from rankviz.worker.finetune.load import load_base
+from rankviz.worker.finetune.load import explain_failure, load_base
 from rankviz.worker.finetune.session import Session
-from rankviz.worker.journal import admit
-from rankviz.worker.stages import Stages
+from rankviz.worker.journal import Stages, admit, explain
 
 home, run_id = Path(sys.argv[1]), sys.argv[2]
 store = RunStore(home)
 request = store.get(run_id).request
-told = {}
+result = {}
 
 build = training.build_trainer
 def remembering(*args, **kwargs):
     trainer = build(*args, **kwargs)
-    told["trainer"] = {"bf16": trainer.args.bf16, "fp16": trainer.args.fp16}
+    result["trainer"] = {"bf16": trainer.args.bf16, "fp16": trainer.args.fp16}
     return trainer
 training.build_trainer = remembering
 
 session = Session.load(request, resolve(admit(store, request)[0], home), dataset.read(request.data), Stages(print))
-def hooks():
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in session.model.modules())
-told["hooks"] = [hooks()]
-for _ in range(2):
-    session.run(request, lambda event: None, store.run_dir(run_id))
-    told["hooks"].append(hooks())
-told["environment"] = session.environment
+session.run(request, lambda event: None, store.run_dir(run_id))
+result["environment"] = session.environment
 
-for name in ("nobody/nothing", "tiny"):
-    try:
-        load_base(Base(name=name, is_local=False), session.settings)
-    except Exception as error:
-        told[name] = explain(error)
 import httpx, torch, unsloth
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-from rankviz.worker.finetune.load import explain_failure
 def as_the_loader_raises(cause):
     by_transformers = OSError("a text of its own")
     by_transformers.__cause__ = cause
@@ -278,11 +211,8 @@ causes = {
     "disk full": OSError(28, "No space left on device"),
 }
 for name, cause in causes.items():
-    base = Base(name="owner/name", is_local=False)
-    explained = explain_failure(as_the_loader_raises(cause), base, session.settings)
-    told[name] = explained and explain(explained)
-told["a mistake of ours"] = explain_failure(RuntimeError("x"), base, session.settings)
-told["local"] = explain_failure(as_the_loader_raises(None), Base(name="/a", is_local=True), session.settings)
+    explained = explain_failure(as_the_loader_raises(cause), Base(name="owner/name", is_local=False), session.settings)
+    result[name] = explained and explain(explained)
 
 def too_large(*args, **kwargs):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -290,18 +220,13 @@ unsloth.FastLanguageModel.from_pretrained = too_large
 try:
     load_base(Base(name="owner/large", is_local=False), session.settings)
 except Exception as error:
-    told["too large"] = explain(error)
-try:
-    settings.device.has_bf16 = lambda: False
-    settings.settle(replace(request.training, precision="bf16"), cuda=True)
-except Exception as error:
-    told["bf16"] = explain(error)
-(home / "told.json").write_text(json.dumps(told))
+    result["too large"] = explain(error)
+(home / "result.json").write_text(json.dumps(result))
 """
 
 
 @pytest.fixture(scope="module")
-def told(tiny, tmp_path_factory):
+def result(tiny, tmp_path_factory):
     """What one process with an fp32 base says of itself."""
     store = RunStore(tmp_path_factory.mktemp("fp32"))
     data = write_tiny_data(store.home / "letters.jsonl")
@@ -317,28 +242,21 @@ def told(tiny, tmp_path_factory):
         check=False,
     )
     assert 0 == done.returncode, done.stderr[-3000:]
-    return json.loads((store.home / "told.json").read_text()) | {"printed": done.stdout}
+    return json.loads((store.home / "result.json").read_text()) | {"printed": done.stdout}
 
 
 @pytest.mark.slow
-def test_an_fp32_base_is_evaluated_under_the_autocast_that_it_is_trained_under(told):
-    assert {"bf16": True, "fp16": False} == told["trainer"]
+def test_an_fp32_base_is_evaluated_under_the_autocast_that_it_is_trained_under(result):
+    assert {"bf16": True, "fp16": False} == result["trainer"]
     assert ("fp32", "float32", "bfloat16") == tuple(
-        told["environment"][name] for name in ("precision", "base_dtype", "mixed_precision")
+        result["environment"][name] for name in ("precision", "base_dtype", "mixed_precision")
     )
 
 
 @pytest.mark.slow
-def test_from_512_tokens_on_unsloth_offloads_checkpoints_and_the_record_says_so(told):
-    assert "unsloth" == told["environment"]["gradient_checkpointing"]
-    assert OFFLOADING in told["printed"]
-
-
-@pytest.mark.slow
-def test_no_hook_of_an_adapter_stays_on_the_base(told):
-    before, *after = told["hooks"]
-
-    assert [before] * 2 == after
+def test_from_512_tokens_on_unsloth_offloads_checkpoints_and_the_record_says_so(result):
+    assert "unsloth" == result["environment"]["gradient_checkpointing"]
+    assert OFFLOADING in result["printed"]
 
 
 @pytest.mark.slow
@@ -349,31 +267,17 @@ def test_no_hook_of_an_adapter_stays_on_the_base(told):
         ("unknown", "No model 'owner/name' in the catalogue, and none on the Hub."),
         ("refused", "'owner/name' could not be fetched: the Hub answered with an error."),
         ("no route", "'owner/name' could not be fetched from the Hub: no answer."),
+        ("disk full", ""),
         ("no config", "No model 'owner/name' in the catalogue, and its repository on the Hub holds no model to load."),
     ],
 )
-def test_what_keeps_a_base_from_loading_is_told_by_its_cause(told, cause, sentence):
-    assert told[cause].startswith(sentence)
+def test_what_keeps_a_base_from_loading_is_result_by_its_cause(result, cause, sentence):
+    assert (result[cause] or "").startswith(sentence) and bool(sentence) == bool(result[cause])
 
 
 @pytest.mark.slow
-def test_what_has_nothing_to_do_with_the_hub_keeps_its_own_words(told):
-    assert [None] * 3 == [told["a mistake of ours"], told["local"], told["disk full"]]
-
-
-@pytest.mark.slow
-def test_a_base_that_cannot_be_fetched_is_one_sentence_and_not_the_loaders_own(told):
-    assert told["nobody/nothing"].startswith("'nobody/nothing' could not be fetched from the Hub: no answer.")
-
-
-@pytest.mark.slow
-def test_a_base_that_is_too_large_for_the_card_is_said_with_the_cards_memory_and_what_to_choose(told):
-    assert told["too large"].startswith(
+def test_a_base_that_is_too_large_for_the_card_is_said_with_the_cards_memory_and_what_to_choose(result):
+    assert result["too large"].startswith(
         "'owner/large' does not fit this GPU: its memory of 24.00 GiB ran out while the base was loaded in fp32"
     )
-    assert told["too large"].endswith("Choose precision nf4-dq, a smaller base or a larger GPU.")
-
-
-@pytest.mark.slow
-def test_bf16_on_a_card_without_it_is_refused(told):
-    assert told["bf16"].startswith("This GPU does not support bf16")
+    assert result["too large"].endswith("Choose precision nf4-dq, a smaller base or a larger GPU.")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.errors import InvalidSettingError, LimitError, UnknownModelError
+from rankviz.errors import InvalidSettingError, LimitError
 from rankviz.paths import IMPORT_ROOT
 from rankviz.store import RunStore
 from rankviz.store.journal import request_text
@@ -34,14 +34,6 @@ def stored(store, owner, **changes):
     run = replace(run, **changes)
     store.publish({run.run_id: {"request.json": request_text(run)}}, owner)
     return run
-
-
-def test_a_run_of_a_page_for_one_is_admitted_with_its_path(store, tmp_path):
-    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n' * 3)
-
-    base, data = admit(store, stored(store, Ownership(), data=str(tmp_path / "rows.jsonl")))
-
-    assert ("name", tmp_path / "rows.jsonl") == (base.kind, data.path)
 
 
 def test_on_a_shared_server_a_run_without_an_owner_is_the_hosts(store, tmp_path, monkeypatch):
@@ -100,15 +92,6 @@ def test_a_visitors_probe_keeps_them_too(store):
         admit_probe(store, replace(probe, lora=replace(probe.lora, r=1024)))
     with pytest.raises(LimitError, match="tokens per batch"):
         admit_probe(store, replace(probe, training=replace(probe.training, max_length=2**16)))
-
-
-def test_a_folder_in_the_runs_folder_is_not_taken_for_the_hub(store, monkeypatch):
-    """Loaders would look there first."""
-    (store.home / "owner" / "name").mkdir(parents=True)
-    monkeypatch.chdir(store.home)
-
-    with pytest.raises(UnknownModelError, match="a folder of the runs folder has this name"):
-        admit(store, stored(store, ANNA, base="owner/name"))
 
 
 def test_the_worker_fails_such_a_run_without_a_word_of_the_file(store, tmp_path):

@@ -1,5 +1,9 @@
 """What a set-up becomes for torch, Unsloth and the trainers, as far as no card need be asked."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from rankviz.core.cost.setup import TrainingSetup
@@ -19,11 +23,6 @@ def test_unsloths_checkpointing_offloads_from_512_tokens_on(checkpointing, max_l
 
     assert done == found.effective_checkpointing
     assert {"unsloth": "unsloth", "hf": True, "none": False}[checkpointing] == found.gradient_checkpointing
-
-
-def test_on_a_gpu_the_whole_base_goes_on_one_card_and_on_a_cpu_nothing_is_said():
-    assert {"device_map": {"": 0}} == settings().placement
-    assert {} == settings(cuda=False).placement
 
 
 @pytest.mark.parametrize(("precision", "autocast"), [("fp32", None), ("bf16", "bfloat16")])
@@ -67,7 +66,7 @@ def test_on_a_card_without_bf16_a_probe_computes_as_the_exported_script(
 def test_what_a_probe_trains_is_raised_to_fp32_there(monkeypatch):
     import torch
 
-    from rankviz.worker.probe.hf_session import raise_trained
+    from rankviz.worker.probe.steps import raise_trained
 
     def dtypes(bf16):
         monkeypatch.setattr("rankviz.worker.device.has_bf16", lambda: bf16)
@@ -78,3 +77,21 @@ def test_what_a_probe_trains_is_raised_to_fp32_there(monkeypatch):
 
     assert (torch.float32, torch.bfloat16) == dtypes(bf16=False)
     assert (torch.bfloat16, torch.bfloat16) == dtypes(bf16=True)
+
+
+CODE = "import os; from rankviz.worker.journal import set_environment; set_environment(); print(os.environ.get({!r}))"
+
+
+def after(name, **environ):
+    """A variable's value in a process with these variables that has set its environment."""
+    inherited = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", CODE.format(name)]
+    return subprocess.run(command, env={**inherited, **environ}, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("environ", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_sleep_soon_where_they_wait_unless_the_user_has_set_how(environ, spins):
+    assert spins == after("GOMP_SPINCOUNT", **environ)

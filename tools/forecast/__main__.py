@@ -10,15 +10,16 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from docs.generate import forecast as tables
-from rankviz.catalog.forecast import FILE, lines_hash
+from rankviz.catalog.forecast import FILE
 from rankviz.catalog.studies import load_evidence
-from rankviz.core.forecast.bands import ANY, KINDS
-from rankviz.core.forecast.lines import GRID, LOSS, METRICS, REFERENCE_RANK, RankLine, rank_lines
+from rankviz.core.forecast.bands import ANY, GRID, KINDS, LOSS, METRICS, REFERENCE_RANK, RankLine
 from rankviz.core.studies.lines import Evidence
 from rankviz.paths import ASSETS
+from tools.forecast.lines import rank_lines
 from tools.forecast.published import counted, left_out, mixture, rate_and_rank, summary
 from tools.forecast.quick_look import quick_look_check
 from tools.forecast.regret import regret_table
@@ -53,7 +54,7 @@ def published(evidence: Evidence) -> dict:
     kinds = [kind for kind in KINDS if kind not in (ANY, LOSS)]
     of_kind = {kind: [point for point in points["score"] if point.kind == kind] for kind in kinds}
     return {
-        "lines": lines_hash(lines),
+        "published": [asdict(line) for line in (*lines, *rank_lines(evidence, rl=True))],
         "reference_rank": REFERENCE_RANK,
         "bands": {metric: _band(own) for metric, own in by_metric.items() if own},
         "left_out": [

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rankviz.core.forecast.bands import ENOUGH_PUBLICATIONS, LEVELS
-from rankviz.core.forecast.lines import GRID, LOSS, REFERENCE_RANK, RankLine
+from rankviz.core.forecast.bands import ENOUGH_PUBLICATIONS, GRID, LEVELS, LOSS, REFERENCE_RANK, RankLine
 from rankviz.core.studies.lines import Evidence
 
 RULE_PER_OCTAVE, RULE_RANK = 0.5, 32

@@ -13,10 +13,11 @@ from random import Random
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from rankviz.core.forecast.lines import BROKEN, GRID, items_of_test, points_scale, share_error
+from rankviz.core.forecast.bands import GRID, points_scale, share_error
 from rankviz.core.forecast.quick_look import SAFE_RANK, MeasuredRank, between, noise_of, pick_of, score_pick
 from rankviz.core.runs.request import QUICK_RANKS
 from rankviz.core.studies.lines import Evidence
+from tools.forecast.lines import BROKEN, items_of_test
 from tools.forecast.published import grouped
 
 LEAST_RANKS = 4

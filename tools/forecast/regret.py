@@ -22,8 +22,9 @@ import numpy as np
 from rankviz.core.advice.advice import ENOUGH_RAN
 from rankviz.core.advice.rules import RECOMMENDED_RANK
 from rankviz.core.advice.use_case import USE_CASES
-from rankviz.core.forecast.lines import RankLine, rank_lines
+from rankviz.core.forecast.bands import RankLine
 from rankviz.core.studies.lines import Evidence
+from tools.forecast.lines import rank_lines
 from tools.forecast.published import grouped
 
 FIXED_RANKS = (4, 8, 16, 32, 64, 128)

@@ -24,8 +24,8 @@ from rankviz.errors import BadDataError, RankVizError
 from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.device import Device
     from rankviz.core.cost.pace import Paces
+    from rankviz.core.cost.setup import Device
     from rankviz.core.model.spec import ModelSpec
     from rankviz.core.quantity import Range
     from rankviz.core.runs.request import RunRequest, SweepRequest

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rankviz.catalog import hardware
-from rankviz.core.cost.device import Device, card
+from rankviz.core.cost.setup import Device, card
 from rankviz.core.runs.events import LOCAL, queued_at
 from rankviz.engines import Engine, Nodes
 from rankviz.engines.known import require

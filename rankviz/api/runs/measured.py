@@ -17,9 +17,8 @@ from rankviz.visitor import SERVER, acting_as
 
 if TYPE_CHECKING:
     from rankviz.api.runs.ended import EndedHere
-    from rankviz.core.cost.device import Device
     from rankviz.core.cost.pace import Calibration, MemoryCalibration, Others, Paces, Timing, Workload
-    from rankviz.core.cost.setup import TrainingSetup
+    from rankviz.core.cost.setup import Device, TrainingSetup
     from rankviz.core.lora.config import LoraConfig
     from rankviz.core.probe import ProbeRecord
     from rankviz.core.runs.estimate import RunEstimate

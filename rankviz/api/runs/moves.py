@@ -17,7 +17,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.store.ownership import Destination
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.device import Device
+    from rankviz.core.cost.setup import Device
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest
 

@@ -39,7 +39,7 @@ from rankviz.store.ownership import ANYWHERE, Destination
 from rankviz.visitor import data_folder
 
 if TYPE_CHECKING:
-    from rankviz.core.cost.device import Device
+    from rankviz.core.cost.setup import Device
     from rankviz.core.runs.estimate import RunEstimate
     from rankviz.core.runs.record import Sweep
     from rankviz.core.runs.request import RunRequest

@@ -17,8 +17,8 @@ from rankviz import units
 from rankviz.api.runs.measured import Known
 from rankviz.api.workspace import in_turn, writes
 from rankviz.catalog import models as catalog_models
-from rankviz.core.cost.device import card
 from rankviz.core.cost.question import plan_on
+from rankviz.core.cost.setup import card
 from rankviz.core.probe import ProbeRecord
 from rankviz.core.runs.estimate import adapter_bytes, saved_bytes
 from rankviz.core.runs.record import RunRecord

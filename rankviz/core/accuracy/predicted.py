@@ -9,10 +9,9 @@ from typing import Any, get_args, get_type_hints
 
 from rankviz.core.bounds import MAX_NUMBER
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Gpu, card
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.predict import predict
-from rankviz.core.cost.setup import ATTENTION, CHECKPOINTING, LOSS_PATHS, OPTIMIZERS, TrainingSetup
+from rankviz.core.cost.setup import ATTENTION, CHECKPOINTING, LOSS_PATHS, OPTIMIZERS, Gpu, TrainingSetup, card
 from rankviz.core.cost.stack import CPU_HABITS, DTYPE_BYTES, PACKING_UNSLOTH_ZOO, Habits, Stack
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.model.spec import ModelSpec

@@ -70,10 +70,11 @@ class Basis:
 
 def basis_of(evidence: AccuracyByKind, stack: Stack) -> Basis:
     """What the measured rows say of this kind of setting, for memory and for time."""
-    return Basis(
-        memory=_of_kind(evidence.memory, stack.kind),
-        time=_of_kind(evidence.time, stack.time_kind),
-    )
+
+    def of(accuracies: Sequence[KindAccuracy], kind: str) -> KindAccuracy | None:
+        return next((each for each in accuracies if each.kind == kind), None)
+
+    return Basis(memory=of(evidence.memory, stack.kind), time=of(evidence.time, stack.time_kind))
 
 
 def in_words(basis: Basis) -> str:
@@ -96,10 +97,6 @@ def in_words(basis: Basis) -> str:
         f"{100 * memory.left_out_error:.1f} % off on average, and {100 * memory.left_out_inside:.0f} % of them were "
         f"inside the range. {CHECKED_ON_ROWS}"
     )
-
-
-def _of_kind(evidence: Sequence[KindAccuracy], kind: str) -> KindAccuracy | None:
-    return next((each for each in evidence if each.kind == kind), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -279,21 +276,16 @@ def rests_on(report: AccuracyReport, stack: Stack, predicted_bytes: float, gpu: 
     Similar: the same kernels, checkpointing and attention; then the same width of the base, the same card, and a
     prediction of nearly the same size.
     """
+
+    def distance(row: ReportRow) -> tuple:
+        size = abs(math.log(row.predicted_bytes / predicted_bytes)) if predicted_bytes else 0.0
+        return not row.scored, row.quantized != stack.setup.quantized, (0.0 if gpu and row.gpu == gpu else 0.5) + size
+
+    resident = "resident above baseline"
     rows = [
-        row
-        for row in report.rows
-        if row.predicted_bytes and (row.kind == stack.kind and row.measured_kind != "resident above baseline")
+        row for row in report.rows if row.predicted_bytes and row.kind == stack.kind and row.measured_kind != resident
     ]
-    rows.sort(key=lambda row: _distance(row, stack, predicted_bytes, gpu))
+    rows.sort(key=distance)
     settings = {(row.model_id, row.setting): row for row in reversed(rows)}  # repeats of one setting once
     nearest = tuple(row for row in rows if settings[row.model_id, row.setting] is row)
     return SimilarRows(basis=basis_of(report.evidence, stack), count=len(rows), rows=nearest[:SHOWN])
-
-
-def _distance(row: ReportRow, stack: Stack, predicted_bytes: float, gpu: str | None) -> tuple:
-    size = abs(math.log(row.predicted_bytes / predicted_bytes)) if predicted_bytes else 0.0
-    return (
-        not row.scored,
-        row.quantized != stack.setup.quantized,
-        (0.0 if gpu and row.gpu == gpu else 0.5) + size,
-    )

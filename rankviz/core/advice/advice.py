@@ -108,30 +108,26 @@ class Record(NamedTuple):
 
 
 def record_of(section: Mapping[str, Any] | None) -> Record:
-    """The section as data; empty where the file was made before it had one."""
-    section = section or {"alternatives": (), "gains": {}}
+    """Read section "advice" of assets/forecast.json; empty without one."""
+    if section is None:
+        return Record((), {})
+
+    def mean(row: Mapping[str, Any], name: str) -> Mean:
+        return Mean(*row[name], row["publications"], row["lines"])
+
+    def alternative(rule: str, score: Mapping[str, Any], loss: Mapping[str, Any]) -> Alternative:
+        more, over = tuple(score["more"]), score["over_one"]
+        return Alternative(rule, score["mean_rank"], mean(score, "regret"), more, over, mean(loss, "regret"))
+
+    gains = section["gains"].items()
     return Record(
-        tuple(
-            Alternative(
-                rule=row["rule"],
-                mean_rank=row["score"]["mean_rank"],
-                score=_mean(row["score"], "regret"),
-                more=tuple(row["score"]["more"]),
-                over_one_point=row["score"]["over_one"],
-                loss=_mean(row["loss"], "regret"),
-            )
-            for row in section["alternatives"]
-        ),
-        {kind: {int(r): _mean(row, "gain") for r, row in rows.items()} for kind, rows in section["gains"].items()},
+        tuple(alternative(row["rule"], row["score"], row["loss"]) for row in section["alternatives"]),
+        {kind: {int(r): mean(row, "gain") for r, row in rows.items()} for kind, rows in gains},
     )
 
 
-def _mean(row: Mapping[str, Any], name: str) -> Mean:
-    return Mean(*row[name], row["publications"], row["lines"])
-
-
 class Step(NamedTuple):
-    """One thing that moved the rank. why: forgetting."""
+    """A change of the rank. why: forgetting."""
 
     why: str
     before: int
@@ -151,8 +147,10 @@ class Advice:
     """Studies of reinforcement learning without a line over ranks: their caveat says what they found."""
     rate_or_rank: counts.RateAgainstRank | None
     targets: counts.TargetsAgainstRank | None
-    kept: counts.KeptByRank | None
-    full: counts.ShortOfFull | None
+    kept: counts.Share | None
+    """Trainings of which the smallest rank kept more of the base than the largest."""
+    full: counts.Share | None
+    """Trainings whose best rank was worse than full fine-tuning."""
     record: Record
     r: int
     steps: tuple[Step, ...]
@@ -209,7 +207,7 @@ def advise(
     forgetting = nearest([line for line in published if line.first.role == "forgetting"], subject)
     kept = counts.kept_by_rank([line for each in forgetting for line in each.lines])
     r, steps = case.r, ()
-    if goal.forgetting and kept and 2 * kept.better_at_the_smaller > kept.comparisons and r > SMALLEST:
+    if goal.forgetting and kept and 2 * kept.count > kept.comparisons and r > SMALLEST:
         r = max(SMALLEST, case.r // 2)
         steps = (Step("forgetting", case.r, r),)
     rates, rates_of = _rates(near) if case.rates_of_instruction else (None, "")

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from rankviz.core.advice.rules import RANK_RULES, RECOMMENDED_RANK, REGRET, UNSLOTH, RankRule
 from rankviz.core.bounds import whole
-from rankviz.core.cost.data import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import MAX_EXAMPLE_TOKENS, MAX_EXAMPLES, TrainingData, TrainingSetup
 from rankviz.core.studies.lines import RL, TaskKind
 from rankviz.errors import InvalidSettingError, quoted
 

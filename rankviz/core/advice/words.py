@@ -1,15 +1,13 @@
-"""An advice in sentences: the recommendation, its reasons with their sources, how good such advice was, and what an own
-sweep of the model says beside it."""
+"""An advice in sentences: the recommendation, its reasons with their sources, and how good such advice was."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rankviz import units
-from rankviz.core.advice.advice import FIRST_RANK, Advice, Alternative, Record
+from rankviz.core.advice.advice import FIRST_RANK, Advice, Record
 from rankviz.core.advice.rules import QLORA, REGRET, UNSLOTH, RankRule
 from rankviz.core.cost.estimate import RankEstimate
-from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast
-from rankviz.core.forecast.lines import points_scale
+from rankviz.core.forecast.bands import HEADING, UNIT_WORDS, Forecast, RankForecast, points_scale
 from rankviz.core.lora.targets import listed
 from rankviz.core.studies.lines import Line, Study, TaskKind
 from rankviz.core.studies.nearest import Near
@@ -28,9 +26,9 @@ CAPACITY_URL = "https://thinkingmachines.ai/blog/lora/"
 RECORD_SOURCE = "RankViz, docs/forecast.md"
 BY_TASK = "The recommendation goes by task, on average over publications; yours may differ."
 COMPARED = (32, 64, 128)
-"""Fixed ranks beside the advice, the last one only where it did better."""
+"""Fixed ranks that are compared with the advice, the last one only where it did better."""
 NOT_LEFT_OUT = ("near-full", "pretraining")
-"""Use cases with no publications or one: leaving it out leaves nothing to choose from."""
+"""Use cases with at most one publication: leaving it out leaves nothing to choose from."""
 AIM = (0.78, 1.2)
 """Points and % of the loss: the regret that the advice was meant to stay under."""
 FEW_EPOCHS = 3
@@ -69,12 +67,11 @@ class OwnResult(NamedTuple):
 
 def rank_in_words(advice: Advice) -> str:
     """ "r = 32", or "r = 8 to 32" where a range is recommended."""
-    low, high = advice.case.r_range or (advice.r, advice.r)
-    return f"r = {low}" if low == high else f"r = {low} to {high}"
+    return "r = {} to {}".format(*advice.case.r_range) if advice.case.r_range else f"r = {advice.r}"
 
 
 def take(advice: Advice) -> str:
-    """The recommended settings."""
+    """Name the recommended settings."""
     alpha = "r" if advice.case.r_range else advice.lora_alpha
     return (
         f"Recommended: {rank_in_words(advice)}, alpha = {alpha}, learning rate {rate_in_words(advice)}, "
@@ -89,35 +86,28 @@ def rate_in_words(advice: Advice) -> str:
 
 
 def _best_rates(advice: Advice) -> str:
-    """The best learning rates of the nearest tuned sweep, "" where none tells them."""
+    """The best learning rates of the nearest tuned sweep; empty where there is none."""
     return " to ".join(dict.fromkeys(map(rate_text, (advice.rates.low, advice.rates.high)))) if advice.rates else ""
 
 
 def because(advice: Advice) -> str:
-    """The main reason, without a full stop."""
+    """Give the main reason, without a full stop."""
     if advice.case.r_range:
         return (
             "published studies of reinforcement learning disagree: in some r = 1 did as well as r = 256, in others r = "
             "1 to 4 was slightly worse, and in one r = 64 and above collapsed at most batch sizes"
         )
-    moved = "".join(f"r is halved from {step.before} to keep more of the base; " for step in advice.steps)
     kind = advice.case.task_kinds[0] if advice.case.task_kinds else "all"
-    record, default = advice.record, f"{moved}r = {advice.r} is the default for {KINDS[kind]}"
-    if not record.gains:
-        return default
-    if _any_measured(record, kind, advice.r):
-        return f"{moved}on {KINDS[kind]}, {_doublings(record, kind, advice.r)}"
-    every = f"; on {KINDS['all']}, {_doublings(record, 'all', advice.r)}" if kind != "all" else ""
-    return f"{default}, where too few publications ran r = {advice.r // 2} or {2 * advice.r} beside it{every}"
-
-
-def _any_measured(record: Record, kind: str, r: int) -> bool:
-    return bool(record.gain(kind, r // 2) or record.gain(kind, r))
-
-
-def _doublings(record: Record, kind: str, r: int) -> str:
-    """What this rank gained over half of it, and what twice this rank gained."""
-    return f"{_doubling(record, kind, r // 2)}, and {_doubling(record, kind, r)}"
+    record, r = advice.record, advice.r
+    moved = "".join(f"r is halved from {step.before} to keep more of the base; " for step in advice.steps)
+    if record.gain(kind, r // 2) or record.gain(kind, r):
+        return f"{moved}on {KINDS[kind]}, {_doubling(record, kind, r // 2)}, and {_doubling(record, kind, r)}"
+    reason = f"{moved}r = {r} is the default for {KINDS[kind]}"
+    if record.gains:
+        reason += f", where too few publications ran r = {r // 2} or {2 * r} beside it"
+        if kind != "all":
+            reason += f"; on {KINDS['all']}, {_doubling(record, 'all', r // 2)}, and {_doubling(record, 'all', r)}"
+    return reason
 
 
 def _doubling(record: Record, kind: str, r: int) -> str:
@@ -134,11 +124,10 @@ def _points(gain: float) -> str:
 
 
 def main_sentences(advice: Advice) -> tuple[str, str, str]:
-    """The main reason, the learning rate that comes before the rank, and what the file size would change."""
+    """Give the main reason, the learning rate that comes before the rank, and what the file size would change."""
     reason = because(advice)
-    start = reason if reason.startswith("r ") else f"{reason[0].upper()}{reason[1:]}"
     file = "Train more than one rank if you can." if advice.case.r_range else FILE_WORDS[advice.r]
-    return f"{start}.", rate_first(advice), file
+    return f"{reason if reason.startswith('r ') else reason[0].upper() + reason[1:]}.", rate_first(advice), file
 
 
 def rate_first(advice: Advice) -> str:
@@ -147,48 +136,42 @@ def rate_first(advice: Advice) -> str:
 
 
 def confidence_in_words(advice: Advice) -> str:
-    """How good such advice was, over publications that it was chosen without, and fixed ranks beside it."""
+    """Say how good such advice was for publications that it was chosen without, compared with fixed ranks."""
     ours = advice.record.regret("advice")
     fixed = [(r, regret) for r in COMPARED if (regret := advice.record.regret(str(r)))]
     if advice.case.r_range or ours is None or not fixed:
         return HEADING
+    others = []
+    for r, regret in fixed:
+        mean, low, high = regret.more
+        if r < COMPARED[-1] or mean < 0:
+            ends = f"{-mean:+.2f} points ({-high:.2f} to {-low:.2f})".replace("-0.00", "0.00").replace("-", "−")
+            file = f", with {r // advice.r} times the file" if r == COMPARED[-1] else ""
+            others.append(f"r = {r}: {ends}{file}")
     untested = " The rank for this use case was not tested in this way." if advice.case.name in NOT_LEFT_OUT else ""
-    beside = [_beside(r, regret, ours, advice.r) for r, regret in fixed if r < COMPARED[-1] or regret.more[0] < 0]
     return (
         f"{HEADING} {BY_TASK} Over {ours.score.publications} publications that ran r = 16 or less and r = 64 or more, "
         f"each left out in turn, the recommended rank scored {ours.score.mean:.2f} points less than the best tested "
-        f"rank (90 % interval {ours.score.low:.2f} to {ours.score.high:.2f}).{untested} Beside it, {listed(beside)}."
+        f"rank (90 % interval {ours.score.low:.2f} to {ours.score.high:.2f}).{untested} One rank for every task would "
+        f"have scored, compared with it: {'; '.join(others)}."
     )
 
 
-def _beside(r: int, regret: Alternative, ours: Alternative, advised: int) -> str:
-    """A fixed rank against the advice, on the lines that reach it; a larger one with its price."""
-    (mean, low, high), way = regret.more, "less"
-    if mean < 0:
-        (mean, low, high), way = (-mean, -high, -low), "more"
-    text = f"r = {r} for every task scored {mean:.2f} {way} ({low:.2f} to {high:.2f}".replace("-0.00", "0.00")
-    if regret.score.lines < ours.score.lines:
-        text += f"; {counted(regret.score.publications, 'publication')} went so far"
-    price = f" with {r // advised} times the file" if r == COMPARED[-1] else ""
-    return f"{text}){price}".replace("-", "−")
-
-
 def aim_in_words(record: Record) -> str:
-    """Whether the regret is what was aimed at, "" without a record."""
+    """Say whether the regret is what was aimed at; empty without a record."""
     ours = record.regret("advice")
     if ours is None:
         return ""
-    found = zip((ours.score.mean, ours.loss.mean), AIM, ("points", "% of the loss"), strict=True)
-    each = [f"{mean:.2f} {unit} (aim: {aim:g}, {'met' if mean <= aim else 'missed'})" for mean, aim, unit in found]
+    regrets = zip((ours.score.mean, ours.loss.mean), AIM, ("points", "% of the loss"), strict=True)
+    each = [f"{mean:.2f} {unit} (aim: {aim:g}, {'met' if mean <= aim else 'missed'})" for mean, aim, unit in regrets]
     return f"The regret of the advice is {' and '.join(each)}."
 
 
 def rule_evidence(record: Record, rule: RankRule) -> str:
-    """What published scores say of one line of the rule of thumb, "" without a record."""
+    """Say what published scores show for one line of the rule of thumb; empty without a record."""
     gain = record.gain(rule.kind, rule.r)
     if gain is None:
-        few = f"Not measured: on {KINDS[rule.kind]}, {_doubling(record, rule.kind, rule.r)}."
-        return few if record.gains else ""
+        return f"Not measured: on {KINDS[rule.kind]}, {_doubling(record, rule.kind, rule.r)}." if record.gains else ""
     interval = f"90 % interval {gain.low:.1f} to {gain.high:.1f}".replace("-0.0", "0.0").replace("-", "−")
     return (
         f"{'Too low on average' if gain.low > 0 else 'No clear gain from a higher rank'}: on {KINDS[rule.kind]}, r = "
@@ -197,42 +180,41 @@ def rule_evidence(record: Record, rule: RankRule) -> str:
 
 
 def reasons(advice: Advice) -> tuple[Reason, ...]:
-    """Why: the rule of thumb with what the data say of it, the nearest studies, and what matters more than rank."""
+    """Give the rule of thumb with what the data say of it, the nearest studies, and what matters more than rank."""
     return tuple(_reasons(advice))
 
 
 def _reasons(advice: Advice) -> Iterable[Reason]:
-    rule, targets, epochs = advice.case.rule, advice.targets, advice.data.epochs
-    if not advice.case.r_range:
-        use = f"{rule.use[0].lower()}{rule.use[1:]}"
-        text = f"Rule of thumb: r = {rule.label} for {use}. {rule_evidence(advice.record, rule)}"
-        yield Reason("rule", text.rstrip(), f"{rule.source}; {RECORD_SOURCE}")
-    yield from (_nearest(near, advice) for near in advice.shown)
+    case, rule, targets, full, kept = advice.case, advice.case.rule, advice.targets, advice.full, advice.kept
+    if not case.r_range:
+        text = f"Rule of thumb: r = {rule.label} for {rule.use[0].lower()}{rule.use[1:]}."
+        source = f"{rule.source}; {RECORD_SOURCE}"
+        yield Reason("rule", f"{text} {rule_evidence(advice.record, rule)}".rstrip(), source)
+    for near in advice.shown:
+        yield Reason("nearest", _nearest(near, advice), *_cited(near.line.study))
     for study in advice.told:
         yield Reason("nearest", f"{study.label}: {study.caveat}", *_cited(study))
     if advice.capacity:
         yield Reason("capacity", capacity_in_words(advice), CAPACITY_SOURCE, CAPACITY_URL)
-    yield Reason("rate", _rate(advice), advice.case.learning_rate_source)
+    yield Reason("rate", _rate(advice), case.learning_rate_source)
     text = "Put adapters on all linear layers, attention and MLP: a higher rank on fewer modules gains less."
     if targets and 2 * targets.more_by_targets > targets.comparisons:
         text += (
-            f" In {targets.more_by_targets} of {targets.comparisons} published comparisons, wide targets "
-            "at the smallest rank were better than narrow ones at their best rank."
+            f" In {targets.more_by_targets} of {targets.comparisons} published comparisons, wide targets at the "
+            "smallest rank were better than narrow ones at their best rank."
         )
     yield Reason("targets", text, f"{QLORA}; {REGRET}")
-    if (full := advice.full) and advice.case.name in ("near-full", "pretraining"):
-        text = f"Full fine-tuning was better than every rank in {full.behind} of {full.comparisons} similar trainings."
+    if full and case.name in ("near-full", "pretraining"):
+        text = f"Full fine-tuning was better than every rank in {full.count} of {full.comparisons} similar trainings."
         yield Reason("full", text, *_cited(full.line.study))
-    if (kept := advice.kept) and advice.goal.forgetting:
+    if kept and advice.goal.forgetting:
         text = (
-            f"In {kept.better_at_the_smaller} of {kept.comparisons} published trainings the smallest rank kept more of "
-            "the base's abilities than the largest."
+            f"In {kept.count} of {kept.comparisons} published trainings the smallest rank kept more of the base's "
+            "abilities than the largest."
         )
         yield Reason("forgetting", text, *_cited(kept.line.study))
-    if epochs and epochs > FEW_EPOCHS:
-        text = (
-            f"Each example is seen {epochs:,.1f} times: more examples, or fewer steps, matter more than the rank here."
-        )
+    if (advice.data.epochs or 0) > FEW_EPOCHS:
+        text = f"Each example is seen {advice.data.epochs:,.1f} times: more examples matter more than the rank here."
         yield Reason("data", text, f"{UNSLOTH} (one to three epochs)")
 
 
@@ -240,39 +222,36 @@ def _cited(study: Study) -> tuple[str, str]:
     return study.citation, study.source or ""
 
 
-def _nearest(near: Near, advice: Advice) -> Reason:
-    """A near line in numbers: what the recommended rank reached, or every rank where a range is recommended. Of the
-    study's lines the last with adapters on all parts of the blocks, else the last."""
+def _nearest(near: Near, advice: Advice) -> str:
+    """What the recommended rank reached in a near line, or every rank where a range is recommended. Of the study's
+    lines the last with adapters on all parts of the blocks, else the last."""
     line = ([line for line in near.lines if line.first.facet == "attention and mlp"] or near.lines)[-1]
     equal = advice.equal_ranks.get(line.study.study_id, {}).get(line.best.rank)
     r = max(1, round(advice.r * line.best.rank / equal)) if equal else advice.r
-    every_rank = ", ".join(f"r = {point.rank} reached {point.value:g}" for point in line.points)
-    known = f" ± {line.best.standard_error:g}" if line.best.standard_error else ", one run each"
+    ranks = ", ".join(f"r = {point.rank} reached {point.value:g}" for point in line.points)
+    noise = f" ± {line.best.standard_error:g}" if line.best.standard_error else ", one run each"
     length = f", {line.first.duration}" if line.first.duration else ""
-    text = (
+    return (
         f"{near.line.study.label}, {near.line.model.base_model} ({near.in_words}){length}: "
-        f"{every_rank if advice.case.r_range else result_words(line, r)}. The best value is {line.best.value:g} "
-        f"{metric_in_words(line)}{known}; {line.study.learning_rate_label}."
+        f"{ranks if advice.case.r_range else result_words(line, r)}. The best value is {line.best.value:g} "
+        f"{metric_in_words(line)}{noise}; {line.study.learning_rate_label}."
+        f"{f' By parameters, r = {advice.r} here is r = {r} in that study.' if equal else ''}"
     )
-    if equal:
-        text += f" By parameters, r = {advice.r} here is r = {r} in that study."
-    return Reason("nearest", text, *_cited(line.study))
 
 
 def result_words(line: Line, r: int) -> str:
     """ "r = 16 ended 0.8 % of the loss short of the best rank, r = 128"; of a rank that was not run its neighbours."""
     best, loss = line.best, line.first.is_loss
-    unit = UNIT_WORDS["percent_of_loss" if loss else "points"]
     scale = 1.0 if loss else points_scale(line.first.metric, [point.value for point in line.points])
     below = [point for point in line.points if point.rank < r][-1:]
     above = [point for point in line.points if point.rank > r][:1]
-    around = [point for point in line.points if point.rank == r][:1] or [*below, *above]
-    not_run = "" if r in line.ranks else f"; r = {r} was not run"
     ended = []
-    for point in around:
+    for point in [point for point in line.points if point.rank == r][:1] or [*below, *above]:
         gap = 100 * line.short_of_best(point.value) if loss else scale * abs(best.value - point.value)
         if point.rank != best.rank:
-            ended.append(f"r = {point.rank} ended {'less than 0.1' if gap < NOTHING_SHORT else f'{gap:.1f}'} {unit}")
+            amount = "less than 0.1" if gap < NOTHING_SHORT else f"{gap:.1f}"
+            ended.append(f"r = {point.rank} ended {amount} {UNIT_WORDS['percent_of_loss' if loss else 'points']}")
+    not_run = "" if r in line.ranks else f"; r = {r} was not run"
     if not ended:
         return f"r = {best.rank} was the best rank of {listed(map(str, line.ranks))}{not_run}"
     return f"{' and '.join(ended)} short of the best rank, r = {best.rank}{not_run}"
@@ -284,18 +263,19 @@ def metric_in_words(line: Line) -> str:
 
 
 def capacity_in_words(advice: Advice) -> str:
+    """Say how much the adapter can hold, which does not move the rank."""
     cap = advice.capacity
-    holds = (
+    data = "The size of your data is not known."
+    if cap.tokens is not None:
+        of = "Your data" if advice.data.examples is not None else "No data is given: the assumed training"
+        filled = "under 1 %" if cap.filled < 0.01 else f"{100 * cap.filled:.0f} %"
+        data = f"{of} has {'at most ' if cap.at_most else ''}{units.count(cap.tokens)} tokens, {filled} of that."
+    return (
         f"Capacity at r = {cap.r}: {units.count(cap.parameters)} parameters hold what about "
         f"{units.count(cap.holds_tokens)} tokens can teach (published figures: {cap.bits_per_parameter:g} bits per "
-        f"parameter, {cap.bits_per_token:g} per token). It does not change the recommendation: as a "
-        "rule for the rank it did worse than one rank for all."
+        f"parameter, {cap.bits_per_token:g} per token). It does not change the recommendation: as a rule for the rank "
+        f"it did worse than one rank for all. {data}"
     )
-    if cap.tokens is None:
-        return f"{holds} The size of your data is not known."
-    of = "Your data" if advice.data.examples is not None else "No data is given: the assumed training"
-    filled = "under 1 %" if cap.filled < 0.01 else f"{100 * cap.filled:.0f} %"
-    return f"{holds} {of} has {'at most ' if cap.at_most else ''}{units.count(cap.tokens)} tokens, {filled} of that."
 
 
 def _rate(advice: Advice) -> str:
@@ -303,76 +283,67 @@ def _rate(advice: Advice) -> str:
     if moved and moved.rate > moved.rank and not advice.case.r_range:
         text += (
             f" It matters more: at {rate_text(moved.reference_learning_rate)} the loss was {percent(moved.rate)} above "
-            f"the loss at the best rate; at the smallest rank it was {percent(moved.rank)} above the loss at the best "
-            f"rank (medians of {moved.models} models)."
+            f"that of the best rate, and at the smallest rank {percent(moved.rank)} above that of the best rank "
+            f"(medians of {moved.models} models)."
         )
     if rates:
-        span = _best_rates(advice)
-        were = "the best were" if " to " in span else "the best was"
-        text += f" Of the rates tried for {advice.rates_of} at r = {listed(map(str, rates.ranks))}, {were} {span}."
+        ranks = listed(map(str, rates.ranks))
+        text += f" Best rates tried for {advice.rates_of} at r = {ranks}: {_best_rates(advice)}."
     return text
 
 
 def would_change(advice: Advice) -> tuple[str, ...]:
-    """What would change the advice."""
+    """Say what would change the advice."""
     if advice.case.r_range:
-        return (
-            "Your own runs at ranks of this range, judged by the reward: they count more than all published studies.",
-        )
-    changes = [
+        return ("Your own runs at ranks of this range, judged by the reward: they count more than all studies.",)
+    own = (
         "Your own sweep: r = 4 and r = 64 at one fixed alpha (with alpha = r, ranks would also differ in step size), "
         "the learning rate tuned, with one repeat. Its result counts more than all published studies."
-    ]
-    changes.append(FILE_WORDS[advice.r])
-    if not advice.goal.forgetting and advice.kept:
-        changes.append("If the base must keep its earlier abilities: smaller ranks kept more of them.")
-    return tuple(changes)
+    )
+    forgetting = ("If the base must keep its earlier abilities: smaller ranks kept more of them.",)
+    return own, FILE_WORDS[advice.r], *(forgetting if advice.kept and not advice.goal.forgetting else ())
 
 
 def at_recommended(advice: Advice, forecast: Forecast) -> RankForecast | None:
-    """The forecast's row for the recommended rank; None where there is no forecast."""
+    """Return the forecast's row for the recommended rank; None where there is no forecast."""
     return None if advice.case.r_range else next((row for row in forecast.ranks if row.r == advice.r), None)
 
 
 def forecast_sentence(advice: Advice, forecast: Forecast) -> str:
-    """What the forecast gives for the recommended rank."""
+    """Say what the forecast gives for the recommended rank."""
     row = at_recommended(advice, forecast)
     if row is None:
         return "There is no quality forecast for reinforcement learning."
     text = (
         f"Forecast from {counted(forecast.lines, 'published line')}: r = {row.r} is {row.median:.1f} "
         f"{UNIT_WORDS[forecast.unit]} short of r = {forecast.reference_rank} (80 % band {row.low_80:.1f} to "
-        f"{row.high_80:.1f})."
+        f"{row.high_80:.1f}).{'' if forecast.validated else ' This band is not validated.'}"
     )
-    text = text.replace("-0.0", "0.0").replace("-", "−")
-    return text if forecast.validated else f"{text} This band is not validated."
+    return text.replace("-0.0", "0.0").replace("-", "−")
 
 
 def own_sentence(result: OwnResult) -> str:
     """ "Your newest sweep of this model (phonemes, 400 steps; r = 2 and 8): r = 8 has the lowest loss, and …"."""
-    whose = "A recorded sweep" if result.recorded else "Your newest sweep"
-    ranks = listed(map(str, sorted(set(result.ranks))))
-    return f"{whose} of this model ({result.made_of}; r = {ranks}): {_answer(result)}."
-
-
-def _answer(result: OwnResult) -> str:
-    if result.best is None:
-        return "no verdict yet"
     lowest = f"r = {result.best} has the lowest loss"
-    if len(set(result.ranks)) == 1:
-        return f"{lowest}, and no other rank was run"
-    if result.smallest is None:
-        return f"{lowest}, but no verdict is possible: the effect of another seed is not known"
-    if result.smallest < result.best:
-        return f"{lowest}, and r = {result.smallest} is the smallest rank that cannot be distinguished from it"
-    if result.best == min(result.ranks):
-        return f"{lowest} and is the smallest rank tried"
-    return f"{lowest}, and every smaller rank is worse by more than the noise"
+    if result.best is None:
+        answer = "no verdict yet"
+    elif len(set(result.ranks)) == 1:
+        answer = f"{lowest}, and no other rank was run"
+    elif result.smallest is None:
+        answer = f"{lowest}, but no verdict is possible: the effect of another seed is not known"
+    elif result.smallest < result.best:
+        answer = f"{lowest}, and r = {result.smallest} is the smallest rank that cannot be distinguished from it"
+    elif result.best == min(result.ranks):
+        answer = f"{lowest} and is the smallest rank tried"
+    else:
+        answer = f"{lowest}, and every smaller rank is worse by more than the noise"
+    whose = "A recorded sweep" if result.recorded else "Your newest sweep"
+    return f"{whose} of this model ({result.made_of}; r = {listed(map(str, sorted(set(result.ranks))))}): {answer}."
 
 
 def chosen_in_words(ranks: Sequence[RankEstimate], r: int, advised: int) -> str:
-    """The chosen rank beside the advised one, by what they cost. ranks: the chosen one and others."""
-    rows: Mapping[int, RankEstimate] = {rank.r: rank for rank in ranks}
+    """Compare the chosen rank with the advised one by cost. ranks: the chosen one and others."""
+    rows = {rank.r: rank for rank in ranks}
     chosen, other = rows[r], rows.get(2 * r if r == advised else advised)
     if other is None:
         return f"Selected: r = {r}."

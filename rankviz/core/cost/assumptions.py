@@ -1,7 +1,7 @@
-"""The constants of all formulas, as rows with their sources.
+"""The constants of all formulas, as rows of assets/assumptions.json with their sources.
 
-No formula of core/ holds a number that was measured, read in a library or guessed: it asks here by id. Rows come from
-assets/assumptions.json; a plain value is a Range whose three ends are equal.
+No formula of core/ holds a number that was measured, read in a library or guessed. A plain value is a Range whose three
+ends are equal.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from rankviz.errors import AssetError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assumption:
-    """One row."""
+    """One constant."""
 
     id: str
     value: Range
@@ -22,11 +22,11 @@ class Assumption:
     source: str
     checked: str
     without: tuple[tuple[str, Range], ...] = ()
-    """For each source of measured rows that taught this value: what it is without that source."""
+    """(source of measured rows, value learned without that source)."""
 
 
 class Assumptions:
-    """Rows by id."""
+    """Constants by id. A method that takes several ids uses the first that exists."""
 
     def __init__(self, rows: Mapping[str, Assumption]):
         self._rows = dict(rows)
@@ -38,29 +38,25 @@ class Assumptions:
         return row_id in self._rows
 
     def row(self, row_id: str) -> Assumption:
+        """One row; AssetError where there is none."""
         if row_id not in self._rows:
             raise AssetError(f"assumptions.json: no row {row_id!r}; add it with a value, a unit and a source.")
         return self._rows[row_id]
 
-    def first(self, *row_ids: str) -> float:
-        """The expected value of the first of these rows that exists."""
-        return self.range_of(*row_ids).expected
+    def range(self, *row_ids: str) -> Range:
+        """All three ends of a constant."""
+        return self.row(next((row_id for row_id in row_ids if row_id in self._rows), row_ids[-1])).value
 
-    def range_of(self, *row_ids: str) -> Range:
-        """The range of the first of these rows that exists."""
-        return self.range(next((row_id for row_id in row_ids if row_id in self), row_ids[-1]))
+    def value(self, *row_ids: str) -> float:
+        """The expected end of a constant."""
+        return self.range(*row_ids).expected
 
     def without(self, origin: str) -> "Assumptions":
-        """The constants as they are where a source of measured rows (core.accuracy.predicted) has not been seen."""
-        changed = (replace(row, value=value) for row in self for name, value in row.without if name == origin)
-        return self.with_rows(changed)
+        """The constants as they are without one source of measured rows (core.accuracy.predicted)."""
+        return self.with_rows(
+            replace(row, value=value) for row in self for name, value in row.without if name == origin
+        )
 
     def with_rows(self, rows: Iterable[Assumption]) -> "Assumptions":
+        """Add rows, or replace those with the same id."""
         return Assumptions({**self._rows, **{row.id: row for row in rows}})
-
-    def range(self, row_id: str) -> Range:
-        return self.row(row_id).value
-
-    def value(self, row_id: str) -> float:
-        """The expected end."""
-        return self.row(row_id).value.expected

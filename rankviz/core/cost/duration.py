@@ -1,12 +1,10 @@
 """Estimates how long training takes and what it costs, from the work of one micro-step."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from rankviz.core.cost.device import Gpu, Price
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, Gpu, Price, TrainingSetup
 from rankviz.core.cost.shapes import BlockKind, ModelShape, attention_of, heaviest
 from rankviz.core.cost.stack import Stack
 from rankviz.core.model.spec import ModelSpec
@@ -25,14 +23,16 @@ ADAPTER = {
     2: {True: (6, 24), False: (6, 14)},
     4: {True: (12, 48), False: (12, 28)},
 }
-"""By how the adapter gets its input (core.cost.memory_parts) and checkpointing: bytes a token for in and out features.
-Unsloth's kernels copy no input, and are taken like an adapter in the activations' own dtype."""
+"""By how the adapter gets its input (core.cost.blocks) and checkpointing: bytes a token for in and out features.
+Unsloth's kernels copy no input, and count like an adapter in the activations' own dtype."""
 LOGIT_BYTES = {2: 45, 4: 34}
 EAGER_BYTES = {2: 84, 4: 68}
 """For each element of the attention matrix, with checkpointing; two thirds without."""
 MATH_BYTES = 87
-"""The same of torch's math kernel, in fp32 whatever the queries are: 59 on a CPU, and 14 more in each forward pass on
+"""The same for torch's math kernel, in fp32 whatever the queries are: 59 on a CPU, and 14 more in each forward pass on
 CUDA, which runs _safe_softmax operator by operator."""
+MEASURED_GROUPS = ("turing", "a100")
+"""Cards that scored timings come from."""
 
 
 class Work(NamedTuple):
@@ -48,68 +48,59 @@ class Work(NamedTuple):
 
 
 def work_of(model: ModelSpec, shape: ModelShape, stack: Stack, *, weight_gradients: bool = False) -> Work:
-    """weight_gradients: whether the base trains too, which takes 2P + 2HV operations a token more."""
-    setup, habits = stack.setup, stack.habits
-    tokens, checkpointed = setup.tokens_per_micro_step, setup.gradient_checkpointing != "none"
-    passes, adapter_passes, attention_passes = (6, 8, 4.5) if checkpointed else (4, 6, 3.5)
-    head = (6 if weight_gradients else 4) * model.hidden_size * model.vocab_size
-    weights = (passes + 2 * weight_gradients) * shape.active_weights
-    attention = attention_passes * _attention_operations(model, shape, stack)
-    adapter = adapter_passes * float(shape.active_adapter_parameters)
+    """Count the work of a micro-step.
+
+    weight_gradients: whether the base trains too, which takes 2P + 2HV operations a token more.
+    """
+    habits, tokens, length = stack.habits, stack.setup.tokens_per_micro_step, stack.setup.max_length
+    passes, adapter_passes, attention_passes = (6, 8, 4.5) if stack.checkpoints else (4, 6, 3.5)
+    attention = sum(
+        4 * kind.count * kind.attention_width * _keys_per_query(kind, model, stack, length) for kind in shape.kinds
+    )
     attends = heaviest(model, shape, stack)
+    math_kernel = attends is not None and attends.kernel == "math"
     plain_fp32 = stack.computes_fp32
-    raised_head = plain_fp32 or (habits.raised == "all" and not habits.autocast)
-    in_fp32 = {
-        "weights": plain_fp32,
-        "head": raised_head,
-        "attention": stack.attention_bytes == 4 or (attends is not None and attends.kernel == "math"),
-        "adapter": habits.adapter_bytes == 4 and not habits.autocast,
-    }
-    parts = {"weights": weights, "head": head, "attention": attention}
+    parts = (  # operations a token, and whether they are in fp32
+        ((passes + 2 * weight_gradients) * shape.active_weights, plain_fp32),
+        (
+            (6 if weight_gradients else 4) * model.hidden_size * model.vocab_size,
+            plain_fp32 or (habits.raised == "all" and not habits.autocast),
+        ),
+        (attention_passes * attention, stack.attention_bytes == 4 or math_kernel),
+    )
+    adapter, adapter_fp32 = adapter_passes * float(shape.active_adapter_parameters), habits.adapter_bytes == 4
+    adapter_fp32 = adapter_fp32 and not habits.autocast
     return Work(
-        operations=tokens * sum(value for name, value in parts.items() if not in_fp32[name]),
-        operations_fp32=tokens * sum(value for name, value in parts.items() if in_fp32[name]),
+        operations=tokens * sum(value for value, fp32 in parts if not fp32),
+        operations_fp32=tokens * sum(value for value, fp32 in parts if fp32),
         bytes_moved=_bytes_moved(model, shape, stack),
-        operations_per_rank=0.0 if in_fp32["adapter"] else tokens * adapter,
-        operations_fp32_per_rank=tokens * adapter if in_fp32["adapter"] else 0.0,
+        operations_per_rank=0.0 if adapter_fp32 else tokens * adapter,
+        operations_fp32_per_rank=tokens * adapter if adapter_fp32 else 0.0,
     )
 
 
-def _attention_operations(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """A token's, forward."""
-    length = stack.setup.max_length
-    return sum(
-        4
-        * kind.count
-        * kind.attention_width
-        * (length if attention_of(kind, model, stack).holds_matrix else _keys_per_query(model, length, kind.sliding))
-        for kind in shape.kinds
-    )
-
-
-def _keys_per_query(model: ModelSpec, length: int, sliding: bool) -> float:
+def _keys_per_query(kind: BlockKind, model: ModelSpec, stack: Stack, length: int) -> float:
     window = model.sliding_window
-    if sliding and window and window < length:
-        return window * (1 - window / (2 * length))
-    return length / 2
+    if attention_of(kind, model, stack).holds_matrix:
+        return length
+    return window * (1 - window / (2 * length)) if kind.sliding and window and window < length else length / 2
 
 
 def _bytes_moved(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    setup, width = stack.setup, stack.activation_bytes
-    tokens, checkpointed = setup.tokens_per_micro_step, setup.gradient_checkpointing != "none"
+    setup = stack.setup
     blocks = sum(kind.count * _block_bytes(kind, model, stack) for kind in shape.kinds)
     fused = stack.assume.value("fused-traffic-share") if stack.habits.fuses_operators else 1.0
-    logits = LOGIT_BYTES[width] * model.vocab_size * (1.0 if setup.loss_path == "full" else 0.5)
+    logits = LOGIT_BYTES[stack.activation_bytes] * model.vocab_size * (1.0 if setup.loss_path == "full" else 0.5)
     weights = 0.0
     if setup.quantized:
         read = stack.assume.value(f"weight-bytes-{setup.precision}")
-        weights = (3 if checkpointed else 2) * shape.active_weights * (read + 2 * stack.compute_bytes)
-    return tokens * (fused * blocks + logits) + weights
+        weights = (3 if stack.checkpoints else 2) * shape.active_weights * (read + 2 * stack.compute_bytes)
+    return setup.tokens_per_micro_step * (fused * blocks + logits) + weights
 
 
 def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
-    """A token's."""
-    width, checkpointed = stack.activation_bytes, stack.setup.gradient_checkpointing != "none"
+    """Bytes a token."""
+    width, checkpointed = stack.activation_bytes, stack.checkpoints
     per_hidden, per_attention, per_mlp = BLOCK[width, checkpointed]
     way = ("autocast" if stack.autocasts else "copies") if stack.copies_inputs else width
     per_in, per_out = ADAPTER[way][checkpointed]
@@ -120,14 +111,10 @@ def _block_bytes(kind: BlockKind, model: ModelSpec, stack: Stack) -> float:
     moved += per_in * kind.targeted_inputs + per_out * kind.targeted_outputs
     attention = attention_of(kind, model, stack)
     if attention.holds_matrix:
-        share = 1.0 if checkpointed else 2 / 3
         of_matrix = MATH_BYTES if attention.kernel == "math" else EAGER_BYTES[stack.attention_bytes]
+        share = 1.0 if checkpointed else 2 / 3
         moved += share * of_matrix * model.num_attention_heads * stack.setup.max_length
     return moved
-
-
-MEASURED_GROUPS = ("turing", "a100")
-"""Cards that scored timings come from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,19 +138,26 @@ class CostEstimate:
 
 
 class DurationTerms(NamedTuple):
-    """Everything that doesn't depend on rank."""
+    """The rank-independent part of the time; `at` adds the rank. Seconds of one micro-step, and of loading."""
 
-    work_seconds: Range
-    """Of one micro-step."""
-    work_seconds_per_rank: Range
+    work: Range
+    work_per_rank: Range
     """More for each unit of rank."""
-    floor_seconds: Range
-    """Of one micro-step."""
-    micro_steps: int
-    steps: int
-    load: Range | None
-    """None where no length of training was given."""
-    load_seconds: Range
+    floor: Range
+    load: Range
+    setup: TrainingSetup
+
+    def at(self, r: float) -> DurationEstimate:
+        """Seconds at one rank."""
+        work, floor = self.work.plus(self.work_per_rank.times(r)), self.floor
+        step = Range(
+            math.hypot(work.low, floor.low),
+            math.hypot(work.expected, floor.expected),
+            math.hypot(work.high, floor.high),
+        ).times(self.setup.gradient_accumulation_steps)
+        training = step.times(self.setup.total_steps)
+        total = self.load.plus(training) if self.setup.has_length else training
+        return DurationEstimate(step=step, load=self.load, total=total)
 
 
 def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup, *, fp32: bool = False) -> float | None:
@@ -174,111 +168,78 @@ def peak_flops_per_second(gpu: Gpu, setup: TrainingSetup, *, fp32: bool = False)
     """
     if fp32 or setup.precision == "fp32":
         return gpu.fp32_flops_per_second
-    listed = (gpu.bf16_flops_per_second, gpu.fp16_flops_per_second)
-    first, second = reversed(listed) if setup.precision == "fp16" or not gpu.supports_bf16 else listed
-    return first or second
+    if setup.precision == "fp16" or not gpu.supports_bf16:
+        return gpu.fp16_flops_per_second or gpu.bf16_flops_per_second
+    return gpu.bf16_flops_per_second or gpu.fp16_flops_per_second
 
 
 def duration_terms(
-    model: ModelSpec, shape: ModelShape, stack: Stack, gpu: Gpu, *, weight_gradients: bool = False
+    model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, *, weight_gradients: bool = False
 ) -> DurationTerms | None:
-    """The rank-independent part; None where the card's FLOP/s or bandwidth are not known."""
-    return _over_lengths(model, stack, lambda there: _duration_terms(model, shape, there, gpu, weight_gradients))
+    """The rank-independent part; None where the speed of the GPU is not known.
 
-
-def _over_lengths(
-    model: ModelSpec, stack: Stack, terms: Callable[[Stack], DurationTerms | None]
-) -> DurationTerms | None:
-    """The terms with examples as long as the data say: the low end for the least tokens that a step may compute, the
-    high end for the most. Without data, for rows of max_length.
-
-    terms: those of a stack without data, whose rows all have max_length tokens.
+    With data, the low end is for the least tokens of an example that a step may compute, the high end for the most.
     """
-    setup = stack.setup
-    if setup.data is None:
-        return terms(stack)
+    setup, load = stack.setup, load_seconds(model, stack)
+    seconds = _cpu_seconds if not device.cuda else _gpu_seconds
+    if setup.data is None or not device.cuda:
+        ends = seconds(model, shape, stack, device, weight_gradients)
+        return ends and DurationTerms(*ends, load, setup)
     tokens = setup.computed_tokens(model)
-    low, expected, high = (
-        terms(replace(stack, setup=replace(setup, data=None, max_length=max(1, round(length)))))
+    rows = (
+        replace(stack, setup=replace(setup, data=None, max_length=max(1, round(length))))
         for length in (tokens.low, tokens.expected, tokens.high)
     )
-    if low is None or expected is None or high is None:
+    ends = [seconds(model, shape, there, device, weight_gradients) for there in rows]
+    if None in ends:
         return None
-    return expected._replace(
-        work_seconds=low.work_seconds.joined(expected.work_seconds, high.work_seconds),
-        work_seconds_per_rank=low.work_seconds_per_rank.joined(
-            expected.work_seconds_per_rank, high.work_seconds_per_rank
-        ),
-        steps=setup.total_steps,
-        load=expected.load_seconds if setup.has_length else None,
-    )
+    work, per_rank = (Range(low.low, mean.expected, high.high) for low, mean, high in list(zip(*ends, strict=True))[:2])
+    return DurationTerms(work, per_rank, ends[1][2], load, setup)
 
 
-def _duration_terms(
-    model: ModelSpec, shape: ModelShape, stack: Stack, gpu: Gpu, weight_gradients: bool
-) -> DurationTerms | None:
-    peak = peak_flops_per_second(gpu, stack.setup, fp32=stack.computes_fp32)
-    bandwidth = gpu.bandwidth_bytes_per_second
-    if peak is None or bandwidth is None:
+def _gpu_seconds(
+    model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, weight_gradients: bool
+) -> tuple[Range, Range, Range] | None:
+    """Seconds of work, more for each unit of rank, and of the floor."""
+    gpu, assume = device.gpu, stack.assume
+    peak = gpu and peak_flops_per_second(gpu, stack.setup, fp32=stack.computes_fp32)
+    if peak is None or gpu.bandwidth_bytes_per_second is None:
         return None
-    assume, work = stack.assume, work_of(model, shape, stack, weight_gradients=weight_gradients)
+    work = work_of(model, shape, stack, weight_gradients=weight_gradients)
     rate = peak * assume.value(f"matmul-efficiency-{gpu.utilisation_group}")
-    # Where the table has no fp32 rate it is taken for the sixteenth of the tensor cores' that it is on an A100.
+    # Where the table has no fp32 rate it counts as the sixteenth of the tensor cores' that it is on an A100.
     rate_fp32 = (gpu.fp32_flops_per_second or peak / 16) * assume.value("matmul-efficiency-fp32")
-    moved = work.bytes_moved / (bandwidth * assume.value("bandwidth-efficiency"))
+    moved = work.bytes_moved / (gpu.bandwidth_bytes_per_second * assume.value("bandwidth-efficiency"))
     if stack.computes_fp32:
         rate = rate_fp32
     expected = work.operations / rate + work.operations_fp32 / rate_fp32 + moved
     per_rank = work.operations_per_rank / rate + work.operations_fp32_per_rank / rate_fp32
     seen = stack.time_kind if gpu.utilisation_group in MEASURED_GROUPS else "unmeasured"
-    spread = math.exp(assume.first(f"time-width-{seen}", "time-width-unmeasured"))
-    floor = assume.range("floor-seconds-per-block").times(shape.blocks)
-    return _terms(model, stack, _spread(expected, spread), _spread(per_rank, spread), floor)
+    spread = math.exp(assume.value(f"time-width-{seen}", "time-width-unmeasured"))
+    ends = (Range(value / spread, value, value * spread) for value in (expected, per_rank))
+    return *_slowed_by_dora(stack, *ends), assume.range("floor-seconds-per-block").times(shape.blocks)
 
 
-def _spread(expected: float, factor: float) -> Range:
-    return Range(expected / factor, expected, expected * factor)
-
-
-def cpu_duration_terms(
-    model: ModelSpec, shape: ModelShape, stack: Stack, cpu_count: int, cpu_bf16: bool | None
-) -> DurationTerms:
-    """The rank-independent part on a CPU: a wide rate for each core, and the floor of a slower launch.
-
-    cpu_bf16: whether the processor is made for bf16; None is not known, and the range covers both.
-    """
-    rate = stack.assume.range("cpu-flops-per-core-second").times(cpu_count)
+def _cpu_seconds(
+    model: ModelSpec, shape: ModelShape, stack: Stack, device: Device, weight_gradients: bool
+) -> tuple[Range, Range, Range]:
+    """Like _gpu_seconds, on a CPU: a wide rate for each core, and the floor of a slower launch. Where it is not known
+    whether the processor has bf16, the range covers both."""
+    assume = stack.assume
+    rate = assume.range("cpu-flops-per-core-second").times(device.cpu_count)
     if stack.setup.precision != "fp32":
-        rate = rate.multiplied(_bf16_speed_up(stack, cpu_bf16))
-    work = work_of(model, shape, stack)
+        speed_up, without = assume.range("cpu-bf16-speed-up"), assume.range("cpu-bf16-speed-up-without")
+        if device.cpu_bf16 is None:
+            speed_up = Range(without.low, speed_up.expected, speed_up.high)
+        rate = rate.multiplied(without if device.cpu_bf16 is False else speed_up)
+    work = work_of(model, shape, stack, weight_gradients=weight_gradients)
     fixed, slope = work.operations + work.operations_fp32, work.operations_per_rank + work.operations_fp32_per_rank
-    floor = stack.assume.range("cpu-floor-seconds-per-block").times(shape.blocks)
-    return _terms(model, stack, Range(fixed, fixed, fixed).over(rate), Range(slope, slope, slope).over(rate), floor)
+    ends = (Range(value, value, value).over(rate) for value in (fixed, slope))
+    return *_slowed_by_dora(stack, *ends), assume.range("cpu-floor-seconds-per-block").times(shape.blocks)
 
 
-def _bf16_speed_up(stack: Stack, cpu_bf16: bool | None) -> Range:
-    made_for_it = stack.assume.range("cpu-bf16-speed-up")
-    without = stack.assume.range("cpu-bf16-speed-up-without")
-    if cpu_bf16 is None:
-        return Range(without.low, made_for_it.expected, made_for_it.high)
-    return made_for_it if cpu_bf16 else without
-
-
-def _terms(model: ModelSpec, stack: Stack, work: Range, per_rank: Range, floor: Range) -> DurationTerms:
-    setup, assume = stack.setup, stack.assume
-    if stack.use_dora:
-        slowdown = assume.range("dora-slowdown")
-        work, per_rank = work.multiplied(slowdown), per_rank.multiplied(slowdown)
-    load = load_seconds(model, stack)
-    return DurationTerms(
-        work_seconds=work,
-        work_seconds_per_rank=per_rank,
-        floor_seconds=floor,
-        micro_steps=setup.gradient_accumulation_steps,
-        steps=setup.total_steps,
-        load=load if setup.has_length else None,
-        load_seconds=load,
-    )
+def _slowed_by_dora(stack: Stack, *ends: Range) -> tuple[Range, ...]:
+    return tuple(end.multiplied(stack.assume.range("dora-slowdown")) for end in ends) if stack.use_dora else ends
 
 
 def load_seconds(model: ModelSpec, stack: Stack) -> Range:
@@ -286,20 +247,6 @@ def load_seconds(model: ModelSpec, stack: Stack) -> Range:
     size = 2.0 * model.total_parameters
     reading = Range(size, size, size).over(stack.assume.range("checkpoint-bytes-per-second"))
     return stack.assume.range("start-seconds").plus(reading)
-
-
-def duration_at(terms: DurationTerms, r: float) -> DurationEstimate:
-    """Seconds at one rank."""
-    work = terms.work_seconds.plus(terms.work_seconds_per_rank.times(r))
-    floor = terms.floor_seconds
-    step = Range(
-        math.hypot(work.low, floor.low),
-        math.hypot(work.expected, floor.expected),
-        math.hypot(work.high, floor.high),
-    ).times(terms.micro_steps)
-    training = step.times(terms.steps)
-    total = training if terms.load is None else terms.load.plus(training)
-    return DurationEstimate(step=step, load=terms.load_seconds, total=total)
 
 
 def cost(duration: DurationEstimate, price: Price | None) -> CostEstimate | None:
@@ -310,7 +257,7 @@ def cost(duration: DurationEstimate, price: Price | None) -> CostEstimate | None
 
 
 def price_of(gpu: Gpu, usd_per_hour: float | None) -> Price | None:
-    """One's own price, or the table's; None where neither is known."""
+    """The user's own price, or the table's; None where neither is known."""
     if usd_per_hour is not None:
         return Price(usd_per_hour=usd_per_hour, provider="your own price", source="given with the question", checked="")
     return gpu.price

@@ -4,15 +4,16 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Device, Gpu, Price, card
 from rankviz.core.cost.duration import CostEstimate, DurationEstimate, cost, price_of
 from rankviz.core.cost.memory import MemoryEstimate
-from rankviz.core.cost.notes import question_notes, unsloth_notes
+from rankviz.core.cost.notes import attention_notes, both_ends_notes, question_notes, unsloth_notes
 from rankviz.core.cost.predict import Prediction, predict
 from rankviz.core.cost.question import Question, dtype_on, file_bytes_on
-from rankviz.core.cost.stack import Stack, stack_on
+from rankviz.core.cost.setup import Gpu, Price, card
+from rankviz.core.cost.shapes import heaviest
+from rankviz.core.cost.stack import stack_on
 from rankviz.core.from_json import as_answer
-from rankviz.core.lora.config import Framework, LoraConfig, lora_alpha, scale
+from rankviz.core.lora.config import Framework, lora_alpha, scale
 from rankviz.core.lora.experts import experts_at
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.model.spec import ModelSpec
@@ -36,10 +37,10 @@ class RankEstimate:
     r: int
     lora_alpha: float
     scale: float
-    """What B·A is multiplied by."""
+    """Factor of B·A."""
     adapter_parameters: int
     adapter_bytes: int
-    """Of adapter_model.safetensors, header included."""
+    """Size of adapter_model.safetensors, header included."""
     memory: MemoryEstimate
     duration: DurationEstimate | None
     """None where there is no GPU or its speed is not known; the notes say which."""
@@ -47,11 +48,10 @@ class RankEstimate:
     fit: Fit | None
     """None without a GPU."""
     spare: Range | None
-    """Usable memory less what nvidia-smi would show at the fullest moment of loading and training, in bytes: negative
-    where that is more. Each usable memory that the
-    card may have is compared with what this training takes there."""
+    """Usable memory less what nvidia-smi would show at the fullest moment of loading and training, in bytes; negative
+    where that is more. Each usable memory that the card may have is compared with what this training takes there."""
     margin_bytes: int | None
-    """Usable memory minus the expected figure of nvidia-smi at that moment."""
+    """Usable memory less the expected figure of nvidia-smi at that moment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,18 +76,19 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
     question.validate(gpu)
     device = card(gpu)
     setup = question.training.without_auto(device)
-    if setup is not question.training:
-        question = replace(question, training=setup)
+    question = replace(question, training=setup)
     stack = stack_on(device, setup, question.lora.use_dora, assumptions)
-    usable = usable_memory(gpu, assumptions) if gpu else None
-    first = question.lora_at(question.ranks[0])
-    predicted = predict(model, first, stack, device, usable_bytes=usable.expected if usable else None)
-    elsewhere = _at_both_ends(model, first, stack, device, usable)
+    usable, first = usable_memory(gpu, assumptions) if gpu else None, question.lora_at(question.ranks[0])
+    predicted = predict(model, first, stack, device, usable_bytes=usable and usable.expected)
+    elsewhere: tuple[Prediction, ...] = ()
+    if usable and usable.low != usable.high and stack.habits.unsloth_kernels:
+        # Unsloth decides by the card's memory what to keep on it: also the smallest and the largest that it may have
+        elsewhere = tuple(predict(model, first, stack, device, usable_bytes=end) for end in (usable.low, usable.high))
     model, plan, price = predicted.plan.model, predicted.plan, price_of(gpu, question.usd_per_hour) if gpu else None
 
     def at(r: int) -> RankEstimate:
         memory, duration, alpha = predicted.memory_at(r), predicted.duration_at(r), lora_alpha(question.alpha, r)
-        left = spare(memory.fullest_band, usable) if usable else None
+        left = usable and spare(memory.fullest_band, usable)
         if elsewhere:
             smallest, largest = (there.memory_at(r) for there in elsewhere)
             ends = (
@@ -106,13 +107,14 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
             adapter_bytes=file_bytes_on(plan, r, setup, device),
             memory=memory,
             duration=duration,
-            cost=cost(duration, price) if duration else None,
-            fit=fit(left, usable, assumptions.value("tight-share")) if usable else None,
+            cost=duration and cost(duration, price),
+            fit=fit(left, usable, assumptions) if usable else None,
             spare=left,
             margin_bytes=round(usable.expected - memory.fullest_band.expected) if usable else None,
         )
 
-    each = tuple(at(r) for r in question.ranks)
+    ranks = tuple(at(r) for r in question.ranks)
+    attention = heaviest(model, predicted.shape, predicted.stack)
     return Estimate(
         model=model,
         question=question,
@@ -121,15 +123,14 @@ def estimate(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions:
         price=price,
         plan=plan,
         adapter_dtype=dtype_on(model, setup, device),
-        attention_kernel=predicted.attention.kernel if predicted.attention else None,
-        ranks=each,
+        attention_kernel=attention and attention.kernel,
+        ranks=ranks,
         notes=(
             *plan.notes,
-            *predicted.notes,
+            *attention_notes(predicted),
             *question_notes(model, question, gpu, price, assumptions),
-            *unsloth_notes(
-                model, question, stack, device, {rank.r: rank.memory for rank in each}, predicted, elsewhere
-            ),
+            *unsloth_notes(model, question, stack, device, {each.r: each.memory for each in ranks}, predicted),
+            *both_ends_notes(predicted, elsewhere, question.ranks),
         ),
     )
 
@@ -142,28 +143,18 @@ def usable_memory(gpu: Gpu, assumptions: Assumptions) -> Range:
     return assumptions.range("usable-share-of-nominal").times(gpu.memory_bytes / GB * GIB)
 
 
-def _at_both_ends(
-    model: ModelSpec, lora: LoraConfig, stack: Stack, device: Device, usable: Range | None
-) -> tuple[Prediction, ...]:
-    """The prediction on the smallest and on the largest card that this one may be, where Unsloth decides by its memory
-    what to keep on it; empty elsewhere."""
-    if usable is None or usable.low == usable.high or not stack.habits.unsloth_kernels:
-        return ()
-    return tuple(predict(model, lora, stack, device, usable_bytes=end) for end in (usable.low, usable.high))
-
-
 def spare(device: Range, usable: Range) -> Range:
     """Usable memory less the band around nvidia-smi's figure."""
     return Range(usable.low - device.high, usable.expected - device.expected, usable.high - device.low)
 
 
-def fit(spare: Range, usable: Range, tight_share: float) -> Fit:
-    """What the band around nvidia-smi's figure leaves of usable, not nominal, memory.
+def fit(spare: Range, usable: Range, assumptions: Assumptions) -> Fit:
+    """The verdict on what the band around nvidia-smi's figure leaves of usable, not nominal, memory.
 
-    fits: the whole band, with tight_share of the card to spare. tight: the whole band, with less. does_not_fit: not
-    even the low end. uncertain: the card's edge lies inside the band (or its usable memory isn't known well enough).
+    fits: the whole band, with the share "tight-share" of the card to spare. tight: the whole band, with less.
+    does_not_fit: not even the low end. uncertain: the card's edge lies inside the band, or is not known well enough.
     """
-    if spare.low >= usable.low * tight_share:
+    if spare.low >= usable.low * assumptions.value("tight-share"):
         return "fits"
     if spare.low >= 0:
         return "tight"
@@ -173,7 +164,7 @@ def fit(spare: Range, usable: Range, tight_share: float) -> Fit:
 
 
 def tight_meaning(assumptions: Assumptions) -> str:
-    """What "tight" says, as a clause."""
+    """Meaning of "tight", as a clause."""
     return f"less than {100 * assumptions.value('tight-share'):g} % to spare"
 
 

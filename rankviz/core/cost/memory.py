@@ -6,20 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from rankviz.core.cost import memory_parts, weights
-from rankviz.core.cost.memory_parts import LossMoment, held_logits_bytes, loss_moments
-from rankviz.core.cost.shapes import ModelShape
-from rankviz.core.cost.stack import (
-    RESERVE_BYTES_PER_PARAMETER,
-    Stack,
-    compiles_blocks,
-    extra_bytes,
-    training_reserve_bytes,
+from rankviz.core.cost import weights
+from rankviz.core.cost.blocks import (
+    Block,
+    blocks_of,
+    checkpoint_bytes,
+    held_logits_bytes,
+    loss_moments,
+    mask_bytes,
 )
-from rankviz.core.cost.weights import TrainedBytes
+from rankviz.core.cost.shapes import ModelShape, caps_compiled
+from rankviz.core.cost.stack import Stack, compiles_blocks
 from rankviz.core.model.spec import ModelSpec
 from rankviz.core.quantity import Range
 
+RESERVE_FACTOR = 1 + 1 / 16
+RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16
+"""fp32 weight and 12 more for each that trains (models/_utils.py, _training_reserve_bytes)."""
 BANDS = ("allocated_band", "reserved_band", "device_band")
 
 
@@ -56,15 +59,7 @@ class MemoryEstimate:
     @property
     def allocated(self) -> int:
         """What torch.cuda.max_memory_allocated would say: the sum of the components."""
-        return (
-            self.base_weights
-            + self.adapter
-            + self.gradients
-            + self.optimizer
-            + self.activations
-            + self.logits
-            + self.other
-        )
+        return self.static + self.working
 
     @property
     def static(self) -> int:
@@ -73,7 +68,7 @@ class MemoryEstimate:
 
     @property
     def working(self) -> int:
-        """What a step takes beside it: activations, logits, scratch."""
+        """Memory of a step beside `static`: activations, logits, scratch."""
         return self.activations + self.logits + self.other
 
     @property
@@ -108,7 +103,7 @@ class MemoryEstimate:
 
     @property
     def low(self) -> int:
-        """Low end around `device`: what must be allocated and a small context, all slack given back."""
+        """Low end around `device`: what must be allocated and a small context, without the allocator's slack."""
         return round(self.device_band.low)
 
     @property
@@ -117,8 +112,33 @@ class MemoryEstimate:
         return round(self.device_band.high)
 
 
+class TrainedBytes(NamedTuple):
+    """Bytes for each trainable parameter."""
+
+    weight: float
+    gradient: float
+    optimizer: float
+    temporary: float
+    """Copies that the optimizer's step makes and drops."""
+
+
+def trained_bytes(stack: Stack, width: int) -> TrainedBytes:
+    """Weight, gradient and optimizer states of one parameter of so many bytes.
+
+    AdamW keeps two states; bitsandbytes' 8-bit form two bytes and two fp32 maxima for each 256 parameters. Plain PEFT
+    on a 16-bit base: 4 + 4 + 8 = 16; Unsloth with adamw_8bit: 4 + 4 + 2.03. Left out: tensors under 4,096 elements
+    keep fp32 states in bitsandbytes; paged states may sit in host memory.
+    """
+    optim, assume, copies, states = stack.setup.optim, stack.assume, 0.0, 0.0
+    if optim == "adamw_torch":
+        states, copies = width * assume.value("adam-states"), assume.value("adam-temporary-copies")
+    elif optim != "sgd":
+        states = assume.value("adam-8bit-bytes")
+    return TrainedBytes(weight=width, gradient=width, optimizer=states, temporary=copies * width)
+
+
 class Moment(NamedTuple):
-    """Bytes beside the base, the adapter and the optimizer's states."""
+    """Bytes beside the base, the adapter and the optimizer's states at one moment of a step."""
 
     activations: float
     logits: float
@@ -134,279 +154,277 @@ class Moment(NamedTuple):
         return self.other + self.gradients
 
 
-class MemoryTerms(NamedTuple):
-    """Everything that doesn't depend on rank."""
-
-    base_weights: int
-    checkpoint_bytes: int
-    """Of the base in a plain checkpoint: without base_extra, and without what is raised to fp32 after loading."""
-    base_extra: Range
-    """More that the checkpoint fetched may weigh; its expected end is in base_weights."""
-    loading: float
-    """What is there beside the base at the fullest moment of loading it."""
-    adapter: TrainedBytes
-    saved: TrainedBytes
-    checkpoints: float
-    masks: float
-    """There from the first block's forward pass to its backward pass."""
-    blocks: tuple[tuple[float, float, float, float], ...]
-    """For each kind of block: what it keeps for its backward pass, bytes more for each unit of r and of the experts'
-    rank, and the gradients alive at its fullest moment. Without checkpointing the first three are 0, since `kept` has
-    them for all blocks."""
-    kept: tuple[float, float, float]
-    """Without checkpointing, what all blocks keep, in the same form."""
-    depth: int
-    """Blocks."""
-    accumulates: bool
-    """A step has more than one micro-step."""
-    loss: tuple[LossMoment, ...]
-    free: float
-    """Bytes free on the card before the adapter is there, which Unsloth's loss and its embedding depend on; infinite
-    where the card is not known."""
-    embedding: int
-    """What Unsloth may move to host memory, and what it wants free otherwise, the adapter's needs aside."""
-    reserve: float
-    held_logits: float
-    dequantized: float
-    """One weight unpacked; beside the gradients of Unsloth's blocks, at another moment elsewhere."""
-    with_gradients: bool
-    in_windows: bool
-    """Unpacked in at most half of what is free."""
-    standing: float
-    merged: float
-    dora: tuple[float, float]
-    """What DoRA's norm takes in the forward pass: of the tokens, and of the weights."""
-    slack: Range
-    """Of activations, logits and scratch."""
-    slack_static: Range
-    context: Range
-    static_bytes_off: float
-    """Half-width of the band around what is counted: workspaces and small tensors, the same for any base."""
-    width_static: float
-    """And a share of it, where every weight trains."""
-    width_trained: float
-    """What the allocator may give more for what trains, as a share of it; of the high end alone."""
-    width_working: float
-    width_compiled: float
-    """At the high end, a share of all: what compiled blocks may add."""
-
-
-def memory_terms(
-    model: ModelSpec,
-    shape: ModelShape,
-    stack: Stack,
-    usable_bytes: float | None,
-    cards: str = "",
-    trained: frozenset[str] = frozenset(),
-) -> MemoryTerms:
-    """The rank-independent part.
+class MemoryTerms:
+    """The rank-independent part of memory; `at` adds the rank.
 
     usable_bytes: the card's, on which Unsloth's loss depends; None is a large card. cards: its utilisation group, where
     the CUDA context of such cards was measured. trained: paths of modules that are trained in full.
     """
-    assume, setup = stack.assume, stack.setup
-    plain = weights.base_bytes(model, shape, stack)
-    linear = weights.unsloth_bytes(model, stack)["linears"] if stack.habits.unsloth_kernels else 0
-    extra = extra_bytes(model, stack, plain, linear)
-    base = plain + round(extra.expected) + weights.raised_bytes(model, stack)
-    context = assume.range_of(f"context-bytes-{cards}", "context-bytes")
-    each = [memory_parts.kept_bytes(kind, model, stack) for kind in shape.kinds]
-    kept = (0.0, 0.0, 0.0)
-    if setup.gradient_checkpointing == "none":
-        counts = [kind.count for kind in shape.kinds]
-        kept = tuple(sum(n * one[i] for n, one in zip(counts, each, strict=True)) for i in range(3))
-        each = [(0.0, 0.0, 0.0)] * len(each)
-    gradients = [memory_parts.backward_bytes(kind, model, stack) for kind in shape.kinds]
-    free = math.inf if usable_bytes is None else usable_bytes - context.expected - base
-    slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
-    slack = "eager" if memory_parts.holds_matrix(model, shape, stack) else slack
-    previous = sum(kind.count * memory_parts.quantized_inputs(kind, stack) for kind in shape.kinds)
-    return MemoryTerms(
-        base_weights=base,
-        checkpoint_bytes=plain,
-        base_extra=extra,
-        loading=weights.loading_bytes(model, stack),
-        adapter=weights.trained_bytes(stack, stack.habits.adapter_bytes),
-        saved=weights.trained_bytes(stack, stack.habits.saved_bytes),
-        checkpoints=memory_parts.checkpoint_bytes(model, shape, stack),
-        masks=memory_parts.mask_bytes(model, shape, stack),
-        blocks=tuple((*one, more) for one, more in zip(each, gradients, strict=True)),
-        kept=kept,
-        depth=max(1, shape.blocks),
-        accumulates=setup.gradient_accumulation_steps > 1,
-        loss=tuple(loss_moments(model, stack, usable_bytes, previous)),
-        free=free,
-        embedding=weights.movable_embedding_bytes(model, stack, trained),
-        reserve=training_reserve_bytes(model, stack),
-        held_logits=held_logits_bytes(model, stack),
-        dequantized=weights.dequantized_bytes(model, shape, stack),
-        with_gradients=stack.habits.unsloth_kernels
-        and not (
-            memory_parts.own_blocks(stack)
-            and not all(memory_parts.fuses_mlp(k, model.hidden_size, stack) for k in shape.kinds)
-        ),
-        in_windows=stack.habits.windows_experts,
-        standing=weights.standing_bytes(model, shape, stack),
-        merged=weights.merged_bytes(shape, stack),
-        dora=(
-            max(memory_parts.dora_input_bytes(k, model, stack) for k in shape.kinds),
-            weights.dora_norm_bytes(model, shape, stack),
-        ),
-        slack=assume.range(f"allocator-slack-{slack}"),
-        slack_static=assume.range("allocator-slack-static"),
-        context=context,
-        static_bytes_off=assume.first("width-static", "width-static-unmeasured"),
-        width_static=0.0,
-        width_trained=assume.value("width-trained-blocks"),
-        width_working=memory_parts.working_width(model, shape, stack),
-        width_compiled=assume.value("width-unsloth-compiled") if compiles_blocks(model, stack) else 0.0,
-    )
 
+    def __init__(
+        self,
+        model: ModelSpec,
+        shape: ModelShape,
+        stack: Stack,
+        usable_bytes: float | None,
+        cards: str = "",
+        trained: frozenset[str] = frozenset(),
+    ):
+        assume, setup, habits, blocks = stack.assume, stack.setup, stack.habits, blocks_of(model, shape, stack)
+        matrix = any(block.attention.holds_matrix for block in blocks)
+        self.context = assume.range(f"context-bytes-{cards}", "context-bytes")
+        # of the base in a plain checkpoint: without base_extra, and without what is raised to fp32 after loading
+        self.checkpoint_bytes = weights.base_bytes(model, shape, stack)
+        linear = weights.unsloth_bytes(model, stack)["linears"] if habits.unsloth_kernels else 0
+        # more that the checkpoint fetched may weigh; its expected end is in base_weights
+        self.base_extra = weights.extra_bytes(model, stack, self.checkpoint_bytes, linear)
+        raised = 2 * model.vocab_size * model.hidden_size if habits.fp32_embedding else 0
+        self.base_weights = self.checkpoint_bytes + round(self.base_extra.expected) + raised
+        # beside the base at the fullest moment of loading it
+        self.loading = weights.loading_bytes(model, stack)
+        # free before the adapter exists, which Unsloth's loss and its embedding depend on
+        self.free = math.inf if usable_bytes is None else usable_bytes - self.context.expected - self.base_weights
+        # what Unsloth may move to host memory, and what it wants free otherwise, the adapter's needs aside
+        self.embedding = weights.movable_embedding_bytes(model, stack, trained)
+        self.reserve = training_reserve_bytes(model, stack)
+        self.adapter = trained_bytes(stack, habits.adapter_bytes)
+        self.saved = trained_bytes(stack, habits.saved_bytes)
+        self.accumulates = setup.gradient_accumulation_steps > 1
+        self.depth = max(1, shape.blocks)
+        self.checkpoints = checkpoint_bytes(model, shape, stack)
+        self.masks = mask_bytes(blocks, stack)
+        # (bytes, bytes for each unit of r, and of the experts' rank) of each kind of block, and its gradients. Without
+        # checkpointing all blocks keep theirs: `kept`, in the same form.
+        each, self.kept = [block.kept() for block in blocks], (0.0, 0.0, 0.0)
+        if not stack.checkpoints:
+            self.kept = tuple(
+                sum(block.kind.count * one[i] for block, one in zip(blocks, each, strict=True)) for i in range(3)
+            )
+            each = [(0.0, 0.0, 0.0)] * len(each)
+        self.blocks = [(*one, block.gradients()) for one, block in zip(each, blocks, strict=True)]
+        previous = sum(block.kind.count * block.quantized_inputs() for block in blocks)
+        self.loss = loss_moments(model, stack, usable_bytes, previous)
+        self.held_logits = held_logits_bytes(model, stack)
+        # one weight unpacked: beside the gradients of Unsloth's blocks, at another moment elsewhere
+        self.dequantized = weights.dequantized_bytes(model, shape, stack)
+        unfused = stack.own_blocks and not all(block.fuses_mlp for block in blocks)
+        self.unpacks_beside_gradients = habits.unsloth_kernels and not unfused
+        self.in_windows = habits.windows_experts
+        self.standing = _standing_bytes(model, shape, stack)
+        self.merged = _merged_bytes(shape, stack)
+        # of DoRA's norm in the forward pass: by tokens, and by weights
+        self.dora = (max(block.dora_inputs() for block in blocks), _dora_norm_bytes(model, shape, stack))
+        slack = {"chunked": "full", "fused-func": "fused"}.get(setup.loss_path, setup.loss_path)
+        self.slack = assume.range(f"allocator-slack-{'eager' if matrix else slack}")
+        self.slack_static = assume.range("allocator-slack-static")
+        # Half-widths of bands: bytes of what is counted, the same for any base (workspaces and small tensors), and a
+        # share of it where every weight trains; a share of what trains and of all, for the high ends alone (the
+        # allocator, and compiled blocks); a share of what is modelled.
+        self.static_bytes_off = assume.value("width-static", "width-static-unmeasured")
+        self.width_static = 0.0
+        self.width_trained = assume.value("width-trained-blocks")
+        self.width_compiled = assume.value("width-unsloth-compiled") if compiles_blocks(model, stack) else 0.0
+        self.width_working = _working_width(model, blocks, stack, matrix=matrix)
 
-def memory_at(
-    terms: MemoryTerms,
-    r: int,
-    parameters: int,
-    saved_parameters: int = 0,
-    lora_at: Callable[[int], tuple[int, int]] | None = None,
-) -> MemoryEstimate:
-    """The peak at one rank.
+    def train_everything(self, plain: "MemoryTerms", width: int, model: ModelSpec, stack: Stack) -> None:
+        """Change the terms to those of training every weight in place, in `width` bytes a parameter.
 
-    parameters: all that train; saved_parameters: those of them that modules_to_save trains as full copies. lora_at:
-    from r to the rank of experts and the parameters of all pairs; without it, experts have rank r.
+        plain: terms of transformers' own blocks, since Unsloth's kernels that keep less are LoRA's.
+        """
+        base, assume = model.total_parameters * width, stack.assume
+        self.free += self.base_weights - base
+        self.base_weights, self.base_extra, self.embedding = base, Range(0.0, 0.0, 0.0), 0
+        self.saved = trained_bytes(stack, width)._replace(weight=0.0)
+        self.blocks, self.kept = plain.blocks, plain.kept
+        self.merged += max(0, width - stack.compute_bytes) / 2 * model.total_parameters  # autocast's 16-bit copies
+        self.width_static = assume.value("width-full-static")
+        self.width_working = (self.width_working**2 + assume.value("width-full-working") ** 2) ** 0.5
 
-    Where Unsloth has moved the embedding, the high ends are at least those of the last rank at which it stays: the rank
-    where it moves is not known that well. They can still fall a little as the rank grows, since Unsloth's loss takes a
-    share of what is free.
-    """
-    lora, full = parameters - saved_parameters, saved_parameters
-    adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
-    moved = _moved_embedding(terms, adapter, parameters)
-    lora_at = lora_at or (lambda rank: (rank, round(lora * rank / max(1, r))))
-    memory = _with_embedding_moved(terms, r, lora_at(r)[0], lora, full, moved)
-    last = _last_rank_with_embedding(terms, r, lora_at, full) if moved else 0
-    if last < 1:
-        return memory
-    return memory.reaching(_with_embedding_moved(terms, last, *lora_at(last), full, 0))
+    def at(
+        self,
+        r: int,
+        parameters: int,
+        saved_parameters: int = 0,
+        lora_at: Callable[[int], tuple[int, int]] | None = None,
+    ) -> MemoryEstimate:
+        """The peak at one rank.
 
+        parameters: all that train; saved_parameters: those of them that modules_to_save trains as full copies. lora_at:
+        from r to the rank of experts and the parameters of all pairs; without it, experts have rank r.
 
-def _with_embedding_moved(
-    terms: MemoryTerms, r: int, expert_rank: int, lora: int, full: int, moved: int
-) -> MemoryEstimate:
-    """The peak with so many bytes of the embedding on the host."""
-    adapter = round(lora * terms.adapter.weight + full * terms.saved.weight)
-    optimizer = round(lora * terms.adapter.optimizer + full * terms.saved.optimizer)
-    base = terms.base_weights - moved
-    moments = _moments(terms, r, expert_rank, adapter - moved, lora, full)
-    activations, logits, other, gradients = (round(part) for part in max(moments, key=sum))
-    peak = Moment(activations, logits, other, gradients)
-    band, reserved = _bands(terms, base, adapter + optimizer, moments, peak)
-    context = terms.context
-    return MemoryEstimate(
-        base_weights=base,
-        adapter=adapter,
-        gradients=gradients,
-        optimizer=optimizer,
-        activations=activations,
-        logits=logits,
-        other=other,
-        allocated_band=band,
-        reserved_band=reserved,
-        device_band=reserved.plus(context),
-        loading_band=while_loading(terms),
-    )
+        Where Unsloth has moved the embedding, the high ends are at least those of the last rank at which it stays: the
+        rank where it moves is not known that well. They can still fall a little as the rank grows, since Unsloth's loss
+        takes a share of what is free.
+        """
+        lora, full = parameters - saved_parameters, saved_parameters
+        lora_at = lora_at or (lambda rank: (rank, round(lora * rank / max(1, r))))
+        adapter = self._adapter_bytes(lora, full)
+        wanted = self.reserve + RESERVE_BYTES_PER_PARAMETER * parameters
+        moved = self.embedding if self.embedding and self.free - adapter < wanted else 0
+        memory = self._peak(r, lora_at(r)[0], lora, full, moved)
+        if not moved:
+            return memory
+        # the highest rank below r at which the embedding stays
+        left = self.free - self.reserve - full * (self.saved.weight + RESERVE_BYTES_PER_PARAMETER)
+        each = self.adapter.weight + RESERVE_BYTES_PER_PARAMETER
+        last = bisect_right(range(1, r), left, key=lambda rank: lora_at(rank)[1] * each)
+        return memory.reaching(self._peak(last, *lora_at(last), full, 0)) if last >= 1 else memory
 
+    def _adapter_bytes(self, lora: int, full: int) -> int:
+        return round(lora * self.adapter.weight + full * self.saved.weight)
 
-def while_loading(terms: MemoryTerms) -> Range:
-    """The base, all of it on the card, and what is there beside it while experts are quantized."""
-    narrow, extra, off = terms.width_static, terms.base_extra, terms.static_bytes_off
-    held = terms.base_weights + terms.loading
-    low = max(0.0, held * (1 - narrow) - (extra.expected - extra.low) - off)
-    band = Range(low, held, held * (1 + narrow) + extra.high - extra.expected + off)
-    return band.multiplied(terms.slack_static).plus(terms.context)
+    def _peak(self, r: int, expert_rank: int, lora: int, full: int, moved: int) -> MemoryEstimate:
+        """The peak with so many bytes of the embedding in host memory."""
+        adapter = self._adapter_bytes(lora, full)
+        optimizer = round(lora * self.adapter.optimizer + full * self.saved.optimizer)
+        base = self.base_weights - moved
+        moments = self._moments(r, expert_rank, adapter - moved, lora, full)
+        peak = Moment(*(round(part) for part in max(moments, key=sum)))
+        allocated, reserved = self._bands(base, adapter + optimizer, moments, peak)
+        return MemoryEstimate(
+            base_weights=base,
+            adapter=adapter,
+            optimizer=optimizer,
+            **peak._asdict(),
+            allocated_band=allocated,
+            reserved_band=reserved,
+            device_band=reserved.plus(self.context),
+            loading_band=self.while_loading(),
+        )
 
+    def while_loading(self) -> Range:
+        """The base, all of it on the card, and what exists beside it while experts are quantized."""
+        narrow, extra, off = self.width_static, self.base_extra, self.static_bytes_off
+        held = self.base_weights + self.loading
+        low = max(0.0, held * (1 - narrow) - (extra.expected - extra.low) - off)
+        band = Range(low, held, held * (1 + narrow) + extra.high - extra.expected + off)
+        return band.multiplied(self.slack_static).plus(self.context)
 
-def _moved_embedding(terms: MemoryTerms, adapter: int, parameters: int) -> int:
-    """Bytes of the input embedding that Unsloth moves to host memory, since too little would stay free beside it."""
-    if not terms.embedding:
-        return 0
-    wanted = terms.reserve + RESERVE_BYTES_PER_PARAMETER * parameters
-    return terms.embedding if terms.free - adapter < wanted else 0
+    def _moments(self, r: int, expert_rank: int, adapter: int, lora: int, full: int) -> list[Moment]:
+        """All moments that can be the peak."""
+        kept = self.checkpoints + self.kept[0] + r * self.kept[1] + expert_rank * self.kept[2]
+        temporaries = lora * self.adapter.temporary + full * self.saved.temporary
+        of_lora, of_full = lora * self.adapter.gradient, full * self.saved.gradient
+        before = of_full + (of_lora if self.accumulates else 0.0)
+        moments = [Moment(0.0, 0.0, temporaries + self.standing, of_lora + of_full)]
+        for moment in self.loss:
+            logits = moment.logits
+            if moment.cap is not None:
+                # of what is free when the first forward pass begins, without gradients and states
+                logits = min(logits, moment.cap, max(0.0, (self.free - adapter) * moment.share_of_free))
+            activations = self.masks + kept + moment.activations
+            moments.append(Moment(activations, logits, moment.scratch + self.standing, before))
+        ends = [(kept, before)]
+        if not self.accumulates:
+            ends = [(kept, before + of_lora / self.depth), (kept / self.depth, before + of_lora)]
+        scratch = self.merged + self.standing
+        for fixed, slope, expert_slope, gradients in self.blocks:
+            for others, made in ends:
+                block = self.masks + others + fixed + r * slope + expert_rank * expert_slope
+                unpacked = self.dequantized
+                if self.in_windows:
+                    unpacked = min(unpacked, max(0.0, (self.free - adapter - block) / 2))
+                unpacked += scratch
+                beside = unpacked if self.unpacks_beside_gradients else scratch
+                moments.append(Moment(block + gradients, self.held_logits, beside, made))
+                moments.append(Moment(block + self.dora[0], self.held_logits, unpacked + self.dora[1], made))
+        return moments
 
+    def _bands(self, base: int, trained: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
+        """What is allocated and what torch reserves for it.
 
-def _last_rank_with_embedding(terms: MemoryTerms, r: int, lora_at: Callable[[int], tuple[int, int]], full: int) -> int:
-    """The highest rank below r at which the embedding stays; 0 where there is none. Adapters grow with the rank."""
-    per_parameter = RESERVE_BYTES_PER_PARAMETER
-    left = terms.free - terms.reserve - full * (terms.saved.weight + per_parameter)
-    each = terms.adapter.weight + per_parameter
-    return bisect_right(range(1, r), left, key=lambda rank: lora_at(rank)[1] * each)
-
-
-def _moments(terms: MemoryTerms, r: int, expert_rank: int, adapter: int, lora: int, full: int) -> list[Moment]:
-    """All moments that can hold most."""
-    kept = terms.checkpoints + terms.kept[0] + r * terms.kept[1] + expert_rank * terms.kept[2]
-    temporaries = lora * terms.adapter.temporary + full * terms.saved.temporary
-    of_lora, of_full = lora * terms.adapter.gradient, full * terms.saved.gradient
-    before = of_full + (of_lora if terms.accumulates else 0.0)
-    moments = [Moment(0.0, 0.0, temporaries + terms.standing, of_lora + of_full)]
-    for moment in terms.loss:
-        logits = moment.logits
-        if moment.cap is not None:
-            # of what is free when the first forward pass begins, without gradients and states
-            logits = min(logits, moment.cap, max(0.0, (terms.free - adapter) * moment.share_of_free))
-        activations = terms.masks + kept + moment.activations
-        moments.append(Moment(activations, logits, moment.scratch + terms.standing, before))
-    ends = [(kept, before)]
-    if not terms.accumulates:
-        ends = [(kept, before + of_lora / terms.depth), (kept / terms.depth, before + of_lora)]
-    for fixed, slope, expert_slope, gradients in terms.blocks:
-        scratch = terms.merged + terms.standing
-        for others, made in ends:
-            block = terms.masks + others + fixed + r * slope + expert_rank * expert_slope
-            unpacked = scratch + _unpacked_bytes(terms, adapter, block)
-            with_gradients = unpacked if terms.with_gradients else scratch
-            moments += [
-                Moment(block + gradients, terms.held_logits, with_gradients, made),
-                Moment(block + terms.dora[0], terms.held_logits, unpacked + terms.dora[1], made),
+        Weights, adapter, gradients, states and scratch are counted and have a narrow band of some MiB, activations and
+        logits are modelled and have a wider one. Each end is that of the moment which is fullest there. trained:
+        adapter and optimizer states, which every moment has like the base. peak: as expected.
+        """
+        static = base + trained
+        narrow, wide, extra = self.width_static, self.width_working, self.base_extra
+        fixed, slack, off = self.slack_static, self.slack, self.static_bytes_off
+        low = max(each.counted * (1 - narrow) + each.modelled * max(0.0, 1 - wide) for each in moments)
+        ends = [(each.counted * (1 + narrow), each.modelled * (1 + wide)) for each in moments]
+        static_low = max(0.0, static * (1 - narrow) - (extra.expected - extra.low) - off)
+        static_high = static * (1 + narrow) + extra.high - extra.expected + off
+        static_high += self.width_trained * (trained + peak.gradients)
+        static_high += self.width_compiled * (static + sum(peak))
+        if self.in_windows:
+            # fuller cards get smaller windows: half of what is left beside all else
+            usable = self.free + self.base_weights + self.context.expected - self.context.high
+            left = usable - static_high * fixed.high
+            ends = [
+                (each.gradients + min(each.other, max(0.0, (left - each.gradients - kept * slack.high) / 2)), kept)
+                for each, (_, kept) in zip(moments, ends, strict=True)
             ]
-    return moments
+        expected = static + sum(peak)
+        band = Range(static_low + low, expected, max(expected, static_high + max(map(sum, ends))))
+        expected = (static + peak.counted) * fixed.expected + peak.modelled * slack.expected
+        most = static_high * fixed.high + max(scratch * fixed.high + kept * slack.high for scratch, kept in ends)
+        return band, Range(band.low * slack.low, expected, max(expected, most))
 
 
-def _unpacked_bytes(terms: MemoryTerms, adapter: int, block: float) -> float:
-    """What is unpacked for one product."""
-    if not terms.in_windows:
-        return terms.dequantized
-    return min(terms.dequantized, max(0.0, (terms.free - adapter - block) / 2))
+def training_reserve_bytes(model: ModelSpec, stack: Stack) -> float:
+    """What Unsloth wants free before it leaves an untied embedding on the card, the adapter's own needs aside: 48 bytes
+    a token and hidden unit, fp32 logits of at most 2,048 tokens, a sixteenth more and 256 MiB (unsloth_zoo
+    block_swap.py, estimate_training_reserve_bytes). One row counts, whatever the batch."""
+    length = stack.setup.max_length
+    return RESERVE_FACTOR * (48.0 * length * model.hidden_size + 4.0 * min(length, 2048) * model.vocab_size) + 2**28
 
 
-def _bands(terms: MemoryTerms, base: int, trained: int, moments: list[Moment], peak: Moment) -> tuple[Range, Range]:
-    """What is allocated and what torch reserves for it.
+def _standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """What is allocated once and stays: cuBLAS's workspaces, and in Unsloth's own families tables of sines and cosines
+    (32,768 rows in 16 bit, or Gemma's 8,192 rows in fp32; models/llama.py and gemma.py), and the buffer that weights
+    with an adapter are unpacked into, of the size of the largest (kernels/utils.py, _SCRATCH)."""
+    if stack.habits.on_cpu:
+        return 0.0
+    large = "-hopper" if 9 <= stack.compute_capability < 11 else ""
+    workspaces = stack.assume.value(f"cublas-workspace-bytes{large}")
+    if not stack.own_blocks:
+        return workspaces
+    unpacked = stack.compute_bytes * shape.largest_targeted if stack.setup.precision in ("nf4", "nf4-dq") else 0
+    row = 8192 * 4 if model.model_type.startswith("gemma") else 32_768 * 2
+    return workspaces + 2.0 * row * model.head_dim + unpacked
 
-    Weights, adapter, gradients, states and scratch are counted and have a narrow band of some MiB, activations and
-    logits are modelled and have a wider one. Each end is that of the moment which is fullest there. trained: adapter
-    and optimizer states, which every moment has like the base. peak: as expected.
+
+def _merged_bytes(shape: ModelShape, stack: Stack) -> float:
+    """PEFT's merged experts.
+
+    ParamWrapper adds the adapter to each whole expert parameter (peft lora/layer.py), and its gradient is as large. The
+    backward pass has the gradient of one parameter at a time, the last one's first, and frees that one's merged weight
+    then: so the smaller of a pair beside both, or the larger beside its own gradient. Without checkpointing the merged
+    weights of all blocks stay. All are in fp32 where k-bit preparation has raised the experts.
     """
-    static = base + trained
-    narrow, wide, extra = terms.width_static, terms.width_working, terms.base_extra
-    fixed, slack = terms.slack_static, terms.slack
-    low = max(each.counted * (1 - narrow) + each.modelled * max(0.0, 1 - wide) for each in moments)
-    ends = [(each.counted * (1 + narrow), each.modelled * (1 + wide)) for each in moments]
-    off = terms.static_bytes_off
-    static_low = max(0.0, static * (1 - narrow) - (extra.expected - extra.low) - off)
-    static_high = static * (1 + narrow) + extra.high - extra.expected + off
-    static_high += terms.width_trained * (trained + peak.gradients)
-    static_high += terms.width_compiled * (static + sum(peak))
-    if terms.in_windows:
-        # fuller cards get smaller windows: half of what is left beside all else
-        usable = terms.free + terms.base_weights + terms.context.expected - terms.context.high
-        left = usable - static_high * fixed.high
-        ends = [
-            (each.gradients + min(each.other, max(0.0, (left - each.gradients - kept * slack.high) / 2)), kept)
-            for each, (_, kept) in zip(moments, ends, strict=True)
-        ]
-    expected = static + sum(peak)
-    band = Range(static_low + low, expected, max(expected, static_high + max(map(sum, ends))))
-    expected = (static + peak.counted) * fixed.expected + peak.modelled * slack.expected
-    most = static_high * fixed.high + max(scratch * fixed.high + kept * slack.high for scratch, kept in ends)
-    reserved = Range(band.low * slack.low, expected, max(expected, most))
-    return band, reserved
+    if stack.habits.unsloth_kernels or not shape.targeted_experts:
+        return 0.0
+    smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)
+    weights = max(every + smallest, 2 * largest) if stack.checkpoints else every * shape.expert_blocks + smallest
+    return float((4 if stack.habits.raised == "all" else stack.compute_bytes) * weights)
+
+
+def _dora_norm_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """What DoRA makes for the norm of one module's merged weight, in each forward pass: the identity matrix that goes
+    through A and B, with its 16-bit copy, then B·A, the weight and their sum (peft tuners/lora/dora.py)."""
+    if not stack.use_dora:
+        return 0.0
+    identity = max(kind.targeted_mlp_hidden or model.hidden_size for kind in shape.kinds) ** 2
+    before, after = stack.assume.value("dora-identity-bytes"), stack.assume.value("dora-norm-bytes")
+    half, largest = stack.compute_bytes, shape.largest_targeted
+    return max(before * identity + half * largest, half * identity + after * largest)
+
+
+def _working_width(model: ModelSpec, blocks: list[Block], stack: Stack, *, matrix: bool) -> float:
+    """Half-width of the band around activations and logits, as a share: what measured rows of this kind of setting give
+    (core.accuracy.summarize), or the wider one of settings without rows, and more for what no row has, added as
+    independent errors."""
+    assume = stack.assume
+    kinds = {stack.kind, stack.kind_with(matrix=matrix)}
+    widths = [max(assume.value(f"width-{kind}", "width-unmeasured") for kind in kinds)]
+    if model.num_experts:
+        widths.append(assume.value("width-experts"))
+    if linear := [block.kernels_may_save() for block in blocks if not block.kind.attention_width]:
+        widths.append(max(assume.value("width-no-attention"), *linear))
+    if matrix and caps_compiled(model, stack):
+        widths.append(assume.value("width-unsloth-capped"))
+    if stack.use_dora:
+        widths.append(assume.value("width-dora"))
+    if stack.setup.precision in ("int8", "fp32"):
+        widths.append(assume.value("width-int8-fp32"))
+    return math.hypot(*widths)

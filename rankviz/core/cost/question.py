@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from rankviz.core.bounds import few, named, number, plain_text, whole
-from rankviz.core.cost.device import Device, Gpu, card
-from rankviz.core.cost.setup import TrainingSetup, refuse_bf16
+from rankviz.core.cost.setup import Device, Gpu, TrainingSetup, card, refuse_bf16
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import MAX_RANK, Dtype, LoraConfig, adapter_dtype, lora_alpha, settle_rank
 from rankviz.core.lora.plan import AdapterPlan

@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Literal, NamedTuple
 
-from rankviz.core.cost.data import pads
+from rankviz.core.cost.setup import pads
 from rankviz.core.cost.stack import Stack
 from rankviz.core.lora.plan import Adapted
 from rankviz.core.model.spec import BlockActivations, LinearLayer, ModelSpec
@@ -16,55 +15,128 @@ OUTPUT_PROJECTIONS = frozenset({"o_proj", "out_proj", "c_proj", "dense", "down_p
 """Names of square projections that write to the residual stream; others show it by their shape."""
 
 
-class BlockKind(NamedTuple):
-    """Blocks with the same layers. Counts are elements per token."""
+@dataclass(kw_only=True, slots=True)
+class BlockKind:
+    """Blocks with the same layers. Counts are elements per token, experts × active ones."""
 
     count: int
-    attention: int
-    """Outputs of the projections into attention plus the input of the one out of it: 2Q + 2K in a Llama block."""
-    mlp: int
-    """Outputs of the projections up plus the input of the one down: 3M in a Llama block; experts × active ones."""
-    mlp_hidden: int
-    """Input of the projection down, M; experts × active ones."""
-    attention_width: int
-    """Q, the width over which attention mixes tokens; 0 in blocks that don't attend."""
-    sliding: bool
-    """Attends within the model's sliding window only."""
-    inputs: int
-    """What the linear layers read, once where layers of one part read the hidden state; experts × active ones."""
-    targeted_inputs: int
-    """Sum of in_features over modules that carry an adapter; experts × active ones."""
-    targeted_outputs: int
-    """Sum of out_features over the same modules; experts × active ones."""
-    targeted_shared_inputs: int
-    """What these modules read, counted once like `inputs`, without the output of attention, which it keeps itself."""
-    targeted_mlp_hidden: int
-    """Input of the projection down where it carries an adapter, else 0."""
-    targeted_mlp_inputs: int
-    """Of targeted_inputs, what modules of the MLP read."""
-    targeted_mlp_shared_inputs: int
-    """Of targeted_shared_inputs the same."""
-    padded_outputs: int
-    """Outputs of the targeted projections into attention, where others of them carry no adapter; else 0."""
-    targeted_modules: int
-    """How many modules carry an adapter; experts × active ones."""
-    targeted_expert_modules: int
-    """Of targeted_modules, those of experts."""
+    hidden_size: int
+    layer_type: str = "full_attention"
     activations: BlockActivations | None = None
     """What these blocks hold without an adapter, where it was read off their class."""
+    attention: int = 0
+    """Outputs of the projections into attention plus the input of the one out of it: 2Q + 2K in a Llama block."""
+    mlp: int = 0
+    """Outputs of the projections up plus the input of the one down: 3M in a Llama block."""
+    mlp_hidden: int = 0
+    """Input of the projection down, M."""
+    out_of_attention: int = 0
+    into_attention: int = 0
+    attention_reads: bool = False
+    """Whether a layer outside the MLP reads the hidden state."""
+    mlp_reads: bool = False
+    own_inputs: int = 0
+    """Inputs of layers that read something else than the hidden state."""
+    targeted_inputs: int = 0
+    """Sum of in_features over modules that carry an adapter."""
+    targeted_outputs: int = 0
+    targeted_modules: int = 0
+    targeted_expert_modules: int = 0
+    """The experts' share of targeted_modules."""
+    targeted_into_attention: int = 0
+    targeted_attention_reads: bool = False
+    targeted_mlp_reads: bool = False
+    targeted_own_inputs: int = 0
+    targeted_mlp_hidden: int = 0
+    """Input of the projection down where it carries an adapter, else 0."""
+    targeted_mlp_inputs: int = 0
+    """The MLP's share of targeted_inputs."""
+
+    @property
+    def attention_width(self) -> int:
+        """Q, the width over which attention mixes tokens; 0 in blocks that do not attend."""
+        attends = "attention" in self.layer_type and "linear" not in self.layer_type
+        return self.out_of_attention if attends else 0
+
+    @property
+    def sliding(self) -> bool:
+        """Attends within the model's sliding window only."""
+        return "sliding" in self.layer_type
+
+    @property
+    def inputs(self) -> int:
+        """What the linear layers read, once where layers of one part read the hidden state."""
+        return self.hidden_size * (self.attention_reads + self.mlp_reads) + self.own_inputs
+
+    @property
+    def targeted_shared_inputs(self) -> int:
+        """What targeted modules read, counted once like `inputs`, without the output of attention, which it keeps."""
+        return self.hidden_size * (self.targeted_attention_reads + self.targeted_mlp_reads) + self.targeted_own_inputs
+
+    @property
+    def targeted_mlp_shared_inputs(self) -> int:
+        """The MLP's share of targeted_shared_inputs."""
+        return self.hidden_size * self.targeted_mlp_reads + self.targeted_mlp_hidden
+
+    @property
+    def padded_outputs(self) -> int:
+        """Outputs of the targeted projections into attention, where others of them carry no adapter; else 0."""
+        return self.targeted_into_attention if self.targeted_into_attention < self.into_attention else 0
+
+    def add_layer(self, layer: LinearLayer, active: int) -> None:
+        """Count a layer of these blocks."""
+        out = writes_residual(layer, self.hidden_size)
+        kept = active * (layer.in_features if out else layer.out_features)
+        if layer.part == "mlp" or layer.kind in ("experts", "router"):
+            self.mlp += kept
+            self.mlp_hidden += kept if out else 0
+        else:
+            self.attention += kept
+            if layer.part == "attention" and out:
+                self.out_of_attention += layer.in_features
+            elif layer.part == "attention":
+                self.into_attention += layer.out_features
+        if not self._reads_hidden(layer, out):
+            self.own_inputs += active * layer.in_features
+        elif layer.part == "mlp":
+            self.mlp_reads = True
+        else:
+            self.attention_reads = True
+
+    def add_adapter(self, layer: LinearLayer, active: int) -> None:
+        """Count the adapter of a layer of these blocks."""
+        out, expert = writes_residual(layer, self.hidden_size), layer.kind == "experts"
+        self.targeted_inputs += active * layer.in_features
+        self.targeted_outputs += active * layer.out_features
+        self.targeted_modules += active
+        self.targeted_expert_modules += active if expert else 0
+        if layer.part == "mlp" or expert:
+            self.targeted_mlp_inputs += active * layer.in_features
+            self.targeted_mlp_hidden += active * layer.in_features if out else 0
+        if layer.part == "attention" and not out:
+            self.targeted_into_attention += layer.out_features
+        if self._reads_hidden(layer, out) and layer.part == "mlp":
+            self.targeted_mlp_reads = True
+        elif self._reads_hidden(layer, out):
+            self.targeted_attention_reads = True
+        elif not (layer.part == "attention" and out):
+            self.targeted_own_inputs += active * layer.in_features
+
+    def _reads_hidden(self, layer: LinearLayer, out: bool) -> bool:
+        return not out and layer.in_features == self.hidden_size and layer.kind != "experts"
 
 
 class ModelShape(NamedTuple):
-    """The sums that don't depend on rank, batch or length."""
+    """The sums that do not depend on rank, batch or length."""
 
     kinds: tuple[BlockKind, ...]
     blocks: int
     active_weights: int
-    """Weights of the decoder's linear layers that one token is multiplied with: P, with only the active experts."""
+    """P: weights of the decoder's linear layers that one token is multiplied with; of experts the active ones."""
     active_adapter_parameters: int
     """Adapter parameters per unit of rank that one token is multiplied with."""
     active_expert_parameters: int
-    """Of these, those of experts."""
+    """The experts' share of these."""
     largest_linear: int
     """Weights of the largest layer that a quantizer reaches."""
     largest_targeted: int
@@ -82,116 +154,37 @@ def writes_residual(layer: LinearLayer, hidden_size: int) -> bool:
     return layer.out_features == hidden_size and (layer.in_features != hidden_size or layer.name in OUTPUT_PROJECTIONS)
 
 
-@dataclass(slots=True)
-class _Sums:
-    """Running sums over the layers of some blocks: elements per token, experts × active ones; readers are modules."""
-
-    attention: int = 0
-    mlp: int = 0
-    mlp_hidden: int = 0
-    attention_width: int = 0
-    into_attention: int = 0
-    attention_readers: int = 0
-    mlp_readers: int = 0
-    own_inputs: int = 0
-    targeted_inputs: int = 0
-    targeted_outputs: int = 0
-    targeted_modules: int = 0
-    targeted_expert_modules: int = 0
-    targeted_into_attention: int = 0
-    targeted_attention_readers: int = 0
-    targeted_mlp_readers: int = 0
-    targeted_own_inputs: int = 0
-    targeted_mlp_hidden: int = 0
-    targeted_mlp_inputs: int = 0
-
-    def add_layer(self, layer: LinearLayer, active: int, hidden_size: int) -> None:
-        out = writes_residual(layer, hidden_size)
-        kept = active * (layer.in_features if out else layer.out_features)
-        if layer.part == "mlp" or layer.kind in ("experts", "router"):
-            self.mlp += kept
-            if out:
-                self.mlp_hidden += kept
-        else:
-            self.attention += kept
-            if layer.part == "attention":
-                if out:
-                    self.attention_width += layer.in_features
-                else:
-                    self.into_attention += layer.out_features
-        if not _reads_hidden(layer, out, hidden_size):
-            self.own_inputs += active * layer.in_features
-        elif layer.part == "mlp":
-            self.mlp_readers += 1
-        else:
-            self.attention_readers += 1
-
-    def add_adapter(self, layer: LinearLayer, active: int, hidden_size: int) -> None:
-        out = writes_residual(layer, hidden_size)
-        self.targeted_inputs += active * layer.in_features
-        self.targeted_outputs += active * layer.out_features
-        self.targeted_modules += active
-        self.targeted_expert_modules += active if layer.kind == "experts" else 0
-        if layer.part == "mlp" or layer.kind == "experts":
-            self.targeted_mlp_inputs += active * layer.in_features
-            self.targeted_mlp_hidden += active * layer.in_features if out else 0
-        if layer.part == "attention" and not out:
-            self.targeted_into_attention += layer.out_features
-        if _reads_hidden(layer, out, hidden_size):
-            if layer.part == "mlp":
-                self.targeted_mlp_readers += 1
-            else:
-                self.targeted_attention_readers += 1
-        elif not (layer.part == "attention" and out):
-            self.targeted_own_inputs += active * layer.in_features
-
-
-_all_sums = attrgetter(*_Sums.__slots__)
-
-
-def _together(members: Iterable[_Sums]) -> _Sums:
-    return _Sums(*map(sum, zip(*map(_all_sums, members), strict=True)))
-
-
-def _reads_hidden(layer: LinearLayer, out: bool, hidden_size: int) -> bool:
-    return not out and layer.in_features == hidden_size and layer.kind != "experts"
-
-
 def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
-    """Sums over the real layers and over those that carry an adapter. Hand-worked in tests/core/cost/test_shapes.py."""
-    by_blocks: dict[tuple[int, ...], _Sums] = {}
-    active_weights = largest = rows = 0
+    """Sum over the real layers and over those that carry an adapter. Hand-worked in tests/core/cost/test_setup.py."""
+    rows: dict[tuple[int, ...], list[tuple[bool, LinearLayer, int]]] = {}  # by blocks
+    active_weights = largest = linear_rows = 0
     for layer in model.layers:
         if layer.kind in ("embedding", "lm_head"):
             continue
         if layer.kind in ("linear", "conv1d"):
             largest = max(largest, layer.in_features * layer.out_features)
-            rows += layer.count * layer.out_features
-        if layer.part == "vision":
-            continue
-        active = _active(model, layer)
-        active_weights += layer.count * active * layer.in_features * layer.out_features
-        if layer.blocks:
-            by_blocks.setdefault(layer.blocks, _Sums()).add_layer(layer, active, model.hidden_size)
+            linear_rows += layer.count * layer.out_features
+        if layer.part != "vision":
+            active = _active(model, layer)
+            active_weights += layer.count * active * layer.in_features * layer.out_features
+            if layer.blocks:
+                rows.setdefault(layer.blocks, []).append((False, layer, active))
     active_adapter = active_experts = largest_targeted = 0
     experts: dict[str, tuple[int, int]] = {}
     for each in adapted:
-        layer = each.layer
+        layer, active, factor = each.layer, _active(model, each.layer), 1
         if layer.kind == "experts":
             experts[layer.path] = layer.num_experts * layer.in_features * layer.out_features, each.count
-            active = _active(model, layer)
             factor = each.rank_factor * active // layer.num_experts
         else:
-            active = factor = 1
             largest_targeted = max(largest_targeted, layer.in_features * layer.out_features)
-        if layer.part == "vision":
-            continue
-        parameters = each.count * factor * (layer.in_features + layer.out_features)
-        active_adapter += parameters
-        active_experts += parameters if layer.kind == "experts" else 0
-        if each.blocks:
-            by_blocks.setdefault(each.blocks, _Sums()).add_adapter(layer, active, model.hidden_size)
-    kinds = _kinds(by_blocks, model)
+        if layer.part != "vision":
+            parameters = each.count * factor * (layer.in_features + layer.out_features)
+            active_adapter += parameters
+            active_experts += parameters if layer.kind == "experts" else 0
+            if each.blocks:
+                rows.setdefault(each.blocks, []).append((True, layer, active))
+    kinds = _kinds(rows, model)
     return ModelShape(
         kinds=kinds,
         blocks=sum(kind.count for kind in kinds),
@@ -202,7 +195,7 @@ def model_shape(model: ModelSpec, adapted: Iterable[Adapted]) -> ModelShape:
         largest_targeted=largest_targeted,
         targeted_experts=tuple(sorted(weights for weights, _ in experts.values())),
         expert_blocks=max((count for _, count in experts.values()), default=0),
-        linear_rows=rows,
+        linear_rows=linear_rows,
     )
 
 
@@ -210,57 +203,31 @@ def _active(model: ModelSpec, layer: LinearLayer) -> int:
     return (model.num_experts_per_tok or 1) if layer.kind == "experts" else 1
 
 
-def _kinds(by_blocks: dict[tuple[int, ...], _Sums], model: ModelSpec) -> tuple[BlockKind, ...]:
-    """Blocks grouped by which rows they have, by how they attend, and by what they hold."""
+def _kinds(rows: dict[tuple[int, ...], list[tuple[bool, LinearLayer, int]]], model: ModelSpec) -> tuple[BlockKind, ...]:
+    """Group blocks by which rows they have, by how they attend, and by what they hold."""
     members: dict[int, list[int]] = {}
-    sums = list(by_blocks.values())
-    for number, blocks in enumerate(by_blocks):
+    for number, blocks in enumerate(rows):
         for block in blocks:
             members.setdefault(block, []).append(number)
-    unnamed = "sliding_attention" if model.sliding_window else "full_attention"
-    types = model.layer_types
+    unnamed, types = "sliding_attention" if model.sliding_window else "full_attention", model.layer_types
     held = {block: n for n, each in enumerate(model.activation_bytes_per_token) for block in each.blocks}
     signatures = Counter(
-        (tuple(rows), types[block] if block < len(types) else unnamed, held.get(block))
-        for block, rows in members.items()
+        (tuple(numbers), types[block] if block < len(types) else unnamed, held.get(block))
+        for block, numbers in members.items()
     )
-    return tuple(
-        _kind(count, [sums[n] for n in rows], layer_type, model.hidden_size)._replace(
-            activations=None if at is None else model.activation_bytes_per_token[at],
-        )
-        for (rows, layer_type, at), count in signatures.items()
-    )
-
-
-def _kind(count: int, members: list[_Sums], layer_type: str, hidden_size: int) -> BlockKind:
-    total = _together(members)
-    attends = "attention" in layer_type and "linear" not in layer_type
-    readers = bool(total.attention_readers) + bool(total.mlp_readers)
-    targeted_readers = bool(total.targeted_attention_readers) + bool(total.targeted_mlp_readers)
-    partly = 0 < total.targeted_into_attention < total.into_attention
-    return BlockKind(
-        count=count,
-        attention=total.attention,
-        mlp=total.mlp,
-        mlp_hidden=total.mlp_hidden,
-        attention_width=total.attention_width if attends else 0,
-        sliding="sliding" in layer_type,
-        inputs=hidden_size * readers + total.own_inputs,
-        targeted_inputs=total.targeted_inputs,
-        targeted_outputs=total.targeted_outputs,
-        targeted_shared_inputs=hidden_size * targeted_readers + total.targeted_own_inputs,
-        targeted_mlp_hidden=total.targeted_mlp_hidden,
-        targeted_mlp_inputs=total.targeted_mlp_inputs,
-        targeted_mlp_shared_inputs=hidden_size * bool(total.targeted_mlp_readers) + total.targeted_mlp_hidden,
-        padded_outputs=total.targeted_into_attention if partly else 0,
-        targeted_modules=total.targeted_modules,
-        targeted_expert_modules=total.targeted_expert_modules,
-    )
+    layers, kinds = list(rows.values()), []
+    for (numbers, layer_type, at), count in signatures.items():
+        activations = None if at is None else model.activation_bytes_per_token[at]
+        kind = BlockKind(count=count, hidden_size=model.hidden_size, layer_type=layer_type, activations=activations)
+        for is_adapter, layer, active in (row for n in numbers for row in layers[n]):
+            (kind.add_adapter if is_adapter else kind.add_layer)(layer, active)
+        kinds.append(kind)
+    return tuple(kinds)
 
 
 Kernel = Literal["flash", "cudnn", "efficient", "flex", "math", "eager"]
 MATRIX_KERNELS = ("math", "eager")
-"""Those that hold the attention matrix, length × length for each query head."""
+"""Kernels that hold the attention matrix, length × length for each query head."""
 # fmt: off
 SINKS = ("deepseek_v4", "gpt_oss", "granite_swa", "granitemoe_swa", "hy_v4", "mimo_v2_flash")
 """model_types with attention sinks."""
@@ -268,12 +235,12 @@ WITHOUT_SDPA = (
     *SINKS, "bloom", "codegen", "cpmant", "gpt_neo", "gpt_neox_japanese", "gptj", "mpt", "openai-gpt", "xglm",
 )
 """model_types for which transformers has no SDPA and runs eager attention (no _supports_sdpa in their classes)."""
-# fmt: on
 WITHOUT_FLASH = (
-    *("bloom", "codegen", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "gpt_neox_japanese", "hy_v4", "llama4"),
-    *("minimax_m3_vl", "mpt", "qwen4_exp", "xglm"),
+    "bloom", "codegen", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "gpt_neox_japanese", "hy_v4", "llama4",
+    "minimax_m3_vl", "mpt", "qwen4_exp", "xglm",
 )
 """Beginnings of model_types that transformers does not load with FlashAttention 2 (no _supports_flash_attn)."""
+# fmt: on
 BROADCASTS_KEYS = ("falcon",)
 """model_types that hand SDPA their one key head as it is, beside a mask that is always made (modeling_falcon.py)."""
 LATENT = ("deepseek_v2", "deepseek_v3")
@@ -281,15 +248,15 @@ LATENT = ("deepseek_v2", "deepseek_v3")
 CAPS_SCORES = ("gemma2",)
 """model_types with a soft cap on their scores. Eager attention alone applies it: SDPA in transformers leaves it out."""
 UNSLOTH_FLEX_SINKS = ("gpt_oss",)
-"""Those of SINKS that Unsloth gives flex attention (unsloth_zoo/temporary_patches/gpt_oss.py)."""
+"""Model types of SINKS that Unsloth gives flex attention (unsloth_zoo/temporary_patches/gpt_oss.py)."""
 UNSLOTH_EAGER = ("deepseek_v4", "gemma3n")
-"""How the model_types begin that Unsloth loads with eager attention (models/_utils.py, _EAGER_ONLY_PREFIXES)."""
+"""Beginnings of model_types that Unsloth loads with eager attention (models/_utils.py, _EAGER_ONLY_PREFIXES)."""
 WIDEST_FLASH = 256
 """Elements of a head in torch's flash kernel, in FlashAttention 2, and in transformers' bound for grouped keys."""
 WIDEST_CUDNN = 128
 
 
-class Attention(NamedTuple):
+class BlockAttention(NamedTuple):
     """The attention of one kind of block."""
 
     kernel: Kernel
@@ -303,39 +270,40 @@ class Attention(NamedTuple):
         return self.kernel in MATRIX_KERNELS
 
 
-def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> Attention:
+def attention_of(kind: BlockKind, model: ModelSpec, stack: Stack) -> BlockAttention:
     """The kernel that a kind of block runs; blocks that do not attend count as flash, which holds nothing."""
     setup, habits = stack.setup, stack.habits
-    grouped = key_heads(kind, model) < model.num_attention_heads
-    masked = _padded(model, stack) or _beyond_window(kind, model, stack) or model.model_type in BROADCASTS_KEYS
+    keys, width = key_heads(kind, model), head_dim(kind, model)
+    grouped, broadcasts = keys < model.num_attention_heads, model.model_type in BROADCASTS_KEYS
     if not kind.attention_width or habits.on_cpu:
-        return Attention("flash")
+        return BlockAttention("flash")
     if habits.own_models and setup.attn_implementation == "sdpa":
-        return Attention("eager" if model.model_type in CAPS_SCORES else "flash")
+        return BlockAttention("eager" if model.model_type in CAPS_SCORES else "flash")
     if setup.attn_implementation == "eager":
-        return Attention("eager", grouped, True)
+        return BlockAttention("eager", grouped, True)
     if setup.attn_implementation == "flash":
-        return Attention("flash")
+        return BlockAttention("flash")
     if model.model_type in UNSLOTH_FLEX_SINKS and habits.unsloth_kernels:
-        return Attention("flex")
+        return BlockAttention("flex")
     unsloth_eager = model.model_type.startswith(UNSLOTH_EAGER) or caps_compiled(model, stack)
     if model.model_type in WITHOUT_SDPA or (habits.unsloth_kernels and unsloth_eager):
-        return Attention("eager", grouped, True)
-    sdpa = partial(_sdpa, stack, head_dim(kind, model), masked=masked, uneven=model.model_type in LATENT)
-    if model.model_type in BROADCASTS_KEYS and key_heads(kind, model) == 1:
-        return Attention("math", masked=True)
+        return BlockAttention("eager", grouped, True)
+    if broadcasts and keys == 1:
+        return BlockAttention("math", masked=True)
+    padded = setup.mixes_lengths and pads(setup.framework, model)
+    masked = padded or _beyond_window(kind, model, stack) or broadcasts
+    sdpa = partial(_sdpa, stack, width, masked=masked, uneven=model.model_type in LATENT)
     if habits.unsloth_kernels:
         copied = grouped and sdpa(grouped=True) == "math"
     else:
-        copied = grouped and (masked or head_dim(kind, model) > WIDEST_FLASH or habits.copies_keys)
-    return Attention(sdpa(grouped=grouped and not copied), copied, masked)
+        copied = grouped and (masked or width > WIDEST_FLASH or habits.copies_keys)
+    return BlockAttention(sdpa(grouped=grouped and not copied), copied, masked)
 
 
 def caps_compiled(model: ModelSpec, stack: Stack) -> bool:
     """Whether Unsloth's own blocks cap the scores in a compiled function that holds the matrix: always without
     flash-attn, since its flex attention is off (kernels/flex_attention.py, slow_attention_softcapping)."""
-    habits = stack.habits
-    return model.model_type in CAPS_SCORES and habits.unsloth_kernels and habits.fast_blocks
+    return model.model_type in CAPS_SCORES and stack.own_blocks
 
 
 def head_dim(kind: BlockKind, model: ModelSpec) -> int:
@@ -351,36 +319,29 @@ def key_heads(kind: BlockKind, model: ModelSpec) -> int:
     return (kind.attention - 2 * kind.attention_width) // (2 * width)
 
 
-def heaviest(model: ModelSpec, shape: ModelShape, stack: Stack) -> Attention | None:
+def heaviest(model: ModelSpec, shape: ModelShape, stack: Stack) -> BlockAttention | None:
     """The kernel of the blocks that hold most for it; None where no block attends."""
     order = ("flash", "cudnn", "flex", "efficient", "math", "eager")
     each = [attention_of(kind, model, stack) for kind in shape.kinds if kind.attention_width]
     return max(each, key=lambda attention: order.index(attention.kernel), default=None)
 
 
-def _padded(model: ModelSpec, stack: Stack) -> bool:
-    """Whether the batches at the peak hold padding, and so come with a mask."""
-    setup = stack.setup
-    return setup.mixes_lengths and pads(setup.framework, model)
-
-
 def _beyond_window(kind: BlockKind, model: ModelSpec, stack: Stack) -> bool:
     """transformers makes a mask from the window's own length on (masking_utils.py, _ignore_causal_mask_sdpa); the
     kernels of Unsloth's own families take the window itself, its other families have the mask at any length
     (unsloth_zoo/temporary_patches/misc.py: only the compiled create_causal_mask is left out where it can be)."""
-    own = stack.habits.unsloth_kernels and stack.habits.fast_blocks
     within = stack.setup.max_length < (model.sliding_window or 0) and not stack.habits.unsloth_kernels
-    return not own and kind.sliding and bool(model.sliding_window) and not within
+    return not stack.own_blocks and kind.sliding and bool(model.sliding_window) and not within
 
 
 def _sdpa(stack: Stack, width: int, *, masked: bool, grouped: bool, uneven: bool) -> Kernel:
-    """What torch.nn.functional.scaled_dot_product_attention chooses.
+    """The kernel that torch.nn.functional.scaled_dot_product_attention chooses.
 
     width: elements of a head. grouped: enable_gqa. uneven: keys are wider than values. Unsloth's own families train
     without cuDNN on cards of compute capability 10 (utils/attention_dispatch.py, _NO_CUDNN_TRAINING).
     """
     sm, half = stack.compute_capability, stack.attention_bytes == 2
-    cudnn = 9 <= sm < 11 and not (sm >= 10 and stack.habits.unsloth_kernels and stack.habits.fast_blocks)
+    cudnn = 9 <= sm < 11 and not (sm >= 10 and stack.own_blocks)
     if half and cudnn and width <= WIDEST_CUDNN and width % 8 == 0:
         return "cudnn"
     # no backward pass between these widths with the shared memory of such cards

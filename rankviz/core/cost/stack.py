@@ -1,30 +1,26 @@
-"""Describes a training stack: settings, defaults of the program that trains, and what Unsloth does by itself."""
+"""Describes a training stack: settings, defaults of the program that trains, and what Unsloth decides by itself."""
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Device, Gpu
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
 from rankviz.core.lora.config import Dtype, adapter_dtype, saved_dtype
-from rankviz.core.lora.resolve import LEFT_IN_16_BIT, PACKED_EXPERTS
+from rankviz.core.lora.resolve import PACKED_EXPERTS
 from rankviz.core.lora.targets import OWN_FAMILIES, has_split_file
-from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
-from rankviz.core.quantity import Range
+from rankviz.core.model.spec import ModelSpec
 
 DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
-Raised = Literal["none", "norms", "all"]
 UnslothLoss = Literal["chunked", "func", "func-2025", "cut"]
-"""Unsloth's fused loss: today's, in chunks of rows; the one before, which UNSLOTH_CHUNKED_CE=0 still asks for; that one
-as it was in 2025, which allowed itself four times its budget; and Apple's cut cross-entropy of 2024, without logits."""
+"""Unsloth's fused loss: today's, in chunks of rows; the previous one, which UNSLOTH_CHUNKED_CE=0 selects; that one in
+2025, which allowed itself four times its budget; and Apple's cut cross-entropy of 2024, without logits."""
 OFFLOAD_MIN_LENGTH = 512
 """Below it Unsloth checkpoints as transformers does (models/_utils.py, apply_unsloth_gradient_checkpointing)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Habits:
-    """What a program does that memory depends on and that no setting says."""
+    """Behaviour of a program that memory depends on and that no setting names."""
 
     on_cpu: bool = False
     unsloth_kernels: bool = False
@@ -35,7 +31,7 @@ class Habits:
     fp32_residual: bool = False
     """Hidden states between blocks are fp32 while products stay in 16 bit: Unsloth's forced fp32."""
     fp32_compute: bool = False
-    """A quantized base is multiplied in fp32, and all that isn't quantized is in fp32."""
+    """A quantized base is multiplied in fp32, and all that is not quantized is in fp32."""
     fp32_embedding: bool = False
     """The embedding is held in fp32, and with it a tied head."""
     moves_embedding: bool = False
@@ -45,9 +41,9 @@ class Habits:
     """Norms, rotary embeddings and losses in fused kernels, the rest transformers' own."""
     autocast: bool = True
     """16-bit autocast, as the Trainer has it; PEFT's fp32 copy of an input is then kept in 16 bit."""
-    raised: Raised = "none"
-    """What prepare_model_for_kbit_training (peft utils/other.py) left in fp32: everything that isn't quantized, or, as
-    some programs have it, the norms alone. Hidden states are fp32 either way."""
+    raised: Literal["none", "norms", "all"] = "none"
+    """What prepare_model_for_kbit_training (peft utils/other.py) left in fp32: everything that is not quantized, or the
+    norms alone. Hidden states are fp32 either way."""
     adapter_bytes: int = 4
     saved_bytes: int = 2
     """Bytes a weight of modules_to_save."""
@@ -56,7 +52,6 @@ class Habits:
     keeps_quantized_inputs: bool = False
     """bitsandbytes before 0.43 kept the input of each 4-bit layer (autograd/_functions.py, MatMul4Bit.forward)."""
     quantizes_experts: bool = False
-    """Experts are quantized with the rest."""
     packs_experts: bool = True
     """This version of Unsloth can quantize stacks of experts (PACKING_UNSLOTH_ZOO)."""
     one_expert_at_a_time: bool = False
@@ -68,29 +63,28 @@ class Habits:
     fp32_logits: bool = False
     """Logits are made in 16 bit and handed to the loss in fp32 (Fabric's convert_output)."""
     keeps_previous_graph: bool = False
-    """The last micro-step's logits, and with them the graph behind them, live until the next forward pass is over."""
+    """The last micro-step's logits, and the graph behind them, live until the next forward pass is over."""
     dequantizes_twice: bool = False
-    """A weight is unpacked to fp16, then copied to bf16, and both are there for a moment (Lightning's bitsandbytes)."""
+    """A weight is unpacked to fp16, then copied to bf16, and both exist for a moment (Lightning's bitsandbytes)."""
     own_models: bool = False
     """Model code of the program's own (litgpt, torchtune), which gives SDPA what a fused kernel takes; attention with a
     soft cap on its scores holds the attention matrix."""
     rebinds_logits: bool = False
-    """transformers before 4.46 let the 16-bit logits go once their fp32 copy was there, and Trainers of that time the
+    """transformers before 4.46 freed the 16-bit logits once their fp32 copy existed, and Trainers of that time the
     output once the loss was known."""
     unsloth_loss: UnslothLoss = "chunked"
-    """Which of Unsloth's fused losses."""
     ampere: bool = True
     """The card is of Ampere or newer, which Unsloth's loss has tiles for."""
     windows_experts: bool = False
     """Packed experts are unpacked some at a time, in at most half of what is free."""
     loads_plain_nf4: bool = False
-    """Unsloth of before it had dynamic 4-bit checkpoints, or a row that says that it loaded none."""
+    """Unsloth before dynamic 4-bit checkpoints, or a row that names none."""
     holds_logits: bool = False
-    """The model's output, logits and all, stays referenced until the backward pass is over, or as much in its place."""
+    """The model's output, logits included, is referenced until the backward pass is over, or as much in its place."""
     copies_keys: bool = False
     """Keys and values are copied to every query head before SDPA, whatever kernel takes them."""
     weight_bytes: float | None = None
-    """Of a quantized weight, where the format is none of RankViz's."""
+    """Bytes of a quantized weight, where the format is none of RankViz's."""
     pads_adapters: bool = False
     """Adapters of a fused qkv projection are padded to its width, and the padding keeps its source."""
 
@@ -100,19 +94,17 @@ class Habits:
 
 
 CPU_HABITS = Habits(on_cpu=True, autocast=False)
-"""Of Unsloth's CPU backend, and of TRL and PEFT where there is no card."""
+"""Habits of Unsloth's CPU backend, and of TRL and PEFT where there is no card."""
 
 
 def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
     """Habits of the programs that RankViz offers: Unsloth, TRL's SFTTrainer, and transformers' Trainer or a plain loop
-    with PEFT's k-bit preparation. All train under 16-bit autocast and let the model's output go before the backward
-    pass (transformers 5.17 Trainer.training_step; assets/templates/train.py.jinja). Dtypes: core.lora.adapter_dtype,
-    saved_dtype."""
+    with PEFT's k-bit preparation. All train under 16-bit autocast and free the model's output before the backward pass
+    (transformers 5.17 Trainer.training_step; assets/templates/train.py.jinja)."""
     framework, compute = setup.framework, "bf16" if gpu is None or gpu.supports_bf16 else "fp16"
-    raised = "all" if framework == "peft" and setup.quantized else "none"
     return Habits(
         unsloth_kernels=framework == "unsloth",
-        raised=raised,
+        raised="all" if framework == "peft" and setup.quantized else "none",
         moves_embedding=framework == "unsloth",
         unsloth_loss="func" if setup.loss_path == "fused-func" else "chunked",
         adapter_bytes=DTYPE_BYTES[adapter_dtype(framework, setup.precision, compute=compute)],
@@ -122,25 +114,28 @@ def habits_of(setup: TrainingSetup, gpu: Gpu | None = None) -> Habits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
-    """What the parts of memory and time depend on besides the model."""
+    """What memory and time depend on besides the model."""
 
     setup: TrainingSetup
-    """With no "auto" in it."""
+    """Without "auto"."""
     use_dora: bool
     assume: Assumptions
     measured_habits: Habits | None = None
-    """Of the program that a measured row comes from; None is that of the framework."""
+    """Habits of the program that a measured row comes from; None is the framework's."""
     gpu: Gpu | None = None
-    """The card, where it is in the table; None is one of Ampere or newer."""
+    """Row of the card in the table; None is a card of Ampere or newer."""
     habits: Habits = field(init=False, repr=False, compare=False)
-    """Made once: each block of a model asks for them."""
 
     def __post_init__(self):
         object.__setattr__(self, "habits", self.measured_habits or habits_of(self.setup, self.gpu))
 
+    def with_habits(self, **changes: object) -> "Stack":
+        """The stack with some habits changed."""
+        return replace(self, measured_habits=replace(self.habits, **changes))
+
     @property
     def kind(self) -> str:
-        """The kind of setting whose measured rows speak for this one, by what was asked for."""
+        """The kind of setting whose measured rows apply, by the attention that was asked for."""
         return self.kind_with(matrix=self.setup.attn_implementation == "eager")
 
     def kind_with(self, *, matrix: bool) -> str:
@@ -148,14 +143,21 @@ class Stack:
         if self.habits.on_cpu:
             return "cpu"
         kernels = "unsloth" if self.habits.unsloth_kernels else "hf"
-        if matrix:
-            return f"{kernels}-eager"
-        return f"{kernels}-none" if self.setup.gradient_checkpointing == "none" else kernels
+        return f"{kernels}-eager" if matrix else kernels if self.checkpoints else f"{kernels}-none"
 
     @property
     def time_kind(self) -> str:
         """The kind of setting for timings: whether operators are fused."""
         return "fused" if self.habits.fuses_operators else "hf"
+
+    @property
+    def checkpoints(self) -> bool:
+        return self.setup.gradient_checkpointing != "none"
+
+    @property
+    def own_blocks(self) -> bool:
+        """Blocks of Unsloth's own families."""
+        return self.habits.unsloth_kernels and self.habits.fast_blocks
 
     @property
     def computes_fp32(self) -> bool:
@@ -180,7 +182,7 @@ class Stack:
     @property
     def copies_inputs(self) -> bool:
         """Each adapter turns its input into another dtype, and keeps the copy. On bitsandbytes' layers that is left to
-        autocast (peft tuners/lora/bnb.py, requires_conversion), but for programs with kernels in PEFT's place."""
+        autocast (peft tuners/lora/bnb.py, requires_conversion), except for programs with kernels in PEFT's place."""
         by_autocast = self.setup.quantized and self.autocasts and not self.habits.triton_kernels
         wider = self.habits.adapter_bytes > self.activation_bytes and not by_autocast
         return (wider or (self.autocasts and self.activation_bytes == 4)) and not self.habits.unsloth_kernels
@@ -193,10 +195,9 @@ class Stack:
     @property
     def compute_capability(self) -> float:
         """Compute capability of the card, or the lowest that fits its bf16 support."""
-        gpu = self.gpu
-        if gpu is not None and gpu.compute_capability is not None:
-            return gpu.compute_capability
-        return 8.0 if gpu is None or gpu.supports_bf16 else 7.5
+        if self.gpu is not None and self.gpu.compute_capability is not None:
+            return self.gpu.compute_capability
+        return 8.0 if self.gpu is None or self.gpu.supports_bf16 else 7.5
 
     @property
     def in_fp16(self) -> bool:
@@ -209,6 +210,11 @@ class Stack:
         return 4 if self.habits.fp32_residual else self.activation_bytes
 
     @property
+    def dequantized_width(self) -> int:
+        """Bytes a weight that unpacking a 4-bit or 8-bit weight takes for a moment."""
+        return self.compute_bytes * (2 if self.habits.dequantizes_twice else 1)
+
+    @property
     def offloads(self) -> bool:
         """Unsloth moves layer inputs to pinned host memory (unsloth_zoo/gradient_checkpointing.py)."""
         setup = self.setup
@@ -219,8 +225,8 @@ class Stack:
 def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: Assumptions) -> Stack:
     """The stack that trains this set-up on this device.
 
-    On a CPU all frameworks train plain PEFT modules, and losses that are kernels of a GPU do not exist: Unsloth's CPU
-    backend runs under the Trainer without autocast, so that nothing holds the logits once the loss is known.
+    On a CPU all frameworks train plain PEFT modules, and losses that are GPU kernels do not exist: Unsloth's CPU
+    backend runs under the Trainer without autocast, so nothing holds the logits once the loss is known.
     """
     setup = training.without_auto(device)
     if device.cuda:
@@ -230,64 +236,46 @@ def stack_on(device: Device, training: TrainingSetup, use_dora: bool, assume: As
 
 
 FORCED_FP32 = ("embedding_gemma2", "gemma3", "gemma4", "glm4_moe", "gpt_oss", "qwen3_5", "qwen3_moe")
-"""How their model_types begin (unsloth_zoo/model_lists.py, models/loader.py): fp16 overflows in them."""
+"""Beginnings of model_types whose numbers overflow in fp16 (unsloth_zoo/model_lists.py, models/loader.py)."""
 FP32_EMBEDDING = ("gemma3",)
-"""Those of them whose embedding is raised too (unsloth_zoo/temporary_patches/gemma.py)."""
-FP32_NORMS = (
-    *("gemma3", "gemma4", "gpt_oss", "granitemoehybrid", "muse_glimmer", "olmo2", "olmo3", "qwen3_5", "qwen3_next"),
-)
-"""How the model_types begin whose norms are raised too: those of models/loader.py (UNSLOTH_HIGH_PRECISION_LAYERNORM),
-and those whose norms multiply in fp32 (unsloth_zoo/compiler.py). Which modules those are is in models/vision.py."""
+"""Beginnings of model_types of FORCED_FP32 whose embedding is raised too (unsloth_zoo/temporary_patches/gemma.py)."""
 WITHOUT_FUSED_LOSS = ("Llama4ForConditionalGeneration",)
-RESERVE_FACTOR = 1 + 1 / 16
-RESERVE_BYTES_PER_PARAMETER = RESERVE_FACTOR * 16
-"""fp32 weight and 12 more for each that trains (models/_utils.py, _training_reserve_bytes)."""
 WINDOWED_EXPERTS = ("gpt_oss",)
 """model_types whose packed experts are unpacked in windows of at most half of what is free, on cards without bf16
 (unsloth_zoo/temporary_patches/gpt_oss_grouped_qlora.py, _expert_window)."""
 UNCOMPILED = ("gpt_oss",)
 """model_types whose blocks are never compiled (models/_block_compile.py, _SKIP)."""
 PACKING_UNSLOTH_ZOO = (2026, 6, 2)
-"""The first version of unsloth_zoo whose 4-bit loads pack them (PR #659)."""
+"""The first version of unsloth_zoo whose 4-bit loads pack stacks of experts (PR #659)."""
 UNHANDLED_EXPERTS = ("longcat_flash",)
-"""model_types that have the pair and a forward pass that Unsloth does not take over (_expert_forward_is_handled)."""
-FUSED_IN_FILES = ("gemma4", "gpt_oss", "llama4", "qwen3_5_moe", "qwen3_vl_moe")
-"""How the model_types begin whose checkpoints hold stacks of experts; others have a tensor for each expert."""
-KEPT_IN_16_BIT = ("lm_head", *LEFT_IN_16_BIT, "score", "classifier", "qa_outputs")
-"""Names that no quantizer touches under Unsloth, wherever they stand in a module's path. They replace transformers' own
-list (unsloth_zoo/peft_utils.py, SKIP_QUANTIZATION_MODULES; patching_utils.py, _unsloth_should_convert_module)."""
-ALSO_KEPT_IN_16_BIT = {
-    "nemotron_h": ("out_proj",),
-    "mamba": ("dt_proj",),
-    "longcat_flash": ("q_b_proj", "kv_b_proj"),
-    "longcat_flash_lsa": ("q_b_proj", "kv_b_proj"),
-    "kimi_linear": ("self_attention_res_proj", "mlp_res_proj", "output_attn_res_proj"),
-    "gemma3n": ("correction_coefs", "prediction_coefs", "altup_projections", "altup_unembed_projections"),
-}
-"""More of them by model_type (models/vision.py, _architecture_skip_modules)."""
+"""model_types that have such stacks and a forward pass that Unsloth leaves alone (_expert_forward_is_handled)."""
 
 
 def settled(stack: Stack, model: ModelSpec, device: Device) -> Stack:
-    """The stack with what Unsloth decides once it sees the model and the card; any other program's as it is."""
-    habits = stack.habits
+    """The stack with what Unsloth decides once it sees the model and the card; any other program's unchanged."""
+    habits, setup = stack.habits, stack.setup
     if not habits.unsloth_kernels:
         return stack
-    setup = _as_loaded(stack.setup, model, device)
-    four_bit = setup.precision == "nf4-dq"
-    forced = forces_fp32(model, setup.precision, device)
+    if stays_16_bit(model, setup):
+        setup = replace(setup, precision="bf16" if device.has_bf16 else "fp16")
+    elif setup.precision == "nf4":  # load_in_4bit quantizes the maxima too
+        setup = replace(setup, precision="nf4-dq")
     if model.architecture in WITHOUT_FUSED_LOSS and setup.loss_path in ("fused", "fused-func"):
         setup = replace(setup, loss_path="full")
-    own = replace(
-        habits,
+    forced = forces_fp32(model, setup.precision, device)
+    # Experts are in 4 bit as linear layers, as transformers 4 and the checkpoints of gpt-oss have them, or packed.
+    linear_experts = habits.one_expert_at_a_time or has_split_file(model)
+    decided = stack.with_habits(
         fast_blocks=model.model_type in OWN_FAMILIES and setup.precision != "int8",
         autocast=not forced,
         fp32_residual=forced,
         fp32_embedding=forced and model.model_type.startswith(FP32_EMBEDDING),
-        quantizes_experts=four_bit and _packs_experts(habits, model),
+        quantizes_experts=setup.precision == "nf4-dq"
+        and (linear_experts or (habits.packs_experts and quantizes_experts(model))),
         ampere=device.has_bf16,
         windows_experts=forced and model.model_type in WINDOWED_EXPERTS,
     )
-    return replace(stack, setup=setup, measured_habits=own)
+    return replace(decided, setup=setup)
 
 
 def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
@@ -298,25 +286,10 @@ def compiles_blocks(model: ModelSpec, stack: Stack) -> bool:
     return today and not habits.fp32_residual and model.model_type not in UNCOMPILED
 
 
-def _packs_experts(habits: Habits, model: ModelSpec) -> bool:
-    """Whether the version of Unsloth that the habits are of has the experts in 4 bit: as linear layers, which is how
-    transformers 4 and the checkpoints of gpt-oss have them, or packed."""
-    if habits.one_expert_at_a_time or has_split_file(model):
-        return True
-    return habits.packs_experts and quantizes_experts(model)
-
-
 def stays_16_bit(model: ModelSpec, setup: TrainingSetup) -> bool:
     """Whether Unsloth loads the model in 16 bit though it is asked to quantize it."""
     checkpoint = model.unsloth_checkpoint
     return setup.framework == "unsloth" and setup.quantized and checkpoint is not None and checkpoint.stays_16_bit
-
-
-def _as_loaded(setup: TrainingSetup, model: ModelSpec, device: Device) -> TrainingSetup:
-    """The setup with the precision that Unsloth really loads: load_in_4bit quantizes the maxima too."""
-    if not stays_16_bit(model, setup):
-        return replace(setup, precision="nf4-dq") if setup.precision == "nf4" else setup
-    return replace(setup, precision="bf16" if device.has_bf16 else "fp16")
 
 
 def forces_fp32(model: ModelSpec, precision: str, device: Device) -> bool:
@@ -347,82 +320,5 @@ def quantizes_experts(model: ModelSpec) -> bool:
 
 
 def moved_table(model: ModelSpec) -> str:
-    """What Unsloth moves to host memory on a card that is short of room, in words: a tied embedding stays."""
+    """Name of what Unsloth moves to host memory on a card that is short of room: a tied embedding stays."""
     return "per-layer embeddings" if model.tie_word_embeddings else "input embedding"
-
-
-def norm_in_fp32(model: ModelSpec, module: PlainModule) -> bool:
-    """Whether Unsloth raises this module to fp32, as it does with norms of some families: by name, or of torch's own
-    classes, which have a bias."""
-    name = module.path
-    named = name.endswith(("norm", "norm1", "norm2", "norm3", "norm4")) or "layernorm" in name or "layer_norm" in name
-    own_class = module.is_norm and any(tensor.name == "bias" for tensor in module.tensors)
-    return module.has_weight and (named or own_class) and model.model_type.startswith(FP32_NORMS)
-
-
-def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> int:
-    """Parameters of one copy of a module that Unsloth raises to fp32: norms of some families, and the biases of
-    gpt-oss's experts unless they are loaded in 4 bit (models/loader.py)."""
-    if norm_in_fp32(model, module):
-        return module.parameters
-    if model.model_type != "gpt_oss" or four_bit:
-        return 0
-    return sum(math.prod(tensor.shape) for tensor in module.tensors if tensor.name.endswith("_proj_bias"))
-
-
-def is_quantized(model: ModelSpec, layer: LinearLayer) -> bool:
-    """Whether a 4-bit or 8-bit load by Unsloth converts this linear layer."""
-    if layer.kind not in ("linear", "conv1d", "lm_head") or layer.subclass:
-        return False
-    kept = (*KEPT_IN_16_BIT, *ALSO_KEPT_IN_16_BIT.get(model.model_type.removesuffix("_text"), ()))
-    path = layer.path
-    return not any(path.startswith(name) or path.endswith(name) or f".{name}." in f".{path}." for name in kept)
-
-
-def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Range:
-    """What the checkpoint that a 4-bit load fetches weighs more than plain NF4 of the same model.
-
-    plain, linear: bytes of the model's own checkpoint in NF4, so without what is raised to fp32 after loading, and of
-    its linear layers, experts left out.
-
-    A dynamic checkpoint keeps some layers in 16 bit, and which ones only its files say: its known size, or what other
-    dynamic checkpoints weigh more, and no more than it was seen to take. Plain checkpoints, and models that Unsloth
-    quantizes as it loads them, add nothing.
-    """
-    nothing = Range(0.0, 0.0, 0.0)
-    checkpoint = model.unsloth_checkpoint
-    four_bit = stack.habits.unsloth_kernels and stack.setup.precision in ("nf4", "nf4-dq")
-    if not four_bit or checkpoint is None or not checkpoint.dynamic or stack.habits.loads_plain_nf4:
-        return nothing
-    if checkpoint.file_bytes is not None:
-        more = max(0.0, float(checkpoint.file_bytes - plain))
-        return Range(more, more, more)
-    more = dynamic_share(model, stack.assume).times(linear)
-    if checkpoint.at_most_bytes is None:
-        return more
-    most = max(0.0, float(checkpoint.at_most_bytes - plain))
-    return Range(min(more.low, most), min(more.expected, most), min(more.high, most))
-
-
-def dynamic_share(model: ModelSpec, assume: Assumptions) -> Range:
-    """Extra size of a dynamic checkpoint over a plain one, as a share of the linear layers' bytes in NF4."""
-    return assume.range(f"unsloth-dynamic-4bit-extra{'-moe' if model.has_experts else ''}")
-
-
-def reads_quantized_experts(model: ModelSpec) -> bool:
-    """Whether the file that a 4-bit load fetches holds the experts in 4 bit already."""
-    return model.unsloth_checkpoint is not None and model.unsloth_checkpoint.quantized
-
-
-def rebuilds_experts(model: ModelSpec) -> bool:
-    """Whether it holds a tensor for each expert, which Unsloth rebuilds into stacks whose maxima are in fp32
-    (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py)."""
-    return reads_quantized_experts(model) and not has_split_file(model)
-
-
-def training_reserve_bytes(model: ModelSpec, stack: Stack) -> float:
-    """What Unsloth wants free before it leaves an untied embedding on the card, the adapter's own needs aside: 48 bytes
-    a token and hidden unit, fp32 logits of at most 2,048 tokens, a sixteenth more and 256 MiB (unsloth_zoo
-    block_swap.py, estimate_training_reserve_bytes). One row is reckoned with, whatever the batch."""
-    length = stack.setup.max_length
-    return RESERVE_FACTOR * (48.0 * length * model.hidden_size + 4.0 * min(length, 2048) * model.vocab_size) + 2**28

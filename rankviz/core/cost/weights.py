@@ -1,69 +1,48 @@
-"""Bytes of weights in the memory estimate: of the base, of what is trained, and copies of them.
+"""Bytes of a base's weights in memory, as each program loads them. Every function says where its formula was read."""
 
-Every function says where its formula was read.
-"""
+import math
+from typing import Literal, get_args
 
-from typing import Literal, NamedTuple, get_args
-
-from rankviz.core.cost.memory_parts import dequantized_width, own_blocks
+from rankviz.core.cost.assumptions import Assumptions
 from rankviz.core.cost.shapes import ModelShape
-from rankviz.core.cost.stack import (
-    FUSED_IN_FILES,
-    Stack,
-    fp32_tensors,
-    is_quantized,
-    reads_quantized_experts,
-    rebuilds_experts,
-)
-from rankviz.core.model.spec import LinearLayer, ModelSpec
+from rankviz.core.cost.stack import Stack
+from rankviz.core.lora.resolve import LEFT_IN_16_BIT
+from rankviz.core.lora.targets import has_split_file
+from rankviz.core.model.spec import LinearLayer, ModelSpec, PlainModule
+from rankviz.core.quantity import Range
 
+FP32_NORMS = (
+    *("gemma3", "gemma4", "gpt_oss", "granitemoehybrid", "muse_glimmer", "olmo2", "olmo3", "qwen3_5", "qwen3_next"),
+)
+"""Beginnings of model_types whose norms Unsloth raises to fp32: those of models/loader.py
+(UNSLOTH_HIGH_PRECISION_LAYERNORM), and those whose norms multiply in fp32 (unsloth_zoo/compiler.py)."""
+FUSED_IN_FILES = ("gemma4", "gpt_oss", "llama4", "qwen3_5_moe", "qwen3_vl_moe")
+"""Beginnings of model_types whose checkpoints hold stacks of experts; others have a tensor for each expert."""
+KEPT_IN_16_BIT = ("lm_head", *LEFT_IN_16_BIT, "score", "classifier", "qa_outputs")
+"""Names that no quantizer touches under Unsloth, anywhere in a module's path. They replace transformers' own list
+(unsloth_zoo/peft_utils.py, SKIP_QUANTIZATION_MODULES; patching_utils.py, _unsloth_should_convert_module)."""
+ALSO_KEPT_IN_16_BIT = {
+    "nemotron_h": ("out_proj",),
+    "mamba": ("dt_proj",),
+    "longcat_flash": ("q_b_proj", "kv_b_proj"),
+    "longcat_flash_lsa": ("q_b_proj", "kv_b_proj"),
+    "kimi_linear": ("self_attention_res_proj", "mlp_res_proj", "output_attn_res_proj"),
+    "gemma3n": ("correction_coefs", "prediction_coefs", "altup_projections", "altup_unembed_projections"),
+}
+"""More such names by model_type (models/vision.py, _architecture_skip_modules)."""
 SLICED_FROM = 2**31
 """Weights of a stack of experts that Unsloth quantizes in slices, and then without double quantization
 (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py, _quantize_expert_stack_in_slices)."""
-
-
-class TrainedBytes(NamedTuple):
-    """Bytes for each trainable parameter."""
-
-    weight: float
-    gradient: float
-    optimizer: float
-    temporary: float
-    """Copies that the optimizer's step makes and drops."""
-
-
-def trained_bytes(stack: Stack, weight_bytes: int) -> TrainedBytes:
-    """Weight, gradient and optimizer states of one parameter, in the parameter's dtype.
-
-    AdamW keeps two states; bitsandbytes' 8-bit form two bytes and two fp32 maxima for each 256 parameters. Plain PEFT
-    on a 16-bit base: 4 + 4 + 8 = 16; Unsloth with adamw_8bit: 4 + 4 + 2.03. Left out: tensors under 4,096 elements
-    keep fp32 states in bitsandbytes; paged states may sit in host memory.
-    """
-    states = {
-        "adamw_torch": weight_bytes * stack.assume.value("adam-states"),
-        "adamw_8bit": stack.assume.value("adam-8bit-bytes"),
-        "paged_adamw_8bit": stack.assume.value("adam-8bit-bytes"),
-        "sgd": 0.0,
-    }
-    copies = stack.assume.value("adam-temporary-copies") if stack.setup.optim == "adamw_torch" else 0.0
-    return TrainedBytes(
-        weight=weight_bytes,
-        gradient=weight_bytes,
-        optimizer=states[stack.setup.optim],
-        temporary=copies * weight_bytes,
-    )
-
-
-def raised_bytes(model: ModelSpec, stack: Stack) -> int:
-    """What an embedding in fp32 takes more than the checkpoint's 16 bit."""
-    return 2 * model.vocab_size * model.hidden_size if stack.habits.fp32_embedding else 0
+Component = Literal["towers", "linears", "experts", "embeddings", "head", "rest"]
+"""Parts of a loaded base. Towers are all that is not the text model, projectors too; the rest are norms, biases,
+routers that are no linear layers, and other small tensors."""
 
 
 def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     """Frozen weights as a checkpoint holds them: what a quantizer reaches at its width, the rest (embeddings, head,
     norms) in 16 bit or, after PEFT's k-bit preparation, in fp32. NF4 is 4 bits and an fp32 maximum for 64 weights,
     double quantization makes that maximum 8 bits (bitsandbytes functional.quantize_4bit); int8 keeps an fp32 scale for
-    each output row. What Unsloth raises after loading is `raised_bytes`.
+    each output row. Left out: an embedding that Unsloth raises to fp32 after loading.
     """
     setup, habits = stack.setup, stack.habits
     if habits.unsloth_kernels:
@@ -72,16 +51,16 @@ def base_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> int:
     head = embedding if habits.unties_head and model.tie_word_embeddings else 0
     if not setup.quantized:
         return (model.total_parameters + head) * stack.compute_bytes
-    left_alone = _unquantized(model, stack)
+    if habits.quantizes_every_linear:
+        linear = sum(each.parameters for each in model.layers if each.kind in ("linear", "conv1d", "experts"))
+        left_alone = max(0, model.total_parameters - linear - (0 if model.tie_word_embeddings else embedding))
+    else:
+        experts = sum(layer.parameters for layer in model.layers if layer.kind == "experts")
+        left_alone = model.unquantized_parameters - (experts if habits.quantizes_experts else 0)
     quantized = model.total_parameters + head - left_alone
     width = habits.weight_bytes or stack.assume.value(f"weight-bytes-{setup.precision}")
     scales = 4 * shape.linear_rows if setup.precision == "int8" else 0
     return round(quantized * width) + scales + left_alone * (4 if habits.raised == "all" else stack.compute_bytes)
-
-
-Component = Literal["towers", "linears", "experts", "embeddings", "head", "rest"]
-"""Parts of a loaded base. Towers are all that is not the text model, projectors too; the rest are norms, biases,
-routers that are no linear layers, and other small tensors."""
 
 
 def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
@@ -109,6 +88,7 @@ def unsloth_bytes(model: ModelSpec, stack: Stack) -> dict[Component, int]:
 
 
 def component_of(layer: LinearLayer) -> Component:
+    """The component that a layer belongs to."""
     if layer.part == "vision":
         return "towers"
     named: dict[str, Component] = {"experts": "experts", "embedding": "embeddings", "lm_head": "head", "router": "rest"}
@@ -117,14 +97,21 @@ def component_of(layer: LinearLayer) -> Component:
 
 def _copy_bytes(model: ModelSpec, layer: LinearLayer, stack: Stack) -> int:
     """Bytes of one copy of a layer's weight."""
-    weights = layer.num_experts * layer.in_features * layer.out_features
+    weights = _weights(layer)
     packed = stack.habits.quantizes_experts if layer.kind == "experts" else is_quantized(model, layer)
     if not (stack.setup.quantized and packed):
         return stack.compute_bytes * weights
     if stack.setup.precision == "int8":
         return weights + 4 * layer.out_features
     stacked = layer.kind == "experts" and not stack.habits.one_expert_at_a_time
-    return nf4_bytes(weights, nested=not (stacked and (weights >= SLICED_FROM or rebuilds_experts(model))))
+    # A file with a tensor for each quantized expert is rebuilt into stacks whose maxima are in fp32
+    # (unsloth_zoo/temporary_patches/moe_utils_bnb4bit.py).
+    rebuilt = reads_quantized_experts(model) and not has_split_file(model)
+    return nf4_bytes(weights, nested=not (stacked and (weights >= SLICED_FROM or rebuilt)))
+
+
+def _weights(layer: LinearLayer) -> int:
+    return layer.num_experts * layer.in_features * layer.out_features
 
 
 def nf4_bytes(weights: int, *, nested: bool) -> int:
@@ -134,15 +121,59 @@ def nf4_bytes(weights: int, *, nested: bool) -> int:
     return -(-weights // 2) + (maxima + 4 * -(-maxima // 256) if nested else 4 * maxima)
 
 
-def _unquantized(model: ModelSpec, stack: Stack) -> int:
-    """Parameters that the program's quantizer leaves in 16 bit."""
-    habits = stack.habits
-    if habits.quantizes_every_linear:
-        linear = sum(each.parameters for each in model.layers if each.kind in ("linear", "conv1d", "experts"))
-        own_head = 0 if model.tie_word_embeddings else model.vocab_size * model.hidden_size
-        return max(0, model.total_parameters - linear - own_head)
-    experts = sum(layer.parameters for layer in model.layers if layer.kind == "experts")
-    return model.unquantized_parameters - (experts if habits.quantizes_experts else 0)
+def is_quantized(model: ModelSpec, layer: LinearLayer) -> bool:
+    """Whether a 4-bit or 8-bit load by Unsloth converts this linear layer."""
+    if layer.kind not in ("linear", "conv1d", "lm_head") or layer.subclass:
+        return False
+    kept = (*KEPT_IN_16_BIT, *ALSO_KEPT_IN_16_BIT.get(model.model_type.removesuffix("_text"), ()))
+    path = layer.path
+    return not any(path.startswith(name) or path.endswith(name) or f".{name}." in f".{path}." for name in kept)
+
+
+def fp32_tensors(model: ModelSpec, module: PlainModule, *, four_bit: bool) -> int:
+    """Parameters of one copy of a module that Unsloth raises to fp32: norms of some families, by name or of torch's own
+    classes, which have a bias (models/vision.py), and the biases of gpt-oss's experts unless they are loaded in 4 bit
+    (models/loader.py)."""
+    name = module.path
+    named = name.endswith(("norm", "norm1", "norm2", "norm3", "norm4")) or "layernorm" in name or "layer_norm" in name
+    own_class = module.is_norm and any(tensor.name == "bias" for tensor in module.tensors)
+    if module.has_weight and (named or own_class) and model.model_type.startswith(FP32_NORMS):
+        return module.parameters
+    if model.model_type != "gpt_oss" or four_bit:
+        return 0
+    return sum(math.prod(tensor.shape) for tensor in module.tensors if tensor.name.endswith("_proj_bias"))
+
+
+def extra_bytes(model: ModelSpec, stack: Stack, plain: int, linear: int) -> Range:
+    """What the checkpoint that a 4-bit load fetches weighs more than plain NF4 of the same model.
+
+    A dynamic checkpoint keeps some layers in 16 bit, and only its files say which: its known size counts, or what other
+    dynamic checkpoints weigh more, limited by a measured load. Other checkpoints add nothing.
+
+    plain, linear: bytes of the model in plain NF4, and of its linear layers without experts.
+    """
+    checkpoint = model.unsloth_checkpoint
+    four_bit = stack.habits.unsloth_kernels and stack.setup.precision in ("nf4", "nf4-dq")
+    if not four_bit or checkpoint is None or not checkpoint.dynamic or stack.habits.loads_plain_nf4:
+        return Range(0.0, 0.0, 0.0)
+    if checkpoint.file_bytes is not None:
+        more = max(0.0, float(checkpoint.file_bytes - plain))
+        return Range(more, more, more)
+    more = dynamic_share(model, stack.assume).times(linear)
+    if checkpoint.at_most_bytes is None:
+        return more
+    most = max(0.0, float(checkpoint.at_most_bytes - plain))
+    return Range(min(more.low, most), min(more.expected, most), min(more.high, most))
+
+
+def dynamic_share(model: ModelSpec, assume: Assumptions) -> Range:
+    """Extra size of a dynamic checkpoint over a plain one, as a share of the linear layers' bytes in NF4."""
+    return assume.range(f"unsloth-dynamic-4bit-extra{'-moe' if model.has_experts else ''}")
+
+
+def reads_quantized_experts(model: ModelSpec) -> bool:
+    """Whether the file that a 4-bit load fetches holds the experts in 4 bit already."""
+    return model.unsloth_checkpoint is not None and model.unsloth_checkpoint.quantized
 
 
 def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[str]) -> int:
@@ -163,74 +194,22 @@ def movable_embedding_bytes(model: ModelSpec, stack: Stack, trained: frozenset[s
 
 
 def loading_bytes(model: ModelSpec, stack: Stack) -> float:
-    """What is there beside the base at the fullest moment of loading it: a stack of experts in 16 bit that Unsloth is
-    about to quantize, once fused and once as the file's tensor for each expert; where the file has it fused, the stack
-    and its quantized copy. Counted while tiny checkpoints were loaded on a CPU; 0 where no stack is quantized."""
+    """Bytes beside the base at the fullest moment of loading it: a stack of experts in 16 bit that Unsloth is about to
+    quantize, once fused and once as the file's tensor for each expert; where the file has it fused, the stack and its
+    quantized copy. Counted while tiny checkpoints were loaded on a CPU; 0 where no stack is quantized."""
     if not stack.habits.quantizes_experts or reads_quantized_experts(model):
         return 0.0
-    stacks = [
-        each.num_experts * each.in_features * each.out_features for each in model.layers if each.kind == "experts"
-    ]
-    return 2.0 * (1.25 if model.model_type.startswith(FUSED_IN_FILES) else 2.0) * max(stacks, default=0)
+    largest = max((_weights(each) for each in model.layers if each.kind == "experts"), default=0)
+    return 2.0 * (1.25 if model.model_type.startswith(FUSED_IN_FILES) else 2.0) * largest
 
 
 def dequantized_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
     """One whole weight in 16 bit, which bitsandbytes makes for each product and drops after it; of quantized experts
-    the larger of a block's two stacks, since a backward pass unpacks them anew
+    the larger of a block's two stacks, since a backward pass unpacks them again
     (unsloth_zoo/temporary_patches/moe_utils.py, _moe_recompute_enabled)."""
     if not stack.setup.quantized:
         return 0.0
     largest = shape.largest_linear
     if stack.habits.quantizes_experts and not stack.habits.one_expert_at_a_time:
-        stacks = (e.num_experts * e.in_features * e.out_features for e in model.layers if e.kind == "experts")
-        largest = max(largest, *stacks)
-    return float(dequantized_width(stack) * largest)
-
-
-def standing_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """What is allocated once and stays: cuBLAS's workspaces, and in Unsloth's own families tables of sines and cosines,
-    and the buffer that weights with an adapter are unpacked into, of the size of the largest (kernels/utils.py,
-    _SCRATCH)."""
-    if stack.habits.on_cpu:
-        return 0.0
-    large = "-hopper" if 9 <= stack.compute_capability < 11 else ""
-    workspaces = stack.assume.value(f"cublas-workspace-bytes{large}")
-    if not own_blocks(stack):
-        return workspaces
-    unpacked = stack.compute_bytes * shape.largest_targeted if stack.setup.precision in ("nf4", "nf4-dq") else 0
-    return workspaces + rotary_bytes(model) + unpacked
-
-
-def rotary_bytes(model: ModelSpec) -> float:
-    """Two tables of Unsloth's own families: 32,768 rows in 16 bit, or Gemma's 8,192 rows in fp32 (models/llama.py and
-    gemma.py). Models with a shorter context have less."""
-    row = 8192 * 4 if model.model_type.startswith("gemma") else 32_768 * 2
-    return 2.0 * row * model.head_dim
-
-
-def merged_bytes(shape: ModelShape, stack: Stack) -> float:
-    """PEFT's merged experts.
-
-    ParamWrapper adds the adapter to each whole expert parameter (peft lora/layer.py), and its gradient is as large. The
-    backward pass has the gradient of one parameter at a time, the last one's first, and lets go of that one's merged
-    weight then: so the smaller of a pair beside both, or the larger beside its own gradient. Without checkpointing the
-    merged weights of all blocks stay. All are in fp32 where k-bit preparation has raised the experts.
-    """
-    if stack.habits.unsloth_kernels or not shape.targeted_experts:
-        return 0.0
-    smallest, largest, every = shape.targeted_experts[0], shape.targeted_experts[-1], sum(shape.targeted_experts)
-    weights = max(every + smallest, 2 * largest)
-    if stack.setup.gradient_checkpointing == "none":
-        weights = every * shape.expert_blocks + smallest
-    return float((4 if stack.habits.raised == "all" else stack.compute_bytes) * weights)
-
-
-def dora_norm_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
-    """What DoRA makes for the norm of one module's merged weight, in each forward pass: the identity matrix that goes
-    through A and B, with its 16-bit copy, then B·A, the weight and their sum (peft tuners/lora/dora.py)."""
-    if not stack.use_dora:
-        return 0.0
-    identity = max(kind.targeted_mlp_hidden or model.hidden_size for kind in shape.kinds) ** 2
-    before, after = stack.assume.value("dora-identity-bytes"), stack.assume.value("dora-norm-bytes")
-    half = stack.compute_bytes
-    return max(before * identity + half * shape.largest_targeted, half * identity + after * shape.largest_targeted)
+        largest = max([largest, *(_weights(each) for each in model.layers if each.kind == "experts")])
+    return float(stack.dequantized_width * largest)

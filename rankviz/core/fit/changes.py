@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-from rankviz import units
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Gpu, card
 from rankviz.core.cost.estimate import Estimate, Fit, RankEstimate, estimate
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import Question, plan_on
-from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, TrainingSetup
+from rankviz.core.cost.setup import MAX_BATCH, MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP, Gpu, TrainingSetup, card
 from rankviz.core.cost.stack import moved_table, overflows_in_fp16
 from rankviz.core.lora.config import MAX_RANK, QUANTIZED
 from rankviz.core.lora.plan import AdapterPlan
@@ -21,8 +20,9 @@ from rankviz.errors import InvalidSettingError
 from rankviz.units import memory_size
 
 Change = Mapping[str, Any]
-"""What differs, by the names of the command line's options: {"batch": 1, "accum": 8}."""
-
+"""Changed options by the names of the command line: {"batch": 1, "accum": 8}."""
+Labelled = tuple[str, Change, bool]
+"""Label of a change, the change, and whether the training result stays the same."""
 TRAINING = {
     "framework": "framework",
     "precision": "precision",
@@ -33,9 +33,9 @@ TRAINING = {
     "checkpointing": "gradient_checkpointing",
     "loss_path": "loss_path",
 }
-"""Option to field of TrainingSetup."""
+"""Option: field of TrainingSetup."""
 LORA = {"targets": "target_modules", "dora": "use_dora"}
-"""Option to field of LoraConfig."""
+"""Option: field of LoraConfig."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,31 +69,27 @@ class Setting:
         return trained_tokens(self.question.training)
 
     @property
-    def seconds(self) -> float | None:
-        """Expected time for those tokens. Part steps count in part, so that two settings can be compared."""
-        return seconds_for(self.row, self.question.training, self.tokens)
-
-    @property
-    def spare(self) -> Range | None:
-        """Usable memory less what nvidia-smi would show, in bytes: negative where that is more."""
-        return self.row.spare
-
-    @property
     def notes(self) -> tuple[Caution, ...]:
-        """That examples are truncated, where they are."""
+        """A sentence where examples are truncated."""
         return tuple(filter(None, [truncation(self.question.training)]))
 
-    @property
-    def with_full_rows(self) -> "Setting":
-        """This setting with every example as long as max_length, whatever the data."""
-        if self.question.training.data is None:
-            return self
-        training = replace(self.question.training, data=None)
-        return setting(self.model, replace(self.question, training=training), self.gpu, self.assumptions)
+    def seconds_for(self, tokens: int) -> float | None:
+        """Expected time of loading and so many tokens; None where the card's speed is not known. Part steps count in
+        part, so that two settings can be compared."""
+        setup, duration = self.question.training, self.row.duration
+        if duration is None:
+            return None
+        steps = tokens / setup.tokens_per_step
+        if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
+            steps = setup.data.epochs * setup.data.examples / setup.rows_per_step
+        return duration.load.expected + duration.step.expected * steps
+
+    def with_question(self, question: Question) -> "Setting":
+        return setting(self.model, question, self.gpu, self.assumptions)
 
     def with_change(self, change: Change) -> "Setting":
         """InvalidSettingError where that can't be asked."""
-        return setting(self.model, changed(self.question, change), self.gpu, self.assumptions)
+        return self.with_question(changed(self.question, change))
 
 
 def setting(model: ModelSpec, question: Question, gpu: Gpu | None, assumptions: Assumptions) -> Setting:
@@ -114,9 +110,7 @@ def changed(question: Question, change: Change) -> Question:
     if "r" in change:
         after = replace(after, ranks=(change["r"],))
     lora = {field: change[name] for name, field in LORA.items() if name in change}
-    if lora:
-        after = replace(after, lora=replace(after.lora, **lora))
-    return after
+    return replace(after, lora=replace(after.lora, **lora)) if lora else after
 
 
 def keeping_tokens(question: Question, change: Change) -> Change:
@@ -134,47 +128,34 @@ def trained_tokens(setup: TrainingSetup) -> int:
     return setup.tokens if setup.tokens is not None else setup.total_steps * setup.tokens_per_step
 
 
-def seconds_for(row: RankEstimate, setup: TrainingSetup, tokens: int) -> float | None:
-    """Loading and so many tokens, expected; None where the card's speed is not known."""
-    if row.duration is None:
-        return None
-    data = setup.data
-    if setup.data_steps is not None:  # the same examples, however many of their tokens a shorter length keeps
-        steps = data.epochs * data.examples / setup.rows_per_step
-    else:
-        steps = tokens / setup.tokens_per_step
-    return row.duration.load.expected + row.duration.step.expected * steps
-
-
 PARTS = {
     "weights and optimizer states": "static",
     "activations": "activations",
     "logits": "logits",
     "scratch": "other",
 }
-"""By what a reader sees: properties of MemoryEstimate that add up to what is allocated."""
+"""Name that a reader sees: property of MemoryEstimate. They add up to what is allocated."""
 SHOWN_FROM = 0.01
-"""As a share of the peak: a smaller change of a part is not written."""
+"""Share of the peak below which a change of a part is not written."""
 
 
 def peak_words(before: MemoryEstimate, after: MemoryEstimate) -> str:
     """ "Peak: logits 264 MiB → 0 MiB, activations 56 MiB → 416 MiB; 651 MiB of weights and optimizer states stay"."""
     sizes = {name: (getattr(before, field), getattr(after, field)) for name, field in PARTS.items()}
     shown_from = SHOWN_FROM * max(map(sum, zip(*sizes.values(), strict=True)))
-    moved = [
-        f"{name} {memory_size(was)} → {memory_size(now)}"
-        for name, (was, now) in sizes.items()
-        if abs(now - was) >= shown_from
-    ]
+    moved = {name: ends for name, ends in sizes.items() if abs(ends[1] - ends[0]) >= shown_from}
     if not moved:
         return "Peak: no part changes"
-    kept = [(now, name) for name, (was, now) in sizes.items() if abs(now - was) < shown_from <= now]
-    stays = f"; {memory_size(max(kept)[0])} of {max(kept)[1]} stay" if kept else ""
-    return f"Peak: {', '.join(moved)}{stays}"
+    same = [(now, name) for name, (_, now) in sizes.items() if name not in moved and now >= shown_from]
+    stays = f"; {memory_size(max(same)[0])} of {max(same)[1]} stay" if same else ""
+    changes = (f"{name} {memory_size(was)} → {memory_size(now)}" for name, (was, now) in moved.items())
+    return f"Peak: {', '.join(changes)}{stays}"
 
 
 WIDER = ("unsloth", "all-linear")
 """Presets to widen to, smallest first."""
+NARROWER = {"attention": "attention targets only", "qv": "q and v targets only"}
+"""Presets to narrow to, largest first, with labels."""
 PRECISION_LABELS = {"nf4-dq": "4-bit base (NF4)", "bf16": "16-bit base (bf16)", "fp16": "16-bit base (fp16)"}
 CHECKPOINTING_LABELS = {
     "unsloth": "Unsloth's checkpointing",
@@ -200,7 +181,7 @@ class Knob:
     spare: Range | None
     """Bytes left on the card after the change."""
     peak: str
-    """Which part of a step sets the peak before and after it, in words."""
+    """Parts of the peak before and after it, in words."""
 
     @property
     def of_tokens_at_once(self) -> bool:
@@ -212,14 +193,15 @@ class Knob:
         return self.fit in ("fits", "tight")
 
 
-def price(start: Setting, label: str, change: Change, *, same_result: bool) -> Knob | None:
-    """None where the changed question can't be asked."""
+def price(start: Setting, labelled: Labelled) -> Knob | None:
+    """The effect of a change; None where the changed question can't be asked."""
+    label, change, same_result = labelled
     change = keeping_tokens(start.question, change)
     try:
         after = start.with_change(change)
     except InvalidSettingError:
         return None
-    before, seconds = start.seconds, seconds_for(after.row, after.question.training, start.tokens)
+    before, seconds = start.seconds_for(start.tokens), after.seconds_for(start.tokens)
     more = None if before is None or seconds is None else seconds - before
     paid = start.answer.price
     return Knob(
@@ -230,64 +212,58 @@ def price(start: Setting, label: str, change: Change, *, same_result: bool) -> K
         seconds=more,
         usd=None if more is None or paid is None else more / 3600 * paid.usd_per_hour,
         fit=after.row.fit,
-        spare=after.spare,
+        spare=after.row.spare,
         peak=peak_words(start.row.memory, after.row.memory),
     )
 
 
+def _priced(start: Setting, changes: Iterator[Labelled]) -> list[Knob]:
+    return [knob for each in changes if (knob := price(start, each))]
+
+
 def knobs(start: Setting) -> tuple[Knob, ...]:
-    """Every knob that applies, priced."""
-    priced = (price(start, label, change, same_result=same) for label, change, same in _changes(start))
-    return tuple(knob for knob in priced if knob is not None)
+    """Every change that applies, priced."""
+    return tuple(_priced(start, _changes(start)))
 
 
-def _changes(start: Setting) -> Iterator[tuple[str, Change, bool]]:
-    question, training = start.question, start.question.training
-    batch, accum, length = (
-        training.per_device_train_batch_size,
-        training.gradient_accumulation_steps,
-        training.fitted_length,
-    )
-    for r in _rank_steps(start.r):
-        yield f"r = {r}", {"r": r}, False
+def _changes(start: Setting) -> Iterator[Labelled]:
+    question, training, r = start.question, start.question.training, start.r
+    batch, accum = training.per_device_train_batch_size, training.gradient_accumulation_steps
+    length = training.fitted_length
+    for step in (2 ** r.bit_length(), 2 ** ((r - 1).bit_length() - 1) if r > 1 else 0):  # powers of two next to r
+        if 1 <= step <= MAX_RANK:
+            yield f"r = {step}", {"r": step}, False
     yield from _target_changes(start)
     if training.data is None or training.data.truncates(training.max_length):  # otherwise no example is that long
         yield f"twice the length, {2 * length:,} tokens per example", {"max_length": 2 * length}, False
     if length > 1:
         yield f"half the length, {length // 2:,} tokens per example", {"max_length": length // 2}, False
     if accum % 2 == 0:
-        yield batch_label(2 * batch, accum // 2), {"batch": 2 * batch, "accum": accum // 2}, True
+        yield _batch(2 * batch, accum // 2)
     if batch % 2 == 0:
-        yield batch_label(batch // 2, 2 * accum), {"batch": batch // 2, "accum": 2 * accum}, True
+        yield _batch(batch // 2, 2 * accum)
     other = "adamw_8bit" if training.optim in ("adamw_torch", "sgd") else "adamw_torch"
     yield OPTIM_LABELS[other], {"optim": other}, training.optim != "sgd"
-    for kind in checkpointing_choices(question):
+    for kind in _checkpointing_choices(question):
         yield CHECKPOINTING_LABELS[kind], {"checkpointing": kind}, True
     if training.loss_path != "fused":
         yield "fused loss", {"loss_path": "fused"}, True
     if training.framework != "unsloth" and start.answer.attention_kernel == "math":
         yield "Unsloth, which holds no attention matrix", {"framework": "unsloth"}, True
-    if precision := other_precision(start):
+    precision = sixteen_bit(start) if training.precision in QUANTIZED else "nf4-dq"
+    if precision:
         yield PRECISION_LABELS[precision], {"precision": precision}, False
 
 
-def _rank_steps(r: int) -> list[int]:
-    """The powers of two next to r."""
-    below, above = 2 ** ((r - 1).bit_length() - 1) if r > 1 else 0, 2 ** r.bit_length()
-    return [step for step in (above, below) if 1 <= step <= MAX_RANK]
+def _batch(batch: int, accum: int) -> Labelled:
+    return f"batch {batch}, accumulation {accum}", {"batch": batch, "accum": accum}, True
 
 
-def batch_label(batch: int, accum: int) -> str:
-    return f"batch {batch}, accumulation {accum}"
-
-
-def checkpointing_choices(question: Question) -> list[str]:
+def _checkpointing_choices(question: Question) -> list[str]:
     """The other kinds; outside Unsloth its own counts as Hugging Face's."""
-    kinds = ["unsloth", "hf", "none"] if question.training.framework == "unsloth" else ["hf", "none"]
-    now = question.training.gradient_checkpointing
-    if now not in kinds:
-        now = "hf"
-    return [kind for kind in kinds if kind != now]
+    own, now = question.training.framework == "unsloth", question.training.gradient_checkpointing
+    now = "hf" if now == "unsloth" and not own else now
+    return [kind for kind in ("unsloth", "hf", "none") if kind != now and (own or kind != "unsloth")]
 
 
 def sixteen_bit(start: Setting) -> str | None:
@@ -298,43 +274,29 @@ def sixteen_bit(start: Setting) -> str | None:
     return "fp16" if prevented or not overflows_in_fp16(start.model.model_type) else None
 
 
-def other_precision(start: Setting) -> str | None:
-    return sixteen_bit(start) if start.question.training.precision in QUANTIZED else "nf4-dq"
-
-
-def _target_changes(start: Setting) -> Iterator[tuple[str, Change, bool]]:
-    plan = start.answer.plan
-    parts = {layer.part for layer in plan.layers}
+def _target_changes(start: Setting) -> Iterator[Labelled]:
+    parts, now = {layer.part for layer in start.answer.plan.layers}, _paths(start.answer.plan)
     for part, label in (("mlp", "add MLP targets"), ("attention", "add attention targets")):
-        if part not in parts and (wider := _wider(start, part)):
-            yield label, {"targets": wider}, False
+        for preset in WIDER if part not in parts else ():
+            plan = _preset_plan(start, preset)
+            if plan and now < _paths(plan) and any(layer.part == part for layer in plan.layers):
+                yield label, {"targets": preset}, False
+                break
     if parts - {"attention"}:
-        for preset, label in narrower(start)[:1]:
-            yield label, {"targets": preset}, False
+        yield from _narrower(start)[:1]
 
 
-def _wider(start: Setting, part: str) -> str | None:
-    """The smallest preset with all that carries an adapter now, and this part of the block too."""
-    now = _paths(start.answer.plan)
-    for preset in WIDER:
-        plan = preset_plan(start, preset)
-        if plan and now < _paths(plan) and any(layer.part == part for layer in plan.layers):
-            return preset
-    return None
+def _narrower(start: Setting) -> list[Labelled]:
+    """Presets within today's targets, largest first."""
+    now, changes = start.answer.plan, []
+    for preset, label in NARROWER.items():
+        plan = _preset_plan(start, preset)
+        if plan and plan.parameters(start.r) < now.parameters(start.r) and _paths(plan) < _paths(now):
+            changes.append((label, {"targets": preset}, False))
+    return changes
 
 
-def narrower(start: Setting) -> list[tuple[str, str]]:
-    """Presets within today's targets, largest first, each with its label."""
-    now = start.answer.plan.parameters(start.r)
-    presets = []
-    for preset, label in (("attention", "attention targets only"), ("qv", "q and v targets only")):
-        plan = preset_plan(start, preset)
-        if plan and plan.parameters(start.r) < now and _paths(plan) < _paths(start.answer.plan):
-            presets.append((preset, label))
-    return presets
-
-
-def preset_plan(start: Setting, preset: str) -> AdapterPlan | None:
+def _preset_plan(start: Setting, preset: str) -> AdapterPlan | None:
     """None where PEFT refuses the preset on this model."""
     question = start.question
     try:
@@ -349,11 +311,12 @@ def _paths(plan: AdapterPlan) -> frozenset[str]:
 
 LENGTH_STEP = 64
 """Lengths above it are rounded down to multiples of it: the estimate isn't good to a token."""
+LIMIT_LABELS = {"r": "r = {:,}", "batch": "a batch of {:,}", "max_length": "a length of at most {:,} tokens"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """None is "not even 1", and `note` says why; at the search's own ceiling, `note` says that."""
+    """The largest value of a setting that fits. None is "not even 1"; `note` says why, or that the search ended."""
 
     option: str
     """r, batch or max_length."""
@@ -367,46 +330,48 @@ def limits(start: Setting) -> tuple[Limit, ...]:
     """Rank, batch and length; none without a GPU."""
     if start.gpu is None:
         return ()
-    training = start.question.training
+    training, full_rows = start.question.training, start
+    if training.data is not None:  # every example as long as max_length, whatever the data
+        full_rows = start.with_question(replace(start.question, training=replace(training, data=None)))
     batches = min(MAX_BATCH, MAX_TOKENS_PER_MICRO_STEP // training.max_length)
     lengths = min(MAX_LENGTH, MAX_TOKENS_PER_MICRO_STEP // training.per_device_train_batch_size)
     return (
-        _limit(start, "r", MAX_RANK, "the highest rank that RankViz estimates"),
-        _limit(start, "batch", batches, "the largest batch that RankViz estimates"),
-        _limit(start.with_full_rows, "max_length", lengths, "the most tokens at once that RankViz estimates"),
+        _limit(start, "r", MAX_RANK, "the highest rank"),
+        _limit(start, "batch", batches, "the largest batch"),
+        _limit(full_rows, "max_length", lengths, "the most tokens at once"),
     )
 
 
 def _limit(start: Setting, option: str, ceiling: int, at_ceiling: str) -> Limit:
-    known: dict[int, Setting] = {}
-
+    @cache
     def ask(n: int) -> Setting:
-        if n not in known:
-            known[n] = start.with_change({option: n})
-        return known[n]
-
-    on_card = ask(1).row.memory.base_weights
+        return start.with_change({option: n})
 
     def stays(n: int) -> bool:
-        return ask(n).row.memory.base_weights == on_card
+        """Whether the embedding is still on the card; where it is moved, more fits once again."""
+        return ask(n).row.memory.base_weights == ask(1).row.memory.base_weights
+
+    def largest_with(end: str) -> int | None:
+        def holds(n: int) -> bool:
+            return getattr(ask(n).row.spare, end) >= 0
+
+        beyond = largest(lambda n: holds(step + n), ceiling - step) if step < ceiling else None
+        return largest(holds, step) if beyond is None else step + beyond
 
     step = ceiling if stays(ceiling) else largest(stays, ceiling)
-    surely = _largest_beside(step, lambda n: ask(n).spare.low >= 0, ceiling)
-    expected = _largest_beside(step, lambda n: ask(n).spare.expected >= 0, ceiling)
-    note = ""
-    if expected is not None and ask(1).spare.expected < 0:
+    surely, expected, note = largest_with("low"), largest_with("expected"), ""
+    if expected is not None and ask(1).row.spare.expected < 0:
         note = (
             f"from {_named(option, step + 1)} on Unsloth moves the {moved_table(start.answer.model)} to host memory; "
-            f"below that, {_named(option, 1)} needs {units.memory_size(ask(1).row.memory.fullest)}"
+            f"below that, {_named(option, 1)} needs {memory_size(ask(1).row.memory.fullest)}"
         )
     elif surely is None:
         note = _why_not_one(ask(1), option)
     elif surely == ceiling:
-        note = f"{at_ceiling}; the card has room for more"
+        note = f"{at_ceiling} that RankViz estimates; the card has room for more"
     if option == "max_length":
-        surely, expected = _rounded(surely), _rounded(expected)
-        if not note:
-            note = "limit of memory; the model's own limit may be shorter"
+        surely, expected = (n - n % LENGTH_STEP if n and n >= LENGTH_STEP else n for n in (surely, expected))
+        note = note or "limit of memory; the model's own limit may be shorter"
     return Limit(option=option, surely=surely, expected=expected, ceiling=ceiling, note=note)
 
 
@@ -427,26 +392,15 @@ def largest(holds: Callable[[int], bool], ceiling: int) -> int | None:
     return low
 
 
-def _largest_beside(step: int, holds: Callable[[int], bool], ceiling: int) -> int | None:
-    """The largest from 1 to ceiling that holds, where `holds` may turn true once more after the step."""
-    beyond = largest(lambda n: holds(step + n), ceiling - step) if step < ceiling else None
-    return largest(holds, step) if beyond is None else step + beyond
-
-
-def _rounded(length: int | None) -> int | None:
-    return length if length is None or length < LENGTH_STEP else length - length % LENGTH_STEP
-
-
 def _why_not_one(one: Setting, option: str) -> str:
-    what = _named(option, 1)
-    memory, usable = one.row.memory, one.answer.usable_bytes
-    if one.spare.expected >= 0:
+    what, memory = _named(option, 1), one.row.memory
+    if one.row.spare.expected >= 0:
         return f"{what} is expected to fit, but the range exceeds the card"
-    why = f"the base weights alone take {units.memory_size(memory.base_weights)}"
-    if memory.fuller_while_loading:
-        why = "no rank, batch or length changes that"
-    needed = f"{units.memory_size(memory.fullest)} needed{' while loading' if memory.fuller_while_loading else ''}"
-    return f"{what} does not fit: {needed}, {units.memory_size(usable.expected)} usable; {why}"
+    loading = memory.fuller_while_loading
+    why = f"the base weights alone take {memory_size(memory.base_weights)}"
+    why = "no rank, batch or length changes that" if loading else why
+    needed = f"{memory_size(memory.fullest)} needed{' while loading' if loading else ''}"
+    return f"{what} does not fit: {needed}, {memory_size(one.answer.usable_bytes.expected)} usable; {why}"
 
 
 def _named(option: str, n: int) -> str:
@@ -465,67 +419,48 @@ RULE = (
 class Remedy:
     """What to change. All None without a GPU, and where it fits already."""
 
-    needed: bool
-    smallest: Knob | None
+    needed: bool = False
+    smallest: Knob | None = None
     """Makes it fit by itself."""
-    helps_most: Knob | None
+    helps_most: Knob | None = None
     """Where nothing makes it fit by itself: what takes most off the card."""
 
 
 def remedy(start: Setting, known_limits: Sequence[Limit]) -> Remedy:
-    """known_limits: what limits() gave for the same setting."""
+    """The smallest change that makes a setting fit. known_limits: what limits() gave for it."""
     if start.row.fit in (None, "fits", "tight"):
-        return Remedy(needed=False, smallest=None, helps_most=None)
-    helps = [knob for knob in _lowering(start, known_limits) if knob.device_bytes < 0]
-    fitting = [knob for knob in helps if knob.makes_it_fit] or [
-        knob for knob in (*_at_limits(start, known_limits), *knobs(start)) if knob.makes_it_fit
-    ]
+        return Remedy()
+    surely = {limit.option: limit.surely for limit in known_limits}
+    helps = [knob for knob in _priced(start, _remedies(start, surely)) if knob.device_bytes < 0]
+    fitting = [knob for knob in helps if knob.makes_it_fit]
+    if not fitting:
+        at_limits = ((LIMIT_LABELS[o].format(n), {o: n}, False) for o, n in surely.items() if n is not None)
+        fitting = [knob for knob in (*_priced(start, at_limits), *knobs(start)) if knob.makes_it_fit]
     if fitting:
         # min takes the first of equals, and knobs come in the rule's order.
         smallest = min(fitting, key=lambda knob: (not knob.same_result, max(0.0, knob.seconds or 0.0)))
-        return Remedy(needed=True, smallest=smallest, helps_most=None)
-    return Remedy(needed=True, smallest=None, helps_most=min(helps, key=lambda knob: knob.device_bytes, default=None))
+        return Remedy(needed=True, smallest=smallest)
+    return Remedy(needed=True, helps_most=min(helps, key=lambda knob: knob.device_bytes, default=None))
 
 
-def _lowering(start: Setting, known_limits: Sequence[Limit]) -> Iterator[Knob]:
-    for label, change, same in _remedies(start, {limit.option: limit.surely for limit in known_limits}):
-        if knob := price(start, label, change, same_result=same):
-            yield knob
-
-
-def _at_limits(start: Setting, known_limits: Sequence[Limit]) -> Iterator[Knob]:
-    labels = {"r": "r = {:,}", "batch": "a batch of {:,}", "max_length": "a length of at most {:,} tokens"}
-    for limit in known_limits:
-        if limit.surely is not None and (
-            knob := price(
-                start, labels[limit.option].format(limit.surely), {limit.option: limit.surely}, same_result=False
-            )
-        ):
-            yield knob
-
-
-def _remedies(start: Setting, fits: dict[str, int | None]) -> Iterator[tuple[str, Change, bool]]:
+def _remedies(start: Setting, fits: dict[str, int | None]) -> Iterator[Labelled]:
     training = start.question.training
     if training.loss_path != "fused":
         yield "a fused loss", {"loss_path": "fused"}, True
-    for kind in checkpointing_choices(start.question):
+    for kind in _checkpointing_choices(start.question):
         if kind != "none":
             yield CHECKPOINTING_LABELS[kind], {"checkpointing": kind}, True
     batch, accum = training.per_device_train_batch_size, training.gradient_accumulation_steps
-    if batch > 1:
-        smaller = _divisor(batch, fits.get("batch") or 1)
-        yield (
-            batch_label(smaller, accum * batch // smaller),
-            {"batch": smaller, "accum": accum * batch // smaller},
-            True,
-        )
+    if batch > 1:  # its largest divisor that is known to fit
+        at_most = min(batch - 1, fits.get("batch") or 1)
+        smaller = max((n for n in range(1, at_most + 1) if batch % n == 0), default=1)
+        yield _batch(smaller, accum * batch // smaller)
     if training.optim == "adamw_torch":
         yield OPTIM_LABELS["adamw_8bit"], {"optim": "adamw_8bit"}, True
-    if start.r > 1:
-        r = min(_power_of_two(fits.get("r") or 1), _power_of_two(start.r - 1))
+    if start.r > 1:  # the power of two at or below what fits, and below r
+        r = 1 << (min(fits.get("r") or 1, start.r - 1).bit_length() - 1)
         yield f"r = {r}", {"r": r}, False
-    for preset, label in narrower(start):
-        yield label, {"targets": preset}, False
+    yield from _narrower(start)
     if (longest := training.fitted_length) > 1:
         length = max(longest // 2, min(fits.get("max_length") or 1, longest - 1))
         yield f"{length:,} tokens per example", {"max_length": length}, False
@@ -534,12 +469,3 @@ def _remedies(start: Setting, fits: dict[str, int | None]) -> Iterator[tuple[str
         yield label, {"precision": "nf4-dq"}, False
     if start.question.lora.use_dora:
         yield "LoRA instead of DoRA", {"dora": False}, False
-
-
-def _divisor(batch: int, at_most: int) -> int:
-    """The largest part of the batch, itself left out, that divides it and is known to fit; 1 otherwise."""
-    return max((n for n in range(1, min(batch - 1, at_most) + 1) if batch % n == 0), default=1)
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << (n.bit_length() - 1)

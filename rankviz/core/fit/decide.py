@@ -1,22 +1,146 @@
-"""Makes all decisions about one question at one rank, as sentences and as JSON."""
+"""Makes all decisions about one question at one rank: changes, GPUs and methods, as sentences and as JSON."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+from dataclasses import dataclass, replace
+from typing import Literal, TypedDict
 
-from rankviz import units
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Gpu
-from rankviz.core.cost.estimate import Fit, tight_meaning
-from rankviz.core.cost.question import Question
-from rankviz.core.fit.cards import Card, Method, cards, cheapest_that_fits, methods, validate_prices
-from rankviz.core.fit.changes import RULE, Knob, Limit, Remedy, Setting, knobs, limits, remedy, setting
+from rankviz.core.cost.duration import DurationEstimate, cost, price_of
+from rankviz.core.cost.estimate import Fit, fit, spare, tight_meaning, usable_memory
+from rankviz.core.cost.predict import full_finetuning
+from rankviz.core.cost.question import Question, validate_price
+from rankviz.core.cost.setup import Gpu, Price
+from rankviz.core.fit.changes import RULE, Knob, Limit, Remedy, Setting, knobs, limits, remedy, setting, sixteen_bit
 from rankviz.core.from_json import as_answer
 from rankviz.core.model.spec import ModelSpec
-from rankviz.core.quantity import RangeJSON, WholeRangeJSON
+from rankviz.core.quantity import Range, RangeJSON, WholeRangeJSON
+from rankviz.errors import InvalidSettingError
+from rankviz.units import duration, gib, memory_size, usd
 
 LOWERED = {"r": "a lower rank", "batch": "a smaller batch", "max_length": "a shorter length"}
-"""By the option of a limit."""
+"""Option of a limit: in words."""
+FIT_ORDER = {"fits": 0, "tight": 0, "uncertain": 1, "does_not_fit": 2, None: 3}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """One GPU with this setting on it."""
+
+    gpu: Gpu
+    usable: Range
+    price: Price | None
+    fit: Fit | None = None
+    """None where the setting can't run on it; `reason` says why."""
+    spare: Range | None = None
+    seconds: Range | None = None
+    usd: Range | None = None
+    reason: str = ""
+
+    @property
+    def fits(self) -> bool:
+        return self.fit in ("fits", "tight")
+
+
+def cards(start: Setting, gpus: Sequence[Gpu], prices: Mapping[str, float]) -> tuple[Card, ...]:
+    """All GPUs, those that fit first, the cheapest first. prices: the user's own, by id, in USD an hour."""
+
+    def order(card: Card) -> tuple:
+        total = card.usd.expected if card.usd else math.inf
+        return FIT_ORDER[card.fit], total, card.gpu.memory_bytes, card.gpu.id
+
+    return tuple(sorted((_card(start, gpu, prices) for gpu in gpus), key=order))
+
+
+def _card(start: Setting, gpu: Gpu, prices: Mapping[str, float]) -> Card:
+    own = prices.get(gpu.id)
+    if own is None and start.gpu is not None and gpu.id == start.gpu.id:
+        own = start.question.usd_per_hour
+    card = Card(gpu=gpu, usable=usable_memory(gpu, start.assumptions), price=price_of(gpu, own))
+    try:
+        there = setting(start.model, replace(start.question, gpu=gpu.id, usd_per_hour=own), gpu, start.assumptions)
+    except InvalidSettingError as error:
+        return replace(card, reason=str(error))
+    row = there.row
+    return replace(card, fit=row.fit, spare=row.spare, **_costs(row.duration, there.answer.price))
+
+
+def _costs(duration: DurationEstimate | None, price: Price | None) -> dict[str, Range | None]:
+    paid = duration and cost(duration, price)
+    return {"seconds": duration and duration.total, "usd": paid and paid.usd}
+
+
+MethodName = Literal["qlora", "lora", "full"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """One way to train the same data."""
+
+    name: MethodName
+    label: str
+    precision: str
+    """Precision of the base; for full fine-tuning of weights, gradients and optimizer states."""
+    trained_parameters: int
+    saved_bytes: int
+    saved_exact: bool
+    """False for full fine-tuning, whose checkpoint is counted without its headers."""
+    device: Range
+    """Bytes, as nvidia-smi shows."""
+    fit: Fit | None
+    spare: Range | None
+    seconds: Range | None
+    usd: Range | None
+    chosen: bool
+    """Whether this is what the question asks."""
+
+
+def methods(start: Setting) -> tuple[Method, ...]:
+    """QLoRA, 16-bit LoRA and full fine-tuning; an adapter's row is left out where its precision can't be asked or
+    overflows."""
+    rows, adapters = [], (("qlora", "QLoRA", "nf4-dq"), ("lora", "LoRA, 16-bit base", sixteen_bit(start)))
+    for name, label, precision in adapters:
+        try:
+            there = start.with_change({"precision": precision}) if precision else None
+        except InvalidSettingError:
+            there = None
+        if there:
+            row = there.row
+            rows.append(
+                Method(
+                    name=name,
+                    label=label,
+                    precision=precision,
+                    trained_parameters=row.adapter_parameters,
+                    saved_bytes=row.adapter_bytes,
+                    saved_exact=True,
+                    device=row.memory.device_band,
+                    fit=row.fit,
+                    spare=row.spare,
+                    **_costs(row.duration, start.answer.price),
+                    chosen=precision == start.question.training.precision,
+                )
+            )
+    answer, usable, assume = start.answer, start.answer.usable_bytes, start.assumptions
+    full = full_finetuning(answer.model, start.question.training, start.gpu, usable and usable.expected, assume)
+    device = full.memory.device_band
+    left = usable and spare(device, usable)
+    return (
+        *rows,
+        Method(
+            name="full",
+            label="Full fine-tuning",
+            precision=full.dtype,
+            trained_parameters=full.trained_parameters,
+            saved_bytes=full.saved_bytes,
+            saved_exact=False,
+            device=device,
+            fit=left and fit(left, usable, assume),
+            spare=left,
+            **_costs(full.duration, answer.price),
+            chosen=False,
+        ),
+    )
 
 
 def fit_in_words(start: Setting) -> str:
@@ -24,22 +148,18 @@ def fit_in_words(start: Setting) -> str:
     row = start.row
     if start.gpu is None or row.fit is None:
         return "No GPU is selected, so it is not known whether the run fits."
-    loading = " while loading" if row.memory.fuller_while_loading else ""
-    name, memory = start.gpu.name, units.memory_size(row.memory.fullest)
+    name, r = start.gpu.name, start.r
+    memory = f"{memory_size(row.memory.fullest)} expected{' while loading' if row.memory.fuller_while_loading else ''}"
     if row.fit in ("fits", "tight"):
-        return f"r = {start.r} {'fits' if row.fit == 'fits' else 'barely fits'} {name}: {memory} expected{loading}."
-    usable = units.memory_size(start.answer.usable_bytes.expected)
-    lead = f"r = {start.r} does not fit {name}: {memory} expected{loading}, {usable} usable."
+        return f"r = {r} {'fits' if row.fit == 'fits' else 'barely fits'} {name}: {memory}."
+    lead = f"r = {r} does not fit {name}: {memory}, {memory_size(start.answer.usable_bytes.expected)} usable."
     if row.fit == "uncertain":
-        lead = (
-            f"Whether r = {start.r} fits {name} is uncertain: {memory} expected{loading}, and the limit of the card is "
-            "inside its range."
-        )
+        lead = f"Whether r = {r} fits {name} is uncertain: {memory}, and the limit of the card is inside its range."
     known = limits(start)
-    return f"{lead} {change_in_words(start, known, remedy(start, known))}"
+    return f"{lead} {_change_in_words(start, known, remedy(start, known))}"
 
 
-def change_in_words(start: Setting, known_limits: Sequence[Limit], cure: Remedy, elsewhere: str = "") -> str:
+def _change_in_words(start: Setting, known_limits: Sequence[Limit], cure: Remedy, elsewhere: str = "") -> str:
     """What to change, or that nothing need be. elsewhere: a clause on other GPUs."""
     if not cure.needed:
         tight = f", with {tight_meaning(start.assumptions)}" if start.row.fit == "tight" else ""
@@ -48,7 +168,7 @@ def change_in_words(start: Setting, known_limits: Sequence[Limit], cure: Remedy,
         text = f"Smallest change that makes it fit: {cure.smallest.label} ({_effect(cure.smallest)})."
         return " ".join(filter(None, [text, _not_enough(start, known_limits)]))
     if cure.helps_most:
-        short = units.gib(-cure.helps_most.spare.low)
+        short = gib(-cure.helps_most.spare.low)
         most = f"{cure.helps_most.label} helps most ({_effect(cure.helps_most)}), but up to {short} are still missing"
     else:
         loading = start.row.memory.fuller_while_loading
@@ -68,16 +188,17 @@ def _not_enough(start: Setting, known_limits: Sequence[Limit]) -> str:
 
 
 def _effect(knob: Knob) -> str:
-    less = f"{units.memory_size(-knob.device_bytes)} less"
+    less = f"{memory_size(-knob.device_bytes)} less"
     if knob.seconds is None:
         return less
-    if abs(knob.seconds) < 1:
-        return f"{less}, same time"
-    return f"{less}, {units.duration(abs(knob.seconds))} {'more' if knob.seconds > 0 else 'less'}"
+    more = "more" if knob.seconds > 0 else "less"
+    return f"{less}, {'same time' if abs(knob.seconds) < 1 else f'{duration(abs(knob.seconds))} {more}'}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitAnswer:
+    """All decisions about one setting."""
+
     setting: Setting
     limits: tuple[Limit, ...]
     """Rank, batch, length; empty without a GPU."""
@@ -88,7 +209,8 @@ class FitAnswer:
 
     @property
     def cheapest(self) -> Card | None:
-        return cheapest_that_fits(self.cards)
+        """The first card that fits with a known total; where no total is known, the first that fits."""
+        return next((card for card in self.cards if card.fits), None)
 
     @property
     def fitting(self) -> int:
@@ -103,7 +225,12 @@ class FitAnswer:
     @property
     def sentence(self) -> str:
         """What to change, or that nothing need be."""
-        return sentence(self)
+        cheapest = self.cheapest
+        total = f", about {usd(cheapest.usd.expected)}" if cheapest and cheapest.usd else ""
+        elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu.name}{total}" if cheapest else ""
+        if self.setting.gpu is None:
+            return f"No GPU is chosen; {elsewhere}." if elsewhere else "No GPU is chosen, and no GPU of the table fits."
+        return _change_in_words(self.setting, self.limits, self.remedy, elsewhere or "no GPU of the table fits either")
 
 
 def decide(
@@ -114,9 +241,11 @@ def decide(
     assumptions: Assumptions,
     prices: Mapping[str, float] | None = None,
 ) -> FitAnswer:
-    """question: with one rank. gpus: the table. prices: one's own, by GPU id, in USD an hour."""
+    """Decide for a question with one rank. gpus: the table. prices: the user's own, by GPU id, in USD an hour."""
     own = dict(prices or {})
-    validate_prices(own, gpus)
+    for each in gpus:
+        if each.id in own:
+            validate_price(own[each.id], of=each.name)
     start = setting(model, question, gpu, assumptions)
     known_limits = limits(start)
     return FitAnswer(
@@ -127,16 +256,6 @@ def decide(
         cards=cards(start, gpus, own),
         methods=methods(start),
     )
-
-
-def sentence(decided: FitAnswer) -> str:
-    cheapest = decided.cheapest
-    total = f", about {units.usd(cheapest.usd.expected)}" if cheapest and cheapest.usd else ""
-    elsewhere = f"the cheapest GPU that fits is the {cheapest.gpu.name}{total}" if cheapest else ""
-    if decided.setting.gpu is None:
-        return f"No GPU is chosen; {elsewhere}." if elsewhere else "No GPU is chosen, and no GPU of the table fits."
-    nowhere = "no GPU of the table fits either"
-    return change_in_words(decided.setting, decided.limits, decided.remedy, elsewhere or nowhere)
 
 
 class LimitJSON(TypedDict):
@@ -223,6 +342,7 @@ class FitJSON(TypedDict):
 
 
 def as_json(decided: FitAnswer) -> FitJSON:
+    """The decisions as `rankviz fit --json` prints them."""
     start, cure = decided.setting, decided.remedy
     row, answer = start.row, start.answer
     return as_answer(
@@ -235,7 +355,7 @@ def as_json(decided: FitAnswer) -> FitJSON:
         tokens=start.tokens,
         usable_bytes=answer.usable_bytes,
         device_bytes=row.memory.device_band,
-        margin_bytes=start.spare,
+        margin_bytes=row.spare,
         limits={limit.option: as_answer(LimitJSON, limit) for limit in decided.limits},
         knobs=[_knob(knob) for knob in decided.knobs],
         sentence=decided.sentence,
@@ -245,8 +365,7 @@ def as_json(decided: FitAnswer) -> FitJSON:
         cheapest_gpu=decided.cheapest and decided.cheapest.gpu.name,
         gpus=[_gpu(card) for card in decided.cards],
         methods=[
-            as_answer(MethodJSON, method, device_bytes=method.device, margin_bytes=method.spare)
-            for method in decided.methods
+            as_answer(MethodJSON, each, device_bytes=each.device, margin_bytes=each.spare) for each in decided.methods
         ],
         notes=start.notes,
     )

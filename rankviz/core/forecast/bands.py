@@ -8,18 +8,23 @@ never share an axis.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-from rankviz.core.forecast.lines import GRID, LOSS, Metric
 from rankviz.core.from_json import shape
 from rankviz.core.studies.lines import RL
 from rankviz.errors import InvalidSettingError
 from rankviz.units import counted
 
+Metric = Literal["score", "loss"]
+METRICS: tuple[Metric, ...] = ("score", "loss")
+LOSS = "loss"
+GRID = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Ranks of a forecast."""
+REFERENCE_RANK = 128
+"""A forecast is the shortfall from this rank."""
 UNITS: Mapping[Metric, str] = {"score": "points", LOSS: "percent_of_loss"}
 UNIT_WORDS = {"points": "points", "percent_of_loss": "% of the loss"}
 QUALITY_WORDS = {"points": "scores", "percent_of_loss": "losses"}
-"""What its points are."""
 ANY = "any"
 """All kinds of score together."""
 KINDS = {
@@ -39,24 +44,58 @@ KIND_OF_USE_CASE = {
     "pretraining": "shift",
     "rl": RL,
 }
-"""Which kind of score study speaks for a use case."""
+"""The kind of score study that speaks for a use case."""
 LEVELS = ("10", "25", "50", "75", "90")
 """Quantiles of a band, in percent."""
 ENOUGH_INSIDE, ENOUGH_PUBLICATIONS, ENOUGH_POINTS = 0.75, 5, 20
-"""A band is validated where the 80 % band of publications that were left out held at least this share of their points,
-over at least so many publications and points, whether points or publications weigh the same, and its mean error was no
+"""A band is validated where the 80 % band of left-out publications held at least this share of their points, over at
+least so many publications and points, whether points or publications weigh the same, and where its mean error was no
 larger than that of "no difference between ranks"."""
 RELIABLE = 0.2
-"""A share is called not reliable where publications that were left out were farther from it, on average."""
+"""A share is not reliable where publications that were left out were farther from it, on average."""
 HEADING = (
     "Model and task alone do not tell which rank you need: published results differ more by data and learning rate "
     "than by rank."
 )
 NO_FORECAST_OF_RL = (
-    "No score is forecast for reinforcement learning: its published studies are few and disagree. No loss is either: "
-    "published losses are of supervised training. The recommendation tells what the studies found."
+    "Nothing is forecast for reinforcement learning: its published studies are few and disagree, and published losses "
+    "are of supervised training."
 )
-NOISE_INSIDE = "The band includes the noise of two runs and of their test sets."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankLine:
+    """One line in the unit of its metric."""
+
+    metric: Metric
+    kind: str
+    publication: str
+    """Studies of one paper or repository share it."""
+    study_id: str
+    base_model: str
+    task: str
+    ranks: tuple[int, ...]
+    values: tuple[float, ...]
+    """Quality, higher is better."""
+    standard_errors: tuple[float | None, ...]
+    """Of the test set or between seeds, same unit; None where nothing is known."""
+    parameters: int | None
+    base: bool
+    errors_published: bool = False
+    """Whether any standard error came with the results, rather than from the size of the test set."""
+
+
+def points_scale(metric: str, values: Sequence[float]) -> float:
+    """What turns this metric into points of 100."""
+    if "mt_bench" in metric:
+        return 10.0
+    return 100.0 if max(map(abs, values)) <= 1 else 1.0
+
+
+def share_error(percent: float, items: int) -> float:
+    """Standard error of a share of so many items, in percent; a share near 0 or 100 % counts as 2 or 98 %."""
+    share = min(max(percent / 100, 0.02), 0.98)
+    return 100 * math.sqrt(share * (1 - share) / items)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,14 +149,14 @@ class LeftOut:
     inside_50: float
     inside_80: float
     inside_80_by_publication: float
-    """The same with every publication weighing the same."""
+    """The same share with every publication weighing the same."""
     crps: float
     """Mean error of the whole band (continuous ranked probability score), in the kind's unit."""
     crps_no_difference: float
     crps_no_difference_band: float
-    """Of "no difference" with the symmetric band of published gaps."""
+    """Error of "no difference" with the symmetric band of published gaps."""
     crps_rule: float
-    """Of the rule of thumb with the band of its own errors. The forecast is half of each."""
+    """Error of the rule of thumb with the band of its own errors. The forecast is half of each."""
 
     @property
     def validated(self) -> bool:
@@ -131,7 +170,7 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bands:
-    """What assets/forecast.json holds for a forecast."""
+    """The part of assets/forecast.json that a forecast is read from."""
 
     reference_rank: int
     bands: Mapping[Metric, Mapping[str, Any]]
@@ -140,14 +179,14 @@ class Bands:
     holds: Mapping[str, Mapping[str, Mapping[str, Any]]]
     """By statement and kind, the share of publications in which it held (tools/forecast/published.py)."""
     rate: Mapping[str, Any] | None
-    """What a learning rate that was too low cost, beside a quarter of the rank."""
+    """Cost of a learning rate that was too low, and of a quarter of the rank."""
 
 
 ForecastJSON = shape(Forecast)
 
 
 def bands_from_json(value: Mapping[str, Any]) -> Bands:
-    """What `make forecast` wrote."""
+    """Read what `make forecast` wrote."""
     return Bands(
         reference_rank=value["reference_rank"],
         bands=value["bands"],
@@ -157,34 +196,25 @@ def bands_from_json(value: Mapping[str, Any]) -> Bands:
     )
 
 
-def rank_forecasts(band: Mapping[str, Any], ranks: Sequence[int] = GRID) -> tuple[RankForecast, ...]:
-    """The band at each of these ranks, straight in log2 r between those of GRID; InvalidSettingError for a rank outside
-    the table."""
-    return tuple(_at(band, r) for r in ranks)
-
-
-def _at(band: Mapping[str, Any], r: int) -> RankForecast:
+def at_rank(band: Mapping[str, Any], r: int) -> RankForecast:
+    """Read the band at a rank, straight in log2 r between those of GRID; InvalidSettingError for a rank outside it."""
     if isinstance(r, bool) or not isinstance(r, int) or not GRID[0] <= r <= GRID[-1]:
         raise InvalidSettingError(f"A forecast needs ranks from {GRID[0]} to {GRID[-1]} (got {r!r}).")
     low = min(int(math.log2(r)), len(GRID) - 2)
     share = math.log2(r) - low
     rows, lines = (band["quantiles"][level] for level in LEVELS), band["lines_at_rank"]
-    low_80, low_50, median, high_50, high_80 = (row[low] + share * (row[low + 1] - row[low]) for row in rows)
+    values = (row[low] + share * (row[low + 1] - row[low]) for row in rows)
     around = [rank for rank in GRID if r / 2 < rank < 2 * r and (r not in GRID or rank == r)]
     return RankForecast(
         r=r,
-        median=median,
-        low_50=low_50,
-        high_50=high_50,
-        low_80=low_80,
-        high_80=high_80,
+        **dict(zip(("low_80", "low_50", "median", "high_50", "high_80"), values, strict=True)),
         lines_at_rank=lines.get(str(r), 0),
         extrapolated=not all(lines.get(str(rank)) for rank in around),
     )
 
 
 def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRID) -> Forecast:
-    """The band at these ranks, with its record and sentences.
+    """Return the band at these ranks, with its record and sentences.
 
     Args:
         bands: From assets/forecast.json.
@@ -194,8 +224,8 @@ def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRI
     """
     kind = LOSS if metric == LOSS and task != RL else task
     band, checked = bands.bands[metric], bands.left_out.get(kind)
-    rows = () if kind == RL else rank_forecasts(band, ranks)
-    facts = (NO_FORECAST_OF_RL,) if kind == RL else fact_words(bands, task)
+    rows = () if kind == RL else tuple(at_rank(band, r) for r in ranks)
+    facts = (NO_FORECAST_OF_RL,) if kind == RL else tuple(fact_words(bands, task))
     return Forecast(
         unit=UNITS[metric],
         kind=kind,
@@ -212,47 +242,44 @@ def forecast(bands: Bands, metric: Metric, task: str, ranks: Sequence[int] = GRI
 
 
 def forecast_json(forecast: Forecast) -> ForecastJSON:
-    """As `rankviz forecast --json` and the endpoint print it. Keys may be added, none renamed."""
+    """Return the forecast as `rankviz forecast --json` and the endpoint print it."""
     lists = {"facts": list(forecast.facts), "sentences": list(forecast.sentences)}
     return {**asdict(forecast), "ranks": [rounded(asdict(rank)) for rank in forecast.ranks], **lists}
 
 
 def rounded(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with four digits behind the point."""
+    """Return the row with four digits behind the point."""
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
 
 
-def fact_words(bands: Bands, kind: str) -> tuple[str, ...]:
+def fact_words(bands: Bands, kind: str) -> Iterable[str]:
     """What holds over published studies: for this kind of score where enough publications bear it out, else for all."""
 
     def of_kind(statement: str) -> Mapping[str, Any] | None:
         rows = bands.holds[statement]
         return rows[kind] if kind in rows and _is_reliable(rows[kind]) else rows.get(ANY)
 
-    facts = []
-    if held := of_kind("low_within_point"):
-        facts.append(f"r = 16 scored within one point of the best rank in {_record(held)}, each taken alone.")
-    if (held := of_kind("low_within_noise")) and held["publications"] and _is_reliable(held):
-        facts.append(
-            f"Where ranks differed by more than noise (median {held['noise']:.1f} points), r = 16 scored within noise "
-            f"of the best rank in {_record(held)}."
+    if low := of_kind("low_within_point"):
+        yield f"r = 16 scored within one point of the best rank in {_record(low)}, each taken alone."
+    if (noisy := of_kind("low_within_noise")) and noisy["publications"] and _is_reliable(noisy):
+        yield (
+            f"Where ranks differed by more than noise (median {noisy['noise']:.1f} points), r = 16 scored within noise "
+            f"of the best rank in {_record(noisy)}."
         )
     score, loss = of_kind("high_worse"), bands.holds["high_worse_loss"].get(LOSS)
     if score and loss:
-        how = "never" if not loss["share"] else f"in {_percent(loss['share'])} of publications"
-        facts.append(
-            f"r = 64 was {how} 0.5 % of a loss worse than r = 16 ({counted(loss['lines'], 'line')}, "
-            f"{counted(loss['publications'], 'publication')}), and more than a point worse in {_record(score)}."
+        yield (
+            f"r = 64 was 0.5 % of a loss worse than r = 16 in {_record(loss)}, and more than a point worse in "
+            f"{_record(score)}."
         )
     if bands.rate:
         (least, most), (low, high) = bands.rate["times"], bands.rate["worse_at_3"]
-        facts.append(
+        yield (
             "In {models} models of one study, a learning rate {least:g} to {most:g} times too low raised the loss by "
             "{rate_cost:.1f} %, and training at a quarter of the rank raised it by {rank_cost:.1f} % (medians). The "
             "learning rate cost more in {worse} of them; a rate 3 times too low would cost more in an estimated {low} "
             "to {high}.".format(least=least, most=most, low=low, high=high, **bands.rate)
         )
-    return tuple(facts)
 
 
 def _is_reliable(held: Mapping[str, Any]) -> bool:
@@ -261,53 +288,33 @@ def _is_reliable(held: Mapping[str, Any]) -> bool:
 
 def _record(held: Mapping[str, Any]) -> str:
     """ "90 % of 20 publications (159 lines; a publication that was left out was 13 percentage points off)"."""
-    of = "" if held["kind"] == ANY else f" on {KINDS[held['kind']]}"
-    apart = ""
+    of, apart = "" if held["kind"] in (ANY, LOSS) else f" on {KINDS[held['kind']]}", ""
     if held["left_out_error"] is not None:
         doubt = "" if _is_reliable(held) else "not reliable: "
         apart = f"; {doubt}a publication that was left out was {100 * held['left_out_error']:.0f} percentage points off"
     publications, lines = counted(held["publications"], "publication"), counted(held["lines"], "line")
-    return f"{_percent(held['share'])} of {publications}{of} ({lines}{apart})"
+    return f"{100 * held['share']:.0f} % of {publications}{of} ({lines}{apart})"
 
 
 def _basis(bands: Bands, metric: Metric, kind: str, rows: Sequence[RankForecast]) -> Iterable[str]:
     """What the band is made of, how such bands have held, and where it rests on other ranks alone."""
     band, checked, unit = bands.bands[metric], bands.left_out.get(kind), UNIT_WORDS[UNITS[metric]]
     yield (
-        f"Shortfall from r = {bands.reference_rank} in {unit}, the same for every model and task. Half of the band is "
-        "the rule of thumb with its errors, half is no difference between ranks; both are from "
-        f"{counted(band['lines'], 'published line')} of {counted(band['studies'], 'publication')}."
+        f"Shortfall from r = {bands.reference_rank} in {unit}, the same for every model and task, from "
+        f"{counted(band['lines'], 'published line')} of {counted(band['studies'], 'publication')}. Half of the band is "
+        "the rule of thumb with its errors, half is no difference between ranks. It includes the noise of two runs and "
+        "of their test sets."
     )
-    yield coverage_words(bands, kind)
-    if checked:
+    if checked is None:
+        yield "Not validated: no publication of this kind could be left out."
+    else:
         yield (
-            f"In that test the mean error of the band (CRPS, {unit}) was {checked.crps:.2f}; the forecast "
-            f'"no difference between ranks" had {checked.crps_no_difference:.2f}, with a band '
-            f"{checked.crps_no_difference_band:.2f}, and the rule of thumb with a band {checked.crps_rule:.2f}."
+            f"{'Validated' if checked.validated else 'Not validated'}: with whole publications left out, the 80 % band "
+            f"held {100 * checked.inside_80:.0f} % of {checked.points} points of {KINDS[kind]} ({checked.publications} "
+            f"publications; {100 * checked.inside_80_by_publication:.0f} % with each publication weighing the same). "
+            f'Its mean error (CRPS, {unit}) was {checked.crps:.2f}; "no difference between ranks" had '
+            f"{checked.crps_no_difference:.2f}, with a band {checked.crps_no_difference_band:.2f}, and the rule of "
+            f"thumb with a band {checked.crps_rule:.2f}."
         )
-    yield NOISE_INSIDE
     if untested := [str(row.r) for row in rows if row.extrapolated and row.r in GRID]:
         yield f"No published line has a point at r = {', '.join(untested)}: the band is extrapolated there."
-
-
-def coverage_words(bands: Bands, kind: str) -> str:
-    """How the band held the points of this kind, and whether that counts as validated."""
-    checked = bands.left_out.get(kind)
-    if checked is None:
-        return "Not validated: no publication of this kind could be left out."
-    record = (
-        f"with whole publications left out, the 80 % band held {_percent(checked.inside_80)} of {checked.points} "
-        f"points of {KINDS[kind]} ({checked.publications} publications; {_percent(checked.inside_80_by_publication)} "
-        "with each publication weighing the same)"
-    )
-    if checked.validated:
-        return f"{record[0].upper()}{record[1:]}."
-    return (
-        f"Not validated: {record}. A validated kind needs {_percent(ENOUGH_INSIDE)} in both counts, from at least "
-        f"{ENOUGH_POINTS} points and {ENOUGH_PUBLICATIONS} publications, and a mean error no larger than that of "
-        '"no difference between ranks".'
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"

@@ -1,6 +1,7 @@
-"""Decides what to train next and what to ship now, of a sweep with a forecast between its runs. Two questions, said
-apart: a truncated adapter exists with the loss that was measured of it; what a new run at its rank would reach is a
-forecast. Also the answer of a sweep of one rank at several learning rates.
+"""Decides what to train next and what to ship now, for a sweep with a forecast between its runs.
+
+These are two questions: a truncated adapter exists with the loss that was measured of it; what a new run at its rank
+would reach is a forecast.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from rankviz import units
 from rankviz.core.forecast.quick_look import PICK_SHARE, BentForecast, BentRank, has_loss, measured_cells
 from rankviz.core.runs.fast_curve import fast_curves
-from rankviz.core.runs.metric import TOLERANCE_NATS
+from rankviz.core.runs.metric import LOSS, TOLERANCE_NATS
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.request import RunRequest
 
@@ -143,34 +144,27 @@ def _train_sentences(decision: Decision) -> Iterable[str]:
     loss = "estimated loss" if not runs else "measured loss" if runs == 1 else f"mean loss of {runs} runs"
     band = f", 80 % band {chosen.low_80:.3f} to {chosen.high_80:.3f}" if chosen.low_80 is not None else ""
     yield f"To train next: r = {chosen.r} ({loss} {chosen.median:.3f} nats{band})."
-    if chosen.r == best.r == 1:
-        yield "r = 1 has the lowest loss, and no lower rank exists."
-    elif chosen.r == best.r == ranks[0].r:
-        yield (
-            f"r = {chosen.r} has the lowest loss and is the lowest rank of these runs. Lower ranks were not measured."
-        )
-    elif settled and chosen.r == best.r:
-        yield f"r = {chosen.r} has the lowest mean loss, and the verdict of this sweep does not allow a lower rank."
+    within = LOSS.explained(decision.within, ".3g")
+    if chosen.r == best.r == ranks[0].r:
+        lower = "No lower rank exists." if best.r == 1 else "It is also the lowest rank of these runs."
+        yield f"r = {best.r} has the lowest loss. {lower}"
+    elif chosen.r == best.r:
+        why = "worse by more than the noise" if settled else f"more than {within} above it"
+        yield f"r = {best.r} has the lowest loss, and every lower rank is {why}."
     elif settled:
         yield (
-            f"r = {chosen.r} is the smallest rank that the verdict of this sweep cannot distinguish from the best, "
-            f"r = {best.r}. Its mean loss is {chosen.median - best.median:.3f} nats higher."
+            f"r = {chosen.r} is the smallest rank that these runs cannot distinguish from the best one, r = {best.r} "
+            f"({chosen.median - best.median:.3f} nats lower)."
         )
-    elif chosen.r == best.r:
-        yield f"r = {chosen.r} has the lowest loss. No lower rank here is within {decision.within:.3g} nats of it."
     else:
-        yield (
-            f"r = {chosen.r} is the lowest rank within {decision.within:.3g} nats of the lowest "
-            f"{'estimate' if best.measured is None else 'loss'}, {best.median:.3f} nats at r = {best.r}."
-        )
+        lowest = "estimate" if best.measured is None else "loss"
+        yield f"r = {chosen.r} is the lowest rank within {within} of the lowest {lowest}, at r = {best.r}."
     if not settled and chosen.high_80 is not None and (above := chosen.high_80 - best.median) > decision.within:
         yield f"A run there may land up to {above:.3f} nats above the lowest loss, where its 80 % band ends."
-    alpha, rate = "the rule for alpha", f"{like.learning_rate:g}"
-    if decision.alpha is not None:
-        alpha = f"alpha = {decision.alpha:g} (with alpha = r, another learning rate may be best)"
-    tuned = f"Of {decision.tried_rates} learning rates, {rate} was best at r = {like.r}."
+    alpha = "the rule for alpha" if decision.alpha is None else f"alpha = {decision.alpha:g}"
+    tuned = f"Of {decision.tried_rates} learning rates, {like.learning_rate:g} was best at r = {like.r}."
     if decision.tried_rates == 1:
-        tuned = f"The learning rate ({rate}) was not tuned: tune it at this rank before a long run."
+        tuned = f"The learning rate ({like.learning_rate:g}) was not tuned: tune it at this rank before a long run."
     yield f"Keep the data, the target modules and {alpha}. {tuned}"
 
 
@@ -179,19 +173,15 @@ def _ship_sentences(decision: Decision) -> Iterable[str]:
     if ship is None:
         return
     best = min(decision.adapters, key=lambda each: each.expected)
-    yield f"To ship: {_named(ship)}, held-out loss {ship.loss:.4f}."
-    if ship.mean_loss is not None:
-        yield f"It is the best of {ship.seeds} seeds, and their mean is {ship.mean_loss:.4f}."
+    seeds = "" if ship.mean_loss is None else f", the best of {ship.seeds} seeds (mean {ship.mean_loss:.4f})"
+    yield f"To ship: {_named(ship)}, measured held-out loss {ship.loss:.4f}{seeds}."
     if ship is not best:
         yield (
-            f"It has the lowest rank of the available adapters within {decision.tolerance:.3g} nats of the best "
-            f"one{' (means over seeds)' if ship.mean_loss or best.mean_loss else ''}: {_named(best)}, at "
-            f"{best.expected:.4f}."
+            f"It has the lowest rank of the available adapters within {decision.tolerance:.3g} nats of the best one: "
+            f"{_named(best)}, at {best.expected:.4f}."
         )
-    elif decision.adapters[0].r < ship.r:
-        yield f"No available adapter of a lower rank is within {decision.tolerance:.3g} nats of it."
     if ship.made == "truncated":
-        yield f"This loss was measured. A new run at r = {ship.r} may end higher or lower."
+        yield f"A new run at r = {ship.r} may end higher or lower."
 
 
 def _named(adapter: FinishedAdapter) -> str:

@@ -12,8 +12,7 @@ from itertools import pairwise
 from statistics import NormalDist, fmean, stdev
 from typing import Any, NamedTuple
 
-from rankviz.core.forecast.bands import rounded
-from rankviz.core.forecast.lines import GRID, share_error
+from rankviz.core.forecast.bands import GRID, rounded, share_error
 from rankviz.core.from_json import shape
 from rankviz.core.runs.events import fingerprints
 from rankviz.core.runs.metric import Metric
@@ -138,12 +137,10 @@ def bent_forecast(
     like_checked = len(runs) == 2 and runs[0].r <= CHECKED_LOW and runs[-1].r >= CHECKED_HIGH
     checked = fixed_alpha and one_rate and like_checked and noise is not None
     how_held = (
-        "Not validated: alpha differs between your ranks, so at one learning rate their losses mostly show step size."
-        if not fixed_alpha
-        else record_words(record)
+        record_words(record)
         if checked
-        else f"Not validated: this was checked for two ranks at one learning rate, one at most r = {CHECKED_LOW} and "
-        f"one at least r = {CHECKED_HIGH}, with a repeat."
+        else f"Not validated: this was checked for two ranks at one learning rate and alpha, one at most r = "
+        f"{CHECKED_LOW} and one at least r = {CHECKED_HIGH}, with a repeat."
     )
     return BentForecast(
         sweep_id=sweep_id,
@@ -238,15 +235,14 @@ def _basis(runs: Sequence[MeasuredRank], noise: Noise | None, without: Sequence[
     low, high = runs[0], runs[-1]
     yield f"Held-out loss in nats between your runs at r = {', '.join(str(run.r) for run in runs)}, by r^-{BEND:g}."
     if noise:
-        times = f"{abs(low.loss - high.loss) / noise.sd:.1f} times" if noise.sd else "more than"
-        yield f"r = {low.r} and r = {high.r} differ by {abs(low.loss - high.loss):.3g} nats, {times} {noise.words}."
+        gap = abs(low.loss - high.loss)
+        yield f"r = {low.r} and r = {high.r} differ by {gap:.3g} nats, {gap / noise.sd:.1f} times {noise.words}."
         yield "The band shows where one more run would land."
     else:
         yield (
-            "The noise of one run is not known, because no rank was trained twice. So there is no band, and a small "
-            f"difference may be chance: one more run at r = {low.r} with another seed measures the noise."
+            "The noise of one run is not known, because no rank was trained twice: so there is no band. One more run "
+            f"at r = {low.r} with another seed measures it."
         )
-    yield "Nothing is forecast below your lowest or above your highest rank."
     for r in without:
         yield f"r = {r} ended without a finite loss, so the forecast does not use it."
 
@@ -314,7 +310,7 @@ def ranks_without_loss(runs: Sequence[RunRecord]) -> list[int]:
 
 
 class RateLook(NamedTuple):
-    """Mean held-out losses of one rank by learning rate, nats; of a rate whose runs diverged None."""
+    """Mean held-out losses of one rank by learning rate, nats; None of a rate whose runs diverged."""
 
     r: int
     losses: Mapping[float, float | None]
@@ -326,47 +322,50 @@ class RateLook(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """From the best rate to the next, nats; infinite where the others diverged."""
+        """Nats from the best rate to the next; infinite where the others diverged."""
         lowest, *others = sorted(math.inf if loss is None else loss for loss in self.losses.values())
         return others[0] - lowest
 
     @property
     def differs(self) -> bool | None:
         """Whether the rates differ by more than noise; None where the noise is not known."""
-        if math.isinf(self.gap):
-            return True
-        return self.noise and self.gap > APART * self.noise.sd
+        return math.isinf(self.gap) or (self.noise and self.gap > APART * self.noise.sd)
 
     @property
-    def sentences(self) -> Sequence[str]:
-        return tuple(self._sentences())
+    def noise_sentences(self) -> Sequence[str]:
+        if math.isinf(self.gap):
+            return ()
+        share = 100 * self.gap / self.losses[self.best] if self.losses[self.best] else math.inf
+        known = "The noise of one run is not known, because no rate was trained twice."
+        if self.noise:
+            known = f"That is {self.gap / self.noise.sd:.1f} times {self.noise.words}."
+        return f"The rate is worth {self.gap:.3g} nats ({share:.2g} % of the loss).", known
 
-    def _sentences(self) -> Iterable[str]:
-        at = {rate: "no finite loss" if loss is None else f"{loss:.4f}" for rate, loss in self.losses.items()}
-        listed = ", ".join(f"{each} at {rate:g}" for rate, each in sorted(at.items()))
-        yield f"At r = {self.r} learning rate {self.best:g} has the lower held-out loss: {listed}."
-        if not math.isinf(self.gap):
-            share = 100 * self.gap / self.losses[self.best] if self.losses[self.best] else math.inf
-            yield f"The rate is worth {self.gap:.3g} nats ({share:.2g} % of the loss)."
-            if self.noise and self.noise.sd:
-                yield f"That is {self.gap / self.noise.sd:.1f} times {self.noise.words}."
-            elif not self.noise:
-                yield "The noise of one run is not known, because no rate was trained twice."
+    @property
+    def next_sentences(self) -> Sequence[str]:
         quick = f"a quick look (r = {QUICK_RANKS[0]} and {QUICK_RANKS[1]}) at learning rate {self.best:g}"
         is_lowest = self.best == min(self.losses) and not math.isinf(self.gap)
         if self.differs is False:
-            yield f"Do next: {quick}. These rates differ by no more than noise, so a finer search is not needed."
-        elif self.best == max(self.losses) or is_lowest:
-            beyond = self.best / RATE_FACTOR if is_lowest else self.best * RATE_FACTOR
-            why = f"because the best rate may lie beyond {self.best:g}"
-            yield f"Do next: train r = {self.r} at {beyond:.3g} too, {why}."
-            yield f"When a further step no longer helps, measure the rank: {quick}."
-        else:
-            yield f"Do next: {quick}."
+            return (f"Do next: {quick}. These rates differ by no more than noise.",)
+        if not (is_lowest or self.best == max(self.losses)):
+            return (f"Do next: {quick}.",)
+        beyond = self.best / RATE_FACTOR if is_lowest else self.best * RATE_FACTOR
+        return (
+            f"Do next: train r = {self.r} at {beyond:.3g} too, because the best rate may lie beyond {self.best:g}.",
+            f"When a further step no longer helps, measure the rank: {quick}.",
+        )
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        at = {rate: "no finite loss" if loss is None else f"{loss:.4f}" for rate, loss in self.losses.items()}
+        each = ", ".join(f"{loss} at {rate:g}" for rate, loss in sorted(at.items()))
+        best = f"At r = {self.r} learning rate {self.best:g} has the lower held-out loss: {each}."
+        return best, *self.noise_sentences, *self.next_sentences
 
 
 def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
-    """The learning rates of a sweep of one rank; None where fewer than two rates ended, or none with a finite loss."""
+    """Compare the learning rates of a sweep of one rank; None where fewer than two rates ended, or none with a finite
+    loss."""
     ended = [run for run in runs if run.loss_after]
     by_rate: dict[float, list[float]] = {}
     for run in ended:
@@ -378,14 +377,15 @@ def rate_look(runs: Sequence[RunRecord]) -> RateLook | None:
 
 
 class ScoreLook(NamedTuple):
-    """Which rank to take by a score, in percent. noise: of one run, points; None where it is not known."""
+    """The rank to take by a score, from the lowest and the highest rank of a sweep: (rank, percent)."""
 
     metric: Metric
     low: tuple[int, float]
     high: tuple[int, float]
     noise: float | None
+    """Noise of one run, points; None where it is not known."""
     is_repeated: bool
-    """Whether a repeat measured the noise. Else it is that of so many examples, to which runs add."""
+    """Whether a repeat measured the noise. Otherwise it is that of so many examples."""
     record: Mapping[str, Any]
     """Section "quick_look", "score" of assets/forecast.json."""
 
@@ -395,31 +395,25 @@ class ScoreLook(NamedTuple):
 
     @property
     def sentences(self) -> Sequence[str]:
-        (low, lower), (high, higher) = self.low, self.high
-        source = (
-            "as the repeat has it, and one repeat tells little" if self.is_repeated else "of so many examples alone"
-        )
+        (low, lower), (high, higher), record = self.low, self.high, self.record
+        source = "from the repeat" if self.is_repeated else "from the number of examples alone"
+        noise = "not known" if self.noise is None else f"{self.noise:.2g} points, {source}"
+        known = f"r = {high} has {higher:.1f} % and r = {low} has {lower:.1f} %; the noise of one run is {noise}."
         if self.noise and lower - higher > APART * self.noise:
-            collapsed = (
-                f" Of what was measured r = {low} is better: find out why r = {high} is worse (its learning rate?)."
-            )
-        else:
-            collapsed = ""
-        known = "not known" if self.noise is None else f"{self.noise:.2g} points, {source}"
+            known += f" r = {low} is better: find out why r = {high} is worse (its learning rate?)."
         return (
             f"To train next by {self.metric.noun}: r = {self.pick}.",
-            f"r = {high} has {higher:.1f} % and r = {low} has {lower:.1f} %; the noise of one run is {known}."
-            + collapsed,
-            f"Scores are not interpolated: take the higher rank if it is better by more than {APART:g} times the "
-            f"noise, else r = {SAFE_RANK}. On {self.record['lines']} published lines, with a repeat, that was within "
-            f"one point of the best rank in {100 * self.record['within_of_all_ranks']:.0f} %, and always r = "
-            f"{SAFE_RANK} in {100 * self.record['within_always_16']:.0f} %.",
+            known,
+            f"The higher rank is taken if it is better by more than {APART:g} times the noise, else r = {SAFE_RANK}. "
+            f"On {record['lines']} published lines, with a repeat, that was within one point of the best rank in "
+            f"{100 * record['within_of_all_ranks']:.0f} %, and always r = {SAFE_RANK} in "
+            f"{100 * record['within_always_16']:.0f} %.",
         )
 
 
 def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, Any]) -> ScoreLook | None:
-    """By the lowest and the highest rank of a sweep; None where they cannot be compared, or where every rank was
-    trained twice, so that a verdict compares them."""
+    """Compare the lowest and the highest rank of a sweep by a score; None where they cannot be compared, or where every
+    rank was trained twice, so that a verdict compares them."""
     try:
         cells = measured_cells(runs)
     except InvalidSettingError:
@@ -430,10 +424,12 @@ def score_look(runs: Sequence[RunRecord], metric: Metric, record: Mapping[str, A
     low, high = ((r, fmean(values[r])) for r in (min(values), max(values)))
     noise = _noise(values.values())
     # Without a repeat, or with repeats that agree by chance, the noise is that of so many examples.
-    examples = min(run.loss_after.examples for cell in cells.values() for run in cell)
-    is_repeated = noise is not None
-    sd = noise.sd if noise else share_error(low[1], examples)
-    return ScoreLook(metric, low, high, sd, is_repeated, record)
+    sd = (
+        noise.sd
+        if noise
+        else share_error(low[1], min(run.loss_after.examples for cell in cells.values() for run in cell))
+    )
+    return ScoreLook(metric, low, high, sd, noise is not None, record)
 
 
 def _noise(cells: Iterable[Sequence[float]]) -> Noise | None:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rankviz.core.cost.estimate import Estimate
-from rankviz.core.forecast.bands import Forecast
-from rankviz.core.forecast.lines import GRID, LOSS, Metric, RankLine
+from rankviz.core.forecast.bands import GRID, LOSS, Forecast, Metric, RankLine
 from rankviz.core.forecast.quick_look import BentForecast
 from rankviz.core.runs.record import Sweep
 

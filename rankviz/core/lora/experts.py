@@ -374,7 +374,7 @@ def shared_outer_per_rank(model: ModelSpec) -> int | None:
 
     Per layer of E experts, hidden size H and inner size I: 3H + 3·E·I, without a gate 2H + 2·E·I; routers are never
     counted. From shapes what get_lora_param_count stores (tinker_cookbook/hyperparam_utils.py), compared with it in
-    tests/core/lora/test_shared_outer.py.
+    tests/core/lora/test_lora.py.
     """
     inner = {layer.path.rsplit(".", 1)[0]: layer.in_features for layer in model.layers if layer.name == "out_proj"}
     total = model.vocab_size + model.hidden_size

@@ -328,7 +328,7 @@ class Periods:
 def periods(model: ModelSpec) -> Periods:
     """The prefix and the period that show two whole periods in the fewest blocks.
 
-    Worked out for hybrid stacks of the catalogue in tests/core/model/test_periods.py.
+    Worked out for hybrid stacks of the catalogue in tests/core/model/test_model.py.
     """
     kinds = block_signatures(model)
     blocks = len(kinds)

@@ -5,92 +5,117 @@ needs, bitsandbytes' native library, disk, the Hub, and the worker's own trial. 
 (that is the estimate), several GPUs at once, AMD and Intel GPUs beyond their name.
 """
 
+import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from rankviz import units
-from rankviz.core.preflight import gpu
-from rankviz.core.preflight.facts import HUB_DISK, Card, Facts, Wanted
-from rankviz.core.preflight.gpu import Check, State
+from rankviz.core.cost.stack import PACKING_UNSLOTH_ZOO
+from rankviz.core.preflight.facts import HUB_DISK, Card, Facts, Software, Wanted
+
+State = Literal["ok", "warning", "problem", "not needed"]
+Version = tuple[int, int]
 
 BF16_CAPABILITY = (8, 0)
+LEAST_CAPABILITY = (7, 0)
+"""Lowest compute capability that Triton's kernels, and so Unsloth, support."""
+TURING, BLACKWELL = (7, 5), (10, 0)
+CUDA_OF_BLACKWELL = (12, 8)
+"""The first CUDA that compiles for compute capability 10.x and 12.x (CUDA 12.8 release notes)."""
+CUDA_OF_THOR = (13, 0)
+"""The first CUDA that compiles for 11.0 (Jetson Thor)."""
+CUDA_WITHOUT_VOLTA = (13, 0)
+"""CUDA 13 dropped Maxwell, Pascal and Volta (CUDA 13.0 release notes)."""
+TORCH_WITHOUT_VOLTA = (2, 11)
+"""From this version on, builds for CUDA 12.8 and newer have no Volta (pytorch/pytorch issue 172352)."""
+DRIVER_FOR_CUDA = {11: "450", 12: "525", 13: "580"}
+"""The oldest Linux driver that runs every CUDA of this major version (NVIDIA, CUDA Compatibility, minor version
+compatibility)."""
+BUSY_SHARE = 0.1
+"""Share of the card's memory in the hands of other programs, from which it is worth a warning."""
 LEAST_DISK_BYTES = units.GB
-MAKE_ROOM = "Make room, or move the folder: RANKVIZ_HOME names that of runs, HF_HUB_CACHE that of models."
 LOW_DISK_BYTES = 5 * units.GB
+ON_THE_CPU = "To train on the CPU, set CUDA_VISIBLE_DEVICES= (to nothing)."
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that training needs."""
+
+    name: str
+    state: State
+    found: str
+    """One sentence."""
+    remedy: str = ""
+    """What to do, in one or two sentences; empty where there is nothing to do."""
+
+    @property
+    def sentence(self) -> str:
+        return " ".join(part for part in (self.found, self.remedy) if part)
 
 
 def uses_gpu(facts: Facts) -> bool:
-    """Whether training runs on an NVIDIA GPU here: there is one, and torch is built for CUDA."""
+    """Tell whether training runs on an NVIDIA GPU here: there is one, and torch is built for CUDA."""
     return facts.card is not None and facts.software.torch_cuda is not None
 
 
-def checks(facts: Facts, wanted: Wanted = Wanted()) -> tuple[Check, ...]:  # noqa: B008  frozen
-    """All checks, in the order in which training meets them."""
-    return tuple(_checks(facts, wanted))
+def problems(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """Return the checks that would keep a training from running, one for each sentence."""
+    return _each_once(checks, "problem")
 
 
-def problems(found: Sequence[Check]) -> tuple[Check, ...]:
-    """Checks that would keep a training from running, one for each sentence."""
-    return _each_once(found, "problem")
+def warnings(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """Return the checks that deserve attention before a training, one for each sentence."""
+    return _each_once(checks, "warning")
 
 
-def warnings(found: Sequence[Check]) -> tuple[Check, ...]:
-    """Checks that deserve attention before a training, one for each sentence."""
-    return _each_once(found, "warning")
+def _each_once(checks: Sequence[Check], state: State) -> tuple[Check, ...]:
+    return tuple({check.sentence: check for check in checks if check.state == state}.values())
 
 
-def _each_once(found: Sequence[Check], state: State) -> tuple[Check, ...]:
-    return tuple({check.sentence: check for check in found if check.state == state}.values())
-
-
-def as_json(facts: Facts, found: Sequence[Check]) -> dict[str, Any]:
-    """What `rankviz doctor --json` prints."""
+def as_json(facts: Facts, checks: Sequence[Check]) -> dict[str, Any]:
+    """Return what `rankviz doctor --json` prints."""
     card = facts.card if uses_gpu(facts) else None
     return {
-        "ready": not problems(found),
+        "ready": not problems(checks),
         "device": "cuda" if card else "cpu",
         "device_name": card.name if card else facts.cpu_name,
         "device_memory_bytes": card.memory_bytes if card else facts.memory_bytes,
         "driver": facts.driver.version if facts.driver else None,
         "torch": facts.software.torch or None,
-        "torch_cuda": gpu.dotted(facts.software.torch_cuda) if facts.software.torch_cuda else None,
+        "torch_cuda": dotted(facts.software.torch_cuda) if facts.software.torch_cuda else None,
         "checks": [
-            {"name": check.name, "state": check.state, "found": check.found, "remedy": check.remedy} for check in found
+            {"name": check.name, "state": check.state, "found": check.found, "remedy": check.remedy} for check in checks
         ],
     }
 
 
+def checks(facts: Facts, wanted: Wanted = Wanted()) -> tuple[Check, ...]:  # noqa: B008  frozen
+    """Return all checks, in the order in which training meets them."""
+    return tuple(_checks(facts, wanted))
+
+
 def _checks(facts: Facts, wanted: Wanted) -> Iterator[Check]:
-    yield _trainer(facts)
+    missing = facts.software.missing
+    installed = f"The trainer is installed, with torch {facts.software.torch}."
+    yield Check("trainer", "problem" if missing else "ok", missing or installed)
     yield _device(facts)
-    on_gpu = uses_gpu(facts)
-    if on_gpu:
-        yield gpu.driver(facts)
-        yield gpu.generation(facts)
-        yield gpu.memory(facts)
-    yield _bf16(facts, wanted)
-    if on_gpu:
-        yield from (gpu.compiler(facts), gpu.headers(facts), gpu.bitsandbytes(facts, wanted))
-        if experts := gpu.experts(facts, wanted):
-            yield experts
+    if uses_gpu(facts):
+        yield from (_driver(facts), _generation(facts), _memory(facts), _bf16(facts, wanted))
+        yield from (_compiler(facts), _headers(facts), _bitsandbytes(facts, wanted))
+        yield from _experts(facts, wanted)
     else:
-        yield _not_on_a_cpu()
+        yield _cpu_bf16(facts, wanted)
+        needed = "A C compiler, Python.h and bitsandbytes for CUDA are needed on a GPU only."
+        yield Check("GPU libraries", "not needed", needed)
     yield from _disk(facts, wanted)
     if facts.hub is not None:
         yield _hub(facts, wanted)
     for step in facts.trial:
-        yield Check(
-            name=f"trial: {step.name}",
-            state="ok" if step.ok else "problem",
-            found=f"{step.found} ({units.duration(step.seconds)}).",
-            remedy="" if step.ok else "Training would fail here too. Mend this first.",
-        )
-
-
-def _trainer(facts: Facts) -> Check:
-    if facts.software.missing:
-        return Check(name="trainer", state="problem", found=facts.software.missing)
-    return Check(name="trainer", state="ok", found=f"The trainer is installed, with torch {facts.software.torch}.")
+        remedy = "" if step.ok else "Training would fail here too. Mend this first."
+        found = f"{step.found} ({units.duration(step.seconds)})."
+        yield Check(f"trial: {step.name}", "ok" if step.ok else "problem", found, remedy)
 
 
 def _device(facts: Facts) -> Check:
@@ -101,82 +126,199 @@ def _device(facts: Facts) -> Check:
     )
     if driver is None or not driver.cards:
         if software.torch_hip:
-            return Check(
-                name="device",
-                state="warning",
-                found="torch is built for AMD GPUs, on which RankViz has never been run.",
-            )
-        if software.torch_cuda is not None:
-            return Check(
-                name="device",
-                state="warning",
-                found=f"No NVIDIA driver answers, so {cpu}.",
-                remedy="If this machine has an NVIDIA GPU, install its driver; start a container with --gpus all.",
-            )
-        return Check(name="device", state="ok", found=f"There is no NVIDIA GPU here, so {cpu}.")
+            return Check("device", "warning", "torch is built for AMD GPUs, on which RankViz has never been run.")
+        if software.torch_cuda is None:
+            return Check("device", "ok", f"There is no NVIDIA GPU here, so {cpu}.")
+        remedy = "If this machine has an NVIDIA GPU, install its driver; start a container with --gpus all."
+        return Check("device", "warning", f"No NVIDIA driver answers, so {cpu}.", remedy)
     if card is None:
-        return Check(
-            name="device",
-            state="warning",
-            found=f"CUDA_VISIBLE_DEVICES hides every GPU of this machine, so {cpu}.",
-            remedy="Unset CUDA_VISIBLE_DEVICES, or set it to the number of one GPU.",
-        )
+        hidden = f"CUDA_VISIBLE_DEVICES hides every GPU of this machine, so {cpu}."
+        remedy = "Unset CUDA_VISIBLE_DEVICES, or set it to the number of one GPU."
+        return Check("device", "warning", hidden, remedy)
     if software.torch and software.torch_cuda is None:
-        return Check(
-            name="device",
-            state="warning",
-            found=f"There is a {card.name}, but torch {software.torch} is built without CUDA, so {cpu}.",
-            remedy="Install torch for CUDA: pip install --force-reinstall torch",
-        )
-    others = len(driver.cards) - 1
-    found = f"Training runs on the GPU {card.name}"
-    if others:
+        found = f"There is a {card.name}, but torch {software.torch} is built without CUDA, so {cpu}."
+        return Check("device", "warning", found, "Install torch for CUDA: pip install --force-reinstall torch")
+    others, found = len(driver.cards) - 1, f"Training runs on the GPU {card.name}"
+    if not others:
+        return Check("device", "ok", f"{found}.")
+    if card.index is not None:
         plural = "s" if others > 1 else ""
-        return Check(
-            name="device",
-            state="ok",
-            found=f"{found}{_number(card)}; the other {others} GPU{plural} of this machine stay unused."
-            if card.index is not None
-            else f"{found}.",
-            remedy="To use another GPU, set CUDA_VISIBLE_DEVICES to its number.",
+        found += f" (number {card.index}); the other {others} GPU{plural} of this machine stay unused"
+    return Check("device", "ok", f"{found}.", "To use another GPU, set CUDA_VISIBLE_DEVICES to its number.")
+
+
+def _driver(facts: Facts) -> Check:
+    driver, needed = facts.driver, facts.software.torch_cuda
+    versions = (
+        f"Driver {driver.version} runs CUDA up to {dotted(driver.cuda)}, torch {facts.software.torch} is built for "
+        f"CUDA {dotted(needed)}."
+    )
+    if driver.cuda[0] >= needed[0]:
+        return Check("driver", "ok", versions)
+    oldest = DRIVER_FOR_CUDA.get(needed[0])
+    newer = f"driver {oldest} or newer" if oldest else "the newest driver"
+    older = fitting(facts.card, driver.cuda)
+    remedy = f"Install {newer}{f', or {older}' if older else ''}. {ON_THE_CPU}"
+    return Check("driver", "problem", f"This driver is too old for this torch: {versions}", remedy)
+
+
+def _generation(facts: Facts) -> Check:
+    """Whether torch and Triton have kernels for the card."""
+    card, torch = facts.card, facts.software.torch
+    has = f"{card.name} has compute capability {dotted(card.capability)}"
+    if card.capability < LEAST_CAPABILITY:
+        needs = f"{has}; Unsloth's kernels need {dotted(LEAST_CAPABILITY)}."
+        return Check("generation", "problem", needs, f"Use a newer GPU. {ON_THE_CPU}")
+    other = fitting(card, facts.driver.cuda)
+    remedy = f"Install {other}." if other else f"Install the newest driver and torch. {ON_THE_CPU}"
+    architectures = next((step.architectures for step in facts.trial if step.architectures), ())
+    if architectures and not holds_kernels(architectures, card.capability):
+        found = f"{has}; torch {torch} has kernels for {', '.join(architectures)} only."
+        return Check("generation", "problem", found, remedy)
+    if not architectures and (reason := why_not(card, facts.software)):
+        if re.fullmatch(r"[\d.]+\+cu\d+", torch):  # one of PyTorch's own builds; others may hold other kernels
+            return Check("generation", "problem", f"{has}; {reason}.", remedy)
+        remedy = f"This is not one of PyTorch's own builds: `rankviz doctor` tries whether it runs. If not: {remedy}"
+        return Check("generation", "warning", f"{has}; {reason}.", remedy)
+    return Check("generation", "ok", f"{has}, which this torch supports.")
+
+
+def holds_kernels(architectures: Sequence[str], capability: Version) -> bool:
+    """Tell whether one of torch.cuda.get_arch_list() runs on this GPU: "sm_86" on 8.6 and later 8.x, "compute_86",
+    which the driver compiles, on all later GPUs. sm_90a and sm_100f are for their own and for a family; they count as
+    sm_90."""
+    for architecture in architectures:
+        if match := re.match(r"(sm|compute)_(\d+)(\d)", architecture):
+            major, minor = int(match[2]), int(match[3])
+            if match[1] == "compute" and (major, minor) <= capability:
+                return True
+            if match[1] == "sm" and major == capability[0] and minor <= capability[1]:
+                return True
+    return False
+
+
+def why_not(card: Card, software: Software) -> str:
+    """Return what this card needs that torch's CUDA is not; empty where the build has kernels for it."""
+    cuda, capability = software.torch_cuda, card.capability
+    has_volta = cuda < CUDA_OF_BLACKWELL or (
+        cuda < CUDA_WITHOUT_VOLTA and _numbers(software.torch)[:2] < TORCH_WITHOUT_VOLTA
+    )
+    if capability < TURING and not has_volta:
+        return f"a torch for CUDA {dotted(cuda)} needs {dotted(TURING)}"
+    least = _least_cuda(capability)
+    needs = f"it needs a torch for CUDA {dotted(least)} or newer, and this one is for {dotted(cuda)}"
+    return needs if cuda < least else ""
+
+
+def fitting(card: Card, driver_cuda: Version) -> str:
+    """Return which torch runs on this card with this driver, and where to find it; empty where there is none."""
+    builds = [
+        build
+        for build in ((12, 6), (12, 9), (13, 0))
+        if build >= _least_cuda(card.capability)
+        and build[0] <= driver_cuda[0]  # a driver runs all minor versions of its major one
+        and (card.capability >= TURING or build < CUDA_OF_BLACKWELL)
+    ]
+    # Among those, the oldest suits most drivers and other libraries.
+    return f"the torch for CUDA {dotted(builds[0])}, as PyTorch's installation page shows" if builds else ""
+
+
+def _least_cuda(capability: Version) -> Version:
+    if capability < BLACKWELL:
+        return (0, 0)
+    return CUDA_OF_THOR if capability[0] == 11 else CUDA_OF_BLACKWELL
+
+
+def _memory(facts: Facts) -> Check:
+    card = facts.card
+    if card.memory_bytes is None:
+        unknown = (
+            "The driver does not give this GPU's memory, as for a GPU that shares the machine's memory. Its size "
+            "is not known, so RankViz does not say whether a model fits."
         )
-    return Check(name="device", state="ok", found=f"{found}.")
-
-
-def _number(card: Card) -> str:
-    return f" (number {card.index})" if card.index is not None else ""
+        return Check("GPU memory", "ok", unknown)
+    sizes = units.memory_size(card.memory_bytes), units.memory_size(card.used_bytes)
+    found = f"The GPU has {sizes[0]}, of which {sizes[1]} are used"
+    if card.used_bytes <= BUSY_SHARE * card.memory_bytes:
+        return Check("GPU memory", "ok", f"{found} now.")
+    remedy = "Estimates assume a free GPU. `nvidia-smi` lists the programs; stop them, or choose less memory."
+    return Check("GPU memory", "warning", f"{found} by other programs now.", remedy)
 
 
 def _bf16(facts: Facts, wanted: Wanted) -> Check:
-    if not uses_gpu(facts):
-        if facts.cpu_bf16 is None:
-            return Check(name="bf16", state="ok", found="Whether this CPU has bf16 is not known; fp32 is the default.")
-        if facts.cpu_bf16:
-            return Check(name="bf16", state="ok", found="This CPU has bf16 or AVX-512, so bf16 is an option.")
-        state = "warning" if wanted.precision == "bf16" else "ok"
-        return Check(
-            name="bf16",
-            state=state,
-            found="This CPU has no bf16 instructions: bf16 runs, but slower than fp32.",
-            remedy="Choose precision fp32." if state == "warning" else "",
-        )
     if facts.card.capability >= BF16_CAPABILITY:
-        return Check(name="bf16", state="ok", found="The GPU has bf16.")
-    refused = wanted.precision == "bf16"
-    return Check(
-        name="bf16",
-        state="problem" if refused else "ok",
-        found=f"{facts.card.name} has no bf16, so training computes in fp16.",
-        remedy="Choose precision nf4-dq or fp16." if refused else "",
+        return Check("bf16", "ok", "The GPU has bf16.")
+    found = f"{facts.card.name} has no bf16, so training computes in fp16."
+    if wanted.precision == "bf16":
+        return Check("bf16", "problem", found, "Choose precision nf4-dq or fp16.")
+    return Check("bf16", "ok", found)
+
+
+def _cpu_bf16(facts: Facts, wanted: Wanted) -> Check:
+    if facts.cpu_bf16 is None:
+        return Check("bf16", "ok", "Whether this CPU has bf16 is not known; fp32 is the default.")
+    if facts.cpu_bf16:
+        return Check("bf16", "ok", "This CPU has bf16 or AVX-512, so bf16 is an option.")
+    found = "This CPU has no bf16 instructions: bf16 runs, but slower than fp32."
+    return (
+        Check("bf16", "warning", found, "Choose precision fp32.")
+        if wanted.precision == "bf16"
+        else Check("bf16", "ok", found)
     )
 
 
-def _not_on_a_cpu() -> Check:
+def _compiler(facts: Facts) -> Check:
+    if facts.software.compiler:
+        return Check("compiler", "ok", f"Triton can compile with {facts.software.compiler}.")
     return Check(
-        name="GPU libraries",
-        state="not needed",
-        found="A C compiler, Python.h and bitsandbytes for CUDA are needed on a GPU only.",
+        "compiler",
+        "problem",
+        "There is no C compiler, and Triton compiles a small one-off program before the first kernel runs.",
+        "Install gcc (Debian, Ubuntu: apt install gcc). If CC is set, it must name one program of this machine.",
     )
+
+
+def _headers(facts: Facts) -> Check:
+    if facts.software.has_headers:
+        return Check("headers", "ok", "Python.h is there, which Triton compiles against.")
+    found = f"Python.h is not in {facts.software.headers}, and Triton compiles against it."
+    remedy = "Install Python's headers (Debian, Ubuntu: apt install python3-dev, of the same version of Python)."
+    return Check("headers", "problem", found, remedy)
+
+
+def _bitsandbytes(facts: Facts, wanted: Wanted) -> Check:
+    """Its native library for torch's CUDA, and whether this training needs it."""
+    version, cuda = facts.software.bitsandbytes, facts.software.torch_cuda
+    state: State = "problem" if wanted.needs_bitsandbytes else "not needed"
+    other = "or train with precision bf16 or fp16 and optimizer adamw_torch."
+    if not version:
+        found = "bitsandbytes is not installed; 4-bit and 8-bit bases and 8-bit optimizers need it."
+        return Check("bitsandbytes", state, found, f"Run pip install bitsandbytes, {other}")
+    # bitsandbytes takes the nearest library of the same major version (cextension.get_cuda_bnb_library_path).
+    if any(built[0] == cuda[0] for built in facts.software.bitsandbytes_cuda):
+        return Check("bitsandbytes", "ok", f"bitsandbytes {version} has a native library for CUDA {cuda[0]}.")
+    built = ", ".join(map(dotted, facts.software.bitsandbytes_cuda)) or "no CUDA"
+    found = (
+        f"bitsandbytes {version} is built for {built}, torch for CUDA {dotted(cuda)}: 4-bit and 8-bit bases and 8-bit "
+        "optimizers would fail."
+    )
+    return Check("bitsandbytes", state, found, f"Run pip install --upgrade bitsandbytes, {other}")
+
+
+def _experts(facts: Facts, wanted: Wanted) -> Iterator[Check]:
+    """A warning where the Unsloth installed leaves experts in 16 bit, which an estimate counts in 4."""
+    zoo, transformers = facts.software.unsloth_zoo, facts.software.transformers
+    if not zoo or _numbers(zoo) >= PACKING_UNSLOTH_ZOO or _numbers(transformers) < (5,):
+        return
+    if wanted.has_experts and wanted.framework == "unsloth" and wanted.precision in ("auto", "nf4", "nf4-dq"):
+        yield Check(
+            "experts",
+            "warning",
+            f"unsloth_zoo {zoo} with transformers {transformers} keeps the experts of mixture-of-experts models in 16 "
+            "bit, so they need about four times the memory that an estimate says.",
+            f"Run pip install --upgrade unsloth unsloth_zoo: {dotted(PACKING_UNSLOTH_ZOO)} and newer load them in 4 "
+            "bit.",
+        )
 
 
 def _disk(facts: Facts, wanted: Wanted) -> Iterator[Check]:
@@ -184,39 +326,41 @@ def _disk(facts: Facts, wanted: Wanted) -> Iterator[Check]:
         where = f"{disk.path} ({disk.what})" if disk.path else f"The disk for {disk.what}"
         found = f"{where} has {units.file_size(disk.free_bytes)} free"
         download = wanted.download_bytes if disk.what == HUB_DISK else 0
-        if disk.free_bytes < max(LEAST_DISK_BYTES, download):
-            short = download > disk.free_bytes
+        if disk.free_bytes >= max(LEAST_DISK_BYTES, download):
+            small = ", enough for small models only" if disk.free_bytes < LOW_DISK_BYTES else ""
+            yield Check("disk", "ok", f"{found}{small}.")
+            continue
+        is_full, short = disk.free_bytes < LEAST_DISK_BYTES, download > disk.free_bytes
+        if short:
             takes = "takes" if wanted.download_is_certain else "may take"
-            needed = f"; this base {takes} {units.file_size(download)}" if short else ""
-            certain = disk.free_bytes < LEAST_DISK_BYTES or (short and wanted.download_is_certain)
-            full = not disk.path and disk.free_bytes < LEAST_DISK_BYTES
-            yield Check(
-                name="disk",
-                state="problem" if certain else "warning",
-                found="The disk of this page is full." if full else f"{found}{needed}.",
-                remedy=MAKE_ROOM if disk.path else "Try later." if full else "Choose a smaller base.",
-            )
-        elif disk.free_bytes < LOW_DISK_BYTES:
-            yield Check(name="disk", state="ok", found=f"{found}, enough for small models only.")
+            found += f"; this base {takes} {units.file_size(download)}"
+        state: State = "problem" if is_full or (short and wanted.download_is_certain) else "warning"
+        if disk.path:
+            folders = "RANKVIZ_HOME names that of runs, HF_HUB_CACHE that of models"
+            yield Check("disk", state, f"{found}.", f"Make room, or move the folder: {folders}.")
+        elif is_full:
+            yield Check("disk", state, "The disk of this page is full.", "Try later.")
         else:
-            yield Check(name="disk", state="ok", found=f"{found}.")
+            yield Check("disk", state, f"{found}.", "Choose a smaller base.")
 
 
 def _hub(facts: Facts, wanted: Wanted) -> Check:
     hub, needed = facts.hub, wanted.download_bytes > 0
     if hub.reached:
-        return Check(name="Hub", state="ok", found=f"The Hugging Face Hub answers ({hub.endpoint}).")
+        return Check("Hub", "ok", f"The Hugging Face Hub answers ({hub.endpoint}).")
     local = "Bases that are in the cache, folders and the embedded base train without it."
     if hub.offline:
-        return Check(
-            name="Hub",
-            state="warning" if needed else "ok",
-            found="The Hub is switched off (HF_HUB_OFFLINE).",
-            remedy=f"{local} Unset HF_HUB_OFFLINE to fetch others." if needed else local,
-        )
-    return Check(
-        name="Hub",
-        state="warning",
-        found=f"The Hugging Face Hub does not answer ({hub.endpoint}: {hub.reason}).",
-        remedy=f"{local} For others, check the network and HTTPS_PROXY.",
-    )
+        remedy = f"{local} Unset HF_HUB_OFFLINE to fetch others." if needed else local
+        return Check("Hub", "warning" if needed else "ok", "The Hub is switched off (HF_HUB_OFFLINE).", remedy)
+    found = f"The Hugging Face Hub does not answer ({hub.endpoint}: {hub.reason})."
+    return Check("Hub", "warning", found, f"{local} For others, check the network and HTTPS_PROXY.")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """ "2026.6.1.post1" as (2026, 6, 1)."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+
+
+def dotted(version: tuple[int, ...]) -> str:
+    """Return a version as one writes it, such as 12.8."""
+    return ".".join(str(part) for part in version)

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, replace
 
 from rankviz.core.cost.assumptions import Assumptions
-from rankviz.core.cost.device import Device
 from rankviz.core.cost.memory import MemoryEstimate
 from rankviz.core.cost.pace import MemoryCalibration, Paces, Workload, kernels
 from rankviz.core.cost.predict import predict
 from rankviz.core.cost.question import file_bytes_on, plan_on
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, TrainingSetup
 from rankviz.core.cost.stack import stack_on
 from rankviz.core.lora.config import UNSLOTH_VERSION, LoraConfig
 from rankviz.core.lora.plan import AdapterPlan

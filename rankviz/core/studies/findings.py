@@ -7,7 +7,7 @@ the best learning rates of sweeps that tuned them at several ranks.
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -37,19 +37,10 @@ class TargetsAgainstRank(NamedTuple):
     comparisons: int
 
 
-class KeptByRank(NamedTuple):
-    """What the base keeps of its earlier ability after training at a small and at a large rank."""
+class Share(NamedTuple):
+    """In how many of so many comparisons something held."""
 
-    better_at_the_smaller: int
-    comparisons: int
-    line: Line
-    """The longest training of the nearest study."""
-
-
-class ShortOfFull(NamedTuple):
-    """Trainings whose best rank was worse than full fine-tuning of the same base on the same data."""
-
-    behind: int
+    count: int
     comparisons: int
     line: Line
     """The longest training of the nearest study."""
@@ -106,37 +97,41 @@ def targets_against_rank(lines: Sequence[Line]) -> TargetsAgainstRank | None:
             by_task.setdefault(key, []).append(line)
     compared = []
     for group in by_task.values():
-        narrow = min(group, key=lambda line: _width(line.first.target_modules))
-        wide = max(group, key=lambda line: _width(line.first.target_modules))
-        common = sorted(set(narrow.ranks) & set(wide.ranks))
-        if (
-            not common
-            or len(narrow.points) < 2
-            or _width(wide.first.target_modules) == _width(narrow.first.target_modules)
-        ):
-            continue
-        start = next(point for point in wide.points if point.rank == common[0])
-        compared.append(narrow.short_of_best(start.value) < 0)
+        narrow, wide = min(group, key=_width), max(group, key=_width)
+        common = set(narrow.ranks) & set(wide.ranks)
+        if common and len(narrow.points) > 1 and _width(wide) > _width(narrow):
+            start = next(point for point in wide.points if point.rank == min(common))
+            compared.append(narrow.short_of_best(start.value) < 0)
     return TargetsAgainstRank(sum(compared), len(compared)) if compared else None
 
 
-def _width(target_modules: str) -> float:
-    """How many kinds of modules are named; "all …" is more than any list."""
-    return math.inf if target_modules.startswith("all") else len(target_modules.split(","))
+def _width(line: Line) -> float:
+    """Count the kinds of modules that are named; "all …" is more than any list."""
+    targets = line.first.target_modules
+    return math.inf if targets.startswith("all") else len(targets.split(","))
 
 
-def kept_by_rank(nearest_first: Sequence[Line]) -> KeptByRank | None:
-    """Over lines of forgetting: how often the smallest rank kept more of the base than the largest."""
-    lines = [line for line in nearest_first if line.first.role == "forgetting" and len(line.points) > 1]
+def kept_by_rank(nearest_first: Sequence[Line]) -> Share | None:
+    """Count the lines of forgetting whose smallest rank kept more of the base than the largest."""
+
+    def better(line: Line) -> bool:
+        small, large = line.points[0].value, line.points[-1].value
+        return small != large and (small > large) is line.first.higher_is_better
+
+    return _share([x for x in nearest_first if x.first.role == "forgetting" and len(x.points) > 1], better)
+
+
+def short_of_full(nearest_first: Sequence[Line]) -> Share | None:
+    """Count the lines whose best rank was worse than full fine-tuning of the same base on the same data."""
+    lines = [line for line in nearest_first if line.full is not None and line.first.role == "main"]
+    return _share(lines, lambda line: line.short_of_best(line.full.value) < 0)
+
+
+def _share(lines: Sequence[Line], holds: Callable[[Line], bool]) -> Share | None:
     if not lines:
         return None
-    better = sum(
-        (line.points[0].value > line.points[-1].value) is line.first.higher_is_better
-        for line in lines
-        if line.points[0].value != line.points[-1].value
-    )
     same_pair = [line for line in lines if (line.study, line.model) == (lines[0].study, lines[0].model)]
-    return KeptByRank(better, len(lines), same_pair[-1])
+    return Share(sum(map(holds, lines)), len(lines), same_pair[-1])
 
 
 def rates_tuned(lines: Sequence[Line], r: int) -> RatesTuned | None:
@@ -175,15 +170,6 @@ def rates_of_line(line: Line, r: int) -> RatesTuned | None:
     chosen = [point for point in points if times[point.rank] <= within]
     rates = [point.learning_rate for point in chosen]
     return RatesTuned(tuple(point.rank for point in chosen), min(rates), max(rates), 1)
-
-
-def short_of_full(nearest_first: Sequence[Line]) -> ShortOfFull | None:
-    lines = [line for line in nearest_first if line.full is not None and line.first.role == "main"]
-    if not lines:
-        return None
-    behind = sum(line.short_of_best(line.full.value) < 0 for line in lines)
-    same_pair = [line for line in lines if (line.study, line.model) == (lines[0].study, lines[0].model)]
-    return ShortOfFull(behind, len(lines), same_pair[-1])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

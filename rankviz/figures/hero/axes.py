@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from rankviz import units
 from rankviz.core.cost.estimate import RankEstimate
-from rankviz.core.forecast.lines import GRID
+from rankviz.core.forecast.bands import GRID
 
 
 class XAxis(NamedTuple):

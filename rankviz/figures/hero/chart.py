@@ -10,8 +10,7 @@ from math import log10
 from typing import Any, NamedTuple
 
 from rankviz.core.cost.estimate import RankEstimate
-from rankviz.core.forecast.bands import KINDS, QUALITY_WORDS, UNIT_WORDS
-from rankviz.core.forecast.lines import GRID, LOSS
+from rankviz.core.forecast.bands import GRID, KINDS, LOSS, QUALITY_WORDS, UNIT_WORDS
 from rankviz.core.forecast.tradeoff import RANKS, SHORTFALL_LOSS, SHORTFALL_SCORE, Tradeoff
 from rankviz.core.runs.metric import METRICS
 from rankviz.errors import InvalidSettingError

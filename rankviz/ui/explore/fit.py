@@ -9,11 +9,10 @@ import gradio as gr
 
 from rankviz import units
 from rankviz.api import Api
-from rankviz.core.cost.device import Gpu
 from rankviz.core.cost.estimate import tight_meaning
-from rankviz.core.fit.cards import Card, Method
+from rankviz.core.cost.setup import Gpu
 from rankviz.core.fit.changes import RULE, Knob
-from rankviz.core.fit.decide import FitAnswer
+from rankviz.core.fit.decide import Card, FitAnswer, Method
 from rankviz.ui import link
 from rankviz.ui.parts import html, question
 from rankviz.ui.parts.controls import editable, pickable, plain
@@ -77,7 +76,7 @@ def verdict_html(result: FitAnswer) -> str:
     start, sentence = result.setting, escape(result.sentence)
     lead = f"<p>{sentence}</p>"
     if start.row.fit:
-        spare = html.rounded_span(units.spare, start.spare, "bytes")
+        spare = html.rounded_span(units.spare, start.row.spare, "bytes")
         usable = html.rounded_span(memory_span, start.answer.usable_bytes, "bytes")
         lead = (
             f"<p>{html.fit_chip(start.row.fit)} {html.tag('b', spare)} of {html.tag('span', usable)} usable on "

@@ -1,7 +1,6 @@
 """Draws every figure with one component, with its axes to choose from, and tables with their download menu."""
 
 import json
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from rankviz.api.runs.stored import listed_run_json
 from rankviz.core.cells import csv_text
 from rankviz.core.runs.metric import LOSS, measured_metrics
 from rankviz.core.runs.record import RunRecord, Sweep
+from rankviz.endpoints.gate import finite
 from rankviz.errors import UserError
 from rankviz.export.tables import Table, file_name, runs_table, write_table
 from rankviz.figures import COST_AXES, QUALITY_AXES, tradeoff_figure, tradeoff_info
@@ -74,15 +74,6 @@ def json_text(value: object, **how: object) -> str:
         return json.dumps(value, allow_nan=False, **how)
     except ValueError:
         return json.dumps(finite(value), allow_nan=False, **how)
-
-
-def finite(value: object) -> object:
-    """The same with null in place of each number that JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: finite(each) for name, each in value.items()}
-    return [finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def chart_json(

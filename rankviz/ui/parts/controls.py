@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from rankviz.ui.endpoints.gate import MAX_LIST
+from rankviz.endpoints.gate import MAX_LIST
 
 STOPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 

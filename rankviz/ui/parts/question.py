@@ -9,11 +9,9 @@ from rankviz import units
 from rankviz.api import Api
 from rankviz.core.advice import use_case
 from rankviz.core.bounds import one_of, whole
-from rankviz.core.cost.data import LENGTH_SHARES, Form, TrainingData, Trait, is_file_name
-from rankviz.core.cost.device import Gpu
 from rankviz.core.cost.notes import truncation
 from rankviz.core.cost.question import ASSUMED_RANK, Question, validate_price
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import LENGTH_SHARES, Form, Gpu, TrainingData, TrainingSetup, Trait, is_file_name
 from rankviz.core.lora.config import FLAGS, MAX_RANK, UNSLOTH_CLASSES, LoraConfig
 from rankviz.core.lora.targets import names_in
 from rankviz.dataset import SUFFIXES

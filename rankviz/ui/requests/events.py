@@ -9,8 +9,8 @@ from gradio import processing_utils
 from gradio.block_function import BlockFunction
 
 from rankviz.core.bounds import shown
+from rankviz.endpoints.gate import MAX_LIST, require
 from rankviz.errors import InvalidSettingError
-from rankviz.ui.endpoints.gate import MAX_LIST, require
 from rankviz.ui.requests.readable import NO_EVENT
 
 FORMS = {

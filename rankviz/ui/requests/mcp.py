@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from rankviz.core.bounds import shown
+from rankviz.endpoints.gate import require_call
 from rankviz.errors import InvalidSettingError
-from rankviz.ui.endpoints.gate import require_call
 from rankviz.ui.requests.addresses import API, address_of
 from rankviz.ui.requests.bodies import once
 from rankviz.ui.requests.event_errors import toast

@@ -1,4 +1,4 @@
-"""Attaches the adapter of a run by its plan, and saves it as PEFT loads it."""
+"""The adapter of a run in the arguments of PEFT and Unsloth, from its plan, and its files as PEFT loads them."""
 
 import json
 import re
@@ -8,11 +8,11 @@ from typing import Any
 
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
-from rankviz.worker.finetune.base import Base
+from rankviz.worker.base import Base
 
 
 def peft_arguments(lora: LoraConfig, plan: AdapterPlan) -> dict[str, Any]:
-    """What the plan says of modules, as PEFT's LoraConfig takes it."""
+    """Return the modules of the plan as PEFT's LoraConfig takes them."""
     modules = plan.target_modules
     arguments: dict[str, Any] = {"target_modules": modules if isinstance(modules, str) else list(modules)}
     if plan.target_parameters:
@@ -23,8 +23,8 @@ def peft_arguments(lora: LoraConfig, plan: AdapterPlan) -> dict[str, Any]:
 
 
 def with_peft_adapter(model: Any, lora: LoraConfig, plan: AdapterPlan) -> Any:
-    """Attach the adapter of the plan by PEFT alone. Not imported above: runs import Unsloth before PEFT."""
-    import peft
+    """Attach the adapter of the plan by PEFT alone."""
+    import peft  # not above: runs import Unsloth before PEFT
 
     config = peft.LoraConfig(
         r=lora.r,
@@ -40,7 +40,7 @@ def with_peft_adapter(model: Any, lora: LoraConfig, plan: AdapterPlan) -> Any:
 
 
 def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan, left_out: Sequence[str] = ()) -> dict[str, Any]:
-    """The same for Unsloth's get_peft_model, with its flags.
+    """Return the modules of the plan as Unsloth's get_peft_model takes them, with its flags.
 
     left_out: paths of towers that no target name may reach (PEFT's exclude_modules).
 
@@ -57,13 +57,10 @@ def unsloth_arguments(lora: LoraConfig, plan: AdapterPlan, left_out: Sequence[st
 
 
 def save(adapter: Any, folder: Path, base: Base, **changed: Any) -> int:
-    """Write the adapter's files; returns the bytes of its weights.
+    """Write the adapter's files and return the bytes of its weights.
 
     PEFT names the base in two of them by where it was loaded from, which for the embedded model is a folder of this
-    machine.
-
-    Args:
-        changed: Values of adapter_config.json that are not the model's own.
+    machine. changed: values of adapter_config.json that are not the model's own.
     """
     adapter.save_pretrained(folder)
     config, card = folder / "adapter_config.json", folder / "README.md"

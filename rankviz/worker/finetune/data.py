@@ -16,7 +16,7 @@ from rankviz.core.runs.record import readable
 from rankviz.dataset import Dataset, Example
 from rankviz.dataset.rows import answers_in, with_ends
 from rankviz.errors import BadDataError
-from rankviz.worker.stages import Progress, silent
+from rankviz.worker.journal import Progress, silent
 
 IGNORED = -100
 """The label of a token that isn't learned."""
@@ -31,6 +31,8 @@ TEMPLATE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
+    """A tokenized row."""
+
     input_ids: list[int]
     labels: list[int]
     """Equal to input_ids where the token is learned, IGNORED elsewhere."""
@@ -43,34 +45,26 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A row as a prompt to be answered, token for token as it was tokenized for training."""
+    """A held-out row as a prompt to be answered, token for token as it was tokenized for training."""
 
     prompt: list[int]
     reference: list[int]
     """The learned tokens after it, the end among them."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShownQuestion:
-    """A held-out prompt whose answer is kept to be read, with prompt and reference as text."""
-
-    question: Question
-    prompt: str
-    reference: str
+    texts: tuple[str, str] = ("", "")
+    """Prompt and reference to be read, where the answer is shown."""
 
 
 def split(examples: Sequence[Example], held_out: int) -> tuple[list[int], list[int]]:
-    """(training rows, held-out rows) by index: a fixed shuffle, held out first, at most half of all. A training row
-    that repeats a held-out one is left out, else the loss would measure memory."""
+    """Return (training rows, held-out rows) by index: a fixed shuffle, held out first, at most half of all. A training
+    row that repeats a held-out one is left out, else the loss would measure memory."""
     order = list(range(len(examples)))
     random.Random(SPLIT_SEED).shuffle(order)
     held_out = min(held_out, int(LARGEST_HELD_OUT_SHARE * len(examples)))
-    kept = order[:held_out]
-    seen = {examples[i] for i in kept}
+    seen = {examples[i] for i in order[:held_out]}
     training = sorted(i for i in order[held_out:] if examples[i] not in seen)
     if not training:
         raise BadDataError("Nothing is left to train on: every row repeats one that is held out.")
-    return training, kept
+    return training, order[:held_out]
 
 
 @dataclass(slots=True)
@@ -94,35 +88,35 @@ class SweepData:
             raise BadDataError(f"No held-out row has a token to learn within {self.max_length}: raise max_length.")
 
     def questions(self, count: int) -> dict[int, Question]:
-        """The first `count` held-out rows that can be answered, by their place among all. A row without a prompt
+        """Return the first `count` held-out rows that can be answered, by their place among all. A row without a prompt
         cannot, nor one whose answer max_length cuts off."""
-        if not count:
-            return {}
         rows = ((place, self.dataset.examples[i]) for place, i in enumerate(self._held_out_rows))
-        prompts = ((place, ask(example, self.tokenizer, self.max_length)) for place, example in rows)
-        if found := dict(islice(((place, each) for place, each in prompts if each), count)):
-            return found
-        raise BadDataError(
-            f"Exact match needs held-out rows with a prompt, and an answer within {self.max_length} tokens; there is "
-            "none. Set exact match to 0, raise max_length, or give rows with prompts."
-        )
+        asked = ((place, ask(example, self.tokenizer, self.max_length)) for place, example in rows)
+        questions = dict(islice(((place, each) for place, each in asked if each), count))
+        if count and not questions:
+            raise BadDataError(
+                f"Exact match needs held-out rows with a prompt, and an answer within {self.max_length} tokens; there "
+                "is none. Set exact match to 0, raise max_length, or give rows with prompts."
+            )
+        return questions
 
-    def shown_questions(self, count: int) -> dict[int, ShownQuestion]:
-        """The first `count` held-out rows whose prompt is within max_length, by their place among all; none of data
-        without prompts."""
-        shown: dict[int, ShownQuestion] = {}
+    def shown_questions(self, count: int) -> dict[int, Question]:
+        """Return the first `count` held-out rows whose prompt is within max_length, by their place among all; none of
+        data without prompts."""
+        shown: dict[int, Question] = {}
         for place, i in enumerate(self._held_out_rows):
             if len(shown) == count:
                 break
             example = self.dataset.examples[i]
             question = ask(example, self.tokenizer, self.max_length, may_be_cut=True)
             if question is not None and len(question.prompt) <= self.max_length:
-                shown[place] = ShownQuestion(question, *map(readable, example.as_pair()))
+                shown[place] = Question(question.prompt, question.reference, tuple(map(readable, example.as_pair())))
         return shown
 
     def in_order(self, seed: int, count: int, *, skip: int = 0, progress: Progress = silent) -> "OrderedRows":
-        """`count` training rows in this seed's order, after the first `skip`: epoch after epoch, each epoch shuffled
-        anew. No more of them are tokenized here than an epoch has, so that a long run starts as soon as a short one."""
+        """Return `count` training rows in this seed's order, after the first `skip`: epoch after epoch, each shuffled
+        again. No more of them are tokenized here than an epoch has, so that a long run starts as soon as a short
+        one."""
         rows = OrderedRows(lambda: self._epochs(random.Random(seed)), skip, count)
         at_once = min(count, len(self.training))
         for done, _ in enumerate(islice(rows, at_once), 1):
@@ -174,9 +168,9 @@ class OrderedRows:
 
 
 def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool = False) -> Question | None:
-    """The last text to learn of a row, and what stands before it; None without a prompt, or where the row is longer
-    than max_length unless it may be."""
-    whole = _encode(example, tokenizer, CHARACTERS_PER_TOKEN * max_length, TEMPLATE_SECONDS)
+    """Return the last text to learn of a row, and the prompt before it; None without a prompt, or where the row is
+    longer than max_length unless it may be."""
+    whole = _encode(example, tokenizer, max_length, TEMPLATE_SECONDS)
     if not example.has_prompt or (len(whole.input_ids) > max_length and not may_be_cut):
         return None
     learned = [label != IGNORED for label in whole.labels]
@@ -188,18 +182,18 @@ def ask(example: Example, tokenizer: Any, max_length: int, *, may_be_cut: bool =
 def tokenize(
     example: Example, tokenizer: Any, max_length: int, *, template_seconds: float = TEMPLATE_SECONDS
 ) -> Tokens:
-    """Token ids, and as labels those that hold text to learn; cut at max_length.
+    """Return token ids, and as labels those that hold text to learn; cut at max_length.
 
-    Each answer is learned with the token that ends it (rankviz.dataset.rows).
-
-    template_seconds: BadDataError where the chat template takes more processor time for this row.
+    Each answer is learned with the token that ends it (rankviz.dataset.rows). template_seconds: BadDataError where the
+    chat template takes more processor time for this row.
     """
-    tokens = _encode(example, tokenizer, CHARACTERS_PER_TOKEN * max_length, template_seconds)
+    tokens = _encode(example, tokenizer, max_length, template_seconds)
     return Tokens(tokens.input_ids[:max_length], tokens.labels[:max_length])
 
 
-def _encode(example: Example, tokenizer: Any, most_characters: int, template_seconds: float) -> Tokens:
-    """The tokens of the first `most_characters` of a row's text."""
+def _encode(example: Example, tokenizer: Any, max_length: int, template_seconds: float) -> Tokens:
+    """The tokens of the first CHARACTERS_PER_TOKEN × max_length characters of a row's text."""
+    most = CHARACTERS_PER_TOKEN * max_length
     if example.messages:
         chat = [{"role": role, "content": content} for role, content in example.messages]
         try:
@@ -210,17 +204,15 @@ def _encode(example: Example, tokenizer: Any, most_characters: int, template_sec
     else:
         text = example.prompt + example.completion
         answers = [(len(example.prompt), len(text))]
-    within = [(start, min(end, most_characters)) for start, end in answers if start < most_characters]
-    is_chat = bool(example.messages and tokenizer.chat_template)
-    input_ids, mask = with_ends(text[:most_characters], within, tokenizer, is_chat)
+    within = [(start, min(end, most)) for start, end in answers if start < most]
+    input_ids, mask = with_ends(text[:most], within, tokenizer, bool(example.messages and tokenizer.chat_template))
     return Tokens(input_ids, [token if learned else IGNORED for token, learned in zip(input_ids, mask, strict=True)])
 
 
 @contextmanager
 def _bounded(seconds: float) -> Iterator[None]:
-    """A chat template is a stranger's program: transformers runs it where it can reach nothing, but not for how long.
-    What it writes is cut with the row, and its memory is the worker's."""
-
+    """A chat template is a stranger's program: transformers runs it where it can reach nothing, but does not bound its
+    time. What it writes is cut with the row, and its memory is the worker's."""
     is_over = False
 
     def end(number: int, frame: Any) -> None:

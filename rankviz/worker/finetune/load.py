@@ -1,4 +1,4 @@
-"""Loads the base with Unsloth and puts an adapter on it. Importing this module imports Unsloth."""
+"""Loads the base with Unsloth, puts an adapter on it and takes it off. Importing this module imports Unsloth."""
 
 from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -16,47 +16,41 @@ from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.plan import AdapterPlan
 from rankviz.core.runs.request import RunRequest
 from rankviz.errors import GatedModelError, HubUnavailableError, InvalidSettingError, UnknownModelError
+from rankviz.hub.reach import weight_bytes_to_fetch
 from rankviz.worker import device
-from rankviz.worker.downloads import HubDownload, hub_weight_bytes
+from rankviz.worker.base import Base, HubDownload
 from rankviz.worker.finetune.adapter import unsloth_arguments
-from rankviz.worker.finetune.base import Base
+from rankviz.worker.journal import UNWATCHED, Stages
 from rankviz.worker.settings import Settings
-from rankviz.worker.stages import UNWATCHED, Stages
-
-TENSORS = "tensors"
 
 
 @contextmanager
 def weights_followed(stages: Stages) -> Iterator[None]:
-    """While the block loads, each of its bars is written as progress of the stage."""
+    """Write each progress bar of transformers as progress of the stage, while the block loads."""
+
+    class Followed:
+        """A bar whose items are counted."""
+
+        def __init__(self, bar: Any, total: int):
+            self._bar, self._total = bar, total
+
+        def __iter__(self) -> Iterator[Any]:
+            for done, item in enumerate(self._bar):
+                stages.progress(done, self._total, "tensors")
+                yield item
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._bar, name)
 
     def follow(factory: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         bar = factory(*args, **options)
-        return _FollowedBar(bar, len(args[0]), stages) if args and isinstance(args[0], Sized) else bar
+        return Followed(bar, len(args[0])) if args and isinstance(args[0], Sized) else bar
 
     before = logging.set_tqdm_hook(follow)
     try:
         yield
     finally:
         logging.set_tqdm_hook(before)
-
-
-class _FollowedBar:
-    """A bar, and what it has been through."""
-
-    def __init__(self, bar: Any, total: int, stages: Stages):
-        self._bar, self._total, self._stages = bar, total, stages
-
-    def __iter__(self) -> Iterator[Any]:
-        for done, item in enumerate(self._bar):
-            self._stages.progress(done, self._total, TENSORS)
-            yield item
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._bar, name)
-
-
-# isort: split
 
 
 UNSLOTHS_OWN = LoraConfig()
@@ -70,13 +64,13 @@ def load_base(
     lora: LoraConfig = UNSLOTHS_OWN,
     stages: Stages = UNWATCHED,
 ) -> tuple[Any, Any]:
-    """(model, tokenizer).
+    """Return (model, tokenizer).
 
     on_resolved: told the folder or repository that is loaded. On a GPU, Unsloth takes a quantized copy of many bases
     from another repository, such as unsloth/Llama-3.1-8B-unsloth-bnb-4bit for meta-llama/Llama-3.1-8B.
     stages: get how much of a download has come, and how many tensors are loaded.
     """
-    download = HubDownload(stages, Path(HF_HUB_CACHE), hub_weight_bytes)
+    download = HubDownload(stages, Path(HF_HUB_CACHE), weight_bytes_to_fetch)
 
     def resolved(name: str) -> None:
         on_resolved(name)
@@ -105,16 +99,9 @@ def load_base(
 
 
 def explain_failure(error: Exception, base: Base, settings: Settings) -> Exception | None:
-    """The same error in one sentence, decided by what caused it; None where it needs no other words."""
+    """Return the error in one sentence, decided by what caused it; None where it needs no other words."""
     from httpx import TransportError
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub import errors
 
     def caused_by(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in device.causes(error))
@@ -123,23 +110,24 @@ def explain_failure(error: Exception, base: Base, settings: Settings) -> Excepti
         return InvalidSettingError(_too_large(base, settings)) if settings.cuda else None
     if base.is_local:
         return None
-    if caused_by(GatedRepoError):
+    if caused_by(errors.GatedRepoError):
         return GatedModelError(base.name)
-    if caused_by(RepositoryNotFoundError):
+    if caused_by(errors.RepositoryNotFoundError):
         return UnknownModelError(base.name, reason="and none on the Hub")
-    if caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled, TransportError, ConnectionError, TimeoutError):
+    silent = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
+    if caused_by(*silent, TransportError, ConnectionError, TimeoutError):
         return HubUnavailableError(
             f"{base.name!r} could not be fetched from the Hub: no answer. Check the network and try again, or choose a "
             "folder. `rankviz doctor` says whether the Hub answers."
         )
-    if caused_by(HfHubHTTPError):
+    if caused_by(errors.HfHubHTTPError):
         return HubUnavailableError(
             f"{base.name!r} could not be fetched: the Hub answered with an error. Try again, or choose a folder."
         )
     if any(isinstance(cause, OSError) and cause.errno is not None for cause in device.causes(error)):
         return None  # a full disk, a file that may not be read: the system's own words say it
     # transformers says so with an OSError that no system call has numbered.
-    if caused_by(EntryNotFoundError, OSError):
+    if caused_by(errors.EntryNotFoundError, OSError):
         return UnknownModelError(base.name, reason="and its repository on the Hub holds no model to load")
     return None
 
@@ -155,20 +143,18 @@ def _too_large(base: Base, settings: Settings) -> str:
     )
 
 
-# isort: split
-
-
 def attach(model: Any, request: RunRequest, plan: AdapterPlan, settings: Settings, left_out: Sequence[str] = ()) -> Any:
-    """A fresh adapter on the base, as Unsloth puts it there. left_out: paths of towers without one."""
-    return getattr(unsloth, request.lora.unsloth_class).get_peft_model(
+    """Return the base with a fresh adapter, as Unsloth puts it there. left_out: paths of towers without one."""
+    lora = request.lora
+    return getattr(unsloth, lora.unsloth_class).get_peft_model(
         model,
-        r=request.lora.r,
-        lora_alpha=request.lora.lora_alpha,
-        **unsloth_arguments(request.lora, plan, left_out),
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        **unsloth_arguments(lora, plan, left_out),
         lora_dropout=0,
         bias="none",
-        use_rslora=request.lora.use_rslora,
-        use_dora=request.lora.use_dora,
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
         use_gradient_checkpointing=settings.gradient_checkpointing,
         random_state=request.seed,
         max_seq_length=request.training.max_length,
@@ -191,7 +177,7 @@ class Hooks:
         self._kept = {module: set(module._forward_hooks) | set(module._forward_pre_hooks) for module in model.modules()}
 
     def restore(self) -> None:
-        """Remove what was added since."""
+        """Remove the hooks that were added since."""
         for module, kept in self._kept.items():
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
                 for key in [key for key in hooks if key not in kept]:

@@ -10,37 +10,34 @@ this process ends and leaves the other runs to the next.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
 
-from rankviz.core.runs.events import (
-    DISK_FULL,
-    GETTING_BASE,
-    GPU_LOST,
-    IMPORTING,
-    READING_DATA,
-    YIELD_FILE,
-    YIELD_VARIABLE,
-    Attempt,
-)
+from rankviz.core.runs import events
+from rankviz.core.runs.events import DISK_FULL, GPU_LOST, Attempt
 from rankviz.errors import LimitError, UserError
 from rankviz.machine import disk, load_average
 from rankviz.references import Reference
 from rankviz.store import RunStore
+from rankviz.worker import base as bases
 from rankviz.worker import device
-from rankviz.worker.downloads import DownloadLimit
-from rankviz.worker.journal import Journal, admit, most_to_fetch, redirect_output, set_environment
-from rankviz.worker.memory import ProcessorClock
-from rankviz.worker.stages import UNSLOTH_MODULES, UNWATCHED
+from rankviz.worker.journal import (
+    UNSLOTH_MODULES,
+    UNWATCHED,
+    Journal,
+    admit,
+    most_to_fetch,
+    redirect_output,
+    set_environment,
+)
 
 
 def main(argv: Sequence[str]) -> int:
     home, attempts = Path(argv[0]).resolve(), [Attempt.parse(text) for text in argv[1:]]
-    yield_file = home / os.environ.get(YIELD_VARIABLE, YIELD_FILE)
+    yield_file = home / os.environ.get(events.YIELD_VARIABLE, events.YIELD_FILE)
     store = RunStore(home)
     set_environment()
     os.chdir(home)  # Unsloth writes its compiled cache into the working directory
@@ -56,15 +53,14 @@ def main(argv: Sequence[str]) -> int:
             return DISK_FULL if disk.is_of_a_full_disk(error, home) else 1
         journal = Journal(store, run_id, attempt)
         try:
-            given, data = admit(store, journal.request)
+            base, data = admit(store, journal.request)
         except UserError as error:
             journal.fail(error)
             continue
         try:
             if session is None or not session.intact:
                 session = None  # frees the old base before the new one is loaded
-                bounded = partial(_download_bounded, store, journal, attempts)
-                session = _load(journal, home, given, data, bounded)
+                session = _load(journal, base, data, attempts)
             session.run(journal.request, journal.append, store.run_dir(run_id))
         except Exception as error:
             exit_code = journal.fail(error)
@@ -79,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _fail_all(store: RunStore, attempts: Sequence[Attempt], error: Exception) -> None:
-    """What keeps the base or the data from loading keeps it from the runs that have not begun too."""
+    """An error that keeps the base or the data from loading keeps it from the runs that have not begun too."""
     for other in attempts:
         if store.begin(*other):
             Journal(store, *other).fail(error)
@@ -87,7 +83,7 @@ def _fail_all(store: RunStore, attempts: Sequence[Attempt], error: Exception) ->
 
 @contextmanager
 def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Attempt]) -> Iterator[None]:
-    """Around what fetches and loads a base: no more of it comes than the server allows."""
+    """Around the download of a base: no more of it comes than the server allows."""
     most = most_to_fetch(store, journal.run_id)
     if most is None:
         yield
@@ -101,32 +97,26 @@ def _download_bounded(store: RunStore, journal: Journal, attempts: Sequence[Atte
             child.kill()
         os._exit(1)
 
-    with UNWATCHED.watched(DownloadLimit(cache_folder(), most, stop).look):
+    with UNWATCHED.watched(bases.DownloadLimit(cache_folder(), most, stop).look):
         yield
 
 
-def _load(
-    journal: Journal, home: Path, given: Reference, data: Reference, bounded: Callable[[], AbstractContextManager]
-):
-    """Import and load step by step, saying so. Offline is set first: it is read once, when the Hub's client loads.
-
-    bounded: around what fetches a base from the Hub.
-    """
+def _load(journal: Journal, reference: Reference, data: Reference, attempts: Sequence[Attempt]):
+    """Import and load step by step, with stages. Offline is set first: it is read once, when the Hub's client loads."""
     from rankviz import dataset
-    from rankviz.worker.finetune import base as bases
 
-    clock, average, stages = ProcessorClock(), load_average(), journal.stages
-    stages.begin(READING_DATA)
+    clock, average, stages = device.ProcessorClock(), load_average(), journal.stages
+    stages.begin(events.READING_DATA)
     rows = dataset.read(data.text)
-    stages.begin(GETTING_BASE)
-    base = bases.resolve(given, home, stages)
+    stages.begin(events.GETTING_BASE)
+    base = bases.resolve(reference, journal.store.home, stages)
     if base.is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    stages.begin(IMPORTING)
+    stages.begin(events.IMPORTING)
     with stages.imports(UNSLOTH_MODULES):
         from rankviz.worker.finetune.session import Session
 
-    with nullcontext() if base.is_local else bounded():
+    with nullcontext() if base.is_local else _download_bounded(journal.store, journal, attempts):
         session = Session.load(journal.request, base, rows, stages)
     spent = {f"loading_{name}": seconds for name, seconds in clock.read().fields.items()}
     session.loading = {"load_average": average, **spent}

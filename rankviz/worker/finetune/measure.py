@@ -9,13 +9,17 @@ from typing import Any
 from rankviz.core.runs.events import Answered, Evaluated, GreedyAnswer, answering, counting_exact
 from rankviz.core.runs.record import readable
 from rankviz.core.runs.sweep_time import SHOWN_SECONDS, SHOWN_TOKENS
-from rankviz.worker.finetune.data import IGNORED, Question, ShownQuestion, SweepData, Tokens
-from rankviz.worker.memory import ProcessorClock
+from rankviz.worker.device import ProcessorClock
+from rankviz.worker.finetune.data import IGNORED, Question, SweepData, Tokens
+from rankviz.worker.journal import Progress, Stages, silent
 from rankviz.worker.settings import Settings
-from rankviz.worker.stages import Progress, Stages, silent
 
 MAX_LOGIT_BYTES = 64 * 2**20
 """Rows are batched until their fp32 logits would be larger than this; one row alone may be."""
+EXTRA_TOKENS = 8
+"""Tokens that an answer may be longer than its reference."""
+MAX_CACHED_TOKENS = 2048
+"""Keys and values of so many tokens are kept at once: half a gigabyte for a base of 8 billion parameters in fp32."""
 
 
 def evaluate(
@@ -27,7 +31,7 @@ def evaluate(
     autocast: str | None = None,
     progress: Progress = silent,
 ) -> Evaluated:
-    """Cross-entropy of each target token under the model, over the held-out rows as they are (no dropout, no gradient).
+    """Return cross-entropy and accuracy over the held-out rows as they are (no dropout, no gradient).
 
     loss = Σ over target tokens of -log p(token | what stands before it) / number of target tokens, completions only
     where rows have prompts. A token is correct where it has the highest logit after the true tokens before it. The
@@ -40,18 +44,19 @@ def evaluate(
     sums, counts = [0.0] * len(held_out), [tokens.targets for tokens in held_out]
     correct = [0] * len(held_out)
     device = next(model.parameters()).device
+    vocabulary = model.config.get_text_config().vocab_size
+    lengths = {i: len(tokens.input_ids) for i, tokens in enumerate(held_out)}
     done = 0
     with inference(model, autocast):
-        for batch in _batches(held_out, vocabulary=model.config.get_text_config().vocab_size):
-            longest = max(len(held_out[i].input_ids) for i in batch)
+        for batch in _batches(lengths, lambda batch: 4 * vocabulary * len(batch) * lengths[batch[-1]], MAX_LOGIT_BYTES):
+            longest = lengths[batch[-1]]
             input_ids = torch.full((len(batch), longest), pad_token_id, device=device)
             labels = torch.full((len(batch), longest), IGNORED, device=device)
             mask = torch.zeros((len(batch), longest), dtype=torch.long, device=device)
             for row, i in enumerate(batch):
-                length = len(held_out[i].input_ids)
-                input_ids[row, :length] = torch.tensor(held_out[i].input_ids)
-                labels[row, :length] = torch.tensor(held_out[i].labels)
-                mask[row, :length] = 1
+                input_ids[row, : lengths[i]] = torch.tensor(held_out[i].input_ids)
+                labels[row, : lengths[i]] = torch.tensor(held_out[i].labels)
+                mask[row, : lengths[i]] = 1
             logits = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
             # Only target positions: fp32 logits of all of them would cost more than the loss itself.
             row_of_target, position = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
@@ -91,22 +96,16 @@ def inference(model: Any, autocast: str | None) -> Iterator[None]:
     model.train(was_training)
 
 
-def _batches(held_out: Sequence[Tokens], vocabulary: int) -> list[list[int]]:
-    """Indices, rows of like length together; the same batches every time, since padding moves the last digits."""
-    by_length = sorted(range(len(held_out)), key=lambda i: (len(held_out[i].input_ids), i))
+def _batches(lengths: Mapping[int, int], size: Callable[[list[int]], int], most: int) -> list[list[int]]:
+    """Keys, rows of like length together; the same batches every time, since padding moves the last digits. A batch
+    grows while its size is at most `most`."""
     batches: list[list[int]] = []
-    for i in by_length:
-        logit_bytes = 4 * vocabulary * len(held_out[i].input_ids)
-        if batches and (len(batches[-1]) + 1) * logit_bytes <= MAX_LOGIT_BYTES:
+    for i in sorted(lengths, key=lambda i: (lengths[i], i)):
+        if batches and size([*batches[-1], i]) <= most:
             batches[-1].append(i)
         else:
             batches.append([i])
     return batches
-
-
-EXTRA_TOKENS = 8
-MAX_CACHED_TOKENS = 2048
-"""Keys and values of so many tokens are kept at once: half a gigabyte for a base of 8 billion parameters in fp32."""
 
 
 def exact_matches(
@@ -119,9 +118,11 @@ def exact_matches(
     cached: bool = True,
     progress: Progress = silent,
 ) -> tuple[int | None, ...]:
-    """1 or 0 of each held-out example, None of those that are no question.
+    """Return 1 or 0 of each held-out example, None of those that are no question.
 
     Args:
+        model: It answers greedily.
+        tokenizer: Its tokenizer.
         questions: By place among the held-out examples.
         examples: How many there are.
         autocast: As for the loss.
@@ -132,48 +133,38 @@ def exact_matches(
     ends = end_tokens(model, tokenizer, questions.values())
     matches: list[int | None] = [None] * examples
     for place, answer in _answers(model, tokenizer, questions, ends, autocast, cached=cached, progress=progress):
-        pair = (_text(tokens, tokenizer, ends) for tokens in (questions[place].reference, answer))
-        matches[place] = int(len(set(pair)) == 1)
+        reference = _text(questions[place].reference, tokenizer, ends)
+        matches[place] = int(reference == _text(answer, tokenizer, ends))
     return tuple(matches)
 
 
 def shown_answers(
     model: Any,
     tokenizer: Any,
-    shown: Mapping[int, ShownQuestion],
+    shown: Mapping[int, Question],
     *,
     autocast: str | None = None,
     cached: bool = True,
     seconds: float,
     progress: Progress = silent,
 ) -> tuple[GreedyAnswer, ...]:
-    """The answers as text, by place; of at most SHOWN_TOKENS tokens each. The rest as for exact_matches.
+    """Return the answers as text, by place; of at most SHOWN_TOKENS tokens each. The rest as for exact_matches.
 
     seconds: for all of them together. Each batch has an equal share of what is left, and at least one token.
     """
-    questions = {place: each.question for place, each in shown.items()}
-    ends = end_tokens(model, tokenizer, questions.values())
-    answers = {
-        place: GreedyAnswer(
+    ends, until = end_tokens(model, tokenizer, shown.values()), time.monotonic() + seconds
+    options = {"cached": cached, "progress": progress, "most": SHOWN_TOKENS, "until": until}
+    answers = [
+        GreedyAnswer(
             place=place,
-            prompt=shown[place].prompt,
-            reference=shown[place].reference,
+            prompt=shown[place].texts[0],
+            reference=shown[place].texts[1],
             text=readable(_text(tokens, tokenizer, ends)),
             ended=any(token in ends for token in tokens),
         )
-        for place, tokens in _answers(
-            model,
-            tokenizer,
-            questions,
-            ends,
-            autocast,
-            cached=cached,
-            progress=progress,
-            most=SHOWN_TOKENS,
-            until=time.monotonic() + seconds,
-        )
-    }
-    return tuple(answers[place] for place in sorted(answers))
+        for place, tokens in _answers(model, tokenizer, shown, ends, autocast, **options)
+    ]
+    return tuple(sorted(answers, key=lambda answer: answer.place))
 
 
 def _answers(
@@ -190,9 +181,16 @@ def _answers(
 ) -> Iterator[tuple[int, list[int]]]:
     """(place, tokens of the answer), a batch at a time. most: tokens of an answer. until: when all must be written, as
     time.monotonic tells it."""
-    continued = _with_cache if cached else _without_cache
-    batches = _question_batches(questions, model.config.get_text_config().vocab_size, cached=cached)
-    limits = [min(most or limit, limit) for limit in (_limit(questions, batch) for batch in batches)]
+    vocabulary = model.config.get_text_config().vocab_size
+
+    def size(places: list[int]) -> int:
+        longest = max(len(questions[i].prompt) for i in places) + len(questions[places[-1]].reference) + EXTRA_TOKENS
+        return len(places) * longest * (1 if cached else 4 * vocabulary)
+
+    lengths = {place: len(question.reference) for place, question in questions.items()}
+    batches = _batches(lengths, size, MAX_CACHED_TOKENS if cached else MAX_LOGIT_BYTES)
+    limits = [lengths[batch[-1]] + EXTRA_TOKENS for batch in batches]
+    limits = [min(most, limit) if most else limit for limit in limits]
     with inference(model, autocast):
         for number, places in enumerate(batches):
             left = len(batches) - number
@@ -204,16 +202,13 @@ def _answers(
                 return deadline is None or time.monotonic() < deadline
 
             prompts = [questions[place].prompt for place in places]
-            rows = continued(model, prompts, limits[number], ends, tokenizer.pad_token_id, goes_on)
+            rows = greedy(model, prompts, limits[number], ends, tokenizer.pad_token_id, goes_on, cached=cached)
             yield from zip(places, rows, strict=True)
 
 
-def _limit(questions: Mapping[int, Question], places: Sequence[int]) -> int:
-    return max(len(questions[place].reference) for place in places) + EXTRA_TOKENS
-
-
 def end_tokens(model: Any, tokenizer: Any, questions: Collection[Question]) -> set[int]:
-    """Tokenizer's and model's own, and special tokens in the references, such as the end of a turn."""
+    """Return tokenizer's and model's own end tokens, and special tokens in the references, such as the end of a
+    turn."""
     own = model.generation_config.eos_token_id
     special = {token for token, text in tokenizer.added_tokens_decoder.items() if text.special}
     learned = {token for question in questions for token in question.reference}
@@ -227,37 +222,40 @@ def _text(tokens: Sequence[int], tokenizer: Any, ends: Collection[int]) -> str:
     return tokenizer.decode(tokens[:end], skip_special_tokens=True).strip()
 
 
-def _question_batches(questions: Mapping[int, Question], vocabulary: int, *, cached: bool) -> list[list[int]]:
-    """Places, answers of like length together; the same batches every time."""
-    batches: list[list[int]] = []
-    for place in sorted(questions, key=lambda place: (len(questions[place].reference), place)):
-        together = [*(batches[-1] if batches else ()), place]
-        longest = max(len(questions[i].prompt) for i in together) + len(questions[place].reference) + EXTRA_TOKENS
-        tokens = len(together) * longest
-        if batches and (tokens <= MAX_CACHED_TOKENS if cached else 4 * vocabulary * tokens <= MAX_LOGIT_BYTES):
-            batches[-1].append(place)
-        else:
-            batches.append([place])
-    return batches
-
-
-def _always(written: int) -> bool:
-    return True
-
-
-def _with_cache(
+def greedy(
     model: Any,
     prompts: Sequence[list[int]],
     most: int,
     ends: Collection[int],
     pad_token_id: int,
-    goes_on: Callable[[int], bool] = _always,
+    goes_on: Callable[[int], bool] = lambda written: True,
+    *,
+    cached: bool = True,
 ) -> list[list[int]]:
-    """The most likely next tokens of each prompt. Padding stands before the prompts, masked and without a position.
-    goes_on: given the tokens written so far, whether another one may be."""
+    """Return the most likely next tokens of each prompt, at most `most`, until all have ended. Padding stands before
+    the prompts, masked and without a position; without a cache behind the rows, where no token looks.
+
+    goes_on: given the tokens written so far, whether another one may be. cached: as for exact_matches.
+    """
     import torch
 
     device = next(model.parameters()).device
+    if not cached:
+        rows = [list(prompt) for prompt in prompts]
+        for written in range(1, most + 1):
+            width = max(map(len, rows))
+            ids = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in rows], device=device)
+            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            last = torch.tensor([len(row) - 1 for row in rows], device=device)
+            for row, token in zip(
+                rows, logits[torch.arange(len(rows), device=device), last].argmax(-1).tolist(), strict=True
+            ):
+                row.append(token)
+            answers = [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
+            if all(any(token in ends for token in answer) for answer in answers) or not goes_on(written):
+                break
+        return answers
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_token_id] * (width - len(row)) + row for row in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=device)
@@ -283,35 +281,6 @@ def _with_cache(
     return torch.cat(answers, dim=1).tolist()
 
 
-def _without_cache(
-    model: Any,
-    prompts: Sequence[list[int]],
-    most: int,
-    ends: Collection[int],
-    pad_token_id: int,
-    goes_on: Callable[[int], bool] = _always,
-) -> list[list[int]]:
-    """The same. Padding stands behind the rows, where no token looks."""
-    import torch
-
-    device = next(model.parameters()).device
-    rows, answers = [list(row) for row in prompts], [[] for _ in prompts]
-    for written in range(1, most + 1):
-        width = max(map(len, rows))
-        ids = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in rows], device=device)
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        last = torch.tensor([len(row) - 1 for row in rows], device=device)
-        for row, answer, token in zip(
-            rows, answers, logits[torch.arange(len(rows), device=device), last].argmax(-1).tolist(), strict=True
-        ):
-            row.append(token)
-            answer.append(token)
-        if all(any(token in ends for token in answer) for answer in answers) or not goes_on(written):
-            break
-    return answers
-
-
 @dataclass(frozen=True, slots=True)
 class HeldOutMeasure:
     """The held-out rows of a sweep, and how a model answers them."""
@@ -321,11 +290,11 @@ class HeldOutMeasure:
     settings: Settings
     questions: Mapping[int, Question]
     """Held-out prompts to be answered, by place; none where exact match was not requested."""
-    shown: Mapping[int, ShownQuestion]
+    shown: Mapping[int, Question]
     """Held-out prompts whose answers are kept as text, by place."""
 
     def answer(self, model: Any, evaluation: Evaluated, stages: Stages) -> Answered:
-        """The texts of `shown`. evaluation: of the same model, just before; answering may take as long."""
+        """Return the texts of `shown`. evaluation: of the same model, just before; answering may take as long."""
         stages.begin(answering(len(self.shown)))
         started = time.monotonic()
         answers = shown_answers(
@@ -340,34 +309,16 @@ class HeldOutMeasure:
         return Answered(time=time.time(), when=evaluation.when, answers=answers, seconds=time.monotonic() - started)
 
     def evaluate(self, model: Any, when: str, stages: Stages) -> Evaluated:
-        """Loss and token accuracy, and exact matches where they were requested. when: "before" or "after"."""
-        autocast = self.settings.mixed_precision
-        clock = ProcessorClock()
-        evaluation = evaluate(
-            model,
-            self.data.held_out,
-            when=when,
-            pad_token_id=self.tokenizer.pad_token_id,
-            autocast=autocast,
-            progress=stages.progress,
-        )
+        """Return loss and token accuracy, and exact matches where they were requested. when: "before" or "after"."""
+        options = {"autocast": self.settings.mixed_precision, "progress": stages.progress}
+        clock, pad = ProcessorClock(), self.tokenizer.pad_token_id
+        evaluation = evaluate(model, self.data.held_out, when=when, pad_token_id=pad, **options)
         evaluation = replace(evaluation, **clock.read().fields)
         if not self.questions:
             return evaluation
         stages.begin(counting_exact(len(self.questions)))
-        started = time.monotonic()
-        matches = exact_matches(
-            model,
-            self.tokenizer,
-            self.questions,
-            examples=len(self.data.held_out),
-            autocast=autocast,
-            cached=not self.settings.cuda,
-            progress=stages.progress,
-        )
-        return replace(
-            evaluation,
-            time=time.time(),
-            example_exact_matches=matches,
-            exact_match_seconds=time.monotonic() - started,
-        )
+        started, examples = time.monotonic(), len(self.data.held_out)
+        options["cached"] = not self.settings.cuda
+        matches = exact_matches(model, self.tokenizer, self.questions, examples=examples, **options)
+        seconds = time.monotonic() - started
+        return replace(evaluation, time=time.time(), example_exact_matches=matches, exact_match_seconds=seconds)

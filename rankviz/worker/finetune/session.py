@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -10,52 +11,38 @@ from typing import Any
 import unsloth  # noqa: F401
 
 # isort: split
-from rankviz.core.cost.device import Device
+import torch
+
 from rankviz.core.cost.question import plan_on
-from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.cost.setup import Device
 from rankviz.core.model.spec import ModelSpec, UnslothCheckpoint
 from rankviz.core.model.towers import second_towers, text_part
-from rankviz.core.runs.events import (
-    ATTACHING,
-    DECOMPOSING,
-    EVALUATING_ADAPTER,
-    EVALUATING_BASE,
-    LOADING,
-    PREPARING,
-    SAVING,
-    TOKENIZING,
-    TRAINING,
-    AdapterAttached,
-    AdapterCut,
-    AdapterSaved,
-    Answered,
-    Evaluated,
-    HeldOut,
-    RunCompleted,
-    RunEvent,
-    RunStarted,
-    truncating,
-)
+from rankviz.core.runs import events
 from rankviz.core.runs.request import RECOVERY_LEARNING_RATE_SHARE, RunRequest
+from rankviz.core.spectrum import alpha_for
 from rankviz.dataset import Dataset
+from rankviz.errors import InvalidSettingError
 from rankviz.machine import load_average
+from rankviz.trained import svd
 from rankviz.worker import device
-from rankviz.worker.environment import machine, model_fingerprint
+from rankviz.worker.base import Base
+from rankviz.worker.device import Memory, ProcessorClock, environment, model_fingerprint
 from rankviz.worker.finetune.adapter import save
-from rankviz.worker.finetune.base import Base
 from rankviz.worker.finetune.data import SweepData
 from rankviz.worker.finetune.load import Hooks, attach, detach, load_base
 from rankviz.worker.finetune.measure import HeldOutMeasure
 from rankviz.worker.finetune.training import LR_SCHEDULE, train
-from rankviz.worker.finetune.truncate import Truncator
 from rankviz.worker.introspect.layers import layers_of
-from rankviz.worker.memory import Memory, ProcessorClock
+from rankviz.worker.journal import Stages
 from rankviz.worker.settings import Settings, settle
-from rankviz.worker.stages import Stages
+
+Log = Callable[[events.RunEvent], None]
 
 
 @dataclass(slots=True)
 class Session:
+    """A base in memory with the data of a sweep, on which one run after another is trained."""
+
     model: Any
     """The base, without an adapter between runs."""
     base: Base
@@ -70,8 +57,8 @@ class Session:
     environment: dict[str, Any]
     hooks: Hooks
     measure: HeldOutMeasure
-    base_loss: Evaluated | None = None
-    base_answers: Answered | None = None
+    base_loss: events.Evaluated | None = None
+    base_answers: events.Answered | None = None
     loading: dict[str, float | None] = field(default_factory=dict)
     """How busy the machine was while the base was loaded, as a run's environment has it; for the first run."""
     intact: bool = True
@@ -83,15 +70,14 @@ class Session:
         settings = settle(request.training, cuda=device.has_cuda())
         memory = Memory(cuda=settings.cuda)
         memory.settle()
-        stages.begin(LOADING)
+        stages.begin(events.LOADING)
         resolved: list[str] = []
         model, tokenizer = load_base(base, settings, resolved.append, request.lora, stages)
-        stages.begin(TOKENIZING)
+        stages.begin(events.TOKENIZING)
         data = SweepData(rows, tokenizer, request.training.max_length, request.held_out_examples)
         questions, shown = data.questions(request.exact_match_examples), data.shown_questions(request.shown_answers)
-        measure = HeldOutMeasure(tokenizer, data, settings, questions, shown)
-        environment = {
-            **machine(settings.cuda),
+        facts = {
+            **environment(settings.cuda),
             "base": base.name if not base.is_local else Path(base.name).name,
             "loaded_from": Path(base.name).name if base.is_local else resolved[-1],
             "model_fingerprint": model_fingerprint(model),
@@ -105,57 +91,50 @@ class Session:
             "lora_dropout": 0,
             "bias": "none",
         }
-        # What was loaded tells whether gpt-oss has a linear layer for each expert.
+        # The checkpoint tells whether gpt-oss has a linear layer for each expert.
         loaded = UnslothCheckpoint(repository=resolved[-1])
         spec, left_out = replace(layers_of(model.config.to_dict()), unsloth_checkpoint=loaded), ()
         if spec.tower == "whole model" and not settings.cuda:
             # The CPU backend loads some text towers with the rest of the model, and has no flag to leave that out.
             spec, left_out = text_part(spec), second_towers(spec)
-        hooks = Hooks(model)
-        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, environment, hooks, measure)
+        measure = HeldOutMeasure(tokenizer, data, settings, questions, shown)
+        return cls(model, base, spec, left_out, tokenizer, data, settings, memory, facts, Hooks(model), measure)
 
-    def run(self, request: RunRequest, log: Callable[[RunEvent], None], run_dir: Path) -> None:
-        """One run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not needs
-        to be loaded anew."""
-        stages, plan = Stages(log), self._plan(request)
+    def run(self, request: RunRequest, log: Log, run_dir: Path) -> None:
+        """Train one run from a fresh adapter to its completion. Where this raises, look at `intact`: a base that is not
+        needs to be loaded again."""
+        stages = Stages(log)
+        plan = plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
         facts = {"target_modules": plan.target_modules, "warmup_steps": request.warmup_steps}
         loading, self.loading = self.loading or {"load_average": load_average()}, {}
-        log(RunStarted(time=time.time(), environment={**self.environment, **facts, **loading}))
+        log(events.RunStarted(time=time.time(), environment={**self.environment, **facts, **loading}))
         clock = ProcessorClock()
         self.memory.settle()
         baseline_bytes = self.memory.now()
-        stages.begin(ATTACHING)
+        stages.begin(events.ATTACHING)
         self.intact, adapter = False, None
         try:
             adapter = attach(self.model, request, plan, self.settings, self.left_out)
             trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
-            log(AdapterAttached(time=time.time(), trainable_parameters=trainable))
+            log(events.AdapterAttached(time=time.time(), trainable_parameters=trainable))
             self._log_base(adapter, log, stages)
-            stages.begin(PREPARING)
+            stages.begin(events.PREPARING)
             count = request.max_steps * request.training.rows_per_step
             rows = self.data.in_order(request.seed, count, progress=stages.progress)
-            stages.begin(TRAINING)
+            stages.begin(events.TRAINING)
             self.memory.reset()
-            train_seconds = train(
-                adapter,
-                self.tokenizer,
-                rows,
-                request,
-                self.settings,
-                memory=self.memory,
-                log=log,
-            )
+            train_seconds = train(adapter, self.tokenizer, rows, request, self.settings, memory=self.memory, log=log)
             peak_bytes, peak_reserved_bytes = self.memory.peak(), self.memory.peak_reserved()
-            stages.begin(EVALUATING_ADAPTER)
+            stages.begin(events.EVALUATING_ADAPTER)
             evaluation = self.measure.evaluate(adapter, "after", stages)
             log(evaluation)
             if self.measure.shown:
                 log(self.measure.answer(adapter, evaluation, stages))
-            stages.begin(SAVING)
+            stages.begin(events.SAVING)
             file_bytes = save(adapter, run_dir / "adapter", self.base)
-            log(AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
+            log(events.AdapterSaved(time=time.time(), path="adapter", file_bytes=file_bytes))
             if request.cut_ranks:
-                self._cut(adapter, request, log, stages, run_dir)
+                self._truncate(adapter, request, log, stages, run_dir)
         finally:
             if adapter is not None:
                 self.model = detach(adapter)
@@ -163,7 +142,7 @@ class Session:
                 self.intact = True
                 del adapter
         log(
-            RunCompleted(
+            events.RunCompleted(
                 time=time.time(),
                 train_seconds=train_seconds,
                 peak_memory_bytes=peak_bytes,
@@ -174,67 +153,10 @@ class Session:
             )
         )
 
-    def _cut(
-        self,
-        adapter: Any,
-        request: RunRequest,
-        log: Callable[[RunEvent], None],
-        stages: Stages,
-        run_dir: Path,
-    ) -> None:
-        """The saved adapter truncated to each lower rank and evaluated, the highest first.
-
-        Low ranks are trained a few steps on the rows after those that the adapter has seen, and saved; the next lower
-        rank is truncated from the result.
-        """
-        stages.begin(DECOMPOSING)
-        truncator, recovered = Truncator(adapter), 0
-        rows_a_step = request.training.rows_per_step
-        for r in request.cut_ranks:
-            stages.begin(truncating(r))
-            started, steps, path, file_bytes = time.monotonic(), request.recovery_steps(r), "", None
-            truncator.truncate(r)
-            if steps:
-                seen = (request.max_steps + recovered) * rows_a_step
-                recovery = replace(
-                    request,
-                    training=replace(request.training, max_steps=steps),
-                    learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate,
-                )
-                rows = self.data.in_order(request.seed, steps * rows_a_step, skip=seen)
-                train(
-                    adapter,
-                    self.tokenizer,
-                    rows,
-                    recovery,
-                    self.settings,
-                    memory=self.memory,
-                    log=lambda step, steps=steps: stages.progress(step.step, steps, "recovery steps"),
-                )
-                truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
-                file_bytes = truncator.save(r, run_dir / path, self.base)
-            evaluation = self.measure.evaluate(adapter, "after", stages)
-            measured = {f.name: getattr(evaluation, f.name) for f in fields(HeldOut)}
-            log(
-                AdapterCut(
-                    **measured,
-                    time=time.time(),
-                    r=r,
-                    seconds=time.monotonic() - started,
-                    example_losses=evaluation.example_losses,
-                    recovery_steps=recovered,
-                    path=path,
-                    file_bytes=file_bytes,
-                )
-            )
-
-    def _plan(self, request: RunRequest) -> AdapterPlan:
-        return plan_on(self.spec, request.lora, self.settings.training, Device(cuda=self.settings.cuda))
-
-    def _log_base(self, adapter: Any, log: Callable[[RunEvent], None], stages: Stages) -> None:
+    def _log_base(self, adapter: Any, log: Log, stages: Stages) -> None:
         """Loss and answers of the base: with B = 0 the adapter adds nothing, so one measurement serves all runs."""
         if self.base_loss is None:
-            stages.begin(EVALUATING_BASE)
+            stages.begin(events.EVALUATING_BASE)
             self.base_loss = self.measure.evaluate(adapter, "before", stages)
             log(self.base_loss)
         else:
@@ -245,3 +167,88 @@ class Session:
         elif self.measure.shown:
             self.base_answers = self.measure.answer(adapter, self.base_loss, stages)
             log(self.base_answers)
+
+    def _truncate(self, adapter: Any, request: RunRequest, log: Log, stages: Stages, run_dir: Path) -> None:
+        """The saved adapter truncated to each lower rank and evaluated, the highest first.
+
+        Low ranks are trained a few steps on the rows after those that the adapter has seen, and saved; the next lower
+        rank is truncated from the result.
+        """
+        stages.begin(events.DECOMPOSING)
+        truncator, recovered = Truncator(adapter), 0
+        rows_a_step = request.training.rows_per_step
+        for r in request.cut_ranks:
+            stages.begin(events.truncating(r))
+            started, steps, path, file_bytes = time.monotonic(), request.recovery_steps(r), "", None
+            truncator.truncate(r)
+            if steps:
+                seen = (request.max_steps + recovered) * rows_a_step
+                recovery = replace(
+                    request,
+                    training=replace(request.training, max_steps=steps),
+                    learning_rate=RECOVERY_LEARNING_RATE_SHARE * request.learning_rate,
+                )
+
+                def log_step(step: events.StepLogged, steps: int = steps) -> None:
+                    stages.progress(step.step, steps, "recovery steps")
+
+                rows = self.data.in_order(request.seed, steps * rows_a_step, skip=seen)
+                train(adapter, self.tokenizer, rows, recovery, self.settings, memory=self.memory, log=log_step)
+                truncator, recovered, path = Truncator(adapter), recovered + steps, f"cuts/r{r}"
+                file_bytes = truncator.save(r, run_dir / path, self.base)
+            evaluation = self.measure.evaluate(adapter, "after", stages)
+            log(
+                events.AdapterCut(
+                    **{f.name: getattr(evaluation, f.name) for f in fields(events.HeldOut)},
+                    time=time.time(),
+                    r=r,
+                    seconds=time.monotonic() - started,
+                    example_losses=evaluation.example_losses,
+                    recovery_steps=recovered,
+                    path=path,
+                    file_bytes=file_bytes,
+                )
+            )
+
+
+ADAPTER = "default"
+
+
+class Truncator:
+    """The LoRA pairs of a trained adapter as they were when this was made, to truncate it in place.
+
+    Each module's update B·A is truncated to its first k singular values (trained.svd), and the pair of rank k takes the
+    place of the trained pair in the adapter. PEFT's scale stays what it was, so a few more steps train it at the very
+    scale of the trained one. A lower rank is made of the next higher one as that was trained, so that it has all of
+    their steps.
+    """
+
+    def __init__(self, model: Any):
+        self._model = model
+        layers = {name: layer for name, layer in model.named_modules() if ADAPTER in getattr(layer, "lora_A", {})}
+        if not layers:
+            raise InvalidSettingError("This adapter cannot be truncated: it has no B·A on linear layers.")
+        self._weights = {
+            name: (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight) for name, layer in layers.items()
+        }
+        self._pairs = {
+            # Copies: training on goes through the very tensors.
+            name: tuple(weight.detach().float().cpu().clone().numpy() for weight in pair)
+            for name, pair in self._weights.items()
+        }
+        self._decompositions = svd.decompose(self._pairs)
+
+    def truncate(self, k: int) -> None:
+        """Put the rank-k update into the adapter, as factors of rank k."""
+        for name, pair in svd.truncate_all(self._pairs, self._decompositions, k).items():
+            for weight, factor in zip(self._weights[name], pair, strict=True):
+                weight.grad = None
+                weight.data = torch.from_numpy(factor).to(weight)
+
+    def save(self, k: int, folder: Path, base: Base) -> int:
+        """Save the adapter as it now is, truncated to rank k and perhaps trained on, as PEFT loads one of rank k.
+
+        Returns the bytes of its weights."""
+        config = self._model.peft_config[ADAPTER]
+        scale = config.lora_alpha / (sqrt(config.r) if config.use_rslora else config.r)
+        return save(self._model, folder, base, r=k, lora_alpha=alpha_for(scale, k, use_rslora=config.use_rslora))

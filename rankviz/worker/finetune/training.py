@@ -8,8 +8,8 @@ from typing import Any
 
 from rankviz.core.runs.events import StepLogged
 from rankviz.core.runs.request import RunRequest
-from rankviz.worker.finetune.data import OrderedRows, Tokens
-from rankviz.worker.memory import Memory, ProcessorClock
+from rankviz.worker.device import Memory, ProcessorClock
+from rankviz.worker.finetune.data import IGNORED, OrderedRows, Tokens
 from rankviz.worker.settings import Settings
 
 LR_SCHEDULE = "linear"
@@ -37,47 +37,42 @@ def train(
     rows_a_step = request.training.rows_per_step
     row_tokens = (len(row.input_ids) for row in rows)
 
-    class Journal(TrainerCallback):
-        started = ended = 0.0
+    class StepLog(TrainerCallback):
+        seconds = 0.0
         counted_steps = tokens = 0
 
-        def tokens_until(self, step):
-            self.tokens += sum(islice(row_tokens, (step - self.counted_steps) * rows_a_step))
-            self.counted_steps = step
-            return self.tokens
-
         def on_train_begin(self, args, state, control, **kwargs):
-            self.started = time.monotonic()
-            self.processor, self.read_at = ProcessorClock(), self.started
-
-        def processor_use(self, *, last):
-            if not last and time.monotonic() - self.read_at < READ_SECONDS:
-                return {}
-            self.read_at = time.monotonic()
-            return self.processor.read().fields
+            self.started = self.read_at = time.monotonic()
+            self.processor = ProcessorClock()
 
         def on_log(self, args, state, control, logs=None, **kwargs):
-            if logs and "loss" in logs:
-                log(
-                    StepLogged(
-                        time=time.time(),
-                        step=state.global_step,
-                        loss=logs["loss"],
-                        learning_rate=logs["learning_rate"],
-                        tokens=self.tokens_until(state.global_step),
-                        seconds=time.monotonic() - self.started,
-                        memory_bytes=memory.now(),
-                        **self.processor_use(last=state.global_step == state.max_steps),
-                    )
+            if not logs or "loss" not in logs:
+                return
+            now, use = time.monotonic(), {}
+            if state.global_step == state.max_steps or now - self.read_at >= READ_SECONDS:
+                self.read_at, use = now, self.processor.read().fields
+            self.tokens += sum(islice(row_tokens, (state.global_step - self.counted_steps) * rows_a_step))
+            self.counted_steps = state.global_step
+            log(
+                StepLogged(
+                    time=time.time(),
+                    step=state.global_step,
+                    loss=logs["loss"],
+                    learning_rate=logs["learning_rate"],
+                    tokens=self.tokens,
+                    seconds=now - self.started,
+                    memory_bytes=memory.now(),
+                    **use,
                 )
+            )
 
         def on_train_end(self, args, state, control, **kwargs):
-            self.ended = time.monotonic()
+            self.seconds = time.monotonic() - self.started
 
-    journal = Journal()
+    steps = StepLog()
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
-        build_trainer(model, tokenizer, rows, request, settings, scratch, [journal]).train()
-    return journal.ended - journal.started
+        build_trainer(model, tokenizer, rows, request, settings, scratch, [steps]).train()
+    return steps.seconds
 
 
 def build_trainer(
@@ -91,7 +86,7 @@ def build_trainer(
     *,
     plain: bool = False,
 ) -> Any:
-    """TRL's SFTTrainer, or transformers' own Trainer (`plain`), that meets each row once, in their order.
+    """Return TRL's SFTTrainer, or transformers' own Trainer (`plain`), that meets each row once, in their order.
 
     scratch: a folder; the trainer wants one, and nothing is saved there.
     """
@@ -122,11 +117,8 @@ def build_trainer(
         **settings.checkpointing_arguments,
     }
     if not plain:
-        arguments |= {
-            "max_length": request.training.max_length,
-            "packing": False,
-            "dataset_kwargs": {"skip_prepare_dataset": True},
-        }
+        skip = {"skip_prepare_dataset": True}
+        arguments |= {"max_length": request.training.max_length, "packing": False, "dataset_kwargs": skip}
     trainer, config = (Trainer, TrainingArguments) if plain else (SFTTrainer, SFTConfig)
     built = trainer(
         model=model,
@@ -134,7 +126,7 @@ def build_trainer(
         processing_class=tokenizer,
         # TRL takes nothing but a table, and Unsloth looks through it for tokens without weights: each row once.
         train_dataset=Dataset.from_list([as_features(row) for row in until_the_first_repeats(rows)]),
-        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100),
+        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
         callbacks=list(callbacks),
     )
     built.train_dataset = Features(rows)
@@ -159,7 +151,7 @@ def as_features(row: Tokens) -> dict[str, list[int]]:
 
 
 def until_the_first_repeats(rows: Iterable[Tokens]) -> Iterator[Tokens]:
-    """A row that is met again is the same object."""
+    """Yield rows until one is the same object as an earlier one."""
     seen: set[int] = set()
     for row in rows:
         if id(row) in seen:

@@ -94,12 +94,10 @@ def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace
 
 
 def _cast(name: str, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    if name in IN_16_BIT:
-        dtype = torch.bfloat16
-    elif name in IN_FP32 and kwargs.get("dtype") is None:
-        dtype = torch.float32
-    else:
+    in_fp32 = name in IN_FP32 and kwargs.get("dtype") is None
+    if not in_fp32 and name not in IN_16_BIT:
         return args, kwargs
+    dtype = torch.bfloat16 if name in IN_16_BIT else torch.float32
 
     def cast(value: Any) -> Any:
         floating = isinstance(value, torch.Tensor) and value.is_floating_point()
@@ -155,9 +153,10 @@ def block_activations(
     """Rows of ModelSpec.activation_bytes_per_token as JSON; none where the model can't be run without data, or where
     that takes more than `seconds`."""
     AttentionInterface.register(UNMASKED, sdpa_attention_forward)
+    paths = Counter(layer.path.split(".{}")[0] for layer in model.layers if layer.blocks and layer.part != "vision")
     pattern = periods(model)
     depth = min(pattern.blocks, pattern.prefix + 2 * pattern.period)
-    cut, path, end = cut_config(config, depth), _blocks_path(model), time.monotonic() + seconds
+    cut, path, end = cut_config(config, depth), paths.most_common(1)[0][0], time.monotonic() + seconds
     try:
         ways = {name: _CutModel(cut, path, *way, end).bytes_per_token(pattern) for name, way in WAYS.items()}
     except Exception:
@@ -173,19 +172,12 @@ def block_activations(
 
 
 def _row(blocks: str, ways: dict[str, ActivationBytes]) -> dict[str, Any]:
-    """Without what says nothing."""
     if ways["autocast"] == ways["bf16"]:
         ways.pop("autocast")
     rows = {
         way: {name: n for name, n in asdict(each).items() if n or name != "own_input"} for way, each in ways.items()
     }
     return {"blocks": blocks, **rows}
-
-
-def _blocks_path(model: ModelSpec) -> str:
-    """Of the list of decoder blocks."""
-    paths = Counter(layer.path.split(".{}")[0] for layer in model.layers if layer.blocks and layer.part != "vision")
-    return paths.most_common(1)[0][0]
 
 
 class _CutModel:
@@ -296,11 +288,8 @@ class _CutModel:
                 def after(_module, _args, output, number=number):
                     leave(number, output[0] if isinstance(output, tuple) else output)
 
-                for handle in (
-                    block.register_forward_pre_hook(before, with_kwargs=True),
-                    block.register_forward_hook(after),
-                ):
-                    hooks.callback(handle.remove)
+                hooks.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
+                hooks.callback(block.register_forward_hook(after).remove)
             with GpuOnMeta(autocast=self._autocast):
                 return self._model.base_model(**arguments)[0]
 

@@ -18,7 +18,7 @@ DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers")
 
 
 def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **more: Any) -> Any:
-    """The model on the meta device: shapes without storage. more: dtype, where the config's own won't do."""
+    """Build the model on the meta device: shapes without storage. more: dtype, where the config's own won't do."""
     import torch
     import transformers
     from transformers import (
@@ -69,30 +69,20 @@ def build(config: Mapping[str, Any], *, attn_implementation: str = "eager", **mo
     raise BadConfigError(f"{model_type!r} has no model that writes text: RankViz knows causal and image-text models.")
 
 
-def _makeable(value: Any) -> Any:
-    """The same config with bf16 for weights that are stored in what no model is made in: fp8 and packed ones, which are
+def _makeable(value: Any, key: str = "") -> Any:
+    """The config with bf16 for weights that are stored in what no model is made in: fp8 and packed ones, which are
     unpacked to train on them."""
-    match value:
-        case dict():
-            return {key: _dtype(each) if key in DTYPES else _makeable(each) for key, each in value.items()}
-        case list():
-            return [_makeable(each) for each in value]
-    return value
-
-
-def _dtype(name: Any) -> Any:
-    if not isinstance(name, str):
-        return name
-    name = name.removeprefix("torch.")
-    return name if name in MODEL_DTYPES else "bfloat16"
+    if key in DTYPES:
+        name = value.removeprefix("torch.") if isinstance(value, str) else value
+        return name if not isinstance(name, str) or name in MODEL_DTYPES else "bfloat16"
+    if isinstance(value, dict):
+        return {name: _makeable(each, name) for name, each in value.items()}
+    return [_makeable(each) for each in value] if isinstance(value, list) else value
 
 
 def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    """The config of the model's first `depth` blocks: its count of blocks, and every list (in Nemotron-H a string of
-    letters) that has one entry a block.
-
-    Another tower (vision, audio) stays whole.
-    """
+    """Return the config of the model's first `depth` blocks: its count of blocks, and every list (in Nemotron-H a
+    string of letters) that has one entry a block. Another tower (vision, audio) stays whole."""
     config = dict(config)
     nested = isinstance(config.get("text_config"), Mapping)
     text = dict(config["text_config"]) if nested else config
@@ -110,8 +100,6 @@ def cut_config(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, ZeroDivisionError):
-        return "a number that others are divided by is 0"
     return shortened(" ".join(str(error).split()) or type(error).__name__, 200)
 
 
@@ -120,7 +108,7 @@ ROUTER_NAMES = ("router", "gate", "shared_expert_gate")
 
 
 def facts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a ModelSpec that a model without weights shows."""
+    """Return the fields of a ModelSpec that a model without weights shows."""
     model = build(config)
     text = model.config.get_text_config()
     # Gemma 4's global blocks differ; the fields below hold what most blocks have, the layers hold every block's own.
@@ -155,7 +143,7 @@ def facts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def walk(model: Any) -> dict[str, Any]:
-    """Every weight that LoRA can reach, grouped by path and shape, and the paths of all other modules."""
+    """Return every weight that LoRA can reach, grouped by path and shape, and the paths of all other modules."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -166,10 +154,7 @@ def walk(model: Any) -> dict[str, Any]:
     ancestors: dict[str, str] = {"": type(model).__name__}
 
     def add(name: str, in_features: int, out_features: int, **facts: Any) -> None:
-        path, block = split_block(name)
-        if path.endswith("{}"):
-            # A number that ends a layer's path is its name: "merger.mlp.0".
-            path, block = name, None
+        path, block = split_block(name, is_leaf=True)
         row = {"path": path, "in_features": in_features, "out_features": out_features, **facts}
         group = groups.setdefault(tuple(row.items()), {**row, "blocks": []})
         if block is not None:
@@ -201,10 +186,8 @@ def walk(model: Any) -> dict[str, Any]:
             reads = module.in_channels * math.prod(kernel)
             add(name, reads, module.out_channels, kind="conv", part=part, bias=bias, kernel=kernel)
         else:
-            path, _ = split_block(name)
-            # An activation among numbered layers ("merger.mlp.1") is no block.
-            is_leaf = path.endswith("{}") and not any(module.children())
-            others.setdefault(name if is_leaf else path, type(module).__name__)
+            path, _ = split_block(name, is_leaf=not any(module.children()))
+            others.setdefault(path, type(module).__name__)
             for parameter_name, parameter in module.named_parameters(recurse=False):
                 if parameter.ndim == 3 and "Experts" in type(module).__name__:
                     experts, first, second = parameter.shape
@@ -224,7 +207,7 @@ def walk(model: Any) -> dict[str, Any]:
 
 
 def plain_modules(model: Any) -> list[dict[str, Any]]:
-    """Every module that is none of walk's layers and has parameters or saved buffers of its own, grouped by path."""
+    """Return every module that is none of walk's layers and has parameters or saved buffers of its own, by path."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -237,22 +220,17 @@ def plain_modules(model: Any) -> list[dict[str, Any]]:
         is_layer = isinstance(module, nn.Linear | nn.Embedding | Conv1D)
         if not name or is_layer or (isinstance(module, convolutions) and module.groups == 1):
             continue
+        parameters, buffers = dict(module.named_parameters(recurse=False)), dict(module.named_buffers(recurse=False))
         tensors = [
             {"name": key, "shape": tuple(tensor.shape)}
-            | ({"buffer": True} if is_buffer else {})
+            | ({"buffer": True} if key in buffers else {})
             | ({"fp32": True} if any(part in f"{name}.{key}" for part in fp32) else {})
-            for is_buffer, named in (
-                (False, module.named_parameters(recurse=False)),
-                (True, module.named_buffers(recurse=False)),
-            )
-            for key, tensor in named
-            if not (is_buffer and key in module._non_persistent_buffers_set)
+            for key, tensor in (parameters | buffers).items()
+            if not (key in buffers and key in module._non_persistent_buffers_set)
         ]
         if not tensors:
             continue
-        path, block = split_block(name)
-        if path.endswith("{}") and not any(module.children()):
-            path, block = name, None
+        path, block = split_block(name, is_leaf=not any(module.children()))
         row = {"path": path, "tensors": tensors, "part": part_of(name, ancestors)} | (
             {"is_norm": True} if "Norm" in type(module).__name__ else {}
         )
@@ -262,16 +240,17 @@ def plain_modules(model: Any) -> list[dict[str, Any]]:
     return list(groups.values())
 
 
-def split_block(name: str) -> tuple[str, int | None]:
-    """ "model.layers.3.mlp" -> ("model.layers.{}.mlp", 3). The first number is the block's."""
+def split_block(name: str, *, is_leaf: bool = False) -> tuple[str, int | None]:
+    """Return ("model.layers.{}.mlp", 3) for "model.layers.3.mlp": the first number is the block's. A number that ends
+    the path of a leaf is its name ("merger.mlp.0")."""
     match = re.search(r"(?:^|\.)(\d+)(?=\.|$)", name)
-    if not match:
+    if not match or (is_leaf and match.end() == len(name)):
         return name, None
     return f"{name[: match.start(1)]}{{}}{name[match.end(1) :]}", int(match.group(1))
 
 
 def part_of(name: str, ancestors: dict[str, str]) -> str:
-    """What a module does, from the names and classes of what it sits in."""
+    """Return the part of the model that a module belongs to, from the names and classes of what it sits in."""
     parts = name.split(".")
     if any(tag in part for tag in SECOND_TOWERS for part in parts):
         return "vision"
@@ -289,7 +268,8 @@ def part_of(name: str, ancestors: dict[str, str]) -> str:
 
 
 def unquantized_parameters(model: Any) -> int:
-    """What bitsandbytes leaves alone: all but the weights of plain nn.Linear and Conv1D that transformers converts."""
+    """Count what bitsandbytes leaves alone: all but the weights of plain nn.Linear and Conv1D that transformers
+    converts."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert
@@ -305,7 +285,7 @@ def unquantized_parameters(model: Any) -> int:
 
 
 def _names_peft_refuses(model: Any) -> list[str]:
-    """Which module names PEFT refuses for this model_type, found by asking it."""
+    """Module names that PEFT refuses for this model_type, found by asking it."""
     from peft import LoraConfig
     from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
 
@@ -360,13 +340,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def layers_of(config: Mapping[str, Any]) -> ModelSpec:
-    """The model of a config.json without what its blocks hold in training: enough to resolve targets."""
-
+    """Return the model of a config.json without what its blocks hold in training: enough to resolve targets."""
     return model_from_json({"id": "", "name": "", **facts(config)})
 
 
 def introspect(config: Mapping[str, Any], *, activation_seconds: float = ACTIVATION_SECONDS) -> dict[str, Any]:
-    """A ModelSpec as a dict; id, name, source and the like are for the caller to add."""
+    """Return a ModelSpec as a dict; id, name, source and the like are for the caller to add."""
     from rankviz.worker.introspect.activations import block_activations
 
     layers = facts(config)

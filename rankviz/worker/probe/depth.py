@@ -1,8 +1,13 @@
 """Runs `python -m rankviz.worker probe_depth HOME PROBE_ID DEPTH FOLDER`: one depth of a probe in its own process.
 
-A fresh process, so that neither peaks nor what malloc keeps leak from one depth into the next. It says what happens
-as JSON lines on standard output, {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or
-{"error"}; the process that started it (main.py) watches its memory and writes the journal.
+A fresh process, so that neither peaks nor what malloc keeps leak from one depth into the next. It writes JSON lines to
+standard output, {"stage"}, {"environment"}, and at the end {"measured"}, {"did_not_fit"} or {"error"}; the process that
+started it (main.py) watches its memory and writes the journal.
+
+The model is a few blocks with random weights, so that a probe needs no download: shapes from the model built on the
+meta device, values from one block of random numbers written again and again, in bf16 as published checkpoints are. Not
+covered: weights that are stored otherwise than the model holds them (experts one by one); transformers makes those
+itself when it loads.
 
 On the CPU Unsloth's path is FastLanguageModel of its CPU backend and TRL's SFTTrainer, as in fine-tuning; "peft" is
 PEFT and transformers' Trainer. The path on a CUDA card ("trl", 4-bit and 8-bit bases, peaks of torch's allocator, out
@@ -10,27 +15,34 @@ of memory there) is written from the installed sources and has never been run.
 """
 
 import json
+import math
 import os
 import random
 import re
+import shutil
+import struct
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rankviz.core.cost.device import Device
 from rankviz.core.cost.question import plan_on
-from rankviz.core.model.config_check import parse_config
-from rankviz.core.probe import MOST_TIMED_STEPS, TIMED_SECONDS, ProbeRequest
+from rankviz.core.cost.setup import Device
+from rankviz.core.model.config_check import parse_config, without_code
+from rankviz.core.probe import MOST_TIMED_STEPS, ProbeRequest
 from rankviz.core.runs.request import RunRequest
+from rankviz.errors import UserError
 from rankviz.logs import print_error
 from rankviz.store import RunStore
 from rankviz.worker.device import causes
 from rankviz.worker.journal import explain, set_environment
 
 LEARNING_RATE = 1e-5
+BF16_BYTES = 2
+CHUNK_NUMBERS = 2**20
+FREE_DISK_SHARE = 0.9
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,108 +50,119 @@ def main(argv: Sequence[str]) -> int:
     set_environment()
     os.environ["HF_HUB_OFFLINE"] = "1"
     # Libraries print on standard output; the messages have it to themselves.
-    messages = os.fdopen(os.dup(1), "w")
+    out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    messages = Messages(out)
     store = RunStore(home)
-    teller = Teller(lambda message: print(json.dumps(message), file=messages, flush=True))
     try:
         config = parse_config((store.run_dir(probe_id) / "config.json").read_bytes())
-        teller.tell("measured", measure(store.probe(probe_id).request, config, depth, folder, teller))
+        messages.send("measured", measure(store.probe(probe_id).request, config, depth, folder, messages))
     except Exception as error:
         shortage = _shortage(error)
         if shortage is None:
             print_error(error)
-            teller.tell("error", explain(error))
+            messages.send("error", explain(error))
             return 1
-        limit_bytes, short_bytes, why = shortage
-        teller.tell(
-            "did_not_fit",
-            {"limit_bytes": limit_bytes, "short_bytes": short_bytes, "stage": teller.now, "why": why},
-        )
+        messages.send("did_not_fit", {**shortage, "stage": messages.current_stage})
     return 0
 
 
-class Teller:
-    """Says things to the process that started this one, and remembers the last stage."""
+class Messages:
+    """JSON lines to the process that started this one."""
 
-    def __init__(self, say: Callable[[dict[str, Any]], None]):
-        self._say = say
-        self.now = "starting"
+    def __init__(self, out: Any):
+        self._out = out
+        self.current_stage = "starting"
 
-    def tell(self, what: str, value: Any) -> None:
-        self._say({what: value})
+    def send(self, name: str, value: Any) -> None:
+        print(json.dumps({name: value}), file=self._out, flush=True)
 
     def stage(self, words: str) -> None:
-        self.now = words
-        self.tell("stage", words)
+        self.current_stage = words
+        self.send("stage", words)
 
 
-def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, teller: Teller) -> dict[str, Any]:
-    """The fields of a DepthMeasured that this process knows."""
-    teller.stage("importing")
-    if request.training.framework == "unsloth":
-        import unsloth  # noqa: F401  first, since it patches what is imported next
+def measure(
+    request: ProbeRequest, config: dict[str, Any], depth: int, folder: Path, messages: Messages
+) -> dict[str, Any]:
+    """Return the fields of a DepthMeasured that this process knows."""
+    messages.stage("importing")
+    training, unsloth = request.training, request.training.framework == "unsloth"
+    if unsloth:
+        pass  # first, since it patches what is imported next
     import torch
 
     from rankviz.worker import device
-    from rankviz.worker.environment import machine
+    from rankviz.worker.finetune.data import Tokens
     from rankviz.worker.finetune.training import build_trainer
-    from rankviz.worker.memory import Memory
-    from rankviz.worker.probe import random_base
-    from rankviz.worker.probe.moments import Moments
+    from rankviz.worker.introspect.layers import cut_config, layers_of
+    from rankviz.worker.probe import steps
     from rankviz.worker.settings import settle
 
-    run = _as_run(request, folder)
-    settings = settle(request.training, cuda=device.has_cuda(), model_type=config.get("model_type", ""))
+    settings = settle(training, cuda=device.has_cuda(), model_type=config.get("model_type", ""))
     if settings.cuda and request.memory_limit_bytes:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, request.memory_limit_bytes / total))
-    teller.tell(
+    messages.send(
         "environment",
         {
-            **machine(settings.cuda),
-            "framework": request.training.framework,
+            **device.environment(settings.cuda),
+            "framework": training.framework,
             "precision": settings.training.precision,
             "optim": settings.optim,
             "gradient_checkpointing": settings.effective_checkpointing,
-            "loss_path": request.training.loss_path,
+            "loss_path": training.loss_path,
             "target_modules": request.lora.target_modules,
             "weights": "random",
         },
     )
-    teller.stage("writing random weights")
-    random_base.write_random_base(config, depth, folder)
-
-    memory = Memory(cuda=settings.cuda)
+    messages.stage("writing random weights")
+    write_random_base(config, depth, folder)
+    most_steps = 1 + max(request.timed_steps, MOST_TIMED_STEPS)  # training stops by itself before (steps.py)
+    run = RunRequest(
+        run_id=request.probe_id,
+        sweep_id=request.probe_id,
+        created_at=request.created_at,
+        base=str(folder),
+        data="random tokens",
+        lora=request.lora,
+        training=replace(training, max_steps=most_steps),
+        learning_rate=LEARNING_RATE,
+        seed=request.seed,
+    )
+    memory = device.Memory(cuda=settings.cuda)
     memory.settle()
     baseline_bytes = memory.now()
     memory.reset()
-    teller.stage("loading the base")
-    model, tokenizer = _load(request, folder, run, settings)
+    messages.stage("loading the base")
+    if unsloth:
+        from rankviz.worker.base import Base
+        from rankviz.worker.finetune import load
+
+        model, tokenizer = load.load_base(Base(name=str(folder), is_local=True), settings, lora=request.lora)
+    else:
+        model, tokenizer = steps.load_base(str(folder), settings)
     load_peak_bytes = memory.peak() - baseline_bytes
     total_parameters = model.num_parameters()
-    teller.stage("attaching the adapter")
-    adapter = _attach(request, run, model, config, depth, settings)
+    messages.stage("attaching the adapter")
+    plan = plan_on(layers_of(cut_config(config, depth)), request.lora, training, Device(cuda=settings.cuda))
+    adapter = load.attach(model, run, plan, settings) if unsloth else steps.attach(model, request.lora, plan, settings)
     trainable = sum(p.numel() for p in adapter.parameters() if p.requires_grad)
-    moments = Moments(memory, timed_steps=request.timed_steps, timed_seconds=TIMED_SECONDS)
-    teller.stage("training")
+    moments = steps.Moments(memory, timed_steps=request.timed_steps)
+    messages.stage("training")
     memory.settle()
     static_bytes = memory.now() - baseline_bytes
+    chance, vocabulary = random.Random(request.seed), model.config.get_text_config().vocab_size
+    rows = [
+        [chance.randrange(3, vocabulary) for _ in range(training.max_length)]
+        for _ in range(most_steps * training.rows_per_step)
+    ]
+    rows = [Tokens(row, list(row)) for row in rows]
     with tempfile.TemporaryDirectory(prefix="rankviz-") as scratch:
-        trainer = build_trainer(
-            adapter,
-            tokenizer,
-            _rows(request, vocabulary=model.config.get_text_config().vocab_size),
-            run,
-            settings,
-            scratch,
-            [moments],
-            plain=request.training.framework == "peft",
-        )
-        if request.training.framework != "unsloth":
-            from rankviz.worker.probe import hf_session
-
-            hf_session.raise_trained(trainer.model, settings)
+        plain = training.framework == "peft"
+        trainer = build_trainer(adapter, tokenizer, rows, run, settings, scratch, [moments], plain=plain)
+        if not unsloth:
+            steps.raise_trained(trainer.model, settings)
         moments.watch(trainer)
         trainer.train()
     first, *timed = moments.step_seconds
@@ -151,7 +174,7 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
         "peak_kind": "allocated" if settings.cuda else "resident above baseline",
         "timed_steps": timed,
         "first_step_seconds": first,
-        "tokens_per_step": request.training.tokens_per_step,
+        "tokens_per_step": training.tokens_per_step,
         "trainable_parameters": trainable,
         "total_parameters": total_parameters,
         "peak_reserved_bytes": moments.peak_reserved_bytes,
@@ -160,68 +183,11 @@ def measure(request: ProbeRequest, config: dict[str, Any], depth: int, folder: P
     }
 
 
-def _as_run(request: ProbeRequest, folder: Path) -> RunRequest:
-    """The run that would train so, as the fine-tuning code takes it."""
-    return RunRequest(
-        run_id=request.probe_id,
-        sweep_id=request.probe_id,
-        created_at=request.created_at,
-        base=str(folder),
-        data="random tokens",
-        lora=request.lora,
-        training=replace(request.training, max_steps=_most_steps(request)),
-        learning_rate=LEARNING_RATE,
-        seed=request.seed,
-    )
+def _shortage(error: Exception) -> dict[str, Any] | None:
+    """limit_bytes, short_bytes (missing at least) and why (who says so) if memory ran out, here or in what caused this;
+    else None.
 
-
-def _most_steps(request: ProbeRequest) -> int:
-    """Training stops by itself before (moments.py)."""
-    return 1 + max(request.timed_steps, MOST_TIMED_STEPS)
-
-
-def _load(request: ProbeRequest, folder: Path, run: RunRequest, settings: Any) -> tuple[Any, Any]:
-    if request.training.framework == "unsloth":
-        from rankviz.worker.finetune.base import Base
-        from rankviz.worker.finetune.load import load_base
-
-        base = Base(name=str(folder), is_local=True)
-        return load_base(base, settings, lora=request.lora)
-    from rankviz.worker.probe import hf_session
-
-    return hf_session.load_base(str(folder), settings)
-
-
-def _attach(
-    request: ProbeRequest, run: RunRequest, model: Any, config: dict[str, Any], depth: int, settings: Any
-) -> Any:
-    """The model with its adapter."""
-    from rankviz.worker.introspect.layers import cut_config, layers_of
-
-    plan = plan_on(layers_of(cut_config(config, depth)), request.lora, request.training, Device(cuda=settings.cuda))
-    if request.training.framework == "unsloth":
-        from rankviz.worker.finetune.load import attach
-
-        return attach(model, run, plan, settings)
-    from rankviz.worker.probe import hf_session
-
-    return hf_session.attach(model, request.lora, plan, settings)
-
-
-def _rows(request: ProbeRequest, *, vocabulary: int) -> list[Any]:
-    """Rows of random tokens, each of them a target."""
-    from rankviz.worker.finetune.data import Tokens
-
-    chance = random.Random(request.seed)
-    count = _most_steps(request) * request.training.rows_per_step
-    rows = [[chance.randrange(3, vocabulary) for _ in range(request.training.max_length)] for _ in range(count)]
-    return [Tokens(row, list(row)) for row in rows]
-
-
-def _shortage(error: Exception) -> tuple[int, int, str] | None:
-    """(bytes there are, bytes missing at least, who says so) if memory ran out, here or in what caused this; else None.
-
-    torch tells a GPU's shortage by a class, a CPU's by words alone; how much was asked stands only in the words.
+    torch tells a GPU's shortage by a class, a CPU's by words alone; the bytes requested stand only in the words.
     """
     import psutil
 
@@ -230,20 +196,80 @@ def _shortage(error: Exception) -> tuple[int, int, str] | None:
         words = str(each)
         if torch is not None and isinstance(each, torch.OutOfMemoryError):
             total = torch.cuda.get_device_properties(0).total_memory
-            limit = round(torch.cuda.get_per_process_memory_fraction() * total)
+            limit, why = round(torch.cuda.get_per_process_memory_fraction() * total), "GPU"
             free = min(torch.cuda.mem_get_info()[0], limit - torch.cuda.memory_reserved())
-            kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-            return limit, max(0, _asked_bytes(words) - free - kept), "GPU"
-        if isinstance(each, MemoryError) or (isinstance(each, RuntimeError) and "can't allocate memory" in words):
-            free = psutil.virtual_memory().available
-            return psutil.Process().memory_info().rss + free, max(0, _asked_bytes(words) - free), "system"
+            free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        elif isinstance(each, MemoryError) or (isinstance(each, RuntimeError) and "can't allocate memory" in words):
+            free, why = psutil.virtual_memory().available, "system"
+            limit = psutil.Process().memory_info().rss + free
+        else:
+            continue
+        return {"limit_bytes": limit, "short_bytes": max(0, _requested_bytes(words) - free), "why": why}
     return None
 
 
-def _asked_bytes(words: str) -> int:
+def _requested_bytes(words: str) -> int:
     """ "Tried to allocate 2.00 GiB" (a GPU) or "you tried to allocate 2147483648 bytes" (a CPU)."""
     match = re.search(r"tried to allocate ([\d.]+) (bytes|[KMGT]iB)", words, re.IGNORECASE)
     if not match:
         return 0
     power = ("bytes", "kib", "mib", "gib", "tib").index(match[2].lower())
     return round(float(match[1]) * 1024**power)
+
+
+def write_random_base(config: Mapping[str, Any], depth: int, folder: Path) -> None:
+    """Write config, weights and a tokenizer of a few words into `folder`; UserError where the disk has no room."""
+    from rankviz.worker.introspect.layers import build, cut_config
+
+    cut = cut_config(without_code(config), depth)
+    shapes, seen = {}, set()
+    for name, tensor in build(cut).state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:  # of weights that share a tensor a checkpoint holds one
+            seen.add(id(tensor))
+            shapes[name] = tuple(tensor.shape)
+    size = BF16_BYTES * sum(math.prod(shape) for shape in shapes.values())
+    folder.mkdir(parents=True)
+    free = shutil.disk_usage(folder).free
+    if size > FREE_DISK_SHARE * free:
+        raise UserError(
+            f"{depth} blocks with random weights take {size / 1e9:.1f} GB of disk for a moment, and "
+            f"{free / 1e9:.1f} GB are free: make room, or probe fewer blocks."
+        )
+    _write_safetensors(folder / "model.safetensors", shapes)
+    cut.pop("dtype", None)
+    (folder / "config.json").write_text(json.dumps({**cut, "torch_dtype": "bfloat16"}))
+    write_tokenizer(folder)
+
+
+def _write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """safetensors by hand, straight to disk, so that writing takes no memory: 8 bytes of header length, a JSON header,
+    the numbers one tensor after the other. They are normal with standard deviation 0.02, neither zero nor denormal."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + BF16_BYTES * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    text += b" " * (-len(text) % 8)
+    chance = random.Random(0)
+    few = [struct.pack("<f", chance.gauss(0.0, 0.02))[2:] for _ in range(2**16)]  # bf16: the upper half of an fp32
+    noise, ones = b"".join(few) * (CHUNK_NUMBERS // len(few)), struct.pack("<H", 0x3F80) * CHUNK_NUMBERS
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, shape in shapes.items():
+            # Norms start at one, as in any fresh model, or activations would vanish into denormals.
+            chunk = ones if len(shape) < 2 and not name.endswith("bias") else noise
+            left = BF16_BYTES * math.prod(shape)
+            while left > 0:
+                left -= file.write(chunk[:left])
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Write a tokenizer of a few words: loaders and collators ask for one; the probe's rows are token ids already."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: number for number, word in enumerate(("<pad>", "<eos>", "<unk>"))}
+    tokenizer = Tokenizer(models.WordLevel(vocab=words, unk_token="<unk>"))
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+    ).save_pretrained(folder)

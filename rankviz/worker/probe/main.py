@@ -1,8 +1,8 @@
 """Runs `python -m rankviz.worker probe HOME PROBE_ID@ATTEMPT`: each depth in its own process, with limits of time and
 memory.
 
-This process loads no torch: it starts depth.py, reads what that says, watches the memory it takes and ends it
-at a limit. That memory ran out is a result; that time ran out is one too as long as two depths are known.
+This process loads no torch: it starts depth.py, reads its messages, watches the memory it takes and ends it at a limit.
+Running out of memory is a result; running out of time is one too as long as two depths are known.
 """
 
 import json
@@ -26,8 +26,8 @@ from rankviz.store import RunStore
 from rankviz.worker.journal import Journal, admit_probe, redirect_output
 
 COMMAND = (sys.executable, "-m", "rankviz.worker", "probe_depth")
-LOOK_SECONDS = 0.02
-"""How often memory is looked at: what is asked for meanwhile may go past the limit."""
+POLL_SECONDS = 0.02
+"""Between two looks at the memory: what is allocated meanwhile may go past the limit."""
 
 
 class OutOfTime(UserError):
@@ -65,17 +65,15 @@ class Probe:
         self.free_bytes = round(FREE_MEMORY_SHARE * free_bytes)
         self._cuda = machine.here()["device"] == "cuda"
         self._started = False
-        self._label = ""
 
     @property
     def limit_bytes(self) -> int:
-        """Of this machine's own memory, for one process. With a GPU the limit that was asked for is the card's, which
-        the process keeps itself: torch for CUDA alone takes some GiB here."""
-        limit = None if self._cuda else self.request.memory_limit_bytes
-        return limit or self.free_bytes
+        """Bytes of this machine's own memory for one process. With a GPU the requested limit is the card's, which the
+        process keeps itself: torch for CUDA alone takes some GiB here."""
+        return (None if self._cuda else self.request.memory_limit_bytes) or self.free_bytes
 
     def run(self) -> None:
-        """Measure what fits; what is known not to fit isn't tried."""
+        """Measure what fits; a depth that is known not to fit isn't tried."""
         for depth in self.request.depths:
             if (reason := self._reason_to_skip(depth)) is not None:
                 self.journal.append(DepthSkipped(time=time.time(), depth=depth, reason=reason))
@@ -92,19 +90,19 @@ class Probe:
         self.journal.append(ProbeCompleted(time=time.time()))
 
     def _reason_to_skip(self, depth: int) -> str | None:
-        """Of the whole model, once the shallower depths tell what it takes."""
+        """Why the whole model is not tried, once the shallower depths tell what it takes."""
         record = self.store.probe(self.request.probe_id)
         known = record.extrapolated
         if known is None or depth != self.request.total_depth:
             return None
-        baseline = max(each.baseline_bytes for each in record.measured)
-        needed = baseline + max(known.peak_bytes, known.load_peak_bytes)
+        needed = max(each.baseline_bytes for each in record.measured) + max(known.peak_bytes, known.load_peak_bytes)
         if record.environment.get("device") != "cuda" and needed > self.limit_bytes:
             return (
                 f"All {depth} blocks would need {units.memory_size(needed)}, and the limit is "
                 f"{units.memory_size(self.limit_bytes)}, so they were not tried."
             )
-        steps = record.measured[-1].first_step_seconds / record.measured[-1].step_seconds + self.request.timed_steps
+        last = record.measured[-1]
+        steps = last.first_step_seconds / last.step_seconds + self.request.timed_steps
         seconds = max(each.took_seconds - sum(each.timed_steps) for each in record.measured)
         seconds += steps * known.step_seconds
         left = self.deadline - time.monotonic()
@@ -119,55 +117,53 @@ class Probe:
         """Whether the depth fitted; its result is in the journal either way. Measured again where something else kept
         the machine busy, as long as a third of the time left is enough for that, and the quietest one counts."""
         tries: list[DepthMeasured] = []
-        event = self._try(depth)
-        while isinstance(event, DepthMeasured):
+        while True:
+            event = self._try(depth, " again, since the machine was busy" if tries else "")
+            if not isinstance(event, DepthMeasured):
+                break
             tries.append(event)
-            if event.busy_elsewhere <= BUSY_SHARE or len(tries) == MOST_TRIES:
-                break
             to_come = 1 + sum(each > depth for each in self.request.depths)
-            if 3 * to_come * event.took_seconds > self.deadline - time.monotonic():
+            too_late = 3 * to_come * event.took_seconds > self.deadline - time.monotonic()
+            if event.busy_elsewhere <= BUSY_SHARE or len(tries) == MOST_TRIES or too_late:
                 break
-            event = self._try(depth, again=True)
         self.journal.append(min(tries, key=lambda each: each.busy_elsewhere) if tries else event)
         return bool(tries)
 
-    def _try(self, depth: int, *, again: bool = False) -> DepthMeasured | DepthDidNotFit:
-        self._label = f"{depth} blocks{' again, since the machine was busy' if again else ''}"
-        started = time.monotonic()
-        folder = self.store.run_dir(self.request.probe_id) / f"base-{depth}"
-        try:
-            return self._watch(depth, folder, started)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _watch(self, depth: int, folder: Path, started: float) -> DepthMeasured | DepthDidNotFit:
+    def _try(self, depth: int, again: str) -> DepthMeasured | DepthDidNotFit:
+        """Start a process for the depth and watch it."""
+        folder, started = self.store.run_dir(self.request.probe_id) / f"base-{depth}", time.monotonic()
         child = subprocess.Popen(
             [*COMMAND, str(self.home), self.request.probe_id, str(depth), str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )
         stage, seen_bytes, lines = "starting", 0, _Lines(child.stdout.fileno())
+
+        def did_not_fit(why: str, limit_bytes: int) -> DepthDidNotFit:
+            short = {"limit_bytes": limit_bytes, "short_bytes": seen_bytes - limit_bytes, "stage": stage, "why": why}
+            return DepthDidNotFit(time=time.time(), depth=depth, **short)
+
         try:
-            while True:
-                for message in lines.within(LOOK_SECONDS):
-                    if "stage" in message:
-                        stage = message["stage"]
-                        self.journal.stages.begin(f"{self._label}: {stage}")
-                    elif "environment" in message:
-                        self._start(message["environment"])
-                    elif "measured" in message:
+            while not lines.ended:
+                for message in lines.within(POLL_SECONDS):
+                    ((kind, value),) = message.items()
+                    if kind == "stage":
+                        stage = value
+                        self.journal.stages.begin(f"{depth} blocks{again}: {stage}")
+                    elif kind == "environment":
+                        self._start(value)
+                    elif kind == "measured":
                         child.wait()
-                        seconds = time.monotonic() - started
-                        return _measured(message["measured"], depth=depth, took_seconds=seconds)
-                    elif "did_not_fit" in message:
-                        return DepthDidNotFit(time=time.time(), depth=depth, **message["did_not_fit"])
-                    elif "error" in message:
-                        raise UserError(message["error"])
-                if lines.ended:
-                    break
-                seen_bytes = max(seen_bytes, _resident_bytes(child.pid))
+                        value |= {"timed_steps": tuple(value["timed_steps"]), "depth": depth}
+                        return DepthMeasured(time=time.time(), took_seconds=time.monotonic() - started, **value)
+                    elif kind == "did_not_fit":
+                        return DepthDidNotFit(time=time.time(), depth=depth, **value)
+                    else:
+                        raise UserError(value)
+                with suppress(psutil.Error):
+                    seen_bytes = max(seen_bytes, psutil.Process(child.pid).memory_info().rss)
                 if seen_bytes > self.limit_bytes:
-                    return self._did_not_fit(depth, seen_bytes, stage, "memory limit")
+                    return did_not_fit("memory limit", self.limit_bytes)
                 if time.monotonic() > self.deadline:
                     raise OutOfTime(
                         f"The time limit of {units.duration(self.request.time_limit_seconds)} was reached with "
@@ -177,21 +173,10 @@ class Probe:
         finally:
             child.kill()
             child.wait()
-        if code == -9:
-            # Not by us: the kernel ends the largest process when memory runs out.
-            return self._did_not_fit(depth, seen_bytes, stage, "system")
+            shutil.rmtree(folder, ignore_errors=True)
+        if code == -9:  # not by us: the kernel ends the largest process when memory runs out
+            return did_not_fit("system", seen_bytes)
         raise UserError(f"The process that measured {depth} blocks ended with code {code} without a result.")
-
-    def _did_not_fit(self, depth: int, seen_bytes: int, stage: str, why: str) -> DepthDidNotFit:
-        limit_bytes = self.limit_bytes if why == "memory limit" else seen_bytes
-        return DepthDidNotFit(
-            time=time.time(),
-            depth=depth,
-            limit_bytes=limit_bytes,
-            short_bytes=seen_bytes - limit_bytes,
-            stage=stage,
-            why=why,
-        )
 
     def _start(self, environment: dict) -> None:
         self._cuda = environment["device"] == "cuda"
@@ -208,21 +193,10 @@ class _Lines:
         self.ended = False
 
     def within(self, seconds: float) -> list[dict]:
-        """What has come, waiting at most so long; `ended` once the other side has closed it."""
+        """Return the lines that come, waiting at most so long; `ended` once the other side has closed the pipe."""
         if not select.select([self._fd], [], [], seconds)[0]:
             return []
         data = os.read(self._fd, 65536)
         self.ended = not data
         *whole, self._rest = (self._rest + data).split(b"\n")
         return [json.loads(line) for line in whole if line]
-
-
-def _measured(fields: dict, *, depth: int, took_seconds: float) -> DepthMeasured:
-    fields = {**fields, "timed_steps": tuple(fields["timed_steps"])}
-    return DepthMeasured(time=time.time(), depth=depth, took_seconds=took_seconds, **fields)
-
-
-def _resident_bytes(pid: int) -> int:
-    with suppress(psutil.Error):
-        return psutil.Process(pid).memory_info().rss
-    return 0

@@ -24,9 +24,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def simulated(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A `Simulated` as JSON. UserError where the model's code does not run on
-    the simulated card."""
-    from rankviz.worker.simulate.device import become, prepare
+    """Return a `Simulated` as JSON; UserError where the model's code does not run on the simulated card."""
+    from rankviz.worker.simulate.card import become, prepare
 
     prepare()
     training, gpu = build(TrainingSetup, request["training"]), find_gpu(load_gpus(ASSETS), request["gpu"])
@@ -35,7 +34,7 @@ def simulated(request: Mapping[str, Any]) -> dict[str, Any]:
 
         import_unsloth(become(gpu))
     from rankviz.worker.introspect.layers import layers_of
-    from rankviz.worker.simulate.whole import simulate_whole
+    from rankviz.worker.simulate.step import simulate_whole
 
     config = parse_config(Path(request["config"]).read_bytes())
     try:

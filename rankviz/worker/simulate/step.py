@@ -12,25 +12,25 @@ Not covered: data on other devices, evaluation, Unsloth, and how a checkpoint's 
 import gc
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from rankviz.core.cost.device import Device, Gpu
 from rankviz.core.cost.question import plan_on
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
 from rankviz.core.cost.stack import compute_dtype
 from rankviz.core.lora.config import LoraConfig, adapter_dtype, saved_dtype
-from rankviz.core.probe import Simulated
+from rankviz.core.model.spec import ModelSpec, periods
+from rankviz.core.probe import Simulated, fit
 from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import with_peft_adapter
-from rankviz.worker.introspect.layers import build, cut_config
-from rankviz.worker.simulate.device import Card, become
-from rankviz.worker.simulate.fakes import as_on_a_card
-from rankviz.worker.simulate.tracker import Tracker
+from rankviz.worker.introspect.layers import build, cut_config, layers_of
+from rankviz.worker.probe.steps import quantization
+from rankviz.worker.simulate.card import Card, become
+from rankviz.worker.simulate.tracker import Tracker, as_on_a_card
 
 MOMENTS = ("forward", "loss backward", "backward of the last blocks", "backward of the first blocks", "optimizer")
 """In the order of a step. Each grows with depth along a line of its own."""
@@ -56,12 +56,9 @@ class Program:
 
 
 def program_of(training: TrainingSetup) -> Program:
-    """TRL's SFTTrainer, or the PEFT script that RankViz exports."""
+    """Return TRL's SFTTrainer, or the PEFT script that RankViz exports."""
     trl = training.framework == "trl"
-    return Program(
-        fused_loss=trl,
-        prepares=not trl and training.quantized,
-    )
+    return Program(fused_loss=trl, prepares=not trl and training.quantized)
 
 
 def simulate(
@@ -75,8 +72,8 @@ def simulate(
     padded: bool = False,
     program: Program | None = None,
 ) -> Simulated:
-    """Two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own. Unsloth's
-    need it imported: unsloth_import."""
+    """Run two optimizer steps of the model's first `depth` blocks. The first `split` have a moment of their own.
+    Unsloth's need it imported: unsloth_import."""
     if training.framework == "unsloth":
         from rankviz.worker.simulate import unsloth
 
@@ -163,8 +160,6 @@ class Run:
     def _attach(self, model: Any) -> Any:
         from peft import prepare_model_for_kbit_training
 
-        from rankviz.worker.introspect.layers import layers_of
-
         checkpoints = self.training.gradient_checkpointing != "none"
         if self.program.prepares:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoints)
@@ -249,18 +244,9 @@ def _blocks(model: Any, depth: int) -> nn.ModuleList:
 
 def _quantize(model: Any, precision: str, compute: torch.dtype) -> None:
     """Linear layers become bitsandbytes' own, on the meta device, by transformers' own quantizer."""
-    from transformers import BitsAndBytesConfig
     from transformers.quantizers.auto import AutoHfQuantizer
 
-    if precision == "int8":
-        config = BitsAndBytesConfig(load_in_8bit=True)
-    else:
-        config = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=precision == "nf4-dq",
-            bnb_4bit_compute_dtype=compute,
-        )
+    config = quantization(precision, str(compute).removeprefix("torch."))
     quantizer = AutoHfQuantizer.from_config(config, pre_quantized=False)
     with unset_fake_temporarily():  # on the meta device, and no FakeTensor becomes a Params4bit
         quantizer._process_model_before_weight_loading(model, device_map={"": 0})
@@ -354,3 +340,58 @@ def _optimizer(name: str, trained: list[nn.Parameter]) -> Any:
     if name == "sgd":
         return torch.optim.SGD(trained, foreach=True)
     return _Blockwise(trained)
+
+
+LEAST_BLOCKS = 3
+APART = 4
+"""Blocks between the two depths: what the allocator leaves unused at the end of a block weighs less then."""
+
+
+def simulate_whole(
+    config: Mapping[str, Any],
+    model: ModelSpec,
+    lora: LoraConfig,
+    training: TrainingSetup,
+    gpu: Gpu,
+    *,
+    padded: bool = False,
+    program: Program | None = None,
+    full: bool = False,
+) -> Simulated:
+    """Simulate the whole model, from two depths, or as it is where that is less work, or `full`: bytes grow with depth
+    along a line, at each moment of a step along its own (core.probe)."""
+    pattern = periods(model)
+    low, high = depths(model)
+    more = {"split": pattern.prefix + 1, "padded": padded, "program": program}
+    if full or low + high >= pattern.blocks:
+        return simulate(config, lora, training, gpu, depth=pattern.blocks, **more)
+    return _at(pattern.blocks, [simulate(config, lora, training, gpu, depth=d, **more) for d in (low, high)])
+
+
+def depths(model: ModelSpec) -> tuple[int, int]:
+    """Return whole periods below the whole model, a few blocks apart."""
+    pattern = periods(model)
+    low = max(pattern.prefix + pattern.period, pattern.prefix + 2, LEAST_BLOCKS)
+    low += (pattern.blocks - low) % pattern.period
+    return low, low + pattern.period * -(-APART // pattern.period)
+
+
+def _at(depth: int, runs: list[Simulated]) -> Simulated:
+    shallow = [run.depth for run in runs]
+
+    def at(values: list[int]) -> int:
+        return round(fit(shallow, values).at(depth))
+
+    kernels = {name for run in runs for name in run.kernels}
+    moments = {name: at([run.moments[name] for run in runs]) for name in runs[0].moments}
+    return replace(
+        runs[-1],
+        depth=depth,
+        loaded=at([run.loaded for run in runs]),
+        static=at([run.static for run in runs]),
+        moments=moments,
+        # What is reserved beyond the peak is no line: the deeper model's.
+        reserved=max(moments.values()) + runs[-1].reserved - runs[-1].allocated,
+        kernels={name: at([run.kernels.get(name, 0) for run in runs]) for name in kernels},
+        trainable_parameters=at([run.trainable_parameters for run in runs]),
+    )

@@ -12,7 +12,7 @@ FastModel, and how a checkpoint's load leaves blocks half used.
 import functools
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch._library.custom_ops import OPDEFS
 from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoTokenizer
 from unsloth import FastLanguageModel
 from unsloth.kernels import utils
 from unsloth.models import llama
@@ -27,20 +28,18 @@ from unsloth.utils import attention_dispatch
 from unsloth_zoo import gradient_checkpointing
 from unsloth_zoo.fused_losses import fused_linear
 
-from rankviz.core.cost.device import Device, Gpu
 from rankviz.core.cost.question import plan_on
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Device, Gpu, TrainingSetup
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.lora.targets import OWN_FAMILIES
 from rankviz.core.probe import Simulated
 from rankviz.errors import UserError
 from rankviz.worker.finetune.adapter import unsloth_arguments
 from rankviz.worker.introspect.layers import layers_of
-from rankviz.worker.simulate.attention import kernel_for
-from rankviz.worker.simulate.device import Card, become
-from rankviz.worker.simulate.fakes import as_on_a_card
+from rankviz.worker.probe.depth import write_tokenizer
+from rankviz.worker.simulate.card import Card, become
 from rankviz.worker.simulate.step import Program, Run, materialize
-from rankviz.worker.simulate.tracker import Tracker
+from rankviz.worker.simulate.tracker import Tracker, as_on_a_card, kernel_for
 from rankviz.worker.simulate.unsloth_import import LAUNCHES, answer_more, count_launches
 
 ADDED_BYTES = 2**23
@@ -72,19 +71,14 @@ class UnslothTracker(Tracker):
 
 
 def simulate(
-    config: Mapping[str, Any],
-    lora: LoraConfig,
-    training: TrainingSetup,
-    gpu: Gpu,
-    *,
-    depth: int,
+    config: Mapping[str, Any], lora: LoraConfig, training: TrainingSetup, gpu: Gpu, *, depth: int
 ) -> Simulated:
-    """Two optimizer steps of the model's first `depth` blocks, as step.simulate does them."""
+    """Run two optimizer steps of the model's first `depth` blocks, as step.simulate does them."""
     if config["model_type"] not in FAMILIES:
         raise UserError(f"Unsloth's training step is simulated for {', '.join(FAMILIES)}, not for this model.")
     card = become(gpu)
     answer_more()
-    torch._fused_sdp_choice = _Choice(card)
+    torch._fused_sdp_choice = _choice(card)
     as_on_a_card()
     count_launches()
     run = _UnslothRun(config, lora, training, card, Program(), depth, split=1, padded=False)
@@ -104,10 +98,12 @@ class _UnslothRun(Run):
 
     def _load(self) -> Any:
         llama.AutoModelForCausalLM = SimpleNamespace(from_pretrained=self._from_pretrained)
-        llama.load_correct_tokenizer = lambda **_: _tokenizer()
         llama.check_tokenizer = lambda tokenizer, **_: tokenizer
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "config.json").write_text(json.dumps(self.config), "utf-8")
+            write_tokenizer(Path(folder))
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            llama.load_correct_tokenizer = lambda **_: tokenizer
             model, _ = FastLanguageModel.from_pretrained(
                 folder,
                 max_seq_length=self.training.max_length,
@@ -171,14 +167,10 @@ class _UnslothRun(Run):
                 raise RuntimeError(f"{sentence} {self._weights} bytes, {run}, {calls}, {LAUNCHES}")
 
 
-class _Choice:
+def _choice(card: Card) -> Callable[..., int]:
     """torch._fused_sdp_choice, as the card would answer."""
 
-    def __init__(self, card: Card):
-        self._card = card
-
-    def __call__(
-        self,
+    def choose(
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
@@ -190,7 +182,9 @@ class _Choice:
         enable_gqa: bool = False,
     ) -> int:
         more = {"masked": attn_mask is not None, "enable_gqa": enable_gqa, "dropout": dropout_p > 0}
-        return BACKENDS[kernel_for(self._card, query, key, value, **more)]
+        return BACKENDS[kernel_for(card, query, key, value, **more)]
+
+    return choose
 
 
 def _forget(dtype: torch.dtype) -> None:
@@ -203,15 +197,3 @@ def _forget(dtype: torch.dtype) -> None:
         for each in vars(module).values():
             if isinstance(each, functools._lru_cache_wrapper):
                 each.cache_clear()
-
-
-def _tokenizer() -> Any:
-    """Four words."""
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
-    words = ("<s>", "</s>", "<pad>", "<unk>")
-    made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token=words[0], eos_token=words[1], pad_token=words[2], unk_token=words[3]
-    )

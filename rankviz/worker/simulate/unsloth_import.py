@@ -14,7 +14,7 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
-from rankviz.worker.simulate.device import Card
+from rankviz.worker.simulate.card import Card, Stream
 
 LAUNCHES: Counter[str] = Counter()
 """Triton kernels by name, and how often they were launched."""
@@ -50,29 +50,13 @@ class _NoKernels:
         return kernel
 
 
-class _Stream:
-    """A stream or an event on which nothing is waited for."""
-
-    cuda_stream = device_index = 0
-
-    def __init__(self, *args: Any, **more: Any): ...
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *args, **more: self
-
-
 def answer_more() -> None:
     """What Unsloth asks torch beyond what `become` answers; after each call of that."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensor
 
-    stream = _Stream()
-    torch.cuda.Stream = torch.cuda.Event = _Stream
+    torch.cuda.Stream = torch.cuda.Event = Stream
     torch.cuda.stream = lambda other: contextlib.nullcontext()
-    torch.cuda.current_stream = lambda device=None: stream
-    torch.cuda.default_stream = lambda device=None: stream
     torch.version.cuda = torch.version.cuda or "12.8"
     torch._C._cuda_getCurrentRawStream = lambda device: 0
     torch._C._cuda_getDevice = lambda: 0

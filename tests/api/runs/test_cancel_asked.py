@@ -7,11 +7,11 @@ from rankviz.cli.output import print_sweep, standing, time_left
 from rankviz.core.runs.events import AttemptPlaced
 from rankviz.core.runs.record import RunRecord
 from rankviz.core.runs.words import cancel_in_words
+from rankviz.endpoints.runs import status_json
 from rankviz.errors import EngineUnavailableError
 from rankviz.store.ownership import Destination
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.supervisor import KEPT
-from rankviz.ui.endpoints.training import status_json
 from rankviz.ui.parts.live import status_html
 from rankviz.ui.parts.where import cancel
 from rankviz.ui.runs.sweep import standing_html, sweep_view

@@ -13,7 +13,7 @@ from rankviz.store.journal import request_text
 from rankviz.store.ownership import Ownership
 from rankviz.visitor import HOST, NOBODY, Visitor, acting_as
 from tests.api.visitors.owned import first_run, sweep_of
-from tests.catalog.test_peft_results import result
+from tests.catalog.test_result_files import result
 from tests.support.runs import questions
 from tests.support.runs.probes import request as probe_request
 from tests.support.web.visitors import ADMIN, ANN, BEN

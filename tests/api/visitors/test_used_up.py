@@ -7,7 +7,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.references import PRIVATE
 from rankviz.visitor import acting_as
 from tests.attacks.payloads import run_files, runs_zip
-from tests.catalog.test_peft_results import result
+from tests.catalog.test_result_files import result
 from tests.support.web.visitors import ANN, BEN
 
 

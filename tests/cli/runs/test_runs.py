@@ -27,7 +27,7 @@ def test_a_sweep_is_shown_with_its_accuracies_and_a_verdict_in_each(api, capsys)
     text = printed(api, counted(api, {4: 60, 16: 80}), capsys)
 
     assert "Token accuracy, higher is better: r = 16 is best" in text
-    assert "Worse than r = 16: r = 4 by " in text
+    assert "Worse than r = 16 by more than the noise" in text
     assert "Exact match, higher is better: " in text
 
 

@@ -1,69 +1,59 @@
-"""Time and money, worked out by hand on the toy."""
+"""Operations, bytes, time and money, worked out by hand on the toy."""
 
 import math
 
 import pytest
 
-from rankviz.core.cost.device import Price
 from rankviz.core.cost.duration import (
     DurationTerms,
     cost,
-    duration_at,
     duration_terms,
     peak_flops_per_second,
     price_of,
     work_of,
 )
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import Price, TrainingSetup, card
+from rankviz.core.cost.stack import Habits
 from rankviz.core.quantity import Range
-from tests.core.cost.memory.toy_memory import shape_of, stack
-from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu
+from tests.core.cost.toy_cost import shape_of, stack
+from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu, model
 
 
-def terms(**more):
-    fields = {
-        "work_seconds": Range(0.9, 2.7, 4.5),
-        "work_seconds_per_rank": Range(0.05, 0.15, 0.25),
-        "floor_seconds": Range(2, 4, 6),
-        "micro_steps": 2,
-        "steps": 3,
-        "load": None,
-        "load_seconds": Range(1, 2, 3),
-    }
-    return DurationTerms(**{**fields, **more})
+def terms(load=None):
+    setup = (
+        TrainingSetup(gradient_accumulation_steps=2, max_steps=3)
+        if load
+        else TrainingSetup(gradient_accumulation_steps=2)
+    )
+    return DurationTerms(
+        work=Range(0.9, 2.7, 4.5),
+        work_per_rank=Range(0.05, 0.15, 0.25),
+        floor=Range(2, 4, 6),
+        load=Range(1, 2, 3),
+        setup=setup,
+    )
 
 
-def test_a_micro_step_adds_floor_and_compute_at_right_angles():
-    duration = duration_at(terms(), r=2)
+def test_a_micro_step_adds_floor_and_compute_at_right_angles_and_loading_counts_with_a_length():
+    duration, whole = terms().at(2), terms(load=True).at(2)
 
     assert pytest.approx(2 * 5) == duration.step.expected  # 3 s of compute, a floor of 4 s, two micro-steps
-    assert pytest.approx(2 * 5**0.5) == duration.step.low
-    assert pytest.approx(2 * (25 + 36) ** 0.5) == duration.step.high
-    assert pytest.approx(3 * 10) == duration.total.expected
+    assert pytest.approx((2 * 5**0.5, 2 * (25 + 36) ** 0.5)) == (duration.step.low, duration.step.high)
+    assert duration.total == duration.step
+    assert pytest.approx(3 * 10 + 2) == whole.total.expected
 
 
-def test_loading_counts_once_a_length_of_training_is_given():
-    assert pytest.approx(30 + 2) == duration_at(terms(load=Range(1, 2, 3)), r=2).total.expected
-
-
-def test_cost_is_hours_times_price():
+def test_cost_is_hours_times_price_ones_own_first_and_no_price_is_not_zero():
     price = Price(usd_per_hour=7.2, provider="", source="", checked="")
 
-    assert pytest.approx(30 * 0.002) == cost(duration_at(terms(), r=2), price).usd.expected
-
-
-def test_no_price_is_not_a_price_of_zero():
-    assert cost(duration_at(terms(), r=2), price_of(gpu(prices=()), None)) is None
-
-
-def test_ones_own_price_comes_before_the_tables():
-    assert 0.5 == price_of(gpu(), 0.5).usd_per_hour
-    assert 3.6 == price_of(gpu(), None).usd_per_hour
+    assert pytest.approx(32 * 0.002) == cost(terms(load=True).at(2), price).usd.expected
+    assert cost(terms().at(2), price_of(gpu(prices=()), None)) is None
+    assert (0.5, 3.6) == (price_of(gpu(), 0.5).usd_per_hour, price_of(gpu(), None).usd_per_hour)
 
 
 def test_a_card_without_known_flops_or_bandwidth_has_no_time():
     for unknown in (gpu(bf16_flops_per_second=None), gpu(bandwidth_bytes_per_second=None)):
-        assert duration_terms(TOY, shape_of(TOY), stack(), unknown) is None
+        assert duration_terms(TOY, shape_of(TOY), stack(), card(unknown)) is None
 
 
 def test_the_other_16_bit_format_runs_at_the_same_rate_and_fp32_at_its_own():
@@ -75,33 +65,81 @@ def test_the_other_16_bit_format_runs_at_the_same_rate_and_fp32_at_its_own():
 
 
 def test_products_and_bytes_moved_add_up_to_the_work():
-    trl = stack("trl", max_length=1000, loss_path="full")
+    trl = stack("trl", max_length=1000)
     work = work_of(TOY, shape_of(TOY), trl)
-
-    terms = duration_terms(TOY, shape_of(TOY), trl, gpu())
 
     products = work.operations / (1e14 * ASSUMPTIONS.value("matmul-efficiency-a100"))
     moved = work.bytes_moved / (1e12 * ASSUMPTIONS.value("bandwidth-efficiency"))
     assert 0 == work.operations_fp32
-    assert pytest.approx(products + moved) == terms.work_seconds.expected
+    assert pytest.approx(products + moved) == duration_terms(TOY, shape_of(TOY), trl, card(gpu())).work.expected
 
 
 def test_a_card_without_timings_has_the_wider_range():
     def widest(group):
-        seconds = duration_terms(TOY, shape_of(TOY), stack("trl"), gpu(utilisation_group=group)).work_seconds
+        seconds = duration_terms(TOY, shape_of(TOY), stack("trl"), card(gpu(utilisation_group=group))).work
         return seconds.high / seconds.low
 
     assert pytest.approx(math.exp(2 * ASSUMPTIONS.value("time-width-hf"))) == widest("a100")
     assert pytest.approx(math.exp(2 * 0.45)) == widest("hopper")
-    assert widest("a100") < widest("hopper") <= 2.5
 
 
 def test_a_step_is_slower_with_more_tokens_a_higher_rank_and_dora():
     def step(r=8, use_dora=False, **setup):
         peft = stack("peft", use_dora, **{"max_length": 4096, **setup})
-        return duration_at(duration_terms(TOY, shape_of(TOY), peft, gpu()), r).step.expected
+        return duration_terms(TOY, shape_of(TOY), peft, card(gpu())).at(r).step.expected
 
-    assert step() < step(max_length=8192)
-    assert step() < step(r=16)
-    assert step() < step(use_dora=True)
+    assert step() < min(step(max_length=8192), step(r=16), step(use_dora=True))
     assert pytest.approx(2 * step()) == step(gradient_accumulation_steps=4)
+
+
+def work(spec=TOY, framework="trl", habits=None, **setup):
+    return work_of(spec, shape_of(spec), stack(framework, habits=habits, **setup))
+
+
+def test_operations_with_loras_own_terms_and_twice_nothing_without_checkpointing():
+    counted, kept = work(), work(gradient_checkpointing="none")
+
+    attention = 2 * 4 * 16 * 5  # blocks × 4 · Q · half the length
+    assert 10 * (6 * 4608 + 4.5 * attention + 4 * 16 * 100) == counted.operations
+    assert 10 * 8 * 2 * (32 + 24) == counted.operations_per_rank  # q and v of two blocks
+    assert (0, 0) == (counted.operations_fp32, counted.operations_fp32_per_rank)
+    assert 10 * (4 * 4608 + 3.5 * 640 + 6400) == kept.operations
+    assert 10 * 6 * 112 == kept.operations_per_rank
+    base_too = work_of(TOY, shape_of(TOY), stack("trl"), weight_gradients=True)
+    assert 10 * (2 * 4608 + 2 * 1600) == base_too.operations - counted.operations
+
+
+def test_a_sliding_window_bounds_the_keys_a_query_sees_and_eager_attention_multiplies_all():
+    sliding = model(layer_types=("sliding_attention", "full_attention"), sliding_window=4)
+
+    full_block, sliding_block = 4 * 16 * 5, 4 * 16 * 3.2  # 4 · (1 - 4/20) keys
+    assert pytest.approx(10 * (6 * 4608 + 4.5 * (full_block + sliding_block) + 6400)) == work(sliding).operations
+    assert 10 * 4.5 * 640 == work(attn_implementation="eager").operations - work().operations
+
+
+def test_without_autocast_the_adapter_works_in_fp32_and_so_does_what_k_bit_preparation_raised():
+    def without_autocast(**setup):
+        return work_of(TOY, shape_of(TOY), stack("peft", **setup).with_habits(autocast=False))
+
+    plain, raised = without_autocast(), without_autocast(precision="nf4")
+
+    assert (0, 10 * 8 * 112, 0) == (
+        plain.operations_per_rank,
+        plain.operations_fp32_per_rank,
+        plain.operations_fp32,
+    )
+    attention = 2 * 4 * 16 * 10  # the math kernel's whole matrix, since no fused one takes grouped keys in fp32
+    assert 10 * (4.5 * attention + 6400) == raised.operations_fp32  # and the head
+    assert 10 * 6 * 4608 == raised.operations
+
+
+def test_bytes_moved_by_operators_and_by_dequantizing_and_the_share_of_fused_kernels():
+    block = 368 * 16 + 43 * 48 + 12.7 * 96 + 42 * 32 + 24 * 24  # H, 2Q + 2K, 3M, in and out features of q and v
+    logits = 45 * 100
+
+    assert pytest.approx(10 * (2 * block + logits)) == work().bytes_moved
+    own_dtype = block - (42 - 6) * 32
+    weights = 3 * 4608 * (0.5625 + 4)
+    assert pytest.approx(10 * (2 * own_dtype + logits) + weights) == work(precision="nf4").bytes_moved
+    saved = work().bytes_moved - work(habits=Habits(triton_kernels=True)).bytes_moved
+    assert pytest.approx(0.4 * 10 * 2 * block) == saved

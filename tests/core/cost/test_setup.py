@@ -1,13 +1,33 @@
-"""What "auto" stands for on a device, and what a device or a framework cannot train."""
+"""Settings, data and shapes: what is refused, what "auto" stands for, and sums worked out by hand."""
+
+import itertools
+import random
+from dataclasses import replace
 
 import pytest
 
-from rankviz.core.cost.device import Device, card
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.estimate import estimate
+from rankviz.core.cost.notes import truncation
+from rankviz.core.cost.setup import (
+    LENGTH_SHARES,
+    Device,
+    TrainingData,
+    TrainingSetup,
+    card,
+    characters,
+    pads,
+    token_range,
+)
+from rankviz.core.cost.shapes import model_shape
+from rankviz.core.fit.decide import decide
+from rankviz.core.model.spec import ActivationBytes, BlockActivations
+from rankviz.core.quantity import Range
 from rankviz.errors import InvalidSettingError
-from tests.support.runs.toy import gpu
+from tests.support.runs.questions import question
+from tests.support.runs.toy import ASSUMPTIONS, ATTENTION, MLP, TOY, TOY_MOE, adapted, gpu, layer, model
 
 AUTO = {"precision": "auto", "optim": "auto", "gradient_checkpointing": "auto", "loss_path": "auto"}
+CHATS = TrainingData(examples=5000, mean_tokens=400, longest_tokens=1600, epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +71,307 @@ def test_what_cannot_be_trained_is_refused_with_the_way_out(changes, device, mes
     assert str(error.value).startswith(message)
 
 
-def test_an_estimate_may_be_of_what_no_program_here_trains():
-    setup = TrainingSetup(framework="trl", precision="nf4", loss_path="full", gradient_checkpointing="unsloth")
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"ranks": ()}, "No rank is given. Give at least one, such as 16."),
+        ({"ranks": (8, 0)}, "Rank must be a whole number from 1 to 1,024 (got 0)."),
+        ({"ranks": (1025,)}, "Rank must be a whole number from 1 to 1,024 (got 1,025)."),
+        ({"ranks": (True,)}, "Rank must be a whole number from 1 to 1,024 (got True)."),
+        ({"alpha": "3r"}, "Alpha must be r, 2r or a number above 0 and at most 1,000,000 (got '3r')."),
+        ({"alpha": "0"}, "Alpha must be a number above 0 and at most 1,000,000 (got 0)."),
+        ({"alpha": "nan"}, "Alpha must be r, 2r or a number above 0 and at most 1,000,000 (got 'nan')."),
+        (
+            {"target_modules": ()},
+            "No target modules are given. Name some, or use one of all-linear, attention, mlp, qv, unsloth.",
+        ),
+        ({"framework": "axolotl"}, "Framework must be one of unsloth, trl, peft (got 'axolotl')."),
+        (
+            {"moe_scheme": "all"},
+            "MoE scheme must be one of default, linear-only, peft-remap, unsloth, target-parameters (got 'all').",
+        ),
+        ({"usd_per_hour": -1}, "The price per hour must be a number from 0 to 1,000,000 (got -1)."),
+        ({"usd_per_hour": float("nan")}, "The price per hour must be a number from 0 to 1,000,000 (got nan)."),
+        ({"precision": "fp8"}, "Precision must be one of auto, bf16, fp16, fp32, nf4, nf4-dq, int8 (got 'fp8')."),
+        ({"optim": "lion"}, "Optimizer must be one of auto, adamw_8bit, adamw_torch, paged_adamw_8bit, sgd"),
+        ({"gradient_checkpointing": "yes"}, "Gradient checkpointing must be one of auto, unsloth, hf, none"),
+        (
+            {"loss_path": "fused-func", "framework": "trl"},
+            "Loss path fused-func exists only in Unsloth. Choose fused or full with framework trl.",
+        ),
+        ({"loss_path": "liger"}, "Loss path must be one of auto, fused, fused-func, triton, full (got 'liger')."),
+        ({"attn_implementation": "xformers"}, "Attention must be one of sdpa, flash, eager (got 'xformers')."),
+        ({"per_device_train_batch_size": 0}, "Batch size must be a whole number from 1 to 4,096 (got 0)."),
+        ({"gradient_accumulation_steps": 10**6}, "Gradient accumulation must be a whole number from 1 to 65,536"),
+        ({"max_length": None}, "Maximum length must be a whole number from 1 to 4,194,304 (got nothing)."),
+        (
+            {"per_device_train_batch_size": 4096, "max_length": 131_072},
+            "Batch 4,096 × length 131,072 is 536,870,912 tokens at once; the limit is 67,108,864. "
+            "Lower the batch size or the length.",
+        ),
+        ({"tokens": 0}, "Tokens must be a whole number from 1 to 100,000,000,000,000 (got 0)."),
+        ({"max_steps": 0}, "Steps must be a whole number from 1 to 100,000,000,000,000 (got 0)."),
+        ({"max_steps": 5, "tokens": 5}, "Steps and tokens are both given. Give only one of them."),
+        ({"data": {"file_name": "../a.csv"}}, "The name of the data's file must be a plain name of at most 200"),
+        ({"data": {"examples": 0}}, "Examples must be a whole number from 1 to 1,000,000,000,000 (got 0)."),
+        ({"data": {"mean_tokens": 1.5}}, "Tokens per example must be a whole number from 1 to 4,194,304 (got 1.5)."),
+        ({"data": {"longest_tokens": "x"}}, "Longest example must be a whole number from 1 to 4,194,304 (got 'x')."),
+        ({"data": {"examples": 5, "epochs": 0}}, "Epochs must be a number above 0 and at most 10,000 (got 0)."),
+        ({"data": {"epochs": 2}}, "Epochs need the number of examples. Give examples, or steps."),
+        (
+            {"data": {"mean_tokens": 500, "longest_tokens": 400}},
+            "The longest example has 400 tokens, fewer than the mean of 500. Raise the longest example or lower the",
+        ),
+        ({"data": {"examples": 5, "epochs": 2}, "max_steps": 9}, "Steps and epochs are both given. Give only one"),
+        ({"data": {"examples": 5, "epochs": 2}, "tokens": 9}, "Tokens and epochs are both given. Give only one"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cant_be_asked_is_said_with_what_to_change(settings, sentence):
+    if "data" in settings:
+        settings = {**settings, "data": TrainingData(**settings["data"])}
 
-    assert setup == setup.without_auto(Device())
+    with pytest.raises(InvalidSettingError) as error:
+        question(**settings).validate()
+
+    assert str(error.value).startswith(sentence)
+
+
+def test_bf16_on_a_card_without_it_names_the_way_out():
+    t4 = gpu(name="T4", supports_bf16=False)
+
+    with pytest.raises(InvalidSettingError, match="T4 does not support bf16"):
+        question(precision="bf16").validate(t4)
+    question(precision="fp16").validate(t4)
+
+
+def test_the_question_becomes_pefts_words():
+    lora = question(alpha="2r", use_rslora=True, target_modules=("q_proj",)).lora_at(16)
+
+    assert (16, 32, ("q_proj",)) == (lora.r, lora.lora_alpha, lora.target_modules)
+    assert 8 == lora.scale  # 32 / sqrt(16)
+
+
+def setup(data=CHATS, **more):
+    return TrainingSetup(data=data, **more)
+
+
+def answer(data=None, **more):
+    return estimate(TOY, question(data=data, target_modules="all-linear", **more), gpu(), ASSUMPTIONS)
+
+
+def test_steps_are_full_passes_over_the_examples_rounded_up_unless_steps_or_tokens_are_given():
+    endless = replace(CHATS, epochs=None)
+
+    assert 3 * 625 == setup().total_steps  # 2 × 4 examples a step
+    assert 2 * 626 == setup(replace(CHATS, examples=5001, epochs=2)).total_steps
+    assert 313 == setup(replace(CHATS, epochs=0.5)).total_steps  # 312.5
+    assert 1 == setup(replace(CHATS, examples=3, epochs=1)).total_steps
+    assert [60, 10] == [setup(endless, max_steps=60).total_steps, setup(endless, tokens=10 * 8 * 400).total_steps]
+    assert setup().has_length and not setup(endless).has_length
+
+
+def test_the_longest_example_sets_the_length_up_to_max_length():
+    assert 1600 == setup().fitted_length
+    assert 1664 == setup(replace(CHATS, longest_tokens=1601)).fitted_length
+    assert 1024 == setup(max_length=1024).fitted_length
+    assert 2048 == setup(replace(CHATS, longest_tokens=None)).fitted_length
+
+
+def test_padding_costs_nothing_without_it_and_at_most_the_bound_with_it():
+    assert Range(400, 400, 400) == CHATS.computed_tokens(2, 2048, padded=False)
+    # 1,600 · (1 − 0.75²) = 700, and the middle of 400 and 700
+    assert Range(400, 550, 700) == CHATS.computed_tokens(2, 2048, padded=True)
+    # truncated: min(x, 1,024) ≥ x · 1,024 / 1,600 for every x up to 1,600
+    assert Range(256, 400, 400) == CHATS.computed_tokens(2, 1024, padded=False)
+    assert Range(300, 300, 300) == TrainingData(mean_tokens=400).computed_tokens(2, 300, padded=False)
+    assert Range(1600, 1600, 1600) == replace(CHATS, mean_tokens=None).computed_tokens(2, 2048, padded=True)
+    assert Range(2048, 2048, 2048) == TrainingData(examples=9).computed_tokens(2, 2048, padded=False)
+    for mean, longest in itertools.product(range(20, 500, 70), range(500, 1500, 137)):  # one example is not padded
+        one = TrainingData(mean_tokens=mean, longest_tokens=longest).computed_tokens(1, 1024, padded=True)
+        kept = pytest.approx(mean if longest <= 1024 else mean * 1024 / longest)
+        assert (kept, pytest.approx(mean)) == (one.low, one.high)
+
+
+@pytest.mark.parametrize("batch", [2, 16])
+@pytest.mark.parametrize("shape", ["two lengths", "many short"])
+def test_real_batches_stay_below_the_bound_of_padding(batch, shape):
+    chance = random.Random(1)
+    lengths = {
+        "two lengths": [1] * 90 + [1000] * 10,
+        "many short": [min(1000, 1 + round(chance.expovariate(1 / 150))) for _ in range(5000)],
+    }[shape]
+    padded = sum(max(chance.choices(lengths, k=batch)) for _ in range(20_000)) / 20_000
+    mean = sum(lengths) / len(lengths)
+
+    bound = TrainingData(mean_tokens=round(mean), longest_tokens=max(lengths)).computed_tokens(batch, 4096, padded=True)
+
+    assert mean - 1 <= padded <= 1.02 * bound.high
+
+
+def test_unsloth_pads_only_what_it_must():
+    assert not pads("unsloth", TOY)
+    assert pads("trl", TOY) and pads("peft", TOY)
+    for other in (
+        {"model_type": "gpt_oss"},
+        {"tower": "whole model"},
+        {"layer_types": ("linear_attention", "full_attention")},
+    ):
+        assert pads("unsloth", model(**other))
+
+
+def test_time_follows_the_mean_and_memory_the_longest_example():
+    of_data = answer(replace(CHATS, mean_tokens=512, longest_tokens=1024, epochs=1)).ranks[0]
+
+    assert answer(max_length=512, max_steps=625).ranks[0].duration == of_data.duration
+    assert answer(max_length=1024, max_steps=625).ranks[0].memory == of_data.memory
+    assert answer(max_steps=5).ranks == answer(TrainingData(), max_steps=5).ranks
+
+
+def test_a_padded_step_takes_from_the_mean_to_the_bound():
+    steps = {"framework": "trl", "gradient_checkpointing": "hf", "max_steps": 625}
+    low, mean, high = (answer(max_length=n, **steps).ranks[0].duration.step for n in (400, 550, 700))
+
+    step = answer(replace(CHATS, epochs=None), **steps).ranks[0].duration.step
+
+    assert pytest.approx((low.low, mean.expected, high.high)) == (step.low, step.expected, step.high)
+
+
+def test_the_assumed_length_is_an_epoch_where_the_examples_are_known():
+    assumed, sentence = question(data=replace(CHATS, epochs=None)).with_assumed_length()
+
+    assert 625 == assumed.training.total_steps
+    assert "Time and cost assume 1 epoch: no epochs, steps or tokens were given." == sentence
+    assert 1000 == question(data=TrainingData(mean_tokens=400)).with_assumed_length()[0].training.total_steps
+
+
+def test_what_fits_is_priced_for_the_same_examples():
+    long = replace(CHATS, mean_tokens=1000, epochs=1)
+
+    knobs = {knob.label: knob for knob in decide(TOY, question(data=long), gpu(), [gpu()], ASSUMPTIONS).knobs}
+
+    assert not any(label.startswith("twice the length") for label in knobs)  # no example is that long
+    halved = knobs["half the length, 800 tokens per example"]
+    # As many steps, of 800 tokens an example instead of 1,000.
+    before, after = (estimate(TOY, question(data=long, max_length=n), gpu(), ASSUMPTIONS).ranks[0] for n in (2048, 800))
+    assert pytest.approx(625 * (after.duration.step.expected - before.duration.step.expected)) == halved.seconds
+    assert halved.device_bytes < 0
+
+
+@pytest.mark.parametrize("with_lengths", [True, False])
+@pytest.mark.parametrize("limit", [64, 256, 2048])
+@pytest.mark.parametrize("kind", ["long tail", "even"])
+def test_the_ranges_hold_what_is_cut(kind, limit, with_lengths):
+    draw = random.Random(kind)
+    make = {"long tail": lambda: round(draw.lognormvariate(5, 1.2)) + 1, "even": lambda: draw.randint(1, 4000)}[kind]
+    lengths = sorted(make() for _ in range(400))
+    measured = tuple(lengths[round(share * 399)] for share in LENGTH_SHARES) if with_lengths else ()
+    mean = round(sum(lengths) / 400)
+    data = TrainingData(examples=400, mean_tokens=mean, longest_tokens=lengths[-1], lengths=measured)
+    examples = sum(length > limit for length in lengths) / 400
+    tokens = sum(max(0, length - limit) for length in lengths) / sum(lengths)
+
+    of_examples, of_tokens = data.truncated_examples(limit), data.truncated_tokens(limit)
+
+    assert of_examples.low - 1 / 400 <= examples <= of_examples.high + 1 / 400
+    assert of_tokens.low - 0.01 <= tokens <= of_tokens.high + 0.01
+    assert not with_lengths or of_examples.high - of_examples.low < 0.051
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (TrainingData(longest_tokens=8000), "truncated: the longest has 8,000."),
+        (
+            TrainingData(examples=100, mean_tokens=400, longest_tokens=8000),
+            "truncated: up to 40 % of the 100 examples and up to 88 % of all tokens; the longest has 8,000.",
+        ),
+        (TrainingData(mean_tokens=4000), "truncated: 75 to 100 % of all tokens; the mean is 4,000."),
+        (
+            TrainingData(mean_tokens=4000, longest_tokens=5000),
+            "truncated: 75 to 100 % of the examples and 75 to 80 % of all tokens; the longest has 5,000.",
+        ),
+    ],
+)
+def test_a_note_says_what_is_known_of_truncation(data, words):
+    assert words in truncation(TrainingSetup(max_length=1000, data=data))
+    assert truncation(TrainingSetup(max_length=8000, data=data)) is None
+
+
+def tokens(text, messages=0):
+    return token_range(characters(text), messages, ASSUMPTIONS)
+
+
+def test_tokens_are_weighted_characters_within_the_measured_range():
+    counts = characters("Abc 12, 学習 é\n")
+    english, chinese = tokens("Abc 12,"), tokens("学習")
+
+    assert {"letter": 2, "capital": 1, "digit": 2, "symbol": 1, "east-asian": 2, "other": 1, "all": 13} == counts
+    # 2 · 0.25 + 1 · 0.42 + 2 · 1.3 + 1 · 0.66 = 4.18
+    assert pytest.approx((0.8 * 4.18, 4.18, 1.6 * 4.18)) == (english.low, english.expected, english.high)
+    # 2 · 0.88 = 1.76, and 1.1 true tokens for an estimated one
+    assert pytest.approx((0.7 * 1.76, 1.1 * 1.76, 2.8 * 1.76)) == (chinese.low, chinese.expected, chinese.high)
+
+
+def test_a_chat_template_adds_tokens_to_each_message_and_once_to_the_chat():
+    """gpt-oss writes a system message of some 74 tokens before each chat."""
+    plain, chat = tokens("abcd"), tokens("abcd", messages=2)
+
+    assert pytest.approx(4 + 2 * 5) == chat.expected - plain.expected
+    assert chat.high - plain.high > 74 + 2 * 6
+
+
+def test_a_llama_block_keeps_2q_2k_3m_elements_a_token():
+    (kind,) = model_shape(TOY, adapted(TOY, "q_proj", "v_proj")).kinds
+
+    assert (2, 48, 96, 32, 16) == (kind.count, kind.attention, kind.mlp, kind.mlp_hidden, kind.attention_width)
+    assert (32, 2) == (kind.targeted_inputs, kind.targeted_modules)
+    fused = (
+        layer("attn.qkv_proj", 16, 32),
+        layer("attn.o_proj", 16, 16),
+        layer("mlp.gate_up_proj", 16, 64, part="mlp"),
+    )
+    (kind,) = model_shape(model((*fused, MLP[2])), []).kinds
+    assert (48, 96, 32) == (kind.attention, kind.mlp, kind.mlp_hidden)
+
+
+def test_only_the_active_experts_are_multiplied_and_kept():
+    shape = model_shape(TOY_MOE, adapted(TOY_MOE, "gate_up_proj"))
+
+    (kind,) = shape.kinds
+    assert 2 * (768 + 2 * (256 + 128)) == shape.active_weights
+    assert 2 * (16 + 8) == kind.mlp
+    assert 2 * 2 * (16 + 16) == shape.active_adapter_parameters
+    assert ((4 * 16 * 16,), 2) == (shape.targeted_experts, shape.expert_blocks)
+
+
+def test_blocks_that_differ_in_layers_adapters_or_what_they_hold_are_told_apart():
+    hybrid = model(
+        (
+            layer("linear_attn.in_proj_qkv", 16, 40, blocks=(0,)),
+            layer("linear_attn.out_proj", 16, 16, blocks=(0,)),
+            *(layer(each.path.split("{}.")[1], each.in_features, each.out_features, blocks=(1,)) for each in ATTENTION),
+            *MLP,
+        ),
+        layer_types=("linear_attention", "full_attention"),
+    )
+    (q,) = adapted(TOY, "q_proj")
+    figures = tuple(
+        BlockActivations(blocks=(n,), bf16=each, fp32=each)
+        for n, each in enumerate((ActivationBytes(kept=1, gradients=1), ActivationBytes(kept=2, gradients=1)))
+    )
+
+    first, second = sorted(model_shape(hybrid, []).kinds, key=lambda kind: kind.attention_width)
+    of_adapter = model_shape(TOY, [replace(q, blocks=(1,))]).kinds
+    held = model_shape(replace(TOY, activation_bytes_per_token=figures), []).kinds
+
+    assert (0, 56, 1) == (first.attention_width, first.attention, first.count)
+    assert (16, 48, 1) == (second.attention_width, second.attention, second.count)
+    assert [(0, 1), (16, 1)] == sorted((kind.targeted_inputs, kind.count) for kind in of_adapter)
+    assert list(figures) == [kind.activations for kind in held]
+
+
+def test_a_vision_tower_weighs_but_no_text_token_runs_through_it():
+    shape = model_shape(model((*ATTENTION, *MLP, layer("visual.qkv", 1000, 3000, part="vision", blocks=(0, 1, 2)))), [])
+
+    assert (2, 4608, 3_000_000) == (shape.blocks, shape.active_weights, shape.largest_linear)

@@ -1,20 +1,89 @@
-"""FitAnswer on the toy: what fits, what a knob costs, three methods.
+"""What fits on the toy and on real models, what a change costs, what to change, and that sentences keep their word.
 
 Cards are made to measure from the estimate's own figures, so that nothing here depends on a constant's value.
 """
 
 import json
+import random
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from rankviz.core.cost.setup import MAX_BATCH
-from rankviz.core.fit.changes import changed, keeping_tokens, largest, setting
-from rankviz.core.fit.decide import as_json
+from rankviz.api import Api
+from rankviz.catalog.hardware import find_gpu, load_assumptions, load_gpus
+from rankviz.catalog.models import load_index, load_model
+from rankviz.core.cost.question import Question
+from rankviz.core.cost.setup import MAX_BATCH, Price, TrainingSetup
+from rankviz.core.fit.changes import (
+    PARTS,
+    changed,
+    keeping_tokens,
+    knobs,
+    largest,
+    limits,
+    peak_words,
+    setting,
+)
+from rankviz.core.fit.decide import as_json, decide, fit_in_words
+from rankviz.core.quantity import Range, by_level
 from rankviz.errors import InvalidSettingError
-from tests.core.fit.toy_fits import WIDE, card_for, knob_of, limit_of, on, question
+from rankviz.paths import ASSETS
 from tests.support.runs import questions
-from tests.support.runs.toy import ASSUMPTIONS, TOY, gpu
+from tests.support.runs.toy import ASSUMPTIONS, gpu, layer, model
+
+API = Api()
+WIDE = model(
+    (
+        layer("self_attn.q_proj", 2048, 2048),
+        layer("self_attn.k_proj", 2048, 512),
+        layer("self_attn.v_proj", 2048, 512),
+        layer("self_attn.o_proj", 2048, 2048),
+        layer("mlp.gate_proj", 2048, 8192, part="mlp"),
+        layer("mlp.up_proj", 2048, 8192, part="mlp"),
+        layer("mlp.down_proj", 8192, 2048, part="mlp"),
+    ),
+    hidden_size=2048,
+    intermediate_size=8192,
+    num_attention_heads=16,
+    num_key_value_heads=4,
+    head_dim=128,
+    vocab_size=32_000,
+    id="toy/wide",
+)
+"""Wide enough for activations and adapters to count beside the CUDA context."""
+
+
+def question(**more):
+    training = {"max_steps": 10, "gradient_checkpointing": "hf", "framework": "trl", **more.pop("training", {})}
+    return questions.question(**{"model_id": "toy/wide", "target_modules": "all-linear", **training} | more)
+
+
+def on(question, card, spec=WIDE, gpus=None, prices=None):
+    return decide(spec, question, card, gpus or (card,), ASSUMPTIONS, prices)
+
+
+def needs(question, spec=WIDE) -> Range:
+    """The band around nvidia-smi's figure, on a card with room to spare."""
+    return setting(spec, question, gpu(usable_bytes=2**40), ASSUMPTIONS).row.memory.device_band
+
+
+def card_for(question, **more):
+    """A card that surely holds this, to the byte."""
+    return gpu(usable_bytes=int(needs(question).high) + 1, **more)
+
+
+def limit_of(decided, option):
+    return next(limit for limit in decided.limits if limit.option == option)
+
+
+def knob_of(decided, **change):
+    return next(knob for knob in decided.knobs if dict(knob.change) == change)
+
+
+def priced(usd_per_hour):
+    return Price(usd_per_hour=usd_per_hour, provider="Toy cloud", source="made up", checked="2026-11-25")
 
 
 @pytest.mark.parametrize(("edge", "ceiling", "last"), [(0, 9, None), (1, 9, 1), (5, 9, 5), (8, 9, 8), (99, 9, 9)])
@@ -33,12 +102,6 @@ def test_the_largest_that_fits_is_the_one_the_card_was_made_for(option, largest_
 
     assert largest_one == limit.surely
     assert limit.expected > limit.surely
-
-
-def test_lengths_are_said_in_steps_of_64():
-    made_for = changed(question(), {"max_length": 1100})
-
-    assert 1088 == limit_of(on(question(), card_for(made_for)), "max_length").surely
 
 
 def test_the_searchs_own_ceiling_is_told_from_the_cards():
@@ -88,26 +151,6 @@ def test_a_change_trains_as_many_tokens_as_before(given, change, whole):
     assert whole == keeping_tokens(questions.question(**given), change)
 
 
-def test_rows_moved_from_batch_to_accumulation_cost_the_same_work():
-    """Twice the micro-steps of half the tokens: only launching is more."""
-    decided = on(question(), gpu())
-
-    moved, back = knob_of(decided, batch=1, accum=8), knob_of(decided, batch=4, accum=2)
-
-    assert moved.device_bytes < 0 < back.device_bytes
-    assert moved.seconds > 0 > back.seconds
-    assert moved.same_result and back.same_result
-
-
-def test_without_a_length_a_longer_row_is_priced_for_one_steps_tokens():
-    decided = on(question(training={"max_steps": None}), gpu())
-
-    twice = knob_of(decided, max_length=4096)
-
-    # Longer rows cost more attention for the same tokens, but nothing like twice the time of a step.
-    assert 0 < twice.seconds < 0.5 * decided.setting.row.duration.step.expected
-
-
 @pytest.mark.parametrize(
     ("given", "labels", "not_labels"),
     [
@@ -136,13 +179,6 @@ def test_only_knobs_that_apply_are_offered(given, labels, not_labels):
 
     assert labels <= offered
     assert not not_labels & offered
-
-
-def test_a_card_without_bf16_is_offered_fp16():
-    decided = on(question(), gpu(supports_bf16=False, fp16_flops_per_second=1e14))
-
-    assert "16-bit base (fp16)" in {knob.label for knob in decided.knobs}
-    assert ["nf4-dq", "fp16", "fp32"] == [method.precision for method in decided.methods]
 
 
 def test_three_methods_at_the_same_rank_and_batch():
@@ -180,12 +216,6 @@ def test_the_json_is_plain_and_whole():
     assert ["qlora", "lora", "full"] == [method["name"] for method in result["methods"]]
 
 
-def test_the_toy_of_other_tests_is_answered_too():
-    decided = on(questions.question(ranks=(8,)), gpu(), spec=TOY)
-
-    assert 3 == len(decided.methods)
-
-
 @pytest.mark.parametrize(("framework", "offered"), [("trl", False), ("peft", False), ("unsloth", True)])
 def test_fp16_is_offered_for_a_model_that_overflows_in_it_only_where_that_is_prevented(framework, offered):
     training = {"framework": framework, "precision": "nf4", "loss_path": "full"}
@@ -193,3 +223,334 @@ def test_fp16_is_offered_for_a_model_that_overflows_in_it_only_where_that_is_pre
 
     assert offered is any("fp16" == knob.change.get("precision") for knob in decided.knobs)
     assert offered is ("lora" in [method.name for method in decided.methods])
+
+
+def test_gpus_stand_by_verdict_then_by_total_and_what_is_not_known_comes_last():
+    roomy = 2**40
+    cards = (
+        gpu(id="a-small", usable_bytes=2**20),
+        gpu(id="b-unpriced", usable_bytes=roomy, prices=()),
+        gpu(id="c-dear", usable_bytes=roomy, prices=(priced(4.0),)),
+        gpu(id="d-slow-but-cheap-an-hour", usable_bytes=roomy, prices=(priced(1.0),), bf16_flops_per_second=1e11),
+        gpu(id="e-cheap", usable_bytes=roomy, prices=(priced(2.0),)),
+        gpu(id="f-unknown-speed", usable_bytes=roomy, bf16_flops_per_second=None),
+        gpu(id="g-no-bf16", usable_bytes=roomy, supports_bf16=False),
+    )
+
+    decided = on(question(training={"precision": "bf16"}), cards[4], gpus=cards)
+
+    names = [card.gpu.id for card in decided.cards]
+    assert ["e-cheap", "c-dear", "d-slow-but-cheap-an-hour"] == names[:3]
+    assert {"b-unpriced", "f-unknown-speed"} == set(names[3:5])
+    assert ["a-small", "g-no-bf16"] == names[5:]
+    assert [None, None] == [card.usd for card in decided.cards[3:5]]
+    assert "Choose precision fp16" in decided.cards[-1].reason
+
+
+def test_ones_own_prices_replace_the_tables_and_reorder_it():
+    cheap, dear = gpu(id="cheap", prices=(priced(1.0),)), gpu(id="dear", prices=(priced(2.0),))
+
+    decided = on(question(), cheap, gpus=(cheap, dear), prices={"dear": 0.5})
+
+    assert ["dear", "cheap"] == [card.gpu.id for card in decided.cards]
+    assert "your own price" == decided.cards[0].price.provider
+    assert pytest.approx(decided.cards[0].usd.expected * 2) == decided.cards[1].usd.expected
+
+
+@pytest.mark.parametrize("price", [-0.5, float("nan"), float("inf"), "cheap", True])
+def test_a_price_that_cant_be_names_the_card_and_what_to_give(price):
+    with pytest.raises(InvalidSettingError) as error:
+        on(question(), gpu(), prices={"toy-card": price})
+
+    message = f"The price per hour of the Toy card must be a number from 0 to 1,000,000 (got {price!r})."
+    assert message == str(error.value)
+
+
+def test_what_fits_needs_no_change():
+    decided = on(question(), gpu())
+
+    assert not decided.remedy.needed
+    assert "It fits without changes." == decided.sentence
+
+
+def test_what_fits_tight_says_how_little_is_to_spare():
+    decided = on(question(), card_for(question()))
+
+    assert "tight" == decided.setting.row.fit
+    assert "It fits without changes, with less than 5 % to spare." == decided.sentence
+
+
+HEAVY = {"loss_path": "full", "optim": "adamw_torch", "per_device_train_batch_size": 4}
+
+
+def test_of_changes_that_keep_the_result_the_one_that_adds_no_time_comes_first():
+    """A smaller batch would do as well, but launches more kernels."""
+    chosen = question(training=HEAVY)
+    either = max(needs(changed(chosen, change)).high for change in ({"loss_path": "fused"}, {"batch": 1, "accum": 16}))
+
+    decided = on(chosen, gpu(usable_bytes=int(either) + 1))
+
+    assert {"loss_path": "fused"} == dict(decided.remedy.smallest.change)
+    assert decided.sentence.startswith("Smallest change that makes it fit: a fused loss (")
+
+
+def test_what_keeps_the_result_comes_before_what_does_not_though_it_takes_time():
+    """A rank of 1 would do as well, and save time."""
+    chosen = question(ranks=(256,))
+    either = max(needs(changed(chosen, change)).high for change in ({"r": 1}, {"batch": 1, "accum": 8}))
+
+    decided = on(chosen, gpu(usable_bytes=int(either) + 1))
+
+    assert {"batch": 1, "accum": 8} == dict(decided.remedy.smallest.change)
+    assert decided.remedy.smallest.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [
+        ({"r": 64}, "r = 64"),
+        ({"targets": "attention"}, "attention targets only"),
+        ({"precision": "nf4-dq"}, "4-bit base (NF4)"),
+    ],
+)
+def test_where_nothing_else_is_enough_what_is_learned_changes(change, label):
+    """One row of one token, so that only weights count."""
+    tiny = {"per_device_train_batch_size": 1, "max_length": 1, "precision": "bf16", "optim": "adamw_8bit"}
+    chosen = question(ranks=(256 if "r" in change else 1,), training=tiny)
+
+    decided = on(chosen, card_for(changed(chosen, change)))
+
+    assert label == decided.remedy.smallest.label
+    assert not decided.remedy.smallest.same_result
+
+
+def test_rows_are_cut_to_less_than_half_only_where_nothing_else_fits():
+    chosen = question(training={"per_device_train_batch_size": 1, "max_length": 4096})
+
+    half, quarter = (on(chosen, card_for(changed(chosen, {"max_length": n}))) for n in (2048, 1024))
+
+    assert "2,048 tokens per example" == half.remedy.smallest.label
+    assert "a length of at most 1,024 tokens" == quarter.remedy.smallest.label
+
+
+def test_a_smaller_batch_is_the_largest_part_of_it_that_fits():
+    chosen = question(training={"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1})
+
+    decided = on(chosen, card_for(changed(chosen, {"batch": 5})))
+
+    assert {"batch": 4, "accum": 3} == dict(decided.remedy.smallest.change)
+
+
+def test_where_nothing_is_enough_what_helps_most_is_named_and_the_cheapest_gpu_that_fits():
+    dear = gpu(id="dear", name="Dear card", usable_bytes=2**40, prices=(priced(9.0),))
+    cheap = gpu(id="cheap", name="Cheap card", usable_bytes=2**40, prices=(priced(2.0),))
+    small = gpu(id="small", usable_bytes=2**20)
+
+    decided = on(question(training=HEAVY), small, gpus=(dear, cheap, small))
+
+    assert decided.remedy.smallest is None
+    assert min(k.device_bytes for k in decided.knobs) >= decided.remedy.helps_most.device_bytes
+    assert decided.sentence.startswith("No single change makes it fit: ")
+    assert "the cheapest GPU that fits is the Cheap card, about $" in decided.sentence
+
+
+ALONE = {
+    "a lower rank": {"r": 1},
+    "a smaller batch": {"batch": 1, "accum": 8},
+    "a shorter length": {"max_length": 1},
+}
+
+
+def of_catalogue(model, card, r, **training):
+    asked = Question(model_id=model, ranks=(r,), gpu=card, training=TrainingSetup(**training))
+    card = find_gpu(load_gpus(ASSETS), card)
+    return setting(load_model(ASSETS, model), asked, card, load_assumptions(ASSETS))
+
+
+def test_where_a_lower_rank_makes_it_fit_and_batch_and_length_do_not_it_says_so():
+    """The experts of this model have adapters: a quarter of the rank takes 4 GiB less."""
+    start = of_catalogue("Qwen/Qwen3-30B-A3B", "l4", 16)
+
+    sentence = fit_in_words(start)
+
+    assert sentence.startswith("r = 16 does not fit L4: ")
+    assert "Smallest change that makes it fit: r = 4 (" in sentence
+    assert sentence.endswith("A smaller batch or a shorter length alone is not enough.")
+
+
+@pytest.mark.parametrize(
+    ("model", "length"), [("mistralai/Mistral-Small-24B-Base-2501", 512), ("Qwen/Qwen3-30B-A3B", 128)]
+)
+def test_where_loading_takes_most_the_sentences_quote_it_and_no_rank_helps(model, length):
+    """Loading decides the verdict on a T4, so no sentence quotes the training step, which would fit."""
+    start = of_catalogue(model, "t4", 8, max_length=length, per_device_train_batch_size=1)
+    start = start.with_change({"targets": "attention"})
+    loading = f"{start.row.memory.while_loading / 2**30:.2f} GiB"
+
+    sentence = fit_in_words(start)
+
+    assert start.row.memory.while_loading > start.row.memory.device
+    assert f"{loading} expected while loading" in sentence
+    assert f"r = 1 does not fit: {loading} needed while loading" in limits(start)[0].note
+    assert "helps most" not in sentence and "no setting lowers what loading takes" in sentence
+    assert any(f"Loading takes {loading}" in note for note in by_level(start.answer.notes)[0])
+
+
+@pytest.mark.parametrize("r", [1, 8, 16, 64, 256])
+@pytest.mark.parametrize(
+    "model", ["Qwen/Qwen3-30B-A3B", "meta-llama/Llama-3.1-8B", "openai/gpt-oss-20b", "Qwen/Qwen3-32B"]
+)
+@pytest.mark.parametrize("card", ["t4", "l4"])
+def test_every_change_that_a_sentence_names_does_what_it_says(model, card, r):
+    start = of_catalogue(model, card, r, max_steps=100)
+
+    sentence = fit_in_words(start).lower()
+
+    assert sentence.startswith((f"r = {r} ", f"whether r = {r} fits "))
+    named = re.search(r"change that makes it fit: r = (\d+) ", sentence)
+    assert named is None or start.with_change({"r": int(named[1])}).row.fit in ("fits", "tight")
+    not_enough = sentence.partition("change that makes it fit: ")[2].partition(". ")[2]
+    for words, change in ALONE.items():
+        assert words not in not_enough or start.with_change(change).row.fit not in ("fits", "tight"), words
+
+
+def test_a_rank_that_fits_is_said_to():
+    chosen = question()
+    start = setting(WIDE, chosen, card_for(chosen), ASSUMPTIONS)
+
+    assert fit_in_words(start).startswith("r = 16 barely fits ")
+    assert "No GPU is selected, so it is not known whether the run fits." == fit_in_words(
+        setting(WIDE, chosen, None, ASSUMPTIONS)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [({"precision": "nf4-dq"}, "double quantization"), ({"dora": False}, "LoRA instead of DoRA")],
+)
+def test_double_quantization_and_no_dora_are_changes(change, label):
+    tiny = {"per_device_train_batch_size": 1, "max_length": 1, "precision": "nf4"}
+    chosen = question(ranks=(1,), training=tiny, use_dora="dora" in change)
+
+    start = setting(WIDE, chosen, card_for(changed(chosen, change)), ASSUMPTIONS)
+
+    assert f"makes it fit: {label} (" in fit_in_words(start)
+
+
+def test_no_sentence_contradicts_the_tables():
+    """Forty settings drawn at random: a change that the tables show to fit is never said not to exist."""
+    draw, models = random.Random(3), load_index(ASSETS)
+    no_change = 0
+    for _ in range(40):
+        training = {
+            "framework": draw.choice(["trl", "peft"]),
+            "precision": draw.choice(["bf16", "nf4"]),
+            "gradient_checkpointing": "hf",
+            "per_device_train_batch_size": draw.choice([1, 2]),
+            "max_length": draw.choice([2048, 8192, 32768]),
+        }
+        model, r = draw.choice(models).id, draw.choice([1, 16])
+        try:
+            start = of_catalogue(model, draw.choice(["a10", "l4", "rtx-4090"]), r, **training)
+        except InvalidSettingError:
+            continue
+
+        sentence = fit_in_words(start)
+
+        if "No single change" in sentence:
+            no_change += 1
+            assert not any(knob.makes_it_fit for knob in knobs(start)), sentence
+            for words, change in {**ALONE, "": {"max_length": 128}}.items():
+                assert start.with_change(change).row.fit not in ("fits", "tight"), f"{words}: {sentence}"
+    assert no_change
+
+
+MIB = 2**20
+
+
+def memory(static, activations, logits, other=0):
+    sizes = {"static": static, "activations": activations, "logits": logits, "other": other}
+    return SimpleNamespace(**{name: size * MIB for name, size in sizes.items()})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (
+            memory(651, 56, 264),
+            memory(651, 416, 0),
+            "Peak: activations 56 MiB → 416 MiB, logits 264 MiB → 0 MiB; 651 MiB of weights and optimizer states stay",
+        ),
+        (
+            memory(3048, 4224, 0, 95),
+            memory(3048, 8448, 0, 95),
+            "Peak: activations 4.12 GiB → 8.25 GiB; 2.98 GiB of weights and optimizer states stay",
+        ),
+        (
+            memory(651, 0, 264),
+            memory(748, 0, 264),
+            "Peak: weights and optimizer states 651 MiB → 748 MiB; 264 MiB of logits stay",
+        ),
+        (memory(651, 56, 264), memory(651, 56, 264), "Peak: no part changes"),
+    ],
+)
+def test_the_parts_that_change_come_first_and_the_largest_of_the_rest_stays(before, after, words):
+    assert words == peak_words(before, after)
+
+
+def test_the_parts_add_up_to_what_is_allocated():
+    """In 4 bit the peak holds scratch too: one weight unpacked."""
+    asked = Question(model_id="Qwen/Qwen3-4B")
+    estimate = setting(load_model(ASSETS, "Qwen/Qwen3-4B"), asked, None, ASSUMPTIONS).row.memory
+
+    assert estimate.other > 0
+    assert estimate.allocated == sum(getattr(estimate, field) for field in PARTS.values())
+
+
+RANKS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 24, 32, 48, 64, 128, 256)
+MODELS = ("openai/gpt-oss-20b", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-14B", "meta-llama/Llama-3.1-8B")
+CARDS = ("T4", "V100", "L4", "RTX 4090")
+
+
+def question_of(model_id, gpu, ranks, **training):
+    return questions.question(
+        model_id, ranks=ranks, gpu=gpu, target_modules="unsloth", framework="unsloth", precision="nf4-dq", **training
+    )
+
+
+@pytest.mark.parametrize("gpu", CARDS)
+@pytest.mark.parametrize("model_id", MODELS)
+@pytest.mark.parametrize("batch, length", [(1, 1024), (2, 2048)])
+def test_the_largest_rank_is_no_smaller_than_any_that_an_estimate_lets_fit(model_id, gpu, batch, length):
+    setup = {"per_device_train_batch_size": batch, "max_length": length, "max_steps": 10}
+    ranks = API.estimates.estimate(question_of(model_id, gpu, RANKS, **setup)).estimate.ranks
+    limits = {each.option: each for each in API.estimates.fit(question_of(model_id, gpu, (2,), **setup), 2).limits}
+
+    surely = [rank.r for rank in ranks if rank.fit in ("fits", "tight")]
+    expected = [rank.r for rank in ranks if rank.margin_bytes >= 0]
+    assert max(surely, default=0) <= (limits["r"].surely or 0)
+    assert max(expected, default=0) <= (limits["r"].expected or 0)
+
+
+def test_a_rank_that_needs_less_than_a_lower_one_says_why():
+    """gpt-oss-20b on a V100: at r = 1 the embedding stays on the card, from r = 2 on it is moved."""
+    answer = API.estimates.fit(question_of("openai/gpt-oss-20b", "V100", (2,), max_steps=10), 2)
+    limit = answer.limits[0]
+
+    assert limit.surely is None
+    assert 2 <= limit.expected
+    assert "from r = 2 on Unsloth moves the input embedding to host memory" in limit.note
+
+
+def test_the_table_that_is_moved_has_one_name():
+    """Gemma 4 E2B ties its input embedding to the head: the embeddings of its layers are moved."""
+    setup = {"per_device_train_batch_size": 4, "max_length": 8192, "max_steps": 10}
+    asked = questions.question(
+        "google/gemma-4-E2B", ranks=(16,), gpu="T4", target_modules="all-linear", framework="unsloth", **setup
+    )
+    answer = API.estimates.fit(asked, 16)
+
+    texts = [*(limit.note for limit in answer.limits), *answer.setting.answer.notes]
+    assert {"per-layer embeddings"} == {
+        name for text in texts for name in ("per-layer embeddings", "input embedding") if f"moves the {name}" in text
+    }

@@ -2,21 +2,20 @@
 
 import pytest
 
-from rankviz.core.forecast.bands import HEADING, coverage_words, fact_words, forecast, rank_forecasts
-from rankviz.core.forecast.lines import GRID
+from rankviz.core.forecast.bands import GRID, at_rank, fact_words, forecast
 from rankviz.errors import InvalidSettingError
 from tests.support.runs.forecasts import band, bands, held, left_out
 
 
 def test_a_rank_between_two_of_the_table_is_straight_in_log_r():
-    (row,) = rank_forecasts(band(median=(8, 7, 6, 4, 3, 2, 1, 0, -1)), [6])
+    row = at_rank(band(median=(8, 7, 6, 4, 3, 2, 1, 0, -1)), 6)
 
     assert 6 - 2 * 0.5849625 == pytest.approx(row.median)
 
 
 @pytest.mark.parametrize(("r", "extrapolated"), [(8, False), (12, True), (16, True), (24, True), (48, False)])
 def test_a_rank_is_extrapolated_where_no_line_has_it_or_one_of_its_neighbours_in_the_table(r, extrapolated):
-    (row,) = rank_forecasts(band(lines_at_rank={8: 3, 16: 0, 32: 1, 64: 2}), [r])
+    row = at_rank(band(lines_at_rank={8: 3, 16: 0, 32: 1, 64: 2}), r)
 
     assert extrapolated is row.extrapolated
 
@@ -33,7 +32,7 @@ def test_a_forecast_says_at_which_ranks_it_is_extrapolated():
 @pytest.mark.parametrize("r", [0, 257, 2.5, True, "8"])
 def test_a_rank_outside_the_table_is_refused(r):
     with pytest.raises(InvalidSettingError, match="ranks from 1 to 256"):
-        rank_forecasts(band(), [r])
+        at_rank(band(), r)
 
 
 @pytest.mark.parametrize(
@@ -55,22 +54,15 @@ def test_a_forecast_quotes_the_coverage_and_the_errors_of_its_own_kind():
     table = bands(left_out=[left_out(inside_80_by_publication=0.8, publications=6, points=40, crps_rule=0.8)])
 
     answer = forecast(table, "score", "simple")
+    other = " ".join(forecast(table, "score", "shift").sentences)
+    missed = forecast(bands(left_out=[left_out(inside_80=0.47)]), "score", "simple").sentences
 
     assert answer.validated and 0.75 == answer.coverage_80_left_out
-    assert any("held 75 % of 40 points of simple tasks (6 publications; 80 %" in text for text in answer.sentences)
-    assert any("was 1.00" in text and "the rule of thumb with a band 0.80" in text for text in answer.sentences)
-    assert not any("CRPS" in text for text in forecast(table, "score", "shift").sentences)
-
-
-def test_a_kind_that_was_not_validated_says_so_and_what_it_would_take():
-    words = coverage_words(bands(left_out=[left_out(inside_80=0.47, publications=4, points=32)]), "simple")
-
-    assert words.startswith("Not validated: ")
-    assert "held 47 % of 32 points" in words and "at least 20 points and 5 publications" in words
-
-
-def test_every_forecast_begins_with_what_it_does_not_tell():
-    assert HEADING == forecast(bands(), "score", "simple").sentences[0] == forecast(bands(), "loss", "simple").heading
+    (words,) = [text for text in answer.sentences if text.startswith("Validated: ")]
+    assert "held 75 % of 40 points of simple tasks (6 publications; 80 %" in words
+    assert "was 1.00" in words and "the rule of thumb with a band 0.80" in words
+    assert "Not validated: no publication of this kind" in other and "CRPS" not in other
+    assert any(text.startswith("Not validated: ") and "held 47 % of 20 points" in text for text in missed)
 
 
 NEVER = ("high_worse_loss", held("loss", publications=6, lines=38, share=0.0))
@@ -85,22 +77,15 @@ def test_a_statement_is_quoted_for_its_kind_where_that_was_counted_and_for_all_s
     assert "in 90 % of 10 publications (40 lines; " in other and "left out was 13 percentage points off" in other
 
 
-def test_within_noise_says_how_large_the_noise_is():
-    (words,) = fact_words(bands(holds=[("low_within_noise", held(noise=2.2))]), "any")
+def test_the_noise_and_the_high_rank_are_judged():
+    within = ("low_within_noise", held(noise=2.2))
 
-    assert words.startswith(
-        "Where ranks differed by more than noise (median 2.2 points), r = 16 scored within noise of the best rank in "
-        "90 % of 10 publications ("
-    )
-    assert () == fact_words(bands(holds=[("low_within_noise", held(publications=0, noise=None))]), "any")
+    noise, high = fact_words(bands(holds=[within, NEVER, ("high_worse", held(share=0.06, left_out_error=None))]), "any")
 
-
-def test_the_high_rank_is_judged_in_loss_and_in_score():
-    (words,) = fact_words(bands(holds=[NEVER, ("high_worse", held(share=0.06, left_out_error=None))]), "any")
-
+    assert "median 2.2 points), r = 16 scored within noise of the best rank in 90 % of 10 publications (" in noise
     assert (
-        "r = 64 was never 0.5 % of a loss worse than r = 16 (38 lines, 6 publications), and more than a point worse in "
-        "6 % of 10 publications (40 lines)." == words
+        "r = 64 was 0.5 % of a loss worse than r = 16 in 0 % of 6 publications (38 lines; a publication that was left "
+        "out was 13 percentage points off), and more than a point worse in 6 % of 10 publications (40 lines)." == high
     )
 
 

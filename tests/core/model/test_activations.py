@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rankviz.catalog.models import load_index, load_model
-from rankviz.core.cost.memory import memory_at, memory_terms
+from rankviz.core.cost.memory import MemoryTerms
 from rankviz.core.cost.setup import TrainingSetup
 from rankviz.core.cost.shapes import model_shape
 from rankviz.core.cost.stack import Stack
@@ -103,8 +103,7 @@ def estimated_working_bytes(name, *, habits, precision, targets, checkpointing):
         loss_path="full",
     )
     stack = Stack(setup=setup, use_dora=False, assume=ASSUMPTIONS, measured_habits=habits)
-    memory = memory_at(memory_terms(spec, model_shape(spec, plan.adapted), stack, None), 2, plan.parameters(2))
-    return memory.activations + memory.logits + memory.other
+    return MemoryTerms(spec, model_shape(spec, plan.adapted), stack, None).at(2, plan.parameters(2)).working
 
 
 TARGETS = {

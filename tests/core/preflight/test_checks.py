@@ -117,13 +117,6 @@ def test_what_to_do_about_an_old_driver_can_run_on_the_card(card, driver, instal
     assert "Install driver 580 or newer" in text
 
 
-def test_what_to_do_about_a_torch_without_kernels_for_the_card_can_run_on_it():
-    old = replace(INSTALLED, torch="2.10.0+cu126", torch_cuda=(12, 6))
-
-    assert "torch for CUDA 12.9" in sentence(gpu(RTX_5090, software=old), "generation")
-    assert "torch for CUDA 12.6" in sentence(gpu(V100), "generation")
-
-
 def test_what_torch_itself_names_decides_where_a_trial_has_imported_it():
     def facts(*architectures):
         step = TrialStep(name="importing torch", ok=True, found="", seconds=1.0, architectures=architectures)
@@ -162,27 +155,12 @@ def test_no_compiler_no_headers_and_no_library_of_bitsandbytes_are_a_problem_eac
     assert "built for 12.8, torch for CUDA 13.0" in sentence(facts, "bitsandbytes")
 
 
-def test_bitsandbytes_is_not_needed_for_a_16_bit_base_and_a_plain_optimizer():
-    facts = gpu(software=replace(INSTALLED, bitsandbytes="", bitsandbytes_cuda=()))
-
-    assert ["bitsandbytes"] == [check.name for check in problems(checks(facts))]
-    assert not problems(checks(facts, Wanted(precision="bf16", optim="adamw_torch")))
-    assert problems(checks(facts, Wanted(precision="bf16", optim="adamw_8bit")))
-
-
 def test_bf16_on_a_card_without_it_is_refused_and_other_precisions_are_not():
     assert "Tesla T4 has no bf16, so training computes in fp16. Choose precision nf4-dq or fp16." == sentence(
         gpu(T4), "bf16", Wanted(precision="bf16")
     )
     assert problems(checks(gpu(T4), Wanted(precision="bf16")))
     assert not problems(checks(gpu(T4), Wanted(precision="nf4-dq")))
-
-
-def test_memory_in_the_hands_of_other_programs_is_a_warning():
-    facts = gpu(replace(L4, used_bytes=10 * GIB))
-
-    assert ["GPU memory"] == [check.name for check in warnings(checks(facts))]
-    assert "has 24.00 GiB, of which 10.00 GiB are used by other programs now." in sentence(facts, "GPU memory")
 
 
 def test_a_gpu_that_training_will_not_use_is_a_warning_with_the_reason():
@@ -196,12 +174,6 @@ def test_a_gpu_that_training_will_not_use_is_a_warning_with_the_reason():
     for facts in (hidden, without_cuda, no_driver):
         assert not uses_gpu(facts)
         assert ["device"] == [check.name for check in warnings(checks(facts))]
-
-
-def test_a_missing_trainer_is_a_problem_that_says_how_to_add_it():
-    facts = cpu(software=Software(missing="Training needs the trainer."))
-
-    assert "Training needs the trainer." == problems(checks(facts))[0].sentence
 
 
 def test_a_full_disk_is_a_problem_and_one_too_small_for_the_base_a_warning():
@@ -238,16 +210,6 @@ def test_a_hub_out_of_reach_is_a_warning_since_cached_bases_train_without_it(hub
     found = checks(cpu(hub=hub), Wanted(download_bytes=download))
 
     assert [state] == [check.state for check in found if check.name == "Hub"]
-
-
-def test_a_step_of_the_trial_that_failed_is_a_problem():
-    steps = (
-        TrialStep(name="importing torch", ok=True, found="torch 2.14.1 uses the CPU", seconds=2.0),
-        TrialStep(name="importing Unsloth", ok=False, found="ImportError: no trl", seconds=1.5),
-    )
-
-    assert ["trial: importing Unsloth"] == [check.name for check in problems(checks(cpu(trial=steps)))]
-    assert "ImportError: no trl (1.5 s)." in sentence(cpu(trial=steps), "trial: importing Unsloth")
 
 
 def test_as_json_it_says_whether_it_is_ready_and_on_what():

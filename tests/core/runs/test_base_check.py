@@ -3,7 +3,7 @@
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.device import Device
+from rankviz.core.cost.setup import Device
 from rankviz.core.lora.config import FLAGS, LoraConfig
 from rankviz.core.lora.resolve import resolve
 from rankviz.core.model.towers import text_part

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.catalog.models import load_model
-from rankviz.core.cost.device import Device
+from rankviz.core.cost.setup import Device
 from rankviz.core.quantity import Range
 from rankviz.core.runs.estimate import estimate_run, precision_warning, row_tokens
 from rankviz.core.runs.sweep_time import answer_passes, sweep_time

@@ -145,3 +145,17 @@ def test_other_ranks_of_a_quick_look_are_both_among_the_points_of_its_curve():
 def test_a_quick_look_that_two_runs_cannot_answer_is_refused(settings, ranks, message):
     with pytest.raises(InvalidSettingError, match=message):
         quick_look(sweep(**settings), ranks)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cut_ranks": (16,)}, "A rank to truncate to must be below the highest rank, 16 (got 16)."),
+        ({"cut_ranks": (4,), "use_dora": True}, "A fast curve truncates B·A, and a DoRA adapter is more than that"),
+    ],
+)
+def test_a_truncation_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(InvalidSettingError) as refused:
+        questions.sweep(ranks=(16,), **settings).validate()
+
+    assert str(refused.value).startswith(message)

@@ -19,13 +19,6 @@ from tests.support.runs.studies_toy import base, evidence, point, study, subject
 SWEEP = [point(4, 1.02), point(16, 1.004), point(64, 1.0)]
 
 
-def test_points_of_one_line_are_sorted_by_rank():
-    (line,) = evidence(SWEEP[::-1]).lines
-
-    assert (4, 16, 64) == line.ranks
-    assert 64 == line.best.rank
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -45,13 +38,6 @@ def test_a_line_is_never_joined_across(change):
     result = evidence([point(4, 1.0), point(16, 1.0, **change)], models=models).lines
 
     assert [(4,), (16,)] == [line.ranks for line in result]
-
-
-def test_full_fine_tuning_stands_beside_a_line_and_is_no_rank_of_it():
-    (line,) = evidence([*SWEEP, point(None, 0.98, target_modules="all weights", facet="all weights")]).lines
-
-    assert (4, 16, 64) == line.ranks
-    assert 0.98 == line.full.value
 
 
 def test_of_several_full_fine_tunings_the_best_stands_beside_the_line():
@@ -135,16 +121,6 @@ def test_the_best_rates_at_the_rank_nearest_by_ratio():
     assert ((64,), 1e-3, 1e-3, 1) == rates_tuned(lines, 32)
 
 
-def test_rates_of_a_rank_that_few_models_ran_are_not_those_of_all():
-    """Three models ran r = 4 and one of them r = 8 too."""
-    names = ["toy/A", "toy/B", "toy/C"]
-    points = [point(r, 1.0, base_model=name, learning_rate=1e-4) for name in names for r in (4, 64)]
-
-    lines = evidence([*points, point(8, 1.0, base_model="toy/A", learning_rate=1e-3)], models=map(base, names)).lines
-
-    assert ((4,), 1e-4, 1e-4, 3) == rates_tuned(lines, 8)
-
-
 def near_pairs():
     others = [study("size", task_kind="simple"), study("kind"), study("nothing", task_kind="simple")]
     studies = [study(), study("family"), study("large"), *others]
@@ -181,29 +157,6 @@ def test_the_same_model_is_nearer_than_its_family_than_a_similar_size_than_the_s
     ] == [(near.line.study.study_id, near.in_words) for near in result]
 
 
-def test_another_checkpoint_with_the_same_shapes_is_called_so():
-    lines = evidence(
-        [point(r, 1.0, base_model="toy/Small-1B-Chat") for r in (4, 16)], models=[base("toy/Small-1B-Chat")]
-    )
-
-    (near,) = nearest(drawn_lines(lines, ("lora",), FACETS), subject())
-
-    assert "a model with the same shapes" == near.why[0]
-
-
-def test_the_same_model_with_another_moe_scheme_is_not_the_same_set_up():
-    own, shared = study("own", tuned=False), study("shared", expert_scheme="shared-outer")
-    points = [point(r, 1.0, study_id=s, facet="attention and mlp") for s in ("own", "shared") for r in (4, 16)]
-
-    def near(moe):
-        lines = evidence(points, [own, shared], [replace(base(), has_experts=moe)])
-        return [(each.line.study.study_id, each.same_model, each.in_words) for each in nearest(lines.lines, subject())]
-
-    assert [("shared", True), ("own", True)] == [each[:2] for each in near(moe=False)]
-    assert [("own", True), ("shared", False)] == [each[:2] for each in near(moe=True)]
-    assert near(moe=True)[1][2].startswith("the same model, but another MoE scheme (all experts of a layer share")
-
-
 @pytest.mark.parametrize(
     ("scheme", "expert_rank", "same"),
     [
@@ -225,16 +178,6 @@ def test_the_scheme_of_a_line_is_compared_with_the_expert_rank(scheme, expert_ra
     assert same is near.same_model is (near.scheme_line is None) is ("another MoE scheme" not in near.in_words)
 
 
-def test_where_only_attention_is_adapted_there_is_no_moe_scheme():
-    lines = evidence(
-        [point(4, 1.0, facet="attention"), point(4, 1.0, task="wide", facet="attention and mlp")],
-        [study(expert_scheme="divided")],
-        [replace(base(), has_experts=True)],
-    ).lines
-
-    assert [None, "divided"] == [line.expert_scheme for line in lines]
-
-
 def test_a_line_of_one_rank_shows_nothing_of_rank_unless_it_was_added_here():
     one = [point(16, 1.0)]
 
@@ -246,12 +189,6 @@ def test_what_was_added_here_is_not_counted_among_the_published():
     both = evidence(SWEEP).plus(evidence([point(4, 1.0, study_id="own")], [study("own", own=True)]))
 
     assert (2, 1) == (len(both.lines), len(both.published))
-
-
-def test_a_study_without_a_kind_of_task_is_drawn_but_not_counted():
-    images = evidence([point(4, 1.0), point(16, 1.0)], [study(task_kind=None)])
-
-    assert (1, 0) == (len(drawn_lines(images, ("lora",), FACETS)), len(images.published))
 
 
 def test_facets_and_module_names():

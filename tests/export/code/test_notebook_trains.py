@@ -7,9 +7,8 @@ import re
 
 import pytest
 
-from rankviz.core.cost.data import TrainingData
 from rankviz.core.cost.question import Question
-from rankviz.core.cost.setup import TrainingSetup
+from rankviz.core.cost.setup import TrainingData, TrainingSetup
 from rankviz.export import recipe
 from rankviz.export.script import colab
 from tests.support.models.tiny_models import SHAPES, make_tiny, write_rows

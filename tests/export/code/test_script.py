@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 
 from rankviz.catalog.models import load_model
-from rankviz.core.cost.data import Form, TrainingData
+from rankviz.core.cost.setup import Form, TrainingData
 from rankviz.dataset import rows
 from rankviz.export import recipe, script
 from rankviz.export.words import row_of

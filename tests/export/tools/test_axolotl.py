@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.setup import TrainingData
 from rankviz.errors import InvalidSettingError
 from rankviz.export.axolotl import FORMS, VERSION, axolotl
 from tests.support.models.recipes import SETTINGS, made

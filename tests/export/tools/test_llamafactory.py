@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from rankviz.core.cost.data import Form, TrainingData
+from rankviz.core.cost.setup import Form, TrainingData
 from rankviz.errors import InvalidSettingError
 from rankviz.export import chat
 from rankviz.export.llamafactory import VERSION, dataset_info, entry, llamafactory, trains_with_unsloth

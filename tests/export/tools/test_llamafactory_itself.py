@@ -6,7 +6,7 @@ import json
 import pytest
 
 from rankviz.catalog.models import load_index
-from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.setup import TrainingData
 from rankviz.export import chat
 from rankviz.export.llamafactory import PLAIN_TEXT, dataset_info
 from tests.export.tools.llamafactory_files import config, vision

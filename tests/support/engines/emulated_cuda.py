@@ -62,7 +62,9 @@ def fake_the_card() -> None:
 
     import rankviz.worker.settings
     from rankviz.worker import device
-    from rankviz.worker.memory import _high_water_mark, _reset_high_water_mark
+    from rankviz.worker.device import _reset_high_water_mark
+
+    high_water = device.Memory(cuda=False).peak
 
     def resident(*_) -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -75,8 +77,8 @@ def fake_the_card() -> None:
         "is_bf16_supported": lambda *_: True,
         "memory_allocated": resident,
         "memory_reserved": resident,
-        "max_memory_allocated": lambda *_: _high_water_mark(),
-        "max_memory_reserved": lambda *_: _high_water_mark(),
+        "max_memory_allocated": lambda *_: high_water(),
+        "max_memory_reserved": lambda *_: high_water(),
         "reset_peak_memory_stats": lambda *_: _reset_high_water_mark(),
         "mem_get_info": lambda *_: (CARD_BYTES - resident(), CARD_BYTES),
         "empty_cache": lambda: None,

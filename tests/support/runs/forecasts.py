@@ -1,7 +1,6 @@
 """Small tables of bands by hand, and measured ranks."""
 
-from rankviz.core.forecast.bands import LEVELS, Bands, LeftOut
-from rankviz.core.forecast.lines import GRID
+from rankviz.core.forecast.bands import GRID, LEVELS, Bands, LeftOut
 from rankviz.core.forecast.quick_look import BentForecast, MeasuredRank, bent_forecast
 
 MEDIAN = (4.0, 3.5, 3.0, 2.5, 2.0, 1.0, 0.5, 0.0, -0.5)

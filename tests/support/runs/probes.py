@@ -1,7 +1,7 @@
 """Requests for probes, and depths as they might be measured."""
 
 from rankviz.api import Api
-from rankviz.core.cost.device import Device
+from rankviz.core.cost.setup import Device
 from rankviz.core.probe import settle
 from rankviz.core.runs.events import DepthMeasured
 from tests.support.runs import questions

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankviz.catalog.hardware import load_assumptions
-from rankviz.core.cost.device import Gpu, Price
+from rankviz.core.cost.setup import Gpu, Price
 from rankviz.core.lora.plan import Adapted
 from rankviz.core.model.spec import LinearLayer, ModelSpec
 from rankviz.core.quantity import Range

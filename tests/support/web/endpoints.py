@@ -8,7 +8,7 @@ import gradio as gr
 import jsonschema
 from gradio_client.utils import python_type_to_json_schema
 
-from rankviz.ui.endpoints import publish
+from rankviz.endpoints import publish
 
 READING = ("estimate", "fit", "advise", "forecast", "export", "models", "studies", "verdict", "runs", "run", "status")
 CHANGING = ("start_sweep", "cancel", "resume", "delete", "delete_uploads", "share", "export_runs")

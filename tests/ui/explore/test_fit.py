@@ -38,7 +38,7 @@ def test_the_verdict_says_the_margin_against_usable_memory(api):
 
     text = text_of(shown(api).verdict)
 
-    low, high = setting.spare.low / 2**30, setting.spare.high / 2**30
+    low, high = setting.row.spare.low / 2**30, setting.row.spare.high / 2**30
     usable = setting.answer.usable_bytes.expected / 2**30
     assert f"{low:.1f} to {high:.1f} GiB to spare of {usable:.2f} GiB usable on L4" in text
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.device import Device
+from rankviz.core.cost.setup import Device
 from rankviz.core.probe import for_here
 from rankviz.core.runs.events import DepthDidNotFit, ProbeCompleted, RunFailed, RunStarted, StageReached
 from rankviz.errors import InvalidSettingError

@@ -9,7 +9,7 @@ from rankviz.errors import InvalidSettingError
 from rankviz.ui.explore import studies
 from rankviz.ui.explore.answer import words
 from rankviz.ui.parts.question import DEFAULTS
-from tests.catalog.test_peft_results import result
+from tests.catalog.test_result_files import result
 from tests.support.runs.finished_runs import text_of
 
 LLAMA = {**DEFAULTS, "model": "meta-llama/Llama-3.1-8B"}

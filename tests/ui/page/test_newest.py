@@ -75,7 +75,7 @@ def test_a_sweep_stays_judged_by_what_was_chosen_last(page, counted_sweep):
 
     page.locator("#sweep-metric input").click()
     page.get_by_role("option", name="Token accuracy").click()
-    judged = page.locator("#sweep-words", has_text="Worse than r = 16: r = 4 by")
+    judged = page.locator("#sweep-words", has_text="Worse than r = 16 by more than")
     judged.wait_for()
     late.arrive()
 

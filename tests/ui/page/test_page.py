@@ -236,7 +236,7 @@ def test_a_sweep_is_judged_by_what_is_chosen_and_its_address_keeps_the_choice(pa
     page.locator("#sweep-metric input").click()
     page.get_by_role("option", name="Token accuracy").click()
 
-    page.locator("#sweep-words", has_text="Worse than r = 16: r = 4 by").wait_for()
+    page.locator("#sweep-words", has_text="Worse than r = 16 by more than").wait_for()
     tolerance = page.locator("#sweep-tolerance textarea, #sweep-tolerance input")
     assert "1" == tolerance.input_value()
     page.wait_for_function("document.querySelector('#sweep-curve .rv-plot').data[0].y[0] === 81")

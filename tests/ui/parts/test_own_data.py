@@ -6,7 +6,7 @@ import re
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.cost.data import TrainingData
+from rankviz.core.cost.setup import TrainingData
 from rankviz.errors import InvalidSettingError
 from rankviz.ui.parts import question
 from rankviz.ui.parts.question import DEFAULTS, ask

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rankviz.ui.endpoints.gate import MAX_LIST
+from rankviz.endpoints.gate import MAX_LIST
 from rankviz.ui.requests.bodies import MAX_BODY_BYTES, MAX_EVENT_BYTES, MAX_VALUES, Bodies
 from tests.support.quick import first_quick
 

@@ -202,7 +202,7 @@ def test_the_choice_of_quality_decides_figures_verdict_and_tolerance(api):
     assert pytest.approx([0.0, 20.0]) == [trace["y"][0] for trace in above["data"]]
     assert "token accuracy below r = 16, points" == above["layout"]["yaxis"]["title"]["text"]
     assert [61.0, 81.0] in [trace["y"] for trace in tradeoff["data"] if "text" in trace]
-    assert "Worse than r = 16: r = 4 by " in text_of(view.words)
+    assert "Worse than r = 16 by more than the noise" in text_of(view.words)
     assert "(points, or 2% of the gain over the base)" in view.tolerance.label
     assert by_rank["csv"].splitlines()[0].startswith("kind,r,token_accuracy_percent,")
 

@@ -324,7 +324,7 @@ def test_train_shows_two_runs_with_both_answers_and_the_repeat_that_gives_the_ba
 
     words = text_of(shown.words)
     assert "What to train To train next: r = 64 (measured loss 1.600 nats)." in words
-    assert "What to ship To ship: the adapter of the run at r = 64 (64.0 MB), held-out loss 1.6000." in words
+    assert "What to ship To ship: the adapter of the run at r = 64 (64.0 MB), measured held-out loss 1.6000." in words
     assert "Forecast by rank" in words
     assert '"name": "estimated, noise not known"' in shown.curve
     assert shown.add.visible

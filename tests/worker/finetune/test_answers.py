@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from rankviz.core.runs.sweep_time import SHOWN_TOKENS
 from rankviz.dataset import Example
-from rankviz.errors import BadDataError
 from rankviz.store import RunStore
-from rankviz.worker.finetune.data import Question, SweepData, ask, tokenize
+from rankviz.worker.finetune.data import Question, SweepData, ask
 from tests.support.models.tiny_llama import generated
 from tests.support.runs.tiny_runs import letters, run_to_the_end
 
@@ -24,14 +24,12 @@ PROMPTS = [[10 + 7 * i % 300 + j for j in range(length)] for i, length in enumer
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_greedy_answers_are_those_of_transformers_generate_whatever_is_padded(answering, cached):
-    from rankviz.worker.finetune import measure
-    from rankviz.worker.finetune.measure import inference
+    from rankviz.worker.finetune.measure import greedy, inference
 
     expected = [generated(answering, prompt, 20) for prompt in PROMPTS]
-    continued = measure._with_cache if cached else measure._without_cache
 
     with inference(answering, None):
-        rows = continued(answering, PROMPTS, 20, {2}, 3)
+        rows = greedy(answering, PROMPTS, 20, {2}, 3, cached=cached)
 
     assert expected == [up_to_end(row) for row in rows]
     assert 2 <= sum(2 in row for row in expected) < len(PROMPTS)
@@ -54,16 +52,6 @@ def test_an_answer_is_exact_where_its_text_is_the_references(answering, tokenize
     assert answering.training is False
 
 
-def test_space_around_an_answer_and_what_follows_its_end_do_not_count(answering, tokenizer):
-    from rankviz.worker.finetune import measure
-
-    def text(answer):
-        return measure._text([*tokenizer.encode(answer)], tokenizer, {2})
-
-    assert text("yes") == text(" yes\n") == text("yes<|im_end|>no") == "yes"
-    assert text("yes") != text("yes no")
-
-
 def test_answers_end_with_the_models_ends_and_the_special_tokens_of_the_references(answering, tokenizer):
     from rankviz.worker.finetune.measure import end_tokens
 
@@ -73,35 +61,7 @@ def test_answers_end_with_the_models_ends_and_the_special_tokens_of_the_referenc
     assert {2, start_of_turn} == end_tokens(answering, tokenizer, [Question([5], [40, start_of_turn])])
 
 
-def test_a_row_whose_tokens_are_all_correct_is_answered_exactly(answering, tokenizer):
-    """Token accuracy feeds the true tokens, an answer feeds its own: where all are correct there is no difference."""
-    from rankviz.worker.finetune.data import IGNORED, Tokens
-    from rankviz.worker.finetune.measure import evaluate, exact_matches
-
-    own = [answer for prompt in PROMPTS if (answer := (prompt, generated(answering, prompt, 60)))[1][-1] == 2]
-    rows = [Tokens(prompt + answer, [IGNORED] * len(prompt) + answer) for prompt, answer in own]
-
-    evaluated = evaluate(answering, rows, when="after", pad_token_id=3)
-    matches = exact_matches(answering, tokenizer, dict(enumerate(Question(*pair) for pair in own)), examples=len(rows))
-
-    assert evaluated.tokens == evaluated.correct_tokens
-    assert (1,) * len(rows) == matches
-
-
 # What is asked
-
-
-def parts(question, tokenizer):
-    return tokenizer.decode(question.prompt), tokenizer.decode(question.reference)
-
-
-def test_a_prompt_is_asked_as_it_was_tokenized_for_training(tokenizer):
-    example = Example(prompt="say: ", completion="yes")
-
-    question = ask(example, tokenizer, 64)
-
-    assert ("say: ", "yes<|im_end|>") == parts(question, tokenizer)
-    assert question.prompt + question.reference == tokenize(example, tokenizer, 64).input_ids
 
 
 def test_a_row_without_a_prompt_or_with_an_answer_that_is_cut_off_is_not_asked(tokenizer):
@@ -131,11 +91,57 @@ def test_the_first_held_out_rows_that_can_be_answered_are_asked_by_their_place(t
     assert {} == data.questions(0)
 
 
-def test_plain_text_says_that_exact_match_needs_prompts(tokenizer):
-    data = SweepData(Table([Example(completion=f"c{i}") for i in range(8)]), tokenizer, 64, 4)
+# Shown as text
 
-    with pytest.raises(BadDataError, match="Exact match needs held-out rows with a prompt"):
-        data.questions(4)
+
+def shown(count, reference):
+    return {
+        place: Question([10 + 7 * place, 11], [40] * reference, (f"prompt {place}", "((")) for place in range(count)
+    }
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_an_answer_is_the_text_of_the_greedy_tokens_and_says_whether_the_model_ended_it(answering, tokenizer, cached):
+    from rankviz.worker.finetune.measure import shown_answers
+
+    questions = shown(6, reference=52)
+    expected = {place: generated(answering, each.prompt, 60) for place, each in questions.items()}
+
+    answers = shown_answers(answering, tokenizer, questions, cached=cached, seconds=3600)
+
+    assert list(range(6)) == [each.place for each in answers]
+    assert [tokenizer.decode(expected[i], skip_special_tokens=True).strip() for i in range(6)] == [
+        a.text for a in answers
+    ]
+    assert [2 in expected[i] for i in range(6)] == [each.ended for each in answers]
+    assert 0 < sum(each.ended for each in answers) < 6
+    assert ("prompt 1", "((") == (answers[1].prompt, answers[1].reference)
+
+
+@pytest.mark.parametrize(("reference", "most"), [(4, 12), (1000, SHOWN_TOKENS)])
+def test_an_answer_ends_a_little_after_the_longest_reference_and_at_its_limit(answering, tokenizer, reference, most):
+    from rankviz.worker.finetune.measure import shown_answers
+
+    progress = []
+    shown_answers(
+        answering, tokenizer, shown(1, reference), seconds=3600, progress=lambda *so_far: progress.append(so_far)
+    )
+
+    assert {(most, "tokens")} == {(total, unit) for _, total, unit in progress}
+    assert [done for done, _, _ in progress] == list(range(1, len(progress) + 1))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_where_time_is_up_each_answer_still_has_its_first_token(answering, tokenizer, cached):
+    from rankviz.worker.finetune.measure import shown_answers
+
+    questions = shown(6, reference=52)
+
+    answers = shown_answers(answering, tokenizer, questions, cached=cached, seconds=0.0)
+
+    first = [tokenizer.decode(generated(answering, questions[i].prompt, 1)).strip() for i in range(6)]
+    assert first == [each.text for each in answers]
+    assert not any(each.ended for each in answers)
 
 
 # In a run
@@ -151,17 +157,6 @@ def test_every_adapter_of_a_sweep_answers_the_same_prompts_and_the_base_answers_
     assert all(0 < each.exact_match_seconds for run in sweep.runs for each in (run.loss_after, *run.cuts))
 
 
-def test_token_accuracy_rises_with_training_and_adds_up_over_examples(swept):
-    _, sweep = swept
-
-    for run in sweep.runs:
-        before, after = run.loss_before, run.loss_after
-        assert before.token_accuracy < 0.1 < after.token_accuracy < 1
-        assert after.tokens == sum(after.example_tokens)
-        assert after.correct_tokens == sum(after.example_correct_tokens)
-    assert all(cut.token_accuracy > 0.1 for cut in sweep.runs[-1].cuts)
-
-
 @pytest.fixture(scope="module")
 def taught(tiny, tmp_path_factory):
     """A run that learns to repeat a letter, most of the time; all its held-out prompts are answered."""
@@ -175,6 +170,7 @@ def taught(tiny, tmp_path_factory):
     return store, store.all()[0]
 
 
+@pytest.mark.slow
 def test_a_runs_answers_are_those_of_the_saved_adapter_in_plain_transformers(taught, tiny, tokenizer):
     """Unsloth trained it, PEFT loads it, transformers generates: the same prompts are answered exactly."""
     from peft import PeftModel

@@ -70,13 +70,13 @@ from rankviz.worker.finetune.load import load_base
 from rankviz.worker.finetune.load import attach, detach
 from rankviz.core.lora.config import LoraConfig
 from rankviz.core.cost.question import plan_on
-from rankviz.core.cost.device import Device
+from rankviz.core.cost.setup import Device
 from rankviz.errors import InvalidSettingError
 from rankviz.core.probe import PROBE_TRAINING
 from rankviz.core.runs.request import RunRequest
-from rankviz.worker.finetune.base import Base
+from rankviz.worker.base import Base
 from rankviz.worker.introspect.layers import layers_of
-from rankviz.worker.probe.random_base import write_random_base
+from rankviz.worker.probe.depth import write_random_base
 from rankviz.worker.settings import settle
 
 folder, configs, presets = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]

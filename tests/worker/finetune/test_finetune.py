@@ -4,20 +4,21 @@ import json
 import os
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
 import pytest
 
-from rankviz.core.runs.events import stages_of
+from rankviz.api import Api
+from rankviz.core.runs.events import StageProgressed, stages_of
 from rankviz.core.runs.record import RunState
 from rankviz.core.runs.run_time import times_of
 from rankviz.engines.process import yield_file
 from rankviz.store import RunStore
-from rankviz.supervisor import WORKER_COMMAND, Supervisor
-from tests.support.models.tiny_llama import TINY_LLAMA_PARAMETERS, write_tiny_data
+from rankviz.supervisor import WORKER_COMMAND
+from rankviz.trained.read import read_adapter
+from rankviz.worker.journal import Stages
+from tests.support.models.tiny_llama import save_tokenizer, write_tiny_data
 from tests.support.runs import questions
 from tests.support.runs.tiny_runs import letters, run_to_the_end
 
@@ -56,25 +57,6 @@ def test_trainable_parameters_and_file_size_are_those_of_the_adapter_on_disk(swe
         assert file.stat().st_size == run.adapter_bytes
 
 
-def test_the_environment_says_what_was_used(swept):
-    _, sweep = swept
-    facts = sweep.runs[0].environment
-
-    assert ("cpu", "fp32", TINY_LLAMA_PARAMETERS) == (facts["device"], facts["precision"], facts["total_parameters"])
-    assert (80, 16) == (facts["train_examples"], facts["held_out_examples"])
-    assert {"torch", "transformers", "peft", "trl", "unsloth"} <= set(facts["versions"])
-    assert sweep.runs[0].environment["model_fingerprint"] == sweep.runs[1].environment["model_fingerprint"]
-
-
-def test_the_base_is_evaluated_once_and_the_later_runs_say_so(swept):
-    _, sweep = swept
-    first, second, third = (run.loss_before for run in sweep.runs)
-
-    assert [False, True, True] == [first.reused, second.reused, third.reused]
-    assert first.example_losses == second.example_losses == third.example_losses
-    assert 16 == first.examples == len(first.example_losses)
-
-
 def test_tokens_time_and_memory_are_measured(swept):
     _, sweep = swept
     for run in sweep.runs:
@@ -93,21 +75,6 @@ def test_a_run_goes_through_the_stages_that_its_time_left_is_made_of(swept):
         assert stages == [each.stage for each in run.ended_stages]
 
 
-def test_all_runs_of_a_sweep_answer_the_same_four_prompts_and_the_base_once(swept):
-    _, sweep = swept
-
-    assert 1 == len({tuple((each.place, each.prompt, each.reference) for each in run.answers) for run in sweep.runs})
-    assert 4 == len(sweep.runs[0].answers)
-    for each in sweep.runs[0].answers:
-        # A row is "7 h" and "hhhhhh 7".
-        number, letter = each.prompt.split()
-        assert each.reference == f"{letter * 6} {number}"
-    assert [False, True, True] == [run.answered_before.reused for run in sweep.runs]
-    assert 1 == len({tuple(each.before.text for each in run.answers) for run in sweep.runs})
-    assert all(0 < run.answered_after.seconds < 20 for run in sweep.runs)
-    assert any(each.before.text != each.after.text for each in sweep.runs[-1].answers)
-
-
 @pytest.mark.skipif(not Path("/proc/self/schedstat").is_file(), reason="only Linux counts what threads wait for")
 def test_a_run_says_how_busy_the_machine_was(swept):
     _, sweep = swept
@@ -121,6 +88,117 @@ def test_a_run_says_how_busy_the_machine_was(swept):
         assert 0 <= last.waited_cpu_seconds <= run.completed.waited_cpu_seconds
         assert 0 < run.loss_after.own_cpu_seconds < run.completed.own_cpu_seconds
         assert {"training", "evaluation"} <= times_of(run).slowdowns.keys()
+
+
+@pytest.fixture
+def adapter(tiny):
+    """A tiny Llama with an adapter of rank 6 that has learned something, as B is random here."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(tiny)
+    model = get_peft_model(base, LoraConfig(r=6, lora_alpha=12, target_modules=["q_proj", "down_proj"]))
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_()
+    return model
+
+
+def updates(model):
+    return {
+        name: (layer.lora_B["default"].weight @ layer.lora_A["default"].weight).detach()
+        for name, layer in model.named_modules()
+        if hasattr(layer, "lora_A")
+    }
+
+
+def test_a_cut_is_the_dense_svds_truncation_whatever_was_cut_before(adapter):
+    import torch
+
+    from rankviz.worker.finetune.session import Truncator
+
+    whole = updates(adapter)
+    truncator = Truncator(adapter)
+    truncator.truncate(1)
+    truncator.truncate(3)
+
+    for name, update in updates(adapter).items():
+        u, s, vh = torch.linalg.svd(whole[name])
+        assert torch.allclose(update, u[:, :3] * s[:3] @ vh[:3], atol=1e-5)
+        assert s[3] > 0.1
+
+
+def test_a_saved_cut_is_an_adapter_of_its_rank_with_the_same_outputs(adapter, tiny, tmp_path):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from rankviz.worker.base import Base
+    from rankviz.worker.finetune.session import Truncator
+
+    truncator = Truncator(adapter)
+    truncator.truncate(2)
+    truncator.save(2, tmp_path / "r2", Base(name=str(tiny), is_local=True))
+    ids = torch.arange(4, 20)[None]
+    base = AutoModelForCausalLM.from_pretrained(tiny)
+    plain = base(ids).logits
+    loaded = PeftModel.from_pretrained(base, tmp_path / "r2")
+
+    assert {2} == {pair.shape[0] for name, pair in loaded.named_parameters() if "lora_A" in name}
+    assert (2, 4) == (loaded.peft_config["default"].r, loaded.peft_config["default"].lora_alpha)
+    assert torch.allclose(adapter.eval()(ids).logits, loaded(ids).logits, atol=1e-6)
+    assert not torch.allclose(plain, loaded(ids).logits, atol=1e-2)
+
+
+def test_a_run_with_cuts_draws_a_curve_and_saves_the_adapter_it_trained(swept):
+    store, sweep = swept
+
+    run = sweep.runs[-1]
+    assert RunState.COMPLETED is run.state, run.error + run.log_tail
+    assert [(8, 0, ""), (4, 2, "cuts/r4"), (1, 4, "cuts/r1")] == [(c.r, c.recovery_steps, c.path) for c in run.cuts]
+    sizes = [(store.run_dir(run.run_id) / f"cuts/r{r}/adapter_model.safetensors").stat().st_size for r in (4, 1)]
+    assert [None, *sizes] == [cut.file_bytes for cut in run.cuts]
+    for r in (1, 4, 8):
+        saved = read_adapter([Api(home=store.home).adapters.zip_of_rank(run.run_id, r)])
+        assert {r} == {module.r for module in saved.modules}
+    assert all(16 == len(cut.example_losses) for cut in run.cuts)
+    assert run.loss_after.loss < run.loss_before.loss
+    # most of what twelve steps learn on so small a task is in a few directions
+    assert abs(run.cuts[0].loss - run.loss_after.loss) < 0.1 < abs(run.cuts[-1].loss - run.loss_before.loss)
+    assert 16 * 2 * (2 * 128 + 2 * 96 + 3 * 192) == run.trainable_parameters
+    assert run.adapter_bytes > 4 * run.trainable_parameters
+
+
+def test_a_saved_adapter_names_its_base_as_others_find_it_and_no_folder_of_this_machine(adapter, tiny, tmp_path):
+    from rankviz.worker.base import Base
+    from rankviz.worker.finetune.adapter import save
+
+    save(adapter, tmp_path, Base(name=str(tiny), is_local=True, published_as="owner/tiny"))
+
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert "owner/tiny" == config["base_model_name_or_path"]
+    written = [path.read_bytes() for path in tmp_path.iterdir()]
+    assert len(written) >= 3
+    assert not any(str(tiny).encode() in content for content in written)
+
+
+def test_each_tensor_of_a_base_counts_as_it_is_loaded(tiny):
+    from safetensors import safe_open
+    from transformers import LlamaForCausalLM
+
+    from rankviz.worker.finetune.load import weights_followed
+
+    events = []
+    with weights_followed(Stages(events.append, every_seconds=0.0)):
+        LlamaForCausalLM.from_pretrained(tiny)
+    LlamaForCausalLM.from_pretrained(tiny)  # of this there is no progress
+
+    with safe_open(tiny / "model.safetensors", "numpy") as file:
+        tensors = len(file.keys())
+    progress = [event for event in events if isinstance(event, StageProgressed)]
+    assert [(done, tensors, "tensors") for done in range(tensors)] == [(t.done, t.total, t.unit) for t in progress]
 
 
 ALONE = """
@@ -137,10 +215,10 @@ def facts(model):
     return digest.hexdigest(), [(name, type(module).__name__) for name, module in model.named_modules()]
 
 set_environment()
-from rankviz.worker.finetune.base import resolve
+from rankviz.worker.base import resolve
 from rankviz.worker.journal import admit
 from rankviz.worker.finetune.session import Session
-from rankviz.worker.stages import Stages
+from rankviz.worker.journal import Stages
 home, run_id = Path(sys.argv[1]), sys.argv[2]
 store = RunStore(home)
 run = store.get(run_id).request
@@ -170,6 +248,7 @@ def alone(swept, tiny, tmp_path_factory):
     return store, store.get(run_id)
 
 
+@pytest.mark.slow
 def test_a_run_alone_in_a_fresh_process_gives_the_same_losses_as_within_the_sweep(swept, alone):
     """So the base is untouched when an adapter is taken off, and order, split and initialisation are the seed's."""
     (_, sweep), (_, by_itself) = swept, alone
@@ -179,43 +258,11 @@ def test_a_run_alone_in_a_fresh_process_gives_the_same_losses_as_within_the_swee
     assert within.loss_after.example_losses == by_itself.loss_after.example_losses
 
 
+@pytest.mark.slow
 def test_taking_the_adapter_off_leaves_every_weight_and_module_of_the_base(alone):
     store, _ = alone
 
     assert json.loads((store.home / "untouched.json").read_text()) is True
-
-
-@pytest.mark.slow
-def test_a_bad_row_fails_the_sweep_once_and_names_the_row(tiny, tmp_path):
-    data = tmp_path / "d.jsonl"
-    data.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
-    store = RunStore(tmp_path / "home")
-    sweep_id = store.create(questions.sweep(base=str(tiny), data=str(data), ranks=(4, 8)))
-
-    run_to_the_end(store)
-
-    for run in store.sweep(sweep_id).runs:
-        assert "Row 2 of d.jsonl has no 'completion', which the first row has." == run.error
-
-
-@pytest.mark.slow
-def test_cancel_during_a_real_run_leaves_no_process(tiny, tmp_path):
-    data = write_tiny_data(tmp_path / "letters.jsonl")
-    store = RunStore(tmp_path / "home")
-    sweep_id = store.create(questions.sweep(base=str(tiny), data=str(data), ranks=(4,), max_steps=100_000))
-    supervisor = Supervisor(store)
-    supervisor.start()
-    run_id = store.run_ids(sweep_id)[0]
-    while not store.get(run_id).steps:
-        assert not store.get(run_id).state.ended, store.get(run_id).log_tail
-        time.sleep(0.1)
-
-    supervisor.cancel(sweep_id)
-    supervisor.stop()
-
-    assert RunState.CANCELLED is store.get(run_id).state
-    mine = [p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if run_id in (p.info["cmdline"] or [])]
-    assert [] == mine
 
 
 @pytest.mark.slow
@@ -251,15 +298,57 @@ def test_the_embedded_model_learns_the_phonemes_a_little_in_a_few_steps(tmp_path
     assert "quantization_config" not in config
 
 
+TEXT = {
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "query_pre_attn_scalar": 16,
+    "max_position_embeddings": 512,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "initializer_range": 0.1,
+}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory):
+    """Gemma 3 with its vision tower, which has projections named as those of the text model."""
+    import torch
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("tiny-gemma")
+    save_tokenizer(folder)
+    torch.manual_seed(0)
+    tokens = {"image_token_index": 300, "boi_token_index": 301, "eoi_token_index": 302}
+    ends = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 3}
+    config = Gemma3Config(text_config=TEXT | ends, vision_config=VISION, mm_tokens_per_image=4, **tokens, **ends)
+    Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.slow
-def test_the_embedded_model_has_the_chat_template_and_the_ends_of_the_original(tmp_path):
-    from transformers import AutoTokenizer
+def test_only_the_text_model_of_a_multimodal_checkpoint_is_trained(gemma, tmp_path):
+    from safetensors import safe_open
 
-    from rankviz.worker.finetune.base import embedded_folder
+    store = RunStore(tmp_path)
+    sweep_id = store.create(letters(gemma, write_tiny_data(tmp_path / "letters.jsonl"), 4))
+    run_to_the_end(store)
+    (run,) = store.sweep(sweep_id).runs
 
-    tokenizer = AutoTokenizer.from_pretrained(embedded_folder(tmp_path))
-
-    assert ("<|im_start|>", "<|im_end|>") == (tokenizer.bos_token, tokenizer.eos_token)
-    assert "<|im_start|>assistant\n" in tokenizer.apply_chat_template(
-        [{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True
-    )
+    assert RunState.COMPLETED == run.state, run.error + run.log_tail
+    # r = 4 in 2 blocks: q and o 64 + 64, k and v 64 + 32, gate, up and down 64 + 96.
+    assert 4 * 2 * (2 * 128 + 2 * 96 + 3 * 160) == run.trainable_parameters
+    with safe_open(store.run_dir(run.run_id) / run.adapter_path / "adapter_model.safetensors", "pt") as tensors:
+        assert {"language_model"} == {name.split(".")[3] for name in tensors.keys()}  # noqa: SIM118
+    assert run.loss_after.loss < run.loss_before.loss - 0.3

@@ -9,12 +9,12 @@ import psutil
 import pytest
 
 from rankviz.api import Api
-from rankviz.core.probe import as_json, sentences
+from rankviz.core.probe import sentences
 from rankviz.core.runs.record import RunState
 from rankviz.supervisor import Supervisor
 from rankviz.supervisor.supervisor import PROBE_COMMAND
 from rankviz.worker.introspect.layers import cut_config
-from rankviz.worker.probe.random_base import write_random_base
+from rankviz.worker.probe.depth import write_random_base
 from tests.support.runs import questions
 from tests.support.runs.toy import ASSETS
 
@@ -83,24 +83,6 @@ def test_two_depths_and_the_whole_are_measured_in_processes_of_their_own(probed)
     assert "unsloth" in record.environment["versions"]
 
 
-def test_the_weights_are_gone_afterwards(probed):
-    api, record = probed
-
-    left = {path.name for path in api.workspace.store.run_dir(record.run_id).iterdir()}
-    assert {"request.json", "config.json", "engine.json", "events.jsonl", "worker.log", "begun"} == left
-
-
-def test_the_summary_has_the_extrapolation_beside_the_measurement_and_the_estimate(probed):
-    api, record = probed
-
-    summary = as_json(api.probes.summary(record.run_id))
-
-    assert summary["full"]["peak_bytes"] == record.full.peak_bytes
-    error = summary["error_of_extrapolation"]
-    assert error["peak"] == pytest.approx(summary["extrapolated"]["peak_bytes"] / record.full.peak_bytes - 1, abs=1e-5)
-    assert summary["estimate"]["memory_bytes"]["low"] > 0
-
-
 def test_a_probe_of_the_whole_model_is_a_validation_row(probed, tmp_path):
     api, record = probed
 
@@ -149,11 +131,8 @@ def test_a_probe_that_takes_too_long_ends_at_its_limit_with_a_sentence(tmp_path)
     ("name", "depth"),
     [
         ("Qwen__Qwen3-Next-80B-A3B-Instruct", 4),
-        ("google__gemma-3-1b-it", 8),
         ("google__gemma-4-E2B", 20),
         ("deepseek-ai__DeepSeek-V2-Lite", 4),
-        ("LiquidAI__LFM2-1.2B", 10),
-        ("openai-community__gpt2", 4),
         ("openai__gpt-oss-20b", 4),
         ("nvidia__NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 6),
     ],

@@ -26,10 +26,3 @@ def test_on_a_gpu_it_is_the_cards_and_the_process_may_take_what_is_free(probe):
     probe._start({"device": "cuda"})
 
     assert probe.free_bytes == probe.limit_bytes > LIMIT
-
-
-def test_what_is_free_is_at_most_what_the_container_has(store, monkeypatch):
-    monkeypatch.setattr("rankviz.machine.memory_bytes", lambda: 100)
-    store.create_probe(probes.request(shared=False), "{}")
-
-    assert 80 == Probe(store, Journal(store, "probe-1"), store.home).free_bytes

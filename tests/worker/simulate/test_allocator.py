@@ -1,6 +1,6 @@
 """The caching allocator's rules, by hand (c10/cuda/CUDACachingAllocator.cpp)."""
 
-from rankviz.worker.simulate.allocator import Allocator
+from rankviz.worker.simulate.card import Allocator
 
 MIB = 2**20
 
@@ -37,12 +37,3 @@ def test_large_ones_have_segments_of_whole_2_mib_and_free_neighbours_become_one_
 
     assert (12 + 20) * MIB == allocator.reserved
     assert (12 + 12) * MIB == allocator.allocated  # 11 MiB have a segment of 12, of which too little is left
-
-
-def test_what_nothing_uses_is_given_back_before_more_than_the_card_has_is_taken():
-    allocator = Allocator(limit_bytes=40 * MIB)
-    allocator.free(allocator.allocate(30 * MIB))
-
-    allocator.allocate(32 * MIB)
-
-    assert 32 * MIB == allocator.reserved

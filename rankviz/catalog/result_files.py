@@ -1,0 +1,312 @@
+"""Result files that someone adds, as points of a study: tables of raw results, and files of PEFT's method comparison.
+
+A table is CSV with the columns of COLUMNS. PEFT's format is huggingface/peft, method_comparison/*/results/*.json:
+run_info, train_info and meta_info in one JSON object, in both spellings of its memory fields. The files come from
+anyone, so every field that is used is checked.
+"""
+
+import csv
+import io
+import json
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import date
+from typing import Any
+
+from rankviz.core.bounds import MAX_NUMBER, UNPRINTABLE, printable
+from rankviz.core.from_json import Misfit, build, quoted
+from rankviz.core.studies.lines import FULL, Facet, QualityPoint, facet_of
+from rankviz.errors import BadDataError
+
+NEEDED = {
+    "model": "the base model's id",
+    "task": "what it was trained for and tested on",
+    "metric": "the name of the score or loss",
+    "rank": f"the LoRA rank, or {FULL} for full fine-tuning",
+    "value": "the run's result",
+}
+OPTIONAL = {
+    "higher_is_better": "yes or no (else the metric's name decides)",
+    "seed": "runs that differ in it alone are averaged",
+    "standard_error": "of the value, where a row is a mean already",
+    "base_value": "the metric before training",
+    "learning_rate": "",
+    "lora_alpha": "",
+    "method": "lora, rslora, dora, ...",
+    "target_modules": 'names with commas between them, or "all-linear"',
+    "trainable_parameters": "",
+    "date": "such as 2026-01-31",
+}
+COLUMNS = {**NEEDED, **OPTIONAL}
+COLUMNS_HELP = "; ".join(f"{name}: {meaning}" if meaning else name for name, meaning in COLUMNS.items())
+HEADER = f"its first line must name the columns {', '.join(NEEDED)}"
+MAX_FILE_BYTES = 2_000_000
+MAX_ROWS, MAX_POINTS = 5_000, 500
+"""Rows of one table, and points of one file."""
+MAX_RANK = 65_536
+MAX_TEXT = 200
+MAX_METRIC = 1e9
+"""Largest quality, either way; a figure has no room for more."""
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn")
+MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h", "c_fc")
+LOWER_IS_BETTER = {
+    "loss", "nll", "perplexity", "ppl", "bits", "bpb", "bpc", "error", "forgetting", "drift", "wer", "cer", "ter",
+    "eer", "mer", "der", "mae", "mse", "rmse", "rmsle", "mape", "fid", "kl",
+    "entropy", "brier", "distance", "toxicity", "latency",
+}  # fmt: skip
+"""Words of a metric's name: with one of them lower values are better."""
+FORGETTING = ("forgetting", "drift")
+COUNTED = ("samples", "tokens", "time", "step", "mem ")
+"""Beginnings and ends of metrics that are not qualities."""
+UNKNOWN = {each.name: None for each in fields(QualityPoint) if each.type in (int | None, float | None)}
+
+
+def read_points(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
+    """Read a file of either kind, or one that `stored` made; BadDataError names the file and what is wrong with it.
+
+    Args:
+        content: The file.
+        file: Its name; a table ends in .csv.
+        today: The date of rows that have none.
+    """
+    if len(content) > MAX_FILE_BYTES:
+        raise BadDataError(f"{file} has {len(content):,} bytes, more than the {MAX_FILE_BYTES:,} allowed: divide it.")
+    points = _read_table(content, file, today) if file.lower().endswith(".csv") else _read_json(content, file)
+    if len(points) > MAX_POINTS:
+        raise BadDataError(f"{file} has {len(points):,} settings, at most {MAX_POINTS:,} are read: divide it.")
+    return points
+
+
+def stored(points: Sequence[QualityPoint]) -> str:
+    """Return a file of which `read_points` makes the same points; nothing else of a given file is stored."""
+    return json.dumps({"points": [asdict(point) for point in points]}, ensure_ascii=False)
+
+
+def _read_table(content: bytes, file: str, today: date) -> tuple[QualityPoint, ...]:
+    try:
+        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadDataError(f"{file} is no CSV in UTF-8 ({printable(str(error), 80)}): {HEADER}.") from None
+    if missing := [name for name in NEEDED if not rows or name not in rows[0]]:
+        raise BadDataError(f"{file} has no {', '.join(missing)}, or no row: {HEADER}, with commas between them.")
+    if len(rows) > MAX_ROWS:
+        raise BadDataError(f"{file} has {len(rows):,} rows, at most {MAX_ROWS:,} are read: divide it.")
+    return _averaged([_point(cells, f"{file}, row {row}", file, today) for row, cells in enumerate(rows, start=2)])
+
+
+def _number(kind: type, low: float, high: float) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if not low <= (value := kind(text)) <= high:
+            raise ValueError(text)
+        return value
+
+    return read
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value.strip()) <= len(value) <= MAX_TEXT or UNPRINTABLE.search(value):
+        raise ValueError(value)
+    return value.strip()
+
+
+PLAIN_TEXT = (_text, f"a text of 1 to {MAX_TEXT} characters")
+ABOVE_0 = (_number(float, 5e-324, MAX_NUMBER), "a number above 0")
+VALUE = (_number(float, -MAX_METRIC, MAX_METRIC), "a number")
+CELLS: dict[str, tuple[Callable[[str], Any], str]] = {
+    **dict.fromkeys(("model", "task", "metric", "method", "target_modules"), PLAIN_TEXT),
+    "rank": (
+        lambda text: FULL if text.lower() == FULL else _number(int, 1, MAX_RANK)(text),
+        f"a whole number from 1 to {MAX_RANK:,}, or {FULL}",
+    ),
+    **dict.fromkeys(("value", "base_value"), VALUE),
+    "higher_is_better": (lambda text: {"yes": True, "no": False}[text.lower()], "yes or no"),
+    "standard_error": (_number(float, 0, MAX_METRIC), "a number, 0 or more"),
+    **dict.fromkeys(("learning_rate", "lora_alpha"), ABOVE_0),
+    "trainable_parameters": (_number(int, 1, MAX_NUMBER), "a whole number above 0"),
+    "date": (date.fromisoformat, "a date such as 2026-01-31"),
+}
+"""How the cells of a column are read, and what they must be."""
+
+
+def _point(cells: Mapping[str, Any], where: str, file: str, today: date) -> QualityPoint:
+    given = {}
+    for name, (parse, what) in CELLS.items():
+        text = (cells.get(name) or "").strip()
+        try:
+            given[name] = parse(text) if text or name in NEEDED else None
+        except (ValueError, KeyError, OverflowError):
+            raise BadDataError(f"{where}, {name}: {quoted(text)} is not {what}: correct it.") from None
+    full, higher, targets = given["rank"] == FULL, given["higher_is_better"], given["target_modules"] or ""
+    names = ("task", "metric", "value", "base_value", "standard_error", "learning_rate", "lora_alpha")
+    return QualityPoint(
+        **UNKNOWN
+        | {name: given[name] for name in (*names, "trainable_parameters")}
+        | {
+            "study_id": "",
+            "base_model": given["model"],
+            "higher_is_better": not lower_is_better(given["metric"]) if higher is None else higher,
+            "role": "main",
+            "method": FULL if full else (given["method"] or "lora").lower(),
+            "target_modules": "all weights" if full else targets,
+            "facet": "all weights" if full else facet_of_targets(targets),
+            "rank": None if full else given["rank"],
+            "duration": "",
+            "table": "results",
+            "experiment": file,
+            "run_date": (given["date"] or today).isoformat(),
+        }
+    )
+
+
+def _averaged(points: Sequence[QualityPoint]) -> tuple[QualityPoint, ...]:
+    """Replace the runs of one setting by their mean with its standard error. Where a rank was run at several learning
+    rates, each rate is a line of its own."""
+    runs: dict[tuple, list[dict[str, Any]]] = {}
+    rates: dict[tuple, set[float | None]] = {}
+    for point in points:
+        row = asdict(point)
+        setting = tuple(value for name, value in row.items() if name not in ("value", "standard_error"))
+        runs.setdefault(setting, []).append(row)
+        rates.setdefault((*_line_of(row), point.rank), set()).add(point.learning_rate)
+    several = {cell[:-1] for cell, tried in rates.items() if len(tried) > 1}
+    averaged = []
+    for same in runs.values():
+        first, values = same[0], [row["value"] for row in same]
+        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else first["standard_error"]
+        rate = f", learning rate {first['learning_rate'] or 0:g}" if _line_of(first) in several else ""
+        changed = {"value": statistics.fmean(values), "standard_error": error, "table": f"results{rate}"}
+        averaged.append(QualityPoint(**first | changed))
+    return tuple(averaged)
+
+
+def _line_of(row: Mapping[str, Any]) -> tuple:
+    return tuple(row[name] for name in ("base_model", "task", "metric", "method", "target_modules"))
+
+
+def _read_json(content: bytes, file: str) -> tuple[QualityPoint, ...]:
+    try:
+        result = json.loads(content)
+        if isinstance(result, dict) and isinstance(result.get("points"), list):
+            return tuple(build(QualityPoint, row) for row in result["points"])
+    except (ValueError, RecursionError, Misfit) as error:
+        why = printable(str(error), 80)
+        raise BadDataError(f"{file} is not JSON ({why}): give a result file as PEFT writes it.") from None
+    run, train = _object(result, "run_info", file), _object(result, "train_info", file)
+    setup, config = _object(run, "train_config", file), run.get("peft_config")
+    metrics = train.get("metrics")
+    if train.get("status") != "success":
+        raise BadDataError(f"{file}: the run's status is {quoted(train.get('status'))}: give a run with 'success'.")
+    if config is not None and not isinstance(config, dict):
+        raise BadDataError(f"{file}: peft_config is neither an object nor null: give a result file as PEFT writes it.")
+    if not isinstance(metrics, list) or not metrics or not isinstance(metrics[-1], dict):
+        raise BadDataError(f"{file}: train_info.metrics is empty: give the result of a run that finished.")
+    shared = _shared(run, train, setup, config, file)
+    points = tuple(
+        QualityPoint(**shared, metric=name, value=value, role=_role(name), higher_is_better=not lower_is_better(name))
+        for name, value in metrics[-1].items()
+        if _is_text(name) and not name.startswith(COUNTED) and not name.endswith(COUNTED) and _is_metric(value)
+    )
+    if not points:
+        raise BadDataError(f"{file}: the last of train_info.metrics has no quality metric, such as 'test accuracy'.")
+    return points
+
+
+def _object(result: Any, key: str, file: str) -> Mapping[str, Any]:
+    part = result.get(key) if isinstance(result, dict) else None
+    if not isinstance(part, dict):
+        raise BadDataError(f"{file} has no object {key!r}: give a result file as PEFT's method comparison writes it.")
+    return part
+
+
+def _shared(run: Mapping, train: Mapping, setup: Mapping, config: Mapping | None, file: str) -> dict[str, Any]:
+    """Return what all points of one run have in common."""
+    lora = config or {}
+    rank = next((lora[name] for name in ("r", "init_r", "rank") if lora.get(name) is not None), None)
+    if config is not None and (type(rank) is not int or not 1 <= rank <= MAX_RANK):
+        kind = quoted(lora.get("peft_type")).strip("'")
+        raise BadDataError(f"{file}: peft_config ({kind}) has no rank r: only methods with a rank can be shown.")
+    texts = {}
+    for name, value in {
+        "run_info.created_at": run.get("created_at"),
+        "run_info.experiment_name": run.get("experiment_name"),
+        "run_info.train_config.model_id": setup.get("model_id"),
+    }.items():
+        if not _is_text(value) or (name.endswith("created_at") and not DATE.match(value)):
+            raise BadDataError(f"{file}: {name} is not a text of 1 to {MAX_TEXT} characters, or no date: correct it.")
+        texts[name.rsplit(".", 1)[-1]] = value.strip()
+    optimizer = setup.get("optimizer_kwargs")
+    rate = _known(optimizer.get("lr")) if isinstance(optimizer, dict) else None
+    steps, batch = (_whole(setup.get(name)) for name in ("max_steps", "batch_size"))
+    targets, kind = lora.get("target_modules"), lora.get("peft_type")
+    if isinstance(targets, list) and all(map(_is_text, targets)):
+        targets = ",".join(sorted(targets))
+    targets = printable(targets, MAX_TEXT) if isinstance(targets, str) else ""
+    method = kind.lower() if _is_text(kind) else "?"
+    if method == "lora":
+        method = next((flag[4:] for flag in ("use_dora", "use_rslora", "use_bdlora") if lora.get(flag)), method)
+    # The format does not name its task: the dataset if it is given, otherwise the kind of comparison.
+    task = setup["dataset_id"] if _is_text(setup.get("dataset_id")) else "result files"
+    if task == "result files" and "query_template" in setup:
+        task = "MetaMathQA"
+    return UNKNOWN | {
+        "study_id": "",
+        "base_model": texts["model_id"],
+        "task": task,
+        "method": FULL if config is None else method,
+        "target_modules": "all weights" if config is None else targets,
+        "facet": "all weights" if config is None else facet_of_targets(targets),
+        "rank": rank,
+        "lora_alpha": _known(lora.get("lora_alpha")),
+        "learning_rate": rate,
+        "trainable_parameters": _whole(train.get("num_trainable_params")),
+        "adapter_bytes": _whole(train.get("file_size")),
+        "peak_memory_bytes": _whole(train.get("accelerator_memory_max", train.get("cuda_memory_max"))),
+        "train_seconds": _known(train.get("train_time")),
+        "duration": f"{steps} steps x batch {batch}" if steps and batch else "",
+        "table": f"result files, learning rate {rate:g}" if rate else "result files",
+        "experiment": texts["experiment_name"],
+        "run_date": texts["created_at"][:10],
+    }
+
+
+def facet_of_targets(targets: str) -> Facet:
+    """Return the facet of module names with commas between them, "all-linear" or nothing."""
+    if targets == "all-linear":
+        return "attention and mlp"
+    names = [name.rsplit(".", 1)[-1] for name in targets.split(",")]
+    parts = ["attention" if name in ATTENTION else "mlp" if name in MLP else "other" for name in names]
+    return facet_of(parts) if targets else "not stated"
+
+
+def lower_is_better(metric: str) -> bool:
+    """Tell by the words of the metric's name: "answer_accuracy" is no WER."""
+    words = set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", metric).lower()))
+    return bool(words & LOWER_IS_BETTER) and "accuracy" not in words
+
+
+def _role(metric: str) -> str:
+    lower = metric.lower()
+    return "forgetting" if any(word in lower for word in FORGETTING) else "main" if "test" in lower else "detail"
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        return bool(_text(value))
+    except ValueError:
+        return False
+
+
+def _is_metric(value: Any) -> bool:
+    return type(value) in (int, float) and -MAX_METRIC <= value <= MAX_METRIC
+
+
+def _known(value: Any) -> float | None:
+    """Return a number above 0; None of anything else, also of one too large to be converted."""
+    return float(value) if type(value) in (int, float) and 0 < value <= MAX_NUMBER else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int and _known(value) else None

@@ -1,0 +1,410 @@
+"""Bytes that one training step holds beside the weights: activations and gradients of the blocks, and the loss."""
+
+import math
+from functools import cached_property
+from typing import NamedTuple
+
+from rankviz.core.cost.shapes import (
+    CAPS_SCORES,
+    SINKS,
+    BlockKind,
+    ModelShape,
+    attention_of,
+    caps_compiled,
+    head_dim,
+    key_heads,
+)
+from rankviz.core.cost.stack import Stack
+from rankviz.core.model.spec import ModelSpec
+
+OFFLOADED_LEFT = 4
+"""Hidden states on the card at once with Unsloth's offloading: the embedding's output, a leaf that autograd holds until
+the backward pass is over, the last block's input, and two staging buffers (the second with more than 512 MiB free)."""
+NORMED_QUERIES = ("qwen3",)
+"""model_types of Unsloth's own families whose queries and keys are normed: both are kept before and after."""
+BIASED_QUERIES = ("qwen2",)
+"""Unsloth's own families whose projections into attention have biases, so that PEFT runs their adapters."""
+
+
+class Block:
+    """One block of a kind, with one micro-step of a stack in it. All methods return bytes.
+
+    The terms are what autograd saves in transformers 5.17 with peft 0.21, listed with saved_tensors_hooks and checked
+    against whole training steps in tests/core/cost/test_against_torch.py and tests/core/model/test_activations.py.
+    """
+
+    def __init__(self, kind: BlockKind, model: ModelSpec, stack: Stack):
+        self.kind, self.model, self.stack = kind, model, stack
+        self.attention = attention_of(kind, model, stack)
+        self.tokens, self.width = stack.setup.tokens_per_micro_step, stack.activation_bytes
+        self.hidden = model.hidden_size
+        held = kind.activations
+        self.held = held and held.held(self.width, autocast=stack.habits.autocast)
+        """Figures of the block's class, if there are any."""
+        self.fuses_mlp = not stack.use_dora and kind.targeted_mlp_inputs == 2 * self.hidden + kind.mlp_hidden
+        """Unsloth's own MLP needs an adapter without DoRA on each of its three projections (models/llama.py,
+        patch_peft_model)."""
+
+    def kept(self) -> tuple[float, float, float]:
+        """What the block keeps for its backward pass, and its growth with each unit of rank (x·A of each module), of r
+        and of the experts' rank.
+
+        transformers: T times what its own classes were seen to keep (core.model.spec), or without such a figure a Llama
+        block's, `_llama_kept`. Adapters add what they read: `_adapter_inputs`.
+        Unsloth's own families: 2T(4H + 2Q + 2K + 2M), since their MLP works in place where each of its projections has
+        an adapter. Its other families run transformers' classes, compiled, whose adapters keep what they read once and
+        without a copy (unsloth_zoo/compiler.py, lora_forward); what torch.compile saves is not counted.
+        """
+        kind, stack = self.kind, self.stack
+        attention = self._attention_bytes()
+        if stack.use_dora:  # the base's output and the adapter's, of each module (peft tuners/lora/dora.py)
+            attention += self.tokens * 2 * stack.attention_bytes * kind.targeted_outputs
+        if stack.own_blocks:
+            elements = 4 * self.hidden + kind.attention + kind.mlp - kind.mlp_hidden
+            if self.model.model_type in NORMED_QUERIES:
+                elements += kind.attention / 2
+            return self.tokens * self.width * (elements + self._unfused_elements()) + attention, 0.0, 0.0
+        each = self._llama_kept()
+        if self.held:
+            each = self.held.kept + (0 if stack.checkpoints else self.held.own_input)
+        each += self._adapter_inputs() - (self.width - stack.attention_bytes) * kind.attention
+        each += self.quantized_inputs() / self.tokens
+        if stack.habits.pads_adapters:
+            each += self.width * kind.padded_outputs
+        slopes = (kind.targeted_modules - kind.targeted_expert_modules, kind.targeted_expert_modules)
+        return self.tokens * each + attention, *(float(self.tokens * self.width * modules) for modules in slopes)
+
+    def _unfused_elements(self) -> float:
+        """Elements a token that one of Unsloth's own blocks keeps more where some projections of a part carry no
+        adapter, or have biases: the part then runs as it is written, and each of its adapters keeps its input."""
+        kind = self.kind
+        of_attention = min(kind.targeted_inputs - kind.targeted_mlp_inputs, 3 * self.hidden)
+        some = kind.padded_outputs or self.model.model_type in BIASED_QUERIES or self.stack.use_dora
+        more = max(0, of_attention - self.hidden) if some else 0
+        return more if self.fuses_mlp else more + kind.mlp_hidden + kind.targeted_mlp_inputs
+
+    def _llama_kept(self) -> float:
+        """Bytes a token that a Llama block of these widths keeps in transformers without an adapter: 8H + 2(2Q + 2K +
+        3M) in 16 bit, 8H being the fp32 inputs of two norms; in fp32 4H + 4(2Q + 2K + 3M), and 4H more without
+        checkpointing, whose first norm reads the checkpoint."""
+        norms = 8 * self.hidden if self.width == 2 or not self.stack.checkpoints else 4 * self.hidden
+        return norms + self.width * (self.kind.attention + self.kind.mlp)
+
+    def _adapter_inputs(self, *, of_mlp: bool = False) -> float:
+        """Bytes a token of what adapters keep of their inputs; of_mlp: those of the MLP alone.
+
+        An fp32 adapter under 16-bit activations makes a copy for each module (peft lora/layer.py, _cast_input_dtype): 4
+        bytes, or 2 where autocast turns it back, as it does fp32 activations. An adapter in the activations' own dtype
+        keeps the input itself, once for all modules that read it. Dropout makes a copy for each module, and a mask of a
+        byte.
+        """
+        kind, stack = self.kind, self.stack
+        inputs = kind.targeted_mlp_inputs if of_mlp else kind.targeted_inputs
+        if stack.habits.lora_dropout:
+            return (1 + (4 if stack.copies_inputs and not stack.autocasts else self.width)) * inputs
+        if stack.copies_inputs:
+            return (2 if stack.autocasts else 4) * inputs
+        return self.width * (kind.targeted_mlp_shared_inputs if of_mlp else kind.targeted_shared_inputs)
+
+    def quantized_inputs(self) -> float:
+        """Inputs of quantized layers that the block keeps in bitsandbytes before 0.43."""
+        keeps = self.stack.habits.keeps_quantized_inputs and self.stack.setup.quantized
+        return float(self.tokens * self.width * self.kind.inputs) if keeps else 0.0
+
+    def kernels_may_save(self) -> float:
+        """The share of what a block of linear attention keeps in transformers' own code that optional kernels may not
+        keep: all that goes beyond a Llama block of the same widths."""
+        return max(0.0, 1 - self._llama_kept() / self.held.kept) if self.held else 0.0
+
+    def _attention_bytes(self) -> float:
+        """What the kernel keeps beyond flash's queries, keys, values and output: the matrix, and the copies before it.
+
+        Eager attention keeps the softmax in fp32 and its 16-bit copy, with sinks the copy alone; the math kernel the
+        softmax and fp32 copies of queries, keys and values, as many key heads as query heads. A fused kernel that is
+        given a mask keeps one in the queries' dtype.
+        """
+        setup, width, attention = self.stack.setup, self.stack.attention_bytes, self.attention
+        queries, keys = self.kind.attention_width, key_heads(self.kind, self.model) * head_dim(self.kind, self.model)
+        kept = self._matrix_kept() * self._matrix_elements
+        if attention.kernel == "math":
+            kept += self.tokens * (12 * queries - width * (queries + 2 * keys))
+        elif attention.expanded:
+            kept += self.tokens * width * 2 * (queries - keys)
+        if attention.masked and not attention.holds_matrix:
+            kept += width * setup.per_device_train_batch_size * setup.max_length**2
+        return kept
+
+    @cached_property
+    def _matrix_elements(self) -> float:
+        """Elements of the attention matrix, where it is made at all: batch · heads · S²."""
+        setup = self.stack.setup
+        elements = setup.per_device_train_batch_size * self.model.num_attention_heads * setup.max_length**2
+        return float(elements) if self.attention.holds_matrix else 0.0
+
+    def _matrix_kept(self) -> int:
+        """Bytes an element of the matrix that the block keeps for its backward pass."""
+        width = self.stack.attention_bytes
+        if self.attention.kernel == "math":
+            return 4
+        if self.model.model_type in SINKS:
+            return width
+        if caps_compiled(self.model, self.stack):
+            return 2 * width  # the products before the cap, and the softmax
+        softmax = 4 if width == 4 else 6
+        return softmax + (width if self.model.model_type in CAPS_SCORES else 0)  # a cap's tanh keeps its result
+
+    def _matrix_at_most(self) -> float:
+        """Bytes an element at the fullest moment of the attention's backward pass."""
+        width, assume = self.stack.attention_bytes, self.stack.assume
+        if self.attention.kernel == "math":
+            return assume.value("math-attention-bytes")
+        if self.model.model_type in SINKS:
+            return width * assume.value("sink-attention-copies")
+        if caps_compiled(self.model, self.stack):
+            return width * assume.value("unsloth-capped-attention-copies")
+        dtype = "-fp32" if width == 4 else "" if self.stack.in_fp16 else "-bf16"
+        return assume.value(f"eager-attention-bytes{dtype}")
+
+    def matrix(self) -> float:
+        """The attention matrix at its fullest moment; 0 where none is made."""
+        return self._matrix_at_most() * self._matrix_elements if self.attention.holds_matrix else 0.0
+
+    def dora_inputs(self) -> float:
+        """Bytes beside what the block keeps while a module's DoRA norm is made: that module's input as it is and in
+        fp32, and four hidden states, less the two of its outputs that do not exist yet."""
+        inputs = self.kind.targeted_mlp_hidden or self.hidden
+        return float(self.tokens * (6 * inputs + 4 * self.hidden)) if self.stack.use_dora else 0.0
+
+    def gradients(self) -> float:
+        """Gradients alive at the fullest moment of the block's backward pass, beside what the block keeps.
+
+        transformers: T times what its own classes were seen to hold without an adapter, or a Llama block's 6M + 2H in
+        16 bit and 12M + 4H in fp32, in the MLP, or 2M + 11H in the norm before it. An adapter on the projection down
+        moves the moment of a Llama block to 4M + 2H or 9H where it keeps its input as it is, 4M + 12H with fp32 copies,
+        6M + 10H with copies under autocast (with a gate or without), 8M + 4H in fp32, 10M + 2H in fp32 under autocast;
+        that difference is added. With DoRA the moment is that of the projection up's adapter: the gradient of its
+        output in fp32, scaled, and the two products of the magnitude's scale, 16M - 2H with the gate's.
+        Unsloth's own families: 2T(H + M), so that with what they keep it comes to 2T(5H + 2Q + 2K + 3M): two norms'
+        outputs, two sums and the gradient that comes in (kernels/fast_lora.py, read off simulated steps too). Compiled
+        blocks hold more: `width-unsloth-compiled`. An attention matrix has its fullest moment later, once the MLP, its
+        adapters and the norm before it have been freed.
+        """
+        kind, tokens, stack = self.kind, self.tokens, self.stack
+        beside = tokens * self._block_gradients()
+        if stack.use_dora:
+            beside += tokens * max(0, 10 * kind.targeted_mlp_hidden - 12 * self.hidden)
+        beside += 4 * (stack.residual_bytes - self.width) * tokens * self.hidden
+        of_matrix = (self._matrix_at_most() - self._matrix_kept()) * self._matrix_elements
+        freed = tokens * (self.width * kind.mlp + 4 * self.hidden + self._adapter_inputs(of_mlp=True))
+        return max(0.0, beside, of_matrix - freed)
+
+    def _block_gradients(self) -> float:
+        """Bytes a token: a Llama block's, and what the block's own class holds beyond it without an adapter. A class
+        that holds less does so at another moment than that of the projection down's adapter.
+
+        Where the MLP has no gate, the class's fullest moment is in the activation function, once the projection down
+        has freed what its adapter kept: then the larger of the two moments counts.
+        """
+        kind, stack, llama = self.kind, self.stack, self._llama_gradients()
+        if self.held is None or self._experts_in_turn or stack.own_blocks:
+            return llama
+        if kind.mlp == 2 * kind.mlp_hidden:
+            width = 2 if stack.copies_inputs and stack.autocasts else self.width
+            return max(llama, self.held.gradients - width * kind.targeted_mlp_hidden)
+        beyond = self.held.gradients - self._plain_gradients(kind.mlp)
+        return llama + (max(0.0, beyond) if kind.targeted_mlp_hidden else beyond)
+
+    @property
+    def _experts_in_turn(self) -> bool:
+        """Experts one after the other, each with its own tokens, hold one expert's gradients at a time."""
+        return self.stack.habits.one_expert_at_a_time and self.model.num_experts > 0
+
+    def _plain_gradients(self, mlp: float) -> float:
+        """Bytes a token of a Llama block without an adapter on the projection down."""
+        if self.width == 4:
+            return 4 * mlp + 4 * self.hidden
+        return max(2 * mlp + 2 * self.hidden, 2 * self.kind.mlp_hidden + 11 * self.hidden)
+
+    def _llama_gradients(self) -> float:
+        """Bytes a token of a Llama block of these widths."""
+        kind, stack, width, hidden = self.kind, self.stack, self.width, self.hidden
+        if stack.own_blocks:
+            return width * (hidden + kind.mlp_hidden if self.fuses_mlp else kind.mlp)
+        at_once = self.model.num_experts if self._experts_in_turn else 1
+        mlp = kind.mlp / at_once
+        if not kind.targeted_mlp_hidden:
+            return self._plain_gradients(mlp)
+        if stack.copies_inputs and stack.autocasts and width == 4:
+            return width * mlp - 2 * kind.mlp_hidden / at_once + 2 * hidden
+        if stack.copies_inputs and stack.autocasts:
+            # while the adapter's input exists as it is, in fp32 and in 16 bit, with a gate or without
+            return 3 * width * kind.mlp_hidden / at_once + 10 * hidden
+        without_one = width * (mlp - kind.mlp_hidden)
+        if stack.copies_inputs:
+            return without_one + 12 * hidden
+        return without_one + 4 * hidden if width == 4 else max(without_one + 2 * hidden, 9 * hidden)
+
+
+def blocks_of(model: ModelSpec, shape: ModelShape, stack: Stack) -> list[Block]:
+    """A block of each kind."""
+    return [Block(kind, model, stack) for kind in shape.kinds]
+
+
+def checkpoint_bytes(model: ModelSpec, shape: ModelShape, stack: Stack) -> float:
+    """Each block's input, kept for the backward pass: blocks · T · H · 2, or · 4 where hidden states are fp32. None
+    without checkpointing. Where Unsloth moves them to host memory, OFFLOADED_LEFT stay
+    (unsloth_zoo/gradient_checkpointing.py)."""
+    if not stack.checkpoints:
+        return 0.0
+    each = float(stack.setup.tokens_per_micro_step * model.hidden_size * stack.residual_bytes)
+    return each * (min(OFFLOADED_LEFT, shape.blocks) if stack.offloads else shape.blocks)
+
+
+def mask_bytes(blocks: list[Block], stack: Stack) -> float:
+    """Masks that the model makes once: a byte an element for SDPA, the queries' dtype for eager attention; for each
+    example where it is padded, else one for all."""
+    setup = stack.setup
+    made = {(each.kind.sliding, each.attention.kernel == "eager") for each in blocks if each.attention.masked}
+    examples = setup.per_device_train_batch_size if setup.mixes_lengths else 1
+    return float(sum(stack.attention_bytes if eager else 1 for _, eager in made) * examples * setup.max_length**2)
+
+
+SMALL_CARD_BYTES = 24.5 * 2**30
+"""Up to it Unsloth tiles the loss for any number of tokens, on larger cards from TILED_ROWS tokens on."""
+TILED_ROWS = 4096
+TILE_COLUMNS = 16_384
+TILE_BUDGET_BYTES = 256 * 2**20
+CHUNK_BUDGET_BYTES = 2 * 2**30
+MIN_LOGITS = 512 * 151_936
+MIN_ROWS, MAX_ROWS = 512, 4096
+"""These and the ones above: unsloth_zoo 2026.10.9, fused_losses/fused_linear.py."""
+TRL_TILE_ROWS = 4096
+"""Tokens of one tile of TRL's loss (kernels/chunked_logprob.py, TOKEN_CHUNK_SIZE); it is 32,768 entries wide."""
+CAPS_LOGITS = ("gemma2", "gemma3n", "gemma4", "muse_glimmer", "nanochat", "vaultgemma")
+"""Beginnings of model_types with a soft cap on their logits (final_logit_softcapping of config.json)."""
+
+
+class LossMoment(NamedTuple):
+    """Bytes beside what blocks keep, at one moment around the loss."""
+
+    logits: float
+    activations: float = 0.0
+    scratch: float = 0.0
+    cap: float | None = None
+    """Limit of the logits where they adapt to the card; a share of what is free is another."""
+    share_of_free: float = 0.5
+
+
+def loss_moments(
+    model: ModelSpec, stack: Stack, usable_bytes: float | None, previous_inputs: float
+) -> list[LossMoment]:
+    """All moments around the loss that can be the peak.
+
+    usable_bytes: of the card; None is a large one. previous_inputs: what the last micro-step's graph still keeps, for a
+    program that frees it late.
+    """
+    setup, habits, assume = stack.setup, stack.habits, stack.assume
+    tokens = setup.tokens_per_micro_step
+    logits = float(tokens * model.vocab_size)
+    # what the last norm keeps while the loss is computed: T · 6H, or 4H where it makes no fp32 copy
+    copies = stack.activation_bytes == 2 and not habits.unsloth_kernels and setup.loss_path == "full"
+    wide = 2.0 * (stack.residual_bytes - stack.activation_bytes)
+    head = tokens * model.hidden_size * ((6.0 if copies else 4.0) + wide)
+    match setup.loss_path:
+        case "fused" | "fused-func" if setup.framework == "unsloth":
+            return [_unsloth_moment(model, stack, usable_bytes, head)]
+        case "fused" | "fused-func":
+            # TRL's "nll" and Liger's: one tile of logits, and the gradient of the hidden states
+            tile = min(logits, assume.value("trl-loss-tile-logits") * min(1.0, tokens / TRL_TILE_ROWS))
+            return [LossMoment(stack.compute_bytes * tile + 4.0 * tokens * model.hidden_size, head)]
+        case "triton":
+            kind = "-unsloth" if habits.unsloth_kernels else "-before-4-46" if habits.rebinds_logits else ""
+            return [LossMoment(assume.value(f"logits-bytes-triton{kind}") * logits, head)]
+        case "chunked":
+            return _chunked_moments(model, stack, logits, head, previous_inputs)
+    per_logit = assume.value("logits-bytes-full") + _cap_bytes(model, stack)
+    # autocast makes a 16-bit copy of a head in fp32, which its backward pass reads again
+    copy = 2.0 * model.vocab_size * model.hidden_size if habits.raised == "all" and stack.autocasts else 0.0
+    return [LossMoment(per_logit * logits + held_logits_bytes(model, stack), head, copy)]
+
+
+def held_logits_bytes(model: ModelSpec, stack: Stack) -> float:
+    """Logits that the caller, or accelerate for it, still holds until the backward pass is over."""
+    habits = stack.habits
+    if not habits.holds_logits or habits.rebinds_logits or stack.setup.loss_path != "full":
+        return 0.0
+    width = stack.compute_bytes if habits.autocast else stack.activation_bytes
+    return float(width * stack.setup.tokens_per_micro_step * model.vocab_size)
+
+
+def _unsloth_moment(model: ModelSpec, stack: Stack, usable_bytes: float | None, head: float) -> LossMoment:
+    """Unsloth's fused loss. Its buffer comes beside the gradient of the hidden states, T · H · 2 or, after forced fp32,
+    · 4; Llama 4's whole model is the one catalogue class that it does not reach (transformers' own loss then)."""
+    setup, habits, assume = stack.setup, stack.habits, stack.assume
+    tokens, vocab, hidden = setup.tokens_per_micro_step, model.vocab_size, model.hidden_size
+    gradient = float(stack.residual_bytes * tokens * hidden)
+    match habits.unsloth_loss:
+        case "cut":
+            return LossMoment(gradient, head)
+        case "func" | "func-2025":
+            # the one of 2025 reckoned with 4 bytes a logit where 16 are held
+            over = 4 if habits.unsloth_loss == "func-2025" else 1
+            whole = assume.value("logits-bytes-unsloth-func") * tokens * vocab
+            cap = over * assume.value("unsloth-loss-cap-bytes")
+            return LossMoment(whole, head + gradient, cap=cap, share_of_free=over / 2)
+    labels = max(1, tokens - setup.per_device_train_batch_size)  # the last token of each row has none
+    rows, columns = unsloth_chunk(labels, hidden, vocab, usable_bytes, ampere=habits.ampere)
+    products = 4.0 * rows * hidden  # the chunk's part of that gradient, in fp32
+    return LossMoment(4.0 * rows * columns + gradient, head + products, cap=CHUNK_BUDGET_BYTES + gradient)
+
+
+def unsloth_chunk(tokens: int, hidden: int, vocab: int, usable_bytes: float | None, *, ampere: bool) -> tuple[int, int]:
+    """Rows and columns of the one fp32 buffer of logits that today's loss works in.
+
+    Chunks of whole rows: a power of two near tokens · hidden / vocab, at least 512 rows or 512 · 151,936 logits, at
+    most 4,096 rows and 2 GiB. Cards since Ampere work in tiles of at most 256 MiB instead, on a frozen head with more
+    than 32,768 entries: always where the card has up to 24.5 GiB, else from 4,096 tokens on (fused_linear.py
+    fused_linear_rows, _tiled_layout).
+    """
+    small = usable_bytes is not None and usable_bytes <= SMALL_CARD_BYTES
+    if ampere and vocab > 2 * TILE_COLUMNS and tokens >= (0 if small else TILED_ROWS):
+        rows = max(1, min(TILED_ROWS, tokens, TILE_BUDGET_BYTES // (TILE_COLUMNS * 4)))
+        columns = TILE_COLUMNS if small else max(TILE_BUDGET_BYTES // (rows * 4), TILE_COLUMNS)
+        return rows, min(columns - columns % TILE_COLUMNS, -(-vocab // TILE_COLUMNS) * TILE_COLUMNS)
+    least = min(max(_power_of_two_below(MIN_LOGITS / vocab), MIN_ROWS), MAX_ROWS)
+    rows = min(max(_power_of_two_below(tokens * hidden / vocab), least), MAX_ROWS)
+    rows = min(rows, max(CHUNK_BUDGET_BYTES // (vocab * 4), 2))
+    return max(1, min(rows, tokens)), vocab
+
+
+def _power_of_two_below(value: float) -> int:
+    return 1 << math.floor(math.log2(value)) if value >= 1 else 1
+
+
+def _chunked_moments(
+    model: ModelSpec, stack: Stack, logits: float, head: float, previous_inputs: float
+) -> list[LossMoment]:
+    """litgpt's loss in chunks of 128 tokens of each row: all chunks of logits stay in the caller's list.
+
+    Fabric hands them over in fp32 (convert_output), where the log-softmax of all chunks and two gradients of one chunk
+    come beside them: 4 + 4 + 8 / chunks bytes a logit; in 16 bit half of it. By the end of the next forward pass the
+    last micro-step's list still exists (litgpt finetune/lora.py rebinds it only then) beside the 16-bit logits and
+    their fp32 copies. A quantized head is unpacked for each chunk.
+    """
+    habits, setup = stack.habits, stack.setup
+    wide, capped, head_copy = 4 if habits.fp32_logits else 2, _cap_bytes(model, stack), 0.0
+    chunks = -(-setup.max_length // int(stack.assume.value("litgpt-loss-chunk-tokens")))
+    moments = [LossMoment((wide * (2 + 2 / chunks) + capped) * logits, head)]
+    if habits.quantizes_every_linear and setup.quantized:
+        head_copy = float(stack.dequantized_width * model.vocab_size * model.hidden_size)
+        moments.append(LossMoment((2 * wide + stack.compute_bytes / chunks + capped) * logits, head, head_copy))
+    if habits.keeps_previous_graph:
+        held = (wide + stack.compute_bytes + 2 * capped) * logits
+        moments.append(LossMoment(held, head + previous_inputs, head_copy))
+        moments.append(LossMoment(held + wide * logits, head + previous_inputs))
+    return moments
+
+
+def _cap_bytes(model: ModelSpec, stack: Stack) -> int:
+    """Bytes a logit that a soft cap keeps: the result of its tanh."""
+    return stack.compute_bytes if model.model_type.startswith(CAPS_LOGITS) else 0

@@ -1,0 +1,275 @@
+"""Endpoints for runs and sweeps: looked at by whoever may see them, started by whoever can be told from others, and
+changed by their owner."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, TypedDict
+
+from rankviz.api import Api
+from rankviz.api.runs.spending import CostJSON
+from rankviz.api.runs.stored import ListedRunJSON, RunJSON, listed_run_json, run_json
+from rankviz.core.runs.record import RunRecord
+from rankviz.core.runs.run_time import device_time, thinned
+from rankviz.endpoints.gate import FileJSON, file, part
+from rankviz.errors import InvalidSettingError, RankVizError
+from rankviz.options import TRAIN_OPTIONS, sweep_of, takes
+
+SHOWN_STEPS = 400
+"""Steps of a run that an answer holds; some runs have thousands."""
+NOT_KNOWN_NOW = "What it will take is not known just now."
+
+
+class RunStateJSON(TypedDict):
+    """How far one run is, and where: engine and where it is, is to be, or was. attempt counts those that began; waits
+    says why it waits, in sentences."""
+
+    run_id: str
+    r: int
+    state: str
+    engine: str | None
+    where: str | None
+    attempt: int
+    waits: str | None
+    device_seconds: float
+    device_seconds_is_whole: bool
+    error: str | None
+
+
+class PlaceJSON(TypedDict):
+    """Place in the queue of all visitors: how many go first, and the seconds until its turn (low, expected, high)."""
+
+    ahead: int
+    seconds: dict[str, float] | None
+
+
+class StatusJSON(TypedDict):
+    """How far a sweep is. place is null once it runs, waits where it waits for nothing, and what is not known is
+    null."""
+
+    sweep_id: str
+    ended: bool
+    yours: bool
+    shared: bool
+    place: PlaceJSON | None
+    share_done: float | None
+    seconds_left: float | None
+    in_words: str
+    waits: str | None
+    cost: CostJSON
+    runs: list[RunStateJSON]
+
+
+class TrainingStepJSON(TypedDict):
+    """Training loss of one optimizer step, nats per token."""
+
+    step: int
+    loss: float | None
+
+
+class RunAnswerJSON(RunJSON):
+    """One run: its settings and measurements, flat, with the estimate, answers to prompts and the training loss by
+    step. Losses are nats per token, null is not known. Folders are those of an own machine."""
+
+    steps: list[TrainingStepJSON]
+
+
+class StartedJSON(TypedDict):
+    """A sweep that is queued now, and on which engine; expected says what it will take, in sentences."""
+
+    sweep_id: str
+    engine: str
+    run_ids: list[str]
+    expected: list[str]
+    place: PlaceJSON | None
+    waits: str | None
+
+
+class IdsJSON(TypedDict):
+    """The runs that were changed."""
+
+    run_ids: list[str]
+
+
+class UploadsJSON(TypedDict):
+    """The deleted uploads."""
+
+    files: int
+    size_bytes: int
+
+
+class SharedJSON(TypedDict):
+    """Whether others may look at it, and what they add to the address of this page to do so."""
+
+    shared: bool
+    address: str
+
+
+def status_json(api: Api, sweep_id: str) -> StatusJSON:
+    """Return how far a sweep is."""
+    sweep = api.runs.sweep(sweep_id)
+    progress, waits = api.runs.progress(sweep), api.runs.why_each_waits(sweep)
+    return StatusJSON(
+        sweep_id=sweep.sweep_id,
+        ended=sweep.ended,
+        yours=api.runs.is_mine(sweep_id),
+        shared=sweep.recorded or api.runs.is_open(sweep_id),
+        place=None if sweep.recorded else place_json(api, sweep_id),
+        share_done=progress.share,
+        seconds_left=progress.seconds_left,
+        in_words="All runs have ended." if sweep.ended else progress.sentence or "Queued.",
+        waits=api.runs.why_sweep_waits(sweep) or api.jobs.still_costs(sweep) or None,
+        cost=api.spending.of_sweep(sweep).as_json(),
+        runs=[_run_json(api, run, waits.get(run.run_id)) for run in sweep.runs],
+    )
+
+
+def _run_json(api: Api, run: RunRecord, waits: str | None) -> RunStateJSON:
+    place, spent = api.whereabouts.of(run), device_time([run], time.time())
+    return RunStateJSON(
+        run_id=run.run_id,
+        r=run.request.r,
+        state=str(run.state),
+        engine=place.engine or None,
+        where=place.where or None,
+        attempt=run.shown_attempt,
+        waits=waits,
+        device_seconds=spent.seconds,
+        device_seconds_is_whole=spent.is_whole,
+        error=run.error or None,
+    )
+
+
+def place_json(api: Api, sweep_id: str) -> PlaceJSON | None:
+    """Return the place of a sweep in the queue; None where it does not wait."""
+    place = api.runs.waiting(sweep_id)
+    return place and PlaceJSON(ahead=place.ahead, seconds=asdict(place.seconds) if place.seconds else None)
+
+
+def reading(api: Api) -> Sequence[Callable[..., Any]]:
+    """The endpoints that look at runs and sweeps."""
+
+    def runs(limit: int = 100, offset: int = 0) -> list[ListedRunJSON]:
+        """Your runs, the newest sweep first: settings, measurements and estimate, without answers to prompts.
+
+        Args:
+            limit: How many, 1 to 500.
+            offset: How many to leave out before them.
+        """
+        every = part((run for sweep in api.runs.sweeps() for run in sweep.runs), limit, offset)
+        return [*map(listed_run_json, api.runs.summaries(every))]
+
+    def run(run_id: str = "") -> RunAnswerJSON:
+        """One run: settings, measurements and estimate, answers to prompts, and its training loss by step.
+
+        Args:
+            run_id: An id from `runs`.
+        """
+        summary = api.runs.summary(run_id)
+        steps = thinned(summary.record.steps, SHOWN_STEPS)
+        return {**run_json(summary), "steps": [{"step": each.step, "loss": each.loss} for each in steps]}
+
+    def status(sweep_id: str = "") -> StatusJSON:
+        """How far a sweep is: its place in the queue, its runs, and the time left.
+
+        Args:
+            sweep_id: From start_sweep, or the sweep_id of a run.
+        """
+        return status_json(api, sweep_id)
+
+    return runs, run, status
+
+
+def changing(api: Api) -> Sequence[Callable[..., Any]]:
+    """The endpoints that start, change and export runs and sweeps."""
+
+    @takes(
+        *("model", "data", "mode", "ranks", "independent", "targets", "alpha", "learning_rates", "seeds", "steps"),
+        *("batch", "accumulation", "max_length", "precision", "held_out", "exact_match", "answers", "rslora", "dora"),
+        *("engine", "flavor", "spend", "repeat", "expert_rank"),
+        table=TRAIN_OPTIONS,
+    )
+    def start_sweep(
+        engine: str | None = None, flavor: str | None = None, spend: float | None = None, **options: Any
+    ) -> StartedJSON:
+        """Train one adapter per rank on the same data, to compare their held-out losses. Returns once it is queued.
+
+        Args:
+            model: embedded (SmolLM2-135M-Instruct), a Hub id, or a folder on a machine of your own.
+            data: phonemes, syllables, pairs, or the path of a file that you uploaded.
+            engine: Where it runs: local, hf-jobs, ray or what else this server offers; null for its usual one.
+            flavor: With hf-jobs: the machine, such as l4x1; null for the server's usual one.
+            spend: With hf-jobs: US dollars that the sweep may cost; null for the server's usual limit.
+        """
+        request = sweep_of({**options, "ranks": options["ranks"] or None})
+        there = {"engine": engine or "", "flavor": flavor or "", "spend": spend}
+        sweep_id = api.engines.start(request, **there)
+        sweep = api.runs.sweep(sweep_id)
+        try:
+            expected = list(api.engines.plan(request, **there).sentences)
+        except RankVizError:  # it is queued: who reads an error would start the same sweep once more
+            expected = [NOT_KNOWN_NOW]
+        return StartedJSON(
+            sweep_id=sweep_id,
+            engine=api.engines.name(**there),
+            run_ids=[each.run_id for each in sweep.runs],
+            expected=expected,
+            place=place_json(api, sweep_id),
+            waits=api.runs.why_sweep_waits(sweep) or None,
+        )
+
+    def cancel(id: str = "") -> IdsJSON:
+        """Cancel a run or a sweep of yours. Returns when its process has ended.
+
+        Args:
+            id: Of the run or the sweep.
+        """
+        return IdsJSON(run_ids=list(api.runs.cancel(id)))
+
+    def resume(
+        sweep_id: str = "", engine: str | None = None, flavor: str | None = None, spend: float | None = None
+    ) -> IdsJSON:
+        """Queue the failed and cancelled runs of a sweep of yours again, there or elsewhere; completed runs stay.
+
+        Args:
+            sweep_id: From start_sweep or runs.
+            engine: Where they run from now on, as in start_sweep; null for where they were to run.
+            flavor: With hf-jobs: the machine; null for the one that the sweep has.
+            spend: With hf-jobs: US dollars that all jobs of the sweep may cost, earlier ones too; null for its limit.
+        """
+        return IdsJSON(run_ids=list(api.moves.resume(sweep_id, engine or "", flavor or "", spend)))
+
+    def delete(id: str = "") -> IdsJSON:
+        """Delete a run or a sweep of yours that has ended, with its adapters and log.
+
+        Args:
+            id: Of the run or the sweep.
+        """
+        return IdsJSON(run_ids=list(api.runs.delete(id)))
+
+    def delete_uploads() -> UploadsJSON:
+        """Delete the files that you have uploaded to a shared page. Runs have copies of their data, and stay."""
+        return UploadsJSON(**api.uploads.delete()._asdict())
+
+    def share(id: str = "", shared: bool = True) -> SharedJSON:
+        """Let others look at a sweep of yours by its address, or no longer. They cannot change it.
+
+        Args:
+            id: Of the sweep, or of one run.
+            shared: Whether others may look at it.
+        """
+        kind = "sweep" if api.runs.is_sweep(id) else "run"  # nothing else has an address
+        api.runs.open_to_all(id, shared)
+        return SharedJSON(shared=api.runs.is_open(id), address=f"?tab=runs&{kind}={id}")
+
+    def export_runs(ids: list[str] = []) -> FileJSON:  # noqa: B006 - nobody changes it
+        """The journals of runs and sweeps and a summary, as a zip.
+
+        Args:
+            ids: Of runs and sweeps of yours, or that RankViz ships.
+        """
+        if not ids:
+            raise InvalidSettingError("Give the id of at least one run or sweep.")
+        return file(api.runs.zip_of(ids))
+
+    return start_sweep, cancel, resume, delete, delete_uploads, share, export_runs

@@ -1,0 +1,119 @@
+"""The singular values of updates B·A, and the best update of a lower rank, from the factors alone."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Lock
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from rankviz.errors import BadAdapterError
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""A (r × in) and B (out × r), as PEFT keeps them; fp32 or fp64."""
+Result = TypeVar("Result")
+
+ROUNDING = 3e-8
+"""As a share of the norms of A and B together: smaller singular values are rounding errors of the factors."""
+MAX_THREADS = 8
+_LOCK = Lock()
+
+
+class Decomposition(NamedTuple):
+    """What truncation needs beside the pair itself."""
+
+    singular_values: np.ndarray
+    """r of them, falling."""
+    left: np.ndarray
+    """r × r: B @ left is U·Σ."""
+    right: np.ndarray
+    """r × r: A.T @ right is V. Where a singular value is 0, the columns here and in left are 0."""
+
+
+def singular_values(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
+    """Return the singular values of every B·A, falling, r of each; BadAdapterError names a module that diverged."""
+
+    def values(name: str) -> np.ndarray:
+        root, gram_b, rounding = _factored(name, *pairs[name])
+        return _values(np.linalg.eigvalsh(root.T @ gram_b @ root), rounding)
+
+    return _of_each(pairs, values)
+
+
+def decompose(pairs: Mapping[str, Pair]) -> dict[str, Decomposition]:
+    """Return the SVD of every B·A as r × r pieces, from which `truncate` makes any lower rank."""
+
+    def pieces(name: str) -> Decomposition:
+        root, gram_b, rounding = _factored(name, *pairs[name])
+        squares, vectors = np.linalg.eigh(root.T @ gram_b @ root)
+        values = _values(squares, rounding)
+        left = root @ vectors[:, ::-1] * (values > 0)
+        return Decomposition(values, left, gram_b @ left * _inverse(values) ** 2)
+
+    return _of_each(pairs, pieces)
+
+
+def truncate(pair: Pair, decomposition: Decomposition, k: int) -> Pair:
+    """Return the best rank-k approximation of B·A as a pair of rank k, each factor with the square root of Σ.
+
+    A pair whose update is 0 keeps the first k rows of A and columns of B, so that it could still be trained.
+    """
+    a, b = pair
+    values = decomposition.singular_values[:k]
+    if not values.any():
+        return a[:k].copy(), b[:, :k].copy()
+    root = np.sqrt(values)
+    right, left = decomposition.right[:, :k] * root, decomposition.left[:, :k] * _inverse(root)
+    return right.T.astype(a.dtype) @ a, b @ left.astype(b.dtype)
+
+
+def truncate_all(
+    pairs: Mapping[str, Pair], decompositions: Mapping[str, Decomposition], ranks: int | Mapping[str, int]
+) -> dict[str, Pair]:
+    """Return every pair truncated: to one rank, or each to its own. No rank may exceed the pair's."""
+    by_name = dict.fromkeys(pairs, ranks) if isinstance(ranks, int) else ranks
+    return _of_each(pairs, lambda name: truncate(pairs[name], decompositions[name], by_name[name]))
+
+
+def _factored(name: str, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """L with L·Lᵀ = A·Aᵀ, Bᵀ·B, and the singular value below which there is only rounding."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    gram_a, gram_b = a @ a.T, b.T @ b
+    if not (np.isfinite(gram_a).all() and np.isfinite(gram_b).all()):
+        raise BadAdapterError(f"{name} holds values that are infinite or not a number: its training diverged.")
+    rounding = ROUNDING * float(np.sqrt(np.linalg.norm(gram_a) * np.linalg.norm(gram_b)))
+    try:
+        return np.linalg.cholesky(gram_a), gram_b, rounding
+    except np.linalg.LinAlgError:  # A without full rank
+        squares, vectors = np.linalg.eigh(gram_a)
+        return vectors * np.sqrt(squares.clip(0.0)), gram_b, rounding
+
+
+def _values(rising_squares: np.ndarray, rounding: float) -> np.ndarray:
+    values = np.sqrt(rising_squares[::-1].clip(0.0))
+    return np.where(values > rounding, values, 0.0)
+
+
+def _inverse(values: np.ndarray) -> np.ndarray:
+    """1 / values, and 0 for 0."""
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
+
+
+def _of_each(names: Iterable[str], function: Callable[[str], Result]) -> dict[str, Result]:
+    """The function's result for each name, in threads: numpy releases the interpreter while it computes.
+
+    Each product runs on one thread of BLAS. The matrices are small, so BLAS's own threads cost more than they bring,
+    and ten to fifty times more where another program uses the other core. That limit holds for the whole process,
+    hence the lock.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with _LOCK, _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(min(cores, MAX_THREADS)) as pool:
+        return dict(pool.map(lambda name: (name, function(name)), names))
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()

@@ -1,0 +1,125 @@
+"""A probe's training step: base and adapter by transformers and PEFT alone, peak memory in each part of a step, and the
+time of steps. Import it after Unsloth where that trains; PEFT's own path must not import Unsloth, which patches all."""
+
+import time
+from typing import Any
+
+import torch
+from peft import prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
+
+from rankviz.core.lora.config import LoraConfig
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.probe import TIMED_SECONDS
+from rankviz.worker.device import Memory, ProcessorClock
+from rankviz.worker.finetune.adapter import with_peft_adapter
+from rankviz.worker.settings import Settings
+
+MOMENTS = ("forward", "backward", "optimizer")
+
+
+def load_base(folder: str, settings: Settings) -> tuple[Any, Any]:
+    """Return the model in the requested precision, and its tokenizer."""
+    compute = settings.dtype_name or settings.compute_dtype
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, compute),
+        quantization_config=quantization(settings.training.precision, compute),
+        **settings.placement,
+    )
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def quantization(precision: str, compute: str) -> BitsAndBytesConfig | None:
+    """Return bitsandbytes' settings of a precision; None where it does not quantize. compute: torch dtype's name."""
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if precision not in ("nf4", "nf4-dq"):
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=precision == "nf4-dq",
+        bnb_4bit_compute_dtype=getattr(torch, compute),
+    )
+
+
+def attach(model: Any, lora: LoraConfig, plan: AdapterPlan, settings: Settings) -> Any:
+    """Attach the adapter of the plan. Plain PEFT scripts prepare a quantized base first; TRL's trainer doesn't."""
+    if settings.training.framework == "peft" and settings.training.quantized:
+        checkpoints = settings.gradient_checkpointing is True
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpoints)
+    return with_peft_adapter(model, lora, plan)
+
+
+def raise_trained(model: Any, settings: Settings) -> None:
+    """Make trained weights fp32 where nothing computes in bf16, as in the exported scripts: TRL makes the adapter of a
+    quantized base bf16, and fp16's gradient scaler refuses all but fp32."""
+    if (settings.dtype_name or settings.compute_dtype) != "bfloat16":
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+
+
+class Moments(TrainerCallback):
+    """Peaks of forward (the loss included), backward (clipping included) and optimizer: each grows with depth in its
+    own way. Give it to a trainer as a callback, then call `watch` with that trainer."""
+
+    def __init__(self, memory: Memory, *, timed_steps: int, timed_seconds: float = TIMED_SECONDS):
+        """Training stops after the first step and `timed_steps` more that fill `timed_seconds`."""
+        self._memory = memory
+        self._least_steps, self._least_seconds = 1 + timed_steps, timed_seconds
+        self.peaks: dict[str, int] = dict.fromkeys(MOMENTS, 0)
+        """Bytes of the counter, the highest over all steps."""
+        self.peak_reserved_bytes: int | None = None
+        self.step_seconds: list[float] = []
+        """From the end of one step to the end of the next."""
+        self._since = 0.0
+        self._clock: ProcessorClock | None = None
+
+    @property
+    def busy_elsewhere(self) -> float:
+        """The share of this machine's CPU time that other processes had while steps were timed."""
+        return self._clock.read().busy_elsewhere if self._clock is not None else 0.0
+
+    def watch(self, trainer: Any) -> None:
+        """Tell forward from backward: the trainer calls its accelerator's backward between them."""
+        backward = trainer.accelerator.backward
+
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            self._note("forward")
+            try:
+                return backward(*args, **kwargs)
+            finally:
+                self._note("backward")
+
+        trainer.accelerator.backward = noting
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._since = time.perf_counter()
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self._memory.reset()
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self._note("backward")
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        self._note("optimizer")
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        # Logging reads the loss, which on a GPU waits until the step is done.
+        if logs and "loss" in logs:
+            now = time.perf_counter()
+            self.step_seconds.append(now - self._since)
+            self._since = now
+            self._clock = self._clock or ProcessorClock()
+            if len(self.step_seconds) >= self._least_steps and sum(self.step_seconds[1:]) >= self._least_seconds:
+                control.should_training_stop = True
+
+    def _note(self, moment: str) -> None:
+        self.peaks[moment] = max(self.peaks[moment], self._memory.peak())
+        reserved = self._memory.peak_reserved()
+        if reserved is not None:
+            self.peak_reserved_bytes = max(reserved, self.peak_reserved_bytes or 0)
+        self._memory.reset()

@@ -1,0 +1,300 @@
+"""Makes this process believe in one CUDA card, on which FakeTensors live and nothing is computed.
+
+Before torch is imported:
+
+    prepare()
+    card = become(gpu)          # a Gpu of assets/gpus.json
+    with FakeTensorMode(), Tracker(card) as tracker: ...
+
+A build of torch for CPUs, or one for CUDA without a card, lacks a device guard that works, which autograd asks for:
+card.cpp is one, compiled once with g++. torch.cuda then answers as the card would. All of it is for a process of its
+own: nothing is taken back.
+"""
+
+import ctypes
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from rankviz import paths
+from rankviz.core.cost.setup import Gpu
+from rankviz.errors import UserError
+
+SOURCE = Path(__file__).with_name("card.cpp")
+MIN_BLOCK = 512
+SMALL_SIZE = 2**20
+SMALL_SEGMENT = 2 * 2**20
+LARGE_SEGMENT = 20 * 2**20
+MIN_LARGE = 10 * 2**20
+ROUND_LARGE = 2 * 2**20
+
+
+@dataclass(slots=True)
+class Block:
+    """A piece of a segment."""
+
+    address: int
+    size: int
+    small: bool
+    free: bool = False
+    previous: "Block | None" = field(default=None, repr=False)
+    next: "Block | None" = field(default=None, repr=False)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.size, self.address
+
+
+class Allocator:
+    """One card's memory, as torch's CUDA caching allocator counts it (c10/cuda/CUDACachingAllocator.cpp, torch 2.13):
+    bytes allocated, and bytes reserved for them.
+
+    Sizes are rounded to 512 bytes. Blocks up to 1 MiB come from segments of 2 MiB, larger ones below 10 MiB from
+    segments of 20 MiB, the rest from segments of their own in whole 2 MiB. The smallest free block that is large enough
+    is taken, and split where more than 1 MiB (512 bytes in small segments) is left. Neighbours that are free become one
+    block. Not covered: more than one stream, expandable segments, the options of PYTORCH_CUDA_ALLOC_CONF, and segments
+    given back where the card is full.
+    """
+
+    def __init__(self) -> None:
+        self.allocated = self.reserved = self.peak_allocated = self.peak_reserved = 0
+        self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+        self._at: dict[int, Block] = {}
+        self._next_address = 0
+
+    def allocate(self, size: int) -> Block | None:
+        """A block of that many bytes; None for none."""
+        if size <= 0:
+            return None
+        size = -(-size // MIN_BLOCK) * MIN_BLOCK
+        block = self._best_fit(size) or self._segment(size)
+        rest = block.size - size
+        if rest >= MIN_BLOCK if block.small else rest > SMALL_SIZE:
+            tail = Block(block.address + size, rest, block.small, previous=block, next=block.next)
+            if block.next is not None:
+                block.next.previous = tail
+            block.next, block.size = tail, size
+            self._put(tail)
+        self.allocated += block.size
+        self.peak_allocated = max(self.peak_allocated, self.allocated)
+        return block
+
+    def free(self, block: Block | None) -> None:
+        """Give a block back, and join it with free neighbours."""
+        if block is None:
+            return
+        self.allocated -= block.size
+        before, after = block.previous, block.next
+        if before is not None and before.free:
+            self._take(before)
+            before.size += block.size
+            before.next = after
+            if after is not None:
+                after.previous = before
+            block = before
+        if after is not None and after.free:
+            self._take(after)
+            block.size += after.size
+            block.next = after.next
+            if after.next is not None:
+                after.next.previous = block
+        self._put(block)
+
+    def touch(self, size: int) -> None:
+        """A kernel's workspace, there for a moment."""
+        self.free(self.allocate(size))
+
+    def reset_peaks(self) -> None:
+        """From now on."""
+        self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
+
+    def empty_cache(self) -> None:
+        """Give back every segment that nothing uses."""
+        for pool in self._free.values():
+            for key in list(pool):
+                block = self._at[key[1]]
+                if block.previous is None and block.next is None:
+                    self._take(block)
+                    self.reserved -= block.size
+
+    def _best_fit(self, size: int) -> Block | None:
+        pool = self._free[size <= SMALL_SIZE]
+        place = bisect_left(pool, (size, -1))
+        if place == len(pool):
+            return None
+        block = self._at[pool[place][1]]
+        self._take(block)
+        return block
+
+    def _segment(self, size: int) -> Block:
+        small = size <= SMALL_SIZE
+        length = LARGE_SEGMENT if size < MIN_LARGE else -(-size // ROUND_LARGE) * ROUND_LARGE
+        length = SMALL_SEGMENT if small else length
+        self.reserved += length
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
+        block = Block(self._next_address, length, small)
+        self._next_address += length
+        return block
+
+    def _put(self, block: Block) -> None:
+        block.free = True
+        self._at[block.address] = block
+        insort(self._free[block.small], block.key)
+
+    def _take(self, block: Block) -> None:
+        pool = self._free[block.small]
+        del pool[bisect_left(pool, block.key)]
+        del self._at[block.address]
+        block.free = False
+
+
+class Stream:
+    """A stream or an event on which nothing is waited for."""
+
+    cuda_stream = device_index = 0
+
+    def __init__(self, *args: Any, **more: Any): ...
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **more: self
+
+
+class Card:
+    """What torch.cuda says of the card, and its memory."""
+
+    def __init__(self, gpu: Gpu):
+        self.name = gpu.name
+        if gpu.compute_capability is None:
+            raise UserError(f"The compute capability of {gpu.name} is not known, so it cannot be simulated.")
+        self.capability = divmod(round(10 * gpu.compute_capability), 10)
+        self.total_bytes = gpu.usable_bytes or gpu.memory_bytes
+        self.supports_bf16 = gpu.supports_bf16
+        self.allocator = Allocator()
+
+    @property
+    def cublas_workspace_bytes(self) -> int:
+        """Of one handle (ATen/cuda/CublasHandlePool.cpp: 32 MiB on Hopper and datacenter Blackwell)."""
+        return 2**25 if self.capability[0] in (9, 10) else 8_519_680
+
+
+@functools.cache
+def prepare() -> None:
+    """Load torch with one card in it, once; RuntimeError where torch was there before."""
+    if "torch" in sys.modules:
+        raise RuntimeError("The simulated card must be there before torch is imported.")
+    library = ctypes.CDLL(str(_library()), ctypes.RTLD_GLOBAL)
+    import bitsandbytes  # noqa: F401  it looks for CUDA's libraries where torch.cuda is there
+    import torch  # noqa: F401
+    from torch._subclasses import fake_tensor
+
+    library.install()
+    # Neither makes a true tensor on the card.
+    fake_tensor.init_gpu_context = lambda device: None
+    fake_tensor.FakeTensorMode.avoid_device_init = True
+
+
+def _library() -> Path:
+    """card.cpp, compiled for this torch; built on the first call."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise UserError("A simulation needs PyTorch: pip install 'rankviz[train]'")
+    torch_folder = Path(spec.origin).parent
+    version = importlib.metadata.version("torch").encode()
+    key = hashlib.sha256(SOURCE.read_bytes() + str(torch_folder).encode() + version).hexdigest()[:16]
+    target = paths.home() / "simulate" / f"card-{key}.so"
+    if target.exists():
+        return target
+    if (compiler := shutil.which("g++")) is None:
+        raise UserError(
+            "A simulation needs a C++ compiler once, and g++ was not found. Install it (apt-get install g++) and try "
+            "again."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    libraries = torch_folder / "lib"
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder, target.name)
+        command = [compiler, "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{torch_folder / 'include'}", str(SOURCE)]
+        command += ["-o", str(made), f"-L{libraries}", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{libraries}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"g++ could not compile the simulated card: {done.stderr.strip()[:300]}")
+        os.replace(made, target)
+    return target
+
+
+def become(gpu: Gpu) -> Card:
+    """Return the card that torch sees in this process from now on, empty. Calls `prepare`."""
+    prepare()
+    import torch
+
+    card = Card(gpu)
+    allocator = card.allocator
+    properties = SimpleNamespace(
+        name=f"NVIDIA {card.name}",
+        major=card.capability[0],
+        minor=card.capability[1],
+        total_memory=card.total_bytes,
+        multi_processor_count=64,
+        warp_size=32,
+        max_threads_per_multi_processor=2048 if card.capability[0] >= 8 else 1024,
+        shared_memory_per_block_optin=98304,
+        gcnArchName="",
+    )
+
+    def stats(device: Any = None) -> dict[str, int]:
+        return {
+            "allocated_bytes.all.current": allocator.allocated,
+            "allocated_bytes.all.peak": allocator.peak_allocated,
+            "reserved_bytes.all.current": allocator.reserved,
+            "reserved_bytes.all.peak": allocator.peak_reserved,
+        }
+
+    stream = Stream()
+    answers = {
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "_is_in_bad_fork": lambda: False,
+        "_lazy_init": lambda: None,
+        "init": lambda: None,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "set_device": lambda device: None,
+        "_exchange_device": lambda device: 0,
+        "_maybe_exchange_device": lambda device: 0,
+        "get_device_capability": lambda device=None: card.capability,
+        "get_device_properties": lambda device=None: properties,
+        "get_device_name": lambda device=None: properties.name,
+        "get_arch_list": lambda: [f"sm_{card.capability[0]}{card.capability[1]}"],
+        "is_bf16_supported": lambda including_emulation=True: including_emulation or card.supports_bf16,
+        "mem_get_info": lambda device=None: (card.total_bytes - allocator.reserved, card.total_bytes),
+        "memory_stats": stats,
+        "memory_allocated": lambda device=None: allocator.allocated,
+        "memory_reserved": lambda device=None: allocator.reserved,
+        "max_memory_allocated": lambda device=None: allocator.peak_allocated,
+        "max_memory_reserved": lambda device=None: allocator.peak_reserved,
+        "reset_peak_memory_stats": lambda device=None: allocator.reset_peaks(),
+        "synchronize": lambda device=None: None,
+        "empty_cache": allocator.empty_cache,
+        "current_stream": lambda device=None: stream,
+        "default_stream": lambda device=None: stream,
+        "is_current_stream_capturing": lambda: False,
+        "get_rng_state": lambda device=None: torch.empty(16, dtype=torch.uint8, device="cpu"),
+        "set_rng_state": lambda state, device=None: None,
+        "manual_seed_all": lambda seed: None,
+    }
+    for name, answer in answers.items():
+        setattr(torch.cuda, name, answer)
+    return card

@@ -1,0 +1,431 @@
+"""Measured rows against predictions: which count, how errors are weighed, how wide a band they give, and without their
+source.
+"""
+
+import json
+import math
+from dataclasses import asdict, replace
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.catalog.hardware import load_constants
+from rankviz.catalog.measurements import load_range_evidence, load_validation, read_rows, shipped_rows
+from rankviz.core.accuracy.predicted import predict_row
+from rankviz.core.accuracy.report import (
+    AccuracyByKind,
+    AccuracyReport,
+    KindAccuracy,
+    ReportRow,
+    basis_of,
+    in_words,
+    rests_on,
+)
+from rankviz.core.accuracy.summarize import (
+    MEMORY,
+    TIME,
+    by_kind,
+    half_width,
+    interval_score,
+    left_out_predictions,
+    summarize,
+)
+from rankviz.core.from_json import build
+from rankviz.core.quantity import Range
+from rankviz.errors import AssetError, BadDataError, UnknownModelError
+from tests.core.cost.toy_cost import stack
+from tests.support.runs.measured_rows import CELLS, measured_row
+from tests.support.runs.questions import question
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS, ATTENTION, EXPERTS, TOY, gpu, model
+
+
+def evidence(kind, settings, group, mean_abs_error):
+    return KindAccuracy(kind=kind, half_width=0.1, groups=(group,), settings=settings, mean_abs_error=mean_abs_error)
+
+
+EVIDENCE = AccuracyByKind(
+    static=(),
+    memory=(replace(evidence("hf", 3, "lab-a", 0.012), left_out_error=0.034, left_out_inside=2 / 3),),
+    lower=(evidence("unsloth", 8, "wiki", 0.048),),
+    time=(),
+)
+
+
+def test_a_sentence_says_what_an_estimate_rests_on():
+    sentence = in_words(basis_of(EVIDENCE, stack("trl")))
+
+    assert "The memory range rests on 3 measured setups from 1 source with the same kernels" in sentence
+    assert "without the measurements of its own source, a setup was 3.4 % off on average, and 67 %" in sentence
+    assert "1.2 %" not in sentence
+
+
+@pytest.mark.parametrize("settings", ({"framework": "unsloth"}, {"framework": "trl", "attn_implementation": "eager"}))
+def test_a_kind_of_setting_without_measurements_quotes_no_figure(settings):
+    """Rows that are shown and not counted are in-sample and say nothing about coverage."""
+    sentence = in_words(basis_of(EVIDENCE, stack(**settings)))
+
+    assert "There is no measurement of this kind of setup" in sentence
+    assert "the width of the range is an assumption" in sentence
+    assert not any(character.isdigit() for character in sentence)
+
+
+QUANTIZABLE_MOE = model((*ATTENTION, *EXPERTS), id="toy/toy-moe", unquantized_parameters=1680 + 2 * 4 * (256 + 128))
+
+
+def find_toy(model_id):
+    if model_id != TOY.id:
+        raise UnknownModelError(model_id)
+    return TOY
+
+
+def predicted(**cells):
+    return predict_row(measured_row(**cells), find_toy, lambda _: gpu(), ASSUMPTIONS)
+
+
+def test_a_row_is_predicted_by_the_formulas_of_any_estimate():
+    row = predicted()
+
+    parameters = 2 * 2 * (32 + 24)  # r 2 on q and v of two blocks
+    static, working = 12_576 + 16 * parameters, 640 + 960 + 14_000
+    assert static + working == row.predicted.expected
+    assert (working, True) == (row.working_bytes, row.scored)
+    assert (static + working) / 30_000 - 1 == row.error
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ({"framework": "megatron"}, "program 'megatron': no formula"),
+        ({"precision": "aqlm"}, "precision 'aqlm': no formula"),
+        ({"gpu": "2 x A100"}, "several GPUs"),
+        ({"measured_bytes": "", "notes": "OOM; dropout 0.05"}, "stopped out of memory"),
+        ({"use_peak": "no", "notes": "maximum includes evaluation: no peak"}, "maximum includes evaluation"),
+        ({"targets": ""}, "target modules not stated"),
+        ({"model_id": "toy/other"}, "No model 'toy/other' in the catalogue."),
+        ({"targets": "nothing_proj"}, "nothing_proj matches nothing in this model"),
+    ],
+)
+def test_a_row_that_cant_be_used_says_why(cells, reason):
+    row = predicted(**cells)
+
+    assert row.predicted is None
+    assert reason in row.reason
+
+
+def test_rows_whose_settings_arent_all_known_are_predicted_and_not_counted():
+    rows = [predicted(tier=tier) for tier in ("A", "B", "D", "E")]
+
+    assert [True, True, False, False] == [each.scored for each in rows]
+    assert all(each.predicted for each in rows)
+
+
+def test_whether_a_row_counts_does_not_depend_on_how_far_off_it_is():
+    for tier in ("A", "B", "C", "D", "E"):
+        near, far = (predicted(tier=tier, measured_bytes=size) for size in ("30000", "3000000"))
+        assert (near.scored, near.reason) == (far.scored, far.reason)
+
+
+def test_each_kind_of_peak_is_compared_with_its_own_total():
+    allocated, reserved, device, unknown = (
+        predicted(measured_kind=kind).predicted for kind in ("allocated", "reserved", "device", "unknown")
+    )
+
+    assert allocated.expected < reserved.expected < device.expected
+    assert (allocated.low, reserved.expected, device.high) == (unknown.low, unknown.expected, unknown.high)
+
+
+def test_repeats_of_one_setting_weigh_as_much_as_one_row():
+    rows = [predicted(row_id=str(n), measured_bytes="20000") for n in range(9)] + [predicted(seq_len="20")]
+
+    off = [abs(rows[0].error), abs(rows[-1].error)]
+
+    assert pytest.approx(sum(off) / 2) == interval_score("all", rows).mean_abs_error
+
+
+def test_a_kind_with_measurements_is_no_wider_than_one_without_unless_its_own_errors_are():
+    assert 0.25 == half_width({"lab-b": [0.05]}, unmeasured=0.25)
+    assert 0.3 == half_width({"lab-b": [0.3]}, unmeasured=0.25)
+
+
+def test_the_half_width_is_students_t_times_the_spread_between_sources():
+    errors = {"lab-a": [0.03, -0.04], "lab-b": [0.05]}
+
+    spread = math.sqrt(((0.03**2 + 0.04**2) / 2 + 0.05**2) / 2)
+    assert pytest.approx(2.920 * spread) == half_width(errors)
+    assert pytest.approx(6.314 * 0.05) == half_width({"lab-b": [0.05]})
+
+
+def test_memory_errors_are_shares_of_what_is_modelled():
+    row = predicted(measured_bytes="40000")
+    (evidence,) = by_kind(MEMORY, [row])
+
+    share = (40_000 - row.predicted.expected) / row.working_bytes
+    assert abs(share) > 0.25
+    assert pytest.approx(abs(share)) == evidence.half_width  # one source: 6.3 s, but no more than its worst error
+    assert ("hf", ("lab-a",), 1) == (evidence.kind, evidence.groups, evidence.settings)
+
+
+def test_a_timing_is_compared_by_its_logarithm():
+    row = {"use_time": "yes", "measured_seconds_per_step": "1"}
+    expected = predicted(**row).seconds.expected
+
+    (evidence,) = by_kind(TIME, [predicted(use_time="yes", measured_seconds_per_step=str(2 * expected))])
+
+    assert pytest.approx(math.log(2)) == evidence.half_width
+
+
+def test_the_report_is_json_with_the_keys_that_scripts_rely_on():
+    report = json.loads(
+        json.dumps(asdict(summarize([predicted(), predicted(row_id="M2", gpu="2 x A100")], "2026-11-25")))
+    )
+
+    row, left_out = report["rows"]
+    assert {"row_id", "measured_bytes", "predicted_bytes", "low", "high"} <= row.keys()
+    assert {"measured_seconds_per_step", "seconds_low", "seconds_high"} <= row.keys()
+    assert ("several GPUs", None) == (left_out["reason"], left_out["predicted_bytes"])
+    assert {"group", "rows", "mean_abs_error", "inside_band"} <= report["groups"][0].keys()
+
+
+def test_a_row_whose_length_is_only_a_cap_is_a_bound_and_no_error():
+    below, above = (predicted(tier="C", seq_kind="cap", measured_bytes=size) for size in ("10", "1000000000"))
+
+    assert [(False, True, True), (False, True, False)] == [(p.scored, p.bound, p.inside) for p in (below, above)]
+    report = summarize([predicted(), below, above], "2026-11-26")
+    (bounds,) = report.bounds
+    assert (2, 0.5, ()) == (bounds.rows, bounds.inside_band, report.not_scored)
+
+
+def test_what_a_program_did_depends_on_its_version():
+    def habits(**cells):
+        return predicted(**cells).stack.habits
+
+    triton = {"framework": "fms-foak", "loss_path": "triton"}
+    assert habits(**triton, framework_version="transformers 4.45.2").rebinds_logits
+    assert not habits(**triton, framework_version="transformers 4.46.0").rebinds_logits
+    of_2024 = {"independent_group": "fms-a100_80gb_liger", "date": "2024-11..2025"}  # requirements.txt of that time
+    assert habits(**triton, **of_2024).rebinds_logits
+    litgpt = {"framework": "litgpt", "checkpointing": "none"}
+    assert [False, True] == [habits(**litgpt, date=date).keeps_previous_graph for date in ("2023-10", "2024")]
+    unsloth = {"framework": "unsloth", "checkpointing": "unsloth", "loss_path": "fused"}
+    versions = ("unsloth 2024.8", "unsloth 2025.10.8 | transformers 4.55.4", "unsloth 2026.10.9")
+    assert ["cut", "func-2025", "chunked"] == [habits(**unsloth, framework_version=v).unsloth_loss for v in versions]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no column"),
+        ("model_id,precision\nx,bf16\n", "has no column framework, r, targets, batch, seq_len"),
+        (",".join(CELLS) + "\n", "has no rows"),
+        (",".join(CELLS) + "\n" + ",".join(CELLS.values()).replace(",2,", ",two,", 1) + "\n", "Line 2, column"),
+    ],
+)
+def test_a_file_that_cant_be_read_says_what_it_lacks(tmp_path, text, message):
+    file = tmp_path / "rows.csv"
+    file.write_text(text)
+
+    with pytest.raises(BadDataError, match=message):
+        read_rows(file)
+
+
+def test_the_shipped_validation_is_what_the_shipped_rows_give():
+    shipped, anew = load_validation(ASSETS), Api().accuracy.remake()
+
+    assert replace(shipped, made="") == replace(anew, made="")
+
+
+def test_the_shipped_report_is_read_and_written_without_a_change():
+    text = (ASSETS / "validation.json").read_text(encoding="utf-8")
+
+    assert text == json.dumps(asdict(build(AccuracyReport, json.loads(text))), indent=1) + "\n"
+
+
+def test_a_report_of_another_version_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "validation.json").write_text('{"made": "2026-11-25"}')
+
+    for load in (load_validation, load_range_evidence):
+        with pytest.raises(AssetError, match="run make validate"):
+            load(tmp_path)
+
+
+def test_sources_that_were_not_seen_are_met_as_promised():
+    report = load_validation(ASSETS)
+    unseen = report.left_out
+
+    assert unseen.overall.mean_abs_error <= 0.06
+    assert max(source.mean_abs_error for source in unseen.origins) <= 0.12
+    assert unseen.overall.inside_band >= 0.90
+    assert min(source.inside_band for source in unseen.origins) >= 0.85
+    assert {"fitcheck", "fms-acceleration", "litgpt"} == report.sources_on_gpus
+    assert unseen.time.inside_range >= 0.90
+    assert 1.0 == min(score.inside_band for score in report.bounds)
+
+
+def test_published_counts_of_trainable_parameters_are_met():
+    api = Api()
+    rows = [row for row in shipped_rows(ASSETS) if row.trainable_parameters]
+    counted = {
+        row.row_id: (row.trainable_parameters, predict_row(row, api.models.get, lambda _: None, ASSUMPTIONS).parameters)
+        for row in rows
+    }
+
+    differ = {row_id for row_id, (published, ours) in counted.items() if ours is not None and published != ours}
+    assert set() == differ
+    assert 40 <= sum(ours is not None for _, ours in counted.values())
+
+
+CONSTANTS = load_constants(ASSETS).with_rows([ASSUMPTIONS.row("cublas-workspace-bytes")])
+
+
+UNMEASURED = CONSTANTS.value("width-unmeasured")
+
+
+def predict(row, assume):
+    return predict_row(row, lambda _: TOY, lambda _: gpu(), assume)
+
+
+def rows_of(*groups):
+    return [measured_row(row_id=f"{group} {n}", independent_group=group) for n, group in enumerate(groups)]
+
+
+def taught(row_id, origin, otherwise):
+    row = CONSTANTS.row(row_id)
+    value = Range(otherwise, otherwise, otherwise)
+    return CONSTANTS.with_rows([replace(row, without=((origin, value),))])
+
+
+def width_of(prediction):
+    return prediction.stack.assume.value("width-hf", "width-unmeasured")
+
+
+def test_tables_of_one_source_are_left_out_together():
+    origins = [
+        row.origin for row in rows_of("fms-a100_80gb", "fms-a100_80gb_liger", "raschka-2023", "litgpt-hub", "mine")
+    ]
+
+    assert ["fms-acceleration", "fms-acceleration", "litgpt", "litgpt", "mine"] == origins
+
+
+def test_a_source_has_the_width_that_the_others_give():
+    rows = rows_of("lab-a", "lab-b")
+    rows[0] = replace(rows[0], measured_bytes=40_000)  # further off than lab-b's
+
+    a, b = left_out_predictions(rows, predict, CONSTANTS, "2026-11-26")
+
+    error = abs(40_000 - a.predicted.expected) / a.working_bytes
+    assert error == pytest.approx(width_of(b))  # lab-a's one error, larger than the width of unmeasured kinds
+    assert UNMEASURED == width_of(a)  # 6.3 times lab-b's small error would be more
+
+
+def test_a_kind_that_only_its_own_source_measured_has_the_width_of_unmeasured_kinds():
+    rows = [*rows_of("lab-a"), measured_row(independent_group="lab-b", attn="eager")]
+
+    a, b = left_out_predictions(rows, predict, CONSTANTS, "2026-11-26")
+    report = summarize([predict(row, CONSTANTS) for row in rows], "2026-11-26", [a, b])
+
+    assert UNMEASURED == width_of(a)
+    assert ("lab-a", "lab-b") == report.left_out.without_own_kind
+
+
+def test_a_constant_is_what_it_would_be_without_the_source_that_taught_it():
+    constants = taught("logits-bytes-full", "lab-a", 20)
+
+    a, b = left_out_predictions(rows_of("lab-a", "lab-b"), predict, constants, "2026-11-26")
+
+    assert (20 - 12) * 10 * 100 == a.memory.logits - b.memory.logits
+
+
+def test_the_report_counts_errors_over_these_predictions():
+    rows = rows_of("lab-a", "lab-b")
+    unseen = left_out_predictions(rows, predict, taught("logits-bytes-full", "lab-a", 20), "2026-11-26")
+
+    report = summarize([predict(row, CONSTANTS) for row in rows], "2026-11-26", unseen)
+
+    errors = [abs(p.error) for p in unseen]
+    assert sum(errors) / 2 == pytest.approx(report.left_out.overall.mean_abs_error)
+    assert set(errors) == {score.mean_abs_error for score in report.left_out.origins}
+    (evidence,) = report.evidence.memory
+    assert sum(errors) / 2 == pytest.approx(evidence.left_out_error)
+    assert [p.predicted.expected for p in unseen] == [row.left_out_bytes for row in report.rows]
+
+
+def test_every_constant_whose_source_is_a_table_of_rows_says_what_it_is_without_it():
+    named = {
+        "fitcheck-llm 0.3.1 sdist": "fitcheck",
+        "scripts/benchmarks/refs/a100_80gb": "fms-acceleration",
+        "rows of litgpt": "litgpt",
+    }
+    read = {"weight-bytes-gptq-int4"}  # the format's own bytes, which RankViz offers to nobody
+
+    missing = {
+        (row.id, origin)
+        for row in CONSTANTS
+        for words, origin in named.items()
+        if words in row.source and row.id not in read and origin not in dict(row.without)
+    }
+    assert set() == missing
+
+
+@pytest.mark.parametrize("row_id", ["litgpt-logit-bytes", "litgpt-quantized-head", "litgpt-unpacked-copies"])
+def test_what_rows_of_litgpt_taught_is_left_out_with_them(row_id):
+    row = measured_row(independent_group="litgpt-2023", framework="litgpt", precision="nf4", loss_path="unknown")
+    known, alone = CONSTANTS, CONSTANTS.with_rows([replace(CONSTANTS.row(row_id), without=())])
+
+    assert predict(row, known).memory == predict(row, alone).memory
+    assert predict(row, known.without("litgpt")).memory != predict(row, alone.without("litgpt")).memory
+
+
+@pytest.mark.parametrize("value", ["1e300", "1e999", "-inf", "nan", "many"])
+def test_a_number_that_no_run_could_have_is_refused_with_its_place(value):
+    with pytest.raises(BadDataError, match=r"Line 2, column measured_bytes"):
+        measured_row(measured_bytes=value)
+
+
+def report_row(row_id, setting=None, **cells):
+    known = dict.fromkeys(ReportRow.__dataclass_fields__) | {
+        "model_id": "a/b",
+        "predicted_bytes": 1000,
+        "kind": "hf",
+        "scored": True,
+        "quantized": False,
+        "gpu": "T4",
+        "measured_kind": "allocated",
+    }
+    return ReportRow(**{**known, "row_id": row_id, "setting": setting or row_id, **cells})
+
+
+REPORT = AccuracyReport(
+    made="2026-11-25",
+    rows=(
+        report_row("far", predicted_bytes=8000),
+        report_row("far again", "far", predicted_bytes=8000),
+        report_row("near", predicted_bytes=1100),
+        report_row("4-bit", quantized=True),
+        report_row("not counted", scored=False),
+        report_row("other kernels", kind="unsloth"),
+        report_row("no prediction", predicted_bytes=None, kind=None),
+        report_row("same card", predicted_bytes=1200, gpu="L4"),
+    ),
+    groups=(),
+    overall=None,
+    settings=(),
+    not_scored=(),
+    totals=(),
+    time=None,
+    evidence=AccuracyByKind(static=(), memory=(), lower=(), time=()),
+)
+
+
+def test_rows_of_the_same_kind_come_the_most_alike_first():
+    similar = rests_on(REPORT, stack("trl"), predicted_bytes=1000, gpu="L4")
+
+    assert ["same card", "near", "far", "4-bit", "not counted"] == [row.row_id for row in similar.rows]
+    assert 6 == similar.count
+
+
+def test_every_estimate_carries_what_it_rests_on():
+    chosen = question("Qwen/Qwen2.5-1.5B", gpu="T4", framework="trl", gradient_checkpointing="hf")
+    api = Api()
+
+    assert "hf-eager" == api.estimates.estimate(chosen).basis.memory.kind  # the math kernel holds the matrix too
+    assert {"T4"} == {row.gpu for row in api.estimates.rests_on(chosen, 16).rows}

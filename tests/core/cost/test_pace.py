@@ -1,0 +1,464 @@
+"""What finished runs and probes say of the next run, and how much others slow it, worked out by hand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from rankviz import machine
+from rankviz.api import Api
+from rankviz.catalog.models import load_model
+from rankviz.core.cost.estimate import estimate
+from rankviz.core.cost.memory import MemoryEstimate
+from rankviz.core.cost.pace import (
+    LIBRARIES,
+    NO_SLOWDOWN,
+    UNSURE,
+    Calibration,
+    Difference,
+    MemoryCalibration,
+    Others,
+    Spell,
+    Timing,
+    Workload,
+    calibrated_estimate,
+    calibrated_memory,
+    expected_slowdown,
+    kernels,
+    machine_of,
+    others,
+    paces,
+    slowdown,
+)
+from rankviz.core.cost.setup import Device, TrainingSetup
+from rankviz.core.probe import ProbeEstimate, ProbeRecord, applies, calibrate, estimate_probe, timing_of
+from rankviz.core.quantity import Range
+from rankviz.core.runs.estimate import estimate_run, paced, workload_of
+from rankviz.core.runs.events import ProbeCompleted, RunStarted
+from rankviz.ui.train.before import before as before_button
+from tests.support.runs import questions
+from tests.support.runs.probes import MIB, measured, request
+from tests.support.runs.toy import ASSETS, ASSUMPTIONS, TOY, gpu
+from tests.support.web.train_form import FORM
+
+HERE = Workload(base="a", parameters=10**8, kernels=("unsloth", "fp32"), data="phonemes", tokens=128)
+NOISE = ASSUMPTIONS.value("here-time-noise")
+IDLE = ASSUMPTIONS.value("here-idle-noise")
+ENDS = ("low", "expected", "high")
+QUIET, BUSY = Others(threads=0.0, cpus=2), Others(threads=2.0, cpus=2)
+
+
+def timings(*ratios, workload=HERE, kind="run", **parts):
+    return [
+        Timing(
+            source_id=f"{kind}-{workload.base}-{i}",
+            kind=kind,
+            ended_at=float(i),
+            workload=workload,
+            ratios={"training": ratio, **parts},
+        )
+        for i, ratio in enumerate(ratios)
+    ]
+
+
+def training(finished, workload=HERE):
+    return paces(finished, workload, ASSUMPTIONS).training
+
+
+def test_three_like_runs_move_the_time_to_their_middle_and_the_high_end_to_less_than_twice_the_low():
+    seconds = training(timings(1.9, 2.0, 2.2)).of(Range(1.0, 10.0, 100.0))
+
+    assert (20 / NOISE, 20.0, 20 * NOISE) == pytest.approx((seconds.low, seconds.expected, seconds.high))
+    assert seconds.high / seconds.low <= 2
+
+
+def test_only_the_latest_three_count_so_that_the_range_follows_the_machines_load():
+    assert 3.0 == pytest.approx(training(timings(1.0, 1.0, 1.0, 1.0, 3.0, 3.1, 2.9)).factor)
+    # whatever the order in which they come
+    assert 3.0 == pytest.approx(training(timings(1.0, 1.0, 3.0, 3.1, 2.9)[::-1]).factor)
+
+
+def test_one_or_two_runs_give_a_wider_range():
+    assert NOISE ** math.sqrt(3) == pytest.approx(training(timings(2.0)).spread)
+    assert NOISE ** math.sqrt(1.5) == pytest.approx(training(timings(2.0, 2.0)).spread)
+
+
+def test_runs_that_disagree_widen_the_range_but_one_odd_run_does_not():
+    assert 2 ** ASSUMPTIONS.value("here-disagreement") == pytest.approx(training(timings(1.0, 2.0, 4.0)).spread)
+    assert NOISE == pytest.approx(training(timings(2.0, 2.0, 9.0)).spread)
+
+
+@pytest.mark.parametrize(
+    ("other", "differs", "width"),
+    [
+        (replace(HERE, data="syllables"), Difference.TOKENS, "here-data-width"),
+        (replace(HERE, base="b"), Difference.BASE, "here-base-width"),
+        (replace(HERE, kernels=("unsloth", "bf16")), Difference.KERNELS, "here-kernels-width"),
+    ],
+)
+def test_what_differs_widens_the_range(other, differs, width):
+    pace = training(timings(2.0, 2.0, 2.0, workload=other))
+
+    assert differs == pace.differs
+    assert math.hypot(math.log(NOISE), ASSUMPTIONS.value(width)) == pytest.approx(math.log(pace.spread))
+
+
+def test_another_bases_size_widens_it_too_and_far_from_it_says_nothing():
+    near, far = (
+        training(timings(2.0, 2.0, 2.0, workload=replace(HERE, base="b", parameters=n))) for n in (2 * 10**8, 10**10)
+    )
+
+    widths = ASSUMPTIONS.value("here-base-width"), ASSUMPTIONS.value("here-size-width") * math.log(2)
+    assert math.hypot(math.log(NOISE), *widths) == pytest.approx(math.log(near.spread))
+    assert far is None
+
+
+def test_other_lengths_widen_it_by_how_far_they_are():
+    near, far = (training(timings(2.0, 2.0, 2.0, workload=replace(HERE, tokens=n))).spread for n in (256, 2048))
+
+    assert NOISE == training(timings(2.0, 2.0, 2.0, workload=replace(HERE, tokens=130))).spread
+    assert NOISE < near < far
+
+
+def test_the_nearest_runs_count_and_later_ones_of_another_base_do_not():
+    other = timings(9.0, 9.0, 9.0, 9.0, workload=replace(HERE, base="b"))
+
+    pace = training([*timings(2.0), *other])
+
+    assert (2.0, Difference.NONE) == (pytest.approx(pace.factor), pace.differs)
+
+
+def test_a_pace_that_holds_the_formulas_range_leaves_it_and_one_that_contradicts_it_does_not():
+    narrow = Range(9.0, 10.0, 11.0)
+
+    assert narrow == training(timings(1.1)).of(narrow)
+    assert 20.0 == pytest.approx(training(timings(2.0)).of(narrow).expected)
+
+
+def test_loading_does_not_depend_on_the_rows_and_is_known_only_from_runs_that_loaded():
+    other_rows = timings(2.0, 2.0, workload=replace(HERE, data="other", tokens=4096), load=0.5)
+
+    found = paces([*other_rows, *timings(1.0)], HERE, ASSUMPTIONS)
+
+    assert (0.5, Difference.NONE, 2) == (pytest.approx(found.load.factor), found.load.differs, len(found.load.sources))
+    assert found.evaluation is None
+
+
+def slowed(*pairs, **more):
+    """Runs with (ratio, how many times longer others made it)."""
+    found = timings(*(ratio for ratio, _ in pairs), **more)
+    return [replace(timing, slowdowns={"training": times}) for timing, (_, times) in zip(found, pairs, strict=True)]
+
+
+def test_runs_that_others_slowed_say_what_the_machine_takes_without_them():
+    pace = training(slowed((2.0, 1.0), (6.0, 3.0), (4.0, 2.0)))
+
+    assert 2.0 == pytest.approx(pace.idle)
+    # the next one may be slowed as little or as much as these
+    assert (2 / IDLE, 4.0, 6 * IDLE) == pytest.approx(tuple(getattr(pace.range(1.0), end) for end in ENDS))
+
+
+def test_a_machine_that_is_busy_now_is_announced_as_slower():
+    quiet, busy = (paces(slowed(*3 * [(2.0, 1.0)]), HERE, ASSUMPTIONS, now).training for now in (QUIET, BUSY))
+
+    assert 2.0 == pytest.approx(quiet.factor)
+    # two more busy threads on two processors: twice as long, and more where there will be more of them
+    assert 2 * 2**0.5 == pytest.approx(busy.factor)
+    highest = 2 * (1 + ASSUMPTIONS.value("here-others-drift"))
+    assert (2 / IDLE, highest * IDLE) == pytest.approx((busy.range(1.0).low, busy.range(1.0).high))
+
+
+def test_runs_of_which_it_is_not_known_are_left_out_where_others_say_it():
+    pace = training([*slowed((2.0, 1.0)), *timings(9.0, 9.0, 9.0, 9.0)])
+
+    assert (2.0, 1) == (pytest.approx(pace.idle), len(pace.sources))
+
+
+@pytest.mark.parametrize(
+    ("finished", "now", "words"),
+    [
+        ([], Others(threads=0.1, cpus=2), ""),
+        ([], Others(threads=1.6, cpus=2), "other programs take about 80 % of its processors, so this may take longer"),
+        (slowed((2.0, 1.0)), Others(threads=1.6, cpus=2), "take about 80 % of its processors, so this takes longer."),
+        ([], Others(threads=5.0, cpus=2), "other programs need 2.5 times as many processors as it has, so this may"),
+        (slowed((2.0, 1.0), (6.0, 3.0)), QUIET, "Other programs made one of the last runs here take 3.0 times as long"),
+        (slowed((2.0, 3.0), (6.0, 3.0)), None, ""),
+        (slowed((2.0, 1.0), (6.0, 1.1)), QUIET, ""),
+    ],
+)
+def test_a_sentence_says_how_busy_the_machine_is(finished, now, words):
+    sentence = paces(finished, HERE, ASSUMPTIONS, now).busy_in_words
+
+    assert words in sentence
+    assert bool(words) is bool(sentence)
+
+
+@pytest.mark.parametrize(
+    ("finished", "words"),
+    [
+        ([], ""),
+        (timings(1.0), "from 1 finished run here"),
+        (timings(1.0, 1.0, 1.0, 1.0), "from 3 finished runs here"),
+        (timings(1.0, kind="probe"), "from 1 finished probe here"),
+        ([replace(each, is_here=False) for each in timings(1.0, 1.0)], "from 2 finished runs"),
+        ([*timings(1.0, 1.0), *timings(1.0, kind="probe")], "from 2 finished runs and 1 probe here"),
+        (
+            timings(1.0, workload=replace(HERE, base="b")),
+            "from 1 finished run here with another base model, so the range is wider",
+        ),
+    ],
+)
+def test_the_sentence_says_what_the_time_rests_on(finished, words):
+    assert words == paces(finished, HERE, ASSUMPTIONS).in_words
+
+
+def test_another_device_or_version_is_another_machine():
+    here = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0", "pandas": "3"}}
+
+    assert machine_of({**here, "versions": {"torch": "2.13.0"}}) == machine_of(here)
+    for other in ({"device": "cuda"}, {"device_name": "b"}, {"cpu_count": 4}, {"versions": {"torch": "2.14.0"}}):
+        assert machine_of({**here, **other}) != machine_of(here)
+
+
+def test_kernels_are_what_time_and_memory_are_made_of():
+    setup = TrainingSetup(framework="trl", precision="bf16", gradient_checkpointing="unsloth")
+
+    assert kernels(setup, use_dora=False) == kernels(replace(setup, gradient_checkpointing="hf"), use_dora=False)
+    assert kernels(setup, use_dora=False) != kernels(setup, use_dora=True)
+    assert kernels(setup, use_dora=False) != kernels(replace(setup, precision="fp32"), use_dora=False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "own", "waited", "times"),
+    [
+        (10.0, 20.0, 0.0, 1.0),  # both processors, all the time
+        (10.0, 5.0, 15.0, 4.0),  # two threads that had a quarter of what they wanted
+        (10.0, 6.0, 4.0, 10 / 6),  # one thread, which waited for 4 of 10 s
+        (100.0, 20.0, 20.0, 100 / 80),  # mostly the disk: only what it waited for the processor is taken off
+        (10.0, 0.0, 0.0, 1.0),
+        (10.0, 0.0, 20.0, 1.0),  # nothing to divide by
+        (10.0, math.inf, 5.0, 1.0),
+        (10.0, 5.0, math.nan, 1.0),
+    ],
+)
+def test_what_others_took_is_what_threads_waited(seconds, own, waited, times):
+    assert times == pytest.approx(slowdown(seconds, own, waited))
+
+
+def left(load_average, at, *spells):
+    return others(load_average + UNSURE, at, 2, spells).threads
+
+
+def test_a_run_that_has_just_ended_is_taken_off_the_load_average():
+    run = Spell(began_at=0.0, ended_at=600.0, threads=2.0)
+
+    assert 0.0 == pytest.approx(left(2.0, 600.0, run), abs=1e-3)
+    assert 1 - 2 / math.e == pytest.approx(left(1.0, 660.0, run), abs=1e-3)
+    assert 1.0 == pytest.approx(left(1.0, 6000.0, run))
+
+
+def test_threads_of_others_get_fair_shares_and_may_become_more_or_fewer():
+    assert Range(1.5, 2.0, 3.0) == Others(threads=2.0, cpus=2).slowdown(2, drift=2.0)
+    assert Range(1.125, 1.25, 1.5) == Others(threads=2.0, cpus=8).slowdown(8, drift=2.0)
+
+
+def test_one_thread_is_not_slowed_by_what_leaves_a_processor_free():
+    assert Range(1.0, 1.0, 1.0) == Others(threads=1.5, cpus=4).slowdown(1, drift=2.0)
+    assert Range(1.0, 1.5, 2.5) == Others(threads=2.0, cpus=2).slowdown(1, drift=2.0)
+
+
+def test_the_next_run_is_slowed_as_the_last_three_and_as_the_machine_is_now():
+    assert Range(1.0, 1.2, 3.0) == expected_slowdown([9.0, 1.0, 3.0, 1.2], None)
+    both = expected_slowdown([1.0, 3.0, 2.0], Range(3.0, 4.5, 5.0))
+    assert (1.0, 3.0, 5.0) == pytest.approx((both.low, both.expected, both.high))
+    assert Range(3.0, 4.0, 5.0) == expected_slowdown([], Range(3.0, 4.0, 5.0))
+    assert NO_SLOWDOWN == expected_slowdown([], None)
+
+
+ENVIRONMENT = {"device": "cpu", "device_name": "a CPU", "cpu_count": 2, "versions": {"torch": "2.13.0"}}
+CPU = Device(cpu_count=2)
+
+
+def record(*depths, environment=ENVIRONMENT, **settings):
+    settings = {"per_device_train_batch_size": 2, **settings}
+    events = [RunStarted(time=1.0, environment=environment), *depths, ProbeCompleted(time=2.0)]
+    return ProbeRecord(request=request(**settings)).after_all(events)
+
+
+def estimated(static_mib=100, working_mib=200, seconds=2.0):
+    whole = static_mib * MIB + working_mib * MIB
+    return ProbeEstimate(
+        static_bytes=static_mib * MIB,
+        working_bytes=working_mib * MIB,
+        memory_bytes=Range(whole, whole, whole),
+        step_seconds=Range(seconds / 4, seconds, 4 * seconds),
+    )
+
+
+def calibration(*factors_of_400_mib, steps=(3.0,)):
+    """From probes whose whole model took 100 + 200 · factor MiB."""
+    probes = [
+        (record(measured(30, forward=100 + 200 * factor, steps=steps), full=True), estimated())
+        for factor in factors_of_400_mib
+    ]
+    return calibrate(probes, ASSUMPTIONS)
+
+
+def test_what_was_measured_beyond_weights_and_states_scales_what_the_formulas_approximate():
+    calibrated = calibration(1.5)
+
+    assert (1.5, 600 * MIB) == (calibrated.working_factor, calibrated.process_bytes)
+    # 600 for the process, 50 known, 1.5 · 400
+    assert 1250 * MIB == calibrated.memory(50 * MIB, 400 * MIB).expected
+
+
+def test_the_band_is_as_wide_as_probes_were_off_or_as_they_disagree():
+    width = ASSUMPTIONS.value("probe-memory-width")
+
+    held = calibration(1.5).memory(0, 400 * MIB)
+    assert (600 * MIB * (1 - width), 600 * MIB * (1 + width)) == pytest.approx(
+        (held.low - 600 * MIB, held.high - 600 * MIB)
+    )
+    # the middle of 1.0 and 2.0 is 1.5, and both are 0.5 from it
+    assert 1 / 3 == pytest.approx(calibration(1.0, 2.0).memory_width)
+
+
+def run(**more):
+    return questions.run(**{"base": "embedded", "data": "phonemes", "r": 64, "lora_alpha": 64, **more})
+
+
+def of_run(model_id="HuggingFaceTB/SmolLM2-135M", device=CPU, **more):
+    """What a run is: its model, adapter and settled set-up."""
+    return model_id, run(**more).lora, run(**more).training.without_auto(device)
+
+
+def test_a_probe_speaks_of_the_same_model_setting_device_and_versions_at_any_rank_and_a_like_length():
+    probe = record(measured(30, forward=400), full=True)
+
+    assert applies(probe, *of_run(), 512, ENVIRONMENT, ASSUMPTIONS)
+    reach = ASSUMPTIONS.value("probe-tokens-reach")
+    assert applies(probe, *of_run(), 512 * reach, ENVIRONMENT, ASSUMPTIONS)
+    for other in (
+        (probe, *of_run("HuggingFaceTB/SmolLM2-360M"), 512, ENVIRONMENT),
+        (probe, *of_run(precision="bf16"), 512, ENVIRONMENT),
+        (probe, *of_run(use_dora=True), 512, ENVIRONMENT),
+        (probe, *of_run(device=Device(cpu_count=2, cuda=True)), 512, ENVIRONMENT),
+        (probe, *of_run(), 513 * reach, ENVIRONMENT),
+        (probe, *of_run(), 512, {**ENVIRONMENT, "cpu_count": 4}),
+        (probe, *of_run(), 512, {**ENVIRONMENT, "versions": {"torch": "2.14.0"}}),
+        (record(measured(4, forward=40)), *of_run(), 512, ENVIRONMENT),
+        (ProbeRecord(request=probe.request), *of_run(), 512, ENVIRONMENT),
+    ):
+        assert not applies(*other, ASSUMPTIONS)
+
+
+def test_a_runs_estimate_at_the_probes_own_setting_is_what_the_probe_measured():
+    smol = load_model(ASSETS, "HuggingFaceTB/SmolLM2-135M")
+    rows = Range(256, 256, 256)
+    probe = record(measured(30, forward=1500, steps=(3.0,)), full=True, r=16)
+    by_formulas = estimate_probe(smol, probe.request, CPU, ASSUMPTIONS)
+    calibrated = calibrate([(probe, by_formulas)], ASSUMPTIONS)
+    run_request = run(r=16, lora_alpha=16, per_device_train_batch_size=2, max_steps=10)
+    pace = paces([timing_of(probe, smol, by_formulas)], workload_of(smol, run_request, CPU, rows), ASSUMPTIONS)
+
+    plain = estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows)
+    moved = paced(estimate_run(smol, run_request, CPU, ASSUMPTIONS, rows, calibrated), pace)
+
+    assert 2100 * MIB == pytest.approx(moved.memory_bytes.expected, rel=1e-6)
+    assert 30.0 == pytest.approx(moved.seconds.expected)
+    assert moved.seconds.high / moved.seconds.low < plain.seconds.high / plain.seconds.low
+    assert (("probe-1",), ()) == (moved.calibrated_by, plain.calibrated_by)
+    assert (("probe-1",), ()) == (moved.timed_by, plain.timed_by)
+    assert Difference.TOKENS == pace.training.differs
+
+
+def test_a_probe_in_the_runs_folder_moves_what_a_sweep_here_is_expected_to_take(tmp_path):
+    api = Api(home=tmp_path, assets=ASSETS)
+    sweep = questions.sweep(base="embedded", data="phonemes", ranks=(16,), max_steps=10)
+    before = api.runs.expected(sweep)
+    probe = request(full=True, per_device_train_batch_size=8, max_length=32)
+    api.workspace.store.create_probe(probe, "{}")
+    here = {**machine.here(), "versions": machine.versions(LIBRARIES)}
+    for event in (
+        RunStarted(time=1.0, environment=here),
+        measured(30, forward=1500, steps=(3.0,)),
+        ProbeCompleted(time=2.0),
+    ):
+        api.workspace.store.append(probe.probe_id, event)
+
+    after = api.runs.expected(sweep)
+
+    assert () == before.ranks[16].calibrated_by
+    assert ("probe-1",) == after.ranks[16].calibrated_by
+    assert after.ranks[16].memory_bytes != before.ranks[16].memory_bytes
+    assert ("probe-1",) == after.ranks[16].timed_by
+    assert "Memory is calibrated by pr" in before_button(api, **FORM).breakdown
+
+
+def test_runs_that_finished_on_this_gpu_move_time_and_cost_and_leave_memory():
+    asked = questions.question(ranks=(8,), gpu="toy-16", training=TrainingSetup(precision="bf16", max_steps=100))
+    plain = estimate(TOY, asked, gpu(), ASSUMPTIONS)
+    here = Workload(base="toy", parameters=10**6, kernels=(), tokens=1)
+    ran = [
+        Timing(source_id=f"r{i}", kind="run", ended_at=i, workload=here, ratios={"training": 2.0, "load": 0.5})
+        for i in range(3)
+    ]
+    before = plain.ranks[0].duration
+    measured = Calibration(memory=None, paces=paces(ran, here, ASSUMPTIONS))
+
+    moved = calibrated_estimate(plain, measured, ASSUMPTIONS)
+
+    after = moved.ranks[0].duration
+    assert (2 * before.step.expected, before.load.expected / 2) == pytest.approx(
+        (after.step.expected, after.load.expected)
+    )
+    assert after.load.expected + 100 * after.step.expected == pytest.approx(after.total.expected)
+    assert after.total.expected * moved.price.usd_per_hour / 3600 == pytest.approx(moved.ranks[0].cost.usd.expected)
+    assert plain.ranks[0].memory == moved.ranks[0].memory
+    assert ("Time is estimated from 3 finished runs here.", *plain.notes) == moved.notes
+
+
+def test_on_a_gpu_the_components_still_add_up_and_the_totals_follow():
+    memory = MemoryEstimate(
+        base_weights=1000,
+        adapter=100,
+        gradients=100,
+        optimizer=200,
+        activations=400,
+        logits=200,
+        other=0,
+        allocated_band=Range(1500, 2000, 2500),
+        reserved_band=Range(1500, 2200, 3000),
+        device_band=Range(1600, 2400, 3400),
+    )
+    calibrated = MemoryCalibration(
+        probe_ids=("p",),
+        process_bytes=0,
+        working_factor=0.5,
+        memory_width=0.1,
+        reserved_share=1.25,
+    )
+
+    moved = calibrated_memory(memory, calibrated, Range(10, 20, 30))
+
+    # 1,400 known and half of 600
+    assert 1700 == moved.allocated == moved.allocated_band.expected
+    assert (200, 100) == (moved.activations, moved.logits)
+    assert 2125 == moved.reserved
+    assert 2145 == moved.device
+    assert 1530 * 1.25 + 10 == pytest.approx(moved.device_band.low)
+
+
+def test_a_calibrated_estimate_compares_memory_with_the_card():
+    small = gpu(usable_bytes=2**29)
+    asked = questions.question(ranks=(8,), gpu="toy-16", training=TrainingSetup(precision="bf16", max_steps=100))
+    plain = estimate(TOY, asked, small, ASSUMPTIONS)
+    measured = MemoryCalibration(
+        probe_ids=("probe-1",), process_bytes=0, working_factor=100.0, memory_width=0.1, reserved_share=None
+    )
+
+    moved = calibrated_estimate(plain, Calibration(memory=measured, paces=paces((), None, ASSUMPTIONS)), ASSUMPTIONS)
+
+    (rank,) = moved.ranks
+    assert plain.ranks[0].spare.expected > rank.spare.expected
+    assert round(rank.spare.expected) == round(2**29 - rank.memory.device_band.expected) == rank.margin_bytes

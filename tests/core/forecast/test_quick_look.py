@@ -1,0 +1,312 @@
+"""Own runs, worked out by hand: losses between them, the rank and the rate to take, what to train next and to ship."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from rankviz.core.forecast.decision import decide, decision_json
+from rankviz.core.forecast.quick_look import (
+    BentRank,
+    MeasuredRank,
+    Noise,
+    between,
+    noise_of,
+    pick_of,
+    rate_look,
+    score_look,
+    score_pick,
+)
+from rankviz.core.runs.metric import TOKEN_ACCURACY
+from tests.support.runs.finished_runs import plain_sweep
+from tests.support.runs.forecasts import look, measured
+from tests.support.web.quick_looks import forecast, quick_look_runs
+
+ENDS = {4: 1.4, 64: 1.0}
+
+
+ONE_REPEAT = Noise(0.01, 1)
+
+
+def at(r: int, runs, noise=ONE_REPEAT) -> BentRank:
+    return next(rank for rank in between(runs, noise) if rank.r == r)
+
+
+def test_the_loss_between_falls_by_a_power_of_the_rank_below_the_straight_line():
+    # (16^-0.3 - 64^-0.3) / (4^-0.3 - 64^-0.3) = (0.4353 - 0.2872) / (0.6598 - 0.2872) = 0.3975
+    assert pytest.approx(1.0 + 0.4 * 0.3975, abs=1e-4) == at(16, measured(ENDS)).median
+    assert [4, 8, 16, 32, 64] == [rank.r for rank in between(measured(ENDS), None)]
+    assert (1.4, 1.0) == (at(4, measured(ENDS)).median, at(64, measured(ENDS)).median)
+
+
+def test_the_band_of_a_measured_rank_is_that_of_one_more_run():
+    # Two runs, one degree of freedom: t = tan(0.4 π) = 3.0777.
+    low = at(4, [MeasuredRank(4, 1.4, 0.01, 2), MeasuredRank(64, 1.0)])
+
+    assert (
+        pytest.approx(3.0777 * 0.01 * math.sqrt(1.5), rel=1e-4) == low.high_80 - low.median == low.median - low.low_80
+    )
+
+
+def test_without_noise_the_band_is_from_a_straight_line_to_an_early_bend():
+    rank = at(16, measured(ENDS), Noise(0.0, 1))
+
+    assert (pytest.approx(1.0 + 0.4 * 0.5), pytest.approx(1.0 + 0.4 * 0.2)) == (rank.high_80, rank.low_80)
+
+
+def test_a_loss_that_rises_with_rank_may_rise_late():
+    rank = at(16, measured({4: 1.0, 64: 1.4}), Noise(0.0, 1))
+
+    # Straight in r it has risen by (16 - 4) / (64 - 4) = 0.2 of the gap; a curve that bends early by 0.8.
+    assert (pytest.approx(1.0 + 0.4 * 0.2), pytest.approx(1.0 + 0.4 * 0.8)) == (rank.low_80, rank.high_80)
+
+
+def test_noise_is_pooled_over_ranks_and_unknown_without_a_repeat():
+    assert noise_of([(None, 1), (None, 1)]) is None
+    assert (0.3, 1) == noise_of([(0.3, 2), (None, 1)])
+    assert (pytest.approx(math.sqrt((2 * 0.09 + 0.01) / 3)), 3) == noise_of([(0.3, 3), (0.1, 2)])
+
+
+def test_where_no_rank_was_trained_twice_there_is_no_band_and_a_repeat_is_offered():
+    own = look(ENDS)
+
+    assert {None} == {rank.low_80 for rank in own.ranks} | {own.noise_nats, own.coverage_80, own.third_run}
+    assert 4 == own.repeat_at
+    assert any(
+        "The noise of one run is not known" in text and "r = 4 with another seed" in text for text in own.sentences
+    )
+    assert not own.validated
+
+
+def test_a_quick_look_says_how_far_apart_its_ranks_are_in_noise_and_how_such_bands_have_held():
+    own = look(ENDS, repeat_sd=0.02)
+
+    assert (None, 0.02, 0.86) == (own.repeat_at, own.noise_nats, own.coverage_80)
+    assert any(
+        "differ by 0.4 nats, 20.0 times the noise of one run (0.02 nats, from 1 repeat)." in t for t in own.sentences
+    )
+    assert any("held 86 % of the runs" in text and "in 98 %" in text for text in own.sentences)
+    assert own.validated
+
+
+@pytest.mark.parametrize(
+    "more", [{"fixed_alpha": False}, {"one_rate": False}], ids=["alpha by rank", "several learning rates"]
+)
+def test_runs_unlike_those_that_were_checked_are_not_validated(more):
+    own = look(ENDS, repeat_sd=0.02, **more)
+
+    assert own.coverage_80 is None and not own.validated
+    assert any(text.startswith("Not validated:") for text in own.sentences)
+    assert not look({8: 1.4, 64: 1.0}, repeat_sd=0.02).validated
+
+
+def test_the_pick_is_the_lowest_rank_within_a_quarter_percent():
+    def picked(losses):
+        return pick_of(between(measured(losses), None))
+
+    assert [4, 4, 64] == [picked(each) for each in ({4: 1.0, 64: 1.2}, {4: 1.0024, 64: 1.0}, {4: 2.0, 64: 1.0})]
+    # r = 16 is 0.3975 of the gap above r = 64: 0.24 % of 1.0
+    assert 16 == picked({4: 1.006, 64: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "noise", "expected"),
+    [
+        ((4, 80.0), (64, 86.0), 2.0, 64),  # 5.6 points is 2.8 noise
+        ((4, 80.0), (64, 85.0), 2.0, 16),
+        ((4, 90.0), (64, 80.0), 2.0, 16),
+        ((4, 80.0), (64, 99.0), None, 16),
+        ((32, 80.0), (64, 81.0), 2.0, 32),
+        ((1, 80.0), (8, 81.0), 2.0, 8),
+    ],
+)
+def test_by_a_score_the_higher_rank_must_be_better_by_more_than_noise(low, high, noise, expected):
+    assert expected == score_pick(low, high, noise)
+
+
+RECORD = {"lines": 72, "within": 0.85, "within_of_all_ranks": 0.84, "within_always_16": 0.65}
+
+
+def at_rates(losses: dict[float, float], seeds=(0,)):
+    return [
+        replace(run, request=replace(run.request, learning_rate=rate))
+        for rate, loss in losses.items()
+        for run in plain_sweep({16: loss}, seeds=seeds).runs
+    ]
+
+
+def test_the_better_rate_is_named_with_what_it_is_worth_and_what_to_do_next():
+    own = rate_look(at_rates({1e-3: 1.7, 3e-3: 1.6}))
+
+    assert (16, 3e-3, None) == (own.r, own.best, own.differs)
+    first, worth, unknown, then, last = own.sentences
+    assert "At r = 16 learning rate 0.003 has the lower held-out loss: 1.7000 at 0.001, 1.6000 at 0.003." == first
+    assert "The rate is worth 0.1 nats (6.2 % of the loss)." == worth
+    assert "The noise of one run is not known" in unknown
+    assert "Do next: train r = 16 at 0.009 too, because the best rate may lie beyond 0.003." == then
+    assert last.endswith("a quick look (r = 4 and 64) at learning rate 0.003.")
+
+
+@pytest.mark.parametrize(("second", "differs"), [(1.9, True), (1.71, False)])
+def test_with_repeats_the_difference_is_told_in_noise(second, differs):
+    # Each further seed is worse by 0.1: a standard deviation of 0.1 / sqrt(2), times 2.8 0.198.
+    own = rate_look(at_rates({1e-3: 1.6, 3e-3: second}, seeds=(0, 1)))
+
+    assert differs is own.differs
+    assert any("times the noise of one run (0.071 nats, from 2 repeats)" in text for text in own.sentences)
+    assert differs is not any("differ by no more than noise" in text for text in own.sentences)
+
+
+def test_a_rate_that_diverged_is_named():
+    own = rate_look(at_rates({1e-3: 1.6, 3e-3: math.nan}))
+
+    assert own.differs and 1e-3 == own.best
+    assert "1.6000 at 0.001, no finite loss at 0.003." in own.sentences[0]
+    assert own.sentences[-1].startswith("Do next: a quick look")
+
+
+def test_other_sweeps_are_no_rate_look():
+    assert None is rate_look(at_rates({1e-3: 1.6})) is rate_look(plain_sweep({4: 1.6, 16: 1.5}).runs)
+    assert None is rate_look(at_rates({1e-3: math.nan, 3e-3: math.nan}))
+
+
+def scored(correct: dict[int, tuple[int, ...]]):
+    """One run for each count of 1,000 correct tokens."""
+    return [
+        replace(run, loss_after=replace(run.loss_after, tokens=1000, correct_tokens=count))
+        for r, counts in correct.items()
+        for run, count in zip(plain_sweep({r: 1.0}, seeds=tuple(range(len(counts)))).runs, counts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("high", "pick"), [(850, 64), (815, 16)])
+def test_by_a_score_the_higher_rank_is_taken_only_beyond_the_noise_of_the_repeat(high, pick):
+    own = score_look(scored({4: (795, 805), 64: (high,)}), TOKEN_ACCURACY, RECORD)
+
+    assert (pick, (4, 80.0), pytest.approx(0.7071, abs=1e-4)) == (own.pick, own.low, own.noise)
+    assert f"To train next by token accuracy: r = {pick}." == own.sentences[0]
+    assert "On 72 published lines" in own.sentences[-1]
+
+
+def test_without_a_repeat_a_large_difference_still_counts():
+    own = score_look(scored({4: (498,), 64: (786,)}), TOKEN_ACCURACY, RECORD)
+
+    assert 64 == own.pick
+    assert "from the number of examples alone" in own.sentences[1]
+    fallen = score_look(scored({4: (786,), 64: (498,)}), TOKEN_ACCURACY, RECORD)
+    assert 16 == fallen.pick and "r = 4 is better: find out why" in fallen.sentences[1]
+
+
+def test_where_every_rank_was_trained_twice_a_verdict_compares_them():
+    assert score_look(scored({4: (800, 801), 64: (850, 851)}), TOKEN_ACCURACY, RECORD) is None
+
+
+FALLING = {4: 1.90, 8: 1.85, 16: 1.815, 32: 1.805, 64: 1.80}
+
+
+def test_the_rank_to_train_is_the_lowest_within_the_tolerance_of_the_lowest_estimate():
+    runs = quick_look_runs(1.9, 1.8)
+
+    assert [16, 8, 64] == [decide(runs, forecast(FALLING), tolerance).train_rank for tolerance in (0.02, 0.05, 0.001)]
+    # A quarter of a percent of 1.8 is 0.0045.
+    assert [64, 32] == [decide(runs, forecast({**FALLING, 32: loss})).train_rank for loss in (1.805, 1.804)]
+
+
+def test_the_sentences_on_training_name_the_reference_the_risk_and_the_settings():
+    first, why, risk, settings = decide(quick_look_runs(1.9, 1.8), forecast(FALLING), 0.02).train_sentences
+
+    assert "To train next: r = 16 (estimated loss 1.815 nats, 80 % band 1.785 to 1.845)." == first
+    assert "r = 16 is the lowest rank within 0.02 nats (2 % in perplexity) of the lowest estimate, at r = 64." == why
+    assert "A run there may land up to 0.045 nats above the lowest loss, where its 80 % band ends." == risk
+    assert settings.startswith("Keep the data, the target modules and alpha = 32. The learning rate (0.001) was not")
+
+
+@pytest.mark.parametrize(
+    ("low", "cuts", "saved", "shipped"),
+    [
+        (1.81, {8: 1.801}, (), (4, "trained")),  # 4 MB, 0.01 above the best
+        (1.90, {32: 1.801, 8: 1.815, 2: 1.83}, (), (8, "truncated")),
+        (1.90, {8: 1.801, 2: 1.802}, (), (8, "truncated")),  # r = 2 was trained on and not kept
+        (1.90, {8: 1.801, 2: 1.802}, (2,), (2, "truncated")),
+        (1.90, {8: 1.9}, (), (64, "trained")),
+        (1.81, {4: 1.805}, (4,), (4, "truncated")),  # of two adapters of one rank the better
+    ],
+)
+def test_the_adapter_to_ship_is_one_that_can_be_had_of_the_lowest_rank_within_the_tolerance(low, cuts, saved, shipped):
+    decision = decide(quick_look_runs(low, 1.8, cuts, saved=saved), forecast(FALLING))
+
+    assert shipped == (decision.ship.r, decision.ship.made)
+
+
+def test_a_truncated_adapter_is_shipped_with_its_measured_loss_and_no_promise_of_a_run():
+    first, why, promise = decide(quick_look_runs(1.9, 1.8, {8: 1.815}), forecast(FALLING)).ship_sentences
+
+    assert first.startswith("To ship: the adapter of the run at r = 64, truncated to r = 8 (about 8.0 MB), measured")
+    assert first.endswith("held-out loss 1.8150.")
+    assert why.endswith("within 0.02 nats of the best one: the adapter of the run at r = 64 (64.0 MB), at 1.8000.")
+    assert "A new run at r = 8 may end higher or lower." == promise
+
+
+def test_before_an_adapter_is_saved_nothing_is_said_about_shipping():
+    runs = tuple(replace(run, adapter_bytes=None) for run in quick_look_runs(1.9, 1.8))
+
+    decision = decide(runs, forecast(FALLING))
+
+    assert decision.ship is None
+    assert () == decision.ship_sentences
+    assert decision_json(decision)["ship"] is None
+
+
+SEEDS = {(4, 0): 1.9, (4, 1): 1.92, (64, 0): 1.7, (64, 1): 1.9}
+
+
+def seed_runs(losses=SEEDS):
+    ends = {seed: plain_sweep({r: loss for (r, each), loss in losses.items() if each == seed}) for seed in (0, 1)}
+    return tuple(
+        replace(run, request=replace(run.request, seed=seed, run_id=f"{run.run_id}-{seed}"))
+        for seed, sweep in ends.items()
+        for run in sweep.runs
+    )
+
+
+def test_an_adapter_is_shipped_by_the_mean_over_its_seeds_and_said_to_be_the_best_of_them():
+    decision = decide(seed_runs(), forecast(FALLING), tolerance=0.12)
+
+    # r = 4 at 1.91 on average is 0.11 above r = 64 at 1.8 on average, and 0.2 above its luckier seed.
+    assert (4, 1.9, 2) == (decision.ship.r, decision.ship.loss, decision.ship.seeds)
+    first, why = decision.ship_sentences
+    assert first.endswith("held-out loss 1.9000, the best of 2 seeds (mean 1.9100).")
+    assert why.endswith("at 1.8000.")
+
+
+def test_with_a_verdict_the_rank_to_train_is_the_one_of_the_verdict():
+    ranks = forecast(FALLING).ranks
+    bent = replace(
+        forecast(FALLING),
+        ranks=tuple(
+            replace(rank, median=rank.median + 0.01, measured=rank.median + 0.01) if rank.r in (8, 64) else rank
+            for rank in ranks
+        ),
+        runs=(MeasuredRank(8, 1.86, 0.1, 3), MeasuredRank(64, 1.81, 0.1, 3)),
+    )
+
+    decision = decide(quick_look_runs(1.9, 1.8), bent, settled=8)
+
+    assert 8 == decision.train_rank == decision_json(decision)["train"]["verdict"]
+    first, why, *_ = decision.train_sentences
+    assert first.startswith("To train next: r = 8 (mean loss of 3 runs 1.860 nats, 80 % band ")
+    assert "r = 8 is the smallest rank that these runs cannot distinguish from the best one, r = 64 (0.050" in why
+
+
+def test_below_rank_1_there_is_no_rank_to_measure():
+    decision = decide(plain_sweep({1: 1.7, 64: 1.8}).runs, forecast({1: 1.7, 64: 1.8}))
+
+    assert "r = 1 has the lowest loss. No lower rank exists." in decision.train_sentences
+
+
+def test_the_json_holds_both_answers_apart():
+    result = decision_json(decide(quick_look_runs(1.9, 1.8, {8: 1.815}), forecast(FALLING, repeat_at=4), 0.02))
+
+    keys = ("r", "third_run", "repeat_at", "enough", "lora_alpha")
+    assert (16, None, 4, 16, 32) == tuple(result["train"][name] for name in keys)
+    assert (8, "truncated", 1.815) == tuple(result["ship"][name] for name in ("r", "made", "loss"))

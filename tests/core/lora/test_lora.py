@@ -1,0 +1,831 @@
+"""Adapter numbers on toy models, worked out by hand, the laws they obey, and what Unsloth, PEFT and MoE schemes make of
+targets.
+
+The toy (toy.py): two blocks, 16 wide. in + out is 32 for q and o, 24 for k and v, 48 for gate, up and down: 112 for
+attention, 144 for the MLP, 256 a block, 512 for both.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from rankviz.catalog.models import load_model
+from rankviz.core.cost.question import Question
+from rankviz.core.lora.config import FLAGS, UNSLOTH_SEVEN, LoraConfig
+from rankviz.core.lora.experts import experts_at, rank_of_size, shared_outer_per_rank
+from rankviz.core.lora.plan import AdapterPlan
+from rankviz.core.lora.resolve import resolve
+from rankviz.core.model.spec import LinearLayer, ModelSpec, OwnTensor, PlainModule, UnslothCheckpoint
+from rankviz.core.runs.request import SweepRequest
+from rankviz.errors import InvalidSettingError
+from tests.support.runs.toy import ASSETS, ATTENTION, EXPERTS, MLP, TOY, TOY_MOE, layer, model
+
+HEAD = LinearLayer(path="lm_head", in_features=16, out_features=100, kind="lm_head", part="head")
+
+
+WITH_HEAD = model((*ATTENTION, *MLP, HEAD), output_embedding="lm_head", total_parameters=10_000)
+
+
+UNTIED = replace(WITH_HEAD, tie_word_embeddings=False, config_ties=False, id="toy/untied")
+
+
+ROUTER = layer("mlp.gate.weight", 16, 4, part="other", kind="router")
+
+
+SHARED = tuple(replace(each, path=each.path.replace("mlp.", "mlp.shared_expert.")) for each in MLP)
+
+
+REMAPPED = model(
+    (*ATTENTION, ROUTER, *EXPERTS, *SHARED),
+    id="toy/remapped",
+    num_experts=4,
+    num_experts_per_tok=2,
+    peft_remap="qwen2_moe",
+)
+
+
+def plan_of(spec: ModelSpec, targets="unsloth", framework="peft", **settings) -> AdapterPlan:
+    return resolve(spec, LoraConfig(target_modules=targets, **settings), framework)
+
+
+def test_each_layer_adds_rank_times_in_plus_out():
+    assert 4096 == plan_of(TOY, "all-linear").parameters(8)
+    assert 4096 == plan_of(TOY, "unsloth").parameters(8)
+    assert 448 == plan_of(TOY, "qv").parameters(4)
+    assert 896 == plan_of(TOY, "attention").parameters(4)
+    assert 1152 == plan_of(TOY, "mlp").parameters(4)
+    assert 96 == plan_of(TOY, ("down_proj",)).parameters(1)
+
+
+def test_a_larger_rank_never_makes_a_smaller_file():
+    plan = plan_of(TOY)
+    sizes = [plan.file_bytes(r) for r in range(1, 1025)]
+
+    assert sizes == sorted(sizes)
+
+
+def test_dora_adds_one_magnitude_an_output():
+    # Outputs a block: 16 + 8 + 8 + 16 + 32 + 32 + 16 = 128.
+    assert 4096 + 256 == plan_of(TOY, use_dora=True).parameters(8)
+
+
+def test_scale_is_alpha_over_rank_and_with_rslora_over_its_root():
+    assert 1.0 == LoraConfig(r=16, lora_alpha=16).scale
+    assert 2.0 == LoraConfig(r=16, lora_alpha=32).scale
+    assert 4.0 == LoraConfig(r=16, lora_alpha=16, use_rslora=True).scale
+
+
+def test_a_file_is_its_length_its_padded_header_and_its_data():
+    one = model((layer("self_attn.q_proj", 16, 16, blocks=(0,)),), id="toy/one")
+    plan = plan_of(one, ("q_proj",))
+
+    header = (
+        '{"__metadata__":{"format":"pt"},'
+        '"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight":'
+        '{"dtype":"F32","shape":[4,16],"data_offsets":[0,256]},'
+        '"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight":'
+        '{"dtype":"F32","shape":[16,4],"data_offsets":[256,512]}}'
+    )
+    assert 272 == len(header)
+    assert 8 + 272 + 512 == plan.file_bytes(4)
+    # In bf16 the header says BF16 twice, and its offsets are 0, 128, 128, 256: two characters more, so 280 once padded.
+    assert 8 + 280 + 256 == plan.file_bytes(4, 2)
+
+
+def test_parts_add_up_to_the_whole():
+    for spec, changes in ((TOY, {"use_dora": True}), (UNTIED, {"modules_to_save": ("lm_head",)}), (REMAPPED, {})):
+        plan = plan_of(spec, **changes)
+        grid = plan.by_block(16)
+
+        assert plan.parameters(16) == sum(row.parameters for row in plan.by_module(16))
+        assert plan.parameters(16) == sum(sum(row) for row in grid.parameters)
+
+
+def test_names_match_whole_components_from_the_end():
+    assert 64 == plan_of(TOY, ("self_attn.q_proj",)).parameters(1)
+    assert 32 == plan_of(TOY, ("layers.1.self_attn.q_proj",)).parameters(1)
+    assert 32 + 48 == plan_of(TOY, ("model.layers.0.self_attn.q_proj", "1.mlp.up_proj")).parameters(1)
+    for nothing in (
+        ("proj",),
+        ("layers.2.self_attn.q_proj",),
+        ("attn.q_proj",),
+        ("a.model.layers.0.self_attn.q_proj",),
+    ):
+        with pytest.raises(InvalidSettingError, match="matches nothing"):
+            plan_of(TOY, nothing)
+
+
+def test_a_target_that_matches_nothing_is_an_error_with_the_names_that_exist():
+    with pytest.raises(InvalidSettingError) as caught:
+        plan_of(TOY, ("c_attn",))
+
+    assert (
+        "c_attn matches nothing in this model. "
+        "Linear layers here: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj. "
+        "Choose all-linear or one of the layers above." == str(caught.value)
+    )
+
+
+def test_a_target_that_matches_nothing_beside_one_that_does_is_said():
+    plan = plan_of(TOY, ("q_proj", "c_attn"))
+
+    assert 64 == plan.parameters(1)
+    assert (
+        "c_attn matches nothing in this model, which has q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj."
+        in plan.notes
+    )
+
+
+def test_fused_projections_that_the_seven_names_miss_are_said():
+    fused = model(
+        (layer("self_attn.qkv_proj", 16, 32), layer("self_attn.o_proj", 16, 16), layer("mlp.gate_up_proj", 16, 64)),
+        id="toy/fused",
+    )
+    seven, qv = plan_of(fused, "unsloth"), plan_of(fused, "qv")
+
+    assert ("o_proj",) == seven.target_names
+    assert any("qkv_proj and gate_up_proj hold them fused" in note for note in seven.notes)
+    assert ("qkv_proj",) == qv.target_modules
+    assert any("qkv_proj holds queries, keys and values" in note for note in qv.notes)
+
+
+def test_presets_take_the_shortest_names_that_hit_one_part_only():
+    gpt2 = model(
+        (
+            layer("attn.c_attn", 16, 48, kind="conv1d"),
+            layer("attn.c_proj", 16, 16, kind="conv1d"),
+            layer("mlp.c_fc", 16, 64, kind="conv1d", part="mlp"),
+            layer("mlp.c_proj", 64, 16, kind="conv1d", part="mlp"),
+        ),
+        id="toy/gpt2",
+    )
+
+    assert ("c_attn", "attn.c_proj") == plan_of(gpt2, "attention").target_modules
+    assert ("c_fc", "mlp.c_proj") == plan_of(gpt2, "mlp").target_modules
+    assert {"attn.c_proj", "mlp.c_proj"} < {row.name for row in plan_of(gpt2, "all-linear").by_module(1)}
+
+
+def test_a_module_that_is_no_layer_is_refused():
+    spec = replace(TOY, other_modules=("model.layers.{}.mlp",), id="toy/others")
+
+    with pytest.raises(InvalidSettingError, match=r"model\.layers\.N\.mlp is not a linear layer"):
+        plan_of(spec, ("q_proj", "mlp"))
+
+
+NUMBERED = model(
+    (
+        *ATTENTION,
+        LinearLayer(path="model.visual.merger.mlp.0", in_features=8, out_features=8, part="vision"),
+        LinearLayer(path="model.visual.merger.mlp.2", in_features=8, out_features=16, part="vision"),
+    ),
+    other_modules=("model.layers.{}", "model.visual.merger.mlp", "model.visual.merger.mlp.1"),
+    id="toy/numbered",
+    model_type="toy",
+)
+
+
+def test_a_layer_may_have_a_number_for_a_name():
+    plan = plan_of(NUMBERED, "all-linear")
+
+    # Attention 224, the merger's 16 and 24, which Unsloth passes by, since each exists once.
+    assert 264 == plan.parameters(1)
+    assert 224 == plan_of(NUMBERED, "all-linear", "unsloth").parameters(1)
+    assert {"mlp.0", "mlp.2"} < {row.name for row in plan.by_module(1)}
+    assert 224 + 24 == plan_of(NUMBERED, ("q_proj", "k_proj", "v_proj", "o_proj", "mlp.2")).parameters(1)
+    with pytest.raises(InvalidSettingError, match=r"model\.layers\.N is not a linear layer"):
+        plan_of(NUMBERED, ("q_proj", "0"))
+
+
+def test_a_convolution_is_a_layer_for_peft_and_no_linear_one():
+    patch = LinearLayer(
+        path="model.visual.patch_embed.proj", in_features=48, out_features=8, kind="conv", part="vision", kernel=(4, 4)
+    )
+    vision = model((*ATTENTION, patch), id="toy/patches")
+
+    assert 48 + 8 == plan_of(vision, ("proj",)).parameters(1)
+    assert 224 == plan_of(vision, "all-linear").parameters(1)
+
+
+def test_lists_as_peft_has_them_are_taken_and_a_preset_loses_its_spaces():
+    lora = LoraConfig(target_modules=["q_proj", "v_proj"], modules_to_save=["lm_head"])
+
+    lora.validate()
+    assert (("q_proj", "v_proj"), ("lm_head",)) == (lora.target_modules, lora.modules_to_save)
+    assert "mlp" == LoraConfig(target_modules=" mlp").target_modules
+    assert hash(lora) == hash(LoraConfig(target_modules=("q_proj", "v_proj"), modules_to_save=("lm_head",)))
+
+
+def test_experts_multiply_the_pair_by_their_number():
+    # Attention 224; experts: 2 blocks · 4 · (16 + 16) and 2 · 4 · (8 + 16).
+    assert 224 + 256 + 192 == plan_of(TOY_MOE, framework="unsloth").parameters(1)
+    assert 224 == plan_of(TOY_MOE).parameters(1)
+    assert 224 + 256 + 192 == plan_of(TOY_MOE, moe_scheme="target-parameters").parameters(1)
+
+
+def test_peft_rewrites_families_it_knows_with_gate_up_at_twice_the_rank():
+    # Shared experts carry 144 a block, the router 16 + 4.
+    cases = {
+        ("unsloth", "default"): 224 + 2 * 256 + 192,
+        ("all-linear", "default"): 224 + 2 * 256 + 192 + 40,
+        ("all-linear", "linear-only"): 224 + 288,
+        ("attention", "target-parameters"): 224 + 256 + 192,
+    }
+
+    for (targets, scheme), expected in cases.items():
+        assert expected == plan_of(REMAPPED, targets, moe_scheme=scheme).parameters(1), (targets, scheme)
+
+
+@pytest.mark.parametrize("targets", ["unsloth", "all-linear"])
+def test_experts_named_as_unsloth_names_them_stay_at_rank_r_since_no_name_is_rewritten(targets):
+    plan = plan_of(REMAPPED, targets, moe_scheme="unsloth")
+
+    assert 224 + 256 + 192 == plan.parameters(1)
+    assert {"q_proj", "k_proj", "v_proj", "o_proj"} == set(plan.target_modules)
+    assert ("experts.gate_up_proj", "experts.down_proj") == tuple(
+        n.removeprefix("mlp.") for n in plan.target_parameters
+    )
+    assert any("gate_proj, up_proj and down_proj carry no LoRA outside" in note for note in plan.notes)
+    assert any("rank r an expert" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(("rule", "e"), [("r/active", 4), ("r/all", 2), ("r / all", 2), ("3", 3), (3, 3), ("r", 8)])
+def test_experts_have_the_rank_of_a_rule_or_a_number(rule, e):
+    # As above, by rank: attention 224, experts 256 + 192; PEFT's rewrite has gate_up_proj at twice their rank.
+    fused, remap = plan_of(TOY_MOE, framework="unsloth", expert_rank=rule), plan_of(REMAPPED, expert_rank=rule)
+
+    assert 224 * 8 + (256 + 192) * e == fused.parameters(8)
+    assert 224 * 8 + (2 * 256 + 192) * e == remap.parameters(8)
+    for plan in (fused, remap):
+        assert plan.parameters(8) == sum(row.parameters for row in plan.by_module(8))
+        assert plan.parameters(8) == sum(map(sum, plan.by_block(8).parameters))
+    assert f"LoRA per expert at rank {e}, gate and up fused" == experts_at(fused, 8)
+    assert f"LoRA per expert at rank {e}, gate_up_proj at {2 * e} (PEFT's remap)" == experts_at(remap, 8)
+
+
+@pytest.mark.parametrize(("use_rslora", "alphas"), [(False, (16, 8)), (True, (32, 16))])
+def test_the_experts_of_another_rank_keep_alpha_over_r(use_rslora, alphas):
+    lora = LoraConfig(r=8, lora_alpha=32, use_rslora=use_rslora, expert_rank=2)
+
+    # PEFT's own pattern, .*[.]gate_up_proj, comes after a bracket when the saved configuration is sorted.
+    names = ("(mlp.experts.gate_up_proj)", "mlp.experts.down_proj")
+    assert {
+        "rank_pattern": dict(zip(names, (4, 2), strict=True)),
+        "alpha_pattern": dict(zip(names, alphas, strict=True)),
+    } == plan_of(REMAPPED, expert_rank=2).patterns(lora)
+    assert {} == plan_of(REMAPPED).patterns(LoraConfig(r=8))
+
+
+def test_an_expert_rank_that_does_nothing_says_so():
+    dense, linear = plan_of(TOY, expert_rank="r/all"), plan_of(TOY_MOE, expert_rank=4)
+
+    assert plan_of(TOY).parameters(8) == dense.parameters(8)
+    assert "expert_rank has no effect here: this model has no experts." in dense.notes
+    assert "expert_rank has no effect here: these experts carry no LoRA." in linear.notes
+    assert ("", "no LoRA on the experts") == (experts_at(dense, 8), experts_at(linear, 8))
+
+
+@pytest.mark.parametrize("wrong", ["r/2", "", 0, 1025, True, 1.5, None])
+def test_a_wrong_expert_rank_is_refused(wrong):
+    with pytest.raises(
+        InvalidSettingError, match="expert_rank, unless it is one of r, r/active, r/all, must be a whole"
+    ):
+        LoraConfig(expert_rank=wrong).validate()
+
+
+def test_a_rank_per_active_expert_needs_their_number():
+    with pytest.raises(InvalidSettingError, match="Give the rank of experts as a number"):
+        plan_of(replace(TOY_MOE, num_experts_per_tok=0), framework="unsloth", expert_rank="r/active")
+
+
+def test_half_of_a_fused_pair_is_refused_as_peft_refuses_it():
+    with pytest.raises(InvalidSettingError, match="cannot adapt gate_proj without up_proj"):
+        plan_of(REMAPPED, ("q_proj", "gate_proj"))
+
+
+def test_dora_on_experts_is_refused_as_peft_refuses_it():
+    with pytest.raises(InvalidSettingError, match="DoRA does not work on gate_up_proj"):
+        plan_of(TOY_MOE, framework="unsloth", use_dora=True)
+
+
+def test_a_moe_count_comes_with_its_scheme_and_the_versions():
+    remap, unsloth = plan_of(REMAPPED), plan_of(REMAPPED, framework="unsloth")
+
+    assert ("peft-remap", "unsloth") == (remap.scheme, unsloth.scheme)
+    assert any("PEFT 0.21.2" in note and "2r" in note for note in remap.notes)
+    assert any("Unsloth 2026.10.9" in note for note in unsloth.notes)
+    assert "dense" == plan_of(TOY).scheme
+
+
+OTHER_MOE = replace(REMAPPED, model_type="toy", id="toy/other-moe")
+"""A family that Unsloth has no kernels for. Attention 224, shared experts 288, experts 256 + 192."""
+
+
+@pytest.mark.parametrize("unsloth_class", ["FastLanguageModel", "FastModel"])
+def test_linear_only_hands_unsloth_names_that_reach_no_expert(unsloth_class):
+    plan = plan_of(OTHER_MOE, "unsloth", "unsloth", moe_scheme="linear-only", unsloth_class=unsloth_class)
+
+    # A bare gate_proj would make FastModel train the experts, too.
+    expected = {
+        "FastLanguageModel": UNSLOTH_SEVEN,
+        "FastModel": (*UNSLOTH_SEVEN[:4], *(f"shared_expert.{name}" for name in UNSLOTH_SEVEN[4:])),
+    }
+    assert expected[unsloth_class] == plan.target_modules
+    assert 224 + 288 == plan.parameters(1)
+
+
+SPLIT = replace(
+    TOY_MOE,
+    model_type="gpt_oss",
+    id="toy/gpt-oss",
+    unsloth_checkpoint=UnslothCheckpoint(repository="unsloth/gpt-oss-unsloth-bnb-4bit"),
+)
+"""In 4 bit each expert's gate_up_proj and down_proj are linear layers. Attention 224, experts 256 + 192."""
+
+
+def split_plan(targets, **settings) -> AdapterPlan:
+    return resolve(SPLIT, LoraConfig(target_modules=targets, **settings), "unsloth", precision="nf4")
+
+
+def test_split_experts_are_trained_by_name_and_left_out_by_name():
+    assert 224 + 256 + 192 == split_plan("unsloth").parameters(1)
+    for targets in ("unsloth", "all-linear"):
+        plan = split_plan(targets, moe_scheme="linear-only")
+        assert (UNSLOTH_SEVEN[:4], 224) == (plan.target_modules, plan.parameters(1))
+
+
+@pytest.mark.parametrize(
+    ("targets", "scheme", "sentence"),
+    (
+        ("attention", "target-parameters", "target_parameters names nothing"),
+        (("q_proj", "down_projs"), "default", r"experts\.down_projs is not a linear layer"),
+        (("q_proj", "down_projs.0"), "default", "hit single experts"),
+        (("q_proj", "0"), "default", "hit single experts"),
+    ),
+)
+def test_split_experts_are_refused_where_unsloth_stops_or_trains_one_of_them(targets, scheme, sentence):
+    unsloth_class = "FastModel" if "down_projs.0" in targets else "FastLanguageModel"
+
+    with pytest.raises(InvalidSettingError, match=sentence):
+        split_plan(targets, moe_scheme=scheme, unsloth_class=unsloth_class)
+
+
+def test_peft_rewrites_targets_of_a_moe_family_without_experts_too():
+    dense = model((*ATTENTION, *MLP), id="toy/dense-moe", model_type="toy", peft_remap="qwen2_moe")
+    peft = plan_of(dense)
+
+    # The MLP's names leave target_modules; Unsloth puts them back.
+    assert 224 == peft.parameters(1)
+    assert any("carry no LoRA" in note for note in peft.notes)
+    assert 512 == plan_of(dense, framework="unsloth", unsloth_class="FastModel").parameters(1)
+    with pytest.raises(InvalidSettingError, match="cannot adapt gate_proj without up_proj"):
+        plan_of(dense, ("q_proj", "gate_proj"), "unsloth", unsloth_class="FastModel")
+
+
+def test_a_router_trains_by_name_where_it_is_a_plain_linear_layer():
+    routed = model((*ATTENTION, layer("feed_forward.router", 16, 4)), id="toy/routed", model_type="toy")
+
+    assert 2 * (16 + 4) == plan_of(routed, ("router",), "unsloth").parameters(1)
+    assert 224 == plan_of(routed, "all-linear", "unsloth").parameters(1)
+    with pytest.raises(InvalidSettingError, match=r"router: Unsloth 2026\.10\.9 stops here"):
+        plan_of(replace(routed, model_type="llama4_text", id="toy/tuple-router"), ("router",), "unsloth")
+
+
+def test_saved_modules_are_trained_in_full():
+    plan = plan_of(UNTIED, ("q_proj",), modules_to_save=("lm_head", "embed_tokens"))
+
+    # 64 a rank for q_proj, and twice 100 · 16.
+    assert 64 * 2 + 3200 == plan.parameters(2)
+
+
+def test_a_tied_pair_is_two_copies_for_peft_and_one_for_unsloth():
+    both = ("lm_head", "embed_tokens")
+    peft = plan_of(WITH_HEAD, ("q_proj",), modules_to_save=both)
+    unsloth = plan_of(WITH_HEAD, ("q_proj",), "unsloth", modules_to_save=both)
+
+    assert 64 + 3200 == peft.parameters(1)
+    assert 64 + 1600 == unsloth.parameters(1)
+    assert peft.file_bytes(1) == unsloth.file_bytes(1)
+    assert any("the tie is lost" in note for note in peft.notes)
+    assert any("trains one set of weights and saves it twice" in note for note in unsloth.notes)
+
+
+def test_embeddings_as_targets_are_lora_for_peft_and_saved_in_full_by_unsloth():
+    names = ("q_proj", "embed_tokens")
+    peft, unsloth = plan_of(UNTIED, names), plan_of(UNTIED, names, "unsloth")
+
+    assert 64 + 116 == peft.parameters(1)
+    assert 64 + 1600 == unsloth.parameters(1)
+    assert ("q_proj",) == unsloth.target_modules
+    assert ("embed_tokens",) == unsloth.modules_to_save
+    assert any("frozen weight of embed_tokens" in note for note in peft.notes)
+
+
+def tensors(**shapes: tuple[int, ...]) -> tuple[OwnTensor, ...]:
+    return tuple(OwnTensor(name=name, shape=shape) for name, shape in shapes.items())
+
+
+NORM = PlainModule(path="model.layers.{}.input_layernorm", tensors=tensors(weight=(16,)), blocks=(0, 1), is_norm=True)
+
+
+LAST_NORM = PlainModule(path="model.norm", tensors=tensors(weight=(16,)), is_norm=True)
+
+
+GATE = PlainModule(path="model.layers.{}.mlp.gate", tensors=tensors(weight=(4, 16), bias=(4,)), blocks=(0, 1))
+
+
+FUSED = PlainModule(
+    path="model.layers.{}.mlp.experts",
+    tensors=tensors(gate_up_proj=(4, 16, 16), down_proj=(4, 16, 8)),
+    part="mlp",
+    blocks=(0, 1),
+)
+
+
+NORMED = replace(
+    UNTIED,
+    id="toy/normed",
+    plain_modules=(NORM, LAST_NORM),
+    other_modules=("model", "model.layers", "model.layers.{}", "model.layers.{}.mlp", NORM.path, LAST_NORM.path),
+)
+
+
+ROUTED = replace(TOY_MOE, id="toy/routed-moe", model_type="qwen3_moe", plain_modules=(GATE, FUSED))
+
+
+def test_unsloths_own_families_save_embedding_head_and_norms_only():
+    for names in (("lm_head", "score"), ("o_proj",), ("mlp",)):
+        with pytest.raises(InvalidSettingError, match="takes only embed_tokens, lm_head and normalization layers"):
+            plan_of(NORMED, framework="unsloth", modules_to_save=names)
+    assert 512 + 1600 == plan_of(NORMED, framework="unsloth", modules_to_save=("lm_head",)).parameters(1)
+    assert 512 + 3 * 16 == plan_of(NORMED, framework="unsloth", modules_to_save=("norm",)).parameters(1)
+    assert any("which this model lacks" in note for note in plan_of(NORMED, modules_to_save=("score",)).notes)
+
+
+def test_a_name_of_modules_to_save_hits_every_path_that_ends_with_it():
+    # 512 a rank for all seven; q_proj, saved in full, leaves 32 a block and takes 16 · 16.
+    for names, parameters in (
+        (("norm",), 512 + 3 * 16),
+        (("model.norm",), 512 + 16),
+        (("layers.1.input_layernorm",), 512 + 16),
+        (("q_proj",), 512 - 64 + 2 * 256),
+        (("mlp",), 512 - 2 * 144 + 2 * 3 * 512),
+    ):
+        plan = plan_of(NORMED, modules_to_save=names)
+        assert parameters == plan.parameters(1), names
+        assert parameters == sum(row.parameters for row in plan.by_module(1)), names
+        assert parameters == sum(map(sum, plan.by_block(1).parameters)), names
+
+
+def test_a_saved_norm_lies_in_the_file_once_a_block():
+    one = replace(NORMED, id="toy/one-normed", layers=(layer("self_attn.q_proj", 16, 16, blocks=(0,)),))
+    before = plan_of(one, ("q_proj",)).file_bytes(4, saved_dtype="fp32")
+    after = plan_of(one, ("q_proj",), modules_to_save=("layernorm",)).file_bytes(4, saved_dtype="fp32")
+
+    entry = ',"base_model.model.model.layers.0.input_layernorm.weight":{"dtype":"F32","shape":[16],"data_offsets":[,]}'
+    # Two norms of 64 bytes come before the pair: offsets 0, 64, 64, 128, and 128, 384, 384, 640 for 0, 256, 256, 512.
+    header = 272 + 2 * len(entry) + len("06464128128384384640") - len("0256256512")
+    assert 8 + 272 + 512 == before
+    assert 8 + -(-header // 8) * 8 + 512 + 128 == after
+
+
+def test_routers_and_experts_saved_in_full_count_and_unsloth_freezes_what_has_no_weight():
+    saved = {"target_modules": ("q_proj",), "modules_to_save": ("gate", "experts")}
+    peft = resolve(ROUTED, LoraConfig(**saved), "peft")
+    unsloth = resolve(ROUTED, LoraConfig(**saved), "unsloth")
+
+    # 64 a rank for q_proj; 68 a gate; 4 · 16 · (16 + 8) in the experts of a block.
+    assert 64 + 2 * 68 + 2 * 1536 == peft.parameters(1)
+    assert 64 + 2 * 68 == unsloth.parameters(1)
+    assert peft.file_bytes(1) == unsloth.file_bytes(1)
+    assert any("saves experts in full and does not train it" in note for note in unsloth.notes)
+
+
+def test_what_cannot_be_saved_in_full_is_refused():
+    def refusal(
+        spec: ModelSpec, names: tuple[str, ...], framework="peft", precision="bf16", targets=("q_proj",)
+    ) -> str:
+        with pytest.raises(InvalidSettingError) as refused:
+            resolve(spec, LoraConfig(target_modules=targets, modules_to_save=names), framework, precision=precision)
+        return str(refused.value)
+
+    assert "model.layers, a list of blocks" in refusal(NORMED, ("layers",))
+    assert "both model.layers.N.mlp and model.layers.N.mlp.up_proj inside it" in refusal(NORMED, ("mlp", "up_proj"))
+    assert "dropout, which also hits modules that PEFT adds" in refusal(NORMED, ("dropout",))
+    lfm2 = load_model(ASSETS, "LiquidAI/LFM2-1.2B")  # one name, two modules
+    remedy = "Replace conv, which ends both paths, by conv.conv, which ends the inner one alone."
+    assert refusal(lfm2, ("conv",)).endswith(f"which RankViz does not count. {remedy}")
+    assert "where q_proj carries LoRA" in refusal(NORMED, ("_proj",))
+    assert "packed in a 4-bit or 8-bit base" in refusal(NORMED, ("o_proj",), precision="nf4")
+    assert "packed in a 4-bit or 8-bit base" in refusal(ROUTED, ("experts",), "unsloth", "nf4-dq")
+    for spec, names, framework in ((NORMED, ("norm", "lm_head"), "peft"), (ROUTED, ("experts",), "trl")):
+        lora = LoraConfig(target_modules=("q_proj",), modules_to_save=names)
+        assert resolve(spec, lora, framework, precision="nf4").saved
+
+
+OTHER = model(
+    (
+        *ATTENTION,
+        *MLP,
+        layer("conv.in_proj", 16, 48, part="other"),
+        layer("per_layer_gate", 16, 4, part="other"),
+        LinearLayer(
+            path="model.visual.blocks.{}.attn.q_proj", in_features=8, out_features=8, blocks=(0, 1, 2), part="vision"
+        ),
+        LinearLayer(path="model.visual.merger.down_proj", in_features=8, out_features=16, part="vision"),
+    ),
+    id="toy/other",
+    model_type="toy",
+)
+"""A family that Unsloth has no kernels for, with a vision tower. Attention 224, MLP 288, the tower's attention 48."""
+
+
+def test_what_unsloth_leaves_out_of_all_linear_is_said():
+    peft, unsloth = plan_of(OTHER, "all-linear"), plan_of(OTHER, "all-linear", "unsloth")
+
+    # Outside attention and MLP: 16 + 48 and 16 + 4 a block, and the merger's 24.
+    assert 512 + 48 + 2 * 84 + 24 == peft.parameters(1)
+    assert 512 + 48 == unsloth.parameters(1)
+    assert any("it leaves out in_proj, per_layer_gate and down_proj" in note for note in unsloth.notes)
+    assert 512 == plan_of(TOY, "all-linear", "unsloth").parameters(1)
+
+
+def test_unsloths_pattern_takes_names_inside_attention_and_mlp_of_the_language_model():
+    names = (*UNSLOTH_SEVEN, "in_proj")
+    fast = plan_of(OTHER, names, "unsloth")
+
+    assert 512 == fast.parameters(1)
+    assert names == fast.target_modules
+    assert any("Unsloth 2026.10.9 leaves out in_proj" in note for note in fast.notes)
+    assert any("4 more modules that PEFT would adapt stay out" in note for note in fast.notes)
+    # PEFT: the tower's q_proj, the merger, and in_proj twice.
+    assert 512 + 48 + 24 + 128 == plan_of(OTHER, names).parameters(1)
+    assert 512 + 48 + 24 + 128 == plan_of(OTHER, names, "unsloth", unsloth_class="FastModel").parameters(1)
+
+
+def test_unsloths_flags_choose_towers_and_kinds_of_layers():
+    counts = {
+        (True, True, True, False): 224 + 48,
+        (True, False, True, True): 48,
+        (False, True, False, True): 288,
+        (True, True, False, True): 288,
+    }
+
+    for flags, expected in counts.items():
+        chosen = dict(zip(FLAGS, flags, strict=True))
+        assert expected == plan_of(OTHER, "unsloth", "unsloth", **chosen).parameters(1), flags
+    spelled_out = plan_of(OTHER, "all-linear", "unsloth", **dict.fromkeys(FLAGS[::3], False))
+    assert 224 == spelled_out.parameters(1)
+    assert any("RankViz and its exports name the layers instead: q_proj" in note for note in spelled_out.notes)
+
+
+def test_a_preset_that_last_names_cannot_keep_apart_says_what_else_it_reaches():
+    gated = model((*ATTENTION, layer("self_attn.gate_proj", 16, 16), *MLP), id="toy/gated", model_type="toy")
+    both = plan_of(gated, "attention", "unsloth")
+    apart = plan_of(gated, "attention", "unsloth", finetune_mlp_modules=False)
+
+    # Attention with its gate 224 + 64, the MLP's gate 96.
+    assert 224 + 64 + 96 == both.parameters(1)
+    assert any("Preset attention also reaches mlp.gate_proj" in note for note in both.notes)
+    assert 224 + 64 == apart.parameters(1) == plan_of(gated, "attention").parameters(1)
+    assert not any("also reaches" in note for note in apart.notes)
+
+
+def test_a_plan_says_which_class_and_flags_a_script_has():
+    whole = replace(OTHER, tower="whole model", id="toy/whole-other")
+    text, off = plan_of(OTHER, "unsloth", "unsloth"), plan_of(whole, "unsloth", "unsloth", finetune_mlp_modules=False)
+
+    assert ("FastLanguageModel", {}) == (text.unsloth_class, text.unsloth_flags)
+    assert "FastVisionModel" == off.unsloth_class
+    assert [False, True, True, False] == [off.unsloth_flags[flag] for flag in FLAGS]
+    assert {} == plan_of(whole, "all-linear", "unsloth").unsloth_flags
+
+
+@pytest.mark.parametrize(
+    ("spec", "targets", "settings", "sentence"),
+    (
+        (TOY, "unsloth", {"finetune_mlp_modules": True}, "FastLanguageModel takes no finetune_mlp_modules for llama"),
+        (OTHER, "unsloth", dict.fromkeys(FLAGS[:2], False), "finetune_language_layers are both off"),
+        (OTHER, "unsloth", dict.fromkeys(FLAGS[2:], False), "finetune_mlp_modules are both off"),
+        (OTHER, ("self_attn.q_proj",), {}, "last names without dots"),
+        (OTHER, ("in_proj",), {}, "match no linear layer inside attention or MLP with finetune_vision_layers off"),
+        (OTHER, "mlp", {"finetune_mlp_modules": False}, "match no linear layer"),
+    ),
+)
+def test_what_unsloth_refuses_is_refused_with_what_to_do(spec, targets, settings, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        plan_of(spec, targets, "unsloth", **settings)
+
+
+def test_experts_alone_are_refused_as_unsloth_refuses_them():
+    moe = replace(TOY_MOE, model_type="toy_moe")
+
+    with pytest.raises(InvalidSettingError, match=r"Preset mlp: .* it needs a linear layer as well"):
+        plan_of(moe, "mlp", "unsloth")
+    # Experts: 2 blocks · 4 · (16 + 16) and 2 · 4 · (8 + 16).
+    assert 256 + 192 == plan_of(moe, "mlp", "unsloth", unsloth_class="FastModel").parameters(1)
+    assert 96 + 192 == plan_of(moe, ("down_proj", "v_proj", "k_proj"), "unsloth").parameters(1)
+
+
+def test_conv1d_layers_are_refused_by_unsloths_pattern_and_taken_by_fast_model():
+    gpt = model((layer("attn.c_attn", 16, 48, kind="conv1d"),), id="toy/gpt", model_type="gpt2")
+
+    for targets, settings in (("qv", {}), ("all-linear", {}), ("all-linear", {"unsloth_class": "FastModel"})):
+        with pytest.raises(InvalidSettingError, match="those of gpt2 are Conv1D"):
+            plan_of(gpt, targets, "unsloth", **settings)
+    assert 128 == plan_of(gpt, "qv", "unsloth", unsloth_class="FastModel").parameters(1)
+
+
+def test_gpt_oss_in_4_bit_has_a_pair_for_each_expert():
+    split = UnslothCheckpoint(repository="unsloth/oss-unsloth-bnb-4bit")
+    oss = replace(TOY_MOE, model_type="gpt_oss", id="toy/oss", unsloth_checkpoint=split)
+    lora = LoraConfig(target_modules=UNSLOTH_SEVEN)
+    fused, split = (resolve(oss, lora, "unsloth", precision=precision) for precision in ("bf16", "nf4-dq"))
+    dora = resolve(oss, replace(lora, use_dora=True), "unsloth", precision="nf4")
+
+    assert fused.parameters(2) == split.parameters(2)
+    # The same values, and 2 blocks · (2 · 4 - 2) more pairs in the header.
+    assert 24 * 60 < split.file_bytes(2) - fused.file_bytes(2) < 24 * 200
+    # Attention's outputs 48 a block; experts' 4 · (16 + 16).
+    assert split.parameters(2) + 2 * 48 + 2 * 128 == dora.parameters(2)
+    assert sum(map(sum, dora.by_block(2).parameters)) == sum(row.parameters for row in dora.by_module(2))
+    # "down_proj" is found in "down_projs", "gate_proj" is not.
+    assert 192 == resolve(oss, LoraConfig(target_modules=("down_proj",)), "unsloth", precision="nf4").parameters(1)
+    with pytest.raises(InvalidSettingError, match="Only experts"):
+        resolve(oss, LoraConfig(target_modules=("gate_proj",)), "unsloth", precision="nf4")
+
+
+def test_unsloths_cpu_backend_adds_fused_projections_and_leaves_pefts_rewrite_on():
+    phi = model((layer("self_attn.qkv_proj", 16, 48), layer("self_attn.o_proj", 16, 16)), id="toy/phi")
+    cpu = resolve(phi, LoraConfig(), "unsloth", cuda=False)
+
+    assert UNSLOTH_SEVEN == cpu.target_modules
+    assert (64, 64 + 128) == (plan_of(phi, framework="unsloth").parameters(1), cpu.parameters(1))
+    assert "peft-remap" == resolve(REMAPPED, LoraConfig(), "unsloth", cuda=False).scheme
+    assert plan_of(REMAPPED).parameters(1) == resolve(REMAPPED, LoraConfig(), "unsloth", cuda=False).parameters(1)
+
+
+def test_flags_that_do_nothing_are_said():
+    for framework, cuda, flag, program in (
+        ("trl", True, {"finetune_mlp_modules": False}, "TRL"),
+        ("unsloth", False, {"finetune_mlp_modules": True}, "Unsloth's CPU backend"),
+        ("unsloth", False, {"finetune_vision_layers": False}, "Unsloth's CPU backend"),
+    ):
+        plan = resolve(TOY, LoraConfig(**flag), framework, cuda=cuda)
+        assert 512 == plan.parameters(1)
+        assert any(f"{program} ignores it" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("off", "sentence"),
+    [
+        (("finetune_mlp_modules",), "^finetune_mlp_modules cannot be off here: without a GPU, Unsloth trains all"),
+        (("finetune_attention_modules",), "^finetune_attention_modules cannot be off here"),
+        (("finetune_language_layers",), "^finetune_language_layers cannot be off here"),
+        (
+            ("finetune_mlp_modules", "finetune_attention_modules"),
+            "^finetune_attention_modules and finetune_mlp_modules cannot be off here.* Leave them out",
+        ),
+    ],
+)
+def test_without_a_gpu_a_flag_that_is_off_is_refused(off, sentence):
+    with pytest.raises(InvalidSettingError, match=sentence):
+        resolve(TOY, LoraConfig(**dict.fromkeys(off, False)), "unsloth", cuda=False)
+
+
+def test_unsloth_makes_peft_rewrite_names_of_qwen2_moe_too():
+    """A config.json of one block, 64 wide, four experts: Unsloth's FastModel trains 8 · (64 + 4) = 544."""
+    router = layer("mlp.gate.weight", 64, 4, kind="router", part="mlp", blocks=(0,))
+    spec = replace(
+        TOY_MOE,
+        model_type="qwen2_moe",
+        peft_remap="",
+        layers=(*EXPERTS, router),
+        other_modules=("model.layers.{}.mlp.gate",),
+    )
+    chosen = LoraConfig(target_modules=("gate",), unsloth_class="FastModel")
+
+    assert 544 == resolve(spec, chosen, "unsloth").parameters(8)
+    with pytest.raises(InvalidSettingError, match=r"mlp\.gate is not a linear layer"):
+        resolve(spec, chosen, "peft")
+
+
+@pytest.mark.parametrize("names", [("gate_proj", "up_proj", "down_proj"), ("down_proj",)])
+def test_a_gpt_oss_folder_of_ones_own_holds_stacks_where_a_list_of_experts_alone_has_no_layer(names):
+    """The names of the Hub fetch Unsloth's file with a linear layer for each expert, in 4 bit."""
+    lora = LoraConfig(target_modules=names)
+    known = load_model(ASSETS, "openai/gpt-oss-20b")
+    folder = replace(known, id="", unsloth_checkpoint=None)
+
+    assert resolve(known, lora, "unsloth", precision="nf4-dq").parameters(1)
+    with pytest.raises(InvalidSettingError, match="Only experts have these names"):
+        resolve(folder, lora, "unsloth", precision="nf4-dq")
+    by_fast_model = resolve(folder, replace(lora, unsloth_class="FastModel"), "unsloth", precision="nf4-dq")
+    assert by_fast_model.parameters(1)
+    assert not by_fast_model.route.split_experts
+
+
+KINDS = [lambda **given: Question(model_id="toy", **given), SweepRequest]
+
+
+@pytest.mark.parametrize("asking", KINDS)
+@pytest.mark.parametrize(
+    ("given", "rank", "alpha"),
+    [
+        ({"r": 8, "lora_alpha": 32}, 8, 32),
+        ({"r": 8}, 8, 16),
+        ({"r": 64, "lora_alpha": 64}, 64, 64),
+        ({"r": 16, "lora_alpha": 4}, 16, 4),
+        ({"r": 16, "lora_alpha": 16}, 16, 16),
+        ({"r": 16}, 16, 16),
+        ({"lora_alpha": 16}, 16, 16),
+    ],
+)
+def test_a_lora_config_with_a_rank_asks_for_that_rank_and_its_alpha(asking, given, rank, alpha):
+    asked = asking(lora=LoraConfig(**given, use_dora=True))
+
+    assert (rank,) == asked.ranks
+    assert LoraConfig(r=rank, lora_alpha=alpha, use_dora=True) == asked.lora_at(rank)
+
+
+@pytest.mark.parametrize("asking", KINDS)
+@pytest.mark.parametrize("given", [{"lora_alpha": 16}, {"r": 16, "lora_alpha": 16}])
+def test_an_alpha_that_is_given_holds_also_where_it_is_the_default(asking, given):
+    asked = asking(lora=LoraConfig(**given), ranks=(8, 16))
+
+    assert [16, 16] == [asked.lora_at(r).lora_alpha for r in asked.ranks]
+    assert [16] == [replace(asked, ranks=(8,)).lora_at(8).lora_alpha]
+
+
+@pytest.mark.parametrize("asking", KINDS)
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            {"ranks": (4, 16)},
+            r"The rank is given twice: r = 8 in LoraConfig, and 4, 16 as ranks. Leave one of them out.",
+        ),
+        (
+            {"alpha": "2r"},
+            r"Alpha is given twice: 32 in LoraConfig, and 2r as alpha. Leave one of them out.",
+        ),
+    ],
+)
+def test_what_is_given_twice_and_differs_is_refused(asking, given, sentence):
+    with pytest.raises(InvalidSettingError, match=f"^{sentence}$"):
+        asking(lora=LoraConfig(r=8, lora_alpha=32), **given)
+
+
+def test_without_a_rank_the_usual_ones_are_asked_for():
+    assert ((32,), "r") == ((asked := Question(model_id="toy")).ranks, asked.alpha)
+    assert ((4, 16, 64), "32") == ((asked := SweepRequest(lora=LoraConfig(use_dora=True))).ranks, asked.alpha)
+
+
+TINKER = {
+    "Qwen/Qwen3-30B-A3B": 14_450_688 + 835_584 + 153_984,
+    "openai/gpt-oss-20b": 6_842_880 + 497_664 + 203_968,
+    "openai/gpt-oss-120b": 40_124_160 + 746_496 + 203_968,
+    "Qwen/Qwen3.5-35B-A3B": 16_281_600 + 1_013_760 + 250_368,
+    "deepseek-ai/DeepSeek-V3": 94_307_328 + 2_440_000 + 136_448,
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": 11_346_176 + 584_832 + 133_760,
+}
+"""MLP, attention and unembedding per unit of rank, as get_lora_param_count of the tinker-cookbook stores them."""
+
+
+@pytest.mark.parametrize("model_id", TINKER)
+def test_tinkers_parameters_follow_from_the_shapes(model_id):
+    assert TINKER[model_id] == shared_outer_per_rank(load_model(ASSETS, model_id))
+
+
+def test_tinkers_adapter_of_a_dense_model_is_unsloths_seven_and_the_unembedding():
+    llama = load_model(ASSETS, "meta-llama/Llama-3.1-8B")
+
+    seven = resolve(llama, LoraConfig(), "unsloth").parameters(1)
+
+    assert seven + 128_256 + 4096 == shared_outer_per_rank(llama)
+
+
+@pytest.mark.parametrize(
+    ("model_id", "scheme", "r"),
+    [
+        ("Qwen/Qwen3-30B-A3B", "unsloth", 12.3),
+        ("Qwen/Qwen3-30B-A3B", "peft-remap", 7.9),
+        ("openai/gpt-oss-20b", "unsloth", 20.9),
+        ("deepseek-ai/DeepSeek-V3", "unsloth", 10.1),
+        ("deepseek-ai/DeepSeek-V3", "peft-remap", 6.6),
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "unsloth", 14.2),
+    ],
+)
+def test_tinkers_r_32_as_a_rank_of_equal_size(model_id, scheme, r):
+    model = load_model(ASSETS, model_id)
+    lora = LoraConfig(target_modules=UNSLOTH_SEVEN, moe_scheme=scheme)
+    plan = resolve(model, lora, "peft" if scheme == "peft-remap" else "unsloth")
+
+    assert r == round(rank_of_size(plan.parameters, 32 * shared_outer_per_rank(model)), 1)
+
+
+def test_a_size_between_two_ranks_and_below_the_first():
+    def steps(r):
+        """Experts at r / 4, at least 1."""
+        return 10 * r + 100 * max(1, r // 4)
+
+    assert [0.5, 1.0, 4.0, 7.5, 8.0] == [rank_of_size(steps, size) for size in (55, 110, 140, 225, 280)]

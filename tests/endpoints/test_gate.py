@@ -1,0 +1,159 @@
+"""What is checked of an endpoint's arguments before any of its code runs, and of what it returns."""
+
+import inspect
+import json
+import math
+import re
+
+import gradio as gr
+import pytest
+from gradio.utils import get_function_description
+
+from rankviz.api import Api
+from rankviz.endpoints import publish
+from rankviz.endpoints.gate import MAX_ARGUMENT, MAX_LIST, MAX_PART, WORDS, checked, finite, part, require, require_call
+from rankviz.errors import InvalidSettingError
+from rankviz.ui.requests.events import with_defaults
+from tests.support.web.endpoints import ENDPOINTS
+
+DEEP = json.loads("[" * 900 + "]" * 900)
+HOSTILE = [
+    *("x" * (MAX_ARGUMENT + 1), "\ud800", "\x00"),
+    *(math.nan, math.inf, -math.inf, 1e300, 10**300),
+    *([16] * (MAX_LIST + 1), ["x"] * 1_000_000, DEEP, {"path": "/etc/passwd"}),
+    {"path": ["/etc/passwd"], "meta": {"_type": "gradio.FileData"}},
+    {str(number): 1.0 for number in range(1000)},
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    with gr.Blocks() as page:
+        publish(Api(home=tmp_path_factory.mktemp("home"), shared=True))
+    return page
+
+
+@pytest.fixture(scope="module")
+def endpoints(page):
+    return {fn.api_name: fn.fn for fn in page.fns.values()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "accepted", "refused"),
+    [
+        (str, ["", "q_proj", "x" * MAX_ARGUMENT], [None, 1, ["x"]]),
+        (int, [0, -1, 10**18], [None, "1", 1.0, True, 10**18 + 1]),
+        (float, [0, 0.5], [None, "1", True, math.nan, math.inf]),
+        (bool, [True, False], [0, "yes", None]),
+        (int | None, [None, 3], ["3", 3.0]),
+        (str | float, ["2r", 32, 0.5], [None, [1], True]),
+        (list[int], [[], [1] * MAX_LIST], [None, 1, [1.5], [True], [[1]], [1] * (MAX_LIST + 1)]),
+        (list[str], [["a"]], [["a", 1], ["\ud800"]]),
+        (dict[str, float], [{"L4": 1}], [[1], {"L4": "1"}, {"L4": math.nan}, {"\ud800": 1.0}]),
+    ],
+)
+def test_a_value_is_accepted_as_far_as_its_type_and_its_size_go(kind, accepted, refused):
+    for value in accepted:
+        require(value, kind, "it")
+    for value in refused:
+        with pytest.raises(InvalidSettingError, match=r"^it "):
+            require(value, kind, "it")
+
+
+def test_a_file_that_a_client_claims_to_have_uploaded_is_a_path_like_any_other(endpoints):
+    forged = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+
+    for name, argument in (("spectrum", "adapter"), ("resize", "adapter")):
+        with pytest.raises(InvalidSettingError, match="it reads no files of its machine"):
+            endpoints[name](**{argument: forged})
+    with pytest.raises(InvalidSettingError, match="model must be a text"):
+        endpoints["estimate"](model=forged)
+
+
+def test_a_refusal_says_what_the_argument_must_be():
+    @checked
+    def endpoint(ranks: list[int], gpu: str | None = None) -> None: ...
+
+    with pytest.raises(InvalidSettingError, match=r"ranks must be a list of whole numbers, such as \[16\] \(got 16\)"):
+        endpoint(16)
+    with pytest.raises(InvalidSettingError, match="gpu must be a text or empty"):
+        endpoint([16], gpu=4)
+
+
+def endpoint(model: str = "", ranks: list[int] = [16], data: str | None = None) -> None: ...  # noqa: B006
+
+
+def test_a_call_by_name_has_the_arguments_that_there_are():
+    upload = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    for given in ({}, {"model": "x"}, {"model": "x", "ranks": [], "data": None}, {"data": upload}):
+        require_call(endpoint, given)
+    for given, sentence in (
+        ({"model": "x", "rank": 8}, "endpoint has no argument 'rank'. Its arguments: model, ranks, data"),
+        ({"model": 5}, "model must be a text"),
+    ):
+        with pytest.raises(InvalidSettingError, match=re.escape(sentence)):
+            require_call(endpoint, given)
+
+
+def test_a_call_by_place_gets_the_defaults_of_what_it_leaves_out(page, endpoints):
+    for function in page.fns.values():
+        defaults = [each.default for each in inspect.signature(endpoints[function.api_name]).parameters.values()]
+        assert defaults == with_defaults(function, [])
+        assert not defaults or [5, *defaults[1:]] == with_defaults(function, [5])
+        assert defaults == with_defaults(function, defaults)
+        with pytest.raises(InvalidSettingError, match=rf"{function.api_name} has {len(defaults)} arguments \(got 50\)"):
+            with_defaults(function, range(50))
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_every_argument_of_every_endpoint_refuses_what_is_hostile_with_a_sentence(endpoints, name):
+    function = endpoints[name]
+    for argument, parameter in inspect.signature(function).parameters.items():
+        for value in HOSTILE:
+            with pytest.raises(InvalidSettingError, match=argument) as refusal:
+                function(**{argument: value})
+            assert len(str(refusal.value)) < 400, parameter
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_every_endpoint_has_typed_arguments_with_a_meaning_and_a_typed_result(page, endpoints, name):
+    function, described = endpoints[name], page.get_api_info()["named_endpoints"][f"/{name}"]
+    description, meanings, _ = get_function_description(function)
+
+    assert description.endswith(".") and "Args" not in description
+    for argument, parameter in inspect.signature(function).parameters.items():
+        require(parameter.default, parameter.annotation, argument)
+        assert meanings[argument].endswith("."), argument
+        assert meanings[argument] in inspect.getdoc(function)
+    assert all(each["type"] for each in described["parameters"])
+    (result,) = described["returns"]
+    assert result["type"]["type"] in ("object", "array")
+
+
+def test_all_endpoints_wait_in_the_queue_where_mcp_asks_for_the_login_too(page):
+    assert set(ENDPOINTS) == {fn.api_name for fn in page.fns.values() if fn.queue}
+    assert len(ENDPOINTS) == len(page.fns)
+
+
+def test_no_endpoint_waits_for_another(page):
+    """Visitors take turns at what is heavy (api.places), whichever way it is asked for."""
+    assert {None} == {fn.concurrency_limit for fn in page.fns.values()}
+
+
+def test_numbers_that_json_does_not_have_are_null():
+    assert {"a": [None, 1.5, None]} == finite({"a": (math.nan, 1.5, math.inf)})
+
+
+def test_a_list_comes_in_parts():
+    assert [2, 3] == part(iter(range(9)), 2, 2)
+    assert [] == part(range(9), 5, 100)
+    for limit, offset in ((0, 0), (MAX_PART + 1, 0), (1, -1)):
+        with pytest.raises(InvalidSettingError):
+            part(range(9), limit, offset)
+
+
+def test_each_type_of_an_argument_has_words(endpoints):
+    kinds = {p.annotation for function in endpoints.values() for p in inspect.signature(function).parameters.values()}
+
+    assert {str, int, bool} <= kinds
+    assert [] == [kind for kind in kinds if not hasattr(kind, "__args__") and kind not in WORDS]

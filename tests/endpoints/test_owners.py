@@ -1,0 +1,306 @@
+"""Whose runs an endpoint shows and changes on a shared page: Ann's, Ben's, the admin's and nobody's."""
+
+import json
+import zipfile
+
+import pytest
+
+from rankviz.api import Api
+from rankviz.core.runs.events import RunCancelled, RunFailed
+from rankviz.engines import Nodes
+from rankviz.errors import EngineUnavailableError, RankVizError
+from rankviz.supervisor import Supervisor
+from rankviz.visitor import NOBODY, acting_as
+from tests.support.engines.elsewhere import page_with_elsewhere
+from tests.support.processes.workers import wait_for, worker
+from tests.support.quick import chosen_quick
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished
+from tests.support.runs.probes import request as probe_request
+from tests.support.web.endpoints import functions_of
+from tests.support.web.visitors import ADMIN, ANN, BEN
+
+LOSSES = {4: 2.0, 16: 1.5}
+
+
+@pytest.fixture
+def api(tmp_path):
+    return Api(home=tmp_path, shared=True)
+
+
+@pytest.fixture
+def call(api):
+    functions = functions_of(api)
+
+    def called(visitor, name, *args, **kwargs):
+        with acting_as(visitor):
+            return functions[name](*args, **kwargs)
+
+    return called
+
+
+@pytest.fixture
+def anns(api):
+    with acting_as(ANN):
+        return finished(api, LOSSES).sweep_id
+
+
+@pytest.fixture
+def busy(api, call):
+    """Ben's sweep, which trains until the test has ended."""
+    api.workspace.supervisor = Supervisor(api.workspace.store, command=worker("begin(run_ids[0]); time.sleep(600)"))
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4,), max_steps=2), BEN.id)
+    api.workspace.work_queue()
+    wait_for(lambda: api.workspace.store.sweep(sweep_id).running)
+    yield sweep_id
+    for each in {row["sweep_id"] for row in call(ADMIN, "runs") if row["state"] in ("queued", "running")}:
+        call(ADMIN, "cancel", each)
+
+
+@pytest.fixture
+def refuses(call):
+    def refused(visitor, name, *args, **kwargs):
+        with pytest.raises(RankVizError) as error:
+            call(visitor, name, *args, **kwargs)
+        return str(error.value)
+
+    return refused
+
+
+def test_one_sees_ones_own_runs_alone_and_the_admin_sees_all(call, anns):
+    assert [4, 16] == [row["r"] for row in call(ANN, "runs")]
+    assert [] == call(BEN, "runs") == call(NOBODY, "runs")
+    assert 2 == len(call(ADMIN, "runs"))
+
+
+def test_runs_come_in_parts(call, anns):
+    assert [16] == [row["r"] for row in call(ANN, "runs", limit=1, offset=1)]
+
+
+def test_what_is_not_shared_is_answered_as_what_is_not_there(call, refuses, anns):
+    (run_id, _) = [row["run_id"] for row in call(ANN, "runs")]
+
+    for name in ("status", "verdict", "cancel", "resume", "delete", "share"):
+        assert f"No run or sweep '{anns}' here." == refuses(BEN, name, anns)
+    assert f"No run or sweep '{anns}' here." == refuses(BEN, "export_runs", [anns])
+    assert f"No run or sweep '{run_id}' here." == refuses(BEN, "run", run_id)
+    absent = "20200101-000000-aaaa-001-r4"
+    assert refuses(BEN, "spectrum", absent).replace(absent, run_id) == refuses(BEN, "spectrum", run_id)
+
+
+def test_what_is_shared_is_seen_and_not_changed(call, refuses, anns):
+    address = call(ANN, "share", anns)
+
+    assert {"shared": True, "address": f"?tab=runs&sweep={anns}"} == address
+    seen = call(BEN, "status", anns)
+    assert (True, False, True) == (seen["ended"], seen["yours"], seen["shared"])
+    for name in ("cancel", "resume", "delete", "share"):
+        assert "belongs to another visitor" in refuses(BEN, name, anns)
+    call(ANN, "share", anns, False)
+    assert "No run or sweep" in refuses(BEN, "status", anns)
+
+
+@pytest.mark.parametrize(
+    "kind", chosen_quick(["probe", "run", "sweep", "another's", "recorded", "absent"], ["another's", "recorded"])
+)
+@pytest.mark.parametrize("name", ["share", "resume", "cancel", "delete", "export_runs"])
+def test_what_is_answered_with_an_error_is_not_done(call, api, anns, name, kind):
+    store = api.workspace.store
+    store.create_probe(probe_request("probe-of-ann"), "{}", ANN.id)
+    store.append("probe-of-ann", RunCancelled(time=1.0))
+    others = {"another's": store.create(questions.sweep(), BEN.id), "recorded": api.runs.recorded()[0].sweep_id}
+    mine = {"probe": "probe-of-ann", "run": store.run_ids(anns)[0], "sweep": anns}
+    id = {**mine, **others}.get(kind, "absent")
+    before = _files(store.runs_dir)
+
+    try:
+        call(ANN, name, [id] if name == "export_runs" else id)
+    except RankVizError:
+        assert before == _files(store.runs_dir)
+    else:
+        assert kind in ("run", "sweep") or (name, kind) in DONE
+
+
+DONE = [("cancel", "probe"), ("delete", "probe"), ("export_runs", "recorded")]
+"""Beside what is done to one's own runs and sweeps."""
+
+
+def _files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_its_owner_exports_and_deletes_a_sweep(call, api, anns):
+    exported = call(ANN, "export_runs", [anns])
+    run_ids = call(ANN, "delete", anns)["run_ids"]
+
+    with zipfile.ZipFile(exported["path"]) as archive:
+        assert {run_id for run_id in run_ids} == {name.split("/")[1] for name in archive.namelist() if "/" in name}
+    assert "rankviz-runs.zip" == exported["orig_name"]
+    assert [] == call(ANN, "runs")
+
+
+def test_nobody_may_estimate_and_start_nothing(call, refuses):
+    assert 1 == len(call(NOBODY, "estimate", "Qwen/Qwen3-4B")["ranks"])
+    assert "/rankviz/visitor" in refuses(NOBODY, "start_sweep")
+
+
+def test_who_has_started_a_sweep_is_told_so_whatever_is_not_known_of_its_cost_then(call, api, monkeypatch):
+    def plan(*args, **kwargs):
+        raise EngineUnavailableError("Hugging Face does not answer. Try again in a moment.")
+
+    monkeypatch.setattr(api.engines, "plan", plan)
+    monkeypatch.setattr(api.workspace, "work_queue", lambda: None)
+
+    started = call(ANN, "start_sweep", mode="quick", steps=2)
+
+    assert started["run_ids"] == [row["run_id"] for row in call(ANN, "runs")]
+    assert ["What it will take is not known just now."] == started["expected"]
+
+
+def test_a_sweep_is_started_as_the_limits_allow_and_belongs_to_who_started_it(call, refuses, busy):
+    started = call(ANN, "start_sweep", mode="quick", steps=2)
+
+    assert [4, 4, 64] == sorted(row["r"] for row in call(ANN, "runs"))
+    assert started["run_ids"] == [row["run_id"] for row in call(ANN, "runs")]
+    assert 1 == started["place"]["ahead"]
+    assert any("3 runs" in sentence for sentence in started["expected"])
+    status = call(ANN, "status", started["sweep_id"])
+    assert ({"queued"}, False) == ({run["state"] for run in status["runs"]}, status["ended"])
+    assert status["waits"].startswith("Place 2 in the queue: 1 sweep before it.")
+    assert ("local", "Queued.") == (started["engine"], status["in_words"])
+    assert {("local", 1, 0.0, status["waits"])} == {
+        tuple(run[key] for key in ("engine", "attempt", "device_seconds", "waits")) for run in status["runs"]
+    }
+    assert (0.0, None, "") == tuple(status["cost"][key] for key in ("device_seconds", "usd", "in_words"))
+    assert "No run or sweep" in refuses(BEN, "cancel", started["sweep_id"])
+    assert started["run_ids"] == call(ANN, "cancel", started["sweep_id"])["run_ids"]
+    assert "This server allows at most 200 steps per run (got 300)." in refuses(ANN, "start_sweep", steps=300)
+    assert "mode must be one of sweep, quick, fast" in refuses(ANN, "start_sweep", mode="slow")
+
+
+def test_a_sweep_that_has_ended_says_what_it_has_cost_and_waits_for_nothing(call, anns):
+    status = call(ANN, "status", anns)
+
+    assert (None, True) == (status["waits"], status["ended"])
+    assert (16.0, True) == tuple(status["cost"][key] for key in ("device_seconds", "device_seconds_is_whole"))
+    assert ({None}, {1}) == tuple({run[key] for run in status["runs"]} for key in ("where", "attempt"))
+
+
+def test_its_owner_resumes_a_sweep_on_another_engine(tmp_path):
+    api, _ = page_with_elsewhere(tmp_path, shared=True)
+    functions, store = functions_of(api), api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4,), max_steps=2), ANN.id)
+    (run_id,) = store.run_ids(sweep_id)
+    store.append(run_id, RunFailed(time=1.0, error="no luck"))
+
+    with acting_as(BEN), pytest.raises(RankVizError, match="No run or sweep"):
+        functions["resume"](sweep_id, engine="elsewhere")
+    with acting_as(ANN), pytest.raises(RankVizError, match=r"flavor and spend need the engine hf-jobs\."):
+        functions["resume"](sweep_id, engine="elsewhere", spend=5.0)
+    with acting_as(ANN):
+        assert [run_id] == functions["resume"](sweep_id, engine="elsewhere")["run_ids"]
+    api.workspace.supervisor.settle()
+    api.workspace.supervisor.stop()
+
+    assert ("completed", "elsewhere", 2) == tuple(
+        getattr(store.get(run_id), name) for name in ("state", "engine", "attempt")
+    )
+
+
+def test_a_sweep_goes_where_it_is_to_run_and_says_what_it_takes_there(tmp_path):
+    api, there = page_with_elsewhere(tmp_path, shared=True)
+    there.seen = Nodes(gpus=["L4"], has_gpu=True)
+
+    with acting_as(ANN):
+        started = functions_of(api)["start_sweep"](mode="quick", steps=2, engine="elsewhere")
+        api.workspace.supervisor.settle()
+        runs = api.runs.sweep(started["sweep_id"]).runs
+    api.workspace.supervisor.stop()
+
+    assert ["elsewhere"] * 3 == [run.engine for run in runs]
+    assert "on NVIDIA L4: estimated time" in started["expected"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"mode": "quick", "seeds": 30}, "A quick look has one seed (got 30)."),
+        (
+            {"mode": "sweep", "ranks": [4, 8], "independent": [4]},
+            "Independent runs belong to a fast curve (got ",
+        ),
+        ({"seeds": 100}, "This server allows at most 12 runs per sweep (got 300)."),
+        ({"engine": "moon"}, "There is no engine 'moon'."),
+        ({"engine": "hf-jobs"}, "Log in with Hugging Face"),
+        ({"flavor": "l4x1"}, "flavor and spend need the engine hf-jobs."),
+        ({"spend": 5.0}, "flavor and spend need the engine hf-jobs."),
+    ],
+)
+def test_no_argument_of_a_sweep_is_left_out_without_a_word(refuses, arguments, sentence):
+    assert sentence in refuses(ANN, "start_sweep", **arguments)
+
+
+def test_a_fast_curve_trains_its_highest_rank_and_independent_ones(call, api, busy):
+    started = call(ANN, "start_sweep", mode="fast", ranks=[2, 4, 8], independent=[4])
+
+    first, last = (api.workspace.store.get(run_id).request for run_id in started["run_ids"])
+    assert [(4, ()), (8, (4, 2))] == [(first.r, first.cut_ranks), (last.r, last.cut_ranks)]
+
+
+def test_no_answer_holds_a_path_of_the_server_but_that_of_a_download(call, api, anns):
+    (run_id, _) = [row["run_id"] for row in call(ANN, "runs")]
+    answers = [call(ANN, "run", run_id), call(ANN, "runs"), call(ANN, "status", anns), call(ANN, "verdict", anns)]
+
+    assert str(api.workspace.home) not in json.dumps(answers)
+
+
+def test_a_verdict_says_what_can_be_told_in_words_too(call, anns):
+    answer = call(ANN, "verdict", anns)
+
+    assert (anns, 16) == (answer["sweep_id"], answer["best"])
+    assert answer["in_words"]
+
+
+def test_a_run_has_its_curve_of_steps(call, anns):
+    (run_id, _) = [row["run_id"] for row in call(ANN, "runs")]
+
+    assert [1, 2] == [step["step"] for step in call(ANN, "run", run_id)["steps"]]
+
+
+def test_a_recorded_sweep_is_everyones_to_look_at(call, api):
+    recorded = api.runs.recorded()[0].sweep_id
+
+    status = call(NOBODY, "status", recorded)
+
+    assert (True, False, True, None) == tuple(status[name] for name in ("ended", "yours", "shared", "place"))
+
+
+def test_the_sample_adapter_is_resized_into_a_file(call):
+    resized = call(ANN, "resize", "sample", r=4)
+
+    with zipfile.ZipFile(resized["file"]["path"]) as archive:
+        config = json.loads(archive.read("sample-r4/adapter_config.json"))
+    assert 4 == config["r"] == resized["r"]
+    # 30 blocks, q (576 × 576) and v (576 × 192) at r = 4.
+    assert 30 * 4 * (576 + 576 + 576 + 192) == resized["adapter_parameters"]
+
+
+def test_the_spectrum_lists_its_updates_in_parts(call):
+    first, rest = call(ANN, "spectrum", "sample", limit=1), call(ANN, "spectrum", "sample", limit=500, offset=1)
+
+    assert (1, 59, 60) == (len(first["layers"]), len(rest["layers"]), rest["layers_in_all"])
+
+
+def test_studies_are_the_nearest_lines_first(call):
+    first = call(NOBODY, "studies", "Qwen/Qwen3-4B", limit=1)[0]
+
+    assert "Qwen3" in first["base_model"] and "Qwen3" in first["why"]
+    assert sorted(point["rank"] for point in first["points"]) == [point["rank"] for point in first["points"]]
+    assert [first] != call(NOBODY, "studies", "Qwen/Qwen3-4B", limit=1, offset=1)
+
+
+def test_settings_are_exported_as_each_format_writes_them(call):
+    script, config = (call(NOBODY, "export", "Qwen/Qwen3-4B", 8, format) for format in ("script", "adapter-config"))
+
+    assert ("train.py", 8) == (script["file_name"], json.loads(config["text"])["r"])
+    compile(script["text"], "train.py", "exec")

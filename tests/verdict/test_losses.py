@@ -1,0 +1,351 @@
+"""The values of a verdict: from the journals of sweeps, and from CSV files with mistakes named by row and column."""
+
+import json
+import tracemalloc
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankviz.api.runs.verdict_json import verdict_json
+from rankviz.core.runs.events import Evaluated, RunCompleted, RunStarted
+from rankviz.core.runs.metric import CORRECT, EXACT_MATCH, METRICS, TOKEN_ACCURACY
+from rankviz.errors import BadDataError, InvalidSettingError
+from rankviz.verdict import base_loss_of, judge, losses_of, read_losses, read_table, sentences
+from tests.cli.command import rankviz
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import finished, plain_sweep
+from tests.support.runs.verdict_tables import planted, table
+
+HEAD, ANSWERS = "rank,seed,example,loss\n", "rank,seed,example,correct\n"
+
+
+def write(folder, text):
+    path = folder / "losses.csv"
+    path.write_text(text)
+    return path
+
+
+def csv_of(runs):
+    rows = [f"{run.r},{run.seed},{example},{loss}" for run in runs for example, loss in enumerate(run.losses)]
+    return HEAD + "\n".join(rows) + "\n"
+
+
+def test_a_file_becomes_runs_whatever_the_order_of_its_rows_and_columns(tmp_path):
+    path = write(tmp_path, "loss, example, seed, learning_rate, rank\n2.5,a,0,1e-3,4\n1.5,b,0,1e-3,4\nnan,a,1,1e-3,4\n")
+
+    first, second = read_losses(path)
+
+    assert (4, "0", 1e-3, [2.5, 1.5]) == (first.r, first.seed, first.learning_rate, first.losses.tolist())
+    assert (False, True) == (first.diverged, second.diverged)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rank,seed,loss\n4,0,1.5\n", "losses.csv has no column example: the first line must name rank, seed"),
+        (
+            "rank,seed,example\n4,0,a\n",
+            "has no column loss: the first line must name rank",
+        ),
+        ("rank,seed,example,loss,correct\n4,0,a,1.5,1\n", "has the columns loss and correct: keep the one"),
+        (HEAD, "losses.csv has no rows"),
+        ("rank,seed,example,loss,loss \n4,0,a,1,2\n", "losses.csv has the column loss twice: rename one of the two."),
+        (HEAD + "4,0,a,1.5\nfour,0,a,1.5\n", "row 3, column rank: 'four' is not a whole number from 1 to 65,536."),
+        (HEAD + "4.5,0,a,1.5\n", "row 2, column rank: '4.5' is not"),
+        (HEAD + "inf,0,a,1.5\n", "row 2, column rank: 'inf' is not"),
+        (HEAD + "4,0,a,1e300\n", "column loss: '1e300' is not a number up to 1,000,000,000; write nan"),
+        (HEAD + f"4,{'x' * 201},a,1.5\n", "is not a text of 1 to 200 printable characters"),
+        (HEAD + "".join(f"{r},0,a,1.5\n" for r in range(1, 400)), "has 399 ranks, at most 200 are compared"),
+        ("rank,seed,example,loss,target_tokens\n4,0,a,1.5," + "9" * 5000, "is not a whole number above 0"),
+        (HEAD + "4,0,a\n", "row 2, column loss: an empty cell is not a number"),
+        (HEAD + "4,0,a,1.5\n4,0,a,1.6\n", "row 3, column example: 'a' appears twice"),
+        (HEAD + "4,0,a,1,5\n", "row 2: more cells than columns"),
+        ("rank,seed,example,loss,learning_rate\n4,0,a,1.5,0\n", "column learning_rate: '0' is not a number above 0"),
+        ("rank,seed,example,loss,learning_rate\n4,0,a,1,1e-3\n4,0,b,1,\n", "row 3, column learning_rate: fill it in"),
+        (ANSWERS + "4,0,a,0.5\n", "row 2, column correct: '0.5' is not 0 or 1."),
+    ],
+)
+def test_a_mistake_is_named_by_file_row_and_column(text, message, tmp_path):
+    with pytest.raises(BadDataError) as error:
+        read_losses(write(tmp_path, text))
+
+    assert message in str(error.value)
+
+
+def test_the_command_prints_the_contracts_keys(tmp_path):
+    path = write(tmp_path, csv_of(planted(np.random.default_rng(0), {4: 2.1, 16: 1.8, 64: 1.8})))
+
+    run = rankviz("verdict", str(path), "--json")
+
+    verdict = json.loads(run.stdout)
+    assert {"best", "smallest_indistinguishable", "indistinguishable_from_best", "pairs"} <= set(verdict)
+    assert {"r", "s", "difference", "low", "high"} <= set(verdict["pairs"][0])
+    assert [16, 64] == verdict["indistinguishable_from_best"]
+    assert 16 == verdict["smallest_indistinguishable"]
+    assert [(4, 16), (4, 64), (16, 64)] == [(pair["r"], pair["s"]) for pair in verdict["pairs"]]
+    assert "different" == verdict["pairs"][0]["call"]
+    assert 0 == run.returncode
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["no-such.csv"], "no-such.csv': give a CSV file"),
+        (["LOSSES", "--tolerance", "wide"], "such as 2% (got 'wide')"),
+        (["LOSSES", "--tolerance", "2%"], "needs --base-loss"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(args, message, tmp_path):
+    path = write(tmp_path, HEAD + "4,0,a,1.5\n8,0,a,1.4\n")
+
+    run = rankviz("verdict", *[str(path) if arg == "LOSSES" else arg for arg in args])
+
+    assert (2, 1, "") == (run.returncode, len(run.stderr.splitlines()), run.stdout)
+    assert message in run.stderr
+
+
+COMPLETED = RunCompleted(time=2.0, train_seconds=1.0, peak_memory_bytes=2**30, peak_memory_kind="process resident")
+
+
+def evaluated_sweep(api, losses, *, seeds=(0, 1, 2), steps=40, tokens=(), read="", **settings):
+    """A sweep whose runs were evaluated example by example: loss of the rank, of the seed, and of the pair. tokens: of
+    each of the four examples. read: the fingerprint of its data; empty where its runs have said none."""
+    sweep_id = api.workspace.store.create(
+        questions.sweep(ranks=tuple(losses), seeds=seeds, max_steps=steps, **settings)
+    )
+    for run in api.workspace.store.sweep(sweep_id).runs:
+        r, seed = run.request.r, run.request.seed
+        where = {"data_fingerprint": read} if read else {}
+        api.workspace.store.append(run.run_id, RunStarted(time=0.5, environment=where))
+        each = tuple(losses[r] + 0.1 * seed + 0.01 * ((r + seed) % 3) + 0.3 * example for example in range(4))
+        for when, mine in (("before", (7.5, 7.5, 7.5, 9.5)), ("after", each)):
+            api.workspace.store.append(
+                run.run_id,
+                Evaluated(
+                    time=1.0,
+                    when=when,
+                    loss=9.9,
+                    tokens=9,
+                    examples=4,
+                    seconds=1.0,
+                    example_losses=mine,
+                    example_tokens=tokens,
+                ),
+            )
+        api.workspace.store.append(run.run_id, COMPLETED)
+    return sweep_id
+
+
+def two_lengths(api, *, counted=True):
+    """r = 4 is better on the short example and worse on the long one, so worse per token and better per example."""
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=(4, 64), seeds=(0,)))
+    for run in api.workspace.store.sweep(sweep_id).runs:
+        each = {4: (1.0, 2.0), 64: (2.0, 1.5)}[run.request.r]
+        for when, mine in (("before", (8.0, 4.0)), ("after", each)):
+            loss = (mine[0] + 9 * mine[1]) / 10
+            event = Evaluated(
+                time=1.0,
+                when=when,
+                loss=loss,
+                tokens=10,
+                examples=2,
+                seconds=1.0,
+                example_losses=mine,
+                example_tokens=(1, 9) if counted or run.request.r == 64 else (),
+            )
+            api.workspace.store.append(run.run_id, event)
+        api.workspace.store.append(run.run_id, COMPLETED)
+    return sweep_id
+
+
+def test_a_verdict_orders_ranks_as_their_runs_reported_losses_do(api):
+    sweep_id = two_lengths(api)
+    runs = api.runs.sweep(sweep_id).runs
+
+    verdict = api.verdicts.of_sweep(sweep_id).verdict
+
+    assert {4: 1.9, 64: 1.55} == {run.request.r: run.loss_after.loss for run in runs}
+    assert {4: pytest.approx(1.9), 64: pytest.approx(1.55)} == {rank.r: rank.loss for rank in verdict.ranks}
+    assert 64 == verdict.best
+    assert pytest.approx(4.4) == base_loss_of(runs)
+
+
+def test_a_file_with_tokens_in_all_rows_is_judged_a_token(tmp_path):
+    head = "rank,seed,example,loss,target_tokens\n"
+    rows = "4,0,a,1.0,1\n4,0,b,2.0,9\n64,0,a,2.0,1\n64,0,b,1.5,{}\n"
+
+    counted, partly = (read_losses(write(tmp_path, head + rows.format(tokens))) for tokens in (9, ""))
+
+    assert [pytest.approx(1.9), pytest.approx(1.55)] == [run.losses.mean() for run in counted]
+    assert [1.5, 1.75] == [run.losses.mean() for run in partly]
+
+
+@pytest.mark.parametrize(("tokens", "base_loss"), [((), 8.0), ((1, 2, 2, 3), 8.25)])
+def test_the_losses_of_an_exported_sweep_give_its_verdict_to_anyone(api, tmp_path, tokens, base_loss):
+    sweep_id = evaluated_sweep(api, {4: 2.0, 16: 1.5}, tokens=tokens)
+    for run in api.runs.sweep(sweep_id).runs:
+        done = RunCompleted(time=9.0, train_seconds=1.0, peak_memory_bytes=1, peak_memory_kind="process resident")
+        api.workspace.store.append(run.run_id, done)
+
+    with zipfile.ZipFile(api.runs.export([sweep_id], tmp_path / "sweep.zip")) as archive:
+        table = api.verdicts.of_table(Path(archive.extract("losses.csv", tmp_path)), base_loss=base_loss)
+
+    assert api.verdicts.of_sweep(sweep_id).verdict == table
+
+
+def test_runs_that_kept_no_losses_of_examples_stand_for_themselves(api):
+    sweep = finished(api, {4: 2.0, 16: 1.5}, seeds=(0, 1))
+
+    assert [1, 1, 1, 1] == [len(run.losses) for run in losses_of(sweep.runs)]
+    result = api.verdicts.of_sweep(sweep.sweep_id)
+    assert "the choice of examples is not included" in " ".join(sentences(result.verdict))
+
+
+def counted_sweep(api, hits, *, seeds=(0, 1, 2), loss=1.0):
+    """A sweep with four held-out examples of 1, 2, 2 and 3 target tokens, three of them answered. hits: of a rank, how
+    many tokens of each example are correct; the base has none."""
+    sweep_id = api.workspace.store.create(questions.sweep(ranks=tuple(hits), seeds=seeds, exact_match_examples=3))
+    for run in api.workspace.store.sweep(sweep_id).runs:
+        for when, correct in (("before", (0, 0, 0, 0)), ("after", hits[run.request.r])):
+            counts = (1, 2, 2, 3)
+            matches = [int(mine == tokens) for mine, tokens in zip(correct, counts, strict=True)]
+            event = Evaluated(
+                time=1.0,
+                when=when,
+                loss=loss,
+                tokens=8,
+                examples=4,
+                seconds=1.0,
+                example_losses=(loss,) * 4,
+                correct_tokens=sum(correct),
+                example_tokens=counts,
+                example_correct_tokens=correct,
+                example_exact_matches=(*matches[:3], None),
+            )
+            api.workspace.store.append(run.run_id, event)
+        api.workspace.store.append(run.run_id, COMPLETED)
+    return sweep_id
+
+
+def test_an_examples_errors_weigh_as_many_tokens_as_it_has(api):
+    (run,) = losses_of(api.runs.sweep(counted_sweep(api, {4: (1, 1, 2, 1)}, seeds=(0,))).runs, TOKEN_ACCURACY)
+
+    # Two tokens an example on average: one wrong token of it is 50, and the mean of 0, 50, 0 and 100 is 3 of 8 wrong.
+    assert [0.0, 50.0, 0.0, 100.0] == run.losses.tolist()
+    assert 100 * (1 - 5 / 8) == run.losses.mean()
+
+
+def test_an_answer_is_right_or_wrong_and_what_was_not_answered_counts_nowhere(api):
+    (run,) = losses_of(api.runs.sweep(counted_sweep(api, {4: (1, 1, 2, 3)}, seeds=(0,))).runs, EXACT_MATCH)
+
+    assert ([0, 1, 2], [0.0, 100.0, 0.0]) == (run.examples.tolist(), run.losses.tolist())
+
+
+def test_higher_is_better_and_the_verdict_is_in_points(api):
+    sweep_id = counted_sweep(api, {4: (1, 1, 2, 1), 16: (1, 2, 2, 3)})
+
+    verdict = verdict_json(api.verdicts.of_sweep(sweep_id, metric="token_accuracy"))
+
+    assert ("token_accuracy", "points", True, 16) == tuple(
+        verdict[name] for name in ("metric", "unit", "higher_is_better", "best")
+    )
+    assert [62.5, 100.0] == [rank["value"] for rank in verdict["ranks"]]
+    assert [None, None] == [rank["loss"] for rank in verdict["ranks"]]
+    assert {"0": 62.5, "1": 62.5, "2": 62.5} == verdict["ranks"][0]["run_values"]
+    assert 37.5 == verdict["pairs"][0]["difference"] == verdict["ranks"][0]["above_best"]
+    assert (1.0, "1.0", None) == (verdict["within"], verdict["tolerance"], verdict["tolerance_nats"])
+    assert verdict["why_not"] is None
+    assert json.loads(json.dumps(verdict)) == verdict
+
+
+def test_a_tolerance_as_a_share_is_of_the_accuracy_that_training_gained(api):
+    sweep_id = counted_sweep(api, {4: (1, 1, 2, 1), 16: (1, 2, 2, 1)})
+
+    result = api.verdicts.of_sweep(sweep_id, "10%", "token_accuracy")
+
+    assert 7.5 == result.verdict.within  # of 75 % of the tokens, where the base has none
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("token_accuracy", "The token accuracy of this sweep is not known: its runs were made before RankViz counted"),
+        ("exact_match", "The exact match of this sweep is not known, because its runs answered no held-out prompts"),
+        ("bleu", r"The metric must be one of loss, token_accuracy, exact_match \(got 'bleu'\)"),
+    ],
+)
+def test_what_a_sweep_did_not_measure_is_said(api, metric, message):
+    sweep = finished(api, {4: 2.0, 16: 1.5})
+
+    with pytest.raises(InvalidSettingError, match=message):
+        api.verdicts.of_sweep(sweep.sweep_id, metric=metric)
+    assert ["loss"] == [known.key for known in api.verdicts.metrics(sweep.sweep_id)]
+
+
+def test_a_sweep_offers_what_its_runs_have(api):
+    assert ["loss", "token_accuracy", "exact_match"] == [
+        metric.key for metric in api.verdicts.metrics(counted_sweep(api, {4: (1, 1, 2, 1)}))
+    ]
+
+
+# Noise
+
+
+# Words
+
+
+# A table of answers
+
+
+def test_a_file_of_right_and_wrong_answers_is_judged_in_points(tmp_path):
+    runs, metric = read_table(write(tmp_path, ANSWERS + "4,0,a,1\n4,0,b,0\n8,0,a,True\n8,0,b,1.0\n"))
+
+    assert CORRECT is metric
+    assert [[0.0, 100.0], [0.0, 0.0]] == [run.losses.tolist() for run in runs]
+
+
+def test_a_single_example_has_no_binomial_noise_to_add():
+    verdict = judge(table({4: [[50.0], [52.0]], 8: [[51.0], [50.0]]}), metric=CORRECT)
+
+    assert "can't tell" == verdict.pairs[0].call
+    assert verdict.pairs[0].high - verdict.pairs[0].low > 1
+
+
+COUNT = 20_000
+KEPT_BYTES = 32
+"""Of one example: its value and its number, with room."""
+
+
+def counted(run, examples):
+    """The run as if it had so many examples, with everything that is kept of them."""
+    lists = {
+        "example_losses": (2.0, 1.5),
+        "example_tokens": (3, 5),
+        "example_correct_tokens": (1, 5),
+        "example_exact_matches": (0, 1),
+    }
+    many = {name: values * (examples // 2) for name, values in lists.items()}
+    after = replace(run.loss_after, correct_tokens=60, **many)
+    return replace(run, loss_before=after, loss_after=after)
+
+
+@pytest.fixture
+def runs():
+    """Three seeds at each of two ranks."""
+    return [counted(run, COUNT) for run in plain_sweep({4: 2.0, 16: 1.5}, seeds=(0, 1, 2)).runs]
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_of_an_example_a_few_bytes_are_kept(runs, metric):
+    tracemalloc.start()
+    try:
+        losses = losses_of(runs, metric)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert [COUNT] * len(runs) == [len(run.losses) for run in losses]
+    assert kept < KEPT_BYTES * COUNT * len(runs)

