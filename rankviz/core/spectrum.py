@@ -182,17 +182,17 @@ def in_words(spectrum: Spectrum) -> str:
     low, high = (spectrum.rank_for(share) for share in SHARES)
     some, most = (f"{100 * share:.0f} %" for share in SHARES)
     if low >= spectrum.r:
-        used = f"Even {some} of the update's energy needs the full rank."
+        used = f". Even {some} of the update's energy needs the full rank."
     elif high >= spectrum.r:
-        used = f"{most} of the update's energy needs the full rank; r = {low} keeps {some}."
+        used = f". {most} of the update's energy needs the full rank; r = {low} keeps {some}."
     else:
         lower = "" if low == high else f", r = {low} keeps {some}"
         least = floor(1e4 * spectrum.weakest(high)) / 100
         used = (
-            f"r = {high} keeps {most} of the update's energy{lower}. "
+            f"; r = {high} keeps {most} of the update's energy{lower}. "
             f"At r = {high} every module keeps at least {least:.2f} % of its own energy."
         )
-    return f"Trained with r = {spectrum.r}. {used} {steps_caution(spectrum)}".rstrip()
+    return f"Trained with r = {spectrum.r}{used} {steps_caution(spectrum)}".rstrip()
 
 
 def steps_caution(spectrum: Spectrum) -> str:
