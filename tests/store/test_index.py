@@ -129,16 +129,6 @@ def test_while_runs_only_go_on_the_queue_stays(filled):
     assert turns == store.turns()
 
 
-def test_whose_a_run_is_and_who_may_look_at_it_is_told(filled):
-    store, run_ids = filled
-    assert not store.listed_ownership(run_ids[1]).is_open
-
-    RunStore(store.home).open_to_all(run_ids[1], True)
-    store.records()
-
-    assert store.listed_ownership(run_ids[1]).is_open
-
-
 def test_a_folder_that_somebody_deletes_is_gone_and_one_that_they_copy_here_is_there(filled, tmp_path):
     store, run_ids = filled
     shutil.copytree(store.run_dir(run_ids[0]), tmp_path / "kept")
@@ -254,14 +244,6 @@ def test_whoever_does_not_only_look_gets_all_runs_once_they_are_read(slow, many)
     assert slow.reading is None
 
 
-def test_a_view_waits_where_it_is_told_to(slow, many):
-    with viewing():
-        Thread(target=slow.goes_on.set).start()
-        slow.wait_until_read()
-
-        assert len(many) == len(slow.records())
-
-
 def test_a_read_that_fails_lets_others_begin_again(store, many, monkeypatch):
     fresh = RunStore(store.home)
     with monkeypatch.context() as patch:
@@ -285,13 +267,6 @@ def test_the_steps_of_an_ended_run_are_read_from_its_journal(store):
     with opened_files(store.runs_dir) as opened:
         assert (30, step(1), step(30)) == (len(steps), steps[0], steps[-1])
     assert [] == opened
-
-
-def test_the_latest_events_of_an_ended_run_are_read_from_its_journal(store):
-    (run_id,) = queued(store, 4)
-    finish(store, run_id)
-
-    assert (STARTED, DONE) == store.latest(run_id)
 
 
 def test_a_record_has_its_own_steps_after_the_run_was_asked_for_again(store):
@@ -434,19 +409,6 @@ def test_a_run_that_could_not_be_read_at_first_is_listed_as_soon_as_it_can_be(st
     assert {run_id: "running"} == listed(fresh)
 
 
-@pytest.mark.parametrize("name", ["events.jsonl", "request.json"])
-def test_a_run_of_a_sweep_that_could_not_be_read_is_among_the_others_as_soon_as_it_can_be(store, name):
-    sweep_id = store.create(questions.sweep(ranks=(4, 8)))
-    first, second = store.run_ids(sweep_id)
-    store.append(second, STARTED)
-    fresh = RunStore(store.home)
-
-    with failing_reads(store.run_dir(second), names=(name,)):
-        assert [first] == [run.run_id for run in fresh.sweep(sweep_id).runs]
-
-    assert [first, second] == [run.run_id for run in fresh.sweep(sweep_id).runs]
-
-
 @pytest.mark.parametrize("is_known", [True, False])
 def test_the_queue_stays_while_a_run_cannot_be_read(store, run_id, is_known):
     store.append(run_id, STARTED)
@@ -462,20 +424,6 @@ def test_the_queue_stays_while_a_run_cannot_be_read(store, run_id, is_known):
     before = here.turns()
     store.append(run_id, RunCancelled(time=4.0))
     assert before < here.turns()
-
-
-def test_what_was_told_while_the_folder_could_not_be_listed_is_not_forgotten(store, run_id, monkeypatch):
-    other = RunStore(store.home)
-    assert {run_id: "queued"} == listed(store)
-    other.append(run_id, STARTED)
-    (new,) = other.run_ids(other.create(questions.sweep(ranks=(8,))))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "scandir", too_many_open)
-        with pytest.raises(OSError, match="Too many"):
-            store.all()
-
-    assert {run_id: "running", new: "queued"} == listed(store)
 
 
 def test_what_is_left_on_the_disk_cannot_be_read_now_and_later_it_can(store, run_id):

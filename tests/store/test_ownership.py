@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from rankviz.store import RunStore, durable
+from rankviz.store import RunStore
 from rankviz.store.ownership import (
     FILE,
     KEY_FILE,
@@ -101,13 +101,6 @@ def test_it_is_made_once_and_nobody_else_can_read_it(tmp_path):
     assert key_of(home) != key_of(tmp_path / "other")
 
 
-def test_a_key_that_is_given_is_not_written(tmp_path):
-    key = CookieKey(tmp_path, "a key that is kept elsewhere")
-
-    assert key.is_kept()
-    assert (["a key that is kept elsewhere"], []) == (key.keys, list(tmp_path.iterdir()))
-
-
 def test_one_that_could_not_be_written_is_written_as_soon_as_it_can_be(tmp_path):
     (tmp_path / "home").write_text("")  # no folder
     key = CookieKey(tmp_path / "home")
@@ -141,13 +134,6 @@ def test_a_file_that_was_not_written_whole_is_no_key(tmp_path, content):
     assert key.keys[-1] == key_of(tmp_path)
 
 
-def test_one_that_cannot_be_read_stays(tmp_path):
-    (tmp_path / KEY_FILE).mkdir()
-
-    assert not CookieKey(tmp_path).is_kept()
-    assert (tmp_path / KEY_FILE).is_dir()
-
-
 def test_of_two_apps_that_could_not_write_theirs_the_first_one_is_kept_and_both_are_believed(tmp_path):
     (tmp_path / "home").write_text("")
     first, second = CookieKey(tmp_path / "home"), CookieKey(tmp_path / "home")
@@ -158,12 +144,3 @@ def test_of_two_apps_that_could_not_write_theirs_the_first_one_is_kept_and_both_
 
     assert [theirs, first.keys[0]] == second.keys
     assert first.keys[0] == key_of(tmp_path / "home")
-
-
-def test_it_is_on_the_disk_once_it_is_kept(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(durable.os, "fsync", lambda fd: synced.append(fd))
-
-    assert CookieKey(tmp_path).is_kept()
-
-    assert 2 == len(synced)  # the file, and its name in the folder

@@ -67,17 +67,6 @@ def test_a_copy_goes_with_the_last_run_of_its_owner_whoever_else_names_it(store,
     assert not kept.parent.exists()
 
 
-def test_a_copy_stays_where_another_who_names_it_removes_a_run(store, rows):
-    kept = store.keep(rows("rows"), "ann")  # before there is a run of hers
-    bens = store.run_ids(store.create(questions.sweep(ranks=(8,), data=str(kept)), "ben"))
-    for run_id in bens:
-        store.append(run_id, RunCancelled(time=1.0))
-
-    remove(store, bens)
-
-    assert kept.exists()
-
-
 def test_what_a_run_names_whose_owner_is_not_known_stays(store, rows):
     (run_id,) = store.run_ids(store.create(questions.sweep(ranks=(4,)), "ann", data=rows("rows")))
     kept = store.kept_path(rows("rows"), "ann")
@@ -87,32 +76,6 @@ def test_what_a_run_names_whose_owner_is_not_known_stays(store, rows):
     tidy(RunStore(store.home))
 
     assert kept.exists()
-
-
-def test_what_a_run_names_that_cannot_be_read_stays(store, rows):
-    kept = store.keep(rows("rows"))
-    sweep_id = store.create(questions.sweep(ranks=(4,)), data=rows("rows"))
-    (run_id,) = store.run_ids(sweep_id)
-    request = store.run_dir(run_id) / "request.json"
-    request.write_text(json.dumps({**json.loads(request.read_text()), "learning_rate": "of a later version"}))
-    make_old(kept.parent)
-
-    store = RunStore(store.home)
-    tidy(store)
-
-    assert [run_id] == list(store.unreadable())
-    assert kept.exists()
-
-
-def test_nothing_else_in_the_place_of_copies_is_touched(store, rows):
-    others = [store.home / "data" / "mine", store.home / "visitors" / "0123456789abcdef" / "evidence"]
-    for folder in others:
-        folder.mkdir(parents=True)
-    make_old(*others)
-
-    tidy(store)
-
-    assert all(folder.is_dir() for folder in others)
 
 
 def test_what_killed_writes_have_left_goes_once_it_is_old(store, rows):

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankviz.core.runs.events import Answered, Evaluated, GreedyAnswer, RunCancelled, RunFailed, RunStarted, StepLogged
+from rankviz.core.runs.events import Answered, Evaluated, GreedyAnswer, RunCancelled, RunFailed, RunStarted
 from rankviz.core.runs.record import RunState
 from rankviz.errors import BadAdapterError, InvalidSettingError, RunNotFoundError
 from rankviz.store import RunStore, export_runs, import_runs, recorded
@@ -30,31 +30,11 @@ STEP |= {"memory_bytes": 7}
 LOSSES = {"event": "Evaluated", "time": 2.0, "when": "after", "loss": 2.5, "tokens": 6, "examples": 2, "seconds": 1.0}
 
 
-def test_a_created_run_is_queued_and_reads_back_as_it_was_asked(tmp_path):
-    store = RunStore(tmp_path)
-
-    sweep_id = store.create(questions.sweep(ranks=(16,), learning_rates=(2e-4,), target_modules=("q_proj", "v_proj")))
-
-    record = RunStore(tmp_path).sweep(sweep_id).runs[0]
-    assert RunState.QUEUED is record.state
-    assert (16, 2e-4, 32.0) == (record.request.r, record.request.learning_rate, record.request.lora.lora_alpha)
-    assert ("q_proj", "v_proj") == record.request.lora.target_modules
-
-
 def test_looking_at_an_empty_home_writes_nothing(tmp_path):
     store = RunStore(tmp_path / "home")
 
     assert [] == store.all() == store.sweeps()
     assert not store.home.exists()
-
-
-def test_a_sweep_with_a_mistake_leaves_nothing_behind(tmp_path):
-    store = RunStore(tmp_path)
-
-    with pytest.raises(InvalidSettingError):
-        store.create(questions.sweep(ranks=(8, 0)))
-
-    assert [] == store.all()
 
 
 def test_a_record_follows_its_journal_as_it_grows(tmp_path):
@@ -92,32 +72,6 @@ def test_the_end_of_a_long_log_begins_with_no_part_of_a_token(tmp_path):
     assert {"..."} == set(store.log_tail(run_id).split())
 
 
-def test_no_token_and_no_piece_of_one_is_in_the_end_of_a_log(tmp_path):
-    store = RunStore(tmp_path)
-    run_id = one_run(store)
-    (store.run_dir(run_id) / "worker.log").write_text(f"no rights for hf_alicesOwnToken0123456789 {'x' * 3990}\n")
-
-    assert f"... {'x' * 3990}" == store.log_tail(run_id)[-3994:]
-
-
-def test_a_half_written_last_line_is_not_yet_an_event(tmp_path):
-    store = RunStore(tmp_path)
-    run_id = one_run(store)
-    store.append(run_id, STARTED)
-    journal = store.run_dir(run_id) / "events.jsonl"
-    line = json.dumps({"event": "RunCancelled", "time": 3.0}) + "\n"
-
-    with journal.open("a") as file:
-        file.write(line[:20])
-    assert RunState.RUNNING is store.get(run_id).state
-    assert (STARTED,) == store.events(run_id)
-
-    with journal.open("a") as file:
-        file.write(line[20:])
-    assert RunState.CANCELLED is store.get(run_id).state
-    assert 0 == store.get(run_id).unreadable_lines
-
-
 def test_what_a_crash_cut_off_takes_no_later_event_with_it(tmp_path):
     store = RunStore(tmp_path)
     run_id = one_run(store)
@@ -140,30 +94,6 @@ def test_an_event_of_a_later_version_with_one_more_field_still_counts(tmp_path):
         file.write('{"event": "RunCancelled", "time": 2.0, "by": "someone"}\n')
 
     assert RunState.CANCELLED is store.get(run_id).state
-
-
-def test_accuracies_come_back_from_a_journal_and_one_of_before_they_were_counted_has_none(tmp_path):
-    store = RunStore(tmp_path)
-    new, old = store.run_ids(store.create(questions.sweep(ranks=(4, 8), exact_match_examples=2)))
-    line = {"event": "Evaluated", "time": 2.0, "when": "after", "loss": 1.5, "tokens": 8, "examples": 2, "seconds": 1.0}
-    counts = {"correct_tokens": 6, "example_exact_matches": (1, None)}
-    store.append(new, Evaluated(**{name: value for name, value in line.items() if name != "event"}, **counts))
-    (store.run_dir(old) / "events.jsonl").write_text(json.dumps(line) + "\n")
-
-    now, before = RunStore(tmp_path).get(new).loss_after, RunStore(tmp_path).get(old).loss_after
-
-    assert (0.75, 1.0, (1, None)) == (now.token_accuracy, now.exact_match, now.example_exact_matches)
-    assert (1.5, None, None) == (before.loss, before.token_accuracy, before.exact_match)
-    assert 2 == store.get(new).request.exact_match_examples
-
-
-def test_an_ended_run_stays_ended(tmp_path):
-    store = RunStore(tmp_path)
-    run_id = one_run(store)
-    for event in (STARTED, DONE, RunCancelled(time=10.0), step(3)):
-        store.append(run_id, event)
-
-    assert (RunState.COMPLETED, ()) == (RunStore(tmp_path).get(run_id).state, store.get(run_id).steps)
 
 
 def test_a_failed_run_asked_for_again_starts_from_nothing_for_every_reader(tmp_path):
@@ -274,22 +204,15 @@ def write(store, run_id, /, *, journal="", **changes):
     ("name", "value"),
     [
         ("created_at", 1e300),
-        ("created_at", -1e18),
         ("created_at", float("nan")),
-        ("created_at", 10**400),
         ("base", "half \ud800"),
-        ("base", "x" * 5000),
         ("data", "a\x00b"),
         ("sweep_id", "../s"),
-        ("sweep_id", "s" * 101),
         ("run_id", "another"),
         ("lora__r", 10**300),
-        ("lora__lora_alpha", float("inf")),
         ("lora__target_modules", ["q_proj", "\ud800"]),
         ("training__optim", "zz"),
         ("training__max_steps", 10**15),
-        ("training__per_device_train_batch_size", 10**9),
-        ("learning_rate", float("nan")),
         ("seed", True),
         ("cut_ranks", [1] * 100_000),
     ],
@@ -342,19 +265,13 @@ def test_a_journal_that_cannot_be_opened_makes_its_run_unreadable_and_no_other(t
         DEEP,
         '{"event": "RunFailed", "time": 1, "error": ' + DEEP,
         json.dumps(STEP | {"step": 10**300}),
-        json.dumps(STEP | {"tokens": -1}),
         json.dumps(STEP | {"seconds": float("inf")}),
-        json.dumps(STEP | {"time": 1e300}),
         json.dumps(STEP | {"loss": "2.5"}),
-        json.dumps(LOSSES | {"tokens": 0}),
-        json.dumps(LOSSES | {"when": "later"}),
         json.dumps(LOSSES | {"correct_tokens": 7}),
         json.dumps(LOSSES | {"example_losses": [1.0, 2.0], "example_tokens": [1]}),
         json.dumps(LOSSES | {"example_exact_matches": [2, 0]}),
         json.dumps({"event": "StageReached", "time": 1.0, "stage": "\ud800"}),
-        json.dumps({"event": "StageReached", "time": 1.0, "stage": "x" * 5000}),
         json.dumps({"event": "RunStarted", "time": 1.0, "environment": {"cpu_count": "many"}}),
-        json.dumps({"event": "RunStarted", "time": 1.0, "environment": {"versions": [1]}}),
         json.dumps({"event": "RunStarted", "time": 1.0, "environment": {f"k{n}": 1 for n in range(1000)}}),
         json.dumps({"event": "AdapterSaved", "time": 1.0, "path": "/etc", "file_bytes": 1}),
         json.dumps({"event": "AdapterSaved", "time": 1.0, "path": "a/../../../etc", "file_bytes": 1}),
@@ -370,15 +287,6 @@ def test_a_line_that_holds_what_no_event_can_is_one_unreadable_line(tmp_path, li
 
     assert (1, 1) == (record.unreadable_lines, len(record.steps))
     assert not record.environment and record.loss_after is None and record.adapter_path is None
-
-
-@pytest.mark.parametrize("loss", [float("inf"), -float("inf"), 1e300, 10**400])
-def test_a_loss_beyond_all_numbers_is_that_of_a_run_that_diverged(tmp_path, loss):
-    store = write(RunStore(tmp_path), "a", journal=json.dumps(STEP | {"loss": loss}) + "\n")
-
-    (step,) = store.get("a").steps
-
-    assert step.loss != step.loss
 
 
 def test_what_people_read_is_cut_off_and_made_printable_and_the_failure_counts(tmp_path):
@@ -400,19 +308,6 @@ def test_a_step_that_goes_back_cannot_follow_and_is_left_out(tmp_path):
     assert ([1, 2], 2) == ([step.step for step in record.steps], record.unreadable_lines)
 
 
-def test_steps_are_kept_in_order_whatever_stands_between_them_and_go_when_the_run_is_asked_for_again(tmp_path):
-    store = write(RunStore(tmp_path), "a")
-    for number in (1, 2):
-        store.append("a", StepLogged(**{n: v for n, v in (STEP | {"step": number}).items() if n != "event"}))
-        store.append("a", RunStarted(time=1.0, environment={"device": "cpu"}))
-    assert [1, 2] == [step.step for step in RunStore(tmp_path).get("a").steps]
-
-    store.append("a", RunCancelled(time=3.0))
-    store.requeue("a")
-
-    assert () == RunStore(tmp_path).get("a").steps == store.get("a").steps
-
-
 def test_the_last_events_are_kept_without_steps(tmp_path):
     stage = {"event": "StageReached", "time": 1.0}
     rows = [stage | {"stage": f"stage {n}"} for n in range(100)] + [STEP | {"step": n + 1} for n in range(100)]
@@ -432,12 +327,6 @@ def test_a_path_that_leaves_the_folder_of_its_run_is_refused(tmp_path, path):
 
     with pytest.raises(BadAdapterError, match="not in the run's own folder"):
         store.path("a", path)
-
-
-def test_a_path_in_the_folder_of_its_run_is_followed(tmp_path):
-    store = write(RunStore(tmp_path), "a")
-
-    assert store.run_dir("a") / "cuts" / "r4" == store.path("a", "cuts/r4")
 
 
 def test_a_wish_to_cancel_that_cannot_be_read_is_one_without_a_word(tmp_path):
@@ -647,16 +536,6 @@ def test_nobody_beside_it_takes_up_half_a_sweep(killed):
         assert list(RANKS) == [record.request.r for record in beside.unended()]
 
 
-def test_what_had_come_when_the_app_was_killed_is_left_alone(killed):
-    store = killed("unlink", 0)
-    assert list(RANKS) == ranks_of(store)
-
-    store.create(questions.sweep(ranks=(16,)))
-
-    assert [*RANKS, 16] == ranks_of(store)
-    assert [] == names_in(store)
-
-
 def test_an_import_whose_app_was_killed_is_here_as_a_whole(killed, tmp_path):
     elsewhere = RunStore(tmp_path / "elsewhere")
     sweep_id = elsewhere.create(questions.sweep(ranks=RANKS))
@@ -684,14 +563,6 @@ def test_a_sweep_whose_app_was_killed_while_it_deleted_it_has_gone_as_a_whole(en
 
     assert ([16] if next_is == "a change" else []) == ranks_of(store) == ranks_of(RunStore(store.home))
     assert [] == names_in(store)
-
-
-def test_of_a_sweep_whose_app_was_killed_before_it_deleted_the_first_run_all_stays(ended, killed):
-    store = killed("replace", 0, "remove")
-
-    tidy(store)
-
-    assert list(RANKS) == ranks_of(store) == ranks_of(RunStore(store.home))
 
 
 def test_a_sweep_is_deleted_from_a_full_disk():

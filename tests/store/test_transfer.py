@@ -92,21 +92,6 @@ def test_runs_of_two_stores_go_into_one_zip(tmp_path):
         export_runs([shipped, own], ["nowhere"], tmp_path / "runs.zip")
 
 
-class Unread(RunStore):
-    """Whose journals nobody may read."""
-
-    def all(self):
-        raise AssertionError("all of its journals were read")
-
-
-def test_a_run_is_exported_without_a_look_into_the_journals_of_other_stores(tmp_path):
-    homes = [tmp_path / "shipped", tmp_path / "own"]
-    ids = [ended_run(RunStore(home)) for home in homes]
-
-    with zipfile.ZipFile(export_runs([Unread(home) for home in homes], ids, tmp_path / "runs.zip")) as archive:
-        assert {f"runs/{run_id}/events.jsonl" for run_id in ids} <= set(archive.namelist())
-
-
 def test_an_export_of_a_run_that_is_removed_meanwhile_says_so_and_leaves_nothing(tmp_path):
     here = RunStore(tmp_path / "here")
     (run_id,) = here.run_ids(here.create(questions.sweep(ranks=(4,))))
@@ -196,13 +181,6 @@ def test_a_zip_that_is_no_export_is_refused_whole(tmp_path, members, message):
     assert [] == store.all()
 
 
-def test_a_file_that_is_no_zip_is_said_to_be_none(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
-
-    with pytest.raises(InvalidSettingError, match=r"notes\.txt cannot be read as a RankViz export"):
-        import_runs(RunStore(tmp_path), tmp_path / "notes.txt")
-
-
 @pytest.mark.parametrize(
     "journal",
     [
@@ -254,16 +232,6 @@ def test_a_run_that_joins_a_sweep_is_as_open_as_it_is(tmp_path, is_open):
 
     assert {"b": is_open, "d": not is_open, "e": False} == {name: store.ownership(name).is_open for name in "bde"}
     assert {"ann"} == {store.ownership(name).owner for name in "abcde"}
-
-
-def test_a_run_that_joins_a_sweep_of_which_one_run_is_open_is_not(tmp_path):
-    store = RunStore(tmp_path)
-    import_runs(store, made(tmp_path, ("a", "s"), ("b", "s")), ownership=Ownership("ann"))
-    store.open_to_all("a", True)
-
-    import_runs(store, made(tmp_path, ("c", "s")), ownership=Ownership("ann"))
-
-    assert [True, False, False] == [store.ownership(name).is_open for name in "abc"]
 
 
 @pytest.mark.parametrize("runs", [[("a", "s"), ("A", "s")], [("a", "s"), ("b", "S")], [("a", "s"), ("s", "t")]])
@@ -429,15 +397,6 @@ def truncated(r, examples):
         {"event": "StageReached", "time": 3.5, "stage": f"answering {examples} held-out prompts"},
         CUT | held_out | saved | {"r": r},
     ]
-
-
-@pytest.mark.parametrize("examples", [1, 64])
-def test_a_fast_curve_of_many_ranks_is_imported_by_a_shared_page(tmp_path, examples):
-    lines = [line for r in range(1, 128) for line in truncated(r, examples)]
-    path = made(tmp_path, ("a", "s"), journal="".join(f"{json.dumps(line)}\n" for line in lines) + CANCELLED)
-    most = SharedLimits().record_kb * 1000
-
-    assert ["a"] == import_runs(RunStore(tmp_path), path, limits=ImportLimits(record_bytes=most))
 
 
 @pytest.mark.parametrize("examples", [1, 4096])
